@@ -1,0 +1,103 @@
+# Every command that this project has; `make` alone says what they are.
+
+PYTHON ?= python3
+VENV := .venv
+STAMP := $(VENV)/.installed
+BIN := $(VENV)/bin
+QUIETLY := -qq --disable-pip-version-check --root-user-action=ignore
+PYTEST := $(BIN)/python -m pytest -n 2 --dist loadgroup
+
+# For `make install`: the folder of Python's packages on the router.
+PYTHON_SITE ?= /usr/lib/python3.11/site-packages
+DESTDIR ?=
+
+PROGRAMS := ip:iproute2 nft:nftables conntrack:conntrack wg:wireguard-tools \
+	wireguard-go:wireguard-go unshare:util-linux
+# Newer Pythons than the router's oldest; the first that runs is used by `make test-next`.
+NEXT ?= python3.14 python3.13 $(wildcard $(HOME)/.pyenv/versions/3.1[3-9]*/bin/python) python3.12
+
+.DEFAULT_GOAL := help
+.PHONY: help run test test-next lint format check generate install clean system
+
+help: ## say what the commands are
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /make \1: /'
+
+run: system $(STAMP) ## show a failover and a failback with real packets
+	@$(BIN)/python -m tests.lab.demo
+
+test: system $(STAMP) ## run all tests; ARGS=... goes to pytest
+	@$(PYTEST) $(ARGS)
+
+test-next: ## run the unit tests on a newer Python, if there is one
+	@next=; for candidate in $(NEXT); do \
+		$$candidate -c '' 2>/dev/null && { next=$$candidate; break; }; \
+	done; \
+	[ -n "$$next" ] || { echo "no newer Python here: no unit tests run on one"; exit 0; }; \
+	if [ ! .venv-next/.installed -nt setup.cfg ]; then \
+		$$next -m venv --clear .venv-next && \
+		.venv-next/bin/python -m pip install $(QUIETLY) --editable '.[test]' && \
+		touch .venv-next/.installed || exit 1; \
+	fi; \
+	.venv-next/bin/python -m pytest tests/unit -q -p no:cacheprovider >.venv-next/tests.log 2>&1 \
+		|| { cat .venv-next/tests.log; exit 1; }; \
+	echo "unit tests pass on $$(.venv-next/bin/python -V)"
+
+lint: $(STAMP) ## format check, lint, types
+	$(BIN)/python -m ruff format --check
+	$(BIN)/python -m ruff check
+	$(BIN)/python -m mypy
+
+format: $(STAMP) ## write the code in the project's format
+	$(BIN)/python -m ruff format
+	$(BIN)/python -m ruff check --fix
+
+check: lint test ## lint and test: what must be good before a commit
+
+generate: $(STAMP) ## write acl.d/ and docs/methods.md from the method table
+	$(BIN)/python -m rpcd_wireguard_uplink.export
+
+install: ## lay the files out below DESTDIR as on a router
+	@for folder in root:/ htdocs:/www acl.d:/usr/share/rpcd/acl.d; do \
+		from=$${folder%%:*} to="$(DESTDIR)$${folder#*:}"; \
+		[ -d "$$from" ] && [ -n "$$(ls -A "$$from")" ] || continue; \
+		mkdir -p "$$to" && cp -R "$$from"/. "$$to"/ || exit 1; \
+	done
+	@find rpcd_wireguard_uplink -name '*.py' | while read -r file; do \
+		mkdir -p "$(DESTDIR)$(PYTHON_SITE)/$${file%/*}" && \
+		cp "$$file" "$(DESTDIR)$(PYTHON_SITE)/$$file" || exit 1; \
+	done
+	@mkdir -p "$(DESTDIR)/usr/bin"
+	@for script in wgctl:cli rpcd-wireguard-uplink:__main__; do \
+		file="$(DESTDIR)/usr/bin/$${script%%:*}"; \
+		printf '%s\n' '#!/usr/bin/python3' 'import sys' \
+			"from rpcd_wireguard_uplink.$${script#*:} import main" 'sys.exit(main())' >"$$file" && \
+		chmod 0755 "$$file" || exit 1; \
+	done
+
+clean: ## remove what the other commands made
+	rm -rf $(VENV) .venv-next build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(STAMP): setup.cfg
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "$(PYTHON) is older than 3.11; give another: make PYTHON=python3.11" >&2; exit 1; }
+	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV)
+	@$(BIN)/python -m pip install $(QUIETLY) --editable '.[test]'
+	@touch $@
+
+# Installs what is missing. None of these packages starts a service.
+system:
+	@PATH="$$PATH:/usr/sbin:/sbin"; missing=; \
+	for pair in $(PROGRAMS); do \
+		command -v "$${pair%%:*}" >/dev/null || missing="$$missing $${pair#*:}"; \
+	done; \
+	[ -x $(BIN)/python ] || $(PYTHON) -c 'import ensurepip' 2>/dev/null || \
+		missing="$$missing python3-venv"; \
+	[ -n "$$missing" ] || exit 0; \
+	if [ "$$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then \
+		echo "missing:$$missing (as root on Debian: apt-get install$$missing)" >&2; exit 0; \
+	fi; \
+	install="env DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends"; \
+	$$install $$missing >/dev/null 2>&1 || \
+		{ apt-get update -qq && $$install $$missing >/dev/null; } || \
+		echo "could not install$$missing; what needs them is skipped or fails by name" >&2

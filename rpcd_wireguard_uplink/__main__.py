@@ -1,0 +1,49 @@
+"""`rpcd-wireguard-uplink serve`: the command line of the service itself."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+from collections.abc import Sequence
+
+from .daemon import Options, run
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Parse the arguments and serve; returns the exit status."""
+    parser = argparse.ArgumentParser(prog="rpcd-wireguard-uplink", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    serve = commands.add_parser("serve", help="publish luci.wireguard-dashboard and do the work")
+    default = Options()
+    serve.add_argument(
+        "--platform", choices=("auto", "openwrt", "standalone"), default=default.platform
+    )
+    serve.add_argument("--socket", metavar="PATH", default=default.socket, help="the bus")
+    serve.add_argument("--config-dir", metavar="DIR", default=default.config_dir)
+    serve.add_argument("--keys-dir", metavar="DIR", default=default.keys_dir)
+    serve.add_argument("--state-file", metavar="FILE", default=default.state_file)
+    serve.add_argument(
+        "--broker", action="store_true", help="run a bus of our own at the socket (no ubusd there)"
+    )
+    serve.add_argument("--verbose", action="store_true", help="log more")
+    given = parser.parse_args(argv)
+    logging.basicConfig(
+        level=logging.DEBUG if given.verbose else logging.INFO,
+        format="%(name)s: %(levelname)s: %(message)s",
+        stream=sys.stderr,
+    )
+    return run(
+        Options(
+            platform=given.platform,
+            socket=given.socket,
+            config_dir=given.config_dir,
+            keys_dir=given.keys_dir,
+            state_file=given.state_file,
+            broker=given.broker,
+        )
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

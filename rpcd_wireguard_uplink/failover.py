@@ -1,0 +1,163 @@
+"""Which path should carry the traffic of one family? State and paths in, a new state out.
+
+All transitions live here: primary -> suspect -> failed over -> holding -> primary, and stranded
+where nothing answers. No clock, no I/O: `decide` is a pure function of what it is given, and the
+caller carries out what the new state says. Paths come ranked (selection.py), best first; the
+primary is not among them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from enum import Enum
+
+from .model import Health
+
+
+class Phase(Enum):
+    """Where the machine stands."""
+
+    DISABLED = "disabled"
+    PRIMARY = "primary"
+    SUSPECT = "suspect"
+    FAILED_OVER = "failed_over"
+    HOLDING = "holding"
+    STRANDED = "stranded"
+
+
+AWAY = (Phase.FAILED_OVER, Phase.HOLDING, Phase.STRANDED)
+
+
+@dataclass(frozen=True, slots=True)
+class Path:
+    """One path as the machine needs to see it. `usable` holds for backups: trusted, has the
+    family, is up or not yet known to be down, and (where it shares the primary's fate) answers now.
+    """
+
+    name: str
+    health: Health
+    usable: bool = True
+    cause: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """What the machine remembers. `active` is the path that carries the traffic."""
+
+    phase: Phase = Phase.PRIMARY
+    active: str = ""
+    since_s: float = 0.0
+    cause: str = ""
+    good_since_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """The settings that decisions depend on."""
+
+    enabled: bool = True
+    auto_failover: bool = True
+    hold_s: float = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """A transition worth telling: kind is failover, switch, failback, stranded
+    or recovered (from being stranded, without a change of path).
+    """
+
+    kind: str
+    from_path: str
+    to_path: str
+    cause: str
+    lasted_s: float
+
+
+def decide(
+    state: State, primary: Path, backups: Sequence[Path], rules: Rules, now_s: float
+) -> tuple[State, Change | None]:
+    """The state that follows, and the change that it brings, if any.
+
+    Nothing is given up while there is nowhere better: a dead active path stays active until
+    another one is usable or the primary is back.
+    """
+    away = state.phase in AWAY and state.active != primary.name
+    if not rules.enabled or not rules.auto_failover:
+        phase = Phase.PRIMARY if rules.enabled else Phase.DISABLED
+        cause = "automatic failover is off" if rules.enabled else "disabled in the configuration"
+        if away:
+            return _move(state, phase, primary.name, "failback", cause, now_s)
+        return _stay(state, phase, primary.name, cause, now_s), None
+    if away:
+        return _decide_away(state, primary, backups, rules, now_s)
+    return _decide_home(state, primary, backups, now_s)
+
+
+def _decide_home(
+    state: State, primary: Path, backups: Sequence[Path], now_s: float
+) -> tuple[State, Change | None]:
+    if primary.health is not Health.DOWN:
+        if state.phase is Phase.STRANDED and primary.health is Health.UP:
+            cause = f"{primary.name} answers again"
+            return _move(state, Phase.PRIMARY, primary.name, "recovered", cause, now_s)
+        suspect = primary.health is Health.SUSPECT
+        phase = Phase.SUSPECT if suspect else Phase.PRIMARY
+        return _stay(state, phase, primary.name, primary.cause if suspect else "", now_s), None
+    best = next((b for b in backups if b.usable), None)
+    if best is not None:
+        cause = f"{primary.name}: {primary.cause}"
+        return _move(state, Phase.FAILED_OVER, best.name, "failover", cause, now_s)
+    cause = f"{primary.name}: {primary.cause}; no other path answers"
+    return _strand(state, primary.name, cause, now_s)
+
+
+def _decide_away(
+    state: State, primary: Path, backups: Sequence[Path], rules: Rules, now_s: float
+) -> tuple[State, Change | None]:
+    active = next((b for b in backups if b.name == state.active), None)
+    alive = active is not None and active.usable
+    if primary.health is Health.UP:
+        good_since_s = state.good_since_s if state.good_since_s is not None else now_s
+        good_s = now_s - good_since_s
+        if good_s >= rules.hold_s or not alive:
+            why = f"answers for {good_s:.1f} s" if alive else f"answers, {state.active} does not"
+            cause = f"{primary.name} {why}"
+            return _move(state, Phase.PRIMARY, primary.name, "failback", cause, now_s)
+        holding = _stay(state, Phase.HOLDING, state.active, f"{primary.name} answers again", now_s)
+        return replace(holding, good_since_s=good_since_s), None
+    if primary.health is Health.DOWN:
+        state = replace(state, good_since_s=None)
+    if alive:
+        if state.phase is Phase.STRANDED:
+            cause = f"{state.active} answers again"
+            return _move(state, Phase.FAILED_OVER, state.active, "recovered", cause, now_s)
+        if state.phase is Phase.HOLDING and state.good_since_s is None:
+            cause = f"{primary.name} was lost again: {primary.cause}"
+            return _stay(state, Phase.FAILED_OVER, state.active, cause, now_s), None
+        return state, None
+    best = next((b for b in backups if b.usable and b.name != state.active), None)
+    if best is not None:
+        gone = f"{state.active}: {active.cause if active is not None else 'is gone'}"
+        return _move(state, Phase.FAILED_OVER, best.name, "switch", gone, now_s)
+    stays = state.active if active is not None else primary.name
+    return _strand(state, stays, f"neither {primary.name} nor any backup answers", now_s)
+
+
+def _strand(state: State, active: str, cause: str, now_s: float) -> tuple[State, Change | None]:
+    if state.phase is Phase.STRANDED and state.active == active:
+        return replace(state, cause=cause), None
+    return _move(state, Phase.STRANDED, active, "stranded", cause, now_s)
+
+
+def _stay(state: State, phase: Phase, active: str, cause: str, now_s: float) -> State:
+    if state.phase is phase and state.active == active:
+        return replace(state, cause=cause)
+    return State(phase, active, now_s, cause, state.good_since_s if phase in AWAY else None)
+
+
+def _move(
+    state: State, phase: Phase, to: str, kind: str, cause: str, now_s: float
+) -> tuple[State, Change]:
+    change = Change(kind, state.active, to, cause, max(0.0, now_s - state.since_s))
+    return State(phase, to, now_s, cause), change

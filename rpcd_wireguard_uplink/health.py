@@ -1,0 +1,299 @@
+"""Is one path alive? Probe results in, a verdict out; no clock and no I/O.
+
+All verdicts on a path are made here. A first loss makes it suspect; two rules judge a suspect:
+silence (several probes in a row without an answer, over a minimum time, so that a burst of losses
+is not taken for a death) and rate (k of n probes lost over a window of time). Anything that
+arrived from beyond the path counts as alive, but holds a verdict up only for a bounded time,
+because a path that answers no probe at all is of no use. A target that is
+down by itself is set aside and never counts.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from .model import Health
+
+RATE_PROBES = 10  # fewer say nothing about a rate
+RATE_LIMIT = 0.4  # the k of n: this share lost is a verdict
+CALM_LIMIT = 0.3  # at most this share lost since the suspicion, and it is lifted
+RISE = 3  # answers in a row that bring a path back
+STATISTICS_WINDOW = 50
+TARGET_LOSSES = 4  # losses in a row of one target, while others answer, that set it aside
+TARGET_REST_S = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """How a path is probed and judged, in seconds; `timeout_cap_s` bounds the adaptive timeout."""
+
+    interval_s: float
+    confirm_interval_s: float
+    losses: int
+    silence_s: float
+    rate_window_s: float
+    idle_interval_s: float = 2.0  # while nobody uses the path
+    timeout_cap_s: float = 2.0
+    timeout_floor_s: float = 0.1
+    evidence_limit_s: float = 10.0
+
+    @property
+    def detection_bound_s(self) -> float:
+        """The longest time from a silent death to the verdict, while the path is used.
+
+        One interval until the next probe leaves, then either the silence or the first probe's
+        timeout and the further ones, whichever is longer.
+        """
+        confirmed = self.timeout_cap_s + (self.losses - 1) * self.confirm_interval_s
+        return self.interval_s + max(self.silence_s, confirmed)
+
+
+DEFAULT_PACE = Pace(
+    interval_s=0.5, confirm_interval_s=0.1, losses=3, silence_s=1.5, rate_window_s=4.0
+)
+FAST_PACE = Pace(
+    interval_s=0.1,
+    confirm_interval_s=0.1,
+    losses=3,
+    silence_s=0.3,
+    rate_window_s=0.9,
+    idle_interval_s=0.1,
+)
+
+
+@dataclass(slots=True)
+class _Probe:
+    target: str
+    sent_s: float
+    deadline_s: float
+
+
+@dataclass(slots=True)
+class _Target:
+    losses: int = 0
+    rests_until_s: float = 0.0
+
+
+@dataclass(slots=True)
+class PathHealth:
+    """The health of one path in one family. Feed it in order of time; read `state` after."""
+
+    pace: Pace
+    targets: Sequence[str]
+    state: Health = Health.UNKNOWN
+    cause: str = ""
+    attached: bool = True
+    detection_s: float = -1.0  # from the first unanswered probe to the last verdict of death
+    last_answer_s: float | None = None
+    smoothed_rtt_s: float | None = None
+    _rtt_deviation_s: float = 0.0
+    _silent_since_s: float | None = None
+    _row_lost: int = 0
+    _row_answered: int = 0
+    _suspect_since_s: float = 0.0
+    _judged: deque[tuple[float, bool]] = field(default_factory=deque)
+    _statistics: deque[bool] = field(default_factory=lambda: deque(maxlen=STATISTICS_WINDOW))
+    _outstanding: dict[int, _Probe] = field(default_factory=dict)
+    _late: dict[int, _Probe] = field(default_factory=dict)
+    _by_target: dict[str, _Target] = field(default_factory=dict)
+    _turn: int = 0
+
+    @property
+    def latency_ms(self) -> float:
+        """The smoothed round trip time, -1 before the first answer."""
+        return -1.0 if self.smoothed_rtt_s is None else round(self.smoothed_rtt_s * 1000, 3)
+
+    @property
+    def loss_pct(self) -> float:
+        """Loss over the last 50 judged probes, 0 to 100."""
+        if not self._statistics:
+            return 0.0
+        return round(100.0 * self._statistics.count(False) / len(self._statistics), 1)
+
+    @property
+    def timeout_s(self) -> float:
+        """How long an answer is waited for: SRTT + 4 RTTVAR (RFC 6298) within the pace's bounds."""
+        if self.smoothed_rtt_s is None:
+            return min(1.0, self.pace.timeout_cap_s)
+        estimate = self.smoothed_rtt_s + 4 * self._rtt_deviation_s
+        return min(max(estimate, self.pace.timeout_floor_s), self.pace.timeout_cap_s)
+
+    @property
+    def silent_since_s(self) -> float | None:
+        """When the first probe left that nothing answered since; None while all is answered."""
+        return self._silent_since_s
+
+    def next_target(self, now_s: float) -> str:
+        """The target whose turn it is; those that are down by themselves are passed over."""
+        for _ in range(len(self.targets)):
+            target = self.targets[self._turn % len(self.targets)]
+            self._turn += 1
+            if self._by_target.setdefault(target, _Target()).rests_until_s <= now_s:
+                return target
+        return self.targets[self._turn % len(self.targets)]
+
+    def next_deadline_s(self) -> float | None:
+        """When the next outstanding probe is overdue, or the silence reaches its bound."""
+        times = [p.deadline_s for p in self._outstanding.values()]
+        if self._silent_since_s is not None and self.state is Health.SUSPECT:
+            times.append(self._silent_since_s + self.pace.silence_s)
+        return min(times, default=None)
+
+    def sent(self, sequence: int, target: str, now_s: float) -> None:
+        """A probe has left."""
+        self._outstanding[sequence] = _Probe(target, now_s, now_s + self.timeout_s)
+
+    def answered(self, sequence: int, now_s: float) -> None:
+        """A probe was answered, in time or late; answers nobody asked for are ignored."""
+        probe = self._outstanding.pop(sequence, None)
+        late = probe is None
+        if probe is None:
+            probe = self._late.pop(sequence, None)
+            if probe is None:
+                return
+        self._learn_rtt(now_s - probe.sent_s)
+        self.last_answer_s = now_s
+        self._by_target.setdefault(probe.target, _Target()).losses = 0
+        self._silent_since_s = None
+        self._row_lost = 0
+        if late:
+            return
+        self._statistics.append(True)
+        self._row_answered += 1
+        if self.state is Health.SUSPECT:
+            self._judged.append((now_s, True))
+        self._rise()
+
+    def unsendable(self, target: str, now_s: float) -> None:
+        """A probe could not even leave (no route, device gone): that is a loss at once."""
+        self._lost(_Probe(target, now_s, now_s), now_s)
+        self._judge(now_s)
+
+    def expire(self, now_s: float) -> None:
+        """Count what is overdue as lost. Call it only after the socket was drained."""
+        overdue = [n for n, p in self._outstanding.items() if p.deadline_s <= now_s]
+        for sequence in overdue:
+            probe = self._outstanding.pop(sequence)
+            self._late[sequence] = probe
+            self._lost(probe, now_s)
+        for sequence in [n for n, p in self._late.items() if p.sent_s < now_s - 10.0]:
+            del self._late[sequence]
+        self._judge(now_s)
+
+    def excuse(self, lag_s: float) -> None:
+        """This process itself was held up for so long: that time says nothing about the path."""
+        for probe in self._outstanding.values():
+            probe.deadline_s += lag_s
+        if self._silent_since_s is not None:
+            self._silent_since_s += lag_s
+        self._suspect_since_s += lag_s
+
+    def heard(self, now_s: float) -> None:
+        """Something arrived from beyond the path: it is alive, whatever the probes say.
+
+        That is believed for `evidence_limit_s` after the last answered probe.
+        """
+        if self.last_answer_s is None or now_s - self.last_answer_s > self.pace.evidence_limit_s:
+            return
+        if self.state is not Health.DOWN:
+            self._silent_since_s = None
+            self._row_lost = 0
+            self._judged.clear()
+
+    def attach(self, attached: bool, now_s: float, cause: str) -> None:
+        """The path's device gained or lost its carrier or its route, which counts at once."""
+        if attached == self.attached:
+            return
+        self.attached = attached
+        self._forget()
+        if attached:
+            if self.state is not Health.UNKNOWN:
+                self.state, self.cause = Health.DOWN, f"{cause}, no answer yet"
+        else:
+            self._silent_since_s = now_s
+            self._fall(cause, now_s)
+
+    def reset(self, state: Health = Health.UNKNOWN, cause: str = "") -> None:
+        """The device or its address is a new one: nothing that was seen before says anything."""
+        self._forget()
+        self.state, self.cause = state, cause
+        self.last_answer_s = None
+        self.smoothed_rtt_s = None
+
+    def _forget(self) -> None:
+        self._outstanding.clear()
+        self._late.clear()
+        self._judged.clear()
+        self._silent_since_s = None
+        self._row_lost = 0
+        self._row_answered = 0
+
+    def _learn_rtt(self, rtt_s: float) -> None:
+        if self.smoothed_rtt_s is None:
+            self.smoothed_rtt_s, self._rtt_deviation_s = rtt_s, rtt_s / 2
+            return
+        self._rtt_deviation_s += (abs(rtt_s - self.smoothed_rtt_s) - self._rtt_deviation_s) / 4
+        self.smoothed_rtt_s += (rtt_s - self.smoothed_rtt_s) / 8
+
+    def _lost(self, probe: _Probe, now_s: float) -> None:
+        target = self._by_target.setdefault(probe.target, _Target())
+        target.losses += 1
+        others_answer = self.last_answer_s is not None and self.last_answer_s > probe.sent_s
+        if len(self.targets) > 1 and target.losses >= TARGET_LOSSES and others_answer:
+            target.rests_until_s = now_s + TARGET_REST_S
+        self._statistics.append(False)
+        self._row_answered = 0
+        if self.state is Health.SUSPECT:
+            self._judged.append((now_s, False))
+        if others_answer:
+            return
+        self._row_lost += 1
+        if self._silent_since_s is None or probe.sent_s < self._silent_since_s:
+            self._silent_since_s = probe.sent_s
+
+    def _rise(self) -> None:
+        if self.state is Health.UNKNOWN:
+            self.state, self.cause = Health.UP, "answers"
+        elif self._row_answered < RISE:
+            return
+        elif self.state is Health.DOWN:
+            self.state, self.cause = Health.UP, "answers again"
+        elif self.state is Health.SUSPECT and self._lost_share() <= CALM_LIMIT:
+            self.state, self.cause = Health.UP, "answers"
+            self._judged.clear()
+
+    def _lost_share(self) -> float:
+        if not self._judged:
+            return 0.0
+        return sum(not ok for _, ok in self._judged) / len(self._judged)
+
+    def _judge(self, now_s: float) -> None:
+        if self.state in (Health.UP, Health.UNKNOWN) and self._row_lost >= 1:
+            self.state, self.cause = Health.SUSPECT, "probes unanswered"
+            self._suspect_since_s = now_s
+            self._judged.clear()
+            self._judged.append((now_s, False))
+        if self.state is not Health.SUSPECT:
+            return
+        if self._silent_since_s is not None and self._row_lost >= self.pace.losses:
+            silent_s = now_s - self._silent_since_s
+            if silent_s >= self.pace.silence_s - 0.001:
+                self._fall(f"no answer to {self._row_lost} probes in {silent_s:.1f} s", now_s)
+                return
+        window_s = self.pace.rate_window_s
+        while self._judged and self._judged[0][0] < now_s - window_s - 0.5:
+            self._judged.popleft()
+        if now_s - self._suspect_since_s < window_s or len(self._judged) < RATE_PROBES:
+            return
+        if self._lost_share() >= RATE_LIMIT:
+            lost = sum(not ok for _, ok in self._judged)
+            self._fall(f"{lost} of {len(self._judged)} probes lost", now_s)
+
+    def _fall(self, cause: str, now_s: float) -> None:
+        self.state, self.cause = Health.DOWN, cause
+        begun_s = self._silent_since_s
+        self.detection_s = now_s - (self._suspect_since_s if begun_s is None else begun_s)
+        self._row_answered = 0
+        self._judged.clear()

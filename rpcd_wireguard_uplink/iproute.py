@@ -1,0 +1,118 @@
+"""The `ip` command: links, addresses, default routes, rules. Plain reads and batches; no policy.
+
+Reading is JSON (`ip -j`). Changes of one family go as one batch, which is one process for any
+number of lines.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from . import process
+from .errors import CommandFailed
+from .model import DefaultRoute, Family, Link
+
+MAIN = "main"
+
+
+def _flag(family: Family) -> str:
+    return f"-{family.version}"
+
+
+async def _read(argv: Sequence[str]) -> list[dict[str, Any]]:
+    done = await process.run(["ip", "-j", *argv])
+    text = done.stdout.strip()
+    if not text:
+        return []
+    try:
+        rows = json.loads(text)
+    except ValueError as error:
+        raise CommandFailed(f"ip {' '.join(argv)} did not print JSON: is it ip-full?") from error
+    return [row for row in rows if row]
+
+
+async def read_links() -> list[Link]:
+    """Every network device."""
+    return [parse_link(row) for row in await _read(["link", "show"])]
+
+
+def parse_link(row: Mapping[str, Any]) -> Link:
+    """One row of `ip -j link show`; the group `default` is 0."""
+    group = str(row.get("group", "0"))
+    return Link(
+        name=row["ifname"],
+        index=row["ifindex"],
+        group=int(group) if group.isdigit() else 0,
+        alias=row.get("ifalias", ""),
+        carrier="NO-CARRIER" not in row.get("flags", ()) and "UP" in row.get("flags", ()),
+    )
+
+
+async def read_addresses(device: str) -> list[str]:
+    """The device's global addresses with their prefix lengths; [] where it is not there."""
+    try:
+        rows = await _read(["address", "show", "dev", device])
+    except CommandFailed:
+        return []
+    return [
+        f"{info['local']}/{info['prefixlen']}"
+        for row in rows
+        for info in row.get("addr_info", ())
+        if info.get("scope") == "global" and "local" in info
+    ]
+
+
+async def read_default_routes(family: Family, table: str = MAIN) -> list[DefaultRoute]:
+    """The default routes of a table, lowest metric first; unreachable ones are left out."""
+    try:
+        rows = await _read([_flag(family), "route", "show", "default", "table", table])
+    except CommandFailed:
+        return []  # the table does not exist yet, or the family is off
+    found = [route for row in rows for route in parse_default_route(family, row)]
+    return sorted(found, key=lambda route: route.metric)
+
+
+def parse_default_route(family: Family, row: Mapping[str, Any]) -> list[DefaultRoute]:
+    """One row of `ip -j route show default`; a multipath route is one entry a nexthop."""
+    if row.get("type", "unicast") != "unicast":
+        return []
+    metric = int(row.get("metric", 0))
+    hops = row.get("nexthops") or [row]
+    routes = []
+    for hop in hops:
+        device = hop.get("dev")
+        if device:
+            gateway = hop.get("gateway") or (hop.get("via") or {}).get("host", "")
+            routes.append(DefaultRoute(family, device, gateway, metric))
+    return routes
+
+
+async def read_rules(family: Family) -> list[dict[str, Any]]:
+    """The policy rules as `ip -j rule` prints them; [] where the family is off."""
+    try:
+        return await _read([_flag(family), "rule", "show"])
+    except CommandFailed:
+        return []
+
+
+async def device_towards(address: str, mark: int) -> str:
+    """The device that packets of that mark leave by towards an address; '' if there is none."""
+    try:
+        rows = await _read(["route", "get", address, "mark", hex(mark)])
+    except CommandFailed:
+        return ""
+    return str(rows[0].get("dev", "")) if rows else ""
+
+
+async def batch(family: Family, lines: Sequence[str], *, force: bool = False) -> None:
+    """Carry out `ip` commands of one family in order, in one process.
+
+    With `force` a line that fails does not stop the ones behind it, and no error is raised:
+    for deletions of what may be gone already.
+    """
+    if not lines:
+        return
+    argv = ["ip", _flag(family), *(["-force"] if force else []), "-batch", "-"]
+    await process.run(argv, stdin="\n".join(lines) + "\n", check=not force)

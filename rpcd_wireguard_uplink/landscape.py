@@ -1,0 +1,123 @@
+"""What the router looks like from the kernel: links, lines, addresses, and who travels over what.
+
+Read through the platform whenever the kernel says that something changed. Judges no path and
+switches nothing; what it holds is the newest reading, with a memory for lines that went away.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+
+from .model import PROVIDER_DEVICE, DefaultRoute, Family, Link, PathKind, PeerCounters, Uplink
+from .paths import Lines
+from .platform import Platform
+
+DEVICE_GROUP = 51  # mesh and uplink devices: never a line
+ROUTE_LOSS_S = 0.25  # a default route that is replaced is gone for a moment
+
+
+@dataclass(slots=True)
+class Landscape:
+    """The newest reading. `only` limits the lines to these devices, in order of preference."""
+
+    platform: Platform
+    only: tuple[str, ...] = ()
+    links: dict[int, Link] = field(default_factory=dict)
+    lines: dict[Family, Lines] = field(default_factory=dict)
+    addresses: dict[str, list[str]] = field(default_factory=dict)
+    underlays: dict[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.limit_lines(self.only)
+
+    def limit_lines(self, only: tuple[str, ...]) -> None:
+        """Begin anew with lines limited to these devices (none given: all with a route)."""
+        self.only = only
+        self.lines = {family: Lines(family, only) for family in Family}
+
+    async def reread(self, uplinks: Iterable[Uplink]) -> None:
+        """Read links, default routes and the lines' addresses."""
+        self.links = {link.index: link for link in await self.platform.read_links()}
+        tunnels = [link.name for link in self.links.values() if link.group == DEVICE_GROUP]
+        tunnels += [uplink.interface for uplink in uplinks] + [PROVIDER_DEVICE]
+        for family in Family:
+            await self._reread_lines(self.lines[family], tunnels)
+        for device in self.line_devices():
+            found = await self.platform.read_addresses(device)
+            if found:  # a line that is down keeps its last known addresses
+                self.addresses[device] = found
+
+    async def _reread_lines(self, lines: Lines, tunnels: list[str]) -> None:
+        primary = lines.primary
+        found = await self.platform.read_default_routes(lines.family)
+        had_route = primary is not None and lines.has_route(primary.device)
+        if primary is not None and had_route and primary.device not in {r.device for r in found}:
+            await asyncio.sleep(ROUTE_LOSS_S)
+            found = await self.platform.read_default_routes(lines.family)
+        lines.update(found, tunnels)
+
+    async def reread_underlays(
+        self, uplinks: Iterable[Uplink], counters: Mapping[str, PeerCounters]
+    ) -> None:
+        """Find the device that each uplink's outer packets leave by.
+
+        WireGuard roams, so the endpoint that is live counts before the configured one. Where no
+        way leads there, the last one that did is kept.
+        """
+        for uplink in uplinks:
+            counted = counters.get(uplink.interface)
+            address = self.platform.endpoint_address(uplink.interface)
+            if counted is not None and counted.endpoint:
+                address = counted.endpoint.rpartition(":")[0].strip("[]")
+            device = await self.platform.device_towards(address) if address else ""
+            if device or uplink.interface not in self.underlays:
+                self.underlays[uplink.interface] = device
+
+    def line_devices(self) -> list[str]:
+        """All devices that are lines in any family, gone ones too."""
+        return sorted({device for lines in self.lines.values() for device in lines.known})
+
+    def onlink_prefixes(self) -> list[str]:
+        """The lines' own networks."""
+        return sorted({a for d in self.line_devices() for a in self.addresses.get(d, ())})
+
+    def shares_fate(self, interface: str) -> bool:
+        """Whether the uplink's outer packets have no way but the line that it should replace."""
+        primaries = {x.primary.device for x in self.lines.values() if x.primary is not None}
+        if self.underlays.get(interface, "") not in primaries:
+            return False
+        return not any(len(lines.routes) > 1 for lines in self.lines.values())
+
+    def index_of(self, device: str) -> int:
+        """The device's index, 0 where it is missing."""
+        return next((i for i, link in self.links.items() if link.name == device), 0)
+
+    def set_carrier(self, index: int, carrier: bool) -> bool:
+        """Take a link event; whether it is news."""
+        link = self.links.get(index)
+        if link is None or link.carrier == carrier:
+            return False
+        self.links[index] = replace(link, carrier=carrier)
+        return True
+
+    def why_detached(self, device: str, index: int, kind: PathKind, family: Family) -> str:
+        """Why nothing can leave by the device, or '' where it can."""
+        link = self.links.get(index)
+        if link is None:
+            return "its device is gone"
+        if not link.carrier:
+            return "carrier lost"
+        if kind is PathKind.WAN and not self.lines[family].has_route(device):
+            return "its default route is gone"
+        return ""
+
+    def route_of(self, device: str, family: Family) -> DefaultRoute:
+        """The default route that leads traffic there: a line's own, or the tunnel itself."""
+        return self.lines[family].known.get(device) or DefaultRoute(family, device)
+
+    async def addresses_of(self, device: str, family: Family) -> list[str]:
+        """The device's addresses of one family, the last known ones where it has none now."""
+        found = self.addresses.get(device) or await self.platform.read_addresses(device)
+        return [a for a in found if (":" in a) == (family is Family.IPV6)]

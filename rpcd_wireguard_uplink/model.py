@@ -1,0 +1,251 @@
+"""The nouns that cross layers, as frozen dataclasses, and the rules about them that need no I/O.
+
+Knows nothing of the bus, of files or of commands. Times named `*_s` are seconds of the monotonic
+clock or durations; wall-clock times are ISO 8601 strings in UTC, for people only.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import ipaddress
+from collections.abc import Container, Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+
+from .errors import InvalidArgument
+
+TUNNEL_PREFIX = "wgup_"
+PROVIDER_DEVICE = "wgup_srv"
+NAME_LENGTH = 13  # mwan3's limit for an interface name (iptables chain mwan3_iface_in_X)
+DEFAULT_PORT = 51820
+DEFAULT_WEIGHT = 10
+DEFAULT_MTU = 1420
+MARK_OPTION = "secubox_uplink"
+PEER_OPTION = "secubox_peer_id"
+
+
+class Family(Enum):
+    """An address family; every decision is made for each of them by itself."""
+
+    IPV4 = "ipv4"
+    IPV6 = "ipv6"
+
+    @property
+    def version(self) -> int:
+        """4 or 6."""
+        return 4 if self is Family.IPV4 else 6
+
+
+class Health(Enum):
+    """What is known of one path in one family."""
+
+    UNKNOWN = "unknown"
+    UP = "up"
+    SUSPECT = "suspect"
+    DOWN = "down"
+
+
+class PathKind(Enum):
+    """A path to the internet is a line of the router itself, or a tunnel to a peer."""
+
+    WAN = "wan"
+    UPLINK = "uplink"
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """Where a WireGuard peer is reached: a host name or address literal, and a UDP port."""
+
+    host: str
+    port: int = DEFAULT_PORT
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """What a peer advertises. `received_s` is when it reached us: its own clock is not trusted."""
+
+    peer_id: str
+    endpoint: Endpoint
+    public_key: str
+    bandwidth_mbps: int = 0
+    latency_ms: float = -1.0
+    wan_type: str = ""
+    available: bool = True
+    sequence: int | None = None
+    ttl_s: float = 900.0
+    received_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Uplink:
+    """A configured tunnel to one provider. `pending` says that its making was not finished yet."""
+
+    peer_id: str
+    interface: str
+    endpoint: Endpoint
+    public_key: str
+    addresses: tuple[str, ...]
+    own_public_key: str = ""
+    weight: int = DEFAULT_WEIGHT
+    pending: bool = False
+    enabled: bool = True
+
+    def carries(self, family: Family) -> bool:
+        """Whether the tunnel has an address of that family."""
+        return any(ipaddress.ip_interface(a).version == family.version for a in self.addresses)
+
+    def address(self, family: Family) -> str:
+        """The tunnel's first address of that family with its prefix length, or ''."""
+        for text in self.addresses:
+            if ipaddress.ip_interface(text).version == family.version:
+                return text
+        return ""
+
+
+@dataclass(frozen=True, slots=True)
+class Tunnel:
+    """A WireGuard device as it should stand in the kernel; the private key never shows in repr."""
+
+    interface: str
+    peer_id: str
+    private_key: str = field(repr=False)
+    addresses: tuple[str, ...] = ()
+    public_key: str = ""
+    endpoint: Endpoint | None = None
+    mtu: int = DEFAULT_MTU
+    keepalive_s: int = 25
+
+
+@dataclass(frozen=True, slots=True)
+class DefaultRoute:
+    """One default route of the main table."""
+
+    family: Family
+    device: str
+    gateway: str = ""
+    metric: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """A network device as the kernel has it. `alias` is where we put our mark."""
+
+    name: str
+    index: int
+    group: int
+    alias: str = ""
+    carrier: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class PeerCounters:
+    """What WireGuard says of a tunnel's one peer; `handshake_age_s` is None before the first."""
+
+    public_key: str
+    endpoint: str
+    handshake_age_s: float | None
+    rx_bytes: int
+    tx_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class HistoryEntry:
+    """One thing that happened, as `uplink_history` and the events on the bus tell it.
+
+    Durations that are not known are -1. `duration_s` is how long the state before lasted.
+    """
+
+    at: str
+    kind: str
+    family: str = ""
+    from_path: str = ""
+    to_path: str = ""
+    peer_id: str = ""
+    cause: str = ""
+    detection_ms: int = -1
+    switch_ms: int = -1
+    duration_s: float = -1.0
+
+    def as_table(self) -> dict[str, object]:
+        """The entry as a reply or an event carries it."""
+        return {
+            "at": self.at,
+            "kind": self.kind,
+            "family": self.family,
+            "from": self.from_path,
+            "to": self.to_path,
+            "peer_id": self.peer_id,
+            "cause": self.cause,
+            "detection_ms": self.detection_ms,
+            "switch_ms": self.switch_ms,
+            "duration_s": self.duration_s,
+        }
+
+
+def interface_name(peer_id: str, taken: Container[str]) -> str:
+    """`wgup_` and up to 8 characters of the peer id, unlike every name in `taken`.
+
+    A UCI section, an mwan3 interface and a device must all be able to carry it, so only lower-case
+    letters and digits are kept. Raises InvalidArgument where no free name is left.
+    """
+    plain = "".join(c for c in peer_id.lower() if c.isascii() and c.isalnum())
+    first = TUNNEL_PREFIX + plain[:8]
+    if plain and first not in taken and first != PROVIDER_DEVICE:
+        return first
+    for number in range(256):
+        digest = hashlib.sha256(f"{peer_id}/{number}".encode()).hexdigest()
+        name = TUNNEL_PREFIX + plain[:4] + digest[:4]
+        if name not in taken:
+            return name
+    raise InvalidArgument(f"no interface name is free for {peer_id}: remove an uplink first")
+
+
+def is_key(text: str) -> bool:
+    """Whether the text is a WireGuard key: 32 bytes in base64, in its one canonical form."""
+    try:
+        raw = base64.b64decode(text, validate=True)
+    except (binascii.Error, ValueError):
+        return False
+    return len(raw) == 32 and base64.b64encode(raw).decode() == text
+
+
+def derived_addresses(public_key: str) -> tuple[str, str]:
+    """Tunnel addresses for a consumer that was given none: a /32 inside 10/8 and a ULA /128.
+
+    Both come from a hash of the consumer's own public key, so they stay the same and two consumers
+    of one provider hardly ever meet (24 bits); the provider admits them as it admits the key.
+    """
+    digest = hashlib.sha256(public_key.encode()).digest()
+    second, third, fourth = digest[0], digest[1], 1 + digest[2] % 254
+    ula = ipaddress.IPv6Address(b"\xfd" + digest[3:18])
+    return f"10.{second}.{third}.{fourth}/32", f"{ula}/128"
+
+
+def normal_address(text: str) -> str:
+    """A tunnel address with its prefix length (/32 or /128 if none was given).
+
+    Raises InvalidArgument for what is not an address of a host.
+    """
+    try:
+        interface = ipaddress.ip_interface(text)
+    except ValueError as error:
+        raise InvalidArgument("address is not an IPv4 or IPv6 address") from error
+    ip = interface.ip
+    if ip.is_loopback or ip.is_multicast or ip.is_unspecified:
+        raise InvalidArgument(f"address {ip} can't be a tunnel's: take one of a private range")
+    return str(interface)
+
+
+def mark_alias(peer_id: str) -> str:
+    """The alias that marks a device as ours (`ip link set ... alias`)."""
+    return f"{MARK_OPTION}:{peer_id}"
+
+
+def is_marked(options: Mapping[str, object]) -> bool:
+    """Whether a UCI section is one that we made."""
+    return options.get(MARK_OPTION) == "1"

@@ -1,0 +1,414 @@
+"""Watches the paths: the only clock and the only timers.
+
+Probes go out, answers and kernel events come in; health.py judges each path, selection.py ranks,
+failover.py decides per family, and switch.py makes the lane follow. Nothing here waits for a lock
+of the configuration.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Coroutine, Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from . import failover, selection
+from .config import Settings
+from .errors import NotSupported, UplinkError
+from .failover import AWAY, Phase, Rules, State
+from .health import PathHealth
+from .landscape import Landscape
+from .linkwatch import LinkEvent, LinkWatch
+from .model import DefaultRoute, Family, Health, PathKind, PeerCounters, Uplink
+from .paths import Standing, Traffic, WatchedPath, interval_s, parse_sent_packets
+from .platform import Platform
+from .probe import Prober
+from .routing.lane import PROBE_MARK, Lane, Opening
+from .switch import RETRY_S, Report, Switch
+
+LATE_S = 0.05
+LONGEST_SLEEP_S = 5.0
+SETTLE_S = 0.05  # kernel events come in bursts: read once behind them
+COUNTERS_S = 5.0
+NO_LINE = "no line"
+
+
+@dataclass(frozen=True, slots=True)
+class Watch:
+    """What is to be watched: settings, and the uplinks that stand and whose peers are trusted."""
+
+    settings: Settings
+    uplinks: tuple[Uplink, ...] = ()
+
+
+class Monitor:
+    """One router's paths and the decisions about them.
+
+    `report` hears of each change that is in force, `on_update` that something readable changed.
+    `problems` maps a topic to a sentence, for status.
+    """
+
+    def __init__(
+        self, platform: Platform, lane: Lane, report: Report, on_update: Callable[[], None]
+    ) -> None:
+        self.platform = platform
+        self.problems: dict[str, str] = {}
+        self.landscape = Landscape(platform)
+        self.switch = Switch(lane, self.landscape, report, self.problems)
+        self.watch = Watch(Settings())
+        self.states: dict[Family, State] = {family: State() for family in Family}
+        self.paths: dict[tuple[str, Family], WatchedPath] = {}
+        self.counters: dict[str, PeerCounters] = {}
+        self._on_update = on_update
+        self._traffic: dict[str, Traffic] = {}
+        self._tick_handle: asyncio.TimerHandle | None = None
+        self._planned_s = 0.0
+        self._routes = asyncio.Event()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._link_watch = LinkWatch(self._on_link, self._routes.set)
+        self._hearing = False
+
+    # --- life
+
+    async def start(self, watch: Watch) -> None:
+        """Take over what an earlier run left open, read the kernel, and begin to watch."""
+        now_s = time.monotonic()
+        for family, opening in (await self.switch.take_over()).items():
+            cause = "taken over from an earlier run"
+            self.states[family] = State(Phase.FAILED_OVER, opening.route.device, now_s, cause)
+            for device in opening.dead[:1]:
+                line = DefaultRoute(family, device)
+                self.landscape.lines[family].known[device] = line
+                self.landscape.lines[family].primary = line
+        self._link_watch.start()
+        self._run(self._follow_routes())
+        self._run(self.switch.follow())
+        self._run(self.switch.keep_open(self._routes.set))
+        await self.configure(watch)
+        self._run(self._read_counters())
+
+    async def stop(self) -> None:
+        """Stop watching; an open lane is left to lapse, or to be taken over."""
+        self._link_watch.stop()
+        if self._tick_handle is not None:
+            self._tick_handle.cancel()
+        tasks = list(self._tasks)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        for path in self.paths.values():
+            self._unbind(path)
+        self.paths.clear()
+
+    def _run(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def configure(self, watch: Watch) -> None:
+        """Watch by new settings or other uplinks from now on."""
+        if watch.settings.lines != self.landscape.only:
+            self.landscape.limit_lines(watch.settings.lines)
+        if watch.settings.targets != self.watch.settings.targets:
+            for path in self.paths.values():
+                self._unbind(path)
+            self.paths.clear()
+        for path in self.paths.values():
+            path.health.pace = watch.settings.pace
+        self.watch = watch
+        await self.reread()
+
+    async def reread(self) -> None:
+        """Read the kernel's view and bring everything that hangs on it up to date."""
+        uplinks = self.watch.uplinks if self.watch.settings.enabled else ()
+        await self.landscape.reread(uplinks)
+        if not uplinks:
+            self._evaluate(time.monotonic())
+        await self.switch.stand(uplinks)
+        self._watch_paths(uplinks)
+        await self.landscape.reread_underlays(uplinks, self.counters)
+        now_s = time.monotonic()
+        self._attach_all(now_s)
+        self._evaluate(now_s)
+
+    # --- which paths there are
+
+    def _watch_paths(self, uplinks: tuple[Uplink, ...]) -> None:
+        wanted: dict[tuple[str, Family], PathKind] = {}
+        for family in Family if self.watch.settings.enabled else ():
+            lines = self.landscape.lines[family]
+            if lines.primary is None and family is Family.IPV6:
+                continue  # a router without IPv6 has none to back up
+            if not self.watch.settings.targets_of(family):
+                continue
+            for device in lines.known:
+                wanted[device, family] = PathKind.WAN
+            for uplink in uplinks:
+                if uplink.carries(family):
+                    wanted[uplink.interface, family] = PathKind.UPLINK
+        for key in [key for key in self.paths if key not in wanted]:
+            self._unbind(self.paths.pop(key))
+        for (device, family), kind in wanted.items():
+            if (device, family) not in self.paths:
+                self.paths[device, family] = self._new_path(device, family, kind)
+        for path in self.paths.values():
+            self._bind(path)
+
+    def _new_path(self, device: str, family: Family, kind: PathKind) -> WatchedPath:
+        settings = self.watch.settings
+        health = PathHealth(settings.pace, settings.targets_of(family))
+        if self.states[family].phase in AWAY and self.states[family].active == device:
+            health.reset(Health.UP, "taken over from an earlier run")
+        prober = Prober(device, family, PROBE_MARK if kind is PathKind.WAN else 0)
+        return WatchedPath(device, kind, family, health, prober, time.monotonic())
+
+    def _bind(self, path: WatchedPath) -> None:
+        index = self.landscape.index_of(path.device)
+        if index == path.index and path.descriptor >= 0:
+            return
+        self._unbind(path)
+        path.index = index
+        if not index:
+            return
+        topic = f"probe {path.device} {path.family.value}"
+        try:
+            path.descriptor = path.prober.open()
+        except NotSupported as error:
+            self.problems[topic] = str(error)
+            return
+        self.problems.pop(topic, None)
+        asyncio.get_running_loop().add_reader(path.descriptor, self._on_reply, path)
+
+    def _unbind(self, path: WatchedPath) -> None:
+        if path.descriptor >= 0:
+            asyncio.get_running_loop().remove_reader(path.descriptor)
+        path.prober.close()
+        path.descriptor, path.index = -1, 0
+
+    # --- events
+
+    def _on_link(self, event: LinkEvent) -> None:
+        if self.landscape.set_carrier(event.index, event.carrier and not event.gone):
+            now_s = time.monotonic()
+            self._attach_all(now_s)
+            self._evaluate(now_s)
+
+    def _attach_all(self, now_s: float) -> None:
+        for path in self.paths.values():
+            why = self.landscape.why_detached(path.device, path.index, path.kind, path.family)
+            path.health.attach(not why, now_s, why or "it is back")
+
+    def _on_reply(self, path: WatchedPath) -> None:
+        before = path.health.state
+        now_s = time.monotonic()
+        for sequence in path.prober.drain():
+            path.health.answered(sequence, now_s)
+        if path.health.state is not before:
+            self._evaluate(now_s)
+
+    async def _follow_routes(self) -> None:
+        while True:
+            await self._routes.wait()
+            await asyncio.sleep(SETTLE_S)
+            self._routes.clear()
+            try:
+                await self.reread()
+                self.problems.pop("routes", None)
+            except UplinkError as error:
+                self.problems["routes"] = str(error)
+                await asyncio.sleep(RETRY_S)
+                self._routes.set()
+
+    async def _read_counters(self) -> None:
+        while True:
+            try:
+                self.counters = await self.platform.read_counters()
+                self.problems.pop("counters", None)
+            except UplinkError as error:
+                self.problems["counters"] = str(error)
+            self._on_update()
+            await asyncio.sleep(COUNTERS_S)
+
+    # --- the clock
+
+    def _plan_tick(self, now_s: float) -> None:
+        if self._tick_handle is not None:
+            self._tick_handle.cancel()
+        due_s = now_s + LONGEST_SLEEP_S
+        for path in self.paths.values():
+            due_s = min(due_s, path.last_sent_s + self._interval_s(path, now_s))
+            deadline_s = path.health.next_deadline_s()
+            if deadline_s is not None:
+                due_s = min(due_s, deadline_s)
+        for state in self.states.values():
+            if state.phase is Phase.HOLDING and state.good_since_s is not None:
+                due_s = min(due_s, state.good_since_s + self.watch.settings.hold_s)
+        self._planned_s = max(due_s, now_s + 0.001)
+        loop = asyncio.get_running_loop()
+        self._tick_handle = loop.call_later(self._planned_s - now_s, self._tick)
+
+    def _interval_s(self, path: WatchedPath, now_s: float) -> float:
+        if not path.health.attached or path.descriptor < 0:
+            return float("inf")
+        primary = self.landscape.lines[path.family].primary
+        state = self.states[path.family]
+        standing = Standing(
+            state.phase,
+            primary is not None and primary.device == path.device,
+            state.active == path.device,
+        )
+        settings = self.watch.settings
+        return interval_s(path, standing, settings.pace, settings.check_interval_s, now_s)
+
+    def _tick(self) -> None:
+        now_s = time.monotonic()
+        lag_s = now_s - self._planned_s
+        sent = _read_sent_packets()
+        for path in self.paths.values():
+            if path.descriptor < 0:
+                continue
+            for sequence in path.prober.drain():
+                path.health.answered(sequence, now_s)
+            if lag_s > LATE_S:
+                path.health.excuse(lag_s)
+            path.health.expire(now_s)
+            if now_s >= path.last_sent_s + self._interval_s(path, now_s) - 0.001:
+                self._probe(path, sent, now_s)
+        if not self._hearing and any(_needs_evidence(p) for p in self.paths.values()):
+            self._hearing = True
+            self._run(self._hear())
+        self._evaluate(now_s)
+
+    def _probe(self, path: WatchedPath, sent: Mapping[str, int], now_s: float) -> None:
+        target = path.health.next_target(now_s)
+        path.last_sent_s = now_s
+        sequence = path.prober.send(target)
+        if sequence is None:
+            path.health.unsendable(target, now_s)
+        else:
+            path.health.sent(sequence, target, now_s)
+        if path.kind is PathKind.WAN:
+            traffic = self._traffic.setdefault(path.device, Traffic())
+            traffic.probed()
+            path.used = traffic.seen(sent.get(path.device, 0), now_s)
+
+    async def _hear(self) -> None:
+        """While a line is suspect, ask whether anything still arrives from beyond it."""
+        try:
+            while suspects := [p for p in self.paths.values() if _needs_evidence(p)]:
+                for family in {path.family for path in suspects}:
+                    self._take_evidence(family, await self.switch.lane.read_heard(family))
+                await asyncio.sleep(self.watch.settings.pace.confirm_interval_s)
+        finally:
+            self._hearing = False
+            for path in self.paths.values():
+                path.heard_packets = None
+
+    def _take_evidence(self, family: Family, heard: Mapping[str, int]) -> None:
+        now_s = time.monotonic()
+        for path in self.paths.values():
+            count = heard.get(path.device) if path.family is family else None
+            if count is None:
+                continue
+            if path.heard_packets is not None and count > path.heard_packets:
+                path.health.heard(now_s)
+            path.heard_packets = count
+
+    # --- decisions
+
+    def ranked(self, family: Family, now_s: float) -> list[selection.Ranked]:
+        """All backups of a family in order, usable or not."""
+        prefer_latency = self.watch.settings.prefer_latency
+        return selection.rank(self._candidates(family, now_s), prefer_latency=prefer_latency)
+
+    def _candidates(self, family: Family, now_s: float) -> Iterator[selection.Candidate]:
+        lines = self.landscape.lines[family]
+        weights = {uplink.interface: uplink.weight for uplink in self.watch.uplinks}
+        for path in self.paths.values():
+            if path.family is not family or not weights:
+                continue
+            if lines.primary is not None and path.device == lines.primary.device:
+                continue
+            answer_s = path.health.last_answer_s
+            line = lines.known.get(path.device)
+            yield selection.Candidate(
+                name=path.device,
+                kind=path.kind,
+                health=path.health.state,
+                cause=path.health.cause,
+                weight=weights.get(path.device, 0),
+                metric=line.metric if line is not None else 0,
+                latency_ms=path.health.latency_ms,
+                shared_fate=line is None and self.landscape.shares_fate(path.device),
+                last_answer_age_s=None if answer_s is None else now_s - answer_s,
+            )
+
+    def _evaluate(self, now_s: float) -> None:
+        for family in Family:
+            self.switch.dead[family] = {
+                path.device
+                for path in self.paths.values()
+                if path.family is family and path.health.state is Health.DOWN
+            }
+            self._decide(family, now_s)
+        self._plan_tick(now_s)
+        self._on_update()
+
+    def _decide(self, family: Family, now_s: float) -> None:
+        state = self.states[family]
+        primary = self._primary(family)
+        if primary is None:
+            if state.phase not in AWAY and (family is Family.IPV6 or not self.paths):
+                self.states[family] = replace(state, active="")
+                return  # nothing to back up
+            primary = failover.Path(NO_LINE, Health.DOWN, cause="there is no default route")
+        backups = [
+            failover.Path(
+                ranked.candidate.name,
+                ranked.candidate.health,
+                ranked.usable,
+                ranked.candidate.cause or ranked.reason,
+            )
+            for ranked in self.ranked(family, now_s)
+        ]
+        settings = self.watch.settings
+        rules = Rules(settings.enabled, settings.auto_failover, settings.hold_s)
+        self.states[family], change = failover.decide(state, primary, backups, rules, now_s)
+        if change is not None:
+            detection_ms = self._detection_ms(change, family)
+            opening = self._opening(family, primary.name)
+            self.switch.want(family, opening, (change, detection_ms))
+
+    def _primary(self, family: Family) -> failover.Path | None:
+        line = self.landscape.lines[family].primary
+        if line is None:
+            return None
+        path = self.paths.get((line.device, family))
+        if path is None:
+            return failover.Path(line.device, Health.UNKNOWN)
+        return failover.Path(line.device, path.health.state, cause=path.health.cause)
+
+    def _opening(self, family: Family, primary: str) -> Opening | None:
+        state = self.states[family]
+        if state.phase not in AWAY or state.active == primary:
+            return None
+        known = self.landscape.lines[family].known
+        dead = self.switch.dead[family]
+        moved = tuple(d for d in known if d != state.active and (d == primary or d in dead))
+        return Opening(family, moved, self.landscape.route_of(state.active, family))
+
+    def _detection_ms(self, change: failover.Change, family: Family) -> int:
+        path = self.paths.get((change.from_path, family))
+        if path is None or change.kind not in ("failover", "switch", "stranded"):
+            return -1
+        return round(path.health.detection_s * 1000) if path.health.detection_s >= 0 else -1
+
+
+def _read_sent_packets() -> dict[str, int]:
+    with open("/proc/net/dev", encoding="ascii") as file:
+        return parse_sent_packets(file.read())
+
+
+def _needs_evidence(path: WatchedPath) -> bool:
+    return path.kind is PathKind.WAN and path.health.state is Health.SUSPECT

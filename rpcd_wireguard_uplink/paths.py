@@ -1,0 +1,168 @@
+"""The paths that are watched, and how often each is probed. Sockets are held here, no timers.
+
+A path is one device in one family: a line of the router (WAN) or a tunnel. `interval_s` is the
+whole policy of pace: fast on suspects and on what carries traffic, slow on idle backups.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from .failover import AWAY, Phase
+from .health import Pace, PathHealth
+from .model import DefaultRoute, Family, Health, PathKind
+from .probe import Prober
+
+NEW_PATH_S = 60.0
+NEW_PATH_INTERVAL_S = 1.0
+CONFIRM_AGE_S = 1.0  # an answer older than this is asked for anew before a switch
+IDLE_PACKETS_PER_S = 1.0
+
+
+@dataclass(slots=True)
+class WatchedPath:
+    """One path with its health and its prober. `index` is the device's, 0 while it is missing."""
+
+    device: str
+    kind: PathKind
+    family: Family
+    health: PathHealth
+    prober: Prober
+    born_s: float
+    last_sent_s: float = float("-inf")
+    index: int = 0
+    descriptor: int = -1
+    used: bool = True
+    heard_packets: int | None = None
+
+    @property
+    def key(self) -> tuple[str, Family]:
+        """Device and family."""
+        return self.device, self.family
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """What the pace of a path depends on besides itself."""
+
+    phase: Phase
+    is_primary: bool
+    is_active: bool
+
+
+def interval_s(
+    path: WatchedPath, standing: Standing, pace: Pace, check_interval_s: float, now_s: float
+) -> float:
+    """Seconds between two probes of the path as things stand."""
+    if path.health.state is Health.SUSPECT:
+        return pace.confirm_interval_s
+    if standing.is_primary or standing.is_active:
+        calm = standing.phase is Phase.PRIMARY and path.health.state is Health.UP
+        return pace.interval_s if path.used or not calm else pace.idle_interval_s
+    answered_s = path.health.last_answer_s
+    stale = answered_s is None or now_s - answered_s > CONFIRM_AGE_S
+    if standing.phase is Phase.SUSPECT and stale:
+        return pace.confirm_interval_s
+    if standing.phase is Phase.STRANDED:
+        return pace.interval_s
+    if path.health.state is not Health.UP and now_s - path.born_s < NEW_PATH_S:
+        return NEW_PATH_INTERVAL_S
+    if standing.phase in AWAY:
+        return min(check_interval_s, 5.0)
+    return check_interval_s
+
+
+@dataclass(slots=True)
+class Traffic:
+    """Tells whether people use a device, from its packet counters less our own probes."""
+
+    window_s: float = 10.0
+    _packets: int | None = None
+    _since_s: float = 0.0
+    _own: int = 0
+    used: bool = True
+
+    def probed(self) -> None:
+        """One of our own probes went out."""
+        self._own += 1
+
+    def seen(self, sent_packets: int, now_s: float) -> bool:
+        """Take the device's count of sent packets; whether it counts as used.
+
+        Use is noticed at once, idleness only after a whole window.
+        """
+        if self._packets is None or sent_packets < self._packets:
+            self._packets, self._since_s, self._own = sent_packets, now_s, 0
+            return self.used
+        others = sent_packets - self._packets - self._own
+        elapsed_s = now_s - self._since_s
+        if others > IDLE_PACKETS_PER_S * self.window_s:
+            self.used = True
+            self._packets, self._since_s, self._own = sent_packets, now_s, 0
+        elif elapsed_s >= self.window_s:
+            self.used = False
+            self._packets, self._since_s, self._own = sent_packets, now_s, 0
+        return self.used
+
+
+def parse_sent_packets(text: str) -> dict[str, int]:
+    """Read /proc/net/dev: device -> packets sent (the tenth number of its line)."""
+    counts: dict[str, int] = {}
+    for line in text.splitlines():
+        name, colon, numbers = line.partition(":")
+        fields = numbers.split()
+        if colon and len(fields) >= 10:
+            counts[name.strip()] = int(fields[9])
+    return counts
+
+
+@dataclass(slots=True)
+class Lines:
+    """The router's own lines of one family, as its default routes tell, with a memory.
+
+    A line whose route is gone is remembered, because that is what a dead line looks like.
+    """
+
+    family: Family
+    only: tuple[str, ...] = ()
+    routes: tuple[DefaultRoute, ...] = ()
+    primary: DefaultRoute | None = None
+    known: dict[str, DefaultRoute] = field(default_factory=dict)
+
+    def update(self, found: Iterable[DefaultRoute], tunnels: Sequence[str]) -> bool:
+        """Take the default routes as they are now; whether anything changed."""
+        able = tuple(
+            route
+            for route in found
+            if route.device not in tunnels and (not self.only or route.device in self.only)
+        )
+        ordered = tuple(sorted(able, key=self._order))
+        if ordered == self.routes:
+            return False
+        self.routes = ordered
+        for route in ordered:
+            self.known[route.device] = route
+        if ordered and (self.primary is None or self._replaces(ordered[0], self.primary)):
+            self.primary = ordered[0]
+        if self.primary is not None:
+            self.primary = self.known[self.primary.device]
+        return True
+
+    def _order(self, route: DefaultRoute) -> tuple[int, int]:
+        place = self.only.index(route.device) if self.only else 0
+        return place, route.metric
+
+    def _replaces(self, best: DefaultRoute, primary: DefaultRoute) -> bool:
+        """A primary without a route stays the primary, unless a line of a higher rank came up."""
+        return self.has_route(primary.device) or self._order(best) < self._order(primary)
+
+    def has_route(self, device: str) -> bool:
+        """Whether the line's default route is there now."""
+        return any(route.device == device for route in self.routes)
+
+
+def healthy_devices(paths: Mapping[tuple[str, Family], WatchedPath], kind: PathKind) -> set[str]:
+    """Devices of that kind that are not down in any family they are watched in."""
+    down = {p.device for p in paths.values() if p.health.state is Health.DOWN}
+    return {p.device for p in paths.values() if p.kind is kind} - down

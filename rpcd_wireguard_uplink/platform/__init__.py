@@ -1,0 +1,61 @@
+"""What the service needs of the machine it runs on; one implementation a kind of machine.
+
+Configuration, tunnels and the kernel's view, behind one Protocol, so that the same service runs on
+a router and on any Linux. Implementations raise UplinkError's children only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Protocol
+
+from ..model import DefaultRoute, Family, Link, PeerCounters, Tunnel
+from ..uci import Document, Draft
+
+
+class Platform(Protocol):
+    """A machine. Reads are cheap enough to be repeated at every kernel event."""
+
+    name: str
+
+    async def read(self, config: str) -> Document:
+        """A configuration file's sections; an absent file is an empty document."""
+
+    async def edit(self, config: str, change: Callable[[Draft], None]) -> None:
+        """Apply `change` to a file under its lock; atomic, and nothing is written on an error."""
+
+    def signature(self, config: str) -> object:
+        """A value that differs once the file was changed by anybody."""
+
+    async def generate_keys(self, interface: str) -> tuple[str, str]:
+        """A new key pair (private, public) for an interface, kept where only root reads it."""
+
+    async def read_key(self, interface: str) -> str:
+        """The private key that was made for an interface, '' if there is none."""
+
+    async def keep_keys(self, interfaces: Collection[str]) -> None:
+        """Delete every key that is kept but those of these interfaces."""
+
+    async def sync(self, tunnels: Sequence[Tunnel]) -> Mapping[str, str]:
+        """Make these tunnels, and no other marked one, stand; interface -> why it could not."""
+
+    async def follow_names(self, stalled: Sequence[str]) -> None:
+        """Look endpoint names of stalled tunnels up again and apply what is found."""
+
+    def endpoint_address(self, interface: str) -> str:
+        """The address literal of a tunnel's endpoint, '' while its name is not resolved."""
+
+    async def read_links(self) -> list[Link]:
+        """Every network device."""
+
+    async def read_addresses(self, device: str) -> list[str]:
+        """A device's global addresses with prefix lengths."""
+
+    async def read_default_routes(self, family: Family) -> list[DefaultRoute]:
+        """The main table's default routes, lowest metric first."""
+
+    async def device_towards(self, address: str) -> str:
+        """The device that a tunnel's outer packets leave by towards an address, '' if none."""
+
+    async def read_counters(self) -> dict[str, PeerCounters]:
+        """WireGuard's counters of every device with a peer, by device."""

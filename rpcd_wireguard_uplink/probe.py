@@ -1,0 +1,135 @@
+"""ICMP echo probes bound to one device. Sends and drains; keeps no time and judges nothing.
+
+Raw sockets, because the kernel's ping sockets are off by default (ping_group_range). A probe of a
+line of the router carries a mark of its own, so that an open lane never leads it into a tunnel.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import struct
+from dataclasses import dataclass, field
+
+from .errors import NotSupported
+from .model import Family
+
+_ECHO = struct.Struct("!BBHHH")
+_ICMP_FILTER = 1  # linux/icmp.h
+_ICMP6_FILTER = 1  # linux/icmpv6.h
+_SOL_RAW = 255  # linux/socket.h
+_SO_BINDTODEVICE = getattr(socket, "SO_BINDTODEVICE", 25)
+_SO_MARK = getattr(socket, "SO_MARK", 36)
+_REQUEST = {Family.IPV4: 8, Family.IPV6: 128}
+_REPLY = {Family.IPV4: 0, Family.IPV6: 129}
+
+
+def checksum(data: bytes) -> int:
+    """The internet checksum (RFC 1071)."""
+    if len(data) % 2:
+        data += b"\0"
+    total: int = sum(struct.unpack(f"!{len(data) // 2}H", data))
+    total = (total >> 16) + (total & 0xFFFF)
+    return ~(total + (total >> 16)) & 0xFFFF
+
+
+def echo_request(family: Family, ident: int, sequence: int, payload: bytes) -> bytes:
+    """An echo request; for IPv6 the kernel fills in the checksum (RFC 3542, section 3.1)."""
+    kind = _REQUEST[family]
+    bare = _ECHO.pack(kind, 0, 0, ident, sequence) + payload
+    if family is Family.IPV6:
+        return bare
+    return _ECHO.pack(kind, 0, checksum(bare), ident, sequence) + payload
+
+
+def parse_reply(family: Family, packet: bytes) -> tuple[int, int, bytes] | None:
+    """(ident, sequence, payload) of an echo reply as a raw socket gives it, else None."""
+    if family is Family.IPV4:
+        if len(packet) < 20:
+            return None
+        packet = packet[(packet[0] & 0x0F) * 4 :]
+    if len(packet) < _ECHO.size:
+        return None
+    kind, code, _, ident, sequence = _ECHO.unpack_from(packet)
+    if kind != _REPLY[family] or code != 0:
+        return None
+    return ident, sequence, packet[_ECHO.size :]
+
+
+@dataclass(slots=True)
+class Prober:
+    """Probes through one device in one family. Raises NotSupported where it may not open sockets.
+
+    Replies count only if they carry the identifier and the random token of this prober.
+    """
+
+    device: str
+    family: Family
+    mark: int = 0
+    _socket: socket.socket | None = None
+    _ident: int = field(default_factory=lambda: int.from_bytes(os.urandom(2), "big"))
+    _token: bytes = field(default_factory=lambda: os.urandom(8))
+    _sequence: int = 0
+
+    def open(self) -> int:
+        """Open the socket, bound to the device as it is now; returns its descriptor."""
+        self.close()
+        v4 = self.family is Family.IPV4
+        domain = socket.AF_INET if v4 else socket.AF_INET6
+        protocol = socket.IPPROTO_ICMP if v4 else socket.IPPROTO_ICMPV6
+        try:
+            sock = socket.socket(domain, socket.SOCK_RAW | socket.SOCK_NONBLOCK, protocol)
+        except PermissionError as error:
+            raise NotSupported("probes need raw sockets: run as root") from error
+        try:
+            sock.setsockopt(socket.SOL_SOCKET, _SO_BINDTODEVICE, self.device.encode() + b"\0")
+            if self.mark:
+                sock.setsockopt(socket.SOL_SOCKET, _SO_MARK, self.mark)
+            _accept_only_replies(sock, self.family)
+        except OSError as error:
+            sock.close()
+            raise NotSupported(f"can't probe through {self.device}: {error.strerror}") from error
+        self._socket = sock
+        return sock.fileno()
+
+    def close(self) -> None:
+        """Close the socket; safe to call again."""
+        if self._socket is not None:
+            self._socket.close()
+            self._socket = None
+
+    def send(self, target: str) -> int | None:
+        """Send one probe; its sequence number, or None where it can't leave."""
+        if self._socket is None:
+            return None
+        self._sequence = (self._sequence + 1) & 0xFFFF
+        packet = echo_request(self.family, self._ident, self._sequence, self._token)
+        try:
+            self._socket.sendto(packet, (target, 0))
+        except OSError:
+            return None
+        return self._sequence
+
+    def drain(self) -> list[int]:
+        """The sequence numbers of all replies that wait in the socket."""
+        found: list[int] = []
+        for _ in range(256):
+            if self._socket is None:
+                break
+            try:
+                packet = self._socket.recv(2048)
+            except OSError:
+                break
+            reply = parse_reply(self.family, packet)
+            if reply is not None and reply[0] == self._ident and reply[2] == self._token:
+                found.append(reply[1])
+        return found
+
+
+def _accept_only_replies(sock: socket.socket, family: Family) -> None:
+    if family is Family.IPV4:
+        sock.setsockopt(_SOL_RAW, _ICMP_FILTER, struct.pack("=I", ~1 & 0xFFFFFFFF))
+        return
+    words = [0xFFFFFFFF] * 8
+    words[_REPLY[family] >> 5] &= ~(1 << (_REPLY[family] & 31)) & 0xFFFFFFFF
+    sock.setsockopt(socket.IPPROTO_ICMPV6, _ICMP6_FILTER, struct.pack("=8I", *words))

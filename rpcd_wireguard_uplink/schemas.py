@@ -1,0 +1,216 @@
+"""The pieces that the method table's JSON Schemas are made of: small builders and shared shapes.
+
+Owns what an argument, an offer, an uplink, a path's health and a history entry look like on the
+bus, with the unit of every number in its description; docs/methods.md is made from these. Knows no
+method. Everything is Draft 2020-12 without oneOf, and patterns never end in a bare `$`, which
+Python lets match before a line break.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+Tree = dict[str, Any]
+
+STATES = ("primary", "suspect", "failed_over", "holding", "stranded", "disabled")
+PATH_STATES = ("up", "suspect", "down", "connecting", "unknown")
+EVENTS_IN_STATUS = 10
+LONGEST_HISTORY = 200
+
+
+def text(description: str, **more: Any) -> Tree:
+    """Return the schema of a string."""
+    return {"type": "string", "description": description, **more}
+
+
+def whole(description: str, minimum: int = 0, maximum: int | None = None) -> Tree:
+    """Return the schema of an integer from `minimum` on."""
+    return {**number(description, minimum, maximum), "type": "integer"}
+
+
+def number(description: str, minimum: float = 0, maximum: float | None = None) -> Tree:
+    """Return the schema of a finite number from `minimum` on."""
+    tree: Tree = {"type": "number", "description": description, "minimum": minimum}
+    return tree if maximum is None else {**tree, "maximum": maximum}
+
+
+def flag(description: str) -> Tree:
+    """Return the schema of a boolean."""
+    return {"type": "boolean", "description": description}
+
+
+def switch(description: str) -> Tree:
+    """Return the schema of 0 or 1: SecuBox's page compares with 1, and `true` is not 1 there."""
+    return {"type": "integer", "enum": [0, 1], "description": description}
+
+
+def rows(description: str, item: Mapping[str, Any], maximum: int | None = None) -> Tree:
+    """Return the schema of a list whose entries all look like `item`."""
+    tree: Tree = {"type": "array", "description": description, "items": item}
+    return tree if maximum is None else {**tree, "maxItems": maximum}
+
+
+def table(
+    properties: Mapping[str, Any],
+    description: str = "",
+    *,
+    optional: Iterable[str] = (),
+    more: bool = False,
+) -> Tree:
+    """Return the schema of a table: all members required but the `optional` ones, and others
+    refused unless `more`.
+    """
+    left_out = set(optional)
+    tree: Tree = {
+        "type": "object",
+        "properties": dict(properties),
+        "required": [name for name in properties if name not in left_out],
+        "additionalProperties": more,
+    }
+    return {**tree, "description": description} if description else tree
+
+
+PEER_ID = text(
+    "the id of a mesh peer",
+    pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$(?!\n)",
+    **{
+        "x-must": "be 1 to 64 letters, digits, dots, underscores or hyphens, "
+        "and begin with a letter or digit"
+    },
+)
+PUBLIC_KEY = text(
+    "the peer's WireGuard public key",
+    pattern=r"^[A-Za-z0-9+/]{42}[AEIMQUYcgkosw048]=$(?!\n)",
+    **{"x-must": "be a WireGuard public key: 44 characters of base64", "x-secret": True},
+)
+WEIGHT = whole("a weight from 1 to 100; the peer with the higher one is preferred", 1, 100)
+ENDPOINT = text(
+    'where the peer listens: "host:port", "[IPv6]:port" or a host (port 51820)',
+    maxLength=262,
+    format="endpoint",
+)
+HOST = text("a host name or IP address", maxLength=253, format="host")
+ADDRESS = text(
+    "the tunnel's own IPv4 or IPv6 address, with or without a prefix length",
+    maxLength=43,
+    format="address",
+)
+ENABLED = {
+    **flag("1 to fail over automatically, 0 not to"),
+    "x-words": {"enable": True, "disable": False},
+}
+
+SUCCESS = {"type": "boolean", "const": True, "description": "always true; an error has false"}
+MESSAGE = text("what was done, as a sentence")
+PEER = text("the peer's id")
+INTERFACE = text("name of the tunnel's network interface")
+UPLINK_WEIGHT = whole("1 to 100, the higher one is preferred", 1, 100)
+OWN_KEY = text("this router's public key in this tunnel; the peer must know it")
+OWN_ADDRESS = text('this router\'s IPv4 address in the tunnel, "" if none')
+OWN_ADDRESS6 = text('this router\'s IPv6 address in the tunnel, "" if none')
+ENDPOINT_SHOWN = text('where the peer listens, "host:port"; "" while it is not known')
+PEER_KEY = text("the peer's WireGuard public key")
+SHARED_FATE = flag("whether it travels over the very line that it should replace")
+NOTE = text('what the owner should know, as a sentence; else ""')
+ACTIVE = flag("whether traffic uses it now")
+PATH_STATE = text(
+    "up; suspect: probes are being lost; down; connecting: no handshake yet; unknown: not probed",
+    enum=list(PATH_STATES),
+)
+STATE = text(
+    "primary: traffic uses the router's own line; suspect: it loses probes; failed_over: traffic "
+    "uses an uplink; holding: the line is back and must stay so for the hold time; stranded: "
+    "nothing is left; disabled: automatic failover is off",
+    enum=list(STATES),
+)
+ACTIVE_PATH = text('device or uplink interface that traffic leaves by; "" if none')
+LATENCY = number("round trip in ms; -1 while unknown", -1)
+LOSS = number("lost probes in percent", 0, 100)
+HANDSHAKE_AGE = whole("seconds since the last handshake; -1 if there was none", -1)
+
+OFFER = table(
+    {
+        "peer_id": PEER,
+        "trusted": flag("whether the owner trusts this peer"),
+        "usable": flag("whether an uplink can be made from the offer now"),
+        "reason": text('why it is not usable; else ""'),
+        "bandwidth_mbps": whole("what the peer advertises, Mbit/s; 0 if it does not say"),
+        "latency_ms": number("what the peer advertises, ms; -1 if it does not say", -1),
+        "wan_type": text("kind of the peer's line, such as fiber or lte"),
+        "available": flag("whether the peer says that its internet works"),
+        "endpoint": ENDPOINT_SHOWN,
+        "public_key": PEER_KEY,
+        "age_s": whole("seconds since the offer was received"),
+        "configured": flag("whether there is an uplink to this peer"),
+    }
+)
+UPLINK = table(
+    {
+        "peer_id": PEER,
+        "interface": INTERFACE,
+        "weight": UPLINK_WEIGHT,
+        "endpoint": ENDPOINT_SHOWN,
+        "public_key": PEER_KEY,
+        "address": OWN_ADDRESS,
+        "address6": OWN_ADDRESS6,
+        "state": PATH_STATE,
+        "active": ACTIVE,
+        "shared_fate": SHARED_FATE,
+        "note": NOTE,
+    }
+)
+WAN_HEALTH = table(
+    {
+        "path": text("name of the line"),
+        "device": text("its network device"),
+        "state": PATH_STATE,
+        "latency_ms": LATENCY,
+        "loss_pct": LOSS,
+        "last_ok_s": number("seconds since a probe was last answered; -1 if never", -1),
+    },
+    "health of a line of the router's own",
+)
+UPLINK_HEALTH = table(
+    {
+        "peer_id": PEER,
+        "interface": INTERFACE,
+        "weight": UPLINK_WEIGHT,
+        "state": PATH_STATE,
+        "active": ACTIVE,
+        "latency_ms": LATENCY,
+        "loss_pct": LOSS,
+        "handshake_age_s": HANDSHAKE_AGE,
+        "rx_bytes": whole("bytes received through the tunnel"),
+        "tx_bytes": whole("bytes sent through the tunnel"),
+        "endpoint": ENDPOINT_SHOWN,
+        "underlay": text('device that the tunnel\'s outer packets leave by; "" if unknown'),
+        "shared_fate": SHARED_FATE,
+        "usable": flag("whether traffic could be moved to it now"),
+        "reason": text('why it is not usable; else ""'),
+        "note": NOTE,
+    }
+)
+FAMILY = table(
+    {"state": {**STATE, "description": "as above, for this family"}, "active_path": ACTIVE_PATH},
+    "one address family",
+)
+EVENT = table(
+    {
+        "at": text("when, ISO 8601 in UTC"),
+        "kind": text(
+            "failover, failback, switch (from uplink to uplink), stranded, uplink_added, "
+            "uplink_removed and others",
+            pattern=r"^[a-z_]{1,32}$(?!\n)",
+        ),
+        "family": text('the address family it concerns; "" for both or none')
+        | {"enum": ["ipv4", "ipv6", ""]},
+        "from": text('path before; "" if none'),
+        "to": text('path after; "" if none'),
+        "peer_id": text('the peer it concerns; "" if none'),
+        "cause": text("why, as a sentence"),
+        "detection_ms": whole("ms from the first lost probe to the decision; -1 if none", -1),
+        "switch_ms": whole("ms from the decision to moved traffic; -1 if none", -1),
+        "duration_s": number("seconds that the state before lasted; -1 if unknown", -1),
+    }
+)

@@ -1,0 +1,79 @@
+"""The order in which backups are tried. Pure: candidates in, ranked candidates out.
+
+A router's own lines come before any uplink, by their metric; then uplinks that do not share the
+primary's fate; then weight (higher is preferred), then latency where `prefer_latency` asks for it.
+A candidate that can't be used stays in the list with the reason, so that it can be told.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from .model import Health, PathKind
+
+FRESH_S = 3.0  # how recent an answer is that a shared fate is not yet fatal
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """One possible backup in one family. `last_answer_age_s` is None if it never answered."""
+
+    name: str
+    kind: PathKind
+    health: Health
+    cause: str = ""
+    weight: int = 0
+    metric: int = 0
+    latency_ms: float = -1.0
+    trusted: bool = True
+    carries_family: bool = True
+    shared_fate: bool = False
+    last_answer_age_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Ranked:
+    """A candidate in its place, and why it can't be used ('' if it can)."""
+
+    candidate: Candidate
+    reason: str
+
+    @property
+    def usable(self) -> bool:
+        """Whether traffic may go there now."""
+        return not self.reason
+
+
+def reason_against(candidate: Candidate) -> str:
+    """Why the candidate can't be used now, as a sentence; '' if it can."""
+    if not candidate.trusted:
+        return "the peer is not trusted"
+    if not candidate.carries_family:
+        return "the tunnel has no address of this family"
+    if candidate.health is Health.DOWN:
+        return f"it is down: {candidate.cause}"
+    if candidate.health is Health.UNKNOWN:
+        return "nothing has answered through it yet"
+    age_s = candidate.last_answer_age_s
+    if candidate.shared_fate and (age_s is None or age_s > FRESH_S):
+        return "it travels over the line that failed and does not answer now"
+    return ""
+
+
+def rank(candidates: Iterable[Candidate], *, prefer_latency: bool) -> list[Ranked]:
+    """All candidates, usable ones first, each group in the order of preference."""
+
+    def key(ranked: Ranked) -> tuple[object, ...]:
+        c = ranked.candidate
+        known = c.latency_ms if prefer_latency and c.latency_ms >= 0 else float("inf")
+        return (
+            not ranked.usable,
+            c.kind is not PathKind.WAN,
+            c.shared_fate,
+            c.metric if c.kind is PathKind.WAN else -c.weight,
+            known,
+            c.name,
+        )
+
+    return sorted((Ranked(c, reason_against(c)) for c in candidates), key=key)

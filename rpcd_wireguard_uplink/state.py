@@ -1,0 +1,120 @@
+"""The state file and the history: what survives a restart of the service, on tmpfs.
+
+Other programs may read the file (the specification's /var/run/wireguard-uplinks.json), so it is
+replaced whole and holds no secret. Times of the monotonic clock in it hold for one boot, which is
+as long as a tmpfs lives.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+from collections import deque
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+from .model import Endpoint, HistoryEntry, Offer
+
+VERSION = 1
+MOST_ENTRIES = 200
+
+
+def now_text() -> str:
+    """The wall clock as people read it: ISO 8601, UTC, milliseconds."""
+    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+@dataclass(slots=True)
+class History:
+    """The last 200 things that happened, newest first when read."""
+
+    _entries: deque[HistoryEntry] = field(default_factory=lambda: deque(maxlen=MOST_ENTRIES))
+
+    def add(self, entry: HistoryEntry) -> None:
+        """Remember one more."""
+        self._entries.append(entry)
+
+    def newest(self, limit: int) -> list[HistoryEntry]:
+        """At most `limit` entries, newest first."""
+        return list(self._entries)[: -limit - 1 : -1]
+
+    def restore(self, entries: Iterable[HistoryEntry]) -> None:
+        """Take entries over, oldest first."""
+        self._entries.extend(entries)
+
+    def oldest_first(self) -> list[HistoryEntry]:
+        """All entries in order of time."""
+        return list(self._entries)
+
+
+@dataclass(frozen=True, slots=True)
+class Remembered:
+    """What an earlier run left in the state file."""
+
+    history: tuple[HistoryEntry, ...] = ()
+    offers: tuple[Offer, ...] = ()
+
+
+def write_state(path: str, content: Mapping[str, Any]) -> None:
+    """Replace the file; a reader sees the old or the new one. Raises OSError."""
+    directory = os.path.dirname(path) or "."
+    os.makedirs(directory, exist_ok=True)
+    fresh = os.path.join(directory, f".{os.path.basename(path)}.{os.getpid()}")
+    try:
+        with open(fresh, "w", encoding="utf-8") as file:
+            json.dump({"version": VERSION, **content}, file, separators=(",", ":"))
+            file.write("\n")
+        os.replace(fresh, path)
+    except OSError:
+        with contextlib.suppress(OSError):
+            os.unlink(fresh)
+        raise
+
+
+def read_state(path: str, now_s: float) -> Remembered:
+    """What is in the file; nothing where there is none or it is not ours to understand.
+
+    Offers from the future of the monotonic clock are of an earlier boot and left out.
+    """
+    try:
+        with open(path, encoding="utf-8") as file:
+            content = json.load(file)
+        if content.get("version") != VERSION:
+            return Remembered()
+        history = tuple(_entry(row) for row in content.get("history", ()))
+        offers = tuple(_offer(row) for row in content.get("offer_book", ()))
+    except (OSError, ValueError, TypeError, KeyError, AttributeError):
+        return Remembered()
+    return Remembered(history, tuple(o for o in offers if o.received_s <= now_s))
+
+
+def _entry(row: Mapping[str, Any]) -> HistoryEntry:
+    known = {**row, "from_path": row["from"], "to_path": row["to"]}
+    del known["from"], known["to"]
+    return HistoryEntry(**known)
+
+
+def _offer(row: Mapping[str, Any]) -> Offer:
+    endpoint = Endpoint(str(row["host"]), int(row["port"]))
+    rest = {name: value for name, value in row.items() if name not in ("host", "port")}
+    return Offer(endpoint=endpoint, **rest)
+
+
+def offer_row(offer: Offer) -> dict[str, Any]:
+    """An offer as the state file keeps it."""
+    return {
+        "peer_id": offer.peer_id,
+        "host": offer.endpoint.host,
+        "port": offer.endpoint.port,
+        "public_key": offer.public_key,
+        "bandwidth_mbps": offer.bandwidth_mbps,
+        "latency_ms": offer.latency_ms,
+        "wan_type": offer.wan_type,
+        "available": offer.available,
+        "sequence": offer.sequence,
+        "ttl_s": offer.ttl_s,
+        "received_s": offer.received_s,
+    }

@@ -1,0 +1,128 @@
+"""Makes the lane follow what was decided: one task, one change at a time, tried again on failure.
+
+Decides nothing. It keeps the lane's elements from lapsing, gives outer packets their underlay
+before traffic moves onto a tunnel, and deletes the connections that a dead path left behind.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, field
+
+from .errors import UplinkError
+from .failover import Change
+from .landscape import Landscape
+from .model import Family, Uplink
+from .routing.lane import REFRESH_S, Lane, Opening, plan_underlay
+
+RETRY_S = 1.0
+MOVES = ("failover", "switch", "failback")
+
+Report = Callable[[Change, Family, int, int], None]
+
+
+@dataclass(slots=True)
+class Switch:
+    """The lane's keeper. `report` hears of each change once it is in force: the change, its
+    family, detection and switch in milliseconds (-1 where there was none).
+    """
+
+    lane: Lane
+    landscape: Landscape
+    report: Report
+    problems: dict[str, str]
+    uplinks: tuple[Uplink, ...] = ()
+    dead: dict[Family, Collection[str]] = field(default_factory=dict)
+    _wanted: dict[Family, Opening | None] = field(default_factory=dict)
+    _untold: dict[Family, list[tuple[Change, int]]] = field(default_factory=dict)
+    _standing: object = None
+    _kicked: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def take_over(self) -> dict[Family, Opening]:
+        """Adopt and refresh what an earlier run of the service left open."""
+        found = await self.lane.read_standing()
+        self.lane.openings.update(found)
+        self._wanted.update(found)
+        await self.lane.refresh()
+        return found
+
+    async def stand(self, uplinks: Sequence[Uplink]) -> None:
+        """Have the standing part cover these uplinks and the lines as they are; none: remove it."""
+        self.uplinks = tuple(uplinks)
+        if not uplinks:
+            if self._standing is not None or self.lane.openings:
+                self._standing = None
+                self._wanted.clear()
+                await self.lane.remove()
+            return
+        tunnels = [uplink.interface for uplink in uplinks]
+        lines = {f: sorted(self.landscape.lines[f].known) for f in Family}
+        standing = (tunnels, lines, self.landscape.onlink_prefixes())
+        if standing != self._standing:
+            await self.lane.stand(*standing)
+            self._standing = standing
+        await self._set_underlays()
+
+    def want(self, family: Family, opening: Opening | None, told: tuple[Change, int]) -> None:
+        """Have the family's lane open so (None: shut), and the change told once it is."""
+        self._wanted[family] = opening
+        self._untold.setdefault(family, []).append(told)
+        self._kicked.set()
+
+    async def follow(self) -> None:
+        """The task: carry out what is wanted, for ever."""
+        while True:
+            await self._kicked.wait()
+            self._kicked.clear()
+            for family in Family:
+                try:
+                    await self._apply(family)
+                    self.problems.pop(f"switch {family.value}", None)
+                except UplinkError as error:
+                    self.problems[f"switch {family.value}"] = str(error)
+                    asyncio.get_running_loop().call_later(RETRY_S, self._kicked.set)
+
+    async def keep_open(self, rebuild: Callable[[], None]) -> None:
+        """The task: refresh open lanes; where the table is gone, have it built anew."""
+        while True:
+            await asyncio.sleep(REFRESH_S)
+            try:
+                await self.lane.refresh()
+                self.problems.pop("refresh", None)
+            except UplinkError as error:
+                self.problems["refresh"] = str(error)
+                self._standing = None
+                rebuild()
+                for opening in list(self.lane.openings.values()):
+                    self.lane.openings.pop(opening.family)
+                self._kicked.set()
+
+    async def _set_underlays(self) -> None:
+        tunnels = [uplink.interface for uplink in self.uplinks]
+        for family in Family:
+            routes = self.landscape.lines[family].routes
+            plan = plan_underlay(routes, self.dead.get(family, ()), tunnels)
+            await self.lane.set_underlay(family, plan)
+
+    async def _apply(self, family: Family) -> None:
+        wanted = self._wanted.get(family)
+        before = self.lane.openings.get(family)
+        begun_s = time.monotonic()
+        if wanted != before:
+            await self._set_underlays()
+            if wanted is not None:
+                await self.lane.open(wanted)
+            else:
+                await self.lane.close(family)
+        switch_ms = round((time.monotonic() - begun_s) * 1000)
+        for change, detection_ms in self._untold.pop(family, ()):
+            self.report(change, family, detection_ms, switch_ms if change.kind in MOVES else -1)
+        if wanted == before:
+            return
+        left = [before.route.device] if before is not None else []
+        left += list(wanted.dead) if wanted is not None else []
+        for device in left:
+            addresses = await self.landscape.addresses_of(device, family)
+            await self.lane.forget_flows(family, addresses)

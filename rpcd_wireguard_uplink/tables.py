@@ -1,0 +1,260 @@
+"""Replies of the service as plain text for people: aligned tables and sentences.
+
+Owns the layout. Knows nothing of the bus or the command line. What a peer has said is in these
+replies, so that every cell passes `quoting.printable` before it is shown.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+from .quoting import printable
+
+Reply = Mapping[str, Any]
+
+_COLOURS = {
+    "up": "32",
+    "usable": "32",
+    "primary": "32",
+    "suspect": "33",
+    "holding": "33",
+    "connecting": "33",
+    "failed_over": "33",
+    "down": "31",
+    "stranded": "31",
+}
+
+
+def render(method: str, reply: Reply, *, colour: bool = False) -> str:
+    """Return what `wgctl` prints for a method's reply, with a line break at the end.
+
+    Raises KeyError, TypeError or AttributeError where the reply is not what the table promises.
+    """
+    return "\n".join(_VIEWS.get(method, _message)(reply, colour)) + "\n"
+
+
+def duration(seconds: float) -> str:
+    """Return a time span in its largest unit: "12 s", "3 min", "2 h", "5 d"; "-" if unknown."""
+    if seconds < 0:
+        return "-"
+    for limit, divisor, unit in ((120, 1, "s"), (7200, 60, "min"), (172800, 3600, "h")):
+        if seconds < limit:
+            return f"{seconds / divisor:.0f} {unit}"
+    return f"{seconds / 86400:.0f} d"
+
+
+def aligned(head: Sequence[str], rows: Iterable[Sequence[str]], *, colour: bool) -> Iterator[str]:
+    """Yield the lines of a table; columns are as wide as their widest cell, the last one isn't
+    padded. With `colour` a cell that is the name of a state is coloured.
+    """
+    lines = [list(head), *([printable(cell) for cell in row] for row in rows)]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    for line in lines:
+        padded = [cell.ljust(width) for cell, width in zip(line, widths, strict=True)]
+        if colour and line is not lines[0]:
+            padded = [_painted(cell) for cell in padded]
+        yield "  ".join(padded).rstrip()
+
+
+def _painted(cell: str) -> str:
+    code = _COLOURS.get(cell.rstrip())
+    return f"\x1b[{code}m{cell}\x1b[0m" if code else cell
+
+
+def _milliseconds(value: float) -> str:
+    return "-" if value < 0 else f"{value:.1f} ms"
+
+
+def _list(reply: Reply, colour: bool) -> Iterator[str]:
+    offers, uplinks = reply["offers"], reply["uplinks"]
+    if offers:
+        yield "Offers of mesh peers"
+        yield from aligned(
+            ("PEER", "OFFER", "LINE", "MBIT/S", "LATENCY", "ENDPOINT", "RECEIVED"),
+            [
+                (
+                    row["peer_id"],
+                    "usable" if row["usable"] else str(row["reason"]),
+                    row["wan_type"] or "-",
+                    str(row["bandwidth_mbps"] or "-"),
+                    _milliseconds(row["latency_ms"]),
+                    row["endpoint"] or "-",
+                    f"{duration(row['age_s'])} ago",
+                )
+                for row in offers
+            ],
+            colour=colour,
+        )
+    else:
+        yield "No mesh peer offers its internet."
+    yield ""
+    if not uplinks:
+        yield "No uplinks are configured; `wgctl uplink add PEER_ID` makes one."
+        return
+    yield "Uplinks"
+    yield from aligned(
+        ("PEER", "INTERFACE", "WEIGHT", "STATE", "TRAFFIC", "ADDRESS", "ENDPOINT"),
+        [
+            (
+                row["peer_id"],
+                row["interface"],
+                str(row["weight"]),
+                row["state"],
+                "yes" if row["active"] else "no",
+                row["address"] or row["address6"] or "-",
+                row["endpoint"] or "-",
+            )
+            for row in uplinks
+        ],
+        colour=colour,
+    )
+    yield from _notes(uplinks)
+
+
+def _status(reply: Reply, colour: bool) -> Iterator[str]:
+    cause = f": {printable(reply['cause'])}" if reply["cause"] else ""
+    state = _painted(printable(reply["state"])) if colour else printable(reply["state"])
+    yield f"State     {state} for {duration(reply['since_s'])}{cause}"
+    yield f"Traffic   leaves by {_path(reply)}"
+    for name, family in reply["families"].items():
+        shown = {"ipv4": "IPv4", "ipv6": "IPv6"}.get(name, printable(name))
+        yield f"{shown:<10}{printable(family['state'])}, leaves by {_path(family)}"
+    if not reply["enabled"]:
+        yield "Failover  the service is switched off (option enabled)"
+    elif reply["auto_failover"]:
+        bound = reply["detection_bound_ms"] / 1000
+        yield f"Failover  automatic; a dead line is noticed within {bound:g} s"
+    else:
+        yield "Failover  off; `wgctl uplink failover enable` turns it on"
+    yield ""
+    yield from _paths(reply, colour)
+    yield from _notes(reply["uplinks"])
+    if reply["events"]:
+        yield ""
+        yield "Last changes"
+        yield from _events(reply["events"], colour)
+    if reply["problems"]:
+        yield ""
+        yield "Problems"
+        for problem in reply["problems"]:
+            yield f"- {printable(problem)}"
+
+
+def _path(family: Reply) -> str:
+    return printable(family["active_path"]) or "nothing"
+
+
+def _paths(reply: Reply, colour: bool) -> Iterator[str]:
+    lines = reply["wans"] or [reply["primary"]]
+    own = [
+        (
+            row["path"],
+            row["device"],
+            row["state"],
+            _milliseconds(row["latency_ms"]),
+            f"{row['loss_pct']:g} %",
+            f"answered {duration(row['last_ok_s'])} ago" if row["last_ok_s"] >= 0 else "-",
+            "-",
+        )
+        for row in lines
+    ]
+    tunnels = [
+        (
+            row["peer_id"],
+            row["interface"],
+            row["state"],
+            _milliseconds(row["latency_ms"]),
+            f"{row['loss_pct']:g} %",
+            "no handshake"
+            if row["handshake_age_s"] < 0
+            else f"handshake {duration(row['handshake_age_s'])} ago",
+            "yes" if row["usable"] else f"no: {row['reason']}",
+        )
+        for row in reply["uplinks"]
+    ]
+    head = ("PATH", "DEVICE", "STATE", "LATENCY", "LOSS", "LAST SIGN", "USABLE")
+    yield from aligned(head, own + tunnels, colour=colour)
+
+
+def _notes(uplinks: Iterable[Reply]) -> Iterator[str]:
+    for row in uplinks:
+        if row["note"]:
+            yield f"{printable(row['peer_id'])}: {printable(row['note'])}"
+
+
+def _history(reply: Reply, colour: bool) -> Iterator[str]:
+    if reply["events"]:
+        yield from _events(reply["events"], colour)
+    else:
+        yield "Nothing has happened yet."
+
+
+def _events(events: Iterable[Reply], colour: bool) -> Iterator[str]:
+    yield from aligned(
+        ("WHEN", "WHAT", "FAMILY", "FROM", "TO", "NOTICED", "SWITCHED", "BEFORE", "CAUSE"),
+        [
+            (
+                row["at"],
+                row["kind"],
+                row["family"] or "-",
+                row["from"] or "-",
+                row["to"] or row["peer_id"] or "-",
+                _milliseconds(row["detection_ms"]),
+                _milliseconds(row["switch_ms"]),
+                duration(row["duration_s"]),
+                row["cause"],
+            )
+            for row in events
+        ],
+        colour=colour,
+    )
+
+
+def _add(reply: Reply, colour: bool) -> Iterator[str]:
+    yield from _message(reply, colour)
+    yield from aligned(
+        ("PEER", "INTERFACE", "WEIGHT", "ADDRESS", "ENDPOINT"),
+        [
+            (
+                reply["peer_id"],
+                reply["interface"],
+                str(reply["weight"]),
+                ", ".join(filter(None, (reply["address"], reply["address6"]))) or "-",
+                reply["endpoint"] or "-",
+            )
+        ],
+        colour=colour,
+    )
+    yield f"The peer must know this public key: {printable(reply['public_key'])}"
+    yield from _notes([reply])
+
+
+def _test(reply: Reply, _colour: bool) -> Iterator[str]:
+    peer, path = printable(reply["peer_id"]), printable(reply["interface"])
+    answered = f"{reply['received']} of {reply['sent']} probes to {printable(reply['target'])}"
+    if reply["reachable"]:
+        lost = f"{reply['loss_pct']:g} % lost"
+        yield f"{peer} carries traffic: {answered} were answered through {path}"
+        yield f"Round trip {_milliseconds(reply['latency_ms'])}, {lost}"
+        if reply["exit_address"]:
+            yield f"The internet sees {printable(reply['exit_address'])}"
+        return
+    yield f"{peer} does not carry traffic: {answered} were answered through {path}"
+    if reply["error"]:
+        yield printable(reply["error"])
+    age = reply["handshake_age_s"]
+    yield "There was no handshake yet" if age < 0 else f"Last handshake {duration(age)} ago"
+
+
+def _message(reply: Reply, _colour: bool) -> Iterator[str]:
+    yield printable(reply["message"])
+
+
+_VIEWS: Mapping[str, Callable[[Reply, bool], Iterator[str]]] = {
+    "uplink_list": _list,
+    "uplink_status": _status,
+    "uplink_history": _history,
+    "uplink_add": _add,
+    "uplink_test": _test,
+}

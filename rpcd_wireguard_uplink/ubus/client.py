@@ -1,0 +1,383 @@
+"""The bus for an asyncio program: what is published, listened to and called stays so.
+
+Owns the wishes (objects, listeners, subscriptions) and fulfils them again after a lost connection.
+Bytes and requests are protocol.py's, one connection is session.py's, running handlers is
+dispatch.py's. Knows nothing of what the objects do.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from ..errors import BusError, CallFailed, NameTaken, NotFound, Status, TimedOut
+from .blobmsg import encode_table, text_of
+from .dispatch import Dispatcher, report
+from .framing import Attr
+from .objects import BusObject, Callback, Listener, ObjectInfo, parse_signature
+from .protocol import Completed, Unsubscribed
+from .session import ANSWER_S, Session, result_of, status_of
+
+_RETRY_S = 0.2
+_RECLAIM_S = 1.0
+_MAX_KNOWN = 256
+
+
+@dataclass(slots=True)
+class _Subscription:
+    path: str
+    listener: Listener
+    object_id: int = 0
+    target_id: int | None = None
+    busy: bool = False
+    again: bool = False
+
+
+@dataclass(slots=True)
+class _Waiter:
+    missing: set[str]
+    done: asyncio.Future[None]
+
+
+class Client:
+    """A connection to the bus that comes back by itself, with everything that it had.
+
+    `on_connection` is called with True once the bus is there and everything is published on it,
+    and with False when it is lost. Use it inside one running event loop.
+    """
+
+    def __init__(
+        self,
+        socket_path: str = "/var/run/ubus/ubus.sock",
+        *,
+        on_connection: Callable[[bool], None] | None = None,
+    ) -> None:
+        self._path = socket_path
+        self._on_connection = on_connection
+        self._dispatcher = Dispatcher()
+        self._session: Session | None = None
+        self._up = asyncio.Event()
+        self._down = asyncio.Event()
+        self._down.set()
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._keeper: asyncio.Task[None] | None = None
+        self._published: dict[str, BusObject] = {}
+        self._object_ids: dict[str, int] = {}
+        self._listeners: list[tuple[str, Listener]] = []
+        self._subscriptions: list[_Subscription] = []
+        self._waiters: list[_Waiter] = []
+        self._known: dict[str, int] = {}
+        self._watching = False
+
+    @property
+    def connected(self) -> bool:
+        """True while calls can be made and what is published is there."""
+        return self._session is not None
+
+    @property
+    def unpublished(self) -> frozenset[str]:
+        """The paths that should be on the bus and are not, because another process has them."""
+        return frozenset(self._published.keys() - self._object_ids.keys())
+
+    async def connect(self, timeout_s: float = 5.0) -> None:
+        """Connect; from then on a lost connection comes back by itself. Raises BusError."""
+        if self._keeper is None:
+            await self._establish(timeout_s)
+            return
+        try:
+            async with asyncio.timeout(timeout_s):
+                await self._up.wait()
+        except TimeoutError as error:
+            raise BusError(f"no bus at {self._path} within {timeout_s:g} s; start it") from error
+
+    async def close(self) -> None:
+        """Leave the bus for good: objects vanish from it, running handlers are cancelled."""
+        session, self._session = self._session, None
+        tasks = list(self._tasks)
+        if self._keeper is not None:
+            tasks.append(self._keeper)
+            self._keeper = None
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await self._dispatcher.close()
+        if session is not None:
+            session.close()
+            self._changed(False)
+
+    async def wait_disconnected(self) -> None:
+        """Return when the bus is not there, at once where it is not there now."""
+        await self._down.wait()
+
+    async def publish(self, obj: BusObject) -> None:
+        """Put an object on the bus and keep it there.
+
+        Raises NameTaken where somebody has the path (ubusd says the same for a path that its ACL
+        does not allow us), BusError without a connection.
+        """
+        if obj.path in self._published:
+            raise NameTaken(f"{obj.path} is published already; withdraw it first")
+        self._published[obj.path] = obj
+        try:
+            self._object_ids[obj.path] = await self._ready().add(obj)
+        except BaseException:
+            self._published.pop(obj.path, None)
+            raise
+
+    async def withdraw(self, path: str) -> None:
+        """Take an object off the bus. Raises NotFound where it was never published here."""
+        if self._published.pop(path, None) is None:
+            raise NotFound(f"{path} is not published by this program")
+        object_id = self._object_ids.pop(path, None)
+        if self._session is not None and object_id is not None:
+            session = self._session
+            await session.ask(session.connection.remove_object(object_id))
+
+    async def call(
+        self,
+        path: str,
+        method: str,
+        arguments: Mapping[str, Any] | None = None,
+        *,
+        timeout_s: float = 30.0,
+    ) -> dict[str, Any]:
+        """Call a method and return its reply; several tables of one reply are merged.
+
+        Raises CallFailed with status and data where it is refused, TimedOut, MessageTooLarge
+        before anything is sent, BusError at once without a connection.
+        """
+        session = self._ready()
+        table = encode_table(arguments or {})
+        what = f"{path} {method}"
+        deadline = asyncio.get_running_loop().time() + timeout_s
+        try:
+            completed = await self._invoke(session, path, method, table, timeout_s)
+            if completed.by_bus and completed.status == Status.NOT_FOUND:
+                # The id that we knew is stale: the object came back under another one.
+                self._known.pop(path, None)
+                left_s = max(0.0, deadline - asyncio.get_running_loop().time())
+                completed = await self._invoke(session, path, method, table, left_s)
+        except TimedOut as error:
+            raise TimedOut(f"{what} did not answer within {timeout_s:g} s") from error
+        return result_of(what, completed)
+
+    async def _invoke(
+        self, session: Session, path: str, method: str, table: bytes, timeout_s: float
+    ) -> Completed:
+        object_id = self._known.get(path)
+        if object_id is None:
+            object_id = await session.find(path, timeout_s)
+            if not object_id:
+                return Completed(0, int(Status.NOT_FOUND), [], False)
+            if len(self._known) >= _MAX_KNOWN:
+                self._known.clear()
+            self._known[path] = object_id
+        return await session.ask(session.connection.invoke(object_id, method, table), timeout_s)
+
+    async def lookup(self, pattern: str | None = None) -> list[ObjectInfo]:
+        """Return the objects at a path, at a prefix ending in *, or all; [] for none."""
+        session = self._ready()
+        found = await session.ask(session.connection.lookup(pattern))
+        if found.status not in (Status.OK, Status.NOT_FOUND):
+            raise CallFailed(f"looking up {pattern} failed", status_of(found.status))
+        return [
+            ObjectInfo(
+                text_of(reply[Attr.OBJPATH]),
+                reply[Attr.OBJID],
+                reply[Attr.OBJTYPE],
+                parse_signature(reply.get(Attr.SIGNATURE, b"")),
+            )
+            for reply in found.replies
+            if Attr.OBJPATH in reply and Attr.OBJID in reply and Attr.OBJTYPE in reply
+        ]
+
+    async def listen(self, pattern: str, callback: Callback) -> None:
+        """Call back for every event of this name, or of this prefix ending in *, from now on."""
+        listener = Listener(callback)
+        session = self._ready()
+        await session.register(pattern, listener)
+        self._listeners.append((pattern, listener))
+
+    async def send(self, name: str, data: Mapping[str, Any]) -> None:
+        """Send an event. Raises CallFailed where the bus refuses it (names in `ubus.`)."""
+        session = self._ready()
+        request = session.connection.send_event(name, encode_table(data))
+        result_of(f"sending the event {name}", await session.ask(request))
+
+    async def notify(self, path: str, name: str, data: Mapping[str, Any]) -> None:
+        """Tell the subscribers of an object of ours something; nobody answers."""
+        session = self._ready()
+        object_id = self._object_ids.get(path)
+        if object_id is None:
+            raise NotFound(f"{path} is not published by this program")
+        session.write(session.connection.notify(object_id, name, encode_table(data)))
+
+    async def subscribe(self, path: str, callback: Callback) -> bool:
+        """Call back for the notifications of an object, now or as soon as it is on the bus.
+
+        Returns whether it is there now. Raises CallFailed for an object of our own.
+        """
+        await self._watch()
+        subscription = _Subscription(path, Listener(callback))
+        session = self._ready()
+        subscription.object_id = await session.add_listener(subscription.listener)
+        self._subscriptions.append(subscription)
+        try:
+            await self._attach(session, subscription)
+        except CallFailed:
+            self._subscriptions.remove(subscription)
+            raise
+        return subscription.target_id is not None
+
+    async def wait_for(self, paths: Iterable[str], timeout_s: float) -> None:
+        """Return when all these objects are on the bus. Raises TimedOut, naming the missing."""
+        waiter = _Waiter(set(paths), asyncio.get_running_loop().create_future())
+        self._waiters.append(waiter)
+        try:
+            async with asyncio.timeout(timeout_s):
+                await self._watch()
+                await self._check_waiters()
+                await waiter.done
+        except TimeoutError as error:
+            names = ", ".join(sorted(waiter.missing))
+            raise TimedOut(f"not on the bus within {timeout_s:g} s: {names}") from error
+        finally:
+            self._waiters.remove(waiter)
+
+    def _ready(self) -> Session:
+        if self._session is None:
+            raise BusError(f"not connected to the bus at {self._path}; is it running?")
+        return self._session
+
+    async def _establish(self, timeout_s: float) -> None:
+        session = Session(
+            self._path, self._dispatcher, on_lost=self._lost, on_unsubscribed=self._unsubscribed
+        )
+        try:
+            await session.greeted(timeout_s)
+            await self._restore(session)
+            if not session.open:
+                raise BusError(f"the connection to the bus at {self._path} was lost; try again")
+        except BaseException:
+            session.close()
+            raise
+        self._session = session
+        self._keeper = None
+        self._changed(True)
+        if self.unpublished:
+            self._spawn(self._reclaim(session))
+        if self._waiters:
+            self._spawn(self._check_waiters())
+
+    def _changed(self, connected: bool) -> None:
+        (self._up if connected else self._down).set()
+        (self._down if connected else self._up).clear()
+        if self._on_connection is not None:
+            try:
+                self._on_connection(connected)
+            except Exception:
+                report("what was told of the bus's connection failed")
+
+    def _lost(self, session: Session) -> None:
+        if session is self._session:
+            self._session = None
+            self._keeper = asyncio.ensure_future(self._come_back())
+            self._changed(False)
+
+    async def _come_back(self) -> None:
+        while True:
+            try:
+                await self._establish(ANSWER_S)
+                return
+            except (BusError, TimedOut):
+                await asyncio.sleep(_RETRY_S)
+
+    async def _restore(self, session: Session) -> None:
+        self._object_ids.clear()
+        self._known.clear()
+        for obj in list(self._published.values()):
+            try:
+                self._object_ids[obj.path] = await session.add(obj)
+            except NameTaken:
+                report(f"{obj.path} is taken; trying again until it is free")
+        for pattern, listener in self._listeners:
+            await session.register(pattern, listener)
+        for subscription in self._subscriptions:
+            subscription.target_id = None
+            subscription.object_id = await session.add_listener(subscription.listener)
+            await self._attach(session, subscription)
+
+    async def _reclaim(self, session: Session) -> None:
+        while session.open and self.unpublished:
+            await asyncio.sleep(_RECLAIM_S)
+            for path in self.unpublished:
+                try:
+                    self._object_ids[path] = await session.add(self._published[path])
+                except (BusError, TimedOut, KeyError):
+                    continue
+
+    async def _attach(self, session: Session, subscription: _Subscription) -> None:
+        """Subscribe where the object is on the bus; one at a time, so that nothing comes twice."""
+        if subscription.busy:
+            subscription.again = True
+            return
+        subscription.busy = subscription.again = True
+        try:
+            while subscription.again and subscription.target_id is None:
+                subscription.again = False
+                await self._attach_once(session, subscription)
+        finally:
+            subscription.busy = False
+
+    async def _attach_once(self, session: Session, subscription: _Subscription) -> None:
+        target_id = await session.find(subscription.path)
+        if not target_id:
+            return
+        request = session.connection.subscribe(subscription.object_id, target_id)
+        completed = await session.ask(request)
+        if completed.status == Status.OK:
+            subscription.target_id = target_id
+        elif completed.status != Status.NOT_FOUND:
+            result_of(f"subscribing to {subscription.path}", completed)
+
+    def _unsubscribed(self, event: Unsubscribed) -> None:
+        for subscription in self._subscriptions:
+            if (subscription.object_id, subscription.target_id) == (
+                event.object_id,
+                event.target_id,
+            ):
+                subscription.target_id = None
+
+    async def _watch(self) -> None:
+        """Have ourselves told of objects that appear."""
+        if not self._watching:
+            self._watching = True
+            try:
+                await self.listen("ubus.object.add", self._appeared)
+            except BaseException:
+                self._watching = False
+                raise
+
+    def _appeared(self, name: str, data: dict[str, Any]) -> None:
+        path = data.get("path")
+        self._satisfy({path})
+        session = self._session
+        for subscription in self._subscriptions:
+            if session and subscription.path == path and subscription.target_id is None:
+                self._spawn(self._attach(session, subscription))
+
+    def _satisfy(self, paths: set[Any]) -> None:
+        for waiter in self._waiters:
+            waiter.missing -= paths
+            if not waiter.missing and not waiter.done.done():
+                waiter.done.set_result(None)
+
+    async def _check_waiters(self) -> None:
+        self._satisfy({info.path for info in await self.lookup()})
+
+    def _spawn(self, work: Any) -> None:
+        task = asyncio.ensure_future(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)

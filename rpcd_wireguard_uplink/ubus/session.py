@@ -1,0 +1,206 @@
+"""One connection to the bus, from the greeting to its loss.
+
+Owns the socket and the requests that wait for answers on it; passes calls on to the dispatcher.
+Knows nothing of what is to be published, or of connecting again: that is client.py's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+import socket
+from collections.abc import Callable
+from typing import Any
+
+from ..errors import BusError, CallFailed, NameTaken, Status, TimedOut
+from .blobmsg import decode_table
+from .dispatch import Dispatcher
+from .framing import MAX_MESSAGE, Attr
+from .link import Link
+from .objects import BusObject, Listener
+from .protocol import Completed, Connected, Connection, Invoked, Request, Unsubscribed
+
+ANSWER_S = 5.0
+"""How long the bus itself may take for an answer."""
+
+_MAX_BACKLOG = 4 * MAX_MESSAGE
+
+
+def open_socket(path: str) -> socket.socket:
+    """Return a socket that is connected to the bus. Raises BusError, naming path and remedy."""
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+    sock.setblocking(False)
+    try:
+        sock.connect(path)
+    except OSError as error:
+        sock.close()
+        if error.errno in (errno.ENOENT, errno.ECONNREFUSED):
+            raise BusError(
+                f"no bus at {path}: start ubusd, or `python -m rpcd_wireguard_uplink.ubus broker"
+                f" -s {path}` where there is none"
+            ) from error
+        reason = error.strerror or (os.strerror(error.errno) if error.errno else str(error))
+        raise BusError(
+            f"can't connect to the bus at {path}: {reason}; check the path and who may use it"
+        ) from error
+    return sock
+
+
+class Session:
+    """Requests and answers over one connection. Made inside a running event loop."""
+
+    def __init__(
+        self,
+        path: str,
+        dispatcher: Dispatcher,
+        *,
+        on_lost: Callable[[Session], None],
+        on_unsubscribed: Callable[[Unsubscribed], None],
+    ) -> None:
+        self.connection = Connection()
+        self.open = True
+        self._path = path
+        self._dispatcher = dispatcher
+        self._on_lost = on_lost
+        self._on_unsubscribed = on_unsubscribed
+        self._loop = asyncio.get_running_loop()
+        self._greeting: asyncio.Future[None] = self._loop.create_future()
+        self._waiting: dict[int, asyncio.Future[Completed]] = {}
+        self._link = Link(
+            open_socket(path), limit=_MAX_BACKLOG, received=self._received, lost=self.close
+        )
+
+    async def greeted(self, timeout_s: float) -> None:
+        """Wait until the bus has greeted us. Raises BusError where it does not."""
+        try:
+            async with asyncio.timeout(timeout_s):
+                await self._greeting
+        except TimeoutError as error:
+            self.close()
+            raise BusError(
+                f"the bus at {self._path} accepts connections but does not answer within"
+                f" {timeout_s:g} s; restart it"
+            ) from error
+
+    async def ask(self, request: Request, timeout_s: float = ANSWER_S) -> Completed:
+        """Send a request and wait for its answer. Raises TimedOut, or BusError on a loss."""
+        if not self.open:
+            raise self._gone()
+        future: asyncio.Future[Completed] = self._loop.create_future()
+        self._waiting[request.seq] = future
+        timer = self._loop.call_later(timeout_s, self._expire, request.seq, timeout_s)
+        try:
+            self.write(request.data)
+            return await future
+        finally:
+            timer.cancel()
+            self._waiting.pop(request.seq, None)
+            self.connection.forget(request.seq)
+
+    async def find(self, path: str, timeout_s: float = ANSWER_S) -> int:
+        """Return the id of the one object at a path, 0 where there is none."""
+        found = await self.ask(self.connection.lookup(path), timeout_s)
+        ids = [reply[Attr.OBJID] for reply in found.replies if Attr.OBJID in reply]
+        return int(ids[0]) if len(ids) == 1 else 0
+
+    async def add(self, obj: BusObject) -> int:
+        """Publish an object and return its id. Raises NameTaken."""
+        completed, object_id = await self._publish(obj)
+        if completed.status == Status.INVALID_ARGUMENT:
+            raise NameTaken(
+                f"{obj.path} is taken by another process, or the bus's ACL forbids it to us;"
+                f" find out with `ubus list {obj.path}`"
+            )
+        if not object_id:
+            raise CallFailed(f"publishing {obj.path} failed", status_of(completed.status))
+        return object_id
+
+    async def add_listener(self, listener: Listener) -> int:
+        """Make a nameless object that events are delivered to and return its id."""
+        completed, object_id = await self._publish(listener)
+        if not object_id:
+            raise CallFailed("the bus refuses a listener", status_of(completed.status))
+        return object_id
+
+    async def register(self, pattern: str, listener: Listener) -> None:
+        """Have events delivered to a listener. Raises CallFailed where the bus refuses it."""
+        object_id = await self.add_listener(listener)
+        completed = await self.ask(self.connection.listen(object_id, pattern))
+        result_of(f"listening for {pattern}", completed)
+
+    async def _publish(self, target: BusObject | Listener) -> tuple[Completed, int]:
+        completed = await self.ask(self.connection.add_object(target))
+        ids = [reply[Attr.OBJID] for reply in completed.replies if Attr.OBJID in reply]
+        return completed, int(ids[0]) if ids and completed.status == Status.OK else 0
+
+    def write(self, data: bytes) -> None:
+        """Send bytes; a bus that stopped reading long ago counts as lost."""
+        if data and self.open and not self._link.send(data):
+            self._loop.call_soon(self.close)
+
+    def close(self) -> None:
+        """End the connection; whoever waits for an answer gets a BusError."""
+        if not self.open:
+            return
+        self.open = False
+        self._link.close()
+        for future in self._waiting.values():
+            if not future.done():
+                future.set_exception(self._gone())
+        if not self._greeting.done():
+            self._greeting.set_exception(self._gone())
+            # Marks it as seen: the exception of a greeting that nobody awaits is no news.
+            self._greeting.exception()
+        self._on_lost(self)
+
+    def _gone(self) -> BusError:
+        return BusError(f"the connection to the bus at {self._path} was lost; try again")
+
+    def _expire(self, seq: int, timeout_s: float) -> None:
+        future = self._waiting.get(seq)
+        if future is not None and not future.done():
+            future.set_exception(TimedOut(f"no answer on the bus within {timeout_s:g} s"))
+
+    def _received(self, data: bytes) -> None:
+        try:
+            events = self.connection.receive(data)
+        except BusError:
+            self.close()
+            return
+        for event in events:
+            if not self.open:
+                return
+            if isinstance(event, Invoked):
+                self._dispatcher.handle(event, self.connection, self.write)
+            elif isinstance(event, Completed):
+                future = self._waiting.get(event.seq)
+                if future is not None and not future.done():
+                    future.set_result(event)
+            elif isinstance(event, Connected):
+                if not self._greeting.done():
+                    self._greeting.set_result(None)
+            elif isinstance(event, Unsubscribed):
+                self._on_unsubscribed(event)
+
+
+def result_of(what: str, completed: Completed) -> dict[str, Any]:
+    """Return the tables of an answer, merged. Raises CallFailed for a status other than OK."""
+    status = status_of(completed.status)
+    merged: dict[str, Any] = {}
+    tables = completed.tables()
+    try:
+        for table in tables:
+            merged |= decode_table(table)
+    except BusError as error:
+        raise CallFailed(f"{what}: the reply is malformed", Status.PARSE_ERROR) from error
+    if status != Status.OK:
+        said = merged.get("error")
+        reason = said if isinstance(said, str) else status.name.lower().replace("_", " ")
+        raise CallFailed(f"{what}: {reason}", status, merged if tables else None)
+    return merged
+
+
+def status_of(number: int) -> Status:
+    """Return a status of the wire; one that ubusmsg.h does not know is UNKNOWN_ERROR."""
+    return Status(number) if 0 <= number <= Status.SYSTEM_ERROR else Status.UNKNOWN_ERROR

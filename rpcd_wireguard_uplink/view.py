@@ -1,0 +1,208 @@
+"""What the service knows, as the tables that `uplink_list` and `uplink_status` reply with.
+
+Reads the monitor and the configuration and changes nothing; a reply needs no command to be run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from .config import Config
+from .failover import Phase, State
+from .model import Family, Health, HistoryEntry, Offer, PathKind, Uplink
+from .monitor import Monitor
+from .paths import WatchedPath
+from .selection import Ranked
+
+Table = dict[str, Any]
+SEVERITY = (
+    Phase.DISABLED,
+    Phase.STRANDED,
+    Phase.FAILED_OVER,
+    Phase.HOLDING,
+    Phase.SUSPECT,
+    Phase.PRIMARY,
+)
+
+
+def best_first(uplinks: Iterable[Uplink]) -> list[Uplink]:
+    """Uplinks by weight, then by name."""
+    return sorted(uplinks, key=lambda uplink: (-uplink.weight, uplink.interface))
+
+
+def fate_note(monitor: Monitor, uplink: Uplink) -> str:
+    """A sentence for the owner where the uplink has no way but the line it should replace."""
+    if not monitor.landscape.shares_fate(uplink.interface):
+        return ""
+    line = monitor.landscape.underlays[uplink.interface]
+    return f"This uplink travels over {line} and can't help when that line is dead."
+
+
+def _paths_of(monitor: Monitor, device: str) -> list[WatchedPath]:
+    found = [monitor.paths.get((device, family)) for family in Family]
+    return [path for path in found if path is not None]
+
+
+def _path_state(monitor: Monitor, device: str) -> str:
+    """The best of the families' states; `connecting` before WireGuard's first handshake."""
+    paths = _paths_of(monitor, device)
+    states = {path.health.state for path in paths}
+    for health in (Health.UP, Health.SUSPECT, Health.DOWN):
+        if health in states:
+            if health is Health.DOWN and _never_shook_hands(monitor, device, paths):
+                return "connecting"
+            return str(health.value)
+    return "connecting" if paths and paths[0].kind is PathKind.UPLINK else "unknown"
+
+
+def _never_shook_hands(monitor: Monitor, device: str, paths: list[WatchedPath]) -> bool:
+    counted = monitor.counters.get(device)
+    no_handshake = counted is None or counted.handshake_age_s is None
+    return no_handshake and all(
+        path.kind is PathKind.UPLINK and path.health.last_answer_s is None for path in paths
+    )
+
+
+def _is_active(monitor: Monitor, device: str) -> bool:
+    return any(state.active == device for state in monitor.states.values())
+
+
+def offer_table(offer: Offer, config: Config, now_s: float) -> Table:
+    """One offer as `uplink_list` shows it."""
+    trusted = offer.peer_id in config.settings.trusted_peers
+    reason = ""
+    if not trusted:
+        reason = "the peer is not trusted"
+    elif not offer.available:
+        reason = "the peer says that its internet is not available"
+    return {
+        "peer_id": offer.peer_id,
+        "trusted": trusted,
+        "usable": not reason,
+        "reason": reason,
+        "bandwidth_mbps": offer.bandwidth_mbps,
+        "latency_ms": offer.latency_ms,
+        "wan_type": offer.wan_type,
+        "available": offer.available,
+        "endpoint": str(offer.endpoint),
+        "public_key": offer.public_key,
+        "age_s": max(0, int(now_s - offer.received_s)),
+        "configured": any(uplink.peer_id == offer.peer_id for uplink in config.uplinks),
+    }
+
+
+def uplink_table(uplink: Uplink, config: Config, monitor: Monitor) -> Table:
+    """One uplink as `uplink_list` shows it."""
+    return {
+        "peer_id": uplink.peer_id,
+        "interface": uplink.interface,
+        "weight": uplink.weight,
+        "endpoint": str(uplink.endpoint),
+        "public_key": uplink.public_key,
+        "address": uplink.address(Family.IPV4),
+        "address6": uplink.address(Family.IPV6),
+        "state": _path_state(monitor, uplink.interface),
+        "active": _is_active(monitor, uplink.interface),
+        "shared_fate": monitor.landscape.shares_fate(uplink.interface),
+        "note": fate_note(monitor, uplink),
+    }
+
+
+def _line_table(monitor: Monitor, device: str, now_s: float) -> Table:
+    paths = _paths_of(monitor, device)
+    answers = [p.health.last_answer_s for p in paths if p.health.last_answer_s is not None]
+    worst = min(paths, key=lambda p: p.health.state is Health.UP, default=None)
+    return {
+        "path": device,
+        "device": device,
+        "state": worst.health.state.value if worst is not None else "unknown",
+        "latency_ms": max((p.health.latency_ms for p in paths), default=-1.0),
+        "loss_pct": max((p.health.loss_pct for p in paths), default=0.0),
+        "last_ok_s": round(now_s - max(answers), 1) if answers else -1.0,
+    }
+
+
+def _uplink_health(
+    uplink: Uplink, config: Config, monitor: Monitor, ranked: dict[str, list[Ranked]]
+) -> Table:
+    paths = _paths_of(monitor, uplink.interface)
+    counted = monitor.counters.get(uplink.interface)
+    seen = ranked.get(uplink.interface, [])
+    usable = any(r.usable for r in seen)
+    live = counted.endpoint if counted is not None else ""
+    age_s = counted.handshake_age_s if counted is not None else None
+    return {
+        "peer_id": uplink.peer_id,
+        "interface": uplink.interface,
+        "weight": uplink.weight,
+        "state": _path_state(monitor, uplink.interface),
+        "active": _is_active(monitor, uplink.interface),
+        "latency_ms": max((p.health.latency_ms for p in paths), default=-1.0),
+        "loss_pct": max((p.health.loss_pct for p in paths), default=0.0),
+        "handshake_age_s": -1 if age_s is None else int(age_s),
+        "rx_bytes": counted.rx_bytes if counted is not None else 0,
+        "tx_bytes": counted.tx_bytes if counted is not None else 0,
+        "endpoint": live or str(uplink.endpoint),
+        "underlay": monitor.landscape.underlays.get(uplink.interface, ""),
+        "shared_fate": monitor.landscape.shares_fate(uplink.interface),
+        "usable": usable,
+        "reason": "" if usable else _reason(uplink, config, seen),
+        "note": fate_note(monitor, uplink),
+    }
+
+
+def _reason(uplink: Uplink, config: Config, seen: list[Ranked]) -> str:
+    if not config.settings.enabled:
+        return "the service is disabled in its configuration"
+    if not uplink.enabled:
+        return "the uplink is disabled in its section"
+    if uplink.peer_id not in config.settings.trusted_peers:
+        return "the peer is not trusted"
+    return seen[0].reason if seen else "it is not watched yet"
+
+
+def _leading(states: dict[Family, State]) -> State:
+    """The family's state that an owner should hear of first."""
+    return min(states.values(), key=lambda state: SEVERITY.index(state.phase))
+
+
+def status_table(
+    config: Config,
+    monitor: Monitor,
+    events: Iterable[HistoryEntry],
+    problems: list[str],
+    now_s: float,
+) -> Table:
+    """The whole reply of `uplink_status`."""
+    settings = config.settings
+    ranked: dict[str, list[Ranked]] = {}
+    for family in Family:
+        for each in monitor.ranked(family, now_s):
+            ranked.setdefault(each.candidate.name, []).append(each)
+    lead = _leading(monitor.states)
+    primaries = [
+        lines.primary.device for lines in monitor.landscape.lines.values() if lines.primary
+    ]
+    return {
+        "enabled": int(settings.enabled),
+        "auto_failover": int(settings.auto_failover),
+        "offering": 0,
+        "state": lead.phase.value,
+        "active_path": lead.active,
+        "since_s": round(max(0.0, now_s - lead.since_s), 1),
+        "cause": lead.cause,
+        "detection_bound_ms": round(settings.detection_bound_s * 1000),
+        "uplink_count": len(config.uplinks),
+        "primary": _line_table(monitor, primaries[0] if primaries else "", now_s),
+        "families": {
+            family.value: {"state": state.phase.value, "active_path": state.active}
+            for family, state in monitor.states.items()
+        },
+        "wans": [_line_table(monitor, d, now_s) for d in monitor.landscape.line_devices()],
+        "uplinks": [
+            _uplink_health(uplink, config, monitor, ranked) for uplink in best_first(config.uplinks)
+        ],
+        "events": [entry.as_table() for entry in events],
+        "problems": problems,
+    }

@@ -1,0 +1,41 @@
+"""What all tests share: how a missing program is treated, and hypothesis without a clock.
+
+`@pytest.mark.needs("nft", "wg")` skips a test by name where a program isn't there, and fails it
+where CI=true, because there nobody reads skips. Programs that the README calls impossible to
+install on a plain machine are skipped everywhere.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+
+import pytest
+from hypothesis import settings
+
+from tests.lab.node import environment
+
+OPTIONAL = frozenset({"ubusd", "ubus", "uci", "rpcd", "netifd", "mwan3", "uhttpd"})
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "needs(*programs): skip where a program is missing")
+    settings.register_profile("local", deadline=None)
+    settings.register_profile("ci", deadline=None, derandomize=True)
+    settings.load_profile("ci" if in_ci() else "local")
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    path = environment()["PATH"]
+    for mark in item.iter_markers("needs"):
+        for program in mark.args:
+            if shutil.which(program, path=path) is None:
+                sentence = f"{program} is not on PATH"
+                if in_ci() and program not in OPTIONAL:
+                    pytest.fail(f"{sentence}; `make system` installs it", pytrace=False)
+                pytest.skip(sentence)
+
+
+def in_ci() -> bool:
+    """Whether a skip would be read by nobody."""
+    return os.environ.get("CI") == "true"

@@ -1,0 +1,182 @@
+"""The networks that tests and the demonstration run in: who is connected to whom, and by what.
+
+    host -- consumer ==wan== isp1 -- internet -- isp2 ==wan== provider(s)
+                \\----------------- mesh -------------------/
+
+All addresses are of documentation or private ranges, but for four public resolvers that the
+pretend internet plays. Knows nothing of the product: the consumer has no tunnel when it is built.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from .lab import Lab, ready
+from .line import Line
+from .node import Node, join
+
+ECHO4, ECHO6 = "192.0.2.200", "2001:db8:ffff::200"
+RESOLVERS4 = ("1.1.1.1", "8.8.8.8")
+RESOLVERS6 = ("2606:4700:4700::1111", "2001:4860:4860::8888")
+HOST4, HOST6 = "192.168.1.100", "fd00:1::100"
+ECHO_PORT = 7
+
+ROUTER = """\
+echo 1 >/proc/sys/net/ipv4/ip_forward
+echo 1 >/proc/sys/net/ipv6/conf/all/forwarding
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Neighbour:
+    """A link between consumer and a provider that has no internet of its own."""
+
+    consumer_device: str
+    consumer4: str
+    consumer6: str
+    provider_device: str
+    provider4: str
+    provider6: str
+
+
+@dataclass(frozen=True, slots=True)
+class ConsumerNetwork:
+    """A consumer with its LAN host, and `providers` with a line of their own each.
+
+    `neighbours` has one link for each provider, or none where the only underlay is the WAN.
+    """
+
+    lab: Lab
+    internet: Node
+    isp1: Node
+    isp2: Node
+    consumer: Node
+    host: Node
+    providers: tuple[Node, ...]
+    wan: Line
+    wan2: Line | None
+    provider_lines: tuple[Line, ...]
+    neighbours: tuple[Neighbour, ...]
+
+
+def consumer_network(
+    lab: Lab, *, neighbour: bool = True, second_wan: bool = False, providers: int = 1
+) -> ConsumerNetwork:
+    """Build it; everything answers when this returns. `second_wan` has the higher metric."""
+    internet, isp1, isp2 = lab.node("internet"), lab.node("isp1"), lab.node("isp2")
+    consumer, host = lab.node("consumer"), lab.node("host")
+    others = tuple(lab.node(f"provider{number}") for number in range(providers))
+    for node in (internet, isp1, isp2, consumer, *others):
+        node.sh(ROUTER)
+    _build_core(internet, (isp1, isp2))
+    wan = _line(consumer, "wan", isp1, 1, 0)
+    wan2 = _line(consumer, "wan2", isp2, 2, providers, metric=20) if second_wan else None
+    lines = tuple(_line(node, "wan", isp2, 2, n) for n, node in enumerate(others))
+    wans = ["wan", "wan2"] if second_wan else ["wan"]
+    _masquerade(consumer, wans)
+    for node in others:
+        _masquerade(node, ["wan"])
+    _build_lan(consumer, host)
+    links = tuple(_link(consumer, node, n) for n, node in enumerate(others)) if neighbour else ()
+    _serve(lab, internet, (isp1, isp2), [line for line in (wan, wan2, *lines) if line])
+    return ConsumerNetwork(
+        lab, internet, isp1, isp2, consumer, host, others, wan, wan2, lines, links
+    )
+
+
+def _build_core(internet: Node, isps: tuple[Node, ...]) -> None:
+    """Addresses of the internet's servers, and a link and routes to each ISP."""
+    held = [f"{a}/32" for a in (ECHO4, *RESOLVERS4)] + [f"{a}/128" for a in (ECHO6, *RESOLVERS6)]
+    nodad = {True: " nodad", False: ""}
+    internet.sh("\n".join(f"ip addr add {a} dev lo{nodad[':' in a]}" for a in held))
+    for number, isp in enumerate(isps, start=1):
+        join(internet, f"isp{number}", isp, "core")
+        near4, far4 = f"192.0.2.{number * 4 + 1}", f"192.0.2.{number * 4 + 2}"
+        near6, far6 = f"2001:db8:0:{number}::1", f"2001:db8:0:{number}::2"
+        internet.sh(
+            f"ip addr add {near4}/30 dev isp{number}\n"
+            f"ip addr add {near6}/64 dev isp{number} nodad\n"
+            f"ip route add {_range4(number)}.0/24 via {far4}\n"
+            f"ip route add 2001:db8:{number}000::/36 via {far6}"
+        )
+        isp.sh(
+            f"ip addr add {far4}/30 dev core\n"
+            f"ip addr add {far6}/64 dev core nodad\n"
+            f"ip route add default via {near4}\n"
+            f"ip route add default via {near6}"
+        )
+
+
+def _range4(isp: int) -> str:
+    return {1: "198.51.100", 2: "203.0.113"}[isp]
+
+
+def _line(
+    router: Node, device: str, isp: Node, isp_number: int, place: int, metric: int = 0
+) -> Line:
+    range4, range6 = _range4(isp_number), f"2001:db8:{isp_number}000:{place + 1}:"
+    made = Line(
+        router=router,
+        device=device,
+        isp=isp,
+        isp_device=f"line{place}",
+        address4=f"{range4}.{place * 8 + 2}",
+        gateway4=f"{range4}.{place * 8 + 1}",
+        address6=f"{range6}:2",
+        gateway6=f"{range6}:1",
+        metric=metric,
+    )
+    made.lay()
+    return made
+
+
+def _masquerade(router: Node, wans: list[str]) -> None:
+    devices = ", ".join(wans)
+    chain = "type nat hook postrouting priority srcnat;"
+    rule = f"oifname {{ {devices} }} masquerade"
+    ruleset = f"table inet house {{\nchain postrouting {{\n{chain}\n{rule}\n}}\n}}"
+    router.run(["nft", "-f", "-"], input=ruleset)
+
+
+def _build_lan(consumer: Node, host: Node) -> None:
+    join(consumer, "lan", host, "eth0")
+    consumer.sh("ip addr add 192.168.1.1/24 dev lan\nip addr add fd00:1::1/64 dev lan nodad")
+    host.sh(
+        f"ip addr add {HOST4}/24 dev eth0\nip addr add {HOST6}/64 dev eth0 nodad\n"
+        "ip route add default via 192.168.1.1\nip route add default via fd00:1::1"
+    )
+
+
+def _link(consumer: Node, provider: Node, number: int) -> Neighbour:
+    made = Neighbour(
+        consumer_device=f"mesh{number}",
+        consumer4=f"172.16.{70 + number}.1",
+        consumer6=f"fd70:{number + 1}::1",
+        provider_device="mesh",
+        provider4=f"172.16.{70 + number}.2",
+        provider6=f"fd70:{number + 1}::2",
+    )
+    join(consumer, made.consumer_device, provider, made.provider_device)
+    consumer.sh(
+        f"ip addr add {made.consumer4}/24 dev {made.consumer_device}\n"
+        f"ip addr add {made.consumer6}/64 dev {made.consumer_device} nodad"
+    )
+    provider.sh(
+        f"ip addr add {made.provider4}/24 dev mesh\nip addr add {made.provider6}/64 dev mesh nodad"
+    )
+    return made
+
+
+def _serve(lab: Lab, internet: Node, isps: tuple[Node, ...], lines: list[Line]) -> None:
+    """The internet's servers, and each ISP's own resolver at the gateways of its lines."""
+    everywhere = (ECHO4, ECHO6, *RESOLVERS4, *RESOLVERS6)
+    answers = (ECHO4, ECHO6)
+    started = [
+        lab.serve(internet, echo=everywhere, dns=(*RESOLVERS4, *RESOLVERS6), answers=answers)
+    ]
+    for isp in isps:
+        mine = [g for line in lines if line.isp is isp for g in (line.gateway4, line.gateway6)]
+        if mine:
+            started.append(lab.serve(isp, dns=mine, answers=answers))
+    for server in started:
+        ready(server)

@@ -1,0 +1,1 @@
+"""Tests in namespaces: real packets, real tunnels, real faults."""

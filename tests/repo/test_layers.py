@@ -1,0 +1,112 @@
+"""Imports go down only: the order of the layers, and what single layers must not know."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.repo import PACKAGE, ROOT
+
+LAYERS = (
+    *("errors", "quoting", "model", "endpoints", "schemas", "validation", "messages"),
+    *(
+        "ubus",
+        "methods",
+        "tables",
+        "process",
+        "resolver",
+        "linkwatch",
+        "iproute",
+        "uci",
+        "wireguard",
+    ),
+    *("trust", "mesh_http", "health", "selection", "failover", "reconcile", "config", "probe"),
+    *("platform", "paths", "landscape", "routing", "switch", "monitor"),
+    *("carriers", "offers", "leases", "provider", "state", "service"),
+    *("older", "dashboard", "doctor", "hooks", "daemon", "cli", "export", "__main__"),
+)
+"""Lowest first. A new module takes its place here when it is made."""
+
+ONLY = {"ubus": {"errors"}, "errors": set(), "cli": set(LAYERS[: LAYERS.index("process")])}
+"""Layers that know less than the order allows: the bus nothing of uplinks, wgctl only the bus."""
+
+PURE = ("errors", "quoting", "model", "endpoints", "health", "selection", "failover", "reconcile")
+IMPURE = {"asyncio", "random", "selectors", "signal", "socket", "subprocess", "threading", "time"}
+
+
+def modules() -> list[Path]:
+    return sorted(PACKAGE.rglob("*.py"))
+
+
+def layer_of(path: Path) -> str:
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+def imported(text: str, package: str) -> Iterator[str]:
+    """The full names of the modules that a module of `package` imports, wherever it does so."""
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            above = package.rsplit(".", node.level - 1)[0] if node.level else ""
+            whole = ".".join(part for part in (above, node.module) if part)
+            if whole == PACKAGE.name:
+                yield from (f"{whole}.{alias.name}" for alias in node.names)
+            else:
+                yield whole
+
+
+def names_in(path: Path) -> set[str]:
+    """What a file of ours imports."""
+    package = ".".join(path.parent.relative_to(ROOT).parts)
+    return set(imported(path.read_text(encoding="utf-8"), package))
+
+
+def inner_layers(names: set[str]) -> set[str]:
+    """The layers of ours among these modules."""
+    split = (name.split(".") for name in names)
+    return {parts[1] for parts in split if parts[0] == PACKAGE.name and len(parts) > 1}
+
+
+@pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_imports_go_down(path: Path) -> None:
+    layer = layer_of(path)
+    if layer == "__init__":
+        assert not inner_layers(names_in(path)), "importing the package must not load its parts"
+        return
+    assert layer in LAYERS, f"{layer} has no place in LAYERS yet"
+    allowed = ONLY.get(layer, set(LAYERS[: LAYERS.index(layer)])) | {layer, "__version__"}
+    assert inner_layers(names_in(path)) <= allowed, (
+        f"{path.name} imports a layer that is not below it"
+    )
+
+
+@pytest.mark.parametrize("layer", PURE)
+def test_decisions_have_no_clock_and_no_input(layer: str) -> None:
+    path = PACKAGE / f"{layer}.py"
+    if not path.exists():
+        pytest.skip(f"{layer} is not made yet")
+    assert not {name.split(".")[0] for name in names_in(path)} & IMPURE
+
+
+def test_the_scan_sees_every_form_of_import() -> None:
+    text = (
+        "import socket\nfrom .. import process\nfrom ..model import Uplink\nfrom . import lane\n"
+        "def f():\n    from rpcd_wireguard_uplink import daemon\n    import a.b as c\n"
+    )
+    found = set(imported(text, "rpcd_wireguard_uplink.routing"))
+    assert inner_layers(found) == {"process", "model", "routing", "daemon"}
+    assert {"socket", "a.b"} <= found
+
+
+def test_method_table_loads_without_asyncio() -> None:
+    code = "import rpcd_wireguard_uplink.methods, sys; print(*sys.modules)"
+    loaded = subprocess.check_output([sys.executable, "-c", code], cwd=ROOT, text=True).split()
+    assert "rpcd_wireguard_uplink.methods" in loaded
+    assert "asyncio" not in loaded
+    assert "rpcd_wireguard_uplink.service" not in loaded

@@ -1,0 +1,120 @@
+"""Packaging: the metadata of setup.cfg, `pip install .` and `make install`."""
+
+from __future__ import annotations
+
+import configparser
+import importlib
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.repo import PACKAGE, ROOT
+
+SPECIFIED = {
+    "enabled": "1",
+    "auto_failover": "1",
+    "min_uplinks": "2",
+    "check_interval": "30",
+    "failover_timeout": "10",
+    "prefer_latency": "1",
+}
+
+
+@pytest.fixture(scope="module")
+def metadata() -> configparser.ConfigParser:
+    parser = configparser.ConfigParser()
+    parser.read(ROOT / "setup.cfg", encoding="utf-8")
+    return parser
+
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder that `make install` has filled."""
+    target = tmp_path_factory.mktemp("router")
+    words = ["make", "install", f"DESTDIR={target}", "PYTHON_SITE=/site"]
+    subprocess.run(words, cwd=ROOT, check=True, capture_output=True, text=True)
+    return target
+
+
+def names(text: str) -> set[str]:
+    """The projects of a list of requirements."""
+    return {line.split(">")[0].split("<")[0].strip() for line in text.split("\n") if line.strip()}
+
+
+def files_below(folder: Path) -> set[str]:
+    return {str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file()}
+
+
+def test_extras(metadata: configparser.ConfigParser) -> None:
+    extras = metadata["options.extras_require"]
+    assert names(metadata["options"]["install_requires"]) == {"jsonschema"}
+    assert names(extras["interop"]) == {"ubus"}
+    assert names(extras["mqtt"]) == {"paho-mqtt"}
+    assert names(extras["signing"]) == {"PyNaCl"}
+    assert "ubus" not in names(extras["test"]), "it can't be built without libubus"
+    assert {"pytest", "pytest-xdist", "hypothesis", "ruff", "mypy"} <= names(extras["test"])
+
+
+def test_console_scripts_exist(metadata: configparser.ConfigParser) -> None:
+    scripts = metadata["options.entry_points"]["console_scripts"].split("\n")
+    found = dict(tuple(line.split(" = ")) for line in scripts if line)
+    assert set(found) == {"wgctl", "rpcd-wireguard-uplink"}
+    for entry in found.values():
+        module, _, function = entry.partition(":")
+        assert callable(getattr(importlib.import_module(module), function))
+
+
+def test_a_removed_module_stays_removed(tmp_path: Path) -> None:
+    checkout = tmp_path / "checkout"
+    shutil.copytree(PACKAGE, checkout / PACKAGE.name, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("setup.cfg", "setup.py", "pyproject.toml", "LICENSE"):
+        shutil.copy(ROOT / name, checkout)
+    gone = checkout / PACKAGE.name / "gone.py"
+
+    def install(target: str) -> set[str]:
+        words = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-index"]
+        words += ["--no-build-isolation", "--target", str(tmp_path / target), "."]
+        done = subprocess.run(words, cwd=checkout, capture_output=True, text=True)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return files_below(tmp_path / target / PACKAGE.name)
+
+    gone.write_text("")
+    assert "gone.py" in install("first")
+    gone.unlink()
+    second = install("second")
+    assert "gone.py" not in second
+    assert "errors.py" in second and "ubus/__init__.py" in second
+
+
+def test_the_layout_of_a_router(installed: Path) -> None:
+    source = {name for name in files_below(PACKAGE) if name.endswith(".py")}
+    assert files_below(installed / "site" / PACKAGE.name) == source
+    assert os.listdir(installed / "site") == [PACKAGE.name]
+    for folder, target in (("acl.d", "usr/share/rpcd/acl.d"), ("htdocs", "www"), ("root", ".")):
+        if (ROOT / folder).is_dir():
+            assert files_below(ROOT / folder) <= files_below(installed / target)
+    assert not [name for name in files_below(installed) if "test" in name]
+
+
+def test_the_configuration_has_the_specified_options(installed: Path) -> None:
+    text = (installed / "etc/config/wireguard-uplink").read_text(encoding="utf-8")
+    lines = [line.split() for line in text.splitlines()]
+    assert ["config", "wireguard-uplink", "'uplink'"] in lines
+    found = {words[1]: words[2].strip("'") for words in lines if words[:1] == ["option"]}
+    assert found == SPECIFIED
+
+
+@pytest.mark.parametrize("script", ["wgctl", "rpcd-wireguard-uplink"])
+def test_an_installed_command_runs(installed: Path, script: str) -> None:
+    path = installed / "usr/bin" / script
+    assert os.access(path, os.X_OK)
+    assert path.read_text(encoding="utf-8").startswith("#!/usr/bin/python3\n")
+    variables = {**os.environ, "PYTHONPATH": str(installed / "site")}
+    words = [sys.executable, str(path), "--help"]
+    done = subprocess.run(words, env=variables, cwd=installed, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "usage" in done.stdout.lower()
