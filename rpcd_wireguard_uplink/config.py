@@ -240,10 +240,12 @@ def uplink_options(uplink: Uplink) -> dict[str, str | tuple[str, ...]]:
         "endpoint_host": uplink.endpoint.host,
         "endpoint_port": str(uplink.endpoint.port),
         "public_key": uplink.public_key,
-        "own_public_key": uplink.own_public_key,
-        "address": uplink.addresses,
         "weight": str(uplink.weight),
     }
+    if uplink.own_public_key:
+        options["own_public_key"] = uplink.own_public_key
+    if uplink.addresses:
+        options["address"] = uplink.addresses
     if not uplink.enabled:
         options["enabled"] = "0"
     if uplink.pending:

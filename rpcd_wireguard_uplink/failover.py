@@ -43,12 +43,15 @@ class Path:
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """What the machine remembers. `active` is the path that carries the traffic."""
+    """What the machine remembers. `active` is the path that carries the traffic, `moved_s` when
+    the last change was told.
+    """
 
     phase: Phase = Phase.PRIMARY
     active: str = ""
     since_s: float = 0.0
     cause: str = ""
+    moved_s: float = 0.0
     good_since_s: float | None = None
 
 
@@ -153,11 +156,12 @@ def _strand(state: State, active: str, cause: str, now_s: float) -> tuple[State,
 def _stay(state: State, phase: Phase, active: str, cause: str, now_s: float) -> State:
     if state.phase is phase and state.active == active:
         return replace(state, cause=cause)
-    return State(phase, active, now_s, cause, state.good_since_s if phase in AWAY else None)
+    good_since_s = state.good_since_s if phase in AWAY else None
+    return State(phase, active, now_s, cause, state.moved_s, good_since_s)
 
 
 def _move(
     state: State, phase: Phase, to: str, kind: str, cause: str, now_s: float
 ) -> tuple[State, Change]:
-    change = Change(kind, state.active, to, cause, max(0.0, now_s - state.since_s))
-    return State(phase, to, now_s, cause), change
+    change = Change(kind, state.active, to, cause, max(0.0, now_s - state.moved_s))
+    return State(phase, to, now_s, cause, moved_s=now_s), change

@@ -153,7 +153,9 @@ class PathHealth:
             probe = self._late.pop(sequence, None)
             if probe is None:
                 return
-        self._learn_rtt(now_s - probe.sent_s)
+        if not late or self.smoothed_rtt_s is not None:
+            self._learn_rtt(now_s - probe.sent_s)  # the first late one may have waited for a tunnel
+        is_first = self.last_answer_s is None
         self.last_answer_s = now_s
         self._by_target.setdefault(probe.target, _Target()).losses = 0
         self._silent_since_s = None
@@ -164,7 +166,7 @@ class PathHealth:
         self._row_answered += 1
         if self.state is Health.SUSPECT:
             self._judged.append((now_s, True))
-        self._rise()
+        self._rise(is_first)
 
     def unsendable(self, target: str, now_s: float) -> None:
         """A probe could not even leave (no route, device gone): that is a loss at once."""
@@ -253,8 +255,8 @@ class PathHealth:
         if self._silent_since_s is None or probe.sent_s < self._silent_since_s:
             self._silent_since_s = probe.sent_s
 
-    def _rise(self) -> None:
-        if self.state is Health.UNKNOWN:
+    def _rise(self, is_first: bool) -> None:
+        if is_first or self.state is Health.UNKNOWN:
             self.state, self.cause = Health.UP, "answers"
         elif self._row_answered < RISE:
             return

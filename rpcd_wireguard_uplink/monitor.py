@@ -57,7 +57,8 @@ class Monitor:
         self.landscape = Landscape(platform)
         self.switch = Switch(lane, self.landscape, report, self.problems)
         self.watch = Watch(Settings())
-        self.states: dict[Family, State] = {family: State() for family in Family}
+        now_s = time.monotonic()
+        self.states = {family: State(since_s=now_s, moved_s=now_s) for family in Family}
         self.paths: dict[tuple[str, Family], WatchedPath] = {}
         self.counters: dict[str, PeerCounters] = {}
         self._on_update = on_update
@@ -76,7 +77,9 @@ class Monitor:
         now_s = time.monotonic()
         for family, opening in (await self.switch.take_over()).items():
             cause = "taken over from an earlier run"
-            self.states[family] = State(Phase.FAILED_OVER, opening.route.device, now_s, cause)
+            self.states[family] = State(
+                Phase.FAILED_OVER, opening.route.device, now_s, cause, now_s
+            )
             for device in opening.dead[:1]:
                 line = DefaultRoute(family, device)
                 self.landscape.lines[family].known[device] = line

@@ -59,9 +59,11 @@ class Switch:
             return
         tunnels = [uplink.interface for uplink in uplinks]
         lines = {f: sorted(self.landscape.lines[f].known) for f in Family}
-        standing = (tunnels, lines, self.landscape.onlink_prefixes())
+        onlink = self.landscape.onlink_prefixes()
+        devices = [self.landscape.index_of(name) for name in tunnels]
+        standing = (tunnels, devices, lines, onlink)
         if standing != self._standing:
-            await self.lane.stand(*standing)
+            await self.lane.stand(tunnels, lines, onlink)
             self._standing = standing
         await self._set_underlays()
 
@@ -76,13 +78,16 @@ class Switch:
         while True:
             await self._kicked.wait()
             self._kicked.clear()
-            for family in Family:
-                try:
-                    await self._apply(family)
-                    self.problems.pop(f"switch {family.value}", None)
-                except UplinkError as error:
-                    self.problems[f"switch {family.value}"] = str(error)
-                    asyncio.get_running_loop().call_later(RETRY_S, self._kicked.set)
+            await asyncio.gather(*(self._try(family) for family in Family))
+
+    async def _try(self, family: Family) -> None:
+        topic = f"switch {family.value}"
+        try:
+            await self._apply(family)
+            self.problems.pop(topic, None)
+        except UplinkError as error:
+            self.problems[topic] = str(error)
+            asyncio.get_running_loop().call_later(RETRY_S, self._kicked.set)
 
     async def keep_open(self, rebuild: Callable[[], None]) -> None:
         """The task: refresh open lanes; where the table is gone, have it built anew."""

@@ -4,7 +4,8 @@ A verdict map of our own nftables table decides which packets leave the router's
 for table 5180, whose default route is the path chosen. The map's elements lapse by themselves
 unless they are refreshed, so a service that dies gives the traffic back. Only packets that routing
 would send out of a dead line, or nowhere, enter. The tunnels' own outer packets have table 5179:
-the live lines, never a tunnel. This module knows nothing of health or of who is preferred.
+the live lines, never a tunnel. Sockets that are bound to a tunnel (our probes) find its default
+route in table 5181, which nothing else looks into. This module knows nothing of health or of who is preferred.
 """
 
 from __future__ import annotations
@@ -23,6 +24,8 @@ from ..wireguard import OUTER_MARK
 TABLE = "wgup"
 UNDERLAY_TABLE = 5179
 LANE_TABLE = 5180
+BOUND_TABLE = 5181
+BOUND_PREF = 32769
 LANE_MARK = 0x01000000
 PROBE_MARK = 0x52  # our probes of a line itself: they must never be led into a tunnel
 POLICY_MASK = 0x3F00  # mwan3's mmx_mask
@@ -196,19 +199,25 @@ class Lane:
         """
         await _nft(standing_script(tunnels, lines) + _onlink_script(onlink))
         for family in Family:
-            await self._stand_routes(family)
+            await self._stand_routes(family, tunnels)
 
-    async def _stand_routes(self, family: Family) -> None:
-        present = {int(rule["priority"]) for rule in await iproute.read_rules(family)}
-        if not present:
+    async def _stand_routes(self, family: Family, tunnels: Sequence[str]) -> None:
+        rules = await iproute.read_rules(family)
+        if not rules:
             return  # the family is switched off on this machine
-        await iproute.batch(
-            family,
-            [
-                f"route replace unreachable default table {UNDERLAY_TABLE} metric {LAST_METRIC}",
-                *(f"rule add pref {pref} {rule}" for pref, rule in _RULES if pref not in present),
-            ],
-        )
+        present = {int(rule["priority"]) for rule in rules}
+        bound = {rule.get("oif") for rule in rules if int(rule["priority"]) == BOUND_PREF}
+        last = f"route replace unreachable default table {UNDERLAY_TABLE} metric {LAST_METRIC}"
+        lines = [last]
+        lines += [f"rule add pref {pref} {rule}" for pref, rule in _RULES if pref not in present]
+        lines += [_bound_rule("add", name) for name in tunnels if name not in bound]
+        await iproute.batch(family, lines)
+        stale = [_bound_rule("del", name) for name in bound if name and name not in tunnels]
+        routes = [
+            f"route replace default dev {name} table {BOUND_TABLE} metric {number}"
+            for number, name in enumerate(tunnels, start=1)
+        ]
+        await iproute.batch(family, stale + routes, force=True)  # a device may be missing still
 
     async def read_standing(self) -> dict[Family, Opening]:
         """What an earlier run of the service left open, so that it can be taken over."""
@@ -292,10 +301,18 @@ class Lane:
         await process.run(["nft", "delete", "table", "inet", TABLE], check=False)
         for family in Family:
             lines = [f"rule del pref {pref} {rule}" for pref, rule in _RULES]
+            for rule in await iproute.read_rules(family):
+                if int(rule["priority"]) == BOUND_PREF and "oif" in rule:
+                    lines.append(_bound_rule("del", rule["oif"]))
             last = f"route del unreachable default table {UNDERLAY_TABLE} metric {LAST_METRIC}"
             lines.append(last)
-            lines += [f"route flush table {table}" for table in (UNDERLAY_TABLE, LANE_TABLE)]
+            tables = (UNDERLAY_TABLE, LANE_TABLE, BOUND_TABLE)
+            lines += [f"route flush table {table}" for table in tables]
             await iproute.batch(family, lines, force=True)
+
+
+def _bound_rule(verb: str, device: str) -> str:
+    return f"rule {verb} pref {BOUND_PREF} oif {device} lookup {BOUND_TABLE}"
 
 
 def _onlink_script(prefixes: Iterable[str]) -> str:

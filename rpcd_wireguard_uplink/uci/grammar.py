@@ -189,11 +189,12 @@ class _Scanner:
 
     def _argument(self, what: str, shape: re.Pattern[str], *, required: bool) -> str:
         """Return the next word if it has the shape, "" if there is none (next_arg)."""
+        before = self.pos
         self._skip_spaces()
         start = self.pos
         word = self._word()
         if not word and required:
-            raise self._mistake(start, f"the {what} is missing")
+            raise self._mistake(before, f"the {what} is missing")
         if word and not shape.fullmatch(word):
             raise self._mistake(start, f"the {what} may only hold {_ALLOWED[shape]}")
         return word

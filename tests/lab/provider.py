@@ -7,7 +7,7 @@ beyond its public key and tunnel addresses, and nothing of offers but their text
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -58,6 +58,11 @@ class Provider:
         self.node.run(words)
         self.node.sh("\n".join(f"ip route replace {a} dev {DEVICE}" for a in plain))
         self.admitted[public_key] = plain
+
+    def admit_reply(self, reply: Mapping[str, Any]) -> None:
+        """admit() with what uplink_add replied: public_key, address and address6."""
+        addresses = [reply[name] for name in ("address", "address6") if reply.get(name)]
+        self.admit(reply["public_key"], addresses)
 
     def expel(self, public_key: str) -> None:
         """Put a consumer out. One that was never admitted is no error."""

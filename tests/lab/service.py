@@ -12,7 +12,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -124,6 +124,19 @@ class Service:
         if answer.status != 0:
             raise LabError(f"{method} gave status {answer.status}: {answer.data}\n{self.log()}")
         return answer.data
+
+    def wait_for_status(
+        self, fits: Callable[[dict[str, Any]], bool], *, timeout_s: float = 15.0
+    ) -> dict[str, Any]:
+        """The first uplink_status that fits. Raises LabError with the last one that did not."""
+        deadline = time.monotonic() + timeout_s
+        while True:
+            status = self.expect("uplink_status")
+            if fits(status):
+                return status
+            if time.monotonic() > deadline:
+                raise LabError(f"no such status in {timeout_s:g} s: {status}\n{self.log()}")
+            time.sleep(0.05)
 
     def wgctl(self, *words: str, timeout_s: float = 30.0) -> subprocess.CompletedProcess[str]:
         """Run wgctl in the node against this service's bus; any exit status is returned."""

@@ -26,8 +26,8 @@ LAYERS = (
         "wireguard",
     ),
     *("trust", "mesh_http", "health", "selection", "failover", "reconcile", "config", "probe"),
-    *("platform", "paths", "landscape", "routing", "switch", "monitor"),
-    *("carriers", "offers", "leases", "provider", "state", "service"),
+    *("platform", "paths", "landscape", "routing", "switch", "monitor", "tunnel_test"),
+    *("carriers", "offers", "leases", "provider", "state", "view", "service"),
     *("older", "dashboard", "doctor", "hooks", "daemon", "cli", "export", "__main__"),
 )
 """Lowest first. A new module takes its place here when it is made."""

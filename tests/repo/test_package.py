@@ -97,7 +97,7 @@ def test_the_layout_of_a_router(installed: Path) -> None:
     for folder, target in (("acl.d", "usr/share/rpcd/acl.d"), ("htdocs", "www"), ("root", ".")):
         if (ROOT / folder).is_dir():
             assert files_below(ROOT / folder) <= files_below(installed / target)
-    assert not [name for name in files_below(installed) if "test" in name]
+    assert not [path for path in installed.rglob("*") if path.name in {"tests", "__pycache__"}]
 
 
 def test_the_configuration_has_the_specified_options(installed: Path) -> None:

@@ -40,8 +40,10 @@ def sections(draw: st.DrawFn) -> list[Section]:
 @st.composite
 def words(draw: st.DrawFn) -> str:
     """A word in one of the ways to write it."""
-    plain = draw(st.sampled_from(["a", "b", "wan", "x_1", "1.1.1.1/8", "it's", "a b", "#", ";", ""]))
-    style = draw(st.sampled_from("bare single double backslash joined".split()))
+    plain = draw(
+        st.sampled_from(["a", "b", "wan", "x_1", "1.1.1.1/8", "it's", "a b", "#", ";", ""])
+    )
+    style = draw(st.sampled_from(["bare", "single", "double", "backslash", "joined"]))
     if style == "single":
         return quote(plain)
     if style == "double":
@@ -62,7 +64,9 @@ def lines(draw: st.DrawFn) -> str:
     if keyword[0] == "c":
         value = draw(st.sampled_from(["", "a", "b", "'wan'", "cfg01ae6c", "# no name"]))
         name = "a"
-    end = draw(st.sampled_from(["\n", "\n", "\n", "\n", " # c\n", " ; ", ";", "\r\n", "  \n\n", ""]))
+    end = draw(
+        st.sampled_from(["\n", "\n", "\n", "\n", " # c\n", " ; ", ";", "\r\n", "  \n\n", ""])
+    )
     gap = draw(st.sampled_from([" ", "\t", "  ", " \\\n"]))
     return draw(st.sampled_from(["", "\t", " "])) + keyword + " " + name + gap + value + end
 
