@@ -217,12 +217,10 @@ class PathHealth:
             self._silent_since_s = now_s
             self._fall(cause, now_s)
 
-    def reset(self, state: Health = Health.UNKNOWN, cause: str = "") -> None:
-        """The device or its address is a new one: nothing that was seen before says anything."""
-        self._forget()
-        self.state, self.cause = state, cause
-        self.last_answer_s = None
-        self.smoothed_rtt_s = None
+    def take_over(self, now_s: float) -> None:
+        """An earlier run had traffic here a moment ago: alive until probes say otherwise."""
+        self.state, self.cause = Health.UP, "taken over from an earlier run"
+        self.last_answer_s = now_s
 
     def _forget(self) -> None:
         self._outstanding.clear()
@@ -243,8 +241,10 @@ class PathHealth:
         target = self._by_target.setdefault(probe.target, _Target())
         target.losses += 1
         others_answer = self.last_answer_s is not None and self.last_answer_s > probe.sent_s
-        if len(self.targets) > 1 and target.losses >= TARGET_LOSSES and others_answer:
-            target.rests_until_s = now_s + TARGET_REST_S
+        if others_answer and len(self.targets) > 1 and target.losses > 1:
+            if target.losses >= TARGET_LOSSES:
+                target.rests_until_s = now_s + TARGET_REST_S
+            return  # it is the target that is down, not the path
         self._statistics.append(False)
         self._row_answered = 0
         if self.state is Health.SUSPECT:

@@ -10,11 +10,19 @@ import asyncio
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
-from .model import PROVIDER_DEVICE, DefaultRoute, Family, Link, PathKind, PeerCounters, Uplink
+from .model import (
+    DEVICE_GROUP,
+    PROVIDER_DEVICE,
+    DefaultRoute,
+    Family,
+    Link,
+    PathKind,
+    PeerCounters,
+    Uplink,
+)
 from .paths import Lines
 from .platform import Platform
 
-DEVICE_GROUP = 51  # mesh and uplink devices: never a line
 ROUTE_LOSS_S = 0.25  # a default route that is replaced is gone for a moment
 
 

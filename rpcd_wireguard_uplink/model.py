@@ -18,6 +18,7 @@ from .errors import InvalidArgument
 
 TUNNEL_PREFIX = "wgup_"
 PROVIDER_DEVICE = "wgup_srv"
+DEVICE_GROUP = 51  # mesh and uplink devices: never a line, never an underlay
 NAME_LENGTH = 13  # mwan3's limit for an interface name (iptables chain mwan3_iface_in_X)
 DEFAULT_PORT = 51820
 DEFAULT_WEIGHT = 10

@@ -8,6 +8,7 @@ of the configuration.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Callable, Coroutine, Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -66,6 +67,7 @@ class Monitor:
         self._tick_handle: asyncio.TimerHandle | None = None
         self._planned_s = 0.0
         self._routes = asyncio.Event()
+        self._recount = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
         self._link_watch = LinkWatch(self._on_link, self._routes.set)
         self._hearing = False
@@ -162,7 +164,7 @@ class Monitor:
         settings = self.watch.settings
         health = PathHealth(settings.pace, settings.targets_of(family))
         if self.states[family].phase in AWAY and self.states[family].active == device:
-            health.reset(Health.UP, "taken over from an earlier run")
+            health.take_over(time.monotonic())
         prober = Prober(device, family, PROBE_MARK if kind is PathKind.WAN else 0)
         return WatchedPath(device, kind, family, health, prober, time.monotonic())
 
@@ -208,6 +210,8 @@ class Monitor:
         for sequence in path.prober.drain():
             path.health.answered(sequence, now_s)
         if path.health.state is not before:
+            if path.kind is PathKind.UPLINK:
+                self._recount.set()
             self._evaluate(now_s)
 
     async def _follow_routes(self) -> None:
@@ -231,7 +235,9 @@ class Monitor:
             except UplinkError as error:
                 self.problems["counters"] = str(error)
             self._on_update()
-            await asyncio.sleep(COUNTERS_S)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._recount.wait(), COUNTERS_S)
+            self._recount.clear()
 
     # --- the clock
 
@@ -381,7 +387,7 @@ class Monitor:
         if change is not None:
             detection_ms = self._detection_ms(change, family)
             opening = self._opening(family, primary.name)
-            self.switch.want(family, opening, (change, detection_ms))
+            self.switch.want(family, opening, change, detection_ms)
 
     def _primary(self, family: Family) -> failover.Path | None:
         line = self.landscape.lines[family].primary

@@ -53,10 +53,10 @@ def reason_against(candidate: Candidate) -> str:
         return "the tunnel has no address of this family"
     if candidate.health is Health.DOWN:
         return f"it is down: {candidate.cause}"
-    if candidate.health is Health.UNKNOWN:
-        return "nothing has answered through it yet"
     age_s = candidate.last_answer_age_s
-    if candidate.shared_fate and (age_s is None or age_s > FRESH_S):
+    if candidate.health is Health.UNKNOWN or age_s is None:
+        return "nothing has answered through it yet"
+    if candidate.shared_fate and age_s > FRESH_S:
         return "it travels over the line that failed and does not answer now"
     return ""
 

@@ -36,7 +36,7 @@ class Switch:
     uplinks: tuple[Uplink, ...] = ()
     dead: dict[Family, Collection[str]] = field(default_factory=dict)
     _wanted: dict[Family, Opening | None] = field(default_factory=dict)
-    _untold: dict[Family, list[tuple[Change, int]]] = field(default_factory=dict)
+    _untold: list[tuple[Change, Family, int]] = field(default_factory=list)
     _standing: object = None
     _kicked: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -67,10 +67,12 @@ class Switch:
             self._standing = standing
         await self._set_underlays()
 
-    def want(self, family: Family, opening: Opening | None, told: tuple[Change, int]) -> None:
+    def want(
+        self, family: Family, opening: Opening | None, change: Change, detection_ms: int
+    ) -> None:
         """Have the family's lane open so (None: shut), and the change told once it is."""
         self._wanted[family] = opening
-        self._untold.setdefault(family, []).append(told)
+        self._untold.append((change, family, detection_ms))
         self._kicked.set()
 
     async def follow(self) -> None:
@@ -78,16 +80,12 @@ class Switch:
         while True:
             await self._kicked.wait()
             self._kicked.clear()
-            await asyncio.gather(*(self._try(family) for family in Family))
-
-    async def _try(self, family: Family) -> None:
-        topic = f"switch {family.value}"
-        try:
-            await self._apply(family)
-            self.problems.pop(topic, None)
-        except UplinkError as error:
-            self.problems[topic] = str(error)
-            asyncio.get_running_loop().call_later(RETRY_S, self._kicked.set)
+            try:
+                await self._apply()
+                self.problems.pop("switch", None)
+            except UplinkError as error:
+                self.problems["switch"] = str(error)
+                asyncio.get_running_loop().call_later(RETRY_S, self._kicked.set)
 
     async def keep_open(self, rebuild: Callable[[], None]) -> None:
         """The task: refresh open lanes; where the table is gone, have it built anew."""
@@ -111,23 +109,24 @@ class Switch:
             plan = plan_underlay(routes, self.dead.get(family, ()), tunnels)
             await self.lane.set_underlay(family, plan)
 
-    async def _apply(self, family: Family) -> None:
-        wanted = self._wanted.get(family)
-        before = self.lane.openings.get(family)
+    async def _apply(self) -> None:
+        before = dict(self.lane.openings)
+        wanted = {
+            family: opening
+            for family, opening in self._wanted.items()
+            if opening != before.get(family)
+        }
         begun_s = time.monotonic()
-        if wanted != before:
+        if wanted:
             await self._set_underlays()
-            if wanted is not None:
-                await self.lane.open(wanted)
-            else:
-                await self.lane.close(family)
+            await self.lane.move(wanted)
         switch_ms = round((time.monotonic() - begun_s) * 1000)
-        for change, detection_ms in self._untold.pop(family, ()):
+        untold, self._untold = self._untold, []
+        for change, family, detection_ms in untold:
             self.report(change, family, detection_ms, switch_ms if change.kind in MOVES else -1)
-        if wanted == before:
-            return
-        left = [before.route.device] if before is not None else []
-        left += list(wanted.dead) if wanted is not None else []
-        for device in left:
-            addresses = await self.landscape.addresses_of(device, family)
-            await self.lane.forget_flows(family, addresses)
+        for family, opening in wanted.items():
+            left = [before[family].route.device] if family in before else []
+            left += opening.dead if opening is not None else ()
+            for device in left:
+                addresses = await self.landscape.addresses_of(device, family)
+                await self.lane.forget_flows(family, addresses)

@@ -14,8 +14,16 @@ from dataclasses import replace
 
 from .. import iproute, process, wireguard
 from ..errors import CommandFailed, UplinkError
-from ..landscape import DEVICE_GROUP
-from ..model import DefaultRoute, Endpoint, Family, Link, PeerCounters, Tunnel, mark_alias
+from ..model import (
+    DEVICE_GROUP,
+    DefaultRoute,
+    Endpoint,
+    Family,
+    Link,
+    PeerCounters,
+    Tunnel,
+    mark_alias,
+)
 from ..reconcile import plan_devices
 from ..resolver import resolve
 from ..uci import Document, Draft, Store

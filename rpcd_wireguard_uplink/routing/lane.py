@@ -5,7 +5,8 @@ for table 5180, whose default route is the path chosen. The map's elements lapse
 unless they are refreshed, so a service that dies gives the traffic back. Only packets that routing
 would send out of a dead line, or nowhere, enter. The tunnels' own outer packets have table 5179:
 the live lines, never a tunnel. Sockets that are bound to a tunnel (our probes) find its default
-route in table 5181, which nothing else looks into. This module knows nothing of health or of who is preferred.
+route in table 5181, which nothing else looks into. This module knows nothing of health or of who
+is preferred.
 """
 
 from __future__ import annotations
@@ -237,19 +238,25 @@ class Lane:
                 found[family] = Opening(family, _dead_names(chain.stdout), routes[0])
         return found
 
-    async def open(self, opening: Opening) -> None:
-        """Move the dead devices' traffic to the opening's route; also moves an open lane."""
-        self.openings[opening.family] = opening
-        await asyncio.gather(
-            iproute.batch(opening.family, [route_line(opening.route, LANE_TABLE)]),
-            _nft(open_script(opening, self.marks)),
-        )
+    async def move(self, wanted: Mapping[Family, Opening | None]) -> None:
+        """Open the lane of each family as wanted, or shut it (None); one transaction for all.
 
-    async def close(self, family: Family) -> None:
-        """Give the family's traffic back to the router's ordinary routing."""
-        self.openings.pop(family, None)
-        await _nft(close_script(family))
-        await iproute.batch(family, [f"route flush table {LANE_TABLE}"], force=True)
+        Opening moves the dead devices' traffic to the opening's route, shutting gives it back to
+        the router's ordinary routing. An open lane moves without a gap.
+        """
+        scripts, routes = [], []
+        for family, opening in wanted.items():
+            if opening is None:
+                self.openings.pop(family, None)
+                scripts.append(close_script(family))
+            else:
+                self.openings[family] = opening
+                scripts.append(open_script(opening, self.marks))
+                routes.append(iproute.batch(family, [route_line(opening.route, LANE_TABLE)]))
+        await asyncio.gather(_nft("".join(scripts)), *routes)
+        flush = [f"route flush table {LANE_TABLE}"]
+        shut = [family for family, opening in wanted.items() if opening is None]
+        await asyncio.gather(*(iproute.batch(family, flush, force=True) for family in shut))
 
     async def refresh(self) -> None:
         """Keep what is open from lapsing. To be called every REFRESH_S."""

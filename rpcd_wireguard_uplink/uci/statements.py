@@ -142,5 +142,8 @@ def terminated(line: Line) -> Line:
     """Return a line that another can follow: ended, and not asking for a continuation."""
     if line.text.endswith("\n") and not line.unfinished:
         return line
-    ending = ("" if line.text.endswith("\n") else "\n") + ("\n" if line.unfinished else "")
-    return Line(line.text + ending, line.statements)
+    text = line.text
+    if not text.endswith("\n"):
+        # A bare line break after a `;` would be a command to libuci, and an unknown one.
+        text += "#\n" if text.rstrip(" \t").endswith(";") else "\n"
+    return Line(text + "\n" if line.unfinished else text, line.statements)

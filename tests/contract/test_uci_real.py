@@ -79,7 +79,10 @@ def shown(document: Document) -> str:
 @example(text="config a b\noption c 'd' '' option e f\n")
 @example(text="config a b\noption c d\\")
 @example(text='config a b\noption c "d\\\r\ne\\\n"\n')
-@example(text="config a\nconfig a cfg010066\noption c d\n")
+@example(text="config a\nconfig a cfg01b606\noption c d\n")
+@example(text="config a cfg02b606\nconfig a\nconfig a cfg02b606\noption c d\n")
+@example(text="config a b\nconfig c b\n")
+@example(text="config a b\noption c d\\\r\ne\n")
 @example(text="config 'a' ''\nlist b\noption b ''\nlist b x\noption b y\nlist b z\n")
 def test_every_text_is_read_or_refused_as_uci_does(uci: Uci, text: str) -> None:
     content = encoded(text)

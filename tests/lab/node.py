@@ -266,8 +266,8 @@ class Node:
         """Give the node an /etc/resolv.conf of its own with these servers."""
         lines = "".join(f"nameserver {server}\n" for server in servers)
         self.run(["sh", "-c", "cat >/run/resolv.conf"], input=lines)
-        self.sh("grep -q /etc/resolv.conf /proc/mounts || "
-                "mount --bind /run/resolv.conf /etc/resolv.conf")  # fmt: skip
+        mounted = "grep -q ' /etc/resolv.conf ' /proc/mounts"
+        self.sh(f"{mounted} || mount --bind /run/resolv.conf /etc/resolv.conf")
 
     def close(self) -> None:
         """End everything inside. Calling it again is no error."""

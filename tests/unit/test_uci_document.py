@@ -113,7 +113,13 @@ def test_several_commands_in_a_line_are_taken_apart_when_one_changes() -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["config a 'b'\noption c d\\", "config a 'b'\noption c d\\\n", "config a 'b'"]
+    "text",
+    [
+        "config a 'b'\noption c d\\",
+        "config a 'b'\noption c d\\\n",
+        "config a 'b'\noption c 'd' ; ",
+        "config a 'b'",
+    ],
 )
 def test_an_unfinished_last_line_is_finished_before_another(text: str) -> None:
     edited = parse(text, file="f").set_option("b", "new", "1").set_section("x", "a", {})

@@ -71,7 +71,7 @@ REFUSED = [
     ("config a\n\toption b 'c\nd\n", 2, 11, "a single quote that is never closed"),
     ('config a\n\toption b "c\\', 2, 11, "a double quote that is never closed"),
     ("config a\noption b 'two\nlines' x\n", 3, 8, "too many arguments for option"),
-    ("config a\noption b \\\nc \\\n  d e\n", 4, 5, "too many arguments for option"),
+    ("config a\noption b \\\nc d\n", 3, 3, "too many arguments for option"),
     ("config a\noption b c ;\n", 2, 13, "expected package"),
     ("config a\noption b ; option c d\n", 2, 12, "too many arguments"),
     ("config a b\n  config c b\n", 2, 3, "section 'b' already exists with another type"),
@@ -102,13 +102,21 @@ def test_no_mistake_shows_a_value() -> None:
 
 
 def test_anonymous_sections_have_the_names_that_libuci_gives() -> None:
-    text = "config rule\nconfig rule 'named'\nconfig t-x\nconfig rule cfg01a155\nlist l v\n"
+    text = "config rule\nconfig rule 'named'\nconfig t-x\nconfig rule cfg0192bd\nlist l v\n"
     # The fourth header is about the first section: names that libuci made up can be used.
     assert parse(text, file="f").sections == (
-        Section("rule", "cfg01a155", True, {"l": ("v",)}),
+        Section("rule", "cfg0192bd", True, {"l": ("v",)}),
         Section("rule", "named", False, {}),
-        Section("t-x", "cfg035d6a", True, {}),
+        Section("t-x", "cfg03a69e", True, {}),
     )
+
+
+def test_of_two_sections_with_one_name_the_first_is_meant() -> None:
+    text = "config a cfg02b606\nconfig a\nconfig a cfg02b606\noption c d\n"
+    document = parse(text, file="f")
+    assert [section.name for section in document.sections] == ["cfg02b606", "cfg02b606"]
+    assert [dict(section.options) for section in document.sections] == [{"c": "d"}, {}]
+    assert document.get("cfg02b606") is document.sections[0]
 
 
 def test_bytes_that_are_not_utf8_survive() -> None:

@@ -11,11 +11,20 @@ from rpcd_wireguard_uplink.uci.grammar import quote
 PIECES = [
     *("config", "option", "list", "package", "c", "o", "l", "p", "x", "conf"),
     *("'", '"', "\\", "\n", "\r\n", ";", "#", " ", "\t", "\v", "\f", "\r"),
-    *("a", "b_1", "t-x", "cfg01ae6c", "é", "\u2003", "\udcff", "''", "'v w'", '"q"'),
-    *("\\\n", "\\\r\n", "\nconfig a b\n", "\n\toption b 'x'\n", "\nlist b c\n", " ;", "\x01"),
+    *("a", "b_1", "t-x", "cfg01b606", "é", "\u2003", "\udcff", "''", "'v w'", '"q"'),
+    *(
+        "\\\n",
+        "\\\r\n",
+        "\nconfig a b\n",
+        "\nconfig a cfg02b606\n",
+        "\n\toption b 'x'\n",
+        "\nlist b c\n",
+        " ;",
+        "\x01",
+    ),
 ]
 
-NAMES = st.sampled_from(["a", "b", "wan", "x_1", "cfg01ae6c", "cfg020061"])
+NAMES = st.sampled_from(["a", "b", "wan", "x_1", "cfg01b606", "cfg02b606"])
 TYPES = st.sampled_from(["a", "interface", "t-x", "!~@", "a'b", "#c", 'd"', "e;f", "\\"])
 CHARACTERS = st.characters(exclude_characters="\0", exclude_categories=["Cs"])
 ITEMS = st.text(st.sampled_from("ab '\"\\#;\n\t\ré\udcff") | CHARACTERS, max_size=8)
@@ -62,12 +71,12 @@ def lines(draw: st.DrawFn) -> str:
     name = draw(NAMES)
     value = draw(words())
     if keyword[0] == "c":
-        value = draw(st.sampled_from(["", "a", "b", "'wan'", "cfg01ae6c", "# no name"]))
-        name = "a"
+        value = draw(st.sampled_from(["", "a", "b", "'wan'", "cfg01b606", "# no name"]))
+        name = draw(st.sampled_from(["a", "a", "a", "t-x"]))
     end = draw(
         st.sampled_from(["\n", "\n", "\n", "\n", " # c\n", " ; ", ";", "\r\n", "  \n\n", ""])
     )
-    gap = draw(st.sampled_from([" ", "\t", "  ", " \\\n"]))
+    gap = draw(st.sampled_from([" ", "\t", "  ", " \\\n", " \\\r\n"]))
     return draw(st.sampled_from(["", "\t", " "])) + keyword + " " + name + gap + value + end
 
 
