@@ -10,6 +10,7 @@ down by itself is set aside and never counts.
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -73,6 +74,7 @@ class _Probe:
 @dataclass(slots=True)
 class _Target:
     losses: int = 0
+    last_loss_s: float = math.inf
     rests_until_s: float = 0.0
 
 
@@ -240,8 +242,10 @@ class PathHealth:
     def _lost(self, probe: _Probe, now_s: float) -> None:
         target = self._by_target.setdefault(probe.target, _Target())
         target.losses += 1
-        others_answer = self.last_answer_s is not None and self.last_answer_s > probe.sent_s
-        if others_answer and len(self.targets) > 1 and target.losses > 1:
+        answer_s = -math.inf if self.last_answer_s is None else self.last_answer_s
+        others_answered = answer_s > target.last_loss_s
+        target.last_loss_s = now_s
+        if others_answered and len(self.targets) > 1 and target.losses > 1:
             if target.losses >= TARGET_LOSSES:
                 target.rests_until_s = now_s + TARGET_REST_S
             return  # it is the target that is down, not the path
@@ -249,7 +253,7 @@ class PathHealth:
         self._row_answered = 0
         if self.state is Health.SUSPECT:
             self._judged.append((now_s, False))
-        if others_answer:
+        if answer_s > probe.sent_s:
             return
         self._row_lost += 1
         if self._silent_since_s is None or probe.sent_s < self._silent_since_s:

@@ -20,7 +20,6 @@ pytestmark = pytest.mark.needs("uci")
 
 # No configuration of this machine has this name, so that nothing pending is mixed in.
 PACKAGE = "wgup-contract"
-DATA = Path(__file__).parent.parent / "data"
 
 bounded = settings(
     max_examples=250, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None
