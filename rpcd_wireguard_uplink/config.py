@@ -13,7 +13,16 @@ from dataclasses import dataclass, field, replace
 from .endpoints import parse_host
 from .errors import ConfigError, InvalidArgument
 from .health import DEFAULT_PACE, FAST_PACE, Pace
-from .model import DEFAULT_WEIGHT, Endpoint, Family, Uplink, is_key, normal_address
+from .model import (
+    DEFAULT_WEIGHT,
+    NAME_LENGTH,
+    TUNNEL_PREFIX,
+    Endpoint,
+    Family,
+    Uplink,
+    is_key,
+    normal_address,
+)
 from .uci import Section
 
 CONFIG = "wireguard-uplink"
@@ -195,6 +204,11 @@ def _parse_settings(reader: _Reader) -> Settings:
 
 def _parse_uplink(reader: _Reader, section: Section) -> Uplink:
     where = f"{CONFIG}.{section.name}"
+    if not section.name.startswith(TUNNEL_PREFIX) or len(section.name) > NAME_LENGTH:
+        raise ConfigError(
+            f"{where}: an uplink's section is named like its interface: {TUNNEL_PREFIX} and up to "
+            f"{NAME_LENGTH - len(TUNNEL_PREFIX)} letters, digits or underscores"
+        )
     peer_id = reader.text("peer_id")
     if not peer_id:
         raise ConfigError(f"{where}.peer_id is missing: it names the mesh peer")

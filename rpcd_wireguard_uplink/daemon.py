@@ -66,6 +66,7 @@ class Daemon:
             name: getattr(self._service, method.handler) for name, method in methods.METHODS.items()
         }
         self._encoded: dict[str, Encoded] = {}
+        self._started = asyncio.Event()
         self._stopping = asyncio.Event()
         self._tasks: set[asyncio.Task[Any]] = set()
 
@@ -79,10 +80,13 @@ class Daemon:
             self._broker = Broker(self._options.socket)
             await self._broker.start()
         try:
-            await self._service.start()
+            starting = asyncio.create_task(self._start())
+            self._tasks.add(starting)
             await self._client.connect()
             await self._client.publish(self._object())
             log.info("%s is on the bus at %s", methods.OBJECT, self._options.socket)
+            await starting
+            await asyncio.to_thread(methods.prepare_validation)
             self._spawn(self._follow_config())
             self._spawn(self._follow_names())
             await self._stopping.wait()
@@ -95,6 +99,11 @@ class Daemon:
             if self._broker is not None:
                 await self._broker.close()
 
+    async def _start(self) -> None:
+        """Beside the registration: callers are answered as soon as this is done."""
+        await self._service.start()
+        self._started.set()
+
     def _object(self) -> BusObject:
         signatures = {name: methods.signature(method) for name, method in methods.METHODS.items()}
         return BusObject(methods.OBJECT, signatures, self._handle)
@@ -102,6 +111,8 @@ class Daemon:
     # --- calls
 
     def _handle(self, call: Call) -> Reply | Awaitable[Reply]:
+        if not self._started.is_set():
+            return self._handle_later(call)
         cached = self._encoded.get(call.method)
         try:
             method = methods.METHODS.get(call.method)
@@ -116,6 +127,11 @@ class Daemon:
         if isinstance(result, dict):
             return self._success(call.method, result)
         return self._finish(call.method, result)
+
+    async def _handle_later(self, call: Call) -> Reply:
+        await self._started.wait()
+        reply = self._handle(call)
+        return reply if isinstance(reply, Reply) else await reply
 
     async def _finish(self, name: str, work: Awaitable[dict[str, Any]]) -> Reply:
         try:
@@ -166,6 +182,7 @@ class Daemon:
             await asyncio.sleep(CONFIG_CHECK_S)
             if self._service.config_changed():
                 await self._tolerate(self._service.reload())
+            await self._tolerate(self._service.restore_tunnels())
 
     async def _follow_names(self) -> None:
         while True:

@@ -14,6 +14,9 @@ from dataclasses import dataclass
 _HEADER = struct.Struct("=IHHII")  # struct nlmsghdr
 _LINK = struct.Struct("=BxHiII")  # struct ifinfomsg
 _NEWLINK, _DELLINK = 16, 17
+_NEWROUTE, _DELROUTE = 24, 25
+_ROUTE_TABLE = 4  # offset of rtm_table in struct rtmsg
+_MAIN_TABLE = 254
 _GROUPS = (
     0x1 | 0x10 | 0x40 | 0x100 | 0x400
 )  # LINK, IPV4_IFADDR, IPV4_ROUTE, IPV6_IFADDR, IPV6_ROUTE
@@ -32,7 +35,7 @@ class LinkEvent:
 def parse_events(data: bytes) -> Iterator[LinkEvent | None]:
     """One item a message: a LinkEvent, or None for a change of addresses or routes (rtnetlink(7)).
 
-    A message that is cut off ends the iteration.
+    Routes of other tables than main are left out. A message that is cut off ends the iteration.
     """
     offset = 0
     while offset + _HEADER.size <= len(data):
@@ -45,9 +48,13 @@ def parse_events(data: bytes) -> Iterator[LinkEvent | None]:
                 _, _, index, flags, _ = _LINK.unpack_from(data, body)
                 carrier = flags & _UP_WITH_CARRIER == _UP_WITH_CARRIER
                 yield LinkEvent(index, carrier, kind == _DELLINK)
-        else:
+        elif kind not in (_NEWROUTE, _DELROUTE) or _is_main(data[body : offset + length]):
             yield None
         offset += (length + 3) & ~3
+
+
+def _is_main(route: bytes) -> bool:
+    return len(route) > _ROUTE_TABLE and route[_ROUTE_TABLE] == _MAIN_TABLE
 
 
 class LinkWatch:

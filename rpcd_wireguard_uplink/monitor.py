@@ -31,6 +31,7 @@ from .switch import RETRY_S, Report, Switch
 LATE_S = 0.05
 LONGEST_SLEEP_S = 5.0
 SETTLE_S = 0.05  # kernel events come in bursts: read once behind them
+REREAD_PAUSE_S = 0.2
 COUNTERS_S = 5.0
 NO_LINE = "no line"
 
@@ -68,6 +69,7 @@ class Monitor:
         self._planned_s = 0.0
         self._routes = asyncio.Event()
         self._recount = asyncio.Event()
+        self._rereading = asyncio.Lock()
         self._tasks: set[asyncio.Task[None]] = set()
         self._link_watch = LinkWatch(self._on_link, self._routes.set)
         self._hearing = False
@@ -125,7 +127,19 @@ class Monitor:
         await self.reread()
 
     async def reread(self) -> None:
-        """Read the kernel's view and bring everything that hangs on it up to date."""
+        """Read the kernel's view and bring everything that hangs on it up to date.
+
+        What fails is a problem that status tells, and is tried again.
+        """
+        async with self._rereading:
+            try:
+                await self._reread()
+                self.problems.pop("kernel", None)
+            except UplinkError as error:
+                self.problems["kernel"] = str(error)
+                asyncio.get_running_loop().call_later(RETRY_S, self._routes.set)
+
+    async def _reread(self) -> None:
         uplinks = self.watch.uplinks if self.watch.settings.enabled else ()
         await self.landscape.reread(uplinks)
         if not uplinks:
@@ -219,13 +233,8 @@ class Monitor:
             await self._routes.wait()
             await asyncio.sleep(SETTLE_S)
             self._routes.clear()
-            try:
-                await self.reread()
-                self.problems.pop("routes", None)
-            except UplinkError as error:
-                self.problems["routes"] = str(error)
-                await asyncio.sleep(RETRY_S)
-                self._routes.set()
+            await self.reread()
+            await asyncio.sleep(REREAD_PAUSE_S)
 
     async def _read_counters(self) -> None:
         while True:

@@ -95,6 +95,15 @@ class Service:
         """Whether somebody else has changed our file since it was last read."""
         return self.platform.signature(CONFIG) != self._signature
 
+    async def restore_tunnels(self) -> None:
+        """Make tunnels again that could not be made, or whose device went away."""
+        missing = any(
+            not self.monitor.landscape.index_of(uplink.interface) for uplink in self._standing()
+        )
+        if missing and not self._lock.locked():
+            async with self._lock:
+                await self._apply()
+
     async def follow_names(self) -> None:
         """Look up again the endpoint names of tunnels without a recent handshake."""
         stalled = []
@@ -376,12 +385,24 @@ class Service:
                 self._tell("uplink_added", uplink, "its making was interrupted; finished")
 
     async def _apply(self) -> None:
+        for uplink in self._standing():
+            await self._complete(uplink)
         failed = await self._apply_sections()
         for name in [n for n in self._problems if n.startswith("tunnel ")]:
             del self._problems[name]
         for interface, why in failed.items():
             self._problems[f"tunnel {interface}"] = f"{interface}: {why}"
         await self.monitor.configure(self._watch())
+
+    async def _complete(self, uplink: Uplink) -> None:
+        """Give an uplink that the owner wrote by hand its own key and addresses."""
+        key = await self.platform.read_key(uplink.interface)
+        if key and uplink.own_public_key and uplink.addresses:
+            return
+        _, public = await self.platform.generate_keys(uplink.interface)
+        addresses = uplink.addresses or derived_addresses(public)
+        await self._write_uplink(replace(uplink, own_public_key=public, addresses=addresses))
+        self._tell("uplink_added", uplink, "found in the configuration")
 
     async def _apply_sections(self) -> dict[str, str]:
         """Derive `network` and the tunnels from the configuration; interface -> why not."""

@@ -74,6 +74,11 @@ class Service:
         """The service's own pid as this machine sees it. Raises LabError when it isn't started."""
         return self._running().pid
 
+    @property
+    def running(self) -> bool:
+        """Whether it was started and has not ended."""
+        return self._child is not None and self._child.returncode is None
+
     def start(self, *, timeout_s: float = 10.0, wait: bool = True) -> float:
         """Start it and wait for its object on the bus; returns the seconds that took.
 

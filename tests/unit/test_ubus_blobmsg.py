@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import struct
 
 import pytest
@@ -50,10 +51,8 @@ def test_what_is_encoded_comes_back(table):
 @settings(deadline=None)
 @given(st.binary(max_size=200))
 def test_any_bytes_decode_or_are_refused(data):
-    try:
+    with contextlib.suppress(BusError):
         decode_table(data)
-    except BusError:
-        pass
 
 
 @settings(deadline=None)
@@ -64,10 +63,8 @@ def test_a_damaged_table_decodes_or_is_refused(table, data):
         if encoded:
             position = data.draw(st.integers(0, len(encoded) - 1))
             encoded[position] = data.draw(st.integers(0, 255))
-    try:
+    with contextlib.suppress(BusError):
         decode_table(bytes(encoded))
-    except BusError:
-        pass
 
 
 @pytest.mark.parametrize(

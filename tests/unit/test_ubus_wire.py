@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from pathlib import Path
 
@@ -75,7 +76,7 @@ def test_every_recorded_table_is_encoded_as_libubox_did(what):
     assert count or what.startswith(("ubus list nope", "ubus -S call nope"))
 
 
-@pytest.mark.parametrize("split", [1, 7, 1 << 20])
+@pytest.mark.parametrize("split", [1, 7, 12])
 def test_we_serve_the_recorded_calls_as_python_ubus_did(split):
     connection = Connection()
     obj = BusObject("test.object", {"echo": ECHO, "big": {}}, lambda call: Reply())
@@ -92,8 +93,6 @@ def test_we_serve_the_recorded_calls_as_python_ubus_did(split):
                 invoked.append(event)
         if connection.client_id and not connection._pending and not completed:
             assert connection.add_object(obj).data == next(sent)
-    if split > 100:
-        return  # the recording answers before we asked; the other splits cover it
     assert [event.status for event in completed] == [Status.OK]
     assert connection.objects == {0x2D8859FA: obj}
     echo = invoked[0]
@@ -200,9 +199,9 @@ def invocation(connection: Connection, no_reply: bool = False) -> Invoked:
 def test_a_reply_over_the_limit_is_refused_here_and_says_so():
     connection = connected()
     room = MAX_MESSAGE - 4 - 8 - 4 - (4 + 4 + 1)
-    fits = connection.reply(invocation(connection), Reply({"v": "x" * (room - 3)}))
+    fits = connection.reply(invocation(connection), Reply({"v": "x" * room}))
     assert len(fits) == 8 + MAX_MESSAGE + 8 + 4 + 16
-    for size in (room - 2, 1 << 21, 1 << 25):
+    for size in (room + 1, 1 << 21, 1 << 25):
         reply = connection.reply(invocation(connection), Reply({"v": "x" * size}))
         data, status = FrameReader().feed(reply)
         table = decode_table(parse_attributes(data.body)[Attr.DATA])
@@ -227,11 +226,11 @@ def test_a_call_that_grew_over_the_limit_on_its_way_is_still_read():
     # ubusd adds USER and GROUP without checking the limit again.
     body = put_number(Attr.OBJID, 2000) + put_string(Attr.METHOD, b"m")
     body += put_string(Attr.USER, b"root") + put_string(Attr.GROUP, b"root")
-    body += put_raw(Attr.DATA, encode_table({"v": "x" * (MAX_MESSAGE - 60)}))
+    body += put_raw(Attr.DATA, encode_table({"v": "x" * (MAX_MESSAGE - 56)}))
     data = b"\0\5\0\1" + (3000).to_bytes(4, "big") + (len(body) + 4).to_bytes(4, "big") + body
     assert len(body) + 4 > MAX_MESSAGE
     (event,) = connected().receive(data)
-    assert len(decode_table(event.data)["v"]) == MAX_MESSAGE - 60
+    assert len(decode_table(event.data)["v"]) == MAX_MESSAGE - 56
 
 
 @pytest.mark.parametrize(
@@ -272,10 +271,8 @@ def test_any_messages_in_any_split_are_understood_or_refused(bodies, data):
 @given(st.binary(max_size=300))
 def test_garbage_never_raises_anything_but_a_bus_error(data):
     connection = connected()
-    try:
+    with contextlib.suppress(BusError):
         connection.receive(data)
-    except BusError:
-        pass
 
 
 @pytest.mark.parametrize(

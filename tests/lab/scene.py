@@ -1,0 +1,195 @@
+"""A consumer whose service runs and whose uplinks stand: where most tests of the product begin.
+
+Owns the configuration that the service is given and the ways to wait for what it says. Knows the
+options and the replies of the product, as an owner does, and nothing of its insides but the names
+of the nftables table and of the devices that it makes.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from rpcd_wireguard_uplink.errors import BusError
+from rpcd_wireguard_uplink.ubus.blobmsg import decode_table
+from rpcd_wireguard_uplink.ubus.blocking import BlockingBus
+from rpcd_wireguard_uplink.ubus.framing import Attr
+
+from .meter import Meter
+from .network import ConsumerNetwork
+from .node import LabError, Node
+from .provider import Provider, new_keys
+from .service import OBJECT, Service
+
+TARGETS = ("1.1.1.1", "8.8.8.8", "2606:4700:4700::1111", "2001:4860:4860::8888")
+WAIT_S = 15.0
+Status = dict[str, Any]
+
+
+def settings(
+    peers: Iterable[str] = ("nodea",), targets: Sequence[str] = TARGETS, **options: object
+) -> str:
+    """The main section. By default the fast pace and a hold time of a second."""
+    chosen = {"enabled": 1, "auto_failover": 1, "pace": "fast", "hold_time": 1, **options}
+    lines = ["config wireguard-uplink 'uplink'"]
+    lines += [f"\toption {name} '{value}'" for name, value in chosen.items()]
+    lines += [f"\tlist trusted_peer '{peer}'" for peer in peers]
+    lines += [f"\tlist track_ip '{target}'" for target in targets]
+    return "\n".join(lines) + "\n"
+
+
+def lay_uplink(
+    node: Node, keys_dir: str, provider: Provider, host: str, *, place: int = 9, weight: int = 10
+) -> str:
+    """Have an uplink configured as an earlier run left it; returns its section.
+
+    Its key lies in `keys_dir` and the provider has admitted it, so that the tunnel shakes hands at
+    once. (After an uplink_add the first handshake comes too early, and WireGuard tries again only
+    after 5 s.) `place` tells several consumers of one provider apart.
+    """
+    private, public = new_keys(node)
+    name = f"wgup_{provider.peer_id[:8]}"
+    os.makedirs(keys_dir, mode=0o700, exist_ok=True)
+    with open(os.path.join(keys_dir, f"{name}.key"), "w", encoding="ascii") as file:
+        os.fchmod(file.fileno(), 0o600)
+        file.write(private + "\n")
+    addresses = [
+        provider.tunnel4.rpartition(".")[0] + f".{place}/32",
+        provider.tunnel6.rpartition(":")[0] + f":{place}/128",
+    ]
+    provider.admit(public, addresses)
+    options = {
+        "peer_id": provider.peer_id,
+        "endpoint_host": host,
+        "endpoint_port": provider.listen_port,
+        "public_key": provider.public_key,
+        "own_public_key": public,
+        "weight": weight,
+    }
+    lines = [f"\nconfig uplink '{name}'"]
+    lines += [f"\toption {option} '{value}'" for option, value in options.items()]
+    lines += [f"\tlist address '{address}'" for address in addresses]
+    return "\n".join(lines) + "\n"
+
+
+@dataclass(slots=True)
+class Scene:
+    """The network, its providers and the consumer's service, which start() starts."""
+
+    network: ConsumerNetwork
+    providers: tuple[Provider, ...]
+    service: Service
+    uplinks: str
+
+    @classmethod
+    def lay(
+        cls,
+        network: ConsumerNetwork,
+        providers: Sequence[Provider],
+        main: str,
+        *,
+        hosts: Sequence[str] = (),
+        service: type[Service] = Service,
+    ) -> Scene:
+        """An uplink to each provider, by its neighbour link where `hosts` says nothing else."""
+        made = service(network.lab, network.consumer, main)
+        at = hosts or [link.provider4 for link in network.neighbours]
+        sections = [
+            lay_uplink(network.consumer, made.keys_dir, provider, host)
+            for provider, host in zip(providers, at, strict=True)
+        ]
+        scene = cls(network, tuple(providers), made, "".join(sections))
+        scene.configure(main)
+        return scene
+
+    def configure(self, main: str) -> None:
+        """Replace the main section; the uplinks stay. A running service is told to read it."""
+        self.service.configure(main + self.uplinks)
+        if self.service.running:
+            self.service.reload()
+
+    def start(self) -> Status:
+        """Start the service; returns when traffic goes by the WAN and every uplink is usable."""
+        self.service.start()
+        return self.home()
+
+    def status(self) -> Status:
+        """uplink_status, read without starting a process."""
+        bus = BlockingBus(self.service.socket)
+        try:
+            found = bus.ask(bus.connection.lookup(OBJECT), 10.0)
+            ids = [reply[Attr.OBJID] for reply in found.replies if Attr.OBJID in reply]
+            if not ids:
+                raise LabError(f"{OBJECT} is not on the bus")
+            done = bus.ask(bus.connection.invoke(ids[0], "uplink_status", b""), 10.0)
+            return decode_table(done.tables()[0])
+        finally:
+            bus.close()
+
+    def wait(self, fits: Callable[[Status], bool], timeout_s: float = WAIT_S) -> Status:
+        """The first status that fits. Raises LabError with the last one that did not."""
+        deadline = time.monotonic() + timeout_s
+        seen: Status | str = "none"
+        while time.monotonic() < deadline:
+            try:
+                seen = self.status()
+                if fits(seen):
+                    return seen
+            except BusError as error:
+                seen = str(error)
+            time.sleep(0.03)
+        raise LabError(f"no such status in {timeout_s:g} s: {seen}\n{self.service.log()}")
+
+    def home(self, timeout_s: float = WAIT_S) -> Status:
+        """Wait until both families use the WAN and every uplink could take over."""
+        return self.wait(
+            lambda s: (
+                states(s) == {"primary"}
+                and s["primary"]["state"] == "up"
+                and all(u["usable"] and u["state"] == "up" for u in s["uplinks"])
+            ),
+            timeout_s,
+        )
+
+    def away(self, path: str = "wgup_nodea", timeout_s: float = WAIT_S) -> Status:
+        """Wait until both families use this path."""
+        return self.wait(
+            lambda s: (
+                states(s) == {"failed_over"}
+                and {f["active_path"] for f in s["families"].values()} == {path}
+            ),
+            timeout_s,
+        )
+
+    def stays(self, wanted: str, seconds: float) -> None:
+        """Watch for so long that no family leaves this path. Raises LabError when one does."""
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            status = self.status()
+            if {f["active_path"] for f in status["families"].values()} != {wanted}:
+                raise LabError(f"traffic left {wanted}: {status}\n{self.service.log()}")
+            time.sleep(0.1)
+
+    def events(self, *kinds: str) -> list[dict[str, Any]]:
+        """The history's entries of these kinds, oldest first."""
+        found: list[dict[str, Any]] = self.service.expect("uplink_history")["events"]
+        return [entry for entry in reversed(found) if not kinds or entry["kind"] in kinds]
+
+
+def states(status: Status) -> set[str]:
+    """The states of both families."""
+    return {family["state"] for family in status["families"].values()}
+
+
+def sent_packets(node: Node, device: str) -> int:
+    """How many packets a node's device has sent."""
+    return int(node.sh(f"cat /sys/class/net/{device}/statistics/tx_packets"))
+
+
+def settled(*meters: Meter) -> None:
+    """Wait until each meter has been answered."""
+    for meter in meters:
+        meter.wait_for(lambda sample: True)

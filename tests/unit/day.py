@@ -1,0 +1,168 @@
+"""One line of a router in simulated time: its losses, its delays, and a watcher that probes it.
+
+`watch` drives a PathHealth the way the monitor does, by events instead of a clock: what is overdue
+expires before the next probe leaves, the pace is `paths.interval_s`, and while the line is suspect
+packets of other people's traffic count as evidence. Knows nothing of sockets or failover.
+"""
+
+from __future__ import annotations
+
+import heapq
+import random
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+from rpcd_wireguard_uplink.failover import Phase
+from rpcd_wireguard_uplink.health import Pace, PathHealth
+from rpcd_wireguard_uplink.model import Family, Health, PathKind
+from rpcd_wireguard_uplink.paths import Standing, WatchedPath, interval_s
+from rpcd_wireguard_uplink.probe import Prober
+
+TARGETS = ("1.1.1.1", "8.8.8.8", "9.9.9.9")
+NEVER_S = float("inf")
+LONGEST_SLEEP_S = 5.0
+
+
+@dataclass(frozen=True)
+class Burst:
+    """A time in which nothing gets through."""
+
+    begin_s: float
+    end_s: float
+
+    @property
+    def length_s(self) -> float:
+        return self.end_s - self.begin_s
+
+    def holds(self, at_s: float) -> bool:
+        return self.begin_s <= at_s < self.end_s
+
+
+@dataclass
+class Line:
+    """What happens to a probe: `delay_s` tells the round trip of one that leaves at a time."""
+
+    chance: random.Random
+    loss: float = 0.0
+    bursts: Sequence[Burst] = ()
+    dead_from_s: float = NEVER_S
+    dead_targets: frozenset[str] = frozenset()
+    delay_s: Callable[[float], float] = lambda _: 0.02
+    has_traffic: bool = False
+    _begun: int = 0
+
+    def fate(self, target: str, sent_s: float) -> float | None:
+        """When the answer arrives; None if there never is one. Ask in order of time."""
+        arrives_s = sent_s + self.delay_s(sent_s) * self.chance.uniform(0.95, 1.1)
+        lost = self.chance.random() < self.loss or target in self.dead_targets
+        if lost or not self.delivers(sent_s) or self.dead_from_s <= arrives_s:
+            return None
+        return arrives_s
+
+    def delivers(self, at_s: float) -> bool:
+        """Whether packets get through at that time. Ask in order of time."""
+        while self._begun < len(self.bursts) and self.bursts[self._begun].end_s <= at_s:
+            self._begun += 1
+        in_burst = self._begun < len(self.bursts) and self.bursts[self._begun].holds(at_s)
+        return not in_burst and at_s < self.dead_from_s
+
+
+@dataclass
+class Watcher:
+    """Simulated time over one line. `verdicts` are the times at which it was declared dead."""
+
+    line: Line
+    pace: Pace
+    targets: Sequence[str] = TARGETS
+    used: bool = True
+    now_s: float = 0.0
+    verdicts: list[tuple[float, str]] = field(default_factory=list)
+    suspicions: int = 0
+
+    def __post_init__(self) -> None:
+        self.health = PathHealth(self.pace, self.targets)
+        prober = Prober("wan", Family.IPV4)
+        self._path = WatchedPath("wan", PathKind.WAN, Family.IPV4, self.health, prober, self.now_s)
+        self._path.used = self.used
+        self._answers: list[tuple[float, int]] = []
+        self._sequence = 0
+        self._hear_s = NEVER_S
+        self._heard_first = True
+
+    def run(self, until_s: float) -> None:
+        """Let the time pass."""
+        for event_s, answer in self._events(until_s):
+            before = self.health.state
+            self.now_s = event_s
+            if answer is not None:
+                self.health.answered(answer, event_s)
+            elif event_s >= self._hear_s:
+                self._hear()
+            else:
+                self._tick()
+            self._note(before)
+        self.now_s = until_s
+
+    def _events(self, until_s: float) -> Iterator[tuple[float, int | None]]:
+        while True:
+            due_s = min(self._tick_s(), self._hear_s)
+            if self._answers and self._answers[0][0] <= due_s:
+                due_s, answer = self._answers[0]
+                if due_s > until_s:
+                    return
+                heapq.heappop(self._answers)
+                yield due_s, answer
+            elif due_s > until_s:
+                return
+            else:
+                yield due_s, None
+
+    def _interval_s(self) -> float:
+        suspect = self.health.state is Health.SUSPECT
+        standing = Standing(Phase.SUSPECT if suspect else Phase.PRIMARY, True, True)
+        return interval_s(self._path, standing, self.pace, 30.0, self.now_s)
+
+    def _tick_s(self) -> float:
+        due_s = min(self.now_s + LONGEST_SLEEP_S, self._path.last_sent_s + self._interval_s())
+        deadline_s = self.health.next_deadline_s()
+        return max(due_s if deadline_s is None else min(due_s, deadline_s), self.now_s + 0.001)
+
+    def _tick(self) -> None:
+        self.health.expire(self.now_s)
+        if self.now_s >= self._path.last_sent_s + self._interval_s() - 0.001:
+            target = self.health.next_target(self.now_s)
+            self._sequence += 1
+            self._path.last_sent_s = self.now_s
+            self.health.sent(self._sequence, target, self.now_s)
+            arrives_s = self.line.fate(target, self.now_s)
+            if arrives_s is not None:
+                heapq.heappush(self._answers, (arrives_s, self._sequence))
+        if self.health.state is Health.SUSPECT and self._hear_s == NEVER_S:
+            # The first reading of the counters is what later ones are compared with.
+            self._hear_s = self.now_s + self.pace.confirm_interval_s
+
+    def _hear(self) -> None:
+        if self.health.state is not Health.SUSPECT:
+            self._hear_s = NEVER_S
+            return
+        self._hear_s = self.now_s + self.pace.confirm_interval_s
+        if self.line.has_traffic and self.line.delivers(self.now_s):
+            self.health.heard(self.now_s)
+
+    def _note(self, before: Health) -> None:
+        after = self.health.state
+        if after is not before and after is Health.SUSPECT:
+            self.suspicions += 1
+        if after is not before and after is Health.DOWN:
+            self.verdicts.append((self.now_s, self.health.cause))
+
+
+def random_bursts(
+    chance: random.Random, until_s: float, every_s: float, mean_s: float = 0.3
+) -> list[Burst]:
+    """One burst in each `every_s`, somewhere in its first half, of exponential length."""
+    bursts = []
+    for number in range(int(until_s / every_s)):
+        begin_s = (number + chance.uniform(0.05, 0.5)) * every_s
+        bursts.append(Burst(begin_s, begin_s + chance.expovariate(1 / mean_s)))
+    return bursts
