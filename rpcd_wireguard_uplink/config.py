@@ -72,10 +72,14 @@ class Settings:
         cap_s = min(pace.timeout_cap_s, max(pace.timeout_floor_s, room_s - spent_s))
         return replace(pace, timeout_cap_s=cap_s, evidence_limit_s=max(room_s, pace.silence_s))
 
-    @property
-    def detection_bound_s(self) -> float:
-        """The longest time from a silent death to moved traffic, also on an idle line."""
-        return self.pace.detection_bound_s + SWITCH_BOUND_S
+    def detection_bound_s(self, timeout_s: float | None = None) -> float:
+        """The longest time from a silent death to moved traffic, while the line is used.
+
+        `timeout_s` is how long an answer is waited for now; without it the longest that the pace
+        allows, on the slowest line.
+        """
+        pace = self.pace
+        return pace.detection_bound_s(timeout_s or pace.timeout_cap_s) + SWITCH_BOUND_S
 
     def targets_of(self, family: Family) -> tuple[str, ...]:
         """The probe targets of one family."""
@@ -190,13 +194,13 @@ def _parse_settings(reader: _Reader) -> Settings:
         trusted_peers=frozenset(reader.words("trusted_peer")),
         lines=reader.words("wan"),
     )
-    bound_s = settings.detection_bound_s
+    bound_s = settings.detection_bound_s()
     if bound_s > settings.failover_timeout_s:
         pace = settings.pace
         raise ConfigError(
             f"{CONFIG}.{MAIN_NAME}.failover_timeout is {settings.failover_timeout_s:g} s, but pace "
             f"'{settings.pace_name}' needs {bound_s:.1f} s: {pace.interval_s:g} s to the next "
-            f"probe, {pace.detection_bound_s - pace.interval_s:.1f} s without an answer, "
+            f"probe, {bound_s - pace.interval_s - SWITCH_BOUND_S:.1f} s without an answer, "
             f"{SWITCH_BOUND_S:g} s to switch; raise failover_timeout or choose pace 'fast'"
         )
     return settings

@@ -2,10 +2,11 @@
 
 All verdicts on a path are made here. A first loss makes it suspect; two rules judge a suspect:
 silence (several probes in a row without an answer, over a minimum time, so that a burst of losses
-is not taken for a death) and rate (k of n probes lost over a window of time). Anything that
-arrived from beyond the path counts as alive, but holds a verdict up only for a bounded time,
-because a path that answers no probe at all is of no use. A target that is
-down by itself is set aside and never counts.
+is not taken for a death) and rate (k of n probes lost over a window of time, and still). A line
+keeps the order of packets, so a probe counts for the rate once one that left later was answered:
+what is only late, behind a long queue, is no loss. Anything that arrived from beyond the path
+breaks a silence, but only for a bounded time, because a path that answers no probe is of no use.
+A target that is down by itself is set aside and does not count.
 """
 
 from __future__ import annotations
@@ -19,10 +20,13 @@ from .model import Health
 
 RATE_PROBES = 10  # fewer say nothing about a rate
 RATE_LIMIT = 0.4  # the k of n: this share lost is a verdict
+STILL_LOST = 3  # of the last RATE_PROBES: a burst that has passed is no verdict any more
 CALM_LIMIT = 0.3  # at most this share lost since the suspicion, and it is lifted
-RISE = 3  # answers in a row that bring a path back
+CALM_ROW = 5  # by so many answers in a row
+RISE = 3  # answers in a row that bring a dead path back
 STATISTICS_WINDOW = 50
-TARGET_LOSSES = 4  # losses in a row of one target, while others answer, that set it aside
+TARGET_LOSSES = 3  # losses in a row of one target, others answering in between, that set it aside
+TARGET_STEADY = 2  # answers in a row that another target must have then
 TARGET_REST_S = 60.0
 
 
@@ -40,15 +44,14 @@ class Pace:
     timeout_floor_s: float = 0.1
     evidence_limit_s: float = 10.0
 
-    @property
-    def detection_bound_s(self) -> float:
+    def detection_bound_s(self, timeout_s: float) -> float:
         """The longest time from a silent death to the verdict, while the path is used.
 
         One interval until the next probe leaves, then either the silence or the first probe's
         timeout and the further ones, whichever is longer.
         """
-        confirmed = self.timeout_cap_s + (self.losses - 1) * self.confirm_interval_s
-        return self.interval_s + max(self.silence_s, confirmed)
+        confirmed_s = timeout_s + (self.losses - 1) * self.confirm_interval_s
+        return self.interval_s + max(self.silence_s, confirmed_s)
 
 
 DEFAULT_PACE = Pace(
@@ -69,12 +72,14 @@ class _Probe:
     target: str
     sent_s: float
     deadline_s: float
+    is_answered: bool = False
 
 
 @dataclass(slots=True)
 class _Target:
     losses: int = 0
-    last_loss_s: float = math.inf
+    answers: int = 0
+    lost_sent_s: float = -math.inf
     rests_until_s: float = 0.0
 
 
@@ -95,7 +100,9 @@ class PathHealth:
     _row_lost: int = 0
     _row_answered: int = 0
     _suspect_since_s: float = 0.0
-    _judged: deque[tuple[float, bool]] = field(default_factory=deque)
+    _newest_answered_s: float = -math.inf  # when it left
+    _was_late: bool = False
+    _judged: deque[_Probe] = field(default_factory=deque)
     _statistics: deque[bool] = field(default_factory=lambda: deque(maxlen=STATISTICS_WINDOW))
     _outstanding: dict[int, _Probe] = field(default_factory=dict)
     _late: dict[int, _Probe] = field(default_factory=dict)
@@ -134,12 +141,13 @@ class PathHealth:
             self._turn += 1
             if self._by_target.setdefault(target, _Target()).rests_until_s <= now_s:
                 return target
+        self._turn += 1  # all rest: none of them is better than the others
         return self.targets[self._turn % len(self.targets)]
 
     def next_deadline_s(self) -> float | None:
         """When the next outstanding probe is overdue, or the silence reaches its bound."""
         times = [p.deadline_s for p in self._outstanding.values()]
-        if self._silent_since_s is not None and self.state is Health.SUSPECT:
+        if self._silent_since_s is not None and self._row_lost >= self.pace.losses:
             times.append(self._silent_since_s + self.pace.silence_s)
         return min(times, default=None)
 
@@ -155,11 +163,18 @@ class PathHealth:
             probe = self._late.pop(sequence, None)
             if probe is None:
                 return
-        if not late or self.smoothed_rtt_s is not None:
+        if not late or self._was_late:
             self._learn_rtt(now_s - probe.sent_s)  # the first late one may have waited for a tunnel
+        self._was_late = self._was_late or late
         is_first = self.last_answer_s is None
+        if is_first:
+            self._statistics.clear()  # what was sent before there was anybody says nothing
         self.last_answer_s = now_s
-        self._by_target.setdefault(probe.target, _Target()).losses = 0
+        self._newest_answered_s = max(self._newest_answered_s, probe.sent_s)
+        probe.is_answered = True
+        target = self._by_target.setdefault(probe.target, _Target())
+        target.losses = 0
+        target.answers += 1
         self._silent_since_s = None
         self._row_lost = 0
         if late:
@@ -167,7 +182,7 @@ class PathHealth:
         self._statistics.append(True)
         self._row_answered += 1
         if self.state is Health.SUSPECT:
-            self._judged.append((now_s, True))
+            self._judged.append(probe)
         self._rise(is_first)
 
     def unsendable(self, target: str, now_s: float) -> None:
@@ -204,7 +219,6 @@ class PathHealth:
         if self.state is not Health.DOWN:
             self._silent_since_s = None
             self._row_lost = 0
-            self._judged.clear()
 
     def attach(self, attached: bool, now_s: float, cause: str) -> None:
         """The path's device gained or lost its carrier or its route, which counts at once."""
@@ -240,47 +254,58 @@ class PathHealth:
         self.smoothed_rtt_s += (rtt_s - self.smoothed_rtt_s) / 8
 
     def _lost(self, probe: _Probe, now_s: float) -> None:
-        target = self._by_target.setdefault(probe.target, _Target())
-        target.losses += 1
-        answer_s = -math.inf if self.last_answer_s is None else self.last_answer_s
-        others_answered = answer_s > target.last_loss_s
-        target.last_loss_s = now_s
-        if others_answered and len(self.targets) > 1 and target.losses > 1:
-            if target.losses >= TARGET_LOSSES:
-                target.rests_until_s = now_s + TARGET_REST_S
-            return  # it is the target that is down, not the path
+        if self._is_targets_own(probe, now_s):
+            return
         self._statistics.append(False)
         self._row_answered = 0
         if self.state is Health.SUSPECT:
-            self._judged.append((now_s, False))
-        if answer_s > probe.sent_s:
+            self._judged.append(probe)
+        if self._newest_answered_s > probe.sent_s:
             return
         self._row_lost += 1
         if self._silent_since_s is None or probe.sent_s < self._silent_since_s:
             self._silent_since_s = probe.sent_s
 
+    def _is_targets_own(self, probe: _Probe, now_s: float) -> bool:
+        """Whether the loss is the target's alone; then it is set aside and its losses forgotten."""
+        target = self._by_target.setdefault(probe.target, _Target())
+        target.answers = 0
+        if target.losses == 0 or self._newest_answered_s > target.lost_sent_s:
+            target.losses += 1
+        target.lost_sent_s = probe.sent_s
+        others_steady = any(t.answers >= TARGET_STEADY for t in self._by_target.values())
+        if target.losses < TARGET_LOSSES or not others_steady:
+            return False
+        target.rests_until_s = now_s + TARGET_REST_S
+        self._judged = deque(p for p in self._judged if p.target != probe.target)
+        return True
+
     def _rise(self, is_first: bool) -> None:
         if is_first or self.state is Health.UNKNOWN:
             self.state, self.cause = Health.UP, "answers"
-        elif self._row_answered < RISE:
-            return
-        elif self.state is Health.DOWN:
+        elif self.state is Health.DOWN and self._row_answered >= RISE:
             self.state, self.cause = Health.UP, "answers again"
-        elif self.state is Health.SUSPECT and self._lost_share() <= CALM_LIMIT:
+        elif self.state is Health.SUSPECT and self._is_calm():
             self.state, self.cause = Health.UP, "answers"
             self._judged.clear()
 
-    def _lost_share(self) -> float:
-        if not self._judged:
-            return 0.0
-        return sum(not ok for _, ok in self._judged) / len(self._judged)
+    def _is_calm(self) -> bool:
+        if self._row_answered < CALM_ROW:
+            return False
+        settled = self._settled()
+        lost = sum(not p.is_answered for p in settled)
+        return lost <= CALM_LIMIT * len(settled) or self._row_answered >= RATE_PROBES
+
+    def _settled(self) -> list[_Probe]:
+        """The judged probes whose fate is known: answered, or overtaken by one that was."""
+        newest_s = self._newest_answered_s
+        return [p for p in self._judged if p.is_answered or p.sent_s < newest_s]
 
     def _judge(self, now_s: float) -> None:
         if self.state in (Health.UP, Health.UNKNOWN) and self._row_lost >= 1:
             self.state, self.cause = Health.SUSPECT, "probes unanswered"
             self._suspect_since_s = now_s
             self._judged.clear()
-            self._judged.append((now_s, False))
         if self.state is not Health.SUSPECT:
             return
         if self._silent_since_s is not None and self._row_lost >= self.pace.losses:
@@ -288,14 +313,20 @@ class PathHealth:
             if silent_s >= self.pace.silence_s - 0.001:
                 self._fall(f"no answer to {self._row_lost} probes in {silent_s:.1f} s", now_s)
                 return
+        self._judge_rate(now_s)
+
+    def _judge_rate(self, now_s: float) -> None:
         window_s = self.pace.rate_window_s
-        while self._judged and self._judged[0][0] < now_s - window_s - 0.5:
+        while self._judged and self._judged[0].sent_s < now_s - window_s - 0.5:
             self._judged.popleft()
-        if now_s - self._suspect_since_s < window_s or len(self._judged) < RATE_PROBES:
+        if now_s - self._suspect_since_s < window_s:
             return
-        if self._lost_share() >= RATE_LIMIT:
-            lost = sum(not ok for _, ok in self._judged)
-            self._fall(f"{lost} of {len(self._judged)} probes lost", now_s)
+        settled = self._settled()
+        lost = sum(not p.is_answered for p in settled)
+        if len(settled) < RATE_PROBES or lost < RATE_LIMIT * len(settled):
+            return
+        if sum(not p.is_answered for p in settled[-RATE_PROBES:]) >= STILL_LOST:
+            self._fall(f"{lost} of {len(settled)} probes lost", now_s)
 
     def _fall(self, cause: str, now_s: float) -> None:
         self.state, self.cause = Health.DOWN, cause

@@ -418,7 +418,7 @@ class Monitor:
 
     def _detection_ms(self, change: failover.Change, family: Family) -> int:
         path = self.paths.get((change.from_path, family))
-        if path is None or change.kind not in ("failover", "switch", "stranded"):
+        if path is None or path.health.state is not Health.DOWN:
             return -1
         return round(path.health.detection_s * 1000) if path.health.detection_s >= 0 else -1
 

@@ -167,6 +167,16 @@ def _leading(states: dict[Family, State]) -> State:
     return min(states.values(), key=lambda state: SEVERITY.index(state.phase))
 
 
+def _timeout_s(monitor: Monitor) -> float | None:
+    """The longest time that an answer through a primary is waited for now."""
+    primaries = [
+        monitor.paths.get((lines.primary.device, family))
+        for family, lines in monitor.landscape.lines.items()
+        if lines.primary is not None
+    ]
+    return max((path.health.timeout_s for path in primaries if path is not None), default=None)
+
+
 def status_table(
     config: Config,
     monitor: Monitor,
@@ -192,7 +202,7 @@ def status_table(
         "active_path": lead.active,
         "since_s": round(max(0.0, now_s - lead.since_s), 1),
         "cause": lead.cause,
-        "detection_bound_ms": round(settings.detection_bound_s * 1000),
+        "detection_bound_ms": round(settings.detection_bound_s(_timeout_s(monitor)) * 1000),
         "uplink_count": len(config.uplinks),
         "primary": _line_table(monitor, primaries[0] if primaries else "", now_s),
         "families": {

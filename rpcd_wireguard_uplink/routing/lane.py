@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -134,15 +134,23 @@ def refresh_script(families: Iterable[Family], marks: Sequence[int]) -> str:
     return "\n".join(out) + "\n"
 
 
-def open_script(opening: Opening, marks: Sequence[int]) -> str:
-    """nft commands that let the dead devices' traffic, and what has no route, into the lane."""
+def open_script(opening: Opening, marks: Sequence[int], tunnels: Collection[str] = ()) -> str:
+    """nft commands that let the dead devices' traffic, and what has no route, into the lane.
+
+    A `fib` expression looks up as the router itself would (nft_fib_ipv4.c sets iif to lo), so what
+    has no route shows there as the way of the router's own sockets: the lane's tunnel.
+    """
     n = opening.family.version
-    dead = ", ".join(f'"{device}"' for device in opening.dead)
+    nowhere = [d for d in (opening.route.device,) if d in tunnels and d not in opening.dead]
+    entering = ", ".join(f'"{device}"' for device in [*opening.dead, *nowhere])
+    leaving = ", ".join(f'"{device}"' for device in opening.dead)
     vmap = f"meta mark & {POLICY_MASK:#x} vmap @lane{n}"
     out = [f"flush chain inet {TABLE} enter{n}", f"flush chain inet {TABLE} leave{n}"]
-    if dead:
-        out.append(f"add rule inet {TABLE} enter{n} fib daddr . mark oifname {{ {dead} }} {vmap}")
-        out.append(f"add rule inet {TABLE} leave{n} oifname {{ {dead} }} {vmap}")
+    if entering:
+        enter = f"add rule inet {TABLE} enter{n}"
+        out.append(f"{enter} fib daddr . mark oifname {{ {entering} }} {vmap}")
+    if leaving:
+        out.append(f"add rule inet {TABLE} leave{n} oifname {{ {leaving} }} {vmap}")
     out.append(f"add rule inet {TABLE} enter{n} fib daddr . mark oif missing {vmap}")
     return "\n".join(out) + "\n" + refresh_script([opening.family], marks)
 
@@ -190,6 +198,7 @@ class Lane:
     marks: tuple[int, ...] = (0,)
     openings: dict[Family, Opening] = field(default_factory=dict)
     _underlay: dict[Family, list[DefaultRoute]] = field(default_factory=dict)
+    _tunnels: tuple[str, ...] = ()
 
     async def stand(
         self, tunnels: Sequence[str], lines: Mapping[Family, Sequence[str]], onlink: Sequence[str]
@@ -198,6 +207,7 @@ class Lane:
 
         `onlink` are prefixes of the lines' own networks: what answers from there proves nothing.
         """
+        self._tunnels = tuple(tunnels)
         await _nft(standing_script(tunnels, lines) + _onlink_script(onlink))
         for family in Family:
             await self._stand_routes(family, tunnels)
@@ -235,7 +245,9 @@ class Lane:
                 ["nft", "-j", "list", "chain", "inet", TABLE, f"enter{n}"], check=False
             )
             if routes:
-                found[family] = Opening(family, _dead_names(chain.stdout), routes[0])
+                names = _compared_names(chain.stdout)
+                dead = tuple(name for name in names if name != routes[0].device)
+                found[family] = Opening(family, dead, routes[0])
         return found
 
     async def move(self, wanted: Mapping[Family, Opening | None]) -> None:
@@ -251,7 +263,7 @@ class Lane:
                 scripts.append(close_script(family))
             else:
                 self.openings[family] = opening
-                scripts.append(open_script(opening, self.marks))
+                scripts.append(open_script(opening, self.marks, self._tunnels))
                 routes.append(iproute.batch(family, [route_line(opening.route, LANE_TABLE)]))
         await asyncio.gather(_nft("".join(scripts)), *routes)
         flush = [f"route flush table {LANE_TABLE}"]
@@ -349,7 +361,7 @@ def _map_elements(text: str) -> list[Any]:
     return [element for found in _objects(text, "map") for element in found.get("elem", ())]
 
 
-def _dead_names(text: str) -> tuple[str, ...]:
+def _compared_names(text: str) -> tuple[str, ...]:
     """The device names that the rules of an `enter` chain compare with."""
     if not text:
         return ()

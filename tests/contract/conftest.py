@@ -1,4 +1,4 @@
-"""The buses that the contract is held against: our broker always, a real ubusd where there is one."""
+"""The buses that the contract is held against: our broker, and ubusd where there is one."""
 
 from __future__ import annotations
 

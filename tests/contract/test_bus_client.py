@@ -143,12 +143,7 @@ async def test_a_late_answer_belongs_to_nobody(served):
 
 async def test_what_is_not_there_is_not_found(served):
     _, client = served
-    for path in ("test.nowhere", "test.*", "*"):
-        if path == "test.*":
-            assert await client.call(path, "echo", {"i": 1}) == {"i": 1}  # the only one
-            continue
-        if path == "*":
-            continue
+    for path in ("test.nowhere", "nothing.*"):
         with pytest.raises(CallFailed) as caught:
             await client.call(path, "echo")
         assert caught.value.status == Status.NOT_FOUND

@@ -27,7 +27,7 @@ LAYERS = (
     ),
     *("trust", "mesh_http", "health", "selection", "failover", "reconcile", "config", "probe"),
     *("platform", "paths", "landscape", "routing", "switch", "monitor", "tunnel_test"),
-    *("carriers", "offers", "leases", "provider", "state", "view", "service"),
+    *("carriers", "offers", "leases", "provider", "state", "view", "uplinks", "service"),
     *("older", "dashboard", "doctor", "hooks", "daemon", "cli", "export", "__main__"),
 )
 """Lowest first. A new module takes its place here when it is made."""

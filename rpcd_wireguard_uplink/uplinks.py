@@ -1,0 +1,222 @@
+"""The configured uplinks and everything derived from them: the only writer of configuration.
+
+A change is intent first (an uplink section marked pending), then what is derived from it (the
+sections of `network`, the tunnels, the keys), and pending goes last, so that a start after a crash
+finishes it or undoes it. Callers hold the lock of changes; nothing here waits for a handshake.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+
+from .config import CONFIG, MAIN_NAME, MAIN_TYPE, UPLINK_TYPE, Config, parse_config, uplink_options
+from .errors import CommandFailed, ConfigError, NotFound, UplinkError
+from .model import Uplink, derived_addresses, interface_name
+from .platform import Platform
+from .quoting import quoted
+from .reconcile import NETWORK, plan_sections, tunnels_of, wanted_sections
+from .uci import Draft, Section
+
+Tell = Callable[[str, Uplink, str], None]
+
+
+class Uplinks:
+    """The uplinks of one router. `follow` makes the monitor watch what stands now, `tell` hears
+    of uplinks that came or went by themselves: kind, uplink, cause. `problems` maps a topic to a
+    sentence, for status.
+    """
+
+    def __init__(
+        self, platform: Platform, follow: Callable[[], Awaitable[None]], tell: Tell
+    ) -> None:
+        self.platform = platform
+        self.config = Config()
+        self.problems: dict[str, str] = {}
+        self._follow = follow
+        self._tell = tell
+        self._signature: object = None
+        self._understood = False
+
+    # --- reading
+
+    @property
+    def changed_outside(self) -> bool:
+        """Whether somebody else has changed the file since it was last read."""
+        return self.platform.signature(CONFIG) != self._signature
+
+    async def read(self) -> bool:
+        """Read the file; False, and the last good configuration stays, where it is bad."""
+        self._signature = self.platform.signature(CONFIG)
+        try:
+            document = await self.platform.read(CONFIG)
+            self.config = parse_config(document.sections)
+        except ConfigError as error:
+            self.problems["config"] = f"{error}; the last good configuration stays in force"
+            return False
+        self.problems.pop("config", None)
+        self._understood = True
+        return True
+
+    async def read_strictly(self) -> None:
+        """Changes are made only on top of a configuration that is understood."""
+        if not await self.read():
+            raise ConfigError(self.problems["config"])
+
+    def standing(self) -> list[Uplink]:
+        """The uplinks whose tunnels should be there."""
+        if not self.config.settings.enabled:
+            return []
+        return [uplink for uplink in self.config.uplinks if uplink.enabled]
+
+    def find(self, peer_id: str) -> Uplink | None:
+        """The uplink to a peer, if there is one."""
+        return next((u for u in self.config.uplinks if u.peer_id == peer_id), None)
+
+    def require(self, peer_id: str) -> Uplink:
+        """The uplink to a peer; NotFound where there is none."""
+        uplink = self.find(peer_id)
+        if uplink is None:
+            raise NotFound(
+                f"there is no uplink to {quoted(peer_id)}: `wgctl uplink list` shows them",
+                code="no_uplink",
+            )
+        return uplink
+
+    # --- changing
+
+    async def create(self, wanted: Uplink) -> Uplink:
+        """Make a new uplink; on any failure it is undone and the reason raised."""
+        taken = {link.name for link in await self.platform.read_links()}
+        taken |= {section.name for section in (await self.platform.read(NETWORK)).sections}
+        taken |= {section.name for section in (await self.platform.read(CONFIG)).sections}
+        wanted = replace(wanted, interface=interface_name(wanted.peer_id, taken), pending=True)
+        await self._write_uplink(wanted)
+        try:
+            _, public = await self.platform.generate_keys(wanted.interface)
+            addresses = wanted.addresses or derived_addresses(public)
+            wanted = replace(wanted, own_public_key=public, addresses=addresses)
+            await self._write_uplink(wanted)
+            await self._derive(wanted)
+        except BaseException:
+            await asyncio.shield(self._undo(wanted))
+            raise
+        done = replace(wanted, pending=False)
+        await self._write_uplink(done)
+        await self._follow()
+        return done
+
+    async def change(self, existing: Uplink, wanted: Uplink) -> None:
+        """Make an uplink another one, in place; on any failure it is as before."""
+        await self._write_uplink(wanted)
+        try:
+            await self._derive(wanted)
+        except BaseException:
+            await self._write_uplink(existing)
+            await self.apply()
+            raise
+        await self._follow()
+
+    async def _derive(self, uplink: Uplink) -> None:
+        failed = await self._apply_sections()
+        if uplink.interface in failed:
+            raise CommandFailed(f"the tunnel can't be made: {failed[uplink.interface]}")
+
+    async def _undo(self, uplink: Uplink) -> None:
+        try:
+            await self.platform.edit(CONFIG, lambda draft: draft.remove_section(uplink.interface))
+            await self.read()
+            await self._apply_sections()
+        except UplinkError as error:
+            self.problems["undo"] = f"undoing {uplink.interface} failed: {error}"
+
+    async def remove(self, uplink: Uplink) -> None:
+        """Remove an uplink; traffic leaves it before its tunnel goes."""
+        await self.platform.edit(CONFIG, lambda draft: draft.remove_section(uplink.interface))
+        await self.read_strictly()
+        await self._follow()
+        await self.apply()
+
+    async def mend_pending(self) -> None:
+        """Finish or undo what an earlier run was making when it ended."""
+        for uplink in [u for u in self.config.uplinks if u.pending]:
+            key = await self.platform.read_key(uplink.interface)
+            complete = bool(key and uplink.own_public_key and uplink.addresses)
+            failed = await self._apply_sections() if complete else {uplink.interface: "unfinished"}
+            if uplink.interface in failed:
+                await self._undo(uplink)
+                self._tell("uplink_removed", uplink, "its making was interrupted; undone")
+            else:
+                await self._write_uplink(replace(uplink, pending=False))
+                self._tell("uplink_added", uplink, "its making was interrupted; finished")
+
+    async def apply(self) -> None:
+        """Bring `network`, tunnels and keys in line with the configuration.
+
+        A configuration that was never understood says nothing: all stays as it is.
+        """
+        if not self._understood:
+            return
+        for uplink in self.standing():
+            await self._complete(uplink)
+        failed = await self._apply_sections()
+        for name in [n for n in self.problems if n.startswith("tunnel ")]:
+            del self.problems[name]
+        for interface, why in failed.items():
+            self.problems[f"tunnel {interface}"] = f"{interface}: {why}"
+        await self._follow()
+
+    async def _complete(self, uplink: Uplink) -> None:
+        """Give an uplink that the owner wrote by hand its own key and addresses."""
+        key = await self.platform.read_key(uplink.interface)
+        if key and uplink.own_public_key and uplink.addresses:
+            return
+        _, public = await self.platform.generate_keys(uplink.interface)
+        addresses = uplink.addresses or derived_addresses(public)
+        await self._write_uplink(replace(uplink, own_public_key=public, addresses=addresses))
+        self._tell("uplink_added", uplink, "found in the configuration")
+
+    async def _apply_sections(self) -> dict[str, str]:
+        """Derive `network` and the tunnels from the configuration; interface -> why not."""
+        wanted: list[Section] = []
+        failed: dict[str, str] = {}
+        for uplink in self.standing():
+            key = await self.platform.read_key(uplink.interface)
+            if not key or not uplink.addresses:
+                failed[uplink.interface] = "its private key or its address is missing"
+                continue
+            wanted += wanted_sections(uplink, key)
+        found = (await self.platform.read(NETWORK)).sections
+        plan = plan_sections(wanted, found)
+
+        def write(draft: Draft) -> None:
+            for name in plan.remove:
+                draft.remove_section(name)
+            for section in plan.write:
+                draft.set_section(section.name, section.type, section.options)
+
+        if plan:
+            await self.platform.edit(NETWORK, write)
+        tunnels = tunnels_of((await self.platform.read(NETWORK)).sections)
+        failed.update(await self.platform.sync(tunnels))
+        await self.platform.keep_keys({uplink.interface for uplink in self.config.uplinks})
+        return failed
+
+    async def _write_uplink(self, uplink: Uplink) -> None:
+        options = uplink_options(uplink)
+        await self.platform.edit(
+            CONFIG, lambda draft: draft.set_section(uplink.interface, UPLINK_TYPE, options)
+        )
+        await self.read_strictly()
+
+    async def set_option(self, section: str, option: str, value: str) -> None:
+        """Set one option of our file; the main section is made if it is missing."""
+
+        def write(draft: Draft) -> None:
+            if section == MAIN_NAME and draft.get(section) is None:
+                draft.set_section(section, MAIN_TYPE, {})
+            draft.set_option(section, option, value)
+
+        await self.platform.edit(CONFIG, write)
+        await self.read_strictly()

@@ -1,0 +1,218 @@
+"""The main job: a dead WAN's traffic moves into the tunnel in time, comes back, and all is told."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import Callable, Iterator
+from statistics import median
+from typing import Any
+
+import pytest
+
+from rpcd_wireguard_uplink.ubus import Client
+from tests.lab.lab import Lab
+from tests.lab.meter import Meter, longest, lost, outages
+from tests.lab.network import ECHO4, ECHO6, consumer_network
+from tests.lab.provider import make_provider
+from tests.lab.scene import Scene, settings, settled, states
+from tests.lab.service import Service
+
+pytestmark = pytest.mark.needs("conntrack")
+
+CUTS = 5
+HOLD_S = 1
+RESOLVER = "8.8.8.8"
+
+
+def begin(lab: Lab, pace: str) -> Scene:
+    network = consumer_network(lab)
+    provider = make_provider(lab, network.providers[0])
+    scene = Scene.lay(network, [provider], settings(pace=pace, hold_time=HOLD_S))
+    scene.start()
+    return scene
+
+
+@pytest.fixture(scope="module")
+def fast(namespaces: None) -> Iterator[Scene]:
+    """A consumer at the fast pace, for the tests that leave it as they found it."""
+    with Lab() as lab:
+        yield begin(lab, "fast")
+
+
+def measure(
+    scene: Scene, times: int, fault: Callable[[int], float], mend: Callable[[], object]
+) -> dict[str, list[float]]:
+    """Seconds from each fault to the first answer by the tunnel: of a LAN host's flows in both
+    families, and of the router's own look-ups.
+    """
+    line = scene.network.provider_lines[0]
+    found: dict[str, list[float]] = {"ipv4": [], "ipv6": [], "own look-ups": []}
+    with (
+        Meter(scene.network.host, ECHO4) as ipv4,
+        Meter(scene.network.host, ECHO6) as ipv6,
+        Meter(scene.network.consumer, RESOLVER, kind="dns", rate_hz=50) as own,
+    ):
+        meters = {"ipv4": ipv4, "ipv6": ipv6, "own look-ups": own}
+        settled(*meters.values())
+        for number in range(times):
+            scene.home()
+            time.sleep(0.15 + 0.03 * number)  # not always at the same moment between two probes
+            began = fault(number)
+            for name, meter in meters.items():
+                source = line.address6 if name == "ipv6" else line.address4
+                sample = meter.wait_for_source(source, since=began)
+                assert sample.received is not None
+                found[name].append(round(sample.received - began, 3))
+            scene.away()
+            mend()
+        scene.home()
+    return found
+
+
+def test_silent_death_is_over_within_a_second(fast: Scene) -> None:
+    wan = fast.network.wan
+    found = measure(fast, CUTS, lambda number: wan.drop(), wan.restore)
+    assert all(len(gaps) == CUTS for gaps in found.values())
+    assert all(median(gaps) < 1.0 for gaps in found.values()), found
+    assert max(max(gaps) for gaps in found.values()) < 3.0, found
+    assert min(found["ipv4"]) > 0.15, "three lost probes take longer: it switched before it knew"
+
+
+def test_carrier_loss_is_over_at_once(fast: Scene) -> None:
+    wan = fast.network.wan
+
+    def unplug(number: int) -> float:
+        began = wan.carrier_down()
+        if number % 2:
+            wan.remove_routes()  # as netifd does; without it the kernel keeps them
+        return began
+
+    def plug_in() -> None:
+        wan.carrier_up()
+        wan.add_routes()
+
+    found = measure(fast, CUTS, unplug, plug_in)
+    assert median(found["ipv4"]) < 0.1 and median(found["ipv6"]) < 0.1, found
+    assert max(found["own look-ups"]) < 1.0, found
+    assert max(found["ipv4"] + found["ipv6"]) < 1.0, found
+
+
+def test_default_pace_keeps_three_seconds(namespaces: None) -> None:
+    with Lab() as lab:
+        scene = begin(lab, "default")
+        assert scene.status()["detection_bound_ms"] <= 10_000
+        wan = scene.network.wan
+        found = measure(scene, 2, lambda number: wan.drop(), wan.restore)
+        assert max(max(gaps) for gaps in found.values()) < 3.0, found
+
+
+def test_failback_waits_for_the_hold_time_and_loses_little(fast: Scene) -> None:
+    network, wan = fast.network, fast.network.wan
+    with Meter(network.host, ECHO4) as ipv4, Meter(network.host, ECHO6) as ipv6:
+        settled(ipv4, ipv6)
+        wan.drop()
+        fast.away()
+        mended = wan.restore()
+        for meter, address in ((ipv4, wan.address4), (ipv6, wan.address6)):
+            back = meter.wait_for_source(address, since=mended)
+            assert HOLD_S <= back.sent - mended < HOLD_S + 3.0
+            time.sleep(0.3)
+            since = meter.samples(mended)
+            assert lost(since) <= 5, [(o.began - mended, o.lost) for o in outages(since)]
+            assert longest(since).seconds < 0.2
+
+
+def test_history_and_state_file_tell_cause_and_times(fast: Scene) -> None:
+    fast.home()
+    wan = fast.network.wan
+    wan.drop()
+    fast.away()
+    deadline = time.monotonic() + 2.0
+    while (state := fast.service.state())["state"] != "failed_over":
+        assert time.monotonic() < deadline, "the state file was not written on the change"
+        time.sleep(0.02)
+    assert state["active_path"] == "wgup_nodea"
+    assert state["history"][-1]["kind"] == "failover"
+    time.sleep(1.0)
+    wan.restore()
+    fast.home()
+    assert fast.service.state()["state"] == "primary"
+    told = fast.events("failover", "failback")[-4:]
+    assert [entry["kind"] for entry in told] == ["failover"] * 2 + ["failback"] * 2
+    assert {entry["family"] for entry in told[:2]} == {"ipv4", "ipv6"}
+    for entry in told[:2]:
+        assert (entry["from"], entry["to"], entry["peer_id"]) == ("wan", "wgup_nodea", "nodea")
+        assert "no answer" in entry["cause"]
+        assert 100 < entry["detection_ms"] < 3000
+        assert 0 <= entry["switch_ms"] < 1000
+    for entry in told[2:]:
+        assert (entry["from"], entry["to"]) == ("wgup_nodea", "wan")
+        assert "wan answers" in entry["cause"]
+        assert 1.0 + HOLD_S < entry["duration_s"] < 15.0
+
+
+async def test_events_reach_a_listener(fast: Scene) -> None:
+    heard: list[tuple[str, dict[str, Any]]] = []
+    client = Client(fast.service.socket)
+    await client.connect()
+    try:
+        await client.listen("wireguard-uplink.*", lambda name, data: heard.append((name, data)))
+        fast.network.wan.drop()
+        await asyncio.to_thread(fast.away)
+        fast.network.wan.restore()
+        await asyncio.to_thread(fast.home)
+        deadline = time.monotonic() + 3.0
+        while len(heard) < 4 and time.monotonic() < deadline:
+            await asyncio.sleep(0.02)
+    finally:
+        await client.close()
+    assert [name for name, _ in heard] == [
+        *["wireguard-uplink.failover"] * 2,
+        *["wireguard-uplink.failback"] * 2,
+    ]
+    first = heard[0][1]
+    assert (first["peer_id"], first["from"], first["to"]) == ("nodea", "wan", "wgup_nodea")
+    assert first["cause"] and first["at"].endswith("Z") and first["detection_ms"] > 0
+
+
+def test_wgctl_tells_people_and_scripts(fast: Scene) -> None:
+    fast.network.wan.drop()
+    fast.away()
+    shown = fast.service.wgctl("uplink", "status")
+    assert shown.returncode == 0, shown.stderr
+    assert "failed_over" in shown.stdout and "leaves by wgup_nodea" in shown.stdout
+    table = json.loads(fast.service.wgctl("uplink", "status", "--json").stdout)
+    assert states(table) == {"failed_over"}
+    history = fast.service.wgctl("uplink", "history")
+    assert history.returncode == 0 and "failover" in history.stdout
+    assert "no answer" in history.stdout
+    rows = json.loads(fast.service.wgctl("uplink", "history", "--json").stdout)["events"]
+    assert rows[0]["kind"] == "failover"
+    fast.network.wan.restore()
+    fast.home()
+    fast.service.call("uplink_status")
+    assert "primary" in fast.service.wgctl("uplink", "status").stdout
+
+
+def test_everything_by_calls_from_an_offer_to_the_failover(namespaces: None) -> None:
+    """As an owner does it: no tunnel there, an offer heard, one call, the provider admits."""
+    with Lab() as lab:
+        network = consumer_network(lab)
+        provider = make_provider(lab, network.providers[0])
+        service = Service(lab, network.consumer, settings())
+        service.start()
+        message = provider.offer(network.neighbours[0].provider4)
+        assert service.expect("uplink_gossip", {"message": message})["accepted"]
+        added = service.expect("uplink_add", {"peer_id": "nodea"})
+        assert added["note"] == ""
+        provider.admit_reply(added)
+        scene = Scene(network, (provider,), service, "")
+        scene.home()
+        tested = service.expect("uplink_test", {"peer_id": "nodea", "count": 3})
+        assert tested["reachable"] and tested["received"] == 3
+        with Meter(network.host, ECHO4) as meter:
+            settled(meter)
+            began = network.wan.drop()
+            meter.wait_for_source(network.provider_lines[0].address4, since=began, timeout_s=3.0)
