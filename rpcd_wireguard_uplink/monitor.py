@@ -16,13 +16,21 @@ from typing import Any
 
 from . import failover, selection
 from .config import Settings
-from .errors import NotSupported, UplinkError
+from .errors import UplinkError
 from .failover import AWAY, Phase, Rules, State
 from .health import PathHealth
 from .landscape import Landscape
 from .linkwatch import LinkEvent, LinkWatch
 from .model import DefaultRoute, Family, Health, PathKind, PeerCounters, Uplink
-from .paths import Standing, Traffic, WatchedPath, interval_s, parse_sent_packets
+from .paths import (
+    PathKey,
+    PathSet,
+    Standing,
+    Traffic,
+    WatchedPath,
+    interval_s,
+    parse_sent_packets,
+)
 from .platform import Platform
 from .probe import Prober
 from .routing.lane import PROBE_MARK, Lane, Opening
@@ -61,7 +69,7 @@ class Monitor:
         self.watch = Watch(Settings())
         now_s = time.monotonic()
         self.states = {family: State(since_s=now_s, moved_s=now_s) for family in Family}
-        self.paths: dict[tuple[str, Family], WatchedPath] = {}
+        self.paths = PathSet(self._on_reply, self.problems)
         self.counters: dict[str, PeerCounters] = {}
         self._on_update = on_update
         self._traffic: dict[str, Traffic] = {}
@@ -104,9 +112,7 @@ class Monitor:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        for path in self.paths.values():
-            self._unbind(path)
-        self.paths.clear()
+        self.paths.keep(())
 
     def _run(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)
@@ -118,9 +124,7 @@ class Monitor:
         if watch.settings.lines != self.landscape.only:
             self.landscape.limit_lines(watch.settings.lines)
         if watch.settings.targets != self.watch.settings.targets:
-            for path in self.paths.values():
-                self._unbind(path)
-            self.paths.clear()
+            self.paths.keep(())
         for path in self.paths.values():
             path.health.pace = watch.settings.pace
         self.watch = watch
@@ -151,59 +155,36 @@ class Monitor:
         self._attach_all(now_s)
         self._evaluate(now_s)
 
-    # --- which paths there are
-
     def _watch_paths(self, uplinks: tuple[Uplink, ...]) -> None:
-        wanted: dict[tuple[str, Family], PathKind] = {}
+        wanted: dict[PathKey, PathKind] = {}
         for family in Family if self.watch.settings.enabled else ():
             lines = self.landscape.lines[family]
             if lines.primary is None and family is Family.IPV6:
                 continue  # a router without IPv6 has none to back up
-            if not self.watch.settings.targets_of(family):
-                continue
             for device in lines.known:
                 wanted[device, family] = PathKind.WAN
             for uplink in uplinks:
                 if uplink.carries(family):
                     wanted[uplink.interface, family] = PathKind.UPLINK
-        for key in [key for key in self.paths if key not in wanted]:
-            self._unbind(self.paths.pop(key))
-        for (device, family), kind in wanted.items():
-            if (device, family) not in self.paths:
-                self.paths[device, family] = self._new_path(device, family, kind)
+        self.paths.keep(wanted)
+        for key, kind in wanted.items():
+            if key not in self.paths:
+                self._add_path(key, kind)
         for path in self.paths.values():
-            self._bind(path)
+            self.paths.bind(path, self.landscape.index_of(path.device))
 
-    def _new_path(self, device: str, family: Family, kind: PathKind) -> WatchedPath:
+    def _add_path(self, key: PathKey, kind: PathKind) -> None:
+        device, family = key
         settings = self.watch.settings
-        health = PathHealth(settings.pace, settings.targets_of(family))
+        targets = settings.targets_of(family)
+        if not targets:
+            return
+        now_s = time.monotonic()
+        health = PathHealth(settings.pace, targets)
         if self.states[family].phase in AWAY and self.states[family].active == device:
-            health.take_over(time.monotonic())
+            health.take_over(now_s)
         prober = Prober(device, family, PROBE_MARK if kind is PathKind.WAN else 0)
-        return WatchedPath(device, kind, family, health, prober, time.monotonic())
-
-    def _bind(self, path: WatchedPath) -> None:
-        index = self.landscape.index_of(path.device)
-        if index == path.index and path.descriptor >= 0:
-            return
-        self._unbind(path)
-        path.index = index
-        if not index:
-            return
-        topic = f"probe {path.device} {path.family.value}"
-        try:
-            path.descriptor = path.prober.open()
-        except NotSupported as error:
-            self.problems[topic] = str(error)
-            return
-        self.problems.pop(topic, None)
-        asyncio.get_running_loop().add_reader(path.descriptor, self._on_reply, path)
-
-    def _unbind(self, path: WatchedPath) -> None:
-        if path.descriptor >= 0:
-            asyncio.get_running_loop().remove_reader(path.descriptor)
-        path.prober.close()
-        path.descriptor, path.index = -1, 0
+        self.paths[key] = WatchedPath(device, kind, family, health, prober, now_s)
 
     # --- events
 

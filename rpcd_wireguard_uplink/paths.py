@@ -6,9 +6,11 @@ whole policy of pace: fast on suspects and on what carries traffic, slow on idle
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import asyncio
+from collections.abc import Callable, Container, Iterable, Sequence
 from dataclasses import dataclass, field
 
+from .errors import NotSupported
 from .failover import AWAY, Phase
 from .health import Pace, PathHealth
 from .model import DefaultRoute, Family, Health, PathKind
@@ -18,6 +20,10 @@ NEW_PATH_S = 60.0
 NEW_PATH_INTERVAL_S = 1.0
 CONFIRM_AGE_S = 1.0  # an answer older than this is asked for anew before a switch
 IDLE_PACKETS_PER_S = 1.0
+
+
+PathKey = tuple[str, Family]
+"""Device and family."""
 
 
 @dataclass(slots=True)
@@ -36,10 +42,46 @@ class WatchedPath:
     used: bool = True
     heard_packets: int | None = None
 
-    @property
-    def key(self) -> tuple[str, Family]:
-        """Device and family."""
-        return self.device, self.family
+
+class PathSet(dict[PathKey, WatchedPath]):
+    """The watched paths; knows which sockets are open on the running loop.
+
+    `on_reply` is called when a path's socket has something, `problems` takes a sentence for each
+    path that can't be probed.
+    """
+
+    def __init__(self, on_reply: Callable[[WatchedPath], None], problems: dict[str, str]) -> None:
+        super().__init__()
+        self._on_reply = on_reply
+        self._problems = problems
+
+    def keep(self, wanted: Container[PathKey]) -> None:
+        """Give up every other path."""
+        for key in [key for key in self if key not in wanted]:
+            self._unbind(self.pop(key))
+
+    def bind(self, path: WatchedPath, index: int) -> None:
+        """Have the path's socket on the device as it is now; index 0: the device is missing."""
+        if index == path.index and path.descriptor >= 0:
+            return
+        self._unbind(path)
+        path.index = index
+        if not index:
+            return
+        topic = f"probe {path.device} {path.family.value}"
+        try:
+            path.descriptor = path.prober.open()
+        except NotSupported as error:
+            self._problems[topic] = str(error)
+            return
+        self._problems.pop(topic, None)
+        asyncio.get_running_loop().add_reader(path.descriptor, self._on_reply, path)
+
+    def _unbind(self, path: WatchedPath) -> None:
+        if path.descriptor >= 0:
+            asyncio.get_running_loop().remove_reader(path.descriptor)
+        path.prober.close()
+        path.descriptor, path.index = -1, 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,9 +202,3 @@ class Lines:
     def has_route(self, device: str) -> bool:
         """Whether the line's default route is there now."""
         return any(route.device == device for route in self.routes)
-
-
-def healthy_devices(paths: Mapping[tuple[str, Family], WatchedPath], kind: PathKind) -> set[str]:
-    """Devices of that kind that are not down in any family they are watched in."""
-    down = {p.device for p in paths.values() if p.health.state is Health.DOWN}
-    return {p.device for p in paths.values() if p.kind is kind} - down

@@ -8,7 +8,7 @@ dispatch.py's. Knows nothing of what the objects do.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Coroutine, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -83,6 +83,8 @@ class Client:
 
     async def connect(self, timeout_s: float = 5.0) -> None:
         """Connect; from then on a lost connection comes back by itself. Raises BusError."""
+        if self._session is not None:
+            return
         if self._keeper is None:
             await self._establish(timeout_s)
             return
@@ -226,7 +228,7 @@ class Client:
         self._subscriptions.append(subscription)
         try:
             await self._attach(session, subscription)
-        except CallFailed:
+        except BaseException:
             self._subscriptions.remove(subscription)
             raise
         return subscription.target_id is not None
@@ -292,7 +294,10 @@ class Client:
                 await self._establish(ANSWER_S)
                 return
             except (BusError, TimedOut):
-                await asyncio.sleep(_RETRY_S)
+                pass
+            except Exception:
+                report("connecting to the bus failed")
+            await asyncio.sleep(_RETRY_S)
 
     async def _restore(self, session: Session) -> None:
         self._object_ids.clear()
@@ -377,7 +382,17 @@ class Client:
     async def _check_waiters(self) -> None:
         self._satisfy({info.path for info in await self.lookup()})
 
-    def _spawn(self, work: Any) -> None:
-        task = asyncio.ensure_future(work)
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.ensure_future(_quietly(work))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+
+async def _quietly(work: Coroutine[Any, Any, None]) -> None:
+    """Do something in the background; a lost connection ends it, and brings it again later."""
+    try:
+        await work
+    except (BusError, TimedOut):
+        pass
+    except Exception:
+        report("work on the bus in the background failed")

@@ -23,6 +23,8 @@ from .protocol import Completed, Event, Invoked, Monitored
 
 USAGE = -2
 FAILED = -1
+INTERRUPTED = -126
+"""Exits with 130, as a shell reports SIGINT."""
 
 _TEXTS = {
     Status.OK: "Success",
@@ -82,6 +84,10 @@ class Command:
             return USAGE
         try:
             return command(arguments)
+        except KeyboardInterrupt:
+            # As uloop_run ends in cli.c: what prints without an end has done its work by then.
+            ends = {"listen": 0, "subscribe": 0, "monitor": 0, "wait_for": int(Status.TIMEOUT)}
+            return ends.get(name, INTERRUPTED)
         except TimedOut:
             return Status.TIMEOUT
         except MessageTooLarge:
@@ -189,7 +195,7 @@ class Command:
         try:
             while True:
                 yield self._bus.next_event(deadline)
-        except (BusError, TimedOut, KeyboardInterrupt):
+        except (BusError, TimedOut):
             return
 
     def _send(self, arguments: Sequence[str]) -> int:

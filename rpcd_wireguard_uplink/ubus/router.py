@@ -79,7 +79,7 @@ class Router:
             return
         self._system.forget(peer)
         peer.lookups.clear()
-        for obj in reversed(list(peer.objects)):
+        for obj in reversed(list(peer.objects.values())):
             self._free(obj)
 
     def receive(self, peer: Peer, message: Message) -> None:
@@ -205,7 +205,7 @@ class Router:
             signature = self._new_signature(declared)
         obj = PublishedObject(new_id(self._objects), peer, path, signature)
         self._objects[obj.object_id] = obj
-        peer.objects.append(obj)
+        peer.objects[obj.object_id] = obj
         if signature is not None:
             signature.users += 1
         if path is not None:
@@ -258,7 +258,7 @@ class Router:
         if obj.path is not None:
             self._system.announce(b"ubus.object.remove", obj)
             del self._paths[obj.path]
-        obj.owner.objects.remove(obj)
+        del obj.owner.objects[obj.object_id]
         del self._objects[obj.object_id]
         if obj.signature is not None:
             obj.signature.users -= 1

@@ -25,7 +25,7 @@ class Peer:
     privileged: bool
     send: Callable[[bytes], bool]
     is_idle: Callable[[], bool]
-    objects: list[PublishedObject] = field(default_factory=list)
+    objects: dict[int, PublishedObject] = field(default_factory=dict)
     lookups: deque[Iterator[bool]] = field(default_factory=deque)
     monitor_seq: int = 0
 

@@ -88,7 +88,7 @@ async def test_a_bus_that_is_served_is_left_alone(tmp_path):
     path = str(tmp_path / "bus.sock")
     broker = Broker(path)
     await broker.start()
-    with pytest.raises(BusError, match="served at .* already"):
+    with pytest.raises(BusError, match=r"served at .* already"):
         await Broker(path).start()
     status, _, err = await run(*COMMAND, "-s", path, "broker")
     assert status == 1

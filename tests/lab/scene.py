@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from rpcd_wireguard_uplink.errors import BusError
-from rpcd_wireguard_uplink.ubus.blobmsg import decode_table
+from rpcd_wireguard_uplink.ubus.blobmsg import decode_table, encode_table
 from rpcd_wireguard_uplink.ubus.blocking import BlockingBus
 from rpcd_wireguard_uplink.ubus.framing import Attr
 
@@ -75,6 +75,24 @@ def lay_uplink(
     return "\n".join(lines) + "\n"
 
 
+def call(socket: str, method: str, **arguments: object) -> dict[str, Any]:
+    """A method's reply, asked for without starting a process; which status it had is not told.
+
+    Raises BusError where there is no bus or no service on it, or the bus is lost meanwhile.
+    """
+    bus = BlockingBus(socket)
+    try:
+        found = bus.ask(bus.connection.lookup(OBJECT), 10.0)
+        ids = [reply[Attr.OBJID] for reply in found.replies if Attr.OBJID in reply]
+        if not ids:
+            raise BusError(f"{OBJECT} is not on the bus")
+        done = bus.ask(bus.connection.invoke(ids[0], method, encode_table(arguments)), 30.0)
+        tables = done.tables()
+        return decode_table(tables[0]) if tables else {}
+    finally:
+        bus.close()
+
+
 @dataclass(slots=True)
 class Scene:
     """The network, its providers and the consumer's service, which start() starts."""
@@ -118,16 +136,7 @@ class Scene:
 
     def status(self) -> Status:
         """uplink_status, read without starting a process."""
-        bus = BlockingBus(self.service.socket)
-        try:
-            found = bus.ask(bus.connection.lookup(OBJECT), 10.0)
-            ids = [reply[Attr.OBJID] for reply in found.replies if Attr.OBJID in reply]
-            if not ids:
-                raise LabError(f"{OBJECT} is not on the bus")
-            done = bus.ask(bus.connection.invoke(ids[0], "uplink_status", b""), 10.0)
-            return decode_table(done.tables()[0])
-        finally:
-            bus.close()
+        return call(self.service.socket, "uplink_status")
 
     def wait(self, fits: Callable[[Status], bool], timeout_s: float = WAIT_S) -> Status:
         """The first status that fits. Raises LabError with the last one that did not."""

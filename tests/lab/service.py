@@ -86,7 +86,7 @@ class Service:
         """
         began = time.monotonic()
         with open(self.log_file, "a", encoding="utf-8") as log:
-            started = self.node.popen(self.argv, stdout=log, stderr=log, env=_variables())
+            started = self.node.popen(self.argv, stdout=log, stderr=log, env=variables())
         self._child = self._lab.at_close(started)
         if wait:
             self.wait_until_up(timeout_s)
@@ -193,9 +193,9 @@ class Service:
         return self.node.run(_with_variables(argv), timeout_s=timeout_s, check=False)
 
 
-def _variables() -> dict[str, str]:
+def variables() -> dict[str, str]:
     return {"PYTHONPATH": PROJECT, "PYTHONUNBUFFERED": "1"}
 
 
 def _with_variables(argv: Sequence[str]) -> list[str]:
-    return ["env", *(f"{name}={value}" for name, value in _variables().items()), *argv]
+    return ["env", *(f"{name}={value}" for name, value in variables().items()), *argv]

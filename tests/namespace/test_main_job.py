@@ -124,21 +124,27 @@ def test_failback_waits_for_the_hold_time_and_loses_little(fast: Scene) -> None:
             assert longest(since).seconds < 0.2
 
 
+def written_state(scene: Scene, wanted: str) -> dict[str, Any]:
+    """The state file once it says so, which must be soon."""
+    deadline = time.monotonic() + 2.0
+    while (state := scene.service.state())["state"] != wanted:
+        assert time.monotonic() < deadline, f"the state file still says {state['state']}"
+        time.sleep(0.02)
+    return state
+
+
 def test_history_and_state_file_tell_cause_and_times(fast: Scene) -> None:
     fast.home()
     wan = fast.network.wan
     wan.drop()
     fast.away()
-    deadline = time.monotonic() + 2.0
-    while (state := fast.service.state())["state"] != "failed_over":
-        assert time.monotonic() < deadline, "the state file was not written on the change"
-        time.sleep(0.02)
+    state = written_state(fast, "failed_over")
     assert state["active_path"] == "wgup_nodea"
     assert state["history"][-1]["kind"] == "failover"
     time.sleep(1.0)
     wan.restore()
     fast.home()
-    assert fast.service.state()["state"] == "primary"
+    assert written_state(fast, "primary")["history"][-1]["kind"] == "failback"
     told = fast.events("failover", "failback")[-4:]
     assert [entry["kind"] for entry in told] == ["failover"] * 2 + ["failback"] * 2
     assert {entry["family"] for entry in told[:2]} == {"ipv4", "ipv6"}

@@ -1,0 +1,259 @@
+"""Killed services, a killed bus, a kill in mid-add: nothing stuck, nothing orphaned, no gap."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import sys
+import threading
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from rpcd_wireguard_uplink.errors import BusError
+from tests.lab.lab import Lab
+from tests.lab.meter import Meter, longest
+from tests.lab.network import ECHO4, ECHO6, ConsumerNetwork
+from tests.lab.node import Child, Node
+from tests.lab.provider import Provider, make_provider
+from tests.lab.scene import Scene, call, settings, settled
+from tests.lab.service import Service, variables
+
+pytestmark = pytest.mark.needs("conntrack")
+
+LAPSE_S = 5.0
+TRIES = 10
+LONGEST_ADD_S = 0.25
+
+
+@pytest.fixture
+def scene(network: ConsumerNetwork) -> Scene:
+    """A consumer whose one uplink is ready."""
+    made = Scene.lay(network, [make_provider(network.lab, network.providers[0])], settings())
+    made.start()
+    return made
+
+
+def open_lanes(node: Node) -> int:
+    """How many of the verdict maps have elements."""
+    shown = [node.sh(f"nft list map inet wgup lane{n}") for n in (4, 6)]
+    return sum("expires" in text for text in shown)
+
+
+def test_lane_of_a_killed_service_lapses_by_itself(scene: Scene) -> None:
+    network = scene.network
+    line = network.provider_lines[0]
+    with Meter(network.host, ECHO4) as ipv4, Meter(network.host, ECHO6) as ipv6:
+        settled(ipv4, ipv6)
+        network.wan.drop()
+        scene.away()
+        time.sleep(0.3)
+        scene.service.kill()
+        killed = time.monotonic()
+        assert open_lanes(network.consumer) == 2
+        network.wan.restore()
+        time.sleep(1.5)
+        for meter, address in ((ipv4, line.address4), (ipv6, line.address6)):
+            assert longest(meter.samples(killed)).seconds < 0.3, "traffic went on in the tunnel"
+            assert {s.source for s in meter.so_far(killed) if s.source} == {address}
+        for meter, address in ((ipv4, network.wan.address4), (ipv6, network.wan.address6)):
+            back = meter.wait_for_source(address, since=killed, timeout_s=LAPSE_S + 3.0)
+            assert back.sent - killed < LAPSE_S + 2.0
+    assert open_lanes(network.consumer) == 0
+
+
+def test_restart_in_time_leaves_no_gap(scene: Scene) -> None:
+    network = scene.network
+    away = {network.provider_lines[0].address4, network.provider_lines[0].address6}
+    with Meter(network.host, ECHO4) as ipv4, Meter(network.host, ECHO6) as ipv6:
+        settled(ipv4, ipv6)
+        network.wan.drop()
+        scene.away()
+        time.sleep(0.5)
+        killed = time.monotonic()
+        scene.service.kill()
+        time.sleep(1.5)
+        scene.service.start()
+        status = scene.away()
+        time.sleep(LAPSE_S)
+        for meter in (ipv4, ipv6):
+            assert longest(meter.samples(killed)).seconds < 0.2
+            assert {s.source for s in meter.so_far(killed) if s.source} <= away
+        assert status["uplinks"][0]["active"]
+        network.wan.restore()
+        scene.home()
+        ipv4.wait_for_source(network.wan.address4, since=time.monotonic())
+        ipv6.wait_for_source(network.wan.address6, since=time.monotonic())
+
+
+class Bus:
+    """A bus of its own process, so that it can die while the service lives."""
+
+    def __init__(self, lab: Lab, node: Node, path: str) -> None:
+        self._lab, self._node, self._path = lab, node, path
+        self._child: Child | None = None
+
+    def start(self) -> float:
+        argv = [sys.executable, "-m", "rpcd_wireguard_uplink.ubus", "broker", "-s", self._path]
+        self._child = self._lab.at_close(self._node.popen(argv, env=variables()))
+        deadline = time.monotonic() + 5.0
+        while not os.path.exists(self._path):
+            assert time.monotonic() < deadline, "no bus"
+            time.sleep(0.01)
+        return time.monotonic()
+
+    def kill(self) -> None:
+        assert self._child is not None
+        self._child.kill()
+        os.unlink(self._path)
+
+
+class OnOtherBus(Service):
+    """The service without a broker of its own."""
+
+    @property
+    def argv(self) -> list[str]:
+        return [word for word in super().argv if word != "--broker"]
+
+
+def test_failover_needs_no_bus_and_the_object_comes_back(network: ConsumerNetwork) -> None:
+    provider = make_provider(network.lab, network.providers[0])
+    scene = Scene.lay(network, [provider], settings(), service=OnOtherBus)
+    bus = Bus(network.lab, network.consumer, scene.service.socket)
+    bus.start()
+    scene.start()
+    with Meter(network.host, ECHO4) as meter:
+        settled(meter)
+        bus.kill()
+        cut = network.wan.drop()
+        meter.wait_for_source(network.provider_lines[0].address4, since=cut, timeout_s=3.0)
+        returned = bus.start()
+        status = scene.away(timeout_s=3.0)
+        assert time.monotonic() - returned < 2.0, "the object is there within a second"
+        assert status["events"][0]["kind"] == "failover"
+    assert scene.service.running
+
+
+UNTOUCHABLE = """\
+config interface 'lan'
+	option proto 'static'
+	option device 'br-lan'
+
+config interface 'wgup_mine'
+	option proto 'wireguard'
+	option private_key 'made-by-hand'
+
+config wireguard_wgup_mine
+	option public_key 'of a peer of my own'
+"""
+
+
+@pytest.fixture
+def bare(network: ConsumerNetwork) -> Iterator[tuple[Service, Provider]]:
+    """A service without uplinks, on a router with things named like ours that are not ours."""
+    provider = make_provider(network.lab, network.providers[0])
+    service = Service(network.lab, network.consumer, settings())
+    with open(os.path.join(service.config_dir, "network"), "w", encoding="utf-8") as file:
+        file.write(UNTOUCHABLE)
+    network.consumer.sh("ip link add wgup_other type veth peer name wgup_othpeer")
+    yield service, provider
+
+
+def uplink_section(service: Service) -> str:
+    with open(service.config_file, encoding="utf-8") as file:
+        return file.read().partition("config uplink")[2]
+
+
+def check_whole(service: Service, node: Node) -> bool:
+    """Whether the uplink is there, after checking that it is there as a whole or not at all."""
+    listed = service.expect("uplink_list")["uplinks"]
+    devices = set(os.listdir(f"/proc/{node.pid}/root/sys/class/net"))
+    tunnels = set(node.run(["wg", "show", "interfaces"]).stdout.split())
+    with open(os.path.join(service.config_dir, "network"), encoding="utf-8") as file:
+        derived = file.read()
+    keys = set(os.listdir(service.keys_dir)) if os.path.isdir(service.keys_dir) else set()
+    assert derived.startswith(UNTOUCHABLE), "what is not ours was changed"
+    assert {"wgup_other", "wgup_othpeer"} <= devices
+    rest = derived.removeprefix(UNTOUCHABLE)
+    section = uplink_section(service)
+    assert "pending" not in section
+    if not listed:
+        assert tunnels == set() and "wgup_nodea" not in devices
+        assert (rest.strip(), section, keys) == ("", "", set())
+        return False
+    assert [uplink["interface"] for uplink in listed] == ["wgup_nodea"]
+    assert tunnels == {"wgup_nodea"} and keys == {"wgup_nodea.key"}
+    assert rest.count("option secubox_uplink '1'") == 2 and "wgup_nodea_peer" in rest
+    alias = node.run(["cat", "/sys/class/net/wgup_nodea/ifalias"]).stdout.strip()
+    assert alias == "secubox_uplink:nodea"
+    shown = node.run(["wg", "show", "wgup_nodea", "public-key"]).stdout.strip()
+    assert f"own_public_key '{shown}'" in section
+    assert service.expect("uplink_status")["uplinks"][0]["interface"] == "wgup_nodea"
+    return True
+
+
+def add_and_kill(service: Service, offer: dict[str, object], after_s: float) -> bool:
+    """Call uplink_add and kill the service so many seconds later; whether that was in the middle."""
+    call(service.socket, "uplink_gossip", message=offer)
+    interrupted: list[BusError] = []
+
+    def add() -> None:
+        try:
+            call(service.socket, "uplink_add", peer_id="nodea")
+        except BusError as error:
+            interrupted.append(error)
+
+    caller = threading.Thread(target=add)
+    caller.start()
+    time.sleep(after_s)
+    service.kill()
+    caller.join()
+    return bool(interrupted)
+
+
+def test_kill_in_mid_add_leaves_before_or_after(
+    network: ConsumerNetwork, bare: tuple[Service, Provider]
+) -> None:
+    service, provider = bare
+    offer = provider.offer(network.neighbours[0].provider4)
+    chosen = random.Random(2)
+    found: list[bool] = []
+    interrupted: list[bool] = []
+    for number in range(TRIES):
+        service.start()
+        if check_whole(service, network.consumer):
+            service.expect("uplink_remove", {"peer_id": "nodea"})
+            assert not check_whole(service, network.consumer)
+        after_s = (number + chosen.random()) * LONGEST_ADD_S / TRIES
+        interrupted.append(add_and_kill(service, offer, after_s))
+        service.start()
+        found.append(check_whole(service, network.consumer))
+        service.stop()
+    print(interrupted, found)
+    assert sum(interrupted) >= 3, f"hardly any add was interrupted: {interrupted}"
+    assert True in found, f"no add was finished: {found}"
+
+
+def test_devices_and_sections_of_others_are_never_touched(
+    network: ConsumerNetwork, bare: tuple[Service, Provider]
+) -> None:
+    """Not by adding a peer of that name, not by removing it, not by a start."""
+    service, provider = bare
+    node = network.consumer
+    service.start()
+    message = provider.offer(network.neighbours[0].provider4) | {"peer_id": "other"}
+    service.stop()
+    service.configure(settings(peers=("nodea", "other")))
+    service.start()
+    service.expect("uplink_gossip", {"message": message})
+    before = json.loads(node.run(["ip", "-j", "link", "show", "wgup_other"]).stdout)
+    added = service.expect("uplink_add", {"peer_id": "other"})
+    assert added["interface"] != "wgup_other"
+    service.restart()
+    service.expect("uplink_remove", {"peer_id": "other"})
+    assert json.loads(node.run(["ip", "-j", "link", "show", "wgup_other"]).stdout) == before
+    assert node.run(["wg", "show", "interfaces"]).stdout.strip() == ""
+    with open(os.path.join(service.config_dir, "network"), encoding="utf-8") as file:
+        assert file.read().strip() == UNTOUCHABLE.strip()
