@@ -1,7 +1,8 @@
 """The running service: wires platform, service and bus together, and obeys signals.
 
-The only place where a method's handler name meets a function and where an exception becomes a
-reply. Decides nothing about uplinks.
+What the service is made of is loaded once its object is on the bus: callers that come meanwhile
+wait for their answer. The only place where a method's handler name meets a function and where an
+exception becomes a reply. Decides nothing about uplinks.
 """
 
 from __future__ import annotations
@@ -12,20 +13,23 @@ import os
 import signal
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from . import methods
 from .errors import BusError, MethodNotFound, NotSupported, Status, UplinkError
-from .platform import Platform
-from .platform.standalone import Standalone
-from .service import Service
 from .ubus import DEFAULT_SOCKET, BusObject, Call, Client, Encoded, Reply, encode_table
-from .ubus.broker import Broker
+
+if TYPE_CHECKING:
+    from .platform import Platform
+    from .service import Service
+    from .ubus.broker import Broker
 
 log = logging.getLogger("wireguard-uplink")
 
 CONFIG_CHECK_S = 2.0
 NAMES_S = 30.0
+JOIN_TIMEOUT_S = 1.0
+JOIN_PAUSE_S = 2.0
 CACHED = ("uplink_status", "uplink_list")
 
 
@@ -49,6 +53,8 @@ def make_platform(options: Options) -> Platform:
             "this version does not drive netifd yet: use --platform standalone, which makes its "
             "tunnels itself, in a configuration directory of its own (--config-dir)"
         )
+    from .platform.standalone import Standalone
+
     return Standalone(options.config_dir, options.keys_dir)
 
 
@@ -59,50 +65,74 @@ class Daemon:
         self._options = options
         self._broker: Broker | None = None
         self._client = Client(options.socket, on_connection=self._on_connection)
-        self._service = Service(
-            make_platform(options), options.state_file, self._send_event, self._on_change
-        )
-        self._handlers: Mapping[str, Callable[..., Any]] = {
-            name: getattr(self._service, method.handler) for name, method in methods.METHODS.items()
-        }
+        self._service: Service | None = None
+        self._handlers: Mapping[str, Callable[..., Any]] = {}
         self._encoded: dict[str, Encoded] = {}
         self._started = asyncio.Event()
         self._stopping = asyncio.Event()
         self._tasks: set[asyncio.Task[Any]] = set()
 
     async def run(self) -> None:
-        """Serve until a signal says stop. Raises UplinkError where it can't begin."""
+        """Serve until a signal says stop. Raises UplinkError where it can't begin.
+
+        Without a bus, or while its name is taken, the service works on and keeps trying.
+        """
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stopping.set)
-        loop.add_signal_handler(signal.SIGHUP, lambda: self._spawn(self._service.reload()))
         if self._options.broker:
+            from .ubus.broker import Broker
+
             self._broker = Broker(self._options.socket)
             await self._broker.start()
         try:
-            starting = asyncio.create_task(self._start())
-            self._tasks.add(starting)
-            await self._client.connect()
-            await self._client.publish(self._object())
-            log.info("%s is on the bus at %s", methods.OBJECT, self._options.socket)
-            await starting
+            joined = await self._join()
+            await self._start()
+            if not joined:
+                self._spawn(self._keep_joining())
             await asyncio.to_thread(methods.prepare_validation)
-            self._spawn(self._follow_config())
-            self._spawn(self._follow_names())
             await self._stopping.wait()
         finally:
             for task in list(self._tasks):
                 task.cancel()
             await asyncio.gather(*self._tasks, return_exceptions=True)
             await self._client.close()
-            await self._service.stop()
+            if self._service is not None:
+                await self._service.stop()
             if self._broker is not None:
                 await self._broker.close()
 
     async def _start(self) -> None:
-        """Beside the registration: callers are answered as soon as this is done."""
-        await self._service.start()
+        from .service import Service
+
+        platform = make_platform(self._options)
+        service = Service(platform, self._options.state_file, self._send_event, self._on_change)
+        self._service = service
+        await service.start()
+        self._handlers = {
+            name: getattr(service, method.handler) for name, method in methods.METHODS.items()
+        }
         self._started.set()
+        loop = asyncio.get_running_loop()
+        loop.add_signal_handler(signal.SIGHUP, lambda: self._spawn(service.reload()))
+        self._spawn(self._follow_config(service))
+        self._spawn(self._follow_names(service))
+
+    async def _join(self) -> bool:
+        try:
+            await self._client.connect(JOIN_TIMEOUT_S)
+            await self._client.publish(self._object())
+        except BusError as error:
+            log.warning("%s; trying again", error)
+            return False
+        log.info("%s is on the bus at %s", methods.OBJECT, self._options.socket)
+        return True
+
+    async def _keep_joining(self) -> None:
+        joined = False
+        while not joined:
+            await asyncio.sleep(JOIN_PAUSE_S)
+            joined = await self._join()
 
     def _object(self) -> BusObject:
         signatures = {name: methods.signature(method) for name, method in methods.METHODS.items()}
@@ -177,17 +207,17 @@ class Daemon:
         if not task.cancelled() and (error := task.exception()) is not None:
             methods.error_reply(error)  # logs what is unexpected
 
-    async def _follow_config(self) -> None:
+    async def _follow_config(self, service: Service) -> None:
         while True:
             await asyncio.sleep(CONFIG_CHECK_S)
-            if self._service.config_changed():
-                await self._tolerate(self._service.reload())
-            await self._tolerate(self._service.restore_tunnels())
+            if service.config_changed():
+                await self._tolerate(service.reload())
+            await self._tolerate(service.restore_tunnels())
 
-    async def _follow_names(self) -> None:
+    async def _follow_names(self, service: Service) -> None:
         while True:
             await asyncio.sleep(NAMES_S)
-            await self._tolerate(self._service.follow_names())
+            await self._tolerate(service.follow_names())
 
     async def _tolerate(self, work: Awaitable[None]) -> None:
         try:

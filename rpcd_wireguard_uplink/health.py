@@ -25,6 +25,7 @@ CALM_LIMIT = 0.3  # at most this share lost since the suspicion, and it is lifte
 CALM_ROW = 5  # by so many answers in a row
 RISE = 3  # answers in a row that bring a dead path back
 STATISTICS_WINDOW = 50
+QUIET_SHARE = 2 / 3  # of the allowed silence in which nothing may arrive, late answers included
 TARGET_LOSSES = 3  # losses in a row of one target, others answering in between, that set it aside
 TARGET_STEADY = 2  # answers in a row that another target must have then
 TARGET_REST_S = 60.0
@@ -55,15 +56,16 @@ class Pace:
 
 
 DEFAULT_PACE = Pace(
-    interval_s=0.5, confirm_interval_s=0.1, losses=3, silence_s=1.5, rate_window_s=4.0
+    interval_s=0.5, confirm_interval_s=0.1, losses=3, silence_s=1.5, rate_window_s=3.0
 )
 FAST_PACE = Pace(
     interval_s=0.1,
-    confirm_interval_s=0.1,
-    losses=3,
+    confirm_interval_s=0.05,
+    losses=5,  # three of them come by chance every few hours at 2 % loss
     silence_s=0.3,
     rate_window_s=0.9,
     idle_interval_s=0.1,
+    timeout_floor_s=0.06,
 )
 
 
@@ -97,6 +99,7 @@ class PathHealth:
     smoothed_rtt_s: float | None = None
     _rtt_deviation_s: float = 0.0
     _silent_since_s: float | None = None
+    _quiet_since_s: float = -math.inf
     _row_lost: int = 0
     _row_answered: int = 0
     _suspect_since_s: float = 0.0
@@ -148,7 +151,7 @@ class PathHealth:
         """When the next outstanding probe is overdue, or the silence reaches its bound."""
         times = [p.deadline_s for p in self._outstanding.values()]
         if self._silent_since_s is not None and self._row_lost >= self.pace.losses:
-            times.append(self._silent_since_s + self.pace.silence_s)
+            times.append(self._silence_ends_s(self._silent_since_s))
         return min(times, default=None)
 
     def sent(self, sequence: int, target: str, now_s: float) -> None:
@@ -175,8 +178,7 @@ class PathHealth:
         target = self._by_target.setdefault(probe.target, _Target())
         target.losses = 0
         target.answers += 1
-        self._silent_since_s = None
-        self._row_lost = 0
+        self._break_silence(now_s)
         if late:
             return
         self._statistics.append(True)
@@ -217,8 +219,7 @@ class PathHealth:
         if self.last_answer_s is None or now_s - self.last_answer_s > self.pace.evidence_limit_s:
             return
         if self.state is not Health.DOWN:
-            self._silent_since_s = None
-            self._row_lost = 0
+            self._break_silence(now_s)
 
     def attach(self, attached: bool, now_s: float, cause: str) -> None:
         """The path's device gained or lost its carrier or its route, which counts at once."""
@@ -245,6 +246,10 @@ class PathHealth:
         self._silent_since_s = None
         self._row_lost = 0
         self._row_answered = 0
+
+    def _break_silence(self, now_s: float) -> None:
+        self._silent_since_s, self._quiet_since_s = None, now_s
+        self._row_lost = 0
 
     def _learn_rtt(self, rtt_s: float) -> None:
         if self.smoothed_rtt_s is None:
@@ -309,11 +314,19 @@ class PathHealth:
         if self.state is not Health.SUSPECT:
             return
         if self._silent_since_s is not None and self._row_lost >= self.pace.losses:
-            silent_s = now_s - self._silent_since_s
-            if silent_s >= self.pace.silence_s - 0.001:
+            if now_s >= self._silence_ends_s(self._silent_since_s) - 0.001:
+                silent_s = now_s - self._silent_since_s
                 self._fall(f"no answer to {self._row_lost} probes in {silent_s:.1f} s", now_s)
                 return
         self._judge_rate(now_s)
+
+    def _silence_ends_s(self, since_s: float) -> float:
+        """When a silence is a verdict: long after the first probe left, and with nothing arriving.
+
+        The second only matters where round trips are longer than the silence that is allowed.
+        """
+        quiet_s = self.pace.silence_s * QUIET_SHARE
+        return max(since_s + self.pace.silence_s, self._quiet_since_s + quiet_s)
 
     def _judge_rate(self, now_s: float) -> None:
         window_s = self.pace.rate_window_s

@@ -264,7 +264,10 @@ def monitor_line(event: Event, options: Options) -> bytes | None:
     known = kind < MessageType.MONITOR
     name = MessageType(kind).name.lower().encode() if known else b"%d" % kind
     arrow = b"->" if sent else b"<-"
-    data = _monitored_attributes(found[5])
+    try:
+        data = _monitored_attributes(found[5])
+    except BusError:
+        return b"Invalid monitor msg\n"
     return b"%s %08x #%08x %14s: %s\n" % (arrow, client, peer, name, data)
 
 

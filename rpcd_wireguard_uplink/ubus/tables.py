@@ -6,10 +6,10 @@ system.py reads them.
 
 from __future__ import annotations
 
+import os
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from secrets import randbits
 from typing import Any
 
 from .framing import FIRST_ID
@@ -52,6 +52,6 @@ class PublishedObject:
 def new_id(taken: dict[int, Any]) -> int:
     """Return a random id that is free, as ubus_alloc_id (ubusd_id.c) does."""
     while True:
-        number = randbits(32)
+        number = int.from_bytes(os.urandom(4), "big")
         if number >= FIRST_ID and number not in taken:
             return number

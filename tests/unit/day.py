@@ -50,13 +50,16 @@ class Line:
     delay_s: Callable[[float], float] = lambda _: 0.02
     has_traffic: bool = False
     _begun: int = 0
+    _last_arrival_s: float = 0.0
 
     def fate(self, target: str, sent_s: float) -> float | None:
         """When the answer arrives; None if there never is one. Ask in order of time."""
         arrives_s = sent_s + self.delay_s(sent_s) * self.chance.uniform(0.95, 1.1)
         lost = self.chance.random() < self.loss or target in self.dead_targets
+        arrives_s = max(arrives_s, self._last_arrival_s)  # a queue keeps the order
         if lost or not self.delivers(sent_s) or self.dead_from_s <= arrives_s:
             return None
+        self._last_arrival_s = arrives_s
         return arrives_s
 
     def delivers(self, at_s: float) -> bool:
