@@ -68,9 +68,11 @@ class Settings:
         """The named pace, its timeouts cut so that detection and switch keep `failover_timeout`."""
         pace = PACES[self.pace_name]
         room_s = self.failover_timeout_s - SWITCH_BOUND_S
-        spent_s = pace.idle_interval_s + (pace.losses - 1) * pace.confirm_interval_s
+        spent_s = pace.idle_interval_s + pace.confirm_s
         cap_s = min(pace.timeout_cap_s, max(pace.timeout_floor_s, room_s - spent_s))
-        return replace(pace, timeout_cap_s=cap_s, evidence_limit_s=max(room_s, pace.silence_s))
+        # A silence counts anew once evidence is no longer believed.
+        evidence_s = max(0.0, room_s - pace.silence_s)
+        return replace(pace, timeout_cap_s=cap_s, evidence_limit_s=evidence_s)
 
     def detection_bound_s(self, timeout_s: float | None = None) -> float:
         """The longest time from a silent death to moved traffic, while the line is used.

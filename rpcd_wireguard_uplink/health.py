@@ -49,10 +49,15 @@ class Pace:
         """The longest time from a silent death to the verdict, while the path is used.
 
         One interval until the next probe leaves, then either the silence or the first probe's
-        timeout and the further ones, whichever is longer.
+        timeout and what has to follow, whichever is longer.
         """
-        confirmed_s = timeout_s + (self.losses - 1) * self.confirm_interval_s
-        return self.interval_s + max(self.silence_s, confirmed_s)
+        return self.interval_s + max(self.silence_s, timeout_s + self.confirm_s)
+
+    @property
+    def confirm_s(self) -> float:
+        """The longest time from the first overdue answer to the verdict, where that is late."""
+        further_s = (self.losses - 1) * self.confirm_interval_s
+        return max(further_s, self.silence_s * QUIET_SHARE)
 
 
 DEFAULT_PACE = Pace(
@@ -104,7 +109,7 @@ class PathHealth:
     _row_answered: int = 0
     _suspect_since_s: float = 0.0
     _newest_answered_s: float = -math.inf  # when it left
-    _was_late: bool = False
+    _first_answer_s: float = math.inf
     _judged: deque[_Probe] = field(default_factory=deque)
     _statistics: deque[bool] = field(default_factory=lambda: deque(maxlen=STATISTICS_WINDOW))
     _outstanding: dict[int, _Probe] = field(default_factory=dict)
@@ -166,11 +171,11 @@ class PathHealth:
             probe = self._late.pop(sequence, None)
             if probe is None:
                 return
-        if not late or self._was_late:
-            self._learn_rtt(now_s - probe.sent_s)  # the first late one may have waited for a tunnel
-        self._was_late = self._was_late or late
+        if not late or probe.sent_s >= self._first_answer_s:
+            self._learn_rtt(now_s - probe.sent_s)  # earlier ones may have waited for a tunnel
         is_first = self.last_answer_s is None
         if is_first:
+            self._first_answer_s = now_s
             self._statistics.clear()  # what was sent before there was anybody says nothing
         self.last_answer_s = now_s
         self._newest_answered_s = max(self._newest_answered_s, probe.sent_s)

@@ -17,6 +17,7 @@ from typing import Any
 from . import failover, selection
 from .config import Settings
 from .errors import UplinkError
+from .evidence import Evidence
 from .failover import AWAY, Phase, Rules, State
 from .health import PathHealth
 from .landscape import Landscape
@@ -29,7 +30,7 @@ from .paths import (
     Traffic,
     WatchedPath,
     interval_s,
-    parse_sent_packets,
+    read_sent_packets,
 )
 from .platform import Platform
 from .probe import Prober
@@ -70,6 +71,7 @@ class Monitor:
         now_s = time.monotonic()
         self.states = {family: State(since_s=now_s, moved_s=now_s) for family in Family}
         self.paths = PathSet(self._on_reply, self.problems)
+        self.evidence = Evidence(lane, self.paths)
         self.counters: dict[str, PeerCounters] = {}
         self._on_update = on_update
         self._traffic: dict[str, Traffic] = {}
@@ -80,7 +82,6 @@ class Monitor:
         self._rereading = asyncio.Lock()
         self._tasks: set[asyncio.Task[None]] = set()
         self._link_watch = LinkWatch(self._on_link, self._routes.set)
-        self._hearing = False
 
     # --- life
 
@@ -263,7 +264,7 @@ class Monitor:
     def _tick(self) -> None:
         now_s = time.monotonic()
         lag_s = now_s - self._planned_s
-        sent = _read_sent_packets()
+        sent = read_sent_packets()
         for path in self.paths.values():
             if path.descriptor < 0:
                 continue
@@ -274,9 +275,8 @@ class Monitor:
             path.health.expire(now_s)
             if now_s >= path.last_sent_s + self._interval_s(path, now_s) - 0.001:
                 self._probe(path, sent, now_s)
-        if not self._hearing and any(_needs_evidence(p) for p in self.paths.values()):
-            self._hearing = True
-            self._run(self._hear())
+        if self.evidence.is_needed:
+            self._run(self.evidence.gather(self.watch.settings.pace.confirm_interval_s))
         self._evaluate(now_s)
 
     def _probe(self, path: WatchedPath, sent: Mapping[str, int], now_s: float) -> None:
@@ -292,28 +292,6 @@ class Monitor:
             traffic.probed()
             path.used = traffic.seen(sent.get(path.device, 0), now_s)
 
-    async def _hear(self) -> None:
-        """While a line is suspect, ask whether anything still arrives from beyond it."""
-        try:
-            while suspects := [p for p in self.paths.values() if _needs_evidence(p)]:
-                for family in {path.family for path in suspects}:
-                    self._take_evidence(family, await self.switch.lane.read_heard(family))
-                await asyncio.sleep(self.watch.settings.pace.confirm_interval_s)
-        finally:
-            self._hearing = False
-            for path in self.paths.values():
-                path.heard_packets = None
-
-    def _take_evidence(self, family: Family, heard: Mapping[str, int]) -> None:
-        now_s = time.monotonic()
-        for path in self.paths.values():
-            count = heard.get(path.device) if path.family is family else None
-            if count is None:
-                continue
-            if path.heard_packets is not None and count > path.heard_packets:
-                path.health.heard(now_s)
-            path.heard_packets = count
-
     # --- decisions
 
     def ranked(self, family: Family, now_s: float) -> list[selection.Ranked]:
@@ -324,6 +302,7 @@ class Monitor:
     def _candidates(self, family: Family, now_s: float) -> Iterator[selection.Candidate]:
         lines = self.landscape.lines[family]
         weights = {uplink.interface: uplink.weight for uplink in self.watch.uplinks}
+        silent_since_s = self._primary_silent_since_s(family)
         for path in self.paths.values():
             if path.family is not family or not weights:
                 continue
@@ -341,7 +320,15 @@ class Monitor:
                 latency_ms=path.health.latency_ms,
                 shared_fate=line is None and self.landscape.shares_fate(path.device),
                 last_answer_age_s=None if answer_s is None else now_s - answer_s,
+                outlives_primary=answer_s is None
+                or silent_since_s is None
+                or answer_s > silent_since_s,
             )
+
+    def _primary_silent_since_s(self, family: Family) -> float | None:
+        line = self.landscape.lines[family].primary
+        path = self.paths.get((line.device, family)) if line is not None else None
+        return None if path is None else path.health.silent_since_s
 
     def _evaluate(self, now_s: float) -> None:
         for family in Family:
@@ -402,12 +389,3 @@ class Monitor:
         if path is None or path.health.state is not Health.DOWN:
             return -1
         return round(path.health.detection_s * 1000) if path.health.detection_s >= 0 else -1
-
-
-def _read_sent_packets() -> dict[str, int]:
-    with open("/proc/net/dev", encoding="ascii") as file:
-        return parse_sent_packets(file.read())
-
-
-def _needs_evidence(path: WatchedPath) -> bool:
-    return path.kind is PathKind.WAN and path.health.state is Health.SUSPECT

@@ -40,7 +40,11 @@ class WatchedPath:
     index: int = 0
     descriptor: int = -1
     used: bool = True
-    heard_packets: int | None = None
+
+    @property
+    def key(self) -> PathKey:
+        """Device and family."""
+        return self.device, self.family
 
 
 class PathSet(dict[PathKey, WatchedPath]):
@@ -146,6 +150,12 @@ class Traffic:
             self.used = False
             self._packets, self._since_s, self._own = sent_packets, now_s, 0
         return self.used
+
+
+def read_sent_packets() -> dict[str, int]:
+    """Packets sent by each device, from /proc/net/dev."""
+    with open("/proc/net/dev", encoding="ascii") as file:
+        return parse_sent_packets(file.read())
 
 
 def parse_sent_packets(text: str) -> dict[str, int]:

@@ -17,7 +17,9 @@ FRESH_S = 3.0  # how recent an answer is that a shared fate is not yet fatal
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """One possible backup in one family. `last_answer_age_s` is None if it never answered."""
+    """One possible backup in one family. `last_answer_age_s` is None if it never answered,
+    `outlives_primary` says that it has answered since the primary fell silent.
+    """
 
     name: str
     kind: PathKind
@@ -30,6 +32,7 @@ class Candidate:
     carries_family: bool = True
     shared_fate: bool = False
     last_answer_age_s: float | None = None
+    outlives_primary: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +59,7 @@ def reason_against(candidate: Candidate) -> str:
     age_s = candidate.last_answer_age_s
     if candidate.health is Health.UNKNOWN or age_s is None:
         return "nothing has answered through it yet"
-    if candidate.shared_fate and age_s > FRESH_S:
+    if candidate.shared_fate and (age_s > FRESH_S or not candidate.outlives_primary):
         return "it travels over the line that failed and does not answer now"
     return ""
 

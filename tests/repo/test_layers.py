@@ -26,7 +26,7 @@ LAYERS = (
         "wireguard",
     ),
     *("trust", "mesh_http", "health", "selection", "failover", "reconcile", "config", "probe"),
-    *("platform", "paths", "landscape", "routing", "switch", "monitor", "tunnel_test"),
+    *("platform", "paths", "landscape", "routing", "evidence", "switch", "monitor", "tunnel_test"),
     *("carriers", "offers", "leases", "provider", "state", "view", "uplinks", "service"),
     *("older", "dashboard", "doctor", "hooks", "daemon", "cli", "export", "__main__"),
 )

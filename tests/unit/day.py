@@ -90,7 +90,11 @@ class Watcher:
         self._answers: list[tuple[float, int]] = []
         self._sequence = 0
         self._hear_s = NEVER_S
-        self._heard_first = True
+
+    @property
+    def probes_sent(self) -> int:
+        """How many probes have left."""
+        return self._sequence
 
     def run(self, until_s: float) -> None:
         """Let the time pass."""
@@ -141,7 +145,7 @@ class Watcher:
             if arrives_s is not None:
                 heapq.heappush(self._answers, (arrives_s, self._sequence))
         if self.health.state is Health.SUSPECT and self._hear_s == NEVER_S:
-            # The first reading of the counters is what later ones are compared with.
+            # The first reading of the counters is only what later ones are compared with.
             self._hear_s = self.now_s + self.pace.confirm_interval_s
 
     def _hear(self) -> None:

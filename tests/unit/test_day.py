@@ -1,0 +1,193 @@
+"""Whole days of a line in simulated time: what must not move traffic, and how soon what must does.
+
+The promises: 2 % random loss, bursts and long queues are no death at the default pace; a silent
+death is told within 2 s at the default pace and 0.4 s at the fast one (p95); half of the probes
+lost is told within seconds. Seeds are fixed; what they can't show is said where it is.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+
+import pytest
+
+from rpcd_wireguard_uplink.health import DEFAULT_PACE, FAST_PACE, Pace
+from rpcd_wireguard_uplink.model import Health
+from tests.unit.day import TARGETS, Burst, Line, Watcher, random_bursts
+
+DAY_S = 86400.0
+BURSTS_A_DAY = 24
+
+
+def quantile(values: Sequence[float], share: float) -> float:
+    return sorted(values)[min(len(values) - 1, int(share * len(values)))]
+
+
+def detection_s(pace: Pace, seed: int, **circumstances: float) -> float:
+    """Seconds from a silent death, somewhere between two probes, to the verdict."""
+    chance = random.Random(seed)
+    death_s = 20 + chance.uniform(0, 3)
+    delay_s = circumstances.get("delay_s", 0.02)
+    line = Line(chance, loss=circumstances.get("loss", 0.0), delay_s=lambda _: delay_s)
+    line.dead_from_s = death_s
+    watcher = Watcher(line, pace)
+    watcher.run(death_s + 20)
+    assert len(watcher.verdicts) == 1, f"seed {seed}: {watcher.verdicts}"
+    return watcher.verdicts[0][0] - death_s
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_a_day_of_random_loss_and_hourly_bursts(seed: int) -> None:
+    chance = random.Random(seed)
+    bursts = random_bursts(chance, DAY_S, 3600)
+    assert max(burst.length_s for burst in bursts) < DEFAULT_PACE.silence_s, "choose another seed"
+    watcher = Watcher(Line(chance, loss=0.02, bursts=bursts), DEFAULT_PACE)
+    watcher.run(DAY_S)
+    assert watcher.verdicts == []
+    assert watcher.suspicions > 1000, "the losses were not seen at all"
+
+
+def test_only_a_burst_as_long_as_the_silence_is_a_verdict() -> None:
+    """Bursts of twenty days, close together. Exponential lengths have no end: one that outlasts the
+    silence can't be told from a death within 2 s, by nobody, and comes in a day out of twelve.
+    """
+    wrong_days = 0
+    for seed in range(20):
+        chance = random.Random(seed)
+        bursts = random_bursts(chance, BURSTS_A_DAY * 20.0, 20.0)
+        watcher = Watcher(Line(chance, loss=0.02, bursts=bursts), DEFAULT_PACE)
+        watcher.run(BURSTS_A_DAY * 20.0)
+        long_ones = [b for b in bursts if b.length_s >= DEFAULT_PACE.silence_s]
+        for told_s, cause in watcher.verdicts:
+            assert any(b.begin_s < told_s < b.end_s + 0.3 for b in long_ones), (seed, cause)
+        wrong_days += bool(watcher.verdicts)
+    assert wrong_days <= 4
+
+
+@pytest.mark.parametrize("length_s", [1.0, 1.4, 1.9])
+def test_a_burst_that_has_passed_is_no_verdict_later(length_s: float) -> None:
+    """Where the silence just missed it, the rate of loss must not tell it seconds afterwards."""
+    for seed in range(30):
+        chance = random.Random(seed)
+        begin_s = 10 + chance.uniform(0, 0.5)
+        bursts = [Burst(begin_s, begin_s + length_s)]
+        watcher = Watcher(Line(chance, loss=0.02, bursts=bursts), DEFAULT_PACE)
+        watcher.run(60)
+        assert all(told_s < bursts[0].end_s + 0.3 for told_s, _ in watcher.verdicts), seed
+
+
+@pytest.mark.parametrize("has_traffic", [True, False], ids=["traffic", "nothing heard"])
+@pytest.mark.parametrize("queue_s", [0.5, 2.0, 3.0])
+def test_a_saturated_line_is_alive(queue_s: float, has_traffic: bool) -> None:
+    """The queue fills within a second, stays for minutes, and drains."""
+    for seed in range(5):
+        chance = random.Random(seed)
+        begin_s = 30 + chance.uniform(0, 1)
+        end_s = begin_s + 180
+
+        def delay_s(sent_s: float, begin_s: float = begin_s, end_s: float = end_s) -> float:
+            filled = min(1.0, max(0.0, sent_s - begin_s))
+            drained = min(1.0, max(0.0, sent_s - end_s))
+            return 0.02 + queue_s * (filled - drained)
+
+        line = Line(chance, loss=0.02, delay_s=delay_s, has_traffic=has_traffic)
+        watcher = Watcher(line, DEFAULT_PACE)
+        watcher.run(end_s + 30)
+        assert watcher.verdicts == []
+        assert watcher.health.state is Health.UP
+        assert watcher.health.latency_ms < 100
+
+
+@pytest.mark.parametrize("loss", [0.0, 0.02])
+@pytest.mark.parametrize(
+    ("pace", "bound_s"), [(DEFAULT_PACE, 2.0), (FAST_PACE, 0.4)], ids=["default", "fast"]
+)
+def test_silent_death(pace: Pace, bound_s: float, loss: float) -> None:
+    times = [detection_s(pace, seed, loss=loss) for seed in range(100)]
+    assert quantile(times, 0.95) <= bound_s
+    assert min(times) >= pace.silence_s - 0.1
+
+
+@pytest.mark.parametrize("pace", [DEFAULT_PACE, FAST_PACE], ids=["default", "fast"])
+@pytest.mark.parametrize("delay_s", [0.3, 0.7, 1.5])
+def test_silent_death_of_a_slow_line_keeps_the_bound(pace: Pace, delay_s: float) -> None:
+    times = [detection_s(pace, seed, delay_s=delay_s) for seed in range(20)]
+    assert max(times) <= pace.detection_bound_s(pace.timeout_cap_s)
+
+
+@pytest.mark.parametrize(
+    ("pace", "median_s", "p90_s"), [(DEFAULT_PACE, 5.0, 8.0), (FAST_PACE, 1.5, 3.0)]
+)
+@pytest.mark.parametrize("has_traffic", [True, False])
+def test_half_of_the_packets_lost(
+    pace: Pace, median_s: float, p90_s: float, has_traffic: bool
+) -> None:
+    times = []
+    for seed in range(100):
+        chance = random.Random(seed)
+        line = Line(chance, has_traffic=has_traffic)
+        watcher = Watcher(line, pace)
+        begin_s = 20 + chance.uniform(0, 3)
+        watcher.run(begin_s)
+        assert watcher.verdicts == []
+        line.loss = 0.5
+        watcher.run(begin_s + 30)
+        times.append(watcher.verdicts[0][0] - begin_s if watcher.verdicts else 30.0)
+    assert quantile(times, 0.5) <= median_s
+    assert quantile(times, 0.9) <= p90_s
+
+
+@pytest.mark.parametrize("pace", [DEFAULT_PACE, FAST_PACE], ids=["default", "fast"])
+def test_a_tenth_of_the_packets_lost_is_no_death(pace: Pace) -> None:
+    watcher = Watcher(Line(random.Random(7), loss=0.1), pace)
+    watcher.run(600)
+    assert watcher.verdicts == []
+
+
+@pytest.mark.parametrize("count", [1, 2])
+@pytest.mark.parametrize("pace", [DEFAULT_PACE, FAST_PACE], ids=["default", "fast"])
+def test_dead_targets_never_count_while_another_answers(pace: Pace, count: int) -> None:
+    for seed in range(3):
+        line = Line(random.Random(seed), loss=0.02, dead_targets=frozenset(TARGETS[:count]))
+        watcher = Watcher(line, pace)
+        watcher.run(200)
+        assert watcher.verdicts == []
+
+
+def test_a_dead_target_disturbs_once_only() -> None:
+    line = Line(random.Random(3), dead_targets=frozenset(TARGETS[:1]))
+    watcher = Watcher(line, DEFAULT_PACE)
+    watcher.run(600)
+    assert watcher.suspicions == 1
+    assert watcher.health.loss_pct == 0.0
+
+
+def test_a_target_that_dies_in_an_outage_does_not_keep_the_line_dead() -> None:
+    line = Line(random.Random(5), bursts=[Burst(20, 120)])
+    watcher = Watcher(line, DEFAULT_PACE)
+    watcher.run(100)
+    assert watcher.health.state is Health.DOWN
+    line.dead_targets = frozenset(TARGETS[1:2])
+    watcher.run(130)
+    assert watcher.health.state is Health.UP
+    assert len(watcher.verdicts) == 1
+
+
+def test_a_satellite_works_at_the_fast_pace() -> None:
+    line = Line(random.Random(1), loss=0.02, delay_s=lambda _: 0.7)
+    watcher = Watcher(line, FAST_PACE)
+    watcher.run(1800)
+    assert watcher.verdicts == []
+    assert watcher.health.state is Health.UP
+    assert 600 < watcher.health.latency_ms < 800
+
+
+def test_an_idle_line_is_probed_less_often_and_still_told_dead() -> None:
+    chance = random.Random(2)
+    watcher = Watcher(Line(chance, dead_from_s=1000.0), DEFAULT_PACE, used=False)
+    watcher.run(999)
+    assert watcher.probes_sent <= 999 / DEFAULT_PACE.idle_interval_s + 2
+    watcher.run(1010)
+    bound_s = DEFAULT_PACE.idle_interval_s + DEFAULT_PACE.silence_s
+    assert watcher.verdicts[0][0] <= 1000 + bound_s
