@@ -2,7 +2,8 @@
 
 Owns the command line, made from the method table, and the exit statuses: the ubus status of the
 call, 2 for a wrong command line, 10 without a bus or without the service on it. It knows nothing of
-what the methods do, and needs no rights but those that the bus asks for.
+what the methods do, and needs no rights but those that the bus asks for. `doctor` alone is no
+method: it must work where no service does.
 """
 
 from __future__ import annotations
@@ -58,6 +59,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(options: argparse.Namespace) -> int:
+    if getattr(options, "preflight", False):
+        # Here, since it loads half of the service, and no other command needs that.
+        from . import doctor
+
+        text, status = doctor.run(doctor.Places(socket=options.socket), as_json=options.json)
+        _write(sys.stdout, text)
+        return status
     method: Method | None = getattr(options, "method", None)
     if method is None:
         options.explain(sys.stderr)
@@ -188,6 +196,10 @@ def _parser() -> argparse.ArgumentParser:
             command.set_defaults(method=method)
             _add_arguments(command, method)
             _add_common(command)
+    about = "Tells what is missing or wrong on this router, and the commands that mend it."
+    doctor = commands.add_parser("doctor", help=about, description=about, allow_abbrev=False)
+    doctor.set_defaults(preflight=True)
+    _add_common(doctor)
     return parser
 
 

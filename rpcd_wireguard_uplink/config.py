@@ -196,6 +196,7 @@ def _parse_settings(reader: _Reader) -> Settings:
         trusted_peers=frozenset(reader.words("trusted_peer")),
         lines=reader.words("wan"),
     )
+    reader.flag("imported", False)  # asked for by older.py
     bound_s = settings.detection_bound_s()
     if bound_s > settings.failover_timeout_s:
         pace = settings.pace

@@ -16,18 +16,21 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from . import methods
-from .errors import BusError, MethodNotFound, NotSupported, Status, UplinkError
+from .dashboard import Dashboard
+from .errors import BusError, MethodNotFound, NameTaken, Status, UplinkError
 from .ubus import DEFAULT_SOCKET, BusObject, Call, Client, Encoded, Reply, encode_table
 
 if TYPE_CHECKING:
     from .platform import Platform
     from .service import Service
+    from .ubus.blobmsg import Type
     from .ubus.broker import Broker
 
 log = logging.getLogger("wireguard-uplink")
 
 CONFIG_CHECK_S = 2.0
 NAMES_S = 30.0
+HOTPLUG_EVENT = "wireguard-uplink.hotplug"  # root/etc/hotplug.d/iface sends it
 JOIN_TIMEOUT_S = 1.0
 JOIN_PAUSE_S = 2.0
 CACHED = ("uplink_status", "uplink_list")
@@ -45,14 +48,13 @@ class Options:
     broker: bool = False
 
 
-def make_platform(options: Options) -> Platform:
-    """The platform that was asked for; `auto` finds out. Raises NotSupported."""
+def make_platform(options: Options, bus: Client) -> Platform:
+    """The platform that was asked for; `auto` finds out. netifd is reached over the bus."""
     is_openwrt = os.path.exists("/sbin/netifd")
     if options.platform == "openwrt" or (options.platform == "auto" and is_openwrt):
-        raise NotSupported(
-            "this version does not drive netifd yet: use --platform standalone, which makes its "
-            "tunnels itself, in a configuration directory of its own (--config-dir)"
-        )
+        from .platform.openwrt import OpenWrt
+
+        return OpenWrt(options.config_dir, options.keys_dir, bus)
     from .platform.standalone import Standalone
 
     return Standalone(options.config_dir, options.keys_dir)
@@ -65,6 +67,8 @@ class Daemon:
         self._options = options
         self._broker: Broker | None = None
         self._client = Client(options.socket, on_connection=self._on_connection)
+        self._dashboard = Dashboard()
+        self._published = False
         self._service: Service | None = None
         self._handlers: Mapping[str, Callable[..., Any]] = {}
         self._encoded: dict[str, Encoded] = {}
@@ -80,6 +84,7 @@ class Daemon:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stopping.set)
+        loop.add_signal_handler(signal.SIGHUP, self._reload)
         if self._options.broker:
             from .ubus.broker import Broker
 
@@ -88,55 +93,77 @@ class Daemon:
         try:
             joined = await self._join()
             await self._start()
-            if not joined:
-                self._spawn(self._keep_joining())
             await asyncio.to_thread(methods.prepare_validation)
+            if not joined:
+                # Now that nothing is left that could fail: this may take the dashboard's name.
+                self._spawn(self._keep_joining())
+            if self._dashboard.installed:
+                self._spawn(self._dashboard.link())
             await self._stopping.wait()
         finally:
             for task in list(self._tasks):
                 task.cancel()
             await asyncio.gather(*self._tasks, return_exceptions=True)
             await self._client.close()
-            if self._service is not None:
-                await self._service.stop()
+            try:
+                if self._service is not None:
+                    await self._service.stop()
+            finally:
+                if self._dashboard.installed and (self._published or self._dashboard.marked):
+                    await self._dashboard.give_back()
             if self._broker is not None:
                 await self._broker.close()
 
     async def _start(self) -> None:
+        from .older import Older, import_once
         from .service import Service
 
-        platform = make_platform(self._options)
+        platform = make_platform(self._options, self._client)
         service = Service(platform, self._options.state_file, self._send_event, self._on_change)
         self._service = service
+        for sentence in await import_once(platform):
+            log.warning("%s", sentence)
         await service.start()
+        older = Older(service)
         self._handlers = {
-            name: getattr(service, method.handler) for name, method in methods.METHODS.items()
+            name: getattr(older if hasattr(older, method.handler) else service, method.handler)
+            for name, method in methods.METHODS.items()
         }
         self._started.set()
-        loop = asyncio.get_running_loop()
-        loop.add_signal_handler(signal.SIGHUP, lambda: self._spawn(service.reload()))
         self._spawn(self._follow_config(service))
         self._spawn(self._follow_names(service))
 
     async def _join(self) -> bool:
         try:
             await self._client.connect(JOIN_TIMEOUT_S)
-            await self._client.publish(self._object())
+            try:
+                await self._publish()
+            except NameTaken:
+                # Later: rpcd's reload must not delay the service itself.
+                if not self._started.is_set() or not await self._dashboard.take(self._publish):
+                    raise
         except BusError as error:
             log.warning("%s; trying again", error)
             return False
+        await self._client.listen(HOTPLUG_EVENT, self._on_hotplug)
         log.info("%s is on the bus at %s", methods.OBJECT, self._options.socket)
         return True
 
     async def _keep_joining(self) -> None:
-        joined = False
+        joined = await self._join()
         while not joined:
             await asyncio.sleep(JOIN_PAUSE_S)
             joined = await self._join()
 
-    def _object(self) -> BusObject:
-        signatures = {name: methods.signature(method) for name, method in methods.METHODS.items()}
-        return BusObject(methods.OBJECT, signatures, self._handle)
+    async def _publish(self) -> None:
+        signatures: dict[str, Mapping[str, Type]] = dict(await self._dashboard.signatures())
+        signatures |= {name: methods.signature(method) for name, method in methods.METHODS.items()}
+        await self._client.publish(BusObject(methods.OBJECT, signatures, self._handle))
+        self._published = True
+
+    async def _reclaimed(self) -> None:
+        if self._client.unpublished:
+            raise NameTaken(f"{methods.OBJECT} is taken by another program")
 
     # --- calls
 
@@ -147,6 +174,8 @@ class Daemon:
         try:
             method = methods.METHODS.get(call.method)
             if method is None:
+                if self._dashboard.installed:
+                    return self._forward(call)
                 raise MethodNotFound(f"{methods.OBJECT} has no method {call.method[:40]}")
             arguments = methods.parse_arguments(method, call.arguments)
             if cached is not None:
@@ -163,6 +192,12 @@ class Daemon:
         reply = self._handle(call)
         return reply if isinstance(reply, Reply) else await reply
 
+    async def _forward(self, call: Call) -> Reply:
+        try:
+            return await self._dashboard.forward(call)
+        except Exception as error:
+            return _failure(error)
+
     async def _finish(self, name: str, work: Awaitable[dict[str, Any]]) -> Reply:
         try:
             return self._success(name, await work)
@@ -178,11 +213,22 @@ class Daemon:
 
     # --- events
 
+    def _reload(self) -> None:
+        if self._service is not None and self._started.is_set():
+            self._spawn(self._service.reload())
+
+    def _on_hotplug(self, name: str, data: dict[str, Any]) -> None:
+        if self._service is not None:
+            self._service.monitor.reread_soon()
+
     def _on_change(self) -> None:
         self._encoded.clear()
 
     def _on_connection(self, connected: bool) -> None:
         log.info("the bus is %s", "there" if connected else "gone; waiting for it")
+        if connected and self._client.unpublished:
+            # rpcd was faster: a reinstalled plugin can run again.
+            self._spawn(self._dashboard.take(self._reclaimed))
 
     def _send_event(self, name: str, table: dict[str, Any]) -> None:
         log.info("%s %s", name, " ".join(f"{k}={v}" for k, v in table.items() if v not in ("", -1)))

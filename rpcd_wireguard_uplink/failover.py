@@ -33,12 +33,15 @@ AWAY = (Phase.FAILED_OVER, Phase.HOLDING, Phase.STRANDED)
 class Path:
     """One path as the machine needs to see it. `usable` holds for backups: trusted, has the
     family, is up or not yet known to be down, and (where it shares the primary's fate) answers now.
+    `is_line` says that it is a line of the router's own, which comes before any tunnel.
     """
 
     name: str
     health: Health
     usable: bool = True
     cause: str = ""
+    is_line: bool = False
+    alive_since_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,11 +104,12 @@ def _decide_home(
     state: State, primary: Path, backups: Sequence[Path], now_s: float
 ) -> tuple[State, Change | None]:
     if primary.health is not Health.DOWN:
-        if state.phase is Phase.STRANDED and primary.health is Health.UP:
-            cause = f"{primary.name} answers again"
-            return _move(state, Phase.PRIMARY, primary.name, "recovered", cause, now_s)
         suspect = primary.health is Health.SUSPECT
         phase = Phase.SUSPECT if suspect else Phase.PRIMARY
+        if state.phase is Phase.STRANDED:
+            said = "answers again" if primary.health is Health.UP else "may be alive again"
+            cause = f"{primary.name} {said}"
+            return _move(state, phase, primary.name, "recovered", cause, now_s)
         return _stay(state, phase, primary.name, primary.cause if suspect else "", now_s), None
     best = next((b for b in backups if b.usable), None)
     if best is not None:
@@ -138,13 +142,29 @@ def _decide_away(
         if state.phase is Phase.HOLDING and state.good_since_s is None:
             cause = f"{primary.name} was lost again: {primary.cause}"
             return _stay(state, Phase.FAILED_OVER, state.active, cause, now_s), None
+        line = None if active is None or active.is_line else _held_line(backups, rules, now_s)
+        if line is not None:
+            cause = f"{line.name}, a line of the router's own, answers for {rules.hold_s:g} s"
+            return _move(state, Phase.FAILED_OVER, line.name, "switch", cause, now_s)
         return state, None
     best = next((b for b in backups if b.usable and b.name != state.active), None)
     if best is not None:
         gone = f"{state.active}: {active.cause if active is not None else 'is gone'}"
         return _move(state, Phase.FAILED_OVER, best.name, "switch", gone, now_s)
+    if active is None and primary.health is not Health.DOWN:
+        phase = Phase.SUSPECT if primary.health is Health.SUSPECT else Phase.PRIMARY
+        return _move(state, phase, primary.name, "failback", f"{state.active} is gone", now_s)
     stays = state.active if active is not None else primary.name
     return _strand(state, stays, f"neither {primary.name} nor any backup answers", now_s)
+
+
+def _held_line(backups: Sequence[Path], rules: Rules, now_s: float) -> Path | None:
+    """The best line of the router's own that has been good for the hold time."""
+    for path in backups:
+        since_s = path.alive_since_s
+        if path.is_line and path.usable and since_s is not None and now_s - since_s >= rules.hold_s:
+            return path
+    return None
 
 
 def _strand(state: State, active: str, cause: str, now_s: float) -> tuple[State, Change | None]:

@@ -101,6 +101,7 @@ class PathHealth:
     attached: bool = True
     detection_s: float = -1.0  # from the first unanswered probe to the last verdict of death
     last_answer_s: float | None = None
+    alive_since_s: float | None = None  # when it came up, None while it is dead or unknown
     smoothed_rtt_s: float | None = None
     _rtt_deviation_s: float = 0.0
     _silent_since_s: float | None = None
@@ -155,8 +156,9 @@ class PathHealth:
     def next_deadline_s(self) -> float | None:
         """When the next outstanding probe is overdue, or the silence reaches its bound."""
         times = [p.deadline_s for p in self._outstanding.values()]
-        if self._silent_since_s is not None and self._row_lost >= self.pace.losses:
-            times.append(self._silence_ends_s(self._silent_since_s))
+        since_s = self._silent_since_s if self._row_lost >= self.pace.losses else None
+        if since_s is not None and self.state is Health.SUSPECT:
+            times.append(self._silence_ends_s(since_s))
         return min(times, default=None)
 
     def sent(self, sequence: int, target: str, now_s: float) -> None:
@@ -211,6 +213,7 @@ class PathHealth:
     def excuse(self, lag_s: float) -> None:
         """This process itself was held up for so long: that time says nothing about the path."""
         for probe in self._outstanding.values():
+            probe.sent_s += lag_s
             probe.deadline_s += lag_s
         if self._silent_since_s is not None:
             self._silent_since_s += lag_s
@@ -291,6 +294,9 @@ class PathHealth:
         return True
 
     def _rise(self, is_first: bool) -> None:
+        if self.alive_since_s is None:
+            back = is_first or self.state is not Health.DOWN or self._row_answered >= RISE
+            self.alive_since_s = self.last_answer_s if back else None
         if is_first or self.state is Health.UNKNOWN:
             self.state, self.cause = Health.UP, "answers"
         elif self.state is Health.DOWN and self._row_answered >= RISE:
@@ -318,12 +324,11 @@ class PathHealth:
             self._judged.clear()
         if self.state is not Health.SUSPECT:
             return
-        if self._silent_since_s is not None and self._row_lost >= self.pace.losses:
-            if now_s >= self._silence_ends_s(self._silent_since_s) - 0.001:
-                silent_s = now_s - self._silent_since_s
-                self._fall(f"no answer to {self._row_lost} probes in {silent_s:.1f} s", now_s)
-                return
-        self._judge_rate(now_s)
+        since_s = self._silent_since_s if self._row_lost >= self.pace.losses else None
+        if since_s is not None and now_s >= self._silence_ends_s(since_s) - 0.001:
+            self._fall(f"no answer to {self._row_lost} probes in {now_s - since_s:.1f} s", now_s)
+        else:
+            self._judge_rate(now_s)
 
     def _silence_ends_s(self, since_s: float) -> float:
         """When a silence is a verdict: long after the first probe left, and with nothing arriving.
@@ -348,6 +353,7 @@ class PathHealth:
 
     def _fall(self, cause: str, now_s: float) -> None:
         self.state, self.cause = Health.DOWN, cause
+        self.alive_since_s = None
         begun_s = self._silent_since_s
         self.detection_s = now_s - (self._suspect_since_s if begun_s is None else begun_s)
         self._row_answered = 0

@@ -36,6 +36,7 @@ class Landscape:
     lines: dict[Family, Lines] = field(default_factory=dict)
     addresses: dict[str, list[str]] = field(default_factory=dict)
     underlays: dict[str, str] = field(default_factory=dict)
+    falls: dict[int, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.limit_lines(self.only)
@@ -108,7 +109,15 @@ class Landscape:
         if link is None or link.carrier == carrier:
             return False
         self.links[index] = replace(link, carrier=carrier)
+        if not carrier:
+            self.falls[index] = self.falls.get(index, 0) + 1
         return True
+
+    def incarnation(self, device: str) -> object:
+        """A value that differs once the device was made anew or was down: its routes went then."""
+        index = self.index_of(device)
+        link = self.links.get(index)
+        return index, link is not None and link.carrier, self.falls.get(index, 0)
 
     def why_detached(self, device: str, index: int, kind: PathKind, family: Family) -> str:
         """Why nothing can leave by the device, or '' where it can."""

@@ -7,7 +7,7 @@ neither the service nor asyncio. Errors become statuses here too, in one place.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal
@@ -34,7 +34,8 @@ class Method:
 
     `handler` names the service's function. `command` is its word behind `wgctl uplink`, empty
     where it has none; `positional` are the arguments that stand there without an option's name;
-    `progress` is shown while a call that takes seconds runs.
+    `progress` is shown while a call that takes seconds runs. `empty_is_absent` is for callers
+    that send "" for what was not given.
     """
 
     name: str
@@ -46,6 +47,7 @@ class Method:
     command: str = ""
     positional: tuple[str, ...] = ()
     progress: str = ""
+    empty_is_absent: bool = False
 
 
 def parse_arguments(method: Method, raw: Mapping[str, Any]) -> dict[str, Any]:
@@ -53,7 +55,11 @@ def parse_arguments(method: Method, raw: Mapping[str, Any]) -> dict[str, Any]:
 
     Raises InvalidArgument with a sentence that names the argument.
     """
-    given = {name: value for name, value in raw.items() if name != SESSION_ARGUMENT}
+    given = {
+        name: value
+        for name, value in raw.items()
+        if name != SESSION_ARGUMENT and not (value == "" and method.empty_is_absent)
+    }
     return validation.parse(method.arguments, given, method.name)
 
 
@@ -141,7 +147,7 @@ def _declared() -> tuple[Method, ...]:
             doc="Tells which path traffic takes and why, and how every path is doing.",
             handler="status",
             arguments=Schema(s.table({})),
-            reply=Schema(_status_reply()),
+            reply=Schema(s.STATUS_REPLY),
             command="status",
         ),
         Method(
@@ -211,7 +217,7 @@ def _declared() -> tuple[Method, ...]:
                     optional=("target", "count"),
                 )
             ),
-            reply=Schema(_test_reply()),
+            reply=Schema(s.TEST_REPLY),
             command="test",
             positional=("peer_id",),
             progress="sending probes through the tunnel",
@@ -295,50 +301,75 @@ def _declared() -> tuple[Method, ...]:
             reply=Schema(s.table({"events": s.rows("newest first", s.EVENT, s.LONGEST_HISTORY)})),
             command="history",
         ),
+        *_older(),
     )
 
 
-def _status_reply() -> s.Tree:
-    return s.table(
-        {
-            "enabled": s.switch("1 if the service does anything at all"),
-            "auto_failover": s.switch("1 if traffic is moved automatically"),
-            "offering": s.switch("1 if this router offers its internet to peers"),
-            "state": s.STATE,
-            "active_path": s.ACTIVE_PATH,
-            "since_s": s.number("seconds in this state"),
-            "cause": s.text("what led to this state, as a sentence"),
-            "detection_bound_ms": s.whole("ms after which a dead line is noticed at the latest"),
-            "uplink_count": s.whole("number of configured uplinks"),
-            "primary": s.WAN_HEALTH,
-            "families": s.table(
-                {"ipv4": s.FAMILY, "ipv6": s.FAMILY}, "the state of each address family"
-            ),
-            "wans": s.rows("the router's own lines", s.WAN_HEALTH),
-            "uplinks": s.rows("the configured uplinks, best first", s.UPLINK_HEALTH),
-            "events": s.rows("the last changes, newest first", s.EVENT, s.EVENTS_IN_STATUS),
-            "problems": s.rows("what the owner should mend", s.text("a sentence")),
-        },
-        more=True,
-    )
+def _older() -> Iterator[Method]:
+    """The names that SecuBox's page calls, with the arguments and replies that it knows."""
 
+    def row(name: str, doc: str, arguments: s.Tree, reply: s.Tree, access: Access) -> Method:
+        handler = f"older_{name}"
+        taken = Schema(s.table(arguments, optional=[n for n in arguments if n not in needed]))
+        return Method(name, access, doc, handler, taken, Schema(reply), empty_is_absent=True)
 
-def _test_reply() -> s.Tree:
-    return s.table(
+    needed = ("interface", "enabled", "peer_pubkey")
+    interface = {"interface": s.OLDER_INTERFACE}
+    order = {"priority": s.OLDER_PRIORITY, "weight": s.OLDER_WEIGHT}
+    adding = {
+        "peer_pubkey": s.PUBLIC_KEY,
+        "endpoint": s.ENDPOINT,
+        "local_pubkey": s.text("ignored: a tunnel gets its own key", maxLength=64)
+        | {"x-secret": True},
+        **order,
+        "node_id": s.PEER_ID,
+    }
+    offering = {
+        "bandwidth": s.digits("Mbit/s to advertise", s.OLDER_AMOUNT, 0, 999999),
+        "latency": s.digits("ms to advertise", s.OLDER_AMOUNT, 0, 999999),
+    }
+    listed = s.table({"uplinks": s.rows("the configured uplinks, best first", s.OLDER_UPLINK)})
+    tested = s.table(
         {
-            "success": {**s.SUCCESS, "description": "true: the test ran, whatever it found"},
-            "peer_id": s.PEER,
-            "interface": s.INTERFACE,
-            "target": s.text("what was probed"),
-            "reachable": s.flag("whether any probe was answered"),
-            "sent": s.whole("probes sent"),
-            "received": s.whole("probes answered"),
-            "latency_ms": s.number("median round trip in ms; -1 without an answer", -1),
-            "loss_pct": s.LOSS,
-            "handshake_age_s": s.HANDSHAKE_AGE,
-            "exit_address": s.text('address that the internet sees; "" if it can\'t be told'),
-            "error": s.text('why nothing was reachable, as a sentence; else ""'),
+            **s.TEST_REPLY["properties"],
+            "success": s.flag("the same as reachable"),
+            "result": s.text("OK or FAILED", enum=["OK", "FAILED"]),
         }
+    )
+    switched = s.table(
+        {
+            "success": s.SUCCESS,
+            "message": s.MESSAGE,
+            "auto_failover": s.switch("1 if automatic failover is on now"),
+        }
+    )
+    done = s.table({"success": s.SUCCESS, "message": s.MESSAGE})
+    page = "as SecuBox's page knows them"
+    yield row("uplinks", f"Lists the configured uplinks, {page}.", {}, listed, "read")
+    yield row("add_uplink", "The older name of uplink_add.", adding, s.OLDER_DONE, "write")
+    yield row("remove_uplink", "The older name of uplink_remove.", interface, done, "write")
+    yield row(
+        "test_uplink",
+        "The older name of uplink_test.",
+        {**interface, "target": s.HOST},
+        tested,
+        "write",
+    )
+    yield row("offer_uplink", "Not supported yet.", offering, done, "write")
+    yield row("withdraw_uplink", "Not supported yet.", {}, done, "write")
+    yield row(
+        "set_uplink_priority",
+        "The older name of uplink_set_priority.",
+        {**interface, **order},
+        s.OLDER_DONE,
+        "write",
+    )
+    yield row(
+        "set_uplink_failover",
+        "The older name of uplink_set_failover.",
+        {"enabled": s.OLDER_SWITCH},
+        switched,
+        "write",
     )
 
 

@@ -83,8 +83,6 @@ class Monitor:
         self._tasks: set[asyncio.Task[None]] = set()
         self._link_watch = LinkWatch(self._on_link, self._routes.set)
 
-    # --- life
-
     async def start(self, watch: Watch) -> None:
         """Take over what an earlier run left open, read the kernel, and begin to watch."""
         now_s = time.monotonic()
@@ -130,6 +128,10 @@ class Monitor:
             path.health.pace = watch.settings.pace
         self.watch = watch
         await self.reread()
+
+    def reread_soon(self) -> None:
+        """Somebody says that an interface changed."""
+        self._routes.set()
 
     async def reread(self) -> None:
         """Read the kernel's view and bring everything that hangs on it up to date.
@@ -187,8 +189,6 @@ class Monitor:
         prober = Prober(device, family, PROBE_MARK if kind is PathKind.WAN else 0)
         self.paths[key] = WatchedPath(device, kind, family, health, prober, now_s)
 
-    # --- events
-
     def _on_link(self, event: LinkEvent) -> None:
         if self.landscape.set_carrier(event.index, event.carrier and not event.gone):
             now_s = time.monotonic()
@@ -229,8 +229,6 @@ class Monitor:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._recount.wait(), COUNTERS_S)
             self._recount.clear()
-
-    # --- the clock
 
     def _plan_tick(self, now_s: float) -> None:
         if self._tick_handle is not None:
@@ -292,8 +290,6 @@ class Monitor:
             traffic.probed()
             path.used = traffic.seen(sent.get(path.device, 0), now_s)
 
-    # --- decisions
-
     def ranked(self, family: Family, now_s: float) -> list[selection.Ranked]:
         """All backups of a family in order, usable or not."""
         prefer_latency = self.watch.settings.prefer_latency
@@ -338,6 +334,7 @@ class Monitor:
                 if path.family is family and path.health.state is Health.DOWN
             }
             self._decide(family, now_s)
+            self._renew(family)
         self._plan_tick(now_s)
         self._on_update()
 
@@ -349,15 +346,7 @@ class Monitor:
                 self.states[family] = replace(state, active="")
                 return  # nothing to back up
             primary = failover.Path(NO_LINE, Health.DOWN, cause="there is no default route")
-        backups = [
-            failover.Path(
-                ranked.candidate.name,
-                ranked.candidate.health,
-                ranked.usable,
-                ranked.candidate.cause or ranked.reason,
-            )
-            for ranked in self.ranked(family, now_s)
-        ]
+        backups = [self._backup(ranked, family) for ranked in self.ranked(family, now_s)]
         settings = self.watch.settings
         rules = Rules(settings.enabled, settings.auto_failover, settings.hold_s)
         self.states[family], change = failover.decide(state, primary, backups, rules, now_s)
@@ -365,6 +354,13 @@ class Monitor:
             detection_ms = self._detection_ms(change, family)
             opening = self._opening(family, primary.name)
             self.switch.want(family, opening, change, detection_ms)
+
+    def _backup(self, ranked: selection.Ranked, family: Family) -> failover.Path:
+        found = ranked.candidate
+        cause = found.cause or ranked.reason
+        alive_since_s = self.paths[found.name, family].health.alive_since_s
+        is_line = found.kind is PathKind.WAN
+        return failover.Path(found.name, found.health, ranked.usable, cause, is_line, alive_since_s)
 
     def _primary(self, family: Family) -> failover.Path | None:
         line = self.landscape.lines[family].primary
@@ -375,6 +371,11 @@ class Monitor:
             return failover.Path(line.device, Health.UNKNOWN)
         return failover.Path(line.device, path.health.state, cause=path.health.cause)
 
+    def _renew(self, family: Family) -> None:
+        line = self.landscape.lines[family].primary
+        name = line.device if line is not None else NO_LINE
+        self.switch.renew(family, self._opening(family, name))
+
     def _opening(self, family: Family, primary: str) -> Opening | None:
         state = self.states[family]
         if state.phase not in AWAY or state.active == primary:
@@ -382,7 +383,8 @@ class Monitor:
         known = self.landscape.lines[family].known
         dead = self.switch.dead[family]
         moved = tuple(d for d in known if d != state.active and (d == primary or d in dead))
-        return Opening(family, moved, self.landscape.route_of(state.active, family))
+        route = self.landscape.route_of(state.active, family)
+        return Opening(family, moved, replace(route, metric=0))
 
     def _detection_ms(self, change: failover.Change, family: Family) -> int:
         path = self.paths.get((change.from_path, family))

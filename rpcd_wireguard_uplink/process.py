@@ -7,6 +7,9 @@ it nor the environment is ever part of an error; arguments must not hold any.
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import os
+import signal
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -32,7 +35,7 @@ async def run(
     """Run a command to its end and return what it left.
 
     Raises CommandFailed where it can't be started or (with `check`) exits non-zero, TimedOut where
-    it passes `timeout_s`; it is killed then.
+    it passes `timeout_s`; it is killed then, with everything that it started.
     """
     try:
         child = await asyncio.create_subprocess_exec(
@@ -40,6 +43,7 @@ async def run(
             stdin=asyncio.subprocess.PIPE if stdin is not None else asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
+            start_new_session=True,
         )
     except OSError as error:
         raise CommandFailed(f"can't run {argv[0]}: {error.strerror}; is it installed?") from error
@@ -50,7 +54,9 @@ async def run(
         raise TimedOut(f"{argv[0]} did not finish within {timeout_s:g} s") from error
     finally:
         if child.returncode is None:
-            child.kill()
+            # Its children hold its pipes, and wait() would wait for them too.
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(child.pid, signal.SIGKILL)
             await child.wait()
     stdout, stderr = out.decode(errors="replace"), err.decode(errors="replace")
     code = child.returncode if child.returncode is not None else -1

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from .model import (
     DEFAULT_MTU,
+    DEFAULT_PORT,
     MARK_OPTION,
     PEER_OPTION,
     Endpoint,
@@ -21,11 +22,12 @@ from .model import (
     is_marked,
     mark_alias,
 )
-from .uci import Section
+from .uci import Section, Value
 
 NETWORK = "network"
 KEEPALIVE_S = 25
 OUTER_MARK_TEXT = "0x51"
+HOST_NAME_OPTION = "secubox_endpoint"
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,42 +41,73 @@ class SectionPlan:
         return bool(self.write or self.remove)
 
 
-def wanted_sections(uplink: Uplink, private_key: str) -> tuple[Section, Section]:
+@dataclass(frozen=True, slots=True)
+class NetworkStyle:
+    """What netifd needs of a tunnel besides the uplink: how it stands among other interfaces.
+
+    `zone` is the firewall's zone that it joins. With `routed` netifd gives it default routes of
+    `metric`, which mwan3 needs and which must differ from every WAN's. `dns` are resolvers inside
+    the tunnel, asked after those of interfaces with a lower `dns_metric`. `address` is what the
+    endpoint's name was resolved to: None leaves the name, '' leaves the endpoint out.
+    """
+
+    zone: str = ""
+    metric: int = 0
+    routed: bool = False
+    dns: tuple[str, ...] = ()
+    dns_metric: int = 0
+    address: str | None = None
+
+
+def wanted_sections(
+    uplink: Uplink, private_key: str, style: NetworkStyle | None = None
+) -> tuple[Section, Section]:
     """The `network` sections of an uplink: its interface and its one peer, complete.
 
-    The endpoint stays what the owner gave, a name too; who brings the tunnel up resolves it.
+    The options are those that each of netifd's three handlers reads (wireguard.sh, wireguard.uc);
+    a style's own are left out where it does not set them.
     """
-    interface = Section(
-        type="interface",
-        name=uplink.interface,
-        anonymous=False,
-        options={
-            "proto": "wireguard",
-            "private_key": private_key,
-            "addresses": uplink.addresses,
-            "mtu": str(DEFAULT_MTU),
-            "fwmark": OUTER_MARK_TEXT,
-            "nohostroute": "1",
-            MARK_OPTION: "1",
-            PEER_OPTION: uplink.peer_id,
-        },
+    style = style or NetworkStyle()
+    host = uplink.endpoint.host
+    ours: dict[str, Value] = {MARK_OPTION: "1", PEER_OPTION: uplink.peer_id}
+    interface: dict[str, Value] = {
+        "proto": "wireguard",
+        "private_key": private_key,
+        "addresses": uplink.addresses,
+        "mtu": str(DEFAULT_MTU),
+        "fwmark": OUTER_MARK_TEXT,
+        "nohostroute": "1",
+        "zone": style.zone,
+        "metric": str(style.metric or ""),
+        "dns": style.dns,
+        "dns_metric": str(style.dns_metric or ""),
+        **ours,
+    }
+    peer: dict[str, Value] = {
+        "public_key": uplink.public_key,
+        "endpoint_host": host if style.address is None else style.address,
+        "endpoint_port": str(uplink.endpoint.port),
+        "allowed_ips": ("0.0.0.0/0", "::/0"),
+        "route_allowed_ips": "1" if style.routed else "0",
+        "persistent_keepalive": str(KEEPALIVE_S),
+        HOST_NAME_OPTION: "" if style.address in (None, host) else host,
+        **ours,
+    }
+    name = uplink.interface
+    return (
+        Section("interface", name, False, {k: v for k, v in interface.items() if v}),
+        Section(f"wireguard_{name}", f"{name}_peer", False, {k: v for k, v in peer.items() if v}),
     )
-    peer = Section(
-        type=f"wireguard_{uplink.interface}",
-        name=f"{uplink.interface}_peer",
-        anonymous=False,
-        options={
-            "public_key": uplink.public_key,
-            "endpoint_host": uplink.endpoint.host,
-            "endpoint_port": str(uplink.endpoint.port),
-            "allowed_ips": ("0.0.0.0/0", "::/0"),
-            "route_allowed_ips": "0",
-            "persistent_keepalive": str(KEEPALIVE_S),
-            MARK_OPTION: "1",
-            PEER_OPTION: uplink.peer_id,
-        },
-    )
-    return interface, peer
+
+
+def peer_address(found: Section | None, endpoint: Endpoint) -> str | None:
+    """The address that a peer's section holds for an endpoint's name; None where it has none.
+
+    What was written once stays: a name that moves is followed at run time, without a write.
+    """
+    if found is None or _text(found, HOST_NAME_OPTION) != endpoint.host:
+        return None
+    return _text(found, "endpoint_host")
 
 
 def plan_sections(wanted: Iterable[Section], found: Iterable[Section]) -> SectionPlan:
@@ -120,7 +153,8 @@ def tunnels_of(sections: Iterable[Section]) -> list[Tunnel]:
                 addresses=_words(section, "addresses"),
                 public_key=_text(peer, "public_key"),
                 endpoint=Endpoint(
-                    _text(peer, "endpoint_host"), int(_text(peer, "endpoint_port") or 51820)
+                    _text(peer, HOST_NAME_OPTION) or _text(peer, "endpoint_host"),
+                    int(_text(peer, "endpoint_port") or DEFAULT_PORT),
                 ),
                 mtu=int(_text(section, "mtu") or DEFAULT_MTU),
                 keepalive_s=int(_text(peer, "persistent_keepalive") or KEEPALIVE_S),

@@ -16,6 +16,7 @@ Tree = dict[str, Any]
 STATES = ("primary", "suspect", "failed_over", "holding", "stranded", "disabled")
 PATH_STATES = ("up", "suspect", "down", "connecting", "unknown")
 EVENTS_IN_STATUS = 10
+OFFERS_IN_STATUS = 100
 LONGEST_HISTORY = 200
 
 
@@ -214,3 +215,101 @@ EVENT = table(
         "duration_s": number("seconds that the state before lasted; -1 if unknown", -1),
     }
 )
+PEER_OFFER = table(
+    {
+        "node_id": PEER,
+        "bandwidth": whole("Mbit/s; 0 if the peer does not say"),
+        "latency": number("ms; 0 if the peer does not say"),
+        "public_key": PEER_KEY,
+        "endpoint": ENDPOINT_SHOWN,
+        "bandwidth_mbps": whole("the same as bandwidth"),
+        "latency_ms": number("the same as latency"),
+    }
+)
+STATUS_REPLY = table(
+    {
+        "available": flag("always true: SecuBox's plugin says false where it can't do anything"),
+        "enabled": switch("1 if the service does anything at all"),
+        "auto_failover": switch("1 if traffic is moved automatically"),
+        "offering": switch("1 if this router offers its internet to peers"),
+        "state": STATE,
+        "active_path": ACTIVE_PATH,
+        "since_s": number("seconds in this state"),
+        "cause": text("what led to this state, as a sentence"),
+        "detection_bound_ms": whole("ms after which a dead line is noticed at the latest"),
+        "uplink_count": whole("number of configured uplinks"),
+        "active_count": whole("number of configured uplinks that are not disabled"),
+        "primary": WAN_HEALTH,
+        "families": table({"ipv4": FAMILY, "ipv6": FAMILY}, "the state of each address family"),
+        "wans": rows("the router's own lines", WAN_HEALTH),
+        "uplinks": rows("the configured uplinks, best first", UPLINK_HEALTH),
+        "peer_offers": rows(
+            "the newest offers of peers that have internet now, as SecuBox's page reads them",
+            PEER_OFFER,
+            OFFERS_IN_STATUS,
+        ),
+        "events": rows("the last changes, newest first", EVENT, EVENTS_IN_STATUS),
+        "problems": rows("what the owner should mend", text("a sentence")),
+    },
+    more=True,
+)
+TEST_REPLY = table(
+    {
+        "success": {**SUCCESS, "description": "true: the test ran, whatever it found"},
+        "peer_id": PEER,
+        "interface": INTERFACE,
+        "target": text("what was probed"),
+        "reachable": flag("whether any probe was answered"),
+        "sent": whole("probes sent"),
+        "received": whole("probes answered"),
+        "latency_ms": number("median round trip in ms; -1 without an answer", -1),
+        "loss_pct": LOSS,
+        "handshake_age_s": HANDSHAKE_AGE,
+        "exit_address": text('address that the internet sees; "" if it can\'t be told'),
+        "error": text('why nothing was reachable, as a sentence; else ""'),
+    }
+)
+
+# --- SecuBox's older names: what its page sends is text, and "" for what is not given
+
+
+def digits(description: str, pattern: str, low: int, high: int) -> Tree:
+    """Return the schema of a whole number that may come as text, and is declared as text."""
+    tree = {**whole(description, low, high), "type": ["string", "integer"], "pattern": pattern}
+    return {**tree, "x-must": f"be a whole number from {low} to {high}"}
+
+
+_TO_100 = r"^(?:[1-9][0-9]?|100)$(?!\n)"
+OLDER_INTERFACE = text(
+    "the name of an uplink's network interface",
+    pattern=r"^[A-Za-z0-9_.-]{1,15}$(?!\n)",
+    **{"x-must": "be 1 to 15 letters, digits, dots, underscores or hyphens"},
+)
+OLDER_PRIORITY = digits("1 to 100, the lower one is preferred: 101 - weight", _TO_100, 1, 100)
+OLDER_WEIGHT = digits(
+    "1 to 100, the higher one is preferred; counts where no priority is given", _TO_100, 1, 100
+)
+OLDER_SWITCH = {
+    **digits("1 to fail over automatically, 0 not to", r"^[01]$(?!\n)", 0, 1),
+    "type": ["string", "integer", "boolean"],
+    "x-must": "be 1 or 0",
+}
+OLDER_AMOUNT = r"^[0-9]{1,6}$(?!\n)"
+OLDER_UPLINK = table(
+    {
+        "interface": INTERFACE,
+        "node_id": PEER,
+        "peer_pubkey": PEER_KEY,
+        "endpoint": ENDPOINT_SHOWN,
+        "priority": whole("1 to 100, the lower one is preferred", 1, 100),
+        "weight": UPLINK_WEIGHT,
+        "status": text(
+            "active: ready or in use; testing: not known yet; down",
+            enum=["active", "testing", "down"],
+        ),
+        "enabled": flag("whether its section is enabled"),
+        "state": text("up or down", enum=["up", "down"]),
+        "connectivity": text("ok, failed or unknown", enum=["ok", "failed", "unknown"]),
+    }
+)
+OLDER_DONE = table({"success": SUCCESS, "message": MESSAGE, "interface": INTERFACE}, more=True)

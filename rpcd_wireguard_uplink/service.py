@@ -18,13 +18,7 @@ from .endpoints import parse_endpoint
 from .errors import NotFound, NotSupported, NotTrusted
 from .failover import Change
 from .messages import OfferMessage, parse_message
-from .model import (
-    Family,
-    HistoryEntry,
-    Offer,
-    Uplink,
-    normal_address,
-)
+from .model import DEVICE_GROUP, Family, HistoryEntry, Offer, Uplink, normal_address
 from .monitor import Monitor, Watch
 from .offers import OfferBook
 from .platform import Platform
@@ -35,6 +29,7 @@ from .uplinks import Uplinks
 
 Table = dict[str, Any]
 DEFAULT_TTL_S = 900
+HANDSHAKE_S = 1.0  # a handshake takes a round trip; more would only make a caller wait
 STALLED_S = 180.0  # WireGuard gives a session up after 180 s (its whitepaper, section 6.1)
 EVENTS_IN_STATUS = 10
 
@@ -90,10 +85,10 @@ class Service:
         return self.uplinks.changed_outside
 
     async def restore_tunnels(self) -> None:
-        """Make tunnels again that could not be made, or whose device went away."""
+        """Make tunnels again that could not be made, or whose device went away or was made anew."""
+        groups = {link.name: link.group for link in self.monitor.landscape.links.values()}
         missing = any(
-            not self.monitor.landscape.index_of(uplink.interface)
-            for uplink in self.uplinks.standing()
+            groups.get(uplink.interface) != DEVICE_GROUP for uplink in self.uplinks.standing()
         )
         if missing and not self._lock.locked():
             async with self._lock:
@@ -144,13 +139,18 @@ class Service:
             None, (view.fate_note(self.monitor, u) for u in self.uplinks.config.uplinks)
         )
         events = self.history.newest(EVENTS_IN_STATUS)
-        return view.status_table(
-            self.uplinks.config, self.monitor, events, problems, time.monotonic()
-        )
+        now_s = time.monotonic()
+        offers = self.offers.fresh(now_s)
+        return view.status_table(self.uplinks.config, self.monitor, offers, events, problems, now_s)
 
     def read_history(self, limit: int = 50) -> Table:
         """What happened, newest first."""
         return {"events": [entry.as_table() for entry in self.history.newest(limit)]}
+
+    def offer_with(self, public_key: str) -> Offer | None:
+        """The offer of the peer that has this key, if there is one."""
+        offers = self.offers.fresh(time.monotonic())
+        return next((offer for offer in offers if offer.public_key == public_key), None)
 
     async def test_uplink(self, peer_id: str, target: str = "", count: int = 5) -> Table:
         """Probe through the tunnel; a target that does not answer is a result, no error."""
@@ -199,6 +199,8 @@ class Service:
                     f"{peer_id} is not trusted: if you know whose it is, trust it with "
                     f"`{command}; uci commit {CONFIG}`"
                 )
+            if existing is None and (endpoint is None or public_key is None):
+                self._require_available(peer_id)
             wanted = replace(
                 base,
                 weight=base.weight if weight is None else weight,
@@ -214,9 +216,12 @@ class Service:
             kind = "uplink_added" if existing is None else "uplink_changed"
             self._tell(kind, wanted, "asked for")
         made = "is ready" if existing is None else "was there and is up to date"
+        shakes = "it has shaken hands"
+        if not await self._shakes_hands(wanted):
+            shakes = "it has not shaken hands yet: its provider must admit public_key"
         return {
             "success": True,
-            "message": f"The uplink to {peer_id} {made}; its provider must admit public_key.",
+            "message": f"The uplink to {peer_id} {made}; {shakes}.",
             "peer_id": peer_id,
             "interface": wanted.interface,
             "public_key": wanted.own_public_key,
@@ -227,6 +232,17 @@ class Service:
             "created": existing is None,
             "note": view.fate_note(self.monitor, wanted),
         }
+
+    async def _shakes_hands(self, uplink: Uplink) -> bool:
+        """Whether the tunnel has shaken hands, after HANDSHAKE_S at most; the lock is free."""
+        deadline_s = time.monotonic() + HANDSHAKE_S
+        while True:
+            counted = (await self.platform.read_counters()).get(uplink.interface)
+            if counted is not None and counted.handshake_age_s is not None:
+                return True
+            if time.monotonic() >= deadline_s:
+                return False
+            await asyncio.sleep(0.2)
 
     async def remove_uplink(self, peer_id: str) -> Table:
         """Remove an uplink and what was made for it; traffic leaves it first."""
@@ -299,12 +315,15 @@ class Service:
                 "public_key",
                 code="no_offer",
             )
-        if not offer.available:
+        return Uplink(peer_id, "", offer.endpoint, offer.public_key, ())
+
+    def _require_available(self, peer_id: str) -> None:
+        offer = self.offers.get(peer_id, time.monotonic())
+        if offer is not None and not offer.available:
             raise NotSupported(
                 f"{peer_id} says that its internet is not available now; try again later",
                 code="not_available",
             )
-        return Uplink(peer_id, "", offer.endpoint, offer.public_key, ())
 
     # --- telling
 

@@ -68,7 +68,7 @@ def write_state(path: str, content: Mapping[str, Any]) -> None:
             json.dump({"version": VERSION, **content}, file, separators=(",", ":"))
             file.write("\n")
         os.replace(fresh, path)
-    except OSError:
+    except BaseException:
         with contextlib.suppress(OSError):
             os.unlink(fresh)
         raise

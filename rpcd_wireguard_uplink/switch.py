@@ -39,6 +39,7 @@ class Switch:
     _untold: list[tuple[Change, Family, int]] = field(default_factory=list)
     _standing: object = None
     _kicked: asyncio.Event = field(default_factory=asyncio.Event)
+    _laying: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     async def take_over(self) -> dict[Family, Opening]:
         """Adopt and refresh what an earlier run of the service left open."""
@@ -60,11 +61,13 @@ class Switch:
         tunnels = [uplink.interface for uplink in uplinks]
         lines = {f: sorted(self.landscape.lines[f].known) for f in Family}
         onlink = self.landscape.onlink_prefixes()
-        devices = [self.landscape.index_of(name) for name in tunnels]
+        active = [opening.route.device for opening in self.lane.openings.values()]
+        devices = [self.landscape.incarnation(name) for name in (*tunnels, *active)]
         standing = (tunnels, devices, lines, onlink)
         if standing != self._standing:
             await self.lane.stand(tunnels, lines, onlink)
             self._standing = standing
+            self._kicked.set()  # what could not be opened without it can be now
         await self._set_underlays()
 
     def want(
@@ -74,6 +77,13 @@ class Switch:
         self._wanted[family] = opening
         self._untold.append((change, family, detection_ms))
         self._kicked.set()
+
+    def renew(self, family: Family, opening: Opening | None) -> None:
+        """Have an open lane open so, where more is known of dead lines or gateways by now."""
+        found = self._wanted.get(family)
+        if None not in (found, opening, self._standing) and opening != found:
+            self._wanted[family] = opening
+            self._kicked.set()
 
     async def follow(self) -> None:
         """The task: carry out what is wanted, for ever."""
@@ -98,16 +108,15 @@ class Switch:
                 self.problems["refresh"] = str(error)
                 self._standing = None
                 rebuild()
-                for opening in list(self.lane.openings.values()):
-                    self.lane.openings.pop(opening.family)
-                self._kicked.set()
+                self.lane.openings.clear()
 
     async def _set_underlays(self) -> None:
         tunnels = [uplink.interface for uplink in self.uplinks]
-        for family in Family:
-            routes = self.landscape.lines[family].routes
-            plan = plan_underlay(routes, self.dead.get(family, ()), tunnels)
-            await self.lane.set_underlay(family, plan)
+        async with self._laying:  # both tasks come here
+            for family in Family:
+                routes = self.landscape.lines[family].routes
+                plan = plan_underlay(routes, self.dead.get(family, ()), tunnels)
+                await self.lane.set_underlay(family, plan)
 
     async def _apply(self) -> None:
         before = dict(self.lane.openings)
@@ -117,16 +126,24 @@ class Switch:
             if opening != before.get(family)
         }
         begun_s = time.monotonic()
+        await self._set_underlays()
         if wanted:
-            await self._set_underlays()
             await self.lane.move(wanted)
         switch_ms = round((time.monotonic() - begun_s) * 1000)
         untold, self._untold = self._untold, []
         for change, family, detection_ms in untold:
             self.report(change, family, detection_ms, switch_ms if change.kind in MOVES else -1)
         for family, opening in wanted.items():
-            left = [before[family].route.device] if family in before else []
-            left += opening.dead if opening is not None else ()
-            for device in left:
+            for device in _left_behind(before.get(family), opening):
                 addresses = await self.landscape.addresses_of(device, family)
                 await self.lane.forget_flows(family, addresses)
+
+
+def _left_behind(before: Opening | None, now: Opening | None) -> list[str]:
+    """The devices whose traffic was moved away: what was active, and what is newly dead."""
+    left = [before.route.device] if before is not None else []
+    left += now.dead if now is not None else ()
+    staying = {now.route.device} if now is not None else set()
+    if before is not None:
+        staying.update(before.dead)
+    return [device for device in left if device not in staying]

@@ -13,12 +13,13 @@ from dataclasses import replace
 
 from .config import CONFIG, MAIN_NAME, MAIN_TYPE, UPLINK_TYPE, Config, parse_config, uplink_options
 from .errors import CommandFailed, ConfigError, NotFound, UplinkError
-from .model import Uplink, derived_addresses, interface_name
+from .model import TUNNEL_PREFIX, Family, Uplink, derived_addresses, interface_name
 from .platform import Platform
 from .quoting import quoted
-from .reconcile import NETWORK, plan_sections, tunnels_of, wanted_sections
-from .uci import Draft, Section
+from .reconcile import NETWORK, plan_sections, tunnels_of
+from .uci import Draft
 
+ROUTE_PAUSES_S = (0.0, 0.2, 0.8, 2.0)  # a route that is replaced is gone for a moment
 Tell = Callable[[str, Uplink, str], None]
 
 
@@ -119,9 +120,26 @@ class Uplinks:
         await self._follow()
 
     async def _derive(self, uplink: Uplink) -> None:
+        before = await self._lines()
         failed = await self._apply_sections()
         if uplink.interface in failed:
             raise CommandFailed(f"the tunnel can't be made: {failed[uplink.interface]}")
+        for pause_s in ROUTE_PAUSES_S:
+            await asyncio.sleep(pause_s)
+            lost = before - await self._lines()
+            if not lost:
+                return
+        names = ", ".join(sorted({device for _, device in lost}))
+        raise CommandFailed(
+            f"the default route by {names} was gone behind the change, which was undone: try again "
+            "when the line is back",
+            code="line_lost",
+        )
+
+    async def _lines(self) -> set[tuple[Family, str]]:
+        """The devices that the router reaches the internet by, without its tunnels."""
+        found = [r for family in Family for r in await self.platform.read_default_routes(family)]
+        return {(r.family, r.device) for r in found if not r.device.startswith(TUNNEL_PREFIX)}
 
     async def _undo(self, uplink: Uplink) -> None:
         try:
@@ -179,15 +197,16 @@ class Uplinks:
 
     async def _apply_sections(self) -> dict[str, str]:
         """Derive `network` and the tunnels from the configuration; interface -> why not."""
-        wanted: list[Section] = []
+        keyed: list[tuple[Uplink, str]] = []
         failed: dict[str, str] = {}
         for uplink in self.standing():
             key = await self.platform.read_key(uplink.interface)
             if not key or not uplink.addresses:
                 failed[uplink.interface] = "its private key or its address is missing"
                 continue
-            wanted += wanted_sections(uplink, key)
+            keyed.append((uplink, key))
         found = (await self.platform.read(NETWORK)).sections
+        wanted = await self.platform.wanted_sections(keyed, found)
         plan = plan_sections(wanted, found)
 
         def write(draft: Draft) -> None:

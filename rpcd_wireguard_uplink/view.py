@@ -13,6 +13,7 @@ from .failover import Phase, State
 from .model import Family, Health, HistoryEntry, Offer, PathKind, Uplink
 from .monitor import Monitor
 from .paths import WatchedPath
+from .schemas import OFFERS_IN_STATUS
 from .selection import Ranked
 
 Table = dict[str, Any]
@@ -44,7 +45,7 @@ def _paths_of(monitor: Monitor, device: str) -> list[WatchedPath]:
     return [path for path in found if path is not None]
 
 
-def _path_state(monitor: Monitor, device: str) -> str:
+def path_state(monitor: Monitor, device: str) -> str:
     """The best of the families' states; `connecting` before WireGuard's first handshake."""
     paths = _paths_of(monitor, device)
     states = {path.health.state for path in paths}
@@ -92,6 +93,23 @@ def offer_table(offer: Offer, config: Config, now_s: float) -> Table:
     }
 
 
+def peer_offers(offers: Iterable[Offer]) -> list[Table]:
+    """The newest offers of peers that have internet now, as SecuBox's page reads them."""
+    newest = [offer for offer in offers if offer.available][-OFFERS_IN_STATUS:]
+    return [
+        {
+            "node_id": offer.peer_id,
+            "bandwidth": offer.bandwidth_mbps,
+            "latency": max(0.0, offer.latency_ms),
+            "public_key": offer.public_key,
+            "endpoint": str(offer.endpoint),
+            "bandwidth_mbps": offer.bandwidth_mbps,
+            "latency_ms": max(0.0, offer.latency_ms),
+        }
+        for offer in reversed(newest)
+    ]
+
+
 def uplink_table(uplink: Uplink, config: Config, monitor: Monitor) -> Table:
     """One uplink as `uplink_list` shows it."""
     return {
@@ -102,7 +120,7 @@ def uplink_table(uplink: Uplink, config: Config, monitor: Monitor) -> Table:
         "public_key": uplink.public_key,
         "address": uplink.address(Family.IPV4),
         "address6": uplink.address(Family.IPV6),
-        "state": _path_state(monitor, uplink.interface),
+        "state": path_state(monitor, uplink.interface),
         "active": _is_active(monitor, uplink.interface),
         "shared_fate": monitor.landscape.shares_fate(uplink.interface),
         "note": fate_note(monitor, uplink),
@@ -114,7 +132,7 @@ def _line_table(monitor: Monitor, device: str, now_s: float) -> Table:
     answers = [p.health.last_answer_s for p in paths if p.health.last_answer_s is not None]
     worst = min(paths, key=lambda p: p.health.state is Health.UP, default=None)
     return {
-        "path": device,
+        "path": monitor.platform.logical_name(device),
         "device": device,
         "state": worst.health.state.value if worst is not None else "unknown",
         "latency_ms": max((p.health.latency_ms for p in paths), default=-1.0),
@@ -136,7 +154,7 @@ def _uplink_health(
         "peer_id": uplink.peer_id,
         "interface": uplink.interface,
         "weight": uplink.weight,
-        "state": _path_state(monitor, uplink.interface),
+        "state": path_state(monitor, uplink.interface),
         "active": _is_active(monitor, uplink.interface),
         "latency_ms": max((p.health.latency_ms for p in paths), default=-1.0),
         "loss_pct": max((p.health.loss_pct for p in paths), default=0.0),
@@ -180,6 +198,7 @@ def _timeout_s(monitor: Monitor) -> float | None:
 def status_table(
     config: Config,
     monitor: Monitor,
+    offers: Iterable[Offer],
     events: Iterable[HistoryEntry],
     problems: list[str],
     now_s: float,
@@ -195,6 +214,7 @@ def status_table(
         lines.primary.device for lines in monitor.landscape.lines.values() if lines.primary
     ]
     return {
+        "available": True,
         "enabled": int(settings.enabled),
         "auto_failover": int(settings.auto_failover),
         "offering": 0,
@@ -204,6 +224,7 @@ def status_table(
         "cause": lead.cause,
         "detection_bound_ms": round(settings.detection_bound_s(_timeout_s(monitor)) * 1000),
         "uplink_count": len(config.uplinks),
+        "active_count": sum(uplink.enabled for uplink in config.uplinks),
         "primary": _line_table(monitor, primaries[0] if primaries else "", now_s),
         "families": {
             family.value: {"state": state.phase.value, "active_path": state.active}
@@ -213,6 +234,7 @@ def status_table(
         "uplinks": [
             _uplink_health(uplink, config, monitor, ranked) for uplink in best_first(config.uplinks)
         ],
+        "peer_offers": peer_offers(offers),
         "events": [entry.as_table() for entry in events],
         "problems": problems,
     }

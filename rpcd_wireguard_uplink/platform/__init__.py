@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Protocol
 
-from ..model import DefaultRoute, Family, Link, PeerCounters, Tunnel
-from ..uci import Document, Draft
+from ..model import DefaultRoute, Family, Link, PeerCounters, Tunnel, Uplink
+from ..uci import Document, Draft, Section
 
 
 class Platform(Protocol):
@@ -36,6 +36,11 @@ class Platform(Protocol):
     async def keep_keys(self, interfaces: Collection[str]) -> None:
         """Delete every key that is kept but those of these interfaces."""
 
+    async def wanted_sections(
+        self, keyed: Sequence[tuple[Uplink, str]], found: Sequence[Section]
+    ) -> list[Section]:
+        """The `network` sections of uplinks with their private keys; `found` are those there."""
+
     async def sync(self, tunnels: Sequence[Tunnel]) -> Mapping[str, str]:
         """Make these tunnels, and no other marked one, stand; interface -> why it could not."""
 
@@ -47,6 +52,9 @@ class Platform(Protocol):
 
     async def read_links(self) -> list[Link]:
         """Every network device."""
+
+    def logical_name(self, device: str) -> str:
+        """What the owner calls the line with that device; the device itself where not known."""
 
     async def read_addresses(self, device: str) -> list[str]:
         """A device's global addresses with prefix lengths."""

@@ -1,0 +1,1 @@
+"""Where packets go: the lane that moves them, and the lasting policy behind it."""

@@ -14,11 +14,11 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from .. import iproute, process
-from ..errors import CommandFailed
+from ..errors import CommandFailed, UplinkError
 from ..model import PROVIDER_DEVICE, DefaultRoute, Family
 from ..wireguard import OUTER_MARK
 
@@ -30,6 +30,8 @@ BOUND_PREF = 32769
 LANE_MARK = 0x01000000
 PROBE_MARK = 0x52  # our probes of a line itself: they must never be led into a tunnel
 POLICY_MASK = 0x3F00  # mwan3's mmx_mask
+CHOSEN_MASK = 0x00FF0000  # where pbr (fw_mask) and Tailscale keep their marks
+BYPASS_MARK = 0x00080000  # tailscaled's own packets: they ask for the main table
 LAPSE_S = 5.0
 REFRESH_S = 1.5
 LAST_METRIC = 4294967295
@@ -85,6 +87,8 @@ def standing_script(tunnels: Iterable[str], lines: Mapping[Family, Iterable[str]
     out += [f"add rule {t} pre {rule}" for rule in _entry_rules()]
     out += [
         f"add rule {t} out meta mark & 0xff == {{ {OUTER_MARK:#x}, {PROBE_MARK:#x} }} return",
+        # A chain before ours may have led it elsewhere by a mark, which oifname does not show.
+        f"add rule {t} out meta mark & {CHOSEN_MASK:#x} != {{ 0, {BYPASS_MARK:#x} }} return",
         f"add rule {t} out fib daddr type {{ local, broadcast, multicast }} return",
         f"add rule {t} out meta nfproto ipv4 jump leave4",
         f"add rule {t} out meta nfproto ipv6 jump leave6",
@@ -228,6 +232,8 @@ class Lane:
             f"route replace default dev {name} table {BOUND_TABLE} metric {number}"
             for number, name in enumerate(tunnels, start=1)
         ]
+        if family in self.openings:
+            routes.append(route_line(self.openings[family].route, LANE_TABLE))
         await iproute.batch(family, stale + routes, force=True)  # a device may be missing still
 
     async def read_standing(self) -> dict[Family, Opening]:
@@ -247,7 +253,7 @@ class Lane:
             if routes:
                 names = _compared_names(chain.stdout)
                 dead = tuple(name for name in names if name != routes[0].device)
-                found[family] = Opening(family, dead, routes[0])
+                found[family] = Opening(family, dead, replace(routes[0], metric=0))
         return found
 
     async def move(self, wanted: Mapping[Family, Opening | None]) -> None:
@@ -256,18 +262,19 @@ class Lane:
         Opening moves the dead devices' traffic to the opening's route, shutting gives it back to
         the router's ordinary routing. An open lane moves without a gap.
         """
-        scripts, routes = [], []
-        for family, opening in wanted.items():
-            if opening is None:
-                self.openings.pop(family, None)
-                scripts.append(close_script(family))
-            else:
-                self.openings[family] = opening
-                scripts.append(open_script(opening, self.marks, self._tunnels))
-                routes.append(iproute.batch(family, [route_line(opening.route, LANE_TABLE)]))
-        await asyncio.gather(_nft("".join(scripts)), *routes)
+        opened = {family: opening for family, opening in wanted.items() if opening is not None}
+        shut = [family for family in wanted if family not in opened]
+        held = {family: self.openings.pop(family) for family in shut if family in self.openings}
+        scripts = [open_script(o, self.marks, self._tunnels) for o in opened.values()]
+        scripts += [close_script(family) for family in shut]
+        routes = [iproute.batch(f, [route_line(o.route, LANE_TABLE)]) for f, o in opened.items()]
+        try:
+            await asyncio.gather(_nft("".join(scripts)), *routes)
+        except UplinkError:
+            self.openings.update(held)  # so that the caller's next try finds a difference
+            raise
+        self.openings.update(opened)
         flush = [f"route flush table {LANE_TABLE}"]
-        shut = [family for family, opening in wanted.items() if opening is None]
         await asyncio.gather(*(iproute.batch(family, flush, force=True) for family in shut))
 
     async def refresh(self) -> None:

@@ -91,6 +91,34 @@ def test_own_second_wan_comes_before_any_uplink(lab: Lab) -> None:
     ]
 
 
+def test_a_dead_uplink_is_followed_by_the_next(lab: Lab) -> None:
+    """And the heavier one goes first; a provider's dead line shows through its good tunnel."""
+    network = consumer_network(lab, providers=2)
+    names = ("nodea", "nodeb")
+    providers = [
+        make_provider(lab, node, peer_id=name, place=place)
+        for place, (node, name) in enumerate(zip(network.providers, names, strict=True))
+    ]
+    scene = Scene.lay(network, providers, settings(peers=names))
+    scene.start()
+    scene.service.expect("uplink_set_priority", {"peer_id": "nodeb", "weight": 50})
+    light, heavy = network.provider_lines
+    with Meter(network.host, ECHO4) as ipv4, Meter(network.host, ECHO6) as ipv6:
+        settled(ipv4, ipv6)
+        began = network.wan.drop()
+        ipv4.wait_for_source(heavy.address4, since=began)
+        scene.away("wgup_nodeb")
+        began = heavy.drop()
+        ipv4.wait_for_source(light.address4, since=began, timeout_s=4.0)
+        ipv6.wait_for_source(light.address6, since=began, timeout_s=4.0)
+        scene.away("wgup_nodea")
+        light.drop()
+        scene.wait(lambda s: states(s) == {"stranded"})
+        began = heavy.restore()
+        ipv4.wait_for_source(heavy.address4, since=began, timeout_s=8.0)
+        ipv6.wait_for_source(heavy.address6, since=began, timeout_s=8.0)
+
+
 def underlay_routes(node: Node, version: int) -> list[str]:
     return node.sh(f"ip -{version} route show table 5179").splitlines()
 

@@ -32,8 +32,15 @@ LAYERS = (
 )
 """Lowest first. A new module takes its place here when it is made."""
 
-ONLY = {"ubus": {"errors"}, "errors": set(), "cli": set(LAYERS[: LAYERS.index("process")])}
-"""Layers that know less than the order allows: the bus nothing of uplinks, wgctl only the bus."""
+ONLY = {
+    "ubus": {"errors"},
+    "errors": set(),
+    "doctor": set(LAYERS[: LAYERS.index("platform")]),
+    "cli": {*LAYERS[: LAYERS.index("process")], "doctor"},
+}
+"""Layers that know less than the order allows: the bus nothing of uplinks, wgctl only the bus and
+the preflight, which must work without a service.
+"""
 
 PURE = ("errors", "quoting", "model", "endpoints", "health", "selection", "failover", "reconcile")
 IMPURE = {"asyncio", "random", "selectors", "signal", "socket", "subprocess", "threading", "time"}

@@ -14,7 +14,9 @@ MADE = {"build", "dist", "node_modules", "__pycache__"}
 """Folders that commands make, besides every hidden one but .ci; see .gitignore."""
 
 # Written so that this file does not contain what it looks for.
-LEAKS = re.compile(r"/(?:work|opt)/(?:main|shared|real)\b|/(?:tmp)/real\b|/(?:root|home)/[.\w]")
+LEAKS = re.compile(
+    r"(?<![\w}])/(?:(?:work|opt)/(?:main|shared|real)\b|tmp/real\b|(?:root|home)/[.\w])"
+)
 VAGUE = {"utils", "helpers", "base", "manager", "common"}
 MOST_LINES = 400
 

@@ -25,7 +25,9 @@ def test_acl_groups() -> None:
     assert list(acl) == ["rpcd-wireguard-uplink"]
     groups = acl["rpcd-wireguard-uplink"]
     assert groups["description"]
-    assert groups["read"]["ubus"] == {OBJECT: ["uplink_list", "uplink_status", "uplink_history"]}
+    assert groups["read"]["ubus"] == {
+        OBJECT: ["uplink_list", "uplink_status", "uplink_history", "uplinks"]
+    }
     assert groups["write"]["ubus"] == {
         OBJECT: [
             "uplink_add",
@@ -33,6 +35,13 @@ def test_acl_groups() -> None:
             "uplink_test",
             "uplink_set_priority",
             "uplink_set_failover",
+            "add_uplink",
+            "remove_uplink",
+            "test_uplink",
+            "offer_uplink",
+            "withdraw_uplink",
+            "set_uplink_priority",
+            "set_uplink_failover",
         ]
     }
     assert "uplink_gossip" not in export.acl_text()

@@ -74,6 +74,19 @@ def walk(tree: Any) -> Iterator[Any]:
         ("uplink_set_failover", "write", ["enabled"], ["enabled"]),
         ("uplink_gossip", "local", ["message"], ["message"]),
         ("uplink_history", "read", ["limit"], []),
+        ("uplinks", "read", [], []),
+        (
+            "add_uplink",
+            "write",
+            ["peer_pubkey", "endpoint", "local_pubkey", "priority", "weight", "node_id"],
+            ["peer_pubkey"],
+        ),
+        ("remove_uplink", "write", ["interface"], ["interface"]),
+        ("test_uplink", "write", ["interface", "target"], ["interface"]),
+        ("offer_uplink", "write", ["bandwidth", "latency"], []),
+        ("withdraw_uplink", "write", [], []),
+        ("set_uplink_priority", "write", ["interface", "priority", "weight"], ["interface"]),
+        ("set_uplink_failover", "write", ["enabled"], ["enabled"]),
     ],
 )
 def test_table_has_the_method(
@@ -89,7 +102,7 @@ def test_table_has_the_method(
 def test_table_is_unambiguous() -> None:
     handlers = [method.handler for method in METHODS.values()]
     commands = [method.command for method in METHODS.values() if method.command]
-    assert len(METHODS) == 9
+    assert len(METHODS) == 17
     assert len(set(handlers)) == len(handlers)
     assert len(set(commands)) == len(commands)
     assert all(handler.isidentifier() for handler in handlers)
@@ -241,6 +254,23 @@ def test_import_loads_neither_asyncio_nor_jsonschema() -> None:
         ("uplink_set_failover", {"enabled": "yes"}, 'enabled must be 0 or 1, not "yes"'),
         ("uplink_gossip", {"message": 5}, "message must be a table or a string, not a number"),
         ("uplink_gossip", {"message": "x" * 16385}, "message is longer than 16384 characters"),
+        (
+            "remove_uplink",
+            {"interface": ""},
+            "interface is missing: give the name of an uplink's network interface",
+        ),
+        (
+            "set_uplink_priority",
+            {"interface": "wgup_a", "priority": "101"},
+            'priority must be a whole number from 1 to 100, not "101"',
+        ),
+        (
+            "set_uplink_priority",
+            {"interface": "wgup_a", "priority": 0},
+            "priority must be from 1 to 100, not 0",
+        ),
+        ("set_uplink_failover", {"enabled": "2"}, 'enabled must be 1 or 0, not "2"'),
+        ("add_uplink", {"peer_pubkey": "hunter2"}, KEY_RULE.replace("public_key", "peer_pubkey")),
     ],
 )
 def test_refuses_with_a_sentence(name: str, raw: dict[str, Any], sentence: str) -> None:
@@ -289,6 +319,17 @@ def test_refuses_with_a_sentence(name: str, raw: dict[str, Any], sentence: str) 
         ("uplink_set_failover", {"enabled": False}, {"enabled": False}),
         ("uplink_history", {"limit": 1}, {"limit": 1}),
         ("uplink_gossip", {"message": "{}"}, {"message": "{}"}),
+        (
+            "add_uplink",
+            {"peer_pubkey": KEY, "local_pubkey": "", "priority": "10", "node_id": ""},
+            {"peer_pubkey": KEY, "priority": "10"},
+        ),
+        (
+            "set_uplink_priority",
+            {"interface": "wgup_a", "priority": "", "weight": 7},
+            {"interface": "wgup_a", "weight": 7},
+        ),
+        ("set_uplink_failover", {"enabled": "0"}, {"enabled": "0"}),
         ("uplink_gossip", {"message": {"a": None}}, {"message": {"a": None}}),
     ],
 )

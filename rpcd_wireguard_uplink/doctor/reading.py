@@ -1,0 +1,189 @@
+"""The preflight's eyes: one thin reader for each fact. Changes nothing and judges nothing.
+
+What can't be read is left at the value that means no complaint, except where being unreadable is
+the complaint itself.
+"""
+
+from __future__ import annotations
+
+import glob
+import os
+import shutil
+import socket
+import stat
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+from .. import iproute, process
+from ..config import CONFIG
+from ..errors import UplinkError
+from ..methods import OBJECT
+from ..model import Family
+from ..ubus import DEFAULT_SOCKET, Client
+from ..uci import MissingConfig, Section, Store
+from .checks import PROGRAMS, Facts
+
+CONFIGS = (CONFIG, "network", "firewall", "mwan3")
+OURS_ALONE = "uplink_gossip"  # the dashboard has methods of the same names, but not this one
+BUS_TIMEOUT_S = 2.0
+_LANE = """
+table inet wgup_check {
+  map lane { type mark : verdict; flags timeout; }
+  chain pre { type filter hook prerouting priority -149; fib daddr . mark oifname "lo" accept; }
+  chain out { type route hook output priority -149; meta mark vmap @lane; }
+  chain nat { type nat hook postrouting priority 99; masquerade; }
+}
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Places:
+    """Where the preflight looks; the defaults are a router's."""
+
+    config_dir: str = "/etc/config"
+    keys_dir: str = "/etc/wireguard-uplink/keys"
+    socket: str = DEFAULT_SOCKET
+
+
+async def read_facts(places: Places) -> Facts:
+    """Collect everything, in about a second."""
+    configs, unreadable = read_configs(places.config_dir)
+    holder, problems, notes, dump = await read_bus(places.socket)
+    missing = frozenset(name for name in PROGRAMS if shutil.which(name) is None)
+    routes = [route for f in Family for route in await iproute.read_default_routes(f)]
+    devices = {route.device for route in routes}
+    return Facts(
+        openwrt=bool(_text("/etc/openwrt_release")),
+        installer=next((c for p, c in _INSTALLERS if shutil.which(p)), "install"),
+        missing=missing,
+        ip_prints_json=await _ip_prints_json(),
+        lane_error=await _lane_error() if "nft" not in missing else "",
+        wireguard=find_wireguard(os.uname().release),
+        raw_sockets=_raw_sockets(),
+        now_s=time.time(),
+        built_s=os.stat(__file__).st_mtime,
+        strict_filter=_text("/proc/sys/net/ipv4/conf/all/rp_filter").strip() == "1",
+        holder=holder,
+        problems=problems,
+        notes=notes,
+        configs=configs,
+        unreadable=unreadable,
+        lines=dict(lines_of(dump, devices)),
+        routes=tuple(routes),
+        exposed=tuple(read_exposed(places.keys_dir)),
+    )
+
+
+_INSTALLERS = (
+    ("apk", "apk add"),
+    ("opkg", "opkg update && opkg install"),
+    ("apt-get", "apt-get install"),
+)
+
+
+def read_configs(directory: str) -> tuple[dict[str, tuple[Section, ...]], dict[str, str]]:
+    """The sections of each file that is there, and why the others could not be read."""
+    configs, unreadable = {}, {}
+    for name in CONFIGS:
+        try:
+            configs[name] = tuple(Store(directory).read(name).sections)
+        except MissingConfig:
+            continue
+        except UplinkError as error:
+            unreadable[name] = str(error)
+    return configs, unreadable
+
+
+Spoken = tuple[str, ...]
+
+
+async def read_bus(path: str) -> tuple[str, Spoken, Spoken, Mapping[str, Any]]:
+    """Who holds the object's name, the problems and notes of our service, netifd's dump."""
+    client = Client(path)
+    holder = "no bus"
+    problems: list[str] = []
+    notes: list[str] = []
+    dump: Mapping[str, Any] = {}
+    try:
+        await client.connect(BUS_TIMEOUT_S)
+        found = await client.lookup(OBJECT)
+        holder = "other" if found else "nobody"
+        if found and OURS_ALONE in found[0].methods:
+            holder = "service"
+            status = await client.call(OBJECT, "uplink_status", timeout_s=BUS_TIMEOUT_S)
+            problems = [str(problem) for problem in status.get("problems", ())]
+            listed = await client.call(OBJECT, "uplink_list", timeout_s=BUS_TIMEOUT_S)
+            rows = listed.get("uplinks", ())
+            notes = [f"{row['peer_id']}: {row['note']}" for row in rows if row.get("note")]
+        if await client.lookup("network.interface"):
+            dump = await client.call("network.interface", "dump", timeout_s=BUS_TIMEOUT_S)
+    except UplinkError as error:
+        if holder == "service":
+            problems.append(f"The service does not answer: {error}.")
+    finally:
+        await client.close()
+    return holder, tuple(problems), tuple(notes), dump
+
+
+def lines_of(dump: Mapping[str, Any], devices: set[str]) -> Iterator[tuple[str, str]]:
+    """Name and device of netifd's interfaces whose device has a default route."""
+    for row in dump.get("interface", ()):
+        device = row.get("l3_device", "")
+        if device in devices:
+            yield row["interface"], device
+
+
+async def _ip_prints_json() -> bool:
+    with suppress(UplinkError):
+        done = await process.run(["ip", "-j", "link", "show", "lo"], check=False)
+        return done.stdout.lstrip().startswith("[")
+    return True
+
+
+async def _lane_error() -> str:
+    try:
+        # -c: the kernel is asked, and changes nothing.
+        done = await process.run(["nft", "-c", "-f", "-"], stdin=_LANE, check=False)
+    except UplinkError as error:
+        return str(error)
+    lines = done.stderr.strip().splitlines()
+    return "" if done.returncode == 0 else next(iter(lines), "it gave no reason")[:200]
+
+
+def find_wireguard(release: str, root: str = "/") -> str:
+    """'kernel', 'wireguard-go' or ''; a module that is there is loaded when it is needed."""
+    if os.path.isdir(os.path.join(root, "sys/module/wireguard")):
+        return "kernel"
+    modules = os.path.join(root, "lib/modules", release)
+    found = glob.iglob(os.path.join(glob.escape(modules), "**/wireguard.ko*"), recursive=True)
+    if next(found, None) or "/wireguard.ko" in _text(os.path.join(modules, "modules.builtin")):
+        return "kernel"
+    return "wireguard-go" if shutil.which("wireguard-go") else ""
+
+
+def _raw_sockets() -> bool:
+    try:
+        socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_ICMP).close()
+    except OSError:
+        return False
+    return True
+
+
+def read_exposed(keys_dir: str) -> Iterator[str]:
+    """The folder of the keys and its files, those that anybody but the owner may use."""
+    names = [keys_dir]
+    with suppress(OSError):
+        names += [os.path.join(keys_dir, name) for name in sorted(os.listdir(keys_dir))]
+    for name in names:
+        with suppress(OSError):
+            if stat.S_IMODE(os.lstat(name).st_mode) & 0o077:
+                yield name
+
+
+def _text(path: str) -> str:
+    with suppress(OSError), open(path, encoding="utf-8", errors="replace") as file:
+        return file.read()
+    return ""

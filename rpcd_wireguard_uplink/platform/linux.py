@@ -1,0 +1,179 @@
+"""What every Linux has in common: configuration files, keys, marked devices, the kernel's view.
+
+Owns how they are read and written. Knows nothing of who makes the tunnels. Configuration is not
+written by the `uci` command: whatever changes directory that is given, it commits what others have
+left pending in /tmp/.uci along with its own (delta.c, uci_load_delta). The store takes libuci's
+locks and leaves pending changes alone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import os
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import replace
+
+from .. import iproute, process, wireguard
+from ..model import (
+    DEVICE_GROUP,
+    DefaultRoute,
+    Endpoint,
+    Family,
+    Link,
+    PeerCounters,
+    Tunnel,
+    mark_alias,
+)
+from ..resolver import resolve
+from ..uci import Document, Draft, Store
+
+
+class Linux:
+    """A Linux with UCI files in `config_dir`. Keys lie in `keys_dir` (0700, files 0600).
+
+    `_applied` holds the tunnels that stand as they should, by interface.
+    """
+
+    def __init__(self, config_dir: str, keys_dir: str) -> None:
+        self._store = Store(config_dir)
+        self._keys_dir = keys_dir
+        self._applied: dict[str, Tunnel] = {}
+        self._addresses: dict[str, str] = {}
+
+    # --- configuration
+
+    async def read(self, config: str) -> Document:
+        """The file's document; an absent file is an empty one."""
+        return self._store.read(config, missing_ok=True)
+
+    async def edit(self, config: str, change: Callable[[Draft], None]) -> None:
+        """Apply a change in a thread, because it waits for a lock and for the disk."""
+
+        def write() -> None:
+            with self._store.edit(config) as document:
+                change(document)
+
+        await asyncio.to_thread(write)
+
+    def signature(self, config: str) -> object:
+        """Modification time, size and inode."""
+        return self._store.signature(config)
+
+    # --- keys
+
+    async def generate_keys(self, interface: str) -> tuple[str, str]:
+        """A new pair; the private key is written before anything mentions it."""
+        private, public = await wireguard.generate_keys()
+        await asyncio.to_thread(self._write_key, interface, private)
+        return private, public
+
+    def _write_key(self, interface: str, private: str) -> None:
+        os.makedirs(self._keys_dir, mode=0o700, exist_ok=True)
+        path = self._key_path(interface)
+        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW
+        descriptor = os.open(path, flags, 0o600)
+        with os.fdopen(descriptor, "w", encoding="ascii") as file:
+            os.fchmod(file.fileno(), 0o600)
+            file.write(private + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+
+    def _key_path(self, interface: str) -> str:
+        return os.path.join(self._keys_dir, f"{interface}.key")
+
+    async def read_key(self, interface: str) -> str:
+        """The key as it was written, '' if there is none."""
+        return _read_text(self._key_path(interface)).strip()
+
+    async def keep_keys(self, interfaces: Collection[str]) -> None:
+        """Delete the key files of all other interfaces."""
+        try:
+            names = os.listdir(self._keys_dir)
+        except FileNotFoundError:
+            return
+        kept = {f"{interface}.key" for interface in interfaces}
+        for name in names:
+            if name.endswith(".key") and name not in kept:
+                os.unlink(os.path.join(self._keys_dir, name))
+
+    # --- tunnels
+
+    async def _mark(self, tunnel: Tunnel) -> None:
+        alias, name = mark_alias(tunnel.peer_id), tunnel.interface
+        await process.run(["ip", "link", "set", "dev", name, "alias", alias])
+        await process.run(["ip", "link", "set", "dev", name, "group", str(DEVICE_GROUP)])
+
+    async def _set_peer(self, tunnel: Tunnel) -> None:
+        """Give the device its one peer, at the newest address of the endpoint's name."""
+        name, endpoint = tunnel.interface, tunnel.endpoint
+        if endpoint is not None:
+            address = await resolve(endpoint.host) or self._addresses.get(name, "")
+            self._addresses[name] = address
+            endpoint = Endpoint(address, endpoint.port) if address else None
+        await wireguard.configure(replace(tunnel, endpoint=endpoint))
+        await wireguard.remove_other_peers(tunnel)
+
+    async def follow_names(self, stalled: Sequence[str]) -> None:
+        """Apply a changed address of an endpoint's name, in place."""
+        for name in stalled:
+            tunnel = self._applied.get(name)
+            if tunnel is None or tunnel.endpoint is None:
+                continue
+            address = await resolve(tunnel.endpoint.host)
+            if address and address != self._addresses.get(name):
+                self._addresses[name] = address
+                endpoint = Endpoint(address, tunnel.endpoint.port)
+                await wireguard.configure(replace(tunnel, endpoint=endpoint))
+
+    def endpoint_address(self, interface: str) -> str:
+        """What the endpoint's host was last resolved to."""
+        return self._addresses.get(interface, "")
+
+    # --- the kernel
+
+    async def read_links(self) -> list[Link]:
+        """From `ip`."""
+        return await iproute.read_links()
+
+    async def read_addresses(self, device: str) -> list[str]:
+        """From `ip`."""
+        return await iproute.read_addresses(device)
+
+    async def read_default_routes(self, family: Family) -> list[DefaultRoute]:
+        """From `ip`."""
+        return await iproute.read_default_routes(family)
+
+    async def device_towards(self, address: str) -> str:
+        """Ask the kernel with the outer packets' mark."""
+        return await iproute.device_towards(address, wireguard.OUTER_MARK)
+
+    async def read_counters(self) -> dict[str, PeerCounters]:
+        """From `wg`."""
+        return await wireguard.read_counters()
+
+
+def loosen_reverse_path(device: str) -> None:
+    """Strict reverse path filtering would drop the answers to probes on an idle tunnel."""
+    try:
+        with open(f"/proc/sys/net/ipv4/conf/{device}/rp_filter", "w", encoding="ascii") as file:
+            file.write("0")
+    except OSError:
+        return  # read-only /proc: the doctor tells what the filter does
+
+
+def is_literal(host: str) -> bool:
+    """Whether the host is an address and need not be resolved."""
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
+
+
+def _read_text(path: str) -> str:
+    try:
+        with open(path, encoding="ascii") as file:
+            return file.read()
+    except FileNotFoundError:
+        return ""

@@ -1,0 +1,265 @@
+"""A router with netifd: tunnels are `proto wireguard` sections of /etc/config/network.
+
+netifd makes the devices. This tells it to read its configuration, waits until it has, and sees to
+what netifd does not: the mark, the device group, reverse path filtering, and peers whose change its
+handler does not notice. Firewall sections are read only. Speaks to netifd by the client that it is
+given, and does not know when a device comes or goes: `sync` is called again then.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Container, Iterable, Mapping, Sequence
+from typing import Any, Protocol
+
+from .. import process
+from ..errors import CommandFailed, UplinkError
+from ..model import DEVICE_GROUP, MARK_OPTION, Family, Link, PeerCounters, Tunnel, Uplink
+from ..reconcile import NetworkStyle, peer_address, wanted_sections
+from ..resolver import resolve
+from ..ubus.objects import Callback
+from ..uci import Section
+from .linux import Linux, is_literal, loosen_reverse_path
+from .netifd import Interface, parse_dump, parse_interface, wan_zone
+
+FIREWALL = "firewall"
+INTERFACES = "network.interface"
+CALL_S = 5.0
+UP_S = 8.0  # set-up takes well under a second; a caller on the bus gives up after 20 s
+POLL_S = 1.0  # a notification can be lost with the bus
+
+
+class Bus(Protocol):
+    """What is needed of the bus's client."""
+
+    async def call(
+        self, path: str, method: str, arguments: Mapping[str, Any] | None, *, timeout_s: float
+    ) -> dict[str, Any]:
+        """Call a method."""
+
+    async def subscribe(self, path: str, callback: Callback) -> bool:
+        """Hear of an object's notifications, also after the bus was gone."""
+
+
+class OpenWrt(Linux):
+    """The platform of a router. What netifd was told of is not told again until it changes."""
+
+    name = "openwrt"
+
+    def __init__(self, config_dir: str, keys_dir: str, bus: Bus) -> None:
+        super().__init__(config_dir, keys_dir)
+        self._bus = bus
+        self._subscribed = False
+        self._news = asyncio.Event()
+        self._devices: dict[str, str] = {}
+        self._told: dict[str, Tunnel] = {}
+
+    # --- what the sections hold
+
+    def logical_name(self, device: str) -> str:
+        """netifd's name of the interface on that device, the shortest of several (wan, wan6)."""
+        names = [name for name, held in self._devices.items() if held == device]
+        return min(names, key=lambda name: (len(name), name), default=device)
+
+    async def wanted_sections(
+        self, keyed: Sequence[tuple[Uplink, str]], found: Sequence[Section]
+    ) -> list[Section]:
+        """Endpoints are addresses: netifd's handlers would hang on a name without DNS.
+
+        What is there stays: neither a name's new address nor another zone of the WAN is worth a
+        write to flash and a tunnel that is made again.
+        """
+        by_name = {section.name: section for section in found}
+        zone = await self._backed_zone() if keyed else ""
+        wanted: list[Section] = []
+        for uplink, key in keyed:
+            name, endpoint = uplink.interface, uplink.endpoint
+            address = endpoint.host
+            if not is_literal(address):
+                kept = peer_address(by_name.get(f"{name}_peer"), endpoint)
+                address = await resolve(endpoint.host) if kept is None else kept
+            if name not in self._addresses or name not in by_name:
+                self._addresses[name] = address
+            old = by_name[name].options.get("zone", "") if name in by_name else ""
+            style = NetworkStyle(zone=str(old) or zone, address=address)
+            wanted += wanted_sections(uplink, key, style)
+        return wanted
+
+    async def _backed_zone(self) -> str:
+        """The firewall zone of the line that the tunnels back up."""
+        if not self._devices:
+            with contextlib.suppress(UplinkError):  # `sync` tells that netifd isn't there
+                await self._dump()
+        lines = {r.device for family in Family for r in await self.read_default_routes(family)}
+        names = {name for name, device in self._devices.items() if device in lines}
+        return wan_zone((await self.read(FIREWALL)).sections, names)
+
+    # --- tunnels
+
+    async def sync(self, tunnels: Sequence[Tunnel]) -> Mapping[str, str]:
+        """Have netifd make these tunnels, wait for them at most UP_S, and finish them.
+
+        A tunnel that netifd was told of already is reported while it is down, not waited for.
+        """
+        wanted = {tunnel.interface for tunnel in tunnels}
+        try:
+            await self._subscribe()
+            counters = await self.read_counters() if tunnels else {}
+            found, links = await self._reload(tunnels, counters)
+        except UplinkError as error:
+            return {name: str(error) for name in wanted}
+        self._told = {tunnel.interface: tunnel for tunnel in tunnels}
+        for name in self._applied.keys() - wanted:
+            del self._applied[name]
+            self._addresses.pop(name, None)
+        for name in _marked_others(links, wanted):  # what netifd left behind
+            await process.run(["ip", "link", "delete", "dev", name], check=False)
+        marked = {link.name for link in links if link.group == DEVICE_GROUP and link.alias}
+        failed = {}
+        for tunnel in tunnels:
+            try:
+                if not _is_up(tunnel, found):
+                    raise CommandFailed(await self._revive(found.get(tunnel.interface)))
+                await self._finish(tunnel, counters, is_marked=tunnel.interface in marked)
+            except UplinkError as error:
+                failed[tunnel.interface] = str(error)
+        return failed
+
+    async def _reload(
+        self, tunnels: Sequence[Tunnel], counters: Mapping[str, PeerCounters]
+    ) -> tuple[dict[str, Interface], list[Link]]:
+        """Tell netifd what is new or gone, and nothing else; what there is behind that."""
+        wanted = {tunnel.interface for tunnel in tunnels}
+        found, links = await self._dump(), await self.read_links()
+        gone = _marked_others(links, wanted)
+        gone += [name for name in self._told if name in found and name not in wanted]
+        changed = [t for t in tunnels if not self._stands(t, found, counters)]
+        new = [t for t in changed if self._told.get(t.interface) != t]
+        stale = _without_device(changed, found, links)
+        if new or gone:
+            await self._call("network", "reload")
+            found = await self._settle(new, gone)
+            stale += [t for t in new if _has_other_addresses(t, found) and t not in stale]
+        if stale:
+            found = await self._start_again(stale)
+        return found, await self.read_links() if new or gone or stale else links
+
+    def _stands(
+        self,
+        tunnel: Tunnel,
+        found: Mapping[str, Interface],
+        counters: Mapping[str, PeerCounters],
+    ) -> bool:
+        """Whether netifd and WireGuard have the tunnel as it should be."""
+        counted = counters.get(tunnel.interface)
+        return (
+            _is_up(tunnel, found)
+            and not _has_other_addresses(tunnel, found)
+            and counted is not None
+            and counted.public_key == tunnel.public_key
+            and self._applied.get(tunnel.interface, tunnel) == tunnel
+        )
+
+    async def _settle(self, new: Sequence[Tunnel], gone: Sequence[str]) -> dict[str, Interface]:
+        """netifd's interfaces once the new ones are up and the others gone, or after UP_S."""
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + UP_S
+        while True:
+            self._news.clear()
+            found = await self._dump()
+            up = all(_is_up(t, found) for t in new)
+            left_s = deadline - loop.time()
+            if (up and not any(name in found for name in gone)) or left_s <= 0:
+                return found
+            try:
+                await asyncio.wait_for(self._news.wait(), min(POLL_S, left_s))
+            except TimeoutError:
+                continue
+
+    async def _start_again(self, stale: Sequence[Tunnel]) -> dict[str, Interface]:
+        """Have interfaces set up anew where a reload is not noticed.
+
+        wireguard.sh does not see other addresses, and netifd not that a device was deleted.
+        """
+        for tunnel in stale:
+            for method in ("down", "up"):
+                await self._call(INTERFACES, method, {"interface": tunnel.interface})
+        return await self._settle(stale, ())
+
+    async def _revive(self, interface: Interface | None) -> str:
+        """Why an interface is down; netifd is asked to bring it up if nobody took it down."""
+        if interface is None:
+            return "netifd has no such interface: is its WireGuard support (wireguard-tools) there?"
+        if not interface.stopped:
+            await self._call(INTERFACES, "up", {"interface": interface.name})
+        return interface.why_down()
+
+    async def _finish(
+        self, tunnel: Tunnel, counters: Mapping[str, PeerCounters], *, is_marked: bool
+    ) -> None:
+        name = tunnel.interface
+        counted = counters.get(name)
+        # A peer that was there before is not always changed by netifd's handlers.
+        other_key = counted is not None and counted.public_key != tunnel.public_key
+        changed = self._applied.get(name, tunnel) != tunnel
+        # A device made anew has the section's address, older than what its name has now.
+        named = tunnel.endpoint is not None and not is_literal(tunnel.endpoint.host)
+        moved = named and not is_marked and name in self._applied
+        if not is_marked:
+            await self._mark(tunnel)
+            loosen_reverse_path(name)
+        if changed or other_key or moved:
+            await self._set_peer(tunnel)
+        self._applied[name] = tunnel
+
+    # --- netifd
+
+    async def _call(
+        self, path: str, method: str, arguments: Mapping[str, Any] | None = None
+    ) -> dict[str, Any]:
+        return await self._bus.call(path, method, arguments, timeout_s=CALL_S)
+
+    async def _dump(self) -> dict[str, Interface]:
+        found = parse_dump(await self._call(INTERFACES, "dump"))
+        for interface in found.values():
+            self._learn(interface)
+        return found
+
+    def _learn(self, interface: Interface) -> None:
+        if interface.device:  # one that is down keeps the device that it had
+            self._devices[interface.name] = interface.device
+
+    async def _subscribe(self) -> None:
+        if not self._subscribed:
+            await self._bus.subscribe(INTERFACES, self._on_notification)
+            self._subscribed = True
+
+    def _on_notification(self, _: str, table: Mapping[str, Any]) -> None:
+        """Take `interface.update` and `interface.down`; one that comes twice does no harm."""
+        self._learn(parse_interface(table))
+        self._news.set()
+
+
+def _marked_others(links: Iterable[Link], wanted: Container[str]) -> list[str]:
+    """Devices with our mark that no tunnel means any more."""
+    mark = f"{MARK_OPTION}:"
+    return [link.name for link in links if link.alias.startswith(mark) and link.name not in wanted]
+
+
+def _without_device(
+    tunnels: Iterable[Tunnel], found: Mapping[str, Interface], links: Iterable[Link]
+) -> list[Tunnel]:
+    """Tunnels that netifd believes to be up while the kernel has no such device."""
+    names = {link.name for link in links}
+    return [t for t in tunnels if _is_up(t, found) and t.interface not in names]
+
+
+def _is_up(tunnel: Tunnel, found: Mapping[str, Interface]) -> bool:
+    return tunnel.interface in found and found[tunnel.interface].up
+
+
+def _has_other_addresses(tunnel: Tunnel, found: Mapping[str, Interface]) -> bool:
+    return _is_up(tunnel, found) and not (
+        found[tunnel.interface].addresses >= frozenset(tunnel.addresses)
+    )

@@ -1,0 +1,197 @@
+"""The fakes of unit tests: a machine whose tunnels are a dict, a process.run that only listens.
+
+`Machine` is a Platform: its configuration is real UCI files, its keys are real files, its kernel is
+a few values that a test sets. It can die at any step, as a killed process does: from then on no
+step has an effect. `Commands` stands in for process.run and never runs anything.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import os
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from pytest_mock import MockerFixture
+
+from rpcd_wireguard_uplink import process
+from rpcd_wireguard_uplink.model import DefaultRoute, Family, Link, PeerCounters, Tunnel, Uplink
+from rpcd_wireguard_uplink.reconcile import wanted_sections
+from rpcd_wireguard_uplink.uci import Document, Draft, Section, Store
+
+
+class Crash(BaseException):
+    """The process was killed here."""
+
+
+def key_of(seed: str) -> str:
+    """A WireGuard key that is the same for the same seed."""
+    return base64.b64encode(hashlib.sha256(seed.encode()).digest()).decode()
+
+
+@dataclass
+class Machine:
+    """A Platform over a directory. `dies_at` counts steps from 1; `after` lets the step happen."""
+
+    directory: str
+    tunnels: dict[str, Tunnel] = field(default_factory=dict)
+    refusals: dict[str, str] = field(default_factory=dict)
+    routes: dict[Family, list[DefaultRoute]] = field(default_factory=dict)
+    links: list[Link] = field(default_factory=list)
+    addresses: dict[str, list[str]] = field(default_factory=dict)
+    towards: dict[str, str] = field(default_factory=dict)
+    counters: dict[str, PeerCounters] = field(default_factory=dict)
+    dies_at: int = 0
+    after: bool = False
+    steps: list[str] = field(default_factory=list)
+    name: str = "fake"
+
+    def __post_init__(self) -> None:
+        os.makedirs(self.config_dir, exist_ok=True)
+        os.makedirs(self.keys_dir, exist_ok=True)
+        self._store = Store(self.config_dir)
+        self._died = False
+        self._made = 0
+
+    @property
+    def config_dir(self) -> str:
+        return os.path.join(self.directory, "config")
+
+    @property
+    def keys_dir(self) -> str:
+        return os.path.join(self.directory, "keys")
+
+    def keys(self) -> dict[str, str]:
+        """Interface -> private key of every key file."""
+        found = {}
+        for name in os.listdir(self.keys_dir):
+            with open(os.path.join(self.keys_dir, name), encoding="ascii") as file:
+                found[name] = file.read()
+        return found
+
+    def _step(self, what: str, effect: Callable[[], None]) -> None:
+        if self._died:
+            raise Crash(what)
+        self.steps.append(what)
+        dies = len(self.steps) == self.dies_at
+        if not dies or self.after:
+            effect()
+        if dies:
+            self._died = True
+            raise Crash(what)
+
+    async def read(self, config: str) -> Document:
+        return self._store.read(config, missing_ok=True)
+
+    async def edit(self, config: str, change: Callable[[Draft], None]) -> None:
+        def write() -> None:
+            with self._store.edit(config) as draft:
+                change(draft)
+
+        self._step(f"edit {config}", write)
+
+    def signature(self, config: str) -> object:
+        return self._store.signature(config)
+
+    async def generate_keys(self, interface: str) -> tuple[str, str]:
+        self._made += 1
+        private = key_of(f"{self.directory} {interface} {self._made}")
+
+        def write() -> None:
+            with open(os.path.join(self.keys_dir, interface), "w", encoding="ascii") as file:
+                file.write(private)
+
+        self._step("generate_keys", write)
+        return private, key_of(f"public of {private}")
+
+    async def read_key(self, interface: str) -> str:
+        return self.keys().get(interface, "")
+
+    async def keep_keys(self, interfaces: Collection[str]) -> None:
+        def delete() -> None:
+            for name in self.keys().keys() - set(interfaces):
+                os.unlink(os.path.join(self.keys_dir, name))
+
+        self._step("keep_keys", delete)
+
+    async def wanted_sections(
+        self, keyed: Sequence[tuple[Uplink, str]], found: Sequence[Section]
+    ) -> list[Section]:
+        return [section for uplink, key in keyed for section in wanted_sections(uplink, key)]
+
+    def logical_name(self, device: str) -> str:
+        return device
+
+    async def sync(self, tunnels: Sequence[Tunnel]) -> Mapping[str, str]:
+        def make() -> None:
+            self.tunnels = {t.interface: t for t in tunnels if t.interface not in self.refusals}
+
+        self._step("sync", make)
+        return {
+            t.interface: self.refusals[t.interface] for t in tunnels if t.interface in self.refusals
+        }
+
+    async def follow_names(self, stalled: Sequence[str]) -> None:
+        self.steps.append("follow_names " + " ".join(stalled))
+
+    def endpoint_address(self, interface: str) -> str:
+        tunnel = self.tunnels.get(interface)
+        return tunnel.endpoint.host if tunnel is not None and tunnel.endpoint is not None else ""
+
+    async def read_links(self) -> list[Link]:
+        return list(self.links)
+
+    async def read_addresses(self, device: str) -> list[str]:
+        return list(self.addresses.get(device, ()))
+
+    async def read_default_routes(self, family: Family) -> list[DefaultRoute]:
+        return list(self.routes.get(family, ()))
+
+    async def device_towards(self, address: str) -> str:
+        return self.towards.get(address, "")
+
+    async def read_counters(self) -> dict[str, PeerCounters]:
+        return dict(self.counters)
+
+
+@dataclass
+class Commands:
+    """What would have been run. `answers` maps the beginning of a command to what it prints."""
+
+    answers: dict[str, str | Exception] = field(default_factory=dict)
+    calls: list[tuple[list[str], str]] = field(default_factory=list)
+
+    async def run(
+        self,
+        argv: Sequence[str],
+        *,
+        stdin: str | None = None,
+        timeout_s: float = 5.0,
+        check: bool = True,
+    ) -> process.Completed:
+        self.calls.append((list(argv), stdin or ""))
+        line = " ".join(argv)
+        matching = [start for start in self.answers if line.startswith(start)]
+        answer = self.answers[max(matching, key=len)] if matching else ""
+        if isinstance(answer, Exception):
+            if check:
+                raise answer
+            return process.Completed(1, "", str(answer))
+        return process.Completed(0, answer, "")
+
+    def lines(self, start: str = "") -> list[str]:
+        """The commands that begin so, as one line each."""
+        lines = [" ".join(argv) for argv, _ in self.calls]
+        return [line for line in lines if line.startswith(start)]
+
+    def inputs(self, start: str) -> list[str]:
+        """What the commands that begin so were given to read."""
+        return [stdin for argv, stdin in self.calls if " ".join(argv).startswith(start)]
+
+
+def replace_commands(mocker: MockerFixture) -> Commands:
+    """Have `process.run` call a new `Commands` for the rest of the test."""
+    commands = Commands()
+    mocker.patch.object(process, "run", commands.run)
+    return commands

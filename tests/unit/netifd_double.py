@@ -1,0 +1,207 @@
+"""A router for unit tests: netifd's two objects on a real bus, and a kernel behind `process.run`.
+
+The double reads the same `network` file as netifd and answers with the tables that it recorded
+(tests/data/netifd.json; test_openwrt.py holds it to them). Its handler is one of two: `uc` makes a
+device anew for any change, `sh` only for options that it declares and not for peers or addresses.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from rpcd_wireguard_uplink import process
+from rpcd_wireguard_uplink.errors import CommandFailed, Status
+from rpcd_wireguard_uplink.ubus import BusObject, Call, Client, Reply
+from rpcd_wireguard_uplink.ubus.blobmsg import Type
+from rpcd_wireguard_uplink.uci import Section, Store
+from tests.unit.fakes import key_of
+
+DECLARED = ("private_key", "mtu", "fwmark", "listen_port")
+WAN = {
+    "interface": "wan",
+    "up": True,
+    "autostart": True,
+    "l3_device": "pppoe-wan",
+    "proto": "pppoe",
+    "ipv4-address": [{"address": "192.0.2.2", "mask": 32}],
+}
+
+
+@dataclass
+class Kernel:
+    """Devices, their marks, their peers. `commands` are those that changed something."""
+
+    alias: dict[str, str] = field(default_factory=dict)
+    group: dict[str, str] = field(default_factory=dict)
+    peers: dict[str, str] = field(default_factory=dict)
+    endpoints: dict[str, str] = field(default_factory=dict)
+    routes: list[str] = field(default_factory=lambda: ["pppoe-wan"])
+    commands: list[str] = field(default_factory=list)
+    made: int = 0
+    handshake: int = 0
+
+    def make(self, name: str, peer: str, endpoint: str) -> None:
+        self.made += 1
+        self.alias[name], self.group[name] = "", "default"
+        self.peers[name], self.endpoints[name] = peer, endpoint
+
+    def delete(self, name: str) -> None:
+        for table in (self.alias, self.group, self.peers, self.endpoints):
+            table.pop(name, None)
+
+    async def run(
+        self,
+        argv: Sequence[str],
+        *,
+        stdin: str | None = None,
+        timeout_s: float = 5.0,
+        check: bool = True,
+    ) -> process.Completed:
+        """In the place of process.run."""
+        return process.Completed(0, self._answer(list(argv), stdin or ""), "")
+
+    def _answer(self, argv: list[str], stdin: str) -> str:
+        match argv:
+            case ["wg", "genkey"]:
+                return key_of(f"key {len(self.commands)} {self.made}")
+            case ["wg", "pubkey"]:
+                return key_of(stdin)
+            case ["wg", "show", "all", "dump"]:
+                return "".join(
+                    "\t".join((name, peer, "(none)", self.endpoints[name] or "(none)", "x"))
+                    + f"\t{self.handshake}\t0\t0\t25\n"
+                    for name, peer in self.peers.items()
+                )
+            case ["wg", "show", name, "peers"]:
+                return self.peers[name]
+            case ["ip", "-j", "link", "show"]:
+                return json.dumps(
+                    [
+                        {
+                            "ifname": name,
+                            "ifindex": number,
+                            "group": self.group[name],
+                            "ifalias": alias,
+                            "flags": ["UP"],
+                        }
+                        for number, (name, alias) in enumerate(self.alias.items(), 1)
+                    ]
+                )
+            case ["ip", "-j", "-4", "route", *_]:
+                return json.dumps([{"dst": "default", "dev": name} for name in self.routes])
+            case ["ip", "-j", *_]:
+                return "[]"
+        self.commands.append(" ".join(argv))
+        match argv:
+            case ["ip", "link", "set", "dev", name, what, value]:
+                if name not in self.alias:
+                    raise CommandFailed(f"Cannot find device {name}")
+                (self.alias if what == "alias" else self.group)[name] = value
+            case ["ip", "link", "delete", "dev", name]:
+                self.delete(name)
+            case ["wg", "set", name, *rest]:
+                if "peer" in rest and "remove" not in rest:
+                    self.peers[name] = rest[rest.index("peer") + 1]
+                if "endpoint" in rest:
+                    self.endpoints[name] = rest[rest.index("endpoint") + 1]
+        return ""
+
+
+class Netifd:
+    """netifd's objects `network` and `network.interface` over a directory of configurations."""
+
+    def __init__(self, bus: Client, kernel: Kernel, config_dir: str) -> None:
+        self.handler = "uc"
+        self.stuck: set[str] = set()
+        self.reloads = 0
+        self.calls: list[str] = []
+        self.told: list[tuple[str, dict[str, Any]]] = []
+        self._bus = bus
+        self._kernel = kernel
+        self._store = Store(config_dir)
+        self._loaded: dict[str, tuple[Section, ...]] = {}
+        self._rows: dict[str, dict[str, Any]] = {"wan": dict(WAN)}
+
+    async def publish(self) -> None:
+        await self._bus.publish(BusObject("network", {"reload": {}}, self._network))
+        named = {"interface": Type.STRING}
+        methods = {"dump": {}, "status": named, "up": named, "down": named}
+        await self._bus.publish(BusObject("network.interface", methods, self._interface))
+
+    async def _network(self, call: Call) -> Reply:
+        self.reloads += 1
+        sections = self._store.read("network", missing_ok=True).sections
+        wanted = {
+            s.name: (s, *(p for p in sections if p.type == f"wireguard_{s.name}"))
+            for s in sections
+            if s.type == "interface" and s.options.get("proto") == "wireguard"
+        }
+        for name in self._loaded.keys() - wanted.keys():
+            await self._down(name)
+            del self._rows[name]
+        for name, group in wanted.items():
+            if name not in self._loaded or self._notices(self._loaded[name], group):
+                if name in self._loaded:
+                    await self._down(name)
+                await self._up(name, group)
+        self._loaded = wanted
+        return Reply()
+
+    def _notices(self, old: tuple[Section, ...], new: tuple[Section, ...]) -> bool:
+        if self.handler == "uc":
+            return old != new
+        return any(old[0].options.get(o) != new[0].options.get(o) for o in DECLARED)
+
+    async def _interface(self, call: Call) -> Reply:
+        self.calls.append(call.method)
+        name = call.arguments.get("interface", "")
+        if call.method == "dump":
+            return Reply({"interface": list(self._rows.values())})
+        if name not in self._rows:
+            return Reply(status=Status.NOT_FOUND)
+        if call.method == "down":
+            await self._down(name)
+            self._rows[name]["autostart"] = False
+        elif call.method == "up":
+            await self._up(name, self._loaded[name])
+        return Reply(self._rows[name] if call.method == "status" else None)
+
+    async def _up(self, name: str, group: tuple[Section, ...]) -> None:
+        self._rows[name] = self._row(name, "wireguard")
+        if name in self.stuck:
+            self._rows[name]["errors"] = [{"subsystem": "interface", "code": "NO_DEVICE"}]
+            return
+        peer = group[1].options
+        host = str(peer.get("endpoint_host", ""))
+        self._kernel.make(
+            name, str(peer["public_key"]), f"{host}:{peer['endpoint_port']}" if host else ""
+        )
+        addresses = [a.split("/") for a in group[0].options["addresses"]]
+        for key, mark in (("ipv4-address", "."), ("ipv6-address", ":")):
+            rows = [{"address": a, "mask": int(m)} for a, m in addresses if mark in a]
+            self._rows[name][key] = rows
+        self._rows[name] |= {"up": True, "l3_device": name}
+        await self._tell("interface.update", name)
+
+    async def _down(self, name: str) -> None:
+        self._kernel.delete(name)
+        self._rows[name] = self._row(name, "wireguard")
+        for _ in range(2):  # netifd tells it twice
+            await self._tell("interface.down", name)
+
+    @staticmethod
+    def _row(name: str, proto: str) -> dict[str, Any]:
+        common = {"pending": False, "available": True, "autostart": True, "dynamic": False}
+        return {"interface": name, "up": False, **common, "proto": proto, "data": {}}
+
+    async def _tell(self, event: str, name: str) -> None:
+        self.told.append((event, dict(self._rows[name])))
+        await self._bus.notify("network.interface", event, self._rows[name])
+
+
+def shape(row: Mapping[str, Any]) -> dict[str, str]:
+    """The names and types of a table's values."""
+    return {key: type(value).__name__ for key, value in row.items()}

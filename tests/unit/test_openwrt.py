@@ -1,0 +1,420 @@
+"""The platform of a router: uplinks as netifd's interfaces, over a double of netifd on a real bus.
+
+The double is held to what netifd said (tests/data/netifd.json).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from pytest_mock import MockerFixture
+
+from rpcd_wireguard_uplink import process, uplinks
+from rpcd_wireguard_uplink import service as service_module
+from rpcd_wireguard_uplink.daemon import Options, make_platform
+from rpcd_wireguard_uplink.errors import CommandFailed
+from rpcd_wireguard_uplink.model import Endpoint, Uplink, mark_alias
+from rpcd_wireguard_uplink.platform import linux, openwrt
+from rpcd_wireguard_uplink.platform.openwrt import OpenWrt
+from rpcd_wireguard_uplink.reconcile import NetworkStyle, plan_sections, wanted_sections
+from rpcd_wireguard_uplink.service import Service
+from rpcd_wireguard_uplink.ubus import Client
+from rpcd_wireguard_uplink.ubus.broker import Broker
+from rpcd_wireguard_uplink.uci import Section, parse
+from rpcd_wireguard_uplink.uplinks import Uplinks
+from tests.unit.fakes import key_of
+from tests.unit.netifd_double import Kernel, Netifd, shape
+
+RECORDED = json.loads((Path(__file__).parents[1] / "data" / "netifd.json").read_text())
+NETWORK = """\
+config interface 'wan'   # the owner's own
+	option proto 'pppoe'
+
+config interface 'wgup_mine'
+	option proto 'none'
+"""
+FIREWALL = """\
+config zone
+	option name 'lan'
+	list network 'lan'
+
+config zone
+	option name 'outside'
+	list network 'wan'
+	list network 'wan6'
+"""
+CONFIG = "config wireguard-uplink 'uplink'\n\tlist trusted_peer 'node-a'\n"
+UPLINK = Uplink("node-a", "", Endpoint("192.0.2.7", 51821), key_of("a"), ("10.7.0.2/32",))
+
+
+class Router:
+    """A router: its files, its kernel, its netifd, and our uplinks on it."""
+
+    def __init__(self, directory: Path, bus: Client, netifd_bus: Client) -> None:
+        self.config = directory / "config"
+        self.config.mkdir()
+        self.keys = directory / "keys"
+        for name, text in (
+            ("network", NETWORK),
+            ("firewall", FIREWALL),
+            ("wireguard-uplink", CONFIG),
+        ):
+            (self.config / name).write_text(text)
+        self.kernel = Kernel()
+        self.bus = bus
+        self.netifd = Netifd(netifd_bus, self.kernel, str(self.config))
+        self.restart()
+
+    def restart(self) -> None:
+        """Our service begins anew, with no memory."""
+        self.platform = OpenWrt(str(self.config), str(self.keys), self.bus)
+        self.uplinks = Uplinks(self.platform, self._follow, lambda *_: None)
+
+    async def _follow(self) -> None:
+        return None
+
+    def text(self, config: str) -> str:
+        return (self.config / config).read_text()
+
+    def section(self, name: str) -> Section:
+        found = parse(self.text("network"), file="network").get(name)
+        assert found is not None
+        return found
+
+    async def create(self, uplink: Uplink = UPLINK) -> Uplink:
+        await self.uplinks.read()
+        return await self.uplinks.create(uplink)
+
+    def is_marked(self, uplink: Uplink) -> bool:
+        name = uplink.interface
+        alias, group = self.kernel.alias.get(name), self.kernel.group.get(name)
+        return (alias, group) == (mark_alias(uplink.peer_id), "51")
+
+
+@pytest.fixture
+async def router(tmp_path: Path, mocker: MockerFixture) -> AsyncIterator[Router]:
+    path = str(tmp_path / "bus.sock")
+    broker, ours, theirs = Broker(path), Client(path), Client(path)
+    await broker.start()
+    try:
+        await ours.connect()
+        await theirs.connect()
+        made = Router(tmp_path, ours, theirs)
+        await made.netifd.publish()
+        mocker.patch.object(process, "run", made.kernel.run)
+        yield made
+    finally:
+        await ours.close()
+        await theirs.close()
+        await broker.close()
+
+
+def names(mocker: MockerFixture, table: dict[str, str]) -> None:
+    """Have these names resolve to these addresses; addresses stay what they are."""
+
+    async def resolve(host: str) -> str:
+        return host if linux.is_literal(host) else table.get(host, "")
+
+    mocker.patch.object(openwrt, "resolve", resolve)
+    mocker.patch.object(linux, "resolve", resolve)
+
+
+async def test_a_tunnel_is_a_complete_section_that_netifd_brings_up(router: Router) -> None:
+    uplink = await router.create()
+    assert uplink.interface == "wgup_nodea"
+    interface, peer = router.section("wgup_nodea"), router.section("wgup_nodea_peer")
+    assert interface.options["zone"] == "outside"
+    assert interface.options["nohostroute"] == "1"
+    assert interface.options["fwmark"] == "0x51"
+    assert interface.options["private_key"] == await router.platform.read_key("wgup_nodea")
+    assert "metric" not in interface.options, "no route, so no metric"
+    assert (peer.type, peer.options["endpoint_host"]) == ("wireguard_wgup_nodea", "192.0.2.7")
+    assert peer.options["route_allowed_ips"] == "0"
+    assert "secubox_endpoint" not in peer.options
+    assert router.is_marked(uplink)
+    assert "pending" not in router.text("wireguard-uplink")
+    assert router.text("network").startswith(NETWORK)
+    assert router.text("firewall") == FIREWALL
+
+
+async def test_what_stands_is_left_alone_by_a_new_start_too(router: Router) -> None:
+    await router.create()
+    before = (router.netifd.reloads, list(router.kernel.commands), router.text("network"))
+    await router.uplinks.apply()
+    router.restart()
+    await router.uplinks.read()
+    await router.uplinks.apply()
+    assert (router.netifd.reloads, router.kernel.commands, router.text("network")) == before
+    assert router.uplinks.problems == {}
+
+
+@pytest.mark.parametrize("handler", ["uc", "sh"])
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"endpoint": Endpoint("192.0.2.8", 5555)},
+        {"public_key": key_of("another")},
+        {"addresses": ("10.7.0.9/32", "fd00:7::9/128")},
+    ],
+    ids=["endpoint", "key", "address"],
+)
+async def test_a_change_is_in_force_whether_netifd_notices_it_or_not(
+    router: Router, handler: str, change: dict[str, object]
+) -> None:
+    router.netifd.handler = handler
+    uplink = await router.create()
+    wanted = replace(uplink, **change)
+    await router.uplinks.change(uplink, wanted)
+    assert router.kernel.peers["wgup_nodea"] == wanted.public_key
+    assert router.kernel.endpoints["wgup_nodea"] == str(wanted.endpoint)
+    row = await router.bus.call("network.interface", "status", {"interface": "wgup_nodea"})
+    shown = [f"{a['address']}/{a['mask']}" for a in row["ipv4-address"] + row["ipv6-address"]]
+    assert shown == list(wanted.addresses)
+    assert router.is_marked(wanted)
+    made = router.kernel.made
+    assert made == (1 if handler == "sh" and "addresses" not in change else 2)
+    await router.uplinks.apply()
+    assert (router.kernel.made, router.uplinks.problems) == (made, {})
+
+
+async def test_a_tunnel_that_netifd_refuses_is_undone_with_its_reason(
+    router: Router, mocker: MockerFixture
+) -> None:
+    mocker.patch.object(openwrt, "UP_S", 0.3)
+    router.netifd.stuck.add("wgup_nodea")
+    with pytest.raises(CommandFailed, match="NO_DEVICE"):
+        await router.create()
+    assert router.text("network") == NETWORK
+    assert router.text("wireguard-uplink") == CONFIG
+    assert os.listdir(router.keys) == []
+    assert router.netifd.reloads == 2, "told of it, and told that it is gone"
+
+
+async def test_one_that_goes_down_later_is_reported_but_not_waited_for(
+    router: Router, mocker: MockerFixture
+) -> None:
+    mocker.patch.object(openwrt, "UP_S", 60.0)
+    uplink = await router.create()
+    router.netifd.stuck.add("wgup_nodea")
+    await router.bus.call("network.interface", "down", {"interface": "wgup_nodea"})
+    await router.uplinks.apply()
+    assert "ifup wgup_nodea" in router.uplinks.problems["tunnel wgup_nodea"]
+    assert router.netifd.calls.count("up") == 0, "somebody wanted it down"
+    router.netifd.stuck.clear()
+    await router.bus.call("network.interface", "up", {"interface": "wgup_nodea"})
+    assert not router.is_marked(uplink)
+    await router.uplinks.apply()
+    assert router.is_marked(uplink) and router.uplinks.problems == {}
+    assert router.netifd.reloads == 1
+
+
+async def test_a_device_that_was_deleted_by_hand_comes_back(router: Router) -> None:
+    uplink = await router.create()
+    router.kernel.delete("wgup_nodea")
+    await router.uplinks.apply()
+    assert router.is_marked(uplink) and router.uplinks.problems == {}
+
+
+async def test_removing_leaves_everything_as_it_was(router: Router) -> None:
+    uplink = await router.create()
+    await router.uplinks.remove(uplink)
+    assert (router.text("network"), router.text("wireguard-uplink")) == (NETWORK, CONFIG)
+    assert "wgup_nodea" not in router.kernel.alias
+    assert os.listdir(router.keys) == []
+
+
+async def test_a_device_that_netifd_leaves_behind_is_deleted(router: Router) -> None:
+    router.kernel.make("wgup_old", key_of("old"), "")
+    router.kernel.alias["wgup_old"] = mark_alias("old")
+    router.kernel.make("wgup_others", key_of("theirs"), "")
+    await router.uplinks.read()
+    await router.uplinks.apply()
+    assert set(router.kernel.alias) == {"wgup_others"}
+
+
+async def test_a_change_that_takes_the_router_s_line_away_is_undone(
+    router: Router, mocker: MockerFixture
+) -> None:
+    mocker.patch.object(uplinks, "ROUTE_PAUSES_S", (0.0, 0.01))
+
+    async def lose(name: str, group: tuple[Section, ...]) -> None:
+        await type(router.netifd)._up(router.netifd, name, group)
+        router.kernel.routes.clear()
+
+    mocker.patch.object(router.netifd, "_up", lose)
+    with pytest.raises(CommandFailed, match="default route by pppoe-wan was gone"):
+        await router.create()
+    assert (router.text("network"), router.text("wireguard-uplink")) == (NETWORK, CONFIG)
+    assert router.kernel.alias == {}
+
+
+async def test_without_netifd_the_reason_is_told_and_nothing_is_left(router: Router) -> None:
+    await router.bus.close()
+    with pytest.raises(CommandFailed, match="the tunnel can't be made"):
+        await router.create()
+    assert (router.text("network"), router.text("wireguard-uplink")) == (NETWORK, CONFIG)
+
+
+async def test_netifd_gets_addresses_only_and_names_move_at_run_time(
+    router: Router, mocker: MockerFixture
+) -> None:
+    names(mocker, {"a.example": "198.51.100.1"})
+    uplink = await router.create(replace(UPLINK, endpoint=Endpoint("a.example", 7)))
+    written = router.text("network")
+    peer = router.section("wgup_nodea_peer").options
+    assert (peer["endpoint_host"], peer["secubox_endpoint"]) == ("198.51.100.1", "a.example")
+    assert router.platform.endpoint_address("wgup_nodea") == "198.51.100.1"
+    names(mocker, {"a.example": "198.51.100.2"})
+    await router.platform.follow_names(["wgup_nodea"])
+    await router.uplinks.apply()
+    assert router.kernel.endpoints["wgup_nodea"] == "198.51.100.2:7"
+    for method in ("down", "up"):  # netifd makes it anew, from the section
+        await router.bus.call("network.interface", method, {"interface": "wgup_nodea"})
+    assert router.kernel.endpoints["wgup_nodea"] == "198.51.100.1:7"
+    await router.uplinks.apply()
+    assert router.kernel.endpoints["wgup_nodea"] == "198.51.100.2:7"
+    assert router.text("network") == written, "no write to flash for it"
+    assert router.is_marked(uplink)
+
+
+async def test_a_name_without_dns_leaves_the_endpoint_out(
+    router: Router, mocker: MockerFixture
+) -> None:
+    names(mocker, {})
+    await router.create(replace(UPLINK, endpoint=Endpoint("a.example", 7)))
+    assert "endpoint_host" not in router.section("wgup_nodea_peer").options
+    names(mocker, {"a.example": "198.51.100.2"})
+    await router.platform.follow_names(["wgup_nodea"])
+    assert router.kernel.endpoints["wgup_nodea"] == "198.51.100.2:7"
+    await router.uplinks.apply()
+    assert router.netifd.reloads == 1
+
+
+async def test_the_zone_stays_when_the_line_is_down(router: Router) -> None:
+    await router.create()
+    router.kernel.routes.clear()
+    (router.config / "firewall").write_text("config zone\n\toption name 'other'\n")
+    router.restart()
+    await router.uplinks.read()
+    await router.uplinks.apply()
+    assert router.section("wgup_nodea").options["zone"] == "outside"
+    assert router.netifd.reloads == 1
+
+
+async def test_lines_have_the_owner_s_names(router: Router) -> None:
+    assert router.platform.logical_name("pppoe-wan") == "pppoe-wan", "netifd wasn't asked yet"
+    await router.uplinks.read()
+    await router.uplinks.apply()
+    assert router.platform.logical_name("pppoe-wan") == "wan"
+    assert router.platform.logical_name("eth9") == "eth9"
+
+
+def service_of(router: Router, directory: Path) -> Service:
+    """The service over this router, not started: it watches nothing."""
+    service = Service(router.platform, str(directory / "state.json"), lambda *_: None, lambda: None)
+    service.uplinks = router.uplinks
+    return service
+
+
+async def test_a_device_that_netifd_made_anew_is_marked_again(
+    router: Router, tmp_path: Path
+) -> None:
+    service = service_of(router, tmp_path)
+    uplink = await router.create()
+    for method in ("down", "up"):
+        await router.bus.call("network.interface", method, {"interface": uplink.interface})
+    assert not router.is_marked(uplink)
+    await service.monitor.landscape.reread(())  # as after each of the kernel's link events
+    await service.restore_tunnels()
+    assert router.is_marked(uplink)
+
+
+@pytest.mark.parametrize(("handshake", "told"), [(1700000000, "has shaken"), (0, "not shaken")])
+async def test_the_reply_says_whether_the_tunnel_shakes_hands(
+    router: Router, tmp_path: Path, mocker: MockerFixture, handshake: int, told: str
+) -> None:
+    mocker.patch.object(service_module, "HANDSHAKE_S", 0.01)
+    router.kernel.handshake = handshake
+    service = service_of(router, tmp_path)
+    reply = await service.add_uplink("node-a", endpoint="192.0.2.7", public_key=key_of("a"))
+    assert told in reply["message"] and reply["success"] is True
+
+
+async def test_status_shows_the_lines_by_their_logical_names(
+    router: Router, tmp_path: Path
+) -> None:
+    service = service_of(router, tmp_path)
+    await router.uplinks.read()
+    await router.uplinks.apply()
+    await service.monitor.landscape.reread(())
+    wans = service.status()["wans"]
+    assert [(wan["path"], wan["device"]) for wan in wans] == [("wan", "pppoe-wan")]
+
+
+def test_a_style_says_what_netifd_needs_besides() -> None:
+    uplink = replace(UPLINK, interface="wgup_nodea")
+    plain, plain_peer = wanted_sections(uplink, key_of("own"))
+    style = NetworkStyle(metric=1001, routed=True, dns=("10.7.0.1",), dns_metric=1001)
+    styled, peer = wanted_sections(uplink, key_of("own"), style)
+    assert plain.options.items() < styled.options.items()
+    assert {
+        name: styled.options[name] for name in styled.options.keys() - plain.options.keys()
+    } == {
+        "metric": "1001",
+        "dns": ("10.7.0.1",),
+        "dns_metric": "1001",
+    }
+    assert (plain_peer.options["route_allowed_ips"], peer.options["route_allowed_ips"]) == (
+        "0",
+        "1",
+    )
+    assert not plan_sections((styled, peer), (styled, peer))
+
+
+@pytest.mark.parametrize(
+    ("asked", "has_netifd", "made"),
+    [
+        ("auto", True, "openwrt"),
+        ("auto", False, "standalone"),
+        ("openwrt", False, "openwrt"),
+        ("standalone", True, "standalone"),
+    ],
+)
+def test_the_platform_is_found(
+    mocker: MockerFixture, asked: str, has_netifd: bool, made: str
+) -> None:
+    mocker.patch("os.path.exists", lambda path: has_netifd and path == "/sbin/netifd")
+    assert make_platform(Options(platform=asked), Client("/nowhere")).name == made
+
+
+async def test_the_double_speaks_as_netifd_does(router: Router) -> None:
+    """Same tables, same notifications in the same order, for what the platform reads."""
+    recorded = {entry.get("note", entry["method"]): entry for entry in RECORDED}
+    methods = recorded["signatures of the objects; numbers are blobmsg types"]["reply"]
+    for info in await router.bus.lookup("network*"):
+        real = methods[info.path]
+        assert info.methods.keys() <= {*real, "status"} and info.methods
+    uplink = await router.create()
+    real_row = next(
+        row
+        for row in recorded["dump"]["reply"]["interface"]
+        if row["interface"] == uplink.interface
+    )
+    dump = await router.bus.call("network.interface", "dump")
+    ours = next(row for row in dump["interface"] if row["interface"] == uplink.interface)
+    assert shape(ours).items() <= shape(real_row).items()
+    assert shape(ours["ipv4-address"][0]) == shape(real_row["ipv4-address"][0])
+    router.netifd.told.clear()
+    changed = replace(uplink, addresses=("10.7.0.9/32",))
+    await router.uplinks.change(uplink, changed)
+    real = recorded["unknown option on wireguard interface changed + network reload"]["received"]
+    assert [event for event, _ in router.netifd.told] == [
+        one["name"] for one in real if one["kind"] == "notification"
+    ]
+    down = next(one["data"] for one in real if one["name"] == "interface.down")
+    assert shape(router.netifd.told[0][1]) == shape(down)

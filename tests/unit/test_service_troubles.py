@@ -1,0 +1,250 @@
+"""The service when something goes wrong: failures are undone, a bad file changes nothing, a kill at
+any step is mended by the next start, and no secret is ever told.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import shutil
+from collections.abc import AsyncIterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pytest_mock import MockerFixture
+
+from rpcd_wireguard_uplink.errors import CommandFailed
+from rpcd_wireguard_uplink.model import DefaultRoute, Family
+from tests.unit.fakes import Commands, Crash
+from tests.unit.house import CONFIG, LINE, NETWORK, House, commands_of_a_house, offer
+
+
+@pytest.fixture
+def commands(mocker: MockerFixture) -> Commands:
+    return commands_of_a_house(mocker)
+
+
+@pytest.fixture
+async def house(tmp_path: Path, commands: Commands) -> AsyncIterator[House]:
+    """A router with a configuration of its owner's, and the service running on it."""
+    house = House(tmp_path)
+    house.write("wireguard-uplink", CONFIG)
+    house.write("network", NETWORK)
+    await house.start()
+    yield house
+    await house.stop()
+
+
+# --- what goes wrong
+
+
+async def test_a_tunnel_that_cannot_be_made_is_undone(house: House) -> None:
+    before = house.files()
+    house.machine.refusals["wgup_nodea"] = "no kernel module"
+    await house.call("uplink_gossip", message=offer("nodea"))
+    with pytest.raises(CommandFailed, match="no kernel module"):
+        await house.call("uplink_add", peer_id="nodea")
+    assert house.files() == before
+    assert house.machine.tunnels == {}
+    assert (await house.call("uplink_history"))["events"] == []
+    house.machine.refusals.clear()
+    await house.call("uplink_add", peer_id="nodea")
+    house.assert_consistent()
+
+
+async def test_a_change_that_cannot_be_made_is_taken_back(house: House) -> None:
+    await house.call("uplink_gossip", message=offer("nodea"))
+    await house.call("uplink_add", peer_id="nodea")
+    before = house.files()
+    house.machine.refusals["wgup_nodea"] = "no kernel module"
+    with pytest.raises(CommandFailed):
+        await house.call("uplink_add", peer_id="nodea", weight=99)
+    house.machine.refusals.clear()
+    await house.running[-1].reload()
+    assert house.files() == before
+    house.assert_consistent()
+
+
+@pytest.mark.parametrize("is_back", [True, False])
+async def test_a_change_that_costs_the_router_its_line_is_undone(
+    house: House, is_back: bool
+) -> None:
+    """netifd may take a default route away for a moment, which is nothing; for good is too much."""
+    before, routes = house.files(), dict(house.machine.routes)
+    await house.call("uplink_gossip", message=offer("nodea"))
+    reads: list[Family] = []
+
+    async def read(family: Family) -> list[DefaultRoute]:
+        reads.append(family)
+        gone = house.machine.tunnels and (not is_back or len(reads) < 5)
+        return [] if gone else routes.get(family, [])
+
+    house.machine.read_default_routes = read  # type: ignore[method-assign]
+    if is_back:
+        await house.call("uplink_add", peer_id="nodea")
+        house.assert_consistent()
+        return
+    with pytest.raises(CommandFailed, match=LINE):
+        await house.call("uplink_add", peer_id="nodea")
+    assert house.files() == before
+    assert house.machine.tunnels == {}
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        CONFIG.replace("'60'", "'soon'"),
+        CONFIG + "config uplink 'half",
+        CONFIG + "config uplink 'x'\n\toption peer_id 'nodeb'\n",
+    ],
+    ids=["value", "syntax", "incomplete"],
+)
+async def test_the_last_good_configuration_stays_in_force(house: House, bad: str) -> None:
+    await house.call("uplink_gossip", message=offer("nodea"))
+    await house.call("uplink_add", peer_id="nodea")
+    good = house.text("wireguard-uplink")
+    before, tunnels = house.files(), house.machine.tunnels
+    house.write("wireguard-uplink", bad)
+    await house.running[-1].reload()
+    status = await house.call("uplink_status")
+    assert status["uplink_count"] == 1
+    assert any("last good configuration" in problem for problem in status["problems"])
+    calls: dict[str, dict[str, Any]] = {
+        "uplink_add": {"peer_id": "nodea", "weight": 5},
+        "uplink_remove": {"peer_id": "nodea"},
+        "uplink_set_priority": {"peer_id": "nodea", "weight": 5},
+        "uplink_set_failover": {"enabled": False},
+    }
+    for name, arguments in calls.items():
+        assert (await house.refusal(name, **arguments))[1] == "bad_config"
+    assert house.files() == {**before, "wireguard-uplink": bad}
+    assert house.machine.tunnels == tunnels
+    house.write("wireguard-uplink", good)
+    await house.running[-1].reload()
+    assert (await house.call("uplink_status"))["problems"] == status["problems"][1:]
+    house.assert_consistent()
+
+
+async def test_a_start_over_a_bad_file_touches_nothing(house: House) -> None:
+    await house.call("uplink_gossip", message=offer("nodea"))
+    await house.call("uplink_add", peer_id="nodea")
+    house.write("wireguard-uplink", "config uplink 'half")
+    before, tunnels = house.files(), house.machine.tunnels
+    await house.restart()
+    assert house.files() == before
+    assert house.machine.tunnels == tunnels
+    assert (await house.call("uplink_status"))["problems"]
+
+
+async def test_a_state_file_that_cannot_be_written_is_a_problem_and_no_more(house: House) -> None:
+    house.state_file.unlink()
+    house.state_file.mkdir()
+    assert (await house.call("uplink_gossip", message=offer("nodea")))["accepted"]
+    assert any("can't write" in p for p in (await house.call("uplink_status"))["problems"])
+
+
+# --- crashes
+
+
+def unchanging(files: Mapping[str, str]) -> dict[str, str]:
+    """Files without what differs between two makings of one uplink: its own keys and address."""
+    kept = {}
+    for name, text in files.items():
+        words = ("private_key 'SECRET", "private_key", "own_public_key", "address")
+        lines = text.splitlines() if "/" not in name else ["a key"]
+        kept[name] = "\n".join(
+            line for line in lines if words[0] in line or not any(w in line for w in words[1:])
+        )
+    return kept
+
+
+async def steps_of(house: House, name: str, **arguments: Any) -> int:
+    """How many steps a call takes."""
+    before = len(house.machine.steps)
+    await house.call(name, **arguments)
+    return len(house.machine.steps) - before
+
+
+async def crash_everywhere(
+    tmp_path: Path, name: str, prepare: str, arguments: dict[str, Any]
+) -> int:
+    """Kill the service before and after each step of a call, and start it anew each time."""
+    template = House(tmp_path / "template")
+    template.write("wireguard-uplink", CONFIG)
+    template.write("network", NETWORK)
+    await template.start()
+    await template.call("uplink_gossip", message=offer("nodea"))
+    if prepare:
+        await template.call(prepare, peer_id="nodea")
+    await template.stop()
+    shutil.copytree(tmp_path / "template", tmp_path / "done")
+    done = House(tmp_path / "done")
+    await done.start()
+    old = done.files()
+    count = await steps_of(done, name, **arguments)
+    new = done.files()
+    await done.stop()
+    for step in range(1, count + 1):
+        for after in (False, True):
+            folder = tmp_path / f"{step}-{after}"
+            shutil.copytree(tmp_path / "template", folder)
+            house = House(folder)
+            await house.start()
+            house.machine.dies_at, house.machine.after = len(house.machine.steps) + step, after
+            with pytest.raises(Crash):
+                await house.call(name, **arguments)
+            await house.restart()
+            found = unchanging(house.files())
+            assert found in (unchanging(old), unchanging(new)), (step, after)
+            house.assert_consistent()
+            status = await house.call("uplink_status")
+            assert status["uplink_count"] == len(house.machine.tunnels)
+            await house.stop()
+    return count
+
+
+@pytest.mark.usefixtures("commands")
+async def test_killed_at_any_step_of_an_addition(tmp_path: Path) -> None:
+    count = await crash_everywhere(tmp_path, "uplink_add", "", {"peer_id": "nodea"})
+    assert count >= 7, "intent, keys, values, network, tunnel, keys kept, pending gone"
+
+
+@pytest.mark.usefixtures("commands")
+async def test_killed_at_any_step_of_a_removal(tmp_path: Path) -> None:
+    await crash_everywhere(tmp_path, "uplink_remove", "uplink_add", {"peer_id": "nodea"})
+
+
+@pytest.mark.usefixtures("commands")
+async def test_killed_at_any_step_of_a_change(tmp_path: Path) -> None:
+    arguments = {"peer_id": "nodea", "endpoint": "198.51.100.1:7"}
+    await crash_everywhere(tmp_path, "uplink_add", "uplink_add", arguments)
+
+
+# --- secrets
+
+
+async def test_private_keys_are_never_told(house: House, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG)
+    for peer in ("nodea", "nodeb"):
+        await house.call("uplink_gossip", message=offer(peer))
+        await house.call("uplink_add", peer_id=peer)
+    secrets = [*house.machine.keys().values(), "SECRET-OF-THE-OWNER"]
+    assert len(secrets) == 3
+    house.machine.refusals["wgup_nodea"] = "refused"
+    with pytest.raises(CommandFailed) as caught:
+        await house.call("uplink_add", peer_id="nodea", weight=3)
+    await house.running[-1].reload()
+    for name in ("uplink_list", "uplink_status", "uplink_history"):
+        await house.call(name)
+    told = [
+        *house.replies,
+        json.dumps(house.events),
+        house.state_file.read_text(),
+        caplog.text,
+        str(caught.value),
+        repr(house.machine.tunnels),
+        house.text("wireguard-uplink"),
+    ]
+    for secret in secrets:
+        assert not [text for text in told if secret in text]

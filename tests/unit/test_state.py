@@ -1,0 +1,103 @@
+"""The state file and the history: written whole, read without trust."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from rpcd_wireguard_uplink.model import Endpoint, HistoryEntry, Offer
+from rpcd_wireguard_uplink.state import (
+    MOST_ENTRIES,
+    History,
+    Remembered,
+    now_text,
+    offer_row,
+    read_state,
+    write_state,
+)
+
+ENTRY = HistoryEntry("2026-01-28T10:30:00.000Z", "failover", "ipv4", "wan", "wgup_a", "a", "dead")
+OFFER = Offer("a", Endpoint("2001:db8::1", 7), "key", 100, 15.5, "fiber", True, 3, 60.0, 1000.0)
+
+
+def test_what_was_written_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "run" / "state.json"
+    content = {"history": [ENTRY.as_table()], "offer_book": [offer_row(OFFER)], "more": 1}
+    write_state(str(path), content)
+    assert read_state(str(path), 1000.0) == Remembered((ENTRY,), (OFFER,))
+    assert json.loads(path.read_text())["version"] == 1
+    assert os.listdir(path.parent) == ["state.json"]
+
+
+def test_offers_from_the_future_are_of_an_earlier_boot(tmp_path: Path) -> None:
+    path = str(tmp_path / "state.json")
+    write_state(path, {"offer_book": [offer_row(OFFER)]})
+    assert read_state(path, 999.0).offers == ()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "{",
+        "[]",
+        "null",
+        '{"version": 2, "history": []}',
+        '{"version": 1, "history": 5}',
+        '{"version": 1, "history": [{"at": "x"}]}',
+        '{"version": 1, "history": [{"at": "x", "kind": "y", "from": "", "to": "", "new": 1}]}',
+        '{"version": 1, "offer_book": [{"peer_id": "a"}]}',
+        '{"version": 1, "offer_book": [{"host": "a", "port": "b", "peer_id": "c"}]}',
+    ],
+)
+def test_what_is_not_understood_is_nothing(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "state.json"
+    path.write_text(text)
+    assert read_state(str(path), 1000.0) == Remembered()
+
+
+def test_no_file_is_nothing(tmp_path: Path) -> None:
+    assert read_state(str(tmp_path / "none"), 0.0) == Remembered()
+
+
+def test_bytes_that_are_no_text_are_nothing(tmp_path: Path) -> None:
+    (tmp_path / "state.json").write_bytes(b"\xff\xfe\x00")
+    assert read_state(str(tmp_path / "state.json"), 0.0) == Remembered()
+
+
+def test_a_write_that_fails_leaves_the_old_file(tmp_path: Path) -> None:
+    path = tmp_path / "state.json"
+    write_state(str(path), {"n": 1})
+    with pytest.raises(TypeError):
+        write_state(str(path), {"n": object()})
+    assert json.loads(path.read_text())["n"] == 1
+    assert os.listdir(tmp_path) == ["state.json"]
+
+
+def test_a_folder_in_the_way_is_told(tmp_path: Path) -> None:
+    (tmp_path / "state.json").mkdir()
+    with pytest.raises(OSError, match="directory"):
+        write_state(str(tmp_path / "state.json"), {})
+    assert os.listdir(tmp_path) == ["state.json"]
+
+
+def test_history_keeps_the_last() -> None:
+    history = History()
+    for number in range(MOST_ENTRIES + 5):
+        history.add(HistoryEntry(str(number), "x"))
+    assert [entry.at for entry in history.newest(3)] == ["204", "203", "202"]
+    assert len(history.newest(1000)) == MOST_ENTRIES
+    assert history.newest(0) == []
+    assert history.oldest_first()[0].at == "5"
+    other = History()
+    other.restore(history.oldest_first())
+    assert other.newest(1)[0].at == "204"
+
+
+def test_the_time_is_in_utc() -> None:
+    text = now_text()
+    assert text.endswith("Z")
+    assert len(text) == len("2026-01-28T10:30:00.000Z")

@@ -1,0 +1,244 @@
+"""The lane's keeper over a lane that only listens: order, retries, and what is told when."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import cast
+
+import pytest
+from pytest_mock import MockerFixture
+
+from rpcd_wireguard_uplink import switch as switch_module
+from rpcd_wireguard_uplink.errors import CommandFailed
+from rpcd_wireguard_uplink.failover import Change
+from rpcd_wireguard_uplink.landscape import Landscape
+from rpcd_wireguard_uplink.model import DefaultRoute, Endpoint, Family, Uplink
+from rpcd_wireguard_uplink.routing.lane import Lane, Opening
+from rpcd_wireguard_uplink.switch import Switch
+from tests.unit.fakes import Machine
+
+V4, V6 = Family.IPV4, Family.IPV6
+UPLINK = Uplink("nodea", "wgup_a", Endpoint("192.0.2.9"), "key", ("10.0.0.1/32",))
+OPENING = Opening(V4, ("wan",), DefaultRoute(V4, "wgup_a"))
+OVER = Change("failover", "wan", "wgup_a", "dead", 1.0)
+BACK = Change("failback", "wgup_a", "wan", "alive", 1.0)
+
+
+@dataclass
+class FakeLane:
+    """Records what is asked of it; `failures` makes the next moves or refreshes fail."""
+
+    openings: dict[Family, Opening] = field(default_factory=dict)
+    standing: dict[Family, Opening] = field(default_factory=dict)
+    calls: list[tuple[object, ...]] = field(default_factory=list)
+    failures: int = 0
+
+    def _note(self, *call: object) -> None:
+        self.calls.append(call)
+        if self.failures and call[0] in ("move", "refresh"):
+            self.failures -= 1
+            raise CommandFailed("nft is busy")
+
+    async def read_standing(self) -> dict[Family, Opening]:
+        return dict(self.standing)
+
+    async def stand(self, tunnels: object, lines: object, onlink: object) -> None:
+        self._note("stand", tuple(cast(Sequence[str], tunnels)))
+
+    async def move(self, wanted: Mapping[Family, Opening | None]) -> None:
+        self._note("move", dict(wanted))
+        for family, opening in wanted.items():
+            self.openings.pop(family, None)
+            if opening is not None:
+                self.openings[family] = opening
+
+    async def refresh(self) -> None:
+        self._note("refresh")
+
+    async def remove(self) -> None:
+        self.openings.clear()
+        self._note("remove")
+
+    async def set_underlay(self, family: Family, routes: Sequence[DefaultRoute]) -> None:
+        self._note("underlay", family, [route.device for route in routes])
+
+    async def forget_flows(self, family: Family, addresses: Sequence[str]) -> None:
+        self._note("forget", family, list(addresses))
+
+    def verbs(self) -> list[object]:
+        return [call[0] for call in self.calls]
+
+
+@dataclass
+class Bench:
+    """A switch, its lane, and what was reported."""
+
+    switch: Switch
+    lane: FakeLane
+    problems: dict[str, str]
+    told: list[tuple[str, Family, int, int]]
+
+    async def until(self, count: int) -> None:
+        """Follow until so many changes were told."""
+        task = asyncio.create_task(self.switch.follow())
+        try:
+            async with asyncio.timeout(20):
+                while len(self.told) < count:
+                    await asyncio.sleep(0.005)
+                await asyncio.sleep(0.02)
+        finally:
+            task.cancel()
+
+
+@pytest.fixture
+async def bench(tmp_path: Path, mocker: MockerFixture) -> Bench:
+    mocker.patch.object(switch_module, "RETRY_S", 0.02)
+    mocker.patch.object(switch_module, "REFRESH_S", 0.01)
+    machine = Machine(str(tmp_path))
+    machine.routes[V4] = [DefaultRoute(V4, "wan", "", 1), DefaultRoute(V4, "wwan", "", 2)]
+    machine.addresses["wan"] = ["198.51.100.2/24", "2001:db8::2/64"]
+    machine.addresses["wgup_a"] = ["10.0.0.1/32"]
+    landscape = Landscape(machine)
+    await landscape.reread([UPLINK])
+    lane, told = FakeLane(), list[tuple[str, Family, int, int]]()
+    problems: dict[str, str] = {}
+
+    def report(change: Change, family: Family, detection_ms: int, switch_ms: int) -> None:
+        told.append((change.kind, family, detection_ms, switch_ms))
+
+    switch = Switch(cast(Lane, lane), landscape, report, problems, (UPLINK,))
+    return Bench(switch, lane, problems, told)
+
+
+async def test_outer_packets_first_then_traffic_then_old_flows(bench: Bench) -> None:
+    bench.switch.dead[V4] = {"wan"}
+    bench.switch.want(V4, OPENING, OVER, 300)
+    await bench.until(1)
+    assert bench.lane.calls == [
+        ("underlay", V4, ["wwan", "wan"]),
+        ("underlay", V6, []),
+        ("move", {V4: OPENING}),
+        ("forget", V4, ["198.51.100.2/24"]),
+    ]
+    [(kind, family, detection_ms, switch_ms)] = bench.told
+    assert (kind, family, detection_ms) == ("failover", V4, 300)
+    assert switch_ms >= 0
+
+
+async def test_what_fails_is_tried_again_and_told_once(bench: Bench) -> None:
+    bench.lane.failures = 2
+    bench.switch.want(V4, OPENING, OVER, 300)
+    task = asyncio.create_task(bench.switch.follow())
+    async with asyncio.timeout(20):
+        while not bench.problems:
+            await asyncio.sleep(0.001)
+    assert bench.told == [], "what is not in force is not told"
+    assert "nft is busy" in " ".join(bench.problems.values())
+    task.cancel()
+    bench.switch._kicked.set()
+    await bench.until(1)
+    assert bench.lane.verbs().count("move") == 3
+    assert len(bench.told) == 1
+    assert bench.problems == {}
+    assert bench.lane.openings == {V4: OPENING}
+
+
+async def test_the_newest_wish_counts(bench: Bench) -> None:
+    """Over and back before the lane moved: nothing moves, and both are told."""
+    bench.switch.want(V4, OPENING, OVER, 300)
+    bench.switch.want(V4, None, BACK, -1)
+    await bench.until(2)
+    assert "move" not in bench.lane.verbs()
+    assert [kind for kind, *_ in bench.told] == ["failover", "failback"]
+
+
+async def test_both_families_move_at_once(bench: Bench) -> None:
+    other = Opening(V6, ("wan",), DefaultRoute(V6, "wgup_a"))
+    bench.switch.want(V4, OPENING, OVER, 300)
+    bench.switch.want(V6, other, OVER, 310)
+    await bench.until(2)
+    moves = [call for call in bench.lane.calls if call[0] == "move"]
+    assert moves == [("move", {V4: OPENING, V6: other})]
+
+
+async def test_back_home(bench: Bench) -> None:
+    bench.switch.want(V4, OPENING, OVER, 300)
+    await bench.until(1)
+    bench.lane.calls.clear()
+    bench.switch.want(V4, None, BACK, -1)
+    await bench.until(2)
+    assert bench.lane.calls[-2:] == [("move", {V4: None}), ("forget", V4, ["10.0.0.1/32"])]
+
+
+async def test_being_stranded_moves_nothing(bench: Bench) -> None:
+    change = Change("stranded", "wan", "wan", "nothing answers", 1.0)
+    bench.switch.want(V4, None, change, 1500)
+    await bench.until(1)
+    assert bench.told == [("stranded", V4, 1500, -1)]
+    assert not {"move", "forget"} & set(bench.lane.verbs())
+
+
+async def test_an_open_lane_is_renewed_and_nothing_is_told(bench: Bench) -> None:
+    """Its gateway changed, say. A lane that is shut is not opened so."""
+    better = Opening(V4, ("wan", "wwan"), DefaultRoute(V4, "wgup_a"))
+    await bench.switch.stand([UPLINK])
+    bench.switch.renew(V4, better)
+    assert bench.switch._wanted == {}
+    bench.switch.want(V4, OPENING, OVER, 300)
+    await bench.until(1)
+    bench.switch.renew(V4, OPENING)
+    assert not bench.switch._kicked.is_set()
+    bench.switch.renew(V4, better)
+    await bench.until(1)
+    assert bench.lane.openings == {V4: better}
+    assert len(bench.told) == 1
+
+
+async def test_the_standing_part_follows_changes_only(bench: Bench) -> None:
+    await bench.switch.stand([UPLINK])
+    await bench.switch.stand([UPLINK])
+    assert bench.lane.verbs().count("stand") == 1
+    other = Uplink("nodeb", "wgup_b", Endpoint("192.0.2.9"), "key", ())
+    await bench.switch.stand([UPLINK, other])
+    assert bench.lane.calls[-3] == ("stand", ("wgup_a", "wgup_b"))
+    await bench.switch.stand([])
+    await bench.switch.stand([])
+    assert bench.lane.verbs().count("remove") == 1
+
+
+async def test_an_earlier_run_is_taken_over(bench: Bench) -> None:
+    bench.lane.standing = {V4: OPENING}
+    assert await bench.switch.take_over() == {V4: OPENING}
+    assert bench.lane.openings == {V4: OPENING}
+    assert bench.lane.verbs() == ["refresh"]
+
+
+async def test_a_table_that_somebody_deleted_is_built_anew(bench: Bench) -> None:
+    """fw4's reload flushes only its own table, but people type `nft flush ruleset`."""
+    bench.switch.want(V4, OPENING, OVER, 300)
+    await bench.until(1)
+    bench.lane.failures = 1
+    rebuilds: list[asyncio.Task[None]] = []
+
+    def rebuild() -> None:
+        rebuilds.append(asyncio.create_task(bench.switch.stand([UPLINK])))
+
+    tasks = [
+        asyncio.create_task(bench.switch.keep_open(rebuild)),
+        asyncio.create_task(bench.switch.follow()),
+    ]
+    try:
+        async with asyncio.timeout(20):
+            while bench.lane.verbs().count("move") < 2:
+                await asyncio.sleep(0.005)
+    finally:
+        for task in tasks:
+            task.cancel()
+    assert len(rebuilds) == 1
+    verbs = bench.lane.verbs()
+    assert verbs.index("stand") < len(verbs) - 1 - verbs[::-1].index("move")
+    assert bench.lane.openings == {V4: OPENING}
+    assert len(bench.told) == 1, "the same change is not told twice"

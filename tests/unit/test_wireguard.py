@@ -1,0 +1,89 @@
+"""The `wg` command: what it prints, and that no private key is ever an argument."""
+
+from __future__ import annotations
+
+import pytest
+from pytest_mock import MockerFixture
+
+from rpcd_wireguard_uplink import wireguard
+from rpcd_wireguard_uplink.errors import CommandFailed, InvalidArgument
+from rpcd_wireguard_uplink.model import Endpoint, PeerCounters, Tunnel
+from tests.unit.fakes import Commands, key_of, replace_commands
+
+SECRET, PUBLIC, PEER = key_of("secret"), key_of("public"), key_of("peer")
+TUNNEL = Tunnel("wgup_a", "nodea", SECRET, ("10.1.2.3/32",), PEER, Endpoint("192.0.2.1", 51821))
+DUMP = (
+    f"wgup_a\t(none)\t{PUBLIC}\t51820\t0x51\n"
+    f"wgup_a\t{PEER}\t(none)\t192.0.2.1:51821\t0.0.0.0/0,::/0\t1700000000\t11\t22\t25\n"
+    f"wgup_a\t{key_of('other')}\t(none)\t192.0.2.9:1\t(none)\t1700000000\t1\t1\toff\n"
+    f"wgup_b\t(none)\t{PUBLIC}\t0\toff\n"
+    f"wgup_b\t{PEER}\t(none)\t(none)\t(none)\t0\t0\t0\toff\n"
+    f"wg0\t(none)\t(none)\t0\toff\n"
+)
+
+
+@pytest.fixture
+def commands(mocker: MockerFixture) -> Commands:
+    return replace_commands(mocker)
+
+
+def test_a_dump() -> None:
+    assert wireguard.parse_dump(DUMP, 1700000060.5) == {
+        "wgup_a": PeerCounters(PEER, "192.0.2.1:51821", 60.5, 11, 22),
+        "wgup_b": PeerCounters(PEER, "", None, 0, 0),
+    }
+
+
+def test_a_handshake_from_the_future_is_new() -> None:
+    assert wireguard.parse_dump(DUMP, 1600000000.0)["wgup_a"].handshake_age_s == 0
+
+
+def test_an_empty_dump() -> None:
+    assert wireguard.parse_dump("", 0) == {}
+
+
+async def test_keys_go_in_by_standard_input_only(commands: Commands) -> None:
+    commands.answers = {"wg genkey": SECRET + "\n", "wg pubkey": PUBLIC + "\n"}
+    assert await wireguard.generate_keys() == (SECRET, PUBLIC)
+    await wireguard.configure(TUNNEL)
+    assert not [line for line in commands.lines() if SECRET in line]
+    assert commands.inputs("wg pubkey") == [SECRET + "\n"]
+    assert commands.inputs("wg set") == [SECRET + "\n"]
+
+
+async def test_a_tunnel_is_set_in_one_command(commands: Commands) -> None:
+    await wireguard.configure(TUNNEL)
+    assert commands.lines() == [
+        f"wg set wgup_a private-key /dev/stdin fwmark 0x51 peer {PEER} endpoint 192.0.2.1:51821 "
+        "persistent-keepalive 25 allowed-ips 0.0.0.0/0,::/0"
+    ]
+
+
+async def test_an_address_of_ipv6_is_bracketed(commands: Commands) -> None:
+    await wireguard.configure(Tunnel("a", "b", SECRET, (), PEER, Endpoint("2001:db8::1", 7)))
+    assert "endpoint [2001:db8::1]:7" in commands.lines()[0]
+
+
+async def test_without_an_endpoint_the_known_one_stays(commands: Commands) -> None:
+    await wireguard.configure(Tunnel("a", "b", SECRET, (), PEER, None))
+    assert "endpoint" not in commands.lines()[0]
+
+
+async def test_a_name_is_refused(commands: Commands) -> None:
+    with pytest.raises(InvalidArgument, match="resolved"):
+        await wireguard.configure(Tunnel("a", "b", SECRET, (), PEER, Endpoint("gw.example")))
+    assert commands.calls == []
+
+
+async def test_other_peers_go(commands: Commands) -> None:
+    commands.answers["wg show"] = f"{PEER}\n{PUBLIC}\n"
+    await wireguard.remove_other_peers(TUNNEL)
+    assert commands.lines("wg set") == [f"wg set wgup_a peer {PUBLIC} remove"]
+
+
+async def test_what_fails_tells_no_key(commands: Commands) -> None:
+    commands.answers["wg set"] = CommandFailed("wg set failed")
+    with pytest.raises(CommandFailed) as caught:
+        await wireguard.configure(TUNNEL)
+    assert SECRET not in str(caught.value)
+    assert SECRET not in repr(TUNNEL)
