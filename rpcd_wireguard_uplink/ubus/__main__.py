@@ -113,6 +113,7 @@ def serve(socket: str) -> int:
         await stop.wait()
         await broker.close()
 
+    signal.signal(signal.SIGPIPE, signal.SIG_IGN)  # a client that goes away must not end the bus
     try:
         asyncio.run(run())
     except BusError as error:

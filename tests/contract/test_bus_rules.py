@@ -235,6 +235,16 @@ def test_half_a_message_waits_without_harm(raw):
     assert one.next().type == MessageType.DATA
 
 
+def test_clients_that_leave_before_their_answers_end_nothing(shared_bus, raw):
+    for _ in range(100):
+        with contextlib.suppress(OSError):
+            leaver = Raw(shared_bus.path)
+            for _ in range(20):
+                leaver.send(MessageType.PING, put_string(Attr.METHOD, b"x" * 20_000))
+            leaver.sock.close()
+    assert raw().ask(MessageType.PING)[0] == 0
+
+
 def test_a_client_that_does_not_read_loses_messages_and_nobody_else_does(shared_bus, raw):
     sleeper, caller = raw(), raw()
     object_id = sleeper.add(b"rules.sleeper")[Attr.OBJID]
