@@ -39,6 +39,7 @@ DEFAULT_TARGETS = (
     "2001:4860:4860::8888",
     "2620:fe::fe",
 )
+DEFAULT_RESOLVERS = ("1.1.1.1", "2606:4700:4700::1111")
 
 Options = Mapping[str, str | tuple[str, ...]]
 
@@ -48,7 +49,8 @@ class Settings:
     """What the main section says. Times in seconds; the specification's sample values are default.
 
     `min_uplinks` and `prefer_latency` steer the choice, `lines` names the WAN devices in order of
-    preference ('' for all that have a default route), `targets` are what probes are sent to.
+    preference ('' for all that have a default route), `targets` are what probes are sent to,
+    `policies` names mwan3's policies to join ('none' for no part in mwan3).
     """
 
     enabled: bool = True
@@ -62,6 +64,8 @@ class Settings:
     targets: tuple[str, ...] = DEFAULT_TARGETS
     trusted_peers: frozenset[str] = frozenset()
     lines: tuple[str, ...] = ()
+    policies: tuple[str, ...] = ()
+    resolvers: tuple[str, ...] = DEFAULT_RESOLVERS
 
     @property
     def pace(self) -> Pace:
@@ -195,6 +199,8 @@ def _parse_settings(reader: _Reader) -> Settings:
         targets=reader.addresses("track_ip", DEFAULT_TARGETS),
         trusted_peers=frozenset(reader.words("trusted_peer")),
         lines=reader.words("wan"),
+        policies=reader.words("policy"),
+        resolvers=reader.addresses("dns", DEFAULT_RESOLVERS),
     )
     reader.flag("imported", False)  # asked for by older.py
     bound_s = settings.detection_bound_s()

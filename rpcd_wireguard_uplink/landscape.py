@@ -36,6 +36,7 @@ class Landscape:
     lines: dict[Family, Lines] = field(default_factory=dict)
     addresses: dict[str, list[str]] = field(default_factory=dict)
     underlays: dict[str, str] = field(default_factory=dict)
+    resolvers: list[str] = field(default_factory=list)
     falls: dict[int, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -51,6 +52,8 @@ class Landscape:
         self.links = {link.index: link for link in await self.platform.read_links()}
         tunnels = [link.name for link in self.links.values() if link.group == DEVICE_GROUP]
         tunnels += [uplink.interface for uplink in uplinks] + [PROVIDER_DEVICE]
+        # A line that went away takes its resolvers along, but they are still asked.
+        self.resolvers = await self.platform.read_resolvers() or self.resolvers
         for family in Family:
             await self._reread_lines(self.lines[family], tunnels)
         for device in self.line_devices():

@@ -17,6 +17,7 @@ from enum import Enum
 from .errors import InvalidArgument
 
 TUNNEL_PREFIX = "wgup_"
+ALIAS_PREFIX = "wgup6"
 PROVIDER_DEVICE = "wgup_srv"
 DEVICE_GROUP = 51  # mesh and uplink devices: never a line, never an underlay
 NAME_LENGTH = 13  # mwan3's limit for an interface name (iptables chain mwan3_iface_in_X)
@@ -204,6 +205,11 @@ def interface_name(peer_id: str, taken: Container[str]) -> str:
         if name not in taken:
             return name
     raise InvalidArgument(f"no interface name is free for {peer_id}: remove an uplink first")
+
+
+def alias_name(interface: str) -> str:
+    """The name of a tunnel's second netifd interface, for IPv6: no longer than the tunnel's own."""
+    return ALIAS_PREFIX + interface.removeprefix(TUNNEL_PREFIX)
 
 
 def is_key(text: str) -> bool:

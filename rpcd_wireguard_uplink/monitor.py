@@ -127,6 +127,7 @@ class Monitor:
         for path in self.paths.values():
             path.health.pace = watch.settings.pace
         self.watch = watch
+        self.switch.resolvers = watch.settings.resolvers
         await self.reread()
 
     def reread_soon(self) -> None:

@@ -19,6 +19,7 @@ from .model import (
     Link,
     Tunnel,
     Uplink,
+    alias_name,
     is_marked,
     mark_alias,
 )
@@ -98,6 +99,13 @@ def wanted_sections(
         Section("interface", name, False, {k: v for k, v in interface.items() if v}),
         Section(f"wireguard_{name}", f"{name}_peer", False, {k: v for k, v in peer.items() if v}),
     )
+
+
+def alias_section(uplink: Uplink) -> Section:
+    """The `network` section that mwan3 needs for a tunnel's IPv6: netifd must know its name."""
+    options = {"proto": "none", "device": f"@{uplink.interface}"}
+    ours = {MARK_OPTION: "1", PEER_OPTION: uplink.peer_id}
+    return Section("interface", alias_name(uplink.interface), False, options | ours)
 
 
 def peer_address(found: Section | None, endpoint: Endpoint) -> str | None:

@@ -11,6 +11,7 @@ import socket
 import threading
 
 TIMEOUT_S = 5.0
+SERVER_FILES = ("/tmp/resolv.conf.d/resolv.conf.auto", "/etc/resolv.conf")  # noqa: S108 (netifd writes it)
 
 
 async def resolve(host: str, timeout_s: float = TIMEOUT_S) -> str:
@@ -42,3 +43,17 @@ async def resolve(host: str, timeout_s: float = TIMEOUT_S) -> str:
         return await asyncio.wait_for(found, timeout_s)
     except TimeoutError:
         return ""
+
+
+def parse_resolvers(text: str) -> list[str]:
+    """The servers that a resolv.conf names (resolv.conf(5)).
+
+    Without this machine's own and link-local ones, which belong to one device for good.
+    """
+    found = []
+    for line in text.splitlines():
+        words = line.split()
+        server = words[1] if len(words) > 1 and words[0] == "nameserver" else ""
+        if server and server != "::1" and not server.startswith(("127.", "fe80:")):
+            found.append(server)
+    return found

@@ -16,7 +16,7 @@ from . import tunnel_test, view
 from .config import CONFIG, MAIN_NAME
 from .endpoints import parse_endpoint
 from .errors import NotFound, NotSupported, NotTrusted
-from .failover import Change
+from .failover import AWAY, Change
 from .messages import OfferMessage, parse_message
 from .model import DEVICE_GROUP, Family, HistoryEntry, Offer, Uplink, normal_address
 from .monitor import Monitor, Watch
@@ -63,6 +63,7 @@ class Service:
         self.offers.restore(iter(remembered.offers))
         async with self._lock:
             await self.uplinks.read()
+            self.monitor.switch.lane.marks = await self.uplinks.lane_marks()
             await self.monitor.start(self._watch())
             await self.uplinks.mend_pending()
             await self.uplinks.apply()
@@ -105,7 +106,13 @@ class Service:
         await self.platform.follow_names(stalled)
 
     async def _follow(self) -> None:
+        self.monitor.switch.lane.marks = await self.uplinks.lane_marks()
         await self.monitor.configure(self._watch())
+
+    async def _prefer(self) -> None:
+        away = any(state.phase in AWAY for state in self.monitor.states.values())
+        await self.uplinks.prefer(rebuild=not away)  # an outage is no time to touch mwan3
+        await self._follow()
 
     def _watch(self) -> Watch:
         trusted = self.uplinks.config.settings.trusted_peers
@@ -155,10 +162,8 @@ class Service:
     async def test_uplink(self, peer_id: str, target: str = "", count: int = 5) -> Table:
         """Probe through the tunnel; a target that does not answer is a result, no error."""
         uplink = self.uplinks.require(peer_id)
-        targets = (
-            self.uplinks.config.settings.targets_of(Family.IPV4)
-            or self.uplinks.config.settings.targets
-        )
+        settings = self.uplinks.config.settings
+        targets = settings.targets_of(Family.IPV4) or settings.targets
         chosen = target or targets[0]
         tested = await tunnel_test.run_test(uplink.interface, chosen, count)
         counted = (await self.platform.read_counters()).get(uplink.interface)
@@ -263,7 +268,7 @@ class Service:
             await self.uplinks.read_strictly()
             uplink = self.uplinks.require(peer_id)
             await self.uplinks.set_option(uplink.interface, "weight", str(weight))
-            await self._follow()
+            await self._prefer()
         self._changed()
         return {
             "success": True,
@@ -277,7 +282,7 @@ class Service:
         async with self._lock:
             await self.uplinks.read_strictly()
             await self.uplinks.set_option(MAIN_NAME, "auto_failover", "1" if enabled else "0")
-            await self._follow()
+            await self._prefer()
         self._changed()
         return {
             "success": True,

@@ -15,7 +15,8 @@ from .errors import UplinkError
 from .failover import Change
 from .landscape import Landscape
 from .model import Family, Uplink
-from .routing.lane import REFRESH_S, Lane, Opening, plan_underlay
+from .routing.dns import redirect_script
+from .routing.lane import LANE_MARK, REFRESH_S, Lane, Opening, plan_underlay
 
 RETRY_S = 1.0
 MOVES = ("failover", "switch", "failback")
@@ -34,6 +35,7 @@ class Switch:
     report: Report
     problems: dict[str, str]
     uplinks: tuple[Uplink, ...] = ()
+    resolvers: tuple[str, ...] = ()
     dead: dict[Family, Collection[str]] = field(default_factory=dict)
     _wanted: dict[Family, Opening | None] = field(default_factory=dict)
     _untold: list[tuple[Change, Family, int]] = field(default_factory=list)
@@ -63,9 +65,10 @@ class Switch:
         onlink = self.landscape.onlink_prefixes()
         active = [opening.route.device for opening in self.lane.openings.values()]
         devices = [self.landscape.incarnation(name) for name in (*tunnels, *active)]
-        standing = (tunnels, devices, lines, onlink)
+        redirect = redirect_script(self.landscape.resolvers, self.resolvers, LANE_MARK)
+        standing = (tunnels, devices, lines, onlink, redirect)
         if standing != self._standing:
-            await self.lane.stand(tunnels, lines, onlink)
+            await self.lane.stand(tunnels, lines, onlink, redirect)
             self._standing = standing
             self._kicked.set()  # what could not be opened without it can be now
         await self._set_underlays()

@@ -17,6 +17,8 @@ from .model import TUNNEL_PREFIX, Family, Uplink, derived_addresses, interface_n
 from .platform import Platform
 from .quoting import quoted
 from .reconcile import NETWORK, plan_sections, tunnels_of
+from .routing.mwan3 import MWAN3
+from .routing.mwan3_keeper import Keeper
 from .uci import Draft
 
 ROUTE_PAUSES_S = (0.0, 0.2, 0.8, 2.0)  # a route that is replaced is gone for a moment
@@ -39,17 +41,21 @@ class Uplinks:
         self._tell = tell
         self._signature: object = None
         self._understood = False
+        self._mwan3 = Keeper(platform)
+        self._mwan3_seen: object = None
 
     # --- reading
 
     @property
     def changed_outside(self) -> bool:
-        """Whether somebody else has changed the file since it was last read."""
-        return self.platform.signature(CONFIG) != self._signature
+        """Whether somebody else has changed our file, or mwan3's, since it was last read."""
+        seen = (self._signature, self._mwan3_seen)
+        return (self.platform.signature(CONFIG), self.platform.signature(MWAN3)) != seen
 
     async def read(self) -> bool:
         """Read the file; False, and the last good configuration stays, where it is bad."""
         self._signature = self.platform.signature(CONFIG)
+        self._mwan3_seen = self.platform.signature(MWAN3)
         try:
             document = await self.platform.read(CONFIG)
             self.config = parse_config(document.sections)
@@ -215,12 +221,50 @@ class Uplinks:
             for section in plan.write:
                 draft.set_section(section.name, section.type, section.options)
 
+        await self._apply_mwan3(final=False)
         if plan:
             await self.platform.edit(NETWORK, write)
         tunnels = tunnels_of((await self.platform.read(NETWORK)).sections)
         failed.update(await self.platform.sync(tunnels))
+        await self._apply_mwan3(final=True)
         await self.platform.keep_keys({uplink.interface for uplink in self.config.uplinks})
         return failed
+
+    async def _apply_mwan3(self, *, final: bool) -> None:
+        """mwan3 is the net below: what is wrong with it is told, and stops nothing."""
+        if not self._mwan3.installed:
+            return
+        standing, settings = self.standing(), self.config.settings
+        try:
+            devices = await self._line_devices()
+            await self._mwan3.apply(standing, settings, devices, final=final)
+            self.problems.pop("mwan3", None)
+        except UplinkError as error:
+            self.problems["mwan3"] = str(error)
+        self._mwan3_seen = self.platform.signature(MWAN3)
+
+    async def prefer(self, *, rebuild: bool) -> None:
+        """Have mwan3 follow what was set; its running policies too, with `rebuild`."""
+        await self._apply_mwan3(final=True)
+        if rebuild and self._mwan3.installed:
+            try:
+                await self._mwan3.rebuild(await self._line_devices())
+            except UplinkError as error:
+                self.problems["mwan3"] = str(error)
+
+    async def lane_marks(self) -> tuple[int, ...]:
+        """The marks that traffic of the lines can have; (0,) where mwan3 isn't there."""
+        if not self._mwan3.installed:
+            return (0,)
+        try:
+            return await self._mwan3.marks(await self._line_devices())
+        except UplinkError as error:
+            self.problems["mwan3"] = str(error)
+            return (0,)
+
+    async def _line_devices(self) -> list[str]:
+        found = {device for _, device in await self._lines()}
+        return [*self.config.settings.lines] or sorted(found)
 
     async def _write_uplink(self, uplink: Uplink) -> None:
         options = uplink_options(uplink)

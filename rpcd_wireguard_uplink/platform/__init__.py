@@ -56,11 +56,20 @@ class Platform(Protocol):
     def logical_name(self, device: str) -> str:
         """What the owner calls the line with that device; the device itself where not known."""
 
+    def interfaces_on(self, device: str) -> list[str]:
+        """netifd's names of the interfaces on a device; none where there is no netifd."""
+
+    async def keep_rendered(self, text: str) -> None:
+        """Keep, for people, what mwan3 should hold of ours; '' removes it."""
+
     async def read_addresses(self, device: str) -> list[str]:
         """A device's global addresses with prefix lengths."""
 
     async def read_default_routes(self, family: Family) -> list[DefaultRoute]:
         """The main table's default routes, lowest metric first."""
+
+    async def read_resolvers(self) -> list[str]:
+        """The name servers that the lines brought, address literals."""
 
     async def device_towards(self, address: str) -> str:
         """The device that a tunnel's outer packets leave by towards an address, '' if none."""

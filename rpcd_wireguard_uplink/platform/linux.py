@@ -15,6 +15,7 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 
 from .. import iproute, process, wireguard
+from ..errors import CommandFailed
 from ..model import (
     DEVICE_GROUP,
     DefaultRoute,
@@ -25,7 +26,7 @@ from ..model import (
     Tunnel,
     mark_alias,
 )
-from ..resolver import resolve
+from ..resolver import SERVER_FILES, parse_resolvers, resolve
 from ..uci import Document, Draft, Store
 
 
@@ -59,6 +60,12 @@ class Linux:
     def signature(self, config: str) -> object:
         """Modification time, size and inode."""
         return self._store.signature(config)
+
+    async def keep_rendered(self, text: str) -> None:
+        """In mwan3.d beside the directory of configurations; written only when it differs."""
+        parent = os.path.dirname(self._store.directory.rstrip("/"))
+        path = os.path.join(parent, "mwan3.d", "wireguard-uplinks.conf")
+        await asyncio.to_thread(_keep_text, path, text)
 
     # --- keys
 
@@ -136,6 +143,10 @@ class Linux:
         """From `ip`."""
         return await iproute.read_links()
 
+    def interfaces_on(self, device: str) -> list[str]:
+        """None: nothing has other names for devices here."""
+        return []
+
     async def read_addresses(self, device: str) -> list[str]:
         """From `ip`."""
         return await iproute.read_addresses(device)
@@ -143,6 +154,14 @@ class Linux:
     async def read_default_routes(self, family: Family) -> list[DefaultRoute]:
         """From `ip`."""
         return await iproute.read_default_routes(family)
+
+    async def read_resolvers(self) -> list[str]:
+        """From the first of netifd's file and the machine's own that names any."""
+        for path in SERVER_FILES:
+            found = parse_resolvers(_read_text(path))
+            if found:
+                return found
+        return []
 
     async def device_towards(self, address: str) -> str:
         """Ask the kernel with the outer packets' mark."""
@@ -169,6 +188,21 @@ def is_literal(host: str) -> bool:
     except ValueError:
         return False
     return True
+
+
+def _keep_text(path: str, text: str) -> None:
+    if _read_text(path) == text:
+        return
+    try:
+        if not text:
+            os.unlink(path)
+            return
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        with open(f"{path}.new", "w", encoding="ascii") as file:
+            file.write(text)
+        os.replace(f"{path}.new", path)
+    except OSError as error:
+        raise CommandFailed(f"can't write {path}: {error.strerror}") from error
 
 
 def _read_text(path: str) -> str:

@@ -11,12 +11,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Container, Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Protocol
 
 from .. import process
 from ..errors import CommandFailed, UplinkError
 from ..model import DEVICE_GROUP, MARK_OPTION, Family, Link, PeerCounters, Tunnel, Uplink
-from ..reconcile import NetworkStyle, peer_address, wanted_sections
+from ..reconcile import NetworkStyle, alias_section, peer_address, wanted_sections
 from ..resolver import resolve
 from ..ubus.objects import Callback
 from ..uci import Section
@@ -24,6 +25,8 @@ from .linux import Linux, is_literal, loosen_reverse_path
 from .netifd import Interface, parse_dump, parse_interface, wan_zone
 
 FIREWALL = "firewall"
+MWAN3 = "mwan3"
+FIRST_METRIC = 1001  # mwan3 needs a default route of each tunnel, behind those of every line
 INTERFACES = "network.interface"
 CALL_S = 5.0
 UP_S = 8.0  # set-up takes well under a second; a caller on the bus gives up after 20 s
@@ -62,6 +65,11 @@ class OpenWrt(Linux):
         names = [name for name, held in self._devices.items() if held == device]
         return min(names, key=lambda name: (len(name), name), default=device)
 
+    def interfaces_on(self, device: str) -> list[str]:
+        """netifd's names, and those of the interfaces that made them (wwan of wwan_4)."""
+        names = [name for name, held in self._devices.items() if held == device]
+        return [*names, *(name[:-2] for name in names if name.endswith(("_4", "_6")))]
+
     async def wanted_sections(
         self, keyed: Sequence[tuple[Uplink, str]], found: Sequence[Section]
     ) -> list[Section]:
@@ -83,6 +91,10 @@ class OpenWrt(Linux):
                 self._addresses[name] = address
             old = by_name[name].options.get("zone", "") if name in by_name else ""
             style = NetworkStyle(zone=str(old) or zone, address=address)
+            if self.signature(MWAN3) is not None:
+                metric = _metric(by_name.get(name), [*found, *wanted])
+                style = replace(style, routed=True, metric=metric)
+                wanted += [alias_section(uplink)] if uplink.carries(Family.IPV6) else []
             wanted += wanted_sections(uplink, key, style)
         return wanted
 
@@ -239,6 +251,15 @@ class OpenWrt(Linux):
         """Take `interface.update` and `interface.down`; one that comes twice does no harm."""
         self._learn(parse_interface(table))
         self._news.set()
+
+
+def _metric(section: Section | None, others: Iterable[Section]) -> int:
+    """The metric that a tunnel's section has, or else the first that no interface has."""
+    old = str(section.options.get("metric", "")) if section is not None else ""
+    if old.isascii() and old.isdigit():
+        return int(old)
+    taken = {str(other.options.get("metric", "")) for other in others}
+    return next(n for n in range(FIRST_METRIC, FIRST_METRIC + 1000) if str(n) not in taken)
 
 
 def _marked_others(links: Iterable[Link], wanted: Container[str]) -> list[str]:

@@ -205,14 +205,19 @@ class Lane:
     _tunnels: tuple[str, ...] = ()
 
     async def stand(
-        self, tunnels: Sequence[str], lines: Mapping[Family, Sequence[str]], onlink: Sequence[str]
+        self,
+        tunnels: Sequence[str],
+        lines: Mapping[Family, Sequence[str]],
+        onlink: Sequence[str],
+        more: str = "",
     ) -> None:
         """Put the standing part in place; what is there already stays, an open lane too.
 
         `onlink` are prefixes of the lines' own networks: what answers from there proves nothing.
+        `more` are nft commands for the same transaction.
         """
         self._tunnels = tuple(tunnels)
-        await _nft(standing_script(tunnels, lines) + _onlink_script(onlink))
+        await _nft(standing_script(tunnels, lines) + _onlink_script(onlink) + more)
         for family in Family:
             await self._stand_routes(family, tunnels)
 

@@ -72,8 +72,13 @@ class Document:
             _content(section) for section in other.sections
         ]
 
-    def set_section(self, name: str, section_type: str, options: Mapping[str, Value]) -> Document:
-        """Make the named section hold exactly these options; a new one goes to the end."""
+    def set_section(
+        self, name: str, section_type: str, options: Mapping[str, Value], *, before: str = ""
+    ) -> Document:
+        """Make the named section hold exactly these options.
+
+        A new one goes to the end, or before the section named `before`.
+        """
         checked = self._checked_section(name, section_type, options)
         found = self.get(name)
         if found is None:
@@ -81,7 +86,7 @@ class Document:
                 raise ConfigError(
                     f"{self.file}: a section's name may only hold letters, digits and _"
                 )
-            return self._append(section_type, name, checked)
+            return self._append(section_type, name, checked, before)
         result = self if found.type == section_type else self._retyped(name, section_type)
         for gone in found.options.keys() - checked.keys():
             result = result.set_option(name, gone, None)
@@ -164,16 +169,23 @@ class Document:
             raise ConfigError(f"{section}: an option's name may only hold letters, digits and _")
         return f"{section}, option '{option}'"
 
-    def _append(self, section_type: str, name: str, options: Mapping[str, Value]) -> Document:
+    def _append(
+        self, section_type: str, name: str, options: Mapping[str, Value], before: str = ""
+    ) -> Document:
         number = len(self._names) + 1
         names = (*self._names, name or anonymous_name(section_type, number))
         lines = list(self._lines)
         # libuci ends a file with an empty line: the new section goes before it.
         at = len(lines) - 1 if lines and lines[-1].blank else len(lines)
-        added = [Line("\n")] if at else []
+        if before:
+            next_number = self._required(before)
+            lines = self._separated(next_number)
+            at = next(i for i, line in enumerate(lines) if line.opens(next_number))
+        added = [Line("\n")] if at and not before else []
         added.append(canonical(Statement("config", number, name, section_type)))
         for option, value in options.items():
             added.extend(option_lines(number, option, value))
+        added += [Line("\n")] if before else []
         lines[at:at] = added
         return self._with(lines, names)
 
@@ -248,8 +260,10 @@ class Draft:
     def of_type(self, section_type: str) -> list[Section]:
         return self.document.of_type(section_type)
 
-    def set_section(self, name: str, section_type: str, options: Mapping[str, Value]) -> None:
-        self.document = self.document.set_section(name, section_type, options)
+    def set_section(
+        self, name: str, section_type: str, options: Mapping[str, Value], *, before: str = ""
+    ) -> None:
+        self.document = self.document.set_section(name, section_type, options, before=before)
 
     def add_anonymous(self, section_type: str, options: Mapping[str, Value]) -> str:
         """Return the name that the new section goes by until the text is parsed again."""

@@ -96,7 +96,8 @@ class Meter:
         """Start sending to the echo (udp, tcp) or resolver (dns) at `address`.
 
         A sample is lost when `deadline_s` passes without an answer. `device` binds the sockets;
-        `name` is what dns asks for, by default the asker's own address.
+        `name` is what dns asks for, by default the asker's own address; a # in it is the sample's
+        number.
         """
         wanted = {
             "kind": kind,

@@ -1,7 +1,8 @@
 """The sending half of a meter, run inside a node: steady traffic, one JSON line for each result.
 
 A script of its own with the standard library only: it must start fast. Its one argument is JSON:
-kind (udp, tcp or dns), address, port, interval_s, deadline_s, and optional count, device, name.
+kind (udp, tcp or dns), address, port, interval_s, deadline_s, and optional count, device, name (a #
+in it is the sample's number).
 `udp` is one flow from one socket; `tcp` and `dns` are a new connection or query each time. Lines:
 {"seq", "sent"} when sent, then {"seq", "sent", "received", "source"} or {"seq", "sent", "error"}.
 Times are CLOCK_MONOTONIC, which all namespaces share. It ends when its standard input does, after
@@ -74,7 +75,8 @@ class Sender:
 
     def query(self, seq: int) -> bytes:
         head = struct.pack("!HHHHHH", seq & 0xFFFF, 0x0100, 1, 0, 0, 0)
-        labels = b"".join(bytes([len(part)]) + part.encode() for part in self.name.split("."))
+        name = self.name.replace("#", str(seq))
+        labels = b"".join(bytes([len(part)]) + part.encode() for part in name.split("."))
         return head + labels + b"\0" + struct.pack("!HH", 28 if ":" in self.target[0] else 1, 1)
 
     def receive(self, opened: socket.socket, seq: int | None) -> None:

@@ -46,6 +46,8 @@ class Machine:
     after: bool = False
     steps: list[str] = field(default_factory=list)
     name: str = "fake"
+    interfaces: dict[str, str] = field(default_factory=dict)
+    rendered: str = ""
 
     def __post_init__(self) -> None:
         os.makedirs(self.config_dir, exist_ok=True)
@@ -123,6 +125,12 @@ class Machine:
     def logical_name(self, device: str) -> str:
         return device
 
+    def interfaces_on(self, device: str) -> list[str]:
+        return [name for name, held in self.interfaces.items() if held == device]
+
+    async def keep_rendered(self, text: str) -> None:
+        self.rendered = text
+
     async def sync(self, tunnels: Sequence[Tunnel]) -> Mapping[str, str]:
         def make() -> None:
             self.tunnels = {t.interface: t for t in tunnels if t.interface not in self.refusals}
@@ -144,6 +152,9 @@ class Machine:
 
     async def read_addresses(self, device: str) -> list[str]:
         return list(self.addresses.get(device, ()))
+
+    async def read_resolvers(self) -> list[str]:
+        return []
 
     async def read_default_routes(self, family: Family) -> list[DefaultRoute]:
         return list(self.routes.get(family, ()))

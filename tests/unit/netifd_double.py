@@ -131,6 +131,11 @@ class Netifd:
         methods = {"dump": {}, "status": named, "up": named, "down": named}
         await self._bus.publish(BusObject("network.interface", methods, self._interface))
 
+    async def also(self, name: str, device: str) -> None:
+        """Another line of the router comes up."""
+        self._rows[name] = {**WAN, "interface": name, "l3_device": device}
+        await self._tell("interface.update", name)
+
     async def _network(self, call: Call) -> Reply:
         self.reloads += 1
         sections = self._store.read("network", missing_ok=True).sections

@@ -5,6 +5,7 @@ The double is held to what netifd said (tests/data/netifd.json).
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 from collections.abc import AsyncIterator
@@ -195,6 +196,36 @@ async def test_a_tunnel_that_netifd_refuses_is_undone_with_its_reason(
     assert router.netifd.reloads == 2, "told of it, and told that it is gone"
 
 
+async def test_a_slow_interface_is_awaited_until_netifd_says_so(
+    router: Router, mocker: MockerFixture
+) -> None:
+    mocker.patch.object(openwrt, "UP_S", 60.0)
+    mocker.patch.object(openwrt, "POLL_S", 60.0)
+    router.netifd.stuck.add("wgup_nodea")
+    making = asyncio.create_task(router.create())
+    async with asyncio.timeout(20):
+        while not router.netifd.reloads:
+            await asyncio.sleep(0.01)
+        await asyncio.sleep(0.1)
+        assert not making.done()
+        router.netifd.stuck.clear()
+        await router.bus.call("network.interface", "up", {"interface": "wgup_nodea"})
+        assert router.is_marked(await making)
+
+
+async def test_a_start_after_a_crash_tells_netifd_what_was_written_before(router: Router) -> None:
+    uplink = await router.create()
+    for name in ("network", "wireguard-uplink"):
+        text = router.text(name).replace(uplink.addresses[0], "10.7.0.9/32")
+        (router.config / name).write_text(text)
+    router.restart()
+    await router.uplinks.read()
+    await router.uplinks.apply()
+    row = await router.bus.call("network.interface", "status", {"interface": "wgup_nodea"})
+    assert row["ipv4-address"] == [{"address": "10.7.0.9", "mask": 32}]
+    assert router.netifd.reloads == 2
+
+
 async def test_one_that_goes_down_later_is_reported_but_not_waited_for(
     router: Router, mocker: MockerFixture
 ) -> None:
@@ -312,6 +343,12 @@ async def test_lines_have_the_owner_s_names(router: Router) -> None:
     await router.uplinks.apply()
     assert router.platform.logical_name("pppoe-wan") == "wan"
     assert router.platform.logical_name("eth9") == "eth9"
+    await router.netifd.also("WAN6", "pppoe-wan")
+    async with asyncio.timeout(10):
+        while router.platform.logical_name("eth9") == "eth9":
+            await router.netifd.also("dsl", "eth9")
+            await asyncio.sleep(0.01)
+    assert router.platform.logical_name("pppoe-wan") == "wan", "the shorter of two"
 
 
 def service_of(router: Router, directory: Path) -> Service:

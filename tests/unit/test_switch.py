@@ -45,7 +45,7 @@ class FakeLane:
     async def read_standing(self) -> dict[Family, Opening]:
         return dict(self.standing)
 
-    async def stand(self, tunnels: object, lines: object, onlink: object) -> None:
+    async def stand(self, tunnels: object, lines: object, onlink: object, more: str) -> None:
         self._note("stand", tuple(cast(Sequence[str], tunnels)))
 
     async def move(self, wanted: Mapping[Family, Opening | None]) -> None:
