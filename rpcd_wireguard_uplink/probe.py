@@ -20,6 +20,9 @@ _ICMP6_FILTER = 1  # linux/icmpv6.h
 _SOL_RAW = 255  # linux/socket.h
 _SO_BINDTODEVICE = getattr(socket, "SO_BINDTODEVICE", 25)
 _SO_MARK = getattr(socket, "SO_MARK", 36)
+# mwan3's mark of what it leaves to the main table (MMX_DEFAULT). It would mark a probe for the line
+# that its policies prefer now, and by that line's table IPv6 finds no way out of another device.
+_UNSTEERED = 0x3F00
 _REQUEST = {Family.IPV4: 8, Family.IPV6: 128}
 _REPLY = {Family.IPV4: 0, Family.IPV6: 129}
 
@@ -83,8 +86,7 @@ class Prober:
             raise NotSupported("probes need raw sockets: run as root") from error
         try:
             sock.setsockopt(socket.SOL_SOCKET, _SO_BINDTODEVICE, self.device.encode() + b"\0")
-            if self.mark:
-                sock.setsockopt(socket.SOL_SOCKET, _SO_MARK, self.mark)
+            sock.setsockopt(socket.SOL_SOCKET, _SO_MARK, self.mark | _UNSTEERED)
             _accept_only_replies(sock, self.family)
         except OSError as error:
             sock.close()

@@ -117,8 +117,9 @@ def test_the_policy_of_a_vpn_alone_is_not_joined() -> None:
 
 
 def test_what_was_joined_stays_while_the_lines_are_unknown() -> None:
-    after = applied(read(SHIPPED), A)
-    assert not plan_mwan3(wanted_mwan3(after.sections, [A], SETTINGS, ()), after.sections)
+    named = replace(A, endpoint=Endpoint("gw.example"))
+    after = applied(read(SHIPPED), named)
+    assert not plan_mwan3(wanted_mwan3(after.sections, [named], SETTINGS, ()), after.sections)
     own = applied(read(TRACKED), A)
     assert not plan_mwan3(wanted_mwan3(own.sections, [A], SETTINGS, ()), own.sections)
 

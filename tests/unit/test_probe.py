@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import socket
 import struct
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pytest_mock import MockerFixture
 
 from rpcd_wireguard_uplink.model import Family
 from rpcd_wireguard_uplink.probe import Prober, checksum, echo_request, parse_reply
@@ -90,3 +92,11 @@ def test_a_closed_prober_sends_and_reads_nothing() -> None:
     assert prober.send("192.0.2.1") is None
     assert prober.drain() == []
     prober.close()
+
+
+@pytest.mark.parametrize("mark", [0, 0x52])
+def test_mwan3_leaves_every_probe_alone(mocker: MockerFixture, mark: int) -> None:
+    """mwan3_hook marks only what has none of its bits; the lane knows its own by the low byte."""
+    made = mocker.patch("rpcd_wireguard_uplink.probe.socket.socket").return_value
+    Prober("wan", V6, mark).open()
+    made.setsockopt.assert_any_call(socket.SOL_SOCKET, socket.SO_MARK, 0x3F00 | mark)
