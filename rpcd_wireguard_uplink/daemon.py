@@ -13,7 +13,7 @@ import os
 import signal
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from . import methods
 from .dashboard import Dashboard
@@ -26,10 +26,13 @@ if TYPE_CHECKING:
     from .ubus.blobmsg import Type
     from .ubus.broker import Broker
 
+T = TypeVar("T")
+
 log = logging.getLogger("wireguard-uplink")
 
 CONFIG_CHECK_S = 2.0
 NAMES_S = 30.0
+MOST_WAITS = 15  # of CONFIG_CHECK_S, before a tunnel that can't be made is tried again
 HOTPLUG_EVENT = "wireguard-uplink.hotplug"  # root/etc/hotplug.d/iface sends it
 JOIN_TIMEOUT_S = 1.0
 JOIN_PAUSE_S = 2.0
@@ -254,22 +257,29 @@ class Daemon:
             methods.error_reply(error)  # logs what is unexpected
 
     async def _follow_config(self, service: Service) -> None:
+        waits = patience = 1  # what can't be made is tried less and less often
         while True:
             await asyncio.sleep(CONFIG_CHECK_S)
             if service.config_changed():
+                waits = patience = 1
                 await self._tolerate(service.reload())
-            await self._tolerate(service.restore_tunnels())
+            waits -= 1
+            if waits <= 0:
+                missing = await self._tolerate(service.restore_tunnels())
+                patience = min(2 * patience, MOST_WAITS) if missing is not False else 1
+                waits = patience
 
     async def _follow_names(self, service: Service) -> None:
         while True:
             await asyncio.sleep(NAMES_S)
             await self._tolerate(service.follow_names())
 
-    async def _tolerate(self, work: Awaitable[None]) -> None:
+    async def _tolerate(self, work: Awaitable[T]) -> T | None:
         try:
-            await work
+            return await work
         except UplinkError as error:
             log.warning("%s", error)
+            return None
 
 
 def _failure(error: Exception) -> Reply:

@@ -85,8 +85,8 @@ class Service:
         """Whether somebody else has changed our file since it was last read."""
         return self.uplinks.changed_outside
 
-    async def restore_tunnels(self) -> None:
-        """Make tunnels again that could not be made, or whose device went away or was made anew."""
+    async def restore_tunnels(self) -> bool:
+        """Make tunnels again that are missing or whose device was made anew; whether any were."""
         groups = {link.name: link.group for link in self.monitor.landscape.links.values()}
         missing = any(
             groups.get(uplink.interface) != DEVICE_GROUP for uplink in self.uplinks.standing()
@@ -94,6 +94,7 @@ class Service:
         if missing and not self._lock.locked():
             async with self._lock:
                 await self.uplinks.apply()
+        return missing
 
     async def follow_names(self) -> None:
         """Look up again the endpoint names of tunnels without a recent handshake."""
@@ -307,8 +308,6 @@ class Service:
             )
             self._changed()
         return {"success": True, "message": told, "accepted": accepted, "peer_id": parsed.peer_id}
-
-    # --- where an uplink comes from
 
     def _from_offer(self, peer_id: str, endpoint: str | None, public_key: str | None) -> Uplink:
         offer = self.offers.get(peer_id, time.monotonic())
