@@ -29,12 +29,14 @@ from .paths import (
     Standing,
     Traffic,
     WatchedPath,
+    backup_path,
     interval_s,
     read_sent_packets,
 )
 from .platform import Platform
 from .probe import Prober
 from .routing.lane import PROBE_MARK, Lane, Opening
+from .steady import keep_running, tell
 from .switch import RETRY_S, Report, Switch
 
 LATE_S = 0.05
@@ -42,6 +44,7 @@ LONGEST_SLEEP_S = 5.0
 SETTLE_S = 0.05  # kernel events come in bursts: read once behind them
 REREAD_PAUSE_S = 0.2
 COUNTERS_S = 5.0
+TAKEN_OVER = "taken over from an earlier run"
 NO_LINE = "no line"
 
 
@@ -87,20 +90,18 @@ class Monitor:
         """Take over what an earlier run left open, read the kernel, and begin to watch."""
         now_s = time.monotonic()
         for family, opening in (await self.switch.take_over()).items():
-            cause = "taken over from an earlier run"
-            self.states[family] = State(
-                Phase.FAILED_OVER, opening.route.device, now_s, cause, now_s
-            )
+            active = opening.route.device
+            self.states[family] = State(Phase.FAILED_OVER, active, now_s, TAKEN_OVER, now_s)
             for device in opening.dead[:1]:
                 line = DefaultRoute(family, device)
                 self.landscape.lines[family].known[device] = line
                 self.landscape.lines[family].primary = line
         self._link_watch.start()
-        self._run(self._follow_routes())
-        self._run(self.switch.follow())
-        self._run(self.switch.keep_open(self._routes.set))
+        self._keep("following the kernel", self._follow_routes)
+        self._keep("switching", self.switch.follow)
+        self._keep("keeping the lane open", lambda: self.switch.keep_open(self._routes.set))
         await self.configure(watch)
-        self._run(self._read_counters())
+        self._keep("reading counters", self._read_counters)
 
     async def stop(self) -> None:
         """Stop watching; an open lane is left to lapse, or to be taken over."""
@@ -112,6 +113,9 @@ class Monitor:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         self.paths.keep(())
+
+    def _keep(self, name: str, begin: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        self._run(keep_running(name, begin, self.problems))
 
     def _run(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)
@@ -261,6 +265,13 @@ class Monitor:
         return interval_s(path, standing, settings.pace, settings.check_interval_s, now_s)
 
     def _tick(self) -> None:
+        try:
+            self._probe_and_judge()
+        except Exception as error:
+            self.problems["probing"] = tell("probing", error)
+            self._plan_tick(time.monotonic())
+
+    def _probe_and_judge(self) -> None:
         now_s = time.monotonic()
         lag_s = now_s - self._planned_s
         sent = read_sent_packets()
@@ -347,7 +358,10 @@ class Monitor:
                 self.states[family] = replace(state, active="")
                 return  # nothing to back up
             primary = failover.Path(NO_LINE, Health.DOWN, cause="there is no default route")
-        backups = [self._backup(ranked, family) for ranked in self.ranked(family, now_s)]
+        backups = [
+            backup_path(ranked, self.paths[ranked.candidate.name, family])
+            for ranked in self.ranked(family, now_s)
+        ]
         settings = self.watch.settings
         rules = Rules(settings.enabled, settings.auto_failover, settings.hold_s)
         self.states[family], change = failover.decide(state, primary, backups, rules, now_s)
@@ -356,21 +370,13 @@ class Monitor:
             opening = self._opening(family, primary.name)
             self.switch.want(family, opening, change, detection_ms)
 
-    def _backup(self, ranked: selection.Ranked, family: Family) -> failover.Path:
-        found = ranked.candidate
-        cause = found.cause or ranked.reason
-        alive_since_s = self.paths[found.name, family].health.alive_since_s
-        is_line = found.kind is PathKind.WAN
-        return failover.Path(found.name, found.health, ranked.usable, cause, is_line, alive_since_s)
-
     def _primary(self, family: Family) -> failover.Path | None:
         line = self.landscape.lines[family].primary
         if line is None:
             return None
         path = self.paths.get((line.device, family))
-        if path is None:
-            return failover.Path(line.device, Health.UNKNOWN)
-        return failover.Path(line.device, path.health.state, cause=path.health.cause)
+        state, cause = (path.health.state, path.health.cause) if path else (Health.UNKNOWN, "")
+        return failover.Path(line.device, state, cause=cause)
 
     def _renew(self, family: Family) -> None:
         line = self.landscape.lines[family].primary

@@ -11,10 +11,11 @@ from collections.abc import Callable, Container, Iterable, Sequence
 from dataclasses import dataclass, field
 
 from .errors import NotSupported
-from .failover import AWAY, Phase
+from .failover import AWAY, Path, Phase
 from .health import Pace, PathHealth
 from .model import DefaultRoute, Family, Health, PathKind
 from .probe import Prober
+from .selection import Ranked
 
 NEW_PATH_S = 60.0
 NEW_PATH_INTERVAL_S = 1.0
@@ -117,6 +118,19 @@ def interval_s(
     if standing.phase in AWAY:
         return min(check_interval_s, 5.0)
     return check_interval_s
+
+
+def backup_path(ranked: Ranked, watched: WatchedPath) -> Path:
+    """A ranked backup as failover.py sees it."""
+    found = ranked.candidate
+    return Path(
+        found.name,
+        found.health,
+        ranked.usable,
+        found.cause or ranked.reason,
+        is_line=found.kind is PathKind.WAN,
+        alive_since_s=watched.health.alive_since_s,
+    )
 
 
 @dataclass(slots=True)

@@ -364,8 +364,8 @@ class Service:
     def _write_state(self) -> None:
         content = {
             "at": now_text(),
+            "offers": self.list_uplinks()["offers"],
             **self.status(),
-            **self.list_uplinks(),
             "history": [entry.as_table() for entry in self.history.oldest_first()],
             "offer_book": [offer_row(o) for o in self.offers.fresh(time.monotonic())],
         }

@@ -20,6 +20,7 @@ LAYERS = (
         "tables",
         "process",
         "resolver",
+        "steady",
         "linkwatch",
         "iproute",
         "uci",

@@ -66,6 +66,13 @@ async def test_an_uplink_from_an_offer(house: House) -> None:
     assert [(e["kind"], e["peer_id"]) for e in history["events"]] == [("uplink_added", "nodea")]
 
 
+async def test_the_state_file_tells_how_each_uplink_does(house: House) -> None:
+    await house.call("uplink_add", peer_id="nodea", endpoint="192.0.2.7:1", public_key=KEY_A)
+    found = json.loads(house.state_file.read_text())
+    assert {"usable", "latency_ms", "handshake_age_s"} <= found["uplinks"][0].keys()
+    assert found["offers"] == []
+
+
 async def test_an_uplink_from_given_values_needs_no_offer(house: House) -> None:
     reply = await house.call(
         "uplink_add",

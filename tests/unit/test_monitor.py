@@ -1,0 +1,28 @@
+"""The monitor's clock goes on whatever happens in a tick; the rest is tested in namespaces."""
+
+from __future__ import annotations
+
+from typing import cast
+
+import pytest
+from pytest_mock import MockerFixture
+
+from rpcd_wireguard_uplink import monitor
+from rpcd_wireguard_uplink.monitor import Monitor
+from rpcd_wireguard_uplink.platform import Platform
+from rpcd_wireguard_uplink.routing.lane import Lane
+from tests.unit.fakes import Machine
+
+
+async def test_a_tick_that_fails_is_told_and_followed_by_another(
+    mocker: MockerFixture, tmp_path: object, caplog: pytest.LogCaptureFixture
+) -> None:
+    watching = Monitor(
+        cast(Platform, Machine(str(tmp_path))), Lane(), lambda *_: None, lambda: None
+    )
+    mocker.patch.object(monitor, "read_sent_packets", side_effect=RuntimeError("a secret"))
+    watching._tick()
+    assert "probing failed unexpectedly (RuntimeError at" in watching.problems["probing"]
+    assert "a secret" not in caplog.text + str(watching.problems)
+    assert watching._tick_handle is not None and not watching._tick_handle.cancelled()
+    watching._tick_handle.cancel()

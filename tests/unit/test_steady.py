@@ -1,0 +1,52 @@
+"""Work that fails unexpectedly goes on, and is told of without the exception's text."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+import pytest
+
+from rpcd_wireguard_uplink import steady
+from rpcd_wireguard_uplink.steady import keep_running
+
+
+async def test_a_task_that_fails_is_begun_again_and_told(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(steady, "RESTART_PAUSE_S", 0.0)
+    problems: dict[str, str] = {}
+    begun = 0
+    again = asyncio.Event()
+
+    async def work() -> None:
+        nonlocal begun
+        begun += 1
+        if begun == 1:
+            raise KeyError("a secret")
+        again.set()
+        await asyncio.Event().wait()
+
+    with caplog.at_level(logging.ERROR):
+        task = asyncio.create_task(keep_running("switching", work, problems))
+        try:
+            async with asyncio.timeout(10):
+                await again.wait()
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+    assert begun == 2
+    assert "switching failed unexpectedly (KeyError at" in problems["task switching"]
+    assert "switching: KeyError at" in caplog.text
+    assert "a secret" not in caplog.text + str(problems)
+
+
+async def test_its_end_is_not_held_up() -> None:
+    async def work() -> None:
+        await asyncio.Event().wait()
+
+    task = asyncio.create_task(keep_running("waiting", work, {}))
+    await asyncio.sleep(0)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
