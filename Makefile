@@ -12,7 +12,8 @@ PYTHON_SITE ?= /usr/lib/python3.11/site-packages
 DESTDIR ?=
 
 PROGRAMS := ip:iproute2 nft:nftables conntrack:conntrack wg:wireguard-tools \
-	wireguard-go:wireguard-go unshare:util-linux dnsmasq:dnsmasq-base shellcheck:shellcheck
+	wireguard-go:wireguard-go unshare:util-linux dnsmasq:dnsmasq-base shellcheck:shellcheck \
+	mosquitto:mosquitto openssl:openssl
 # Newer Pythons than the router's oldest; the first that runs is used by `make test-next`.
 NEXT ?= python3.14 python3.13 $(wildcard $(HOME)/.pyenv/versions/3.1[3-9]*/bin/python) python3.12
 
@@ -85,7 +86,8 @@ $(STAMP): setup.cfg
 	@$(BIN)/python -m pip install $(QUIETLY) --editable '.[test]'
 	@touch $@
 
-# Installs what is missing. None of these packages starts a service.
+# Installs what is missing, and starts nothing: of these packages only mosquitto has a service. It is
+# kept from starting now by policy-rc.d (one that is there already decides), later by disabling it.
 system:
 	@PATH="$$PATH:/usr/sbin:/sbin"; missing=; \
 	for pair in $(PROGRAMS); do \
@@ -97,7 +99,16 @@ system:
 	if [ "$$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then \
 		echo "missing:$$missing (as root on Debian: apt-get install$$missing)" >&2; exit 0; \
 	fi; \
+	policy=/usr/sbin/policy-rc.d; \
+	if [ ! -e $$policy ]; then \
+		trap "rm -f $$policy" EXIT; trap 'exit 1' INT TERM; \
+		printf '#!/bin/sh\nexit 101\n' >$$policy && chmod 0755 $$policy || exit 1; \
+	fi; \
 	install="env DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends"; \
 	$$install $$missing >/dev/null 2>&1 || \
 		{ apt-get update -qq && $$install $$missing >/dev/null; } || \
-		echo "could not install$$missing; what needs them is skipped or fails by name" >&2
+		echo "could not install$$missing; what needs them is skipped or fails by name" >&2; \
+	case "$$missing" in *mosquitto*) \
+		systemctl disable mosquitto >/dev/null 2>&1 || \
+			update-rc.d mosquitto disable >/dev/null 2>&1 || true ;; \
+	esac

@@ -188,11 +188,19 @@ def _parser() -> argparse.ArgumentParser:
     uplink.set_defaults(explain=uplink.print_help)
     _add_common(uplink)
     commands = uplink.add_subparsers(title="commands", metavar="COMMAND", parser_class=_Parser)
+    below: dict[str, Any] = {"": commands}  # the parsers of what stands behind each word
+    made: dict[str, argparse.ArgumentParser] = {}
     for method in METHODS.values():
         if method.command:
-            command = commands.add_parser(
-                method.command, help=method.doc, description=method.doc, allow_abbrev=False
+            first, _, word = method.command.rpartition(" ")
+            if first not in below:
+                below[first] = made[first].add_subparsers(
+                    title="commands", metavar="COMMAND", parser_class=_Parser
+                )
+            command = below[first].add_parser(
+                word, help=method.doc, description=method.doc, allow_abbrev=False
             )
+            made[method.command] = command
             command.set_defaults(method=method)
             _add_arguments(command, method)
             _add_common(command)

@@ -1,7 +1,8 @@
 """The sections of /etc/config/wireguard-uplink as typed settings, and back.
 
-Reads no files and applies nothing. A bad value raises ConfigError with section, option and value;
-the caller keeps the last good settings in force. Unknown options are collected as warnings.
+What concerns the exchange with peers is peer_config.py's. Reads no files and applies nothing. A bad
+value raises ConfigError with section, option and value; the caller keeps the last good settings in
+force. Unknown options are collected as warnings.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 from .endpoints import parse_host
-from .errors import ConfigError, InvalidArgument
+from .errors import ConfigError
 from .health import DEFAULT_PACE, FAST_PACE, Pace
 from .model import (
     DEFAULT_WEIGHT,
@@ -20,10 +21,25 @@ from .model import (
     Endpoint,
     Family,
     Uplink,
-    is_key,
     normal_address,
 )
-from .uci import Section
+from .options import Reader, refuse_repeated
+from .peer_config import (
+    CONSUMER_TYPE,
+    MQTT_NAME,
+    MQTT_TYPE,
+    PIN_TYPE,
+    PROVIDER_TYPE,
+    check_consumers,
+    check_pins,
+    parse_consumer,
+    parse_mesh,
+    parse_mqtt,
+    parse_pin,
+    parse_provider,
+)
+from .peering import Consumer, MqttSettings, PeerSettings, Pin, ProviderSettings
+from .uci import Section, Value
 
 CONFIG = "wireguard-uplink"
 MAIN_TYPE = "wireguard-uplink"
@@ -40,8 +56,6 @@ DEFAULT_TARGETS = (
     "2620:fe::fe",
 )
 DEFAULT_RESOLVERS = ("1.1.1.1", "2606:4700:4700::1111")
-
-Options = Mapping[str, str | tuple[str, ...]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,99 +108,72 @@ class Settings:
 
 @dataclass(frozen=True, slots=True)
 class Config:
-    """All that the file says: settings, uplinks, and warnings for what was not understood."""
+    """All that the file says, and warnings for what was not understood.
+
+    `peering.carriers` names mqtt exactly where `mqtt` is enabled.
+    """
 
     settings: Settings = field(default_factory=Settings)
     uplinks: tuple[Uplink, ...] = ()
+    provider: ProviderSettings = field(default_factory=ProviderSettings)
+    peering: PeerSettings = field(default_factory=PeerSettings)
+    consumers: tuple[Consumer, ...] = ()
+    pins: tuple[Pin, ...] = ()
+    mqtt: MqttSettings = field(default_factory=MqttSettings)
     warnings: tuple[str, ...] = ()
 
 
-class _Reader:
-    """Reads one section's options by type; knows which it was asked for."""
-
-    def __init__(self, section: Section) -> None:
-        self._section = section
-        self._asked: set[str] = set()
-
-    def _bad(self, option: str, value: str, want: str) -> ConfigError:
-        return ConfigError(
-            f"{CONFIG}.{self._section.name}.{option} is '{value[:40]}': it must be {want}"
-        )
-
-    def text(self, option: str, default: str = "") -> str:
-        """A single value; of a list the last, as libuci's lookup would not give any."""
-        self._asked.add(option)
-        value = self._section.options.get(option, default)
-        if isinstance(value, tuple):
-            raise self._bad(option, " ".join(value), "an option, not a list")
-        return value
-
-    def flag(self, option: str, default: bool) -> bool:
-        value = self.text(option, "1" if default else "0").lower()
-        if value in ("1", "on", "true", "yes", "enabled"):
-            return True
-        if value in ("0", "off", "false", "no", "disabled"):
-            return False
-        raise self._bad(option, value, "1 or 0")
-
-    def whole(self, option: str, default: int, low: int, high: int) -> int:
-        value = self.text(option, str(default))
-        number = int(value) if value.isascii() and value.isdigit() and len(value) < 10 else -1
-        if not low <= number <= high:
-            raise self._bad(option, value, f"a whole number from {low} to {high}")
-        return number
-
-    def choice(self, option: str, default: str, allowed: Iterable[str]) -> str:
-        value = self.text(option, default)
-        if value not in allowed:
-            raise self._bad(option, value, "one of " + ", ".join(allowed))
-        return value
-
-    def words(self, option: str, default: tuple[str, ...] = ()) -> tuple[str, ...]:
-        self._asked.add(option)
-        value = self._section.options.get(option)
-        if value is None:
-            return default
-        return tuple(value.split()) if isinstance(value, str) else value
-
-    def addresses(self, option: str, default: tuple[str, ...]) -> tuple[str, ...]:
-        values = self.words(option, default)
-        for value in values:
-            try:
-                ipaddress.ip_address(value)
-            except ValueError as error:
-                raise self._bad(option, value, "an IPv4 or IPv6 address") from error
-        return values
-
-    def unknown(self) -> list[str]:
-        """A warning for each option that nobody asked for."""
-        return [
-            f"{CONFIG}.{self._section.name}.{option} is not an option of this service"
-            for option in self._section.options
-            if option not in self._asked
-        ]
-
-
 def parse_config(sections: Iterable[Section]) -> Config:
-    """Settings, uplinks and warnings of the whole file; ConfigError at the first bad value."""
-    settings = Settings()
+    """What the whole file says; ConfigError at the first bad value."""
+    settings, peering = Settings(), PeerSettings()
+    provider, mqtt = ProviderSettings(), MqttSettings()
     uplinks: list[Uplink] = []
+    consumers: list[Consumer] = []
+    pins: list[Pin] = []
     warnings: list[str] = []
     for section in sections:
-        reader = _Reader(section)
+        reader = Reader(CONFIG, section)
         if section.type == MAIN_TYPE:
-            settings = _parse_settings(reader)
+            settings, peering = _parse_settings(reader), parse_mesh(reader)
         elif section.type == UPLINK_TYPE:
-            uplinks.append(_parse_uplink(reader, section))
+            uplinks.append(_parse_uplink(reader))
+        elif section.type == PROVIDER_TYPE:
+            provider = parse_provider(reader)
+        elif section.type == CONSUMER_TYPE:
+            consumers.append(parse_consumer(reader))
+        elif section.type == PIN_TYPE:
+            pins.append(parse_pin(reader))
+        elif section.type == MQTT_TYPE:
+            mqtt = parse_mqtt(reader)
         else:
-            warnings.append(f"{CONFIG}.{section.name}: sections of type {section.type} are unknown")
+            warnings.append(f"{reader.where}: sections of type {section.type} are unknown")
             continue
         warnings += reader.unknown()
-    _check_unique(uplinks)
-    return Config(settings, tuple(uplinks), tuple(warnings))
+    refuse_repeated(((f"{CONFIG}.{u.interface}", u.peer_id) for u in uplinks), "peer_id")
+    check_consumers(CONFIG, consumers)
+    check_pins(CONFIG, pins)
+    return Config(
+        settings=settings,
+        uplinks=tuple(uplinks),
+        provider=provider,
+        peering=_with_broker(peering, mqtt),
+        consumers=tuple(consumers),
+        pins=tuple(pins),
+        mqtt=mqtt,
+        warnings=tuple(warnings),
+    )
 
 
-def _parse_settings(reader: _Reader) -> Settings:
+def _with_broker(peering: PeerSettings, mqtt: MqttSettings) -> PeerSettings:
+    if "mqtt" in peering.carriers and not mqtt.enabled:
+        raise ConfigError(
+            f"{CONFIG}.{MAIN_NAME}.carrier names mqtt: set enabled and host in a section "
+            f"config {MQTT_TYPE} '{MQTT_NAME}'"
+        )
+    return replace(peering, carriers=peering.carriers | {"mqtt"}) if mqtt.enabled else peering
+
+
+def _parse_settings(reader: Reader) -> Settings:
     settings = Settings(
         enabled=reader.flag("enabled", True),
         auto_failover=reader.flag("auto_failover", True),
@@ -215,54 +202,39 @@ def _parse_settings(reader: _Reader) -> Settings:
     return settings
 
 
-def _parse_uplink(reader: _Reader, section: Section) -> Uplink:
-    where = f"{CONFIG}.{section.name}"
-    if not section.name.startswith(TUNNEL_PREFIX) or len(section.name) > NAME_LENGTH:
+def _parse_uplink(reader: Reader) -> Uplink:
+    if not reader.name.startswith(TUNNEL_PREFIX) or len(reader.name) > NAME_LENGTH:
         raise ConfigError(
-            f"{where}: an uplink's section is named like its interface: {TUNNEL_PREFIX} and up to "
-            f"{NAME_LENGTH - len(TUNNEL_PREFIX)} letters, digits or underscores"
+            f"{reader.where}: an uplink's section is named like its interface: {TUNNEL_PREFIX} and "
+            f"up to {NAME_LENGTH - len(TUNNEL_PREFIX)} letters, digits or underscores"
         )
-    peer_id = reader.text("peer_id")
-    if not peer_id:
-        raise ConfigError(f"{where}.peer_id is missing: it names the mesh peer")
-    key = reader.text("public_key")
-    if not is_key(key):
-        raise ConfigError(f"{where}.public_key is not a WireGuard key (32 bytes in base64)")
-    host = reader.text("endpoint_host")
-    if not host:
-        raise ConfigError(f"{where}.endpoint_host is missing: it is where the peer is reached")
-    try:
-        host = parse_host(host)
-        addresses = tuple(normal_address(a) for a in reader.words("address"))
-    except InvalidArgument as error:
-        raise ConfigError(f"{where}: {error}") from error
+    peer_id = reader.needed("peer_id", reader.text("peer_id"), "names the mesh peer")
+    key = reader.needed("public_key", reader.key("public_key"), "is the peer's")
+    host = reader.needed(
+        "endpoint_host", reader.text("endpoint_host"), "is where the peer is reached"
+    )
+    addresses = reader.words("address")
     return Uplink(
         peer_id=peer_id,
-        interface=section.name,
-        endpoint=Endpoint(host, reader.whole("endpoint_port", 51820, 1, 65535)),
+        interface=reader.name,
+        endpoint=Endpoint(
+            reader.checked("endpoint_host", host, parse_host),
+            reader.whole("endpoint_port", 51820, 1, 65535),
+        ),
         public_key=key,
-        addresses=addresses,
+        addresses=tuple(reader.checked("address", a, normal_address) for a in addresses),
         own_public_key=reader.text("own_public_key"),
         weight=reader.whole("weight", DEFAULT_WEIGHT, 1, 100),
         pending=reader.flag("pending", False),
         enabled=reader.flag("enabled", True),
+        auto=reader.flag("auto", False),
+        leased=reader.flag("leased", False),
     )
 
 
-def _check_unique(uplinks: Iterable[Uplink]) -> None:
-    seen: dict[str, str] = {}
-    for uplink in uplinks:
-        if uplink.peer_id in seen:
-            raise ConfigError(
-                f"{CONFIG}.{uplink.interface} and {CONFIG}.{seen[uplink.peer_id]} are both for "
-                f"peer {uplink.peer_id[:40]}: remove one"
-            )
-        seen[uplink.peer_id] = uplink.interface
-
-
-def uplink_options(uplink: Uplink) -> dict[str, str | tuple[str, ...]]:
+def uplink_options(uplink: Uplink) -> dict[str, Value]:
     """The options of the uplink's own section, complete, as it is written."""
-    options: dict[str, str | tuple[str, ...]] = {
+    options: dict[str, Value] = {
         "peer_id": uplink.peer_id,
         "endpoint_host": uplink.endpoint.host,
         "endpoint_port": str(uplink.endpoint.port),
@@ -275,6 +247,11 @@ def uplink_options(uplink: Uplink) -> dict[str, str | tuple[str, ...]]:
         options["address"] = uplink.addresses
     if not uplink.enabled:
         options["enabled"] = "0"
-    if uplink.pending:
-        options["pending"] = "1"
+    for option, is_set in (
+        ("pending", uplink.pending),
+        ("auto", uplink.auto),
+        ("leased", uplink.leased),
+    ):
+        if is_set:
+            options[option] = "1"
     return options

@@ -21,6 +21,7 @@ from .errors import BusError, MethodNotFound, NameTaken, Status, UplinkError
 from .ubus import DEFAULT_SOCKET, BusObject, Call, Client, Encoded, Reply, encode_table
 
 if TYPE_CHECKING:
+    from .exchange import Exchange
     from .platform import Platform
     from .service import Service
     from .ubus.blobmsg import Type
@@ -36,6 +37,7 @@ MOST_WAITS = 15  # of CONFIG_CHECK_S, before a tunnel that can't be made is trie
 HOTPLUG_EVENT = "wireguard-uplink.hotplug"  # root/etc/hotplug.d/iface sends it
 JOIN_TIMEOUT_S = 1.0
 JOIN_PAUSE_S = 2.0
+OTHERS_S = 3.0  # for an answer of another package's object
 CACHED = ("uplink_status", "uplink_list")
 
 
@@ -73,6 +75,7 @@ class Daemon:
         self._dashboard = Dashboard()
         self._published = False
         self._service: Service | None = None
+        self._exchange: Exchange | None = None
         self._handlers: Mapping[str, Callable[..., Any]] = {}
         self._encoded: dict[str, Encoded] = {}
         self._started = asyncio.Event()
@@ -107,6 +110,8 @@ class Daemon:
             for task in list(self._tasks):
                 task.cancel()
             await asyncio.gather(*self._tasks, return_exceptions=True)
+            if self._exchange is not None:
+                await self._exchange.stop()
             await self._client.close()
             try:
                 if self._service is not None:
@@ -118,7 +123,9 @@ class Daemon:
                 await self._broker.close()
 
     async def _start(self) -> None:
+        from .exchange import Exchange
         from .older import Older, import_once
+        from .peer_service import PeerService
         from .service import Service
 
         platform = make_platform(self._options, self._client)
@@ -126,12 +133,16 @@ class Daemon:
         self._service = service
         for sentence in await import_once(platform):
             log.warning("%s", sentence)
+        exchange = Exchange(service, self._call, self._options.keys_dir)
+        self._exchange = exchange
         await service.start()
-        older = Older(service)
+        peers = PeerService(exchange)
+        parts = (Older(service, peers), peers, service)
         self._handlers = {
-            name: getattr(older if hasattr(older, method.handler) else service, method.handler)
+            name: next(getattr(p, method.handler) for p in parts if hasattr(p, method.handler))
             for name, method in methods.METHODS.items()
         }
+        await exchange.start()
         self._started.set()
         self._spawn(self._follow_config(service))
         self._spawn(self._follow_names(service))
@@ -167,6 +178,9 @@ class Daemon:
     async def _reclaimed(self) -> None:
         if self._client.unpublished:
             raise NameTaken(f"{methods.OBJECT} is taken by another program")
+
+    async def _call(self, path: str, method: str) -> dict[str, Any]:
+        return await self._client.call(path, method, None, timeout_s=OTHERS_S)
 
     # --- calls
 

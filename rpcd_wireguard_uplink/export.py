@@ -1,8 +1,9 @@
-"""The files that are made from the method table: rpcd's ACL and docs/methods.md.
+"""The files that are made from the method table and from the messages' schemas: rpcd's ACL,
+docs/methods.md, docs/messages.md.
 
 Owns their layout; `python -m rpcd_wireguard_uplink.export` writes them into the checkout it is
 started in, and a test compares. Knows nothing of how methods work. The output depends on the table
-alone, so that two runs give the same bytes.
+and the schemas alone, so that two runs give the same bytes.
 """
 
 from __future__ import annotations
@@ -13,14 +14,30 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from . import lease_messages, messages
 from .errors import Status
+from .json_message import DEEPEST, LONGEST_JSON
 from .methods import METHODS, OBJECT, Access, Method
+from .peering import MESH_PORT
+from .signing import DECIMALS, DOMAIN
+from .validation import Schema
 
 PACKAGE = "rpcd-wireguard-uplink"
 # The only configuration that a web session may touch: `network` would show private keys.
 CONFIG = "wireguard-uplink"
 ACL_FILE = "acl.d/rpcd-wireguard-uplink.json"
 DOCS_FILE = "docs/methods.md"
+MESSAGES_FILE = "docs/messages.md"
+
+MESSAGES: Mapping[str, Schema] = {
+    "uplink_offer": messages.OFFER,
+    "uplink_withdraw": messages.WITHDRAW,
+    "uplink_identity": lease_messages.UPLINK_IDENTITY,
+    "lease_request": lease_messages.LEASE_REQUEST,
+    "lease_grant": lease_messages.LEASE_GRANT,
+    "lease_denial": lease_messages.LEASE_DENIAL,
+    "lease_release": lease_messages.LEASE_RELEASE,
+}
 
 _ACCESS_WORDS: Mapping[Access, str] = {
     "read": "read: any web session that may see the page",
@@ -41,7 +58,7 @@ _STATUS_WORDS = {
 
 def generated() -> dict[str, str]:
     """Return the text of every generated file by its path in the checkout."""
-    return {ACL_FILE: acl_text(), DOCS_FILE: docs_text()}
+    return {ACL_FILE: acl_text(), DOCS_FILE: docs_text(), MESSAGES_FILE: messages_text()}
 
 
 def acl_text() -> str:
@@ -120,6 +137,65 @@ def _method_section(method: Method) -> Iterator[str]:
     yield "| reply | type | meaning |"
     yield "| --- | --- | --- |"
     yield from _reply_rows(method.reply.tree, "")
+
+
+def messages_text() -> str:
+    """Return docs/messages.md."""
+    return "\n".join(_messages_page()) + "\n"
+
+
+def _messages_page() -> Iterator[str]:
+    yield "# Messages of the mesh"
+    yield ""
+    yield "<!-- Made from messages.py and lease_messages.py by `make generate`; don't edit. -->"
+    yield ""
+    yield "What peers say to each other, as JSON (RFC 8259, UTF-8): offers and withdrawals by the"
+    yield "mesh, the bus or MQTT, everything else by HTTP over the mesh and inside the tunnel, TCP"
+    yield f"port {MESH_PORT}. A message is one object of at most {LONGEST_JSON} bytes and {DEEPEST}"
+    yield "levels, with each member once. `null` is the same as not given; members that are not"
+    yield "listed here are skipped, so that newer peers can say more. Whatever else breaks the"
+    yield "schema is refused as a whole."
+    yield ""
+    yield "An offer or withdrawal that passed through others must be signed. Signed are the line"
+    yield f"`{DOMAIN.decode().strip()}`, its line feed, and all members but `signature` as JSON:"
+    yield "names sorted by code point, no spaces, what is not ASCII as `\\u` and four small hex"
+    yield f"digits, numbers rounded to {DECIMALS} decimals and as integers where they are whole."
+    yield "Whoever passes a message on sends it as it came."
+    yield ""
+    yield "| message | means |"
+    yield "| --- | --- |"
+    for name, schema in MESSAGES.items():
+        yield f"| [{name}](#{name}) | {schema.tree['description']} |"
+    for name, schema in MESSAGES.items():
+        yield ""
+        yield f"## {name}"
+        yield ""
+        yield schema.tree["description"]
+        yield ""
+        yield "| member | type | needed | meaning |"
+        yield "| --- | --- | --- | --- |"
+        yield from _member_rows(schema.tree, "")
+        yield ""
+        yield "```json"
+        yield json.dumps(_published(schema.tree), indent=1)
+        yield "```"
+
+
+def _member_rows(schema: Mapping[str, Any], prefix: str) -> Iterator[str]:
+    for name, member in schema["properties"].items():
+        path = f"{prefix}{name}"
+        needed = "yes" if name in schema["required"] else "no"
+        yield f"| `{path}` | {_type(member)} | {needed} | {_cell(member)} |"
+        inner, mark = (member["items"], "[]") if member["type"] == "array" else (member, "")
+        if inner["type"] == "object":
+            yield from _member_rows(inner, f"{path}{mark}.")
+
+
+def _published(tree: Any) -> Any:
+    """The schema without the annotations that only our own sentences are made of."""
+    if isinstance(tree, Mapping):
+        return {key: _published(value) for key, value in tree.items() if not key.startswith("x-")}
+    return [_published(each) for each in tree] if isinstance(tree, list) else tree
 
 
 def usage(method: Method) -> str:

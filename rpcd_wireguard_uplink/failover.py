@@ -33,7 +33,8 @@ AWAY = (Phase.FAILED_OVER, Phase.HOLDING, Phase.STRANDED)
 class Path:
     """One path as the machine needs to see it. `usable` holds for backups: trusted, has the
     family, is up or not yet known to be down, and (where it shares the primary's fate) answers now.
-    `is_line` says that it is a line of the router's own, which comes before any tunnel.
+    `is_line` says that it is a line of the router's own, which comes before any tunnel. `refused`
+    says who else would not send traffic by the primary yet, although it answers.
     """
 
     name: str
@@ -42,6 +43,7 @@ class Path:
     cause: str = ""
     is_line: bool = False
     alive_since_s: float | None = None
+    refused: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,13 +127,17 @@ def _decide_away(
     active = next((b for b in backups if b.name == state.active), None)
     alive = active is not None and active.usable
     if primary.health is Health.UP:
-        good_since_s = state.good_since_s if state.good_since_s is not None else now_s
+        good_since_s = state.good_since_s
+        if good_since_s is None or primary.refused:
+            good_since_s = now_s
         good_s = now_s - good_since_s
-        if good_s >= rules.hold_s or not alive:
+        if not alive or (good_s >= rules.hold_s and not primary.refused):
             why = f"answers for {good_s:.1f} s" if alive else f"answers, {state.active} does not"
             cause = f"{primary.name} {why}"
             return _move(state, Phase.PRIMARY, primary.name, "failback", cause, now_s)
-        holding = _stay(state, Phase.HOLDING, state.active, f"{primary.name} answers again", now_s)
+        but = f", but {primary.refused}" if primary.refused else ""
+        cause = f"{primary.name} answers again{but}"
+        holding = _stay(state, Phase.HOLDING, state.active, cause, now_s)
         return replace(holding, good_since_s=good_since_s), None
     if primary.health is Health.DOWN:
         state = replace(state, good_since_s=None)

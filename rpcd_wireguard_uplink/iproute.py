@@ -7,7 +7,7 @@ number of lines.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from . import process
@@ -47,6 +47,7 @@ def parse_link(row: Mapping[str, Any]) -> Link:
         group=int(group) if group.isdigit() else 0,
         alias=row.get("ifalias", ""),
         carrier="NO-CARRIER" not in row.get("flags", ()) and "UP" in row.get("flags", ()),
+        mtu=int(row.get("mtu", 0)),
     )
 
 
@@ -62,6 +63,37 @@ async def read_addresses(device: str) -> list[str]:
         for info in row.get("addr_info", ())
         if info.get("scope") == "global" and "local" in info
     ]
+
+
+async def set_addresses(device: str, wanted: Collection[str]) -> None:
+    """Let the device have these global addresses (with prefix lengths) and no others."""
+    found = await read_addresses(device)
+    for family in Family:
+        # Deleted first: a network's first address takes the later ones with it when it goes.
+        lines = [f"address delete {a} dev {device}" for a in found if a not in wanted]
+        lines += [f"address replace {a} dev {device}" for a in wanted]
+        await batch(family, [line for line in lines if (":" in line) == (family is Family.IPV6)])
+
+
+async def read_all_addresses() -> dict[str, list[str]]:
+    """Every device's global addresses with their prefix lengths."""
+    return {
+        row["ifname"]: [
+            f"{info['local']}/{info['prefixlen']}"
+            for info in row.get("addr_info", ())
+            if info.get("scope") == "global" and "local" in info
+        ]
+        for row in await _read(["address", "show"])
+    }
+
+
+async def read_neighbour(device: str, address: str) -> str:
+    """The hardware address that a neighbour was seen to have; '' if it was not."""
+    try:
+        rows = await _read(["neighbour", "show", "to", address, "dev", device])
+    except CommandFailed:
+        return ""
+    return str(rows[0].get("lladdr", "")) if rows else ""
 
 
 async def read_default_routes(family: Family, table: str = MAIN) -> list[DefaultRoute]:

@@ -7,7 +7,7 @@ switches nothing; what it holds is the newest reading, with a memory for lines t
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 from .model import (
@@ -28,7 +28,12 @@ ROUTE_LOSS_S = 0.25  # a default route that is replaced is gone for a moment
 
 @dataclass(slots=True)
 class Landscape:
-    """The newest reading. `only` limits the lines to these devices, in order of preference."""
+    """The newest reading. `only` limits the lines to these devices, in order of preference.
+
+    `fated` are uplinks whose provider is known to leave by the same line as this router.
+    `portals` are the lines that a captive portal holds (device -> its URL), which captive.py finds.
+    `lost_prefix` says that the LAN had an IPv6 prefix from a line that is gone.
+    """
 
     platform: Platform
     only: tuple[str, ...] = ()
@@ -38,6 +43,11 @@ class Landscape:
     underlays: dict[str, str] = field(default_factory=dict)
     resolvers: list[str] = field(default_factory=list)
     falls: dict[int, int] = field(default_factory=dict)
+    fated: frozenset[str] = frozenset()
+    portals: dict[str, str] = field(default_factory=dict)
+    lost_prefix: bool = False
+    _counters: Mapping[str, PeerCounters] = field(default_factory=dict)
+    _had_prefix: bool = False
 
     def __post_init__(self) -> None:
         self.limit_lines(self.only)
@@ -60,6 +70,14 @@ class Landscape:
             found = await self.platform.read_addresses(device)
             if found:  # a line that is down keeps its last known addresses
                 self.addresses[device] = found
+        self._look_for_prefix({*tunnels, *self.line_devices()})
+
+    def _look_for_prefix(self, others: Collection[str]) -> None:
+        has = any(self.platform.global_ipv6_devices() - set(others))
+        self._had_prefix = has or self._had_prefix
+        lines = self.lines[Family.IPV6]
+        gone = lines.primary is not None and not lines.has_route(lines.primary.device)
+        self.lost_prefix = gone and self._had_prefix and not has
 
     async def _reread_lines(self, lines: Lines, tunnels: list[str]) -> None:
         primary = lines.primary
@@ -71,15 +89,16 @@ class Landscape:
         lines.update(found, tunnels)
 
     async def reread_underlays(
-        self, uplinks: Iterable[Uplink], counters: Mapping[str, PeerCounters]
+        self, uplinks: Iterable[Uplink], counters: Mapping[str, PeerCounters] | None = None
     ) -> None:
         """Find the device that each uplink's outer packets leave by.
 
         WireGuard roams, so the endpoint that is live counts before the configured one. Where no
-        way leads there, the last one that did is kept.
+        way leads there, the last one that did is kept. Without counters the last given count.
         """
+        self._counters = self._counters if counters is None else counters
         for uplink in uplinks:
-            counted = counters.get(uplink.interface)
+            counted = self._counters.get(uplink.interface)
             address = self.platform.endpoint_address(uplink.interface)
             if counted is not None and counted.endpoint:
                 address = counted.endpoint.rpartition(":")[0].strip("[]")
@@ -96,7 +115,11 @@ class Landscape:
         return sorted({a for d in self.line_devices() for a in self.addresses.get(d, ())})
 
     def shares_fate(self, interface: str) -> bool:
-        """Whether the uplink's outer packets have no way but the line that it should replace."""
+        """Whether the uplink needs the line that it should replace: its outer packets have no
+        other way, or its provider leaves by that line too.
+        """
+        if interface in self.fated:
+            return True
         primaries = {x.primary.device for x in self.lines.values() if x.primary is not None}
         if self.underlays.get(interface, "") not in primaries:
             return False
@@ -105,6 +128,10 @@ class Landscape:
     def index_of(self, device: str) -> int:
         """The device's index, 0 where it is missing."""
         return next((i for i, link in self.links.items() if link.name == device), 0)
+
+    def mtu_of(self, device: str) -> int:
+        """The device's MTU in bytes, 0 where it is not known."""
+        return next((link.mtu for link in self.links.values() if link.name == device), 0)
 
     def set_carrier(self, index: int, carrier: bool) -> bool:
         """Take a link event; whether it is news."""
@@ -131,6 +158,8 @@ class Landscape:
             return "carrier lost"
         if kind is PathKind.WAN and not self.lines[family].has_route(device):
             return "its default route is gone"
+        if kind is PathKind.WAN and device in self.portals:
+            return "a captive portal wants a login"
         return ""
 
     def route_of(self, device: str, family: Family) -> DefaultRoute:

@@ -2,65 +2,34 @@
 
 From it come the validation of arguments, the signature on the bus, rpcd's ACL, the command line
 and docs/methods.md. A handler is a name here and is bound by the daemon, so this module imports
-neither the service nor asyncio. Errors become statuses here too, in one place.
+neither the service nor asyncio. What a call goes through is calls.py's.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Literal
 
+from . import peering_schemas as p
 from . import schemas as s
-from . import validation
-from .errors import Status, UplinkError
+from .calls import Access, Method, check_reply, error_reply, parse_arguments, signature
+from .older_methods import older_methods
 from .validation import Schema
 
-if TYPE_CHECKING:
-    from .ubus.blobmsg import Type
+__all__ = [
+    "METHODS",
+    "OBJECT",
+    "Access",
+    "Method",
+    "check_reply",
+    "error_reply",
+    "parse_arguments",
+    "prepare_validation",
+    "signature",
+]
 
 OBJECT = "luci.wireguard-dashboard"
-# uhttpd appends the caller's session to the arguments of every call.
-SESSION_ARGUMENT = "ubus_rpc_session"
 LONGEST_MESSAGE = 16384
-
-Access = Literal["read", "write", "local"]
-
-
-@dataclass(frozen=True, eq=False, slots=True)
-class Method:
-    """One method. `access` is read, write, or local: on the bus, but never for a web session.
-
-    `handler` names the service's function. `command` is its word behind `wgctl uplink`, empty
-    where it has none; `positional` are the arguments that stand there without an option's name;
-    `progress` is shown while a call that takes seconds runs. `empty_is_absent` is for callers
-    that send "" for what was not given.
-    """
-
-    name: str
-    access: Access
-    doc: str
-    handler: str
-    arguments: Schema
-    reply: Schema
-    command: str = ""
-    positional: tuple[str, ...] = ()
-    progress: str = ""
-    empty_is_absent: bool = False
-
-
-def parse_arguments(method: Method, raw: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the arguments of a call, coerced and valid; what is null or not given is not in it.
-
-    Raises InvalidArgument with a sentence that names the argument.
-    """
-    given = {
-        name: value
-        for name, value in raw.items()
-        if name != SESSION_ARGUMENT and not (value == "" and method.empty_is_absent)
-    }
-    return validation.parse(method.arguments, given, method.name)
 
 
 def prepare_validation() -> None:
@@ -72,54 +41,6 @@ def prepare_validation() -> None:
     for method in METHODS.values():
         # A first check loads the last parts of the library; any value will do.
         next(method.arguments.prepare().iter_errors(None), None)
-
-
-def signature(method: Method) -> Mapping[str, Type]:
-    """Return what the bus advertises for the method: its arguments and their blobmsg types."""
-    # Here, since importing any part of the bus loads asyncio.
-    from .ubus.blobmsg import Type
-
-    types = {
-        "string": Type.STRING,
-        "integer": Type.INT32,
-        "number": Type.DOUBLE,
-        "boolean": Type.BOOL,
-        "object": Type.TABLE,
-        "array": Type.ARRAY,
-    }
-    found = {}
-    for name, schema in method.arguments.properties.items():
-        declared = schema["type"]
-        found[name] = types[declared if isinstance(declared, str) else declared[0]]
-    return found
-
-
-def check_reply(method: Method, reply: Any) -> None:
-    """Raise UplinkError with the path and the rule where a reply is not what the table promises."""
-    problem = method.reply.first_problem(reply)
-    if problem is not None:
-        told = validation.sentence(problem, f"the reply of {method.name}")
-        raise UplinkError(f"reply of {method.name}: {told}", code="bad_reply")
-
-
-def error_reply(error: BaseException) -> tuple[dict[str, Any], Status]:
-    """Return the table and the status that a caller gets for an exception.
-
-    Of one that is not of the project's tree the caller learns nothing; its class and the place
-    where it was raised go to the log, its text does not, since it may hold anything.
-    """
-    if isinstance(error, UplinkError):
-        return {"success": False, "error": str(error), "code": error.code}, error.status
-    import logging
-
-    place = "an unknown place"
-    trace = error.__traceback__
-    while trace is not None:
-        place = f"{trace.tb_frame.f_globals.get('__name__', '?')} line {trace.tb_lineno}"
-        trace = trace.tb_next
-    logging.getLogger(__name__).error("%s in %s", type(error).__name__, place)
-    told = "something failed inside the service; its log names the place"
-    return {"success": False, "error": told, "code": UplinkError.code}, Status.UNKNOWN_ERROR
 
 
 def _declared() -> tuple[Method, ...]:
@@ -180,6 +101,7 @@ def _declared() -> tuple[Method, ...]:
                         "endpoint": s.ENDPOINT_SHOWN,
                         "weight": s.UPLINK_WEIGHT,
                         "created": s.flag("false where the uplink existed and was changed"),
+                        "leased": s.flag("whether its addresses are a lease of the provider"),
                         "note": s.NOTE,
                     },
                     more=True,
@@ -272,8 +194,14 @@ def _declared() -> tuple[Method, ...]:
                             "description": "an uplink_offer or uplink_withdraw, "
                             "as a table or as JSON text of at most 16,384 characters",
                             "maxLength": LONGEST_MESSAGE,
-                        }
-                    }
+                        },
+                        "origin": {
+                            **s.PEER_ID,
+                            "description": "the node that it is said to come from: such a message "
+                            "must be signed by its sender; left out by this router's own programs",
+                        },
+                    },
+                    optional=("origin",),
                 )
             ),
             reply=Schema(
@@ -301,75 +229,77 @@ def _declared() -> tuple[Method, ...]:
             reply=Schema(s.table({"events": s.rows("newest first", s.EVENT, s.LONGEST_HISTORY)})),
             command="history",
         ),
-        *_older(),
+        *_exchange(),
+        *older_methods(),
     )
 
 
-def _older() -> Iterator[Method]:
-    """The names that SecuBox's page calls, with the arguments and replies that it knows."""
-
-    def row(name: str, doc: str, arguments: s.Tree, reply: s.Tree, access: Access) -> Method:
-        handler = f"older_{name}"
-        taken = Schema(s.table(arguments, optional=[n for n in arguments if n not in needed]))
-        return Method(name, access, doc, handler, taken, Schema(reply), empty_is_absent=True)
-
-    needed = ("interface", "enabled", "peer_pubkey")
-    interface = {"interface": s.OLDER_INTERFACE}
-    order = {"priority": s.OLDER_PRIORITY, "weight": s.OLDER_WEIGHT}
-    adding = {
-        "peer_pubkey": s.PUBLIC_KEY,
-        "endpoint": s.ENDPOINT,
-        "local_pubkey": s.text("ignored: a tunnel gets its own key", maxLength=64)
-        | {"x-secret": True},
-        **order,
-        "node_id": s.PEER_ID,
-    }
-    offering = {
-        "bandwidth": s.digits("Mbit/s to advertise", s.OLDER_AMOUNT, 0, 999999),
-        "latency": s.digits("ms to advertise", s.OLDER_AMOUNT, 0, 999999),
-    }
-    listed = s.table({"uplinks": s.rows("the configured uplinks, best first", s.OLDER_UPLINK)})
-    tested = s.table(
-        {
-            **s.TEST_REPLY["properties"],
-            "success": s.flag("the same as reachable"),
-            "result": s.text("OK or FAILED", enum=["OK", "FAILED"]),
-        }
+def _exchange() -> Iterator[Method]:
+    """Being a provider, and whom to trust."""
+    done = {"success": s.SUCCESS, "message": s.MESSAGE}
+    yield Method(
+        name="uplink_offer",
+        access="write",
+        doc="Offers this router's internet to trusted mesh peers, or changes the offer.",
+        handler="offer",
+        arguments=Schema(s.table(p.OFFERING, optional=p.OFFERING)),
+        reply=Schema(s.table({**done, "offer": p.OWN_OFFER, "note": s.NOTE})),
+        command="offer",
+        progress="measuring this router's line",
     )
-    switched = s.table(
-        {
-            "success": s.SUCCESS,
-            "message": s.MESSAGE,
-            "auto_failover": s.switch("1 if automatic failover is on now"),
-        }
+    yield Method(
+        name="uplink_withdraw",
+        access="write",
+        doc="Takes the offer back; consumers lose this uplink, their leases are kept.",
+        handler="withdraw",
+        arguments=Schema(s.table({})),
+        reply=Schema(s.table(done)),
+        command="withdraw",
     )
-    done = s.table({"success": s.SUCCESS, "message": s.MESSAGE})
-    page = "as SecuBox's page knows them"
-    yield row("uplinks", f"Lists the configured uplinks, {page}.", {}, listed, "read")
-    yield row("add_uplink", "The older name of uplink_add.", adding, s.OLDER_DONE, "write")
-    yield row("remove_uplink", "The older name of uplink_remove.", interface, done, "write")
-    yield row(
-        "test_uplink",
-        "The older name of uplink_test.",
-        {**interface, "target": s.HOST},
-        tested,
-        "write",
+    yield Method(
+        name="uplink_consumers",
+        access="read",
+        doc="Lists the peers that have a lease of this router's internet, and what they used.",
+        handler="consumers",
+        arguments=Schema(s.table({})),
+        reply=Schema(p.CONSUMERS_REPLY),
+        command="consumers",
     )
-    yield row("offer_uplink", "Not supported yet.", offering, done, "write")
-    yield row("withdraw_uplink", "Not supported yet.", {}, done, "write")
-    yield row(
-        "set_uplink_priority",
-        "The older name of uplink_set_priority.",
-        {**interface, **order},
-        s.OLDER_DONE,
-        "write",
+    yield Method(
+        name="uplink_trust",
+        access="read",
+        doc="Lists the mesh peers and whether each is trusted, or what is missing for it.",
+        handler="trust_list",
+        arguments=Schema(s.table({})),
+        reply=Schema(s.table({"node_id": s.PEER, "peers": s.rows("mesh peers", p.TRUST_ROW)})),
+        command="trust",
     )
-    yield row(
-        "set_uplink_failover",
-        "The older name of uplink_set_failover.",
-        {"enabled": s.OLDER_SWITCH},
-        switched,
-        "write",
+    fingerprint = s.text(
+        "master-link's fingerprint of the peer, where several could be meant",
+        pattern=r"^[A-Za-z0-9:._-]{1,128}$(?!\n)",
+        **{"x-must": "be 1 to 128 letters, digits, dots, colons or hyphens"},
+    )
+    yield Method(
+        name="uplink_trust_accept",
+        access="write",
+        doc="Trusts a mesh peer: pins its mesh key and its identity as they are now.",
+        handler="trust_accept",
+        arguments=Schema(
+            s.table({"peer_id": s.PEER_ID, "fingerprint": fingerprint}, optional=("fingerprint",))
+        ),
+        reply=Schema(s.table({**done, "peer_id": s.PEER, "peer": p.TRUST_ROW})),
+        command="trust accept",
+        positional=("peer_id",),
+    )
+    yield Method(
+        name="uplink_trust_revoke",
+        access="write",
+        doc="Trusts a peer no longer: its offers, its leases and uplinks made by itself go.",
+        handler="trust_revoke",
+        arguments=Schema(s.table({"peer_id": s.PEER_ID})),
+        reply=Schema(s.table({**done, "peer_id": s.PEER})),
+        command="trust revoke",
+        positional=("peer_id",),
     )
 
 

@@ -69,7 +69,11 @@ class Endpoint:
 
 @dataclass(frozen=True, slots=True)
 class Offer:
-    """What a peer advertises. `received_s` is when it reached us: its own clock is not trusted."""
+    """What a peer advertises. `received_s` is when it reached us: its own clock is not trusted.
+
+    `egress` are tokens that name the line behind it, `endpoints` other ways to the peer than
+    `endpoint` (host, port, scope), `carrier` is how the offer came: mesh, bus or mqtt.
+    """
 
     peer_id: str
     endpoint: Endpoint
@@ -81,11 +85,20 @@ class Offer:
     sequence: int | None = None
     ttl_s: float = 900.0
     received_s: float = 0.0
+    egress: tuple[str, ...] = ()
+    endpoints: tuple[tuple[str, int, str], ...] = ()
+    metered: bool = False
+    quota_gb: float = 0.0
+    quota_left_gb: float = -1.0
+    carrier: str = "bus"
 
 
 @dataclass(frozen=True, slots=True)
 class Uplink:
-    """A configured tunnel to one provider. `pending` says that its making was not finished yet."""
+    """A configured tunnel to one provider. `pending` says that its making was not finished yet,
+    `auto` that nobody asked for it by hand, `leased` that its addresses are the provider's lease.
+    `mtu` and `resolvers` are what the provider offers in the tunnel.
+    """
 
     peer_id: str
     interface: str
@@ -96,6 +109,10 @@ class Uplink:
     weight: int = DEFAULT_WEIGHT
     pending: bool = False
     enabled: bool = True
+    auto: bool = False
+    leased: bool = False
+    mtu: int = DEFAULT_MTU
+    resolvers: tuple[str, ...] = ()
 
     def carries(self, family: Family) -> bool:
         """Whether the tunnel has an address of that family."""
@@ -142,6 +159,7 @@ class Link:
     group: int
     alias: str = ""
     carrier: bool = True
+    mtu: int = 0
 
 
 @dataclass(frozen=True, slots=True)

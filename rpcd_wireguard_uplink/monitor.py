@@ -60,7 +60,8 @@ class Monitor:
     """One router's paths and the decisions about them.
 
     `report` hears of each change that is in force, `on_update` that something readable changed.
-    `problems` maps a topic to a sentence, for status.
+    `problems` maps a topic to a sentence, for status. `who_refuses` says who else holds a line to
+    be dead ('': nobody): it gets no traffic back until that ends.
     """
 
     def __init__(
@@ -76,6 +77,7 @@ class Monitor:
         self.paths = PathSet(self._on_reply, self.problems)
         self.evidence = Evidence(lane, self.paths)
         self.counters: dict[str, PeerCounters] = {}
+        self.who_refuses: Callable[[str, Family], str] = lambda device, family: ""
         self._on_update = on_update
         self._traffic: dict[str, Traffic] = {}
         self._tick_handle: asyncio.TimerHandle | None = None
@@ -99,6 +101,7 @@ class Monitor:
         self._link_watch.start()
         self._keep("following the kernel", self._follow_routes)
         self._keep("switching", self.switch.follow)
+        self._keep("checking resolvers", self.switch.check_resolvers)
         self._keep("keeping the lane open", lambda: self.switch.keep_open(self._routes.set))
         await self.configure(watch)
         self._keep("reading counters", self._read_counters)
@@ -158,7 +161,7 @@ class Monitor:
             self._evaluate(time.monotonic())
         await self.switch.stand(uplinks)
         self._watch_paths(uplinks)
-        await self.landscape.reread_underlays(uplinks, self.counters)
+        await self.switch.follow_underlays(self.counters)
         now_s = time.monotonic()
         self._attach_all(now_s)
         self._evaluate(now_s)
@@ -256,11 +259,8 @@ class Monitor:
             return float("inf")
         primary = self.landscape.lines[path.family].primary
         state = self.states[path.family]
-        standing = Standing(
-            state.phase,
-            primary is not None and primary.device == path.device,
-            state.active == path.device,
-        )
+        is_primary = primary is not None and primary.device == path.device
+        standing = Standing(state.phase, is_primary, state.active == path.device)
         settings = self.watch.settings
         return interval_s(path, standing, settings.pace, settings.check_interval_s, now_s)
 
@@ -358,6 +358,8 @@ class Monitor:
                 self.states[family] = replace(state, active="")
                 return  # nothing to back up
             primary = failover.Path(NO_LINE, Health.DOWN, cause="there is no default route")
+        if state.phase in AWAY:
+            primary = replace(primary, refused=self.who_refuses(primary.name, family))
         backups = [
             backup_path(ranked, self.paths[ranked.candidate.name, family])
             for ranked in self.ranked(family, now_s)
@@ -366,9 +368,8 @@ class Monitor:
         rules = Rules(settings.enabled, settings.auto_failover, settings.hold_s)
         self.states[family], change = failover.decide(state, primary, backups, rules, now_s)
         if change is not None:
-            detection_ms = self._detection_ms(change, family)
             opening = self._opening(family, primary.name)
-            self.switch.want(family, opening, change, detection_ms)
+            self.switch.want(family, opening, change, self._detection_ms(change, family))
 
     def _primary(self, family: Family) -> failover.Path | None:
         line = self.landscape.lines[family].primary
@@ -380,8 +381,7 @@ class Monitor:
 
     def _renew(self, family: Family) -> None:
         line = self.landscape.lines[family].primary
-        name = line.device if line is not None else NO_LINE
-        self.switch.renew(family, self._opening(family, name))
+        self.switch.renew(family, self._opening(family, line.device if line else NO_LINE))
 
     def _opening(self, family: Family, primary: str) -> Opening | None:
         state = self.states[family]

@@ -15,8 +15,9 @@ from typing import Any
 from . import view
 from .config import CONFIG, MAIN_NAME, MAIN_TYPE, UPLINK_TYPE, parse_config, uplink_options
 from .endpoints import parse_endpoint
-from .errors import InvalidArgument, NotFound, NotSupported, UplinkError
+from .errors import InvalidArgument, NotFound, UplinkError
 from .model import Uplink, interface_name, is_key
+from .peer_service import PeerService
 from .platform import Platform
 from .quoting import quoted
 from .schemas import PEER_ID
@@ -31,10 +32,11 @@ _CONNECTIVITY = {"up": "ok", "down": "failed"}
 
 
 class Older:
-    """The handlers of the older names, over one service."""
+    """The handlers of the older names, over one service and its part as a provider."""
 
-    def __init__(self, service: Service) -> None:
+    def __init__(self, service: Service, peers: PeerService) -> None:
         self._service = service
+        self._peers = peers
 
     def older_uplinks(self) -> Table:
         """The configured uplinks, best first."""
@@ -109,13 +111,18 @@ class Older:
         """Turn automatic failover on or off."""
         return await self._service.set_failover(enabled in ("1", 1))
 
-    def older_offer_uplink(self, **_: object) -> Table:
-        """Raises NotSupported."""
-        raise NotSupported("this version can't offer its internet to peers yet")
+    async def older_offer_uplink(
+        self, bandwidth: str | int | None = None, latency: str | int | None = None
+    ) -> Table:
+        """Offer this router's internet."""
+        given = {"bandwidth_mbps": bandwidth, "latency_ms": latency}
+        known: dict[str, Any] = {k: int(v) for k, v in given.items() if v is not None}
+        done = await self._peers.offer(**known)
+        return {key: done[key] for key in ("success", "message")}
 
-    def older_withdraw_uplink(self) -> Table:
-        """Raises NotSupported."""
-        raise NotSupported("this version can't offer its internet to peers: nothing to withdraw")
+    async def older_withdraw_uplink(self) -> Table:
+        """Take the offer back."""
+        return await self._peers.withdraw()
 
     def _peer_of(self, interface: str) -> str:
         for uplink in self._service.uplinks.config.uplinks:

@@ -23,12 +23,15 @@ from .model import (
     is_marked,
     mark_alias,
 )
-from .uci import Section, Value
+from .uci import Draft, Section, Value
 
 NETWORK = "network"
 KEEPALIVE_S = 25
 OUTER_MARK_TEXT = "0x51"
 HOST_NAME_OPTION = "secubox_endpoint"
+ROLE_OPTION = "secubox_role"
+LEAST_MTU = 1280  # IPv6 needs it (RFC 8200, section 5)
+OUTER_BYTES = 80  # an IPv6 header, UDP, and WireGuard's own 32 (its whitepaper, section 5.4.6)
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +44,13 @@ class SectionPlan:
     def __bool__(self) -> bool:
         return bool(self.write or self.remove)
 
+    def apply(self, draft: Draft) -> None:
+        """Carry it out; new sections go to the end."""
+        for name in self.remove:
+            draft.remove_section(name)
+        for section in self.write:
+            draft.set_section(section.name, section.type, section.options)
+
 
 @dataclass(frozen=True, slots=True)
 class NetworkStyle:
@@ -49,7 +59,8 @@ class NetworkStyle:
     `zone` is the firewall's zone that it joins. With `routed` netifd gives it default routes of
     `metric`, which mwan3 needs and which must differ from every WAN's. `dns` are resolvers inside
     the tunnel, asked after those of interfaces with a lower `dns_metric`. `address` is what the
-    endpoint's name was resolved to: None leaves the name, '' leaves the endpoint out.
+    endpoint's name was resolved to: None leaves the name, '' leaves the endpoint out. `mtu` 0 is
+    what the uplink says.
     """
 
     zone: str = ""
@@ -58,6 +69,15 @@ class NetworkStyle:
     dns: tuple[str, ...] = ()
     dns_metric: int = 0
     address: str | None = None
+    mtu: int = 0
+
+
+def tunnel_mtu(offered: int, underlay: int) -> int:
+    """The MTU of a tunnel in bytes: what its provider offers, if its underlay has room for that.
+
+    `underlay` is the underlay's own MTU, 0 while it is not known.
+    """
+    return max(LEAST_MTU, min(offered, underlay - OUTER_BYTES) if underlay else offered)
 
 
 def wanted_sections(
@@ -75,7 +95,7 @@ def wanted_sections(
         "proto": "wireguard",
         "private_key": private_key,
         "addresses": uplink.addresses,
-        "mtu": str(DEFAULT_MTU),
+        "mtu": str(style.mtu or uplink.mtu),
         "fwmark": OUTER_MARK_TEXT,
         "nohostroute": "1",
         "zone": style.zone,
@@ -118,28 +138,32 @@ def peer_address(found: Section | None, endpoint: Endpoint) -> str | None:
     return _text(found, "endpoint_host")
 
 
-def plan_sections(wanted: Iterable[Section], found: Iterable[Section]) -> SectionPlan:
-    """What turns the marked sections among `found` into `wanted`.
+def plan_sections(
+    wanted: Iterable[Section], found: Iterable[Section], role: str = ""
+) -> SectionPlan:
+    """What turns the marked sections of a role among `found` into `wanted`.
 
-    A wanted name that an unmarked section holds is left out: it is not ours to change.
+    What belongs to an uplink has no role; sections of another role are left alone. So is a wanted
+    name that an unmarked section holds: it is not ours to change.
     """
     by_name = {section.name: section for section in found}
     wanted_by_name = {section.name: section for section in wanted}
+    ours = {
+        name
+        for name, section in by_name.items()
+        if is_marked(section.options) and section.options.get(ROLE_OPTION, "") == role
+    }
     write = tuple(
         section
         for name, section in wanted_by_name.items()
         if name not in by_name
         or (
-            is_marked(by_name[name].options)
+            name in ours
             and (by_name[name].type, dict(by_name[name].options))
             != (section.type, dict(section.options))
         )
     )
-    remove = tuple(
-        name
-        for name, section in by_name.items()
-        if is_marked(section.options) and name not in wanted_by_name
-    )
+    remove = tuple(name for name in by_name if name in ours and name not in wanted_by_name)
     return SectionPlan(write, remove)
 
 

@@ -1,6 +1,7 @@
 """Host names to addresses, with a deadline that holds even where the system's resolver hangs.
 
 A look-up runs in a daemon thread of its own, so that neither the loop nor a stop waits for it.
+Also which servers a resolv.conf names. Asks none of them itself (routing/resolvers.py does).
 """
 
 from __future__ import annotations
@@ -9,9 +10,18 @@ import asyncio
 import ipaddress
 import socket
 import threading
+from collections.abc import Mapping
+
+from .model import Family
 
 TIMEOUT_S = 5.0
 SERVER_FILES = ("/tmp/resolv.conf.d/resolv.conf.auto", "/etc/resolv.conf")  # noqa: S108 (netifd writes it)
+STAND_INS: Mapping[Family, str] = {Family.IPV4: "192.0.0.8", Family.IPV6: "100::8"}
+"""Addresses that stand for "the resolver in the tunnel": nobody has them (RFC 7600, RFC 6666).
+
+netifd gives them to dnsmasq with each tunnel. While the lane is open they are led to a resolver
+that serves there, otherwise they are rejected; so nothing is written when that resolver changes.
+"""
 
 
 async def resolve(host: str, timeout_s: float = TIMEOUT_S) -> str:
@@ -48,12 +58,13 @@ async def resolve(host: str, timeout_s: float = TIMEOUT_S) -> str:
 def parse_resolvers(text: str) -> list[str]:
     """The servers that a resolv.conf names (resolv.conf(5)).
 
-    Without this machine's own and link-local ones, which belong to one device for good.
+    Without this machine's own, link-local ones, which belong to one device for good, and ours.
     """
+    left_out = {"", "::1", *STAND_INS.values()}
     found = []
     for line in text.splitlines():
         words = line.split()
         server = words[1] if len(words) > 1 and words[0] == "nameserver" else ""
-        if server and server != "::1" and not server.startswith(("127.", "fe80:")):
+        if server not in left_out and not server.startswith(("127.", "fe80:")):
             found.append(server)
     return found

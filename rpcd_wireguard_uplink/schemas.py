@@ -143,6 +143,9 @@ OFFER = table(
         "endpoint": ENDPOINT_SHOWN,
         "public_key": PEER_KEY,
         "age_s": whole("seconds since the offer was received"),
+        "carrier": text("how the offer came: mesh, bus or mqtt"),
+        "metered": flag("whether the peer pays by volume"),
+        "quota_left_gb": number("GB left of its quota this month; -1 without a quota", -1),
         "configured": flag("whether there is an uplink to this peer"),
     }
 )
@@ -165,7 +168,12 @@ WAN_HEALTH = table(
     {
         "path": text("name of the line"),
         "device": text("its network device"),
-        "state": PATH_STATE,
+        "state": {
+            **PATH_STATE,
+            "enum": [*PATH_STATES, "captive"],
+            "description": f"{PATH_STATE['description']}; captive: a portal wants a login first",
+        },
+        "portal": text('where to log in, the portal\'s URL; "" if there is none'),
         "latency_ms": LATENCY,
         "loss_pct": LOSS,
         "last_ok_s": number("seconds since a probe was last answered; -1 if never", -1),
@@ -185,6 +193,7 @@ UPLINK_HEALTH = table(
         "rx_bytes": whole("bytes received through the tunnel"),
         "tx_bytes": whole("bytes sent through the tunnel"),
         "endpoint": ENDPOINT_SHOWN,
+        "mtu": whole("the tunnel's MTU in bytes; 0 while it is not there"),
         "underlay": text('device that the tunnel\'s outer packets leave by; "" if unknown'),
         "shared_fate": SHARED_FATE,
         "usable": flag("whether traffic could be moved to it now"),
@@ -226,12 +235,51 @@ PEER_OFFER = table(
         "latency_ms": number("the same as latency"),
     }
 )
+CONSUMER_TRAFFIC = table(
+    {
+        "peer_id": PEER,
+        "address": text("its address in the tunnel"),
+        "handshake_age_s": HANDSHAKE_AGE,
+        "rx_bytes": whole("bytes that it sent"),
+        "tx_bytes": whole("bytes that it received"),
+        "month_bytes": whole("bytes both ways since the quota's reset day"),
+    }
+)
+MWAN3_VIEW = table(
+    {
+        "available": flag("whether mwan3 answers"),
+        "interfaces": rows(
+            "its enabled interfaces",
+            table(
+                {
+                    "name": text("netifd's name of it"),
+                    "status": text("mwan3's word for it: online, offline, unknown and others"),
+                    "tracking": text("active, paused, down, or disabled (it is not watched)"),
+                }
+            ),
+        ),
+        "policies": rows(
+            "its policies",
+            table(
+                {
+                    "name": text("the policy's name"),
+                    "family": text("the address family") | {"enum": ["ipv4", "ipv6"]},
+                    "interfaces": rows(
+                        "where it sends traffic now; none: its last resort", text("an interface")
+                    ),
+                }
+            ),
+        ),
+    },
+    "mwan3's own view; absent where it is not installed",
+)
 STATUS_REPLY = table(
     {
         "available": flag("always true: SecuBox's plugin says false where it can't do anything"),
         "enabled": switch("1 if the service does anything at all"),
         "auto_failover": switch("1 if traffic is moved automatically"),
         "offering": switch("1 if this router offers its internet to peers"),
+        "consumers": rows("peers that use this router's internet", CONSUMER_TRAFFIC),
         "state": STATE,
         "active_path": ACTIVE_PATH,
         "since_s": number("seconds in this state"),
@@ -250,7 +298,11 @@ STATUS_REPLY = table(
         ),
         "events": rows("the last changes, newest first", EVENT, EVENTS_IN_STATUS),
         "problems": rows("what the owner should mend", text("a sentence")),
+        "mwan3": MWAN3_VIEW,
+        "mwan3_available": flag("as in mwan3, for SecuBox; absent where mwan3 is not installed"),
+        "mwan3_status": text("each interface's status in words; absent like mwan3"),
     },
+    optional=("mwan3", "mwan3_available", "mwan3_status"),
     more=True,
 )
 TEST_REPLY = table(

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from .model import Health, PathKind
+from .model import Health, Offer, PathKind, Uplink
 
 FRESH_S = 3.0  # how recent an answer is that a shared fate is not yet fatal
 
@@ -80,3 +80,30 @@ def rank(candidates: Iterable[Candidate], *, prefer_latency: bool) -> list[Ranke
         )
 
     return sorted((Ranked(c, reason_against(c)) for c in candidates), key=key)
+
+
+def missing_uplink(
+    wanted: int, uplinks: Iterable[Uplink], sound: int, offers: Iterable[Offer]
+) -> Offer | None:
+    """The offer to make an uplink of, where fewer than `wanted` are `sound`; None if there is none.
+
+    `offers` are those of trusted peers. Free ones go before metered ones, then those with the
+    lower latency.
+    """
+    if sound >= wanted:
+        return None
+    taken = {uplink.peer_id for uplink in uplinks}
+    able = [
+        offer
+        for offer in offers
+        if offer.available
+        and offer.peer_id not in taken
+        and not any(token.startswith("uplink=") for token in offer.egress)
+        and not (offer.quota_gb and not offer.quota_left_gb)
+    ]
+
+    def key(offer: Offer) -> tuple[bool, float, str]:
+        known = offer.latency_ms if offer.latency_ms >= 0 else float("inf")
+        return offer.metered, known, offer.peer_id
+
+    return min(able, key=key, default=None)

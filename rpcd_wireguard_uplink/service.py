@@ -1,41 +1,49 @@
-"""The use cases: what each method does, and what is told about it.
+"""The use cases of a consumer: what each method about uplinks does.
 
-One lock covers every change of configuration; it is never held while a tunnel shakes hands or
-probes run. How a change is made is known to uplinks.py, how replies look to view.py.
+One lock covers every change of configuration; it is never held while a tunnel shakes hands, a peer
+is asked or probes run. How a change is made is known to uplinks.py, how replies look to view.py,
+how it is told to journal.py. What the exchange with peers adds comes in by callbacks.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from . import tunnel_test, view
+from . import tunnel_test, view, wireguard
 from .config import CONFIG, MAIN_NAME
 from .endpoints import parse_endpoint
-from .errors import NotFound, NotSupported, NotTrusted
+from .errors import NotFound, NotSupported, NotTrusted, UplinkError
 from .failover import AWAY, Change
-from .messages import OfferMessage, parse_message
-from .model import DEVICE_GROUP, Family, HistoryEntry, Offer, Uplink, normal_address
+from .intake import Intake
+from .journal import Journal
+from .model import DEVICE_GROUP, Family, Offer, Uplink, normal_address
 from .monitor import Monitor, Watch
-from .offers import OfferBook
+from .offers import OfferBook, Source
 from .platform import Platform
 from .quoting import quoted
 from .routing.lane import Lane
-from .state import History, now_text, offer_row, read_state, write_state
+from .state import offer_row, read_state
 from .uplinks import Uplinks
 
 Table = dict[str, Any]
-DEFAULT_TTL_S = 900
+AskLease = Callable[[Uplink], Awaitable[Uplink | None]]
 HANDSHAKE_S = 1.0  # a handshake takes a round trip; more would only make a caller wait
 STALLED_S = 180.0  # WireGuard gives a session up after 180 s (its whitepaper, section 6.1)
 EVENTS_IN_STATUS = 10
 
 
 class Service:
-    """The service of one router. `send_event` tells the bus, `on_change` that replies differ."""
+    """The service of one router. `send_event` tells the bus, `on_change` that replies differ.
+
+    `untrusted` says why a peer is not trusted ('' if it is), `ask_lease` gives a wanted uplink the
+    place that its provider grants (None: there is nobody to ask), `on_removed` hears of an uplink
+    that is gone, `on_config` of a configuration that was read again, `on_update` of news about the
+    paths, `more_status` adds to the status, `more_state` to the state file.
+    """
 
     def __init__(
         self,
@@ -46,40 +54,48 @@ class Service:
     ) -> None:
         self.platform = platform
         self.offers = OfferBook()
-        self.history = History()
-        self.uplinks = Uplinks(platform, self._follow, self._tell)
-        self.monitor = Monitor(platform, Lane(), self._report, on_change)
-        self._state_file = state_file
-        self._send_event = send_event
+        self.journal = Journal(state_file, send_event, on_change, self._state)
+        self.intake = Intake(self.offers, self.journal)
+        self.uplinks = Uplinks(platform, self._follow, self.journal.uplink)
+        self.monitor = Monitor(platform, Lane(), self._report, self._updated)
+        self.lock = asyncio.Lock()
+        self.untrusted: Callable[[str], str] = self._not_listed
+        self.ask_lease: AskLease | None = None
+        self.on_removed: Callable[[Uplink], None] = lambda uplink: None
+        self.on_update: Callable[[], None] = lambda: None
         self._on_change = on_change
-        self._lock = asyncio.Lock()
+        self.on_config: Callable[[], Awaitable[None]] | None = None
+        self.more_status: Callable[[], Table] = dict
+        self.more_state: Callable[[], Table] = dict
+        self.remembered = read_state(state_file, time.monotonic())
 
     # --- life
 
     async def start(self) -> None:
         """Read what is configured, mend what an earlier run left unfinished, begin to watch."""
-        remembered = read_state(self._state_file, time.monotonic())
-        self.history.restore(remembered.history)
-        self.offers.restore(iter(remembered.offers))
-        async with self._lock:
+        self.journal.history.restore(self.remembered.history)
+        self.offers.restore(self.remembered.offers, self.remembered.sequences)
+        async with self.lock:
             await self.uplinks.read()
             self.monitor.switch.lane.marks = await self.uplinks.lane_marks()
             await self.monitor.start(self._watch())
             await self.uplinks.mend_pending()
             await self.uplinks.apply()
-        self._write_state()
+        self.journal.write()
 
     async def stop(self) -> None:
         """Stop watching; tunnels stay, an open lane lapses unless a new run takes it over."""
         await self.monitor.stop()
-        self._write_state()
+        self.journal.write()
 
     async def reload(self) -> None:
         """Read the configuration again; a bad one leaves the last good one in force."""
-        async with self._lock:
+        async with self.lock:
             if await self.uplinks.read():
                 await self.uplinks.apply()
-        self._changed()
+        if self.on_config is not None:
+            await self.on_config()
+        self.journal.changed()
 
     def config_changed(self) -> bool:
         """Whether somebody else has changed our file since it was last read."""
@@ -91,8 +107,8 @@ class Service:
         missing = any(
             groups.get(uplink.interface) != DEVICE_GROUP for uplink in self.uplinks.standing()
         )
-        if missing and not self._lock.locked():
-            async with self._lock:
+        if missing and not self.lock.locked():
+            async with self.lock:
                 await self.uplinks.apply()
         return missing
 
@@ -110,19 +126,37 @@ class Service:
         self.monitor.switch.lane.marks = await self.uplinks.lane_marks()
         await self.monitor.configure(self._watch())
 
+    def _updated(self) -> None:
+        self._on_change()
+        self.on_update()
+
     async def _prefer(self) -> None:
         away = any(state.phase in AWAY for state in self.monitor.states.values())
         await self.uplinks.prefer(rebuild=not away)  # an outage is no time to touch mwan3
         await self._follow()
 
+    async def follow_trust(self) -> None:
+        """Watch what is trusted now; a peer that is not any more carries no traffic."""
+        if self._watch() != self.monitor.watch:
+            await self.monitor.configure(self._watch())
+            self.journal.changed()
+
     def _watch(self) -> Watch:
-        trusted = self.uplinks.config.settings.trusted_peers
         uplinks = tuple(
             uplink
             for uplink in self.uplinks.standing()
-            if uplink.peer_id in trusted and not uplink.pending
+            if not uplink.pending and not self.untrusted(uplink.peer_id)
         )
         return Watch(self.uplinks.config.settings, uplinks)
+
+    def _not_listed(self, peer_id: str) -> str:
+        if peer_id in self.uplinks.config.settings.trusted_peers:
+            return ""
+        command = f"uci add_list {CONFIG}.{MAIN_NAME}.trusted_peer={peer_id}"
+        return (
+            f"{peer_id} is not trusted: if you know whose it is, trust it with "
+            f"`{command}; uci commit {CONFIG}`"
+        )
 
     # --- reading
 
@@ -131,7 +165,8 @@ class Service:
         now_s = time.monotonic()
         return {
             "offers": [
-                view.offer_table(o, self.uplinks.config, now_s) for o in self.offers.fresh(now_s)
+                view.offer_table(o, self.uplinks.config, now_s, self.untrusted(o.peer_id))
+                for o in self.offers.fresh(now_s)
             ],
             "uplinks": [
                 view.uplink_table(uplink, self.uplinks.config, self.monitor)
@@ -142,18 +177,24 @@ class Service:
     def status(self) -> Table:
         """Everything about now."""
         problems = [*self.uplinks.problems.values(), *self.monitor.problems.values()]
+        problems += self.journal.problems.values()
         problems += self.uplinks.config.warnings
         problems += filter(
             None, (view.fate_note(self.monitor, u) for u in self.uplinks.config.uplinks)
         )
-        events = self.history.newest(EVENTS_IN_STATUS)
+        events = self.journal.history.newest(EVENTS_IN_STATUS)
         now_s = time.monotonic()
         offers = self.offers.fresh(now_s)
-        return view.status_table(self.uplinks.config, self.monitor, offers, events, problems, now_s)
+        table = view.status_table(
+            self.uplinks.config, self.monitor, offers, events, problems, now_s, self.untrusted
+        )
+        more = self.more_status()
+        table["problems"] += more.pop("problems", [])
+        return table | more
 
     def read_history(self, limit: int = 50) -> Table:
         """What happened, newest first."""
-        return {"events": [entry.as_table() for entry in self.history.newest(limit)]}
+        return {"events": [entry.as_table() for entry in self.journal.history.newest(limit)]}
 
     def offer_with(self, public_key: str) -> Offer | None:
         """The offer of the peer that has this key, if there is one."""
@@ -184,6 +225,14 @@ class Service:
             "error": tested.error or _test_advice(tested.received, age_s),
         }
 
+    # --- hearing
+
+    def gossip(self, message: Table | str, origin: str = "") -> Table:
+        """Take a message of the mesh that a program of this router hands in."""
+        source = Source.RELAYED if origin else Source.LOCAL
+        peer_id, accepted, told = self.intake.take(message, source, "bus")
+        return {"success": True, "message": told, "accepted": accepted, "peer_id": peer_id}
+
     # --- changing
 
     async def add_uplink(
@@ -193,38 +242,50 @@ class Service:
         endpoint: str | None = None,
         public_key: str | None = None,
         address: str | None = None,
+        *,
+        auto: bool = False,
     ) -> Table:
         """Make an uplink, or change what was given of one that exists."""
-        async with self._lock:
+        async with self.lock:
             await self.uplinks.read_strictly()
-            existing = self.uplinks.find(peer_id)
-            base = existing or self._from_offer(peer_id, endpoint, public_key)
-            if peer_id not in self.uplinks.config.settings.trusted_peers:
-                command = f"uci add_list {CONFIG}.{MAIN_NAME}.trusted_peer={peer_id}"
-                raise NotTrusted(
-                    f"{peer_id} is not trusted: if you know whose it is, trust it with "
-                    f"`{command}; uci commit {CONFIG}`"
+        existing = self.uplinks.find(peer_id)
+        base = existing or self._from_offer(peer_id, endpoint, public_key)
+        if reason := self.untrusted(peer_id):
+            raise NotTrusted(reason)
+        if existing is None and (endpoint is None or public_key is None):
+            self._require_available(peer_id)
+        wanted = replace(
+            base,
+            weight=base.weight if weight is None else weight,
+            endpoint=base.endpoint if endpoint is None else parse_endpoint(endpoint),
+            public_key=base.public_key if public_key is None else public_key,
+            addresses=base.addresses if address is None else (normal_address(address),),
+            auto=auto and existing is None,
+        )
+        private = ""
+        if existing is None and not wanted.addresses and self.ask_lease is not None:
+            private, public = await wireguard.generate_keys()
+            granted = await self.ask_lease(replace(wanted, own_public_key=public))
+            wanted, private = (granted, private) if granted is not None else (wanted, "")
+        async with self.lock:
+            await self.uplinks.read_strictly()
+            if self.uplinks.find(peer_id) != existing:
+                raise UplinkError(
+                    f"the uplink to {peer_id} was changed by somebody else meanwhile: try again",
+                    code="changed",
                 )
-            if existing is None and (endpoint is None or public_key is None):
-                self._require_available(peer_id)
-            wanted = replace(
-                base,
-                weight=base.weight if weight is None else weight,
-                endpoint=base.endpoint if endpoint is None else parse_endpoint(endpoint),
-                public_key=base.public_key if public_key is None else public_key,
-                addresses=base.addresses if address is None else (normal_address(address),),
-            )
             if existing is None:
-                wanted = await self.uplinks.create(wanted)
+                wanted = await self.uplinks.create(wanted, private)
             elif wanted != existing:
                 await self.uplinks.change(existing, wanted)
         if existing is None or wanted != existing:
             kind = "uplink_added" if existing is None else "uplink_changed"
-            self._tell(kind, wanted, "asked for")
+            self.journal.uplink(kind, wanted, "min_uplinks" if auto else "asked for")
         made = "is ready" if existing is None else "was there and is up to date"
         shakes = "it has shaken hands"
         if not await self._shakes_hands(wanted):
-            shakes = "it has not shaken hands yet: its provider must admit public_key"
+            shakes = "it has not shaken hands yet"
+            shakes += "" if wanted.leased else ": its provider must admit public_key"
         return {
             "success": True,
             "message": f"The uplink to {peer_id} {made}; {shakes}.",
@@ -236,6 +297,7 @@ class Service:
             "endpoint": str(wanted.endpoint),
             "weight": wanted.weight,
             "created": existing is None,
+            "leased": wanted.leased,
             "note": view.fate_note(self.monitor, wanted),
         }
 
@@ -250,13 +312,14 @@ class Service:
                 return False
             await asyncio.sleep(0.2)
 
-    async def remove_uplink(self, peer_id: str) -> Table:
+    async def remove_uplink(self, peer_id: str, cause: str = "asked for") -> Table:
         """Remove an uplink and what was made for it; traffic leaves it first."""
-        async with self._lock:
+        async with self.lock:
             await self.uplinks.read_strictly()
             uplink = self.uplinks.require(peer_id)
             await self.uplinks.remove(uplink)
-        self._tell("uplink_removed", uplink, "asked for")
+        self.journal.uplink("uplink_removed", uplink, cause)
+        self.on_removed(uplink)
         return {
             "success": True,
             "message": f"The uplink to {peer_id} was removed.",
@@ -265,12 +328,12 @@ class Service:
 
     async def set_priority(self, peer_id: str, weight: int) -> Table:
         """Set an uplink's weight."""
-        async with self._lock:
+        async with self.lock:
             await self.uplinks.read_strictly()
             uplink = self.uplinks.require(peer_id)
             await self.uplinks.set_option(uplink.interface, "weight", str(weight))
             await self._prefer()
-        self._changed()
+        self.journal.changed()
         return {
             "success": True,
             "message": f"{peer_id} has weight {weight} now; higher is preferred.",
@@ -280,34 +343,16 @@ class Service:
 
     async def set_failover(self, enabled: bool) -> Table:
         """Turn automatic failover on or off; off gives the traffic back to the primary."""
-        async with self._lock:
+        async with self.lock:
             await self.uplinks.read_strictly()
             await self.uplinks.set_option(MAIN_NAME, "auto_failover", "1" if enabled else "0")
             await self._prefer()
-        self._changed()
+        self.journal.changed()
         return {
             "success": True,
             "message": f"Automatic failover is {'on' if enabled else 'off'}.",
             "auto_failover": int(enabled),
         }
-
-    def gossip(self, message: Table | str) -> Table:
-        """Take a message of the mesh."""
-        parsed = parse_message(message)
-        if isinstance(parsed, OfferMessage):
-            accepted = self.offers.accept(_offer(parsed, time.monotonic()))
-            told = "The offer was accepted." if accepted else "A newer offer is known already."
-        else:
-            accepted = self.offers.withdraw(parsed.peer_id)
-            told = "The offer was withdrawn." if accepted else "There was no offer of this peer."
-        if accepted:
-            kind = "offer" if isinstance(parsed, OfferMessage) else "withdrawn"
-            self._send_event(
-                "wireguard-uplink.offer",
-                {"peer_id": parsed.peer_id, "kind": kind, "cause": "gossip", "at": now_text()},
-            )
-            self._changed()
-        return {"success": True, "message": told, "accepted": accepted, "peer_id": parsed.peer_id}
 
     def _from_offer(self, peer_id: str, endpoint: str | None, public_key: str | None) -> Uplink:
         offer = self.offers.get(peer_id, time.monotonic())
@@ -333,62 +378,16 @@ class Service:
 
     def _report(self, change: Change, family: Family, detection_ms: int, switch_ms: int) -> None:
         peers = {uplink.interface: uplink.peer_id for uplink in self.uplinks.config.uplinks}
-        entry = HistoryEntry(
-            at=now_text(),
-            kind=change.kind,
-            family=family.value,
-            from_path=change.from_path,
-            to_path=change.to_path,
-            peer_id=peers.get(change.to_path) or peers.get(change.from_path, ""),
-            cause=change.cause,
-            detection_ms=detection_ms,
-            switch_ms=switch_ms,
-            duration_s=round(change.lasted_s, 3),
-        )
-        self.history.add(entry)
-        home = change.kind in ("failback", "recovered")
-        self._send_event(f"wireguard-uplink.{'failback' if home else 'failover'}", entry.as_table())
-        self._changed()
+        self.journal.moved(change, family, detection_ms, switch_ms, peers)
 
-    def _tell(self, kind: str, uplink: Uplink, cause: str) -> None:
-        entry = HistoryEntry(now_text(), kind, peer_id=uplink.peer_id, cause=cause)
-        entry = replace(entry, to_path=uplink.interface)
-        self.history.add(entry)
-        self._send_event("wireguard-uplink.uplink", entry.as_table())
-        self._changed()
-
-    def _changed(self) -> None:
-        self._on_change()
-        self._write_state()
-
-    def _write_state(self) -> None:
-        content = {
-            "at": now_text(),
+    def _state(self) -> Mapping[str, Any]:
+        return {
             "offers": self.list_uplinks()["offers"],
             **self.status(),
-            "history": [entry.as_table() for entry in self.history.oldest_first()],
             "offer_book": [offer_row(o) for o in self.offers.fresh(time.monotonic())],
+            "sequences": dict(self.offers.sequences),
+            **self.more_state(),
         }
-        try:
-            write_state(self._state_file, content)
-            self.uplinks.problems.pop("state", None)
-        except OSError as error:
-            self.uplinks.problems["state"] = f"can't write {self._state_file}: {error.strerror}"
-
-
-def _offer(message: OfferMessage, now_s: float) -> Offer:
-    return Offer(
-        peer_id=message.peer_id,
-        endpoint=message.endpoint,
-        public_key=message.public_key,
-        bandwidth_mbps=message.bandwidth_mbps,
-        latency_ms=message.latency_ms,
-        wan_type=message.wan_type,
-        available=message.available,
-        sequence=message.sequence,
-        ttl_s=float(message.ttl_s if message.ttl_s is not None else DEFAULT_TTL_S),
-        received_s=now_s,
-    )
 
 
 def _test_advice(received: int, handshake_age_s: float | None) -> str:

@@ -52,10 +52,14 @@ class History:
 
 @dataclass(frozen=True, slots=True)
 class Remembered:
-    """What an earlier run left in the state file."""
+    """What an earlier run left in the state file: `sequences` are the last that each peer used,
+    `identities` the signing keys that were seen over the mesh, by peer.
+    """
 
     history: tuple[HistoryEntry, ...] = ()
     offers: tuple[Offer, ...] = ()
+    sequences: Mapping[str, int] = field(default_factory=dict)
+    identities: Mapping[str, str] = field(default_factory=dict)
 
 
 def write_state(path: str, content: Mapping[str, Any]) -> None:
@@ -86,9 +90,12 @@ def read_state(path: str, now_s: float) -> Remembered:
             return Remembered()
         history = tuple(_entry(row) for row in content.get("history", ()))
         offers = tuple(_offer(row) for row in content.get("offer_book", ()))
+        sequences = {str(k): int(v) for k, v in content.get("sequences", {}).items()}
+        identities = {str(k): str(v) for k, v in content.get("identities", {}).items()}
     except (OSError, ValueError, TypeError, KeyError, AttributeError):
         return Remembered()
-    return Remembered(history, tuple(o for o in offers if o.received_s <= now_s))
+    this_boot = tuple(o for o in offers if o.received_s <= now_s)
+    return Remembered(history, this_boot, sequences, identities)
 
 
 def _entry(row: Mapping[str, Any]) -> HistoryEntry:
@@ -100,6 +107,8 @@ def _entry(row: Mapping[str, Any]) -> HistoryEntry:
 def _offer(row: Mapping[str, Any]) -> Offer:
     endpoint = Endpoint(str(row["host"]), int(row["port"]))
     rest = {name: value for name, value in row.items() if name not in ("host", "port")}
+    rest["egress"] = tuple(str(token) for token in rest.get("egress", ()))
+    rest["endpoints"] = tuple((str(h), int(p), str(s)) for h, p, s in rest.get("endpoints", ()))
     return Offer(endpoint=endpoint, **rest)
 
 
@@ -117,4 +126,10 @@ def offer_row(offer: Offer) -> dict[str, Any]:
         "sequence": offer.sequence,
         "ttl_s": offer.ttl_s,
         "received_s": offer.received_s,
+        "egress": offer.egress,
+        "endpoints": offer.endpoints,
+        "metered": offer.metered,
+        "quota_gb": offer.quota_gb,
+        "quota_left_gb": offer.quota_left_gb,
+        "carrier": offer.carrier,
     }

@@ -1,24 +1,29 @@
 """Makes the lane follow what was decided: one task, one change at a time, tried again on failure.
 
 Decides nothing. It keeps the lane's elements from lapsing, gives outer packets their underlay
-before traffic moves onto a tunnel, and deletes the connections that a dead path left behind.
+before traffic moves onto a tunnel and tunnels the MTU that it has room for, leads look-ups to a
+resolver that serves on the path taken, and deletes the connections that a dead path left behind.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from . import iproute
 from .errors import UplinkError
 from .failover import Change
 from .landscape import Landscape
-from .model import Family, Uplink
-from .routing.dns import redirect_script
-from .routing.lane import LANE_MARK, REFRESH_S, Lane, Opening, plan_underlay
+from .model import DefaultRoute, Family, PeerCounters, Uplink
+from .reconcile import tunnel_mtu
+from .routing.dns import lay_redirect, redirect_script
+from .routing.lane import LANE_TABLE, REFRESH_S, Lane, Opening, plan_underlay, route_line
+from .routing.resolvers import TunnelResolvers
 
 RETRY_S = 1.0
+RESOLVERS_S = 2.0
 MOVES = ("failover", "switch", "failback")
 
 Report = Callable[[Change, Family, int, int], None]
@@ -27,7 +32,8 @@ Report = Callable[[Change, Family, int, int], None]
 @dataclass(slots=True)
 class Switch:
     """The lane's keeper. `report` hears of each change once it is in force: the change, its
-    family, detection and switch in milliseconds (-1 where there was none).
+    family, detection and switch in milliseconds (-1 where there was none). `resolvers` are public
+    ones, `portals` the addresses that stay on a line while its traffic is elsewhere.
     """
 
     lane: Lane
@@ -36,10 +42,16 @@ class Switch:
     problems: dict[str, str]
     uplinks: tuple[Uplink, ...] = ()
     resolvers: tuple[str, ...] = ()
+    portals: Mapping[str, Sequence[str]] = field(default_factory=dict)
     dead: dict[Family, Collection[str]] = field(default_factory=dict)
     _wanted: dict[Family, Opening | None] = field(default_factory=dict)
     _untold: list[tuple[Change, Family, int]] = field(default_factory=list)
     _standing: object = None
+    _redirect: str = ""
+    _inside: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    _tunnel_resolvers: TunnelResolvers = field(default_factory=TunnelResolvers)
+    _underlay: dict[Family, list[DefaultRoute]] = field(default_factory=dict)
+    _excepted: dict[Family, set[str]] = field(default_factory=dict)
     _kicked: asyncio.Event = field(default_factory=asyncio.Event)
     _laying: asyncio.Lock = field(default_factory=asyncio.Lock)
 
@@ -65,13 +77,50 @@ class Switch:
         onlink = self.landscape.onlink_prefixes()
         active = [opening.route.device for opening in self.lane.openings.values()]
         devices = [self.landscape.incarnation(name) for name in (*tunnels, *active)]
-        redirect = redirect_script(self.landscape.resolvers, self.resolvers, LANE_MARK)
-        standing = (tunnels, devices, lines, onlink, redirect)
+        redirect = self._wanted_redirect()
+        standing = (tunnels, devices, lines, onlink)
         if standing != self._standing:
             await self.lane.stand(tunnels, lines, onlink, redirect)
-            self._standing = standing
+            self._standing, self._redirect = standing, redirect
+            self._excepted.clear()  # a device made anew has lost its routes
             self._kicked.set()  # what could not be opened without it can be now
+        elif redirect != self._redirect:
+            self._kicked.set()
         await self._set_underlays()
+
+    def except_portals(self, portals: Mapping[str, Sequence[str]]) -> None:
+        """Have these addresses reached by their line (device -> addresses), whatever is open."""
+        if portals != self.portals:
+            self.portals = portals
+            self._kicked.set()
+
+    async def follow_underlays(self, counters: Mapping[str, PeerCounters] | None = None) -> None:
+        """See what each tunnel travels over, and give it the MTU that there is room for.
+
+        Without counters the last ones count.
+        """
+        await self.landscape.reread_underlays(self.uplinks, counters)
+        for uplink in self.uplinks:
+            name = uplink.interface
+            room = self.landscape.mtu_of(self.landscape.underlays.get(name, ""))
+            mtu = tunnel_mtu(uplink.mtu, room)
+            if not room or self.landscape.mtu_of(name) in (0, mtu):
+                continue
+            try:
+                await self.landscape.platform.set_mtu(name, mtu)
+                self.problems.pop(f"mtu {name}", None)
+            except UplinkError as error:
+                self.problems[f"mtu {name}"] = str(error)
+
+    async def check_resolvers(self) -> None:
+        """The task: while no lane is open, find out which resolvers may serve in each tunnel."""
+        while True:
+            if not self.lane.openings:
+                found = await self._tunnel_resolvers.look(self.uplinks, time.monotonic())
+                if found != self._inside:
+                    self._inside = found
+                    self._kicked.set()
+            await asyncio.sleep(RESOLVERS_S)
 
     def want(
         self, family: Family, opening: Opening | None, change: Change, detection_ms: int
@@ -120,6 +169,7 @@ class Switch:
                 routes = self.landscape.lines[family].routes
                 plan = plan_underlay(routes, self.dead.get(family, ()), tunnels)
                 await self.lane.set_underlay(family, plan)
+                self._underlay[family] = plan
 
     async def _apply(self) -> None:
         before = dict(self.lane.openings)
@@ -128,7 +178,7 @@ class Switch:
             for family, opening in self._wanted.items()
             if opening != before.get(family)
         }
-        begun_s = time.monotonic()
+        begun_s, underlay = time.monotonic(), dict(self._underlay)
         await self._set_underlays()
         if wanted:
             await self.lane.move(wanted)
@@ -136,10 +186,54 @@ class Switch:
         untold, self._untold = self._untold, []
         for change, family, detection_ms in untold:
             self.report(change, family, detection_ms, switch_ms if change.kind in MOVES else -1)
+        await self._lay_details()
         for family, opening in wanted.items():
             for device in _left_behind(before.get(family), opening):
                 addresses = await self.landscape.addresses_of(device, family)
                 await self.lane.forget_flows(family, addresses)
+        if underlay != self._underlay:
+            await self.follow_underlays()
+
+    async def _lay_details(self) -> None:
+        """Lead look-ups where the traffic goes now, and portals' addresses by their lines."""
+        redirect = self._wanted_redirect()
+        if self._standing is not None and redirect != self._redirect:
+            await lay_redirect(redirect)
+            self._redirect = redirect
+        for family in Family:
+            wanted = self._wanted_exceptions(family)
+            had = self._excepted.get(family, set())
+            lines = [f"route del {line}" for line in had - wanted]
+            lines += [f"route replace {line}" for line in wanted]
+            if wanted != had:
+                await iproute.batch(family, lines, force=True)
+            self._excepted[family] = wanted
+
+    def _wanted_exceptions(self, family: Family) -> set[str]:
+        """Routes of the lane's table; shutting the lane empties it."""
+        opening = self.lane.openings.get(family)
+        found: set[str] = set()
+        for device, addresses in self.portals.items() if opening is not None else ():
+            route = route_line(self.landscape.route_of(device, family), LANE_TABLE)
+            mine = [a for a in addresses if (":" in a) == (family is Family.IPV6)]
+            found.update(route.replace("route replace default", address) for address in mine)
+        return found
+
+    def _wanted_redirect(self) -> str:
+        offered = {server for uplink in self.uplinks for server in uplink.resolvers}
+        targets, dead = {}, {}
+        best = max(self.uplinks, key=lambda uplink: uplink.weight, default=None)
+        for family in Family:
+            opening = self._wanted.get(family)
+            serving = opening.route.device if opening else best.interface if best else ""
+            able = [*self._inside.get(serving, ()), *self.resolvers]
+            ours = [server for server in able if (":" in server) == (family is Family.IPV6)]
+            if ours:
+                targets[family] = ours[0]
+            if opening is None and any(self._wanted.values()):
+                known = self.landscape.lines[family].known
+                dead[family] = sorted(known.keys() & set(self.dead.get(family, ())))
+        return redirect_script({*self.landscape.resolvers, *offered}, targets, dead)
 
 
 def _left_behind(before: Opening | None, now: Opening | None) -> list[str]:

@@ -23,6 +23,9 @@ _COLOURS = {
     "failed_over": "33",
     "down": "31",
     "stranded": "31",
+    "trusted": "32",
+    "unbound": "33",
+    "changed": "31",
 }
 
 
@@ -130,6 +133,9 @@ def _status(reply: Reply, colour: bool) -> Iterator[str]:
     yield ""
     yield from _paths(reply, colour)
     yield from _notes(reply["uplinks"])
+    if reply["consumers"]:
+        names = ", ".join(printable(row["peer_id"]) for row in reply["consumers"])
+        yield f"Serves {names}; `wgctl uplink consumers` tells more."
     if reply["events"]:
         yield ""
         yield "Last changes"
@@ -226,7 +232,8 @@ def _add(reply: Reply, colour: bool) -> Iterator[str]:
         ],
         colour=colour,
     )
-    yield f"The peer must know this public key: {printable(reply['public_key'])}"
+    if not reply["leased"]:
+        yield f"The peer must know this public key: {printable(reply['public_key'])}"
     yield from _notes([reply])
 
 
@@ -247,6 +254,81 @@ def _test(reply: Reply, _colour: bool) -> Iterator[str]:
     yield "There was no handshake yet" if age < 0 else f"Last handshake {duration(age)} ago"
 
 
+def _offer(reply: Reply, colour: bool) -> Iterator[str]:
+    yield from _message(reply, colour)
+    yield from _own_offer(reply["offer"])
+    if reply["note"]:
+        yield printable(reply["note"])
+
+
+def _own_offer(offer: Reply) -> Iterator[str]:
+    stands = "stands" if offer["available"] else f"does not stand: {printable(offer['reason'])}"
+    yield f"Offer      of {printable(offer['peer_id'])}, {stands}"
+    yield f"Endpoint   {printable(offer['endpoint']) or '-'}"
+    speed = f"{offer['bandwidth_mbps']} Mbit/s" if offer["bandwidth_mbps"] else "speed not said"
+    metered = ", metered" if offer["metered"] else ""
+    line = printable(offer["wan_type"]) or "line"
+    yield f"Line       {line}, {speed}, {_milliseconds(offer['latency_ms'])}{metered}"
+    limit = f"{offer['limit_mbps']} Mbit/s each" if offer["limit_mbps"] else "no limit"
+    yield f"Consumers  {offer['consumers']} of {offer['max_consumers']}, {limit}"
+    if offer["quota_gb"]:
+        yield f"Quota      {offer['quota_left_gb']:g} of {offer['quota_gb']:g} GB left this month"
+
+
+def _consumers(reply: Reply, colour: bool) -> Iterator[str]:
+    if reply["offering"]:
+        yield from _own_offer(reply["offer"])
+    else:
+        yield "This router does not offer its internet; `wgctl uplink offer` does."
+    rows = [
+        (
+            row["peer_id"],
+            row["address"] or row["address6"],
+            "no handshake" if row["handshake_age_s"] < 0 else duration(row["handshake_age_s"]),
+            duration(row["expires_s"]),
+            _size(row["today_bytes"]),
+            _size(row["month_bytes"]),
+        )
+        for row in reply["consumers"]
+    ]
+    if rows:
+        yield ""
+        head = ("CONSUMER", "ADDRESS", "HANDSHAKE", "LEASE ENDS IN", "TODAY", "THIS MONTH")
+        yield from aligned(head, rows, colour=colour)
+    if reply["refused"]:
+        told = ", ".join(f"{row['count']} x {printable(row['code'])}" for row in reply["refused"])
+        yield f"Refused: {told}"
+
+
+def _trust(reply: Reply, colour: bool) -> Iterator[str]:
+    yield f"This router is {printable(reply['node_id'])}."
+    if not reply["peers"]:
+        yield "No mesh peer has been seen."
+        return
+    yield from aligned(
+        ("PEER", "STATE", "MESH ADDRESS", "IDENTITY", "HANDSHAKE", "WHAT IS MISSING"),
+        [
+            (
+                row["peer_id"],
+                row["state"],
+                row["mesh_address"] or "-",
+                row["identity"][:8] or "-",
+                duration(row["handshake_age_s"]),
+                row["reason"] or "-",
+            )
+            for row in reply["peers"]
+        ],
+        colour=colour,
+    )
+
+
+def _size(number: float) -> str:
+    for limit, divisor, unit in ((1e3, 1, "B"), (1e6, 1e3, "kB"), (1e9, 1e6, "MB")):
+        if number < limit:
+            return f"{number / divisor:.0f} {unit}"
+    return f"{number / 1e9:.1f} GB"
+
+
 def _message(reply: Reply, _colour: bool) -> Iterator[str]:
     yield printable(reply["message"])
 
@@ -257,4 +339,7 @@ _VIEWS: Mapping[str, Callable[[Reply, bool], Iterator[str]]] = {
     "uplink_history": _history,
     "uplink_add": _add,
     "uplink_test": _test,
+    "uplink_offer": _offer,
+    "uplink_consumers": _consumers,
+    "uplink_trust": _trust,
 }

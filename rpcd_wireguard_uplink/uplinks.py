@@ -10,10 +10,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
+from typing import Any
 
 from .config import CONFIG, MAIN_NAME, MAIN_TYPE, UPLINK_TYPE, Config, parse_config, uplink_options
 from .errors import CommandFailed, ConfigError, NotFound, UplinkError
-from .model import TUNNEL_PREFIX, Family, Uplink, derived_addresses, interface_name
+from .model import PROVIDER_DEVICE, TUNNEL_PREFIX, Family, Uplink, derived_addresses, interface_name
 from .platform import Platform
 from .quoting import quoted
 from .reconcile import NETWORK, plan_sections, tunnels_of
@@ -43,6 +44,8 @@ class Uplinks:
         self._understood = False
         self._mwan3 = Keeper(platform)
         self._mwan3_seen: object = None
+        self._mwan3_asked = 0
+        self.mwan3_view: dict[str, Any] = {}
 
     # --- reading
 
@@ -93,15 +96,22 @@ class Uplinks:
 
     # --- changing
 
-    async def create(self, wanted: Uplink) -> Uplink:
-        """Make a new uplink; on any failure it is undone and the reason raised."""
+    async def create(self, wanted: Uplink, private: str = "") -> Uplink:
+        """Make a new uplink; on any failure it is undone and the reason raised.
+
+        `private` is its key where a provider has granted a lease to it already.
+        """
         taken = {link.name for link in await self.platform.read_links()}
         taken |= {section.name for section in (await self.platform.read(NETWORK)).sections}
         taken |= {section.name for section in (await self.platform.read(CONFIG)).sections}
         wanted = replace(wanted, interface=interface_name(wanted.peer_id, taken), pending=True)
         await self._write_uplink(wanted)
         try:
-            _, public = await self.platform.generate_keys(wanted.interface)
+            public = wanted.own_public_key
+            if private:
+                await self.platform.write_key(wanted.interface, private)
+            else:
+                _, public = await self.platform.generate_keys(wanted.interface)
             addresses = wanted.addresses or derived_addresses(public)
             wanted = replace(wanted, own_public_key=public, addresses=addresses)
             await self._write_uplink(wanted)
@@ -227,17 +237,18 @@ class Uplinks:
         tunnels = tunnels_of((await self.platform.read(NETWORK)).sections)
         failed.update(await self.platform.sync(tunnels))
         await self._apply_mwan3(final=True)
-        await self.platform.keep_keys({uplink.interface for uplink in self.config.uplinks})
+        kept = {uplink.interface for uplink in self.config.uplinks}
+        await self.platform.keep_keys({*kept, PROVIDER_DEVICE})
         return failed
 
-    async def _apply_mwan3(self, *, final: bool) -> None:
+    async def _apply_mwan3(self, *, final: bool, rebuild: bool = False) -> None:
         """mwan3 is the net below: what is wrong with it is told, and stops nothing."""
         if not self._mwan3.installed:
             return
         standing, settings = self.standing(), self.config.settings
         try:
             devices = await self._line_devices()
-            await self._mwan3.apply(standing, settings, devices, final=final)
+            await self._mwan3.apply(standing, settings, devices, final=final, rebuild=rebuild)
             self.problems.pop("mwan3", None)
         except UplinkError as error:
             self.problems["mwan3"] = str(error)
@@ -245,12 +256,31 @@ class Uplinks:
 
     async def prefer(self, *, rebuild: bool) -> None:
         """Have mwan3 follow what was set; its running policies too, with `rebuild`."""
-        await self._apply_mwan3(final=True)
-        if rebuild and self._mwan3.installed:
-            try:
-                await self._mwan3.rebuild(await self._line_devices())
-            except UplinkError as error:
-                self.problems["mwan3"] = str(error)
+        await self._apply_mwan3(final=True, rebuild=rebuild)
+
+    async def follow_mwan3(self) -> bool:
+        """Ask mwan3 how it sees things, for status; whether it sees them otherwise than before.
+
+        To be called when hotplug tells of an interface, and now and then. Who comes while one
+        asks is served by the next asking, so a burst of news costs two.
+        """
+        self._mwan3_asked += 1
+        if self._mwan3_asked > 1:
+            return False
+        before = self.mwan3_view
+        try:
+            asked = 0
+            while asked < self._mwan3_asked:
+                asked = self._mwan3_asked
+                view = await self._mwan3.view()
+                self.mwan3_view = view.as_table() if view is not None else {}
+        finally:
+            self._mwan3_asked = 0
+        return self.mwan3_view != before
+
+    def who_refuses(self, device: str, family: Family) -> str:
+        """A sentence where mwan3 would not send traffic by a line of the router; else ''."""
+        return self._mwan3.who_refuses(device, family)
 
     async def lane_marks(self) -> tuple[int, ...]:
         """The marks that traffic of the lines can have; (0,) where mwan3 isn't there."""

@@ -5,7 +5,7 @@ Reads the monitor and the configuration and changes nothing; a reply needs no co
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from .config import Config
@@ -36,8 +36,19 @@ def fate_note(monitor: Monitor, uplink: Uplink) -> str:
     """A sentence for the owner where the uplink has no way but the line it should replace."""
     if not monitor.landscape.shares_fate(uplink.interface):
         return ""
+    if uplink.interface in monitor.landscape.fated:
+        return f"{uplink.peer_id} leaves by the same line as this router, and is tried last."
     line = monitor.landscape.underlays[uplink.interface]
     return f"This uplink travels over {line} and can't help when that line is dead."
+
+
+def _prefix_note(monitor: Monitor) -> list[str]:
+    """A sentence for the owner where hosts have no public IPv6 address any more."""
+    line = monitor.landscape.lines[Family.IPV6].primary
+    if line is None or not monitor.landscape.lost_prefix:
+        return []
+    name = monitor.platform.logical_name(line.device)
+    return [f"LAN hosts lost their IPv6 prefix with {name}: they fall back to IPv4."]
 
 
 def _paths_of(monitor: Monitor, device: str) -> list[WatchedPath]:
@@ -69,17 +80,12 @@ def _is_active(monitor: Monitor, device: str) -> bool:
     return any(state.active == device for state in monitor.states.values())
 
 
-def offer_table(offer: Offer, config: Config, now_s: float) -> Table:
-    """One offer as `uplink_list` shows it."""
-    trusted = offer.peer_id in config.settings.trusted_peers
-    reason = ""
-    if not trusted:
-        reason = "the peer is not trusted"
-    elif not offer.available:
-        reason = "the peer says that its internet is not available"
+def offer_table(offer: Offer, config: Config, now_s: float, untrusted: str = "") -> Table:
+    """One offer as `uplink_list` shows it; `untrusted` says why its peer is not trusted."""
+    reason = untrusted or offer_reason(offer)
     return {
         "peer_id": offer.peer_id,
-        "trusted": trusted,
+        "trusted": not untrusted,
         "usable": not reason,
         "reason": reason,
         "bandwidth_mbps": offer.bandwidth_mbps,
@@ -89,8 +95,23 @@ def offer_table(offer: Offer, config: Config, now_s: float) -> Table:
         "endpoint": str(offer.endpoint),
         "public_key": offer.public_key,
         "age_s": max(0, int(now_s - offer.received_s)),
+        "carrier": offer.carrier,
+        "metered": offer.metered,
+        "quota_left_gb": offer.quota_left_gb,
         "configured": any(uplink.peer_id == offer.peer_id for uplink in config.uplinks),
     }
+
+
+def offer_reason(offer: Offer) -> str:
+    """Why no uplink can be made from an offer of a trusted peer; '' if one can."""
+    if not offer.available:
+        return "the peer says that its internet is not available"
+    feeders = [token.partition("=")[2] for token in offer.egress if token.startswith("uplink=")]
+    if feeders:
+        return f"the peer has no line of its own now: it uses {feeders[0]}'s internet"
+    if offer.quota_gb and not offer.quota_left_gb:
+        return "the peer's quota of this month is used up"
+    return ""
 
 
 def peer_offers(offers: Iterable[Offer]) -> list[Table]:
@@ -130,11 +151,13 @@ def uplink_table(uplink: Uplink, config: Config, monitor: Monitor) -> Table:
 def _line_table(monitor: Monitor, device: str, now_s: float) -> Table:
     paths = _paths_of(monitor, device)
     answers = [p.health.last_answer_s for p in paths if p.health.last_answer_s is not None]
+    portal = monitor.landscape.portals.get(device, "")
     worst = min(paths, key=lambda p: p.health.state is Health.UP, default=None)
     return {
         "path": monitor.platform.logical_name(device),
         "device": device,
-        "state": worst.health.state.value if worst is not None else "unknown",
+        "state": "captive" if portal else worst.health.state.value if worst else "unknown",
+        "portal": portal,
         "latency_ms": max((p.health.latency_ms for p in paths), default=-1.0),
         "loss_pct": max((p.health.loss_pct for p in paths), default=0.0),
         "last_ok_s": round(now_s - max(answers), 1) if answers else -1.0,
@@ -142,7 +165,11 @@ def _line_table(monitor: Monitor, device: str, now_s: float) -> Table:
 
 
 def _uplink_health(
-    uplink: Uplink, config: Config, monitor: Monitor, ranked: dict[str, list[Ranked]]
+    uplink: Uplink,
+    config: Config,
+    monitor: Monitor,
+    ranked: dict[str, list[Ranked]],
+    untrusted: Callable[[str], str],
 ) -> Table:
     paths = _paths_of(monitor, uplink.interface)
     counted = monitor.counters.get(uplink.interface)
@@ -162,21 +189,22 @@ def _uplink_health(
         "rx_bytes": counted.rx_bytes if counted is not None else 0,
         "tx_bytes": counted.tx_bytes if counted is not None else 0,
         "endpoint": live or str(uplink.endpoint),
+        "mtu": monitor.landscape.mtu_of(uplink.interface),
         "underlay": monitor.landscape.underlays.get(uplink.interface, ""),
         "shared_fate": monitor.landscape.shares_fate(uplink.interface),
         "usable": usable,
-        "reason": "" if usable else _reason(uplink, config, seen),
+        "reason": "" if usable else _reason(uplink, config, seen, untrusted(uplink.peer_id)),
         "note": fate_note(monitor, uplink),
     }
 
 
-def _reason(uplink: Uplink, config: Config, seen: list[Ranked]) -> str:
+def _reason(uplink: Uplink, config: Config, seen: list[Ranked], untrusted: str) -> str:
     if not config.settings.enabled:
         return "the service is disabled in its configuration"
     if not uplink.enabled:
         return "the uplink is disabled in its section"
-    if uplink.peer_id not in config.settings.trusted_peers:
-        return "the peer is not trusted"
+    if untrusted:
+        return untrusted
     return seen[0].reason if seen else "it is not watched yet"
 
 
@@ -202,6 +230,7 @@ def status_table(
     events: Iterable[HistoryEntry],
     problems: list[str],
     now_s: float,
+    untrusted: Callable[[str], str],
 ) -> Table:
     """The whole reply of `uplink_status`."""
     settings = config.settings
@@ -218,6 +247,7 @@ def status_table(
         "enabled": int(settings.enabled),
         "auto_failover": int(settings.auto_failover),
         "offering": 0,
+        "consumers": [],
         "state": lead.phase.value,
         "active_path": lead.active,
         "since_s": round(max(0.0, now_s - lead.since_s), 1),
@@ -232,9 +262,10 @@ def status_table(
         },
         "wans": [_line_table(monitor, d, now_s) for d in monitor.landscape.line_devices()],
         "uplinks": [
-            _uplink_health(uplink, config, monitor, ranked) for uplink in best_first(config.uplinks)
+            _uplink_health(uplink, config, monitor, ranked, untrusted)
+            for uplink in best_first(config.uplinks)
         ],
         "peer_offers": peer_offers(offers),
         "events": [entry.as_table() for entry in events],
-        "problems": problems,
+        "problems": [*problems, *_prefix_note(monitor)],
     }

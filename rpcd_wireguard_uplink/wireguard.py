@@ -1,4 +1,6 @@
-"""The `wg` command: keys, a tunnel's one peer, its counters. Knows nothing of routes or sections.
+"""The `wg` command: devices, keys, peers and their counters. Knows nothing of routes or sections.
+
+A tunnel has one peer, its provider; a provider's device has many, its consumers.
 
 Private keys go to `wg` by standard input only, never as an argument. Endpoints must be address
 literals here: with a name and without DNS, `wg set` would hang for good.
@@ -8,12 +10,42 @@ from __future__ import annotations
 
 import ipaddress
 import time
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 
 from . import process
-from .errors import InvalidArgument
-from .model import PeerCounters, Tunnel
+from .errors import CommandFailed, InvalidArgument
+from .model import Endpoint, PeerCounters, Tunnel
 
 OUTER_MARK = 0x51
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """A device of many peers as WireGuard has it; the private key never shows in repr.
+
+    `allowed` maps each peer's public key to its allowed networks, `counters` to what it moved.
+    """
+
+    private_key: str = field(repr=False)
+    listen_port: int
+    mark: int
+    allowed: Mapping[str, frozenset[str]]
+    counters: Mapping[str, PeerCounters]
+
+
+async def make_device(name: str) -> None:
+    """Make a WireGuard device, by wireguard-go where the kernel can't.
+
+    Raises CommandFailed with both reasons where neither can.
+    """
+    made = await process.run(["ip", "link", "add", "dev", name, "type", "wireguard"], check=False)
+    if made.returncode == 0:
+        return
+    try:
+        await process.run(["wireguard-go", name], timeout_s=10.0)
+    except CommandFailed as error:
+        raise CommandFailed(f"can't make {name}: {made.stderr.strip()[:200]}; {error}") from error
 
 
 async def generate_keys() -> tuple[str, str]:
@@ -46,12 +78,66 @@ async def configure(tunnel: Tunnel) -> None:
     await process.run(argv, stdin=tunnel.private_key + "\n")
 
 
+async def set_endpoint(device: str, public_key: str, endpoint: Endpoint) -> None:
+    """Have a peer's packets go to another address literal, in place."""
+    await process.run(["wg", "set", device, "peer", public_key, "endpoint", str(endpoint)])
+
+
 async def remove_other_peers(tunnel: Tunnel) -> None:
     """Remove every peer of the device but the tunnel's own: one tunnel, one provider."""
     shown = await process.run(["wg", "show", tunnel.interface, "peers"])
     for key in shown.stdout.split():
         if key != tunnel.public_key:
             await process.run(["wg", "set", tunnel.interface, "peer", key, "remove"])
+
+
+async def configure_served(device: str, private_key: str, listen_port: int) -> None:
+    """Give a provider's device its key, port and mark; its peers stay.
+
+    With the tunnels' mark its own packets are led as theirs are: by the best live line or to an
+    on-link consumer, and never into a tunnel or the mesh, whatever the lane does at the moment.
+    """
+    argv = ["wg", "set", device, "private-key", "/dev/stdin", "listen-port", str(listen_port)]
+    await process.run([*argv, "fwmark", hex(OUTER_MARK)], stdin=private_key + "\n")
+
+
+async def change_peers(
+    device: str, expelled: Iterable[str], admitted: Mapping[str, Iterable[str]]
+) -> None:
+    """Put peers out and let others in, with their allowed networks; the rest lose no packet.
+
+    A key in both begins anew, as if it had never been there. Nothing to change runs nothing.
+    """
+    words = [word for key in expelled for word in ("peer", key, "remove")]
+    for key, networks in admitted.items():
+        words += ["peer", key, "allowed-ips", ",".join(networks)]
+    if words:
+        await process.run(["wg", "set", device, *words])
+
+
+async def read_served(device: str) -> Served | None:
+    """What WireGuard says of a device; None where it is not there, or not WireGuard's."""
+    shown = await process.run(["wg", "show", device, "dump"], check=False)
+    return parse_served(shown.stdout, time.time()) if shown.returncode == 0 else None
+
+
+def parse_served(text: str, now_s: float) -> Served:
+    """Read `wg show DEVICE dump`: a line of 4 fields for the device, of 8 for each peer (wg(8)).
+
+    `now_s` is the wall clock that a handshake's time is told in. Raises CommandFailed for what is
+    no dump.
+    """
+    first, *others = [line.split("\t") for line in text.splitlines()] or [[]]
+    if len(first) != 4 or any(len(fields) != 8 for fields in others):
+        raise CommandFailed("wg show did not print a dump as wg(8) describes it")
+    private_key, _, port, mark = first
+    return Served(
+        private_key,
+        int(port),
+        0 if mark == "off" else int(mark, 16),
+        {f[0]: frozenset(() if f[3] == "(none)" else f[3].split(",")) for f in others},
+        {fields[0]: _counters(fields, now_s) for fields in others},
+    )
 
 
 async def read_counters() -> dict[str, PeerCounters]:
@@ -73,12 +159,17 @@ def parse_dump(text: str, now_s: float) -> dict[str, PeerCounters]:
         fields = line.split("\t")
         if len(fields) != 9 or fields[0] in found:
             continue
-        handshake_s = int(fields[5])
-        found[fields[0]] = PeerCounters(
-            public_key=fields[1],
-            endpoint="" if fields[3] == "(none)" else fields[3],
-            handshake_age_s=max(0.0, now_s - handshake_s) if handshake_s else None,
-            rx_bytes=int(fields[6]),
-            tx_bytes=int(fields[7]),
-        )
+        found[fields[0]] = _counters(fields[1:], now_s)
     return found
+
+
+def _counters(fields: list[str], now_s: float) -> PeerCounters:
+    """A peer's 8 fields of a dump."""
+    handshake_s = int(fields[4])
+    return PeerCounters(
+        public_key=fields[0],
+        endpoint="" if fields[2] == "(none)" else fields[2],
+        handshake_age_s=max(0.0, now_s - handshake_s) if handshake_s else None,
+        rx_bytes=int(fields[5]),
+        tx_bytes=int(fields[6]),
+    )

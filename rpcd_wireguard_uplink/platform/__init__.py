@@ -30,6 +30,9 @@ class Platform(Protocol):
     async def generate_keys(self, interface: str) -> tuple[str, str]:
         """A new key pair (private, public) for an interface, kept where only root reads it."""
 
+    async def write_key(self, interface: str, private: str) -> None:
+        """Keep a private key for an interface, where only root reads it."""
+
     async def read_key(self, interface: str) -> str:
         """The private key that was made for an interface, '' if there is none."""
 
@@ -43,6 +46,22 @@ class Platform(Protocol):
 
     async def sync(self, tunnels: Sequence[Tunnel]) -> Mapping[str, str]:
         """Make these tunnels, and no other marked one, stand; interface -> why it could not."""
+
+    async def stand_provider(
+        self,
+        gateways: Sequence[str],
+        listen_port: int,
+        mesh_devices: Collection[str],
+        renewal_port: int,
+    ) -> None:
+        """Have the machine's own network and firewall let consumers of PROVIDER_DEVICE through.
+
+        `gateways` are the device's addresses with prefix lengths. To be called again when lines or
+        `mesh_devices` change; what stands already is left alone. On an error all is as before.
+        """
+
+    async def remove_provider(self) -> None:
+        """Undo `stand_provider`; nothing where there is nothing to undo."""
 
     async def follow_names(self, stalled: Sequence[str]) -> None:
         """Look endpoint names of stalled tunnels up again and apply what is found."""
@@ -62,8 +81,14 @@ class Platform(Protocol):
     async def keep_rendered(self, text: str) -> None:
         """Keep, for people, what mwan3 should hold of ours; '' removes it."""
 
+    async def set_mtu(self, device: str, mtu: int) -> None:
+        """Set a device's MTU in bytes, until it is made anew."""
+
     async def read_addresses(self, device: str) -> list[str]:
         """A device's global addresses with prefix lengths."""
+
+    def global_ipv6_devices(self) -> set[str]:
+        """The devices that have a public IPv6 address which is still in force."""
 
     async def read_default_routes(self, family: Family) -> list[DefaultRoute]:
         """The main table's default routes, lowest metric first."""

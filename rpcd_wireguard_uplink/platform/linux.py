@@ -72,8 +72,12 @@ class Linux:
     async def generate_keys(self, interface: str) -> tuple[str, str]:
         """A new pair; the private key is written before anything mentions it."""
         private, public = await wireguard.generate_keys()
-        await asyncio.to_thread(self._write_key, interface, private)
+        await self.write_key(interface, private)
         return private, public
+
+    async def write_key(self, interface: str, private: str) -> None:
+        """Write it before anything mentions it; it is on the disk when this returns."""
+        await asyncio.to_thread(self._write_key, interface, private)
 
     def _write_key(self, interface: str, private: str) -> None:
         os.makedirs(self._keys_dir, mode=0o700, exist_ok=True)
@@ -143,6 +147,10 @@ class Linux:
         """From `ip`."""
         return await iproute.read_links()
 
+    async def set_mtu(self, device: str, mtu: int) -> None:
+        """By `ip`; the configuration keeps what it says."""
+        await process.run(["ip", "link", "set", "dev", device, "mtu", str(mtu)])
+
     def interfaces_on(self, device: str) -> list[str]:
         """None: nothing has other names for devices here."""
         return []
@@ -150,6 +158,10 @@ class Linux:
     async def read_addresses(self, device: str) -> list[str]:
         """From `ip`."""
         return await iproute.read_addresses(device)
+
+    def global_ipv6_devices(self) -> set[str]:
+        """From /proc: no process for each device."""
+        return parse_global_ipv6(_read_text("/proc/net/if_inet6"))
 
     async def read_default_routes(self, family: Family) -> list[DefaultRoute]:
         """From `ip`."""
@@ -179,6 +191,15 @@ def loosen_reverse_path(device: str) -> None:
             file.write("0")
     except OSError:
         return  # read-only /proc: the doctor tells what the filter does
+
+
+def parse_global_ipv6(text: str) -> set[str]:
+    """Read /proc/net/if_inet6: devices with an address of 2000::/3 that is not deprecated.
+
+    A line is address, index, prefix length, scope, flags (IFA_F_DEPRECATED is 0x20), device.
+    """
+    rows = [line.split() for line in text.splitlines()]
+    return {r[5] for r in rows if len(r) == 6 and r[0][0] in "23" and not int(r[4], 16) & 0x20}
 
 
 def is_literal(host: str) -> bool:

@@ -2,31 +2,59 @@
 
 netifd makes the devices. This tells it to read its configuration, waits until it has, and sees to
 what netifd does not: the mark, the device group, reverse path filtering, and peers whose change its
-handler does not notice. Firewall sections are read only. Speaks to netifd by the client that it is
-given, and does not know when a device comes or goes: `sync` is called again then.
+handler does not notice. Firewall sections are written for the provider's device only. Speaks to
+netifd by the client that it is given, and does not know when a device comes or goes: `sync` is
+called again then.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Container, Iterable, Mapping, Sequence
+from collections.abc import Collection, Container, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Protocol
 
 from .. import process
-from ..errors import CommandFailed, UplinkError
-from ..model import DEVICE_GROUP, MARK_OPTION, Family, Link, PeerCounters, Tunnel, Uplink
-from ..reconcile import NetworkStyle, alias_section, peer_address, wanted_sections
-from ..resolver import resolve
+from ..errors import CommandFailed, ConfigError, UplinkError
+from ..model import (
+    DEVICE_GROUP,
+    MARK_OPTION,
+    PROVIDER_DEVICE,
+    TUNNEL_PREFIX,
+    Family,
+    Link,
+    PeerCounters,
+    Tunnel,
+    Uplink,
+)
+from ..reconcile import (
+    NETWORK,
+    NetworkStyle,
+    alias_section,
+    peer_address,
+    tunnel_mtu,
+    wanted_sections,
+)
+from ..resolver import STAND_INS, resolve
 from ..ubus.objects import Callback
 from ..uci import Section
+from . import firewall
+from .firewall import FIREWALL
 from .linux import Linux, is_literal, loosen_reverse_path
 from .netifd import Interface, parse_dump, parse_interface, wan_zone
+from .provider_sections import (
+    ZONE,
+    firewall_sections,
+    line_zones,
+    network_section,
+    plan_provider,
+    provider_sections,
+)
 
-FIREWALL = "firewall"
 MWAN3 = "mwan3"
 FIRST_METRIC = 1001  # mwan3 needs a default route of each tunnel, behind those of every line
+DNS_METRIC = 10000  # dnsmasq is told of every line's resolvers first
 INTERFACES = "network.interface"
 CALL_S = 5.0
 UP_S = 8.0  # set-up takes well under a second; a caller on the bus gives up after 20 s
@@ -75,8 +103,8 @@ class OpenWrt(Linux):
     ) -> list[Section]:
         """Endpoints are addresses: netifd's handlers would hang on a name without DNS.
 
-        What is there stays: neither a name's new address nor another zone of the WAN is worth a
-        write to flash and a tunnel that is made again.
+        What is there stays: neither a name's new address nor another zone or MTU of the WAN is
+        worth a write to flash and a tunnel that is made again.
         """
         by_name = {section.name: section for section in found}
         zone = await self._backed_zone() if keyed else ""
@@ -89,8 +117,14 @@ class OpenWrt(Linux):
                 address = await resolve(endpoint.host) if kept is None else kept
             if name not in self._addresses or name not in by_name:
                 self._addresses[name] = address
-            old = by_name[name].options.get("zone", "") if name in by_name else ""
-            style = NetworkStyle(zone=str(old) or zone, address=address)
+            old = by_name[name].options if name in by_name else {}
+            style = NetworkStyle(
+                zone=str(old.get("zone", "")) or zone,
+                dns=tuple(STAND_INS[family] for family in Family if uplink.carries(family)),
+                dns_metric=DNS_METRIC,
+                address=address,
+                mtu=_number(old.get("mtu", "")) or await self._mtu(uplink.mtu, address),
+            )
             if self.signature(MWAN3) is not None:
                 metric = _metric(by_name.get(name), [*found, *wanted])
                 style = replace(style, routed=True, metric=metric)
@@ -98,14 +132,25 @@ class OpenWrt(Linux):
             wanted += wanted_sections(uplink, key, style)
         return wanted
 
+    async def _mtu(self, offered: int, endpoint: str) -> int:
+        """What a tunnel to that endpoint has room for, as things are now."""
+        underlay = await self.device_towards(endpoint) if endpoint else ""
+        mtus = {link.name: link.mtu for link in await self.read_links()}
+        return tunnel_mtu(offered, mtus.get(underlay, 0))
+
     async def _backed_zone(self) -> str:
         """The firewall zone of the line that the tunnels back up."""
+        names = {name for line in await self._line_names(()) for name in line}
+        return wan_zone((await self.read(FIREWALL)).sections, names)
+
+    async def _line_names(self, besides: Container[str]) -> list[list[str]]:
+        """netifd's names of each line's interfaces; tunnels are no lines, nor are `besides`."""
         if not self._devices:
             with contextlib.suppress(UplinkError):  # `sync` tells that netifd isn't there
                 await self._dump()
-        lines = {r.device for family in Family for r in await self.read_default_routes(family)}
-        names = {name for name, device in self._devices.items() if device in lines}
-        return wan_zone((await self.read(FIREWALL)).sections, names)
+        routes = [r for family in Family for r in await self.read_default_routes(family)]
+        devices = {r.device for r in routes if not r.device.startswith(TUNNEL_PREFIX)}
+        return [self.interfaces_on(device) for device in devices if device not in besides]
 
     # --- tunnels
 
@@ -225,6 +270,49 @@ class OpenWrt(Linux):
             await self._set_peer(tunnel)
         self._applied[name] = tunnel
 
+    # --- the provider's device
+
+    async def stand_provider(
+        self,
+        gateways: Sequence[str],
+        listen_port: int,
+        mesh_devices: Collection[str],
+        renewal_port: int,
+    ) -> None:
+        """Sections of `network` and `firewall`. What stands is neither written nor told again."""
+        filters: tuple[Section, ...] = ()
+        if self.signature(FIREWALL) is not None:
+            found = (await self.read(FIREWALL)).sections
+            zones = line_zones(found, await self._line_names(mesh_devices))
+            if not zones:
+                raise ConfigError("firewall: no zone has a line: add the WAN's interface to one")
+            filters = firewall_sections(zones, listen_port, mesh_devices, renewal_port)
+        wanted = {FIREWALL: filters, NETWORK: (network_section(gateways),)}
+        before = {c: provider_sections(c, (await self.read(c)).sections) for c in wanted}
+        try:
+            await self._write_provider(wanted)
+        except BaseException:
+            with contextlib.suppress(UplinkError):
+                await asyncio.shield(self._write_provider(before))
+            raise
+
+    async def remove_provider(self) -> None:
+        """The files are then as they were before `stand_provider`."""
+        await self._write_provider({FIREWALL: (), NETWORK: ()})
+
+    async def _write_provider(self, wanted: Mapping[str, Sequence[Section]]) -> None:
+        """Files first, both of them: a reload that fails leaves none of them half done."""
+        changed = set()
+        for config, sections in wanted.items():
+            plan = plan_provider(config, sections, (await self.read(config)).sections)
+            if plan:
+                await self.edit(config, plan.apply)
+                changed.add(config)
+        if FIREWALL in changed or await firewall.has_zone(ZONE) != bool(wanted[FIREWALL]):
+            await firewall.reload()
+        if NETWORK in changed or (PROVIDER_DEVICE in await self._dump()) != bool(wanted[NETWORK]):
+            await self._call("network", "reload")
+
     # --- netifd
 
     async def _call(
@@ -255,11 +343,17 @@ class OpenWrt(Linux):
 
 def _metric(section: Section | None, others: Iterable[Section]) -> int:
     """The metric that a tunnel's section has, or else the first that no interface has."""
-    old = str(section.options.get("metric", "")) if section is not None else ""
-    if old.isascii() and old.isdigit():
-        return int(old)
+    old = _number(section.options.get("metric", "")) if section is not None else 0
+    if old:
+        return old
     taken = {str(other.options.get("metric", "")) for other in others}
     return next(n for n in range(FIRST_METRIC, FIRST_METRIC + 1000) if str(n) not in taken)
+
+
+def _number(value: object) -> int:
+    """An option's whole number; 0 where there is none."""
+    text = str(value)
+    return int(text) if text.isascii() and text.isdigit() else 0
 
 
 def _marked_others(links: Iterable[Link], wanted: Container[str]) -> list[str]:

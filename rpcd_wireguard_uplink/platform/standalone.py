@@ -7,12 +7,12 @@ makes the device.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 
 from .. import iproute, process, wireguard
-from ..errors import CommandFailed, UplinkError
-from ..model import Family, Link, Tunnel, Uplink, mark_alias
+from ..errors import UplinkError
+from ..model import Link, Tunnel, Uplink, mark_alias
 from ..reconcile import plan_devices, wanted_sections
 from ..uci import Section
 from .linux import Linux, loosen_reverse_path
@@ -23,10 +23,6 @@ class Standalone(Linux):
 
     name = "standalone"
 
-    def __init__(self, config_dir: str, keys_dir: str) -> None:
-        super().__init__(config_dir, keys_dir)
-        self._userspace: bool | None = None
-
     def logical_name(self, device: str) -> str:
         """Devices have no other name here."""
         return device
@@ -36,6 +32,18 @@ class Standalone(Linux):
     ) -> list[Section]:
         """Names of endpoints stay names: `sync` resolves them."""
         return [section for uplink, key in keyed for section in wanted_sections(uplink, key)]
+
+    async def stand_provider(
+        self,
+        gateways: Sequence[str],
+        listen_port: int,
+        mesh_devices: Collection[str],
+        renewal_port: int,
+    ) -> None:
+        """Nothing: neither netifd nor fw4 is here, and no other firewall is known."""
+
+    async def remove_provider(self) -> None:
+        """Nothing."""
 
     async def sync(self, tunnels: Sequence[Tunnel]) -> Mapping[str, str]:
         """Carry out the plan between the wanted tunnels and the kernel's devices."""
@@ -50,7 +58,8 @@ class Standalone(Linux):
         for tunnel in plan.create + plan.update:
             try:
                 if tunnel in plan.create:
-                    await self._create(tunnel)
+                    await wireguard.make_device(tunnel.interface)
+                    await self._mark(tunnel)
                 await self._configure(tunnel)
                 self._applied[tunnel.interface] = tunnel
             except UplinkError as error:
@@ -69,31 +78,9 @@ class Standalone(Linux):
         await self._mark(wanted)
         return replace(link, alias=mark_alias(wanted.peer_id))
 
-    async def _create(self, tunnel: Tunnel) -> None:
-        name = tunnel.interface
-        if not self._userspace:
-            argv = ["ip", "link", "add", "dev", name, "type", "wireguard"]
-            made = await process.run(argv, check=False)
-            if made.returncode == 0:
-                self._userspace = False
-            elif self._userspace is False:
-                raise CommandFailed(f"can't make {name}: {made.stderr.strip()[:200]}")
-            else:
-                self._userspace = True
-        if self._userspace:
-            await process.run(["wireguard-go", name], timeout_s=10.0)
-        await self._mark(tunnel)
-
     async def _configure(self, tunnel: Tunnel) -> None:
         name = tunnel.interface
         await self._set_peer(tunnel)
-        found = set(await iproute.read_addresses(name))
-        wanted = set(tunnel.addresses)
-        for family in Family:
-            colon = family is Family.IPV6
-            lines = [f"address replace {a} dev {name}" for a in wanted if (":" in a) == colon]
-            stale = [a for a in found - wanted if (":" in a) == colon]
-            lines += [f"address delete {a} dev {name}" for a in stale]
-            await iproute.batch(family, lines)
+        await iproute.set_addresses(name, tunnel.addresses)
         await process.run(["ip", "link", "set", "dev", name, "mtu", str(tunnel.mtu), "up"])
         loosen_reverse_path(name)

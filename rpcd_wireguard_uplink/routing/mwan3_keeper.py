@@ -1,4 +1,4 @@
-"""Keeps /etc/config/mwan3 in line with the uplinks, and the lane's marks in line with it.
+"""Keeps mwan3 in line with the uplinks: its configuration, what runs of it, and the lane's marks.
 
 Does nothing where mwan3 isn't installed. What it should hold is mwan3.py's business. Never has
 mwan3 reload or restart, and never tells it that a path is dead: it would get stuck there.
@@ -6,41 +6,69 @@ mwan3 reload or restart, and never tells it that a path is dead: it would get st
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass, field, replace
 
 from .. import process
 from ..config import Settings
-from ..model import Uplink
+from ..errors import UplinkError
+from ..model import Family, Uplink, is_marked
 from ..platform import Platform
 from ..reconcile import SectionPlan
 from ..uci import Draft, Section
 from .mwan3 import MWAN3, Plan, Wanted, carry_out, plan_mwan3, render, wanted_mwan3
-from .mwan3_words import lane_marks, rebuild_command
+from .mwan3_view import View, read_view
+from .mwan3_words import (
+    admit_command,
+    dismiss_command,
+    is_enabled,
+    is_ours,
+    lane_marks,
+    text_of,
+)
 
-REBUILD_S = 10.0  # it takes 0.14 s, but waits for procd's lock
+DISMISS_S = 15.0  # it takes 0.4 s an interface, more on a slow router, and waits for procd's lock
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Keeper:
-    """mwan3's part on one machine. `state_dir` is where mwan3 notes which interfaces are online."""
+    """mwan3's part on one machine.
+
+    `state_dir` is where mwan3 notes which interfaces are online, `track_dir` where its trackers do.
+    """
 
     platform: Platform
     state_dir: str = "/var/run/mwan3/iface_state"
+    track_dir: str = "/var/run/mwan3track"
+    _rules_changed: bool = field(default=False, init=False)
+    _families: dict[str, str] = field(default_factory=dict, init=False)
 
     @property
     def installed(self) -> bool:
         """Whether there is an mwan3 to keep in line."""
         return self.platform.name == "openwrt" and self.platform.signature(MWAN3) is not None
 
+    @property
+    def _runs(self) -> bool:
+        """Whether mwan3 has been started; one that has not takes its configuration in then."""
+        return os.path.isdir(self.state_dir)
+
     async def apply(
-        self, uplinks: Sequence[Uplink], settings: Settings, devices: Sequence[str], *, final: bool
+        self,
+        uplinks: Sequence[Uplink],
+        settings: Settings,
+        devices: Sequence[str],
+        *,
+        final: bool,
+        rebuild: bool = False,
     ) -> None:
         """Bring the configuration in line; without `final` only what is added.
 
-        mwan3 must know of a tunnel's interface before netifd brings it up, and still when netifd
-        takes it down: that is when it makes and clears its rules. `devices` are the lines'.
+        mwan3 must know of a tunnel's interface before netifd brings it up, and until mwan3 itself
+        has let it go: that is when it makes and clears its rules. `devices` are the lines'. With
+        `rebuild` its running policies follow what was only changed, too.
         Raises ConfigError, and leaves the file as it is, where mwan3 can't do what is wanted.
         """
         if not self.installed:
@@ -57,34 +85,86 @@ class Keeper:
         def change(draft: Draft) -> None:
             carry_out(plan(draft.sections)[1], draft)
 
-        wanted, todo = plan((await self.platform.read(MWAN3)).sections)
+        found = (await self.platform.read(MWAN3)).sections
+        wanted, todo = plan(found)
+        if final:
+            await self._dismiss({*_watched(found)} - {*_watched(wanted.sections)})
         if todo:
             await self.platform.edit(MWAN3, change)
+            self._rules_changed |= _touches_rules(todo.sections, (*found, *wanted.sections))
         if final:
+            await self._admit(wanted.sections, rebuild=rebuild)
             await self.platform.keep_rendered(render(wanted) if wanted.sections else "")
+
+    async def _admit(self, sections: Sequence[Section], *, rebuild: bool) -> None:
+        """Have a running mwan3 watch our interfaces and follow our rules, without a restart."""
+        names = [name for name in _watched(sections) if not self._is_tracked(name)]
+        rules, self._rules_changed = self._rules_changed, False
+        if self._runs and (names or rules or rebuild):
+            policies = [section.name for section in sections if section.type == "policy"]
+            await process.run(admit_command(names, policies, rules=rules, rebuild=rebuild))
+
+    async def _dismiss(self, names: Collection[str]) -> None:
+        """Have a running mwan3 let interfaces of ours go; what it can't goes at its next start."""
+        if names and self._runs:
+            with contextlib.suppress(UplinkError):
+                await process.run(dismiss_command(sorted(names)), timeout_s=DISMISS_S, check=False)
 
     async def marks(self, devices: Sequence[str]) -> tuple[int, ...]:
         """The marks of traffic that the lane should lead away from a dead line."""
         if not self.installed:
             return (0,)
-        return lane_marks((await self.platform.read(MWAN3)).sections, self._lines(devices))
+        found = (await self.platform.read(MWAN3)).sections
+        self._families = {
+            section.name: text_of(section, "family", "ipv4")
+            for section in found
+            if section.type == "interface" and is_enabled(section)
+        }
+        return lane_marks(found, self._lines(devices))
 
-    async def rebuild(self, devices: Sequence[str]) -> None:
-        """Have mwan3 build its policies anew, by way of a line that it holds to be online."""
-        if not self.installed:
-            return
-        for device in devices:
-            for name in self.platform.interfaces_on(device):
-                if self._is_online(name):
-                    await process.run(rebuild_command(name, device), timeout_s=REBUILD_S)
-                    return
+    async def view(self) -> View | None:
+        """What mwan3 itself says now; None where it is not installed."""
+        return await read_view() if self.installed else None
+
+    def who_refuses(self, device: str, family: Family) -> str:
+        """A sentence where mwan3 holds a line to be dead; its policies avoid it until it does not.
+
+        Traffic that was given back meanwhile would be pinned to the tunnel by its connection.
+        """
+        for name in self.platform.interfaces_on(device):
+            note = _read_note(os.path.join(self.state_dir, name))
+            if note == "offline" and self._families.get(name) == family.value:
+                return f"mwan3 holds {name} to be offline"
+        return ""
 
     def _lines(self, devices: Sequence[str]) -> list[str]:
         return [name for device in devices for name in self.platform.interfaces_on(device)]
 
-    def _is_online(self, interface: str) -> bool:
-        try:
-            with open(os.path.join(self.state_dir, interface), encoding="ascii") as file:
-                return file.read().strip() == "online"
-        except (OSError, ValueError):
-            return False  # mwan3 is stopped, or does not watch it
+    def _is_tracked(self, interface: str) -> bool:
+        pid = _read_note(os.path.join(self.track_dir, interface, "PID"))
+        return pid.isdigit() and os.path.exists(f"/proc/{pid}")
+
+
+def _watched(sections: Iterable[Section]) -> list[str]:
+    """The names of our interfaces that mwan3 should use."""
+    return [
+        section.name
+        for section in sections
+        if section.type == "interface"
+        and is_ours(section.name)
+        and is_marked(section.options)
+        and is_enabled(section)
+    ]
+
+
+def _touches_rules(plan: SectionPlan, sections: Iterable[Section]) -> bool:
+    changed = {*plan.remove, *(section.name for section in plan.write)}
+    return any(s.name in changed and s.type in ("rule", "policy") for s in sections)
+
+
+def _read_note(path: str) -> str:
+    try:
+        with open(path, encoding="ascii") as file:
+            return file.read().strip()
+    except (OSError, ValueError):
+        return ""  # mwan3 is stopped, or does not watch it

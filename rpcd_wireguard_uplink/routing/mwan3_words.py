@@ -1,4 +1,4 @@
-"""What mwan3's own words mean: its sections, how it watches an interface, its marks, its status.
+"""What mwan3's own words mean: its sections, how it watches an interface, its marks, its commands.
 
 Reads and judges, changes nothing. An option that mwan3 would not understand counts as it does
 there. Knows nothing of uplinks but what their interfaces are called.
@@ -6,17 +6,15 @@ there. Knows nothing of uplinks but what their interfaces are called.
 
 from __future__ import annotations
 
-import json
-import re
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from ..model import ALIAS_PREFIX, TUNNEL_PREFIX, Family, is_marked
 from ..uci import Section
 from .lane import POLICY_MASK
 
 ANYWHERE = {Family.IPV4: "0.0.0.0/0", Family.IPV6: "::/0"}
+SETTLE_S = 3
 RULE_NAME_LENGTH = 15  # mwan3.sh, mwan3_set_user_iptables_rule
 
 
@@ -80,17 +78,24 @@ def lane_marks(found: Sequence[Section], lines: Collection[str]) -> tuple[int, .
     Those of the lines, of what shares a catch-all policy with them, and of our own interfaces; of
     packets that mwan3 leaves to the main table; and 0. Not the marks of other interfaces: who has a
     policy for a VPN alone wants nothing else to carry its traffic. Where no line is known, every
-    catch-all policy counts (common.sh, mwan3_id2mask).
+    catch-all policy counts. Where rules use no other policies, what mwan3 refuses too: it does so
+    for some 50 ms whenever it builds a policy anew (common.sh, mwan3_id2mask and mwan3_init).
     """
     mask = mask_of(found)
     used = {text_of(rule, "use_policy") for rule in catch_alls(found)}
     covered = {*lines}
+    theirs = [s for s in found if s.type == "rule" and not is_marked(s.options)]
+    others = {text_of(rule, "use_policy") for rule in theirs} - {"default", ""}
     for policy in policies_of(found):
         members = words_of(policy)
         held = {text_of(s, "interface") for s in found if s.type == "member" and s.name in members}
         if policy.name in used and (not lines or not held.isdisjoint(lines)):
             covered |= held
+            others.discard(policy.name)
     marks = {0, mask & POLICY_MASK}
+    if not others:
+        last = 2 ** mask.bit_count() - 1
+        marks |= {_spread(last - place, mask) & POLICY_MASK for place in (1, 2)}
     interfaces = [section for section in found if section.type == "interface"]
     for number, section in enumerate(interfaces, start=1):
         if section.name in covered or is_ours(section.name):
@@ -103,53 +108,50 @@ def is_ours(interface: str) -> bool:
     return interface.startswith((TUNNEL_PREFIX, ALIAS_PREFIX))
 
 
-@dataclass(frozen=True, slots=True)
-class View:
-    """What mwan3 itself says: interface -> its word for it; policy -> interfaces in use now."""
+def admit_command(
+    interfaces: Iterable[str], policies: Iterable[str] = (), *, rules: bool, rebuild: bool
+) -> list[str]:
+    """The command that has a running mwan3 follow its configuration, without a reload.
 
-    interfaces: Mapping[str, str]
-    policies: Mapping[Family, Mapping[str, tuple[str, ...]]]
-
-
-def parse_status(text: str) -> View:
-    """The reply of `ubus call mwan3 status`, as JSON, or as nearly JSON as mwan3 writes it.
-
-    An `age` may be nan. An interface whose tracker has not written its status yet is `unknown`.
-    Percentages are not taken: those of balanced members are wrong. What is no reply says nothing.
+    Interfaces are taken in as `mwan3 ifup` does, where netifd's own event did not do so, and get
+    the trackers that `ifup` lacks: the init script's start_tracker, added to what procd runs
+    (rc.common, rc_procd). With `rules` these and our policies are made anew, with `rebuild` every
+    policy is; new flows are refused for some 50 ms then. It goes on in the background, once
+    netifd's events have had their time: nobody needs to wait for the net below.
     """
-    try:
-        table = json.loads(re.sub(r"(?<=[:\s])-?(nan|inf)\b", "null", text))
-    except ValueError:
-        table = None
-    interfaces = {
-        name: str(row.get("status") or "unknown") for name, row in _rows(table, "interfaces")
-    }
-    policies = {}
-    for family in Family:
-        found = _rows(dict(_rows(table, "policies")), family.value, list)
-        policies[family] = {
-            name: tuple(
-                str(m["interface"]) for m in rows if isinstance(m, dict) and "interface" in m
-            )
-            for name, rows in found
-        }
-    return View(interfaces, policies)
+    lines = []
+    if rules:
+        lines = [f"mwan3_create_policies_iptables {name}" for name in policies]
+        lines.append("mwan3_set_user_rules")
+    if rebuild:
+        lines.append("mwan3_set_policies_iptables")
+    for name in interfaces:
+        online = f'[ "$(mwan3_get_iface_hotplug_state {name})" = online ]'
+        lines += [f"{online} || mwan3_ifup {name} cmd", f"rc_procd start_tracker {name}"]
+    return [
+        "sh",
+        "-c",
+        f"{{\nsleep {SETTLE_S}\n{_in_mwan3(lines)}\n}} </dev/null >/dev/null 2>&1 &",
+    ]
 
 
-def _rows(table: Any, key: str, kind: type = dict) -> list[tuple[str, Any]]:
-    inner = table.get(key) if isinstance(table, dict) else None
-    items = inner.items() if isinstance(inner, dict) else ()
-    return [(name, row) for name, row in items if isinstance(row, kind)]
+def dismiss_command(interfaces: Iterable[str]) -> list[str]:
+    """The command that has a running mwan3 let interfaces go, before their sections do.
 
-
-def rebuild_command(interface: str, device: str) -> list[str]:
-    """The command that has mwan3 build its policies anew from its configuration.
-
-    The interface must be online and on that device: the script takes it for news that it is
-    (15-mwan3). It restarts no tracker, which a reload would.
+    What `mwan3 ifdown` does, which clears their rules and leaves them out of every policy; and
+    their trackers are ended. netifd's event comes too late for it: mwan3 ignores interfaces that
+    are not in its configuration.
     """
-    words = ["ACTION=connected", f"INTERFACE={interface}", f"DEVICE={device}"]
-    return ["env", "-i", *words, "sh", "/etc/hotplug.d/iface/15-mwan3"]
+    lines = []
+    for name in interfaces:
+        lines += [f"mwan3_interface_hotplug_shutdown {name} 1", f"procd_kill mwan3 track_{name}"]
+    return ["sh", "-c", _in_mwan3(lines)]
+
+
+def _in_mwan3(lines: Iterable[str]) -> str:
+    """Shell lines that are run as those of mwan3's init script are, if mwan3 runs."""
+    enter = ["set -- /etc/init.d/mwan3 running", ". /etc/rc.common || exit 0", "mwan3_init"]
+    return "\n".join([*enter, *lines])
 
 
 def policies_of(found: Iterable[Section]) -> list[Section]:

@@ -5,23 +5,79 @@ The consumer's resolver is its ISP's, at the line's gateway, which no tunnel can
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from statistics import median
 
 import pytest
 
-from tests.lab.lab import Lab
+from rpcd_wireguard_uplink.model import Family
+from rpcd_wireguard_uplink.resolver import STAND_INS
+from tests.lab.lab import Lab, ready
 from tests.lab.meter import Meter
 from tests.lab.network import RESOLVERS4, ConsumerNetwork
-from tests.lab.node import Child
-from tests.lab.provider import make_provider
+from tests.lab.node import Child, Node
+from tests.lab.provider import RESOLVED4, Provider, make_provider
 from tests.lab.scene import Scene, settings, settled
+from tests.lab.service import Service
 
 pytestmark = pytest.mark.needs("conntrack")
 
 LOOKUP_BOUND_S = 1.0
 RATE_HZ = 20.0
+STAND_IN = STAND_INS[Family.IPV4]
+FAST_S = 0.9
+"""What is rejected is known at once; what is dropped is waited for 2 s."""
+
+ASK = """\
+import socket, sys, time
+address = sys.argv[1]
+family = socket.AF_INET6 if ":" in address else socket.AF_INET
+query = bytes.fromhex("00070100000100000000000001610474657374000001") + b"\\0\\1"
+began = time.monotonic()
+with socket.socket(family, socket.SOCK_DGRAM) as s:
+    s.settimeout(2)
+    try:
+        s.connect((address, 53))
+        s.send(query)
+        reply = s.recv(512)
+        said = socket.inet_ntoa(reply[-4:])
+    except TimeoutError:
+        said = "silence"
+    except OSError:
+        said = "rejected"
+print(said, time.monotonic() - began)
+"""
+RESOLVER = """\
+import socket, sys
+signed = sys.argv[2] == "signed"
+s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+s.bind((sys.argv[1], 53))
+print("ready", flush=True)
+while True:
+    query, asker = s.recvfrom(4096)
+    end = query.index(b"\\0", 12) + 5
+    if query[end - 4 : end - 2] == b"\\0\\6":
+        record = bytes.fromhex("c00c002e00010000003c0002abcd") if signed else b""
+    else:
+        record = bytes.fromhex("c00c000100010000003c0004") + socket.inet_aton(sys.argv[3])
+    counts = bytes.fromhex("81800001") + bytes([0, bool(record)]) + bytes(4)
+    s.sendto(query[:2] + counts + query[12:end] + record, asker)
+"""
+LEASED = """\
+import sys
+from dataclasses import replace
+from rpcd_wireguard_uplink import __main__, uplinks
+parse = uplinks.parse_config
+def parsed(sections):
+    found = parse(sections)
+    given = [replace(uplink, resolvers=("10.77.0.1",)) for uplink in found.uplinks]
+    return replace(found, uplinks=tuple(given))
+uplinks.parse_config = parsed
+sys.exit(__main__.main())
+"""
 
 
 @pytest.fixture
@@ -31,6 +87,12 @@ def scene(network: ConsumerNetwork) -> Scene:
     laid = Scene.lay(network, [provider], settings())
     laid.start()
     return laid
+
+
+def asked(node: Node, address: str) -> tuple[str, float]:
+    """What one question was answered (an IPv4 address, rejected, silence), and after how long."""
+    said, took = node.run([sys.executable, "-I", "-c", ASK, address]).stdout.split()
+    return said, float(took)
 
 
 @pytest.mark.parametrize("gateway_answers", [False, True])
@@ -75,6 +137,95 @@ def test_look_ups_to_other_resolvers_stay_what_they_were(scene: Scene) -> None:
     assert RESOLVERS4[1] not in listed
 
 
+def test_a_family_without_a_resolver_in_the_tunnel_is_rejected(network: ConsumerNetwork) -> None:
+    """So that dnsmasq and LAN hosts move on to the other family's resolver at once."""
+    provider = make_provider(network.lab, network.providers[0])
+    network.consumer.resolvers(network.wan.gateway4, network.wan.gateway6)
+    scene = Scene.lay(network, [provider], settings(dns="1.1.1.1"))
+    scene.start()
+    scene.network.wan.drop()
+    scene.away()
+    time.sleep(0.3)
+    for node in (network.consumer, network.host):
+        said, took = asked(node, network.wan.gateway6)
+        assert said == "rejected" and took < FAST_S
+        assert asked(node, network.wan.gateway4)[0] not in ("rejected", "silence")
+
+
+def test_a_family_that_the_tunnel_does_not_carry_is_rejected(network: ConsumerNetwork) -> None:
+    provider = make_provider(network.lab, network.providers[0])
+    network.consumer.resolvers(network.wan.gateway4, network.wan.gateway6)
+    scene = Scene.lay(network, [provider], settings())
+    lines = scene.uplinks.splitlines()
+    scene.uplinks = "\n".join(x for x in lines if "list address 'fd77" not in x) + "\n"
+    scene.configure(settings())
+    scene.start()
+    assert asked(network.host, network.wan.gateway6)[0] not in ("rejected", "silence")
+    network.wan.drop()
+    scene.wait(
+        lambda s: (
+            (s["families"]["ipv4"]["state"], s["families"]["ipv6"]["state"])
+            == ("failed_over", "stranded")
+        )
+    )
+    time.sleep(0.3)
+    for node in (network.consumer, network.host):
+        said, took = asked(node, network.wan.gateway6)
+        assert said == "rejected" and took < FAST_S
+    network.wan.restore()
+    scene.home()
+    time.sleep(0.3)
+    assert asked(network.host, network.wan.gateway6)[0] not in ("rejected", "silence")
+
+
+def test_the_stand_in_is_a_resolver_while_the_lane_is_open_only(scene: Scene) -> None:
+    consumer, wan = scene.network.consumer, scene.network.wan
+    said, took = asked(consumer, STAND_IN)
+    assert said == "rejected" and took < FAST_S
+    wan.remove_routes()
+    scene.away()
+    time.sleep(0.3)
+    assert asked(consumer, STAND_IN)[0] not in ("rejected", "silence")
+    wan.add_routes()
+    scene.home()
+    time.sleep(0.3)
+    assert asked(consumer, STAND_IN)[0] == "rejected"
+
+
+class Leased(Service):
+    """The service with uplinks whose provider offers the resolver at its end of the tunnel."""
+
+    @property
+    def argv(self) -> list[str]:
+        words = super().argv
+        return [words[0], "-c", LEASED, *words[words.index("serve") :]]
+
+
+def resolving(lab: Lab, node: Node, signed: str) -> Provider:
+    """A provider whose resolver passes signatures on, or not."""
+    provider = make_provider(lab, node, resolver=False)
+    pipe = subprocess.PIPE
+    argv = [sys.executable, "-I", "-c", RESOLVER, provider.tunnel4, signed, RESOLVED4]
+    ready(lab.at_close(node.popen(argv, stdout=pipe, stderr=pipe)))
+    return provider
+
+
+@pytest.mark.parametrize("signed", ["signed", "bare"])
+def test_a_providers_resolver_serves_if_it_passes_signatures_on(
+    network: ConsumerNetwork, signed: str
+) -> None:
+    network.consumer.resolvers(network.wan.gateway4)
+    provider = resolving(network.lab, network.providers[0], signed)
+    scene = Scene.lay(network, [provider], settings(), service=Leased)
+    scene.start()
+    time.sleep(4.0)  # it is asked every 2 s whether there is somebody to ask
+    network.wan.drop()
+    scene.away()
+    time.sleep(0.3)
+    for node in (network.consumer, network.host):
+        assert (asked(node, network.wan.gateway4)[0] == RESOLVED4) is (signed == "signed")
+
+
 @pytest.fixture
 def dnsmasq(lab: Lab, scene: Scene) -> Iterator[Child]:
     """Debian's dnsmasq for the LAN, as OpenWrt runs it: it forwards to the line's resolver."""
@@ -114,3 +265,41 @@ def test_lan_hosts_are_answered_by_the_routers_dnsmasq(
         assert (answered.received or 0) - cut < LOOKUP_BOUND_S
         scene.away()
         meter.wait_for(lambda _: True, since=time.monotonic())
+
+
+@pytest.mark.needs("dnsmasq")
+def test_dnsmasq_is_left_with_the_stand_in_by_ifdown(lab: Lab, scene: Scene) -> None:
+    """netifd takes the line's resolvers out of dnsmasq's file and leaves the tunnel's in it."""
+    consumer, wan = scene.network.consumer, scene.network.wan
+    servers = lab.path("consumer", "resolv.conf.auto")
+    with open(servers, "w", encoding="ascii") as file:
+        file.write(f"nameserver {wan.gateway4}\nnameserver {STAND_IN}\n")
+    words = ["dnsmasq", "--keep-in-foreground", "--no-hosts", "--conf-file=/dev/null"]
+    words += [f"--resolv-file={servers}", "--user=root", "--pid-file=", "--cache-size=0"]
+    words += ["--listen-address=192.168.1.1", "--bind-interfaces"]
+    lab.at_close(consumer.popen(words))
+    router = "192.168.1.1"
+    with Meter(scene.network.host, router, kind="dns", rate_hz=RATE_HZ, name="n#.test") as meter:
+        settled(meter)
+        cut = time.monotonic()
+        wan.remove_routes()
+        consumer.sh(f"ip addr flush dev wan; echo nameserver {STAND_IN} >{servers}")
+        answered = meter.wait_for(lambda _: True, since=cut + 0.05)
+        assert (answered.received or 0) - cut < LOOKUP_BOUND_S
+        scene.away()
+        meter.wait_for(lambda _: True, since=time.monotonic())
+
+
+def test_a_lan_that_loses_its_prefix_is_told_of(scene: Scene) -> None:
+    """netifd takes the prefix that a line delegated from the LAN when the line goes."""
+    consumer, wan = scene.network.consumer, scene.network.wan
+    told = "LAN hosts lost their IPv6 prefix with wan: they fall back to IPv4."
+    consumer.sh("ip addr add 2001:db8:1000:f0::1/64 dev lan nodad")
+    time.sleep(1.0)
+    assert told not in scene.status()["problems"]
+    wan.remove_routes()
+    consumer.sh("ip addr del 2001:db8:1000:f0::1/64 dev lan")
+    scene.wait(lambda s: told in s["problems"])
+    wan.add_routes()
+    consumer.sh("ip addr add 2001:db8:1000:f1::1/64 dev lan nodad")
+    scene.wait(lambda s: told not in s["problems"])

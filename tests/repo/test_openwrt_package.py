@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import ast
 import os
+import re
+import shutil
 import subprocess
 import sys
 import threading
 from pathlib import Path
 
+import h11
 import pytest
 
 from rpcd_wireguard_uplink import __version__
@@ -54,7 +57,7 @@ BROUGHT = {
 }
 """What a dependency depends on in turn, in every release (python3-urllib holds or brings email)."""
 
-OPTIONAL = {"paho", "nacl", "h11"}
+OPTIONAL = {"paho", "nacl"}
 
 PROBE = """
 import importlib, socket, sys
@@ -94,11 +97,15 @@ def load(packages: set[str], names: set[str]) -> subprocess.CompletedProcess[str
 @pytest.fixture(scope="module")
 def feed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A build tree in which the package was prepared, installed and packed."""
-    top = tmp_path_factory.mktemp("openwrt")
+    return pack(FEED, tmp_path_factory.mktemp("openwrt"))
+
+
+def pack(package: Path, top: Path) -> Path:
+    """Run a package's Makefile in a build tree, which is returned."""
     for name, text in STAND_INS.items():
         (top / name).parent.mkdir(parents=True, exist_ok=True)
         (top / name).write_text(text)
-    words = ["make", "--no-print-directory", "-C", str(FEED), f"TOPDIR={top}", "package"]
+    words = ["make", "--no-print-directory", "-C", str(package), f"TOPDIR={top}", "package"]
     variables = {k: v for k, v in os.environ.items() if not k.startswith(("MAKE", "MFLAGS"))}
     done = subprocess.run(words, env=variables, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -133,6 +140,7 @@ endef
     "feeds/packages/lang/python/python3-package.mk": """
 PYTHON3_PKG_DIR:=/usr/lib/python3.13/site-packages
 """,
+    "feeds/packages/lang/python/pypi.mk": "",
 }
 
 
@@ -156,14 +164,15 @@ def test_the_named_packages_hold_all_that_is_imported(feed: Path) -> None:
 def test_the_page_names_the_same_packages(feed: Path) -> None:
     text = (ROOT / "docs/openwrt.md").read_text(encoding="utf-8")
     line = text.partition("opkg install ")[2].partition("\n\n")[0]
-    assert set(line.replace("\\", " ").split()) == depends(feed)
+    assert set(line.replace("\\", " ").split()) | {"python3-h11"} == depends(feed)
+    assert re.search(r"pip install .*--target \S+ h11\b", text), "24.10 and 25.12 have no h11"
 
 
 def test_what_is_foreign_is_named(feed: Path) -> None:
     tops = {name.partition(".")[0] for name in imported_by_us()}
     foreign = tops - sys.stdlib_module_names - {PACKAGE.name}
-    assert "jsonschema" in foreign <= {"jsonschema"} | OPTIONAL
-    assert {LIGHT, "python3-jsonschema"} <= depends(feed)
+    assert {"jsonschema", "h11"} <= foreign <= {"jsonschema", "h11"} | OPTIONAL
+    assert {LIGHT, "python3-jsonschema", "python3-h11"} <= depends(feed)
 
 
 def test_every_named_part_of_python_is_needed(feed: Path) -> None:
@@ -190,7 +199,7 @@ def test_a_program_that_is_run_is_known() -> None:
                 if words and isinstance(words[0], ast.Constant):
                     name = node.func.attr if isinstance(node.func, ast.Attribute) else ""
                     found |= {words[0].value} if name == "run" else set()
-    shipped_with_openwrt = {"uci", "ubus", "sh", "wireguard-go"}
+    shipped_with_openwrt = {"fw4", "uci", "ubus", "sh", "wireguard-go"}
     assert {"ip", "nft", "wg"} <= found <= set(PROGRAMS) | shipped_with_openwrt
 
 
@@ -227,6 +236,19 @@ def test_version_and_configuration_files(feed: Path) -> None:
     assert (feed / "version").read_text().strip() == __version__
     kept = (ROOT / "root/lib/upgrade/keep.d/wireguard-uplink").read_text().split()
     assert (feed / "conffiles").read_text().split() == kept
+
+
+def test_h11_is_packed_and_needs_no_more_than_it_names(tmp_path: Path) -> None:
+    (tmp_path / "build").mkdir()
+    ignored = shutil.ignore_patterns("__pycache__")
+    shutil.copytree(Path(h11.__file__).parent, tmp_path / "build" / "h11", ignore=ignored)
+    (tmp_path / "build" / "h11" / "tests").mkdir()
+    pack(FEED.parent / "python-h11", tmp_path)
+    there = {file.name for file in Path(h11.__file__).parent.glob("*.py")}
+    folder = "usr/lib/python3.13/site-packages/h11"
+    assert set(files_below(tmp_path / "packed")) == {f"{folder}/{name}" for name in there}
+    assert load(depends(tmp_path), {"h11"}).returncode == 0
+    assert (tmp_path / "version").read_text().split(".")[:2] >= ["0", "14"]
 
 
 # --- the package manager's scripts

@@ -51,7 +51,7 @@ def files_below(folder: Path) -> set[str]:
 
 def test_extras(metadata: configparser.ConfigParser) -> None:
     extras = metadata["options.extras_require"]
-    assert names(metadata["options"]["install_requires"]) == {"jsonschema"}
+    assert names(metadata["options"]["install_requires"]) == {"jsonschema", "h11"}
     assert names(extras["interop"]) == {"ubus"}
     assert names(extras["mqtt"]) == {"paho-mqtt"}
     assert names(extras["signing"]) == {"PyNaCl"}

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -14,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from rpcd_wireguard_uplink.schemas import PEER_ID
 from rpcd_wireguard_uplink.ubus import Broker, Client
 from tests.repo import ROOT
 
@@ -22,6 +25,7 @@ INIT = TREE / "etc/init.d/wireguard-uplink"
 DEFAULTS = TREE / "etc/uci-defaults/90-wireguard-uplink"
 HOTPLUG = TREE / "etc/hotplug.d/iface/17-wireguard-uplink"
 KEPT = TREE / "lib/upgrade/keep.d/wireguard-uplink"
+GOSSIP = TREE / "usr/libexec/wireguard-uplink/gossip-handler.sh"
 
 
 def scripts() -> list[Path]:
@@ -224,6 +228,104 @@ async def test_the_event_on_a_bus(tmp_path: Path) -> None:
     finally:
         await client.close()
         await broker.close()
+
+
+# --- mirrornet's gossip
+
+
+def handle(*words: str, path: Path) -> subprocess.CompletedProcess[str]:
+    """Run the handler as mirrornet does, with nothing in the environment but PATH."""
+    env = {"PATH": f"{path}:{os.environ['PATH']}"}
+    return subprocess.run(
+        [str(GOSSIP), *words], env=env, capture_output=True, text=True, timeout=60, check=False
+    )
+
+
+HOSTILE = [
+    '{"type":"uplink_offer"}',
+    '{ "a": "it\'s", "b": "\\"\\\\ \\n" }',
+    '{"a":1},"origin":null,"x":{"b":1}',
+    '","origin":"nodeB","x":"',
+    "$(touch owned) `touch owned` ${HOME} %s %d !! ~ *",
+    "-n",
+    "--help",
+    "\\",
+    '"',
+    '{"a":\t1,\r\n"b":2}\n\n',
+    "\x01\x1f\x7f",
+    "ä€😀",
+    "x" * 16384,
+    '"' * 16384,
+    " ",
+    "",
+]
+
+
+@pytest.mark.parametrize("data", HOSTILE, ids=lambda data: repr(data[:20]))
+@pytest.mark.parametrize("action", [[], ["uplink_offer"]], ids=["plain", "action"])
+def test_a_message_of_the_gossip_stays_one_text(
+    tmp_path: Path, data: str, action: list[str]
+) -> None:
+    command(tmp_path, "ubus", f'printf "%s\\0" "$@" >{tmp_path}/called')
+    done = handle("handle", *action, data, "nodeA", path=tmp_path)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    *words, text, end = (tmp_path / "called").read_text().split("\0")
+    assert words == ["-t", "5", "-S", "call", "luci.wireguard-dashboard", "uplink_gossip"]
+    control = dict.fromkeys((*range(32), 127), " ")
+    assert json.loads(text) == {"message": data.translate(control), "origin": "nodeA"}
+    assert end == "" and {path.name for path in tmp_path.iterdir()} == {"ubus", "called"}
+
+
+@pytest.mark.parametrize(
+    ("origin", "told"),
+    [
+        ("did:plc:0123abcd", "0123abcd"),
+        ("sb-0011aabbccdd", "sb-0011aabbccdd"),
+        ("", "unknown"),
+        ("did:plc:", "unknown"),
+        ("-a", "unknown"),
+        ('a","b', "a...b"),
+        ("a\nb", "a.b"),
+        ("ä", "unknown"),
+        ("x" * 100, "x" * 64),
+    ],
+)
+def test_the_origin_is_always_told(tmp_path: Path, origin: str, told: str) -> None:
+    command(tmp_path, "ubus", f'printf "%s\\0" "$@" >{tmp_path}/called')
+    assert handle("handle", "{}", origin, path=tmp_path).returncode == 0
+    text = (tmp_path / "called").read_text().split("\0")[-2]
+    assert json.loads(text) == {"message": "{}", "origin": told}
+    assert re.fullmatch(PEER_ID["pattern"], told)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["handle", "offer", "x" * 16385, "nodeA"],
+        ["handle", "ä" * 8193, "nodeA"],
+        ["handle", "{}"],
+        ["handle", "a", "{}", "nodeA", "more"],
+        ["other", "{}", "nodeA"],
+        [],
+    ],
+    ids=lambda words: " ".join(words)[:20],
+)
+def test_no_message_is_handed_in(tmp_path: Path, words: list[str]) -> None:
+    command(tmp_path, "ubus", f"touch {tmp_path}/called")
+    done = handle(*words, path=tmp_path)
+    assert done.returncode in (1, 2) and done.stderr.count("\n") == 1
+    assert not (tmp_path / "called").exists()
+
+
+def test_a_message_that_is_refused(tmp_path: Path) -> None:
+    command(tmp_path, "ubus", "exit 6")
+    assert handle("handle", "offer", "{}", "nodeA", path=tmp_path).returncode == 6
+
+
+def test_the_handler_lies_where_mirrornet_has_its_handlers() -> None:
+    link = TREE / "usr/lib/wireguard-uplink/gossip-handler.sh"
+    assert link.resolve() == GOSSIP.resolve() and not os.readlink(link).startswith("/")
+    assert os.access(GOSSIP, os.X_OK)
 
 
 # --- sysupgrade

@@ -48,6 +48,7 @@ class Machine:
     name: str = "fake"
     interfaces: dict[str, str] = field(default_factory=dict)
     rendered: str = ""
+    public_ipv6: set[str] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         os.makedirs(self.config_dir, exist_ok=True)
@@ -107,8 +108,27 @@ class Machine:
         self._step("generate_keys", write)
         return private, key_of(f"public of {private}")
 
+    async def write_key(self, interface: str, private: str) -> None:
+        def write() -> None:
+            with open(os.path.join(self.keys_dir, interface), "w", encoding="ascii") as file:
+                file.write(private)
+
+        self._step("write_key", write)
+
     async def read_key(self, interface: str) -> str:
         return self.keys().get(interface, "")
+
+    async def stand_provider(
+        self,
+        gateways: Sequence[str],
+        listen_port: int,
+        mesh_devices: Collection[str],
+        renewal_port: int,
+    ) -> None:
+        self._step("stand_provider", lambda: None)
+
+    async def remove_provider(self) -> None:
+        self._step("remove_provider", lambda: None)
 
     async def keep_keys(self, interfaces: Collection[str]) -> None:
         def delete() -> None:
@@ -150,11 +170,17 @@ class Machine:
     async def read_links(self) -> list[Link]:
         return list(self.links)
 
+    async def set_mtu(self, device: str, mtu: int) -> None:
+        self.steps.append(f"set_mtu {device} {mtu}")
+
     async def read_addresses(self, device: str) -> list[str]:
         return list(self.addresses.get(device, ()))
 
     async def read_resolvers(self) -> list[str]:
         return []
+
+    def global_ipv6_devices(self) -> set[str]:
+        return set(self.public_ipv6)
 
     async def read_default_routes(self, family: Family) -> list[DefaultRoute]:
         return list(self.routes.get(family, ()))

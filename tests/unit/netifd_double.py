@@ -136,6 +136,10 @@ class Netifd:
         self._rows[name] = {**WAN, "interface": name, "l3_device": device}
         await self._tell("interface.update", name)
 
+    def forget(self, name: str) -> None:
+        """An interface is gone from netifd, but not from its file."""
+        del self._rows[name]
+
     async def _network(self, call: Call) -> Reply:
         self.reloads += 1
         sections = self._store.read("network", missing_ok=True).sections
@@ -147,6 +151,10 @@ class Netifd:
         for name in self._loaded.keys() - wanted.keys():
             await self._down(name)
             del self._rows[name]
+        static = [s for s in sections if s.options.get("proto") == "static"]
+        for name in [n for n, row in self._rows.items() if row["proto"] == "static"]:
+            del self._rows[name]
+        self._rows |= {s.name: self._row(s.name, "static") for s in static}
         for name, group in wanted.items():
             if name not in self._loaded or self._notices(self._loaded[name], group):
                 if name in self._loaded:

@@ -158,6 +158,8 @@ def test_an_uplink_is_read_as_it_was_written() -> None:
         weight=42,
         pending=True,
         enabled=False,
+        auto=True,
+        leased=True,
     )
     section = Section("uplink", "wgup_a", False, uplink_options(written))
     config = parse_config([section])
@@ -168,7 +170,7 @@ def test_an_uplink_is_read_as_it_was_written() -> None:
 def test_defaults_of_an_uplink() -> None:
     [found] = parse_config([uplink()]).uplinks
     assert (found.weight, found.endpoint.port, found.addresses) == (10, 51820, ())
-    assert (found.pending, found.enabled) == (False, True)
+    assert (found.pending, found.enabled, found.auto, found.leased) == (False, True, False, False)
     assert parse_config([uplink({"address": "10.0.0.1 fd00::1"})]).uplinks[0].addresses == (
         "10.0.0.1/32",
         "fd00::1/128",
@@ -181,9 +183,11 @@ def test_defaults_of_an_uplink() -> None:
         ({"peer_id": ""}, "wgup_a.peer_id is missing"),
         ({"public_key": "abc"}, "wgup_a.public_key is not a WireGuard key"),
         ({"endpoint_host": ""}, "wgup_a.endpoint_host is missing"),
-        ({"endpoint_host": "127.0.0.1"}, "wireguard-uplink.wgup_a: "),
+        ({"endpoint_host": "127.0.0.1"}, "wgup_a.endpoint_host is '127.0.0.1': "),
         ({"endpoint_port": "0"}, "wgup_a.endpoint_port is '0'"),
-        ({"address": "224.0.0.1"}, "wireguard-uplink.wgup_a: "),
+        ({"address": "224.0.0.1"}, "wgup_a.address is '224.0.0.1': "),
+        ({"auto": "perhaps"}, "wgup_a.auto is 'perhaps': it must be 1 or 0"),
+        ({"leased": "2"}, "wgup_a.leased is '2': it must be 1 or 0"),
         ({"weight": "101"}, "wgup_a.weight is '101'"),
     ],
 )
@@ -200,5 +204,7 @@ def test_a_bad_key_is_not_quoted() -> None:
 
 
 def test_two_uplinks_to_one_peer_are_refused() -> None:
-    with pytest.raises(ConfigError, match=r"wgup_b and wireguard-uplink\.wgup_a are both for peer"):
+    with pytest.raises(
+        ConfigError, match=r"wgup_b and wireguard-uplink\.wgup_a have the same peer_id"
+    ):
         parse_config([uplink(), uplink(name="wgup_b")])

@@ -1,4 +1,4 @@
-"""The generated files: what is committed is what the method table gives, and it is safe."""
+"""The generated files: what is committed is what table and schemas give, and it is safe."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 
 import pytest
+from jsonschema import Draft202012Validator
 
 from rpcd_wireguard_uplink import export
 from rpcd_wireguard_uplink.methods import METHODS, OBJECT
@@ -14,7 +15,7 @@ from rpcd_wireguard_uplink.methods import METHODS, OBJECT
 ROOT = Path(__file__).resolve().parents[2]
 
 
-@pytest.mark.parametrize("name", [export.ACL_FILE, export.DOCS_FILE])
+@pytest.mark.parametrize("name", [export.ACL_FILE, export.DOCS_FILE, export.MESSAGES_FILE])
 def test_committed_files_are_what_the_table_gives(name: str) -> None:
     committed = (ROOT / name).read_text(encoding="utf-8")
     assert committed == export.generated()[name], f"{name} is stale: run `make generate`"
@@ -26,7 +27,14 @@ def test_acl_groups() -> None:
     groups = acl["rpcd-wireguard-uplink"]
     assert groups["description"]
     assert groups["read"]["ubus"] == {
-        OBJECT: ["uplink_list", "uplink_status", "uplink_history", "uplinks"]
+        OBJECT: [
+            "uplink_list",
+            "uplink_status",
+            "uplink_history",
+            "uplink_consumers",
+            "uplink_trust",
+            "uplinks",
+        ]
     }
     assert groups["write"]["ubus"] == {
         OBJECT: [
@@ -35,6 +43,10 @@ def test_acl_groups() -> None:
             "uplink_test",
             "uplink_set_priority",
             "uplink_set_failover",
+            "uplink_offer",
+            "uplink_withdraw",
+            "uplink_trust_accept",
+            "uplink_trust_revoke",
             "add_uplink",
             "remove_uplink",
             "test_uplink",
@@ -67,6 +79,20 @@ def test_docs_tell_every_argument_and_field() -> None:
     assert "| `families.ipv4.state` |" in docs
 
 
+def test_the_page_of_messages_tells_every_member_and_holds_their_schemas() -> None:
+    page = export.messages_text()
+    for name, schema in export.MESSAGES.items():
+        section = page.split(f"\n## {name}\n")[1].split("\n## ")[0]
+        told = json.loads(section.split("```json\n")[1].split("```")[0])
+        Draft202012Validator.check_schema(told)
+        assert list(told["properties"]) == list(schema.properties)
+        for member in schema.properties:
+            assert f"| `{member}` |" in section
+    assert "| `endpoints[].scope` | string | no |" in page
+    assert "| `capabilities.latency_ms` | number | no | ms |" in page
+    assert "x-must" not in page
+
+
 @pytest.mark.parametrize(
     ("name", "usage"),
     [
@@ -88,7 +114,7 @@ def test_writes_once_and_only_into_a_checkout(
     (tmp_path / "setup.cfg").touch()
     assert export.main([str(tmp_path)]) == 0
     assert sorted(capsys.readouterr().out.split()) == sorted(
-        ["wrote", export.ACL_FILE, "wrote", export.DOCS_FILE]
+        f"wrote {export.ACL_FILE} wrote {export.DOCS_FILE} wrote {export.MESSAGES_FILE}".split()
     )
     for name, text in export.generated().items():
         assert (tmp_path / name).read_text(encoding="utf-8") == text

@@ -121,6 +121,21 @@ def test_failback_waits_for_the_hold_time() -> None:
     assert change == Change("failback", "a", "wan", "wan answers for 30.0 s", 60.0)
 
 
+@pytest.mark.parametrize("hold_s", [0.0, 30.0])
+def test_the_hold_time_begins_when_nobody_else_refuses_the_primary(hold_s: float) -> None:
+    refused = replace(wan(UP), refused="mwan3 holds wan to be offline")
+    rules = Rules(hold_s=hold_s)
+    state, change = decide(HOLDING, refused, [A], rules, 200.0)
+    assert (state.phase, change) == (Phase.HOLDING, None)
+    assert "mwan3 holds wan to be offline" in state.cause
+    state, change = decide(state, wan(UP), [A], rules, 200.0 + hold_s / 2)
+    assert state.phase is (Phase.HOLDING if hold_s else Phase.PRIMARY)
+    state, _ = decide(state, wan(UP), [A], rules, 200.0 + hold_s)
+    assert state.phase is Phase.PRIMARY
+    _, change = decide(HOLDING, refused, [NO_A], rules, 200.0)
+    assert change is not None and change.kind == "failback", "its tunnel is dead anyway"
+
+
 def test_a_loss_while_holding_does_not_begin_the_hold_time_anew_but_a_death_does() -> None:
     state, _ = decide(HOLDING, wan(SUSPECT), [A], RULES, 140.0)
     assert state.good_since_s == 120.0

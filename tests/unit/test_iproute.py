@@ -138,3 +138,17 @@ async def test_a_batch_fails_unless_forced(commands: Commands) -> None:
     with pytest.raises(CommandFailed):
         await iproute.batch(V4, ["x"])
     await iproute.batch(V4, ["x"], force=True)
+
+
+async def test_addresses_become_the_wanted_ones(commands: Commands) -> None:
+    info = [
+        {"local": "10.1.2.1", "prefixlen": 24, "scope": "global"},
+        {"local": "10.1.2.2", "prefixlen": 24, "scope": "global"},
+        {"local": "fe80::1", "prefixlen": 64, "scope": "link"},
+    ]
+    commands.answers["ip -j address"] = json.dumps([{"addr_info": info}])
+    await iproute.set_addresses("d", ("10.1.2.2/24", "fd00::1/64"))
+    assert commands.inputs("ip -4 -batch") == [
+        "address delete 10.1.2.1/24 dev d\naddress replace 10.1.2.2/24 dev d\n"
+    ]
+    assert commands.inputs("ip -6 -batch") == ["address replace fd00::1/64 dev d\n"]

@@ -19,6 +19,7 @@ from rpcd_wireguard_uplink.model import (
     Tunnel,
     Uplink,
 )
+from rpcd_wireguard_uplink.platform.linux import parse_global_ipv6
 from tests.unit.fakes import Machine
 
 V4, V6 = Family.IPV4, Family.IPV6
@@ -144,3 +145,60 @@ async def test_the_owner_may_limit_the_lines(machine: Machine, landscape: Landsc
     landscape.limit_lines(("wwan",))
     await landscape.reread([])
     assert landscape.line_devices() == []
+
+
+async def test_a_captive_line_is_detached(landscape: Landscape) -> None:
+    landscape.portals = {"wan": "http://portal.example/"}
+    assert landscape.why_detached("wan", 2, PathKind.WAN, V4) == "a captive portal wants a login"
+    assert landscape.why_detached("wgup_a", 4, PathKind.UPLINK, V4) == ""
+
+
+async def test_mtu(machine: Machine, landscape: Landscape) -> None:
+    machine.links = [Link("wan", 2, 0, mtu=1492)]
+    await landscape.reread([])
+    assert landscape.mtu_of("wan") == 1492
+    assert landscape.mtu_of("gone") == 0
+
+
+async def test_hosts_that_lose_their_prefix(machine: Machine, landscape: Landscape) -> None:
+    """The line's own addresses and the tunnels' are none of the LAN's."""
+    six = [DefaultRoute(V6, "wan")]
+    machine.routes[V6] = six
+    machine.public_ipv6 = {"wan", "wgup_a", "br-lan"}
+    await landscape.reread([UPLINK])
+    assert not landscape.lost_prefix
+    machine.public_ipv6 = {"wan", "wgup_a"}
+    await landscape.reread([UPLINK])
+    assert not landscape.lost_prefix, "the line is there"
+    machine.routes[V6] = []
+    await landscape.reread([UPLINK])
+    assert landscape.lost_prefix
+    machine.public_ipv6 = {"br-lan"}
+    await landscape.reread([UPLINK])
+    assert not landscape.lost_prefix
+    machine.public_ipv6, machine.routes[V6] = set(), six
+    await landscape.reread([UPLINK])
+    assert not landscape.lost_prefix
+
+
+async def test_a_lan_that_never_had_a_prefix_loses_none(
+    machine: Machine, landscape: Landscape
+) -> None:
+    machine.routes[V6] = [DefaultRoute(V6, "wan")]
+    await landscape.reread([UPLINK])
+    machine.routes[V6] = []
+    await landscape.reread([UPLINK])
+    assert not landscape.lost_prefix
+
+
+def test_public_addresses_of_devices() -> None:
+    text = (
+        "00000000000000000000000000000001 01 80 10 80       lo\n"
+        "fe800000000000000000000000000001 02 40 20 80      wan\n"
+        "fd000001000000000000000000000001 03 40 00 80   br-lan\n"
+        "20010db8000000000000000000000001 04 40 00 20   br-old\n"
+        "20010db8000000000000000000000002 05 40 00 80   br-new\n"
+        "3ffe0000000000000000000000000002 06 40 00 a0 br-older\n"
+        "cut off\n"
+    )
+    assert parse_global_ipv6(text) == {"br-new"}

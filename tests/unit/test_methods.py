@@ -72,7 +72,12 @@ def walk(tree: Any) -> Iterator[Any]:
         ("uplink_test", "write", ["peer_id", "target", "count"], ["peer_id"]),
         ("uplink_set_priority", "write", ["peer_id", "weight"], ["peer_id", "weight"]),
         ("uplink_set_failover", "write", ["enabled"], ["enabled"]),
-        ("uplink_gossip", "local", ["message"], ["message"]),
+        ("uplink_gossip", "local", ["message", "origin"], ["message"]),
+        ("uplink_withdraw", "write", [], []),
+        ("uplink_consumers", "read", [], []),
+        ("uplink_trust", "read", [], []),
+        ("uplink_trust_accept", "write", ["peer_id", "fingerprint"], ["peer_id"]),
+        ("uplink_trust_revoke", "write", ["peer_id"], ["peer_id"]),
         ("uplink_history", "read", ["limit"], []),
         ("uplinks", "read", [], []),
         (
@@ -102,7 +107,7 @@ def test_table_has_the_method(
 def test_table_is_unambiguous() -> None:
     handlers = [method.handler for method in METHODS.values()]
     commands = [method.command for method in METHODS.values() if method.command]
-    assert len(METHODS) == 17
+    assert len(METHODS) == 23
     assert len(set(handlers)) == len(handlers)
     assert len(set(commands)) == len(commands)
     assert all(handler.isidentifier() for handler in handlers)
@@ -417,7 +422,10 @@ def test_signature_is_what_the_bus_advertises() -> None:
         "address": kinds.STRING,
     }
     assert signature(METHODS["uplink_set_failover"]) == {"enabled": kinds.BOOL}
-    assert signature(METHODS["uplink_gossip"]) == {"message": kinds.TABLE}
+    assert signature(METHODS["uplink_gossip"]) == {
+        "message": kinds.TABLE,
+        "origin": kinds.STRING,
+    }
     assert signature(METHODS["uplink_status"]) == {}
 
 

@@ -5,7 +5,6 @@ The configurations are mwan3's own, one that carried traffic, and what hypothesi
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,7 +14,7 @@ from hypothesis import strategies as st
 
 from rpcd_wireguard_uplink.config import Settings
 from rpcd_wireguard_uplink.errors import ConfigError
-from rpcd_wireguard_uplink.model import Endpoint, Family, Uplink, interface_name
+from rpcd_wireguard_uplink.model import Endpoint, Uplink, interface_name
 from rpcd_wireguard_uplink.reconcile import alias_section
 from rpcd_wireguard_uplink.routing.mwan3 import (
     carry_out,
@@ -28,8 +27,6 @@ from rpcd_wireguard_uplink.routing.mwan3_words import (
     Tracker,
     catch_alls,
     lane_marks,
-    parse_status,
-    rebuild_command,
     tracker_of,
 )
 from rpcd_wireguard_uplink.uci import Document, Draft, Section, export, parse
@@ -348,60 +345,37 @@ def test_ours_has_two_targets_of_its_family_whatever_is_configured() -> None:
 # --- marks
 
 
+REFUSED = {0x3D00, 0x3E00}
+"""What mwan3 blackholes, and what it calls unreachable."""
+
+
 def test_marks_of_the_lines_and_ours_but_not_of_a_vpn() -> None:
     vpn = SHIPPED.replace("config interface 'wanb6'", "config interface 'vpn'")
     after = applied(read(vpn.replace("list use_member 'wanb6_m1_w3'", "")), A)
-    assert lane_marks(after.sections, ("wan",)) == (0, 0x100, 0x200, 0x300, 0x500, 0x600, 0x3F00)
+    covered = {0, 0x100, 0x200, 0x300, 0x500, 0x600, 0x3F00}
+    assert set(lane_marks(after.sections, ("wan",))) == covered | REFUSED
+
+
+def test_what_mwan3_refuses_counts_only_where_no_other_policy_could_mean_it() -> None:
+    assert set(lane_marks(applied(read(SHIPPED), A).sections, ("wan",))) >= REFUSED
+    one_host = "\nconfig rule 'tv'\n\toption src_ip '192.0.2.9'\n\toption use_policy 'wan_only'\n"
+    assert not set(lane_marks(read(SHIPPED + one_host).sections, ("wan",))) & REFUSED
+    harmless = one_host.replace("wan_only", "default")
+    assert set(lane_marks(read(SHIPPED + harmless).sections, ("wan",))) >= REFUSED
 
 
 def test_marks_of_a_catch_all_policy_without_a_line_are_left_alone() -> None:
     killswitch = read(SHIPPED.replace("option interface 'wan'", "option interface 'wanb'"))
-    assert lane_marks(killswitch.sections, ("wan",)) == (0, 0x100, 0x3F00)
+    assert lane_marks(killswitch.sections, ("wan",)) == (0, 0x100, 0x3F00), "nor what it refuses"
     assert lane_marks(read(WORKING).sections, ()) == (0, 0x100, 0x300, 0x400, 0x600, 0x3F00)
 
 
 def test_marks_without_mwan3_or_with_a_mask_that_nobody_understands() -> None:
-    assert lane_marks((), ("wan",)) == (0, 0x3F00)
+    assert set(lane_marks((), ("wan",))) == {0, 0x3F00} | REFUSED
     bad = read(TRACKED + "\nconfig globals 'globals'\n\toption mmx_mask 'all'\n")
-    assert lane_marks(bad.sections, ("wan",)) == (0, 0x100, 0x3F00)
+    assert set(lane_marks(bad.sections, ("wan",))) == {0, 0x100, 0x3F00} | REFUSED
     sparse = read(TRACKED + "\nconfig globals 'globals'\n\toption mmx_mask '0x2A00'\n")
-    assert lane_marks(sparse.sections, LINES) == (0, 0x200, 0x800, 0x2A00)
-
-
-# --- mwan3's own view, and what is made of it
-
-
-def replies() -> list[dict[str, object]]:
-    rows = json.loads((DATA / "mwan3-status.json").read_text())
-    return [row for row in rows if row["method"] == "status" and row["args"] == {}]
-
-
-@pytest.mark.parametrize("row", replies(), ids=lambda row: str(row["note"]))
-def test_recorded_statuses(row: dict[str, object]) -> None:
-    view = parse_status(json.dumps(row["reply"]))
-    note = str(row["note"])
-    if note == "all online":
-        assert set(view.interfaces.values()) == {"online"}
-        assert view.policies[Family.IPV6]["wg_uplinks"] == ("wan6",)
-    if note == "wan and wan6 offline, traffic on wgup_nodea":
-        assert view.interfaces["wan"] == "offline"
-        assert view.policies[Family.IPV4]["wg_uplinks"] == ("wgup_nodea",)
-
-
-def test_statuses_that_are_not_what_they_should_be() -> None:
-    text = '{"interfaces": {"wan": {"age": nan, "status": ""}, "b": 1}, "policies": {"ipv4": []}}'
-    view = parse_status(text)
-    assert view.interfaces == {"wan": "unknown"}
-    assert view.policies == {Family.IPV4: {}, Family.IPV6: {}}
-    for broken in ("", "[]", "null", "{", '{"interfaces": []}'):
-        assert parse_status(broken).interfaces == {}
-
-
-def test_the_rebuild_is_an_event_of_an_interface_that_is_online() -> None:
-    command = rebuild_command("wan", "eth1")
-    assert command[:2] == ["env", "-i"]
-    assert {"ACTION=connected", "INTERFACE=wan", "DEVICE=eth1"} <= set(command)
-    assert "reload" not in " ".join(command)
+    assert lane_marks(sparse.sections, LINES) == (0, 0x200, 0x800, 0x2200, 0x2800, 0x2A00)
 
 
 def test_netifd_knows_the_name_of_every_ipv6_interface() -> None:

@@ -69,5 +69,5 @@ def test_the_oldest_goes_when_it_is_full() -> None:
 
 def test_an_earlier_run_is_taken_over() -> None:
     book = OfferBook()
-    book.restore(iter([OFFER, replace(OFFER, peer_id="b")]))
+    book.restore([OFFER, replace(OFFER, peer_id="b")], {"b": 9, "c": 4})
     assert [offer.peer_id for offer in book.fresh(1000.0)] == ["a", "b"]

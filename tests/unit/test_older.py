@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from pytest_mock import MockerFixture
@@ -13,6 +13,7 @@ from rpcd_wireguard_uplink.config import parse_config
 from rpcd_wireguard_uplink.errors import CommandFailed, Status, UplinkError
 from rpcd_wireguard_uplink.methods import METHODS, check_reply, parse_arguments
 from rpcd_wireguard_uplink.older import Older, import_once, peer_id_of, wanted_weight
+from rpcd_wireguard_uplink.peer_service import PeerService
 from rpcd_wireguard_uplink.service import Service
 from tests.unit.fakes import Machine, key_of, replace_commands
 
@@ -34,6 +35,8 @@ READS = {
     "test_uplink": ("reachable", "latency_ms", "error"),
     "set_uplink_priority": ("success",),
     "set_uplink_failover": ("success",),
+    "offer_uplink": ("success", "message"),
+    "withdraw_uplink": ("success", "message"),
 }
 # What SecuBox's own plugin replies besides, under the same names.
 PLUGIN_REPLIES = {
@@ -50,7 +53,17 @@ class Page:
 
     def __init__(self, service: Service) -> None:
         self.service = service
-        self.older = Older(service)
+        self.offered: list[dict[str, Any]] = []
+        self.older = Older(service, cast(PeerService, self))
+
+    async def offer(self, **given: Any) -> dict[str, Any]:
+        """The provider's part of the service, which is tested elsewhere."""
+        self.offered.append(given)
+        return {"success": True, "message": "offered", "offer": {}, "note": ""}
+
+    async def withdraw(self) -> dict[str, Any]:
+        self.offered.clear()
+        return {"success": True, "message": "withdrawn"}
 
     async def call(self, name: str, **sent: Any) -> dict[str, Any]:
         method = METHODS[name]
@@ -73,7 +86,7 @@ class Page:
             await self.call(name, **sent)
         return caught.value.status, str(caught.value)
 
-    def offer(self, peer_id: str, key: str, **capabilities: Any) -> None:
+    def hear(self, peer_id: str, key: str, **capabilities: Any) -> None:
         self.service.gossip(
             {
                 "type": "uplink_offer",
@@ -102,9 +115,9 @@ async def page(machine: Machine, tmp_path: Path) -> AsyncIterator[Page]:
 
 
 async def test_the_page_from_offer_to_removal(page: Page) -> None:
-    page.offer(PEER, KEY, bandwidth_mbps=100, latency_ms=20)
-    page.offer("silent", KEY_B)
-    page.offer("without", key_of("c"), available=False)
+    page.hear(PEER, KEY, bandwidth_mbps=100, latency_ms=20)
+    page.hear("silent", KEY_B)
+    page.hear("without", key_of("c"), available=False)
     status = await page.call("uplink_status")
     # The page compares with === 1 and === '1': true would be shown as Disabled.
     assert [type(status[name]) for name in ("enabled", "offering", "auto_failover")] == [int] * 3
@@ -136,7 +149,7 @@ async def test_the_page_from_offer_to_removal(page: Page) -> None:
 
 
 async def test_an_uplink_is_found_by_its_key(page: Page) -> None:
-    page.offer(PEER, KEY)
+    page.hear(PEER, KEY)
     added = await page.call("add_uplink", peer_pubkey=KEY, endpoint="", node_id="")
     assert added["peer_id"] == PEER
     await page.call("add_uplink", peer_pubkey=KEY, priority="1")
@@ -153,14 +166,20 @@ async def test_errors_have_statuses_and_sentences(page: Page) -> None:
     assert status is Status.INVALID_ARGUMENT and "priority is missing" in told
     status, told = await page.refused("add_uplink", peer_pubkey=KEY, node_id=PEER)
     assert status is Status.INVALID_ARGUMENT and "endpoint is missing" in told
-    status, told = await page.refused("offer_uplink", bandwidth="100", latency="10")
-    assert status is Status.NOT_SUPPORTED and "can't offer" in told
-    assert (await page.refused("withdraw_uplink"))[0] is Status.NOT_SUPPORTED
+
+
+async def test_offering(page: Page) -> None:
+    await page.call("offer_uplink", bandwidth="100", latency="10")
+    assert page.offered == [{"bandwidth_mbps": 100, "latency_ms": 10}]
+    await page.call("offer_uplink", bandwidth="", latency="")
+    assert page.offered[1:] == [{}]
+    await page.call("withdraw_uplink")
+    assert page.offered == []
 
 
 async def test_the_status_shows_a_bounded_number_of_offers(page: Page) -> None:
     for number in range(150):
-        page.offer(f"n{number}", key_of(str(number)))
+        page.hear(f"n{number}", key_of(str(number)))
     shown = (await page.call("uplink_status"))["peer_offers"]
     assert [row["node_id"] for row in shown] == [f"n{n}" for n in range(149, 49, -1)]
 

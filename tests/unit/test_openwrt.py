@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,10 +18,11 @@ from pytest_mock import MockerFixture
 from rpcd_wireguard_uplink import process, uplinks
 from rpcd_wireguard_uplink import service as service_module
 from rpcd_wireguard_uplink.daemon import Options, make_platform
-from rpcd_wireguard_uplink.errors import CommandFailed
-from rpcd_wireguard_uplink.model import Endpoint, Uplink, mark_alias
+from rpcd_wireguard_uplink.errors import CommandFailed, ConfigError
+from rpcd_wireguard_uplink.model import Endpoint, Link, Uplink, mark_alias
 from rpcd_wireguard_uplink.platform import linux, openwrt
-from rpcd_wireguard_uplink.platform.openwrt import OpenWrt
+from rpcd_wireguard_uplink.platform.firewall import INIT
+from rpcd_wireguard_uplink.platform.openwrt import FIRST_METRIC, OpenWrt
 from rpcd_wireguard_uplink.reconcile import NetworkStyle, plan_sections, wanted_sections
 from rpcd_wireguard_uplink.service import Service
 from rpcd_wireguard_uplink.ubus import Client
@@ -326,6 +327,32 @@ async def test_a_name_without_dns_leaves_the_endpoint_out(
     assert router.netifd.reloads == 1
 
 
+async def test_a_tunnel_brings_dnsmasq_a_resolver_that_comes_last(router: Router) -> None:
+    made = await router.create(replace(UPLINK, addresses=("10.7.0.2/32", "fd07::2/128")))
+    options = router.section(made.interface).options
+    assert options["dns"] == ("192.0.0.8", "100::8")
+    assert int(str(options["dns_metric"])) > FIRST_METRIC
+    await router.uplinks.remove(made)
+    made = await router.create()
+    assert router.section(made.interface).options["dns"] == ("192.0.0.8",)
+
+
+async def test_the_mtu_is_what_its_underlay_has_room_for_when_it_is_written(
+    router: Router, mocker: MockerFixture
+) -> None:
+    links = [Link("pppoe-wan", 9, 0, mtu=1492)]
+    mocker.patch.object(OpenWrt, "device_towards", return_value="pppoe-wan")
+    mocker.patch.object(OpenWrt, "read_links", return_value=links)
+    [interface, *_] = await router.platform.wanted_sections([(UPLINK, "SECRET")], [])
+    assert interface.options["mtu"] == "1412"
+    links[0] = replace(links[0], mtu=1500)
+    [again, *_] = await router.platform.wanted_sections([(UPLINK, "SECRET")], [interface])
+    assert again.options["mtu"] == "1412", "later ones are set at run time only"
+    lower = replace(UPLINK, mtu=1380)
+    [interface, *_] = await router.platform.wanted_sections([(lower, "SECRET")], [])
+    assert interface.options["mtu"] == "1380"
+
+
 async def test_the_zone_stays_when_the_line_is_down(router: Router) -> None:
     await router.create()
     router.kernel.routes.clear()
@@ -411,6 +438,159 @@ def test_a_style_says_what_netifd_needs_besides() -> None:
         "1",
     )
     assert not plan_sections((styled, peer), (styled, peer))
+
+
+class Fw4:
+    """fw4's commands over the router's files, as the real one answers them."""
+
+    def __init__(self, router: Router) -> None:
+        self.router = router
+        self.running = True
+        self.refuses = False
+        self.breaks = False
+        self.reloads = 0
+        self.chain = ""
+
+    async def run(
+        self,
+        argv: Sequence[str],
+        *,
+        stdin: str | None = None,
+        timeout_s: float = 5.0,
+        check: bool = True,
+    ) -> process.Completed:
+        """In the place of process.run, before the kernel's."""
+        match list(argv):
+            case ["fw4", "check"]:
+                return process.Completed(1 if self.refuses else 0, "", "")
+            case [path, "reload"] if path == INIT:
+                if self.breaks or not self.running:
+                    return process.Completed(1, "", "")
+                self.reloads += 1
+                # The chain of a zone that is gone stays, empty.
+                known = "option name 'wgup'" in self.router.text("firewall")
+                self.chain = "jump reject_from_wgup" if known else self.chain and "{ }"
+                return process.Completed(0, "", "")
+            case ["nft", "list", "chain", "inet", "fw4", chain]:
+                text = self.chain if chain == "input_wgup" else "chain input"
+                shown = text if self.running else ""
+                return process.Completed(0 if shown else 1, shown, "")
+        return await self.router.kernel.run(argv, stdin=stdin, timeout_s=timeout_s, check=check)
+
+
+@pytest.fixture
+def fw4(router: Router, mocker: MockerFixture) -> Fw4:
+    made = Fw4(router)
+    mocker.patch.object(process, "run", made.run)
+    return made
+
+
+async def stand(router: Router, port: int = 51821) -> None:
+    gateways = ("10.7.8.1/24", "fd12::1/64")
+    await router.platform.stand_provider(gateways, port, ("mesh0",), 7333)
+
+
+async def test_a_provider_stands_in_netifd_and_fw4_and_goes_without_a_trace(
+    router: Router, fw4: Fw4
+) -> None:
+    await stand(router)
+    options = router.section("wgup_srv").options
+    assert (options["device"], options["ipaddr"]) == ("wgup_srv", ("10.7.8.1/24",))
+    assert "option dest 'outside'" in router.text("firewall")
+    assert router.text("firewall").startswith(FIREWALL)
+    assert (fw4.reloads, router.netifd.reloads) == (1, 1)
+    files = (router.text("network"), router.text("firewall"))
+    router.restart()
+    await stand(router)
+    assert (fw4.reloads, router.netifd.reloads) == (1, 1), "a new start tells nobody anything"
+    assert (router.text("network"), router.text("firewall")) == files
+    await stand(router, port=5555)
+    assert "5555" in router.text("firewall") and "51821" not in router.text("firewall")
+    assert (fw4.reloads, router.netifd.reloads) == (2, 1)
+    for _ in range(2):
+        await router.platform.remove_provider()
+        assert (router.text("network"), router.text("firewall")) == (NETWORK, FIREWALL)
+        assert (fw4.reloads, router.netifd.reloads) == (3, 2)
+
+
+async def test_uplinks_come_and_go_beside_a_provider(router: Router, fw4: Fw4) -> None:
+    await stand(router)
+    section = router.section("wgup_srv")
+    uplink = await router.create()
+    assert router.section("wgup_srv") == section
+    await router.platform.remove_provider()
+    assert router.is_marked(uplink) and router.section(uplink.interface)
+    await stand(router)
+    await router.uplinks.remove(uplink)
+    assert router.section("wgup_srv") == section
+    assert "wgup_nodea" not in router.text("network")
+
+
+@pytest.mark.parametrize("trouble", ["refuses", "breaks", "netifd"])
+async def test_a_provider_that_can_not_stand_leaves_all_as_it_was(
+    router: Router, fw4: Fw4, mocker: MockerFixture, trouble: str
+) -> None:
+    await stand(router)
+    await router.platform.remove_provider()
+    if trouble == "netifd":
+        mocker.patch.object(router.platform, "_call", side_effect=CommandFailed("gone"))
+    else:
+        setattr(fw4, trouble, True)
+    with pytest.raises(CommandFailed, match=r"fw4|reload|gone"):
+        await stand(router)
+    assert (router.text("network"), router.text("firewall")) == (NETWORK, FIREWALL)
+
+
+async def test_a_change_that_fails_leaves_what_stood(router: Router, fw4: Fw4) -> None:
+    await stand(router)
+    before = router.text("firewall")
+    fw4.refuses = True
+    with pytest.raises(CommandFailed):
+        await stand(router, port=5555)
+    assert router.text("firewall") == before
+    assert router.section("wgup_srv")
+
+
+async def test_a_firewall_that_is_not_running_is_no_hindrance(router: Router, fw4: Fw4) -> None:
+    fw4.running = False
+    await stand(router)
+    assert "wgup_srv" in router.text("firewall"), "for when it starts"
+
+
+async def test_without_a_firewall_there_is_only_netifd(router: Router, fw4: Fw4) -> None:
+    (router.config / "firewall").unlink()
+    await stand(router)
+    assert router.section("wgup_srv")
+    assert not (router.config / "firewall").exists()
+    assert fw4.reloads == 0
+
+
+async def test_what_netifd_or_fw4_lost_is_told_again(router: Router, fw4: Fw4) -> None:
+    await stand(router)
+    fw4.chain = "{ }"
+    await stand(router)
+    assert (fw4.reloads, router.netifd.reloads) == (2, 1)
+    router.netifd.forget("wgup_srv")
+    await stand(router)
+    assert (fw4.reloads, router.netifd.reloads) == (2, 2)
+
+
+async def test_tunnels_and_the_mesh_are_no_ways_out(router: Router, fw4: Fw4) -> None:
+    zones = "".join(f"config zone\n\toption name {n}\n\tlist network {n}\n" for n in ("a", "b"))
+    (router.config / "firewall").write_text(FIREWALL + zones)
+    for name, device in (("a", "mesh0"), ("b", "wgup_nodea")):
+        await router.netifd.also(name, device)
+        router.kernel.routes.append(device)
+    await stand(router)
+    assert router.text("firewall").count("config forwarding") == 1
+    assert "option dest 'outside'" in router.text("firewall")
+
+
+async def test_a_firewall_without_a_way_out_is_told(router: Router, fw4: Fw4) -> None:
+    (router.config / "firewall").write_text("config zone\n\toption name 'lan'\n")
+    with pytest.raises(ConfigError, match="add the WAN's interface"):
+        await stand(router)
+    assert router.text("network") == NETWORK
 
 
 @pytest.mark.parametrize(

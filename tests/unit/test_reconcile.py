@@ -8,8 +8,10 @@ import pytest
 
 from rpcd_wireguard_uplink.model import Endpoint, Link, Tunnel, Uplink, mark_alias
 from rpcd_wireguard_uplink.reconcile import (
+    NetworkStyle,
     plan_devices,
     plan_sections,
+    tunnel_mtu,
     tunnels_of,
     wanted_sections,
 )
@@ -139,3 +141,27 @@ def test_a_device_under_our_name_that_is_not_this_uplinks_is_refused(alias: str)
     plan = plan_devices([TUNNEL], [Link("wgup_a", 5, 0, alias)], {})
     assert (plan.create, plan.update, plan.delete) == ((), (), ())
     assert "wgup_a" in plan.refused["wgup_a"]
+
+
+@pytest.mark.parametrize(
+    ("offered", "underlay", "mtu"),
+    [
+        (1420, 1500, 1420),
+        (1420, 1492, 1412),
+        (1380, 1492, 1380),
+        (1420, 9000, 1420),
+        (1420, 1300, 1280),
+        (1200, 1500, 1280),
+        (1400, 0, 1400),
+    ],
+)
+def test_mtu_of_a_tunnel(offered: int, underlay: int, mtu: int) -> None:
+    assert tunnel_mtu(offered, underlay) == mtu
+
+
+@pytest.mark.parametrize(("style_mtu", "mtu"), [(0, 1380), (1412, 1412)])
+def test_mtu_in_the_section(style_mtu: int, mtu: int) -> None:
+    uplink = replace(UPLINK, mtu=1380)
+    found = wanted_sections(uplink, "SECRET", NetworkStyle(mtu=style_mtu))
+    assert found[0].options["mtu"] == str(mtu)
+    assert [tunnel.mtu for tunnel in tunnels_of(found)] == [mtu]

@@ -179,7 +179,7 @@ async def test_list_tells_why_an_offer_cannot_be_used(house: House) -> None:
     assert not offers["nodeb"]["usable"]
     assert "not available" in offers["nodeb"]["reason"]
     assert (offers["stranger"]["trusted"], offers["stranger"]["usable"]) == (False, False)
-    assert offers["stranger"]["reason"] == "the peer is not trusted"
+    assert "stranger is not trusted" in offers["stranger"]["reason"]
 
 
 async def test_gossip_keeps_the_order_and_takes_offers_back(house: House) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import cast
 
@@ -15,10 +15,11 @@ from rpcd_wireguard_uplink import switch as switch_module
 from rpcd_wireguard_uplink.errors import CommandFailed
 from rpcd_wireguard_uplink.failover import Change
 from rpcd_wireguard_uplink.landscape import Landscape
-from rpcd_wireguard_uplink.model import DefaultRoute, Endpoint, Family, Uplink
+from rpcd_wireguard_uplink.model import DefaultRoute, Endpoint, Family, Link, Tunnel, Uplink
 from rpcd_wireguard_uplink.routing.lane import Lane, Opening
+from rpcd_wireguard_uplink.routing.resolvers import TunnelResolvers
 from rpcd_wireguard_uplink.switch import Switch
-from tests.unit.fakes import Machine
+from tests.unit.fakes import Commands, Machine, replace_commands
 
 V4, V6 = Family.IPV4, Family.IPV6
 UPLINK = Uplink("nodea", "wgup_a", Endpoint("192.0.2.9"), "key", ("10.0.0.1/32",))
@@ -35,6 +36,7 @@ class FakeLane:
     standing: dict[Family, Opening] = field(default_factory=dict)
     calls: list[tuple[object, ...]] = field(default_factory=list)
     failures: int = 0
+    redirect: str = ""
 
     def _note(self, *call: object) -> None:
         self.calls.append(call)
@@ -47,6 +49,7 @@ class FakeLane:
 
     async def stand(self, tunnels: object, lines: object, onlink: object, more: str) -> None:
         self._note("stand", tuple(cast(Sequence[str], tunnels)))
+        self.redirect = more
 
     async def move(self, wanted: Mapping[Family, Opening | None]) -> None:
         self._note("move", dict(wanted))
@@ -80,6 +83,23 @@ class Bench:
     lane: FakeLane
     problems: dict[str, str]
     told: list[tuple[str, Family, int, int]]
+    commands: Commands
+    machine: Machine
+
+    def redirects(self) -> list[str]:
+        """What was laid since the table stands, besides it."""
+        return self.commands.inputs("nft -f -")
+
+    async def settle(self) -> None:
+        """Have what is wanted carried out."""
+        task = asyncio.create_task(self.switch.follow())
+        try:
+            async with asyncio.timeout(20):
+                while self.switch._kicked.is_set():
+                    await asyncio.sleep(0.005)
+                await asyncio.sleep(0.02)
+        finally:
+            task.cancel()
 
     async def until(self, count: int) -> None:
         """Follow until so many changes were told."""
@@ -110,7 +130,7 @@ async def bench(tmp_path: Path, mocker: MockerFixture) -> Bench:
         told.append((change.kind, family, detection_ms, switch_ms))
 
     switch = Switch(cast(Lane, lane), landscape, report, problems, (UPLINK,))
-    return Bench(switch, lane, problems, told)
+    return Bench(switch, lane, problems, told, replace_commands(mocker), machine)
 
 
 async def test_outer_packets_first_then_traffic_then_old_flows(bench: Bench) -> None:
@@ -171,6 +191,152 @@ async def test_back_home(bench: Bench) -> None:
     bench.switch.want(V4, None, BACK, -1)
     await bench.until(2)
     assert bench.lane.calls[-2:] == [("move", {V4: None}), ("forget", V4, ["10.0.0.1/32"])]
+
+
+async def test_look_ups_go_where_the_traffic_goes(bench: Bench, mocker: MockerFixture) -> None:
+    """To the active tunnel's own resolver if that is good, else to a public one."""
+    heavy = replace(UPLINK, peer_id="nodeb", interface="wgup_b", weight=50, resolvers=("10.9.0.1",))
+    light = replace(UPLINK, resolvers=("10.7.0.1",))
+    bench.switch.resolvers = ("1.1.1.1", "2606:4700:4700::1111")
+    bench.switch._inside = {"wgup_a": ("10.7.0.1",), "wgup_b": ("10.9.0.1", "fd09::1")}
+    await bench.switch.stand([light, heavy])
+    assert "dnat ip to 10.9.0.1" in bench.lane.redirect, "the likeliest, ahead of the switch"
+    assert "dnat ip6 to fd09::1" in bench.lane.redirect
+    assert "10.7.0.1" in bench.lane.redirect, "what another tunnel's resolver is asked moves too"
+    bench.switch.want(V4, Opening(V4, ("wan",), DefaultRoute(V4, "wgup_b")), OVER, 300)
+    await bench.until(1)
+    assert bench.redirects() == [], "nothing more to do in a switch that was foreseen"
+    bench.switch.want(V4, OPENING, OVER, 300)
+    await bench.until(2)
+    assert "dnat ip to 10.7.0.1" in bench.redirects()[-1]
+    assert "dnat ip6 to fd09::1" in bench.redirects()[-1]
+    bench.switch.want(V4, Opening(V4, ("wan",), DefaultRoute(V4, "wwan")), OVER, 300)
+    await bench.until(3)
+    assert "dnat ip to 1.1.1.1" in bench.redirects()[-1]
+
+
+async def test_a_dead_family_without_a_lane_is_rejected(bench: Bench) -> None:
+    bench.switch.landscape.lines[V6].known["wan"] = DefaultRoute(V6, "wan")
+    bench.switch.dead[V6] = {"wan", "wgup_a"}
+    await bench.switch.stand([UPLINK])
+    assert '"wan"' not in bench.lane.redirect, "while no family is in the lane it may be alive"
+    bench.switch.want(V4, OPENING, OVER, 300)
+    await bench.until(1)
+    assert 'oifname { "wan" } ip6 daddr @resolvers6 reject' in bench.redirects()[-1]
+    bench.switch.want(V4, None, BACK, -1)
+    await bench.until(2)
+    assert '"wan"' not in bench.redirects()[-1]
+
+
+async def test_new_public_resolvers_are_laid(bench: Bench) -> None:
+    await bench.switch.stand([UPLINK])
+    await bench.settle()
+    bench.switch.resolvers = ("9.9.9.9",)
+    await bench.switch.stand([UPLINK])
+    await bench.settle()
+    [laid] = bench.redirects()
+    assert "dnat ip to 9.9.9.9" in laid
+    assert bench.lane.verbs().count("stand") == 1
+
+
+async def test_resolvers_are_looked_for_while_no_lane_is_open(
+    bench: Bench, mocker: MockerFixture
+) -> None:
+    mocker.patch.object(switch_module, "RESOLVERS_S", 0.01)
+    offered = replace(UPLINK, resolvers=("10.7.0.1",))
+    look = mocker.patch.object(TunnelResolvers, "look", return_value={"wgup_a": ("10.7.0.1",)})
+    await bench.switch.stand([offered])
+    bench.lane.openings[V4] = OPENING
+    task = asyncio.create_task(bench.switch.check_resolvers())
+    try:
+        await asyncio.sleep(0.05)
+        look.assert_not_called()
+        bench.lane.openings.clear()
+        async with asyncio.timeout(20):
+            while not look.called:
+                await asyncio.sleep(0.005)
+        await bench.settle()
+        assert "dnat ip to 10.7.0.1" in bench.redirects()[-1]
+    finally:
+        task.cancel()
+
+
+async def test_a_portal_stays_on_its_line(bench: Bench) -> None:
+    bench.switch.landscape.lines[V4].known["wan"] = DefaultRoute(V4, "wan", "198.51.100.1")
+    bench.switch.except_portals({"wan": ["192.0.2.80", "2001:db8::80"]})
+    await bench.settle()
+    assert bench.commands.inputs("ip -4") == [], "no lane, no exception"
+    bench.switch.want(V4, OPENING, OVER, 300)
+    await bench.until(1)
+    route = "192.0.2.80 via 198.51.100.1 onlink dev wan table 5180"
+    assert bench.commands.inputs("ip -4") == [f"route replace {route}\n"]
+    assert bench.commands.inputs("ip -6") == []
+    bench.switch.except_portals({"wan": ["192.0.2.81"]})
+    await bench.settle()
+    assert bench.commands.inputs("ip -4")[1].splitlines() == [
+        f"route del {route}",
+        f"route replace {route.replace('.80', '.81')}",
+    ]
+    bench.switch.except_portals({})
+    await bench.settle()
+    assert bench.commands.inputs("ip -4")[2].startswith("route del 192.0.2.81 ")
+
+
+async def test_an_exception_is_put_back_with_the_table(bench: Bench) -> None:
+    await bench.switch.stand([UPLINK])
+    bench.switch.except_portals({"wan": ["192.0.2.80"]})
+    bench.switch.want(V4, OPENING, OVER, 300)
+    await bench.until(1)
+    other = replace(UPLINK, peer_id="nodeb", interface="wgup_b")
+    await bench.switch.stand([UPLINK, other])
+    await bench.settle()
+    assert len(bench.commands.inputs("ip -4")) == 2
+
+
+async def test_a_tunnel_fits_its_underlay(bench: Bench) -> None:
+    bench.machine.links = [Link("wan", 2, 0, mtu=1492), Link("wgup_a", 4, 51, mtu=1420)]
+    bench.switch.landscape.links = {link.index: link for link in bench.machine.links}
+    bench.switch.uplinks = (UPLINK,)
+    await bench.switch.follow_underlays({})
+    assert bench.machine.steps == [], "its underlay is not known yet"
+    bench.machine.tunnels["wgup_a"] = Tunnel("wgup_a", "nodea", "K", endpoint=UPLINK.endpoint)
+    bench.machine.towards["192.0.2.9"] = "wan"
+    await bench.switch.follow_underlays({})
+    assert bench.machine.steps == ["set_mtu wgup_a 1412"]
+    bench.switch.landscape.links[4] = Link("wgup_a", 4, 51, mtu=1412)
+    await bench.switch.follow_underlays({})
+    assert len(bench.machine.steps) == 1, "what fits is left alone"
+
+
+async def test_an_mtu_that_cannot_be_set_is_told(bench: Bench, mocker: MockerFixture) -> None:
+    bench.switch.landscape.links = {2: Link("wan", 2, 0, mtu=1492), 4: Link("wgup_a", 4, 51, mtu=9)}
+    bench.switch.landscape.underlays["wgup_a"] = "wan"
+    bench.switch.uplinks = (UPLINK,)
+    setting = mocker.patch.object(Machine, "set_mtu", side_effect=CommandFailed("busy"))
+    await bench.switch.follow_underlays({})
+    assert bench.problems == {"mtu wgup_a": "busy"}
+    setting.side_effect = None
+    await bench.switch.follow_underlays({})
+    assert bench.problems == {}
+
+
+async def test_tunnels_fit_when_outer_packets_move(bench: Bench) -> None:
+    """The route towards the endpoint is another one then, and no event says so."""
+    bench.switch.landscape.links = {
+        n: Link(name, n, group, mtu=mtu)
+        for n, name, group, mtu in (
+            (2, "wan", 0, 1500),
+            (3, "wwan", 0, 1400),
+            (4, "wgup_a", 51, 1420),
+        )
+    }
+    bench.machine.tunnels["wgup_a"] = Tunnel("wgup_a", "nodea", "K", endpoint=UPLINK.endpoint)
+    bench.machine.towards["192.0.2.9"] = "wwan"
+    bench.switch.dead[V4] = {"wan"}
+    bench.switch.want(V4, OPENING, OVER, 300)
+    await bench.until(1)
+    assert bench.machine.steps == ["set_mtu wgup_a 1320"]
+    assert bench.switch.landscape.underlays == {"wgup_a": "wwan"}
 
 
 async def test_being_stranded_moves_nothing(bench: Bench) -> None:

@@ -87,3 +87,55 @@ async def test_what_fails_tells_no_key(commands: Commands) -> None:
         await wireguard.configure(TUNNEL)
     assert SECRET not in str(caught.value)
     assert SECRET not in repr(TUNNEL)
+
+
+SERVED = (
+    f"{SECRET}\t{PUBLIC}\t51821\t0x51\n"
+    f"{PEER}\t(none)\t192.0.2.1:4\t10.1.2.3/32,fd00::3/128\t1700000000\t11\t22\t25\n"
+    f"{key_of('other')}\t(none)\t(none)\t(none)\t0\t0\t0\toff\n"
+)
+
+
+def test_a_dump_of_a_device_with_many_peers() -> None:
+    found = wireguard.parse_served(SERVED, 1700000060.5)
+    assert (found.private_key, found.listen_port, found.mark) == (SECRET, 51821, 0x51)
+    assert found.allowed == {PEER: {"10.1.2.3/32", "fd00::3/128"}, key_of("other"): frozenset()}
+    assert found.counters[PEER] == PeerCounters(PEER, "192.0.2.1:4", 60.5, 11, 22)
+    assert found.counters[key_of("other")].handshake_age_s is None
+    assert SECRET not in repr(found)
+
+
+def test_a_dump_of_a_device_that_is_new() -> None:
+    found = wireguard.parse_served("(none)\t(none)\t0\toff\n", 0)
+    assert (found.private_key, found.mark, found.allowed) == ("(none)", 0, {})
+
+
+@pytest.mark.parametrize("text", ["", "one\ttwo\n", DUMP])
+def test_what_is_no_dump_of_a_device(text: str) -> None:
+    with pytest.raises(CommandFailed):
+        wireguard.parse_served(text, 0)
+
+
+async def test_peers_change_in_one_command(commands: Commands) -> None:
+    await wireguard.change_peers("d", ["X", "Y"], {"Y": ("10.0.0.1/32", "fd00::1/128")})
+    assert commands.lines() == [
+        "wg set d peer X remove peer Y remove peer Y allowed-ips 10.0.0.1/32,fd00::1/128"
+    ]
+
+
+async def test_without_a_change_nothing_is_run(commands: Commands) -> None:
+    await wireguard.change_peers("d", [], {})
+    assert commands.calls == []
+
+
+async def test_a_device_is_made_by_wireguard_go_where_the_kernel_can_not(
+    commands: Commands,
+) -> None:
+    await wireguard.make_device("d")
+    assert commands.lines() == ["ip link add dev d type wireguard"]
+    commands.answers["ip link add"] = CommandFailed("Unknown device type.")
+    await wireguard.make_device("d")
+    assert commands.lines()[1:] == ["ip link add dev d type wireguard", "wireguard-go d"]
+    commands.answers["wireguard-go"] = CommandFailed("can't run wireguard-go")
+    with pytest.raises(CommandFailed, match=r"can't make d: Unknown device type.; can't run"):
+        await wireguard.make_device("d")

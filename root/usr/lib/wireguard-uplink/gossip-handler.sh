@@ -1,0 +1,1 @@
+../../libexec/wireguard-uplink/gossip-handler.sh

@@ -1,0 +1,1 @@
+"""How offers travel besides the mesh's own HTTP."""

@@ -1,0 +1,169 @@
+"""One connection to an MQTT broker: paho-mqtt's own, moved by the event loop.
+
+The library blocks only while it looks the broker up, connects and shakes hands: that has a thread.
+After that it is told when its socket can be read or written, so none of its callbacks comes from
+another thread, and what it stumbles over is caught here. Knows nothing of topics.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import threading
+from collections.abc import Callable
+from typing import Any
+
+MOST_PAYLOAD = 16384
+KEEPALIVE_S = 30
+CLOSE_S = 2.0
+MOST_AT_ONCE = 16
+TURN_S = 0.02
+
+_CONNECT = 1  # the packet's type (MQTT 5, 2.1.2)
+
+
+class Link:
+    """One connection that the library has made, read and written as the event loop says."""
+
+    def __init__(self, client: Any) -> None:
+        self.client = client
+        self.messages = 0
+        self._loop = asyncio.get_running_loop()
+        self.accepted: asyncio.Future[int] = self._loop.create_future()
+        self._lost: asyncio.Future[None] = self._loop.create_future()
+        self._sock: socket.socket | None = client.socket()
+        self._turn: asyncio.TimerHandle | None = None
+        self._last: Any = None
+        if self._sock is None:
+            raise ConnectionError("the connection was closed at once")
+        self._fd = self._sock.fileno()
+        client.on_connect = self._answered
+        client.on_socket_close = lambda *_: self._forget()
+        self._loop.add_reader(self._fd, self._readable)
+        self._write()
+
+    def publish(self, topic: str, payload: bytes) -> bool:
+        """Send a message that the topic keeps, at least once; whether there was a connection."""
+        self._last = self.client.publish(topic, payload, qos=1, retain=True)
+        self._write()
+        return bool(self._last.rc == 0)
+
+    async def lost(self) -> None:
+        """Return when the connection is no more; raises what the library stumbled over."""
+        while not self._lost.done():
+            await asyncio.wait([self._lost], timeout=KEEPALIVE_S / 6)
+            self.client.loop_misc()
+            self._write()
+        self._lost.result()
+
+    async def finish(self) -> None:
+        """Take leave, so that there is no last will: after what was published has arrived."""
+        for _ in range(int(CLOSE_S / TURN_S)):
+            if self._last is None or self._last.is_published() or self._lost.done():
+                break
+            await asyncio.sleep(TURN_S)
+        self.client.disconnect()
+        self._write()
+        await asyncio.wait([self._lost], timeout=CLOSE_S)
+
+    def close(self) -> None:
+        """Close the socket; the broker takes it for a death if `finish` was not called."""
+        if self._sock is not None:
+            sock = self._sock
+            self._forget()
+            sock.close()
+        self._lost.cancel()
+        self.accepted.cancel()
+
+    def _answered(self, client: Any, userdata: Any, flags: Any, reason: Any, *_: Any) -> None:
+        if not self.accepted.done():
+            self.accepted.set_result(getattr(reason, "value", reason))
+
+    def _forget(self) -> None:
+        """The library closes its socket, or we do: its number may soon be another file's."""
+        if self._sock is None:
+            return
+        self._sock = None
+        self._loop.remove_reader(self._fd)
+        self._loop.remove_writer(self._fd)
+        if self._turn is not None:
+            self._turn.cancel()
+        if not self._lost.done():
+            self._lost.set_result(None)
+        if not self.accepted.done():
+            self.accepted.set_exception(
+                ConnectionError("it closed the connection; it must speak MQTT 5")
+            )
+
+    def _readable(self) -> None:
+        """Take a few packets and then let others have their turn, whatever the broker sends."""
+        before = self.messages
+        for _ in range(MOST_AT_ONCE):
+            if not self._attempt(self.client.loop_read):
+                return
+        self._write()
+        if self.messages != before and self._sock is not None:
+            self._loop.remove_reader(self._fd)
+            self._turn = self._loop.call_later(TURN_S, self._next_turn)
+
+    def _next_turn(self) -> None:
+        # What TLS has decrypted already does not make the socket readable: so it is read here.
+        self._loop.add_reader(self._fd, self._readable)
+        self._readable()
+
+    def _write(self) -> None:
+        if self._sock is not None:
+            if self.client.want_write():
+                self._loop.add_writer(self._fd, self._writable)
+            else:
+                self._loop.remove_writer(self._fd)
+
+    def _writable(self) -> None:
+        if self._attempt(self.client.loop_write):
+            self._write()
+
+    def _attempt(self, step: Callable[[], Any]) -> bool:
+        """Let the library do a step; whether there is a connection after it."""
+        try:
+            step()
+        except Exception as error:
+            for future in (self.accepted, self._lost):
+                if not future.done():
+                    future.set_exception(error)
+            self._forget()
+        return self._sock is not None
+
+
+async def connect(mqtt: Any, client: Any, host: str, port: int) -> None:
+    """Look the broker up, connect and shake hands in a thread, because the library blocks there.
+
+    A thread that nobody waits for any more closes its own socket. Raises OSError.
+    """
+    properties = mqtt.Properties(_CONNECT)
+    properties.MaximumPacketSize = MOST_PAYLOAD + 1024  # the broker keeps larger ones from us
+    loop = asyncio.get_running_loop()
+    done: asyncio.Future[None] = loop.create_future()
+
+    def work() -> None:
+        failure: Exception | None = None
+        try:
+            client.connect(host, port, KEEPALIVE_S, properties=properties)
+        except Exception as error:
+            # Without its traceback, whose frames would keep the socket open.
+            failure = error.with_traceback(None)
+        with contextlib.suppress(RuntimeError):  # the loop may be gone meanwhile
+            loop.call_soon_threadsafe(finish, failure)
+
+    def finish(failure: Exception | None) -> None:
+        if done.done():
+            sock = client.socket()
+            if sock is not None:
+                sock.close()
+        elif failure is not None:
+            done.set_exception(failure)
+        else:
+            done.set_result(None)
+
+    threading.Thread(target=work, name="mqtt connect", daemon=True).start()
+    await done

@@ -1,0 +1,317 @@
+"""The exchange with peers: carriers, trust, offering and leases, wired to one service.
+
+Owns when the mesh is looked at and what follows from it: whose offers are asked for, which uplinks
+may be used, which leases end. Every decision is made in the modules that this one brings together;
+the methods about offering and trust are in peer_service.py.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import Callable
+from typing import Any
+
+from . import egress, process
+from .approvals import BusCall
+from .carriers.mesh import MeshCarrier
+from .config import CONFIG, MAIN_NAME
+from .delivery import Delivery
+from .errors import UplinkError
+from .gate import PATHS, Gate
+from .leasing import Leasing
+from .mesh import MeshPeer, plain_address
+from .mesh_http import Server
+from .model import DEVICE_GROUP, PROVIDER_DEVICE
+from .offering import Offering
+from .offers import Source
+from .peers import Peers
+from .provider import Provider
+from .selection import missing_uplink
+from .service import Service
+from .serving import Serving
+from .steady import keep_running
+from .trust import rejected_pins
+from .uci import Draft
+
+Table = dict[str, Any]
+MESH_S = 10.0
+EGRESS_S = 60.0
+REPEAT_S = 300.0  # an offer that others carry is repeated long before it expires
+
+
+class Exchange:
+    """The exchange of one router. `keys_dir` is where its keys lie."""
+
+    def __init__(self, service: Service, bus_call: BusCall | None, keys_dir: str) -> None:
+        self.service = service
+        self.problems: dict[str, str] = {}
+        self.peers = Peers(lambda: service.uplinks.config, bus_call)
+        self.peers.identities.update(service.remembered.identities)
+        self.serving = Serving(service, Provider(), os.path.dirname(keys_dir.rstrip("/")))
+        carrier = MeshCarrier(self._on_identity, self._on_offer, 0)
+        self.delivery = Delivery(service.intake, carrier, lambda: self.offering.message())
+        self.offering = Offering(self.serving, self.delivery.publish, self.delivery.numbering)
+        self.leasing = Leasing(service, lambda peer_id: self.peers.directory.named(peer_id))
+        self.gate = Gate(
+            self.peers,
+            self.serving,
+            service.intake,
+            lambda: (self.delivery.own, self.offering.reason()),
+            lambda peer: carrier.ask_soon(peer.key),
+        )
+        self.server = Server(self.gate.answer, PATHS)
+        self._seed_file = os.path.join(keys_dir, "identity.seed")
+        self._own_addresses: set[str] = set()
+        self._egress_of: dict[str, tuple[str, ...]] = {}
+        self._trusted_before: frozenset[str] = frozenset()
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._join_service()
+
+    def _join_service(self) -> None:
+        service = self.service
+        service.intake.identity_of = self.peers.identity_of
+        service.intake.own_keys = self._own_keys
+        service.intake.own_addresses = lambda: self._own_addresses
+        service.untrusted = self.untrusted
+        service.ask_lease = self.leasing.ask
+        service.on_removed = self.leasing.release
+        service.on_config = self.follow_config
+        service.on_update = self.offering.watch
+        service.more_status = self._status
+        service.more_state = lambda: {"identities": dict(self.peers.identities)}
+
+    # --- life
+
+    async def start(self) -> None:
+        """Read the mesh and begin to serve it; nothing that fails here stops the service."""
+        await self.delivery.load_identity(self._seed_file)
+        self.gate.identity_key = self.delivery.identity_key
+        self.serving.start()
+        await self._follow_mesh()
+        await self.follow_config()
+        for name, begin in (
+            ("the mesh", self._look_around),
+            ("asking peers", self.delivery.mesh.run),
+            ("leases", self.leasing.run),
+            ("consumers", self.serving.run),
+            ("the offer", self._tend_offer),
+        ):
+            task = asyncio.get_running_loop().create_task(keep_running(name, begin, self.problems))
+            self._tasks.add(task)
+
+    async def stop(self) -> None:
+        """Withdraw what is offered and stop; tunnels and consumers stay."""
+        self.offering.shut_down()
+        await self.delivery.stop()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self.leasing.stop()
+        await self.serving.stop()
+        await self.server.close()
+
+    # --- following
+
+    async def follow_config(self) -> None:
+        """Take a changed configuration: who is trusted, what is offered, how offers travel."""
+        config = self.service.uplinks.config
+        if self.peers.rebuild():
+            await self.trust_changed()
+        await self.delivery.follow(config.peering, config.mqtt, self.peers.node_id)
+        await self.serving.follow()
+        self.offering.watch()
+        self._listen()
+
+    async def _look_around(self) -> None:
+        last_s = float("-inf")
+        while True:
+            await asyncio.sleep(MESH_S)
+            await self._follow_mesh()
+            if time.monotonic() - last_s > EGRESS_S:
+                last_s = time.monotonic()
+                self.offering.egress = await egress.read_tokens(self.service.monitor.landscape)
+            self._judge_fates()
+            await self._keep_ready()
+
+    async def _follow_mesh(self) -> None:
+        changed = await self.peers.reread()
+        node_id = self.peers.node_id
+        self.serving.node_id = self.leasing.node_id = self.service.intake.own_id = node_id
+        self._own_addresses = {
+            plain_address(text) for texts in self.peers.mesh.own.values() for text in texts
+        } | {
+            plain_address(text)
+            for texts in self.service.monitor.landscape.addresses.values()
+            for text in texts
+        }
+        devices = tuple(sorted(self.peers.mesh.own))
+        if devices != self.serving.mesh_devices:
+            self.serving.mesh_devices = devices
+            await self.serving.follow()
+        self.delivery.mesh.follow(self.peers.directory.peers)
+        await self._group_mesh()
+        self._listen()
+        if changed:
+            await self.trust_changed()
+
+    async def _group_mesh(self) -> None:
+        """Mesh devices are no lines and no way for a tunnel's outer packets."""
+        landscape = self.service.monitor.landscape
+        lines = set(landscape.line_devices())
+        for link in landscape.links.values():
+            if link.name in self.peers.mesh.own and link.group == 0 and link.name not in lines:
+                words = ["ip", "link", "set", "dev", link.name, "group", str(DEVICE_GROUP)]
+                await process.run(words, check=False)
+
+    def _listen(self) -> None:
+        config = self.service.uplinks.config
+        port = config.peering.mesh_port
+        wanted = [
+            (plain_address(text), port, device)
+            for device, texts in self.peers.mesh.own.items()
+            for text in texts
+            if plain_address(text)
+        ]
+        if self.serving.book is not None:
+            gateways = self.serving.book.gateways
+            wanted += [(plain_address(text), port, PROVIDER_DEVICE) for text in gateways]
+        self.server.rebind(wanted if config.settings.enabled else [])
+
+    async def trust_changed(self) -> None:
+        """What hangs on trust follows at once: traffic, leases, offers, uplinks of our own making.
+
+        A pin that master-link rejects goes for good, since master-link itself forgets.
+        """
+        rejected = [pin.name for pin in rejected_pins(self.peers.ground)]
+        if rejected:
+
+            def forget(draft: Draft) -> None:
+                for name in rejected:
+                    draft.remove_section(name)
+
+            await self.edit(forget)
+            self.peers.rebuild()
+        await self.service.follow_trust()
+        await self.serving.revoke(lambda peer_id: self.peers.standing(peer_id).reason)
+        for offer in list(self.service.offers.fresh(time.monotonic())):
+            if offer.peer_id in self._trusted_before and self.untrusted(offer.peer_id):
+                self.service.offers.forget(offer.peer_id)
+        for uplink in self.service.uplinks.config.uplinks:
+            if uplink.auto and self.untrusted(uplink.peer_id):
+                await self.service.remove_uplink(uplink.peer_id, "its peer is not trusted any more")
+        standings = {i: self.peers.standing(i).reason for i in self.peers.directory.peer_ids}
+        now = frozenset(peer_id for peer_id, reason in standings.items() if not reason)
+        for peer_id in self._trusted_before ^ now:
+            kind = "trusted" if peer_id in now else "untrusted"
+            self.service.journal.peer("trust", kind, peer_id, standings.get(peer_id, "revoked"))
+        self._trusted_before = now
+
+    async def edit(self, change: Callable[[Draft], None]) -> None:
+        """Change our own file under the lock of changes, and take what it says now."""
+        async with self.service.lock:
+            await self.service.platform.edit(CONFIG, change)
+            await self.service.uplinks.read_strictly()
+
+    def _judge_fates(self) -> None:
+        """Which uplinks leave by the very line that they should replace."""
+        for offer in self.service.offers.fresh(time.monotonic()):
+            self._egress_of[offer.peer_id] = offer.egress
+        self.service.monitor.landscape.fated = frozenset(
+            uplink.interface
+            for uplink in self.service.uplinks.config.uplinks
+            if egress.shared(self._egress_of.get(uplink.peer_id, ()), self.offering.egress)
+        )
+
+    async def _keep_ready(self) -> None:
+        """Have `min_uplinks` uplinks, as far as trusted peers on the mesh offer them."""
+        config = self.service.uplinks.config
+        if not (config.settings.enabled and config.settings.auto_failover):
+            return
+        able = [
+            offer
+            for offer in self.service.offers.fresh(time.monotonic())
+            if self.peers.directory.named(offer.peer_id) is not None
+            and not self.untrusted(offer.peer_id)
+            and not egress.shared(offer.egress, self.offering.egress)
+        ]
+        fated = self.service.monitor.landscape.shares_fate
+        sound = [u for u in config.uplinks if u.enabled and not fated(u.interface)]
+        choice = missing_uplink(config.settings.min_uplinks, config.uplinks, len(sound), able)
+        self.problems.pop("min_uplinks", None)
+        if choice is not None:
+            try:
+                await self.service.add_uplink(choice.peer_id, auto=True)
+            except UplinkError as error:
+                told = f"no uplink to {choice.peer_id} could be made: {error}"
+                self.problems["min_uplinks"] = told
+
+    async def _tend_offer(self) -> None:
+        """Look after the hold time, and repeat what others carry."""
+        told_s = time.monotonic()
+        while True:
+            await asyncio.sleep(1.0)
+            self.offering.watch()
+            if time.monotonic() - told_s > REPEAT_S:
+                told_s = time.monotonic()
+                self.offering.announce()
+
+    # --- hearing
+
+    def _on_identity(self, peer: MeshPeer, table: Table) -> None:
+        try:
+            if self.peers.heard(peer, table):
+                self.service.journal.refreshed()
+        except UplinkError as error:
+            self.service.intake.count(error.code)
+
+    def _on_offer(self, peer: MeshPeer, table: Table | None) -> None:
+        name = self.peers.directory.name_of(peer.key)
+        if not name:
+            return
+        if table is None:
+            if self.service.offers.withdraw(name, source=Source.DIRECT):
+                self.service.journal.offer("withdrawn", name, "the peer has no offer")
+            return
+        try:
+            self.service.intake.take(table, Source.DIRECT, "mesh", name)
+        except UplinkError:
+            return  # counted there
+
+    # --- telling
+
+    def untrusted(self, peer_id: str) -> str:
+        """Why a peer is not trusted; '' if it is. What was set up by hand, or handed in by this
+        router's own programs, needs no mesh.
+        """
+        uplink = self.service.uplinks.find(peer_id)
+        offer = self.service.offers.peek(peer_id)
+        by_mesh = uplink.leased if uplink is not None else False
+        by_mesh = by_mesh or (offer is not None and offer.carrier != "bus")
+        found = self.peers.standing(peer_id, local=not by_mesh)
+        if found.reason and not by_mesh and self.peers.directory.named(peer_id) is None:
+            command = f"uci add_list {CONFIG}.{MAIN_NAME}.trusted_peer={peer_id}"
+            return (
+                f"{peer_id} is not trusted: if you know whose it is, trust it with "
+                f"`{command}; uci commit {CONFIG}`"
+            )
+        return found.reason
+
+    def _own_keys(self) -> set[str]:
+        own = {uplink.own_public_key for uplink in self.service.uplinks.config.uplinks}
+        return (own | {self.serving.public_key}) - {""}
+
+    def _status(self) -> Table:
+        problems = [
+            *self.problems.values(),
+            *self.peers.problems.values(),
+            *self.serving.problems.values(),
+            *self.delivery.problems.values(),
+            *self.leasing.problems.values(),
+            *self.server.problems.values(),
+        ]
+        keys = ("peer_id", "address", "handshake_age_s", "rx_bytes", "tx_bytes", "month_bytes")
+        rows = [{key: row[key] for key in keys} for row in self.serving.consumer_rows()]
+        offering = int(self.serving.settings.enabled)
+        return {"offering": offering, "consumers": rows, "problems": problems}

@@ -1,0 +1,300 @@
+"""This router as a consumer: places asked of providers, renewed, given back; endpoints tried.
+
+A lease is asked for over the mesh, and inside the tunnel too once it stands, because the mesh may
+be gone with the line that failed. Nothing here takes an uplink away: while one carries traffic its
+probes alone decide. Renewals write nothing to flash.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import random
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from . import iproute, wireguard
+from .errors import (
+    InvalidArgument,
+    NotSupported,
+    NotTrusted,
+    PeerUnreachable,
+    TimedOut,
+    UplinkError,
+)
+from .failover import AWAY
+from .lease_messages import (
+    LeaseRelease,
+    lease_release_table,
+    lease_request_table,
+    parse_denial,
+    parse_lease_grant,
+)
+from .mesh import MeshPeer
+from .mesh_http import request
+from .model import DEVICE_GROUP, TUNNEL_PREFIX, Uplink
+from .peering import Deny, LeaseGrant, LeaseRequest, ScopedEndpoint
+from .service import Service
+
+ASK_S = 4.0
+RETRY_S = 5.0
+LONGEST_RETRY_S = 300.0
+TRY_ENDPOINT_S = 8.0  # a handshake is begun anew every 5 s (WireGuard's whitepaper, section 6.1)
+_UNTRUSTED = {Deny.NOT_TRUSTED.value, Deny.UNBOUND.value, Deny.OTHER_PEER.value}
+
+
+@dataclass(slots=True)
+class _Held:
+    """What is known of one uplink's lease at run time."""
+
+    due_s: float = 0.0
+    failures: int = 0
+    endpoints: tuple[ScopedEndpoint, ...] = ()
+    place: int = 0
+    tried_s: float = 0.0
+
+
+class Leasing:
+    """The leases of one router's uplinks. `peer_of` gives the mesh peer of an id."""
+
+    def __init__(self, service: Service, peer_of: Callable[[str], MeshPeer | None]) -> None:
+        self.node_id = ""
+        self.problems: dict[str, str] = {}
+        self._service = service
+        self._peer_of = peer_of
+        self._held: dict[str, _Held] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def stop(self) -> None:
+        """Stop asking; leases are kept."""
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def ask(self, wanted: Uplink) -> Uplink | None:
+        """The uplink with the place that its provider grants; None where there is nobody to ask.
+
+        Raises NotTrusted or NotSupported with the provider's sentence where it says no, and
+        PeerUnreachable or TimedOut where it does not answer over the mesh.
+        """
+        peer = self._peer_of(wanted.peer_id)
+        if peer is None or not peer.addresses:
+            return None
+        try:
+            grant = await self._request(wanted, peer.addresses[0], peer.device)
+        except (PeerUnreachable, TimedOut) as error:
+            raise PeerUnreachable(
+                f"{wanted.peer_id} can't be asked for a lease over the mesh ({error}): try again, "
+                "or give its endpoint, public_key and an address that it has admitted"
+            ) from error
+        endpoints = await self._ordered(grant.endpoints, peer)
+        if not endpoints:
+            raise NotSupported(
+                f"{wanted.peer_id} named no endpoint that this router could use",
+                code="no_endpoint",
+            )
+        self._held[grant.public_key] = _Held(_renewal_s(grant), endpoints=endpoints)
+        return replace(
+            wanted,
+            endpoint=endpoints[0].endpoint,
+            public_key=grant.public_key,
+            addresses=grant.addresses,
+            leased=True,
+        )
+
+    def release(self, uplink: Uplink) -> None:
+        """Give a removed uplink's lease back, in the background; the provider's clock does else."""
+        self._held.pop(uplink.public_key, None)
+        peer = self._peer_of(uplink.peer_id)
+        if uplink.leased and peer is not None and peer.addresses:
+            self._spawn(self._release(uplink, peer))
+
+    async def _release(self, uplink: Uplink, peer: MeshPeer) -> None:
+        table = lease_release_table(LeaseRelease(self.node_id, uplink.own_public_key))
+        try:
+            await self._send("DELETE", peer.addresses[0], peer.device, table)
+        except UplinkError:
+            return
+
+    # --- keeping
+
+    async def run(self) -> None:
+        """The task: renew what is due and try the endpoints of tunnels that stay silent."""
+        while True:
+            await asyncio.sleep(1.0)
+            now_s = time.monotonic()
+            for uplink in self._service.uplinks.standing():
+                if not uplink.leased or uplink.pending or not uplink.own_public_key:
+                    continue
+                held = self._held.setdefault(uplink.public_key, _Held(now_s))
+                if held.due_s <= now_s:
+                    held.due_s = now_s + LONGEST_RETRY_S
+                    self._spawn(self._renew(uplink, held))
+                await self._try_endpoints(uplink, held, now_s)
+
+    async def _renew(self, uplink: Uplink, held: _Held) -> None:
+        topic = f"lease {uplink.interface}"
+        try:
+            grant = await self._ask_anywhere(uplink)
+        except UplinkError as error:
+            self.problems[topic] = f"the lease of {uplink.peer_id} was not renewed: {error}"
+            pause_s = min(LONGEST_RETRY_S, RETRY_S * 2.0 ** min(held.failures, 8))
+            held.due_s = time.monotonic() + pause_s * random.uniform(0.8, 1.2)
+            held.failures += 1
+            return
+        self.problems.pop(topic, None)
+        held.failures, held.due_s = 0, _renewal_s(grant)
+        peer = self._peer_of(uplink.peer_id)
+        endpoints = await self._ordered(grant.endpoints, peer)
+        if set(endpoints) != set(held.endpoints):
+            held.endpoints, held.place = endpoints, 0
+        same = (grant.public_key, set(grant.addresses))
+        if same != (uplink.public_key, set(uplink.addresses)):
+            await self._take_other_place(uplink, grant, endpoints)
+
+    async def _ask_anywhere(self, uplink: Uplink) -> LeaseGrant:
+        """Ask inside the tunnel while traffic uses it, else over the mesh; then the other way."""
+        peer = self._peer_of(uplink.peer_id)
+        ways = [(peer.addresses[0], peer.device)] if peer is not None and peer.addresses else []
+        inside = [(gateway, uplink.interface) for gateway in _gateways(uplink)]
+        active = {state.active for state in self._service.monitor.states.values()}
+        away = any(state.phase in AWAY for state in self._service.monitor.states.values())
+        ways = inside + ways if away and uplink.interface in active else ways + inside
+        failure: UplinkError = PeerUnreachable(f"{uplink.peer_id} was not seen on the mesh")
+        for host, device in ways:
+            try:
+                return await self._request(uplink, host, device)
+            except (PeerUnreachable, TimedOut) as error:
+                failure = error
+        raise failure
+
+    async def _take_other_place(
+        self, uplink: Uplink, grant: LeaseGrant, endpoints: Sequence[ScopedEndpoint]
+    ) -> None:
+        """The provider was set up anew: its key or our addresses are others now."""
+        self._held[grant.public_key] = self._held.pop(uplink.public_key, _Held())
+        async with self._service.lock:
+            await self._service.uplinks.read_strictly()
+            existing = self._service.uplinks.find(uplink.peer_id)
+            if existing != uplink:
+                return
+            wanted = replace(uplink, public_key=grant.public_key, addresses=grant.addresses)
+            if endpoints:
+                wanted = replace(wanted, endpoint=endpoints[0].endpoint)
+            await self._service.uplinks.change(existing, wanted)
+        self._service.journal.uplink("uplink_changed", wanted, "the provider gave another place")
+
+    async def _try_endpoints(self, uplink: Uplink, held: _Held, now_s: float) -> None:
+        """Have a tunnel that does not shake hands try its provider's next endpoint, in place."""
+        counted = self._service.monitor.counters.get(uplink.interface)
+        if counted is None or len(held.endpoints) < 2:
+            return
+        if counted.handshake_age_s is not None and counted.handshake_age_s < 180.0:
+            held.tried_s = now_s
+            return
+        if now_s - held.tried_s < TRY_ENDPOINT_S:
+            return
+        if held.tried_s:
+            held.place = (held.place + 1) % len(held.endpoints)
+            chosen = held.endpoints[held.place]
+            if _is_literal(chosen.host):
+                await wireguard.set_endpoint(uplink.interface, uplink.public_key, chosen.endpoint)
+        held.tried_s = now_s
+
+    async def _ordered(
+        self, endpoints: Sequence[ScopedEndpoint], peer: MeshPeer | None
+    ) -> tuple[ScopedEndpoint, ...]:
+        """The endpoints that this router could use, those first that need none of its lines.
+
+        Where the mesh itself reaches the peer is the surest; an address that is ours, or of a
+        network of ours that the mesh does not use, may be somebody else's.
+        """
+        lines = {
+            each.primary.device
+            for each in self._service.monitor.landscape.lines.values()
+            if each.primary is not None
+        }
+        own = {
+            text.partition("/")[0]
+            for texts in (await iproute.read_all_addresses()).values()
+            for text in texts
+        }
+        live = peer.endpoint.rpartition(":")[0].strip("[]") if peer is not None else ""
+        ranked: list[tuple[int, int, ScopedEndpoint]] = []
+        for number, endpoint in enumerate(endpoints):
+            if endpoint.host in own:
+                continue
+            device = ""
+            if _is_literal(endpoint.host):
+                device = await iproute.device_towards(endpoint.host, wireguard.OUTER_MARK)
+                if not device or device.startswith(TUNNEL_PREFIX):
+                    continue
+            over_line = not device or device in lines
+            rank = (0 if endpoint.host == live else 1) + (2 if over_line else 0)
+            ranked.append((rank, number, endpoint))
+        return tuple(endpoint for _, _, endpoint in sorted(ranked, key=lambda each: each[:2]))
+
+    # --- the wire
+
+    async def _request(self, uplink: Uplink, host: str, device: str) -> LeaseGrant:
+        wanted = LeaseRequest(self.node_id, uplink.own_public_key, await self._own_networks(uplink))
+        status, table = await self._send("POST", host, device, lease_request_table(wanted))
+        if status != 200:
+            refusal = parse_denial(table)
+            kind = NotTrusted if refusal.code in _UNTRUSTED else NotSupported
+            raise kind(f"{uplink.peer_id} says no: {refusal.error}", code=refusal.code)
+        grant = parse_lease_grant(table)
+        if grant.peer_id != uplink.peer_id:
+            raise InvalidArgument(f"the lease is of {grant.peer_id}, not of {uplink.peer_id}")
+        return grant
+
+    async def _send(
+        self, method: str, host: str, device: str, table: Mapping[str, Any]
+    ) -> tuple[int, dict[str, Any]]:
+        port = self._service.uplinks.config.peering.mesh_port
+        return await request(host, port, method, "/v1/lease", table, device=device, timeout_s=ASK_S)
+
+    async def _own_networks(self, uplink: Uplink) -> tuple[str, ...]:
+        """What the provider's pool must not overlap: our own networks, but for this tunnel's."""
+        found = await iproute.read_all_addresses()
+        links = self._service.monitor.landscape.links.values()
+        ours = {link.name for link in links if link.group == DEVICE_GROUP}
+        networks = {
+            str(ipaddress.ip_interface(text).network)
+            for device, texts in found.items()
+            if device != uplink.interface
+            and device != "lo"
+            and (device not in ours or device.startswith(TUNNEL_PREFIX))
+            for text in texts
+        }
+        return tuple(sorted(networks))[:64]
+
+    def _spawn(self, work: Any) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+
+def _renewal_s(grant: LeaseGrant) -> float:
+    """When the lease is to be renewed: at half of its time, not all at the same moment."""
+    return time.monotonic() + grant.lease_s / 2 * random.uniform(0.9, 1.0)
+
+
+def _gateways(uplink: Uplink) -> list[str]:
+    """The provider's addresses in the tunnel: the first of each pool (LeaseBook.gateways)."""
+    found = []
+    for text in uplink.addresses:
+        ip = ipaddress.ip_interface(text).ip
+        length = 24 if ip.version == 4 else 64
+        found.append(str(ipaddress.ip_network((ip, length), strict=False)[1]))
+    return found
+
+
+def _is_literal(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True

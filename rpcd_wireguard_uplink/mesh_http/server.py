@@ -1,0 +1,163 @@
+"""The server: its listeners, and who gets one of its few connections."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+
+from .connection import MOST_HEADERS, Connection, Request, Response, Rules, refusal
+from .sockets import BACKLOG, Address, index_of, listener, plain_source
+
+MOST_SOURCES = 1024
+CHECK_S = 5.0
+
+
+class Server:
+    """Answers requests on a set of addresses that may change while it runs.
+
+    `paths` maps a path to its methods; others never reach the handler. `burst` requests of one
+    source are taken at once and `rate_per_s` in the long run; a request has `request_s` in all.
+    `problems` says of each address that can't be listened on why; it is tried again by itself.
+    `close` must be called in the end.
+    """
+
+    def __init__(
+        self,
+        handler: Callable[[Request], Awaitable[Response]],
+        paths: Mapping[str, Collection[str]],
+        *,
+        most_connections: int = 64,
+        burst: int = 20,
+        rate_per_s: float = 5.0,
+        request_s: float = 5.0,
+    ) -> None:
+        self.problems: dict[str, str] = {}
+        self._rules = Rules(handler, paths, request_s)
+        self._most_connections = most_connections
+        self._buckets = Buckets(burst, rate_per_s)
+        self._connections: dict[Connection, None] = {}  # the oldest first
+        self._wanted: tuple[Address, ...] = ()
+        self._listeners: dict[Address, tuple[socket.socket, int]] = {}
+        self._check: asyncio.TimerHandle | None = None
+
+    async def start(self, addresses: Sequence[Address]) -> None:
+        """Listen on these addresses; what can't be listened on yet is in `problems`."""
+        self.rebind(addresses)
+
+    def rebind(self, addresses: Sequence[Address]) -> None:
+        """Change the addresses; those that stay are not interrupted, nor is any request."""
+        self._wanted = tuple(addresses)
+        self._listen()
+
+    async def close(self) -> None:
+        """Stop listening and end every connection."""
+        if self._check is not None:
+            self._check.cancel()
+        for address in list(self._listeners):
+            self._drop(address)
+        tasks = []
+        for connection in list(self._connections):
+            if connection.task is not None:
+                tasks.append(connection.task)
+                connection.task.cancel()
+            connection.close()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        self._connections.clear()
+
+    def _listen(self) -> None:
+        """Bring the listeners to what is wanted, every few seconds: a device may be made anew."""
+        if self._check is not None:
+            self._check.cancel()
+        self.problems.clear()
+        for address, (_, index) in list(self._listeners.items()):
+            if address not in self._wanted or index_of(address[2]) != index:
+                self._drop(address)
+        loop = asyncio.get_running_loop()
+        for address in self._wanted:
+            if address in self._listeners:
+                continue
+            try:
+                sock = listener(address)
+            except OSError as error:
+                self._tell(address, error)
+            else:
+                self._listeners[address] = sock, index_of(address[2])
+                loop.add_reader(sock.fileno(), self._accept, sock, address)
+        self._check = loop.call_later(CHECK_S, self._listen)
+
+    def _tell(self, address: Address, error: OSError) -> None:
+        host, port, device = address
+        where = f"{host} port {port}" + (f" of {device}" if device else "")
+        reason = error.strerror or "that is no address"
+        self.problems[where] = f"Peers get no answer on {where}: {reason}. It is tried again."
+
+    def _drop(self, address: Address) -> None:
+        sock, _ = self._listeners.pop(address)
+        asyncio.get_running_loop().remove_reader(sock.fileno())
+        sock.close()
+
+    def _accept(self, sock: socket.socket, address: Address) -> None:
+        now_s = asyncio.get_running_loop().time()
+        for _ in range(BACKLOG):
+            try:
+                accepted, peer = sock.accept()
+            except (BlockingIOError, ConnectionAbortedError):
+                return
+            except OSError as error:  # no descriptors are left: the loop would spin without a pause
+                self._drop(address)
+                self._tell(address, error)
+                return
+            accepted.setblocking(False)
+            source = plain_source(peer[0])
+            if not self._buckets.take(source, now_s):
+                _turn_away(accepted, 429)
+            elif not self._has_room():
+                _turn_away(accepted, 503)
+            else:
+                connection = Connection(accepted, source, address[2], self._rules, self._forget)
+                self._connections[connection] = None
+                connection.begin()
+
+    def _has_room(self) -> bool:
+        """Whether one more connection fits; the oldest that waits for its peer gives way."""
+        if len(self._connections) < self._most_connections:
+            return True
+        waiting = next((c for c in self._connections if c.task is None), None)
+        if waiting is not None:
+            waiting.close()
+        return waiting is not None
+
+    def _forget(self, connection: Connection) -> None:
+        self._connections.pop(connection, None)
+
+
+class Buckets:
+    """A token bucket for each source that was seen lately; the longest unseen are forgotten."""
+
+    def __init__(self, burst: int, rate_per_s: float) -> None:
+        self._burst = float(burst)
+        self._rate_per_s = rate_per_s
+        self._levels: dict[str, tuple[float, float]] = {}
+
+    def __len__(self) -> int:
+        return len(self._levels)
+
+    def take(self, source: str, now_s: float) -> bool:
+        """Whether the source may ask once more now."""
+        level, at_s = self._levels.pop(source, (self._burst, now_s))
+        level = min(self._burst, level + (now_s - at_s) * self._rate_per_s)
+        allowed = level >= 1
+        self._levels[source] = (level - 1 if allowed else level), now_s
+        if len(self._levels) > MOST_SOURCES:
+            del self._levels[next(iter(self._levels))]
+        return allowed
+
+
+def _turn_away(sock: socket.socket, status: int) -> None:
+    """Answer a connection that gets no place, and close it."""
+    with contextlib.suppress(OSError):
+        sock.send(refusal(status))
+        sock.recv(MOST_HEADERS)  # what lay unread would make the close a reset
+    sock.close()

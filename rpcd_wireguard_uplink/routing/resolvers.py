@@ -1,0 +1,168 @@
+"""Resolvers asked by hand, out of one device: what they answer, and whether they keep signatures.
+
+One question and one answer over UDP (RFC 1035, section 4), by sockets that the lane and mwan3 leave
+alone. Knows which offered resolvers may serve inside each tunnel; does not redirect anything.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import struct
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from ..model import Uplink
+from .lane import POLICY_MASK, PROBE_MARK
+
+A, AAAA, SOA, RRSIG = 1, 28, 6, 46
+PORT = 53
+TIMEOUT_S = 1.0
+TRIES = 2
+KNOWN_S = 6 * 3600.0  # what a resolver does changes rarely
+SILENT_S = 30.0
+
+_HEADER = struct.Struct("!HHHHHH")
+_RECORD = struct.Struct("!HHIH")
+_RECURSE = 0x0100
+_RESPONSE = 0x8000
+_OPT = b"\0" + struct.pack("!HHIH", 41, 1232, 0x8000, 0)  # EDNS with the DO bit (RFC 3225)
+_SO_BINDTODEVICE = getattr(socket, "SO_BINDTODEVICE", 25)
+_SO_MARK = getattr(socket, "SO_MARK", 36)
+
+
+def bound_socket(device: str, address: str, kind: socket.SocketKind) -> socket.socket:
+    """A non-blocking socket towards an address that leaves by the device, an open lane or not.
+
+    Raises OSError where the device is missing or this user may not.
+    """
+    domain = socket.AF_INET6 if ":" in address else socket.AF_INET
+    sock = socket.socket(domain, kind | socket.SOCK_NONBLOCK)
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, _SO_BINDTODEVICE, device.encode() + b"\0")
+        sock.setsockopt(socket.SOL_SOCKET, _SO_MARK, PROBE_MARK | POLICY_MASK)
+    except OSError:
+        sock.close()
+        raise
+    return sock
+
+
+def question(number: int, name: str, kind: int, *, signed: bool = False) -> bytes:
+    """A query for one type of a name ('' is the root), `signed` to have the signatures as well.
+
+    Raises ValueError where the name can't be asked for.
+    """
+    labels = [label.encode("ascii") for label in name.strip(".").split(".") if label]
+    if any(len(label) > 63 for label in labels):
+        raise ValueError(f"{name[:40]} is no host name")
+    wire = b"".join(bytes([len(label)]) + label for label in labels) + b"\0"
+    header = _HEADER.pack(number, _RECURSE, 1, 0, 0, int(signed))
+    return header + wire + struct.pack("!HH", kind, 1) + (_OPT if signed else b"")
+
+
+def parse_answers(reply: bytes, number: int) -> list[tuple[int, bytes]] | None:
+    """(type, data) of each record of the answer section, [] where the resolver says no.
+
+    None where it is no reply to that number, or can't be read.
+    """
+    try:
+        found, flags, questions, answers, _, _ = _HEADER.unpack_from(reply)
+        if found != number or not flags & _RESPONSE:
+            return None
+        if flags & 0x000F:
+            return []
+        offset = _HEADER.size
+        for _ in range(questions):
+            offset = _behind_name(reply, offset) + 4
+        records = []
+        for _ in range(answers):
+            offset = _behind_name(reply, offset)
+            kind, _, _, length = _RECORD.unpack_from(reply, offset)
+            offset += _RECORD.size + length
+            if offset > len(reply):
+                return None
+            records.append((kind, reply[offset - length : offset]))
+    except (struct.error, IndexError):
+        return None
+    return records
+
+
+def _behind_name(reply: bytes, offset: int) -> int:
+    while length := reply[offset]:
+        if length >= 0xC0:  # a pointer ends the name
+            return offset + 2
+        offset += 1 + length
+    return offset + 1
+
+
+async def ask(
+    server: str, device: str, name: str, kind: int, *, signed: bool = False
+) -> list[tuple[int, bytes]] | None:
+    """The records that a resolver answers through a device; None where it does not answer."""
+    number = int.from_bytes(os.urandom(2), "big")
+    try:
+        query = question(number, name, kind, signed=signed)
+        with bound_socket(device, server, socket.SOCK_DGRAM) as sock:
+            await asyncio.get_running_loop().sock_connect(sock, (server, PORT))
+            for _ in range(TRIES):
+                found = await _exchange(sock, query, number)
+                if found is not None:
+                    return found
+    except (OSError, ValueError):
+        return None
+    return None
+
+
+async def _exchange(
+    sock: socket.socket, query: bytes, number: int
+) -> list[tuple[int, bytes]] | None:
+    loop = asyncio.get_running_loop()
+    try:
+        async with asyncio.timeout(TIMEOUT_S):
+            await loop.sock_sendall(sock, query)
+            while True:
+                found = parse_answers(await loop.sock_recv(sock, 4096), number)
+                if found is not None:
+                    return found
+    except TimeoutError:
+        return None
+
+
+async def look_up(host: str, servers: Iterable[str], device: str) -> list[str]:
+    """The host's addresses, as the first of these resolvers that knows any tells them."""
+    for server in servers:
+        for kind, family in ((A, socket.AF_INET), (AAAA, socket.AF_INET6)):
+            records = await ask(server, device, host, kind) or []
+            size = 4 if kind == A else 16
+            found = [data for type_, data in records if type_ == kind and len(data) == size]
+            if found:
+                return [socket.inet_ntop(family, data) for data in found]
+    return []
+
+
+@dataclass(slots=True)
+class TunnelResolvers:
+    """Which offered resolvers may serve inside each tunnel: those that pass signatures on.
+
+    A dnsmasq that validates would take every answer of another one for forged.
+    """
+
+    _verdicts: dict[tuple[str, str], tuple[bool, float]] = field(default_factory=dict)
+
+    async def look(self, uplinks: Sequence[Uplink], now_s: float) -> Mapping[str, tuple[str, ...]]:
+        """Device -> its good resolvers, in the order of the offer; each is asked anew rarely."""
+        offered = [(u.interface, server) for u in uplinks for server in u.resolvers]
+        self._verdicts = {key: v for key, v in self._verdicts.items() if key in offered}
+        for key in offered:
+            if self._verdicts.get(key, (False, now_s))[1] <= now_s:
+                device, server = key
+                records = await ask(server, device, "", SOA, signed=True)
+                is_good = any(kind == RRSIG for kind, _ in records or ())
+                until_s = now_s + (SILENT_S if records is None else KNOWN_S)
+                self._verdicts[key] = (is_good, until_s)
+        found: dict[str, tuple[str, ...]] = {}
+        for device, server in offered:
+            if self._verdicts[device, server][0]:
+                found[device] = (*found.get(device, ()), server)
+        return found

@@ -1,0 +1,404 @@
+"""This router's consumers: who has a lease, what stands in the kernel for them, what they used.
+
+Brings together the book of leases, the kernel's part (provider.py), the platform's, the sections of
+the configuration that keep the leases, and the ledger of bytes. Whether new leases are given is
+asked of the offer, whom to trust is told.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ipaddress
+import json
+import os
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from datetime import date
+from typing import Any
+
+from . import iproute, wireguard
+from .config import CONFIG
+from .errors import ConfigError, UplinkError
+from .leases import LeaseBook
+from .model import DEVICE_GROUP, PROVIDER_DEVICE, Family, PeerCounters
+from .peer_config import CONSUMER_TYPE, PROVIDER_NAME, consumer_options
+from .peering import (
+    Consumer,
+    Denial,
+    Deny,
+    Lease,
+    LeaseGrant,
+    LeaseRequest,
+    ProviderPlan,
+    ProviderSettings,
+    ScopedEndpoint,
+    consumer_name,
+    pool_networks,
+)
+from .provider import Provider
+from .reach import reachable_by
+from .service import Service
+from .state import write_state
+from .uci import Draft
+from .usage import Ledger
+
+Table = dict[str, Any]
+HOUSEKEEPING_S = 10.0
+SAVE_S = 6 * 3600.0  # flash is written rarely
+SILENT_S = 180.0  # a known consumer without a handshake for so long may have lost its clock
+READMIT_S = 60.0
+
+
+class Serving:
+    """The consumers of one router. `refusal` says why no new lease is given now (None: it is)."""
+
+    def __init__(self, service: Service, provider: Provider, store_dir: str) -> None:
+        self.service = service
+        self.provider = provider
+        self.problems: dict[str, str] = {}
+        self.node_id = ""
+        self.public_key = ""
+        self.book: LeaseBook | None = None
+        self.endpoints: tuple[ScopedEndpoint, ...] = ()
+        self.peers: Mapping[str, PeerCounters] = {}
+        self.mesh_devices: tuple[str, ...] = ()
+        self.refusal: Callable[[], Denial | None] = lambda: None
+        self._usage_file = os.path.join(store_dir, "usage.json")
+        self._private = ""
+        self._ledger = Ledger()
+        self._saved_s = time.monotonic()
+        self._own_networks: list[str] = []
+        self._chosen: object = None
+        self._readmitted: dict[str, float] = {}
+        self._applying = asyncio.Lock()
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    @property
+    def settings(self) -> ProviderSettings:
+        """As configured."""
+        return self.service.uplinks.config.provider
+
+    @property
+    def enabled(self) -> bool:
+        """Whether the owner wants this router to be a provider."""
+        return self.settings.enabled and self.service.uplinks.config.settings.enabled
+
+    @property
+    def quota_left_gb(self) -> float:
+        """GB left in this month; -1 without a quota."""
+        return self._ledger.quota_left_gb(self.settings.quota_gb)
+
+    @property
+    def is_spent(self) -> bool:
+        """Whether this month's quota is used up."""
+        return self.quota_left_gb == 0.0
+
+    # --- life
+
+    def start(self) -> None:
+        """Take over what an earlier run counted."""
+        with contextlib.suppress(OSError, ValueError):
+            with open(self._usage_file, encoding="utf-8") as file:
+                self._ledger, warning = Ledger.from_table(json.load(file))
+            if warning:
+                self.problems["usage"] = warning
+
+    async def stop(self) -> None:
+        """Stop looking after consumers; what stands for them stays."""
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self.book is not None:
+            await asyncio.to_thread(self._save_usage)
+
+    async def follow(self) -> None:
+        """Bring everything in line with the configuration; a failure is told in `problems`."""
+        try:
+            async with self._applying:
+                await self._follow()
+            self.problems.pop("provider", None)
+        except UplinkError as error:
+            self.problems["provider"] = str(error)
+
+    async def _follow(self) -> None:
+        platform = self.service.platform
+        if not self.enabled:
+            links = self.service.monitor.landscape.links.values()
+            if self.book is not None or any(link.name == PROVIDER_DEVICE for link in links):
+                self.book = None
+                await self.provider.remove()
+                await platform.remove_provider()
+            return
+        await self._ensure_key()
+        self.endpoints = await self._find_endpoints()
+        await self._follow_book()
+        assert self.book is not None
+        port = self.service.uplinks.config.peering.mesh_port
+        await platform.stand_provider(
+            self.book.gateways, self.settings.listen_port, self.mesh_devices, port
+        )
+        await self._apply_kernel()
+
+    async def _follow_book(self) -> None:
+        """Have a book by the settings; other pools make a new one, and what fits is kept."""
+        settings = self.settings
+        chosen = (self.node_id, settings.pool4, settings.pool6)
+        if self.book is None or chosen != self._chosen:
+            self.book = LeaseBook(*self._pools(settings))
+            self._chosen = chosen
+            kept = self.service.uplinks.config.consumers
+            if self.book.restore(kept, time.monotonic()):
+                self._spawn(self._keep_consumers())
+        self.book.max_consumers, self.book.lease_s = settings.max_consumers, settings.lease_s
+
+    def _pools(
+        self, settings: ProviderSettings
+    ) -> tuple[ipaddress.IPv4Network, ipaddress.IPv6Network]:
+        try:
+            return pool_networks(self.node_id, self._own_networks, settings.pool4, settings.pool6)
+        except ValueError as error:
+            raise ConfigError(f"{CONFIG}.{PROVIDER_NAME}: {error}") from error
+
+    async def with_pools(self, settings: ProviderSettings) -> ProviderSettings:
+        """Settings whose pools are chosen, to be kept: a network that comes later moves nobody."""
+        await self._find_endpoints()
+        four, six = self._pools(settings)
+        if not settings.pool6:  # random, as RFC 4193 (section 3.2) wants it
+            six = ipaddress.IPv6Network((b"\xfd" + os.urandom(7) + bytes(8), 64))
+        return replace(settings, pool4=str(four), pool6=str(six))
+
+    async def _ensure_key(self) -> None:
+        platform = self.service.platform
+        self._private = await platform.read_key(PROVIDER_DEVICE)
+        if not self._private:
+            self._private, self.public_key = await platform.generate_keys(PROVIDER_DEVICE)
+        elif not self.public_key:
+            self.public_key = await wireguard.public_key(self._private)
+
+    async def _find_endpoints(self) -> tuple[ScopedEndpoint, ...]:
+        found = await iproute.read_all_addresses()
+        links = self.service.monitor.landscape.links.values()
+        tunnels = {link.name for link in links if link.group == DEVICE_GROUP}
+        found.pop(PROVIDER_DEVICE, None)
+        self._own_networks = [address for addresses in found.values() for address in addresses]
+        return reachable_by(found, tunnels, self.settings)
+
+    async def _apply_kernel(self) -> None:
+        if self.book is not None:
+            await self.provider.apply(await self._plan(self.book))
+
+    async def _plan(self, book: LeaseBook) -> ProviderPlan:
+        lines = self.service.monitor.landscape.lines
+        resolvers = self.settings.resolvers or tuple(await self.service.platform.read_resolvers())
+        usable = [r for r in resolvers if not ipaddress.ip_address(r).is_loopback]
+        return ProviderPlan(
+            private_key=self._private,
+            listen_port=self.settings.listen_port,
+            gateways=book.gateways,
+            leases=tuple(replace(lease, expires_s=0.0) for lease in book.leases),
+            lines={family: tuple(sorted(lines[family].known)) for family in Family},
+            resolvers=tuple(usable) or self.service.uplinks.config.settings.resolvers,
+            limit_mbps=self.settings.limit_mbps,
+            renewal_port=self.service.uplinks.config.peering.mesh_port,
+            is_open=not self.is_spent,
+        )
+
+    # --- leases
+
+    async def grant(self, request: LeaseRequest) -> LeaseGrant | Denial:
+        """Give a trusted peer a place, or say why not; it is in the kernel when this returns."""
+        async with self._applying:
+            refusal = self._refusal(request)
+            if refusal is not None or self.book is None:
+                return refusal or Denial(Deny.NOT_OFFERING, "this router offers nothing")
+            before = self.book.leases
+            lease = self.book.request(
+                request,
+                time.monotonic(),
+                own_networks=self._own_networks,
+                own_keys={self.public_key},
+            )
+            if isinstance(lease, Denial):
+                return lease
+            is_new = _places(before) != _places(self.book.leases)
+            if is_new:
+                await self._apply_kernel()
+        if is_new:
+            self.service.journal.peer("lease", "lease_granted", request.peer_id, "asked for")
+            self._spawn(self._keep_consumers())
+        elif self._is_silent(lease.public_key):
+            await self._readmit(lease.public_key)
+        return self._grant_of(lease)
+
+    def _refusal(self, request: LeaseRequest) -> Denial | None:
+        if self.book is None:
+            return Denial(Deny.NOT_OFFERING, f"{self.node_id} does not offer its internet")
+        if self.book.by_key(request.public_key) is not None:
+            return None  # who has a place keeps it, whatever the line does
+        return self.refusal()
+
+    def _grant_of(self, lease: Lease) -> LeaseGrant:
+        assert self.book is not None
+        gateways = tuple(text.partition("/")[0] for text in self.book.gateways)
+        return LeaseGrant(
+            peer_id=self.node_id,
+            public_key=self.public_key,
+            addresses=lease.addresses,
+            endpoints=self.endpoints,
+            gateways=gateways,
+            dns=gateways,
+            limit_mbps=self.settings.limit_mbps,
+            lease_s=self.settings.lease_s,
+        )
+
+    async def release(self, public_key: str, peer_id: str) -> bool:
+        """Take a lease back that its holder gives up; whether there was one."""
+        if self.book is None:
+            return False
+        lease = self.book.by_key(public_key)
+        if lease is None or lease.peer_id != peer_id:
+            return False
+        self.book.release(public_key, time.monotonic())
+        await self._lost_leases([lease], "given back")
+        return True
+
+    async def revoke(self, untrusted: Callable[[str], str]) -> None:
+        """End the leases of peers that are not trusted any more."""
+        if self.book is None:
+            return
+        for peer_id in {lease.peer_id for lease in self.book.leases}:
+            reason = untrusted(peer_id)
+            if reason:
+                await self._lost_leases(self.book.revoke(peer_id), "not trusted any more")
+
+    async def _lost_leases(self, leases: list[Lease], cause: str) -> None:
+        if not leases:
+            return
+        async with self._applying:
+            await self._apply_kernel()
+        for lease in leases:
+            self.service.journal.peer("lease", "lease_ended", lease.peer_id, cause)
+        await self._keep_consumers()
+
+    async def _keep_consumers(self) -> None:
+        """Have the configuration hold the set of leases; nothing is written where it does."""
+        if self.book is None:
+            return
+        async with self.service.lock:
+            wanted = {
+                consumer_name(lease.public_key): Consumer(
+                    consumer_name(lease.public_key),
+                    lease.peer_id,
+                    lease.public_key,
+                    lease.addresses,
+                )
+                for lease in self.book.leases
+            }
+            found = {c.name: c for c in self.service.uplinks.config.consumers}
+            if wanted == found:
+                return
+
+            def write(draft: Draft) -> None:
+                for name in found.keys() - wanted.keys():
+                    draft.remove_section(name)
+                for name, consumer in wanted.items():
+                    if found.get(name) != consumer:
+                        draft.set_section(name, CONSUMER_TYPE, consumer_options(consumer))
+
+            await self.service.platform.edit(CONFIG, write)
+            await self.service.uplinks.read()
+
+    # --- housekeeping
+
+    async def run(self) -> None:
+        """The task: look after leases and counters, for ever."""
+        while True:
+            await asyncio.sleep(min(HOUSEKEEPING_S, self.settings.lease_s / 4))
+            if self.book is not None:
+                await self._keep_house(self.book)
+
+    async def _keep_house(self, book: LeaseBook) -> None:
+        now_s, was_spent = time.monotonic(), self.is_spent
+        try:
+            self.endpoints = await self._find_endpoints()
+            async with self._applying:
+                await self._apply_kernel()
+            await self.recount()
+            self.problems.pop("provider", None)
+        except UplinkError as error:
+            self.problems["provider"] = str(error)
+            return
+        if self.is_spent != was_spent:
+            async with self._applying:
+                await self._apply_kernel()
+        ages = {key: peer.handshake_age_s for key, peer in self.peers.items()}
+        await self._lost_leases(book.expire(now_s, ages), "it was not renewed")
+        for lease in book.leases:
+            if self._is_silent(lease.public_key):
+                await self._readmit(lease.public_key)
+        if now_s - self._saved_s > SAVE_S:
+            self._saved_s = now_s
+            await asyncio.to_thread(self._save_usage)
+        self.service.journal.refreshed()
+
+    async def recount(self) -> None:
+        """Read what consumers have moved by now."""
+        if self.book is None:
+            return
+        self.peers = await self.provider.read_peers()
+        moved = {key: peer.rx_bytes + peer.tx_bytes for key, peer in self.peers.items()}
+        self._ledger.record(moved, date.today(), self.settings.reset_day)
+
+    def _is_silent(self, public_key: str) -> bool:
+        peer = self.peers.get(public_key)
+        age_s = peer.handshake_age_s if peer is not None else None
+        last_s = self._readmitted.get(public_key, float("-inf"))
+        return (age_s is not None and age_s > SILENT_S) and (time.monotonic() - last_s > READMIT_S)
+
+    async def _readmit(self, public_key: str) -> None:
+        """Forget the consumer's last handshake: its clock may have gone back with a reboot."""
+        self._readmitted[public_key] = time.monotonic()
+        async with self._applying:
+            await self.provider.readmit(public_key)
+
+    def _save_usage(self) -> None:
+        try:
+            write_state(self._usage_file, self._ledger.to_table())
+        except OSError as error:
+            self.problems["usage"] = f"can't write {self._usage_file}: {error.strerror}"
+
+    def _spawn(self, work: Any) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def consumer_rows(self) -> list[Table]:
+        """Every consumer with its traffic."""
+        if self.book is None:
+            return []
+        now_s = time.monotonic()
+        return [self._consumer_row(lease, now_s) for lease in self.book.leases]
+
+    def _consumer_row(self, lease: Lease, now_s: float) -> Table:
+        peer = self.peers.get(lease.public_key)
+        used = self._ledger.used(lease.public_key)
+        age_s = peer.handshake_age_s if peer is not None else None
+        return {
+            "peer_id": lease.peer_id,
+            "public_key": lease.public_key,
+            "address": lease.addresses[0].partition("/")[0],
+            "address6": lease.addresses[-1].partition("/")[0],
+            "expires_s": max(0, int(lease.expires_s - now_s)),
+            "handshake_age_s": -1 if age_s is None else int(age_s),
+            "endpoint": peer.endpoint if peer is not None else "",
+            "rx_bytes": peer.rx_bytes if peer is not None else 0,
+            "tx_bytes": peer.tx_bytes if peer is not None else 0,
+            "today_bytes": used.today,
+            "month_bytes": used.period,
+        }
+
+
+def _places(leases: tuple[Lease, ...]) -> set[tuple[str, str]]:
+    return {(lease.public_key, lease.addresses[0]) for lease in leases}

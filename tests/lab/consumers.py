@@ -1,0 +1,287 @@
+"""A provider whose kernel part is the product's own, and two consumers of it.
+
+    consumer a, b == link == provider ==wan== isp1 -- internet
+                                \\-- LAN host, a tunnel to another peer, a modem on the WAN
+
+The product's Provider runs in the provider's node and is told what to do over a pipe. Owns who is
+connected to whom and how it is found out what a consumer reaches, and how fast. Knows nothing of
+what it ought to reach.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import pickle
+import subprocess
+import sys
+from dataclasses import dataclass, replace
+from typing import Any
+
+from rpcd_wireguard_uplink.model import Family
+from rpcd_wireguard_uplink.peering import Lease, ProviderPlan
+
+from .lab import Lab, ready
+from .network import ECHO4, HOST4, HOST6, ROUTER, ConsumerNetwork, consumer_network
+from .node import Child, Node, join
+from .provider import make_device, new_keys
+from .service import PROJECT
+
+PORT = 51821
+GATEWAY4, GATEWAY6 = "10.61.7.1", "fd61:7::1"
+MODEM = "192.168.8.1"
+OTHER4 = "10.61.9.2"
+METADATA4, METADATA6 = "169.254.169.254", "fd00:ec2::254"
+ECHO = 7
+
+AGENT = """
+import asyncio, base64, pickle, sys
+from rpcd_wireguard_uplink import process
+from rpcd_wireguard_uplink.provider import Provider
+ran, run = [], process.run
+def listen(argv, **options):
+    ran.append((list(argv), options.get("stdin") or ""))
+    return run(argv, **options)
+process.run = listen
+async def main():
+    provider = Provider()
+    print("ready", flush=True)
+    while line := await asyncio.to_thread(sys.stdin.readline):
+        name, arguments = pickle.loads(base64.b64decode(line))
+        ran.clear()
+        try:
+            if name == "restart":
+                provider = result = Provider()
+            else:
+                result = await getattr(provider, name)(*arguments)
+        except Exception as error:
+            result = error
+        print(base64.b64encode(pickle.dumps((result, ran))).decode(), flush=True)
+asyncio.run(main())
+"""
+
+PROBE = """
+import json, socket, sys, threading
+def probe(kind, address, port, source=""):
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    opened = socket.socket(family, socket.SOCK_DGRAM if kind == "udp" else socket.SOCK_STREAM)
+    opened.settimeout(1.0)
+    try:
+        if source:
+            opened.bind((source, 0))
+        opened.connect((address, port))
+        if kind == "udp":
+            opened.send(b"12")
+        return opened.recv(100).decode().split()[0]
+    except TimeoutError:
+        return "silence"
+    except OSError as error:
+        return type(error).__name__
+    finally:
+        opened.close()
+def work(place, wanted):
+    found[place] = probe(*wanted)
+wanted = json.loads(sys.argv[1])
+found = [None] * len(wanted)
+threads = [threading.Thread(target=work, args=pair) for pair in enumerate(wanted)]
+[thread.start() for thread in threads]
+[thread.join() for thread in threads]
+print(json.dumps(found))
+"""
+
+GREET = """
+import base64, socket, sys
+opened = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+opened.settimeout(2.0)
+opened.sendto(base64.b64decode(sys.argv[3]), (sys.argv[1], int(sys.argv[2])))
+try:
+    print(opened.recv(200)[0])
+except TimeoutError:
+    print("silence")
+"""
+
+PUMP = """
+import socket, sys, time
+role, address, way = sys.argv[1:4]
+family = socket.AF_INET6 if ":" in address else socket.AF_INET
+if role == "serve":
+    server = socket.create_server((address, 5001), family=family)
+    print("ready", flush=True)
+    stream = server.accept()[0]
+else:
+    stream = socket.create_connection((address, 5001), 5.0)
+begun, moved = time.monotonic(), 0
+stream.settimeout(2.0)
+try:
+    while (now := time.monotonic()) < begun + 3.0:
+        if (role == "serve") == (way == "down"):
+            stream.send(bytes(65536))
+        elif now < begun + 0.5:
+            stream.recv(65536)
+        else:
+            moved += len(stream.recv(65536))
+except OSError:
+    pass
+print(moved * 8 / 2.5e6)
+"""
+
+
+@dataclass
+class Consumer:
+    """A node with a tunnel to the provider and its default routes in it."""
+
+    node: Node
+    private_key: str
+    lease: Lease
+    host: str
+    server_key: str
+
+    @property
+    def address4(self) -> str:
+        return self.lease.addresses[0].partition("/")[0]
+
+    @property
+    def address6(self) -> str:
+        return self.lease.addresses[1].partition("/")[0]
+
+    def dial(self) -> None:
+        """Make the tunnel, or make it anew."""
+        self.node.run(["ip", "link", "delete", "tunnel"], check=False)
+        make_device(self.node, "tunnel")
+        words = ["wg", "set", "tunnel", "private-key", "/dev/stdin", "peer", self.server_key]
+        words += ["endpoint", f"{self.host}:{PORT}", "persistent-keepalive", "25"]
+        self.node.run([*words, "allowed-ips", "0.0.0.0/0,::/0"], input=self.private_key)
+        self.node.sh(
+            f"ip addr add {self.lease.addresses[0]} dev tunnel\n"
+            f"ip addr add {self.lease.addresses[1]} dev tunnel nodad\n"
+            "ip link set tunnel mtu 1420 up\n"
+            "ip route replace default dev tunnel\nip -6 route replace default dev tunnel"
+        )
+
+    def greets(self, clock_s: float) -> bool:
+        """Take the tunnel down and begin a handshake at that time; whether it was answered.
+
+        Needs PyNaCl.
+        """
+        from .handshake import initiation
+
+        self.node.run(["ip", "link", "delete", "tunnel"])
+        data = base64.b64encode(initiation(self.private_key, self.server_key, clock_s)).decode()
+        argv = [sys.executable, "-I", "-S", "-c", GREET, self.host, str(PORT), data]
+        return self.node.run(argv).stdout == "2\n"
+
+    def probe(self, *wanted: tuple[str, str, int]) -> list[str]:
+        """For each (kind, address, port) the source that was seen, `silence` or an error's name."""
+        argv = [sys.executable, "-I", "-S", "-c", PROBE, json.dumps(wanted)]
+        found: list[str] = json.loads(self.node.run(argv).stdout)
+        return found
+
+    def reaches(self, *addresses: str) -> list[str]:
+        return self.probe(*(("tcp", address, ECHO) for address in addresses))
+
+
+@dataclass
+class World:
+    network: ConsumerNetwork
+    plan: ProviderPlan
+    a: Consumer
+    b: Consumer
+    agent: Child
+    ran: list[tuple[list[str], str]]
+
+    @property
+    def router(self) -> Node:
+        return self.network.consumer
+
+    def do(self, name: str, *arguments: Any) -> Any:
+        """Call a method of the Provider in its node; `ran` holds the commands that it ran."""
+        stdin, stdout = self.agent.entered.stdin, self.agent.entered.stdout
+        assert stdin is not None
+        assert stdout is not None
+        stdin.write(base64.b64encode(pickle.dumps((name, arguments))).decode() + "\n")
+        stdin.flush()
+        result, self.ran = pickle.loads(base64.b64decode(stdout.readline()))
+        if isinstance(result, Exception):
+            raise result
+        return result
+
+    def apply(self, **changes: Any) -> None:
+        self.do("apply", replace(self.plan, **changes))
+
+    def kernel(self) -> str:
+        """All that the plan is about, as the tools show it."""
+        return self.router.sh(
+            "nft list ruleset; wg show wgup_srv allowed-ips | sort; ip -o addr show dev wgup_srv\n"
+            "for d in wgup_srv wgup_ifb; do tc class show dev $d; tc filter show dev $d parent 1:\n"
+            "tc qdisc show dev $d | sed s/direct_packets_stat.*//; done\n"
+            "tc filter show dev wgup_srv parent ffff: | grep -v index"
+        )
+
+
+def consumer(lab: Lab, router: Node, number: int, server_key: str) -> Consumer:
+    node = lab.node(f"consumer{number}")
+    join(router, f"link{number}", node, "eth0")
+    router.sh(f"ip addr add 172.16.8{number}.1/24 dev link{number}")
+    node.sh(f"ip addr add 172.16.8{number}.2/24 dev eth0")
+    private, public = new_keys(node)
+    lease = Lease(f"node{number}", public, (f"10.61.7.{number}/32", f"fd61:7::{number}/128"))
+    return Consumer(node, private, lease, f"172.16.8{number}.1", server_key)
+
+
+def build(lab: Lab) -> World:
+    network = consumer_network(lab, neighbour=False, providers=0)
+    router, wan = network.consumer, network.wan
+    network.internet.sh(
+        f"ip addr add {METADATA4}/32 dev lo; ip addr add {METADATA6}/128 dev lo nodad"
+    )
+    wan.isp.sh(f"ip addr add {MODEM}/24 dev {wan.isp_device}")
+    router.sh("ip addr add 192.168.8.2/24 dev wan")
+    peer = lab.node("peer")
+    join(router, "wgup_oth", peer, "eth0")
+    router.sh("ip addr add 10.61.9.1/24 dev wgup_oth")
+    peer.sh(f"{ROUTER}ip addr add {OTHER4}/24 dev eth0; ip addr add {ECHO4}/32 dev lo")
+    peer.sh("ip route add default via 10.61.9.1")
+    private, public = new_keys(router)
+    a, b = consumer(lab, router, 2, public), consumer(lab, router, 3, public)
+    plan = ProviderPlan(
+        private,
+        PORT,
+        (f"{GATEWAY4}/24", f"{GATEWAY6}/64"),
+        (a.lease, b.lease),
+        {Family.IPV4: ("wan",), Family.IPV6: ("wan",)},
+        resolvers=(wan.gateway4, wan.gateway6),
+        renewal_port=ECHO,
+    )
+    pipe = subprocess.PIPE
+    argv = [sys.executable, "-c", AGENT]
+    agent = router.popen(argv, stdin=pipe, stdout=pipe, stderr=None, env={"PYTHONPATH": PROJECT})
+    world = World(network, plan, a, b, lab.at_close(agent), [])
+    assert agent.entered.stdout is not None
+    assert agent.entered.stdout.readline() == "ready\n"
+    world.apply()
+    a.dial()
+    b.dial()
+    own = [GATEWAY4, GATEWAY6, "192.168.1.1", "fd00:1::1", wan.address4, wan.address6]
+    for server in (
+        lab.serve(router, echo=own, dns=(GATEWAY4, GATEWAY6), answers=("192.0.2.66",)),
+        lab.serve(network.host, echo=(HOST4, HOST6)),
+        lab.serve(network.internet, echo=(METADATA4, METADATA6)),
+        lab.serve(wan.isp, echo=(MODEM, wan.gateway4, wan.gateway6), dns=(MODEM,)),
+        lab.serve(peer, echo=(ECHO4, OTHER4)),
+        lab.serve(b.node, echo=(b.address4, b.address6)),
+    ):
+        ready(server)
+    return world
+
+
+def rate_mbps(world: World, each: Consumer, server: str, way: str) -> float:
+    """Throughput over 2.5 s between a consumer and a server in the internet."""
+    argv = [sys.executable, "-I", "-S", "-c", PUMP]
+    serving = world.network.internet.popen([*argv, "serve", server, way], stdout=subprocess.PIPE)
+    assert serving.entered.stdout is not None
+    assert serving.entered.stdout.readline() == "ready\n"
+    own = each.node.run([*argv, "ask", server, way], timeout_s=20.0).stdout
+    theirs = serving.entered.stdout.readline()
+    serving.wait()
+    serving.entered.stdout.close()
+    return float(own if way == "down" else theirs)
