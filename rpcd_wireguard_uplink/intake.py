@@ -54,6 +54,7 @@ class Intake:
         except UplinkError as error:
             self.count(error.code)
             raise
+        repeated = False
         if isinstance(message, WithdrawMessage):
             taken = self.offers.withdraw(
                 message.peer_id, message.sequence, time.monotonic(), source
@@ -61,10 +62,12 @@ class Intake:
             told = "The offer was withdrawn." if taken else "There was no offer of this peer."
             kind, cause = "withdrawn", message.reason or carrier
         else:
+            known = self.offers.get(message.peer_id, time.monotonic())
             taken = self.offers.accept(offer_of(message, carrier, time.monotonic()), source)
             told = "The offer was accepted." if taken else "A newer offer is known already."
             kind, cause = "offer", carrier
-        if taken:
+            repeated = known is not None and known.sequence == message.sequence is not None
+        if taken and not repeated:
             self._journal.offer(kind, message.peer_id, cause)
         return message.peer_id, taken, told
 

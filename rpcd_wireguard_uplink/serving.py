@@ -95,8 +95,6 @@ class Serving:
         """Whether this month's quota is used up."""
         return self.quota_left_gb == 0.0
 
-    # --- life
-
     def start(self) -> None:
         """Take over what an earlier run counted."""
         with contextlib.suppress(OSError, ValueError):
@@ -205,8 +203,6 @@ class Serving:
             is_open=not self.is_spent,
         )
 
-    # --- leases
-
     async def grant(self, request: LeaseRequest) -> LeaseGrant | Denial:
         """Give a trusted peer a place, or say why not; it is in the kernel when this returns."""
         async with self._applying:
@@ -309,8 +305,6 @@ class Serving:
 
             await self.service.platform.edit(CONFIG, write)
             await self.service.uplinks.read()
-
-    # --- housekeeping
 
     async def run(self) -> None:
         """The task: look after leases and counters, for ever."""

@@ -5,6 +5,7 @@ The configurations are mwan3's own, one that carried traffic, and what hypothesi
 
 from __future__ import annotations
 
+import subprocess
 from dataclasses import replace
 from pathlib import Path
 
@@ -25,7 +26,9 @@ from rpcd_wireguard_uplink.routing.mwan3 import (
 )
 from rpcd_wireguard_uplink.routing.mwan3_words import (
     Tracker,
+    admit_command,
     catch_alls,
+    dismiss_command,
     lane_marks,
     tracker_of,
 )
@@ -376,6 +379,20 @@ def test_marks_without_mwan3_or_with_a_mask_that_nobody_understands() -> None:
     assert set(lane_marks(bad.sections, ("wan",))) == {0, 0x100, 0x3F00} | REFUSED
     sparse = read(TRACKED + "\nconfig globals 'globals'\n\toption mmx_mask '0x2A00'\n")
     assert lane_marks(sparse.sections, LINES) == (0, 0x200, 0x800, 0x2200, 0x2800, 0x2A00)
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        admit_command(["wgup_a", "wgup6a"], ["wg_underlay"], rules=True, rebuild=True),
+        admit_command([], rules=False, rebuild=True),
+        dismiss_command(["wgup_a", "wgup6a"]),
+    ],
+)
+def test_commands_are_understood_by_a_shell_and_reload_nothing(command: list[str]) -> None:
+    assert command[:2] == ["sh", "-c"]
+    assert subprocess.run(["sh", "-n", "-c", command[2]], stderr=subprocess.PIPE).stderr == b""
+    assert "reload" not in command[2] and "restart" not in command[2]
 
 
 def test_netifd_knows_the_name_of_every_ipv6_interface() -> None:
