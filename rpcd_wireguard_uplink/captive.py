@@ -168,7 +168,7 @@ class CaptiveWatch:
 
     def _page(self) -> str:
         """The page to ask for, '' where there is none that can be asked for."""
-        url = self.url()
+        url = self.url() if self.monitor.watch.settings.enabled else ""
         self.monitor.problems.pop(BAD_PAGE, None)
         try:
             return url and parse_check(url).geturl()

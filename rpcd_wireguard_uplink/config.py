@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 
 from .endpoints import parse_host
 from .errors import ConfigError
+from .failover import Rules
 from .health import DEFAULT_PACE, FAST_PACE, Pace
 from .model import (
     DEFAULT_WEIGHT,
@@ -64,7 +65,8 @@ class Settings:
 
     `min_uplinks` and `prefer_latency` steer the choice, `lines` names the WAN devices in order of
     preference ('' for all that have a default route), `targets` are what probes are sent to,
-    `policies` names mwan3's policies to join ('none' for no part in mwan3).
+    `policies` names mwan3's policies to join ('none' for no part in mwan3). A line that came back
+    is held off for `hold_s`, and for up to `max_hold_s` where it fails again and again.
     """
 
     enabled: bool = True
@@ -75,11 +77,17 @@ class Settings:
     prefer_latency: bool = True
     pace_name: str = "default"
     hold_s: float = 30.0
+    max_hold_s: float = 1800.0
     targets: tuple[str, ...] = DEFAULT_TARGETS
     trusted_peers: frozenset[str] = frozenset()
     lines: tuple[str, ...] = ()
     policies: tuple[str, ...] = ()
     resolvers: tuple[str, ...] = DEFAULT_RESOLVERS
+
+    @property
+    def rules(self) -> Rules:
+        """What failover.py goes by."""
+        return Rules(self.enabled, self.auto_failover, self.hold_s, self.max_hold_s)
 
     @property
     def pace(self) -> Pace:
@@ -183,6 +191,7 @@ def _parse_settings(reader: Reader) -> Settings:
         prefer_latency=reader.flag("prefer_latency", True),
         pace_name=reader.choice("pace", "default", tuple(PACES)),
         hold_s=float(reader.whole("hold_time", 30, 0, 86400)),
+        max_hold_s=float(reader.whole("max_hold_time", 1800, 0, 86400)),
         targets=reader.addresses("track_ip", DEFAULT_TARGETS),
         trusted_peers=frozenset(reader.words("trusted_peer")),
         lines=reader.words("wan"),

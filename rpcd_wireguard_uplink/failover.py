@@ -26,6 +26,7 @@ class Phase(Enum):
     STRANDED = "stranded"
 
 
+CALM_HOLDS = 4
 AWAY = (Phase.FAILED_OVER, Phase.HOLDING, Phase.STRANDED)
 
 
@@ -49,7 +50,7 @@ class Path:
 @dataclass(frozen=True, slots=True)
 class State:
     """What the machine remembers. `active` is the path that carries the traffic, `moved_s` when
-    the last change was told.
+    the last change was told, `flaps` how many failovers have followed closely on one another.
     """
 
     phase: Phase = Phase.PRIMARY
@@ -58,15 +59,23 @@ class State:
     cause: str = ""
     moved_s: float = 0.0
     good_since_s: float | None = None
+    flaps: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """The settings that decisions depend on."""
+    """The settings that decisions depend on. A line that fails again soon after it came back must
+    stay good for twice as long each time, up to `max_hold_s`.
+    """
 
     enabled: bool = True
     auto_failover: bool = True
     hold_s: float = 30.0
+    max_hold_s: float = 1800.0
+
+    def held_s(self, flaps: int) -> float:
+        """How long the primary must be good before traffic goes back, after so many failovers."""
+        return max(self.hold_s, min(self.max_hold_s, self.hold_s * 2.0 ** (max(flaps, 1) - 1)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,11 +108,11 @@ def decide(
         return _stay(state, phase, primary.name, cause, now_s), None
     if away:
         return _decide_away(state, primary, backups, rules, now_s)
-    return _decide_home(state, primary, backups, now_s)
+    return _decide_home(state, primary, backups, rules, now_s)
 
 
 def _decide_home(
-    state: State, primary: Path, backups: Sequence[Path], now_s: float
+    state: State, primary: Path, backups: Sequence[Path], rules: Rules, now_s: float
 ) -> tuple[State, Change | None]:
     if primary.health is not Health.DOWN:
         suspect = primary.health is Health.SUSPECT
@@ -116,6 +125,7 @@ def _decide_home(
     best = next((b for b in backups if b.usable), None)
     if best is not None:
         cause = f"{primary.name}: {primary.cause}"
+        state = replace(state, flaps=_flaps(state, rules, now_s))
         return _move(state, Phase.FAILED_OVER, best.name, "failover", cause, now_s)
     cause = f"{primary.name}: {primary.cause}; no other path answers"
     return _strand(state, primary.name, cause, now_s)
@@ -131,7 +141,7 @@ def _decide_away(
         if good_since_s is None or primary.refused:
             good_since_s = now_s
         good_s = now_s - good_since_s
-        if not alive or (good_s >= rules.hold_s and not primary.refused):
+        if not alive or (good_s >= rules.held_s(state.flaps) and not primary.refused):
             why = f"answers for {good_s:.1f} s" if alive else f"answers, {state.active} does not"
             cause = f"{primary.name} {why}"
             return _move(state, Phase.PRIMARY, primary.name, "failback", cause, now_s)
@@ -164,6 +174,15 @@ def _decide_away(
     return _strand(state, stays, f"neither {primary.name} nor any backup answers", now_s)
 
 
+def _flaps(state: State, rules: Rules, now_s: float) -> int:
+    """How many failovers have followed closely, this one included.
+
+    Close is within CALM_HOLDS times as long as the last failback was held up.
+    """
+    calm_s = CALM_HOLDS * rules.held_s(state.flaps)
+    return state.flaps + 1 if state.flaps and now_s - state.moved_s < calm_s else 1
+
+
 def _held_line(backups: Sequence[Path], rules: Rules, now_s: float) -> Path | None:
     """The best line of the router's own that has been good for the hold time."""
     for path in backups:
@@ -183,11 +202,11 @@ def _stay(state: State, phase: Phase, active: str, cause: str, now_s: float) -> 
     if state.phase is phase and state.active == active:
         return replace(state, cause=cause)
     good_since_s = state.good_since_s if phase in AWAY else None
-    return State(phase, active, now_s, cause, state.moved_s, good_since_s)
+    return State(phase, active, now_s, cause, state.moved_s, good_since_s, state.flaps)
 
 
 def _move(
     state: State, phase: Phase, to: str, kind: str, cause: str, now_s: float
 ) -> tuple[State, Change]:
     change = Change(kind, state.active, to, cause, max(0.0, now_s - state.moved_s))
-    return State(phase, to, now_s, cause, moved_s=now_s), change
+    return State(phase, to, now_s, cause, moved_s=now_s, flaps=state.flaps), change

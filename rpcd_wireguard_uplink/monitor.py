@@ -18,7 +18,7 @@ from . import failover, selection
 from .config import Settings
 from .errors import UplinkError
 from .evidence import Evidence
-from .failover import AWAY, Phase, Rules, State
+from .failover import AWAY, Phase, State
 from .health import PathHealth
 from .landscape import Landscape
 from .linkwatch import LinkEvent, LinkWatch
@@ -247,9 +247,10 @@ class Monitor:
             deadline_s = path.health.next_deadline_s()
             if deadline_s is not None:
                 due_s = min(due_s, deadline_s)
+        rules = self.watch.settings.rules
         for state in self.states.values():
             if state.phase is Phase.HOLDING and state.good_since_s is not None:
-                due_s = min(due_s, state.good_since_s + self.watch.settings.hold_s)
+                due_s = min(due_s, state.good_since_s + rules.held_s(state.flaps))
         self._planned_s = max(due_s, now_s + 0.001)
         loop = asyncio.get_running_loop()
         self._tick_handle = loop.call_later(self._planned_s - now_s, self._tick)
@@ -364,8 +365,7 @@ class Monitor:
             backup_path(ranked, self.paths[ranked.candidate.name, family])
             for ranked in self.ranked(family, now_s)
         ]
-        settings = self.watch.settings
-        rules = Rules(settings.enabled, settings.auto_failover, settings.hold_s)
+        rules = self.watch.settings.rules
         self.states[family], change = failover.decide(state, primary, backups, rules, now_s)
         if change is not None:
             opening = self._opening(family, primary.name)

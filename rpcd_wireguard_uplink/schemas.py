@@ -284,6 +284,9 @@ STATUS_REPLY = table(
         "active_path": ACTIVE_PATH,
         "since_s": number("seconds in this state"),
         "cause": text("what led to this state, as a sentence"),
+        "release_s": number(
+            "seconds until traffic may go back to a line that answers again; -1 if none waits", -1
+        ),
         "detection_bound_ms": whole("ms after which a dead line is noticed at the latest"),
         "uplink_count": whole("number of configured uplinks"),
         "active_count": whole("number of configured uplinks that are not disabled"),

@@ -100,10 +100,10 @@ async def can_shape() -> str:
     await process.run(remove, check=False)
     try:
         if (await process.run(add, check=False)).returncode != 0:
-            return "rates can't be limited: this kernel has no ifb (install kmod-ifb)"
+            return "rates can't be limited: the kernel has no ifb (OpenWrt: install kmod-ifb)"
         await _tc([line for line in lines if " delete " not in line])
     except CommandFailed as error:
-        return f"rates can't be limited (install tc-tiny and kmod-sched-core): {error}"
+        return f"rates can't be limited (OpenWrt: install tc-tiny, kmod-sched-core): {error}"
     finally:
         await process.run(remove, check=False)
     return ""

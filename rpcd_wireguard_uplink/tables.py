@@ -119,6 +119,8 @@ def _status(reply: Reply, colour: bool) -> Iterator[str]:
     cause = f": {printable(reply['cause'])}" if reply["cause"] else ""
     state = _painted(printable(reply["state"])) if colour else printable(reply["state"])
     yield f"State     {state} for {duration(reply['since_s'])}{cause}"
+    if reply["release_s"] >= 0:
+        yield f"Failback  in {duration(reply['release_s'])}, if the line stays good"
     yield f"Traffic   leaves by {_path(reply)}"
     for name, family in reply["families"].items():
         shown = {"ipv4": "IPv4", "ipv6": "IPv6"}.get(name, printable(name))

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from .config import Config
+from .config import Config, Settings
 from .failover import Phase, State
 from .model import Family, Health, HistoryEntry, Offer, PathKind, Uplink
 from .monitor import Monitor
@@ -213,6 +213,14 @@ def _leading(states: dict[Family, State]) -> State:
     return min(states.values(), key=lambda state: SEVERITY.index(state.phase))
 
 
+def _release_s(state: State, settings: Settings, now_s: float) -> float:
+    """Seconds until traffic may go back to the primary that answers again; -1 if none waits."""
+    if state.phase is not Phase.HOLDING or state.good_since_s is None:
+        return -1.0
+    held_s = settings.rules.held_s(state.flaps)
+    return round(max(0.0, state.good_since_s + held_s - now_s), 1)
+
+
 def _timeout_s(monitor: Monitor) -> float | None:
     """The longest time that an answer through a primary is waited for now."""
     primaries = [
@@ -252,6 +260,7 @@ def status_table(
         "active_path": lead.active,
         "since_s": round(max(0.0, now_s - lead.since_s), 1),
         "cause": lead.cause,
+        "release_s": _release_s(lead, settings, now_s),
         "detection_bound_ms": round(settings.detection_bound_s(_timeout_s(monitor)) * 1000),
         "uplink_count": len(config.uplinks),
         "active_count": sum(uplink.enabled for uplink in config.uplinks),

@@ -75,6 +75,8 @@ class Link:
             sock.close()
         self._lost.cancel()
         self.accepted.cancel()
+        # Each would keep the other alive, and with it the descriptors that the library has.
+        self.client.on_connect = self.client.on_socket_close = None
 
     def _answered(self, client: Any, userdata: Any, flags: Any, reason: Any, *_: Any) -> None:
         if not self.accepted.done():
@@ -130,15 +132,15 @@ class Link:
         except Exception as error:
             for future in (self.accepted, self._lost):
                 if not future.done():
-                    future.set_exception(error)
-            self._forget()
+                    future.set_exception(error.with_traceback(None))
+            self.close()
         return self._sock is not None
 
 
 async def connect(mqtt: Any, client: Any, host: str, port: int) -> None:
     """Look the broker up, connect and shake hands in a thread, because the library blocks there.
 
-    A thread that nobody waits for any more closes its own socket. Raises OSError.
+    A client that nobody waits for any more closes its socket when it is forgotten. Raises OSError.
     """
     properties = mqtt.Properties(_CONNECT)
     properties.MaximumPacketSize = MOST_PAYLOAD + 1024  # the broker keeps larger ones from us
@@ -157,10 +159,8 @@ async def connect(mqtt: Any, client: Any, host: str, port: int) -> None:
 
     def finish(failure: Exception | None) -> None:
         if done.done():
-            sock = client.socket()
-            if sock is not None:
-                sock.close()
-        elif failure is not None:
+            return
+        if failure is not None:
             done.set_exception(failure)
         else:
             done.set_result(None)

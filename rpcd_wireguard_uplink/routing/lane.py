@@ -113,7 +113,8 @@ def _entry_rules() -> list[str]:
             f"{_SADDR[family]} != @onlink{n} iifname @heard{n}"
         )
     rules += [
-        "iifname @tunnels return",
+        # mwan3 has marked it; while mwan3 starts, a marked answer would find no route to the LAN.
+        f"iifname @tunnels meta mark set meta mark & {0xFFFFFFFF ^ POLICY_MASK:#x} return",
         f'iifname "{PROVIDER_DEVICE}" return',
         "fib daddr type { local, broadcast, multicast } return",
     ]

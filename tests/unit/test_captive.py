@@ -27,10 +27,11 @@ from rpcd_wireguard_uplink.captive import (
     parse_answer,
     parse_check,
 )
+from rpcd_wireguard_uplink.config import Settings
 from rpcd_wireguard_uplink.errors import InvalidArgument
 from rpcd_wireguard_uplink.landscape import Landscape
 from rpcd_wireguard_uplink.model import DefaultRoute, Endpoint, Family, Link, PathKind, Uplink
-from rpcd_wireguard_uplink.monitor import Monitor
+from rpcd_wireguard_uplink.monitor import Monitor, Watch
 from tests.unit.fakes import Machine
 
 V4 = Family.IPV4
@@ -180,7 +181,7 @@ class Bench:
             paths=dict[object, object](),
             problems=dict[str, str](),
             platform=self.machine,
-            watch=SimpleNamespace(uplinks=[uplink]),
+            watch=Watch(Settings(), (uplink,)),
             switch=SimpleNamespace(resolvers=("1.1.1.1",), except_portals=self.excepted.append),
             reread_soon=mocker.Mock(),
         )
@@ -278,6 +279,10 @@ async def test_nothing_is_asked_without_a_page(bench: Bench) -> None:
     bench.url = ""
     assert await bench.look(HELD_S) == []
     assert bench.landscape.portals == {}
+    bench.url = PAGE
+    bench.monitor.watch = Watch(Settings(enabled=False))
+    assert await bench.look(HELD_S) == []
+    bench.monitor.watch = Watch(Settings())
     bench.url = "ftp://a.example"
     assert await bench.look(HELD_S) == []
     assert "http://" in bench.monitor.problems[BAD_PAGE]

@@ -224,3 +224,47 @@ def test_whatever_happens(story: list[tuple[Health, list[Path], bool]]) -> None:
         if primary is not DOWN and state.active in ("", "wan"):
             assert after.active == "wan", "a line that may be alive is not left"
         state = after
+
+
+@pytest.mark.parametrize(
+    ("flaps", "held_s"), [(0, 30.0), (1, 30.0), (2, 60.0), (3, 120.0), (7, 1800.0), (60, 1800.0)]
+)
+def test_the_hold_time_doubles_with_each_flap(flaps: int, held_s: float) -> None:
+    assert Rules(hold_s=30.0).held_s(flaps) == held_s
+
+
+def test_a_hold_time_above_the_limit_stays() -> None:
+    assert Rules(hold_s=3600.0).held_s(1) == 3600.0
+    assert Rules(hold_s=0.0).held_s(5) == 0.0
+
+
+def fail_and_return(state: State, at_s: float, hold_s: float) -> tuple[State, float]:
+    """One outage from `at_s` on: the state back home, and when it came there."""
+    state, change = decide(state, wan(DOWN), [A], RULES, at_s)
+    assert change is not None and change.kind == "failover"
+    state, change = decide(state, wan(UP), [A], RULES, at_s + 1)
+    state, change = decide(state, wan(UP), [A], RULES, at_s + 1 + hold_s - 0.1)
+    assert change is None, f"it went back before {hold_s} s"
+    state, change = decide(state, wan(UP), [A], RULES, at_s + 1 + hold_s)
+    assert change is not None and change.kind == "failback"
+    return state, at_s + 1 + hold_s
+
+
+def test_a_line_that_fails_again_soon_is_held_off_longer_each_time() -> None:
+    state, now_s = HOME, 1000.0
+    for hold_s in (30.0, 60.0, 120.0):
+        state, now_s = fail_and_return(state, now_s, hold_s)
+        now_s += 5
+    # Four times the last hold time later it is forgotten.
+    state, _ = fail_and_return(state, now_s + 4 * 120.0, 30.0)
+    assert state.flaps == 1
+
+
+def test_a_line_that_flaps_faster_than_it_is_held_off_moves_traffic_twice() -> None:
+    state, kinds = HOME, []
+    for number in range(2000):
+        up = number % 100 < 50 or number >= 1000  # 5 s up, 5 s down, 10 times, then good
+        now_s = 100.0 + number / 10
+        state, change = decide(state, wan(UP if up else DOWN), [A], RULES, now_s)
+        kinds += [change.kind] if change is not None else []
+    assert kinds == ["failover", "failback"]

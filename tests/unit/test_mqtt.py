@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import shutil
 import socket
+import ssl
 import subprocess
 import sys
 import threading
@@ -123,6 +125,8 @@ async def until(condition: Any) -> None:
 @asynccontextmanager
 async def peers(settings: MqttSettings, *ids: str) -> AsyncIterator[list[Peer]]:
     """Carriers, connected; in the end nothing of them is left."""
+    gc.collect()
+    gc.disable()  # files must be closed when nobody needs them, not when the collector comes by
     before = len(os.listdir("/proc/self/fd"))
     made = [Peer(settings, peer_id) for peer_id in ids]
     try:
@@ -134,7 +138,10 @@ async def peers(settings: MqttSettings, *ids: str) -> AsyncIterator[list[Peer]]:
             await peer.carrier.close()
     await until(lambda: not any(t.name == "mqtt connect" for t in threading.enumerate()))
     made.clear()
-    await until(lambda: len(os.listdir("/proc/self/fd")) <= before)
+    try:
+        await until(lambda: len(os.listdir("/proc/self/fd")) <= before)
+    finally:
+        gc.enable()
 
 
 # --- what travels
@@ -165,6 +172,8 @@ async def test_a_death_publishes_the_last_will(broker: Broker) -> None:
         await one.connected(times=2)
         assert "lost" in one.states[1]
         assert one.wills >= 3, "asked for anew at each connect"
+        async with peers(broker.settings, "nodeC") as (later,):
+            await later.has(("nodeA", b"gone nodeA"))
         one.carrier.publish(b"again")
         await other.has(("nodeA", b"again"))
         assert other.messages[-1] == ("nodeA", b"again")
@@ -381,6 +390,37 @@ async def test_tls(broker: Broker, tmp_path: Path) -> None:
             assert word in refused.states[0] and "" not in refused.states
 
 
+@pytest.mark.needs("openssl")
+async def test_what_tls_holds_back_is_read(tmp_path: Path) -> None:
+    """Many messages in one record: the socket is readable once, and for the first ones only."""
+    certificates(tmp_path)
+    own = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    own.load_cert_chain(tmp_path / "broker.crt", tmp_path / "broker.key")
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(1000)
+        writer.write(b"\x20\x03\x00\x00\x00")  # CONNACK
+        await reader.read(1000)
+        writer.write(b"".join(published(f"mesh/offer/n{n}", b"offer") for n in range(100)))
+        await reader.read(1000)
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=own)
+    port = server.sockets[0].getsockname()[1]
+    settings = MqttSettings(True, "127.0.0.1", port, tls=True, prefix="mesh")
+    async with peers(replace(settings, ca_file=str(tmp_path / "ca.crt")), "nodeA") as (one,):
+        await until(lambda: len(one.messages) == 100)
+        assert one.messages[99] == ("n99", b"offer")
+    server.close()
+
+
+def published(topic: str, payload: bytes) -> bytes:
+    """A PUBLISH as MQTT 5 has it, without acknowledgement (3.3)."""
+    name = topic.encode()
+    body = len(name).to_bytes(2, "big") + name + b"\x00" + payload
+    return bytes((0x30, len(body))) + body
+
+
 def certificates(folder: Path) -> None:
     """An authority, a broker's certificate signed by it, and an authority that signed nothing."""
     for name in ("ca", "other"):
@@ -438,12 +478,15 @@ async def test_a_silent_broker_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
 
 async def test_a_close_does_not_wait_for_a_look_up(monkeypatch: pytest.MonkeyPatch) -> None:
     hang = threading.Event()
+    listener = socket.create_server(("127.0.0.1", 0))
+    connect = socket.create_connection
 
-    def look_up(*_: Any, **__: Any) -> None:
+    def look_up(*_: Any, **__: Any) -> socket.socket:
         hang.wait(30)
-        raise OSError("no such host")
+        return connect(listener.getsockname())
 
     monkeypatch.setattr(socket, "create_connection", look_up)
+    before = len(os.listdir("/proc/self/fd"))
     one = Peer(MqttSettings(True, "mesh.example"))
     try:
         one.carrier.start()
@@ -452,6 +495,8 @@ async def test_a_close_does_not_wait_for_a_look_up(monkeypatch: pytest.MonkeyPat
     finally:
         hang.set()
     await until(lambda: not any(t.name == "mqtt connect" for t in threading.enumerate()))
+    await until(lambda: len(os.listdir("/proc/self/fd")) == before)
+    listener.close()
 
 
 # --- settings

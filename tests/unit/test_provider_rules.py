@@ -129,6 +129,13 @@ def test_a_closed_provider_forwards_nothing(plan: ProviderPlan) -> None:
     assert "tcp dport 7333 accept" in script
 
 
+def test_consumers_get_answers_only() -> None:
+    assert chain(provider_script(PLAN, ONLINK), "to_consumers") == [
+        "ct state established,related accept",
+        "reject with icmpx admin-prohibited",
+    ]
+
+
 def test_only_pools_are_translated_and_only_on_lines() -> None:
     rules = chain(provider_script(PLAN, ONLINK), "nat")
     assert rules[1:] == [
