@@ -69,12 +69,12 @@ class Link:
 
     def close(self) -> None:
         """Close the socket; the broker takes it for a death if `finish` was not called."""
+        self._lost.cancel()
+        self.accepted.cancel()
         if self._sock is not None:
             sock = self._sock
             self._forget()
             sock.close()
-        self._lost.cancel()
-        self.accepted.cancel()
         # Each would keep the other alive, and with it the descriptors that the library has.
         self.client.on_connect = self.client.on_socket_close = None
 
@@ -130,9 +130,9 @@ class Link:
         try:
             step()
         except Exception as error:
-            for future in (self.accepted, self._lost):
-                if not future.done():
-                    future.set_exception(error.with_traceback(None))
+            waiting = self._lost if self.accepted.done() else self.accepted
+            if not waiting.done():
+                waiting.set_exception(error.with_traceback(None))
             self.close()
         return self._sock is not None
 

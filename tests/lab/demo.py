@@ -1,8 +1,8 @@
 """The main job as a story that a person can read: `make run`.
 
-A consumer and a provider, each with a bus and a service of its own, a LAN host that never stops
-sending, a WAN that dies twice. Everything is driven by calls on the bus and shown as it happens;
-at the end a table of what was lost. Exits 0 if the traffic moved and came back each time.
+Two routers of a WireGuard mesh, each with a bus and a service of its own, a LAN host that never
+stops sending, a WAN that dies twice. Everything is driven by calls on the bus and shown as it
+happens; at the end a table of what was lost. Exits 0 if the traffic moved and came back each time.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from .lab import Lab
+from .mesh import MeshRouter, mesh_network
 from .meter import Meter, Outage, longest
-from .network import ECHO4, ECHO6, ConsumerNetwork, consumer_network
+from .network import ECHO4, ECHO6
 from .node import LabError
-from .provider import Provider, make_provider
 from .service import Service
 
-PEER = "nodea"
+HOME, PEER = "home", "nodea"
 RATE_HZ = 100.0
 HOLD_S = 3
 SETTLE_S = 1.5
@@ -34,11 +34,14 @@ config wireguard-uplink 'uplink'
 	option failover_timeout '10'
 	option pace 'fast'
 	option hold_time '{HOLD_S}'
-	list trusted_peer '{PEER}'
+	option node_id '{HOME}'
+	option min_uplinks '0'
 """
-PROVIDER_CONFIG = """\
+PROVIDER_CONFIG = f"""\
 config wireguard-uplink 'uplink'
 	option enabled '1'
+	option node_id '{PEER}'
+	option min_uplinks '0'
 """
 
 
@@ -70,8 +73,8 @@ class Timeline:
 class Story:
     """The actors."""
 
-    net: ConsumerNetwork
-    provider: Provider
+    home: MeshRouter
+    peer: MeshRouter
     consumer_service: Service
     provider_service: Service
     timeline: Timeline
@@ -80,47 +83,65 @@ class Story:
 def build(lab: Lab, timeline: Timeline) -> Story:
     """Routers, lines, services: everything up and healthy."""
     timeline.title("A lab of routers")
-    net = consumer_network(lab)
-    provider = make_provider(lab, net.providers[0], peer_id=PEER)
+    routers = mesh_network(lab, [HOME, PEER], hosts=[HOME])
+    home, peer = routers[HOME], routers[PEER]
     say = timeline.say
-    say("host -- consumer ==wan== isp1 -- internet -- isp2 ==wan== provider")
-    say("         consumer ------- neighbour link without internet ------- provider")
-    say(f"tunnels are made by {'the kernel' if provider.kind == 'kernel' else provider.kind}")
+    say(f"host -- {HOME} ==wan== isp1 -- internet -- isp2 ==wan== {PEER}")
+    say(f"        {HOME} ------ street without internet ------ {PEER}")
+    say(f"        {HOME} ------ WireGuard mesh over the street ------ {PEER}")
     services = []
-    for node, config in ((net.consumer, CONSUMER_CONFIG), (net.providers[0], PROVIDER_CONFIG)):
-        service = Service(lab, node, config)
+    for router, config in ((home, CONSUMER_CONFIG), (peer, PROVIDER_CONFIG)):
+        service = Service(lab, router.node, config)
         took_s = service.start()
-        say(f"{node.name}: luci.wireguard-dashboard answers on its bus {took_s:.2f} s after start")
+        say(
+            f"{router.name}: luci.wireguard-dashboard answers on its bus {took_s:.2f} s after start"
+        )
         services.append(service)
-    return Story(net, provider, services[0], services[1], timeline)
+    return Story(home, peer, services[0], services[1], timeline)
 
 
 def add_uplink(story: Story) -> None:
-    """The offer, the add, the handshake: three calls on the consumer's bus."""
+    """Trust, offer, add: one call each, and nobody copies a key."""
     say = story.timeline.say
-    story.timeline.title("An uplink, by calls on the consumer's bus")
-    wan = wait_until(
-        lambda: story.provider_service.expect("uplink_status")["primary"],
-        lambda primary: primary["state"] == "up",
-    )
-    say(f"provider: uplink_status says its WAN is {wan['state']}, {wan['latency_ms']:.1f} ms")
-    offer = story.provider.offer(story.net.neighbours[0].provider4)
-    told = story.consumer_service.expect("uplink_gossip", {"message": offer})
-    say(f"uplink_gossip, the offer of {offer['peer_id']}: {told['message']}")
+    story.timeline.title("An uplink, by calls on the two buses")
+    for service, name, other in (
+        (story.consumer_service, HOME, PEER),
+        (story.provider_service, PEER, HOME),
+    ):
+        wait_for_peer(service, other)
+        told = service.expect("uplink_trust_accept", {"peer_id": other})
+        say(f"{name}: uplink_trust_accept {other}: {told['message']}")
+    told = story.provider_service.expect("uplink_offer", {"bandwidth_mbps": 100})
+    say(f"{PEER}: uplink_offer: {told['message']}")
+    offer = wait_until(
+        lambda: story.consumer_service.expect("uplink_list"),
+        lambda found: any(row["usable"] for row in found["offers"]),
+    )["offers"][0]
+    say(f"{HOME}: uplink_list: {offer['peer_id']} offers {offer['bandwidth_mbps']} Mbit/s")
     added = story.consumer_service.expect("uplink_add", {"peer_id": PEER})
-    say(f"uplink_add {PEER}: {added['message']}")
+    say(f"{HOME}: uplink_add {PEER}: {added['message']}")
     say(f"  {added['interface']} with {added['address']} to {added['endpoint']}")
-    story.provider.admit(added["public_key"], [added["address"], added["address6"]])
-    say("the provider admits the consumer's public key")
     uplink = wait_until(
         lambda: story.consumer_service.expect("uplink_status")["uplinks"][0],
         lambda found: found["state"] == "up" and found["handshake_age_s"] >= 0,
     )
-    say(f"handshake done; leaves by {uplink['underlay']}, which has no internet of its own")
+    say(f"the tunnel is up; it leaves by {uplink['underlay']}, which has no internet of its own")
     tested = story.consumer_service.expect("uplink_test", {"peer_id": PEER, "count": 3})
     say(
-        f"uplink_test {PEER}: {tested['received']} of {tested['sent']} probes of "
+        f"{HOME}: uplink_test {PEER}: {tested['received']} of {tested['sent']} probes of "
         f"{tested['target']} answered through the tunnel, {tested['latency_ms']:.1f} ms"
+    )
+    wait_until(
+        lambda: story.consumer_service.expect("uplink_status"),
+        lambda found: found["primary"]["state"] == "up" and found["uplinks"][0]["usable"],
+    )
+
+
+def wait_for_peer(service: Service, peer_id: str) -> None:
+    """Until the peer has said over the mesh who it is."""
+    wait_until(
+        lambda: service.expect("uplink_trust"),
+        lambda found: any(row["peer_id"] == peer_id for row in found["peers"]),
     )
 
 
@@ -144,18 +165,18 @@ def break_and_mend(
     mend_it: Callable[[], object],
 ) -> list[Row]:
     """One death of the WAN and its return, told as it shows in the host's packets."""
-    timeline, net = story.timeline, story.net
+    timeline = story.timeline
     rows: list[Row] = []
     timeline.title(f"The WAN dies: {what}")
     died = time.monotonic()
     break_it()
     timeline.say("the WAN is dead")
-    away = {"IPv4": net.provider_lines[0].address4, "IPv6": net.provider_lines[0].address6}
-    home = {"IPv4": net.wan.address4, "IPv6": net.wan.address6}
+    away = {"IPv4": story.peer.line.address4, "IPv6": story.peer.line.address6}
+    home = {"IPv4": story.home.line.address4, "IPv6": story.home.line.address6}
     for flow, meter in meters.items():
         sample = meter.wait_for_source(away[flow], since=died, timeout_s=WAIT_S)
         timeline.say(
-            f"{flow}: the internet sees {sample.source}, the provider's address; first answer "
+            f"{flow}: the internet sees {sample.source}, {PEER}'s address; first answer "
             f"{((sample.received or 0) - died) * 1000:.0f} ms after the death"
         )
     status = story.consumer_service.expect("uplink_status")
@@ -165,7 +186,10 @@ def break_and_mend(
     rows += [Row(what, f, longest(m.samples(died, mended))) for f, m in meters.items()]
     timeline.title("The WAN is back")
     mend_it()
-    timeline.say(f"it must answer for {HOLD_S} s before traffic goes back (hold_time)")
+    timeline.say(
+        f"it must answer for {HOLD_S} s before traffic goes back (hold_time), "
+        "twice as long each time that it fails again soon"
+    )
     for flow, meter in meters.items():
         sample = meter.wait_for_source(home[flow], since=mended, timeout_s=WAIT_S)
         back_s = (sample.received or 0) - mended
@@ -189,20 +213,20 @@ def show_summary(story: Story, rows: Sequence[Row]) -> None:
 def tell(story: Story) -> None:
     """The whole story."""
     add_uplink(story)
-    wan = story.net.wan
-
-    def plug_in() -> None:
-        wan.carrier_up()
-
+    wan, host = story.home.line, story.home.host
+    if host is None:
+        raise LabError("the lab has no LAN host")
     with (
-        Meter(story.net.host, ECHO4, rate_hz=RATE_HZ) as ipv4,
-        Meter(story.net.host, ECHO6, rate_hz=RATE_HZ) as ipv6,
+        Meter(host, ECHO4, rate_hz=RATE_HZ) as ipv4,
+        Meter(host, ECHO6, rate_hz=RATE_HZ) as ipv6,
     ):
         meters = {"IPv4": ipv4, "IPv6": ipv6}
         time.sleep(SETTLE_S)
         rows = break_and_mend(story, meters, "packets silently dropped", wan.drop, wan.restore)
-        rows += break_and_mend(story, meters, "carrier lost", wan.carrier_down, plug_in)
+        rows += break_and_mend(story, meters, "carrier lost", wan.carrier_down, wan.carrier_up)
     show_summary(story, rows)
+    print(f"wgctl uplink consumers, on {PEER}\n")
+    print(story.provider_service.wgctl("uplink", "consumers").stdout, flush=True)
 
 
 def main() -> int:
@@ -214,7 +238,7 @@ def main() -> int:
             try:
                 tell(story)
             except LabError:
-                print(story.consumer_service.log(), file=sys.stderr)
+                print(story.consumer_service.log(), story.provider_service.log(), file=sys.stderr)
                 raise
     except LabError as error:
         print(f"the demonstration failed: {error}", file=sys.stderr)

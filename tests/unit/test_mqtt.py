@@ -76,9 +76,11 @@ def broker(tmp_path: Path) -> Iterator[Broker]:
 
 
 @pytest.fixture(autouse=True)
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+def quick(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(module, "FIRST_PAUSE_S", 0.2)
     monkeypatch.setattr(module, "LONGEST_PAUSE_S", 0.4)
+    yield
+    gc.enable()
 
 
 class Peer:
@@ -138,10 +140,7 @@ async def peers(settings: MqttSettings, *ids: str) -> AsyncIterator[list[Peer]]:
             await peer.carrier.close()
     await until(lambda: not any(t.name == "mqtt connect" for t in threading.enumerate()))
     made.clear()
-    try:
-        await until(lambda: len(os.listdir("/proc/self/fd")) <= before)
-    finally:
-        gc.enable()
+    await until(lambda: len(os.listdir("/proc/self/fd")) <= before)
 
 
 # --- what travels
@@ -451,7 +450,9 @@ def openssl(folder: Path, *words: str) -> None:
     ],
     ids=["http", "ones", "older", "unavailable", "unknown", "closed"],
 )
-async def test_what_is_no_broker_is_told(answer: bytes, word: str) -> None:
+async def test_what_is_no_broker_is_told(
+    answer: bytes, word: str, caplog: pytest.LogCaptureFixture
+) -> None:
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with suppress(ConnectionError):
             await reader.read(10)
@@ -465,6 +466,8 @@ async def test_what_is_no_broker_is_told(answer: bytes, word: str) -> None:
         await until(lambda: one.wills > 3)
         assert one.states and word in one.states[0] and "" not in one.states
     server.close()
+    gc.collect()
+    assert "never retrieved" not in caplog.text
 
 
 async def test_a_silent_broker_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
