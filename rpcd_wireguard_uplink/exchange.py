@@ -77,6 +77,7 @@ class Exchange:
         service.untrusted = self.untrusted
         service.ask_lease = self.leasing.ask
         service.on_removed = self.leasing.release
+        service.on_read = self.peers.rebuild  # before anything hangs on whom to trust
         service.on_config = self.follow_config
         service.on_update = self.offering.watch
         service.more_status = self._status

@@ -10,11 +10,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable, Coroutine, Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Coroutine, Mapping
+from dataclasses import replace
 from typing import Any
 
 from . import failover, selection
+from .candidates import Watch, candidates_of
 from .config import Settings
 from .errors import UplinkError
 from .evidence import Evidence
@@ -48,14 +49,6 @@ TAKEN_OVER = "taken over from an earlier run"
 NO_LINE = "no line"
 
 
-@dataclass(frozen=True, slots=True)
-class Watch:
-    """What is to be watched: settings, and the uplinks that stand and whose peers are trusted."""
-
-    settings: Settings
-    uplinks: tuple[Uplink, ...] = ()
-
-
 class Monitor:
     """One router's paths and the decisions about them.
 
@@ -77,6 +70,7 @@ class Monitor:
         self.paths = PathSet(self._on_reply, self.problems)
         self.evidence = Evidence(lane, self.paths)
         self.counters: dict[str, PeerCounters] = {}
+        self.terms: Mapping[str, selection.Terms] = {}
         self.who_refuses: Callable[[str, Family], str] = lambda device, family: ""
         self._on_update = on_update
         self._traffic: dict[str, Traffic] = {}
@@ -305,39 +299,8 @@ class Monitor:
 
     def ranked(self, family: Family, now_s: float) -> list[selection.Ranked]:
         """All backups of a family in order, usable or not."""
-        prefer_latency = self.watch.settings.prefer_latency
-        return selection.rank(self._candidates(family, now_s), prefer_latency=prefer_latency)
-
-    def _candidates(self, family: Family, now_s: float) -> Iterator[selection.Candidate]:
-        lines = self.landscape.lines[family]
-        weights = {uplink.interface: uplink.weight for uplink in self.watch.uplinks}
-        silent_since_s = self._primary_silent_since_s(family)
-        for path in self.paths.values():
-            if path.family is not family or not weights:
-                continue
-            if lines.primary is not None and path.device == lines.primary.device:
-                continue
-            answer_s = path.health.last_answer_s
-            line = lines.known.get(path.device)
-            yield selection.Candidate(
-                name=path.device,
-                kind=path.kind,
-                health=path.health.state,
-                cause=path.health.cause,
-                weight=weights.get(path.device, 0),
-                metric=line.metric if line is not None else 0,
-                latency_ms=path.health.latency_ms,
-                shared_fate=line is None and self.landscape.shares_fate(path.device),
-                last_answer_age_s=None if answer_s is None else now_s - answer_s,
-                outlives_primary=answer_s is None
-                or silent_since_s is None
-                or answer_s > silent_since_s,
-            )
-
-    def _primary_silent_since_s(self, family: Family) -> float | None:
-        line = self.landscape.lines[family].primary
-        path = self.paths.get((line.device, family)) if line is not None else None
-        return None if path is None else path.health.silent_since_s
+        able = candidates_of(self, family, now_s) if self.watch.uplinks else ()
+        return selection.rank(able, prefer_latency=self.watch.settings.prefer_latency)
 
     def _evaluate(self, now_s: float) -> None:
         for family in Family:

@@ -1,8 +1,9 @@
 """The order in which backups are tried. Pure: candidates in, ranked candidates out.
 
 A router's own lines come before any uplink, by their metric; then uplinks that do not share the
-primary's fate; then weight (higher is preferred), then latency where `prefer_latency` asks for it.
-A candidate that can't be used stays in the list with the reason, so that it can be told.
+primary's fate; then what they cost (tier); then weight (higher is preferred); then the score: how
+long a page takes to load. A candidate that can't be used stays in the list with the reason, so that
+it can be told. docs/selection.md works examples.
 """
 
 from __future__ import annotations
@@ -13,12 +14,48 @@ from dataclasses import dataclass
 from .model import Health, Offer, PathKind, Uplink
 
 FRESH_S = 3.0  # how recent an answer is that a shared fate is not yet fatal
+PAGE_MBIT = 20.0  # a web page of 2.5 MB
+PAGE_ROUND_TRIPS = 10
+UNKNOWN_MS = 1000.0  # what is not known is taken to be bad, but not worst
+UNKNOWN_MBPS = 10
+KEPT = 0.8  # what is in use now is left only for what is better by a fifth
+SPENT_SHARE = 0.05
+TIERS = ("free", "metered", "nearly spent")
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What using a provider costs and gives: `bandwidth_mbps` is what it advertises or grants,
+    `measured_mbps` what it was seen to give when more was wanted; 0 for not known. `quota_left_gb`
+    is -1 without a quota.
+    """
+
+    metered: bool = False
+    quota_gb: float = 0.0
+    quota_left_gb: float = -1.0
+    price_per_gb: float = 0.0
+    bandwidth_mbps: int = 0
+    measured_mbps: int = 0
+
+    @property
+    def tier(self) -> int:
+        """0 free, 1 metered, 2 nearly spent: less than a twentieth of the quota is left."""
+        if self.quota_gb and 0 <= self.quota_left_gb < SPENT_SHARE * self.quota_gb:
+            return 2
+        return 1 if self.metered or self.price_per_gb else 0
+
+    @property
+    def expected_mbps(self) -> int:
+        """What may be expected: the advertised speed, or less where less was measured."""
+        known = [mbps for mbps in (self.bandwidth_mbps, self.measured_mbps) if mbps]
+        return min(known, default=UNKNOWN_MBPS)
 
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
     """One possible backup in one family. `last_answer_age_s` is None if it never answered,
-    `outlives_primary` says that it has answered since the primary fell silent.
+    `outlives_primary` says that it has answered since the primary fell silent, `is_active` that
+    traffic uses it now.
     """
 
     name: str
@@ -31,6 +68,8 @@ class Candidate:
     trusted: bool = True
     carries_family: bool = True
     shared_fate: bool = False
+    terms: Terms = Terms()
+    is_active: bool = False
     last_answer_age_s: float | None = None
     outlives_primary: bool = True
 
@@ -69,17 +108,29 @@ def rank(candidates: Iterable[Candidate], *, prefer_latency: bool) -> list[Ranke
 
     def key(ranked: Ranked) -> tuple[object, ...]:
         c = ranked.candidate
-        known = c.latency_ms if prefer_latency and c.latency_ms >= 0 else float("inf")
+        is_line = c.kind is PathKind.WAN
         return (
             not ranked.usable,
-            c.kind is not PathKind.WAN,
+            not is_line,
             c.shared_fate,
-            c.metric if c.kind is PathKind.WAN else -c.weight,
-            known,
+            c.metric if is_line else c.terms.tier,
+            0 if is_line else -c.weight,
+            c.terms.price_per_gb,
+            score_ms(c, prefer_latency=prefer_latency) * (KEPT if c.is_active else 1.0),
             c.name,
         )
 
     return sorted((Ranked(c, reason_against(c)) for c in candidates), key=key)
+
+
+def score_ms(candidate: Candidate, *, prefer_latency: bool) -> float:
+    """Milliseconds that a web page of 2.5 MB in 10 round trips would take; less is better.
+
+    Without `prefer_latency` the round trips are left out.
+    """
+    latency_ms = candidate.latency_ms if candidate.latency_ms >= 0 else UNKNOWN_MS
+    transfer_ms = PAGE_MBIT * 1000.0 / candidate.terms.expected_mbps
+    return transfer_ms + (PAGE_ROUND_TRIPS * latency_ms if prefer_latency else 0.0)
 
 
 def missing_uplink(

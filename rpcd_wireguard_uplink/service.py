@@ -14,6 +14,7 @@ from dataclasses import replace
 from typing import Any
 
 from . import tunnel_test, view, wireguard
+from .candidates import Watch
 from .config import CONFIG, MAIN_NAME
 from .endpoints import parse_endpoint
 from .errors import NotFound, NotSupported, NotTrusted, UplinkError
@@ -21,7 +22,7 @@ from .failover import AWAY, Change
 from .intake import Intake
 from .journal import Journal
 from .model import DEVICE_GROUP, Family, Offer, Uplink, normal_address
-from .monitor import Monitor, Watch
+from .monitor import Monitor
 from .offers import OfferBook, Source
 from .platform import Platform
 from .quoting import quoted
@@ -41,7 +42,8 @@ class Service:
 
     `untrusted` says why a peer is not trusted ('' if it is), `ask_lease` gives a wanted uplink the
     place that its provider grants (None: there is nobody to ask), `on_removed` hears of an uplink
-    that is gone, `on_config` of a configuration that was read again, `on_update` of news about the
+    that is gone, `on_read` of the first
+    configuration, `on_config` of one that was read again, `on_update` of news about the
     paths, `more_status` adds to the status, `more_state` to the state file.
     """
 
@@ -62,6 +64,7 @@ class Service:
         self.untrusted: Callable[[str], str] = self._not_listed
         self.ask_lease: AskLease | None = None
         self.on_removed: Callable[[Uplink], None] = lambda uplink: None
+        self.on_read: Callable[[], object] = lambda: None
         self.on_update: Callable[[], None] = lambda: None
         self._on_change = on_change
         self.on_config: Callable[[], Awaitable[None]] | None = None
@@ -77,6 +80,7 @@ class Service:
         self.offers.restore(self.remembered.offers, self.remembered.sequences)
         async with self.lock:
             await self.uplinks.read()
+            self.on_read()
             self.monitor.switch.lane.marks = await self.uplinks.lane_marks()
             await self.monitor.start(self._watch())
             await self.uplinks.mend_pending()

@@ -116,7 +116,8 @@ class Switch:
         """The task: while no lane is open, find out which resolvers may serve in each tunnel."""
         while True:
             if not self.lane.openings:
-                found = await self._tunnel_resolvers.look(self.uplinks, time.monotonic())
+                lines, now_s = self.landscape.line_devices(), time.monotonic()
+                found = await self._tunnel_resolvers.look(self.uplinks, lines, now_s)
                 if found != self._inside:
                     self._inside = found
                     self._kicked.set()

@@ -75,8 +75,6 @@ class Link:
             sock = self._sock
             self._forget()
             sock.close()
-        # Each would keep the other alive, and with it the descriptors that the library has.
-        self.client.on_connect = self.client.on_socket_close = None
 
     def _answered(self, client: Any, userdata: Any, flags: Any, reason: Any, *_: Any) -> None:
         if not self.accepted.done():
@@ -140,7 +138,7 @@ class Link:
 async def connect(mqtt: Any, client: Any, host: str, port: int) -> None:
     """Look the broker up, connect and shake hands in a thread, because the library blocks there.
 
-    A client that nobody waits for any more closes its socket when it is forgotten. Raises OSError.
+    A connection that nobody waits for any more is closed when it is made. Raises OSError.
     """
     properties = mqtt.Properties(_CONNECT)
     properties.MaximumPacketSize = MOST_PAYLOAD + 1024  # the broker keeps larger ones from us
@@ -159,8 +157,10 @@ async def connect(mqtt: Any, client: Any, host: str, port: int) -> None:
 
     def finish(failure: Exception | None) -> None:
         if done.done():
-            return
-        if failure is not None:
+            sock = client.socket()
+            if sock is not None:
+                sock.close()
+        elif failure is not None:
             done.set_exception(failure)
         else:
             done.set_result(None)

@@ -11,6 +11,7 @@ is in the lane, and what is sent to a tunnel's stand-in while the lane is shut.
 
 from __future__ import annotations
 
+import ipaddress
 from collections.abc import Iterable, Mapping
 
 from .. import process
@@ -39,7 +40,7 @@ def redirect_script(
     `resolvers` are the lines' own and those of the tunnels, `targets` what answers instead. `dead`
     are the lines of families that have no lane while the other family has one.
     """
-    known = {*resolvers, *STAND_INS.values()}
+    known = _addresses([*resolvers, *STAND_INS.values()])
     out = []
     for name, hook in _CHAINS:
         out += [f"add chain {_TABLE} {name} {{ {hook} policy accept; }}"]
@@ -52,7 +53,8 @@ def redirect_script(
     out += [f"add rule {_TABLE} {name} {ours}" for name in ("asking", "refuse")]
     for family in Family:
         target = targets.get(family, "")
-        out += _family_rules(family, known - {target}, target, (dead or {}).get(family, ()))
+        mine = known - _addresses([target])
+        out += _family_rules(family, mine, target, (dead or {}).get(family, ()))
     out += [
         f"add rule {_TABLE} asked {marked} jump elsewhere",
         f"add rule {_TABLE} asking {marked} jump elsewhere",
@@ -61,6 +63,17 @@ def redirect_script(
         f"add rule {_TABLE} refuse_asking {_LOOK_UP} jump refuse",
     ]
     return "\n".join(out) + "\n"
+
+
+def _addresses(texts: Iterable[str]) -> set[str]:
+    """Those that nft can take, in their one form: a resolv.conf may hold anything."""
+    found = set()
+    for text in texts:
+        try:
+            found.add(str(ipaddress.ip_address(text)))
+        except ValueError:
+            continue
+    return {address for address in found if "%" not in address}
 
 
 def _family_rules(

@@ -62,11 +62,13 @@ asyncio.run(main())
 
 PROBE = """
 import json, socket, sys, threading
-def probe(kind, address, port, source=""):
+def probe(kind, address, port, source="", device=""):
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     opened = socket.socket(family, socket.SOCK_DGRAM if kind == "udp" else socket.SOCK_STREAM)
     opened.settimeout(1.0)
     try:
+        if device:
+            opened.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, device.encode())
         if source:
             opened.bind((source, 0))
         opened.connect((address, port))
@@ -171,10 +173,8 @@ class Consumer:
         return self.node.run(argv).stdout == "2\n"
 
     def probe(self, *wanted: tuple[str, str, int]) -> list[str]:
-        """For each (kind, address, port) the source that was seen, `silence` or an error's name."""
-        argv = [sys.executable, "-I", "-S", "-c", PROBE, json.dumps(wanted)]
-        found: list[str] = json.loads(self.node.run(argv).stdout)
-        return found
+        """As the function of this name, from the consumer's node."""
+        return probe(self.node, *wanted)
 
     def reaches(self, *addresses: str) -> list[str]:
         return self.probe(*(("tcp", address, ECHO) for address in addresses))
@@ -274,13 +274,28 @@ def build(lab: Lab) -> World:
     return world
 
 
+def probe(node: Node, *wanted: tuple[str | int, ...]) -> list[str]:
+    """For each (kind, address, port and, if wanted, own address and device) what was seen.
+
+    That is the source that the server saw, `silence` or an error's name.
+    """
+    argv = [sys.executable, "-I", "-S", "-c", PROBE, json.dumps(wanted)]
+    found: list[str] = json.loads(node.run(argv).stdout)
+    return found
+
+
 def rate_mbps(world: World, each: Consumer, server: str, way: str) -> float:
     """Throughput over 2.5 s between a consumer and a server in the internet."""
+    return throughput_mbps(each.node, world.network.internet, server, way)
+
+
+def throughput_mbps(node: Node, internet: Node, server: str, way: str) -> float:
+    """Throughput over 2.5 s between a node and an address of the internet's node."""
     argv = [sys.executable, "-I", "-S", "-c", PUMP]
-    serving = world.network.internet.popen([*argv, "serve", server, way], stdout=subprocess.PIPE)
+    serving = internet.popen([*argv, "serve", server, way], stdout=subprocess.PIPE)
     assert serving.entered.stdout is not None
     assert serving.entered.stdout.readline() == "ready\n"
-    own = each.node.run([*argv, "ask", server, way], timeout_s=20.0).stdout
+    own = node.run([*argv, "ask", server, way], timeout_s=20.0).stdout
     theirs = serving.entered.stdout.readline()
     serving.wait()
     serving.entered.stdout.close()

@@ -33,7 +33,8 @@ LAYERS = (
     *("mesh", "trust", "approvals", "leases", "usage", "mesh_http"),
     *("health", "selection", "failover", "reconcile"),
     *("options", "peer_config", "config", "probe"),
-    *("platform", "paths", "landscape", "routing", "evidence", "switch", "monitor", "tunnel_test"),
+    *("platform", "paths", "landscape", "routing", "evidence", "switch"),
+    *("candidates", "monitor", "tunnel_test"),
     *(
         "captive",
         "carriers",

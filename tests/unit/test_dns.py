@@ -32,6 +32,13 @@ def test_the_target_itself_is_never_moved_nor_rejected() -> None:
     assert f"add element inet wgup resolvers4 {{ {STAND_IN4}, 192.0.2.1 }}" in script
 
 
+def test_what_is_no_address_is_left_out() -> None:
+    """A bad line in resolv.conf must not keep the lane from standing."""
+    script = lines("FE80::1%eth0", "1.2.3.4;", "2606:4700:4700:0::1111", "2001:DB8::1")
+    assert f"add element inet wgup resolvers4 {{ {STAND_IN4} }}" in script
+    assert f"add element inet wgup resolvers6 {{ {STAND_IN6}, 2001:db8::1 }}" in script
+
+
 def test_a_family_without_a_target_is_rejected_in_the_lane() -> None:
     script = lines("192.0.2.1", "2001:db8::1", targets={V4: "1.1.1.1"})
     assert not any("dnat ip6" in line for line in script)

@@ -213,6 +213,7 @@ async def test_a_proper_end_has_no_last_will(broker: Broker) -> None:
                 one.carrier.publish(b"offer")
                 await one.carrier.close(last)
                 assert not one.carrier.publish(b"too late")
+                assert one.states == [""], "an end that was asked for is no problem"
         await watcher.has(("nodeA", b"withdrawn"))
         await asyncio.sleep(0.2)
         found = [payload for _, payload in watcher.messages]

@@ -1,0 +1,74 @@
+"""What is to be watched, and the backups that it makes, with what the kernel says, now.
+
+Puts together what selection.py ranks. Judges nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+from .config import Settings
+from .model import Family, Uplink
+from .selection import Candidate, Terms
+
+if TYPE_CHECKING:
+    from .failover import State
+    from .landscape import Landscape
+    from .paths import PathSet
+
+
+@dataclass(frozen=True, slots=True)
+class Watch:
+    """What is to be watched: settings, and the uplinks that stand and whose peers are trusted."""
+
+    settings: Settings
+    uplinks: tuple[Uplink, ...] = ()
+
+
+class Scene(Protocol):
+    """What is looked at: the monitor's own view."""
+
+    watch: Watch
+    paths: PathSet
+    landscape: Landscape
+    states: dict[Family, State]
+    terms: Mapping[str, Terms]
+
+
+def candidates_of(scene: Scene, family: Family, now_s: float) -> Iterator[Candidate]:
+    """Every watched path of the family but its primary."""
+    lines = scene.landscape.lines[family]
+    weights = {uplink.interface: uplink.weight for uplink in scene.watch.uplinks}
+    silent_since_s = _primary_silent_since_s(scene, family)
+    active = scene.states[family].active
+    for path in scene.paths.values():
+        if path.family is not family:
+            continue
+        if lines.primary is not None and path.device == lines.primary.device:
+            continue
+        answer_s = path.health.last_answer_s
+        line = lines.known.get(path.device)
+        yield Candidate(
+            name=path.device,
+            kind=path.kind,
+            health=path.health.state,
+            cause=path.health.cause,
+            weight=weights.get(path.device, 0),
+            metric=line.metric if line is not None else 0,
+            latency_ms=path.health.latency_ms,
+            shared_fate=line is None and scene.landscape.shares_fate(path.device),
+            terms=scene.terms.get(path.device, Terms()),
+            is_active=path.device == active,
+            last_answer_age_s=None if answer_s is None else now_s - answer_s,
+            outlives_primary=answer_s is None
+            or silent_since_s is None
+            or answer_s > silent_since_s,
+        )
+
+
+def _primary_silent_since_s(scene: Scene, family: Family) -> float | None:
+    line = scene.landscape.lines[family].primary
+    path = scene.paths.get((line.device, family)) if line is not None else None
+    return None if path is None else path.health.silent_since_s

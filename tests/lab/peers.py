@@ -1,0 +1,192 @@
+"""The routers of a mesh with the product running on them, and what an owner does and sees there.
+
+Owns the calls that make two routers trust and serve each other, and the ways to wait for what they
+say. Knows the methods and replies of the product as an owner does; how the mesh is built is mesh.py's.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from rpcd_wireguard_uplink.errors import BusError
+
+from .consumers import ECHO, probe
+from .lab import Lab
+from .mesh import MeshRouter
+from .node import LabError, Node
+from .scene import Status, call, settings, states
+from .service import Service
+
+Row = dict[str, Any]
+
+FLOOD = """
+import socket, sys, time
+role, address, rate_mbps = sys.argv[1], sys.argv[2], float(sys.argv[3])
+family = socket.AF_INET6 if ":" in address else socket.AF_INET
+opened = socket.socket(family, socket.SOCK_DGRAM)
+if role == "serve":
+    opened.bind((address, 5001))
+    print("ready", flush=True)
+    opened.settimeout(10.0)
+    opened.connect(opened.recvfrom(2000)[1])
+else:
+    opened.connect((address, 5001))
+opened.setblocking(False)
+begun, sent, heard = time.monotonic(), 0, 0
+while (passed := time.monotonic() - begun) < 3.0:
+    while sent < passed * rate_mbps * 125000:
+        try:
+            opened.send(bytes(1200))
+        except OSError:
+            pass
+        sent += 1228
+    try:
+        while True:
+            size = len(opened.recv(2000)) + 28
+            heard += size if 1.0 < passed < 3.0 else 0
+    except OSError:
+        time.sleep(0.002)
+print(heard * 8 / 2e6)
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """One router of the mesh and its service."""
+
+    router: MeshRouter
+    service: Service
+
+    def ask(self, method: str, **arguments: object) -> Row:
+        """A method's reply without a process for it. Raises LabError for a failure."""
+        reply = call(self.service.socket, method, **arguments)
+        if reply.get("success", True) is not True:
+            raise LabError(f"{method} at {self.router.name}: {reply}\n{self.service.log()}")
+        return reply
+
+    def until(self, fits: Callable[[], object], what: str, timeout_s: float = 15.0) -> float:
+        """Wait until this is so and return the moment. Raises LabError when it does not come."""
+        deadline = time.monotonic() + timeout_s
+        while (now := time.monotonic()) < deadline:
+            try:
+                if fits():
+                    return now
+            except BusError:
+                pass  # its service is being started
+            time.sleep(0.05)
+        raise LabError(f"{self.router.name}: {what} not in {timeout_s:g} s\n{self.service.log()}")
+
+    def trust(self, *names: str) -> None:
+        """Accept these peers, as soon as they were seen on the mesh."""
+
+        def seen() -> bool:
+            found = {row["peer_id"] for row in self.ask("uplink_trust")["peers"]}
+            return found.issuperset(names)
+
+        self.until(seen, f"{names} on the mesh")
+        for name in names:
+            self.ask("uplink_trust_accept", peer_id=name)
+
+    def offers(self) -> dict[str, Row]:
+        """The offers that it knows, by peer."""
+        return {row["peer_id"]: row for row in self.ask("uplink_list")["offers"]}
+
+    def hears_of(self, *names: str, timeout_s: float = 15.0) -> float:
+        """The moment from which it knows exactly these peers' offers."""
+        return self.until(
+            lambda: self.offers().keys() == set(names), f"offers of just {names}", timeout_s
+        )
+
+    def status(self) -> Status:
+        """uplink_status."""
+        return self.ask("uplink_status")
+
+    def uplink(self, peer_id: str) -> Row:
+        """The uplink to this peer, as uplink_status shows it."""
+        found: list[Row] = [u for u in self.status()["uplinks"] if u["peer_id"] == peer_id]
+        return found[0]
+
+    def ready(self, *names: str, timeout_s: float = 30.0) -> None:
+        """Wait until the uplinks to these peers could take over."""
+        for name in names:
+            self.until(
+                lambda name=name: (row := self.uplink(name))["usable"] and row["state"] == "up",  # type: ignore[misc]
+                f"uplink to {name} up",
+                timeout_s,
+            )
+
+    def uses(self, *paths: str, timeout_s: float = 20.0) -> float:
+        """The moment from which both families' traffic takes one of these paths."""
+
+        def active() -> bool:
+            families = self.status()["families"].values()
+            return {family["active_path"] for family in families} <= set(paths)
+
+        return self.until(active, f"traffic on {paths}", timeout_s)
+
+    def at_home(self) -> None:
+        """Have the line work, and wait until traffic uses it."""
+        self.router.line.restore()
+        self.until(lambda: states(self.status()) == {"primary"}, "traffic at home", 30.0)
+
+    def refusals(self) -> dict[str, int]:
+        """What it refused of peers, by code."""
+        rows = self.ask("uplink_consumers")["refused"]
+        return {row["code"]: row["count"] for row in rows}
+
+    def through(self, peer_id: str, *addresses: str) -> list[str]:
+        """For each address what a connection to its echo through that uplink sees: the source by
+        which it came, `silence` or an error's name.
+        """
+        device = self.uplink(peer_id)["interface"]
+        return probe(self.router.node, *(("tcp", a, ECHO, "", device) for a in addresses))
+
+
+def flood_mbps(node: Node, internet: Node, server: str, rate_mbps: float) -> tuple[float, float]:
+    """What arrives down and up, with headers, where a node and an address of the internet's node
+    send each other datagrams at this rate for 3 s.
+    """
+    argv = [sys.executable, "-I", "-S", "-c", FLOOD]
+    pipe = subprocess.PIPE
+    serving = internet.popen([*argv, "serve", server, str(rate_mbps)], stdout=pipe)
+    assert serving.entered.stdout is not None
+    assert serving.entered.stdout.readline() == "ready\n"
+    down = node.run([*argv, "ask", server, str(rate_mbps)], timeout_s=20.0).stdout
+    up = serving.entered.stdout.readline()
+    serving.wait()
+    serving.entered.stdout.close()
+    return float(down), float(up)
+
+
+def start_peers(
+    lab: Lab, mesh: dict[str, MeshRouter], more: str = "", **options: object
+) -> dict[str, Peer]:
+    """Start the service on every router of a mesh; nobody trusts anybody yet.
+
+    `more` are further sections of everybody's configuration. No uplink is made by itself.
+    """
+    common = {"min_uplinks": 0, "pace": "default", **options}
+    found = {
+        name: Peer(
+            router,
+            Service(lab, router.node, settings((), node_id=name, **common) + more),  # type: ignore[arg-type]
+        )
+        for name, router in mesh.items()
+    }
+    for peer in found.values():
+        peer.service.start(wait=False)
+    for peer in found.values():
+        peer.service.wait_until_up()
+    return found
+
+
+def trust_each_other(peers: dict[str, Peer], pairs: Iterable[tuple[str, str]]) -> None:
+    """Have both owners of each pair accept the other's router."""
+    for one, other in pairs:
+        peers[one].trust(other)
+        peers[other].trust(one)
