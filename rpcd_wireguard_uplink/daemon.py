@@ -237,6 +237,7 @@ class Daemon:
     def _on_hotplug(self, name: str, data: dict[str, Any]) -> None:
         if self._service is not None:
             self._service.monitor.reread_soon()
+            self._spawn(self._follow_mwan3(self._service))
 
     def _on_change(self) -> None:
         self._encoded.clear()
@@ -285,8 +286,13 @@ class Daemon:
 
     async def _follow_names(self, service: Service) -> None:
         while True:
+            await self._follow_mwan3(service)
             await asyncio.sleep(NAMES_S)
             await self._tolerate(service.follow_names())
+
+    async def _follow_mwan3(self, service: Service) -> None:
+        if await self._tolerate(service.uplinks.follow_mwan3()):
+            self._on_change()
 
     async def _tolerate(self, work: Awaitable[T]) -> T | None:
         try:

@@ -60,6 +60,7 @@ class Service:
         self.intake = Intake(self.offers, self.journal)
         self.uplinks = Uplinks(platform, self._follow, self.journal.uplink)
         self.monitor = Monitor(platform, Lane(), self._report, self._updated)
+        self.monitor.who_refuses = self.uplinks.who_refuses
         self.lock = asyncio.Lock()
         self.untrusted: Callable[[str], str] = self._not_listed
         self.ask_lease: AskLease | None = None
@@ -194,7 +195,7 @@ class Service:
         )
         more = self.more_status()
         table["problems"] += more.pop("problems", [])
-        return table | more
+        return table | self.uplinks.mwan3_view | more
 
     def read_history(self, limit: int = 50) -> Table:
         """What happened, newest first."""
@@ -226,7 +227,7 @@ class Service:
             "loss_pct": tested.loss_pct,
             "handshake_age_s": -1 if age_s is None else int(age_s),
             "exit_address": "",
-            "error": tested.error or _test_advice(tested.received, age_s),
+            "error": tested.error or tunnel_test.advice(tested.received, age_s),
         }
 
     # --- hearing
@@ -392,11 +393,3 @@ class Service:
             "sequences": dict(self.offers.sequences),
             **self.more_state(),
         }
-
-
-def _test_advice(received: int, handshake_age_s: float | None) -> str:
-    if received:
-        return ""
-    if handshake_age_s is None:
-        return "no handshake yet: has the provider admitted our public key, is its endpoint right?"
-    return "the tunnel is up, but nothing answers through it: has the provider internet?"

@@ -89,3 +89,12 @@ def _tested(count: int, refused: int, round_trips: list[float]) -> Tested:
         if refused == count
         else "",
     )
+
+
+def advice(received: int, handshake_age_s: float | None) -> str:
+    """What to look at where a test found nothing reachable; '' where it did."""
+    if received:
+        return ""
+    if handshake_age_s is None:
+        return "no handshake yet: has the provider admitted our public key, is its endpoint right?"
+    return "the tunnel is up, but nothing answers through it: has the provider internet?"

@@ -130,8 +130,7 @@ class Peer:
         return self.until(active, f"traffic on {paths}", timeout_s)
 
     def at_home(self) -> None:
-        """Have the line work, and wait until traffic uses it."""
-        self.router.line.restore()
+        """Wait until traffic uses the line."""
         self.until(lambda: states(self.status()) == {"primary"}, "traffic at home", 30.0)
 
     def refusals(self) -> dict[str, int]:

@@ -33,7 +33,9 @@ def settings(
     peers: Iterable[str] = ("nodea",), targets: Sequence[str] = TARGETS, **options: object
 ) -> str:
     """The main section. By default the fast pace and a hold time of a second."""
-    chosen = {"enabled": 1, "auto_failover": 1, "pace": "fast", "hold_time": 1, **options}
+    hold_s = options.get("hold_time", 1)  # one line dies in many tests: that is no flapping
+    chosen = {"enabled": 1, "auto_failover": 1, "pace": "fast", "hold_time": 1}
+    chosen |= {"max_hold_time": hold_s, "min_uplinks": 0, **options}
     lines = ["config wireguard-uplink 'uplink'"]
     lines += [f"\toption {name} '{value}'" for name, value in chosen.items()]
     lines += [f"\tlist trusted_peer '{peer}'" for peer in peers]

@@ -1,0 +1,260 @@
+"""The exchange over a broker: offers travel by MQTT alone, leases are asked for over the mesh.
+
+c, p1, p2 == street == broker, where somebody else can publish too
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+from rpcd_wireguard_uplink.signing import Signer
+from tests.lab.lab import Lab
+from tests.lab.mesh import mesh_network
+from tests.lab.network import ECHO4
+from tests.lab.node import Child, LabError, Node, environment, join
+from tests.lab.peers import Peer, start_peers, trust_each_other
+
+pytestmark = pytest.mark.needs("mosquitto", "conntrack")
+
+BROKER4 = "172.16.9.100"
+TOPIC = "secubox/uplink/offer"
+MQTT = f"""
+config mqtt 'broker'
+	option enabled '1'
+	option host '{BROKER4}'
+"""
+PUBLISH = """
+import sys, threading
+import paho.mqtt.client as mqtt
+host, topic, payload = sys.argv[1:]
+version = getattr(mqtt, "CallbackAPIVersion", None)
+client = mqtt.Client(*((version.VERSION2,) if version else ()), client_id="somebody", protocol=5)
+client.connect(host)
+client.loop_start()
+client.publish(topic, payload, qos=1, retain=True).wait_for_publish(5.0)
+client.disconnect()
+client.loop_stop()
+"""
+HEAR = """
+import json, sys, threading
+import paho.mqtt.client as mqtt
+host, topic = sys.argv[1:]
+version = getattr(mqtt, "CallbackAPIVersion", None)
+client = mqtt.Client(*((version.VERSION2,) if version else ()), client_id="listener", protocol=5)
+def heard(client, userdata, message):
+    print(message.payload.decode(), flush=True)
+    client.disconnect()
+client.on_message = heard
+client.on_connect = lambda client, *more: client.subscribe(topic)
+client.connect(host)
+client.loop_forever()
+"""
+
+
+class Broker:
+    """A mosquitto on a node of its own at the street, without memory over a restart."""
+
+    def __init__(self, lab: Lab, street: Node) -> None:
+        self.node = lab.node("broker")
+        join(self.node, "eth0", street, "tobroker")
+        street.sh("ip link set tobroker master br0")
+        self.node.sh(f"ip addr add {BROKER4}/24 dev eth0")
+        self._lab = lab
+        self._file = lab.path("mosquitto.conf")
+        with open(self._file, "w", encoding="utf-8") as file:
+            file.write(f"listener 1883 {BROKER4}\nallow_anonymous true\nuser root\n")
+        self._child: Child | None = None
+
+    def start(self) -> None:
+        program = shutil.which("mosquitto", path=environment()["PATH"])
+        assert program is not None
+        self._child = self._lab.at_close(self.node.popen([program, "-c", self._file]))
+        deadline = time.monotonic() + 10.0
+        while ":1883" not in self.node.run(["ss", "-ltn"]).stdout:
+            if time.monotonic() > deadline:
+                raise LabError("mosquitto does not listen")
+            time.sleep(0.05)
+
+    def kill(self) -> None:
+        assert self._child is not None
+        self._child.kill()
+
+    def publish(self, topic: str, table: dict[str, Any]) -> None:
+        """Have a third party publish this, to stay."""
+        words = [sys.executable, "-c", PUBLISH, BROKER4, f"{TOPIC}/{topic}", json.dumps(table)]
+        self.node.run(words)
+
+    def held(self, topic: str) -> dict[str, Any]:
+        """What the broker holds of a peer."""
+        words = [sys.executable, "-c", HEAR, BROKER4, f"{TOPIC}/{topic}"]
+        found: dict[str, Any] = json.loads(self.node.run(words).stdout)
+        return found
+
+
+@dataclass(frozen=True, slots=True)
+class Village:
+    lab: Lab
+    peers: dict[str, Peer]
+    broker: Broker
+
+    @property
+    def c(self) -> Peer:
+        return self.peers["c"]
+
+    @property
+    def p1(self) -> Peer:
+        return self.peers["p1"]
+
+    def all_known(self) -> None:
+        """Have both offers stand at the consumer, as each test begins."""
+        self.c.hears_of("p1", "p2", timeout_s=30.0)
+
+
+@pytest.fixture(scope="module")
+def shared(namespaces: None) -> Iterator[Village]:
+    """Both providers offer; the mesh carries no offers."""
+    pytest.importorskip("nacl", reason="PyNaCl is not installed")
+    pytest.importorskip("paho.mqtt.client", reason="paho-mqtt is not installed")
+    with Lab() as lab:
+        mesh = mesh_network(lab, ("c", "p1", "p2"))
+        street = next(node for node in lab.nodes if node.name == "street")
+        broker = Broker(lab, street)
+        broker.start()
+        carrier = "\tlist carrier 'mqtt'\n"
+        peers = start_peers(lab, mesh, carrier + MQTT, hold_time=1, max_hold_time=1)
+        trust_each_other(peers, (("c", "p1"), ("c", "p2")))
+        for name in ("p1", "p2"):
+            peers[name].ask("uplink_offer", bandwidth_mbps=50)
+        yield Village(lab, peers, broker)
+
+
+@pytest.fixture
+def village(shared: Village) -> Village:
+    shared.all_known()
+    return shared
+
+
+def test_offers_come_by_the_broker_alone(village: Village) -> None:
+    assert {row["carrier"] for row in village.c.offers().values()} == {"mqtt"}
+    assert all(row["usable"] for row in village.c.offers().values())
+    held = village.broker.held("p1")
+    assert held["type"] == "uplink_offer" and held["signature"] and held["identity"]
+
+
+def test_an_id_is_all_that_an_uplink_takes(village: Village) -> None:
+    added = village.c.ask("uplink_add", peer_id="p1")
+    assert added["leased"]
+    village.c.ready("p1")
+    assert village.c.through("p1", ECHO4) == [village.p1.router.line.address4]
+
+
+def test_withdrawing_reaches_everybody(village: Village) -> None:
+    asked = time.monotonic()
+    village.p1.ask("uplink_withdraw")
+    try:
+        assert village.c.hears_of("p2") - asked < 3.0
+        assert village.broker.held("p1")["type"] == "uplink_withdraw"
+    finally:
+        village.p1.ask("uplink_offer")
+    village.all_known()
+
+
+def test_a_dead_line_withdraws_over_the_broker(village: Village) -> None:
+    line = village.p1.router.line
+    cut = line.drop()
+    try:
+        assert village.c.hears_of("p2") - cut < 5.0
+    finally:
+        line.restore()
+    village.all_known()
+
+
+def test_a_killed_provider_is_gone_by_its_last_will(village: Village) -> None:
+    killed = time.monotonic()
+    village.p1.service.kill()
+    try:
+        assert village.c.hears_of("p2") - killed < 5.0
+        assert village.broker.held("p1")["reason"] == "connection lost"
+    finally:
+        village.p1.service.start()
+    village.all_known()
+
+
+def test_a_broker_that_forgot_everything_is_told_again(village: Village) -> None:
+    village.broker.kill()
+    village.c.until(lambda: told(village.c), "word of the lost broker")
+    assert village.c.offers().keys() == {"p1", "p2"}, "a dead broker says nothing about peers"
+    village.broker.start()
+    village.c.until(lambda: not told(village.c), "the broker again", 60.0)
+    deadline = time.monotonic() + 60.0
+    while village.broker.held("p1")["type"] != "uplink_offer":
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+
+
+def told(peer: Peer) -> bool:
+    return any("MQTT" in problem for problem in peer.status()["problems"])
+
+
+def signer_of(lab: Lab, name: str) -> Signer:
+    folder = lab.path(name, "")
+    os.makedirs(folder, exist_ok=True)
+    return Signer.load(os.path.join(folder, "seed"))
+
+
+def test_what_others_publish_is_refused_and_counted(village: Village) -> None:
+    """Each of these would take p1's offer away, or lead its consumers elsewhere."""
+    true = village.broker.held("p1")
+    later = {**true, "sequence": true["sequence"] + 1000}
+    unsigned = {k: v for k, v in later.items() if k not in ("signature", "identity")}
+    thief = signer_of(village.lab, "thief")
+    elsewhere = {**later["endpoint"], "host": "198.51.100.66"}
+    gone = {"type": "uplink_withdraw", "peer_id": "p1", "sequence": later["sequence"]}
+    before = village.c.offers()["p1"]["endpoint"]
+    for topic, forged, code in (
+        ("p1", later, "bad_signature"),
+        ("p1", unsigned, "unsigned"),
+        ("p1", thief.sign(later | {"endpoint": elsewhere}), "identity_changed"),
+        ("p1", thief.sign(gone), "identity_changed"),
+        ("p2", true, "other_peer"),
+        ("p9", thief.sign({**later, "peer_id": "p9"}), "unknown_identity"),
+    ):
+        counted = village.c.refusals().get(code, 0)
+        village.broker.publish(topic, forged)
+        village.c.until(
+            lambda code=code, counted=counted: village.c.refusals().get(code, 0) > counted,  # type: ignore[misc]
+            f"a refusal {code}",
+            5.0,
+        )
+        assert village.c.refusals()[code] == counted + 1
+        assert village.c.offers().keys() == {"p1", "p2"}
+        assert village.c.offers()["p1"]["endpoint"] == before
+
+
+def test_what_is_old_is_no_news(village: Village) -> None:
+    """An offer that is published again after its withdrawal stays withdrawn."""
+    village.p1.ask("uplink_offer")
+    old = village.broker.held("p1")
+    assert old["type"] == "uplink_offer"
+    village.p1.ask("uplink_withdraw")
+    try:
+        village.c.hears_of("p2")
+        village.broker.publish("p1", old)
+        assert village.broker.held("p1") == old
+        # What the broker passes on later than this proves that the consumer has heard it.
+        refused = village.c.refusals().get("other_peer", 0)
+        village.broker.publish("p3", {**old})
+        village.c.until(lambda: village.c.refusals().get("other_peer", 0) > refused, "the next one")
+        assert village.c.offers().keys() == {"p2"}
+    finally:
+        village.p1.ask("uplink_offer")
+    village.all_known()
