@@ -8,6 +8,7 @@ force. Unknown options are collected as warnings.
 from __future__ import annotations
 
 import ipaddress
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
@@ -16,6 +17,7 @@ from .errors import ConfigError
 from .failover import Rules
 from .health import DEFAULT_PACE, FAST_PACE, Pace
 from .model import (
+    DEFAULT_MTU,
     DEFAULT_WEIGHT,
     NAME_LENGTH,
     TUNNEL_PREFIX,
@@ -56,6 +58,8 @@ DEFAULT_TARGETS = (
     "2001:4860:4860::8888",
     "2620:fe::fe",
 )
+LEAST_MTU = 1280
+_PAGE = re.compile(r"http://[A-Za-z0-9.\[][!-~]{0,190}")
 DEFAULT_RESOLVERS = ("1.1.1.1", "2606:4700:4700::1111")
 
 
@@ -67,6 +71,7 @@ class Settings:
     preference ('' for all that have a default route), `targets` are what probes are sent to,
     `policies` names mwan3's policies to join ('none' for no part in mwan3). A line that came back
     is held off for `hold_s`, and for up to `max_hold_s` where it fails again and again.
+    `captive_check` is a page that answers 204 where there is no portal ('' to ask none).
     """
 
     enabled: bool = True
@@ -83,6 +88,7 @@ class Settings:
     lines: tuple[str, ...] = ()
     policies: tuple[str, ...] = ()
     resolvers: tuple[str, ...] = DEFAULT_RESOLVERS
+    captive_check: str = ""
 
     @property
     def rules(self) -> Rules:
@@ -197,6 +203,9 @@ def _parse_settings(reader: Reader) -> Settings:
         lines=reader.words("wan"),
         policies=reader.words("policy"),
         resolvers=reader.addresses("dns", DEFAULT_RESOLVERS),
+        captive_check=reader.matching(
+            "captive_check", _PAGE, "the URL of a page that answers 204, and begin with http://"
+        ),
     )
     reader.flag("imported", False)  # asked for by older.py
     bound_s = settings.detection_bound_s()
@@ -238,6 +247,8 @@ def _parse_uplink(reader: Reader) -> Uplink:
         enabled=reader.flag("enabled", True),
         auto=reader.flag("auto", False),
         leased=reader.flag("leased", False),
+        mtu=reader.whole("mtu", DEFAULT_MTU, LEAST_MTU, 1500),
+        resolvers=reader.addresses("dns"),
     )
 
 
@@ -254,6 +265,10 @@ def uplink_options(uplink: Uplink) -> dict[str, Value]:
         options["own_public_key"] = uplink.own_public_key
     if uplink.addresses:
         options["address"] = uplink.addresses
+    if uplink.resolvers:
+        options["dns"] = uplink.resolvers
+    if uplink.mtu != DEFAULT_MTU:
+        options["mtu"] = str(uplink.mtu)
     if not uplink.enabled:
         options["enabled"] = "0"
     for option, is_set in (

@@ -123,10 +123,12 @@ class Daemon:
                 await self._broker.close()
 
     async def _start(self) -> None:
+        from .captive import CaptiveWatch
         from .exchange import Exchange
         from .older import Older, import_once
         from .peer_service import PeerService
         from .service import Service
+        from .steady import keep_running
 
         platform = make_platform(self._options, self._client)
         service = Service(platform, self._options.state_file, self._send_event, self._on_change)
@@ -144,6 +146,11 @@ class Daemon:
         }
         await exchange.start()
         self._started.set()
+        problems = service.monitor.problems
+        portals = CaptiveWatch(
+            service.monitor, lambda: service.uplinks.config.settings.captive_check
+        )
+        self._spawn(keep_running("looking for captive portals", portals.follow, problems))
         self._spawn(self._follow_config(service))
         self._spawn(self._follow_names(service))
 

@@ -120,9 +120,11 @@ class Delivery:
             table = parse_json_message(payload)
             if table.get("peer_id") != peer_id:
                 raise InvalidArgument("topic and peer_id differ", code="other_peer")
-            self._intake.take(table, Source.RELAYED, "mqtt")
         except UplinkError as error:
             self._intake.count(error.code)
+            return
+        with contextlib.suppress(UplinkError):  # counted there
+            self._intake.take(table, Source.RELAYED, "mqtt")
 
     def _on_state(self, problem: str) -> None:
         if problem:

@@ -101,6 +101,8 @@ class Leasing:
             endpoint=endpoints[0].endpoint,
             public_key=grant.public_key,
             addresses=grant.addresses,
+            mtu=grant.mtu,
+            resolvers=grant.dns,
             leased=True,
         )
 
@@ -150,8 +152,8 @@ class Leasing:
         endpoints = await self._ordered(grant.endpoints, peer)
         if set(endpoints) != set(held.endpoints):
             held.endpoints, held.place = endpoints, 0
-        same = (grant.public_key, set(grant.addresses))
-        if same != (uplink.public_key, set(uplink.addresses)):
+        given = (grant.public_key, set(grant.addresses), grant.mtu, grant.dns)
+        if given != (uplink.public_key, set(uplink.addresses), uplink.mtu, uplink.resolvers):
             await self._take_other_place(uplink, grant, endpoints)
 
     async def _ask_anywhere(self, uplink: Uplink) -> LeaseGrant:
@@ -180,7 +182,13 @@ class Leasing:
             existing = self._service.uplinks.find(uplink.peer_id)
             if existing != uplink:
                 return
-            wanted = replace(uplink, public_key=grant.public_key, addresses=grant.addresses)
+            wanted = replace(
+                uplink,
+                public_key=grant.public_key,
+                addresses=grant.addresses,
+                mtu=grant.mtu,
+                resolvers=grant.dns,
+            )
             if endpoints:
                 wanted = replace(wanted, endpoint=endpoints[0].endpoint)
             await self._service.uplinks.change(existing, wanted)

@@ -40,6 +40,7 @@ class Offering:
         self.egress: tuple[str, ...] = ()
         self.stands = False
         self._lost = False
+        self._has_ended = False
         self._alive_since_s: float | None = None
         serving.refusal = self._refusal
 
@@ -57,6 +58,8 @@ class Offering:
 
     def reason(self) -> str:
         """Why the offer does not stand now; '' if it does."""
+        if self._has_ended:
+            return "this router's service stops"
         if not self._serving.enabled or self._serving.book is None:
             return self._serving.problems.get("provider", "it is not configured")
         if self._alive_since_s is None:
@@ -101,9 +104,9 @@ class Offering:
             self._publish(self.message())
 
     def shut_down(self) -> None:
-        """Withdraw, so that nobody counts on a router whose service ends."""
-        if self.stands:
-            self._turn("this router's service stops")
+        """Withdraw for good, so that nobody counts on a router whose service ends."""
+        self._has_ended = True
+        self.watch()
 
     def _refusal(self) -> Denial | None:
         if self.stands:

@@ -1,7 +1,7 @@
 """The routers of a mesh with the product running on them, and what an owner does and sees there.
 
 Owns the calls that make two routers trust and serve each other, and the ways to wait for what they
-say. Knows the methods and replies of the product as an owner does; how the mesh is built is mesh.py's.
+say. Knows the product's methods and replies as an owner does; how the mesh is built is mesh.py's.
 """
 
 from __future__ import annotations

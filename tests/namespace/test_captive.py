@@ -45,27 +45,20 @@ print("ready", flush=True)
 server.serve_forever()
 """
 WATCHING = """\
-import asyncio, sys
-from rpcd_wireguard_uplink import __main__, captive, service
+import sys
+from rpcd_wireguard_uplink import __main__, captive
 captive.HELD_S = captive.UNKNOWN_S = captive.FREE_S = captive.LOOK_S = 0.5
-begin = service.Service.start
-async def start(self):
-    await begin(self)
-    watch = captive.CaptiveWatch(self.monitor, lambda: PAGE)
-    self.watching = asyncio.get_running_loop().create_task(watch.follow())
-service.Service.start = start
 sys.exit(__main__.main())
 """
 
 
 class Watching(Service):
-    """The service with a page to ask for, and ever ready to ask."""
+    """The service, ever ready to ask for its page."""
 
     @property
     def argv(self) -> list[str]:
-        script = WATCHING.replace("PAGE", repr(PAGE))
         words = super().argv
-        return [words[0], "-c", script, *words[words.index("serve") :]]
+        return [words[0], "-c", WATCHING, *words[words.index("serve") :]]
 
 
 def serve_web(
@@ -97,7 +90,7 @@ def scene(network: ConsumerNetwork) -> Scene:
     serve_web(network, network.isp1, "0.0.0.0", 8080, 302, LOGIN)
     serve_web(network, network.isp1, PORTAL, 80, 200)
     provider = make_provider(network.lab, network.providers[0])
-    laid = Scene.lay(network, [provider], settings(), service=Watching)
+    laid = Scene.lay(network, [provider], settings(captive_check=PAGE), service=Watching)
     laid.start()
     return laid
 

@@ -21,7 +21,6 @@ from tests.lab.network import RESOLVERS4, ConsumerNetwork
 from tests.lab.node import Child, Node
 from tests.lab.provider import RESOLVED4, Provider, make_provider
 from tests.lab.scene import Scene, settings, settled
-from tests.lab.service import Service
 
 pytestmark = pytest.mark.needs("conntrack")
 
@@ -65,18 +64,6 @@ while True:
         record = bytes.fromhex("c00c000100010000003c0004") + socket.inet_aton(sys.argv[3])
     counts = bytes.fromhex("81800001") + bytes([0, bool(record)]) + bytes(4)
     s.sendto(query[:2] + counts + query[12:end] + record, asker)
-"""
-LEASED = """\
-import sys
-from dataclasses import replace
-from rpcd_wireguard_uplink import __main__, uplinks
-parse = uplinks.parse_config
-def parsed(sections):
-    found = parse(sections)
-    given = [replace(uplink, resolvers=("10.77.0.1",)) for uplink in found.uplinks]
-    return replace(found, uplinks=tuple(given))
-uplinks.parse_config = parsed
-sys.exit(__main__.main())
 """
 
 
@@ -192,15 +179,6 @@ def test_the_stand_in_is_a_resolver_while_the_lane_is_open_only(scene: Scene) ->
     assert asked(consumer, STAND_IN)[0] == "rejected"
 
 
-class Leased(Service):
-    """The service with uplinks whose provider offers the resolver at its end of the tunnel."""
-
-    @property
-    def argv(self) -> list[str]:
-        words = super().argv
-        return [words[0], "-c", LEASED, *words[words.index("serve") :]]
-
-
 def resolving(lab: Lab, node: Node, signed: str) -> Provider:
     """A provider whose resolver passes signatures on, or not."""
     provider = make_provider(lab, node, resolver=False)
@@ -216,7 +194,9 @@ def test_a_providers_resolver_serves_if_it_passes_signatures_on(
 ) -> None:
     network.consumer.resolvers(network.wan.gateway4)
     provider = resolving(network.lab, network.providers[0], signed)
-    scene = Scene.lay(network, [provider], settings(), service=Leased)
+    scene = Scene.lay(network, [provider], settings())
+    scene.uplinks += f"\tlist dns '{provider.tunnel4}'\n"
+    scene.configure(settings())
     scene.start()
     time.sleep(4.0)  # it is asked every 2 s whether there is somebody to ask
     network.wan.drop()
