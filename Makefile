@@ -54,7 +54,7 @@ format: $(STAMP) ## write the code in the project's format
 
 check: lint test ## lint and test: what must be good before a commit
 
-generate: $(STAMP) ## write acl.d/ and docs/methods.md from the method table
+generate: $(STAMP) ## write acl.d/, docs/methods.md and docs/messages.md from their tables
 	$(BIN)/python -m rpcd_wireguard_uplink.export
 
 install: ## lay the files out below DESTDIR as on a router

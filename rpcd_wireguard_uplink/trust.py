@@ -8,7 +8,6 @@ the owner to accept. Reads and writes nothing.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from enum import Enum
@@ -16,7 +15,7 @@ from functools import cached_property
 
 from .errors import InvalidArgument, NotFound, NotTrusted
 from .mesh import Directory, MeshPeer, plain_address
-from .peering import Identity, Pin
+from .peering import Identity, Pin, pin_name
 
 ACCEPT = "wgctl uplink trust accept"
 REVOKE = "wgctl uplink trust revoke"
@@ -225,7 +224,7 @@ def wanted_pin(
         )
     old = ground.directory.pin(peer_id)
     return Pin(
-        name=old.name if old is not None else _section_name(peer_id),
+        name=old.name if old is not None else pin_name(peer_id),
         peer_id=peer_id,
         mesh_key=peer.key,
         identity=identity.key if identity is not None else "",
@@ -318,12 +317,6 @@ def rejected_pins(ground: Ground) -> Iterator[Pin]:
         record = ground.record(pin.fingerprint) if pin.fingerprint else None
         if record is not None and record.status == "rejected":
             yield pin
-
-
-def _section_name(peer_id: str) -> str:
-    """A section's name of its own for each id; UCI takes letters, digits and underscores."""
-    plain = "".join(c for c in peer_id.lower() if c.isascii() and c.isalnum())
-    return f"trust_{plain[:8]}_{hashlib.sha256(peer_id.encode()).hexdigest()[:6]}"
 
 
 def _cut(key: str) -> str:

@@ -12,7 +12,7 @@ from enum import Enum
 
 from ..config import CONFIG, parse_config
 from ..errors import ConfigError
-from ..model import TUNNEL_PREFIX, DefaultRoute
+from ..model import TUNNEL_PREFIX, DefaultRoute, is_marked
 from ..uci import Section
 
 SERVICE_START = "/etc/init.d/wireguard-uplink restart"
@@ -224,7 +224,7 @@ def check_firewall(facts: Facts) -> Iterator[Finding]:
     reached = {
         s.options.get("dest")
         for s in facts.sections("firewall", "forwarding")
-        if s.options.get("enabled", "1") != "0"
+        if s.options.get("enabled", "1") != "0" and not is_marked(s.options)
     }
     apply = "uci commit firewall && /etc/init.d/firewall reload"
     for name, device in sorted(facts.lines.items() if "firewall" in facts.configs else ()):

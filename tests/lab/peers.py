@@ -113,12 +113,20 @@ class Peer:
 
     def ready(self, *names: str, timeout_s: float = 30.0) -> None:
         """Wait until the uplinks to these peers could take over."""
-        for name in names:
-            self.until(
-                lambda name=name: (row := self.uplink(name))["usable"] and row["state"] == "up",  # type: ignore[misc]
-                f"uplink to {name} up",
-                timeout_s,
-            )
+
+        def up() -> bool:
+            rows = [self.uplink(name) for name in names]
+            return all(row["usable"] and row["state"] == "up" for row in rows)
+
+        self.until(up, f"uplinks to {names} up", timeout_s)
+
+    def answered_by(self, name: str, timeout_s: float) -> None:
+        """Wait until a probe through the uplink to this peer is answered."""
+
+        def answered() -> bool:
+            return bool(self.ask("uplink_test", peer_id=name, count=1)["received"])
+
+        self.until(answered, f"answers by {name}", timeout_s)
 
     def uses(self, *paths: str, timeout_s: float = 20.0) -> float:
         """The moment from which both families' traffic takes one of these paths."""
@@ -137,6 +145,10 @@ class Peer:
         """What it refused of peers, by code."""
         rows = self.ask("uplink_consumers")["refused"]
         return {row["code"]: row["count"] for row in rows}
+
+    def refuses(self, code: str, count: int) -> None:
+        """Wait until it has refused so many of this kind."""
+        self.until(lambda: self.refusals().get(code, 0) >= count, f"{count} refusals {code}")
 
     def through(self, peer_id: str, *addresses: str) -> list[str]:
         """For each address what a connection to its echo through that uplink sees: the source by
