@@ -21,10 +21,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Watch:
-    """What is to be watched: settings, and the uplinks that stand and whose peers are trusted."""
+    """What is to be watched: settings, and the uplinks that stand and whose peers are trusted.
+
+    A router that `serves` others watches its lines as if they were always in use.
+    """
 
     settings: Settings
     uplinks: tuple[Uplink, ...] = ()
+    serves: bool = False
 
 
 class Scene(Protocol):

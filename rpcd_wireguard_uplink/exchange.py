@@ -120,6 +120,7 @@ class Exchange:
         config = self.service.uplinks.config
         if self.peers.rebuild():
             await self.trust_changed()
+        await self.service.follow_watch()
         await self.delivery.follow(config.peering, config.mqtt, self.peers.node_id)
         await self.serving.follow()
         self.offering.watch()
@@ -194,7 +195,7 @@ class Exchange:
 
             await self.edit(forget)
             self.peers.rebuild()
-        await self.service.follow_trust()
+        await self.service.follow_watch()
         await self.serving.revoke(lambda peer_id: self.peers.standing(peer_id).reason)
         for offer in list(self.service.offers.fresh(time.monotonic())):
             if offer.peer_id in self._trusted_before and self.untrusted(offer.peer_id):

@@ -295,7 +295,7 @@ class Monitor:
         if path.kind is PathKind.WAN:
             traffic = self._traffic.setdefault(path.device, Traffic())
             traffic.probed()
-            path.used = traffic.seen(sent.get(path.device, 0), now_s)
+            path.used = traffic.seen(sent.get(path.device, 0), now_s) or self.watch.serves
 
     def ranked(self, family: Family, now_s: float) -> list[selection.Ranked]:
         """All backups of a family in order, usable or not."""

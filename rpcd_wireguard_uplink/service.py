@@ -140,8 +140,8 @@ class Service:
         await self.uplinks.prefer(rebuild=not away)  # an outage is no time to touch mwan3
         await self._follow()
 
-    async def follow_trust(self) -> None:
-        """Watch what is trusted now; a peer that is not any more carries no traffic."""
+    async def follow_watch(self) -> None:
+        """Watch what is trusted and offered now; a peer that is not trusted carries no traffic."""
         if self._watch() != self.monitor.watch:
             await self.monitor.configure(self._watch())
             self.journal.changed()
@@ -152,7 +152,8 @@ class Service:
             for uplink in self.uplinks.standing()
             if not uplink.pending and not self.untrusted(uplink.peer_id)
         )
-        return Watch(self.uplinks.config.settings, uplinks)
+        config = self.uplinks.config
+        return Watch(config.settings, uplinks, config.provider.enabled)
 
     def _not_listed(self, peer_id: str) -> str:
         if peer_id in self.uplinks.config.settings.trusted_peers:
