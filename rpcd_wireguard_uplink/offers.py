@@ -54,6 +54,13 @@ class Numbering:
         self._begin(wall_clock_s)
         return (self._epoch << PLACE_BITS) + LAST_PLACE
 
+    def surpass(self, sequence: int) -> bool:
+        """Go on above a sequence that an earlier run of ours has used; whether it was ahead."""
+        if sequence <= (self._epoch << PLACE_BITS) + self._place:
+            return False
+        self._epoch, self._place = sequence >> PLACE_BITS, LAST_PLACE
+        return True
+
     def _begin(self, wall_clock_s: float) -> None:
         self._epoch, self._place = max(self._epoch + 1, int(wall_clock_s)), 0
 

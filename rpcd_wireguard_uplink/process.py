@@ -10,10 +10,12 @@ import asyncio
 import contextlib
 import os
 import signal
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from .errors import CommandFailed, TimedOut
+
+MOST_KEPT = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,10 +56,7 @@ async def run(
         raise TimedOut(f"{argv[0]} did not finish within {timeout_s:g} s") from error
     finally:
         if child.returncode is None:
-            # Its children hold its pipes, and wait() would wait for them too.
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(child.pid, signal.SIGKILL)
-            await child.wait()
+            await _end(child)
     stdout, stderr = out.decode(errors="replace"), err.decode(errors="replace")
     code = child.returncode if child.returncode is not None else -1
     if check and code != 0:
@@ -65,3 +64,47 @@ async def run(
         detail = said[0][:200] if said else f"exit status {code}"
         raise CommandFailed(f"{' '.join(argv[:4])} failed: {detail}")
     return Completed(code, stdout, stderr)
+
+
+async def run_apart(
+    argv: Sequence[str], *, environment: Mapping[str, str], timeout_s: float
+) -> Completed:
+    """Run a program of the owner's in this environment, and return how it ended.
+
+    Both of its outputs are in `stdout`, up to MOST_KEPT bytes; the rest is thrown away. It ends
+    when nothing that it started holds its output any more. Raises as run() does, but never for an
+    exit status.
+    """
+    try:
+        child = await asyncio.create_subprocess_exec(
+            *argv,
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+            env=environment,
+            cwd="/",
+            start_new_session=True,
+        )
+    except OSError as error:
+        raise CommandFailed(f"can't run {argv[0]}: {error.strerror}") from error
+    assert child.stdout is not None
+    kept, ended = bytearray(), False
+    try:
+        async with asyncio.timeout(timeout_s):
+            while data := await child.stdout.read(MOST_KEPT):
+                kept += data[: MOST_KEPT - len(kept)]
+            code = await child.wait()
+        ended = True
+    except TimeoutError as error:
+        raise TimedOut(f"{argv[0]} did not finish within {timeout_s:g} s") from error
+    finally:
+        if not ended:
+            await _end(child)
+    return Completed(code, kept.decode(errors="replace"), "")
+
+
+async def _end(child: asyncio.subprocess.Process) -> None:
+    """Kill a command with all that it started: wait() would wait for who holds its pipes too."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(child.pid, signal.SIGKILL)
+    await child.wait()

@@ -16,10 +16,12 @@ from typing import Any
 from ..errors import UplinkError
 from ..mesh import MeshPeer
 from ..mesh_http import request
+from ..steady import tell
 
 Table = dict[str, Any]
 FIRST_WITHIN_S = 2.0  # new peers are asked soon, but not all at once
 FIRST_RETRY_S = 5.0
+ASK_AGAIN_S = 1.0  # a peer that makes itself heard is not asked more often than this
 LONGEST_PAUSE_S = 1800.0
 IDENTITY_S = 3600.0
 ANSWER_S = 3.0
@@ -37,6 +39,8 @@ class _Known:
     identity_due_s: float = 0.0
     failures: int = 0
     answered_s: float = 0.0
+    asked_s: float = float("-inf")
+    is_asked: bool = False
 
 
 @dataclass(slots=True)
@@ -75,10 +79,11 @@ class MeshCarrier:
                 known.peer = peer
 
     def ask_soon(self, key: str) -> None:
-        """Ask this peer now."""
+        """Ask this peer now, or once it has been left alone for a moment."""
         known = self._known.get(key)
-        if known is not None:
-            known.due_s, known.identity_due_s = 0.0, 0.0
+        if known is not None and not known.is_asked:
+            known.due_s = max(time.monotonic(), known.asked_s + ASK_AGAIN_S)
+            known.identity_due_s = 0.0
             self._wake.set()
 
     def answered_age_s(self, key: str) -> float | None:
@@ -94,15 +99,16 @@ class MeshCarrier:
                 self._wake.clear()
                 now_s = time.monotonic()
                 due = sorted(
-                    (known for known in self._known.values() if known.due_s <= now_s),
+                    (k for k in self._known.values() if k.due_s <= now_s and not k.is_asked),
                     key=lambda known: known.due_s,
                 )
                 for known in due[: max(0, ASKED_AT_ONCE - len(running))]:
-                    known.due_s = now_s + LONGEST_PAUSE_S
+                    known.due_s, known.asked_s = now_s + LONGEST_PAUSE_S, now_s
+                    known.is_asked = True
                     task = asyncio.get_running_loop().create_task(self._ask(known))
                     running.add(task)
                     task.add_done_callback(running.discard)
-                    task.add_done_callback(lambda _: self._wake.set())
+                    task.add_done_callback(self._asked)
                 next_s = min((known.due_s for known in self._known.values()), default=now_s + 60.0)
                 pause_s = max(0.05, next_s - now_s) if len(running) < ASKED_AT_ONCE else 60.0
                 try:
@@ -115,7 +121,19 @@ class MeshCarrier:
             if self.telling is not None:
                 self.telling.cancel()
 
+    def _asked(self, task: asyncio.Task[None]) -> None:
+        self._wake.set()
+        _tell_failure(task)
+
     async def _ask(self, known: _Known) -> None:
+        try:
+            pause_s = await self._ask_now(known)
+        finally:
+            known.is_asked = False
+        known.due_s = time.monotonic() + pause_s
+
+    async def _ask_now(self, known: _Known) -> float:
+        """Ask, and have the answers heard; seconds until the peer is to be asked again."""
         now_s = time.monotonic()
         try:
             if known.identity_due_s <= now_s:
@@ -128,12 +146,11 @@ class MeshCarrier:
                 if status in (200, 404):
                     self.on_offer(known.peer, table if status == 200 else None)
             known.failures, known.answered_s = 0, time.monotonic()
-            pause_s = self.poll_s * random.uniform(0.8, 1.2)
+            pause_s = self.poll_s
         except UplinkError:
             pause_s = min(LONGEST_PAUSE_S, FIRST_RETRY_S * 2.0 ** min(known.failures, 10))
-            pause_s *= random.uniform(0.8, 1.2)
             known.failures += 1
-        known.due_s = time.monotonic() + pause_s
+        return pause_s * random.uniform(0.8, 1.2)
 
     async def _request(
         self, peer: MeshPeer, method: str, path: str, table: Mapping[str, Any] | None = None
@@ -155,6 +172,7 @@ class MeshCarrier:
         order = sorted(self._known.values(), key=lambda known: -known.answered_s)
         work = self._tell_all([known.peer for known in order], table)
         self.telling = asyncio.get_running_loop().create_task(work)
+        self.telling.add_done_callback(_tell_failure)
 
     async def _tell_all(self, peers: list[MeshPeer], table: Mapping[str, Any]) -> None:
         for pause_s in TELL_PAUSES_S:
@@ -174,6 +192,11 @@ class MeshCarrier:
             except UplinkError:
                 return False
             return True
+
+
+def _tell_failure(task: asyncio.Task[None]) -> None:
+    if not task.cancelled() and isinstance(error := task.exception(), Exception):
+        tell("asking a peer", error)
 
 
 def _is_new_session(before: MeshPeer, now: MeshPeer) -> bool:

@@ -30,9 +30,9 @@ _REFUSED_USER = (134, 135)  # bad user name or password, not authorized (MQTT 5,
 class MqttCarrier:
     """Keeps a connection to the broker from `start` until `close`, however often it is lost.
 
-    `on_message(peer_id, payload)` gets what other peers' topics hold and get. `on_state(problem)`
-    is told when the connection is made ('') and with a sentence when it can't be made or is lost;
-    after '' the caller publishes what holds now, since the last will may have replaced it. `will()`
+    `on_message(peer_id, payload)` gets what all peers' topics hold and get, ours too.
+    `on_state(problem)` is told when the connection is made ('') and with a sentence when it can't
+    be made or is lost; after '' the caller publishes what holds now, since the last will may have replaced it. `will()`
     is asked for this last will at each connect: its sequence must be above those that are published
     until the next one. `dropped` counts messages that were not passed on.
     """
@@ -77,6 +77,11 @@ class MqttCarrier:
         if self._link is None or self._problem != "":
             return False
         return self._link.publish(self._offers + self._peer_id, payload)
+
+    def renew(self) -> None:
+        """Connect anew, so that the last will is asked for again."""
+        if self._link is not None:
+            self._link.leave()
 
     async def close(self, last: bytes | None = None) -> None:
         """End the connection, no later than a few seconds. `last` is published before, if given.
@@ -173,8 +178,6 @@ class MqttCarrier:
             return
         self._link.messages += 1
         peer_id = message.topic.removeprefix(self._offers)
-        if peer_id == self._peer_id:
-            return
         if not message.payload or len(message.payload) > MOST_PAYLOAD or len(peer_id) > 64:
             self.dropped += 1
             return

@@ -63,9 +63,13 @@ class Link:
             if self._last is None or self._last.is_published() or self._lost.done():
                 break
             await asyncio.sleep(TURN_S)
+        self.leave()
+        await asyncio.wait([self._lost], timeout=CLOSE_S)
+
+    def leave(self) -> None:
+        """Take leave now."""
         self.client.disconnect()
         self._write()
-        await asyncio.wait([self._lost], timeout=CLOSE_S)
 
     def close(self) -> None:
         """Close the socket; the broker takes it for a death if `finish` was not called."""

@@ -205,6 +205,22 @@ def test_a_broker_that_forgot_everything_is_told_again(village: Village) -> None
         time.sleep(0.2)
 
 
+def test_a_provider_whose_clock_went_back_is_believed(village: Village) -> None:
+    """It learns from the broker how far it had counted."""
+    p1 = village.p1
+    p1.service.stop()
+    try:
+        gone = {"type": "uplink_withdraw", "peer_id": "p1", "timestamp": "2030-01-01T00:00:00Z"}
+        sequence = int(time.time() + 86400) << 20
+        seed = os.path.join(p1.service.keys_dir, "identity.seed")
+        village.broker.publish("p1", Signer.load(seed).sign(gone | {"sequence": sequence}))
+        village.c.hears_of("p2")
+    finally:
+        p1.service.start()
+    village.all_known()
+    assert village.broker.held("p1")["sequence"] > sequence
+
+
 def told(peer: Peer) -> bool:
     return any("MQTT" in problem for problem in peer.status()["problems"])
 

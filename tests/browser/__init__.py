@@ -1,0 +1,1 @@
+"""The LuCI pages in a real browser, against the real service."""

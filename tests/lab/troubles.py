@@ -1,0 +1,91 @@
+"""What goes wrong between two routers that serve each other: crashes, reboots, blocked ports.
+
+Owns the faults and the ways to see a lease from both its ends. How such routers are made and asked
+is peers.py's.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Sequence
+
+from .lab import Lab
+from .node import Node
+from .peers import Peer, Row
+from .service import Service
+
+MESH_TCP = 7333
+PROVIDER_UDP = 51821
+
+CODE = """
+import sys
+from rpcd_wireguard_uplink import serving
+serving.SILENT_S, serving.READMIT_S = {silent_s}, {silent_s}
+from rpcd_wireguard_uplink.__main__ import main
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+class HastyService(Service):
+    """A service that holds a consumer to be silent after `silent_s` instead of three minutes."""
+
+    def __init__(self, lab: Lab, node: Node, config_text: str, silent_s: float) -> None:
+        self._code = CODE.format(silent_s=silent_s)
+        super().__init__(lab, node, config_text)
+
+    @property
+    def argv(self) -> list[str]:
+        """The command that runs the service."""
+        return [sys.executable, "-c", self._code, *super().argv[3:]]
+
+
+def block(node: Node, rule: str) -> None:
+    """Drop what a node sends that fits an nft rule's beginning, until unblock()."""
+    chain = "type filter hook output priority 0;"
+    ruleset = f"table inet trouble {{\nchain c {{\n{chain}\n{rule} drop\n}}\n}}"
+    node.run(["nft", "-f", "-"], input=ruleset)
+
+
+def unblock(node: Node) -> None:
+    """End what block() began; without it this is no error."""
+    node.run(["nft", "delete", "table", "inet", "trouble"], check=False)
+
+
+def count(node: Node, hook: str, rule: str) -> None:
+    """Count from now on the packets at this hook that fit an nft rule's beginning."""
+    chain = f"type filter hook {hook} priority -300;"
+    ruleset = f"table inet counted {{\nchain c {{\n{chain}\n{rule} counter\n}}\n}}"
+    node.run(["nft", "-f", "-"], input="table inet counted\ndelete table inet counted\n" + ruleset)
+
+
+def counted(node: Node) -> int:
+    """How many packets count() has seen."""
+    found = re.search(r"packets (\d+)", node.run(["nft", "list", "table", "inet", "counted"]).stdout)
+    assert found is not None
+    return int(found[1])
+
+
+def lease_of(provider: Peer, consumer: str) -> Row | None:
+    """The consumer's one lease as its provider shows it, None where it has none."""
+    rows: list[Row] = provider.ask("uplink_consumers")["consumers"]
+    found = [row for row in rows if row["peer_id"] == consumer]
+    assert len(found) < 2, f"{consumer} has several leases: {found}"
+    return found[0] if found else None
+
+
+def place_of(provider: Peer, consumer: str) -> tuple[str, str, str]:
+    """The key and the addresses of a lease that must be there."""
+    row = lease_of(provider, consumer)
+    assert row is not None, f"{consumer} has no lease"
+    return row["public_key"], row["address"], row["address6"]
+
+
+def crash_and_start(peers: Sequence[Peer]) -> None:
+    """Kill the services, all of them before the first is started again."""
+    for peer in peers:
+        peer.service.kill()
+    for peer in peers:
+        peer.service.start(wait=False)
+    for peer in peers:
+        peer.service.wait_until_up()
