@@ -18,13 +18,16 @@ PROGRAMS := ip:iproute2 nft:nftables conntrack:conntrack wg:wireguard-tools \
 NEXT ?= python3.14 python3.13 $(wildcard $(HOME)/.pyenv/versions/3.1[3-9]*/bin/python) python3.12
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-next lint format check generate install clean system
+.PHONY: help run bench test test-next lint format check generate install clean system
 
 help: ## say what the commands are
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /make \1: /'
 
 run: system $(STAMP) ## show a failover and a failback with real packets
 	@$(BIN)/python -m tests.lab.demo
+
+bench: system $(STAMP) ## measure every number of docs/benchmarks.md; QUICK=1: in about a minute
+	@$(BIN)/python -m tests.bench $(if $(QUICK),--quick)
 
 test: system $(STAMP) ## run all tests; ARGS=... goes to pytest
 	@$(PYTEST) $(ARGS)

@@ -23,6 +23,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     serve.add_argument("--config-dir", metavar="DIR", default=default.config_dir)
     serve.add_argument("--keys-dir", metavar="DIR", default=default.keys_dir)
     serve.add_argument("--state-file", metavar="FILE", default=default.state_file)
+    serve.add_argument("--hooks-dir", metavar="DIR", default=default.hooks_dir)
     serve.add_argument(
         "--broker", action="store_true", help="run a bus of our own at the socket (no ubusd there)"
     )
@@ -40,6 +41,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             config_dir=given.config_dir,
             keys_dir=given.keys_dir,
             state_file=given.state_file,
+            hooks_dir=given.hooks_dir,
             broker=given.broker,
         )
     )

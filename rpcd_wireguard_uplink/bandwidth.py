@@ -26,23 +26,28 @@ async def measure_mbps(url: str) -> int:
     Raises InvalidArgument for what is no plain http URL, PeerUnreachable or TimedOut where nothing
     can be had from it.
     """
-    parts = urlsplit(url)
-    if parts.scheme != "http" or not parts.hostname:
-        raise InvalidArgument("measure_url must be like http://HOST/FILE: https is not spoken here")
+    told = "measure_url must be like http://HOST/FILE: https is not spoken here"
     try:
-        reader, writer = await asyncio.wait_for(
-            asyncio.open_connection(parts.hostname, parts.port or 80), CONNECT_S
-        )
+        parts = urlsplit(url)
+        host, port = parts.hostname, parts.port or 80
+    except ValueError as error:
+        raise InvalidArgument(told) from error
+    if parts.scheme != "http" or not host:
+        raise InvalidArgument(told)
+    try:
+        reader, writer = await asyncio.wait_for(asyncio.open_connection(host, port), CONNECT_S)
     except TimeoutError as error:
-        raise TimedOut(f"{parts.hostname} did not answer in {CONNECT_S:g} s") from error
+        raise TimedOut(f"{host} did not answer in {CONNECT_S:g} s") from error
     except OSError as error:
-        raise PeerUnreachable(f"{parts.hostname} can't be reached: {error.strerror}") from error
+        raise PeerUnreachable(f"{host} can't be reached: {error.strerror}") from error
     try:
         path = parts.path or "/"
         path += f"?{parts.query}" if parts.query else ""
         head = f"GET {path} HTTP/1.0\r\nHost: {parts.netloc}\r\nConnection: close\r\n\r\n"
         writer.write(head.encode("ascii", "replace"))
-        return await _measure(reader, parts.hostname)
+        return await _measure(reader, host)
+    except (OSError, ValueError) as error:
+        raise PeerUnreachable(f"{host} broke the download off: name another file") from error
     finally:
         writer.close()
         with contextlib.suppress(OSError, TimeoutError):

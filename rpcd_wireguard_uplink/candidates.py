@@ -6,11 +6,12 @@ Puts together what selection.py ranks. Judges nothing.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol
 
+from .capacity import Capacity
 from .config import Settings
-from .model import Family, Uplink
+from .model import Family, Health, PeerCounters, Uplink
 from .selection import Candidate, Terms
 
 if TYPE_CHECKING:
@@ -39,6 +40,8 @@ class Scene(Protocol):
     landscape: Landscape
     states: dict[Family, State]
     terms: Mapping[str, Terms]
+    counters: dict[str, PeerCounters]
+    capacities: dict[str, Capacity]
 
 
 def candidates_of(scene: Scene, family: Family, now_s: float) -> Iterator[Candidate]:
@@ -63,13 +66,45 @@ def candidates_of(scene: Scene, family: Family, now_s: float) -> Iterator[Candid
             metric=line.metric if line is not None else 0,
             latency_ms=path.health.latency_ms,
             shared_fate=line is None and scene.landscape.shares_fate(path.device),
-            terms=scene.terms.get(path.device, Terms()),
+            terms=_terms(scene, path.device),
             is_active=path.device == active,
             last_answer_age_s=None if answer_s is None else now_s - answer_s,
             outlives_primary=answer_s is None
             or silent_since_s is None
             or answer_s > silent_since_s,
         )
+
+
+def _terms(scene: Scene, device: str) -> Terms:
+    told, seen = scene.terms.get(device, Terms()), scene.capacities.get(device)
+    if seen is None or not seen.measured_mbps:
+        return told
+    return replace(told, measured_mbps=seen.measured_mbps)
+
+
+def learn_capacities(scene: Scene, now_s: float) -> None:
+    """Take what the tunnels' counters say of their speed. To be called as they are read."""
+    for device in scene.capacities.keys() - scene.counters.keys():
+        del scene.capacities[device]
+    for device, counted in scene.counters.items():
+        paths = [scene.paths.get((device, family)) for family in Family]
+        latency_ms = max((p.health.latency_ms for p in paths if p is not None), default=-1.0)
+        capacity = scene.capacities.setdefault(device, Capacity())
+        capacity.seen(counted.rx_bytes, latency_ms, now_s)
+
+
+def dead_for_s(scene: Scene, device: str, now_s: float) -> float:
+    """How long nothing has answered through a watched path; 0 while one family is not dead."""
+    ages = []
+    for family in Family:
+        path = scene.paths.get((device, family))
+        if path is None:
+            continue
+        if path.health.state in (Health.UP, Health.SUSPECT):
+            return 0.0
+        last_s = path.health.last_answer_s
+        ages.append(now_s - (path.born_s if last_s is None else last_s))
+    return min(ages, default=0.0)
 
 
 def _primary_silent_since_s(scene: Scene, family: Family) -> float | None:

@@ -23,7 +23,7 @@ from .quoting import printable
 from .tables import render
 from .ubus import DEFAULT_SOCKET, Client
 
-CALL_TIMEOUT_S = 60.0
+CALL_TIMEOUT_S = 90.0  # a drill with all traffic takes up to 70 s
 _START_HINT = (
     "Is the service running? Start it with `/etc/init.d/wireguard-uplink start`, "
     "or `python -m rpcd_wireguard_uplink serve` where there is no OpenWrt."
@@ -71,6 +71,9 @@ def _run(options: argparse.Namespace) -> int:
         options.explain(sys.stderr)
         return _NO_COMMAND
     try:
+        if getattr(options, "watch", False):
+            asyncio.run(_watch(options.socket, as_json=options.json))
+            return 0
         arguments = parse_arguments(method, _given(method, options))
         reply = asyncio.run(_call(options.socket, method, arguments))
     except UplinkError as error:
@@ -83,18 +86,34 @@ def _given(method: Method, options: argparse.Namespace) -> dict[str, Any]:
     given = {}
     for name, schema in method.arguments.properties.items():
         value = getattr(options, name)
-        words = schema.get("x-words", {})
-        given[name] = words.get(value, value)
+        words = schema.get("x-words")
+        given[name] = words.get(value, value) if words else value
     return given
 
 
-async def _call(socket: str, method: Method, arguments: Mapping[str, Any]) -> dict[str, Any]:
+async def _connect(socket: str) -> Client:
     client = Client(socket)
     try:
-        try:
-            await client.connect()
-        except BusError as error:
-            raise BusError(f"{error}\n{_START_HINT}") from error
+        await client.connect()
+    except BusError as error:
+        await client.close()
+        raise BusError(f"{error}\n{_START_HINT}") from error
+    return client
+
+
+async def _watch(socket: str, *, as_json: bool) -> None:
+    from . import live
+
+    client = await _connect(socket)
+    try:
+        await live.watch(client, sys.stdout, as_json=as_json)
+    finally:
+        await client.close()
+
+
+async def _call(socket: str, method: Method, arguments: Mapping[str, Any]) -> dict[str, Any]:
+    client = await _connect(socket)
+    try:
         async with _progress(method):
             return await client.call(OBJECT, method.name, arguments, timeout_s=CALL_TIMEOUT_S)
     except CallFailed as error:
@@ -203,6 +222,8 @@ def _parser() -> argparse.ArgumentParser:
             made[method.command] = command
             command.set_defaults(method=method)
             _add_arguments(command, method)
+            if method.name == "uplink_status":
+                command.add_argument("--watch", action="store_true", help="show it live")
             _add_common(command)
     about = "Tells what is missing or wrong on this router, and the commands that mend it."
     doctor = commands.add_parser("doctor", help=about, description=about, allow_abbrev=False)
@@ -236,7 +257,8 @@ def _add_arguments(parser: argparse.ArgumentParser, method: Method) -> None:
         elif "x-words" in schema:
             parser.add_argument(name, choices=list(schema["x-words"]), help=told)
         else:
-            parser.add_argument(name, metavar=name.upper(), help=told)
+            many = "+" if schema["type"] == "array" else None
+            parser.add_argument(name, metavar=name.upper(), nargs=many, help=told)
 
 
 if __name__ == "__main__":

@@ -15,7 +15,6 @@ from dataclasses import dataclass, field, replace
 from .endpoints import parse_host
 from .errors import ConfigError
 from .failover import Rules
-from .health import DEFAULT_PACE, FAST_PACE, Pace
 from .model import (
     DEFAULT_MTU,
     DEFAULT_WEIGHT,
@@ -27,6 +26,7 @@ from .model import (
     normal_address,
 )
 from .options import Reader, refuse_repeated
+from .pace import DEFAULT_PACE, FAST_PACE, Pace
 from .peer_config import (
     CONSUMER_TYPE,
     MQTT_NAME,
@@ -59,6 +59,7 @@ DEFAULT_TARGETS = (
     "2620:fe::fe",
 )
 LEAST_MTU = 1280
+_WEBHOOK = re.compile(r"https?://[A-Za-z0-9._:\[\]-]{1,255}(?:/[!-~]{0,1900})?")
 _PAGE = re.compile(r"http://[A-Za-z0-9.\[][!-~]{0,190}")
 DEFAULT_RESOLVERS = ("1.1.1.1", "2606:4700:4700::1111")
 
@@ -71,7 +72,12 @@ class Settings:
     preference ('' for all that have a default route), `targets` are what probes are sent to,
     `policies` names mwan3's policies to join ('none' for no part in mwan3). A line that came back
     is held off for `hold_s`, and for up to `max_hold_s` where it fails again and again.
-    `captive_check` is a page that answers 204 where there is no portal ('' to ask none).
+    `captive_check` is a page that answers 204 where there is no portal ('' to ask none), `webhook`
+    a URL that events are sent to ('' for none; it may hold a token and is never told).
+    `fail_closed` blocks rather than leaks when nothing is left. `sticky_s` is how long connections
+    may stay on a tunnel after a failback, 0 for not at all. A path that loses more than `max_loss`
+    (a share of its probes) or is slower than `max_latency_s` is degraded; 0 for no limit.
+    `probe_budget` is what probes of an idle backup may take in a day, in bytes; 0 for any number.
     """
 
     enabled: bool = True
@@ -89,6 +95,14 @@ class Settings:
     policies: tuple[str, ...] = ()
     resolvers: tuple[str, ...] = DEFAULT_RESOLVERS
     captive_check: str = ""
+    drill_interval_days: int = 0
+    webhook: str = field(default="", repr=False)
+    metrics: bool = False
+    fail_closed: bool = False
+    sticky_s: float = 0.0
+    max_loss: float = 0.2
+    max_latency_s: float = 0.0
+    probe_budget: float = 5e6
 
     @property
     def rules(self) -> Rules:
@@ -100,10 +114,12 @@ class Settings:
         """The named pace, its timeouts cut so that detection and switch keep `failover_timeout`."""
         pace = PACES[self.pace_name]
         room_s = self.failover_timeout_s - SWITCH_BOUND_S
+        patience_s = min(pace.patience_s, room_s - pace.idle_interval_s)
+        pace = replace(pace, patience_s=patience_s)
         spent_s = pace.idle_interval_s + pace.confirm_s
         cap_s = min(pace.timeout_cap_s, max(pace.timeout_floor_s, room_s - spent_s))
         # A silence counts anew once evidence is no longer believed.
-        evidence_s = max(0.0, room_s - pace.silence_s)
+        evidence_s = max(0.0, room_s - pace.longest_silence_s)
         return replace(pace, timeout_cap_s=cap_s, evidence_limit_s=evidence_s)
 
     def detection_bound_s(self, timeout_s: float | None = None) -> float:
@@ -203,9 +219,20 @@ def _parse_settings(reader: Reader) -> Settings:
         lines=reader.words("wan"),
         policies=reader.words("policy"),
         resolvers=reader.addresses("dns", DEFAULT_RESOLVERS),
+        drill_interval_days=reader.whole("drill_interval", 0, 0, 365),
         captive_check=reader.matching(
             "captive_check", _PAGE, "the URL of a page that answers 204, and begin with http://"
         ),
+    )
+    settings = replace(settings, webhook=_webhook(reader), metrics=reader.flag("metrics", False))
+    sticky_s = reader.whole("sticky_time", 600, 1, 86400)
+    settings = replace(
+        settings,
+        fail_closed=reader.flag("fail_closed", False),
+        sticky_s=float(sticky_s if reader.flag("sticky_failback", False) else 0),
+        max_loss=reader.whole("max_loss", 20, 0, 100) / 100,
+        max_latency_s=reader.whole("max_latency", 0, 0, 60000) / 1000,
+        probe_budget=reader.whole("probe_budget", 5, 0, 100000) * 1e6,
     )
     reader.flag("imported", False)  # asked for by older.py
     bound_s = settings.detection_bound_s()
@@ -218,6 +245,16 @@ def _parse_settings(reader: Reader) -> Settings:
             f"{SWITCH_BOUND_S:g} s to switch; raise failover_timeout or choose pace 'fast'"
         )
     return settings
+
+
+def _webhook(reader: Reader) -> str:
+    url = reader.text("webhook")
+    if url and not _WEBHOOK.fullmatch(url):
+        raise ConfigError(  # without the URL: a token may be in it
+            f"{reader.where}.webhook must be a URL: http:// or https://, a host and a path, "
+            "without blanks or a password before the host"
+        )
+    return url
 
 
 def _parse_uplink(reader: Reader) -> Uplink:

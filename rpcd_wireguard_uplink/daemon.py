@@ -22,10 +22,13 @@ from .ubus import DEFAULT_SOCKET, BusObject, Call, Client, Encoded, Reply, encod
 
 if TYPE_CHECKING:
     from .exchange import Exchange
+    from .metrics import Metrics
+    from .model import HistoryEntry
     from .platform import Platform
     from .service import Service
     from .ubus.blobmsg import Type
     from .ubus.broker import Broker
+    from .usage_file import UsageFile
 
 T = TypeVar("T")
 
@@ -50,6 +53,7 @@ class Options:
     config_dir: str = "/etc/config"
     keys_dir: str = "/etc/wireguard-uplink/keys"
     state_file: str = "/var/run/wireguard-uplinks.json"
+    hooks_dir: str = "/etc/wireguard-uplink.d"
     broker: bool = False
 
 
@@ -76,6 +80,8 @@ class Daemon:
         self._published = False
         self._service: Service | None = None
         self._exchange: Exchange | None = None
+        self._metrics: Metrics | None = None
+        self._usage: UsageFile | None = None
         self._handlers: Mapping[str, Callable[..., Any]] = {}
         self._encoded: dict[str, Encoded] = {}
         self._started = asyncio.Event()
@@ -112,6 +118,10 @@ class Daemon:
             await asyncio.gather(*self._tasks, return_exceptions=True)
             if self._exchange is not None:
                 await self._exchange.stop()
+            if self._metrics is not None:
+                await self._metrics.close()
+            if self._usage is not None:
+                await self._usage.save()
             await self._client.close()
             try:
                 if self._service is not None:
@@ -124,6 +134,7 @@ class Daemon:
 
     async def _start(self) -> None:
         from .captive import CaptiveWatch
+        from .choice_service import ChoiceService
         from .exchange import Exchange
         from .older import Older, import_once
         from .peer_service import PeerService
@@ -137,9 +148,11 @@ class Daemon:
             log.warning("%s", sentence)
         exchange = Exchange(service, self._call, self._options.keys_dir)
         self._exchange = exchange
+        self._begin_telling(service, exchange)
         await service.start()
         peers = PeerService(exchange)
-        parts = (Older(service, peers), peers, service)
+        choices = ChoiceService(service)
+        parts = (Older(service, peers), peers, choices, service)
         self._handlers = {
             name: next(getattr(p, method.handler) for p in parts if hasattr(p, method.handler))
             for name, method in methods.METHODS.items()
@@ -151,8 +164,38 @@ class Daemon:
             service.monitor, lambda: service.uplinks.config.settings.captive_check
         )
         self._spawn(keep_running("looking for captive portals", portals.follow, problems))
+        self._spawn(keep_running("scheduled drills", choices.follow_schedule, problems))
         self._spawn(self._follow_config(service))
         self._spawn(self._follow_names(service))
+
+    def _begin_telling(self, service: Service, exchange: Exchange) -> None:
+        """Have everything that happens from now on told to the owner's programs, and counted."""
+        from .backlog import Event
+        from .hooks import Hooks
+        from .metrics import Metrics
+        from .steady import keep_running
+        from .usage_file import UsageFile
+        from .webhook import Webhook
+
+        problems = service.monitor.problems
+        folder = os.path.dirname(self._options.keys_dir.rstrip("/"))
+        self._usage = UsageFile(os.path.join(folder, "uplink-usage.json"), problems)
+        self._usage.load()
+        service.monitor.ledger = self._usage.ledger
+        hooks = Hooks(self._options.hooks_dir, problems)
+        webhook = Webhook(lambda: service.uplinks.config.settings.webhook, problems)
+        metrics = self._metrics = Metrics(service, problems)
+
+        def tell(name: str, entry: HistoryEntry) -> None:
+            event = Event(name, exchange.peers.node_id, entry)
+            hooks.tell(event)
+            webhook.tell(event)
+            if entry.family:
+                metrics.switches[entry.kind] += 1
+
+        service.journal.on_entry = tell
+        self._spawn(keep_running("running hooks", hooks.follow, problems))
+        self._spawn(keep_running("the webhook", webhook.follow, problems))
 
     async def _join(self) -> bool:
         try:
@@ -281,6 +324,8 @@ class Daemon:
     async def _follow_config(self, service: Service) -> None:
         waits = patience = 1  # what can't be made is tried less and less often
         while True:
+            if self._metrics is not None:
+                self._metrics.follow()
             await asyncio.sleep(CONFIG_CHECK_S)
             if service.config_changed():
                 waits = patience = 1
@@ -296,6 +341,8 @@ class Daemon:
             await self._follow_mwan3(service)
             await asyncio.sleep(NAMES_S)
             await self._tolerate(service.follow_names())
+            if self._usage is not None:
+                await self._usage.save_if_due()
 
     async def _follow_mwan3(self, service: Service) -> None:
         if await self._tolerate(service.uplinks.follow_mwan3()):

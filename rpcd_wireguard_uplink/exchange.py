@@ -13,25 +13,26 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from . import egress, process
+from . import egress, iproute, process
 from .approvals import BusCall
+from .candidates import dead_for_s
 from .carriers.mesh import MeshCarrier
-from .config import CONFIG, MAIN_NAME
+from .config import CONFIG, MAIN_NAME, Config
 from .delivery import Delivery
 from .errors import UplinkError
 from .gate import PATHS, Gate
 from .leasing import Leasing
 from .mesh import MeshPeer, plain_address
 from .mesh_http import Server
-from .model import DEVICE_GROUP, PROVIDER_DEVICE
+from .model import DEVICE_GROUP, PROVIDER_DEVICE, Offer
 from .offering import Offering
 from .offers import Source
 from .peers import Peers
 from .provider import Provider
-from .selection import missing_uplink
+from .selection import missing_uplink, terms_of
 from .service import Service
 from .serving import Serving
-from .steady import keep_running
+from .steady import keep_running, tell
 from .trust import rejected_pins
 from .uci import Draft
 
@@ -39,6 +40,8 @@ Table = dict[str, Any]
 MESH_S = 10.0
 EGRESS_S = 60.0
 REPEAT_S = 300.0  # an offer that others carry is repeated long before it expires
+GIVEN_UP_S = 600.0  # an uplink that was dead for so long is not ready, and another is made
+PASS_OVER_S = 300.0  # a peer that no uplink could be made to: others have their turn
 
 
 class Exchange:
@@ -61,11 +64,14 @@ class Exchange:
             lambda: (self.delivery.own, self.offering.reason()),
             lambda peer: carrier.ask_soon(peer.key),
         )
-        self.server = Server(self.gate.answer, PATHS)
+        self.server = Server(self.gate.answer, PATHS, refused=service.intake.count)
         self._seed_file = os.path.join(keys_dir, "identity.seed")
         self._own_addresses: set[str] = set()
-        self._egress_of: dict[str, tuple[str, ...]] = {}
-        self._trusted_before: frozenset[str] = frozenset()
+        self._offer_of: dict[str, Offer] = {}
+        self._trusted_before: frozenset[str] | None = None
+        self._passed_over: dict[str, float] = {}
+        self._followed: tuple[Config, str] | None = None
+        self._judging = asyncio.Lock()
         self._tasks: set[asyncio.Task[Any]] = set()
         self._join_service()
 
@@ -79,7 +85,7 @@ class Exchange:
         service.on_removed = self.leasing.release
         service.on_read = self.peers.rebuild  # before anything hangs on whom to trust
         service.on_config = self.follow_config
-        service.on_update = self.offering.watch
+        service.on_update = lambda: self._watch_offer(self.offering.watch)
         service.more_status = self._status
         service.more_state = lambda: {"identities": dict(self.peers.identities)}
 
@@ -90,8 +96,12 @@ class Exchange:
         await self.delivery.load_identity(self._seed_file)
         self.gate.identity_key = self.delivery.identity_key
         self.serving.start()
-        await self._follow_mesh()
-        await self.follow_config()
+        try:
+            await self._follow_mesh()
+            await self.follow_config()
+            await self.trust_changed()
+        except UplinkError as error:  # the task that looks around tries again
+            self.problems["start"] = str(error)
         for name, begin in (
             ("the mesh", self._look_around),
             ("asking peers", self.delivery.mesh.run),
@@ -104,7 +114,7 @@ class Exchange:
 
     async def stop(self) -> None:
         """Withdraw what is offered and stop; tunnels and consumers stay."""
-        self.offering.shut_down()
+        self._watch_offer(self.offering.shut_down)
         await self.delivery.stop()
         for task in self._tasks:
             task.cancel()
@@ -118,6 +128,7 @@ class Exchange:
     async def follow_config(self) -> None:
         """Take a changed configuration: who is trusted, what is offered, how offers travel."""
         config = self.service.uplinks.config
+        self._followed = (config, self.peers.node_id)
         if self.peers.rebuild():
             await self.trust_changed()
         await self.service.follow_watch()
@@ -131,23 +142,31 @@ class Exchange:
         while True:
             await asyncio.sleep(MESH_S)
             await self._follow_mesh()
+            # A call that came first may have read what its owner changed.
+            if self._followed != (self.service.uplinks.config, self.peers.node_id):
+                await self.follow_config()
             if time.monotonic() - last_s > EGRESS_S:
                 last_s = time.monotonic()
-                self.offering.egress = await egress.read_tokens(self.service.monitor.landscape)
-            self._judge_fates()
+                await self._follow_egress()
+            self._judge_terms()
+            await self._drop_untrusted()
             await self._keep_ready()
+            self.problems.pop("start", None)
+
+    async def _follow_egress(self) -> None:
+        """Tell peers what our way out is called; a dead line keeps the name that it had."""
+        found = await egress.read_tokens(self.service.monitor.landscape)
+        if found and found != self.offering.egress:
+            self.offering.egress = found
+            self.offering.announce()
 
     async def _follow_mesh(self) -> None:
         changed = await self.peers.reread()
         node_id = self.peers.node_id
         self.serving.node_id = self.leasing.node_id = self.service.intake.own_id = node_id
-        self._own_addresses = {
-            plain_address(text) for texts in self.peers.mesh.own.values() for text in texts
-        } | {
-            plain_address(text)
-            for texts in self.service.monitor.landscape.addresses.values()
-            for text in texts
-        }
+        found = await iproute.read_all_addresses()
+        own = {plain_address(text) for texts in found.values() for text in texts}
+        self._own_addresses = own - {""}
         devices = tuple(sorted(self.peers.mesh.own))
         if devices != self.serving.mesh_devices:
             self.serving.mesh_devices = devices
@@ -186,6 +205,14 @@ class Exchange:
 
         A pin that master-link rejects goes for good, since master-link itself forgets.
         """
+        async with self._judging:
+            await self._forget_rejected()
+            await self.service.follow_watch()
+            self._tell_trust()
+            await self.serving.revoke(lambda peer_id: self.peers.standing(peer_id).reason)
+        await self._drop_untrusted()
+
+    async def _forget_rejected(self) -> None:
         rejected = [pin.name for pin in rejected_pins(self.peers.ground)]
         if rejected:
 
@@ -195,20 +222,27 @@ class Exchange:
 
             await self.edit(forget)
             self.peers.rebuild()
-        await self.service.follow_watch()
-        await self.serving.revoke(lambda peer_id: self.peers.standing(peer_id).reason)
-        for offer in list(self.service.offers.fresh(time.monotonic())):
-            if offer.peer_id in self._trusted_before and self.untrusted(offer.peer_id):
-                self.service.offers.forget(offer.peer_id)
-        for uplink in self.service.uplinks.config.uplinks:
-            if uplink.auto and self.untrusted(uplink.peer_id):
-                await self.service.remove_uplink(uplink.peer_id, "its peer is not trusted any more")
-        standings = {i: self.peers.standing(i).reason for i in self.peers.directory.peer_ids}
-        now = frozenset(peer_id for peer_id, reason in standings.items() if not reason)
-        for peer_id in self._trusted_before ^ now:
-            kind = "trusted" if peer_id in now else "untrusted"
-            self.service.journal.peer("trust", kind, peer_id, standings.get(peer_id, "revoked"))
+
+    def _tell_trust(self) -> None:
+        """Whose standing is another than before; what a start finds is no news."""
+        standing, ids = self.peers.standing, self.peers.directory.peer_ids
+        now = frozenset(peer_id for peer_id in ids if not standing(peer_id).reason)
+        before = now if self._trusted_before is None else self._trusted_before
         self._trusted_before = now
+        for peer_id in sorted(before ^ now):
+            reason = standing(peer_id).reason
+            if reason:
+                self.service.offers.forget(peer_id)
+            kind = "untrusted" if reason else "trusted"
+            self.service.journal.peer("trust", kind, peer_id, reason)
+
+    async def _drop_untrusted(self) -> None:
+        """Remove uplinks that were made by themselves to peers that are not trusted any more."""
+        async with self._judging:
+            for uplink in self.service.uplinks.config.uplinks:
+                if uplink.auto and self.untrusted(uplink.peer_id):
+                    why = "its peer is not trusted any more"
+                    await self.service.remove_uplink(uplink.peer_id, why)
 
     async def edit(self, change: Callable[[Draft], None]) -> None:
         """Change our own file under the lock of changes, and take what it says now."""
@@ -216,14 +250,23 @@ class Exchange:
             await self.service.platform.edit(CONFIG, change)
             await self.service.uplinks.read_strictly()
 
-    def _judge_fates(self) -> None:
-        """Which uplinks leave by the very line that they should replace."""
-        for offer in self.service.offers.fresh(time.monotonic()):
-            self._egress_of[offer.peer_id] = offer.egress
+    def _judge_terms(self) -> None:
+        """What each uplink costs and gives, and whether it leaves by the line it should replace.
+
+        The last offer counts, whatever its age: in an outage there may be no newer one.
+        """
+        peek, uplinks = self.service.offers.peek, self.service.uplinks.config.uplinks
+        found = ((u, peek(u.peer_id) or self._offer_of.get(u.peer_id)) for u in uplinks)
+        known = [(uplink, offer) for uplink, offer in found if offer is not None]
+        self._offer_of = {offer.peer_id: offer for _, offer in known}
+        self.service.monitor.terms = {
+            uplink.interface: terms_of(offer, self.leasing.limit_mbps(uplink))
+            for uplink, offer in known
+        }
         self.service.monitor.landscape.fated = frozenset(
             uplink.interface
-            for uplink in self.service.uplinks.config.uplinks
-            if egress.shared(self._egress_of.get(uplink.peer_id, ()), self.offering.egress)
+            for uplink, offer in known
+            if egress.shared(offer.egress, self.offering.egress)
         )
 
     async def _keep_ready(self) -> None:
@@ -231,23 +274,42 @@ class Exchange:
         config = self.service.uplinks.config
         if not (config.settings.enabled and config.settings.auto_failover):
             return
+        now_s = time.monotonic()
+        self._passed_over = {i: s for i, s in self._passed_over.items() if s > now_s}
         able = [
             offer
-            for offer in self.service.offers.fresh(time.monotonic())
-            if self.peers.directory.named(offer.peer_id) is not None
+            for offer in self.service.offers.fresh(now_s)
+            if offer.peer_id not in self._passed_over
+            and self.peers.directory.named(offer.peer_id) is not None
             and not self.untrusted(offer.peer_id)
             and not egress.shared(offer.egress, self.offering.egress)
         ]
-        fated = self.service.monitor.landscape.shares_fate
-        sound = [u for u in config.uplinks if u.enabled and not fated(u.interface)]
-        choice = missing_uplink(config.settings.min_uplinks, config.uplinks, len(sound), able)
-        self.problems.pop("min_uplinks", None)
+        monitor = self.service.monitor
+        sound = [
+            uplink
+            for uplink in config.uplinks
+            if uplink.enabled
+            and not monitor.landscape.shares_fate(uplink.interface)
+            and dead_for_s(monitor, uplink.interface, now_s) < GIVEN_UP_S
+        ]
+        wanted, by_latency = config.settings.min_uplinks, config.settings.prefer_latency
+        choice = missing_uplink(wanted, config.uplinks, len(sound), able, prefer_latency=by_latency)
+        if not self._passed_over:
+            self.problems.pop("min_uplinks", None)
         if choice is not None:
             try:
                 await self.service.add_uplink(choice.peer_id, auto=True)
             except UplinkError as error:
+                self._passed_over[choice.peer_id] = time.monotonic() + PASS_OVER_S
                 told = f"no uplink to {choice.peer_id} could be made: {error}"
                 self.problems["min_uplinks"] = told
+
+    def _watch_offer(self, look: Callable[[], None]) -> None:
+        """Look at the offer; whatever is wrong with it, its caller goes on."""
+        try:
+            look()
+        except Exception as error:
+            self.problems["offer"] = tell("the offer", error)
 
     async def _tend_offer(self) -> None:
         """Look after the hold time, and repeat what others carry."""

@@ -203,7 +203,8 @@ def usage(method: Method) -> str:
     words = ["wgctl uplink", method.command]
     for name, schema in method.arguments.properties.items():
         if name in method.positional:
-            words.append("|".join(schema.get("x-words", ())) or name.upper())
+            more = " ..." if schema["type"] == "array" else ""
+            words.append("|".join(schema.get("x-words", ())) or name.upper() + more)
         else:
             words.append(f"[--{name.replace('_', '-')} {name.upper()}]")
     return " ".join(words)

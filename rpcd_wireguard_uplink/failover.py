@@ -35,7 +35,8 @@ class Path:
     """One path as the machine needs to see it. `usable` holds for backups: trusted, has the
     family, is up or not yet known to be down, and (where it shares the primary's fate) answers now.
     `is_line` says that it is a line of the router's own, which comes before any tunnel. `refused`
-    says who else would not send traffic by the primary yet, although it answers.
+    says who else would not send traffic by the primary yet, although it answers, and `degraded` why
+    the primary is not good enough, although it is alive. `is_better` backups clearly are.
     """
 
     name: str
@@ -45,6 +46,13 @@ class Path:
     is_line: bool = False
     alive_since_s: float | None = None
     refused: str = ""
+    degraded: str = ""
+    is_better: bool = False
+
+    @property
+    def objection(self) -> str:
+        """Why traffic does not go to the primary yet, although it answers."""
+        return self.refused or (f"it {self.degraded}" if self.degraded else "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +123,11 @@ def _decide_home(
     state: State, primary: Path, backups: Sequence[Path], rules: Rules, now_s: float
 ) -> tuple[State, Change | None]:
     if primary.health is not Health.DOWN:
+        better = next((b for b in backups if b.usable and b.is_better), None)
+        if primary.degraded and better is not None:
+            cause = f"{primary.name} {primary.degraded}"
+            state = replace(state, flaps=_flaps(state, rules, now_s))
+            return _move(state, Phase.FAILED_OVER, better.name, "failover", cause, now_s)
         suspect = primary.health is Health.SUSPECT
         phase = Phase.SUSPECT if suspect else Phase.PRIMARY
         if state.phase is Phase.STRANDED:
@@ -138,14 +151,14 @@ def _decide_away(
     alive = active is not None and active.usable
     if primary.health is Health.UP:
         good_since_s = state.good_since_s
-        if good_since_s is None or primary.refused:
+        if good_since_s is None or primary.objection:
             good_since_s = now_s
         good_s = now_s - good_since_s
-        if not alive or (good_s >= rules.held_s(state.flaps) and not primary.refused):
+        if not alive or (good_s >= rules.held_s(state.flaps) and not primary.objection):
             why = f"answers for {good_s:.1f} s" if alive else f"answers, {state.active} does not"
             cause = f"{primary.name} {why}"
             return _move(state, Phase.PRIMARY, primary.name, "failback", cause, now_s)
-        but = f", but {primary.refused}" if primary.refused else ""
+        but = f", but {primary.objection}" if primary.objection else ""
         cause = f"{primary.name} answers again{but}"
         holding = _stay(state, Phase.HOLDING, state.active, cause, now_s)
         return replace(holding, good_since_s=good_since_s), None

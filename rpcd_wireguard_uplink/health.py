@@ -17,6 +17,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from .model import Health
+from .pace import QUIET_SHARE, Pace
+from .quality import Quality
 
 RATE_PROBES = 10  # fewer say nothing about a rate
 RATE_LIMIT = 0.4  # the k of n: this share lost is a verdict
@@ -25,53 +27,13 @@ CALM_LIMIT = 0.3  # at most this share lost since the suspicion, and it is lifte
 CALM_ROW = 5  # by so many answers in a row
 RISE = 3  # answers in a row that bring a dead path back
 STATISTICS_WINDOW = 50
-QUIET_SHARE = 2 / 3  # of the allowed silence in which nothing may arrive, late answers included
 TARGET_LOSSES = 3  # losses in a row of one target, others answering in between, that set it aside
-TARGET_STEADY = 2  # answers in a row that another target must have then
+TARGET_STEADY = 5  # answers in a row that another target must have then
+HEALED_S = 0.5  # a silence of this length that ended by itself
+HEALED_KEPT_S = 86400.0  # is remembered for a day
 TARGET_REST_S = 60.0
-
-
-@dataclass(frozen=True, slots=True)
-class Pace:
-    """How a path is probed and judged, in seconds; `timeout_cap_s` bounds the adaptive timeout."""
-
-    interval_s: float
-    confirm_interval_s: float
-    losses: int
-    silence_s: float
-    rate_window_s: float
-    idle_interval_s: float = 2.0  # while nobody uses the path
-    timeout_cap_s: float = 2.0
-    timeout_floor_s: float = 0.1
-    evidence_limit_s: float = 10.0
-
-    def detection_bound_s(self, timeout_s: float) -> float:
-        """The longest time from a silent death to the verdict, while the path is used.
-
-        One interval until the next probe leaves, then either the silence or the first probe's
-        timeout and what has to follow, whichever is longer.
-        """
-        return self.interval_s + max(self.silence_s, timeout_s + self.confirm_s)
-
-    @property
-    def confirm_s(self) -> float:
-        """The longest time from the first overdue answer to the verdict, where that is late."""
-        further_s = (self.losses - 1) * self.confirm_interval_s
-        return max(further_s, self.silence_s * QUIET_SHARE)
-
-
-DEFAULT_PACE = Pace(
-    interval_s=0.5, confirm_interval_s=0.1, losses=3, silence_s=1.5, rate_window_s=3.0
-)
-FAST_PACE = Pace(
-    interval_s=0.1,
-    confirm_interval_s=0.05,
-    losses=5,  # three of them come by chance every few hours at 2 % loss
-    silence_s=0.3,
-    rate_window_s=0.9,
-    idle_interval_s=0.1,
-    timeout_floor_s=0.06,
-)
+LATE_S = 10.0  # later answers say nothing any more
+RECENT = 20  # judged probes
 
 
 @dataclass(slots=True)
@@ -79,7 +41,9 @@ class _Probe:
     target: str
     sent_s: float
     deadline_s: float
+    gap_s: float = 0.0  # since the probe before it
     is_answered: bool = False
+    is_weighed: bool = False
 
 
 @dataclass(slots=True)
@@ -103,9 +67,12 @@ class PathHealth:
     last_answer_s: float | None = None
     alive_since_s: float | None = None  # when it came up, None while it is dead or unknown
     smoothed_rtt_s: float | None = None
+    quality: Quality = field(default_factory=Quality)
+    _last_sent_s: float = math.inf
     _rtt_deviation_s: float = 0.0
     _silent_since_s: float | None = None
     _quiet_since_s: float = -math.inf
+    _patient_until_s: float = -math.inf
     _row_lost: int = 0
     _row_answered: int = 0
     _suspect_since_s: float = 0.0
@@ -129,6 +96,12 @@ class PathHealth:
         if not self._statistics:
             return 0.0
         return round(100.0 * self._statistics.count(False) / len(self._statistics), 1)
+
+    @property
+    def recent_loss(self) -> float:
+        """Share of the last 20 judged probes that was lost; 1 where there are not that many."""
+        recent = list(self._statistics)[-RECENT:]
+        return recent.count(False) / RECENT if len(recent) == RECENT else 1.0
 
     @property
     def timeout_s(self) -> float:
@@ -163,7 +136,9 @@ class PathHealth:
 
     def sent(self, sequence: int, target: str, now_s: float) -> None:
         """A probe has left."""
-        self._outstanding[sequence] = _Probe(target, now_s, now_s + self.timeout_s)
+        gap_s = max(0.0, now_s - self._last_sent_s)
+        self._outstanding[sequence] = _Probe(target, now_s, now_s + self.timeout_s, gap_s)
+        self._last_sent_s = now_s
 
     def answered(self, sequence: int, now_s: float) -> None:
         """A probe was answered, in time or late; answers nobody asked for are ignored."""
@@ -182,6 +157,7 @@ class PathHealth:
         self.last_answer_s = now_s
         self._newest_answered_s = max(self._newest_answered_s, probe.sent_s)
         probe.is_answered = True
+        self._weigh(probe, now_s - probe.sent_s)
         target = self._by_target.setdefault(probe.target, _Target())
         target.losses = 0
         target.answers += 1
@@ -206,7 +182,11 @@ class PathHealth:
             probe = self._outstanding.pop(sequence)
             self._late[sequence] = probe
             self._lost(probe, now_s)
-        for sequence in [n for n, p in self._late.items() if p.sent_s < now_s - 10.0]:
+        for probe in self._late.values():
+            # What waits in a long queue is late, not lost, but a line keeps the order.
+            if probe.sent_s < self._newest_answered_s or probe.sent_s < now_s - LATE_S:
+                self._weigh(probe, None)
+        for sequence in [n for n, p in self._late.items() if p.sent_s < now_s - LATE_S]:
             del self._late[sequence]
         self._judge(now_s)
 
@@ -256,8 +236,18 @@ class PathHealth:
         self._row_answered = 0
 
     def _break_silence(self, now_s: float) -> None:
+        since_s = self._silent_since_s
+        if since_s is not None and self.state is Health.SUSPECT and now_s - since_s >= HEALED_S:
+            self._patient_until_s = now_s + HEALED_KEPT_S
         self._silent_since_s, self._quiet_since_s = None, now_s
         self._row_lost = 0
+
+    def _weigh(self, probe: _Probe, rtt_s: float | None) -> None:
+        """Let a probe whose fate is known count for the quality, once."""
+        own = rtt_s is None and self._by_target[probe.target].rests_until_s > probe.sent_s
+        if not probe.is_weighed and not own and self.state is not Health.DOWN:
+            self.quality.take(probe.gap_s, rtt_s)
+        probe.is_weighed = True
 
     def _learn_rtt(self, rtt_s: float) -> None:
         if self.smoothed_rtt_s is None:
@@ -335,8 +325,9 @@ class PathHealth:
 
         The second only matters where round trips are longer than the silence that is allowed.
         """
-        quiet_s = self.pace.silence_s * QUIET_SHARE
-        return max(since_s + self.pace.silence_s, self._quiet_since_s + quiet_s)
+        is_patient = since_s < self._patient_until_s
+        silence_s = self.pace.longest_silence_s if is_patient else self.pace.silence_s
+        return max(since_s + silence_s, self._quiet_since_s + silence_s * QUIET_SHARE)
 
     def _judge_rate(self, now_s: float) -> None:
         window_s = self.pace.rate_window_s
@@ -354,6 +345,7 @@ class PathHealth:
     def _fall(self, cause: str, now_s: float) -> None:
         self.state, self.cause = Health.DOWN, cause
         self.alive_since_s = None
+        self.quality.begin_anew()
         begun_s = self._silent_since_s
         self.detection_s = now_s - (self._suspect_since_s if begun_s is None else begun_s)
         self._row_answered = 0

@@ -115,7 +115,7 @@ def environment(event: Event) -> dict[str, str]:
 
 
 def _known(value: float) -> str:
-    return f"{value:g}" if isinstance(value, float) and value >= 0 else str(value) * (value >= 0)
+    return "" if value < 0 else str(value)
 
 
 async def _run(path: str, variables: dict[str, str]) -> None:

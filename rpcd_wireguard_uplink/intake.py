@@ -10,10 +10,12 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping
+from dataclasses import replace
 from typing import Any
 
-from .errors import InvalidArgument, NotTrusted, UplinkError
+from .errors import InvalidArgument, NotSupported, NotTrusted, UplinkError
 from .journal import Journal
+from .mesh_http.server import Buckets
 from .messages import OfferMessage, WithdrawMessage, check_endpoint_host, parse_message
 from .model import Offer
 from .offers import OfferBook, Source
@@ -22,6 +24,8 @@ from .signing import verify
 
 DEFAULT_TTL_S = 900
 MOST_REFUSALS = 40  # kinds of them
+BURST = 20  # messages of one peer
+RATE_PER_S = 0.5
 
 
 class Intake:
@@ -39,6 +43,7 @@ class Intake:
         self.own_keys: Callable[[], Collection[str]] = tuple
         self.own_addresses: Callable[[], Collection[str]] = tuple
         self._journal = journal
+        self._pace = Buckets(BURST, RATE_PER_S)
 
     def take(
         self, raw: Mapping[str, Any] | str, source: Source, carrier: str, sender: str = ""
@@ -51,6 +56,7 @@ class Intake:
         try:
             message = parse_message(raw)
             self._check(message, raw, source, sender)
+            self._check_pace(message, source)
         except UplinkError as error:
             self.count(error.code)
             raise
@@ -63,11 +69,14 @@ class Intake:
             kind, cause = "withdrawn", message.reason or carrier
         else:
             known = self.offers.get(message.peer_id, time.monotonic())
-            taken = self.offers.accept(offer_of(message, carrier, time.monotonic()), source)
+            offer = offer_of(message, carrier, time.monotonic())
+            taken = self.offers.accept(offer, source)
             told = "The offer was accepted." if taken else "A newer offer is known already."
             kind, cause = "offer", carrier
-            repeated = known is not None and known.sequence == message.sequence is not None
-        if taken and not repeated:
+            repeated = known is not None and _terms(known) == _terms(offer)
+        if taken and repeated:
+            self._journal.refreshed()
+        elif taken:
             self._journal.offer(kind, message.peer_id, cause)
         return message.peer_id, taken, told
 
@@ -99,9 +108,21 @@ class Intake:
                 raise InvalidArgument(
                     "endpoint.public_key is this router's own", code="key_is_ours"
                 )
-            hosts = [message.endpoint.host, *(each.host for each in message.endpoints)]
-            for host in hosts:
-                check_endpoint_host(host, self.own_addresses())
+            # Two neighbours' LANs may well have the same addresses; leasing.py passes ours over.
+            near = {each.host for each in message.endpoints if each.scope == "link"}
+            hosts = {message.endpoint.host, *(each.host for each in message.endpoints)}
+            for host in sorted(hosts):
+                check_endpoint_host(host, () if host in near else self.own_addresses())
+
+    def _check_pace(self, message: OfferMessage | WithdrawMessage, source: Source) -> None:
+        """A peer's offers cost work here; what it takes back is believed however often it does."""
+        if source is Source.LOCAL or isinstance(message, WithdrawMessage):
+            return
+        if not self._pace.take(message.peer_id, time.monotonic()):
+            raise NotSupported(
+                f"{quoted(message.peer_id)} sends too many offers: once in two seconds is enough",
+                code="too_many_offers",
+            )
 
     def _check_signature(
         self,
@@ -127,6 +148,11 @@ class Intake:
             )
 
 
+def _terms(offer: Offer) -> Offer:
+    """An offer without what differs each time that it is told."""
+    return replace(offer, sequence=None, received_s=0.0, latency_ms=0.0, quota_left_gb=0.0)
+
+
 def offer_of(message: OfferMessage, carrier: str, now_s: float) -> Offer:
     """The offer that a message makes, received now."""
     return Offer(
@@ -145,5 +171,6 @@ def offer_of(message: OfferMessage, carrier: str, now_s: float) -> Offer:
         metered=message.metered,
         quota_gb=message.quota_gb or 0.0,
         quota_left_gb=-1.0 if message.quota_left_gb is None else message.quota_left_gb,
+        price_per_gb=message.price_per_gb or 0.0,
         carrier=carrier,
     )

@@ -106,10 +106,10 @@ class LeaseBook:
                 return self._end(place, now_s)
         return None
 
-    def revoke(self, peer_id: str) -> list[Lease]:
+    def revoke(self, peer_id: str, now_s: float) -> list[Lease]:
         """End the leases of a peer that is not trusted any more."""
         gone = [place for place, lease in self._leases.items() if lease.peer_id == peer_id]
-        return [self._end(place, self._leases[place].expires_s) for place in gone]
+        return [self._end(place, max(now_s, self._leases[place].expires_s)) for place in gone]
 
     def expire(
         self, now_s: float, handshake_age_of: Mapping[str, float | None] | None = None

@@ -8,6 +8,7 @@ probes alone decide. Renewals write nothing to flash.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import ipaddress
 import random
 import time
@@ -37,6 +38,7 @@ from .mesh_http import request
 from .model import DEVICE_GROUP, TUNNEL_PREFIX, Uplink
 from .peering import Deny, LeaseGrant, LeaseRequest, ScopedEndpoint
 from .service import Service
+from .steady import tell
 
 ASK_S = 4.0
 RETRY_S = 5.0
@@ -54,6 +56,7 @@ class _Held:
     endpoints: tuple[ScopedEndpoint, ...] = ()
     place: int = 0
     tried_s: float = 0.0
+    limit_mbps: int = 0
 
 
 class Leasing:
@@ -95,7 +98,9 @@ class Leasing:
                 f"{wanted.peer_id} named no endpoint that this router could use",
                 code="no_endpoint",
             )
-        self._held[grant.public_key] = _Held(_renewal_s(grant), endpoints=endpoints)
+        self._held[grant.public_key] = _Held(
+            _renewal_s(grant), endpoints=endpoints, limit_mbps=grant.limit_mbps
+        )
         return replace(
             wanted,
             endpoint=endpoints[0].endpoint,
@@ -105,6 +110,11 @@ class Leasing:
             resolvers=grant.dns,
             leased=True,
         )
+
+    def limit_mbps(self, uplink: Uplink) -> int:
+        """What the provider grants each way; 0 for no limit, or while it was not asked."""
+        held = self._held.get(uplink.public_key)
+        return held.limit_mbps if held is not None else 0
 
     def release(self, uplink: Uplink) -> None:
         """Give a removed uplink's lease back, in the background; the provider's clock does else."""
@@ -127,27 +137,39 @@ class Leasing:
         while True:
             await asyncio.sleep(1.0)
             now_s = time.monotonic()
-            for uplink in self._service.uplinks.standing():
-                if not uplink.leased or uplink.pending or not uplink.own_public_key:
-                    continue
+            leased = [
+                uplink
+                for uplink in self._service.uplinks.standing()
+                if uplink.leased and not uplink.pending and uplink.own_public_key
+            ]
+            for topic in self.problems.keys() - {_topic(uplink) for uplink in leased}:
+                del self.problems[topic]
+            for uplink in leased:
                 held = self._held.setdefault(uplink.public_key, _Held(now_s))
                 if held.due_s <= now_s:
                     held.due_s = now_s + LONGEST_RETRY_S
                     self._spawn(self._renew(uplink, held))
-                await self._try_endpoints(uplink, held, now_s)
+                with contextlib.suppress(UplinkError):  # a device that is gone is made again
+                    await self._try_endpoints(uplink, held, now_s)
 
     async def _renew(self, uplink: Uplink, held: _Held) -> None:
-        topic = f"lease {uplink.interface}"
         try:
-            grant = await self._ask_anywhere(uplink)
+            await self._renew_now(uplink, held)
         except UplinkError as error:
-            self.problems[topic] = f"the lease of {uplink.peer_id} was not renewed: {error}"
+            told = f"the lease of {uplink.peer_id} was not renewed: {error}"
+            self.problems[_topic(uplink)] = told
             pause_s = min(LONGEST_RETRY_S, RETRY_S * 2.0 ** min(held.failures, 8))
             held.due_s = time.monotonic() + pause_s * random.uniform(0.8, 1.2)
             held.failures += 1
-            return
-        self.problems.pop(topic, None)
-        held.failures, held.due_s = 0, _renewal_s(grant)
+        except Exception as error:
+            self.problems[_topic(uplink)] = tell(f"renewing the lease of {uplink.peer_id}", error)
+        else:
+            self.problems.pop(_topic(uplink), None)
+            held.failures = 0
+
+    async def _renew_now(self, uplink: Uplink, held: _Held) -> None:
+        grant = await self._ask_anywhere(uplink)
+        held.due_s, held.limit_mbps = _renewal_s(grant), grant.limit_mbps
         peer = self._peer_of(uplink.peer_id)
         endpoints = await self._ordered(grant.endpoints, peer)
         if set(endpoints) != set(held.endpoints):
@@ -256,6 +278,17 @@ class Leasing:
         grant = parse_lease_grant(table)
         if grant.peer_id != uplink.peer_id:
             raise InvalidArgument(f"the lease is of {grant.peer_id}, not of {uplink.peer_id}")
+        if grant.public_key == uplink.own_public_key:
+            raise InvalidArgument(
+                f"{uplink.peer_id} gave this router's own key as its own", code="key_is_ours"
+            )
+        clash = next((n for n in wanted.avoid if _is_inside(grant.addresses, n)), "")
+        if clash:
+            raise InvalidArgument(
+                f"{uplink.peer_id} gave an address inside this router's network {clash}: its owner "
+                "can set another pool4 and pool6",
+                code=Deny.ADDRESS_CONFLICT.value,
+            )
         return grant
 
     async def _send(
@@ -285,9 +318,20 @@ class Leasing:
         task.add_done_callback(self._tasks.discard)
 
 
+def _topic(uplink: Uplink) -> str:
+    return f"lease {uplink.interface}"
+
+
 def _renewal_s(grant: LeaseGrant) -> float:
     """When the lease is to be renewed: at half of its time, not all at the same moment."""
     return time.monotonic() + grant.lease_s / 2 * random.uniform(0.9, 1.0)
+
+
+def _is_inside(addresses: Sequence[str], prefix: str) -> bool:
+    """Whether a network holds one of the addresses; a single host's may be what was given last."""
+    network = ipaddress.ip_network(prefix)
+    hosts = (ipaddress.ip_interface(text).ip for text in addresses)
+    return network.num_addresses > 1 and any(host in network for host in hosts)
 
 
 def _gateways(uplink: Uplink) -> list[str]:

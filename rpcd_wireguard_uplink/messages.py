@@ -54,6 +54,7 @@ class OfferMessage:
     metered: bool = False
     quota_gb: float | None = None
     quota_left_gb: float | None = None
+    price_per_gb: float | None = None
     endpoints: tuple[ScopedEndpoint, ...] = ()
     identity: str = ""
     signature: str = ""
@@ -129,6 +130,7 @@ def _offer(found: Mapping[str, Any]) -> OfferMessage:
         metered=found.get("metered", False),
         quota_gb=found.get("quota_gb"),
         quota_left_gb=found.get("quota_left_gb"),
+        price_per_gb=found.get("price_per_gb"),
         endpoints=scoped_endpoints(found.get("endpoints", ())),
         identity=found.get("identity", ""),
         signature=found.get("signature", ""),
@@ -165,6 +167,7 @@ def offer_table(message: OfferMessage) -> dict[str, Any]:
             "metered": message.metered,
             "quota_gb": _short(message.quota_gb),
             "quota_left_gb": _short(message.quota_left_gb),
+            "price_per_gb": _short(message.price_per_gb),
             "identity": message.identity,
             "signature": message.signature,
         }
@@ -337,12 +340,13 @@ OFFER = Schema(
             "metered": s.flag("whether the peer pays by volume"),
             "quota_gb": s.number("GB in a period", 0, 1_000_000),
             "quota_left_gb": s.number("GB left in this period", 0, 1_000_000),
+            "price_per_gb": s.number("what a GB costs, in what the mesh counts in", 0, 1_000_000),
             **_SIGNED,
         },
         "A peer offers its internet.",
         optional=(
             *("timestamp", "sequence", "capabilities", "endpoints", "ttl_s", "metered"),
-            *("quota_gb", "quota_left_gb", *_SIGNED),
+            *("quota_gb", "quota_left_gb", "price_per_gb", *_SIGNED),
         ),
         more=True,
     )

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from types import MappingProxyType
 
+from . import choice_schemas as c
 from . import peering_schemas as p
 from . import schemas as s
 from .calls import Access, Method, check_reply, error_reply, parse_arguments, signature
@@ -229,8 +230,42 @@ def _declared() -> tuple[Method, ...]:
             reply=Schema(s.table({"events": s.rows("newest first", s.EVENT, s.LONGEST_HISTORY)})),
             command="history",
         ),
+        *_choice(),
         *_exchange(),
         *older_methods(),
+    )
+
+
+def _choice() -> Iterator[Method]:
+    """Which path, why, and what if."""
+    yield Method(
+        name="uplink_explain",
+        access="read",
+        doc="Explains which path traffic takes, and ranks all backups with the numbers behind it.",
+        handler="explain",
+        arguments=Schema(s.table({})),
+        reply=Schema(c.EXPLAIN_REPLY),
+        command="why",
+    )
+    yield Method(
+        name="uplink_simulate",
+        access="read",
+        doc="Tells what would happen if these paths died, without touching anything.",
+        handler="simulate",
+        arguments=Schema(s.table({"fail": c.FAIL})),
+        reply=Schema(c.SIMULATE_REPLY),
+        command="simulate",
+        positional=("fail",),
+    )
+    yield Method(
+        name="uplink_drill",
+        access="write",
+        doc="Rehearses a failover: by own probes only, or for some seconds with all traffic.",
+        handler="drill",
+        arguments=Schema(s.table(c.DRILL_ARGUMENTS, optional=c.DRILL_ARGUMENTS)),
+        reply=Schema(c.DRILL_REPLY),
+        command="drill",
+        progress="rehearsing",
     )
 
 

@@ -42,7 +42,9 @@ class Metrics:
             self._server.rebind([(HOST, port, "")] if port else [])
         self._problems.pop("metrics", None)
         if self._server.problems:
-            self._problems["metrics"] = f"Another program listens on {HOST} port {port}: no metrics."
+            self._problems["metrics"] = (
+                f"Another program listens on {HOST} port {port}: no metrics."
+            )
 
     async def close(self) -> None:
         """Listen no more."""
@@ -82,7 +84,12 @@ def _families(
     yield from _of_paths(status)
     usable: Counter[str] = Counter({"true": 0, "false": 0})
     usable.update("true" if offer["usable"] else "false" for offer in offers)
-    yield "offers", "gauge", "Offers of mesh peers.", [({"usable": u}, n) for u, n in usable.items()]
+    yield (
+        "offers",
+        "gauge",
+        "Offers of mesh peers.",
+        [({"usable": u}, n) for u, n in usable.items()],
+    )
     offering, consumers = status["offering"], status["consumers"]
     yield "offering", "gauge", "Whether this router offers its internet.", [({}, offering)]
     yield "consumers", "gauge", "Leases given to peers.", [({}, len(consumers))]
@@ -94,7 +101,12 @@ def _families(
             [({"peer": row["peer_id"]}, row[key]) for row in consumers],
         )
     problems = len(status["problems"])
-    yield "problems", "gauge", "Sentences in the status that the owner should mend.", [({}, problems)]
+    yield (
+        "problems",
+        "gauge",
+        "Sentences in the status that the owner should mend.",
+        [({}, problems)],
+    )
 
 
 def _of_choice(

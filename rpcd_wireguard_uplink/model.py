@@ -69,7 +69,8 @@ class Endpoint:
 
 @dataclass(frozen=True, slots=True)
 class Offer:
-    """What a peer advertises. `received_s` is when it reached us: its own clock is not trusted.
+    """What a peer advertises. `price_per_gb` is in whatever the mesh counts in, 0 for none or not
+    said. `received_s` is when it reached us: its own clock is not trusted.
 
     `egress` are tokens that name the line behind it, `endpoints` other ways to the peer than
     `endpoint` (host, port, scope), `carrier` is how the offer came: mesh, bus or mqtt.
@@ -90,6 +91,7 @@ class Offer:
     metered: bool = False
     quota_gb: float = 0.0
     quota_left_gb: float = -1.0
+    price_per_gb: float = 0.0
     carrier: str = "bus"
 
 
@@ -177,7 +179,8 @@ class PeerCounters:
 class HistoryEntry:
     """One thing that happened, as `uplink_history` and the events on the bus tell it.
 
-    Durations that are not known are -1. `duration_s` is how long the state before lasted.
+    Durations that are not known are -1. `duration_s` is how long the state before lasted,
+    `outage_ms` how long a family had no internet until then, from the first lost probe on.
     """
 
     at: str
@@ -190,6 +193,7 @@ class HistoryEntry:
     detection_ms: int = -1
     switch_ms: int = -1
     duration_s: float = -1.0
+    outage_ms: int = -1
 
     def as_table(self) -> dict[str, object]:
         """The entry as a reply or an event carries it."""
@@ -204,6 +208,7 @@ class HistoryEntry:
             "detection_ms": self.detection_ms,
             "switch_ms": self.switch_ms,
             "duration_s": self.duration_s,
+            "outage_ms": self.outage_ms,
         }
 
 

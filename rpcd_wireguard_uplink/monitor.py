@@ -12,10 +12,13 @@ import contextlib
 import time
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import replace
+from datetime import date
 from typing import Any
 
 from . import failover, selection
-from .candidates import Watch, candidates_of
+from .budget import PROBE_BYTES, Budget
+from .candidates import Watch, candidates_of, learn_capacities
+from .capacity import Capacity
 from .config import Settings
 from .errors import UplinkError
 from .evidence import Evidence
@@ -24,6 +27,7 @@ from .health import PathHealth
 from .landscape import Landscape
 from .linkwatch import LinkEvent, LinkWatch
 from .model import DefaultRoute, Family, Health, PathKind, PeerCounters, Uplink
+from .moves import barred_of, opening_of
 from .paths import (
     PathKey,
     PathSet,
@@ -36,9 +40,10 @@ from .paths import (
 )
 from .platform import Platform
 from .probe import Prober
-from .routing.lane import PROBE_MARK, Lane, Opening
+from .routing.lane import PROBE_MARK, Lane
 from .steady import keep_running, tell
 from .switch import RETRY_S, Report, Switch
+from .usage import Ledger
 
 LATE_S = 0.05
 LONGEST_SLEEP_S = 5.0
@@ -53,8 +58,9 @@ class Monitor:
     """One router's paths and the decisions about them.
 
     `report` hears of each change that is in force, `on_update` that something readable changed.
-    `problems` maps a topic to a sentence, for status. `who_refuses` says who else holds a line to
-    be dead ('': nobody): it gets no traffic back until that ends.
+    `ledger` counts the uplinks' bytes by interface. `problems` maps a topic to a sentence, for
+    status. `who_refuses` says who else holds a line to be dead ('': nobody): it gets no traffic
+    back until that ends.
     """
 
     def __init__(
@@ -70,7 +76,9 @@ class Monitor:
         self.paths = PathSet(self._on_reply, self.problems)
         self.evidence = Evidence(lane, self.paths)
         self.counters: dict[str, PeerCounters] = {}
+        self.ledger = Ledger()
         self.terms: Mapping[str, selection.Terms] = {}
+        self.capacities: dict[str, Capacity] = {}
         self.who_refuses: Callable[[str, Family], str] = lambda device, family: ""
         self._on_update = on_update
         self._traffic: dict[str, Traffic] = {}
@@ -125,10 +133,11 @@ class Monitor:
             self.landscape.limit_lines(watch.settings.lines)
         if watch.settings.targets != self.watch.settings.targets:
             self.paths.keep(())
-        for path in self.paths.values():
-            path.health.pace = watch.settings.pace
         self.watch = watch
+        for path in self.paths.values():
+            self._limit(path)
         self.switch.resolvers = watch.settings.resolvers
+        self.switch.sticky_s = watch.settings.sticky_s
         await self.reread()
 
     def reread_soon(self) -> None:
@@ -189,7 +198,16 @@ class Monitor:
         if self.states[family].phase in AWAY and self.states[family].active == device:
             health.take_over(now_s)
         prober = Prober(device, family, PROBE_MARK if kind is PathKind.WAN else 0)
-        self.paths[key] = WatchedPath(device, kind, family, health, prober, now_s)
+        path = WatchedPath(device, kind, family, health, prober, now_s)
+        path.budget = Budget(PROBE_BYTES[family])
+        self._limit(path)
+        self.paths[key] = path
+
+    def _limit(self, path: WatchedPath) -> None:
+        settings, quality = self.watch.settings, path.health.quality
+        path.health.pace = settings.pace
+        quality.max_loss, quality.max_latency_s = settings.max_loss, settings.max_latency_s
+        path.budget.limit = settings.probe_budget / len(Family)
 
     def _on_link(self, event: LinkEvent) -> None:
         if self.landscape.set_carrier(event.index, event.carrier and not event.gone):
@@ -224,6 +242,8 @@ class Monitor:
         while True:
             try:
                 self.counters = await self.platform.read_counters()
+                learn_capacities(self, time.monotonic())
+                self._count_bytes()
                 self.problems.pop("counters", None)
             except UplinkError as error:
                 self.problems["counters"] = str(error)
@@ -232,12 +252,17 @@ class Monitor:
                 await asyncio.wait_for(self._recount.wait(), COUNTERS_S)
             self._recount.clear()
 
+    def _count_bytes(self) -> None:
+        read = ((u.interface, self.counters.get(u.interface)) for u in self.watch.uplinks)
+        moved = {name: c.rx_bytes + c.tx_bytes for name, c in read if c is not None}
+        self.ledger.record(moved, date.today(), reset_day=1)
+
     def _plan_tick(self, now_s: float) -> None:
         if self._tick_handle is not None:
             self._tick_handle.cancel()
         due_s = now_s + LONGEST_SLEEP_S
         for path in self.paths.values():
-            due_s = min(due_s, path.last_sent_s + self._interval_s(path, now_s))
+            due_s = min(due_s, path.last_sent_s + self.pause_s(path, now_s))
             deadline_s = path.health.next_deadline_s()
             if deadline_s is not None:
                 due_s = min(due_s, deadline_s)
@@ -249,13 +274,18 @@ class Monitor:
         loop = asyncio.get_running_loop()
         self._tick_handle = loop.call_later(self._planned_s - now_s, self._tick)
 
-    def _interval_s(self, path: WatchedPath, now_s: float) -> float:
+    def pause_s(self, path: WatchedPath, now_s: float) -> float:
+        """Seconds between two probes of the path now; infinite where none can leave."""
         if not path.health.attached or path.descriptor < 0:
             return float("inf")
         primary = self.landscape.lines[path.family].primary
         state = self.states[path.family]
         is_primary = primary is not None and primary.device == path.device
-        standing = Standing(state.phase, is_primary, state.active == path.device)
+        is_active = path.device == state.active or self.switch.carries(path.device, path.family)
+        line = self.paths.get((primary.device, path.family)) if primary is not None else None
+        is_poor = line is not None and bool(line.health.quality.poor)
+        is_wanted = is_poor and state.phase not in AWAY
+        standing = Standing(state.phase, is_primary, is_active, is_wanted)
         settings = self.watch.settings
         return interval_s(path, standing, settings.pace, settings.check_interval_s, now_s)
 
@@ -278,7 +308,7 @@ class Monitor:
             if lag_s > LATE_S:
                 path.health.excuse(lag_s)
             path.health.expire(now_s)
-            if now_s >= path.last_sent_s + self._interval_s(path, now_s) - 0.001:
+            if now_s >= path.last_sent_s + self.pause_s(path, now_s) - 0.001:
                 self._probe(path, sent, now_s)
         if self.evidence.is_needed:
             self._run(self.evidence.gather(self.watch.settings.pace.confirm_interval_s))
@@ -287,6 +317,7 @@ class Monitor:
     def _probe(self, path: WatchedPath, sent: Mapping[str, int], now_s: float) -> None:
         target = path.health.next_target(now_s)
         path.last_sent_s = now_s
+        path.budget.spend(now_s)
         sequence = path.prober.send(target)
         if sequence is None:
             path.health.unsendable(target, now_s)
@@ -311,12 +342,13 @@ class Monitor:
             }
             self._decide(family, now_s)
             self._renew(family)
+        self.switch.bar({family: barred_of(self, family) for family in Family})
         self._plan_tick(now_s)
         self._on_update()
 
     def _decide(self, family: Family, now_s: float) -> None:
         state = self.states[family]
-        primary = self._primary(family)
+        primary = self.primary_of(family)
         if primary is None:
             if state.phase not in AWAY and (family is Family.IPV6 or not self.paths):
                 self.states[family] = replace(state, active="")
@@ -331,30 +363,25 @@ class Monitor:
         rules = self.watch.settings.rules
         self.states[family], change = failover.decide(state, primary, backups, rules, now_s)
         if change is not None:
-            opening = self._opening(family, primary.name)
+            opening = opening_of(self, family, primary.name)
             self.switch.want(family, opening, change, self._detection_ms(change, family))
 
-    def _primary(self, family: Family) -> failover.Path | None:
+    def primary_of(self, family: Family) -> failover.Path | None:
+        """The family's own line as decisions see it; None where it has none."""
         line = self.landscape.lines[family].primary
         if line is None:
             return None
         path = self.paths.get((line.device, family))
-        state, cause = (path.health.state, path.health.cause) if path else (Health.UNKNOWN, "")
-        return failover.Path(line.device, state, cause=cause)
+        if path is None:
+            return failover.Path(line.device, Health.UNKNOWN)
+        found = failover.Path(line.device, path.health.state, cause=path.health.cause)
+        quality, is_away = path.health.quality, self.states[family].phase in AWAY
+        return replace(found, degraded=quality.poor if is_away else quality.degraded)
 
     def _renew(self, family: Family) -> None:
         line = self.landscape.lines[family].primary
-        self.switch.renew(family, self._opening(family, line.device if line else NO_LINE))
-
-    def _opening(self, family: Family, primary: str) -> Opening | None:
-        state = self.states[family]
-        if state.phase not in AWAY or state.active == primary:
-            return None
-        known = self.landscape.lines[family].known
-        dead = self.switch.dead[family]
-        moved = tuple(d for d in known if d != state.active and (d == primary or d in dead))
-        route = self.landscape.route_of(state.active, family)
-        return Opening(family, moved, replace(route, metric=0))
+        name = line.device if line else NO_LINE
+        self.switch.renew(family, opening_of(self, family, name))
 
     def _detection_ms(self, change: failover.Change, family: Family) -> int:
         path = self.paths.get((change.from_path, family))

@@ -11,15 +11,13 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from .config import CONFIG
 from .egress import LOOP_PREFIX, joined
 from .errors import NotSupported
 from .messages import OfferMessage, WithdrawMessage
 from .model import Endpoint, Family, Health
 from .offers import Numbering
 from .paths import WatchedPath
-from .peer_config import PROVIDER_NAME, PROVIDER_TYPE, provider_options
-from .peering import Denial, Deny, ProviderSettings
+from .peering import Denial, Deny
 from .serving import Serving
 from .state import now_text
 
@@ -124,7 +122,7 @@ class Offering:
             if state.active == uplink.interface
         }
         egress = joined((*(LOOP_PREFIX + peer_id for peer_id in sorted(active)), *self.egress))
-        if not self.stands:
+        if not (self.stands and self._serving.endpoints):
             return WithdrawMessage(
                 self._serving.node_id, now_text(), sequence, self.reason()[:80], egress
             )
@@ -144,6 +142,7 @@ class Offering:
             metered=settings.metered,
             quota_gb=settings.quota_gb or None,
             quota_left_gb=round(left_gb, 3) if left_gb >= 0 else None,
+            price_per_gb=settings.price_per_gb or None,
             endpoints=self._serving.endpoints,
         )
 
@@ -166,14 +165,6 @@ class Offering:
                 "`wgctl uplink status` tells more",
                 code="wan_down",
             )
-
-    async def write_settings(self, settings: ProviderSettings) -> None:
-        """Keep the settings; the caller holds the lock of changes."""
-        options = provider_options(settings)
-        await self._service.platform.edit(
-            CONFIG, lambda draft: draft.set_section(PROVIDER_NAME, PROVIDER_TYPE, options)
-        )
-        await self._service.uplinks.read_strictly()
 
     def offer_table(self) -> Table:
         """The offer as replies show it."""

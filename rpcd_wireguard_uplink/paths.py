@@ -10,10 +10,12 @@ import asyncio
 from collections.abc import Callable, Container, Iterable, Sequence
 from dataclasses import dataclass, field
 
+from .budget import Budget
 from .errors import NotSupported
 from .failover import AWAY, Path, Phase
-from .health import Pace, PathHealth
+from .health import PathHealth
 from .model import DefaultRoute, Family, Health, PathKind
+from .pace import Pace
 from .probe import Prober
 from .selection import Ranked
 
@@ -21,6 +23,7 @@ NEW_PATH_S = 60.0
 NEW_PATH_INTERVAL_S = 1.0
 CONFIRM_AGE_S = 1.0  # an answer older than this is asked for anew before a switch
 IDLE_PACKETS_PER_S = 1.0
+BETTER_LOSS = 0.05  # at most this share lost lately, and it is clearly better than a degraded path
 
 
 PathKey = tuple[str, Family]
@@ -41,6 +44,7 @@ class WatchedPath:
     index: int = 0
     descriptor: int = -1
     used: bool = True
+    budget: Budget = field(default_factory=lambda: Budget(0))
 
     @property
     def key(self) -> PathKey:
@@ -91,17 +95,23 @@ class PathSet(dict[PathKey, WatchedPath]):
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """What the pace of a path depends on besides itself."""
+    """What the pace of a path depends on besides itself. `is_wanted` says that the primary may
+    soon be left for a better path.
+    """
 
     phase: Phase
     is_primary: bool
     is_active: bool
+    is_wanted: bool = False
 
 
 def interval_s(
     path: WatchedPath, standing: Standing, pace: Pace, check_interval_s: float, now_s: float
 ) -> float:
-    """Seconds between two probes of the path as things stand."""
+    """Seconds between two probes of the path as things stand.
+
+    A backup's budget only slows what nobody waits for.
+    """
     if path.health.state is Health.SUSPECT:
         return pace.confirm_interval_s
     if standing.is_primary or standing.is_active:
@@ -113,11 +123,14 @@ def interval_s(
         return pace.confirm_interval_s
     if standing.phase is Phase.STRANDED:
         return pace.interval_s
-    if path.health.state is not Health.UP and now_s - path.born_s < NEW_PATH_S:
-        return NEW_PATH_INTERVAL_S
-    if standing.phase in AWAY:
-        return min(check_interval_s, 5.0)
-    return check_interval_s
+    unhurried_s = check_interval_s
+    if standing.is_wanted:
+        unhurried_s = pace.interval_s
+    elif path.health.state is not Health.UP and now_s - path.born_s < NEW_PATH_S:
+        unhurried_s = NEW_PATH_INTERVAL_S
+    elif standing.phase in AWAY:
+        unhurried_s = min(check_interval_s, 5.0)
+    return path.budget.slowed_s(unhurried_s, now_s)
 
 
 def backup_path(ranked: Ranked, watched: WatchedPath) -> Path:
@@ -129,6 +142,7 @@ def backup_path(ranked: Ranked, watched: WatchedPath) -> Path:
         ranked.usable,
         found.cause or ranked.reason,
         is_line=found.kind is PathKind.WAN,
+        is_better=not watched.health.quality.poor and watched.health.recent_loss <= BETTER_LOSS,
         alive_since_s=watched.health.alive_since_s,
     )
 

@@ -7,6 +7,7 @@ method table promises them.
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import replace
 from typing import Any
 
@@ -89,7 +90,8 @@ class PeerService:
 
     async def consumers(self) -> Table:
         """Who has a lease, and what was refused."""
-        await self._serving.recount()
+        with contextlib.suppress(UplinkError):  # what was counted last is shown then
+            await self._serving.recount()
         refused = sorted(self._service.intake.refused.items())
         return {
             "offering": int(self._serving.settings.enabled),

@@ -127,6 +127,7 @@ class ProviderSettings:
     wan_type: str = ""
     metered: bool = False
     quota_gb: float = 0.0
+    price_per_gb: float = 0.0
     reset_day: int = 1
     limit_mbps: int = 0
     max_consumers: int = 8

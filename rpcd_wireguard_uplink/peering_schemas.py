@@ -15,6 +15,7 @@ OFFERING = {
     ),
     "metered": s.flag("1 if the line is paid by volume") | {"x-words": {"yes": True, "no": False}},
     "quota_gb": s.number("GB a month for all consumers together; 0 for no limit", 0, 1_000_000),
+    "price_per_gb": s.number("what a GB costs, as the mesh counts; 0 for nothing", 0, 1_000_000),
     "limit_mbps": s.whole("Mbit/s for each consumer, each way; 0 for no limit", 0, 100_000),
     "max_consumers": s.whole("how many peers are served at once", 1, 200),
     "endpoint": {

@@ -98,10 +98,11 @@ class Peers:
             )
         self.require_own_name(peer, said.peer_id)
         before = (self._said.get(peer.key), self._signed.get(peer.key))
-        if before == (said.peer_id, said.key) or len(self._said) >= MOST_SAID:
+        full = peer.key not in self._said and len(self._said) >= MOST_SAID
+        if full or before == (said.peer_id, said.key):
             return False
         self._said[peer.key], self._signed[peer.key] = said.peer_id, said.key
-        if said.key:
+        if said.key and (said.peer_id in self.identities or len(self.identities) < MOST_SAID):
             self.identities[said.peer_id] = said.key
         self.rebuild()
         return True

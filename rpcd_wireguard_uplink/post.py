@@ -1,8 +1,9 @@
 """A program that sends one POST and ends: `python -m rpcd_wireguard_uplink.post`.
 
-Reads `{"url": ..., "body": {...}}` from standard input. A process of its own, so that HTTP and TLS
-cost the service no memory, and a name server that does not answer no time. Prints why it failed,
-never the URL, which may hold a token. Exit status: 0 taken, 1 refused for good, 2 worth another try.
+Reads `{"url": ..., "body": {...}}` from standard input. A process of its own, so that HTTP and
+TLS cost the service no memory, and a name server that does not answer no time. It prints why it
+failed, never the URL, which may hold a token. Exit status: 0 taken, 1 refused for good, 2 worth a
+new try.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ def main() -> int:
     """Send what standard input says; returns the exit status."""
     told = json.load(sys.stdin)
     status, sentence = post(told["url"], json.dumps(told["body"]).encode())
-    print(sentence)
+    sys.stdout.write(f"{sentence}\n")
     return status
 
 
@@ -27,25 +28,21 @@ def post(url: str, body: bytes) -> tuple[int, str]:
     """Send a body of JSON: an exit status and a sentence, '' where it was taken."""
     try:
         # Here, so that a part of Python that is not installed is told as such.
-        from http.client import HTTPConnection, HTTPException
+        from http import client
         from urllib.parse import urlsplit
 
         parts = urlsplit(url)
-        port = parts.port
-        if parts.scheme == "https":
-            from http.client import HTTPSConnection as Connection
-        else:
-            Connection = HTTPConnection
-    except ImportError as error:
-        return REFUSED, f"Python has no {error.name or 'TLS'} here: {_PACKAGES}"
+        kind = client.HTTPSConnection if parts.scheme == "https" else client.HTTPConnection
+        connection = kind(parts.hostname or "", parts.port, timeout=TIMEOUT_S)
+    except (ImportError, AttributeError):
+        return REFUSED, f"a part of Python is missing: {_PACKAGES}"
     except ValueError:
         return REFUSED, "the URL can't be understood"
-    connection = Connection(parts.hostname or "", port, timeout=TIMEOUT_S)
     target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
     try:
         connection.request("POST", target, body, {"Content-Type": "application/json"})
         answered = connection.getresponse().status
-    except HTTPException as error:
+    except client.HTTPException as error:
         return FAILED, f"the server's answer is no HTTP ({type(error).__name__})"
     except OSError as error:
         return FAILED, f"can't reach the server: {error.strerror or type(error).__name__}"

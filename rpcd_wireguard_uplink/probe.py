@@ -23,6 +23,9 @@ _SO_MARK = getattr(socket, "SO_MARK", 36)
 # mwan3's mark of what it leaves to the main table (MMX_DEFAULT). It would mark a probe for the line
 # that its policies prefer now, and by that line's table IPv6 finds no way out of another device.
 _UNSTEERED = 0x3F00
+_DISCOVER = {Family.IPV4: (socket.IPPROTO_IP, 10), Family.IPV6: (socket.IPPROTO_IPV6, 23)}  # in.h
+_PMTUDISC_PROBE = 3  # linux/in.h: never cut, and no estimate of the path's MTU counts
+_HEADERS = {Family.IPV4: 20 + _ECHO.size, Family.IPV6: 40 + _ECHO.size}
 _REQUEST = {Family.IPV4: 8, Family.IPV6: 128}
 _REPLY = {Family.IPV4: 0, Family.IPV6: 129}
 
@@ -100,13 +103,19 @@ class Prober:
             self._socket.close()
             self._socket = None
 
-    def send(self, target: str) -> int | None:
-        """Send one probe; its sequence number, or None where it can't leave."""
+    def send(self, target: str, size: int = 0) -> int | None:
+        """Send one probe; its sequence number, or None where it can't leave.
+
+        With `size` it has so many bytes, its IP header included, and must not be cut.
+        """
         if self._socket is None:
             return None
         self._sequence = (self._sequence + 1) & 0xFFFF
-        packet = echo_request(self.family, self._ident, self._sequence, self._token)
+        payload = self._token.ljust(size - _HEADERS[self.family], b"\0")
+        packet = echo_request(self.family, self._ident, self._sequence, payload)
         try:
+            if size:
+                self._socket.setsockopt(*_DISCOVER[self.family], _PMTUDISC_PROBE)
             self._socket.sendto(packet, (target, 0))
         except OSError:
             return None
@@ -123,7 +132,7 @@ class Prober:
             except OSError:
                 break
             reply = parse_reply(self.family, packet)
-            if reply is not None and reply[0] == self._ident and reply[2] == self._token:
+            if reply is not None and reply[0] == self._ident and reply[2].startswith(self._token):
                 found.append(reply[1])
         return found
 

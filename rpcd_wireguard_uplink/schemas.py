@@ -14,7 +14,7 @@ from typing import Any
 Tree = dict[str, Any]
 
 STATES = ("primary", "suspect", "failed_over", "holding", "stranded", "disabled")
-PATH_STATES = ("up", "suspect", "down", "connecting", "unknown")
+PATH_STATES = ("up", "suspect", "degraded", "down", "connecting", "unknown")
 EVENTS_IN_STATUS = 10
 OFFERS_IN_STATUS = 100
 LONGEST_HISTORY = 200
@@ -116,7 +116,8 @@ SHARED_FATE = flag("whether it travels over the very line that it should replace
 NOTE = text('what the owner should know, as a sentence; else ""')
 ACTIVE = flag("whether traffic uses it now")
 PATH_STATE = text(
-    "up; suspect: probes are being lost; down; connecting: no handshake yet; unknown: not probed",
+    "up; suspect: probes are being lost; degraded: alive, but too lossy or too slow; down; "
+    "connecting: no handshake yet; unknown: not probed",
     enum=list(PATH_STATES),
 )
 STATE = text(
@@ -192,7 +193,13 @@ UPLINK_HEALTH = table(
         "handshake_age_s": HANDSHAKE_AGE,
         "rx_bytes": whole("bytes received through the tunnel"),
         "tx_bytes": whole("bytes sent through the tunnel"),
+        "today_bytes": whole("bytes both ways today"),
+        "month_bytes": whole("bytes both ways since the first of the month"),
+        "quota_left_gb": number(
+            "GB that the peer's offer says are left this month; -1 without a quota or an offer", -1
+        ),
         "endpoint": ENDPOINT_SHOWN,
+        "probe_mb_a_day": number("what probes take at their present pace, both ways, MB a day"),
         "mtu": whole("the tunnel's MTU in bytes; 0 while it is not there"),
         "underlay": text('device that the tunnel\'s outer packets leave by; "" if unknown'),
         "shared_fate": SHARED_FATE,
@@ -222,6 +229,9 @@ EVENT = table(
         "detection_ms": whole("ms from the first lost probe to the decision; -1 if none", -1),
         "switch_ms": whole("ms from the decision to moved traffic; -1 if none", -1),
         "duration_s": number("seconds that the state before lasted; -1 if unknown", -1),
+        "outage_ms": whole(
+            "ms without internet from the first lost probe on; -1 if none or unknown", -1
+        ),
     }
 )
 PEER_OFFER = table(

@@ -1,15 +1,16 @@
 """The order in which backups are tried. Pure: candidates in, ranked candidates out.
 
 A router's own lines come before any uplink, by their metric; then uplinks that do not share the
-primary's fate; then what they cost (tier); then weight (higher is preferred); then the score: how
-long a page takes to load. A candidate that can't be used stays in the list with the reason, so that
-it can be told. docs/selection.md works examples.
+primary's fate; then what they cost (tier); then weight (higher is preferred); then the price; then
+the score, how long a page takes to load. A candidate that can't be used stays in the list with the
+reason, so that it can be told. docs/selection.md works examples.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from .model import Health, Offer, PathKind, Uplink
 
@@ -103,58 +104,112 @@ def reason_against(candidate: Candidate) -> str:
     return ""
 
 
+class Place(NamedTuple):
+    """What decides on a candidate's place: the first difference counts, less comes first.
+
+    `score_ms` of what is in use now is counted as a fifth less than it is.
+    """
+
+    unusable: bool
+    tunnel: bool
+    shared_fate: bool
+    metric: int
+    tier: int
+    weight: int
+    price: float
+    score_ms: float
+    name: str
+
+
+def place_of(ranked: Ranked, *, prefer_latency: bool) -> Place:
+    """Where the candidate stands among others; a line has a metric, an uplink tier and weight."""
+    c = ranked.candidate
+    is_line = c.kind is PathKind.WAN
+    return Place(
+        unusable=not ranked.usable,
+        tunnel=not is_line,
+        shared_fate=c.shared_fate,
+        metric=c.metric if is_line else 0,
+        tier=c.terms.tier,
+        weight=0 if is_line else -c.weight,
+        price=c.terms.price_per_gb,
+        score_ms=score_ms(c, prefer_latency=prefer_latency) * (KEPT if c.is_active else 1.0),
+        name=c.name,
+    )
+
+
 def rank(candidates: Iterable[Candidate], *, prefer_latency: bool) -> list[Ranked]:
     """All candidates, usable ones first, each group in the order of preference."""
-
-    def key(ranked: Ranked) -> tuple[object, ...]:
-        c = ranked.candidate
-        is_line = c.kind is PathKind.WAN
-        return (
-            not ranked.usable,
-            not is_line,
-            c.shared_fate,
-            c.metric if is_line else c.terms.tier,
-            0 if is_line else -c.weight,
-            c.terms.price_per_gb,
-            score_ms(c, prefer_latency=prefer_latency) * (KEPT if c.is_active else 1.0),
-            c.name,
-        )
-
-    return sorted((Ranked(c, reason_against(c)) for c in candidates), key=key)
+    judged = (Ranked(c, reason_against(c)) for c in candidates)
+    return sorted(judged, key=lambda each: place_of(each, prefer_latency=prefer_latency))
 
 
 def score_ms(candidate: Candidate, *, prefer_latency: bool) -> float:
-    """Milliseconds that a web page of 2.5 MB in 10 round trips would take; less is better.
+    """How long a page would take through the candidate; less is better."""
+    shown_ms = candidate.latency_ms if prefer_latency else 0.0
+    return page_ms(shown_ms, candidate.terms.expected_mbps)
 
-    Without `prefer_latency` the round trips are left out.
+
+def page_ms(latency_ms: float, rate_mbps: int) -> float:
+    """Milliseconds that a web page of 2.5 MB in 10 round trips takes; a latency of -1 is unknown.
+
+    The size is about the median page's (HTTP Archive, Web Almanac 2024, "Page Weight"); round trips
+    weigh more than bits from some Mbit/s on (M. Belshe, "More Bandwidth Doesn't Matter (Much)",
+    2010).
     """
-    latency_ms = candidate.latency_ms if candidate.latency_ms >= 0 else UNKNOWN_MS
-    transfer_ms = PAGE_MBIT * 1000.0 / candidate.terms.expected_mbps
-    return transfer_ms + (PAGE_ROUND_TRIPS * latency_ms if prefer_latency else 0.0)
+    known_ms = latency_ms if latency_ms >= 0 else UNKNOWN_MS
+    return PAGE_MBIT * 1000.0 / rate_mbps + PAGE_ROUND_TRIPS * known_ms
+
+
+def terms_of(offer: Offer, limit_mbps: int = 0) -> Terms:
+    """The terms that a peer offers; `limit_mbps` is what its lease grants (0 for no limit)."""
+    speeds = [mbps for mbps in (offer.bandwidth_mbps, limit_mbps) if mbps]
+    return Terms(
+        offer.metered,
+        offer.quota_gb,
+        offer.quota_left_gb,
+        offer.price_per_gb,
+        bandwidth_mbps=min(speeds, default=0),
+    )
+
+
+def offer_reason(offer: Offer) -> str:
+    """Why no uplink can be made from an offer of a trusted peer; '' if one can."""
+    if not offer.available:
+        return "the peer says that its internet is not available"
+    feeders = [token.partition("=")[2] for token in offer.egress if token.startswith("uplink=")]
+    if feeders:
+        return f"the peer has no line of its own now: it uses {feeders[0]}'s internet"
+    if offer.quota_gb and not offer.quota_left_gb:
+        return "the peer's quota of this month is used up"
+    return ""
 
 
 def missing_uplink(
-    wanted: int, uplinks: Iterable[Uplink], sound: int, offers: Iterable[Offer]
+    wanted: int,
+    uplinks: Iterable[Uplink],
+    sound: int,
+    offers: Iterable[Offer],
+    *,
+    prefer_latency: bool,
 ) -> Offer | None:
     """The offer to make an uplink of, where fewer than `wanted` are `sound`; None if there is none.
 
-    `offers` are those of trusted peers. Free ones go before metered ones, then those with the
-    lower latency.
+    `offers` are those of trusted peers. They go by what they cost, then by the score.
     """
     if sound >= wanted:
         return None
     taken = {uplink.peer_id for uplink in uplinks}
-    able = [
-        offer
-        for offer in offers
-        if offer.available
-        and offer.peer_id not in taken
-        and not any(token.startswith("uplink=") for token in offer.egress)
-        and not (offer.quota_gb and not offer.quota_left_gb)
-    ]
+    able = [o for o in offers if o.peer_id not in taken and not offer_reason(o)]
 
-    def key(offer: Offer) -> tuple[bool, float, str]:
-        known = offer.latency_ms if offer.latency_ms >= 0 else float("inf")
-        return offer.metered, known, offer.peer_id
+    def key(offer: Offer) -> tuple[int, float, float, str]:
+        terms = terms_of(offer)
+        latency_ms = offer.latency_ms if prefer_latency else 0.0
+        return (
+            terms.tier,
+            terms.price_per_gb,
+            page_ms(latency_ms, terms.expected_mbps),
+            offer.peer_id,
+        )
 
     return min(able, key=key, default=None)

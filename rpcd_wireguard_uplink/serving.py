@@ -8,9 +8,7 @@ asked of the offer, whom to trust is told.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import ipaddress
-import json
 import os
 import time
 from collections.abc import Callable, Mapping
@@ -40,13 +38,12 @@ from .peering import (
 from .provider import Provider
 from .reach import reachable_by
 from .service import Service
-from .state import write_state
+from .steady import tell
 from .uci import Draft
-from .usage import Ledger
+from .usage_file import UsageFile
 
 Table = dict[str, Any]
 HOUSEKEEPING_S = 10.0
-SAVE_S = 6 * 3600.0  # flash is written rarely
 SILENT_S = 180.0  # a known consumer without a handshake for so long may have lost its clock
 READMIT_S = 60.0
 
@@ -65,10 +62,8 @@ class Serving:
         self.peers: Mapping[str, PeerCounters] = {}
         self.mesh_devices: tuple[str, ...] = ()
         self.refusal: Callable[[], Denial | None] = lambda: None
-        self._usage_file = os.path.join(store_dir, "usage.json")
+        self._usage = UsageFile(os.path.join(store_dir, "usage.json"), self.problems)
         self._private = ""
-        self._ledger = Ledger()
-        self._saved_s = time.monotonic()
         self._own_networks: list[str] = []
         self._chosen: object = None
         self._readmitted: dict[str, float] = {}
@@ -88,7 +83,7 @@ class Serving:
     @property
     def quota_left_gb(self) -> float:
         """GB left in this month; -1 without a quota."""
-        return self._ledger.quota_left_gb(self.settings.quota_gb)
+        return self._usage.ledger.quota_left_gb(self.settings.quota_gb)
 
     @property
     def is_spent(self) -> bool:
@@ -97,11 +92,7 @@ class Serving:
 
     def start(self) -> None:
         """Take over what an earlier run counted."""
-        with contextlib.suppress(OSError, ValueError):
-            with open(self._usage_file, encoding="utf-8") as file:
-                self._ledger, warning = Ledger.from_table(json.load(file))
-            if warning:
-                self.problems["usage"] = warning
+        self._usage.load()
 
     async def stop(self) -> None:
         """Stop looking after consumers; what stands for them stays."""
@@ -109,7 +100,7 @@ class Serving:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         if self.book is not None:
-            await asyncio.to_thread(self._save_usage)
+            await self._usage.save()
 
     async def follow(self) -> None:
         """Bring everything in line with the configuration; a failure is told in `problems`."""
@@ -148,7 +139,7 @@ class Serving:
             self._chosen = chosen
             kept = self.service.uplinks.config.consumers
             if self.book.restore(kept, time.monotonic()):
-                self._spawn(self._keep_consumers())
+                self._spawn_keeping()
         self.book.max_consumers, self.book.lease_s = settings.max_consumers, settings.lease_s
 
     def _pools(
@@ -223,7 +214,7 @@ class Serving:
                 await self._apply_kernel()
         if is_new:
             self.service.journal.peer("lease", "lease_granted", request.peer_id, "asked for")
-            self._spawn(self._keep_consumers())
+            self._spawn_keeping()
         elif self._is_silent(lease.public_key):
             await self._readmit(lease.public_key)
         return self._grant_of(lease)
@@ -267,7 +258,8 @@ class Serving:
         for peer_id in {lease.peer_id for lease in self.book.leases}:
             reason = untrusted(peer_id)
             if reason:
-                await self._lost_leases(self.book.revoke(peer_id), "not trusted any more")
+                gone = self.book.revoke(peer_id, time.monotonic())
+                await self._lost_leases(gone, "not trusted any more")
 
     async def _lost_leases(self, leases: list[Lease], cause: str) -> None:
         if not leases:
@@ -276,13 +268,13 @@ class Serving:
             await self._apply_kernel()
         for lease in leases:
             self.service.journal.peer("lease", "lease_ended", lease.peer_id, cause)
-        await self._keep_consumers()
+        await self._keep_later()
 
     async def _keep_consumers(self) -> None:
         """Have the configuration hold the set of leases; nothing is written where it does."""
-        if self.book is None:
-            return
         async with self.service.lock:
+            if self.book is None:
+                return
             wanted = {
                 consumer_name(lease.public_key): Consumer(
                     consumer_name(lease.public_key),
@@ -332,9 +324,8 @@ class Serving:
         for lease in book.leases:
             if self._is_silent(lease.public_key):
                 await self._readmit(lease.public_key)
-        if now_s - self._saved_s > SAVE_S:
-            self._saved_s = now_s
-            await asyncio.to_thread(self._save_usage)
+        await self._keep_later()  # again, where it failed
+        await self._usage.save_if_due()
         self.service.journal.refreshed()
 
     async def recount(self) -> None:
@@ -343,7 +334,7 @@ class Serving:
             return
         self.peers = await self.provider.read_peers()
         moved = {key: peer.rx_bytes + peer.tx_bytes for key, peer in self.peers.items()}
-        self._ledger.record(moved, date.today(), self.settings.reset_day)
+        self._usage.ledger.record(moved, date.today(), self.settings.reset_day)
 
     def _is_silent(self, public_key: str) -> bool:
         peer = self.peers.get(public_key)
@@ -357,16 +348,20 @@ class Serving:
         async with self._applying:
             await self.provider.readmit(public_key)
 
-    def _save_usage(self) -> None:
-        try:
-            write_state(self._usage_file, self._ledger.to_table())
-        except OSError as error:
-            self.problems["usage"] = f"can't write {self._usage_file}: {error.strerror}"
-
-    def _spawn(self, work: Any) -> None:
-        task = asyncio.get_running_loop().create_task(work)
+    def _spawn_keeping(self) -> None:
+        task = asyncio.get_running_loop().create_task(self._keep_later())
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+    async def _keep_later(self) -> None:
+        try:
+            await self._keep_consumers()
+        except UplinkError as error:
+            self.problems["consumers"] = f"the leases can't be kept: {error}"
+        except Exception as error:
+            self.problems["consumers"] = tell("keeping leases", error)
+        else:
+            self.problems.pop("consumers", None)
 
     def consumer_rows(self) -> list[Table]:
         """Every consumer with its traffic."""
@@ -377,7 +372,7 @@ class Serving:
 
     def _consumer_row(self, lease: Lease, now_s: float) -> Table:
         peer = self.peers.get(lease.public_key)
-        used = self._ledger.used(lease.public_key)
+        used = self._usage.ledger.used(lease.public_key)
         age_s = peer.handshake_age_s if peer is not None else None
         return {
             "peer_id": lease.peer_id,

@@ -92,7 +92,7 @@ def read_state(path: str, now_s: float) -> Remembered:
         offers = tuple(_offer(row) for row in content.get("offer_book", ()))
         sequences = {str(k): int(v) for k, v in content.get("sequences", {}).items()}
         identities = {str(k): str(v) for k, v in content.get("identities", {}).items()}
-    except (OSError, ValueError, TypeError, KeyError, AttributeError):
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, ArithmeticError):
         return Remembered()
     this_boot = tuple(o for o in offers if o.received_s <= now_s)
     return Remembered(history, this_boot, sequences, identities)
@@ -131,5 +131,6 @@ def offer_row(offer: Offer) -> dict[str, Any]:
         "metered": offer.metered,
         "quota_gb": offer.quota_gb,
         "quota_left_gb": offer.quota_left_gb,
+        "price_per_gb": offer.price_per_gb,
         "carrier": offer.carrier,
     }

@@ -2,7 +2,8 @@
 
 Decides nothing. It keeps the lane's elements from lapsing, gives outer packets their underlay
 before traffic moves onto a tunnel and tunnels the MTU that it has room for, leads look-ups to a
-resolver that serves on the path taken, and deletes the connections that a dead path left behind.
+resolver that serves on the path taken, and deletes the connections that a dead path left behind, or
+keeps them on a tunnel that is alive for a bounded time. Lines that are shut are kept so.
 """
 
 from __future__ import annotations
@@ -18,13 +19,15 @@ from .failover import Change
 from .landscape import Landscape
 from .model import DefaultRoute, Family, PeerCounters, Uplink
 from .reconcile import tunnel_mtu
+from .routing.barrier import Barred, barrier_script, shut_script
 from .routing.dns import lay_redirect, redirect_script
 from .routing.lane import LANE_TABLE, REFRESH_S, Lane, Opening, plan_underlay, route_line
 from .routing.resolvers import TunnelResolvers
+from .routing.sticky import end_script, keep_script, sticky_script
 
 RETRY_S = 1.0
 RESOLVERS_S = 2.0
-MOVES = ("failover", "switch", "failback")
+MOVES = ("failover", "switch", "failback", "drill")
 
 Report = Callable[[Change, Family, int, int], None]
 
@@ -33,7 +36,8 @@ Report = Callable[[Change, Family, int, int], None]
 class Switch:
     """The lane's keeper. `report` hears of each change once it is in force: the change, its
     family, detection and switch in milliseconds (-1 where there was none). `resolvers` are public
-    ones, `portals` the addresses that stay on a line while its traffic is elsewhere.
+    ones, `portals` the addresses that stay on a line while its traffic is elsewhere. `sticky_s` is
+    how long connections may stay on a tunnel after a failback, 0 for not at all.
     """
 
     lane: Lane
@@ -42,8 +46,12 @@ class Switch:
     problems: dict[str, str]
     uplinks: tuple[Uplink, ...] = ()
     resolvers: tuple[str, ...] = ()
+    sticky_s: float = 0.0
     portals: Mapping[str, Sequence[str]] = field(default_factory=dict)
     dead: dict[Family, Collection[str]] = field(default_factory=dict)
+    _barred: Barred = field(default_factory=dict)
+    _bars: Barred = field(default_factory=dict)
+    _kept: dict[Family, tuple[str, float]] = field(default_factory=dict)
     _wanted: dict[Family, Opening | None] = field(default_factory=dict)
     _untold: list[tuple[Change, Family, int]] = field(default_factory=list)
     _standing: object = None
@@ -70,17 +78,20 @@ class Switch:
             if self._standing is not None or self.lane.openings:
                 self._standing = None
                 self._wanted.clear()
+                self._kept.clear()
+                self._bars = {}
                 await self.lane.remove()
             return
-        tunnels = [uplink.interface for uplink in uplinks]
+        tunnels = self._tunnels()
         lines = {f: sorted(self.landscape.lines[f].known) for f in Family}
         onlink = self.landscape.onlink_prefixes()
         active = [opening.route.device for opening in self.lane.openings.values()]
         devices = [self.landscape.incarnation(name) for name in (*tunnels, *active)]
         redirect = self._wanted_redirect()
-        standing = (tunnels, devices, lines, onlink)
+        standing = (tunnels, devices, lines, onlink, self.sticky_s > 0)
         if standing != self._standing:
-            await self.lane.stand(tunnels, lines, onlink, redirect)
+            more = barrier_script() + sticky_script(self.sticky_s > 0) + redirect
+            await self.lane.stand(tunnels, lines, onlink, more)
             self._standing, self._redirect = standing, redirect
             self._excepted.clear()  # a device made anew has lost its routes
             self._kicked.set()  # what could not be opened without it can be now
@@ -138,6 +149,20 @@ class Switch:
             self._wanted[family] = opening
             self._kicked.set()
 
+    def bar(self, barred: Barred) -> None:
+        """Have exactly these devices shut, each for its family."""
+        self._barred = barred
+        if self._standing is not None and barred != self._bars:
+            self._kicked.set()
+
+    def carries(self, device: str, family: Family) -> bool:
+        """Whether traffic is led there: by an open lane, a drill's too, or because connections
+        finish on this tunnel although the traffic went back.
+        """
+        opening = self._wanted.get(family)
+        led = opening is not None and opening.route.device == device
+        return led or self._kept.get(family, ("", 0.0))[0] == device
+
     async def follow(self) -> None:
         """The task: carry out what is wanted, for ever."""
         while True:
@@ -155,16 +180,19 @@ class Switch:
         while True:
             await asyncio.sleep(REFRESH_S)
             try:
-                await self.lane.refresh()
+                await self.lane.refresh(shut_script(self._bars) if any(self._bars.values()) else "")
+                if self._outstayed():
+                    self._kicked.set()
                 self.problems.pop("refresh", None)
             except UplinkError as error:
                 self.problems["refresh"] = str(error)
                 self._standing = None
                 rebuild()
                 self.lane.openings.clear()
+                self._bars = {}
 
     async def _set_underlays(self) -> None:
-        tunnels = [uplink.interface for uplink in self.uplinks]
+        tunnels = self._tunnels()
         async with self._laying:  # both tasks come here
             for family in Family:
                 routes = self.landscape.lines[family].routes
@@ -179,21 +207,56 @@ class Switch:
             for family, opening in self._wanted.items()
             if opening != before.get(family)
         }
+        wanted.update(dict.fromkeys(self._outstayed() - wanted.keys()))
         begun_s, underlay = time.monotonic(), dict(self._underlay)
         await self._set_underlays()
-        if wanted:
-            await self.lane.move(wanted)
+        kept = self._kept_tunnels(before, wanted)
+        bars = self._barred if self._standing is not None else self._bars
+        if wanted or bars != self._bars:
+            more = "".join(keep_script(family, self.sticky_s) for family in kept)
+            more += "".join(end_script(family) for family in wanted.keys() & self._kept.keys())
+            more += shut_script(bars) if bars != self._bars else ""
+            await self.lane.move(wanted, more, kept)
+            self._bars = bars
+        ended = {f: self._kept.pop(f) for f in wanted.keys() & self._kept.keys()}
+        self._kept.update(kept)
         switch_ms = round((time.monotonic() - begun_s) * 1000)
         untold, self._untold = self._untold, []
         for change, family, detection_ms in untold:
             self.report(change, family, detection_ms, switch_ms if change.kind in MOVES else -1)
         await self._lay_details()
         for family, opening in wanted.items():
-            for device in _left_behind(before.get(family), opening):
+            left = [*_left_behind(before.get(family), opening), ended.get(family, ("", 0.0))[0]]
+            stays = opening.route.device if opening else kept.get(family, ("", 0.0))[0]
+            for device in {*left} - {"", stays}:
                 addresses = await self.landscape.addresses_of(device, family)
                 await self.lane.forget_flows(family, addresses)
         if underlay != self._underlay:
             await self.follow_underlays()
+
+    def _kept_tunnels(
+        self, before: Mapping[Family, Opening], wanted: Mapping[Family, Opening | None]
+    ) -> dict[Family, tuple[str, float]]:
+        """The tunnels that connections may finish on although the lane is shut, and until when."""
+        until_s, tunnels = time.monotonic() + self.sticky_s, self._tunnels()
+        shut = {f: before[f].route.device for f, o in wanted.items() if o is None and f in before}
+        return {
+            family: (device, until_s)
+            for family, device in shut.items()
+            if self.sticky_s and device in tunnels and device not in self.dead.get(family, ())
+        }
+
+    def _outstayed(self) -> set[Family]:
+        """The families whose kept connections must end now."""
+        now_s, tunnels = time.monotonic(), self._tunnels()
+        return {
+            family
+            for family, (device, until_s) in self._kept.items()
+            if now_s >= until_s or device not in tunnels or device in self.dead.get(family, ())
+        }
+
+    def _tunnels(self) -> list[str]:
+        return [uplink.interface for uplink in self.uplinks]
 
     async def _lay_details(self) -> None:
         """Lead look-ups where the traffic goes now, and portals' addresses by their lines."""

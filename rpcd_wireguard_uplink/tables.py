@@ -1,32 +1,20 @@
 """Replies of the service as plain text for people: aligned tables and sentences.
 
-Owns the layout. Knows nothing of the bus or the command line. What a peer has said is in these
-replies, so that every cell passes `quoting.printable` before it is shown.
+Owns what is shown of which reply; columns.py lays it out. Knows nothing of the bus or the command
+line. What a peer has said is in these replies, so that every cell passes `quoting.printable`
+before it is shown.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
+from . import choice_tables
+from .columns import aligned, duration, milliseconds, painted
 from .quoting import printable
 
 Reply = Mapping[str, Any]
-
-_COLOURS = {
-    "up": "32",
-    "usable": "32",
-    "primary": "32",
-    "suspect": "33",
-    "holding": "33",
-    "connecting": "33",
-    "failed_over": "33",
-    "down": "31",
-    "stranded": "31",
-    "trusted": "32",
-    "unbound": "33",
-    "changed": "31",
-}
 
 
 def render(method: str, reply: Reply, *, colour: bool = False) -> str:
@@ -35,38 +23,6 @@ def render(method: str, reply: Reply, *, colour: bool = False) -> str:
     Raises KeyError, TypeError or AttributeError where the reply is not what the table promises.
     """
     return "\n".join(_VIEWS.get(method, _message)(reply, colour)) + "\n"
-
-
-def duration(seconds: float) -> str:
-    """Return a time span in its largest unit: "12 s", "3 min", "2 h", "5 d"; "-" if unknown."""
-    if seconds < 0:
-        return "-"
-    for limit, divisor, unit in ((120, 1, "s"), (7200, 60, "min"), (172800, 3600, "h")):
-        if seconds < limit:
-            return f"{seconds / divisor:.0f} {unit}"
-    return f"{seconds / 86400:.0f} d"
-
-
-def aligned(head: Sequence[str], rows: Iterable[Sequence[str]], *, colour: bool) -> Iterator[str]:
-    """Yield the lines of a table; columns are as wide as their widest cell, the last one isn't
-    padded. With `colour` a cell that is the name of a state is coloured.
-    """
-    lines = [list(head), *([printable(cell) for cell in row] for row in rows)]
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    for line in lines:
-        padded = [cell.ljust(width) for cell, width in zip(line, widths, strict=True)]
-        if colour and line is not lines[0]:
-            padded = [_painted(cell) for cell in padded]
-        yield "  ".join(padded).rstrip()
-
-
-def _painted(cell: str) -> str:
-    code = _COLOURS.get(cell.rstrip())
-    return f"\x1b[{code}m{cell}\x1b[0m" if code else cell
-
-
-def _milliseconds(value: float) -> str:
-    return "-" if value < 0 else f"{value:.1f} ms"
 
 
 def _list(reply: Reply, colour: bool) -> Iterator[str]:
@@ -81,7 +37,7 @@ def _list(reply: Reply, colour: bool) -> Iterator[str]:
                     "usable" if row["usable"] else str(row["reason"]),
                     row["wan_type"] or "-",
                     str(row["bandwidth_mbps"] or "-"),
-                    _milliseconds(row["latency_ms"]),
+                    milliseconds(row["latency_ms"]),
                     row["endpoint"] or "-",
                     f"{duration(row['age_s'])} ago",
                 )
@@ -117,7 +73,7 @@ def _list(reply: Reply, colour: bool) -> Iterator[str]:
 
 def _status(reply: Reply, colour: bool) -> Iterator[str]:
     cause = f": {printable(reply['cause'])}" if reply["cause"] else ""
-    state = _painted(printable(reply["state"])) if colour else printable(reply["state"])
+    state = painted(printable(reply["state"])) if colour else printable(reply["state"])
     yield f"State     {state} for {duration(reply['since_s'])}{cause}"
     if reply["release_s"] >= 0:
         yield f"Failback  in {duration(reply['release_s'])}, if the line stays good"
@@ -135,6 +91,7 @@ def _status(reply: Reply, colour: bool) -> Iterator[str]:
     yield ""
     yield from _paths(reply, colour)
     yield from _notes(reply["uplinks"])
+    yield from _use(reply["uplinks"], colour)
     if reply["consumers"]:
         names = ", ".join(printable(row["peer_id"]) for row in reply["consumers"])
         yield f"Serves {names}; `wgctl uplink consumers` tells more."
@@ -160,7 +117,7 @@ def _paths(reply: Reply, colour: bool) -> Iterator[str]:
             row["path"],
             row["device"],
             row["state"],
-            _milliseconds(row["latency_ms"]),
+            milliseconds(row["latency_ms"]),
             f"{row['loss_pct']:g} %",
             f"answered {duration(row['last_ok_s'])} ago" if row["last_ok_s"] >= 0 else "-",
             "-",
@@ -172,7 +129,7 @@ def _paths(reply: Reply, colour: bool) -> Iterator[str]:
             row["peer_id"],
             row["interface"],
             row["state"],
-            _milliseconds(row["latency_ms"]),
+            milliseconds(row["latency_ms"]),
             f"{row['loss_pct']:g} %",
             "no handshake"
             if row["handshake_age_s"] < 0
@@ -191,6 +148,22 @@ def _notes(uplinks: Iterable[Reply]) -> Iterator[str]:
             yield f"{printable(row['peer_id'])}: {printable(row['note'])}"
 
 
+def _use(uplinks: Iterable[Reply], colour: bool) -> Iterator[str]:
+    rows = [
+        (
+            row["peer_id"],
+            _size(row["today_bytes"]),
+            _size(row["month_bytes"]),
+            f"{row['quota_left_gb']:g} GB" if row["quota_left_gb"] >= 0 else "-",
+        )
+        for row in uplinks
+        if row["month_bytes"] or row["quota_left_gb"] >= 0
+    ]
+    if rows:
+        yield ""
+        yield from aligned(("UPLINK", "TODAY", "THIS MONTH", "QUOTA LEFT"), rows, colour=colour)
+
+
 def _history(reply: Reply, colour: bool) -> Iterator[str]:
     if reply["events"]:
         yield from _events(reply["events"], colour)
@@ -200,7 +173,18 @@ def _history(reply: Reply, colour: bool) -> Iterator[str]:
 
 def _events(events: Iterable[Reply], colour: bool) -> Iterator[str]:
     yield from aligned(
-        ("WHEN", "WHAT", "FAMILY", "FROM", "TO", "NOTICED", "SWITCHED", "BEFORE", "CAUSE"),
+        (
+            "WHEN",
+            "WHAT",
+            "FAMILY",
+            "FROM",
+            "TO",
+            "NOTICED",
+            "SWITCHED",
+            "OUTAGE",
+            "BEFORE",
+            "CAUSE",
+        ),
         [
             (
                 row["at"],
@@ -208,8 +192,9 @@ def _events(events: Iterable[Reply], colour: bool) -> Iterator[str]:
                 row["family"] or "-",
                 row["from"] or "-",
                 row["to"] or row["peer_id"] or "-",
-                _milliseconds(row["detection_ms"]),
-                _milliseconds(row["switch_ms"]),
+                milliseconds(row["detection_ms"]),
+                milliseconds(row["switch_ms"]),
+                milliseconds(row["outage_ms"]),
                 duration(row["duration_s"]),
                 row["cause"],
             )
@@ -245,7 +230,7 @@ def _test(reply: Reply, _colour: bool) -> Iterator[str]:
     if reply["reachable"]:
         lost = f"{reply['loss_pct']:g} % lost"
         yield f"{peer} carries traffic: {answered} were answered through {path}"
-        yield f"Round trip {_milliseconds(reply['latency_ms'])}, {lost}"
+        yield f"Round trip {milliseconds(reply['latency_ms'])}, {lost}"
         if reply["exit_address"]:
             yield f"The internet sees {printable(reply['exit_address'])}"
         return
@@ -270,7 +255,7 @@ def _own_offer(offer: Reply) -> Iterator[str]:
     speed = f"{offer['bandwidth_mbps']} Mbit/s" if offer["bandwidth_mbps"] else "speed not said"
     metered = ", metered" if offer["metered"] else ""
     line = printable(offer["wan_type"]) or "line"
-    yield f"Line       {line}, {speed}, {_milliseconds(offer['latency_ms'])}{metered}"
+    yield f"Line       {line}, {speed}, {milliseconds(offer['latency_ms'])}{metered}"
     limit = f"{offer['limit_mbps']} Mbit/s each" if offer["limit_mbps"] else "no limit"
     yield f"Consumers  {offer['consumers']} of {offer['max_consumers']}, {limit}"
     if offer["quota_gb"]:
@@ -344,4 +329,7 @@ _VIEWS: Mapping[str, Callable[[Reply, bool], Iterator[str]]] = {
     "uplink_offer": _offer,
     "uplink_consumers": _consumers,
     "uplink_trust": _trust,
+    "uplink_explain": choice_tables.explain,
+    "uplink_simulate": choice_tables.simulate,
+    "uplink_drill": choice_tables.drill,
 }

@@ -30,8 +30,11 @@ class Tested:
     error: str = ""
 
 
-async def run_test(device: str, target: str, count: int) -> Tested:
-    """Send `count` probes to a host through a device; a host that can't be found is a result."""
+async def run_test(device: str, target: str, count: int, size: int = 0) -> Tested:
+    """Send `count` probes to a host through a device; a host that can't be found is a result.
+
+    With `size` they have so many bytes and must not be cut.
+    """
     address = await resolve(target)
     if not address:
         return Tested(error=f"the name {target[:40]} has no address that can be found now")
@@ -61,7 +64,7 @@ async def run_test(device: str, target: str, count: int) -> Tested:
         for number in range(count):
             if number:
                 await asyncio.sleep(INTERVAL_S)
-            sequence = prober.send(address)
+            sequence = prober.send(address, size)
             if sequence is None:
                 refused += 1
             else:

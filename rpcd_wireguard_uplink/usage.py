@@ -1,4 +1,4 @@
-"""How many bytes consumers have moved, today and in the month that the quota is for.
+"""How many bytes tunnels have moved, today and in the month that a quota is for.
 
 Owns the arithmetic of counters that fall back to 0 and of days on a clock that may be wrong. Has
 no clock, reads no counters and writes no file.
@@ -111,7 +111,7 @@ class Ledger:
         try:
             return cls._parsed(table), ""
         except (ValueError, TypeError, KeyError, AttributeError):
-            return cls(), "the record of consumers' traffic can't be read: counting begins anew"
+            return cls(), "the record of traffic can't be read: counting begins anew"
 
     @classmethod
     def _parsed(cls, table: Any) -> Ledger:

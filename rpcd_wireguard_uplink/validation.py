@@ -204,7 +204,10 @@ def _urgency(problem: Problem) -> tuple[int, str]:
 
 def _finite(_checker: object, value: object) -> bool:
     # Comparisons with NaN are all false, so that `minimum` and `maximum` would let it pass.
-    return isinstance(value, int | float) and type(value) is not bool and math.isfinite(value)
+    # Whole numbers are compared as they are: one of 400 digits is no float.
+    if isinstance(value, float):
+        return math.isfinite(value)
+    return isinstance(value, int) and type(value) is not bool
 
 
 @functools.cache

@@ -8,13 +8,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from .budget import DAY_S
 from .config import Config, Settings
 from .failover import Phase, State
 from .model import Family, Health, HistoryEntry, Offer, PathKind, Uplink
 from .monitor import Monitor
 from .paths import WatchedPath
 from .schemas import OFFERS_IN_STATUS
-from .selection import Ranked
+from .selection import Ranked, offer_reason
 
 Table = dict[str, Any]
 SEVERITY = (
@@ -64,8 +65,15 @@ def path_state(monitor: Monitor, device: str) -> str:
         if health in states:
             if health is Health.DOWN and _never_shook_hands(monitor, device, paths):
                 return "connecting"
-            return str(health.value)
+            bad = health is not Health.DOWN and _is_degraded(paths)
+            return "degraded" if bad else str(health.value)
     return "connecting" if paths and paths[0].kind is PathKind.UPLINK else "unknown"
+
+
+def _is_degraded(paths: list[WatchedPath]) -> bool:
+    """Whether none of the families that are alive is good enough."""
+    alive = [path for path in paths if path.health.state in (Health.UP, Health.SUSPECT)]
+    return all(path.health.quality.degraded for path in alive)
 
 
 def _never_shook_hands(monitor: Monitor, device: str, paths: list[WatchedPath]) -> bool:
@@ -100,18 +108,6 @@ def offer_table(offer: Offer, config: Config, now_s: float, untrusted: str = "")
         "quota_left_gb": offer.quota_left_gb,
         "configured": any(uplink.peer_id == offer.peer_id for uplink in config.uplinks),
     }
-
-
-def offer_reason(offer: Offer) -> str:
-    """Why no uplink can be made from an offer of a trusted peer; '' if one can."""
-    if not offer.available:
-        return "the peer says that its internet is not available"
-    feeders = [token.partition("=")[2] for token in offer.egress if token.startswith("uplink=")]
-    if feeders:
-        return f"the peer has no line of its own now: it uses {feeders[0]}'s internet"
-    if offer.quota_gb and not offer.quota_left_gb:
-        return "the peer's quota of this month is used up"
-    return ""
 
 
 def peer_offers(offers: Iterable[Offer]) -> list[Table]:
@@ -169,12 +165,16 @@ def _uplink_health(
     config: Config,
     monitor: Monitor,
     ranked: dict[str, list[Ranked]],
+    offers: dict[str, Offer],
     untrusted: Callable[[str], str],
+    now_s: float,
 ) -> Table:
     paths = _paths_of(monitor, uplink.interface)
     counted = monitor.counters.get(uplink.interface)
     seen = ranked.get(uplink.interface, [])
     usable = any(r.usable for r in seen)
+    used = monitor.ledger.used(uplink.interface)
+    offer = offers.get(uplink.peer_id)
     live = counted.endpoint if counted is not None else ""
     age_s = counted.handshake_age_s if counted is not None else None
     return {
@@ -188,17 +188,27 @@ def _uplink_health(
         "handshake_age_s": -1 if age_s is None else int(age_s),
         "rx_bytes": counted.rx_bytes if counted is not None else 0,
         "tx_bytes": counted.tx_bytes if counted is not None else 0,
+        "today_bytes": used.today,
+        "month_bytes": used.period,
+        "quota_left_gb": offer.quota_left_gb if offer is not None else -1.0,
         "endpoint": live or str(uplink.endpoint),
+        "probe_mb_a_day": _probe_mb_a_day(monitor, paths, now_s),
         "mtu": monitor.landscape.mtu_of(uplink.interface),
         "underlay": monitor.landscape.underlays.get(uplink.interface, ""),
         "shared_fate": monitor.landscape.shares_fate(uplink.interface),
         "usable": usable,
-        "reason": "" if usable else _reason(uplink, config, seen, untrusted(uplink.peer_id)),
+        "reason": "" if usable else uplink_reason(uplink, config, seen, untrusted(uplink.peer_id)),
         "note": fate_note(monitor, uplink),
     }
 
 
-def _reason(uplink: Uplink, config: Config, seen: list[Ranked], untrusted: str) -> str:
+def _probe_mb_a_day(monitor: Monitor, paths: list[WatchedPath], now_s: float) -> float:
+    rates = (path.budget.probe_bytes / monitor.pause_s(path, now_s) for path in paths)
+    return round(sum(rates) * DAY_S / 1e6, 2)
+
+
+def uplink_reason(uplink: Uplink, config: Config, seen: list[Ranked], untrusted: str) -> str:
+    """Why an uplink whose ranks were `seen` can't be used now, as a sentence."""
     if not config.settings.enabled:
         return "the service is disabled in its configuration"
     if not uplink.enabled:
@@ -242,6 +252,8 @@ def status_table(
 ) -> Table:
     """The whole reply of `uplink_status`."""
     settings = config.settings
+    offers = list(offers)
+    by_peer = {offer.peer_id: offer for offer in offers}
     ranked: dict[str, list[Ranked]] = {}
     for family in Family:
         for each in monitor.ranked(family, now_s):
@@ -271,7 +283,7 @@ def status_table(
         },
         "wans": [_line_table(monitor, d, now_s) for d in monitor.landscape.line_devices()],
         "uplinks": [
-            _uplink_health(uplink, config, monitor, ranked, untrusted)
+            _uplink_health(uplink, config, monitor, ranked, by_peer, untrusted, now_s)
             for uplink in best_first(config.uplinks)
         ],
         "peer_offers": peer_offers(offers),

@@ -7,6 +7,7 @@ seconds; the slow polling is for what was missed. What an answer means is decide
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -111,10 +112,10 @@ class MeshCarrier:
                     task.add_done_callback(self._asked)
                 next_s = min((known.due_s for known in self._known.values()), default=now_s + 60.0)
                 pause_s = max(0.05, next_s - now_s) if len(running) < ASKED_AT_ONCE else 60.0
-                try:
-                    await asyncio.wait_for(self._wake.wait(), min(pause_s, 60.0))
-                except TimeoutError:
-                    continue
+                # wait_for of Python 3.11 may lose a cancellation that meets a wake-up.
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(min(pause_s, 60.0)):
+                        await self._wake.wait()
         finally:
             for task in running:
                 task.cancel()

@@ -32,9 +32,9 @@ class MqttCarrier:
 
     `on_message(peer_id, payload)` gets what all peers' topics hold and get, ours too.
     `on_state(problem)` is told when the connection is made ('') and with a sentence when it can't
-    be made or is lost; after '' the caller publishes what holds now, since the last will may have replaced it. `will()`
-    is asked for this last will at each connect: its sequence must be above those that are published
-    until the next one. `dropped` counts messages that were not passed on.
+    be made or is lost; after '' the caller publishes what holds now, since the last will may have
+    replaced it. `will()` is asked for this last will at each connect: its sequence must be above
+    those that are published until the next one. `dropped` counts messages that were not passed on.
     """
 
     def __init__(

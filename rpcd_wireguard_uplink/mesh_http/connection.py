@@ -47,19 +47,23 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Response:
-    """The status and the JSON object of an answer."""
+    """The status of an answer and its JSON object, or plain `text` in its place."""
 
     status: int
     table: Mapping[str, object]
+    text: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """What every connection of a server obeys: `paths` maps a path to the methods it takes."""
+    """What every connection of a server obeys: `paths` maps a path to the methods it takes,
+    `refused` hears the code of what never reached the handler.
+    """
 
     handler: Callable[[Request], Awaitable[Response]]
     paths: Mapping[str, Collection[str]]
     request_s: float
+    refused: Callable[[str], None]
 
 
 class Connection:
@@ -94,7 +98,7 @@ class Connection:
         self._out: bytes | memoryview = b""
         self._answered = False
         self._task: asyncio.Task[None] | None = None
-        self._deadline = self._loop.call_later(rules.request_s, self.close)
+        self._deadline = self._loop.call_later(rules.request_s, self._expire)
 
     @property
     def task(self) -> asyncio.Task[None] | None:
@@ -116,6 +120,11 @@ class Connection:
         if self._task is None:
             self._gone(self)
 
+    def _expire(self) -> None:
+        if not self._answered and self._task is None:
+            self._rules.refused("too_slow")
+        self.close()
+
     def _readable(self) -> None:
         try:
             data = self._sock.recv(self._room)
@@ -132,7 +141,7 @@ class Connection:
             self._parser.receive_data(data)
             self._advance()
         except h11.RemoteProtocolError as error:
-            self._send(refusal(431 if error.error_status_hint == 431 else 400))
+            self._refuse(431 if error.error_status_hint == 431 else 400)
 
     def _advance(self) -> None:
         while True:
@@ -140,7 +149,7 @@ class Connection:
             if isinstance(event, h11.Request):
                 status = refused(event, self._rules.paths)
                 if status:
-                    self._send(refusal(status))
+                    self._refuse(status)
                     return
                 self._request = event
                 self._room = MOST_BODY
@@ -171,6 +180,10 @@ class Connection:
             self._send(data)
         else:
             self._gone(self)
+
+    def _refuse(self, status: int) -> None:
+        self._rules.refused(code_of(status))
+        self._send(refusal(status))
 
     def _send(self, data: bytes) -> None:
         self._answered = True
@@ -219,6 +232,11 @@ def path_of(request: h11.Request) -> str:
     return request.target.decode().partition("?")[0]
 
 
+def code_of(status: int) -> str:
+    """The stable code of the server's own no."""
+    return _SENTENCES[status][0]
+
+
 def refusal(status: int) -> bytes:
     """The server's own no, ready to be sent."""
     code, sentence = _SENTENCES[status]
@@ -227,9 +245,12 @@ def refusal(status: int) -> bytes:
 
 def encoded(response: Response) -> bytes:
     """An answer as it is sent: always with its length, always the last of its connection."""
-    body = json.dumps(response.table, separators=(",", ":")).encode()
+    kind, text = "text/plain; version=0.0.4; charset=utf-8", response.text
+    if not text:
+        kind, text = "application/json", json.dumps(response.table, separators=(",", ":"))
+    body = text.encode()
     head = (
-        f"HTTP/1.1 {response.status} \r\nContent-Type: application/json\r\n"
+        f"HTTP/1.1 {response.status} \r\nContent-Type: {kind}\r\n"
         f"Content-Length: {len(body)}\r\nConnection: close\r\n\r\n"
     )
     return head.encode() + body

@@ -7,7 +7,7 @@ import contextlib
 import socket
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 
-from .connection import MOST_HEADERS, Connection, Request, Response, Rules, refusal
+from .connection import MOST_HEADERS, Connection, Request, Response, Rules, code_of, refusal
 from .sockets import BACKLOG, Address, index_of, listener, plain_source
 
 MOST_SOURCES = 1024
@@ -19,6 +19,7 @@ class Server:
 
     `paths` maps a path to its methods; others never reach the handler. `burst` requests of one
     source are taken at once and `rate_per_s` in the long run; a request has `request_s` in all.
+    `refused` hears the code of each request that never reached the handler.
     `problems` says of each address that can't be listened on why; it is tried again by itself.
     `close` must be called in the end.
     """
@@ -32,9 +33,10 @@ class Server:
         burst: int = 20,
         rate_per_s: float = 5.0,
         request_s: float = 5.0,
+        refused: Callable[[str], None] = lambda code: None,
     ) -> None:
         self.problems: dict[str, str] = {}
-        self._rules = Rules(handler, paths, request_s)
+        self._rules = Rules(handler, paths, request_s, refused)
         self._most_connections = most_connections
         self._buckets = Buckets(burst, rate_per_s)
         self._connections: dict[Connection, None] = {}  # the oldest first
@@ -112,13 +114,17 @@ class Server:
             accepted.setblocking(False)
             source = plain_source(peer[0])
             if not self._buckets.take(source, now_s):
-                _turn_away(accepted, 429)
+                self._turn_away(accepted, 429)
             elif not self._has_room():
-                _turn_away(accepted, 503)
+                self._turn_away(accepted, 503)
             else:
                 connection = Connection(accepted, source, address[2], self._rules, self._forget)
                 self._connections[connection] = None
                 connection.begin()
+
+    def _turn_away(self, sock: socket.socket, status: int) -> None:
+        self._rules.refused(code_of(status))
+        _turn_away(sock, status)
 
     def _has_room(self) -> bool:
         """Whether one more connection fits; the oldest that waits for its peer gives way."""

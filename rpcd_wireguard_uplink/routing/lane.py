@@ -12,15 +12,14 @@ is preferred.
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 from .. import iproute, process
-from ..errors import CommandFailed, UplinkError
+from ..errors import UplinkError
 from ..model import PROVIDER_DEVICE, DefaultRoute, Family
 from ..wireguard import OUTER_MARK
+from .listing import compared_names, map_elements, parse_heard
 
 TABLE = "wgup"
 UNDERLAY_TABLE = 5179
@@ -250,23 +249,30 @@ class Lane:
             listed = await process.run(
                 ["nft", "-j", "list", "map", "inet", TABLE, f"lane{n}"], check=False
             )
-            if listed.returncode != 0 or not _map_elements(listed.stdout):
+            if listed.returncode != 0 or not map_elements(listed.stdout):
                 continue
             routes = await iproute.read_default_routes(family, str(LANE_TABLE))
             chain = await process.run(
                 ["nft", "-j", "list", "chain", "inet", TABLE, f"enter{n}"], check=False
             )
             if routes:
-                names = _compared_names(chain.stdout)
+                names = compared_names(chain.stdout)
                 dead = tuple(name for name in names if name != routes[0].device)
                 found[family] = Opening(family, dead, replace(routes[0], metric=0))
         return found
 
-    async def move(self, wanted: Mapping[Family, Opening | None]) -> None:
-        """Open the lane of each family as wanted, or shut it (None); one transaction for all.
+    async def move(
+        self,
+        wanted: Mapping[Family, Opening | None],
+        more: str = "",
+        kept: Collection[Family] = (),
+    ) -> None:
+        """Open the lane of each family as wanted, or shut it (None); one transaction for all, with
+        `more`, nft commands of others.
 
         Opening moves the dead devices' traffic to the opening's route, shutting gives it back to
-        the router's ordinary routing. An open lane moves without a gap.
+        the router's ordinary routing. An open lane moves without a gap. Where the lane of a family
+        in `kept` is shut, its route stays.
         """
         opened = {family: opening for family, opening in wanted.items() if opening is not None}
         shut = [family for family in wanted if family not in opened]
@@ -275,18 +281,19 @@ class Lane:
         scripts += [close_script(family) for family in shut]
         routes = [iproute.batch(f, [route_line(o.route, LANE_TABLE)]) for f, o in opened.items()]
         try:
-            await asyncio.gather(_nft("".join(scripts)), *routes)
+            await asyncio.gather(_nft("".join(scripts) + more), *routes)
         except UplinkError:
             self.openings.update(held)  # so that the caller's next try finds a difference
             raise
         self.openings.update(opened)
         flush = [f"route flush table {LANE_TABLE}"]
-        await asyncio.gather(*(iproute.batch(family, flush, force=True) for family in shut))
+        ended = [family for family in shut if family not in kept]
+        await asyncio.gather(*(iproute.batch(family, flush, force=True) for family in ended))
 
-    async def refresh(self) -> None:
-        """Keep what is open from lapsing. To be called every REFRESH_S."""
-        if self.openings:
-            await _nft(refresh_script(list(self.openings), self.marks))
+    async def refresh(self, more: str = "") -> None:
+        """Keep what is open from lapsing, and run `more`. To be called every REFRESH_S."""
+        if self.openings or more:
+            await _nft(refresh_script(list(self.openings), self.marks) + more)
 
     async def set_underlay(self, family: Family, routes: Sequence[DefaultRoute]) -> None:
         """Let outer packets take these routes, in order, and nothing else."""
@@ -360,40 +367,3 @@ def _onlink_script(prefixes: Iterable[str]) -> str:
 
 async def _nft(script: str) -> None:
     await process.run(["nft", "-f", "-"], stdin=script)
-
-
-def _objects(text: str, kind: str) -> list[dict[str, Any]]:
-    try:
-        listed = json.loads(text)["nftables"]
-    except (ValueError, KeyError) as error:
-        raise CommandFailed("nft did not print the JSON that was asked for") from error
-    return [entry[kind] for entry in listed if kind in entry]
-
-
-def _map_elements(text: str) -> list[Any]:
-    return [element for found in _objects(text, "map") for element in found.get("elem", ())]
-
-
-def _compared_names(text: str) -> tuple[str, ...]:
-    """The device names that the rules of an `enter` chain compare with."""
-    if not text:
-        return ()
-    names: list[str] = []
-    for rule in _objects(text, "rule"):
-        for expression in rule.get("expr", ()):
-            right = expression.get("match", {}).get("right")
-            for value in right.get("set", ()) if isinstance(right, dict) else [right]:
-                if isinstance(value, str):
-                    names.append(value)
-    return tuple(names)
-
-
-def parse_heard(text: str) -> dict[str, int]:
-    """Read `nft -j list set` of a set of device names with a counter each: name -> packets."""
-    counts: dict[str, int] = {}
-    for found in _objects(text, "set"):
-        for element in found.get("elem", ()):
-            inner = element.get("elem", {}) if isinstance(element, dict) else {}
-            if "val" in inner:
-                counts[inner["val"]] = int(inner.get("counter", {}).get("packets", 0))
-    return counts

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from rpcd_wireguard_uplink import methods
-from rpcd_wireguard_uplink.errors import MethodNotFound, Status
+from rpcd_wireguard_uplink.errors import Status
 from rpcd_wireguard_uplink.ubus import BusObject, Call, Client, Reply
 from rpcd_wireguard_uplink.ubus.blobmsg import Type
 from rpcd_wireguard_uplink.ubus.broker import Broker
@@ -39,7 +39,7 @@ def answer(call: Call) -> Reply:
     if call.method == "fails_with_table":
         table = {"success": False, "error": "peer nodeX is not known", "code": "unknown_peer"}
         return Reply(table, Status.UNKNOWN_ERROR)
-    raise MethodNotFound(call.method)
+    return Reply(status=Status.METHOD_NOT_FOUND)
 
 
 @pytest.fixture(scope="module")

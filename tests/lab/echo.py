@@ -16,7 +16,7 @@ import struct
 import sys
 from collections.abc import Callable
 
-TYPE_A, TYPE_AAAA = 1, 28
+TYPE_A, TYPE_SOA, TYPE_AAAA = 1, 6, 28
 
 
 def open_socket(address: str, port: int, kind: socket.SocketKind) -> socket.socket:
@@ -50,6 +50,8 @@ def answer_dns(query: bytes, source: str, answers: list[str]) -> bytes | None:
         if kind == (TYPE_AAAA if ":" in text else TYPE_A) and code == 0:
             data = socket.inet_pton(family, text)
             records = struct.pack("!HHHIH", 0xC00C, kind, 1, 5, len(data)) + data
+    if kind == TYPE_SOA and not labels:  # every resolver knows the root
+        records = struct.pack("!HHHIH", 0xC00C, kind, 1, 5, 22) + bytes(22)
     counts = struct.pack("!HHHHH", 0x8180 | code, 1, 1 if records else 0, 0, 0)
     return query[:2] + counts + question + records
 

@@ -6,10 +6,13 @@ is peers.py's.
 
 from __future__ import annotations
 
+import base64
+import os
 import re
 import sys
 from collections.abc import Sequence
 
+from .consumers import GREET
 from .lab import Lab
 from .node import Node
 from .peers import Peer, Row
@@ -61,7 +64,9 @@ def count(node: Node, hook: str, rule: str) -> None:
 
 def counted(node: Node) -> int:
     """How many packets count() has seen."""
-    found = re.search(r"packets (\d+)", node.run(["nft", "list", "table", "inet", "counted"]).stdout)
+    found = re.search(
+        r"packets (\d+)", node.run(["nft", "list", "table", "inet", "counted"]).stdout
+    )
     assert found is not None
     return int(found[1])
 
@@ -89,3 +94,19 @@ def crash_and_start(peers: Sequence[Peer]) -> None:
         peer.service.start(wait=False)
     for peer in peers:
         peer.service.wait_until_up()
+
+
+def play_future_clock(consumer: Peer, provider: Peer, clock_s: float) -> bool:
+    """Begin a handshake at that time with the key of the consumer's uplink, whose device goes;
+    whether it was answered. The provider then takes no earlier one. Needs PyNaCl.
+    """
+    from .handshake import initiation
+
+    node, device = consumer.router.node, f"wgup_{provider.router.name}"
+    with open(os.path.join(consumer.service.keys_dir, f"{device}.key"), encoding="ascii") as file:
+        private = file.read().strip()
+    theirs = provider.router.node.run(["wg", "show", "wgup_srv", "public-key"]).stdout.strip()
+    node.run(["ip", "link", "delete", device])
+    data = base64.b64encode(initiation(private, theirs, clock_s)).decode()
+    argv = [sys.executable, "-I", "-S", "-c", GREET, provider.router.street4]
+    return node.run([*argv, str(PROVIDER_UDP), data]).stdout == "2\n"

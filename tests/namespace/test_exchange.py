@@ -226,7 +226,6 @@ def test_both_have_their_limit_both_ways_at_once(outage: Village) -> None:
         rates = [rate for each in running for rate in each.result()]
     assert len(rates) == 4
     assert all(abs(rate / LIMIT_MBPS - 1) < 0.15 for rate in rates), rates
-    print(f"\nMbit/s at a limit of {LIMIT_MBPS}: {rates}")
     rows = {row["peer_id"]: row for row in outage.p1.ask("uplink_consumers")["consumers"]}
     for name in ("c1", "c2"):
         assert rows[name]["rx_bytes"] > 1e6 and rows[name]["tx_bytes"] > 1e6

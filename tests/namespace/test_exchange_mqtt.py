@@ -247,6 +247,7 @@ def test_what_others_publish_is_refused_and_counted(village: Village) -> None:
             ("p1", thief.sign(later | {"endpoint": elsewhere}), "identity_changed"),
             ("p1", thief.sign(gone), "identity_changed"),
             ("p2", true, "other_peer"),
+            ("c", thief.sign({**later, "peer_id": "c"}), "own_id"),
             ("p9", thief.sign({**later, "peer_id": "p9"}), "unknown_identity"),
         ):
             counted = village.c.refusals().get(code, 0)

@@ -18,9 +18,12 @@ LAYERS = (
     *(
         "ubus",
         "peering_schemas",
+        "choice_schemas",
         "calls",
         "older_methods",
         "methods",
+        "columns",
+        "choice_tables",
         "tables",
         "process",
         "resolver",
@@ -31,10 +34,10 @@ LAYERS = (
         "wireguard",
     ),
     *("mesh", "trust", "approvals", "leases", "usage", "mesh_http"),
-    *("health", "selection", "failover", "reconcile"),
+    *("pace", "quality", "budget", "health", "capacity", "selection", "failover", "reconcile"),
     *("options", "peer_config", "config", "probe"),
     *("platform", "paths", "landscape", "routing", "evidence", "switch"),
-    *("candidates", "monitor", "tunnel_test"),
+    *("candidates", "moves", "monitor", "tunnel_test"),
     *(
         "captive",
         "carriers",
@@ -43,12 +46,16 @@ LAYERS = (
         "provider_rules",
         "provider",
         "state",
+        "usage_file",
         "journal",
         "intake",
     ),
     *(
         "egress",
         "view",
+        "explain",
+        "simulation",
+        "drill",
         "uplinks",
         "service",
         "reach",
@@ -57,8 +64,9 @@ LAYERS = (
         "offering",
         "leasing",
     ),
-    *("peers", "delivery", "gate", "exchange", "peer_service"),
-    *("older", "dashboard", "doctor", "hooks", "daemon", "cli", "export", "__main__"),
+    *("peers", "delivery", "gate", "exchange", "peer_service", "choice_service"),
+    *("older", "dashboard", "doctor", "backlog", "hooks", "post", "webhook", "metrics"),
+    *("daemon", "live", "cli", "export", "__main__"),
 )
 """Lowest first. A new module takes its place here when it is made."""
 
@@ -66,7 +74,9 @@ ONLY = {
     "ubus": {"errors"},
     "errors": set(),
     "doctor": set(LAYERS[: LAYERS.index("platform")]),
-    "cli": {*LAYERS[: LAYERS.index("process")], "doctor"},
+    "cli": {*LAYERS[: LAYERS.index("process")], "doctor", "live"},
+    "live": set(LAYERS[: LAYERS.index("process")]),
+    "post": set(),
 }
 """Layers that know less than the order allows: the bus nothing of uplinks, wgctl only the bus and
 the preflight, which must work without a service.
@@ -74,7 +84,7 @@ the preflight, which must work without a service.
 
 PURE = (
     *("errors", "quoting", "model", "peering", "endpoints", "trust", "leases", "usage", "reach"),
-    *("health", "selection", "failover", "reconcile"),
+    *("pace", "quality", "budget", "health", "capacity", "selection", "failover", "reconcile"),
 )
 IMPURE = {"asyncio", "random", "selectors", "signal", "socket", "subprocess", "threading", "time"}
 

@@ -333,5 +333,6 @@ def test_the_handler_lies_where_mirrornet_has_its_handlers() -> None:
 
 def test_what_a_sysupgrade_keeps() -> None:
     kept = KEPT.read_text().split()
-    assert kept == ["/etc/config/wireguard-uplink", "/etc/wireguard-uplink/"]
+    own = ["/etc/config/wireguard-uplink", "/etc/wireguard-uplink/", "/etc/wireguard-uplink.d/"]
+    assert kept == own
     assert (TREE / kept[0].lstrip("/")).is_file()

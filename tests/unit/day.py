@@ -13,14 +13,16 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from rpcd_wireguard_uplink.failover import Phase
-from rpcd_wireguard_uplink.health import Pace, PathHealth
+from rpcd_wireguard_uplink.health import PathHealth
 from rpcd_wireguard_uplink.model import Family, Health, PathKind
+from rpcd_wireguard_uplink.pace import Pace
 from rpcd_wireguard_uplink.paths import Standing, WatchedPath, interval_s
 from rpcd_wireguard_uplink.probe import Prober
 
 TARGETS = ("1.1.1.1", "8.8.8.8", "9.9.9.9")
 NEVER_S = float("inf")
 LONGEST_SLEEP_S = 5.0
+MAX_LOSS = 0.2
 
 
 @dataclass(frozen=True)
@@ -81,9 +83,11 @@ class Watcher:
     now_s: float = 0.0
     verdicts: list[tuple[float, str]] = field(default_factory=list)
     suspicions: int = 0
+    was_degraded: bool = False
 
     def __post_init__(self) -> None:
         self.health = PathHealth(self.pace, self.targets)
+        self.health.quality.max_loss = MAX_LOSS
         prober = Prober("wan", Family.IPV4)
         self._path = WatchedPath("wan", PathKind.WAN, Family.IPV4, self.health, prober, self.now_s)
         self._path.used = self.used
@@ -158,6 +162,7 @@ class Watcher:
 
     def _note(self, before: Health) -> None:
         after = self.health.state
+        self.was_degraded = self.was_degraded or bool(self.health.quality.degraded)
         if after is not before and after is Health.SUSPECT:
             self.suspicions += 1
         if after is not before and after is Health.DOWN:

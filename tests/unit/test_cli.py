@@ -135,6 +135,13 @@ COMMANDS = [
     (("failover", "disable"), "uplink_set_failover", {"enabled": False}),
     (("priority", "nodeA", "20"), "uplink_set_priority", {"peer_id": "nodeA", "weight": 20}),
     (("history", "--limit", "3"), "uplink_history", {"limit": 3}),
+    (("why",), "uplink_explain", {}),
+    (("simulate", "wan", "nodeA"), "uplink_simulate", {"fail": ["wan", "nodeA"]}),
+    (
+        ("drill", "--peer-id", "nodeA", "--all-traffic", "yes", "--seconds", "5"),
+        "uplink_drill",
+        {"peer_id": "nodeA", "all_traffic": True, "seconds": 5},
+    ),
 ]
 
 
@@ -235,6 +242,20 @@ async def test_a_dead_tunnel_is_a_finding_and_no_error(service: Service, wgctl: 
     assert said.status == 0
     assert "nodeA does not carry traffic: 0 of 5 probes" in said.out
     assert "the peer does not answer\nThere was no handshake yet" in said.out
+
+
+async def test_choices_for_people(service: Service, wgctl: Any) -> None:
+    said = await wgctl("uplink", "why", "-s", service.socket)
+    assert "IPv4 leaves by wan; nodeA would be next.\nPATH " in said.out
+    assert "metered, 0.5 a GB, 3.5 GB left  10 " in said.out
+    assert " 12 of 100 " in said.out
+    assert "- nodeB comes after nodeA: it is metered, and the other is free.\n" in said.out
+    assert "No candidates\n- nodeD: nodeD is not trusted\n" in said.out
+    said = await wgctl("uplink", "simulate", "wan", "-s", service.socket)
+    assert said.out.startswith("Supposed dead: eth0. Nothing was touched.\nIPv4 would go to nodeA")
+    said = await wgctl("uplink", "drill", "-s", service.socket)
+    assert "0 of 1 uplinks could take over now. The rehearsal took 1.9 s." in said.out
+    assert "dns     down   2003 ms  no answer from 9.9.9.9\n" in said.out
 
 
 async def test_other_replies_for_people(service: Service, wgctl: Any) -> None:

@@ -12,8 +12,8 @@ from rpcd_wireguard_uplink.config import (
     uplink_options,
 )
 from rpcd_wireguard_uplink.errors import ConfigError
-from rpcd_wireguard_uplink.health import DEFAULT_PACE, FAST_PACE
 from rpcd_wireguard_uplink.model import Endpoint, Family, Uplink
+from rpcd_wireguard_uplink.pace import DEFAULT_PACE, FAST_PACE
 from rpcd_wireguard_uplink.uci import Section, Value
 from tests.unit.fakes import key_of
 
@@ -113,8 +113,8 @@ def test_a_timeout_that_cannot_be_met_is_refused_with_the_arithmetic() -> None:
         parse_config([main(failover_timeout="1")])
     message = str(caught.value)
     assert "failover_timeout is 1 s" in message
-    assert "needs 2.3 s" in message
-    assert "0.5 s to the next" in message
+    assert "needs 2.2 s" in message
+    assert "0.25 s to the next" in message
     assert parse_config([main(failover_timeout="1", pace="fast")]).settings.pace_name == "fast"
 
 
@@ -131,8 +131,8 @@ def test_what_is_accepted_keeps_the_timeout(timeout_s: int, pace: str) -> None:
     used = settings.pace
     assert settings.detection_bound_s() <= timeout_s
     assert used.timeout_floor_s <= used.timeout_cap_s <= DEFAULT_PACE.timeout_cap_s
-    assert used.evidence_limit_s + used.silence_s + SWITCH_BOUND_S <= max(
-        timeout_s, used.silence_s + SWITCH_BOUND_S
+    assert used.evidence_limit_s + used.longest_silence_s + SWITCH_BOUND_S <= max(
+        timeout_s, used.longest_silence_s + SWITCH_BOUND_S
     )
     if timeout_s >= 5:
         idle_s = used.idle_interval_s - used.interval_s

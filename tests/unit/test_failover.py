@@ -268,3 +268,43 @@ def test_a_line_that_flaps_faster_than_it_is_held_off_moves_traffic_twice() -> N
         state, change = decide(state, wan(UP if up else DOWN), [A], RULES, now_s)
         kinds += [change.kind] if change is not None else []
     assert kinds == ["failover", "failback"]
+
+
+POOR = replace(wan(UP), degraded="loses 30 % of its probes")
+BETTER = replace(A, is_better=True)
+
+
+@pytest.mark.parametrize(
+    ("state", "primary", "backups", "phase", "active", "kind"),
+    [
+        (HOME, POOR, [BETTER], Phase.FAILED_OVER, "a", "failover"),
+        (HOME, replace(POOR, health=SUSPECT), [BETTER], Phase.FAILED_OVER, "a", "failover"),
+        (HOME, POOR, [A], Phase.PRIMARY, "wan", None),
+        (HOME, POOR, [replace(BETTER, usable=False)], Phase.PRIMARY, "wan", None),
+        (HOME, POOR, [B, BETTER], Phase.FAILED_OVER, "a", "failover"),
+        (HOME, wan(UP), [BETTER], Phase.PRIMARY, "wan", None),
+        (OVER, POOR, [BETTER], Phase.HOLDING, "a", None),
+        (OVER, POOR, [NO_A], Phase.PRIMARY, "wan", "failback"),
+        (OVER, POOR, [A, replace(B, is_better=True)], Phase.HOLDING, "a", None),
+    ],
+)
+def test_a_degraded_primary_is_left_for_what_is_clearly_better_only(
+    state: State, primary: Path, backups: list[Path], phase: Phase, active: str, kind: str | None
+) -> None:
+    found, change = decide(state, primary, backups, RULES, 200.0)
+    assert (found.phase, found.active) == (phase, active)
+    assert (change.kind if change else None) == kind
+
+
+def test_a_degraded_primary_says_why_and_is_good_for_the_hold_time() -> None:
+    state, change = decide(HOME, POOR, [BETTER], RULES, 100.0)
+    assert change is not None and change.cause == "wan loses 30 % of its probes"
+    assert state.flaps == 1
+    state, _ = decide(state, POOR, [A], RULES, 110.0)
+    assert state.cause == "wan answers again, but it loses 30 % of its probes"
+    state, change = decide(state, POOR, [A], RULES, 200.0)
+    assert change is None, "it is held off as long as it is poor"
+    state, change = decide(state, wan(UP), [A], RULES, 229.0)
+    assert change is None
+    state, change = decide(state, wan(UP), [A], RULES, 230.0)
+    assert change is not None and change.kind == "failback"

@@ -8,15 +8,14 @@ import pytest
 
 from rpcd_wireguard_uplink.health import (
     CALM_ROW,
-    DEFAULT_PACE,
-    FAST_PACE,
+    HEALED_KEPT_S,
     RISE,
     TARGET_LOSSES,
     TARGET_REST_S,
-    Pace,
     PathHealth,
 )
 from rpcd_wireguard_uplink.model import Health
+from rpcd_wireguard_uplink.pace import DEFAULT_PACE, FAST_PACE, Pace
 
 TARGETS = ("a", "b", "c")
 RTT_S = 0.02
@@ -100,7 +99,73 @@ def test_silence_needs_its_time(path: Path) -> None:
         path.probe(False)
     assert path.now_s - begun_s == pytest.approx(DEFAULT_PACE.silence_s, abs=0.11)
     assert path.health.detection_s == pytest.approx(DEFAULT_PACE.silence_s, abs=0.11)
-    assert path.health.cause == "no answer to 15 probes in 1.5 s"
+    assert path.health.cause == "no answer to 17 probes in 1.7 s"
+
+
+def test_a_path_whose_silences_heal_is_given_more_time(path: Path) -> None:
+    path.probe(*[False] * 6, *[True] * 10)
+    begun_s = path.now_s
+    while path.state is not Health.DOWN:
+        path.probe(False)
+    assert path.now_s - begun_s == pytest.approx(DEFAULT_PACE.patience_s, abs=0.11)
+
+
+def test_that_is_forgotten_after_a_day(path: Path) -> None:
+    path.probe(*[False] * 6, *[True] * 10)
+    path.now_s += HEALED_KEPT_S + 1
+    path.probe(True)
+    begun_s = path.now_s
+    while path.state is not Health.DOWN:
+        path.probe(False)
+    assert path.now_s - begun_s == pytest.approx(DEFAULT_PACE.silence_s, abs=0.11)
+
+
+def test_a_death_is_no_silence_that_healed(path: Path) -> None:
+    path.probe(*[False] * 40, *[True] * 20)
+    begun_s = path.now_s
+    while path.state is not Health.DOWN:
+        path.probe(False)
+    assert path.now_s - begun_s == pytest.approx(DEFAULT_PACE.silence_s, abs=0.11)
+
+
+@pytest.mark.parametrize("pace", [DEFAULT_PACE, FAST_PACE], ids=["default", "fast"])
+@pytest.mark.parametrize(("lost_of_20", "is_degraded"), [(2, False), (6, True)])
+def test_a_share_of_losses_that_is_no_death_degrades(
+    pace: Pace, lost_of_20: int, is_degraded: bool
+) -> None:
+    path = Path(replace(pace, rate_window_s=1e9))
+    path.health.quality.max_loss = 0.2
+    fates = [number % (20 // lost_of_20) != 0 for number in range(20)]
+    path.probe(True, *fates * 20, every_s=0.5)
+    assert bool(path.health.quality.degraded) is is_degraded
+
+
+def test_late_answers_are_no_losses_of_quality(path: Path) -> None:
+    path.health.quality.max_loss = 0.2
+    sent: list[tuple[float, int]] = []
+    for number in range(300):
+        sent.append((path.now_s + min(3.0, 0.1 * number), path.send()))
+        path.wait(0.1)
+        while sent and sent[0][0] <= path.now_s:
+            path.health.answered(sent.pop(0)[1], path.now_s)
+    assert path.health.quality.loss < 0.01
+    assert path.health.loss_pct > 50, "they came after their timeout"
+
+
+def test_death_is_not_held_against_the_path_that_comes_back(path: Path) -> None:
+    path.health.quality.max_loss = 0.2
+    path.probe(*[False] * 100, every_s=0.5)
+    assert path.state is Health.DOWN
+    path.probe(*[True] * RISE)
+    assert path.health.quality.loss == 0 and not path.health.quality.poor
+
+
+def test_recent_loss_is_not_known_before_twenty_probes() -> None:
+    path = Path()
+    path.probe(*[True] * 19)
+    assert path.health.recent_loss == 1.0
+    path.probe(True, False, False)
+    assert path.health.recent_loss == pytest.approx(0.1)
 
 
 def test_silence_needs_its_number_of_probes() -> None:
@@ -352,7 +417,7 @@ def test_a_suspect_asks_to_be_judged_when_its_silence_ends(pace: Pace) -> None:
 
 @pytest.mark.parametrize("pace", [DEFAULT_PACE, FAST_PACE], ids=["default", "fast"])
 def test_the_bound_has_room_for_every_part(pace: Pace) -> None:
-    assert pace.detection_bound_s(0.1) == pytest.approx(pace.interval_s + pace.silence_s)
+    assert pace.detection_bound_s(0.1) == pytest.approx(pace.interval_s + pace.longest_silence_s)
     slow_s = pace.detection_bound_s(pace.timeout_cap_s)
     assert slow_s == pytest.approx(pace.interval_s + pace.timeout_cap_s + pace.confirm_s)
     assert pace.confirm_s >= (pace.losses - 1) * pace.confirm_interval_s

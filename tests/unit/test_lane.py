@@ -20,12 +20,14 @@ from rpcd_wireguard_uplink.routing.lane import (
     Opening,
     close_script,
     open_script,
-    parse_heard,
     plan_underlay,
     refresh_script,
     route_line,
     standing_script,
 )
+from rpcd_wireguard_uplink.routing.barrier import barrier_script, shut_script
+from rpcd_wireguard_uplink.routing.listing import parse_heard
+from rpcd_wireguard_uplink.routing.sticky import STICKY_MARK, end_script, keep_script, sticky_script
 from tests.unit.fakes import Commands, replace_commands
 
 V4, V6 = Family.IPV4, Family.IPV6
@@ -314,3 +316,56 @@ def test_real_what_stands_is_read_back(mocker: MockerFixture, dead: tuple[str, .
     import asyncio
 
     assert asyncio.run(Lane().read_standing()) == {V4: Opening(V4, dead, TO_A)}
+
+
+MORE = barrier_script() + sticky_script(True)
+
+
+@real
+def test_real_what_is_shut_lapses_and_outlives_the_standing_part() -> None:
+    both = shut_script({V4: ["wan", "wwan"], V6: ["wan"]})
+    listed = nft(STANDING + MORE, both, STANDING + MORE)
+    held = elements(listed, "set", "barred4")
+    assert {entry["elem"]["val"] for entry in held} == {"wan", "wwan"}
+    assert all(0 < entry["elem"]["timeout"] <= LAPSE_S for entry in held)
+    once = nft(STANDING + MORE)
+    for chain in ("bar", "bar_own", "refuse_all"):
+        assert len(rules(listed, chain)) == len(rules(once, chain)) > 0
+
+
+@real
+def test_real_shutting_says_all_that_is_shut() -> None:
+    both = shut_script({V4: ["wan"], V6: ["wan"]})
+    listed = nft(STANDING + MORE, both, shut_script({V6: ["wan"]}))
+    assert elements(listed, "set", "barred4") == []
+    assert len(elements(listed, "set", "barred6")) == 1
+
+
+@real
+def test_real_kept_connections_lapse_by_the_kernel() -> None:
+    listed = nft(STANDING + MORE, keep_script(V4, 600), keep_script(V6, 30), STANDING + MORE)
+    [[key, verdict]] = elements(listed, "map", "keep4")
+    assert (key["elem"]["val"], key["elem"]["timeout"]) == (STICKY_MARK, 600)
+    assert verdict == {"goto": {"target": "mark_it"}}
+    ended = nft(STANDING + MORE, keep_script(V4, 600), keep_script(V6, 30), end_script(V4))
+    assert elements(ended, "map", "keep4") == []
+    assert len(elements(ended, "map", "keep6")) == 1
+
+
+@real
+def test_real_without_sticky_failback_nothing_is_noted() -> None:
+    listed = nft(STANDING + MORE, STANDING + barrier_script() + sticky_script(False))
+    for chain in ("note", "kept", "kept_own"):
+        assert rules(nft(STANDING + MORE), chain)
+        assert not rules(listed, chain)
+
+
+@real
+def test_real_the_marks_of_others_are_left_alone() -> None:
+    """Our bit of the conntrack mark is outside of mwan3's, pbr's and Tailscale's masks."""
+    others = lane_module.POLICY_MASK | lane_module.CHOSEN_MASK | lane_module.LANE_MARK | 0xFF
+    assert STICKY_MARK & others == 0
+    [rule] = rules(nft(STANDING + MORE), "note")
+    [mangle] = [e["mangle"] for e in rule["expr"] if "mangle" in e]
+    assert mangle["key"] == {"ct": {"key": "mark"}}
+    assert mangle["value"] == {"|": [{"ct": {"key": "mark"}}, STICKY_MARK]}

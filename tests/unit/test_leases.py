@@ -208,8 +208,8 @@ def test_release() -> None:
 def test_revoke() -> None:
     book = new_book()
     lease, other = granted(book, "a"), granted(book, "b")
-    assert book.revoke("a") == [lease]
-    assert book.revoke("a") == []
+    assert book.revoke("a", 0.0) == [lease]
+    assert book.revoke("a", 0.0) == []
     assert book.leases == (other,)
 
 
@@ -277,7 +277,7 @@ def test_whoever_comes_back_has_the_same_address(way: str) -> None:
     if way == "release":
         book.release(key_of("a"), 1.0)
     elif way == "revoke":
-        book.revoke("a")
+        book.revoke("a", 0.0)
     else:
         book.expire(TERM_S)
     for number in range(7):
@@ -373,7 +373,7 @@ def test_what_always_holds(steps: list[tuple[str, int, int, float]]) -> None:
         elif what == "release":
             book.release(key_of(f"k{key}"), now_s)
         elif what == "revoke":
-            book.revoke(name)
+            book.revoke(name, now_s)
         elif what == "expire":
             ages = {key_of(f"k{key}"): pause_s}
             assert all(one.expires_s <= now_s for one in book.expire(now_s, ages))

@@ -79,6 +79,9 @@ def walk(tree: Any) -> Iterator[Any]:
         ("uplink_trust_accept", "write", ["peer_id", "fingerprint"], ["peer_id"]),
         ("uplink_trust_revoke", "write", ["peer_id"], ["peer_id"]),
         ("uplink_history", "read", ["limit"], []),
+        ("uplink_explain", "read", [], []),
+        ("uplink_simulate", "read", ["fail"], ["fail"]),
+        ("uplink_drill", "write", ["peer_id", "all_traffic", "seconds"], []),
         ("uplinks", "read", [], []),
         (
             "add_uplink",
@@ -107,7 +110,7 @@ def test_table_has_the_method(
 def test_table_is_unambiguous() -> None:
     handlers = [method.handler for method in METHODS.values()]
     commands = [method.command for method in METHODS.values() if method.command]
-    assert len(METHODS) == 23
+    assert len(METHODS) == 26
     assert len(set(handlers)) == len(handlers)
     assert len(set(commands)) == len(commands)
     assert all(handler.isidentifier() for handler in handlers)
@@ -250,6 +253,16 @@ def test_import_loads_neither_asyncio_nor_jsonschema() -> None:
         ),
         ("uplink_history", {"limit": "201"}, "limit must be from 1 to 200, not 201"),
         (
+            "uplink_simulate",
+            {},
+            "fail is missing: give the paths to suppose dead: devices, names of lines, or peer ids",
+        ),
+        ("uplink_simulate", {"fail": "wan"}, "fail must be a list, not a string"),
+        ("uplink_simulate", {"fail": []}, "fail must have from 1 to 64 entries"),
+        ("uplink_simulate", {"fail": ["a"] * 65}, "fail must have from 1 to 64 entries"),
+        ("uplink_simulate", {"fail": [5]}, "fail[0] must be a string, not a number"),
+        ("uplink_drill", {"seconds": 61}, "seconds must be from 1 to 60, not 61"),
+        (
             "uplink_set_failover",
             {},
             "enabled is missing: give 1 to fail over automatically, 0 not to",
@@ -289,6 +302,8 @@ def test_refuses_with_a_sentence(name: str, raw: dict[str, Any], sentence: str) 
     ("name", "raw", "taken"),
     [
         ("uplink_list", {"ubus_rpc_session": "x"}, {}),
+        ("uplink_simulate", {"fail": ["wan", "nodeA"]}, {"fail": ["wan", "nodeA"]}),
+        ("uplink_drill", {"all_traffic": "1"}, {"all_traffic": True}),
         ("uplink_status", {"ubus_rpc_session": None, "anything": None}, {}),
         ("uplink_remove", {"peer_id": "sb-0011aabbccdd"}, {"peer_id": "sb-0011aabbccdd"}),
         ("uplink_add", {"peer_id": "a" * 64}, {"peer_id": "a" * 64}),

@@ -156,7 +156,21 @@ async def test_an_offer_is_kept_for_who_comes_later(broker: Broker) -> None:
             assert other.messages == [("nodeA", b"new")]
             assert one.carrier.publish(b"newer")
             await other.has(("nodeA", b"newer"))
-        assert one.messages == [], "what it said itself is no news"
+        assert {who for who, _ in one.messages} == {"nodeA"}, "its own topic, as everybody's"
+
+
+async def test_a_renewed_connection_has_a_new_will_and_uses_none(broker: Broker) -> None:
+    broker.start()
+    async with peers(broker.settings, "nodeA", "nodeB") as (one, other):
+        await one.connected()
+        await other.connected()
+        asked = one.wills
+        one.carrier.renew()
+        await one.connected(times=2)
+        assert one.wills == asked + 1
+        one.carrier.publish(b"offer")
+        await other.has(("nodeA", b"offer"))
+        assert other.messages == [("nodeA", b"offer")]
 
 
 async def test_a_death_publishes_the_last_will(broker: Broker) -> None:
@@ -226,7 +240,6 @@ async def test_what_is_not_passed_on(broker: Broker) -> None:
         await one.connected()
         topic = "mesh/offer/"
         for name, payload in (
-            ("nodeA", b"an echo, or forged"),
             ("nodeB", b"x" * (MOST_PAYLOAD + 1)),
             ("nodeC", b"x" * 5_000_000),
             ("nodeD", b""),

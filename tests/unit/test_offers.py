@@ -7,7 +7,14 @@ from dataclasses import replace
 import pytest
 
 from rpcd_wireguard_uplink.model import Endpoint, Offer
-from rpcd_wireguard_uplink.offers import MOST_OFFERS, RESTART_AGE_S, OfferBook, expired
+from rpcd_wireguard_uplink.offers import (
+    MOST_OFFERS,
+    PLACE_BITS,
+    RESTART_AGE_S,
+    Numbering,
+    OfferBook,
+    expired,
+)
 
 OFFER = Offer("a", Endpoint("192.0.2.1"), "key", sequence=5, ttl_s=100.0, received_s=1000.0)
 
@@ -53,6 +60,17 @@ def test_a_withdrawal() -> None:
     book.accept(OFFER)
     assert book.withdraw("a")
     assert book.get("a", 1000.0) is None
+
+
+def test_numbers_go_on_above_what_was_used_before() -> None:
+    numbering = Numbering()
+    first = numbering.next(1000.0)
+    assert not numbering.surpass(first)
+    assert numbering.surpass(5000 << PLACE_BITS)
+    will = numbering.last_will(1000.0)
+    assert will > 5000 << PLACE_BITS
+    assert numbering.surpass(will + 7)
+    assert will + 7 < numbering.next(1000.0) < numbering.last_will(1000.0)
 
 
 def test_the_oldest_goes_when_it_is_full() -> None:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import pytest
 
+from rpcd_wireguard_uplink.budget import Budget
 from rpcd_wireguard_uplink.failover import Phase
-from rpcd_wireguard_uplink.health import DEFAULT_PACE, PathHealth
+from rpcd_wireguard_uplink.health import PathHealth
 from rpcd_wireguard_uplink.model import DefaultRoute, Family, Health, PathKind
+from rpcd_wireguard_uplink.pace import DEFAULT_PACE
 from rpcd_wireguard_uplink.paths import (
     NEW_PATH_S,
     Lines,
@@ -21,7 +23,7 @@ from rpcd_wireguard_uplink.probe import Prober
 V4 = Family.IPV4
 UP, SUSPECT, DOWN, UNKNOWN = Health.UP, Health.SUSPECT, Health.DOWN, Health.UNKNOWN
 NOW_S, CHECK_S = 1000.0, 30.0
-FAST_S, CONFIRM_S, IDLE_S = 0.5, 0.1, 2.0
+FAST_S, CONFIRM_S, IDLE_S = 0.25, 0.1, 2.0
 
 
 @pytest.mark.parametrize(
@@ -61,6 +63,31 @@ def test_pace(
     path = WatchedPath("d", PathKind.UPLINK, V4, health, Prober("d", V4), born_s, used=used)
     standing = Standing(phase, role == "primary", role == "active")
     assert interval_s(path, standing, DEFAULT_PACE, CHECK_S, NOW_S) == expected_s
+
+
+@pytest.mark.parametrize(
+    ("phase", "is_wanted", "is_spent", "expected_s"),
+    [
+        (Phase.PRIMARY, True, False, FAST_S),
+        (Phase.PRIMARY, False, True, CHECK_S),
+        (Phase.PRIMARY, True, True, 11.8),
+        (Phase.FAILED_OVER, False, True, 11.8),
+        (Phase.SUSPECT, False, True, CONFIRM_S),
+        (Phase.STRANDED, False, True, FAST_S),
+    ],
+)
+def test_the_budget_of_a_backup_slows_what_nobody_waits_for(
+    phase: Phase, is_wanted: bool, is_spent: bool, expected_s: float
+) -> None:
+    health = PathHealth(DEFAULT_PACE, ("192.0.2.1",))
+    health.state, health.last_answer_s = UP, NOW_S - 20.0
+    path = WatchedPath("d", PathKind.UPLINK, V4, health, Prober("d", V4), 0.0)
+    path.budget = Budget(256, 2.5e6)
+    for _ in range(10_000 if is_spent else 0):
+        path.budget.spend(NOW_S)
+    standing = Standing(phase, False, False, is_wanted)
+    found_s = interval_s(path, standing, DEFAULT_PACE, CHECK_S, NOW_S)
+    assert found_s == pytest.approx(expected_s, abs=0.1)
 
 
 def test_use_is_noticed_at_once_and_idleness_after_a_window() -> None:

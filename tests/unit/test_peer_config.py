@@ -43,6 +43,7 @@ FULL = ProviderSettings(
     wan_type="fiber",
     metered=True,
     quota_gb=250.25,
+    price_per_gb=0.5,
     reset_day=31,
     limit_mbps=20,
     max_consumers=3,

@@ -141,6 +141,7 @@ async def test_a_state_file_that_cannot_be_written_is_a_problem_and_no_more(hous
     house.state_file.unlink()
     house.state_file.mkdir()
     assert (await house.call("uplink_gossip", message=offer("nodea")))["accepted"]
+    house.running[-1].journal.write()
     assert any("can't write" in p for p in (await house.call("uplink_status"))["problems"])
 
 

@@ -49,6 +49,7 @@ def test_offers_from_the_future_are_of_an_earlier_boot(tmp_path: Path) -> None:
         '{"version": 1, "history": 5}',
         '{"version": 1, "history": [{"at": "x"}]}',
         '{"version": 1, "history": [{"at": "x", "kind": "y", "from": "", "to": "", "new": 1}]}',
+        '{"version": 1, "sequences": {"a": Infinity}}',
         '{"version": 1, "offer_book": [{"peer_id": "a"}]}',
         '{"version": 1, "offer_book": [{"host": "a", "port": "b", "peer_id": "c"}]}',
     ],

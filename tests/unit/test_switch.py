@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import cast
@@ -37,6 +37,8 @@ class FakeLane:
     calls: list[tuple[object, ...]] = field(default_factory=list)
     failures: int = 0
     redirect: str = ""
+    scripts: list[str] = field(default_factory=list)
+    kept: set[Family] = field(default_factory=set)
 
     def _note(self, *call: object) -> None:
         self.calls.append(call)
@@ -51,15 +53,20 @@ class FakeLane:
         self._note("stand", tuple(cast(Sequence[str], tunnels)))
         self.redirect = more
 
-    async def move(self, wanted: Mapping[Family, Opening | None]) -> None:
+    async def move(
+        self, wanted: Mapping[Family, Opening | None], more: str, kept: Collection[Family]
+    ) -> None:
         self._note("move", dict(wanted))
+        self.scripts.append(more)
+        self.kept = set(kept)
         for family, opening in wanted.items():
             self.openings.pop(family, None)
             if opening is not None:
                 self.openings[family] = opening
 
-    async def refresh(self) -> None:
+    async def refresh(self, more: str = "") -> None:
         self._note("refresh")
+        self.scripts.append(more)
 
     async def remove(self) -> None:
         self.openings.clear()
@@ -408,3 +415,102 @@ async def test_a_table_that_somebody_deleted_is_built_anew(bench: Bench) -> None
     assert verbs.index("stand") < len(verbs) - 1 - verbs[::-1].index("move")
     assert bench.lane.openings == {V4: OPENING}
     assert len(bench.told) == 1, "the same change is not told twice"
+
+
+BARRED = {V4: (), V6: ("wan",)}
+
+
+async def test_what_is_shut_waits_for_the_standing_part_and_is_refreshed(bench: Bench) -> None:
+    bench.switch.bar(BARRED)
+    assert not bench.switch._kicked.is_set(), "there is no table yet"
+    await bench.switch.stand([UPLINK])
+    await bench.settle()
+    assert 'add element inet wgup barred6 { "wan" timeout 5s }' in bench.lane.scripts[-1]
+    bench.switch.bar(dict(BARRED))
+    assert not bench.switch._kicked.is_set()
+    task = asyncio.create_task(bench.switch.keep_open(lambda: None))
+    async with asyncio.timeout(20):
+        while "refresh" not in bench.lane.verbs():
+            await asyncio.sleep(0.005)
+    task.cancel()
+    assert 'barred6 { "wan"' in bench.lane.scripts[-1]
+    bench.switch.bar({})
+    await bench.settle()
+    assert "flush set inet wgup barred6" in bench.lane.scripts[-1]
+    assert '"wan"' not in bench.lane.scripts[-1]
+
+
+async def test_opening_and_shutting_off_are_one_transaction(bench: Bench) -> None:
+    await bench.switch.stand([UPLINK])
+    await bench.settle()
+    bench.switch.want(V4, OPENING, OVER, 300)
+    bench.switch.bar(BARRED)
+    await bench.until(1)
+    moves = [call for call in bench.lane.calls if call[0] == "move"]
+    assert moves == [("move", {V4: OPENING})]
+    assert 'barred6 { "wan"' in bench.lane.scripts[-1]
+
+
+@pytest.fixture
+async def sticky(bench: Bench) -> Bench:
+    """Back home by sticky failback."""
+    bench.switch.sticky_s = 600.0
+    await bench.switch.stand([UPLINK])
+    bench.switch.want(V4, OPENING, OVER, 300)
+    await bench.until(1)
+    bench.lane.calls.clear()
+    bench.switch.want(V4, None, BACK, -1)
+    await bench.until(2)
+    return bench
+
+
+async def test_connections_stay_on_the_tunnel(sticky: Bench) -> None:
+    assert "forget" not in sticky.lane.verbs()
+    assert sticky.lane.kept == {V4}, "the lane's route stays"
+    assert "keep4 { 0x2000000 timeout 600s" in sticky.lane.scripts[-1]
+    assert sticky.switch.carries("wgup_a", V4)
+    assert not sticky.switch.carries("wgup_a", V6) and not sticky.switch.keeps("wgup_b", V4)
+
+
+@pytest.mark.parametrize("why", ["time", "dead", "removed"])
+async def test_they_end_by_time_with_the_tunnel_or_its_uplink(sticky: Bench, why: str) -> None:
+    sticky.lane.calls.clear()
+    if why == "time":
+        sticky.switch._kept[V4] = ("wgup_a", 0.0)
+    elif why == "dead":
+        sticky.switch.dead[V4] = {"wgup_a"}
+    else:
+        other = replace(UPLINK, peer_id="nodeb", interface="wgup_b")
+        sticky.switch.uplinks = (other,)
+    task = asyncio.create_task(sticky.switch.keep_open(lambda: None))
+    async with asyncio.timeout(20):
+        while not sticky.switch._kicked.is_set():
+            await asyncio.sleep(0.005)
+    task.cancel()
+    await sticky.settle()
+    assert ("move", {V4: None}) in sticky.lane.calls
+    assert ("forget", V4, ["10.0.0.1/32"]) in sticky.lane.calls
+    assert sticky.lane.kept == set() and "flush map inet wgup keep4" in sticky.lane.scripts[-1]
+    assert not sticky.switch.carries("wgup_a", V4)
+
+
+@pytest.mark.parametrize("to", ["wgup_a", "wwan"])
+async def test_a_failover_takes_them_along(sticky: Bench, to: str) -> None:
+    sticky.lane.calls.clear()
+    sticky.switch.want(V4, Opening(V4, ("wan",), DefaultRoute(V4, to)), OVER, 300)
+    await sticky.until(3)
+    assert not sticky.switch.carries("wgup_a", V4)
+    forgotten = ("forget", V4, ["10.0.0.1/32"]) in sticky.lane.calls
+    assert forgotten is (to == "wwan")
+
+
+async def test_a_dead_tunnel_keeps_nothing(bench: Bench) -> None:
+    bench.switch.sticky_s = 600.0
+    await bench.switch.stand([UPLINK])
+    bench.switch.want(V4, OPENING, OVER, 300)
+    await bench.until(1)
+    bench.switch.dead[V4] = {"wgup_a"}
+    bench.switch.want(V4, None, BACK, -1)
+    await bench.until(2)
+    assert bench.lane.kept == set()
+    assert ("forget", V4, ["10.0.0.1/32"]) in bench.lane.calls

@@ -1,0 +1,53 @@
+"""Is a path that is alive good enough? Its share of losses and its latency over half a minute.
+
+Both are exponential averages over time, not over probes: a suspect is probed more often, and a
+burst would count several times over. With 2 % random loss it takes a silence of six seconds to
+reach a limit of 20 %, or a dozen losses in half a minute (once in thousands of days). A path that
+passed a limit is degraded until it is below half of it. No clock, no I/O.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+AVERAGED_S = 30.0
+LONGEST_STEP_S = 0.5  # a probe stands for the time since the one before it, but for no longer
+GOOD_SHARE = 0.5  # of a limit
+
+
+@dataclass(slots=True)
+class Quality:
+    """The quality of one path. `max_loss` is a share of the probes; 0 is no limit. `degraded` says
+    why, and is '' where it isn't; so does `poor`, from half of a limit on.
+    """
+
+    max_loss: float = 0.0
+    max_latency_s: float = 0.0
+    loss: float = 0.0
+    latency_s: float | None = None
+    degraded: str = ""
+    poor: str = ""
+
+    def take(self, gap_s: float, rtt_s: float | None) -> None:
+        """One probe whose fate is known: `gap_s` after the one before it, None for lost."""
+        share = 1 - math.exp(-min(gap_s, LONGEST_STEP_S) / AVERAGED_S)
+        self.loss += share * ((rtt_s is None) - self.loss)
+        if rtt_s is not None:
+            before_s = rtt_s if self.latency_s is None else self.latency_s
+            self.latency_s = before_s + share * (rtt_s - before_s)
+        self._judge()
+
+    def begin_anew(self) -> None:
+        """Forget what was: the path was dead, and is another one now."""
+        self.loss, self.latency_s, self.degraded, self.poor = 0.0, None, "", ""
+
+    def _judge(self) -> None:
+        lossy = self.loss / self.max_loss if self.max_loss else 0.0
+        slow = (self.latency_s or 0.0) / self.max_latency_s if self.max_latency_s else 0.0
+        worst = max(lossy, slow)
+        loses = f"loses {100 * self.loss:.0f} % of its probes"
+        takes = f"takes {1000 * (self.latency_s or 0.0):.0f} ms"
+        told = loses if lossy >= slow else takes
+        self.poor = told if worst >= GOOD_SHARE else ""
+        self.degraded = self.poor if worst >= 1.0 or self.degraded else ""

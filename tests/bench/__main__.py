@@ -1,0 +1,107 @@
+"""Runs every measurement and prints the table: `python -m tests.bench [--quick]`.
+
+Owns what runs beside what: what is timed runs alone, what only counts runs side by side. The exit
+status is 0 when all was measured, whatever was found; 1 where something could not be measured.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import platform
+import sys
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+
+from tests.lab.node import refused
+
+from . import calls, calm, crowd, switches
+from .table import Row, table_lines
+
+RUNS = 20
+Measurement = tuple[Callable[..., list[Row]], tuple[int, ...]]
+
+
+def plan(quick: bool) -> list[list[Measurement]]:
+    """What is measured: groups one after another, each group's members at once."""
+    if quick:
+        return [
+            [
+                (switches.measure_fast_pace, (2,)),
+                (switches.measure_default_pace, (2,)),
+                (switches.measure_lost_provider, (2,)),
+                (calm.simulate_flapping, (2,)),
+                (calls.measure_idle, (6,)),
+            ],
+            [(calls.measure_start, (2,))],
+            [(calls.measure_calls, (2,))],
+            [(calm.simulate_days, (1,)), (crowd.measure_crowd, (40, 2))],
+        ]
+    return [
+        [(switches.measure_fast_pace, (RUNS,))],
+        [(switches.measure_default_pace, (RUNS,))],
+        [(switches.measure_lost_provider, (RUNS,))],
+        [(calls.measure_start, (RUNS,))],
+        [(calls.measure_calls, (RUNS,))],
+        [
+            (calm.simulate_flapping, (RUNS,)),
+            (calm.measure_flapping, ()),
+            (calm.simulate_days, (RUNS,)),
+            (calls.measure_idle, (RUNS,)),
+        ],
+        [(crowd.measure_crowd, (200, RUNS))],
+    ]
+
+
+def measure(groups: Sequence[Sequence[Measurement]]) -> tuple[list[Row], list[str]]:
+    """The rows in the order of the plan, and a sentence for each measurement that failed."""
+    rows: list[Row] = []
+    failures: list[str] = []
+    context = multiprocessing.get_context("spawn")
+    for group in groups:
+        with ProcessPoolExecutor(len(group), context) as pool:
+            waiting = [(work.__name__, pool.submit(work, *numbers)) for work, numbers in group]
+            for name, future in waiting:
+                print(f"{name} ...", file=sys.stderr, flush=True)
+                try:
+                    rows += future.result()
+                except Exception as error:
+                    failures.append(f"{name}: {type(error).__name__}: {str(error)[:2000]}")
+    return rows, failures
+
+
+def machine() -> str:
+    """A line about where and when this was measured."""
+    model = "unknown"
+    with open("/proc/cpuinfo", encoding="utf-8", errors="replace") as file:
+        for line in file:
+            if line.startswith("model name"):
+                model = line.partition(":")[2].strip()
+                break
+    load = "/".join(f"{value:.1f}" for value in os.getloadavg())
+    stamp = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime())
+    return (
+        f"{stamp}, {os.cpu_count()} x {model}, Linux {platform.release()}, "
+        f"Python {platform.python_version()}, bus: {calls.bus_kind()}, load {load}"
+    )
+
+
+def main() -> int:
+    reason = refused()
+    if reason:
+        print(reason, file=sys.stderr)
+        return 1
+    began, quick = time.monotonic(), "--quick" in sys.argv[1:]
+    print(f"begun  {machine()}", flush=True)
+    rows, failures = measure(plan(quick))
+    for line in table_lines(rows):
+        print(line)
+    print(f"ended  {machine()}, after {time.monotonic() - began:.0f} s")
+    for failure in failures:
+        print(failure, file=sys.stderr)
+    return 1 if failures else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,122 @@
+"""Needless switches: whole days of loss, bursts and queues, and a line that flaps.
+
+Days pass in simulated time, with the product's judgement of a path and its decision about it; the
+flapping line is simulated as often as runs are wanted, and tried once in a laboratory.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from dataclasses import dataclass, field
+
+from rpcd_wireguard_uplink.failover import Path, Rules, State, decide
+from rpcd_wireguard_uplink.model import Health
+from rpcd_wireguard_uplink.pace import DEFAULT_PACE
+from tests.lab.lab import Lab
+from tests.lab.network import consumer_network
+from tests.lab.provider import make_provider
+from tests.lab.scene import Scene, settings
+from tests.unit.day import Burst, Line, Watcher, random_bursts
+
+from .table import Row
+
+DAY_S = 86400.0
+HOUR_S = 3600.0
+MEAN_BURST_S = 0.3
+QUEUE_S = 2.0
+SATURATED_S = 600.0  # of each hour
+FLAP_S = 5.0
+FLAPS = 10
+MOVES = ("failover", "switch", "failback")
+BACKUP = Path("wgup_nodea", Health.UP)
+
+
+@dataclass
+class Deciding(Watcher):
+    """A line whose health also decides where traffic goes; the backup never fails."""
+
+    rules: Rules = field(default_factory=Rules)
+    decided: State = field(default_factory=State)
+    left_s: list[float] = field(default_factory=list)
+    back_s: list[float] = field(default_factory=list)
+
+    def _note(self, before: Health) -> None:
+        super()._note(before)
+        line = Path("wan", self.health.state, cause=self.health.cause)
+        self.decided, change = decide(self.decided, line, [BACKUP], self.rules, self.now_s)
+        if change is not None:
+            (self.back_s if change.kind == "failback" else self.left_s).append(self.now_s)
+
+
+def simulate_days(days: int) -> list[Row]:
+    """Switches in each of so many days, and how many of them no burst explains.
+
+    The lengths of bursts are exponential and have no end: one that outlasts the silence which a
+    verdict takes is a death for as long as it lasts, and comes in a day out of seven or so.
+    """
+    counts, needless = [], []
+    for seed in range(days):
+        chance = random.Random(seed)
+        bursts = random_bursts(chance, DAY_S, HOUR_S, MEAN_BURST_S)
+        line = Line(chance, loss=0.02, bursts=bursts, delay_s=_queue_s)
+        day = Deciding(line, DEFAULT_PACE)
+        day.run(DAY_S)
+        long_ones = [b for b in bursts if b.length_s >= DEFAULT_PACE.silence_s]
+        counts.append(float(len(day.left_s) + len(day.back_s)))
+        explained = sum(any(b.begin_s < s < b.end_s + 0.3 for b in long_ones) for s in day.left_s)
+        needless.append(float(len(day.left_s) - explained))
+    name = "a day of 2 % loss, hourly bursts and 2 s of queue"
+    silence = f"{DEFAULT_PACE.silence_s:g} s"
+    return [
+        Row(f"{name}: switches", "switches", tuple(counts), 0, "worst", "simulated"),
+        Row(
+            f"{name}: but for bursts >= {silence}",
+            "switches",
+            tuple(needless),
+            0,
+            "worst",
+            "simulated",
+        ),
+    ]
+
+
+def _queue_s(at_s: float) -> float:
+    """The delay: each hour ends with a saturated line, whose queue fills and drains in a second."""
+    into_s = at_s % HOUR_S - (HOUR_S - SATURATED_S)
+    return 0.02 + QUEUE_S * max(0.0, min(1.0, into_s, SATURATED_S - 1 - into_s))
+
+
+def simulate_flapping(runs: int) -> list[Row]:
+    """Switches by a line that is up for 5 s and down for 5 s, ten times, at the defaults."""
+    counts = []
+    for seed in range(runs):
+        chance = random.Random(seed)
+        first_s = 20 + chance.uniform(0, 2 * FLAP_S)
+        begins = [first_s + 2 * FLAP_S * number for number in range(FLAPS)]
+        bursts = [Burst(begin_s, begin_s + FLAP_S) for begin_s in begins]
+        watcher = Deciding(Line(chance, bursts=bursts), DEFAULT_PACE)
+        watcher.run(first_s + 2 * FLAP_S * FLAPS + 120)
+        counts.append(float(len(watcher.left_s) + len(watcher.back_s)))
+    name = "a WAN up 5 s, down 5 s, ten times: switches"
+    return [Row(name, "switches", tuple(counts), 3, "worst", "simulated")]
+
+
+def measure_flapping() -> list[Row]:
+    """The same once with packets, from home to home; the worse of both families."""
+    with Lab() as lab:
+        network = consumer_network(lab)
+        provider = make_provider(lab, network.providers[0])
+        main = settings(pace="default", hold_time=30, max_hold_time=1800)
+        scene = Scene.lay(network, [provider], main)
+        scene.start()
+        for _ in range(FLAPS):
+            network.wan.drop()
+            time.sleep(FLAP_S)
+            network.wan.restore()
+            time.sleep(FLAP_S)
+        scene.home(90.0)
+        told = [entry["family"] for entry in scene.events(*MOVES)]
+    worst = max(told.count(family) for family in ("ipv4", "ipv6"))
+    name = "a WAN up 5 s, down 5 s, ten times: switches"
+    return [Row(name, "switches", (float(worst),), 3, "worst", "with packets, until back home")]

@@ -1,0 +1,216 @@
+"""A mesh of hundreds of routers in one process: how fast news travels, and what listening costs.
+
+Each router is the product's service and exchange, with real requests over loopback; what it would
+run (`wg`, `ip`, `nft`) is answered from memory, since no kernel holds so many tunnels. So the CPU
+of the commands themselves is not counted. The nodes' addresses are the loopback's in a laboratory.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import random
+import resource
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from contextvars import Context, ContextVar, copy_context
+from dataclasses import dataclass
+from typing import Any
+
+from rpcd_wireguard_uplink import mesh_http, process
+from rpcd_wireguard_uplink.carriers import mesh as mesh_carrier
+from rpcd_wireguard_uplink.exchange import Exchange
+from rpcd_wireguard_uplink.messages import OfferMessage
+from rpcd_wireguard_uplink.model import Endpoint
+from rpcd_wireguard_uplink.service import Service
+from tests.lab.lab import Lab
+from tests.lab.node import LabError
+from tests.lab.scene import settings
+from tests.lab.service import variables
+from tests.unit.fakes import Machine, key_of
+
+from .table import Row
+
+DEVICE = "lo"
+NEVER = "0"
+WINDOW_S = 3.0
+MEETING_S = 420.0  # for all to have asked everybody who they are
+
+
+@dataclass(slots=True)
+class Router:
+    """One router of the crowd. `asked` counts its requests."""
+
+    number: int
+    dump: str
+    asked: int = 0
+    exchange: Exchange | None = None
+
+    @property
+    def name(self) -> str:
+        return f"node{self.number}"
+
+    @property
+    def books(self) -> Service:
+        assert self.exchange is not None
+        return self.exchange.service
+
+
+CURRENT: ContextVar[Router] = ContextVar("CURRENT")
+"""Whose work the loop is doing: everything that a router starts inherits it."""
+
+
+def address(number: int) -> str:
+    """The mesh address of a router."""
+    return f"10.9.{number // 200}.{number % 200 + 1}"
+
+
+def dump_of(number: int, count: int) -> str:
+    """`wg show all dump` of one router: its device, and everybody else as a peer."""
+    lines = [f"{DEVICE}\tprivate\t{key_of(str(number))}\t51820\toff"]
+    shook = int(time.time())
+    for peer in range(count):
+        if peer != number:
+            fields = [DEVICE, key_of(str(peer)), "(none)", f"192.0.2.1:{20000 + peer}"]
+            lines.append("\t".join([*fields, f"{address(peer)}/32", str(shook), "1", "1", NEVER]))
+    return "\n".join(lines) + "\n"
+
+
+async def _run(argv: Sequence[str], **options: Any) -> process.Completed:
+    """Stands in for process.run."""
+    router = CURRENT.get()
+    if list(argv) == ["wg", "show", "all", "dump"]:
+        return process.Completed(0, router.dump, "")
+    if list(argv) == ["ip", "-j", "address", "show", "dev", DEVICE]:
+        own = {"local": address(router.number), "prefixlen": 16, "scope": "global"}
+        return process.Completed(0, json.dumps([{"ifname": DEVICE, "addr_info": [own]}]), "")
+    return process.Completed(int("list" in argv), "", "")  # nothing of nft's is there to be listed
+
+
+async def _request(*arguments: Any, **options: Any) -> tuple[int, dict[str, Any]]:
+    """Stands in for the carrier's request: loopback must be told which address is the asker's."""
+    router = CURRENT.get()
+    router.asked += 1
+    return await mesh_http.request(*arguments, source=address(router.number), **options)
+
+
+async def _start(router: Router, folder: str) -> None:
+    machine = Machine(os.path.join(folder, router.name))
+    with open(os.path.join(machine.config_dir, "wireguard-uplink"), "w", encoding="utf-8") as file:
+        file.write(settings((), node_id=router.name, pace="default"))
+    state_file = os.path.join(machine.directory, "state.json")
+    service = Service(machine, state_file, lambda name, table: None, lambda: None)
+    router.exchange = Exchange(service, None, machine.keys_dir)
+    await service.start()
+    await router.exchange.start()
+
+
+async def gather(count: int, runs: int, folder: str) -> dict[str, Any]:
+    """Start the crowd, let everybody meet, and measure; the values by name."""
+    setattr(process, "run", _run)  # noqa: B010
+    setattr(mesh_carrier, "request", _request)  # noqa: B010
+    routers = [Router(number, dump_of(number, count)) for number in range(count)]
+    loop, began = asyncio.get_running_loop(), time.monotonic()
+    starting = [loop.create_task(_start(r, folder), context=_context(r)) for r in routers]
+    await asyncio.gather(*starting)
+    while not all(_knows_all(router, count) for router in routers):
+        if time.monotonic() - began > MEETING_S:
+            raise LabError(f"{count} routers did not all meet in {MEETING_S:g} s")
+        await asyncio.sleep(0.5)
+    met_s = time.monotonic() - began
+    for router in routers:
+        _settle(router)
+    cpu, asked = [], []
+    for _ in range(runs):
+        before, at_s, used_s = sum(r.asked for r in routers), time.monotonic(), time.process_time()
+        await asyncio.sleep(WINDOW_S)
+        passed_s = time.monotonic() - at_s
+        cpu.append(100 * (time.process_time() - used_s) / passed_s / count)
+        both_ways = 2 * (sum(r.asked for r in routers) - before)
+        asked.append(both_ways * 60 / passed_s / count)
+    spread = []
+    for router in routers[:runs]:
+        spread.append(await loop.create_task(_spread(router, routers), context=_context(router)))
+    return {"spread": spread, "cpu": cpu, "asked": asked, "met_s": met_s}
+
+
+def _settle(router: Router) -> None:
+    """Spread its questions as they are after hours: all began within seconds."""
+    assert router.exchange is not None
+    carrier = router.exchange.delivery.mesh
+    for known in carrier._known.values():
+        known.due_s = time.monotonic() + random.uniform(0, carrier.poll_s)
+    carrier._wake.set()
+
+
+def _context(router: Router) -> Context:
+    context = copy_context()
+    context.run(CURRENT.set, router)
+    return context
+
+
+def _knows_all(router: Router, count: int) -> bool:
+    exchange = router.exchange
+    return exchange is not None and len(exchange.peers.directory.peer_ids) == count - 1
+
+
+async def _spread(router: Router, routers: Sequence[Router]) -> float:
+    """Seconds from one router's word to the last other one that has it in its book."""
+    assert router.exchange is not None
+    delivery, began = router.exchange.delivery, time.monotonic()
+    message = OfferMessage(
+        router.name,
+        Endpoint("192.0.2.7", 51821),
+        key_of(f"provider {router.number}"),
+        bandwidth_mbps=100,
+        sequence=delivery.numbering.next(time.time()),
+        ttl_s=900,
+    )
+    delivery.publish(message)
+    others = [other.books.offers for other in routers if other is not router]
+    while not all(book.peek(router.name) for book in others):
+        if time.monotonic() - began > 60.0:
+            raise LabError(f"the offer of {router.name} did not reach everybody in 60 s")
+        await asyncio.sleep(0.005)
+    return time.monotonic() - began
+
+
+def measure_crowd(count: int, runs: int) -> list[Row]:
+    """The same as rows, in a node of its own."""
+    with Lab() as lab:
+        node = lab.node("crowd")
+        node.sh("\n".join(f"ip addr add {address(n)}/32 dev {DEVICE}" for n in range(count)))
+        argv = [sys.executable, "-m", __name__, str(count), str(runs), lab.path("routers", "")]
+        pipe = subprocess.PIPE
+        child = lab.at_close(node.popen(argv, stdout=pipe, stderr=pipe, env=variables()))
+        said, error = child.entered.communicate(timeout=MEETING_S + 600.0)
+        if child.returncode != 0:
+            raise LabError(f"the crowd failed: {error.strip()[-800:]}")
+    found = json.loads(said)
+    met = f"all {count} met within {found['met_s']:.0f} s, in one process"
+    polled = "requests and answers; every peer is asked once in 2 minutes"
+    served = "commands are answered from memory"
+    most = 1.25 * 2 * (count - 1) / 2  # each of the others asked, and asking, every two minutes
+    return [
+        Row(f"mesh of {count}: everyone knows an offer", "s", tuple(found["spread"]), 5, note=met),
+        Row(
+            f"mesh of {count}: messages of a node a minute",
+            "messages",
+            tuple(found["asked"]),
+            most,
+            note=polled,
+        ),
+        Row(f"mesh of {count}: CPU of a node", "% of a core", tuple(found["cpu"]), 1, note=served),
+    ]
+
+
+if __name__ == "__main__":
+    files = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (files, files))
+    wanted_count, wanted_runs, wanted_folder = sys.argv[1:]
+    result = asyncio.run(gather(int(wanted_count), int(wanted_runs), wanted_folder))
+    print(json.dumps(result), flush=True)
+    os._exit(0)  # hundreds of services need not say good-bye to each other

@@ -1,0 +1,82 @@
+"""One browser for all tests here, a window and a server for each; laboratories as elsewhere.
+
+They run in the group of those that measure times: Chromium beside a laboratory would disturb it.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import in_ci
+from tests.lab.node import refused
+
+FOLDER = Path(__file__).parent
+PROGRAMS = ("chromium", "chromedriver")
+
+
+def pytest_itemcollected(item: pytest.Item) -> None:
+    if item.path.parent == FOLDER:
+        item.add_marker(pytest.mark.xdist_group("timed"))
+
+
+def _lacking(sentence: str) -> None:
+    if in_ci():
+        pytest.fail(sentence, pytrace=False)
+    pytest.skip(sentence)
+
+
+@pytest.fixture(scope="session")
+def namespaces() -> None:
+    """Skips where no namespaces can be made here; fails where CI=true."""
+    reason = refused()
+    if reason:
+        _lacking(reason)
+
+
+@pytest.fixture(scope="session")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[object]:
+    """Chromium, ended by its driver."""
+    for program in PROGRAMS:
+        if shutil.which(program) is None:
+            _lacking(f"{program} is not on PATH; `make system` installs it")
+    try:
+        from .page import open_browser
+    except ModuleNotFoundError as error:
+        _lacking(f"{error.name} is not installed; `make test` installs it")
+    program, driver = (shutil.which(name) or "" for name in PROGRAMS)
+    opened = open_browser(program, driver, tmp_path_factory.mktemp("chromium"))
+    yield opened
+    opened.quit()
+
+
+@pytest.fixture
+def page(browser) -> Iterator[object]:
+    """A window of its own. A test fails where the browser complains of what a page did."""
+    from .page import Page
+
+    opened = Page(browser)
+    opened.log()
+    yield opened
+    complaints = opened.log()
+    opened.close()
+    assert not complaints
+
+
+@pytest.fixture
+def serve() -> Iterator[Callable[..., object]]:
+    """Open web servers for gateways that are closed after the test."""
+    from .site import Site
+
+    sites = []
+
+    def make(gateway: object) -> Site:
+        sites.append(Site.open(gateway))
+        return sites[-1]
+
+    yield make
+    for site in sites:
+        site.close()

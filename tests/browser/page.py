@@ -1,0 +1,130 @@
+"""One page in a browser's window: what a person sees of it and does to it.
+
+Owns waiting: everything that a page does by itself is waited for, never slept for. Knows nothing of
+our pages.
+"""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+from selenium.webdriver import Chrome, ChromeOptions, Keys
+from selenium.webdriver.chrome.service import Service as Driver
+from selenium.webdriver.common.by import By
+from selenium.webdriver.remote.webelement import WebElement
+
+WAIT_S = 20.0
+VISIBLE = "e => e.offsetParent !== null || getComputedStyle(e).position == 'fixed'"
+
+
+def open_browser(program: str, driver: str, profile: Path) -> Chrome:
+    """A headless Chromium with a profile of its own and no connection but to this machine."""
+    options = ChromeOptions()
+    options.binary_location = program
+    for word in (
+        "--headless=new",
+        "--no-sandbox",
+        "--disable-gpu",
+        "--disable-dev-shm-usage",
+        "--no-first-run",
+        "--no-proxy-server",
+        "--disable-extensions",
+        "--disable-background-networking",
+        "--disable-component-update",
+        "--force-prefers-reduced-motion",
+        "--lang=en-US",
+        f"--user-data-dir={profile}",
+    ):
+        options.add_argument(word)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    return Chrome(options=options, service=Driver(driver))
+
+
+class Page:
+    """A window of the browser; a new one has a session storage of its own."""
+
+    def __init__(self, browser: Chrome) -> None:
+        self.browser = browser
+        browser.switch_to.new_window("window")
+
+    def open(self, url: str, *, width: int = 1000, height: int = 900) -> None:
+        """Load an address in a window of this size, as a phone of this width would."""
+        size = {"width": width, "height": height, "screenWidth": width, "screenHeight": height}
+        self.browser.execute_cdp_cmd(
+            "Emulation.setDeviceMetricsOverride", {**size, "deviceScaleFactor": 1, "mobile": False}
+        )
+        self.browser.get(url)
+
+    def close(self) -> None:
+        """Close the window."""
+        self.browser.close()
+        self.browser.switch_to.window(self.browser.window_handles[0])
+
+    def js(self, script: str, *arguments: Any) -> Any:
+        """The value of an expression; `a` are the arguments. A promise is waited for."""
+        return self.browser.execute_script(f"const a = arguments; return ({script});", *arguments)
+
+    def until(self, script: str, *arguments: Any, timeout_s: float = WAIT_S) -> Any:
+        """Wait until an expression is true and return it. Raises AssertionError with the page."""
+        deadline = time.monotonic() + timeout_s
+        while time.monotonic() < deadline:
+            found = self.js(script, *arguments)
+            if found:
+                return found
+            time.sleep(0.05)
+        seen = self.js("document.body.innerText")
+        raise AssertionError(f"not in {timeout_s:g} s: {script} {arguments}\n{seen}\n{self.log()}")
+
+    def sees(self, text: str, place: str = "body", *, timeout_s: float = WAIT_S) -> None:
+        """Wait until this text can be read at a place."""
+        self.until(
+            "[...document.querySelectorAll(a[0])].some(e => e.innerText.includes(a[1]))",
+            place,
+            text,
+            timeout_s=timeout_s,
+        )
+
+    def text(self, place: str) -> str:
+        """What can be read there; '' where there is nothing."""
+        return str(self.js("(document.querySelector(a[0]) || {}).innerText || ''", place))
+
+    def count(self, place: str) -> int:
+        """How many of these elements are visible."""
+        return int(self.js(f"[...document.querySelectorAll(a[0])].filter({VISIBLE}).length", place))
+
+    def find(self, place: str) -> WebElement:
+        """The first element there, which is waited for."""
+        self.until("document.querySelector(a[0])", place)
+        return self.browser.find_element(By.CSS_SELECTOR, place)
+
+    def click(self, place: str) -> None:
+        """Click it, once it can be."""
+        self.until("(e => e && !e.disabled)(document.querySelector(a[0]))", place)
+        self.find(place).click()
+
+    def press(self, *keys: str) -> None:
+        """Press keys one after the other, where the focus is."""
+        for key in keys:
+            self.browser.switch_to.active_element.send_keys(getattr(Keys, key, key))
+
+    def focused(self) -> str:
+        """The text of what has the focus."""
+        return str(self.js("document.activeElement.innerText || document.activeElement.name || ''"))
+
+    def log(self) -> list[str]:
+        """What the browser complained about since the last time."""
+        entries = self.browser.get_log("browser")  # type: ignore[no-untyped-call]
+        return [e["message"] for e in entries if e["level"] == "SEVERE"]
+
+    def picture(self, file: Path) -> None:
+        """Write the whole page as an image."""
+        height = self.js("Math.max(document.documentElement.scrollHeight, innerHeight)")
+        width = self.js("innerWidth")
+        size = {"width": width, "height": height, "screenWidth": width, "screenHeight": height}
+        self.browser.execute_cdp_cmd(
+            "Emulation.setDeviceMetricsOverride", {**size, "deviceScaleFactor": 1, "mobile": False}
+        )
+        file.parent.mkdir(parents=True, exist_ok=True)
+        self.browser.save_screenshot(str(file))

@@ -1,0 +1,70 @@
+"""A failover and a failback watched in the page: it follows by itself, at once, without a reload."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.lab.lab import Lab
+from tests.lab.network import consumer_network
+from tests.lab.provider import make_provider
+from tests.lab.scene import Scene, settings
+
+from .village import OVERVIEW, Door
+
+pytestmark = pytest.mark.needs("conntrack")
+FOLLOWS_S = 2.0
+PICTURES = os.environ.get("SCREENSHOTS", "")
+WATCH = """
+(window.seen = [], window.loaded = 'once', new MutationObserver(() => {
+  const text = document.querySelector('#wgup-now').innerText;
+  if (!seen.length || seen[seen.length - 1][1] != text) seen.push([Date.now() / 1000, text]);
+}).observe(document.querySelector('#view'), { subtree: true, childList: true, characterData: true }), 1)
+"""
+
+
+@pytest.fixture
+def scene(namespaces: None) -> Iterator[Scene]:
+    with Lab() as lab:
+        network = consumer_network(lab)
+        provider = make_provider(lab, network.providers[0])
+        made = Scene.lay(network, [provider], settings(pace="fast", hold_time=2))
+        made.start()
+        yield made
+
+
+def seen_at(page, text: str) -> float:
+    """The moment (time.time) when the page first said this."""
+    page.until("seen.some(s => s[1].includes(a[0]))", text)
+    return float(page.js("seen.find(s => s[1].includes(a[0]))[0]", text))
+
+
+def test_the_page_follows_a_failover(scene: Scene, page, serve, tmp_path: Path) -> None:
+    door = Door.to(scene.service.socket, scene.service.config_dir)
+    page.open(serve(door.gateway).url(OVERVIEW, door.owner))
+    page.sees("Traffic uses the own line wan.", "#wgup-now")
+    pictures = Path(PICTURES or tmp_path)
+    page.js(WATCH)
+
+    scene.network.wan.drop()
+    scene.away()
+    moved = time.time()
+    followed = seen_at(page, "traffic uses the uplink to nodea")
+    assert followed - moved < FOLLOWS_S
+    page.sees("in use", "#wgup-path-wgup_nodea")
+    page.sees("down", "#wgup-path-wan")
+    page.picture(pictures / "failover.png")
+
+    scene.network.wan.restore()
+    scene.home()
+    back = time.time()
+    page.js("(seen.splice(0), 1)")
+    page.sees("Traffic uses the own line wan.", "#wgup-now")
+    assert time.time() - back < FOLLOWS_S + 1.0
+    page.sees("moved to an uplink", "#wgup-history")
+    page.sees("back on the own line", "#wgup-history")
+    assert page.js("loaded") == "once", "the page was loaded again"

@@ -1,0 +1,118 @@
+"""The settings: their options are those of the service, and so is the arithmetic of detection.
+
+The form itself needs LuCI's own code: LUCI_RESOURCES=DIR names it.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from rpcd_wireguard_uplink.config import PACES, Settings, parse_config
+from rpcd_wireguard_uplink.uci import Store
+
+from .site import HTDOCS, REAL, ROOT
+from .village import SETTINGS, Door
+
+VIEW = HTDOCS / "view/wireguard-uplink/settings.js"
+CONFIG = """\
+config wireguard-uplink 'uplink'
+	option enabled '1'
+	option failover_timeout '12'
+	list track_ip '1.1.1.1'
+"""
+
+form_only = pytest.mark.skipif(REAL is None, reason="LUCI_RESOURCES names no real LuCI")
+
+
+def test_every_option_is_one_of_the_service() -> None:
+    sources = [ROOT / "rpcd_wireguard_uplink" / name for name in ("config.py", "peer_config.py")]
+    text = "".join(source.read_text(encoding="utf-8") for source in sources)
+    known = set(re.findall(r'"(\w+)"', text))
+    shown = set(re.findall(r"'\w+', '([a-z]\w+)', _\(|form\.\w+, '([a-z]\w+)', _\(", VIEW.read_text()))
+    names = {one or other for one, other in shown}
+    assert {"enabled", "failover_timeout", "pace", "quota_gb", "pool4"} <= names
+    assert names <= known, f"{names - known}: the service does not read them"
+
+
+@pytest.fixture
+def door(tmp_path: Path) -> Door:
+    (tmp_path / "wireguard-uplink").write_text(CONFIG)
+    return Door.to("/nonexistent", str(tmp_path))
+
+
+@pytest.fixture
+def settings(door: Door, page, serve):
+    page.open(serve(door.gateway).url(SETTINGS, door.owner))
+    page.until("!!document.querySelector('#wgup-bound')")
+    return page
+
+
+def test_detection_is_computed_as_the_service_does(door: Door, page, serve) -> None:
+    page.open(serve(door.gateway).url("", door.owner))
+    page.until("L.loaded")
+    for pace in PACES:
+        for timeout in (1, 2, 3, 4, 5, 6, 8, 10, 30, 3600):
+            ours = Settings(pace_name=pace, failover_timeout_s=float(timeout)).detection_bound_s()
+            script = "L.require('wireguard-uplink.detection').then(d => d.bound(a[0], a[1]))"
+            assert page.js(script, pace, timeout) == pytest.approx(ours), (pace, timeout)
+    script = "L.require('wireguard-uplink.detection').then(d => d.bound('other', 10))"
+    assert page.js(script) is None
+
+
+def enter(page, name: str, value: str) -> None:
+    place = f"[id='widget.cbid.wireguard-uplink.uplink.{name}']"
+    page.js("(document.querySelector(\"[data-tab='detection'] a\").click(), 1)")
+    page.find(place).clear()
+    page.find(place).send_keys(value + "\t")
+
+
+@form_only
+def test_the_bound_follows_the_fields(settings) -> None:
+    def bound(pace: str, timeout: float) -> str:
+        seconds = Settings(pace_name=pace, failover_timeout_s=timeout).detection_bound_s()
+        return f"after {seconds:.1f} s at the latest"
+
+    assert bound("default", 12) in settings.js("document.querySelector('#wgup-bound').textContent")
+    enter(settings, "failover_timeout", "2")
+    settings.until("document.querySelector('#wgup-bound').textContent.includes('more than 2 s')")
+    settings.js(
+        "(s => { s.value = 'fast'; s.dispatchEvent(new Event('change', { bubbles: true })) })"
+        "(document.querySelector(\"[id='widget.cbid.wireguard-uplink.uplink.pace']\"))"
+    )
+    settings.until(
+        "document.querySelector('#wgup-bound').textContent.includes(a[0])", bound("fast", 2)
+    )
+
+
+@form_only
+def test_what_is_saved_is_what_the_service_reads(settings, door: Door) -> None:
+    enter(settings, "failover_timeout", "7")
+    enter(settings, "hold_time", "45")
+    settings.js("(document.querySelector('.cbi-button-save').click(), 1)")
+    deadline_seen = "document.querySelectorAll('#indicators [data-indicator=uci-changes]').length"
+    settings.until(deadline_seen)
+    door.rpcd.commit()
+    found = parse_config(Store(door.rpcd.config_dir).read("wireguard-uplink").sections)
+    assert not found.warnings
+    assert (found.settings.failover_timeout_s, found.settings.hold_s) == (7, 45)
+    assert found.settings.targets == ("1.1.1.1",), "what was not touched stays"
+
+
+@form_only
+def test_a_promise_that_cannot_be_kept_is_not_saved(settings, door: Door) -> None:
+    enter(settings, "failover_timeout", "1")
+    settings.js("(document.querySelector('.cbi-button-save').click(), 1)")
+    settings.sees("This pace needs", ".modal, .cbi-tooltip, #maincontent")
+    assert not door.rpcd.pending
+    assert "This pace needs" in settings.log()[0], "LuCI itself logs what it does not save"
+
+
+@form_only
+def test_a_reading_session_gets_a_form_that_cannot_be_saved(door: Door, page, serve) -> None:
+    page.open(serve(door.gateway).url(SETTINGS, door.guest))
+    page.until("!!document.querySelector('#wgup-bound')")
+    assert page.js("[...document.querySelectorAll('#view input:not([type=hidden])')].every(i => i.disabled)")
+    assert page.js("document.querySelector('.cbi-button-save').disabled")

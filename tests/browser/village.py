@@ -1,0 +1,68 @@
+"""Three routers of a mesh with the product on them, and the web server of the one called home.
+
+Owns how the pages are reached: a session that may change things, one that only reads. What owners
+do at the other routers is done on their bus.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.lab.lab import Lab
+from tests.lab.mesh import mesh_network
+from tests.lab.peers import Peer, start_peers
+
+from .gateway import Gateway, Session, log_in
+from .rpcd import Rpcd
+
+ACL = sorted((Path(__file__).parents[2] / "acl.d").glob("*.json"))
+OVERVIEW = "admin/network/wireguard-uplink/overview"
+SETTINGS = "admin/network/wireguard-uplink/settings"
+
+
+@dataclass(frozen=True, slots=True)
+class Village:
+    """`home` is the router whose pages are shown; `peers` are all of them by name."""
+
+    lab: Lab
+    peers: dict[str, Peer]
+
+    @classmethod
+    def build(cls, lab: Lab, **options: object) -> Village:
+        """Lay the mesh and start the services; nodea trusts home and offers, nodeb only offers."""
+        mesh = mesh_network(lab, ["home", "nodea", "nodeb"])
+        peers = start_peers(lab, mesh, **options)
+        peers["nodea"].trust("home")
+        peers["nodea"].ask("uplink_offer", bandwidth_mbps=80, wan_type="fiber")
+        peers["nodeb"].trust("home")
+        peers["nodeb"].ask("uplink_offer", metered=True, quota_gb=20)
+        return cls(lab, peers)
+
+    @property
+    def home(self) -> Peer:
+        return self.peers["home"]
+
+    def enter(self) -> Door:
+        """A gateway to home's bus with both sessions."""
+        return Door.to(self.home.service.socket, self.home.service.config_dir)
+
+
+@dataclass(frozen=True, slots=True)
+class Door:
+    """A gateway, the two sessions that it lets in, and the files behind it."""
+
+    gateway: Gateway
+    owner: Session
+    guest: Session
+    rpcd: Rpcd
+
+    @classmethod
+    def to(cls, socket: str, config_dir: str) -> Door:
+        """Open it to a service's bus and configuration."""
+        rpcd = Rpcd(config_dir)
+        gateway = Gateway(socket, others=rpcd.objects)
+        owner, guest = (
+            gateway.admit(rpcd.admit(log_in(ACL, write=write))) for write in (True, False)
+        )
+        return cls(gateway, owner, guest, rpcd)

@@ -1,0 +1,222 @@
+"""Telling people: hooks, the webhook, metrics and bytes, with real tunnels and a line that dies."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from tests.lab.lab import Lab, ready
+from tests.lab.meter import Meter
+from tests.lab.network import ECHO4, consumer_network
+from tests.lab.provider import make_provider
+from tests.lab.scene import Scene, settings, settled
+
+pytestmark = pytest.mark.needs("conntrack")
+
+TOKEN = "T0KEN"
+WEBHOOK = f"http://{ECHO4}:8080/{TOKEN}"
+RECEIVER = """\
+import http.server, sys
+class Handler(http.server.BaseHTTPRequestHandler):
+    def do_POST(self):
+        body = self.rfile.read(int(self.headers["Content-Length"])).decode()
+        with open(sys.argv[2], "a") as file:
+            file.write(f"{self.client_address[0]} {self.path} {body}\\n")
+        self.send_response(204)
+        self.end_headers()
+    def log_message(self, *words):
+        pass
+server = http.server.ThreadingHTTPServer((sys.argv[1], 8080), Handler)
+print("ready", flush=True)
+server.serve_forever()
+"""
+FETCH = """\
+import sys, urllib.request
+print(urllib.request.urlopen(sys.argv[1], timeout=3).read().decode())
+"""
+
+
+@pytest.fixture(scope="module")
+def scene(namespaces: None) -> Iterator[Scene]:
+    """A consumer that tells everybody; the receiver is on the internet, where the tunnel leads."""
+    with Lab() as lab:
+        network = consumer_network(lab)
+        provider = make_provider(lab, network.providers[0])
+        made = Scene.lay(network, [provider], settings(webhook=WEBHOOK, metrics=1))
+        folder = made.service.folder
+        argv = [sys.executable, "-I", "-c", RECEIVER, ECHO4, os.path.join(folder, "posted")]
+        pipe = subprocess.PIPE
+        ready(lab.at_close(network.internet.popen(argv, stdout=pipe, stderr=pipe)))
+        os.makedirs(os.path.join(folder, "hooks"), mode=0o755)
+        made.service.extra_args = ["--hooks-dir", os.path.join(folder, "hooks")]
+        put(
+            made,
+            "10-tell",
+            f"env | grep ^WGUP_ | tr '\\n' '|' >>{folder}/told; echo >>{folder}/told",
+        )
+        made.start()
+        yield made
+
+
+def put(scene: Scene, name: str, body: str) -> str:
+    path = os.path.join(scene.service.folder, "hooks", name)
+    with open(path, "w", encoding="utf-8") as file:
+        os.fchmod(file.fileno(), 0o755)
+        file.write(f"#!/bin/sh\n{body}\n")
+    return path
+
+
+def read_lines(scene: Scene, name: str) -> list[str]:
+    try:
+        with open(os.path.join(scene.service.folder, name), encoding="utf-8") as file:
+            return file.read().splitlines()
+    except FileNotFoundError:
+        return []
+
+
+def told(scene: Scene) -> list[dict[str, str]]:
+    """What the hook has found in its environment, without the variables' prefix."""
+    return [
+        {word[5:].partition("=")[0]: word.partition("=")[2] for word in line.split("|") if word}
+        for line in read_lines(scene, "told")
+    ]
+
+
+def posted(scene: Scene) -> list[tuple[str, str, dict[str, Any]]]:
+    """Sender, path and body of what the webhook has sent."""
+    split = (line.split(" ", 2) for line in read_lines(scene, "posted"))
+    return [(sender, path, json.loads(body)) for sender, path, body in split]
+
+
+def soon(fits: Callable[[], bool], scene: Scene, timeout_s: float = 15.0) -> None:
+    deadline = time.monotonic() + timeout_s
+    while not fits():
+        assert time.monotonic() < deadline, scene.service.log()
+        time.sleep(0.05)
+
+
+def test_a_failover_is_told_to_everybody_with_its_times(scene: Scene) -> None:
+    scene.home()
+    before, posts = len(told(scene)), len(posted(scene))
+    scene.network.wan.drop()
+    scene.away()
+    try:
+        soon(lambda: len(told(scene)) >= before + 2, scene)
+        soon(lambda: len(posted(scene)) >= posts + 2, scene)
+        history = scene.events("failover")[-2:]
+    finally:
+        scene.network.wan.restore()
+        scene.home()
+    for entry, heard in zip(history, told(scene)[before : before + 2], strict=True):
+        assert (heard["EVENT"], heard["KIND"], heard["PEER"]) == ("failover", "failover", "nodea")
+        assert (heard["FROM"], heard["TO"]) == ("wan", "wgup_nodea")
+        assert (heard["AT"], heard["FAMILY"]) == (entry["at"], entry["family"])
+        assert (heard["CAUSE"], heard["OUTAGE_MS"]) == (entry["cause"], str(entry["outage_ms"]))
+        assert entry["outage_ms"] == entry["detection_ms"] + entry["switch_ms"]
+        assert 100 < entry["outage_ms"] < 4000
+    senders = {sender for sender, _, _ in posted(scene)[posts : posts + 2]}
+    assert senders == {scene.network.provider_lines[0].address4}, "they left by the tunnel"
+    for entry, (_, path, body) in zip(history, posted(scene)[posts:], strict=False):
+        assert path == f"/{TOKEN}"
+        assert body.items() >= {**entry, "event": "failover"}.items()
+    assert TOKEN not in scene.service.log(10**6)
+    assert TOKEN not in json.dumps(scene.service.state())
+
+
+def test_a_slow_hook_holds_nothing_up(scene: Scene) -> None:
+    scene.home()
+    for heard in (told, posted):  # what came before: two families, there and back
+        soon(lambda heard=heard: len(heard(scene)) % 4 == 0, scene)
+    before, posts = len(told(scene)), len(posted(scene))
+    slow = put(scene, "00-slow", f"echo $$ >{scene.service.folder}/slow; exec sleep 300")
+    wan = scene.network.wan
+    with Meter(scene.network.host, ECHO4) as meter:
+        settled(meter)
+        for _ in range(2):
+            began = wan.drop()
+            meter.wait_for_source(
+                scene.network.provider_lines[0].address4, since=began, timeout_s=3.0
+            )
+            scene.away()
+            wan.restore()
+            scene.home()
+    (pid,) = read_lines(scene, "slow")
+    assert len(told(scene)) == before, "the slow hook is the first"
+    soon(lambda: len(posted(scene)) >= posts + 8, scene)
+    os.unlink(slow)
+    soon(lambda: not os.path.exists(f"/proc/{pid}"), scene)
+    soon(lambda: len(told(scene)) >= before + 8, scene)
+    kinds = [heard["KIND"] for heard in told(scene)[before:]]
+    assert kinds == (["failover"] * 2 + ["failback"] * 2) * 2
+    assert "00-slow did not finish within 10 s" in scene.service.log()
+
+
+def test_an_unsafe_hook_is_told_in_status(scene: Scene) -> None:
+    scene.home()
+    path = put(scene, "50-unsafe", f"echo run >>{scene.service.folder}/unsafe")
+    os.chmod(path, 0o777)
+    try:
+        scene.network.wan.drop()
+        scene.away()
+        scene.wait(lambda s: any("50-unsafe is not run" in problem for problem in s["problems"]))
+        assert read_lines(scene, "unsafe") == []
+    finally:
+        os.unlink(path)
+        scene.network.wan.restore()
+        scene.home()
+
+
+def test_metrics_tell_which_path_is_active(scene: Scene) -> None:
+    scene.home()
+    node, url = scene.network.consumer, "http://127.0.0.1:7333/metrics"
+    fetch = [sys.executable, "-I", "-c", FETCH]
+    labels = 'path="{}",device="{}",kind="{}"'
+    wan, uplink = labels.format("wan", "wan", "wan"), labels.format("nodea", "wgup_nodea", "uplink")
+
+    def active(path: str) -> str:
+        return f'wireguard_uplink_path_active{{family="ipv4",{path}}}'
+
+    text = node.run([*fetch, url]).stdout
+    assert f"{active(wan)} 1\n" in text and f"{active(uplink)} 0\n" in text
+    scene.network.wan.drop()
+    scene.away()
+    text = node.run([*fetch, url]).stdout
+    assert f"{active(wan)} 0\n" in text and f"{active(uplink)} 1\n" in text
+    assert f"wireguard_uplink_path_up{{{wan}}} 0\n" in text
+    assert 'wireguard_uplink_changes_total{kind="failover"}' in text
+    scene.network.wan.restore()
+    scene.home()
+    outside = scene.network.host.run([*fetch, "http://192.168.1.1:7333/metrics"], check=False)
+    assert outside.returncode != 0 and "Connection refused" in outside.stderr
+
+
+def test_bytes_of_an_uplink_outlive_the_service(scene: Scene) -> None:
+    def counted() -> int:
+        (row,) = scene.status()["uplinks"]
+        assert row["today_bytes"] == row["month_bytes"] > 0
+        return int(row["month_bytes"])
+
+    def moved() -> int:
+        (row,) = scene.status()["uplinks"]
+        return int(row["rx_bytes"] + row["tx_bytes"])
+
+    scene.wait(lambda s: s["uplinks"][0]["month_bytes"] > 0)
+    scene.network.consumer.run(
+        ["ping", "-c", "20", "-i", "0.01", "-s", "1000", "-I", "wgup_nodea", "1.1.1.1"]
+    )
+    soon(lambda: counted() >= 40_000, scene)
+    assert abs(counted() - moved()) < 20_000, "what the tunnel has moved, and not more"
+    before = counted()
+    scene.service.restart()
+    scene.home()
+    soon(lambda: counted() >= before, scene)
+    assert counted() - moved() < 20_000, "a restart counts nothing twice"
+    shown = scene.service.wgctl("uplink", "status").stdout
+    assert "THIS MONTH" in shown

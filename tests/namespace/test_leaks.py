@@ -1,0 +1,232 @@
+"""Nothing of the hosts' leaves by the wrong path: seen on the wires, not read from rules.
+
+A capture on the consumer's own devices sees each packet that really leaves, after all rules. Our
+probes are ICMP and WireGuard's packets have their port, so all else is somebody's traffic.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+
+import pytest
+
+from tests.lab.lab import Lab, ready
+from tests.lab.meter import Meter
+from tests.lab.network import ECHO4, ECHO6, ConsumerNetwork
+from tests.lab.node import Node
+from tests.lab.provider import make_provider
+from tests.lab.scene import Scene, settings, settled, states
+
+pytestmark = pytest.mark.needs("conntrack")
+
+SETTLE_S = 0.3
+WATCH_S = 1.5
+ARP_S = 3.5
+"""The kernel keeps what was sent before the switch so long, for a gateway that does not answer."""
+FAST_S = 0.9
+"""What is refused is known at once; a packet that is dropped is waited for a second and more."""
+
+CAPTURE = """\
+import json, socket, struct, sys, time
+s = socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM, socket.htons(3))
+s.bind((sys.argv[1], 0))
+print("ready", flush=True)
+while True:
+    data, where = s.recvfrom(2048)
+    if where[2] != 4:  # not PACKET_OUTGOING
+        continue
+    if where[1] == 0x0800:
+        family, protocol, header = 4, data[9], (data[0] & 15) * 4
+        ends = [socket.inet_ntop(socket.AF_INET, data[n : n + 4]) for n in (12, 16)]
+    elif where[1] == 0x86DD:
+        family, protocol, header = 6, data[6], 40
+        ends = [socket.inet_ntop(socket.AF_INET6, data[n : n + 16]) for n in (8, 24)]
+    else:
+        continue
+    if protocol in (6, 17):
+        port = struct.unpack("!H", data[header + 2 : header + 4])[0]
+        print(json.dumps([time.monotonic(), family, *ends, port]), flush=True)
+"""
+CONNECT = """\
+import socket, sys, time
+began = time.monotonic()
+try:
+    socket.create_connection((sys.argv[1], 7), timeout=2).close()
+    said = "connected"
+except TimeoutError:
+    said = "silence"
+except OSError as error:
+    said = "refused"
+print(said, time.monotonic() - began)
+"""
+
+
+@dataclass(frozen=True)
+class Packet:
+    """One TCP or UDP packet that left by a device. `at_s` is CLOCK_MONOTONIC."""
+
+    at_s: float
+    family: int
+    source: str
+    destination: str
+    port: int
+
+
+class Wire:
+    """All TCP and UDP packets that a node sends by a device, from now on."""
+
+    def __init__(self, lab: Lab, node: Node, device: str) -> None:
+        pipe = subprocess.PIPE
+        argv = [sys.executable, "-I", "-S", "-c", CAPTURE, device]
+        self._child = lab.at_close(node.popen(argv, stdout=pipe, stderr=pipe))
+        ready(self._child)
+        self._seen: list[Packet] = []
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    def _read(self) -> None:
+        for line in self._child.entered.stdout or ():
+            self._seen.append(Packet(*json.loads(line)))
+
+    def seen(self, since_s: float, until_s: float = float("inf")) -> list[Packet]:
+        """What left in that time."""
+        time.sleep(0.1)  # the last ones are still on their way to us
+        return [packet for packet in self._seen if since_s <= packet.at_s < until_s]
+
+
+def connect(node: Node, address: str) -> tuple[str, float]:
+    """What became of a connection, and after how long."""
+    said, took = node.run([sys.executable, "-I", "-c", CONNECT, address]).stdout.split()
+    return said, float(took)
+
+
+@contextmanager
+def traffic(network: ConsumerNetwork) -> Iterator[list[Meter]]:
+    """Both families of a host, its look-ups at the line's resolver, and the router's own."""
+    host, wan = network.host, network.wan
+    with ExitStack() as stack:
+        meters = [
+            Meter(host, ECHO4, rate_hz=50),
+            Meter(host, ECHO6, rate_hz=50),
+            Meter(host, wan.gateway4, kind="dns", rate_hz=50),
+            Meter(host, wan.gateway6, kind="dns", rate_hz=50),
+            Meter(network.consumer, "8.8.8.8", kind="dns", rate_hz=50),
+        ]
+        for meter in meters:
+            stack.enter_context(meter)
+        settled(*meters)
+        yield meters
+
+
+@pytest.fixture
+def network(network: ConsumerNetwork) -> ConsumerNetwork:
+    """The router's resolvers are its ISP's, at the line's gateways."""
+    network.consumer.resolvers(network.wan.gateway4, network.wan.gateway6)
+    return network
+
+
+def watched() -> float:
+    """Let some time pass; the moment at which it began."""
+    time.sleep(SETTLE_S)
+    began = time.monotonic()
+    time.sleep(WATCH_S)
+    return began
+
+
+@pytest.mark.parametrize("fail_closed", [1, 0], ids=["closed", "open"])
+def test_a_half_dead_line_leaks_unless_it_fails_closed(
+    network: ConsumerNetwork, fail_closed: int
+) -> None:
+    provider = make_provider(network.lab, network.providers[0])
+    scene = Scene.lay(network, [provider], settings(fail_closed=fail_closed, check_interval=1))
+    scene.start()
+    wire = Wire(network.lab, network.consumer, "wan")
+    network.provider_lines[0].drop()
+    scene.wait(lambda s: not any(u["usable"] for u in s["uplinks"]))
+    with traffic(network) as meters:
+        network.wan.drop(80)
+        scene.wait(lambda s: states(s) == {"stranded"})
+        began = watched()
+        leaked = wire.seen(began)
+        refused, took_s = connect(network.host, ECHO4)
+        assert states(scene.status()) == {"stranded"}
+        mended = network.wan.restore()
+        if fail_closed:
+            assert leaked == []
+            assert refused == "refused" and took_s < FAST_S
+        else:
+            ways = {(packet.family, packet.port) for packet in leaked}
+            assert ways == {(4, 7), (6, 7), (4, 53), (6, 53)}, "the capture sees what leaks"
+        scene.wait(lambda s: states(s) == {"primary"})
+        for meter in meters:
+            meter.wait_for(lambda _: True, since=mended)
+
+
+def test_a_family_that_the_uplink_cannot_carry_is_refused(network: ConsumerNetwork) -> None:
+    provider = make_provider(network.lab, network.providers[0])
+    scene = Scene.lay(network, [provider], settings())
+    lines = scene.uplinks.splitlines()
+    scene.uplinks = "\n".join(x for x in lines if "list address 'fd77" not in x) + "\n"
+    scene.configure(settings())
+    scene.start()
+    wan, host = network.wan, network.host
+    wires = [Wire(network.lab, network.consumer, device) for device in ("wan", "mesh0")]
+    with traffic(network) as meters:
+        wan.drop(80)
+        scene.wait(
+            lambda s: [f["state"] for f in s["families"].values()] == ["failed_over", "stranded"]
+        )
+        began = watched()
+        assert [p for wire in wires for p in wire.seen(began) if p.family == 6] == []
+        assert {p.port for p in wires[1].seen(began)} == {provider.listen_port}
+        assert connect(host, ECHO4)[0] == "connected"
+        said, took_s = connect(host, ECHO6)
+        assert said == "refused" and took_s < FAST_S
+        mended = wan.restore()
+        scene.wait(lambda s: states(s) == {"primary"})
+        assert connect(host, ECHO6)[0] == "connected"
+        for meter in meters:
+            meter.wait_for(lambda _: True, since=mended)
+
+
+@pytest.mark.parametrize("fault", ["silent", "carrier"])
+def test_nothing_leaves_by_the_wrong_path_in_a_switch(network: ConsumerNetwork, fault: str) -> None:
+    provider = make_provider(network.lab, network.providers[0])
+    scene = Scene.lay(network, [provider], settings())
+    scene.start()
+    wan = network.wan
+    line, link = (Wire(network.lab, network.consumer, device) for device in ("wan", "mesh0"))
+    begun = time.monotonic()
+    with traffic(network) as meters:
+        for _ in range(2):
+            if fault == "silent":
+                wan.drop()
+            else:
+                wan.carrier_down()
+                wan.remove_routes()
+            scene.away()
+            began = watched()
+            assert line.seen(began) == []
+            mended = wan.restore()
+            if fault == "carrier":
+                time.sleep(ARP_S)
+                mended = wan.carrier_up()
+                wan.add_routes()
+            scene.home()
+            back = time.monotonic()
+            for meter in meters:
+                meter.wait_for(lambda _: True, since=back)
+            early = [p for p in line.seen(mended, mended + 0.9) if p.port in (7, 53)]
+            assert early == [], "before the hold time is over"
+    packets = line.seen(begun)
+    assert {p.source for p in packets} == {wan.address4, wan.address6}
+    named = {p.destination for p in packets if p.port == 53}
+    assert named <= {wan.gateway4, wan.gateway6, "8.8.8.8"}, "what the tunnel is asked stays there"
+    assert {p.port for p in link.seen(begun)} == {provider.listen_port}

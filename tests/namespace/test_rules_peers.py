@@ -1,0 +1,220 @@
+"""Rules of the road between peers: endpoints, clocks, addresses, shared fate, and no loops.
+
+One test a rule, each with the fault that would break it.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
+
+import pytest
+
+from tests.lab.lab import Lab
+from tests.lab.mesh import mesh_network
+from tests.lab.meter import Meter
+from tests.lab.network import ECHO4, ECHO6
+from tests.lab.peers import Peer, start_peers, trust_each_other
+from tests.lab.scene import sent_packets, settings, settled, states
+from tests.lab.troubles import (
+    PROVIDER_UDP,
+    HastyService,
+    block,
+    lease_of,
+    place_of,
+    play_future_clock,
+    unblock,
+)
+
+pytestmark = pytest.mark.needs("conntrack")
+
+SILENT_S = 15.0
+DAY_S = 86400.0
+
+
+@dataclass(frozen=True, slots=True)
+class Street:
+    """Three routers that trust each other and offer their internet; a and b have LAN hosts.
+
+    The lines of a and b have one gateway between them, as behind one modem; p has its own.
+    """
+
+    a: Peer
+    b: Peer
+    p: Peer
+
+    def __iter__(self) -> Iterator[Peer]:
+        return iter((self.a, self.b, self.p))
+
+
+@pytest.fixture(scope="module")
+def offering(namespaces: None) -> Iterator[Street]:
+    with Lab() as lab:
+        mesh = mesh_network(lab, ("a", "b", "p"), hosts=("a", "b"))
+        for name in ("a", "b"):
+            line = mesh[name].line
+            line.isp.sh(f"ip link set {line.isp_device} address 02:00:00:00:00:99")
+        found = start_peers(lab, mesh)
+        trust_each_other(found, [("a", "b"), ("a", "p"), ("b", "p")])
+        for peer in found.values():
+            peer.ask("uplink_offer")
+        yield Street(found["a"], found["b"], found["p"])
+
+
+@pytest.fixture
+def street(offering: Street) -> Iterator[Street]:
+    """Nobody has an uplink yet, and nobody any more after it."""
+    for peer in offering:
+        others = {each.router.name for each in offering} - {peer.router.name}
+        peer.hears_of(*others, timeout_s=30.0)
+    yield offering
+    for peer in offering:
+        unblock(peer.router.node)
+        peer.router.line.restore()
+    for peer in offering:
+        peer.at_home()
+        for uplink in peer.status()["uplinks"]:
+            peer.ask("uplink_remove", peer_id=uplink["peer_id"])
+
+
+def files_of(peer: Peer) -> dict[str, str]:
+    """Every file of the configuration and every key, with its text."""
+    found = {}
+    for folder in (peer.service.config_dir, peer.service.keys_dir):
+        for name in os.listdir(folder):
+            with open(os.path.join(folder, name), encoding="utf-8") as file:
+                found[name] = file.read()
+    return found
+
+
+def test_a_pool_that_the_consumer_uses_itself(street: Street) -> None:
+    a, p = street.a, street.p
+    pool = next(text for text in p.router.node.addresses("wgup_srv") if "." in text)
+    inside = pool.rpartition(".")[0] + ".77/24"
+    a.router.node.sh(f"ip addr add {inside} dev lan")
+    before, links = files_of(a), a.router.node.sh("ip -o link")
+    try:
+        answer = a.service.call("uplink_add", {"peer_id": "p"})
+    finally:
+        a.router.node.sh(f"ip addr del {inside} dev lan")
+    assert (answer.status, answer.data["code"]) == (8, "address_conflict")
+    network = pool.rpartition(".")[0] + ".0/24"
+    assert answer.data["error"] == (
+        f"p says no: your network {network} overlaps the provider's pool {network}: ask its owner "
+        "to set another pool4"
+    )
+    assert p.refusals()["address_conflict"] == 1
+    assert lease_of(p, "a") is None
+    assert (files_of(a), a.router.node.sh("ip -o link")) == (before, links)
+    a.ask("uplink_add", peer_id="p")
+
+
+def test_the_neighbours_way_comes_first_and_then_the_next(street: Street) -> None:
+    a, p = street.a, street.p
+    near = f"{p.router.street4}:{PROVIDER_UDP}"
+    a.ask("uplink_add", peer_id="p")
+    a.ready("p")
+    uplink = a.uplink("p")
+    assert (uplink["endpoint"], uplink["underlay"]) == (near, "street")
+    assert not uplink["shared_fate"]
+    a.ask("uplink_remove", peer_id="p")
+    a.until(lambda: lease_of(p, "a") is None, "the lease given back")
+    block(a.router.node, f"oifname street ip daddr {p.router.street4} udp dport {PROVIDER_UDP}")
+    a.ask("uplink_add", peer_id="p")
+    assert a.uplink("p")["endpoint"] == near
+    a.ready("p", timeout_s=60.0)
+    assert a.uplink("p")["endpoint"] != near
+    line = p.router.line
+    assert a.through("p", ECHO4, ECHO6) == [line.address4, line.address6]
+
+
+def test_a_line_that_both_share_is_told_and_ranked_last(street: Street) -> None:
+    a, b = street.a, street.b
+    for name, weight in (("b", 90), ("p", 10)):
+        a.ask("uplink_add", peer_id=name, weight=weight)
+    a.ready("b", "p")
+    a.until(lambda: a.uplink("b")["shared_fate"], "the shared line", 90.0)
+    told = "b leaves by the same line as this router, and is tried last."
+    assert a.uplink("b")["note"] == told
+    assert told in a.status()["problems"]
+    assert [u["note"] for u in a.ask("uplink_list")["uplinks"]] == [told, ""]
+    assert not a.uplink("p")["shared_fate"]
+    a.router.line.drop()
+    a.uses("wgup_p")
+    assert states(b.status()) == {"primary"}
+
+
+def test_two_that_are_each_others_uplink_make_no_loop(street: Street) -> None:
+    a, b = street.a, street.b
+    both, host = (a, b), a.router.host
+    assert host is not None
+    a.ask("uplink_add", peer_id="b")
+    b.ask("uplink_add", peer_id="a")
+    a.ready("b")
+    b.ready("a")
+    with Meter(host, ECHO4, rate_hz=20) as four, Meter(host, ECHO6, rate_hz=20) as six:
+        settled(four, six)
+        a.router.line.drop()
+        a.uses("wgup_b")
+        found = b.through("a", ECHO4, ECHO6)
+        assert b.router.line.address4 not in found, "b's traffic came back to b"
+        assert b.router.line.address6 not in found
+        began = time.monotonic()
+        before = [sent_packets(peer.router.node, "street") for peer in both]
+        b.router.line.drop()
+        for peer in both:
+            peer.until(partial(is_stranded, peer), "nothing is left")
+            assert peer.ask("uplink_consumers")["offer"]["reason"] == "the line is dead"
+            peer.hears_of("p")
+        time.sleep(5.0)
+        passed_s = time.monotonic() - began
+        for peer, packets in zip(both, before, strict=True):
+            rate = (sent_packets(peer.router.node, "street") - packets) / passed_s
+            print(f"\n{peer.router.name} sends {rate:.0f} packets a second to its neighbours")
+            assert rate < 200, "40 packets a second go round"
+        restored = min(peer.router.line.restore() for peer in both)
+        for peer in both:
+            peer.at_home()
+        four.wait_for_source(a.router.line.address4, since=restored)
+        six.wait_for_source(a.router.line.address6, since=restored)
+
+
+def is_stranded(peer: Peer) -> bool:
+    """Whether it says that nothing is left for any family."""
+    return states(peer.status()) == {"stranded"}
+
+
+def test_a_consumer_whose_clock_is_a_day_back(lab: Lab) -> None:
+    pytest.importorskip("nacl")
+    mesh = mesh_network(lab, ("c", "p"))
+    text = settings((), node_id="{}", min_uplinks=0, pace="default")
+    peers = {
+        name: Peer(router, HastyService(lab, router.node, text.format(name), SILENT_S))
+        for name, router in mesh.items()
+    }
+    for peer in peers.values():
+        peer.service.start()
+    trust_each_other(peers, [("c", "p")])
+    c, p = peers["c"], peers["p"]
+    p.ask("uplink_offer")
+    c.hears_of("p")
+    c.ask("uplink_add", peer_id="p")
+    c.ready("p")
+    before = place_of(p, "c")
+    c.service.kill()
+    assert play_future_clock(c, p, time.time() + DAY_S), "the provider took the time"
+    c.service.start()
+    c.ask("uplink_test", peer_id="p", count=1)
+    silent_s = -1
+    deadline = time.monotonic() + 90.0
+    while time.monotonic() < deadline and c.uplink("p")["handshake_age_s"] < 0:
+        row = lease_of(p, "c")
+        assert row is not None
+        silent_s = max(silent_s, row["handshake_age_s"])
+        time.sleep(0.2)
+    assert silent_s >= SILENT_S - 2, "the first handshakes were refused"
+    c.ready("p")
+    assert place_of(p, "c") == before

@@ -1,0 +1,101 @@
+"""A monitor whose lines, uplinks and verdicts a test sets; nothing in it runs or sends."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import cast
+
+from rpcd_wireguard_uplink.config import Config, Settings
+from rpcd_wireguard_uplink.health import PathHealth
+from rpcd_wireguard_uplink.landscape import Landscape
+from rpcd_wireguard_uplink.model import (
+    DefaultRoute,
+    Endpoint,
+    Family,
+    Health,
+    Offer,
+    PathKind,
+    Uplink,
+)
+from rpcd_wireguard_uplink.monitor import Monitor, Watch
+from rpcd_wireguard_uplink.pace import DEFAULT_PACE
+from rpcd_wireguard_uplink.paths import WatchedPath
+from rpcd_wireguard_uplink.platform import Platform
+from rpcd_wireguard_uplink.probe import Prober
+from rpcd_wireguard_uplink.routing.lane import Lane
+from tests.unit.fakes import Machine, key_of
+
+NOW_S = 1000.0
+BOTH = ("10.7.7.2/32", "fd77::2/128")
+
+
+def uplink_of(peer_id: str, weight: int = 10, addresses: Sequence[str] = BOTH) -> Uplink:
+    """An uplink that stands; its endpoint is its own."""
+    endpoint = Endpoint(f"192.0.2.{len(peer_id)}", 51820)
+    name = f"wgup_{peer_id.lower()}"
+    return Uplink(peer_id, name, endpoint, key_of(peer_id), tuple(addresses), weight=weight)
+
+
+def offer_of(peer_id: str, **changes: object) -> Offer:
+    """An offer of that peer."""
+    found = Offer(peer_id, Endpoint("192.0.2.7", 51820), key_of(peer_id), 100, 15.0)
+    return replace(found, **changes)  # type: ignore[arg-type]
+
+
+@dataclass
+class Choices:
+    """The router: `wan` is its first line in both families; each uplink goes by `br-lan`."""
+
+    monitor: Monitor
+    config: Config
+
+    @classmethod
+    def lay(cls, tmp_path: Path, uplinks: Sequence[Uplink], **settings: object) -> Choices:
+        """With these uplinks, all up; the lines answer too."""
+        machine = Machine(str(tmp_path))
+        monitor = Monitor(cast(Platform, machine), Lane(), lambda *_: None, lambda: None)
+        chosen = Settings(**settings)  # type: ignore[arg-type]
+        monitor.watch = Watch(chosen, tuple(uplinks))
+        found = cls(monitor, Config(chosen, tuple(uplinks)))
+        for family in Family:
+            monitor.states[family] = replace(monitor.states[family], active="wan")
+            found.line("wan", family)
+            for uplink in uplinks:
+                if uplink.carries(family):
+                    found.path(uplink.interface, family)
+        monitor.landscape.underlays = {uplink.interface: "br-lan" for uplink in uplinks}
+        return found
+
+    @property
+    def landscape(self) -> Landscape:
+        """The kernel's view."""
+        return self.monitor.landscape
+
+    def line(self, device: str, family: Family, metric: int = 0) -> None:
+        """One more line of the router, which answers."""
+        lines = self.landscape.lines[family]
+        route = DefaultRoute(family, device, metric=metric)
+        lines.update([*lines.routes, route], [])
+        self.path(device, family, PathKind.WAN)
+
+    def path(
+        self,
+        device: str,
+        family: Family,
+        kind: PathKind = PathKind.UPLINK,
+        state: Health = Health.UP,
+        cause: str = "answers",
+        latency_ms: float = 20.0,
+        answered_ago_s: float | None = 1.0,
+    ) -> None:
+        """Have a watched path with this verdict."""
+        health = PathHealth(DEFAULT_PACE, ("192.0.2.1",))
+        health.state, health.cause = state, cause
+        health.smoothed_rtt_s = None if latency_ms < 0 else latency_ms / 1000
+        health.last_answer_s = None if answered_ago_s is None else NOW_S - answered_ago_s
+        health.alive_since_s = 0.0 if state is Health.UP else None
+        prober = Prober(device, family)
+        found = WatchedPath(device, kind, family, health, prober, born_s=0.0)
+        self.monitor.paths[device, family] = found

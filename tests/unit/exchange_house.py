@@ -1,0 +1,118 @@
+"""A house whose router is on a mesh: the service and its exchange, over fakes of the commands.
+
+The mesh is what the answers of `wg` and `ip` say. Requests of peers are handed to the gate as the
+server would; nothing listens, since the mesh device exists only in those answers.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+from rpcd_wireguard_uplink.errors import CommandFailed
+from rpcd_wireguard_uplink.exchange import Exchange
+from rpcd_wireguard_uplink.mesh_http import Request, Response
+from rpcd_wireguard_uplink.peer_service import PeerService
+from rpcd_wireguard_uplink.service import Service
+from tests.unit.fakes import Commands, key_of
+from tests.unit.house import NETWORK, House
+
+CONFIG = """\
+config wireguard-uplink 'uplink'
+	option enabled '1'
+	option node_id 'me'
+	option min_uplinks '0'
+	list trusted_peer 'nodea'
+	list peer 'nodea 10.9.0.2'
+	list peer 'nodeb 10.9.0.3'
+"""
+PROVIDER = """
+config provider 'local'
+	option enabled '1'
+	option pool4 '10.77.1.0/24'
+	option pool6 'fd77::/64'
+"""
+ADDRESSES = {"lan0": "192.168.1.1", "wan0": "8.8.4.4", "wg0": "10.9.0.1"}
+
+
+def mesh_dump(count: int) -> str:
+    """`wg show all dump` of a device with peers at 10.9.0.2, 10.9.0.3 and so on."""
+    lines = [f"wg0\t{key_of('mesh private')}\t{key_of('mesh public')}\t51820\toff"]
+    lines += [
+        f"wg0\t{key_of(f'mesh {n}')}\t(none)\t192.0.2.{n % 250}:51820"
+        f"\t10.9.{n // 250}.{n % 250}/32\t{int(time.time()) - 5}\t1\t2\toff"
+        for n in range(2, count + 2)
+    ]
+    return "\n".join(lines) + "\n"
+
+
+class ExchangeHouse(House):
+    """A house with an exchange; `start` begins both, `stop` ends both."""
+
+    def __init__(self, directory: Path, commands: Commands, peers: int = 3) -> None:
+        super().__init__(directory)
+        self.commands = commands
+        self.exchanges: list[Exchange] = []
+        rows = [
+            {"ifname": name, "addr_info": [{"local": ip, "prefixlen": 24, "scope": "global"}]}
+            for name, ip in ADDRESSES.items()
+        ]
+        commands.answers["ip -j address show"] = json.dumps(rows)
+        commands.answers["ip -j address show dev wg0"] = json.dumps(rows[2:])
+        commands.answers["wg show all dump"] = mesh_dump(peers)
+        commands.answers["wg show wgup_srv dump"] = CommandFailed("no such device")
+        commands.answers["wg pubkey"] = key_of("provider public")
+        self.write("wireguard-uplink", CONFIG)
+        self.write("network", NETWORK)
+
+    @property
+    def exchange(self) -> Exchange:
+        return self.exchanges[-1]
+
+    @property
+    def peer_service(self) -> PeerService:
+        return PeerService(self.exchange)
+
+    async def start(self) -> Service:
+        service = Service(
+            self.machine,
+            str(self.state_file),
+            lambda name, table: self.events.append((name, table)),
+            lambda: None,
+        )
+        self.running.append(service)
+        exchange = Exchange(service, None, str(self.directory / "keys"))
+        self.exchanges.append(exchange)
+        await service.start()
+        await exchange.start()
+        return service
+
+    async def stop(self) -> None:
+        while self.exchanges:
+            await self.exchanges.pop().stop()
+        await super().stop()
+
+    async def ask(
+        self,
+        path: str,
+        table: dict[str, Any] | bytes | None = None,
+        *,
+        method: str = "",
+        source: str = "10.9.0.2",
+        device: str = "wg0",
+    ) -> Response:
+        """Ask as a mesh peer does."""
+        body = table if isinstance(table, bytes) else json.dumps(table).encode() if table else b""
+        method = method or ("POST" if body else "GET")
+        return await self.exchange.gate.answer(Request(method, path, body, source, device))
+
+    @property
+    def refused(self) -> dict[str, int]:
+        """What was refused, by code."""
+        return dict(self.exchange.service.intake.refused)
+
+    def kinds(self, event: str) -> list[str]:
+        """The kinds of an event that were told, in order."""
+        return [table["kind"] for name, table in self.events if name.endswith(f".{event}")]

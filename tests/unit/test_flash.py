@@ -1,0 +1,167 @@
+"""How often a provider with many consumers writes files that lie on flash, in a simulated day.
+
+The clock and the kernel's part are fakes, the files are real: a write is a file whose inode or time
+differs. What lies in memory on a router, the state file, is left out.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import pytest
+from pytest_mock import MockerFixture
+
+from rpcd_wireguard_uplink.model import PeerCounters
+from rpcd_wireguard_uplink.peering import LeaseGrant, LeaseRequest, ProviderPlan
+from rpcd_wireguard_uplink.provider import Provider
+from rpcd_wireguard_uplink.serving import Serving
+from tests.unit.fakes import key_of
+from tests.unit.house import CONFIG, House, commands_of_a_house, offer
+
+DAY_S = 86400.0
+HOUR_S = 3600.0
+MOST_WRITES = 12  # rules.md's 17th, with 20 consumers
+CONSUMERS = [f"peer{number}" for number in range(20)]
+PROVIDER = """
+config provider 'local'
+	option enabled '1'
+	option max_consumers '50'
+	option pool4 '10.61.7.0/24'
+	option pool6 'fd61:7::/64'
+"""
+
+
+class FakeProvider(Provider):
+    """A kernel in which every consumer shakes hands and moves a kilobyte a second."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.keys: list[str] = []
+
+    async def apply(self, plan: ProviderPlan) -> None:
+        self.keys = [lease.public_key for lease in plan.leases]
+
+    async def read_peers(self) -> dict[str, PeerCounters]:
+        moved = int(time.monotonic() * 1000)
+        return {key: PeerCounters(key, "", 60.0, moved, moved) for key in self.keys}
+
+
+class DayIsOver(Exception):
+    pass
+
+
+class Writes:
+    """What was written below a folder since the last look, by file name."""
+
+    def __init__(self, folder: Path, memory: Path) -> None:
+        self._folder, self._memory = folder, memory
+        self._seen = self._read()
+        self.names: list[str] = []
+
+    def _read(self) -> dict[str, tuple[int, int]]:
+        found = {}
+        for folder, _, names in os.walk(self._folder):
+            for name in names:
+                path = os.path.join(folder, name)
+                info = os.stat(path)
+                if path != str(self._memory):
+                    found[name] = (info.st_ino, info.st_mtime_ns)
+        return found
+
+    def look(self) -> None:
+        now = self._read()
+        self.names += [
+            name for name in now.keys() | self._seen if now.get(name) != self._seen.get(name)
+        ]
+        self._seen = now
+
+
+@pytest.fixture
+async def serving(tmp_path: Path, mocker: MockerFixture) -> Serving:
+    commands_of_a_house(mocker).answers["ip -j"] = "[]"
+    house = House(tmp_path)
+    house.write("wireguard-uplink", CONFIG + PROVIDER)
+    service = await house.start()
+    await house.stop()  # the lines are not watched in this day
+    made = Serving(service, FakeProvider(), str(tmp_path))
+    made.node_id = "nodep"
+    made.start()
+    await made.follow()
+    assert made.problems == {}
+    return made
+
+
+async def live_a_day(
+    serving: Serving, mocker: MockerFixture, hourly: Callable[[int], Awaitable[None]]
+) -> list[str]:
+    """Let the service look after its consumers, who renew at half of their lease's time; what was
+    written since all of them had one.
+    """
+    clock, begun = [time.monotonic()], time.monotonic()
+    sleep = asyncio.sleep
+    due = dict.fromkeys(CONSUMERS, 0.0)
+    renewals, hours = [0], [0]
+
+    async def renew() -> None:
+        for name in [name for name, due_s in due.items() if due_s <= clock[0]]:
+            granted = await serving.grant(LeaseRequest(name, key_of(name)))
+            assert isinstance(granted, LeaseGrant)
+            due[name] = clock[0] + granted.lease_s / 2
+            renewals[0] += 1
+
+    async def pass_time(seconds: float) -> None:
+        for _ in range(3):
+            await sleep(0)
+        writes.look()
+        clock[0] += seconds
+        await renew()
+        if clock[0] - begun >= (hours[0] + 1) * HOUR_S:
+            hours[0] += 1
+            await hourly(hours[0])
+        if clock[0] - begun >= DAY_S:
+            raise DayIsOver
+
+    await renew()
+    for _ in range(50):
+        await sleep(0.001)
+    folder = Path(serving.service.platform.directory)  # type: ignore[attr-defined]
+    writes = Writes(folder, folder / "state.json")
+    mocker.patch("time.monotonic", lambda: clock[0])
+    mocker.patch("asyncio.sleep", pass_time)
+    with pytest.raises(DayIsOver):
+        await serving.run()
+    await serving.stop()
+    writes.look()
+    assert len(serving.consumer_rows()) == len(CONSUMERS)
+    assert renewals[0] > 20 * len(CONSUMERS)
+    return writes.names
+
+
+async def test_a_day_of_renewals_and_offers(serving: Serving, mocker: MockerFixture) -> None:
+    async def hourly(hour: int) -> None:
+        for name in CONSUMERS:
+            serving.service.gossip(offer(name, sequence=hour))
+        assert len(list(serving.service.offers.names)) == len(CONSUMERS)
+
+    names = await live_a_day(serving, mocker, hourly)
+    assert set(names) == {"usage.json"}, "renewals and offers write nothing"
+    assert 4 <= len(names) <= 5, "counters are kept every six hours and at the end"
+    assert len(names) <= MOST_WRITES
+
+
+async def test_each_change_of_the_set_of_leases_is_one_write(
+    serving: Serving, mocker: MockerFixture
+) -> None:
+    async def hourly(hour: int) -> None:
+        if hour == 1:
+            await serving.grant(LeaseRequest("guest", key_of("guest")))
+        elif hour == 5:
+            await serving.release(key_of("guest"), "guest")
+
+    names = await live_a_day(serving, mocker, hourly)
+    assert names.count("wireguard-uplink") == 2
+    assert len(names) <= MOST_WRITES

@@ -1,0 +1,154 @@
+"""A router's consumers: what survives trouble with files, commands and the configuration."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from pytest_mock import MockerFixture
+
+from rpcd_wireguard_uplink.errors import CommandFailed
+from rpcd_wireguard_uplink.model import PeerCounters
+from rpcd_wireguard_uplink.peering import Denial, Deny, LeaseGrant, LeaseRequest
+from rpcd_wireguard_uplink.provider import Provider
+from tests.unit.exchange_house import CONFIG, PROVIDER, ExchangeHouse
+from tests.unit.fakes import Commands, key_of
+from tests.unit.house import commands_of_a_house
+
+WANTED = LeaseRequest("nodea", key_of("consumer"))
+
+
+@pytest.fixture
+def commands(mocker: MockerFixture) -> Commands:
+    return commands_of_a_house(mocker)
+
+
+@pytest.fixture
+async def house(tmp_path: Path, commands: Commands) -> AsyncIterator[ExchangeHouse]:
+    made = ExchangeHouse(tmp_path, commands)
+    made.write("wireguard-uplink", CONFIG + PROVIDER)
+    await made.start()
+    made.exchange.serving.refusal = lambda: None
+    yield made
+    await made.stop()
+
+
+async def settled(house: ExchangeHouse) -> None:
+    """Until what goes on in the background is done."""
+    deadline_s = time.monotonic() + 20
+    while house.exchange.serving._tasks and time.monotonic() < deadline_s:
+        await asyncio.sleep(0.01)
+
+
+async def grant(house: ExchangeHouse) -> LeaseGrant:
+    granted = await house.exchange.serving.grant(WANTED)
+    assert isinstance(granted, LeaseGrant), granted
+    await settled(house)
+    return granted
+
+
+async def test_a_lease_is_kept_and_a_renewal_writes_nothing(house: ExchangeHouse) -> None:
+    await grant(house)
+    kept = house.text("wireguard-uplink")
+    assert kept.count("config consumer") == 1
+    steps = len(house.machine.steps)
+    for _ in range(5):
+        await grant(house)
+    assert house.text("wireguard-uplink") == kept
+    assert "edit wireguard-uplink" not in house.machine.steps[steps:]
+    assert house.kinds("lease") == ["lease_granted"]
+
+
+async def test_a_restart_keeps_the_place(house: ExchangeHouse) -> None:
+    granted = await grant(house)
+    await house.restart()
+    house.exchange.serving.refusal = lambda: Denial(Deny.WAN_DOWN, "the line is dead")
+    assert (await grant(house)).addresses == granted.addresses
+    other = await house.exchange.serving.grant(LeaseRequest("nodeb", key_of("b")))
+    assert isinstance(other, Denial)
+
+
+async def test_who_lost_its_trust_while_we_were_away_has_no_place(house: ExchangeHouse) -> None:
+    await grant(house)
+    house.write(
+        "wireguard-uplink", house.text("wireguard-uplink").replace("list trusted_peer", "list line")
+    )
+    await house.restart()
+    assert house.exchange.serving.consumer_rows() == []
+    assert "config consumer" not in house.text("wireguard-uplink")
+
+
+async def test_a_lease_that_could_not_be_kept_is_told_and_kept_later(
+    house: ExchangeHouse, mocker: MockerFixture
+) -> None:
+    failing = mocker.patch.object(house.machine, "edit", side_effect=CommandFailed("disk full"))
+    await grant(house)
+    problems = (await house.call("uplink_status"))["problems"]
+    assert any("disk full" in problem for problem in problems)
+    mocker.stop(failing)
+    book = house.exchange.serving.book
+    assert book is not None
+    await house.exchange.serving._keep_house(book)
+    assert "config consumer" in house.text("wireguard-uplink")
+    assert not any("disk full" in p for p in (await house.call("uplink_status"))["problems"])
+
+
+async def test_an_unexpected_failure_is_told_by_its_class(
+    house: ExchangeHouse, mocker: MockerFixture
+) -> None:
+    mocker.patch.object(house.machine, "edit", side_effect=RuntimeError("a secret"))
+    await grant(house)
+    problems = " ".join((await house.call("uplink_status"))["problems"])
+    assert "RuntimeError" in problems
+    assert "secret" not in problems
+
+
+async def test_a_provider_that_is_turned_off_in_the_middle(house: ExchangeHouse) -> None:
+    """The owner turns it off while a lease waits for the lock of changes."""
+    async with house.running[-1].lock:
+        granted = await house.exchange.serving.grant(WANTED)
+        assert isinstance(granted, LeaseGrant)
+        house.write("wireguard-uplink", CONFIG)
+        await house.running[-1].uplinks.read()
+        await house.exchange.serving.follow()
+        assert house.exchange.serving.book is None
+    await settled(house)
+    assert house.exchange.serving.problems == {}
+    refused = await house.exchange.serving.grant(WANTED)
+    assert isinstance(refused, Denial)
+    assert refused.code is Deny.NOT_OFFERING
+
+
+async def test_a_kernel_that_refuses_is_told_and_the_next_round_mends_it(
+    house: ExchangeHouse, mocker: MockerFixture
+) -> None:
+    serving = house.exchange.serving
+    failing = mocker.patch.object(Provider, "apply", side_effect=CommandFailed("no nft"))
+    await serving.follow()
+    assert serving.problems["provider"] == "no nft"
+    mocker.stop(failing)
+    assert serving.book is not None
+    await serving._keep_house(serving.book)
+    assert "provider" not in serving.problems
+
+
+async def test_who_renews_while_it_is_silent_is_let_in_again_once_a_minute(
+    house: ExchangeHouse, mocker: MockerFixture
+) -> None:
+    """Its clock may have gone back (rules.md 13); a fresh handshake is left alone."""
+    await grant(house)
+    serving = house.exchange.serving
+    readmit = mocker.patch.object(Provider, "readmit")
+    for age_s, calls in ((5.0, 0), (None, 0), (500.0, 1), (500.0, 1)):
+        serving.peers = {WANTED.public_key: PeerCounters(WANTED.public_key, "", age_s, 0, 0)}
+        await grant(house)
+        assert readmit.call_count == calls
+
+
+async def test_pools_are_chosen_once_and_avoid_our_networks(house: ExchangeHouse) -> None:
+    serving = house.exchange.serving
+    settings = await serving.with_pools(serving.settings)
+    assert (settings.pool4, settings.pool6) == ("10.77.1.0/24", "fd77::/64"), "as configured"
