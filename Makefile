@@ -13,12 +13,12 @@ DESTDIR ?=
 
 PROGRAMS := ip:iproute2 nft:nftables conntrack:conntrack wg:wireguard-tools \
 	wireguard-go:wireguard-go unshare:util-linux dnsmasq:dnsmasq-base shellcheck:shellcheck \
-	mosquitto:mosquitto openssl:openssl
+	mosquitto:mosquitto openssl:openssl chromium:chromium chromedriver:chromium-driver
 # Newer Pythons than the router's oldest; the first that runs is used by `make test-next`.
 NEXT ?= python3.14 python3.13 $(wildcard $(HOME)/.pyenv/versions/3.1[3-9]*/bin/python) python3.12
 
 .DEFAULT_GOAL := help
-.PHONY: help run bench test test-next lint format check generate install clean system
+.PHONY: help run bench test test-next lint format check generate screenshots install clean system
 
 help: ## say what the commands are
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /make \1: /'
@@ -57,8 +57,12 @@ format: $(STAMP) ## write the code in the project's format
 
 check: lint test ## lint and test: what must be good before a commit
 
-generate: $(STAMP) ## write acl.d/, docs/methods.md and docs/messages.md from their tables
+generate: $(STAMP) ## write acl.d/, docs/methods.md, docs/messages.md and po/ from their sources
 	$(BIN)/python -m rpcd_wireguard_uplink.export
+	$(BIN)/python po/catalogue.py update
+
+screenshots: system $(STAMP) ## write docs/screenshots, in a real LuCI's looks with LUCI_RESOURCES=DIR
+	SCREENSHOTS=$(CURDIR)/docs/screenshots $(PYTEST) -q tests/browser
 
 install: ## lay the files out below DESTDIR as on a router
 	@for folder in root:/ htdocs:/www acl.d:/usr/share/rpcd/acl.d; do \
@@ -66,6 +70,7 @@ install: ## lay the files out below DESTDIR as on a router
 		[ -d "$$from" ] && [ -n "$$(ls -A "$$from")" ] || continue; \
 		mkdir -p "$$to" && cp -R "$$from"/. "$$to"/ || exit 1; \
 	done
+	@$(PYTHON) po/catalogue.py compile "$(DESTDIR)/usr/lib/lua/luci/i18n"
 	@find rpcd_wireguard_uplink -name '*.py' | while read -r file; do \
 		mkdir -p "$(DESTDIR)$(PYTHON_SITE)/$${file%/*}" && \
 		cp "$$file" "$(DESTDIR)$(PYTHON_SITE)/$$file" || exit 1; \

@@ -73,7 +73,7 @@ class ChoiceService:
         good = sum(drill["ok"] for drill in drills)
         return {
             "success": True,
-            "message": f"{good} of {len(drills)} uplinks could take over now.",
+            "message": f"{good} of {len(drills)} uplinks passed the drill.",
             "at": now_text(),
             "took_s": round(time.monotonic() - begun_s, 1),
             "drills": drills,
@@ -119,13 +119,8 @@ class ChoiceService:
 
     async def _rehearse(self, uplink: Uplink) -> list[Step]:
         service = self._service
-        return await rehearse(
-            uplink,
-            service.uplinks.config.settings,
-            service.platform,
-            service.monitor.landscape.mtu_of(uplink.interface),
-            service.offers.peek(uplink.peer_id),
-        )
+        settings, offer = service.uplinks.config.settings, service.offers.peek(uplink.peer_id)
+        return await rehearse(uplink, settings, service.monitor, offer)
 
     async def _lead(self, uplink: Uplink, steps: list[Step], seconds: int) -> None:
         if not any(step.ok for step in steps if step.name in TUNNEL_STEPS[1:]):

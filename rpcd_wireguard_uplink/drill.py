@@ -45,20 +45,28 @@ class Step:
 
 
 async def rehearse(
-    uplink: Uplink, settings: Settings, platform: Platform, mtu: int, offer: Offer | None
+    uplink: Uplink,
+    settings: Settings,
+    monitor: Monitor,
+    offer: Offer | None,
 ) -> list[Step]:
     """Try a tunnel without touching anybody's traffic; takes 1 to 4 s.
 
-    `mtu` is the tunnel's in bytes (0: not known), `offer` the peer's last one.
+    Tried are the families that this router has a line in: no other is there to be backed up.
+    `offer` is the peer's last one.
     """
-    families = [family for family in Family if uplink.carries(family)]
-    able = [family for family in families if settings.targets_of(family)]
+    mtu = monitor.landscape.mtu_of(uplink.interface)
+    able = [
+        family
+        for family, lines in monitor.landscape.lines.items()
+        if lines.primary is not None and uplink.carries(family) and settings.targets_of(family)
+    ]
     found = await asyncio.gather(
         *(_timed(_probe(uplink, family, settings)) for family in able),
         _timed(_look_up(uplink, settings)),
         *([_timed(_try_size(uplink, able[0], settings, mtu))] if mtu and able else []),
     )
-    steps = [await _shaken(uplink, platform), *found]
+    steps = [await _shaken(uplink, monitor.platform), *found]
     for token in offer.egress if offer is not None else ():
         name, _, address = token.partition("=")
         if name == "addr" and ":" not in address:  # of IPv6 only the network is told

@@ -11,7 +11,7 @@ from typing import Any
 
 from .candidates import candidates_of
 from .config import Config
-from .failover import AWAY, Phase
+from .failover import Phase
 from .model import Family, Health, Offer, PathKind
 from .monitor import Monitor
 from .selection import (
@@ -107,13 +107,25 @@ def _family_sentence(
     active = names.get(state.active, state.active)
     if state.phase is Phase.STRANDED:
         return f"{shown} goes nowhere: {state.cause}."
-    told = f"{shown} leaves by {active}"
-    if state.phase in AWAY or state.cause:
-        told += f", because {state.cause}" if state.cause else ""
+    told = f"{shown} leaves by {active}{_circumstance(monitor, family)}"
     if not following:
         return f"{told}; nothing else could take over now."
     heir = following[0].candidate.name
     return f"{told}; {names.get(heir, heir)} would be next."
+
+
+def _circumstance(monitor: Monitor, family: Family) -> str:
+    """What is to be said of the path taken, to be put behind its name."""
+    state, primary = monitor.states[family], monitor.primary_of(family)
+    if state.phase is Phase.FAILED_OVER:
+        return f", because {state.cause}"
+    if state.phase is Phase.HOLDING:
+        return f" for a while yet: {state.cause}"
+    if state.cause:
+        return f", but {state.cause}"
+    if primary is not None and primary.degraded:
+        return f", although it {primary.degraded}, since nothing clearly better answers"
+    return ""
 
 
 def _candidate_table(

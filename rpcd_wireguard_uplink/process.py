@@ -12,6 +12,7 @@ import os
 import signal
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from .errors import CommandFailed, TimedOut
 
@@ -40,12 +41,11 @@ async def run(
     it passes `timeout_s`; it is killed then, with everything that it started.
     """
     try:
-        child = await asyncio.create_subprocess_exec(
-            *argv,
+        child = await _start(
+            argv,
             stdin=asyncio.subprocess.PIPE if stdin is not None else asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
-            start_new_session=True,
         )
     except OSError as error:
         raise CommandFailed(f"can't run {argv[0]}: {error.strerror}; is it installed?") from error
@@ -76,14 +76,13 @@ async def run_apart(
     exit status.
     """
     try:
-        child = await asyncio.create_subprocess_exec(
-            *argv,
+        child = await _start(
+            argv,
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.STDOUT,
             env=environment,
             cwd="/",
-            start_new_session=True,
         )
     except OSError as error:
         raise CommandFailed(f"can't run {argv[0]}: {error.strerror}") from error
@@ -101,6 +100,23 @@ async def run_apart(
         if not ended:
             await _end(child)
     return Completed(code, kept.decode(errors="replace"), "")
+
+
+async def _start(argv: Sequence[str], **more: Any) -> asyncio.subprocess.Process:
+    """Start a command in a session of its own. Raises OSError where that fails.
+
+    Who is cancelled meanwhile leaves nothing behind; asyncio would end the command alone then, and
+    not what it has started by now.
+    """
+    starting = asyncio.ensure_future(
+        asyncio.create_subprocess_exec(*argv, start_new_session=True, **more)
+    )
+    try:
+        return await asyncio.shield(starting)
+    except asyncio.CancelledError:
+        with contextlib.suppress(OSError):
+            await _end(await starting)
+        raise
 
 
 async def _end(child: asyncio.subprocess.Process) -> None:

@@ -64,6 +64,8 @@ def _family(
         told = f"{SHOWN[family]} has no line of its own here."
         return _table(family, before, before, "", told)
     backups = _backups(monitor, family, dead, now_s)
+    if before.phase in failover.AWAY:
+        primary = replace(primary, refused=monitor.who_refuses(primary.name, family))
     if primary.name in dead:
         primary = replace(primary, health=Health.DOWN, cause=CAUSE)
     rules = monitor.watch.settings.rules

@@ -5,6 +5,7 @@ They run in the group of those that measure times: Chromium beside a laboratory 
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -80,3 +81,9 @@ def serve() -> Iterator[Callable[..., object]]:
     yield make
     for site in sites:
         site.close()
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> Path:
+    """Where pictures go: the folder that SCREENSHOTS names, else one that is thrown away."""
+    return Path(os.environ.get("SCREENSHOTS") or tmp_path)

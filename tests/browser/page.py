@@ -118,13 +118,19 @@ class Page:
         entries = self.browser.get_log("browser")  # type: ignore[no-untyped-call]
         return [e["message"] for e in entries if e["level"] == "SEVERE"]
 
-    def picture(self, file: Path) -> None:
-        """Write the whole page as an image."""
-        height = self.js("Math.max(document.documentElement.scrollHeight, innerHeight)")
+    def pictures(self, folder: Path, name: str) -> None:
+        """Write the whole page as NAME-light.png and NAME-dark.png."""
         width = self.js("innerWidth")
+        height = self.js("Math.max(document.body.scrollHeight, 300)")
         size = {"width": width, "height": height, "screenWidth": width, "screenHeight": height}
         self.browser.execute_cdp_cmd(
             "Emulation.setDeviceMetricsOverride", {**size, "deviceScaleFactor": 1, "mobile": False}
         )
-        file.parent.mkdir(parents=True, exist_ok=True)
-        self.browser.save_screenshot(str(file))
+        folder.mkdir(parents=True, exist_ok=True)
+        for theme in ("light", "dark"):
+            self.js(
+                "(document.documentElement.dataset.darkmode = a[0])", str(theme == "dark").lower()
+            )
+            assert self.browser.save_screenshot(str(folder / f"{name}-{theme}.png"))
+        light, dark = ((folder / f"{name}-{theme}.png").read_bytes() for theme in ("light", "dark"))
+        assert light != dark and min(len(light), len(dark)) > 5000, f"{name} is empty"

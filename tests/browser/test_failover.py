@@ -1,8 +1,7 @@
-"""A failover and a failback watched in the page: it follows by itself, at once, without a reload."""
+"""A failover and a failback in the page: it follows by itself, at once, without a reload."""
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,12 +17,12 @@ from .village import OVERVIEW, Door
 
 pytestmark = pytest.mark.needs("conntrack")
 FOLLOWS_S = 2.0
-PICTURES = os.environ.get("SCREENSHOTS", "")
 WATCH = """
 (window.seen = [], window.loaded = 'once', new MutationObserver(() => {
   const text = document.querySelector('#wgup-now').innerText;
   if (!seen.length || seen[seen.length - 1][1] != text) seen.push([Date.now() / 1000, text]);
-}).observe(document.querySelector('#view'), { subtree: true, childList: true, characterData: true }), 1)
+}).observe(document.querySelector('#view'),
+  { subtree: true, childList: true, characterData: true }), 1)
 """
 
 
@@ -43,11 +42,10 @@ def seen_at(page, text: str) -> float:
     return float(page.js("seen.find(s => s[1].includes(a[0]))[0]", text))
 
 
-def test_the_page_follows_a_failover(scene: Scene, page, serve, tmp_path: Path) -> None:
+def test_the_page_follows_a_failover(scene: Scene, page, serve, pictures: Path) -> None:
     door = Door.to(scene.service.socket, scene.service.config_dir)
     page.open(serve(door.gateway).url(OVERVIEW, door.owner))
     page.sees("Traffic uses the own line wan.", "#wgup-now")
-    pictures = Path(PICTURES or tmp_path)
     page.js(WATCH)
 
     scene.network.wan.drop()
@@ -57,7 +55,7 @@ def test_the_page_follows_a_failover(scene: Scene, page, serve, tmp_path: Path) 
     assert followed - moved < FOLLOWS_S
     page.sees("in use", "#wgup-path-wgup_nodea")
     page.sees("down", "#wgup-path-wan")
-    page.picture(pictures / "failover.png")
+    page.pictures(pictures, "failover")
 
     scene.network.wan.restore()
     scene.home()

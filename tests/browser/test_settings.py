@@ -31,7 +31,9 @@ def test_every_option_is_one_of_the_service() -> None:
     sources = [ROOT / "rpcd_wireguard_uplink" / name for name in ("config.py", "peer_config.py")]
     text = "".join(source.read_text(encoding="utf-8") for source in sources)
     known = set(re.findall(r'"(\w+)"', text))
-    shown = set(re.findall(r"'\w+', '([a-z]\w+)', _\(|form\.\w+, '([a-z]\w+)', _\(", VIEW.read_text()))
+    shown = set(
+        re.findall(r"'\w+', '([a-z]\w+)', _\(|form\.\w+, '([a-z]\w+)', _\(", VIEW.read_text())
+    )
     names = {one or other for one, other in shown}
     assert {"enabled", "failover_timeout", "pace", "quota_gb", "pool4"} <= names
     assert names <= known, f"{names - known}: the service does not read them"
@@ -107,12 +109,20 @@ def test_a_promise_that_cannot_be_kept_is_not_saved(settings, door: Door) -> Non
     settings.js("(document.querySelector('.cbi-button-save').click(), 1)")
     settings.sees("This pace needs", ".modal, .cbi-tooltip, #maincontent")
     assert not door.rpcd.pending
-    assert "This pace needs" in settings.log()[0], "LuCI itself logs what it does not save"
+    assert "Longest time to a switch" in settings.log()[0], "LuCI logs what it does not save"
 
 
 @form_only
 def test_a_reading_session_gets_a_form_that_cannot_be_saved(door: Door, page, serve) -> None:
     page.open(serve(door.gateway).url(SETTINGS, door.guest))
     page.until("!!document.querySelector('#wgup-bound')")
-    assert page.js("[...document.querySelectorAll('#view input:not([type=hidden])')].every(i => i.disabled)")
+    assert page.js(
+        "[...document.querySelectorAll('#view input:not([type=hidden])')].every(i => i.disabled)"
+    )
     assert page.js("document.querySelector('.cbi-button-save').disabled")
+
+
+@form_only
+def test_pictures(settings, pictures: Path) -> None:
+    settings.js("(document.querySelector(\"[data-tab='detection'] a\").click(), 1)")
+    settings.pictures(pictures, "settings")

@@ -1,4 +1,4 @@
-"""What other pages show of us: LuCI's first page, the dashboard's table of peers; and pure parts."""
+"""What other pages show of us: LuCI's first page, the dashboard's peers; and the pure parts."""
 
 from __future__ import annotations
 
@@ -131,9 +131,12 @@ def test_a_new_order_is_strict_and_keeps_weights_legal(
     order = [u["peer_id"] for u in uplinks]
     order.insert(place + step, order.pop(place))
     assert [after[name] for name in order] == wanted
-    assert runtime.js(
-        "L.require('wireguard-uplink.paths').then(p => p.reordered(a[0], 'p0', -1))", uplinks
-    ) == []
+    assert (
+        runtime.js(
+            "L.require('wireguard-uplink.paths').then(p => p.reordered(a[0], 'p0', -1))", uplinks
+        )
+        == []
+    )
 
 
 def test_a_redraw_changes_only_what_differs(runtime) -> None:
@@ -163,3 +166,16 @@ def test_no_page_writes_html() -> None:
         for word in ("innerHTML", "outerHTML", "insertAdjacentHTML", "document.write", "rawhtml"):
             assert word not in text, f"{file.name}: {word}"
         assert "location.reload" not in text
+
+
+@pytest.mark.parametrize(
+    ("lang", "text"),
+    [
+        ("fr", "La ligne propre est hors service : le trafic utilise la liaison vers nodea."),
+        ("de", "Die eigene Leitung ist ausgefallen: Der Verkehr nimmt die Ersatzleitung zu nodea."),
+    ],
+)
+def test_in_another_language(door: Door, page, serve, lang: str, text: str) -> None:
+    page.open(serve(door.gateway).url("", door.guest, lang=lang))
+    page.until("L.loaded")
+    assert text in included(page)

@@ -89,7 +89,7 @@ def test_the_harmless_kind_is_not_noticed(scene: Scene) -> None:
         for meter in (four, six):
             samples = meter.samples(since=began)
             assert lost(samples) == 0 and len(sources(samples)) == 1
-    assert reply["message"] == "2 of 2 uplinks could take over now."
+    assert reply["message"] == "2 of 2 uplinks passed the drill."
     assert outcome(reply, "nodea") == outcome(reply, "nodeb") == WELL
     assert reply["took_s"] < 5.0
     scene.stays("wan", 0.5)
@@ -102,7 +102,7 @@ def test_a_provider_without_internet_is_found_out(scene: Scene) -> None:
     assert outcome(reply, "nodea") == WELL
     # Its tunnel stands and its own resolver is not asked: lookups go to public ones.
     assert outcome(reply, "nodeb") == dict.fromkeys(WELL, False) | {"tunnel": True}
-    assert reply["message"] == "1 of 2 uplinks could take over now."
+    assert reply["message"] == "1 of 2 uplinks passed the drill."
 
 
 def test_all_traffic_goes_there_and_back(scene: Scene) -> None:
@@ -179,7 +179,7 @@ def test_a_failover_in_a_drill_stands(scene: Scene) -> None:
         samples = meter.samples(since=since)
         assert sources(samples) == [network.provider_lines[0].address4] and lost(samples) == 0
     assert ask(scene, "uplink_drill", all_traffic=True)["code"] == "failed_over"
-    assert ask(scene, "uplink_drill")["message"] == "2 of 2 uplinks could take over now."
+    assert ask(scene, "uplink_drill")["message"] == "2 of 2 uplinks passed the drill."
 
 
 def test_an_uplink_that_dies_in_a_drill_ends_it(scene: Scene) -> None:

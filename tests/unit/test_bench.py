@@ -101,8 +101,8 @@ def test_every_number_has_twenty_runs_unless_it_is_to_be_quick() -> None:
 
 
 def test_a_measurement_that_fails_is_told_and_the_others_go_on() -> None:
-    rows, failures = bench.measure([[(_fine, (3,)), (_broken, (1,))], [(_fine, (1,))]])
-    assert [len(row.values) for row in rows] == [3, 1]
+    rows, failures = bench.measure([[(_broken, (1,)), (_fine, (3,))]])
+    assert [len(row.values) for row in rows] == [3]
     assert failures == ["_broken: ValueError: 1 is too few"]
 
 

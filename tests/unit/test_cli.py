@@ -254,7 +254,7 @@ async def test_choices_for_people(service: Service, wgctl: Any) -> None:
     said = await wgctl("uplink", "simulate", "wan", "-s", service.socket)
     assert said.out.startswith("Supposed dead: eth0. Nothing was touched.\nIPv4 would go to nodeA")
     said = await wgctl("uplink", "drill", "-s", service.socket)
-    assert "0 of 1 uplinks could take over now. The rehearsal took 1.9 s." in said.out
+    assert "0 of 1 uplinks passed the drill. The rehearsal took 1.9 s." in said.out
     assert "dns     down   2003 ms  no answer from 9.9.9.9\n" in said.out
 
 

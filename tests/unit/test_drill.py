@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
+from typing import cast
 
 import pytest
 from pytest_mock import MockerFixture
@@ -19,34 +20,41 @@ from rpcd_wireguard_uplink.drill import DAY_S, Step, is_due, rehearse
 from rpcd_wireguard_uplink.errors import NotFound, NotSupported, NotTrusted, UplinkError
 from rpcd_wireguard_uplink.failover import Phase
 from rpcd_wireguard_uplink.methods import METHODS, check_reply
-from rpcd_wireguard_uplink.model import Family, PeerCounters
-from tests.unit.choices import offer_of, uplink_of
+from rpcd_wireguard_uplink.model import Family, Link, PeerCounters
+from rpcd_wireguard_uplink.monitor import Monitor
+from tests.unit.choices import Choices, offer_of, uplink_of
 from tests.unit.fakes import Commands, Machine, key_of
 from tests.unit.house import CONFIG, House, commands_of_a_house
 
-Tested = tunnel_test.Tested  # pytest would take the name for a test class
-GOOD = Tested(5, 5, 21.0, 0.0)
-LOST = Tested(5, 0)
+Result = tunnel_test.Tested  # pytest would take the name for a test class
+GOOD = Result(5, 5, 21.0, 0.0)
+LOST = Result(5, 0)
 UPLINK = replace(uplink_of("nodeA"), resolvers=("9.9.9.9",))
 SETTINGS = Settings(targets=("192.0.2.1", "192.0.2.2", "2001:db8::1"), resolvers=("1.1.1.1",))
 
 
-def machine(tmp_path: Path, handshake_age_s: float | None = 12.0) -> Machine:
-    made = Machine(str(tmp_path))
-    made.counters = {"wgup_nodea": PeerCounters("k", "192.0.2.7:1", handshake_age_s, 0, 0)}
-    return made
+def router(tmp_path: Path, handshake_age_s: float | None = 12.0, mtu: int = 1420) -> Monitor:
+    """A router with lines in both families and a tunnel to nodeA."""
+    monitor = Choices.lay(tmp_path, [UPLINK]).monitor
+    counted = PeerCounters("k", "192.0.2.7:1", handshake_age_s, 0, 0)
+    machine_of(monitor).counters = {"wgup_nodea": counted}
+    monitor.landscape.links = {7: Link("wgup_nodea", 7, 51, mtu=mtu)}
+    return monitor
 
 
-async def steps(made: Machine, mtu: int = 1420, *tokens: str) -> dict[str, Step]:
+def machine_of(monitor: Monitor) -> Machine:
+    return cast(Machine, monitor.platform)
+
+
+async def steps(monitor: Monitor, *tokens: str) -> dict[str, Step]:
     offer = offer_of("nodeA", egress=tokens)
-    found = await rehearse(UPLINK, SETTINGS, made, mtu, offer)  # type: ignore[arg-type]
-    return {step.name: step for step in found}
+    return {step.name: step for step in await rehearse(UPLINK, SETTINGS, monitor, offer)}
 
 
 async def test_all_is_well(tmp_path: Path, mocker: MockerFixture) -> None:
     tests = mocker.patch.object(drill, "run_test", return_value=GOOD)
     mocker.patch.object(drill, "ask", return_value=[(6, b"")])
-    found = await steps(machine(tmp_path), 1420, "addr=203.0.113.5", "addr=2001:db8:100::", "gw=x")
+    found = await steps(router(tmp_path), "addr=203.0.113.5", "addr=2001:db8:100::", "gw=x")
     assert [(step.name, step.ok, step.told) for step in found.values()] == [
         ("tunnel", True, "the last handshake was 12 s ago"),
         ("ipv4", True, "5 of 5 probes were answered, 21 ms"),
@@ -63,7 +71,7 @@ async def test_all_is_well(tmp_path: Path, mocker: MockerFixture) -> None:
 async def test_nothing_is_well(tmp_path: Path, mocker: MockerFixture) -> None:
     mocker.patch.object(drill, "run_test", return_value=LOST)
     mocker.patch.object(drill, "ask", return_value=None)
-    found = await steps(machine(tmp_path, None))
+    found = await steps(router(tmp_path, None))
     assert [(step.name, step.ok, step.told) for step in found.values()] == [
         ("tunnel", False, "no handshake with 192.0.2.7:1 yet"),
         ("ipv4", False, "0 of 5 probes were answered"),
@@ -71,15 +79,25 @@ async def test_nothing_is_well(tmp_path: Path, mocker: MockerFixture) -> None:
         ("dns", False, "no answer from 9.9.9.9, 1.1.1.1"),
         ("mtu", False, "packets of 1420 bytes don't pass"),
     ]
-    made = machine(tmp_path)
-    made.counters = {}
-    assert (await steps(made))["tunnel"].told == "wgup_nodea is not there"
+    monitor = router(tmp_path)
+    machine_of(monitor).counters = {}
+    assert (await steps(monitor))["tunnel"].told == "wgup_nodea is not there"
+
+
+async def test_a_family_without_a_line_is_not_tried(tmp_path: Path, mocker: MockerFixture) -> None:
+    mocker.patch.object(drill, "run_test", return_value=LOST)
+    mocker.patch.object(drill, "ask", return_value=None)
+    monitor = router(tmp_path)
+    monitor.landscape.lines[Family.IPV6].primary = None
+    assert list(await steps(monitor)) == ["tunnel", "ipv4", "dns", "mtu"]
+    monitor.landscape.lines[Family.IPV4].primary = None
+    assert list(await steps(monitor)) == ["tunnel", "dns"]
 
 
 async def test_one_target_or_resolver_that_answers_is_enough(
     tmp_path: Path, mocker: MockerFixture
 ) -> None:
-    async def run_test(device: str, target: str, count: int, size: int = 0) -> Tested:
+    async def run_test(device: str, target: str, count: int, size: int = 0) -> Result:
         return GOOD if target == "192.0.2.2" else LOST
 
     async def ask(server: str, device: str, name: str, kind: int) -> list[tuple[int, bytes]] | None:
@@ -87,7 +105,7 @@ async def test_one_target_or_resolver_that_answers_is_enough(
 
     mocker.patch.object(drill, "run_test", run_test)
     mocker.patch.object(drill, "ask", ask)
-    found = await steps(machine(tmp_path), 0)
+    found = await steps(router(tmp_path, mtu=0))
     assert {name: step.ok for name, step in found.items()} == {
         "tunnel": True,
         "ipv4": True,
@@ -154,7 +172,7 @@ async def test_a_drill_is_told_and_kept(house: tuple[House, ChoiceService]) -> N
     made, choices = house
     reply = await choices.drill()
     check_reply(METHODS["uplink_drill"], reply)
-    assert reply["message"] == "0 of 1 uplinks could take over now."
+    assert reply["message"] == "0 of 1 uplinks passed the drill."
     done = reply["drills"][0]
     assert (done["peer_id"], done["ok"]) == ("nodea", False)
     assert done["note"].startswith("tunnel: wgup_nodea is not there; ipv4: 0 of 5 probes")

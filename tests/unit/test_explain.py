@@ -118,6 +118,43 @@ def test_what_is_in_use_and_not_the_best(tmp_path: Path) -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("phase", "active", "cause", "degraded", "said"),
+    [
+        (Phase.PRIMARY, "wan", "", "", "wan;"),
+        (Phase.SUSPECT, "wan", "probes unanswered", "", "wan, but probes unanswered;"),
+        (
+            Phase.PRIMARY,
+            "wan",
+            "",
+            "takes 900 ms",
+            "wan, although it takes 900 ms, since nothing clearly better answers;",
+        ),
+        (Phase.FAILED_OVER, "wgup_nodea", "wan: x", "", "nodeA, because wan: x;"),
+        (
+            Phase.HOLDING,
+            "wgup_nodea",
+            "wan answers again",
+            "loses 9 % of its probes",
+            "nodeA for a while yet: wan answers again;",
+        ),
+    ],
+)
+def test_how_a_family_is_told(
+    tmp_path: Path, phase: Phase, active: str, cause: str, degraded: str, said: str
+) -> None:
+    choices = Choices.lay(tmp_path, [uplink_of("nodeA"), uplink_of("nodeB")])
+    states = choices.monitor.states
+    states[Family.IPV4] = replace(states[Family.IPV4], phase=phase, active=active, cause=cause)
+    quality = choices.monitor.paths["wan", Family.IPV4].health.quality
+    quality.degraded = quality.poor = degraded
+    heir = "nodeA" if active == "wan" else "nodeB"
+    told = explained(choices)["families"][0]["sentence"]
+    assert told == f"IPv4 leaves by {said} {heir} would be next."
+    states[Family.IPV4] = replace(states[Family.IPV4], phase=Phase.STRANDED, cause="all is lost")
+    assert explained(choices)["families"][0]["sentence"] == "IPv4 goes nowhere: all is lost."
+
+
 def test_all_numbers(tmp_path: Path) -> None:
     choices = Choices.lay(tmp_path, [uplink_of("nodeA", 40)])
     choices.monitor.terms = {"wgup_nodea": Terms(True, 50.0, 12.5, 0.25, 100, 8)}

@@ -13,8 +13,9 @@ from pathlib import Path
 import pytest
 
 from rpcd_wireguard_uplink import hooks as hooks_module
+from rpcd_wireguard_uplink import process
 from rpcd_wireguard_uplink.backlog import MOST_WAITING, Backlog, Event
-from rpcd_wireguard_uplink.hooks import Hooks, environment, find_hooks
+from rpcd_wireguard_uplink.hooks import PATH, Hooks, environment, find_hooks
 from rpcd_wireguard_uplink.model import HistoryEntry
 
 ENTRY = HistoryEntry(
@@ -269,6 +270,21 @@ async def test_the_service_ends_a_running_hook(folder: Path, tmp_path: Path) -> 
     assert not is_running(pid)
 
 
+async def test_who_is_stopped_while_a_hook_starts_leaves_none(folder: Path, tmp_path: Path) -> None:
+    path = put(folder, "hook", f"sleep 300 & echo $! >>{tmp_path}/pids; wait")
+    work = process.run_apart([str(path)], environment={"PATH": PATH}, timeout_s=10)
+    task = asyncio.create_task(work)
+    for _ in range(2):  # until it is started, and no further
+        await asyncio.sleep(0)
+    deadline_s = time.monotonic() + 10
+    while not (tmp_path / "pids").exists() and time.monotonic() < deadline_s:
+        time.sleep(0.01)  # the loop stands still: the hook is further than asyncio knows
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    (pid,) = await written(tmp_path / "pids", 1)
+    assert not is_running(int(pid))
+
+
 async def test_a_flood_of_output_is_thrown_away(
     folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, running: tuple[Hooks, object]
 ) -> None:
@@ -279,6 +295,13 @@ async def test_a_flood_of_output_is_thrown_away(
         await written(tmp_path / "out", 1)
     assert len(caplog.records) == 1
     assert "xxx" in caplog.text and len(caplog.records[0].getMessage()) < 500
+
+
+async def test_little_of_it_is_kept(folder: Path) -> None:
+    path = put(folder, "hook", "echo first; head -c 100000 /dev/zero; exit 4")
+    done = await process.run_apart([str(path)], environment={"PATH": PATH}, timeout_s=10)
+    assert done.returncode == 4 and done.stdout.startswith("first\n")
+    assert len(done.stdout) == process.MOST_KEPT
 
 
 # --- the queue

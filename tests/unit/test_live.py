@@ -196,11 +196,15 @@ class Terminal:
 
 
 @pytest.fixture
-def terminal(service: Service) -> Iterator[Terminal]:
+def terminal(service: Service, request: pytest.FixtureRequest) -> Iterator[Terminal]:
     screen, inner = pty.openpty()
     fcntl.ioctl(inner, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
     os.set_blocking(screen, False)
     argv = [sys.executable, "-c", ENTRY, "-s", service.socket, "uplink", "status", "--watch"]
+    if hasattr(request, "param"):
+        argv[2] = (
+            f"from rpcd_wireguard_uplink import live; live.INTERVAL_S = {request.param}\n{ENTRY}"
+        )
     variables = {**os.environ, "TERM": "xterm", "PYTHONPATH": str(ROOT)}
     # Its controlling terminal is the new one, so that Ctrl-C reaches it as it reaches a user's.
     child = subprocess.Popen(
@@ -244,6 +248,7 @@ async def test_a_terminal_is_drawn_and_given_back(
     assert len(set(service.callers)) == 1, "it asked over more than one connection"
 
 
+@pytest.mark.parametrize("terminal", [300.0], indirect=True)
 async def test_another_size_is_drawn_at_once(service: Service, terminal: Terminal) -> None:
     await until(lambda: HOME in terminal.read())
     fcntl.ioctl(terminal.screen, termios.TIOCSWINSZ, struct.pack("HHHH", 6, 30, 0, 0))
@@ -252,15 +257,11 @@ async def test_another_size_is_drawn_at_once(service: Service, terminal: Termina
     assert len(lines) == 6 and max(map(len, lines)) <= 30
 
 
-class Pipe(io.StringIO):
-    """What a pipe takes, kept."""
-
-
 async def test_a_service_that_goes_and_comes_is_waited_for(
     service: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(live, "INTERVAL_S", 0.02)
-    out, client = Pipe(), Client(service.socket)
+    out, client = io.StringIO(), Client(service.socket)
     await client.connect()
     watching = asyncio.create_task(live.watch(client, out))
     try:

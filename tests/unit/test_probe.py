@@ -100,3 +100,43 @@ def test_mwan3_leaves_every_probe_alone(mocker: MockerFixture, mark: int) -> Non
     made = mocker.patch("rpcd_wireguard_uplink.probe.socket.socket").return_value
     Prober("wan", V6, mark).open()
     made.setsockopt.assert_any_call(socket.SOL_SOCKET, socket.SO_MARK, 0x3F00 | mark)
+
+
+class Taken:
+    """A socket that keeps what is sent, and answers each request with the same payload."""
+
+    def __init__(self) -> None:
+        self.sent: list[bytes] = []
+        self.options: list[tuple[int, int, int]] = []
+
+    def setsockopt(self, *option: int) -> None:
+        self.options.append(option)  # type: ignore[arg-type]
+
+    def sendto(self, packet: bytes, _to: tuple[str, int]) -> None:
+        self.sent.append(packet)
+
+    def recv(self, _size: int) -> bytes:
+        if not self.sent:
+            raise BlockingIOError
+        asked = self.sent.pop()
+        return ip_header() + b"\0" + asked[1:] if asked[0] == 8 else b"\x81" + asked[1:]
+
+    def close(self) -> None:
+        pass
+
+
+@pytest.mark.parametrize(
+    ("family", "target", "header", "discover"),
+    [(V4, "192.0.2.1", 20, (socket.IPPROTO_IP, 10, 3)), (V6, "::2", 40, (41, 23, 3))],
+)
+def test_a_probe_of_a_size_is_as_large_as_that_and_never_cut(
+    family: Family, target: str, header: int, discover: tuple[int, int, int]
+) -> None:
+    prober, taken = Prober("eth0", family), Taken()
+    prober._socket = taken  # type: ignore[assignment]
+    assert prober.send(target) == 1
+    assert len(taken.sent[0]) == 16 and taken.options == []
+    assert prober.send(target, 1420) == 2
+    assert len(taken.sent[1]) == 1420 - header
+    assert taken.options == [discover]
+    assert sorted(prober.drain()) == [1, 2]

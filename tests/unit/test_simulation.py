@@ -108,6 +108,16 @@ def test_while_traffic_is_away(choices: Choices) -> None:
     assert outcome(choices, "nodeC") == ("failed_over", "wgup_nodea", "wgup_nodeb")
 
 
+def test_a_line_that_mwan3_refuses_gets_no_traffic_back(choices: Choices) -> None:
+    states = choices.monitor.states
+    states[Family.IPV4] = replace(
+        states[Family.IPV4], phase=Phase.HOLDING, active="wgup_nodea", good_since_s=0.0
+    )
+    assert outcome(choices, "nodeC")[:2] == ("primary", "wan")
+    choices.monitor.who_refuses = lambda device, family: "mwan3 says no"
+    assert outcome(choices, "nodeC")[:2] == ("holding", "wgup_nodea")
+
+
 def test_with_failover_off_nothing_moves(tmp_path: Path) -> None:
     choices = Choices.lay(tmp_path, [uplink_of("nodeA")], auto_failover=False)
     row = supposed(choices, "wan")["families"][0]

@@ -29,8 +29,19 @@ const EVENTS = {
 	failback: _('back on the own line'),
 	'switch': _('moved to another uplink'),
 	stranded: _('no way left'),
+	recovered: _('a path answers again'),
 	uplink_added: _('uplink added'),
-	uplink_removed: _('uplink removed')
+	uplink_changed: _('uplink changed'),
+	uplink_removed: _('uplink removed'),
+	trusted: _('trusted'),
+	untrusted: _('not trusted'),
+	offering: _('line offered'),
+	withdrawn: _('offer withdrawn'),
+	lease_granted: _('lease given'),
+	lease_ended: _('lease ended'),
+	drill: _('rehearsal'),
+	drill_passed: _('rehearsal passed'),
+	drill_failed: _('rehearsal failed')
 };
 
 return baseclass.extend({

@@ -1,0 +1,78 @@
+"""What a provider gives is learnt from real use: one who promises more than that sinks."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+
+import pytest
+
+from tests.lab.network import ECHO4, ConsumerNetwork
+from tests.lab.provider import make_provider
+from tests.lab.scene import Scene, call, settings
+
+pytestmark = pytest.mark.needs("conntrack", "tc")
+
+REAL_MBPS = 8
+PROMISED_MBPS = 500
+LOAD_S = 18
+
+SERVE = """
+import socket, sys
+with socket.create_server((sys.argv[1], 5001)) as listening:
+    print("ready", flush=True)
+    stream, _ = listening.accept()
+    with stream:
+        try:
+            while True:
+                stream.sendall(bytes(65536))
+        except OSError:
+            pass
+"""
+LOAD = """
+import socket, sys, time
+until = time.monotonic() + float(sys.argv[2])
+with socket.create_connection((sys.argv[1], 5001), 5) as stream:
+    while time.monotonic() < until:
+        stream.recv(65536)
+"""
+
+
+def test_a_download_shows_what_an_uplink_gives(network: ConsumerNetwork) -> None:
+    provider = make_provider(network.lab, network.providers[0])
+    scene = Scene.lay(network, [provider], settings(pace="default"))
+    scene.start()
+    offer = provider.offer(network.neighbours[0].provider4, bandwidth_mbps=PROMISED_MBPS)
+    scene.service.expect("uplink_gossip", {"message": offer})
+    line = network.provider_lines[0]
+    shape = f"tbf rate {REAL_MBPS}mbit burst 16kb latency 250ms"
+    line.isp.sh(f"tc qdisc add dev {line.isp_device} root {shape}")
+
+    def numbers() -> tuple[int, int, int]:
+        reply = call(scene.service.socket, "uplink_explain")
+        row = reply["families"][0]["candidates"][0]
+        return row["advertised_mbps"], row["measured_mbps"], row["expected_mbps"]
+
+    network.wan.drop()
+    scene.away()
+    deadline = time.monotonic() + 20.0
+    while numbers() != (PROMISED_MBPS, 0, PROMISED_MBPS):
+        assert time.monotonic() < deadline, numbers()
+        time.sleep(0.2)
+    time.sleep(6.0)  # a reading of an idle tunnel
+    argv = [sys.executable, "-I", "-S", "-c"]
+    serving = network.internet.popen([*argv, SERVE, ECHO4], stdout=subprocess.PIPE)
+    try:
+        assert serving.entered.stdout is not None
+        assert serving.entered.stdout.readline() == "ready\n"
+        network.consumer.run([*argv, LOAD, ECHO4, str(LOAD_S)], timeout_s=LOAD_S + 10.0)
+    finally:
+        serving.kill()
+        assert serving.entered.stdout is not None
+        serving.entered.stdout.close()
+    time.sleep(6.0)
+    promised, measured, expected = numbers()
+    assert promised == PROMISED_MBPS and expected == measured
+    assert 0.6 * REAL_MBPS <= measured <= 1.2 * REAL_MBPS
+    scene.stays("wgup_nodea", 1.0)
