@@ -39,11 +39,13 @@ DAY_S = 86400.0
 
 
 class OnBus(Service):
-    """A service on a bus that is there already."""
+    """A service on a bus that is there already, with bytecode of its own as a package ships it."""
 
     @property
     def argv(self) -> list[str]:
-        return [word for word in super().argv if word != "--broker"]
+        words = [word for word in super().argv if word != "--broker"]
+        kept = f"PYTHONPYCACHEPREFIX={os.path.join(self.folder, 'bytecode')}"
+        return ["env", "-u", "PYTHONDONTWRITEBYTECODE", kept, *words]
 
 
 def bus_kind() -> str:
@@ -123,6 +125,8 @@ def _begin(lab: Lab, count: int) -> Scene:
     scene = Scene(network, (provider,), service, "")
     _lay(scene, count)
     service.start()
+    scene.status()  # answered when all is loaded, and so all bytecode written
+    service.restart()
     scene.home(60.0)
     return scene
 

@@ -55,6 +55,7 @@ def test_the_page_follows_a_failover(scene: Scene, page, serve, pictures: Path) 
     assert followed - moved < FOLLOWS_S
     page.sees("in use", "#wgup-path-wgup_nodea")
     page.sees("down", "#wgup-path-wan")
+    page.sees("moved to an uplink", "#wgup-history")
     page.pictures(pictures, "failover")
 
     scene.network.wan.restore()
@@ -63,6 +64,5 @@ def test_the_page_follows_a_failover(scene: Scene, page, serve, pictures: Path) 
     page.js("(seen.splice(0), 1)")
     page.sees("Traffic uses the own line wan.", "#wgup-now")
     assert time.time() - back < FOLLOWS_S + 1.0
-    page.sees("moved to an uplink", "#wgup-history")
     page.sees("back on the own line", "#wgup-history")
     assert page.js("loaded") == "once", "the page was loaded again"

@@ -32,10 +32,10 @@ def test_every_option_is_one_of_the_service() -> None:
     text = "".join(source.read_text(encoding="utf-8") for source in sources)
     known = set(re.findall(r'"(\w+)"', text))
     shown = set(
-        re.findall(r"'\w+', '([a-z]\w+)', _\(|form\.\w+, '([a-z]\w+)', _\(", VIEW.read_text())
+        re.findall(r"'\w+', '([a-z]\w+)', _\(|(?:form\.\w+, |value\()'([a-z]\w+)', _\(", VIEW.read_text())
     )
     names = {one or other for one, other in shown}
-    assert {"enabled", "failover_timeout", "pace", "quota_gb", "pool4"} <= names
+    assert {"enabled", "failover_timeout", "pace", "quota_gb", "pool4", "password_file"} <= names
     assert names <= known, f"{names - known}: the service does not read them"
 
 

@@ -1,4 +1,4 @@
-"""Sticky failback: old connections finish on the tunnel, new ones use the WAN, for a bounded time."""
+"""Sticky failback: old connections finish on the tunnel for a bounded time, new ones use the WAN."""
 
 from __future__ import annotations
 

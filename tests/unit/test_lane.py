@@ -13,6 +13,7 @@ from pytest_mock import MockerFixture
 from rpcd_wireguard_uplink.errors import CommandFailed
 from rpcd_wireguard_uplink.model import PROVIDER_DEVICE, DefaultRoute, Family
 from rpcd_wireguard_uplink.routing import lane as lane_module
+from rpcd_wireguard_uplink.routing.barrier import barrier_script, shut_script
 from rpcd_wireguard_uplink.routing.lane import (
     LAPSE_S,
     REFRESH_S,
@@ -25,7 +26,6 @@ from rpcd_wireguard_uplink.routing.lane import (
     route_line,
     standing_script,
 )
-from rpcd_wireguard_uplink.routing.barrier import barrier_script, shut_script
 from rpcd_wireguard_uplink.routing.listing import parse_heard
 from rpcd_wireguard_uplink.routing.sticky import STICKY_MARK, end_script, keep_script, sticky_script
 from tests.unit.fakes import Commands, replace_commands

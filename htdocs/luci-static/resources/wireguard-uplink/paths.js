@@ -16,6 +16,11 @@ function problem(sentence) {
 	return E('div', { 'class': 'wgup-problem' }, [ sentence ]);
 }
 
+/* What was measured last says nothing of a path that is down. */
+function latencyOf(path) {
+	return path.state == 'down' ? -1 : path.latency_ms;
+}
+
 function families(status) {
 	const four = status.families.ipv4, six = status.families.ipv6;
 
@@ -84,7 +89,7 @@ return baseclass.extend({
 	/* Remember what is drawn. */
 	remember: function(track, status) {
 		for (const each of status.wans.map((line) => [ line.device, line ]).concat(status.uplinks.map((uplink) => [ uplink.interface, uplink ]))) {
-			track.add(each[0] + '/latency', each[1].latency_ms);
+			track.add(each[0] + '/latency', latencyOf(each[1]));
 			track.add(each[0] + '/loss', each[1].state == 'unknown' ? -1 : each[1].loss_pct);
 		}
 	},
@@ -101,6 +106,7 @@ return baseclass.extend({
 			], '-', [])),
 			status.uplinks.map((uplink, i) => this.row(page, uplink.interface, uplink.peer_id, uplink, [
 				_('uplink, weight %d').format(uplink.weight),
+				uplink.quota_left_gb >= 0 ? _('%.1f GB left').format(uplink.quota_left_gb) : '',
 				uplink.usable ? '' : uplink.reason, uplink.note
 			], _('%s in, %s out').format(words.bytes(uplink.rx_bytes), words.bytes(uplink.tx_bytes)), this.actions(page, uplink, i)))
 		));
@@ -118,7 +124,7 @@ return baseclass.extend({
 				words.state(path.state), active ? E('div', {}, [ E('strong', {}, [ _('in use') ]) ]) : ''
 			]),
 			E('td', { 'class': 'td', 'data-title': _('Latency') }, [
-				words.ms(path.latency_ms), plot.draw(latency, LEAST_MS, _('Latency over the last minutes, at most %s').format(words.ms(Math.max(-1, ...latency))))
+				words.ms(latencyOf(path)), plot.draw(latency, LEAST_MS, _('Latency over the last minutes, at most %s').format(words.ms(Math.max(-1, ...latency))))
 			]),
 			E('td', { 'class': 'td', 'data-title': _('Lost probes') }, [
 				words.percent(path.loss_pct), plot.draw(loss, 100, _('Lost probes over the last minutes, at most %s').format(words.percent(Math.max(0, ...loss))))

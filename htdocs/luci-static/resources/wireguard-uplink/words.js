@@ -14,6 +14,7 @@ const STATES = {
 	stranded: [ 'bad', _('no internet') ],
 	disabled: [ 'idle', _('failover off') ],
 	up: [ 'good', _('up') ],
+	degraded: [ 'warn', _('degraded') ],
 	down: [ 'bad', _('down') ],
 	connecting: [ 'warn', _('connecting') ],
 	unknown: [ 'idle', _('not probed yet') ],

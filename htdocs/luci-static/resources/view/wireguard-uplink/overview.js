@@ -55,7 +55,7 @@ return view.extend({
 		]);
 
 		this.draw();
-		poll.add(() => this.askStatus().then(() => this.drawStatus()), STATUS_S);
+		poll.add(() => this.followStatus(), STATUS_S);
 		poll.add(() => this.askLists().then(() => this.drawLists()), LISTS_S);
 		return nodes;
 	},
@@ -82,6 +82,17 @@ return view.extend({
 			this.status = status;
 			paths.remember(this.track, status);
 		}, (error) => { this.failure = error; });
+	},
+
+	/* What has just happened is in the lists too: they don't wait for their turn then. */
+	followStatus: function() {
+		const newest = (status) => JSON.stringify(status && status.events[0]);
+		const before = newest(this.status);
+
+		return this.askStatus().then(() => {
+			this.drawStatus();
+			return newest(this.status) == before ? null : this.askLists().then(() => this.drawLists());
+		});
 	},
 
 	askLists: function() {

@@ -85,6 +85,7 @@ function mainSection(map) {
 	section.tab('detection', _('Detection'));
 	section.tab('limits', _('Limits'));
 	section.tab('mesh', _('Mesh'));
+	section.tab('notices', _('Notices'));
 
 	flag(section, 'general', 'enabled', _('Enabled'), '1');
 	flag(section, 'general', 'auto_failover', _('Automatic failover'), '1', _('Traffic moves to an uplink when the own line is dead.'));
@@ -118,6 +119,10 @@ function mainSection(map) {
 	list(section, 'mesh', 'mesh', _('WireGuard devices of the mesh'), 'maxlength(15)', _('Without any, all that are not of this service.'));
 	number(section, 'mesh', 'mesh_port', _('Port for offers and leases (TCP)'), 'port', '7333');
 	number(section, 'mesh', 'poll_interval', _('Ask for offers every (s)'), 'range(1,3600)', '120');
+
+	const webhook = section.taboption('notices', form.Value, 'webhook', _('Address that gets each event'), _('An http:// or https:// address; each event is sent to it as JSON. It may hold a token: nobody else is shown it.'));
+	webhook.password = true;
+	flag(section, 'notices', 'metrics', _('Numbers for Prometheus'), '0', _('At /metrics on the port of the mesh, for this router itself only.'));
 }
 
 function providerSection(map) {
@@ -133,6 +138,7 @@ function providerSection(map) {
 	number(section, 'offer', 'max_consumers', _('Peers at the same time'), 'range(1,200)', '8');
 	flag(section, 'offer', 'metered', _('The line is paid by volume'), '0');
 	number(section, 'offer', 'quota_gb', _('GB a month for all of them'), 'ufloat', '0', _('0 is no limit.'));
+	number(section, 'offer', 'price_per_gb', _('Price of a GB'), 'ufloat', '0', _('In what the mesh counts in; cheaper offers are taken first.'));
 	number(section, 'offer', 'reset_day', _('Day that begins the month'), 'range(1,31)', '1');
 
 	number(section, 'network', 'listen_port', _('Port of the tunnels (UDP)'), 'port', '51821');
@@ -143,12 +149,33 @@ function providerSection(map) {
 	number(section, 'network', 'lease_time', _('A lease holds without a sign of life for (s)'), 'range(5,604800)', '3600');
 }
 
+function brokerSection(map) {
+	const section = map.section(form.NamedSection, 'broker', 'mqtt', _('Broker for large meshes'), _('Carries offers where this router can not ask every peer itself.'));
+	const value = (name, title, datatype, placeholder) => {
+		const option = section.option(form.Value, name, title);
+
+		option.datatype = datatype;
+		option.placeholder = placeholder;
+	};
+
+	section.addremove = true;
+	section.option(form.Flag, 'enabled', _('Enabled'));
+	value('host', _('Host'), 'host', 'mqtt.example.com');
+	value('port', _('Port'), 'port', '1883');
+	section.option(form.Flag, 'tls', _('Encrypted (TLS)'));
+	value('ca_file', _('File of the certificate authority'), 'string', '/etc/ssl/certs/mesh-ca.pem');
+	value('user', _('User'), 'string', '');
+	value('password_file', _('File with the password'), 'string', '/etc/wireguard-uplink/mqtt-password');
+	value('prefix', _('Prefix of the topics'), 'string', 'secubox/uplink');
+}
+
 return view.extend({
 	render: function() {
 		const map = new form.Map('wireguard-uplink', _('Backup uplinks: settings'), _('An empty field means the value that stands in it in grey.'));
 
 		mainSection(map);
 		providerSection(map);
+		brokerSection(map);
 		return map.render();
 	}
 });
