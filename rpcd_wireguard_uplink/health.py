@@ -243,9 +243,12 @@ class PathHealth:
         self._row_lost = 0
 
     def _weigh(self, probe: _Probe, rtt_s: float | None) -> None:
-        """Let a probe whose fate is known count for the quality, once."""
+        """Let a probe whose fate is known count for the quality, once; what left before the path
+        came up says nothing.
+        """
         own = rtt_s is None and self._by_target[probe.target].rests_until_s > probe.sent_s
-        if not probe.is_weighed and not own and self.state is not Health.DOWN:
+        alive_s = self.alive_since_s
+        if not probe.is_weighed and not own and alive_s is not None and probe.sent_s >= alive_s:
             self.quality.take(probe.gap_s, rtt_s)
         probe.is_weighed = True
 

@@ -15,6 +15,7 @@ from hypothesis import settings
 
 from tests.lab.node import environment
 
+ONE_BY_ONE = ("tests/namespace/", "tests/browser/", "tests/contract/test_dashboard.py")
 OPTIONAL = frozenset({"ubusd", "ubus", "uci", "rpcd", "netifd", "mwan3", "uhttpd"})
 
 
@@ -23,6 +24,24 @@ def pytest_configure(config: pytest.Config) -> None:
     settings.register_profile("local", deadline=None)
     settings.register_profile("ci", deadline=None, derandomize=True)
     settings.load_profile("ci" if in_ci() else "local")
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> object:
+    """Whole laboratories and browsers in one worker: they measure times and share fixtures.
+
+    By folder, since xdist 3.8 can't hand the name of a mark's group on under pytest 9.2.
+    """
+    if config.getoption("dist") != "loadgroup":
+        return None
+    from xdist.scheduler import LoadGroupScheduling
+
+    class ByFolder(LoadGroupScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            one = nodeid.startswith(ONE_BY_ONE)
+            return "one by one" if one else super()._split_scope(nodeid)
+
+    return ByFolder(config, log)
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

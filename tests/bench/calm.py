@@ -24,6 +24,7 @@ from .table import Row
 DAY_S = 86400.0
 HOUR_S = 3600.0
 MEAN_BURST_S = 0.3
+IDLE_DELAY_S = 0.02
 QUEUE_S = 2.0
 SATURATED_S = 600.0  # of each hour
 FLAP_S = 5.0
@@ -40,6 +41,10 @@ class Deciding(Watcher):
     decided: State = field(default_factory=State)
     left_s: list[float] = field(default_factory=list)
     back_s: list[float] = field(default_factory=list)
+
+    def _hear(self) -> None:
+        self.line.has_traffic = self.line.delay_s(self.now_s) > IDLE_DELAY_S  # what fills a queue
+        super()._hear()
 
     def _note(self, before: Health) -> None:
         super()._note(before)
@@ -84,7 +89,7 @@ def simulate_days(days: int) -> list[Row]:
 def _queue_s(at_s: float) -> float:
     """The delay: each hour ends with a saturated line, whose queue fills and drains in a second."""
     into_s = at_s % HOUR_S - (HOUR_S - SATURATED_S)
-    return 0.02 + QUEUE_S * max(0.0, min(1.0, into_s, SATURATED_S - 1 - into_s))
+    return IDLE_DELAY_S + QUEUE_S * max(0.0, min(1.0, into_s, SATURATED_S - 1 - into_s))
 
 
 def simulate_flapping(runs: int) -> list[Row]:

@@ -201,7 +201,8 @@ def measure_crowd(count: int, runs: int) -> list[Row]:
             "messages",
             tuple(found["asked"]),
             most,
-            note=polled,
+            "median",
+            polled,
         ),
         Row(f"mesh of {count}: CPU of a node", "% of a core", tuple(found["cpu"]), 1, note=served),
     ]

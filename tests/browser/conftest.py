@@ -1,7 +1,4 @@
-"""One browser for all tests here, a window and a server for each; laboratories as elsewhere.
-
-They run in the group of those that measure times: Chromium beside a laboratory would disturb it.
-"""
+"""One browser for all tests here, a window and a server for each; laboratories as elsewhere."""
 
 from __future__ import annotations
 
@@ -15,13 +12,7 @@ import pytest
 from tests.conftest import in_ci
 from tests.lab.node import refused
 
-FOLDER = Path(__file__).parent
 PROGRAMS = ("chromium", "chromedriver")
-
-
-def pytest_itemcollected(item: pytest.Item) -> None:
-    if item.path.parent == FOLDER:
-        item.add_marker(pytest.mark.xdist_group("timed"))
 
 
 def _lacking(sentence: str) -> None:

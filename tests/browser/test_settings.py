@@ -31,10 +31,8 @@ def test_every_option_is_one_of_the_service() -> None:
     sources = [ROOT / "rpcd_wireguard_uplink" / name for name in ("config.py", "peer_config.py")]
     text = "".join(source.read_text(encoding="utf-8") for source in sources)
     known = set(re.findall(r'"(\w+)"', text))
-    shown = set(
-        re.findall(r"'\w+', '([a-z]\w+)', _\(|(?:form\.\w+, |value\()'([a-z]\w+)', _\(", VIEW.read_text())
-    )
-    names = {one or other for one, other in shown}
+    call = r"(?:'\w+', |form\.\w+, |value\()'([a-z]\w+)', _\("
+    names = set(re.findall(call, VIEW.read_text(encoding="utf-8")))
     assert {"enabled", "failover_timeout", "pace", "quota_gb", "pool4", "password_file"} <= names
     assert names <= known, f"{names - known}: the service does not read them"
 

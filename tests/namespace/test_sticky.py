@@ -1,4 +1,4 @@
-"""Sticky failback: old connections finish on the tunnel for a bounded time, new ones use the WAN."""
+"""Sticky failback: old connections finish on the tunnel for a bounded time, new ones on the WAN."""
 
 from __future__ import annotations
 

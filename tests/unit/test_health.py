@@ -160,6 +160,15 @@ def test_death_is_not_held_against_the_path_that_comes_back(path: Path) -> None:
     assert path.health.quality.loss == 0 and not path.health.quality.poor
 
 
+def test_what_was_lost_before_the_first_answer_is_no_loss_of_quality() -> None:
+    """As after a restart in an outage: the first answer brings the path up at once."""
+    path = Path(FAST_PACE)
+    path.health.quality.max_loss = 0.2
+    path.probe(*[False] * 60, *[True] * 3)
+    assert path.state is Health.UP
+    assert path.health.quality.loss == 0
+
+
 def test_recent_loss_is_not_known_before_twenty_probes() -> None:
     path = Path()
     path.probe(*[True] * 19)

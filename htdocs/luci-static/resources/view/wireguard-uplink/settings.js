@@ -120,7 +120,7 @@ function mainSection(map) {
 	number(section, 'mesh', 'mesh_port', _('Port for offers and leases (TCP)'), 'port', '7333');
 	number(section, 'mesh', 'poll_interval', _('Ask for offers every (s)'), 'range(1,3600)', '120');
 
-	const webhook = section.taboption('notices', form.Value, 'webhook', _('Address that gets each event'), _('An http:// or https:// address; each event is sent to it as JSON. It may hold a token: nobody else is shown it.'));
+	const webhook = section.taboption('notices', form.Value, 'webhook', _('Address that gets each event'), _('An http:// or https:// address; each event is sent to it as JSON. It may hold a token: everybody who may see this page can read it.'));
 	webhook.password = true;
 	flag(section, 'notices', 'metrics', _('Numbers for Prometheus'), '0', _('At /metrics on the port of the mesh, for this router itself only.'));
 }
