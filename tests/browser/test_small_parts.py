@@ -179,3 +179,19 @@ def test_in_another_language(door: Door, page, serve, lang: str, text: str) -> N
     page.open(serve(door.gateway).url("", door.guest, lang=lang))
     page.until("L.loaded")
     assert text in included(page)
+
+
+def test_long_words_are_broken_on_a_phone(door: Door, page, serve) -> None:
+    page.open(serve(door.gateway).url("", door.guest), width=360)
+    page.until("L.loaded")
+    sentence = "the offer does not stand now, since " + "x" * 80
+    STATUS["problems"].append(sentence)
+    try:
+        assert sentence in included(page)
+    finally:
+        STATUS["problems"].remove(sentence)
+    page.js(
+        "L.require('wireguard-uplink.words').then(words => document.getElementById('view')"
+        ".append(words.mark('warn', 'a mark of many words '.repeat(9))))"
+    )
+    assert page.js("document.documentElement.scrollWidth") <= 360
