@@ -40,9 +40,8 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[object]:
     except ModuleNotFoundError as error:
         _lacking(f"{error.name} is not installed; `make test` installs it")
     program, driver = (shutil.which(name) or "" for name in PROGRAMS)
-    opened = open_browser(program, driver, tmp_path_factory.mktemp("chromium"))
-    yield opened
-    opened.quit()
+    with open_browser(program, driver, tmp_path_factory.mktemp("chromium")) as opened:
+        yield opened
 
 
 @pytest.fixture

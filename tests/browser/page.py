@@ -6,7 +6,10 @@ our pages.
 
 from __future__ import annotations
 
+import subprocess
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +22,12 @@ WAIT_S = 20.0
 VISIBLE = "e => e.offsetParent !== null || getComputedStyle(e).position == 'fixed'"
 
 
-def open_browser(program: str, driver: str, profile: Path) -> Chrome:
-    """A headless Chromium with a profile of its own and no connection but to this machine."""
+@contextmanager
+def open_browser(program: str, driver: str, profile: Path) -> Iterator[Chrome]:
+    """A headless Chromium with a profile of its own and no connection but to this machine.
+
+    It is gone afterwards, also where this process is killed: another one holds a pipe to it.
+    """
     options = ChromeOptions()
     options.binary_location = program
     for word in (
@@ -39,7 +46,17 @@ def open_browser(program: str, driver: str, profile: Path) -> Chrome:
     ):
         options.add_argument(word)
     options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    return Chrome(options=options, service=Driver(driver))
+    service = Driver(driver)
+    browser = Chrome(options=options, service=service)
+    pids = [str(service.process.pid), str(browser.capabilities["goog:processID"])]
+    watch = ["sh", "-c", 'cat >/dev/null; kill -9 "$@" 2>/dev/null', "sh", *pids]
+    watching = subprocess.Popen(watch, stdin=subprocess.PIPE, start_new_session=True)
+    try:
+        yield browser
+    finally:
+        browser.quit()
+        watching.kill()
+        watching.communicate()
 
 
 class Page:

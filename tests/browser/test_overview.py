@@ -16,9 +16,10 @@ from .village import OVERVIEW, Village
 FOLDER = Path(__file__).parent
 SAMPLES = 40 if "SCREENSHOTS" in os.environ else 3
 pytestmark = pytest.mark.needs("conntrack")
-SHOWN = (
-    "!!document.querySelector('#wgup-now') && !!document.querySelector('#wgup-history-section > *')"
-)
+SHOWN = """
+!!document.querySelector('#wgup-now') && !!document.querySelector('#wgup-history-section > *')
+&& [...document.styleSheets].some(sheet => (sheet.href || '').includes('uplink.css'))
+"""
 
 
 @pytest.fixture(scope="module")
