@@ -42,6 +42,8 @@ def barrier_script() -> str:
     out += [
         # An established connection may outlive a short outage: only new ones are reset.
         f"add rule {t} refuse_all tcp flags & (syn | ack) == syn reject with tcp reset",
+        # Of the unreachables only this one reaches a UDP socket at once (icmp_err_convert, icmp.c).
+        f"add rule {t} refuse_all meta l4proto udp reject with icmpx type port-unreachable",
         f"add rule {t} refuse_all reject with icmpx type no-route",
         f'add rule {t} bar iifname "{PROVIDER_DEVICE}" return',
     ]
