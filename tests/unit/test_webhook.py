@@ -192,12 +192,15 @@ async def test_a_certificate_that_nobody_vouches_for_is_refused(tmp_path: Path) 
 async def test_a_server_that_hangs_is_given_up(
     receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    server = await asyncio.start_server(lambda reader, writer: None, "127.0.0.1", 0)
+    held: list[asyncio.StreamWriter] = []  # a writer that nobody holds is closed
+    server = await asyncio.start_server(lambda _, writer: held.append(writer), "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
     monkeypatch.setattr(webhook, "TIMEOUT_S", 1.0)
     try:
         status, reason = await webhook.send(f"http://127.0.0.1:{port}/", EVENT)
     finally:
+        for writer in held:
+            writer.close()
         server.close()
     assert (status, reason) == (post.FAILED, "it was not taken within 1 s")
 
