@@ -15,7 +15,14 @@ from hypothesis import settings
 
 from tests.lab.node import environment
 
-ONE_BY_ONE = ("tests/namespace/", "tests/browser/", "tests/contract/test_dashboard.py")
+ONE_BY_ONE = tuple(
+    f"tests/namespace/test_{name}.py"
+    for name in (
+        *("main_job", "rules_pace", "rules_paths", "crash", "devices", "capacity", "brownout"),
+        *("sticky", "leaks", "drill", "mtu", "dns", "beside_mwan3"),
+    )
+)
+BY_FILE = ("tests/namespace/", "tests/browser/", "tests/contract/test_dashboard.py")
 OPTIONAL = frozenset({"ubusd", "ubus", "uci", "rpcd", "netifd", "mwan3", "uhttpd"})
 
 
@@ -28,20 +35,24 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> object:
-    """Whole laboratories and browsers in one worker: they measure times and share fixtures.
+    """Laboratories that measure times go one by one, in one worker; others and browsers share
+    fixtures in a file.
 
-    By folder, since xdist 3.8 can't hand the name of a mark's group on under pytest 9.2.
+    By name, since xdist 3.8 can't hand the name of a mark's group on under pytest 9.2.
     """
     if config.getoption("dist") != "loadgroup":
         return None
     from xdist.scheduler import LoadGroupScheduling
 
-    class ByFolder(LoadGroupScheduling):
+    class ByName(LoadGroupScheduling):
         def _split_scope(self, nodeid: str) -> str:
-            one = nodeid.startswith(ONE_BY_ONE)
-            return "one by one" if one else super()._split_scope(nodeid)
+            if nodeid.startswith(ONE_BY_ONE):
+                return "one by one"
+            if nodeid.startswith(BY_FILE):
+                return nodeid.partition("::")[0]
+            return super()._split_scope(nodeid)
 
-    return ByFolder(config, log)
+    return ByName(config, log)
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
