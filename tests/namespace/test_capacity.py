@@ -19,23 +19,28 @@ PROMISED_MBPS = 500
 LOAD_S = 18
 
 SERVE = """
-import socket, sys
-with socket.create_server((sys.argv[1], 5001)) as listening:
-    print("ready", flush=True)
-    stream, _ = listening.accept()
+import socket, sys, threading
+def serve(stream):
     with stream:
         try:
             while True:
                 stream.sendall(bytes(65536))
         except OSError:
             pass
+with socket.create_server((sys.argv[1], 5001)) as listening:
+    print("ready", flush=True)
+    while True:
+        threading.Thread(target=serve, args=(listening.accept()[0],), daemon=True).start()
 """
 LOAD = """
-import socket, sys, time
+import selectors, socket, sys, time
 until = time.monotonic() + float(sys.argv[2])
-with socket.create_connection((sys.argv[1], 5001), 5) as stream:
-    while time.monotonic() < until:
-        stream.recv(65536)
+streams = selectors.DefaultSelector()  # several, as a household has: one alone fills no queue
+for _ in range(8):
+    streams.register(socket.create_connection((sys.argv[1], 5001), 5), selectors.EVENT_READ)
+while time.monotonic() < until:
+    for key, _ in streams.select(0.5):
+        key.fileobj.recv(65536)
 """
 
 
