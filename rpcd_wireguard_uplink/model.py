@@ -73,7 +73,8 @@ class Offer:
     said. `received_s` is when it reached us: its own clock is not trusted.
 
     `egress` are tokens that name the line behind it, `endpoints` other ways to the peer than
-    `endpoint` (host, port, scope), `carrier` is how the offer came: mesh, bus or mqtt.
+    `endpoint` (host, port, scope), `carrier` is how the offer came: mesh, mqtt,
+    gossip (relayed), or bus for what a program of this router handed in.
     """
 
     peer_id: str

@@ -144,7 +144,9 @@ OFFER = table(
         "endpoint": ENDPOINT_SHOWN,
         "public_key": PEER_KEY,
         "age_s": whole("seconds since the offer was received"),
-        "carrier": text("how the offer came: mesh, bus or mqtt"),
+        "carrier": text(
+            "how the offer came: mesh, mqtt, gossip, or bus for this router's own programs"
+        ),
         "metered": flag("whether the peer pays by volume"),
         "quota_left_gb": number("GB left of its quota this month; -1 without a quota", -1),
         "configured": flag("whether there is an uplink to this peer"),

@@ -236,7 +236,9 @@ class Service:
     def gossip(self, message: Table | str, origin: str = "") -> Table:
         """Take a message of the mesh that a program of this router hands in."""
         source = Source.RELAYED if origin else Source.LOCAL
-        peer_id, accepted, told = self.intake.take(message, source, "bus")
+        # Only "bus" is this router's own word, for which no mesh key need be confirmed.
+        carrier = "gossip" if origin else "bus"
+        peer_id, accepted, told = self.intake.take(message, source, carrier)
         return {"success": True, "message": told, "accepted": accepted, "peer_id": peer_id}
 
     # --- changing

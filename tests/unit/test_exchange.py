@@ -15,9 +15,10 @@ import pytest
 from pytest_mock import MockerFixture
 
 from rpcd_wireguard_uplink import exchange as exchange_module
-from rpcd_wireguard_uplink.errors import CommandFailed, NotSupported
+from rpcd_wireguard_uplink.errors import CommandFailed, NotSupported, NotTrusted
 from rpcd_wireguard_uplink.model import Endpoint, Offer, Uplink
 from rpcd_wireguard_uplink.offers import Source
+from rpcd_wireguard_uplink.signing import Signer
 from tests.unit.exchange_house import CONFIG, ExchangeHouse
 from tests.unit.fakes import Commands, key_of
 from tests.unit.house import commands_of_a_house, offer
@@ -246,3 +247,24 @@ async def test_1000_offers_and_60_uplinks_are_read_in_10_ms(
             assert min(times) < 20.0, read.__name__
     finally:
         await house.stop()
+
+
+async def test_relayed_gossip_of_a_self_styled_peer_is_not_trusted(
+    house: ExchangeHouse, tmp_path: Path
+) -> None:
+    """The owner lists an id; a mesh peer that nobody confirmed calls itself so, and signs."""
+    house.write("wireguard-uplink", CONFIG + "\tlist trusted_peer 'nodec'\n")
+    service = house.running[-1]
+    await service.reload()
+    impostor = Signer.load(str(tmp_path / "impostor.seed"))
+    peer = house.exchange.peers.directory.source("10.9.0.4")
+    assert peer is not None
+    said = {"type": "uplink_identity", "peer_id": "nodec", "identity": impostor.key}
+    assert house.exchange.peers.heard(peer, said)
+    message = impostor.sign(offer("nodec", sequence=5))
+    assert service.gossip(message, origin="nodeb")["accepted"]
+    listed = {row["peer_id"]: row for row in service.list_uplinks()["offers"]}["nodec"]
+    assert (listed["trusted"], listed["usable"]) == (False, False)
+    assert "trust accept nodec" in listed["reason"]
+    with pytest.raises(NotTrusted):
+        await service.add_uplink("nodec")
