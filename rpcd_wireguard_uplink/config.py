@@ -42,6 +42,7 @@ from .peer_config import (
     parse_provider,
 )
 from .peering import Consumer, MqttSettings, PeerSettings, Pin, ProviderSettings
+from .reconcile import LEAST_MTU
 from .uci import Section, Value
 
 CONFIG = "wireguard-uplink"
@@ -58,7 +59,6 @@ DEFAULT_TARGETS = (
     "2001:4860:4860::8888",
     "2620:fe::fe",
 )
-LEAST_MTU = 1280
 _WEBHOOK = re.compile(r"https?://[A-Za-z0-9._:\[\]-]{1,255}(?:/[!-~]{0,1900})?")
 _PAGE = re.compile(r"http://[A-Za-z0-9.\[][!-~]{0,190}")
 DEFAULT_RESOLVERS = ("1.1.1.1", "2606:4700:4700::1111")
