@@ -87,11 +87,6 @@ class MeshCarrier:
             known.identity_due_s = 0.0
             self._wake.set()
 
-    def answered_age_s(self, key: str) -> float | None:
-        """Seconds since the peer last answered; None if it never has."""
-        known = self._known.get(key)
-        return time.monotonic() - known.answered_s if known and known.answered_s else None
-
     async def run(self) -> None:
         """The task: ask whoever is due, for ever."""
         running: set[asyncio.Task[None]] = set()

@@ -287,8 +287,6 @@ async def test_what_a_peer_answers_is_heard(place: Any) -> None:
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
     assert heard == [(HERE, {"id": 1}), (HERE, None)]
-    age_s = carrier.answered_age_s("key")
-    assert age_s is not None and age_s < 10
 
 
 async def test_a_message_reaches_every_peer_and_a_newer_one_replaces_it(
