@@ -133,6 +133,10 @@ class Landscape:
         """The device's MTU in bytes, 0 where it is not known."""
         return next((link.mtu for link in self.links.values() if link.name == device), 0)
 
+    def narrowest_line(self) -> int:
+        """The least MTU of the lines that are there, in bytes; 0 where none is known."""
+        return min(filter(None, map(self.mtu_of, self.line_devices())), default=0)
+
     def set_carrier(self, index: int, carrier: bool) -> bool:
         """Take a link event; whether it is news."""
         link = self.links.get(index)

@@ -20,7 +20,7 @@ from . import iproute, wireguard
 from .config import CONFIG
 from .errors import ConfigError, UplinkError
 from .leases import LeaseBook
-from .model import DEVICE_GROUP, PROVIDER_DEVICE, Family, PeerCounters
+from .model import DEFAULT_MTU, DEVICE_GROUP, PROVIDER_DEVICE, Family, PeerCounters
 from .peer_config import CONSUMER_TYPE, PROVIDER_NAME, consumer_options
 from .peering import (
     Consumer,
@@ -37,6 +37,7 @@ from .peering import (
 )
 from .provider import Provider
 from .reach import reachable_by
+from .reconcile import tunnel_mtu
 from .service import Service
 from .steady import tell
 from .uci import Draft
@@ -191,8 +192,13 @@ class Serving:
             resolvers=tuple(usable) or self.service.uplinks.config.settings.resolvers,
             limit_mbps=self.settings.limit_mbps,
             renewal_port=self.service.uplinks.config.peering.mesh_port,
+            mtu=self._mtu(),
             is_open=not self.is_spent,
         )
+
+    def _mtu(self) -> int:
+        """What the narrowest of our lines has room for: consumers may come in by any of them."""
+        return tunnel_mtu(DEFAULT_MTU, self.service.monitor.landscape.narrowest_line())
 
     async def grant(self, request: LeaseRequest) -> LeaseGrant | Denial:
         """Give a trusted peer a place, or say why not; it is in the kernel when this returns."""
@@ -236,6 +242,7 @@ class Serving:
             endpoints=self.endpoints,
             gateways=gateways,
             dns=gateways,
+            mtu=self._mtu(),
             limit_mbps=self.settings.limit_mbps,
             lease_s=self.settings.lease_s,
         )

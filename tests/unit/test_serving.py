@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -60,6 +61,16 @@ async def test_a_lease_is_kept_and_a_renewal_writes_nothing(house: ExchangeHouse
     assert house.text("wireguard-uplink") == kept
     assert "edit wireguard-uplink" not in house.machine.steps[steps:]
     assert house.kinds("lease") == ["lease_granted"]
+
+
+async def test_the_tunnels_fit_the_narrowest_line(house: ExchangeHouse) -> None:
+    """A line of 1492 (PPPoE) has room for 1412: an IPv6 header, UDP and WireGuard take 80."""
+    assert (await grant(house)).mtu == 1420
+    landscape = house.exchange.service.monitor.landscape
+    landscape.links = {i: replace(link, mtu=1492) for i, link in landscape.links.items()}
+    assert (await grant(house)).mtu == 1412
+    assert house.exchange.serving.book is not None
+    assert (await house.exchange.serving._plan(house.exchange.serving.book)).mtu == 1412
 
 
 async def test_a_restart_keeps_the_place(house: ExchangeHouse) -> None:
