@@ -7,6 +7,13 @@ import logging
 import sys
 from collections.abc import Sequence
 
+from .lean import leaving_out
+
+with leaving_out("ssl", "_hashlib", "bz2", "lzma"):
+    import asyncio  # noqa: F401
+    import hashlib  # noqa: F401
+    import shutil  # noqa: F401
+
 from .daemon import Options, run
 
 

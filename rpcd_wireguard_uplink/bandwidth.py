@@ -35,7 +35,8 @@ async def measure_mbps(url: str) -> int:
     if parts.scheme != "http" or not host:
         raise InvalidArgument(told)
     try:
-        reader, writer = await asyncio.wait_for(asyncio.open_connection(host, port), CONNECT_S)
+        async with asyncio.timeout(CONNECT_S):
+            reader, writer = await asyncio.open_connection(host, port)
     except TimeoutError as error:
         raise TimedOut(f"{host} did not answer in {CONNECT_S:g} s") from error
     except OSError as error:
@@ -51,12 +52,14 @@ async def measure_mbps(url: str) -> int:
     finally:
         writer.close()
         with contextlib.suppress(OSError, TimeoutError):
-            await asyncio.wait_for(writer.wait_closed(), 1.0)
+            async with asyncio.timeout(1.0):
+                await writer.wait_closed()
 
 
 async def _measure(reader: asyncio.StreamReader, host: str) -> int:
     try:
-        status = await asyncio.wait_for(reader.readline(), CONNECT_S)
+        async with asyncio.timeout(CONNECT_S):
+            status = await reader.readline()
     except TimeoutError as error:
         raise TimedOut(f"{host} sent nothing in {CONNECT_S:g} s") from error
     if b" 200" not in status[:16]:
@@ -66,7 +69,8 @@ async def _measure(reader: asyncio.StreamReader, host: str) -> int:
     while total < MOST_BYTES and time.monotonic() - begun_s < LONGEST_S:
         left_s = max(0.01, LONGEST_S - (time.monotonic() - begun_s))
         try:
-            chunk = await asyncio.wait_for(reader.read(CHUNK), left_s)
+            async with asyncio.timeout(left_s):
+                chunk = await reader.read(CHUNK)
         except TimeoutError:
             break
         if not chunk:

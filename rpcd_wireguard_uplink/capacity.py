@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-LEAST_S, MOST_S = 4.0, 15.0  # of one reading: the rate of a moment says little
+LEAST_S, MOST_S = 4.0, 20.0  # of one reading: the rate of a moment says little
 IDLE_MBPS = 0.1
 FULL_TIMES = 3.0
 FULL_LEAST_MS = 20.0  # a link of 1 ms is not full at 3 ms
@@ -32,7 +32,7 @@ class Capacity:
     _measured_s: float = -math.inf
 
     def seen(self, received_bytes: int, latency_ms: float, now_s: float) -> None:
-        """Take the tunnel's counter and its round trip (-1: not known). To be called every 5 s."""
+        """Take the tunnel's counter and its round trip (-1: not known), every 5 to 15 s."""
         elapsed_s = now_s - self._read_s
         if elapsed_s < LEAST_S:
             return

@@ -11,6 +11,7 @@ import ipaddress
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 from .endpoints import parse_host
 from .errors import ConfigError
@@ -64,7 +65,7 @@ _PAGE = re.compile(r"http://[A-Za-z0-9.\[][!-~]{0,190}")
 DEFAULT_RESOLVERS = ("1.1.1.1", "2606:4700:4700::1111")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)  # no slots: what is derived is kept
 class Settings:
     """What the main section says. Times in seconds; the specification's sample values are default.
 
@@ -104,12 +105,12 @@ class Settings:
     max_latency_s: float = 0.0
     probe_budget: float = 5e6
 
-    @property
+    @cached_property
     def rules(self) -> Rules:
         """What failover.py goes by."""
         return Rules(self.enabled, self.auto_failover, self.hold_s, self.max_hold_s)
 
-    @property
+    @cached_property
     def pace(self) -> Pace:
         """The named pace, its timeouts cut so that detection and switch keep `failover_timeout`."""
         pace = PACES[self.pace_name]

@@ -11,11 +11,10 @@ import contextlib
 import json
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .approvals import publish_gossip
 from .carriers.mesh import MeshCarrier
-from .carriers.mqtt import MqttCarrier
 from .errors import InvalidArgument, NotTrusted, UplinkError
 from .intake import Intake
 from .json_message import parse_json_message
@@ -23,6 +22,9 @@ from .messages import OfferMessage, WithdrawMessage, offer_table, parse_message,
 from .offers import Numbering, Source
 from .peering import MqttSettings, PeerSettings
 from .signing import Signer, can_sign, verify
+
+if TYPE_CHECKING:
+    from .carriers.mqtt import MqttCarrier
 
 Table = dict[str, Any]
 Message = OfferMessage | WithdrawMessage
@@ -75,6 +77,8 @@ class Delivery:
         self.problems.pop("mqtt", None)
         if wanted is None:
             return
+        from .carriers.mqtt import MqttCarrier
+
         try:
             self._mqtt = MqttCarrier(
                 broker, node_id, self._last_will, self._on_message, self._on_state
@@ -106,7 +110,8 @@ class Delivery:
         """Let what was sent last get away, and end."""
         if self.mesh.telling is not None:
             with contextlib.suppress(TimeoutError, asyncio.CancelledError):
-                await asyncio.wait_for(asyncio.shield(self.mesh.telling), FAREWELL_S)
+                async with asyncio.timeout(FAREWELL_S):
+                    await asyncio.shield(self.mesh.telling)
         if self._mqtt is not None:
             await self._mqtt.close()
         for task in list(self._tasks):

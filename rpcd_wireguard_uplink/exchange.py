@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from . import egress, iproute, process
+from . import egress, process
 from .approvals import BusCall
 from .candidates import dead_for_s
 from .carriers.mesh import MeshCarrier
@@ -65,8 +65,10 @@ class Exchange:
             lambda peer: carrier.ask_soon(peer.key),
         )
         self.server = Server(self.gate.answer, PATHS, refused=service.intake.count)
+        self._has_identity = False
+        self._identifying = asyncio.Lock()
         self._seed_file = os.path.join(keys_dir, "identity.seed")
-        self._own_addresses: set[str] = set()
+        self._devices: set[str] = set()
         self._offer_of: dict[str, Offer] = {}
         self._trusted_before: frozenset[str] | None = None
         self._passed_over: dict[str, float] = {}
@@ -79,7 +81,7 @@ class Exchange:
         service = self.service
         service.intake.identity_of = self.peers.identity_of
         service.intake.own_keys = self._own_keys
-        service.intake.own_addresses = lambda: self._own_addresses
+        service.intake.own_addresses = lambda: self.peers.mesh.addresses
         service.untrusted = self.untrusted
         service.ask_lease = self.leasing.ask
         service.on_removed = self.leasing.release
@@ -93,8 +95,6 @@ class Exchange:
 
     async def start(self) -> None:
         """Read the mesh and begin to serve it; nothing that fails here stops the service."""
-        await self.delivery.load_identity(self._seed_file)
-        self.gate.identity_key = self.delivery.identity_key
         self.serving.start()
         try:
             await self._follow_mesh()
@@ -132,16 +132,32 @@ class Exchange:
         if self.peers.rebuild():
             await self.trust_changed()
         await self.service.follow_watch()
+        await self._identify()
         await self.delivery.follow(config.peering, config.mqtt, self.peers.node_id)
         await self.serving.follow()
         self.offering.watch()
         self._listen()
 
+    async def _identify(self) -> None:
+        """Sign from now on, where anybody may hear it; the library for it weighs a megabyte."""
+        config = self.service.uplinks.config
+        is_heard = self.peers.directory.peers or config.mqtt.enabled or config.provider.enabled
+        async with self._identifying:
+            if is_heard and not self._has_identity:
+                await self.delivery.load_identity(self._seed_file)
+                self.gate.identity_key = self.delivery.identity_key
+                self._has_identity = True
+
     async def _look_around(self) -> None:
         last_s = float("-inf")
         while True:
             await asyncio.sleep(MESH_S)
-            await self._follow_mesh()
+            # Where there is no mesh, one comes with a new device.
+            devices = {link.name for link in self.service.monitor.landscape.links.values()}
+            is_known = devices == self._devices and "mesh" not in self.peers.problems
+            if self.peers.mesh.own or not is_known:
+                await self._follow_mesh()
+                self._devices = devices
             # A call that came first may have read what its owner changed.
             if self._followed != (self.service.uplinks.config, self.peers.node_id):
                 await self.follow_config()
@@ -164,13 +180,11 @@ class Exchange:
         changed = await self.peers.reread()
         node_id = self.peers.node_id
         self.serving.node_id = self.leasing.node_id = self.service.intake.own_id = node_id
-        found = await iproute.read_all_addresses()
-        own = {plain_address(text) for texts in found.values() for text in texts}
-        self._own_addresses = own - {""}
         devices = tuple(sorted(self.peers.mesh.own))
         if devices != self.serving.mesh_devices:
             self.serving.mesh_devices = devices
             await self.serving.follow()
+        await self._identify()
         self.delivery.mesh.follow(self.peers.directory.peers)
         await self._group_mesh()
         self._listen()

@@ -116,6 +116,11 @@ class PathHealth:
         """When the first probe left that nothing answered since; None while all is answered."""
         return self._silent_since_s
 
+    @property
+    def is_waiting(self) -> bool:
+        """Whether time alone may change anything: probes are under way, or a suspicion is."""
+        return bool(self._outstanding or self._late) or self.state is Health.SUSPECT
+
     def next_target(self, now_s: float) -> str:
         """The target whose turn it is; those that are down by themselves are passed over."""
         for _ in range(len(self.targets)):

@@ -39,10 +39,14 @@ class MeshPeer:
 
 @dataclass(frozen=True, slots=True)
 class Mesh:
-    """The mesh as the kernel has it: its peers, and our own addresses with prefix by device."""
+    """The mesh as the kernel has it: its peers, and our own addresses with prefix by device.
+
+    `addresses` are all plain ones that this router has, on the mesh or not.
+    """
 
     peers: tuple[MeshPeer, ...] = ()
     own: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    addresses: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,14 +124,17 @@ def _hosts(allowed: str) -> list[str]:
 async def read_mesh(only: Collection[str] = ()) -> Mesh:
     """The mesh as it is now; `only` names its devices, empty for every one that is no uplink's.
 
-    Raises CommandFailed or TimedOut where `wg` can't be asked.
+    Raises CommandFailed or TimedOut where `wg` or `ip` can't be asked.
     """
     # The text holds private keys: it must not be kept, logged or quoted.
     dump = (await process.run(["wg", "show", "all", "dump"])).stdout
     devices = parse_devices(dump, only)
-    own = {device: tuple(await iproute.read_addresses(device)) for device in devices}
+    found = await iproute.read_all_addresses()
+    own = {device: tuple(found.get(device, ())) for device in devices}
     every = [address for addresses in own.values() for address in addresses]
-    return Mesh(parse_peers(dump, devices, every, time.time()), own)
+    plain = {plain_address(text) for texts in found.values() for text in texts}
+    peers = parse_peers(dump, devices, every, time.time())
+    return Mesh(peers, own, frozenset(plain - {""}))
 
 
 def own_node_id(configured: str, node_id_file: str = NODE_ID_FILE) -> str:

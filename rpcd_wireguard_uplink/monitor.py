@@ -32,11 +32,9 @@ from .paths import (
     PathKey,
     PathSet,
     Standing,
-    Traffic,
     WatchedPath,
     backup_path,
     interval_s,
-    read_sent_packets,
 )
 from .platform import Platform
 from .probe import Prober
@@ -50,6 +48,7 @@ LONGEST_SLEEP_S = 5.0
 SETTLE_S = 0.05  # kernel events come in bursts: read once behind them
 REREAD_PAUSE_S = 0.2
 COUNTERS_S = 5.0
+CALM_COUNTERS_S = 15.0  # while no uplink is used, and nobody asks
 TAKEN_OVER = "taken over from an earlier run"
 NO_LINE = "no line"
 
@@ -81,9 +80,9 @@ class Monitor:
         self.capacities: dict[str, Capacity] = {}
         self.who_refuses: Callable[[str, Family], str] = lambda device, family: ""
         self._on_update = on_update
-        self._traffic: dict[str, Traffic] = {}
         self._tick_handle: asyncio.TimerHandle | None = None
         self._planned_s = 0.0
+        self._counted_s = 0.0
         self._routes = asyncio.Event()
         self._recount = asyncio.Event()
         self._rereading = asyncio.Lock()
@@ -113,10 +112,9 @@ class Monitor:
         self._link_watch.stop()
         if self._tick_handle is not None:
             self._tick_handle.cancel()
-        tasks = list(self._tasks)
-        for task in tasks:
+        for task in list(self._tasks):
             task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.gather(*self._tasks, return_exceptions=True)
         self.paths.keep(())
 
     def _keep(self, name: str, begin: Callable[[], Coroutine[Any, Any, None]]) -> None:
@@ -241,6 +239,7 @@ class Monitor:
     async def _read_counters(self) -> None:
         while True:
             try:
+                self._counted_s = time.monotonic()
                 self.counters = await self.platform.read_counters()
                 learn_capacities(self, time.monotonic())
                 self._count_bytes()
@@ -248,13 +247,20 @@ class Monitor:
             except UplinkError as error:
                 self.problems["counters"] = str(error)
             self._on_update()
+            is_used = any(state.phase in AWAY for state in self.states.values())
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._recount.wait(), COUNTERS_S)
+                async with asyncio.timeout(COUNTERS_S if is_used else CALM_COUNTERS_S):
+                    await self._recount.wait()
             self._recount.clear()
 
+    def freshen(self) -> None:
+        """Somebody looks at the counters: have them read again, unless that was just done."""
+        if time.monotonic() - self._counted_s > COUNTERS_S:
+            self._recount.set()
+
     def _count_bytes(self) -> None:
-        read = ((u.interface, self.counters.get(u.interface)) for u in self.watch.uplinks)
-        moved = {name: c.rx_bytes + c.tx_bytes for name, c in read if c is not None}
+        names = self.counters.keys() & {uplink.interface for uplink in self.watch.uplinks}
+        moved = {n: self.counters[n].rx_bytes + self.counters[n].tx_bytes for n in names}
         self.ledger.record(moved, date.today(), reset_day=1)
 
     def _plan_tick(self, now_s: float) -> None:
@@ -299,22 +305,22 @@ class Monitor:
     def _probe_and_judge(self) -> None:
         now_s = time.monotonic()
         lag_s = now_s - self._planned_s
-        sent = read_sent_packets()
         for path in self.paths.values():
             if path.descriptor < 0:
                 continue
-            for sequence in path.prober.drain():
-                path.health.answered(sequence, now_s)
-            if lag_s > LATE_S:
-                path.health.excuse(lag_s)
-            path.health.expire(now_s)
+            if path.health.is_waiting:
+                for sequence in path.prober.drain():
+                    path.health.answered(sequence, now_s)
+                if lag_s > LATE_S:
+                    path.health.excuse(lag_s)
+                path.health.expire(now_s)
             if now_s >= path.last_sent_s + self.pause_s(path, now_s) - 0.001:
-                self._probe(path, sent, now_s)
+                self._probe(path, now_s)
         if self.evidence.is_needed:
             self._run(self.evidence.gather(self.watch.settings.pace.confirm_interval_s))
         self._evaluate(now_s)
 
-    def _probe(self, path: WatchedPath, sent: Mapping[str, int], now_s: float) -> None:
+    def _probe(self, path: WatchedPath, now_s: float) -> None:
         target = path.health.next_target(now_s)
         path.last_sent_s = now_s
         path.budget.spend(now_s)
@@ -324,9 +330,7 @@ class Monitor:
         else:
             path.health.sent(sequence, target, now_s)
         if path.kind is PathKind.WAN:
-            traffic = self._traffic.setdefault(path.device, Traffic())
-            traffic.probed()
-            path.used = traffic.seen(sent.get(path.device, 0), now_s) or self.watch.serves
+            path.used = self.paths.is_used(path.device, now_s) or self.watch.serves
 
     def ranked(self, family: Family, now_s: float) -> list[selection.Ranked]:
         """All backups of a family in order, usable or not."""
@@ -356,13 +360,16 @@ class Monitor:
             primary = failover.Path(NO_LINE, Health.DOWN, cause="there is no default route")
         if state.phase in AWAY:
             primary = replace(primary, refused=self.who_refuses(primary.name, family))
+        # While traffic is at home and the line is well, no backup is asked for.
+        is_fine = primary.health is Health.UP and not primary.degraded and state.phase not in AWAY
         backups = [
             backup_path(ranked, self.paths[ranked.candidate.name, family])
-            for ranked in self.ranked(family, now_s)
+            for ranked in (() if is_fine else self.ranked(family, now_s))
         ]
         rules = self.watch.settings.rules
         self.states[family], change = failover.decide(state, primary, backups, rules, now_s)
         if change is not None:
+            self._recount.set()
             opening = opening_of(self, family, primary.name)
             self.switch.want(family, opening, change, self._detection_ms(change, family))
 

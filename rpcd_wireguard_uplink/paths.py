@@ -63,6 +63,7 @@ class PathSet(dict[PathKey, WatchedPath]):
         super().__init__()
         self._on_reply = on_reply
         self._problems = problems
+        self._traffic: dict[str, Traffic] = {}
 
     def keep(self, wanted: Container[PathKey]) -> None:
         """Give up every other path."""
@@ -85,6 +86,12 @@ class PathSet(dict[PathKey, WatchedPath]):
             return
         self._problems.pop(topic, None)
         asyncio.get_running_loop().add_reader(path.descriptor, self._on_reply, path)
+
+    def is_used(self, device: str, now_s: float) -> bool:
+        """Whether people use the device. To be asked once for each probe that leaves by it."""
+        traffic = self._traffic.setdefault(device, Traffic())
+        traffic.probed()
+        return traffic.seen(read_sent_packets().get(device, 0), now_s)
 
     def _unbind(self, path: WatchedPath) -> None:
         if path.descriptor >= 0:

@@ -51,7 +51,8 @@ async def run(
         raise CommandFailed(f"can't run {argv[0]}: {error.strerror}; is it installed?") from error
     data = stdin.encode() if stdin is not None else None
     try:
-        out, err = await asyncio.wait_for(child.communicate(data), timeout_s)
+        async with asyncio.timeout(timeout_s):
+            out, err = await child.communicate(data)
     except TimeoutError as error:
         raise TimedOut(f"{argv[0]} did not finish within {timeout_s:g} s") from error
     finally:

@@ -50,7 +50,8 @@ async def resolve(host: str, timeout_s: float = TIMEOUT_S) -> str:
 
     threading.Thread(target=look_up, name="resolver", daemon=True).start()
     try:
-        return await asyncio.wait_for(found, timeout_s)
+        async with asyncio.timeout(timeout_s):
+            return await found
     except TimeoutError:
         return ""
 

@@ -168,6 +168,7 @@ class Service:
 
     def list_uplinks(self) -> Table:
         """Offers of mesh peers and configured uplinks."""
+        self.monitor.freshen()
         now_s = time.monotonic()
         return {
             "offers": [
@@ -182,6 +183,7 @@ class Service:
 
     def status(self) -> Table:
         """Everything about now."""
+        self.monitor.freshen()
         problems = [*self.uplinks.problems.values(), *self.monitor.problems.values()]
         problems += self.journal.problems.values()
         problems += self.uplinks.config.warnings

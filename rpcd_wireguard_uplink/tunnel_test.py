@@ -71,7 +71,8 @@ async def run_test(device: str, target: str, count: int, size: int = 0) -> Teste
                 sent_s[sequence] = time.monotonic()
         if refused < count:
             try:
-                await asyncio.wait_for(complete.wait(), PATIENCE_S)
+                async with asyncio.timeout(PATIENCE_S):
+                    await complete.wait()
             except TimeoutError:
                 on_reply()
     finally:

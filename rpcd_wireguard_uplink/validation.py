@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from .endpoints import parse_address, parse_endpoint, parse_host
 from .errors import InvalidArgument
+from .lean import leaving_out
 from .quoting import quoted, shortened
 
 if TYPE_CHECKING:
@@ -212,7 +213,8 @@ def _finite(_checker: object, value: object) -> bool:
 
 @functools.cache
 def _validator_class() -> type[Draft202012Validator]:
-    from jsonschema import Draft202012Validator
+    with leaving_out("bz2", "lzma"):
+        from jsonschema import Draft202012Validator
     from jsonschema.validators import extend
 
     types = Draft202012Validator.TYPE_CHECKER.redefine("number", _finite)

@@ -230,7 +230,8 @@ class OpenWrt(Linux):
             if (up and not any(name in found for name in gone)) or left_s <= 0:
                 return found
             try:
-                await asyncio.wait_for(self._news.wait(), min(POLL_S, left_s))
+                async with asyncio.timeout(min(POLL_S, left_s)):
+                    await self._news.wait()
             except TimeoutError:
                 continue
 

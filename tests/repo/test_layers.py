@@ -13,7 +13,7 @@ import pytest
 from tests.repo import PACKAGE, ROOT
 
 LAYERS = (
-    *("errors", "quoting", "model", "peering", "endpoints", "schemas", "validation"),
+    *("lean", "errors", "quoting", "model", "peering", "endpoints", "schemas", "validation"),
     *("json_message", "messages", "lease_messages", "signing"),
     *(
         "ubus",
@@ -142,6 +142,14 @@ def test_decisions_have_no_clock_and_no_input(layer: str) -> None:
     if not path.exists():
         pytest.skip(f"{layer} is not made yet")
     assert not {name.split(".")[0] for name in names_in(path)} & IMPURE
+
+
+@pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_no_wait_can_lose_a_cancellation(path: Path) -> None:
+    """asyncio.wait_for does before Python 3.12, where what it waits for ends in the same moment:
+    a task that was to end goes on, and so does who waits for its end.
+    """
+    assert "asyncio.wait_for" not in path.read_text(encoding="utf-8"), "use asyncio.timeout"
 
 
 def test_the_scan_sees_every_form_of_import() -> None:

@@ -113,14 +113,16 @@ def test_mesh_devices() -> None:
 
 async def test_the_mesh_is_read(mocker: MockerFixture) -> None:
     dump = device("wg0") + peer("wg0", A, "10.9.0.1/32,10.9.0.2/32") + device("wgup_a")
-    address = '[{"addr_info":[{"local":"10.9.0.1","prefixlen":24,"scope":"global"}]}]'
+    address = (
+        '[{"ifname":"wg0","addr_info":[{"local":"10.9.0.1","prefixlen":24,"scope":"global"}]}]'
+    )
     commands = replace_commands(mocker)
-    commands.answers = {"wg show all dump": dump, "ip -j address show dev wg0": address}
+    commands.answers = {"wg show all dump": dump, "ip -j address show": address}
     found = await mesh.read_mesh()
     assert found.own == {"wg0": ("10.9.0.1/24",)}
     assert [one.addresses for one in found.peers] == [("10.9.0.2",)]
     assert SECRET not in repr(found) and SHARED not in repr(found)
-    assert (await mesh.read_mesh(["wg7"])) == mesh.Mesh()
+    assert (await mesh.read_mesh(["wg7"])) == mesh.Mesh(addresses=frozenset({"10.9.0.1"}))
 
 
 @pytest.mark.needs("wg", "ip", "unshare", "wireguard-go")

@@ -7,7 +7,6 @@ from typing import cast
 import pytest
 from pytest_mock import MockerFixture
 
-from rpcd_wireguard_uplink import monitor
 from rpcd_wireguard_uplink.monitor import Monitor
 from rpcd_wireguard_uplink.platform import Platform
 from rpcd_wireguard_uplink.routing.lane import Lane
@@ -20,7 +19,7 @@ async def test_a_tick_that_fails_is_told_and_followed_by_another(
     watching = Monitor(
         cast(Platform, Machine(str(tmp_path))), Lane(), lambda *_: None, lambda: None
     )
-    mocker.patch.object(monitor, "read_sent_packets", side_effect=RuntimeError("a secret"))
+    mocker.patch.object(watching, "_evaluate", side_effect=RuntimeError("a secret"))
     watching._tick()
     assert "probing failed unexpectedly (RuntimeError at" in watching.problems["probing"]
     assert "a secret" not in caplog.text + str(watching.problems)
