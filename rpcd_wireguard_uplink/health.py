@@ -338,7 +338,8 @@ class PathHealth:
         return max(since_s + silence_s, self._quiet_since_s + silence_s * QUIET_SHARE)
 
     def _judge_rate(self, now_s: float) -> None:
-        window_s = self.pace.rate_window_s
+        # Of the last round trip nothing is known yet: a window that it fills would hold few probes.
+        window_s = self.pace.rate_window_s + (self.smoothed_rtt_s or 0.0)
         while self._judged and self._judged[0].sent_s < now_s - window_s - 0.5:
             self._judged.popleft()
         if now_s - self._suspect_since_s < window_s:

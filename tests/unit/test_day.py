@@ -38,6 +38,32 @@ def detection_s(pace: Pace, seed: int, **circumstances: float) -> float:
     return told_s[0] - death_s
 
 
+class Choosy(Line):
+    """Loses what leaves at certain times, and nothing else."""
+
+    lost_s: tuple[tuple[float, float], ...] = ()
+
+    def delivers(self, at_s: float) -> bool:
+        return not any(begin_s <= at_s < end_s for begin_s, end_s in self.lost_s)
+
+
+def test_some_losses_in_a_row_on_a_saturated_line_are_no_death() -> None:
+    """Of the last round trip nothing is known: six losses must be seen among all probes of a
+    window, and not among the few of it that are settled behind a queue of two seconds.
+    """
+    line = Choosy(random.Random(1), has_traffic=True)
+    line.delay_s = lambda sent_s: 0.02 + 2.0 * min(1.0, max(0.0, sent_s - 30.0))
+    line.lost_s = ((60.0, 60.39), (60.5, 60.59), (60.8, 60.89))
+    watcher = Watcher(line, DEFAULT_PACE)
+    watcher.run(120.0)
+    assert watcher.health.state is Health.SUSPECT, "it was to be watched closely"
+    assert watcher.verdicts == []
+    line.lost_s = tuple((120 + n / 5, 120 + n / 5 + 0.1) for n in range(100))
+    watcher.run(140.0)
+    assert "probes lost" in watcher.verdicts[0][1], "half of them is a death, and is told"
+    assert watcher.verdicts[0][0] < 130.0
+
+
 @pytest.mark.parametrize("seed", [0, 1, 2])
 def test_a_day_of_random_loss_and_hourly_bursts(seed: int) -> None:
     chance = random.Random(seed)
