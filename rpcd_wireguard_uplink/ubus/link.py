@@ -12,6 +12,9 @@ import socket
 from collections.abc import Callable
 
 _CHUNK = 65536
+# 64 callers get a large reply each: what finds no room costs several turns of the loop. The kernel
+# gives what net.core.wmem_max allows, twice over (socket(7)); only what waits takes memory.
+_SEND_BUFFER = 1 << 20
 
 
 class Link:
@@ -39,6 +42,7 @@ class Link:
         self._waiting = bytearray()
         self._open = True
         sock.setblocking(False)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER)
         self._loop.add_reader(sock.fileno(), self._readable)
 
     @property
