@@ -348,6 +348,7 @@ class Exchange:
         name = self.peers.directory.name_of(peer.key)
         if not name:
             return
+        self.leasing.heard(name)
         if table is None:
             if self.service.offers.withdraw(name, source=Source.DIRECT):
                 self.service.journal.offer("withdrawn", name, "the peer has no offer")

@@ -152,6 +152,14 @@ class Leasing:
                 with contextlib.suppress(UplinkError):  # a device that is gone is made again
                     await self._try_endpoints(uplink, held, now_s)
 
+    def heard(self, peer_id: str) -> None:
+        """The peer is there: what failed is tried again soon, however long it was to wait."""
+        soon_s = time.monotonic() + RETRY_S
+        for uplink in self._service.uplinks.standing():
+            held = self._held.get(uplink.public_key)
+            if uplink.peer_id == peer_id and held is not None and held.failures:
+                held.due_s = min(held.due_s, soon_s)
+
     async def _renew(self, uplink: Uplink, held: _Held) -> None:
         try:
             await self._renew_now(uplink, held)

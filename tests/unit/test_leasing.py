@@ -168,6 +168,13 @@ async def test_a_renewal_that_fails_is_told_until_its_uplink_is_gone(
     await leasing._renew(uplink, held)
     assert "no place" in leasing.problems["lease wgup_nodea"]
     assert 0 < held.due_s - time.monotonic() < 10
+    standing = mocker.patch.object(leasing._service.uplinks, "standing", return_value=[uplink])
+    held.due_s = time.monotonic() + 300
+    leasing.heard("nodeb")
+    assert held.due_s - time.monotonic() > 290, "another peer"
+    leasing.heard("nodea")
+    assert held.due_s - time.monotonic() < 6, "a peer that is back is not waited for"
+    mocker.stop(standing)
     mocker.patch.object(leasing, "_renew_now", side_effect=RuntimeError("a secret"))
     await leasing._renew(uplink, held)
     assert "RuntimeError" in leasing.problems["lease wgup_nodea"]
