@@ -32,7 +32,7 @@ def plan(quick: bool) -> list[list[Measurement]]:
                 (switches.measure_default_pace, (2,)),
                 (switches.measure_lost_provider, (2,)),
                 (calm.simulate_flapping, (2,)),
-                (calls.measure_idle, (6,)),
+                (calls.measure_idle, (2,)),
             ],
             [(calls.measure_start, (2,))],
             [(calls.measure_calls, (2,))],

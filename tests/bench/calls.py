@@ -34,7 +34,8 @@ from .table import Row, quantile
 MANY = 20
 CLIENTS = 64
 CALLS = 100  # a round of one client; of many clients, each has CALLS // 10
-WINDOW_S = 6.0
+SETTLE_S = 15.0  # after the start: new paths are probed more often
+WINDOW_S = 12.0  # commands' CPU comes in steps of 10 ms
 DAY_S = 86400.0
 
 
@@ -92,6 +93,7 @@ def measure_idle(windows: int) -> list[Row]:
     with Lab() as lab:
         scene = _begin(lab, MANY)
         pid, cpu, memory = scene.service.pid, [], []
+        time.sleep(SETTLE_S)
         capture = Capture(scene.network.consumer, "mesh0")
         began = time.monotonic()
         for _ in range(windows):
