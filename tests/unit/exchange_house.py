@@ -76,13 +76,7 @@ class ExchangeHouse(House):
         return PeerService(self.exchange)
 
     async def start(self) -> Service:
-        service = Service(
-            self.machine,
-            str(self.state_file),
-            lambda name, table: self.events.append((name, table)),
-            lambda: None,
-        )
-        self.running.append(service)
+        service = self.make()
         exchange = Exchange(service, None, str(self.directory / "keys"))
         self.exchanges.append(exchange)
         await service.start()

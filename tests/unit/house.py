@@ -64,7 +64,8 @@ class House:
         self.running: list[Service] = []
         self.replies: list[str] = []
 
-    async def start(self) -> Service:
+    def make(self) -> Service:
+        """A service that runs from now on; it is for the caller to start it."""
         service = Service(
             self.machine,
             str(self.state_file),
@@ -72,6 +73,10 @@ class House:
             lambda: None,
         )
         self.running.append(service)
+        return service
+
+    async def start(self) -> Service:
+        service = self.make()
         await service.start()
         return service
 

@@ -24,7 +24,7 @@ from rpcd_wireguard_uplink.model import Family, Link, PeerCounters
 from rpcd_wireguard_uplink.monitor import Monitor
 from tests.unit.choices import Choices, offer_of, uplink_of
 from tests.unit.fakes import Commands, Machine, key_of
-from tests.unit.house import CONFIG, House, commands_of_a_house
+from tests.unit.house import CONFIG, House
 
 Result = tunnel_test.Tested  # pytest would take the name for a test class
 GOOD = Result(5, 5, 21.0, 0.0)
@@ -137,11 +137,6 @@ NIGHT = datetime(2026, 3, 1, 3, 20)
 def test_the_schedule(days: int, clock: datetime, since_s: float, due: bool) -> None:
     assert NIGHT.toordinal() % 4 == 0 and NIGHT.toordinal() % 3 == 2
     assert is_due(days, clock, since_s) is due
-
-
-@pytest.fixture
-def commands(mocker: MockerFixture) -> Commands:
-    return commands_of_a_house(mocker)
 
 
 @pytest.fixture

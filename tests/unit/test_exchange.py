@@ -21,12 +21,7 @@ from rpcd_wireguard_uplink.offers import Source
 from rpcd_wireguard_uplink.signing import Signer
 from tests.unit.exchange_house import CONFIG, ExchangeHouse
 from tests.unit.fakes import Commands, key_of
-from tests.unit.house import commands_of_a_house, offer
-
-
-@pytest.fixture
-def commands(mocker: MockerFixture) -> Commands:
-    return commands_of_a_house(mocker)
+from tests.unit.house import offer
 
 
 @pytest.fixture

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any
 
 import pytest
-from pytest_mock import MockerFixture
 
 from rpcd_wireguard_uplink.lease_messages import (
     LeaseRelease,
@@ -16,27 +13,16 @@ from rpcd_wireguard_uplink.lease_messages import (
     lease_request_table,
 )
 from rpcd_wireguard_uplink.peering import LeaseRequest
-from tests.unit.exchange_house import CONFIG, PROVIDER, ExchangeHouse
-from tests.unit.fakes import Commands, key_of
-from tests.unit.house import commands_of_a_house, offer
+from tests.unit.exchange_house import ExchangeHouse
+from tests.unit.fakes import key_of
+from tests.unit.house import offer
 
 KEY = key_of("consumer")
 
 
 @pytest.fixture
-def commands(mocker: MockerFixture) -> Commands:
-    return commands_of_a_house(mocker)
-
-
-@pytest.fixture
-async def house(tmp_path: Path, commands: Commands) -> AsyncIterator[ExchangeHouse]:
-    """A provider that trusts nodea and not nodeb."""
-    made = ExchangeHouse(tmp_path, commands)
-    made.write("wireguard-uplink", CONFIG + PROVIDER)
-    await made.start()
-    made.exchange.serving.refusal = lambda: None  # whatever its line does
-    yield made
-    await made.stop()
+def house(provider_house: ExchangeHouse) -> ExchangeHouse:
+    return provider_house
 
 
 def wanted(peer_id: str = "nodea", key: str = KEY) -> dict[str, Any]:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
 from typing import Any
 
 import pytest
@@ -28,6 +26,7 @@ from rpcd_wireguard_uplink.routing.lane import (
 )
 from rpcd_wireguard_uplink.routing.listing import parse_heard
 from rpcd_wireguard_uplink.routing.sticky import STICKY_MARK, end_script, keep_script, sticky_script
+from tests.unit.apart import apart
 from tests.unit.fakes import Commands, replace_commands
 
 V4, V6 = Family.IPV4, Family.IPV6
@@ -213,21 +212,8 @@ async def test_removing_takes_everything_away(commands: Commands) -> None:
 def nft(*scripts: str, then: str = "list ruleset") -> list[dict[str, Any]]:
     """Load scripts one after another in a fresh namespace; what nft lists then."""
     commands = "".join(f"nft -f - <<'END'\n{script}\nEND\n" for script in scripts)
-    shell = f"set -e\nip link set lo up\n{commands}nft -j {then}\n"
-    path = os.environ.get("PATH", "") + ":/usr/sbin:/sbin"
-    done = subprocess.run(
-        ["unshare", "-n", "sh", "-c", shell],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        env={**os.environ, "PATH": path},
-    )
-    if "Operation not permitted" in done.stderr:
-        if os.environ.get("CI") == "true":
-            pytest.fail(done.stderr)
-        pytest.skip("namespaces need root")
-    assert done.returncode == 0, done.stderr
-    found: list[dict[str, Any]] = json.loads(done.stdout)["nftables"]
+    printed = apart(f"ip link set lo up\n{commands}nft -j {then}\n")
+    found: list[dict[str, Any]] = json.loads(printed)["nftables"]
     return found
 
 

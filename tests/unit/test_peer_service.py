@@ -15,12 +15,7 @@ from rpcd_wireguard_uplink.methods import METHODS, check_reply
 from rpcd_wireguard_uplink.provider import Provider
 from tests.unit.exchange_house import ExchangeHouse
 from tests.unit.fakes import Commands, key_of
-from tests.unit.house import commands_of_a_house, offer
-
-
-@pytest.fixture
-def commands(mocker: MockerFixture) -> Commands:
-    return commands_of_a_house(mocker)
+from tests.unit.house import offer
 
 
 @pytest.fixture

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
-import os
 import re
-import subprocess
 from dataclasses import replace
 
 import pytest
@@ -15,6 +13,7 @@ from hypothesis import strategies as st
 from rpcd_wireguard_uplink.model import Family
 from rpcd_wireguard_uplink.peering import ProviderPlan
 from rpcd_wireguard_uplink.provider_rules import NOT_INTERNET, provider_script
+from tests.unit.apart import apart
 
 PLAN = ProviderPlan(
     "secret",
@@ -164,18 +163,5 @@ def test_the_table_depends_on_no_lease_and_tells_no_key() -> None:
 )
 def test_real_it_loads_and_loads_again(plan: ProviderPlan) -> None:
     script = provider_script(plan, ONLINK)
-    shell = f"nft -f - <<'END'\n{script}{script}END\nnft list tables\n"
-    path = os.environ.get("PATH", "") + ":/usr/sbin:/sbin"
-    done = subprocess.run(
-        ["unshare", "-n", "sh", "-e", "-c", shell],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        env={**os.environ, "PATH": path},
-    )
-    if "Operation not permitted" in done.stderr:
-        if os.environ.get("CI") == "true":
-            pytest.fail(done.stderr)
-        pytest.skip("namespaces need root")
-    assert done.stderr == ""
-    assert done.stdout == "table inet wgup_provider\n"
+    printed = apart(f"nft -f - <<'END'\n{script}{script}END\nnft list tables\n")
+    assert printed == "table inet wgup_provider\n"

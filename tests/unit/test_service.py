@@ -6,35 +6,14 @@ What real tunnels and real packets do is shown by the namespace tests.
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator
-from pathlib import Path
-
-import pytest
-from pytest_mock import MockerFixture
 
 from rpcd_wireguard_uplink.errors import Status
 from rpcd_wireguard_uplink.failover import Change
 from rpcd_wireguard_uplink.model import Family, PeerCounters
-from tests.unit.fakes import Commands, key_of
-from tests.unit.house import CONFIG, LINE, NETWORK, House, commands_of_a_house, offer
+from tests.unit.fakes import key_of
+from tests.unit.house import CONFIG, LINE, NETWORK, House, offer
 
 KEY_A, KEY_B = key_of("provider a"), key_of("provider b")
-
-
-@pytest.fixture
-def commands(mocker: MockerFixture) -> Commands:
-    return commands_of_a_house(mocker)
-
-
-@pytest.fixture
-async def house(tmp_path: Path, commands: Commands) -> AsyncIterator[House]:
-    """A router with a configuration of its owner's, and the service running on it."""
-    house = House(tmp_path)
-    house.write("wireguard-uplink", CONFIG)
-    house.write("network", NETWORK)
-    await house.start()
-    yield house
-    await house.stop()
 
 
 async def test_a_start_writes_nothing(house: House) -> None:

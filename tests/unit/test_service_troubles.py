@@ -7,34 +7,16 @@ from __future__ import annotations
 import json
 import logging
 import shutil
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
-from pytest_mock import MockerFixture
 
 from rpcd_wireguard_uplink.errors import CommandFailed
 from rpcd_wireguard_uplink.model import DefaultRoute, Family
-from tests.unit.fakes import Commands, Crash
-from tests.unit.house import CONFIG, LINE, NETWORK, House, commands_of_a_house, offer
-
-
-@pytest.fixture
-def commands(mocker: MockerFixture) -> Commands:
-    return commands_of_a_house(mocker)
-
-
-@pytest.fixture
-async def house(tmp_path: Path, commands: Commands) -> AsyncIterator[House]:
-    """A router with a configuration of its owner's, and the service running on it."""
-    house = House(tmp_path)
-    house.write("wireguard-uplink", CONFIG)
-    house.write("network", NETWORK)
-    await house.start()
-    yield house
-    await house.stop()
-
+from tests.unit.fakes import Crash
+from tests.unit.house import CONFIG, LINE, NETWORK, House, offer
 
 # --- what goes wrong
 

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 from pytest_mock import MockerFixture
@@ -15,26 +13,15 @@ from rpcd_wireguard_uplink.errors import CommandFailed
 from rpcd_wireguard_uplink.model import PeerCounters
 from rpcd_wireguard_uplink.peering import Denial, Deny, LeaseGrant, LeaseRequest
 from rpcd_wireguard_uplink.provider import Provider
-from tests.unit.exchange_house import CONFIG, PROVIDER, ExchangeHouse
-from tests.unit.fakes import Commands, key_of
-from tests.unit.house import commands_of_a_house
+from tests.unit.exchange_house import CONFIG, ExchangeHouse
+from tests.unit.fakes import key_of
 
 WANTED = LeaseRequest("nodea", key_of("consumer"))
 
 
 @pytest.fixture
-def commands(mocker: MockerFixture) -> Commands:
-    return commands_of_a_house(mocker)
-
-
-@pytest.fixture
-async def house(tmp_path: Path, commands: Commands) -> AsyncIterator[ExchangeHouse]:
-    made = ExchangeHouse(tmp_path, commands)
-    made.write("wireguard-uplink", CONFIG + PROVIDER)
-    await made.start()
-    made.exchange.serving.refusal = lambda: None
-    yield made
-    await made.stop()
+def house(provider_house: ExchangeHouse) -> ExchangeHouse:
+    return provider_house
 
 
 async def settled(house: ExchangeHouse) -> None:
