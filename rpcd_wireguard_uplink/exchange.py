@@ -128,7 +128,7 @@ class Exchange:
     async def follow_config(self) -> None:
         """Take a changed configuration: who is trusted, what is offered, how offers travel."""
         config = self.service.uplinks.config
-        self._followed = (config, self.peers.node_id)
+        self._followed, self._devices = (config, self.peers.node_id), set()
         if self.peers.rebuild():
             await self.trust_changed()
         await self.service.follow_watch()
@@ -152,16 +152,17 @@ class Exchange:
         last_s = float("-inf")
         while True:
             await asyncio.sleep(MESH_S)
+            is_due = time.monotonic() - last_s > EGRESS_S
             # Where there is no mesh, one comes with a new device.
             devices = {link.name for link in self.service.monitor.landscape.links.values()}
             is_known = devices == self._devices and "mesh" not in self.peers.problems
-            if self.peers.mesh.own or not is_known:
+            if self.peers.mesh.own or is_due or not is_known:
                 await self._follow_mesh()
                 self._devices = devices
             # A call that came first may have read what its owner changed.
             if self._followed != (self.service.uplinks.config, self.peers.node_id):
                 await self.follow_config()
-            if time.monotonic() - last_s > EGRESS_S:
+            if is_due:
                 last_s = time.monotonic()
                 await self._follow_egress()
             self._judge_terms()
