@@ -232,6 +232,7 @@ class Leasing:
         if counted.handshake_age_s is not None and counted.handshake_age_s < 180.0:
             held.tried_s = now_s
             return
+        self._service.monitor.freshen()  # or one that works would be left again
         if now_s - held.tried_s < TRY_ENDPOINT_S:
             return
         if held.tried_s:

@@ -44,6 +44,7 @@ from .switch import RETRY_S, Report, Switch
 from .usage import Ledger
 
 LATE_S = 0.05
+UNHURRIED_S, EARLY_SHARE = 1.0, 0.1  # probes that nobody waits for leave together: fewer wake-ups
 LONGEST_SLEEP_S = 5.0
 SETTLE_S = 0.05  # kernel events come in bursts: read once behind them
 REREAD_PAUSE_S = 0.2
@@ -268,7 +269,8 @@ class Monitor:
             self._tick_handle.cancel()
         due_s = now_s + LONGEST_SLEEP_S
         for path in self.paths.values():
-            due_s = min(due_s, path.last_sent_s + self.pause_s(path, now_s))
+            path.pause_s = self.pause_s(path, now_s)
+            due_s = min(due_s, path.last_sent_s + path.pause_s)
             deadline_s = path.health.next_deadline_s()
             if deadline_s is not None:
                 due_s = min(due_s, deadline_s)
@@ -314,7 +316,8 @@ class Monitor:
                 if lag_s > LATE_S:
                     path.health.excuse(lag_s)
                 path.health.expire(now_s)
-            if now_s >= path.last_sent_s + self.pause_s(path, now_s) - 0.001:
+            early_s = EARLY_SHARE * path.pause_s if path.pause_s >= UNHURRIED_S else 0.001
+            if now_s >= path.last_sent_s + path.pause_s - early_s:
                 self._probe(path, now_s)
         if self.evidence.is_needed:
             self._run(self.evidence.gather(self.watch.settings.pace.confirm_interval_s))

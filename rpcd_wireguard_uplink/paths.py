@@ -32,7 +32,9 @@ PathKey = tuple[str, Family]
 
 @dataclass(slots=True)
 class WatchedPath:
-    """One path with its health and its prober. `index` is the device's, 0 while it is missing."""
+    """One path with its health and its prober. `index` is the device's, 0 while it is missing,
+    `pause_s` the time between two probes as last planned.
+    """
 
     device: str
     kind: PathKind
@@ -41,6 +43,7 @@ class WatchedPath:
     prober: Prober
     born_s: float
     last_sent_s: float = float("-inf")
+    pause_s: float = 0.0
     index: int = 0
     descriptor: int = -1
     used: bool = True
@@ -64,6 +67,7 @@ class PathSet(dict[PathKey, WatchedPath]):
         self._on_reply = on_reply
         self._problems = problems
         self._traffic: dict[str, Traffic] = {}
+        self._sent: tuple[float, dict[str, int]] = (0.0, {})
 
     def keep(self, wanted: Container[PathKey]) -> None:
         """Give up every other path."""
@@ -91,7 +95,9 @@ class PathSet(dict[PathKey, WatchedPath]):
         """Whether people use the device. To be asked once for each probe that leaves by it."""
         traffic = self._traffic.setdefault(device, Traffic())
         traffic.probed()
-        return traffic.seen(read_sent_packets().get(device, 0), now_s)
+        if self._sent[0] != now_s:  # both families ask at the same time
+            self._sent = (now_s, read_sent_packets())
+        return traffic.seen(self._sent[1].get(device, 0), now_s)
 
     def _unbind(self, path: WatchedPath) -> None:
         if path.descriptor >= 0:

@@ -44,8 +44,12 @@ def plan(quick: bool) -> list[list[Measurement]]:
         [(switches.measure_lost_provider, (RUNS,))],
         [(calls.measure_start, (RUNS,))],
         [(calls.measure_calls, (RUNS,))],
-        [(calm.measure_flapping, ()), (calls.measure_idle, (RUNS,))],
-        [(calm.simulate_flapping, (RUNS,)), (calm.simulate_days, (RUNS,))],
+        [(calls.measure_idle, (RUNS,))],
+        [
+            (calm.simulate_flapping, (RUNS,)),
+            (calm.measure_flapping, ()),
+            (calm.simulate_days, (RUNS,)),
+        ],
         [(crowd.measure_crowd, (200, RUNS))],
     ]
 

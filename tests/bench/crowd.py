@@ -84,7 +84,7 @@ async def _run(argv: Sequence[str], **options: Any) -> process.Completed:
     router = CURRENT.get()
     if list(argv) == ["wg", "show", "all", "dump"]:
         return process.Completed(0, router.dump, "")
-    if list(argv) == ["ip", "-j", "address", "show", "dev", DEVICE]:
+    if list(argv) == ["ip", "-j", "address", "show"]:
         own = {"local": address(router.number), "prefixlen": 16, "scope": "global"}
         return process.Completed(0, json.dumps([{"ifname": DEVICE, "addr_info": [own]}]), "")
     return process.Completed(int("list" in argv), "", "")  # nothing of nft's is there to be listed
