@@ -8,6 +8,7 @@ literals here: with a name and without DNS, `wg set` would hang for good.
 
 from __future__ import annotations
 
+import asyncio
 import ipaddress
 import time
 from collections.abc import Iterable, Mapping
@@ -18,6 +19,7 @@ from .errors import CommandFailed, InvalidArgument
 from .model import Endpoint, PeerCounters, Tunnel
 
 OUTER_MARK = 0x51
+ENDPOINT_TRIES, ENDPOINT_PAUSE_S = 3, 0.05  # the pause is longer than most round trips
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +83,18 @@ async def configure(tunnel: Tunnel) -> None:
 async def set_endpoint(device: str, public_key: str, endpoint: Endpoint) -> None:
     """Have a peer's packets go to another address literal, in place."""
     await process.run(["wg", "set", device, "peer", public_key, "endpoint", str(endpoint)])
+
+
+async def insist_on_endpoint(device: str, public_key: str, endpoint: Endpoint) -> None:
+    """Set a changed endpoint (a literal) again where it was taken back: WireGuard answers to where
+    the last valid packet came from, and one from the old address may have been under way.
+    """
+    for _ in range(ENDPOINT_TRIES):
+        await asyncio.sleep(ENDPOINT_PAUSE_S)
+        shown = await process.run(["wg", "show", device, "endpoints"], check=False)
+        if shown.returncode != 0 or str(endpoint) in shown.stdout.split():
+            return
+        await set_endpoint(device, public_key, endpoint)
 
 
 async def remove_other_peers(tunnel: Tunnel) -> None:

@@ -118,12 +118,15 @@ class Linux:
     async def _set_peer(self, tunnel: Tunnel) -> None:
         """Give the device its one peer, at the newest address of the endpoint's name."""
         name, endpoint = tunnel.interface, tunnel.endpoint
+        before = self._addresses.get(name, "")
         if endpoint is not None:
-            address = await resolve(endpoint.host) or self._addresses.get(name, "")
+            address = await resolve(endpoint.host) or before
             self._addresses[name] = address
             endpoint = Endpoint(address, endpoint.port) if address else None
         await wireguard.configure(replace(tunnel, endpoint=endpoint))
         await wireguard.remove_other_peers(tunnel)
+        if endpoint is not None and before not in ("", endpoint.host):
+            await wireguard.insist_on_endpoint(name, tunnel.public_key, endpoint)
 
     async def follow_names(self, stalled: Sequence[str]) -> None:
         """Apply a changed address of an endpoint's name, in place."""

@@ -59,6 +59,21 @@ async def test_a_tunnel_is_set_in_one_command(commands: Commands) -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("shown", "times"),
+    [(f"{PEER}\t[2001:db8::1]:7\n", 0), (f"{PEER}\t192.0.2.9:7\n", 3), (CommandFailed("gone"), 0)],
+)
+async def test_a_new_endpoint_is_insisted_on_for_a_while(
+    commands: Commands, mocker: MockerFixture, shown: str | Exception, times: int
+) -> None:
+    """A packet from the old address may take it back; but a peer may also have moved for good."""
+    mocker.patch.object(wireguard, "ENDPOINT_PAUSE_S", 0.0)
+    commands.answers["wg show wgup_a endpoints"] = shown
+    await wireguard.insist_on_endpoint("wgup_a", PEER, Endpoint("2001:db8::1", 7))
+    set_again = f"wg set wgup_a peer {PEER} endpoint [2001:db8::1]:7"
+    assert commands.lines().count(set_again) == times
+
+
 async def test_an_address_of_ipv6_is_bracketed(commands: Commands) -> None:
     await wireguard.configure(Tunnel("a", "b", SECRET, (), PEER, Endpoint("2001:db8::1", 7)))
     assert "endpoint [2001:db8::1]:7" in commands.lines()[0]
