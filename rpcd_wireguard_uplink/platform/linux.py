@@ -118,14 +118,16 @@ class Linux:
     async def _set_peer(self, tunnel: Tunnel) -> None:
         """Give the device its one peer, at the newest address of the endpoint's name."""
         name, endpoint = tunnel.interface, tunnel.endpoint
-        before = self._addresses.get(name, "")
+        before = address = self._addresses.get(name, "")
         if endpoint is not None:
             address = await resolve(endpoint.host) or before
             self._addresses[name] = address
             endpoint = Endpoint(address, endpoint.port) if address else None
         await wireguard.configure(replace(tunnel, endpoint=endpoint))
         await wireguard.remove_other_peers(tunnel)
-        if endpoint is not None and before not in ("", endpoint.host):
+        known = self._applied.get(name)
+        moved = known is not None and (known.endpoint, before) != (tunnel.endpoint, address)
+        if endpoint is not None and moved:
             await wireguard.insist_on_endpoint(name, tunnel.public_key, endpoint)
 
     async def follow_names(self, stalled: Sequence[str]) -> None:

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
+
 import pytest
 from pytest_mock import MockerFixture
 
 from rpcd_wireguard_uplink import wireguard
 from rpcd_wireguard_uplink.errors import CommandFailed, InvalidArgument
 from rpcd_wireguard_uplink.model import Endpoint, PeerCounters, Tunnel
+from rpcd_wireguard_uplink.platform.standalone import Standalone
 from tests.unit.fakes import Commands, key_of, replace_commands
 
 SECRET, PUBLIC, PEER = key_of("secret"), key_of("public"), key_of("peer")
 TUNNEL = Tunnel("wgup_a", "nodea", SECRET, ("10.1.2.3/32",), PEER, Endpoint("192.0.2.1", 51821))
+ELSEWHERE = Endpoint("2001:db8::1", 51821)
 DUMP = (
     f"wgup_a\t(none)\t{PUBLIC}\t51820\t0x51\n"
     f"wgup_a\t{PEER}\t(none)\t192.0.2.1:51821\t0.0.0.0/0,::/0\t1700000000\t11\t22\t25\n"
@@ -72,6 +77,28 @@ async def test_a_new_endpoint_is_insisted_on_for_a_while(
     await wireguard.insist_on_endpoint("wgup_a", PEER, Endpoint("2001:db8::1", 7))
     set_again = f"wg set wgup_a peer {PEER} endpoint [2001:db8::1]:7"
     assert commands.lines().count(set_again) == times
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "is_insisted_on"),
+    [(Endpoint("192.0.2.1", 51821), False), (Endpoint("192.0.2.1", 7), True), (ELSEWHERE, True)],
+    ids=["the same", "another port", "another address"],
+)
+async def test_only_a_changed_endpoint_is_insisted_on(
+    commands: Commands,
+    mocker: MockerFixture,
+    tmp_path: Path,
+    endpoint: Endpoint,
+    is_insisted_on: bool,
+) -> None:
+    mocker.patch.object(wireguard, "ENDPOINT_PAUSE_S", 0.0)
+    platform = Standalone(str(tmp_path), str(tmp_path))
+    await platform._set_peer(TUNNEL)
+    platform._applied["wgup_a"] = TUNNEL
+    shown = "wg show wgup_a endpoints"
+    assert shown not in commands.lines(), "a new tunnel has nothing under way"
+    await platform._set_peer(replace(TUNNEL, endpoint=endpoint))
+    assert (shown in commands.lines()) is is_insisted_on
 
 
 async def test_an_address_of_ipv6_is_bracketed(commands: Commands) -> None:
