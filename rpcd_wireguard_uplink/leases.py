@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import ipaddress
-from collections.abc import Collection, Container, Iterable, Mapping
+from collections.abc import Collection, Container, Iterable
 from dataclasses import dataclass, field, replace
 
 from .peering import LEASE_S, Consumer, Denial, Deny, Lease, LeaseRequest, Network
@@ -111,18 +111,15 @@ class LeaseBook:
         gone = [place for place, lease in self._leases.items() if lease.peer_id == peer_id]
         return [self._end(place, max(now_s, self._leases[place].expires_s)) for place in gone]
 
-    def expire(
-        self, now_s: float, handshake_age_of: Mapping[str, float | None] | None = None
-    ) -> list[Lease]:
-        """End the leases whose time is over. `handshake_age_of` maps keys to seconds.
+    def expire(self, now_s: float, alive: Container[str] = ()) -> list[Lease]:
+        """End the leases whose time is over. `alive` are the keys that were heard in SESSION_S.
 
-        A lease whose newest handshake is under 180 s old is in use and renewed: while its consumer
-        has no other way to the internet, it may be unable to ask.
+        Their leases are in use and renewed: while its consumer has no other way to the internet,
+        it may be unable to ask.
         """
         gone: list[int] = []
         for place, lease in self._leases.items():
-            age_s = (handshake_age_of or {}).get(lease.public_key)
-            if age_s is not None and age_s < SESSION_S:
+            if lease.public_key in alive:
                 self._leases[place] = replace(lease, expires_s=now_s + self.lease_s)
             elif lease.expires_s <= now_s:
                 gone.append(place)

@@ -229,7 +229,7 @@ class Leasing:
         counted = self._service.monitor.counters.get(uplink.interface)
         if counted is None or len(held.endpoints) < 2:
             return
-        if counted.handshake_age_s is not None and counted.handshake_age_s < 180.0:
+        if counted.is_alive(180.0):
             held.tried_s = now_s
             return
         self._service.monitor.freshen()  # or one that works would be left again

@@ -11,13 +11,13 @@ from __future__ import annotations
 import ipaddress
 import os
 import re
-import time
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from . import iproute, process
 from .peering import Pin
 from .schemas import PEER_ID
+from .wireguard import Ages
 
 NODE_ID_FILE = "/var/run/secubox-p2p/node.id"  # _init_node_info, secubox-p2p
 UPLINK_DEVICES = "wgup"
@@ -81,11 +81,11 @@ def parse_devices(dump: str, only: Collection[str] = ()) -> list[str]:
 
 
 def parse_peers(
-    dump: str, devices: Collection[str], own: Iterable[str], now_s: float
+    dump: str, devices: Collection[str], own: Iterable[str], ages: Ages
 ) -> tuple[MeshPeer, ...]:
     """The peers of these devices in `wg show all dump` (wg(8): 9 fields a peer).
 
-    `own` are our addresses on the mesh, `now_s` is the wall clock that handshakes are told in.
+    `own` are our addresses on the mesh.
     """
     rows = [fields for line in dump.splitlines() if len(fields := line.split("\t")) == 9]
     rows = [fields for fields in rows if fields[0] in devices]
@@ -94,6 +94,7 @@ def parse_peers(
     for fields in rows:
         for address in _hosts(fields[4]):
             owners.setdefault(address, set()).add(fields[1])
+    ages.keep({(fields[0], fields[1]) for fields in rows})
     return tuple(
         MeshPeer(
             device=fields[0],
@@ -104,7 +105,7 @@ def parse_peers(
                 if len(owners[address]) == 1 and address not in ours
             ),
             endpoint="" if fields[3] == "(none)" else fields[3],
-            handshake_age_s=max(0.0, now_s - int(fields[5])) if int(fields[5]) else None,
+            handshake_age_s=ages.take(fields[0], fields[1], int(fields[5]), int(fields[6]))[0],
         )
         for fields in rows
     )
@@ -121,7 +122,7 @@ def _hosts(allowed: str) -> list[str]:
     return [address for address in found if address]
 
 
-async def read_mesh(only: Collection[str] = ()) -> Mesh:
+async def read_mesh(only: Collection[str], ages: Ages) -> Mesh:
     """The mesh as it is now; `only` names its devices, empty for every one that is no uplink's.
 
     Raises CommandFailed or TimedOut where `wg` or `ip` can't be asked.
@@ -133,7 +134,7 @@ async def read_mesh(only: Collection[str] = ()) -> Mesh:
     own = {device: tuple(found.get(device, ())) for device in devices}
     every = [address for addresses in own.values() for address in addresses]
     plain = {plain_address(text) for texts in found.values() for text in texts}
-    peers = parse_peers(dump, devices, every, time.time())
+    peers = parse_peers(dump, devices, every, ages)
     return Mesh(peers, own, frozenset(plain - {""}))
 
 

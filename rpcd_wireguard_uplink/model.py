@@ -167,13 +167,22 @@ class Link:
 
 @dataclass(frozen=True, slots=True)
 class PeerCounters:
-    """What WireGuard says of a tunnel's one peer; `handshake_age_s` is None before the first."""
+    """What WireGuard says of a tunnel's one peer; `handshake_age_s` is None before the first.
+
+    `silent_s` is what decisions rest on: how long we have watched the peer without a handshake or
+    a received byte. The handshake's age may be a guess by the wall clock, and is for people.
+    """
 
     public_key: str
     endpoint: str
     handshake_age_s: float | None
     rx_bytes: int
     tx_bytes: int
+    silent_s: float = 0.0
+
+    def is_alive(self, within_s: float) -> bool:
+        """Whether the peer has shaken hands, and was heard or not yet watched for so long."""
+        return self.handshake_age_s is not None and self.silent_s < within_s
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,6 +17,7 @@ from .lease_messages import parse_identity
 from .mesh import Directory, Mesh, MeshPeer, Record, is_peer_id, own_node_id, read_mesh
 from .peering import Deny, Identity
 from .trust import Approval, Ground, Standing, State, standing
+from .wireguard import Ages
 
 Table = dict[str, Any]
 MOST_SAID = 1000
@@ -40,6 +41,7 @@ class Peers:
     _said: dict[str, str] = field(default_factory=dict)
     _signed: dict[str, str] = field(default_factory=dict)
     _standings: dict[tuple[str, bool], Standing] = field(default_factory=dict)
+    _ages: Ages = field(default_factory=Ages)
 
     @property
     def directory(self) -> Directory:
@@ -54,7 +56,7 @@ class Peers:
         settings = self.config().peering
         self.node_id = own_node_id(settings.node_id)
         try:
-            self.mesh = await read_mesh(settings.mesh_devices)
+            self.mesh = await read_mesh(settings.mesh_devices, self._ages)
             self._approvals = await read_approvals(self.bus_call)
             self._records = await read_records(self.bus_call) or ()
             self.problems.pop("mesh", None)

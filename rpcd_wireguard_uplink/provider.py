@@ -33,6 +33,7 @@ class Provider:
     _script: str = ""
     _standing: object = None
     _shaper: Shaper = field(default_factory=Shaper)
+    _ages: wireguard.Ages = field(default_factory=wireguard.Ages)
 
     async def apply(self, plan: ProviderPlan) -> None:
         """Have all of the plan stand, and nothing else of ours; a second time changes nothing.
@@ -42,7 +43,8 @@ class Provider:
         """
         links = {link.name: link for link in await iproute.read_links()}
         await self._stand_rules(plan)
-        served = await wireguard.read_served(PROVIDER_DEVICE) if PROVIDER_DEVICE in links else None
+        is_there = PROVIDER_DEVICE in links
+        served = await wireguard.read_served(PROVIDER_DEVICE, self._ages) if is_there else None
         is_new = await self._stand_device(plan, links.get(PROVIDER_DEVICE), served)
         gone = {PROVIDER_DEVICE} if is_new else set()
         wanted = {lease.public_key: _networks(lease) for lease in plan.leases}
@@ -111,7 +113,7 @@ class Provider:
 
     async def read_peers(self) -> Mapping[str, PeerCounters]:
         """What each consumer has moved, by public key; nothing where there is no device."""
-        served = await wireguard.read_served(PROVIDER_DEVICE)
+        served = await wireguard.read_served(PROVIDER_DEVICE, self._ages)
         return served.counters if served is not None else {}
 
     async def readmit(self, public_key: str) -> None:

@@ -118,12 +118,11 @@ class Service:
         return missing
 
     async def follow_names(self) -> None:
-        """Look up again the endpoint names of tunnels without a recent handshake."""
+        """Look up again the endpoint names of tunnels that are silent."""
         stalled = []
         for uplink in self.uplinks.config.uplinks:
             counted = self.monitor.counters.get(uplink.interface)
-            age_s = counted.handshake_age_s if counted is not None else None
-            if age_s is None or age_s > STALLED_S:
+            if counted is None or not counted.is_alive(STALLED_S):
                 stalled.append(uplink.interface)
         await self.platform.follow_names(stalled)
 

@@ -19,7 +19,7 @@ from typing import Any
 from . import iproute, wireguard
 from .config import CONFIG
 from .errors import ConfigError, UplinkError
-from .leases import LeaseBook
+from .leases import SESSION_S, LeaseBook
 from .model import DEFAULT_MTU, DEVICE_GROUP, PROVIDER_DEVICE, Family, PeerCounters
 from .peer_config import CONSUMER_TYPE, PROVIDER_NAME, consumer_options
 from .peering import (
@@ -45,7 +45,7 @@ from .usage_file import UsageFile
 
 Table = dict[str, Any]
 HOUSEKEEPING_S = 10.0
-SILENT_S = 180.0  # a known consumer without a handshake for so long may have lost its clock
+SILENT_S = 180.0  # a known consumer that is not heard for so long may have lost its clock
 READMIT_S = 60.0
 
 
@@ -326,8 +326,8 @@ class Serving:
         if self.is_spent != was_spent:
             async with self._applying:
                 await self._apply_kernel()
-        ages = {key: peer.handshake_age_s for key, peer in self.peers.items()}
-        await self._lost_leases(book.expire(now_s, ages), "it was not renewed")
+        alive = {key for key, peer in self.peers.items() if peer.is_alive(SESSION_S)}
+        await self._lost_leases(book.expire(now_s, alive), "it was not renewed")
         for lease in book.leases:
             if self._is_silent(lease.public_key):
                 await self._readmit(lease.public_key)
@@ -345,9 +345,9 @@ class Serving:
 
     def _is_silent(self, public_key: str) -> bool:
         peer = self.peers.get(public_key)
-        age_s = peer.handshake_age_s if peer is not None else None
-        last_s = self._readmitted.get(public_key, float("-inf"))
-        return (age_s is not None and age_s > SILENT_S) and (time.monotonic() - last_s > READMIT_S)
+        if peer is None or peer.handshake_age_s is None or peer.is_alive(SILENT_S):
+            return False
+        return time.monotonic() - self._readmitted.get(public_key, float("-inf")) > READMIT_S
 
     async def _readmit(self, public_key: str) -> None:
         """Forget the consumer's last handshake: its clock may have gone back with a reboot."""

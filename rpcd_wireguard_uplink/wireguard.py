@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from . import process
@@ -34,6 +34,60 @@ class Served:
     mark: int
     allowed: Mapping[str, frozenset[str]]
     counters: Mapping[str, PeerCounters]
+
+
+@dataclass(slots=True)
+class _Seen:
+    """A peer as it was at the last look. Its times are the monotonic clock's."""
+
+    stamp_s: int
+    rx_bytes: int
+    looked_s: float
+    shook_hands_s: float
+    heard_s: float
+
+
+@dataclass(slots=True)
+class Ages:
+    """How long ago each peer of one reader's dumps shook hands and was heard.
+
+    WireGuard tells a handshake's time by the wall clock, which is stepped by NTP and by a boot
+    without it. So a change of it is what counts, by the monotonic clock, and the wall clock says
+    only where between two looks the change was; before the first look it is a guess for people.
+    Received bytes count too: WireGuard counts what it could decrypt (receive.c, update_rx_stats).
+    """
+
+    clock: Callable[[], float] = time.monotonic
+    wall_clock: Callable[[], float] = time.time
+    _seen: dict[tuple[str, str], _Seen] = field(default_factory=dict)
+
+    def take(
+        self, device: str, key: str, stamp_s: int, rx_bytes: int
+    ) -> tuple[float | None, float]:
+        """Seconds since the handshake (None: there was none) and of silence that was watched.
+
+        A counter that went back is that of a peer made anew, which is watched from now on.
+        """
+        now_s = self.clock()
+        seen = self._seen.get((device, key))
+        if seen is not None and rx_bytes < seen.rx_bytes:
+            seen = None
+        guess_s = max(0.0, self.wall_clock() - stamp_s)
+        if seen is None:
+            seen = _Seen(stamp_s, rx_bytes, now_s, now_s - guess_s, now_s)
+            self._seen[device, key] = seen
+        elif stamp_s != seen.stamp_s:
+            seen.shook_hands_s = now_s - min(guess_s, now_s - seen.looked_s)
+        if (stamp_s, rx_bytes) != (seen.stamp_s, seen.rx_bytes):
+            seen.heard_s = now_s
+        seen.stamp_s, seen.rx_bytes, seen.looked_s = stamp_s, rx_bytes, now_s
+        age_s = now_s - seen.shook_hands_s if stamp_s else None
+        return age_s, now_s - seen.heard_s
+
+    def keep(self, peers: Collection[tuple[str, str]]) -> None:
+        """Forget all other peers than these (device, key)."""
+        for peer in self._seen.keys() - set(peers):
+            del self._seen[peer]
 
 
 async def make_device(name: str) -> None:
@@ -129,61 +183,62 @@ async def change_peers(
         await process.run(["wg", "set", device, *words])
 
 
-async def read_served(device: str) -> Served | None:
+async def read_served(device: str, ages: Ages) -> Served | None:
     """What WireGuard says of a device; None where it is not there, or not WireGuard's."""
     shown = await process.run(["wg", "show", device, "dump"], check=False)
-    return parse_served(shown.stdout, time.time()) if shown.returncode == 0 else None
+    return parse_served(device, shown.stdout, ages) if shown.returncode == 0 else None
 
 
-def parse_served(text: str, now_s: float) -> Served:
+def parse_served(device: str, text: str, ages: Ages) -> Served:
     """Read `wg show DEVICE dump`: a line of 4 fields for the device, of 8 for each peer (wg(8)).
 
-    `now_s` is the wall clock that a handshake's time is told in. Raises CommandFailed for what is
-    no dump.
+    Raises CommandFailed for what is no dump.
     """
     first, *others = [line.split("\t") for line in text.splitlines()] or [[]]
     if len(first) != 4 or any(len(fields) != 8 for fields in others):
         raise CommandFailed("wg show did not print a dump as wg(8) describes it")
     private_key, _, port, mark = first
+    counters = {fields[0]: _counters(device, fields, ages) for fields in others}
+    ages.keep({(device, key) for key in counters})
     return Served(
         private_key,
         int(port),
         0 if mark == "off" else int(mark, 16),
         {f[0]: frozenset(() if f[3] == "(none)" else f[3].split(",")) for f in others},
-        {fields[0]: _counters(fields, now_s) for fields in others},
+        counters,
     )
 
 
-async def read_counters() -> dict[str, PeerCounters]:
+async def read_counters(ages: Ages) -> dict[str, PeerCounters]:
     """The counters of every WireGuard device's first peer, by device; devices without are left out.
 
     One process for any number of devices.
     """
     shown = await process.run(["wg", "show", "all", "dump"])
-    return parse_dump(shown.stdout, time.time())
+    return parse_dump(shown.stdout, ages)
 
 
-def parse_dump(text: str, now_s: float) -> dict[str, PeerCounters]:
-    """Read `wg show all dump`: a line of 5 fields for a device, of 9 for each peer (wg(8)).
-
-    `now_s` is the wall clock that a handshake's time is told in.
-    """
+def parse_dump(text: str, ages: Ages) -> dict[str, PeerCounters]:
+    """Read `wg show all dump`: a line of 5 fields for a device, of 9 for each peer (wg(8))."""
     found: dict[str, PeerCounters] = {}
     for line in text.splitlines():
         fields = line.split("\t")
         if len(fields) != 9 or fields[0] in found:
             continue
-        found[fields[0]] = _counters(fields[1:], now_s)
+        found[fields[0]] = _counters(fields[0], fields[1:], ages)
+    ages.keep({(device, counted.public_key) for device, counted in found.items()})
     return found
 
 
-def _counters(fields: list[str], now_s: float) -> PeerCounters:
+def _counters(device: str, fields: list[str], ages: Ages) -> PeerCounters:
     """A peer's 8 fields of a dump."""
-    handshake_s = int(fields[4])
+    rx_bytes = int(fields[5])
+    age_s, silent_s = ages.take(device, fields[0], int(fields[4]), rx_bytes)
     return PeerCounters(
         public_key=fields[0],
         endpoint="" if fields[2] == "(none)" else fields[2],
-        handshake_age_s=max(0.0, now_s - handshake_s) if handshake_s else None,
-        rx_bytes=int(fields[5]),
+        handshake_age_s=age_s,
+        rx_bytes=rx_bytes,
         tx_bytes=int(fields[6]),
+        silent_s=silent_s,
     )

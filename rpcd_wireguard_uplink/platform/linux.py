@@ -41,6 +41,7 @@ class Linux:
         self._keys_dir = keys_dir
         self._applied: dict[str, Tunnel] = {}
         self._addresses: dict[str, str] = {}
+        self._ages = wireguard.Ages()
 
     # --- configuration
 
@@ -186,7 +187,7 @@ class Linux:
 
     async def read_counters(self) -> dict[str, PeerCounters]:
         """From `wg`."""
-        return await wireguard.read_counters()
+        return await wireguard.read_counters(self._ages)
 
 
 def loosen_reverse_path(device: str) -> None:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import time
-
 import pytest
 
 from rpcd_wireguard_uplink.mesh import parse_peers
+from rpcd_wireguard_uplink.wireguard import Ages
 from tests.bench import __main__ as bench
 from tests.bench import crowd
 from tests.bench.capture import UDP, Packet
@@ -116,7 +115,7 @@ def _broken(runs: int) -> list[Row]:
 
 def test_the_crowds_mesh_reads_as_a_mesh() -> None:
     own = f"{crowd.address(3)}/16"
-    peers = parse_peers(crowd.dump_of(3, 250), [crowd.DEVICE], [own], time.time())
+    peers = parse_peers(crowd.dump_of(3, 250), [crowd.DEVICE], [own], Ages())
     assert len({peer.key for peer in peers}) == 249
     assert len({address for peer in peers for address in peer.addresses}) == 249
     assert all(peer.handshake_age_s is not None for peer in peers)

@@ -221,8 +221,11 @@ TARGETS: dict[str, tuple[st.SearchStrategy[Any], Callable[[Any], object]]] = {
     "uci lines": (texts(UCI), lambda text: list(grammar.read_lines(text, file="f"))),
     "uci document": (texts(UCI), lambda text: document.parse(text, file="f")),
     "uci bytes": (raws(UCI.encode()), lambda raw: document.parse(raw, file="f")),
-    "wg show all dump": (lines(*DUMP), lambda text: wireguard.parse_dump(text, 1e9)),
-    "mesh peers": (lines(*DUMP), lambda text: mesh.parse_peers(text, ["wg0"], ["10.9.0.1"], 1e9)),
+    "wg show all dump": (lines(*DUMP), lambda text: wireguard.parse_dump(text, wireguard.Ages())),
+    "mesh peers": (
+        lines(*DUMP),
+        lambda text: mesh.parse_peers(text, ["wg0"], ["10.9.0.1"], wireguard.Ages()),
+    ),
     "mesh devices": (lines(*DUMP), mesh.parse_devices),
     "addresses of peers": (texts("10.9.0.1/32", "::ffff:10.9.0.1%x"), mesh.plain_address),
     "rtnetlink": (raws(LINK + ROUTE, ROUTE + LINK), everything(parse_events)),

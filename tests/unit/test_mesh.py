@@ -13,6 +13,7 @@ from pytest_mock import MockerFixture
 from rpcd_wireguard_uplink import mesh
 from rpcd_wireguard_uplink.mesh import Directory, MeshPeer, Record
 from rpcd_wireguard_uplink.peering import Pin
+from rpcd_wireguard_uplink.wireguard import Ages
 from tests.repo import ROOT
 from tests.unit.apart import apart
 from tests.unit.fakes import key_of, replace_commands
@@ -20,6 +21,11 @@ from tests.unit.fakes import key_of, replace_commands
 OWN, A, B, C = (key_of(name) for name in ("own", "a", "b", "c"))
 SECRET, SHARED = key_of("secret"), key_of("shared")
 NOW_S = 1700000060.0
+
+
+def at(wall_s: float) -> Ages:
+    """Ages whose clocks stand still."""
+    return Ages(lambda: 5000.0, lambda: wall_s)
 
 
 def device(name: str) -> str:
@@ -32,24 +38,24 @@ def peer(name: str, key: str, allowed: str, handshake_s: int = 1700000000) -> st
 
 def proven(*lines: str, own: tuple[str, ...] = ()) -> dict[str, tuple[str, ...]]:
     """Key -> the addresses that prove it, of a dump with the devices wg0 and wg1."""
-    found = mesh.parse_peers("".join(lines), ["wg0", "wg1"], own, NOW_S)
+    found = mesh.parse_peers("".join(lines), ["wg0", "wg1"], own, at(NOW_S))
     return {one.key: one.addresses for one in found}
 
 
 def test_a_peer() -> None:
     dump = device("wg0") + peer("wg0", A, "10.9.0.1/32,fd00::0001/128,192.168.7.0/24")
-    assert mesh.parse_peers(dump, ["wg0"], (), NOW_S) == (
+    assert mesh.parse_peers(dump, ["wg0"], (), at(NOW_S)) == (
         MeshPeer("wg0", A, ("10.9.0.1", "fd00::1"), "192.0.2.1:51820", 60.0),
     )
 
 
 def test_a_peer_that_was_never_met() -> None:
     line = f"wg0\t{A}\t(none)\t(none)\t(none)\t0\t0\t0\toff\n"
-    assert mesh.parse_peers(line, ["wg0"], (), NOW_S) == (MeshPeer("wg0", A),)
+    assert mesh.parse_peers(line, ["wg0"], (), at(NOW_S)) == (MeshPeer("wg0", A),)
 
 
 def test_a_handshake_from_the_future_is_new() -> None:
-    found = mesh.parse_peers(peer("wg0", A, "(none)", 1800000000), ["wg0"], (), NOW_S)
+    found = mesh.parse_peers(peer("wg0", A, "(none)", 1800000000), ["wg0"], (), at(NOW_S))
     assert found[0].handshake_age_s == 0
 
 
@@ -90,7 +96,7 @@ def test_two_spellings_are_one_address() -> None:
 
 def test_one_key_on_two_devices_is_one_peer() -> None:
     lines = peer("wg0", A, "10.9.0.1/32", 0), peer("wg1", A, "10.9.0.1/32")
-    directory = Directory(mesh.parse_peers("".join(lines), ["wg0", "wg1"], (), NOW_S))
+    directory = Directory(mesh.parse_peers("".join(lines), ["wg0", "wg1"], (), at(NOW_S)))
     assert [(one.device, one.key) for one in directory.peers] == [("wg1", A)]
     source = directory.source("10.9.0.1", "wg0")
     assert source is not None and source.key == A
@@ -107,8 +113,8 @@ def test_mesh_devices() -> None:
     )
     assert mesh.parse_devices(dump) == ["wg0", "home"]
     assert mesh.parse_devices(dump, ["home", "wgup_a", "wg9"]) == ["home"]
-    assert mesh.parse_peers(dump, ["home"], (), NOW_S)[0].device == "home"
-    assert len(mesh.parse_peers(dump, ["home"], (), NOW_S)) == 1
+    assert mesh.parse_peers(dump, ["home"], (), at(NOW_S))[0].device == "home"
+    assert len(mesh.parse_peers(dump, ["home"], (), at(NOW_S))) == 1
 
 
 async def test_the_mesh_is_read(mocker: MockerFixture) -> None:
@@ -118,11 +124,11 @@ async def test_the_mesh_is_read(mocker: MockerFixture) -> None:
     )
     commands = replace_commands(mocker)
     commands.answers = {"wg show all dump": dump, "ip -j address show": address}
-    found = await mesh.read_mesh()
+    found = await mesh.read_mesh((), Ages())
     assert found.own == {"wg0": ("10.9.0.1/24",)}
     assert [one.addresses for one in found.peers] == [("10.9.0.2",)]
     assert SECRET not in repr(found) and SHARED not in repr(found)
-    assert (await mesh.read_mesh(["wg7"])) == mesh.Mesh(addresses=frozenset({"10.9.0.1"}))
+    assert (await mesh.read_mesh(["wg7"], Ages())) == mesh.Mesh(addresses=frozenset({"10.9.0.1"}))
 
 
 @pytest.mark.needs("wg", "ip", "unshare", "wireguard-go")
@@ -134,7 +140,7 @@ def test_the_mesh_of_real_devices() -> None:
         f"wg set wg0 peer {B} allowed-ips 0.0.0.0/0; wg set wgup_x peer {C} allowed-ips ::/0;"
         "ip address add 10.9.0.1/24 dev wg0;"
         f"{sys.executable} -c 'import asyncio; from rpcd_wireguard_uplink.mesh import *;"
-        "found = asyncio.run(read_mesh()); print(*found.own.items());"
+        "found = asyncio.run(read_mesh((), Ages())); print(*found.own.items());"
         "print(*((p.key, p.addresses, p.endpoint) for p in found.peers), sep=chr(10))'"
     )
     # What the script leaves running ends with it: it is the first process of its namespace.

@@ -136,12 +136,21 @@ async def test_a_kernel_that_refuses_is_told_and_the_next_round_mends_it(
 async def test_who_renews_while_it_is_silent_is_let_in_again_once_a_minute(
     house: ExchangeHouse, mocker: MockerFixture
 ) -> None:
-    """Its clock may have gone back (rules.md 13); a fresh handshake is left alone."""
+    """Its clock may have gone back (rules.md 13); one that is heard is left alone, whatever the
+    age of its handshake by a clock that was stepped.
+    """
     await grant(house)
     serving = house.exchange.serving
     readmit = mocker.patch.object(Provider, "readmit")
-    for age_s, calls in ((5.0, 0), (None, 0), (500.0, 1), (500.0, 1)):
-        serving.peers = {WANTED.public_key: PeerCounters(WANTED.public_key, "", age_s, 0, 0)}
+    key = WANTED.public_key
+    for age_s, silent_s, calls in (
+        (5.0, 5.0, 0),
+        (None, 500.0, 0),
+        (90000.0, 5.0, 0),
+        (500.0, 500.0, 1),
+        (500.0, 500.0, 1),
+    ):
+        serving.peers = {key: PeerCounters(key, "", age_s, 0, 0, silent_s)}
         await grant(house)
         assert readmit.call_count == calls
 

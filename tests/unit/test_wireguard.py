@@ -32,19 +32,24 @@ def commands(mocker: MockerFixture) -> Commands:
     return replace_commands(mocker)
 
 
+def ages_at(wall_s: float) -> wireguard.Ages:
+    """Ages whose clocks stand still."""
+    return wireguard.Ages(lambda: 5000.0, lambda: wall_s)
+
+
 def test_a_dump() -> None:
-    assert wireguard.parse_dump(DUMP, 1700000060.5) == {
+    assert wireguard.parse_dump(DUMP, ages_at(1700000060.5)) == {
         "wgup_a": PeerCounters(PEER, "192.0.2.1:51821", 60.5, 11, 22),
         "wgup_b": PeerCounters(PEER, "", None, 0, 0),
     }
 
 
 def test_a_handshake_from_the_future_is_new() -> None:
-    assert wireguard.parse_dump(DUMP, 1600000000.0)["wgup_a"].handshake_age_s == 0
+    assert wireguard.parse_dump(DUMP, ages_at(1600000000.0))["wgup_a"].handshake_age_s == 0
 
 
 def test_an_empty_dump() -> None:
-    assert wireguard.parse_dump("", 0) == {}
+    assert wireguard.parse_dump("", ages_at(0)) == {}
 
 
 async def test_keys_go_in_by_standard_input_only(commands: Commands) -> None:
@@ -139,7 +144,7 @@ SERVED = (
 
 
 def test_a_dump_of_a_device_with_many_peers() -> None:
-    found = wireguard.parse_served(SERVED, 1700000060.5)
+    found = wireguard.parse_served("wgup_srv", SERVED, ages_at(1700000060.5))
     assert (found.private_key, found.listen_port, found.mark) == (SECRET, 51821, 0x51)
     assert found.allowed == {PEER: {"10.1.2.3/32", "fd00::3/128"}, key_of("other"): frozenset()}
     assert found.counters[PEER] == PeerCounters(PEER, "192.0.2.1:4", 60.5, 11, 22)
@@ -148,14 +153,14 @@ def test_a_dump_of_a_device_with_many_peers() -> None:
 
 
 def test_a_dump_of_a_device_that_is_new() -> None:
-    found = wireguard.parse_served("(none)\t(none)\t0\toff\n", 0)
+    found = wireguard.parse_served("wgup_srv", "(none)\t(none)\t0\toff\n", ages_at(0))
     assert (found.private_key, found.mark, found.allowed) == ("(none)", 0, {})
 
 
 @pytest.mark.parametrize("text", ["", "one\ttwo\n", DUMP])
 def test_what_is_no_dump_of_a_device(text: str) -> None:
     with pytest.raises(CommandFailed):
-        wireguard.parse_served(text, 0)
+        wireguard.parse_served("wgup_srv", text, ages_at(0))
 
 
 async def test_peers_change_in_one_command(commands: Commands) -> None:
