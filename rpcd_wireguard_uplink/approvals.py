@@ -11,12 +11,13 @@ import asyncio
 import json
 import os
 import re
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping
 from typing import Any
 
 from . import process
 from .errors import CallFailed, CommandFailed, Status
 from .mesh import Record, is_peer_id, plain_address
+from .system.files import read_names, read_or_tell, read_table
 from .trust import APPROVED, Approval
 
 REQUESTS = "/var/lib/secubox-master-link/requests"  # ML_REQUESTS_DIR, master-link.sh
@@ -25,32 +26,37 @@ PEERS_FILE = "/tmp/secubox-p2p-peers.json"  # noqa: S108 (secubox-p2p writes it)
 MIRRORCTL = "/usr/sbin/mirrorctl"
 # rpcd names the object after the plugin's file; master-link's own page calls the second name.
 MASTER_LINK = ("luci.master-link", "luci.master_link")
-LONGEST_FILE = 262144
 MOST_RECORDS = 2000
 SENDING_S = 15.0
 WRITING_S = 0.2  # the scripts empty a file and then fill it
 
+Table = Mapping[str, Any]
+Problems = MutableMapping[str, str]
 BusCall = Callable[[str, str], Awaitable[Mapping[str, Any]]]
 _FINGERPRINT = re.compile(r"[A-Za-z0-9:._-]{1,128}")
 _STATUSES = frozenset({"pending", "rejected", APPROVED})
 
 
 async def read_approvals(
-    call: BusCall | None = None, requests: str = REQUESTS, trusted_keys: str = TRUSTED_KEYS
+    call: BusCall | None = None,
+    requests: str = REQUESTS,
+    trusted_keys: str = TRUSTED_KEYS,
+    problems: Problems | None = None,
 ) -> tuple[Approval, ...] | None:
     """master-link's records, one a fingerprint; None where there is no master-link.
 
     An approved peer's key file stands for its record where that is lost: records are on tmpfs.
-    `call` is asked where the folder of records isn't there. Raises BusError or TimedOut where
-    the bus has master-link and it doesn't answer; what was read before stays right then.
+    `call` is asked where the folder of records isn't there. `problems` gets a sentence for what
+    somebody else has put there. Raises BusError or TimedOut where the bus has master-link and it
+    doesn't answer; what was read before stays right then.
     """
-    names = _names(requests, ".json")
+    names = await asyncio.to_thread(_names, requests, ".json", problems)
     if names is None:
         listed = await _ask(call, MASTER_LINK, "peers")
         found = None if listed is None else parse_approvals(_rows(listed, "peers"))
     else:
-        found = await _read_requests(requests, names)
-    lasting = _names(trusted_keys, ".pub")
+        found = await _read_requests(requests, names, problems)
+    lasting = await asyncio.to_thread(_names, trusted_keys, ".pub", problems)
     if found is None and lasting is None:
         return None
     kept = {name: Approval(name) for name in lasting or ()}
@@ -75,28 +81,40 @@ def parse_approvals(rows: Iterable[Mapping[str, Any]]) -> dict[str, Approval]:
     return found
 
 
-async def _read_requests(folder: str, names: Iterable[str]) -> dict[str, Approval]:
+async def _read_requests(
+    folder: str, names: Iterable[str], problems: Problems | None
+) -> dict[str, Approval]:
     """The records of these fingerprints; `unreadable` where one is damaged or tells another."""
     paths = {name: os.path.join(folder, name + ".json") for name in names}
-    tables = {name: _table_in(path) for name, path in paths.items()}
+
+    def read(known: Mapping[str, Table | None], told: Problems | None) -> dict[str, Table | None]:
+        return {
+            n: known.get(n) or read_or_tell(read_table, p, None, told) for n, p in paths.items()
+        }
+
+    tables = await asyncio.to_thread(read, {}, None)
     if None in tables.values():
         await asyncio.sleep(WRITING_S)
-        tables = {name: table or _table_in(paths[name]) for name, table in tables.items()}
+        tables = await asyncio.to_thread(read, tables, problems)
     found = parse_approvals(table for table in tables.values() if table is not None)
     return {name: found.get(name) or Approval(name, status="unreadable") for name in names}
 
 
 async def read_records(
-    call: BusCall | None = None, path: str = PEERS_FILE
+    call: BusCall | None = None, path: str = PEERS_FILE, problems: Problems | None = None
 ) -> tuple[Record, ...] | None:
     """secubox-p2p's peers, from its file or the bus; None where neither has any.
 
-    Raises BusError or TimedOut where the bus has it and it doesn't answer.
+    `problems` gets a sentence where the file is not to be read. Raises BusError or TimedOut where
+    the bus has it and it doesn't answer.
     """
-    table = _table_in(path)
+    table: Table | None = await asyncio.to_thread(read_or_tell, read_table, path, None)
     if table is None:
         await asyncio.sleep(WRITING_S)
-        table = _table_in(path) or await _ask(call, ("luci.secubox-p2p",), "get_peers")
+        table = await asyncio.to_thread(read_or_tell, read_table, path, None, problems)
+        table = table or await _ask(call, ("luci.secubox-p2p",), "get_peers")
+    elif problems is not None:
+        problems.pop(f"file {path}", None)
     return None if table is None else parse_records(_rows(table, "peers"))
 
 
@@ -150,23 +168,12 @@ async def _ask(call: BusCall | None, paths: Iterable[str], method: str) -> Mappi
     return None
 
 
-def _table_in(path: str) -> Mapping[str, Any] | None:
-    """A file's table; None where there is none."""
-    try:
-        with open(path, encoding="utf-8", errors="replace") as file:
-            table = json.loads(file.read(LONGEST_FILE))
-    except (OSError, ValueError, RecursionError):
-        return None
-    return table if isinstance(table, dict) else None
-
-
-def _names(folder: str, ending: str) -> list[str] | None:
+def _names(folder: str, ending: str, problems: Problems | None) -> list[str] | None:
     """The fingerprints that files of a folder are named by; None where it isn't there."""
-    try:
-        files = sorted(os.listdir(folder))[:MOST_RECORDS]
-    except OSError:
+    files = read_or_tell(read_names, folder, None, problems)
+    if files is None:
         return None
-    names = [name.removesuffix(ending) for name in files if name.endswith(ending)]
+    names = [name.removesuffix(ending) for name in files[:MOST_RECORDS] if name.endswith(ending)]
     return [name for name in names if _FINGERPRINT.fullmatch(name)]
 
 

@@ -165,8 +165,11 @@ class Daemon:
         )
         self._spawn(keep_running("looking for captive portals", portals.follow, problems))
         self._spawn(keep_running("scheduled drills", choices.follow_schedule, problems))
-        self._spawn(self._follow_config(service))
-        self._spawn(self._follow_names(service))
+        for name, follow in (
+            ("following the configuration", lambda: self._follow_config(service)),
+            ("following names", lambda: self._follow_names(service)),
+        ):
+            self._spawn(keep_running(name, follow, problems))
 
     def _begin_telling(self, service: Service, exchange: Exchange) -> None:
         """Have everything that happens from now on told to the owner's programs, and counted."""

@@ -11,12 +11,13 @@ from __future__ import annotations
 import ipaddress
 import os
 import re
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, MutableMapping
 from dataclasses import dataclass, field
 
 from . import iproute, process
 from .peering import Pin
 from .schemas import PEER_ID
+from .system.files import read_or_tell, read_text
 from .wireguard import Ages
 
 NODE_ID_FILE = "/var/run/secubox-p2p/node.id"  # _init_node_info, secubox-p2p
@@ -138,15 +139,18 @@ async def read_mesh(only: Collection[str], ages: Ages) -> Mesh:
     return Mesh(peers, own, frozenset(plain - {""}))
 
 
-def own_node_id(configured: str, node_id_file: str = NODE_ID_FILE) -> str:
-    """This router's id: the configured one, secubox-p2p's, or the host name made to fit."""
+def own_node_id(
+    configured: str,
+    node_id_file: str = NODE_ID_FILE,
+    problems: MutableMapping[str, str] | None = None,
+) -> str:
+    """This router's id: the configured one, secubox-p2p's, or the host name made to fit.
+
+    `problems` gets a sentence where secubox-p2p's file is not to be read.
+    """
     if configured:
         return configured
-    try:
-        with open(node_id_file, encoding="utf-8", errors="replace") as file:
-            told = file.read(256).strip()
-    except OSError:
-        told = ""
+    told = read_or_tell(read_text, node_id_file, "", problems).strip()
     return told if is_peer_id(told) else fitting_id(os.uname().nodename)
 
 

@@ -6,6 +6,7 @@ themselves over the mesh, and asks trust.py. Decides nothing itself and changes 
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -54,11 +55,12 @@ class Peers:
         What can't be read stays as it was, and is told in `problems`.
         """
         settings = self.config().peering
-        self.node_id = own_node_id(settings.node_id)
+        told = self.problems
+        self.node_id = await asyncio.to_thread(own_node_id, settings.node_id, problems=told)
         try:
             self.mesh = await read_mesh(settings.mesh_devices, self._ages)
-            self._approvals = await read_approvals(self.bus_call)
-            self._records = await read_records(self.bus_call) or ()
+            self._approvals = await read_approvals(self.bus_call, problems=told)
+            self._records = await read_records(self.bus_call, problems=told) or ()
             self.problems.pop("mesh", None)
         except UplinkError as error:
             self.problems["mesh"] = f"the mesh can't be read: {error}"

@@ -186,10 +186,10 @@ def tunnels_of(sections: Iterable[Section]) -> list[Tunnel]:
                 public_key=_text(peer, "public_key"),
                 endpoint=Endpoint(
                     _text(peer, HOST_NAME_OPTION) or _text(peer, "endpoint_host"),
-                    int(_text(peer, "endpoint_port") or DEFAULT_PORT),
+                    _number(peer, "endpoint_port", DEFAULT_PORT),
                 ),
-                mtu=int(_text(section, "mtu") or DEFAULT_MTU),
-                keepalive_s=int(_text(peer, "persistent_keepalive") or KEEPALIVE_S),
+                mtu=_number(section, "mtu", DEFAULT_MTU),
+                keepalive_s=_number(peer, "persistent_keepalive", KEEPALIVE_S),
             )
         )
     return tunnels
@@ -198,6 +198,13 @@ def tunnels_of(sections: Iterable[Section]) -> list[Tunnel]:
 def _text(section: Section, option: str) -> str:
     value = section.options.get(option, "")
     return value if isinstance(value, str) else " ".join(value)
+
+
+def _number(section: Section, option: str, default: int) -> int:
+    """A number of up to 16 bits; the default for whatever else somebody wrote there."""
+    text = _text(section, option)
+    is_number = text.isascii() and text.isdigit() and len(text) < 6
+    return int(text) if is_number and 0 < int(text) < 65536 else default
 
 
 def _words(section: Section, option: str) -> tuple[str, ...]:

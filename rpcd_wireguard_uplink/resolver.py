@@ -61,11 +61,15 @@ def parse_resolvers(text: str) -> list[str]:
 
     Without this machine's own, link-local ones, which belong to one device for good, and ours.
     """
-    left_out = {"", "::1", *STAND_INS.values()}
     found = []
     for line in text.splitlines():
         words = line.split()
         server = words[1] if len(words) > 1 and words[0] == "nameserver" else ""
-        if server not in left_out and not server.startswith(("127.", "fe80:")):
+        try:
+            ip = ipaddress.ip_address(server)
+        except ValueError:
+            continue
+        own = ip.is_loopback or ip.is_link_local or ip.is_unspecified or "%" in server
+        if not own and server not in STAND_INS.values():
             found.append(server)
     return found

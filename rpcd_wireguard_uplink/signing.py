@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from .errors import CommandFailed, ConfigError, InvalidArgument, NotSupported
 from .json_message import DEEPEST, parse_json_message
 from .model import is_key
+from .system.files import UnusableFile, read_bytes
 
 if TYPE_CHECKING:
     from nacl.signing import SigningKey
@@ -67,6 +68,8 @@ class Signer:
             if seed is None:
                 seed = os.urandom(32)
                 _write_seed(path, seed)
+        except UnusableFile as error:
+            raise CommandFailed(f"the signing key can't be used: {error}") from error
         except OSError as error:
             raise CommandFailed(
                 f"can't keep the signing key in {path}: {error.strerror}"
@@ -157,11 +160,10 @@ def _require_signing() -> None:
 
 def _read_seed(path: str) -> bytes | None:
     """The seed, None where there is no file."""
-    try:
-        with open(path, "rb") as file:
-            text = file.read(64).decode("ascii", "replace").strip()
-    except FileNotFoundError:
+    found = read_bytes(path)
+    if found is None:
         return None
+    text = found.decode("ascii", "replace").strip()
     if not is_key(text):
         raise ConfigError(
             f"{path} holds no signing key: put its backup there, or remove it for a new one, "

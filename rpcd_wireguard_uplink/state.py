@@ -9,16 +9,23 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
+import math
 import os
 from collections import deque
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime
+from types import NoneType
 from typing import Any
 
 from .model import Endpoint, HistoryEntry, Offer
+from .system.files import UnusableFile, read_table
+
+log = logging.getLogger(__name__)
 
 VERSION = 1
+MOST_BYTES = 4 << 20  # a thousand offers and the history are a quarter of it
 MOST_ENTRIES = 200
 
 
@@ -84,24 +91,48 @@ def read_state(path: str, now_s: float) -> Remembered:
     Offers from the future of the monotonic clock are of an earlier boot and left out.
     """
     try:
-        with open(path, encoding="utf-8") as file:
-            content = json.load(file)
-        if content.get("version") != VERSION:
+        content = read_table(path, MOST_BYTES)
+        if content is None or content.get("version") != VERSION:
             return Remembered()
         history = tuple(_entry(row) for row in content.get("history", ()))
         offers = tuple(_offer(row) for row in content.get("offer_book", ()))
         sequences = {str(k): int(v) for k, v in content.get("sequences", {}).items()}
         identities = {str(k): str(v) for k, v in content.get("identities", {}).items()}
-    except (OSError, ValueError, TypeError, KeyError, AttributeError, ArithmeticError):
+    except UnusableFile as error:
+        log.warning("%s; nothing is remembered of an earlier run", error)
+        return Remembered()
+    except (ValueError, TypeError, KeyError, AttributeError, ArithmeticError) as error:
+        log.warning("%s is ignored: it is damaged (%s)", path, type(error).__name__)
         return Remembered()
     this_boot = tuple(o for o in offers if o.received_s <= now_s)
     return Remembered(history, this_boot, sequences, identities)
 
 
+_KINDS: Mapping[str, type | tuple[type, ...]] = {
+    "str": str,
+    "int": int,
+    "float": (int, float),
+    "bool": bool,
+    "int | None": (int, NoneType),
+}
+
+
+def _check_kinds(made: HistoryEntry | Offer) -> None:
+    """Raise TypeError where a field has no value of its kind: JSON may hold anything."""
+    for each in fields(made):
+        value, kind = getattr(made, each.name), _KINDS.get(str(each.type), object)
+        if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
+            raise TypeError(each.name)
+        if isinstance(value, float) and not math.isfinite(value):
+            raise ValueError(each.name)
+
+
 def _entry(row: Mapping[str, Any]) -> HistoryEntry:
     known = {**row, "from_path": row["from"], "to_path": row["to"]}
     del known["from"], known["to"]
-    return HistoryEntry(**known)
+    entry = HistoryEntry(**known)
+    _check_kinds(entry)
+    return entry
 
 
 def _offer(row: Mapping[str, Any]) -> Offer:
@@ -109,7 +140,9 @@ def _offer(row: Mapping[str, Any]) -> Offer:
     rest = {name: value for name, value in row.items() if name not in ("host", "port")}
     rest["egress"] = tuple(str(token) for token in rest.get("egress", ()))
     rest["endpoints"] = tuple((str(h), int(p), str(s)) for h, p, s in rest.get("endpoints", ()))
-    return Offer(endpoint=endpoint, **rest)
+    offer = Offer(endpoint=endpoint, **rest)
+    _check_kinds(offer)
+    return offer
 
 
 def offer_row(offer: Offer) -> dict[str, Any]:

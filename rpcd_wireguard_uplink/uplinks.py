@@ -8,19 +8,29 @@ finishes it or undoes it. Callers hold the lock of changes; nothing here waits f
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import replace
 from typing import Any
 
 from .config import CONFIG, MAIN_NAME, MAIN_TYPE, UPLINK_TYPE, Config, parse_config, uplink_options
 from .errors import CommandFailed, ConfigError, NotFound, UplinkError
-from .model import PROVIDER_DEVICE, TUNNEL_PREFIX, Family, Uplink, derived_addresses, interface_name
+from .model import (
+    PEER_OPTION,
+    PROVIDER_DEVICE,
+    TUNNEL_PREFIX,
+    Family,
+    Uplink,
+    derived_addresses,
+    interface_name,
+    is_key,
+    is_marked,
+)
 from .platform import Platform
 from .quoting import quoted
 from .reconcile import NETWORK, plan_sections, tunnels_of
 from .routing.mwan3 import MWAN3
 from .routing.mwan3_keeper import Keeper
-from .uci import Draft
+from .uci import Draft, Section
 
 ROUTE_PAUSES_S = (0.0, 0.2, 0.8, 2.0)  # a route that is replaced is gone for a moment
 Tell = Callable[[str, Uplink, str], None]
@@ -175,7 +185,10 @@ class Uplinks:
     async def mend_pending(self) -> None:
         """Finish or undo what an earlier run was making when it ended."""
         for uplink in [u for u in self.config.uplinks if u.pending]:
-            key = await self.platform.read_key(uplink.interface)
+            try:
+                key = await self.platform.read_key(uplink.interface)
+            except UplinkError:
+                key = ""
             complete = bool(key and uplink.own_public_key and uplink.addresses)
             failed = await self._apply_sections() if complete else {uplink.interface: "unfinished"}
             if uplink.interface in failed:
@@ -192,9 +205,13 @@ class Uplinks:
         """
         if not self._understood:
             return
+        incomplete = {}
         for uplink in self.standing():
-            await self._complete(uplink)
-        failed = await self._apply_sections()
+            try:
+                await self._complete(uplink)
+            except UplinkError as error:  # the others are made all the same
+                incomplete[uplink.interface] = str(error)
+        failed = incomplete | await self._apply_sections()
         for name in [n for n in self.problems if n.startswith("tunnel ")]:
             del self.problems[name]
         for interface, why in failed.items():
@@ -206,6 +223,11 @@ class Uplinks:
         key = await self.platform.read_key(uplink.interface)
         if key and uplink.own_public_key and uplink.addresses:
             return
+        if not key:
+            key = _installed_key(uplink, (await self.platform.read(NETWORK)).sections)
+            if key and uplink.own_public_key:  # only the file was lost
+                await self.platform.write_key(uplink.interface, key)
+                return
         _, public = await self.platform.generate_keys(uplink.interface)
         addresses = uplink.addresses or derived_addresses(public)
         await self._write_uplink(replace(uplink, own_public_key=public, addresses=addresses))
@@ -215,13 +237,18 @@ class Uplinks:
         """Derive `network` and the tunnels from the configuration; interface -> why not."""
         keyed: list[tuple[Uplink, str]] = []
         failed: dict[str, str] = {}
-        for uplink in self.standing():
-            key = await self.platform.read_key(uplink.interface)
-            if not key or not uplink.addresses:
-                failed[uplink.interface] = "its private key or its address is missing"
-                continue
-            keyed.append((uplink, key))
         found = (await self.platform.read(NETWORK)).sections
+        for uplink in self.standing():
+            try:
+                key = await self.platform.read_key(uplink.interface)
+            except UplinkError as error:
+                key, failed[uplink.interface] = "", str(error)
+            key = key or _installed_key(uplink, found)  # a lost file ends no tunnel
+            if key and uplink.addresses:
+                keyed.append((uplink, key))
+            else:
+                missing = "its private key or its address is missing"
+                failed.setdefault(uplink.interface, missing)
         wanted = await self.platform.wanted_sections(keyed, found)
         plan = plan_sections(wanted, found)
 
@@ -313,3 +340,14 @@ class Uplinks:
 
         await self.platform.edit(CONFIG, write)
         await self.read_strictly()
+
+
+def _installed_key(uplink: Uplink, found: Iterable[Section]) -> str:
+    """The private key that the uplink's section of `network` holds; '' where it has none."""
+    for section in found:
+        options = section.options
+        if section.name == uplink.interface and is_marked(options):
+            key = options.get("private_key", "")
+            is_its = options.get(PEER_OPTION) == uplink.peer_id
+            return key if is_its and isinstance(key, str) and is_key(key) else ""
+    return ""

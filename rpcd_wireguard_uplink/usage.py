@@ -110,7 +110,7 @@ class Ledger:
             return cls(), ""
         try:
             return cls._parsed(table), ""
-        except (ValueError, TypeError, KeyError, AttributeError):
+        except (ValueError, TypeError, KeyError, AttributeError, ArithmeticError):
             return cls(), "the record of traffic can't be read: counting begins anew"
 
     @classmethod

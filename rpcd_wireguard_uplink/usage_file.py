@@ -6,10 +6,10 @@ Owns the file and when it is written. What is counted, and whose bytes they are,
 from __future__ import annotations
 
 import asyncio
-import json
 import time
 
 from .state import write_state
+from .system.files import UnusableFile, read_table
 from .usage import Ledger
 
 SAVE_S = 6 * 3600.0  # flash is written rarely
@@ -28,15 +28,13 @@ class UsageFile:
     def load(self) -> None:
         """Take over what an earlier run counted."""
         try:
-            with open(self._path, encoding="utf-8") as file:
-                table = json.load(file)
-        except FileNotFoundError:
+            table = read_table(self._path)
+        except UnusableFile as error:
+            self._problems["usage"] = f"{error}: counting traffic begins anew"
             return
-        except (OSError, ValueError):
-            table = ""
         self.ledger, warning = Ledger.from_table(table)
         if warning:
-            self._problems["usage"] = warning
+            self._problems["usage"] = f"{self._path}: {warning}"
         self._saved = self.ledger.to_table()
 
     async def save_if_due(self) -> None:

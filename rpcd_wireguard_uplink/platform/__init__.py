@@ -17,6 +17,8 @@ class Platform(Protocol):
     """A machine. Reads are cheap enough to be repeated at every kernel event."""
 
     name: str
+    problems: dict[str, str]
+    """What status should tell of this machine, by topic."""
 
     async def read(self, config: str) -> Document:
         """A configuration file's sections; an absent file is an empty document."""
@@ -34,7 +36,10 @@ class Platform(Protocol):
         """Keep a private key for an interface, where only root reads it."""
 
     async def read_key(self, interface: str) -> str:
-        """The private key that was made for an interface, '' if there is none."""
+        """The private key that was made for an interface, '' if there is none.
+
+        Raises UnusableFile where something else is in its place.
+        """
 
     async def keep_keys(self, interfaces: Collection[str]) -> None:
         """Delete every key that is kept but those of these interfaces."""

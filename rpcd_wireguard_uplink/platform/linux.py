@@ -24,19 +24,23 @@ from ..model import (
     Link,
     PeerCounters,
     Tunnel,
+    is_key,
     mark_alias,
 )
 from ..resolver import SERVER_FILES, parse_resolvers, resolve
+from ..system.files import UnusableFile, read_bytes, read_or_tell, read_text
 from ..uci import Document, Draft, Store
 
 
 class Linux:
     """A Linux with UCI files in `config_dir`. Keys lie in `keys_dir` (0700, files 0600).
 
-    `_applied` holds the tunnels that stand as they should, by interface.
+    `problems` names files of others that are not to be read, `_applied` holds the tunnels that
+    stand as they should, by interface.
     """
 
     def __init__(self, config_dir: str, keys_dir: str) -> None:
+        self.problems: dict[str, str] = {}
         self._store = Store(config_dir)
         self._keys_dir = keys_dir
         self._applied: dict[str, Tunnel] = {}
@@ -81,22 +85,41 @@ class Linux:
         await asyncio.to_thread(self._write_key, interface, private)
 
     def _write_key(self, interface: str, private: str) -> None:
-        os.makedirs(self._keys_dir, mode=0o700, exist_ok=True)
         path = self._key_path(interface)
         flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW
-        descriptor = os.open(path, flags, 0o600)
-        with os.fdopen(descriptor, "w", encoding="ascii") as file:
-            os.fchmod(file.fileno(), 0o600)
-            file.write(private + "\n")
-            file.flush()
-            os.fsync(file.fileno())
+        try:
+            os.makedirs(self._keys_dir, mode=0o700, exist_ok=True)
+            descriptor = os.open(f"{path}.new", flags, 0o600)
+            with os.fdopen(descriptor, "w", encoding="ascii") as file:
+                os.fchmod(file.fileno(), 0o600)
+                file.write(private + "\n")
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(f"{path}.new", path)
+            folder = os.open(self._keys_dir, os.O_RDONLY | os.O_DIRECTORY)
+            try:
+                os.fsync(folder)
+            finally:
+                os.close(folder)
+        except OSError as error:
+            raise CommandFailed(f"can't write {path}: {error.strerror}") from error
 
     def _key_path(self, interface: str) -> str:
         return os.path.join(self._keys_dir, f"{interface}.key")
 
     async def read_key(self, interface: str) -> str:
         """The key as it was written, '' if there is none."""
-        return _read_text(self._key_path(interface)).strip()
+        path = self._key_path(interface)
+        key = await asyncio.to_thread(read_bytes, path)
+        if key is None:
+            return ""
+        text = key.decode(errors="replace").strip()
+        if not is_key(text):
+            raise UnusableFile(
+                f"{path} holds no WireGuard key: put its backup there, or remove it for a new "
+                "one, which the peer must admit"
+            )
+        return text
 
     async def keep_keys(self, interfaces: Collection[str]) -> None:
         """Delete the key files of all other interfaces."""
@@ -167,7 +190,11 @@ class Linux:
 
     def global_ipv6_devices(self) -> set[str]:
         """From /proc: no process for each device."""
-        return parse_global_ipv6(_read_text("/proc/net/if_inet6"))
+        try:
+            with open("/proc/net/if_inet6", encoding="ascii", errors="replace") as file:
+                return parse_global_ipv6(file.read())
+        except FileNotFoundError:  # a kernel without IPv6
+            return set()
 
     async def read_default_routes(self, family: Family) -> list[DefaultRoute]:
         """From `ip`."""
@@ -176,7 +203,8 @@ class Linux:
     async def read_resolvers(self) -> list[str]:
         """From the first of netifd's file and the machine's own that names any."""
         for path in SERVER_FILES:
-            found = parse_resolvers(_read_text(path))
+            text = await asyncio.to_thread(read_or_tell, read_text, path, "", self.problems)
+            found = parse_resolvers(text)
             if found:
                 return found
         return []
@@ -218,7 +246,7 @@ def is_literal(host: str) -> bool:
 
 
 def _keep_text(path: str, text: str) -> None:
-    if _read_text(path) == text:
+    if read_or_tell(read_text, path, "") == text:
         return
     try:
         if not text:
@@ -230,11 +258,3 @@ def _keep_text(path: str, text: str) -> None:
         os.replace(f"{path}.new", path)
     except OSError as error:
         raise CommandFailed(f"can't write {path}: {error.strerror}") from error
-
-
-def _read_text(path: str) -> str:
-    try:
-        with open(path, encoding="ascii") as file:
-            return file.read()
-    except FileNotFoundError:
-        return ""

@@ -17,6 +17,7 @@ from ..errors import UplinkError
 from ..model import Family, Uplink, is_marked
 from ..platform import Platform
 from ..reconcile import SectionPlan
+from ..system.files import read_or_tell, read_text
 from ..uci import Draft, Section
 from .mwan3 import MWAN3, Plan, Wanted, carry_out, plan_mwan3, render, wanted_mwan3
 from .mwan3_view import View, read_view
@@ -163,8 +164,5 @@ def _touches_rules(plan: SectionPlan, sections: Iterable[Section]) -> bool:
 
 
 def _read_note(path: str) -> str:
-    try:
-        with open(path, encoding="ascii") as file:
-            return file.read().strip()
-    except (OSError, ValueError):
-        return ""  # mwan3 is stopped, or does not watch it
+    """What mwan3 notes in a file; '' where it is stopped, or does not watch the interface."""
+    return read_or_tell(read_text, path, "").strip()

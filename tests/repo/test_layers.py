@@ -14,7 +14,7 @@ from tests.repo import PACKAGE, ROOT
 
 LAYERS = (
     *("lean", "errors", "quoting", "model", "peering", "endpoints", "schemas", "validation"),
-    *("json_message", "messages", "lease_messages", "signing"),
+    *("json_message", "messages", "lease_messages"),
     *(
         "ubus",
         "peering_schemas",
@@ -32,6 +32,8 @@ LAYERS = (
         "iproute",
         "uci",
         "wireguard",
+        "system",
+        "signing",
     ),
     *("mesh", "trust", "approvals", "leases", "usage", "mesh_http"),
     *("pace", "quality", "budget", "health", "capacity", "selection", "failover", "reconcile"),

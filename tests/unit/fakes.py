@@ -49,6 +49,7 @@ class Machine:
     interfaces: dict[str, str] = field(default_factory=dict)
     rendered: str = ""
     public_ipv6: set[str] = field(default_factory=set)
+    problems: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         os.makedirs(self.config_dir, exist_ok=True)

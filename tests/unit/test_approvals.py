@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Mapping
+import os
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from rpcd_wireguard_uplink.errors import BusError, CallFailed, CommandFailed, St
 from rpcd_wireguard_uplink.mesh import Record
 from rpcd_wireguard_uplink.trust import Approval
 
+AS_ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="only root can plant another user's file")
 FP, FP2, FP3 = "0123456789abcdef", "1111222233334444", "aaaabbbbccccdddd"
 PENDING = {
     "fingerprint": FP,
@@ -298,3 +300,62 @@ async def test_mirrornet_without_peers(tmp_path: Path) -> None:
     with pytest.raises(CommandFailed, match="has secubox-p2p found a peer") as caught:
         await approvals.publish_gossip(message, mirrorctl(tmp_path, "exit 1"))
     assert "nodeA" not in str(caught.value)
+
+
+# --- what somebody else has put into their places
+
+
+def planted_fifo(path: Path) -> None:
+    os.mkfifo(path)
+
+
+def planted_file(path: Path) -> None:
+    path.write_text(json.dumps({**APPROVED, **PEERS}))
+    os.chown(path, 65534, 65534)
+
+
+PLANTS = [planted_fifo, pytest.param(planted_file, marks=AS_ROOT)]
+
+
+@pytest.mark.parametrize("plant", PLANTS)
+async def test_planted_peers_are_nobodys_word(
+    tmp_path: Path, plant: Callable[[Path], None]
+) -> None:
+    path, problems = tmp_path / "peers.json", {"other": "stays"}
+    plant(path)
+    async with asyncio.timeout(5):
+        found = await approvals.read_records(None, str(path), problems)
+        asked = await approvals.read_records(
+            Bus({("luci.secubox-p2p", "get_peers"): PEERS}).call, str(path)
+        )
+    assert found is None and asked == RECORDS, "the bus is asked instead"
+    assert str(path) in problems[f"file {path}"]
+    path.unlink()
+    path.write_text(json.dumps(PEERS))
+    assert await approvals.read_records(None, str(path), problems) == RECORDS
+    assert problems == {"other": "stays"}
+
+
+@pytest.mark.parametrize("plant", PLANTS)
+async def test_a_planted_record_approves_nobody(
+    tmp_path: Path, plant: Callable[[Path], None]
+) -> None:
+    plant(tmp_path / f"{FP}.json")
+    problems: dict[str, str] = {}
+    none = str(tmp_path / "none")
+    async with asyncio.timeout(5):
+        found = await approvals.read_approvals(None, str(tmp_path), none, problems)
+    assert found == (Approval(FP, status="unreadable"),)
+    assert f"{FP}.json" in str(problems)
+
+
+@AS_ROOT
+async def test_a_planted_folder_holds_no_records(tmp_path: Path) -> None:
+    folder = tmp_path / "requests"
+    folder.mkdir()
+    (folder / f"{FP}.json").write_text(json.dumps(APPROVED))
+    (folder / f"{FP}.pub").write_text("key")
+    os.chown(folder, 65534, 65534)
+    problems: dict[str, str] = {}
+    assert await approvals.read_approvals(None, str(folder), str(folder), problems) is None
+    assert "requests is not root's" in problems[f"file {folder}"]

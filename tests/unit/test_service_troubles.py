@@ -15,7 +15,8 @@ import pytest
 
 from rpcd_wireguard_uplink.errors import CommandFailed
 from rpcd_wireguard_uplink.model import DefaultRoute, Family
-from tests.unit.fakes import Crash
+from rpcd_wireguard_uplink.system.files import UnusableFile
+from tests.unit.fakes import Crash, Machine
 from tests.unit.house import CONFIG, LINE, NETWORK, House, offer
 
 # --- what goes wrong
@@ -231,3 +232,42 @@ async def test_private_keys_are_never_told(house: House, caplog: pytest.LogCaptu
     ]
     for secret in secrets:
         assert not [text for text in told if secret in text]
+
+
+# --- a key file that holds no key
+
+
+async def test_a_bad_key_file_takes_down_only_its_uplink_and_is_named(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for peer_id in ("nodea", "nodeb"):
+        await house.call("uplink_gossip", message=offer(peer_id))
+        await house.call("uplink_add", peer_id=peer_id)
+    read_key, generated = Machine.read_key, Machine.generate_keys
+
+    async def broken(machine: Machine, interface: str) -> str:
+        if interface == "wgup_nodea":
+            raise UnusableFile("keys/wgup_nodea.key holds no WireGuard key")
+        return await read_key(machine, interface)
+
+    monkeypatch.setattr(Machine, "read_key", broken)
+    monkeypatch.setattr(Machine, "generate_keys", None)
+    house.write("network", NETWORK)
+    await house.restart()
+    assert set(house.machine.tunnels) == {"wgup_nodeb"}
+    assert "wgup_nodea.key" in str((await house.call("uplink_status"))["problems"])
+    monkeypatch.setattr(Machine, "read_key", read_key)
+    monkeypatch.setattr(Machine, "generate_keys", generated)
+    await house.running[-1].reload()
+    assert set(house.machine.tunnels) == {"wgup_nodea", "wgup_nodeb"}
+    assert "wgup_nodea.key" not in str((await house.call("uplink_status"))["problems"])
+
+
+async def test_a_lost_key_file_ends_no_tunnel(house: House) -> None:
+    await house.call("uplink_gossip", message=offer("nodea"))
+    await house.call("uplink_add", peer_id="nodea")
+    before, keys = house.machine.tunnels["wgup_nodea"], house.machine.keys()
+    (house.directory / "keys" / "wgup_nodea").unlink()
+    await house.restart()
+    assert house.machine.tunnels["wgup_nodea"] == before
+    assert house.machine.keys() == keys

@@ -49,6 +49,14 @@ def test_offers_from_the_future_are_of_an_earlier_boot(tmp_path: Path) -> None:
         '{"version": 1, "history": 5}',
         '{"version": 1, "history": [{"at": "x"}]}',
         '{"version": 1, "history": [{"at": "x", "kind": "y", "from": "", "to": "", "new": 1}]}',
+        "[" * 100_000,
+        '{"version": 1, "history": ' + "[" * 100_000,
+        '{"version": 1, "history": [{"at": 5, "kind": "y", "from": "", "to": ""}]}',
+        '{"version": 1, "offer_book": [{"host": "a", "port": 1, "peer_id": [], "public_key": ""}]}',
+        '{"version": 1, "offer_book": [{"host": "a", "port": 1, "peer_id": "a", "public_key": "k", '
+        '"received_s": "x"}]}',
+        '{"version": 1, "offer_book": [{"host": "a", "port": 1, "peer_id": "a", "public_key": "k", '
+        '"latency_ms": NaN}]}',
         '{"version": 1, "sequences": {"a": Infinity}}',
         '{"version": 1, "offer_book": [{"peer_id": "a"}]}',
         '{"version": 1, "offer_book": [{"host": "a", "port": "b", "peer_id": "c"}]}',
