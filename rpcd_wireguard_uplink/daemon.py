@@ -35,7 +35,8 @@ T = TypeVar("T")
 log = logging.getLogger("wireguard-uplink")
 
 CONFIG_CHECK_S = 2.0
-NAMES_S = 30.0
+NAMES_S = 2.0
+MWAN3_S = 30.0
 MOST_WAITS = 15  # of CONFIG_CHECK_S, before a tunnel that can't be made is tried again
 HOTPLUG_EVENT = "wireguard-uplink.hotplug"  # root/etc/hotplug.d/iface sends it
 JOIN_TIMEOUT_S = 1.0
@@ -342,8 +343,9 @@ class Daemon:
     async def _follow_names(self, service: Service) -> None:
         while True:
             await self._follow_mwan3(service)
-            await asyncio.sleep(NAMES_S)
-            await self._tolerate(service.follow_names())
+            for _ in range(round(MWAN3_S / NAMES_S)):
+                await asyncio.sleep(NAMES_S)
+                await service.follow_names()
             if self._usage is not None:
                 await self._usage.save_if_due()
 

@@ -57,6 +57,15 @@ def parse_host(text: str) -> str:
     return str(address)
 
 
+def is_literal(host: str) -> bool:
+    """Whether the host is an address and need not be resolved."""
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
+
+
 def parse_address(text: str) -> str:
     """Return a tunnel's own address, with its prefix length if one was given.
 

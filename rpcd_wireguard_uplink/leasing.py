@@ -1,4 +1,4 @@
-"""This router as a consumer: places asked of providers, renewed, given back; endpoints tried.
+"""This router as a consumer: places asked of providers, renewed, given back.
 
 A lease is asked for over the mesh, and inside the tunnel too once it stands, because the mesh may
 be gone with the line that failed. Nothing here takes an uplink away: while one carries traffic its
@@ -8,7 +8,6 @@ probes alone decide. Renewals write nothing to flash.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import ipaddress
 import random
 import time
@@ -17,6 +16,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from . import iproute, wireguard
+from .endpoints import is_literal
 from .errors import (
     InvalidArgument,
     NotSupported,
@@ -43,7 +43,6 @@ from .steady import tell
 ASK_S = 4.0
 RETRY_S = 5.0
 LONGEST_RETRY_S = 300.0
-TRY_ENDPOINT_S = 8.0  # a handshake is begun anew every 5 s (WireGuard's whitepaper, section 6.1)
 _UNTRUSTED = {Deny.NOT_TRUSTED.value, Deny.UNBOUND.value, Deny.OTHER_PEER.value}
 
 
@@ -54,8 +53,6 @@ class _Held:
     due_s: float = 0.0
     failures: int = 0
     endpoints: tuple[ScopedEndpoint, ...] = ()
-    place: int = 0
-    tried_s: float = 0.0
     limit_mbps: int = 0
 
 
@@ -133,7 +130,7 @@ class Leasing:
     # --- keeping
 
     async def run(self) -> None:
-        """The task: renew what is due and try the endpoints of tunnels that stay silent."""
+        """The task: renew what is due."""
         while True:
             await asyncio.sleep(1.0)
             now_s = time.monotonic()
@@ -149,8 +146,9 @@ class Leasing:
                 if held.due_s <= now_s:
                     held.due_s = now_s + LONGEST_RETRY_S
                     self._spawn(self._renew(uplink, held))
-                with contextlib.suppress(UplinkError):  # a device that is gone is made again
-                    await self._try_endpoints(uplink, held, now_s)
+                if held.endpoints:
+                    others = [each.endpoint for each in held.endpoints]
+                    self._service.platform.know_endpoints(uplink.interface, others)
 
     def heard(self, peer_id: str) -> None:
         """The peer is there: what failed is tried again soon, however long it was to wait."""
@@ -181,7 +179,7 @@ class Leasing:
         peer = self._peer_of(uplink.peer_id)
         endpoints = await self._ordered(grant.endpoints, peer)
         if set(endpoints) != set(held.endpoints):
-            held.endpoints, held.place = endpoints, 0
+            held.endpoints = endpoints
         given = (grant.public_key, set(grant.addresses), grant.mtu, grant.dns)
         if given != (uplink.public_key, set(uplink.addresses), uplink.mtu, uplink.resolvers):
             await self._take_other_place(uplink, grant, endpoints)
@@ -224,24 +222,6 @@ class Leasing:
             await self._service.uplinks.change(existing, wanted)
         self._service.journal.uplink("uplink_changed", wanted, "the provider gave another place")
 
-    async def _try_endpoints(self, uplink: Uplink, held: _Held, now_s: float) -> None:
-        """Have a tunnel that does not shake hands try its provider's next endpoint, in place."""
-        counted = self._service.monitor.counters.get(uplink.interface)
-        if counted is None or len(held.endpoints) < 2:
-            return
-        if counted.is_alive(180.0):
-            held.tried_s = now_s
-            return
-        self._service.monitor.freshen()  # or one that works would be left again
-        if now_s - held.tried_s < TRY_ENDPOINT_S:
-            return
-        if held.tried_s:
-            held.place = (held.place + 1) % len(held.endpoints)
-            chosen = held.endpoints[held.place]
-            if _is_literal(chosen.host):
-                await wireguard.set_endpoint(uplink.interface, uplink.public_key, chosen.endpoint)
-        held.tried_s = now_s
-
     async def _ordered(
         self, endpoints: Sequence[ScopedEndpoint], peer: MeshPeer | None
     ) -> tuple[ScopedEndpoint, ...]:
@@ -266,7 +246,7 @@ class Leasing:
             if endpoint.host in own:
                 continue
             device = ""
-            if _is_literal(endpoint.host):
+            if is_literal(endpoint.host):
                 device = await iproute.device_towards(endpoint.host, wireguard.OUTER_MARK)
                 if not device or device.startswith(TUNNEL_PREFIX):
                     continue
@@ -351,11 +331,3 @@ def _gateways(uplink: Uplink) -> list[str]:
         length = 24 if ip.version == 4 else 64
         found.append(str(ipaddress.ip_network((ip, length), strict=False)[1]))
     return found
-
-
-def _is_literal(host: str) -> bool:
-    try:
-        ipaddress.ip_address(host)
-    except ValueError:
-        return False
-    return True

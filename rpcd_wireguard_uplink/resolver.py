@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
+import itertools
 import socket
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
+from .endpoints import parse_host
+from .errors import InvalidArgument
 from .model import Family
 
 TIMEOUT_S = 5.0
@@ -25,26 +28,34 @@ that serves there, otherwise they are rejected; so nothing is written when that 
 
 
 async def resolve(host: str, timeout_s: float = TIMEOUT_S) -> str:
-    """An address of the host, IPv4 first as getaddrinfo orders it; '' where none was found."""
+    """The address of the host that is to be tried first; '' where none was found."""
+    return next(iter(await resolve_all(host, timeout_s)), "")
+
+
+async def resolve_all(host: str, timeout_s: float = TIMEOUT_S) -> tuple[str, ...]:
+    """Every address of the host that another machine can have, in the order to try them.
+
+    getaddrinfo orders by what can be reached (RFC 6724); families take turns after that (RFC 8305,
+    section 4), so that a family without a way costs one attempt, however many addresses it has.
+    """
     try:
-        return str(ipaddress.ip_address(host))
+        return (str(ipaddress.ip_address(host)),)
     except ValueError:
         pass
     loop = asyncio.get_running_loop()
-    found: asyncio.Future[str] = loop.create_future()
+    found: asyncio.Future[tuple[str, ...]] = loop.create_future()
 
-    def settle(address: str) -> None:
+    def settle(addresses: tuple[str, ...]) -> None:
         if not found.done():
-            found.set_result(address)
+            found.set_result(addresses)
 
     def look_up() -> None:
         try:
             rows = socket.getaddrinfo(host, None, type=socket.SOCK_DGRAM)
-            address = str(rows[0][4][0]) if rows else ""
         except (OSError, UnicodeError):
-            address = ""
+            rows = []
         try:
-            loop.call_soon_threadsafe(settle, address)
+            loop.call_soon_threadsafe(settle, in_turns(str(row[4][0]) for row in rows))
         except RuntimeError:
             return  # the loop was closed meanwhile
 
@@ -53,7 +64,22 @@ async def resolve(host: str, timeout_s: float = TIMEOUT_S) -> str:
         async with asyncio.timeout(timeout_s):
             return await found
     except TimeoutError:
-        return ""
+        return ()
+
+
+def in_turns(addresses: Iterable[str]) -> tuple[str, ...]:
+    """The addresses with the families taking turns; without repeated ones and such as no other
+    machine can have.
+    """
+    by_family: dict[bool, list[str]] = {}
+    for address in dict.fromkeys(addresses):
+        try:
+            parse_host(address)
+        except InvalidArgument:
+            continue
+        by_family.setdefault(":" in address, []).append(address)
+    turns = itertools.zip_longest(*by_family.values())
+    return tuple(address for turn in turns for address in turn if address is not None)
 
 
 def parse_resolvers(text: str) -> list[str]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -21,7 +21,7 @@ from .errors import NotFound, NotSupported, NotTrusted, UplinkError
 from .failover import AWAY, Change
 from .intake import Intake
 from .journal import Journal
-from .model import DEVICE_GROUP, Family, Offer, Uplink, normal_address
+from .model import DEVICE_GROUP, Family, Health, Offer, Uplink, normal_address
 from .monitor import Monitor
 from .offers import OfferBook, Source
 from .platform import Platform
@@ -34,6 +34,7 @@ Table = dict[str, Any]
 AskLease = Callable[[Uplink], Awaitable[Uplink | None]]
 HANDSHAKE_S = 1.0  # a handshake takes a round trip; more would only make a caller wait
 STALLED_S = 180.0  # WireGuard gives a session up after 180 s (its whitepaper, section 6.1)
+DEAD_S = 20.0  # it asks for a new handshake 15 s after data that nobody answered
 EVENTS_IN_STATUS = 10
 
 
@@ -118,13 +119,23 @@ class Service:
         return missing
 
     async def follow_names(self) -> None:
-        """Look up again the endpoint names of tunnels that are silent."""
-        stalled = []
-        for uplink in self.uplinks.config.uplinks:
+        """Have tunnels that are silent try their provider's other addresses."""
+        try:
+            if await self.platform.follow_names([u.interface for u in self._silent_uplinks()]):
+                self.monitor.reread_soon()
+            self.uplinks.problems.pop("endpoints", None)
+        except UplinkError as error:
+            self.uplinks.problems["endpoints"] = str(error)
+
+    def _silent_uplinks(self) -> Iterator[Uplink]:
+        """Those that WireGuard hears nothing from, sooner where no probe is answered either."""
+        for uplink in self.uplinks.standing():
             counted = self.monitor.counters.get(uplink.interface)
-            if counted is None or not counted.is_alive(STALLED_S):
-                stalled.append(uplink.interface)
-        await self.platform.follow_names(stalled)
+            found = [self.monitor.paths.get((uplink.interface, family)) for family in Family]
+            states = {path.health.state for path in found if path is not None}
+            within_s = DEAD_S if states == {Health.DOWN} else STALLED_S
+            if counted is None or not counted.is_alive(within_s):
+                yield uplink
 
     async def _follow(self) -> None:
         self.monitor.switch.lane.marks = await self.uplinks.lane_marks()

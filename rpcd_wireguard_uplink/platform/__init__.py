@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Protocol
 
-from ..model import DefaultRoute, Family, Link, PeerCounters, Tunnel, Uplink
+from ..model import DefaultRoute, Endpoint, Family, Link, PeerCounters, Tunnel, Uplink
 from ..uci import Document, Draft, Section
 
 
@@ -68,8 +68,13 @@ class Platform(Protocol):
     async def remove_provider(self) -> None:
         """Undo `stand_provider`; nothing where there is nothing to undo."""
 
-    async def follow_names(self, stalled: Sequence[str]) -> None:
-        """Look endpoint names of stalled tunnels up again and apply what is found."""
+    def know_endpoints(self, interface: str, endpoints: Sequence[Endpoint]) -> None:
+        """Other endpoints of a tunnel's provider."""
+
+    async def follow_names(self, stalled: Sequence[str]) -> bool:
+        """Have silent tunnels go on to their provider's next address, names looked up again, and
+        keep what answered; whether an address is another now. Cheap while nothing is stalled.
+        """
 
     def endpoint_address(self, interface: str) -> str:
         """The address literal of a tunnel's endpoint, '' while its name is not resolved."""

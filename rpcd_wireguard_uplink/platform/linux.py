@@ -9,8 +9,9 @@ locks and leaves pending changes alone.
 from __future__ import annotations
 
 import asyncio
-import ipaddress
+import contextlib
 import os
+import time
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 
@@ -27,9 +28,10 @@ from ..model import (
     is_key,
     mark_alias,
 )
-from ..resolver import SERVER_FILES, parse_resolvers, resolve
+from ..resolver import SERVER_FILES, parse_resolvers
 from ..system.files import UnusableFile, read_bytes, read_or_tell, read_text
 from ..uci import Document, Draft, Store
+from .endpoint_addresses import EndpointAddresses
 
 
 class Linux:
@@ -44,8 +46,10 @@ class Linux:
         self._store = Store(config_dir)
         self._keys_dir = keys_dir
         self._applied: dict[str, Tunnel] = {}
-        self._addresses: dict[str, str] = {}
         self._ages = wireguard.Ages()
+        self._endpoints = EndpointAddresses(
+            os.path.join(keys_dir, "endpoints.json"), self.device_towards, self.problems
+        )
 
     # --- configuration
 
@@ -140,35 +144,41 @@ class Linux:
         await process.run(["ip", "link", "set", "dev", name, "group", str(DEVICE_GROUP)])
 
     async def _set_peer(self, tunnel: Tunnel) -> None:
-        """Give the device its one peer, at the newest address of the endpoint's name."""
+        """Give the device its one peer, at the best address of its endpoint."""
         name, endpoint = tunnel.interface, tunnel.endpoint
-        before = address = self._addresses.get(name, "")
+        before, at = self._endpoints.current(name), None
         if endpoint is not None:
-            address = await resolve(endpoint.host) or before
-            self._addresses[name] = address
-            endpoint = Endpoint(address, endpoint.port) if address else None
-        await wireguard.configure(replace(tunnel, endpoint=endpoint))
+            at = await self._endpoints.begin(name, endpoint)
+        await wireguard.configure(replace(tunnel, endpoint=at))
         await wireguard.remove_other_peers(tunnel)
         known = self._applied.get(name)
-        moved = known is not None and (known.endpoint, before) != (tunnel.endpoint, address)
-        if endpoint is not None and moved:
-            await wireguard.insist_on_endpoint(name, tunnel.public_key, endpoint)
+        if at is None or known is None:
+            return
+        if (known.endpoint, before) != (endpoint, at.host):
+            await wireguard.insist_on_endpoint(name, tunnel.public_key, at)
 
-    async def follow_names(self, stalled: Sequence[str]) -> None:
-        """Apply a changed address of an endpoint's name, in place."""
-        for name in stalled:
+    def know_endpoints(self, interface: str, endpoints: Sequence[Endpoint]) -> None:
+        """They are tried once the tunnel's own stays silent."""
+        self._endpoints.also(interface, endpoints)
+
+    async def follow_names(self, stalled: Sequence[str]) -> bool:
+        """Have silent tunnels try their provider's next address, in place."""
+        if self._endpoints.due(stalled):
+            await self.read_counters()  # or one that works by now would be left again
+        due = [name for name in self._endpoints.due(stalled) if name in self._applied]
+        found = await asyncio.gather(*map(self._endpoints.another, due))
+        moved = {name: at for name, at in zip(due, found, strict=True) if at is not None}
+        for name, at in moved.items():
             tunnel = self._applied.get(name)
-            if tunnel is None or tunnel.endpoint is None:
-                continue
-            address = await resolve(tunnel.endpoint.host)
-            if address and address != self._addresses.get(name):
-                self._addresses[name] = address
-                endpoint = Endpoint(address, tunnel.endpoint.port)
-                await wireguard.configure(replace(tunnel, endpoint=endpoint))
+            if tunnel is not None:
+                with contextlib.suppress(CommandFailed):  # a device that is gone is made again
+                    await wireguard.set_endpoint(name, tunnel.public_key, at)
+        await self._endpoints.save_if_due()
+        return bool(moved)
 
     def endpoint_address(self, interface: str) -> str:
-        """What the endpoint's host was last resolved to."""
-        return self._addresses.get(interface, "")
+        """The address that the provider is tried at."""
+        return self._endpoints.current(interface)
 
     # --- the kernel
 
@@ -215,7 +225,10 @@ class Linux:
 
     async def read_counters(self) -> dict[str, PeerCounters]:
         """From `wg`."""
-        return await wireguard.read_counters(self._ages)
+        read_s = time.monotonic()
+        counters = await wireguard.read_counters(self._ages)
+        self._endpoints.saw(counters, read_s)
+        return counters
 
 
 def loosen_reverse_path(device: str) -> None:
@@ -234,15 +247,6 @@ def parse_global_ipv6(text: str) -> set[str]:
     """
     rows = [line.split() for line in text.splitlines()]
     return {r[5] for r in rows if len(r) == 6 and r[0][0] in "23" and not int(r[4], 16) & 0x20}
-
-
-def is_literal(host: str) -> bool:
-    """Whether the host is an address and need not be resolved."""
-    try:
-        ipaddress.ip_address(host)
-    except ValueError:
-        return False
-    return True
 
 
 def _keep_text(path: str, text: str) -> None:

@@ -16,6 +16,7 @@ from dataclasses import replace
 from typing import Any, Protocol
 
 from .. import process
+from ..endpoints import is_literal
 from ..errors import CommandFailed, ConfigError, UplinkError
 from ..model import (
     DEVICE_GROUP,
@@ -36,12 +37,12 @@ from ..reconcile import (
     tunnel_mtu,
     wanted_sections,
 )
-from ..resolver import STAND_INS, resolve
+from ..resolver import STAND_INS
 from ..ubus.objects import Callback
 from ..uci import Section
 from . import firewall
 from .firewall import FIREWALL
-from .linux import Linux, is_literal, loosen_reverse_path
+from .linux import Linux, loosen_reverse_path
 from .netifd import Interface, parse_dump, parse_interface, wan_zone
 from .provider_sections import (
     ZONE,
@@ -111,19 +112,21 @@ class OpenWrt(Linux):
         wanted: list[Section] = []
         for uplink, key in keyed:
             name, endpoint = uplink.interface, uplink.endpoint
-            address = endpoint.host
-            if not is_literal(address):
+            kept: str | None = endpoint.host
+            if not is_literal(endpoint.host):
                 kept = peer_address(by_name.get(f"{name}_peer"), endpoint)
-                address = await resolve(endpoint.host) if kept is None else kept
-            if name not in self._addresses or name not in by_name:
-                self._addresses[name] = address
+            if kept is None:
+                at = await self._endpoints.begin(name, endpoint)
+                kept = at.host if at is not None else ""
+            elif name not in self._endpoints or name not in by_name:
+                self._endpoints.adopt(name, endpoint, kept)
             old = by_name[name].options if name in by_name else {}
             style = NetworkStyle(
                 zone=str(old.get("zone", "")) or zone,
                 dns=tuple(STAND_INS[family] for family in Family if uplink.carries(family)),
                 dns_metric=DNS_METRIC,
-                address=address,
-                mtu=_number(old.get("mtu", "")) or await self._mtu(uplink.mtu, address),
+                address=kept,
+                mtu=_number(old.get("mtu", "")) or await self._mtu(uplink.mtu, kept),
             )
             if self.signature(MWAN3) is not None:
                 metric = _metric(by_name.get(name), [*found, *wanted])
@@ -169,7 +172,7 @@ class OpenWrt(Linux):
         self._told = {tunnel.interface: tunnel for tunnel in tunnels}
         for name in self._applied.keys() - wanted:
             del self._applied[name]
-            self._addresses.pop(name, None)
+            self._endpoints.forget(name)
         for name in _marked_others(links, wanted):  # what netifd left behind
             await process.run(["ip", "link", "delete", "dev", name], check=False)
         marked = {link.name for link in links if link.group == DEVICE_GROUP and link.alias}

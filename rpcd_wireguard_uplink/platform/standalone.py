@@ -54,8 +54,12 @@ class Standalone(Linux):
         for name in plan.delete:
             await process.run(["ip", "link", "delete", "dev", name], check=False)
             self._applied.pop(name, None)
-            self._addresses.pop(name, None)
-        for tunnel in plan.create + plan.update:
+            self._endpoints.forget(name)
+        if plan.update and not self._applied:  # what an earlier run left is watched from now on
+            await self.read_counters()
+        wanted = plan.create + plan.update
+        await self._endpoints.look_up_all({t.interface: t.endpoint for t in wanted if t.endpoint})
+        for tunnel in wanted:
             try:
                 if tunnel in plan.create:
                     await wireguard.make_device(tunnel.interface)

@@ -16,7 +16,15 @@ from dataclasses import dataclass, field
 from pytest_mock import MockerFixture
 
 from rpcd_wireguard_uplink import process
-from rpcd_wireguard_uplink.model import DefaultRoute, Family, Link, PeerCounters, Tunnel, Uplink
+from rpcd_wireguard_uplink.model import (
+    DefaultRoute,
+    Endpoint,
+    Family,
+    Link,
+    PeerCounters,
+    Tunnel,
+    Uplink,
+)
 from rpcd_wireguard_uplink.reconcile import wanted_sections
 from rpcd_wireguard_uplink.uci import Document, Draft, Section, Store
 
@@ -50,6 +58,8 @@ class Machine:
     rendered: str = ""
     public_ipv6: set[str] = field(default_factory=set)
     problems: dict[str, str] = field(default_factory=dict)
+    known_endpoints: dict[str, tuple[Endpoint, ...]] = field(default_factory=dict)
+    stalled: list[list[str]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         os.makedirs(self.config_dir, exist_ok=True)
@@ -161,8 +171,12 @@ class Machine:
             t.interface: self.refusals[t.interface] for t in tunnels if t.interface in self.refusals
         }
 
-    async def follow_names(self, stalled: Sequence[str]) -> None:
-        self.steps.append("follow_names " + " ".join(stalled))
+    def know_endpoints(self, interface: str, endpoints: Sequence[Endpoint]) -> None:
+        self.known_endpoints[interface] = tuple(endpoints)
+
+    async def follow_names(self, stalled: Sequence[str]) -> bool:
+        self.stalled.append(list(stalled))
+        return False
 
     def endpoint_address(self, interface: str) -> str:
         tunnel = self.tunnels.get(interface)

@@ -185,3 +185,22 @@ async def test_a_renewal_that_fails_is_told_until_its_uplink_is_gone(
         await asyncio.sleep(0.05)
     task.cancel()
     assert leasing.problems == {}
+
+
+async def test_the_other_endpoints_of_a_lease_are_known(
+    leasing: Leasing, mocker: MockerFixture
+) -> None:
+    """Whoever follows the tunnel's addresses tries them once its own stays silent."""
+    granted = await leasing.ask(WANTED)
+    assert granted is not None
+    named = ScopedEndpoint("p.example", 9)
+    leasing._held[granted.public_key].endpoints += (named,)
+    uplink = replace(granted, interface="wgup_nodea")
+    mocker.patch.object(leasing._service.uplinks, "standing", return_value=[uplink])
+    known = mocker.patch.object(leasing._service.platform, "know_endpoints")
+    task = asyncio.get_running_loop().create_task(leasing.run())
+    deadline_s = time.monotonic() + 10
+    while not known.called and time.monotonic() < deadline_s:
+        await asyncio.sleep(0.05)
+    task.cancel()
+    known.assert_called_with("wgup_nodea", [granted.endpoint, named.endpoint])

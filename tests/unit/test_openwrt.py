@@ -20,7 +20,7 @@ from rpcd_wireguard_uplink import service as service_module
 from rpcd_wireguard_uplink.daemon import Options, make_platform
 from rpcd_wireguard_uplink.errors import CommandFailed, ConfigError
 from rpcd_wireguard_uplink.model import Endpoint, Link, Uplink, mark_alias
-from rpcd_wireguard_uplink.platform import linux, openwrt
+from rpcd_wireguard_uplink.platform import openwrt
 from rpcd_wireguard_uplink.platform.firewall import INIT
 from rpcd_wireguard_uplink.platform.openwrt import FIRST_METRIC, OpenWrt
 from rpcd_wireguard_uplink.reconcile import NetworkStyle, plan_sections, wanted_sections
@@ -116,14 +116,15 @@ async def router(tmp_path: Path, mocker: MockerFixture) -> AsyncIterator[Router]
         await broker.close()
 
 
-def names(mocker: MockerFixture, table: dict[str, str]) -> None:
-    """Have these names resolve to these addresses; addresses stay what they are."""
+def names(router: Router, table: dict[str, str], *, later_s: float = 0.0) -> None:
+    """Have these names resolve to these addresses, as of so much later."""
 
-    async def resolve(host: str) -> str:
-        return host if linux.is_literal(host) else table.get(host, "")
+    async def look_up(host: str, timeout_s: float) -> list[str]:
+        return [table[host]] if host in table else []
 
-    mocker.patch.object(openwrt, "resolve", resolve)
-    mocker.patch.object(linux, "resolve", resolve)
+    endpoints = router.platform._endpoints
+    now_s = endpoints.clock() + later_s
+    endpoints.look_up, endpoints.clock = look_up, lambda: now_s
 
 
 async def test_a_tunnel_is_a_complete_section_that_netifd_brings_up(router: Router) -> None:
@@ -295,13 +296,13 @@ async def test_without_netifd_the_reason_is_told_and_nothing_is_left(router: Rou
 async def test_netifd_gets_addresses_only_and_names_move_at_run_time(
     router: Router, mocker: MockerFixture
 ) -> None:
-    names(mocker, {"a.example": "198.51.100.1"})
+    names(router, {"a.example": "198.51.100.1"})
     uplink = await router.create(replace(UPLINK, endpoint=Endpoint("a.example", 7)))
     written = router.text("network")
     peer = router.section("wgup_nodea_peer").options
     assert (peer["endpoint_host"], peer["secubox_endpoint"]) == ("198.51.100.1", "a.example")
     assert router.platform.endpoint_address("wgup_nodea") == "198.51.100.1"
-    names(mocker, {"a.example": "198.51.100.2"})
+    names(router, {"a.example": "198.51.100.2"}, later_s=20.0)
     await router.platform.follow_names(["wgup_nodea"])
     await router.uplinks.apply()
     assert router.kernel.endpoints["wgup_nodea"] == "198.51.100.2:7"
@@ -317,10 +318,10 @@ async def test_netifd_gets_addresses_only_and_names_move_at_run_time(
 async def test_a_name_without_dns_leaves_the_endpoint_out(
     router: Router, mocker: MockerFixture
 ) -> None:
-    names(mocker, {})
+    names(router, {})
     await router.create(replace(UPLINK, endpoint=Endpoint("a.example", 7)))
     assert "endpoint_host" not in router.section("wgup_nodea_peer").options
-    names(mocker, {"a.example": "198.51.100.2"})
+    names(router, {"a.example": "198.51.100.2"}, later_s=20.0)
     await router.platform.follow_names(["wgup_nodea"])
     assert router.kernel.endpoints["wgup_nodea"] == "198.51.100.2:7"
     await router.uplinks.apply()

@@ -9,7 +9,7 @@ import threading
 import pytest
 from pytest_mock import MockerFixture
 
-from rpcd_wireguard_uplink.resolver import resolve
+from rpcd_wireguard_uplink.resolver import in_turns, resolve, resolve_all
 
 
 @pytest.mark.parametrize(
@@ -25,6 +25,27 @@ async def test_the_first_address_counts(mocker: MockerFixture) -> None:
     rows = [(0, 0, 0, "", ("192.0.2.7", 0)), (0, 0, 0, "", ("2001:db8::7", 0, 0, 0))]
     mocker.patch("socket.getaddrinfo", return_value=rows)
     assert await resolve("gw.example") == "192.0.2.7"
+
+
+async def test_every_address_is_found(mocker: MockerFixture) -> None:
+    rows = [(0, 0, 0, "", ("2001:db8::7", 0, 0, 0)), (0, 0, 0, "", ("192.0.2.7", 0))]
+    mocker.patch("socket.getaddrinfo", return_value=rows)
+    assert await resolve_all("gw.example") == ("2001:db8::7", "192.0.2.7")
+
+
+@pytest.mark.parametrize(
+    ("found", "order"),
+    [
+        ("2001:db8::1 2001:db8::2 192.0.2.1", "2001:db8::1 192.0.2.1 2001:db8::2"),
+        ("192.0.2.1 192.0.2.2 2001:db8::1", "192.0.2.1 2001:db8::1 192.0.2.2"),
+        ("192.0.2.1 192.0.2.1 192.0.2.2", "192.0.2.1 192.0.2.2"),
+        ("127.0.0.1 ::1 0.0.0.0 ff02::1 fe80::1%lan ::ffff:127.0.0.1 192.0.2.1", "192.0.2.1"),
+        ("", ""),
+    ],
+)
+def test_families_take_turns(found: str, order: str) -> None:
+    """And nobody's tunnel leads to this router itself, whatever a name says."""
+    assert in_turns(found.split()) == tuple(order.split())
 
 
 @pytest.mark.parametrize(

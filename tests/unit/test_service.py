@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import json
 
+import pytest
+
 from rpcd_wireguard_uplink.errors import Status
 from rpcd_wireguard_uplink.failover import Change
-from rpcd_wireguard_uplink.model import Family, PeerCounters
+from rpcd_wireguard_uplink.model import Family, Health, PeerCounters
 from tests.unit.fakes import key_of
 from tests.unit.house import CONFIG, LINE, NETWORK, House, offer
 
@@ -275,3 +277,30 @@ async def test_an_uplink_written_by_hand_is_completed(house: House) -> None:
     [uplink] = (await house.call("uplink_list"))["uplinks"]
     assert uplink["interface"] == "wgup_hand"
     assert uplink["address"].startswith("10.")
+
+
+@pytest.mark.parametrize(
+    ("age_s", "silent_s", "health", "is_silent"),
+    [
+        (None, 0.0, Health.UNKNOWN, True),
+        (5.0, 5.0, Health.DOWN, False),
+        (90000.0, 5.0, Health.UP, False),
+        (300.0, 30.0, Health.SUSPECT, False),
+        (30.0, 30.0, Health.DOWN, True),
+        (300.0, 200.0, Health.UP, True),
+    ],
+)
+async def test_who_is_silent_tries_other_addresses(
+    house: House, age_s: float | None, silent_s: float, health: Health, is_silent: bool
+) -> None:
+    """By what is heard, and sooner where no probe is answered; never by a clock."""
+    await house.call("uplink_add", peer_id="nodea", endpoint="192.0.2.7:1", public_key=KEY_A)
+    service = house.running[-1]
+    counted = PeerCounters(KEY_A, "192.0.2.7:1", age_s, 5, 6, silent_s)
+    service.monitor.counters["wgup_nodea"] = counted
+    found = [p for p in service.monitor.paths.values() if p.device == "wgup_nodea"]
+    assert found
+    for path in found:
+        path.health.state = health
+    await service.follow_names()
+    assert house.machine.stalled == [["wgup_nodea"] if is_silent else []]
