@@ -287,6 +287,7 @@ def _parse_uplink(reader: Reader) -> Uplink:
         leased=reader.flag("leased", False),
         mtu=reader.whole("mtu", DEFAULT_MTU, LEAST_MTU, 1500),
         resolvers=reader.addresses("dns"),
+        inbound=reader.flag("inbound", False),
     )
 
 
@@ -313,6 +314,7 @@ def uplink_options(uplink: Uplink) -> dict[str, Value]:
         ("pending", uplink.pending),
         ("auto", uplink.auto),
         ("leased", uplink.leased),
+        ("inbound", uplink.inbound),
     ):
         if is_set:
             options[option] = "1"

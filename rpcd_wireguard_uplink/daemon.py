@@ -346,6 +346,7 @@ class Daemon:
             for _ in range(round(MWAN3_S / NAMES_S)):
                 await asyncio.sleep(NAMES_S)
                 await service.follow_names()
+            await service.uplinks.guard_tunnels()
             if self._usage is not None:
                 await self._usage.save_if_due()
 

@@ -100,7 +100,8 @@ class Offer:
 class Uplink:
     """A configured tunnel to one provider. `pending` says that its making was not finished yet,
     `auto` that nobody asked for it by hand, `leased` that its addresses are the provider's lease.
-    `mtu` and `resolvers` are what the provider offers in the tunnel.
+    `mtu` and `resolvers` are what the provider offers in the tunnel, `inbound` says that the owner
+    lets it begin connections to this router and what lies behind.
     """
 
     peer_id: str
@@ -116,6 +117,7 @@ class Uplink:
     leased: bool = False
     mtu: int = DEFAULT_MTU
     resolvers: tuple[str, ...] = ()
+    inbound: bool = False
 
     def carries(self, family: Family) -> bool:
         """Whether the tunnel has an address of that family."""

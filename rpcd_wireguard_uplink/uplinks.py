@@ -52,6 +52,7 @@ class Uplinks:
         self._tell = tell
         self._signature: object = None
         self._understood = False
+        self._opened: set[str] | None = None
         self._mwan3 = Keeper(platform)
         self._mwan3_seen: object = None
         self._mwan3_asked = 0
@@ -262,11 +263,31 @@ class Uplinks:
         if plan:
             await self.platform.edit(NETWORK, write)
         tunnels = tunnels_of((await self.platform.read(NETWORK)).sections)
+        opened = {uplink.interface for uplink in self.standing() if uplink.inbound}
+        if tunnels and opened != self._opened:
+            await self._guard(opened)
         failed.update(await self.platform.sync(tunnels))
+        if not tunnels:
+            self._opened = None
+            await self.platform.guard_tunnels(None)
         await self._apply_mwan3(final=True)
         kept = {uplink.interface for uplink in self.config.uplinks}
         await self.platform.keep_keys({*kept, PROVIDER_DEVICE})
         return failed
+
+    async def guard_tunnels(self) -> None:
+        """Let only answers in by tunnels once more; to be called now and then: rules get lost."""
+        if self._opened is not None:
+            await self._guard(self._opened)
+
+    async def _guard(self, opened: set[str]) -> None:
+        self._opened = opened
+        try:
+            await self.platform.guard_tunnels(opened)
+            self.problems.pop("inbound", None)
+        except UplinkError as error:
+            told = "providers can reach this router and its LAN: their tunnels can't be filtered"
+            self.problems["inbound"] = f"{told} ({error})"
 
     async def _apply_mwan3(self, *, final: bool, rebuild: bool = False) -> None:
         """mwan3 is the net below: what is wrong with it is told, and stops nothing."""

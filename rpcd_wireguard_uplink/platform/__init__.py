@@ -49,6 +49,12 @@ class Platform(Protocol):
     ) -> list[Section]:
         """The `network` sections of uplinks with their private keys; `found` are those there."""
 
+    async def guard_tunnels(self, opened: Collection[str] | None) -> None:
+        """Let only answers in by tunnels, but by those `opened`; None where no tunnel is left.
+
+        To be called before the first tunnel is made and after the last has gone.
+        """
+
     async def sync(self, tunnels: Sequence[Tunnel]) -> Mapping[str, str]:
         """Make these tunnels, and no other marked one, stand; interface -> why it could not."""
 

@@ -32,6 +32,7 @@ from ..resolver import SERVER_FILES, parse_resolvers
 from ..system.files import UnusableFile, read_bytes, read_or_tell, read_text
 from ..uci import Document, Draft, Store
 from .endpoint_addresses import EndpointAddresses
+from . import inbound
 
 
 class Linux:
@@ -137,6 +138,13 @@ class Linux:
                 os.unlink(os.path.join(self._keys_dir, name))
 
     # --- tunnels
+
+    async def guard_tunnels(self, opened: Collection[str] | None) -> None:
+        """A table of its own, beside whatever firewall there is."""
+        if opened is not None:
+            await process.run(["nft", "-f", "-"], stdin=inbound.inbound_script(opened))
+        else:
+            await process.run(["nft", "delete", "table", "inet", inbound.TABLE], check=False)
 
     async def _mark(self, tunnel: Tunnel) -> None:
         alias, name = mark_alias(tunnel.peer_id), tunnel.interface

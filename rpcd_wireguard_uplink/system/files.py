@@ -142,12 +142,13 @@ def _find(stack: ExitStack, path: str) -> int | None:
 
 def _check(about: os.stat_result, shown: str, name: str) -> None:
     """Refuse what another user owns or may change."""
-    if about.st_uid not in (0, os.geteuid()):
+    top = os.stat("/")  # its owner is another only in a user namespace without the machine's root
+    if about.st_uid not in (0, top.st_uid, os.geteuid()):
         raise UnusableFile(f"{shown} is ignored: {name} is not root's, but user {about.st_uid}'s")
     is_folder = stat.S_ISDIR(about.st_mode)
     if not (is_folder or stat.S_ISREG(about.st_mode)) or about.st_mode & stat.S_ISVTX:
         return
-    by_group = about.st_mode & stat.S_IWGRP and about.st_gid not in (0, os.getegid())
+    by_group = about.st_mode & stat.S_IWGRP and about.st_gid not in (0, top.st_gid, os.getegid())
     if about.st_mode & stat.S_IWOTH or by_group:
         raise UnusableFile(f"{shown} is ignored: other users may write to {name}")
 

@@ -60,6 +60,7 @@ class Machine:
     problems: dict[str, str] = field(default_factory=dict)
     known_endpoints: dict[str, tuple[Endpoint, ...]] = field(default_factory=dict)
     stalled: list[list[str]] = field(default_factory=list)
+    guards: list[set[str] | None] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         os.makedirs(self.config_dir, exist_ok=True)
@@ -161,6 +162,9 @@ class Machine:
 
     async def keep_rendered(self, text: str) -> None:
         self.rendered = text
+
+    async def guard_tunnels(self, opened: Collection[str] | None) -> None:
+        self.guards.append(None if opened is None else set(opened))
 
     async def sync(self, tunnels: Sequence[Tunnel]) -> Mapping[str, str]:
         def make() -> None:

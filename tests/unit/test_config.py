@@ -160,6 +160,7 @@ def test_an_uplink_is_read_as_it_was_written() -> None:
         enabled=False,
         auto=True,
         leased=True,
+        inbound=True,
     )
     section = Section("uplink", "wgup_a", False, uplink_options(written))
     config = parse_config([section])
@@ -171,6 +172,7 @@ def test_defaults_of_an_uplink() -> None:
     [found] = parse_config([uplink()]).uplinks
     assert (found.weight, found.endpoint.port, found.addresses) == (10, 51820, ())
     assert (found.pending, found.enabled, found.auto, found.leased) == (False, True, False, False)
+    assert not found.inbound, "a provider begins no connection until the owner says so"
     assert parse_config([uplink({"address": "10.0.0.1 fd00::1"})]).uplinks[0].addresses == (
         "10.0.0.1/32",
         "fd00::1/128",

@@ -7,14 +7,14 @@ from __future__ import annotations
 import json
 import logging
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from rpcd_wireguard_uplink.errors import CommandFailed
-from rpcd_wireguard_uplink.model import DefaultRoute, Family
+from rpcd_wireguard_uplink.model import DefaultRoute, Family, Tunnel
 from rpcd_wireguard_uplink.system.files import UnusableFile
 from tests.unit.fakes import Crash, Machine
 from tests.unit.house import CONFIG, LINE, NETWORK, House, offer
@@ -271,3 +271,51 @@ async def test_a_lost_key_file_ends_no_tunnel(house: House) -> None:
     await house.restart()
     assert house.machine.tunnels["wgup_nodea"] == before
     assert house.machine.keys() == keys
+
+
+# --- the filter for what comes in by tunnels
+
+
+async def test_the_filter_stands_before_a_tunnel_and_goes_after_the_last(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[tuple[int, set[str]]] = []
+    sync = Machine.sync
+
+    async def watched(machine: Machine, tunnels: Sequence[Tunnel]) -> Mapping[str, str]:
+        seen.append((len(tunnels), set(machine.guards[-1] or ()) if machine.guards else {"none"}))
+        return await sync(machine, tunnels)
+
+    monkeypatch.setattr(Machine, "sync", watched)
+    house.machine.guards.clear()
+    for peer_id in ("nodea", "nodeb"):
+        await house.call("uplink_gossip", message=offer(peer_id))
+        await house.call("uplink_add", peer_id=peer_id)
+    assert seen == [(1, set()), (2, set())] and house.machine.guards == [set()]
+    text = house.text("wireguard-uplink")
+    house.write("wireguard-uplink", text + "\toption inbound '1'\n")
+    await house.running[-1].reload()
+    assert seen[-1] == (2, {"wgup_nodeb"})
+    await house.call("uplink_set_priority", peer_id="nodeb", weight=5)
+    assert "inbound '1'" in house.text("wireguard-uplink"), "what the owner opened stays open"
+    await house.running[-1].uplinks.guard_tunnels()
+    assert house.machine.guards == [set(), {"wgup_nodeb"}, {"wgup_nodeb"}]
+    for peer_id in ("nodea", "nodeb"):
+        await house.call("uplink_remove", peer_id=peer_id)
+    assert house.machine.guards[-1] is None
+
+
+async def test_a_filter_that_can_not_stand_is_told(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def fail(machine: Machine, opened: object) -> None:
+        raise CommandFailed("nft failed: no such file")
+
+    monkeypatch.setattr(Machine, "guard_tunnels", fail)
+    await house.call("uplink_gossip", message=offer("nodea"))
+    await house.call("uplink_add", peer_id="nodea")
+    told = str((await house.call("uplink_status"))["problems"])
+    assert "can't be filtered (nft failed" in told
+    monkeypatch.undo()
+    await house.running[-1].uplinks.guard_tunnels()
+    assert "filtered" not in str((await house.call("uplink_status"))["problems"])

@@ -1,0 +1,37 @@
+"""Packet filter for what arrives by uplink tunnels: only answers, as text for nft. Pure.
+
+A provider is trusted with traffic that goes out, not with the LAN, the router or the mesh. Only the
+reply direction of tracked connections passes, and ICMP errors about them; a connection that the
+provider begins is dropped in both families before address translation, so that no port forward
+leads it on. The names of all tunnels begin alike, so the filter stands before a tunnel is made. A
+drop here is final, whatever other tables accept (nft(8), verdict statements).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from ..model import PROVIDER_DEVICE, TUNNEL_PREFIX
+
+TABLE = "wgup_inbound"
+PRIORITY = -140  # after connection tracking (-200), before translation (-100)
+
+
+def inbound_script(opened: Iterable[str]) -> str:
+    """nft commands that put the table in place of what there is, in one transaction.
+
+    `opened` are the tunnels whose providers may begin connections, by the owner's word.
+    """
+    names = ", ".join(f'"{name}"' for name in sorted({PROVIDER_DEVICE, *opened}))
+    lines = (
+        f"type filter hook prerouting priority {PRIORITY}; policy accept;",
+        f'iifname != "{TUNNEL_PREFIX}*" accept',
+        f"iifname {{ {names} }} accept",
+        "ct state established ct direction reply accept",
+        "ct state related meta l4proto { icmp, ipv6-icmp } accept",
+        "counter drop",
+    )
+    return (
+        f"add table inet {TABLE}\ndelete table inet {TABLE}\n"
+        f"table inet {TABLE} {{\nchain from_tunnels {{\n" + "\n".join(lines) + "\n}\n}\n"
+    )

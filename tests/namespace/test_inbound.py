@@ -1,0 +1,178 @@
+"""From a tunnel only answers come in: what a provider that can be trusted with nothing else tries.
+
+The provider routes the consumer's LAN, router and mesh addresses into the tunnel and knocks there,
+over TCP, UDP and ICMP. What arrives behind the filter is counted at the host and at the router.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+
+import pytest
+
+from tests.lab.lab import Lab, ready
+from tests.lab.meter import Meter, lost
+from tests.lab.network import ECHO4, ECHO6, HOST4, HOST6, ConsumerNetwork, consumer_network
+from tests.lab.node import Node, join
+from tests.lab.provider import DEVICE, Provider, make_provider
+from tests.lab.scene import Scene, settings, settled
+
+ROUTER4, ROUTER6 = "192.168.1.1", "fd00:1::1"
+MESH4, MESH6 = "10.9.0.1", "fd09::1"
+KNOCKED = (HOST4, ROUTER4, MESH4, HOST6, ROUTER6, MESH6)
+
+COUNT = """\
+table inet seen {
+	counter arrived {}
+	chain in {
+		type filter hook input priority 50; policy accept;
+		iifname "DEVICE" meta mark & 0xff != 0x52 ct direction original counter name arrived
+	}
+}
+"""
+KNOCK = """\
+import json, socket, sys
+found = {}
+for host in sys.argv[1:]:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_DGRAM) as udp:
+        udp.sendto(b"one way", (host, 9999))
+    try:
+        socket.create_connection((host, 7), timeout=0.7).close()
+        found[host] = "connected"
+    except TimeoutError:
+        found[host] = "silence"
+    except OSError as error:
+        found[host] = type(error).__name__
+print(json.dumps(found))
+"""
+CLOSED_PORT = """\
+import socket, sys
+family = socket.AF_INET6 if ":" in sys.argv[1] else socket.AF_INET
+with socket.socket(family, socket.SOCK_DGRAM) as s:
+    s.settimeout(3)
+    s.connect((sys.argv[1], 9))
+    s.send(b"x")
+    try:
+        s.recv(10)
+    except OSError as error:
+        print(type(error).__name__)
+"""
+
+
+@dataclass(frozen=True)
+class Stage:
+    """The consumer with its service, and the provider that routes everything at it."""
+
+    scene: Scene
+    network: ConsumerNetwork
+    provider: Provider
+
+    def knock(self) -> dict[str, str]:
+        """What the provider's connections come to, by address."""
+        argv = [sys.executable, "-I", "-S", "-c", KNOCK, *KNOCKED]
+        found: dict[str, str] = json.loads(self.provider.node.run(argv).stdout)
+        self.provider.node.run(["ping", "-c", "1", "-W", "1", HOST4], check=False)
+        return found
+
+    def arrived(self) -> int:
+        """Packets that began something, seen behind the filter, at the router and at its host."""
+        return sum(_counted(node) for node in (self.network.consumer, self.network.host))
+
+    def write(self, uplinks: str) -> None:
+        """Replace the uplinks' sections, as an owner does."""
+        self.scene.uplinks = uplinks
+        self.scene.configure(settings())
+
+
+def _counted(node: Node) -> int:
+    listed = node.run(["nft", "-j", "list", "counter", "inet", "seen", "arrived"]).stdout
+    rows = json.loads(listed)["nftables"]
+    return int(next(row["counter"]["packets"] for row in rows if "counter" in row))
+
+
+@pytest.fixture(scope="module")
+def stage(namespaces: None) -> Iterator[Stage]:
+    """One consumer, its uplink, and all that a provider can do to reach into it."""
+    with Lab() as lab:
+        network = consumer_network(lab)
+        consumer, host = network.consumer, network.host
+        join(consumer, "mesh9", lab.node("mate"), "eth0")
+        consumer.sh(f"ip addr add {MESH4}/32 dev mesh9\nip addr add {MESH6}/128 dev mesh9 nodad")
+        provider = make_provider(lab, network.providers[0])
+        scene = Scene.lay(network, [provider], settings())
+        for node, device, echo in (
+            (host, "eth0", (HOST4, HOST6)),
+            (consumer, "wgup_nodea", (ROUTER4, MESH4, ROUTER6, MESH6)),
+        ):
+            node.run(["nft", "-f", "-"], input=COUNT.replace("DEVICE", device))
+            ready(lab.serve(node, echo=echo))
+        (key, places), prefixes = next(iter(provider.admitted.items())), []
+        prefixes = [f"{address}/{128 if ':' in address else 32}" for address in KNOCKED]
+        allowed = ",".join([*(f"{p}/{128 if ':' in p else 32}" for p in places), *prefixes])
+        provider.node.run(["wg", "set", DEVICE, "peer", key, "allowed-ips", allowed])
+        provider.node.sh("\n".join(f"ip route replace {p} dev {DEVICE}" for p in prefixes))
+        scene.start()
+        consumer.sh(  # the owner has him reached by the tunnel, so that answers would go back
+            f"ip route add {provider.tunnel4} dev wgup_nodea\n"
+            f"ip route add {provider.tunnel6} dev wgup_nodea"
+        )
+        yield Stage(scene, network, provider)
+        scene.service.stop()
+
+
+def test_a_provider_begins_no_connection_at_home_nor_in_an_outage(stage: Stage) -> None:
+    scene, network = stage.scene, stage.network
+    with ExitStack() as stack:
+        meters = [stack.enter_context(Meter(network.host, each)) for each in (ECHO4, ECHO6)]
+        settled(*meters)
+        before = stage.arrived()
+        assert set(stage.knock().values()) == {"silence"}
+        died = network.wan.drop()
+        scene.away()
+        settled(*meters)
+        assert set(stage.knock().values()) == {"silence"}
+        assert stage.arrived() == before
+        line = network.provider_lines[0]
+        for meter, source in zip(meters, (line.address4, line.address6), strict=True):
+            meter.wait_for_source(source, since=died)  # what the host asks for comes back
+        for echo in (ECHO4, ECHO6):  # and an ICMP error about it
+            argv = [sys.executable, "-I", "-S", "-c", CLOSED_PORT, echo]
+            assert network.host.run(argv).stdout.strip() == "ConnectionRefusedError"
+        network.wan.restore()
+        scene.home()
+    assert scene.status()["problems"] == []
+    assert all(lost(meter.samples()) < 300 for meter in meters)
+
+
+def test_the_filter_stands_for_a_peer_that_is_not_trusted_and_comes_back(stage: Stage) -> None:
+    scene, consumer = stage.scene, stage.network.consumer
+    before = stage.arrived()
+    consumer.run(["nft", "delete", "table", "inet", "wgup_inbound"])
+    scene.configure(settings(peers=()))
+    scene.wait(lambda s: not any(u["usable"] for u in s["uplinks"]))
+    assert set(stage.knock().values()) == {"silence"}
+    assert stage.arrived() == before
+    scene.configure(settings())
+    scene.home()
+
+
+def test_the_owner_opens_a_tunnel_and_shuts_it(stage: Stage) -> None:
+    scene, closed = stage.scene, stage.scene.uplinks
+    stage.write(closed + "\toption inbound '1'\n")
+    scene.wait(lambda s: set(stage.knock().values()) == {"connected"})
+    stage.write(closed)
+    scene.wait(lambda s: set(stage.knock().values()) == {"silence"})
+    scene.home()
+
+
+def test_nothing_stays_without_tunnels(stage: Stage) -> None:
+    scene, consumer, uplinks = stage.scene, stage.network.consumer, stage.scene.uplinks
+    stage.write("")
+    scene.wait(lambda s: s["uplinks"] == [])
+    scene.wait(lambda s: "wgup_inbound" not in consumer.run(["nft", "list", "tables"]).stdout)
+    stage.write(uplinks)
