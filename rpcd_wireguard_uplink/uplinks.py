@@ -212,6 +212,7 @@ class Uplinks:
                 await self._complete(uplink)
             except UplinkError as error:  # the others are made all the same
                 incomplete[uplink.interface] = str(error)
+        self._opened = None  # the filter is put in place anew: somebody may have removed it
         failed = incomplete | await self._apply_sections()
         for name in [n for n in self.problems if n.startswith("tunnel ")]:
             del self.problems[name]
