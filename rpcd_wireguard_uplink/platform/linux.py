@@ -31,8 +31,8 @@ from ..model import (
 from ..resolver import SERVER_FILES, parse_resolvers
 from ..system.files import UnusableFile, read_bytes, read_or_tell, read_text
 from ..uci import Document, Draft, Store
-from .endpoint_addresses import EndpointAddresses
 from . import inbound
+from .endpoint_addresses import EndpointAddresses
 
 
 class Linux:
