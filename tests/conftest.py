@@ -8,6 +8,7 @@ install on a plain machine are skipped everywhere.
 from __future__ import annotations
 
 import os
+import re
 import shutil
 
 import pytest
@@ -22,6 +23,8 @@ ONE_BY_ONE = tuple(
         *("sticky", "leaks", "drill", "mtu", "dns", "beside_mwan3"),
     )
 )
+BY_ROW = re.compile(r"tests/namespace/test_public_cases\.py::test_case_\d+")
+"""The rows of reports share scenes among themselves only."""
 BY_FILE = ("tests/namespace/", "tests/browser/", "tests/contract/test_dashboard.py")
 OPTIONAL = frozenset({"ubusd", "ubus", "uci", "rpcd", "netifd", "mwan3", "uhttpd"})
 
@@ -36,7 +39,7 @@ def pytest_configure(config: pytest.Config) -> None:
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> object:
     """Laboratories that measure times go one by one, in one worker; others and browsers share
-    fixtures in a file.
+    fixtures in a file, public cases in a row.
 
     By name, since xdist 3.8 can't hand the name of a mark's group on under pytest 9.2.
     """
@@ -48,6 +51,8 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> object:
         def _split_scope(self, nodeid: str) -> str:
             if nodeid.startswith(ONE_BY_ONE):
                 return "one by one"
+            if row := BY_ROW.match(nodeid):
+                return row[0]
             if nodeid.startswith(BY_FILE):
                 return nodeid.partition("::")[0]
             return super()._split_scope(nodeid)

@@ -90,14 +90,17 @@ class Meter:
         rate_hz: float = 100.0,
         deadline_s: float = 0.4,
         device: str | None = None,
+        source: str | None = None,
+        tos: int = 0,
+        uid: int = 0,
         count: int | None = None,
         name: str | None = None,
     ) -> None:
         """Start sending to the echo (udp, tcp) or resolver (dns) at `address`.
 
-        A sample is lost when `deadline_s` passes without an answer. `device` binds the sockets;
-        `name` is what dns asks for, by default the asker's own address; a # in it is the sample's
-        number.
+        A sample is lost when `deadline_s` passes without an answer. `device` and `source` (an
+        address) bind the sockets, which are those of `uid` where that is given; `name` is what dns
+        asks for, by default the asker's own address; a # in it is the sample's number.
         """
         wanted = {
             "kind": kind,
@@ -107,6 +110,9 @@ class Meter:
             "deadline_s": deadline_s,
             "count": count,
             "device": device,
+            "source": source,
+            "tos": tos,
+            "uid": uid,
             "name": name,
         }
         script = os.path.join(os.path.dirname(__file__), "traffic.py")
@@ -209,11 +215,19 @@ def ask(
     kind: Kind = "udp",
     timeout_s: float = 1.0,
     device: str | None = None,
+    source: str | None = None,
     name: str | None = None,
 ) -> str | None:
     """Send once: the source that the server saw (dns: the address answered), None if lost."""
     with Meter(
-        node, address, kind=kind, deadline_s=timeout_s, count=1, device=device, name=name
+        node,
+        address,
+        kind=kind,
+        deadline_s=timeout_s,
+        count=1,
+        device=device,
+        source=source,
+        name=name,
     ) as meter:
         meter._child.wait(timeout_s + 5.0)
         found = meter.stop()

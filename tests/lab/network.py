@@ -60,16 +60,21 @@ class ConsumerNetwork:
 
 
 def consumer_network(
-    lab: Lab, *, neighbour: bool = True, second_wan: bool = False, providers: int = 1
+    lab: Lab,
+    *,
+    neighbour: bool = True,
+    second_wan: bool = False,
+    providers: int = 1,
+    wan_metric: int = 0,
 ) -> ConsumerNetwork:
-    """Build it; everything answers when this returns. `second_wan` has the higher metric."""
+    """Build it; everything answers when this returns. `second_wan` has the metric 20."""
     internet, isp1, isp2 = lab.node("internet"), lab.node("isp1"), lab.node("isp2")
     consumer, host = lab.node("consumer"), lab.node("host")
     others = tuple(lab.node(f"provider{number}") for number in range(providers))
     for node in (internet, isp1, isp2, consumer, *others):
         node.sh(ROUTER)
     _build_core(internet, (isp1, isp2))
-    wan = _line(consumer, "wan", isp1, 1, 0)
+    wan = _line(consumer, "wan", isp1, 1, 0, metric=wan_metric)
     wan2 = _line(consumer, "wan2", isp2, 2, providers, metric=20) if second_wan else None
     lines = tuple(_line(node, "wan", isp2, 2, n) for n, node in enumerate(others))
     wans = ["wan", "wan2"] if second_wan else ["wan"]

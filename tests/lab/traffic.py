@@ -1,8 +1,8 @@
 """The sending half of a meter, run inside a node: steady traffic, one JSON line for each result.
 
 A script of its own with the standard library only: it must start fast. Its one argument is JSON:
-kind (udp, tcp or dns), address, port, interval_s, deadline_s, and optional count, device, name (a #
-in it is the sample's number).
+kind (udp, tcp or dns), address, port, interval_s, deadline_s, and optional count, device, source,
+tos, uid (whose sockets they are) and name (a # in it is the sample's number).
 `udp` is one flow from one socket; `tcp` and `dns` are a new connection or query each time. Lines:
 {"seq", "sent"} when sent, then {"seq", "sent", "received", "source"} or {"seq", "sent", "error"}.
 Times are CLOCK_MONOTONIC, which all namespaces share. It ends when its standard input does, after
@@ -34,6 +34,8 @@ class Sender:
         self.deadline_s: float = wanted["deadline_s"]
         self.count: int | None = wanted.get("count")
         self.device: str | None = wanted.get("device")
+        self.source: str | None = wanted.get("source")
+        self.tos: int = wanted.get("tos", 0)
         self.name: str = wanted.get("name") or "whoami.test"
         self.late_s = 0.0
         self.selector = selectors.DefaultSelector()
@@ -47,6 +49,12 @@ class Sender:
         opened.setblocking(False)
         if self.device:
             opened.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, self.device.encode())
+        if self.tos and self.family == socket.AF_INET6:
+            opened.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_TCLASS, self.tos)
+        elif self.tos:
+            opened.setsockopt(socket.IPPROTO_IP, socket.IP_TOS, self.tos)
+        if self.source:
+            opened.bind((self.source, 0))
         return opened
 
     def send(self, seq: int) -> None:
@@ -156,4 +164,7 @@ def tell(line: dict[str, Any]) -> None:
 
 if __name__ == "__main__":
     with contextlib.suppress(BrokenPipeError, KeyboardInterrupt):
-        Sender(json.loads(sys.argv[1])).run()
+        chosen = json.loads(sys.argv[1])
+        if chosen.get("uid"):
+            os.setuid(chosen["uid"])
+        Sender(chosen).run()

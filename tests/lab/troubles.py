@@ -55,20 +55,20 @@ def unblock(node: Node) -> None:
     node.run(["nft", "delete", "table", "inet", "trouble"], check=False)
 
 
-def count(node: Node, hook: str, rule: str) -> None:
-    """Count from now on the packets at this hook that fit an nft rule's beginning."""
+def count(node: Node, hook: str, *rules: str) -> None:
+    """Count from now on the packets at this hook that fit one of the nft rules' beginnings."""
     chain = f"type filter hook {hook} priority -300;"
-    ruleset = f"table inet counted {{\nchain c {{\n{chain}\n{rule} counter\n}}\n}}"
+    lines = "\n".join(f"{rule} counter" for rule in rules)
+    ruleset = f"table inet counted {{\nchain c {{\n{chain}\n{lines}\n}}\n}}"
     node.run(["nft", "-f", "-"], input="table inet counted\ndelete table inet counted\n" + ruleset)
 
 
 def counted(node: Node) -> int:
     """How many packets count() has seen."""
-    found = re.search(
-        r"packets (\d+)", node.run(["nft", "list", "table", "inet", "counted"]).stdout
-    )
-    assert found is not None
-    return int(found[1])
+    listed = node.run(["nft", "list", "table", "inet", "counted"]).stdout
+    found = re.findall(r"packets (\d+)", listed)
+    assert found
+    return sum(map(int, found))
 
 
 def lease_of(provider: Peer, consumer: str) -> Row | None:

@@ -6,7 +6,7 @@ All tests here measure times, so xdist runs them one after the other in one work
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
@@ -16,11 +16,22 @@ from tests.lab.network import ConsumerNetwork, consumer_network
 from tests.lab.node import refused
 
 FOLDER = Path(__file__).parent
+FAILED = pytest.StashKey[bool]()
+"""Of a test that has run: whether it failed, as expected or not."""
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:
     if item.path.parent == FOLDER:
         item.add_marker(pytest.mark.xdist_group("timed"))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    if call.when == "call":
+        item.stash[FAILED] = call.excinfo is not None
+    return (yield)
 
 
 @pytest.fixture(scope="session")

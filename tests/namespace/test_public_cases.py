@@ -1,0 +1,930 @@
+"""Situations from public reports, each with the networks that people have and with real packets.
+
+The number in a test's name is the report's; the tests that follow it under its number are its
+relatives. What fails today is marked so with the reason; who mends it takes the mark away.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+
+import pytest
+
+from tests.lab import delegation, wans
+from tests.lab.delegation import Prefix, delegate
+from tests.lab.guest import SUBNET4, SUBNET6, TABLE, Guest, guest_network
+from tests.lab.lab import Lab, ready
+from tests.lab.line import Line
+from tests.lab.meter import Meter, longest, sources
+from tests.lab.network import ECHO4, ECHO6, HOST4, ConsumerNetwork, consumer_network
+from tests.lab.node import Node
+from tests.lab.provider import make_provider
+from tests.lab.reach import Typing, answered, asking, reached, spread, until
+from tests.lab.scene import Scene, settings, states
+from tests.lab.stage import Stage, T, added
+from tests.lab.troubles import count, counted
+from tests.lab.vpn import SERVER4, SERVER6, Vpn, vpn_server
+from tests.namespace.conftest import FAILED
+
+pytestmark = pytest.mark.needs("conntrack")
+
+
+def fails(row: int, why: str) -> pytest.MarkDecorator:
+    """The mark of a test whose row is still to be mended."""
+    return pytest.mark.xfail(strict=True, reason=f"row {row}: {why}")
+
+
+# What the tests begin with.
+
+
+@pytest.fixture(scope="module")
+def shared(namespaces: None) -> Iterator[Stage]:
+    """The scenes that tests share."""
+    with Stage() as made:
+        yield made
+
+
+def lend(shared: Stage, request: pytest.FixtureRequest, build: Callable[[Lab], T]) -> Iterator[T]:
+    """The scene that `build` makes, for one test; it is not lent again after one that failed."""
+    with shared.use(build) as made:
+        yield made
+        if request.node.stash.get(FAILED, True):
+            shared.spoil()
+
+
+@dataclass(frozen=True)
+class Odd:
+    """A scene, and what is odd about its network."""
+
+    scene: Scene
+    lan: Prefix
+
+    @property
+    def network(self) -> ConsumerNetwork:
+        return self.scene.network
+
+    @property
+    def router(self) -> Node:
+        return self.scene.network.consumer
+
+    @property
+    def host(self) -> Node:
+        return self.scene.network.host
+
+    @property
+    def wan(self) -> Line:
+        return self.scene.network.wan
+
+    @property
+    def wan2(self) -> Line:
+        found = self.scene.network.wan2
+        assert found is not None
+        return found
+
+    @property
+    def at_home(self) -> dict[str, str]:
+        """How the echo servers see a LAN host while the WAN works."""
+        return {ECHO4: self.wan.address4, ECHO6: self.lan.host}
+
+    @property
+    def by_uplink(self) -> dict[str, str]:
+        """And how they see it, or the router, when it comes by the uplink."""
+        line = self.network.provider_lines[0]
+        return {ECHO4: line.address4, ECHO6: line.address6}
+
+    def usable(self) -> bool:
+        """Whether every uplink could take over."""
+        return all(row["usable"] and row["state"] == "up" for row in self.scene.status()["uplinks"])
+
+
+def ways(line: Line) -> dict[str, str]:
+    """How the echo servers see what is masqueraded by this WAN."""
+    return {ECHO4: line.address4, ECHO6: line.address6}
+
+
+def begin(network: ConsumerNetwork, **options: object) -> Scene:
+    """The service with one uplink, at home; it goes back as soon as the WAN answers."""
+    provider = make_provider(network.lab, network.providers[0])
+    scene = Scene.lay(network, [provider], settings(hold_time=0, **options))
+    scene.start()
+    return scene
+
+
+def plain(lab: Lab) -> Odd:
+    """One WAN with a native prefix on the LAN."""
+    network = consumer_network(lab, wan_metric=10)
+    delegation.masquerade_ipv4_only(network.consumer, "wan")
+    lan = delegate(network.wan, network.host)
+    delegation.check_sources(network.wan, lan)
+    return Odd(begin(network), lan)
+
+
+@pytest.fixture
+def odd(shared: Stage, request: pytest.FixtureRequest) -> Iterator[Odd]:
+    yield from lend(shared, request, plain)
+
+
+def die(odd: Odd, *, upstream: bool = False) -> None:
+    """Have the WAN fall silent; returns when all traffic is said to use the uplink.
+
+    With `upstream` the ISP's own addresses go on answering.
+    """
+    odd.wan.drop(gateway_answers=upstream)
+    odd.scene.away()
+
+
+# Row 1: routes by the dead WAN that are longer than its default.
+
+
+def routes_by(line: Line, *prefixes: str) -> list[str]:
+    """The commands that add routes by this WAN's gateways."""
+    return [
+        f"ip -6 route add {prefix} via {line.gateway6} dev {line.device}"
+        if ":" in prefix
+        else f"ip route add {prefix} via {line.gateway4} dev {line.device}"
+        for prefix in prefixes
+    ]
+
+
+@fails(1, "routes by the dead WAN that are longer than the default are followed")
+@pytest.mark.parametrize(
+    "prefixes",
+    [
+        pytest.param((f"{ECHO4}/32", f"{ECHO6}/128"), id="host"),
+        pytest.param(("192.0.2.128/25", "2001:db8:ffff::/48"), id="prefix"),
+        pytest.param(("0.0.0.0/1", "128.0.0.0/1", "2000::/3"), id="half-default"),
+    ],
+)
+def test_case_01_longer_routes_by_the_dead_wan(odd: Odd, prefixes: tuple[str, ...]) -> None:
+    with added(odd.router, *routes_by(odd.wan, *prefixes)):
+        reached(odd.host, odd.at_home)
+        reached(odd.router, ways(odd.wan))
+        die(odd)
+        reached(odd.host, odd.by_uplink)
+        reached(odd.router, odd.by_uplink)
+
+
+@fails(1, "a route that comes in the outage is followed")
+def test_case_01_host_route_that_comes_in_the_outage(odd: Odd) -> None:
+    die(odd)
+    with added(odd.router, *routes_by(odd.wan, f"{ECHO4}/32", f"{ECHO6}/128")):
+        time.sleep(0.2)
+        reached(odd.host, odd.by_uplink)
+
+
+def test_case_01_second_default_by_the_dead_wan(odd: Odd) -> None:
+    wan = odd.wan
+    with added(
+        odd.router,
+        f"ip route add default via {wan.gateway4} dev wan metric 500",
+        f"ip -6 route add default via {wan.gateway6} dev wan metric 2000",
+    ):
+        die(odd)
+        reached(odd.host, odd.by_uplink)
+
+
+def test_case_01_another_router_on_the_wans_segment_is_untouched(odd: Odd) -> None:
+    """A static route by it, and the modem's own page: both live while the internet is dead."""
+    wan, isp = odd.wan, odd.wan.isp
+    far4, far6 = "10.99.0.1", "2001:db8:99::1"
+    other4, other6 = wan.gateway4.rpartition(".")[0] + ".3", wan.gateway6[:-1] + "3"
+    isp.sh(
+        f"ip addr replace {other4}/29 dev {wan.isp_device}\n"
+        f"ip addr replace {other6}/64 dev {wan.isp_device} nodad\n"
+        f"ip addr replace {far4}/32 dev lo\nip addr replace {far6}/128 dev lo"
+    )
+    ready(odd.network.lab.serve(isp, echo=(far4, far6, wan.gateway4, wan.gateway6)))
+    seen = {far4: wan.address4, far6: odd.lan.host}
+    seen |= {wan.gateway4: wan.address4, wan.gateway6: odd.lan.host}
+    with added(
+        odd.router,
+        f"ip route add 10.99.0.0/24 via {other4} dev wan",
+        f"ip -6 route add 2001:db8:99::/64 via {other6} dev wan",
+    ):
+        reached(odd.host, seen)
+        die(odd, upstream=True)
+        reached(odd.host, odd.by_uplink)
+        reached(odd.host, seen)
+
+
+# Row 2: native IPv6.
+
+
+@fails(2, "tracked connections of LAN hosts with addresses of their own are not found")
+@pytest.mark.parametrize("fault", ["silent", "carrier"])
+def test_case_02_running_flows_of_native_ipv6(odd: Odd, fault: str) -> None:
+    host, wan = odd.host, odd.wan
+    with (
+        asking(host, ECHO4, ECHO6, kind="udp") as udp,
+        Typing(host, ECHO4) as tcp4,
+        Typing(host, ECHO6) as tcp6,
+    ):
+        for address, meter in udp.items():
+            meter.wait_for_source(odd.at_home[address])
+        assert tcp6.source == odd.lan.host
+        if fault == "silent":
+            wan.drop()
+        else:
+            wan.carrier_down()
+            wan.remove_routes()
+        odd.scene.away()
+        moved = time.monotonic()
+        for address, meter in udp.items():
+            meter.wait_for_source(odd.by_uplink[address], since=moved, timeout_s=3.0)
+        for stream in (tcp4, tcp6):
+            assert stream.ended(5.0) == "ConnectionResetError"
+    if fault == "carrier":
+        wan.carrier_up()
+        wan.add_routes()
+
+
+@fails(2, "running flows of native IPv6 stay dead")
+def test_case_02_running_flows_come_back_with_the_wan(odd: Odd) -> None:
+    with asking(odd.host, ECHO4, ECHO6, kind="udp") as udp:
+        for address, meter in udp.items():
+            meter.wait_for_source(odd.at_home[address])
+        die(odd)
+        for address, meter in udp.items():
+            meter.wait_for_source(odd.by_uplink[address], timeout_s=3.0)
+        odd.wan.restore()
+        odd.scene.home()
+        back = time.monotonic()
+        for address, meter in udp.items():
+            meter.wait_for_source(odd.at_home[address], since=back, timeout_s=3.0)
+
+
+# Row 3: two WANs with a prefix each, whose ISPs drop foreign sources.
+
+
+@dataclass(frozen=True)
+class Two(Odd):
+    """`lan` is the prefix of the first WAN, `lan2` that of the second."""
+
+    lan2: Prefix
+
+
+def two_prefixes(lab: Lab) -> Two:
+    network = consumer_network(lab, second_wan=True, wan_metric=10)
+    wan, wan2 = network.wan, network.wan2
+    assert wan2 is not None
+    delegation.masquerade_ipv4_only(network.consumer, "wan, wan2")
+    lan, lan2 = delegate(wan, network.host), delegate(wan2, network.host)
+    delegation.check_sources(wan, lan)
+    delegation.check_sources(wan2, lan2)
+    return Two(begin(network), lan, lan2)
+
+
+@pytest.fixture
+def two(shared: Stage, request: pytest.FixtureRequest) -> Iterator[Two]:
+    yield from lend(shared, request, two_prefixes)
+
+
+@contextlib.contextmanager
+def routed_by_source(two: Two) -> Iterator[None]:
+    """The IPv6 default routes as netifd makes them: each for its own WAN's addresses."""
+    lines = ((two.wan, two.lan), (two.wan2, two.lan2))
+    for line, prefix in lines:
+        delegation.route_by_source(line, prefix)
+    yield
+    for line, prefix in lines:
+        delegation.route_by_destination(line, prefix)
+
+
+@fails(3, "hosts with the first prefix are sent by the second WAN, which drops them")
+@pytest.mark.parametrize("routes", ["by destination", "by source"])
+def test_case_03_hosts_with_the_dead_wans_prefix(two: Two, routes: str) -> None:
+    host = two.host
+    elsewhere = [two.by_uplink[ECHO6], two.wan2.address6, two.lan2.host]
+    with routed_by_source(two) if routes == "by source" else contextlib.nullcontext():
+        reached(host, {ECHO6: two.lan.host}, source=two.lan.host)
+        if routes == "by source":
+            reached(host, {ECHO6: two.lan2.host}, source=two.lan2.host)
+        two.wan.drop()
+        two.scene.wait(lambda s: states(s) == {"failed_over"})
+        reached(host, {ECHO4: two.wan2.address4})
+        reached(host, {ECHO6: two.lan2.host}, source=two.lan2.host)
+        reached(host, {ECHO6: elsewhere}, source=two.lan.host)
+
+
+@fails(3, "hosts with the second prefix are dead with the second WAN")
+def test_case_03_hosts_with_the_other_wans_prefix_when_that_dies(two: Two) -> None:
+    host = two.host
+    elsewhere = [two.by_uplink[ECHO6], two.wan.address6]
+    with routed_by_source(two):
+        reached(host, {ECHO6: two.lan2.host}, source=two.lan2.host)
+        two.wan2.drop()
+        reached(host, {ECHO6: elsewhere}, source=two.lan2.host)
+        reached(host, {ECHO6: two.lan.host}, source=two.lan.host)
+        reached(host, {ECHO4: two.wan.address4})
+
+
+# Row 4: networks that the owner leads elsewhere, and what comes in by the WAN.
+
+
+@dataclass(frozen=True)
+class Guests(Odd):
+    """The second WAN is for the guests only: no default route in the main table."""
+
+    guest: Guest
+
+
+def guests_line(lab: Lab) -> Guests:
+    network = consumer_network(lab, second_wan=True, wan_metric=10)
+    wan2 = network.wan2
+    assert wan2 is not None
+    wan2.remove_routes()
+    network.consumer.sh(
+        f"ip route add default via {wan2.gateway4} dev wan2 table {TABLE}\n"
+        f"ip -6 route add default via {wan2.gateway6} dev wan2 table {TABLE}"
+    )
+    delegation.masquerade_ipv4_only(network.consumer, "wan, wan2")
+    network.consumer.run(
+        ["nft", "add rule inet house postrouting oifname wan2 meta nfproto ipv6 masquerade"]
+    )
+    lan = delegate(network.wan, network.host)
+    guest = guest_network(network)
+    return Guests(begin(network, wan="wan"), lan, guest)
+
+
+@pytest.fixture
+def guests(shared: Stage, request: pytest.FixtureRequest) -> Iterator[Guests]:
+    yield from lend(shared, request, guests_line)
+
+
+OWNERS_MARK = """
+table inet owners_mark {
+	chain pre {
+		type filter hook prerouting priority mangle; policy accept;
+		iifname "guest" meta mark set 0x10
+	}
+}
+"""
+SELECTORS = {
+    "iif": "iif guest",
+    "from": "from {subnet}",
+    "fwmark": "fwmark 0x10",
+    "dport": "iif guest ipproto tcp dport 7",
+    "tos": "iif guest tos 0x10",
+    "to": "iif guest to {target}",
+}
+
+
+def guests_rules(guests: Guests, selector: str) -> list[str]:
+    """The rules that lead the guests to the second WAN by this selector, in both families."""
+    text = SELECTORS[selector]
+    four = text.format(subnet=SUBNET4, target="192.0.2.0/24")
+    six = text.format(subnet=SUBNET6, target="2001:db8:ffff::/48")
+    return [guests.guest.rule(four)[0], guests.guest.rule(six)[1]]
+
+
+@pytest.mark.parametrize(
+    "selector",
+    [
+        *("from", "fwmark"),
+        *(
+            pytest.param(name, marks=fails(4, "a look-up without device, ports and TOS pulls in"))
+            for name in ("iif", "dport", "tos", "to")
+        ),
+    ],
+)
+def test_case_04_guests_of_an_owners_rule_stay_where_they_are(
+    guests: Guests, selector: str
+) -> None:
+    router, node = guests.router, guests.guest.node
+    expected = ways(guests.wan2)
+    if selector == "fwmark":
+        router.run(["nft", "-f", "-"], input=OWNERS_MARK)
+    with added(router, *guests_rules(guests, selector)), ExitStack() as stack:
+        meters = {
+            address: stack.enter_context(
+                Meter(node, address, kind="tcp", rate_hz=20, tos=0x10 * (selector == "tos"))
+            )
+            for address in expected
+        }
+        for address, meter in meters.items():
+            meter.wait_for_source(expected[address])
+        begun = time.monotonic()
+        die(guests)
+        reached(guests.host, guests.by_uplink)
+        for address, meter in meters.items():
+            samples = meter.samples(begun)
+            assert len(samples) > 5
+            assert sources(samples) == [expected[address]]
+            assert longest(samples).seconds < 0.5
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="other users' sockets need root")
+def test_case_04_own_sockets_of_a_user_with_a_rule(guests: Guests) -> None:
+    router, expected = guests.router, ways(guests.wan2)
+    rules = guests.guest.rule("uidrange 1000-1000")
+    with added(router, *rules), ExitStack() as stack:
+        meters = {
+            address: stack.enter_context(Meter(router, address, kind="tcp", rate_hz=20, uid=1000))
+            for address in expected
+        }
+        for address, meter in meters.items():
+            meter.wait_for_source(expected[address])
+        begun = time.monotonic()
+        die(guests)
+        reached(router, guests.by_uplink)
+        for address, meter in meters.items():
+            assert sources(meter.samples(begun)) == [expected[address]]
+
+
+@fails(4, "the owner's rules after main are overtaken")
+def test_case_04_rule_after_main_when_the_default_has_gone(guests: Guests) -> None:
+    """The kernel comes to the owner's last rule once the WAN's default route has gone."""
+    with added(guests.router, *guests.guest.rule("iif guest", pref=40000)):
+        reached(guests.guest.node, {ECHO4: guests.wan.address4})
+        guests.wan.remove_routes()
+        guests.scene.away()
+        reached(guests.host, guests.by_uplink)
+        reached(guests.guest.node, ways(guests.wan2))
+        guests.wan.add_routes()
+
+
+FORWARD_PORT = f"""
+table inet owner {{
+	chain forwards {{
+		type nat hook prerouting priority dstnat; policy accept;
+		iifname "wan" tcp dport 7 dnat ip to {HOST4}
+	}}
+}}
+"""
+ONLY_INBOUND = """
+table inet half {
+	chain c {
+		type filter hook forward priority 0;
+		iifname "line0" ct direction original drop
+		oifname "line0" ct direction reply drop
+	}
+}
+"""
+
+
+@fails(4, "what came in by the WAN is answered by the uplink")
+def test_case_04_port_forward_is_answered_by_its_wan(odd: Odd) -> None:
+    """And so is what asks the router itself: the WAN is no use to us, but others come in by it."""
+    wan, internet = odd.wan, odd.network.internet
+    odd.router.run(["nft", "-f", "-"], input=FORWARD_PORT)
+    ready(odd.network.lab.serve(odd.host, echo=(HOST4, odd.lan.host)))
+    ready(odd.network.lab.serve(odd.router, echo=(wan.address6,)))
+    seen = {wan.address4: "192.0.2.5", wan.address6: "2001:db8:0:1::1"}
+    seen[odd.lan.host] = "2001:db8:0:1::1"
+    reached(internet, seen)
+    wan.isp.run(["nft", "-f", "-"], input=ONLY_INBOUND)
+    odd.scene.away()
+    reached(odd.host, odd.by_uplink)
+    reached(internet, seen)
+    wan.isp.run(["nft", "delete", "table", "inet", "half"])
+
+
+def test_case_04_from_address_lookup_main(odd: Odd) -> None:
+    """An owner's rule for services at the WAN's address; look-ups still follow the traffic."""
+    wan, router = odd.wan, odd.router
+    rules = (
+        f"ip rule add pref 1000 from {wan.address4} lookup main",
+        f"ip -6 rule add pref 1000 from {wan.address6} lookup main",
+    )
+    router.resolvers(wan.gateway4, wan.gateway6)
+    with added(router, *rules):
+        odd.scene.configure(settings(hold_time=0))
+        reached(odd.host, {wan.gateway4: wan.address4}, kind="dns")
+        die(odd)
+        own = odd.by_uplink[ECHO4]
+        for node in (odd.host, router):
+            reached(node, {wan.gateway4: own}, kind="dns")
+            reached(node, odd.by_uplink)
+
+
+# Rows 5 and 6: a VPN of the owner's that carries all traffic.
+
+
+@dataclass(frozen=True)
+class WithVpn(Odd):
+    """A LAN whose owner has a VPN, which is not connected yet."""
+
+    vpn: Vpn
+
+    @property
+    def in_vpn(self) -> dict[str, str]:
+        """How the echo servers see what comes by the VPN."""
+        return {ECHO4: SERVER4, ECHO6: SERVER6}
+
+    @contextlib.contextmanager
+    def connected(self, *commands: str, server: str = SERVER4, fwmark: int = 0) -> Iterator[None]:
+        """The VPN is up and has these routes and rules meanwhile, and the LAN uses it."""
+        self.vpn.connect(server, fwmark=fwmark)
+        with added(self.router, *commands):
+            reached(self.host, self.in_vpn)
+            yield
+            self.vpn.restore()
+        self.vpn.disconnect()
+
+    def watch_for_clear(self) -> None:
+        """Count from now on what reaches the echo servers without the VPN."""
+        count(
+            self.network.internet,
+            "prerouting",
+            f"meta l4proto {{ tcp, udp }} ip daddr {ECHO4} ip saddr != {SERVER4}",
+            f"meta l4proto {{ tcp, udp }} ip6 daddr {ECHO6} ip6 saddr != {SERVER6}",
+        )
+
+    def in_clear(self) -> int:
+        """How many packets that were."""
+        return counted(self.network.internet)
+
+
+def with_vpn(lab: Lab) -> WithVpn:
+    made = plain(lab)
+    return WithVpn(made.scene, made.lan, vpn_server(made.network))
+
+
+@pytest.fixture
+def tunnelled(shared: Stage, request: pytest.FixtureRequest) -> Iterator[WithVpn]:
+    yield from lend(shared, request, with_vpn)
+
+
+def blocked(tunnelled: WithVpn, seconds: float = 3.0) -> None:
+    """For so long nothing of the LAN is answered, and nothing has left in clear."""
+    assert answered(tunnelled.host, ECHO4, ECHO6, seconds=seconds) == set()
+    assert tunnelled.in_clear() == 0
+
+
+TAKEN_FOR_A_WAN = fails(5, "the VPN is taken for a WAN: its death leads the LAN into the clear")
+
+
+@pytest.mark.parametrize("what", [pytest.param("default", marks=TAKEN_FOR_A_WAN), "halves"])
+def test_case_05_dead_vpn_server_leads_nobody_into_the_clear(tunnelled: WithVpn, what: str) -> None:
+    vpn = tunnelled.vpn
+    with tunnelled.connected(*vpn.host_route(), *vpn.routes(what)):
+        tunnelled.watch_for_clear()
+        vpn.drop()
+        blocked(tunnelled)
+        status = tunnelled.scene.status()
+        assert states(status) == {"primary"} and status["active_path"] == "wan"
+        vpn.restore()
+        reached(tunnelled.host, tunnelled.in_vpn)
+        assert tunnelled.in_clear() == 0
+
+
+@fails(5, "the LAN leaves by the uplink in clear when the WAN below its VPN dies")
+@pytest.mark.parametrize("what", ["default", "halves"])
+def test_case_05_vpn_over_a_dead_wan_takes_the_uplink(tunnelled: WithVpn, what: str) -> None:
+    vpn = tunnelled.vpn
+    with tunnelled.connected(*vpn.host_route(), *vpn.routes(what)):
+        tunnelled.watch_for_clear()
+        die(tunnelled)
+        reached(tunnelled.host, tunnelled.in_vpn, timeout_s=8.0)
+        assert tunnelled.in_clear() == 0
+        tunnelled.wan.restore()
+        tunnelled.scene.home()
+        reached(tunnelled.host, tunnelled.in_vpn, timeout_s=8.0)
+        assert tunnelled.in_clear() == 0
+
+
+@fails(5, "a VPN's default route that goes in the outage lets the LAN out in clear")
+@pytest.mark.parametrize("gone", ["default", "device"])
+def test_case_05_vpns_default_goes_in_the_outage(tunnelled: WithVpn, gone: str) -> None:
+    vpn, host = tunnelled.vpn, tunnelled.host
+    with tunnelled.connected(*vpn.host_route(), *vpn.routes()):
+        tunnelled.watch_for_clear()
+        die(tunnelled)
+        reached(host, tunnelled.in_vpn, timeout_s=8.0)
+        if gone == "default":
+            for command in vpn.routes():
+                tunnelled.router.sh(command.replace(" add ", " del "))
+        else:
+            vpn.disconnect()
+        blocked(tunnelled)
+        until(
+            lambda: tunnelled.scene.status()["problems"],
+            lambda problems: any("vpn" in problem for problem in problems),
+        )
+
+
+def test_case_05_vpn_that_the_owner_names_is_a_wan(tunnelled: WithVpn) -> None:
+    vpn, scene = tunnelled.vpn, tunnelled.scene
+    main = settings(hold_time=0) + "\tlist wan 'vpn'\n\tlist wan 'wan'\n"
+    with tunnelled.connected(*vpn.host_route(), *vpn.routes()):
+        scene.configure(main)
+        scene.wait(lambda s: s["active_path"] == "vpn" and states(s) == {"primary"})
+        vpn.drop()
+        reached(tunnelled.host, tunnelled.at_home)
+        vpn.restore()
+        scene.home()
+
+
+@fails(5, "a tunnel as the only default route is taken for a WAN without a word")
+def test_case_05_tunnel_as_the_only_default_is_asked_about(tunnelled: WithVpn) -> None:
+    vpn, wan, scene = tunnelled.vpn, tunnelled.wan, tunnelled.scene
+    with tunnelled.connected(*vpn.host_route(), *vpn.routes()):
+        wan.remove_routes()
+        until(
+            lambda: scene.status()["problems"],
+            lambda problems: any("vpn" in text and "list wan" in text for text in problems),
+        )
+        reached(tunnelled.host, tunnelled.in_vpn)
+        wan.add_routes()
+
+
+@fails(6, "the VPN's own packets stay on the dead WAN")
+@pytest.mark.needs("wg-quick")
+@pytest.mark.parametrize("server", [SERVER4, SERVER6], ids=["IPv4", "IPv6"])
+def test_case_06_wg_quick_over_a_dead_wan(tunnelled: WithVpn, server: str) -> None:
+    vpn = tunnelled.vpn
+    vpn.quick_up(server)
+    reached(tunnelled.host, tunnelled.in_vpn)
+    tunnelled.watch_for_clear()
+    die(tunnelled)
+    reached(tunnelled.host, tunnelled.in_vpn, timeout_s=8.0)
+    tunnelled.wan.restore()
+    tunnelled.scene.home()
+    reached(tunnelled.host, tunnelled.in_vpn, timeout_s=8.0)
+    assert tunnelled.in_clear() == 0
+    vpn.quick_down()
+
+
+@fails(6, "the VPN's own packets stay on the dead WAN")
+@pytest.mark.needs("wg-quick")
+def test_case_06_wg_quick_before_the_service(tunnelled: WithVpn) -> None:
+    vpn, scene = tunnelled.vpn, tunnelled.scene
+    scene.service.stop()
+    vpn.quick_up()
+    reached(tunnelled.host, tunnelled.in_vpn)
+    scene.start()
+    reached(tunnelled.host, tunnelled.in_vpn)
+    tunnelled.watch_for_clear()
+    die(tunnelled)
+    reached(tunnelled.host, tunnelled.in_vpn, timeout_s=8.0)
+    assert tunnelled.in_clear() == 0
+
+
+@pytest.mark.needs("wg-quick")
+def test_case_06_wg_quick_started_in_the_outage(tunnelled: WithVpn) -> None:
+    die(tunnelled)
+    tunnelled.vpn.quick_up()
+    reached(tunnelled.host, tunnelled.in_vpn, timeout_s=15.0)
+    tunnelled.vpn.quick_down()
+    reached(tunnelled.host, tunnelled.by_uplink)
+
+
+@fails(6, "packets with other programs' marks stay on the dead WAN")
+@pytest.mark.parametrize("mark", [0x1BD00, 0x80000], ids=["NetBird", "Tailscale"])
+def test_case_06_vpn_with_a_mark_of_its_own(tunnelled: WithVpn, mark: int) -> None:
+    vpn = tunnelled.vpn
+    with tunnelled.connected(*vpn.policy(mark, 7120), fwmark=mark):
+        tunnelled.watch_for_clear()
+        die(tunnelled)
+        reached(tunnelled.host, tunnelled.in_vpn, timeout_s=8.0)
+        assert tunnelled.in_clear() == 0
+
+
+# Row 11: other programs delete what is ours.
+
+
+RULES = "ip -4 rule; echo; ip -6 rule"
+
+
+def own_rules(router: Node, before: Sequence[str] = ()) -> list[str]:
+    """The rules that are neither the kernel's nor those before, each with its family."""
+    found = []
+    for family, text in zip(("-4", "-6"), router.sh(RULES).split("\n\n"), strict=True):
+        found += [f"{family} {line}" for line in text.strip().splitlines()]
+    kernels = ("lookup local", "32766:\tfrom all lookup main", "lookup default")
+    return [rule for rule in found if not rule.endswith(kernels) and rule not in before]
+
+
+def delete_rules(router: Node, rules: Sequence[str]) -> None:
+    """Delete these rules, as another program would."""
+    for rule in rules:
+        family, _, text = rule.partition(" ")
+        pref, _, selector = text.partition(":\t")
+        router.sh(f"ip {family} rule del pref {pref} {selector.replace(' [detached]', '')}")
+
+
+def own_tables(router: Node) -> list[str]:
+    """The tables that our rules lead to."""
+    words = " ".join(own_rules(router)).split()
+    found = {after for word, after in itertools.pairwise(words) if word == "lookup"}
+    return sorted(found - {"main", "local", "default"})
+
+
+FLUSH_BY = {
+    "ip rule flush": (
+        "for f in -4 -6; do ip $f rule flush; ip $f rule add pref 32766 lookup main; done\n"
+        "ip rule add pref 32767 lookup default"
+    ),
+    "protocol": (
+        "for f in -4 -6; do ip $f rule show | cut -d: -f1 | while read -r pref; do\n"
+        "case $pref in 0|32766|32767) ;; *) ip $f rule del pref $pref ;; esac; done; done"
+    ),
+}
+"""As netifd's start does it, and as systemd-networkd does with rules that it has not made."""
+RESTORED_S = 2.0
+
+
+@pytest.fixture
+def audited(odd: Odd) -> Odd:
+    assert len(own_rules(odd.router)) > 3
+    return odd
+
+
+@fails(11, "rules that others delete are not restored")
+@pytest.mark.parametrize("when", ["calm", "outage"])
+def test_case_11_all_own_rules_deleted(audited: Odd, when: str) -> None:
+    router = audited.router
+    if when == "outage":
+        die(audited)
+        reached(audited.host, audited.by_uplink)
+    before = own_rules(router)
+    delete_rules(router, before)
+    until(lambda: own_rules(router), lambda rules: rules == before, RESTORED_S)
+    if when == "calm":
+        die(audited)
+    reached(audited.host, audited.by_uplink, timeout_s=3.0)
+    reached(router, audited.by_uplink, timeout_s=3.0)
+
+
+@fails(11, "rules that others delete are not restored")
+def test_case_11_every_single_rule_deleted(audited: Odd) -> None:
+    router = audited.router
+    die(audited)
+    before = own_rules(router)
+    for rule in before:
+        delete_rules(router, [rule])
+        until(lambda: own_rules(router), lambda rules: rules == before, RESTORED_S)
+    reached(audited.host, audited.by_uplink, timeout_s=3.0)
+
+
+@fails(11, "rules that others flush are not restored")
+@pytest.mark.parametrize("way", list(FLUSH_BY))
+def test_case_11_rules_flushed_in_the_outage(audited: Odd, way: str) -> None:
+    router = audited.router
+    die(audited)
+    before = own_rules(router)
+    router.sh(FLUSH_BY[way])
+    until(lambda: own_rules(router), lambda rules: rules == before, RESTORED_S)
+    reached(audited.host, audited.by_uplink, timeout_s=3.0)
+
+
+@fails(11, "tables that others flush are not restored")
+@pytest.mark.parametrize("when", ["calm", "outage"])
+def test_case_11_own_tables_flushed(audited: Odd, when: str) -> None:
+    router = audited.router
+    if when == "outage":
+        die(audited)
+        reached(audited.host, audited.by_uplink)
+    tables = own_tables(router)
+    assert tables
+    show = "\n".join(
+        f"ip {f} route show table {t} 2>/dev/null || true" for t in tables for f in ("-4", "-6")
+    )
+    before = sorted(router.sh(show).splitlines())
+    assert before
+    for table in tables:
+        for family in ("-4", "-6"):
+            router.sh(f"ip {family} route flush table {table} 2>/dev/null || true")
+    until(lambda: sorted(router.sh(show).splitlines()), lambda found: found == before, RESTORED_S)
+    if when == "calm":
+        die(audited)
+    reached(audited.host, audited.by_uplink, timeout_s=3.0)
+
+
+def test_case_11_ruleset_flushed_in_the_outage(audited: Odd) -> None:
+    """As Debian's nftables.service and many owners' scripts do: flush all, load their own."""
+    router = audited.router
+    die(audited)
+    reached(audited.host, audited.by_uplink)
+    own = router.run(["nft", "-s", "list", "table", "inet", "house"]).stdout
+    router.run(["nft", "-f", "-"], input="flush ruleset\n" + own)
+    reached(audited.host, audited.by_uplink, timeout_s=RESTORED_S + 1.0)
+    reached(router, audited.by_uplink, timeout_s=3.0)
+
+
+@fails(11, "who keeps removing what is ours is not told")
+def test_case_11_repeated_removal_is_told(audited: Odd) -> None:
+    router = audited.router
+    for _ in range(4):
+        before = own_rules(router)
+        delete_rules(router, before)
+        until(lambda: own_rules(router), lambda rules, want=before: rules == want, RESTORED_S)
+    until(
+        lambda: audited.scene.status()["problems"],
+        lambda problems: any("rule" in text for text in problems),
+        3.0,
+    )
+
+
+# Row 13: default routes that balance.
+
+
+@dataclass(frozen=True)
+class Three(Odd):
+    """Balanced over three WANs."""
+
+    wan3: Line
+
+
+NO_PREFIX = Prefix("", "", "")
+
+
+def balanced_two(lab: Lab) -> Odd:
+    network = consumer_network(lab, second_wan=True, wan_metric=10)
+    assert network.wan2 is not None
+    wans.balance([network.wan, network.wan2])
+    return Odd(begin(network), NO_PREFIX)
+
+
+def balanced_three(lab: Lab) -> Three:
+    network = consumer_network(lab, second_wan=True, wan_metric=10)
+    assert network.wan2 is not None
+    wan3 = wans.third_wan(network)
+    wans.balance([network.wan, network.wan2, wan3])
+    return Three(begin(network), NO_PREFIX, wan3)
+
+
+@pytest.fixture
+def balanced(shared: Stage, request: pytest.FixtureRequest) -> Iterator[Odd]:
+    yield from lend(shared, request, balanced_two)
+
+
+@pytest.fixture
+def balanced3(shared: Stage, request: pytest.FixtureRequest) -> Iterator[Three]:
+    yield from lend(shared, request, balanced_three)
+
+
+def shared_by(node: Node, *lines: Line, timeout_s: float = 10.0) -> None:
+    """Wait until new flows of both families are seen from all of these WANs and nowhere else."""
+    for address in (ECHO4, ECHO6):
+        wanted = {ways(line)[address] for line in lines}
+        until(lambda a=address: spread(node, a), lambda s, w=wanted: set(s) == w, timeout_s)
+
+
+@fails(13, "the share of a dead hop that is not the first is lost")
+def test_case_13_second_hop_of_a_balanced_default_dies(balanced: Odd) -> None:
+    wan, wan2, host = balanced.wan, balanced.wan2, balanced.host
+    shared_by(host, wan, wan2)
+    wan2.drop()
+    shared_by(host, wan)
+    wan2.restore()
+    shared_by(host, wan, wan2, timeout_s=15.0)
+
+
+def test_case_13_first_hop_of_a_balanced_default_dies(balanced: Odd) -> None:
+    wan, wan2, host = balanced.wan, balanced.wan2, balanced.host
+    shared_by(host, wan, wan2)
+    wan.drop()
+    shared_by(host, wan2)
+    wan.restore()
+    shared_by(host, wan, wan2, timeout_s=15.0)
+
+
+@pytest.mark.parametrize(
+    "dead", ["wan", pytest.param("wan2", marks=fails(13, "running flows of a dead hop stay on it"))]
+)
+def test_case_13_running_flows_of_a_dead_hop(balanced: Odd, dead: str) -> None:
+    line, other = balanced.wan, balanced.wan2
+    if dead == "wan2":
+        line, other = other, line
+    for address in (ECHO4, ECHO6):
+        with ExitStack() as stack:
+            meters = [
+                stack.enter_context(Meter(balanced.host, address, rate_hz=20)) for _ in range(8)
+            ]
+            for meter in meters:
+                meter.wait_for(lambda sample: True)
+            line.drop()
+            for meter in meters:
+                meter.wait_for_source(ways(other)[address], since=time.monotonic())
+            line.restore()
+
+
+def test_case_13_all_hops_of_a_balanced_default_die(balanced: Odd) -> None:
+    balanced.wan.drop()
+    balanced.wan2.drop()
+    balanced.scene.away()
+    for address in (ECHO4, ECHO6):
+        until(
+            lambda a=address: spread(balanced.host, a),
+            lambda seen, a=address: set(seen) == {balanced.by_uplink[a]},
+        )
+
+
+@fails(13, "the share of a dead hop that is not the first is lost")
+def test_case_13_one_of_three_hops_dies_and_then_another(balanced3: Three) -> None:
+    host, wan, wan2 = balanced3.host, balanced3.wan, balanced3.wan2
+    third = balanced3.wan3
+    shared_by(host, wan, wan2, third)
+    wan2.drop()
+    shared_by(host, wan, third)
+    third.drop()
+    shared_by(host, wan)
+    third.restore()
+    shared_by(host, wan, third, timeout_s=15.0)
