@@ -28,7 +28,7 @@ _PEER_ID = re.compile(PEER_ID["pattern"])
 @dataclass(frozen=True, slots=True)
 class MeshPeer:
     """A WireGuard peer of a mesh device. `addresses` are literals that only this key can send from;
-    `handshake_age_s` is None before the first handshake.
+    `handshake_age_s` is None before the first handshake, `allowed` are its allowed networks.
     """
 
     device: str
@@ -36,18 +36,23 @@ class MeshPeer:
     addresses: tuple[str, ...] = ()
     endpoint: str = ""
     handshake_age_s: float | None = None
+    allowed: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Mesh:
     """The mesh as the kernel has it: its peers, and our own addresses with prefix by device.
 
-    `addresses` are all plain ones that this router has, on the mesh or not.
+    `addresses` are all plain ones that this router has, on the mesh or not. `others` are peers of
+    WireGuard devices that are neither mesh nor uplink, such as a commercial VPN's, `devices` are
+    theirs and the mesh's, with this router's public key there.
     """
 
     peers: tuple[MeshPeer, ...] = ()
     own: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     addresses: frozenset[str] = frozenset()
+    others: tuple[MeshPeer, ...] = ()
+    devices: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,12 +78,16 @@ def plain_address(text: str) -> str:
     return "" if ip.is_unspecified or ip.is_multicast or ip.is_loopback else str(ip)
 
 
-def parse_devices(dump: str, only: Collection[str] = ()) -> list[str]:
-    """The mesh devices in `wg show all dump`: those of `only`, or all where it is empty."""
-    names = (line.partition("\t")[0] for line in dump.splitlines() if line.count("\t") == 4)
-    return [
-        name for name in names if not name.startswith(UPLINK_DEVICES) and (not only or name in only)
-    ]
+def parse_devices(dump: str, only: Collection[str] = ()) -> dict[str, str]:
+    """The devices in `wg show all dump` that are no uplink's, with this router's public keys:
+    those of `only`, or all where it is empty.
+    """
+    rows = (line.split("\t") for line in dump.splitlines() if line.count("\t") == 4)
+    return {
+        fields[0]: fields[2]
+        for fields in rows
+        if not fields[0].startswith(UPLINK_DEVICES) and (not only or fields[0] in only)
+    }
 
 
 def parse_peers(
@@ -107,6 +116,7 @@ def parse_peers(
             ),
             endpoint="" if fields[3] == "(none)" else fields[3],
             handshake_age_s=ages.take(fields[0], fields[1], int(fields[5]), int(fields[6]))[0],
+            allowed=() if fields[4] == "(none)" else tuple(fields[4].split(",")),
         )
         for fields in rows
     )
@@ -124,7 +134,8 @@ def _hosts(allowed: str) -> list[str]:
 
 
 async def read_mesh(only: Collection[str], ages: Ages) -> Mesh:
-    """The mesh as it is now; `only` names its devices, empty for every one that is no uplink's.
+    """The mesh as it is now. `only` names its devices; where it is empty they are those on which
+    a peer has an address of its own, which a commercial VPN's server has not.
 
     Raises CommandFailed or TimedOut where `wg` or `ip` can't be asked.
     """
@@ -132,11 +143,17 @@ async def read_mesh(only: Collection[str], ages: Ages) -> Mesh:
     dump = (await process.run(["wg", "show", "all", "dump"])).stdout
     devices = parse_devices(dump, only)
     found = await iproute.read_all_addresses()
-    own = {device: tuple(found.get(device, ())) for device in devices}
-    every = [address for addresses in own.values() for address in addresses]
+    every = [address for device in devices for address in found.get(device, ())]
     plain = {plain_address(text) for texts in found.values() for text in texts}
     peers = parse_peers(dump, devices, every, ages)
-    return Mesh(peers, own, frozenset(plain - {""}))
+    proven = set(only) or {peer.device for peer in peers if peer.addresses}
+    return Mesh(
+        tuple(peer for peer in peers if peer.device in proven),
+        {device: tuple(found.get(device, ())) for device in devices if device in proven},
+        frozenset(plain - {""}),
+        tuple(peer for peer in peers if peer.device not in proven),
+        devices,
+    )
 
 
 def own_node_id(

@@ -66,7 +66,10 @@ class PeerService:
     def _note(self) -> str:
         """What keeps peers from using the offer, as a sentence."""
         if not self._exchange.peers.mesh.own:
-            return "No mesh is known: bring its WireGuard device up, or name it by list mesh."
+            return (
+                "No mesh is known: bring its WireGuard device up, give each peer an address of "
+                "its own (/32 or /128) in allowed_ips, or name the device by list mesh."
+            )
         peers = self._exchange.peers
         if not any(not peers.standing(i).reason for i in peers.directory.peer_ids):
             return "No mesh peer is trusted yet: `wgctl uplink trust` lists them."
@@ -103,13 +106,12 @@ class PeerService:
     # --- trust
 
     def trust_list(self) -> Table:
-        """Every mesh peer with an id, and whom the owner trusts."""
+        """Every WireGuard peer, and whom the owner trusts, with what is missing."""
         peers = self._exchange.peers
-        names = {*peers.directory.peer_ids, *peers.ground.trusted_peers}
-        offers = self._service.offers.names
+        failure_of = self._exchange.delivery.mesh.failure_of
         return {
             "node_id": peers.node_id,
-            "peers": [peers.row(name, offers) for name in sorted(names)],
+            "peers": peers.rows(self._service.offers.names, failure_of),
         }
 
     async def trust_accept(self, peer_id: str, fingerprint: str = "") -> Table:

@@ -75,19 +75,23 @@ CONSUMERS_REPLY = s.table(
 TRUST_STATES = ("trusted", "unbound", "untrusted", "changed")
 TRUST_ROW = s.table(
     {
-        "peer_id": s.PEER,
+        "peer_id": s.text('the peer\'s id; "" while it is not known'),
         "state": s.text(
             "trusted; unbound: approved, but its mesh key is not confirmed yet; untrusted; "
             "changed: its key or identity is not the one that was confirmed",
             enum=list(TRUST_STATES),
         ),
-        "reason": s.text('what is missing and the command for it; else ""'),
+        "reason": s.text(
+            'what is missing, or why it can\'t be used now, and what mends it; else ""'
+        ),
         "mesh_address": s.text('its own address on the mesh; "" if not seen'),
         "mesh_key": s.text('its public key on the mesh; "" if not seen'),
+        "device": s.text('the WireGuard device that it is a peer of; "" if not seen'),
         "identity": s.text('the key that it signs with; "" if it does not sign'),
         "fingerprint": s.text('master-link\'s fingerprint; "" without'),
         "handshake_age_s": s.HANDSHAKE_AGE,
         "offering": s.flag("whether an offer of it is known"),
     },
     "a mesh peer",
+    optional=("device",),
 )

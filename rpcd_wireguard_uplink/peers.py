@@ -16,6 +16,7 @@ from .config import Config
 from .errors import InvalidArgument, NotTrusted, UplinkError
 from .lease_messages import parse_identity
 from .mesh import Directory, Mesh, MeshPeer, Record, is_peer_id, own_node_id, read_mesh
+from .mesh_faults import answer_fault, proposed_id, tunnel_fault
 from .peering import Deny, Identity
 from .trust import Approval, Ground, Standing, State, standing
 from .wireguard import Ages
@@ -41,6 +42,7 @@ class Peers:
     _records: tuple[Record, ...] = ()
     _said: dict[str, str] = field(default_factory=dict)
     _signed: dict[str, str] = field(default_factory=dict)
+    _refused: dict[str, tuple[str, str]] = field(default_factory=dict)
     _standings: dict[tuple[str, bool], Standing] = field(default_factory=dict)
     _ages: Ages = field(default_factory=Ages)
 
@@ -68,6 +70,9 @@ class Peers:
         for key in self._said.keys() - keys:
             del self._said[key]
             self._signed.pop(key, None)
+        for key in self._refused.keys() - keys:
+            del self._refused[key]
+        self._tell_same_id()
         return self.rebuild()
 
     def rebuild(self) -> bool:
@@ -95,12 +100,17 @@ class Peers:
         Raises InvalidArgument for what is no identity, NotTrusted where it says to be another's.
         """
         said = parse_identity(table)
-        if said.peer_id == self.node_id:
-            raise InvalidArgument(
-                f"mesh peer {peer.addresses[0]} says that it is {said.peer_id}, as this router is",
-                code="own_id",
-            )
-        self.require_own_name(peer, said.peer_id)
+        self._refused.pop(peer.key, None)
+        try:
+            if said.peer_id == self.node_id:
+                raise InvalidArgument(self._same_id(peer), code="own_id")
+            self.require_own_name(peer, said.peer_id)
+        except UplinkError as error:
+            if len(self._refused) < MOST_SAID:
+                self._refused[peer.key] = (said.peer_id, str(error))
+            raise
+        finally:
+            self._tell_same_id()
         before = (self._said.get(peer.key), self._signed.get(peer.key))
         full = peer.key not in self._said and len(self._said) >= MOST_SAID
         if full or before == (said.peer_id, said.key):
@@ -110,6 +120,21 @@ class Peers:
             self.identities[said.peer_id] = said.key
         self.rebuild()
         return True
+
+    def _tell_same_id(self) -> None:
+        told = [why for peer_id, why in self._refused.values() if peer_id == self.node_id]
+        if told:
+            self.problems["node_id"] = told[0]
+        else:
+            self.problems.pop("node_id", None)
+
+    def _same_id(self, peer: MeshPeer) -> str:
+        own_key = self.mesh.devices.get(peer.device, self.node_id)
+        return (
+            f"mesh peer {peer.addresses[0]} says that it is {self.node_id}, as this router is: set "
+            f"option node_id in its section uplink, such as {proposed_id(self.node_id, peer.key)}, "
+            f"or here, such as {proposed_id(self.node_id, own_key)}"
+        )
 
     def require_own_name(self, peer: MeshPeer, peer_id: str) -> None:
         """NotTrusted where a peer goes by an id that is bound to another, or is bound to another
@@ -152,12 +177,55 @@ class Peers:
                 self._standings[peer_id, local] = known
         return known
 
-    def row(self, peer_id: str, offers: Mapping[str, object]) -> Table:
-        """One peer as `uplink_trust` shows it."""
+    def rows(
+        self, offers: Mapping[str, object], failure_of: Callable[[str], UplinkError | None]
+    ) -> list[Table]:
+        """Every WireGuard peer and every id that was bound or approved, with what is missing.
+
+        `failure_of` gives by key why a peer does not answer over the mesh.
+        """
+        found: list[Table] = []
+        for peer_id in sorted({*self.directory.peer_ids, *self.ground.trusted_peers}):
+            twins = self.directory.claimants(peer_id)
+            if self.directory.bound_key(peer_id) is None and len(twins) > 1:
+                found += [self._twin(peer_id, twin, offers) for twin in twins]
+                continue
+            row = self.row(peer_id, offers)
+            peer = self.directory.of_key(row["mesh_key"])
+            if peer is not None and not row["reason"]:
+                row["reason"] = self._fault(peer, failure_of(peer.key))
+            found.append(row)
+        known = {row["mesh_key"] for row in found}
+        unknown = [peer for peer in self.directory.peers if peer.key not in known]
+        unknown += [peer for peer in self.mesh.others if peer.key not in known]
+        return [*found, *(self._nameless(peer, failure_of(peer.key)) for peer in unknown)]
+
+    def _twin(self, peer_id: str, peer: MeshPeer, offers: Mapping[str, object]) -> Table:
+        reason = (
+            f"several mesh peers say that they are {peer_id}: set option node_id in the section "
+            f"uplink of each, such as {proposed_id(peer_id, peer.key)} at {peer.addresses[0]}"
+        )
+        return {**self.row(peer_id, offers, peer), "reason": reason}
+
+    def _nameless(self, peer: MeshPeer, failure: UplinkError | None) -> Table:
+        claimed, refusal = self._refused.get(peer.key, ("", ""))
+        reason = self._fault(peer, failure) or refusal or "it was not asked for its id yet"
+        state = State.UNTRUSTED.value
+        return {**self.row(claimed, {}, peer), "state": state, "reason": reason}
+
+    def _fault(self, peer: MeshPeer, failure: UplinkError | None) -> str:
+        port = self.config().peering.mesh_port
+        return tunnel_fault(peer, self.mesh.addresses) or answer_fault(peer, failure, port)
+
+    def row(
+        self, peer_id: str, offers: Mapping[str, object], twin: MeshPeer | None = None
+    ) -> Table:
+        """One peer as `uplink_trust` shows it; `twin` is one of several that claim the id."""
         found = self.standing(peer_id)
-        peer = self.directory.named(peer_id) or next(iter(self.directory.claimants(peer_id)), None)
-        pin = self.directory.pin(peer_id)
-        records = found.candidates or self.ground.fitting(peer_id)
+        named = self.directory.named(peer_id)
+        peer = twin or named or next(iter(self.directory.claimants(peer_id)), None)
+        pin = self.directory.pin(peer_id) if twin is None else None
+        records = found.candidates or self.ground.fitting(peer_id) if twin is None else ()
         age_s = peer.handshake_age_s if peer is not None else None
         return {
             "peer_id": peer_id,
@@ -165,7 +233,10 @@ class Peers:
             "reason": found.reason,
             "mesh_address": next(iter(peer.addresses), "") if peer is not None else "",
             "mesh_key": peer.key if peer is not None else "",
-            "identity": self.identity_of(peer_id),
+            "device": peer.device if peer is not None else "",
+            "identity": self.identity_of(peer_id)
+            if twin is None
+            else self._signed.get(twin.key, ""),
             "fingerprint": pin.fingerprint
             if pin is not None
             else next((record.fingerprint for record in records), ""),

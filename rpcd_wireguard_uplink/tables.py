@@ -290,13 +290,13 @@ def _consumers(reply: Reply, colour: bool) -> Iterator[str]:
 def _trust(reply: Reply, colour: bool) -> Iterator[str]:
     yield f"This router is {printable(reply['node_id'])}."
     if not reply["peers"]:
-        yield "No mesh peer has been seen."
+        yield "No mesh peer has been seen: no WireGuard device but the uplinks' own has a peer."
         return
     yield from aligned(
         ("PEER", "STATE", "MESH ADDRESS", "IDENTITY", "HANDSHAKE", "WHAT IS MISSING"),
         [
             (
-                row["peer_id"],
+                row["peer_id"] or f"({row['mesh_key'][:8]})",
                 row["state"],
                 row["mesh_address"] or "-",
                 row["identity"][:8] or "-",

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..errors import UplinkError
+from ..errors import NotTrusted, UplinkError
 from ..mesh import MeshPeer
 from ..mesh_http import request
 from ..steady import tell
@@ -42,6 +42,7 @@ class _Known:
     answered_s: float = 0.0
     asked_s: float = float("-inf")
     is_asked: bool = False
+    failure: UplinkError | None = None
 
 
 @dataclass(slots=True)
@@ -86,6 +87,11 @@ class MeshCarrier:
             known.due_s = max(time.monotonic(), known.asked_s + ASK_AGAIN_S)
             known.identity_due_s = 0.0
             self._wake.set()
+
+    def failure_of(self, key: str) -> UplinkError | None:
+        """Why the peer does not answer as it should, once that is no accident; else None."""
+        known = self._known.get(key)
+        return known.failure if known is not None else None
 
     async def run(self) -> None:
         """The task: ask whoever is due, for ever."""
@@ -137,13 +143,20 @@ class MeshCarrier:
                 if status == 200:
                     known.identity_due_s = now_s + IDENTITY_S
                     self.on_identity(known.peer, table)
+                    known.failure = None
+                elif table.get("code") == "not_a_peer":
+                    known.failure = NotTrusted("it does not know us", code="not_a_peer")
             if self.asks_offers:
                 status, table = await self._request(known.peer, "GET", "/v1/offer")
                 if status in (200, 404):
                     self.on_offer(known.peer, table if status == 200 else None)
             known.failures, known.answered_s = 0, time.monotonic()
+            if known.failure is not None and known.failure.code != "not_a_peer":
+                known.failure = None
             pause_s = self.poll_s
-        except UplinkError:
+        except UplinkError as error:
+            if known.failures or not known.answered_s:
+                known.failure = error
             pause_s = min(LONGEST_PAUSE_S, FIRST_RETRY_S * 2.0 ** min(known.failures, 10))
             known.failures += 1
         return pause_s * random.uniform(0.8, 1.2)

@@ -12,18 +12,21 @@ import shutil
 import socket
 import stat
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 from .. import iproute, process
-from ..config import CONFIG
+from ..config import CONFIG, parse_config
 from ..errors import UplinkError
+from ..mesh import read_mesh
+from ..mesh_faults import tunnel_fault
 from ..methods import OBJECT
 from ..model import Family
 from ..ubus import DEFAULT_SOCKET, Client
 from ..uci import MissingConfig, Section, Store
+from ..wireguard import Ages
 from .checks import PROGRAMS, Facts
 
 CONFIGS = (CONFIG, "network", "firewall", "mwan3")
@@ -52,6 +55,8 @@ async def read_facts(places: Places) -> Facts:
     """Collect everything, in about a second."""
     configs, unreadable = read_configs(places.config_dir)
     holder, problems, notes, dump = await read_bus(places.socket)
+    if holder != "service":
+        notes += await read_peers(configs.get(CONFIG, ()))
     missing = frozenset(name for name in PROGRAMS if shutil.which(name) is None)
     routes = [route for f in Family for route in await iproute.read_default_routes(f)]
     devices = {route.device for route in routes}
@@ -118,6 +123,8 @@ async def read_bus(path: str) -> tuple[str, Spoken, Spoken, Mapping[str, Any]]:
             listed = await client.call(OBJECT, "uplink_list", timeout_s=BUS_TIMEOUT_S)
             rows = listed.get("uplinks", ())
             notes = [f"{row['peer_id']}: {row['note']}" for row in rows if row.get("note")]
+            trust = await client.call(OBJECT, "uplink_trust", timeout_s=BUS_TIMEOUT_S)
+            notes += [_peer_sentence(row) for row in trust.get("peers", ()) if row.get("reason")]
         if await client.lookup("network.interface"):
             dump = await client.call("network.interface", "dump", timeout_s=BUS_TIMEOUT_S)
     except UplinkError as error:
@@ -126,6 +133,23 @@ async def read_bus(path: str) -> tuple[str, Spoken, Spoken, Mapping[str, Any]]:
     finally:
         await client.close()
     return holder, tuple(problems), tuple(notes), dump
+
+
+def _peer_sentence(row: Mapping[str, Any]) -> str:
+    name = row["peer_id"] or f"Mesh peer {row['mesh_key'][:8]}"
+    reason = str(row["reason"]).removeprefix(f"{row['peer_id']} ")
+    return f"{name}: {reason}."
+
+
+async def read_peers(sections: Iterable[Section]) -> Spoken:
+    """Why peers of WireGuard prove nothing, where no service says more."""
+    try:
+        only = parse_config(sections).peering.mesh_devices
+        mesh = await read_mesh(only, Ages())
+    except UplinkError:
+        return ()
+    faults = (tunnel_fault(peer, mesh.addresses) for peer in (*mesh.peers, *mesh.others))
+    return tuple(f"{fault[0].upper()}{fault[1:]}." for fault in faults if fault)
 
 
 def lines_of(dump: Mapping[str, Any], devices: set[str]) -> Iterator[tuple[str, str]]:

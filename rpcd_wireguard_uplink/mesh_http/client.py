@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import os
 import socket
 from collections.abc import Mapping
 from typing import Any, NoReturn
@@ -52,7 +53,9 @@ async def request(
         sentence = f"What answers at {where} is no peer that speaks as we do."
         raise PeerUnreachable(sentence, code="bad_reply") from error
     except OSError as error:
-        reason = error.strerror or "that is no address"
+        # asyncio puts the address in the place of the error's own words.
+        known = error.errno is not None and error.errno > 0
+        reason = os.strerror(error.errno or 0) if known else "that is no address"
         raise PeerUnreachable(f"The peer at {where} can't be reached: {reason}.") from error
     finally:
         if sock is not None:

@@ -35,7 +35,7 @@ LAYERS = (
         "system",
         "signing",
     ),
-    *("mesh", "trust", "approvals", "leases", "usage", "mesh_http"),
+    *("mesh", "mesh_faults", "trust", "approvals", "leases", "usage", "mesh_http"),
     *("pace", "quality", "budget", "health", "capacity", "selection", "failover", "reconcile"),
     *("options", "peer_config", "config", "probe"),
     *("platform", "paths", "landscape", "routing", "evidence", "switch"),
@@ -85,7 +85,18 @@ the preflight, which must work without a service.
 """
 
 PURE = (
-    *("errors", "quoting", "model", "peering", "endpoints", "trust", "leases", "usage", "reach"),
+    *(
+        "errors",
+        "quoting",
+        "model",
+        "peering",
+        "endpoints",
+        "trust",
+        "leases",
+        "usage",
+        "reach",
+        "mesh_faults",
+    ),
     *("pace", "quality", "budget", "health", "capacity", "selection", "failover", "reconcile"),
 )
 IMPURE = {"asyncio", "random", "selectors", "signal", "socket", "subprocess", "threading", "time"}

@@ -11,13 +11,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pytest_mock import MockerFixture
 
 from rpcd_wireguard_uplink import cli, doctor
 from rpcd_wireguard_uplink.doctor import CHECKS, Facts, Level, Places, examine, reading
+from rpcd_wireguard_uplink.errors import CommandFailed
 from rpcd_wireguard_uplink.methods import METHODS, OBJECT
 from rpcd_wireguard_uplink.model import DefaultRoute, Family
 from rpcd_wireguard_uplink.ubus import Broker, BusObject, Call, Client, Reply
 from rpcd_wireguard_uplink.uci import Section, parse
+from tests.unit.fakes import key_of, replace_commands
 
 MWAN3 = """
 config globals 'globals'
@@ -187,19 +190,38 @@ async def test_the_holder_of_the_name(tmp_path: Path) -> None:
 
         def answer(call: Call) -> Reply:
             uplinks = [{"peer_id": "a", "note": "over wan"}, {"peer_id": "b", "note": ""}]
-            return Reply({"problems": ["p"], "uplinks": uplinks})
+            peers = [
+                {"peer_id": "", "mesh_key": "abcdefghij", "reason": "no handshake"},
+                {"peer_id": "c", "mesh_key": "k", "reason": "c is not trusted"},
+                {"peer_id": "d", "mesh_key": "k", "reason": ""},
+            ]
+            return Reply({"problems": ["p"], "uplinks": uplinks, "peers": peers})
 
         await client.publish(BusObject(OBJECT, {name: {} for name in METHODS}, answer))
         rows = [{"interface": "wan", "l3_device": "eth1"}, {"interface": "down"}]
         netifd = BusObject("network.interface", {"dump": {}}, lambda _: Reply({"interface": rows}))
         await client.publish(netifd)
         holder, problems, notes, dump = await reading.read_bus(socket)
-        assert (holder, problems, notes) == ("service", ("p",), ("a: over wan",))
+        assert (holder, problems) == ("service", ("p",))
+        told = ("Mesh peer abcdefgh: no handshake.", "c: is not trusted.")
+        assert notes == ("a: over wan", *told)
         assert dict(reading.lines_of(dump, {"eth1"})) == {"wan": "eth1"}
         assert dict(reading.lines_of(dump, {"eth2"})) == {}
     finally:
         await client.close()
         await broker.close()
+
+
+async def test_mesh_peers_without_a_service(mocker: MockerFixture) -> None:
+    commands = replace_commands(mocker)
+    key = key_of("a")
+    commands.answers["wg show all dump"] = (
+        f"wg0\t{key}\t{key}\t1\toff\nwg0\t{key}\t(none)\t(none)\t10.9.0.0/24\t0\t0\t0\toff\n"
+    )
+    [told] = await reading.read_peers(())
+    assert told.startswith(f"Peer {key[:8]} of wg0 has only networks")
+    commands.answers["wg show all dump"] = CommandFailed("wg is missing")
+    assert await reading.read_peers(()) == ()
 
 
 def test_configurations(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 
@@ -45,7 +46,14 @@ def proven(*lines: str, own: tuple[str, ...] = ()) -> dict[str, tuple[str, ...]]
 def test_a_peer() -> None:
     dump = device("wg0") + peer("wg0", A, "10.9.0.1/32,fd00::0001/128,192.168.7.0/24")
     assert mesh.parse_peers(dump, ["wg0"], (), at(NOW_S)) == (
-        MeshPeer("wg0", A, ("10.9.0.1", "fd00::1"), "192.0.2.1:51820", 60.0),
+        MeshPeer(
+            "wg0",
+            A,
+            ("10.9.0.1", "fd00::1"),
+            "192.0.2.1:51820",
+            60.0,
+            ("10.9.0.1/32", "fd00::0001/128", "192.168.7.0/24"),
+        ),
     )
 
 
@@ -111,8 +119,8 @@ def test_mesh_devices() -> None:
     dump = "".join(
         device(name) + peer(name, A, "(none)") for name in ("wg0", "wgup_a", "wgup_srv", "home")
     )
-    assert mesh.parse_devices(dump) == ["wg0", "home"]
-    assert mesh.parse_devices(dump, ["home", "wgup_a", "wg9"]) == ["home"]
+    assert mesh.parse_devices(dump) == {"wg0": OWN, "home": OWN}
+    assert mesh.parse_devices(dump, ["home", "wgup_a", "wg9"]) == {"home": OWN}
     assert mesh.parse_peers(dump, ["home"], (), at(NOW_S))[0].device == "home"
     assert len(mesh.parse_peers(dump, ["home"], (), at(NOW_S))) == 1
 
@@ -129,6 +137,36 @@ async def test_the_mesh_is_read(mocker: MockerFixture) -> None:
     assert [one.addresses for one in found.peers] == [("10.9.0.2",)]
     assert SECRET not in repr(found) and SHARED not in repr(found)
     assert (await mesh.read_mesh(["wg7"], Ages())) == mesh.Mesh(addresses=frozenset({"10.9.0.1"}))
+
+
+@pytest.mark.parametrize(
+    ("allowed", "is_mesh"),
+    [
+        ("10.9.0.2/32", True),
+        ("fd00::2/128,192.168.7.0/24,0.0.0.0/0", True),
+        ("0.0.0.0/0,::/0", False),
+        ("10.9.0.0/24", False),
+        ("(none)", False),
+    ],
+)
+async def test_a_mesh_is_where_a_peer_has_an_address_of_its_own(
+    mocker: MockerFixture, allowed: str, is_mesh: bool
+) -> None:
+    """Beside it a commercial VPN's device, where a stranger's packets come in."""
+    commands = replace_commands(mocker)
+    dump = device("wg0") + peer("wg0", A, allowed) + device("vpn") + peer("vpn", B, "0.0.0.0/0")
+    rows = [
+        {"ifname": name, "addr_info": [{"local": ip, "prefixlen": 24, "scope": "global"}]}
+        for name, ip in (("wg0", "10.9.0.1"), ("vpn", "10.64.0.9"))
+    ]
+    commands.answers = {"wg show all dump": dump, "ip -j address show": json.dumps(rows)}
+    found = await mesh.read_mesh((), Ages())
+    assert found.own == ({"wg0": ("10.9.0.1/24",)} if is_mesh else {})
+    assert [one.key for one in found.peers] == ([A] if is_mesh else [])
+    assert [one.key for one in found.others] == ([B] if is_mesh else [A, B])
+    assert set(found.devices) == {"wg0", "vpn"}
+    named = await mesh.read_mesh(["vpn"], Ages())
+    assert (set(named.own), named.others) == ({"vpn"}, ()), "the owner decides"
 
 
 @pytest.mark.needs("wg", "ip", "unshare", "wireguard-go")

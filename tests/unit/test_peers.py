@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from pytest_mock import MockerFixture
 
 from rpcd_wireguard_uplink import peers as peers_module
 from rpcd_wireguard_uplink.config import Config
-from rpcd_wireguard_uplink.errors import NotTrusted, UplinkError
+from rpcd_wireguard_uplink.errors import NotTrusted, PeerUnreachable, UplinkError
 from rpcd_wireguard_uplink.mesh import Mesh, MeshPeer
+from rpcd_wireguard_uplink.mesh_faults import proposed_id
+from rpcd_wireguard_uplink.methods import METHODS, check_reply
 from rpcd_wireguard_uplink.peering import Pin
 from rpcd_wireguard_uplink.peers import Peers
 from tests.unit.fakes import key_of
@@ -67,3 +71,61 @@ def test_what_is_remembered_is_bounded(peers: Peers, mocker: MockerFixture) -> N
     peers.require_own_name(B, "other19")
     with pytest.raises(NotTrusted):
         peers.require_own_name(B, "nodea")
+
+
+# --- every WireGuard peer is listed
+
+
+def reasons(peers: Peers, failures: dict[str, UplinkError] | None = None) -> dict[str, str]:
+    """Mesh key -> id and reason, of every row."""
+    rows = peers.rows({}, (failures or {}).get)
+    assert all(check_row(row) for row in rows)
+    return {row["mesh_key"]: f"{row['peer_id']}: {row['reason']}" for row in rows}
+
+
+def check_row(row: dict[str, object]) -> bool:
+    check_reply(METHODS["uplink_trust"], {"node_id": "me", "peers": [row]})
+    return True
+
+
+def test_a_peer_without_a_name_is_listed_with_its_reason(peers: Peers) -> None:
+    wide = MeshPeer("wg0", key_of("m5"), allowed=("10.9.0.0/24",))
+    vpn = MeshPeer("vpn0", key_of("vpn"), allowed=("0.0.0.0/0",))
+    peers.mesh = Mesh((A, B, wide), others=(vpn,))
+    peers.rebuild()
+    found = reasons(peers, {B.key: PeerUnreachable("can't be reached: Connection refused")})
+    assert found.keys() == {A.key, B.key, wide.key, vpn.key}
+    assert found[A.key] == "nodea: ", "it is trusted, and nothing is wrong"
+    assert found[B.key].startswith(": it has not come up, and wg0 has no endpoint"), found[B.key]
+    assert "10.9.0.0/24" in found[wide.key]
+    assert "VPN" in found[vpn.key]
+    assert "not asked" in reasons(peers)[B.key]
+
+
+def test_a_trusted_peer_whose_service_is_gone_is_told(peers: Peers) -> None:
+    peers.mesh = Mesh((replace(A, handshake_age_s=5.0), B))
+    peers.rebuild()
+    refused = PeerUnreachable("no")
+    refused.__cause__ = ConnectionRefusedError()
+    assert "nothing listens" in reasons(peers, {A.key: refused})[A.key]
+
+
+def test_routers_of_one_host_name_are_told_apart(peers: Peers) -> None:
+    """As every OpenWrt is called OpenWrt: this router, and two more."""
+    other = MeshPeer("wg0", key_of("m4"), ("10.9.0.4",))
+    peers.node_id = "OpenWrt"
+    peers.mesh = Mesh((A, B, other), devices={"wg0": key_of("ours")})
+    peers.rebuild()
+    with pytest.raises(UplinkError):
+        peers.heard(B, said("OpenWrt"))
+    found = reasons(peers)
+    assert found[B.key].startswith("OpenWrt: ")
+    assert proposed_id("OpenWrt", B.key) in found[B.key]
+    assert proposed_id("OpenWrt", key_of("ours")) in peers.problems["node_id"]
+    peers.heard(B, said("nodeb"))
+    assert "node_id" not in peers.problems
+    peers.heard(other, said("nodeb"))
+    found = reasons(peers)
+    for each in (B, other):
+        assert found[each.key].startswith("nodeb: several mesh peers")
+        assert proposed_id("nodeb", each.key) in found[each.key]

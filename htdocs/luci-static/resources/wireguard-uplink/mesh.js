@@ -70,18 +70,18 @@ return baseclass.extend({
 		const titles = [ _('Peer'), _('Trust'), _('Mesh key'), _('Last seen'), '' ];
 
 		return table('wgup-trust', titles, page.trust.peers.map((peer) => E('tr', { 'class': 'tr', 'id': 'wgup-trust-' + this.nameOf(peer) }, cells(titles, [
-			[ E('strong', {}, [ peer.peer_id ]), E('div', { 'class': 'wgup-note' }, [ peer.mesh_address ]) ],
+			[ E('strong', {}, [ peer.peer_id || '-' ]), E('div', { 'class': 'wgup-note' }, [ peer.mesh_address ]) ],
 			[ words.state(peer.state), E('div', { 'class': 'wgup-note' }, [ peer.reason ]) ],
 			E('span', { 'class': 'wgup-key' }, [ peer.mesh_key || '-' ]),
 			peer.handshake_age_s < 0 ? '-' : _('%s ago').format(words.span(peer.handshake_age_s)),
 			[ peer.state == 'trusted'
 				? page.button('wgup-revoke-' + this.nameOf(peer), _('Revoke…'), _('Trust %s no longer').format(peer.peer_id), () => this.revoke(page, peer.peer_id))
-				: page.button('wgup-accept-' + this.nameOf(peer), _('Accept…'), _('Trust %s').format(peer.peer_id), () => this.accept(page, this.nameOf(peer)), !!peer.mesh_key) ]
+				: page.button('wgup-accept-' + this.nameOf(peer), _('Accept…'), _('Trust %s').format(peer.peer_id), () => this.accept(page, this.nameOf(peer)), !!peer.mesh_key && !!peer.peer_id) ]
 		]))), _('No peer was seen on the mesh yet.'));
 	},
 
-	/* Several peers may claim one id: then the fingerprints tell them apart. */
-	nameOf: (peer) => peer.fingerprint ? peer.peer_id + '-' + peer.fingerprint : peer.peer_id,
+	/* Several peers may claim one id: then the fingerprints tell them apart. Some have none yet. */
+	nameOf: (peer) => peer.fingerprint ? peer.peer_id + '-' + peer.fingerprint : peer.peer_id || peer.mesh_key,
 
 	accept: function(page, name) {
 		const peer = page.trust.peers.find((each) => this.nameOf(each) == name);
