@@ -180,7 +180,10 @@ class Router:
     def start_rpcd(self) -> None:
         script = f"echo $$ >/run/rpcd.pid; exec {self._rpcd} -s {SOCKET} -t 30"
         self.rpcd = self._start("sh", "-c", script, log="rpcd")
-        self.until(lambda: "session" in self.objects(), "rpcd")
+        # Plugins are asked for their methods one by one, after rpcd's own objects are there.
+        hosts_plugin = os.path.exists(self.outside(PLUGIN)) and self.mode(PLUGIN) & 0o111
+        awaited = {"session", OBJECT} if hosts_plugin else {"session"}
+        self.until(lambda: awaited <= {*self.objects()}, "rpcd")
 
     def start_uhttpd(self) -> None:
         words = ["uhttpd", "-f", "-p", "127.0.0.1:8080", "-h", "/www", "-u", "/ubus", "-U", SOCKET]

@@ -253,5 +253,6 @@ def test_the_library_that_scripts_source(router: Router) -> None:
     assert sourced(f"measure_uplink_latency {name}")[0].startswith("-1")
     assert sourced(f"remove_uplink_interface {name}; get_active_uplinks")[0] == ""
     assert "no uplink has the interface" in sourced("remove_uplink_interface gone")[1]
-    assert "can't offer" in sourced("advertise_uplink_offer 100 10")[1]
+    printed, told, status = sourced("advertise_uplink_offer 100 10")
+    assert (printed, status) == ("", 1) and "an offer would help nobody" in told
     assert sourced("add_to_mwan3 x 1 1; remove_from_mwan3 x; init_uplink")[1:] == ("", 0)
