@@ -35,7 +35,7 @@ from .lease_messages import (
 )
 from .mesh import MeshPeer
 from .mesh_http import request
-from .model import DEVICE_GROUP, TUNNEL_PREFIX, Uplink
+from .model import DEVICE_GROUP, Uplink, is_own_name
 from .peering import Deny, LeaseGrant, LeaseRequest, ScopedEndpoint
 from .service import Service
 from .steady import tell
@@ -248,7 +248,7 @@ class Leasing:
             device = ""
             if is_literal(endpoint.host):
                 device = await iproute.device_towards(endpoint.host, wireguard.OUTER_MARK)
-                if not device or device.startswith(TUNNEL_PREFIX):
+                if not device or is_own_name(device):
                     continue
             over_line = not device or device in lines
             rank = (0 if endpoint.host == live else 1) + (2 if over_line else 0)
@@ -296,7 +296,7 @@ class Leasing:
             for device, texts in found.items()
             if device != uplink.interface
             and device != "lo"
-            and (device not in ours or device.startswith(TUNNEL_PREFIX))
+            and (device not in ours or is_own_name(device))
             for text in texts
         }
         return tuple(sorted(networks))[:64]

@@ -133,7 +133,10 @@ class Uplink:
 
 @dataclass(frozen=True, slots=True)
 class Tunnel:
-    """A WireGuard device as it should stand in the kernel; the private key never shows in repr."""
+    """A WireGuard device as it should stand in the kernel; the private key never shows in repr.
+
+    `metric` is that of its default routes, 0 where it has none.
+    """
 
     interface: str
     peer_id: str
@@ -143,6 +146,7 @@ class Tunnel:
     endpoint: Endpoint | None = None
     mtu: int = DEFAULT_MTU
     keepalive_s: int = 25
+    metric: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -240,6 +244,14 @@ def interface_name(peer_id: str, taken: Container[str]) -> str:
         if name not in taken:
             return name
     raise InvalidArgument(f"no interface name is free for {peer_id}: remove an uplink first")
+
+
+def is_own_name(interface: str) -> bool:
+    """Whether an interface or device has a name that only ours have: a tunnel's, the provider's,
+    or a tunnel's second name in netifd. config.py holds uplinks to it, so that whose a device is
+    is known before it exists.
+    """
+    return interface.startswith((TUNNEL_PREFIX, ALIAS_PREFIX))
 
 
 def alias_name(interface: str) -> str:

@@ -14,7 +14,7 @@ from .budget import Budget
 from .errors import NotSupported
 from .failover import AWAY, Path, Phase
 from .health import PathHealth
-from .model import DefaultRoute, Family, Health, PathKind
+from .model import DefaultRoute, Family, Health, PathKind, is_own_name
 from .pace import Pace
 from .probe import Prober
 from .selection import Ranked
@@ -214,7 +214,9 @@ def parse_sent_packets(text: str) -> dict[str, int]:
 class Lines:
     """The router's own lines of one family, as its default routes tell, with a memory.
 
-    A line whose route is gone is remembered, because that is what a dead line looks like.
+    A line whose route is gone is remembered, because that is what a dead line looks like. Whether
+    a device is a tunnel is judged anew at every look: netifd installs a tunnel's default route
+    before anybody can mark its device.
     """
 
     family: Family
@@ -224,15 +226,27 @@ class Lines:
     known: dict[str, DefaultRoute] = field(default_factory=dict)
 
     def update(self, found: Iterable[DefaultRoute], tunnels: Sequence[str]) -> bool:
-        """Take the default routes as they are now; whether anything changed."""
+        """Take the default routes as they are now; whether anything changed.
+
+        `tunnels` are devices that are no lines, besides those whose name tells.
+        """
+
+        def is_tunnel(device: str) -> bool:
+            return is_own_name(device) or device in tunnels
+
         able = tuple(
             route
             for route in found
-            if route.device not in tunnels and (not self.only or route.device in self.only)
+            if not is_tunnel(route.device) and (not self.only or route.device in self.only)
         )
         ordered = tuple(sorted(able, key=self._order))
-        if ordered == self.routes:
+        mistaken = [device for device in self.known if is_tunnel(device)]
+        if ordered == self.routes and not mistaken:
             return False
+        for device in mistaken:
+            del self.known[device]
+        if self.primary is not None and self.primary.device in mistaken:
+            self.primary = None
         self.routes = ordered
         for route in ordered:
             self.known[route.device] = route

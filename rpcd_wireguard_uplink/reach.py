@@ -9,7 +9,7 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Collection, Mapping, Sequence
 
-from .model import TUNNEL_PREFIX
+from .model import is_own_name
 from .peering import ProviderSettings, ScopedEndpoint
 
 MOST_ENDPOINTS = 8
@@ -26,7 +26,7 @@ def reachable_by(
     found = [ScopedEndpoint(settings.endpoint, settings.listen_port)] if settings.endpoint else []
     near: list[ScopedEndpoint] = []
     for device, texts in addresses.items():
-        if device in tunnels or device.startswith(TUNNEL_PREFIX):
+        if device in tunnels or is_own_name(device):
             continue
         for text in texts:
             ip = ipaddress.ip_interface(text).ip

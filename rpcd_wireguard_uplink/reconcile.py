@@ -57,7 +57,7 @@ class NetworkStyle:
     """What netifd needs of a tunnel besides the uplink: how it stands among other interfaces.
 
     `zone` is the firewall's zone that it joins. With `routed` netifd gives it default routes of
-    `metric`, which mwan3 needs and which must differ from every WAN's. `dns` are resolvers inside
+    `metric`, which mwan3 needs and which must be behind every WAN's. `dns` are resolvers inside
     the tunnel, asked after those of interfaces with a lower `dns_metric`. `address` is what the
     endpoint's name was resolved to: None leaves the name, '' leaves the endpoint out. `mtu` 0 is
     what the uplink says.
@@ -190,9 +190,16 @@ def tunnels_of(sections: Iterable[Section]) -> list[Tunnel]:
                 ),
                 mtu=_number(section, "mtu", DEFAULT_MTU),
                 keepalive_s=_number(peer, "persistent_keepalive", KEEPALIVE_S),
+                metric=whole_number(_text(section, "metric")),
             )
         )
     return tunnels
+
+
+def whole_number(value: object) -> int:
+    """An option's whole number; 0 where there is none."""
+    text = str(value)
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 11 else 0
 
 
 def _text(section: Section, option: str) -> str:

@@ -8,7 +8,7 @@ finishes it or undoes it. Callers hold the lock of changes; nothing here waits f
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -17,13 +17,14 @@ from .errors import CommandFailed, ConfigError, NotFound, UplinkError
 from .model import (
     PEER_OPTION,
     PROVIDER_DEVICE,
-    TUNNEL_PREFIX,
+    DefaultRoute,
     Family,
     Uplink,
     derived_addresses,
     interface_name,
     is_key,
     is_marked,
+    is_own_name,
 )
 from .platform import Platform
 from .quoting import quoted
@@ -147,26 +148,35 @@ class Uplinks:
         await self._follow()
 
     async def _derive(self, uplink: Uplink) -> None:
-        before = await self._lines()
+        before = _lines(await self._default_routes())
         failed = await self._apply_sections()
         if uplink.interface in failed:
             raise CommandFailed(f"the tunnel can't be made: {failed[uplink.interface]}")
         for pause_s in ROUTE_PAUSES_S:
             await asyncio.sleep(pause_s)
-            lost = before - await self._lines()
+            routes = await self._default_routes()
+            lost = before - _lines(routes)
             if not lost:
-                return
-        names = ", ".join(sorted({device for _, device in lost}))
-        raise CommandFailed(
-            f"the default route by {names} was gone behind the change, which was undone: try again "
-            "when the line is back",
-            code="line_lost",
-        )
+                break
+        else:
+            names = ", ".join(sorted({device for _, device in lost}))
+            raise CommandFailed(
+                f"the default route by {names} was gone behind the change, which was undone: try "
+                "again when the line is back",
+                code="line_lost",
+            )
+        if why := tunnels_ahead(routes).get(uplink.interface):
+            raise CommandFailed(f"{why}; the change was undone", code="tunnel_ahead")
 
-    async def _lines(self) -> set[tuple[Family, str]]:
-        """The devices that the router reaches the internet by, without its tunnels."""
-        found = [r for family in Family for r in await self.platform.read_default_routes(family)]
-        return {(r.family, r.device) for r in found if not r.device.startswith(TUNNEL_PREFIX)}
+    async def _default_routes(self) -> list[DefaultRoute]:
+        return [r for family in Family for r in await self.platform.read_default_routes(family)]
+
+    async def check_order(self) -> None:
+        """Tell, in `problems`, of tunnels whose default route does not stand behind every WAN's."""
+        ahead = tunnels_ahead(await self._default_routes())
+        for topic in [t for t in self.problems if t.startswith("order ")]:
+            del self.problems[topic]
+        self.problems |= {f"order {device}": why for device, why in ahead.items()}
 
     async def _undo(self, uplink: Uplink) -> None:
         try:
@@ -218,6 +228,7 @@ class Uplinks:
             del self.problems[name]
         for interface, why in failed.items():
             self.problems[f"tunnel {interface}"] = f"{interface}: {why}"
+        await self.check_order()
         await self._follow()
 
     async def _complete(self, uplink: Uplink) -> None:
@@ -316,16 +327,18 @@ class Uplinks:
         self._mwan3_asked += 1
         if self._mwan3_asked > 1:
             return False
-        before = self.mwan3_view
+        before, told = self.mwan3_view, dict(self.problems)
         try:
             asked = 0
             while asked < self._mwan3_asked:
                 asked = self._mwan3_asked
                 view = await self._mwan3.view()
                 self.mwan3_view = view.as_table() if view is not None else {}
+                if view is not None:  # without mwan3 no tunnel has a default route
+                    await self.check_order()
         finally:
             self._mwan3_asked = 0
-        return self.mwan3_view != before
+        return (self.mwan3_view, self.problems) != (before, told)
 
     def who_refuses(self, device: str, family: Family) -> str:
         """A sentence where mwan3 would not send traffic by a line of the router; else ''."""
@@ -342,7 +355,7 @@ class Uplinks:
             return (0,)
 
     async def _line_devices(self) -> list[str]:
-        found = {device for _, device in await self._lines()}
+        found = {device for _, device in _lines(await self._default_routes())}
         return [*self.config.settings.lines] or sorted(found)
 
     async def _write_uplink(self, uplink: Uplink) -> None:
@@ -362,6 +375,33 @@ class Uplinks:
 
         await self.platform.edit(CONFIG, write)
         await self.read_strictly()
+
+
+def _lines(routes: Iterable[DefaultRoute]) -> set[tuple[Family, str]]:
+    """The devices that the router reaches the internet by, without its tunnels."""
+    return {(r.family, r.device) for r in routes if not is_own_name(r.device)}
+
+
+def tunnels_ahead(routes: Sequence[DefaultRoute]) -> dict[str, str]:
+    """Our devices whose default route does not stand behind every WAN's, each with a sentence.
+
+    A family whose WANs have no route now has nothing to stand behind.
+    """
+    ahead = {}
+    for family in Family:
+        wans = [r for r in routes if r.family is family and not is_own_name(r.device)]
+        last = max(wans, key=lambda route: route.metric, default=None)
+        for route in routes:
+            if last is None or route.family is not family or not is_own_name(route.device):
+                continue
+            if route.metric <= last.metric:
+                ahead[route.device] = (
+                    f"the default route of {route.device} (metric {route.metric}) does not stand "
+                    f"behind that of {last.device} (metric {last.metric}), so IPv{family.version} "
+                    f"may leave by the tunnel while {last.device} is well: give the interface on "
+                    f"{last.device} a lower metric"
+                )
+    return ahead
 
 
 def _installed_key(uplink: Uplink, found: Iterable[Section]) -> str:

@@ -1,18 +1,19 @@
 """The preflight's judgement: facts in, findings out. No input, no clock.
 
 Each check is a function that yields findings and none where all is well. A command that mends is
-what a person may paste into the router's shell.
+what a person may paste into the router's shell as it is; where none is known, none is given.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+import shlex
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 
 from ..config import CONFIG, parse_config
 from ..errors import ConfigError
-from ..model import TUNNEL_PREFIX, DefaultRoute, is_marked
+from ..model import DefaultRoute, is_marked, is_own_name
 from ..uci import Section
 
 SERVICE_START = "/etc/init.d/wireguard-uplink restart"
@@ -46,11 +47,12 @@ class Finding:
 class Facts:
     """What was found on the router; the defaults are those of a Linux where all is well.
 
-    `installer` is the package manager's command, `lane_error` what nft said to a table with all
-    that the lane needs, `holder` who has the object's name ('service', 'other', 'nobody', or
-    'no bus'), `problems` and `notes` what a running service told, `configs` the sections of each
-    file that is there, `unreadable` why a file could not be read, `lines` interface name -> device
-    for those with a default route, `exposed` the paths of keys that others may read.
+    `installer` is the package manager's command ('' where none is known), `lane_error` what nft
+    said to a table with all that the lane needs, `holder` who has the object's name ('service',
+    'other', 'nobody', or 'no bus'), `problems` and `notes` what a running service told, `configs`
+    the sections of each file that is there, `unreadable` why a file could not be read, `lines`
+    interface name -> device for those with a default route, `exposed` the paths of keys that
+    others may read.
     """
 
     openwrt: bool = False
@@ -98,12 +100,16 @@ def check_programs(facts: Facts) -> Iterator[Finding]:
     """Every program that the service runs; an `ip` that prints JSON."""
     for name, (why, *packages) in PROGRAMS.items():
         if name in facts.missing:
-            mend = f"{facts.installer} {packages[0 if facts.openwrt else 1]}"
+            mend = _install(facts, packages[0 if facts.openwrt else 1])
             yield _wrong("programs", f"{name} is missing: {why}.", mend)
     if "ip" not in facts.missing and not facts.ip_prints_json:
         package = PROGRAMS["ip"][1 if facts.openwrt else 2]
         told = "ip prints no JSON: it is BusyBox's or ip-tiny."
-        yield _wrong("programs", told, f"{facts.installer} {package}")
+        yield _wrong("programs", told, _install(facts, package))
+
+
+def _install(facts: Facts, packages: str) -> str:
+    return f"{facts.installer} {packages}" if facts.installer else ""
 
 
 def check_kernel(facts: Facts) -> Iterator[Finding]:
@@ -111,11 +117,11 @@ def check_kernel(facts: Facts) -> Iterator[Finding]:
     if not facts.wireguard:
         told = "The kernel has no WireGuard, and there is no wireguard-go."
         package = "kmod-wireguard" if facts.openwrt else "wireguard-go"
-        yield _wrong("kernel", told, f"{facts.installer} {package}")
+        yield _wrong("kernel", told, _install(facts, package))
     if facts.wireguard == "wireguard-go":
         yield _note("kernel", "The kernel has no WireGuard: wireguard-go is used, which is slower.")
     if facts.lane_error and "nft" not in facts.missing:
-        mend = f"{facts.installer} kmod-nft-fib kmod-nft-nat" if facts.openwrt else ""
+        mend = _install(facts, "kmod-nft-fib kmod-nft-nat") if facts.openwrt else ""
         told = f"nft refuses the table that moves traffic: {facts.lane_error}."
         yield _wrong("kernel", told, mend)
     if not facts.raw_sockets:
@@ -156,7 +162,9 @@ def check_configuration(facts: Facts) -> Iterator[Finding]:
     """Files that can't be read, values that can't be used, options that nobody knows."""
     for name, why in facts.unreadable.items():
         yield _wrong("configuration", f"{why}.", f"vi /etc/config/{name}")
-    mend = f"vi /etc/config/{CONFIG} && /etc/init.d/wireguard-uplink reload"
+    mend = f"vi /etc/config/{CONFIG}"
+    if facts.openwrt:
+        mend += " && /etc/init.d/wireguard-uplink reload"
     try:
         warnings = parse_config(facts.configs.get(CONFIG, ())).warnings
     except ConfigError as error:
@@ -177,13 +185,19 @@ def check_service(facts: Facts) -> Iterator[Finding]:
 def check_keys(facts: Facts) -> Iterator[Finding]:
     """Private keys are root's alone."""
     for path in facts.exposed:
-        yield _wrong("keys", f"{path} can be read by others than root.", f"chmod go= {path}")
+        mend = f"chmod go= {shlex.quote(path)}"
+        yield _wrong("keys", f"{path} can be read by others than root.", mend)
 
 
 def check_mwan3(facts: Facts) -> Iterator[Finding]:
-    """What mwan3 needs before it works at all: its globals, and a metric of each line."""
+    """What mwan3 needs before it works at all: its globals, and a metric of each line.
+
+    Our own interfaces there have routes of their own, whose metrics the service sees to.
+    """
     tracked = [
-        s for s in facts.sections("mwan3", "interface") if s.options.get("enabled", "0") == "1"
+        s
+        for s in facts.sections("mwan3", "interface")
+        if s.options.get("enabled", "0") == "1" and not is_own_name(s.name)
     ]
     if not tracked:
         return
@@ -228,17 +242,28 @@ def check_firewall(facts: Facts) -> Iterator[Finding]:
     }
     apply = "uci commit firewall && /etc/init.d/firewall reload"
     for name, device in sorted(facts.lines.items() if "firewall" in facts.configs else ()):
-        if name.startswith(TUNNEL_PREFIX):
+        if is_own_name(name):
             continue
         zone = next((z for z in zones if _covers(z, name, device)), None)
         if zone is None:
             told = f"The line {name} ({device}) is in no firewall zone."
-            yield _wrong("firewall", told, f"uci add_list firewall.ZONE.network={name} && {apply}")
+            outer = [i for i, z in enumerate(zones) if z.options.get("masq") == "1"]
+            outer += [i for i, z in enumerate(zones) if z.options.get("name") == "wan"]
+            mend = f"uci add_list firewall.@zone[{outer[0]}].network={name}" if outer else ""
+            yield _wrong("firewall", told, f"{mend} && {apply}" if mend else "")
         elif (zone_name := str(zone.options.get("name", zone.name))) not in reached:
             told = f"No forwarding leads to the firewall zone {zone_name} of {name}."
-            mend = "uci add firewall forwarding && uci set firewall.@forwarding[-1].src=lan"
+            inner = _inner_zone(zones)
+            mend = f"uci add firewall forwarding && uci set firewall.@forwarding[-1].src={inner}"
             mend += f" && uci set firewall.@forwarding[-1].dest={zone_name} && {apply}"
-            yield _wrong("firewall", told, mend)
+            yield _wrong("firewall", told, mend if inner else "")
+
+
+def _inner_zone(zones: Sequence[Section]) -> str:
+    """The name of the LAN's zone; '' where none can be told to be it."""
+    of_lan = [z for z in zones if "lan" in _words(z, "network")]
+    found = [*of_lan, *(z for z in zones if z.options.get("name") == "lan")]
+    return next((str(z.options.get("name", z.name)) for z in found), "")
 
 
 def _covers(zone: Section, name: str, device: str) -> bool:

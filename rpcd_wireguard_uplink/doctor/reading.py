@@ -62,7 +62,7 @@ async def read_facts(places: Places) -> Facts:
     devices = {route.device for route in routes}
     return Facts(
         openwrt=bool(_text("/etc/openwrt_release")),
-        installer=next((c for p, c in _INSTALLERS if shutil.which(p)), "install"),
+        installer=next((c for p, c in _INSTALLERS if shutil.which(p)), ""),
         missing=missing,
         ip_prints_json=await _ip_prints_json(),
         lane_error=await _lane_error() if "nft" not in missing else "",

@@ -97,6 +97,9 @@ class Platform(Protocol):
     async def keep_rendered(self, text: str) -> None:
         """Keep, for people, what mwan3 should hold of ours; '' removes it."""
 
+    async def running_instances(self, service: str) -> list[str]:
+        """The instances of a service that its supervisor has running; none without a supervisor."""
+
     async def set_mtu(self, device: str, mtu: int) -> None:
         """Set a device's MTU in bytes, until it is made anew."""
 

@@ -202,6 +202,10 @@ class Linux:
         """None: nothing has other names for devices here."""
         return []
 
+    async def running_instances(self, service: str) -> list[str]:
+        """None: there is no procd to ask."""
+        return []
+
     async def read_addresses(self, device: str) -> list[str]:
         """From `ip`."""
         return await iproute.read_addresses(device)

@@ -1,7 +1,7 @@
-"""What netifd and the firewall's configuration say, as typed values. Pure: no bus, no files.
+"""What netifd, procd and the firewall's configuration say, as typed values. Pure: no bus, no files.
 
 netifd's tables are those of `network.interface dump` and of its notifications, which carry one
-interface's status each (netifd's ubus.c, netifd_dump_status).
+interface's status each (netifd's ubus.c, netifd_dump_status). procd's is that of `service list`.
 """
 
 from __future__ import annotations
@@ -15,12 +15,16 @@ from ..uci import Section
 
 @dataclass(frozen=True, slots=True)
 class Interface:
-    """One interface of netifd. `device` is '' while it is down, `error` why it does not come up."""
+    """One interface of netifd. `device` is '' while it is down, `error` why it does not come up.
+
+    `metrics` are those of its default routes.
+    """
 
     name: str
     up: bool = False
     device: str = ""
     addresses: frozenset[str] = frozenset()
+    metrics: frozenset[int] = frozenset()
     stopped: bool = False
     error: str = ""
 
@@ -43,12 +47,17 @@ def parse_interface(row: Mapping[str, Any]) -> Interface:
         for each in _rows(row, key)
         if "address" in each and "mask" in each
     ]
+    own_metric = row.get("metric", 0)
+    metrics = [
+        each.get("metric", own_metric) for each in _rows(row, "route") if each.get("mask") == 0
+    ]
     errors = [str(each.get("code", "")) for each in _rows(row, "errors")]
     return Interface(
         name=str(row.get("interface", "")),
         up=row.get("up") is True,
         device=str(row.get("l3_device", "")),
         addresses=frozenset(addresses),
+        metrics=frozenset(metric for metric in metrics if isinstance(metric, int)),
         stopped=row.get("autostart") is False,
         error=", ".join(filter(None, errors)),
     )
@@ -58,6 +67,14 @@ def parse_dump(reply: Mapping[str, Any]) -> dict[str, Interface]:
     """The reply of `network.interface dump`, by name."""
     interfaces = [parse_interface(row) for row in _rows(reply, "interface")]
     return {interface.name: interface for interface in interfaces if interface.name}
+
+
+def running_instances(reply: Mapping[str, Any], service: str) -> list[str]:
+    """The names of a service's running instances in procd's reply of `service list`."""
+    listed = reply.get(service)
+    instances = listed.get("instances") if isinstance(listed, Mapping) else None
+    rows = instances.items() if isinstance(instances, Mapping) else ()
+    return [name for name, row in rows if isinstance(row, Mapping) and row.get("running") is True]
 
 
 def _rows(table: Mapping[str, Any], key: str) -> list[Mapping[str, Any]]:

@@ -22,12 +22,12 @@ from ..model import (
     DEVICE_GROUP,
     MARK_OPTION,
     PROVIDER_DEVICE,
-    TUNNEL_PREFIX,
     Family,
     Link,
     PeerCounters,
     Tunnel,
     Uplink,
+    is_own_name,
 )
 from ..reconcile import (
     NETWORK,
@@ -36,6 +36,7 @@ from ..reconcile import (
     peer_address,
     tunnel_mtu,
     wanted_sections,
+    whole_number,
 )
 from ..resolver import STAND_INS
 from ..ubus.objects import Callback
@@ -43,7 +44,7 @@ from ..uci import Section
 from . import firewall
 from .firewall import FIREWALL
 from .linux import Linux, loosen_reverse_path
-from .netifd import Interface, parse_dump, parse_interface, wan_zone
+from .netifd import Interface, parse_dump, parse_interface, running_instances, wan_zone
 from .provider_sections import (
     ZONE,
     firewall_sections,
@@ -54,9 +55,13 @@ from .provider_sections import (
 )
 
 MWAN3 = "mwan3"
-FIRST_METRIC = 1001  # mwan3 needs a default route of each tunnel, behind those of every line
+FIRST_METRIC = 2_147_000_001
+"""mwan3 needs a default route of each tunnel. It stands behind those of every WAN, whose metric is
+what the owner, a DHCP server or the kernel (1024 in IPv6) chose. netifd takes 31 bits, and the last
+value is its own (interface-ip.c, interface_update_proto_addr); mwan3 copies routes as they are."""
 DNS_METRIC = 10000  # dnsmasq is told of every line's resolvers first
 INTERFACES = "network.interface"
+PROCD = "service"
 CALL_S = 5.0
 UP_S = 8.0  # set-up takes well under a second; a caller on the bus gives up after 20 s
 POLL_S = 1.0  # a notification can be lost with the bus
@@ -126,7 +131,7 @@ class OpenWrt(Linux):
                 dns=tuple(STAND_INS[family] for family in Family if uplink.carries(family)),
                 dns_metric=DNS_METRIC,
                 address=kept,
-                mtu=_number(old.get("mtu", "")) or await self._mtu(uplink.mtu, kept),
+                mtu=whole_number(old.get("mtu", "")) or await self._mtu(uplink.mtu, kept),
             )
             if self.signature(MWAN3) is not None:
                 metric = _metric(by_name.get(name), [*found, *wanted])
@@ -152,7 +157,7 @@ class OpenWrt(Linux):
             with contextlib.suppress(UplinkError):  # `sync` tells that netifd isn't there
                 await self._dump()
         routes = [r for family in Family for r in await self.read_default_routes(family)]
-        devices = {r.device for r in routes if not r.device.startswith(TUNNEL_PREFIX)}
+        devices = {r.device for r in routes if not is_own_name(r.device)}
         return [self.interfaces_on(device) for device in devices if device not in besides]
 
     # --- tunnels
@@ -200,7 +205,7 @@ class OpenWrt(Linux):
         if new or gone:
             await self._call("network", "reload")
             found = await self._settle(new, gone)
-            stale += [t for t in new if _has_other_addresses(t, found) and t not in stale]
+            stale += [t for t in new if _differs(t, found) and t not in stale]
         if stale:
             found = await self._start_again(stale)
         return found, await self.read_links() if new or gone or stale else links
@@ -215,7 +220,7 @@ class OpenWrt(Linux):
         counted = counters.get(tunnel.interface)
         return (
             _is_up(tunnel, found)
-            and not _has_other_addresses(tunnel, found)
+            and not _differs(tunnel, found)
             and counted is not None
             and counted.public_key == tunnel.public_key
             and self._applied.get(tunnel.interface, tunnel) == tunnel
@@ -324,6 +329,11 @@ class OpenWrt(Linux):
     ) -> dict[str, Any]:
         return await self._bus.call(path, method, arguments, timeout_s=CALL_S)
 
+    async def running_instances(self, service: str) -> list[str]:
+        """As procd has it; a service that was stopped is not in its list."""
+        listed = await self._call(PROCD, "list", {"name": service})
+        return running_instances(listed, service)
+
     async def _dump(self) -> dict[str, Interface]:
         found = parse_dump(await self._call(INTERFACES, "dump"))
         for interface in found.values():
@@ -346,18 +356,15 @@ class OpenWrt(Linux):
 
 
 def _metric(section: Section | None, others: Iterable[Section]) -> int:
-    """The metric that a tunnel's section has, or else the first that no interface has."""
-    old = _number(section.options.get("metric", "")) if section is not None else 0
-    if old:
+    """The metric that a tunnel's section has, or else the first that no interface has.
+
+    Sections of earlier versions have one that is too low, and get another.
+    """
+    old = whole_number(section.options.get("metric", "")) if section is not None else 0
+    if old >= FIRST_METRIC:
         return old
     taken = {str(other.options.get("metric", "")) for other in others}
     return next(n for n in range(FIRST_METRIC, FIRST_METRIC + 1000) if str(n) not in taken)
-
-
-def _number(value: object) -> int:
-    """An option's whole number; 0 where there is none."""
-    text = str(value)
-    return int(text) if text.isascii() and text.isdigit() else 0
 
 
 def _marked_others(links: Iterable[Link], wanted: Container[str]) -> list[str]:
@@ -378,7 +385,12 @@ def _is_up(tunnel: Tunnel, found: Mapping[str, Interface]) -> bool:
     return tunnel.interface in found and found[tunnel.interface].up
 
 
-def _has_other_addresses(tunnel: Tunnel, found: Mapping[str, Interface]) -> bool:
-    return _is_up(tunnel, found) and not (
-        found[tunnel.interface].addresses >= frozenset(tunnel.addresses)
+def _differs(tunnel: Tunnel, found: Mapping[str, Interface]) -> bool:
+    """Whether netifd has the tunnel up with other addresses, or its routes in another place."""
+    if not _is_up(tunnel, found):
+        return False
+    interface = found[tunnel.interface]
+    return not (
+        interface.addresses >= frozenset(tunnel.addresses)
+        and interface.metrics <= frozenset([tunnel.metric])
     )

@@ -9,12 +9,12 @@ adding a value to its list, and left by that value. Knows no health and runs no 
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from ..config import CONFIG, DEFAULT_TARGETS, MAIN_NAME, Settings
 from ..errors import ConfigError
-from ..model import MARK_OPTION, PEER_OPTION, Family, Uplink, alias_name, is_marked
+from ..model import MARK_OPTION, PEER_OPTION, Family, Uplink, alias_name, is_marked, is_own_name
 from ..reconcile import SectionPlan, plan_sections
 from ..uci import Draft, Section, Value, export, parse
 from .mwan3_words import (
@@ -24,7 +24,6 @@ from .mwan3_words import (
     catch_alls,
     families_of,
     is_enabled,
-    is_ours,
     mask_of,
     number_of,
     policies_of,
@@ -70,8 +69,10 @@ def wanted_mwan3(
 
     `lines` are netifd's names of the lines that the uplinks back up. An owner's policy is joined
     where a catch-all rule uses it and one of those lines is in it, or where `option policy` names
-    it; a family without a catch-all rule gets a policy and a rule of ours. What was joined before
-    stays so while a line is unknown. Raises ConfigError for what mwan3 can't do.
+    it; in a family only where it has an enabled interface of the owner's, since mwan3 would send
+    all of that family by the tunnel. A family without a catch-all rule gets a policy and a rule of
+    ours. What was joined before stays so while a line is unknown. Raises ConfigError for what
+    mwan3 can't do.
     """
     if not uplinks or not settings.auto_failover or settings.policies == (NO_POLICY,):
         return Wanted()
@@ -94,7 +95,7 @@ class _Composer:
         self.settings = settings
         ours = {section.name: section for section in found if is_marked(section.options)}
         kept = [text_of(s, "interface") for s in ours.values() if s.type == "member"]
-        self.lines = [*lines, *(name for name in kept if not is_ours(name))]
+        self.lines = [*lines, *(name for name in kept if not is_own_name(name))]
         self.ours = ours.keys()
         # A list may name a member that isn't there: it must not become ours by its name.
         self.taken = {section.name for section in self.theirs}
@@ -115,6 +116,7 @@ class _Composer:
             for place, uplink in enumerate(self.uplinks)
             for name in _names(uplink)
         ]
+        families = [family for uplink in self.uplinks for family in _carried(uplink)]
         covered = {family for rule in catch_alls(self.found) for family in families_of(rule)}
         lines = {family: self.line_interfaces(family) for family in Family}
         endpoints = [*self.endpoint_rules(lines)]
@@ -136,7 +138,12 @@ class _Composer:
         ]
         return Wanted(
             tuple(self.kept_places(sections)),
-            tuple((policy, member.name) for policy in joined for member in members),
+            tuple(
+                (policy, member.name)
+                for policy, joinable in joined.items()
+                for family, member in zip(families, members, strict=True)
+                if family in joinable
+            ),
             frozenset(rule.name for rule in endpoints),
         )
 
@@ -177,22 +184,30 @@ class _Composer:
             }
             yield _marked("interface", interface_of(uplink, family), options, uplink)
 
-    def joined(self) -> list[str]:
-        """The owner's policies that our members join."""
-        able = [policy for policy in policies_of(self.theirs) if words_of(policy)]
-        if self.settings.policies:
-            return [policy.name for policy in able if policy.name in self.settings.policies]
+    def joined(self) -> dict[str, list[Family]]:
+        """The owner's policies that our members join, each with the families in which they do."""
+        named = self.settings.policies
         used = {text_of(rule, "use_policy") for rule in catch_alls(self.theirs)}
-        return [p.name for p in able if p.name in used and self.holds_a_line(p)]
+        found = {}
+        for policy in policies_of(self.theirs):
+            if policy.name not in (named or used):
+                continue
+            members = words_of(policy, "use_member")
+            wanted = bool(named) or not self.ours.isdisjoint(members)
+            held = self.interfaces_in(members)
+            if wanted or any(interface.name in self.lines for interface in held):
+                families = {text_of(s, "family", "ipv4") for s in held if is_enabled(s)}
+                found[policy.name] = [f for f in Family if f.value in families]
+        return {name: families for name, families in found.items() if families}
 
-    def holds_a_line(self, policy: Section) -> bool:
-        members = words_of(policy, "use_member")
-        if not self.ours.isdisjoint(members):
-            return True
-        held = (s for s in self.theirs if s.type == "member" and s.name in members)
-        return any(text_of(member, "interface") in self.lines for member in held)
+    def interfaces_in(self, members: Sequence[str]) -> list[Section]:
+        """The owner's interfaces that these members are of."""
+        held = {
+            text_of(s, "interface") for s in self.theirs if s.type == "member" and s.name in members
+        }
+        return [s for s in self.theirs if s.type == "interface" and s.name in held]
 
-    def lowest_metric(self, joined: Sequence[str]) -> int:
+    def lowest_metric(self, joined: Collection[str]) -> int:
         """The first of our metrics: behind every member of the policies that we join."""
         names = {m for p in policies_of(self.theirs) if p.name in joined for m in words_of(p)}
         members = [s for s in self.theirs if s.type == "member" and s.name in names]

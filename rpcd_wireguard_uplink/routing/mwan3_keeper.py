@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from .. import process
 from ..config import Settings
 from ..errors import UplinkError
-from ..model import Family, Uplink, is_marked
+from ..model import Family, Uplink, is_marked, is_own_name
 from ..platform import Platform
 from ..reconcile import SectionPlan
 from ..system.files import read_or_tell, read_text
@@ -22,10 +22,10 @@ from ..uci import Draft, Section
 from .mwan3 import MWAN3, Plan, Wanted, carry_out, plan_mwan3, render, wanted_mwan3
 from .mwan3_view import View, read_view
 from .mwan3_words import (
+    ROUTE_MONITOR,
     admit_command,
     dismiss_command,
     is_enabled,
-    is_ours,
     lane_marks,
     text_of,
 )
@@ -38,6 +38,8 @@ class Keeper:
     """mwan3's part on one machine.
 
     `state_dir` is where mwan3 notes which interfaces are online, `track_dir` where its trackers do.
+    Both may be there without it: its hotplug script makes the first even where it was never
+    started (common.sh, mwan3_init).
     """
 
     platform: Platform
@@ -51,10 +53,10 @@ class Keeper:
         """Whether there is an mwan3 to keep in line."""
         return self.platform.name == "openwrt" and self.platform.signature(MWAN3) is not None
 
-    @property
-    def _runs(self) -> bool:
-        """Whether mwan3 has been started; one that has not takes its configuration in then."""
-        return os.path.isdir(self.state_dir)
+    async def _runs(self) -> bool:
+        """Whether mwan3 was started; one that was not takes its configuration in when it is."""
+        instances = await self.platform.running_instances(MWAN3)
+        return any(name.startswith(ROUTE_MONITOR) for name in instances)
 
     async def apply(
         self,
@@ -100,15 +102,16 @@ class Keeper:
     async def _admit(self, sections: Sequence[Section], *, rebuild: bool) -> None:
         """Have a running mwan3 watch our interfaces and follow our rules, without a restart."""
         names = [name for name in _watched(sections) if not self._is_tracked(name)]
-        rules, self._rules_changed = self._rules_changed, False
-        if self._runs and (names or rules or rebuild):
+        rules = self._rules_changed
+        if (names or rules or rebuild) and await self._runs():
             policies = [section.name for section in sections if section.type == "policy"]
             await process.run(admit_command(names, policies, rules=rules, rebuild=rebuild))
+        self._rules_changed = False
 
     async def _dismiss(self, names: Collection[str]) -> None:
         """Have a running mwan3 let interfaces of ours go; what it can't goes at its next start."""
-        if names and self._runs:
-            with contextlib.suppress(UplinkError):
+        with contextlib.suppress(UplinkError):
+            if names and await self._runs():
                 await process.run(dismiss_command(sorted(names)), timeout_s=DISMISS_S, check=False)
 
     async def marks(self, devices: Sequence[str]) -> tuple[int, ...]:
@@ -152,7 +155,7 @@ def _watched(sections: Iterable[Section]) -> list[str]:
         section.name
         for section in sections
         if section.type == "interface"
-        and is_ours(section.name)
+        and is_own_name(section.name)
         and is_marked(section.options)
         and is_enabled(section)
     ]

@@ -9,12 +9,13 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
-from ..model import ALIAS_PREFIX, TUNNEL_PREFIX, Family, is_marked
+from ..model import Family, is_marked, is_own_name
 from ..uci import Section
 from .lane import POLICY_MASK
 
 ANYWHERE = {Family.IPV4: "0.0.0.0/0", Family.IPV6: "::/0"}
 SETTLE_S = 3
+ROUTE_MONITOR = "rtmon_"  # what mwan3's init script alone starts (start_service)
 RULE_NAME_LENGTH = 15  # mwan3.sh, mwan3_set_user_iptables_rule
 
 
@@ -98,14 +99,9 @@ def lane_marks(found: Sequence[Section], lines: Collection[str]) -> tuple[int, .
         marks |= {_spread(last - place, mask) & POLICY_MASK for place in (1, 2)}
     interfaces = [section for section in found if section.type == "interface"]
     for number, section in enumerate(interfaces, start=1):
-        if section.name in covered or is_ours(section.name):
+        if section.name in covered or is_own_name(section.name):
             marks.add(_spread(number, mask) & POLICY_MASK)
     return tuple(sorted(marks))
-
-
-def is_ours(interface: str) -> bool:
-    """Whether an interface has a name as ours have."""
-    return interface.startswith((TUNNEL_PREFIX, ALIAS_PREFIX))
 
 
 def admit_command(
@@ -150,7 +146,12 @@ def dismiss_command(interfaces: Iterable[str]) -> list[str]:
 
 def _in_mwan3(lines: Iterable[str]) -> str:
     """Shell lines that are run as those of mwan3's init script are, if mwan3 runs."""
-    enter = ["set -- /etc/init.d/mwan3 running", ". /etc/rc.common || exit 0", "mwan3_init"]
+    enter = [
+        "set -- /etc/init.d/mwan3 running",
+        ". /etc/rc.common || exit 0",
+        f"procd_running mwan3 {ROUTE_MONITOR}ipv4 || exit 0",
+        "mwan3_init",
+    ]
     return "\n".join([*enter, *lines])
 
 

@@ -61,6 +61,7 @@ class Machine:
     known_endpoints: dict[str, tuple[Endpoint, ...]] = field(default_factory=dict)
     stalled: list[list[str]] = field(default_factory=list)
     guards: list[set[str] | None] = field(default_factory=list)
+    instances: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         os.makedirs(self.config_dir, exist_ok=True)
@@ -159,6 +160,9 @@ class Machine:
 
     def interfaces_on(self, device: str) -> list[str]:
         return [name for name, held in self.interfaces.items() if held == device]
+
+    async def running_instances(self, service: str) -> list[str]:
+        return self.instances if service == "mwan3" else []
 
     async def keep_rendered(self, text: str) -> None:
         self.rendered = text

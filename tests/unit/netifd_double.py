@@ -2,13 +2,15 @@
 
 The double reads the same `network` file as netifd and answers with the tables that it recorded
 (tests/data/netifd.json; test_openwrt.py holds it to them). Its handler is one of two: `uc` makes a
-device anew for any change, `sh` only for options that it declares and not for peers or addresses.
+device anew for any change, `sh` only for options that it declares and not for peers or addresses;
+a changed metric moves its routes in place. Default routes are there before anybody is told of the
+interface; `seen` is awaited then, for whoever listens to the kernel.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -39,6 +41,8 @@ class Kernel:
     peers: dict[str, str] = field(default_factory=dict)
     endpoints: dict[str, str] = field(default_factory=dict)
     routes: list[str] = field(default_factory=lambda: ["pppoe-wan"])
+    routes6: dict[str, int] = field(default_factory=dict)
+    metrics: dict[str, int] = field(default_factory=dict)
     commands: list[str] = field(default_factory=list)
     made: int = 0
     handshake: int = 0
@@ -51,6 +55,16 @@ class Kernel:
     def delete(self, name: str) -> None:
         for table in (self.alias, self.group, self.peers, self.endpoints):
             table.pop(name, None)
+        self.route(name, 0)
+
+    def route(self, name: str, metric: int) -> None:
+        """The device's default routes of both families; metric 0 takes them away."""
+        self.routes = [device for device in self.routes if device != name]
+        for table in (self.metrics, self.routes6):
+            table.pop(name, None)
+        if metric:
+            self.routes.append(name)
+            self.metrics[name] = self.routes6[name] = metric
 
     async def run(
         self,
@@ -91,7 +105,10 @@ class Kernel:
                     ]
                 )
             case ["ip", "-j", "-4", "route", *_]:
-                return json.dumps([{"dst": "default", "dev": name} for name in self.routes])
+                found = {name: self.metrics.get(name, 0) for name in self.routes}
+                return _default_routes(found)
+            case ["ip", "-j", "-6", "route", *_]:
+                return _default_routes(self.routes6)
             case ["ip", "-j", *_]:
                 return "[]"
         self.commands.append(" ".join(argv))
@@ -110,11 +127,21 @@ class Kernel:
         return ""
 
 
+def _default_routes(metrics: Mapping[str, int]) -> str:
+    rows = [{"dst": "default", "dev": name, "metric": m} for name, m in metrics.items()]
+    return json.dumps(rows)
+
+
+async def nobody() -> None:
+    """Listens to the kernel."""
+
+
 class Netifd:
     """netifd's objects `network` and `network.interface` over a directory of configurations."""
 
     def __init__(self, bus: Client, kernel: Kernel, config_dir: str) -> None:
         self.handler = "uc"
+        self.seen: Callable[[], Awaitable[object]] = nobody
         self.stuck: set[str] = set()
         self.reloads = 0
         self.calls: list[str] = []
@@ -135,6 +162,10 @@ class Netifd:
         """Another line of the router comes up."""
         self._rows[name] = {**WAN, "interface": name, "l3_device": device}
         await self._tell("interface.update", name)
+
+    def row(self, name: str) -> dict[str, Any]:
+        """An interface as the next dump shows it."""
+        return self._rows[name]
 
     def forget(self, name: str) -> None:
         """An interface is gone from netifd, but not from its file."""
@@ -160,6 +191,8 @@ class Netifd:
                 if name in self._loaded:
                     await self._down(name)
                 await self._up(name, group)
+            elif self._rows[name]["up"]:
+                await self._route(name, group)
         self._loaded = wanted
         return Reply()
 
@@ -192,6 +225,7 @@ class Netifd:
         self._kernel.make(
             name, str(peer["public_key"]), f"{host}:{peer['endpoint_port']}" if host else ""
         )
+        await self._route(name, group)
         addresses = [a.split("/") for a in group[0].options["addresses"]]
         for key, mark in (("ipv4-address", "."), ("ipv6-address", ":")):
             rows = [{"address": a, "mask": int(m)} for a, m in addresses if mark in a]
@@ -199,8 +233,21 @@ class Netifd:
         self._rows[name] |= {"up": True, "l3_device": name}
         await self._tell("interface.update", name)
 
+    async def _route(self, name: str, group: tuple[Section, ...]) -> None:
+        routed = group[1].options.get("route_allowed_ips") == "1"
+        metric = int(str(group[0].options.get("metric", "0")))
+        self._rows[name]["metric"] = metric
+        if self._kernel.metrics.get(name, 0) != (metric if routed else 0):
+            self._kernel.route(name, metric if routed else 0)
+            await self.seen()
+        targets = ("::", "0.0.0.0") if routed else ()
+        routes = [{"target": t, "mask": 0, "nexthop": t, "source": f"{t}/0"} for t in targets]
+        by_uc = {"metric": metric} if self.handler == "uc" else {}
+        self._rows[name]["route"] = [route | by_uc for route in routes]
+
     async def _down(self, name: str) -> None:
         self._kernel.delete(name)
+        await self.seen()
         self._rows[name] = self._row(name, "wireguard")
         for _ in range(2):  # netifd tells it twice
             await self._tell("interface.down", name)

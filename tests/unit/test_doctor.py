@@ -47,7 +47,11 @@ FIREWALL = """
 config defaults
 	option flow_offloading '1'
 config zone
+	option name 'home'
+	list network 'lan'
+config zone
 	option name 'wan'
+	option masq '1'
 	list network 'wan'
 	option device 'wwan0 usb0'
 config forwarding
@@ -94,6 +98,7 @@ NO_METRIC = NETWORK.replace("\toption metric '20'\n", "")
 SAME_METRIC = NETWORK.replace("'20'", "'10'")
 NO_GLOBALS = MWAN3.replace("config globals 'globals'\n", "")
 NO_ZONE = FIREWALL.replace("list network 'wan'", "list network 'other'")
+NO_WAN_ZONE = NO_ZONE.replace("'wan'\n", "'out'\n").replace("\toption masq '1'\n", "")
 NO_FORWARDING = FIREWALL.replace("\toption dest 'wan'\n", "\toption dest 'vpn'\n")
 
 CASES = [
@@ -120,8 +125,9 @@ CASES = [
     ({"configs": {"mwan3": NO_GLOBALS}}, "mwan3", "wrong", "globals", "mwan3.globals=globals"),
     ({"configs": {"network": NO_METRIC}}, "mwan3", "wrong", "network.lte", "network.lte.metric=40"),
     ({"configs": {"network": SAME_METRIC}}, "mwan3", "wrong", "same metric", "lte.metric=40"),
-    ({"configs": {"firewall": NO_ZONE}}, "firewall", "wrong", "wan (eth1)", "network=wan"),
-    ({"configs": {"firewall": NO_FORWARDING}}, "firewall", "wrong", "zone wan", ".dest=wan"),
+    ({"configs": {"firewall": NO_ZONE}}, "firewall", "wrong", "wan (eth1)", "@zone[1].network=wan"),
+    ({"configs": {"firewall": NO_WAN_ZONE}}, "firewall", "wrong", "wan (eth1)", ""),
+    ({"configs": {"firewall": NO_FORWARDING}}, "firewall", "wrong", "zone wan", ".src=home"),
     ({"lines": {"lte": "ppp0"}}, "firewall", "wrong", "zone guest", ".dest=guest"),
     (
         {"configs": {"firewall": FIREWALL.replace("flow_offloading", "flow_offloading_hw")}},
@@ -152,6 +158,23 @@ def test_every_check_has_a_case() -> None:
     # reverse_path, lines ... are named for what they look at
     named = {check.__name__ for check in CHECKS} - {"check_reverse_path"}
     assert named == heard - {"check_rp_filter"}
+
+
+def test_our_own_interfaces_are_no_lines_of_the_owner() -> None:
+    """As they are after an add beside mwan3: netifd has two names for the tunnel."""
+    ours = "".join(
+        f"config interface '{name}'\n\toption enabled '1'\n" for name in ("wgup_a", "wgup6a")
+    )
+    lines = {"wan": "eth1", "wgup_a": "wgup_a", "wgup6a": "wgup_a"}
+    changed = healthy(configs={"mwan3": MWAN3 + ours, "network": NETWORK + ours}, lines=lines)
+    assert examine(changed) == []
+    none_tracked = MWAN3.replace("enabled '1'", "enabled '0'").replace("config globals", "config x")
+    assert examine(healthy(configs={"mwan3": none_tracked + ours})) == []
+
+
+def test_without_a_known_package_manager_no_command_is_given() -> None:
+    found = examine(Facts(installer="", missing=frozenset({"nft"}), routes=healthy().routes))
+    assert [f.mend for f in found] == [""]
 
 
 def test_elsewhere_the_packages_have_other_names() -> None:

@@ -73,6 +73,14 @@ def applied(
     return parse(draft.document.render(), file="mwan3")
 
 
+WAN6_ON = "config interface 'wan6'\n\toption enabled '1'"
+
+
+def with_wan6(text: str) -> str:
+    """The configuration with its wan6 switched on."""
+    return text.replace(WAN6_ON.replace("'1'", "'0'"), WAN6_ON)
+
+
 def read(text: str) -> Document:
     return parse(text, file="mwan3")
 
@@ -91,13 +99,26 @@ def names(document: Document, kind: str = "") -> list[str]:
 
 
 def test_our_members_join_the_policy_of_the_catch_all_rules_and_no_other() -> None:
-    before, after = read(SHIPPED), applied(read(SHIPPED), A, B)
+    before = read(with_wan6(SHIPPED))
+    after = applied(before, A, B)
     ours = ("wgup_nodeb_m", "wgup6nodeb_m", f"{A.interface}_m", "wgup6nodeawit_m")
     theirs = get(before, "balanced").options["use_member"]
     assert get(after, "balanced").options["use_member"] == (*theirs, *ours)
     for policy in ("wan_only", "wanb_only", "wan_wanb", "wanb_wan"):
         assert get(after, policy) == get(before, policy)
     assert "wg_uplinks" not in names(after)
+
+
+@pytest.mark.parametrize("named", [(), ("balanced",)])
+def test_a_family_without_a_line_in_the_policy_is_not_joined(named: tuple[str, ...]) -> None:
+    """As shipped, wan6 is disabled: our member alone would take all of IPv6, outage or not."""
+    settings = Settings(policies=named)
+    after = applied(read(SHIPPED), A, settings=settings)
+    assert get(after, "balanced").options["use_member"][-1] == f"{A.interface}_m"
+    both = applied(read(with_wan6(SHIPPED)), A, settings=settings)
+    assert get(both, "balanced").options["use_member"][-1] == "wgup6nodeawit_m"
+    switched_off = read(both.render().replace(WAN6_ON, WAN6_ON.replace("'1'", "'0'")))
+    assert get(applied(switched_off, A, settings=settings), "balanced") == get(after, "balanced")
 
 
 def test_metrics_are_distinct_behind_the_owners_and_by_weight() -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import shutil
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -45,6 +44,7 @@ async def house(tmp_path: Path, commands: Commands) -> AsyncIterator[House]:
     found.write("mwan3", SHIPPED)
     found.machine.name = "openwrt"
     found.machine.interfaces = {"wan6": LINE, "wan": LINE}
+    found.machine.instances = ["rtmon_ipv4", "track_wan"]
     await found.start()
     await found.call("uplink_gossip", message=offer("nodea"))
     await found.call("uplink_gossip", message=offer("nodeb"))
@@ -144,10 +144,12 @@ async def test_mwan3_lets_an_interface_go_before_its_section_does(
     assert not still_there
 
 
+@pytest.mark.parametrize("instances", [[], ["track_wgup_nodea"]])
 async def test_a_stopped_mwan3_is_told_nothing(
-    house: House, commands: Commands, tmp_path: Path
+    house: House, commands: Commands, instances: list[str]
 ) -> None:
-    shutil.rmtree(tmp_path / "iface_state")
+    """Its folder of states is there nevertheless: its hotplug script makes it at any `ifup`."""
+    house.machine.instances = instances
     await house.call("uplink_add", peer_id="nodea")
     await house.call("uplink_set_priority", peer_id="nodea", weight=90)
     await house.call("uplink_remove", peer_id="nodea")

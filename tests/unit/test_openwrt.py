@@ -19,10 +19,10 @@ from rpcd_wireguard_uplink import process, uplinks
 from rpcd_wireguard_uplink import service as service_module
 from rpcd_wireguard_uplink.daemon import Options, make_platform
 from rpcd_wireguard_uplink.errors import CommandFailed, ConfigError
-from rpcd_wireguard_uplink.model import Endpoint, Link, Uplink, mark_alias
+from rpcd_wireguard_uplink.model import Endpoint, Family, Link, PathKind, Uplink, mark_alias
 from rpcd_wireguard_uplink.platform import openwrt
 from rpcd_wireguard_uplink.platform.firewall import INIT
-from rpcd_wireguard_uplink.platform.openwrt import FIRST_METRIC, OpenWrt
+from rpcd_wireguard_uplink.platform.openwrt import OpenWrt
 from rpcd_wireguard_uplink.reconcile import NetworkStyle, plan_sections, wanted_sections
 from rpcd_wireguard_uplink.service import Service
 from rpcd_wireguard_uplink.ubus import Client
@@ -50,6 +50,7 @@ config zone
 	list network 'wan'
 	list network 'wan6'
 """
+V4, V6 = Family.IPV4, Family.IPV6
 CONFIG = "config wireguard-uplink 'uplink'\n\tlist trusted_peer 'node-a'\n"
 UPLINK = Uplink("node-a", "", Endpoint("192.0.2.7", 51821), key_of("a"), ("10.7.0.2/32",))
 
@@ -334,7 +335,7 @@ async def test_a_tunnel_brings_dnsmasq_a_resolver_that_comes_last(router: Router
     made = await router.create(replace(UPLINK, addresses=("10.7.0.2/32", "fd07::2/128")))
     options = router.section(made.interface).options
     assert options["dns"] == ("192.0.0.8", "100::8")
-    assert int(str(options["dns_metric"])) > FIRST_METRIC
+    assert int(str(options["dns_metric"])) > 1024, "an owner's are small"
     await router.uplinks.remove(made)
     made = await router.create()
     assert router.section(made.interface).options["dns"] == ("192.0.0.8",)
@@ -379,6 +380,107 @@ async def test_lines_have_the_owner_s_names(router: Router) -> None:
             await router.netifd.also("dsl", "eth9")
             await asyncio.sleep(0.01)
     assert router.platform.logical_name("pppoe-wan") == "wan", "the shorter of two"
+
+
+BOTH = replace(UPLINK, addresses=("10.7.0.2/32", "fd07::2/128"))
+
+
+def watching(router: Router, directory: Path) -> Service:
+    """A service that looks at the kernel whenever netifd changes something there."""
+    (router.config / "mwan3").write_text("config globals 'globals'\n")
+    service = Service(router.platform, str(directory / "state.json"), lambda *_: None, lambda: None)
+    router.uplinks = service.uplinks
+    router.netifd.seen = service.monitor.reread
+    return service
+
+
+async def test_a_hundred_adds_beside_a_netifd_that_is_faster_than_our_mark(
+    router: Router, tmp_path: Path
+) -> None:
+    """Its default route is there before its group is set and before the uplink is known."""
+    service = watching(router, tmp_path)
+    dead = []
+    for number in range(100):
+        uplink = await router.create(BOTH)
+        await service.monitor.reread()
+        devices = {f: set(service.monitor.landscape.lines[f].known) for f in Family}
+        kinds = {path.kind for path in service.monitor.paths.values() if path.device != "pppoe-wan"}
+        if devices != {V4: {"pppoe-wan"}, V6: set()} or kinds != {PathKind.UPLINK}:
+            dead.append((number, devices, kinds))
+        await router.uplinks.remove(uplink)
+    assert not dead
+
+
+async def test_default_routes_of_tunnels_stand_behind_every_wan_s(
+    router: Router, tmp_path: Path
+) -> None:
+    watching(router, tmp_path)
+    router.kernel.routes6["pppoe-wan"] = 1024  # the kernel's own choice where there is none
+    router.kernel.metrics["pppoe-wan"] = 100_000
+    first = await router.create(BOTH)
+    second = await router.create(replace(BOTH, peer_id="node-b", public_key=key_of("b")))
+    metrics = [router.kernel.metrics[uplink.interface] for uplink in (first, second)]
+    assert len({*metrics}) == 2
+    assert all(1 << 30 < metric < (1 << 31) - 1 for metric in metrics), "netifd takes 31 bits"
+    assert not [p for p in router.uplinks.problems if p.startswith("order")]
+
+
+@pytest.mark.parametrize("handler", ["uc", "sh"])
+async def test_a_metric_of_an_earlier_version_is_replaced_once(
+    router: Router, tmp_path: Path, handler: str
+) -> None:
+    router.netifd.handler = handler
+    watching(router, tmp_path)
+    made = await router.create(BOTH)
+    new = router.kernel.metrics[made.interface]
+    text = router.text("network").replace(f"'{new}'", "'1001'")
+    (router.config / "network").write_text(text)
+    await router.bus.call("network", "reload", {})
+    assert router.kernel.metrics[made.interface] == 1001
+    router.restart()
+    await router.uplinks.read()
+    await router.uplinks.apply()
+    assert router.kernel.metrics[made.interface] == router.kernel.routes6[made.interface] == new
+    assert router.is_marked(made)
+    written, reloads = router.text("network"), router.netifd.reloads
+    assert f"option metric '{new}'" in written
+    router.restart()
+    await router.uplinks.read()
+    await router.uplinks.apply()
+    assert (router.text("network"), router.netifd.reloads) == (written, reloads)
+
+
+async def test_a_route_that_netifd_left_in_its_old_place_is_made_anew(
+    router: Router, tmp_path: Path
+) -> None:
+    watching(router, tmp_path)
+    made = await router.create(BOTH)
+    new = router.kernel.metrics[made.interface]
+    row = router.netifd.row(made.interface)
+    row["route"] = [route | {"metric": 1001} for route in row["route"]]
+    router.restart()
+    await router.uplinks.read()
+    await router.uplinks.apply()
+    assert {route["metric"] for route in router.netifd.row(made.interface)["route"]} == {new}
+
+
+async def test_a_wan_that_stands_behind_a_tunnel_is_told(router: Router, tmp_path: Path) -> None:
+    watching(router, tmp_path)
+    before = (router.text("network"), router.text("wireguard-uplink"))
+    router.kernel.metrics["pppoe-wan"] = (1 << 32) - 1
+    with pytest.raises(CommandFailed, match="while pppoe-wan is well"):
+        await router.create(BOTH)
+    assert (router.text("network"), router.text("wireguard-uplink")) == before
+    router.kernel.metrics["pppoe-wan"] = 10
+    made = await router.create(BOTH)
+    assert await router.uplinks.follow_mwan3() in (True, False)
+    assert f"order {made.interface}" not in router.uplinks.problems
+    router.kernel.routes6["pppoe-wan"] = (1 << 32) - 1
+    assert await router.uplinks.follow_mwan3(), "status changed"
+    assert "IPv6 may leave by the tunnel" in router.uplinks.problems[f"order {made.interface}"]
+    del router.kernel.routes6["pppoe-wan"]
+    await router.uplinks.follow_mwan3()
+    assert f"order {made.interface}" not in router.uplinks.problems
 
 
 def service_of(router: Router, directory: Path) -> Service:

@@ -146,6 +146,25 @@ def test_tunnels_are_no_lines() -> None:
     assert lines.primary is None
 
 
+def test_a_tunnel_is_known_by_its_name_before_anybody_marks_it() -> None:
+    lines = Lines(V4)
+    lines.update([route("wan", 10), route("wgup_a"), route("wgup_srv"), route("wgup6a")], ())
+    assert lines.primary == route("wan", 10)
+    assert set(lines.known) == {"wan"}
+
+
+def test_a_device_that_turns_out_to_be_a_tunnel_is_a_line_no_longer() -> None:
+    """The mesh's own device: it is marked once its peers are known."""
+    lines = Lines(V4)
+    lines.update([route("wan", 10), route("wg0")], ())
+    assert lines.primary == route("wg0")
+    assert lines.update([route("wan", 10), route("wg0")], ["wg0"])
+    assert (lines.primary, set(lines.known)) == (route("wan", 10), {"wan"})
+    assert not lines.update([route("wan", 10), route("wg0")], ["wg0"])
+    lines.update([], ["wg0"])
+    assert lines.primary == route("wan", 10)
+
+
 def test_a_line_without_a_route_is_remembered_as_the_primary() -> None:
     lines = Lines(V4)
     lines.update([route("a", 10), route("b", 20)], ())
