@@ -24,7 +24,7 @@ from .gate import PATHS, Gate
 from .leasing import Leasing
 from .mesh import MeshPeer, plain_address
 from .mesh_http import Server
-from .model import DEVICE_GROUP, PROVIDER_DEVICE, Offer
+from .model import DEVICE_GROUP, PROVIDER_DEVICE, Offer, Uplink
 from .offering import Offering
 from .offers import Source
 from .peers import Peers
@@ -80,10 +80,12 @@ class Exchange:
     def _join_service(self) -> None:
         service = self.service
         service.intake.identity_of = self.peers.identity_of
+        service.intake.distrust = self._distrust
         service.intake.own_keys = self._own_keys
         service.intake.own_addresses = lambda: self.peers.mesh.addresses
         service.untrusted = self.untrusted
-        service.ask_lease = self.leasing.ask
+        service.untrusted_offer = self.untrusted_offer
+        service.ask_lease = self._ask_lease
         service.on_removed = self.leasing.release
         service.on_read = self.peers.rebuild  # before anything hangs on whom to trust
         service.on_config = self.follow_config
@@ -271,7 +273,7 @@ class Exchange:
         The last offer counts, whatever its age: in an outage there may be no newer one.
         """
         peek, uplinks = self.service.offers.peek, self.service.uplinks.config.uplinks
-        found = ((u, peek(u.peer_id) or self._offer_of.get(u.peer_id)) for u in uplinks)
+        found = ((u, self._own_offer(u, peek(u.peer_id))) for u in uplinks)
         known = [(uplink, offer) for uplink, offer in found if offer is not None]
         self._offer_of = {offer.peer_id: offer for _, offer in known}
         self.service.monitor.terms = {
@@ -283,6 +285,12 @@ class Exchange:
             for uplink, offer in known
             if egress.shared(offer.egress, self.offering.egress)
         )
+
+    def _own_offer(self, uplink: Uplink, newest: Offer | None) -> Offer | None:
+        """The last offer that its own peer made: a stranger's by the same id does not count."""
+        if newest is not None and not self.untrusted_offer(newest):
+            return newest
+        return self._offer_of.get(uplink.peer_id)
 
     async def _keep_ready(self) -> None:
         """Have `min_uplinks` uplinks, as far as trusted peers on the mesh offer them."""
@@ -296,7 +304,7 @@ class Exchange:
             for offer in self.service.offers.fresh(now_s)
             if offer.peer_id not in self._passed_over
             and self.peers.directory.named(offer.peer_id) is not None
-            and not self.untrusted(offer.peer_id)
+            and not self.untrusted_offer(offer)
             and not egress.shared(offer.egress, self.offering.egress)
         ]
         monitor = self.service.monitor
@@ -351,6 +359,9 @@ class Exchange:
             return
         self.leasing.heard(name)
         if table is None:
+            known = self.service.offers.peek(name)
+            if known is not None and known.carrier == "bus" and self._distrust(name, "mesh"):
+                return
             if self.service.offers.withdraw(name, source=Source.DIRECT):
                 self.service.journal.offer("withdrawn", name, "the peer has no offer")
             return
@@ -359,18 +370,37 @@ class Exchange:
         except UplinkError:
             return  # counted there
 
+    async def _ask_lease(self, wanted: Uplink) -> Uplink | None:
+        """Ask for a place, but nobody whose mesh key the owner has not tied to the id."""
+        if self.peers.standing(wanted.peer_id).reason:
+            return None
+        return await self.leasing.ask(wanted)
+
     # --- telling
 
     def untrusted(self, peer_id: str) -> str:
-        """Why a peer is not trusted; '' if it is. What was set up by hand, or handed in by this
-        router's own programs, needs no mesh.
+        """Why a peer is not trusted; '' if it is.
+
+        What its owner set up by hand needs no mesh, and nobody on the mesh who goes by the same id
+        has a say in it. Without an uplink its offer decides.
         """
         uplink = self.service.uplinks.find(peer_id)
+        if uplink is not None:
+            return self._reason_against(peer_id, local=not (uplink.leased or uplink.auto))
         offer = self.service.offers.peek(peer_id)
-        by_mesh = uplink.leased if uplink is not None else False
-        by_mesh = by_mesh or (offer is not None and offer.carrier != "bus")
-        found = self.peers.standing(peer_id, local=not by_mesh)
-        if found.reason and not by_mesh and self.peers.directory.named(peer_id) is None:
+        return self._reason_against(peer_id, local=offer is None or offer.carrier == "bus")
+
+    def untrusted_offer(self, offer: Offer) -> str:
+        """Why the peer that an offer came from is not trusted, whatever its owner set up."""
+        return self._distrust(offer.peer_id, offer.carrier)
+
+    def _distrust(self, peer_id: str, carrier: str) -> str:
+        return self._reason_against(peer_id, local=carrier == "bus")
+
+    def _reason_against(self, peer_id: str, *, local: bool) -> str:
+        """`local` is for what this router's own programs and its owner say."""
+        found = self.peers.standing(peer_id, local=local)
+        if found.reason and local and self.peers.directory.named(peer_id) is None:
             command = f"uci add_list {CONFIG}.{MAIN_NAME}.trusted_peer={peer_id}"
             return (
                 f"{peer_id} is not trusted: if you know whose it is, trust it with "

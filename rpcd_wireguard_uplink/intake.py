@@ -32,7 +32,8 @@ class Intake:
     """The door for offers and withdrawals.
 
     `identity_of` gives the signing key that is known of a peer ('' if none is), `own_id` this
-    router's own id, `own_keys` its WireGuard keys, `own_addresses` its addresses.
+    router's own id, `own_keys` its WireGuard keys, `own_addresses` its addresses, `distrust` says
+    why what comes of a peer by a carrier is not trusted ('' if it is).
     """
 
     def __init__(self, offers: OfferBook, journal: Journal) -> None:
@@ -42,6 +43,7 @@ class Intake:
         self.own_id = ""
         self.own_keys: Callable[[], Collection[str]] = tuple
         self.own_addresses: Callable[[], Collection[str]] = tuple
+        self.distrust: Callable[[str, str], str] = lambda peer_id, carrier: ""
         self._journal = journal
         self._pace = Buckets(BURST, RATE_PER_S)
 
@@ -57,6 +59,7 @@ class Intake:
             message = parse_message(raw)
             self._check(message, raw, source, sender)
             self._check_pace(message, source)
+            self._check_rank(message.peer_id, source)
         except UplinkError as error:
             self.count(error.code)
             raise
@@ -123,6 +126,14 @@ class Intake:
                 f"{quoted(message.peer_id)} sends too many offers: once in two seconds is enough",
                 code="too_many_offers",
             )
+
+    def _check_rank(self, peer_id: str, source: Source) -> None:
+        """Whoever goes by an id that nobody tied to him takes no place of what is trusted."""
+        known = self.offers.get(peer_id, time.monotonic())
+        if source is Source.LOCAL or known is None or self.distrust(peer_id, known.carrier):
+            return
+        if reason := self.distrust(peer_id, "mesh"):
+            raise NotTrusted(reason, code="not_bound")
 
     def _check_signature(
         self,

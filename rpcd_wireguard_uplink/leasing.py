@@ -137,7 +137,10 @@ class Leasing:
             leased = [
                 uplink
                 for uplink in self._service.uplinks.standing()
-                if uplink.leased and not uplink.pending and uplink.own_public_key
+                if uplink.leased
+                and not uplink.pending
+                and uplink.own_public_key
+                and not self._service.untrusted(uplink.peer_id)  # a stranger may go by its id
             ]
             for topic in self.problems.keys() - {_topic(uplink) for uplink in leased}:
                 del self.problems[topic]

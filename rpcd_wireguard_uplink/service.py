@@ -41,7 +41,8 @@ EVENTS_IN_STATUS = 10
 class Service:
     """The service of one router. `send_event` tells the bus, `on_change` that replies differ.
 
-    `untrusted` says why a peer is not trusted ('' if it is), `ask_lease` gives a wanted uplink the
+    `untrusted` says why a peer is not trusted ('' if it is), `untrusted_offer` why the one that an
+    offer came from is not, `ask_lease` gives a wanted uplink the
     place that its provider grants (None: there is nobody to ask), `on_removed` hears of an uplink
     that is gone, `on_read` of the first
     configuration, `on_config` of one that was read again, `on_update` of news about the
@@ -64,6 +65,7 @@ class Service:
         self.monitor.who_refuses = self.uplinks.who_refuses
         self.lock = asyncio.Lock()
         self.untrusted: Callable[[str], str] = self._not_listed
+        self.untrusted_offer: Callable[[Offer], str] = lambda offer: self.untrusted(offer.peer_id)
         self.ask_lease: AskLease | None = None
         self.on_removed: Callable[[Uplink], None] = lambda uplink: None
         self.on_read: Callable[[], object] = lambda: None
@@ -182,7 +184,7 @@ class Service:
         now_s = time.monotonic()
         return {
             "offers": [
-                view.offer_table(o, self.uplinks.config, now_s, self.untrusted(o.peer_id))
+                view.offer_table(o, self.uplinks.config, now_s, self.untrusted_offer(o))
                 for o in self.offers.fresh(now_s)
             ],
             "uplinks": [
@@ -286,8 +288,18 @@ class Service:
         private = ""
         if existing is None and not wanted.addresses and self.ask_lease is not None:
             private, public = await wireguard.generate_keys()
-            granted = await self.ask_lease(replace(wanted, own_public_key=public))
-            wanted, private = (granted, private) if granted is not None else (wanted, "")
+            try:
+                granted = await self.ask_lease(replace(wanted, own_public_key=public))
+            except UplinkError:
+                if endpoint is None or public_key is None:
+                    raise
+                granted = None  # all that a tunnel needs was given
+            if granted is not None and public_key not in (None, granted.public_key):
+                self.on_removed(granted)  # another's than the owner named: what he gave is used
+                granted = None
+            if granted is not None:
+                wanted = granted if endpoint is None else replace(granted, endpoint=wanted.endpoint)
+            private = "" if granted is None else private
         async with self.lock:
             await self.uplinks.read_strictly()
             if self.uplinks.find(peer_id) != existing:

@@ -16,6 +16,7 @@ from pytest_mock import MockerFixture
 
 from rpcd_wireguard_uplink import exchange as exchange_module
 from rpcd_wireguard_uplink.errors import CommandFailed, NotSupported, NotTrusted
+from rpcd_wireguard_uplink.mesh import MeshPeer
 from rpcd_wireguard_uplink.model import Endpoint, Offer, Uplink
 from rpcd_wireguard_uplink.offers import Source
 from rpcd_wireguard_uplink.signing import Signer
@@ -264,3 +265,102 @@ async def test_relayed_gossip_of_a_self_styled_peer_is_not_trusted(
     assert "trust accept nodec" in listed["reason"]
     with pytest.raises(NotTrusted):
         await service.add_uplink("nodec")
+
+
+# --- a stranger who goes by the id of what the owner wrote by hand
+
+FRIEND = f"""\
+	list trusted_peer 'friend'
+
+config uplink 'wgup_friend'
+	option peer_id 'friend'
+	option endpoint_host '192.0.2.77'
+	option public_key '{key_of("friend")}'
+	list address '10.6.0.2/32'
+"""
+
+
+async def stranger_speaks(house: ExchangeHouse, peer_id: str, **changes: Any) -> MeshPeer:
+    """The mesh peer at 10.9.0.4, whom nobody knows, says that he is this one and offers."""
+    peer = house.exchange.peers.directory.source("10.9.0.4")
+    assert peer is not None
+    house.exchange._on_identity(peer, {"type": "uplink_identity", "peer_id": peer_id})
+    house.exchange._on_offer(peer, offer(peer_id, **changes))
+    await house.exchange._follow_mesh()
+    await house.exchange.follow_config()
+    await house.exchange.trust_changed()
+    house.exchange._judge_terms()
+    return peer
+
+
+async def test_a_stranger_by_its_id_does_not_weaken_a_hand_made_uplink(
+    house: ExchangeHouse,
+) -> None:
+    house.write("wireguard-uplink", CONFIG + FRIEND)
+    service = house.running[-1]
+    await service.reload()
+    watched = service.monitor.watch.uplinks
+    assert [uplink.peer_id for uplink in watched] == ["friend"]
+    house.exchange.offering.egress = ("isp=ours",)
+    peer = await stranger_speaks(
+        house, "friend", metered=True, price_per_gb=9.0, egress="isp=ours", sequence=9
+    )
+    assert house.exchange.untrusted("friend") == ""
+    assert service.monitor.watch.uplinks == watched
+    assert service.monitor.terms == {} and not service.monitor.landscape.fated
+    [row] = (await house.call("uplink_list"))["offers"]
+    assert (row["peer_id"], row["trusted"], row["usable"]) == ("friend", False, False)
+    # What a program of this router hands in counts, and a stranger neither changes nor ends it.
+    await house.call("uplink_gossip", message=offer("friend", sequence=10))
+    house.exchange._judge_terms()
+    terms = dict(service.monitor.terms)
+    assert terms["wgup_friend"].bandwidth_mbps == 100
+    await stranger_speaks(house, "friend", metered=True, sequence=11)
+    house.exchange._on_offer(peer, None)
+    house.exchange._judge_terms()
+    assert service.monitor.terms == terms
+    assert service.offers.names["friend"].carrier == "bus"
+
+
+async def test_given_values_are_used_as_given(house: ExchangeHouse) -> None:
+    """A stranger would even grant a lease; and so would a peer of the owner's, by another key."""
+    house.write("wireguard-uplink", CONFIG + "\tlist trusted_peer 'friend'\n")
+    service = house.running[-1]
+    await service.reload()
+    await stranger_speaks(house, "friend")
+    service.offers.forget("friend")
+    asked: list[str] = []
+
+    async def grant(wanted: Uplink) -> Uplink:
+        asked.append(wanted.peer_id)
+        granted = replace(wanted, endpoint=Endpoint("192.0.2.66", 6), public_key=key_of("evil"))
+        return replace(granted, addresses=("10.66.0.1/32",), leased=True)
+
+    house.exchange.leasing.ask = grant  # type: ignore[method-assign]
+    given = {"endpoint": "192.0.2.7:1", "public_key": key_of("given")}
+    for peer_id in ("friend", "nodea"):
+        reply = await house.call("uplink_add", peer_id=peer_id, **given)
+        uplink = service.uplinks.require(peer_id)
+        assert (str(uplink.endpoint), uplink.public_key) == tuple(given.values())
+        assert (reply["endpoint"], reply["leased"], uplink.leased) == ("192.0.2.7:1", False, False)
+        given["public_key"] = key_of("given too")
+    assert asked == ["nodea"], "the stranger was not even asked"
+    await house.call("uplink_remove", peer_id="nodea")
+
+    async def refuse(wanted: Uplink) -> Uplink:
+        raise NotTrusted("nodea says no")
+
+    house.exchange.leasing.ask = refuse  # type: ignore[method-assign]
+    assert (await house.call("uplink_add", peer_id="nodea", **given))["created"]
+
+
+async def test_a_lease_keeps_the_endpoint_that_was_given(house: ExchangeHouse) -> None:
+    await say(house)
+
+    async def grant(wanted: Uplink) -> Uplink:
+        granted = replace(wanted, endpoint=Endpoint("192.0.2.66", 6), leased=True)
+        return replace(granted, addresses=("10.66.0.1/32",))
+
+    house.exchange.leasing.ask = grant  # type: ignore[method-assign]
+    reply = await house.call("uplink_add", peer_id="nodea", endpoint="192.0.2.8:8")
+    assert (reply["endpoint"], reply["leased"]) == ("192.0.2.8:8", True)
