@@ -34,10 +34,16 @@ FAREWELL_S = 1.0
 class Delivery:
     """The carriers of one router. `current` makes the message that holds now, numbered anew.
 
-    `own` is the offer that was sent last, None where none stands.
+    `own` is the offer that was sent last, None where none stands. `folder` is the service's own.
     """
 
-    def __init__(self, intake: Intake, mesh: MeshCarrier, current: Callable[[], Message]) -> None:
+    def __init__(
+        self,
+        intake: Intake,
+        mesh: MeshCarrier,
+        current: Callable[[], Message],
+        folder: str = "/etc/wireguard-uplink",
+    ) -> None:
         self.mesh = mesh
         self.numbering = Numbering()
         self.problems: dict[str, str] = {}
@@ -45,6 +51,7 @@ class Delivery:
         self.own: Table | None = None
         self._current = current
         self._intake = intake
+        self._folder = folder
         self._has_spoken = False
         self._signer: Signer | None = None
         self._carriers: frozenset[str] = frozenset()
@@ -81,7 +88,7 @@ class Delivery:
 
         try:
             self._mqtt = MqttCarrier(
-                broker, node_id, self._last_will, self._on_message, self._on_state
+                broker, node_id, self._last_will, self._on_message, self._on_state, self._folder
             )
             self._mqtt.start()
         except UplinkError as error:

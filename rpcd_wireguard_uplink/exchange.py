@@ -52,9 +52,10 @@ class Exchange:
         self.problems: dict[str, str] = {}
         self.peers = Peers(lambda: service.uplinks.config, bus_call)
         self.peers.identities.update(service.remembered.identities)
-        self.serving = Serving(service, Provider(), os.path.dirname(keys_dir.rstrip("/")))
+        folder = os.path.dirname(keys_dir.rstrip("/"))
+        self.serving = Serving(service, Provider(), folder)
         carrier = MeshCarrier(self._on_identity, self._on_offer, 0)
-        self.delivery = Delivery(service.intake, carrier, lambda: self.offering.message())
+        self.delivery = Delivery(service.intake, carrier, lambda: self.offering.message(), folder)
         self.offering = Offering(self.serving, self.delivery.publish, self.delivery.numbering)
         self.leasing = Leasing(service, lambda peer_id: self.peers.directory.named(peer_id))
         self.gate = Gate(

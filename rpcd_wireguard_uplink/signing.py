@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from .errors import CommandFailed, ConfigError, InvalidArgument, NotSupported
 from .json_message import DEEPEST, parse_json_message
 from .model import is_key
-from .system.files import UnusableFile, read_bytes
+from .system.files import UnusableFile, read_bytes, replace_file
 
 if TYPE_CHECKING:
     from nacl.signing import SigningKey
@@ -67,7 +67,8 @@ class Signer:
             seed = _read_seed(path)
             if seed is None:
                 seed = os.urandom(32)
-                _write_seed(path, seed)
+                # Peers pin this key, so a power cut must not change it.
+                replace_file(path, base64.b64encode(seed) + b"\n")
         except UnusableFile as error:
             raise CommandFailed(f"the signing key can't be used: {error}") from error
         except OSError as error:
@@ -170,22 +171,3 @@ def _read_seed(path: str) -> bytes | None:
             "which every peer must accept"
         )
     return base64.b64decode(text)
-
-
-def _write_seed(path: str, seed: bytes) -> None:
-    """All or nothing, and lasting: peers pin this key, so a power cut must not change it."""
-    directory = os.path.dirname(path) or "."
-    os.makedirs(directory, mode=0o700, exist_ok=True)
-    fresh = f"{path}.new"
-    descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
-    with os.fdopen(descriptor, "wb") as file:
-        os.fchmod(file.fileno(), 0o600)
-        file.write(base64.b64encode(seed) + b"\n")
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(fresh, path)
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

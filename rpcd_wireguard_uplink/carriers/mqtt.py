@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import random
 from collections.abc import Callable
 from typing import Any
@@ -18,11 +19,16 @@ from ..errors import ConfigError, NotSupported
 from ..peering import MqttSettings
 from ..quoting import printable, quoted, shortened
 from ..steady import tell
+from ..system.files import UnusableFile, read_bytes
 from .mqtt_link import MOST_PAYLOAD, Link, connect
+from .password import FOLDER, Password
+
+log = logging.getLogger(__name__)
 
 ANSWER_S = 10.0
 FIRST_PAUSE_S = 1.0
 LONGEST_PAUSE_S = 60.0
+MOST_CA = 4 << 20
 
 _REFUSED_USER = (134, 135)  # bad user name or password, not authorized (MQTT 5, 3.2.2.2)
 
@@ -35,6 +41,7 @@ class MqttCarrier:
     be made or is lost; after '' the caller publishes what holds now, since the last will may have
     replaced it. `will()` is asked for this last will at each connect: its sequence must be above
     those that are published until the next one. `dropped` counts messages that were not passed on.
+    `folder` is where the file with the password may lie.
     """
 
     def __init__(
@@ -44,9 +51,11 @@ class MqttCarrier:
         will: Callable[[], bytes],
         on_message: Callable[[str, bytes], None],
         on_state: Callable[[str], None],
+        folder: str = FOLDER,
     ) -> None:
         self.dropped = 0
         self._settings = settings
+        self._password = Password(settings, folder) if settings.password_file else None
         self._peer_id = peer_id
         self._will = will
         self._on_message = on_message
@@ -141,10 +150,18 @@ class MqttCarrier:
             return f"{self._where} refuses the user or the password: see user and password_file"
         if code:
             return f"{self._where} refuses the connection (reason {code})"
+        await self._remember_broker()
         link.client.subscribe(self._offers + "+", 1)
         self._tell("")
         await link.lost()
         return f"the connection to {self._where} was lost"
+
+    async def _remember_broker(self) -> None:
+        if self._password is not None:
+            try:
+                await asyncio.to_thread(self._password.opened)
+            except OSError as error:
+                log.warning("can't note which broker the password is for: %s", error.strerror)
 
     def _new_client(self, mqtt: Any) -> Any:
         """A client of the library's own kind, configured. Raises ConfigError for unusable files."""
@@ -157,16 +174,19 @@ class MqttCarrier:
         name = f"{options.prefix}-{self._peer_id}"
         client = mqtt.Client(*first, client_id=name, protocol=mqtt.MQTTv5)
         try:
-            if options.password_file:
-                with open(options.password_file, encoding="utf-8") as file:
-                    client.username_pw_set(options.user, file.readline().rstrip("\r\n"))
+            if self._password is not None:
+                client.username_pw_set(options.user, self._password.read())
             elif options.user:
                 client.username_pw_set(options.user)
-        except (OSError, ValueError) as error:
-            raise ConfigError(f"password_file can't be read: {_reason(error)}") from error
+        except ValueError as error:
+            raise ConfigError(f"user or password can't be used: {_reason(error)}") from error
         try:
+            if options.tls and options.ca_file and read_bytes(options.ca_file, MOST_CA) is None:
+                raise ConfigError(f"ca_file can't be used: {options.ca_file} is not there")
             if options.tls:
                 client.tls_set(ca_certs=options.ca_file or None)
+        except UnusableFile as error:
+            raise ConfigError(f"ca_file can't be used: {error}") from error
         except (OSError, ValueError) as error:
             raise ConfigError(f"ca_file can't be used: {_reason(error)}") from error
         client.will_set(self._offers + self._peer_id, self._will(), qos=1, retain=True)

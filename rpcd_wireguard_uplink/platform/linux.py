@@ -29,7 +29,7 @@ from ..model import (
     mark_alias,
 )
 from ..resolver import SERVER_FILES, parse_resolvers
-from ..system.files import UnusableFile, read_bytes, read_or_tell, read_text
+from ..system.files import UnusableFile, read_bytes, read_or_tell, read_text, replace_file
 from ..uci import Document, Draft, Store
 from . import inbound
 from .endpoint_addresses import EndpointAddresses
@@ -91,21 +91,8 @@ class Linux:
 
     def _write_key(self, interface: str, private: str) -> None:
         path = self._key_path(interface)
-        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW
         try:
-            os.makedirs(self._keys_dir, mode=0o700, exist_ok=True)
-            descriptor = os.open(f"{path}.new", flags, 0o600)
-            with os.fdopen(descriptor, "w", encoding="ascii") as file:
-                os.fchmod(file.fileno(), 0o600)
-                file.write(private + "\n")
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(f"{path}.new", path)
-            folder = os.open(self._keys_dir, os.O_RDONLY | os.O_DIRECTORY)
-            try:
-                os.fsync(folder)
-            finally:
-                os.close(folder)
+            replace_file(path, f"{private}\n".encode("ascii"))
         except OSError as error:
             raise CommandFailed(f"can't write {path}: {error.strerror}") from error
 

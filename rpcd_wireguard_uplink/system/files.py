@@ -110,6 +110,28 @@ def read_or_tell(
     return found
 
 
+def replace_file(path: str, data: bytes, mode: int = 0o600) -> None:
+    """Have a file hold this, all or nothing, on the disk when this returns. Raises OSError.
+
+    The folder is made (0700) if there is none. For folders that only root writes to.
+    """
+    folder = os.path.dirname(path) or "."
+    os.makedirs(folder, mode=0o700, exist_ok=True)
+    fresh = f"{path}.new"
+    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
+    with os.fdopen(os.open(fresh, flags, mode), "wb") as file:
+        os.fchmod(file.fileno(), mode)
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(fresh, path)
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
 def _find(stack: ExitStack, path: str) -> int | None:
     """A descriptor that stands for what the path leads to, unopened; None where nothing is."""
     shown = printable(path)

@@ -33,7 +33,8 @@ def test_every_option_is_one_of_the_service() -> None:
     known = set(re.findall(r'"(\w+)"', text))
     call = r"(?:'\w+', |form\.\w+, |value\()'([a-z]\w+)', _\("
     names = set(re.findall(call, VIEW.read_text(encoding="utf-8")))
-    assert {"enabled", "failover_timeout", "pace", "quota_gb", "pool4", "password_file"} <= names
+    assert {"enabled", "failover_timeout", "pace", "quota_gb", "pool4", "ca_file"} <= names
+    assert "password_file" not in names, "which file of root's is read is for root to say"
     assert names <= known, f"{names - known}: the service does not read them"
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import json
 import os
 import shutil
 import socket
@@ -21,6 +22,7 @@ import pytest
 
 from rpcd_wireguard_uplink.carriers import mqtt as module
 from rpcd_wireguard_uplink.carriers.mqtt import MOST_PAYLOAD, MqttCarrier
+from rpcd_wireguard_uplink.carriers.password import FOLDER
 from rpcd_wireguard_uplink.errors import ConfigError, NotSupported
 from rpcd_wireguard_uplink.peering import MqttSettings
 from tests.lab.node import environment
@@ -86,7 +88,9 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 class Peer:
     """A carrier and what it told."""
 
-    def __init__(self, settings: MqttSettings, peer_id: str = "nodeA") -> None:
+    def __init__(
+        self, settings: MqttSettings, peer_id: str = "nodeA", folder: str = FOLDER
+    ) -> None:
         self.messages: list[tuple[str, bytes]] = []
         self.states: list[str] = []
         self.wills = 0
@@ -97,6 +101,7 @@ class Peer:
             self._will,
             lambda who, payload: self.messages.append((who, payload)),
             self.states.append,
+            folder,
         )
 
     def _will(self) -> bytes:
@@ -125,12 +130,14 @@ async def until(condition: Any) -> None:
 
 
 @asynccontextmanager
-async def peers(settings: MqttSettings, *ids: str) -> AsyncIterator[list[Peer]]:
+async def peers(
+    settings: MqttSettings, *ids: str, folder: str = FOLDER
+) -> AsyncIterator[list[Peer]]:
     """Carriers, connected; in the end nothing of them is left."""
     gc.collect()
     gc.disable()  # files must be closed when nobody needs them, not when the collector comes by
     before = len(os.listdir("/proc/self/fd"))
-    made = [Peer(settings, peer_id) for peer_id in ids]
+    made = [Peer(settings, peer_id, folder) for peer_id in ids]
     try:
         for peer in made:
             peer.carrier.start()
@@ -360,15 +367,20 @@ async def test_user_and_password(broker: Broker, tmp_path: Path) -> None:
     words = [str(program), "-b", "-c", str(passwords), "mesh", "right"]
     subprocess.run(words, check=True, capture_output=True)
     broker.start("allow_anonymous false", f"password_file {passwords}")
-    own = tmp_path / "password"
+    own = tmp_path / "own" / "mqtt-password"
+    own.parent.mkdir()
     settings = replace(broker.settings, user="mesh", password_file=str(own))
     own.write_text("wrong\n")
-    async with peers(settings, "nodeA") as (one,):
+    own.chmod(0o600)
+    async with peers(settings, "nodeA", folder=str(own.parent)) as (one,):
         await until(lambda: one.states)
         assert "refuses the user or the password" in one.states[0]
         assert "wrong" not in " ".join(one.states)
+        assert not own.with_name("mqtt-password.broker").exists(), "it opened nothing yet"
         own.write_text("right\nanything\n")
         await one.connected()
+        known = json.loads(own.with_name("mqtt-password.broker").read_text())
+        assert known == {"host": "127.0.0.1", "port": broker.port, "tls": False}
         own.unlink()
         one.cut()
         await until(lambda: "password_file" in one.states[-1])

@@ -165,7 +165,6 @@ function brokerSection(map) {
 	section.option(form.Flag, 'tls', _('Encrypted (TLS)'));
 	value('ca_file', _('File of the certificate authority'), 'string', '/etc/ssl/certs/mesh-ca.pem');
 	value('user', _('User'), 'string', '');
-	value('password_file', _('File with the password'), 'string', '/etc/wireguard-uplink/mqtt-password');
 	value('prefix', _('Prefix of the topics'), 'string', 'secubox/uplink');
 }
 
