@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Protocol
 from .capacity import Capacity
 from .config import Settings
 from .model import Family, Health, PeerCounters, Uplink
-from .selection import Candidate, Terms
+from .selection import Candidate, Terms, kept_terms
 
 if TYPE_CHECKING:
     from .failover import State
@@ -76,7 +76,10 @@ def candidates_of(scene: Scene, family: Family, now_s: float) -> Iterator[Candid
 
 
 def _terms(scene: Scene, device: str) -> Terms:
-    told, seen = scene.terms.get(device, Terms()), scene.capacities.get(device)
+    told, seen = scene.terms.get(device), scene.capacities.get(device)
+    if told is None:
+        costs = {uplink.interface: uplink.cost for uplink in scene.watch.uplinks}
+        told = kept_terms(costs[device]) if device in costs else Terms()
     if seen is None or not seen.measured_mbps:
         return told
     return replace(told, measured_mbps=seen.measured_mbps)

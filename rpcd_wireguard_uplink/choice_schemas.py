@@ -19,7 +19,7 @@ CANDIDATE = s.table(
         "shared_fate": s.SHARED_FATE,
         "metric": s.whole("of a line: lower comes first; 0 for an uplink"),
         "weight": s.whole("of an uplink: higher comes first; 0 for a line", 0, 100),
-        "tier": s.text("what it costs", enum=["free", "metered", "nearly spent"]),
+        "tier": s.text("what it costs", enum=["free", "metered", "unknown", "nearly spent"]),
         "price_per_gb": s.number("what a GB costs, as the mesh counts; 0 for nothing"),
         "quota_left_gb": s.number("GB left of its quota; -1 without a quota", -1),
         "latency_ms": s.LATENCY,

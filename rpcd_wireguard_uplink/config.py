@@ -21,6 +21,7 @@ from .model import (
     DEFAULT_WEIGHT,
     NAME_LENGTH,
     TUNNEL_PREFIX,
+    Cost,
     Endpoint,
     Family,
     Uplink,
@@ -41,6 +42,7 @@ from .peer_config import (
     parse_mqtt,
     parse_pin,
     parse_provider,
+    plain_number,
 )
 from .peering import Consumer, MqttSettings, PeerSettings, Pin, ProviderSettings
 from .reconcile import LEAST_MTU
@@ -288,7 +290,18 @@ def _parse_uplink(reader: Reader) -> Uplink:
         mtu=reader.whole("mtu", DEFAULT_MTU, LEAST_MTU, 1500),
         resolvers=reader.addresses("dns"),
         inbound=reader.flag("inbound", False),
+        cost=_parse_cost(reader),
     )
+
+
+def _parse_cost(reader: Reader) -> Cost | None:
+    cost = Cost(
+        reader.flag("metered", False),
+        reader.decimal("quota_gb", 0.0, 1_000_000),
+        reader.decimal("price_per_gb", 0.0, 1_000_000),
+    )
+    is_told = any(reader.text(option) for option in ("metered", "quota_gb", "price_per_gb"))
+    return cost if is_told else None
 
 
 def uplink_options(uplink: Uplink) -> dict[str, Value]:
@@ -308,6 +321,10 @@ def uplink_options(uplink: Uplink) -> dict[str, Value]:
         options["dns"] = uplink.resolvers
     if uplink.mtu != DEFAULT_MTU:
         options["mtu"] = str(uplink.mtu)
+    if uplink.cost is not None:
+        options["metered"] = "1" if uplink.cost.metered else "0"
+        prices = {"quota_gb": uplink.cost.quota_gb, "price_per_gb": uplink.cost.price_per_gb}
+        options |= {option: plain_number(value) for option, value in prices.items() if value}
     if not uplink.enabled:
         options["enabled"] = "0"
     for option, is_set in (

@@ -29,7 +29,7 @@ from .offering import Offering
 from .offers import Source
 from .peers import Peers
 from .provider import Provider
-from .selection import missing_uplink, terms_of
+from .selection import cost_of, missing_uplink, terms_of
 from .service import Service
 from .serving import Serving
 from .steady import keep_running, tell
@@ -41,6 +41,7 @@ MESH_S = 10.0
 EGRESS_S = 60.0
 REPEAT_S = 300.0  # an offer that others carry is repeated long before it expires
 GIVEN_UP_S = 600.0  # an uplink that was dead for so long is not ready, and another is made
+KEEP_COSTS_S = 7200.0  # flash is written at most so often because a peer's cost changed
 PASS_OVER_S = 300.0  # a peer that no uplink could be made to: others have their turn
 
 
@@ -72,6 +73,7 @@ class Exchange:
         self._devices: set[str] = set()
         self._offer_of: dict[str, Offer] = {}
         self._trusted_before: frozenset[str] | None = None
+        self._costs_due_s = 0.0
         self._passed_over: dict[str, float] = {}
         self._followed: tuple[Config, str] | None = None
         self._judging = asyncio.Lock()
@@ -88,11 +90,16 @@ class Exchange:
         service.untrusted_offer = self.untrusted_offer
         service.ask_lease = self._ask_lease
         service.on_removed = self.leasing.release
-        service.on_read = self.peers.rebuild  # before anything hangs on whom to trust
+        service.on_read = self._on_read
         service.on_config = self.follow_config
         service.on_update = lambda: self._watch_offer(self.offering.watch)
         service.more_status = self._status
         service.more_state = lambda: {"identities": dict(self.peers.identities)}
+
+    def _on_read(self) -> None:
+        """The first configuration: nothing is decided before trust and terms are known again."""
+        self.peers.rebuild()
+        self._judge_terms()
 
     # --- life
 
@@ -169,6 +176,7 @@ class Exchange:
                 last_s = time.monotonic()
                 await self._follow_egress()
             self._judge_terms()
+            await self._keep_costs()
             await self._drop_untrusted()
             await self._keep_ready()
             self.problems.pop("start", None)
@@ -286,6 +294,23 @@ class Exchange:
             for uplink, offer in known
             if egress.shared(offer.egress, self.offering.egress)
         )
+
+    async def _keep_costs(self) -> None:
+        """Keep what peers cost with their uplinks: a start must not take all for free."""
+        service, now_s = self.service, time.monotonic()
+        uplinks = service.uplinks.config.uplinks
+        costs = {
+            uplink.interface: cost_of(offer)
+            for uplink in uplinks
+            if (offer := self._offer_of.get(uplink.peer_id)) is not None
+        }
+        changed = any(costs.get(uplink.interface, uplink.cost) != uplink.cost for uplink in uplinks)
+        if not changed or now_s < self._costs_due_s:
+            return
+        self._costs_due_s = now_s + KEEP_COSTS_S
+        async with service.lock:
+            await service.uplinks.read_strictly()
+            await service.uplinks.keep_costs(costs)
 
     def _own_offer(self, uplink: Uplink, newest: Offer | None) -> Offer | None:
         """The last offer that its own peer made: a stranger's by the same id does not count."""

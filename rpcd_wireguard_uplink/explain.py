@@ -29,6 +29,12 @@ from .selection import (
 from .view import uplink_reason
 
 Table = dict[str, Any]
+_TIER_TOLD = (
+    "it is free",
+    "it is metered",
+    "nobody has said what it costs",
+    "its quota is nearly spent",
+)
 SHOWN = {Family.IPV4: "IPv4", Family.IPV6: "IPv6"}
 
 
@@ -190,8 +196,9 @@ def _difference(ranked: Ranked, before: Ranked, mine: Place, other: Place) -> st
     if rule == "metric":
         return f"its metric is {found.metric}, not {first.metric}"
     if rule == "tier":
-        told = "its quota is nearly spent" if found.terms.tier == 2 else "it is metered"
-        return f"{told}, and the other is {TIERS[first.terms.tier]}"
+        known = f"the other is {TIERS[first.terms.tier]}"
+        compared = known if first.terms.is_known else "the other's cost is not known"
+        return f"{_TIER_TOLD[found.terms.tier]}, and {compared}"
     if rule == "weight":
         return f"its weight is {found.weight}, not {first.weight}"
     if rule == "price":

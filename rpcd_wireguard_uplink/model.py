@@ -97,11 +97,20 @@ class Offer:
 
 
 @dataclass(frozen=True, slots=True)
+class Cost:
+    """What using an uplink costs, as its peer last offered it or its owner wrote it."""
+
+    metered: bool = False
+    quota_gb: float = 0.0
+    price_per_gb: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
 class Uplink:
     """A configured tunnel to one provider. `pending` says that its making was not finished yet,
     `auto` that nobody asked for it by hand, `leased` that its addresses are the provider's lease.
     `mtu` and `resolvers` are what the provider offers in the tunnel, `inbound` says that the owner
-    lets it begin connections to this router and what lies behind.
+    lets it begin connections to this router and what lies behind, `cost` is None while not known.
     """
 
     peer_id: str
@@ -118,6 +127,7 @@ class Uplink:
     mtu: int = DEFAULT_MTU
     resolvers: tuple[str, ...] = ()
     inbound: bool = False
+    cost: Cost | None = None
 
     def carries(self, family: Family) -> bool:
         """Whether the tunnel has an address of that family."""

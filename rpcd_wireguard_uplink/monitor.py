@@ -82,6 +82,7 @@ class Monitor:
         self.who_refuses: Callable[[str, Family], str] = lambda device, family: ""
         self._on_update = on_update
         self._tick_handle: asyncio.TimerHandle | None = None
+        self._is_watching = False
         self._planned_s = 0.0
         self._counted_s = 0.0
         self._routes = asyncio.Event()
@@ -163,6 +164,7 @@ class Monitor:
             self._evaluate(time.monotonic())
         await self.switch.stand(uplinks)
         self._watch_paths(uplinks)
+        self._is_watching = True
         await self.switch.follow_underlays(self.counters)
         now_s = time.monotonic()
         self._attach_all(now_s)
@@ -341,6 +343,8 @@ class Monitor:
         return selection.rank(able, prefer_latency=self.watch.settings.prefer_latency)
 
     def _evaluate(self, now_s: float) -> None:
+        if not self._is_watching:
+            return  # what an earlier run left open stays until its path is looked at
         for family in Family:
             self.switch.dead[family] = {
                 path.device

@@ -245,11 +245,12 @@ def provider_options(settings: ProviderSettings) -> dict[str, Value]:
         ("dns", settings.resolvers, default.resolvers),
     ):
         if value != usual:
-            options[option] = value if isinstance(value, str | tuple) else _number(value)
+            options[option] = value if isinstance(value, str | tuple) else plain_number(value)
     return options
 
 
-def _number(value: float) -> str:
+def plain_number(value: float) -> str:
+    """A number as people write it: up to six decimals, none where there are none."""
     return str(int(value)) if value == int(value) else f"{value:.6f}".rstrip("0")
 
 

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from .model import Health, Offer, PathKind, Uplink
+from .model import Cost, Health, Offer, PathKind, Uplink
 
 FRESH_S = 3.0  # how recent an answer is that a shared fate is not yet fatal
 PAGE_MBIT = 20.0  # a web page of 2.5 MB
@@ -21,14 +21,14 @@ UNKNOWN_MS = 1000.0  # what is not known is taken to be bad, but not worst
 UNKNOWN_MBPS = 10
 KEPT = 0.8  # what is in use now is left only for what is better by a fifth
 SPENT_SHARE = 0.05
-TIERS = ("free", "metered", "nearly spent")
+TIERS = ("free", "metered", "unknown", "nearly spent")
 
 
 @dataclass(frozen=True, slots=True)
 class Terms:
     """What using a provider costs and gives: `bandwidth_mbps` is what it advertises or grants,
     `measured_mbps` what it was seen to give when more was wanted; 0 for not known. `quota_left_gb`
-    is -1 without a quota.
+    is -1 without a quota. Without `is_known` nobody has said yet what the provider costs.
     """
 
     metered: bool = False
@@ -37,11 +37,16 @@ class Terms:
     price_per_gb: float = 0.0
     bandwidth_mbps: int = 0
     measured_mbps: int = 0
+    is_known: bool = True
 
     @property
     def tier(self) -> int:
-        """0 free, 1 metered, 2 nearly spent: less than a twentieth of the quota is left."""
+        """0 free, 1 metered, 2 not known, 3 nearly spent: less than a twentieth of the quota is
+        left.
+        """
         if self.quota_gb and 0 <= self.quota_left_gb < SPENT_SHARE * self.quota_gb:
+            return 3
+        if not self.is_known:
             return 2
         return 1 if self.metered or self.price_per_gb else 0
 
@@ -171,6 +176,18 @@ def terms_of(offer: Offer, limit_mbps: int = 0) -> Terms:
         offer.price_per_gb,
         bandwidth_mbps=min(speeds, default=0),
     )
+
+
+def cost_of(offer: Offer) -> Cost:
+    """What an offer says of the price, without what changes as it is used."""
+    return Cost(offer.metered, offer.quota_gb, offer.price_per_gb)
+
+
+def kept_terms(cost: Cost | None) -> Terms:
+    """The terms of an uplink whose peer has not been heard since the start."""
+    if cost is None:
+        return Terms(is_known=False)
+    return Terms(cost.metered, cost.quota_gb, price_per_gb=cost.price_per_gb)
 
 
 def offer_reason(offer: Offer) -> str:

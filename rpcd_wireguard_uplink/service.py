@@ -27,6 +27,7 @@ from .offers import OfferBook, Source
 from .platform import Platform
 from .quoting import quoted
 from .routing.lane import Lane
+from .selection import cost_of
 from .state import offer_row, read_state
 from .uplinks import Uplinks
 
@@ -285,6 +286,9 @@ class Service:
             addresses=base.addresses if address is None else (normal_address(address),),
             auto=auto and existing is None,
         )
+        offer = self.offers.get(peer_id, time.monotonic())
+        if offer is not None and not self.untrusted_offer(offer):
+            wanted = replace(wanted, cost=cost_of(offer))
         private = ""
         if existing is None and not wanted.addresses and self.ask_lease is not None:
             private, public = await wireguard.generate_keys()

@@ -8,7 +8,7 @@ finishes it or undoes it. Callers hold the lock of changes; nothing here waits f
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -17,6 +17,7 @@ from .errors import CommandFailed, ConfigError, NotFound, UplinkError
 from .model import (
     PEER_OPTION,
     PROVIDER_DEVICE,
+    Cost,
     DefaultRoute,
     Family,
     Uplink,
@@ -364,6 +365,22 @@ class Uplinks:
             CONFIG, lambda draft: draft.set_section(uplink.interface, UPLINK_TYPE, options)
         )
         await self.read_strictly()
+
+    async def keep_costs(self, costs: Mapping[str, Cost]) -> None:
+        """Have the sections of these interfaces say what their peers cost; one write."""
+        changed = [
+            replace(uplink, cost=costs[uplink.interface])
+            for uplink in self.config.uplinks
+            if costs.get(uplink.interface, uplink.cost) != uplink.cost
+        ]
+
+        def write(draft: Draft) -> None:
+            for uplink in changed:
+                draft.set_section(uplink.interface, UPLINK_TYPE, uplink_options(uplink))
+
+        if changed:
+            await self.platform.edit(CONFIG, write)
+            await self.read_strictly()
 
     async def set_option(self, section: str, option: str, value: str) -> None:
         """Set one option of our file; the main section is made if it is missing."""

@@ -9,7 +9,7 @@ import pytest
 
 from rpcd_wireguard_uplink.candidates import candidates_of, dead_for_s, learn_capacities
 from rpcd_wireguard_uplink.capacity import Capacity
-from rpcd_wireguard_uplink.model import Family, Health, PathKind, PeerCounters
+from rpcd_wireguard_uplink.model import Cost, Family, Health, PathKind, PeerCounters
 from rpcd_wireguard_uplink.selection import Candidate, Terms
 from tests.unit.choices import NOW_S, Choices, uplink_of
 
@@ -44,7 +44,15 @@ def test_terms_are_those_of_the_offer_with_what_was_measured(choices: Choices) -
     choices.monitor.capacities = {"wgup_a": Capacity(12), "wgup_b": Capacity(7)}
     able = found(choices)
     assert able["wgup_a"].terms == Terms(metered=True, bandwidth_mbps=100, measured_mbps=12)
-    assert able["wgup_b"].terms == Terms(measured_mbps=7)
+    assert able["wgup_b"].terms == Terms(measured_mbps=7, is_known=False), "nobody has said it"
+
+
+def test_terms_that_were_kept_count_until_the_peer_is_heard(tmp_path: Path) -> None:
+    kept = replace(uplink_of("a"), cost=Cost(metered=True, price_per_gb=0.5))
+    choices = Choices.lay(tmp_path, [kept])
+    assert found(choices)["wgup_a"].terms == Terms(metered=True, price_per_gb=0.5)
+    choices.monitor.terms = {"wgup_a": Terms()}
+    assert found(choices)["wgup_a"].terms == Terms()
 
 
 def test_an_uplink_over_the_primary_shares_its_fate(choices: Choices) -> None:

@@ -12,7 +12,7 @@ from rpcd_wireguard_uplink.config import (
     uplink_options,
 )
 from rpcd_wireguard_uplink.errors import ConfigError
-from rpcd_wireguard_uplink.model import Endpoint, Family, Uplink
+from rpcd_wireguard_uplink.model import Cost, Endpoint, Family, Uplink
 from rpcd_wireguard_uplink.pace import DEFAULT_PACE, FAST_PACE
 from rpcd_wireguard_uplink.uci import Section, Value
 from tests.unit.fakes import key_of
@@ -161,6 +161,7 @@ def test_an_uplink_is_read_as_it_was_written() -> None:
         auto=True,
         leased=True,
         inbound=True,
+        cost=Cost(True, 50.0, 0.25),
     )
     section = Section("uplink", "wgup_a", False, uplink_options(written))
     config = parse_config([section])
@@ -172,6 +173,8 @@ def test_defaults_of_an_uplink() -> None:
     [found] = parse_config([uplink()]).uplinks
     assert (found.weight, found.endpoint.port, found.addresses) == (10, 51820, ())
     assert (found.pending, found.enabled, found.auto, found.leased) == (False, True, False, False)
+    assert found.cost is None, "nobody has said yet what it costs"
+    assert parse_config([uplink({"metered": "0"})]).uplinks[0].cost == Cost()
     assert not found.inbound, "a provider begins no connection until the owner says so"
     assert parse_config([uplink({"address": "10.0.0.1 fd00::1"})]).uplinks[0].addresses == (
         "10.0.0.1/32",
@@ -190,6 +193,8 @@ def test_defaults_of_an_uplink() -> None:
         ({"address": "224.0.0.1"}, "wgup_a.address is '224.0.0.1': "),
         ({"auto": "perhaps"}, "wgup_a.auto is 'perhaps': it must be 1 or 0"),
         ({"leased": "2"}, "wgup_a.leased is '2': it must be 1 or 0"),
+        ({"metered": "maybe"}, "wgup_a.metered is 'maybe'"),
+        ({"price_per_gb": "-1"}, "wgup_a.price_per_gb is '-1'"),
         ({"weight": "101"}, "wgup_a.weight is '101'"),
     ],
 )

@@ -15,10 +15,13 @@ import pytest
 from pytest_mock import MockerFixture
 
 from rpcd_wireguard_uplink import exchange as exchange_module
+from rpcd_wireguard_uplink.candidates import Watch
 from rpcd_wireguard_uplink.errors import CommandFailed, NotSupported, NotTrusted
 from rpcd_wireguard_uplink.mesh import MeshPeer
 from rpcd_wireguard_uplink.model import Endpoint, Offer, Uplink
+from rpcd_wireguard_uplink.monitor import Monitor
 from rpcd_wireguard_uplink.offers import Source
+from rpcd_wireguard_uplink.selection import kept_terms
 from rpcd_wireguard_uplink.signing import Signer
 from tests.unit.exchange_house import CONFIG, ExchangeHouse
 from tests.unit.fakes import Commands, key_of
@@ -364,3 +367,59 @@ async def test_a_lease_keeps_the_endpoint_that_was_given(house: ExchangeHouse) -
     house.exchange.leasing.ask = grant  # type: ignore[method-assign]
     reply = await house.call("uplink_add", peer_id="nodea", endpoint="192.0.2.8:8")
     assert (reply["endpoint"], reply["leased"]) == ("192.0.2.8:8", True)
+
+
+# --- what peers cost
+
+
+def cost_options(house: ExchangeHouse) -> list[str]:
+    words = ("metered", "price_per_gb", "quota_gb")
+    lines = house.text("wireguard-uplink").split("config uplink")[1].splitlines()
+    return [line.strip() for line in lines if any(word in line for word in words)]
+
+
+async def test_a_start_knows_what_an_uplink_costs_before_it_decides_anything(
+    house: ExchangeHouse, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await say(house, metered=True, price_per_gb=0.5)
+    await house.call("uplink_add", peer_id="nodea", **GIVEN)
+    assert cost_options(house) == ["option metered '1'", "option price_per_gb '0.5'"]
+    seen: list[int] = []
+    start = Monitor.start
+
+    async def watched(monitor: Monitor, watch: Watch) -> None:
+        for uplink in watch.uplinks:
+            terms = monitor.terms.get(uplink.interface) or kept_terms(uplink.cost)
+            seen.append(terms.tier)
+        await start(monitor, watch)
+
+    monkeypatch.setattr(Monitor, "start", watched)
+    for forgets in (False, True):  # a restart, and a reboot
+        await house.stop()
+        if forgets:
+            house.state_file.unlink()
+        await house.start()
+    assert seen == [1, 1]
+
+
+async def test_a_cost_that_changes_is_kept_and_flash_is_written_seldom(
+    house: ExchangeHouse, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = [1000.0]
+    monkeypatch.setattr(exchange_module.time, "monotonic", lambda: clock[0])
+    await say(house)
+    await house.call("uplink_add", peer_id="nodea", **GIVEN)
+    assert cost_options(house) == ["option metered '0'"]
+    written = [house.text("wireguard-uplink")]
+    for turn in range(100):  # every five minutes its peer says something else
+        clock[0] += 300.0
+        await say(house, metered=turn % 2 == 0, price_per_gb=float(turn), sequence=turn + 1)
+        house.exchange._judge_terms()
+        await house.exchange._keep_costs()
+        assert house.running[-1].monitor.terms["wgup_nodea"].price_per_gb == turn, "at once"
+        if house.text("wireguard-uplink") != written[-1]:
+            written.append(house.text("wireguard-uplink"))
+    assert 3 < len(written) <= 6
+    clock[0] += 7200.0
+    await house.exchange._keep_costs()
+    assert cost_options(house) == ["option metered '0'", "option price_per_gb '99'"]

@@ -8,11 +8,12 @@ from typing import Any
 
 import pytest
 
-from rpcd_wireguard_uplink.model import Endpoint, Health, Offer, PathKind, Uplink
+from rpcd_wireguard_uplink.model import Cost, Endpoint, Health, Offer, PathKind, Uplink
 from rpcd_wireguard_uplink.selection import (
     FRESH_S,
     Candidate,
     Terms,
+    kept_terms,
     missing_uplink,
     rank,
     reason_against,
@@ -99,16 +100,31 @@ FREE = Terms(bandwidth_mbps=50)
     [
         (Terms(), 0),
         (Terms(quota_gb=100, quota_left_gb=5.0), 0),
-        (Terms(quota_gb=100, quota_left_gb=4.9), 2),
-        (Terms(quota_gb=100, quota_left_gb=0.0), 2),
+        (Terms(quota_gb=100, quota_left_gb=4.9), 3),
+        (Terms(quota_gb=100, quota_left_gb=0.0), 3),
         (Terms(quota_gb=100), 0),  # it did not say what is left
         (Terms(metered=True), 1),
         (Terms(price_per_gb=0.1), 1),
-        (Terms(metered=True, quota_gb=10, quota_left_gb=0.1), 2),
+        (Terms(metered=True, quota_gb=10, quota_left_gb=0.1), 3),
+        (Terms(is_known=False), 2),
     ],
 )
 def test_tiers(terms: Terms, tier: int) -> None:
     assert terms.tier == tier
+
+
+def test_a_cost_that_nobody_told_ranks_behind_every_known_one() -> None:
+    terms = {
+        "spent": Terms(metered=True, quota_gb=10, quota_left_gb=0.1),
+        "unknown": kept_terms(None),
+        "metered": kept_terms(Cost(metered=True)),
+        "priced": kept_terms(Cost(price_per_gb=0.5)),
+        "free": kept_terms(Cost()),
+    }
+    heavy = {name: 100 if name == "unknown" else 1 for name in terms}
+    able = [replace(GOOD, name=n, terms=t, weight=heavy[n]) for n, t in terms.items()]
+    ranked = [each.candidate.name for each in rank(able, prefer_latency=False)]
+    assert ranked == ["free", "metered", "priced", "unknown", "spent"]
 
 
 @pytest.mark.parametrize(
