@@ -40,7 +40,8 @@ class ChoiceService:
         service = self._service
         offers = service.offers.fresh(now_s)
         config = service.uplinks.config
-        return explanation(config, service.monitor, offers, service.untrusted, now_s)
+        unanswered = service.carrying.sentences
+        return explanation(config, service.monitor, offers, service.untrusted, now_s, unanswered)
 
     def simulate(self, fail: Sequence[str]) -> Table:
         """What would happen if these paths died; NotFound for one that nobody knows."""

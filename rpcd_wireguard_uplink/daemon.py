@@ -165,6 +165,7 @@ class Daemon:
             service.monitor, lambda: service.uplinks.config.settings.captive_check
         )
         self._spawn(keep_running("looking for captive portals", portals.follow, problems))
+        self._spawn(keep_running("watching for answers", service.carrying.follow, problems))
         self._spawn(keep_running("scheduled drills", choices.follow_schedule, problems))
         for name, follow in (
             ("following the configuration", lambda: self._follow_config(service)),
@@ -194,7 +195,7 @@ class Daemon:
             event = Event(name, exchange.peers.node_id, entry)
             hooks.tell(event)
             webhook.tell(event)
-            if entry.family:
+            if entry.family and name != "carrying":
                 metrics.switches[entry.kind] += 1
 
         service.journal.on_entry = tell

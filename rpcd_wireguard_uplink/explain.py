@@ -7,6 +7,7 @@ monitor knows: runs no command and changes nothing.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from types import MappingProxyType
 from typing import Any
 
 from .candidates import candidates_of
@@ -44,11 +45,16 @@ def explanation(
     offers: Iterable[Offer],
     untrusted: Callable[[str], str],
     now_s: float,
+    unanswered: Mapping[Family, str] = MappingProxyType({}),
 ) -> Table:
-    """The whole reply of `uplink_explain`."""
+    """The whole reply of `uplink_explain`; `unanswered` says why a path in use doesn't carry."""
     names = shown_names(config, monitor)
+    families = [_family_table(monitor, family, names, now_s) for family in Family]
+    for family, table in zip(Family, families, strict=True):
+        if family in unanswered:
+            table["sentence"] += f" But {unanswered[family]}."
     return {
-        "families": [_family_table(monitor, family, names, now_s) for family in Family],
+        "families": families,
         "others": [*_idle_uplinks(config, monitor, untrusted), *_offers(config, offers, untrusted)],
     }
 

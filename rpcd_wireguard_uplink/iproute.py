@@ -138,6 +138,12 @@ async def device_towards(address: str, mark: int) -> str:
     return str(rows[0].get("dev", "")) if rows else ""
 
 
+async def has_route(address: str, source: str, device: str, mark: int) -> bool:
+    """Whether a packet that came in by that device from there would be sent on."""
+    argv = ["ip", "route", "get", address, "from", source, "iif", device, "mark", hex(mark)]
+    return (await process.run(argv, check=False)).returncode == 0
+
+
 async def batch(family: Family, lines: Sequence[str], *, force: bool = False) -> None:
     """Carry out `ip` commands of one family in order, in one process.
 

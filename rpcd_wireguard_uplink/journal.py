@@ -72,6 +72,13 @@ class Journal:
         entry = HistoryEntry(now_text(), kind, peer_id=uplink.peer_id, cause=cause)
         self._add("uplink", replace(entry, to_path=uplink.interface))
 
+    def carrying(self, family: Family, path: str, peer_id: str, sentence: str) -> None:
+        """Flows by the path in use are not answered any more, or ('') they are again."""
+        kind = "not_carrying" if sentence else "carrying"
+        cause = sentence or "flows of the LAN are answered again, or their cause is mended"
+        entry = HistoryEntry(now_text(), kind, family=family.value, to_path=path, peer_id=peer_id)
+        self._add("carrying", replace(entry, cause=cause))
+
     def peer(self, event: str, kind: str, peer_id: str, cause: str) -> None:
         """Something about a peer that belongs into the history: trust, leases, our own offer."""
         self._add(event, HistoryEntry(now_text(), kind, peer_id=peer_id, cause=cause))

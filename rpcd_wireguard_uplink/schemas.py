@@ -211,15 +211,23 @@ UPLINK_HEALTH = table(
     }
 )
 FAMILY = table(
-    {"state": {**STATE, "description": "as above, for this family"}, "active_path": ACTIVE_PATH},
+    {
+        "state": {**STATE, "description": "as above, for this family"},
+        "active_path": ACTIVE_PATH,
+        "carrying": {
+            "type": ["boolean", "null"],
+            "description": "while an uplink is in use: true where flows of the LAN are answered "
+            "through it, false where none is (problems says why), null where nothing lately tells",
+        },
+    },
     "one address family",
 )
 EVENT = table(
     {
         "at": text("when, ISO 8601 in UTC"),
         "kind": text(
-            "failover, failback, switch (from uplink to uplink), stranded, uplink_added, "
-            "uplink_removed and others",
+            "failover, failback, switch (from uplink to uplink), stranded, not_carrying, carrying, "
+            "uplink_added, uplink_removed and others",
             pattern=r"^[a-z_]{1,32}$(?!\n)",
         ),
         "family": text('the address family it concerns; "" for both or none')

@@ -18,7 +18,7 @@ from .candidates import Watch
 from .config import CONFIG, MAIN_NAME
 from .endpoints import parse_endpoint
 from .errors import NotFound, NotSupported, NotTrusted, UplinkError
-from .failover import AWAY, Change
+from .failover import AWAY, Change, Phase
 from .intake import Intake
 from .journal import Journal
 from .model import DEVICE_GROUP, Family, Health, Offer, Uplink, normal_address
@@ -26,9 +26,10 @@ from .monitor import Monitor
 from .offers import OfferBook, Source
 from .platform import Platform
 from .quoting import quoted
-from .routing.lane import Lane
+from .routing.lane import LANE_MARK, Lane
 from .selection import cost_of
 from .state import offer_row, read_state
+from .steering.carrying_watch import CarryingWatch, InUse
 from .uplinks import Uplinks
 
 Table = dict[str, Any]
@@ -64,6 +65,9 @@ class Service:
         self.uplinks = Uplinks(platform, self._follow, self.journal.uplink)
         self.monitor = Monitor(platform, Lane(), self._report, self._updated)
         self.monitor.who_refuses = self.uplinks.who_refuses
+        self.carrying = CarryingWatch(
+            self._in_use, self.monitor.problems, self._report_carrying, LANE_MARK
+        )
         self.lock = asyncio.Lock()
         self.untrusted: Callable[[str], str] = self._not_listed
         self.untrusted_offer: Callable[[Offer], str] = lambda offer: self.untrusted(offer.peer_id)
@@ -145,6 +149,9 @@ class Service:
         await self.monitor.configure(self._watch())
 
     def _updated(self) -> None:
+        monitor = self.monitor
+        used = [(state.phase, state.active) for state in monitor.states.values()]
+        self.carrying.notice(used, (id(monitor.watch), len(monitor.landscape.links)))
         self._on_change()
         self.on_update()
 
@@ -210,6 +217,8 @@ class Service:
         table = view.status_table(
             self.uplinks.config, self.monitor, offers, events, problems, now_s, self.untrusted
         )
+        for family in Family:
+            table["families"][family.value]["carrying"] = self.carrying.carrying(family)
         more = self.more_status()
         table["problems"] += more.pop("problems", [])
         return table | self.uplinks.mwan3_view | more
@@ -323,6 +332,7 @@ class Service:
         if not await self._shakes_hands(wanted):
             shakes = "it has not shaken hands yet"
             shakes += "" if wanted.leased else ": its provider must admit public_key"
+        blocked = await self.carrying.blocked_by_firewall(wanted.interface)
         return {
             "success": True,
             "message": f"The uplink to {peer_id} {made}; {shakes}.",
@@ -335,7 +345,7 @@ class Service:
             "weight": wanted.weight,
             "created": existing is None,
             "leased": wanted.leased,
-            "note": view.fate_note(self.monitor, wanted),
+            "note": " ".join(filter(None, [view.fate_note(self.monitor, wanted), *blocked])),
         }
 
     async def _shakes_hands(self, uplink: Uplink) -> bool:
@@ -416,6 +426,24 @@ class Service:
     def _report(self, change: Change, family: Family, detection_ms: int, switch_ms: int) -> None:
         peers = {uplink.interface: uplink.peer_id for uplink in self.uplinks.config.uplinks}
         self.journal.moved(change, family, detection_ms, switch_ms, peers)
+
+    def _in_use(self) -> InUse:
+        """What the carrying watch needs to know."""
+        monitor = self.monitor
+        uplinks = {u.interface: tuple(filter(u.carries, Family)) for u in monitor.watch.uplinks}
+        away = (Phase.FAILED_OVER, Phase.HOLDING)
+        used = {f: s.active for f, s in monitor.states.items() if s.phase in away}
+        links = monitor.landscape.links.values()
+        return InUse(
+            {family: device for family, device in used.items() if device in uplinks},
+            tuple(monitor.landscape.line_devices()),
+            uplinks,
+            frozenset(link.name for link in links if link.group == DEVICE_GROUP),
+        )
+
+    def _report_carrying(self, family: Family, device: str, sentence: str) -> None:
+        peers = {uplink.interface: uplink.peer_id for uplink in self.uplinks.config.uplinks}
+        self.journal.carrying(family, device, peers.get(device, ""), sentence)
 
     def _state(self) -> Mapping[str, Any]:
         return {

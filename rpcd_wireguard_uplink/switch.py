@@ -24,6 +24,7 @@ from .routing.dns import lay_redirect, redirect_script
 from .routing.lane import LANE_TABLE, REFRESH_S, Lane, Opening, plan_underlay, route_line
 from .routing.resolvers import TunnelResolvers
 from .routing.sticky import end_script, keep_script, sticky_script
+from .steering.carrying import carrying_script
 
 RETRY_S = 1.0
 RESOLVERS_S = 2.0
@@ -91,6 +92,7 @@ class Switch:
         standing = (tunnels, devices, lines, onlink, self.sticky_s > 0)
         if standing != self._standing:
             more = barrier_script() + sticky_script(self.sticky_s > 0) + redirect
+            more += carrying_script(tunnels)
             await self.lane.stand(tunnels, lines, onlink, more)
             self._standing, self._redirect = standing, redirect
             self._excepted.clear()  # a device made anew has lost its routes

@@ -80,7 +80,8 @@ def _status(reply: Reply, colour: bool) -> Iterator[str]:
     yield f"Traffic   leaves by {_path(reply)}"
     for name, family in reply["families"].items():
         shown = {"ipv4": "IPv4", "ipv6": "IPv6"}.get(name, printable(name))
-        yield f"{shown:<10}{printable(family['state'])}, leaves by {_path(family)}"
+        silent = ", and nothing comes back" if family.get("carrying") is False else ""
+        yield f"{shown:<10}{printable(family['state'])}, leaves by {_path(family)}{silent}"
     if not reply["enabled"]:
         yield "Failover  the service is switched off (option enabled)"
     elif reply["auto_failover"]:

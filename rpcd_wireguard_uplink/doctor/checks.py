@@ -14,6 +14,7 @@ from enum import Enum
 from ..config import CONFIG, parse_config
 from ..errors import ConfigError
 from ..model import DefaultRoute, is_marked, is_own_name
+from ..system.forwarding import Blockage
 from ..uci import Section
 
 SERVICE_START = "/etc/init.d/wireguard-uplink restart"
@@ -52,7 +53,7 @@ class Facts:
     'other', 'nobody', or 'no bus'), `problems` and `notes` what a running service told, `configs`
     the sections of each file that is there, `unreadable` why a file could not be read, `lines`
     interface name -> device for those with a default route, `exposed` the paths of keys that
-    others may read.
+    others may read, `blockages` what the forward hook keeps from the tunnels.
     """
 
     openwrt: bool = False
@@ -73,6 +74,7 @@ class Facts:
     lines: Mapping[str, str] = field(default_factory=dict)
     routes: tuple[DefaultRoute, ...] = ()
     exposed: tuple[str, ...] = ()
+    blockages: tuple[Blockage, ...] = ()
 
     def sections(self, config: str, type_: str) -> list[Section]:
         """The sections of one type; [] where the file is not there."""
@@ -172,6 +174,12 @@ def check_configuration(facts: Facts) -> Iterator[Finding]:
         return
     for warning in warnings:
         yield _note("configuration", f"{warning}.", mend)
+
+
+def check_forwarding(facts: Facts) -> Iterator[Finding]:
+    """Traffic of the LANs is forwarded into the tunnels as it is to the WAN."""
+    for found in facts.blockages:
+        yield _wrong("forwarding", f"{found.sentence}.", found.mend)
 
 
 def check_service(facts: Facts) -> Iterator[Finding]:
@@ -297,6 +305,7 @@ CHECKS: tuple[Callable[[Facts], Iterator[Finding]], ...] = (
     check_reverse_path,
     check_name,
     check_configuration,
+    check_forwarding,
     check_service,
     check_keys,
     check_mwan3,

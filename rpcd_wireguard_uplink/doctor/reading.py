@@ -12,7 +12,7 @@ import shutil
 import socket
 import stat
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -23,7 +23,9 @@ from ..errors import UplinkError
 from ..mesh import read_mesh
 from ..mesh_faults import tunnel_fault
 from ..methods import OBJECT
-from ..model import Family
+from ..model import DEVICE_GROUP, PROVIDER_DEVICE, TUNNEL_PREFIX, Family
+from ..system.forwarding import Blockage, Paths, blockages, lan_devices
+from ..system.ruleset import read_ruleset
 from ..ubus import DEFAULT_SOCKET, Client
 from ..uci import MissingConfig, Section, Store
 from ..wireguard import Ages
@@ -79,6 +81,7 @@ async def read_facts(places: Places) -> Facts:
         lines=dict(lines_of(dump, devices)),
         routes=tuple(routes),
         exposed=tuple(read_exposed(places.keys_dir)),
+        blockages=tuple(await _blockages(devices)),
     )
 
 
@@ -165,6 +168,27 @@ async def _ip_prints_json() -> bool:
         done = await process.run(["ip", "-j", "link", "show", "lo"], check=False)
         return done.stdout.lstrip().startswith("[")
     return True
+
+
+async def _blockages(wans: Collection[str]) -> list[Blockage]:
+    """What the forward hook keeps from the tunnels that stand now; [] while no WAN is there."""
+    try:
+        links, addresses = await iproute.read_links(), await iproute.read_all_addresses()
+        names = [x.name for x in links if x.name.startswith(TUNNEL_PREFIX)]
+        tunnels = {n: _families(addresses.get(n, ())) for n in names if n != PROVIDER_DEVICE}
+        lines = [name for name in wans if name not in tunnels]
+        if not (tunnels and lines):
+            return []
+        meshes = {link.name for link in links if link.group == DEVICE_GROUP}
+        lans = lan_devices(addresses, {*meshes, *lines})
+        return blockages(await read_ruleset(), Paths(lans, lines, tunnels))
+    except UplinkError:
+        return []
+
+
+def _families(addresses: Iterable[str]) -> tuple[Family, ...]:
+    versions = {":" in address for address in addresses}
+    return tuple(f for f in Family if (f is Family.IPV6) in versions)
 
 
 async def _lane_error() -> str:

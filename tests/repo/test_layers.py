@@ -30,6 +30,8 @@ LAYERS = (
         "steady",
         "linkwatch",
         "iproute",
+        "system",
+        "steering",
         "uci",
         "wireguard",
         "system",

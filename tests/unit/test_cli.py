@@ -216,8 +216,11 @@ async def test_status_for_people(service: Service, wgctl: Any) -> None:
         "- min_uplinks is 2, but there is 1 uplink: add another one",
     ):
         assert wanted in said.out
+    assert "nothing comes back" not in said.out
     service.replies["uplink_status"] |= {"auto_failover": 0}
+    service.replies["uplink_status"]["families"]["ipv4"]["carrying"] = False
     said = await wgctl("uplink", "status", "-s", service.socket)
+    assert "leaves by wgup_nodea, and nothing comes back\n" in said.out
     assert "`wgctl uplink failover enable` turns it on" in said.out
 
 

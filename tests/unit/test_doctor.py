@@ -18,6 +18,7 @@ from rpcd_wireguard_uplink.doctor import CHECKS, Facts, Level, Places, examine, 
 from rpcd_wireguard_uplink.errors import CommandFailed
 from rpcd_wireguard_uplink.methods import METHODS, OBJECT
 from rpcd_wireguard_uplink.model import DefaultRoute, Family
+from rpcd_wireguard_uplink.system.forwarding import Blockage
 from rpcd_wireguard_uplink.ubus import Broker, BusObject, Call, Client, Reply
 from rpcd_wireguard_uplink.uci import Section, parse
 from tests.unit.fakes import key_of, replace_commands
@@ -101,6 +102,11 @@ NO_ZONE = FIREWALL.replace("list network 'wan'", "list network 'other'")
 NO_WAN_ZONE = NO_ZONE.replace("'wan'\n", "'out'\n").replace("\toption masq '1'\n", "")
 NO_FORWARDING = FIREWALL.replace("\toption dest 'wan'\n", "\toption dest 'vpn'\n")
 
+ALLOW = "ufw route allow in on lan out on wgup_a"
+BLOCKED = Blockage(
+    tuple(Family), ("lan",), ("wgup_a",), "ufw drops it", ALLOW, True, ("ip", "filter")
+)
+
 CASES = [
     # what is changed, check, level, words of the sentence, words of the command
     ({"missing": frozenset({"nft"})}, "programs", "wrong", "nft is", "install nftables-json"),
@@ -133,6 +139,7 @@ CASES = [
         {"configs": {"firewall": FIREWALL.replace("flow_offloading", "flow_offloading_hw")}},
         *("offloading", "note", "Hardware", "flow_offloading_hw=0"),
     ),
+    ({"blockages": (BLOCKED,)}, "forwarding", "wrong", "ufw drops", "ufw route allow"),
     ({"routes": ()}, "lines", "note", "default route", ""),
 ]
 
@@ -186,6 +193,11 @@ def test_the_same_is_not_said_twice() -> None:
     told = next(iter(examine(healthy(configs={"wireguard-uplink": BAD_UPLINK})))).what
     both = healthy(configs={"wireguard-uplink": BAD_UPLINK}, problems=(told.rstrip("."),))
     assert len(examine(both)) == 1
+
+
+def test_what_the_service_tells_of_the_firewall_keeps_its_command() -> None:
+    both = healthy(blockages=(BLOCKED,), problems=(BLOCKED.sentence,))
+    assert [finding.mend for finding in examine(both)] == [ALLOW]
 
 
 def test_without_mwan3_and_firewall_nothing_is_said_of_them() -> None:

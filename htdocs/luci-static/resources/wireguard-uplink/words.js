@@ -31,6 +31,8 @@ const EVENTS = {
 	'switch': _('moved to another uplink'),
 	stranded: _('no way left'),
 	recovered: _('a path answers again'),
+	not_carrying: _('nothing comes back'),
+	carrying: _('answers come back'),
 	uplink_added: _('uplink added'),
 	uplink_changed: _('uplink changed'),
 	uplink_removed: _('uplink removed'),
