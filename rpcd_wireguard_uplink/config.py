@@ -72,7 +72,8 @@ class Settings:
     """What the main section says. Times in seconds; the specification's sample values are default.
 
     `min_uplinks` and `prefer_latency` steer the choice, `lines` names the WAN devices in order of
-    preference ('' for all that have a default route), `targets` are what probes are sent to,
+    preference ('' for all that have a default route), `declined` are peers whose uplinks the owner
+    removed, so that none is made by itself, `targets` are what probes are sent to,
     `policies` names mwan3's policies to join ('none' for no part in mwan3). A line that came back
     is held off for `hold_s`, and for up to `max_hold_s` where it fails again and again.
     `captive_check` is a page that answers 204 where there is no portal ('' to ask none), `webhook`
@@ -94,6 +95,7 @@ class Settings:
     max_hold_s: float = 1800.0
     targets: tuple[str, ...] = DEFAULT_TARGETS
     trusted_peers: frozenset[str] = frozenset()
+    declined: frozenset[str] = frozenset()
     lines: tuple[str, ...] = ()
     policies: tuple[str, ...] = ()
     resolvers: tuple[str, ...] = DEFAULT_RESOLVERS
@@ -219,6 +221,7 @@ def _parse_settings(reader: Reader) -> Settings:
         max_hold_s=float(reader.whole("max_hold_time", 1800, 0, 86400)),
         targets=reader.addresses("track_ip", DEFAULT_TARGETS),
         trusted_peers=frozenset(reader.words("trusted_peer")),
+        declined=frozenset(reader.words("declined")),
         lines=reader.words("wan"),
         policies=reader.words("policy"),
         resolvers=reader.addresses("dns", DEFAULT_RESOLVERS),

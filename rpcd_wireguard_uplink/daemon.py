@@ -348,6 +348,7 @@ class Daemon:
                 await asyncio.sleep(NAMES_S)
                 await service.follow_names()
             await service.uplinks.guard_tunnels()
+            await service.uplinks.keep_keys()
             if self._usage is not None:
                 await self._usage.save_if_due()
 

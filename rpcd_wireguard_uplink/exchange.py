@@ -268,11 +268,12 @@ class Exchange:
             for uplink in self.service.uplinks.config.uplinks:
                 if uplink.auto and self.untrusted(uplink.peer_id):
                     why = "its peer is not trusted any more"
-                    await self.service.remove_uplink(uplink.peer_id, why)
+                    await self.service.remove_uplink(uplink.peer_id, why, asked=False)
 
     async def edit(self, change: Callable[[Draft], None]) -> None:
         """Change our own file under the lock of changes, and take what it says now."""
         async with self.service.lock:
+            await self.service.uplinks.read_strictly()
             await self.service.platform.edit(CONFIG, change)
             await self.service.uplinks.read_strictly()
 
@@ -329,6 +330,7 @@ class Exchange:
             offer
             for offer in self.service.offers.fresh(now_s)
             if offer.peer_id not in self._passed_over
+            and offer.peer_id not in config.settings.declined
             and self.peers.directory.named(offer.peer_id) is not None
             and not self.untrusted_offer(offer)
             and not egress.shared(offer.egress, self.offering.egress)

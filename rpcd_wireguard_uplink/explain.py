@@ -240,5 +240,7 @@ def _offers(
     for offer in offers:
         if offer.peer_id not in configured:
             why = untrusted(offer.peer_id) or offer_reason(offer)
-            why = why or f"nobody asked for it: `wgctl uplink add {offer.peer_id}` does"
+            asked = "you removed it" if offer.peer_id in config.settings.declined else ""
+            asked = asked or "nobody asked for it"
+            why = why or f"{asked}: `wgctl uplink add {offer.peer_id}` does"
             yield {"peer_id": offer.peer_id, "configured": False, "reason": why}

@@ -34,6 +34,12 @@ LEAST_MTU = 1280  # IPv6 needs it (RFC 8200, section 5)
 OUTER_BYTES = 80  # an IPv6 header, UDP, and WireGuard's own 32 (its whitepaper, section 5.4.6)
 
 
+LOST_NETWORK = (
+    f"{NETWORK} is lost or cut off (it has no interface but ours), so nothing is changed for it: "
+    "put it back"
+)
+
+
 @dataclass(frozen=True, slots=True)
 class SectionPlan:
     """What to do in one configuration file: sections to write whole, and names to remove."""
@@ -136,6 +142,11 @@ def peer_address(found: Section | None, endpoint: Endpoint) -> str | None:
     if found is None or _text(found, HOST_NAME_OPTION) != endpoint.host:
         return None
     return _text(found, "endpoint_host")
+
+
+def has_interfaces(found: Iterable[Section]) -> bool:
+    """Whether a router's `network` is whole, as far as one can see: it has interfaces not ours."""
+    return any(s.type == "interface" and not is_marked(s.options) for s in found)
 
 
 def plan_sections(

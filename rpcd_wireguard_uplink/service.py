@@ -120,6 +120,7 @@ class Service:
         missing = any(
             groups.get(uplink.interface) != DEVICE_GROUP for uplink in self.uplinks.standing()
         )
+        missing = missing or "apply" in self.uplinks.problems
         if missing and not self.lock.locked():
             async with self.lock:
                 await self.uplinks.apply()
@@ -359,17 +360,24 @@ class Service:
                 return False
             await asyncio.sleep(0.2)
 
-    async def remove_uplink(self, peer_id: str, cause: str = "asked for") -> Table:
-        """Remove an uplink and what was made for it; traffic leaves it first."""
+    async def remove_uplink(
+        self, peer_id: str, cause: str = "asked for", *, asked: bool = True
+    ) -> Table:
+        """Remove an uplink and what was made for it; traffic leaves it first.
+
+        One that its owner asked to be removed is not made again until he adds it himself.
+        """
         async with self.lock:
             await self.uplinks.read_strictly()
             uplink = self.uplinks.require(peer_id)
-            await self.uplinks.remove(uplink)
+            await self.uplinks.remove(uplink, decline=asked)
         self.journal.uplink("uplink_removed", uplink, cause)
         self.on_removed(uplink)
+        stays = f"`min_uplinks` does not bring it back, `wgctl uplink add {peer_id}` does"
+        is_kept_away = peer_id in self.uplinks.config.settings.declined
         return {
             "success": True,
-            "message": f"The uplink to {peer_id} was removed.",
+            "message": f"The uplink to {peer_id} was removed{f'; {stays}' * is_kept_away}.",
             "peer_id": peer_id,
         }
 

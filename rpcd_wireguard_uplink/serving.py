@@ -114,6 +114,8 @@ class Serving:
 
     async def _follow(self) -> None:
         platform = self.service.platform
+        if not self.service.uplinks.understood:
+            return  # a configuration that is lost withdraws nothing
         if not self.enabled:
             links = self.service.monitor.landscape.links.values()
             if self.book is not None or any(link.name == PROVIDER_DEVICE for link in links):
@@ -302,8 +304,9 @@ class Serving:
                     if found.get(name) != consumer:
                         draft.set_section(name, CONSUMER_TYPE, consumer_options(consumer))
 
-            await self.service.platform.edit(CONFIG, write)
-            await self.service.uplinks.read()
+            if await self.service.uplinks.read():  # nothing is written on top of what is lost
+                await self.service.platform.edit(CONFIG, write)
+                await self.service.uplinks.read()
 
     async def run(self) -> None:
         """The task: look after leases and counters, for ever."""

@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from . import wireguard
 from .config import CONFIG, MAIN_NAME, MAIN_TYPE, UPLINK_TYPE, Config, parse_config, uplink_options
 from .errors import CommandFailed, ConfigError, NotFound, UplinkError
 from .model import (
@@ -29,11 +30,12 @@ from .model import (
 )
 from .platform import Platform
 from .quoting import quoted
-from .reconcile import NETWORK, plan_sections, tunnels_of
+from .reconcile import LOST_NETWORK, NETWORK, has_interfaces, plan_sections, tunnels_of
 from .routing.mwan3 import MWAN3
 from .routing.mwan3_keeper import Keeper
 from .uci import Draft, Section
 
+DECLINED = "declined"
 ROUTE_PAUSES_S = (0.0, 0.2, 0.8, 2.0)  # a route that is replaced is gone for a moment
 Tell = Callable[[str, Uplink, str], None]
 
@@ -53,7 +55,10 @@ class Uplinks:
         self._follow = follow
         self._tell = tell
         self._signature: object = None
-        self._understood = False
+        self.understood = False
+        self._is_lost = False
+        self._leaving: set[str] = set()
+        self._removed: set[str] = set()
         self._opened: set[str] | None = None
         self._mwan3 = Keeper(platform)
         self._mwan3_seen: object = None
@@ -73,18 +78,44 @@ class Uplinks:
         self._signature = self.platform.signature(CONFIG)
         self._mwan3_seen = self.platform.signature(MWAN3)
         try:
-            document = await self.platform.read(CONFIG)
-            self.config = parse_config(document.sections)
+            sections = (await self.platform.read(CONFIG)).sections
+            config = parse_config(sections)
         except ConfigError as error:
             self.problems["config"] = f"{error}; the last good configuration stays in force"
             return False
+        # Absence is not intent: a file that was lost or cut off removes nothing.
+        self._is_lost = not any(section.type == MAIN_TYPE for section in sections)
+        if self._is_lost and (config != self.config or await self._has_made()):
+            self.problems["config"] = (
+                f"{CONFIG} is lost or cut off (it has no section of type {MAIN_TYPE}), so nothing "
+                "is changed for it: put it back, or begin anew with "
+                f"`uci set {CONFIG}.{MAIN_NAME}={MAIN_TYPE}; uci commit {CONFIG}`"
+            )
+            return False
         self.problems.pop("config", None)
-        self._understood = True
+        kept = {uplink.peer_id for uplink in config.uplinks}
+        self._removed |= {u.peer_id for u in self.config.uplinks if not u.pending} - kept
+        self._removed -= kept | self._leaving
+        self.config, self.understood = config, True
         return True
+
+    async def _has_made(self) -> bool:
+        """Whether anything stands that an earlier configuration asked for."""
+        if self.understood:
+            config = self.config
+            return bool(
+                config.uplinks or config.consumers or config.pins or config.provider.enabled
+            )
+        try:
+            found = (await self.platform.read(NETWORK)).sections
+            provider_key = await self.platform.read_key(PROVIDER_DEVICE)
+        except UplinkError:
+            return True
+        return bool(provider_key) or any(is_marked(section.options) for section in found)
 
     async def read_strictly(self) -> None:
         """Changes are made only on top of a configuration that is understood."""
-        if not await self.read():
+        if not await self.read() and not (self._is_lost and not await self._has_made()):
             raise ConfigError(self.problems["config"])
 
     def standing(self) -> list[Uplink]:
@@ -180,19 +211,35 @@ class Uplinks:
         self.problems |= {f"order {device}": why for device, why in ahead.items()}
 
     async def _undo(self, uplink: Uplink) -> None:
+        self._leaving.add(uplink.peer_id)
         try:
             await self.platform.edit(CONFIG, lambda draft: draft.remove_section(uplink.interface))
             await self.read()
             await self._apply_sections()
         except UplinkError as error:
             self.problems["undo"] = f"undoing {uplink.interface} failed: {error}"
+        finally:
+            self._leaving.discard(uplink.peer_id)
 
-    async def remove(self, uplink: Uplink) -> None:
-        """Remove an uplink; traffic leaves it before its tunnel goes."""
-        await self.platform.edit(CONFIG, lambda draft: draft.remove_section(uplink.interface))
-        await self.read_strictly()
+    async def remove(self, uplink: Uplink, *, decline: bool = False) -> None:
+        """Remove an uplink; traffic leaves it before its tunnel goes.
+
+        With `decline` none is made to this peer again before its owner asks for it.
+        """
+
+        def write(draft: Draft) -> None:
+            draft.remove_section(uplink.interface)
+            if decline and self.config.settings.min_uplinks:
+                _decline(draft, {uplink.peer_id})
+
+        self._leaving.add(uplink.peer_id)
+        try:
+            await self.platform.edit(CONFIG, write)
+            await self.read_strictly()
+        finally:
+            self._leaving.discard(uplink.peer_id)
         await self._follow()
-        await self.apply()
+        await self._apply()
 
     async def mend_pending(self) -> None:
         """Finish or undo what an earlier run was making when it ended."""
@@ -213,10 +260,19 @@ class Uplinks:
     async def apply(self) -> None:
         """Bring `network`, tunnels and keys in line with the configuration.
 
-        A configuration that was never understood says nothing: all stays as it is.
+        A configuration that was never understood says nothing: all stays as it is. What fails as a
+        whole is told, under "apply", and is to be tried again.
         """
-        if not self._understood:
+        try:
+            await self._apply()
+            self.problems.pop("apply", None)
+        except UplinkError as error:
+            self.problems["apply"] = str(error)
+
+    async def _apply(self) -> None:
+        if not self.understood:
             return
+        await self._remember_removed()
         incomplete = {}
         for uplink in self.standing():
             try:
@@ -232,6 +288,14 @@ class Uplinks:
         await self.check_order()
         await self._follow()
 
+    async def _remember_removed(self) -> None:
+        """Sections that the owner took out of the file are uplinks that he does not want."""
+        gone = self._removed - self.config.settings.declined
+        self._removed = set()
+        if gone and self.config.settings.min_uplinks:
+            await self.platform.edit(CONFIG, lambda draft: _decline(draft, gone))
+            await self.read_strictly()
+
     async def _complete(self, uplink: Uplink) -> None:
         """Give an uplink that the owner wrote by hand its own key and addresses."""
         key = await self.platform.read_key(uplink.interface)
@@ -239,6 +303,7 @@ class Uplinks:
             return
         if not key:
             key = _installed_key(uplink, (await self.platform.read(NETWORK)).sections)
+            key = key or await self._removed_key(uplink)
             if key and uplink.own_public_key:  # only the file was lost
                 await self.platform.write_key(uplink.interface, key)
                 return
@@ -247,11 +312,19 @@ class Uplinks:
         await self._write_uplink(replace(uplink, own_public_key=public, addresses=addresses))
         self._tell("uplink_added", uplink, "found in the configuration")
 
+    async def _removed_key(self, uplink: Uplink) -> str:
+        """The key that was put aside when the section was gone, if it is the one it tells of."""
+        key = await self.platform.read_removed_key(uplink.interface)
+        fits = key and uplink.own_public_key and await wireguard.public_key(key)
+        return key if fits == uplink.own_public_key else ""
+
     async def _apply_sections(self) -> dict[str, str]:
         """Derive `network` and the tunnels from the configuration; interface -> why not."""
         keyed: list[tuple[Uplink, str]] = []
         failed: dict[str, str] = {}
         found = (await self.platform.read(NETWORK)).sections
+        if self.platform.shares_network and not has_interfaces(found):
+            raise ConfigError(LOST_NETWORK)
         for uplink in self.standing():
             try:
                 key = await self.platform.read_key(uplink.interface)
@@ -284,9 +357,14 @@ class Uplinks:
             self._opened = None
             await self.platform.guard_tunnels(None)
         await self._apply_mwan3(final=True)
-        kept = {uplink.interface for uplink in self.config.uplinks}
-        await self.platform.keep_keys({*kept, PROVIDER_DEVICE})
+        await self.keep_keys()
         return failed
+
+    async def keep_keys(self) -> None:
+        """Have the keys of uplinks that are gone put aside, and deleted a day later."""
+        if self.understood:
+            kept = {uplink.interface for uplink in self.config.uplinks}
+            await self.platform.keep_keys({*kept, PROVIDER_DEVICE})
 
     async def guard_tunnels(self) -> None:
         """Let only answers in by tunnels once more; to be called now and then: rules get lost."""
@@ -361,9 +439,15 @@ class Uplinks:
 
     async def _write_uplink(self, uplink: Uplink) -> None:
         options = uplink_options(uplink)
-        await self.platform.edit(
-            CONFIG, lambda draft: draft.set_section(uplink.interface, UPLINK_TYPE, options)
-        )
+
+        def write(draft: Draft) -> None:
+            draft.set_section(uplink.interface, UPLINK_TYPE, options)
+            if not uplink.auto:
+                for main in draft.of_type(MAIN_TYPE):
+                    if uplink.peer_id in _listed(main):
+                        draft.del_list(main.name, DECLINED, uplink.peer_id)
+
+        await self.platform.edit(CONFIG, write)
         await self.read_strictly()
 
     async def keep_costs(self, costs: Mapping[str, Cost]) -> None:
@@ -419,6 +503,18 @@ def tunnels_ahead(routes: Sequence[DefaultRoute]) -> dict[str, str]:
                     f"{last.device} a lower metric"
                 )
     return ahead
+
+
+def _listed(main: Section) -> tuple[str, ...]:
+    found = main.options.get(DECLINED, ())
+    return tuple(found.split()) if isinstance(found, str) else found
+
+
+def _decline(draft: Draft, peer_ids: Iterable[str]) -> None:
+    """Note that the owner does not want uplinks to these peers; the main section is there."""
+    for main in draft.of_type(MAIN_TYPE)[:1]:
+        for peer_id in sorted({*peer_ids} - {*_listed(main)}):
+            draft.add_list(main.name, DECLINED, peer_id)
 
 
 def _installed_key(uplink: Uplink, found: Iterable[Section]) -> str:

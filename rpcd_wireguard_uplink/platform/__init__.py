@@ -17,6 +17,8 @@ class Platform(Protocol):
     """A machine. Reads are cheap enough to be repeated at every kernel event."""
 
     name: str
+    shares_network: bool
+    """Whether `network` is the owner's, with all of the router's interfaces in it."""
     problems: dict[str, str]
     """What status should tell of this machine, by topic."""
 
@@ -42,7 +44,13 @@ class Platform(Protocol):
         """
 
     async def keep_keys(self, interfaces: Collection[str]) -> None:
-        """Delete every key that is kept but those of these interfaces."""
+        """Put every key aside but those of these interfaces; it is deleted a day later.
+
+        To be called now and then.
+        """
+
+    async def read_removed_key(self, interface: str) -> str:
+        """The private key of an interface that was put aside, '' if there is none."""
 
     async def wanted_sections(
         self, keyed: Sequence[tuple[Uplink, str]], found: Sequence[Section]

@@ -29,10 +29,20 @@ from ..model import (
     mark_alias,
 )
 from ..resolver import SERVER_FILES, parse_resolvers
-from ..system.files import UnusableFile, read_bytes, read_or_tell, read_text, replace_file
+from ..system.files import (
+    UnusableFile,
+    read_bytes,
+    read_names,
+    read_or_tell,
+    read_text,
+    replace_file,
+)
 from ..uci import Document, Draft, Store
 from . import inbound
 from .endpoint_addresses import EndpointAddresses
+
+REMOVED = ".removed"
+KEPT_S = 86400.0
 
 
 class Linux:
@@ -114,15 +124,32 @@ class Linux:
         return text
 
     async def keep_keys(self, interfaces: Collection[str]) -> None:
-        """Delete the key files of all other interfaces."""
+        """Put the key files of all other interfaces aside, and delete what lay there for a day."""
+        await asyncio.to_thread(self._keep_keys, {f"{name}.key" for name in interfaces})
+
+    def _keep_keys(self, kept: Collection[str]) -> None:
         try:
-            names = os.listdir(self._keys_dir)
-        except FileNotFoundError:
-            return
-        kept = {f"{interface}.key" for interface in interfaces}
-        for name in names:
-            if name.endswith(".key") and name not in kept:
-                os.unlink(os.path.join(self._keys_dir, name))
+            for name in read_names(self._keys_dir) or ():
+                path = os.path.join(self._keys_dir, name)
+                if name.endswith(".key") and name not in kept:
+                    os.utime(path, follow_symlinks=False)
+                    os.replace(path, path + REMOVED)
+                elif name.endswith(f".key{REMOVED}"):
+                    age_s = time.time() - os.lstat(path).st_mtime
+                    if age_s > KEPT_S:
+                        os.unlink(path)
+                    elif age_s < 0:  # the clock was ahead when it was put aside
+                        os.utime(path, follow_symlinks=False)
+            self.problems.pop("keys", None)
+        except (OSError, UnusableFile) as error:
+            told = error.strerror if isinstance(error, OSError) else error
+            self.problems["keys"] = f"keys of removed uplinks can't be put aside: {told}"
+
+    async def read_removed_key(self, interface: str) -> str:
+        """From the file that was put aside."""
+        path = self._key_path(interface) + REMOVED
+        found = await asyncio.to_thread(read_or_tell, read_text, path, "")
+        return found.strip() if is_key(found.strip()) else ""
 
     # --- tunnels
 

@@ -30,9 +30,11 @@ from ..model import (
     is_own_name,
 )
 from ..reconcile import (
+    LOST_NETWORK,
     NETWORK,
     NetworkStyle,
     alias_section,
+    has_interfaces,
     peer_address,
     tunnel_mtu,
     wanted_sections,
@@ -83,6 +85,7 @@ class OpenWrt(Linux):
     """The platform of a router. What netifd was told of is not told again until it changes."""
 
     name = "openwrt"
+    shares_network = True
 
     def __init__(self, config_dir: str, keys_dir: str, bus: Bus) -> None:
         super().__init__(config_dir, keys_dir)
@@ -297,6 +300,8 @@ class OpenWrt(Linux):
                 raise ConfigError("firewall: no zone has a line: add the WAN's interface to one")
             filters = firewall_sections(zones, listen_port, mesh_devices, renewal_port)
         wanted = {FIREWALL: filters, NETWORK: (network_section(gateways),)}
+        if not has_interfaces((await self.read(NETWORK)).sections):
+            raise ConfigError(LOST_NETWORK)
         before = {c: provider_sections(c, (await self.read(c)).sections) for c in wanted}
         try:
             await self._write_provider(wanted)

@@ -22,6 +22,7 @@ class Standalone(Linux):
     """The platform of a machine without netifd."""
 
     name = "standalone"
+    shares_network = False
 
     def logical_name(self, device: str) -> str:
         """Devices have no other name here."""

@@ -54,12 +54,14 @@ class Machine:
     after: bool = False
     steps: list[str] = field(default_factory=list)
     name: str = "fake"
+    shares_network: bool = False
     interfaces: dict[str, str] = field(default_factory=dict)
     rendered: str = ""
     public_ipv6: set[str] = field(default_factory=set)
     problems: dict[str, str] = field(default_factory=dict)
     known_endpoints: dict[str, tuple[Endpoint, ...]] = field(default_factory=dict)
     stalled: list[list[str]] = field(default_factory=list)
+    removed_keys: dict[str, str] = field(default_factory=dict)
     guards: list[set[str] | None] = field(default_factory=list)
     instances: list[str] = field(default_factory=list)
 
@@ -146,9 +148,13 @@ class Machine:
     async def keep_keys(self, interfaces: Collection[str]) -> None:
         def delete() -> None:
             for name in self.keys().keys() - set(interfaces):
+                self.removed_keys[name] = self.keys()[name]
                 os.unlink(os.path.join(self.keys_dir, name))
 
         self._step("keep_keys", delete)
+
+    async def read_removed_key(self, interface: str) -> str:
+        return self.removed_keys.get(interface, "")
 
     async def wanted_sections(
         self, keyed: Sequence[tuple[Uplink, str]], found: Sequence[Section]

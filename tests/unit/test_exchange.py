@@ -423,3 +423,38 @@ async def test_a_cost_that_changes_is_kept_and_flash_is_written_seldom(
     clock[0] += 7200.0
     await house.exchange._keep_costs()
     assert cost_options(house) == ["option metered '0'", "option price_per_gb '99'"]
+
+
+async def test_min_uplinks_does_not_bring_back_what_the_owner_removed(
+    house: ExchangeHouse,
+) -> None:
+    text = CONFIG.replace("min_uplinks '0'", "min_uplinks '1'")
+    house.write("wireguard-uplink", text)
+    service = house.running[-1]
+    await service.reload()
+
+    async def grant(wanted: Uplink) -> Uplink:
+        return replace(wanted, addresses=("10.66.0.1/32",), leased=True)
+
+    house.exchange.leasing.ask = grant  # type: ignore[method-assign]
+    await say(house)
+    await house.exchange._keep_ready()
+    assert [(u.peer_id, u.auto) for u in service.uplinks.config.uplinks] == [("nodea", True)]
+    told = await house.call("uplink_remove", peer_id="nodea")
+    assert "`wgctl uplink add nodea`" in told["message"]
+    written = house.text("wireguard-uplink")
+    for _ in range(3):
+        await say(house)
+        await house.exchange._keep_ready()
+    assert service.uplinks.config.uplinks == () and house.text("wireguard-uplink") == written
+    await house.restart()
+    service = house.running[-1]
+    house.exchange.leasing.ask = grant  # type: ignore[method-assign]
+    await say(house)
+    await house.exchange._keep_ready()
+    assert service.uplinks.config.uplinks == (), "nor does a restart"
+    await service.add_uplink("nodea")
+    assert service.uplinks.config.settings.declined == frozenset()
+    await service.remove_uplink("nodea", "its peer is not trusted any more", asked=False)
+    await house.exchange._keep_ready()
+    assert [u.peer_id for u in service.uplinks.config.uplinks] == ["nodea"], "by nobody's wish"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -94,6 +95,39 @@ async def test_a_key_is_replaced_whole(machine: Standalone, tmp_path: Path) -> N
         assert await machine.read_key("wgup_nodea") == key_of(seed)
     assert [p.name for p in (tmp_path / "keys").iterdir()] == ["wgup_nodea.key"]
     assert (tmp_path / "keys" / "wgup_nodea.key").stat().st_mode & 0o777 == 0o600
+
+
+async def test_keys_of_removed_uplinks_are_kept_for_a_day(
+    machine: Standalone, tmp_path: Path
+) -> None:
+    keys = tmp_path / "keys"
+    for name in ("wgup_srv", "wgup_a", "wgup_b"):
+        await machine.write_key(name, key_of(name))
+    (keys / "wgup_c.key").mkdir()  # no key, but in the way
+    (keys / "endpoints.json").write_text("{}")
+    os.utime(keys / "wgup_b.key", (1.0, 1.0))  # its age counts from the removal
+    for _ in range(2):
+        await machine.keep_keys({"wgup_srv", "wgup_a"})
+    assert sorted(path.name for path in keys.iterdir()) == [
+        "endpoints.json",
+        "wgup_a.key",
+        "wgup_b.key.removed",
+        "wgup_c.key.removed",
+        "wgup_srv.key",
+    ]
+    aside = keys / "wgup_b.key.removed"
+    assert aside.stat().st_mode & 0o777 == 0o600 and time.time() - aside.stat().st_mtime < 60
+    assert await machine.read_key("wgup_b") == ""
+    assert await machine.read_removed_key("wgup_b") == key_of("wgup_b")
+    assert await machine.read_removed_key("wgup_c") == ""
+    (keys / "wgup_c.key.removed").rmdir()
+    for age_s, there in ((86300.0, True), (-1e6, True), (86300.0, True), (86500.0, False)):
+        os.utime(aside, (time.time() - age_s,) * 2)
+        await machine.keep_keys({"wgup_srv", "wgup_a"})
+        assert aside.exists() is there, age_s
+        if age_s < 0:
+            assert abs(time.time() - aside.stat().st_mtime) < 60, "it is not kept for years"
+    assert not machine.problems
 
 
 # --- sections that somebody edited

@@ -197,7 +197,7 @@ async def test_a_tunnel_that_netifd_refuses_is_undone_with_its_reason(
         await router.create()
     assert router.text("network") == NETWORK
     assert router.text("wireguard-uplink") == CONFIG
-    assert os.listdir(router.keys) == []
+    assert os.listdir(router.keys) == ["wgup_nodea.key.removed"], "for a day"
     assert router.netifd.reloads == 2, "told of it, and told that it is gone"
 
 
@@ -261,7 +261,7 @@ async def test_removing_leaves_everything_as_it_was(router: Router) -> None:
     await router.uplinks.remove(uplink)
     assert (router.text("network"), router.text("wireguard-uplink")) == (NETWORK, CONFIG)
     assert "wgup_nodea" not in router.kernel.alias
-    assert os.listdir(router.keys) == []
+    assert os.listdir(router.keys) == ["wgup_nodea.key.removed"], "for a day"
 
 
 async def test_a_device_that_netifd_leaves_behind_is_deleted(router: Router) -> None:
@@ -740,3 +740,32 @@ async def test_the_double_speaks_as_netifd_does(router: Router) -> None:
     ]
     down = next(one["data"] for one in real if one["name"] == "interface.down")
     assert shape(router.netifd.told[0][1]) == shape(down)
+
+
+# --- a file that was lost says nothing
+
+
+@pytest.mark.parametrize("text", ["", None, "config globals 'globals'\n"])
+async def test_a_network_without_the_routers_interfaces_is_left_alone(
+    router: Router, text: str | None
+) -> None:
+    """A file with nothing but our tunnels would take the router off its own LAN."""
+    uplink = await router.create()
+    before, path = router.text("network"), router.config / "network"
+    reloads = router.netifd.reloads
+    if text is None:
+        path.unlink()
+    else:
+        path.write_text(text)
+    await router.uplinks.apply()
+    assert "network is lost or cut off" in router.uplinks.problems["apply"]
+    with pytest.raises(ConfigError, match="lost or cut off"):
+        await router.create(replace(UPLINK, peer_id="another"))
+    with pytest.raises(ConfigError, match="lost or cut off"):
+        await stand(router)
+    assert not path.exists() if text is None else path.read_text() == text
+    assert router.netifd.reloads == reloads and router.is_marked(uplink)
+    path.write_text(before)
+    await router.uplinks.apply()
+    assert "apply" not in router.uplinks.problems
+    assert router.text("network") == before

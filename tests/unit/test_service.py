@@ -104,8 +104,11 @@ async def test_removing_leaves_everything_as_it_was(house: House) -> None:
     before = house.files()
     await house.call("uplink_gossip", message=offer("nodea"))
     await house.call("uplink_add", peer_id="nodea")
-    assert (await house.call("uplink_remove", peer_id="nodea"))["success"]
-    assert house.files() == before
+    told = await house.call("uplink_remove", peer_id="nodea")
+    assert told["message"].endswith("back, `wgctl uplink add nodea` does.")
+    assert "\tlist declined 'nodea'\n" in house.text("wireguard-uplink"), "as min_uplinks must know"
+    text = house.text("wireguard-uplink").replace("\tlist declined 'nodea'\n", "")
+    assert {**house.files(), "wireguard-uplink": text} == before
     assert house.machine.tunnels == {}
     assert await house.refusal("uplink_remove", peer_id="nodea") == (Status.NOT_FOUND, "no_uplink")
     assert house.events[-1][1]["kind"] == "uplink_removed"

@@ -16,7 +16,7 @@ import pytest
 from rpcd_wireguard_uplink.errors import CommandFailed
 from rpcd_wireguard_uplink.model import DefaultRoute, Family, Tunnel
 from rpcd_wireguard_uplink.system.files import UnusableFile
-from tests.unit.fakes import Crash, Machine
+from tests.unit.fakes import Commands, Crash, Machine, key_of
 from tests.unit.house import CONFIG, LINE, NETWORK, House, offer
 
 # --- what goes wrong
@@ -319,3 +319,125 @@ async def test_a_filter_that_can_not_stand_is_told(
     monkeypatch.undo()
     await house.running[-1].uplinks.guard_tunnels()
     assert "filtered" not in str((await house.call("uplink_status"))["problems"])
+
+
+# --- absence is not intent
+
+
+async def two_uplinks(house: House) -> dict[str, str]:
+    """Uplinks to nodea and nodeb; the files then."""
+    for peer_id in ("nodea", "nodeb"):
+        await house.call("uplink_gossip", message=offer(peer_id))
+        await house.call("uplink_add", peer_id=peer_id)
+    return house.files()
+
+
+LOST = {
+    "empty": "",
+    "blank": "\n# nothing\n",
+    "cut off": "config wireguard-uplink 'uplink'\n\toption enabl"[:20],
+    "unparsable": "config wireguard-uplink 'uplink\n",
+    "without the main section": "config mqtt 'broker'\n\toption enabled '0'\n",
+    "gone": None,
+    "bytes": "\0\0\0\0",
+}
+
+
+@pytest.mark.parametrize("restarts", [False, True])
+@pytest.mark.parametrize("name", LOST)
+async def test_a_configuration_that_is_lost_deletes_nothing(
+    house: House, name: str, restarts: bool
+) -> None:
+    before, text = await two_uplinks(house), LOST[name]
+    tunnels = dict(house.machine.tunnels)
+    path = house.directory / "config" / "wireguard-uplink"
+    if text is None:
+        path.unlink()
+    else:
+        path.write_text(text)
+    if restarts:
+        await house.restart()
+    for _ in range(2):
+        await house.running[-1].reload()
+        await house.running[-1].restore_tunnels()
+    found = {k: v for k, v in house.files().items() if k != "wireguard-uplink"}
+    assert found == {k: v for k, v in before.items() if k != "wireguard-uplink"}
+    assert house.machine.tunnels == tunnels
+    assert "wireguard-uplink" in str((await house.call("uplink_status"))["problems"])
+    refusal = await house.refusal("uplink_set_failover", enabled=False)
+    assert refusal[1] == "bad_config", "nothing is written on top of what is lost"
+    assert not path.exists() if text is None else path.read_text() == text
+    house.write("wireguard-uplink", before["wireguard-uplink"])
+    await house.running[-1].reload()
+    assert house.files() == before and house.machine.tunnels == tunnels
+    assert "wireguard-uplink" not in str((await house.call("uplink_status"))["problems"])
+    assert "uplink_removed" not in [table.get("kind") for _, table in house.events]
+
+
+async def test_a_whole_file_without_a_section_is_a_removal_that_is_remembered(
+    house: House,
+) -> None:
+    before = await two_uplinks(house)
+    head, _, tail = before["wireguard-uplink"].partition("\nconfig uplink 'wgup_nodea'")
+    house.write("wireguard-uplink", head + tail[tail.index("\nconfig uplink") :])
+    await house.running[-1].reload()
+    assert set(house.machine.tunnels) == {"wgup_nodeb"}
+    assert house.running[-1].uplinks.config.settings.declined == {"nodea"}
+    written = house.text("wireguard-uplink")
+    for _ in range(3):
+        await house.running[-1].reload()
+    assert house.text("wireguard-uplink") == written
+    await house.call("uplink_add", peer_id="nodea")
+    assert "declined" not in house.text("wireguard-uplink"), "he wants it again"
+    house.assert_consistent()
+
+
+async def test_a_new_router_without_a_file_begins_anew(house: House) -> None:
+    (house.directory / "config" / "wireguard-uplink").unlink()
+    await house.restart()
+    assert "lost" not in str((await house.call("uplink_status"))["problems"])
+    await house.call("uplink_set_failover", enabled=True)
+    assert "config wireguard-uplink 'uplink'" in house.text("wireguard-uplink")
+
+
+async def test_a_section_that_comes_back_finds_its_key(house: House, commands: Commands) -> None:
+    before = await two_uplinks(house)
+    tunnels, private = dict(house.machine.tunnels), house.machine.keys()["wgup_nodea"]
+    head, _, tail = before["wireguard-uplink"].partition("\nconfig uplink 'wgup_nodea'")
+    house.write("wireguard-uplink", head + tail[tail.index("\nconfig uplink") :])
+    await house.running[-1].reload()
+    assert set(house.machine.keys()) == {"wgup_nodeb"}
+    commands.answers["wg pubkey"] = key_of(f"public of {private}")
+    house.write("wireguard-uplink", before["wireguard-uplink"])
+    await house.running[-1].reload()
+    assert house.machine.tunnels == tunnels and house.machine.keys()["wgup_nodea"] == private
+    # Somebody else's section by the same name gets a key of its own.
+    commands.answers["wg pubkey"] = key_of("another")
+    house.write("wireguard-uplink", head + tail[tail.index("\nconfig uplink") :])
+    await house.running[-1].reload()
+    house.write("wireguard-uplink", before["wireguard-uplink"])
+    await house.running[-1].reload()
+    assert house.machine.keys()["wgup_nodea"] not in ("", private)
+
+
+@pytest.mark.parametrize("text", ["", None, "config interface 'lan\n", "\0"])
+async def test_a_lost_network_file_is_no_reason_to_end_a_tunnel(
+    house: House, text: str | None
+) -> None:
+    """It holds what is derived: where it is ours alone it is made anew, with the same keys."""
+    before = await two_uplinks(house)
+    tunnels, path = dict(house.machine.tunnels), house.directory / "config" / "network"
+    if text is None:
+        path.unlink()
+    else:
+        path.write_text(text)
+    await house.restart()
+    await house.running[-1].reload()
+    assert house.machine.tunnels == tunnels
+    assert house.files()["keys/wgup_nodea"] == before["keys/wgup_nodea"]
+    is_bad = bool(text)
+    assert ("network" in str((await house.call("uplink_status"))["problems"])) is is_bad
+    house.write("network", before["network"])
+    await house.running[-1].restore_tunnels()
+    assert house.files() == before and house.machine.tunnels == tunnels
+    assert "network" not in str((await house.call("uplink_status"))["problems"])
