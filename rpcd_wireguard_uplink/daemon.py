@@ -8,6 +8,7 @@ exception becomes a reply. Decides nothing about uplinks.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import signal
@@ -39,6 +40,7 @@ NAMES_S = 2.0
 MWAN3_S = 30.0
 MOST_WAITS = 15  # of CONFIG_CHECK_S, before a tunnel that can't be made is tried again
 HOTPLUG_EVENT = "wireguard-uplink.hotplug"  # root/etc/hotplug.d/iface sends it
+OURS_ALONE = "uplink_gossip"  # the dashboard has methods of the same names, but not this one
 JOIN_TIMEOUT_S = 1.0
 JOIN_PAUSE_S = 2.0
 OTHERS_S = 3.0  # for an answer of another package's object
@@ -367,6 +369,31 @@ class Daemon:
 def _failure(error: Exception) -> Reply:
     table, status = methods.error_reply(error)
     return Reply(table, Status(status))
+
+
+async def _take_back(options: Options) -> list[str]:
+    from .uninstall import take_back
+
+    client = Client(options.socket)
+    try:
+        with contextlib.suppress(BusError):  # files and the kernel can do without
+            await client.connect(JOIN_TIMEOUT_S)
+            found = await client.lookup(methods.OBJECT)
+            if found and OURS_ALONE in found[0].methods:
+                return ["the service still runs: stop it first"]
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(options.state_file)
+        return await take_back(make_platform(options, client))
+    finally:
+        await client.close()
+
+
+def uninstall(options: Options) -> int:
+    """Take back all that a service made here; the exit status, 1 where something stays."""
+    failed = asyncio.run(_take_back(options))
+    for sentence in failed:
+        log.error("%s", sentence)
+    return int(bool(failed))
 
 
 def run(options: Options) -> int:

@@ -129,6 +129,11 @@ async def read_rules(family: Family) -> list[dict[str, Any]]:
         return []
 
 
+async def read_all_routes(family: Family) -> list[dict[str, Any]]:
+    """The routes of every table as `ip -j route` prints them."""
+    return await _read([_flag(family), "route", "show", "table", "all"])
+
+
 async def device_towards(address: str, mark: int) -> str:
     """The device that packets of that mark leave by towards an address; '' if there is none."""
     try:

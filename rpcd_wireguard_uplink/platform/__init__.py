@@ -105,6 +105,9 @@ class Platform(Protocol):
     async def keep_rendered(self, text: str) -> None:
         """Keep, for people, what mwan3 should hold of ours; '' removes it."""
 
+    async def reload_network(self) -> None:
+        """Tell whoever reads `network` that it changed."""
+
     async def running_instances(self, service: str) -> list[str]:
         """The instances of a service that its supervisor has running; none without a supervisor."""
 

@@ -216,6 +216,9 @@ class Linux:
         """None: nothing has other names for devices here."""
         return []
 
+    async def reload_network(self) -> None:
+        """Nobody but us reads it."""
+
     async def running_instances(self, service: str) -> list[str]:
         """None: there is no procd to ask."""
         return []
@@ -281,6 +284,8 @@ def _keep_text(path: str, text: str) -> None:
     try:
         if not text:
             os.unlink(path)
+            with contextlib.suppress(OSError):  # others have files there
+                os.rmdir(os.path.dirname(path))
             return
         os.makedirs(os.path.dirname(path), exist_ok=True)
         with open(f"{path}.new", "w", encoding="ascii") as file:

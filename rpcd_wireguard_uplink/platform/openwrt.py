@@ -334,6 +334,10 @@ class OpenWrt(Linux):
     ) -> dict[str, Any]:
         return await self._bus.call(path, method, arguments, timeout_s=CALL_S)
 
+    async def reload_network(self) -> None:
+        """netifd compares it with what it has."""
+        await self._call("network", "reload")
+
     async def running_instances(self, service: str) -> list[str]:
         """As procd has it; a service that was stopped is not in its list."""
         listed = await self._call(PROCD, "list", {"name": service})

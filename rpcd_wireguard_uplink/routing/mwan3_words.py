@@ -134,13 +134,27 @@ def admit_command(
 def dismiss_command(interfaces: Iterable[str]) -> list[str]:
     """The command that has a running mwan3 let interfaces go, before their sections do.
 
-    What `mwan3 ifdown` does, which clears their rules and leaves them out of every policy; and
-    their trackers are ended. netifd's event comes too late for it: mwan3 ignores interfaces that
-    are not in its configuration.
+    What `mwan3 ifdown` does, which leaves them out of every policy; and their trackers are ended.
+    netifd's event comes too late for it: mwan3 ignores interfaces that are not in its
+    configuration. What mwan3 2.12 then leaves of them is deleted: IPv6's rules, which
+    mwan3_delete_iface_rules looks for among IPv4's, and the chains, for which
+    mwan3_delete_iface_iptables has no command.
     """
     lines = []
     for name in interfaces:
-        lines += [f"mwan3_interface_hotplug_shutdown {name} 1", f"procd_kill mwan3 track_{name}"]
+        jump = f"-m mark --mark 0x0/$MMX_MASK -j mwan3_iface_in_{name}"
+        lines += [
+            f"mwan3_interface_hotplug_shutdown {name} 1",
+            f"procd_kill mwan3 track_{name}",
+            f"mwan3_get_iface_id id {name}",
+            "for pref in $((1000 + id)) $((2000 + id)) $((3000 + id)); do",
+            "$IP4 rule del pref $pref; $IP6 rule del pref $pref",
+            "done 2>/dev/null",
+            'for ipt in "$IPT4" "$IPT6"; do',
+            f"$ipt -D mwan3_ifaces_in {jump}",
+            f"$ipt -F mwan3_iface_in_{name} && $ipt -X mwan3_iface_in_{name}",
+            "done 2>/dev/null",
+        ]
     return ["sh", "-c", _in_mwan3(lines)]
 
 

@@ -70,6 +70,7 @@ LAYERS = (
     ),
     *("peers", "delivery", "gate", "exchange", "peer_service", "choice_service"),
     *("older", "dashboard", "doctor", "backlog", "hooks", "post", "webhook", "metrics"),
+    "uninstall",
     *("daemon", "live", "cli", "export", "__main__"),
 )
 """Lowest first. A new module takes its place here when it is made."""

@@ -261,7 +261,8 @@ def run_script(feed: Path, name: str, folder: Path, **variables: str) -> list[st
     """What a script of the package does on a router below `folder`: the commands, in order."""
     log = folder / "log"
     log.write_text("")
-    for path in ("etc/init.d/rpcd", "etc/init.d/wireguard-uplink", "libexec/dashboard"):
+    scripts = ("etc/init.d/rpcd", "etc/init.d/wireguard-uplink", "libexec/dashboard")
+    for path in (*scripts, "bin/rpcd-wireguard-uplink"):
         file = folder / path
         file.parent.mkdir(parents=True, exist_ok=True)
         running = '[ "$1" != running ] || [ -n "$RUNNING" ] || exit 1\n'
@@ -270,6 +271,7 @@ def run_script(feed: Path, name: str, folder: Path, **variables: str) -> list[st
     text = (feed / name).read_text()
     assert text.startswith("#!/bin/sh\n")
     text = text.replace("/usr/libexec/wireguard-uplink/", f"{folder}/libexec/")
+    text = text.replace("/usr/bin/", f"{folder}/bin/")
     text = text.replace("/etc/init.d/", f"{folder}/etc/init.d/").replace("/var/run/", f"{folder}/")
     words = {"PATH": os.environ["PATH"], **variables}
     done = subprocess.run(["sh", "-c", text], env=words, capture_output=True, text=True, timeout=60)
@@ -292,7 +294,12 @@ def test_a_removal_gives_everything_back(feed: Path, tmp_path: Path) -> None:
     gone.wait()
     (tmp_path / "wireguard-uplink.pid").write_text(f"{gone.pid}\n")
     told = run_script(feed, "prerm", tmp_path)
-    assert told == ["wireguard-uplink stop", "dashboard give-back", "dashboard unlink"]
+    assert told == [
+        "wireguard-uplink stop",
+        "rpcd-wireguard-uplink uninstall",
+        "dashboard give-back",
+        "dashboard unlink",
+    ]
     assert run_script(feed, "postrm", tmp_path) == ["rpcd reload"]
     assert run_script(feed, "prerm", tmp_path, PKG_UPGRADE="1") == []
 

@@ -167,6 +167,9 @@ class Machine:
     def interfaces_on(self, device: str) -> list[str]:
         return [name for name, held in self.interfaces.items() if held == device]
 
+    async def reload_network(self) -> None:
+        self._step("reload_network", lambda: None)
+
     async def running_instances(self, service: str) -> list[str]:
         return self.instances if service == "mwan3" else []
 

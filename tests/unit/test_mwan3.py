@@ -414,6 +414,16 @@ def test_commands_are_understood_by_a_shell_and_reload_nothing(command: list[str
     assert command[:2] == ["sh", "-c"]
     assert subprocess.run(["sh", "-n", "-c", command[2]], stderr=subprocess.PIPE).stderr == b""
     assert "reload" not in command[2] and "restart" not in command[2]
+    before, _, after = command[2].partition("\nmwan3_init\n")
+    assert before.endswith("\nprocd_running mwan3 rtmon_ipv4 || exit 0"), "it may stop meanwhile"
+    assert "wgup" not in before and ("wgup" in after or "policies" in after)
+
+
+def test_what_mwan3_leaves_of_an_interface_is_deleted() -> None:
+    """mwan3 2.12.2 deletes IPv6's rules only where IPv4 has the same, and never the chains."""
+    text = dismiss_command(["wgup6a"])[2]
+    assert text.index("hotplug_shutdown wgup6a") < text.index("$IP6 rule del pref")
+    assert text.index("-j mwan3_iface_in_wgup6a") < text.index("-X mwan3_iface_in_wgup6a")
 
 
 def test_netifd_knows_the_name_of_every_ipv6_interface() -> None:

@@ -1,0 +1,59 @@
+"""After a removal the kernel is as it was before the service ever ran."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+from tests.lab.meter import Meter
+from tests.lab.network import ECHO4, ConsumerNetwork
+from tests.lab.node import Node
+from tests.lab.provider import make_provider
+from tests.lab.scene import Scene, settings, settled
+from tests.lab.service import variables
+
+
+def kernel_state(node: Node) -> dict[str, str]:
+    """Rules, routes, tables and devices, without what changes by itself."""
+    looks = {
+        "rules": "ip rule; ip -6 rule",
+        "routes": "ip route show table all | sort; ip -6 route show table all | sort",
+        "tables": "nft list tables",
+        "devices": "ip -o link | sed 's/.*: \\([^:@]*\\)[:@].*group \\([^ ]*\\) .*/\\1 \\2/'",
+    }
+    return {name: node.sh(script) for name, script in looks.items()}
+
+
+def uninstall(scene: Scene) -> tuple[int, str]:
+    service = scene.service
+    words = [
+        *("env", *(f"{name}={value}" for name, value in variables().items())),
+        *(sys.executable, "-m", "rpcd_wireguard_uplink", "uninstall"),
+        *("--platform", "standalone", "--socket", service.socket),
+        *("--config-dir", service.config_dir, "--keys-dir", service.keys_dir),
+        *("--state-file", service.state_file),
+    ]
+    done = service.node.run(words, timeout_s=30, check=False)
+    return done.returncode, done.stderr
+
+
+def test_nothing_of_ours_stays_in_the_kernel(network: ConsumerNetwork) -> None:
+    before = kernel_state(network.consumer)
+    scene = Scene.lay(network, [make_provider(network.lab, network.providers[0])], settings())
+    scene.start()
+    assert kernel_state(network.consumer) != before
+    assert uninstall(scene)[0] == 1, "while the service runs"
+    with Meter(network.host, ECHO4, rate_hz=20) as meter:
+        settled(meter)
+        network.wan.drop()
+        scene.away()
+        scene.service.kill()
+        status, told = uninstall(scene)
+        assert (status, told) == (0, "")
+        network.wan.restore()
+        settled(meter)
+    assert kernel_state(network.consumer) == before
+    kept = [name for name in os.listdir(scene.service.keys_dir) if name.endswith(".key")]
+    assert kept and "config uplink" in Path(scene.service.config_file).read_text(encoding="utf-8")
+    assert not os.path.exists(scene.service.state_file)
