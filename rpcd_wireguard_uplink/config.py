@@ -45,7 +45,9 @@ from .peer_config import (
     plain_number,
 )
 from .peering import Consumer, MqttSettings, PeerSettings, Pin, ProviderSettings
+from .quoting import quoted
 from .reconcile import LEAST_MTU
+from .schemas import PEER_ID
 from .uci import Section, Value
 
 CONFIG = "wireguard-uplink"
@@ -170,6 +172,12 @@ def parse_config(sections: Iterable[Section]) -> Config:
         reader = Reader(CONFIG, section)
         if section.type == MAIN_TYPE:
             settings, peering = _parse_settings(reader), parse_mesh(reader)
+            warnings += [
+                f"{reader.where}.trusted_peer names {quoted(each)}, which can't be a peer's id: it "
+                f"must {PEER_ID['x-must']}"
+                for each in sorted(settings.trusted_peers)
+                if not re.fullmatch(PEER_ID["pattern"], each)
+            ]
         elif section.type == UPLINK_TYPE:
             uplinks.append(_parse_uplink(reader))
         elif section.type == PROVIDER_TYPE:

@@ -294,6 +294,7 @@ class Daemon:
     def _on_hotplug(self, name: str, data: dict[str, Any]) -> None:
         if self._service is not None:
             self._service.monitor.reread_soon()
+            self._spawn(self._tolerate(self._service.follow_wans(afresh=True)))
             self._spawn(self._follow_mwan3(self._service))
 
     def _on_change(self) -> None:
@@ -349,6 +350,7 @@ class Daemon:
             for _ in range(round(MWAN3_S / NAMES_S)):
                 await asyncio.sleep(NAMES_S)
                 await service.follow_names()
+                await self._tolerate(service.follow_wans())
             await service.uplinks.guard_tunnels()
             await service.uplinks.keep_keys()
             if self._usage is not None:

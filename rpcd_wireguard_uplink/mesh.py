@@ -45,7 +45,8 @@ class Mesh:
 
     `addresses` are all plain ones that this router has, on the mesh or not. `others` are peers of
     WireGuard devices that are neither mesh nor uplink, such as a commercial VPN's, `devices` are
-    theirs and the mesh's, with this router's public key there.
+    theirs and the mesh's, with this router's public key there. `missing` are names that the owner
+    gave and no WireGuard device of `found` has.
     """
 
     peers: tuple[MeshPeer, ...] = ()
@@ -53,6 +54,8 @@ class Mesh:
     addresses: frozenset[str] = frozenset()
     others: tuple[MeshPeer, ...] = ()
     devices: Mapping[str, str] = field(default_factory=dict)
+    missing: tuple[str, ...] = ()
+    found: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,12 +150,15 @@ async def read_mesh(only: Collection[str], ages: Ages) -> Mesh:
     plain = {plain_address(text) for texts in found.values() for text in texts}
     peers = parse_peers(dump, devices, every, ages)
     proven = set(only) or {peer.device for peer in peers if peer.addresses}
+    there = tuple(parse_devices(dump))
     return Mesh(
         tuple(peer for peer in peers if peer.device in proven),
         {device: tuple(found.get(device, ())) for device in devices if device in proven},
         frozenset(plain - {""}),
         tuple(peer for peer in peers if peer.device not in proven),
         devices,
+        tuple(name for name in only if name not in there),
+        there,
     )
 
 

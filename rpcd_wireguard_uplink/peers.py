@@ -19,6 +19,7 @@ from .mesh import Directory, Mesh, MeshPeer, Record, is_peer_id, own_node_id, re
 from .mesh_faults import answer_fault, proposed_id, tunnel_fault
 from .peering import Deny, Identity
 from .trust import Approval, Ground, Standing, State, standing
+from .wan_names import unknown_names
 from .wireguard import Ages
 
 Table = dict[str, Any]
@@ -64,6 +65,8 @@ class Peers:
             self._approvals = await read_approvals(self.bus_call, problems=told)
             self._records = await read_records(self.bus_call, problems=told) or ()
             self.problems.pop("mesh", None)
+            unknown = unknown_names("mesh", self.mesh.missing, self.mesh.found)
+            self._tell("mesh names", unknown)
         except UplinkError as error:
             self.problems["mesh"] = f"the mesh can't be read: {error}"
         keys = {peer.key for peer in self.mesh.peers}
@@ -123,10 +126,13 @@ class Peers:
 
     def _tell_same_id(self) -> None:
         told = [why for peer_id, why in self._refused.values() if peer_id == self.node_id]
-        if told:
-            self.problems["node_id"] = told[0]
+        self._tell("node_id", next(iter(told), ""))
+
+    def _tell(self, topic: str, sentence: str) -> None:
+        if sentence:
+            self.problems[topic] = sentence
         else:
-            self.problems.pop("node_id", None)
+            self.problems.pop(topic, None)
 
     def _same_id(self, peer: MeshPeer) -> str:
         own_key = self.mesh.devices.get(peer.device, self.node_id)

@@ -69,6 +69,7 @@ class Service:
             self._in_use, self.monitor.problems, self._report_carrying, LANE_MARK
         )
         self.lock = asyncio.Lock()
+        self._links: frozenset[str] = frozenset()
         self.untrusted: Callable[[str], str] = self._not_listed
         self.untrusted_offer: Callable[[Offer], str] = lambda offer: self.untrusted(offer.peer_id)
         self.ask_lease: AskLease | None = None
@@ -90,6 +91,7 @@ class Service:
         async with self.lock:
             await self.uplinks.read()
             self.on_read()
+            await self.uplinks.follow_wans()
             self.monitor.switch.lane.marks = await self.uplinks.lane_marks()
             await self.monitor.start(self._watch())
             await self.uplinks.mend_pending()
@@ -145,7 +147,21 @@ class Service:
             if counted is None or not counted.is_alive(within_s):
                 yield uplink
 
+    async def follow_wans(self, *, afresh: bool = False) -> None:
+        """Names of WANs may mean other devices now: PPPoE came up, a stick was put in.
+
+        Cheap where no device came or went; `afresh` says that netifd may know more.
+        """
+        links = frozenset(link.name for link in self.monitor.landscape.links.values())
+        if links == self._links and not afresh:
+            return
+        self._links = links
+        if await self.uplinks.follow_wans():
+            await self.monitor.configure(self._watch())
+            self.journal.changed()
+
     async def _follow(self) -> None:
+        await self.uplinks.follow_wans()
         self.monitor.switch.lane.marks = await self.uplinks.lane_marks()
         await self.monitor.configure(self._watch())
 
@@ -174,7 +190,8 @@ class Service:
             if not uplink.pending and not self.untrusted(uplink.peer_id)
         )
         config = self.uplinks.config
-        return Watch(config.settings, uplinks, config.provider.enabled)
+        settings = replace(config.settings, lines=self.uplinks.wans.devices)
+        return Watch(settings, uplinks, config.provider.enabled)
 
     def _not_listed(self, peer_id: str) -> str:
         if peer_id in self.uplinks.config.settings.trusted_peers:

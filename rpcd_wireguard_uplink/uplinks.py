@@ -34,6 +34,7 @@ from .reconcile import LOST_NETWORK, NETWORK, has_interfaces, plan_sections, tun
 from .routing.mwan3 import MWAN3
 from .routing.mwan3_keeper import Keeper
 from .uci import Draft, Section
+from .wan_names import WanNames
 
 DECLINED = "declined"
 ROUTE_PAUSES_S = (0.0, 0.2, 0.8, 2.0)  # a route that is replaced is gone for a moment
@@ -51,6 +52,7 @@ class Uplinks:
     ) -> None:
         self.platform = platform
         self.config = Config()
+        self.wans = WanNames()
         self.problems: dict[str, str] = {}
         self._follow = follow
         self._tell = tell
@@ -423,6 +425,18 @@ class Uplinks:
         """A sentence where mwan3 would not send traffic by a line of the router; else ''."""
         return self._mwan3.who_refuses(device, family)
 
+    async def follow_wans(self) -> bool:
+        """Find the devices that `list wan` means; whether they are others than before."""
+        names = self.config.settings.lines
+        interfaces = await self.platform.read_interfaces() if names else {}
+        links = [link.name for link in await self.platform.read_links()] if names else []
+        is_changed = self.wans.follow(names, interfaces, links)
+        if self.wans.problem:
+            self.problems["wan"] = self.wans.problem
+        else:
+            self.problems.pop("wan", None)
+        return is_changed
+
     async def lane_marks(self) -> tuple[int, ...]:
         """The marks that traffic of the lines can have; (0,) where mwan3 isn't there."""
         if not self._mwan3.installed:
@@ -435,7 +449,7 @@ class Uplinks:
 
     async def _line_devices(self) -> list[str]:
         found = {device for _, device in _lines(await self._default_routes())}
-        return [*self.config.settings.lines] or sorted(found)
+        return [*self.wans.devices] or sorted(found)
 
     async def _write_uplink(self, uplink: Uplink) -> None:
         options = uplink_options(uplink)

@@ -16,6 +16,7 @@ from ..errors import ConfigError
 from ..model import DefaultRoute, is_marked, is_own_name
 from ..system.forwarding import Blockage
 from ..uci import Section
+from ..wan_names import unknown_names, wan_devices
 
 SERVICE_START = "/etc/init.d/wireguard-uplink restart"
 PROGRAMS: Mapping[str, tuple[str, str, str]] = {
@@ -53,7 +54,8 @@ class Facts:
     'other', 'nobody', or 'no bus'), `problems` and `notes` what a running service told, `configs`
     the sections of each file that is there, `unreadable` why a file could not be read, `lines`
     interface name -> device for those with a default route, `exposed` the paths of keys that
-    others may read, `blockages` what the forward hook keeps from the tunnels.
+    others may read, `blockages` what the forward hook keeps from the tunnels, `interfaces`
+    netifd's names with their devices, `devices` all that there are.
     """
 
     openwrt: bool = False
@@ -75,6 +77,8 @@ class Facts:
     routes: tuple[DefaultRoute, ...] = ()
     exposed: tuple[str, ...] = ()
     blockages: tuple[Blockage, ...] = ()
+    interfaces: Mapping[str, str] = field(default_factory=dict)
+    devices: tuple[str, ...] = ()
 
     def sections(self, config: str, type_: str) -> list[Section]:
         """The sections of one type; [] where the file is not there."""
@@ -168,12 +172,17 @@ def check_configuration(facts: Facts) -> Iterator[Finding]:
     if facts.openwrt:
         mend += " && /etc/init.d/wireguard-uplink reload"
     try:
-        warnings = parse_config(facts.configs.get(CONFIG, ())).warnings
+        config = parse_config(facts.configs.get(CONFIG, ()))
     except ConfigError as error:
         yield _wrong("configuration", f"{error}.", mend)
         return
-    for warning in warnings:
+    for warning in config.warnings:
         yield _note("configuration", f"{warning}.", mend)
+    devices, unknown = wan_devices(config.settings.lines, facts.interfaces, facts.devices)
+    if unknown and facts.holder != "service":  # which says so itself
+        instead = "the others are watched" if devices else "every WAN is watched"
+        there = facts.interfaces or facts.devices
+        yield _wrong("configuration", f"{unknown_names('wan', unknown, there, instead)}.", mend)
 
 
 def check_forwarding(facts: Facts) -> Iterator[Finding]:

@@ -82,6 +82,8 @@ async def read_facts(places: Places) -> Facts:
         routes=tuple(routes),
         exposed=tuple(read_exposed(places.keys_dir)),
         blockages=tuple(await _blockages(devices)),
+        interfaces=dict(interfaces_of(dump)),
+        devices=await read_devices(),
     )
 
 
@@ -161,6 +163,19 @@ def lines_of(dump: Mapping[str, Any], devices: set[str]) -> Iterator[tuple[str, 
         device = row.get("l3_device", "")
         if device in devices:
             yield row["interface"], device
+
+
+def interfaces_of(dump: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """netifd's interfaces and their devices, '' for those that have none now."""
+    for row in dump.get("interface", ()):
+        yield row["interface"], row.get("l3_device", "")
+
+
+async def read_devices() -> Spoken:
+    """The names of all devices; none where `ip` can't be asked."""
+    with suppress(UplinkError):
+        return tuple(link.name for link in await iproute.read_links())
+    return ()
 
 
 async def _ip_prints_json() -> bool:

@@ -102,6 +102,11 @@ class Platform(Protocol):
     def interfaces_on(self, device: str) -> list[str]:
         """netifd's names of the interfaces on a device; none where there is no netifd."""
 
+    async def read_interfaces(self) -> Mapping[str, str]:
+        """netifd's interfaces and the devices that they have or had, '' where that is not known;
+        none where there is no netifd.
+        """
+
     async def keep_rendered(self, text: str) -> None:
         """Keep, for people, what mwan3 should hold of ours; '' removes it."""
 

@@ -12,7 +12,7 @@ import asyncio
 import contextlib
 import os
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 
 from .. import iproute, process, wireguard
@@ -222,6 +222,10 @@ class Linux:
     async def running_instances(self, service: str) -> list[str]:
         """None: there is no procd to ask."""
         return []
+
+    async def read_interfaces(self) -> Mapping[str, str]:
+        """None."""
+        return {}
 
     async def read_addresses(self, device: str) -> list[str]:
         """From `ip`."""

@@ -107,6 +107,13 @@ class OpenWrt(Linux):
         names = [name for name, held in self._devices.items() if held == device]
         return [*names, *(name[:-2] for name in names if name.endswith(("_4", "_6")))]
 
+    async def read_interfaces(self) -> Mapping[str, str]:
+        """From netifd; what it told before where it can't be asked."""
+        names: Iterable[str] = ()
+        with contextlib.suppress(UplinkError):
+            names = await self._dump()
+        return dict.fromkeys(names, "") | self._devices
+
     async def wanted_sections(
         self, keyed: Sequence[tuple[Uplink, str]], found: Sequence[Section]
     ) -> list[Section]:

@@ -39,7 +39,7 @@ LAYERS = (
     ),
     *("mesh", "mesh_faults", "trust", "approvals", "leases", "usage", "mesh_http"),
     *("pace", "quality", "budget", "health", "capacity", "selection", "failover", "reconcile"),
-    *("options", "peer_config", "config", "probe"),
+    *("options", "peer_config", "config", "wan_names", "probe"),
     *("platform", "paths", "landscape", "routing", "evidence", "switch"),
     *("candidates", "moves", "monitor", "tunnel_test"),
     *(

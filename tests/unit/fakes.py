@@ -173,6 +173,9 @@ class Machine:
     async def running_instances(self, service: str) -> list[str]:
         return self.instances if service == "mwan3" else []
 
+    async def read_interfaces(self) -> Mapping[str, str]:
+        return dict(self.interfaces)
+
     async def keep_rendered(self, text: str) -> None:
         self.rendered = text
 

@@ -95,6 +95,7 @@ def test_a_healthy_router_hears_nothing() -> None:
 
 BAD_UPLINK = "config wireguard-uplink 'uplink'\n\toption check_interval 'often'\n"
 UNKNOWN = "config wireguard-uplink 'uplink'\n\toption colour 'blue'\n"
+NO_SUCH_WAN = "config wireguard-uplink 'uplink'\n\tlist wan 'eth99'\n\tlist wan 'eth1'\n"
 NO_METRIC = NETWORK.replace("\toption metric '20'\n", "")
 SAME_METRIC = NETWORK.replace("'20'", "'10'")
 NO_GLOBALS = MWAN3.replace("config globals 'globals'\n", "")
@@ -182,6 +183,17 @@ def test_our_own_interfaces_are_no_lines_of_the_owner() -> None:
 def test_without_a_known_package_manager_no_command_is_given() -> None:
     found = examine(Facts(installer="", missing=frozenset({"nft"}), routes=healthy().routes))
     assert [f.mend for f in found] == [""]
+
+
+def test_a_wan_that_is_not_there_is_told_where_no_service_does() -> None:
+    facts = healthy(configs={"wireguard-uplink": NO_SUCH_WAN}, devices=("eth1",))
+    assert examine(facts) == []
+    found = [f for f in examine(replace(facts, holder="nobody")) if f.check == "configuration"]
+    assert [finding.level for finding in found] == [Level.WRONG]
+    assert found[0].what == (
+        'list wan names "eth99", which this router does not have (there are eth1): the others are '
+        "watched."
+    )
 
 
 def test_elsewhere_the_packages_have_other_names() -> None:

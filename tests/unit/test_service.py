@@ -307,3 +307,41 @@ async def test_who_is_silent_tries_other_addresses(
         path.health.state = health
     await service.follow_names()
     assert house.machine.stalled == [["wgup_nodea"] if is_silent else []]
+
+
+async def test_a_wan_that_is_not_there_is_told_and_the_others_are_watched(house: House) -> None:
+    """A typo never makes a healthy line a dead one."""
+    service = house.running[-1]
+    house.write("wireguard-uplink", CONFIG + "\tlist wan 'eth99'\n")
+    await service.reload()
+    status = await house.call("uplink_status")
+    assert [line["device"] for line in status["wans"]] == [LINE]
+    assert any('"eth99"' in told and LINE in told for told in status["problems"])
+    house.write("wireguard-uplink", CONFIG + f"\tlist wan 'eth99'\n\tlist wan '{LINE}'\n")
+    await service.reload()
+    assert service.monitor.watch.settings.lines == ("eth99", LINE)
+    house.write("wireguard-uplink", CONFIG)
+    await service.reload()
+    assert not [t for t in (await house.call("uplink_status"))["problems"] if "list wan" in t]
+
+
+async def test_the_owners_name_of_a_wan_is_understood(house: House) -> None:
+    service = house.running[-1]
+    house.machine.interfaces = {"wan_fiber": ""}
+    house.write("wireguard-uplink", CONFIG + "\tlist wan 'wan_fiber'\n")
+    await service.reload()
+    assert service.monitor.watch.settings.lines == ("wan_fiber",), "it is down, and known"
+    house.machine.interfaces = {"wan_fiber": LINE}
+    await service.follow_wans(afresh=True)
+    assert service.monitor.watch.settings.lines == (LINE,)
+    status = await house.call("uplink_status")
+    assert [line["device"] for line in status["wans"]] == [LINE]
+    assert not [told for told in status["problems"] if "list wan" in told]
+
+
+async def test_an_id_that_nobody_can_have_is_told(house: House) -> None:
+    house.write("wireguard-uplink", CONFIG + "\tlist trusted_peer 'no such!'\n")
+    await house.running[-1].reload()
+    problems = (await house.call("uplink_status"))["problems"]
+    [told] = [problem for problem in problems if "trusted_peer" in problem]
+    assert "\"no such!\", which can't be a peer's id: it must be 1 to 64 letters" in told
