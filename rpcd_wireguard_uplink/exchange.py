@@ -58,7 +58,11 @@ class Exchange:
         carrier = MeshCarrier(self._on_identity, self._on_offer, 0)
         self.delivery = Delivery(service.intake, carrier, lambda: self.offering.message(), folder)
         self.offering = Offering(self.serving, self.delivery.publish, self.delivery.numbering)
-        self.leasing = Leasing(service, lambda peer_id: self.peers.directory.named(peer_id))
+        self.leasing = Leasing(
+            service,
+            lambda peer_id: self.peers.directory.named(peer_id),
+            lambda: self.peers.mesh.peers,
+        )
         self.gate = Gate(
             self.peers,
             self.serving,

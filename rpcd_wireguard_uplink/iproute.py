@@ -121,6 +121,11 @@ def parse_default_route(family: Family, row: Mapping[str, Any]) -> list[DefaultR
     return routes
 
 
+async def read_routes() -> list[dict[str, Any]]:
+    """The routes of all tables in both families as `ip -j route` prints them."""
+    return await _read(["route", "show", "table", "all"])
+
+
 async def read_rules(family: Family) -> list[dict[str, Any]]:
     """The policy rules as `ip -j rule` prints them; [] where the family is off."""
     try:

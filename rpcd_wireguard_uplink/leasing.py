@@ -8,10 +8,11 @@ probes alone decide. Renewals write nothing to flash.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import ipaddress
 import random
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -35,7 +36,7 @@ from .lease_messages import (
 )
 from .mesh import MeshPeer
 from .mesh_http import request
-from .model import DEVICE_GROUP, Uplink, is_own_name
+from .model import DEVICE_GROUP, PROVIDER_DEVICE, Uplink, is_own_name
 from .peering import Deny, LeaseGrant, LeaseRequest, ScopedEndpoint
 from .service import Service
 from .steady import tell
@@ -43,6 +44,7 @@ from .steady import tell
 ASK_S = 4.0
 RETRY_S = 5.0
 LONGEST_RETRY_S = 300.0
+LEAST_PREFIX = 8  # the largest private network (RFC 1918)
 _UNTRUSTED = {Deny.NOT_TRUSTED.value, Deny.UNBOUND.value, Deny.OTHER_PEER.value}
 
 
@@ -57,13 +59,21 @@ class _Held:
 
 
 class Leasing:
-    """The leases of one router's uplinks. `peer_of` gives the mesh peer of an id."""
+    """The leases of one router's uplinks. `peer_of` gives the mesh peer of an id, `mesh` all of
+    them.
+    """
 
-    def __init__(self, service: Service, peer_of: Callable[[str], MeshPeer | None]) -> None:
+    def __init__(
+        self,
+        service: Service,
+        peer_of: Callable[[str], MeshPeer | None],
+        mesh: Callable[[], Iterable[MeshPeer]] = tuple,
+    ) -> None:
         self.node_id = ""
         self.problems: dict[str, str] = {}
         self._service = service
         self._peer_of = peer_of
+        self._mesh = mesh
         self._held: dict[str, _Held] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -118,14 +128,12 @@ class Leasing:
         self._held.pop(uplink.public_key, None)
         peer = self._peer_of(uplink.peer_id)
         if uplink.leased and peer is not None and peer.addresses:
-            self._spawn(self._release(uplink, peer))
+            self._spawn(self._give_back(uplink, peer.addresses[0], peer.device))
 
-    async def _release(self, uplink: Uplink, peer: MeshPeer) -> None:
+    async def _give_back(self, uplink: Uplink, host: str, device: str) -> None:
         table = lease_release_table(LeaseRelease(self.node_id, uplink.own_public_key))
-        try:
-            await self._send("DELETE", peer.addresses[0], peer.device, table)
-        except UplinkError:
-            return
+        with contextlib.suppress(UplinkError):
+            await self._send("DELETE", host, device, table)
 
     # --- keeping
 
@@ -275,13 +283,25 @@ class Leasing:
                 f"{uplink.peer_id} gave this router's own key as its own", code="key_is_ours"
             )
         clash = next((n for n in wanted.avoid if _is_inside(grant.addresses, n)), "")
-        if clash:
+        told = f"inside this router's network {clash}" if clash else ""
+        if set(grant.addresses) != set(uplink.addresses):  # or nothing new is taken
+            told = told or taken(
+                grant.addresses, await iproute.read_routes(), self._named(uplink), self._mesh()
+            )
+        if told:
+            if not uplink.interface:
+                self._spawn(self._give_back(uplink, host, device))
             raise InvalidArgument(
-                f"{uplink.peer_id} gave an address inside this router's network {clash}: its owner "
-                "can set another pool4 and pool6",
+                f"{uplink.peer_id} gave an address {told}: its owner can set another pool4 and "
+                "pool6",
                 code=Deny.ADDRESS_CONFLICT.value,
             )
         return grant
+
+    def _named(self, uplink: Uplink) -> dict[str, str]:
+        """The addresses of all other uplinks, and whose they are."""
+        others = self._service.uplinks.config.uplinks
+        return {a: u.peer_id for u in others if u.peer_id != uplink.peer_id for a in u.addresses}
 
     async def _send(
         self, method: str, host: str, device: str, table: Mapping[str, Any]
@@ -324,6 +344,42 @@ def _is_inside(addresses: Sequence[str], prefix: str) -> bool:
     network = ipaddress.ip_network(prefix)
     hosts = (ipaddress.ip_interface(text).ip for text in addresses)
     return network.num_addresses > 1 and any(host in network for host in hosts)
+
+
+def taken(
+    addresses: Iterable[str],
+    routes: Iterable[Mapping[str, Any]],
+    named: Mapping[str, str],
+    mesh: Iterable[MeshPeer],
+) -> str:
+    """What stands against an address that a provider gave, as the end of a sentence; '' if nothing.
+
+    `routes` are those of all tables as `ip -j` prints them: what a route leads to is somebody's,
+    and a local one's is this router's own. Half the internet is as good as a default route.
+    `named` maps other uplinks' addresses to their peers.
+    """
+    given = [ipaddress.ip_interface(text).ip for text in addresses]
+    used = {ipaddress.ip_interface(text).ip: peer_id for text, peer_id in named.items()}
+    for peer in mesh:
+        for text in peer.allowed:
+            network = ipaddress.ip_network(text, strict=False)
+            if network.prefixlen >= LEAST_PREFIX and any(ip in network for ip in given):
+                return f"of mesh peer {peer.key[:8]} ({network})"
+    for ip in given:
+        if ip in used:
+            return f"that the uplink to {used[ip]} has ({ip})"
+    for row in routes:
+        device, told = str(row.get("dev", "")), str(row.get("dst", ""))
+        if told == "default" or (is_own_name(device) and device != PROVIDER_DEVICE):
+            continue
+        try:
+            network = ipaddress.ip_network(told)
+        except ValueError:
+            continue
+        if network.prefixlen >= LEAST_PREFIX and any(ip in network for ip in given):
+            is_own = row.get("type") == "local"
+            return f"of this router's own ({told})" if is_own else f"that a route leads to ({told})"
+    return ""
 
 
 def _gateways(uplink: Uplink) -> list[str]:

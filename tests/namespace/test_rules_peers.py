@@ -112,6 +112,39 @@ def test_a_pool_that_the_consumer_uses_itself(street: Street) -> None:
     a.ask("uplink_add", peer_id="p")
 
 
+@pytest.mark.parametrize("to", ["pool", "own", "mesh peer"])
+def test_a_place_that_is_somebody_elses(street: Street, to: str) -> None:
+    """In a network that is known by a route only, this router's own, another mesh peer's."""
+    a, p = street.a, street.p
+    pool = next(text for text in p.router.node.addresses("wgup_srv") if "." in text)
+    network = pool.rpartition(".")[0] + ".0/24"
+    places = [f"{network.rpartition('.')[0]}.{number}" for number in range(2, 255)]
+    undo = f"ip route del {network} via 192.168.1.100 dev lan"
+    if to == "pool":
+        a.router.node.sh(f"ip route add {network} via 192.168.1.100 dev lan")
+    elif to == "own":
+        a.router.node.sh("\n".join(f"ip addr add {each}/32 dev lo" for each in places))
+        undo = "\n".join(f"ip addr del {each}/32 dev lo" for each in places)
+    else:
+        key = street.b.router.mesh_key
+        own = f"{street.b.router.mesh4}/32,{street.b.router.mesh6}/128"
+        a.router.node.sh(f"wg set wg0 peer {key} allowed-ips {own},{network}")
+        undo = f"wg set wg0 peer {key} allowed-ips {own}"
+    before, links = files_of(a), a.router.node.sh("ip -o link")
+    try:
+        deadline = time.monotonic() + 30.0
+        while (answer := a.service.call("uplink_add", {"peer_id": "p"})).status == 0:
+            assert to == "mesh peer" and time.monotonic() < deadline, "it looks every 10 s"
+            a.ask("uplink_remove", peer_id="p")
+            time.sleep(2.0)
+        assert answer.data["code"] == "address_conflict", answer.data
+        assert files_of(a) == before or to == "mesh peer"
+        assert a.router.node.sh("ip -o link") == links
+        a.until(lambda: lease_of(p, "a") is None, "the lease given back")
+    finally:
+        a.router.node.sh(undo)
+
+
 def test_the_neighbours_way_comes_first_and_then_the_next(street: Street) -> None:
     a, p = street.a, street.p
     near = f"{p.router.street4}:{PROVIDER_UDP}"

@@ -15,7 +15,7 @@ from pytest_mock import MockerFixture
 
 from rpcd_wireguard_uplink.errors import InvalidArgument, NotSupported, NotTrusted, UplinkError
 from rpcd_wireguard_uplink.lease_messages import lease_grant_table
-from rpcd_wireguard_uplink.leasing import Leasing
+from rpcd_wireguard_uplink.leasing import Leasing, taken
 from rpcd_wireguard_uplink.mesh import MeshPeer
 from rpcd_wireguard_uplink.mesh_http import Request, Response, Server
 from rpcd_wireguard_uplink.model import Endpoint, Uplink
@@ -204,3 +204,62 @@ async def test_the_other_endpoints_of_a_lease_are_known(
         await asyncio.sleep(0.05)
     task.cancel()
     known.assert_called_with("wgup_nodea", [granted.endpoint, named.endpoint])
+
+
+ROUTES = [
+    {"dst": "default", "dev": "wan"},
+    {"dst": "0.0.0.0/1", "dev": "vpn"},
+    {"dst": "2000::/3", "dev": "vpn"},
+    {"dst": "10.55.0.0/16", "gateway": "192.168.1.7", "dev": "lan0"},
+    {"dst": "10.44.0.5", "dev": "vpn", "table": "257"},
+    {"type": "unreachable", "dst": "fd55::/48", "dev": "lo"},
+    {"type": "local", "dst": "10.9.0.1", "dev": "wg0", "table": "local"},
+    {"type": "local", "dst": "10.77.1.2", "dev": "wgup_nodea", "table": "local"},
+    {"dst": "10.66.0.0/24", "dev": "wgup_srv"},
+    {"dst": "nonsense"},
+    {},
+]
+NEIGHBOURS = (
+    MeshPeer("wg0", key_of("m"), ("10.9.0.2",), allowed=("10.9.0.2/32", "192.168.7.0/24")),
+    MeshPeer("wg0", key_of("n"), allowed=("0.0.0.0/0", "fd09::3/128")),
+)
+
+
+@pytest.mark.parametrize(
+    ("address", "told"),
+    [
+        ("10.77.1.2/32", ""),
+        ("fd77::2/128", ""),
+        ("10.55.3.4/32", "that a route leads to (10.55.0.0/16)"),
+        ("10.44.0.5/32", "that a route leads to (10.44.0.5)"),
+        ("fd55::9/128", "that a route leads to (fd55::/48)"),
+        ("10.66.0.9/32", "that a route leads to (10.66.0.0/24)"),
+        ("10.9.0.1/32", "of this router's own (10.9.0.1)"),
+        ("10.9.0.2/32", f"of mesh peer {key_of('m')[:8]} (10.9.0.2/32)"),
+        ("192.168.7.9/32", f"of mesh peer {key_of('m')[:8]} (192.168.7.0/24)"),
+        ("fd09::3/128", f"of mesh peer {key_of('n')[:8]} (fd09::3/128)"),
+        ("10.88.0.2/32", "that the uplink to nodeb has (10.88.0.2)"),
+    ],
+)
+def test_an_address_that_is_somebodys(address: str, told: str) -> None:
+    assert taken((address,), ROUTES, {"10.88.0.2/32": "nodeb"}, NEIGHBOURS) == told
+    assert taken(("10.77.1.9/32", address), ROUTES, {"10.88.0.2/32": "nodeb"}, NEIGHBOURS) == told
+
+
+async def test_a_place_in_a_routed_network_is_refused_and_given_back(
+    leasing: Leasing, provider: Provider, commands: Commands
+) -> None:
+    commands.answers["ip -j route show table all"] = json.dumps(
+        [{"dst": "10.77.0.0/16", "gateway": "192.168.1.7", "dev": "lan0"}]
+    )
+    with pytest.raises(InvalidArgument, match=r"nodea gave an address that a route leads to") as it:
+        await leasing.ask(WANTED)
+    assert it.value.code == "address_conflict"
+    deadline_s = time.monotonic() + 10
+    while len(provider.asked) < 2 and time.monotonic() < deadline_s:
+        await asyncio.sleep(0.01)
+    assert [request.method for request in provider.asked] == ["POST", "DELETE"]
+    held = replace(WANTED, interface="wgup_nodea", addresses=GRANT.addresses)
+    assert (await leasing._request(held, "127.0.0.1", "")).addresses == GRANT.addresses, (
+        "what one has already is kept"
+    )
