@@ -67,6 +67,8 @@ class Offering:
             return "the line came back and must stay so for the hold time"
         if self._serving.is_spent:
             return "this month's quota is used up"
+        if self._serving.blocked:
+            return self._serving.blocked
         return "" if self._serving.endpoints else "no address of this router is known"
 
     def _line_is_alive(self) -> bool | None:
@@ -110,6 +112,8 @@ class Offering:
         if self.stands:
             return None
         code = Deny.QUOTA_SPENT if self._serving.is_spent else Deny.WAN_DOWN
+        if self._serving.blocked:
+            code = Deny.NOT_OFFERING
         return Denial(code, f"{self._serving.node_id} can't serve now: {self.reason()}")
 
     def message(self) -> OfferMessage | WithdrawMessage:
@@ -165,6 +169,11 @@ class Offering:
                 "`wgctl uplink status` tells more",
                 code="wan_down",
             )
+
+    def require_forwarding(self) -> None:
+        """NotSupported, with the command that mends it, where the kernel forwards nothing."""
+        if told := self._serving.forwarding_fault():
+            raise NotSupported(told, code="no_forwarding")
 
     def offer_table(self) -> Table:
         """The offer as replies show it."""

@@ -40,6 +40,7 @@ class PeerService:
     async def offer(self, *, measure_url: str = "", **given: Any) -> Table:
         """Offer this router's internet, or change the terms of what is offered."""
         await self._offering.require_line()
+        self._offering.require_forwarding()
         before = self._serving.settings
         wanted = replace(before, enabled=True, **given)
         if wanted.limit_mbps and (reason := await self._serving.provider.can_shape()):

@@ -40,6 +40,7 @@ from .reach import reachable_by
 from .reconcile import tunnel_mtu
 from .service import Service
 from .steady import tell
+from .system.sysctl import forwarding_fault
 from .uci import Draft
 from .usage_file import UsageFile
 
@@ -50,7 +51,9 @@ READMIT_S = 60.0
 
 
 class Serving:
-    """The consumers of one router. `refusal` says why no new lease is given now (None: it is)."""
+    """The consumers of one router. `refusal` says why no new lease is given now (None: it is),
+    `blocked` why the kernel would not let them through.
+    """
 
     def __init__(self, service: Service, provider: Provider, store_dir: str) -> None:
         self.service = service
@@ -58,6 +61,7 @@ class Serving:
         self.problems: dict[str, str] = {}
         self.node_id = ""
         self.public_key = ""
+        self.blocked = ""
         self.book: LeaseBook | None = None
         self.endpoints: tuple[ScopedEndpoint, ...] = ()
         self.peers: Mapping[str, PeerCounters] = {}
@@ -91,6 +95,19 @@ class Serving:
         """Whether this month's quota is used up."""
         return self.quota_left_gb == 0.0
 
+    def forwarding_fault(self) -> str:
+        """Why the kernel would not forward for consumers, with the command; '' where it does."""
+        lines = self.service.monitor.landscape.lines
+        what, mend = forwarding_fault({family: lines[family].known for family in Family})
+        return f"{what}: `{mend}`, and keep it in /etc/sysctl.conf" if what else ""
+
+    def _look_at_forwarding(self) -> None:
+        self.blocked = self.forwarding_fault()
+        if self.blocked:
+            self.problems["forwarding"] = self.blocked
+        else:
+            self.problems.pop("forwarding", None)
+
     def start(self) -> None:
         """Take over what an earlier run counted."""
         self._usage.load()
@@ -117,12 +134,14 @@ class Serving:
         if not self.service.uplinks.understood:
             return  # a configuration that is lost withdraws nothing
         if not self.enabled:
+            self.problems.pop("forwarding", None)
             links = self.service.monitor.landscape.links.values()
             if self.book is not None or any(link.name == PROVIDER_DEVICE for link in links):
                 self.book = None
                 await self.provider.remove()
                 await platform.remove_provider()
             return
+        self._look_at_forwarding()
         await self._ensure_key()
         self.endpoints = await self._find_endpoints()
         await self._follow_book()
@@ -317,6 +336,7 @@ class Serving:
 
     async def _keep_house(self, book: LeaseBook) -> None:
         now_s, was_spent = time.monotonic(), self.is_spent
+        self._look_at_forwarding()
         try:
             self.endpoints = await self._find_endpoints()
             async with self._applying:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from .model import ALIAS_PREFIX, TUNNEL_PREFIX
+from .model import is_own_name
 from .quoting import quoted
 
 MOST_TOLD = 12
@@ -55,7 +55,7 @@ def unknown_names(
 
 
 def _is_owners(name: str) -> bool:
-    return name not in ("lo", "loopback") and not name.startswith((TUNNEL_PREFIX, ALIAS_PREFIX))
+    return name not in ("lo", "loopback") and not is_own_name(name)
 
 
 @dataclass(slots=True)

@@ -55,7 +55,8 @@ class Facts:
     the sections of each file that is there, `unreadable` why a file could not be read, `lines`
     interface name -> device for those with a default route, `exposed` the paths of keys that
     others may read, `blockages` what the forward hook keeps from the tunnels, `interfaces`
-    netifd's names with their devices, `devices` all that there are.
+    netifd's names with their devices, `devices` all that there are,
+    `unforwarded` why consumers' packets would go nowhere and what mends it.
     """
 
     openwrt: bool = False
@@ -79,6 +80,7 @@ class Facts:
     blockages: tuple[Blockage, ...] = ()
     interfaces: Mapping[str, str] = field(default_factory=dict)
     devices: tuple[str, ...] = ()
+    unforwarded: tuple[str, str] = ("", "")
 
     def sections(self, config: str, type_: str) -> list[Section]:
         """The sections of one type; [] where the file is not there."""
@@ -189,6 +191,17 @@ def check_forwarding(facts: Facts) -> Iterator[Finding]:
     """Traffic of the LANs is forwarded into the tunnels as it is to the WAN."""
     for found in facts.blockages:
         yield _wrong("forwarding", f"{found.sentence}.", found.mend)
+
+
+def check_provider(facts: Facts) -> Iterator[Finding]:
+    """A provider's kernel forwards; a running service says so itself."""
+    what, mend = facts.unforwarded
+    try:
+        is_provider = parse_config(facts.configs.get(CONFIG, ())).provider.enabled
+    except ConfigError:
+        return
+    if what and is_provider and facts.holder != "service":
+        yield _wrong("provider", f"{what[0].upper()}{what[1:]}.", mend)
 
 
 def check_service(facts: Facts) -> Iterator[Finding]:
@@ -315,6 +328,7 @@ CHECKS: tuple[Callable[[Facts], Iterator[Finding]], ...] = (
     check_name,
     check_configuration,
     check_forwarding,
+    check_provider,
     check_service,
     check_keys,
     check_mwan3,

@@ -26,6 +26,7 @@ from ..methods import OBJECT
 from ..model import DEVICE_GROUP, PROVIDER_DEVICE, TUNNEL_PREFIX, Family
 from ..system.forwarding import Blockage, Paths, blockages, lan_devices
 from ..system.ruleset import read_ruleset
+from ..system.sysctl import forwarding_fault
 from ..ubus import DEFAULT_SOCKET, Client
 from ..uci import MissingConfig, Section, Store
 from ..wireguard import Ages
@@ -84,6 +85,9 @@ async def read_facts(places: Places) -> Facts:
         blockages=tuple(await _blockages(devices)),
         interfaces=dict(interfaces_of(dump)),
         devices=await read_devices(),
+        unforwarded=forwarding_fault(
+            {family: [r.device for r in routes if r.family is family] for family in Family}
+        ),
     )
 
 

@@ -14,6 +14,7 @@ import pytest
 from pytest_mock import MockerFixture
 
 from rpcd_wireguard_uplink import service as service_module
+from rpcd_wireguard_uplink import serving as serving_module
 from rpcd_wireguard_uplink import uplinks as uplinks_module
 from rpcd_wireguard_uplink.errors import CommandFailed, Status, UplinkError
 from rpcd_wireguard_uplink.methods import METHODS, check_reply
@@ -133,6 +134,7 @@ class House:
 def commands_of_a_house(mocker: MockerFixture) -> Commands:
     """Commands of a machine without an nft table, and no waiting for a handshake that never is."""
     mocker.patch.object(service_module, "HANDSHAKE_S", 0.0)
+    mocker.patch.object(serving_module, "forwarding_fault", return_value=("", ""))
     mocker.patch.object(uplinks_module, "ROUTE_PAUSES_S", (0.0, 0.01))
     found = replace_commands(mocker)
     found.answers["nft -j"] = CommandFailed("no such table")

@@ -164,7 +164,7 @@ def test_each_fault_is_found(
 def test_every_check_has_a_case() -> None:
     heard = {f"check_{case[1]}" for case in CASES}
     # reverse_path, lines ... are named for what they look at
-    named = {check.__name__ for check in CHECKS} - {"check_reverse_path"}
+    named = {check.__name__ for check in CHECKS} - {"check_reverse_path", "check_provider"}
     assert named == heard - {"check_rp_filter"}
 
 
@@ -194,6 +194,14 @@ def test_a_wan_that_is_not_there_is_told_where_no_service_does() -> None:
         'list wan names "eth99", which this router does not have (there are eth1): the others are '
         "watched."
     )
+
+
+def test_a_provider_that_forwards_nothing_is_told() -> None:
+    provider = {"wireguard-uplink": "config provider 'local'\n\toption enabled '1'\n"}
+    told = {"unforwarded": ("it forwards nothing", "sysctl -w x=1"), "holder": "nobody"}
+    assert not [f for f in examine(healthy(**told)) if f.check == "provider"]
+    [found] = [f for f in examine(healthy(configs=provider, **told)) if f.check == "provider"]
+    assert (found.what, found.mend) == ("It forwards nothing.", "sysctl -w x=1")
 
 
 def test_elsewhere_the_packages_have_other_names() -> None:

@@ -10,6 +10,7 @@ import pytest
 from pytest_mock import MockerFixture
 
 from rpcd_wireguard_uplink import offering as offering_module
+from rpcd_wireguard_uplink import serving as serving_module
 from rpcd_wireguard_uplink.errors import CommandFailed, NotFound, NotSupported, UplinkError
 from rpcd_wireguard_uplink.methods import METHODS, check_reply
 from rpcd_wireguard_uplink.provider import Provider
@@ -82,6 +83,37 @@ async def test_what_the_kernel_refuses_is_taken_back(
     assert (await call(house, "uplink_consumers"))["offering"] == 0
     assert (await house.ask("/v1/offer")).status == 404
     assert "option enabled '1'" not in house.text("wireguard-uplink").partition("provider")[2]
+
+
+async def test_a_router_that_forwards_nothing_offers_nothing(
+    house: ExchangeHouse, mocker: MockerFixture
+) -> None:
+    line_is(house, mocker, True)
+    off = mocker.patch.object(
+        serving_module, "forwarding_fault", return_value=("it forwards nothing", "sysctl -w x=1")
+    )
+    with pytest.raises(NotSupported, match=r"it forwards nothing: `sysctl -w x=1`") as caught:
+        await call(house, "uplink_offer", bandwidth_mbps=50)
+    assert caught.value.code == "no_forwarding"
+    assert "option enabled '1'" not in house.text("wireguard-uplink").partition("provider")[2]
+    off.return_value = ("", "")
+    await call(house, "uplink_offer", bandwidth_mbps=50)
+    off.return_value = ("it forwards nothing", "sysctl -w x=1")
+    serving = house.exchange.serving
+    assert serving.book is not None
+    await serving._keep_house(serving.book)
+    house.exchange.offering.watch()
+    told = await house.ask("/v1/offer")
+    assert (told.status, "sysctl" in told.table["error"]) == (404, True)
+    wanted = {"type": "lease_request", "peer_id": "nodea", "public_key": key_of("c")}
+    assert (await house.ask("/v1/lease", wanted)).table["code"] == "not_offering"
+    status = house.running[-1].status()
+    assert any("sysctl -w x=1" in problem for problem in status["problems"])
+    off.return_value = ("", "")
+    await serving._keep_house(serving.book)
+    house.exchange.offering.watch()
+    assert (await house.ask("/v1/offer")).status == 200
+    assert "forwarding" not in serving.problems
 
 
 async def test_a_limit_needs_what_shapes(house: ExchangeHouse, mocker: MockerFixture) -> None:

@@ -1,0 +1,64 @@
+"""Whether the kernel forwards for consumers: each switch that is off, and the command for it."""
+
+from __future__ import annotations
+
+import pytest
+
+from rpcd_wireguard_uplink.model import Family
+from rpcd_wireguard_uplink.system.sysctl import forwarding_fault, read_setting
+
+BOTH = {Family.IPV4: ("wan",), Family.IPV6: ("wan",)}
+ON = {
+    "ipv4/conf/all/forwarding": "1",
+    "ipv4/conf/default/forwarding": "1",
+    "ipv4/conf/wan/forwarding": "1",
+    "ipv6/conf/all/forwarding": "1",
+}
+OFF4 = dict.fromkeys((name for name in ON if name.startswith("ipv4")), "0")
+
+
+@pytest.mark.parametrize(
+    ("changed", "lines", "what", "command"),
+    [
+        ({}, BOTH, "", ""),
+        ({**OFF4}, {Family.IPV6: ("wan",)}, "", ""),
+        ({"ipv6/conf/all/forwarding": "0"}, {Family.IPV4: ("wan",)}, "", ""),
+        (OFF4, BOTH, "forward IPv4,", "sysctl -w net.ipv4.ip_forward=1"),
+        (
+            {"ipv4/conf/wan/forwarding": "0"},
+            BOTH,
+            "forward IPv4,",
+            "sysctl -w net.ipv4.ip_forward=1 net.ipv4.conf.wan.forwarding=1",
+        ),
+        (
+            {"ipv4/conf/wgup_srv/forwarding": "0"},
+            BOTH,
+            "forward IPv4,",
+            "sysctl -w net.ipv4.ip_forward=1 net.ipv4.conf.wgup_srv.forwarding=1",
+        ),
+        (
+            {**OFF4, "ipv6/conf/all/forwarding": "0"},
+            BOTH,
+            "forward IPv4 and IPv6,",
+            "sysctl -w net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=1",
+        ),
+        (
+            {"ipv6/conf/all/forwarding": "0", "ipv6/conf/wan/accept_ra": "1"},
+            BOTH,
+            "forward IPv6,",
+            "sysctl -w net.ipv6.conf.wan.accept_ra=2 net.ipv6.conf.all.forwarding=1",
+        ),
+    ],
+)
+def test_what_is_off(
+    changed: dict[str, str], lines: dict[Family, tuple[str, ...]], what: str, command: str
+) -> None:
+    settings = {**ON, **changed}
+    found = forwarding_fault(lines, lambda name: settings.get(name, ""))
+    assert (what in found[0] if what else found[0] == "") and found[1] == command
+
+
+def test_a_setting_that_is_not_there_is_no_fault() -> None:
+    """A kernel without IPv6, a device that is gone."""
+    assert read_setting("ipv6/conf/no-such-device/forwarding") == ""
+    assert forwarding_fault(BOTH, lambda name: "") == ("", "")
