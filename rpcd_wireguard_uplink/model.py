@@ -185,8 +185,9 @@ class Link:
 class PeerCounters:
     """What WireGuard says of a tunnel's one peer; `handshake_age_s` is None before the first.
 
-    `silent_s` is what decisions rest on: how long we have watched the peer without a handshake or
-    a received byte. The handshake's age may be a guess by the wall clock, and is for people.
+    Decisions rest on how long we have watched the peer: `silent_s` without a handshake or a
+    received byte, `stale_s` without a handshake. The handshake's age may be a guess by the wall
+    clock, and is for people.
     """
 
     public_key: str
@@ -195,6 +196,7 @@ class PeerCounters:
     rx_bytes: int
     tx_bytes: int
     silent_s: float = 0.0
+    stale_s: float = 0.0
 
     def is_alive(self, within_s: float) -> bool:
         """Whether the peer has shaken hands, and was heard or not yet watched for so long."""

@@ -46,7 +46,8 @@ from .usage_file import UsageFile
 
 Table = dict[str, Any]
 HOUSEKEEPING_S = 10.0
-SILENT_S = 180.0  # a known consumer that is not heard for so long may have lost its clock
+SILENT_S = 180.0  # a known consumer without a new handshake for so long has no session any more
+QUIET_S = 15.0  # and is not heard: its clock may have gone back
 READMIT_S = 60.0
 
 
@@ -368,7 +369,9 @@ class Serving:
 
     def _is_silent(self, public_key: str) -> bool:
         peer = self.peers.get(public_key)
-        if peer is None or peer.handshake_age_s is None or peer.is_alive(SILENT_S):
+        if peer is None or peer.handshake_age_s is None:
+            return False
+        if peer.stale_s <= SILENT_S or peer.silent_s <= min(QUIET_S, SILENT_S):
             return False
         return time.monotonic() - self._readmitted.get(public_key, float("-inf")) > READMIT_S
 

@@ -44,6 +44,7 @@ class _Seen:
     rx_bytes: int
     looked_s: float
     shook_hands_s: float
+    seen_to_shake_s: float
     heard_s: float
 
 
@@ -63,8 +64,9 @@ class Ages:
 
     def take(
         self, device: str, key: str, stamp_s: int, rx_bytes: int
-    ) -> tuple[float | None, float]:
-        """Seconds since the handshake (None: there was none) and of silence that was watched.
+    ) -> tuple[float | None, float, float]:
+        """Seconds since the handshake (None: there was none), watched without a new one, and
+        watched in silence.
 
         A counter that went back is that of a peer made anew, which is watched from now on.
         """
@@ -74,15 +76,16 @@ class Ages:
             seen = None
         guess_s = max(0.0, self.wall_clock() - stamp_s)
         if seen is None:
-            seen = _Seen(stamp_s, rx_bytes, now_s, now_s - guess_s, now_s)
+            seen = _Seen(stamp_s, rx_bytes, now_s, now_s - guess_s, now_s, now_s)
             self._seen[device, key] = seen
         elif stamp_s != seen.stamp_s:
             seen.shook_hands_s = now_s - min(guess_s, now_s - seen.looked_s)
+            seen.seen_to_shake_s = now_s
         if (stamp_s, rx_bytes) != (seen.stamp_s, seen.rx_bytes):
             seen.heard_s = now_s
         seen.stamp_s, seen.rx_bytes, seen.looked_s = stamp_s, rx_bytes, now_s
         age_s = now_s - seen.shook_hands_s if stamp_s else None
-        return age_s, now_s - seen.heard_s
+        return age_s, now_s - seen.seen_to_shake_s, now_s - seen.heard_s
 
     def keep(self, peers: Collection[tuple[str, str]]) -> None:
         """Forget all other peers than these (device, key)."""
@@ -233,7 +236,7 @@ def parse_dump(text: str, ages: Ages) -> dict[str, PeerCounters]:
 def _counters(device: str, fields: list[str], ages: Ages) -> PeerCounters:
     """A peer's 8 fields of a dump."""
     rx_bytes = int(fields[5])
-    age_s, silent_s = ages.take(device, fields[0], int(fields[4]), rx_bytes)
+    age_s, stale_s, silent_s = ages.take(device, fields[0], int(fields[4]), rx_bytes)
     return PeerCounters(
         public_key=fields[0],
         endpoint="" if fields[2] == "(none)" else fields[2],
@@ -241,4 +244,5 @@ def _counters(device: str, fields: list[str], ages: Ages) -> PeerCounters:
         rx_bytes=rx_bytes,
         tx_bytes=int(fields[6]),
         silent_s=silent_s,
+        stale_s=stale_s,
     )

@@ -67,7 +67,9 @@ def test_a_handshake_and_received_bytes_are_both_a_sign_of_life(field_name: str)
     watch.look()
     watch.now_s += 500.0
     setattr(watch, field_name, getattr(watch, field_name) + 1)
-    assert watch.look().silent_s == 0.0
+    found = watch.look()
+    assert found.silent_s == 0.0
+    assert found.stale_s == (0.0 if field_name == "stamp_s" else 500.0)
 
 
 def test_what_was_not_watched_is_no_silence() -> None:

@@ -143,14 +143,16 @@ async def test_who_renews_while_it_is_silent_is_let_in_again_once_a_minute(
     serving = house.exchange.serving
     readmit = mocker.patch.object(Provider, "readmit")
     key = WANTED.public_key
-    for age_s, silent_s, calls in (
-        (5.0, 5.0, 0),
-        (None, 500.0, 0),
-        (90000.0, 5.0, 0),
-        (500.0, 500.0, 1),
-        (500.0, 500.0, 1),
+    for age_s, silent_s, stale_s, calls in (
+        (5.0, 5.0, 5.0, 0),
+        (None, 500.0, 500.0, 0),
+        (90000.0, 5.0, 5.0, 0),
+        (90000.0, 100.0, 100.0, 0),
+        (500.0, 5.0, 500.0, 0),
+        (500.0, 20.0, 190.0, 1),
+        (500.0, 500.0, 500.0, 1),
     ):
-        serving.peers = {key: PeerCounters(key, "", age_s, 0, 0, silent_s)}
+        serving.peers = {key: PeerCounters(key, "", age_s, 0, 0, silent_s, stale_s)}
         await grant(house)
         assert readmit.call_count == calls
 
