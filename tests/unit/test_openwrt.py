@@ -17,6 +17,7 @@ from pytest_mock import MockerFixture
 
 from rpcd_wireguard_uplink import process, uplinks
 from rpcd_wireguard_uplink import service as service_module
+from rpcd_wireguard_uplink.config import Config, Settings
 from rpcd_wireguard_uplink.daemon import Options, make_platform
 from rpcd_wireguard_uplink.errors import CommandFailed, ConfigError
 from rpcd_wireguard_uplink.model import Endpoint, Family, Link, PathKind, Uplink, mark_alias
@@ -380,6 +381,16 @@ async def test_lines_have_the_owner_s_names(router: Router) -> None:
             await router.netifd.also("dsl", "eth9")
             await asyncio.sleep(0.01)
     assert router.platform.logical_name("pppoe-wan") == "wan", "the shorter of two"
+
+
+async def test_a_line_may_be_named_as_netifd_does(router: Router) -> None:
+    router.uplinks.config = Config(Settings(lines=("wan", "eth99")))
+    assert await router.uplinks.follow_wans()
+    assert router.uplinks.wans.devices == ("pppoe-wan", "eth99")
+    told = router.uplinks.problems["wan"]
+    assert told.startswith('list wan names "eth99", which this router does not have (there are wan')
+    await router.bus.close()
+    assert (await router.platform.read_interfaces())["wan"] == "pppoe-wan", "what it told before"
 
 
 BOTH = replace(UPLINK, addresses=("10.7.0.2/32", "fd07::2/128"))
