@@ -125,8 +125,17 @@ class Peers:
         return True
 
     def _tell_same_id(self) -> None:
-        told = [why for peer_id, why in self._refused.values() if peer_id == self.node_id]
-        self._tell("node_id", next(iter(told), ""))
+        same = [key for key, (peer_id, _) in self._refused.items() if peer_id == self.node_id]
+        peers = [peer for key in same if (peer := self.directory.of_key(key)) is not None]
+        if not peers:
+            self._tell("node_id", "")
+            return
+        own_key = self.mesh.devices.get(peers[0].device, self.node_id)
+        self._tell(
+            "node_id",
+            f"{self.node_id} is the id of this router and of other mesh peers: set option node_id "
+            f"in section uplink here, such as {proposed_id(self.node_id, own_key)}, or there",
+        )
 
     def _tell(self, topic: str, sentence: str) -> None:
         if sentence:
@@ -135,11 +144,9 @@ class Peers:
             self.problems.pop(topic, None)
 
     def _same_id(self, peer: MeshPeer) -> str:
-        own_key = self.mesh.devices.get(peer.device, self.node_id)
         return (
             f"mesh peer {peer.addresses[0]} says that it is {self.node_id}, as this router is: set "
-            f"option node_id in its section uplink, such as {proposed_id(self.node_id, peer.key)}, "
-            f"or here, such as {proposed_id(self.node_id, own_key)}"
+            f"option node_id in its section uplink, such as {proposed_id(self.node_id, peer.key)}"
         )
 
     def require_own_name(self, peer: MeshPeer, peer_id: str) -> None:
