@@ -7,6 +7,7 @@ makes the device.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 
@@ -57,7 +58,8 @@ class Standalone(Linux):
             self._applied.pop(name, None)
             self._endpoints.forget(name)
         if plan.update and not self._applied:  # what an earlier run left is watched from now on
-            await self.read_counters()
+            with contextlib.suppress(UplinkError):
+                await self.read_counters()
         wanted = plan.create + plan.update
         await self._endpoints.look_up_all({t.interface: t.endpoint for t in wanted if t.endpoint})
         for tunnel in wanted:
