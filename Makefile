@@ -12,8 +12,9 @@ PYTHON_SITE ?= /usr/lib/python3.11/site-packages
 DESTDIR ?=
 
 PROGRAMS := ip:iproute2 nft:nftables conntrack:conntrack wg:wireguard-tools \
-	wireguard-go:wireguard-go unshare:util-linux dnsmasq:dnsmasq-base shellcheck:shellcheck \
-	mosquitto:mosquitto openssl:openssl chromium:chromium chromedriver:chromium-driver
+	wireguard-go:wireguard-go unshare:util-linux dnsmasq:dnsmasq-base udhcpc:udhcpc \
+	shellcheck:shellcheck mosquitto:mosquitto openssl:openssl chromium:chromium \
+	chromedriver:chromium-driver
 # Newer Pythons than the router's oldest; the first that runs is used by `make test-next`.
 NEXT ?= python3.14 python3.13 $(wildcard $(HOME)/.pyenv/versions/3.1[3-9]*/bin/python) python3.12
 

@@ -31,3 +31,18 @@ def balance(lines: Sequence[Line]) -> None:
     router.sysctl("net/ipv4/fib_multipath_hash_policy", 1)
     router.sysctl("net/ipv6/fib_multipath_hash_policy", 1)
     router.sh(f"ip route replace default {hops4}\nip -6 route replace default {hops6}")
+
+
+def balance_by_objects(lines: Sequence[Line]) -> None:
+    """The same by nexthop objects and a group of them in each family, in place of balance()."""
+    router = lines[0].router
+    for ip, base in (("ip", 100), ("ip -6", 200)):
+        ids = []
+        for number, line in enumerate(lines, start=base + 1):
+            gateway = line.gateway4 if ip == "ip" else line.gateway6
+            router.sh(f"{ip} nexthop add id {number} via {gateway} dev {line.device}")
+            ids.append(str(number))
+        router.sh(
+            f"ip nexthop add id {base} group {'/'.join(ids)}\n"
+            f"{ip} route del default\n{ip} route add default nhid {base}"
+        )
