@@ -20,7 +20,7 @@ from urllib.parse import SplitResult, urljoin, urlsplit
 from .errors import InvalidArgument
 from .model import Family
 from .monitor import Monitor
-from .routing.resolvers import bound_socket, look_up
+from .system.dns import bound_socket, look_up
 
 LOOK_S = 2.0
 FREE_S = 600.0  # a login lasts for hours
@@ -180,7 +180,7 @@ class CaptiveWatch:
         """Whether the page answers through a tunnel as it should; yes, where none can be asked."""
         problems = self.monitor.problems
         for uplink in self.monitor.watch.uplinks:
-            servers = list(self.monitor.switch.resolvers)
+            servers = list(self.monitor.steering.resolvers)
             verdict = await look_out(url, servers, uplink.interface)
             if verdict is not None and verdict.url:
                 problems[WRONG_PAGE] = (
@@ -219,7 +219,7 @@ class CaptiveWatch:
     def _tell(self) -> None:
         monitor, topic = self.monitor, "captive "
         monitor.landscape.portals = {d: found.url for d, found in self._portals.items()}
-        monitor.switch.except_portals({d: found.addresses for d, found in self._portals.items()})
+        monitor.steering.except_portals({d: found.addresses for d, found in self._portals.items()})
         for name in [name for name in monitor.problems if name.startswith(topic)]:
             del monitor.problems[name]
         for device, found in self._portals.items():

@@ -1,9 +1,9 @@
 """Rehearsals: does an uplink carry traffic now, before it must? `uplink_drill`.
 
 The harmless kind sends only probes and look-ups of its own, bound to the tunnel: nobody's traffic
-is touched. The other kind opens the lane for some seconds as a failover does and shuts it again; it
-lapses by itself if this process dies meanwhile (routing/lane.py), and a real failover is never
-undone by its end. Keeps nothing of what it finds.
+is touched. The other kind diverts the traffic for some seconds, as a failover does, and gives it
+back. It ends by itself if this process dies meanwhile (steering/watchdog.py). A real failover is
+never undone by the end of a drill.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ from .failover import AWAY, Change
 from .model import Family, Health, Offer, Uplink
 from .monitor import Monitor
 from .platform import Platform
-from .routing.lane import Opening
-from .routing.resolvers import SOA, ask
+from .steering.plan import Diversion
+from .system.dns import SOA, ask
 from .tunnel_test import Tested, run_test
 
 PROBES = 5
 TARGETS = 2  # of one family: one may be down by itself
 SERVERS = 3
 SIZED_PROBES = 2
-OPEN_S = 3.0
+MOVE_S = 3.0
 LOOK_S = 0.1
 NIGHT_HOUR = 3
 FIRST_YEAR = 2025  # a clock before it was never set
@@ -133,69 +133,69 @@ async def lead_traffic(monitor: Monitor, uplink: Uplink, seconds: int) -> Step:
     Connections are cut as in a real failover. Ends early where the uplink stops answering, or where
     a line fails for real: then the failover stands.
     """
-    openings = list(_openings(monitor, uplink))
-    if not openings:
+    diversions = list(_diversions(monitor, uplink))
+    if not diversions:
         return Step("traffic", False, "it answers in no family that has a line of its own")
     before = (await monitor.platform.read_counters()).get(uplink.interface)
     begun_s = time.monotonic()
     told = f"a drill: all traffic is led through {uplink.peer_id} for {seconds} s"
     monitor.problems["drill"] = told
     try:
-        for opening in openings:
-            change = Change("drill", opening.dead[0], uplink.interface, told, 0.0)
-            monitor.switch.want(opening.family, opening, change, -1)
-        failure = await _hold(monitor, uplink, openings, begun_s + seconds)
+        for diversion in diversions:
+            change = Change("drill", diversion.dead[0], uplink.interface, told, 0.0)
+            monitor.steering.want(diversion.family, diversion, change, -1)
+        failure = await _hold(monitor, uplink, diversions, begun_s + seconds)
     finally:
         lasted_s = time.monotonic() - begun_s
-        for opening in openings:
-            if monitor.states[opening.family].phase not in AWAY:
-                _shut(monitor, uplink, opening, lasted_s)
+        for diversion in diversions:
+            if monitor.states[diversion.family].phase not in AWAY:
+                _give_back(monitor, uplink, diversion, lasted_s)
         monitor.problems.pop("drill", None)
     after = (await monitor.platform.read_counters()).get(uplink.interface)
     moved = "nothing was counted"
     if before is not None and after is not None:
         down, up = after.rx_bytes - before.rx_bytes, after.tx_bytes - before.tx_bytes
         moved = f"{down / 1e6:.2f} MB came and {up / 1e6:.2f} MB went by it"
-    shown = " and ".join(opening.family.value for opening in openings)
+    shown = " and ".join(diversion.family.value for diversion in diversions)
     told = failure or f"{shown} used it for {lasted_s:.0f} s: {moved}"
     return Step("traffic", not failure, told, round(lasted_s * 1000))
 
 
-def _openings(monitor: Monitor, uplink: Uplink) -> Iterator[Opening]:
+def _diversions(monitor: Monitor, uplink: Uplink) -> Iterator[Diversion]:
     for family in Family:
         path = monitor.paths.get((uplink.interface, family))
         line = monitor.landscape.lines[family].primary
         if line is not None and path is not None and path.health.state is Health.UP:
             route = monitor.landscape.route_of(uplink.interface, family)
-            yield Opening(family, (line.device,), replace(route, metric=0))
+            yield Diversion(family, (line.device,), replace(route, metric=0))
 
 
 async def _hold(
-    monitor: Monitor, uplink: Uplink, openings: Sequence[Opening], until_s: float
+    monitor: Monitor, uplink: Uplink, diversions: Sequence[Diversion], until_s: float
 ) -> str:
     """Wait until then; a sentence where it ended before."""
-    lane = monitor.switch.lane.openings
-    opens_by_s = min(until_s, time.monotonic() + OPEN_S)
-    was_open = False
+    in_force = monitor.steering.diversions
+    moves_by_s = min(until_s, time.monotonic() + MOVE_S)
+    has_moved = False
     while (now_s := time.monotonic()) < until_s:
         await asyncio.sleep(min(LOOK_S, until_s - now_s))
-        was_open = was_open or all(lane.get(each.family) == each for each in openings)
-        if not was_open and now_s > opens_by_s:
-            return monitor.problems.get("switch", f"the lane did not open in {OPEN_S:g} s")
-        if any(monitor.states[each.family].phase in AWAY for each in openings):
+        has_moved = has_moved or all(in_force.get(each.family) == each for each in diversions)
+        if not has_moved and now_s > moves_by_s:
+            return monitor.problems.get("switch", f"the traffic did not move in {MOVE_S:g} s")
+        if any(monitor.states[each.family].phase in AWAY for each in diversions):
             return "a line failed meanwhile: this is no drill any more"
-        for each in openings:
+        for each in diversions:
             path = monitor.paths.get((uplink.interface, each.family))
             if path is None or path.health.state is Health.DOWN:
                 cause = path.health.cause if path is not None else "it is gone"
                 return f"given up, {each.family.value} by it stopped to work: {cause}"
-    return "" if was_open else "the lane did not open"
+    return "" if has_moved else "the traffic did not move"
 
 
-def _shut(monitor: Monitor, uplink: Uplink, opening: Opening, lasted_s: float) -> None:
+def _give_back(monitor: Monitor, uplink: Uplink, diversion: Diversion, lasted_s: float) -> None:
     told = f"the drill of {uplink.peer_id} is over"
-    change = Change("drill", uplink.interface, opening.dead[0], told, lasted_s)
-    monitor.switch.want(opening.family, None, change, -1)
+    change = Change("drill", uplink.interface, diversion.dead[0], told, lasted_s)
+    monitor.steering.want(diversion.family, None, change, -1)
 
 
 def is_due(interval_days: int, clock: datetime, since_last_s: float) -> bool:

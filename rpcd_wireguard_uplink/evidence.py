@@ -13,14 +13,14 @@ from dataclasses import dataclass, field
 
 from .model import Family, Health, PathKind
 from .paths import PathKey, PathSet, WatchedPath
-from .routing.lane import Lane
+from .system import nft
+from .system.marks import TABLE
 
 
 @dataclass(slots=True)
 class Evidence:
     """Listens on behalf of suspect lines. One `gather` runs at a time."""
 
-    lane: Lane
     paths: PathSet
     _running: bool = False
     _counts: dict[PathKey, int] = field(default_factory=dict)
@@ -43,7 +43,7 @@ class Evidence:
         try:
             while suspects := self._suspects():
                 for family in {path.family for path in suspects}:
-                    self._take(family, await self.lane.read_heard(family))
+                    self._take(family, await nft.read_set_counters(TABLE, f"heard{family.version}"))
                 await asyncio.sleep(pause_s)
         finally:
             self._running = False

@@ -9,6 +9,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from ipaddress import (
+    IPv4Network,
+    IPv6Interface,
+    IPv6Network,
+    collapse_addresses,
+    ip_interface,
+    ip_network,
+)
 
 from .model import (
     DEVICE_GROUP,
@@ -22,6 +30,8 @@ from .model import (
 )
 from .paths import Lines
 from .platform import Platform
+from .system.rtnetlink import MAIN, Route
+from .system.wans import own_networks, private_tunnels
 
 ROUTE_LOSS_S = 0.25  # a default route that is replaced is gone for a moment
 
@@ -32,6 +42,7 @@ class Landscape:
 
     `fated` are uplinks whose provider is known to leave by the same line as this router.
     `portals` are the lines that a captive portal holds (device -> its URL), which captive.py finds.
+    `private` are the owner's own tunnels (a VPN, the mesh), which are no WANs.
     `lost_prefix` says that the LAN had an IPv6 prefix from a line that is gone.
     """
 
@@ -42,6 +53,10 @@ class Landscape:
     addresses: dict[str, list[str]] = field(default_factory=dict)
     underlays: dict[str, str] = field(default_factory=dict)
     resolvers: list[str] = field(default_factory=list)
+    private: frozenset[str] = frozenset()
+    sources: dict[str, set[str]] = field(default_factory=dict)
+    private_default: dict[Family, str] = field(default_factory=dict)
+    delegated: dict[str, set[str]] = field(default_factory=dict)
     falls: dict[int, int] = field(default_factory=dict)
     fated: frozenset[str] = frozenset()
     portals: dict[str, str] = field(default_factory=dict)
@@ -62,15 +77,37 @@ class Landscape:
         self.links = {link.index: link for link in await self.platform.read_links()}
         tunnels = [link.name for link in self.links.values() if link.group == DEVICE_GROUP]
         tunnels += [uplink.interface for uplink in uplinks] + [PROVIDER_DEVICE]
+        main = [route for f in Family for route in self.platform.kernel.routes(f)]
+        self.private = private_tunnels(
+            list(self.links.values()),
+            await self.platform.read_protocols(),
+            [route for route in main if route.table == MAIN],
+            self.only,
+        ) - {*tunnels}
+        self.sources = _sources(main, self.links)
         # A line that went away takes its resolvers along, but they are still asked.
         self.resolvers = await self.platform.read_resolvers() or self.resolvers
         for family in Family:
-            await self._reread_lines(self.lines[family], tunnels)
+            await self._reread_lines(self.lines[family], [*tunnels, *self.private])
         for device in self.line_devices():
             found = await self.platform.read_addresses(device)
             if found:  # a line that is down keeps its last known addresses
                 self.addresses[device] = found
-        self._look_for_prefix({*tunnels, *self.line_devices()})
+        self.delegated = self._delegated({*tunnels, *self.private})
+        self._look_for_prefix({*tunnels, *self.private, *self.line_devices()})
+
+    def _delegated(self, others: Collection[str]) -> dict[str, set[str]]:
+        """Which of the LAN's IPv6 networks each WAN's ISP delegated."""
+        wans = self.line_devices()
+        lan = {
+            str(IPv6Interface(text).network)
+            for index, text, _ in self.platform.kernel.addresses()
+            if text[0] in "23"
+            and ":" in text
+            and index in self.links
+            and self.links[index].name not in {*others, *wans}
+        }
+        return own_networks({name: self.addresses.get(name, []) for name in wans}, sorted(lan))
 
     def _look_for_prefix(self, others: Collection[str]) -> None:
         has = any(self.platform.global_ipv6_devices() - set(others))
@@ -87,6 +124,8 @@ class Landscape:
             await asyncio.sleep(ROUTE_LOSS_S)
             found = await self.platform.read_default_routes(lines.family)
         lines.update(found, tunnels)
+        held = [route.device for route in found if route.device in self.private]
+        self.private_default[lines.family] = held[0] if held else ""
 
     async def reread_underlays(
         self, uplinks: Iterable[Uplink], counters: Mapping[str, PeerCounters] | None = None
@@ -110,9 +149,18 @@ class Landscape:
         """All devices that are lines in any family, gone ones too."""
         return sorted({device for lines in self.lines.values() for device in lines.known})
 
-    def onlink_prefixes(self) -> list[str]:
-        """The lines' own networks."""
-        return sorted({a for d in self.line_devices() for a in self.addresses.get(d, ())})
+    def only_private(self, family: Family) -> str:
+        """The owner's tunnel that holds the family's only default route; '' where a WAN has one."""
+        return "" if self.lines[family].routes else self.private_default.get(family, "")
+
+    def prefixes_of(self, device: str) -> list[str]:
+        """A WAN's own networks, and those that its routes take packets from (IPv6)."""
+        own = [ip_interface(address).network for address in self.addresses.get(device, ())]
+        told = {*self.sources.get(device, ()), *self.delegated.get(device, ())}
+        found = [*own, *map(ip_network, told)]
+        fours = collapse_addresses(n for n in found if isinstance(n, IPv4Network))
+        sixes = collapse_addresses(n for n in found if isinstance(n, IPv6Network))
+        return [*map(str, fours), *map(str, sixes)]
 
     def shares_fate(self, interface: str) -> bool:
         """Whether the uplink needs the line that it should replace: its outer packets have no
@@ -174,3 +222,13 @@ class Landscape:
         """The device's addresses of one family, the last known ones where it has none now."""
         found = self.addresses.get(device) or await self.platform.read_addresses(device)
         return [a for a in found if (":" in a) == (family is Family.IPV6)]
+
+
+def _sources(routes: Iterable[Route], links: Mapping[int, Link]) -> dict[str, set[str]]:
+    """Device -> the prefixes whose packets its routes are for (`default from PREFIX`)."""
+    found: dict[str, set[str]] = {}
+    for route in routes:
+        for hop in route.hops if route.source else ():
+            if hop.index in links:
+                found.setdefault(links[hop.index].name, set()).add(route.source)
+    return found

@@ -171,7 +171,9 @@ class DefaultRoute:
 
 @dataclass(frozen=True, slots=True)
 class Link:
-    """A network device as the kernel has it. `alias` is where we put our mark."""
+    """A network device as the kernel has it. `alias` is where we put our mark, `kind` the driver's
+    word (wireguard, tun; '' for hardware), `hardware` the ARPHRD number.
+    """
 
     name: str
     index: int
@@ -179,6 +181,8 @@ class Link:
     alias: str = ""
     carrier: bool = True
     mtu: int = 0
+    kind: str = ""
+    hardware: int = 1
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,7 @@
 """Watches the paths: the only clock and the only timers.
 
 Probes go out, answers and kernel events come in; health.py judges each path, selection.py ranks,
-failover.py decides per family, and switch.py makes the lane follow. Nothing here waits for a lock
+failover.py decides per family, and steering/ makes the kernel follow. Nothing here waits for a lock
 of the configuration.
 """
 
@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import replace
 from datetime import date
 from typing import Any
@@ -27,7 +27,6 @@ from .health import PathHealth
 from .landscape import Landscape
 from .linkwatch import LinkEvent, LinkWatch
 from .model import DefaultRoute, Family, Health, PathKind, PeerCounters, Uplink
-from .moves import barred_of, opening_of
 from .paths import (
     PathKey,
     PathSet,
@@ -38,9 +37,13 @@ from .paths import (
 )
 from .platform import Platform
 from .probe import Prober
-from .routing.lane import PROBE_MARK, Lane
 from .steady import keep_running, tell
-from .switch import RETRY_S, Report, Switch
+from .steering import tables
+from .steering.controller import RETRY_S, Report, SteeringController
+from .steering.kernel_view import KernelView
+from .steering.plan import Diversion
+from .steering.wishes import blocked_of, diversion_of
+from .system.marks import PROBE_MARK
 from .usage import Ledger
 
 LATE_S = 0.05
@@ -64,21 +67,33 @@ class Monitor:
     """
 
     def __init__(
-        self, platform: Platform, lane: Lane, report: Report, on_update: Callable[[], None]
+        self,
+        platform: Platform,
+        report: Report,
+        on_update: Callable[[], None],
+        run_dir: str,
     ) -> None:
         self.platform = platform
         self.problems: dict[str, str] = {}
         self.landscape = Landscape(platform)
-        self.switch = Switch(lane, self.landscape, report, self.problems)
+        self.steering = SteeringController(
+            self.landscape,
+            KernelView(platform.kernel),
+            platform.connections,
+            report,
+            self.problems,
+            run_dir,
+        )
         self.watch = Watch(Settings())
         now_s = time.monotonic()
         self.states = {family: State(since_s=now_s, moved_s=now_s) for family in Family}
         self.paths = PathSet(self._on_reply, self.problems)
-        self.evidence = Evidence(lane, self.paths)
+        self.evidence = Evidence(self.paths)
         self.counters: dict[str, PeerCounters] = {}
         self.ledger = Ledger()
         self.terms: Mapping[str, selection.Terms] = {}
         self.capacities: dict[str, Capacity] = {}
+        self.shares: dict[Family, frozenset[str]] = {}
         self.who_refuses: Callable[[str, Family], str] = lambda device, family: ""
         self._on_update = on_update
         self._tick_handle: asyncio.TimerHandle | None = None
@@ -94,24 +109,28 @@ class Monitor:
     async def start(self, watch: Watch) -> None:
         """Take over what an earlier run left open, read the kernel, and begin to watch."""
         now_s = time.monotonic()
-        for family, opening in (await self.switch.take_over()).items():
-            active = opening.route.device
+        for family, diversion in (await self.steering.start()).items():
+            active = diversion.route.device
             self.states[family] = State(Phase.FAILED_OVER, active, now_s, TAKEN_OVER, now_s)
-            for device in opening.dead[:1]:
+            for device in diversion.dead[:1]:
                 line = DefaultRoute(family, device)
                 self.landscape.lines[family].known[device] = line
                 self.landscape.lines[family].primary = line
         self._link_watch.start()
         self._keep("following the kernel", self._follow_routes)
-        self._keep("switching", self.switch.follow)
-        self._keep("checking resolvers", self.switch.check_resolvers)
-        self._keep("keeping the lane open", lambda: self.switch.keep_open(self._routes.set))
+        self._keep("switching", self.steering.follow)
+        self._keep("following rules and routes", self.steering.follow_kernel)
+        self._keep("checking resolvers", self.steering.check_resolvers)
+        self._keep(
+            "keeping the diversion alive", lambda: self.steering.keep_alive(self._routes.set)
+        )
         await self.configure(watch)
         self._keep("reading counters", self._read_counters)
 
     async def stop(self) -> None:
-        """Stop watching; an open lane is left to lapse, or to be taken over."""
+        """Stop watching; a diversion is left to lapse, or to be taken over."""
         self._link_watch.stop()
+        self.steering.stop()
         if self._tick_handle is not None:
             self._tick_handle.cancel()
         for task in list(self._tasks):
@@ -136,8 +155,8 @@ class Monitor:
         self.watch = watch
         for path in self.paths.values():
             self._limit(path)
-        self.switch.resolvers = watch.settings.resolvers
-        self.switch.sticky_s = watch.settings.sticky_s
+        self.steering.resolvers = watch.settings.resolvers
+        self.steering.drain_s = watch.settings.sticky_s
         await self.reread()
 
     def reread_soon(self) -> None:
@@ -157,15 +176,31 @@ class Monitor:
                 self.problems["kernel"] = str(error)
                 asyncio.get_running_loop().call_later(RETRY_S, self._routes.set)
 
+    def _tell_private(self) -> None:
+        """Say where the only default route is a tunnel of the owner's: is it a WAN?"""
+        for family in Family:
+            topic = f"only default {family.value}"
+            name = self.landscape.only_private(family)
+            if name:
+                self.problems[topic] = (
+                    f"the only default route ({family.value}) is by {name}, a tunnel, which is not "
+                    "taken for a WAN: if it is a way to the internet of its own, name it, with the "
+                    f"WANs, in `list wan '{name}'` of /etc/config/wireguard-uplink"
+                )
+            else:
+                self.problems.pop(topic, None)
+
     async def _reread(self) -> None:
         uplinks = self.watch.uplinks if self.watch.settings.enabled else ()
         await self.landscape.reread(uplinks)
         if not uplinks:
             self._evaluate(time.monotonic())
-        await self.switch.stand(uplinks)
+        await self.steering.ensure(uplinks)
+        self.shares = {family: self._shares(family) for family in Family}
         self._watch_paths(uplinks)
         self._is_watching = True
-        await self.switch.follow_underlays(self.counters)
+        await self.steering.follow_underlays(self.counters)
+        self._tell_private()
         now_s = time.monotonic()
         self._attach_all(now_s)
         self._evaluate(now_s)
@@ -198,7 +233,7 @@ class Monitor:
         health = PathHealth(settings.pace, targets)
         if self.states[family].phase in AWAY and self.states[family].active == device:
             health.take_over(now_s)
-        prober = Prober(device, family, PROBE_MARK if kind is PathKind.WAN else 0)
+        prober = Prober(device, family, PROBE_MARK)
         path = WatchedPath(device, kind, family, health, prober, now_s)
         path.budget = Budget(PROBE_BYTES[family])
         self._limit(path)
@@ -291,7 +326,8 @@ class Monitor:
         primary = self.landscape.lines[path.family].primary
         state = self.states[path.family]
         is_primary = primary is not None and primary.device == path.device
-        is_active = path.device == state.active or self.switch.carries(path.device, path.family)
+        is_primary = is_primary or path.device in self.shares.get(path.family, ())
+        is_active = path.device == state.active or self.steering.carries(path.device, path.family)
         line = self.paths.get((primary.device, path.family)) if primary is not None else None
         is_poor = line is not None and bool(line.health.quality.poor)
         is_wanted = is_poor and state.phase not in AWAY
@@ -346,14 +382,14 @@ class Monitor:
         if not self._is_watching:
             return  # what an earlier run left open stays until its path is looked at
         for family in Family:
-            self.switch.dead[family] = {
+            self.steering.dead[family] = {
                 path.device
                 for path in self.paths.values()
                 if path.family is family and path.health.state is Health.DOWN
             }
             self._decide(family, now_s)
             self._renew(family)
-        self.switch.bar({family: barred_of(self, family) for family in Family})
+        self.steering.block({family: self._blocked(family) for family in Family})
         self._plan_tick(now_s)
         self._on_update()
 
@@ -377,8 +413,8 @@ class Monitor:
         self.states[family], change = failover.decide(state, primary, backups, rules, now_s)
         if change is not None:
             self._recount.set()
-            opening = opening_of(self, family, primary.name)
-            self.switch.want(family, opening, change, self._detection_ms(change, family))
+            diversion = self._diversion(family, primary.name)
+            self.steering.want(family, diversion, change, self._detection_ms(change, family))
 
     def primary_of(self, family: Family) -> failover.Path | None:
         """The family's own line as decisions see it; None where it has none."""
@@ -395,7 +431,22 @@ class Monitor:
     def _renew(self, family: Family) -> None:
         line = self.landscape.lines[family].primary
         name = line.device if line else NO_LINE
-        self.switch.renew(family, opening_of(self, family, name))
+        self.steering.renew(family, self._diversion(family, name))
+
+    def _diversion(self, family: Family, primary: str) -> Diversion | None:
+        dead, used = self.steering.dead[family], self.shares.get(family, ())
+        return diversion_of(self.states[family], self.landscape, family, primary, dead, used)
+
+    def _shares(self, family: Family) -> frozenset[str]:
+        """The WANs that carry a part of the traffic now: balanced, or by routes of their own."""
+        main, indexes = self.steering.view.main.get(family, ()), self.steering.view.indexes
+        known = self.landscape.lines[family].known
+        return frozenset(d for d in known if d in indexes and tables.is_used(main, indexes[d]))
+
+    def _blocked(self, family: Family) -> Sequence[str]:
+        closed = self.watch.settings.fail_closed
+        dead = self.steering.dead[family]
+        return blocked_of(self.states, self.landscape, family, dead, fail_closed=closed)
 
     def _detection_ms(self, change: failover.Change, family: Family) -> int:
         path = self.paths.get((change.from_path, family))

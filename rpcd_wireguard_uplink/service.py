@@ -8,6 +8,7 @@ how it is told to journal.py. What the exchange with peers adds comes in by call
 from __future__ import annotations
 
 import asyncio
+import os
 import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import replace
@@ -26,7 +27,6 @@ from .monitor import Monitor
 from .offers import OfferBook, Source
 from .platform import Platform
 from .quoting import quoted
-from .routing.lane import LANE_MARK, Lane
 from .selection import cost_of
 from .state import offer_row, read_state
 from .steering.carrying_watch import CarryingWatch, InUse
@@ -38,6 +38,11 @@ HANDSHAKE_S = 1.0  # a handshake takes a round trip; more would only make a call
 STALLED_S = 180.0  # WireGuard gives a session up after 180 s (its whitepaper, section 6.1)
 DEAD_S = 20.0  # it asks for a new handshake 15 s after data that nobody answered
 EVENTS_IN_STATUS = 10
+
+
+def run_dir_of(state_file: str) -> str:
+    """The folder on the state file's tmpfs that is ours alone."""
+    return os.path.join(os.path.dirname(state_file) or ".", "wireguard-uplink")
 
 
 class Service:
@@ -63,11 +68,9 @@ class Service:
         self.journal = Journal(state_file, send_event, on_change, self._state)
         self.intake = Intake(self.offers, self.journal)
         self.uplinks = Uplinks(platform, self._follow, self.journal.uplink)
-        self.monitor = Monitor(platform, Lane(), self._report, self._updated)
+        self.monitor = Monitor(platform, self._report, self._updated, run_dir_of(state_file))
         self.monitor.who_refuses = self.uplinks.who_refuses
-        self.carrying = CarryingWatch(
-            self._in_use, self.monitor.problems, self._report_carrying, LANE_MARK
-        )
+        self.carrying = CarryingWatch(self._in_use, self.monitor.problems, self._report_carrying)
         self.lock = asyncio.Lock()
         self._links: frozenset[str] = frozenset()
         self.untrusted: Callable[[str], str] = self._not_listed
@@ -92,7 +95,7 @@ class Service:
             await self.uplinks.read()
             self.on_read()
             await self.uplinks.follow_wans()
-            self.monitor.switch.lane.marks = await self.uplinks.lane_marks()
+            self.monitor.steering.marks = await self.uplinks.lane_marks()
             await self.monitor.start(self._watch())
             await self.uplinks.mend_pending()
             await self.uplinks.apply()
@@ -162,7 +165,7 @@ class Service:
 
     async def _follow(self) -> None:
         await self.uplinks.follow_wans()
-        self.monitor.switch.lane.marks = await self.uplinks.lane_marks()
+        self.monitor.steering.marks = await self.uplinks.lane_marks()
         await self.monitor.configure(self._watch())
 
     def _updated(self) -> None:

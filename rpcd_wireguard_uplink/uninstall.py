@@ -18,13 +18,13 @@ from .model import DEVICE_GROUP, Family
 from .platform import Platform
 from .provider import Provider
 from .reconcile import NETWORK, plan_sections
-from .routing.lane import LANE_MARK, UNDERLAY_TABLE
 from .routing.mwan3_keeper import Keeper
+from .steering.plan import DIVERTING, STANDING, UNDERLAY_TABLE
 from .wireguard import OUTER_MARK
 
 OUR_TABLES = range(UNDERLAY_TABLE, UNDERLAY_TABLE + 200)
-OUR_MARKS = (OUTER_MARK, LANE_MARK)
-OUR_PROTOCOLS = ("151", "152")  # marks of rules and routes
+OUR_MARKS = (OUTER_MARK, 0x01000000)  # of rules of releases before those had a protocol number
+OUR_PROTOCOLS = (str(STANDING), str(DIVERTING))
 
 
 async def take_back(platform: Platform) -> list[str]:
@@ -86,6 +86,8 @@ def rule_deletions(rules: Iterable[Mapping[str, Any]]) -> list[str]:
             selectors = [f"fwmark {mark}{mask}"] if mark else []
             selectors += [f"{name} {rule[name]}" for name in ("iif", "oif") if name in rule]
             selectors += [f"lookup {table}"] if table else []
+            protocol = str(rule.get("protocol", ""))
+            selectors += [f"protocol {protocol}"] if protocol in OUR_PROTOCOLS else []
             lines.append(" ".join(["rule del pref", str(rule["priority"]), *selectors]))
     return lines
 

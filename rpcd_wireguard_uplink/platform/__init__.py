@@ -10,6 +10,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Protocol
 
 from ..model import DefaultRoute, Endpoint, Family, Link, PeerCounters, Tunnel, Uplink
+from ..system.kernel import Connections, RoutingKernel
 from ..uci import Document, Draft, Section
 
 
@@ -21,6 +22,8 @@ class Platform(Protocol):
     """Whether `network` is the owner's, with all of the router's interfaces in it."""
     problems: dict[str, str]
     """What status should tell of this machine, by topic."""
+    kernel: RoutingKernel
+    connections: Connections
 
     async def read(self, config: str) -> Document:
         """A configuration file's sections; an absent file is an empty document."""
@@ -95,6 +98,9 @@ class Platform(Protocol):
 
     async def read_links(self) -> list[Link]:
         """Every network device."""
+
+    async def read_protocols(self) -> Mapping[str, str]:
+        """Device -> netifd's protocol of the interface on it; none where there is no netifd."""
 
     def logical_name(self, device: str) -> str:
         """What the owner calls the line with that device; the device itself where not known."""

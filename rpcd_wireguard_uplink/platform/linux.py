@@ -29,6 +29,7 @@ from ..model import (
     mark_alias,
 )
 from ..resolver import SERVER_FILES, parse_resolvers
+from ..system.conntrack import ConnectionTracking
 from ..system.files import (
     UnusableFile,
     read_bytes,
@@ -37,6 +38,8 @@ from ..system.files import (
     read_text,
     replace_file,
 )
+from ..system.kernel import Connections, RoutingKernel
+from ..system.rtnetlink import Kernel
 from ..uci import Document, Draft, Store
 from . import inbound
 from .endpoint_addresses import EndpointAddresses
@@ -61,6 +64,8 @@ class Linux:
         self._endpoints = EndpointAddresses(
             os.path.join(keys_dir, "endpoints.json"), self.device_towards, self.problems
         )
+        self.kernel: RoutingKernel = Kernel()
+        self.connections: Connections = ConnectionTracking()
 
     # --- configuration
 
@@ -205,12 +210,19 @@ class Linux:
     # --- the kernel
 
     async def read_links(self) -> list[Link]:
-        """From `ip`."""
-        return await iproute.read_links()
+        """From the kernel, over netlink."""
+        return [
+            Link(d.name, d.index, d.group, d.alias, d.carrier, d.mtu, d.kind, d.hardware)
+            for d in self.kernel.devices()
+        ]
 
     async def set_mtu(self, device: str, mtu: int) -> None:
         """By `ip`; the configuration keeps what it says."""
         await process.run(["ip", "link", "set", "dev", device, "mtu", str(mtu)])
+
+    async def read_protocols(self) -> Mapping[str, str]:
+        """None: there is no netifd."""
+        return {}
 
     def interfaces_on(self, device: str) -> list[str]:
         """None: nothing has other names for devices here."""

@@ -26,6 +26,7 @@ class Interface:
     addresses: frozenset[str] = frozenset()
     metrics: frozenset[int] = frozenset()
     stopped: bool = False
+    protocol: str = ""
     error: str = ""
 
     def why_down(self) -> str:
@@ -59,6 +60,7 @@ def parse_interface(row: Mapping[str, Any]) -> Interface:
         addresses=frozenset(addresses),
         metrics=frozenset(metric for metric in metrics if isinstance(metric, int)),
         stopped=row.get("autostart") is False,
+        protocol=str(row.get("proto", "")),
         error=", ".join(filter(None, errors)),
     )
 

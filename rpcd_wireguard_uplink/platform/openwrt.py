@@ -93,9 +93,17 @@ class OpenWrt(Linux):
         self._subscribed = False
         self._news = asyncio.Event()
         self._devices: dict[str, str] = {}
+        self._protocols: dict[str, str] = {}
         self._told: dict[str, Tunnel] = {}
 
     # --- what the sections hold
+
+    async def read_protocols(self) -> Mapping[str, str]:
+        """As netifd said last; of several interfaces on a device the first that has one."""
+        if not self._devices:
+            with contextlib.suppress(UplinkError):  # `sync` tells that netifd isn't there
+                await self._dump()
+        return self._protocols
 
     def logical_name(self, device: str) -> str:
         """netifd's name of the interface on that device, the shortest of several (wan, wan6)."""
@@ -359,6 +367,8 @@ class OpenWrt(Linux):
     def _learn(self, interface: Interface) -> None:
         if interface.device:  # one that is down keeps the device that it had
             self._devices[interface.name] = interface.device
+            if interface.protocol != "none" and interface.device not in self._protocols:
+                self._protocols[interface.device] = interface.protocol
 
     async def _subscribe(self) -> None:
         if not self._subscribed:

@@ -10,8 +10,8 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 from ..model import Family, is_marked, is_own_name
+from ..system.marks import MWAN3_MASK as POLICY_MASK
 from ..uci import Section
-from .lane import POLICY_MASK
 
 ANYWHERE = {Family.IPV4: "0.0.0.0/0", Family.IPV6: "::/0"}
 SETTLE_S = 3

@@ -1,1 +1,1 @@
-"""Moves traffic between the WANs and the tunnels: the plan, the controller, what came of it."""
+"""Moves traffic between WANs and tunnels: the plan, the controller, what came of it."""

@@ -1,1 +1,1 @@
-"""What the service asks of the operating system: files, commands, sockets."""
+"""What the service asks of the operating system: files, commands, netlink, connections."""

@@ -118,7 +118,7 @@ def test_a_lan_host_that_asks_the_lines_resolver(scene: Scene) -> None:
 def test_look_ups_to_other_resolvers_stay_what_they_were(scene: Scene) -> None:
     scene.network.wan.drop()
     scene.away()
-    script = "nft list chain inet wgup elsewhere; nft list set inet wgup resolvers4"
+    script = "nft list chain inet wgup redirect4; nft list set inet wgup resolvers4"
     listed = scene.network.consumer.sh(script)
     assert "1.1.1.1" in listed and scene.network.wan.gateway4 in listed
     assert RESOLVERS4[1] not in listed

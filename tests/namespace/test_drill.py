@@ -158,7 +158,7 @@ def test_a_service_that_comes_back_in_a_drill_goes_home(scene: Scene) -> None:
     scene.service.start()
     scene.home(15.0)
     deadline = time.monotonic() + 2.0  # sooner than it would lapse
-    while "elements" in scene.network.consumer.sh("nft list map inet wgup lane4"):
+    while "elements" in scene.network.consumer.sh("nft list set inet wgup diverted"):
         assert time.monotonic() < deadline, "the lane is still open"
         time.sleep(0.05)
 

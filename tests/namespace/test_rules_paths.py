@@ -120,7 +120,8 @@ def test_a_dead_uplink_is_followed_by_the_next(lab: Lab) -> None:
 
 
 def underlay_routes(node: Node, version: int) -> list[str]:
-    return node.sh(f"ip -{version} route show table 5179").splitlines()
+    """The defaults of the outer packets' table, best first."""
+    return node.sh(f"ip -{version} route show default table 5179").splitlines()
 
 
 def test_outer_packets_have_a_last_resort_and_follow_the_gateway(lab: Lab) -> None:

@@ -31,7 +31,6 @@ LAYERS = (
         "linkwatch",
         "iproute",
         "system",
-        "steering",
         "uci",
         "wireguard",
         "system",
@@ -40,8 +39,8 @@ LAYERS = (
     *("mesh", "mesh_faults", "trust", "approvals", "leases", "usage", "mesh_http"),
     *("pace", "quality", "budget", "health", "capacity", "selection", "failover", "reconcile"),
     *("options", "peer_config", "config", "wan_names", "probe"),
-    *("platform", "paths", "landscape", "routing", "evidence", "switch"),
-    *("candidates", "moves", "monitor", "tunnel_test"),
+    *("platform", "paths", "landscape", "routing", "steering", "evidence"),
+    *("candidates", "monitor", "tunnel_test"),
     *(
         "captive",
         "carriers",

@@ -24,7 +24,6 @@ from rpcd_wireguard_uplink.pace import DEFAULT_PACE
 from rpcd_wireguard_uplink.paths import WatchedPath
 from rpcd_wireguard_uplink.platform import Platform
 from rpcd_wireguard_uplink.probe import Prober
-from rpcd_wireguard_uplink.routing.lane import Lane
 from tests.unit.fakes import Machine, key_of
 
 NOW_S = 1000.0
@@ -55,7 +54,7 @@ class Choices:
     def lay(cls, tmp_path: Path, uplinks: Sequence[Uplink], **settings: object) -> Choices:
         """With these uplinks, all up; the lines answer too."""
         machine = Machine(str(tmp_path))
-        monitor = Monitor(cast(Platform, machine), Lane(), lambda *_: None, lambda: None)
+        monitor = Monitor(cast(Platform, machine), lambda *_: None, lambda: None, str(tmp_path))
         chosen = Settings(**settings)  # type: ignore[arg-type]
         monitor.watch = Watch(chosen, tuple(uplinks))
         found = cls(monitor, Config(chosen, tuple(uplinks)))

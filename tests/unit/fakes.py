@@ -26,6 +26,17 @@ from rpcd_wireguard_uplink.model import (
     Uplink,
 )
 from rpcd_wireguard_uplink.reconcile import wanted_sections
+from rpcd_wireguard_uplink.system import netlink, rtnetlink
+from rpcd_wireguard_uplink.system.kernel import Connections, RoutingKernel
+from rpcd_wireguard_uplink.system.netlink import Events, Message
+from rpcd_wireguard_uplink.system.rtnetlink import (
+    MAIN,
+    Device,
+    Route,
+    Rule,
+    parse_route,
+    parse_rule,
+)
 from rpcd_wireguard_uplink.uci import Document, Draft, Section, Store
 
 
@@ -64,6 +75,9 @@ class Machine:
     removed_keys: dict[str, str] = field(default_factory=dict)
     guards: list[set[str] | None] = field(default_factory=list)
     instances: list[str] = field(default_factory=list)
+    protocols: dict[str, str] = field(default_factory=dict)
+    kernel: RoutingKernel = field(default_factory=lambda: RoutingTables())
+    connections: Connections = field(default_factory=lambda: TrackedConnections())
 
     def __post_init__(self) -> None:
         os.makedirs(self.config_dir, exist_ok=True)
@@ -160,6 +174,9 @@ class Machine:
         self, keyed: Sequence[tuple[Uplink, str]], found: Sequence[Section]
     ) -> list[Section]:
         return [section for uplink, key in keyed for section in wanted_sections(uplink, key)]
+
+    async def read_protocols(self) -> Mapping[str, str]:
+        return self.protocols
 
     def logical_name(self, device: str) -> str:
         return device
@@ -267,3 +284,74 @@ def replace_commands(mocker: MockerFixture) -> Commands:
     commands = Commands()
     mocker.patch.object(process, "run", commands.run)
     return commands
+
+
+@dataclass
+class RoutingTables:
+    """A kernel's devices, routes and rules, in memory; it does what requests ask of it."""
+
+    found_devices: list[Device] = field(default_factory=list)
+    found_addresses: list[tuple[int, str, bool]] = field(default_factory=list)
+    found_routes: dict[Family, list[Route]] = field(default_factory=dict)
+    found_rules: dict[Family, list[Rule]] = field(default_factory=dict)
+    requests: list[Message] = field(default_factory=list)
+    errors: dict[int, int] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for family in Family:
+            self.found_rules.setdefault(
+                family,
+                [Rule(family, 0, 255), Rule(family, 32766, MAIN), Rule(family, 32767, 253)],
+            )
+
+    def devices(self) -> list[Device]:
+        return list(self.found_devices)
+
+    def addresses(self) -> list[tuple[int, str, bool]]:
+        return list(self.found_addresses)
+
+    def routes(self, family: Family) -> list[Route]:
+        return list(self.found_routes.get(family, ()))
+
+    def rules(self, family: Family) -> list[Rule]:
+        return list(self.found_rules.get(family, ()))
+
+    def listen(self) -> Events | None:
+        return None
+
+    def change(self, messages: Sequence[Message]) -> list[int]:
+        codes = []
+        for message in messages:
+            self.requests.append(message)
+            code = self.errors.get(message.kind, 0)
+            codes.append(code)
+            if not code:
+                self._carry_out(message)
+        return codes
+
+    def _carry_out(self, message: Message) -> None:
+        route, rule = parse_route(message), parse_rule(message)
+        if message.kind == rtnetlink.NEWROUTE and route is not None:
+            held = self.found_routes.setdefault(route.family, [])
+            if message.flags & netlink.REPLACE:
+                held[:] = [r for r in held if r.place != route.place]
+            held.append(route)
+        elif message.kind == rtnetlink.DELROUTE and route is not None:
+            held = self.found_routes.setdefault(route.family, [])
+            held[:] = [r for r in held if r.identity != route.identity]
+        elif message.kind == rtnetlink.NEWRULE and rule is not None:
+            rules = self.found_rules[rule.family]
+            rules.append(rule)
+            rules.sort(key=lambda each: each.priority)
+        elif message.kind == rtnetlink.DELRULE and rule is not None:
+            self.found_rules[rule.family].remove(rule)
+
+
+@dataclass
+class TrackedConnections:
+    """Connection tracking that only notes what was deleted: family, mark, mask."""
+
+    deleted: list[tuple[Family, int, int]] = field(default_factory=list)
+
+    def delete_marked(self, family: Family, mark: int, mask: int) -> None:
+        self.deleted.append((family, mark, mask))

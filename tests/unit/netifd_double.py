@@ -16,10 +16,11 @@ from typing import Any
 
 from rpcd_wireguard_uplink import process
 from rpcd_wireguard_uplink.errors import CommandFailed, Status
+from rpcd_wireguard_uplink.system.rtnetlink import Device
 from rpcd_wireguard_uplink.ubus import BusObject, Call, Client, Reply
 from rpcd_wireguard_uplink.ubus.blobmsg import Type
 from rpcd_wireguard_uplink.uci import Section, Store
-from tests.unit.fakes import key_of
+from tests.unit.fakes import RoutingTables, key_of
 
 DECLARED = ("private_key", "mtu", "fwmark", "listen_port")
 WAN = {
@@ -66,6 +67,11 @@ class Kernel:
             self.routes.append(name)
             self.metrics[name] = self.routes6[name] = metric
 
+    @property
+    def routing(self) -> RoutingTables:
+        """What netlink says of the devices."""
+        return Devices(kernel=self)
+
     async def run(
         self,
         argv: Sequence[str],
@@ -91,19 +97,6 @@ class Kernel:
                 )
             case ["wg", "show", name, "peers"]:
                 return self.peers[name]
-            case ["ip", "-j", "link", "show"]:
-                return json.dumps(
-                    [
-                        {
-                            "ifname": name,
-                            "ifindex": number,
-                            "group": self.group[name],
-                            "ifalias": alias,
-                            "flags": ["UP"],
-                        }
-                        for number, (name, alias) in enumerate(self.alias.items(), 1)
-                    ]
-                )
             case ["ip", "-j", "-4", "route", *_]:
                 found = {name: self.metrics.get(name, 0) for name in self.routes}
                 return _default_routes(found)
@@ -130,6 +123,20 @@ class Kernel:
 def _default_routes(metrics: Mapping[str, int]) -> str:
     rows = [{"dst": "default", "dev": name, "metric": m} for name, m in metrics.items()]
     return json.dumps(rows)
+
+
+@dataclass
+class Devices(RoutingTables):
+    """The kernel's routing with the double's devices."""
+
+    kernel: Kernel = field(default_factory=Kernel)
+
+    def devices(self) -> list[Device]:
+        groups = {name: int(g) if g.isdigit() else 0 for name, g in self.kernel.group.items()}
+        return [
+            Device(number, name, groups[name], alias)
+            for number, (name, alias) in enumerate(self.kernel.alias.items(), 1)
+        ]
 
 
 async def nobody() -> None:

@@ -182,7 +182,7 @@ class Bench:
             problems=dict[str, str](),
             platform=self.machine,
             watch=Watch(Settings(), (uplink,)),
-            switch=SimpleNamespace(resolvers=("1.1.1.1",), except_portals=self.excepted.append),
+            steering=SimpleNamespace(resolvers=("1.1.1.1",), except_portals=self.excepted.append),
             reread_soon=mocker.Mock(),
         )
         self.watch = CaptiveWatch(cast(Monitor, self.monitor), lambda: self.url)

@@ -47,7 +47,7 @@ async def landscape(machine: Machine) -> Landscape:
 async def test_lines(landscape: Landscape) -> None:
     assert landscape.line_devices() == ["wan"]
     assert landscape.lines[V6].primary is None
-    assert landscape.onlink_prefixes() == ["198.51.100.2/24", "2001:db8::2/64"]
+    assert landscape.prefixes_of("wan") == ["198.51.100.0/24", "2001:db8::/64"]
     assert landscape.route_of("wan", V4).gateway == "198.51.100.1"
     assert landscape.route_of("wgup_a", V4) == DefaultRoute(V4, "wgup_a")
     assert landscape.index_of("mesh0") == 3

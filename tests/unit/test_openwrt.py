@@ -77,6 +77,7 @@ class Router:
     def restart(self) -> None:
         """Our service begins anew, with no memory."""
         self.platform = OpenWrt(str(self.config), str(self.keys), self.bus)
+        self.platform.kernel = self.kernel.routing
         self.uplinks = Uplinks(self.platform, self._follow, lambda *_: None)
 
     async def _follow(self) -> None:

@@ -79,7 +79,7 @@ def test_our_rules_are_told_by_table_mark_and_protocol() -> None:
     assert rule_deletions(rules) == [
         "rule del pref 99 fwmark 0x51/0xff lookup main",
         "rule del pref 120 fwmark 0x1000000/0x1000000 lookup 5180",
-        "rule del pref 30000 lookup main",
+        "rule del pref 30000 lookup main protocol 152",
         "rule del pref 32768 iif lo lookup 5180",
         "rule del pref 32769 oif wgup_a lookup 5181",
     ]

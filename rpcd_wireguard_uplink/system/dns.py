@@ -1,6 +1,6 @@
 """Resolvers asked by hand, out of one device: what they answer, and whether they keep signatures.
 
-One question and one answer over UDP (RFC 1035, section 4), by sockets that the lane and mwan3 leave
+One question and one answer over UDP (RFC 1035, section 4), by sockets that steering and mwan3 leave
 alone. Knows which offered resolvers may serve inside each tunnel; does not redirect anything.
 """
 
@@ -10,12 +10,11 @@ import asyncio
 import os
 import socket
 import struct
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from .. import iproute
 from ..model import Uplink
-from .lane import LANE_MARK, POLICY_MASK, PROBE_MARK
+from .marks import MWAN3_MASK, PROBE_MARK
 
 A, AAAA, SOA, RRSIG = 1, 28, 6, 46
 PORT = 53
@@ -42,7 +41,7 @@ def bound_socket(device: str, address: str, kind: socket.SocketKind) -> socket.s
     sock = socket.socket(domain, kind | socket.SOCK_NONBLOCK)
     try:
         sock.setsockopt(socket.SOL_SOCKET, _SO_BINDTODEVICE, device.encode() + b"\0")
-        sock.setsockopt(socket.SOL_SOCKET, _SO_MARK, PROBE_MARK | POLICY_MASK)
+        sock.setsockopt(socket.SOL_SOCKET, _SO_MARK, PROBE_MARK | MWAN3_MASK)
     except OSError:
         sock.close()
         raise
@@ -146,19 +145,13 @@ async def look_up(host: str, servers: Iterable[str], device: str) -> list[str]:
 class TunnelResolvers:
     """Which offered resolvers may serve inside each tunnel: those that pass signatures on.
 
-    A dnsmasq that validates would take every answer of another one for forged. And none whose
-    address is one of our own networks' too: look-ups would be led there.
+    A dnsmasq that validates would take every answer of another one for forged.
     """
 
     _verdicts: dict[tuple[str, str], tuple[bool, float]] = field(default_factory=dict)
 
-    async def look(
-        self, uplinks: Sequence[Uplink], lines: Collection[str], now_s: float
-    ) -> Mapping[str, tuple[str, ...]]:
-        """Device -> its good resolvers, in the order of the offer; each is asked anew rarely.
-
-        `lines` are the router's own: while the lane is shut they are the way to everything far.
-        """
+    async def look(self, uplinks: Sequence[Uplink], now_s: float) -> Mapping[str, tuple[str, ...]]:
+        """Device -> its good resolvers, in the order of the offer; each is asked anew rarely."""
         offered = [(u.interface, server) for u in uplinks for server in u.resolvers]
         self._verdicts = {key: v for key, v in self._verdicts.items() if key in offered}
         for key in offered:
@@ -166,9 +159,6 @@ class TunnelResolvers:
                 device, server = key
                 records = await ask(server, device, "", SOA, signed=True)
                 is_good = any(kind == RRSIG for kind, _ in records or ())
-                if is_good:
-                    way = await iproute.device_towards(server, LANE_MARK)
-                    is_good = way in ("", device, *lines)
                 until_s = now_s + (SILENT_S if records is None else KNOWN_S)
                 self._verdicts[key] = (is_good, until_s)
         found: dict[str, tuple[str, ...]] = {}

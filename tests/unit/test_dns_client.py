@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from pytest_mock import MockerFixture
 
 from rpcd_wireguard_uplink.model import Endpoint, Uplink
-from rpcd_wireguard_uplink.routing import resolvers
-from rpcd_wireguard_uplink.routing.resolvers import (
+from rpcd_wireguard_uplink.system import dns as resolvers
+from rpcd_wireguard_uplink.system.dns import (
     AAAA,
     KNOWN_S,
     RRSIG,
@@ -175,35 +175,16 @@ async def test_only_who_passes_signatures_on_serves(mocker: MockerFixture) -> No
         return answers[server]
 
     mocker.patch.object(resolvers, "ask", answer)
-    mocker.patch.object(resolvers.iproute, "device_towards", return_value="wan")
     known, offered = TunnelResolvers(), uplink(*answers)
-    assert await known.look([offered], ["wan"], 100.0) == {"wgup_a": ("10.0.0.1", "10.0.0.4")}
-    assert await known.look([offered], ["wan"], 100.0 + SILENT_S - 1) == {
-        "wgup_a": ("10.0.0.1", "10.0.0.4")
-    }
+    assert await known.look([offered], 100.0) == {"wgup_a": ("10.0.0.1", "10.0.0.4")}
+    assert await known.look([offered], 100.0 + SILENT_S - 1) == {"wgup_a": ("10.0.0.1", "10.0.0.4")}
     assert asked == list(answers), "what is known is not asked again"
     answers["10.0.0.3"] = [(RRSIG, b"")]
-    found = await known.look([offered], ["wan"], 100.0 + SILENT_S)
+    found = await known.look([offered], 100.0 + SILENT_S)
     assert found == {"wgup_a": ("10.0.0.1", "10.0.0.3", "10.0.0.4")}
     assert asked[4:] == ["10.0.0.3"], "silence is no verdict"
     answers["10.0.0.1"] = [(SOA, b"")]
-    assert await known.look([offered], ["wan"], 100.0 + KNOWN_S) == {
-        "wgup_a": ("10.0.0.3", "10.0.0.4")
-    }
-    assert await known.look([], ["wan"], 200.0 + KNOWN_S) == {}
-    await known.look([uplink("10.0.0.2")], ["wan"], 200.0 + KNOWN_S)
+    assert await known.look([offered], 100.0 + KNOWN_S) == {"wgup_a": ("10.0.0.3", "10.0.0.4")}
+    assert await known.look([], 200.0 + KNOWN_S) == {}
+    await known.look([uplink("10.0.0.2")], 200.0 + KNOWN_S)
     assert asked[-1] == "10.0.0.2", "what was withdrawn is forgotten"
-
-
-@pytest.mark.parametrize(
-    ("way", "serves"),
-    [("wan", True), ("wgup_a", True), ("", True), ("br-lan", False), ("lo", False)],
-)
-async def test_none_serves_whose_address_is_in_our_own_networks(
-    mocker: MockerFixture, way: str, serves: bool
-) -> None:
-    mocker.patch.object(resolvers, "ask", return_value=[(RRSIG, b"")])
-    towards = mocker.patch.object(resolvers.iproute, "device_towards", return_value=way)
-    found = await TunnelResolvers().look([uplink("192.168.1.1")], ["wan"], 1.0)
-    assert bool(found) is serves
-    towards.assert_called_once_with("192.168.1.1", 0x01000000)

@@ -1,0 +1,133 @@
+"""Name look-ups follow the traffic: those to a dead WAN's resolvers go into the tunnel. Pure.
+
+A WAN's resolver is often on-link with it, or answers its own customers only, so moving the packets
+is not enough. Only port 53 is redirected, only while a family is diverted, and never what the
+owner's rules lead elsewhere by input device, source or port. A redirected look-up carries the slot
+of its path, so that no other rule leads it out of the dead WAN. DoH and DoT stay as they are.
+
+A look-up that can't be redirected is rejected, so that whoever asked goes on to another resolver at
+once: in a family without a resolver on the path, in one that is dead while the other is diverted,
+and what is sent to a tunnel's stand-in while nothing is.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from ..model import Family
+from ..resolver import STAND_INS
+from ..system.marks import FOREIGN_MASK, PROBE_MARK
+from .filter import T
+from .rules import SLOT_SHIFT
+
+_WORDS = {Family.IPV4: ("ipv4_addr", "ip"), Family.IPV6: ("ipv6_addr", "ip6")}
+_LOOK_UP = "meta l4proto { tcp, udp } th dport 53"
+_CHAINS = (
+    ("asked", "type nat hook prerouting priority -100;"),
+    ("asking", "type nat hook output priority -100;"),
+    ("led", "type filter hook prerouting priority -99;"),
+    ("led_own", "type route hook output priority -99;"),
+    ("refuse_asked", "type filter hook forward priority 0;"),
+    ("refuse_asking", "type filter hook output priority 0;"),
+)
+_TARGETS = ("redirect4", "redirect6", "refuse")
+
+
+@dataclass(frozen=True, slots=True)
+class Exempt:
+    """Look-ups that an owner's own rules lead elsewhere: by input device, by source prefix, or all
+    of them where a rule looks at ports.
+    """
+
+    devices: frozenset[str] = frozenset()
+    sources: frozenset[str] = frozenset()
+    everything: bool = False
+
+
+def redirect_script(
+    resolvers: Iterable[str],
+    targets: Mapping[Family, tuple[str, int]],
+    dead: Mapping[Family, Iterable[str]] | None = None,
+    exempt: Exempt | None = None,
+) -> str:
+    """nft commands that put the redirect in its standing form, to be part of the table's script.
+
+    `resolvers` are the WANs' own and those of the tunnels, `targets` what answers instead, with the
+    slot of its path. `dead` are each family's dead WANs.
+    """
+    exempt = exempt or Exempt()
+    known = _addresses([*resolvers, *STAND_INS.values()])
+    out = [f"add chain {T} {name} {{ {hook} policy accept; }}" for name, hook in _CHAINS]
+    out += [f"add chain {T} {name}" for name in _TARGETS]
+    out += [f"flush chain {T} {name}" for name in (*(name for name, _ in _CHAINS), *_TARGETS)]
+    ours = f"meta mark & 0xff == {PROBE_MARK:#x} return"
+    foreign = f"meta mark & {FOREIGN_MASK:#x} != 0 return"
+    out += [f"add rule {T} {name} {ours}" for name in ("asking", "refuse")]
+    out += [f"add rule {T} {name} {foreign}" for name in ("asked", "asking", "led", "led_own")]
+    out += [f"add rule {T} asked {rule} return" for rule in _exempted(exempt)]
+    for family in Family:
+        target, slot = targets.get(family, ("", 0))
+        mine = known - _addresses([target])
+        out += _family_rules(family, mine, target, slot, (dead or {}).get(family, ()))
+    for n, word in ((4, "ipv4"), (6, "ipv6")):
+        out.append(f"add rule {T} asked meta nfproto {word} {_LOOK_UP} jump redirect{n}")
+    out += [
+        f"add rule {T} refuse_asked {_LOOK_UP} jump refuse",
+        f"add rule {T} refuse_asking {_LOOK_UP} jump refuse",
+    ]
+    return "\n".join(out) + "\n"
+
+
+def _exempted(exempt: Exempt) -> list[str]:
+    if exempt.everything:
+        return [_LOOK_UP]
+    rules = []
+    if exempt.devices:
+        quoted = ", ".join(f'"{name}"' for name in sorted(exempt.devices))
+        rules.append(f"iifname {{ {quoted} }}")
+    for source in sorted(exempt.sources):
+        rules.append(f"{'ip6' if ':' in source else 'ip'} saddr {source}")
+    return rules
+
+
+def _addresses(texts: Iterable[str]) -> set[str]:
+    """Those that nft can take, in their one form: a resolv.conf may hold anything."""
+    found = set()
+    for text in texts:
+        try:
+            found.add(str(ipaddress.ip_address(text)))
+        except ValueError:
+            continue
+    return {address for address in found if "%" not in address}
+
+
+def _family_rules(
+    family: Family, known: Iterable[str], target: str, slot: int, dead: Iterable[str]
+) -> list[str]:
+    """What was redirected has another destination by the time that `refuse` looks at it."""
+    kind, word = _WORDS[family]
+    n = family.version
+    name = f"resolvers{n}"
+    mine = sorted(r for r in known if (":" in r) == (family is Family.IPV6))
+    out = [
+        f"add set {T} {name} {{ type {kind}; }}",
+        f"flush set {T} {name}",
+        f"add element {T} {name} {{ {', '.join(mine)} }}",
+        f"add rule {T} refuse {word} daddr {STAND_INS[family]} reject",
+    ]
+    quoted = ", ".join(f'"{device}"' for device in dead)
+    away = ["oifname @tunnels", *([f"oifname {{ {quoted} }}"] if quoted else [])]
+    if target:
+        redirected = f"{word} daddr @{name} dnat {word} to {target}"
+        out.append(f"add rule {T} redirect{n} meta nfproto @diverted {redirected}")
+        out += [f"add rule {T} asking {_LOOK_UP} {way} {redirected}" for way in away]
+    if target and slot:
+        led = f"{_LOOK_UP} {word} daddr {target} ct status dnat"
+        mark = f"meta mark set meta mark | {slot << SLOT_SHIFT:#x}"
+        out += [
+            f"add rule {T} {chain} meta nfproto @diverted {led} {mark}"
+            for chain in ("led", "led_own")
+        ]
+    return out + [f"add rule {T} refuse {way} {word} daddr @{name} reject" for way in away]

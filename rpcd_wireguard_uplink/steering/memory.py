@@ -1,0 +1,85 @@
+"""What steering must know again after a restart: each path's slot, and the diversions in force.
+
+Kept on a tmpfs, so that a reboot forgets it. A file that can't be read is as good as none.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from ..model import DefaultRoute, Family
+from .plan import Diversion
+
+LONGEST = 65536
+
+
+@dataclass(slots=True)
+class Memory:
+    """The memory of one router. `slots` are the numbers of paths."""
+
+    path: str
+    slots: dict[str, int] = field(default_factory=dict)
+    _diversions: dict[Family, Diversion] = field(default_factory=dict)
+
+    def load(self) -> dict[Family, Diversion]:
+        """Read it; the diversions that were in force."""
+        try:
+            with open(self.path, encoding="utf-8", errors="replace") as file:
+                held = json.loads(file.read(LONGEST))
+            self.slots = {str(name): int(slot) for name, slot in held["slots"].items()}
+            self._diversions = {
+                Family(name): _diversion(Family(name), row)
+                for name, row in held["diversions"].items()
+            }
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+            return {}
+        return dict(self._diversions)
+
+    def number(self, names: Iterable[str], first: int, last: int) -> dict[str, int]:
+        """A number for each name; one that it has stays. Too many names: the last have none."""
+        wanted = list(dict.fromkeys(names))
+        before = dict(self.slots)
+        free = [n for n in range(first, last + 1) if n not in self.slots.values()]
+        gone = [name for name in self.slots if name not in wanted]
+        for name in wanted:
+            if name in self.slots:
+                continue
+            if not free and gone:
+                free.append(self.slots.pop(gone.pop(0)))
+            if free:
+                self.slots[name] = free.pop(0)
+        if self.slots != before:
+            self._write()
+        return {name: self.slots[name] for name in wanted if name in self.slots}
+
+    def save(self, diversions: Mapping[Family, Diversion]) -> None:
+        """Note what is in force now."""
+        if diversions != self._diversions:
+            self._diversions = dict(diversions)
+            self._write()
+
+    def _write(self) -> None:
+        held = {
+            "slots": self.slots,
+            "diversions": {f.value: _row(d) for f, d in self._diversions.items()},
+        }
+        with contextlib.suppress(OSError):  # a restart would divert anew, with a short gap
+            os.makedirs(os.path.dirname(self.path), mode=0o700, exist_ok=True)
+            with open(f"{self.path}.new", "w", encoding="utf-8") as file:
+                json.dump(held, file)
+            os.replace(f"{self.path}.new", self.path)
+
+
+def _row(diversion: Diversion) -> dict[str, Any]:
+    route = diversion.route
+    return {"dead": list(diversion.dead), "device": route.device, "gateway": route.gateway}
+
+
+def _diversion(family: Family, row: Mapping[str, Any]) -> Diversion:
+    route = DefaultRoute(family, str(row["device"]), str(row["gateway"]))
+    return Diversion(family, tuple(map(str, row["dead"])), route)

@@ -1,0 +1,113 @@
+"""Found and wanted rules and routes, and the requests that make one the other. Pure.
+
+Equal input gives no request. A route that takes another's place replaces it, so that no packet
+meets a gap; what is new comes before what goes, and of rules the last goes first.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from ..model import Family
+from ..system import netlink
+from ..system.netlink import Message
+from ..system.rtnetlink import (
+    UNREACHABLE,
+    Route,
+    Rule,
+    add_route,
+    add_rule,
+    delete_route,
+    delete_rule,
+)
+from .plan import LAST_TABLE, STANDING
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One change, and what it is about, for people."""
+
+    message: Message
+    about: Route | Rule
+    is_removal: bool = False
+
+
+def plan_changes(
+    found_routes: Iterable[Route],
+    wanted_routes: Iterable[Route],
+    found_rules: Sequence[Rule],
+    wanted_rules: Sequence[Rule],
+) -> list[Request]:
+    """What turns the found rules and routes, all of them ours, into the wanted ones."""
+    added, removed = _plan_routes(found_routes, wanted_routes)
+    new, changed, gone = _plan_rules(found_rules, wanted_rules)
+    signals = [_signal(family) for family in Family if _moves(family, [*new, *changed, *gone])]
+    return [*added, *new, *changed, *gone, *removed, *(one for pair in signals for one in pair)]
+
+
+def _moves(family: Family, requests: Iterable[Request]) -> bool:
+    return any(request.about.family is family for request in requests)
+
+
+def _signal(family: Family) -> tuple[Request, Request]:
+    """A route that comes and goes, so that who looks ways up again when routes change does so now.
+
+    wireguard-go keeps the source of its packets until then (conn's sticky sockets); it hears of
+    routes, not of rules.
+    """
+    address = "192.0.0.8/32" if family is Family.IPV4 else "100::/128"
+    route = Route(family, LAST_TABLE, address, (), 1, UNREACHABLE, STANDING)
+    return Request(add_route(route), route), Request(delete_route(route), route, True)
+
+
+def _plan_rules(
+    found: Sequence[Rule], wanted: Sequence[Rule]
+) -> tuple[list[Request], list[Request], list[Request]]:
+    """Rules of new preferences, of those where some stood already, and those that go.
+
+    Of one preference the order counts, and the kernel puts a new rule behind the others: what
+    stands behind a new one is taken away and put back.
+    """
+    new: list[Request] = []
+    changed: list[Request] = []
+    gone: list[Request] = []
+    for priority in sorted({rule.priority for rule in (*found, *wanted)}):
+        had = [rule for rule in found if rule.priority == priority]
+        want = [rule for rule in wanted if rule.priority == priority]
+        same = 0
+        while same < min(len(had), len(want)) and had[same] == want[same]:
+            same += 1
+        kept = want[:same]
+        removals = [Request(delete_rule(r), r, True) for r in reversed(had[same:])]
+        additions = [Request(add_rule(r), r) for r in want[len(kept) :]]
+        if not had:
+            new += additions
+        elif want:
+            changed += removals + additions
+        else:
+            gone += removals
+    return new, changed, list(reversed(gone))
+
+
+def _plan_routes(
+    found: Iterable[Route], wanted: Iterable[Route]
+) -> tuple[list[Request], list[Request]]:
+    had = {route.identity: route for route in found}
+    want = {route.identity: route for route in wanted}
+    new = [route for key, route in want.items() if key not in had]
+    gone = {key: route for key, route in had.items() if key not in want}
+    places = Counter(route.place for route in want.values())
+    held: dict[object, list[Route]] = {}
+    for route in had.values():
+        held.setdefault(route.place, []).append(route)
+    added = []
+    for route in new:
+        there = held.get(route.place, [])
+        if places[route.place] == 1 and len(there) == 1:
+            gone.pop(there[0].identity, None)
+            added.append(Request(add_route(route, netlink.REPLACE), route))
+        else:
+            added.append(Request(add_route(route), route))
+    return added, [Request(delete_route(route), route, True) for route in gone.values()]

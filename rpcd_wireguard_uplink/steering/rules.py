@@ -1,0 +1,148 @@
+"""The policy rules of steering, derived from everybody's rules and the plan. Pure.
+
+Standing rules come before every rule of others, wherever those begin: the tunnels' own packets, our
+bound probes, a provider's consumers, connections that their mark holds on a path.
+
+A diversion puts a twin just before each rule that asks main (or mwan3's table of a dead WAN). The
+twin has the same selectors and asks table 5180, then sends the packet past the rule itself, so that
+owner's rules before main and after it are asked as ever. What has no route then comes to table
+5181, at the end, or at once where the owner's own rules would refuse it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import replace
+
+from ..model import PROVIDER_DEVICE, Family
+from ..system.marks import MWAN3_MASK, OUTER_MARK, PROBE_MARK, SLOT_MASK
+from ..system.rtnetlink import GOTO, MAIN, TO_TABLE, Rule, rule_selectors
+from .plan import (
+    BOUND_TABLE,
+    DIVERTED_TABLE,
+    DIVERTING,
+    FIRST_PATH_TABLE,
+    LAST_TABLE,
+    MAIN_SLOT,
+    STANDING,
+    UNDERLAY_TABLE,
+    SteeringPlan,
+)
+
+FIRST_PRIORITY = 99
+BOUND_PRIORITY = 32769
+END_PRIORITY = 0xFFFFFFFE
+SLOT_SHIFT = 24
+
+
+def is_ours(rule: Rule) -> bool:
+    """Whether we made the rule."""
+    return rule.protocol in (STANDING, DIVERTING)
+
+
+def first_priority(others: Iterable[Rule]) -> int:
+    """The preference of the standing rules: before every rule of others but `local`.
+
+    wg-quick takes the preference below the lowest; then ours move below that.
+    """
+    lowest = min((r.priority for r in others if r.priority), default=FIRST_PRIORITY + 1)
+    return max(0, min(FIRST_PRIORITY, lowest - 1))
+
+
+def standing_rules(
+    plan: SteeringPlan, family: Family, found: Sequence[Rule], slots: Iterable[int]
+) -> list[Rule]:
+    """Those that stand as long as there are uplinks."""
+    first = first_priority(r for r in found if not is_ours(r))
+
+    def rule(table: int, priority: int, **selectors: object) -> Rule:
+        return Rule(
+            family,
+            priority,
+            table,
+            TO_TABLE,
+            rule_selectors(**selectors),  # type: ignore[arg-type]
+            protocol=STANDING,
+        )
+
+    wanted = [
+        rule(UNDERLAY_TABLE, first, mark=(OUTER_MARK, 0xFF)),
+        rule(MAIN, first, mark=(PROBE_MARK, 0xFF)),
+        rule(BOUND_TABLE, first, mark=(PROBE_MARK, 0xFF)),
+        rule(UNDERLAY_TABLE, first, input_device=PROVIDER_DEVICE),
+        rule(MAIN, first, mark=(MAIN_SLOT << SLOT_SHIFT, SLOT_MASK)),
+    ]
+    wanted += [
+        rule(path_table(slot), first, mark=(slot << SLOT_SHIFT, SLOT_MASK)) for slot in slots
+    ]
+    wanted += [rule(BOUND_TABLE, BOUND_PRIORITY, output_device=name) for name in plan.owned.tunnels]
+    return wanted
+
+
+def path_table(slot: int) -> int:
+    """The routing table of a path's slot."""
+    return FIRST_PATH_TABLE + slot
+
+
+def diverting_rules(
+    plan: SteeringPlan,
+    family: Family,
+    found: Sequence[Rule],
+    bound_devices: Iterable[str],
+    mwan3_marks: Collection[int],
+    live_tables: Collection[int],
+) -> list[Rule]:
+    """Those of the family's diversion; none without one.
+
+    `bound_devices` are those whose bound sockets go on asking main (DHCP, an owner's programs),
+    `mwan3_marks` are those of the WANs' traffic, `live_tables` the tables that lead out of a WAN
+    that is alive: what mwan3 sends there is left alone.
+    """
+    diversion = plan.diversions.get(family)
+    if diversion is None:
+        return []
+    others = [rule for rule in found if not is_ours(rule)]
+    bound = [rule_selectors(output_device=name) for name in sorted(bound_devices)]
+    marks = set(mwan3_marks)
+    wanted: list[Rule] = []
+    for rule in others:
+        if not rule.priority:
+            continue
+        before = replace(rule, priority=rule.priority - 1, action=TO_TABLE, protocol=DIVERTING)
+        if rule.action == TO_TABLE and rule.table == MAIN:
+            if rule.is_plain and not rule.suppressed:
+                wanted += [replace(before, selectors=selectors) for selectors in bound]
+            wanted.append(replace(before, table=DIVERTED_TABLE))
+            if not rule.is_plain:
+                wanted.append(replace(before, table=LAST_TABLE))
+            past = _next_priority(others, rule.priority)
+            wanted.append(replace(before, table=0, action=GOTO, target=past))
+        elif rule.mark[1] == MWAN3_MASK and rule.mark[0] in marks and rule.table not in live_tables:
+            wanted.append(replace(before, table=DIVERTED_TABLE))
+            wanted.append(replace(before, table=LAST_TABLE))
+    wanted.append(Rule(family, END_PRIORITY, LAST_TABLE, protocol=DIVERTING))
+    return wanted
+
+
+def _next_priority(others: Iterable[Rule], priority: int) -> int:
+    """Where a packet goes on behind a rule: that of others, or ours for bound sockets."""
+    able = [*(rule.priority for rule in others), BOUND_PRIORITY, END_PRIORITY]
+    return min(each for each in able if each > priority)
+
+
+def policy_sources(found: Iterable[Rule]) -> tuple[set[str], set[str], bool]:
+    """What the owner leads elsewhere by rules of his own: input devices, source prefixes, and
+    whether name look-ups are among it (by port). Rules that only ask main do not count.
+    """
+    devices: set[str] = set()
+    sources: set[str] = set()
+    ports = False
+    for rule in found:
+        if is_ours(rule) or rule.action != TO_TABLE or rule.table in (MAIN, 253, 255):
+            continue
+        if rule.input_device and rule.input_device != "lo":
+            devices.add(rule.input_device)
+        if rule.source:
+            sources.add(rule.source)
+        ports = ports or rule.has_ports
+    return devices, sources, ports

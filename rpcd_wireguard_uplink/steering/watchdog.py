@@ -1,0 +1,123 @@
+"""The dead-man switch: a small process that ends a diversion when this one falls silent.
+
+Policy rules do not lapse by themselves. While a diversion is in force a word goes down a FIFO every
+second; where none comes for 4 s, a shell takes the rules back and gives rp_filter its values back.
+It leaves our control group, so that killing the group does not end it too.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import shutil
+import stat
+import subprocess
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from .plan import DIVERTING
+
+BEAT_S = 1.0
+SCRIPT = os.path.join(os.path.dirname(__file__), "watchdog.sh")
+
+
+@dataclass(slots=True)
+class Watchdog:
+    """The watchdog of one service. Its FIFO and the saved values lie in `directory`, root's own."""
+
+    directory: str
+    _fifo: int = -1
+    _child: subprocess.Popen[bytes] | None = None
+
+    @property
+    def saved_path(self) -> str:
+        """Where the rp_filter values lie that are to be given back."""
+        return os.path.join(self.directory, "rp_filter")
+
+    def beat(self, *, armed: bool) -> str:
+        """Say that we live. Starts a watchdog where none listens; '' or why there is none."""
+        word = b"armed\n" if armed else b"calm\n"
+        for _ in range(2):
+            if self._open() and self._write(word):
+                return ""
+            if not armed:
+                return ""  # it is started when it is needed
+            if why := self._start():
+                return why
+        return ""  # it is starting; the next word reaches it
+
+    def end(self) -> None:
+        """Let the watchdog end: nothing is in force any more."""
+        if self._fifo >= 0 or self._open():
+            self._write(b"end\n")
+        self._close()
+        if self._child is not None:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._child.wait(1.0)
+
+    def leave(self) -> None:
+        """Close our end; a watchdog that is armed takes the diversion back unless we return."""
+        self._close()
+
+    def _open(self) -> bool:
+        if self._fifo >= 0:
+            return True
+        path = os.path.join(self.directory, "heartbeat")
+        try:
+            os.makedirs(self.directory, mode=0o700, exist_ok=True)
+            if not os.path.exists(path):
+                os.mkfifo(path, 0o600)
+            descriptor = os.open(path, os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOFOLLOW)
+        except OSError:
+            return False  # ENXIO: nobody reads it
+        if not stat.S_ISFIFO(os.fstat(descriptor).st_mode):
+            os.close(descriptor)
+            return False
+        self._fifo = descriptor
+        return True
+
+    def _write(self, word: bytes) -> bool:
+        try:
+            os.write(self._fifo, word)
+        except OSError as error:
+            if error.errno == errno.EAGAIN:
+                return True  # it is held up, and will read
+            self._close()
+            return False
+        return True
+
+    def _close(self) -> None:
+        if self._fifo >= 0:
+            with contextlib.suppress(OSError):
+                os.close(self._fifo)
+            self._fifo = -1
+
+    def _start(self) -> str:
+        shell = find_shell()
+        if not shell:
+            return "no shell here has `read -t`: a diversion would outlive a killed service"
+        path = os.path.join(self.directory, "heartbeat")
+        argv = [*shell, SCRIPT, path, self.saved_path, str(DIVERTING)]
+        try:
+            self._child = subprocess.Popen(
+                argv,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                start_new_session=True,
+                cwd="/",
+            )
+        except OSError as error:
+            return f"the watchdog can't be started: {error.strerror}"
+        return ""
+
+
+def find_shell(environment: Mapping[str, str] | None = None) -> list[str]:
+    """A shell whose `read` has a time limit: bash, or BusyBox's; dash has none."""
+    path = (environment or os.environ).get("PATH", "/usr/bin:/bin") + ":/bin:/usr/bin"
+    if bash := shutil.which("bash", path=path):
+        return [bash]
+    if busybox := shutil.which("busybox", path=path):
+        return [busybox, "ash"]
+    return []

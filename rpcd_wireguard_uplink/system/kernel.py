@@ -1,0 +1,39 @@
+"""What the rest of the service needs of the kernel, so that tests can give something else."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from ..model import Family
+from .netlink import Events, Message
+from .rtnetlink import Device, Route, Rule
+
+
+class RoutingKernel(Protocol):
+    """Devices, routes and rules, as rtnetlink.Kernel gives them."""
+
+    def devices(self) -> list[Device]:
+        """Every network device."""
+
+    def addresses(self) -> list[tuple[int, str, bool]]:
+        """Every global address: index, address with its length, whether it is in force."""
+
+    def routes(self, family: Family) -> list[Route]:
+        """The routes of all tables but local ones."""
+
+    def rules(self, family: Family) -> list[Rule]:
+        """The policy rules in order; none where the family is off."""
+
+    def change(self, messages: Sequence[Message]) -> list[int]:
+        """Carry out changes in order; the errno of each."""
+
+    def listen(self) -> Events | None:
+        """A socket that hears news; None where there is none to hear."""
+
+
+class Connections(Protocol):
+    """Connection tracking, as conntrack.ConnectionTracking gives it."""
+
+    def delete_marked(self, family: Family, mark: int, mask: int) -> None:
+        """Delete the family's connections whose mark is that."""

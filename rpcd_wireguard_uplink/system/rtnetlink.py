@@ -1,0 +1,521 @@
+"""Links, addresses, routes and policy rules as rtnetlink has them: parsed, and written back.
+
+Routes and rules keep the attributes that nobody here needs to understand as they came, so that a
+copy of one means what the original does (a rule's `uidrange`, a route's metrics). Layouts are those
+of linux/rtnetlink.h, linux/fib_rules.h and linux/if_link.h.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import socket
+import struct
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+
+from ..errors import CommandFailed
+from ..model import Family
+from . import netlink
+from .netlink import Message, attribute, number, parse_attributes
+
+NEWLINK, DELLINK, GETLINK, SETLINK = 16, 17, 18, 19
+NEWADDR, DELADDR, GETADDR = 20, 21, 22
+NEWROUTE, DELROUTE, GETROUTE = 24, 25, 26
+NEWRULE, DELRULE, GETRULE = 32, 33, 34
+# RTMGRP_LINK, IPV4_IFADDR, IPV4_ROUTE, IPV4_RULE, IPV6_IFADDR, IPV6_ROUTE; IPv6's rules: group 19
+EVENT_GROUPS = 0x1 | 0x10 | 0x40 | 0x80 | 0x100 | 0x400 | 1 << 18
+
+_LINK = struct.Struct("=BxHiII")  # struct ifinfomsg
+_ADDRESS = struct.Struct("=BBBBI")  # struct ifaddrmsg
+_ROUTE = struct.Struct("=BBBBBBBBI")  # struct rtmsg
+_RULE = struct.Struct("=BBBBBxxBI")  # struct fib_rule_hdr
+_HOP = struct.Struct("=HBBi")  # struct rtnexthop
+_UP_WITH_CARRIER = 0x1 | 0x10000  # IFF_UP and IFF_LOWER_UP
+
+_IFNAME, _MTU, _IFALIAS, _LINKINFO, _GROUP, _INFO_KIND = 3, 4, 20, 18, 27, 1
+_DST, _SRC, _OIF, _GATEWAY, _PRIORITY, _PREFSRC, _METRICS, _MULTIPATH = 1, 2, 4, 5, 6, 7, 8, 9
+_CACHEINFO, _TABLE, _MARK, _VIA, _EXPIRES, _NH_ID = 12, 15, 16, 18, 23, 30
+_RULE_IIFNAME, _RULE_GOTO, _RULE_PRIORITY, _RULE_FWMARK, _RULE_TABLE = 3, 4, 6, 10, 15
+_RULE_FWMASK, _RULE_OIFNAME, _RULE_PROTOCOL, _RULE_SUPPRESS_LENGTH = 16, 17, 21, 14
+_RULE_SRC, _RULE_DPORT = 2, 24
+_RULE_NOISE = frozenset({_RULE_PRIORITY, _RULE_TABLE, _RULE_PROTOCOL, _RULE_GOTO, 5, 7, 8, 9, 18})
+
+MAIN, UNSPECIFIED = 254, 0
+UNICAST, BLACKHOLE, UNREACHABLE, PROHIBIT, THROW = 1, 6, 7, 8, 9
+ONLINK = 4  # RTNH_F_ONLINK: a gateway need not be in a connected network
+PERVASIVE = 2
+CLONED = 0x200
+SCOPE_LINK, SCOPE_GLOBAL = 253, 0
+PROTO_KERNEL = 2
+TO_TABLE, GOTO, NOP, RULE_UNREACHABLE = 1, 2, 3, 7
+INVERT = 0x2  # FIB_RULE_INVERT
+NOT_SUPPRESSED = 0xFFFFFFFF
+PPP = 512  # ARPHRD_PPP
+
+_DOMAINS = {Family.IPV4: socket.AF_INET, Family.IPV6: socket.AF_INET6}
+_FAMILIES = {int(number): family for family, number in _DOMAINS.items()}
+_LENGTHS = {Family.IPV4: 4, Family.IPV6: 16}
+
+
+@dataclass(frozen=True, slots=True)
+class Device:
+    """A network device. `kind` is the driver's word (wireguard, tun, sit), '' for hardware;
+    `hardware` the ARPHRD number.
+    """
+
+    index: int
+    name: str
+    group: int = 0
+    alias: str = ""
+    carrier: bool = True
+    mtu: int = 0
+    kind: str = ""
+    hardware: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Hop:
+    """One next hop: the device's index and a gateway ('' for none), as address text."""
+
+    index: int
+    gateway: str = ""
+    weight: int = 0
+    flags: int = 0
+    other: tuple[tuple[int, bytes], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """One route. `destination` and `source` are prefixes ('' where everything matches)."""
+
+    family: Family
+    table: int
+    destination: str = ""
+    hops: tuple[Hop, ...] = ()
+    metric: int = 0
+    kind: int = UNICAST
+    protocol: int = 0
+    scope: int = SCOPE_GLOBAL
+    source: str = ""
+    tos: int = 0
+    other: tuple[tuple[int, bytes], ...] = ()
+
+    @property
+    def length(self) -> int:
+        """Bits of the destination's prefix."""
+        return int(self.destination.rpartition("/")[2]) if self.destination else 0
+
+    @property
+    def place(self) -> tuple[object, ...]:
+        """What two routes that stand in each other's place have in common."""
+        metric = self.metric or (1024 if self.family is Family.IPV6 else 0)
+        return self.family, self.table, self.destination, self.source, self.tos, metric
+
+    @property
+    def identity(self) -> tuple[object, ...]:
+        """What tells a route from every other, whatever the kernel has filled in."""
+        hops = () if self.kind != UNICAST else self.hops
+        many = len(hops) > 1
+        ways = tuple((h.index, h.gateway, h.weight if many else 0, h.other) for h in hops)
+        kept = tuple((key, value) for key, value in self.other if key in (_PREFSRC, _METRICS))
+        return *self.place, self.kind, ways, kept
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """One policy rule. `selectors` are its attributes as they came, without those named here.
+
+    `lengths` are those of its destination and source prefix and its TOS, from the header.
+    """
+
+    family: Family
+    priority: int
+    table: int = 0
+    action: int = TO_TABLE
+    selectors: tuple[tuple[int, bytes], ...] = ()
+    lengths: tuple[int, int, int] = (0, 0, 0)
+    flags: int = 0
+    protocol: int = 0
+    target: int = 0
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether it holds for every packet."""
+        suppress = _RULE_SUPPRESS_LENGTH
+        meaning = [kind for kind, _ in self.selectors if kind != suppress]
+        return not meaning and not any(self.lengths) and not self.flags & INVERT
+
+    @property
+    def suppressed(self) -> bool:
+        """Whether it passes over short prefixes (`suppress_prefixlength`) or a device group."""
+        return any(kind in (13, 14) for kind, _ in self.selectors)
+
+    @property
+    def input_device(self) -> str:
+        """The device of `iif`, '' without one."""
+        return _string(dict(self.selectors).get(_RULE_IIFNAME, b""))
+
+    @property
+    def output_device(self) -> str:
+        """The device of `oif`, '' without one."""
+        return _string(dict(self.selectors).get(_RULE_OIFNAME, b""))
+
+    @property
+    def source(self) -> str:
+        """The prefix of `from`, '' without one."""
+        held = dict(self.selectors).get(_RULE_SRC, b"")
+        return _prefix(held, self.lengths[1], self.family)
+
+    @property
+    def has_ports(self) -> bool:
+        """Whether it looks at a destination port (`dport`)."""
+        return any(kind == _RULE_DPORT for kind, _ in self.selectors)
+
+    @property
+    def mark(self) -> tuple[int, int]:
+        """`fwmark` and its mask; (0, 0) without one."""
+        held = dict(self.selectors)
+        if _RULE_FWMARK not in held:
+            return 0, 0
+        mask = _number(held.get(_RULE_FWMASK, b"\xff\xff\xff\xff"))
+        return _number(held[_RULE_FWMARK]), mask
+
+
+def rule_selectors(
+    *, mark: tuple[int, int] | None = None, input_device: str = "", output_device: str = ""
+) -> tuple[tuple[int, bytes], ...]:
+    """The attributes of a rule of ours, in the order in which the kernel dumps them."""
+    found: list[tuple[int, bytes]] = []
+    if input_device:
+        found.append((_RULE_IIFNAME, input_device.encode() + b"\0"))
+    if output_device:
+        found.append((_RULE_OIFNAME, output_device.encode() + b"\0"))
+    if mark is not None:
+        found += [
+            (_RULE_FWMARK, struct.pack("=I", mark[0])),
+            (_RULE_FWMASK, struct.pack("=I", mark[1])),
+        ]
+    return tuple(sorted(found))
+
+
+# --- parsing
+
+
+def parse_link(message: Message) -> Device | None:
+    """A NEWLINK or DELLINK message; None where it is none."""
+    if len(message.body) < _LINK.size:
+        return None
+    family, hardware, index, flags, _ = _LINK.unpack_from(message.body)
+    if family != 0:
+        return None  # a bridge's own news (AF_BRIDGE) says nothing of the device
+    held = dict(parse_attributes(message.body, _LINK.size))
+    info = dict(parse_attributes(held.get(_LINKINFO, b"")))
+    return Device(
+        index=index,
+        name=_string(held.get(_IFNAME, b"")),
+        group=_number(held.get(_GROUP, b"")),
+        alias=_string(held.get(_IFALIAS, b"")),
+        carrier=flags & _UP_WITH_CARRIER == _UP_WITH_CARRIER,
+        mtu=_number(held.get(_MTU, b"")),
+        kind=_string(info.get(_INFO_KIND, b"")),
+        hardware=hardware,
+    )
+
+
+def parse_route(message: Message) -> Route | None:
+    """A NEWROUTE or DELROUTE message; None for local, broadcast, cloned and foreign ones."""
+    if len(message.body) < _ROUTE.size:
+        return None
+    domain, to_bits, from_bits, tos, table, protocol, scope, kind, flags = _ROUTE.unpack_from(
+        message.body
+    )
+    family = _FAMILIES.get(domain)
+    if family is None or kind not in (UNICAST, BLACKHOLE, UNREACHABLE, PROHIBIT, THROW):
+        return None
+    if flags & CLONED:
+        return None
+    index, gateway, metric, hops = 0, "", 0, None
+    destination = source = b""
+    other: list[tuple[int, bytes]] = []
+    hop_other: list[tuple[int, bytes]] = []
+    for key, value in parse_attributes(message.body, _ROUTE.size):
+        if key == _DST:
+            destination = value
+        elif key == _SRC:
+            source = value
+        elif key == _OIF:
+            index = _number(value)
+        elif key == _GATEWAY:
+            gateway = _address(value)
+        elif key == _PRIORITY:
+            metric = _number(value)
+        elif key == _TABLE:
+            table = _number(value)
+        elif key == _MULTIPATH:
+            hops = _parse_hops(value)
+        elif key == _VIA:
+            hop_other.append((key, value))
+        elif key not in (_CACHEINFO, _EXPIRES, _NH_ID):
+            other.append((key, value))
+    if kind != UNICAST:
+        hops = ()  # IPv6 shows a refusal as a way by lo
+    if hops is None:
+        one = Hop(index, gateway, 0, flags & ONLINK, tuple(hop_other))
+        hops = (one,) if index else ()
+    return Route(
+        family=family,
+        table=table,
+        destination=_prefix(destination, to_bits, family),
+        hops=hops,
+        metric=metric,
+        kind=kind,
+        protocol=protocol,
+        scope=scope,
+        source=_prefix(source, from_bits, family),
+        tos=tos,
+        other=tuple(sorted(other)),
+    )
+
+
+def _parse_hops(data: bytes) -> tuple[Hop, ...]:
+    found, offset = [], 0
+    while offset + _HOP.size <= len(data):
+        length, flags, weight, index = _HOP.unpack_from(data, offset)
+        if length < _HOP.size or offset + length > len(data):
+            break
+        gateway, other = "", []
+        for key, value in parse_attributes(data[offset : offset + length], _HOP.size):
+            if key == _GATEWAY:
+                gateway = _address(value)
+            else:
+                other.append((key, value))
+        found.append(Hop(index, gateway, weight, flags & ONLINK, tuple(other)))
+        offset += (length + 3) & ~3
+    return tuple(found)
+
+
+def parse_rule(message: Message) -> Rule | None:
+    """A NEWRULE or DELRULE message; None for other families."""
+    if len(message.body) < _RULE.size:
+        return None
+    domain, to_bits, from_bits, tos, table, action, flags = _RULE.unpack_from(message.body)
+    family = _FAMILIES.get(domain)
+    if family is None:
+        return None
+    priority = protocol = target = 0
+    selectors = []
+    for key, value in parse_attributes(message.body, _RULE.size):
+        if key == _RULE_PRIORITY:
+            priority = _number(value)
+        elif key == _RULE_TABLE:
+            table = _number(value)
+        elif key == _RULE_PROTOCOL:
+            protocol = value[0] if value else 0
+        elif key == _RULE_GOTO:
+            target = _number(value)
+        elif key == _RULE_SUPPRESS_LENGTH and _number(value) == NOT_SUPPRESSED:
+            continue
+        elif key not in _RULE_NOISE:
+            selectors.append((key, value))
+    return Rule(
+        family=family,
+        priority=priority,
+        table=table,
+        action=action,
+        selectors=tuple(sorted(selectors)),
+        lengths=(to_bits, from_bits, tos),
+        flags=flags & INVERT,
+        protocol=protocol,
+        target=target,
+    )
+
+
+def parse_address(message: Message) -> tuple[int, str, bool] | None:
+    """(index, address with its length, whether it is in force) of a global address."""
+    if len(message.body) < _ADDRESS.size:
+        return None
+    domain, bits, flags, scope, index = _ADDRESS.unpack_from(message.body)
+    held = dict(parse_attributes(message.body, _ADDRESS.size))
+    value = held.get(2) or held.get(1)  # IFA_LOCAL, else IFA_ADDRESS
+    if domain not in _FAMILIES or value is None or scope != SCOPE_GLOBAL:
+        return None
+    flags = _number(held[8]) if 8 in held else flags
+    return index, f"{_address(value)}/{bits}", not flags & 0x60  # tentative, deprecated
+
+
+# --- writing
+
+
+def add_route(route: Route, flags: int = netlink.APPEND) -> Message:
+    """The request that adds a route, beside what has its place, or instead (`REPLACE`)."""
+    return Message(NEWROUTE, _route_body(route), netlink.CREATE | flags)
+
+
+def delete_route(route: Route) -> Message:
+    """The request that deletes a route."""
+    return Message(DELROUTE, _route_body(route))
+
+
+def _route_body(route: Route) -> bytes:
+    family = route.family
+    table = route.table if route.table < 256 else 252
+    head = _ROUTE.pack(
+        _DOMAINS[family],
+        route.length,
+        int(route.source.rpartition("/")[2]) if route.source else 0,
+        route.tos,
+        table,
+        route.protocol,
+        route.scope,
+        route.kind,
+        route.hops[0].flags if len(route.hops) == 1 else 0,
+    )
+    parts = [head, number(_TABLE, route.table)]
+    if route.destination:
+        parts.append(attribute(_DST, _packed(route.destination)))
+    if route.source:
+        parts.append(attribute(_SRC, _packed(route.source)))
+    if route.metric:
+        parts.append(number(_PRIORITY, route.metric))
+    parts += [attribute(key, value) for key, value in route.other]
+    if len(route.hops) == 1:
+        hop = route.hops[0]
+        parts.append(number(_OIF, hop.index))
+        if hop.gateway:
+            parts.append(attribute(_GATEWAY, _packed(hop.gateway)))
+        parts += [attribute(key, value) for key, value in hop.other]
+    elif route.hops:
+        parts.append(attribute(_MULTIPATH, b"".join(map(_hop_body, route.hops))))
+    return b"".join(parts)
+
+
+def _hop_body(hop: Hop) -> bytes:
+    inner = attribute(_GATEWAY, _packed(hop.gateway)) if hop.gateway else b""
+    inner += b"".join(attribute(key, value) for key, value in hop.other)
+    return _HOP.pack(_HOP.size + len(inner), hop.flags, hop.weight, hop.index) + inner
+
+
+def add_rule(rule: Rule) -> Message:
+    """The request that adds a rule behind those of its preference."""
+    return Message(NEWRULE, _rule_body(rule), netlink.CREATE | netlink.EXCL)
+
+
+def delete_rule(rule: Rule) -> Message:
+    """The request that deletes the first rule that is like this one."""
+    return Message(DELRULE, _rule_body(rule))
+
+
+def _rule_body(rule: Rule) -> bytes:
+    table = rule.table if rule.table < 256 else 252
+    head = _RULE.pack(
+        _DOMAINS[rule.family],
+        *rule.lengths,
+        table if rule.action == TO_TABLE else 0,
+        rule.action,
+        rule.flags,
+    )
+    parts = [head, number(_RULE_PRIORITY, rule.priority)]
+    parts += [attribute(key, value) for key, value in rule.selectors]
+    if rule.protocol:
+        parts.append(attribute(_RULE_PROTOCOL, bytes([rule.protocol])))
+    if rule.action == TO_TABLE:
+        parts.append(number(_RULE_TABLE, rule.table))
+    if rule.action == GOTO:
+        parts.append(number(_RULE_GOTO, rule.target))
+    return b"".join(parts)
+
+
+# --- reading
+
+
+class Kernel:
+    """The kernel's routing, asked over one socket. Raises CommandFailed where it refuses."""
+
+    def __init__(self) -> None:
+        self._netlink = netlink.Netlink(netlink.ROUTE)
+
+    def close(self) -> None:
+        """Close the socket."""
+        self._netlink.close()
+
+    def devices(self) -> list[Device]:
+        """Every network device."""
+        dumped = self._netlink.dump(GETLINK, _LINK.pack(0, 0, 0, 0, 0))
+        return [found for message in dumped if (found := parse_link(message)) is not None]
+
+    def addresses(self) -> list[tuple[int, str, bool]]:
+        """Every global address: index, address with its length, whether it is in force."""
+        dumped = self._netlink.dump(GETADDR, _ADDRESS.pack(0, 0, 0, 0, 0))
+        return [found for message in dumped if (found := parse_address(message)) is not None]
+
+    def routes(self, family: Family) -> list[Route]:
+        """The routes of all tables but local ones, in the kernel's order."""
+        body = _ROUTE.pack(_DOMAINS[family], 0, 0, 0, 0, 0, 0, 0, 0)
+        dumped = self._netlink.dump(GETROUTE, body)
+        return [found for message in dumped if (found := parse_route(message)) is not None]
+
+    def rules(self, family: Family) -> list[Rule]:
+        """The policy rules in the order in which they are asked; none: no such family here."""
+        body = _RULE.pack(_DOMAINS[family], 0, 0, 0, 0, 0, 0)
+        dumped = self._netlink.dump(GETRULE, body)
+        return [found for message in dumped if (found := parse_rule(message)) is not None]
+
+    def device_towards(self, address: str, mark: int) -> int:
+        """The index of the device that a packet with that mark leaves by; 0 where none does."""
+        packed = ipaddress.ip_address(address).packed
+        family = Family.IPV6 if len(packed) == 16 else Family.IPV4
+        head = _ROUTE.pack(_DOMAINS[family], len(packed) * 8, 0, 0, 0, 0, 0, 0, 0)
+        body = head + attribute(_DST, packed) + number(_MARK, mark)
+        try:
+            answer = self._netlink.ask(GETROUTE, body)
+        except CommandFailed:
+            return 0
+        kind = answer.body[7] if len(answer.body) > 7 else 0
+        held = dict(parse_attributes(answer.body, _ROUTE.size))
+        return _number(held.get(_OIF, b"")) if kind == UNICAST else 0
+
+    def change(self, messages: Sequence[Message]) -> list[int]:
+        """Carry out changes in order; the errno of each, 0 for success."""
+        return self._netlink.change(messages) if messages else []
+
+    def listen(self, groups: int = EVENT_GROUPS) -> netlink.Events:
+        """A socket that hears the kernel's own news."""
+        return netlink.Events(netlink.ROUTE, groups)
+
+    def set_mtu(self, index: int, mtu: int) -> int:
+        """Set a device's MTU in bytes; the errno."""
+        body = _LINK.pack(0, 0, index, 0, 0) + number(_MTU, mtu)
+        return self.change([Message(NEWLINK, body)])[0]
+
+
+def filled(hops: Iterable[Hop]) -> tuple[Hop, ...]:
+    """Hops that need no connected network for their gateways."""
+    return tuple(replace(h, flags=h.flags | ONLINK) if h.gateway else h for h in hops)
+
+
+def _string(value: bytes) -> str:
+    return value.rstrip(b"\0").decode("utf-8", "replace")
+
+
+def _number(value: bytes) -> int:
+    return int.from_bytes(value[:4], "little" if _LITTLE else "big")
+
+
+_LITTLE = struct.pack("=H", 1) == b"\1\0"
+
+
+def _address(value: bytes) -> str:
+    try:
+        return str(ipaddress.ip_address(value))
+    except ValueError:
+        return ""
+
+
+def _prefix(value: bytes, bits: int, family: Family) -> str:
+    if not bits:
+        return ""
+    return f"{_address(value.ljust(_LENGTHS[family], bytes(1)))}/{bits}"
+
+
+def _packed(text: str) -> bytes:
+    return ipaddress.ip_address(text.partition("/")[0]).packed
