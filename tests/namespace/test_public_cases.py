@@ -419,9 +419,7 @@ def guests_rules(guests: Guests, selector: str) -> list[str]:
     return [guests.guest.rule(four)[0], guests.guest.rule(six)[1]]
 
 
-@pytest.mark.parametrize(
-    "selector", ["from", "fwmark", "iif", "dport", "tos", "to"]
-)
+@pytest.mark.parametrize("selector", ["from", "fwmark", "iif", "dport", "tos", "to"])
 def test_case_04_guests_of_an_owners_rule_stay_where_they_are(
     guests: Guests, selector: str
 ) -> None:
