@@ -24,7 +24,7 @@ from ..mesh import read_mesh
 from ..mesh_faults import tunnel_fault
 from ..methods import OBJECT
 from ..model import DEVICE_GROUP, PROVIDER_DEVICE, TUNNEL_PREFIX, Family
-from ..system.forwarding import Blockage, Paths, blockages, lan_devices
+from ..system.forwarding import Blockage, Paths, lan_devices, look_through
 from ..system.ruleset import read_ruleset
 from ..system.sysctl import forwarding_fault
 from ..ubus import DEFAULT_SOCKET, Client
@@ -82,7 +82,7 @@ async def read_facts(places: Places) -> Facts:
         lines=dict(lines_of(dump, devices)),
         routes=tuple(routes),
         exposed=tuple(read_exposed(places.keys_dir)),
-        blockages=tuple(await _blockages(devices)),
+        blockages=await _blockages(devices),
         interfaces=dict(interfaces_of(dump)),
         devices=await read_devices(),
         unforwarded=forwarding_fault(
@@ -189,7 +189,7 @@ async def _ip_prints_json() -> bool:
     return True
 
 
-async def _blockages(wans: Collection[str]) -> list[Blockage]:
+async def _blockages(wans: Collection[str]) -> tuple[Blockage, ...]:
     """What the forward hook keeps from the tunnels that stand now; [] while no WAN is there."""
     try:
         links, addresses = await iproute.read_links(), await iproute.read_all_addresses()
@@ -197,12 +197,12 @@ async def _blockages(wans: Collection[str]) -> list[Blockage]:
         tunnels = {n: _families(addresses.get(n, ())) for n in names if n != PROVIDER_DEVICE}
         lines = [name for name in wans if name not in tunnels]
         if not (tunnels and lines):
-            return []
+            return ()
         meshes = {link.name for link in links if link.group == DEVICE_GROUP}
         lans = lan_devices(addresses, {*meshes, *lines})
-        return blockages(await read_ruleset(), Paths(lans, lines, tunnels))
+        return look_through(await read_ruleset(), Paths(lans, lines, tunnels)).blockages
     except UplinkError:
-        return []
+        return ()
 
 
 def _families(addresses: Iterable[str]) -> tuple[Family, ...]:

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from .. import iproute
 from ..errors import UplinkError
 from ..model import Family
-from ..system.forwarding import FW4, Blockage, Paths, blockages, host_on, is_unsure, lan_devices
+from ..system.forwarding import FW4, Forwarding, Paths, host_on, lan_devices, look_through
 from ..system.losses import Losses, is_strict, read_losses
 from ..system.ruleset import Ruleset, read_ruleset
 from ..system.ruleset_watch import RulesetWatch
@@ -27,7 +27,9 @@ SAMPLE_S = 1.0
 CALM_S, TROUBLED_S = 10.0, 2.0  # between two looks at the firewall, however often it changes
 ZONE_S = 4.0
 UNTRIED_S, LOST_FLOWS = 3.0, 3
+MANY_RULES = 500
 TOPIC = "forwarding "
+_NAT = ("masquerade", "snat")
 SHOWN = {Family.IPV4: "IPv4", Family.IPV6: "IPv6"}
 
 _WHAT = {
@@ -69,9 +71,8 @@ class CarryingWatch:
         self._report = report
         self._mark = mark
         self._trails: dict[Family, Trail] = {}
-        self._blockages: list[Blockage] = []
-        self._unsure: set[tuple[Family, str]] = set()
-        self._untranslated: set[tuple[Family, str]] = set()
+        self._found = Forwarding()
+        self._untranslated: frozenset[tuple[Family, str]] = frozenset()
         self._known = InUse()
         self._noticed: tuple[object, object] = (None, None)
         self._checked_s = float("-inf")
@@ -119,7 +120,7 @@ class CarryingWatch:
         return max(0.1, self._due_s() - now_s) if self._is_stale else None
 
     def _due_s(self) -> float:
-        is_troubled = bool(self._blockages or self.sentences)
+        is_troubled = bool(self._found.blockages or self.sentences)
         return self._checked_s + (TROUBLED_S if is_troubled else CALM_S)
 
     async def _step(self, now_s: float) -> None:
@@ -175,11 +176,11 @@ class CarryingWatch:
         """Why the path does not carry; '' where single hosts are blocked by the owner's wish."""
         if trail.finding is not Finding.BLOCKED:
             await self.check_firewall()
-        for blockage in self._blockages:
+        for blockage in self._found.blockages:
             if family in blockage.families and trail.path in blockage.tunnels:
                 return blockage.sentence
         if trail.finding is Finding.BLOCKED:
-            return _UNNAMED if (family, trail.path) in self._unsure else ""
+            return _UNNAMED if (family, trail.path) in self._found.unsure else ""
         if trail.finding is Finding.KEPT:
             return _UNNAMED
         is_filtered = read_losses().reverse_path > self._lost.reverse_path
@@ -214,21 +215,20 @@ class CarryingWatch:
     async def check_firewall(self) -> None:
         """Look through the forward hook now; what is missing goes to `problems`."""
         self._is_stale, self._checked_s = False, time.monotonic()
-        found: list[Blockage] = []
         try:
-            if self._look().uplinks:
-                ruleset, paths = await read_ruleset(), await self._paths()
-                found = blockages(ruleset, paths)
-                ways = [(f, name) for name, carried in paths.tunnels.items() for f in carried]
-                self._unsure = {w for w in ways if is_unsure(ruleset, paths, *w)}
-                self._untranslated = {w for w in ways if not _is_translated(ruleset, *w)}
+            ruleset = await read_ruleset() if self._look().uplinks else Ruleset()
+            paths = await self._paths()
+            if ruleset.size > MANY_RULES:  # what takes long must not hold up the probes
+                found = await asyncio.to_thread(_findings, ruleset, paths)
+            else:
+                found = _findings(ruleset, paths)
         except UplinkError:
-            found = self._blockages  # nft itself is missing or ails: others tell of that
-        mended = bool(self._blockages) and not found
-        self._blockages = found
+            return  # nft itself is missing or ails: others tell of that
+        mended = bool(self._found.blockages) and not found[0].blockages
+        self._found, self._untranslated = found
         for topic in [topic for topic in self._problems if topic.startswith(TOPIC)]:
             del self._problems[topic]
-        for number, blockage in enumerate(found):
+        for number, blockage in enumerate(self._found.blockages):
             self._problems[f"{TOPIC}{number}"] = blockage.sentence
         if mended:
             self._forget_findings()
@@ -249,7 +249,7 @@ class CarryingWatch:
         deadline_s = time.monotonic() + ZONE_S
         while True:
             await self.check_firewall()
-            found = [b for b in self._blockages if tunnel in b.tunnels]
+            found = [b for b in self._found.blockages if tunnel in b.tunnels]
             is_settled = not any(b.table == FW4 for b in found)
             if is_settled or time.monotonic() > deadline_s:
                 return [f"{b.sentence}." for b in found]
@@ -262,10 +262,11 @@ class CarryingWatch:
         return Paths(lans, known.wans, known.uplinks)
 
 
-def _is_translated(ruleset: Ruleset, family: Family, tunnel: str) -> bool:
-    """Whether what leaves by the tunnel may meet a rule that gives it the tunnel's address."""
-    packet = Packet(family, "", tunnel)
-    return meets(ruleset, packet, "postrouting", ("masquerade", "snat"))
+def _findings(ruleset: Ruleset, paths: Paths) -> tuple[Forwarding, frozenset[tuple[Family, str]]]:
+    """What the forward hook does, and by which tunnels nothing gets the tunnel's own address."""
+    ways = [(family, name) for name, carried in paths.tunnels.items() for family in carried]
+    bare = {w for w in ways if not meets(ruleset, Packet(w[0], "", w[1]), "postrouting", _NAT)}
+    return look_through(ruleset, paths), frozenset(bare)
 
 
 def _topic(family: Family) -> str:

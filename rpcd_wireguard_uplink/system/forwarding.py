@@ -19,6 +19,7 @@ from .verdict import Outcome, Packet, Verdict, judge_packet, rules_of
 
 OURS = "wgup"
 FORWARD = "forward"
+MOST_LANS = 32
 FW4 = ("inet", "fw4")
 _SHOWN = {Family.IPV4: "IPv4", Family.IPV6: "IPv6"}
 _KEEP = "have its own rules say so too"
@@ -104,51 +105,59 @@ def host_on(addresses: Iterable[str], family: Family) -> str:
     return ""
 
 
-def blockages(ruleset: Ruleset, paths: Paths) -> list[Blockage]:
-    """What the firewall drops for certain between LANs and tunnels, though the WAN is open."""
+@dataclass(frozen=True, slots=True)
+class Forwarding:
+    """What the forward hook does: `blockages` are certain, and `unsure` are the tunnels of which
+    it can't be said whether a LAN that may use the WAN may use them.
+    """
+
+    blockages: tuple[Blockage, ...] = ()
+    unsure: frozenset[tuple[Family, str]] = frozenset()
+
+
+def look_through(ruleset: Ruleset, paths: Paths) -> Forwarding:
+    """What the firewall does with packets between LANs and tunnels, where the WAN is open."""
     groups: dict[tuple[object, ...], list[_Gap]] = {}
+    unsure = set()
     for gap in _gaps(ruleset, paths):
+        if gap.outcome.verdict is Verdict.UNKNOWN:
+            unsure.add((gap.family, gap.tunnel))
+            continue
         base = gap.outcome.base
         key = (_is_iptables(base) or base.family, base.table, base.name) if base else ()
         groups.setdefault(key, []).append(gap)
-    return [_told(ruleset, gaps) for gaps in groups.values()]
+    return Forwarding(tuple(_told(ruleset, gaps) for gaps in groups.values()), frozenset(unsure))
 
 
 def _gaps(ruleset: Ruleset, paths: Paths) -> Iterator[_Gap]:
+    """What is dropped on its way to or from a tunnel, and what may be although it never is on the
+    WAN's.
+    """
     for family in Family:
         tunnels = [name for name, carried in paths.tunnels.items() if family in carried]
-        for lan, addresses in paths.lans.items():
+        for lan, addresses in list(paths.lans.items())[:MOST_LANS]:
             host = host_on(addresses, family)
-            wan = _open_wan(ruleset, paths, family, lan, host) if host else None
+            wan, wanted = _open_wan(ruleset, paths, family, lan, host) if host else (None, ())
             for tunnel in tunnels if wan is not None else ():
                 for is_reply in (False, True):
                     packet = _packet(family, lan, tunnel, host, is_reply)
                     outcome = judge_packet(ruleset, packet, FORWARD, OURS)
-                    if outcome.verdict is Verdict.DROP:
+                    if outcome.verdict in wanted:
                         yield _Gap(family, lan, tunnel, is_reply, outcome, wan or "")
 
 
-def _open_wan(ruleset: Ruleset, paths: Paths, family: Family, lan: str, host: str) -> str | None:
-    """A WAN that the LAN is kept from in neither direction, '' where no WAN is known; else None."""
+def _open_wan(
+    ruleset: Ruleset, paths: Paths, family: Family, lan: str, host: str
+) -> tuple[str | None, Collection[Verdict]]:
+    """A WAN that the LAN is kept from in neither direction ('': no WAN is known; None: there is
+    none such), and the verdicts that would treat a tunnel worse.
+    """
     for wan in paths.wans:
         packets = [_packet(family, lan, wan, host, is_reply) for is_reply in (False, True)]
-        found = [judge_packet(ruleset, packet, FORWARD, OURS).verdict for packet in packets]
+        found = {judge_packet(ruleset, packet, FORWARD, OURS).verdict for packet in packets}
         if Verdict.DROP not in found:
-            return wan
-    return None if paths.wans else ""
-
-
-def is_unsure(ruleset: Ruleset, paths: Paths, family: Family, tunnel: str) -> bool:
-    """Whether a LAN that may use the WAN for certain can't be said to use the tunnel."""
-    for lan, addresses in paths.lans.items():
-        host = host_on(addresses, family)
-        verdicts = [
-            judge_packet(ruleset, _packet(family, lan, out, host, False), FORWARD, OURS).verdict
-            for out in (tunnel, *paths.wans)
-        ]
-        if verdicts[0] is Verdict.UNKNOWN and Verdict.ACCEPT in verdicts[1:]:
-            return True
-    return False
+            return wan, {Verdict.DROP, Verdict.UNKNOWN} - found
+    return (None if paths.wans else ""), {Verdict.DROP}
 
 
 def _packet(family: Family, lan: str, out: str, host: str, is_reply: bool) -> Packet:

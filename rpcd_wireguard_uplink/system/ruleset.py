@@ -7,6 +7,7 @@ iptables-save. Listings beyond MOST_CHARACTERS are not read.
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -21,7 +22,8 @@ Statement = Mapping[str, Any]
 Place = tuple[str, str, str]
 """Family (ip, ip6, inet), table, and the name of a chain or a set."""
 
-MOST_CHARACTERS = 16_000_000
+MOST_CHARACTERS = 8_000_000
+LONG_LISTING = 300_000
 MOST_SETS = 16
 LIST_S = 10.0
 _SAVE = {"ip": "iptables-save", "ip6": "ip6tables-save"}
@@ -60,6 +62,11 @@ class Ruleset:
     chains: Mapping[Place, Chain] = field(default_factory=dict)
     elements: Mapping[Place, Sequence[Any]] = field(default_factory=dict)
     unread: Sequence[tuple[str, Place]] = ()
+
+    @property
+    def size(self) -> int:
+        """How many rules there are."""
+        return sum(len(chain.rules) for chain in self.chains.values())
 
     def hooked(self, hook: str, family: Family) -> list[Chain]:
         """The base chains at a hook that see the family, in the kernel's order."""
@@ -112,7 +119,12 @@ async def read_ruleset() -> Ruleset:
     listed = await process.run(["nft", "-j", "-t", "list", "ruleset"], timeout_s=LIST_S)
     if len(listed.stdout) > MOST_CHARACTERS:
         raise CommandFailed("the packet filter's ruleset is too large to be looked through")
-    found = parse_ruleset(listed.stdout)
+    is_long = len(listed.stdout) > LONG_LISTING  # what takes long must not hold up the probes
+    found = (
+        await asyncio.to_thread(parse_ruleset, listed.stdout)
+        if is_long
+        else parse_ruleset(listed.stdout)
+    )
     chains, elements = dict(found.chains), dict(found.elements)
     for kind, place in found.unread[:MOST_SETS]:
         argv = ["nft", "-j", "list", kind, *place]

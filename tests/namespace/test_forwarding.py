@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from rpcd_wireguard_uplink.model import Family
-from rpcd_wireguard_uplink.system.forwarding import Paths, blockages
+from rpcd_wireguard_uplink.system.forwarding import Paths, look_through
 from rpcd_wireguard_uplink.system.ruleset import parse_ruleset
 from rpcd_wireguard_uplink.system.verdict import Packet, Verdict, judge_packet
 from tests.lab.lab import Lab
@@ -157,7 +157,8 @@ def test_whole_firewalls(lab: Lab, name: str, lan: str, wan: str) -> None:
     made.router.run(["nft", "-j", "-f", "-"], input=(DATA / f"{name}.json").read_text())
     text = made.router.run(["nft", "-j", "list", "ruleset"]).stdout
     made.agrees(text)
-    found = blockages(parse_ruleset(text), Paths({lan: [LAN4]}, (wan,), {TUNNEL: (Family.IPV4,)}))
+    wanted = Paths({lan: [LAN4]}, (wan,), {TUNNEL: (Family.IPV4,)})
+    found = look_through(parse_ruleset(text), wanted).blockages
     assert bool(found) is (made.connects(wan) and not made.connects(TUNNEL))
     if found and found[0].mend.startswith("nft "):
         made.router.sh(found[0].mend)

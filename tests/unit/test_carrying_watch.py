@@ -208,6 +208,14 @@ async def test_a_rule_that_can_not_be_judged(scene: Scene) -> None:
     assert "a rule does it that can't be named" in scene.sentence
 
 
+async def test_many_rules_are_judged_beside_the_probes(scene: Scene, mocker: MockerFixture) -> None:
+    mocker.patch.object(carrying_watch, "MANY_RULES", 1)
+    scene.kernel.chains.append(firewall(TO_WAN))
+    beside = mocker.spy(asyncio, "to_thread")
+    await scene.second()
+    assert beside.call_count == 1 and list(scene.problems) == ["forwarding 0"]
+
+
 async def test_answers_that_are_dropped_here(scene: Scene) -> None:
     await scene.second()
     await scene.seconds(4, "entered", "left", "back")

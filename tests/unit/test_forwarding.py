@@ -24,9 +24,9 @@ from rpcd_wireguard_uplink.process import Completed
 from rpcd_wireguard_uplink.system.forwarding import (
     Blockage,
     Paths,
-    blockages,
     host_on,
     lan_devices,
+    look_through,
 )
 from rpcd_wireguard_uplink.system.iptables import parse_save
 from rpcd_wireguard_uplink.system.ruleset import (
@@ -42,6 +42,10 @@ DATA = Path(__file__).parent.parent / "data" / "rulesets"
 TUNNEL = "wgup_nodea"
 LAN = ("192.168.1.1/24", "fd00:1::1/64", "fe80::1/64")
 VMS = ("192.168.122.1/24",)
+
+
+def blockages(ruleset: Ruleset, wanted: Paths) -> list[Blockage]:
+    return list(look_through(ruleset, wanted).blockages)
 
 
 def paths(*lans: str, wan: str = "wan", addresses: tuple[str, ...] = LAN) -> Paths:
@@ -342,6 +346,22 @@ def test_a_ruleset_that_never_ends_is_given_up() -> None:
     packet = Packet(Family.IPV4, "lan", TUNNEL)
     ruleset = Ruleset({("inet", "big", "forward"): chain})
     assert judge_packet(ruleset, packet, "forward", "wgup").verdict is Verdict.UNKNOWN
+
+
+async def test_a_long_listing_is_read_all_the_same(mocker: MockerFixture) -> None:
+    head = '{"nftables": [{"chain": {"family": "inet", "table": "t", "name": "c"}}'
+    row = ', {"rule": {"family": "inet", "table": "t", "chain": "c", "expr": [{"accept": null}]}}'
+    texts = {"long": head + 5000 * row + "]}", "endless": " " * 8_000_001}
+
+    async def run(argv: list[str], **_: Any) -> Completed:
+        return Completed(0, texts[wanted], "")
+
+    mocker.patch.object(process, "run", run)
+    wanted = "long"
+    assert (await read_ruleset()).size == 5000
+    wanted = "endless"
+    with pytest.raises(CommandFailed, match="too large"):
+        await read_ruleset()
 
 
 def test_translation_is_seen() -> None:
