@@ -109,7 +109,7 @@ class Monitor:
     async def start(self, watch: Watch) -> None:
         """Take over what an earlier run left open, read the kernel, and begin to watch."""
         now_s = time.monotonic()
-        for family, diversion in (await self.steering.start()).items():
+        for family, diversion in (await self.steering.start(self._routes.set)).items():
             active = diversion.route.device
             self.states[family] = State(Phase.FAILED_OVER, active, now_s, TAKEN_OVER, now_s)
             for device in diversion.dead[:1]:
@@ -121,9 +121,7 @@ class Monitor:
         self._keep("switching", self.steering.follow)
         self._keep("following rules and routes", self.steering.follow_kernel)
         self._keep("checking resolvers", self.steering.check_resolvers)
-        self._keep(
-            "keeping the diversion alive", lambda: self.steering.keep_alive(self._routes.set)
-        )
+        self._keep("keeping the diversion alive", self.steering.keep_alive)
         await self.configure(watch)
         self._keep("reading counters", self._read_counters)
 

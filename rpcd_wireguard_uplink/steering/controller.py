@@ -24,6 +24,7 @@ from ..system import nft
 from ..system.dns import TunnelResolvers
 from ..system.kernel import Connections
 from ..system.marks import INBOUND, SLOT_MASK, TABLE
+from ..system.netlink import Events
 from ..system.rtnetlink import Rule
 from . import dns, kill_switch, tables
 from .carrying import carrying_script
@@ -101,6 +102,8 @@ class SteeringController:
     _drills: set[Family] = field(default_factory=set)
     _repairs: Repairs = field(default_factory=Repairs)
     _applied: dict[Family, list[Rule]] = field(default_factory=dict)
+    _rebuild: Callable[[], None] = field(default=lambda: None)
+    _table_events: Events | None = None
     _kicked: asyncio.Event = field(default_factory=asyncio.Event)
     _news: asyncio.Event = field(default_factory=asyncio.Event)
     _filtering: asyncio.Lock = field(default_factory=asyncio.Lock)
@@ -112,11 +115,19 @@ class SteeringController:
 
     # --- life
 
-    async def start(self) -> dict[Family, Diversion]:
-        """Begin to hear the kernel; adopt and refresh what an earlier run left in force."""
+    async def start(self, rebuild: Callable[[], None]) -> dict[Family, Diversion]:
+        """Begin to hear the kernel; adopt and refresh what an earlier run left in force.
+
+        `rebuild` is called when the nftables table is gone: ensure() is to be called then.
+        """
+        self._rebuild = rebuild
+        loop = asyncio.get_running_loop()
         descriptor = self.view.listen()
         if descriptor >= 0:
-            asyncio.get_running_loop().add_reader(descriptor, self._on_news)
+            loop.add_reader(descriptor, self._on_news)
+        self._table_events = self.view.kernel.listen_to_tables()
+        if self._table_events is not None:
+            loop.add_reader(self._table_events.descriptor, self._on_table_news)
         self.view.read()
         found = {}
         remembered = self.memory.load()
@@ -139,7 +150,26 @@ class SteeringController:
         if descriptor >= 0:
             asyncio.get_running_loop().remove_reader(descriptor)
         self.view.close()
+        if self._table_events is not None:
+            asyncio.get_running_loop().remove_reader(self._table_events.descriptor)
+            self._table_events.close()
+            self._table_events = None
         self.watchdog.leave()
+
+    def _on_table_news(self) -> None:
+        if self._table_events is None:
+            return
+        messages, lost = self._table_events.read()
+        if self._standing is not None and nft.deletes_table(messages, TABLE):
+            self._lose_table()
+        elif lost:
+            self._rebuild()
+
+    def _lose_table(self) -> None:
+        self._standing = None
+        self._blocked = {}
+        self._note_repair()
+        self._rebuild()
 
     def _on_news(self) -> None:
         if self.view.take_news():
@@ -188,7 +218,7 @@ class SteeringController:
         if standing != self._standing:
             script = standing_script(tunnels, wans, slots, prefixes)
             more = kill_switch.standing_script() + carrying_script(tunnels) + redirect
-            await self._filter_now(script + more)
+            await self._filter_now(script + more + self._refreshing() + self._draining())
             self._standing, self._redirect = standing, redirect
             self._kicked.set()  # what could not be in force without it can be now
         elif redirect != self._redirect:
@@ -251,7 +281,7 @@ class SteeringController:
                 self.problems["switch"] = str(error)
                 asyncio.get_running_loop().call_later(RETRY_S, self._kicked.set)
 
-    async def keep_alive(self, rebuild: Callable[[], None]) -> None:
+    async def keep_alive(self) -> None:
         """The task: refresh what lapses; where the table is gone, have it built anew."""
         refreshed_s = time.monotonic()
         while True:
@@ -267,10 +297,7 @@ class SteeringController:
                 self.problems.pop("refresh", None)
             except UplinkError as error:
                 self.problems["refresh"] = str(error)
-                self._standing = None
-                self._blocked = {}
-                self._note_repair()
-                rebuild()
+                self._lose_table()
 
     async def check_resolvers(self) -> None:
         """The task: while nothing is diverted, find out which resolvers serve in each tunnel."""
@@ -538,6 +565,15 @@ class SteeringController:
         native = self.diversions.get(Family.IPV6)
         to = native.route.device if native is not None else ""
         return refresh_script(self._dead_slots(), (to,) if to and to not in self._tunnels() else ())
+
+    def _draining(self) -> str:
+        """The elements of draining that is under way, for a table that is made anew."""
+        now_s, slots = time.monotonic(), self.memory.slots
+        return "".join(
+            drain_script(family, slots[device], until_s - now_s)
+            for family, (device, until_s) in self._drained.items()
+            if device in slots
+        )
 
     async def _refresh(self) -> None:
         script = self._refreshing()

@@ -31,6 +31,9 @@ class RoutingKernel(Protocol):
     def listen(self) -> Events | None:
         """A socket that hears news; None where there is none to hear."""
 
+    def listen_to_tables(self) -> Events | None:
+        """A socket that hears of nftables; None where there is none."""
+
 
 class Connections(Protocol):
     """Connection tracking, as conntrack.ConnectionTracking gives it."""

@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from typing import Any
 
 from .. import process
 from ..errors import CommandFailed
+from .netlink import Message, parse_attributes
+
+EVENT_GROUPS = 1 << 6  # NFNLGRP_NFTABLES
+_DELTABLE = 10 << 8 | 2  # NFNL_SUBSYS_NFTABLES, NFT_MSG_DELTABLE
+_TABLE_NAME = 1
+_HEADER = 4  # struct nfgenmsg
 
 
 async def run_script(script: str) -> None:
@@ -17,6 +24,16 @@ async def run_script(script: str) -> None:
 async def delete_table(family: str, name: str) -> None:
     """Delete a table; one that is not there is no error."""
     await process.run(["nft", "delete", "table", family, name], check=False)
+
+
+def deletes_table(messages: Iterable[Message], name: str) -> bool:
+    """Whether one of these events says that a table of that name is gone."""
+    wanted = name.encode() + b"\0"
+    return any(
+        message.kind == _DELTABLE
+        and dict(parse_attributes(message.body, _HEADER)).get(_TABLE_NAME) == wanted
+        for message in messages
+    )
 
 
 async def read_set_counters(table: str, name: str) -> dict[str, int]:

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 
 from ..errors import CommandFailed
 from ..model import Family
-from . import netlink
+from . import netlink, nft
 from .netlink import Message, attribute, number, parse_attributes
 
 NEWLINK, DELLINK, GETLINK, SETLINK = 16, 17, 18, 19
@@ -481,6 +481,10 @@ class Kernel:
     def listen(self, groups: int = EVENT_GROUPS) -> netlink.Events:
         """A socket that hears the kernel's own news."""
         return netlink.Events(netlink.ROUTE, groups)
+
+    def listen_to_tables(self) -> netlink.Events:
+        """A socket that hears of changes of nftables."""
+        return netlink.Events(netlink.NETFILTER, nft.EVENT_GROUPS)
 
     def set_mtu(self, index: int, mtu: int) -> int:
         """Set a device's MTU in bytes; the errno."""

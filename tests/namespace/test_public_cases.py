@@ -854,7 +854,6 @@ def test_case_11_ruleset_flushed_in_the_outage(audited: Odd) -> None:
     reached(router, audited.by_uplink, timeout_s=3.0)
 
 
-@fails(11, "our nftables table is not restored once it is deleted")
 def test_case_11_own_nftables_deleted_in_calm(audited: Odd) -> None:
     router = audited.router
     router.run(["nft", "delete", "table", "inet", "wgup"])

@@ -319,6 +319,9 @@ class RoutingTables:
     def listen(self) -> Events | None:
         return None
 
+    def listen_to_tables(self) -> Events | None:
+        return None
+
     def change(self, messages: Sequence[Message]) -> list[int]:
         codes = []
         for message in messages:
