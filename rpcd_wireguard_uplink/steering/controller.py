@@ -433,7 +433,7 @@ class SteeringController:
         for device, slot in slots.items():
             routes += tables.path_routes(plan, family, device, path_table(slot), indexes)
         ours = [rule for rule in found if rule.protocol in (STANDING, DIVERTING)]
-        if any(rule in rules and rule not in ours for rule in self._applied.get(family, ())):
+        if not {*self._applied.get(family, ())} & {*rules} <= {*ours}:
             self._note_repair()
         self._applied[family] = rules
         return plan_changes(view.ours[family], routes, ours, rules)
@@ -511,14 +511,14 @@ class SteeringController:
             raise
         self._forget_connections(before, wanted, ended, drained)
         switch_ms = round((time.monotonic() - begun_s) * 1000, 1)
-        self._beat()
-        if wanted:
-            self.memory.save(self.diversions)
-            self._tell_shares()
         unreported, self._unreported = self._unreported, []
         for change, family, detection_ms in unreported:
             moved = change.kind in MOVES
             self.report(change, family, detection_ms, max(1, round(switch_ms)) if moved else -1)
+        self._beat()
+        if wanted:
+            self.memory.save(self.diversions)
+            self._tell_shares()
         await self._filter(wanted, {f for f in ended if f not in drained})
         if self._underlays != self._underlay_order():
             self._underlays = self._underlay_order()

@@ -73,9 +73,11 @@ def _plan_rules(
     new: list[Request] = []
     changed: list[Request] = []
     gone: list[Request] = []
-    for priority in sorted({rule.priority for rule in (*found, *wanted)}):
-        had = [rule for rule in found if rule.priority == priority]
-        want = [rule for rule in wanted if rule.priority == priority]
+    by_priority: dict[int, tuple[list[Rule], list[Rule]]] = {}
+    for which, rules in enumerate((found, wanted)):
+        for rule in rules:
+            by_priority.setdefault(rule.priority, ([], []))[which].append(rule)
+    for _, (had, want) in sorted(by_priority.items()):
         same = 0
         while same < min(len(had), len(want)) and had[same] == want[same]:
             same += 1

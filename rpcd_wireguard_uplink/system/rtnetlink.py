@@ -12,6 +12,7 @@ import socket
 import struct
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 from ..errors import CommandFailed
 from ..model import Family
@@ -84,7 +85,7 @@ class Hop:
     other: tuple[tuple[int, bytes], ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Route:
     """One route. `destination` and `source` are prefixes ('' where everything matches)."""
 
@@ -105,13 +106,13 @@ class Route:
         """Bits of the destination's prefix."""
         return int(self.destination.rpartition("/")[2]) if self.destination else 0
 
-    @property
+    @cached_property
     def place(self) -> tuple[object, ...]:
         """What two routes that stand in each other's place have in common."""
         metric = self.metric or (1024 if self.family is Family.IPV6 else 0)
         return self.family, self.table, self.destination, self.source, self.tos, metric
 
-    @property
+    @cached_property
     def identity(self) -> tuple[object, ...]:
         """What tells a route from every other, whatever the kernel has filled in."""
         hops = () if self.kind != UNICAST else self.hops
