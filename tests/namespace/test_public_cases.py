@@ -334,7 +334,16 @@ def routed_by_source(two: Two) -> Iterator[None]:
         delegation.route_by_destination(line, prefix)
 
 
-@pytest.mark.parametrize("routes", ["by destination", "by source"])
+@pytest.mark.parametrize(
+    "routes",
+    [
+        "by destination",
+        pytest.param(
+            "by source",
+            marks=fails(3, "the live WAN's own prefix is translated on it", always=False),
+        ),
+    ],
+)
 def test_case_03_hosts_with_the_dead_wans_prefix(two: Two, routes: str) -> None:
     host = two.host
     elsewhere = [two.by_uplink[ECHO6], two.wan2.address6, two.lan2.host]
@@ -862,6 +871,7 @@ def test_case_11_own_nftables_deleted_in_calm(audited: Odd) -> None:
     reached(audited.host, audited.by_uplink, timeout_s=3.0)
 
 
+@fails(11, "a strict reverse-path filter keeps the tunnel's answers out", always=False)
 @pytest.mark.parametrize("again", [False, True], ids=["once", "set anew in the outage"])
 def test_case_11_strict_reverse_path_filter(audited: Odd, again: bool) -> None:
     """Probes by the dead WAN are answered all the same; afterwards the owner's value is back."""
@@ -1312,9 +1322,10 @@ def test_case_09_sections_that_come_back_have_their_keys(odd: Odd) -> None:
     scene, before = odd.scene, key_of(odd)
     uplinks, scene.uplinks = scene.uplinks, ""
     scene.configure(settings(hold_time=0))
-    scene.wait(lambda s: s["uplinks"] == [])
+    until(lambda: odd.router.sh("ip -o link"), lambda shown: "wgup_nodea" not in shown)
     scene.uplinks = uplinks
     scene.configure(settings(hold_time=0))
+    scene.wait(lambda s: len(s["uplinks"]) == 1)
     scene.home()
     assert key_of(odd) == before
 
@@ -1357,6 +1368,7 @@ def test_case_10_wan_that_is_none(odd: Odd) -> None:
 def test_case_10_one_name_of_two_is_wrong(odd: Odd) -> None:
     odd.scene.configure(settings(hold_time=0) + "\tlist wan 'wan'\n\tlist wan 'wna'\n")
     told(odd, "wna")
+    odd.scene.home()
     stays_home(odd, 1.0)
     die(odd)
     reached(odd.host, odd.by_uplink)
