@@ -153,6 +153,16 @@ class Landscape:
         """The owner's tunnel that holds the family's only default route; '' where a WAN has one."""
         return "" if self.lines[family].routes else self.private_default.get(family, "")
 
+    def source_of(self, device: str, family: Family) -> str:
+        """The address that a WAN's IPv6 packets have where its routes ask for one; else ''."""
+        if family is Family.IPV4 or not self.sources.get(device):
+            return ""
+        index = self.index_of(device)
+        for at, text, in_force in self.platform.kernel.addresses():
+            if at == index and in_force and ":" in text:
+                return text.partition("/")[0]
+        return ""
+
     def prefixes_of(self, device: str) -> list[str]:
         """A WAN's own networks, and those that its routes take packets from (IPv6)."""
         own = [ip_interface(address).network for address in self.addresses.get(device, ())]

@@ -219,7 +219,8 @@ class Monitor:
             if key not in self.paths:
                 self._add_path(key, kind)
         for path in self.paths.values():
-            self.paths.bind(path, self.landscape.index_of(path.device))
+            source = self.landscape.source_of(path.device, path.family)
+            self.paths.bind(path, self.landscape.index_of(path.device), source)
 
     def _add_path(self, key: PathKey, kind: PathKind) -> None:
         device, family = key

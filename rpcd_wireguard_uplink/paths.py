@@ -74,12 +74,15 @@ class PathSet(dict[PathKey, WatchedPath]):
         for key in [key for key in self if key not in wanted]:
             self._unbind(self.pop(key))
 
-    def bind(self, path: WatchedPath, index: int) -> None:
-        """Have the path's socket on the device as it is now; index 0: the device is missing."""
-        if index == path.index and path.descriptor >= 0:
+    def bind(self, path: WatchedPath, index: int, source: str = "") -> None:
+        """Have the path's socket on the device as it is now, with this source address ('': any).
+
+        Index 0: the device is missing.
+        """
+        if index == path.index and path.descriptor >= 0 and source == path.prober.source:
             return
         self._unbind(path)
-        path.index = index
+        path.index, path.prober.source = index, source
         if not index:
             return
         topic = f"probe {path.device} {path.family.value}"

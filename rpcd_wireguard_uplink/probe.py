@@ -66,12 +66,15 @@ def parse_reply(family: Family, packet: bytes) -> tuple[int, int, bytes] | None:
 class Prober:
     """Probes through one device in one family. Raises NotSupported where it may not open sockets.
 
-    Replies count only if they carry the identifier and the random token of this prober.
+    Replies count only if they carry the identifier and the random token of this prober. `source` is
+    the address that probes leave with, '' for what the kernel takes: where default routes are for
+    a WAN's own sources only (`default from PREFIX`), it would take another WAN's.
     """
 
     device: str
     family: Family
     mark: int = 0
+    source: str = ""
     _socket: socket.socket | None = None
     _ident: int = field(default_factory=lambda: int.from_bytes(os.urandom(2), "big"))
     _token: bytes = field(default_factory=lambda: os.urandom(8))
@@ -91,6 +94,8 @@ class Prober:
             sock.setsockopt(socket.SOL_SOCKET, _SO_BINDTODEVICE, self.device.encode() + b"\0")
             sock.setsockopt(socket.SOL_SOCKET, _SO_MARK, self.mark | _UNSTEERED)
             _accept_only_replies(sock, self.family)
+            if self.source:
+                sock.bind((self.source, 0))
         except OSError as error:
             sock.close()
             raise NotSupported(f"can't probe through {self.device}: {error.strerror}") from error

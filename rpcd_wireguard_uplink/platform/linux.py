@@ -277,10 +277,13 @@ class Linux:
 
 
 def loosen_reverse_path(device: str) -> None:
-    """Strict reverse path filtering would drop the answers to probes on an idle tunnel."""
+    """Strict reverse path filtering would drop the answers to probes on an idle tunnel.
+
+    The kernel takes the larger of `all` and the device's value: 2 is the loose one.
+    """
     try:
         with open(f"/proc/sys/net/ipv4/conf/{device}/rp_filter", "w", encoding="ascii") as file:
-            file.write("0")
+            file.write("2")
     except OSError:
         return  # read-only /proc: the doctor tells what the filter does
 

@@ -257,7 +257,7 @@ def test_case_01_another_router_on_the_wans_segment_is_untouched(odd: Odd) -> No
 
 
 @pytest.mark.parametrize("fault", ["silent", "carrier"])
-def test_case_02_running_flows_of_native_ipv6(odd: Odd, fault: str) -> None:
+def test_case_02_running_flows_of_native_ipv6(odd: Odd, shared: Stage, fault: str) -> None:
     host, wan = odd.host, odd.wan
     with (
         asking(host, ECHO4, ECHO6, kind="udp") as udp,
@@ -281,6 +281,7 @@ def test_case_02_running_flows_of_native_ipv6(odd: Odd, fault: str) -> None:
     if fault == "carrier":
         wan.carrier_up()
         wan.add_routes()
+        shared.spoil()  # the ISP's route to the prefix went with its carrier
 
 
 def test_case_02_running_flows_come_back_with_the_wan(odd: Odd) -> None:
