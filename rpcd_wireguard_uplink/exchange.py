@@ -32,7 +32,7 @@ from .provider import Provider
 from .selection import cost_of, missing_uplink, terms_of
 from .service import Service
 from .serving import Serving
-from .steady import keep_running, tell
+from .steady import keep_running, tell_awhile
 from .trust import rejected_pins
 from .uci import Draft
 
@@ -364,7 +364,7 @@ class Exchange:
         try:
             look()
         except Exception as error:
-            self.problems["offer"] = tell("the offer", error)
+            tell_awhile("offer", "the offer", error, self.problems)
 
     async def _tend_offer(self) -> None:
         """Look after the hold time, and repeat what others carry."""

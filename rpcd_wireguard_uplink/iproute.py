@@ -21,21 +21,29 @@ def _flag(family: Family) -> str:
     return f"-{family.version}"
 
 
-async def _read(argv: Sequence[str]) -> list[dict[str, Any]]:
-    done = await process.run(["ip", "-j", *argv])
+async def _read(argv: Sequence[str], *, missing_ok: bool = False) -> list[dict[str, Any]]:
+    """The rows that `ip` prints; with `missing_ok` none where it says that there is no such thing.
+
+    What it prints and nobody understands is never taken for nothing.
+    """
+    done = await process.run(["ip", "-j", *argv], check=not missing_ok)
     text = done.stdout.strip()
-    if not text:
+    if not text or done.returncode != 0:
         return []
     try:
         rows = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise CommandFailed(f"ip {' '.join(argv)} did not print JSON: is it ip-full?") from error
+    with process.understood("ip"):
+        if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+            raise TypeError("rows")
     return [row for row in rows if row]
 
 
 async def read_links() -> list[Link]:
     """Every network device."""
-    return [parse_link(row) for row in await _read(["link", "show"])]
+    with process.understood("ip"):
+        return [parse_link(row) for row in await _read(["link", "show"])]
 
 
 def parse_link(row: Mapping[str, Any]) -> Link:
@@ -53,13 +61,14 @@ def parse_link(row: Mapping[str, Any]) -> Link:
 
 async def read_addresses(device: str) -> list[str]:
     """The device's global addresses with their prefix lengths; [] where it is not there."""
-    try:
-        rows = await _read(["address", "show", "dev", device])
-    except CommandFailed:
-        return []
+    rows = await _read(["address", "show", "dev", device], missing_ok=True)
+    with process.understood("ip"):
+        return [address for row in rows for address in _global_addresses(row)]
+
+
+def _global_addresses(row: Mapping[str, Any]) -> list[str]:
     return [
         f"{info['local']}/{info['prefixlen']}"
-        for row in rows
         for info in row.get("addr_info", ())
         if info.get("scope") == "global" and "local" in info
     ]
@@ -77,33 +86,24 @@ async def set_addresses(device: str, wanted: Collection[str]) -> None:
 
 async def read_all_addresses() -> dict[str, list[str]]:
     """Every device's global addresses with their prefix lengths."""
-    return {
-        row["ifname"]: [
-            f"{info['local']}/{info['prefixlen']}"
-            for info in row.get("addr_info", ())
-            if info.get("scope") == "global" and "local" in info
-        ]
-        for row in await _read(["address", "show"])
-    }
+    with process.understood("ip"):
+        return {row["ifname"]: _global_addresses(row) for row in await _read(["address", "show"])}
 
 
 async def read_neighbour(device: str, address: str) -> str:
     """The hardware address that a neighbour was seen to have; '' if it was not."""
-    try:
-        rows = await _read(["neighbour", "show", "to", address, "dev", device])
-    except CommandFailed:
-        return ""
+    rows = await _read(["neighbour", "show", "to", address, "dev", device], missing_ok=True)
     return str(rows[0].get("lladdr", "")) if rows else ""
 
 
 async def read_default_routes(family: Family, table: str = MAIN) -> list[DefaultRoute]:
     """The default routes of a table, lowest metric first; unreachable ones are left out."""
-    try:
-        rows = await _read([_flag(family), "route", "show", "default", "table", table])
-    except CommandFailed:
-        return []  # the table does not exist yet, or the family is off
-    found = [route for row in rows for route in parse_default_route(family, row)]
-    return sorted(found, key=lambda route: route.metric)
+    # Where the table does not exist yet, or the family is off, there is none.
+    words = [_flag(family), "route", "show", "default", "table", table]
+    rows = await _read(words, missing_ok=True)
+    with process.understood("ip"):
+        found = [route for row in rows for route in parse_default_route(family, row)]
+        return sorted(found, key=lambda route: route.metric)
 
 
 def parse_default_route(family: Family, row: Mapping[str, Any]) -> list[DefaultRoute]:
@@ -128,10 +128,7 @@ async def read_routes() -> list[dict[str, Any]]:
 
 async def read_rules(family: Family) -> list[dict[str, Any]]:
     """The policy rules as `ip -j rule` prints them; [] where the family is off."""
-    try:
-        return await _read([_flag(family), "rule", "show"])
-    except CommandFailed:
-        return []
+    return await _read([_flag(family), "rule", "show"], missing_ok=True)
 
 
 async def read_all_routes(family: Family) -> list[dict[str, Any]]:
@@ -141,10 +138,7 @@ async def read_all_routes(family: Family) -> list[dict[str, Any]]:
 
 async def device_towards(address: str, mark: int) -> str:
     """The device that packets of that mark leave by towards an address; '' if there is none."""
-    try:
-        rows = await _read(["route", "get", address, "mark", hex(mark)])
-    except CommandFailed:
-        return ""
+    rows = await _read(["route", "get", address, "mark", hex(mark)], missing_ok=True)
     return str(rows[0].get("dev", "")) if rows else ""
 
 

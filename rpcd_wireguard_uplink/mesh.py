@@ -18,7 +18,7 @@ from . import iproute, process
 from .peering import Pin
 from .schemas import PEER_ID
 from .system.files import read_or_tell, read_text
-from .wireguard import Ages
+from .wireguard import Ages, peer_rows
 
 NODE_ID_FILE = "/var/run/secubox-p2p/node.id"  # _init_node_info, secubox-p2p
 UPLINK_DEVICES = "wgup"
@@ -144,11 +144,13 @@ async def read_mesh(only: Collection[str], ages: Ages) -> Mesh:
     """
     # The text holds private keys: it must not be kept, logged or quoted.
     dump = (await process.run(["wg", "show", "all", "dump"])).stdout
+    peer_rows(dump)  # what is no dump is no mesh without peers
     devices = parse_devices(dump, only)
     found = await iproute.read_all_addresses()
     every = [address for device in devices for address in found.get(device, ())]
     plain = {plain_address(text) for texts in found.values() for text in texts}
-    peers = parse_peers(dump, devices, every, ages)
+    with process.understood("wg"):
+        peers = parse_peers(dump, devices, every, ages)
     proven = set(only) or {peer.device for peer in peers if peer.addresses}
     there = tuple(parse_devices(dump))
     return Mesh(

@@ -37,7 +37,7 @@ from .paths import (
 )
 from .platform import Platform
 from .probe import Prober
-from .steady import keep_running, tell
+from .steady import keep_running, tell_awhile
 from .steering import tables
 from .steering.controller import RETRY_S, Report, SteeringController
 from .steering.kernel_view import KernelView
@@ -338,7 +338,7 @@ class Monitor:
         try:
             self._probe_and_judge()
         except Exception as error:
-            self.problems["probing"] = tell("probing", error)
+            tell_awhile("probing", "probing", error, self.problems)
             self._plan_tick(time.monotonic())
 
     def _probe_and_judge(self) -> None:

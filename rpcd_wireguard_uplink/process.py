@@ -10,13 +10,15 @@ import asyncio
 import contextlib
 import os
 import signal
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from .errors import CommandFailed, TimedOut
 
 MOST_KEPT = 4096
+MOST_OUTPUT = 1 << 20
+PIPES_S = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,13 +52,18 @@ async def run(
     except OSError as error:
         raise CommandFailed(f"can't run {argv[0]}: {error.strerror}; is it installed?") from error
     data = stdin.encode() if stdin is not None else None
+    ended = False
     try:
         async with asyncio.timeout(timeout_s):
-            out, err = await child.communicate(data)
+            out, err = await _talk(child, data)
+            await child.wait()
+        ended = True
     except TimeoutError as error:
         raise TimedOut(f"{argv[0]} did not finish within {timeout_s:g} s") from error
+    except _TooMuch as error:
+        raise CommandFailed(f"{argv[0]} printed more than {MOST_OUTPUT} bytes: ended") from error
     finally:
-        if child.returncode is None:
+        if not ended:
             await _end(child)
     stdout, stderr = out.decode(errors="replace"), err.decode(errors="replace")
     code = child.returncode if child.returncode is not None else -1
@@ -65,6 +72,62 @@ async def run(
         detail = said[0][:200] if said else f"exit status {code}"
         raise CommandFailed(f"{' '.join(argv[:4])} failed: {detail}")
     return Completed(code, stdout, stderr)
+
+
+@contextlib.contextmanager
+def understood(program: str) -> Iterator[None]:
+    """Translate what a parser stumbles over in a program's output, whatever it is."""
+    try:
+        yield
+    except (
+        ValueError,
+        LookupError,
+        TypeError,
+        AttributeError,
+        ArithmeticError,
+        RecursionError,
+    ) as e:
+        raise CommandFailed(
+            f"what {program} printed can't be understood ({type(e).__name__}): is it the program "
+            "that is meant?"
+        ) from e
+
+
+class _TooMuch(Exception):
+    """A command does not stop printing."""
+
+
+async def _talk(child: asyncio.subprocess.Process, data: bytes | None) -> tuple[bytes, bytes]:
+    """Give a command its input and take both outputs, up to MOST_OUTPUT bytes each."""
+    assert child.stdout is not None and child.stderr is not None
+    works = [_take(child.stdout), _take(child.stderr)]
+    out, err = (asyncio.ensure_future(work) for work in works)
+    fed = asyncio.ensure_future(_feed(child.stdin, data))
+    try:
+        await asyncio.gather(out, err, fed)
+    finally:
+        for task in (out, err, fed):
+            task.cancel()
+        await asyncio.gather(out, err, fed, return_exceptions=True)
+    return out.result(), err.result()
+
+
+async def _take(stream: asyncio.StreamReader) -> bytes:
+    taken = bytearray()
+    while data := await stream.read(65536):
+        taken += data
+        if len(taken) > MOST_OUTPUT:
+            raise _TooMuch
+    return bytes(taken)
+
+
+async def _feed(stream: asyncio.StreamWriter | None, data: bytes | None) -> None:
+    if stream is None or data is None:
+        return
+    with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # it reads no further
+        stream.write(data)
+        await stream.drain()
+    stream.close()
 
 
 async def run_apart(
@@ -121,7 +184,15 @@ async def _start(argv: Sequence[str], **more: Any) -> asyncio.subprocess.Process
 
 
 async def _end(child: asyncio.subprocess.Process) -> None:
-    """Kill a command with all that it started: wait() would wait for who holds its pipes too."""
+    """Kill a command with all that it started: wait() waits for who holds its pipes too.
+
+    They are closed where somebody outlives that, or where there is more in them than anybody reads.
+    """
     with contextlib.suppress(ProcessLookupError):
         os.killpg(child.pid, signal.SIGKILL)
-    await child.wait()
+    try:
+        async with asyncio.timeout(PIPES_S):
+            await child.wait()
+    except TimeoutError:
+        child._transport.close()  # type: ignore[attr-defined]
+        await child.wait()

@@ -39,7 +39,7 @@ from .provider import Provider
 from .reach import reachable_by
 from .reconcile import tunnel_mtu
 from .service import Service
-from .steady import tell
+from .steady import tell_awhile
 from .system.sysctl import forwarding_fault
 from .uci import Draft
 from .usage_file import UsageFile
@@ -392,7 +392,7 @@ class Serving:
         except UplinkError as error:
             self.problems["consumers"] = f"the leases can't be kept: {error}"
         except Exception as error:
-            self.problems["consumers"] = tell("keeping leases", error)
+            tell_awhile("consumers", "keeping leases", error, self.problems)
         else:
             self.problems.pop("consumers", None)
 

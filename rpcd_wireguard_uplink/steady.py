@@ -11,18 +11,30 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 RESTART_PAUSE_S = 1.0
+WELL_S = 60.0  # what has run so long without failing again is well
 
 
 async def keep_running(
     name: str, begin: Callable[[], Coroutine[Any, Any, None]], problems: dict[str, str]
 ) -> None:
-    """Run `begin()` for ever; where it fails, put a sentence into `problems` and begin again."""
+    """Run `begin()` for ever; where it fails, begin again, and say so in `problems` for a while."""
     while True:
         try:
             await begin()
         except Exception as error:
-            problems[f"task {name}"] = tell(name, error)
+            tell_awhile(f"task {name}", name, error, problems)
         await asyncio.sleep(RESTART_PAUSE_S)
+
+
+def tell_awhile(topic: str, name: str, error: Exception, problems: dict[str, str]) -> None:
+    """Log an exception, and let status tell of it until the work has run well for a minute."""
+    told = problems[topic] = tell(name, error)
+
+    def forget() -> None:
+        if problems.get(topic) is told:
+            del problems[topic]
+
+    asyncio.get_running_loop().call_later(WELL_S, forget)
 
 
 def tell(name: str, error: Exception) -> str:

@@ -197,6 +197,11 @@ def parse_served(device: str, text: str, ages: Ages) -> Served:
 
     Raises CommandFailed for what is no dump.
     """
+    with process.understood("wg"):
+        return _served(device, text, ages)
+
+
+def _served(device: str, text: str, ages: Ages) -> Served:
     first, *others = [line.split("\t") for line in text.splitlines()] or [[]]
     if len(first) != 4 or any(len(fields) != 8 for fields in others):
         raise CommandFailed("wg show did not print a dump as wg(8) describes it")
@@ -222,15 +227,25 @@ async def read_counters(ages: Ages) -> dict[str, PeerCounters]:
 
 
 def parse_dump(text: str, ages: Ages) -> dict[str, PeerCounters]:
-    """Read `wg show all dump`: a line of 5 fields for a device, of 9 for each peer (wg(8))."""
+    """Read `wg show all dump`. Raises CommandFailed for what is no dump."""
     found: dict[str, PeerCounters] = {}
-    for line in text.splitlines():
-        fields = line.split("\t")
-        if len(fields) != 9 or fields[0] in found:
-            continue
-        found[fields[0]] = _counters(fields[0], fields[1:], ages)
+    with process.understood("wg"):
+        for fields in peer_rows(text):
+            if fields[0] not in found:
+                found[fields[0]] = _counters(fields[0], fields[1:], ages)
     ages.keep({(device, counted.public_key) for device, counted in found.items()})
     return found
+
+
+def peer_rows(text: str) -> list[list[str]]:
+    """The peers in `wg show all dump`: a line of 5 fields for a device, of 9 for a peer (wg(8)).
+
+    Raises CommandFailed for what is no dump: that is another thing than no peers.
+    """
+    rows = [line.split("\t") for line in text.splitlines()]
+    if any(len(fields) not in (5, 9) for fields in rows):
+        raise CommandFailed("wg show did not print a dump as wg(8) describes it")
+    return [fields for fields in rows if len(fields) == 9]
 
 
 def _counters(device: str, fields: list[str], ages: Ages) -> PeerCounters:

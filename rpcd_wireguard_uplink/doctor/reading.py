@@ -23,7 +23,7 @@ from ..errors import UplinkError
 from ..mesh import read_mesh
 from ..mesh_faults import tunnel_fault
 from ..methods import OBJECT
-from ..model import DEVICE_GROUP, PROVIDER_DEVICE, TUNNEL_PREFIX, Family
+from ..model import DEVICE_GROUP, PROVIDER_DEVICE, TUNNEL_PREFIX, DefaultRoute, Family
 from ..system.forwarding import Blockage, Paths, lan_devices, look_through
 from ..system.ruleset import read_ruleset
 from ..system.sysctl import forwarding_fault
@@ -61,7 +61,9 @@ async def read_facts(places: Places) -> Facts:
     if holder != "service":
         notes += await read_peers(configs.get(CONFIG, ()))
     missing = frozenset(name for name in PROGRAMS if shutil.which(name) is None)
-    routes = [route for f in Family for route in await iproute.read_default_routes(f)]
+    routes: list[DefaultRoute] = []
+    with suppress(UplinkError):  # `ip` is missing: told as such
+        routes = [route for f in Family for route in await iproute.read_default_routes(f)]
     devices = {route.device for route in routes}
     return Facts(
         openwrt=bool(_text("/etc/openwrt_release")),

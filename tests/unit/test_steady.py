@@ -50,3 +50,32 @@ async def test_its_end_is_not_held_up() -> None:
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
+
+
+async def test_it_is_told_until_the_work_has_run_well_for_a_minute(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(steady, "RESTART_PAUSE_S", 0.0)
+    monkeypatch.setattr(steady, "WELL_S", 0.3)
+    problems: dict[str, str] = {"other": "stays"}
+    fail, failed = asyncio.Event(), asyncio.Event()
+
+    async def work() -> None:
+        await fail.wait()
+        fail.clear()
+        failed.set()
+        raise ValueError
+
+    task = asyncio.create_task(keep_running("work", work, problems))
+    try:
+        for _ in range(2):  # the second failure is told for its own minute
+            fail.set()
+            await failed.wait()
+            failed.clear()
+            await asyncio.sleep(0.2)
+            assert "task work" in problems
+        await asyncio.sleep(0.2)
+        assert problems == {"other": "stays"}
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
