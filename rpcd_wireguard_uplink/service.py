@@ -125,9 +125,10 @@ class Service:
         missing = any(
             groups.get(uplink.interface) != DEVICE_GROUP for uplink in self.uplinks.standing()
         )
-        missing = missing or "apply" in self.uplinks.problems
+        missing = missing or bool({"apply", "undo"} & self.uplinks.problems.keys())
         if missing and not self.lock.locked():
             async with self.lock:
+                await self.uplinks.mend_pending()
                 await self.uplinks.apply()
         return missing
 
@@ -302,6 +303,7 @@ class Service:
         """Make an uplink, or change what was given of one that exists."""
         async with self.lock:
             await self.uplinks.read_strictly()
+            await self.uplinks.mend_pending()
         existing = self.uplinks.find(peer_id)
         base = existing or self._from_offer(peer_id, endpoint, public_key)
         if reason := self.untrusted(peer_id):

@@ -162,11 +162,11 @@ class Uplinks:
             wanted = replace(wanted, own_public_key=public, addresses=addresses)
             await self._write_uplink(wanted)
             await self._derive(wanted)
+            done = replace(wanted, pending=False)
+            await self._write_uplink(done)
         except BaseException:
             await asyncio.shield(self._undo(wanted))
             raise
-        done = replace(wanted, pending=False)
-        await self._write_uplink(done)
         await self._follow()
         return done
 
@@ -218,8 +218,9 @@ class Uplinks:
             await self.platform.edit(CONFIG, lambda draft: draft.remove_section(uplink.interface))
             await self.read()
             await self._apply_sections()
+            self.problems.pop("undo", None)
         except UplinkError as error:
-            self.problems["undo"] = f"undoing {uplink.interface} failed: {error}"
+            self.problems["undo"] = f"undoing {uplink.interface} failed: {error}; tried again soon"
         finally:
             self._leaving.discard(uplink.peer_id)
 
@@ -244,8 +245,12 @@ class Uplinks:
         await self._apply()
 
     async def mend_pending(self) -> None:
-        """Finish or undo what an earlier run was making when it ended."""
-        for uplink in [u for u in self.config.uplinks if u.pending]:
+        """Finish or undo what was being made when an earlier run ended, or could not be undone.
+
+        To be called under the lock of changes: what is pending then is nobody's work.
+        """
+        pending = [uplink for uplink in self.config.uplinks if uplink.pending]
+        for uplink in pending:
             try:
                 key = await self.platform.read_key(uplink.interface)
             except UplinkError:
@@ -257,7 +262,10 @@ class Uplinks:
                 self._tell("uplink_removed", uplink, "its making was interrupted; undone")
             else:
                 await self._write_uplink(replace(uplink, pending=False))
+                self.problems.pop("undo", None)
                 self._tell("uplink_added", uplink, "its making was interrupted; finished")
+        if pending:
+            await self._follow()
 
     async def apply(self) -> None:
         """Bring `network`, tunnels and keys in line with the configuration.

@@ -7,7 +7,7 @@ from __future__ import annotations
 import json
 import logging
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,8 @@ import pytest
 from rpcd_wireguard_uplink.errors import CommandFailed
 from rpcd_wireguard_uplink.model import DefaultRoute, Family, Tunnel
 from rpcd_wireguard_uplink.system.files import UnusableFile
+from rpcd_wireguard_uplink.uci import Draft
+from rpcd_wireguard_uplink.uci.store import UnwritableConfig
 from tests.unit.fakes import Commands, Crash, Machine, key_of
 from tests.unit.house import CONFIG, LINE, NETWORK, House, offer
 
@@ -441,3 +443,41 @@ async def test_a_lost_network_file_is_no_reason_to_end_a_tunnel(
     await house.running[-1].restore_tunnels()
     assert house.files() == before and house.machine.tunnels == tunnels
     assert "network" not in str((await house.call("uplink_status"))["problems"])
+
+
+# --- a disk that is full, a file that is locked
+
+
+@pytest.mark.parametrize("last", [1, 2, 3, 4])
+@pytest.mark.parametrize("how", ["add", "wait"])
+async def test_what_can_not_be_written_is_undone_or_finished_by_the_next_try(
+    house: House, monkeypatch: pytest.MonkeyPatch, last: int, how: str
+) -> None:
+    """The disk is full from the `last` write of an add on, also for undoing it."""
+    before = house.files()
+    await house.call("uplink_gossip", message=offer("nodea"))
+    written, edit = 0, Machine.edit
+
+    async def full(machine: Machine, config: str, change: Callable[[Draft], None]) -> None:
+        nonlocal written
+        written += 1
+        if written >= last:
+            raise UnwritableConfig(f"{config}: No space left on device; the old content is kept")
+        await edit(machine, config, change)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Machine, "edit", full)
+        assert await house.refusal("uplink_add", peer_id="nodea") == (13, "config_io")
+        told = str((await house.call("uplink_status"))["problems"])
+        assert ("undoing wgup_nodea failed" in told) is (last > 1)
+    if how == "add":
+        assert (await house.call("uplink_add", peer_id="nodea"))["success"]
+    else:
+        await house.running[-1].restore_tunnels()
+    house.assert_consistent()
+    uplinks = house.running[-1].uplinks.config.uplinks
+    if how == "add" or uplinks:
+        assert [u.peer_id for u in house.running[-1].monitor.watch.uplinks] == ["nodea"]
+    else:
+        assert house.files() == before
+    assert "undo" not in str((await house.call("uplink_status"))["problems"])
