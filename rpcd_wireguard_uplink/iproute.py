@@ -142,9 +142,9 @@ async def device_towards(address: str, mark: int) -> str:
     return str(rows[0].get("dev", "")) if rows else ""
 
 
-async def has_route(address: str, source: str, device: str, mark: int) -> bool:
+async def has_route(address: str, source: str, device: str) -> bool:
     """Whether a packet that came in by that device from there would be sent on."""
-    argv = ["ip", "route", "get", address, "from", source, "iif", device, "mark", hex(mark)]
+    argv = ["ip", "route", "get", address, "from", source, "iif", device]
     return (await process.run(argv, check=False)).returncode == 0
 
 

@@ -8,18 +8,16 @@ answer): syslog or NetFlow prove nothing. `judge` is pure: samples over time in,
 
 from __future__ import annotations
 
-import json
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Any
 
-from .. import process
-from ..errors import CommandFailed
 from ..model import PROVIDER_DEVICE, Family
+from ..system.nft_sets import SetReader
 
-TABLE = "inet wgup"
+TABLE_NAME = "wgup"
+TABLE = f"inet {TABLE_NAME}"
 QUIET_S, WINDOW_S, DESTINATIONS = 3.0, 10.0, 3
 PROVEN_QUIET_S, PROVEN_WINDOW_S, PROVEN_DESTINATIONS = 10.0, 20.0, 8
 """Once answers came, hosts that are dead explain some silence."""
@@ -110,34 +108,19 @@ _UNOWED = (
 )
 
 
-async def read_counters() -> Mapping[str, int]:
+def read_counters(sets: SetReader) -> Mapping[str, int]:
     """Packets by "what4 device" (what: entered, left, back, home), and by "tried4 address" or
     "sent4 address" the milliseconds since a new flow to it was. Raises UplinkError.
     """
-    listed = await process.run(["nft", "-j", "list", "table", *TABLE.split()])
-    return parse_counters(listed.stdout)
-
-
-def parse_counters(text: str) -> dict[str, int]:
-    """Read `nft -j list table` of our table."""
-    try:
-        rows = [entry["set"] for entry in json.loads(text)["nftables"] if "set" in entry]
-    except (ValueError, KeyError, TypeError) as error:
-        raise CommandFailed("nft did not print the JSON that was asked for") from error
     found: dict[str, int] = {}
-    for row in rows:
-        what = str(row.get("name", "")).removeprefix("carry_")
-        if what == row.get("name"):
-            continue
-        for element in row.get("elem", ()):
-            inner: Mapping[str, Any] = element.get("elem", {}) if isinstance(element, dict) else {}
-            if "val" not in inner:
-                continue
-            key = f"{what} {inner['val']}"
-            if what.startswith(_DESTINATIONS):
-                found[key] = 1000 * (REMEMBERED_S - int(inner.get("expires", 0)))
-            else:
-                found[key] = int(inner.get("counter", {}).get("packets", 0))
+    for n in (family.version for family in Family):
+        for what in _COUNTED:
+            for each in sets.read(f"carry_{what}{n}"):
+                device = each.key.rstrip(b"\0").decode(errors="replace")
+                found[f"{what}{n} {device}"] = each.packets
+        for what in _DESTINATIONS:
+            for each in sets.read(f"carry_{what}{n}"):
+                found[f"{what}{n} {each.key.hex()}"] = 1000 * REMEMBERED_S - each.left_ms
     return found
 
 

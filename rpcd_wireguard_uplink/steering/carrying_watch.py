@@ -18,10 +18,11 @@ from ..errors import UplinkError
 from ..model import Family
 from ..system.forwarding import FW4, Forwarding, Paths, host_on, lan_devices, look_through
 from ..system.losses import Losses, is_strict, read_losses
+from ..system.nft_sets import SetReader
 from ..system.ruleset import Ruleset, read_ruleset
 from ..system.ruleset_watch import RulesetWatch
 from ..system.verdict import ORDINARY, Packet, meets
-from .carrying import Finding, Trail, read_counters, sample_of
+from .carrying import TABLE_NAME, Finding, Trail, read_counters, sample_of
 
 SAMPLE_S = 1.0
 CALM_S, TROUBLED_S = 10.0, 2.0  # between two looks at the firewall, however often it changes
@@ -60,16 +61,14 @@ Report = Callable[[Family, str, str], None]
 
 
 class CarryingWatch:
-    """`look` says what is in use now. `mark` is the mark that forwarded packets are routed by."""
+    """`look` says what is in use now."""
 
-    def __init__(
-        self, look: Callable[[], InUse], problems: dict[str, str], report: Report, mark: int = 0
-    ) -> None:
+    def __init__(self, look: Callable[[], InUse], problems: dict[str, str], report: Report) -> None:
         self.sentences: dict[Family, str] = {}
         self._look = look
         self._problems = problems
         self._report = report
-        self._mark = mark
+        self._sets = SetReader(TABLE_NAME)
         self._trails: dict[Family, Trail] = {}
         self._found = Forwarding()
         self._untranslated: frozenset[tuple[Family, str]] = frozenset()
@@ -139,7 +138,7 @@ class CarryingWatch:
         for family in used.keys() - self._trails.keys():
             self._trails[family] = Trail(used[family])
         try:
-            counters = await read_counters()
+            counters = read_counters(self._sets)
             self._problems.pop("carrying", None)
         except UplinkError as error:
             self._problems["carrying"] = f"whether traffic comes back is not known: {error}"
@@ -205,7 +204,7 @@ class CarryingWatch:
         paths = await self._paths()
         for lan, addresses in paths.lans.items():
             host = host_on(addresses, family)
-            if host and not await iproute.has_route(ORDINARY[family], host, lan, self._mark):
+            if host and not await iproute.has_route(ORDINARY[family], host, lan):
                 return (
                     f"{SHOWN[family]} flows of the LAN have no route, although {tunnel} is up: "
                     f"`ip route get {ORDINARY[family]} from {host} iif {lan}` finds none"

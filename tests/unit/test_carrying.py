@@ -8,16 +8,17 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from rpcd_wireguard_uplink.errors import CommandFailed
 from rpcd_wireguard_uplink.model import Family
 from rpcd_wireguard_uplink.steering.carrying import (
     Finding,
     Sample,
     Trail,
     carrying_script,
-    parse_counters,
+    read_counters,
     sample_of,
 )
+from rpcd_wireguard_uplink.system.netlink import attribute, nested, text
+from rpcd_wireguard_uplink.system.nft_sets import Element, SetReader, parse_elements
 
 DAY_S = 86_400
 
@@ -214,33 +215,58 @@ def test_no_way_is_known_where_no_flow_enters() -> None:
     assert not path.trail.has_no_way(3.0)
 
 
-LISTED = """{"nftables": [
-{"set": {"name": "carry_entered4", "elem": [{"elem": {"val": "wgup_a", "counter": {"packets": 7}}},
-  {"elem": {"val": "wgup_b", "counter": {"packets": 1}}}]}},
-{"set": {"name": "carry_home6", "elem": [{"elem": {"val": "wgup_a", "counter": {"packets": 3}}}]}},
-{"set": {"name": "carry_tried4", "elem": [{"elem": {"val": "192.0.2.1", "expires": 9}},
-  {"elem": {"val": "192.0.2.2", "expires": 4}}]}},
-{"set": {"name": "carry_sent4", "elem": [{"elem": {"val": "192.0.2.2", "expires": 9}}]}},
-{"set": {"name": "carry_left4"}}, {"set": {"name": "tunnels", "elem": ["wgup_a"]}}]}"""
+class Sets(SetReader):
+    """The sets of the table, as a reader gives them."""
+
+    def read(self, name: str) -> list[Element]:
+        device, other = b"wgup_a".ljust(16, b"\0"), b"wgup_b".ljust(16, b"\0")
+        return {
+            "carry_entered4": [Element(device, 7), Element(other, 1)],
+            "carry_home6": [Element(device, 3)],
+            "carry_tried4": [Element(b"\xc0\0\2\1", left_ms=9000), Element(b"\xc0\0\2\2", 0, 4000)],
+            "carry_sent4": [Element(b"\xc0\0\2\2", left_ms=9999)],
+        }.get(name, [])
 
 
 def test_counters_are_read() -> None:
-    counters = parse_counters(LISTED)
+    counters = read_counters(Sets("wgup"))
     assert counters == {
         "entered4 wgup_a": 7,
         "entered4 wgup_b": 1,
         "home6 wgup_a": 3,
-        "tried4 192.0.2.1": 1000,
-        "tried4 192.0.2.2": 6000,
-        "sent4 192.0.2.2": 1000,
+        "tried4 c0000201": 1000,
+        "tried4 c0000202": 6000,
+        "sent4 c0000202": 1,
     }
     four = sample_of(counters, Family.IPV4, "wgup_a", 10.0, 9.0)
-    assert four == Sample(10.0, 7, tried=frozenset({"192.0.2.1"}), sent=frozenset({"192.0.2.2"}))
+    assert four == Sample(10.0, 7, tried=frozenset({"c0000201"}), sent=frozenset({"c0000202"}))
     assert sample_of(counters, Family.IPV6, "wgup_a", 10.0, 9.0) == Sample(10.0, home=3)
     late = sample_of(counters, Family.IPV4, "wgup_a", 10.0, 3.0)
-    assert late.tried == {"192.0.2.1", "192.0.2.2"}
-    with pytest.raises(CommandFailed):
-        parse_counters("[]")
+    assert late.tried == {"c0000201", "c0000202"}
+
+
+def test_elements_of_a_dump() -> None:
+    """As Linux 6.18 sends them: a counted device name, an address that lapses, and what is cut."""
+    counted = nested(
+        7,
+        [
+            text(1, "counter"),
+            nested(2, [attribute(1, bytes(8)), attribute(2, (77).to_bytes(8, "big"))]),
+        ],
+    )
+    rows = [
+        nested(1, [nested(1, [attribute(1, b"wgup_a".ljust(16, b"\0"))]), counted]),
+        nested(1, [nested(1, [attribute(1, bytes(4))]), nested(11, [counted])]),
+        nested(1, [nested(1, [attribute(1, bytes(4))]), attribute(5, (7740).to_bytes(8, "big"))]),
+    ]
+    body = bytes(4) + text(1, "wgup") + text(2, "s") + nested(3, rows)
+    assert list(parse_elements(body)) == [
+        Element(b"wgup_a".ljust(16, b"\0"), 77),
+        Element(bytes(4), 77),
+        Element(bytes(4), 0, 7740),
+    ]
+    for end in range(len(body)):
+        assert len(list(parse_elements(body[:end]))) <= 3
 
 
 def test_chains_are_named_for_what_they_are() -> None:
