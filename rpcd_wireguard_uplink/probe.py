@@ -1,7 +1,7 @@
 """ICMP echo probes bound to one device. Sends and drains; keeps no time and judges nothing.
 
 Raw sockets, because the kernel's ping sockets are off by default (ping_group_range). A probe of a
-line of the router carries a mark of its own, so that an open lane never leads it into a tunnel.
+path carries a mark of its own, so that no diversion leads it into a tunnel.
 """
 
 from __future__ import annotations

@@ -22,7 +22,7 @@ SERVER_FILES = ("/tmp/resolv.conf.d/resolv.conf.auto", "/etc/resolv.conf")  # no
 STAND_INS: Mapping[Family, str] = {Family.IPV4: "192.0.0.8", Family.IPV6: "100::8"}
 """Addresses that stand for "the resolver in the tunnel": nobody has them (RFC 7600, RFC 6666).
 
-netifd gives them to dnsmasq with each tunnel. While the lane is open they are led to a resolver
+netifd gives them to dnsmasq with each tunnel. While traffic is diverted they are led to a resolver
 that serves there, otherwise they are rejected; so nothing is written when that resolver changes.
 """
 

@@ -95,14 +95,14 @@ class Service:
             await self.uplinks.read()
             self.on_read()
             await self.uplinks.follow_wans()
-            self.monitor.steering.marks = await self.uplinks.lane_marks()
+            self.monitor.steering.marks = await self.uplinks.diverted_marks()
             await self.monitor.start(self._watch())
             await self.uplinks.mend_pending()
             await self.uplinks.apply()
         self.journal.write()
 
     async def stop(self) -> None:
-        """Stop watching; tunnels stay, an open lane lapses unless a new run takes it over."""
+        """Stop watching; tunnels stay, a diversion ends unless a new run takes it over."""
         await self.monitor.stop()
         self.journal.write()
 
@@ -166,7 +166,7 @@ class Service:
 
     async def _follow(self) -> None:
         await self.uplinks.follow_wans()
-        self.monitor.steering.marks = await self.uplinks.lane_marks()
+        self.monitor.steering.marks = await self.uplinks.diverted_marks()
         await self.monitor.configure(self._watch())
 
     def _updated(self) -> None:

@@ -445,7 +445,7 @@ class Uplinks:
             self.problems.pop("wan", None)
         return is_changed
 
-    async def lane_marks(self) -> tuple[int, ...]:
+    async def diverted_marks(self) -> tuple[int, ...]:
         """The marks that traffic of the lines can have; (0,) where mwan3 isn't there."""
         if not self._mwan3.installed:
             return (0,)

@@ -49,8 +49,8 @@ class Finding:
 class Facts:
     """What was found on the router; the defaults are those of a Linux where all is well.
 
-    `installer` is the package manager's command ('' where none is known), `lane_error` what nft
-    said to a table with all that the lane needs, `holder` who has the object's name ('service',
+    `installer` is the package manager's command ('' where none is known), `table_error` what nft
+    said to a table with all that steering needs, `holder` who has the object's name ('service',
     'other', 'nobody', or 'no bus'), `problems` and `notes` what a running service told, `configs`
     the sections of each file that is there, `unreadable` why a file could not be read, `lines`
     interface name -> device for those with a default route, `exposed` the paths of keys that
@@ -63,7 +63,7 @@ class Facts:
     installer: str = "apt-get install"
     missing: frozenset[str] = frozenset()
     ip_prints_json: bool = True
-    lane_error: str = ""
+    table_error: str = ""
     wireguard: str = "kernel"
     raw_sockets: bool = True
     now_s: float = 0.0
@@ -121,16 +121,16 @@ def _install(facts: Facts, packages: str) -> str:
 
 
 def check_kernel(facts: Facts) -> Iterator[Finding]:
-    """WireGuard, nftables with what the lane uses, raw sockets."""
+    """WireGuard, nftables with what steering uses, raw sockets."""
     if not facts.wireguard:
         told = "The kernel has no WireGuard, and there is no wireguard-go."
         package = "kmod-wireguard" if facts.openwrt else "wireguard-go"
         yield _wrong("kernel", told, _install(facts, package))
     if facts.wireguard == "wireguard-go":
         yield _note("kernel", "The kernel has no WireGuard: wireguard-go is used, which is slower.")
-    if facts.lane_error and "nft" not in facts.missing:
+    if facts.table_error and "nft" not in facts.missing:
         mend = _install(facts, "kmod-nft-fib kmod-nft-nat") if facts.openwrt else ""
-        told = f"nft refuses the table that moves traffic: {facts.lane_error}."
+        told = f"nft refuses the table that moves traffic: {facts.table_error}."
         yield _wrong("kernel", told, mend)
     if not facts.raw_sockets:
         yield _wrong("kernel", "Probes need raw sockets, which this user may not open: be root.")

@@ -35,12 +35,16 @@ from .checks import PROGRAMS, Facts
 CONFIGS = (CONFIG, "network", "firewall", "mwan3")
 OURS_ALONE = "uplink_gossip"  # the dashboard has methods of the same names, but not this one
 BUS_TIMEOUT_S = 2.0
-_LANE = """
+_TABLE = """
 table inet wgup_check {
-  map lane { type mark : verdict; flags timeout; }
-  chain pre { type filter hook prerouting priority -149; fib daddr . mark oifname "lo" accept; }
-  chain out { type route hook output priority -149; meta mark vmap @lane; }
-  chain nat { type nat hook postrouting priority 99; masquerade; }
+  map held { type mark : verdict; flags timeout; }
+  set families { type nf_proto; flags timeout; }
+  set own { type ifname . ipv6_addr; flags interval; }
+  chain pre { type filter hook prerouting priority -149; fib daddr type local accept; }
+  chain out { type route hook output priority -149; ct mark & 0x7f000000 vmap @held; }
+  chain seen { type filter hook postrouting priority -149; ct mark set ct mark | 0x02000000; }
+  chain through { type filter hook forward priority -1; meta nfproto @families reject; }
+  chain nat { type nat hook postrouting priority 99; oifname . ip6 saddr != @own masquerade; }
 }
 """
 
@@ -70,7 +74,7 @@ async def read_facts(places: Places) -> Facts:
         installer=next((c for p, c in _INSTALLERS if shutil.which(p)), ""),
         missing=missing,
         ip_prints_json=await _ip_prints_json(),
-        lane_error=await _lane_error() if "nft" not in missing else "",
+        table_error=await _table_error() if "nft" not in missing else "",
         wireguard=find_wireguard(os.uname().release),
         raw_sockets=_raw_sockets(),
         now_s=time.time(),
@@ -212,10 +216,10 @@ def _families(addresses: Iterable[str]) -> tuple[Family, ...]:
     return tuple(f for f in Family if (f is Family.IPV6) in versions)
 
 
-async def _lane_error() -> str:
+async def _table_error() -> str:
     try:
         # -c: the kernel is asked, and changes nothing.
-        done = await process.run(["nft", "-c", "-f", "-"], stdin=_LANE, check=False)
+        done = await process.run(["nft", "-c", "-f", "-"], stdin=_TABLE, check=False)
     except UplinkError as error:
         return str(error)
     lines = done.stderr.strip().splitlines()

@@ -1,1 +1,1 @@
-"""Where packets go: the lane that moves them, and the lasting policy behind it."""
+"""mwan3: the lasting policy behind steering."""

@@ -1,7 +1,7 @@
 """The lasting policy: what mwan3's configuration should hold of our uplinks, and nothing else's.
 
-The lane is the switch; mwan3 is the safety net behind it, and what it does by itself must not
-stand in the lane's way. Pure: sections in, a plan out. Ours are named and marked, are appended
+Steering switches; mwan3 is the safety net behind it, and what it does by itself must not stand in
+the way of that. Pure: sections in, a plan out. Ours are named and marked, are appended
 (mwan3 numbers interfaces by their position), and leave no trace: an owner's policy is joined by
 adding a value to its list, and left by that value. Knows no health and runs no command.
 """
@@ -232,7 +232,7 @@ class _Composer:
         ]
 
     def endpoint_rules(self, lines: Mapping[Family, Sequence[str]]) -> Iterator[Section]:
-        """Outer packets never go by a policy that a tunnel is in; names are the lane's business."""
+        """Outer packets never go by a policy that a tunnel is in; names are steering's business."""
         for uplink in self.uplinks:
             try:
                 version = ipaddress.ip_address(uplink.endpoint.host).version

@@ -1,4 +1,4 @@
-"""Keeps mwan3 in line with the uplinks: its configuration, what runs of it, and the lane's marks.
+"""Keeps mwan3 in line with the uplinks: its configuration, what runs of it, and its marks.
 
 Does nothing where mwan3 isn't installed. What it should hold is mwan3.py's business. Never has
 mwan3 reload or restart, and never tells it that a path is dead: it would get stuck there.
@@ -25,8 +25,8 @@ from .mwan3_words import (
     ROUTE_MONITOR,
     admit_command,
     dismiss_command,
+    diverted_marks,
     is_enabled,
-    lane_marks,
     text_of,
 )
 
@@ -115,7 +115,7 @@ class Keeper:
                 await process.run(dismiss_command(sorted(names)), timeout_s=DISMISS_S, check=False)
 
     async def marks(self, devices: Sequence[str]) -> tuple[int, ...]:
-        """The marks of traffic that the lane should lead away from a dead line."""
+        """The marks of traffic that a diversion should lead away from a dead WAN."""
         if not self.installed:
             return (0,)
         found = (await self.platform.read(MWAN3)).sections
@@ -124,7 +124,7 @@ class Keeper:
             for section in found
             if section.type == "interface" and is_enabled(section)
         }
-        return lane_marks(found, self._lines(devices))
+        return diverted_marks(found, self._lines(devices))
 
     async def view(self) -> View | None:
         """What mwan3 itself says now; None where it is not installed."""

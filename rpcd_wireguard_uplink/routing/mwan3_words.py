@@ -73,8 +73,8 @@ def catch_alls(found: Iterable[Section]) -> list[Section]:
     ]
 
 
-def lane_marks(found: Sequence[Section], lines: Collection[str]) -> tuple[int, ...]:
-    """The marks that packets may carry which the lane should lead away from a dead line.
+def diverted_marks(found: Sequence[Section], lines: Collection[str]) -> tuple[int, ...]:
+    """The marks of packets that a diversion should lead away from a dead WAN.
 
     Those of the lines, of what shares a catch-all policy with them, and of our own interfaces; of
     packets that mwan3 leaves to the main table; and 0. Not the marks of other interfaces: who has a

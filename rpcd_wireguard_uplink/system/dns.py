@@ -33,7 +33,7 @@ _SO_MARK = getattr(socket, "SO_MARK", 36)
 
 
 def bound_socket(device: str, address: str, kind: socket.SocketKind) -> socket.socket:
-    """A non-blocking socket towards an address that leaves by the device, an open lane or not.
+    """A non-blocking socket towards an address that leaves by the device, whatever is diverted.
 
     Raises OSError where the device is missing or this user may not.
     """

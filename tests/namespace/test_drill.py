@@ -159,7 +159,7 @@ def test_a_service_that_comes_back_in_a_drill_goes_home(scene: Scene) -> None:
     scene.home(15.0)
     deadline = time.monotonic() + 2.0  # sooner than it would lapse
     while "elements" in scene.network.consumer.sh("nft list set inet wgup diverted"):
-        assert time.monotonic() < deadline, "the lane is still open"
+        assert time.monotonic() < deadline, "the diversion is still there"
         time.sleep(0.05)
 
 

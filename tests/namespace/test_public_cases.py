@@ -335,16 +335,7 @@ def routed_by_source(two: Two) -> Iterator[None]:
         delegation.route_by_destination(line, prefix)
 
 
-@pytest.mark.parametrize(
-    "routes",
-    [
-        "by destination",
-        pytest.param(
-            "by source",
-            marks=fails(3, "the live WAN's own prefix is translated on it", always=False),
-        ),
-    ],
-)
+@pytest.mark.parametrize("routes", ["by destination", "by source"])
 def test_case_03_hosts_with_the_dead_wans_prefix(two: Two, routes: str) -> None:
     host = two.host
     elsewhere = [two.by_uplink[ECHO6], two.wan2.address6, two.lan2.host]

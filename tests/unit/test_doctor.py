@@ -116,14 +116,14 @@ CASES = [
     ({"ip_prints_json": False}, "programs", "wrong", "no JSON", "install ip-full"),
     ({"wireguard": ""}, "kernel", "wrong", "no WireGuard", "install kmod-wireguard"),
     ({"wireguard": "wireguard-go"}, "kernel", "note", "slower", ""),
-    ({"lane_error": "No such file"}, "kernel", "wrong", "No such file", "kmod-nft-fib"),
+    ({"table_error": "No such file"}, "kernel", "wrong", "No such file", "kmod-nft-fib"),
     ({"raw_sockets": False}, "kernel", "wrong", "raw sockets", ""),
     ({"now_s": 1e8}, "clock", "wrong", "clock", "ntpd"),
     ({"strict_filter": True}, "rp_filter", "wrong", "rp_filter is 1", "all.rp_filter=0"),
     ({"holder": "other"}, "name", "wrong", "another program", "restart"),
     ({"holder": "nobody"}, "name", "note", "not running", "restart"),
     ({"holder": "no bus"}, "name", "note", "no bus", ""),
-    ({"problems": ("the lane is gone",)}, "service", "wrong", "the lane is gone", ""),
+    ({"problems": ("the table is gone",)}, "service", "wrong", "the table is gone", ""),
     ({"notes": ("a: travels over wan",)}, "service", "note", "over wan", ""),
     ({"unreadable": {"network": "x is no UCI"}}, "configuration", "wrong", "no UCI", "vi "),
     ({"configs": {"wireguard-uplink": BAD_UPLINK}}, "configuration", "wrong", "often", "reload"),
@@ -339,7 +339,7 @@ async def test_it_runs_here_without_a_service(tmp_path: Path) -> None:
     assert facts.now_s > facts.built_s > 0
     assert facts.raw_sockets == (os.geteuid() == 0)
     if os.geteuid() == 0:
-        assert facts.lane_error == ""
+        assert facts.table_error == ""
     assert "often" in " ".join(finding.what for finding in examine(facts))
 
 

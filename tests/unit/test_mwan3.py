@@ -29,7 +29,7 @@ from rpcd_wireguard_uplink.routing.mwan3_words import (
     admit_command,
     catch_alls,
     dismiss_command,
-    lane_marks,
+    diverted_marks,
     tracker_of,
 )
 from rpcd_wireguard_uplink.uci import Document, Draft, Section, export, parse
@@ -377,29 +377,31 @@ def test_marks_of_the_lines_and_ours_but_not_of_a_vpn() -> None:
     vpn = SHIPPED.replace("config interface 'wanb6'", "config interface 'vpn'")
     after = applied(read(vpn.replace("list use_member 'wanb6_m1_w3'", "")), A)
     covered = {0, 0x100, 0x200, 0x300, 0x500, 0x600, 0x3F00}
-    assert set(lane_marks(after.sections, ("wan",))) == covered | REFUSED
+    assert set(diverted_marks(after.sections, ("wan",))) == covered | REFUSED
 
 
 def test_what_mwan3_refuses_counts_only_where_no_other_policy_could_mean_it() -> None:
-    assert set(lane_marks(applied(read(SHIPPED), A).sections, ("wan",))) >= REFUSED
+    assert set(diverted_marks(applied(read(SHIPPED), A).sections, ("wan",))) >= REFUSED
     one_host = "\nconfig rule 'tv'\n\toption src_ip '192.0.2.9'\n\toption use_policy 'wan_only'\n"
-    assert not set(lane_marks(read(SHIPPED + one_host).sections, ("wan",))) & REFUSED
+    assert not set(diverted_marks(read(SHIPPED + one_host).sections, ("wan",))) & REFUSED
     harmless = one_host.replace("wan_only", "default")
-    assert set(lane_marks(read(SHIPPED + harmless).sections, ("wan",))) >= REFUSED
+    assert set(diverted_marks(read(SHIPPED + harmless).sections, ("wan",))) >= REFUSED
 
 
 def test_marks_of_a_catch_all_policy_without_a_line_are_left_alone() -> None:
     killswitch = read(SHIPPED.replace("option interface 'wan'", "option interface 'wanb'"))
-    assert lane_marks(killswitch.sections, ("wan",)) == (0, 0x100, 0x3F00), "nor what it refuses"
-    assert lane_marks(read(WORKING).sections, ()) == (0, 0x100, 0x300, 0x400, 0x600, 0x3F00)
+    assert diverted_marks(killswitch.sections, ("wan",)) == (0, 0x100, 0x3F00), (
+        "nor what it refuses"
+    )
+    assert diverted_marks(read(WORKING).sections, ()) == (0, 0x100, 0x300, 0x400, 0x600, 0x3F00)
 
 
 def test_marks_without_mwan3_or_with_a_mask_that_nobody_understands() -> None:
-    assert set(lane_marks((), ("wan",))) == {0, 0x3F00} | REFUSED
+    assert set(diverted_marks((), ("wan",))) == {0, 0x3F00} | REFUSED
     bad = read(TRACKED + "\nconfig globals 'globals'\n\toption mmx_mask 'all'\n")
-    assert set(lane_marks(bad.sections, ("wan",))) == {0, 0x100, 0x3F00} | REFUSED
+    assert set(diverted_marks(bad.sections, ("wan",))) == {0, 0x100, 0x3F00} | REFUSED
     sparse = read(TRACKED + "\nconfig globals 'globals'\n\toption mmx_mask '0x2A00'\n")
-    assert lane_marks(sparse.sections, LINES) == (0, 0x200, 0x800, 0x2200, 0x2800, 0x2A00)
+    assert diverted_marks(sparse.sections, LINES) == (0, 0x200, 0x800, 0x2200, 0x2800, 0x2A00)
 
 
 @pytest.mark.parametrize(
