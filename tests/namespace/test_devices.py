@@ -19,7 +19,7 @@ from tests.lab.scene import Scene, settings, settled
 pytestmark = pytest.mark.needs("conntrack")
 
 REPAIR_S = 6.0
-"""The configuration is looked at every 2 s and what lapses is refreshed every 1.5 s, and some slack."""
+"""The configuration is looked at every 2 s, what lapses refreshed every 1.5 s; and some slack."""
 
 
 @pytest.fixture(scope="module")
