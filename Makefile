@@ -72,7 +72,7 @@ install: ## lay the files out below DESTDIR as on a router
 		mkdir -p "$$to" && cp -R "$$from"/. "$$to"/ || exit 1; \
 	done
 	@$(PYTHON) po/catalogue.py compile "$(DESTDIR)/usr/lib/lua/luci/i18n"
-	@find rpcd_wireguard_uplink -name '*.py' | while read -r file; do \
+	@find rpcd_wireguard_uplink -name '*.py' -o -name '*.sh' | while read -r file; do \
 		mkdir -p "$(DESTDIR)$(PYTHON_SITE)/$${file%/*}" && \
 		cp "$$file" "$(DESTDIR)$(PYTHON_SITE)/$$file" || exit 1; \
 	done

@@ -87,11 +87,12 @@ def test_a_removed_module_stays_removed(tmp_path: Path) -> None:
     gone.unlink()
     second = install("second")
     assert "gone.py" not in second
-    assert "errors.py" in second and "ubus/__init__.py" in second
+    assert {"errors.py", "ubus/__init__.py", "steering/watchdog.sh"} <= second
 
 
 def test_the_layout_of_a_router(installed: Path) -> None:
-    source = {name for name in files_below(PACKAGE) if name.endswith(".py")}
+    source = {name for name in files_below(PACKAGE) if name.endswith((".py", ".sh"))}
+    assert "steering/watchdog.sh" in source
     assert files_below(installed / "site" / PACKAGE.name) == source
     assert os.listdir(installed / "site") == [PACKAGE.name]
     for folder, target in (("acl.d", "usr/share/rpcd/acl.d"), ("htdocs", "www"), ("root", ".")):
