@@ -65,12 +65,13 @@ class Landscape:
     _had_prefix: bool = False
 
     def __post_init__(self) -> None:
-        self.limit_lines(self.only)
+        self.lines = {family: Lines(family, self.only) for family in Family}
 
     def limit_lines(self, only: tuple[str, ...]) -> None:
-        """Begin anew with lines limited to these devices (none given: all with a route)."""
+        """Limit lines to these devices (none given: all with a route), from the next reading on:
+        until then a router has the lines that it had.
+        """
         self.only = only
-        self.lines = {family: Lines(family, only) for family in Family}
 
     async def reread(self, uplinks: Iterable[Uplink]) -> None:
         """Read links, default routes and the lines' addresses."""
@@ -117,6 +118,7 @@ class Landscape:
         self.lost_prefix = gone and self._had_prefix and not has
 
     async def _reread_lines(self, lines: Lines, tunnels: list[str]) -> None:
+        lines = lines if lines.only == self.only else lines.limited(self.only)
         primary = lines.primary
         found = await self.platform.read_default_routes(lines.family)
         had_route = primary is not None and lines.has_route(primary.device)
@@ -126,6 +128,7 @@ class Landscape:
         lines.update(found, tunnels)
         held = [route.device for route in found if route.device in self.private]
         self.private_default[lines.family] = held[0] if held else ""
+        self.lines[lines.family] = lines
 
     async def reread_underlays(
         self, uplinks: Iterable[Uplink], counters: Mapping[str, PeerCounters] | None = None

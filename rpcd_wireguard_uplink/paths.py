@@ -259,6 +259,12 @@ class Lines:
             self.primary = self.known[self.primary.device]
         return True
 
+    def limited(self, only: tuple[str, ...]) -> Lines:
+        """Lines with the same memory, of these devices only (none given: of all)."""
+        known = {d: route for d, route in self.known.items() if not only or d in only}
+        is_kept = self.primary is not None and self.primary.device in known
+        return Lines(self.family, only, (), self.primary if is_kept else None, known)
+
     def _order(self, route: DefaultRoute) -> tuple[int, int]:
         place = self.only.index(route.device) if self.only else 0
         return place, route.metric

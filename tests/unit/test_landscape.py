@@ -147,6 +147,22 @@ async def test_the_owner_may_limit_the_lines(machine: Machine, landscape: Landsc
     assert landscape.line_devices() == []
 
 
+async def test_a_limit_is_no_moment_without_a_line(machine: Machine, landscape: Landscape) -> None:
+    """Whoever judges between the change and the reading must not see a dead router."""
+    landscape.limit_lines(("eth99", "wan"))
+    assert landscape.lines[V4].primary is not None, "as before, until the kernel is read"
+    await landscape.reread([UPLINK])
+    assert landscape.lines[V4].primary is not None
+    machine.routes[V4] = []
+    await landscape.reread([UPLINK])
+    landscape.limit_lines(("wan",))
+    await landscape.reread([UPLINK])
+    assert landscape.line_devices() == ["wan"], "a dead line is still remembered"
+    landscape.limit_lines(("wan2",))
+    await landscape.reread([UPLINK])
+    assert landscape.lines[V4].primary is None and landscape.line_devices() == []
+
+
 async def test_a_captive_line_is_detached(landscape: Landscape) -> None:
     landscape.portals = {"wan": "http://portal.example/"}
     assert landscape.why_detached("wan", 2, PathKind.WAN, V4) == "a captive portal wants a login"
