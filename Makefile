@@ -19,7 +19,7 @@ PROGRAMS := ip:iproute2 nft:nftables conntrack:conntrack wg:wireguard-tools \
 NEXT ?= python3.14 python3.13 $(wildcard $(HOME)/.pyenv/versions/3.1[3-9]*/bin/python) python3.12
 
 .DEFAULT_GOAL := help
-.PHONY: help run bench test test-next lint format check generate screenshots install clean system
+.PHONY: help run bench test test-deep test-next lint format check generate screenshots install clean system
 
 help: ## say what the commands are
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /make \1: /'
@@ -30,7 +30,10 @@ run: system $(STAMP) ## show a failover and a failback with real packets
 bench: system $(STAMP) ## measure every number of docs/benchmarks.md; QUICK=1: in about a minute
 	@$(BIN)/python -m tests.bench $(if $(QUICK),--quick)
 
-test: system $(STAMP) ## run all tests; ARGS=... goes to pytest
+test: system $(STAMP) ## run every case once, in short form; ARGS=... names tests instead
+	@$(PYTEST) $(or $(ARGS),-m 'not deep')
+
+test-deep: system $(STAMP) ## run all tests, long ones and relatives too
 	@$(PYTEST) $(ARGS)
 
 test-next: ## run the unit tests on a newer Python, if there is one

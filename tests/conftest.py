@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+from fnmatch import fnmatch
 
 import pytest
 from hypothesis import settings
@@ -25,15 +26,28 @@ ONE_BY_ONE = tuple(
 )
 BY_ROW = re.compile(r"tests/namespace/test_public_cases\.py::test_case_\d+")
 """The rows of reports share scenes among themselves only."""
+DEEP: tuple[str, ...] = ()
 BY_FILE = ("tests/namespace/", "tests/browser/", "tests/contract/test_dashboard.py")
 OPTIONAL = frozenset({"ubusd", "ubus", "uci", "rpcd", "netifd", "mwan3", "uhttpd"})
 
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "needs(*programs): skip where a program is missing")
+    config.addinivalue_line("markers", "deep: long, or a relative of a test that `make test` runs")
     settings.register_profile("local", deadline=None)
     settings.register_profile("ci", deadline=None, derandomize=True)
     settings.load_profile("ci" if in_ci() else "local")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what only `make test-deep` runs: DEEP, and of each public case all but its first test."""
+    seen: set[str] = set()
+    for item in items:
+        row = BY_ROW.match(item.nodeid)
+        is_relative = row is not None and row[0] in seen
+        seen.update([row[0]] if row is not None else ())
+        if is_relative or any(fnmatch(item.nodeid, pattern) for pattern in DEEP):
+            item.add_marker("deep")
 
 
 @pytest.hookimpl(optionalhook=True)
