@@ -40,7 +40,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what only `make test-deep` runs: DEEP, and of each public case all but its first test."""
+    """Mark what only `make test-deep` runs: DEEP, and all but the first test of a public case."""
     seen: set[str] = set()
     for item in items:
         row = BY_ROW.match(item.nodeid)
