@@ -424,6 +424,7 @@ class Service:
             await self.uplinks.read_strictly()
             await self.uplinks.set_option(MAIN_NAME, "auto_failover", "1" if enabled else "0")
             await self._prefer()
+            await self.uplinks.apply()  # a tunnel's default routes, which are mwan3's, go too
         self.journal.changed()
         return {
             "success": True,

@@ -64,6 +64,7 @@ class Uplinks:
         self._opened: set[str] | None = None
         self._mwan3 = Keeper(platform)
         self._mwan3_seen: object = None
+        self._mwan3_was_used = False
         self._mwan3_asked = 0
         self.mwan3_view: dict[str, Any] = {}
 
@@ -71,14 +72,18 @@ class Uplinks:
 
     @property
     def changed_outside(self) -> bool:
-        """Whether somebody else has changed our file, or mwan3's, since it was last read."""
-        seen = (self._signature, self._mwan3_seen)
-        return (self.platform.signature(CONFIG), self.platform.signature(MWAN3)) != seen
+        """Whether somebody else has changed our file or mwan3's, or began or ceased to use mwan3,
+        since they were last read.
+        """
+        seen = (self._signature, self._mwan3_seen, self._mwan3_was_used)
+        signatures = (self.platform.signature(CONFIG), self.platform.signature(MWAN3))
+        return (*signatures, self._mwan3.used) != seen
 
     async def read(self) -> bool:
         """Read the file; False, and the last good configuration stays, where it is bad."""
         self._signature = self.platform.signature(CONFIG)
         self._mwan3_seen = self.platform.signature(MWAN3)
+        self._mwan3_was_used = await self._mwan3.look()
         try:
             sections = (await self.platform.read(CONFIG)).sections
             config = parse_config(sections)
@@ -346,7 +351,8 @@ class Uplinks:
             else:
                 missing = "its private key or its address is missing"
                 failed.setdefault(uplink.interface, missing)
-        wanted = await self.platform.wanted_sections(keyed, found)
+        routed = await self._mwan3.is_wanted(self.config.settings)
+        wanted = await self.platform.wanted_sections(keyed, found, routed=routed)
         plan = plan_sections(wanted, found)
 
         def write(draft: Draft) -> None:
@@ -446,7 +452,7 @@ class Uplinks:
         return is_changed
 
     async def diverted_marks(self) -> tuple[int, ...]:
-        """The marks that traffic of the lines can have; (0,) where mwan3 isn't there."""
+        """The marks that traffic of the lines can have; (0,) where mwan3 isn't used."""
         if not self._mwan3.installed:
             return (0,)
         try:

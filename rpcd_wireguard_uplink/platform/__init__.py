@@ -56,9 +56,12 @@ class Platform(Protocol):
         """The private key of an interface that was put aside, '' if there is none."""
 
     async def wanted_sections(
-        self, keyed: Sequence[tuple[Uplink, str]], found: Sequence[Section]
+        self, keyed: Sequence[tuple[Uplink, str]], found: Sequence[Section], *, routed: bool = False
     ) -> list[Section]:
-        """The `network` sections of uplinks with their private keys; `found` are those there."""
+        """The `network` sections of uplinks with their private keys; `found` are those there.
+
+        With `routed` the tunnels have default routes, which mwan3 needs.
+        """
 
     async def guard_tunnels(self, opened: Collection[str] | None) -> None:
         """Let only answers in by tunnels, but by those `opened`; None where no tunnel is left.
@@ -115,6 +118,9 @@ class Platform(Protocol):
 
     async def keep_rendered(self, text: str) -> None:
         """Keep, for people, what mwan3 should hold of ours; '' removes it."""
+
+    def is_enabled(self, service: str) -> bool:
+        """Whether a service is started at boot."""
 
     async def reload_network(self) -> None:
         """Tell whoever reads `network` that it changed."""

@@ -228,6 +228,10 @@ class Linux:
         """None: nothing has other names for devices here."""
         return []
 
+    def is_enabled(self, service: str) -> bool:
+        """False: whatever starts services here, it does not know those of a router."""
+        return False
+
     async def reload_network(self) -> None:
         """Nobody but us reads it."""
 

@@ -11,6 +11,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import glob
+import os
 from collections.abc import Collection, Container, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Protocol
@@ -56,7 +58,6 @@ from .provider_sections import (
     provider_sections,
 )
 
-MWAN3 = "mwan3"
 FIRST_METRIC = 2_147_000_001
 """mwan3 needs a default route of each tunnel. It stands behind those of every WAN, whose metric is
 what the owner, a DHCP server or the kernel (1024 in IPv6) chose. netifd takes 31 bits, and the last
@@ -123,7 +124,7 @@ class OpenWrt(Linux):
         return dict.fromkeys(names, "") | self._devices
 
     async def wanted_sections(
-        self, keyed: Sequence[tuple[Uplink, str]], found: Sequence[Section]
+        self, keyed: Sequence[tuple[Uplink, str]], found: Sequence[Section], *, routed: bool = False
     ) -> list[Section]:
         """Endpoints are addresses: netifd's handlers would hang on a name without DNS.
 
@@ -151,7 +152,7 @@ class OpenWrt(Linux):
                 address=kept,
                 mtu=whole_number(old.get("mtu", "")) or await self._mtu(uplink.mtu, kept),
             )
-            if self.signature(MWAN3) is not None:
+            if routed:
                 metric = _metric(by_name.get(name), [*found, *wanted])
                 style = replace(style, routed=True, metric=metric)
                 wanted += [alias_section(uplink)] if uplink.carries(Family.IPV6) else []
@@ -348,6 +349,11 @@ class OpenWrt(Linux):
         self, path: str, method: str, arguments: Mapping[str, Any] | None = None
     ) -> dict[str, Any]:
         return await self._bus.call(path, method, arguments, timeout_s=CALL_S)
+
+    def is_enabled(self, service: str) -> bool:
+        """As `/etc/init.d/X enabled` tells (rc.common)."""
+        parent = os.path.dirname(self._store.directory.rstrip("/"))
+        return bool(glob.glob(os.path.join(glob.escape(parent), "rc.d", f"S??{service}")))
 
     async def reload_network(self) -> None:
         """netifd compares it with what it has."""

@@ -30,7 +30,7 @@ class Standalone(Linux):
         return device
 
     async def wanted_sections(
-        self, keyed: Sequence[tuple[Uplink, str]], found: Sequence[Section]
+        self, keyed: Sequence[tuple[Uplink, str]], found: Sequence[Section], *, routed: bool = False
     ) -> list[Section]:
         """Names of endpoints stay names: `sync` resolves them."""
         return [section for uplink, key in keyed for section in wanted_sections(uplink, key)]

@@ -1,7 +1,8 @@
 """Keeps mwan3 in line with the uplinks: its configuration, what runs of it, and its marks.
 
-Does nothing where mwan3 isn't installed. What it should hold is mwan3.py's business. Never has
-mwan3 reload or restart, and never tells it that a path is dead: it would get stuck there.
+Does nothing where mwan3 isn't used: neither enabled at boot nor running. What it should hold is
+mwan3.py's business. Never has mwan3 start, reload or restart, and never tells it that a path is
+dead: it would get stuck there.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from ..platform import Platform
 from ..reconcile import SectionPlan
 from ..system.files import read_or_tell, read_text
 from ..uci import Draft, Section
-from .mwan3 import MWAN3, Plan, Wanted, carry_out, plan_mwan3, render, wanted_mwan3
+from .mwan3 import MWAN3, NO_POLICY, Plan, Wanted, carry_out, plan_mwan3, render, wanted_mwan3
 from .mwan3_view import View, read_view
 from .mwan3_words import (
     ROUTE_MONITOR,
@@ -45,13 +46,28 @@ class Keeper:
     platform: Platform
     state_dir: str = "/var/run/mwan3/iface_state"
     track_dir: str = "/var/run/mwan3track"
+    used: bool = field(default=False, init=False)
     _rules_changed: bool = field(default=False, init=False)
     _families: dict[str, str] = field(default_factory=dict, init=False)
 
     @property
     def installed(self) -> bool:
-        """Whether there is an mwan3 to keep in line."""
+        """Whether mwan3 has a configuration on this router."""
         return self.platform.name == "openwrt" and self.platform.signature(MWAN3) is not None
+
+    async def look(self) -> bool:
+        """Whether there is an mwan3 to keep in line; `used` keeps the answer.
+
+        It may be stopped and enabled: then it takes its configuration in when it is started.
+        """
+        with contextlib.suppress(UplinkError):  # without a bus it is as it was
+            enabled = self.installed and self.platform.is_enabled(MWAN3)
+            self.used = enabled or (self.installed and await self._runs())
+        return self.used
+
+    async def is_wanted(self, settings: Settings) -> bool:
+        """Whether mwan3 should know of our uplinks, which then need default routes."""
+        return await self.look() and settings.auto_failover and settings.policies != (NO_POLICY,)
 
     async def _runs(self) -> bool:
         """Whether mwan3 was started; one that was not takes its configuration in when it is."""
@@ -76,6 +92,7 @@ class Keeper:
         """
         if not self.installed:
             return
+        uplinks = uplinks if await self.look() else ()
         lines = self._lines(devices)
 
         def plan(found: Sequence[Section]) -> tuple[Wanted, Plan]:
@@ -116,7 +133,7 @@ class Keeper:
 
     async def marks(self, devices: Sequence[str]) -> tuple[int, ...]:
         """The marks of traffic that a diversion should lead away from a dead WAN."""
-        if not self.installed:
+        if not await self.look():
             return (0,)
         found = (await self.platform.read(MWAN3)).sections
         self._families = {
@@ -127,8 +144,8 @@ class Keeper:
         return diverted_marks(found, self._lines(devices))
 
     async def view(self) -> View | None:
-        """What mwan3 itself says now; None where it is not installed."""
-        return await read_view() if self.installed else None
+        """What mwan3 itself says now; None where it is not used."""
+        return await read_view() if await self.look() else None
 
     def who_refuses(self, device: str, family: Family) -> str:
         """A sentence where mwan3 holds a line to be dead; its policies avoid it until it does not.

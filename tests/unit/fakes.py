@@ -78,6 +78,7 @@ class Machine:
     protocols: dict[str, str] = field(default_factory=dict)
     kernel: RoutingKernel = field(default_factory=lambda: RoutingTables())
     connections: Connections = field(default_factory=lambda: TrackedConnections())
+    enabled: bool = True
 
     def __post_init__(self) -> None:
         os.makedirs(self.config_dir, exist_ok=True)
@@ -171,7 +172,7 @@ class Machine:
         return self.removed_keys.get(interface, "")
 
     async def wanted_sections(
-        self, keyed: Sequence[tuple[Uplink, str]], found: Sequence[Section]
+        self, keyed: Sequence[tuple[Uplink, str]], found: Sequence[Section], *, routed: bool = False
     ) -> list[Section]:
         return [section for uplink, key in keyed for section in wanted_sections(uplink, key)]
 
@@ -183,6 +184,9 @@ class Machine:
 
     def interfaces_on(self, device: str) -> list[str]:
         return [name for name, held in self.interfaces.items() if held == device]
+
+    def is_enabled(self, service: str) -> bool:
+        return self.enabled
 
     async def reload_network(self) -> None:
         self._step("reload_network", lambda: None)

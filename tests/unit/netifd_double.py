@@ -164,6 +164,10 @@ class Netifd:
         named = {"interface": Type.STRING}
         methods = {"dump": {}, "status": named, "up": named, "down": named}
         await self._bus.publish(BusObject("network.interface", methods, self._interface))
+        # procd's; it runs nothing here
+        await self._bus.publish(
+            BusObject("service", {"list": {"name": Type.STRING}}, lambda call: Reply({}))
+        )
 
     async def also(self, name: str, device: str) -> None:
         """Another line of the router comes up."""

@@ -156,6 +156,22 @@ async def test_a_stopped_mwan3_is_told_nothing(
     assert not shells(commands)
 
 
+async def test_an_mwan3_that_was_never_enabled_is_left_alone(
+    house: House, commands: Commands
+) -> None:
+    house.machine.instances, house.machine.enabled = [], False
+    before = exported(house)
+    await house.call("uplink_add", peer_id="nodea")
+    assert exported(house) == before and not shells(commands)
+    house.machine.enabled = True
+    await house.running[-1].reload()
+    assert "wgup_nodea" in exported(house), "for when it is started"
+    assert not shells(commands)
+    house.machine.enabled = False
+    await house.running[-1].reload()
+    assert exported(house) == before
+
+
 async def test_a_priority_is_followed_by_a_rebuild_of_the_policies(
     house: House, commands: Commands, tmp_path: Path
 ) -> None:

@@ -400,6 +400,8 @@ BOTH = replace(UPLINK, addresses=("10.7.0.2/32", "fd07::2/128"))
 def watching(router: Router, directory: Path) -> Service:
     """A service that looks at the kernel whenever netifd changes something there."""
     (router.config / "mwan3").write_text("config globals 'globals'\n")
+    (router.config.parent / "rc.d").mkdir()
+    (router.config.parent / "rc.d" / "S19mwan3").symlink_to("../init.d/mwan3")
     service = Service(router.platform, str(directory / "state.json"), lambda *_: None, lambda: None)
     router.uplinks = service.uplinks
     router.netifd.seen = service.monitor.reread
@@ -435,6 +437,27 @@ async def test_default_routes_of_tunnels_stand_behind_every_wan_s(
     assert len({*metrics}) == 2
     assert all(1 << 30 < metric < (1 << 31) - 1 for metric in metrics), "netifd takes 31 bits"
     assert not [p for p in router.uplinks.problems if p.startswith("order")]
+
+
+async def test_only_an_mwan3_that_is_used_gets_default_routes_of_tunnels(
+    router: Router, tmp_path: Path
+) -> None:
+    """Without it they would carry traffic by themselves as soon as the WANs' are gone."""
+    service = watching(router, tmp_path)
+    made = await router.create(BOTH)
+    assert made.interface in router.kernel.metrics and "wgup6" in router.text("network")
+    await service.set_failover(enabled=False)
+    assert made.interface not in {*router.kernel.metrics, *router.kernel.routes6}
+    assert "wgup6" not in router.text("network") and router.is_marked(made)
+    await service.set_failover(enabled=True)
+    assert made.interface in router.kernel.metrics
+    (tmp_path / "rc.d" / "S19mwan3").unlink()
+    assert not service.config_changed(), "nobody looked yet"
+    await router.uplinks.follow_mwan3()
+    assert service.config_changed()
+    await service.reload()
+    assert made.interface not in router.kernel.metrics and not service.config_changed()
+    assert "wgup" not in router.text("mwan3")
 
 
 @pytest.mark.parametrize("handler", ["uc", "sh"])
