@@ -374,6 +374,7 @@ def _failure(error: Exception) -> Reply:
 
 
 async def _take_back(options: Options) -> list[str]:
+    from .service import run_dir_of
     from .uninstall import take_back
 
     client = Client(options.socket)
@@ -385,7 +386,7 @@ async def _take_back(options: Options) -> list[str]:
                 return ["the service still runs: stop it first"]
         with contextlib.suppress(FileNotFoundError):
             os.unlink(options.state_file)
-        return await take_back(make_platform(options, client))
+        return await take_back(make_platform(options, client), run_dir_of(options.state_file))
     finally:
         await client.close()
 

@@ -8,18 +8,21 @@ Our own configuration and the keys stay, so that a later install makes the same 
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any
 
 from . import iproute, process
 from .config import Settings
-from .errors import UplinkError
+from .errors import CommandFailed, UplinkError
 from .model import DEVICE_GROUP, Family
 from .platform import Platform
 from .provider import Provider
 from .reconcile import NETWORK, plan_sections
 from .routing.mwan3_keeper import Keeper
 from .steering.plan import DIVERTING, STANDING, UNDERLAY_TABLE
+from .steering.reverse_path import ReversePath
+from .steering.watchdog import Watchdog
 from .wireguard import OUTER_MARK
 
 OUR_TABLES = range(UNDERLAY_TABLE, UNDERLAY_TABLE + 200)
@@ -27,10 +30,10 @@ OUR_MARKS = (OUTER_MARK, 0x01000000)  # of rules of releases before those had a 
 OUR_PROTOCOLS = (str(STANDING), str(DIVERTING))
 
 
-async def take_back(platform: Platform) -> list[str]:
+async def take_back(platform: Platform, run_dir: str) -> list[str]:
     """Take everything back; a sentence for each part that could not be, the others go all the same.
 
-    The service must not run: it would make all of it again.
+    The service must not run: it would make all of it again. `run_dir` is steering's.
     """
     steps: tuple[tuple[str, Callable[[], Awaitable[None]]], ...] = (
         ("routing", remove_routing),
@@ -39,6 +42,7 @@ async def take_back(platform: Platform) -> list[str]:
         ("mwan3", lambda: Keeper(platform).apply((), Settings(), (), final=True)),
         ("nftables", remove_tables),
         ("device groups", _reset_groups),
+        ("the run folder", lambda: _remove_run_folder(run_dir)),
     )
     failed = []
     for what, step in steps:
@@ -115,6 +119,15 @@ async def remove_tables() -> None:
         name = str(table.get("name", ""))
         if name == "wgup" or name.startswith("wgup_"):
             await process.run(["nft", "delete", "table", table["family"], name], check=False)
+
+
+async def _remove_run_folder(run_dir: str) -> None:
+    """What steering keeps for its next start; rp_filter has its values back then."""
+    watchdog = Watchdog(run_dir)
+    if why := ReversePath(watchdog.saved_path).loosen(()):
+        raise CommandFailed(why)
+    watchdog.end()
+    shutil.rmtree(run_dir, ignore_errors=True)
 
 
 async def _reset_groups() -> None:

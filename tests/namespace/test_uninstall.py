@@ -6,6 +6,7 @@ import os
 import sys
 from pathlib import Path
 
+from rpcd_wireguard_uplink.service import run_dir_of
 from tests.lab.meter import Meter
 from tests.lab.network import ECHO4, ConsumerNetwork
 from tests.lab.node import Node
@@ -20,6 +21,7 @@ def kernel_state(node: Node) -> dict[str, str]:
         "rules": "ip rule; ip -6 rule",
         "routes": "ip route show table all | sort; ip -6 route show table all | sort",
         "tables": "nft list tables",
+        "filters": "cd /proc/sys/net/ipv4/conf; cat all/rp_filter wan/rp_filter",
         "devices": "ip -o link | sed 's/.*: \\([^:@]*\\)[:@].*group \\([^ ]*\\) .*/\\1 \\2/'",
     }
     return {name: node.sh(script) for name, script in looks.items()}
@@ -39,6 +41,7 @@ def uninstall(scene: Scene) -> tuple[int, str]:
 
 
 def test_nothing_of_ours_stays_in_the_kernel(network: ConsumerNetwork) -> None:
+    network.consumer.sysctl("net/ipv4/conf/wan/rp_filter", 1)
     before = kernel_state(network.consumer)
     scene = Scene.lay(network, [make_provider(network.lab, network.providers[0])], settings())
     scene.start()
@@ -57,3 +60,4 @@ def test_nothing_of_ours_stays_in_the_kernel(network: ConsumerNetwork) -> None:
     kept = [name for name in os.listdir(scene.service.keys_dir) if name.endswith(".key")]
     assert kept and "config uplink" in Path(scene.service.config_file).read_text(encoding="utf-8")
     assert not os.path.exists(scene.service.state_file)
+    assert not os.path.exists(run_dir_of(scene.service.state_file))

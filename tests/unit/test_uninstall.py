@@ -45,11 +45,16 @@ async def test_only_our_own_configuration_and_the_keys_stay(
     before = house.files()
     assert before["network"] != NETWORK and before["mwan3"] != MWAN3
     replace_commands(mocker)
-    assert await take_back(house.machine) == []
+    (house.directory / "run").mkdir()
+    (house.directory / "run" / "steering.json").touch()
+    assert await take_back(house.machine, str(house.directory / "run")) == []
     after = house.files()
     assert after == before | {"network": NETWORK, "mwan3": MWAN3}
+    assert not (house.directory / "run").exists()
     assert house.machine.tunnels == {} and house.machine.rendered == ""
-    assert await take_back(house.machine) == [], "a second time changes nothing"
+    assert await take_back(house.machine, str(house.directory / "run")) == [], (
+        "a second time changes nothing"
+    )
     assert house.files() == after
 
 
@@ -58,7 +63,7 @@ async def test_what_fails_is_told_and_the_rest_goes_all_the_same(
 ) -> None:
     commands = replace_commands(mocker)
     commands.answers["nft"] = CommandFailed("nft is missing")
-    (told,) = await take_back(house.machine)
+    (told,) = await take_back(house.machine, str(house.directory / "run"))
     assert told == "nftables: nft is missing"
     assert house.text("network") == NETWORK
 
