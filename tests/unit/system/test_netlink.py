@@ -1,0 +1,297 @@
+"""Netlink messages: what is built is parsed again, what is damaged is left, what failed is said."""
+
+from __future__ import annotations
+
+import errno
+import struct
+from collections import deque
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pytest_mock import MockerFixture
+
+from rpcd_wireguard_uplink.errors import CommandFailed, TimedOut
+from rpcd_wireguard_uplink.system import netlink
+from rpcd_wireguard_uplink.system.netlink import (
+    ACK,
+    DONE,
+    DUMP,
+    ERROR,
+    FIRST_SEQUENCE,
+    HEADER,
+    MOST_IN_BATCH,
+    REQUEST,
+    Events,
+    Message,
+    Netlink,
+    attribute,
+    nested,
+    network_number,
+    number,
+    parse_attributes,
+    parse_messages,
+    text,
+)
+
+ATTRIBUTES = st.lists(st.tuples(st.integers(0, netlink.TYPE_MASK), st.binary(max_size=40)))
+
+
+def packed(kind: int, body: bytes, sequence: int, flags: int = 0) -> bytes:
+    head = HEADER.pack(HEADER.size + len(body), kind, flags, sequence, 0)
+    return head + body + b"\0" * (-len(body) % 4)
+
+
+# --- attributes and messages
+
+
+@given(ATTRIBUTES)
+def test_attributes_are_parsed_as_they_were_built(pairs: list[tuple[int, bytes]]) -> None:
+    data = b"".join(attribute(kind, value) for kind, value in pairs)
+    assert len(data) % 4 == 0
+    assert list(parse_attributes(data)) == pairs
+    assert list(parse_attributes(b"head" + data, 4)) == pairs
+
+
+@given(ATTRIBUTES, st.integers(0, 200))
+def test_what_is_cut_off_ends_the_attributes(pairs: list[tuple[int, bytes]], cut: int) -> None:
+    data = b"".join(attribute(kind, value) for kind, value in pairs)
+    found = list(parse_attributes(data[: max(0, len(data) - cut)]))
+    assert found == pairs[: len(found)]
+
+
+@given(st.binary(max_size=200), st.integers(0, 20))
+def test_random_bytes_are_no_error(data: bytes, offset: int) -> None:
+    for _, value in parse_attributes(data, offset):
+        assert value in data
+    for _, message in parse_messages(data):
+        assert message.body in data
+
+
+def test_a_length_below_the_header_does_not_loop() -> None:
+    for length in range(4):
+        assert list(parse_attributes(struct.pack("=HHI", length, 1, 0))) == []
+    for length in range(HEADER.size):
+        assert list(parse_messages(HEADER.pack(length, 1, 0, 0, 0))) == []
+
+
+def test_numbers_texts_and_nests() -> None:
+    [(kind, value)] = parse_attributes(number(7, 0x01020304))
+    assert (kind, struct.unpack("=I", value)) == (7, (0x01020304,))
+    [(kind, value)] = parse_attributes(network_number(8, 0x01020304))
+    assert (kind, value) == (8, b"\1\2\3\4")
+    [(kind, value)] = parse_attributes(text(3, "wan"))
+    assert (kind, value) == (3, b"wan\0")
+    [(kind, value)] = parse_attributes(nested(18, [text(1, "tun"), number(2, 5)]))
+    assert kind == 18, "the flag of a nest is not part of its type"
+    assert [inner for inner, _ in parse_attributes(value)] == [1, 2]
+
+
+@given(st.lists(st.tuples(st.integers(0, 0xFFFF), st.binary(max_size=30))))
+def test_messages_of_one_datagram(pairs: list[tuple[int, bytes]]) -> None:
+    data = b"".join(packed(k, body, n) for n, (k, body) in enumerate(pairs))
+    found = list(parse_messages(data))
+    assert [(n, m.kind, m.body) for n, m in found] == [
+        (n, kind, body) for n, (kind, body) in enumerate(pairs)
+    ]
+
+
+# --- a socket
+
+
+class Socket:
+    """A netlink socket whose kernel answers each datagram by `answer(sequence, kind, body)`."""
+
+    def __init__(self, answer: Any) -> None:
+        self.answer = answer
+        self.sent: list[list[tuple[int, Message]]] = []
+        self.waiting: deque[bytes] = deque()
+        self.closed = False
+
+    def bind(self, address: object) -> None: ...
+    def settimeout(self, seconds: float) -> None: ...
+    def setsockopt(self, *option: int) -> None: ...
+
+    def close(self) -> None:
+        self.closed = True
+
+    def sendto(self, data: bytes, address: object) -> None:
+        messages = list(parse_messages(data))
+        self.sent.append(messages)
+        for sequence, message in messages:
+            self.waiting.extend(self.answer(sequence, message))
+
+    def recv(self, size: int) -> bytes:
+        if not self.waiting:
+            raise TimeoutError
+        return self.waiting.popleft()
+
+
+def acknowledged(sequence: int, code: int = 0) -> bytes:
+    return packed(ERROR, struct.pack("=i", -code) + bytes(16), sequence)
+
+
+class Sockets(list[Socket]):
+    """The sockets that were opened; `answer` is what their kernel says."""
+
+    answer: Any = staticmethod(lambda sequence, message: [acknowledged(sequence)])
+
+
+@pytest.fixture
+def kernel(mocker: MockerFixture) -> Sockets:
+    opened = Sockets()
+
+    def open_socket(*_: object) -> Socket:
+        opened.append(Socket(lambda sequence, message: opened.answer(sequence, message)))
+        return opened[-1]
+
+    mocker.patch.object(netlink.socket, "socket", open_socket)
+    return opened
+
+
+def test_changes_are_sent_in_one_datagram_and_answered_one_by_one(kernel: Sockets) -> None:
+    kernel.answer = lambda n, m: [acknowledged(n, errno.EEXIST if m.kind == 26 else 0)]
+    line = Netlink(netlink.ROUTE)
+    assert line.change([Message(24, b"a"), Message(26, b"bc"), Message(24, b"")]) == [
+        0,
+        errno.EEXIST,
+        0,
+    ]
+    [[first, second, third]] = kernel[0].sent
+    assert [n for n, _ in (first, second, third)] == [FIRST_SEQUENCE + k for k in (1, 2, 3)]
+    assert all(m.flags == REQUEST | ACK for _, m in (first, second, third))
+    assert line.change([]) == []
+
+
+def test_many_changes_are_sent_in_parts(kernel: Sockets) -> None:
+    line = Netlink(netlink.ROUTE)
+    count = 2 * MOST_IN_BATCH + 1
+    assert line.change([Message(24, b"")] * count) == [0] * count
+    assert [len(datagram) for datagram in kernel[0].sent] == [MOST_IN_BATCH, MOST_IN_BATCH, 1]
+
+
+def test_a_dump_ends_at_its_end(kernel: Sockets) -> None:
+    kernel.answer = lambda n, m: [
+        packed(24, b"one!", n) + packed(24, b"two!", n),
+        packed(24, b"news", 0),  # somebody else's
+        packed(DONE, bytes(4), n) + packed(24, b"late", n),
+    ]
+    line = Netlink(netlink.ROUTE)
+    assert [m.body for m in line.dump(26, b"")] == [b"one!", b"two!"]
+    assert kernel[0].sent[0][0][1].flags == REQUEST | DUMP
+
+
+def test_what_the_kernel_refuses_is_said(kernel: Sockets) -> None:
+    kernel.answer = lambda n, m: [acknowledged(n, errno.EPERM)]
+    line = Netlink(netlink.ROUTE)
+    for refused in (lambda: line.dump(26, b""), lambda: line.ask(26, b"")):
+        with pytest.raises(CommandFailed, match="not permitted"):
+            refused()
+    kernel.answer = lambda n, m: [packed(ERROR, b"\0", n)]
+    with pytest.raises(CommandFailed, match="Bad message"):
+        line.dump(26, b"")
+
+
+def test_a_question_and_its_answer(kernel: Sockets) -> None:
+    kernel.answer = lambda n, m: [packed(24, b"late", n - 1), packed(24, b"mine", n)]
+    assert Netlink(netlink.ROUTE).ask(26, b"").body == b"mine"
+
+
+def test_a_silent_kernel_is_given_up_and_the_next_use_opens_anew(kernel: Sockets) -> None:
+    kernel.answer = lambda n, m: []
+    line = Netlink(netlink.ROUTE)
+    with pytest.raises(TimedOut):
+        line.change([Message(24, b"")])
+    assert kernel[0].closed
+    kernel.answer = lambda n, m: [acknowledged(n)]
+    assert line.change([Message(24, b"")]) == [0]
+    assert len(kernel) == 2
+
+
+def test_an_answer_that_is_lost_or_refused_at_once(kernel: Sockets, mocker: MockerFixture) -> None:
+    line = Netlink(netlink.ROUTE)
+    assert line.change([Message(24, b"")]) == [0]
+    mocker.patch.object(kernel[0], "recv", side_effect=OSError(errno.ENOBUFS, "no buffers"))
+    with pytest.raises(CommandFailed, match="no buffers"):
+        line.change([Message(24, b"")])
+    assert line.change([Message(24, b"")]) == [0]
+    mocker.patch.object(kernel[1], "sendto", side_effect=OSError(errno.EMSGSIZE, "too long"))
+    with pytest.raises(CommandFailed, match="too long"):
+        line.change([Message(24, b"")])
+    assert kernel[1].closed
+
+
+def test_no_socket_is_a_clear_error(mocker: MockerFixture) -> None:
+    mocker.patch.object(netlink.socket, "socket", side_effect=OSError(errno.EMFILE, "too many"))
+    with pytest.raises(CommandFailed, match="too many"):
+        Netlink(netlink.ROUTE).dump(26, b"")
+
+
+def test_sequence_numbers_stay_out_of_others_and_begin_again(kernel: Sockets) -> None:
+    """wireguard-go takes news with numbers up to 65,536 for answers to its own questions."""
+    assert FIRST_SEQUENCE > 65536
+    line = Netlink(netlink.ROUTE)
+    line._sequence = 0x7FFFFFFF
+    assert line.change([Message(24, b"")]) == [0]
+    assert line.change([Message(24, b"")]) == [0]
+    assert kernel[0].sent[1][0][0] == FIRST_SEQUENCE + 1
+
+
+def test_a_batch_tells_its_first_error(kernel: Sockets) -> None:
+    codes = {1: 0, 2: errno.ENOENT, 3: errno.EPERM}
+    kernel.answer = lambda n, m: [acknowledged(n, codes[m.kind])] if m.flags & ACK else []
+    line = Netlink(netlink.NETFILTER)
+    assert line.send_batch([Message(9, b""), Message(1, b"", ACK), Message(9, b"")]) == 0
+    batch = [Message(kind, b"", ACK) for kind in (1, 2, 3)]
+    assert line.send_batch(batch) == errno.ENOENT
+    assert kernel[0].closed
+
+
+# --- news
+
+
+class Heard:
+    """A non-blocking socket that has these datagrams, then an end."""
+
+    def __init__(self, waiting: list[bytes | OSError]) -> None:
+        self.waiting = waiting
+
+    def setsockopt(self, *option: int) -> None: ...
+    def bind(self, address: object) -> None: ...
+
+    def recv(self, size: int) -> bytes:
+        if not self.waiting:
+            raise BlockingIOError
+        found = self.waiting.pop(0)
+        if isinstance(found, OSError):
+            raise found
+        return found
+
+
+def test_news_and_losses(mocker: MockerFixture) -> None:
+    lost = OSError(errno.ENOBUFS, "no buffers")
+    heard = Heard([packed(24, b"one!", 0), packed(24, b"two!", 0), lost, packed(25, b"", 0)])
+    mocker.patch.object(netlink.socket, "socket", lambda *_: heard)
+    events = Events(netlink.ROUTE, 1)
+    messages, is_lost = events.read()
+    assert ([m.body for m in messages], is_lost) == ([b"one!", b"two!"], True)
+    messages, is_lost = events.read()
+    assert ([m.kind for m in messages], is_lost) == ([25], False)
+    assert events.read() == ([], False)
+
+
+def test_a_flood_of_news_does_not_hold_the_loop(mocker: MockerFixture) -> None:
+    heard = mocker.Mock()
+    heard.recv.side_effect = lambda size: packed(24, b"", 0)
+    mocker.patch.object(netlink.socket, "socket", lambda *_: heard)
+    messages, _ = Events(netlink.ROUTE, 1).read()
+    assert 0 < len(messages) < 10_000
+
+
+def test_real_a_socket_for_news_opens_and_closes() -> None:
+    events = Events(netlink.ROUTE, 1)
+    assert events.descriptor >= 0
+    assert events.read()[1] is False
+    events.close()
+    assert events.descriptor == -1
