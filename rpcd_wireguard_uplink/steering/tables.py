@@ -128,9 +128,10 @@ def _exceptions(
     hop = _hop(diversion.route, indexes)
     if hop is None:
         return []
+    live = {_prefix_bits(r) for r in kept if r.destination and not is_default_like(r)}
     found = []
     for route in taken:
-        if not is_default_like(route) and not _is_covered(route, kept):
+        if not is_default_like(route) and not _is_covered(route, live):
             copied = replace(_copy(route, (hop,), DIVERTED_TABLE), other=(), scope=0)
             if not hop.gateway and route.family is Family.IPV4:
                 copied = replace(copied, scope=SCOPE_LINK)
@@ -138,15 +139,16 @@ def _exceptions(
     return found
 
 
-def _is_covered(route: Route, others: Iterable[Route]) -> bool:
-    """Whether a live route that is no default leads there too."""
-    network = ipaddress.ip_network(route.destination)
-    for other in others:
-        if is_default_like(other) or not other.destination or other.length > route.length:
-            continue
-        if network.subnet_of(ipaddress.ip_network(other.destination)):  # type: ignore[arg-type]
-            return True
-    return False
+def _prefix_bits(route: Route) -> tuple[int, int]:
+    """The destination's prefix length, and its bits to the right end."""
+    address = ipaddress.ip_address(route.destination.partition("/")[0])
+    return route.length, int(address) >> (address.max_prefixlen - route.length)
+
+
+def _is_covered(route: Route, live: Collection[tuple[int, int]]) -> bool:
+    """Whether a live route that is no default leads there too. A VPN may have 1,000 exceptions."""
+    length, bits = _prefix_bits(route)
+    return any((length - up, bits >> up) in live for up in range(length))
 
 
 def portal_routes(plan: SteeringPlan, family: Family, indexes: Mapping[str, int]) -> list[Route]:

@@ -1,0 +1,103 @@
+"""Routers as routes and plans, for tests of what steering makes of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from rpcd_wireguard_uplink.model import DefaultRoute, Family
+from rpcd_wireguard_uplink.steering.plan import Diversion, Ending, Owned, SteeringPlan
+from rpcd_wireguard_uplink.system.rtnetlink import (
+    MAIN,
+    PROTO_KERNEL,
+    SCOPE_LINK,
+    Hop,
+    Route,
+)
+
+V4, V6 = Family.IPV4, Family.IPV6
+INDEXES = {
+    "lo": 1,
+    "wan": 2,
+    "wan2": 3,
+    "lan": 4,
+    "wgup_a": 5,
+    "wgup_b": 6,
+    "vpn": 7,
+    "wgup_srv": 8,
+    "ppp": 9,
+}
+NAMES = {index: name for name, index in INDEXES.items()}
+GATEWAYS = {
+    V4: {"wan": "192.0.2.1", "wan2": "198.51.100.1", "ppp": ""},
+    V6: {"wan": "fe80::1", "wan2": "fe80::2", "ppp": ""},
+}
+
+
+def hop(device: str, gateway: str = "", weight: int = 0) -> Hop:
+    return Hop(INDEXES[device], gateway, weight)
+
+
+def by(destination: str, *hops: Hop | str, metric: int = 0, source: str = "") -> Route:
+    """A route of main ('' or '::': the default), by these hops or devices."""
+    family = V6 if ":" in destination + source else V4
+    ways = tuple(hop(way) if isinstance(way, str) else way for way in hops)
+    place = "" if destination == "::" else destination
+    return Route(family, MAIN, place, ways, metric, protocol=3, source=source)
+
+
+def connected(destination: str, device: str) -> Route:
+    family = V6 if ":" in destination else V4
+    scope = SCOPE_LINK if family is V4 else 0
+    return Route(family, MAIN, destination, (hop(device),), 0, protocol=PROTO_KERNEL, scope=scope)
+
+
+def default(device: str, family: Family = V4, metric: int = 5) -> Route:
+    gateway = GATEWAYS[family].get(device, "")
+    return by("" if family is V4 else "::", hop(device, gateway), metric=metric)
+
+
+def wan_route(device: str, family: Family = V4, metric: int = 5) -> DefaultRoute:
+    return DefaultRoute(family, device, GATEWAYS[family].get(device, ""), metric)
+
+
+def diversion(
+    to: str = "wgup_a",
+    dead: tuple[str, ...] = ("wan",),
+    family: Family = V4,
+    ending: Ending = Ending.PATH,
+) -> Diversion:
+    known = GATEWAYS[family]
+    route = wan_route(to, family, 0) if to in known else DefaultRoute(family, to)
+    return Diversion(family, dead, route, ending)
+
+
+def plan(
+    *diversions: Diversion,
+    wans: tuple[str, ...] = ("wan", "wan2"),
+    tunnels: tuple[str, ...] = ("wgup_a", "wgup_b"),
+    private: tuple[str, ...] = (),
+    dead: tuple[str, ...] = (),
+    expected: Mapping[Family, tuple[str, ...]] | None = None,
+    portals: Mapping[str, tuple[str, ...]] | None = None,
+    resolvers: Mapping[str, tuple[str, ...]] | None = None,
+) -> SteeringPlan:
+    owned = Owned(
+        tunnels, frozenset(private), {f: tuple(wan_route(w, f) for w in wans) for f in Family}
+    )
+    return SteeringPlan(
+        owned,
+        {f: frozenset(dead) for f in Family},
+        expected or {},
+        {each.family: each for each in diversions},
+        portals or {},
+        resolvers or {},
+    )
+
+
+def ways(routes: list[Route]) -> dict[str, list[tuple[str, str]]]:
+    """Destination ('' for the default) -> (device, gateway) of each hop, by metric."""
+    found: dict[str, list[tuple[str, str]]] = {}
+    for route in sorted(routes, key=lambda each: each.metric):
+        held = found.setdefault(route.destination, [])
+        held += [(NAMES[h.index], h.gateway) for h in route.hops] or [("refused", "")]
+    return found

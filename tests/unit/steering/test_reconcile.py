@@ -1,0 +1,171 @@
+"""Found and wanted rules and routes: equal input asks for nothing, changes leave no gap."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rpcd_wireguard_uplink.model import Family
+from rpcd_wireguard_uplink.steering.plan import DIVERTED_TABLE, DIVERTING, LAST_TABLE, STANDING
+from rpcd_wireguard_uplink.steering.reconcile import Request, plan_changes
+from rpcd_wireguard_uplink.system import netlink
+from rpcd_wireguard_uplink.system.rtnetlink import (
+    DELROUTE,
+    DELRULE,
+    NEWROUTE,
+    NEWRULE,
+    UNREACHABLE,
+    Hop,
+    Route,
+    Rule,
+)
+from tests.unit.fakes import RoutingTables
+
+V4, V6 = Family.IPV4, Family.IPV6
+DEFAULT = Route(V4, DIVERTED_TABLE, "", (Hop(2, "192.0.2.1"),), 5, protocol=STANDING)
+NET = Route(V4, DIVERTED_TABLE, "10.7.0.0/24", (Hop(4),), protocol=STANDING)
+RULE = Rule(V4, 99, 5179, protocol=STANDING)
+
+
+def verbs(requests: list[Request]) -> list[tuple[str, object]]:
+    words = {NEWROUTE: "route", DELROUTE: "no route", NEWRULE: "rule", DELRULE: "no rule"}
+    return [(words[r.message.kind], r.about) for r in requests]
+
+
+def without_signals(requests: list[Request]) -> list[Request]:
+    return [r for r in requests if not (isinstance(r.about, Route) and r.about.table == LAST_TABLE)]
+
+
+def test_equal_input_gives_no_request() -> None:
+    assert plan_changes([DEFAULT, NET], [NET, DEFAULT], [RULE], [RULE]) == []
+    shown = replace(DEFAULT, scope=253, hops=(replace(DEFAULT.hops[0], flags=4, weight=3),))
+    assert plan_changes([shown], [DEFAULT], [], []) == [], "what the kernel fills in is no change"
+    assert plan_changes([], [], [], []) == []
+
+
+def test_a_route_takes_anothers_place_without_a_gap() -> None:
+    other = replace(DEFAULT, hops=(Hop(5),))
+    [request] = plan_changes([DEFAULT], [other], [], [])
+    assert request.about == other
+    assert request.message.flags & netlink.REPLACE
+
+
+def test_a_refusal_takes_the_place_of_a_way() -> None:
+    refused = replace(DEFAULT, hops=(), kind=UNREACHABLE)
+    for one, other in ((DEFAULT, refused), (refused, DEFAULT)):
+        [request] = plan_changes([one], [other], [], [])
+        assert request.message.flags & netlink.REPLACE
+
+
+def test_routes_of_another_place_are_added_before_the_old_go() -> None:
+    other = replace(DEFAULT, metric=9)
+    assert verbs(plan_changes([DEFAULT, NET], [other, NET], [], [])) == [
+        ("route", other),
+        ("no route", DEFAULT),
+    ]
+
+
+@pytest.mark.parametrize("count", [2, 3])
+def test_several_routes_in_one_place_are_appended(count: int) -> None:
+    """IPv6 has siblings: a replacement would take all of them."""
+    many = [replace(DEFAULT, hops=(Hop(n),)) for n in range(10, 10 + count)]
+    found = plan_changes([DEFAULT], many, [], [])
+    assert verbs(found) == [("route", each) for each in many] + [("no route", DEFAULT)]
+    assert not any(r.message.flags & netlink.REPLACE for r in found)
+    back = plan_changes(many, [DEFAULT], [], [])
+    assert verbs(back)[0] == ("route", DEFAULT)
+    assert not back[0].message.flags & netlink.REPLACE
+
+
+def test_new_comes_before_what_goes() -> None:
+    new, old = replace(RULE, priority=50), replace(RULE, priority=70)
+    found = without_signals(plan_changes([NET], [DEFAULT], [old], [new]))
+    assert verbs(found) == [
+        ("route", DEFAULT),
+        ("rule", new),
+        ("no rule", old),
+        ("no route", NET),
+    ]
+    assert [r.is_removal for r in found] == [False, False, True, True]
+
+
+def test_of_rules_the_last_goes_first() -> None:
+    """The rule that asks first is the last to go: until then nothing falls past it."""
+    many = [replace(RULE, priority=p, table=t) for p, t in ((98, 1), (98, 2), (99, 3), (500, 4))]
+    found = without_signals(plan_changes([], [], many, []))
+    assert verbs(found) == [("no rule", rule) for rule in reversed(many)] or [
+        rule.priority for _, rule in verbs(found) if isinstance(rule, Rule)
+    ] == [500, 99, 98, 98]
+
+
+def test_a_rule_in_front_of_others_of_its_preference() -> None:
+    """The kernel puts it behind them: those are taken away and put back behind it."""
+    first, second, third = (replace(RULE, table=t) for t in (1, 2, 3))
+    found = without_signals(plan_changes([], [], [first, third], [first, second, third]))
+    assert verbs(found) == [("no rule", third), ("rule", second), ("rule", third)]
+    found = without_signals(plan_changes([], [], [first, second], [second]))
+    assert verbs(found) == [("no rule", second), ("no rule", first), ("rule", second)]
+
+
+@pytest.mark.parametrize("family", Family)
+def test_a_change_of_rules_is_signalled_by_a_route(family: Family) -> None:
+    """wireguard-go keeps the source of its packets until it hears of a route."""
+    rule = replace(RULE, family=family)
+    for changed in (plan_changes([], [], [], [rule]), plan_changes([], [], [rule], [])):
+        *_, come, go = changed
+        assert come.about == go.about and isinstance(come.about, Route)
+        assert (come.about.family, come.about.kind) == (family, UNREACHABLE)
+        assert (come.message.kind, go.message.kind) == (NEWROUTE, DELROUTE)
+        assert go.is_removal
+        assert len(changed) == 3, "of the other family nothing is said"
+    route = replace(DEFAULT, family=family)
+    assert len(plan_changes([], [route], [], [])) == 1, "a route is heard by itself"
+
+
+# --- what a kernel has afterwards
+
+RULES = st.builds(
+    Rule,
+    family=st.just(V4),
+    priority=st.sampled_from((98, 99, 32765)),
+    table=st.integers(1, 4),
+    protocol=st.sampled_from((STANDING, DIVERTING)),
+)
+ROUTES = st.builds(
+    Route,
+    family=st.sampled_from(Family),
+    table=st.sampled_from((DIVERTED_TABLE, 5179)),
+    destination=st.sampled_from(("", "10.7.0.0/24")),
+    hops=st.lists(st.builds(Hop, st.integers(2, 4)), min_size=1, max_size=2).map(tuple),
+    metric=st.sampled_from((1, 2)),
+    protocol=st.just(STANDING),
+)
+
+
+def same_places(routes: list[Route]) -> list[Route]:
+    """At most one route in each place, as a kernel with IPv4's rules has it."""
+    return list({route.place: route for route in routes}.values())
+
+
+@given(
+    st.lists(RULES, unique=True, max_size=6),
+    st.lists(RULES, unique=True, max_size=6),
+    st.lists(ROUTES, max_size=6).map(same_places),
+    st.lists(ROUTES, max_size=6).map(same_places),
+)
+def test_requests_lead_from_any_state_to_any_other(
+    had: list[Rule], want: list[Rule], routes: list[Route], wanted: list[Route]
+) -> None:
+    kernel = RoutingTables()
+    order = sorted(had, key=lambda rule: rule.priority)
+    kernel.found_rules[V4] = list(order)
+    for route in routes:
+        kernel.found_routes.setdefault(route.family, []).append(route)
+    kernel.change([r.message for r in plan_changes(routes, wanted, order, want)])
+    assert kernel.rules(V4) == sorted(want, key=lambda rule: rule.priority)
+    found = [route for family in Family for route in kernel.routes(family)]
+    assert {r.identity for r in found} == {r.identity for r in wanted}
+    assert plan_changes(found, wanted, kernel.rules(V4), want) == []
