@@ -1,7 +1,8 @@
 """Found and wanted rules and routes, and the requests that make one the other. Pure.
 
 Equal input gives no request. A route that takes another's place replaces it, so that no packet
-meets a gap; what is new comes before what goes, and of rules the last goes first.
+meets a gap, and what is new comes before what goes. What a rule sends packets on to is there before
+it and goes after it; the standing rules are there first and go last.
 """
 
 from __future__ import annotations
@@ -77,7 +78,9 @@ def _plan_rules(
     for which, rules in enumerate((found, wanted)):
         for rule in rules:
             by_priority.setdefault(rule.priority, ([], []))[which].append(rule)
-    for _, (had, want) in sorted(by_priority.items()):
+    standing = {rule.priority for rule in (*found, *wanted) if rule.protocol == STANDING}
+    for priority in sorted(by_priority, key=lambda each: (each not in standing, -each)):
+        had, want = by_priority[priority]
         same = 0
         while same < min(len(had), len(want)) and had[same] == want[same]:
             same += 1
@@ -89,8 +92,8 @@ def _plan_rules(
         elif want:
             changed += removals + additions
         else:
-            gone += removals
-    return new, changed, list(reversed(gone))
+            gone = removals + gone
+    return new, changed, gone
 
 
 def _plan_routes(

@@ -101,33 +101,59 @@ def diverting_rules(
     diversion = plan.diversions.get(family)
     if diversion is None:
         return []
-    others = [rule for rule in found if not is_ours(rule)]
+    others = [rule for rule in found if not is_ours(rule) and rule.priority]
     bound = [rule_selectors(output_device=name) for name in sorted(bound_devices)]
-    marks = set(mwan3_marks)
-    wanted: list[Rule] = []
-    for rule in others:
-        if not rule.priority:
-            continue
-        before = replace(rule, priority=rule.priority - 1, action=TO_TABLE, protocol=DIVERTING)
-        if rule.action == TO_TABLE and rule.table == MAIN:
-            if rule.is_plain and not rule.suppressed:
-                wanted += [replace(before, selectors=selectors) for selectors in bound]
-            wanted.append(replace(before, table=DIVERTED_TABLE))
-            if not rule.is_plain:
-                wanted.append(replace(before, table=LAST_TABLE))
-            past = _next_priority(others, rule.priority)
-            wanted.append(replace(before, table=0, action=GOTO, target=past))
-        elif rule.mark[1] == MWAN3_MASK and rule.mark[0] in marks and rule.table not in live_tables:
-            wanted.append(replace(before, table=DIVERTED_TABLE))
-            wanted.append(replace(before, table=LAST_TABLE))
+    led = [r for r in others if _asks_main(r) or _asks_dead_wan(r, mwan3_marks, live_tables)]
+    entries = {r.priority for r in others} | {r.priority - 1 for r in led}
+    wanted = [
+        twin for p in sorted({r.priority for r in led}) for twin in _twins(led, p, p - 1, bound)
+    ]
+    wanted = [_aimed(rule, entries) if rule.action == GOTO else rule for rule in wanted]
     wanted.append(Rule(family, END_PRIORITY, LAST_TABLE, protocol=DIVERTING))
-    return wanted
+    return list(dict.fromkeys(wanted))
 
 
-def _next_priority(others: Iterable[Rule], priority: int) -> int:
-    """Where a packet goes on behind a rule: that of others, or ours for bound sockets."""
-    able = [*(rule.priority for rule in others), BOUND_PRIORITY, END_PRIORITY]
-    return min(each for each in able if each > priority)
+def _asks_main(rule: Rule) -> bool:
+    return rule.action == TO_TABLE and rule.table == MAIN
+
+
+def _asks_dead_wan(rule: Rule, marks: Collection[int], live_tables: Collection[int]) -> bool:
+    """Whether it is mwan3's for the traffic of a WAN, and leads out of none that is alive."""
+    mark, mask = rule.mark
+    return mask == MWAN3_MASK and mark in marks and rule.table not in live_tables
+
+
+def _twins(
+    led: Sequence[Rule], priority: int, at: int, bound: Iterable[tuple[tuple[int, bytes], ...]]
+) -> list[Rule]:
+    """What asks table 5180 at preference `at` instead of the rules at `priority`.
+
+    A packet can't be sent into the middle of a preference: the twins of rules that follow at once
+    are asked here too, before it is sent past all of them (`target` 0: the last one's preference).
+    """
+    made: list[Rule] = []
+    past: list[Rule] = []
+    for rule in (rule for rule in led if rule.priority == priority):
+        before = replace(rule, priority=at, action=TO_TABLE, protocol=DIVERTING)
+        plain = rule.is_plain and _asks_main(rule)
+        if plain and not rule.suppressed:
+            made += [replace(before, table=MAIN, selectors=selectors) for selectors in bound]
+        made.append(replace(before, table=DIVERTED_TABLE))
+        if not plain:
+            made.append(replace(before, table=LAST_TABLE))
+        if _asks_main(rule):
+            past.append(replace(before, table=0, action=GOTO, target=priority))
+    following = _twins(led, priority + 1, at, bound) if made else []
+    last = max((rule.target for rule in following), default=priority)
+    return made + following + [replace(rule, target=last) for rule in past]
+
+
+def _aimed(rule: Rule, entries: Iterable[int]) -> Rule:
+    """The rule that sends a packet on behind its target, to a rule of others or to its twin."""
+    able = [each for each in (*entries, BOUND_PRIORITY, END_PRIORITY) if each > rule.target]
+    if not able:  # nothing is behind
+        return replace(rule, action=TO_TABLE, table=LAST_TABLE, target=0)
+    return replace(rule, target=min(able))
 
 
 def policy_sources(found: Iterable[Rule]) -> tuple[set[str], set[str], bool]:

@@ -1,0 +1,478 @@
+"""The policy rules of a diversion: twins of the rules that ask main, and where they lead."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Collection, Sequence
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rpcd_wireguard_uplink.model import PROVIDER_DEVICE, Family
+from rpcd_wireguard_uplink.steering import tables
+from rpcd_wireguard_uplink.steering.plan import (
+    BOUND_TABLE,
+    DIVERTED_TABLE,
+    DIVERTING,
+    LAST_TABLE,
+    STANDING,
+    UNDERLAY_TABLE,
+    Ending,
+    SteeringPlan,
+)
+from rpcd_wireguard_uplink.steering.reconcile import plan_changes
+from rpcd_wireguard_uplink.steering.rules import (
+    BOUND_PRIORITY,
+    END_PRIORITY,
+    FIRST_PRIORITY,
+    diverting_rules,
+    first_priority,
+    path_table,
+    policy_sources,
+    standing_rules,
+)
+from rpcd_wireguard_uplink.system.rtnetlink import (
+    DELRULE,
+    GOTO,
+    INVERT,
+    MAIN,
+    TO_TABLE,
+    Route,
+    Rule,
+    parse_rule,
+    rule_selectors,
+)
+from tests.unit.steering.lookup import NO_ROUTE, REFUSED, Packet, device_of
+from tests.unit.steering.scenes import (
+    INDEXES,
+    V4,
+    V6,
+    by,
+    connected,
+    default,
+    diversion,
+    hop,
+    plan,
+)
+
+LOCAL, LOOKUP_MAIN, LOOKUP_DEFAULT = Rule(V4, 0, 255), Rule(V4, 32766, MAIN), Rule(V4, 32767, 253)
+KERNEL = [LOCAL, LOOKUP_MAIN, LOOKUP_DEFAULT]
+WG_MARK = rule_selectors(mark=(0xCA6C, 0xFFFFFFFF))
+SUPPRESSED = ((14, bytes(4)),)
+FROM_LAN = {"selectors": ((2, bytes((10, 7, 0, 0))),), "lengths": (0, 16, 0)}
+
+
+def twins(
+    *others: Rule,
+    bound: Collection[str] = (),
+    marks: Collection[int] = (),
+    live: Collection[int] = (),
+    wish: SteeringPlan | None = None,
+) -> list[Rule]:
+    wish = wish or plan(diversion())
+    return diverting_rules(wish, V4, [*KERNEL, *others], bound, marks, live)
+
+
+def at(rules: Sequence[Rule], priority: int) -> list[tuple[int, int]]:
+    """(table, or target of a goto) of the rules at a preference."""
+    return [(rule.table, rule.target) for rule in rules if rule.priority == priority]
+
+
+# --- standing
+
+
+def test_the_standing_rules() -> None:
+    rules = standing_rules(plan(), V4, KERNEL, [3])
+    assert {rule.protocol for rule in rules} == {STANDING}
+    assert {rule.priority for rule in rules} == {FIRST_PRIORITY, BOUND_PRIORITY}
+    first = [(r.table, r.mark, r.input_device) for r in rules if r.priority == FIRST_PRIORITY]
+    assert first == [
+        (UNDERLAY_TABLE, (0x51, 0xFF), ""),
+        (MAIN, (0x52, 0xFF), ""),
+        (BOUND_TABLE, (0x52, 0xFF), ""),
+        (UNDERLAY_TABLE, (0, 0), PROVIDER_DEVICE),
+        (MAIN, (0x01000000, 0x3F000000), ""),
+        (path_table(3), (0x03000000, 0x3F000000), ""),
+    ]
+    last = [(r.table, r.output_device) for r in rules if r.priority == BOUND_PRIORITY]
+    assert last == [(BOUND_TABLE, "wgup_a"), (BOUND_TABLE, "wgup_b")]
+
+
+@pytest.mark.parametrize(
+    ("others", "first"),
+    [
+        ([], 99),
+        (KERNEL, 99),
+        ([*KERNEL, Rule(V4, 100, 7)], 99),
+        ([*KERNEL, Rule(V4, 99, 7)], 98),
+        ([*KERNEL, Rule(V4, 98, MAIN), Rule(V4, 97, 51820)], 96),
+        ([*KERNEL, Rule(V4, 1, 7)], 0),
+    ],
+)
+def test_ours_move_before_everybodys(others: list[Rule], first: int) -> None:
+    assert first_priority(others) == first
+    found = standing_rules(plan(), V4, others, [])
+    assert min(rule.priority for rule in found) == first
+
+
+def test_our_own_rules_do_not_push_us_on() -> None:
+    ours = standing_rules(plan(), V4, KERNEL, [3])
+    twin = replace(LOOKUP_MAIN, priority=50, protocol=DIVERTING)
+    assert standing_rules(plan(), V4, [*KERNEL, *ours, twin], [3]) == ours
+
+
+def test_wg_quick_that_comes_later_and_goes_again() -> None:
+    """It takes the preference below the lowest: ours, 99."""
+    after = [*KERNEL, Rule(V4, 98, 51820, flags=INVERT, selectors=WG_MARK)]
+    moved = standing_rules(plan(), V4, after, [])
+    assert min(rule.priority for rule in moved) == 97
+    assert min(rule.priority for rule in standing_rules(plan(), V4, KERNEL, [])) == 99
+
+
+# --- twins
+
+
+def test_nothing_is_diverted_without_a_diversion() -> None:
+    assert twins(wish=plan()) == []
+    assert diverting_rules(plan(diversion(family=V6)), V4, KERNEL, (), (), ()) == []
+
+
+def test_main_alone() -> None:
+    rules = twins(bound=["wan", "vpn"])
+    assert [(r.table, r.output_device) for r in rules if r.priority == 32765] == [
+        (MAIN, "vpn"),
+        (MAIN, "wan"),
+        (DIVERTED_TABLE, ""),
+        (0, ""),
+    ]
+    assert at(rules, 32765)[-1] == (0, 32767), "the owner's rules after main are asked as ever"
+    assert rules[-1] == Rule(V4, END_PRIORITY, LAST_TABLE, protocol=DIVERTING)
+    assert {rule.protocol for rule in rules} == {DIVERTING}
+
+
+SELECTORS = [
+    {"selectors": rule_selectors(mark=(0x80000, 0xFF0000))},
+    {"selectors": WG_MARK, "flags": INVERT},
+    {"selectors": rule_selectors(input_device="lan", output_device="wan")},
+    FROM_LAN,
+    {"selectors": ((1, bytes(4)), (24, struct.pack("=HH", 25, 25))), "lengths": (8, 0, 0x10)},
+    {"selectors": ((20, struct.pack("=II", 1000, 1999)),)},
+    {"selectors": ((77, b"a selector of a kernel to come"),)},
+    {"selectors": SUPPRESSED},
+]
+
+
+@pytest.mark.parametrize("said", SELECTORS)
+def test_a_twin_selects_exactly_what_its_rule_does(said: dict[str, object]) -> None:
+    rule = Rule(V4, 1000, MAIN, **said)  # type: ignore[arg-type]
+    made = [each for each in twins(rule, bound=["wan"]) if each.priority == 999]
+    assert made, "it asks main"
+    for each in made:
+        assert (each.selectors, each.lengths, each.flags) == (
+            rule.selectors,
+            rule.lengths,
+            rule.flags,
+        )
+    assert (DIVERTED_TABLE, 0) in at(made, 999)
+
+
+def test_a_bypass_of_the_owner_goes_the_chosen_way_at_once() -> None:
+    """Tailscale: its own packets ask main, then would be refused."""
+    mark = rule_selectors(mark=(0x80000, 0xFF0000))
+    bypass = [
+        Rule(V4, 5210, MAIN, selectors=mark),
+        Rule(V4, 5230, 253, selectors=mark),
+        Rule(V4, 5250, 0, 7, mark),
+        Rule(V4, 5270, 52),
+    ]
+    rules = twins(*bypass)
+    assert at(rules, 5209) == [(DIVERTED_TABLE, 0), (LAST_TABLE, 0), (0, 5230)]
+    assert {rule.priority for rule in rules} == {5209, 32765, END_PRIORITY}
+
+
+def test_wg_quick_before_us() -> None:
+    """What is not in the VPN's mark goes into it; `main suppress_prefixlength 0` comes first."""
+    found = [
+        Rule(V4, 32764, MAIN, selectors=SUPPRESSED),
+        Rule(V4, 32765, 51820, flags=INVERT, selectors=WG_MARK),
+    ]
+    rules = twins(*found, bound=["wan"])
+    assert at(rules, 32763) == [(DIVERTED_TABLE, 0), (0, 32765)]
+    assert at(rules, 32765) == [(MAIN, 0), (DIVERTED_TABLE, 0), (0, 32767)]
+
+
+def mwan3(mark: int, table: int, priority: int) -> Rule:
+    return Rule(V4, priority, table, selectors=rule_selectors(mark=(mark, 0x3F00)))
+
+
+def test_mwan3s_marks_of_dead_wans() -> None:
+    found = [mwan3(0x100, 1, 2001), mwan3(0x200, 2, 2002), mwan3(0x300, 3, 2003)]
+    rules = twins(*found, marks=[0x100, 0x200], live=[2])
+    assert at(rules, 2000) == [(DIVERTED_TABLE, 0), (LAST_TABLE, 0)]
+    assert not at(rules, 2001) and not at(rules, 2002), "a live WAN's, and no WAN's at all"
+    twin = next(rule for rule in rules if rule.priority == 2000)
+    assert twin.mark == (0x100, 0x3F00)
+    assert not at(twins(replace(found[0], selectors=rule_selectors(mark=(0x100, 0xFF00)))), 2000)
+
+
+def test_a_rule_at_priority_0_is_left_alone() -> None:
+    assert {r.priority for r in twins(Rule(V4, 0, MAIN))} == {32765, END_PRIORITY}
+    assert at(twins(Rule(V4, 1, MAIN, selectors=WG_MARK)), 0)[0] == (DIVERTED_TABLE, 0)
+
+
+def test_owners_rules_after_main_are_asked_before_the_end() -> None:
+    rules = twins(Rule(V4, 40000, 77), Rule(V4, 50000, MAIN))
+    assert at(rules, 49999)[-1] == (0, END_PRIORITY)
+    only = diverting_rules(plan(diversion()), V4, [LOOKUP_MAIN, Rule(V4, 40000, 77)], (), (), ())
+    assert at(only, 32765)[-1] == (0, BOUND_PRIORITY)
+
+
+def test_the_way_past_leads_to_the_next_rules_twin() -> None:
+    """pbr: `lookup main suppress_prefixlength 1`; past it there is but main, which is dead."""
+    rules = twins(Rule(V4, 30000, MAIN, selectors=((14, struct.pack("=I", 1)),)))
+    assert at(rules, 29999) == [(DIVERTED_TABLE, 0), (0, 32765)]
+    assert at(twins(Rule(V4, 100, MAIN)), 99)[-1] == (0, 32765)
+    assert at(twins(Rule(V4, 100, MAIN), mwan3(0x100, 1, 200), marks=[0x100]), 99)[-1] == (0, 199)
+
+
+def test_rules_that_follow_at_once() -> None:
+    """`ip rule add lookup main suppress_prefixlength 0` alone: it stands just before main."""
+    rules = twins(Rule(V4, 32765, MAIN, selectors=SUPPRESSED), bound=["wan"])
+    assert at(rules, 32764) == [
+        (DIVERTED_TABLE, 0),
+        (MAIN, 0),
+        (DIVERTED_TABLE, 0),
+        (0, 32767),
+        (0, 32767),
+    ]
+    assert at(rules, 32765) == [(MAIN, 0), (DIVERTED_TABLE, 0), (0, 32767)]
+    assert len(set(rules)) == len(rules), "the kernel takes no rule twice"
+
+
+def test_a_rule_behind_everything() -> None:
+    rules = twins(Rule(V4, 0xFFFFFFFF, MAIN), Rule(V4, 0xFFFFFFFE, MAIN, selectors=WG_MARK))
+    assert (LAST_TABLE, 0) in at(rules, 0xFFFFFFFE)
+    assert all(rule.target > rule.priority for rule in rules if rule.action == GOTO)
+
+
+@given(st.data())
+def test_our_rules_are_no_reason_for_more(data: st.DataObject) -> None:
+    """What is in force is found by the next look: nothing may come of it."""
+    others = data.draw(st.lists(OWNERS, max_size=5))
+    bound, marks = ["wan"], [0x100]
+    rules = diverting_rules(plan(diversion()), V4, [*KERNEL, *others], bound, marks, ())
+    again = diverting_rules(plan(diversion()), V4, [*KERNEL, *others, *rules], bound, marks, ())
+    assert again == rules
+    assert len(set(rules)) == len(rules)
+
+
+# --- what becomes of packets
+
+MAIN_ROUTES = [
+    default("wan"),
+    connected("10.7.0.0/24", "lan"),
+    connected("192.0.2.0/24", "wan"),
+    by("203.0.113.0/24", hop("wan", "192.0.2.1")),
+    by("198.18.0.0/24", hop("lan", "10.7.0.2")),
+    replace(by("", "vpn"), table=7),
+    replace(by("", "vpn"), table=51820),
+    replace(by("", hop("wan", "192.0.2.1")), table=1),
+]
+WAN, LAN, TUNNEL, VPN = (INDEXES[name] for name in ("wan", "lan", "wgup_a", "vpn"))
+
+
+def routes(wish: SteeringPlan) -> list[Route]:
+    found = [r for r in MAIN_ROUTES if r.table == MAIN]
+    return [
+        *MAIN_ROUTES,
+        *tables.diverted_routes(wish, V4, found, INDEXES),
+        *tables.last_routes(wish, V4, INDEXES),
+        *tables.bound_routes(wish, V4, INDEXES),
+        *tables.underlay_routes(wish, V4, found, INDEXES, PROVIDER_DEVICE),
+    ]
+
+
+def everybodys(
+    wish: SteeringPlan, others: Sequence[Rule], marks: Collection[int] = ()
+) -> list[Rule]:
+    found = [*KERNEL, *others]
+    return [
+        *found,
+        *standing_rules(wish, V4, found, []),
+        *diverting_rules(wish, V4, found, ["wan"], marks, ()),
+    ]
+
+
+WG_QUICK = [
+    Rule(V4, 32764, MAIN, selectors=SUPPRESSED),
+    Rule(V4, 32765, 51820, flags=INVERT, selectors=WG_MARK),
+]
+POLICY = [Rule(V4, 1000, 7, **FROM_LAN)]  # type: ignore[arg-type]
+PBR = [Rule(V4, 30000, MAIN, selectors=((14, struct.pack("=I", 1)),))]
+ALONE = [Rule(V4, 32765, MAIN, selectors=SUPPRESSED)]
+OUT = Packet("203.0.113.9")
+
+
+@pytest.mark.parametrize(
+    ("others", "packet", "device"),
+    [
+        ([], OUT, TUNNEL),
+        ([], Packet("9.9.9.9"), TUNNEL),
+        ([], Packet("10.7.0.9"), LAN),
+        ([], Packet("198.18.0.9"), LAN),
+        ([], Packet("192.0.2.9"), WAN),  # the WAN's own network
+        ([], Packet("10.99.0.1"), REFUSED),  # a private network that no route leads to
+        ([], replace(OUT, oif="wan", oif_index=WAN), WAN),
+        ([], replace(OUT, mark=0x51), WAN),
+        ([], replace(OUT, mark=0x52, oif="wan", oif_index=WAN), WAN),
+        ([], replace(OUT, mark=0x52, oif="wgup_b", oif_index=INDEXES["wgup_b"]), INDEXES["wgup_b"]),
+        ([], replace(OUT, oif="wgup_b", oif_index=INDEXES["wgup_b"]), INDEXES["wgup_b"]),
+        ([], replace(OUT, mark=0xCA6C), TUNNEL),
+        ([], replace(OUT, iif=PROVIDER_DEVICE), WAN),
+        (POLICY, replace(OUT, source="10.7.0.9"), VPN),
+        (POLICY, OUT, TUNNEL),
+        (WG_QUICK, Packet("9.9.9.9"), VPN),
+        (WG_QUICK, OUT, VPN),
+        (WG_QUICK, replace(OUT, mark=0xCA6C), TUNNEL),
+        (WG_QUICK, Packet("10.7.0.9"), LAN),
+        (PBR, Packet("9.9.9.9"), TUNNEL),
+        (PBR, OUT, TUNNEL),
+        (ALONE, Packet("9.9.9.9"), TUNNEL),
+        (ALONE, OUT, TUNNEL),
+        (ALONE, replace(OUT, oif="wan", oif_index=WAN), WAN),
+        ([Rule(V4, 100, MAIN)], OUT, TUNNEL),
+        ([Rule(V4, 100, MAIN), Rule(V4, 101, MAIN, selectors=WG_MARK)], OUT, TUNNEL),
+        ([Rule(V4, 40000, 7)], OUT, VPN),  # the owner's word behind main
+        ([Rule(V4, 1000, 0, 7, rule_selectors(mark=(5, 5)))], replace(OUT, mark=5), REFUSED),
+    ],
+)
+def test_where_packets_go_in_an_outage(others: list[Rule], packet: Packet, device: int) -> None:
+    wish = plan(diversion())
+    assert device_of(packet, everybodys(wish, others), routes(wish)) == device
+
+
+def test_without_a_diversion_packets_go_as_ever() -> None:
+    wish = plan(expected={V4: ("wan",)})
+    for others in ([], POLICY, WG_QUICK, PBR, ALONE):
+        rules = everybodys(wish, others)
+        for to in ("9.9.9.9", "203.0.113.9", "10.7.0.9", "10.99.0.1"):
+            packet = Packet(to)
+            as_ever = device_of(packet, [*KERNEL, *others], MAIN_ROUTES)
+            assert device_of(packet, rules, routes(wish)) == as_ever
+
+
+def test_an_ending_that_refuses() -> None:
+    wish = plan(diversion(ending=Ending.UNREACHABLE))
+    assert device_of(Packet("9.9.9.9"), everybodys(wish, []), routes(wish)) == REFUSED
+    assert device_of(OUT, everybodys(wish, []), routes(wish)) == TUNNEL, "a VPN's server may be"
+    assert device_of(Packet("10.7.0.9"), everybodys(wish, []), routes(wish)) == LAN
+
+
+@pytest.mark.parametrize("mark", [0x100, 0x3F00])
+def test_beside_mwan3(mark: int) -> None:
+    """What mwan3 leads to the dead WAN takes the tunnel; its trackers' packets do not."""
+    found = [mwan3(0x100, 1, 2001), Rule(V4, 2061, 0, 7, rule_selectors(mark=(0x3D00, 0x3F00)))]
+    wish = plan(diversion())
+    rules = everybodys(wish, found, marks=[0x100])
+    bound = {"oif": "wan", "oif_index": WAN} if mark == 0x3F00 else {}
+    packet = replace(OUT, mark=mark, **bound)  # type: ignore[arg-type]
+    assert device_of(packet, rules, routes(wish)) == (TUNNEL if mark == 0x100 else WAN)
+
+
+OWNERS = st.builds(
+    Rule,
+    family=st.just(V4),
+    priority=st.sampled_from((1, 50, 98, 99, 100, 101, 102, 2000, 32764, 32765, 40000)),
+    table=st.sampled_from((MAIN, MAIN, 7)),
+    selectors=st.sampled_from((SUPPRESSED, WG_MARK, rule_selectors(input_device="lan"))),
+    flags=st.sampled_from((0, 0, INVERT)),
+)
+
+
+def distinct(rules: list[Rule]) -> bool:
+    """One rule at a preference: how several follow one another there is for another day."""
+    return len({rule.priority for rule in rules}) == len(rules)
+
+
+@given(
+    st.lists(OWNERS, max_size=4).filter(distinct),
+    st.sampled_from(("9.9.9.9", "203.0.113.9", "10.7.0.9", "198.18.0.9")),
+    st.sampled_from((0, 0xCA6C)),
+    st.sampled_from(("", "lan")),
+)
+def test_whatever_the_owner_has_nothing_leaves_by_the_dead_wan(
+    others: list[Rule], to: str, mark: int, iif: str
+) -> None:
+    wish, packet = plan(diversion()), Packet(to, mark=mark, iif=iif)
+    as_ever = device_of(packet, [*KERNEL, *others], MAIN_ROUTES)
+    now = device_of(packet, everybodys(wish, others), routes(wish))
+    if as_ever == WAN:
+        assert now in (TUNNEL, VPN), "by the tunnel, or by what the owner asks after main"
+    else:
+        assert now == as_ever
+
+
+@given(st.lists(OWNERS, max_size=4).filter(distinct))
+def test_no_moment_without_a_route(others: list[Rule]) -> None:
+    """Message by message, from nothing in force to a diversion and back."""
+    home, away = plan(expected={V4: ("wan",)}), plan(diversion())
+    found = [*KERNEL, *others]
+    standing = standing_rules(home, V4, found, [])
+    diverted = [*standing, *diverting_rules(away, V4, found, ["wan"], (), ())]
+    packets = [Packet("9.9.9.9"), replace(OUT, mark=0xCA6C), replace(OUT, mark=0x51)]
+    known = [*routes(home), *routes(away)]
+    expected = [
+        {
+            device_of(p, [*found, *ours], routes(wish))
+            for ours, wish in ((standing, home), (diverted, away))
+        }
+        for p in packets
+    ]
+    for had, want in (([], standing), (standing, diverted), (diverted, standing), (diverted, [])):
+        held = [*found, *had]
+        for request in plan_changes([], [], had, want):
+            rule = parse_rule(request.message) if isinstance(request.about, Rule) else None
+            if rule is None:
+                continue
+            if request.message.kind == DELRULE:
+                held.remove(rule)
+            else:
+                held.append(rule)
+            for packet, able in zip(packets, expected, strict=True):
+                now = device_of(packet, held, known)
+                if packet.mark == 0x51 and not ({*standing} <= {*held}):
+                    continue  # no rule of ours for outer packets yet, or no more
+                assert now in able, (request.message.kind, rule)
+                assert NO_ROUTE in able or now != NO_ROUTE
+
+
+# --- what the owner leads elsewhere
+
+
+def test_policy_sources() -> None:
+    found = [
+        *KERNEL,
+        Rule(V4, 900, 7, selectors=rule_selectors(input_device="guest")),
+        Rule(V4, 901, 7, selectors=rule_selectors(input_device="lo")),
+        Rule(V4, 902, 7, **FROM_LAN),  # type: ignore[arg-type]
+        Rule(V6, 903, 7, selectors=((2, b"\x20\x01\x0d\xb8" + bytes(12)),), lengths=(0, 32, 0)),
+        Rule(V4, 904, MAIN, selectors=rule_selectors(input_device="iot")),
+        Rule(V4, 905, 0, 7, rule_selectors(input_device="jail")),
+        Rule(V4, 906, 5202, protocol=STANDING, selectors=rule_selectors(input_device="x")),
+    ]
+    assert policy_sources(found) == ({"guest"}, {"10.7.0.0/16", "2001:db8::/32"}, False)
+    ports = Rule(V4, 910, 7, selectors=((24, struct.pack("=HH", 53, 53)),))
+    assert policy_sources([*found, ports])[2] is True
+    assert policy_sources([replace(ports, table=MAIN)]) == (set(), set(), False)
+    assert policy_sources([]) == (set(), set(), False)
+
+
+def test_rules_of_both_families_are_of_their_own() -> None:
+    six = [replace(rule, family=V6) for rule in KERNEL[:2]]
+    wish = plan(diversion(family=V6))
+    rules = diverting_rules(wish, V6, six, ["wan"], (), ())
+    assert {rule.family for rule in rules} == {Family.IPV6}
+    assert at(rules, 32765)[-1] == (0, BOUND_PRIORITY), "IPv6 has no rule for `default`"
+    assert all(rule.action in (TO_TABLE, GOTO) for rule in rules)
