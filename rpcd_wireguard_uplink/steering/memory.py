@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..model import DefaultRoute, Family
-from .plan import Diversion
+from .plan import FIRST_SLOT, MOST_SLOTS, Diversion
 
 LONGEST = 65536
 
@@ -31,12 +31,14 @@ class Memory:
         try:
             with open(self.path, encoding="utf-8", errors="replace") as file:
                 held = json.loads(file.read(LONGEST))
-            self.slots = {str(name): int(slot) for name, slot in held["slots"].items()}
+            self.slots = _slots(held["slots"])
             self._diversions = {
                 Family(name): _diversion(Family(name), row)
                 for name, row in held["diversions"].items()
             }
-        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        except (OSError, ArithmeticError, ValueError, LookupError, TypeError, AttributeError):
+            return {}
+        except RecursionError:  # nested deeper than we ever write
             return {}
         return dict(self._diversions)
 
@@ -73,6 +75,15 @@ class Memory:
             with open(f"{self.path}.new", "w", encoding="utf-8") as file:
                 json.dump(held, file)
             os.replace(f"{self.path}.new", self.path)
+
+
+def _slots(held: Mapping[str, Any]) -> dict[str, int]:
+    """The numbers that a path can have, each once."""
+    found: dict[str, int] = {}
+    for name, slot in held.items():
+        if FIRST_SLOT <= int(slot) <= MOST_SLOTS and int(slot) not in found.values():
+            found[str(name)] = int(slot)
+    return found
 
 
 def _row(diversion: Diversion) -> dict[str, Any]:
