@@ -1,0 +1,152 @@
+"""The redirect of look-ups as text: who is sent where, and what is left alone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import pytest
+
+from rpcd_wireguard_uplink.model import Family
+from rpcd_wireguard_uplink.resolver import STAND_INS, parse_resolvers
+from rpcd_wireguard_uplink.steering.dns import Exempt, redirect_script
+
+V4, V6 = Family.IPV4, Family.IPV6
+TARGETS = {V4: ("1.1.1.1", 0), V6: ("2606:4700:4700::1111", 0)}
+STAND_IN4, STAND_IN6 = STAND_INS[V4], STAND_INS[V6]
+
+
+def lines(*resolvers: str, targets: Mapping[Family, tuple[str, int]] = TARGETS) -> list[str]:
+    return redirect_script(resolvers, targets).splitlines()
+
+
+def rules(script: list[str], chain: str) -> list[str]:
+    start = f"add rule inet wgup {chain} "
+    return [line.removeprefix(start) for line in script if line.startswith(start)]
+
+
+def test_each_family_goes_to_its_own_target() -> None:
+    script = lines("192.0.2.1", "2001:db8::1")
+    assert f"add element inet wgup resolvers4 {{ {STAND_IN4}, 192.0.2.1 }}" in script
+    assert f"add element inet wgup resolvers6 {{ {STAND_IN6}, 2001:db8::1 }}" in script
+    assert rules(script, "redirect4") == [
+        "meta nfproto @diverted ip daddr @resolvers4 dnat ip to 1.1.1.1"
+    ]
+    assert rules(script, "redirect6") == [
+        "meta nfproto @diverted ip6 daddr @resolvers6 dnat ip6 to 2606:4700:4700::1111"
+    ]
+
+
+def test_the_target_itself_is_never_moved_nor_rejected() -> None:
+    script = lines("1.1.1.1", "192.0.2.1")
+    assert f"add element inet wgup resolvers4 {{ {STAND_IN4}, 192.0.2.1 }}" in script
+
+
+def test_what_is_no_address_is_left_out() -> None:
+    """A bad line in resolv.conf must not keep the table from standing."""
+    script = lines("FE80::1%eth0", "1.2.3.4;", "2606:4700:4700:0::1111", "2001:DB8::1")
+    assert f"add element inet wgup resolvers4 {{ {STAND_IN4} }}" in script
+    assert f"add element inet wgup resolvers6 {{ {STAND_IN6}, 2001:db8::1 }}" in script
+
+
+def test_a_family_without_a_target_is_rejected_on_the_path() -> None:
+    script = lines("192.0.2.1", "2001:db8::1", targets={V4: ("1.1.1.1", 0)})
+    assert not any("dnat ip6" in line for line in script)
+    assert "oifname @tunnels ip6 daddr @resolvers6 reject" in rules(script, "refuse")
+
+
+@pytest.mark.parametrize("family", Family)
+def test_a_dead_family_is_led_away_or_rejected_on_its_wans_only(family: Family) -> None:
+    dead = {family: ["wan", "wwan"]}
+    script = redirect_script(["192.0.2.1", "2001:db8::1"], TARGETS, dead).splitlines()
+    word, n = ("ip", 4) if family is V4 else ("ip6", 6)
+    where = f'oifname {{ "wan", "wwan" }} {word} daddr @resolvers{n}'
+    assert f"{where} reject" in rules(script, "refuse")
+    [own] = [line for line in rules(script, "asking") if '"wan"' in line]
+    assert own.endswith(f"{where} dnat {word} to {TARGETS[family][0]}")
+    other = "ip6" if word == "ip" else "ip"
+    assert not any('"wan"' in line and f" {other} daddr" in line for line in script)
+    assert '"wan"' not in redirect_script(["192.0.2.1"], TARGETS, {family: []})
+
+
+def test_what_was_not_moved_is_looked_at_behind_what_moves() -> None:
+    """By then a stand-in that was moved has another destination."""
+    script = lines()
+    moving = next(line for line in script if "add chain inet wgup asking " in line)
+    refusing = next(line for line in script if "add chain inet wgup refuse_asking " in line)
+    assert "nat hook output priority -100" in moving
+    assert "filter hook output priority 0" in refusing
+    assert f"ip daddr {STAND_IN4} reject" in rules(script, "refuse")
+    jumps = [line for line in script if line.endswith("jump refuse")]
+    assert len(jumps) == 2
+    assert all("{ tcp, udp } th dport 53" in line for line in jumps), "DoT and DoH stay alone"
+
+
+def test_hosts_are_moved_while_their_family_is_diverted() -> None:
+    """The router's own look-ups are moved wherever they would enter a tunnel."""
+    script = lines("192.0.2.1")
+    jumps = [line for line in rules(script, "asked") if "jump redirect" in line]
+    assert jumps == [
+        f"meta nfproto ipv{n} meta l4proto {{ tcp, udp }} th dport 53 jump redirect{n}"
+        for n in (4, 6)
+    ]
+    assert all(
+        "meta nfproto @diverted" in line for n in (4, 6) for line in rules(script, f"redirect{n}")
+    )
+    own = [line for line in rules(script, "asking") if "dnat" in line]
+    assert own and all("oifname @tunnels" in line for line in own)
+
+
+@pytest.mark.parametrize("chain", ["asking", "refuse"])
+def test_our_own_questions_come_first(chain: str) -> None:
+    assert rules(lines("192.0.2.1"), chain)[0] == "meta mark & 0xff == 0x52 return"
+
+
+@pytest.mark.parametrize("chain", ["asked", "asking", "led", "led_own"])
+def test_packets_with_marks_of_others_are_left_alone(chain: str) -> None:
+    found = rules(lines("192.0.2.1", targets={V4: ("1.1.1.1", 3)}), chain)
+    foreign = "meta mark & 0xc0ffc0ff != 0 return"
+    assert foreign in found[:2]
+    for rule in found[found.index(foreign) + 1 :]:
+        assert "return" not in rule.split()[-1:], rule
+
+
+def test_a_redirected_look_up_carries_the_slot_of_its_path() -> None:
+    script = lines("192.0.2.1", targets={V4: ("10.9.0.1", 3)})
+    for chain in ("led", "led_own"):
+        [rule] = rules(script, chain)[1:]
+        assert "ip daddr 10.9.0.1 ct status dnat meta mark set meta mark | 0x3000000" in rule
+        assert rule.startswith("meta nfproto @diverted ")
+    assert rules(lines("192.0.2.1"), "led")[1:] == [], "no slot, no mark"
+
+
+def test_what_the_owner_leads_elsewhere_is_exempt() -> None:
+    exempt = Exempt(frozenset({"guest", "iot"}), frozenset({"10.8.0.0/16", "2001:db8::/32"}))
+    script = redirect_script(["192.0.2.1"], TARGETS, None, exempt).splitlines()
+    found = rules(script, "asked")
+    assert 'iifname { "guest", "iot" } return' in found
+    assert "ip saddr 10.8.0.0/16 return" in found
+    assert "ip6 saddr 2001:db8::/32 return" in found
+    last = max(n for n, rule in enumerate(found) if rule.endswith("return"))
+    assert last < min(n for n, rule in enumerate(found) if "jump" in rule)
+    by_port = redirect_script(["192.0.2.1"], TARGETS, None, Exempt(everything=True)).splitlines()
+    assert "meta l4proto { tcp, udp } th dport 53 return" in rules(by_port, "asked")
+
+
+def test_equal_input_gives_equal_text() -> None:
+    """The text says whether nft is asked again: a set's order may not show."""
+    names = [f"192.0.2.{n}" for n in range(1, 40)]
+    devices = frozenset(f"lan{n}" for n in range(40))
+    one = redirect_script(names, TARGETS, {V4: ["wan"]}, Exempt(devices, frozenset(names)))
+    other = redirect_script(
+        set(names), TARGETS, {V4: ["wan"]}, Exempt(devices, frozenset(names[::-1]))
+    )
+    assert one == other
+
+
+def test_resolv_conf() -> None:
+    text = (
+        "# Interface wan\nnameserver 192.0.2.1\nnameserver fe80::1%wan\nsearch lan\n"
+        "nameserver 127.0.0.53\nnameserver ::1\nnameserver\n nameserver 2001:db8::1 \n"
+        f"nameserver {STAND_IN4}\nnameserver {STAND_IN6}\n"
+    )
+    assert parse_resolvers(text) == ["192.0.2.1", "2001:db8::1"]

@@ -1,0 +1,243 @@
+"""The table's scripts, as text and loaded into a real nft in a namespace of its own."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from rpcd_wireguard_uplink.model import PROVIDER_DEVICE, Family
+from rpcd_wireguard_uplink.steering import dns, kill_switch
+from rpcd_wireguard_uplink.steering.filter import (
+    LAPSE_S,
+    REFRESH_S,
+    drain_script,
+    ended_script,
+    refresh_script,
+    standing_script,
+    undrain_script,
+)
+from rpcd_wireguard_uplink.steering.plan import FIRST_SLOT, MAIN_SLOT, MOST_SLOTS
+from rpcd_wireguard_uplink.steering.rules import SLOT_SHIFT
+from rpcd_wireguard_uplink.system import marks
+from rpcd_wireguard_uplink.system.nft import parse_set_counters
+from tests.unit.apart import apart
+
+V4, V6 = Family.IPV4, Family.IPV6
+TUNNELS = ["wgup_a", "wgup_b"]
+WANS = {V4: ["wan", "wwan"], V6: ["wan"]}
+SLOTS = {"wgup_a": 2, "wgup_b": 3, "wan": 4, "wwan": 5}
+PREFIXES = {
+    "wan": ["192.0.2.0/24", "2001:db8::/64", "2001:db8:100::/56"],
+    "wwan": ["198.51.100.0/24"],
+}
+STANDING = standing_script(TUNNELS, WANS, SLOTS, PREFIXES)
+
+
+def rules_of(script: str, chain: str) -> list[str]:
+    start = f"add rule inet wgup {chain} "
+    return [line.removeprefix(start) for line in script.splitlines() if line.startswith(start)]
+
+
+# --- as text
+
+
+def test_the_refresh_never_leaves_a_gap_and_is_often_enough() -> None:
+    add, delete, again = refresh_script({V4: ()}).splitlines()
+    assert add == again == "add element inet wgup diverted { ipv4 timeout 5s }"
+    assert delete == "delete element inet wgup diverted { ipv4 }"
+    assert REFRESH_S * 3 < LAPSE_S, "two refreshes may fail"
+    assert refresh_script({}) == ""
+
+
+def test_answers_of_what_came_in_by_a_dead_wan() -> None:
+    script = refresh_script({V6: [4]})
+    assert "add element inet wgup answer6 { 0x44000000 timeout 5s : goto to_1 }" in script
+    assert "delete element inet wgup answer6 { 0x44000000 }" in script
+    assert "answer4" not in script
+
+
+def test_what_another_isp_may_drop_is_translated() -> None:
+    script = refresh_script({V6: ()}, ["wwan"])
+    assert 'add element inet wgup translated { "wwan" timeout 5s }' in script
+
+
+def test_the_end_is_of_one_family_only() -> None:
+    assert "answer6" not in ended_script(V4) and "ipv6" not in ended_script(V4)
+    assert "translated" not in ended_script(V4), "IPv6 may still need it"
+    assert "flush set inet wgup translated" in ended_script(V6)
+
+
+def test_draining_ends_what_drained_before() -> None:
+    assert drain_script(V4, 3, 600.2).splitlines() == [
+        "flush map inet wgup drain4",
+        "add element inet wgup drain4 { 0x3000000 timeout 600s : goto to_3 }",
+    ]
+    assert "timeout 1s" in drain_script(V4, 3, 0.1), "0 would be for ever"
+    assert undrain_script(V6) == "flush map inet wgup drain6\n"
+
+
+def test_the_marks_of_others_are_left_alone() -> None:
+    """Ours are outside of mwan3's, pbr's and Tailscale's masks."""
+    ours = marks.SLOT_MASK | marks.INBOUND
+    others = marks.MWAN3_MASK | kill_switch.CHOSEN_MASK | 0xFF
+    assert ours & others == 0 and marks.SLOT_MASK & marks.INBOUND == 0
+    for slot in (MAIN_SLOT, FIRST_SLOT, MOST_SLOTS):
+        assert (slot << SLOT_SHIFT) & ~marks.SLOT_MASK == 0
+    for chain in ("steer", "steer_own"):
+        found = rules_of(STANDING, chain)
+        foreign = found.index("meta mark & 0xc0ffc0ff != 0 return")
+        assert all("vmap @" not in rule for rule in found[:foreign])
+        assert sum("vmap @" in rule for rule in found[foreign:]) == 4
+
+
+def test_a_consumer_of_ours_enters_no_tunnel() -> None:
+    assert any(
+        f'iifname "{PROVIDER_DEVICE}" oifname @tunnels reject' in rule
+        for rule in rules_of(STANDING, "through")
+    )
+
+
+# --- in a real nft
+
+
+def nft(*scripts: str, then: str = "list ruleset") -> list[dict[str, Any]]:
+    """Check, then load scripts one after another in a fresh namespace; what nft lists then."""
+    commands = "".join(
+        f"nft {check} -f - <<'END'\n{script}\nEND\n" for script in scripts for check in ("-c", "")
+    )
+    printed = apart(f"ip link set lo up\n{commands}nft -j {then}\n")
+    found: list[dict[str, Any]] = json.loads(printed)["nftables"]
+    return found
+
+
+real = pytest.mark.needs("nft", "unshare", "ip")
+REDIRECT = dns.redirect_script(
+    ["192.0.2.1", "2001:db8::1"],
+    {V4: ("1.1.1.1", 2), V6: ("2606:4700:4700::1111", 2)},
+    {V4: ["wan"]},
+    dns.Exempt(frozenset({"guest"}), frozenset({"10.8.0.0/16", "2001:db8:9::/48"})),
+)
+EVERYTHING = STANDING + kill_switch.standing_script() + REDIRECT
+REFRESH = refresh_script({V4: [4], V6: [4]}, ["wwan"])
+
+
+def elements(listed: list[dict[str, Any]], kind: str, name: str) -> list[Any]:
+    [found] = [entry[kind] for entry in listed if entry.get(kind, {}).get("name") == name]
+    elem: list[Any] = found.get("elem", [])
+    return elem
+
+
+def chains(listed: list[dict[str, Any]]) -> dict[str, int]:
+    """How many rules each chain has."""
+    found = {e["chain"]["name"]: 0 for e in listed if "chain" in e}
+    for entry in listed:
+        if "rule" in entry:
+            found[entry["rule"]["chain"]] += 1
+    return found
+
+
+@real
+def test_real_the_standing_part_loads_and_loads_again() -> None:
+    once, twice = nft(EVERYTHING), nft(EVERYTHING, EVERYTHING)
+    assert chains(once) == chains(twice)
+    for chain in ("steer", "steer_own", "through", "stamp", "nat", "block", "asked", "refuse"):
+        assert chains(once)[chain] > 0
+    assert sorted(elements(twice, "set", "tunnels")) == TUNNELS
+    assert sorted(elements(twice, "set", "wans")) == ["wan", "wwan"]
+    for name in ("drain4", "answer6"):
+        assert elements(twice, "map", name) == []
+    assert elements(twice, "set", "diverted") == []
+
+
+@real
+def test_real_without_tunnels_or_wans() -> None:
+    bare = standing_script([], {}, {}, {}) + kill_switch.standing_script()
+    listed = nft(bare + dns.redirect_script([], {}))
+    assert elements(listed, "set", "tunnels") == []
+
+
+@real
+def test_real_prefixes_that_overlap_or_repeat() -> None:
+    """A delegated prefix is often within the WAN's own; two WANs may be in one network."""
+    prefixes = {
+        "wan": ["192.0.2.0/24", "2001:db8::/48", "fe80::/64"],
+        "wwan": ["192.0.2.0/24", "192.0.0.0/16", "2001:db8:0:1::/64", "fe80::/64"],
+    }
+    listed = nft(
+        standing_script(TUNNELS, {V4: ["wan", "wwan"], V6: ["wan", "wwan"]}, SLOTS, prefixes)
+    )
+    assert len(elements(listed, "set", "onlink4")) == 1, "merged"
+    assert len(elements(listed, "set", "own6")) == 4
+
+
+@real
+def test_real_heard_counts_begin_at_nothing() -> None:
+    listed = nft(STANDING, then="list set inet wgup heard4")
+    assert parse_set_counters(json.dumps({"nftables": listed})) == {"wan": 0, "wwan": 0}
+
+
+@real
+def test_real_refreshed_elements_lapse_and_outlive_the_standing_part() -> None:
+    listed = nft(EVERYTHING, REFRESH, EVERYTHING)
+    held = elements(listed, "set", "diverted")
+    assert {entry["elem"]["val"] for entry in held} == {"ipv4", "ipv6"}
+    answers = elements(listed, "map", "answer4")
+    assert len(answers) == 1
+    for entry in (*held, answers[0][0], *elements(listed, "set", "translated")):
+        assert 0 < entry["elem"]["timeout"] <= LAPSE_S
+
+
+@real
+def test_real_refreshing_again_and_ending() -> None:
+    listed = nft(EVERYTHING, REFRESH, REFRESH, ended_script(V6))
+    assert [e["elem"]["val"] for e in elements(listed, "set", "diverted")] == ["ipv4"]
+    assert elements(listed, "map", "answer6") == [] and elements(listed, "map", "answer4")
+    assert elements(listed, "set", "translated") == []
+    assert nft(EVERYTHING, ended_script(V4)), "nothing was in force"
+
+
+@real
+def test_real_draining_lapses_by_the_kernel() -> None:
+    listed = nft(EVERYTHING, drain_script(V4, 2, 600), drain_script(V6, 3, 30), EVERYTHING)
+    [[key, verdict]] = elements(listed, "map", "drain4")
+    assert (key["elem"]["val"], key["elem"]["timeout"]) == (2 << SLOT_SHIFT, 600)
+    assert verdict == {"goto": {"target": "to_2"}}
+    ended = nft(EVERYTHING, drain_script(V4, 2, 600), drain_script(V6, 3, 30), undrain_script(V4))
+    assert elements(ended, "map", "drain4") == []
+    assert len(elements(ended, "map", "drain6")) == 1
+
+
+@real
+def test_real_blocking_lapses_and_says_all_that_is_blocked() -> None:
+    both = kill_switch.block_script({V4: ["wan", "wwan"], V6: ["wan"]})
+    listed = nft(EVERYTHING, both, EVERYTHING)
+    held = elements(listed, "set", "blocked4")
+    assert {entry["elem"]["val"] for entry in held} == {"wan", "wwan"}
+    assert all(0 < entry["elem"]["timeout"] <= LAPSE_S for entry in held)
+    listed = nft(EVERYTHING, both, kill_switch.block_script({V6: ["wan"]}))
+    assert elements(listed, "set", "blocked4") == []
+    assert len(elements(listed, "set", "blocked6")) == 1
+
+
+@real
+def test_real_a_slot_that_is_no_longer_used_harms_nothing() -> None:
+    fewer = standing_script(TUNNELS[:1], {V4: ["wan"]}, {"wgup_a": 2, "wan": 4}, {})
+    listed = nft(EVERYTHING, drain_script(V4, 3, 30), fewer)
+    assert sorted(elements(listed, "set", "tunnels")) == ["wgup_a"]
+    other = standing_script(TUNNELS, WANS, {**SLOTS, "wgup_a": 7, "new": 63}, PREFIXES)
+    assert chains(nft(EVERYTHING, other))["to_63"] == 1
+
+
+@real
+def test_real_every_redirect_loads() -> None:
+    targets = {V4: ("10.9.0.1", 2), V6: ("fd09::1", 0)}
+    scripts = [
+        dns.redirect_script(["FE80::1%eth0", "x"], {}),
+        dns.redirect_script(["192.0.2.1"], {V4: ("192.0.2.1", 0)}),
+        dns.redirect_script(["192.0.2.1"], targets, {V4: ["wan"], V6: ["wan", "wwan"]}),
+        dns.redirect_script([], targets, {}, dns.Exempt(everything=True)),
+    ]
+    listed = nft(EVERYTHING, *scripts)
+    assert chains(listed)["refuse"] > 0
