@@ -13,12 +13,14 @@ import os
 import shutil
 import stat
 import subprocess
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 from .plan import DIVERTING
 
 BEAT_S = 1.0
+STARTING_S = 3.0  # a router that is busy starts a shell slowly
 SCRIPT = os.path.join(os.path.dirname(__file__), "watchdog.sh")
 
 
@@ -29,6 +31,7 @@ class Watchdog:
     directory: str
     _fifo: int = -1
     _child: subprocess.Popen[bytes] | None = None
+    _started_s: float = 0.0
 
     @property
     def saved_path(self) -> str:
@@ -37,22 +40,19 @@ class Watchdog:
 
     def beat(self, *, armed: bool) -> str:
         """Say that we live. Starts a watchdog where none listens; '' or why there is none."""
-        word = b"armed\n" if armed else b"calm\n"
-        for _ in range(2):
-            if self._open() and self._write(word):
-                return ""
-            if not armed:
-                return ""  # it is started when it is needed
-            if why := self._start():
-                return why
-        return ""  # it is starting; the next word reaches it
+        if (self._open() and self._write(b"armed\n" if armed else b"calm\n")) or not armed:
+            return ""  # without a diversion there need be none
+        if self._is_running() and time.monotonic() - self._started_s < STARTING_S:
+            return ""  # it has not opened its end yet; it starts armed
+        return self._start()
 
     def end(self) -> None:
         """Let the watchdog end: nothing is in force any more."""
-        if self._fifo >= 0 or self._open():
-            self._write(b"end\n")
+        told = self._open() and self._write(b"end\n")
         self._close()
         if self._child is not None:
+            if not told:
+                self._child.kill()  # it hears nothing, or not yet
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self._child.wait(1.0)
 
@@ -93,7 +93,14 @@ class Watchdog:
                 os.close(self._fifo)
             self._fifo = -1
 
+    def _is_running(self) -> bool:
+        return self._child is not None and self._child.poll() is None
+
     def _start(self) -> str:
+        """Start one; never two, which would each hear but a part of the words."""
+        if self._child is not None and self._is_running():
+            self._child.kill()  # it reads another FIFO than ours
+            self._child.wait()
         shell = find_shell()
         if not shell:
             return "no shell here has `read -t`: a diversion would outlive a killed service"
@@ -108,6 +115,7 @@ class Watchdog:
                 start_new_session=True,
                 cwd="/",
             )
+            self._started_s = time.monotonic()
         except OSError as error:
             return f"the watchdog can't be started: {error.strerror}"
         return ""

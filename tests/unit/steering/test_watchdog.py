@@ -1,0 +1,217 @@
+"""The watchdog: one process, that takes rules back when no word comes, and ends when told."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pytest_mock import MockerFixture
+
+from rpcd_wireguard_uplink.steering import watchdog as module
+from rpcd_wireguard_uplink.steering.watchdog import Watchdog, find_shell
+
+SILENCE_S = 4.0
+
+
+def wait_for(condition: Callable[[], bool], within_s: float = 15.0) -> None:
+    end_s = time.monotonic() + within_s
+    while not condition():
+        assert time.monotonic() < end_s
+        time.sleep(0.02)
+
+
+class Scene:
+    """A folder of a service, and an `ip` that only notes what it was called for."""
+
+    def __init__(self, path: Path) -> None:
+        self.directory = path / "run"
+        self.log = path / "ip.log"
+        self.children: list[subprocess.Popen[bytes]] = []
+        program = path / "bin" / "ip"
+        program.parent.mkdir()
+        program.write_text(f'#!/bin/sh\necho "$@" >>{self.log}\n')
+        program.chmod(0o755)
+        self.path = f"{program.parent}:{os.environ['PATH']}"
+
+    def calls(self) -> list[str]:
+        return self.log.read_text().splitlines() if self.log.exists() else []
+
+    def running(self) -> int:
+        return sum(child.poll() is None for child in self.children)
+
+    def has_reader(self) -> bool:
+        try:
+            os.close(os.open(self.directory / "heartbeat", os.O_WRONLY | os.O_NONBLOCK))
+        except OSError:
+            return False
+        return True
+
+
+@pytest.fixture
+def scene(tmp_path: Path, mocker: MockerFixture) -> Iterator[Scene]:
+    found = Scene(tmp_path)
+    mocker.patch.dict(os.environ, {"PATH": found.path})
+    start = subprocess.Popen
+
+    def noted(*args: Any, **options: Any) -> Any:
+        found.children.append(start(*args, **options))
+        return found.children[-1]
+
+    mocker.patch.object(module.subprocess, "Popen", noted)
+    yield found
+    for child in found.children:
+        child.kill()
+        child.wait()
+
+
+@pytest.fixture
+def watchdog(scene: Scene) -> Watchdog:
+    return Watchdog(str(scene.directory))
+
+
+def test_without_a_diversion_none_is_started(scene: Scene, watchdog: Watchdog) -> None:
+    assert watchdog.beat(armed=False) == ""
+    watchdog.leave()
+    watchdog.end()
+    assert scene.children == []
+
+
+def test_one_is_started_and_ends_when_told(scene: Scene, watchdog: Watchdog) -> None:
+    """Two would each hear but a part of the words, and take a diversion back that is in force."""
+    for _ in range(5):
+        assert watchdog.beat(armed=True) == ""
+    assert len(scene.children) == 1
+    wait_for(scene.has_reader)
+    for _ in range(5):
+        assert watchdog.beat(armed=True) == ""
+    assert len(scene.children) == 1
+    watchdog.end()
+    assert scene.running() == 0
+    assert scene.calls() == []
+    assert watchdog.beat(armed=False) == ""
+    assert len(scene.children) == 1
+
+
+def test_silence_takes_the_rules_back(scene: Scene, watchdog: Watchdog) -> None:
+    """Even where it comes right after the first word, before the shell has opened its end."""
+    scene.directory.mkdir()
+    Path(watchdog.saved_path).write_text("no-such-device 1\n")
+    watchdog.beat(armed=True)
+    begun_s = time.monotonic()
+    watchdog.leave()
+    wait_for(lambda: len(scene.calls()) == 2 and not os.path.exists(watchdog.saved_path))
+    assert time.monotonic() - begun_s > SILENCE_S - 0.5
+    assert scene.calls() == ["-4 rule flush protocol 152", "-6 rule flush protocol 152"]
+    assert scene.running() == 1, "it goes on listening, for a service that was held up"
+    watchdog.end()
+    assert scene.running() == 0
+
+
+def test_a_service_that_is_back_in_time_takes_it_over(scene: Scene, watchdog: Watchdog) -> None:
+    watchdog.beat(armed=True)
+    wait_for(scene.has_reader)
+    watchdog.leave()
+    again = Watchdog(str(scene.directory))
+    end_s = time.monotonic() + SILENCE_S + 1.5
+    while time.monotonic() < end_s:
+        assert again.beat(armed=True) == ""
+        time.sleep(0.5)
+    assert scene.calls() == []
+    assert len(scene.children) == 1
+    again.end()
+    wait_for(lambda: scene.running() == 0)
+
+
+def test_calm_ends_the_watch_and_not_the_watchdog(scene: Scene, watchdog: Watchdog) -> None:
+    watchdog.beat(armed=True)
+    wait_for(scene.has_reader)
+    watchdog.beat(armed=False)
+    time.sleep(SILENCE_S + 1.0)
+    assert scene.calls() == []
+    assert scene.running() == 1
+    watchdog.end()
+
+
+def test_one_that_was_killed_is_started_again(scene: Scene, watchdog: Watchdog) -> None:
+    watchdog.beat(armed=True)
+    wait_for(scene.has_reader)
+    watchdog.beat(armed=True)
+    scene.children[0].kill()
+    scene.children[0].wait()
+    assert watchdog.beat(armed=True) == ""
+    assert len(scene.children) == 2
+    wait_for(scene.has_reader)
+    watchdog.end()
+    assert scene.running() == 0
+
+
+def test_one_whose_fifo_is_gone_is_replaced(
+    scene: Scene, watchdog: Watchdog, mocker: MockerFixture
+) -> None:
+    """Somebody cleaned /run: it would hear nothing more, and take the diversion back."""
+    mocker.patch.object(module, "STARTING_S", 0.0)
+    watchdog.beat(armed=True)
+    wait_for(scene.has_reader)
+    watchdog.leave()
+    (scene.directory / "heartbeat").unlink()
+    assert watchdog.beat(armed=True) == ""
+    assert scene.running() == 1 and len(scene.children) == 2
+    wait_for(scene.has_reader)
+    watchdog.end()
+    assert scene.running() == 0
+
+
+def test_the_end_before_it_has_begun(scene: Scene, watchdog: Watchdog) -> None:
+    watchdog.beat(armed=True)
+    watchdog.end()
+    assert scene.running() == 0
+
+
+def test_a_watchdog_that_does_not_read_holds_nobody_up(scene: Scene, watchdog: Watchdog) -> None:
+    """Stopped, or starved: the pipe is full, and the word counts as said."""
+    scene.directory.mkdir()
+    os.mkfifo(scene.directory / "heartbeat")
+    reader = os.open(scene.directory / "heartbeat", os.O_RDWR | os.O_NONBLOCK)
+    try:
+        with pytest.raises(BlockingIOError):
+            while True:
+                os.write(reader, b"x" * 4096)
+        assert watchdog.beat(armed=True) == ""
+        assert scene.children == []
+    finally:
+        watchdog.leave()
+        os.close(reader)
+
+
+def test_no_shell_is_said(scene: Scene, watchdog: Watchdog, mocker: MockerFixture) -> None:
+    mocker.patch.object(module, "find_shell", return_value=[])
+    assert "read -t" in watchdog.beat(armed=True)
+    mocker.patch.object(module, "find_shell", return_value=["/nowhere/bash"])
+    assert "can't be started: No such file" in watchdog.beat(armed=True)
+
+
+def test_shells(tmp_path: Path, mocker: MockerFixture) -> None:
+    """bash, or BusyBox's; dash has no time limit."""
+    which = mocker.patch.object(module.shutil, "which")
+    which.side_effect = lambda name, path: f"/bin/{name}"
+    assert find_shell({"PATH": "/x"}) == ["/bin/bash"]
+    assert which.call_args.kwargs["path"] == "/x:/bin:/usr/bin"
+    which.side_effect = lambda name, path: "/bin/busybox" if name == "busybox" else None
+    assert find_shell({}) == ["/bin/busybox", "ash"]
+    which.side_effect = lambda name, path: None
+    assert find_shell() == []
+
+
+@pytest.mark.needs("busybox")
+def test_busybox_takes_back_too(scene: Scene, watchdog: Watchdog, mocker: MockerFixture) -> None:
+    mocker.patch.object(module, "find_shell", return_value=["/usr/bin/env", "busybox", "ash"])
+    watchdog.beat(armed=True)
+    watchdog.leave()
+    wait_for(lambda: len(scene.calls()) == 2)
+    watchdog.end()
+    assert scene.running() == 0
