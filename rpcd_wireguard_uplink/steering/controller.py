@@ -401,9 +401,12 @@ class SteeringController:
                 self.problems.pop(f"vpn {family.value}", None)
         plan = self.plan()
         requests: list[Request] = []
+        removed = False
         for family in Family:
             if self.view.rules.get(family):
-                requests += self._changes(plan, family)
+                removed |= self._add_changes(plan, family, requests)
+        if removed:
+            self._note_repair()
         if not requests:
             return False
         for family in Family:
@@ -412,7 +415,8 @@ class SteeringController:
         self._judge(requests, codes)
         return True
 
-    def _changes(self, plan: SteeringPlan, family: Family) -> list[Request]:
+    def _add_changes(self, plan: SteeringPlan, family: Family, requests: list[Request]) -> bool:
+        """Add what the family needs; whether somebody has removed rules of ours."""
         view = self.view
         found = view.rules[family]
         slots = self._slots_in_use(family)
@@ -433,10 +437,9 @@ class SteeringController:
         for device, slot in slots.items():
             routes += tables.path_routes(plan, family, device, path_table(slot), indexes)
         ours = [rule for rule in found if rule.protocol in (STANDING, DIVERTING)]
-        if not {*self._applied.get(family, ())} & {*rules} <= {*ours}:
-            self._note_repair()
-        self._applied[family] = rules
-        return plan_changes(view.ours[family], routes, ours, rules)
+        applied, self._applied[family] = self._applied.get(family, ()), rules
+        requests += plan_changes(view.ours[family], routes, ours, rules)
+        return not {*applied} & {*rules} <= {*ours}
 
     def _bound_devices(self, family: Family) -> set[str]:
         """The devices that main has, or had, a default route by; not our tunnels."""

@@ -11,6 +11,7 @@ from pytest_mock import MockerFixture
 
 from rpcd_wireguard_uplink.errors import CommandFailed
 from rpcd_wireguard_uplink.system import nft
+from rpcd_wireguard_uplink.system.netlink import Message, text
 from tests.unit.fakes import replace_commands
 
 JSON = st.recursive(
@@ -54,31 +55,46 @@ async def test_counters_of_a_set(mocker: MockerFixture) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "found"),
+    ("listing", "found"),
     [
         ('{"nftables": []}', {}),
         ('{"nftables": [{"set": {}}]}', {}),
         ('{"nftables": [{"set": {"elem": [{"elem": {"val": "wan"}}]}}]}', {"wan": 0}),
     ],
 )
-def test_sets_without_counters(text: str, found: dict[str, int]) -> None:
-    assert nft.parse_set_counters(text) == found
+def test_sets_without_counters(listing: str, found: dict[str, int]) -> None:
+    assert nft.parse_set_counters(listing) == found
 
 
 @pytest.mark.parametrize(
-    "text",
+    "listing",
     ["", "oops", "[]", "{}", '{"nftables": 7}', '{"nftables": [7]}', "[" * 100_000],
 )
-def test_what_is_no_listing_is_said(text: str) -> None:
+def test_what_is_no_listing_is_said(listing: str) -> None:
     with pytest.raises(CommandFailed, match="JSON"):
-        nft.parse_set_counters(text)
+        nft.parse_set_counters(listing)
 
 
 @given(JSON)
 def test_any_json_gives_counters_or_a_clear_error(value: object) -> None:
-    for text in (json.dumps(value), json.dumps({"nftables": value})):
+    for listing in (json.dumps(value), json.dumps({"nftables": value})):
         try:
-            found = nft.parse_set_counters(text)
+            found = nft.parse_set_counters(listing)
         except CommandFailed:
             continue
         assert all(isinstance(count, int) for count in found.values())
+
+
+def event(kind: int, name: str) -> Message:
+    return Message(10 << 8 | kind, bytes(4) + text(1, name))
+
+
+def test_the_end_of_a_table_is_heard() -> None:
+    gone, made, other = event(2, "wgup"), event(0, "wgup"), event(2, "wgup2")
+    assert nft.deletes_table([made, other, gone], "wgup")
+    assert not nft.deletes_table([made, other, Message(gone.kind, b"\0"), Message(3, b"")], "wgup")
+
+
+@given(st.binary(max_size=60))
+def test_random_events_never_raise(data: bytes) -> None:
+    assert nft.deletes_table([Message(10 << 8 | 2, data)], "wgup") in (False, True)

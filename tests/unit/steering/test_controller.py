@@ -1,0 +1,1027 @@
+"""The steering controller over a kernel in memory: order, retries, repairs, what is told when."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import pytest
+from pytest_mock import MockerFixture
+
+from rpcd_wireguard_uplink.errors import CommandFailed
+from rpcd_wireguard_uplink.failover import Change
+from rpcd_wireguard_uplink.landscape import Landscape
+from rpcd_wireguard_uplink.model import DefaultRoute, Endpoint, Family, Link, Tunnel, Uplink
+from rpcd_wireguard_uplink.steering import controller as module
+from rpcd_wireguard_uplink.steering import repairs as repairs_module
+from rpcd_wireguard_uplink.steering import reverse_path
+from rpcd_wireguard_uplink.steering.controller import SteeringController
+from rpcd_wireguard_uplink.steering.kernel_view import KernelView
+from rpcd_wireguard_uplink.steering.plan import (
+    DIVERTED_TABLE,
+    DIVERTING,
+    LAST_TABLE,
+    UNDERLAY_TABLE,
+    Diversion,
+    Ending,
+)
+from rpcd_wireguard_uplink.steering.rules import SLOT_SHIFT
+from rpcd_wireguard_uplink.steering.watchdog import Watchdog
+from rpcd_wireguard_uplink.system.dns import TunnelResolvers
+from rpcd_wireguard_uplink.system.marks import INBOUND, SLOT_MASK
+from rpcd_wireguard_uplink.system.netlink import Message
+from rpcd_wireguard_uplink.system.rtnetlink import NEWROUTE, NEWRULE, Device
+from tests.unit.fakes import Commands, Machine, RoutingTables, TrackedConnections, replace_commands
+from tests.unit.steering.lookup import REFUSED, Packet, device_of
+from tests.unit.steering.scenes import INDEXES, NAMES, V4, V6, by, connected, hop, ways
+
+UPLINK = Uplink("nodea", "wgup_a", Endpoint("192.0.2.9"), "key", ("10.0.0.1/32",))
+OTHER = replace(UPLINK, peer_id="nodeb", interface="wgup_b")
+AWAY = Diversion(V4, ("wan",), DefaultRoute(V4, "wgup_a"))
+AWAY6 = Diversion(V6, ("wan",), DefaultRoute(V6, "wgup_a"))
+TO_WAN2 = Diversion(V4, ("wan",), DefaultRoute(V4, "wan2", "198.51.100.1"))
+OVER = Change("failover", "wan", "wgup_a", "dead", 1.0)
+BACK = Change("failback", "wgup_a", "wan", "alive", 1.0)
+DRILL = Change("drill", "wan", "wgup_a", "asked for", 1.0)
+MAIN_ROUTES = {
+    V4: [
+        by("", hop("wan", "192.0.2.1"), metric=1),
+        by("", hop("wan2", "198.51.100.1"), metric=2),
+        connected("10.7.0.0/24", "lan"),
+        connected("192.0.2.0/24", "wan"),
+    ],
+    V6: [by("::", hop("wan", "fe80::1"), metric=1), connected("2001:db8:7::/64", "lan")],
+}
+
+
+@dataclass
+class Kernel(RoutingTables):
+    """A kernel that counts the batches it was given."""
+
+    batches: int = 0
+
+    def change(self, messages: list[Message]) -> list[int]:  # type: ignore[override]
+        self.batches += 1
+        return super().change(messages)
+
+
+@dataclass
+class Bench:
+    """A controller, its kernel, and what was told."""
+
+    steering: SteeringController
+    machine: Machine
+    kernel: Kernel
+    connections: TrackedConnections
+    commands: Commands
+    problems: dict[str, str]
+    told: list[tuple[str, Family, int, int]] = field(default_factory=list)
+    words: list[str] = field(default_factory=list)
+
+    def scripts(self) -> list[str]:
+        return self.commands.inputs("nft -f -")
+
+    def diverted(self, family: Family = V4) -> bool:
+        return any(rule.protocol == DIVERTING for rule in self.kernel.rules(family))
+
+    def ours(self) -> list[object]:
+        """Every rule and route of ours in the kernel."""
+        rules = [r for f in Family for r in self.kernel.rules(f) if r.protocol > 150]
+        return [*rules, *(r for f in Family for r in self.kernel.routes(f) if r.protocol > 150)]
+
+    def table(self, number: int, family: Family = V4) -> dict[str, list[tuple[str, str]]]:
+        return ways([r for r in self.kernel.routes(family) if r.table == number])
+
+    def where(self, to: str = "9.9.9.9", mark: int = 0) -> str:
+        family = V6 if ":" in to else V4
+        packet = Packet(to, mark=mark)
+        found = device_of(packet, self.kernel.rules(family), self.kernel.routes(family))
+        return "refused" if found == REFUSED else NAMES.get(found, "nowhere")
+
+    def slot(self, device: str) -> int:
+        return self.steering.memory.slots[device]
+
+    def forgotten(self) -> list[tuple[Family, str]]:
+        """Family and device of each path whose connections were deleted."""
+        names = {slot << SLOT_SHIFT: name for name, slot in self.steering.memory.slots.items()}
+        assert all(mask == INBOUND | SLOT_MASK for *_, mask in self.connections.deleted)
+        return [(family, names[mark]) for family, mark, _ in self.connections.deleted]
+
+    @asynccontextmanager
+    async def following(self) -> AsyncIterator[None]:
+        task = asyncio.create_task(self.steering.follow())
+        try:
+            yield
+        finally:
+            task.cancel()
+
+    async def until(self, condition: Callable[[], object]) -> None:
+        async with asyncio.timeout(20):
+            while not condition():
+                await asyncio.sleep(0.002)
+
+    async def settle(self) -> None:
+        """Have what is wanted carried out."""
+        async with self.following():
+            await self.until(lambda: not self.steering._kicked.is_set())
+            await asyncio.sleep(0.02)
+
+    async def divert(self, *wanted: Diversion, change: Change = OVER) -> None:
+        for diversion in wanted:
+            self.steering.want(diversion.family, diversion, change, 300)
+        await self.settle()
+
+    async def go_home(self, family: Family = V4) -> None:
+        self.steering.want(family, None, BACK, -1)
+        await self.settle()
+
+    def make(self, mocker: MockerFixture) -> SteeringController:
+        """Another controller, as after a restart."""
+        landscape = self.steering.landscape
+        return SteeringController(
+            landscape,
+            KernelView(self.kernel),
+            self.connections,
+            self.steering.report,
+            self.problems,
+            self.steering.run_dir,
+            (UPLINK, OTHER),
+        )
+
+
+@pytest.fixture
+async def bench(tmp_path: Path, mocker: MockerFixture) -> Bench:
+    mocker.patch.object(module, "RETRY_S", 0.02)
+    mocker.patch.object(module, "REFRESH_S", 0.01)
+    mocker.patch.object(module, "BEAT_S", 0.01)
+    mocker.patch.object(module, "SETTLE_S", 0.0)
+    mocker.patch.object(reverse_path, "CONF", str(tmp_path / "conf"))
+    mocker.patch.object(repairs_module, "running_managers", return_value=["netifd"])
+    words: list[str] = []
+
+    def beat(self: Watchdog, *, armed: bool) -> str:
+        words.append("armed" if armed else "calm")
+        return ""
+
+    mocker.patch.object(Watchdog, "beat", beat)
+    mocker.patch.object(Watchdog, "end", lambda self: words.append("end"))
+    kernel, connections = Kernel(), TrackedConnections()
+    kernel.found_devices = [Device(index, name) for name, index in INDEXES.items()]
+    kernel.found_routes = {family: list(routes) for family, routes in MAIN_ROUTES.items()}
+    machine = Machine(str(tmp_path), kernel=kernel, connections=connections)
+    machine.links = [Link(name, index, 0) for name, index in INDEXES.items()]
+    machine.routes[V4] = [
+        DefaultRoute(V4, "wan", "192.0.2.1", 1),
+        DefaultRoute(V4, "wan2", "198.51.100.1", 2),
+    ]
+    machine.routes[V6] = [DefaultRoute(V6, "wan", "fe80::1", 1)]
+    machine.addresses["wan"] = ["192.0.2.2/24", "2001:db8::2/64"]
+    commands = replace_commands(mocker)
+    landscape = Landscape(machine)
+    await landscape.reread([UPLINK, OTHER])
+    told: list[tuple[str, Family, int, int]] = []
+    problems: dict[str, str] = {}
+
+    def report(change: Change, family: Family, detection_ms: int, switch_ms: int) -> None:
+        told.append((change.kind, family, detection_ms, switch_ms))
+
+    steering = SteeringController(
+        landscape, KernelView(kernel), connections, report, problems, str(tmp_path / "run")
+    )
+    return Bench(steering, machine, kernel, connections, commands, problems, told, words)
+
+
+@pytest.fixture
+async def standing(bench: Bench) -> Bench:
+    """With the standing part in force."""
+    await bench.steering.ensure([UPLINK, OTHER])
+    await bench.settle()
+    return bench
+
+
+@pytest.fixture
+async def away(standing: Bench) -> Bench:
+    """IPv4 diverted to the first uplink."""
+    await standing.divert(AWAY)
+    assert standing.where() == "wgup_a"
+    return standing
+
+
+# --- over, and back
+
+
+async def test_the_standing_part_diverts_nothing(standing: Bench) -> None:
+    assert standing.where() == "wan" and standing.where("2001:db8:5::1") == "wan"
+    assert standing.where(mark=0x51) == "wan"
+    assert standing.table(DIVERTED_TABLE)[""] == [("wan2", "198.51.100.1")], "ready in advance"
+    assert standing.problems == {} and standing.told == []
+
+
+async def test_traffic_first_then_old_connections_then_it_is_told(
+    standing: Bench, mocker: MockerFixture
+) -> None:
+    seen: list[str] = []
+    delete = standing.connections.delete_marked
+
+    def noted(family: Family, mark: int, mask: int) -> None:
+        seen.append(f"forget in {standing.where()}, told {len(standing.told)}")
+        delete(family, mark, mask)
+
+    mocker.patch.object(standing.connections, "delete_marked", noted)
+    standing.steering.dead[V4] = {"wan"}
+    await standing.divert(AWAY)
+    assert seen == ["forget in wgup_a, told 0"]
+    assert standing.forgotten() == [(V4, "wan")]
+    assert standing.where() == "wgup_a" and standing.where("10.7.0.9") == "lan"
+    assert standing.where(mark=0x51) == "wan2", "outer packets leave the dead WAN in one go"
+    assert standing.where("2001:db8:5::1") == "wan", "the other family stays"
+    [(kind, family, detection_ms, switch_ms)] = standing.told
+    assert (kind, family, detection_ms) == ("failover", V4, 300)
+    assert switch_ms >= 1
+    assert "diverted { ipv4 timeout" in standing.scripts()[-1]
+    assert standing.words[-1] == "armed"
+
+
+async def test_a_wish_waits_for_the_standing_part(bench: Bench) -> None:
+    bench.steering.uplinks = (UPLINK,)
+    await bench.divert(AWAY)
+    assert bench.told == [] and bench.ours() == []
+    await bench.steering.ensure([UPLINK, OTHER])
+    await bench.settle()
+    assert [kind for kind, *_ in bench.told] == ["failover"]
+    assert bench.where() == "wgup_a"
+
+
+async def test_what_fails_is_tried_again_and_told_once(standing: Bench) -> None:
+    standing.kernel.errors[NEWRULE] = errno.ENOMEM
+    standing.steering.want(V4, AWAY, OVER, 300)
+    async with standing.following():
+        await standing.until(lambda: standing.problems)
+        assert standing.told == [] and not standing.steering.diversions
+        assert "refused the rule" in standing.problems["switch"]
+        assert "Cannot allocate memory" in standing.problems["switch"]
+        standing.kernel.errors.clear()
+        await standing.until(lambda: standing.told)
+    await standing.settle()
+    assert len(standing.told) == 1
+    assert standing.problems == {}
+    assert standing.where() == "wgup_a"
+
+
+async def test_an_nft_that_fails_on_the_way_home_keeps_the_diversion(away: Bench) -> None:
+    """No look-up may be led by a WAN to a tunnel's resolver."""
+    away.commands.answers["nft"] = CommandFailed("nft is busy")
+    away.steering.want(V4, None, BACK, -1)
+    async with away.following():
+        await away.until(lambda: "switch" in away.problems)
+        assert away.where() == "wgup_a" and away.steering.diversions == {V4: AWAY}
+        away.commands.answers.clear()
+        await away.until(lambda: len(away.told) == 2)
+    assert away.where() == "wan"
+
+
+async def test_an_nft_that_fails_on_the_way_out_holds_up_no_traffic(standing: Bench) -> None:
+    standing.commands.answers["nft"] = CommandFailed("nft is busy")
+    standing.steering.want(V4, AWAY, OVER, 300)
+    async with standing.following():
+        await standing.until(lambda: "switch" in standing.problems)
+        assert standing.where() == "wgup_a"
+        assert len(standing.told) == 1
+        standing.commands.answers.clear()
+        await standing.until(lambda: "switch" not in standing.problems)
+    assert len(standing.told) == 1
+
+
+async def test_the_newest_wish_counts(standing: Bench) -> None:
+    """Over and back before anything moved: nothing moves, and both are told."""
+    before = standing.ours()
+    standing.steering.want(V4, AWAY, OVER, 300)
+    standing.steering.want(V4, None, BACK, -1)
+    await standing.settle()
+    assert standing.ours() == before and standing.connections.deleted == []
+    assert [kind for kind, *_ in standing.told] == ["failover", "failback"]
+
+
+async def test_both_families_move_in_one_change(standing: Bench) -> None:
+    standing.kernel.batches = 0
+    await standing.divert(AWAY, AWAY6)
+    assert standing.kernel.batches == 1
+    assert standing.where() == "wgup_a" and standing.where("2001:db8:5::1") == "wgup_a"
+    assert set(standing.forgotten()) == {(V4, "wan"), (V6, "wan")}
+    assert len(standing.told) == 2
+
+
+async def test_back_home(standing: Bench) -> None:
+    rules = standing.kernel.rules(V4)
+    await standing.divert(AWAY)
+    away = standing
+    away.connections.deleted.clear()
+    await away.go_home()
+    assert away.where() == "wan" and not away.diverted()
+    assert away.forgotten() == [(V4, "wgup_a")], "the tunnel's, not the WAN's"
+    assert away.told[-1][0] == "failback"
+    assert away.words[-1] == "calm"
+    assert "delete element inet wgup diverted { ipv4 }" in "".join(away.scripts())
+    assert away.kernel.rules(V4) == rules, "what stands has stood"
+
+
+async def test_from_one_path_to_another(away: Bench) -> None:
+    away.connections.deleted.clear()
+    await away.divert(replace(AWAY, route=DefaultRoute(V4, "wgup_b")))
+    assert away.where() == "wgup_b" and away.forgotten() == [(V4, "wgup_a")]
+    await away.divert(TO_WAN2)
+    assert away.where() == "wan2"
+    assert away.forgotten()[1:] == [(V4, "wgup_b")]
+
+
+async def test_another_wan_that_dies_meanwhile(away: Bench) -> None:
+    away.connections.deleted.clear()
+    await away.divert(replace(AWAY, dead=("wan", "wan2")))
+    assert away.forgotten() == [(V4, "wan2")], "only what is newly dead"
+    assert away.where() == "wgup_a"
+
+
+async def test_being_stranded_moves_nothing(standing: Bench) -> None:
+    batches = standing.kernel.batches
+    standing.steering.want(V4, None, Change("stranded", "wan", "wan", "silence", 1.0), 1500)
+    await standing.settle()
+    assert standing.told == [("stranded", V4, 1500, -1)]
+    assert standing.kernel.batches == batches and standing.connections.deleted == []
+
+
+async def test_a_path_without_a_number_forgets_nothing_else(
+    standing: Bench, mocker: MockerFixture
+) -> None:
+    del standing.steering.memory.slots["wan"]
+    await standing.divert(AWAY)
+    assert standing.connections.deleted == [] and standing.where() == "wgup_a"
+
+
+# --- renewed, and drills
+
+
+async def test_a_diversion_is_renewed_and_nothing_is_told(away: Bench) -> None:
+    """Its gateway changed, say, or another WAN died."""
+    away.steering.renew(V4, AWAY)
+    assert not away.steering._kicked.is_set()
+    away.steering.renew(V4, replace(AWAY, dead=("wan", "wan2")))
+    await away.settle()
+    assert away.steering.diversions[V4].dead == ("wan", "wan2")
+    assert len(away.told) == 1
+
+
+async def test_nothing_is_renewed_before_the_standing_part(bench: Bench) -> None:
+    bench.steering.renew(V4, AWAY)
+    assert not bench.steering._kicked.is_set()
+
+
+async def test_a_drill_is_not_renewed_away(standing: Bench) -> None:
+    """Its primary is alive: nothing but the drill asks for the diversion."""
+    await standing.divert(AWAY, change=DRILL)
+    assert standing.where() == "wgup_a"
+    assert standing.steering.carries("wgup_a", V4)
+    standing.steering.renew(V4, None)
+    await standing.settle()
+    assert standing.where() == "wgup_a"
+    standing.steering.want(V4, None, replace(DRILL, kind="drill"), -1)
+    await standing.settle()
+    assert standing.where() == "wan"
+    standing.steering.renew(V4, AWAY)
+    await standing.settle()
+    assert standing.where() == "wgup_a", "after the drill it is renewed again"
+
+
+# --- the standing part
+
+
+async def test_the_standing_part_follows_changes_only(standing: Bench) -> None:
+    scripts, batches = len(standing.scripts()), standing.kernel.batches
+    await standing.steering.ensure([UPLINK, OTHER])
+    await standing.settle()
+    assert (len(standing.scripts()), standing.kernel.batches) == (scripts, batches)
+    await standing.steering.ensure([UPLINK])
+    assert "wgup_b" not in standing.scripts()[-1].split("tunnels {")[1].split("}")[0]
+    assert len(standing.scripts()) == scripts + 1
+
+
+async def test_removal_leaves_nothing(away: Bench) -> None:
+    foreign = away.kernel.rules(V4)[0], away.kernel.routes(V4)[0]
+    await away.steering.ensure([])
+    assert away.ours() == []
+    assert away.where() == "wan"
+    assert foreign[0] in away.kernel.rules(V4) and foreign[1] in away.kernel.routes(V4)
+    assert away.commands.lines("nft delete") == ["nft delete table inet wgup"]
+    assert away.words[-1] == "end"
+    assert away.steering.memory.load() == {}
+    requests = len(away.kernel.requests)
+    await away.steering.ensure([])
+    assert len(away.kernel.requests) == requests
+    assert len(away.commands.lines("nft delete")) == 1
+
+
+async def test_uplinks_that_come_again_work_again(away: Bench) -> None:
+    await away.steering.ensure([])
+    await away.steering.ensure([UPLINK, OTHER])
+    await away.settle()
+    assert away.where() == "wan"
+    await away.divert(AWAY)
+    assert away.where() == "wgup_a"
+
+
+async def test_leftovers_of_an_earlier_run_are_removed(away: Bench, mocker: MockerFixture) -> None:
+    """Its uplinks were removed from the file while it was down."""
+    again = away.make(mocker)
+    await again.ensure([])
+    assert away.ours() == []
+
+
+async def test_a_tunnel_that_was_made_anew_gets_its_routes_back(away: Bench) -> None:
+    """A device that goes takes its routes along, in every table."""
+    away.kernel.found_routes[V4] = [
+        r for r in away.kernel.routes(V4) if not any(h.index == INDEXES["wgup_a"] for h in r.hops)
+    ]
+    away.kernel.found_devices = [d for d in away.kernel.devices() if d.name != "wgup_a"]
+    away.kernel.found_devices.append(Device(77, "wgup_a"))
+    await away.steering.ensure([UPLINK, OTHER])
+    [default] = [r for r in away.kernel.routes(V4) if r.table == LAST_TABLE and not r.destination]
+    assert default.hops[0].index == 77
+
+
+# --- a restart
+
+
+async def test_an_earlier_run_is_taken_over(away: Bench, mocker: MockerFixture) -> None:
+    requests, scripts = len(away.kernel.requests), len(away.scripts())
+    again = away.make(mocker)
+    assert await again.start(lambda: None) == {V4: AWAY}
+    assert again.diversions == {V4: AWAY}
+    assert "diverted { ipv4 timeout" in away.scripts()[scripts]
+    assert len(away.kernel.requests) == requests, "nothing is touched"
+    assert away.words[-1] == "armed"
+    await again.ensure([UPLINK, OTHER])
+    assert away.where() == "wgup_a"
+    rules = [m for m in away.kernel.requests[requests:] if m.kind in (NEWRULE, 33)]
+    assert rules == [], "no rule goes and comes"
+    again.stop()
+
+
+async def test_what_was_taken_back_meanwhile_is_not_taken_over(
+    away: Bench, mocker: MockerFixture
+) -> None:
+    rules = away.kernel.found_rules[V4]
+    rules[:] = [rule for rule in rules if rule.protocol != DIVERTING]
+    assert await away.make(mocker).start(lambda: None) == {}
+
+
+async def test_rules_without_a_memory_are_taken_back(away: Bench, mocker: MockerFixture) -> None:
+    """A lost file: nobody knows what they are for, and the monitor will ask anew."""
+    Path(away.steering.memory.path).unlink()
+    again = away.make(mocker)
+    assert await again.start(lambda: None) == {}
+    await again.ensure([UPLINK, OTHER])
+    assert not away.diverted() and away.where() == "wan"
+
+
+# --- somebody else
+
+
+async def follow_news(bench: Bench, count: int = 1) -> None:
+    """Have the kernel's news followed so many times."""
+    task = asyncio.create_task(bench.steering.follow_kernel())
+    try:
+        for _ in range(count):
+            bench.steering._news.set()
+            await bench.until(lambda: not bench.steering._news.is_set())
+            await asyncio.sleep(0.01)
+    finally:
+        task.cancel()
+
+
+def flush_rules(bench: Bench) -> None:
+    """What systemd-networkd and netifd do at their start."""
+    for family in Family:
+        rules = bench.kernel.found_rules[family]
+        rules[:] = [rule for rule in rules if rule.protocol < 150]
+
+
+def flush_routes(bench: Bench) -> None:
+    for family in Family:
+        routes = bench.kernel.found_routes[family]
+        routes[:] = [route for route in routes if route.protocol < 150]
+
+
+async def test_rules_that_somebody_removes_are_put_back_and_told_after_three(away: Bench) -> None:
+    for count in range(1, 4):
+        flush_rules(away)
+        assert away.where() == "wan"
+        await follow_news(away)
+        assert away.where() == "wgup_a"
+        assert ("repairs" in away.problems) is (count == 3)
+    assert "3 times" in away.problems["repairs"] and "netifd" in away.problems["repairs"]
+
+
+async def test_routes_that_somebody_removes_are_put_back(away: Bench) -> None:
+    flush_routes(away)
+    await follow_news(away)
+    assert away.where() == "wgup_a" and away.table(UNDERLAY_TABLE)
+    await follow_news(away, 3)
+    assert "repairs" not in away.problems
+
+
+async def test_our_own_changes_are_no_repairs(standing: Bench) -> None:
+    for _ in range(4):
+        await standing.divert(AWAY)
+        await follow_news(standing)
+        await standing.go_home()
+        await follow_news(standing)
+    assert standing.problems == {}
+
+
+async def test_a_change_of_main_is_followed(away: Bench) -> None:
+    away.kernel.found_routes[V4].append(by("10.8.0.0/16", hop("lan", "10.7.0.2")))
+    await follow_news(away)
+    assert away.where("10.8.0.9") == "lan"
+    away.kernel.found_routes[V4] = [
+        r for r in away.kernel.routes(V4) if r.destination != "10.8.0.0/16" or r.table != 254
+    ]
+    await follow_news(away)
+    assert away.where("10.8.0.9") == "refused", "a private network without a route"
+
+
+async def test_quiet_news_ask_for_nothing(away: Bench) -> None:
+    batches = away.kernel.batches
+    await follow_news(away, 3)
+    assert away.kernel.batches == batches
+
+
+async def test_a_kernel_that_refuses_while_it_is_followed(away: Bench) -> None:
+    flush_rules(away)
+    away.kernel.errors[NEWRULE] = errno.EPERM
+    task = asyncio.create_task(away.steering.follow_kernel())
+    away.steering._news.set()
+    await away.until(lambda: "steering" in away.problems)
+    away.kernel.errors.clear()
+    await away.until(lambda: "steering" not in away.problems)
+    task.cancel()
+    assert away.where() == "wgup_a"
+
+
+async def test_an_odd_route_that_is_not_taken_is_told_and_holds_nothing_up(
+    standing: Bench, mocker: MockerFixture
+) -> None:
+    """It can't be copied, say for an encapsulation of a module that is gone."""
+    odd = by("10.66.0.0/16", hop("lan", "10.7.0.2"))
+    standing.kernel.found_routes[V4].append(odd)
+    change = standing.kernel.change
+
+    def refuse(messages: list[Message]) -> list[int]:
+        codes = change(messages)
+        return [
+            errno.EOPNOTSUPP if m.kind == NEWROUTE and bytes((10, 66, 0, 0)) in m.body else code
+            for m, code in zip(messages, codes, strict=True)
+        ]
+
+    mocker.patch.object(standing.kernel, "change", refuse)
+    await standing.divert(AWAY)
+    assert standing.where() == "wgup_a" and len(standing.told) == 1
+    assert "10.66.0.0/16 was not copied" in standing.problems["route"]
+
+
+async def test_a_table_that_somebody_deleted_is_built_anew(away: Bench) -> None:
+    """fw4's reload flushes only its own table, but people type `nft flush ruleset`."""
+    away.steering.block({V6: ("wan",), V4: ()})
+    await away.settle()
+    before = len(away.scripts())
+    rebuilds: list[asyncio.Task[None]] = []
+
+    def rebuild() -> None:
+        away.commands.answers.clear()
+        rebuilds.append(asyncio.create_task(away.steering.ensure([UPLINK, OTHER])))
+
+    await away.steering.start(rebuild)
+    away.commands.answers["nft"] = CommandFailed("No such file or directory")
+    task = asyncio.create_task(away.steering.keep_alive())
+    async with away.following():
+        await away.until(lambda: rebuilds and rebuilds[0].done())
+        await away.until(lambda: "refresh" not in away.problems)
+        await asyncio.sleep(0.02)
+    task.cancel()
+    assert len(rebuilds) == 1
+    after = away.scripts()[before:]
+    built = next(n for n, script in enumerate(after) if "add table inet wgup" in script)
+    assert "diverted { ipv4 timeout" in after[built], "what is in force comes with it"
+    assert any('blocked6 { "wan"' in script for script in after[built:])
+    assert away.where() == "wgup_a" and len(away.told) == 1
+
+
+async def test_both_families_without_rules(bench: Bench) -> None:
+    """IPv6 is off: it has no rules, and nothing is asked of it."""
+    bench.kernel.found_rules[V6] = []
+    bench.kernel.found_routes[V6] = []
+    await bench.steering.ensure([UPLINK, OTHER])
+    await bench.divert(AWAY)
+    assert bench.kernel.rules(V6) == [] and bench.kernel.routes(V6) == []
+    assert bench.where() == "wgup_a"
+
+
+async def test_a_deleted_table_is_heard_of(away: Bench, mocker: MockerFixture) -> None:
+    rebuilt = mocker.Mock()
+    await away.steering.start(rebuilt)
+    events = mocker.Mock()
+    away.steering._table_events = events
+    mocker.patch.object(module.nft, "deletes_table", side_effect=lambda messages, name: messages)
+    for messages, lost, calls in (([], False, 0), (["gone"], False, 1), (["gone"], False, 1)):
+        events.read.return_value = (messages, lost)
+        away.steering._on_table_news()
+        assert rebuilt.call_count == calls, "once: what is gone can't go again"
+    await away.steering.ensure([UPLINK, OTHER])
+    assert "add table inet wgup" in away.scripts()[-1]
+    events.read.return_value = ([], True)
+    away.steering._on_table_news()
+    assert rebuilt.call_count == 2, "something was lost: it may have gone"
+    away.steering._table_events = None
+
+
+async def test_draining_outlives_the_table(away: Bench) -> None:
+    away.steering.drain_s = 600.0
+    await away.go_home()
+    away.steering._lose_table()
+    await away.steering.ensure([UPLINK, OTHER])
+    [script] = [s for s in away.scripts()[-2:] if "add table inet wgup" in s]
+    assert f"drain4 {{ {away.slot('wgup_a') << SLOT_SHIFT:#x} timeout " in script
+
+
+# --- VPNs and shares
+
+
+@pytest.fixture
+async def vpn(standing: Bench) -> Bench:
+    """An owner's VPN has the default route, its server an exception by the WAN."""
+    standing.steering.landscape.private = frozenset({"vpn"})
+    server = by("203.0.113.5/32", hop("wan", "192.0.2.1"))
+    standing.kernel.found_routes[V4] += [by("", "vpn"), server]
+    await follow_news(standing)
+    return standing
+
+
+async def test_a_vpns_default_stays_and_its_server_takes_the_tunnel(vpn: Bench) -> None:
+    await vpn.divert(AWAY)
+    assert (vpn.where(), vpn.where("203.0.113.5")) == ("vpn", "wgup_a")
+    assert vpn.problems == {}
+
+
+async def test_a_vpns_default_that_goes_in_the_outage_is_refused_and_told(vpn: Bench) -> None:
+    await vpn.divert(AWAY)
+    routes = vpn.kernel.found_routes[V4]
+    gone = [r for r in routes if r.table == 254 and r.hops and r.hops[0].index == INDEXES["vpn"]]
+    routes[:] = [r for r in routes if r not in gone]
+    await follow_news(vpn)
+    assert vpn.where() == "refused", "nothing leaves in clear"
+    assert vpn.where("203.0.113.5") == "wgup_a", "so that it can come back"
+    assert vpn.where("10.7.0.9") == "lan"
+    assert vpn.problems["vpn ipv4"].startswith("the default route by vpn, a VPN, went away")
+    assert vpn.steering.diversions[V4].ending is Ending.UNREACHABLE
+    vpn.kernel.found_routes[V4] += gone
+    await follow_news(vpn)
+    assert vpn.where() == "vpn" and "vpn ipv4" not in vpn.problems
+    routes = vpn.kernel.found_routes[V4]
+    routes[:] = [r for r in routes if r not in gone]
+    await follow_news(vpn)
+    await vpn.go_home()
+    assert vpn.where() == "wan" and "vpn ipv4" not in vpn.problems
+
+
+async def test_an_ending_that_was_found_is_no_new_wish(vpn: Bench) -> None:
+    await vpn.divert(AWAY)
+    routes = vpn.kernel.found_routes[V4]
+    routes[:] = [r for r in routes if not (r.table == 254 and r.hops == (hop("vpn"),))]
+    await follow_news(vpn)
+    vpn.connections.deleted.clear()
+    vpn.steering.renew(V4, AWAY)
+    vpn.steering.except_portals({"wan": ["192.0.2.80"]})
+    await vpn.settle()
+    assert vpn.connections.deleted == [] and vpn.where() == "refused"
+
+
+async def test_the_share_of_a_dead_balanced_wan_is_told(standing: Bench) -> None:
+    share = Diversion(V4, ("wan2",), DefaultRoute(V4, "wan", "192.0.2.1"))
+    standing.steering.renew(V4, share)
+    await standing.settle()
+    assert standing.where() == "wan" and standing.told == []
+    assert standing.problems == {"share ipv4": "wan2 does not answer (ipv4): its share goes by wan"}
+    assert standing.forgotten() == [(V4, "wan2")]
+    standing.steering.renew(V4, None)
+    await standing.settle()
+    assert standing.problems == {} and not standing.diverted()
+
+
+# --- portals and blocks
+
+
+async def test_a_portal_stays_on_its_wan(standing: Bench) -> None:
+    standing.steering.except_portals({"wan": ["203.0.113.80", "2001:db8:80::80"]})
+    await standing.settle()
+    await standing.divert(AWAY)
+    assert standing.where("203.0.113.80") == "wan" and standing.where("203.0.113.81") == "wgup_a"
+    standing.steering.except_portals({"wan": ["203.0.113.81"]})
+    await standing.settle()
+    assert standing.where("203.0.113.80") == "wgup_a" and standing.where("203.0.113.81") == "wan"
+    standing.steering.except_portals({})
+    await standing.settle()
+    assert standing.where("203.0.113.81") == "wgup_a"
+    standing.steering.except_portals({})
+    assert not standing.steering._kicked.is_set()
+
+
+BLOCKED = {V4: (), V6: ("wan",)}
+
+
+async def test_what_is_blocked_waits_for_the_standing_part_and_is_refreshed(bench: Bench) -> None:
+    bench.steering.block(BLOCKED)
+    assert not bench.steering._kicked.is_set(), "there is no table yet"
+    await bench.steering.ensure([UPLINK, OTHER])
+    await bench.settle()
+    assert 'add element inet wgup blocked6 { "wan" timeout 5s }' in bench.scripts()[-1]
+    bench.steering.block(dict(BLOCKED))
+    assert not bench.steering._kicked.is_set()
+    laid = len(bench.scripts())
+    task = asyncio.create_task(bench.steering.keep_alive())
+    await bench.until(lambda: len(bench.scripts()) > laid)
+    task.cancel()
+    assert 'blocked6 { "wan"' in bench.scripts()[-1]
+    bench.steering.block({})
+    await bench.settle()
+    assert "flush set inet wgup blocked6" in bench.scripts()[-1]
+    assert '"wan"' not in bench.scripts()[-1]
+
+
+async def test_diverting_and_blocking_are_one_transaction(standing: Bench) -> None:
+    before = len(standing.scripts())
+    standing.steering.block(BLOCKED)
+    await standing.divert(AWAY)
+    [script] = standing.scripts()[before:]
+    assert 'blocked6 { "wan"' in script and "diverted { ipv4" in script
+
+
+async def test_nothing_in_force_is_nothing_to_refresh(standing: Bench) -> None:
+    before = len(standing.scripts())
+    task = asyncio.create_task(standing.steering.keep_alive())
+    await standing.until(lambda: standing.words.count("calm") > 3)
+    task.cancel()
+    assert len(standing.scripts()) == before
+
+
+# --- draining
+
+
+@pytest.fixture
+async def draining(away: Bench) -> Bench:
+    """Back home, with connections that may finish on the tunnel."""
+    away.steering.drain_s = 600.0
+    away.connections.deleted.clear()
+    await away.go_home()
+    return away
+
+
+async def test_connections_stay_on_the_tunnel(draining: Bench) -> None:
+    assert draining.connections.deleted == []
+    assert draining.where() == "wan"
+    assert draining.where(mark=draining.slot("wgup_a") << SLOT_SHIFT) == "wgup_a"
+    [script] = [s for s in draining.scripts() if "add element inet wgup drain4" in s]
+    assert f"{draining.slot('wgup_a') << SLOT_SHIFT:#x} timeout 600s" in script
+    assert draining.steering.carries("wgup_a", V4)
+    assert not draining.steering.carries("wgup_a", V6)
+    assert not draining.steering.carries("wgup_b", V4)
+
+
+async def test_draining_begins_before_the_traffic_leaves(
+    away: Bench, mocker: MockerFixture
+) -> None:
+    away.steering.drain_s = 600.0
+    seen: list[str] = []
+    run = away.commands.run
+
+    async def noted(argv: list[str], **options: str) -> object:
+        if "drain4 {" in options.get("stdin", ""):
+            seen.append(away.where())
+        return await run(argv, **options)  # type: ignore[arg-type]
+
+    mocker.patch("rpcd_wireguard_uplink.process.run", noted)
+    await away.go_home()
+    assert seen == ["wgup_a"]
+
+
+@pytest.mark.parametrize("why", ["time", "dead", "removed"])
+async def test_they_end_by_time_with_the_tunnel_or_its_uplink(draining: Bench, why: str) -> None:
+    slot = draining.slot("wgup_a")
+    if why == "time":
+        draining.steering._drained[V4] = ("wgup_a", 0.0)
+    elif why == "dead":
+        draining.steering.dead[V4] = {"wgup_a"}
+    else:
+        draining.steering.uplinks = (OTHER,)
+    task = asyncio.create_task(draining.steering.keep_alive())
+    await draining.until(draining.steering._kicked.is_set)
+    task.cancel()
+    await draining.settle()
+    assert draining.connections.deleted == [(V4, slot << SLOT_SHIFT, INBOUND | SLOT_MASK)]
+    assert "flush map inet wgup drain4" in draining.scripts()[-1]
+    assert not draining.steering.carries("wgup_a", V4)
+
+
+@pytest.mark.parametrize("to", ["wgup_a", "wan2"])
+async def test_a_failover_takes_them_along(draining: Bench, to: str) -> None:
+    await draining.divert(AWAY if to == "wgup_a" else TO_WAN2)
+    assert "flush map inet wgup drain4" in "".join(draining.scripts()[-2:])
+    assert ((V4, "wgup_a") in draining.forgotten()) is (to == "wan2")
+    assert draining.steering._drained == {}
+
+
+async def test_a_dead_tunnel_drains_nothing(away: Bench) -> None:
+    away.steering.drain_s = 600.0
+    away.steering.dead[V4] = {"wgup_a"}
+    away.connections.deleted.clear()
+    await away.go_home()
+    assert away.steering._drained == {} and away.forgotten() == [(V4, "wgup_a")]
+
+
+async def test_another_wan_is_not_drained(standing: Bench) -> None:
+    standing.steering.drain_s = 600.0
+    await standing.divert(TO_WAN2)
+    standing.connections.deleted.clear()
+    await standing.go_home()
+    assert standing.forgotten() == [(V4, "wan2")]
+
+
+# --- look-ups
+
+
+def target(script: str) -> list[str]:
+    """Where look-ups are redirected to, by family."""
+    return sorted(
+        {
+            line.split(" to ")[1]
+            for line in script.splitlines()
+            if " dnat " in line and " to " in line
+        }
+    )
+
+
+async def test_look_ups_go_where_the_traffic_goes(bench: Bench) -> None:
+    """To the active tunnel's own resolver if that is good, else to a public one."""
+    heavy = replace(OTHER, weight=50, resolvers=("10.9.0.1",))
+    light = replace(UPLINK, resolvers=("10.7.7.1",))
+    bench.steering.resolvers = ("1.1.1.1", "2606:4700:4700::1111")
+    bench.steering._inside = {"wgup_a": ("10.7.7.1",), "wgup_b": ("10.9.0.1", "fd09::1")}
+    await bench.steering.ensure([light, heavy])
+    await bench.settle()
+    assert target(bench.scripts()[0]) == ["10.9.0.1", "fd09::1"], "the likeliest, in advance"
+    assert "10.7.7.1" in bench.scripts()[0], "what another tunnel's resolver is asked moves too"
+    await bench.divert(replace(AWAY, route=DefaultRoute(V4, "wgup_b")))
+    await bench.divert(AWAY)
+    assert target(bench.scripts()[-1]) == ["10.7.7.1", "fd09::1"]
+    await bench.divert(TO_WAN2)
+    assert target(bench.scripts()[-1]) == ["1.1.1.1", "fd09::1"]
+
+
+async def test_a_redirected_look_up_goes_by_the_path_whatever_else_is_ruled(away: Bench) -> None:
+    """`from <the WAN's address> lookup main` would lead it out of the dead WAN."""
+    assert away.where("1.1.1.1", mark=away.slot("wgup_a") << SLOT_SHIFT) == "wgup_a"
+
+
+async def test_look_ups_are_led_home_before_the_traffic(away: Bench, mocker: MockerFixture) -> None:
+    away.steering.resolvers = ("1.1.1.1",)
+    await away.steering.ensure([UPLINK, OTHER])
+    await away.settle()
+    seen: list[tuple[str, bool]] = []
+    run = away.commands.run
+
+    async def noted(argv: list[str], **options: str) -> object:
+        seen.append((away.where(), "delete element inet wgup diverted" in options["stdin"]))
+        return await run(argv, **options)  # type: ignore[arg-type]
+
+    mocker.patch("rpcd_wireguard_uplink.process.run", noted)
+    await away.go_home()
+    assert seen[0] == ("wgup_a", True)
+
+
+async def test_a_dead_family_without_a_path_is_rejected(bench: Bench) -> None:
+    bench.steering.dead[V6] = {"wan", "wgup_a"}
+    await bench.steering.ensure([UPLINK, OTHER])
+    await bench.settle()
+    refused = 'oifname { "wan" } ip6 daddr @resolvers6 reject'
+    assert refused not in "".join(bench.scripts()), "while nothing is diverted it may be alive"
+    await bench.divert(AWAY)
+    assert refused in bench.scripts()[-1]
+    await bench.go_home()
+    assert refused not in bench.scripts()[-1]
+
+
+async def test_new_public_resolvers_are_laid(standing: Bench) -> None:
+    before = len(standing.scripts())
+    standing.steering.resolvers = ("9.9.9.9",)
+    await standing.steering.ensure([UPLINK, OTHER])
+    await standing.settle()
+    [laid] = standing.scripts()[before:]
+    assert target(laid) == ["9.9.9.9"]
+    assert "add table" not in laid, "the standing part stays"
+
+
+async def test_a_share_that_moved_leaves_look_ups_alone(standing: Bench) -> None:
+    before = standing.steering._redirect
+    standing.steering.renew(V4, Diversion(V4, ("wan2",), DefaultRoute(V4, "wan", "192.0.2.1")))
+    await standing.settle()
+    assert target(standing.steering._redirect) == target(before)
+
+
+async def test_resolvers_are_looked_for_while_nothing_is_diverted(
+    away: Bench, mocker: MockerFixture
+) -> None:
+    mocker.patch.object(module, "RESOLVERS_S", 0.01)
+    look = mocker.patch.object(TunnelResolvers, "look", return_value={"wgup_a": ("10.7.7.1",)})
+    task = asyncio.create_task(away.steering.check_resolvers())
+    try:
+        await asyncio.sleep(0.05)
+        look.assert_not_called()
+        await away.go_home()
+        await away.until(lambda: look.called)
+        await away.settle()
+        assert "10.7.7.1" in target(away.scripts()[-1])
+    finally:
+        task.cancel()
+
+
+# --- underlays and MTU
+
+
+async def test_a_tunnel_fits_its_underlay(bench: Bench) -> None:
+    bench.steering.landscape.links = {
+        2: Link("wan", 2, 0, mtu=1492),
+        5: Link("wgup_a", 5, 51, mtu=1420),
+    }
+    bench.steering.uplinks = (UPLINK,)
+    await bench.steering.follow_underlays({})
+    assert bench.machine.steps == [], "its underlay is not known yet"
+    bench.machine.tunnels["wgup_a"] = Tunnel("wgup_a", "nodea", "K", endpoint=UPLINK.endpoint)
+    bench.machine.towards["192.0.2.9"] = "wan"
+    await bench.steering.follow_underlays({})
+    assert bench.machine.steps == ["set_mtu wgup_a 1412"]
+    bench.steering.landscape.links[5] = Link("wgup_a", 5, 51, mtu=1412)
+    await bench.steering.follow_underlays({})
+    assert len(bench.machine.steps) == 1, "what fits is left alone"
+
+
+async def test_an_mtu_that_cannot_be_set_is_told(bench: Bench, mocker: MockerFixture) -> None:
+    bench.steering.landscape.links = {
+        2: Link("wan", 2, 0, mtu=1492),
+        5: Link("wgup_a", 5, 51, mtu=9),
+    }
+    bench.steering.landscape.underlays["wgup_a"] = "wan"
+    bench.steering.uplinks = (UPLINK,)
+    setting = mocker.patch.object(Machine, "set_mtu", side_effect=CommandFailed("busy"))
+    await bench.steering.follow_underlays({})
+    assert bench.problems == {"mtu wgup_a": "busy"}
+    setting.side_effect = None
+    await bench.steering.follow_underlays({})
+    assert bench.problems == {}
+
+
+async def test_tunnels_fit_when_outer_packets_move(standing: Bench) -> None:
+    """The route towards the endpoint is another one then, and no event says so."""
+    standing.steering.landscape.links = {
+        INDEXES[name]: Link(name, INDEXES[name], group, mtu=mtu)
+        for name, group, mtu in (("wan", 0, 1500), ("wan2", 0, 1400), ("wgup_a", 51, 1420))
+    }
+    standing.machine.tunnels["wgup_a"] = Tunnel("wgup_a", "nodea", "K", endpoint=UPLINK.endpoint)
+    standing.machine.towards["192.0.2.9"] = "wan2"
+    standing.steering.dead[V4] = {"wan"}
+    await standing.divert(AWAY)
+    assert "set_mtu wgup_a 1320" in standing.machine.steps
+    assert standing.steering.landscape.underlays["wgup_a"] == "wan2"
+
+
+# --- rp_filter and the watchdog
+
+
+async def test_a_strict_filter_is_loose_while_diverted(standing: Bench, tmp_path: Path) -> None:
+    for name in ("all", "wan"):
+        (tmp_path / "conf" / name).mkdir(parents=True)
+        (tmp_path / "conf" / name / "rp_filter").write_text("1\n")
+    value = tmp_path / "conf" / "wan" / "rp_filter"
+    await standing.divert(AWAY)
+    assert value.read_text() == "2"
+    await standing.go_home()
+    assert value.read_text() == "1"
+
+
+async def test_a_missing_watchdog_is_told(standing: Bench, mocker: MockerFixture) -> None:
+    beat = mocker.patch.object(Watchdog, "beat", return_value="no shell here")
+    await standing.divert(AWAY)
+    assert standing.problems["watchdog"] == "no shell here"
+    beat.return_value = ""
+    await standing.go_home()
+    assert standing.problems == {}
