@@ -15,6 +15,7 @@ from ..model import Family
 from ..system import netlink
 from ..system.netlink import Message
 from ..system.rtnetlink import (
+    GOTO,
     UNREACHABLE,
     Route,
     Rule,
@@ -84,9 +85,10 @@ def _plan_rules(
         same = 0
         while same < min(len(had), len(want)) and had[same] == want[same]:
             same += 1
-        kept = want[:same]
-        removals = [Request(delete_rule(r), r, True) for r in reversed(had[same:])]
-        additions = [Request(add_rule(r), r) for r in want[len(kept) :]]
+        while taken := [n for n in range(same) if any(_fits(r, had[n]) for r in had[same:])]:
+            same = taken[0]
+        removals = [Request(delete_rule(r), r, True) for r in sorted(had[same:], key=_leaving)]
+        additions = [Request(add_rule(r), r) for r in want[same:]]
         if not had:
             new += additions
         elif want:
@@ -94,6 +96,19 @@ def _plan_rules(
         else:
             gone = removals + gone
     return new, changed, gone
+
+
+def _fits(asked: Rule, rule: Rule) -> bool:
+    """Whether the kernel may take a rule for the one that it is asked to delete: what is not said
+    fits everything (fib_rules.c, rule_find), and the first that fits goes.
+    """
+    alike = (asked.action, asked.table) == (rule.action, rule.table)
+    return alike and {*asked.selectors} <= {*rule.selectors}
+
+
+def _leaving(rule: Rule) -> int:
+    """In a preference what sends packets on goes first, then what catches them; else in order."""
+    return 0 if rule.action == GOTO else 1 if rule.table == LAST_TABLE else 2
 
 
 def _plan_routes(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
@@ -12,15 +13,19 @@ from rpcd_wireguard_uplink.model import Family
 from rpcd_wireguard_uplink.steering.plan import DIVERTED_TABLE, DIVERTING, LAST_TABLE, STANDING
 from rpcd_wireguard_uplink.steering.reconcile import Request, plan_changes
 from rpcd_wireguard_uplink.system import netlink
+from rpcd_wireguard_uplink.system.netlink import Message
 from rpcd_wireguard_uplink.system.rtnetlink import (
     DELROUTE,
     DELRULE,
+    GOTO,
     NEWROUTE,
     NEWRULE,
     UNREACHABLE,
     Hop,
     Route,
     Rule,
+    parse_rule,
+    rule_selectors,
 )
 from tests.unit.fakes import RoutingTables
 
@@ -106,7 +111,7 @@ def test_what_a_rule_sends_packets_on_to_is_there_before_it_and_goes_after_it() 
     added = [STANDS[2], STANDS[0], STANDS[1], third, fourth, first, second]
     assert verbs(found) == [("rule", rule) for rule in added]
     found = without_signals(plan_changes([], [], [*STANDS, *DIVERTS], []))
-    removed = [second, first, fourth, third, STANDS[1], STANDS[0], STANDS[2]]
+    removed = [*DIVERTS, *STANDS]
     assert verbs(found) == [("no rule", rule) for rule in removed]
 
 
@@ -116,7 +121,29 @@ def test_a_rule_in_front_of_others_of_its_preference() -> None:
     found = without_signals(plan_changes([], [], [first, third], [first, second, third]))
     assert verbs(found) == [("no rule", third), ("rule", second), ("rule", third)]
     found = without_signals(plan_changes([], [], [first, second], [second]))
-    assert verbs(found) == [("no rule", second), ("no rule", first), ("rule", second)]
+    assert verbs(found) == [("no rule", first), ("no rule", second), ("rule", second)]
+
+
+def test_in_a_preference_what_sends_on_goes_first() -> None:
+    """A goto that is left alone would send packets past the rule that they should meet."""
+    asks, catches = rule_of(998, DIVERTED_TABLE), rule_of(998, LAST_TABLE)
+    goes = Rule(V4, 998, 0, GOTO, protocol=DIVERTING, target=32767)
+    found = without_signals(plan_changes([], [], [asks, catches, goes], []))
+    assert verbs(found) == [("no rule", goes), ("no rule", catches), ("no rule", asks)]
+
+
+MARKED = rule_selectors(mark=(5, 0xFF))
+
+
+def test_the_kernel_deletes_the_first_rule_that_fits() -> None:
+    """What a request does not say fits everything: the one with a mark would go instead."""
+    marked, plain = Rule(V4, 50, 7, selectors=MARKED), Rule(V4, 50, 7)
+    found = without_signals(plan_changes([], [], [marked, plain], []))
+    assert verbs(found) == [("no rule", marked), ("no rule", plain)]
+    found = without_signals(plan_changes([], [], [marked, plain], [marked]))
+    assert verbs(found) == [("no rule", marked), ("no rule", plain), ("rule", marked)]
+    found = without_signals(plan_changes([], [], [plain, marked], [plain]))
+    assert verbs(found) == [("no rule", marked)], "a mark that is said fits no other"
 
 
 @pytest.mark.parametrize("family", Family)
@@ -141,6 +168,7 @@ RULES = st.builds(
     family=st.just(V4),
     priority=st.sampled_from((98, 99, 32765)),
     table=st.integers(1, 4),
+    selectors=st.sampled_from(((), MARKED, rule_selectors(input_device="lan"))),
     protocol=st.sampled_from((STANDING, DIVERTING)),
 )
 ROUTES = st.builds(
@@ -152,6 +180,29 @@ ROUTES = st.builds(
     metric=st.sampled_from((1, 2)),
     protocol=st.just(STANDING),
 )
+
+
+class Forgetful(RoutingTables):
+    """It deletes the first rule that fits, as net/core/fib_rules.c does."""
+
+    def change(self, messages: Sequence[Message]) -> list[int]:
+        codes = []
+        for message in messages:
+            asked = parse_rule(message)
+            if message.kind == DELRULE and asked is not None:
+                held = self.found_rules[asked.family]
+                said = {*asked.selectors}
+                fitting = [
+                    rule
+                    for rule in held
+                    if (rule.priority, rule.table) == (asked.priority, asked.table)
+                    and said <= {*rule.selectors}
+                ]
+                held.remove(fitting[0])
+                codes.append(0)
+            else:
+                codes += super().change([message])
+        return codes
 
 
 def same_places(routes: list[Route]) -> list[Route]:
@@ -168,7 +219,7 @@ def same_places(routes: list[Route]) -> list[Route]:
 def test_requests_lead_from_any_state_to_any_other(
     had: list[Rule], want: list[Rule], routes: list[Route], wanted: list[Route]
 ) -> None:
-    kernel = RoutingTables()
+    kernel = Forgetful()
     order = sorted(had, key=lambda rule: rule.priority)
     kernel.found_rules[V4] = list(order)
     for route in routes:
