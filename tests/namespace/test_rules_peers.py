@@ -143,6 +143,9 @@ def test_a_place_that_is_somebody_elses(street: Street, to: str) -> None:
         a.until(lambda: lease_of(p, "a") is None, "the lease given back")
     finally:
         a.router.node.sh(undo)
+    a.until(lambda: a.service.call("uplink_add", {"peer_id": "p"}).status == 0, "p's place", 30.0)
+    a.ask("uplink_remove", peer_id="p")
+    a.until(lambda: lease_of(p, "a") is None, "the lease given back")
 
 
 def test_the_neighbours_way_comes_first_and_then_the_next(street: Street) -> None:
