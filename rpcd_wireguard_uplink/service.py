@@ -71,6 +71,8 @@ class Service:
         self.monitor = Monitor(platform, self._report, self._updated, run_dir_of(state_file))
         self.monitor.who_refuses = self.uplinks.who_refuses
         self.carrying = CarryingWatch(self._in_use, self.monitor.problems, self._report_carrying)
+        self.monitor.steering.on_filter_lost = self._filter_lost
+        self._mending: asyncio.Task[None] | None = None
         self.lock = asyncio.Lock()
         self._links: frozenset[str] = frozenset()
         self.untrusted: Callable[[str], str] = self._not_listed
@@ -103,6 +105,8 @@ class Service:
 
     async def stop(self) -> None:
         """Stop watching; tunnels stay, a diversion ends unless a new run takes it over."""
+        if self._mending is not None:
+            self._mending.cancel()
         await self.monitor.stop()
         self.journal.write()
 
@@ -114,6 +118,11 @@ class Service:
         if self.on_config is not None:
             await self.on_config()
         self.journal.changed()
+
+    def _filter_lost(self) -> None:
+        """Somebody has deleted the filter of the tunnels: it comes back."""
+        if self._mending is None or self._mending.done():
+            self._mending = asyncio.get_running_loop().create_task(self.uplinks.guard_tunnels())
 
     def config_changed(self) -> bool:
         """Whether somebody else has changed our file since it was last read."""

@@ -20,18 +20,19 @@ PRIORITY = -140  # after connection tracking (-200), before translation (-100)
 def inbound_script(opened: Iterable[str]) -> str:
     """nft commands that put the table in place of what there is, in one transaction.
 
+    It is not deleted for that: a table that is deleted was deleted by somebody else.
+
     `opened` are the tunnels whose providers may begin connections, by the owner's word.
     """
     names = ", ".join(f'"{name}"' for name in sorted({PROVIDER_DEVICE, *opened}))
-    lines = (
-        f"type filter hook prerouting priority {PRIORITY}; policy accept;",
+    rules = (
         f'iifname != "{TUNNEL_PREFIX}*" accept',
         f"iifname {{ {names} }} accept",
         "ct state established ct direction reply accept",
         "ct state related meta l4proto { icmp, ipv6-icmp } accept",
         "counter drop",
     )
-    return (
-        f"add table inet {TABLE}\ndelete table inet {TABLE}\n"
-        f"table inet {TABLE} {{\nchain from_tunnels {{\n" + "\n".join(lines) + "\n}\n}\n"
-    )
+    chain = f"inet {TABLE} from_tunnels"
+    hook = f"type filter hook prerouting priority {PRIORITY}; policy accept;"
+    out = [f"add table inet {TABLE}", f"add chain {chain} {{ {hook} }}", f"flush chain {chain}"]
+    return "\n".join([*out, *(f"add rule {chain} {rule}" for rule in rules)]) + "\n"

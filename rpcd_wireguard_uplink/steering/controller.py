@@ -19,6 +19,7 @@ from ..errors import CommandFailed, UplinkError
 from ..failover import Change
 from ..landscape import Landscape
 from ..model import PROVIDER_DEVICE, DefaultRoute, Family, PeerCounters, Uplink
+from ..platform import inbound
 from ..reconcile import tunnel_mtu
 from ..system import nft
 from ..system.dns import TunnelResolvers
@@ -102,6 +103,7 @@ class SteeringController:
     _drills: set[Family] = field(default_factory=set)
     _repairs: Repairs = field(default_factory=Repairs)
     _applied: dict[Family, list[Rule]] = field(default_factory=dict)
+    on_filter_lost: Callable[[], None] = field(default=lambda: None)
     _rebuild: Callable[[], None] = field(default=lambda: None)
     _table_events: Events | None = None
     _kicked: asyncio.Event = field(default_factory=asyncio.Event)
@@ -160,6 +162,8 @@ class SteeringController:
         if self._table_events is None:
             return
         messages, lost = self._table_events.read()
+        if lost or nft.deletes_table(messages, inbound.TABLE):
+            self.on_filter_lost()
         if self._standing is not None and nft.deletes_table(messages, TABLE):
             self._lose_table()
         elif lost:

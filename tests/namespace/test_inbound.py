@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -159,6 +160,18 @@ def test_the_filter_stands_for_a_peer_that_is_not_trusted_and_comes_back(stage: 
     assert stage.arrived() == before
     scene.configure(settings())
     scene.home()
+
+
+def test_a_filter_that_somebody_deletes_is_back_at_once(stage: Stage) -> None:
+    consumer = stage.network.consumer
+    for command in ("nft delete table inet wgup_inbound", "nft flush ruleset"):
+        consumer.sh(command)
+        deadline = time.monotonic() + 2.0
+        while "wgup_inbound" not in consumer.run(["nft", "list", "tables"]).stdout:
+            assert time.monotonic() < deadline, command
+            time.sleep(0.05)
+        assert set(stage.knock().values()) == {"silence"}
+    consumer.run(["nft", "-f", "-"], input=COUNT.replace("DEVICE", "wgup_nodea"))
 
 
 def test_the_owner_opens_a_tunnel_and_shuts_it(stage: Stage) -> None:
