@@ -291,6 +291,7 @@ class SteeringController:
         while True:
             await asyncio.sleep(BEAT_S)
             self._beat()
+            self._loosen()  # others set it anew, and so does a watchdog while we are held up
             if time.monotonic() - refreshed_s < REFRESH_S:
                 continue
             refreshed_s = time.monotonic()
@@ -405,10 +406,10 @@ class SteeringController:
                 self.problems.pop(f"vpn {family.value}", None)
         plan = self.plan()
         requests: list[Request] = []
-        removed = False
+        removed = set()
         for family in Family:
-            if self.view.rules.get(family):
-                removed |= self._add_changes(plan, family, requests)
+            if self.view.rules.get(family) and self._add_changes(plan, family, requests):
+                removed.add(family)
         if removed:
             self._note_repair()
         if not requests:
@@ -417,6 +418,9 @@ class SteeringController:
             self.view.expect_changes(family)
         codes = self.view.kernel.change([request.message for request in requests])
         self._judge(requests, codes)
+        for family in removed & self.diversions.keys():
+            for device in self.diversions[family].dead:  # flows began there without the rules
+                self._delete_connections(family, device)
         return True
 
     def _add_changes(self, plan: SteeringPlan, family: Family, requests: list[Request]) -> bool:
@@ -504,11 +508,7 @@ class SteeringController:
                 self.diversions[family] = diversion
         ended = {f: self._drained.pop(f) for f in {*wanted, *ending} & self._drained.keys()}
         self._drained.update(drained)
-        loosened = self.reverse_path.loosen(
-            {name for diversion in self.diversions.values() for name in diversion.dead}
-        )
-        if loosened:
-            self.problems["rp_filter"] = loosened
+        self._loosen()
         try:
             if self._standing is not None:
                 self._sync()
@@ -588,6 +588,13 @@ class SteeringController:
             script += kill_switch.block_script(self._blocked)
         await self._filter_now(script)
 
+    def _loosen(self) -> None:
+        dead = {name for diversion in self.diversions.values() for name in diversion.dead}
+        if why := self.reverse_path.loosen(dead):
+            self.problems["rp_filter"] = why
+        else:
+            self.problems.pop("rp_filter", None)
+
     def _beat(self) -> None:
         why = self.watchdog.beat(armed=bool(self.diversions))
         if why:
@@ -615,10 +622,12 @@ class SteeringController:
             left = {*_left_behind(before.get(family), now), ended.get(family, ("", 0.0))[0]}
             stays = now.route.device if now else drained.get(family, ("", 0.0))[0]
             for device in left - {"", stays}:
-                slot = self.memory.slots.get(device)
-                if slot is not None:
-                    mark = slot << SLOT_SHIFT
-                    self.connections.delete_marked(family, mark, INBOUND | SLOT_MASK)
+                self._delete_connections(family, device)
+
+    def _delete_connections(self, family: Family, device: str) -> None:
+        slot = self.memory.slots.get(device)
+        if slot is not None:
+            self.connections.delete_marked(family, slot << SLOT_SHIFT, INBOUND | SLOT_MASK)
 
     def _drained_by(
         self, before: Mapping[Family, Diversion], wanted: Mapping[Family, Diversion | None]

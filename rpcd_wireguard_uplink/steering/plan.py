@@ -24,7 +24,7 @@ STANDING, DIVERTING = 151, 152  # routing protocol numbers that mark rules and r
 MAIN_SLOT = 1
 FIRST_SLOT, MOST_SLOTS = 2, 63
 
-LAST_METRIC = 4294967295
+LAST_METRIC = 4294967294  # `ip -6 route flush` leaves an unreachable default of one more alone
 
 
 class Ending(Enum):

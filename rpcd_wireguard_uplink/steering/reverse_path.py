@@ -27,15 +27,14 @@ class ReversePath:
         saved = self._saved()
         try:
             for name in saved.keys() - set(devices):
-                self._write(name, saved.pop(name))
+                value = saved.pop(name)
+                if _read(name) == LOOSE:
+                    self._write(name, value)
             strict_all = _read("all") == STRICT
             fresh = {
                 name: value
                 for name in devices
-                if name not in saved
-                and (value := _read(name)) is not None
-                and value != LOOSE
-                and (strict_all or value == STRICT)
+                if (value := _read(name)) == STRICT or (strict_all and value not in (None, LOOSE))
             }
             if fresh or saved != self._saved():
                 self._save(saved | fresh)
@@ -65,10 +64,8 @@ class ReversePath:
         os.replace(f"{self.saved_path}.new", self.saved_path)
 
     def _write(self, name: str, value: str) -> None:
-        path = f"{CONF}/{name}/rp_filter"
-        if os.path.exists(path):  # a device that is gone needs none
-            with open(path, "w", encoding="ascii") as file:
-                file.write(value)
+        with open(f"{CONF}/{name}/rp_filter", "w", encoding="ascii") as file:
+            file.write(value)
 
 
 def _read(name: str) -> str | None:

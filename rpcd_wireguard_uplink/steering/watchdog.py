@@ -1,8 +1,8 @@
 """The dead-man switch: a small process that ends a diversion when this one falls silent.
 
 Policy rules do not lapse by themselves. While a diversion is in force a word goes down a FIFO every
-second; where none comes for 4 s, a shell takes the rules back and gives rp_filter its values back.
-It leaves our control group, so that killing the group does not end it too.
+second; where none comes for 4 s, a shell takes all our rules and routes back, gives rp_filter its
+values back and ends. It leaves our control group, so that killing the group does not end it too.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from .plan import DIVERTING
+from .plan import DIVERTING, STANDING
 
 BEAT_S = 1.0
 STARTING_S = 3.0  # a router that is busy starts a shell slowly
@@ -32,6 +32,7 @@ class Watchdog:
     _fifo: int = -1
     _child: subprocess.Popen[bytes] | None = None
     _started_s: float = 0.0
+    _over: bool = False
 
     @property
     def saved_path(self) -> str:
@@ -39,9 +40,16 @@ class Watchdog:
         return os.path.join(self.directory, "rp_filter")
 
     def beat(self, *, armed: bool) -> str:
-        """Say that we live. Starts a watchdog where none listens; '' or why there is none."""
-        if (self._open() and self._write(b"armed\n" if armed else b"calm\n")) or not armed:
-            return ""  # without a diversion there need be none
+        """Say that we live while a diversion is in force (`armed`), else that it is over.
+
+        Starts a watchdog where none listens; '' or why there is none.
+        """
+        if not armed:
+            self._let_go()
+            return ""
+        self._over = False
+        if self._open() and self._write(b"armed\n"):
+            return ""
         if self._is_running() and time.monotonic() - self._started_s < STARTING_S:
             return ""  # it has not opened its end yet; it starts armed
         return self._start()
@@ -59,6 +67,14 @@ class Watchdog:
     def leave(self) -> None:
         """Close our end; a watchdog that is armed takes the diversion back unless we return."""
         self._close()
+
+    def _let_go(self) -> None:
+        """Have it end; one that is only starting is told again with the next beat."""
+        if not self._over:
+            if self._open():
+                self._write(b"end\n")
+            self._close()
+            self._over = not self._is_running()
 
     def _open(self) -> bool:
         if self._fifo >= 0:
@@ -105,7 +121,7 @@ class Watchdog:
         if not shell:
             return "no shell here has `read -t`: a diversion would outlive a killed service"
         path = os.path.join(self.directory, "heartbeat")
-        argv = [*shell, SCRIPT, path, self.saved_path, str(DIVERTING)]
+        argv = [*shell, SCRIPT, path, self.saved_path, str(DIVERTING), str(STANDING)]
         try:
             self._child = subprocess.Popen(
                 argv,

@@ -94,3 +94,21 @@ def test_what_cannot_be_written_is_told(conf: Conf, tmp_path: Path) -> None:
     told = ReversePath(str(tmp_path / "file" / "rp_filter")).loosen({"wan"})
     assert told.startswith("rp_filter can't be set: ")
     assert conf.get("wan") == "1", "nothing is changed that could not be given back"
+
+
+def test_strict_again_in_the_outage_is_loosened_again(conf: Conf, filtering: ReversePath) -> None:
+    conf.set("all", "1")
+    conf.set("wan", "0")
+    filtering.loosen({"wan"})
+    conf.set("wan", "1")
+    filtering.loosen({"wan"})
+    assert conf.get("wan") == "2"
+    filtering.loosen(())
+    assert conf.get("wan") == "1", "what the owner said last"
+
+
+def test_what_the_owner_has_set_meanwhile_stays(conf: Conf, filtering: ReversePath) -> None:
+    filtering.loosen({"wan"})
+    conf.set("wan", "0")
+    filtering.loosen(())
+    assert conf.get("wan") == "0"

@@ -16,6 +16,12 @@ from rpcd_wireguard_uplink.steering import watchdog as module
 from rpcd_wireguard_uplink.steering.watchdog import Watchdog, find_shell
 
 SILENCE_S = 4.0
+TAKEN_BACK = [
+    f"{family} {what} protocol {protocol}"
+    for what in ("rule flush", "route flush table all")
+    for protocol in (152, 151)
+    for family in ("-4", "-6")
+]
 
 
 def wait_for(condition: Callable[[], bool], within_s: float = 15.0) -> None:
@@ -104,12 +110,10 @@ def test_silence_takes_the_rules_back(scene: Scene, watchdog: Watchdog) -> None:
     watchdog.beat(armed=True)
     begun_s = time.monotonic()
     watchdog.leave()
-    wait_for(lambda: len(scene.calls()) == 2 and not os.path.exists(watchdog.saved_path))
+    wait_for(lambda: scene.running() == 0)
     assert time.monotonic() - begun_s > SILENCE_S - 0.5
-    assert scene.calls() == ["-4 rule flush protocol 152", "-6 rule flush protocol 152"]
-    assert scene.running() == 1, "it goes on listening, for a service that was held up"
-    watchdog.end()
-    assert scene.running() == 0
+    assert scene.calls() == TAKEN_BACK
+    assert not os.path.exists(watchdog.saved_path)
 
 
 def test_a_service_that_is_back_in_time_takes_it_over(scene: Scene, watchdog: Watchdog) -> None:
@@ -127,14 +131,24 @@ def test_a_service_that_is_back_in_time_takes_it_over(scene: Scene, watchdog: Wa
     wait_for(lambda: scene.running() == 0)
 
 
-def test_calm_ends_the_watch_and_not_the_watchdog(scene: Scene, watchdog: Watchdog) -> None:
+def test_calm_ends_the_watchdog(scene: Scene, watchdog: Watchdog) -> None:
+    """A service that dies later, while nothing is diverted, leaves no process behind."""
     watchdog.beat(armed=True)
     wait_for(scene.has_reader)
     watchdog.beat(armed=False)
-    time.sleep(SILENCE_S + 1.0)
+    wait_for(lambda: scene.running() == 0)
     assert scene.calls() == []
-    assert scene.running() == 1
+    watchdog.beat(armed=False)
+    watchdog.beat(armed=True)
+    assert len(scene.children) == 2
     watchdog.end()
+
+
+def test_calm_before_it_has_begun(scene: Scene, watchdog: Watchdog) -> None:
+    watchdog.beat(armed=True)
+    watchdog.beat(armed=False)
+    wait_for(lambda: watchdog.beat(armed=False) or scene.running() == 0)
+    assert scene.calls() == []
 
 
 def test_one_that_was_killed_is_started_again(scene: Scene, watchdog: Watchdog) -> None:
@@ -212,6 +226,5 @@ def test_busybox_takes_back_too(scene: Scene, watchdog: Watchdog, mocker: Mocker
     mocker.patch.object(module, "find_shell", return_value=["/usr/bin/env", "busybox", "ash"])
     watchdog.beat(armed=True)
     watchdog.leave()
-    wait_for(lambda: len(scene.calls()) == 2)
-    watchdog.end()
-    assert scene.running() == 0
+    wait_for(lambda: scene.running() == 0)
+    assert scene.calls() == TAKEN_BACK

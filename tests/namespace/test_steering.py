@@ -1,0 +1,387 @@
+"""Steering under trouble, with real packets in both families: the dead-man switch, reverse path
+filtering, nothing left to go by, draining across failovers, tables that follow main.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from tests.lab.lab import Lab
+from tests.lab.meter import Meter, longest
+from tests.lab.network import ECHO4, ECHO6, ConsumerNetwork, consumer_network
+from tests.lab.node import LabError, Node
+from tests.lab.provider import make_provider
+from tests.lab.reach import until
+from tests.lab.scene import Scene, settings, settled
+
+pytestmark = pytest.mark.needs("conntrack")
+
+ENDS_S = 5.0  # the longest that a diversion outlives its service
+FILTERS = ("all", "default", "wan", "lan")
+
+
+# What the dead-man switch has in force.
+
+
+def diverting(node: Node) -> int:
+    """How many rules of diversions are there."""
+    return node.sh("ip -4 rule; ip -6 rule").count("proto 152")
+
+
+def leftovers(node: Node) -> list[str]:
+    """Rules and routes of ours, whichever."""
+    shown = node.sh("for f in -4 -6; do ip $f rule; ip $f route show table all; done")
+    tables = {str(number) for number in range(5179, 5264)}
+    return [
+        line
+        for line in shown.splitlines()
+        if "proto 151" in line
+        or "proto 152" in line
+        or tables & set(line.partition(" table ")[2].split()[:1])
+    ]
+
+
+def filters(node: Node) -> str:
+    """The reverse path filters of the devices that matter."""
+    return node.sh("\n".join(f"cat /proc/sys/net/ipv4/conf/{n}/rp_filter" for n in FILTERS))
+
+
+def watchdogs(node: Node) -> list[int]:
+    """The pids, as this machine sees them, of the watchdogs that live in the node."""
+    home = os.readlink(f"/proc/{node.pid}/ns/pid")
+    found = []
+    for entry in filter(str.isdigit, os.listdir("/proc")):
+        with contextlib.suppress(OSError):
+            if os.readlink(f"/proc/{entry}/ns/pid") != home:
+                continue
+            with open(f"/proc/{entry}/cmdline", "rb") as file:
+                if b"watchdog.sh" in file.read():
+                    found.append(int(entry))
+    return found
+
+
+@contextlib.contextmanager
+def hung(scene: Scene) -> Iterator[float]:
+    """The service hangs (SIGSTOP) meanwhile; nsenter, which started it, stops with it."""
+    pid = scene.service.pid
+    with open(f"/proc/{pid}/stat", encoding="ascii") as file:
+        parent = int(file.read().rpartition(")")[2].split()[1])
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        yield time.monotonic()
+    finally:
+        os.kill(pid, signal.SIGCONT)
+        os.kill(parent, signal.SIGCONT)
+
+
+class Flows:
+    """A host's steady flows in both families."""
+
+    def __init__(self, network: ConsumerNetwork) -> None:
+        self.network = network
+        self._stack = contextlib.ExitStack()
+
+    def __enter__(self) -> Flows:
+        host = self.network.host
+        self.meters = {
+            address: self._stack.enter_context(Meter(host, address)) for address in (ECHO4, ECHO6)
+        }
+        settled(*self.meters.values())
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._stack.close()
+
+    def by_wan(self, since: float, timeout_s: float = 10.0) -> float:
+        """Wait until both go by the WAN; the moment when the later of them did."""
+        wan = self.network.wan
+        return self._wait({ECHO4: wan.address4, ECHO6: wan.address6}, since, timeout_s)
+
+    def by_uplink(self, since: float, timeout_s: float = 10.0) -> float:
+        line = self.network.provider_lines[0]
+        return self._wait({ECHO4: line.address4, ECHO6: line.address6}, since, timeout_s)
+
+    def _wait(self, ways: dict[str, str], since: float, timeout_s: float) -> float:
+        return max(
+            self.meters[address].wait_for_source(way, since=since, timeout_s=timeout_s).sent
+            for address, way in ways.items()
+        )
+
+    def longest_s(self, since: float) -> float:
+        """The longest gap of either since then."""
+        return max(longest(meter.samples(since)).seconds for meter in self.meters.values())
+
+
+@pytest.fixture
+def scene(network: ConsumerNetwork) -> Scene:
+    """A consumer whose one uplink is ready, on a router that filters reverse paths strictly."""
+    network.consumer.sysctl("net/ipv4/conf/wan/rp_filter", 1)
+    made = Scene.lay(network, [make_provider(network.lab, network.providers[0])], settings())
+    made.start()
+    return made
+
+
+@pytest.fixture
+def flows(scene: Scene) -> Iterator[Flows]:
+    with Flows(scene.network) as made:
+        yield made
+
+
+def divert(scene: Scene, flows: Flows) -> None:
+    """Have the WAN die; returns when traffic uses the uplink, and a watchdog watches over it."""
+    cut = scene.network.wan.drop()
+    flows.by_uplink(cut)
+    scene.away()
+    until(lambda: watchdogs(scene.network.consumer), lambda found: len(found) == 1, 3.0)
+    time.sleep(1.5)
+    assert len(watchdogs(scene.network.consumer)) == 1
+
+
+def ended(scene: Scene, flows: Flows, since: float) -> None:
+    """The diversion has ended in time after the service fell silent, and nothing is left of it."""
+    node = scene.network.consumer
+    scene.network.wan.restore()
+    assert flows.by_wan(since) - since < ENDS_S
+    until(lambda: leftovers(node), lambda found: not found, 1.0)
+    until(lambda: watchdogs(node), lambda found: not found, 1.0)
+
+
+# 1. The dead-man switch.
+
+
+def test_killed_service_leaves_nothing_of_a_diversion(scene: Scene, flows: Flows) -> None:
+    node = scene.network.consumer
+    before = filters(node)
+    divert(scene, flows)
+    assert filters(node) != before, "probes by the dead WAN need a loose filter"
+    killed = time.monotonic()
+    scene.service.kill()
+    ended(scene, flows, killed)
+    assert filters(node) == before
+    time.sleep(1.0)
+    assert not leftovers(node)
+    scene.service.start()
+    scene.home()
+    assert filters(node) == before
+
+
+def test_hung_service_diverts_again_when_it_goes_on(scene: Scene, flows: Flows) -> None:
+    node = scene.network.consumer
+    before = filters(node)
+    divert(scene, flows)
+    with hung(scene) as begun:
+        until(lambda: diverting(node), lambda rules: rules == 0, ENDS_S)
+        assert time.monotonic() - begun < ENDS_S
+        assert filters(node) == before
+        time.sleep(max(0.0, begun + 15.0 - time.monotonic()))
+        went_on = time.monotonic()
+    assert flows.by_uplink(went_on) - went_on < 2.0
+    time.sleep(2.0)
+    assert len(watchdogs(node)) == 1
+    assert flows.longest_s(went_on + 2.0) < 0.3
+    restored = scene.network.wan.restore()
+    scene.home()
+    flows.by_wan(restored)
+    assert filters(node) == before
+
+
+def test_whole_process_group_is_killed(scene: Scene, flows: Flows) -> None:
+    divert(scene, flows)
+    killed = time.monotonic()
+    os.killpg(os.getpgid(scene.service.pid), signal.SIGKILL)
+    ended(scene, flows, killed)
+
+
+CGROUPS = """
+mount -t tmpfs none /sys/fs/cgroup && mkdir /sys/fs/cgroup/systemd
+mount -t cgroup -o none,name=systemd none /sys/fs/cgroup/systemd
+mkdir /sys/fs/cgroup/systemd/{name}
+"""
+
+
+def killed_in(procs: str) -> list[str]:
+    """Kill every process of the control group; those that there were."""
+    with open(procs, encoding="ascii") as file:
+        pids = file.read().split()
+    for pid in pids:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(int(pid), signal.SIGKILL)
+    return pids
+
+
+def test_whole_control_group_is_killed(network: ConsumerNetwork) -> None:
+    """As systemd does by default (KillMode=control-group)."""
+    node = network.consumer
+    group = f"wgup-test-{os.getpid()}"
+    try:
+        node.sh(CGROUPS.format(name=group))
+    except LabError as error:
+        pytest.skip(f"control groups can't be made here: {error}")
+    procs = f"/sys/fs/cgroup/systemd/{group}/cgroup.procs"
+    made = Scene.lay(network, [make_provider(network.lab, network.providers[0])], settings())
+    made.service.start(wait=False)
+    try:
+        with open(f"/proc/{node.pid}/root{procs}", "w", encoding="ascii") as file:
+            file.write(str(made.service.pid))
+        made.home()
+        with Flows(network) as flows:
+            divert(made, flows)
+            killed = time.monotonic()
+            until(lambda: killed_in(f"/proc/{node.pid}/root{procs}"), lambda pids: not pids, 1.0)
+            ended(made, flows, killed)
+    finally:
+        made.service.kill()
+        node.sh(f"rmdir /sys/fs/cgroup/systemd/{group}")
+
+
+def test_restart_in_time_has_no_gap(scene: Scene, flows: Flows) -> None:
+    divert(scene, flows)
+    killed = time.monotonic()
+    scene.service.kill()
+    time.sleep(1.5)
+    scene.service.start()
+    scene.away()
+    time.sleep(ENDS_S + 1.0)
+    assert flows.longest_s(killed) < 0.3
+    assert len(watchdogs(scene.network.consumer)) == 1
+    restored = scene.network.wan.restore()
+    scene.home()
+    flows.by_wan(restored)
+
+
+def test_restart_that_comes_late_diverts_anew(scene: Scene, flows: Flows) -> None:
+    node = scene.network.consumer
+    before = filters(node)
+    divert(scene, flows)
+    scene.service.kill()
+    time.sleep(8.0)
+    assert not leftovers(node) and not watchdogs(node)
+    assert filters(node) == before
+    scene.service.start()
+    scene.away()
+    flows.by_uplink(time.monotonic())
+    restored = scene.network.wan.restore()
+    scene.home()
+    flows.by_wan(restored)
+    until(lambda: filters(node), lambda found: found == before, 2.0)
+
+
+def test_killed_watchdog_is_replaced(scene: Scene, flows: Flows) -> None:
+    node = scene.network.consumer
+    divert(scene, flows)
+    begun = time.monotonic()
+    for _ in range(2):
+        (pid,) = watchdogs(node)
+        os.kill(pid, signal.SIGKILL)
+        until(lambda: watchdogs(node), lambda found, old=pid: found and old not in found, 2.0)
+    time.sleep(ENDS_S)
+    assert len(watchdogs(node)) == 1
+    assert flows.longest_s(begun) < 0.3
+    killed = time.monotonic()
+    scene.service.kill()
+    ended(scene, flows, killed)
+
+
+def test_failback_ends_the_watchdog(scene: Scene, flows: Flows) -> None:
+    """A service that dies later, while nothing is diverted, leaves no process behind."""
+    node = scene.network.consumer
+    divert(scene, flows)
+    scene.network.wan.restore()
+    scene.home()
+    until(lambda: watchdogs(node), lambda found: not found, 2.5)
+    until(lambda: children(scene.service.pid), lambda found: "Z" not in found, 2.5)
+
+
+def children(pid: int) -> list[str]:
+    """The states of a process's children: Z is one that nobody has waited for."""
+    found = []
+    for entry in filter(str.isdigit, os.listdir("/proc")):
+        with contextlib.suppress(OSError), open(f"/proc/{entry}/stat", encoding="ascii") as file:
+            words = file.read().rpartition(")")[2].split()
+            found += [words[0]] if words[1] == str(pid) else []
+    return found
+
+
+def with_only(network: ConsumerNetwork, *hidden: str) -> Scene:
+    """A consumer where these programs aren't there."""
+    node = network.consumer
+    for path in hidden:
+        node.sh(
+            f"echo >/run/none; for p in /bin/{path} /usr/bin/{path}; do "
+            "[ -e $p ] && mount --bind /run/none $p; done; true"
+        )
+    made = Scene.lay(network, [make_provider(network.lab, network.providers[0])], settings())
+    made.start()
+    return made
+
+
+@pytest.mark.needs("busybox")
+def test_busybox_is_shell_enough(network: ConsumerNetwork) -> None:
+    made = with_only(network, "bash")
+    with Flows(network) as flows:
+        divert(made, flows)
+        (pid,) = watchdogs(network.consumer)
+        with open(f"/proc/{pid}/cmdline", "rb") as file:
+            assert b"busybox\0ash" in file.read()
+        killed = time.monotonic()
+        made.service.kill()
+        ended(made, flows, killed)
+
+
+def test_shell_without_a_time_limit_is_told(network: ConsumerNetwork) -> None:
+    made = with_only(network, "bash", "busybox")
+    network.wan.drop()
+    made.away()
+    made.wait(lambda s: any("read -t" in text for text in s["problems"]), 3.0)
+    assert not watchdogs(network.consumer)
+    network.wan.restore()
+    made.home()
+    made.wait(lambda s: not any("read -t" in text for text in s["problems"]), 3.0)
+
+
+# 2. Reverse path filters.
+
+
+@pytest.fixture(scope="module")
+def kept(namespaces: None) -> Iterator[Scene]:
+    """A consumer with two WANs that goes back at once, for tests that leave it as found."""
+    with Lab() as lab:
+        network = consumer_network(lab, second_wan=True, wan_metric=10)
+        provider = make_provider(lab, network.providers[0])
+        made = Scene.lay(network, [provider], settings(hold_time=0))
+        made.configure(settings(hold_time=0) + "\tlist wan 'wan'\n")
+        made.start()
+        yield made
+
+
+@pytest.fixture
+def lent(kept: Scene) -> Iterator[Scene]:
+    """At home when a test begins and when it has ended."""
+    kept.home()
+    yield kept
+    kept.network.wan.restore()
+    kept.home()
+
+
+@pytest.mark.parametrize("everywhere", [0, 1, 2])
+@pytest.mark.parametrize("own", [0, 1, 2])
+def test_reverse_path_filters_are_as_they_were(lent: Scene, everywhere: int, own: int) -> None:
+    """Under a strict one the answers to probes of the dead WAN would be dropped for ever."""
+    node, wan = lent.network.consumer, lent.network.wan
+    node.sysctl("net/ipv4/conf/all/rp_filter", everywhere)
+    node.sysctl("net/ipv4/conf/wan/rp_filter", own)
+    before = filters(node)
+    with Flows(lent.network) as flows:
+        cut = wan.drop()
+        flows.by_uplink(cut)
+        lent.away()
+        mended = wan.restore()
+        flows.by_wan(mended)
+        lent.home()
+    until(lambda: filters(node), lambda found: found == before, 2.0)
