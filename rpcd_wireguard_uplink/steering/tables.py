@@ -57,7 +57,7 @@ def diverted_routes(
     """Table 5180 for the family's diversion, or for the one that is to be expected."""
     diversion = plan.diversions.get(family)
     dead = diversion.dead if diversion is not None else plan.expected.get(family, ())
-    if not dead:
+    if diversion is None and not dead:
         return []
     dead_indexes = {indexes[name] for name in dead if name in indexes}
     ours = {indexes[name] for name in plan.owned.tunnels if name in indexes}
