@@ -29,6 +29,14 @@ _HOOKS = (
     ("nat", "type nat hook postrouting priority 100; policy accept;"),
 )
 
+_OURS = INBOUND | SLOT_MASK
+# Others give a packet the whole mark of its connection (wg-quick every UDP packet): our bits of it
+# are taken out again, or an answer would be led into the tunnel and no exact `fwmark` rule fit.
+_RESTORED = (
+    f"ct mark & {SLOT_MASK:#x} != 0 meta mark & {SLOT_MASK:#x} != 0 "
+    f"meta mark set meta mark & {0xFFFFFFFF ^ _OURS:#x}"
+)
+
 
 def standing_script(
     tunnels: Sequence[str],
@@ -59,7 +67,7 @@ def standing_script(
     for slot in sorted({MAIN_SLOT, *slots.values()}):
         out += _slot_chains(slot)
     out += [f"add rule {T} steer {rule}" for rule in _steering(every_wan, slots)]
-    out += [f"add rule {T} steer_own {rule}" for rule in _restoring()]
+    out += [f"add rule {T} steer_own {rule}" for rule in (_RESTORED, *_restoring())]
     out += [
         f"add rule {T} own_loop meta mark & 0xff == {OUTER_MARK:#x} oifname @tunnels drop",
         f'add rule {T} through iifname "{PROVIDER_DEVICE}" oifname @tunnels reject',
@@ -100,7 +108,8 @@ def _slot_chains(slot: int) -> list[str]:
 
 
 def _steering(wans: Collection[str], slots: Mapping[str, int]) -> list[str]:
-    rules = [
+    rules = [_RESTORED]
+    rules += [
         f"meta nfproto {_NFPROTO[f]} ct state established ct direction reply "
         f"{_SADDR[f]} != @onlink{f.version} iifname @heard{f.version}"
         for f in Family

@@ -12,13 +12,15 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.lab.guest import SUBNET4, SUBNET6, TABLE, guest_network
 from tests.lab.lab import Lab
-from tests.lab.meter import Meter, longest
+from tests.lab.meter import Meter, longest, sources
 from tests.lab.network import ECHO4, ECHO6, ConsumerNetwork, consumer_network
 from tests.lab.node import LabError, Node
 from tests.lab.provider import make_provider
 from tests.lab.reach import until
 from tests.lab.scene import Scene, settings, settled
+from tests.lab.stage import added
 
 pytestmark = pytest.mark.needs("conntrack")
 
@@ -385,3 +387,94 @@ def test_reverse_path_filters_are_as_they_were(lent: Scene, everywhere: int, own
         flows.by_wan(mended)
         lent.home()
     until(lambda: filters(node), lambda found: found == before, 2.0)
+
+
+# 8. Marks of other programs beside ours.
+
+
+QUICK = """
+table ip quick {
+	chain premangle {
+		type filter hook prerouting priority mangle; policy accept;
+		meta l4proto udp meta mark set ct mark
+	}
+	chain postmangle {
+		type filter hook postrouting priority mangle; policy accept;
+		meta l4proto udp meta mark 0xca6c ct mark set meta mark
+	}
+}
+"""
+"""As wg-quick has it for each family: every UDP packet takes the mark of its connection."""
+
+OWNERS_MARK = """
+table inet owner {
+	chain marks {
+		type filter hook prerouting priority mangle; policy accept;
+		iifname "guest" ct mark set 0x10
+		meta mark set ct mark
+	}
+}
+"""
+"""As owners save and restore marks: whole, without a mask."""
+
+
+def test_wg_quicks_restored_marks_do_no_harm(lent: Scene) -> None:
+    """Answers that carry our bits of their connection's mark would never find the LAN."""
+    node, wan = lent.network.consumer, lent.network.wan
+    for family in ("ip", "ip6"):
+        node.run(["nft", "-f", "-"], input=QUICK.replace("table ip ", f"table {family} "))
+    try:
+        with Flows(lent.network) as flows:
+            for _ in range(2):
+                cut = wan.drop()
+                moved = flows.by_uplink(cut)
+                lent.away()
+                time.sleep(1.0)
+                assert flows.longest_s(moved + 0.2) < 0.3
+                mended = wan.restore()
+                moved = flows.by_wan(mended)
+                lent.home()
+                time.sleep(0.5)
+                assert flows.longest_s(moved + 0.2) < 0.3
+    finally:
+        for family in ("ip", "ip6"):
+            node.sh(f"nft delete table {family} quick")
+
+
+def test_owners_exact_mark_is_restored_exactly(lent: Scene) -> None:
+    """His rule says `fwmark 0x10`, and leads the guests to the second WAN whatever is diverted."""
+    network = lent.network
+    node, wan, wan2 = network.consumer, network.wan, network.wan2
+    assert wan2 is not None
+    guest = guest_network(network)
+    node.run(["nft", "-f", "-"], input=OWNERS_MARK)
+    routes = [
+        f"ip route add default via {wan2.gateway4} dev wan2 table {TABLE}",
+        f"ip -6 route add default via {wan2.gateway6} dev wan2 table {TABLE}",
+        f"ip route add {SUBNET4} dev guest table {TABLE}",
+        f"ip -6 route add {SUBNET6} dev guest table {TABLE}",
+        "ip route add 192.168.1.0/24 dev lan table 257",
+    ]
+    ways = {ECHO4: wan2.address4, ECHO6: wan2.address6}
+    with (
+        added(node, *routes, *guest.rule("fwmark 0x10")),
+        contextlib.ExitStack() as stack,
+    ):
+        meters = {a: stack.enter_context(Meter(guest.node, a, rate_hz=50)) for a in ways}
+        for address, way in ways.items():
+            meters[address].wait_for_source(way)
+        begun = time.monotonic()
+        with Flows(network) as flows:
+            cut = wan.drop()
+            flows.by_uplink(cut)
+            lent.away()
+            time.sleep(1.0)
+            mended = wan.restore()
+            flows.by_wan(mended)
+            lent.home()
+        for address, way in ways.items():
+            samples = meters[address].samples(begun)
+            assert len(samples) > 50
+            assert sources(samples) == [way]
+            assert longest(samples).seconds < 0.3
+    node.sh("nft delete table inet owner; ip link del guest")
