@@ -27,9 +27,9 @@ class ReversePath:
         saved = self._saved()
         try:
             for name in saved.keys() - set(devices):
-                value = saved.pop(name)
+                before = saved.pop(name)
                 if _read(name) == LOOSE:
-                    self._write(name, value)
+                    self._write(name, before)
             strict_all = _read("all") == STRICT
             fresh = {
                 name: value

@@ -221,6 +221,11 @@ def test_the_table_is_there_before_the_outage() -> None:
     assert diverted(main, plan()) == {}, "nothing is diverted, nothing expected"
 
 
+def test_the_lan_is_kept_where_no_wan_is_known() -> None:
+    """A start in an outage: the twin of main's rule skips main, so 5180 must have its networks."""
+    assert diverted([LAN4], plan(replace(diversion(), dead=()))) == {"10.7.0.0/24": [("lan", "")]}
+
+
 def test_refusals_of_the_owner_stay() -> None:
     main = [default("wan"), replace(by("10.0.0.0/8"), kind=UNREACHABLE)]
     assert diverted(main) == {"10.0.0.0/8": [("refused", "")]}
