@@ -12,8 +12,8 @@ from .model import Family
 
 DAY_S = 86400.0
 AT_ONCE = 0.25
-# An echo of 36 or 56 bytes, padded to 16, with 32 of WireGuard, UDP and IPv6 around it; both ways.
-PROBE_BYTES = {Family.IPV4: 2 * (48 + 32 + 48), Family.IPV6: 2 * (64 + 32 + 48)}
+# An echo of 32 or 56 bytes, padded to 16, with 32 of WireGuard, UDP and IPv6 around it; both ways.
+PROBE_BYTES = {Family.IPV4: 2 * (32 + 32 + 48), Family.IPV6: 2 * (64 + 32 + 48)}
 
 
 @dataclass(slots=True)
@@ -25,10 +25,12 @@ class Budget:
     _spent: float = 0.0
     _counted_s: float = 0.0
 
-    def spend(self, now_s: float) -> None:
-        """A probe leaves. What others need at once is spent beyond the bucket, but never owed."""
+    def spend(self, now_s: float, size: int = 0) -> None:
+        """A probe leaves, an ordinary one where its `size` is not given. What others need at once
+        is spent beyond the bucket, but never owed.
+        """
         self._count(now_s)
-        self._spent = min(self._spent + self.probe_bytes, AT_ONCE * self.limit)
+        self._spent = min(self._spent + (size or self.probe_bytes), AT_ONCE * self.limit)
 
     def slowed_s(self, interval_s: float, now_s: float) -> float:
         """The interval that is wanted, or a longer one that the budget allows for good."""

@@ -72,7 +72,14 @@ def candidates_of(scene: Scene, family: Family, now_s: float) -> Iterator[Candid
             outlives_primary=answer_s is None
             or silent_since_s is None
             or answer_s > silent_since_s,
+            fault=_fault(scene, path.device),
         )
+
+
+def _fault(scene: Scene, device: str) -> str:
+    """Why a path is of no use although it answers; both families are one tunnel."""
+    paths = [scene.paths.get((device, family)) for family in Family]
+    return next((path.mtu.fault for path in paths if path is not None and path.mtu.fault), "")
 
 
 def _terms(scene: Scene, device: str) -> Terms:

@@ -20,6 +20,7 @@ from urllib.parse import SplitResult, urljoin, urlsplit
 from .errors import InvalidArgument
 from .model import Family
 from .monitor import Monitor
+from .service_probe import Page
 from .system.dns import bound_socket, look_up
 
 LOOK_S = 2.0
@@ -38,10 +39,14 @@ _LOCATION = re.compile(rb"\r\nlocation:[ \t]*([!-~]*)", re.IGNORECASE)
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What a line's answer means: `url` is the portal's, '' where there is none."""
+    """What a line's answer means: `url` is the portal's, '' where there is none.
+
+    `page` is then what answered.
+    """
 
     url: str = ""
     addresses: tuple[str, ...] = ()
+    page: Page | None = None
 
 
 def parse_check(url: str) -> SplitResult:
@@ -79,21 +84,27 @@ def parse_answer(head: bytes, url: str) -> str | None:
     return portal if known and _PLAIN_URL.fullmatch(portal) else url
 
 
+def page_at(url: str, address: str) -> Page:
+    """The page to be asked for at one of its host's addresses."""
+    parts = parse_check(url)
+    path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+    host = parts.netloc.rpartition("@")[2]
+    request = f"GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n"
+    return Page(address, parts.port or 80, request.encode("ascii"))
+
+
 async def fetch_head(url: str, address: str, device: str) -> bytes:
     """What a server at that address answers to a GET out of the device, up to its empty line.
 
     Raises OSError, TimeoutError among them, where none answers.
     """
-    parts = parse_check(url)
-    path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-    host = parts.netloc.rpartition("@")[2]
-    request = f"GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n"
+    page = page_at(url, address)
     loop = asyncio.get_running_loop()
     head = b""
     with bound_socket(device, address, socket.SOCK_STREAM) as sock:
         async with asyncio.timeout(TIMEOUT_S):
-            await loop.sock_connect(sock, (address, parts.port or 80))
-            await loop.sock_sendall(sock, request.encode("ascii"))
+            await loop.sock_connect(sock, (address, page.port))
+            await loop.sock_sendall(sock, page.request)
             while b"\r\n\r\n" not in head and len(head) < LONGEST_HEAD:
                 more = await loop.sock_recv(sock, 4096)
                 if not more:
@@ -110,7 +121,7 @@ async def look_out(url: str, resolvers: list[str], device: str) -> Verdict | Non
         except OSError:
             continue
         if portal == "":
-            return Verdict()
+            return Verdict(page=page_at(url, address))
         if portal is not None:
             host = urlsplit(portal).hostname or ""
             return Verdict(portal, await _addresses(host, resolvers, device))
@@ -152,6 +163,8 @@ class CaptiveWatch:
         """Look at the lines whose time has come, and tell what was found."""
         before = dict(self._portals)
         url = self._page()
+        for path in self.monitor.paths.values() if not url else ():
+            path.page = None
         able = set(filter(self._is_attached, self.monitor.landscape.line_devices() if url else ()))
         for device in [device for device in self._due_s if device not in able]:
             del self._due_s[device]
@@ -213,6 +226,11 @@ class CaptiveWatch:
             self._portals[device] = verdict
         elif verdict is not None:
             self._portals.pop(device, None)
+            for family in Family:
+                path = self.monitor.paths.get((device, family))
+                if path is not None and verdict.page is not None:
+                    is_able = (":" in verdict.page.address) == (family is Family.IPV6)
+                    path.page = verdict.page if is_able else None
         pause_s = UNKNOWN_S if verdict is None else FREE_S
         self._due_s[device] = now_s + (HELD_S if device in self._portals else pause_s)
 

@@ -75,7 +75,8 @@ class Settings:
 
     `min_uplinks` and `prefer_latency` steer the choice, `lines` names the WAN devices in order of
     preference ('' for all that have a default route), `declined` are peers whose uplinks the owner
-    removed, so that none is made by itself, `targets` are what probes are sent to,
+    removed, so that none is made by itself, `targets` are what probes are sent to and
+    `reliability` how many of a family's must answer (0: one, or of three or more half of them),
     `policies` names mwan3's policies to join ('none' for no part in mwan3). A line that came back
     is held off for `hold_s`, and for up to `max_hold_s` where it fails again and again.
     `captive_check` is a page that answers 204 where there is no portal ('' to ask none), `webhook`
@@ -96,6 +97,7 @@ class Settings:
     hold_s: float = 30.0
     max_hold_s: float = 1800.0
     targets: tuple[str, ...] = DEFAULT_TARGETS
+    reliability: int = 0
     trusted_peers: frozenset[str] = frozenset()
     declined: frozenset[str] = frozenset()
     lines: tuple[str, ...] = ()
@@ -122,7 +124,12 @@ class Settings:
         pace = PACES[self.pace_name]
         room_s = self.failover_timeout_s - SWITCH_BOUND_S
         patience_s = min(pace.patience_s, room_s - pace.idle_interval_s)
-        pace = replace(pace, patience_s=patience_s)
+        pace = replace(
+            pace,
+            patience_s=patience_s,
+            start_s=min(pace.start_s, room_s),
+            dispute_s=min(pace.dispute_s, room_s),
+        )
         spent_s = pace.idle_interval_s + pace.confirm_s
         cap_s = min(pace.timeout_cap_s, max(pace.timeout_floor_s, room_s - spent_s))
         # A silence counts anew once evidence is no longer believed.
@@ -228,6 +235,7 @@ def _parse_settings(reader: Reader) -> Settings:
         hold_s=float(reader.whole("hold_time", 30, 0, 86400)),
         max_hold_s=float(reader.whole("max_hold_time", 1800, 0, 86400)),
         targets=reader.addresses("track_ip", DEFAULT_TARGETS),
+        reliability=reader.whole("reliability", 0, 0, 20),
         trusted_peers=frozenset(reader.words("trusted_peer")),
         declined=frozenset(reader.words("declined")),
         lines=reader.words("wan"),

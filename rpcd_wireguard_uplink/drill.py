@@ -66,6 +66,7 @@ async def rehearse(
         _timed(_look_up(uplink, settings)),
         *([_timed(_try_size(uplink, able[0], settings, mtu))] if mtu and able else []),
     )
+    monitor.mtus.check(uplink.interface, time.monotonic())
     steps = [await _shaken(uplink, monitor.platform), *found]
     for token in offer.egress if offer is not None else ():
         name, _, address = token.partition("=")

@@ -16,6 +16,8 @@ from .paths import PathKey, PathSet, WatchedPath
 from .system import nft
 from .system.marks import TABLE
 
+NEWS = 2  # packets; one of our own answers may come between the look and the comparison
+
 
 @dataclass(slots=True)
 class Evidence:
@@ -55,6 +57,8 @@ class Evidence:
             path = self.paths.get((device, family))
             if path is None:
                 continue
-            if count > self._counts.get(path.key, count):
+            path.collect(now_s)
+            others = count - path.replies  # answers to our own probes were counted as well
+            if others >= self._counts.setdefault(path.key, others) + NEWS:
                 path.health.heard(now_s)
-            self._counts[path.key] = count
+                self._counts[path.key] = others

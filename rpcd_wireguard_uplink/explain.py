@@ -15,6 +15,7 @@ from .config import Config
 from .failover import Phase
 from .model import Family, Health, Offer, PathKind
 from .monitor import Monitor
+from .second_opinion import Method
 from .selection import (
     KEPT,
     PAGE_MBIT,
@@ -120,6 +121,9 @@ def _family_sentence(
     if state.phase is Phase.STRANDED:
         return f"{shown} goes nowhere: {state.cause}."
     told = f"{shown} leaves by {active}{_circumstance(monitor, family)}"
+    path = monitor.paths.get((state.active, family))
+    if path is not None and path.opinion.method is not Method.PING:
+        told += f" (it answers {path.opinion.method.value}, not ping)"
     if not following:
         return f"{told}; nothing else could take over now."
     heir = following[0].candidate.name

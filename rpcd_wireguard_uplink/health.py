@@ -6,7 +6,8 @@ is not taken for a death) and rate (k of n probes lost over a window of time, an
 keeps the order of packets, so a probe counts for the rate once one that left later was answered:
 what is only late, behind a long queue, is no loss. Anything that arrived from beyond the path
 breaks a silence, but only for a bounded time, because a path that answers no probe is of no use.
-A target that is down by itself is set aside and does not count.
+Whose answers and losses count is for targets.py to say. A path that has not answered yet is given
+more time: the first answer waits for address resolution, and nothing is known of its round trip.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from dataclasses import dataclass, field
 from .model import Health
 from .pace import QUIET_SHARE, Pace
 from .quality import Quality
+from .targets import Targets
 
 RATE_PROBES = 10  # fewer say nothing about a rate
 RATE_LIMIT = 0.4  # the k of n: this share lost is a verdict
@@ -27,11 +29,9 @@ CALM_LIMIT = 0.3  # at most this share lost since the suspicion, and it is lifte
 CALM_ROW = 5  # by so many answers in a row
 RISE = 3  # answers in a row that bring a dead path back
 STATISTICS_WINDOW = 50
-TARGET_LOSSES = 3  # losses in a row of one target, others answering in between, that set it aside
-TARGET_STEADY = 5  # answers in a row that another target must have then
 HEALED_S = 0.5  # a silence of this length that ended by itself
 HEALED_KEPT_S = 86400.0  # is remembered for a day
-TARGET_REST_S = 60.0
+OPINION_ROUND_TRIPS = 1.5  # so long an answer to another kind of probe is waited for
 LATE_S = 10.0  # later answers say nothing any more
 RECENT = 20  # judged probes
 
@@ -42,16 +42,9 @@ class _Probe:
     sent_s: float
     deadline_s: float
     gap_s: float = 0.0  # since the probe before it
+    excused_s: float = 0.0  # of this process's own lag, which `sent_s` is later by than it was
     is_answered: bool = False
     is_weighed: bool = False
-
-
-@dataclass(slots=True)
-class _Target:
-    losses: int = 0
-    answers: int = 0
-    lost_sent_s: float = -math.inf
-    rests_until_s: float = 0.0
 
 
 @dataclass(slots=True)
@@ -59,7 +52,8 @@ class PathHealth:
     """The health of one path in one family. Feed it in order of time; read `state` after."""
 
     pace: Pace
-    targets: Sequence[str]
+    addresses: Sequence[str]
+    reliability: int = 0
     state: Health = Health.UNKNOWN
     cause: str = ""
     attached: bool = True
@@ -68,8 +62,13 @@ class PathHealth:
     alive_since_s: float | None = None  # when it came up, None while it is dead or unknown
     smoothed_rtt_s: float | None = None
     quality: Quality = field(default_factory=Quality)
+    targets: Targets = field(init=False)
+    _first_sent_s: float = math.inf
+    _fell_s: float = -math.inf
+    _asked_s: float = -math.inf
     _last_sent_s: float = math.inf
     _rtt_deviation_s: float = 0.0
+    _rtt_waited: bool = False
     _silent_since_s: float | None = None
     _quiet_since_s: float = -math.inf
     _patient_until_s: float = -math.inf
@@ -82,8 +81,9 @@ class PathHealth:
     _statistics: deque[bool] = field(default_factory=lambda: deque(maxlen=STATISTICS_WINDOW))
     _outstanding: dict[int, _Probe] = field(default_factory=dict)
     _late: dict[int, _Probe] = field(default_factory=dict)
-    _by_target: dict[str, _Target] = field(default_factory=dict)
-    _turn: int = 0
+
+    def __post_init__(self) -> None:
+        self.targets = Targets(self.addresses, self.reliability)
 
     @property
     def latency_ms(self) -> float:
@@ -121,15 +121,16 @@ class PathHealth:
         """Whether time alone may change anything: probes are under way, or a suspicion is."""
         return bool(self._outstanding or self._late) or self.state is Health.SUSPECT
 
+    @property
+    def is_unanswered(self) -> bool:
+        """Whether the newest probes are lost, or none was ever answered: another kind of probe may
+        tell whether the path is dead.
+        """
+        return self._row_lost > 0 or (self.state is Health.DOWN and not self._row_answered)
+
     def next_target(self, now_s: float) -> str:
-        """The target whose turn it is; those that are down by themselves are passed over."""
-        for _ in range(len(self.targets)):
-            target = self.targets[self._turn % len(self.targets)]
-            self._turn += 1
-            if self._by_target.setdefault(target, _Target()).rests_until_s <= now_s:
-                return target
-        self._turn += 1  # all rest: none of them is better than the others
-        return self.targets[self._turn % len(self.targets)]
+        """The target whose turn it is."""
+        return self.targets.next(now_s)
 
     def next_deadline_s(self) -> float | None:
         """When the next outstanding probe is overdue, or the silence reaches its bound."""
@@ -137,6 +138,9 @@ class PathHealth:
         since_s = self._silent_since_s if self._row_lost >= self.pace.losses else None
         if since_s is not None and self.state is Health.SUSPECT:
             times.append(self._silence_ends_s(since_s))
+        short_s = self.targets.short_since_s() if self.state is Health.SUSPECT else None
+        if short_s is not None:
+            times.append(short_s + self.pace.dispute_s)
         return min(times, default=None)
 
     def sent(self, sequence: int, target: str, now_s: float) -> None:
@@ -144,36 +148,44 @@ class PathHealth:
         gap_s = max(0.0, now_s - self._last_sent_s)
         self._outstanding[sequence] = _Probe(target, now_s, now_s + self.timeout_s, gap_s)
         self._last_sent_s = now_s
+        self._first_sent_s = min(self._first_sent_s, now_s)
 
-    def answered(self, sequence: int, now_s: float) -> None:
-        """A probe was answered, in time or late; answers nobody asked for are ignored."""
+    def answered(self, sequence: int, now_s: float, hops: int | None = None) -> bool:
+        """A probe was answered, in time or late; whether that proves anything.
+
+        Answers nobody asked for are ignored. `hops` is how many routers it passed, None where that
+        isn't known.
+        """
         probe = self._outstanding.pop(sequence, None)
         late = probe is None
         if probe is None:
             probe = self._late.pop(sequence, None)
             if probe is None:
-                return
-        if not late or probe.sent_s >= self._first_answer_s:
-            self._learn_rtt(now_s - probe.sent_s)  # earlier ones may have waited for a tunnel
+                return False
+        rtt_s = now_s - probe.sent_s + probe.excused_s
+        if not self.targets.answered(probe.target, rtt_s, hops, now_s):
+            return False
+        is_early = late and probe.sent_s < self._first_answer_s
+        self._learn_rtt(rtt_s, waited=is_early or probe.excused_s > 0)
         is_first = self.last_answer_s is None
         if is_first:
             self._first_answer_s = now_s
+            for waiting in self._outstanding.values():
+                waiting.deadline_s = max(waiting.deadline_s, waiting.sent_s + self.timeout_s)
             self._statistics.clear()  # what was sent before there was anybody says nothing
         self.last_answer_s = now_s
         self._newest_answered_s = max(self._newest_answered_s, probe.sent_s)
         probe.is_answered = True
         self._weigh(probe, now_s - probe.sent_s)
-        target = self._by_target.setdefault(probe.target, _Target())
-        target.losses = 0
-        target.answers += 1
         self._break_silence(now_s)
         if late:
-            return
+            return True
         self._statistics.append(True)
         self._row_answered += 1
         if self.state is Health.SUSPECT:
             self._judged.append(probe)
         self._rise(is_first)
+        return True
 
     def unsendable(self, target: str, now_s: float) -> None:
         """A probe could not even leave (no route, device gone): that is a loss at once."""
@@ -200,6 +212,7 @@ class PathHealth:
         for probe in self._outstanding.values():
             probe.sent_s += lag_s
             probe.deadline_s += lag_s
+            probe.excused_s += lag_s
         if self._silent_since_s is not None:
             self._silent_since_s += lag_s
         self._suspect_since_s += lag_s
@@ -213,6 +226,23 @@ class PathHealth:
             return
         if self.state is not Health.DOWN:
             self._break_silence(now_s)
+
+    def asked_otherwise(self, now_s: float) -> None:
+        """Another kind of probe was sent while this one's are lost: its answer is waited for."""
+        if self._silent_since_s is not None and self._asked_s < self._silent_since_s:
+            self._asked_s = now_s
+
+    def vouched(self, target: str, now_s: float) -> None:
+        """Another kind of probe was answered by a target: the path is alive."""
+        self.targets.vouched(target, now_s)
+        if self.state is not Health.DOWN:
+            self._break_silence(now_s)
+
+    def change_probes(self) -> None:
+        """Another kind of probe is sent from now on: losses of the former one say nothing."""
+        self._forget()
+        self.targets.begin_anew()
+        self.smoothed_rtt_s = None
 
     def attach(self, attached: bool, now_s: float, cause: str) -> None:
         """The path's device gained or lost its carrier or its route, which counts at once."""
@@ -251,21 +281,28 @@ class PathHealth:
         """Let a probe whose fate is known count for the quality, once; what left before the path
         came up says nothing.
         """
-        own = rtt_s is None and self._by_target[probe.target].rests_until_s > probe.sent_s
+        own = rtt_s is None and self.targets.known[probe.target].rests_until_s > probe.sent_s
         alive_s = self.alive_since_s
         if not probe.is_weighed and not own and alive_s is not None and probe.sent_s >= alive_s:
             self.quality.take(probe.gap_s, rtt_s)
         probe.is_weighed = True
 
-    def _learn_rtt(self, rtt_s: float) -> None:
-        if self.smoothed_rtt_s is None:
+    def _learn_rtt(self, rtt_s: float, *, waited: bool) -> None:
+        """What was sent before the first answer may have `waited` for a tunnel, as an answer may
+        have for this process: that counts until something better is known.
+        """
+        if waited and self.smoothed_rtt_s is not None and not self._rtt_waited:
+            return
+        if self.smoothed_rtt_s is None or self._rtt_waited:
             self.smoothed_rtt_s, self._rtt_deviation_s = rtt_s, rtt_s / 2
+            self._rtt_waited = waited
             return
         self._rtt_deviation_s += (abs(rtt_s - self.smoothed_rtt_s) - self._rtt_deviation_s) / 4
         self.smoothed_rtt_s += (rtt_s - self.smoothed_rtt_s) / 8
 
     def _lost(self, probe: _Probe, now_s: float) -> None:
-        if self._is_targets_own(probe, now_s):
+        if self.targets.lost(probe.target, probe.sent_s, self._newest_answered_s, now_s):
+            self._judged = deque(p for p in self._judged if p.target != probe.target)
             return
         self._statistics.append(False)
         self._row_answered = 0
@@ -277,21 +314,9 @@ class PathHealth:
         if self._silent_since_s is None or probe.sent_s < self._silent_since_s:
             self._silent_since_s = probe.sent_s
 
-    def _is_targets_own(self, probe: _Probe, now_s: float) -> bool:
-        """Whether the loss is the target's alone; then it is set aside and its losses forgotten."""
-        target = self._by_target.setdefault(probe.target, _Target())
-        target.answers = 0
-        if target.losses == 0 or self._newest_answered_s > target.lost_sent_s:
-            target.losses += 1
-        target.lost_sent_s = probe.sent_s
-        others_steady = any(t.answers >= TARGET_STEADY for t in self._by_target.values())
-        if target.losses < TARGET_LOSSES or not others_steady:
-            return False
-        target.rests_until_s = now_s + TARGET_REST_S
-        self._judged = deque(p for p in self._judged if p.target != probe.target)
-        return True
-
     def _rise(self, is_first: bool) -> None:
+        if self.alive_since_s is None and not self.targets.enough_since(self._fell_s):
+            return
         if self.alive_since_s is None:
             back = is_first or self.state is not Health.DOWN or self._row_answered >= RISE
             self.alive_since_s = self.last_answer_s if back else None
@@ -304,7 +329,7 @@ class PathHealth:
             self._judged.clear()
 
     def _is_calm(self) -> bool:
-        if self._row_answered < CALM_ROW:
+        if self._row_answered < CALM_ROW or self.targets.short_since_s() is not None:
             return False
         settled = self._settled()
         lost = sum(not p.is_answered for p in settled)
@@ -316,7 +341,9 @@ class PathHealth:
         return [p for p in self._judged if p.is_answered or p.sent_s < newest_s]
 
     def _judge(self, now_s: float) -> None:
-        if self.state in (Health.UP, Health.UNKNOWN) and self._row_lost >= 1:
+        short_s = self.targets.short_since_s()
+        is_lossy = self._row_lost >= 1 or short_s is not None
+        if self.state in (Health.UP, Health.UNKNOWN) and is_lossy:
             self.state, self.cause = Health.SUSPECT, "probes unanswered"
             self._suspect_since_s = now_s
             self._judged.clear()
@@ -324,7 +351,13 @@ class PathHealth:
             return
         since_s = self._silent_since_s if self._row_lost >= self.pace.losses else None
         if since_s is not None and now_s >= self._silence_ends_s(since_s) - 0.001:
-            self._fall(f"no answer to {self._row_lost} probes in {now_s - since_s:.1f} s", now_s)
+            told = f"no answer to {self._row_lost} probes in {now_s - since_s:.1f} s"
+            self._fall("; ".join([told, *self.targets.doubts()]), now_s)
+            return
+        if short_s is not None and now_s >= short_s + self.pace.dispute_s - 0.001:
+            silent = self.targets.silent()
+            told = f"{len(silent)} of {len(self.addresses)} targets do not answer: "
+            self._fall(told + ", ".join(silent), now_s)
         else:
             self._judge_rate(now_s)
 
@@ -335,7 +368,17 @@ class PathHealth:
         """
         is_patient = since_s < self._patient_until_s
         silence_s = self.pace.longest_silence_s if is_patient else self.pace.silence_s
-        return max(since_s + silence_s, self._quiet_since_s + silence_s * QUIET_SHARE)
+        jitter_s = max(0.0, self.timeout_s - (self.smoothed_rtt_s or self.timeout_s))
+        quiet_s = max(silence_s * QUIET_SHARE, jitter_s + min(jitter_s, self.pace.confirm_s))
+        ends_s = max(since_s + silence_s, self._quiet_since_s + quiet_s)
+        if self._first_answer_s == math.inf:
+            ends_s = max(ends_s, self._first_sent_s + self.pace.start_s)
+        elif self._rtt_waited:
+            ends_s = max(ends_s, self._first_answer_s + self.pace.start_s / 2)
+        if self._asked_s >= since_s:
+            wait_s = OPINION_ROUND_TRIPS * (self.smoothed_rtt_s or 0.0)
+            ends_s = max(ends_s, self._asked_s + min(wait_s, self.pace.confirm_s))
+        return ends_s
 
     def _judge_rate(self, now_s: float) -> None:
         # Of the last round trip nothing is known yet: a window that it fills would hold few probes.
@@ -354,6 +397,8 @@ class PathHealth:
     def _fall(self, cause: str, now_s: float) -> None:
         self.state, self.cause = Health.DOWN, cause
         self.alive_since_s = None
+        self._fell_s = now_s
+        self.targets.wake()
         self.quality.begin_anew()
         begun_s = self._silent_since_s
         self.detection_s = now_s - (self._suspect_since_s if begun_s is None else begun_s)

@@ -27,6 +27,7 @@ from .health import PathHealth
 from .landscape import Landscape
 from .linkwatch import LinkEvent, LinkWatch
 from .model import DefaultRoute, Family, Health, PathKind, PeerCounters, Uplink
+from .mtu_watch import MtuWatch
 from .paths import (
     PathKey,
     PathSet,
@@ -89,6 +90,7 @@ class Monitor:
         self.states = {family: State(since_s=now_s, moved_s=now_s) for family in Family}
         self.paths = PathSet(self._on_reply, self.problems)
         self.evidence = Evidence(self.paths)
+        self.mtus = MtuWatch(self.paths, self.landscape)
         self.counters: dict[str, PeerCounters] = {}
         self.ledger = Ledger()
         self.terms: Mapping[str, selection.Terms] = {}
@@ -148,7 +150,10 @@ class Monitor:
         """Watch by new settings or other uplinks from now on."""
         if watch.settings.lines != self.landscape.only:
             self.landscape.limit_lines(watch.settings.lines)
-        if watch.settings.targets != self.watch.settings.targets:
+        if (watch.settings.targets, watch.settings.reliability) != (
+            self.watch.settings.targets,
+            self.watch.settings.reliability,
+        ):
             self.paths.keep(())
         self.watch = watch
         for path in self.paths.values():
@@ -193,7 +198,7 @@ class Monitor:
         await self.landscape.reread(uplinks)
         if not uplinks:
             self._evaluate(time.monotonic())
-        await self.steering.ensure(uplinks)
+        await self.steering.ensure(self.mtus.fit(uplinks))
         self.shares = {family: self._shares(family) for family in Family}
         self._watch_paths(uplinks)
         self._is_watching = True
@@ -229,11 +234,11 @@ class Monitor:
         if not targets:
             return
         now_s = time.monotonic()
-        health = PathHealth(settings.pace, targets)
+        health = PathHealth(settings.pace, targets, settings.reliability)
         if self.states[family].phase in AWAY and self.states[family].active == device:
             health.take_over(now_s)
         prober = Prober(device, family, PROBE_MARK)
-        path = WatchedPath(device, kind, family, health, prober, now_s)
+        path = WatchedPath(device, kind, family, health, prober, now_s, mark=PROBE_MARK)
         path.budget = Budget(PROBE_BYTES[family])
         self._limit(path)
         self.paths[key] = path
@@ -258,8 +263,7 @@ class Monitor:
     def _on_reply(self, path: WatchedPath) -> None:
         before = path.health.state
         now_s = time.monotonic()
-        for sequence in path.prober.drain():
-            path.health.answered(sequence, now_s)
+        path.collect(now_s)
         if path.health.state is not before:
             if path.kind is PathKind.UPLINK:
                 self._recount.set()
@@ -303,7 +307,7 @@ class Monitor:
     def _plan_tick(self, now_s: float) -> None:
         if self._tick_handle is not None:
             self._tick_handle.cancel()
-        due_s = now_s + LONGEST_SLEEP_S
+        due_s = min(now_s + LONGEST_SLEEP_S, self.mtus.due_s)
         for path in self.paths.values():
             path.pause_s = self.pause_s(path, now_s)
             due_s = min(due_s, path.last_sent_s + path.pause_s)
@@ -348,27 +352,26 @@ class Monitor:
             if path.descriptor < 0:
                 continue
             if path.health.is_waiting:
-                for sequence in path.prober.drain():
-                    path.health.answered(sequence, now_s)
+                path.collect(now_s)
                 if lag_s > LATE_S:
                     path.health.excuse(lag_s)
                 path.health.expire(now_s)
             early_s = EARLY_SHARE * path.pause_s if path.pause_s >= UNHURRIED_S else 0.001
             if now_s >= path.last_sent_s + path.pause_s - early_s:
                 self._probe(path, now_s)
+        if self.mtus.look(self._in_use(), now_s):
+            self.reread_soon()
         if self.evidence.is_needed:
             self._run(self.evidence.gather(self.watch.settings.pace.confirm_interval_s))
         self._evaluate(now_s)
 
+    def _in_use(self) -> set[str]:
+        """The devices that traffic is led to."""
+        return {state.active for state in self.states.values()}
+
     def _probe(self, path: WatchedPath, now_s: float) -> None:
-        target = path.health.next_target(now_s)
-        path.last_sent_s = now_s
-        path.budget.spend(now_s)
-        sequence = path.prober.send(target)
-        if sequence is None:
-            path.health.unsendable(target, now_s)
-        else:
-            path.health.sent(sequence, target, now_s)
+        path.probe(now_s)
+        self.paths.ask_otherwise(path, now_s)
         if path.kind is PathKind.WAN:
             path.used = self.paths.is_used(path.device, now_s) or self.watch.serves
 

@@ -15,7 +15,8 @@ class Pace:
     """How a path is probed and judged, in seconds; `timeout_cap_s` bounds the adaptive timeout.
 
     A silence is a verdict after `silence_s`, or after `patience_s` where the path had long ones
-    that ended by themselves.
+    that ended by themselves, and `start_s` after the first probe where nothing has answered yet.
+    Some targets that answer and others that do not are a verdict after `dispute_s`.
     """
 
     interval_s: float
@@ -28,6 +29,8 @@ class Pace:
     timeout_floor_s: float = 0.1
     evidence_limit_s: float = 10.0
     patience_s: float = 0.0
+    start_s: float = 4.0  # address resolution and one round trip of 1.5 s take three
+    dispute_s: float = 3.0
 
     def detection_bound_s(self, timeout_s: float) -> float:
         """The longest time from a silent death to the verdict, while the path is used.

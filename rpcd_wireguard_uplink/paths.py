@@ -15,10 +15,14 @@ from .errors import NotSupported
 from .failover import AWAY, Path, Phase
 from .health import PathHealth
 from .model import DefaultRoute, Family, Health, PathKind, is_own_name
+from .mtu_search import MtuSearch
 from .pace import Pace
-from .probe import Prober
+from .probe import Prober, Reply
+from .second_opinion import Method, SecondOpinion
 from .selection import Ranked
+from .service_probe import Page, ServiceProber
 
+DEAR_S = 1.0  # between two probes that are a connection each
 NEW_PATH_S = 60.0
 NEW_PATH_INTERVAL_S = 1.0
 CONFIRM_AGE_S = 1.0  # an answer older than this is asked for anew before a switch
@@ -32,8 +36,9 @@ PathKey = tuple[str, Family]
 
 @dataclass(slots=True)
 class WatchedPath:
-    """One path with its health and its prober. `index` is the device's, 0 while it is missing,
-    `pause_s` the time between two probes as last planned.
+    """One path with its health and its probers. `index` is the device's, 0 while it is missing,
+    `pause_s` the time between two probes as last planned, `replies` how many packets answered them.
+    `services` is made once ping goes unanswered; its probes carry `mark`, `page` is one of theirs.
     """
 
     device: str
@@ -48,11 +53,75 @@ class WatchedPath:
     descriptor: int = -1
     used: bool = True
     budget: Budget = field(default_factory=lambda: Budget(0))
+    mark: int = 0
+    opinion: SecondOpinion = field(default_factory=SecondOpinion)
+    mtu: MtuSearch = field(default_factory=MtuSearch)
+    services: ServiceProber | None = None
+    page: Page | None = None
+    replies: int = 0
 
     @property
     def key(self) -> PathKey:
         """Device and family."""
         return self.device, self.family
+
+    def collect(self, now_s: float) -> None:
+        """Take the answers that have come."""
+        found = self.prober.drain()
+        self.replies += len(found)
+        if self.services is not None:
+            before = self.services.packets
+            found += self.services.drain()
+            self.replies += self.services.packets - before
+        for reply in found:
+            asked = self.opinion.asked(reply.sequence)
+            if asked is not None:
+                self._take_trial(reply, *asked, now_s)
+            elif self.health.answered(reply.sequence, now_s, reply.hops):
+                self.opinion.present_answered()
+            else:
+                self.mtu.answered(reply.sequence, reply.length)
+
+    def _take_trial(self, reply: Reply, target: str, sent_s: float, now_s: float) -> None:
+        if self.health.targets.is_near(target, now_s - sent_s, reply.hops):
+            return
+        if self.opinion.answered(reply.sequence):
+            self.health.change_probes()
+        self.health.vouched(target, now_s)
+
+    def probe(self, now_s: float) -> None:
+        """Send the probe whose turn it is."""
+        target = self.health.next_target(now_s)
+        self.last_sent_s = now_s
+        self.budget.spend(now_s)
+        sequence = self.send(self.opinion.method, target)
+        if sequence is None:
+            self.health.unsendable(target, now_s)
+        else:
+            self.health.sent(sequence, target, now_s)
+
+    def try_others(self, now_s: float) -> None:
+        """Send probes of other kinds where the path's own go unanswered and it is time."""
+        health, targets = self.health, self.health.targets
+        is_unanswered = health.is_unanswered
+        if health.state is Health.SUSPECT and not is_unanswered:
+            is_unanswered = bool(targets.silent())
+        has_page = self.page is not None
+        for method in self.opinion.due(is_unanswered, self.pause_s, now_s, has_page=has_page):
+            target = self.opinion.pick(targets.silent(), targets.able())
+            self.budget.spend(now_s)
+            sequence = self.send(method, target) if target else None
+            if sequence is not None:
+                self.opinion.sent(sequence, method, target, now_s)
+                health.asked_otherwise(now_s)
+
+    def send(self, method: Method, target: str) -> int | None:
+        """Send one probe of a kind; its sequence number, or None where it can't leave."""
+        if method is Method.PING:
+            return self.prober.send(target)
+        if self.services is None:
+            return None
+        return self.services.send(method, target, self.page)
 
 
 class PathSet(dict[PathKey, WatchedPath]):
@@ -94,6 +163,18 @@ class PathSet(dict[PathKey, WatchedPath]):
         self._problems.pop(topic, None)
         asyncio.get_running_loop().add_reader(path.descriptor, self._on_reply, path)
 
+    def ask_otherwise(self, path: WatchedPath, now_s: float) -> None:
+        """Try other kinds of probes where the path's own goes unanswered and it is time."""
+        if path.services is None and path.index and path.health.is_unanswered:
+            made = ServiceProber(path.device, path.family, path.mark)
+            try:
+                descriptor = made.open()
+            except NotSupported:
+                return  # the path's own probes tell why
+            path.services = made
+            asyncio.get_running_loop().add_reader(descriptor, self._on_reply, path)
+        path.try_others(now_s)
+
     def is_used(self, device: str, now_s: float) -> bool:
         """Whether people use the device. To be asked once for each probe that leaves by it."""
         traffic = self._traffic.setdefault(device, Traffic())
@@ -105,6 +186,10 @@ class PathSet(dict[PathKey, WatchedPath]):
     def _unbind(self, path: WatchedPath) -> None:
         if path.descriptor >= 0:
             asyncio.get_running_loop().remove_reader(path.descriptor)
+        if path.services is not None:
+            asyncio.get_running_loop().remove_reader(path.services.descriptor)
+            path.services.close()
+            path.services = None
         path.prober.close()
         path.descriptor, path.index = -1, 0
 
@@ -132,7 +217,8 @@ def interval_s(
         return pace.confirm_interval_s
     if standing.is_primary or standing.is_active:
         calm = standing.phase is Phase.PRIMARY and path.health.state is Health.UP
-        return pace.interval_s if path.used or not calm else pace.idle_interval_s
+        wanted_s = pace.interval_s if path.used or not calm else pace.idle_interval_s
+        return max(wanted_s, DEAR_S) if path.opinion.method.is_dear else wanted_s
     answered_s = path.health.last_answer_s
     stale = answered_s is None or now_s - answered_s > CONFIRM_AGE_S
     if standing.phase is Phase.SUSPECT and stale:

@@ -9,25 +9,33 @@ from __future__ import annotations
 import os
 import socket
 import struct
+import sys
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from .errors import NotSupported
 from .model import Family
+from .targets import hops_of
 
 _ECHO = struct.Struct("!BBHHH")
 _ICMP_FILTER = 1  # linux/icmp.h
 _ICMP6_FILTER = 1  # linux/icmpv6.h
 _SOL_RAW = 255  # linux/socket.h
-_SO_BINDTODEVICE = getattr(socket, "SO_BINDTODEVICE", 25)
-_SO_MARK = getattr(socket, "SO_MARK", 36)
+SO_BINDTODEVICE = getattr(socket, "SO_BINDTODEVICE", 25)
+SO_MARK = getattr(socket, "SO_MARK", 36)
 # mwan3's mark of what it leaves to the main table (MMX_DEFAULT). It would mark a probe for the line
 # that its policies prefer now, and by that line's table IPv6 finds no way out of another device.
-_UNSTEERED = 0x3F00
+UNSTEERED = 0x3F00
 _DISCOVER = {Family.IPV4: (socket.IPPROTO_IP, 10), Family.IPV6: (socket.IPPROTO_IPV6, 23)}  # in.h
 _PMTUDISC_PROBE = 3  # linux/in.h: never cut, and no estimate of the path's MTU counts
 _HEADERS = {Family.IPV4: 20 + _ECHO.size, Family.IPV6: 40 + _ECHO.size}
 _REQUEST = {Family.IPV4: 8, Family.IPV6: 128}
 _REPLY = {Family.IPV4: 0, Family.IPV6: 129}
+# With 4 bytes an IPv4 probe fills two of the blocks of 16 that WireGuard pads to, with 8 it would
+# take a third.
+_TOKEN_BYTES = {Family.IPV4: 4, Family.IPV6: 8}
+RECVTTL = {Family.IPV4: (socket.IPPROTO_IP, 12), Family.IPV6: (socket.IPPROTO_IPV6, 51)}  # in.h
+_TTL_TOLD = {(socket.IPPROTO_IP, 2), (socket.IPPROTO_IPV6, 52)}  # IP_TTL, IPV6_HOPLIMIT
 
 
 def checksum(data: bytes) -> int:
@@ -62,6 +70,17 @@ def parse_reply(family: Family, packet: bytes) -> tuple[int, int, bytes] | None:
     return ident, sequence, packet[_ECHO.size :]
 
 
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """An answer: `hops` is how many routers it passed (None where that isn't known), `length` its
+    bytes with the IP header, 0 where that says nothing.
+    """
+
+    sequence: int
+    hops: int | None = None
+    length: int = 0
+
+
 @dataclass(slots=True)
 class Prober:
     """Probes through one device in one family. Raises NotSupported where it may not open sockets.
@@ -77,8 +96,11 @@ class Prober:
     source: str = ""
     _socket: socket.socket | None = None
     _ident: int = field(default_factory=lambda: int.from_bytes(os.urandom(2), "big"))
-    _token: bytes = field(default_factory=lambda: os.urandom(8))
+    _token: bytes = b""
     _sequence: int = 0
+
+    def __post_init__(self) -> None:
+        self._token = os.urandom(_TOKEN_BYTES[self.family])
 
     def open(self) -> int:
         """Open the socket, bound to the device as it is now; returns its descriptor."""
@@ -91,8 +113,8 @@ class Prober:
         except PermissionError as error:
             raise NotSupported("probes need raw sockets: run as root") from error
         try:
-            sock.setsockopt(socket.SOL_SOCKET, _SO_BINDTODEVICE, self.device.encode() + b"\0")
-            sock.setsockopt(socket.SOL_SOCKET, _SO_MARK, self.mark | _UNSTEERED)
+            sock.setsockopt(socket.SOL_SOCKET, SO_BINDTODEVICE, self.device.encode() + b"\0")
+            sock.setsockopt(socket.SOL_SOCKET, SO_MARK, self.mark | UNSTEERED)
             _accept_only_replies(sock, self.family)
             if self.source:
                 sock.bind((self.source, 0))
@@ -126,26 +148,44 @@ class Prober:
             return None
         return self._sequence
 
-    def drain(self) -> list[int]:
-        """The sequence numbers of all replies that wait in the socket."""
-        found: list[int] = []
+    def drain(self) -> list[Reply]:
+        """All replies that wait in the socket."""
+        found: list[Reply] = []
         for _ in range(256):
             if self._socket is None:
                 break
             try:
-                packet = self._socket.recv(2048)
+                packet, hops = self._receive(self._socket)
             except OSError:
                 break
             reply = parse_reply(self.family, packet)
             if reply is not None and reply[0] == self._ident and reply[2].startswith(self._token):
-                found.append(reply[1])
+                length = len(reply[2]) + _HEADERS[self.family]
+                found.append(Reply(reply[1], hops, length))
         return found
+
+    def _receive(self, sock: socket.socket) -> tuple[bytes, int | None]:
+        """A packet, and how many routers it passed."""
+        if self.family is Family.IPV4:
+            packet = sock.recv(2048)
+            return packet, hops_of(packet[8]) if len(packet) >= 20 else None
+        packet, told, _, _ = sock.recvmsg(2048, 64)
+        return packet, hops_told(told)
+
+
+def hops_told(ancillary: Sequence[tuple[int, int, bytes]]) -> int | None:
+    """How many routers a packet passed, by the TTL or hop limit that came along with it."""
+    for level, kind, data in ancillary:
+        if (level, kind) in _TTL_TOLD and len(data) >= 4:
+            return hops_of(int.from_bytes(data[:4], sys.byteorder))
+    return None
 
 
 def _accept_only_replies(sock: socket.socket, family: Family) -> None:
     if family is Family.IPV4:
         sock.setsockopt(_SOL_RAW, _ICMP_FILTER, struct.pack("=I", ~1 & 0xFFFFFFFF))
         return
+    sock.setsockopt(*RECVTTL[family], 1)
     words = [0xFFFFFFFF] * 8
     words[_REPLY[family] >> 5] &= ~(1 << (_REPLY[family] & 31)) & 0xFFFFFFFF
     sock.setsockopt(socket.IPPROTO_ICMPV6, _ICMP6_FILTER, struct.pack("=8I", *words))

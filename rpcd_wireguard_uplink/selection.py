@@ -61,7 +61,7 @@ class Terms:
 class Candidate:
     """One possible backup in one family. `last_answer_age_s` is None if it never answered,
     `outlives_primary` says that it has answered since the primary fell silent, `is_active` that
-    traffic uses it now.
+    traffic uses it now, `fault` why it is of no use although it answers.
     """
 
     name: str
@@ -78,6 +78,7 @@ class Candidate:
     is_active: bool = False
     last_answer_age_s: float | None = None
     outlives_primary: bool = True
+    fault: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +105,8 @@ def reason_against(candidate: Candidate) -> str:
     age_s = candidate.last_answer_age_s
     if candidate.health is Health.UNKNOWN or age_s is None:
         return "nothing has answered through it yet"
+    if candidate.fault:
+        return candidate.fault
     if candidate.shared_fate and (age_s > FRESH_S or not candidate.outlives_primary):
         return "it travels over the line that failed and does not answer now"
     return ""

@@ -270,6 +270,7 @@ class Service:
         targets = settings.targets_of(Family.IPV4) or settings.targets
         chosen = target or targets[0]
         tested = await tunnel_test.run_test(uplink.interface, chosen, count)
+        self.monitor.mtus.check(uplink.interface, time.monotonic())
         counted = (await self.platform.read_counters()).get(uplink.interface)
         age_s = counted.handshake_age_s if counted is not None else None
         return {

@@ -50,8 +50,8 @@ async def run_test(device: str, target: str, count: int, size: int = 0) -> Teste
 
     def on_reply() -> None:
         now_s = time.monotonic()
-        for sequence in prober.drain():
-            begun_s = sent_s.pop(sequence, None)
+        for reply in prober.drain():
+            begun_s = sent_s.pop(reply.sequence, None)
             if begun_s is not None:
                 round_trips.append(now_s - begun_s)
         if len(round_trips) == count:

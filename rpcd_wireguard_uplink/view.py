@@ -15,6 +15,7 @@ from .model import Family, Health, HistoryEntry, Offer, PathKind, Uplink
 from .monitor import Monitor
 from .paths import WatchedPath
 from .schemas import OFFERS_IN_STATUS
+from .second_opinion import Method
 from .selection import Ranked, offer_reason
 
 Table = dict[str, Any]
@@ -50,6 +51,22 @@ def _prefix_note(monitor: Monitor) -> list[str]:
         return []
     name = monitor.platform.logical_name(line.device)
     return [f"LAN hosts lost their IPv6 prefix with {name}: they fall back to IPv4."]
+
+
+def _probe_notes(config: Config, monitor: Monitor) -> list[str]:
+    """Sentences for the owner where probes do not come through, or prove nothing."""
+    names = {uplink.interface: uplink.peer_id for uplink in config.uplinks}
+    notes: dict[str, None] = {}
+    for path in monitor.paths.values():
+        name = names.get(path.device) or monitor.platform.logical_name(path.device)
+        method = path.opinion.method
+        if method is not Method.PING:
+            notes[
+                f"{name} answers {method.value} but not ping: it is watched by {method.value}"
+            ] = None
+        for doubt in path.health.targets.doubts():
+            notes[f"{name}: {doubt}, which proves nothing beyond it"] = None
+    return list(notes)
 
 
 def _paths_of(monitor: Monitor, device: str) -> list[WatchedPath]:
@@ -288,5 +305,5 @@ def status_table(
         ],
         "peer_offers": peer_offers(offers),
         "events": [entry.as_table() for entry in events],
-        "problems": [*problems, *_prefix_note(monitor)],
+        "problems": [*problems, *_prefix_note(monitor), *_probe_notes(config, monitor)],
     }

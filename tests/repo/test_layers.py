@@ -37,9 +37,10 @@ LAYERS = (
         "signing",
     ),
     *("mesh", "mesh_faults", "trust", "approvals", "leases", "usage", "mesh_http"),
-    *("pace", "quality", "budget", "health", "capacity", "selection", "failover", "reconcile"),
-    *("options", "peer_config", "config", "wan_names", "probe"),
-    *("platform", "paths", "landscape", "routing", "steering", "evidence"),
+    *("pace", "quality", "budget", "targets", "health", "second_opinion", "mtu_search"),
+    *("capacity", "selection", "failover", "reconcile"),
+    *("options", "peer_config", "config", "wan_names", "probe", "service_probe"),
+    *("platform", "paths", "landscape", "mtu_watch", "routing", "steering", "evidence"),
     *("candidates", "monitor", "tunnel_test"),
     *(
         "captive",
@@ -99,7 +100,8 @@ PURE = (
         "reach",
         "mesh_faults",
     ),
-    *("pace", "quality", "budget", "health", "capacity", "selection", "failover", "reconcile"),
+    *("pace", "quality", "budget", "targets", "health", "second_opinion", "mtu_search"),
+    *("capacity", "selection", "failover", "reconcile"),
 )
 IMPURE = {"asyncio", "random", "selectors", "signal", "socket", "subprocess", "threading", "time"}
 

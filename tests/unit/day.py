@@ -17,7 +17,9 @@ from rpcd_wireguard_uplink.health import PathHealth
 from rpcd_wireguard_uplink.model import Family, Health, PathKind
 from rpcd_wireguard_uplink.pace import Pace
 from rpcd_wireguard_uplink.paths import Standing, WatchedPath, interval_s
-from rpcd_wireguard_uplink.probe import Prober
+from rpcd_wireguard_uplink.probe import Prober, Reply
+from rpcd_wireguard_uplink.second_opinion import Method
+from rpcd_wireguard_uplink.service_probe import Page, ServiceProber
 
 TARGETS = ("1.1.1.1", "8.8.8.8", "9.9.9.9")
 NEVER_S = float("inf")
@@ -42,15 +44,23 @@ class Burst:
 
 @dataclass
 class Line:
-    """What happens to a probe: `delay_s` tells the round trip of one that leaves at a time."""
+    """What happens to a probe: `delay_s` tells the round trip of one that leaves at a time.
+
+    `near_from_s` says from when a target is answered by the next hop itself, `no_pings_from_s` from
+    when the line drops pings, `kinds` what its targets answer besides.
+    """
 
     chance: random.Random
     loss: float = 0.0
     bursts: Sequence[Burst] = ()
     dead_from_s: float = NEVER_S
     dead_targets: frozenset[str] = frozenset()
+    near_from_s: dict[str, float] = field(default_factory=dict)
+    no_pings_from_s: float = NEVER_S
+    kinds: frozenset[Method] = frozenset({Method.DNS})
     delay_s: Callable[[float], float] = lambda _: 0.02
     has_traffic: bool = False
+    others_chance: random.Random = field(default_factory=lambda: random.Random(0))
     _begun: int = 0
     _last_arrival_s: float = 0.0
 
@@ -64,12 +74,48 @@ class Line:
         self._last_arrival_s = arrives_s
         return arrives_s
 
+    def answer(self, target: str, method: Method, sent_s: float) -> tuple[float, int] | None:
+        """When an answer to that kind of probe arrives, and how many routers it passed."""
+        if sent_s >= self.near_from_s.get(target, NEVER_S):
+            return sent_s + 0.001, 0
+        is_ping = method is Method.PING
+        own, self.chance = self.chance, self.chance if is_ping else self.others_chance
+        arrives_s = self.fate(target, sent_s)
+        self.chance = own
+        dropped = sent_s >= self.no_pings_from_s if is_ping else method not in self.kinds
+        return None if dropped or arrives_s is None else (arrives_s, 8)
+
     def delivers(self, at_s: float) -> bool:
         """Whether packets get through at that time. Ask in order of time."""
         while self._begun < len(self.bursts) and self.bursts[self._begun].end_s <= at_s:
             self._begun += 1
         in_burst = self._begun < len(self.bursts) and self.bursts[self._begun].holds(at_s)
         return not in_burst and at_s < self.dead_from_s
+
+
+class Pings(Prober):
+    """Sends nothing; the line says what comes back and when."""
+
+    watcher: Watcher
+
+    def send(self, target: str, size: int = 0) -> int | None:
+        return self.watcher.send(Method.PING, target)
+
+    def drain(self) -> list[Reply]:
+        found, self.watcher.arrived = self.watcher.arrived, []
+        return found
+
+
+class Services(ServiceProber):
+    """The same for other kinds of probes."""
+
+    watcher: Watcher
+
+    def send(self, method: Method, target: str, page: Page | None = None) -> int | None:
+        return self.watcher.send(method, target)
+
+    def drain(self) -> list[Reply]:
+        return []
 
 
 @dataclass
@@ -80,18 +126,22 @@ class Watcher:
     pace: Pace
     targets: Sequence[str] = TARGETS
     used: bool = True
+    reliability: int = 0
     now_s: float = 0.0
     verdicts: list[tuple[float, str]] = field(default_factory=list)
     suspicions: int = 0
     was_degraded: bool = False
+    arrived: list[Reply] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.health = PathHealth(self.pace, self.targets)
+        self.health = PathHealth(self.pace, self.targets, self.reliability)
         self.health.quality.max_loss = MAX_LOSS
-        prober = Prober("wan", Family.IPV4)
+        prober = Pings("wan", Family.IPV4)
         self._path = WatchedPath("wan", PathKind.WAN, Family.IPV4, self.health, prober, self.now_s)
         self._path.used = self.used
-        self._answers: list[tuple[float, int]] = []
+        self._path.services = services = Services("wan", Family.IPV4, 0)
+        prober.watcher = services.watcher = self
+        self._answers: list[tuple[float, int, Reply]] = []
         self._sequence = 0
         self._hear_s = NEVER_S
 
@@ -100,13 +150,28 @@ class Watcher:
         """How many probes have left."""
         return self._sequence
 
+    @property
+    def method(self) -> Method:
+        """What the line is watched by."""
+        return self._path.opinion.method
+
+    def send(self, method: Method, target: str) -> int:
+        """A probe leaves."""
+        self._sequence += 1
+        answer = self.line.answer(target, method, self.now_s)
+        if answer is not None:
+            arrives_s, hops = answer
+            heapq.heappush(self._answers, (arrives_s, self._sequence, Reply(self._sequence, hops)))
+        return self._sequence
+
     def run(self, until_s: float) -> None:
         """Let the time pass."""
         for event_s, answer in self._events(until_s):
             before = self.health.state
             self.now_s = event_s
             if answer is not None:
-                self.health.answered(answer, event_s)
+                self.arrived.append(answer)
+                self._path.collect(event_s)
             elif event_s >= self._hear_s:
                 self._hear()
             else:
@@ -114,11 +179,11 @@ class Watcher:
             self._note(before)
         self.now_s = until_s
 
-    def _events(self, until_s: float) -> Iterator[tuple[float, int | None]]:
+    def _events(self, until_s: float) -> Iterator[tuple[float, Reply | None]]:
         while True:
             due_s = min(self._tick_s(), self._hear_s)
             if self._answers and self._answers[0][0] <= due_s:
-                due_s, answer = self._answers[0]
+                due_s, _, answer = self._answers[0]
                 if due_s > until_s:
                     return
                 heapq.heappop(self._answers)
@@ -140,14 +205,10 @@ class Watcher:
 
     def _tick(self) -> None:
         self.health.expire(self.now_s)
-        if self.now_s >= self._path.last_sent_s + self._interval_s() - 0.001:
-            target = self.health.next_target(self.now_s)
-            self._sequence += 1
-            self._path.last_sent_s = self.now_s
-            self.health.sent(self._sequence, target, self.now_s)
-            arrives_s = self.line.fate(target, self.now_s)
-            if arrives_s is not None:
-                heapq.heappush(self._answers, (arrives_s, self._sequence))
+        self._path.pause_s = self._interval_s()
+        if self.now_s >= self._path.last_sent_s + self._path.pause_s - 0.001:
+            self._path.probe(self.now_s)
+            self._path.try_others(self.now_s)
         if self.health.state is Health.SUSPECT and self._hear_s == NEVER_S:
             # The first reading of the counters is only what later ones are compared with.
             self._hear_s = self.now_s + self.pace.confirm_interval_s

@@ -139,7 +139,8 @@ async def test_looking_out(web: Web, mocker: MockerFixture) -> None:
     asked = mocker.patch.object(captive, "look_up", return_value=["192.0.2.1", "192.0.2.2"])
     url = f"http://127.0.0.1:{web.port}/"
     web.answer = b"HTTP/1.1 204 N\r\n\r\n"
-    assert await look_out(url, ["192.0.2.53"], "wan") == FREE
+    free = await look_out(url, ["192.0.2.53"], "wan")
+    assert free == Verdict(page=captive.page_at(url, "127.0.0.1"))
     web.answer = b"HTTP/1.1 302 F\r\nLocation: http://portal.example/in\r\n\r\n"
     found = await look_out(url, ["192.0.2.53"], "wan")
     assert found == Verdict("http://portal.example/in", ("192.0.2.1", "192.0.2.2"))

@@ -50,6 +50,7 @@ def test_every_option() -> None:
         "pace": "fast",
         "hold_time": "0",
         "track_ip": ("192.0.2.1", "2001:db8::1"),
+        "reliability": "2",
         "trusted_peer": "nodea nodeb",
         "wan": ("wan", "wwan"),
     }
@@ -64,6 +65,7 @@ def test_every_option() -> None:
         pace_name="fast",
         hold_s=0.0,
         targets=("192.0.2.1", "2001:db8::1"),
+        reliability=2,
         trusted_peers=frozenset({"nodea", "nodeb"}),
         lines=("wan", "wwan"),
     )
@@ -87,6 +89,7 @@ def test_flags(word: str) -> None:
         ("check_interval", "9" * 50, f"is '{'9' * 40}'"),
         ("failover_timeout", ("1", "2"), "an option, not a list"),
         ("pace", "slow", "one of default, fast"),
+        ("reliability", "21", "a whole number from 0 to 20"),
         ("track_ip", ("1.1.1.1", "example.com"), "an IPv4 or IPv6 address"),
     ],
 )

@@ -10,12 +10,11 @@ from rpcd_wireguard_uplink.health import (
     CALM_ROW,
     HEALED_KEPT_S,
     RISE,
-    TARGET_LOSSES,
-    TARGET_REST_S,
     PathHealth,
 )
 from rpcd_wireguard_uplink.model import Health
 from rpcd_wireguard_uplink.pace import DEFAULT_PACE, FAST_PACE, Pace
+from rpcd_wireguard_uplink.targets import LOSSES, REST_S
 
 TARGETS = ("a", "b", "c")
 RTT_S = 0.02
@@ -332,9 +331,9 @@ def test_a_dead_target_is_set_aside_and_asked_again_later(pace: Pace) -> None:
     path.dead_targets = {"b"}
     path.probe(*[True] * 40, every_s=pace.confirm_interval_s)
     assert path.state is Health.UP
-    assert path.health.loss_pct <= 100 * TARGET_LOSSES / 49
+    assert path.health.loss_pct <= 100 * LOSSES / 49
     assert "b" not in [path.health.next_target(path.now_s) for _ in range(6)]
-    path.now_s += TARGET_REST_S
+    path.now_s += REST_S
     assert "b" in [path.health.next_target(path.now_s) for _ in range(6)]
 
 

@@ -19,6 +19,7 @@ from rpcd_wireguard_uplink.paths import (
     parse_sent_packets,
 )
 from rpcd_wireguard_uplink.probe import Prober
+from rpcd_wireguard_uplink.second_opinion import Method
 
 V4 = Family.IPV4
 UP, SUSPECT, DOWN, UNKNOWN = Health.UP, Health.SUSPECT, Health.DOWN, Health.UNKNOWN
@@ -63,6 +64,17 @@ def test_pace(
     path = WatchedPath("d", PathKind.UPLINK, V4, health, Prober("d", V4), born_s, used=used)
     standing = Standing(phase, role == "primary", role == "active")
     assert interval_s(path, standing, DEFAULT_PACE, CHECK_S, NOW_S) == expected_s
+
+
+def test_probes_that_are_a_connection_each_are_sent_less_often() -> None:
+    health = PathHealth(DEFAULT_PACE, ("192.0.2.1",))
+    health.state, health.last_answer_s = UP, NOW_S
+    path = WatchedPath("d", PathKind.WAN, V4, health, Prober("d", V4), 0.0)
+    standing = Standing(Phase.PRIMARY, True, True)
+    for method in Method:
+        path.opinion.method = method
+        wanted_s = 1.0 if method.is_dear else FAST_S
+        assert interval_s(path, standing, DEFAULT_PACE, CHECK_S, NOW_S) == wanted_s
 
 
 @pytest.mark.parametrize(

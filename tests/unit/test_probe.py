@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import struct
+import sys
 
 import pytest
 from hypothesis import given
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 from pytest_mock import MockerFixture
 
 from rpcd_wireguard_uplink.model import Family
-from rpcd_wireguard_uplink.probe import Prober, checksum, echo_request, parse_reply
+from rpcd_wireguard_uplink.probe import Prober, Reply, checksum, echo_request, parse_reply
 
 V4, V6 = Family.IPV4, Family.IPV6
 
@@ -118,8 +119,17 @@ class Taken:
     def recv(self, _size: int) -> bytes:
         if not self.sent:
             raise BlockingIOError
-        asked = self.sent.pop()
-        return ip_header() + b"\0" + asked[1:] if asked[0] == 8 else b"\x81" + asked[1:]
+        header = bytearray(ip_header())
+        header[8] = 64 - 3
+        return bytes(header) + b"\0" + self.sent.pop()[1:]
+
+    def recvmsg(
+        self, _size: int, _space: int
+    ) -> tuple[bytes, list[tuple[int, int, bytes]], int, str]:
+        if not self.sent:
+            raise BlockingIOError
+        hop_limit = (socket.IPPROTO_IPV6, 52, (255 - 3).to_bytes(4, sys.byteorder))
+        return b"\x81" + self.sent.pop()[1:], [hop_limit], 0, ""
 
     def close(self) -> None:
         pass
@@ -135,8 +145,9 @@ def test_a_probe_of_a_size_is_as_large_as_that_and_never_cut(
     prober, taken = Prober("eth0", family), Taken()
     prober._socket = taken  # type: ignore[assignment]
     assert prober.send(target) == 1
-    assert len(taken.sent[0]) == 16 and taken.options == []
+    assert len(taken.sent[0]) == 8 + (4 if family is V4 else 8) and taken.options == []
     assert prober.send(target, 1420) == 2
     assert len(taken.sent[1]) == 1420 - header
     assert taken.options == [discover]
-    assert sorted(prober.drain()) == [1, 2]
+    replies = sorted(prober.drain(), key=lambda reply: reply.sequence)
+    assert replies == [Reply(1, 3, header + 8 + (4 if family is V4 else 8)), Reply(2, 3, 1420)]

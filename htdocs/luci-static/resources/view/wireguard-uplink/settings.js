@@ -98,6 +98,7 @@ function mainSection(map) {
 	number(section, 'detection', 'hold_time', _('A returned line must stay good for (s)'), 'range(0,86400)', '30');
 	number(section, 'detection', 'max_hold_time', _('and for so long at most, where it fails again and again (s)'), 'range(0,86400)', '1800');
 	list(section, 'detection', 'track_ip', _('Addresses to probe'), 'ipaddr', _('Without any, public resolvers of several operators.'));
+	number(section, 'detection', 'reliability', _('Addresses of a family that must answer'), 'range(0,20)', '0', _('0 is one, and half of three or more that fall silent together.'));
 	section.taboption('detection', form.Value, 'captive_check', _('Page that shows a captive portal'), _('An http:// page that answers 204. Without it none is asked.'))
 		.placeholder = 'http://connectivitycheck.gstatic.com/generate_204';
 

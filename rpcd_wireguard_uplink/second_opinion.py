@@ -1,0 +1,122 @@
+"""Which kind of probe a path is watched by: ping, or another one where ping does not come through.
+
+While the present kind goes unanswered the others are tried along with it. One that is answered
+several times, and the present one not once meanwhile, takes its place: it is the kind of probe that
+is dropped, not the path. Ping is tried again now and then and comes back as soon as it works. An
+answer that comes from this side of an outage (targets.py) is none. No clock, no I/O.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from enum import Enum
+
+
+class Method(Enum):
+    """The kinds of probes, as people call them."""
+
+    PING = "ping"
+    DNS = "DNS"
+    TCP_443 = "TCP port 443"
+    TCP_53 = "TCP port 53"
+    HTTP = "HTTP"
+
+    @property
+    def is_dear(self) -> bool:
+        """Whether each probe is a connection of its own: these are sent less often."""
+        return self not in (Method.PING, Method.DNS)
+
+
+WINS = 3  # answers of another kind that take the present one's place
+TRIAL_PROBES = 4  # while the path is suspect one in so many probes is followed by another kind's
+LOST_TRIALS = 3  # unanswered trials that end a lead
+UNHURRIED_S = 1.0
+AGAIN_S, LONGEST_AGAIN_S = 60.0, 3600.0  # until ping is tried again, doubled each time it fails
+FORGOTTEN_S = 10.0
+
+
+HTTP = Method.HTTP
+
+
+@dataclass(slots=True)
+class SecondOpinion:
+    """The present kind of one path's probes, and the trial of the others."""
+
+    method: Method = Method.PING
+    _wins: dict[Method, int] = field(default_factory=dict)
+    _trials: dict[int, tuple[Method, str, float]] = field(default_factory=dict)
+    _asked_s: float = float("-inf")
+    _ping_due_s: float = 0.0
+    _again_s: float = AGAIN_S
+    _turn: int = 0
+    _has_returned: bool = False
+
+    def due(
+        self, is_unanswered: bool, pause_s: float, now_s: float, *, has_page: bool = False
+    ) -> Sequence[Method]:
+        """The other kinds that are to be tried now, as the present one is sent every `pause_s`.
+
+        HTTP is one of them where there is a page to be asked for.
+        """
+        if is_unanswered:
+            if now_s < self._asked_s + min(TRIAL_PROBES * pause_s, UNHURRIED_S) - 0.001:
+                return ()
+            others = [m for m in Method if m is not self.method and (has_page or m is not HTTP)]
+            leader = max(others, key=lambda method: self._wins.get(method, 0))
+            self._turn += 1
+            if self._wins.get(leader) and self._pending(leader) < LOST_TRIALS:
+                return (leader,)
+            self._wins.clear()
+            if self._turn == 1:
+                return others[:2]  # a first answer may be all that comes in time
+            return (others[self._turn % len(others)],)
+        self._turn = 0
+        if self.method is Method.PING or now_s < self._ping_due_s:
+            return ()
+        if self._pending(Method.PING):
+            self._wins.pop(Method.PING, None)  # the last one was lost
+        self._ping_due_s = now_s + (UNHURRIED_S if self._wins.get(Method.PING) else self._again_s)
+        return (Method.PING,)
+
+    def _pending(self, method: Method) -> int:
+        return sum(found is method for found, _, _ in self._trials.values())
+
+    def pick(self, silent: Sequence[str], able: Sequence[str]) -> str:
+        """The target to be asked otherwise: one that is silent, or else any that is able."""
+        found = [target for target in silent if target in able] or list(able)
+        return found[self._turn % len(found)] if found else ""
+
+    def sent(self, sequence: int, method: Method, target: str, now_s: float) -> None:
+        """A trial has left."""
+        self._asked_s = now_s
+        self._trials[sequence] = method, target, now_s
+        for old in [n for n, t in self._trials.items() if t[2] < now_s - FORGOTTEN_S]:
+            del self._trials[old]
+
+    def asked(self, sequence: int) -> tuple[str, float] | None:
+        """The target that a trial went to, and when; None where it was none."""
+        found = self._trials.get(sequence)
+        return found[1:] if found is not None else None
+
+    def answered(self, sequence: int) -> bool:
+        """A trial was answered; whether its kind takes the present one's place."""
+        method, _, _ = self._trials.pop(sequence)
+        if method is self.method:
+            return False
+        self._wins[method] = self._wins.get(method, 0) + 1
+        if self._wins[method] < WINS:
+            self._ping_due_s = 0.0 if method is Method.PING else self._ping_due_s
+            return False
+        if method is not Method.PING and self.method is Method.PING and self._has_returned:
+            self._again_s = min(2 * self._again_s, LONGEST_AGAIN_S)
+        self._has_returned = self._has_returned or method is Method.PING
+        self.method = method
+        self._wins.clear()
+        self._trials.clear()
+        return True
+
+    def present_answered(self) -> None:
+        """The present kind was answered: what others won meanwhile says nothing."""
+        if self._wins and self.method is Method.PING:
+            self._wins.clear()

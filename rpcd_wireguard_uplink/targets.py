@@ -1,0 +1,219 @@
+"""The probe targets of one path: whose answers prove anything, and how many must answer.
+
+A target may be down by itself, and then its silence says nothing. It may be answered on this side
+of an outage (a modem that holds its address, a proxy), and then its answers say nothing: what comes
+from the next hop itself, or from much nearer than before while another target is silent, is
+doubted. `reliability` is mwan3's option: so many targets must answer. Without it (0) one must, and
+of three or more that fall silent together at least half (rounded up). No clock, no I/O.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+LOSSES = 3  # losses in a row that make a target silent, or set it aside where others answer
+STEADY = 5  # answers in a row that another target must have for that
+REST_S = 60.0  # a target that is set aside is not asked for so long
+DOUBTED_REST_S = 10.0
+TOGETHER_S = 5.0  # targets that fall silent within this time have one cause
+NEARER_HOPS = 2  # a distance of at most one nth of the usual is nearer; of the time one third
+NEARER_TIMES = 3
+LEAST_GAIN_S = 0.005
+_INITIAL_TTL = (32, 64, 128, 255)
+
+
+def hops_of(ttl: int) -> int:
+    """How many routers an answer passed, by the TTL or hop limit that it came with."""
+    return next(initial for initial in _INITIAL_TTL if ttl <= initial) - ttl
+
+
+@dataclass(slots=True)
+class Target:
+    """What is known of one target. `hops` and `rtt_s` are its usual distance, `seen_hops` the last
+    one; `answered_s` is when its last believed answer came.
+    """
+
+    losses: int = 0
+    answers: int = 0
+    lost_sent_s: float = -math.inf
+    rests_until_s: float = 0.0
+    answered_s: float = -math.inf
+    silent_since_s: float | None = None
+    hops: int | None = None
+    seen_hops: int | None = None
+    rtt_s: float = math.inf
+    nearer_since_s: float | None = None
+    doubt: str = ""
+
+    @property
+    def is_silent(self) -> bool:
+        """Whether several probes in a row went unanswered."""
+        return self.losses >= LOSSES
+
+
+@dataclass(slots=True)
+class Targets:
+    """The targets of one path, in the order in which they take turns."""
+
+    addresses: Sequence[str]
+    reliability: int = 0
+    known: dict[str, Target] = field(default_factory=dict)
+    _turn: int = 0
+
+    def __post_init__(self) -> None:
+        self.known = {address: Target() for address in self.addresses}
+
+    def next(self, now_s: float) -> str:
+        """The target whose turn it is; those that are set aside are passed over."""
+        for _ in self.addresses:
+            address = self.addresses[self._turn % len(self.addresses)]
+            self._turn += 1
+            if self.known[address].rests_until_s <= now_s:
+                return address
+        self._turn += 1  # all rest: none of them is better than the others
+        return self.addresses[self._turn % len(self.addresses)]
+
+    def answered(self, address: str, rtt_s: float, hops: int | None, now_s: float) -> bool:
+        """Take an answer; whether it proves that the path is alive."""
+        target = self.known.setdefault(address, Target())
+        target.seen_hops = hops
+        target.doubt = self._why_doubted(address, target, rtt_s, hops, now_s)
+        if target.doubt:
+            target.answers = 0
+            if any(t.hops for t in self._others(target)):
+                target.rests_until_s = now_s + DOUBTED_REST_S
+            return False
+        if target.nearer_since_s is None or self._is_shared(target):
+            target.hops, target.rtt_s = hops, min(target.rtt_s, rtt_s)
+            target.nearer_since_s = None
+        target.losses, target.silent_since_s = 0, None
+        target.answers += 1
+        target.answered_s = now_s
+        target.rests_until_s = 0.0
+        return True
+
+    def lost(self, address: str, sent_s: float, newest_answered_s: float, now_s: float) -> bool:
+        """Take a loss; whether it is the target's own, which is then set aside.
+
+        `newest_answered_s` is when the newest probe left that was answered, by whichever target.
+        """
+        target = self.known.setdefault(address, Target())
+        target.answers = 0
+        if target.losses == 0 or newest_answered_s > target.lost_sent_s:
+            target.losses += 1
+        target.lost_sent_s = sent_s
+        if target.silent_since_s is None:
+            target.silent_since_s = sent_s
+        others_steady = any(t.answers >= STEADY for t in self.known.values())
+        if not target.is_silent or not others_steady:
+            return False
+        if self.short_since_s() is None:  # else it is asked on, so that its return is seen
+            target.rests_until_s = now_s + REST_S
+        return True
+
+    def short_since_s(self) -> float | None:
+        """Since when some targets answer, but fewer than must; None otherwise."""
+        if not any(target.is_silent for target in self.known.values()):
+            return None
+        voters = self._voters()
+        silent_s = sorted(t.silent_since_s or 0.0 for t in voters if t.is_silent)
+        spare = len(voters) - self._needed(len(voters))
+        return silent_s[spare] if spare < len(silent_s) < len(voters) else None
+
+    def enough_since(self, fell_s: float) -> bool:
+        """Whether as many as must have answered since the path was declared dead."""
+        voters = self._voters()
+        answering = sum(not t.losses and t.answered_s >= fell_s for t in voters)
+        return answering >= self._needed(len(voters))
+
+    def is_near(self, address: str, rtt_s: float, hops: int | None) -> bool:
+        """Whether an answer to another kind of probe comes from this side of an outage."""
+        target = self.known[address]
+        return hops == 0 or bool(target.doubt) or self._is_nearer(target, rtt_s, hops)
+
+    def able(self) -> list[str]:
+        """The targets whose answers are not doubted."""
+        return [address for address, target in self.known.items() if not target.doubt]
+
+    def vouched(self, address: str, now_s: float) -> None:
+        """The target answers another kind of probe: its silence to this kind says nothing."""
+        target = self.known[address]
+        if target.is_silent:
+            target.rests_until_s = now_s + REST_S
+        target.losses, target.silent_since_s = 0, None
+
+    def begin_anew(self) -> None:
+        """Forget who was silent or set aside; the usual distances stay."""
+        for target in self.known.values():
+            target.losses = target.answers = 0
+            target.silent_since_s, target.lost_sent_s = None, -math.inf
+            target.rests_until_s, target.answered_s = 0.0, -math.inf
+
+    def wake(self) -> None:
+        """Ask all of them again."""
+        for target in self.known.values():
+            target.rests_until_s = 0.0
+
+    def silent(self) -> list[str]:
+        """The targets that do not answer."""
+        return [address for address, target in self.known.items() if target.is_silent]
+
+    def doubts(self) -> list[str]:
+        """A clause for each target whose answers prove nothing."""
+        return [f"{a} is answered {t.doubt}" for a, t in self.known.items() if t.doubt]
+
+    def _needed(self, voters: int) -> int:
+        if self.reliability:
+            return min(self.reliability, voters)
+        return max(1, (voters + 1) // 2) if voters > 2 else 1
+
+    def _voters(self) -> Sequence[Target]:
+        """The targets that count: all by the owner's word, else those that were known to answer
+        until the newest silence began. One that fell silent before is down by itself.
+        """
+        able = [t for t in self.known.values() if not t.doubt]
+        if self.reliability:
+            return able
+        able = [t for t in able if t.answered_s > -math.inf]
+        newest_s = max((t.silent_since_s or 0.0 for t in able if t.is_silent), default=0.0)
+        return [
+            t for t in able if not t.is_silent or (t.silent_since_s or 0.0) >= newest_s - TOGETHER_S
+        ]
+
+    def _why_doubted(
+        self, address: str, target: Target, rtt_s: float, hops: int | None, now_s: float
+    ) -> str:
+        others = [t for a, t in self.known.items() if a != address]
+        if hops == 0:
+            if target.hops:
+                return "by the next hop itself"
+            if others and not target.hops and not any(t.seen_hops == 0 for t in others):
+                return "by the next hop itself"
+        if not self._is_nearer(target, rtt_s, hops):
+            target.nearer_since_s = None
+            return ""
+        if target.nearer_since_s is None:
+            target.nearer_since_s = now_s
+        return "from nearer than before" if any(t.losses for t in others) else ""
+
+    def _is_nearer(self, target: Target, rtt_s: float, hops: int | None) -> bool:
+        if hops is not None and target.hops and hops * NEARER_HOPS <= target.hops:
+            return True
+        gain_s = target.rtt_s - rtt_s
+        return gain_s > LEAST_GAIN_S and rtt_s * NEARER_TIMES < target.rtt_s < math.inf
+
+    def _is_shared(self, target: Target) -> bool:
+        """Whether the way became shorter for all: each other target has answered since, or was
+        silent before.
+        """
+        since_s = target.nearer_since_s or 0.0
+        return all(
+            t.answered_s >= since_s or (t.is_silent and (t.silent_since_s or 0.0) < since_s)
+            for t in self._others(target)
+            if t.answered_s > -math.inf
+        )
+
+    def _others(self, target: Target) -> Iterable[Target]:
+        return (t for t in self.known.values() if t is not target)

@@ -1,0 +1,289 @@
+"""What a path's health rests on: targets that prove nothing, other probes than ping, full size."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+
+import pytest
+
+from tests.lab.lab import ready
+from tests.lab.long_line import lengthen
+from tests.lab.meter import Meter
+from tests.lab.network import ECHO4, ECHO6, RESOLVERS4, RESOLVERS6, ConsumerNetwork
+from tests.lab.node import Node
+from tests.lab.provider import make_provider
+from tests.lab.scene import Scene, settings, settled, states
+from tests.namespace.test_captive import serve_web
+
+pytestmark = pytest.mark.needs("conntrack")
+
+NEARBY = (RESOLVERS4[0], RESOLVERS6[0])
+NO_PINGS = "icmp type echo-request drop\nicmpv6 type echo-request drop"
+LOAD = """\
+import socket, sys
+with socket.create_connection((sys.argv[1], 7), 5) as s:
+    s.settimeout(8)
+    s.recv(1000)  # who we are
+    for _ in range(20):
+        s.sendall(bytes(8000))
+        got = 0
+        while got < 8000:
+            more = s.recv(65536)
+            assert more
+            got += len(more)
+print("loaded")
+"""
+
+
+def lay(network: ConsumerNetwork, **options: object) -> Scene:
+    """One uplink over the neighbour link; the service is not started yet."""
+    provider = make_provider(network.lab, network.providers[0])
+    return Scene.lay(network, [provider], settings(**options))
+
+
+def break_isp(network: ConsumerNetwork, rules: str) -> None:
+    """Filter what the consumer's ISP forwards ('' undoes it); its own addresses answer."""
+    chain = f"chain c {{\ntype filter hook forward priority 0;\n{rules}\n}}"
+    made = f"table inet fault {{\n{chain}\n}}\n" if rules else ""
+    removal = "table inet fault\ndelete table inet fault\n"
+    network.isp1.run(["nft", "-f", "-"], input=removal + made)
+
+
+def answer_nearby(network: ConsumerNetwork, addresses: tuple[str, ...] = NEARBY) -> None:
+    """Have the modem, here the ISP's end of the line, answer these addresses itself."""
+    for address in addresses:
+        length = 128 if ":" in address else 32
+        nodad = " nodad" if ":" in address else ""
+        network.isp1.sh(f"ip addr add {address}/{length} dev lo{nodad}")
+
+
+# Row 7: a target that is answered on this side of the outage.
+
+
+@pytest.mark.parametrize("pace", ["default", "fast"])
+def test_a_modem_that_answers_a_target_itself_hides_no_outage(
+    network: ConsumerNetwork, pace: str
+) -> None:
+    scene = lay(network, pace=pace)
+    scene.start()
+    answer_nearby(network)
+    break_isp(network, "drop")
+    began = time.monotonic()
+    scene.away(timeout_s=8.0)
+    assert time.monotonic() - began < (4.0 if pace == "default" else 2.0)
+    causes = [entry["cause"] for entry in scene.events("failover")]
+    assert all("1.1.1.1 is answered by the next hop" in c or ":1111" in c for c in causes), causes
+    scene.wait(lambda s: s["primary"]["state"] == "down")
+    time.sleep(2.0)
+    assert states(scene.status()) == {"failed_over"}, "that modem's answers bring nothing back"
+    break_isp(network, "")
+    scene.wait(lambda s: states(s) == {"primary"}, 15.0)
+
+
+def test_a_modem_that_always_did_hides_none_either(network: ConsumerNetwork) -> None:
+    answer_nearby(network)
+    scene = lay(network, pace="default")
+    scene.start()
+    assert any("1.1.1.1" in problem for problem in scene.status()["problems"])
+    scene.stays("wan", 3.0)
+    break_isp(network, "drop")
+    scene.away(timeout_s=8.0)
+
+
+def test_a_start_behind_such_a_modem_finds_the_line_dead(network: ConsumerNetwork) -> None:
+    answer_nearby(network)
+    break_isp(network, "drop")
+    scene = lay(network, pace="default")
+    scene.service.start()
+    scene.away(timeout_s=12.0)
+
+
+def test_as_many_targets_as_the_owner_says_must_answer(network: ConsumerNetwork) -> None:
+    scene = lay(network, pace="default", reliability=2)
+    scene.start()
+    break_isp(network, f"ip daddr {RESOLVERS4[1]} drop\nip6 daddr {RESOLVERS6[1]} drop")
+    status = scene.away(timeout_s=10.0)
+    assert status["wans"][0]["state"] == "down"
+    assert all(
+        RESOLVERS4[1] in e["cause"] or "8888" in e["cause"] for e in scene.events("failover")
+    )
+    break_isp(network, "")
+    scene.home()
+
+
+# Row 8: pings are dropped, all else passes.
+
+
+def watched_by(scene: Scene, path: str) -> set[str]:
+    """What status says the path is watched by; empty while that is ping."""
+    told = [p for p in scene.status()["problems"] if p.startswith(f"{path} ") and "ping" in p]
+    return {word for word in ("DNS", "TCP", "HTTP") if any(word in problem for problem in told)}
+
+
+@pytest.mark.parametrize("pace", ["default", "fast"])
+def test_a_line_that_never_lets_pings_through_is_no_dead_line(
+    network: ConsumerNetwork, pace: str
+) -> None:
+    break_isp(network, NO_PINGS)
+    scene = lay(network, pace=pace)
+    scene.start()
+    assert scene.events("failover") == []
+    assert watched_by(scene, "wan") == {"DNS"}
+    scene.stays("wan", 12.0)
+    break_isp(network, "drop")
+    scene.away()
+    break_isp(network, NO_PINGS)
+    scene.home()
+
+
+@pytest.mark.parametrize("pace", ["default", "fast"])
+def test_a_line_that_drops_pings_later_is_no_dead_line(network: ConsumerNetwork, pace: str) -> None:
+    scene = lay(network, pace=pace)
+    scene.start()
+    break_isp(network, NO_PINGS)
+    scene.stays("wan", 13.0)
+    assert watched_by(scene, "wan") == {"DNS"}
+    assert scene.events("failover") == []
+    dropped = time.monotonic()
+    network.wan.drop()
+    scene.away()
+    assert time.monotonic() - dropped < 4.0
+    network.wan.restore()
+    scene.home()
+
+
+def test_a_line_that_lets_connections_through_only_is_no_dead_line(
+    network: ConsumerNetwork,
+) -> None:
+    """Neither ping nor DNS over UDP; something accepts connections at the targets."""
+    for address in (*RESOLVERS4, *RESOLVERS6):
+        listener = (
+            "import socket, sys, time\n"
+            f"f = socket.AF_INET6 if ':' in {address!r} else socket.AF_INET\n"
+            "s = socket.socket(f)\n"
+            f"s.bind(({address!r}, 443)); s.listen(64)\n"
+            "print('ready', flush=True)\n"
+            "while True:\n    s.accept()[0].close()\n"
+        )
+        argv = [sys.executable, "-I", "-S", "-c", listener]
+        pipe = subprocess.PIPE
+        ready(network.lab.at_close(network.internet.popen(argv, stdout=pipe, stderr=pipe)))
+    scene = lay(network, pace="default")
+    scene.start()
+    break_isp(network, f"{NO_PINGS}\nudp dport 53 drop")
+    scene.stays("wan", 8.0)
+    assert watched_by(scene, "wan") == {"TCP"}
+
+
+def test_a_line_that_lets_web_pages_through_only_is_no_dead_line(
+    network: ConsumerNetwork,
+) -> None:
+    serve_web(network, network.internet, ECHO4, 80, 204)
+    page = f"http://{ECHO4}/generate_204"
+    scene = lay(network, pace="default", captive_check=page, targets=RESOLVERS4)
+    scene.start()
+    time.sleep(3.0)
+    break_isp(network, f"{NO_PINGS}\nudp dport 53 drop\ntcp dport {{ 53, 443 }} drop")
+    scene.stays("wan", 10.0)
+    assert watched_by(scene, "wan") == {"HTTP"}
+
+
+def test_a_tunnel_whose_provider_drops_pings_is_usable(network: ConsumerNetwork) -> None:
+    network.providers[0].run(
+        ["nft", "-f", "-"],
+        input="table inet fault {\nchain c {\ntype filter hook forward priority 0;\n"
+        f"{NO_PINGS}\n}}\n}}",
+    )
+    scene = lay(network)
+    scene.start()
+    assert watched_by(scene, "nodea") == {"DNS"}
+    with Meter(network.host, ECHO4) as meter:
+        settled(meter)
+        began = network.wan.drop()
+        line = network.provider_lines[0]
+        meter.wait_for_source(line.address4, since=began, timeout_s=5.0)
+        scene.stays("wgup_nodea", 4.0)
+
+
+# Row 14: an underlay that passes small packets only.
+
+
+def narrow(network: ConsumerNetwork, size: int) -> None:
+    """Drop what is longer at both ends of the neighbour link; 0 ends that."""
+    link = network.neighbours[0]
+    ends = ((network.consumer, link.consumer_device), (network.providers[0], link.provider_device))
+    for node, device in ends:
+        hook = f"type filter hook ingress device {device} priority 0;"
+        rule = f"meta length > {size} drop"
+        made = f"table netdev narrow {{\nchain c {{\n{hook}\n{rule}\n}}\n}}" if size else ""
+        removal = "table netdev narrow\ndelete table netdev narrow\n"
+        node.run(["nft", "-f", "-"], input=removal + made)
+
+
+def loads(node: Node, address: str) -> bool:
+    """Whether segments of full size come and go over TCP."""
+    argv = [sys.executable, "-I", "-S", "-c", LOAD, address]
+    return node.run(argv, check=False, timeout_s=30.0).stdout.strip() == "loaded"
+
+
+def mtu_of(scene: Scene) -> int:
+    found: int = scene.status()["uplinks"][0]["mtu"]
+    return found
+
+
+def test_a_tunnel_fits_what_its_underlay_passes(network: ConsumerNetwork) -> None:
+    narrow(network, 1380)
+    scene = lay(network)
+    scene.start()
+    scene.wait(lambda s: s["uplinks"][0]["mtu"] == 1312)
+    network.wan.drop()
+    scene.away()
+    for address in (ECHO4, ECHO6):
+        assert loads(network.host, address), scene.status()
+    assert scene.status()["uplinks"][0]["usable"]
+
+
+def test_an_underlay_that_becomes_narrow_is_noticed_when_it_is_used(
+    network: ConsumerNetwork,
+) -> None:
+    scene = lay(network)
+    scene.start()
+    time.sleep(1.0)
+    assert mtu_of(scene) == 1420
+    narrow(network, 1380)
+    network.wan.drop()
+    scene.away()
+    scene.wait(lambda s: s["uplinks"][0]["mtu"] == 1312)
+    for address in (ECHO4, ECHO6):
+        assert loads(network.host, address), scene.status()
+
+
+def test_a_tunnel_that_passes_too_little_is_not_used(network: ConsumerNetwork) -> None:
+    narrow(network, 1300)
+    scene = lay(network)
+    scene.service.start()
+    status = scene.wait(
+        lambda s: s["uplinks"][0]["state"] == "up" and "1280 bytes" in s["uplinks"][0]["reason"],
+        20.0,
+    )
+    assert not status["uplinks"][0]["usable"]
+
+
+# Row 20: lines that take their time.
+
+
+@pytest.mark.parametrize(("pace", "delay_s"), [("fast", 0.7), ("default", 0.7), ("fast", 1.5)])
+def test_a_slow_line_is_not_left_after_a_start(
+    network: ConsumerNetwork, pace: str, delay_s: float
+) -> None:
+    lengthen(network.lab, network.wan, delay_s)
+    scene = lay(network, pace=pace)
+    for _ in range(3):
+        network.consumer.sh("ip neigh flush all")
+        scene.start()
+        scene.stays("wan", 4.0)
+        moved = scene.events("failover", "switch", "stranded")
+        assert [entry["cause"] for entry in moved] == []
+        scene.service.stop()
