@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 
-from .. import iproute, process, wireguard
+from .. import process, wireguard
 from ..errors import CommandFailed
 from ..model import (
     DEVICE_GROUP,
@@ -39,7 +39,8 @@ from ..system.files import (
     replace_file,
 )
 from ..system.kernel import Connections, RoutingKernel
-from ..system.rtnetlink import Kernel
+from ..system.marks import OUTER_MARK
+from ..system.rtnetlink import MAIN, UNICAST, Kernel
 from ..uci import Document, Draft, Store
 from . import inbound
 from .endpoint_addresses import EndpointAddresses
@@ -217,8 +218,10 @@ class Linux:
         ]
 
     async def set_mtu(self, device: str, mtu: int) -> None:
-        """By `ip`; the configuration keeps what it says."""
-        await process.run(["ip", "link", "set", "dev", device, "mtu", str(mtu)])
+        """In the kernel; the configuration keeps what it says."""
+        index = next((d.index for d in self.kernel.devices() if d.name == device), 0)
+        if code := self.kernel.set_mtu(index, mtu):
+            raise CommandFailed(f"the MTU of {device} can't be {mtu}: {os.strerror(code)}")
 
     async def read_protocols(self) -> Mapping[str, str]:
         """None: there is no netifd."""
@@ -244,8 +247,9 @@ class Linux:
         return {}
 
     async def read_addresses(self, device: str) -> list[str]:
-        """From `ip`."""
-        return await iproute.read_addresses(device)
+        """From the kernel."""
+        named = {d.index for d in self.kernel.devices() if d.name == device}
+        return [text for index, text, _ in self.kernel.addresses() if index in named]
 
     def global_ipv6_devices(self) -> set[str]:
         """From /proc: no process for each device."""
@@ -256,8 +260,16 @@ class Linux:
             return set()
 
     async def read_default_routes(self, family: Family) -> list[DefaultRoute]:
-        """From `ip`."""
-        return await iproute.read_default_routes(family)
+        """From the kernel; a route with several next hops is one entry a hop."""
+        names = {device.index: device.name for device in self.kernel.devices()}
+        found = [
+            DefaultRoute(family, names[hop.index], hop.gateway, route.metric)
+            for route in self.kernel.routes(family)
+            if route.table == MAIN and not route.length and route.kind == UNICAST
+            for hop in route.hops
+            if hop.index in names
+        ]
+        return sorted(found, key=lambda route: route.metric)
 
     async def read_resolvers(self) -> list[str]:
         """From the first of netifd's file and the machine's own that names any."""
@@ -270,7 +282,8 @@ class Linux:
 
     async def device_towards(self, address: str) -> str:
         """Ask the kernel with the outer packets' mark."""
-        return await iproute.device_towards(address, wireguard.OUTER_MARK)
+        index = self.kernel.device_towards(address, OUTER_MARK)
+        return next((d.name for d in self.kernel.devices() if d.index == index), "")
 
     async def read_counters(self) -> dict[str, PeerCounters]:
         """From `wg`."""

@@ -25,6 +25,12 @@ class RoutingKernel(Protocol):
     def rules(self, family: Family) -> list[Rule]:
         """The policy rules in order; none where the family is off."""
 
+    def device_towards(self, address: str, mark: int) -> int:
+        """The index of the device that a packet with that mark leaves by; 0 where none does."""
+
+    def set_mtu(self, index: int, mtu: int) -> int:
+        """Set a device's MTU in bytes; the errno."""
+
     def change(self, messages: Sequence[Message]) -> list[int]:
         """Carry out changes in order; the errno of each."""
 

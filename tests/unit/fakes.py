@@ -320,6 +320,12 @@ class RoutingTables:
     def rules(self, family: Family) -> list[Rule]:
         return list(self.found_rules.get(family, ()))
 
+    def device_towards(self, address: str, mark: int) -> int:
+        return 0
+
+    def set_mtu(self, index: int, mtu: int) -> int:
+        return 0
+
     def listen(self) -> Events | None:
         return None
 

@@ -9,14 +9,14 @@ interface; `seen` is awaited then, for whoever listens to the kernel.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from rpcd_wireguard_uplink import process
 from rpcd_wireguard_uplink.errors import CommandFailed, Status
-from rpcd_wireguard_uplink.system.rtnetlink import Device
+from rpcd_wireguard_uplink.model import Family
+from rpcd_wireguard_uplink.system.rtnetlink import MAIN, Device, Hop, Route
 from rpcd_wireguard_uplink.ubus import BusObject, Call, Client, Reply
 from rpcd_wireguard_uplink.ubus.blobmsg import Type
 from rpcd_wireguard_uplink.uci import Section, Store
@@ -97,11 +97,6 @@ class Kernel:
                 )
             case ["wg", "show", name, "peers"]:
                 return self.peers[name]
-            case ["ip", "-j", "-4", "route", *_]:
-                found = {name: self.metrics.get(name, 0) for name in self.routes}
-                return _default_routes(found)
-            case ["ip", "-j", "-6", "route", *_]:
-                return _default_routes(self.routes6)
             case ["ip", "-j", *_]:
                 return "[]"
         self.commands.append(" ".join(argv))
@@ -120,11 +115,6 @@ class Kernel:
         return ""
 
 
-def _default_routes(metrics: Mapping[str, int]) -> str:
-    rows = [{"dst": "default", "dev": name, "metric": m} for name, m in metrics.items()]
-    return json.dumps(rows)
-
-
 @dataclass
 class Devices(RoutingTables):
     """The kernel's routing with the double's devices."""
@@ -136,6 +126,20 @@ class Devices(RoutingTables):
         return [
             Device(number, name, groups[name], alias)
             for number, (name, alias) in enumerate(self.kernel.alias.items(), 1)
+        ] + [Device(900 + n, name) for n, name in enumerate(self._wans())]
+
+    def _wans(self) -> list[str]:
+        """Devices that have a route and are not netifd's tunnels."""
+        named = [*self.kernel.routes, *self.kernel.routes6]
+        return sorted({name for name in named if name not in self.kernel.alias})
+
+    def routes(self, family: Family) -> list[Route]:
+        """The default routes of the main table."""
+        indexes = {device.name: device.index for device in self.devices()}
+        fours = {name: self.kernel.metrics.get(name, 0) for name in self.kernel.routes}
+        found = fours if family is Family.IPV4 else self.kernel.routes6
+        return [
+            Route(family, MAIN, "", (Hop(indexes[name]),), metric) for name, metric in found.items()
         ]
 
 
