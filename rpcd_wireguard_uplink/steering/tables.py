@@ -58,18 +58,21 @@ def diverted_routes(
     diversion = plan.diversions.get(family)
     dead = diversion.dead if diversion is not None else plan.expected.get(family, ())
     if diversion is None and not dead:
-        return []
+        return []  # where the router never had a WAN, a diversion has none to take out
     dead_indexes = {indexes[name] for name in dead if name in indexes}
     ours = {indexes[name] for name in plan.owned.tunnels if name in indexes}
     private = {indexes[name] for name in plan.owned.private if name in indexes}
-    gateways = _gateways(main, dead_indexes)
+    gateways = _gateways(main, dead_indexes, plan.owned.wans.get(family, ()), indexes)
     wans = {indexes[r.device] for r in plan.owned.wans.get(family, ()) if r.device in indexes}
     to_tunnel = diversion is not None and diversion.route.device not in {
         r.device for r in plan.owned.wans.get(family, ())
     }
+    held_back = diversion is not None and diversion.ending is Ending.UNREACHABLE
     kept: list[Route] = []
     taken: list[Route] = []
     for route in main:
+        if not route.length and route.kind != UNICAST and not held_back:
+            continue  # it stands behind the dead WAN's default, and behind the chosen path too
         hops = tuple(h for h in route.hops if not _is_dead(route, h, dead_indexes, gateways))
         if is_default_like(route):
             hops = tuple(h for h in hops if h.index not in ours)
@@ -85,11 +88,18 @@ def diverted_routes(
     return kept
 
 
-def _gateways(main: Iterable[Route], dead: Collection[int]) -> set[tuple[int, str]]:
-    """(device, gateway) of the dead WANs' default routes."""
-    return {
+def _gateways(
+    main: Iterable[Route],
+    dead: Collection[int],
+    wans: Iterable[DefaultRoute],
+    indexes: Mapping[str, int],
+) -> set[tuple[int, str]]:
+    """(device, gateway) of the dead WANs' default routes, those that are gone by now too."""
+    found = {
         (h.index, h.gateway) for r in main if is_default_like(r) for h in r.hops if h.index in dead
     }
+    remembered = {(indexes.get(wan.device, 0), wan.gateway) for wan in wans}
+    return found | {each for each in remembered if each[0] in dead}
 
 
 def _is_dead(
@@ -236,7 +246,7 @@ def underlay_routes(
     never = {indexes[n] for n in (*plan.owned.tunnels, *plan.owned.private) if n in indexes}
     never |= {indexes[provider]} if provider in indexes else set()
     dead_indexes = {indexes[r.device] for r in wans if r.device in dead} if live else set()
-    gateways = _gateways(main, dead_indexes)
+    gateways = _gateways(main, dead_indexes, wans, indexes)
     found = []
     for route in main:
         if is_default_like(route) or route.kind != UNICAST:

@@ -533,3 +533,19 @@ def test_coverage_is_that_of_networks(pairs: list[tuple[int, int]]) -> None:
     found = diverted(main, plan(diversion(), private=("vpn",)))
     covered = any(first.subnet_of(net) for net in others)  # type: ignore[arg-type]
     assert (("wgup_a", "") in found.get(str(first), [])) is not covered
+
+
+def test_a_route_by_a_gateway_whose_default_route_is_gone_goes_too() -> None:
+    """Carrier loss takes the default route; other programs' host routes may stay."""
+    assert diverted([by("203.0.113.9/32", GATE4), WAN_NET]) == {"192.0.2.0/24": [("wan", "")]}
+
+
+def test_a_refusal_behind_the_dead_wans_default_stands_behind_the_chosen_path_too() -> None:
+    last = Route(V4, 254, "", (), 9999, UNREACHABLE)
+    assert diverted([default("wan"), last, LAN4]) == {"10.7.0.0/24": [("lan", "")]}
+    held = plan(diversion(ending=Ending.UNREACHABLE))
+    assert "" in diverted([default("wan"), last, LAN4], held)
+
+
+def test_a_router_that_never_had_a_wan_keeps_its_lan() -> None:
+    assert diverted([LAN4], plan(diversion(dead=()))) == {"10.7.0.0/24": [("lan", "")]}
