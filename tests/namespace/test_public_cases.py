@@ -182,6 +182,70 @@ def test_case_01_longer_routes_by_the_dead_wan(odd: Odd, prefixes: tuple[str, ..
         reached(odd.router, odd.by_uplink)
 
 
+def test_case_01_link_local_gateway(odd: Odd) -> None:
+    """As router advertisements give it, for the default and for a host route."""
+    wan, router = odd.wan, odd.router
+    shown = wan.isp.sh(f"ip -o -6 addr show dev {wan.isp_device} scope link").split()
+    gateway = shown[shown.index("inet6") + 1].partition("/")[0]
+    by_gateway = f"via {gateway} dev wan proto ra"
+    with added(
+        router,
+        f"ip -6 route add default {by_gateway} metric 512",
+        f"ip -6 route add {ECHO6}/128 {by_gateway} metric 512",
+    ):
+        reached(odd.host, odd.at_home)
+        die(odd)
+        reached(odd.host, odd.by_uplink)
+        odd.wan.restore()
+        odd.scene.home()
+        reached(odd.host, odd.at_home)
+
+
+def test_case_01_host_route_by_a_nexthop_object(odd: Odd) -> None:
+    wan = odd.wan
+    with added(
+        odd.router,
+        f"ip nexthop add id 31 via {wan.gateway4} dev wan",
+        f"ip -6 nexthop add id 32 via {wan.gateway6} dev wan",
+        f"ip route add {ECHO4}/32 nhid 31",
+        f"ip -6 route add {ECHO6}/128 nhid 32",
+    ):
+        reached(odd.host, odd.at_home)
+        die(odd)
+        reached(odd.host, odd.by_uplink)
+
+
+def test_case_01_route_by_a_live_link_comes_and_goes_in_the_outage(odd: Odd) -> None:
+    """The owner's route by the neighbour link is used as soon as it is there, and no longer."""
+    link, provider = odd.network.neighbours[0], odd.network.providers[0]
+    odd.router.sh("nft add rule inet house postrouting oifname mesh0 masquerade")
+    die(odd)
+    reached(odd.host, odd.by_uplink)
+    rules = (f"iifname mesh ip daddr {ECHO4}", f"iifname mesh ip6 daddr {ECHO6}")
+    with added(
+        odd.router,
+        f"ip route add {ECHO4}/32 via {link.provider4} dev mesh0",
+        f"ip -6 route add {ECHO6}/128 via {link.provider6} dev mesh0",
+    ):
+        time.sleep(0.5)
+        for address, rule in zip((ECHO4, ECHO6), rules, strict=True):
+            count(provider, "prerouting", rule)
+            reached(odd.host, {address: odd.by_uplink[address]})
+            assert counted(provider) > 0, "the tunnel is not what carried it"
+    time.sleep(0.5)
+    count(provider, "prerouting", *rules)
+    reached(odd.host, odd.by_uplink)
+    assert counted(provider) == 0
+
+
+def test_case_01_pings_and_pages_by_the_uplink(odd: Odd) -> None:
+    die(odd)
+    for address in (ECHO4, ECHO6):
+        reached(odd.host, {address: odd.by_uplink[address]})
+        odd.host.run(["ping", "-c", "1", "-W", "3", address])
+        assert loads(odd.host, address)
+
+
 OWNERS_DEAD_ENDS = {
     "blackhole": (f"ip route add blackhole {ECHO4}/32", f"ip -6 route add blackhole {ECHO6}/128"),
     "prohibit": (f"ip route add prohibit {ECHO4}/32", f"ip -6 route add prohibit {ECHO6}/128"),
@@ -632,6 +696,31 @@ def test_case_05_vpns_default_goes_in_the_outage(tunnelled: WithVpn, gone: str) 
             lambda: tunnelled.scene.status()["problems"],
             lambda problems: any("vpn" in problem for problem in problems),
         )
+
+
+@pytest.mark.parametrize("kind", ["tun", "wireguard"])
+def test_case_05_tunnel_of_any_kind_is_no_wan(odd: Odd, kind: str) -> None:
+    """A default route by it, with nobody at its other end: the LAN is stuck, but not in clear."""
+    router, scene = odd.router, odd.scene
+    if kind == "tun":
+        router.sh("ip tuntap add dev owners mode tun")
+    else:
+        make_device(router, "owners")
+    router.sh("ip addr add 10.99.9.1/24 dev owners\nip link set owners up")
+    with added(
+        router,
+        "ip route add default dev owners metric 5",
+        "ip -6 route add default dev owners metric 5",
+    ):
+        assert answered(odd.host, ECHO4, ECHO6, seconds=2.0) == set()
+        status = scene.status()
+        assert states(status) == {"primary"} and status["active_path"] == "wan"
+        assert [row["path"] for row in status["wans"]] == ["wan"]
+        odd.wan.drop()
+        time.sleep(2.0)
+        assert answered(odd.host, ECHO4, ECHO6, seconds=1.0) == set()
+        odd.wan.restore()
+    router.sh("ip link delete owners")
 
 
 def test_case_05_vpn_that_the_owner_names_is_a_wan(tunnelled: WithVpn) -> None:
