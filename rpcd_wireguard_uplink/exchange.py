@@ -212,7 +212,7 @@ class Exchange:
         landscape = self.service.monitor.landscape
         lines = set(landscape.line_devices())
         for link in landscape.links.values():
-            if link.name in self.peers.mesh.devices and link.group == 0 and link.name not in lines:
+            if link.name in self.peers.mesh.own and link.group == 0 and link.name not in lines:
                 words = ["ip", "link", "set", "dev", link.name, "group", str(DEVICE_GROUP)]
                 await process.run(words, check=False)
 

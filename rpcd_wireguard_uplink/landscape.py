@@ -27,6 +27,7 @@ from .model import (
     PathKind,
     PeerCounters,
     Uplink,
+    is_own_name,
 )
 from .paths import Lines
 from .platform import Platform
@@ -76,15 +77,17 @@ class Landscape:
     async def reread(self, uplinks: Iterable[Uplink]) -> None:
         """Read links, default routes and the lines' addresses."""
         self.links = {link.index: link for link in await self.platform.read_links()}
-        tunnels = [link.name for link in self.links.values() if link.group == DEVICE_GROUP]
-        tunnels += [uplink.interface for uplink in uplinks] + [PROVIDER_DEVICE]
+        own = {link.name for link in self.links.values() if is_own_name(link.name)}
+        own |= {uplink.interface for uplink in uplinks} | {PROVIDER_DEVICE}
+        tunnels = {link.name for link in self.links.values() if link.group == DEVICE_GROUP} | own
         main = [route for f in Family for route in self.platform.kernel.routes(f)]
-        self.private = private_tunnels(
+        private = private_tunnels(
             list(self.links.values()),
             await self.platform.read_protocols(),
             [route for route in main if route.table == MAIN],
             self.only,
-        ) - {*tunnels}
+        )
+        self.private = private - own  # a mesh device that the owner leads traffic into is his VPN
         self.sources = _sources(main, self.links)
         # A line that went away takes its resolvers along, but they are still asked.
         self.resolvers = await self.platform.read_resolvers() or self.resolvers

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 
 import pytest
 
+from rpcd_wireguard_uplink.model import DEVICE_GROUP
 from tests.lab import delegation, firewall, wans
 from tests.lab.consumers import probe
 from tests.lab.delegation import Prefix, delegate
@@ -721,6 +722,23 @@ def test_case_05_tunnel_of_any_kind_is_no_wan(odd: Odd, kind: str) -> None:
         assert answered(odd.host, ECHO4, ECHO6, seconds=1.0) == set()
         odd.wan.restore()
     router.sh("ip link delete owners")
+
+
+def test_case_05_vpn_on_a_mesh_device(tunnelled: WithVpn) -> None:
+    """The owner leads all traffic to a peer of the mesh: we group its device, yet it is his VPN."""
+    vpn, router = tunnelled.vpn, tunnelled.router
+    with tunnelled.connected(*vpn.host_route(), *vpn.routes()):
+        router.sh(
+            f"wg set vpn peer {vpn.server_key} allowed-ips 10.88.0.1/32,0.0.0.0/0,::/0\n"
+            f"ip link set dev vpn group {DEVICE_GROUP}"
+        )
+        reached(tunnelled.host, tunnelled.in_vpn)
+        tunnelled.watch_for_clear()
+        die(tunnelled)
+        reached(tunnelled.host, tunnelled.in_vpn, timeout_s=8.0)
+        assert tunnelled.in_clear() == 0
+        vpn.drop()
+        blocked(tunnelled, 1.0)
 
 
 def test_case_05_vpn_that_the_owner_names_is_a_wan(tunnelled: WithVpn) -> None:
