@@ -970,7 +970,6 @@ def test_case_11_own_nftables_deleted_in_calm(audited: Odd) -> None:
     reached(audited.host, audited.by_uplink, timeout_s=3.0)
 
 
-@fails(11, "a strict reverse-path filter keeps the tunnel's answers out", always=False)
 @pytest.mark.parametrize("again", [False, True], ids=["once", "set anew in the outage"])
 def test_case_11_strict_reverse_path_filter(audited: Odd, again: bool) -> None:
     """Probes by the dead WAN are answered all the same; afterwards the owner's value is back."""
