@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
+from functools import lru_cache
 
 from ..model import PROVIDER_DEVICE, Family
 from ..system.marks import MWAN3_MASK, OUTER_MARK, PROBE_MARK, SLOT_MASK
@@ -54,7 +55,13 @@ def standing_rules(
 ) -> list[Rule]:
     """Those that stand as long as there are uplinks."""
     first = first_priority(r for r in found if not is_ours(r))
+    return list(_standing(family, first, plan.owned.tunnels, tuple(slots)))
 
+
+@lru_cache(maxsize=8)  # a switch asks for what it asked for before
+def _standing(
+    family: Family, first: int, tunnels: tuple[str, ...], slots: tuple[int, ...]
+) -> tuple[Rule, ...]:
     def rule(table: int, priority: int, **selectors: object) -> Rule:
         return Rule(
             family,
@@ -75,8 +82,8 @@ def standing_rules(
     wanted += [
         rule(path_table(slot), first, mark=(slot << SLOT_SHIFT, SLOT_MASK)) for slot in slots
     ]
-    wanted += [rule(BOUND_TABLE, BOUND_PRIORITY, output_device=name) for name in plan.owned.tunnels]
-    return wanted
+    wanted += [rule(BOUND_TABLE, BOUND_PRIORITY, output_device=name) for name in tunnels]
+    return tuple(wanted)
 
 
 def path_table(slot: int) -> int:

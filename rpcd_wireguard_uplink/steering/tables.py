@@ -11,6 +11,7 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
+from functools import lru_cache
 
 from ..model import DefaultRoute, Family
 from ..system.rtnetlink import (
@@ -222,11 +223,17 @@ def path_routes(
 
 def bound_routes(plan: SteeringPlan, family: Family, indexes: Mapping[str, int]) -> list[Route]:
     """Table 5182: a default by each tunnel, of which a bound socket finds its own."""
-    return [
-        _leading(family, BOUND_TABLE, "", Hop(indexes[name]), number)
+    ways = (
+        (number, indexes[name])
         for number, name in enumerate(plan.owned.tunnels, start=1)
         if name in indexes
-    ]
+    )
+    return list(_bound(family, tuple(ways)))
+
+
+@lru_cache(maxsize=8)  # a switch asks for what it asked for before
+def _bound(family: Family, ways: tuple[tuple[int, int], ...]) -> tuple[Route, ...]:
+    return tuple(_leading(family, BOUND_TABLE, "", Hop(index), metric) for metric, index in ways)
 
 
 def underlay_routes(
