@@ -1,0 +1,55 @@
+"""What real routers do in the middle of an outage, played with packets."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from tests.lab.meter import Meter
+from tests.lab.network import ECHO4, ECHO6, ConsumerNetwork
+from tests.lab.provider import make_provider
+from tests.lab.scene import Scene, settings, settled
+
+pytestmark = pytest.mark.needs("conntrack")
+
+DOWN_S = 0.5
+"""netifd takes 1.1 to 1.8 s to set a router's interfaces up anew."""
+
+RESTART = """
+for device in $(ip -o link show | cut -d: -f2 | cut -d@ -f1); do
+  case $device in lo|wgup_*) continue ;; esac
+  ip -o addr show dev $device scope global | while read -r _ _ family address _; do
+    echo "ip addr add $address dev $device"
+  done
+done >/run/restart
+ip route show default | sed 's/^/ip route add /' >>/run/restart
+ip -6 route show default | sed 's/ pref medium//; s/^/ip -6 route add /' >>/run/restart
+devices=$(sed -n 's/.* dev \\([a-z0-9]*\\)$/\\1/p' /run/restart | sort -u)
+for device in $devices; do ip link set $device down; ip addr flush dev $device; done
+ip route flush table main
+ip -6 route flush table main
+sleep %s
+for device in $devices; do ip link set $device up; done
+sh /run/restart
+"""
+
+
+def test_a_network_restart_in_an_outage(network: ConsumerNetwork) -> None:
+    """`/etc/init.d/network restart`: addresses, routes and links go and come anew."""
+    scene = Scene.lay(network, [make_provider(network.lab, network.providers[0])], settings())
+    scene.start()
+    line = network.provider_lines[0]
+    with Meter(network.host, ECHO4) as ipv4, Meter(network.host, ECHO6) as ipv6:
+        settled(ipv4, ipv6)
+        network.wan.drop()
+        scene.away()
+        network.consumer.sh(RESTART % DOWN_S)
+        back = time.monotonic()
+        for meter, address in ((ipv4, line.address4), (ipv6, line.address6)):
+            answered = meter.wait_for_source(address, since=back - DOWN_S)
+            assert answered.sent - back < 1.0
+        network.wan.restore()
+        scene.home()
+        for meter, address in ((ipv4, network.wan.address4), (ipv6, network.wan.address6)):
+            meter.wait_for_source(address)
