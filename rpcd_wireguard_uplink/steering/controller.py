@@ -414,7 +414,7 @@ class SteeringController:
             self._note_repair()
         if not requests:
             return False
-        for family in Family:
+        for family in {request.about.family for request in requests}:
             self.view.expect_changes(family)
         codes = self.view.kernel.change([request.message for request in requests])
         self._judge(requests, codes)

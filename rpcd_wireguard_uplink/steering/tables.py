@@ -17,6 +17,7 @@ from ..model import DefaultRoute, Family
 from ..system.rtnetlink import (
     ONLINK,
     PROTO_KERNEL,
+    REMEMBERED,
     SCOPE_LINK,
     UNICAST,
     UNREACHABLE,
@@ -121,6 +122,7 @@ def _is_dead(
     )
 
 
+@lru_cache(maxsize=REMEMBERED)
 def _copy(route: Route, hops: tuple[Hop, ...], table: int) -> Route:
     return replace(route, table=table, hops=filled(hops), protocol=STANDING)
 

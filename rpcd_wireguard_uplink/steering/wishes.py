@@ -66,18 +66,19 @@ def blocked_of(
     *,
     fail_closed: bool,
 ) -> Sequence[str]:
-    """The dead WANs by which nothing of the family may leave.
+    """The dead paths by which nothing of the family may leave.
 
-    Those of a family with no live path at all, where the owner wants that (`fail_closed`), or
+    The WANs, and the uplink that was used last, of a family with no live path at all, where the owner wants that (`fail_closed`), or
     while the other family uses an uplink, which can't carry this one: hosts take the other family
     at once. A WAN that a captive portal holds stays open, or nobody could log in.
     """
     state = states[family]
     known = scene.lines[family].known
-    if state.phase is not Phase.STRANDED or state.active not in known:
+    if state.phase is not Phase.STRANDED or not state.active:
         return ()
     away = (Phase.FAILED_OVER, Phase.HOLDING)
     another = any(s.phase in away for other, s in states.items() if other is not family)
     if not (fail_closed or another):
         return ()
-    return tuple(sorted(d for d in known if d in dead and d not in scene.portals))
+    shut = {d for d in known if d in dead and d not in scene.portals}
+    return tuple(sorted(shut if state.active in known else {*shut, state.active}))

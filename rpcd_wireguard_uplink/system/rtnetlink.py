@@ -12,7 +12,7 @@ import socket
 import struct
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 from ..errors import CommandFailed
 from ..model import Family
@@ -56,6 +56,8 @@ PPP = 512  # ARPHRD_PPP
 _DOMAINS = {Family.IPV4: socket.AF_INET, Family.IPV6: socket.AF_INET6}
 _FAMILIES = {int(number): family for family, number in _DOMAINS.items()}
 _LENGTHS = {Family.IPV4: 4, Family.IPV6: 16}
+
+REMEMBERED = 8192  # routes that are not read anew where a large table is looked at again
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +103,7 @@ class Route:
     tos: int = 0
     other: tuple[tuple[int, bytes], ...] = ()
 
-    @property
+    @cached_property
     def length(self) -> int:
         """Bits of the destination's prefix."""
         return int(self.destination.rpartition("/")[2]) if self.destination else 0
@@ -225,11 +227,14 @@ def parse_link(message: Message) -> Device | None:
 
 def parse_route(message: Message) -> Route | None:
     """A NEWROUTE or DELROUTE message; None for local, broadcast, cloned and foreign ones."""
-    if len(message.body) < _ROUTE.size:
+    return _parse_route(message.body)
+
+
+@lru_cache(maxsize=REMEMBERED)
+def _parse_route(body: bytes) -> Route | None:
+    if len(body) < _ROUTE.size:
         return None
-    domain, to_bits, from_bits, tos, table, protocol, scope, kind, flags = _ROUTE.unpack_from(
-        message.body
-    )
+    domain, to_bits, from_bits, tos, table, protocol, scope, kind, flags = _ROUTE.unpack_from(body)
     family = _FAMILIES.get(domain)
     if family is None or kind not in (UNICAST, BLACKHOLE, UNREACHABLE, PROHIBIT, THROW):
         return None
@@ -239,7 +244,7 @@ def parse_route(message: Message) -> Route | None:
     destination = source = b""
     other: list[tuple[int, bytes]] = []
     hop_other: list[tuple[int, bytes]] = []
-    for key, value in parse_attributes(message.body, _ROUTE.size):
+    for key, value in parse_attributes(body, _ROUTE.size):
         if key == _DST:
             destination = value
         elif key == _SRC:

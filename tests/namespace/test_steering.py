@@ -5,8 +5,10 @@ filtering, nothing left to go by, draining across failovers, tables that follow 
 from __future__ import annotations
 
 import contextlib
+import datetime
 import os
 import signal
+import statistics
 import time
 from collections.abc import Iterator
 
@@ -18,9 +20,10 @@ from tests.lab.meter import Meter, longest, sources
 from tests.lab.network import ECHO4, ECHO6, ConsumerNetwork, consumer_network
 from tests.lab.node import LabError, Node
 from tests.lab.provider import make_provider
-from tests.lab.reach import until
+from tests.lab.reach import answered, asking, reached, until
 from tests.lab.scene import Scene, settings, settled
 from tests.lab.stage import added
+from tests.lab.troubles import count, counted
 
 pytestmark = pytest.mark.needs("conntrack")
 
@@ -478,3 +481,226 @@ def test_owners_exact_mark_is_restored_exactly(lent: Scene) -> None:
             assert sources(samples) == [way]
             assert longest(samples).seconds < 0.3
     node.sh("nft delete table inet owner; ip link del guest")
+
+
+# 3. Nothing left to go by.
+
+
+def test_nothing_left_is_refused_until_a_second_uplink_or_the_wan_is_back(lab: Lab) -> None:
+    """With `fail_closed` nothing leaves, and probes of every path go on."""
+    network = consumer_network(lab, providers=2)
+    providers = [
+        make_provider(lab, node, peer_id=name, place=place)
+        for place, (node, name) in enumerate(
+            zip(network.providers, ("nodea", "nodeb"), strict=True)
+        )
+    ]
+    main = settings(("nodea", "nodeb"), fail_closed=1, hold_time=0)
+    made = Scene.lay(network, providers, main)
+    made.uplinks = made.uplinks.replace("weight '10'", "weight '20'", 1)
+    made.configure(main)
+    made.start()
+    host, wan, lines = network.host, network.wan, network.provider_lines
+    for line in lines:
+        line.drop()
+    wan.drop()
+    made.wait(lambda s: {f["state"] for f in s["families"].values()} == {"stranded"})
+    time.sleep(0.5)
+    words = "meta l4proto { tcp, udp } th dport 7 oifname wan"
+    count(
+        network.consumer, "postrouting", f"meta nfproto ipv4 {words}", f"meta nfproto ipv6 {words}"
+    )
+    for address in (ECHO4, ECHO6):
+        begun = time.monotonic()
+        assert answered(host, address, seconds=0.5) == set()
+        with Meter(host, address, kind="tcp", rate_hz=20) as meter:
+            until(
+                lambda m=meter: {s.error for s in m.so_far()}, lambda e: e == {"ECONNREFUSED"}, 2.0
+            )
+        assert time.monotonic() - begun < 5.0
+    assert counted(network.consumer) == 0
+    lines[1].restore()
+    made.away("wgup_nodeb")
+    reached(host, {ECHO4: lines[1].address4, ECHO6: lines[1].address6})
+    lines[1].drop()
+    made.wait(lambda s: {f["state"] for f in s["families"].values()} == {"stranded"})
+    wan.restore()
+    made.wait(lambda s: {f["active_path"] for f in s["families"].values()} == {"wan"})
+    reached(host, {ECHO4: wan.address4, ECHO6: wan.address6})
+
+
+# 5. Draining, with another failover meanwhile.
+
+
+def test_drained_connections_stay_whole_across_a_second_failover(network: ConsumerNetwork) -> None:
+    seconds = 12
+    provider = make_provider(network.lab, network.providers[0])
+    main = settings(sticky_failback=1, sticky_time=seconds, hold_time=0)
+    made = Scene.lay(network, [provider], main)
+    made.start()
+    wan, line = network.wan, network.provider_lines[0]
+    wan.drop()
+    made.away()
+    with Flows(network) as old:
+        since = time.monotonic()
+        old.by_uplink(since)
+        wan.restore()
+        made.home()
+        with Flows(network) as new:
+            home = time.monotonic()
+            new.by_wan(home)
+            wan.drop()
+            made.away()
+            new.by_uplink(home)
+            second = time.monotonic()
+            time.sleep(1.0)
+            wan.restore()
+            made.home()
+            reached(network.host, {ECHO4: wan.address4, ECHO6: wan.address6})
+            failed_back = time.monotonic()
+            time.sleep(1.0)
+            for meter, way in zip(
+                (*old.meters.values(), *new.meters.values()),
+                (line.address4, line.address6) * 2,
+                strict=True,
+            ):
+                assert sources(meter.samples(second)) == [way], "both finish on the uplink"
+            assert old.longest_s(since) < 0.3
+            left_s = failed_back + seconds + 4.0 - time.monotonic()
+            old.by_wan(second, left_s)
+            new.by_wan(second, left_s)
+
+
+# 6. Look-ups, where owners' rules lead elsewhere.
+
+
+def test_look_ups_where_a_rule_answers_by_the_wans_own_table(lab: Lab) -> None:
+    """`from <WAN's address>` asks a table of the WAN's; a guest network has a WAN of its own."""
+    network = consumer_network(lab, second_wan=True, wan_metric=10)
+    wan, wan2 = network.wan, network.wan2
+    assert wan2 is not None
+    guest = guest_network(network)
+    network.consumer.resolvers(wan.gateway4, wan.gateway6)
+    made = Scene.lay(network, [make_provider(lab, network.providers[0])], settings())
+    made.configure(settings(hold_time=0) + "\tlist wan 'wan'\n")
+    commands = [
+        f"ip route add default via {wan.gateway4} dev wan table 100",
+        f"ip -6 route add default via {wan.gateway6} dev wan table 100",
+        f"ip rule add pref 1000 from {wan.address4} lookup 100",
+        f"ip -6 rule add pref 1000 from {wan.address6} lookup 100",
+        f"ip route add default via {wan2.gateway4} dev wan2 table {TABLE}",
+        f"ip -6 route add default via {wan2.gateway6} dev wan2 table {TABLE}",
+        *guest.rule("iif guest"),
+    ]
+    resolvers = (wan.gateway4, wan.gateway6)
+    with added(network.consumer, *commands), contextlib.ExitStack() as stack:
+        made.start()
+        of_guest = stack.enter_context(asking(guest.node, *resolvers, kind="dns"))
+        settled(*of_guest.values())
+        before = {a: sources(m.so_far()) for a, m in of_guest.items()}
+        asked = [
+            stack.enter_context(asking(node, *resolvers, kind="dns"))
+            for node in (network.consumer, network.host)
+        ]
+        for meters in asked:
+            settled(*meters.values())
+        begun = time.monotonic()
+        wan.drop()
+        made.away()
+        moved = time.monotonic() + 0.3
+        for meters in asked:
+            for meter in meters.values():
+                meter.wait_for(lambda _: True, since=moved, timeout_s=3.0)
+        time.sleep(1.0)
+        for address, meter in of_guest.items():
+            samples = meter.samples(begun)
+            assert sources(samples) == before[address]
+            assert longest(samples).seconds < 0.5, "the guests' look-ups are nobody's business"
+        wan.restore()
+        made.home()
+        back = time.monotonic()
+        for meters in asked:
+            for meter in meters.values():
+                meter.wait_for(lambda _: True, since=back)
+
+
+# 7. Large tables.
+
+
+LARGE = 1000
+
+
+def large(node: Node) -> None:
+    """A thousand routes of each family by a LAN host, as a routing daemon learns them."""
+    for option, stem in (("-4", "10.{}.{}.0/24 via 192.168.1.100"), ("-6", "")):
+        lines = []
+        for number in range(LARGE):
+            high, low = divmod(number, 250)
+            six = f"fd0a:{high:x}:{low:x}::/48 via fd00:1::100"
+            lines.append(f"route add {stem.format(60 + high, low) if stem else six} dev lan")
+        node.run(["ip", option, "-batch", "-"], input="\n".join(lines))
+
+
+def followed(node: Node, path: str, count: int) -> list[float]:
+    """Seconds from each change of main until table 5180 had it, as the kernel told them."""
+    monitor = node.popen(["sh", "-c", f"exec ip -ts -o monitor route >{path}"])
+    time.sleep(0.5)
+    for number in range(count):
+        node.sh(
+            f"ip route add 10.90.{number}.0/24 via 192.168.1.100 dev lan\n"
+            f"ip -6 route add fd0b:{number:x}::/32 via fd00:1::100 dev lan"
+        )
+        time.sleep(0.1)
+    time.sleep(0.5)
+    monitor.kill()
+    seen: dict[tuple[str, bool], float] = {}
+    with open(path, encoding="ascii") as file:
+        for line in file:
+            stamp, words = line[1:].split("]", 1)
+            place = words.split()[0]
+            if place.startswith(("10.90.", "fd0b:")):
+                at = datetime.datetime.fromisoformat(stamp).timestamp()
+                seen.setdefault((place, "table 5180" in words), at)
+    places = {place for place, _ in seen}
+    assert len(places) == 2 * count
+    for number in range(count):
+        node.sh(f"ip route del 10.90.{number}.0/24\nip -6 route del fd0b:{number:x}::/32")
+    return [seen[place, True] - seen[place, False] for place in places]
+
+
+CHANGES = """
+for round in 1 2 3 4 5; do
+  for number in 1 2 3 4 5 6 7 8; do
+    ip route change 10.60.$number.0/24 via 192.168.1.10$round dev lan
+    ip -6 route replace fd0a:0:$number::/48 via fd00:1::10$round dev lan
+    ip route del 10.61.$number.0/24; ip route add 10.61.$number.0/24 via 192.168.1.100 dev lan
+  done
+done
+"""
+
+
+def test_copy_of_a_large_table_follows_main_without_a_gap(lent: Scene) -> None:
+    node, lab = lent.network.consumer, lent.network.lab
+    large(node)
+    try:
+        time.sleep(1.0)
+        calm = followed(node, lab.path("consumer", "calm"), 10)
+        lent.network.wan.drop()
+        lent.away()
+        outage = followed(node, lab.path("consumer", "outage"), 10)
+        for delays in (calm, outage):
+            assert statistics.median(delays) < 0.05, sorted(delays)
+        changing = node.popen(["sh", "-c", CHANGES])
+        question = "route get 10.60.4.1\nroute get 10.60.200.1\n" * 50
+        question6 = "route get fd0a:0:4::1\nroute get fd0a:0:c8::1\n" * 50
+        asked = 0
+        while changing.returncode is None or asked < 5:
+            for option, text in (("-4", question), ("-6", question6)):
+                told = node.run(["ip", "-o", option, "-batch", "-"], input=text).stdout
+                assert told.count("dev lan") == 100, told
+            asked += 1
+        shown = node.run(["ip", "route", "show", "table", "5180"]).stdout
+        assert shown.count("dev lan") >= LARGE
+    finally:
+        for option in ("-4", "-6"):
+            node.sh(f"ip {option} route flush proto boot dev lan scope global")

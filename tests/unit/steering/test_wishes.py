@@ -60,7 +60,11 @@ class Known:
         (Known(STRANDED, AWAY), ("wan", "wwan"), ()),
         (Known(AT_HOME, STRANDED), (), ()),
         (Known(AWAY, AT_HOME), (), ()),
-        (Known(State(Phase.STRANDED, "wgup_a"), STRANDED, True), (), ("wan", "wwan")),
+        (
+            Known(State(Phase.STRANDED, "wgup_a"), STRANDED, True),
+            ("wan", "wgup_a", "wwan"),
+            ("wan", "wwan"),
+        ),
         (Known(State(Phase.STRANDED, "no wan"), STRANDED), (), ()),
     ],
 )
