@@ -118,9 +118,9 @@ def _plan_routes(
     want = {route.identity: route for route in wanted}
     new = [route for key, route in want.items() if key not in had]
     gone = {key: route for key, route in had.items() if key not in want}
-    places = Counter(route.place for route in want.values())
+    places = Counter(route.place for route in want.values()) if new else Counter()
     held: dict[object, list[Route]] = {}
-    for route in had.values():
+    for route in had.values() if new else ():
         held.setdefault(route.place, []).append(route)
     added = []
     for route in new:

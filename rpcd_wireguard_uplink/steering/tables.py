@@ -47,7 +47,8 @@ _DEFAULT_LIKE = {Family.IPV4: 1, Family.IPV6: 3}  # 0/1 and 128/1, 2000::/3: def
 
 def is_default_like(route: Route) -> bool:
     """Whether the route is a default, or a half of one as VPNs set it."""
-    return route.length <= _DEFAULT_LIKE[route.family] and route.kind == UNICAST
+    bits = route.length
+    return bits < 4 and bits <= _DEFAULT_LIKE[route.family] and route.kind == UNICAST
 
 
 def diverted_routes(

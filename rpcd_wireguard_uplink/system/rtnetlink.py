@@ -112,7 +112,7 @@ class Route:
     def place(self) -> tuple[object, ...]:
         """What two routes that stand in each other's place have in common."""
         metric = self.metric or (1024 if self.family is Family.IPV6 else 0)
-        return self.family, self.table, self.destination, self.source, self.tos, metric
+        return self.family.version, self.table, self.destination, self.source, self.tos, metric
 
     @cached_property
     def identity(self) -> tuple[object, ...]:
