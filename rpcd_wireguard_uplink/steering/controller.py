@@ -103,6 +103,7 @@ class SteeringController:
     _drills: set[Family] = field(default_factory=set)
     _repairs: Repairs = field(default_factory=Repairs)
     _applied: dict[Family, list[Rule]] = field(default_factory=dict)
+    _settled: dict[Family, object] = field(default_factory=dict)
     on_filter_lost: Callable[[], None] = field(default=lambda: None)
     _rebuild: Callable[[], None] = field(default=lambda: None)
     _table_events: Events | None = None
@@ -397,7 +398,8 @@ class SteeringController:
         Raises CommandFailed where the kernel refuses what traffic depends on.
         """
         self.view.take_news()
-        self.view.read()
+        for family in self.view.read():
+            self._settled.pop(family, None)
         for family in Family:
             if family in self.diversions:
                 self.diversions[family] = self._held_back(family, self.diversions[family])
@@ -407,17 +409,22 @@ class SteeringController:
         plan = self.plan()
         requests: list[Request] = []
         removed = set()
-        for family in Family:
+        wishes = {f: (plan, tuple(self.landscape.lines[f].routes), self.marks) for f in Family}
+        for family, wish in wishes.items():
+            if self._settled.pop(family, None) == wish:
+                continue  # neither the kernel's side nor ours has changed
             if self.view.rules.get(family) and self._add_changes(plan, family, requests):
                 removed.add(family)
         if removed:
             self._note_repair()
         if not requests:
+            self._settled = dict(wishes)
             return False
         for family in {request.about.family for request in requests}:
             self.view.expect_changes(family)
         codes = self.view.kernel.change([request.message for request in requests])
         self._judge(requests, codes)
+        self._settled = dict(wishes)
         for family in removed & self.diversions.keys():
             for device in self.diversions[family].dead:  # flows began there without the rules
                 self._delete_connections(family, device)
@@ -705,6 +712,7 @@ class SteeringController:
 
     def _has_leftovers(self) -> bool:
         """Whether the kernel holds rules or routes of ours: an earlier run's."""
+        self._settled.clear()
         self.view.take_news()
         self.view.read()
         return any(
@@ -717,6 +725,7 @@ class SteeringController:
         """Take away everything that steering ever put up."""
         self._standing = None
         self._applied.clear()
+        self._settled.clear()
         self._wanted.clear()
         self._drained.clear()
         self.diversions.clear()

@@ -75,8 +75,11 @@ class KernelView:
             if rule is not None:
                 self._stale.add(("rules", rule.family))
 
-    def read(self) -> None:
-        """Read what is stale. Raises CommandFailed where the kernel refuses."""
+    def read(self) -> set[Family]:
+        """Read what is stale; the families of which anything was. Raises CommandFailed where the
+        kernel refuses.
+        """
+        fresh = set(Family) if self._devices_stale else {family for _, family in self._stale}
         if self._devices_stale:
             self.indexes = {d.name: d.index for d in self.kernel.devices()}
             self._devices_stale = False
@@ -86,6 +89,7 @@ class KernelView:
             else:
                 self._read_routes(family)
             self._stale.discard((what, family))
+        return fresh
 
     def _read_routes(self, family: Family) -> None:
         main, ours, others = [], [], []
