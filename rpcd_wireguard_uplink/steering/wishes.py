@@ -68,8 +68,9 @@ def blocked_of(
 ) -> Sequence[str]:
     """The dead paths by which nothing of the family may leave.
 
-    The WANs, and the uplink that was used last, of a family with no live path at all, where the owner wants that (`fail_closed`), or
-    while the other family uses an uplink, which can't carry this one: hosts take the other family
+    The WANs, and the uplink that was used last, of a family with no live path at all, where the
+    owner wants that (`fail_closed`), or while the other family uses an uplink, which can't carry
+    this one: hosts take the other family
     at once. A WAN that a captive portal holds stays open, or nobody could log in.
     """
     state = states[family]

@@ -646,11 +646,10 @@ def followed(node: Node, path: str, count: int) -> list[float]:
     monitor = node.popen(["sh", "-c", f"exec ip -ts -o monitor route >{path}"])
     time.sleep(0.5)
     for number in range(count):
-        node.sh(
-            f"ip route add 10.90.{number}.0/24 via 192.168.1.100 dev lan\n"
-            f"ip -6 route add fd0b:{number:x}::/32 via fd00:1::100 dev lan"
-        )
-        time.sleep(0.1)
+        node.sh(f"ip route add 10.90.{number}.0/24 via 192.168.1.100 dev lan")
+        time.sleep(0.2)
+        node.sh(f"ip -6 route add fd0b:{number:x}::/32 via fd00:1::100 dev lan")
+        time.sleep(0.2)
     time.sleep(0.5)
     monitor.kill()
     seen: dict[tuple[str, bool], float] = {}
