@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Protocol
 
 from ..failover import AWAY, Phase, State
-from ..model import DefaultRoute, Family
+from ..model import DefaultRoute, Family, is_own_name
 from .plan import Diversion
 
 
@@ -75,11 +75,12 @@ def blocked_of(
     """
     state = states[family]
     known = scene.lines[family].known
-    if state.phase is not Phase.STRANDED or not state.active:
+    by_uplink = is_own_name(state.active)
+    if state.phase is not Phase.STRANDED or not (by_uplink or state.active in known):
         return ()
     away = (Phase.FAILED_OVER, Phase.HOLDING)
     another = any(s.phase in away for other, s in states.items() if other is not family)
     if not (fail_closed or another):
         return ()
     shut = {d for d in known if d in dead and d not in scene.portals}
-    return tuple(sorted(shut if state.active in known else {*shut, state.active}))
+    return tuple(sorted({*shut, state.active} if by_uplink else shut))

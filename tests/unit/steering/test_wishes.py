@@ -66,6 +66,7 @@ class Known:
             ("wan", "wwan"),
         ),
         (Known(State(Phase.STRANDED, "no wan"), STRANDED), (), ()),
+        (Known(State(Phase.STRANDED, "no line"), AWAY), (), ()),
     ],
 )
 def test_wans_that_are_blocked(
