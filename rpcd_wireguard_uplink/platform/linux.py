@@ -296,11 +296,15 @@ class Linux:
 def loosen_reverse_path(device: str) -> None:
     """Strict reverse path filtering would drop the answers to probes on an idle tunnel.
 
-    The kernel takes the larger of `all` and the device's value: 2 is the loose one.
+    The kernel takes the larger of `all` and the device's value. 2, the loose one, is taken only
+    where `all` is strict: it wants a route to the sender, and a router without a WAN has none.
     """
+    folder = "/proc/sys/net/ipv4/conf"
     try:
-        with open(f"/proc/sys/net/ipv4/conf/{device}/rp_filter", "w", encoding="ascii") as file:
-            file.write("2")
+        with open(f"{folder}/all/rp_filter", encoding="ascii") as file:
+            value = "2" if file.read().strip() == "1" else "0"
+        with open(f"{folder}/{device}/rp_filter", "w", encoding="ascii") as file:
+            file.write(value)
     except OSError:
         return  # read-only /proc: the doctor tells what the filter does
 

@@ -66,6 +66,8 @@ class KernelView:
     def _note(self, message: Message) -> None:
         if message.kind in (rtnetlink.NEWLINK, rtnetlink.DELLINK):
             self._devices_stale = True
+        if message.kind in _TAKES_ROUTES:
+            self._stale |= {("routes", family) for family in Family}
         elif message.kind in (rtnetlink.NEWROUTE, rtnetlink.DELROUTE):
             route = rtnetlink.parse_route(message)
             if route is not None:
@@ -105,6 +107,12 @@ class KernelView:
     def expect_changes(self, family: Family) -> None:
         """We change rules and routes ourselves now."""
         self._stale |= {("routes", family), ("rules", family)}
+
+
+# IPv4's routes go without a word with their device or their source (fib_flush, fib_frontend.c).
+_TAKES_ROUTES = frozenset(
+    {rtnetlink.NEWLINK, rtnetlink.DELLINK, rtnetlink.NEWADDR, rtnetlink.DELADDR}
+)
 
 
 def is_our_table(table: int) -> bool:

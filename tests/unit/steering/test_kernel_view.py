@@ -84,8 +84,8 @@ def view(kernel: Asked) -> KernelView:
         (add_route(ROUTE), ["routes 6"]),
         (add_rule(RULE), ["rules 4"]),
         (Message(DELRULE, add_rule(RULE).body), ["rules 4"]),
-        (Message(DELLINK, bytes(16)), ["devices"]),
-        (Message(NEWADDR, bytes(8)), []),
+        (Message(DELLINK, bytes(16)), ["devices", "routes 4", "routes 6"]),
+        (Message(NEWADDR, bytes(8)), ["routes 4", "routes 6"]),
         (Message(24, b"cut"), []),
     ],
 )
