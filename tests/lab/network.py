@@ -18,6 +18,8 @@ from .node import Node, join
 ECHO4, ECHO6 = "192.0.2.200", "2001:db8:ffff::200"
 RESOLVERS4 = ("1.1.1.1", "8.8.8.8")
 RESOLVERS6 = ("2606:4700:4700::1111", "2001:4860:4860::8888")
+PROBED4, PROBED6 = ("9.9.9.9", "149.112.112.112"), ("2620:fe::fe", "2620:fe::9")
+"""They answer pings and nothing else: for probes that are to be told from all other packets."""
 HOST4, HOST6 = "192.168.1.100", "fd00:1::100"
 ECHO_PORT = 7
 
@@ -91,7 +93,8 @@ def consumer_network(
 
 def _build_core(internet: Node, isps: tuple[Node, ...]) -> None:
     """Addresses of the internet's servers, and a link and routes to each ISP."""
-    held = [f"{a}/32" for a in (ECHO4, *RESOLVERS4)] + [f"{a}/128" for a in (ECHO6, *RESOLVERS6)]
+    held = [f"{a}/32" for a in (ECHO4, *RESOLVERS4, *PROBED4)]
+    held += [f"{a}/128" for a in (ECHO6, *RESOLVERS6, *PROBED6)]
     nodad = {True: " nodad", False: ""}
     internet.sh("\n".join(f"ip addr add {a} dev lo{nodad[':' in a]}" for a in held))
     for number, isp in enumerate(isps, start=1):

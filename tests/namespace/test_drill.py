@@ -224,7 +224,9 @@ def test_what_an_offer_costs_decides_before_weight(scene: Scene) -> None:
 
     assert [row["place"] for row in candidates().values()] == [1, 2]
     assert list(candidates()) == ["nodea", "nodeb"]
-    link = scene.network.neighbours[0]
+    link, other = scene.network.neighbours
+    free = scene.providers[1].offer(other.provider4, bandwidth_mbps=50)
+    assert ask(scene, "uplink_gossip", message=free)["accepted"], "a cost that nobody told is last"
     offer = scene.providers[0].offer(link.provider4, bandwidth_mbps=50)
     offer |= {"metered": True, "price_per_gb": 0.5, "quota_gb": 20, "quota_left_gb": 12.5}
     assert ask(scene, "uplink_gossip", message=offer)["accepted"]
