@@ -26,7 +26,25 @@ ONE_BY_ONE = tuple(
 )
 BY_ROW = re.compile(r"tests/namespace/test_public_cases\.py::test_case_\d+")
 """The rows of reports share scenes among themselves only."""
-DEEP: tuple[str, ...] = ()
+DEEP = (
+    # What test_public_cases.py has once in short form.
+    *(
+        f"tests/namespace/test_{name}.py*"
+        for name in ("evidence", "endpoints", "names", "sightings", "carrying", "forwarding")
+    ),
+    *(f"tests/namespace/test_{name}.py*" for name in ("capacity", "brownout", "offer_refused")),
+    "tests/namespace/test_exchange_troubles.py*",
+    "tests/namespace/test_restart.py*after*",
+    "tests/namespace/test_rules_peers.py*clock*",
+    "tests/namespace/test_rules_peers.py*somebody_elses*",
+    "tests/namespace/test_crash.py*kill_in_mid_add*",
+    "tests/namespace/test_steering.py*[[]*",
+    *(
+        f"tests/namespace/test_steering.py*{name}*"
+        for name in ("watchdog", "late", "control_group", "busybox", "shell", "goes_on", "large")
+    ),
+    "tests/unit/test_day.py*[[][1-9]*",
+)
 BY_FILE = ("tests/namespace/", "tests/browser/", "tests/contract/test_dashboard.py")
 OPTIONAL = frozenset({"ubusd", "ubus", "uci", "rpcd", "netifd", "mwan3", "uhttpd"})
 
