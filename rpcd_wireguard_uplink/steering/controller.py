@@ -100,6 +100,7 @@ class SteeringController:
     _tunnel_resolvers: TunnelResolvers = field(default_factory=TunnelResolvers)
     _underlays: object = None
     _vpn_default: dict[Family, str] = field(default_factory=dict)
+    _is_loose: bool = False
     _drills: set[Family] = field(default_factory=set)
     _repairs: Repairs = field(default_factory=Repairs)
     _applied: dict[Family, list[Rule]] = field(default_factory=dict)
@@ -291,8 +292,9 @@ class SteeringController:
         refreshed_s = time.monotonic()
         while True:
             await asyncio.sleep(BEAT_S)
+            if self.diversions or self._is_loose:
+                self._loosen()  # others set it anew, and so does a watchdog while we are held up
             self._beat()
-            self._loosen()  # others set it anew, and so does a watchdog while we are held up
             if time.monotonic() - refreshed_s < REFRESH_S:
                 continue
             refreshed_s = time.monotonic()
@@ -597,6 +599,7 @@ class SteeringController:
 
     def _loosen(self) -> None:
         dead = {name for diversion in self.diversions.values() for name in diversion.dead}
+        self._is_loose = bool(dead)
         if why := self.reverse_path.loosen(dead):
             self.problems["rp_filter"] = why
         else:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 
 from tests.lab.lab import Lab
 from tests.lab.meter import Meter, lost
-from tests.lab.network import ECHO4, ECHO6, consumer_network
+from tests.lab.network import ECHO4, ECHO6, PROBED4, PROBED6, consumer_network
 from tests.lab.node import LabError
 from tests.lab.provider import make_provider
 from tests.lab.scene import Scene, settings, settled, states
@@ -126,7 +126,9 @@ def _begin(lab: Lab, pace: str) -> Scene:
     network = consumer_network(lab)
     network.consumer.resolvers(network.wan.gateway4, network.wan.gateway6)
     provider = make_provider(lab, network.providers[0])
-    scene = Scene.lay(network, [provider], settings(pace=pace, hold_time=int(HOLD_S)))
+    # The captures tell probes from look-ups by their targets.
+    main = settings(targets=(*PROBED4, *PROBED6), pace=pace, hold_time=int(HOLD_S))
+    scene = Scene.lay(network, [provider], main)
     scene.start()
     return scene
 
