@@ -58,6 +58,9 @@ from .watchdog import BEAT_S, Watchdog
 
 RETRY_S = 1.0
 RESOLVERS_S = 2.0
+CALM_S = (
+    2.5  # what begins meanwhile beats and refreshes by itself: this is below the watchdog's 4 s
+)
 SETTLE_S = 0.005  # the kernel's news come in bursts
 MOVES = ("failover", "switch", "failback", "drill")
 _HARMLESS = (0, errno.EEXIST, errno.ESRCH, errno.ENOENT)
@@ -291,7 +294,8 @@ class SteeringController:
         """The task: refresh what lapses; where the table is gone, have it built anew."""
         refreshed_s = time.monotonic()
         while True:
-            await asyncio.sleep(BEAT_S)
+            is_calm = not (self.diversions or self._is_loose or any(self._blocked.values()))
+            await asyncio.sleep(CALM_S if is_calm else BEAT_S)
             if self.diversions or self._is_loose:
                 self._loosen()  # others set it anew, and so does a watchdog while we are held up
             self._beat()

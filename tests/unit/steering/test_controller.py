@@ -158,6 +158,7 @@ async def bench(tmp_path: Path, mocker: MockerFixture) -> Bench:
     mocker.patch.object(module, "RETRY_S", 0.02)
     mocker.patch.object(module, "REFRESH_S", 0.01)
     mocker.patch.object(module, "BEAT_S", 0.01)
+    mocker.patch.object(module, "CALM_S", 0.01)
     mocker.patch.object(module, "SETTLE_S", 0.0)
     mocker.patch.object(reverse_path, "CONF", str(tmp_path / "conf"))
     mocker.patch.object(repairs_module, "running_managers", return_value=["netifd"])
