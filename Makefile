@@ -46,7 +46,8 @@ test-next: ## run the unit tests on a newer Python, if there is one
 		.venv-next/bin/python -m pip install $(QUIETLY) --editable '.[test]' && \
 		touch .venv-next/.installed || exit 1; \
 	fi; \
-	.venv-next/bin/python -m pytest tests/unit -q -p no:cacheprovider >.venv-next/tests.log 2>&1 \
+	.venv-next/bin/python -m pytest tests/unit -q -n 2 -m 'not deep' -p no:cacheprovider \
+		>.venv-next/tests.log 2>&1 \
 		|| { cat .venv-next/tests.log; exit 1; }; \
 	echo "unit tests pass on $$(.venv-next/bin/python -V)"
 
