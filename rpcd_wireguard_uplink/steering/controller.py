@@ -351,7 +351,6 @@ class SteeringController:
             for f, lines in self.landscape.lines.items()
             if lines.primary is not None
         }
-        drained = {f: device for f, (device, _) in self._drained.items()}
         return SteeringPlan(
             owned=Owned(tuple(self._tunnels()), frozenset(self.landscape.private), ordered),
             dead={f: frozenset(self.dead.get(f, ())) for f in Family},
@@ -359,7 +358,6 @@ class SteeringController:
             diversions=dict(self.diversions),
             portals={d: tuple(a) for d, a in self.portals.items()},
             resolvers={u.interface: tuple(u.resolvers) for u in self.uplinks},
-            drained=drained,
         )
 
     def _in_order(self, family: Family, wans: Sequence[DefaultRoute]) -> tuple[DefaultRoute, ...]:

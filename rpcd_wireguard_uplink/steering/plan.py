@@ -62,8 +62,7 @@ class SteeringPlan:
     """The whole wish. `dead` are the WANs that answer nothing, for the order of underlays;
     `expected` those that a diversion would take out next, so that its table is there before.
     `portals` are addresses that stay on their WAN (device -> addresses), `resolvers` those that are
-    reached inside each tunnel, `marks` mwan3's marks of the WANs, `drained` the tunnel on which
-    connections of a family may finish.
+    reached inside each tunnel.
     """
 
     owned: Owned = Owned()
@@ -72,4 +71,3 @@ class SteeringPlan:
     diversions: Mapping[Family, Diversion] = field(default_factory=dict)
     portals: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     resolvers: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    drained: Mapping[Family, str] = field(default_factory=dict)
