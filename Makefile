@@ -63,7 +63,7 @@ format: $(STAMP) ## write the code in the project's format
 check: lint test ## lint and test: what must be good before a commit
 
 generate: $(STAMP) ## write acl.d/, docs/methods.md, docs/messages.md and po/ from their sources
-	$(BIN)/python -m rpcd_wireguard_uplink.export
+	$(BIN)/python -m rpcd_wireguard_uplink.api.export
 	$(BIN)/python po/catalogue.py update
 
 screenshots: system $(STAMP) ## write docs/screenshots, in a real LuCI's looks with LUCI_RESOURCES=DIR
@@ -81,7 +81,7 @@ install: ## lay the files out below DESTDIR as on a router
 		cp "$$file" "$(DESTDIR)$(PYTHON_SITE)/$$file" || exit 1; \
 	done
 	@mkdir -p "$(DESTDIR)/usr/bin"
-	@for script in wgctl:cli rpcd-wireguard-uplink:__main__; do \
+	@for script in wgctl:cli.main rpcd-wireguard-uplink:__main__; do \
 		file="$(DESTDIR)/usr/bin/$${script%%:*}"; \
 		printf '%s\n' '#!/usr/bin/python3' 'import sys' \
 			"from rpcd_wireguard_uplink.$${script#*:} import main" 'sys.exit(main())' >"$$file" && \

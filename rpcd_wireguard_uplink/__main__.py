@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import replace
 
-from .lean import leaving_out
+from .schema.lean import leaving_out
 
 with leaving_out("ssl", "_hashlib", "bz2", "lzma"):
     import asyncio  # noqa: F401

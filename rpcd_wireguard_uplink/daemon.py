@@ -16,19 +16,19 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from . import methods
-from .dashboard import Dashboard
+from .api import methods
+from .api.dashboard import Dashboard
 from .errors import BusError, MethodNotFound, NameTaken, Status, UplinkError
 from .ubus import DEFAULT_SOCKET, BusObject, Call, Client, Encoded, Reply, encode_table
 
 if TYPE_CHECKING:
-    from .exchange import Exchange
-    from .metrics import Metrics
+    from .extras.metrics import Metrics
+    from .extras.standalone.broker import Broker
+    from .mesh.agent import Exchange
     from .model import HistoryEntry
-    from .platform import Platform
-    from .service import Service
+    from .platform.protocol import Platform
     from .ubus.blobmsg import Type
-    from .ubus.broker import Broker
+    from .uplinks.service import Service
     from .usage_file import UsageFile
 
 T = TypeVar("T")
@@ -101,7 +101,7 @@ class Daemon:
             loop.add_signal_handler(number, self._stopping.set)
         loop.add_signal_handler(signal.SIGHUP, self._reload)
         if self._options.broker:
-            from .ubus.broker import Broker
+            from .extras.standalone.broker import Broker
 
             self._broker = Broker(self._options.socket)
             await self._broker.start()
@@ -136,13 +136,13 @@ class Daemon:
                 await self._broker.close()
 
     async def _start(self) -> None:
-        from .captive import CaptiveWatch
-        from .choice_service import ChoiceService
-        from .exchange import Exchange
-        from .older import Older, import_once
-        from .peer_service import PeerService
-        from .service import Service
-        from .steady import keep_running
+        from .api.choices import ChoiceService
+        from .api.provider import PeerService
+        from .api.secubox import Older, import_once
+        from .extras.captive import CaptiveWatch
+        from .mesh.agent import Exchange
+        from .tasks import keep_running
+        from .uplinks.service import Service
 
         platform = make_platform(self._options, self._client)
         service = Service(platform, self._options.state_file, self._send_event, self._on_change)
@@ -177,12 +177,12 @@ class Daemon:
 
     def _begin_telling(self, service: Service, exchange: Exchange) -> None:
         """Have everything that happens from now on told to the owner's programs, and counted."""
-        from .backlog import Event
-        from .hooks import Hooks
-        from .metrics import Metrics
-        from .steady import keep_running
+        from .extras.backlog import Event
+        from .extras.hooks import Hooks
+        from .extras.metrics import Metrics
+        from .extras.webhook import Webhook
+        from .tasks import keep_running
         from .usage_file import UsageFile
-        from .webhook import Webhook
 
         problems = service.monitor.problems
         folder = os.path.dirname(self._options.keys_dir.rstrip("/"))
@@ -374,8 +374,8 @@ def _failure(error: Exception) -> Reply:
 
 
 async def _take_back(options: Options) -> list[str]:
-    from .service import run_dir_of
     from .uninstall import take_back
+    from .uplinks.service import run_dir_of
 
     client = Client(options.socket)
     try:

@@ -12,18 +12,18 @@ import shutil
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any
 
-from . import iproute, process
-from .config import Settings
+from .config.settings import Settings
 from .errors import CommandFailed, UplinkError
 from .model import DEVICE_GROUP, Family
-from .platform import Platform
-from .provider import Provider
-from .reconcile import NETWORK, plan_sections
-from .routing.mwan3_keeper import Keeper
+from .mwan3.sync import Keeper
+from .platform.protocol import Platform
+from .platform.tunnels import NETWORK, plan_sections
+from .provider.device import Provider
 from .steering.plan import DIVERTING, STANDING, UNDERLAY_TABLE
 from .steering.reverse_path import ReversePath
 from .steering.watchdog import Watchdog
-from .wireguard import OUTER_MARK
+from .system import iproute, process
+from .system.wg import OUTER_MARK
 
 OUR_TABLES = range(UNDERLAY_TABLE, UNDERLAY_TABLE + 200)
 OUR_MARKS = (OUTER_MARK, 0x01000000)  # of rules of releases before those had a protocol number

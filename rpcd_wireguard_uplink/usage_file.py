@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import time
 
-from .state import write_state
+from .state_file import write_state
 from .system.files import UnusableFile, read_table
 from .usage import Ledger
 

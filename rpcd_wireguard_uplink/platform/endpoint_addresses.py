@@ -23,11 +23,11 @@ from collections.abc import (
 from dataclasses import dataclass
 from typing import Any
 
-from ..endpoints import is_literal, parse_endpoint
 from ..errors import CommandFailed, InvalidArgument
 from ..model import Endpoint, PeerCounters
-from ..resolver import resolve_all
+from ..schema.endpoints import is_literal, parse_endpoint
 from ..system.files import read_or_tell, read_table
+from ..system.resolver import resolve_all
 
 FIRST_TRY_S = 4.0  # a handshake takes a round trip, and is begun anew after 5 s
 TRY_S = 8.0  # so each address has at least one attempt (WireGuard's whitepaper, section 6.1)

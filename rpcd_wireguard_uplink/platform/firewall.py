@@ -5,8 +5,8 @@ Owns its commands and what they leave unsaid. Does not know what any section is 
 
 from __future__ import annotations
 
-from .. import process
 from ..errors import CommandFailed
+from ..system import process
 
 FIREWALL = "firewall"
 INIT = "/etc/init.d/firewall"

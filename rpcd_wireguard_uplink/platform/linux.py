@@ -15,7 +15,6 @@ import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 
-from .. import process, wireguard
 from ..errors import CommandFailed
 from ..model import (
     DEVICE_GROUP,
@@ -28,7 +27,7 @@ from ..model import (
     is_key,
     mark_alias,
 )
-from ..resolver import SERVER_FILES, parse_resolvers
+from ..system import process, wg
 from ..system.conntrack import ConnectionTracking
 from ..system.files import (
     UnusableFile,
@@ -40,6 +39,7 @@ from ..system.files import (
 )
 from ..system.kernel import Connections, RoutingKernel
 from ..system.marks import OUTER_MARK
+from ..system.resolver import SERVER_FILES, parse_resolvers
 from ..system.rtnetlink import MAIN, UNICAST, Kernel
 from ..uci import Document, Draft, Store
 from . import inbound
@@ -61,7 +61,7 @@ class Linux:
         self._store = Store(config_dir)
         self._keys_dir = keys_dir
         self._applied: dict[str, Tunnel] = {}
-        self._ages = wireguard.Ages()
+        self._ages = wg.Ages()
         self._endpoints = EndpointAddresses(
             os.path.join(keys_dir, "endpoints.json"), self.device_towards, self.problems
         )
@@ -97,7 +97,7 @@ class Linux:
 
     async def generate_keys(self, interface: str) -> tuple[str, str]:
         """A new pair; the private key is written before anything mentions it."""
-        private, public = await wireguard.generate_keys()
+        private, public = await wg.generate_keys()
         await self.write_key(interface, private)
         return private, public
 
@@ -177,13 +177,13 @@ class Linux:
         before, at = self._endpoints.current(name), None
         if endpoint is not None:
             at = await self._endpoints.begin(name, endpoint)
-        await wireguard.configure(replace(tunnel, endpoint=at))
-        await wireguard.remove_other_peers(tunnel)
+        await wg.configure(replace(tunnel, endpoint=at))
+        await wg.remove_other_peers(tunnel)
         known = self._applied.get(name)
         if at is None or known is None:
             return
         if (known.endpoint, before) != (endpoint, at.host):
-            await wireguard.insist_on_endpoint(name, tunnel.public_key, at)
+            await wg.insist_on_endpoint(name, tunnel.public_key, at)
 
     def know_endpoints(self, interface: str, endpoints: Sequence[Endpoint]) -> None:
         """They are tried once the tunnel's own stays silent."""
@@ -200,7 +200,7 @@ class Linux:
             tunnel = self._applied.get(name)
             if tunnel is not None:
                 with contextlib.suppress(CommandFailed):  # a device that is gone is made again
-                    await wireguard.set_endpoint(name, tunnel.public_key, at)
+                    await wg.set_endpoint(name, tunnel.public_key, at)
         await self._endpoints.save_if_due()
         return bool(moved)
 
@@ -288,7 +288,7 @@ class Linux:
     async def read_counters(self) -> dict[str, PeerCounters]:
         """From `wg`."""
         read_s = time.monotonic()
-        counters = await wireguard.read_counters(self._ages)
+        counters = await wg.read_counters(self._ages)
         self._endpoints.saw(counters, read_s)
         return counters
 

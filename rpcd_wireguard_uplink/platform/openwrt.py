@@ -17,8 +17,6 @@ from collections.abc import Collection, Container, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Protocol
 
-from .. import process
-from ..endpoints import is_literal
 from ..errors import CommandFailed, ConfigError, UplinkError
 from ..model import (
     DEVICE_GROUP,
@@ -31,18 +29,9 @@ from ..model import (
     Uplink,
     is_own_name,
 )
-from ..reconcile import (
-    LOST_NETWORK,
-    NETWORK,
-    NetworkStyle,
-    alias_section,
-    has_interfaces,
-    peer_address,
-    tunnel_mtu,
-    wanted_sections,
-    whole_number,
-)
-from ..resolver import STAND_INS
+from ..schema.endpoints import is_literal
+from ..system import process
+from ..system.resolver import STAND_INS
 from ..ubus.objects import Callback
 from ..uci import Section
 from . import firewall
@@ -56,6 +45,17 @@ from .provider_sections import (
     network_section,
     plan_provider,
     provider_sections,
+)
+from .tunnels import (
+    LOST_NETWORK,
+    NETWORK,
+    NetworkStyle,
+    alias_section,
+    has_interfaces,
+    peer_address,
+    tunnel_mtu,
+    wanted_sections,
+    whole_number,
 )
 
 FIRST_METRIC = 2_147_000_001

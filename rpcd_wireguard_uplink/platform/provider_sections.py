@@ -13,9 +13,9 @@ from collections.abc import Collection, Iterable, Sequence
 
 from ..errors import ConfigError
 from ..model import MARK_OPTION, PROVIDER_DEVICE, is_marked
-from ..reconcile import NETWORK, ROLE_OPTION, SectionPlan, plan_sections
 from ..uci import Section, Value
 from .netifd import wan_zone
+from .tunnels import NETWORK, ROLE_OPTION, SectionPlan, plan_sections
 
 PROVIDER_ROLE = "provider"
 ZONE = "wgup"

@@ -11,12 +11,12 @@ import contextlib
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 
-from .. import iproute, process, wireguard
 from ..errors import UplinkError
 from ..model import Link, Tunnel, Uplink, mark_alias
-from ..reconcile import plan_devices, wanted_sections
+from ..system import iproute, process, wg
 from ..uci import Section
 from .linux import Linux, loosen_reverse_path
+from .tunnels import plan_devices, wanted_sections
 
 
 class Standalone(Linux):
@@ -65,7 +65,7 @@ class Standalone(Linux):
         for tunnel in wanted:
             try:
                 if tunnel in plan.create:
-                    await wireguard.make_device(tunnel.interface)
+                    await wg.make_device(tunnel.interface)
                     await self._mark(tunnel)
                 await self._configure(tunnel)
                 self._applied[tunnel.interface] = tunnel
@@ -79,7 +79,7 @@ class Standalone(Linux):
         if wanted is None or link.alias:
             return link
         shown = await process.run(["wg", "show", link.name, "public-key"], check=False)
-        own = await wireguard.public_key(wanted.private_key)
+        own = await wg.public_key(wanted.private_key)
         if shown.returncode != 0 or shown.stdout.strip() not in (own, "(none)"):
             return link
         await self._mark(wanted)

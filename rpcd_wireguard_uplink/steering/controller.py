@@ -15,12 +15,13 @@ import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+from ..carrying.counters import carrying_script
 from ..errors import CommandFailed, UplinkError
-from ..failover import Change
-from ..landscape import Landscape
+from ..failover.machine import Change
+from ..failover.network import Landscape
 from ..model import PROVIDER_DEVICE, DefaultRoute, Family, PeerCounters, Uplink
 from ..platform import inbound
-from ..reconcile import tunnel_mtu
+from ..platform.tunnels import tunnel_mtu
 from ..system import nft
 from ..system.dns import TunnelResolvers
 from ..system.kernel import Connections
@@ -28,7 +29,6 @@ from ..system.marks import INBOUND, SLOT_MASK, TABLE
 from ..system.netlink import Events
 from ..system.rtnetlink import Rule
 from . import dns, kill_switch, tables
-from .carrying import carrying_script
 from .filter import (
     REFRESH_S,
     drain_script,

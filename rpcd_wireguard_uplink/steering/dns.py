@@ -17,8 +17,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from ..model import Family
-from ..resolver import STAND_INS
 from ..system.marks import FOREIGN_MASK, PROBE_MARK
+from ..system.resolver import STAND_INS
 from .filter import T
 from .rules import SLOT_SHIFT
 

@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Protocol
 
-from ..failover import AWAY, Phase, State
+from ..failover.machine import AWAY, Phase, State
 from ..model import DefaultRoute, Family, is_own_name
 from .plan import Diversion
 

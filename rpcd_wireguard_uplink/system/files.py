@@ -18,7 +18,7 @@ from contextlib import ExitStack, contextmanager
 from typing import Any, TypeVar
 
 from ..errors import Status, UplinkError
-from ..quoting import printable
+from ..text import printable
 
 T = TypeVar("T")
 

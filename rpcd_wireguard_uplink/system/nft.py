@@ -6,8 +6,8 @@ import json
 from collections.abc import Iterable
 from typing import Any
 
-from .. import process
 from ..errors import CommandFailed
+from . import process
 from .netlink import Message, parse_attributes
 
 EVENT_GROUPS = 1 << 6  # NFNLGRP_NFTABLES

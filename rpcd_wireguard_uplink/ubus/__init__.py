@@ -1,4 +1,4 @@
-"""The bus (ubus): publish objects, call others, listen; and a small bus of our own.
+"""The bus (ubus): publish objects, call others, listen.
 
 What needs the event loop is loaded when it is first used, so that a program which only wants a
 type or a status does not pay for it.
@@ -13,14 +13,12 @@ from .blobmsg import Encoded, Type, decode_table, encode_table
 from .objects import BusObject, Call, Callback, Caller, Handler, ObjectInfo, Reply
 
 if TYPE_CHECKING:
-    from .broker import Broker
     from .client import Client
 
 DEFAULT_SOCKET = "/var/run/ubus/ubus.sock"
 
 __all__ = [
     "DEFAULT_SOCKET",
-    "Broker",
     "BusObject",
     "Call",
     "Callback",
@@ -42,8 +40,4 @@ def __getattr__(name: str) -> Any:
         from .client import Client
 
         return Client
-    if name == "Broker":
-        from .broker import Broker
-
-        return Broker
     raise AttributeError(f"module {__name__} has no attribute {name}")

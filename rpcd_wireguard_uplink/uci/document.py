@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from ..errors import ConfigError, NotFound
-from ..quoting import printable
+from ..text import printable
 from .grammar import escape, is_name, is_type, mistake, quote, read_lines
 from .statements import (
     Line,

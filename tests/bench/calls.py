@@ -150,7 +150,7 @@ def _lay(scene: Scene, count: int) -> None:
 def _start_bus(network: ConsumerNetwork, socket: str) -> None:
     command = ["ubusd"]
     if bus_kind() == "broker":
-        command = [sys.executable, "-m", "rpcd_wireguard_uplink.ubus", "broker"]
+        command = [sys.executable, "-m", "rpcd_wireguard_uplink.extras.standalone", "broker"]
     network.lab.at_close(network.consumer.popen([*command, "-s", socket], env=variables()))
     deadline = time.monotonic() + 10.0
     while True:

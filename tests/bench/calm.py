@@ -10,9 +10,9 @@ import random
 import time
 from dataclasses import dataclass, field
 
-from rpcd_wireguard_uplink.failover import Path, Rules, State, decide
+from rpcd_wireguard_uplink.failover.machine import Path, Rules, State, decide
+from rpcd_wireguard_uplink.failover.probe_profile import DEFAULT_PACE
 from rpcd_wireguard_uplink.model import Health
-from rpcd_wireguard_uplink.pace import DEFAULT_PACE
 from tests.lab.lab import Lab
 from tests.lab.network import consumer_network
 from tests.lab.provider import make_provider

@@ -20,12 +20,13 @@ from contextvars import Context, ContextVar, copy_context
 from dataclasses import dataclass
 from typing import Any
 
-from rpcd_wireguard_uplink import mesh_http, process
-from rpcd_wireguard_uplink.carriers import mesh as mesh_carrier
-from rpcd_wireguard_uplink.exchange import Exchange
-from rpcd_wireguard_uplink.messages import OfferMessage
+from rpcd_wireguard_uplink.mesh import http
+from rpcd_wireguard_uplink.mesh import poller as mesh_carrier
+from rpcd_wireguard_uplink.mesh.agent import Exchange
+from rpcd_wireguard_uplink.mesh.messages import OfferMessage
 from rpcd_wireguard_uplink.model import Endpoint
-from rpcd_wireguard_uplink.service import Service
+from rpcd_wireguard_uplink.system import process
+from rpcd_wireguard_uplink.uplinks.service import Service
 from tests.lab.lab import Lab
 from tests.lab.node import LabError
 from tests.lab.scene import settings
@@ -94,7 +95,7 @@ async def _request(*arguments: Any, **options: Any) -> tuple[int, dict[str, Any]
     """Stands in for the carrier's request: loopback must be told which address is the asker's."""
     router = CURRENT.get()
     router.asked += 1
-    return await mesh_http.request(*arguments, source=address(router.number), **options)
+    return await http.request(*arguments, source=address(router.number), **options)
 
 
 async def _start(router: Router, folder: str) -> None:

@@ -11,11 +11,11 @@ from typing import Any
 
 import pytest
 
-from rpcd_wireguard_uplink import methods
+from rpcd_wireguard_uplink.api import methods
 from rpcd_wireguard_uplink.errors import Status
+from rpcd_wireguard_uplink.extras.standalone.broker import Broker
 from rpcd_wireguard_uplink.ubus import BusObject, Call, Client, Reply
 from rpcd_wireguard_uplink.ubus.blobmsg import Type
-from rpcd_wireguard_uplink.ubus.broker import Broker
 
 from .gateway import Gateway, Session, log_in
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from rpcd_wireguard_uplink.config import PACES, Settings, parse_config
+from rpcd_wireguard_uplink.config.settings import PACES, Settings, parse_config
 from rpcd_wireguard_uplink.uci import Store
 
 from .site import HTDOCS, REAL, ROOT

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from rpcd_wireguard_uplink import methods
+from rpcd_wireguard_uplink.api import methods
 
 from .site import HTDOCS, menu
 from .village import ACL, Door

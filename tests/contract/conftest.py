@@ -19,7 +19,7 @@ from rpcd_wireguard_uplink.ubus import Client
 from rpcd_wireguard_uplink.ubus.blocking import BlockingBus
 
 ROOT = Path(__file__).parents[2]
-COMMAND = (sys.executable, "-m", "rpcd_wireguard_uplink.ubus")
+COMMAND = (sys.executable, "-m", "rpcd_wireguard_uplink.extras.standalone")
 
 
 class Bus:

@@ -123,7 +123,9 @@ class Router:
         self.write("/etc/config/rpcd", RPCD_CONFIG)
         self.write("/etc/config/wireguard-uplink", CONFIG)
         self.write("/etc/init.d/rpcd", INIT_RPCD, mode=0o755)
-        command = f'PYTHONPATH={PROJECT} exec {sys.executable} -m rpcd_wireguard_uplink.cli "$@"'
+        command = (
+            f'PYTHONPATH={PROJECT} exec {sys.executable} -m rpcd_wireguard_uplink.cli.main "$@"'
+        )
         self.write("/usr/bin/wgctl", f"#!/bin/sh\n{command}\n", mode=0o755)
         self.write("/usr/share/rpcd/acl.d/unauthenticated.json", UNAUTHENTICATED)
         self.service: Child | None = None

@@ -12,7 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rpcd_wireguard_uplink.errors import BusError
-from rpcd_wireguard_uplink.ubus import Broker, Client
+from rpcd_wireguard_uplink.extras.standalone.broker import Broker
+from rpcd_wireguard_uplink.extras.standalone.router import Router
+from rpcd_wireguard_uplink.ubus import Client
 from rpcd_wireguard_uplink.ubus.blobmsg import encode_table
 from rpcd_wireguard_uplink.ubus.framing import (
     MAX_MESSAGE,
@@ -26,7 +28,6 @@ from rpcd_wireguard_uplink.ubus.framing import (
     put_raw,
     put_string,
 )
-from rpcd_wireguard_uplink.ubus.router import Router
 
 from .conftest import COMMAND, run
 

@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
-from rpcd_wireguard_uplink.doctor import Facts, examine
+from rpcd_wireguard_uplink.cli.doctor import Facts, examine
 from tests.lab.lab import Lab
-from tests.unit.test_doctor import CASES, healthy, sections
+from tests.unit.cli.test_doctor import CASES, healthy, sections
 
 from .router import Router, missing
 

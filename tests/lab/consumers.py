@@ -18,8 +18,8 @@ import sys
 from dataclasses import dataclass, replace
 from typing import Any
 
+from rpcd_wireguard_uplink.config.peering import Lease, ProviderPlan
 from rpcd_wireguard_uplink.model import Family
-from rpcd_wireguard_uplink.peering import Lease, ProviderPlan
 
 from .lab import Lab, ready
 from .network import ECHO4, HOST4, HOST6, ROUTER, ConsumerNetwork, consumer_network
@@ -37,7 +37,7 @@ ECHO = 7
 AGENT = """
 import asyncio, base64, pickle, sys
 from rpcd_wireguard_uplink import process
-from rpcd_wireguard_uplink.provider import Provider
+from rpcd_wireguard_uplink.provider.device import Provider
 ran, run = [], process.run
 def listen(argv, **options):
     ran.append((list(argv), options.get("stdin") or ""))

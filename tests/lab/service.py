@@ -145,7 +145,7 @@ class Service:
 
     def wgctl(self, *words: str, timeout_s: float = 30.0) -> subprocess.CompletedProcess[str]:
         """Run wgctl in the node against this service's bus; any exit status is returned."""
-        entry = "import sys; from rpcd_wireguard_uplink.cli import main; sys.exit(main())"
+        entry = "import sys; from rpcd_wireguard_uplink.cli.main import main; sys.exit(main())"
         argv = [sys.executable, "-c", entry, "--socket", self.socket, *words]
         return self.node.run(_with_variables(argv), timeout_s=timeout_s, check=False)
 
@@ -189,7 +189,14 @@ class Service:
         return self._child
 
     def _bus(self, words: Sequence[str], timeout_s: float) -> subprocess.CompletedProcess[str]:
-        argv = [sys.executable, "-m", "rpcd_wireguard_uplink.ubus", "-s", self.socket, *words]
+        argv = [
+            sys.executable,
+            "-m",
+            "rpcd_wireguard_uplink.extras.standalone",
+            "-s",
+            self.socket,
+            *words,
+        ]
         return self.node.run(_with_variables(argv), timeout_s=timeout_s, check=False)
 
 

@@ -96,7 +96,14 @@ class Bus:
         self._child: Child | None = None
 
     def start(self) -> float:
-        argv = [sys.executable, "-m", "rpcd_wireguard_uplink.ubus", "broker", "-s", self._path]
+        argv = [
+            sys.executable,
+            "-m",
+            "rpcd_wireguard_uplink.extras.standalone",
+            "broker",
+            "-s",
+            self._path,
+        ]
         self._child = self._lab.at_close(self._node.popen(argv, env=variables()))
         deadline = time.monotonic() + 5.0
         while not os.path.exists(self._path):

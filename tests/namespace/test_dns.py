@@ -14,7 +14,7 @@ from statistics import median
 import pytest
 
 from rpcd_wireguard_uplink.model import Family
-from rpcd_wireguard_uplink.resolver import STAND_INS
+from rpcd_wireguard_uplink.system.resolver import STAND_INS
 from tests.lab.lab import Lab, ready
 from tests.lab.meter import Meter
 from tests.lab.network import RESOLVERS4, ConsumerNetwork

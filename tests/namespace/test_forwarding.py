@@ -15,10 +15,10 @@ from pathlib import Path
 
 import pytest
 
+from rpcd_wireguard_uplink.carrying.forwarding import Paths, look_through
+from rpcd_wireguard_uplink.carrying.ruleset import parse_ruleset
+from rpcd_wireguard_uplink.carrying.verdict import Packet, Verdict, judge_packet
 from rpcd_wireguard_uplink.model import Family
-from rpcd_wireguard_uplink.system.forwarding import Paths, look_through
-from rpcd_wireguard_uplink.system.ruleset import parse_ruleset
-from rpcd_wireguard_uplink.system.verdict import Packet, Verdict, judge_packet
 from tests.lab.lab import Lab
 from tests.lab.network import ROUTER
 from tests.lab.node import Node, join

@@ -19,9 +19,9 @@ import h11
 import pytest
 
 from rpcd_wireguard_uplink import __version__
-from rpcd_wireguard_uplink.doctor.checks import PROGRAMS
+from rpcd_wireguard_uplink.cli.doctor.checks import PROGRAMS
 from tests.repo import PACKAGE, ROOT
-from tests.repo.test_layers import modules, names_in
+from tests.repo.test_folders import modules, names_in
 
 FEED = ROOT / "openwrt" / "rpcd-wireguard-uplink"
 NAME = "rpcd-wireguard-uplink"
@@ -72,8 +72,8 @@ for name in list(sys.modules):
 sys.meta_path.insert(0, Refuse())
 for name in sorted(names):
     importlib.import_module(name)
-if "rpcd_wireguard_uplink.methods" in names:
-    importlib.import_module("rpcd_wireguard_uplink.methods").prepare_validation()
+if "rpcd_wireguard_uplink.api.methods" in names:
+    importlib.import_module("rpcd_wireguard_uplink.api.methods").prepare_validation()
 socket.getaddrinfo("127.0.0.1", 53)
 """
 

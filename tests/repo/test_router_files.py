@@ -16,8 +16,9 @@ from typing import Any
 
 import pytest
 
-from rpcd_wireguard_uplink.schemas import PEER_ID
-from rpcd_wireguard_uplink.ubus import Broker, Client
+from rpcd_wireguard_uplink.extras.standalone.broker import Broker
+from rpcd_wireguard_uplink.schema.shapes import PEER_ID
+from rpcd_wireguard_uplink.ubus import Client
 from tests.repo import ROOT
 
 TREE = ROOT / "root"
@@ -211,7 +212,8 @@ def test_a_bus_that_hangs_delays_nobody(tmp_path: Path) -> None:
 
 async def test_the_event_on_a_bus(tmp_path: Path) -> None:
     socket = str(tmp_path / "ubus.sock")
-    ours = f'cd {ROOT} && exec {sys.executable} -m rpcd_wireguard_uplink.ubus -s {socket} "$@"'
+    bus = f"{sys.executable} -m rpcd_wireguard_uplink.extras.standalone -s {socket}"
+    ours = f'cd {ROOT} && exec {bus} "$@"'
     real = shutil.which("ubus")
     command(tmp_path, "ubus", f'exec {real} -s {socket} "$@"' if real else ours)
     broker, client = Broker(socket), Client(socket)

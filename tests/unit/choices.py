@@ -7,9 +7,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import cast
 
-from rpcd_wireguard_uplink.config import Config, Settings
-from rpcd_wireguard_uplink.health import PathHealth
-from rpcd_wireguard_uplink.landscape import Landscape
+from rpcd_wireguard_uplink.config.settings import Config, Settings
+from rpcd_wireguard_uplink.failover.detector import PathHealth
+from rpcd_wireguard_uplink.failover.monitor import Monitor, Watch
+from rpcd_wireguard_uplink.failover.network import Landscape
+from rpcd_wireguard_uplink.failover.paths import WatchedPath
+from rpcd_wireguard_uplink.failover.probe_profile import DEFAULT_PACE
 from rpcd_wireguard_uplink.model import (
     DefaultRoute,
     Endpoint,
@@ -19,11 +22,8 @@ from rpcd_wireguard_uplink.model import (
     PathKind,
     Uplink,
 )
-from rpcd_wireguard_uplink.monitor import Monitor, Watch
-from rpcd_wireguard_uplink.pace import DEFAULT_PACE
-from rpcd_wireguard_uplink.paths import WatchedPath
-from rpcd_wireguard_uplink.platform import Platform
-from rpcd_wireguard_uplink.probe import Prober
+from rpcd_wireguard_uplink.platform.protocol import Platform
+from rpcd_wireguard_uplink.probing.icmp import Prober
 from tests.unit.fakes import Machine, key_of
 
 NOW_S = 1000.0

@@ -12,14 +12,14 @@ import random
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
-from rpcd_wireguard_uplink.failover import Phase
-from rpcd_wireguard_uplink.health import PathHealth
+from rpcd_wireguard_uplink.failover.detector import PathHealth
+from rpcd_wireguard_uplink.failover.machine import Phase
+from rpcd_wireguard_uplink.failover.paths import Standing, WatchedPath, interval_s
+from rpcd_wireguard_uplink.failover.probe_profile import Pace
 from rpcd_wireguard_uplink.model import Family, Health, PathKind
-from rpcd_wireguard_uplink.pace import Pace
-from rpcd_wireguard_uplink.paths import Standing, WatchedPath, interval_s
-from rpcd_wireguard_uplink.probe import Prober, Reply
-from rpcd_wireguard_uplink.second_opinion import Method
-from rpcd_wireguard_uplink.service_probe import Page, ServiceProber
+from rpcd_wireguard_uplink.probing.icmp import Prober, Reply
+from rpcd_wireguard_uplink.probing.probe_kind import Method
+from rpcd_wireguard_uplink.probing.service_probe import Page, ServiceProber
 
 TARGETS = ("1.1.1.1", "8.8.8.8", "9.9.9.9")
 NEVER_S = float("inf")

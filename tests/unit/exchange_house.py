@@ -11,11 +11,11 @@ import time
 from pathlib import Path
 from typing import Any
 
+from rpcd_wireguard_uplink.api.provider import PeerService
 from rpcd_wireguard_uplink.errors import CommandFailed
-from rpcd_wireguard_uplink.exchange import Exchange
-from rpcd_wireguard_uplink.mesh_http import Request, Response
-from rpcd_wireguard_uplink.peer_service import PeerService
-from rpcd_wireguard_uplink.service import Service
+from rpcd_wireguard_uplink.mesh.agent import Exchange
+from rpcd_wireguard_uplink.mesh.http import Request, Response
+from rpcd_wireguard_uplink.uplinks.service import Service
 from tests.unit.fakes import Commands, key_of
 from tests.unit.house import NETWORK, House
 

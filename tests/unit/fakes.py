@@ -15,7 +15,6 @@ from dataclasses import dataclass, field
 
 from pytest_mock import MockerFixture
 
-from rpcd_wireguard_uplink import process
 from rpcd_wireguard_uplink.model import (
     DefaultRoute,
     Endpoint,
@@ -25,8 +24,8 @@ from rpcd_wireguard_uplink.model import (
     Tunnel,
     Uplink,
 )
-from rpcd_wireguard_uplink.reconcile import wanted_sections
-from rpcd_wireguard_uplink.system import netlink, rtnetlink
+from rpcd_wireguard_uplink.platform.tunnels import wanted_sections
+from rpcd_wireguard_uplink.system import netlink, process, rtnetlink
 from rpcd_wireguard_uplink.system.kernel import Connections, RoutingKernel
 from rpcd_wireguard_uplink.system.netlink import Events, Message
 from rpcd_wireguard_uplink.system.rtnetlink import (

@@ -13,13 +13,13 @@ from typing import Any
 import pytest
 from pytest_mock import MockerFixture
 
-from rpcd_wireguard_uplink import service as service_module
-from rpcd_wireguard_uplink import serving as serving_module
-from rpcd_wireguard_uplink import uplinks as uplinks_module
+from rpcd_wireguard_uplink.api.methods import METHODS, check_reply
 from rpcd_wireguard_uplink.errors import CommandFailed, Status, UplinkError
-from rpcd_wireguard_uplink.methods import METHODS, check_reply
 from rpcd_wireguard_uplink.model import DefaultRoute, Family, Link
-from rpcd_wireguard_uplink.service import Service
+from rpcd_wireguard_uplink.provider import lease_server as serving_module
+from rpcd_wireguard_uplink.uplinks import lifecycle as uplinks_module
+from rpcd_wireguard_uplink.uplinks import service as service_module
+from rpcd_wireguard_uplink.uplinks.service import Service
 from tests.unit.fakes import Commands, Machine, key_of, replace_commands
 
 CONFIG = """\

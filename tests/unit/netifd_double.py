@@ -13,9 +13,9 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from rpcd_wireguard_uplink import process
 from rpcd_wireguard_uplink.errors import CommandFailed, Status
 from rpcd_wireguard_uplink.model import Family
+from rpcd_wireguard_uplink.system import process
 from rpcd_wireguard_uplink.system.rtnetlink import MAIN, Device, Hop, Route
 from rpcd_wireguard_uplink.ubus import BusObject, Call, Client, Reply
 from rpcd_wireguard_uplink.ubus.blobmsg import Type

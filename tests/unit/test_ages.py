@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from rpcd_wireguard_uplink.mesh import parse_peers
+from rpcd_wireguard_uplink.mesh.directory import parse_peers
 from rpcd_wireguard_uplink.model import PeerCounters
-from rpcd_wireguard_uplink.wireguard import Ages, parse_dump, parse_served
+from rpcd_wireguard_uplink.system.wg import Ages, parse_dump, parse_served
 
 DAY_S = 86400.0
 

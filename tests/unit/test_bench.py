@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from rpcd_wireguard_uplink.mesh import parse_peers
-from rpcd_wireguard_uplink.wireguard import Ages
+from rpcd_wireguard_uplink.mesh.directory import parse_peers
+from rpcd_wireguard_uplink.system.wg import Ages
 from tests.bench import __main__ as bench
 from tests.bench import crowd
 from tests.bench.capture import UDP, Packet

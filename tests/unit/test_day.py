@@ -12,8 +12,8 @@ from collections.abc import Sequence
 
 import pytest
 
+from rpcd_wireguard_uplink.failover.probe_profile import DEFAULT_PACE, FAST_PACE, Pace
 from rpcd_wireguard_uplink.model import Health
-from rpcd_wireguard_uplink.pace import DEFAULT_PACE, FAST_PACE, Pace
 from tests.unit.day import TARGETS, Burst, Line, Watcher, random_bursts
 
 DAY_S = 86400.0

@@ -16,19 +16,23 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rpcd_wireguard_uplink import approvals, dashboard, endpoints, mesh, resolver, wireguard
-from rpcd_wireguard_uplink import lease_messages as leases
+from rpcd_wireguard_uplink.api import dashboard
+from rpcd_wireguard_uplink.config.peering import Identity, LeaseGrant, LeaseRequest, ScopedEndpoint
 from rpcd_wireguard_uplink.errors import UplinkError
-from rpcd_wireguard_uplink.json_message import parse_json_message
-from rpcd_wireguard_uplink.linkwatch import parse_events
-from rpcd_wireguard_uplink.messages import check_endpoint_host, parse_message
+from rpcd_wireguard_uplink.extras.standalone.command import parse_json
+from rpcd_wireguard_uplink.mesh import directory as mesh
+from rpcd_wireguard_uplink.mesh import lease_messages as leases
+from rpcd_wireguard_uplink.mesh import master_link
+from rpcd_wireguard_uplink.mesh.messages import check_endpoint_host, parse_message
+from rpcd_wireguard_uplink.mesh.signing import Signer, verify
 from rpcd_wireguard_uplink.model import Family
-from rpcd_wireguard_uplink.peering import Identity, LeaseGrant, LeaseRequest, ScopedEndpoint
 from rpcd_wireguard_uplink.platform import netifd
-from rpcd_wireguard_uplink.probe import echo_request, parse_reply
-from rpcd_wireguard_uplink.signing import Signer, verify
+from rpcd_wireguard_uplink.probing.icmp import echo_request, parse_reply
+from rpcd_wireguard_uplink.schema import endpoints
+from rpcd_wireguard_uplink.schema.json_message import parse_json_message
+from rpcd_wireguard_uplink.system import resolver, wg
+from rpcd_wireguard_uplink.system.linkwatch import parse_events
 from rpcd_wireguard_uplink.ubus import blobmsg, framing, objects
-from rpcd_wireguard_uplink.ubus.command import parse_json
 from rpcd_wireguard_uplink.uci import document, grammar
 from rpcd_wireguard_uplink.usage import Ledger
 from tests.unit.fakes import key_of
@@ -221,10 +225,10 @@ TARGETS: dict[str, tuple[st.SearchStrategy[Any], Callable[[Any], object]]] = {
     "uci lines": (texts(UCI), lambda text: list(grammar.read_lines(text, file="f"))),
     "uci document": (texts(UCI), lambda text: document.parse(text, file="f")),
     "uci bytes": (raws(UCI.encode()), lambda raw: document.parse(raw, file="f")),
-    "wg show all dump": (lines(*DUMP), lambda text: wireguard.parse_dump(text, wireguard.Ages())),
+    "wg show all dump": (lines(*DUMP), lambda text: wg.parse_dump(text, wg.Ages())),
     "mesh peers": (
         lines(*DUMP),
-        lambda text: mesh.parse_peers(text, ["wg0"], ["10.9.0.1"], wireguard.Ages()),
+        lambda text: mesh.parse_peers(text, ["wg0"], ["10.9.0.1"], wg.Ages()),
     ),
     "mesh devices": (lines(*DUMP), mesh.parse_devices),
     "addresses of peers": (texts("10.9.0.1/32", "::ffff:10.9.0.1%x"), mesh.plain_address),
@@ -233,8 +237,8 @@ TARGETS: dict[str, tuple[st.SearchStrategy[Any], Callable[[Any], object]]] = {
     "echo reply, IPv6": (raws(REPLY6), lambda raw: parse_reply(Family.IPV6, raw)),
     "resolv.conf": (texts("nameserver 192.0.2.1\nsearch lan\n"), resolver.parse_resolvers),
     "netifd": (damaged_tables([NETIFD]), netifd.parse_dump),
-    "approvals": (damaged_tables([RECORD]), lambda row: approvals.parse_approvals([row])),
-    "peers' records": (damaged_tables([RECORD]), lambda row: approvals.parse_records([row])),
+    "approvals": (damaged_tables([RECORD]), lambda row: master_link.parse_approvals([row])),
+    "peers' records": (damaged_tables([RECORD]), lambda row: master_link.parse_records([row])),
     "usage": (damaged_tables([LEDGER]), Ledger.from_table),
     "a plugin's reply": (texts(json.dumps(NETIFD)), dashboard.parse_reply),
     "a plugin's list": (texts(json.dumps({"a": {"b": 32}})), dashboard.parse_signatures),

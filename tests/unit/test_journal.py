@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from rpcd_wireguard_uplink.journal import Journal
+from rpcd_wireguard_uplink.history import Journal
 
 
 def journal_of(path: Path, events: list[Any], content: dict[str, Any] | None = None) -> Journal:

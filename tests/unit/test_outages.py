@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from rpcd_wireguard_uplink.failover import Change
-from rpcd_wireguard_uplink.journal import Journal
+from rpcd_wireguard_uplink.failover.machine import Change
+from rpcd_wireguard_uplink.history import Journal
 from rpcd_wireguard_uplink.model import Family, HistoryEntry
 
 NONE = -1

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from rpcd_wireguard_uplink.model import Endpoint, HistoryEntry, Offer
-from rpcd_wireguard_uplink.state import (
+from rpcd_wireguard_uplink.state_file import (
     MOST_ENTRIES,
     History,
     Remembered,

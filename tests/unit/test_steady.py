@@ -7,14 +7,14 @@ import logging
 
 import pytest
 
-from rpcd_wireguard_uplink import steady
-from rpcd_wireguard_uplink.steady import keep_running
+from rpcd_wireguard_uplink import tasks
+from rpcd_wireguard_uplink.tasks import keep_running
 
 
 async def test_a_task_that_fails_is_begun_again_and_told(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(steady, "RESTART_PAUSE_S", 0.0)
+    monkeypatch.setattr(tasks, "RESTART_PAUSE_S", 0.0)
     problems: dict[str, str] = {}
     begun = 0
     again = asyncio.Event()
@@ -55,8 +55,8 @@ async def test_its_end_is_not_held_up() -> None:
 async def test_it_is_told_until_the_work_has_run_well_for_a_minute(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(steady, "RESTART_PAUSE_S", 0.0)
-    monkeypatch.setattr(steady, "WELL_S", 0.3)
+    monkeypatch.setattr(tasks, "RESTART_PAUSE_S", 0.0)
+    monkeypatch.setattr(tasks, "WELL_S", 0.3)
     problems: dict[str, str] = {"other": "stays"}
     fail, failed = asyncio.Event(), asyncio.Event()
 

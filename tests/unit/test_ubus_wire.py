@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rpcd_wireguard_uplink.errors import BusError, MessageTooLarge, Status
+from rpcd_wireguard_uplink.extras.standalone.jsontext import format_table
 from rpcd_wireguard_uplink.ubus.blobmsg import Type, decode_table, encode_table
 from rpcd_wireguard_uplink.ubus.framing import (
     MAX_MESSAGE,
@@ -23,7 +24,6 @@ from rpcd_wireguard_uplink.ubus.framing import (
     put_raw,
     put_string,
 )
-from rpcd_wireguard_uplink.ubus.jsontext import format_table
 from rpcd_wireguard_uplink.ubus.objects import BusObject, Listener, Reply
 from rpcd_wireguard_uplink.ubus.protocol import Completed, Connected, Connection, Invoked
 

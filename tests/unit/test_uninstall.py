@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from pytest_mock import MockerFixture
 
-from rpcd_wireguard_uplink import process
 from rpcd_wireguard_uplink.errors import CommandFailed
+from rpcd_wireguard_uplink.system import process
 from rpcd_wireguard_uplink.uninstall import (
     remove_tables,
     route_deletions,

@@ -10,13 +10,7 @@ import json
 from rpcd_wireguard_uplink.model import PROVIDER_DEVICE, DefaultRoute, Family
 from rpcd_wireguard_uplink.steering import tables
 from rpcd_wireguard_uplink.steering.kernel_view import is_our_table
-from rpcd_wireguard_uplink.steering.plan import (
-    DIVERTING,
-    STANDING,
-    Diversion,
-    Owned,
-    SteeringPlan,
-)
+from rpcd_wireguard_uplink.steering.plan import DIVERTING, STANDING, Diversion, Owned, SteeringPlan
 from rpcd_wireguard_uplink.steering.reconcile import Request, plan_changes
 from rpcd_wireguard_uplink.steering.rules import diverting_rules, is_ours, standing_rules
 from rpcd_wireguard_uplink.system.rtnetlink import MAIN, Kernel

@@ -7,14 +7,7 @@ import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from rpcd_wireguard_uplink.system.rtnetlink import (
-    GOTO,
-    INVERT,
-    TO_TABLE,
-    UNICAST,
-    Route,
-    Rule,
-)
+from rpcd_wireguard_uplink.system.rtnetlink import GOTO, INVERT, TO_TABLE, UNICAST, Route, Rule
 
 REFUSED, NO_ROUTE = -1, 0
 

@@ -6,13 +6,7 @@ from collections.abc import Mapping
 
 from rpcd_wireguard_uplink.model import DefaultRoute, Family
 from rpcd_wireguard_uplink.steering.plan import Diversion, Ending, Owned, SteeringPlan
-from rpcd_wireguard_uplink.system.rtnetlink import (
-    MAIN,
-    PROTO_KERNEL,
-    SCOPE_LINK,
-    Hop,
-    Route,
-)
+from rpcd_wireguard_uplink.system.rtnetlink import MAIN, PROTO_KERNEL, SCOPE_LINK, Hop, Route
 
 V4, V6 = Family.IPV4, Family.IPV6
 INDEXES = {

@@ -13,8 +13,8 @@ import pytest
 from pytest_mock import MockerFixture
 
 from rpcd_wireguard_uplink.errors import CommandFailed
-from rpcd_wireguard_uplink.failover import Change
-from rpcd_wireguard_uplink.landscape import Landscape
+from rpcd_wireguard_uplink.failover.machine import Change
+from rpcd_wireguard_uplink.failover.network import Landscape
 from rpcd_wireguard_uplink.model import DefaultRoute, Endpoint, Family, Link, Tunnel, Uplink
 from rpcd_wireguard_uplink.steering import controller as module
 from rpcd_wireguard_uplink.steering import repairs as repairs_module
@@ -811,7 +811,7 @@ async def test_draining_begins_before_the_traffic_leaves(
             seen.append(away.where())
         return await run(argv, **options)  # type: ignore[arg-type]
 
-    mocker.patch("rpcd_wireguard_uplink.process.run", noted)
+    mocker.patch("rpcd_wireguard_uplink.system.process.run", noted)
     await away.go_home()
     assert seen == ["wgup_a"]
 
@@ -905,7 +905,7 @@ async def test_look_ups_are_led_home_before_the_traffic(away: Bench, mocker: Moc
         seen.append((away.where(), "delete element inet wgup diverted" in options["stdin"]))
         return await run(argv, **options)  # type: ignore[arg-type]
 
-    mocker.patch("rpcd_wireguard_uplink.process.run", noted)
+    mocker.patch("rpcd_wireguard_uplink.system.process.run", noted)
     await away.go_home()
     assert seen[0] == ("wgup_a", True)
 

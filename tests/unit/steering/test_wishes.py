@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from rpcd_wireguard_uplink.failover import Phase, State
+from rpcd_wireguard_uplink.failover.machine import Phase, State
+from rpcd_wireguard_uplink.failover.paths import Lines
 from rpcd_wireguard_uplink.model import DefaultRoute, Family
-from rpcd_wireguard_uplink.paths import Lines
 from rpcd_wireguard_uplink.steering.wishes import blocked_of, diversion_of
 
 V4, V6 = Family.IPV4, Family.IPV6

@@ -1,0 +1,221 @@
+"""SecuBox's older names: what its page and its configuration file say, in the service's own words.
+
+Translates at the edge and decides nothing: `priority` there is lower for the preferred uplink, here
+`weight` is higher, so one is 101 less the other. An uplink is named there by its interface or by
+the provider's key, here by the peer's id. The file `wireguard_uplink` is read once, never written.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from dataclasses import replace
+from typing import Any
+
+from ..config.settings import (
+    CONFIG,
+    MAIN_NAME,
+    MAIN_TYPE,
+    UPLINK_TYPE,
+    parse_config,
+    uplink_options,
+)
+from ..errors import InvalidArgument, NotFound, UplinkError
+from ..model import Uplink, interface_name, is_key
+from ..platform.protocol import Platform
+from ..schema.endpoints import parse_endpoint
+from ..schema.shapes import PEER_ID
+from ..text import quoted
+from ..uci import Document, Draft, Section
+from ..uplinks.service import Service
+from . import status as view
+from .provider import PeerService
+
+Table = dict[str, Any]
+OLDER_CONFIG = "wireguard_uplink"
+IMPORTED = "imported"
+_STATUS = {"up": "active", "down": "down"}
+_CONNECTIVITY = {"up": "ok", "down": "failed"}
+
+
+class Older:
+    """The handlers of the older names, over one service and its part as a provider."""
+
+    def __init__(self, service: Service, peers: PeerService) -> None:
+        self._service = service
+        self._peers = peers
+
+    def older_uplinks(self) -> Table:
+        """The configured uplinks, best first."""
+        uplinks = view.best_first(self._service.uplinks.config.uplinks)
+        return {"uplinks": [self._row(uplink) for uplink in uplinks]}
+
+    def _row(self, uplink: Uplink) -> Table:
+        state = view.path_state(self._service.monitor, uplink.interface)
+        return {
+            "interface": uplink.interface,
+            "node_id": uplink.peer_id,
+            "peer_pubkey": uplink.public_key,
+            "endpoint": str(uplink.endpoint),
+            "priority": 101 - uplink.weight,
+            "weight": uplink.weight,
+            "status": _STATUS.get(state, "testing"),
+            "enabled": uplink.enabled,
+            "state": "down" if state == "down" else "up",
+            "connectivity": _CONNECTIVITY.get(state, "unknown"),
+        }
+
+    async def older_add_uplink(
+        self,
+        peer_pubkey: str,
+        endpoint: str | None = None,
+        local_pubkey: str = "",
+        priority: str | int | None = None,
+        weight: str | int | None = None,
+        node_id: str | None = None,
+    ) -> Table:
+        """Make an uplink; without a node id it is that of who has or offers the key."""
+        del local_pubkey  # every tunnel has a key of its own
+        config = self._service.uplinks.config
+        known = {uplink.public_key: uplink.peer_id for uplink in config.uplinks}
+        offer = self._service.offer_with(peer_pubkey)
+        if offer is not None:
+            known.setdefault(peer_pubkey, offer.peer_id)
+            endpoint = endpoint or str(offer.endpoint)
+        peer_id = node_id or known.get(peer_pubkey) or peer_id_of(peer_pubkey)
+        if endpoint is None and self._service.uplinks.find(peer_id) is None:
+            raise InvalidArgument("endpoint is missing: give where the peer listens, host:port")
+        done = await self._service.add_uplink(
+            peer_id, wanted_weight(priority, weight), endpoint, peer_pubkey
+        )
+        return {key: done[key] for key in ("success", "message", "interface", "peer_id")}
+
+    async def older_remove_uplink(self, interface: str) -> Table:
+        """Remove the uplink with this interface."""
+        done = await self._service.remove_uplink(self._peer_of(interface))
+        return {key: done[key] for key in ("success", "message")}
+
+    async def older_test_uplink(self, interface: str, target: str = "") -> Table:
+        """Probe through the uplink with this interface."""
+        tested = await self._service.test_uplink(self._peer_of(interface), target)
+        reachable = tested["reachable"]
+        return {**tested, "success": reachable, "result": "OK" if reachable else "FAILED"}
+
+    async def older_set_uplink_priority(
+        self,
+        interface: str,
+        priority: str | int | None = None,
+        weight: str | int | None = None,
+    ) -> Table:
+        """Set the weight that a priority means."""
+        wanted = wanted_weight(priority, weight)
+        if wanted is None:
+            raise InvalidArgument("priority is missing: give a whole number from 1 to 100")
+        done = await self._service.set_priority(self._peer_of(interface), wanted)
+        return {"success": True, "message": done["message"], "interface": interface}
+
+    async def older_set_uplink_failover(self, enabled: str | int | bool) -> Table:
+        """Turn automatic failover on or off."""
+        return await self._service.set_failover(enabled in ("1", 1))
+
+    async def older_offer_uplink(
+        self, bandwidth: str | int | None = None, latency: str | int | None = None
+    ) -> Table:
+        """Offer this router's internet."""
+        given = {"bandwidth_mbps": bandwidth, "latency_ms": latency}
+        known: dict[str, Any] = {k: int(v) for k, v in given.items() if v is not None}
+        done = await self._peers.offer(**known)
+        return {key: done[key] for key in ("success", "message")}
+
+    async def older_withdraw_uplink(self) -> Table:
+        """Take the offer back."""
+        return await self._peers.withdraw()
+
+    def _peer_of(self, interface: str) -> str:
+        for uplink in self._service.uplinks.config.uplinks:
+            if uplink.interface == interface:
+                return uplink.peer_id
+        raise NotFound(
+            f"no uplink has the interface {quoted(interface)}: `wgctl uplink list` shows them",
+            code="no_uplink",
+        )
+
+
+def wanted_weight(priority: str | int | None, weight: str | int | None) -> int | None:
+    """The weight that is meant: a priority counts if there is one; None without either."""
+    if priority is not None:
+        return 101 - int(priority)
+    return None if weight is None else int(weight)
+
+
+def peer_id_of(public_key: str) -> str:
+    """A peer's id where only its key is known: the same one every time."""
+    return "key-" + hashlib.sha256(public_key.encode()).hexdigest()[:8]
+
+
+async def import_once(platform: Platform) -> list[str]:
+    """Take the uplinks of SecuBox's file into ours; what was left out and why, as sentences.
+
+    Marked in our file, so that an uplink that was removed later does not come back. Their peers
+    count as trusted, since the owner chose them. Without such a file nothing is written.
+    """
+    try:
+        ours = await platform.read(CONFIG)
+        main = ours.get(MAIN_NAME)
+        if main is not None and main.options.get(IMPORTED) == "1":
+            return []
+        theirs = (await platform.read(OLDER_CONFIG)).of_type(UPLINK_TYPE)
+        return await _import(platform, ours, theirs) if theirs else []
+    except UplinkError as error:
+        return [f"{OLDER_CONFIG} was not taken over: {error}"]
+
+
+async def _import(platform: Platform, ours: Document, theirs: list[Section]) -> list[str]:
+    config = parse_config(ours.sections)
+    peers = {uplink.peer_id for uplink in config.uplinks}
+    taken = {section.name for section in ours.sections}
+    uplinks: list[Uplink] = []
+    left_out: list[str] = []
+    for section in theirs:
+        try:
+            uplink = parse_older(section, taken)
+        except InvalidArgument as error:
+            left_out.append(f"{OLDER_CONFIG}.{section.name} was not taken over: {error}")
+            continue
+        if uplink.peer_id not in peers:
+            peers.add(uplink.peer_id)
+            taken.add(uplink.interface)
+            uplinks.append(uplink)
+
+    def write(draft: Draft) -> None:
+        if draft.get(MAIN_NAME) is None:
+            draft.set_section(MAIN_NAME, MAIN_TYPE, {})
+        for uplink in uplinks:
+            draft.set_section(uplink.interface, UPLINK_TYPE, uplink_options(uplink))
+            if uplink.peer_id not in config.settings.trusted_peers:
+                draft.add_list(MAIN_NAME, "trusted_peer", uplink.peer_id)
+        draft.set_option(MAIN_NAME, IMPORTED, "1")
+
+    await platform.edit(CONFIG, write)
+    return left_out
+
+
+def parse_older(section: Section, taken: set[str]) -> Uplink:
+    """One uplink of SecuBox's file. Raises InvalidArgument for what can't be used."""
+
+    def text(option: str) -> str:
+        value = section.options.get(option, "")
+        return value if isinstance(value, str) else ""
+
+    key = text("peer_pubkey")
+    if not is_key(key):
+        raise InvalidArgument("peer_pubkey is not a WireGuard key")
+    endpoint = parse_endpoint(text("endpoint"))
+    peer_id = text("node_id")
+    if not re.fullmatch(PEER_ID["pattern"], peer_id):
+        peer_id = peer_id_of(key)
+    uplink = Uplink(peer_id, interface_name(peer_id, taken), endpoint, key, ())
+    priority = text("priority")
+    if priority.isascii() and priority.isdigit() and 1 <= int(priority[:9]) <= 100:
+        uplink = replace(uplink, weight=101 - int(priority))
+    return replace(uplink, enabled=text("enabled") != "0")

@@ -1,1 +1,0 @@
-"""How offers travel besides the mesh's own HTTP."""

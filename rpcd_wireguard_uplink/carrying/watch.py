@@ -1,0 +1,272 @@
+"""Follows whether the path in use carries, and finds out why where it does not.
+
+While a tunnel is in use its counters are read once a second; judged they are in carrying.py. The
+firewall's forward hook is looked through when its rules change, in calm too, so that a missing
+rule is known before the outage. What is found goes to `problems` and to `report`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+
+from ..errors import UplinkError
+from ..model import Family
+from ..system import iproute
+from ..system.nft_sets import SetReader
+from ..system.ruleset_watch import RulesetWatch
+from .counters import TABLE_NAME, Finding, Trail, read_counters, sample_of
+from .forwarding import FW4, Forwarding, Paths, host_on, lan_devices, look_through
+from .losses import Losses, is_strict, read_losses
+from .ruleset import Ruleset, read_ruleset
+from .verdict import ORDINARY, Packet, meets
+
+SAMPLE_S = 1.0
+CALM_S, TROUBLED_S = 10.0, 2.0  # between two looks at the firewall, however often it changes
+ZONE_S = 4.0
+UNTRIED_S, LOST_FLOWS = 3.0, 3
+MANY_RULES = 500
+TOPIC = "forwarding "
+_NAT = ("masquerade", "snat")
+SHOWN = {Family.IPV4: "IPv4", Family.IPV6: "IPv6"}
+
+_WHAT = {
+    Finding.BLOCKED: "{family} flows of the LAN towards {path} are dropped on this router",
+    Finding.SILENT: "{family} flows of the LAN leave by {path} and nothing comes back",
+    Finding.KEPT: "{family} answers from {path} are dropped on this router",
+}
+_UNNAMED = (
+    "a rule does it that can't be named; look for drop and reject in the forward chains that "
+    "`nft list ruleset` shows"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class InUse:
+    """What the watch is told: the tunnel that each family's traffic is led to, none where it is
+    at home, and who forwards to whom.
+    """
+
+    tunnels: Mapping[Family, str] = field(default_factory=dict)
+    wans: tuple[str, ...] = ()
+    uplinks: Mapping[str, tuple[Family, ...]] = field(default_factory=dict)
+    others: frozenset[str] = frozenset()
+
+
+Report = Callable[[Family, str, str], None]
+"""Family, tunnel, and the sentence; '' where the path carries again."""
+
+
+class CarryingWatch:
+    """`look` says what is in use now."""
+
+    def __init__(self, look: Callable[[], InUse], problems: dict[str, str], report: Report) -> None:
+        self.sentences: dict[Family, str] = {}
+        self._look = look
+        self._problems = problems
+        self._report = report
+        self._sets = SetReader(TABLE_NAME)
+        self._trails: dict[Family, Trail] = {}
+        self._found = Forwarding()
+        self._untranslated: frozenset[tuple[Family, str]] = frozenset()
+        self._known = InUse()
+        self._noticed: tuple[object, object] = (None, None)
+        self._checked_s = float("-inf")
+        self._is_stale = True
+        self._lost = Losses()
+        self._kicked = asyncio.Event()
+
+    def carrying(self, family: Family) -> bool | None:
+        """Whether the tunnel in use carries the family; None while nothing lately says so."""
+        if family in self.sentences:
+            return False
+        trail = self._trails.get(family)
+        return True if trail is not None and trail.carrying else None
+
+    def notice(self, used: object, standing: object) -> None:
+        """Look again where the paths in use, or the devices that there are, differ from before."""
+        if (used, standing) != self._noticed:
+            self._is_stale = self._is_stale or standing != self._noticed[1]
+            self._noticed = (used, standing)
+            self._kicked.set()
+
+    async def follow(self) -> None:
+        """The task: for ever."""
+        listener = RulesetWatch(self._rules_changed)
+        with suppress(OSError):
+            listener.start()
+        try:
+            while True:
+                await self._step(time.monotonic())
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(self._pause_s(time.monotonic())):
+                        await self._kicked.wait()
+                self._kicked.clear()
+        finally:
+            listener.stop()
+
+    def _rules_changed(self) -> None:
+        if not self._is_stale:
+            self._is_stale = True
+            self._kicked.set()
+
+    def _pause_s(self, now_s: float) -> float | None:
+        if self._known.tunnels:
+            return SAMPLE_S
+        return max(0.1, self._due_s() - now_s) if self._is_stale else None
+
+    def _due_s(self) -> float:
+        is_troubled = bool(self._found.blockages or self.sentences)
+        return self._checked_s + (TROUBLED_S if is_troubled else CALM_S)
+
+    async def _step(self, now_s: float) -> None:
+        self._known = self._look()
+        if self._is_stale and now_s >= self._due_s():
+            await self.check_firewall()
+        used = self._known.tunnels
+        for family in [f for f, t in self._trails.items() if used.get(f) != t.path]:
+            del self._trails[family]
+            self.sentences.pop(family, None)
+            self._problems.pop(_topic(family), None)
+        if not used:
+            return
+        if all(family not in self._trails for family in used):
+            self._lost = read_losses()
+        for family in used.keys() - self._trails.keys():
+            self._trails[family] = Trail(used[family])
+        try:
+            counters = read_counters(self._sets)
+            self._problems.pop("carrying", None)
+        except UplinkError as error:
+            self._problems["carrying"] = f"whether traffic comes back is not known: {error}"
+            return
+        read_s = time.monotonic()
+        for family, trail in self._trails.items():
+            sample = sample_of(counters, family, trail.path, read_s, trail.last_s)
+            trail.add(sample)
+            await self._judge(family, trail)
+
+    async def _judge(self, family: Family, trail: Trail) -> None:
+        """Tell what changed; the cause is looked for once for each finding."""
+        told = self.sentences.get(family, "")
+        sentence = ""
+        if trail.finding is not Finding.NONE:
+            what = _WHAT[trail.finding].format(family=SHOWN[family], path=trail.path)
+            if told.startswith(what):
+                return
+            cause = await self._cause(family, trail)
+            sentence = f"{what}: {cause}" if cause else ""
+        elif trail.has_no_way(UNTRIED_S) and self._has_lost_routes(family):
+            sentence = await self._no_route(family, trail.path)
+        if sentence != told:
+            self._set(family, sentence)
+            self._report(family, trail.path, sentence)
+
+    def _set(self, family: Family, sentence: str) -> None:
+        self.sentences.pop(family, None)
+        self._problems.pop(_topic(family), None)
+        if sentence:
+            self.sentences[family] = self._problems[_topic(family)] = sentence
+
+    async def _cause(self, family: Family, trail: Trail) -> str:
+        """Why the path does not carry; '' where single hosts are blocked by the owner's wish."""
+        if trail.finding is not Finding.BLOCKED:
+            await self.check_firewall()
+        for blockage in self._found.blockages:
+            if family in blockage.families and trail.path in blockage.tunnels:
+                return blockage.sentence
+        if trail.finding is Finding.BLOCKED:
+            return _UNNAMED if (family, trail.path) in self._found.unsure else ""
+        if trail.finding is Finding.KEPT:
+            return _UNNAMED
+        is_filtered = read_losses().reverse_path > self._lost.reverse_path
+        if family is Family.IPV4 and is_filtered and is_strict(trail.path):
+            setting = f"net.ipv4.conf.{trail.path}.rp_filter=2"
+            return f"rp_filter is strict and drops the answers: `sysctl -w {setting}` lets them in"
+        if (family, trail.path) in self._untranslated:
+            return (
+                "nothing translates the LAN's addresses to the tunnel's: the nat chain of table "
+                "inet wgup is gone; a restart of the service makes it again"
+            )
+        return (
+            "nothing on this router explains it; does the peer forward and translate what comes "
+            "out of the tunnel?"
+        )
+
+    def _has_lost_routes(self, family: Family) -> bool:
+        return read_losses().routeless(family) - self._lost.routeless(family) >= LOST_FLOWS
+
+    async def _no_route(self, family: Family, tunnel: str) -> str:
+        """A sentence where the kernel has no route for hosts of a LAN, although a path is there."""
+        paths = await self._paths()
+        for lan, addresses in paths.lans.items():
+            host = host_on(addresses, family)
+            if host and not await iproute.has_route(ORDINARY[family], host, lan):
+                return (
+                    f"{SHOWN[family]} flows of the LAN have no route, although {tunnel} is up: "
+                    f"`ip route get {ORDINARY[family]} from {host} iif {lan}` finds none"
+                )
+        return ""
+
+    async def check_firewall(self) -> None:
+        """Look through the forward hook now; what is missing goes to `problems`."""
+        self._is_stale, self._checked_s = False, time.monotonic()
+        try:
+            ruleset = await read_ruleset() if self._look().uplinks else Ruleset()
+            paths = await self._paths()
+            if ruleset.size > MANY_RULES:  # what takes long must not hold up the probes
+                found = await asyncio.to_thread(_findings, ruleset, paths)
+            else:
+                found = _findings(ruleset, paths)
+        except UplinkError:
+            return  # nft itself is missing or ails: others tell of that
+        mended = bool(self._found.blockages) and not found[0].blockages
+        self._found, self._untranslated = found
+        for topic in [topic for topic in self._problems if topic.startswith(TOPIC)]:
+            del self._problems[topic]
+        for number, blockage in enumerate(self._found.blockages):
+            self._problems[f"{TOPIC}{number}"] = blockage.sentence
+        if mended:
+            self._forget_findings()
+
+    def _forget_findings(self) -> None:
+        """What was found may be mended: begin to look anew."""
+        for family, trail in self._trails.items():
+            if self.sentences.get(family):
+                trail.restart()
+                self._set(family, "")
+                self._report(family, trail.path, "")
+
+    async def blocked_by_firewall(self, tunnel: str) -> list[str]:
+        """What the firewall keeps from a new tunnel, as sentences.
+
+        fw4 takes a tunnel into its zone only once netifd has told it: it is given time.
+        """
+        deadline_s = time.monotonic() + ZONE_S
+        while True:
+            await self.check_firewall()
+            found = [b for b in self._found.blockages if tunnel in b.tunnels]
+            is_settled = not any(b.table == FW4 for b in found)
+            if is_settled or time.monotonic() > deadline_s:
+                return [f"{b.sentence}." for b in found]
+            await asyncio.sleep(0.5)
+
+    async def _paths(self) -> Paths:
+        known = self._look()
+        others = {*known.wans, *known.uplinks, *known.others}
+        lans = lan_devices(await iproute.read_all_addresses(), others)
+        return Paths(lans, known.wans, known.uplinks)
+
+
+def _findings(ruleset: Ruleset, paths: Paths) -> tuple[Forwarding, frozenset[tuple[Family, str]]]:
+    """What the forward hook does, and by which tunnels nothing gets the tunnel's own address."""
+    ways = [(family, name) for name, carried in paths.tunnels.items() for family in carried]
+    bare = {w for w in ways if not meets(ruleset, Packet(w[0], "", w[1]), "postrouting", _NAT)}
+    return look_through(ruleset, paths), frozenset(bare)
+
+
+def _topic(family: Family) -> str:
+    return f"carrying {family.value}"

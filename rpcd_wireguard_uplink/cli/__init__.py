@@ -1,0 +1,1 @@
+"""`wgctl uplink`: the command line, its tables, and the doctor."""

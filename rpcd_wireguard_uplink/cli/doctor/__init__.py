@@ -1,0 +1,41 @@
+"""The preflight: what is missing or wrong on this router, each with the command that mends it.
+
+checks.py judges facts and touches nothing, reading.py collects them. It works without the service,
+and changes nothing on the router.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Iterator, Sequence
+
+from ...text import printable
+from .checks import CHECKS, Facts, Finding, Level, examine
+from .reading import Places, read_facts
+
+__all__ = ["CHECKS", "Facts", "Finding", "Level", "Places", "examine", "report", "run"]
+
+
+def run(places: Places, *, as_json: bool = False) -> tuple[str, int]:
+    """Examine this router; the text to print and the exit status: 1 where anything is wrong."""
+    findings = examine(asyncio.run(read_facts(places)))
+    status = int(any(finding.level is Level.WRONG for finding in findings))
+    if not as_json:
+        return "\n".join(report(findings)) + "\n", status
+    rows = [
+        {"check": f.check, "level": f.level.value, "what": f.what, "mend": f.mend} for f in findings
+    ]
+    return json.dumps({"success": not status, "findings": rows}, indent=2) + "\n", status
+
+
+def report(findings: Sequence[Finding]) -> Iterator[str]:
+    """The lines for people, what is wrong first."""
+    for level in Level:
+        for finding in findings:
+            if finding.level is level:
+                yield f"{level.value}: {printable(finding.what)}"
+                if finding.mend:
+                    yield f"    {printable(finding.mend)}"
+    if not any(finding.level is Level.WRONG for finding in findings):
+        yield f"Nothing is wrong: {len(CHECKS)} checks."

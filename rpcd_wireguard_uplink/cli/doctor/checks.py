@@ -1,0 +1,338 @@
+"""The preflight's judgement: facts in, findings out. No input, no clock.
+
+Each check is a function that yields findings and none where all is well. A command that mends is
+what a person may paste into the router's shell as it is; where none is known, none is given.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import Enum
+
+from ...carrying.forwarding import Blockage
+from ...config.settings import CONFIG, parse_config
+from ...config.wan_names import unknown_names, wan_devices
+from ...errors import ConfigError
+from ...model import DefaultRoute, is_marked, is_own_name
+from ...uci import Section
+
+SERVICE_START = "/etc/init.d/wireguard-uplink restart"
+PROGRAMS: Mapping[str, tuple[str, str, str]] = {
+    "ip": ("addresses and routes can't be read or set", "ip-full", "iproute2"),
+    "nft": ("traffic can't be switched", "nftables-json", "nftables"),
+    "wg": ("tunnels can't be made", "wireguard-tools", "wireguard-tools"),
+    "conntrack": ("connections would stay on a dead line", "conntrack", "conntrack"),
+}
+"""Each program: what does not work without it, its package on OpenWrt, its package elsewhere."""
+
+
+class Level(Enum):
+    """WRONG keeps the service from its work; a NOTE is worth knowing."""
+
+    WRONG = "wrong"
+    NOTE = "note"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What is wrong, as a sentence, and the command that mends it ('' where none does)."""
+
+    check: str
+    level: Level
+    what: str
+    mend: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What was found on the router; the defaults are those of a Linux where all is well.
+
+    `installer` is the package manager's command ('' where none is known), `table_error` what nft
+    said to a table with all that steering needs, `holder` who has the object's name ('service',
+    'other', 'nobody', or 'no bus'), `problems` and `notes` what a running service told, `configs`
+    the sections of each file that is there, `unreadable` why a file could not be read, `lines`
+    interface name -> device for those with a default route, `exposed` the paths of keys that
+    others may read, `blockages` what the forward hook keeps from the tunnels, `interfaces`
+    netifd's names with their devices, `devices` all that there are,
+    `unforwarded` why consumers' packets would go nowhere and what mends it.
+    """
+
+    openwrt: bool = False
+    installer: str = "apt-get install"
+    missing: frozenset[str] = frozenset()
+    ip_prints_json: bool = True
+    table_error: str = ""
+    wireguard: str = "kernel"
+    raw_sockets: bool = True
+    now_s: float = 0.0
+    built_s: float = 0.0
+    strict_filter: bool = False
+    holder: str = "service"
+    problems: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    configs: Mapping[str, tuple[Section, ...]] = field(default_factory=dict)
+    unreadable: Mapping[str, str] = field(default_factory=dict)
+    lines: Mapping[str, str] = field(default_factory=dict)
+    routes: tuple[DefaultRoute, ...] = ()
+    exposed: tuple[str, ...] = ()
+    blockages: tuple[Blockage, ...] = ()
+    interfaces: Mapping[str, str] = field(default_factory=dict)
+    devices: tuple[str, ...] = ()
+    unforwarded: tuple[str, str] = ("", "")
+
+    def sections(self, config: str, type_: str) -> list[Section]:
+        """The sections of one type; [] where the file is not there."""
+        return [s for s in self.configs.get(config, ()) if s.type == type_]
+
+
+def examine(facts: Facts) -> list[Finding]:
+    """Everything that the checks have to say, in their order, nothing twice."""
+    found: dict[str, Finding] = {}
+    for check in CHECKS:
+        for finding in check(facts):
+            found.setdefault(finding.what.rstrip("."), finding)
+    return list(found.values())
+
+
+def _wrong(check: str, what: str, mend: str = "") -> Finding:
+    return Finding(check, Level.WRONG, what, mend)
+
+
+def _note(check: str, what: str, mend: str = "") -> Finding:
+    return Finding(check, Level.NOTE, what, mend)
+
+
+def check_programs(facts: Facts) -> Iterator[Finding]:
+    """Every program that the service runs; an `ip` that prints JSON."""
+    for name, (why, *packages) in PROGRAMS.items():
+        if name in facts.missing:
+            mend = _install(facts, packages[0 if facts.openwrt else 1])
+            yield _wrong("programs", f"{name} is missing: {why}.", mend)
+    if "ip" not in facts.missing and not facts.ip_prints_json:
+        package = PROGRAMS["ip"][1 if facts.openwrt else 2]
+        told = "ip prints no JSON: it is BusyBox's or ip-tiny."
+        yield _wrong("programs", told, _install(facts, package))
+
+
+def _install(facts: Facts, packages: str) -> str:
+    return f"{facts.installer} {packages}" if facts.installer else ""
+
+
+def check_kernel(facts: Facts) -> Iterator[Finding]:
+    """WireGuard, nftables with what steering uses, raw sockets."""
+    if not facts.wireguard:
+        told = "The kernel has no WireGuard, and there is no wireguard-go."
+        package = "kmod-wireguard" if facts.openwrt else "wireguard-go"
+        yield _wrong("kernel", told, _install(facts, package))
+    if facts.wireguard == "wireguard-go":
+        yield _note("kernel", "The kernel has no WireGuard: wireguard-go is used, which is slower.")
+    if facts.table_error and "nft" not in facts.missing:
+        mend = _install(facts, "kmod-nft-fib kmod-nft-nat") if facts.openwrt else ""
+        told = f"nft refuses the table that moves traffic: {facts.table_error}."
+        yield _wrong("kernel", told, mend)
+    if not facts.raw_sockets:
+        yield _wrong("kernel", "Probes need raw sockets, which this user may not open: be root.")
+
+
+def check_clock(facts: Facts) -> Iterator[Finding]:
+    """WireGuard refuses a handshake that is older than one that it knows."""
+    if facts.now_s < facts.built_s:
+        told = "The clock is older than this software: peers may refuse the handshakes."
+        mend = "ntpd -n -q -p pool.ntp.org" if facts.openwrt else "timedatectl set-ntp true"
+        yield _wrong("clock", told, mend)
+
+
+def check_reverse_path(facts: Facts) -> Iterator[Finding]:
+    """The filter of a device is the stricter of its own and `all` (ip-sysctl, rp_filter)."""
+    if facts.strict_filter:
+        told = "net.ipv4.conf.all.rp_filter is 1: answers to probes of idle tunnels are dropped."
+        setting = "net.ipv4.conf.all.rp_filter=0"
+        mend = f"echo {setting} >>/etc/sysctl.conf && sysctl -w {setting}"
+        yield _wrong("rp_filter", told, mend)
+
+
+def check_name(facts: Facts) -> Iterator[Finding]:
+    """Who has the object's name on the bus."""
+    start = SERVICE_START if facts.openwrt else "rpcd-wireguard-uplink serve"
+    if facts.holder == "other":
+        told = "luci.wireguard-dashboard on the bus is another program's: the service takes it over"
+        yield _wrong("name", f"{told} when it starts.", start)
+    elif facts.holder == "nobody":
+        yield _note("name", "The service is not running.", start)
+    elif facts.holder == "no bus":
+        mend = "" if facts.openwrt else f"{start} --broker"
+        yield _note("name", "There is no bus; failover works without one, wgctl does not.", mend)
+
+
+def check_configuration(facts: Facts) -> Iterator[Finding]:
+    """Files that can't be read, values that can't be used, options that nobody knows."""
+    for name, why in facts.unreadable.items():
+        yield _wrong("configuration", f"{why}.", f"vi /etc/config/{name}")
+    mend = f"vi /etc/config/{CONFIG}"
+    if facts.openwrt:
+        mend += " && /etc/init.d/wireguard-uplink reload"
+    try:
+        config = parse_config(facts.configs.get(CONFIG, ()))
+    except ConfigError as error:
+        yield _wrong("configuration", f"{error}.", mend)
+        return
+    for warning in config.warnings:
+        yield _note("configuration", f"{warning}.", mend)
+    devices, unknown = wan_devices(config.settings.lines, facts.interfaces, facts.devices)
+    if unknown and facts.holder != "service":  # which says so itself
+        instead = "the others are watched" if devices else "every WAN is watched"
+        there = facts.interfaces or facts.devices
+        yield _wrong("configuration", f"{unknown_names('wan', unknown, there, instead)}.", mend)
+
+
+def check_forwarding(facts: Facts) -> Iterator[Finding]:
+    """Traffic of the LANs is forwarded into the tunnels as it is to the WAN."""
+    for found in facts.blockages:
+        yield _wrong("forwarding", f"{found.sentence}.", found.mend)
+
+
+def check_provider(facts: Facts) -> Iterator[Finding]:
+    """A provider's kernel forwards; a running service says so itself."""
+    what, mend = facts.unforwarded
+    try:
+        is_provider = parse_config(facts.configs.get(CONFIG, ())).provider.enabled
+    except ConfigError:
+        return
+    if what and is_provider and facts.holder != "service":
+        yield _wrong("provider", f"{what[0].upper()}{what[1:]}.", mend)
+
+
+def check_service(facts: Facts) -> Iterator[Finding]:
+    """What the running service itself complains of."""
+    for sentence in facts.problems:
+        yield _wrong("service", sentence)
+    for sentence in facts.notes:
+        yield _note("service", sentence)
+
+
+def check_keys(facts: Facts) -> Iterator[Finding]:
+    """Private keys are root's alone."""
+    for path in facts.exposed:
+        mend = f"chmod go= {shlex.quote(path)}"
+        yield _wrong("keys", f"{path} can be read by others than root.", mend)
+
+
+def check_mwan3(facts: Facts) -> Iterator[Finding]:
+    """What mwan3 needs before it works at all: its globals, and a metric of each line.
+
+    Our own interfaces there have routes of their own, whose metrics the service sees to.
+    """
+    tracked = [
+        s
+        for s in facts.sections("mwan3", "interface")
+        if s.options.get("enabled", "0") == "1" and not is_own_name(s.name)
+    ]
+    if not tracked:
+        return
+    if not any(s.name == "globals" for s in facts.sections("mwan3", "globals")):
+        told = "mwan3 has no section globals: it neither starts nor stops cleanly."
+        mend = "uci set mwan3.globals=globals && uci set mwan3.globals.mmx_mask=0x3F00"
+        yield _wrong("mwan3", told, f"{mend} && uci commit mwan3 && /etc/init.d/mwan3 restart")
+    networks = {s.name: s.options for s in facts.sections("network", "interface")}
+    taken: dict[tuple[object, object], str] = {}
+    for section in tracked:
+        options = networks.get(section.name)
+        if options is None:
+            continue
+        metric, family = options.get("metric", "0"), section.options.get("family", "ipv4")
+        other = taken.setdefault((family, metric), section.name)
+        if metric == "0":
+            told = f"network.{section.name} has no metric: mwan3 can't use that line."
+        elif other != section.name:
+            told = f"network.{section.name} and network.{other} have the same metric {metric}."
+        else:
+            continue
+        yield _wrong("mwan3", told, _set_metric(facts, section.name))
+
+
+def _set_metric(facts: Facts, name: str) -> str:
+    interfaces = facts.sections("network", "interface")
+    used = {s.options.get("metric") for s in interfaces}
+    place = [s.name for s in interfaces].index(name) + 1
+    free = next(n for n in range(place * 10, place * 10 + 1000) if str(n) not in used)
+    return (
+        f"uci set network.{name}.metric={free} && uci commit network && /etc/init.d/network reload"
+    )
+
+
+def check_firewall(facts: Facts) -> Iterator[Finding]:
+    """A tunnel joins the zone of the line that it replaces; LAN traffic is forwarded there."""
+    zones = facts.sections("firewall", "zone")
+    reached = {
+        s.options.get("dest")
+        for s in facts.sections("firewall", "forwarding")
+        if s.options.get("enabled", "1") != "0" and not is_marked(s.options)
+    }
+    apply = "uci commit firewall && /etc/init.d/firewall reload"
+    for name, device in sorted(facts.lines.items() if "firewall" in facts.configs else ()):
+        if is_own_name(name):
+            continue
+        zone = next((z for z in zones if _covers(z, name, device)), None)
+        if zone is None:
+            told = f"The line {name} ({device}) is in no firewall zone."
+            outer = [i for i, z in enumerate(zones) if z.options.get("masq") == "1"]
+            outer += [i for i, z in enumerate(zones) if z.options.get("name") == "wan"]
+            mend = f"uci add_list firewall.@zone[{outer[0]}].network={name}" if outer else ""
+            yield _wrong("firewall", told, f"{mend} && {apply}" if mend else "")
+        elif (zone_name := str(zone.options.get("name", zone.name))) not in reached:
+            told = f"No forwarding leads to the firewall zone {zone_name} of {name}."
+            inner = _inner_zone(zones)
+            mend = f"uci add firewall forwarding && uci set firewall.@forwarding[-1].src={inner}"
+            mend += f" && uci set firewall.@forwarding[-1].dest={zone_name} && {apply}"
+            yield _wrong("firewall", told, mend if inner else "")
+
+
+def _inner_zone(zones: Sequence[Section]) -> str:
+    """The name of the LAN's zone; '' where none can be told to be it."""
+    of_lan = [z for z in zones if "lan" in _words(z, "network")]
+    found = [*of_lan, *(z for z in zones if z.options.get("name") == "lan")]
+    return next((str(z.options.get("name", z.name)) for z in found), "")
+
+
+def _covers(zone: Section, name: str, device: str) -> bool:
+    return name in _words(zone, "network") or device in _words(zone, "device")
+
+
+def _words(section: Section, option: str) -> tuple[str, ...]:
+    value = section.options.get(option, ())
+    return tuple(value.split()) if isinstance(value, str) else value
+
+
+def check_offloading(facts: Facts) -> Iterator[Finding]:
+    """Offloaded packets pass by our table; software offloading sees a route that changed."""
+    for section in facts.sections("firewall", "defaults"):
+        if section.options.get("flow_offloading_hw", "0") == "1":
+            told = "Hardware flow offloading is on: whether running connections move is untested."
+            mend = "uci set firewall.@defaults[0].flow_offloading_hw=0 && uci commit firewall"
+            yield _note("offloading", told, f"{mend} && /etc/init.d/firewall reload")
+
+
+def check_lines(facts: Facts) -> Iterator[Finding]:
+    """There is something to back up."""
+    if "ip" not in facts.missing and facts.ip_prints_json and not facts.routes:
+        yield _note("lines", "No line has a default route now: none can be watched.")
+
+
+CHECKS: tuple[Callable[[Facts], Iterator[Finding]], ...] = (
+    check_programs,
+    check_kernel,
+    check_clock,
+    check_reverse_path,
+    check_name,
+    check_configuration,
+    check_forwarding,
+    check_provider,
+    check_service,
+    check_keys,
+    check_mwan3,
+    check_firewall,
+    check_offloading,
+    check_lines,
+)

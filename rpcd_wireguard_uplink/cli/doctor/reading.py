@@ -1,0 +1,262 @@
+"""The preflight's eyes: one thin reader for each fact. Changes nothing and judges nothing.
+
+What can't be read is left at the value that means no complaint, except where being unreadable is
+the complaint itself.
+"""
+
+from __future__ import annotations
+
+import glob
+import os
+import shutil
+import socket
+import stat
+import time
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+from ...api.methods import OBJECT
+from ...carrying.forwarding import Blockage, Paths, lan_devices, look_through
+from ...carrying.ruleset import read_ruleset
+from ...config.settings import CONFIG, parse_config
+from ...errors import UplinkError
+from ...mesh.directory import read_mesh
+from ...mesh.faults import tunnel_fault
+from ...model import DEVICE_GROUP, PROVIDER_DEVICE, TUNNEL_PREFIX, DefaultRoute, Family
+from ...system import iproute, process
+from ...system.sysctl import forwarding_fault
+from ...system.wg import Ages
+from ...ubus import DEFAULT_SOCKET, Client
+from ...uci import MissingConfig, Section, Store
+from .checks import PROGRAMS, Facts
+
+CONFIGS = (CONFIG, "network", "firewall", "mwan3")
+OURS_ALONE = "uplink_gossip"  # the dashboard has methods of the same names, but not this one
+BUS_TIMEOUT_S = 2.0
+_TABLE = """
+table inet wgup_check {
+  map held { type mark : verdict; flags timeout; }
+  set families { type nf_proto; flags timeout; }
+  set own { type ifname . ipv6_addr; flags interval; }
+  chain pre { type filter hook prerouting priority -149; fib daddr type local accept; }
+  chain out { type route hook output priority -149; ct mark & 0x7f000000 vmap @held; }
+  chain seen { type filter hook postrouting priority -149; ct mark set ct mark | 0x02000000; }
+  chain through { type filter hook forward priority -1; meta nfproto @families reject; }
+  chain nat { type nat hook postrouting priority 99; oifname . ip6 saddr != @own masquerade; }
+}
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Places:
+    """Where the preflight looks; the defaults are a router's."""
+
+    config_dir: str = "/etc/config"
+    keys_dir: str = "/etc/wireguard-uplink/keys"
+    socket: str = DEFAULT_SOCKET
+
+
+async def read_facts(places: Places) -> Facts:
+    """Collect everything, in about a second."""
+    configs, unreadable = read_configs(places.config_dir)
+    holder, problems, notes, dump = await read_bus(places.socket)
+    if holder != "service":
+        notes += await read_peers(configs.get(CONFIG, ()))
+    missing = frozenset(name for name in PROGRAMS if shutil.which(name) is None)
+    routes: list[DefaultRoute] = []
+    with suppress(UplinkError):  # `ip` is missing: told as such
+        routes = [route for f in Family for route in await iproute.read_default_routes(f)]
+    devices = {route.device for route in routes}
+    return Facts(
+        openwrt=bool(_text("/etc/openwrt_release")),
+        installer=next((c for p, c in _INSTALLERS if shutil.which(p)), ""),
+        missing=missing,
+        ip_prints_json=await _ip_prints_json(),
+        table_error=await _table_error() if "nft" not in missing else "",
+        wireguard=find_wireguard(os.uname().release),
+        raw_sockets=_raw_sockets(),
+        now_s=time.time(),
+        built_s=os.stat(__file__).st_mtime,
+        strict_filter=_text("/proc/sys/net/ipv4/conf/all/rp_filter").strip() == "1",
+        holder=holder,
+        problems=problems,
+        notes=notes,
+        configs=configs,
+        unreadable=unreadable,
+        lines=dict(lines_of(dump, devices)),
+        routes=tuple(routes),
+        exposed=tuple(read_exposed(places.keys_dir)),
+        blockages=await _blockages(devices),
+        interfaces=dict(interfaces_of(dump)),
+        devices=await read_devices(),
+        unforwarded=forwarding_fault(
+            {family: [r.device for r in routes if r.family is family] for family in Family}
+        ),
+    )
+
+
+_INSTALLERS = (
+    ("apk", "apk add"),
+    ("opkg", "opkg update && opkg install"),
+    ("apt-get", "apt-get install"),
+)
+
+
+def read_configs(directory: str) -> tuple[dict[str, tuple[Section, ...]], dict[str, str]]:
+    """The sections of each file that is there, and why the others could not be read."""
+    configs, unreadable = {}, {}
+    for name in CONFIGS:
+        try:
+            configs[name] = tuple(Store(directory).read(name).sections)
+        except MissingConfig:
+            continue
+        except UplinkError as error:
+            unreadable[name] = str(error)
+    return configs, unreadable
+
+
+Spoken = tuple[str, ...]
+
+
+async def read_bus(path: str) -> tuple[str, Spoken, Spoken, Mapping[str, Any]]:
+    """Who holds the object's name, the problems and notes of our service, netifd's dump."""
+    client = Client(path)
+    holder = "no bus"
+    problems: list[str] = []
+    notes: list[str] = []
+    dump: Mapping[str, Any] = {}
+    try:
+        await client.connect(BUS_TIMEOUT_S)
+        found = await client.lookup(OBJECT)
+        holder = "other" if found else "nobody"
+        if found and OURS_ALONE in found[0].methods:
+            holder = "service"
+            status = await client.call(OBJECT, "uplink_status", timeout_s=BUS_TIMEOUT_S)
+            problems = [str(problem) for problem in status.get("problems", ())]
+            listed = await client.call(OBJECT, "uplink_list", timeout_s=BUS_TIMEOUT_S)
+            rows = listed.get("uplinks", ())
+            notes = [f"{row['peer_id']}: {row['note']}" for row in rows if row.get("note")]
+            trust = await client.call(OBJECT, "uplink_trust", timeout_s=BUS_TIMEOUT_S)
+            notes += [_peer_sentence(row) for row in trust.get("peers", ()) if row.get("reason")]
+        if await client.lookup("network.interface"):
+            dump = await client.call("network.interface", "dump", timeout_s=BUS_TIMEOUT_S)
+    except UplinkError as error:
+        if holder == "service":
+            problems.append(f"The service does not answer: {error}.")
+    finally:
+        await client.close()
+    return holder, tuple(problems), tuple(notes), dump
+
+
+def _peer_sentence(row: Mapping[str, Any]) -> str:
+    name = row["peer_id"] or f"Mesh peer {row['mesh_key'][:8]}"
+    reason = str(row["reason"]).removeprefix(f"{row['peer_id']} ")
+    return f"{name}: {reason}."
+
+
+async def read_peers(sections: Iterable[Section]) -> Spoken:
+    """Why peers of WireGuard prove nothing, where no service says more."""
+    try:
+        only = parse_config(sections).peering.mesh_devices
+        mesh = await read_mesh(only, Ages())
+    except UplinkError:
+        return ()
+    faults = (tunnel_fault(peer, mesh.addresses) for peer in (*mesh.peers, *mesh.others))
+    return tuple(f"{fault[0].upper()}{fault[1:]}." for fault in faults if fault)
+
+
+def lines_of(dump: Mapping[str, Any], devices: set[str]) -> Iterator[tuple[str, str]]:
+    """Name and device of netifd's interfaces whose device has a default route."""
+    for row in dump.get("interface", ()):
+        device = row.get("l3_device", "")
+        if device in devices:
+            yield row["interface"], device
+
+
+def interfaces_of(dump: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """netifd's interfaces and their devices, '' for those that have none now."""
+    for row in dump.get("interface", ()):
+        yield row["interface"], row.get("l3_device", "")
+
+
+async def read_devices() -> Spoken:
+    """The names of all devices; none where `ip` can't be asked."""
+    with suppress(UplinkError):
+        return tuple(link.name for link in await iproute.read_links())
+    return ()
+
+
+async def _ip_prints_json() -> bool:
+    with suppress(UplinkError):
+        done = await process.run(["ip", "-j", "link", "show", "lo"], check=False)
+        return done.stdout.lstrip().startswith("[")
+    return True
+
+
+async def _blockages(wans: Collection[str]) -> tuple[Blockage, ...]:
+    """What the forward hook keeps from the tunnels that stand now; [] while no WAN is there."""
+    try:
+        links, addresses = await iproute.read_links(), await iproute.read_all_addresses()
+        names = [x.name for x in links if x.name.startswith(TUNNEL_PREFIX)]
+        tunnels = {n: _families(addresses.get(n, ())) for n in names if n != PROVIDER_DEVICE}
+        lines = [name for name in wans if name not in tunnels]
+        if not (tunnels and lines):
+            return ()
+        meshes = {link.name for link in links if link.group == DEVICE_GROUP}
+        lans = lan_devices(addresses, {*meshes, *lines})
+        return look_through(await read_ruleset(), Paths(lans, lines, tunnels)).blockages
+    except UplinkError:
+        return ()
+
+
+def _families(addresses: Iterable[str]) -> tuple[Family, ...]:
+    versions = {":" in address for address in addresses}
+    return tuple(f for f in Family if (f is Family.IPV6) in versions)
+
+
+async def _table_error() -> str:
+    try:
+        # -c: the kernel is asked, and changes nothing.
+        done = await process.run(["nft", "-c", "-f", "-"], stdin=_TABLE, check=False)
+    except UplinkError as error:
+        return str(error)
+    lines = done.stderr.strip().splitlines()
+    return "" if done.returncode == 0 else next(iter(lines), "it gave no reason")[:200]
+
+
+def find_wireguard(release: str, root: str = "/") -> str:
+    """'kernel', 'wireguard-go' or ''; a module that is there is loaded when it is needed."""
+    if os.path.isdir(os.path.join(root, "sys/module/wireguard")):
+        return "kernel"
+    modules = os.path.join(root, "lib/modules", release)
+    found = glob.iglob(os.path.join(glob.escape(modules), "**/wireguard.ko*"), recursive=True)
+    if next(found, None) or "/wireguard.ko" in _text(os.path.join(modules, "modules.builtin")):
+        return "kernel"
+    return "wireguard-go" if shutil.which("wireguard-go") else ""
+
+
+def _raw_sockets() -> bool:
+    try:
+        socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_ICMP).close()
+    except OSError:
+        return False
+    return True
+
+
+def read_exposed(keys_dir: str) -> Iterator[str]:
+    """The folder of the keys and its files, those that anybody but the owner may use."""
+    names = [keys_dir]
+    with suppress(OSError):
+        names += [os.path.join(keys_dir, name) for name in sorted(os.listdir(keys_dir))]
+    for name in names:
+        with suppress(OSError):
+            if stat.S_IMODE(os.lstat(name).st_mode) & 0o077:
+                yield name
+
+
+def _text(path: str) -> str:
+    with suppress(OSError), open(path, encoding="utf-8", errors="replace") as file:
+        return file.read()
+    return ""

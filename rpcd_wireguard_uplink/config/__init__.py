@@ -1,0 +1,1 @@
+"""The configuration file: its options, the settings that they give, and its store."""

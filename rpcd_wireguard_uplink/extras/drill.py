@@ -1,0 +1,213 @@
+"""Rehearsals: does an uplink carry traffic now, before it must? `uplink_drill`.
+
+The harmless kind sends only probes and look-ups of its own, bound to the tunnel: nobody's traffic
+is touched. The other kind diverts the traffic for some seconds, as a failover does, and gives it
+back. It ends by itself if this process dies meanwhile (steering/watchdog.py). A real failover is
+never undone by the end of a drill.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+from ..config.settings import Settings
+from ..failover.machine import AWAY, Change
+from ..failover.monitor import Monitor
+from ..model import Family, Health, Offer, Uplink
+from ..platform.protocol import Platform
+from ..probing.tunnel_test import Tested, run_test
+from ..steering.plan import Diversion
+from ..system.dns import SOA, ask
+
+PROBES = 5
+TARGETS = 2  # of one family: one may be down by itself
+SERVERS = 3
+SIZED_PROBES = 2
+MOVE_S = 3.0
+LOOK_S = 0.1
+NIGHT_HOUR = 3
+FIRST_YEAR = 2025  # a clock before it was never set
+DAY_S = 86400.0
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One thing that was tried: whether it went well, and what was found, as a sentence."""
+
+    name: str
+    ok: bool
+    told: str
+    took_ms: int = 0
+
+
+async def rehearse(
+    uplink: Uplink,
+    settings: Settings,
+    monitor: Monitor,
+    offer: Offer | None,
+) -> list[Step]:
+    """Try a tunnel without touching anybody's traffic; takes 1 to 4 s.
+
+    Tried are the families that this router has a line in: no other is there to be backed up.
+    `offer` is the peer's last one.
+    """
+    mtu = monitor.landscape.mtu_of(uplink.interface)
+    able = [
+        family
+        for family, lines in monitor.landscape.lines.items()
+        if lines.primary is not None and uplink.carries(family) and settings.targets_of(family)
+    ]
+    found = await asyncio.gather(
+        *(_timed(_probe(uplink, family, settings)) for family in able),
+        _timed(_look_up(uplink, settings)),
+        *([_timed(_try_size(uplink, able[0], settings, mtu))] if mtu and able else []),
+    )
+    monitor.mtus.check(uplink.interface, time.monotonic())
+    steps = [await _shaken(uplink, monitor.platform), *found]
+    for token in offer.egress if offer is not None else ():
+        name, _, address = token.partition("=")
+        if name == "addr" and ":" not in address:  # of IPv6 only the network is told
+            told = f"the internet sees {address}, says {uplink.peer_id}"
+            steps.append(Step("exit", True, told))
+    return steps
+
+
+async def _timed(work: Awaitable[Step]) -> Step:
+    begun_s = time.monotonic()
+    return replace(await work, took_ms=round((time.monotonic() - begun_s) * 1000))
+
+
+async def _shaken(uplink: Uplink, platform: Platform) -> Step:
+    """Last, so that what the probes brought about counts."""
+    counted = (await platform.read_counters()).get(uplink.interface)
+    if counted is None:
+        return Step("tunnel", False, f"{uplink.interface} is not there")
+    if counted.handshake_age_s is None:
+        told = f"no handshake with {counted.endpoint or uplink.endpoint} yet"
+        return Step("tunnel", False, told)
+    return Step("tunnel", True, f"the last handshake was {counted.handshake_age_s:.0f} s ago")
+
+
+async def _best(uplink: Uplink, targets: Sequence[str], count: int, size: int = 0) -> Tested:
+    tests = (run_test(uplink.interface, target, count, size) for target in targets[:TARGETS])
+    return max(await asyncio.gather(*tests), key=lambda tested: tested.received)
+
+
+async def _probe(uplink: Uplink, family: Family, settings: Settings) -> Step:
+    tested = await _best(uplink, settings.targets_of(family), PROBES)
+    told = f"{tested.received} of {tested.sent or PROBES} probes were answered"
+    if tested.received:
+        told += f", {tested.latency_ms:.0f} ms"
+    return Step(family.value, tested.received > 0, tested.error or told)
+
+
+async def _try_size(uplink: Uplink, family: Family, settings: Settings, mtu: int) -> Step:
+    tested = await _best(uplink, settings.targets_of(family), SIZED_PROBES, mtu)
+    passes = "pass" if tested.received else "don't pass"
+    return Step("mtu", tested.received > 0, f"packets of {mtu} bytes {passes}")
+
+
+async def _look_up(uplink: Uplink, settings: Settings) -> Step:
+    able = [
+        server
+        for server in dict.fromkeys((*uplink.resolvers, *settings.resolvers))
+        if uplink.carries(Family.IPV6 if ":" in server else Family.IPV4)
+    ][:SERVERS]
+    if not able:
+        return Step("dns", False, "no resolver is known for it")
+    found = await asyncio.gather(*(ask(server, uplink.interface, "", SOA) for server in able))
+    good = [server for server, records in zip(able, found, strict=True) if records]
+    if good:
+        return Step("dns", True, f"{good[0]} answers")
+    silent = all(records is None for records in found)
+    what = "no answer from" if silent else "the root's name is not known to"
+    return Step("dns", False, f"{what} {', '.join(able)}")
+
+
+async def lead_traffic(monitor: Monitor, uplink: Uplink, seconds: int) -> Step:
+    """Lead the traffic of all lines through the uplink for so long, and back.
+
+    Connections are cut as in a real failover. Ends early where the uplink stops answering, or where
+    a line fails for real: then the failover stands.
+    """
+    diversions = list(_diversions(monitor, uplink))
+    if not diversions:
+        return Step("traffic", False, "it answers in no family that has a line of its own")
+    before = (await monitor.platform.read_counters()).get(uplink.interface)
+    begun_s = time.monotonic()
+    told = f"a drill: all traffic is led through {uplink.peer_id} for {seconds} s"
+    monitor.problems["drill"] = told
+    try:
+        for diversion in diversions:
+            change = Change("drill", diversion.dead[0], uplink.interface, told, 0.0)
+            monitor.steering.want(diversion.family, diversion, change, -1)
+        failure = await _hold(monitor, uplink, diversions, begun_s + seconds)
+    finally:
+        lasted_s = time.monotonic() - begun_s
+        for diversion in diversions:
+            if monitor.states[diversion.family].phase not in AWAY:
+                _give_back(monitor, uplink, diversion, lasted_s)
+        monitor.problems.pop("drill", None)
+    after = (await monitor.platform.read_counters()).get(uplink.interface)
+    moved = "nothing was counted"
+    if before is not None and after is not None:
+        down, up = after.rx_bytes - before.rx_bytes, after.tx_bytes - before.tx_bytes
+        moved = f"{down / 1e6:.2f} MB came and {up / 1e6:.2f} MB went by it"
+    shown = " and ".join(diversion.family.value for diversion in diversions)
+    told = failure or f"{shown} used it for {lasted_s:.0f} s: {moved}"
+    return Step("traffic", not failure, told, round(lasted_s * 1000))
+
+
+def _diversions(monitor: Monitor, uplink: Uplink) -> Iterator[Diversion]:
+    for family in Family:
+        path = monitor.paths.get((uplink.interface, family))
+        line = monitor.landscape.lines[family].primary
+        if line is not None and path is not None and path.health.state is Health.UP:
+            route = monitor.landscape.route_of(uplink.interface, family)
+            yield Diversion(family, (line.device,), replace(route, metric=0))
+
+
+async def _hold(
+    monitor: Monitor, uplink: Uplink, diversions: Sequence[Diversion], until_s: float
+) -> str:
+    """Wait until then; a sentence where it ended before."""
+    in_force = monitor.steering.diversions
+    moves_by_s = min(until_s, time.monotonic() + MOVE_S)
+    has_moved = False
+    while (now_s := time.monotonic()) < until_s:
+        await asyncio.sleep(min(LOOK_S, until_s - now_s))
+        has_moved = has_moved or all(in_force.get(each.family) == each for each in diversions)
+        if not has_moved and now_s > moves_by_s:
+            return monitor.problems.get("switch", f"the traffic did not move in {MOVE_S:g} s")
+        if any(monitor.states[each.family].phase in AWAY for each in diversions):
+            return "a line failed meanwhile: this is no drill any more"
+        for each in diversions:
+            path = monitor.paths.get((uplink.interface, each.family))
+            if path is None or path.health.state is Health.DOWN:
+                cause = path.health.cause if path is not None else "it is gone"
+                return f"given up, {each.family.value} by it stopped to work: {cause}"
+    return "" if has_moved else "the traffic did not move"
+
+
+def _give_back(monitor: Monitor, uplink: Uplink, diversion: Diversion, lasted_s: float) -> None:
+    told = f"the drill of {uplink.peer_id} is over"
+    change = Change("drill", uplink.interface, diversion.dead[0], told, lasted_s)
+    monitor.steering.want(diversion.family, None, change, -1)
+
+
+def is_due(interval_days: int, clock: datetime, since_last_s: float) -> bool:
+    """Whether a scheduled drill is due: at night, on each day whose number fits; 0 days: never.
+
+    So it needs no memory over restarts. Without a clock the time since the last one counts, or
+    since the service began.
+    """
+    if not interval_days:
+        return False
+    if clock.year < FIRST_YEAR:
+        return since_last_s >= interval_days * DAY_S
+    fits = clock.hour == NIGHT_HOUR and clock.toordinal() % interval_days == 0
+    return fits and since_last_s >= 3600.0

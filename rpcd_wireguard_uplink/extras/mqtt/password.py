@@ -1,0 +1,73 @@
+"""The MQTT password: from a file that only root could make, for the broker that it once opened.
+
+Who may write the configuration, as a LuCI login can be allowed to, may not read root's files nor
+send them anywhere. So the file must lie below the service's own folder and not among its keys, be
+root's and nobody else's to read; and beside it is kept which broker took the password first. It is
+sent to no other host and port, nor without the encryption that it was first sent with.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+
+from ...config.peering import MqttSettings
+from ...errors import ConfigError
+from ...system.files import UnusableFile, read_bytes, read_table, replace_file
+from ...text import printable
+
+FOLDER = "/etc/wireguard-uplink"
+KEYS = "keys"
+MOST_BYTES = 4096
+
+
+class Password:
+    """The password of one broker's settings; `folder` is where its file may lie."""
+
+    def __init__(self, settings: MqttSettings, folder: str = FOLDER) -> None:
+        self._file = settings.password_file
+        self._folder = os.path.realpath(folder)
+        self._broker = {"host": settings.host, "port": settings.port, "tls": settings.tls}
+
+    def read(self) -> bytes:
+        """The file's first line. Raises ConfigError, with what to do, where it must not be sent."""
+        path, shown = os.path.realpath(self._file), printable(self._file)
+        inside = os.path.relpath(path, self._folder).split(os.sep)
+        if inside[0] in (os.pardir, os.curdir, KEYS):
+            raise ConfigError(
+                f"password_file {shown} is not used: only a file below {self._folder} is, and none "
+                f"of {KEYS}/: put the password into {self._folder}/mqtt-password"
+            )
+        try:
+            data = read_bytes(path, MOST_BYTES, private=True)
+            known = read_table(self._note)
+        except UnusableFile as error:
+            raise ConfigError(f"password_file can't be used: {error}") from error
+        if not data:
+            raise ConfigError(f"password_file can't be used: {shown} is empty or not there")
+        if known is not None and not self._fits(known):
+            host, port = (printable(str(known.get(name))) for name in ("host", "port"))
+            raise ConfigError(
+                f"password_file is not used: the password was given for {host} port {port}, and "
+                f"the broker's settings are others now; if that is your doing, remove {self._note}"
+            )
+        return data.split(b"\n")[0].rstrip(b"\r")
+
+    def opened(self) -> None:
+        """The broker took it: from now on it is for this one only. Raises OSError."""
+        try:
+            known = read_table(self._note)
+        except UnusableFile:
+            known = None
+        if known is None:
+            replace_file(self._note, json.dumps(self._broker).encode() + b"\n")
+
+    @property
+    def _note(self) -> str:
+        return f"{os.path.realpath(self._file)}.broker"
+
+    def _fits(self, known: dict[str, object]) -> bool:
+        secured = bool(known.get("tls"))
+        here = {name: known.get(name) for name in ("host", "port")}
+        mine = {name: self._broker[name] for name in ("host", "port")}
+        return here == mine and (self._broker["tls"] is True or not secured)

@@ -1,0 +1,217 @@
+"""Offers over an MQTT broker, for meshes that are larger than one node can poll.
+
+Owns one connection to the broker and its repair, and the topics `<prefix>/offer/<peer id>`, where
+each peer's newest message stays. Payloads are bytes here: what they say, and whether a peer
+wrote them, is decided by whoever takes them. paho-mqtt (1.6 or 2) is loaded by `start`; it works on
+the event loop, only its blocking look-up and handshake have a thread.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import random
+from collections.abc import Callable
+from typing import Any
+
+from ...config.peering import MqttSettings
+from ...errors import ConfigError, NotSupported
+from ...system.files import UnusableFile, read_bytes
+from ...tasks import tell
+from ...text import printable, quoted, shortened
+from .connection import MOST_PAYLOAD, Link, connect
+from .password import FOLDER, Password
+
+log = logging.getLogger(__name__)
+
+ANSWER_S = 10.0
+FIRST_PAUSE_S = 1.0
+LONGEST_PAUSE_S = 60.0
+MOST_CA = 4 << 20
+
+_REFUSED_USER = (134, 135)  # bad user name or password, not authorized (MQTT 5, 3.2.2.2)
+
+
+class MqttCarrier:
+    """Keeps a connection to the broker from `start` until `close`, however often it is lost.
+
+    `on_message(peer_id, payload)` gets what all peers' topics hold and get, ours too.
+    `on_state(problem)` is told when the connection is made ('') and with a sentence when it can't
+    be made or is lost; after '' the caller publishes what holds now, since the last will may have
+    replaced it. `will()` is asked for this last will at each connect: its sequence must be above
+    those that are published until the next one. `dropped` counts messages that were not passed on.
+    `folder` is where the file with the password may lie.
+    """
+
+    def __init__(
+        self,
+        settings: MqttSettings,
+        peer_id: str,
+        will: Callable[[], bytes],
+        on_message: Callable[[str, bytes], None],
+        on_state: Callable[[str], None],
+        folder: str = FOLDER,
+    ) -> None:
+        self.dropped = 0
+        self._settings = settings
+        self._password = Password(settings, folder) if settings.password_file else None
+        self._peer_id = peer_id
+        self._will = will
+        self._on_message = on_message
+        self._on_state = on_state
+        self._offers = f"{settings.prefix}/offer/"
+        self._where = f"the MQTT broker at {shortened(settings.host)} port {settings.port}"
+        self._problem: str | None = None
+        self._closing = False
+        self._link: Link | None = None
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        """Begin to connect. Raises NotSupported without paho-mqtt, ConfigError for bad settings."""
+        prefix = self._settings.prefix
+        if not prefix or set(prefix) & set("+#\0"):
+            raise ConfigError(f"prefix {quoted(prefix)} can't begin an MQTT topic: no + and no #")
+        try:
+            import paho.mqtt.client
+        except ImportError as error:
+            raise NotSupported(
+                "MQTT needs paho-mqtt: install python3-paho-mqtt (pip: rpcd-wireguard-uplink[mqtt])"
+            ) from error
+        self._new_client(paho.mqtt.client)
+        self._task = asyncio.create_task(self._keep_connected(paho.mqtt.client))
+
+    def publish(self, payload: bytes) -> bool:
+        """Let this be what our topic holds; False without a connection, then it is forgotten."""
+        if self._link is None or self._problem != "":
+            return False
+        return self._link.publish(self._offers + self._peer_id, payload)
+
+    def renew(self) -> None:
+        """Connect anew, so that the last will is asked for again."""
+        if self._link is not None:
+            self._link.leave()
+
+    async def close(self, last: bytes | None = None) -> None:
+        """End the connection, no later than a few seconds. `last` is published before, if given.
+
+        Without it our topic keeps what it holds: the last will is for deaths only.
+        """
+        if self._task is None:
+            return
+        self._closing = True
+        if self._link is not None and self._problem == "":
+            with contextlib.suppress(Exception):
+                if last is not None:
+                    self.publish(last)
+                await self._link.finish()
+        self._task.cancel()
+        await asyncio.gather(self._task, return_exceptions=True)
+        self._task = None
+
+    async def _keep_connected(self, mqtt: Any) -> None:
+        loop = asyncio.get_running_loop()
+        pause_s = FIRST_PAUSE_S
+        while True:
+            began_s = loop.time()
+            try:
+                client = self._new_client(mqtt)
+                await connect(mqtt, client, self._settings.host, self._settings.port)
+                self._link = Link(client)
+                problem = await self._stay(self._link)
+            except (OSError, ValueError, ConfigError) as error:
+                problem = f"{self._where} can't be used: {_reason(error)}"
+            except Exception as error:  # paho's own errors on bytes that are no MQTT
+                tell("MQTT", error)
+                problem = f"{self._where} can't be used: it must speak MQTT 5"
+            finally:
+                if self._link is not None:
+                    self._link.close()
+                    self._link = None
+            self._tell(problem)
+            if loop.time() - began_s > LONGEST_PAUSE_S:
+                pause_s = FIRST_PAUSE_S
+            # Not all at the same time: a broker that comes back has many clients.
+            await asyncio.sleep(pause_s * random.uniform(0.5, 1.0))
+            pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
+
+    def _tell(self, problem: str) -> None:
+        if problem != self._problem and not self._closing:
+            self._problem = problem
+            self._on_state(problem)
+
+    async def _stay(self, link: Link) -> str:
+        """Wait for the broker's yes, then until the connection is lost; a sentence on why."""
+        await asyncio.wait([link.accepted], timeout=ANSWER_S)
+        if not link.accepted.done():
+            return f"{self._where} does not answer"
+        code = link.accepted.result()
+        if code in _REFUSED_USER:
+            return f"{self._where} refuses the user or the password: see user and password_file"
+        if code:
+            return f"{self._where} refuses the connection (reason {code})"
+        await self._remember_broker()
+        link.client.subscribe(self._offers + "+", 1)
+        self._tell("")
+        await link.lost()
+        return f"the connection to {self._where} was lost"
+
+    async def _remember_broker(self) -> None:
+        if self._password is not None:
+            try:
+                await asyncio.to_thread(self._password.opened)
+            except OSError as error:
+                log.warning("can't note which broker the password is for: %s", error.strerror)
+
+    def _new_client(self, mqtt: Any) -> Any:
+        """A client of the library's own kind, configured. Raises ConfigError for unusable files."""
+        options = self._settings
+        # Version 2 passes a callback the same arguments as version 1.6 does with MQTT 5.
+        kind = getattr(mqtt, "CallbackAPIVersion", None)
+        first = () if kind is None else (kind.VERSION2,)
+        # Always the same id: the broker then ends what is left of an older connection before it
+        # takes the new one, so that an old last will can't come after a new offer.
+        name = f"{options.prefix}-{self._peer_id}"
+        client = mqtt.Client(*first, client_id=name, protocol=mqtt.MQTTv5)
+        try:
+            if self._password is not None:
+                client.username_pw_set(options.user, self._password.read())
+            elif options.user:
+                client.username_pw_set(options.user)
+        except ValueError as error:
+            raise ConfigError(f"user or password can't be used: {_reason(error)}") from error
+        try:
+            if options.tls and options.ca_file and read_bytes(options.ca_file, MOST_CA) is None:
+                raise ConfigError(f"ca_file can't be used: {options.ca_file} is not there")
+            if options.tls:
+                client.tls_set(ca_certs=options.ca_file or None)
+        except UnusableFile as error:
+            raise ConfigError(f"ca_file can't be used: {error}") from error
+        except (OSError, ValueError) as error:
+            raise ConfigError(f"ca_file can't be used: {_reason(error)}") from error
+        client.will_set(self._offers + self._peer_id, self._will(), qos=1, retain=True)
+        client.on_message = self._received
+        return client
+
+    def _received(self, client: Any, userdata: Any, message: Any) -> None:
+        if self._link is None or client is not self._link.client:
+            return
+        self._link.messages += 1
+        peer_id = message.topic.removeprefix(self._offers)
+        if not message.payload or len(message.payload) > MOST_PAYLOAD or len(peer_id) > 64:
+            self.dropped += 1
+            return
+        try:
+            self._on_message(peer_id, message.payload)
+        except Exception as error:
+            tell("a message over MQTT", error)
+
+
+def _reason(error: Exception) -> str:
+    """Why, without what the other side wrote."""
+    invalid = getattr(error, "verify_message", "")  # ssl.SSLCertVerificationError, without ssl
+    if invalid:
+        return f"its certificate is not valid ({printable(invalid)})"
+    if isinstance(error, OSError):
+        return error.strerror or printable(str(error))
+    return printable(str(error)) if isinstance(error, ConfigError) else type(error).__name__

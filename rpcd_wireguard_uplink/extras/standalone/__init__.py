@@ -1,0 +1,1 @@
+"""A small bus and an `ubus` command for machines without ubusd."""

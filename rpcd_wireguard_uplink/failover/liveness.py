@@ -1,0 +1,64 @@
+"""Signs of life besides probes: what still arrives from beyond a line that is suspect.
+
+Reads the counters of our nftables table, and only while a line is suspect, because each look is a
+command. What the sign is worth is for health.py to say.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from ..model import Family, Health, PathKind
+from ..system import nft
+from ..system.marks import TABLE
+from .paths import PathKey, PathSet, WatchedPath
+
+NEWS = 2  # packets; one of our own answers may come between the look and the comparison
+
+
+@dataclass(slots=True)
+class Evidence:
+    """Listens on behalf of suspect lines. One `gather` runs at a time."""
+
+    paths: PathSet
+    _running: bool = False
+    _counts: dict[PathKey, int] = field(default_factory=dict)
+
+    @property
+    def is_needed(self) -> bool:
+        """Whether a line is suspect and nobody listens yet."""
+        return not self._running and bool(self._suspects())
+
+    def _suspects(self) -> list[WatchedPath]:
+        return [
+            path
+            for path in self.paths.values()
+            if path.kind is PathKind.WAN and path.health.state is Health.SUSPECT
+        ]
+
+    async def gather(self, pause_s: float) -> None:
+        """Look every `pause_s` until no line is suspect; tell each path what was heard."""
+        self._running = True
+        try:
+            while suspects := self._suspects():
+                for family in {path.family for path in suspects}:
+                    self._take(family, await nft.read_set_counters(TABLE, f"heard{family.version}"))
+                await asyncio.sleep(pause_s)
+        finally:
+            self._running = False
+            self._counts.clear()
+
+    def _take(self, family: Family, heard: Mapping[str, int]) -> None:
+        now_s = time.monotonic()
+        for device, count in heard.items():
+            path = self.paths.get((device, family))
+            if path is None:
+                continue
+            path.collect(now_s)
+            others = count - path.replies  # answers to our own probes were counted as well
+            if others >= self._counts.setdefault(path.key, others) + NEWS:
+                path.health.heard(now_s)
+                self._counts[path.key] = others

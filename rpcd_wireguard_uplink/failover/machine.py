@@ -1,0 +1,225 @@
+"""Which path should carry the traffic of one family? State and paths in, a new state out.
+
+All transitions live here: primary -> suspect -> failed over -> holding -> primary, and stranded
+where nothing answers. No clock, no I/O: `decide` is a pure function of what it is given, and the
+caller carries out what the new state says. Paths come ranked (selection.py), best first; the
+primary is not among them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from enum import Enum
+
+from ..model import Health
+
+
+class Phase(Enum):
+    """Where the machine stands."""
+
+    DISABLED = "disabled"
+    PRIMARY = "primary"
+    SUSPECT = "suspect"
+    FAILED_OVER = "failed_over"
+    HOLDING = "holding"
+    STRANDED = "stranded"
+
+
+CALM_HOLDS = 4
+AWAY = (Phase.FAILED_OVER, Phase.HOLDING, Phase.STRANDED)
+
+
+@dataclass(frozen=True, slots=True)
+class Path:
+    """One path as the machine needs to see it. `usable` holds for backups: trusted, has the
+    family, is up or not yet known to be down, and (where it shares the primary's fate) answers now.
+    `is_line` says that it is a line of the router's own, which comes before any tunnel. `refused`
+    says who else would not send traffic by the primary yet, although it answers, and `degraded` why
+    the primary is not good enough, although it is alive. `is_better` backups clearly are.
+    """
+
+    name: str
+    health: Health
+    usable: bool = True
+    cause: str = ""
+    is_line: bool = False
+    alive_since_s: float | None = None
+    refused: str = ""
+    degraded: str = ""
+    is_better: bool = False
+
+    @property
+    def objection(self) -> str:
+        """Why traffic does not go to the primary yet, although it answers."""
+        return self.refused or (f"it {self.degraded}" if self.degraded else "")
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """What the machine remembers. `active` is the path that carries the traffic, `moved_s` when
+    the last change was told, `flaps` how many failovers have followed closely on one another.
+    """
+
+    phase: Phase = Phase.PRIMARY
+    active: str = ""
+    since_s: float = 0.0
+    cause: str = ""
+    moved_s: float = 0.0
+    good_since_s: float | None = None
+    flaps: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """The settings that decisions depend on. A line that fails again soon after it came back must
+    stay good for twice as long each time, up to `max_hold_s`.
+    """
+
+    enabled: bool = True
+    auto_failover: bool = True
+    hold_s: float = 30.0
+    max_hold_s: float = 1800.0
+
+    def held_s(self, flaps: int) -> float:
+        """How long the primary must be good before traffic goes back, after so many failovers."""
+        return max(self.hold_s, min(self.max_hold_s, self.hold_s * 2.0 ** (max(flaps, 1) - 1)))
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """A transition worth telling: kind is failover, switch, failback, stranded
+    or recovered (from being stranded, without a change of path).
+    """
+
+    kind: str
+    from_path: str
+    to_path: str
+    cause: str
+    lasted_s: float
+
+
+def decide(
+    state: State, primary: Path, backups: Sequence[Path], rules: Rules, now_s: float
+) -> tuple[State, Change | None]:
+    """The state that follows, and the change that it brings, if any.
+
+    Nothing is given up while there is nowhere better: a dead active path stays active until
+    another one is usable or the primary is back.
+    """
+    away = state.phase in AWAY and state.active != primary.name
+    if not rules.enabled or not rules.auto_failover:
+        phase = Phase.PRIMARY if rules.enabled else Phase.DISABLED
+        cause = "automatic failover is off" if rules.enabled else "disabled in the configuration"
+        if away:
+            return _move(state, phase, primary.name, "failback", cause, now_s)
+        return _stay(state, phase, primary.name, cause, now_s), None
+    if away:
+        return _decide_away(state, primary, backups, rules, now_s)
+    return _decide_home(state, primary, backups, rules, now_s)
+
+
+def _decide_home(
+    state: State, primary: Path, backups: Sequence[Path], rules: Rules, now_s: float
+) -> tuple[State, Change | None]:
+    if primary.health is not Health.DOWN:
+        better = next((b for b in backups if b.usable and b.is_better), None)
+        if primary.degraded and better is not None:
+            cause = f"{primary.name} {primary.degraded}"
+            state = replace(state, flaps=_flaps(state, rules, now_s))
+            return _move(state, Phase.FAILED_OVER, better.name, "failover", cause, now_s)
+        suspect = primary.health is Health.SUSPECT
+        phase = Phase.SUSPECT if suspect else Phase.PRIMARY
+        if state.phase is Phase.STRANDED:
+            said = "answers again" if primary.health is Health.UP else "may be alive again"
+            cause = f"{primary.name} {said}"
+            return _move(state, phase, primary.name, "recovered", cause, now_s)
+        return _stay(state, phase, primary.name, primary.cause if suspect else "", now_s), None
+    best = next((b for b in backups if b.usable), None)
+    if best is not None:
+        cause = f"{primary.name}: {primary.cause}"
+        state = replace(state, flaps=_flaps(state, rules, now_s))
+        return _move(state, Phase.FAILED_OVER, best.name, "failover", cause, now_s)
+    cause = f"{primary.name}: {primary.cause}; no other path answers"
+    return _strand(state, primary.name, cause, now_s)
+
+
+def _decide_away(
+    state: State, primary: Path, backups: Sequence[Path], rules: Rules, now_s: float
+) -> tuple[State, Change | None]:
+    active = next((b for b in backups if b.name == state.active), None)
+    alive = active is not None and active.usable
+    if primary.health is Health.UP:
+        good_since_s = state.good_since_s
+        if good_since_s is None or primary.objection:
+            good_since_s = now_s
+        good_s = now_s - good_since_s
+        if not alive or (good_s >= rules.held_s(state.flaps) and not primary.objection):
+            why = f"answers for {good_s:.1f} s" if alive else f"answers, {state.active} does not"
+            cause = f"{primary.name} {why}"
+            return _move(state, Phase.PRIMARY, primary.name, "failback", cause, now_s)
+        but = f", but {primary.objection}" if primary.objection else ""
+        cause = f"{primary.name} answers again{but}"
+        holding = _stay(state, Phase.HOLDING, state.active, cause, now_s)
+        return replace(holding, good_since_s=good_since_s), None
+    if primary.health is Health.DOWN:
+        state = replace(state, good_since_s=None)
+    if alive:
+        if state.phase is Phase.STRANDED:
+            cause = f"{state.active} answers again"
+            return _move(state, Phase.FAILED_OVER, state.active, "recovered", cause, now_s)
+        if state.phase is Phase.HOLDING and state.good_since_s is None:
+            cause = f"{primary.name} was lost again: {primary.cause}"
+            return _stay(state, Phase.FAILED_OVER, state.active, cause, now_s), None
+        line = None if active is None or active.is_line else _held_line(backups, rules, now_s)
+        if line is not None:
+            cause = f"{line.name}, a line of the router's own, answers for {rules.hold_s:g} s"
+            return _move(state, Phase.FAILED_OVER, line.name, "switch", cause, now_s)
+        return state, None
+    best = next((b for b in backups if b.usable and b.name != state.active), None)
+    if best is not None:
+        gone = f"{state.active}: {active.cause if active is not None else 'is gone'}"
+        return _move(state, Phase.FAILED_OVER, best.name, "switch", gone, now_s)
+    if active is None and primary.health is not Health.DOWN:
+        phase = Phase.SUSPECT if primary.health is Health.SUSPECT else Phase.PRIMARY
+        return _move(state, phase, primary.name, "failback", f"{state.active} is gone", now_s)
+    stays = state.active if active is not None else primary.name
+    return _strand(state, stays, f"neither {primary.name} nor any backup answers", now_s)
+
+
+def _flaps(state: State, rules: Rules, now_s: float) -> int:
+    """How many failovers have followed closely, this one included.
+
+    Close is within CALM_HOLDS times as long as the last failback was held up.
+    """
+    calm_s = CALM_HOLDS * rules.held_s(state.flaps)
+    return state.flaps + 1 if state.flaps and now_s - state.moved_s < calm_s else 1
+
+
+def _held_line(backups: Sequence[Path], rules: Rules, now_s: float) -> Path | None:
+    """The best line of the router's own that has been good for the hold time."""
+    for path in backups:
+        since_s = path.alive_since_s
+        if path.is_line and path.usable and since_s is not None and now_s - since_s >= rules.hold_s:
+            return path
+    return None
+
+
+def _strand(state: State, active: str, cause: str, now_s: float) -> tuple[State, Change | None]:
+    if state.phase is Phase.STRANDED and state.active == active:
+        return replace(state, cause=cause), None
+    return _move(state, Phase.STRANDED, active, "stranded", cause, now_s)
+
+
+def _stay(state: State, phase: Phase, active: str, cause: str, now_s: float) -> State:
+    if state.phase is phase and state.active == active:
+        return replace(state, cause=cause)
+    good_since_s = state.good_since_s if phase in AWAY else None
+    return State(phase, active, now_s, cause, state.moved_s, good_since_s, state.flaps)
+
+
+def _move(
+    state: State, phase: Phase, to: str, kind: str, cause: str, now_s: float
+) -> tuple[State, Change]:
+    change = Change(kind, state.active, to, cause, max(0.0, now_s - state.moved_s))
+    return State(phase, to, now_s, cause, moved_s=now_s, flaps=state.flaps), change

@@ -1,0 +1,364 @@
+"""The paths that are watched, and how often each is probed. Sockets are held here, no timers.
+
+A path is one device in one family: a line of the router (WAN) or a tunnel. `interval_s` is the
+whole policy of pace: fast on suspects and on what carries traffic, slow on idle backups.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Container, Iterable, Sequence
+from dataclasses import dataclass, field
+
+from ..errors import NotSupported
+from ..model import DefaultRoute, Family, Health, PathKind, is_own_name
+from ..probing.icmp import Prober, Reply
+from ..probing.mtu_search import MtuSearch
+from ..probing.probe_kind import Method, SecondOpinion
+from ..probing.service_probe import Page, ServiceProber
+from .budget import Budget
+from .detector import PathHealth
+from .machine import AWAY, Path, Phase
+from .probe_profile import Pace
+from .selection import Ranked
+
+DEAR_S = 1.0  # between two probes that are a connection each
+NEW_PATH_S = 60.0
+NEW_PATH_INTERVAL_S = 1.0
+CONFIRM_AGE_S = 1.0  # an answer older than this is asked for anew before a switch
+IDLE_PACKETS_PER_S = 1.0
+BETTER_LOSS = 0.05  # at most this share lost lately, and it is clearly better than a degraded path
+
+
+PathKey = tuple[str, Family]
+"""Device and family."""
+
+
+@dataclass(slots=True)
+class WatchedPath:
+    """One path with its health and its probers. `index` is the device's, 0 while it is missing,
+    `pause_s` the time between two probes as last planned, `replies` how many packets answered them.
+    `services` is made once ping goes unanswered; its probes carry `mark`, `page` is one of theirs.
+    """
+
+    device: str
+    kind: PathKind
+    family: Family
+    health: PathHealth
+    prober: Prober
+    born_s: float
+    last_sent_s: float = float("-inf")
+    pause_s: float = 0.0
+    index: int = 0
+    descriptor: int = -1
+    used: bool = True
+    budget: Budget = field(default_factory=lambda: Budget(0))
+    mark: int = 0
+    opinion: SecondOpinion = field(default_factory=SecondOpinion)
+    mtu: MtuSearch = field(default_factory=MtuSearch)
+    services: ServiceProber | None = None
+    page: Page | None = None
+    replies: int = 0
+
+    @property
+    def key(self) -> PathKey:
+        """Device and family."""
+        return self.device, self.family
+
+    def collect(self, now_s: float) -> None:
+        """Take the answers that have come."""
+        found = self.prober.drain()
+        self.replies += len(found)
+        if self.services is not None:
+            before = self.services.packets
+            found += self.services.drain()
+            self.replies += self.services.packets - before
+        for reply in found:
+            asked = self.opinion.asked(reply.sequence)
+            if asked is not None:
+                self._take_trial(reply, *asked, now_s)
+            elif self.health.answered(reply.sequence, now_s, reply.hops):
+                self.opinion.present_answered()
+            else:
+                self.mtu.answered(reply.sequence, reply.length)
+
+    def _take_trial(self, reply: Reply, target: str, sent_s: float, now_s: float) -> None:
+        if self.health.targets.is_near(target, now_s - sent_s, reply.hops):
+            return
+        if self.opinion.answered(reply.sequence):
+            self.health.change_probes()
+        self.health.vouched(target, now_s)
+
+    def probe(self, now_s: float) -> None:
+        """Send the probe whose turn it is."""
+        target = self.health.next_target(now_s)
+        self.last_sent_s = now_s
+        self.budget.spend(now_s)
+        sequence = self.send(self.opinion.method, target)
+        if sequence is None:
+            self.health.unsendable(target, now_s)
+        else:
+            self.health.sent(sequence, target, now_s)
+
+    def try_others(self, now_s: float) -> None:
+        """Send probes of other kinds where the path's own go unanswered and it is time."""
+        health, targets = self.health, self.health.targets
+        is_unanswered = health.is_unanswered
+        if health.state is Health.SUSPECT and not is_unanswered:
+            is_unanswered = bool(targets.silent())
+        has_page = self.page is not None
+        for method in self.opinion.due(is_unanswered, self.pause_s, now_s, has_page=has_page):
+            target = self.opinion.pick(targets.silent(), targets.able())
+            self.budget.spend(now_s)
+            sequence = self.send(method, target) if target else None
+            if sequence is not None:
+                self.opinion.sent(sequence, method, target, now_s)
+                health.asked_otherwise(now_s)
+
+    def send(self, method: Method, target: str) -> int | None:
+        """Send one probe of a kind; its sequence number, or None where it can't leave."""
+        if method is Method.PING:
+            return self.prober.send(target)
+        if self.services is None:
+            return None
+        return self.services.send(method, target, self.page)
+
+
+class PathSet(dict[PathKey, WatchedPath]):
+    """The watched paths; knows which sockets are open on the running loop.
+
+    `on_reply` is called when a path's socket has something, `problems` takes a sentence for each
+    path that can't be probed.
+    """
+
+    def __init__(self, on_reply: Callable[[WatchedPath], None], problems: dict[str, str]) -> None:
+        super().__init__()
+        self._on_reply = on_reply
+        self._problems = problems
+        self._traffic: dict[str, Traffic] = {}
+        self._sent: tuple[float, dict[str, int]] = (0.0, {})
+
+    def keep(self, wanted: Container[PathKey]) -> None:
+        """Give up every other path."""
+        for key in [key for key in self if key not in wanted]:
+            self._unbind(self.pop(key))
+
+    def bind(self, path: WatchedPath, index: int, source: str = "") -> None:
+        """Have the path's socket on the device as it is now, with this source address ('': any).
+
+        Index 0: the device is missing.
+        """
+        if index == path.index and path.descriptor >= 0 and source == path.prober.source:
+            return
+        self._unbind(path)
+        path.index, path.prober.source = index, source
+        if not index:
+            return
+        topic = f"probe {path.device} {path.family.value}"
+        try:
+            path.descriptor = path.prober.open()
+        except NotSupported as error:
+            self._problems[topic] = str(error)
+            return
+        self._problems.pop(topic, None)
+        asyncio.get_running_loop().add_reader(path.descriptor, self._on_reply, path)
+
+    def ask_otherwise(self, path: WatchedPath, now_s: float) -> None:
+        """Try other kinds of probes where the path's own goes unanswered and it is time."""
+        if path.services is None and path.index and path.health.is_unanswered:
+            made = ServiceProber(path.device, path.family, path.mark)
+            try:
+                descriptor = made.open()
+            except NotSupported:
+                return  # the path's own probes tell why
+            path.services = made
+            asyncio.get_running_loop().add_reader(descriptor, self._on_reply, path)
+        path.try_others(now_s)
+
+    def is_used(self, device: str, now_s: float) -> bool:
+        """Whether people use the device. To be asked once for each probe that leaves by it."""
+        traffic = self._traffic.setdefault(device, Traffic())
+        traffic.probed()
+        if self._sent[0] != now_s:  # both families ask at the same time
+            self._sent = (now_s, read_sent_packets())
+        return traffic.seen(self._sent[1].get(device, 0), now_s)
+
+    def _unbind(self, path: WatchedPath) -> None:
+        if path.descriptor >= 0:
+            asyncio.get_running_loop().remove_reader(path.descriptor)
+        if path.services is not None:
+            asyncio.get_running_loop().remove_reader(path.services.descriptor)
+            path.services.close()
+            path.services = None
+        path.prober.close()
+        path.descriptor, path.index = -1, 0
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """What the pace of a path depends on besides itself. `is_wanted` says that the primary may
+    soon be left for a better path.
+    """
+
+    phase: Phase
+    is_primary: bool
+    is_active: bool
+    is_wanted: bool = False
+
+
+def interval_s(
+    path: WatchedPath, standing: Standing, pace: Pace, check_interval_s: float, now_s: float
+) -> float:
+    """Seconds between two probes of the path as things stand.
+
+    A backup's budget only slows what nobody waits for.
+    """
+    if path.health.state is Health.SUSPECT:
+        return pace.confirm_interval_s
+    if standing.is_primary or standing.is_active:
+        calm = standing.phase is Phase.PRIMARY and path.health.state is Health.UP
+        wanted_s = pace.interval_s if path.used or not calm else pace.idle_interval_s
+        return max(wanted_s, DEAR_S) if path.opinion.method.is_dear else wanted_s
+    answered_s = path.health.last_answer_s
+    stale = answered_s is None or now_s - answered_s > CONFIRM_AGE_S
+    if standing.phase is Phase.SUSPECT and stale:
+        return pace.confirm_interval_s
+    if standing.phase is Phase.STRANDED:
+        return pace.interval_s
+    unhurried_s = check_interval_s
+    if standing.is_wanted:
+        unhurried_s = pace.interval_s
+    elif path.health.state is not Health.UP and now_s - path.born_s < NEW_PATH_S:
+        unhurried_s = NEW_PATH_INTERVAL_S
+    elif standing.phase in AWAY:
+        unhurried_s = min(check_interval_s, 5.0)
+    return path.budget.slowed_s(unhurried_s, now_s)
+
+
+def backup_path(ranked: Ranked, watched: WatchedPath) -> Path:
+    """A ranked backup as failover.py sees it."""
+    found = ranked.candidate
+    return Path(
+        found.name,
+        found.health,
+        ranked.usable,
+        found.cause or ranked.reason,
+        is_line=found.kind is PathKind.WAN,
+        is_better=not watched.health.quality.poor and watched.health.recent_loss <= BETTER_LOSS,
+        alive_since_s=watched.health.alive_since_s,
+    )
+
+
+@dataclass(slots=True)
+class Traffic:
+    """Tells whether people use a device, from its packet counters less our own probes."""
+
+    window_s: float = 10.0
+    _packets: int | None = None
+    _since_s: float = 0.0
+    _own: int = 0
+    used: bool = True
+
+    def probed(self) -> None:
+        """One of our own probes went out."""
+        self._own += 1
+
+    def seen(self, sent_packets: int, now_s: float) -> bool:
+        """Take the device's count of sent packets; whether it counts as used.
+
+        Use is noticed at once, idleness only after a whole window.
+        """
+        if self._packets is None or sent_packets < self._packets:
+            self._packets, self._since_s, self._own = sent_packets, now_s, 0
+            return self.used
+        others = sent_packets - self._packets - self._own
+        elapsed_s = now_s - self._since_s
+        if others > IDLE_PACKETS_PER_S * self.window_s:
+            self.used = True
+            self._packets, self._since_s, self._own = sent_packets, now_s, 0
+        elif elapsed_s >= self.window_s:
+            self.used = False
+            self._packets, self._since_s, self._own = sent_packets, now_s, 0
+        return self.used
+
+
+def read_sent_packets() -> dict[str, int]:
+    """Packets sent by each device, from /proc/net/dev."""
+    with open("/proc/net/dev", encoding="ascii") as file:
+        return parse_sent_packets(file.read())
+
+
+def parse_sent_packets(text: str) -> dict[str, int]:
+    """Read /proc/net/dev: device -> packets sent (the tenth number of its line)."""
+    counts: dict[str, int] = {}
+    for line in text.splitlines():
+        name, colon, numbers = line.partition(":")
+        fields = numbers.split()
+        if colon and len(fields) >= 10:
+            counts[name.strip()] = int(fields[9])
+    return counts
+
+
+@dataclass(slots=True)
+class Lines:
+    """The router's own lines of one family, as its default routes tell, with a memory.
+
+    A line whose route is gone is remembered, because that is what a dead line looks like. Whether
+    a device is a tunnel is judged anew at every look: netifd installs a tunnel's default route
+    before anybody can mark its device.
+    """
+
+    family: Family
+    only: tuple[str, ...] = ()
+    routes: tuple[DefaultRoute, ...] = ()
+    primary: DefaultRoute | None = None
+    known: dict[str, DefaultRoute] = field(default_factory=dict)
+
+    def update(self, found: Iterable[DefaultRoute], tunnels: Sequence[str]) -> bool:
+        """Take the default routes as they are now; whether anything changed.
+
+        `tunnels` are devices that are no lines, besides those whose name tells.
+        """
+
+        def is_tunnel(device: str) -> bool:
+            return is_own_name(device) or device in tunnels
+
+        able = tuple(
+            route
+            for route in found
+            if not is_tunnel(route.device) and (not self.only or route.device in self.only)
+        )
+        ordered = tuple(sorted(able, key=self._order))
+        mistaken = [device for device in self.known if is_tunnel(device)]
+        if ordered == self.routes and not mistaken:
+            return False
+        for device in mistaken:
+            del self.known[device]
+        if self.primary is not None and self.primary.device in mistaken:
+            self.primary = None
+        self.routes = ordered
+        for route in ordered:
+            self.known[route.device] = route
+        if ordered and (self.primary is None or self._replaces(ordered[0], self.primary)):
+            self.primary = ordered[0]
+        if self.primary is not None:
+            self.primary = self.known[self.primary.device]
+        return True
+
+    def limited(self, only: tuple[str, ...]) -> Lines:
+        """Lines with the same memory, of these devices only (none given: of all)."""
+        known = {d: route for d, route in self.known.items() if not only or d in only}
+        is_kept = self.primary is not None and self.primary.device in known
+        return Lines(self.family, only, (), self.primary if is_kept else None, known)
+
+    def _order(self, route: DefaultRoute) -> tuple[int, int]:
+        place = self.only.index(route.device) if self.only else 0
+        return place, route.metric
+
+    def _replaces(self, best: DefaultRoute, primary: DefaultRoute) -> bool:
+        """A primary without a route stays the primary, unless a line of a higher rank came up."""
+        return self.has_route(primary.device) or self._order(best) < self._order(primary)
+
+    def has_route(self, device: str) -> bool:
+        """Whether the line's default route is there now."""
+        return any(route.device == device for route in self.routes)

@@ -1,0 +1,235 @@
+"""The order in which backups are tried. Pure: candidates in, ranked candidates out.
+
+A router's own lines come before any uplink, by their metric; then uplinks that do not share the
+primary's fate; then what they cost (tier); then weight (higher is preferred); then the price; then
+the score, how long a page takes to load. A candidate that can't be used stays in the list with the
+reason, so that it can be told. docs/selection.md works examples.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from ..model import Cost, Health, Offer, PathKind, Uplink
+
+FRESH_S = 3.0  # how recent an answer is that a shared fate is not yet fatal
+PAGE_MBIT = 20.0  # a web page of 2.5 MB
+PAGE_ROUND_TRIPS = 10
+UNKNOWN_MS = 1000.0  # what is not known is taken to be bad, but not worst
+UNKNOWN_MBPS = 10
+KEPT = 0.8  # what is in use now is left only for what is better by a fifth
+SPENT_SHARE = 0.05
+TIERS = ("free", "metered", "unknown", "nearly spent")
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What using a provider costs and gives: `bandwidth_mbps` is what it advertises or grants,
+    `measured_mbps` what it was seen to give when more was wanted; 0 for not known. `quota_left_gb`
+    is -1 without a quota. Without `is_known` nobody has said yet what the provider costs.
+    """
+
+    metered: bool = False
+    quota_gb: float = 0.0
+    quota_left_gb: float = -1.0
+    price_per_gb: float = 0.0
+    bandwidth_mbps: int = 0
+    measured_mbps: int = 0
+    is_known: bool = True
+
+    @property
+    def tier(self) -> int:
+        """0 free, 1 metered, 2 not known, 3 nearly spent: less than a twentieth of the quota is
+        left.
+        """
+        if self.quota_gb and 0 <= self.quota_left_gb < SPENT_SHARE * self.quota_gb:
+            return 3
+        if not self.is_known:
+            return 2
+        return 1 if self.metered or self.price_per_gb else 0
+
+    @property
+    def expected_mbps(self) -> int:
+        """What may be expected: the advertised speed, or less where less was measured."""
+        known = [mbps for mbps in (self.bandwidth_mbps, self.measured_mbps) if mbps]
+        return min(known, default=UNKNOWN_MBPS)
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """One possible backup in one family. `last_answer_age_s` is None if it never answered,
+    `outlives_primary` says that it has answered since the primary fell silent, `is_active` that
+    traffic uses it now, `fault` why it is of no use although it answers.
+    """
+
+    name: str
+    kind: PathKind
+    health: Health
+    cause: str = ""
+    weight: int = 0
+    metric: int = 0
+    latency_ms: float = -1.0
+    trusted: bool = True
+    carries_family: bool = True
+    shared_fate: bool = False
+    terms: Terms = Terms()
+    is_active: bool = False
+    last_answer_age_s: float | None = None
+    outlives_primary: bool = True
+    fault: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Ranked:
+    """A candidate in its place, and why it can't be used ('' if it can)."""
+
+    candidate: Candidate
+    reason: str
+
+    @property
+    def usable(self) -> bool:
+        """Whether traffic may go there now."""
+        return not self.reason
+
+
+def reason_against(candidate: Candidate) -> str:
+    """Why the candidate can't be used now, as a sentence; '' if it can."""
+    if not candidate.trusted:
+        return "the peer is not trusted"
+    if not candidate.carries_family:
+        return "the tunnel has no address of this family"
+    if candidate.health is Health.DOWN:
+        return f"it is down: {candidate.cause}"
+    age_s = candidate.last_answer_age_s
+    if candidate.health is Health.UNKNOWN or age_s is None:
+        return "nothing has answered through it yet"
+    if candidate.fault:
+        return candidate.fault
+    if candidate.shared_fate and (age_s > FRESH_S or not candidate.outlives_primary):
+        return "it travels over the line that failed and does not answer now"
+    return ""
+
+
+class Place(NamedTuple):
+    """What decides on a candidate's place: the first difference counts, less comes first.
+
+    `score_ms` of what is in use now is counted as a fifth less than it is.
+    """
+
+    unusable: bool
+    tunnel: bool
+    shared_fate: bool
+    metric: int
+    tier: int
+    weight: int
+    price: float
+    score_ms: float
+    name: str
+
+
+def place_of(ranked: Ranked, *, prefer_latency: bool) -> Place:
+    """Where the candidate stands among others; a line has a metric, an uplink tier and weight."""
+    c = ranked.candidate
+    is_line = c.kind is PathKind.WAN
+    return Place(
+        unusable=not ranked.usable,
+        tunnel=not is_line,
+        shared_fate=c.shared_fate,
+        metric=c.metric if is_line else 0,
+        tier=c.terms.tier,
+        weight=0 if is_line else -c.weight,
+        price=c.terms.price_per_gb,
+        score_ms=score_ms(c, prefer_latency=prefer_latency) * (KEPT if c.is_active else 1.0),
+        name=c.name,
+    )
+
+
+def rank(candidates: Iterable[Candidate], *, prefer_latency: bool) -> list[Ranked]:
+    """All candidates, usable ones first, each group in the order of preference."""
+    judged = (Ranked(c, reason_against(c)) for c in candidates)
+    return sorted(judged, key=lambda each: place_of(each, prefer_latency=prefer_latency))
+
+
+def score_ms(candidate: Candidate, *, prefer_latency: bool) -> float:
+    """How long a page would take through the candidate; less is better."""
+    shown_ms = candidate.latency_ms if prefer_latency else 0.0
+    return page_ms(shown_ms, candidate.terms.expected_mbps)
+
+
+def page_ms(latency_ms: float, rate_mbps: int) -> float:
+    """Milliseconds that a web page of 2.5 MB in 10 round trips takes; a latency of -1 is unknown.
+
+    The size is about the median page's (HTTP Archive, Web Almanac 2024, "Page Weight"); round trips
+    weigh more than bits from some Mbit/s on (M. Belshe, "More Bandwidth Doesn't Matter (Much)",
+    2010).
+    """
+    known_ms = latency_ms if latency_ms >= 0 else UNKNOWN_MS
+    return PAGE_MBIT * 1000.0 / rate_mbps + PAGE_ROUND_TRIPS * known_ms
+
+
+def terms_of(offer: Offer, limit_mbps: int = 0) -> Terms:
+    """The terms that a peer offers; `limit_mbps` is what its lease grants (0 for no limit)."""
+    speeds = [mbps for mbps in (offer.bandwidth_mbps, limit_mbps) if mbps]
+    return Terms(
+        offer.metered,
+        offer.quota_gb,
+        offer.quota_left_gb,
+        offer.price_per_gb,
+        bandwidth_mbps=min(speeds, default=0),
+    )
+
+
+def cost_of(offer: Offer) -> Cost:
+    """What an offer says of the price, without what changes as it is used."""
+    return Cost(offer.metered, offer.quota_gb, offer.price_per_gb)
+
+
+def kept_terms(cost: Cost | None) -> Terms:
+    """The terms of an uplink whose peer has not been heard since the start."""
+    if cost is None:
+        return Terms(is_known=False)
+    return Terms(cost.metered, cost.quota_gb, price_per_gb=cost.price_per_gb)
+
+
+def offer_reason(offer: Offer) -> str:
+    """Why no uplink can be made from an offer of a trusted peer; '' if one can."""
+    if not offer.available:
+        return "the peer says that its internet is not available"
+    feeders = [token.partition("=")[2] for token in offer.egress if token.startswith("uplink=")]
+    if feeders:
+        return f"the peer has no line of its own now: it uses {feeders[0]}'s internet"
+    if offer.quota_gb and not offer.quota_left_gb:
+        return "the peer's quota of this month is used up"
+    return ""
+
+
+def missing_uplink(
+    wanted: int,
+    uplinks: Iterable[Uplink],
+    sound: int,
+    offers: Iterable[Offer],
+    *,
+    prefer_latency: bool,
+) -> Offer | None:
+    """The offer to make an uplink of, where fewer than `wanted` are `sound`; None if there is none.
+
+    `offers` are those of trusted peers. They go by what they cost, then by the score.
+    """
+    if sound >= wanted:
+        return None
+    taken = {uplink.peer_id for uplink in uplinks}
+    able = [o for o in offers if o.peer_id not in taken and not offer_reason(o)]
+
+    def key(offer: Offer) -> tuple[int, float, float, str]:
+        terms = terms_of(offer)
+        latency_ms = offer.latency_ms if prefer_latency else 0.0
+        return (
+            terms.tier,
+            terms.price_per_gb,
+            page_ms(latency_ms, terms.expected_mbps),
+            offer.peer_id,
+        )
+
+    return min(able, key=key, default=None)

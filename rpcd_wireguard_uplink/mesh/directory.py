@@ -1,0 +1,309 @@
+"""Who is who on the mesh: WireGuard's peers, which addresses prove which peer, and their ids.
+
+Owns the rule that an address proves a peer only where it is the own /32 or /128 of exactly one key;
+a wider prefix proves nothing for the addresses inside it, and neither does our own address. Ids are
+names: the owner's pins and `list peer` bind one to a key, anything else is a claim. Whether a peer
+is trusted is trust.py's. Tunnels of uplinks are no mesh.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import re
+from collections.abc import Collection, Iterable, Mapping, MutableMapping
+from dataclasses import dataclass, field
+
+from ..config.peering import Pin
+from ..schema.shapes import PEER_ID
+from ..system import iproute, process
+from ..system.files import read_or_tell, read_text
+from ..system.wg import Ages, peer_rows
+
+NODE_ID_FILE = "/var/run/secubox-p2p/node.id"  # _init_node_info, secubox-p2p
+UPLINK_DEVICES = "wgup"
+_PEER_ID = re.compile(PEER_ID["pattern"])
+
+
+@dataclass(frozen=True, slots=True)
+class MeshPeer:
+    """A WireGuard peer of a mesh device. `addresses` are literals that only this key can send from;
+    `handshake_age_s` is None before the first handshake, `allowed` are its allowed networks.
+    """
+
+    device: str
+    key: str
+    addresses: tuple[str, ...] = ()
+    endpoint: str = ""
+    handshake_age_s: float | None = None
+    allowed: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Mesh:
+    """The mesh as the kernel has it: its peers, and our own addresses with prefix by device.
+
+    `addresses` are all plain ones that this router has, on the mesh or not. `others` are peers of
+    WireGuard devices that are neither mesh nor uplink, such as a commercial VPN's, `devices` are
+    theirs and the mesh's, with this router's public key there. `missing` are names that the owner
+    gave and no WireGuard device of `found` has.
+    """
+
+    peers: tuple[MeshPeer, ...] = ()
+    own: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    addresses: frozenset[str] = frozenset()
+    others: tuple[MeshPeer, ...] = ()
+    devices: Mapping[str, str] = field(default_factory=dict)
+    missing: tuple[str, ...] = ()
+    found: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """What another package says of a peer: a claim. `name` is the host name, '' if not told."""
+
+    peer_id: str
+    name: str = ""
+    addresses: tuple[str, ...] = ()
+
+
+def plain_address(text: str) -> str:
+    """The one spelling of an address without its prefix length and scope; '' for none of a host.
+
+    An IPv4 address in an IPv6 socket (::ffff:0:0/96) is the IPv4 address.
+    """
+    try:
+        ip = ipaddress.ip_address(text.partition("/")[0].partition("%")[0])
+    except ValueError:
+        return ""
+    if isinstance(ip, ipaddress.IPv6Address) and ip.ipv4_mapped is not None:
+        ip = ip.ipv4_mapped
+    return "" if ip.is_unspecified or ip.is_multicast or ip.is_loopback else str(ip)
+
+
+def parse_devices(dump: str, only: Collection[str] = ()) -> dict[str, str]:
+    """The devices in `wg show all dump` that are no uplink's, with this router's public keys:
+    those of `only`, or all where it is empty.
+    """
+    rows = (line.split("\t") for line in dump.splitlines() if line.count("\t") == 4)
+    return {
+        fields[0]: fields[2]
+        for fields in rows
+        if not fields[0].startswith(UPLINK_DEVICES) and (not only or fields[0] in only)
+    }
+
+
+def parse_peers(
+    dump: str, devices: Collection[str], own: Iterable[str], ages: Ages
+) -> tuple[MeshPeer, ...]:
+    """The peers of these devices in `wg show all dump` (wg(8): 9 fields a peer).
+
+    `own` are our addresses on the mesh.
+    """
+    rows = [fields for line in dump.splitlines() if len(fields := line.split("\t")) == 9]
+    rows = [fields for fields in rows if fields[0] in devices]
+    owners: dict[str, set[str]] = {plain_address(text): set() for text in own}
+    ours = set(owners)
+    for fields in rows:
+        for address in _hosts(fields[4]):
+            owners.setdefault(address, set()).add(fields[1])
+    ages.keep({(fields[0], fields[1]) for fields in rows})
+    return tuple(
+        MeshPeer(
+            device=fields[0],
+            key=fields[1],
+            addresses=tuple(
+                address
+                for address in _hosts(fields[4])
+                if len(owners[address]) == 1 and address not in ours
+            ),
+            endpoint="" if fields[3] == "(none)" else fields[3],
+            handshake_age_s=ages.take(fields[0], fields[1], int(fields[5]), int(fields[6]))[0],
+            allowed=() if fields[4] == "(none)" else tuple(fields[4].split(",")),
+        )
+        for fields in rows
+    )
+
+
+def _hosts(allowed: str) -> list[str]:
+    """The addresses among a peer's allowed prefixes that are one host's alone."""
+    pairs = (text.partition("/") for text in allowed.split(","))
+    found = (
+        plain_address(host)
+        for host, _, length in pairs
+        if length == ("128" if ":" in host else "32")
+    )
+    return [address for address in found if address]
+
+
+async def read_mesh(only: Collection[str], ages: Ages) -> Mesh:
+    """The mesh as it is now. `only` names its devices; where it is empty they are those on which
+    a peer has an address of its own, which a commercial VPN's server has not.
+
+    Raises CommandFailed or TimedOut where `wg` or `ip` can't be asked.
+    """
+    # The text holds private keys: it must not be kept, logged or quoted.
+    dump = (await process.run(["wg", "show", "all", "dump"])).stdout
+    peer_rows(dump)  # what is no dump is no mesh without peers
+    devices = parse_devices(dump, only)
+    found = await iproute.read_all_addresses()
+    every = [address for device in devices for address in found.get(device, ())]
+    plain = {plain_address(text) for texts in found.values() for text in texts}
+    with process.understood("wg"):
+        peers = parse_peers(dump, devices, every, ages)
+    proven = set(only) or {peer.device for peer in peers if peer.addresses}
+    there = tuple(parse_devices(dump))
+    return Mesh(
+        tuple(peer for peer in peers if peer.device in proven),
+        {device: tuple(found.get(device, ())) for device in devices if device in proven},
+        frozenset(plain - {""}),
+        tuple(peer for peer in peers if peer.device not in proven),
+        devices,
+        tuple(name for name in only if name not in there),
+        there,
+    )
+
+
+def own_node_id(
+    configured: str,
+    node_id_file: str = NODE_ID_FILE,
+    problems: MutableMapping[str, str] | None = None,
+) -> str:
+    """This router's id: the configured one, secubox-p2p's, or the host name made to fit.
+
+    `problems` gets a sentence where secubox-p2p's file is not to be read.
+    """
+    if configured:
+        return configured
+    told = read_or_tell(read_text, node_id_file, "", problems).strip()
+    return told if is_peer_id(told) else fitting_id(os.uname().nodename)
+
+
+def fitting_id(name: str) -> str:
+    """A name made to fit a peer id: other characters become hyphens; 'router' if none is left."""
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-._")[:64] or "router"
+
+
+def is_peer_id(text: str) -> bool:
+    """Whether the text can be the id of a mesh peer."""
+    return _PEER_ID.fullmatch(text) is not None
+
+
+class Directory:
+    """Mesh peers and their ids, as one look at the mesh and at everyone's words found them.
+
+    `mapped` is `list peer` (id, address), `records` are another package's, `said` is what peers
+    say of themselves over the mesh (key -> id). A claim never names a key that the owner bound to
+    another id, and what a peer says of itself goes before what others say of it.
+    """
+
+    def __init__(
+        self,
+        peers: Iterable[MeshPeer] = (),
+        *,
+        pins: Iterable[Pin] = (),
+        mapped: Iterable[tuple[str, str]] = (),
+        records: Iterable[Record] = (),
+        said: Mapping[str, str] | None = None,
+    ) -> None:
+        self.pins = tuple(pins)
+        self._peers: dict[str, MeshPeer] = {}
+        self._sources: dict[str, list[MeshPeer]] = {}
+        for peer in sorted(peers, key=_staleness):
+            self._peers.setdefault(peer.key, peer)
+            for address in peer.addresses:
+                self._sources.setdefault(address, []).append(peer)
+        self._mapped = {peer_id: plain_address(address) for peer_id, address in mapped}
+        self._pins = {pin.peer_id: pin for pin in self.pins}
+        self._records: dict[str, list[Record]] = {}
+        for record in records:
+            self._records.setdefault(record.peer_id, []).append(record)
+        self._bound = {p.key: i for i, a in self._mapped.items() if (p := self.source(a))}
+        self._bound |= {pin.mesh_key: pin.peer_id for pin in self.pins if pin.mesh_key}
+        self._claims = self._claimed(said or {})
+        self._claimants: dict[str, list[MeshPeer]] = {}
+        for key, ids in self._claims.items():
+            for peer_id in ids:
+                self._claimants.setdefault(peer_id, []).append(self._peers[key])
+
+    def _claimed(self, said: Mapping[str, str]) -> dict[str, list[str]]:
+        claims = {key: [peer_id] for key, peer_id in said.items() if key in self._peers}
+        for peer_id, records in self._records.items():
+            for address in (address for record in records for address in record.addresses):
+                peer = self.source(address)
+                if peer is not None and peer.key not in said:
+                    ids = claims.setdefault(peer.key, [])
+                    if peer_id not in ids:
+                        ids.append(peer_id)
+        return {key: ids for key, ids in claims.items() if key not in self._bound}
+
+    @property
+    def peers(self) -> tuple[MeshPeer, ...]:
+        """Every mesh peer once; of one on several devices the one with the newest handshake."""
+        return tuple(self._peers.values())
+
+    @property
+    def peer_ids(self) -> list[str]:
+        """Every id that the owner bound or that a mesh peer goes by, sorted."""
+        return sorted({*self._claimants, *self._mapped, *self._pins})
+
+    def source(self, address: str, device: str = "") -> MeshPeer | None:
+        """The peer that a packet from the address must come from; `device` is where it came in."""
+        for peer in self._sources.get(plain_address(address), ()):
+            if device in ("", peer.device):
+                return peer
+        return None
+
+    def of_key(self, key: str) -> MeshPeer | None:
+        """The mesh peer with that key."""
+        return self._peers.get(key)
+
+    def pin(self, peer_id: str) -> Pin | None:
+        """What the owner confirmed of the peer."""
+        return self._pins.get(peer_id)
+
+    def mapped_address(self, peer_id: str) -> str:
+        """Where the owner's `list peer` puts the peer; '' if nowhere."""
+        return self._mapped.get(peer_id, "")
+
+    def bound_key(self, peer_id: str) -> str | None:
+        """The mesh key that the owner bound to the id, a pin's before a mapped address's.
+
+        '' where the mapped address is no peer's own; None where nothing is bound.
+        """
+        pin = self.pin(peer_id)
+        if pin is not None and pin.mesh_key:
+            return pin.mesh_key
+        if peer_id not in self._mapped:
+            return None
+        peer = self.source(self._mapped[peer_id])
+        return peer.key if peer is not None and self._bound[peer.key] == peer_id else ""
+
+    def claimants(self, peer_id: str) -> tuple[MeshPeer, ...]:
+        """The mesh peers that claim the id and are not bound to any."""
+        return tuple(self._claimants.get(peer_id, ()))
+
+    def named(self, peer_id: str) -> MeshPeer | None:
+        """The mesh peer of that id: the bound one, else the only one that claims it."""
+        key = self.bound_key(peer_id)
+        if key is not None:
+            return self.of_key(key)
+        claimants = self.claimants(peer_id)
+        return claimants[0] if len(claimants) == 1 else None
+
+    def name_of(self, key: str) -> str:
+        """The id that the peer with that key goes by, bound or claimed; '' if it has none."""
+        return self._bound.get(key) or next(iter(self._claims.get(key, ())), "")
+
+    def known_as(self, peer_id: str) -> frozenset[str]:
+        """The id, the names and the addresses that the peer is known by: claims, for searching."""
+        words = {peer_id.lower(), self.mapped_address(peer_id)}
+        for record in self._records.get(peer_id, ()):
+            words |= {record.name.lower(), *map(plain_address, record.addresses)}
+        for peer in (self.named(peer_id), *self.claimants(peer_id)):
+            words.update(peer.addresses if peer is not None else ())
+        return frozenset(words - {""})
+
+
+def _staleness(peer: MeshPeer) -> float:
+    return float("inf") if peer.handshake_age_s is None else peer.handshake_age_s

@@ -1,0 +1,187 @@
+"""What peers say, on its way in: who says it, whether it may be believed, and into the book.
+
+Every message comes through here, whichever way it travelled. What is refused is counted by code.
+Owns no trust: an offer of a stranger is kept too, and shown as such; what is refused here is what
+can't have been said by the peer that it names.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import replace
+from typing import Any
+
+from ..errors import InvalidArgument, NotSupported, NotTrusted, UplinkError
+from ..history import Journal
+from ..model import Offer
+from ..text import quoted
+from .http.server import Buckets
+from .messages import OfferMessage, WithdrawMessage, check_endpoint_host, parse_message
+from .offers import OfferBook, Source
+from .signing import verify
+
+DEFAULT_TTL_S = 900
+MOST_REFUSALS = 40  # kinds of them
+BURST = 20  # messages of one peer
+RATE_PER_S = 0.5
+
+
+class Intake:
+    """The door for offers and withdrawals.
+
+    `identity_of` gives the signing key that is known of a peer ('' if none is), `own_id` this
+    router's own id, `own_keys` its WireGuard keys, `own_addresses` its addresses, `distrust` says
+    why what comes of a peer by a carrier is not trusted ('' if it is).
+    """
+
+    def __init__(self, offers: OfferBook, journal: Journal) -> None:
+        self.offers = offers
+        self.refused: Counter[str] = Counter()
+        self.identity_of: Callable[[str], str] = lambda peer_id: ""
+        self.own_id = ""
+        self.own_keys: Callable[[], Collection[str]] = tuple
+        self.own_addresses: Callable[[], Collection[str]] = tuple
+        self.distrust: Callable[[str, str], str] = lambda peer_id, carrier: ""
+        self._journal = journal
+        self._pace = Buckets(BURST, RATE_PER_S)
+
+    def take(
+        self, raw: Mapping[str, Any] | str, source: Source, carrier: str, sender: str = ""
+    ) -> tuple[str, bool, str]:
+        """Take a message: the peer it is of, whether it changed anything, and a sentence.
+
+        `sender` is the peer that a DIRECT message is known to come from. Raises InvalidArgument or
+        NotTrusted for what can't be believed.
+        """
+        try:
+            message = parse_message(raw)
+            self._check(message, raw, source, sender)
+            self._check_pace(message, source)
+            self._check_rank(message.peer_id, source)
+        except UplinkError as error:
+            self.count(error.code)
+            raise
+        repeated = False
+        if isinstance(message, WithdrawMessage):
+            taken = self.offers.withdraw(
+                message.peer_id, message.sequence, time.monotonic(), source
+            )
+            told = "The offer was withdrawn." if taken else "There was no offer of this peer."
+            kind, cause = "withdrawn", message.reason or carrier
+        else:
+            known = self.offers.get(message.peer_id, time.monotonic())
+            offer = offer_of(message, carrier, time.monotonic())
+            taken = self.offers.accept(offer, source)
+            told = "The offer was accepted." if taken else "A newer offer is known already."
+            kind, cause = "offer", carrier
+            repeated = known is not None and _terms(known) == _terms(offer)
+        if taken and repeated:
+            self._journal.refreshed()
+        elif taken:
+            self._journal.offer(kind, message.peer_id, cause)
+        return message.peer_id, taken, told
+
+    def count(self, code: str) -> None:
+        """Count a refusal."""
+        if code in self.refused or len(self.refused) < MOST_REFUSALS:
+            self.refused[code] += 1
+
+    def _check(
+        self,
+        message: OfferMessage | WithdrawMessage,
+        raw: Mapping[str, Any] | str,
+        source: Source,
+        sender: str,
+    ) -> None:
+        peer_id = message.peer_id
+        if peer_id == self.own_id:
+            raise InvalidArgument(
+                f"peer_id {quoted(peer_id)} is this router's own: two nodes have the same id",
+                code="own_id",
+            )
+        if source is Source.DIRECT and peer_id != sender:
+            raise NotTrusted(
+                f"{quoted(sender)} can't speak for {quoted(peer_id)}", code="other_peer"
+            )
+        self._check_signature(message, raw, source)
+        if isinstance(message, OfferMessage):
+            if message.public_key in self.own_keys():
+                raise InvalidArgument(
+                    "endpoint.public_key is this router's own", code="key_is_ours"
+                )
+            # Two neighbours' LANs may well have the same addresses; leasing.py passes ours over.
+            near = {each.host for each in message.endpoints if each.scope == "link"}
+            hosts = {message.endpoint.host, *(each.host for each in message.endpoints)}
+            for host in sorted(hosts):
+                check_endpoint_host(host, () if host in near else self.own_addresses())
+
+    def _check_pace(self, message: OfferMessage | WithdrawMessage, source: Source) -> None:
+        """A peer's offers cost work here; what it takes back is believed however often it does."""
+        if source is Source.LOCAL or isinstance(message, WithdrawMessage):
+            return
+        if not self._pace.take(message.peer_id, time.monotonic()):
+            raise NotSupported(
+                f"{quoted(message.peer_id)} sends too many offers: once in two seconds is enough",
+                code="too_many_offers",
+            )
+
+    def _check_rank(self, peer_id: str, source: Source) -> None:
+        """Whoever goes by an id that nobody tied to him takes no place of what is trusted."""
+        known = self.offers.get(peer_id, time.monotonic())
+        if source is Source.LOCAL or known is None or self.distrust(peer_id, known.carrier):
+            return
+        if reason := self.distrust(peer_id, "mesh"):
+            raise NotTrusted(reason, code="not_bound")
+
+    def _check_signature(
+        self,
+        message: OfferMessage | WithdrawMessage,
+        raw: Mapping[str, Any] | str,
+        source: Source,
+    ) -> None:
+        """A message that was not heard from the peer itself must be signed by its known key."""
+        known = self.identity_of(message.peer_id)
+        if source is Source.DIRECT or (source is Source.LOCAL and not known):
+            return
+        if not known:
+            raise NotTrusted(
+                f"no identity of {message.peer_id} is known: it must be met on the mesh first",
+                code="unknown_identity",
+            )
+        key = verify(raw)
+        if key != known:
+            raise NotTrusted(
+                f"the message is signed by another key than {message.peer_id}'s: if the router "
+                f"was set up anew, `wgctl uplink trust accept {message.peer_id}` takes its new one",
+                code="identity_changed",
+            )
+
+
+def _terms(offer: Offer) -> Offer:
+    """An offer without what differs each time that it is told."""
+    return replace(offer, sequence=None, received_s=0.0, latency_ms=0.0, quota_left_gb=0.0)
+
+
+def offer_of(message: OfferMessage, carrier: str, now_s: float) -> Offer:
+    """The offer that a message makes, received now."""
+    return Offer(
+        peer_id=message.peer_id,
+        endpoint=message.endpoint,
+        public_key=message.public_key,
+        bandwidth_mbps=message.bandwidth_mbps,
+        latency_ms=message.latency_ms,
+        wan_type=message.wan_type,
+        available=message.available,
+        sequence=message.sequence,
+        ttl_s=float(message.ttl_s if message.ttl_s is not None else DEFAULT_TTL_S),
+        received_s=now_s,
+        egress=tuple(message.egress.split(",")) if message.egress else (),
+        endpoints=tuple((each.host, each.port, each.scope) for each in message.endpoints),
+        metered=message.metered,
+        quota_gb=message.quota_gb or 0.0,
+        quota_left_gb=-1.0 if message.quota_left_gb is None else message.quota_left_gb,
+        price_per_gb=message.price_per_gb or 0.0,
+        carrier=carrier,
+    )

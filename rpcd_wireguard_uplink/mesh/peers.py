@@ -1,0 +1,287 @@
+"""The mesh peers as they are now, and what each is worth: the newest reading, kept together.
+
+Reads the mesh, master-link and secubox-p2p through their adapters, remembers what peers said of
+themselves over the mesh, and asks trust.py. Decides nothing itself and changes no configuration.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from ..config.peering import Deny, Identity
+from ..config.settings import Config
+from ..config.wan_names import unknown_names
+from ..errors import InvalidArgument, NotTrusted, UplinkError
+from ..system.wg import Ages
+from .directory import Directory, Mesh, MeshPeer, Record, is_peer_id, own_node_id, read_mesh
+from .faults import answer_fault, proposed_id, tunnel_fault
+from .lease_messages import parse_identity
+from .master_link import BusCall, read_approvals, read_records
+from .trust import Approval, Ground, Standing, State, standing
+
+Table = dict[str, Any]
+MOST_SAID = 1000
+
+
+@dataclass(slots=True)
+class Peers:
+    """What is known of the mesh. `config` gives the configuration in force; `bus_call` reaches
+    other packages' objects. `identities` maps ids to signing keys that were heard over the mesh.
+    """
+
+    config: Callable[[], Config]
+    bus_call: BusCall | None = None
+    node_id: str = ""
+    mesh: Mesh = field(default_factory=Mesh)
+    ground: Ground = field(default_factory=Ground)
+    identities: dict[str, str] = field(default_factory=dict)
+    problems: dict[str, str] = field(default_factory=dict)
+    _approvals: tuple[Approval, ...] | None = None
+    _records: tuple[Record, ...] = ()
+    _said: dict[str, str] = field(default_factory=dict)
+    _signed: dict[str, str] = field(default_factory=dict)
+    _refused: dict[str, tuple[str, str]] = field(default_factory=dict)
+    _standings: dict[tuple[str, bool], Standing] = field(default_factory=dict)
+    _ages: Ages = field(default_factory=Ages)
+
+    @property
+    def directory(self) -> Directory:
+        """Who is who, as last read."""
+        return self.ground.directory
+
+    async def reread(self) -> bool:
+        """Read everything again; whether anything that trust hangs on changed.
+
+        What can't be read stays as it was, and is told in `problems`.
+        """
+        settings = self.config().peering
+        told = self.problems
+        self.node_id = await asyncio.to_thread(own_node_id, settings.node_id, problems=told)
+        try:
+            self.mesh = await read_mesh(settings.mesh_devices, self._ages)
+            self._approvals = await read_approvals(self.bus_call, problems=told)
+            self._records = await read_records(self.bus_call, problems=told) or ()
+            self.problems.pop("mesh", None)
+            unknown = unknown_names("mesh", self.mesh.missing, self.mesh.found)
+            self._tell("mesh names", unknown)
+        except UplinkError as error:
+            self.problems["mesh"] = f"the mesh can't be read: {error}"
+        keys = {peer.key for peer in self.mesh.peers}
+        for key in self._said.keys() - keys:
+            del self._said[key]
+            self._signed.pop(key, None)
+        for key in self._refused.keys() - keys:
+            del self._refused[key]
+        self._tell_same_id()
+        return self.rebuild()
+
+    def rebuild(self) -> bool:
+        """Take the configuration as it is now; whether trust may have changed by it."""
+        config = self.config()
+        before = self.ground
+        self.ground = Ground(
+            Directory(
+                self.mesh.peers,
+                pins=config.pins,
+                mapped=config.peering.peers,
+                records=self._records,
+                said=self._said,
+            ),
+            self._approvals,
+            config.settings.trusted_peers,
+            config.peering.trust_source,
+        )
+        self._standings.clear()
+        return _trust_part(before) != _trust_part(self.ground)
+
+    def heard(self, peer: MeshPeer, table: Table) -> bool:
+        """Take what a peer says of itself over the mesh; whether it is news.
+
+        Raises InvalidArgument for what is no identity, NotTrusted where it says to be another's.
+        """
+        said = parse_identity(table)
+        self._refused.pop(peer.key, None)
+        try:
+            if said.peer_id == self.node_id:
+                raise InvalidArgument(self._same_id(peer), code="own_id")
+            self.require_own_name(peer, said.peer_id)
+        except UplinkError as error:
+            if len(self._refused) < MOST_SAID:
+                self._refused[peer.key] = (said.peer_id, str(error))
+            raise
+        finally:
+            self._tell_same_id()
+        before = (self._said.get(peer.key), self._signed.get(peer.key))
+        full = peer.key not in self._said and len(self._said) >= MOST_SAID
+        if full or before == (said.peer_id, said.key):
+            return False
+        self._said[peer.key], self._signed[peer.key] = said.peer_id, said.key
+        if said.key and (said.peer_id in self.identities or len(self.identities) < MOST_SAID):
+            self.identities[said.peer_id] = said.key
+        self.rebuild()
+        return True
+
+    def _tell_same_id(self) -> None:
+        same = [key for key, (peer_id, _) in self._refused.items() if peer_id == self.node_id]
+        peers = [peer for key in same if (peer := self.directory.of_key(key)) is not None]
+        if not peers:
+            self._tell("node_id", "")
+            return
+        own_key = self.mesh.devices.get(peers[0].device, self.node_id)
+        self._tell(
+            "node_id",
+            f"{self.node_id} is the id of this router and of other mesh peers: set option node_id "
+            f"in section uplink here, such as {proposed_id(self.node_id, own_key)}, or there",
+        )
+
+    def _tell(self, topic: str, sentence: str) -> None:
+        if sentence:
+            self.problems[topic] = sentence
+        else:
+            self.problems.pop(topic, None)
+
+    def _same_id(self, peer: MeshPeer) -> str:
+        return (
+            f"mesh peer {peer.addresses[0]} says that it is {self.node_id}, as this router is: set "
+            f"option node_id in its section uplink, such as {proposed_id(self.node_id, peer.key)}"
+        )
+
+    def require_own_name(self, peer: MeshPeer, peer_id: str) -> None:
+        """NotTrusted where a peer goes by an id that is bound to another, or is bound to another
+        id itself.
+        """
+        bound = self.directory.bound_key(peer_id)
+        name = self.directory.name_of(peer.key)
+        is_bound = bool(name) and self.directory.bound_key(name) == peer.key
+        if bound not in (None, peer.key) or (is_bound and name != peer_id):
+            raise NotTrusted(
+                f"the mesh peer at {peer.addresses[0]} is not {peer_id}", code=Deny.OTHER_PEER.value
+            )
+
+    def identity_of(self, peer_id: str) -> str:
+        """The signing key that a peer is known by: the pinned one, or what it said itself."""
+        pin = self.directory.pin(peer_id)
+        if pin is not None and pin.identity:
+            return pin.identity
+        peer = self.directory.named(peer_id)
+        if peer is not None and self._signed.get(peer.key):
+            return self._signed[peer.key]
+        return self.identities.get(peer_id, "") if is_peer_id(peer_id) else ""
+
+    def identity(self, peer_id: str) -> Identity | None:
+        """What the peer says at its mesh address; None before it did."""
+        peer = self.directory.named(peer_id)
+        if peer is None or peer.key not in self._said:
+            return None
+        return Identity(self._said[peer.key], self._signed.get(peer.key, ""))
+
+    def standing(self, peer_id: str, *, local: bool = False) -> Standing:
+        """Whether the peer is trusted now; `local` for what this router's own programs say."""
+        known = self._standings.get((peer_id, local))
+        if known is None:
+            peer = self.directory.named(peer_id)
+            key = peer.key if peer is not None and not local else ""
+            identity = self._signed.get(peer.key, "") if peer is not None else ""
+            known = standing(peer_id, self.ground, key=key, identity=identity, local=local)
+            if len(self._standings) < 4 * MOST_SAID:
+                self._standings[peer_id, local] = known
+        return known
+
+    def rows(
+        self, offers: Mapping[str, object], failure_of: Callable[[str], UplinkError | None]
+    ) -> list[Table]:
+        """Every WireGuard peer and every id that was bound or approved, with what is missing.
+
+        `failure_of` gives by key why a peer does not answer over the mesh.
+        """
+        found: list[Table] = []
+        for peer_id in sorted({*self.directory.peer_ids, *self.ground.trusted_peers}):
+            twins = self.directory.claimants(peer_id)
+            if self.directory.bound_key(peer_id) is None and len(twins) > 1:
+                found += [self._twin(peer_id, twin, offers) for twin in twins]
+                continue
+            row = self.row(peer_id, offers)
+            peer = self.directory.of_key(row["mesh_key"])
+            if peer is not None and not row["reason"]:
+                row["reason"] = self._fault(peer, failure_of(peer.key))
+            found.append(row)
+        known = {row["mesh_key"] for row in found}
+        unknown = [peer for peer in self.directory.peers if peer.key not in known]
+        unknown += [peer for peer in self.mesh.others if peer.key not in known]
+        return [*found, *(self._nameless(peer, failure_of(peer.key)) for peer in unknown)]
+
+    def _twin(self, peer_id: str, peer: MeshPeer, offers: Mapping[str, object]) -> Table:
+        reason = (
+            f"several mesh peers say that they are {peer_id}: set option node_id in the section "
+            f"uplink of each, such as {proposed_id(peer_id, peer.key)} at {peer.addresses[0]}"
+        )
+        return {**self.row(peer_id, offers, peer), "reason": reason}
+
+    def _nameless(self, peer: MeshPeer, failure: UplinkError | None) -> Table:
+        claimed, refusal = self._refused.get(peer.key, ("", ""))
+        reason = self._fault(peer, failure) or refusal or "it was not asked for its id yet"
+        state = State.UNTRUSTED.value
+        return {**self.row(claimed, {}, peer), "state": state, "reason": reason}
+
+    def _fault(self, peer: MeshPeer, failure: UplinkError | None) -> str:
+        port = self.config().peering.mesh_port
+        return tunnel_fault(peer, self.mesh.addresses) or answer_fault(peer, failure, port)
+
+    def row(
+        self, peer_id: str, offers: Mapping[str, object], twin: MeshPeer | None = None
+    ) -> Table:
+        """One peer as `uplink_trust` shows it; `twin` is one of several that claim the id."""
+        found = self.standing(peer_id)
+        named = self.directory.named(peer_id)
+        peer = twin or named or next(iter(self.directory.claimants(peer_id)), None)
+        pin = self.directory.pin(peer_id) if twin is None else None
+        records = found.candidates or self.ground.fitting(peer_id) if twin is None else ()
+        age_s = peer.handshake_age_s if peer is not None else None
+        return {
+            "peer_id": peer_id,
+            "state": found.state.value,
+            "reason": found.reason,
+            "mesh_address": next(iter(peer.addresses), "") if peer is not None else "",
+            "mesh_key": peer.key if peer is not None else "",
+            "device": peer.device if peer is not None else "",
+            "identity": self.identity_of(peer_id)
+            if twin is None
+            else self._signed.get(twin.key, ""),
+            "fingerprint": pin.fingerprint
+            if pin is not None
+            else next((record.fingerprint for record in records), ""),
+            "handshake_age_s": -1 if age_s is None else int(age_s),
+            "offering": peer_id in offers,
+        }
+
+    def denial_of(self, peer: MeshPeer, peer_id: str) -> tuple[Deny, str] | None:
+        """Why the mesh peer with that key, who says to be this one, gets no lease; None if it may.
+
+        The sentence is for the other router's owner.
+        """
+        try:
+            self.require_own_name(peer, peer_id)
+        except NotTrusted as error:
+            return Deny.OTHER_PEER, str(error)
+        found = standing(
+            peer_id, self.ground, key=peer.key, identity=self._signed.get(peer.key, "")
+        )
+        if found.state is State.TRUSTED:
+            return None
+        told = f"{self.node_id} does not trust {peer_id} yet: its owner can, by "
+        accept = f"`wgctl uplink trust accept {peer_id}` there"
+        code = Deny.NOT_TRUSTED if found.state is State.UNTRUSTED else Deny.UNBOUND
+        return code, told + accept
+
+
+def _trust_part(ground: Ground) -> object:
+    return (
+        ground.approvals,
+        ground.trusted_peers,
+        ground.source,
+        ground.directory.pins,
+        tuple((i, ground.directory.bound_key(i)) for i in ground.directory.peer_ids),
+    )

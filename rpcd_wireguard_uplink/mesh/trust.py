@@ -1,0 +1,327 @@
+"""Who is trusted: pure decisions over the owner's words, master-link's records and the mesh.
+
+A peer is trusted where it is bound (the owner tied its id to a mesh key) and approved (by
+master-link, by UCI where master-link has nothing to say). Every word of a peer about itself is a
+claim, and so is every name and address in a record of master-link: claims only make candidates for
+the owner to accept. Reads and writes nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from enum import Enum
+from functools import cached_property
+
+from ..config.peering import Identity, Pin, pin_name
+from ..errors import InvalidArgument, NotFound, NotTrusted
+from .directory import Directory, MeshPeer, plain_address
+
+ACCEPT = "wgctl uplink trust accept"
+REVOKE = "wgctl uplink trust revoke"
+APPROVED = "approved"
+
+
+class State(Enum):
+    """What trust comes to. The values are stable: programs compare them."""
+
+    TRUSTED = "trusted"
+    UNBOUND = "unbound"
+    UNTRUSTED = "untrusted"
+    CHANGED = "changed"
+
+
+@dataclass(frozen=True, slots=True)
+class Approval:
+    """One record of master-link. `hostname` and `address` are what the joiner claimed.
+
+    `status` is approved, pending, rejected, or unreadable where the record is damaged.
+    """
+
+    fingerprint: str
+    hostname: str = ""
+    address: str = ""
+    status: str = APPROVED
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """Whether a peer is trusted, and a sentence that says what to do where it isn't.
+
+    `candidates` are approved records that could be the peer's and wait for the owner's word.
+    """
+
+    state: State
+    reason: str = ""
+    candidates: tuple[Approval, ...] = ()
+
+
+@dataclass(frozen=True)
+class Ground:
+    """All that trust is decided from.
+
+    `approvals` is None where there is no master-link; () where it is there and holds no record.
+    `source` is auto, uci (master-link is not asked) or master-link (`trusted_peers` is ignored).
+    """
+
+    directory: Directory = field(default_factory=Directory)
+    approvals: tuple[Approval, ...] | None = None
+    trusted_peers: frozenset[str] = frozenset()
+    source: str = "auto"
+
+    @cached_property
+    def _records(self) -> dict[str, Approval]:
+        return {record.fingerprint: record for record in self.approvals or ()}
+
+    @cached_property
+    def _claims(self) -> dict[str, list[Approval]]:
+        found: dict[str, list[Approval]] = {}
+        for record in self.approvals or ():
+            for word in {record.hostname.lower(), plain_address(record.address)} - {""}:
+                found.setdefault(word, []).append(record)
+        return found
+
+    @cached_property
+    def _pinned(self) -> dict[str, str]:
+        return {pin.fingerprint: pin.peer_id for pin in self.directory.pins}
+
+    def record(self, fingerprint: str) -> Approval | None:
+        """master-link's record with that fingerprint."""
+        return self._records.get(fingerprint)
+
+    def fitting(self, peer_id: str) -> tuple[Approval, ...]:
+        """The records that claim a name or an address of the peer and are pinned to no other."""
+        if self.source == "uci" or not self.approvals:
+            return ()
+        words = sorted(self.directory.known_as(peer_id))
+        found = dict.fromkeys(record for word in words for record in self._claims.get(word, ()))
+        return tuple(r for r in found if self.pinned_to(r.fingerprint) in ("", peer_id))
+
+    def pinned_to(self, fingerprint: str) -> str:
+        """The peer that the fingerprint was confirmed for; '' for none."""
+        return self._pinned.get(fingerprint, "")
+
+
+@dataclass(frozen=True, slots=True)
+class Revocation:
+    """What must go from the configuration: sections of pins, and the entry in `trusted_peer`."""
+
+    pins: tuple[str, ...]
+    listed: bool
+
+
+def standing(
+    peer_id: str, ground: Ground, *, key: str = "", identity: str = "", local: bool = False
+) -> Standing:
+    """Whether the peer of that id is trusted.
+
+    `key` is the mesh key that it comes from now ('' to ask of the id in general), `identity` what
+    it signs with now ('' if not told). `local` is for what this router's own programs hand in:
+    they answer for whom it is from, so that claims made on the mesh don't count against it.
+    """
+    pin = ground.directory.pin(peer_id)
+    refusal = _refusal(peer_id, pin, ground)
+    if refusal:
+        return Standing(State.UNTRUSTED, refusal)
+    change = "" if local and not key else _other_key(peer_id, ground.directory, key)
+    if pin is not None and pin.identity and identity and identity != pin.identity:
+        change = f"it was confirmed with identity {_cut(pin.identity)} and now has {_cut(identity)}"
+    if change:
+        told = f"{peer_id} is not who was confirmed: {change}; if that is its owner's doing"
+        return Standing(State.CHANGED, f"{told}: {ACCEPT} {peer_id}")
+    if _is_approved(peer_id, pin, ground, local):
+        return Standing(State.TRUSTED)
+    candidates = tuple(a for a in ground.fitting(peer_id) if a.status == APPROVED)
+    if candidates or (peer_id in ground.trusted_peers and ground.source != "master-link"):
+        return Standing(State.UNBOUND, _unbound_reason(peer_id, ground, candidates), candidates)
+    return Standing(State.UNTRUSTED, _untrusted_reason(peer_id, ground))
+
+
+def _refusal(peer_id: str, pin: Pin | None, ground: Ground) -> str:
+    """Why master-link's word stands against a peer with a pinned fingerprint; '' if it doesn't."""
+    if pin is None or not pin.fingerprint or ground.source == "uci":
+        return ""
+    if ground.approvals is None and ground.source == "auto":
+        return ""
+    record = ground.record(pin.fingerprint)
+    name = f"master-link's approval of {peer_id} (fingerprint {pin.fingerprint})"
+    if record is None:
+        return f"{name} is gone: approve it there again, or {ACCEPT} {peer_id}"
+    if record.status != APPROVED:
+        return f"{name} is {record.status}: approve it there again"
+    return ""
+
+
+def _other_key(peer_id: str, directory: Directory, key: str) -> str:
+    """What is wrong with the mesh key that goes by the id; '' if nothing."""
+    bound = directory.bound_key(peer_id)
+    if bound is None:
+        return ""
+    if not key and directory.named(peer_id) is None:
+        key = next((peer.key for peer in directory.claimants(peer_id)), "")
+    if key in ("", bound):
+        return ""
+    if not bound:
+        address = directory.mapped_address(peer_id)
+        return (
+            f"list peer puts it at {address}, and a peer with mesh key {_cut(key)} goes by its id"
+        )
+    return f"it was confirmed with mesh key {_cut(bound)} and now comes with {_cut(key)}"
+
+
+def _is_approved(peer_id: str, pin: Pin | None, ground: Ground, local: bool) -> bool:
+    """Whether a peer that nothing stands against is bound and approved."""
+    if ground.source == "master-link":
+        return pin is not None and bool(pin.fingerprint)
+    if pin is not None:
+        return True
+    bound = local or ground.directory.bound_key(peer_id) is not None
+    return bound and peer_id in ground.trusted_peers
+
+
+def _unbound_reason(peer_id: str, ground: Ground, candidates: tuple[Approval, ...]) -> str:
+    claimants = ground.directory.claimants(peer_id)
+    if ground.directory.bound_key(peer_id) is None and not claimants:
+        return (
+            f"{peer_id} is approved, but no mesh peer goes by its id yet: wait for it, "
+            f"or say where it is by list peer '{peer_id} ADDRESS'"
+        )
+    if len(candidates) > 1:
+        return (
+            f"{peer_id} is approved, but not confirmed, and {len(candidates)} approvals fit: "
+            f"{ACCEPT} {peer_id} --fingerprint {candidates[0].fingerprint}, or one of the others"
+        )
+    return f"{peer_id} is approved, but its mesh key is not confirmed: {ACCEPT} {peer_id}"
+
+
+def _untrusted_reason(peer_id: str, ground: Ground) -> str:
+    for record in ground.fitting(peer_id):
+        if record.status != APPROVED:
+            where = f"master-link's record of it ({record.fingerprint}) is {record.status}"
+            return f"{peer_id} is not trusted: {where}; approve it there first"
+    if ground.source == "master-link":
+        return f"{peer_id} is not trusted: master-link has not approved it; approve it there first"
+    return f"{peer_id} is not trusted: {ACCEPT} {peer_id}"
+
+
+# --- accept and revoke
+
+
+def wanted_pin(
+    peer_id: str, ground: Ground, identity: Identity | None = None, fingerprint: str = ""
+) -> Pin:
+    """What the owner confirms by accepting the peer, as the mesh and master-link are now.
+
+    `identity` is what the peer says at its mesh address now. Raises NotFound where it was not seen
+    on the mesh or no such approval is held, NotTrusted where master-link says no, InvalidArgument
+    where several could be meant.
+    """
+    peer = _the_peer(peer_id, ground.directory)
+    if identity is not None and identity.peer_id != peer_id:
+        raise InvalidArgument(
+            f"the peer at {_place(peer)} says that it is {identity.peer_id}, not {peer_id}: "
+            f"{ACCEPT} {identity.peer_id}, or correct list peer"
+        )
+    old = ground.directory.pin(peer_id)
+    return Pin(
+        name=old.name if old is not None else pin_name(peer_id),
+        peer_id=peer_id,
+        mesh_key=peer.key,
+        identity=identity.key if identity is not None else "",
+        fingerprint=_the_fingerprint(peer_id, ground, fingerprint),
+    )
+
+
+def _the_peer(peer_id: str, directory: Directory) -> MeshPeer:
+    """The one mesh peer that can be meant by the id; the owner's `list peer` says it alone."""
+    address = directory.mapped_address(peer_id)
+    mapped = directory.source(address) if address else None
+    if address and mapped is None:
+        raise NotFound(
+            f"no mesh peer has {address} for its own, where list peer puts {peer_id}: "
+            "correct the entry, or give that peer a /32 or /128 in its allowed_ips"
+        )
+    pin = directory.pin(peer_id)
+    pinned = directory.of_key(pin.mesh_key) if pin is not None else None
+    found = [mapped] if mapped else [*([pinned] if pinned else []), *directory.claimants(peer_id)]
+    if not found:
+        raise NotFound(
+            f"{peer_id} was not seen on the mesh yet: bring its mesh tunnel up, "
+            f"or say where it is by list peer '{peer_id} ADDRESS'"
+        )
+    if len(found) > 1:
+        who = ", ".join(f"{_cut(peer.key)} at {_place(peer)}" for peer in found)
+        raise InvalidArgument(
+            f"{len(found)} mesh peers go by the id {peer_id} ({who}): "
+            f"say which one by list peer '{peer_id} ADDRESS'"
+        )
+    for other in directory.pins:
+        if other.mesh_key == found[0].key and other.peer_id != peer_id:
+            raise InvalidArgument(
+                f"the mesh key of {peer_id} is confirmed as {other.peer_id}'s: "
+                f"{REVOKE} {other.peer_id} first"
+            )
+    return found[0]
+
+
+def _the_fingerprint(peer_id: str, ground: Ground, asked: str) -> str:
+    """The fingerprint to pin; '' where the owner's own word is all there is."""
+    if ground.source == "uci":
+        if asked:
+            raise InvalidArgument("trust_source is uci, so no fingerprint is used: leave it out")
+        return ""
+    old = ground.directory.pin(peer_id)
+    record = ground.record(asked or (old.fingerprint if old is not None else ""))
+    if asked and record is None:
+        raise NotFound(f"master-link holds no record {asked}: see the fingerprints on its page")
+    if asked and ground.pinned_to(asked) not in ("", peer_id):
+        raise InvalidArgument(
+            f"fingerprint {asked} is confirmed as {ground.pinned_to(asked)}'s: "
+            f"{REVOKE} {ground.pinned_to(asked)} first"
+        )
+    if record is not None and record.status != APPROVED:
+        told = f"master-link's record {record.fingerprint} is {record.status}"
+        raise NotTrusted(f"{told}: approve it there first")
+    if record is not None:
+        return record.fingerprint
+    found = [a.fingerprint for a in ground.fitting(peer_id) if a.status == APPROVED]
+    if len(found) > 1:
+        raise InvalidArgument(
+            f"several approvals of master-link fit {peer_id}: name one, "
+            f"--fingerprint {' or '.join(found)}"
+        )
+    if not found and ground.source == "master-link":
+        raise NotTrusted(_untrusted_reason(peer_id, ground) + "; or name it, --fingerprint")
+    return found[0] if found else ""
+
+
+def wanted_revocation(peer_id: str, ground: Ground) -> Revocation:
+    """What to remove so that the peer is trusted no longer. NotFound where it never was.
+
+    A `list peer` entry stays: it says where the peer is, not that it is trusted.
+    """
+    pins = tuple(pin.name for pin in ground.directory.pins if pin.peer_id == peer_id)
+    listed = peer_id in ground.trusted_peers
+    if not pins and not listed:
+        raise NotFound(f"{peer_id} was not trusted by this router: see wgctl uplink trust")
+    return Revocation(pins, listed)
+
+
+def rejected_pins(ground: Ground) -> Iterator[Pin]:
+    """The pins whose approval master-link took back: to be removed for good.
+
+    master-link keeps its records on tmpfs (ML_DIR, master-link.sh) and never takes back the key
+    file of a peer that it once approved, so that a rejection is forgotten at the next boot.
+    """
+    for pin in ground.directory.pins if ground.source != "uci" else ():
+        record = ground.record(pin.fingerprint) if pin.fingerprint else None
+        if record is not None and record.status == "rejected":
+            yield pin
+
+
+def _cut(key: str) -> str:
+    return key[:8]
+
+
+def _place(peer: MeshPeer) -> str:
+    return peer.addresses[0] if peer.addresses else f"an unproven address on {peer.device}"

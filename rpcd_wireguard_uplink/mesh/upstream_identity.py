@@ -1,0 +1,66 @@
+"""What a router's way to the internet is called, so that two routers see that they share one.
+
+A line's tokens are its public address and a hash of its gateway's hardware address: two routers
+behind one modem have the same gateway. They say nothing that a peer could use otherwise. Reads the
+kernel's neighbours; compares and decides nothing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import ipaddress
+from collections.abc import Iterable, Sequence
+
+from ..failover.network import Landscape
+from ..model import DefaultRoute, Family
+from ..system import iproute
+
+LOOP_PREFIX = "uplink="
+LONGEST = 200  # messages.py takes no more
+
+
+async def read_tokens(landscape: Landscape) -> tuple[str, ...]:
+    """The tokens of the lines that the router's own traffic takes first."""
+    found: set[str] = set()
+    for family in Family:
+        route = landscape.lines[family].primary
+        if route is not None:
+            found |= address_tokens(await landscape.addresses_of(route.device, family))
+            found |= await _gateway_tokens(route)
+    return tuple(sorted(found))
+
+
+def address_tokens(addresses: Iterable[str]) -> set[str]:
+    """`addr=` for each public address; of IPv6 the /56, which one line has as a whole."""
+    found = set()
+    for text in addresses:
+        ip = ipaddress.ip_interface(text).ip
+        if not ip.is_global:
+            continue
+        if ip.version == 6:
+            ip = ipaddress.ip_network((ip, 56), strict=False).network_address
+        found.add(f"addr={ip}")
+    return found
+
+
+async def _gateway_tokens(route: DefaultRoute) -> set[str]:
+    if not route.gateway:
+        return set()
+    hardware = await iproute.read_neighbour(route.device, route.gateway)
+    if not hardware:
+        return set()
+    return {f"gw={hashlib.sha256(hardware.encode()).hexdigest()[:16]}"}
+
+
+def joined(tokens: Iterable[str]) -> str:
+    """The tokens as an offer carries them; those that would be too many are left out."""
+    told = ""
+    for token in tokens:
+        longer = f"{told},{token}" if told else token
+        told = longer if len(longer) <= LONGEST else told
+    return told
+
+
+def shared(theirs: Sequence[str], own: Sequence[str]) -> bool:
+    """Whether two routers leave by the same line."""
+    return bool({token for token in theirs if not token.startswith(LOOP_PREFIX)} & set(own))

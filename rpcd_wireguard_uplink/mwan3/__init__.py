@@ -1,0 +1,1 @@
+"""mwan3: the lasting policy behind the steering controller."""

@@ -1,0 +1,105 @@
+"""mwan3's own view of the router: asked for on the bus, read leniently, shown in the status.
+
+Owns how the reply of mwan3's `status` is understood. Judges nothing by it: steering has its own
+probes, and an owner may compare.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from ..errors import UplinkError
+from ..model import Family
+from ..system import process
+
+ASK_S = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Tracked:
+    """An interface as mwan3 sees it: its word for it, and what its tracker does."""
+
+    status: str
+    tracking: str
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """What mwan3 says of its enabled interfaces, and which of them its policies use now."""
+
+    interfaces: Mapping[str, Tracked] = field(default_factory=dict)
+    policies: Mapping[Family, Mapping[str, tuple[str, ...]]] = field(default_factory=dict)
+
+    def as_table(self) -> dict[str, Any]:
+        """What `uplink_status` shows of it, with the names that SecuBox's plugin gave it before."""
+        told = [f"{name} is {seen.status}" for name, seen in self.interfaces.items()]
+        interfaces = [
+            {"name": name, "status": seen.status, "tracking": seen.tracking}
+            for name, seen in self.interfaces.items()
+        ]
+        policies = [
+            {"name": name, "family": family.value, "interfaces": list(used)}
+            for family, found in self.policies.items()
+            for name, used in found.items()
+        ]
+        available = bool(self.interfaces)
+        return {
+            "mwan3": {"available": available, "interfaces": interfaces, "policies": policies},
+            "mwan3_available": available,
+            "mwan3_status": ", ".join(told) or "mwan3 does not answer",
+        }
+
+
+async def read_view() -> View:
+    """Ask mwan3; nothing is in the view where it does not answer.
+
+    By the `ubus` command, whose text can be read where a number of mwan3's is none. Not the whole
+    status: its connected networks are many, and nobody asked for them.
+    """
+    parts = []
+    for section in ("interfaces", "policies"):
+        asked = f'{{"section":"{section}"}}'
+        argv = ["ubus", "-S", "-t", f"{ASK_S:g}", "call", "mwan3", "status", asked]
+        try:
+            done = await process.run(argv, timeout_s=ASK_S + 1, check=False)
+        except UplinkError:
+            return View()
+        parts.append(parse_status(done.stdout))
+    return View(parts[0].interfaces, parts[1].policies)
+
+
+def parse_status(text: str) -> View:
+    """The reply of `ubus call mwan3 status`, as JSON, or as nearly JSON as mwan3 writes it.
+
+    An `age` may be nan. An interface whose tracker has not written its status yet is `unknown`.
+    Percentages are not taken: those of balanced members are wrong. What is no reply says nothing.
+    """
+    try:
+        table = json.loads(re.sub(r"(?<=[:\s])-?(nan|inf)\b", "null", text))
+    except ValueError:
+        table = None
+    interfaces = {
+        name: Tracked(str(row.get("status") or "unknown"), str(row.get("tracking") or "unknown"))
+        for name, row in _rows(table, "interfaces")
+        if row.get("enabled") is not False
+    }
+    policies = {}
+    for family in Family:
+        found = _rows(dict(_rows(table, "policies")), family.value, list)
+        policies[family] = {
+            name: tuple(
+                str(m["interface"]) for m in rows if isinstance(m, dict) and "interface" in m
+            )
+            for name, rows in found
+        }
+    return View(interfaces, policies)
+
+
+def _rows(table: Any, key: str, kind: type = dict) -> list[tuple[str, Any]]:
+    inner = table.get(key) if isinstance(table, dict) else None
+    items = inner.items() if isinstance(inner, dict) else ()
+    return [(name, row) for name, row in items if isinstance(row, kind)]

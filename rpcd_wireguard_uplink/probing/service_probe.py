@@ -1,0 +1,238 @@
+"""Probes by DNS and TCP, for paths on which ICMP echo does not come through.
+
+A DNS probe asks the target for the root's SOA record over UDP, a TCP probe connects to one of its
+ports and resets the connection, an HTTP probe asks for a page that answers 204. Only what the far
+end itself must have said counts: a record, an accepted connection, that answer. Refusals are cheap
+to forge for whatever stands in between. All sockets are bound to one device, and one descriptor
+tells of them all. Judges nothing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import re
+import select
+import socket
+import struct
+import time
+from dataclasses import dataclass, field
+
+from ..errors import NotSupported
+from ..model import Family
+from .icmp import RECVTTL, SO_BINDTODEVICE, SO_MARK, UNSTEERED, Reply, hops_told
+from .probe_kind import Method
+
+FIRST_SEQUENCE = 0x10000  # above every ICMP sequence number
+PATIENCE_S = 3.0
+MOST_PENDING = 32
+DNS_PORT = 53
+_HEADER = struct.Struct("!HHHHHH")
+_RECURSE, _RESPONSE, _CODE = 0x0100, 0x8000, 0x000F
+_ROOT_SOA = b"\0" + struct.pack("!HH", 6, 1)
+_RESET = struct.pack("ii", 1, 0)  # struct linger: close resets, nothing stays behind
+_TCP_SYNCNT = 7  # linux/tcp.h
+_ERROR = (socket.SOL_SOCKET, socket.SO_ERROR)
+_NO_CONTENT = re.compile(rb"HTTP/1\.[01] 204[ \r]")
+_DOMAIN = {Family.IPV4: socket.AF_INET, Family.IPV6: socket.AF_INET6}
+
+
+_PORTS = {Method.TCP_443: 443, Method.TCP_53: 53}
+
+
+def dns_query(number: int) -> bytes:
+    """A question for the root's SOA record, which every recursive resolver can answer."""
+    return _HEADER.pack(number, _RECURSE, 1, 0, 0, 0) + _ROOT_SOA
+
+
+def answered_number(reply: bytes) -> int | None:
+    """The number of the question that a reply holds a record for; None where it is no such one."""
+    if len(reply) < _HEADER.size + len(_ROOT_SOA):
+        return None
+    number, flags, questions, answers, _, _ = _HEADER.unpack_from(reply)
+    good = flags & _RESPONSE and not flags & _CODE and questions == 1 and answers
+    asked = reply[_HEADER.size : _HEADER.size + len(_ROOT_SOA)]
+    return number if good and asked == _ROOT_SOA else None
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """A page that answers 204 where there is no portal, at one of its host's addresses."""
+
+    address: str
+    port: int
+    request: bytes
+
+
+@dataclass(slots=True)
+class _Connection:
+    """One connection under way. With a `request` it is for the answer to that."""
+
+    sequence: int
+    sock: socket.socket
+    sent_s: float
+    request: bytes = b""
+
+
+@dataclass(slots=True)
+class ServiceProber:
+    """DNS and TCP probes through one device in one family. `mark` keeps them on it, `packets` is
+    how many have come in for them, refusals and errors too.
+    """
+
+    device: str
+    family: Family
+    mark: int
+    packets: int = 0
+    _epoll: select.epoll | None = None
+    _datagrams: socket.socket | None = None
+    _asked: dict[int, tuple[int, str, float]] = field(default_factory=dict)
+    _connecting: dict[int, _Connection] = field(default_factory=dict)
+    _asking: set[int] = field(default_factory=set)
+    _sequence: int = FIRST_SEQUENCE
+
+    def open(self) -> int:
+        """Open the sockets; returns the descriptor that becomes readable with an answer.
+
+        Raises NotSupported where they can't be bound to the device.
+        """
+        self.close()
+        try:
+            sock = self._bound(socket.SOCK_DGRAM)
+            sock.setsockopt(*RECVTTL[self.family], 1)
+        except OSError as error:
+            raise NotSupported(f"can't probe through {self.device}: {error.strerror}") from error
+        self._datagrams = sock
+        self._epoll = select.epoll()
+        self._epoll.register(sock.fileno(), select.EPOLLIN)
+        return self._epoll.fileno()
+
+    @property
+    def descriptor(self) -> int:
+        """What open() returned, -1 while it is not open."""
+        return -1 if self._epoll is None else self._epoll.fileno()
+
+    def close(self) -> None:
+        """Close all sockets; safe to call again."""
+        for found in self._connecting.values():
+            found.sock.close()
+        self._connecting.clear()
+        self._asked.clear()
+        if self._datagrams is not None:
+            self._datagrams.close()
+            self._datagrams = None
+        if self._epoll is not None:
+            self._epoll.close()
+            self._epoll = None
+
+    def send(self, method: Method, target: str, page: Page | None = None) -> int | None:
+        """Send one probe; its sequence number, or None where it can't leave.
+
+        HTTP goes to the page, whatever the target.
+        """
+        if self._datagrams is None:
+            return None
+        self._give_up(time.monotonic())
+        self._sequence += 1
+        try:
+            if method is Method.DNS:
+                self._ask(self._datagrams, target)
+            elif method is Method.HTTP:
+                if page is None:
+                    return None
+                self._connect(page.address, page.port, page.request)
+            else:
+                self._connect(target, _PORTS[method])
+        except OSError:
+            return None
+        return self._sequence
+
+    def drain(self) -> list[Reply]:
+        """All answers that have come."""
+        if self._epoll is None or self._datagrams is None:
+            return []
+        found = []
+        for descriptor, _ in self._epoll.poll(0):
+            if descriptor == self._datagrams.fileno():
+                found += self._read(self._datagrams)
+            else:
+                found += self._go_on(self._epoll, self._connecting[descriptor])
+        return found
+
+    def _go_on(self, epoll: select.epoll, found: _Connection) -> list[Reply]:
+        """What follows from an event of a connection."""
+        descriptor, error = found.sock.fileno(), found.sock.getsockopt(*_ERROR)
+        self.packets += error in (0, errno.ECONNREFUSED)
+        is_good = not error
+        try:
+            if is_good and found.request:
+                found.sock.send(found.request)
+                found.request = b""
+                epoll.modify(descriptor, select.EPOLLIN)
+                self._asking.add(descriptor)
+                return []
+            if descriptor in self._asking:
+                is_good = bool(_NO_CONTENT.match(found.sock.recv(512)))
+        except OSError:
+            is_good = False
+        self._drop(descriptor)
+        return [Reply(found.sequence)] if is_good else []
+
+    def _bound(self, kind: socket.SocketKind) -> socket.socket:
+        sock = socket.socket(_DOMAIN[self.family], kind | socket.SOCK_NONBLOCK)
+        try:
+            sock.setsockopt(socket.SOL_SOCKET, SO_BINDTODEVICE, self.device.encode() + b"\0")
+            sock.setsockopt(socket.SOL_SOCKET, SO_MARK, self.mark | UNSTEERED)
+        except OSError:
+            sock.close()
+            raise
+        return sock
+
+    def _ask(self, sock: socket.socket, target: str) -> None:
+        number = int.from_bytes(os.urandom(2), "big")
+        sock.sendto(dns_query(number), (target, DNS_PORT))
+        self._asked[number] = self._sequence, target, time.monotonic()
+
+    def _connect(self, target: str, port: int, request: bytes = b"") -> None:
+        sock = self._bound(socket.SOCK_STREAM)
+        try:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+            sock.setsockopt(socket.IPPROTO_TCP, _TCP_SYNCNT, 1)
+            with contextlib.suppress(BlockingIOError):
+                sock.connect((target, port))
+            assert self._epoll is not None
+            self._epoll.register(sock.fileno(), select.EPOLLOUT)
+        except OSError:
+            sock.close()
+            raise
+        made = _Connection(self._sequence, sock, time.monotonic(), request)
+        self._connecting[sock.fileno()] = made
+
+    def _read(self, sock: socket.socket) -> list[Reply]:
+        found = []
+        for _ in range(64):
+            try:
+                packet, told, _, source = sock.recvmsg(2048, 64)
+            except OSError:
+                break
+            self.packets += 1
+            number = answered_number(packet)
+            asked = self._asked.get(number) if number is not None else None
+            if number is not None and asked is not None and asked[1] == source[0]:
+                del self._asked[number]
+                found.append(Reply(asked[0], hops_told(told)))
+        return found
+
+    def _give_up(self, now_s: float) -> None:
+        """Forget what nobody answered, and what is too much."""
+        spare = max(0, len(self._connecting) - MOST_PENDING)
+        for place, (descriptor, found) in enumerate(list(self._connecting.items())):
+            if place < spare or found.sent_s < now_s - PATIENCE_S:
+                self._drop(descriptor)
+        for number in [n for n, (_, _, sent_s) in self._asked.items() if sent_s < now_s - 10.0]:
+            del self._asked[number]
+
+    def _drop(self, descriptor: int) -> None:
+        self._asking.discard(descriptor)
+        self._connecting.pop(descriptor).sock.close()  # which takes it out of the epoll set too

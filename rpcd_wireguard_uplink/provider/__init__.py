@@ -1,0 +1,1 @@
+"""Serving others: the offer, leases, and the provider's side of the kernel."""

@@ -1,0 +1,146 @@
+"""Brings the provider's side of the kernel to what a plan says: device, peers, rules, rates.
+
+Each part is compared with what is there and only the difference is carried out, so that consumers
+come and go without the others losing a packet, and what somebody else has taken away is back after
+the next `apply`. The rules stand before the device does, and a consumer is let in last. Knows
+nothing of offers, and of leases only their keys and addresses.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from ..config.peering import Lease, ProviderPlan
+from ..errors import CommandFailed, NotFound
+from ..model import DEVICE_GROUP, PROVIDER_DEVICE, Family, Link, PeerCounters
+from ..system import iproute, process, wg
+from .firewall import TABLE, provider_script
+from .rates import IFB_DEVICE, Shaper, can_shape, wanted_shapes
+
+PROVIDER_ALIAS = "secubox_provider"
+"""The mark of our device. It is none of a tunnel's (model.mark_alias), so that the platforms, which
+delete marked tunnels that no section means, leave it alone.
+"""
+
+
+@dataclass(slots=True)
+class Provider:
+    """The provider's device and all that belongs to it. One caller at a time, but for reading."""
+
+    _leases: Mapping[str, Lease] = field(default_factory=dict)
+    _script: str = ""
+    _standing: object = None
+    _shaper: Shaper = field(default_factory=Shaper)
+    _ages: wg.Ages = field(default_factory=wg.Ages)
+
+    async def apply(self, plan: ProviderPlan) -> None:
+        """Have all of the plan stand, and nothing else of ours; a second time changes nothing.
+
+        Raises CommandFailed where a command fails or a device of that name is not ours; the next
+        call then takes up where this one stopped.
+        """
+        links = {link.name: link for link in await iproute.read_links()}
+        await self._stand_rules(plan)
+        is_there = PROVIDER_DEVICE in links
+        served = await wg.read_served(PROVIDER_DEVICE, self._ages) if is_there else None
+        is_new = await self._stand_device(plan, links.get(PROVIDER_DEVICE), served)
+        gone = {PROVIDER_DEVICE} if is_new else set()
+        wanted = {lease.public_key: _networks(lease) for lease in plan.leases}
+        found = {} if served is None or is_new else served.allowed
+        expelled = [key for key in found if key not in wanted]
+        admitted = {k: nets for k, nets in wanted.items() if found.get(k) != frozenset(nets)}
+        await wg.change_peers(PROVIDER_DEVICE, expelled, {})
+        await self._shaper.apply(wanted_shapes(plan.leases), plan.limit_mbps, links.keys() - gone)
+        await wg.change_peers(PROVIDER_DEVICE, (), admitted)
+        self._leases = {lease.public_key: lease for lease in plan.leases}
+
+    async def _stand_rules(self, plan: ProviderPlan) -> None:
+        onlink: set[str] = set()
+        for device in {name for names in plan.lines.values() for name in names}:
+            onlink.update(await iproute.read_addresses(device))
+        script = provider_script(plan, sorted(onlink))
+        tables = await process.run(["nft", "list", "tables", "inet"])
+        if script != self._script or f"table inet {TABLE}" not in tables.stdout.splitlines():
+            self._script = ""
+            await process.run(["nft", "-f", "-"], stdin=script)
+            if not plan.is_open:
+                await _forget_flows(plan)
+            self._script = script
+
+    async def _stand_device(
+        self, plan: ProviderPlan, link: Link | None, served: wg.Served | None
+    ) -> bool:
+        """Have the device as it should be; returns whether it had to be made."""
+        if link is None:
+            await wg.make_device(PROVIDER_DEVICE)
+        elif link.alias != PROVIDER_ALIAS and not _is_unfinished(link, served, plan.private_key):
+            raise CommandFailed(
+                f"a device {PROVIDER_DEVICE} that is not ours is there: rename or remove it"
+            )
+        if link is None or link.alias != PROVIDER_ALIAS:
+            what = f"link set dev {PROVIDER_DEVICE}"
+            lines = [f"{what} alias {PROVIDER_ALIAS}", f"{what} group {DEVICE_GROUP}"]
+            await iproute.batch(Family.IPV4, lines)
+        named = (plan.private_key, plan.listen_port, wg.OUTER_MARK)
+        if served is None or named != (served.private_key, served.listen_port, served.mark):
+            await wg.configure_served(PROVIDER_DEVICE, plan.private_key, plan.listen_port)
+        wanted = (plan.gateways, plan.mtu)
+        if link is None or not link.carrier or self._standing != wanted:
+            self._standing = None
+            addresses = [str(ipaddress.ip_interface(text)) for text in plan.gateways]
+            up = ["ip", "link", "set", "dev", PROVIDER_DEVICE, "mtu", str(plan.mtu), "up"]
+            await process.run(up)
+            await iproute.set_addresses(PROVIDER_DEVICE, addresses)
+            self._standing = wanted
+        return link is None
+
+    async def remove(self) -> None:
+        """Take away everything that this module ever put up, also an earlier run's."""
+        self._leases, self._script, self._standing = {}, "", None
+        links = {link.name: link for link in await iproute.read_links()}
+        device = links.get(PROVIDER_DEVICE)
+        if device is not None and device.alias == PROVIDER_ALIAS:
+            await process.run(["ip", "link", "delete", "dev", PROVIDER_DEVICE], check=False)
+        if IFB_DEVICE in links:
+            await self._shaper.remove()
+        await process.run(["nft", "delete", "table", "inet", TABLE], check=False)
+
+    async def can_shape(self) -> str:
+        """Why consumers' rates can't be limited here, '' if they can."""
+        return await can_shape()
+
+    async def read_peers(self) -> Mapping[str, PeerCounters]:
+        """What each consumer has moved, by public key; nothing where there is no device."""
+        served = await wg.read_served(PROVIDER_DEVICE, self._ages)
+        return served.counters if served is not None else {}
+
+    async def readmit(self, public_key: str) -> None:
+        """Forget a consumer's last handshake: one whose clock went back gets in (rules.md 13).
+
+        Its address and its rate stay, its counters begin anew. Raises NotFound for a key without a
+        lease in the last plan.
+        """
+        lease = self._leases.get(public_key)
+        if lease is None:
+            raise NotFound("no consumer has that key: its lease is gone")
+        await wg.change_peers(PROVIDER_DEVICE, [public_key], {public_key: _networks(lease)})
+
+
+async def _forget_flows(plan: ProviderPlan) -> None:
+    """Delete the consumers' tracked connections: offloaded ones would pass the rules by."""
+    for text in plan.gateways:
+        pool = ipaddress.ip_interface(text).network
+        argv = ["conntrack", "-f", f"ipv{pool.version}", "-D", "-s", str(pool)]
+        await process.run(argv, check=False)
+
+
+def _networks(lease: Lease) -> tuple[str, ...]:
+    """A consumer's addresses as WireGuard prints them."""
+    return tuple(str(ipaddress.ip_network(text, strict=False)) for text in lease.addresses)
+
+
+def _is_unfinished(link: Link, served: wg.Served | None, private_key: str) -> bool:
+    """Whether a run of ours died between making the device and marking it."""
+    return served is not None and not link.alias and served.private_key in ("(none)", private_key)

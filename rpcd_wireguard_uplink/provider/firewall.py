@@ -1,0 +1,154 @@
+"""What a provider's consumers may reach, as the text of an nftables table of its own. Pure.
+
+A consumer gets out by the lines that it is given, to the internet and nothing else: no other
+consumer, no tunnel of ours, none of our addresses but the gateway's echo and the port that renews
+its lease, no network of our own or behind one of our modems. Nobody gets in to a consumer. The
+table does not depend on who has a lease: WireGuard's allowed networks see to it that a source is
+the consumer's own. What another table rejects stays rejected. Runs nothing, and knows no leases.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Iterable, Sequence
+
+from ..config.peering import ProviderPlan
+from ..model import PROVIDER_DEVICE, Family
+
+TABLE = "wgup_provider"
+NOT_INTERNET: dict[Family, tuple[str, ...]] = {
+    Family.IPV4: (
+        *("0.0.0.0/8", "10.0.0.0/8", "100.64.0.0/10", "127.0.0.0/8", "169.254.0.0/16"),
+        *("172.16.0.0/12", "192.0.0.0/24", "192.168.0.0/16", "198.18.0.0/15", "224.0.0.0/3"),
+    ),
+    Family.IPV6: ("2002::/16",),  # 6to4 has IPv4 addresses in it, private ones too
+}
+"""What no line should carry for strangers (IANA's registries of special-purpose addresses).
+
+Of IPv6 only INTERNET6 is allowed anyway. Documentation's networks are left out: nobody lives there.
+"""
+INTERNET6 = "{ 2000::/3, 64:ff9b::/96 }"  # unicast, and IPv4 behind the ISP's NAT64
+
+_DNS = "meta l4proto { tcp, udp } th dport 53"
+_REFUSE = "reject with icmpx admin-prohibited"
+_WORD = {Family.IPV4: "ip", Family.IPV6: "ip6"}
+_PROTO = {Family.IPV4: "meta nfproto ipv4", Family.IPV6: "meta nfproto ipv6"}
+_ECHO = {Family.IPV4: "icmp type echo-request", Family.IPV6: "icmpv6 type echo-request"}
+_HEADERS = {Family.IPV4: 40, Family.IPV6: 60}  # IP's and TCP's, without options
+
+
+def provider_script(plan: ProviderPlan, onlink: Iterable[str]) -> str:
+    """nft commands that put the table in place of what there is, in one transaction.
+
+    `onlink` are the lines' own addresses with prefix lengths. Connections that the new rules allow
+    go on. Raises ValueError where something that should be an address is none.
+    """
+    filters = "type filter hook {} priority -5; policy accept;"  # before fw4's, which are at 0
+    chains = (
+        ("from_consumers", "", _from_consumers(plan, onlink)),
+        ("to_consumers", "", _to_consumers(plan)),
+        ("input", filters.format("input"), _input(plan)),
+        ("forward", filters.format("forward"), _forward(plan)),
+        ("dns", "type nat hook prerouting priority -105; policy accept;", _dns(plan)),
+        ("nat", "type nat hook postrouting priority 100; policy accept;", _nat(plan)),
+    )
+    out = [f"add table inet {TABLE}", f"delete table inet {TABLE}", f"table inet {TABLE} {{"]
+    for name, hook, rules in chains:
+        out += [f"chain {name} {{", *filter(None, [hook]), *rules, "}"]
+    return "\n".join([*out, "}"]) + "\n"
+
+
+def _input(plan: ProviderPlan) -> list[str]:
+    rules = [f'iifname != "{PROVIDER_DEVICE}" accept', "ct state established,related accept"]
+    for family in Family:
+        for ours in _gateways(plan, family):
+            to_us = f"{_WORD[family]} daddr {ours.ip}"
+            rules.append(f"{to_us} {_ECHO[family]} accept")
+            rules.append(f"{to_us} tcp dport {plan.renewal_port} accept")
+    # A resolver that refuses is given up at once, a silent one is waited for.
+    return [*rules, f"{_DNS} reject", "drop"]
+
+
+def _forward(plan: ProviderPlan) -> list[str]:
+    rules = [f'iifname != "{PROVIDER_DEVICE}" oifname != "{PROVIDER_DEVICE}" accept']
+    for family in Family:
+        largest = plan.mtu - _HEADERS[family]
+        rules.append(f"{_PROTO[family]} tcp flags syn tcp option maxseg size set {largest}")
+    return [*rules, f'iifname "{PROVIDER_DEVICE}" goto from_consumers', "goto to_consumers"]
+
+
+def _from_consumers(plan: ProviderPlan, onlink: Iterable[str]) -> list[str]:
+    if not plan.is_open:
+        return [_REFUSE]
+    nets = [ipaddress.ip_interface(text).network for text in onlink]
+    # Another consumer, or a tunnel of ours: what we get from peers is not passed on to peers.
+    rules = ["ct state invalid drop", f'oifname "wgup*" {_REFUSE}']
+    for family in Family:
+        lines = _names(plan.lines.get(family, ()))
+        rules.append(f"{_PROTO[family]} {f'oifname != {lines} ' if lines else ''}{_REFUSE}")
+    for family in Family:
+        resolver = _resolver(plan, family)
+        if resolver:  # a modem's may well have a private address, so this is before those
+            rules.append(f"ct status dnat {_WORD[family]} daddr {resolver} {_DNS} accept")
+    rules.append(f"ip6 daddr != {INTERNET6} {_REFUSE}")
+    for family in Family:
+        mine = [net for net in nets if net.version == family.version]
+        closed = _merged([*map(ipaddress.ip_network, NOT_INTERNET[family]), *mine])
+        rules.append(f"{_WORD[family]} daddr {closed} {_REFUSE}")
+    return [*rules, "accept"]
+
+
+def _to_consumers(plan: ProviderPlan) -> list[str]:
+    answers = ["ct state established,related accept"] if plan.is_open else []
+    return [*answers, _REFUSE]
+
+
+def _dns(plan: ProviderPlan) -> list[str]:
+    """Look-ups at a gateway go to a line's resolver, never to our own with its local names."""
+    return [
+        f'iifname "{PROVIDER_DEVICE}" {_WORD[family]} daddr {ours.ip} {_DNS} '
+        f"dnat {_WORD[family]} to {_resolver(plan, family)}"
+        for family in Family
+        for ours in _gateways(plan, family)
+        if _resolver(plan, family)
+    ]
+
+
+def _nat(plan: ProviderPlan) -> list[str]:
+    return [
+        f"{_WORD[family]} saddr {ours.network} oifname {_names(plan.lines[family])} masquerade"
+        for family in Family
+        for ours in _gateways(plan, family)
+        if plan.lines.get(family)
+    ]
+
+
+def _gateways(
+    plan: ProviderPlan, family: Family
+) -> list[ipaddress.IPv4Interface | ipaddress.IPv6Interface]:
+    """Our addresses of that family in the tunnels, with the pools that they are in."""
+    found = map(ipaddress.ip_interface, plan.gateways)
+    return [each for each in found if each.version == family.version]
+
+
+def _resolver(plan: ProviderPlan, family: Family) -> str:
+    """The first resolver of that family that can be reached over a line, '' without any."""
+    for text in plan.resolvers:
+        ip = ipaddress.ip_address(text)
+        near = ip.is_loopback or ip.is_link_local or ip.is_unspecified
+        if ip.version == family.version and not near:
+            return str(ip)
+    return ""
+
+
+def _names(devices: Iterable[str]) -> str:
+    quoted = ", ".join(f'"{device}"' for device in devices)
+    return f"{{ {quoted} }}" if quoted else ""
+
+
+def _merged(nets: Sequence[ipaddress.IPv4Network | ipaddress.IPv6Network]) -> str:
+    """An anonymous set: nft takes no networks there that overlap."""
+    of_four = [net for net in nets if isinstance(net, ipaddress.IPv4Network)]
+    of_six = [net for net in nets if isinstance(net, ipaddress.IPv6Network)]
+    four, six = ipaddress.collapse_addresses(of_four), ipaddress.collapse_addresses(of_six)
+    return f"{{ {', '.join(map(str, [*four, *six]))} }}"

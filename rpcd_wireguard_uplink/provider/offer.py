@@ -1,0 +1,197 @@
+"""This router's own offer: whether it stands now, and what it says.
+
+An offer stands while it is configured, the line is alive and the quota is not used up; a dead line
+takes it back at once, and it comes again after the hold time. Who has taken it is serving.py's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from typing import Any
+
+from ..config.peering import Denial, Deny
+from ..errors import NotSupported
+from ..failover.paths import WatchedPath
+from ..mesh.messages import OfferMessage, WithdrawMessage
+from ..mesh.offers import Numbering
+from ..mesh.upstream_identity import LOOP_PREFIX, joined
+from ..model import Endpoint, Family, Health
+from ..state_file import now_text
+from .lease_server import Serving
+
+Table = dict[str, Any]
+Publish = Callable[[OfferMessage | WithdrawMessage], None]
+OFFER_TTL_S = 900
+MEASURE_S = 4.0  # the first verdict on a line takes about two
+
+
+class Offering:
+    """The offer of one router. `publish` sends a message to the mesh."""
+
+    def __init__(self, serving: Serving, publish: Publish, numbering: Numbering) -> None:
+        self._serving = serving
+        self._service = serving.service
+        self._publish = publish
+        self.numbering = numbering
+        self.egress: tuple[str, ...] = ()
+        self.stands = False
+        self._lost = False
+        self._has_ended = False
+        self._alive_since_s: float | None = None
+        serving.refusal = self._refusal
+
+    def watch(self) -> None:
+        """Look whether the offer may stand now; cheap, called at every news of the lines."""
+        alive = self._line_is_alive()
+        now_s = time.monotonic()
+        if alive is False:
+            self._alive_since_s, self._lost = None, True
+        elif alive and self._alive_since_s is None:
+            self._alive_since_s = now_s
+        reason = self.reason()
+        if (not reason) != self.stands:
+            self._turn(reason)
+
+    def reason(self) -> str:
+        """Why the offer does not stand now; '' if it does."""
+        if self._has_ended:
+            return "this router's service stops"
+        if not self._serving.enabled or self._serving.book is None:
+            return self._serving.problems.get("provider", "it is not configured")
+        if self._alive_since_s is None:
+            return "the line is dead" if self._lost else "the line was not seen to work yet"
+        held_s = time.monotonic() - self._alive_since_s
+        if self._lost and held_s < self._service.uplinks.config.settings.hold_s:
+            return "the line came back and must stay so for the hold time"
+        if self._serving.is_spent:
+            return "this month's quota is used up"
+        if self._serving.blocked:
+            return self._serving.blocked
+        return "" if self._serving.endpoints else "no address of this router is known"
+
+    def _line_is_alive(self) -> bool | None:
+        """Whether the first line answers; None while that is not known."""
+        path = self._first_path()
+        if path is None:  # before the first reading of the kernel, or no default route is left
+            return None if self._alive_since_s is None else False
+        if path.health.state is Health.UNKNOWN:
+            return None
+        return path.health.state is not Health.DOWN
+
+    def _first_path(self) -> WatchedPath | None:
+        """The line that consumers' traffic takes, in the first family that has one."""
+        monitor = self._service.monitor
+        for family in Family:
+            primary = monitor.landscape.lines[family].primary
+            path = monitor.paths.get((primary.device, family)) if primary is not None else None
+            if path is not None:
+                return path
+        return None
+
+    def _turn(self, reason: str) -> None:
+        self.stands = not reason
+        self._lost = self._lost and not self.stands
+        kind = "offering" if self.stands else "withdrawn"
+        cause = reason or "the line works"
+        self._service.journal.peer("offer", kind, self._serving.node_id, cause)
+        self._publish(self.message())
+
+    def announce(self) -> None:
+        """Tell the mesh again what stands: its terms may have changed."""
+        if self.stands:
+            self._publish(self.message())
+
+    def shut_down(self) -> None:
+        """Withdraw for good, so that nobody counts on a router whose service ends."""
+        self._has_ended = True
+        self.watch()
+
+    def _refusal(self) -> Denial | None:
+        if self.stands:
+            return None
+        code = Deny.QUOTA_SPENT if self._serving.is_spent else Deny.WAN_DOWN
+        if self._serving.blocked:
+            code = Deny.NOT_OFFERING
+        return Denial(code, f"{self._serving.node_id} can't serve now: {self.reason()}")
+
+    def message(self) -> OfferMessage | WithdrawMessage:
+        """What the mesh is to know now, with a new sequence."""
+        sequence = self.numbering.next(time.time())
+        active = {
+            uplink.peer_id
+            for uplink in self._service.uplinks.config.uplinks
+            for state in self._service.monitor.states.values()
+            if state.active == uplink.interface
+        }
+        egress = joined((*(LOOP_PREFIX + peer_id for peer_id in sorted(active)), *self.egress))
+        if not (self.stands and self._serving.endpoints):
+            return WithdrawMessage(
+                self._serving.node_id, now_text(), sequence, self.reason()[:80], egress
+            )
+        settings, first = self._serving.settings, self._serving.endpoints[0]
+        left_gb = self._serving.quota_left_gb
+        return OfferMessage(
+            peer_id=self._serving.node_id,
+            endpoint=Endpoint(first.host, first.port),
+            public_key=self._serving.public_key,
+            bandwidth_mbps=settings.bandwidth_mbps,
+            latency_ms=self.latency_ms(),
+            wan_type=settings.wan_type,
+            timestamp=now_text(),
+            sequence=sequence,
+            ttl_s=OFFER_TTL_S,
+            egress=egress,
+            metered=settings.metered,
+            quota_gb=settings.quota_gb or None,
+            quota_left_gb=round(left_gb, 3) if left_gb >= 0 else None,
+            price_per_gb=settings.price_per_gb or None,
+            endpoints=self._serving.endpoints,
+        )
+
+    def latency_ms(self) -> float:
+        """As configured, or else as the first line is measured now; -1 while unknown."""
+        if self._serving.settings.latency_ms >= 0:
+            return self._serving.settings.latency_ms
+        path = self._first_path()
+        return -1.0 if path is None else round(path.health.latency_ms, 1)
+
+    async def require_line(self) -> None:
+        """Wait at most MEASURE_S for a verdict on the line; NotSupported where it is dead."""
+        for _ in range(int(MEASURE_S / 0.1)):
+            if self._line_is_alive() is not None:
+                break
+            await asyncio.sleep(0.1)
+        if not self._line_is_alive():
+            raise NotSupported(
+                "this router's own line does not answer: an offer would help nobody; "
+                "`wgctl uplink status` tells more",
+                code="wan_down",
+            )
+
+    def require_forwarding(self) -> None:
+        """NotSupported, with the command that mends it, where the kernel forwards nothing."""
+        if told := self._serving.forwarding_fault():
+            raise NotSupported(told, code="no_forwarding")
+
+    def offer_table(self) -> Table:
+        """The offer as replies show it."""
+        settings = self._serving.settings
+        first = self._serving.endpoints[0].endpoint if self._serving.endpoints else ""
+        return {
+            "peer_id": self._serving.node_id,
+            "available": self.stands,
+            "reason": self.reason(),
+            "bandwidth_mbps": settings.bandwidth_mbps,
+            "latency_ms": self.latency_ms(),
+            "wan_type": settings.wan_type,
+            "metered": settings.metered,
+            "quota_gb": settings.quota_gb,
+            "quota_left_gb": self._serving.quota_left_gb,
+            "limit_mbps": settings.limit_mbps,
+            "max_consumers": settings.max_consumers,
+            "consumers": len(self._serving.book.leases) if self._serving.book is not None else 0,
+            "endpoint": str(first),
+            "public_key": self._serving.public_key,
+        }

@@ -1,1 +1,0 @@
-"""mwan3: the lasting policy behind steering."""

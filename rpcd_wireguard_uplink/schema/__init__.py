@@ -1,0 +1,1 @@
+"""JSON Schemas, the text formats that they name, and strict JSON."""

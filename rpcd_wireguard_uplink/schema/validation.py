@@ -1,0 +1,241 @@
+"""Values against JSON Schemas: coercion, the first problem found, and the sentence that tells it.
+
+Owns the rules that hold for everything that comes in: null counts as absent, a value is coerced by
+its declared type only, a sentence is built from the path and the keyword and never from the
+library's message. Knows nothing of methods or messages. Besides the standard keywords a schema may
+carry annotations: `x-must` (words after "must" for a pattern), `x-secret` (the value is never
+quoted). The library is loaded when the first value is checked: it costs a quarter of the memory.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from ..errors import InvalidArgument
+from ..text import quoted, shortened
+from .endpoints import parse_address, parse_endpoint, parse_host
+from .lean import leaving_out
+
+if TYPE_CHECKING:
+    from jsonschema import Draft202012Validator
+    from jsonschema.exceptions import ValidationError
+
+_INTEGER = re.compile(r"-?[0-9]{1,18}")
+_DECIMAL = re.compile(r"-?[0-9]{1,18}(?:\.[0-9]{1,18})?")
+_TYPE_WORDS = {
+    "string": "a string",
+    "integer": "a whole number",
+    "number": "a number",
+    "boolean": "0 or 1",
+    "object": "a table",
+    "array": "a list",
+}
+
+
+class Schema:
+    """A JSON Schema (Draft 2020-12); its validator is made once, when it is first needed."""
+
+    __slots__ = ("_validator", "tree")
+
+    def __init__(self, tree: Mapping[str, Any]) -> None:
+        self.tree = tree
+        self._validator: Draft202012Validator | None = None
+
+    @property
+    def properties(self) -> Mapping[str, Mapping[str, Any]]:
+        """The schemas of the object's members, in the order of their declaration."""
+        properties: Mapping[str, Mapping[str, Any]] = self.tree.get("properties", {})
+        return properties
+
+    @property
+    def required(self) -> tuple[str, ...]:
+        """The members that can't be left out."""
+        return tuple(self.tree.get("required", ()))
+
+    def prepare(self) -> Draft202012Validator:
+        """Return the validator, and make it first where that was not done yet."""
+        if self._validator is None:
+            # The type says `dict`; nothing writes to the tree.
+            self._validator = _validator_class()(dict(self.tree), format_checker=_format_checker())
+        return self._validator
+
+    def first_problem(self, value: Any) -> Problem | None:
+        """Return what is wrong with a value, or None. Unknown members come first, then missing."""
+        if value == {} and not self.required:
+            return None
+        problems = (_problem(error) for error in self.prepare().iter_errors(value))
+        return min(problems, key=_urgency, default=None)
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One violated keyword: where, which, what the schema says there, and the value found."""
+
+    path: tuple[str | int, ...]
+    keyword: str
+    schema: Mapping[str, Any]
+    value: Any
+    cause: str = ""
+
+    @property
+    def place(self) -> str:
+        """The path as people write it: `uplinks[2].weight`; empty for the value itself."""
+        return place(self.path)
+
+
+def place(path: Iterable[str | int]) -> str:
+    """Return a path as people write it, its names shortened and printable."""
+    text = ""
+    for step in path:
+        if isinstance(step, int):
+            text += f"[{step}]"
+        else:
+            text += f".{shortened(step)}" if text else shortened(step)
+    return text
+
+
+def coerced(schema: Mapping[str, Any], value: Any) -> Any:
+    """Return the value as its declared type, or unchanged where that is not possible.
+
+    integer takes decimal strings of up to 18 digits and floats without a fraction, number takes
+    decimal strings, boolean takes 0, 1, "0" and "1". In tables, members that are null are left
+    out. What is left unchanged and wrong is for the schema to refuse.
+    """
+    declared = schema.get("type")
+    if declared == "object" and isinstance(value, Mapping):
+        properties = schema.get("properties", {})
+        return {
+            name: coerced(properties[name], member) if name in properties else member
+            for name, member in value.items()
+            if member is not None
+        }
+    if declared == "boolean" and type(value) in (int, str) and value in (0, 1, "0", "1"):
+        return value in (1, "1")
+    if declared == "integer":
+        if isinstance(value, str) and _INTEGER.fullmatch(value):
+            return int(value)
+        if isinstance(value, float) and value.is_integer():
+            return int(value)
+    if declared == "number" and isinstance(value, str) and _DECIMAL.fullmatch(value):
+        return float(value)
+    return value
+
+
+def parse(schema: Schema, raw: Mapping[str, Any], owner: str) -> dict[str, Any]:
+    """Return the table coerced and valid. Raises InvalidArgument with a sentence that names the
+    member; `owner` is who takes these members, as in "extra is not an argument of OWNER".
+    """
+    value: dict[str, Any] = coerced(schema.tree, raw)
+    problem = schema.first_problem(value)
+    if problem is not None:
+        raise InvalidArgument(sentence(problem, owner))
+    return value
+
+
+def sentence(problem: Problem, owner: str) -> str:
+    """Return what is wrong and what would be right, without secrets and foreign control codes."""
+    schema, keyword = problem.schema, problem.keyword
+    if keyword == "additionalProperties":
+        known = list(schema.get("properties", {}))
+        unknown = min(name for name in problem.value if name not in known)
+        takes = ", ".join(known) if known else "none"
+        where = place((*problem.path, unknown))
+        return f"{where} is not an argument of {owner}; it takes {takes}"
+    if keyword == "required":
+        missing = next(name for name in schema["required"] if name not in problem.value)
+        hint = schema["properties"][missing].get("description", "it")
+        return f"{place((*problem.path, missing))} is missing: give {hint}"
+    where = problem.place or "the value"
+    secret = bool(schema.get("x-secret"))
+    if keyword == "type":
+        return f"{where} must be {_wanted(schema)}, not {_found(schema, problem.value)}"
+    if keyword == "maxLength":
+        return f"{where} is longer than {schema['maxLength']} characters"
+    if keyword == "format" and problem.cause:
+        told = problem.cause
+        return told if told.startswith(f"{where} ") else f"{where} can't be used: {told}"
+    shown = "" if secret else f", not {quoted(problem.value)}"
+    if keyword in ("minimum", "maximum") and {"minimum", "maximum"} <= schema.keys():
+        return f"{where} must be from {schema['minimum']} to {schema['maximum']}{shown}"
+    if keyword in ("enum", "const"):
+        allowed = schema["enum"] if keyword == "enum" else [schema["const"]]
+        return f"{where} must be one of {', '.join(map(quoted, allowed))}{shown}"
+    if "x-must" in schema:
+        return f"{where} must {schema['x-must']}{shown}"
+    return f"{where} breaks the rule {keyword} {schema[keyword]}{shown}"
+
+
+def _wanted(schema: Mapping[str, Any]) -> str:
+    declared = schema["type"]
+    names = [declared] if isinstance(declared, str) else declared
+    return " or ".join(_TYPE_WORDS[name] for name in names)
+
+
+def _found(schema: Mapping[str, Any], value: Any) -> str:
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return "a boolean"
+    if isinstance(value, Mapping):
+        return "a table"
+    if not isinstance(value, str | int | float):
+        return "a list"
+    # Where a number was meant the value itself tells more than its type.
+    if schema["type"] in ("integer", "number", "boolean") and not schema.get("x-secret"):
+        return quoted(value)
+    return "a string" if isinstance(value, str) else "a number"
+
+
+def _problem(error: ValidationError) -> Problem:
+    schema = error.schema if isinstance(error.schema, Mapping) else {}
+    cause = str(error.cause) if isinstance(error.cause, InvalidArgument) else ""
+    path = tuple(error.absolute_path)
+    return Problem(path, str(error.validator), schema, error.instance, cause)
+
+
+def _urgency(problem: Problem) -> tuple[int, str]:
+    first = {"additionalProperties": 0, "required": 1, "type": 2}
+    return first.get(problem.keyword, 3), problem.place
+
+
+def _finite(_checker: object, value: object) -> bool:
+    # Comparisons with NaN are all false, so that `minimum` and `maximum` would let it pass.
+    # Whole numbers are compared as they are: one of 400 digits is no float.
+    if isinstance(value, float):
+        return math.isfinite(value)
+    return isinstance(value, int) and type(value) is not bool
+
+
+@functools.cache
+def _validator_class() -> type[Draft202012Validator]:
+    with leaving_out("bz2", "lzma"):
+        from jsonschema import Draft202012Validator
+    from jsonschema.validators import extend
+
+    types = Draft202012Validator.TYPE_CHECKER.redefine("number", _finite)
+    # types-jsonschema has no annotations for extend.
+    made: type[Draft202012Validator] = extend(Draft202012Validator, type_checker=types)  # type: ignore[no-untyped-call]
+    return made
+
+
+@functools.cache
+def _format_checker() -> Any:
+    from jsonschema import FormatChecker
+
+    checker = FormatChecker(formats=())
+    for name, parser in (
+        ("endpoint", parse_endpoint),
+        ("host", parse_host),
+        ("address", parse_address),
+    ):
+        checker.checks(name, raises=InvalidArgument)(functools.partial(_accepts, parser))
+    return checker
+
+
+def _accepts(parser: Any, value: object) -> bool:
+    return not isinstance(value, str) or bool(parser(value))

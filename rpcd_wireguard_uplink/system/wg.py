@@ -1,0 +1,263 @@
+"""The `wg` command: devices, keys, peers and their counters. Knows nothing of routes or sections.
+
+A tunnel has one peer, its provider; a provider's device has many, its consumers.
+
+Private keys go to `wg` by standard input only, never as an argument. Endpoints must be address
+literals here: with a name and without DNS, `wg set` would hang for good.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import time
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass, field
+
+from ..errors import CommandFailed, InvalidArgument
+from ..model import Endpoint, PeerCounters, Tunnel
+from . import process
+
+OUTER_MARK = 0x51
+ENDPOINT_TRIES, ENDPOINT_PAUSE_S = 3, 0.05  # the pause is longer than most round trips
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """A device of many peers as WireGuard has it; the private key never shows in repr.
+
+    `allowed` maps each peer's public key to its allowed networks, `counters` to what it moved.
+    """
+
+    private_key: str = field(repr=False)
+    listen_port: int
+    mark: int
+    allowed: Mapping[str, frozenset[str]]
+    counters: Mapping[str, PeerCounters]
+
+
+@dataclass(slots=True)
+class _Seen:
+    """A peer as it was at the last look. Its times are the monotonic clock's."""
+
+    stamp_s: int
+    rx_bytes: int
+    looked_s: float
+    shook_hands_s: float
+    seen_to_shake_s: float
+    heard_s: float
+
+
+@dataclass(slots=True)
+class Ages:
+    """How long ago each peer of one reader's dumps shook hands and was heard.
+
+    WireGuard tells a handshake's time by the wall clock, which is stepped by NTP and by a boot
+    without it. So a change of it is what counts, by the monotonic clock, and the wall clock says
+    only where between two looks the change was; before the first look it is a guess for people.
+    Received bytes count too: WireGuard counts what it could decrypt (receive.c, update_rx_stats).
+    """
+
+    clock: Callable[[], float] = time.monotonic
+    wall_clock: Callable[[], float] = time.time
+    _seen: dict[tuple[str, str], _Seen] = field(default_factory=dict)
+
+    def take(
+        self, device: str, key: str, stamp_s: int, rx_bytes: int
+    ) -> tuple[float | None, float, float]:
+        """Seconds since the handshake (None: there was none), watched without a new one, and
+        watched in silence.
+
+        A counter that went back is that of a peer made anew, which is watched from now on.
+        """
+        now_s = self.clock()
+        seen = self._seen.get((device, key))
+        if seen is not None and rx_bytes < seen.rx_bytes:
+            seen = None
+        guess_s = max(0.0, self.wall_clock() - stamp_s)
+        if seen is None:
+            seen = _Seen(stamp_s, rx_bytes, now_s, now_s - guess_s, now_s, now_s)
+            self._seen[device, key] = seen
+        elif stamp_s != seen.stamp_s:
+            seen.shook_hands_s = now_s - min(guess_s, now_s - seen.looked_s)
+            seen.seen_to_shake_s = now_s
+        if (stamp_s, rx_bytes) != (seen.stamp_s, seen.rx_bytes):
+            seen.heard_s = now_s
+        seen.stamp_s, seen.rx_bytes, seen.looked_s = stamp_s, rx_bytes, now_s
+        age_s = now_s - seen.shook_hands_s if stamp_s else None
+        return age_s, now_s - seen.seen_to_shake_s, now_s - seen.heard_s
+
+    def keep(self, peers: Collection[tuple[str, str]]) -> None:
+        """Forget all other peers than these (device, key)."""
+        for peer in self._seen.keys() - set(peers):
+            del self._seen[peer]
+
+
+async def make_device(name: str) -> None:
+    """Make a WireGuard device, by wireguard-go where the kernel can't.
+
+    Raises CommandFailed with both reasons where neither can.
+    """
+    made = await process.run(["ip", "link", "add", "dev", name, "type", "wireguard"], check=False)
+    if made.returncode == 0:
+        return
+    try:
+        await process.run(["wireguard-go", name], timeout_s=10.0)
+    except CommandFailed as error:
+        raise CommandFailed(f"can't make {name}: {made.stderr.strip()[:200]}; {error}") from error
+
+
+async def generate_keys() -> tuple[str, str]:
+    """A new key pair (private, public), made by `wg genkey` and `wg pubkey`."""
+    private = (await process.run(["wg", "genkey"])).stdout.strip()
+    return private, await public_key(private)
+
+
+async def public_key(private_key: str) -> str:
+    """The public key of a private one."""
+    return (await process.run(["wg", "pubkey"], stdin=private_key + "\n")).stdout.strip()
+
+
+async def configure(tunnel: Tunnel) -> None:
+    """Give a device its key, its mark and its one peer, in place; no other packet is lost.
+
+    Raises InvalidArgument where the endpoint is a name, CommandFailed where `wg` refuses.
+    """
+    argv = ["wg", "set", tunnel.interface, "private-key", "/dev/stdin"]
+    argv += ["fwmark", hex(OUTER_MARK), "peer", tunnel.public_key]
+    if tunnel.endpoint is not None:
+        try:
+            ipaddress.ip_address(tunnel.endpoint.host)
+        except ValueError as error:
+            raise InvalidArgument(
+                f"endpoint {tunnel.endpoint.host[:40]} is a name; it must be resolved first"
+            ) from error
+        argv += ["endpoint", str(tunnel.endpoint)]
+    argv += ["persistent-keepalive", str(tunnel.keepalive_s), "allowed-ips", "0.0.0.0/0,::/0"]
+    await process.run(argv, stdin=tunnel.private_key + "\n")
+
+
+async def set_endpoint(device: str, public_key: str, endpoint: Endpoint) -> None:
+    """Have a peer's packets go to another address literal, in place."""
+    await process.run(["wg", "set", device, "peer", public_key, "endpoint", str(endpoint)])
+
+
+async def insist_on_endpoint(device: str, public_key: str, endpoint: Endpoint) -> None:
+    """Set a changed endpoint (a literal) again where it was taken back: WireGuard answers to where
+    the last valid packet came from, and one from the old address may have been under way.
+    """
+    for _ in range(ENDPOINT_TRIES):
+        await asyncio.sleep(ENDPOINT_PAUSE_S)
+        shown = await process.run(["wg", "show", device, "endpoints"], check=False)
+        if shown.returncode != 0 or str(endpoint) in shown.stdout.split():
+            return
+        await set_endpoint(device, public_key, endpoint)
+
+
+async def remove_other_peers(tunnel: Tunnel) -> None:
+    """Remove every peer of the device but the tunnel's own: one tunnel, one provider."""
+    shown = await process.run(["wg", "show", tunnel.interface, "peers"])
+    for key in shown.stdout.split():
+        if key != tunnel.public_key:
+            await process.run(["wg", "set", tunnel.interface, "peer", key, "remove"])
+
+
+async def configure_served(device: str, private_key: str, listen_port: int) -> None:
+    """Give a provider's device its key, port and mark; its peers stay.
+
+    With the tunnels' mark its own packets are led as theirs are: by the best live line or to an
+    on-link consumer, and never into a tunnel or the mesh, whatever is diverted at the moment.
+    """
+    argv = ["wg", "set", device, "private-key", "/dev/stdin", "listen-port", str(listen_port)]
+    await process.run([*argv, "fwmark", hex(OUTER_MARK)], stdin=private_key + "\n")
+
+
+async def change_peers(
+    device: str, expelled: Iterable[str], admitted: Mapping[str, Iterable[str]]
+) -> None:
+    """Put peers out and let others in, with their allowed networks; the rest lose no packet.
+
+    A key in both begins anew, as if it had never been there. Nothing to change runs nothing.
+    """
+    words = [word for key in expelled for word in ("peer", key, "remove")]
+    for key, networks in admitted.items():
+        words += ["peer", key, "allowed-ips", ",".join(networks)]
+    if words:
+        await process.run(["wg", "set", device, *words])
+
+
+async def read_served(device: str, ages: Ages) -> Served | None:
+    """What WireGuard says of a device; None where it is not there, or not WireGuard's."""
+    shown = await process.run(["wg", "show", device, "dump"], check=False)
+    return parse_served(device, shown.stdout, ages) if shown.returncode == 0 else None
+
+
+def parse_served(device: str, text: str, ages: Ages) -> Served:
+    """Read `wg show DEVICE dump`: a line of 4 fields for the device, of 8 for each peer (wg(8)).
+
+    Raises CommandFailed for what is no dump.
+    """
+    with process.understood("wg"):
+        return _served(device, text, ages)
+
+
+def _served(device: str, text: str, ages: Ages) -> Served:
+    first, *others = [line.split("\t") for line in text.splitlines()] or [[]]
+    if len(first) != 4 or any(len(fields) != 8 for fields in others):
+        raise CommandFailed("wg show did not print a dump as wg(8) describes it")
+    private_key, _, port, mark = first
+    counters = {fields[0]: _counters(device, fields, ages) for fields in others}
+    ages.keep({(device, key) for key in counters})
+    return Served(
+        private_key,
+        int(port),
+        0 if mark == "off" else int(mark, 16),
+        {f[0]: frozenset(() if f[3] == "(none)" else f[3].split(",")) for f in others},
+        counters,
+    )
+
+
+async def read_counters(ages: Ages) -> dict[str, PeerCounters]:
+    """The counters of every WireGuard device's first peer, by device; devices without are left out.
+
+    One process for any number of devices.
+    """
+    shown = await process.run(["wg", "show", "all", "dump"])
+    return parse_dump(shown.stdout, ages)
+
+
+def parse_dump(text: str, ages: Ages) -> dict[str, PeerCounters]:
+    """Read `wg show all dump`. Raises CommandFailed for what is no dump."""
+    found: dict[str, PeerCounters] = {}
+    with process.understood("wg"):
+        for fields in peer_rows(text):
+            if fields[0] not in found:
+                found[fields[0]] = _counters(fields[0], fields[1:], ages)
+    ages.keep({(device, counted.public_key) for device, counted in found.items()})
+    return found
+
+
+def peer_rows(text: str) -> list[list[str]]:
+    """The peers in `wg show all dump`: a line of 5 fields for a device, of 9 for a peer (wg(8)).
+
+    Raises CommandFailed for what is no dump: that is another thing than no peers.
+    """
+    rows = [line.split("\t") for line in text.splitlines()]
+    if any(len(fields) not in (5, 9) for fields in rows):
+        raise CommandFailed("wg show did not print a dump as wg(8) describes it")
+    return [fields for fields in rows if len(fields) == 9]
+
+
+def _counters(device: str, fields: list[str], ages: Ages) -> PeerCounters:
+    """A peer's 8 fields of a dump."""
+    rx_bytes = int(fields[5])
+    age_s, stale_s, silent_s = ages.take(device, fields[0], int(fields[4]), rx_bytes)
+    return PeerCounters(
+        public_key=fields[0],
+        endpoint="" if fields[2] == "(none)" else fields[2],
+        handshake_age_s=age_s,
+        rx_bytes=rx_bytes,
+        tx_bytes=int(fields[6]),
+        silent_s=silent_s,
+        stale_s=stale_s,
+    )

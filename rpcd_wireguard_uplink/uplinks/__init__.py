@@ -1,0 +1,1 @@
+"""Using others: adding, changing and removing uplinks, and the leases behind them."""

@@ -1,0 +1,392 @@
+"""This router as a consumer: places asked of providers, renewed, given back.
+
+A lease is asked for over the mesh, and inside the tunnel too once it stands, because the mesh may
+be gone with the line that failed. Nothing here takes an uplink away: while one carries traffic its
+probes alone decide. Renewals write nothing to flash.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ipaddress
+import random
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from ..config.peering import Deny, LeaseGrant, LeaseRequest, ScopedEndpoint
+from ..errors import (
+    InvalidArgument,
+    NotSupported,
+    NotTrusted,
+    PeerUnreachable,
+    TimedOut,
+    UplinkError,
+)
+from ..failover.machine import AWAY
+from ..mesh.directory import MeshPeer
+from ..mesh.http import request
+from ..mesh.lease_messages import (
+    LeaseRelease,
+    lease_release_table,
+    lease_request_table,
+    parse_denial,
+    parse_lease_grant,
+)
+from ..model import DEVICE_GROUP, PROVIDER_DEVICE, Uplink, is_own_name
+from ..schema.endpoints import is_literal
+from ..system import iproute, wg
+from ..tasks import tell
+from .service import Service
+
+ASK_S = 4.0
+RETRY_S = 5.0
+LONGEST_RETRY_S = 300.0
+LEAST_PREFIX = 8  # the largest private network (RFC 1918)
+_UNTRUSTED = {Deny.NOT_TRUSTED.value, Deny.UNBOUND.value, Deny.OTHER_PEER.value}
+
+
+@dataclass(slots=True)
+class _Held:
+    """What is known of one uplink's lease at run time."""
+
+    due_s: float = 0.0
+    failures: int = 0
+    endpoints: tuple[ScopedEndpoint, ...] = ()
+    limit_mbps: int = 0
+
+
+class Leasing:
+    """The leases of one router's uplinks. `peer_of` gives the mesh peer of an id, `mesh` all of
+    them.
+    """
+
+    def __init__(
+        self,
+        service: Service,
+        peer_of: Callable[[str], MeshPeer | None],
+        mesh: Callable[[], Iterable[MeshPeer]] = tuple,
+    ) -> None:
+        self.node_id = ""
+        self.problems: dict[str, str] = {}
+        self._service = service
+        self._peer_of = peer_of
+        self._mesh = mesh
+        self._held: dict[str, _Held] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def stop(self) -> None:
+        """Stop asking; leases are kept."""
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def ask(self, wanted: Uplink) -> Uplink | None:
+        """The uplink with the place that its provider grants; None where there is nobody to ask.
+
+        Raises NotTrusted or NotSupported with the provider's sentence where it says no, and
+        PeerUnreachable or TimedOut where it does not answer over the mesh.
+        """
+        peer = self._peer_of(wanted.peer_id)
+        if peer is None or not peer.addresses:
+            return None
+        try:
+            grant = await self._request(wanted, peer.addresses[0], peer.device)
+        except (PeerUnreachable, TimedOut) as error:
+            raise PeerUnreachable(
+                f"{wanted.peer_id} can't be asked for a lease over the mesh ({error}): try again, "
+                "or give its endpoint, public_key and an address that it has admitted"
+            ) from error
+        endpoints = await self._ordered(grant.endpoints, peer)
+        if not endpoints:
+            raise NotSupported(
+                f"{wanted.peer_id} named no endpoint that this router could use",
+                code="no_endpoint",
+            )
+        self._held[grant.public_key] = _Held(
+            _renewal_s(grant), endpoints=endpoints, limit_mbps=grant.limit_mbps
+        )
+        return replace(
+            wanted,
+            endpoint=endpoints[0].endpoint,
+            public_key=grant.public_key,
+            addresses=grant.addresses,
+            mtu=grant.mtu,
+            resolvers=grant.dns,
+            leased=True,
+        )
+
+    def limit_mbps(self, uplink: Uplink) -> int:
+        """What the provider grants each way; 0 for no limit, or while it was not asked."""
+        held = self._held.get(uplink.public_key)
+        return held.limit_mbps if held is not None else 0
+
+    def release(self, uplink: Uplink) -> None:
+        """Give a removed uplink's lease back, in the background; the provider's clock does else."""
+        self._held.pop(uplink.public_key, None)
+        peer = self._peer_of(uplink.peer_id)
+        if uplink.leased and peer is not None and peer.addresses:
+            self._spawn(self._give_back(uplink, peer.addresses[0], peer.device))
+
+    async def _give_back(self, uplink: Uplink, host: str, device: str) -> None:
+        table = lease_release_table(LeaseRelease(self.node_id, uplink.own_public_key))
+        with contextlib.suppress(UplinkError):
+            await self._send("DELETE", host, device, table)
+
+    # --- keeping
+
+    async def run(self) -> None:
+        """The task: renew what is due."""
+        while True:
+            await asyncio.sleep(1.0)
+            now_s = time.monotonic()
+            leased = [
+                uplink
+                for uplink in self._service.uplinks.standing()
+                if uplink.leased
+                and not uplink.pending
+                and uplink.own_public_key
+                and not self._service.untrusted(uplink.peer_id)  # a stranger may go by its id
+            ]
+            for topic in self.problems.keys() - {_topic(uplink) for uplink in leased}:
+                del self.problems[topic]
+            for uplink in leased:
+                held = self._held.setdefault(uplink.public_key, _Held(now_s))
+                if held.due_s <= now_s:
+                    held.due_s = now_s + LONGEST_RETRY_S
+                    self._spawn(self._renew(uplink, held))
+                if held.endpoints:
+                    others = [each.endpoint for each in held.endpoints]
+                    self._service.platform.know_endpoints(uplink.interface, others)
+
+    def heard(self, peer_id: str) -> None:
+        """The peer is there: what failed is tried again soon, however long it was to wait."""
+        soon_s = time.monotonic() + RETRY_S
+        for uplink in self._service.uplinks.standing():
+            held = self._held.get(uplink.public_key)
+            if uplink.peer_id == peer_id and held is not None and held.failures:
+                held.due_s = min(held.due_s, soon_s)
+
+    async def _renew(self, uplink: Uplink, held: _Held) -> None:
+        try:
+            await self._renew_now(uplink, held)
+        except UplinkError as error:
+            told = f"the lease of {uplink.peer_id} was not renewed: {error}"
+            self.problems[_topic(uplink)] = told
+            pause_s = min(LONGEST_RETRY_S, RETRY_S * 2.0 ** min(held.failures, 8))
+            held.due_s = time.monotonic() + pause_s * random.uniform(0.8, 1.2)
+            held.failures += 1
+        except Exception as error:
+            self.problems[_topic(uplink)] = tell(f"renewing the lease of {uplink.peer_id}", error)
+        else:
+            self.problems.pop(_topic(uplink), None)
+            held.failures = 0
+
+    async def _renew_now(self, uplink: Uplink, held: _Held) -> None:
+        grant = await self._ask_anywhere(uplink)
+        held.due_s, held.limit_mbps = _renewal_s(grant), grant.limit_mbps
+        peer = self._peer_of(uplink.peer_id)
+        endpoints = await self._ordered(grant.endpoints, peer)
+        if set(endpoints) != set(held.endpoints):
+            held.endpoints = endpoints
+        given = (grant.public_key, set(grant.addresses), grant.mtu, grant.dns)
+        if given != (uplink.public_key, set(uplink.addresses), uplink.mtu, uplink.resolvers):
+            await self._take_other_place(uplink, grant, endpoints)
+
+    async def _ask_anywhere(self, uplink: Uplink) -> LeaseGrant:
+        """Ask inside the tunnel while traffic uses it, else over the mesh; then the other way."""
+        peer = self._peer_of(uplink.peer_id)
+        ways = [(peer.addresses[0], peer.device)] if peer is not None and peer.addresses else []
+        inside = [(gateway, uplink.interface) for gateway in _gateways(uplink)]
+        active = {state.active for state in self._service.monitor.states.values()}
+        away = any(state.phase in AWAY for state in self._service.monitor.states.values())
+        ways = inside + ways if away and uplink.interface in active else ways + inside
+        failure: UplinkError = PeerUnreachable(f"{uplink.peer_id} was not seen on the mesh")
+        for host, device in ways:
+            try:
+                return await self._request(uplink, host, device)
+            except (PeerUnreachable, TimedOut) as error:
+                failure = error
+        raise failure
+
+    async def _take_other_place(
+        self, uplink: Uplink, grant: LeaseGrant, endpoints: Sequence[ScopedEndpoint]
+    ) -> None:
+        """The provider was set up anew: its key or our addresses are others now."""
+        self._held[grant.public_key] = self._held.pop(uplink.public_key, _Held())
+        async with self._service.lock:
+            await self._service.uplinks.read_strictly()
+            existing = self._service.uplinks.find(uplink.peer_id)
+            if existing != uplink:
+                return
+            wanted = replace(
+                uplink,
+                public_key=grant.public_key,
+                addresses=grant.addresses,
+                mtu=grant.mtu,
+                resolvers=grant.dns,
+            )
+            if endpoints:
+                wanted = replace(wanted, endpoint=endpoints[0].endpoint)
+            await self._service.uplinks.change(existing, wanted)
+        self._service.journal.uplink("uplink_changed", wanted, "the provider gave another place")
+
+    async def _ordered(
+        self, endpoints: Sequence[ScopedEndpoint], peer: MeshPeer | None
+    ) -> tuple[ScopedEndpoint, ...]:
+        """The endpoints that this router could use, those first that need none of its lines.
+
+        Where the mesh itself reaches the peer is the surest; an address that is ours, or of a
+        network of ours that the mesh does not use, may be somebody else's.
+        """
+        lines = {
+            each.primary.device
+            for each in self._service.monitor.landscape.lines.values()
+            if each.primary is not None
+        }
+        own = {
+            text.partition("/")[0]
+            for texts in (await iproute.read_all_addresses()).values()
+            for text in texts
+        }
+        live = peer.endpoint.rpartition(":")[0].strip("[]") if peer is not None else ""
+        ranked: list[tuple[int, int, ScopedEndpoint]] = []
+        for number, endpoint in enumerate(endpoints):
+            if endpoint.host in own:
+                continue
+            device = ""
+            if is_literal(endpoint.host):
+                device = await iproute.device_towards(endpoint.host, wg.OUTER_MARK)
+                if not device or is_own_name(device):
+                    continue
+            over_line = not device or device in lines
+            rank = (0 if endpoint.host == live else 1) + (2 if over_line else 0)
+            ranked.append((rank, number, endpoint))
+        return tuple(endpoint for _, _, endpoint in sorted(ranked, key=lambda each: each[:2]))
+
+    # --- the wire
+
+    async def _request(self, uplink: Uplink, host: str, device: str) -> LeaseGrant:
+        wanted = LeaseRequest(self.node_id, uplink.own_public_key, await self._own_networks(uplink))
+        status, table = await self._send("POST", host, device, lease_request_table(wanted))
+        if status != 200:
+            refusal = parse_denial(table)
+            kind = NotTrusted if refusal.code in _UNTRUSTED else NotSupported
+            raise kind(f"{uplink.peer_id} says no: {refusal.error}", code=refusal.code)
+        grant = parse_lease_grant(table)
+        if grant.peer_id != uplink.peer_id:
+            raise InvalidArgument(f"the lease is of {grant.peer_id}, not of {uplink.peer_id}")
+        if grant.public_key == uplink.own_public_key:
+            raise InvalidArgument(
+                f"{uplink.peer_id} gave this router's own key as its own", code="key_is_ours"
+            )
+        clash = next((n for n in wanted.avoid if _is_inside(grant.addresses, n)), "")
+        told = f"inside this router's network {clash}" if clash else ""
+        if set(grant.addresses) != set(uplink.addresses):  # or nothing new is taken
+            told = told or taken(
+                grant.addresses, await iproute.read_routes(), self._named(uplink), self._mesh()
+            )
+        if told:
+            if not uplink.interface:
+                self._spawn(self._give_back(uplink, host, device))
+            raise InvalidArgument(
+                f"{uplink.peer_id} gave an address {told}: its owner can set another pool4 and "
+                "pool6",
+                code=Deny.ADDRESS_CONFLICT.value,
+            )
+        return grant
+
+    def _named(self, uplink: Uplink) -> dict[str, str]:
+        """The addresses of all other uplinks, and whose they are."""
+        others = self._service.uplinks.config.uplinks
+        return {a: u.peer_id for u in others if u.peer_id != uplink.peer_id for a in u.addresses}
+
+    async def _send(
+        self, method: str, host: str, device: str, table: Mapping[str, Any]
+    ) -> tuple[int, dict[str, Any]]:
+        port = self._service.uplinks.config.peering.mesh_port
+        return await request(host, port, method, "/v1/lease", table, device=device, timeout_s=ASK_S)
+
+    async def _own_networks(self, uplink: Uplink) -> tuple[str, ...]:
+        """What the provider's pool must not overlap: our own networks, but for this tunnel's."""
+        found = await iproute.read_all_addresses()
+        links = self._service.monitor.landscape.links.values()
+        ours = {link.name for link in links if link.group == DEVICE_GROUP}
+        networks = {
+            str(ipaddress.ip_interface(text).network)
+            for device, texts in found.items()
+            if device != uplink.interface
+            and device != "lo"
+            and (device not in ours or is_own_name(device))
+            for text in texts
+        }
+        return tuple(sorted(networks))[:64]
+
+    def _spawn(self, work: Any) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+
+def _topic(uplink: Uplink) -> str:
+    return f"lease {uplink.interface}"
+
+
+def _renewal_s(grant: LeaseGrant) -> float:
+    """When the lease is to be renewed: at half of its time, not all at the same moment."""
+    return time.monotonic() + grant.lease_s / 2 * random.uniform(0.9, 1.0)
+
+
+def _is_inside(addresses: Sequence[str], prefix: str) -> bool:
+    """Whether a network holds one of the addresses; a single host's may be what was given last."""
+    network = ipaddress.ip_network(prefix)
+    hosts = (ipaddress.ip_interface(text).ip for text in addresses)
+    return network.num_addresses > 1 and any(host in network for host in hosts)
+
+
+def taken(
+    addresses: Iterable[str],
+    routes: Iterable[Mapping[str, Any]],
+    named: Mapping[str, str],
+    mesh: Iterable[MeshPeer],
+) -> str:
+    """What stands against an address that a provider gave, as the end of a sentence; '' if nothing.
+
+    `routes` are those of all tables as `ip -j` prints them: what a route leads to is somebody's,
+    and a local one's is this router's own. Half the internet is as good as a default route.
+    `named` maps other uplinks' addresses to their peers.
+    """
+    given = [ipaddress.ip_interface(text).ip for text in addresses]
+    used = {ipaddress.ip_interface(text).ip: peer_id for text, peer_id in named.items()}
+    for peer in mesh:
+        for text in peer.allowed:
+            network = ipaddress.ip_network(text, strict=False)
+            if network.prefixlen >= LEAST_PREFIX and any(ip in network for ip in given):
+                return f"of mesh peer {peer.key[:8]} ({network})"
+    for ip in given:
+        if ip in used:
+            return f"that the uplink to {used[ip]} has ({ip})"
+    for row in routes:
+        device, told = str(row.get("dev", "")), str(row.get("dst", ""))
+        if told == "default" or (is_own_name(device) and device != PROVIDER_DEVICE):
+            continue
+        try:
+            network = ipaddress.ip_network(told)
+        except ValueError:
+            continue
+        if network.prefixlen >= LEAST_PREFIX and any(ip in network for ip in given):
+            is_own = row.get("type") == "local"
+            return f"of this router's own ({told})" if is_own else f"that a route leads to ({told})"
+    return ""
+
+
+def _gateways(uplink: Uplink) -> list[str]:
+    """The provider's addresses in the tunnel: the first of each pool (LeaseBook.gateways)."""
+    found = []
+    for text in uplink.addresses:
+        ip = ipaddress.ip_interface(text).ip
+        length = 24 if ip.version == 4 else 64
+        found.append(str(ipaddress.ip_network((ip, length), strict=False)[1]))
+    return found

@@ -1,0 +1,141 @@
+"""Imports go down only: the order of the folders, and which do not know one another."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.repo import PACKAGE, ROOT
+
+ORDER = (
+    *("errors", "text", "model", "schema", "uci", "ubus", "system", "tasks"),
+    *("config", "state_file", "usage", "usage_file", "platform", "probing"),
+    *("failover", "mwan3", "mesh", "carrying", "steering", "history"),
+    *("uplinks", "provider", "api", "extras", "cli", "uninstall", "daemon", "__main__"),
+)
+"""Lowest first: a folder imports what stands before it, never what stands after it."""
+
+APART = (
+    {"failover", "mwan3", "mesh"},
+    {"uplinks", "steering"},
+    {"mwan3", "steering"},
+)
+"""Folders that do not know one another, in either direction."""
+
+NOT_YET = {
+    ("api", "extras"),
+    ("config", "failover"),
+    ("config", "platform"),
+    ("failover", "steering"),
+    ("mesh", "extras"),
+    ("mesh", "history"),
+    ("mesh", "provider"),
+    ("mesh", "uplinks"),
+    ("mesh", "failover"),
+    ("probing", "failover"),
+    ("uplinks", "api"),
+}
+"""Imports that still go the wrong way. Each must be found: this list only becomes shorter."""
+
+PURE = (
+    *("errors", "text", "model", "usage", "config/peering", "schema/endpoints"),
+    *("mesh/trust", "mesh/faults", "provider/lease_pool", "provider/reach", "platform/tunnels"),
+    *("failover/probe_profile", "failover/link_quality", "failover/budget", "failover/detector"),
+    *("failover/capacity", "failover/selection", "failover/machine"),
+    *("probing/targets", "probing/probe_kind", "probing/mtu_search", "mwan3/sections"),
+    *("steering/plan", "steering/tables", "steering/rules", "steering/reconcile"),
+    *("steering/filter", "steering/kill_switch", "steering/wishes"),
+)
+"""Decisions: neither a clock nor input."""
+
+IMPURE = {"asyncio", "random", "selectors", "signal", "socket", "subprocess", "threading", "time"}
+
+
+def modules() -> list[Path]:
+    return sorted(PACKAGE.rglob("*.py"))
+
+
+def folder_of(path: Path) -> str:
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+def imported(text: str, package: str) -> Iterator[str]:
+    """The full names of the modules that a module of `package` imports, wherever it does so."""
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            above = package.rsplit(".", node.level - 1)[0] if node.level else ""
+            whole = ".".join(part for part in (above, node.module) if part)
+            if whole == PACKAGE.name:
+                yield from (f"{whole}.{alias.name}" for alias in node.names)
+            else:
+                yield whole
+
+
+def names_in(path: Path) -> set[str]:
+    """What a file of ours imports."""
+    package = ".".join(path.parent.relative_to(ROOT).parts)
+    return set(imported(path.read_text(encoding="utf-8"), package))
+
+
+def inner_folders(names: set[str]) -> set[str]:
+    """The folders (or single modules) of ours among these modules."""
+    split = (name.split(".") for name in names)
+    return {parts[1] for parts in split if parts[0] == PACKAGE.name and len(parts) > 1}
+
+
+def wrong_ways() -> dict[tuple[str, str], list[str]]:
+    """Pairs of folders whose imports break ORDER or APART, with the files that do so."""
+    found: dict[tuple[str, str], list[str]] = {}
+    for path in modules():
+        folder = folder_of(path)
+        for other in inner_folders(names_in(path)) - {folder, "__version__"}:
+            below = folder != "__init__" and ORDER.index(other) < ORDER.index(folder)
+            if not below or any({folder, other} <= apart for apart in APART):
+                found.setdefault((folder, other), []).append(str(path.relative_to(PACKAGE)))
+    return found
+
+
+def test_imports_go_down() -> None:
+    found = wrong_ways()
+    new = {pair: files for pair, files in found.items() if pair not in NOT_YET}
+    assert not new, "a folder imports one that is not below it, or one that it must not know"
+    assert set(found) == NOT_YET, "mended: take it out of NOT_YET"
+
+
+@pytest.mark.parametrize("module", PURE)
+def test_decisions_have_no_clock_and_no_input(module: str) -> None:
+    path = PACKAGE / f"{module}.py"
+    assert not {name.split(".")[0] for name in names_in(path)} & IMPURE
+
+
+@pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_no_wait_can_lose_a_cancellation(path: Path) -> None:
+    """asyncio.wait_for does before Python 3.12, where what it waits for ends in the same moment:
+    a task that was to end goes on, and so does who waits for its end.
+    """
+    assert "asyncio.wait_for" not in path.read_text(encoding="utf-8"), "use asyncio.timeout"
+
+
+def test_the_scan_sees_every_form_of_import() -> None:
+    text = (
+        "import socket\nfrom .. import process\nfrom ..model import Uplink\nfrom . import lane\n"
+        "def f():\n    from rpcd_wireguard_uplink import daemon\n    import a.b as c\n"
+    )
+    found = set(imported(text, "rpcd_wireguard_uplink.routing"))
+    assert inner_folders(found) == {"process", "model", "routing", "daemon"}
+    assert {"socket", "a.b"} <= found
+
+
+def test_method_table_loads_without_asyncio() -> None:
+    code = "import rpcd_wireguard_uplink.api.methods, sys; print(*sys.modules)"
+    loaded = subprocess.check_output([sys.executable, "-c", code], cwd=ROOT, text=True).split()
+    assert "rpcd_wireguard_uplink.api.methods" in loaded
+    assert "asyncio" not in loaded
+    assert "rpcd_wireguard_uplink.uplinks.service" not in loaded

@@ -1,0 +1,241 @@
+"""What an owner is told about the choice: each number, each place, each reason."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pytest_mock import MockerFixture
+
+from rpcd_wireguard_uplink.api.explain import explanation
+from rpcd_wireguard_uplink.api.methods import METHODS, check_reply
+from rpcd_wireguard_uplink.config.settings import Config
+from rpcd_wireguard_uplink.failover.machine import Phase
+from rpcd_wireguard_uplink.failover.selection import Terms
+from rpcd_wireguard_uplink.model import Family, Health, Offer
+from tests.unit.choices import NOW_S, Choices, offer_of, uplink_of
+from tests.unit.fakes import replace_commands
+
+V4_ONLY = ("10.7.7.2/32",)
+
+
+def explained(
+    choices: Choices, *offers: Offer, untrusted: dict[str, str] | None = None
+) -> dict[str, Any]:
+    known = untrusted or {}
+    reply = explanation(
+        choices.config, choices.monitor, offers, lambda peer_id: known.get(peer_id, ""), NOW_S
+    )
+    check_reply(METHODS["uplink_explain"], reply)
+    return reply
+
+
+def sentences(choices: Choices, family: int = 0) -> list[str]:
+    return [row["sentence"] for row in explained(choices)["families"][family]["candidates"]]
+
+
+def second(tmp_path: Path, weight: int = 10, **terms: Any) -> str:
+    """What is said of nodeB, whose terms are worse than nodeA's."""
+    choices = Choices.lay(tmp_path, [uplink_of("nodeA"), uplink_of("nodeB", weight)])
+    choices.monitor.terms = {
+        "wgup_nodea": Terms(price_per_gb=1 if "price_per_gb" in terms else 0, bandwidth_mbps=50),
+        "wgup_nodeb": Terms(**{"bandwidth_mbps": 50, **terms}),
+    }
+    said = sentences(choices)
+    assert said[0] == "nodeA comes first."
+    return said[1]
+
+
+@pytest.mark.parametrize(
+    ("weight", "terms", "why"),
+    [
+        (100, {"metered": True}, "it is metered, and the other is free"),
+        (
+            100,
+            {"quota_gb": 10, "quota_left_gb": 0.1},
+            "its quota is nearly spent, and the other is free",
+        ),
+        (5, {}, "its weight is 5, not 10"),
+        (10, {"price_per_gb": 2.5}, "a GB costs 2.5 by it, not 1"),
+        (
+            10,
+            {"bandwidth_mbps": 20},
+            "a page of 2.5 MB would take 1.20 s by it, 0.60 s by the other",
+        ),
+        (10, {}, "both are alike, and the order of names decides"),
+    ],
+)
+def test_one_uplink_after_another(
+    tmp_path: Path, weight: int, terms: dict[str, Any], why: str
+) -> None:
+    assert second(tmp_path, weight, **terms) == f"nodeB comes after nodeA: {why}."
+
+
+def test_lines_come_first_by_metric(tmp_path: Path) -> None:
+    choices = Choices.lay(tmp_path, [uplink_of("nodeA", 100)])
+    choices.line("lte", Family.IPV4, metric=20)
+    choices.line("sat", Family.IPV4, metric=30)
+    assert sentences(choices) == [
+        "lte comes first.",
+        "sat comes after lte: its metric is 30, not 20.",
+        "nodeA comes after sat: a line of the router's own comes before any peer's.",
+    ]
+
+
+def test_shared_fate_and_what_can_not_be_used(tmp_path: Path) -> None:
+    names = ("nodeA", "nodeB", "nodeC", "nodeD")
+    uplinks = [uplink_of(name, 90 if name == "nodeB" else 10) for name in names]
+    choices = Choices.lay(tmp_path, uplinks)
+    choices.landscape.underlays["wgup_nodeb"] = "wan"
+    choices.path("wgup_nodec", Family.IPV4, state=Health.DOWN, cause="carrier lost")
+    choices.path("wgup_noded", Family.IPV4, state=Health.UNKNOWN, answered_ago_s=None)
+    assert sentences(choices) == [
+        "nodeA comes first.",
+        "nodeB comes after nodeA: it needs the very line that it should replace.",
+        "nodeC can't be used: it is down: carrier lost.",
+        "nodeD can't be used: nothing has answered through it yet.",
+    ]
+
+
+def test_what_is_in_use_and_not_the_best(tmp_path: Path) -> None:
+    choices = Choices.lay(tmp_path, [uplink_of("nodeA"), uplink_of("nodeB")])
+    monitor = choices.monitor
+    monitor.terms = {"wgup_nodea": Terms(bandwidth_mbps=50), "wgup_nodeb": Terms(bandwidth_mbps=55)}
+    state = replace(monitor.states[Family.IPV4], phase=Phase.FAILED_OVER, active="wgup_nodea")
+    monitor.states[Family.IPV4] = replace(state, cause="wan: carrier lost")
+    family = explained(choices)["families"][0]
+    assert family["sentence"] == (
+        "IPv4 leaves by nodeA, because wan: carrier lost; nodeB would be next."
+    )
+    assert [row["active"] for row in family["candidates"]] == [True, False]
+    assert [row["sentence"] for row in family["candidates"]] == [
+        "nodeA comes first and carries the traffic now.",
+        "nodeB comes after nodeA: a page of 2.5 MB would take 0.56 s by it, 0.60 s by the other, "
+        "which is in use and stays until another is a fifth better.",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("phase", "active", "cause", "degraded", "said"),
+    [
+        (Phase.PRIMARY, "wan", "", "", "wan;"),
+        (Phase.SUSPECT, "wan", "probes unanswered", "", "wan, but probes unanswered;"),
+        (
+            Phase.PRIMARY,
+            "wan",
+            "",
+            "takes 900 ms",
+            "wan, although it takes 900 ms, since nothing clearly better answers;",
+        ),
+        (Phase.FAILED_OVER, "wgup_nodea", "wan: x", "", "nodeA, because wan: x;"),
+        (
+            Phase.HOLDING,
+            "wgup_nodea",
+            "wan answers again",
+            "loses 9 % of its probes",
+            "nodeA for a while yet: wan answers again;",
+        ),
+    ],
+)
+def test_how_a_family_is_told(
+    tmp_path: Path, phase: Phase, active: str, cause: str, degraded: str, said: str
+) -> None:
+    choices = Choices.lay(tmp_path, [uplink_of("nodeA"), uplink_of("nodeB")])
+    states = choices.monitor.states
+    states[Family.IPV4] = replace(states[Family.IPV4], phase=phase, active=active, cause=cause)
+    quality = choices.monitor.paths["wan", Family.IPV4].health.quality
+    quality.degraded = quality.poor = degraded
+    heir = "nodeA" if active == "wan" else "nodeB"
+    told = explained(choices)["families"][0]["sentence"]
+    assert told == f"IPv4 leaves by {said} {heir} would be next."
+    states[Family.IPV4] = replace(states[Family.IPV4], phase=Phase.STRANDED, cause="all is lost")
+    assert explained(choices)["families"][0]["sentence"] == "IPv4 goes nowhere: all is lost."
+
+
+def test_all_numbers(tmp_path: Path) -> None:
+    choices = Choices.lay(tmp_path, [uplink_of("nodeA", 40)])
+    choices.monitor.terms = {"wgup_nodea": Terms(True, 50.0, 12.5, 0.25, 100, 8)}
+    health = choices.monitor.paths["wgup_nodea", Family.IPV4].health
+    health._statistics.extend([True, False, True, True])
+    row = explained(choices)["families"][0]["candidates"][0]
+    assert {name: row[name] for name in row if name not in ("sentence", "reason")} == {
+        "place": 1,
+        "path": "wgup_nodea",
+        "name": "nodeA",
+        "kind": "uplink",
+        "usable": True,
+        "active": False,
+        "health": "up",
+        "shared_fate": False,
+        "metric": 0,
+        "weight": 40,
+        "tier": "metered",
+        "price_per_gb": 0.25,
+        "quota_left_gb": 12.5,
+        "latency_ms": 20.0,
+        "loss_pct": 25.0,
+        "advertised_mbps": 100,
+        "measured_mbps": 8,
+        "expected_mbps": 8,
+        "score_ms": 2700.0,
+        "last_answer_s": 1.0,
+    }
+
+
+def test_a_tunnel_without_the_family_is_told(tmp_path: Path) -> None:
+    choices = Choices.lay(tmp_path, [uplink_of("nodeA", addresses=V4_ONLY)])
+    assert sentences(choices, 1) == [
+        "nodeA can't be used: the tunnel has no address of this family."
+    ]
+    family = explained(choices)["families"][1]
+    assert family["sentence"] == "IPv6 leaves by wan; nothing else could take over now."
+
+
+def test_a_family_without_a_line(tmp_path: Path) -> None:
+    choices = Choices.lay(tmp_path, [uplink_of("nodeA", addresses=V4_ONLY)])
+    choices.landscape.lines[Family.IPV6].primary = None
+    states = choices.monitor.states
+    states[Family.IPV6] = replace(states[Family.IPV6], active="")
+    family = explained(choices)["families"][1]
+    assert family["candidates"] == []
+    assert "no line of its own here" in family["sentence"]
+
+
+def test_peers_that_are_no_candidates(tmp_path: Path) -> None:
+    choices = Choices.lay(tmp_path, [uplink_of("nodeA")])
+    off = replace(uplink_of("off"), enabled=False)
+    choices.config = Config(choices.config.settings, (*choices.config.uplinks, off))
+    offers = [
+        offer_of("nodeA"),
+        offer_of("new"),
+        offer_of("stranger"),
+        offer_of("spent", quota_gb=5.0, quota_left_gb=0.0),
+        offer_of("fed", egress=("uplink=nodeA",)),
+    ]
+    others = explained(choices, *offers, untrusted={"stranger": "stranger is not trusted"})
+    assert [(row["peer_id"], row["configured"], row["reason"]) for row in others["others"]] == [
+        ("off", True, "the uplink is disabled in its section"),
+        ("new", False, "nobody asked for it: `wgctl uplink add new` does"),
+        ("stranger", False, "stranger is not trusted"),
+        ("spent", False, "the peer's quota of this month is used up"),
+        ("fed", False, "the peer has no line of its own now: it uses nodeA's internet"),
+    ]
+
+
+def test_sixty_uplinks_are_explained_at_once_and_without_a_command(
+    tmp_path: Path, mocker: MockerFixture
+) -> None:
+    """10 ms on this project's machines; what is asserted leaves room for a loaded one."""
+    commands = replace_commands(mocker)
+    choices = Choices.lay(tmp_path, [uplink_of(f"node{n:02}", n) for n in range(1, 61)])
+    took_s = []
+    for _ in range(5):
+        begun_s = time.perf_counter()
+        explanation(choices.config, choices.monitor, (), lambda peer_id: "", NOW_S)
+        took_s.append(time.perf_counter() - begun_s)
+    assert min(took_s) < 0.1
+    assert commands.calls == []
+    assert len(sentences(choices)) == 60

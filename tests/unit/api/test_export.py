@@ -1,0 +1,125 @@
+"""The generated files: what is committed is what table and schemas give, and it is safe."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+from jsonschema import Draft202012Validator
+
+from rpcd_wireguard_uplink.api import export
+from rpcd_wireguard_uplink.api.methods import METHODS, OBJECT
+
+ROOT = Path(__file__).resolve().parents[3]
+
+
+@pytest.mark.parametrize("name", [export.ACL_FILE, export.DOCS_FILE, export.MESSAGES_FILE])
+def test_committed_files_are_what_the_table_gives(name: str) -> None:
+    committed = (ROOT / name).read_text(encoding="utf-8")
+    assert committed == export.generated()[name], f"{name} is stale: run `make generate`"
+
+
+def test_acl_groups() -> None:
+    acl = json.loads(export.acl_text())
+    assert list(acl) == ["rpcd-wireguard-uplink"]
+    groups = acl["rpcd-wireguard-uplink"]
+    assert groups["description"]
+    assert groups["read"]["ubus"] == {
+        OBJECT: [
+            "uplink_list",
+            "uplink_status",
+            "uplink_history",
+            "uplink_explain",
+            "uplink_simulate",
+            "uplink_consumers",
+            "uplink_trust",
+            "uplinks",
+        ]
+    }
+    assert groups["write"]["ubus"] == {
+        OBJECT: [
+            "uplink_add",
+            "uplink_remove",
+            "uplink_test",
+            "uplink_set_priority",
+            "uplink_set_failover",
+            "uplink_drill",
+            "uplink_offer",
+            "uplink_withdraw",
+            "uplink_trust_accept",
+            "uplink_trust_revoke",
+            "add_uplink",
+            "remove_uplink",
+            "test_uplink",
+            "offer_uplink",
+            "withdraw_uplink",
+            "set_uplink_priority",
+            "set_uplink_failover",
+        ]
+    }
+    assert "uplink_gossip" not in export.acl_text()
+
+
+def test_acl_never_opens_a_config_with_keys() -> None:
+    groups = json.loads(export.acl_text())["rpcd-wireguard-uplink"]
+    for group in (groups["read"], groups["write"]):
+        assert group["uci"] == ["wireguard-uplink"]
+        assert set(group) == {"ubus", "uci"}
+        # rpcd matches with fnmatch: a star would open other objects and methods.
+        assert not any(char in name for char in "*?[" for name in [OBJECT, *group["ubus"][OBJECT]])
+
+
+def test_docs_tell_every_argument_and_field() -> None:
+    docs = export.docs_text()
+    for method in METHODS.values():
+        section = docs.split(f"\n## {method.name}\n")[1].split("\n## ")[0]
+        assert method.doc in section
+        for name in [*method.arguments.properties, *method.reply.properties]:
+            assert f"| `{name}` |" in section
+    assert "| `uplinks[].handshake_age_s` |" in docs
+    assert "| `families.ipv4.state` |" in docs
+
+
+def test_the_page_of_messages_tells_every_member_and_holds_their_schemas() -> None:
+    page = export.messages_text()
+    for name, schema in export.MESSAGES.items():
+        section = page.split(f"\n## {name}\n")[1].split("\n## ")[0]
+        told = json.loads(section.split("```json\n")[1].split("```")[0])
+        Draft202012Validator.check_schema(told)
+        assert list(told["properties"]) == list(schema.properties)
+        for member in schema.properties:
+            assert f"| `{member}` |" in section
+    assert "| `endpoints[].scope` | string | no |" in page
+    assert "| `capabilities.latency_ms` | number | no | ms |" in page
+    assert "x-must" not in page
+
+
+@pytest.mark.parametrize(
+    ("name", "usage"),
+    [
+        ("uplink_remove", "wgctl uplink remove PEER_ID"),
+        ("uplink_set_failover", "wgctl uplink failover enable|disable"),
+        ("uplink_test", "wgctl uplink test PEER_ID [--target TARGET] [--count COUNT]"),
+    ],
+)
+def test_usage(name: str, usage: str) -> None:
+    assert export.usage(METHODS[name]) == usage
+
+
+def test_writes_once_and_only_into_a_checkout(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert export.main([str(tmp_path)]) == 2
+    assert "is no checkout" in capsys.readouterr().err
+    assert os.listdir(tmp_path) == []
+    (tmp_path / "setup.cfg").touch()
+    assert export.main([str(tmp_path)]) == 0
+    assert sorted(capsys.readouterr().out.split()) == sorted(
+        f"wrote {export.ACL_FILE} wrote {export.DOCS_FILE} wrote {export.MESSAGES_FILE}".split()
+    )
+    for name, text in export.generated().items():
+        assert (tmp_path / name).read_text(encoding="utf-8") == text
+    assert export.main([str(tmp_path)]) == 0
+    assert capsys.readouterr().out == ""

@@ -1,0 +1,503 @@
+"""The method table: what it takes, what it refuses and with which sentence, what it promises."""
+
+from __future__ import annotations
+
+import copy
+import json
+import logging
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from jsonschema import Draft202012Validator
+
+from rpcd_wireguard_uplink import errors
+from rpcd_wireguard_uplink.api.methods import (
+    METHODS,
+    Method,
+    check_reply,
+    error_reply,
+    parse_arguments,
+    signature,
+)
+from rpcd_wireguard_uplink.errors import InvalidArgument, Status, UplinkError
+from rpcd_wireguard_uplink.schema import shapes
+from rpcd_wireguard_uplink.schema.validation import Schema
+
+ROOT = Path(__file__).resolve().parents[3]
+KEY = "AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE="
+ADD_TAKES = "it takes peer_id, weight, endpoint, public_key, address"
+PEER_ID_RULE = (
+    "peer_id must be 1 to 64 letters, digits, dots, underscores or hyphens, "
+    "and begin with a letter or digit"
+)
+KEY_RULE = "public_key must be a WireGuard public key: 44 characters of base64"
+
+
+@pytest.fixture
+def replies() -> dict[str, Any]:
+    """A canned reply of every method."""
+    found: dict[str, Any] = json.loads((ROOT / "tests/data/replies.json").read_text("utf-8"))
+    return found
+
+
+def schemas_of(name: str) -> tuple[Any, Any]:
+    return METHODS[name].arguments.tree, METHODS[name].reply.tree
+
+
+def walk(tree: Any) -> Iterator[Any]:
+    yield tree
+    children = tree.values() if isinstance(tree, dict) else tree if isinstance(tree, list) else ()
+    for child in children:
+        yield from walk(child)
+
+
+@pytest.mark.parametrize(
+    ("name", "access", "arguments", "required"),
+    [
+        ("uplink_list", "read", [], []),
+        ("uplink_status", "read", [], []),
+        (
+            "uplink_add",
+            "write",
+            ["peer_id", "weight", "endpoint", "public_key", "address"],
+            ["peer_id"],
+        ),
+        ("uplink_remove", "write", ["peer_id"], ["peer_id"]),
+        ("uplink_test", "write", ["peer_id", "target", "count"], ["peer_id"]),
+        ("uplink_set_priority", "write", ["peer_id", "weight"], ["peer_id", "weight"]),
+        ("uplink_set_failover", "write", ["enabled"], ["enabled"]),
+        ("uplink_gossip", "local", ["message", "origin"], ["message"]),
+        ("uplink_withdraw", "write", [], []),
+        ("uplink_consumers", "read", [], []),
+        ("uplink_trust", "read", [], []),
+        ("uplink_trust_accept", "write", ["peer_id", "fingerprint"], ["peer_id"]),
+        ("uplink_trust_revoke", "write", ["peer_id"], ["peer_id"]),
+        ("uplink_history", "read", ["limit"], []),
+        ("uplink_explain", "read", [], []),
+        ("uplink_simulate", "read", ["fail"], ["fail"]),
+        ("uplink_drill", "write", ["peer_id", "all_traffic", "seconds"], []),
+        ("uplinks", "read", [], []),
+        (
+            "add_uplink",
+            "write",
+            ["peer_pubkey", "endpoint", "local_pubkey", "priority", "weight", "node_id"],
+            ["peer_pubkey"],
+        ),
+        ("remove_uplink", "write", ["interface"], ["interface"]),
+        ("test_uplink", "write", ["interface", "target"], ["interface"]),
+        ("offer_uplink", "write", ["bandwidth", "latency"], []),
+        ("withdraw_uplink", "write", [], []),
+        ("set_uplink_priority", "write", ["interface", "priority", "weight"], ["interface"]),
+        ("set_uplink_failover", "write", ["enabled"], ["enabled"]),
+    ],
+)
+def test_table_has_the_method(
+    name: str, access: str, arguments: list[str], required: list[str]
+) -> None:
+    method = METHODS[name]
+    assert method.name == name
+    assert method.access == access
+    assert list(method.arguments.properties) == arguments
+    assert list(method.arguments.required) == required
+
+
+def test_table_is_unambiguous() -> None:
+    handlers = [method.handler for method in METHODS.values()]
+    commands = [method.command for method in METHODS.values() if method.command]
+    assert len(METHODS) == 26
+    assert len(set(handlers)) == len(handlers)
+    assert len(set(commands)) == len(commands)
+    assert all(handler.isidentifier() for handler in handlers)
+    for method in METHODS.values():
+        assert set(method.positional) <= set(method.arguments.required)
+        assert method.doc.endswith(".")
+        assert "\n" not in method.doc
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_schemas_keep_the_rules(name: str) -> None:
+    for tree in schemas_of(name):
+        Draft202012Validator.check_schema(tree)
+        for node in walk(tree):
+            if not isinstance(node, dict):
+                continue
+            assert "oneOf" not in node
+            if isinstance(node.get("pattern"), str):
+                assert not re.search(r"\$(?!\(\?!\\n\))|\\d|\\w", node["pattern"])
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_every_field_is_described(name: str) -> None:
+    for tree in schemas_of(name):
+        for node in walk(tree):
+            if isinstance(node, dict) and isinstance(node.get("properties"), dict):
+                for field, schema in node["properties"].items():
+                    assert schema.get("description"), f"{name}: {field}"
+
+
+def test_import_loads_neither_asyncio_nor_jsonschema() -> None:
+    code = (
+        "import sys; before = set(sys.modules); "
+        "from rpcd_wireguard_uplink import methods, messages; "
+        "methods.parse_arguments(methods.METHODS['uplink_status'], {'ubus_rpc_session': 'x'}); "
+        "print([m for m in ('asyncio', 'jsonschema', 'argparse', 'logging', 'pathlib', "
+        "'rpcd_wireguard_uplink.ubus', 'rpcd_wireguard_uplink.uplinks.service') "
+        "if m in set(sys.modules) - before])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT
+    )
+    assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize(
+    ("name", "raw", "sentence"),
+    [
+        ("uplink_add", {}, "peer_id is missing: give the id of a mesh peer"),
+        ("uplink_add", {"peer_id": None}, "peer_id is missing: give the id of a mesh peer"),
+        ("uplink_add", {"peer_id": 5}, "peer_id must be a string, not a number"),
+        ("uplink_add", {"peer_id": True}, "peer_id must be a string, not a boolean"),
+        ("uplink_add", {"peer_id": ["a"]}, "peer_id must be a string, not a list"),
+        ("uplink_add", {"peer_id": {}}, "peer_id must be a string, not a table"),
+        ("uplink_add", {"peer_id": "a b"}, f'{PEER_ID_RULE}, not "a b"'),
+        ("uplink_add", {"peer_id": "nodeA\n"}, f'{PEER_ID_RULE}, not "nodeA\\n"'),
+        ("uplink_add", {"peer_id": ""}, f'{PEER_ID_RULE}, not ""'),
+        ("uplink_add", {"peer_id": "-a"}, f'{PEER_ID_RULE}, not "-a"'),
+        ("uplink_add", {"peer_id": "\u0663"}, f'{PEER_ID_RULE}, not "\u0663"'),
+        ("uplink_add", {"peer_id": "a" * 65}, f'{PEER_ID_RULE}, not "{"a" * 40}..."'),
+        ("uplink_add", {"peer_id": "\x1b[2J"}, f'{PEER_ID_RULE}, not "\\x1b[2J"'),
+        (
+            "uplink_add",
+            {"peer_id": "x", "extra": 1},
+            f"extra is not an argument of uplink_add; {ADD_TAKES}",
+        ),
+        (
+            "uplink_add",
+            {"e\x07" + "x" * 99: 1},
+            f"e\\x07{'x' * 38}... is not an argument of uplink_add; {ADD_TAKES}",
+        ),
+        ("uplink_status", {"a": 1}, "a is not an argument of uplink_status; it takes none"),
+        (
+            "uplink_add",
+            {"peer_id": "x", "weight": "heavy"},
+            'weight must be a whole number, not "heavy"',
+        ),
+        (
+            "uplink_add",
+            {"peer_id": "x", "weight": True},
+            "weight must be a whole number, not a boolean",
+        ),
+        ("uplink_add", {"peer_id": "x", "weight": 1.5}, "weight must be a whole number, not 1.5"),
+        (
+            "uplink_add",
+            {"peer_id": "x", "weight": float("nan")},
+            "weight must be a whole number, not nan",
+        ),
+        (
+            "uplink_add",
+            {"peer_id": "x", "weight": float("inf")},
+            "weight must be a whole number, not inf",
+        ),
+        ("uplink_add", {"peer_id": "x", "weight": " 7"}, 'weight must be a whole number, not " 7"'),
+        (
+            "uplink_add",
+            {"peer_id": "x", "weight": "7\n"},
+            'weight must be a whole number, not "7\\n"',
+        ),
+        (
+            "uplink_add",
+            {"peer_id": "x", "weight": "\u0667"},
+            'weight must be a whole number, not "\u0667"',
+        ),
+        ("uplink_add", {"peer_id": "x", "weight": 0}, "weight must be from 1 to 100, not 0"),
+        ("uplink_add", {"peer_id": "x", "weight": "101"}, "weight must be from 1 to 100, not 101"),
+        ("uplink_add", {"peer_id": "x", "public_key": "hunter2"}, KEY_RULE),
+        ("uplink_add", {"peer_id": "x", "public_key": KEY[:-2] + "F="}, KEY_RULE),
+        ("uplink_add", {"peer_id": "x", "public_key": KEY + "\n"}, KEY_RULE),
+        (
+            "uplink_add",
+            {"peer_id": "x", "public_key": 7},
+            "public_key must be a string, not a number",
+        ),
+        (
+            "uplink_add",
+            {"peer_id": "x", "endpoint": "[::1]:51820"},
+            'endpoint can\'t be used: "::1" is a loopback address',
+        ),
+        (
+            "uplink_add",
+            {"peer_id": "x", "endpoint": "h:65536"},
+            "endpoint has no valid port: give a number from 1 to 65535",
+        ),
+        (
+            "uplink_add",
+            {"peer_id": "x", "endpoint": "h" * 263},
+            "endpoint is longer than 262 characters",
+        ),
+        (
+            "uplink_add",
+            {"peer_id": "x", "address": "10.0.0.1/33"},
+            'address can\'t be used: "10.0.0.1/33" has no prefix length from 1 to 32 behind the /',
+        ),
+        ("uplink_test", {"peer_id": "x", "count": 21}, "count must be from 1 to 20, not 21"),
+        (
+            "uplink_test",
+            {"peer_id": "x", "target": "-c 5"},
+            'target can\'t be used: "-c 5" is neither a host name nor an IP address',
+        ),
+        ("uplink_history", {"limit": "201"}, "limit must be from 1 to 200, not 201"),
+        (
+            "uplink_simulate",
+            {},
+            "fail is missing: give the paths to suppose dead: devices, names of lines, or peer ids",
+        ),
+        ("uplink_simulate", {"fail": "wan"}, "fail must be a list, not a string"),
+        ("uplink_simulate", {"fail": []}, "fail must have from 1 to 64 entries"),
+        ("uplink_simulate", {"fail": ["a"] * 65}, "fail must have from 1 to 64 entries"),
+        ("uplink_simulate", {"fail": [5]}, "fail[0] must be a string, not a number"),
+        ("uplink_drill", {"seconds": 61}, "seconds must be from 1 to 60, not 61"),
+        (
+            "uplink_set_failover",
+            {},
+            "enabled is missing: give 1 to fail over automatically, 0 not to",
+        ),
+        ("uplink_set_failover", {"enabled": 1.0}, "enabled must be 0 or 1, not 1.0"),
+        ("uplink_set_failover", {"enabled": 2}, "enabled must be 0 or 1, not 2"),
+        ("uplink_set_failover", {"enabled": "yes"}, 'enabled must be 0 or 1, not "yes"'),
+        ("uplink_gossip", {"message": 5}, "message must be a table or a string, not a number"),
+        ("uplink_gossip", {"message": "x" * 16385}, "message is longer than 16384 characters"),
+        (
+            "remove_uplink",
+            {"interface": ""},
+            "interface is missing: give the name of an uplink's network interface",
+        ),
+        (
+            "set_uplink_priority",
+            {"interface": "wgup_a", "priority": "101"},
+            'priority must be a whole number from 1 to 100, not "101"',
+        ),
+        (
+            "set_uplink_priority",
+            {"interface": "wgup_a", "priority": 0},
+            "priority must be from 1 to 100, not 0",
+        ),
+        ("set_uplink_failover", {"enabled": "2"}, 'enabled must be 1 or 0, not "2"'),
+        ("add_uplink", {"peer_pubkey": "hunter2"}, KEY_RULE.replace("public_key", "peer_pubkey")),
+    ],
+)
+def test_refuses_with_a_sentence(name: str, raw: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(InvalidArgument) as caught:
+        parse_arguments(METHODS[name], raw)
+    assert str(caught.value) == sentence
+    assert caught.value.status is Status.INVALID_ARGUMENT
+
+
+@pytest.mark.parametrize(
+    ("name", "raw", "taken"),
+    [
+        ("uplink_list", {"ubus_rpc_session": "x"}, {}),
+        ("uplink_simulate", {"fail": ["wan", "nodeA"]}, {"fail": ["wan", "nodeA"]}),
+        ("uplink_drill", {"all_traffic": "1"}, {"all_traffic": True}),
+        ("uplink_status", {"ubus_rpc_session": None, "anything": None}, {}),
+        ("uplink_remove", {"peer_id": "sb-0011aabbccdd"}, {"peer_id": "sb-0011aabbccdd"}),
+        ("uplink_add", {"peer_id": "a" * 64}, {"peer_id": "a" * 64}),
+        (
+            "uplink_add",
+            {
+                "peer_id": "nodeA",
+                "weight": "7",
+                "endpoint": "[2001:db8::1]:51820",
+                "public_key": KEY,
+                "address": None,
+            },
+            {
+                "peer_id": "nodeA",
+                "weight": 7,
+                "endpoint": "[2001:db8::1]:51820",
+                "public_key": KEY,
+            },
+        ),
+        (
+            "uplink_set_priority",
+            {"peer_id": "x", "weight": 100.0},
+            {"peer_id": "x", "weight": 100},
+        ),
+        (
+            "uplink_test",
+            {"peer_id": "x", "target": "one.one.one.one", "count": "20"},
+            {"peer_id": "x", "target": "one.one.one.one", "count": 20},
+        ),
+        ("uplink_set_failover", {"enabled": "0"}, {"enabled": False}),
+        ("uplink_set_failover", {"enabled": "1"}, {"enabled": True}),
+        ("uplink_set_failover", {"enabled": 1}, {"enabled": True}),
+        ("uplink_set_failover", {"enabled": False}, {"enabled": False}),
+        ("uplink_history", {"limit": 1}, {"limit": 1}),
+        ("uplink_gossip", {"message": "{}"}, {"message": "{}"}),
+        (
+            "add_uplink",
+            {"peer_pubkey": KEY, "local_pubkey": "", "priority": "10", "node_id": ""},
+            {"peer_pubkey": KEY, "priority": "10"},
+        ),
+        (
+            "set_uplink_priority",
+            {"interface": "wgup_a", "priority": "", "weight": 7},
+            {"interface": "wgup_a", "weight": 7},
+        ),
+        ("set_uplink_failover", {"enabled": "0"}, {"enabled": "0"}),
+        ("uplink_gossip", {"message": {"a": None}}, {"message": {"a": None}}),
+    ],
+)
+def test_takes_and_coerces(name: str, raw: dict[str, Any], taken: dict[str, Any]) -> None:
+    before = copy.deepcopy(raw)
+    found = parse_arguments(METHODS[name], raw)
+    assert found == taken
+    assert [type(value) for value in found.values()] == [type(value) for value in taken.values()]
+    assert raw == before
+
+
+VALUES = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.text(max_size=80)
+    | st.sampled_from(["a", "1", "7.5", "-0", KEY, "host:1", "10.0.0.1/8", "\ud800"]),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=9), inner),
+    max_leaves=5,
+)
+NAMES = st.sampled_from(
+    ["peer_id", "weight", "endpoint", "public_key", "address", "target", "count", "enabled"]
+)
+
+
+@settings(deadline=None, max_examples=200)
+@given(st.sampled_from(sorted(METHODS)), st.dictionaries(NAMES | st.text(max_size=60), VALUES))
+def test_any_arguments_give_a_table_or_one_short_line(name: str, raw: dict[str, Any]) -> None:
+    method = METHODS[name]
+    try:
+        found = parse_arguments(method, raw)
+    except InvalidArgument as error:
+        assert str(error).isprintable()
+        assert len(str(error)) < 900
+    else:
+        assert set(found) <= set(method.arguments.properties)
+        assert set(method.arguments.required) <= set(found)
+        assert parse_arguments(method, found) == found
+
+
+@settings(deadline=None, max_examples=100)
+@given(st.text(min_size=8, max_size=60))
+def test_a_key_is_never_quoted(secret: str) -> None:
+    try:
+        parse_arguments(METHODS["uplink_add"], {"peer_id": "x", "public_key": secret})
+    except InvalidArgument as error:
+        assert str(error) == KEY_RULE
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_canned_replies_are_as_promised(name: str, replies: dict[str, Any]) -> None:
+    check_reply(METHODS[name], replies[name])
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_each_missing_field_of_a_reply_is_named(name: str, replies: dict[str, Any]) -> None:
+    for field in replies[name]:
+        lacking = {key: value for key, value in replies[name].items() if key != field}
+        with pytest.raises(UplinkError, match=rf"^reply of {name}: {field} is missing"):
+            check_reply(METHODS[name], lacking)
+
+
+def test_a_wrong_reply_is_told_with_its_path(replies: dict[str, Any]) -> None:
+    replies["uplink_list"]["uplinks"][0]["state"] = "fine"
+    with pytest.raises(UplinkError, match=r"uplinks\[0\]\.state must be one of .*, not \"fine\""):
+        check_reply(METHODS["uplink_list"], replies["uplink_list"])
+    replies["uplink_status"]["enabled"] = True
+    with pytest.raises(UplinkError, match="enabled must be a whole number, not a boolean"):
+        check_reply(METHODS["uplink_status"], replies["uplink_status"])
+    replies["uplink_status"]["enabled"] = 1
+    replies["uplink_status"]["primary"]["private_key"] = "x"
+    with pytest.raises(UplinkError, match=r"primary\.private_key is not"):
+        check_reply(METHODS["uplink_status"], replies["uplink_status"])
+
+
+def test_signature_is_what_the_bus_advertises() -> None:
+    blobmsg = pytest.importorskip("rpcd_wireguard_uplink.ubus.blobmsg")
+    kinds = blobmsg.Type
+    assert signature(METHODS["uplink_add"]) == {
+        "peer_id": kinds.STRING,
+        "weight": kinds.INT32,
+        "endpoint": kinds.STRING,
+        "public_key": kinds.STRING,
+        "address": kinds.STRING,
+    }
+    assert signature(METHODS["uplink_set_failover"]) == {"enabled": kinds.BOOL}
+    assert signature(METHODS["uplink_gossip"]) == {
+        "message": kinds.TABLE,
+        "origin": kinds.STRING,
+    }
+    assert signature(METHODS["uplink_status"]) == {}
+
+
+def test_every_exception_of_the_tree_becomes_its_status() -> None:
+    kinds = [
+        kind
+        for kind in vars(errors).values()
+        if isinstance(kind, type)
+        and issubclass(kind, UplinkError)
+        and kind is not errors.CallFailed
+    ]
+    assert len(kinds) >= 12
+    for kind in kinds:
+        table, status = error_reply(kind("what, where, what to do"))
+        assert status is kind.status
+        assert status is not Status.OK
+        assert table == {"success": False, "error": "what, where, what to do", "code": kind.code}
+    table, _ = error_reply(errors.NotFound("none", code="no_offer"))
+    assert table["code"] == "no_offer"
+
+
+def test_a_foreign_exception_tells_the_caller_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.ERROR):
+        try:
+            raise KeyError("private_key=hunter2")
+        except KeyError as error:
+            table, status = error_reply(error)
+    assert status is Status.UNKNOWN_ERROR
+    assert table["success"] is False
+    assert table["code"] == "internal"
+    assert "hunter2" not in json.dumps(table)
+    assert "hunter2" not in caplog.text
+    assert "KeyError" in caplog.text
+    assert __name__ in caplog.text
+
+
+def test_the_example_in_the_documentation_works() -> None:
+    page = (ROOT / "docs/adding-a-method.md").read_text("utf-8")
+    example = page.split("```python\n")[1].split("```")[0]
+    made = eval(example.strip().rstrip(","), {"Method": Method, "Schema": Schema, "s": shapes})
+    assert parse_arguments(made, {"peer_id": "nodeA", "label": "attic"})["label"] == "attic"
+    with pytest.raises(InvalidArgument, match="label is longer than 20 characters"):
+        parse_arguments(made, {"peer_id": "nodeA", "label": "a" * 21})
+    with pytest.raises(InvalidArgument, match="label is missing: give the label"):
+        parse_arguments(made, {"peer_id": "nodeA"})
+
+
+def test_validation_can_be_prepared_beforehand() -> None:
+    code = (
+        "import sys; from rpcd_wireguard_uplink import methods; "
+        "methods.prepare_validation(); before = set(sys.modules); "
+        "methods.parse_arguments(methods.METHODS['uplink_test'], "
+        "{'peer_id': 'a', 'target': '1.1.1.1', 'count': '5'}); "
+        "print('jsonschema' in before, sorted(set(sys.modules) - before))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT
+    )
+    assert done.stdout.strip() == "True []"

@@ -1,0 +1,270 @@
+"""SecuBox's older names: what its page sends and reads, and the import of its configuration."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+from pytest_mock import MockerFixture
+
+from rpcd_wireguard_uplink.api.methods import METHODS, check_reply, parse_arguments
+from rpcd_wireguard_uplink.api.provider import PeerService
+from rpcd_wireguard_uplink.api.secubox import Older, import_once, peer_id_of, wanted_weight
+from rpcd_wireguard_uplink.config.settings import parse_config
+from rpcd_wireguard_uplink.errors import CommandFailed, Status, UplinkError
+from rpcd_wireguard_uplink.uplinks.service import Service
+from tests.unit.fakes import Machine, key_of, replace_commands
+
+CONFIG = """\
+config wireguard-uplink 'uplink'
+	list trusted_peer 'sb-0011aabbccdd'
+	list trusted_peer 'nodeb'
+"""
+KEY, KEY_B = key_of("a"), key_of("b")
+PEER = "sb-0011aabbccdd"
+
+# What uplinks.js reads of each reply, through api.js; `success` false brings `error`.
+READS = {
+    "uplink_status": ("enabled", "offering", "auto_failover", "uplink_count", "peer_offers"),
+    "peer_offers": ("node_id", "bandwidth", "latency", "public_key", "endpoint"),
+    "uplinks": ("interface", "peer_pubkey", "endpoint", "priority", "weight", "status"),
+    "add_uplink": ("success", "message"),
+    "remove_uplink": ("success", "message"),
+    "test_uplink": ("reachable", "latency_ms", "error"),
+    "set_uplink_priority": ("success",),
+    "set_uplink_failover": ("success",),
+    "offer_uplink": ("success", "message"),
+    "withdraw_uplink": ("success", "message"),
+}
+# What SecuBox's own plugin replies besides, under the same names.
+PLUGIN_REPLIES = {
+    "uplink_status": ("available", "active_count"),
+    "peer_offers": ("bandwidth_mbps", "latency_ms"),
+    "uplinks": ("enabled", "state", "connectivity"),
+    "add_uplink": ("interface",),
+    "test_uplink": ("success", "result", "interface"),
+}
+
+
+class Page:
+    """Calls as the page does, and checks replies against the method table and what it reads."""
+
+    def __init__(self, service: Service) -> None:
+        self.service = service
+        self.offered: list[dict[str, Any]] = []
+        self.older = Older(service, cast(PeerService, self))
+
+    async def offer(self, **given: Any) -> dict[str, Any]:
+        """The provider's part of the service, which is tested elsewhere."""
+        self.offered.append(given)
+        return {"success": True, "message": "offered", "offer": {}, "note": ""}
+
+    async def withdraw(self) -> dict[str, Any]:
+        self.offered.clear()
+        return {"success": True, "message": "withdrawn"}
+
+    async def call(self, name: str, **sent: Any) -> dict[str, Any]:
+        method = METHODS[name]
+        arguments = parse_arguments(method, {"ubus_rpc_session": "0" * 32, **sent})
+        owner = self.older if hasattr(self.older, method.handler) else self.service
+        result = getattr(owner, method.handler)(**arguments)
+        reply: dict[str, Any] = result if isinstance(result, dict) else await result
+        check_reply(method, reply)
+        tables = (
+            [("uplinks", row) for row in reply["uplinks"]] if name == "uplinks" else [(name, reply)]
+        )
+        tables += [("peer_offers", row) for row in reply.get("peer_offers", [])]
+        for kind, table in tables:
+            missing = {*READS.get(kind, ()), *PLUGIN_REPLIES.get(kind, ())} - table.keys()
+            assert not missing, f"{kind} lacks {missing}"
+        return reply
+
+    async def refused(self, name: str, **sent: Any) -> tuple[Status, str]:
+        with pytest.raises(UplinkError) as caught:
+            await self.call(name, **sent)
+        return caught.value.status, str(caught.value)
+
+    def hear(self, peer_id: str, key: str, **capabilities: Any) -> None:
+        self.service.gossip(
+            {
+                "type": "uplink_offer",
+                "peer_id": peer_id,
+                "timestamp": "2026-01-28T10:30:00Z",
+                "capabilities": {"available": True, **capabilities},
+                "endpoint": {"host": "192.0.2.7", "port": 51820, "public_key": key},
+            }
+        )
+
+
+@pytest.fixture
+def machine(tmp_path: Path, mocker: MockerFixture) -> Machine:
+    replace_commands(mocker).answers["nft -j"] = CommandFailed("no such table")
+    made = Machine(str(tmp_path))
+    Path(made.config_dir, "wireguard-uplink").write_text(CONFIG)
+    return made
+
+
+@pytest.fixture
+async def page(machine: Machine, tmp_path: Path) -> AsyncIterator[Page]:
+    service = Service(machine, str(tmp_path / "state.json"), lambda name, table: None, lambda: None)
+    await service.start()
+    yield Page(service)
+    await service.stop()
+
+
+async def test_the_page_from_offer_to_removal(page: Page) -> None:
+    page.hear(PEER, KEY, bandwidth_mbps=100, latency_ms=20)
+    page.hear("silent", KEY_B)
+    page.hear("without", key_of("c"), available=False)
+    status = await page.call("uplink_status")
+    # The page compares with === 1 and === '1': true would be shown as Disabled.
+    assert [type(status[name]) for name in ("enabled", "offering", "auto_failover")] == [int] * 3
+    newest, first = status["peer_offers"]
+    assert (newest["node_id"], newest["bandwidth"], newest["latency"]) == ("silent", 0, 0)
+    assert (first["bandwidth"], first["latency"]) == (100, 20)
+
+    sent = {"local_pubkey": "", "priority": "10", "weight": "1", "node_id": first["node_id"]}
+    added = await page.call(
+        "add_uplink", peer_pubkey=first["public_key"], endpoint=first["endpoint"], **sent
+    )
+    assert (await page.call("uplink_status"))["uplink_count"] == 1
+    (row,) = (await page.call("uplinks"))["uplinks"]
+    assert row["interface"] == added["interface"]
+    assert (row["peer_pubkey"], row["endpoint"]) == (KEY, "192.0.2.7:51820")
+    assert (row["priority"], row["weight"], row["status"]) == (10, 91, "testing")
+
+    interface = row["interface"]
+    await page.call("set_uplink_priority", interface=interface, priority="100", weight="50")
+    assert (await page.call("uplinks"))["uplinks"][0]["priority"] == 100
+    tested = await page.call("test_uplink", interface=interface, target="8.8.8.8")
+    assert tested["reachable"] is False and tested["error"] and tested["result"] == "FAILED"
+    await page.call("set_uplink_failover", enabled="0")
+    assert (await page.call("uplink_status"))["auto_failover"] == 0
+    await page.call("set_uplink_failover", enabled="1")
+    assert (await page.call("uplink_status"))["auto_failover"] == 1
+    await page.call("remove_uplink", interface=interface)
+    assert await page.call("uplinks") == {"uplinks": []}
+
+
+async def test_an_uplink_is_found_by_its_key(page: Page) -> None:
+    page.hear(PEER, KEY)
+    added = await page.call("add_uplink", peer_pubkey=KEY, endpoint="", node_id="")
+    assert added["peer_id"] == PEER
+    await page.call("add_uplink", peer_pubkey=KEY, priority="1")
+    (row,) = (await page.call("uplinks"))["uplinks"]
+    assert (row["node_id"], row["weight"]) == (PEER, 100)
+    status, told = await page.refused("add_uplink", peer_pubkey=KEY_B, endpoint="192.0.2.8")
+    assert status is Status.PERMISSION_DENIED and peer_id_of(KEY_B) in told
+
+
+async def test_errors_have_statuses_and_sentences(page: Page) -> None:
+    status, told = await page.refused("remove_uplink", interface="wgup0")
+    assert status is Status.NOT_FOUND and "wgup0" in told
+    status, told = await page.refused("set_uplink_priority", interface="wgup0")
+    assert status is Status.INVALID_ARGUMENT and "priority is missing" in told
+    status, told = await page.refused("add_uplink", peer_pubkey=KEY, node_id=PEER)
+    assert status is Status.INVALID_ARGUMENT and "endpoint is missing" in told
+
+
+async def test_offering(page: Page) -> None:
+    await page.call("offer_uplink", bandwidth="100", latency="10")
+    assert page.offered == [{"bandwidth_mbps": 100, "latency_ms": 10}]
+    await page.call("offer_uplink", bandwidth="", latency="")
+    assert page.offered[1:] == [{}]
+    await page.call("withdraw_uplink")
+    assert page.offered == []
+
+
+async def test_the_status_shows_a_bounded_number_of_offers(page: Page) -> None:
+    for number in range(150):
+        page.hear(f"n{number}", key_of(str(number)))
+    shown = (await page.call("uplink_status"))["peer_offers"]
+    assert [row["node_id"] for row in shown] == [f"n{n}" for n in range(149, 49, -1)]
+
+
+@pytest.mark.parametrize(
+    ("priority", "weight", "wanted"),
+    [
+        ("1", None, 100),
+        ("100", "5", 1),
+        (10, "5", 91),
+        (None, "5", 5),
+        (None, 5.0, 5),
+        (None, None, None),
+    ],
+)
+def test_a_priority_is_a_weight_upside_down(priority: Any, weight: Any, wanted: Any) -> None:
+    assert wanted_weight(priority, weight) == wanted
+
+
+SECUBOX = f"""\
+config settings 'main'
+	option enabled '1'
+
+config provider 'local'
+	option private_key 'SECRET'
+
+config uplink 'wgup0'
+	option interface 'wgup0'
+	option peer_pubkey '{KEY}'
+	option endpoint '192.0.2.9:51821'
+	option enabled '1'
+	option priority '10'
+	option weight '1'
+	option node_id 'sb-far'
+
+config uplink 'wgup1'
+	option peer_pubkey '{KEY_B}'
+	option endpoint '[2001:db8::1]:51821'
+	option enabled '0'
+
+config uplink 'wgup2'
+	option peer_pubkey 'nonsense'
+	option endpoint '192.0.2.9:51821'
+
+config uplink 'wgup3'
+	option peer_pubkey '{KEY}'
+	option endpoint '127.0.0.1:51821'
+"""
+
+
+async def test_the_file_is_taken_over_once_and_never_written(machine: Machine) -> None:
+    theirs = Path(machine.config_dir, "wireguard_uplink")
+    theirs.write_text(SECUBOX)
+    left_out = await import_once(machine)
+    assert [sentence.split()[0] for sentence in left_out] == [
+        "wireguard_uplink.wgup2",
+        "wireguard_uplink.wgup3",
+    ]
+    config = parse_config((await machine.read("wireguard-uplink")).sections)
+    found = {
+        u.peer_id: (str(u.endpoint), u.public_key, u.weight, u.enabled) for u in config.uplinks
+    }
+    assert found == {
+        "sb-far": ("192.0.2.9:51821", KEY, 91, True),
+        peer_id_of(KEY_B): ("[2001:db8::1]:51821", KEY_B, 10, False),
+    }
+    assert config.settings.trusted_peers == {PEER, "nodeb", "sb-far", peer_id_of(KEY_B)}
+    assert config.warnings == ()
+    assert theirs.read_text() == SECUBOX
+
+    await machine.edit("wireguard-uplink", lambda draft: draft.remove_section("wgup_sbfar"))
+    after = Path(machine.config_dir, "wireguard-uplink").read_text()
+    assert await import_once(machine) == []
+    assert Path(machine.config_dir, "wireguard-uplink").read_text() == after
+
+
+async def test_without_uplinks_of_theirs_nothing_is_written(machine: Machine) -> None:
+    assert await import_once(machine) == []
+    Path(machine.config_dir, "wireguard_uplink").write_text("config settings 'main'\n")
+    assert await import_once(machine) == []
+    assert machine.steps == []
+
+
+async def test_a_file_that_is_not_understood_stops_nothing(machine: Machine) -> None:
+    Path(machine.config_dir, "wireguard_uplink").write_text("config uplink 'a\n")
+    (told,) = await import_once(machine)
+    assert told.startswith("wireguard_uplink was not taken over: ")
+    assert machine.steps == []

@@ -1,0 +1,316 @@
+"""The watch over the path in use: what it tells when, and why; the kernel's side is given to it."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+from pytest_mock import MockerFixture
+
+from rpcd_wireguard_uplink.carrying import watch as carrying_watch
+from rpcd_wireguard_uplink.carrying.losses import Losses, is_strict, read_losses
+from rpcd_wireguard_uplink.carrying.ruleset import Chain, Rule, Ruleset
+from rpcd_wireguard_uplink.carrying.watch import CarryingWatch, InUse
+from rpcd_wireguard_uplink.errors import CommandFailed
+from rpcd_wireguard_uplink.model import Family
+from rpcd_wireguard_uplink.system.ruleset_watch import RulesetWatch
+
+FOUR, TUNNEL = Family.IPV4, "wgup_a"
+NAT = Chain("inet", "wgup", "nat", (Rule(({"masquerade": None},)),), "postrouting", 100)
+ACCEPT = {"accept": None}
+TO_WAN = Rule(
+    ({"match": {"op": "==", "left": {"meta": {"key": "oifname"}}, "right": "wan"}}, ACCEPT)
+)
+
+
+ANSWERS = Rule(
+    ({"match": {"op": "in", "left": {"ct": {"key": "state"}}, "right": "established"}}, ACCEPT)
+)
+
+
+def firewall(*rules: Rule, policy: str = "drop", table: str = "filter") -> Chain:
+    return Chain("inet", table, "forward", (ANSWERS, *rules), "forward", 0, policy)
+
+
+@dataclass
+class Kernel:
+    """What the watch reads."""
+
+    chains: list[Chain] = field(default_factory=lambda: [NAT])
+    counters: dict[str, int] = field(default_factory=dict)
+    losses: Losses = field(default_factory=Losses)
+    strict: bool = False
+    routed: bool = True
+    failing: bool = False
+    looks: int = 0
+
+    async def read_ruleset(self) -> Ruleset:
+        self.looks += 1
+        if self.failing:
+            raise CommandFailed("nft failed")
+        return Ruleset({(c.family, c.table, c.name): c for c in self.chains})
+
+    def read_counters(self, _: object) -> dict[str, int]:
+        if self.failing:
+            raise CommandFailed("nft failed")
+        return dict(self.counters)
+
+    async def read_all_addresses(self) -> dict[str, list[str]]:
+        return {"lan": ["192.168.1.1/24"], "wan": ["198.51.100.2/29"], TUNNEL: ["10.0.0.2/32"]}
+
+    async def has_route(self, address: str, source: str, device: str) -> bool:
+        return self.routed
+
+    def flows(self, *what: str, packets: int = 3) -> None:
+        """Three new destinations are tried, and these counters rise."""
+        for name in what:
+            key = f"{name}4 {TUNNEL}"
+            self.counters[key] = self.counters.get(key, 0) + packets
+        for seen, name in (("tried", "entered"), ("sent", "left")):
+            if name in what:
+                self.counters |= {f"{seen}4 192.0.2.{n}": 500 for n in range(3)}
+
+
+@dataclass
+class Scene:
+    kernel: Kernel
+    watch: CarryingWatch
+    problems: dict[str, str]
+    told: list[tuple[str, str]]
+    used: dict[str, InUse]
+    now_s: float = 1000.0
+
+    async def second(self) -> None:
+        self.now_s += 1.0
+        await self.watch._step(self.now_s)
+
+    async def seconds(self, count: int, *what: str) -> None:
+        for _ in range(count):
+            self.kernel.flows(*what)
+            await self.second()
+
+    @property
+    def sentence(self) -> str:
+        return self.watch.sentences.get(FOUR, "")
+
+
+AWAY = InUse({FOUR: TUNNEL}, ("wan",), {TUNNEL: (FOUR,)})
+
+
+@pytest.fixture
+def scene(mocker: MockerFixture) -> Iterator[Scene]:
+    kernel = Kernel()
+    problems: dict[str, str] = {}
+    told: list[tuple[str, str]] = []
+    used = {"now": AWAY}
+    watch = CarryingWatch(
+        lambda: used["now"], problems, lambda family, path, why: told.append((path, why))
+    )
+    made = Scene(kernel, watch, problems, told, used)
+    mocker.patch.object(carrying_watch, "read_ruleset", kernel.read_ruleset)
+    mocker.patch.object(carrying_watch, "read_counters", kernel.read_counters)
+    mocker.patch.object(carrying_watch, "read_losses", lambda: kernel.losses)
+    mocker.patch.object(carrying_watch, "is_strict", lambda device: kernel.strict)
+    mocker.patch.object(carrying_watch.iproute, "read_all_addresses", kernel.read_all_addresses)
+    mocker.patch.object(carrying_watch.iproute, "has_route", kernel.has_route)
+    mocker.patch.object(time, "monotonic", lambda: made.now_s)
+    yield made
+
+
+async def test_flows_that_are_answered(scene: Scene) -> None:
+    await scene.second()
+    assert scene.watch.carrying(FOUR) is None
+    await scene.seconds(5, "entered", "left", "back", "home")
+    assert scene.watch.carrying(FOUR) is True
+    assert scene.watch.carrying(Family.IPV6) is None
+    assert scene.problems == {} and scene.told == []
+
+
+CAUSES: list[tuple[dict[str, Any], str]] = [
+    ({}, "does the peer forward and translate"),
+    ({"chains": []}, "nothing translates the LAN's addresses"),
+    ({"strict": True}, "does the peer forward and translate"),
+]
+
+
+@pytest.mark.parametrize(("found", "cause"), CAUSES, ids=["peer", "nat", "strict and harmless"])
+async def test_why_nothing_comes_back(scene: Scene, found: dict[str, Any], cause: str) -> None:
+    for name, value in found.items():
+        setattr(scene.kernel, name, value)
+    await scene.second()
+    await scene.seconds(4, "entered", "left")
+    assert scene.sentence.startswith("IPv4 flows of the LAN leave by wgup_a and nothing comes back")
+    assert cause in scene.sentence
+    assert scene.problems["carrying ipv4"] == scene.sentence
+    assert scene.told == [(TUNNEL, scene.sentence)]
+    assert scene.watch.carrying(FOUR) is False
+    await scene.seconds(10, "entered", "left")
+    assert len(scene.told) == 1, "it is told once"
+    await scene.seconds(1, "entered", "left", "back", "home")
+    assert scene.told[1:] == [(TUNNEL, "")] and scene.problems == {}
+    assert scene.watch.carrying(FOUR) is True
+
+
+async def test_a_strict_filter_that_drops(scene: Scene) -> None:
+    scene.kernel.strict = True
+    await scene.second()
+    scene.kernel.losses = Losses(reverse_path=9)
+    await scene.seconds(4, "entered", "left")
+    assert "`sysctl -w net.ipv4.conf.wgup_a.rp_filter=2`" in scene.sentence
+
+
+async def test_a_firewall_is_known_before_and_named(scene: Scene) -> None:
+    scene.kernel.chains.append(firewall(TO_WAN, Rule((ACCEPT,))))
+    scene.used["now"] = InUse({}, AWAY.wans, AWAY.uplinks)
+    await scene.second()
+    assert scene.problems == {}
+    scene.kernel.chains[-1] = firewall(TO_WAN)
+    scene.watch._rules_changed()
+    await scene.second()
+    assert scene.problems == {}, "ten seconds lie between two looks in calm"
+    scene.now_s += 10
+    await scene.second()
+    assert list(scene.problems) == ["forwarding 0"]
+    blockage = scene.problems["forwarding 0"]
+    assert await scene.watch.blocked_by_firewall(TUNNEL) == [f"{blockage}."]
+    assert await scene.watch.blocked_by_firewall("wgup_other") == []
+    scene.used["now"] = AWAY
+    await scene.second()
+    await scene.seconds(3, "entered")
+    assert scene.sentence == (
+        f"IPv4 flows of the LAN towards wgup_a are dropped on this router: {blockage}"
+    )
+    scene.kernel.chains[-1] = firewall(TO_WAN, policy="accept")
+    scene.watch._rules_changed()
+    await scene.seconds(2, "entered")
+    assert scene.problems == {} and scene.told[-1] == (TUNNEL, "")
+
+
+async def test_hosts_that_the_owner_keeps_from_the_internet_are_no_complaint(scene: Scene) -> None:
+    """A camera's packets never pass the forward hook; all that is known lets the LAN pass."""
+    left = {"match": {"op": "==", "left": {"payload": {"protocol": "ip", "field": "saddr"}}}}
+    left["match"]["right"] = "192.168.1.50"
+    scene.kernel.chains.append(firewall(Rule((left, {"drop": None})), policy="accept"))
+    await scene.second()
+    await scene.seconds(30, "entered")
+    assert scene.problems == {} and scene.told == []
+    assert scene.watch.carrying(FOUR) is None
+
+
+async def test_a_rule_that_can_not_be_judged(scene: Scene) -> None:
+    scene.kernel.chains.append(firewall(TO_WAN, Rule(({"xt": None},))))
+    await scene.second()
+    await scene.seconds(3, "entered")
+    assert "a rule does it that can't be named" in scene.sentence
+
+
+async def test_many_rules_are_judged_beside_the_probes(scene: Scene, mocker: MockerFixture) -> None:
+    mocker.patch.object(carrying_watch, "MANY_RULES", 1)
+    scene.kernel.chains.append(firewall(TO_WAN))
+    beside = mocker.spy(asyncio, "to_thread")
+    await scene.second()
+    assert beside.call_count == 1 and list(scene.problems) == ["forwarding 0"]
+
+
+async def test_answers_that_are_dropped_here(scene: Scene) -> None:
+    await scene.second()
+    await scene.seconds(4, "entered", "left", "back")
+    assert scene.sentence.startswith("IPv4 answers from wgup_a are dropped on this router")
+
+
+async def test_another_path_begins_anew(scene: Scene) -> None:
+    await scene.second()
+    await scene.seconds(4, "entered", "left")
+    assert scene.sentence
+    scene.used["now"] = InUse({FOUR: "wgup_b"}, AWAY.wans, {"wgup_b": (FOUR,)})
+    await scene.second()
+    assert scene.sentence == "" and scene.problems == {}
+    scene.used["now"] = InUse()
+    await scene.second()
+    assert scene.watch.carrying(FOUR) is None
+
+
+@pytest.mark.parametrize("routed", [False, True])
+async def test_no_route(scene: Scene, routed: bool) -> None:
+    await scene.second()
+    scene.kernel.routed = routed
+    await scene.seconds(5)
+    assert scene.sentence == "", "an idle LAN loses nothing"
+    scene.kernel.losses = Losses((7, 0))
+    await scene.second()
+    assert scene.sentence.startswith("" if routed else "IPv4 flows of the LAN have no route")
+    assert bool(scene.sentence) is not routed
+    await scene.seconds(2, "entered", "left", "back", "home")
+    assert scene.sentence == ""
+
+
+async def test_what_can_not_be_read_is_told(scene: Scene) -> None:
+    scene.kernel.failing = True
+    await scene.second()
+    assert scene.problems == {"carrying": "whether traffic comes back is not known: nft failed"}
+    scene.kernel.failing = False
+    await scene.second()
+    assert scene.problems == {}
+
+
+async def test_calm_costs_nothing_until_the_rules_change(mocker: MockerFixture) -> None:
+    kernel = Kernel()
+    mocker.patch.object(carrying_watch, "read_ruleset", kernel.read_ruleset)
+    mocker.patch.object(carrying_watch.iproute, "read_all_addresses", kernel.read_all_addresses)
+    mocker.patch.object(carrying_watch, "CALM_S", 0.05)
+    mocker.patch.object(RulesetWatch, "start")
+    calm = InUse({}, AWAY.wans, AWAY.uplinks)
+    watch = CarryingWatch(lambda: calm, {}, lambda *_: None)
+    task = asyncio.create_task(watch.follow())
+    try:
+        await asyncio.sleep(0.3)
+        assert kernel.looks == 1
+        for _ in range(20):  # a firewall that is loaded anew changes in many steps
+            watch._rules_changed()
+        await asyncio.sleep(0.3)
+        assert kernel.looks == 2
+        watch.notice("home", "devices")
+        watch.notice("home", "devices")
+        await asyncio.sleep(0.3)
+        assert kernel.looks == 3
+        watch.notice("away", "devices")
+        await asyncio.sleep(0.3)
+        assert kernel.looks == 3
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+async def test_fw4_is_given_time_to_take_the_tunnel_in(scene: Scene, mocker: MockerFixture) -> None:
+    scene.kernel.chains.append(firewall(TO_WAN, table="fw4"))
+
+    async def sleep(seconds: float) -> None:
+        scene.now_s += seconds
+        if scene.now_s > 1002:
+            scene.kernel.chains[-1] = firewall(TO_WAN, policy="accept", table="fw4")
+
+    mocker.patch.object(asyncio, "sleep", sleep)
+    assert await scene.watch.blocked_by_firewall(TUNNEL) == []
+    scene.now_s = 0.0
+    scene.kernel.chains[-1] = firewall(TO_WAN, table="fw4")
+    found = await scene.watch.blocked_by_firewall(TUNNEL)
+    assert len(found) == 1 and "uci " in found[0] and 4.0 <= scene.now_s < 5.0
+
+
+def test_losses_are_read(tmp_path: Any) -> None:
+    (tmp_path / "netstat").write_text(
+        "TcpExt: SyncookiesSent IPReversePathFilter\nTcpExt: 1 5\n"
+        "IpExt: InNoRoutes InTruncatedPkts\nIpExt: 7 0\n"
+    )
+    (tmp_path / "snmp6").write_text("Ip6InReceives \t 9\nIp6InNoRoutes \t 3\nbroken\n")
+    assert read_losses(str(tmp_path)) == Losses((7, 3), 5)
+    assert read_losses(str(tmp_path / "none")) == Losses()
+    for name, value in (("all", "0"), ("wgup_a", "1"), ("loose", "2")):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "rp_filter").write_text(f"{value}\n")
+    found = {name: is_strict(name, str(tmp_path)) for name in ("wgup_a", "loose", "none")}
+    assert found == {"wgup_a": True, "loose": False, "none": False}

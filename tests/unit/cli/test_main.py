@@ -1,0 +1,479 @@
+"""`wgctl`: the command line against a real bus with a service that answers from canned replies."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import json
+import os
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from rpcd_wireguard_uplink.api.methods import (
+    METHODS,
+    OBJECT,
+    check_reply,
+    error_reply,
+    parse_arguments,
+    signature,
+)
+from rpcd_wireguard_uplink.cli import main
+from rpcd_wireguard_uplink.cli import render as tables
+from rpcd_wireguard_uplink.errors import NotFound, NotTrusted, Status, UplinkError
+from rpcd_wireguard_uplink.extras.standalone.broker import Broker
+from rpcd_wireguard_uplink.ubus import BusObject, Call, Client, Reply
+
+KEY = "AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE="
+ROOT = Path(__file__).resolve().parents[3]
+REPLIES = ROOT / "tests" / "data" / "replies.json"
+HOSTILE = "\x1b[2J\x07evil\u202e\r\nnext"
+
+
+@dataclass
+class Service:
+    """What the CLI talks to: canned replies, an error to raise instead, and the calls seen."""
+
+    socket: str
+    replies: dict[str, Any]
+    error: Exception | None = None
+    delay_s: float = 0.0
+    calls: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
+
+    async def answer(self, call: Call) -> Reply:
+        method = METHODS[call.method]
+        try:
+            self.calls.append((call.method, parse_arguments(method, call.arguments)))
+            await asyncio.sleep(self.delay_s)
+            if self.error is not None:
+                raise self.error
+        except UplinkError as error:
+            return Reply(*error_reply(error))
+        check_reply(method, self.replies[call.method])
+        return Reply(self.replies[call.method])
+
+
+@dataclass(frozen=True)
+class Said:
+    """What one run of the CLI left."""
+
+    status: int
+    out: str
+    err: str
+
+
+class Terminal(io.StringIO):
+    """A stream that says it is a terminal."""
+
+    encoding = "utf-8"
+
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.fixture
+async def bus(tmp_path: Path) -> AsyncIterator[str]:
+    socket = str(tmp_path / "ubus.sock")
+    broker = Broker(socket)
+    await broker.start()
+    try:
+        yield socket
+    finally:
+        await broker.close()
+
+
+@pytest.fixture
+async def service(bus: str) -> AsyncIterator[Service]:
+    made = Service(bus, json.loads(REPLIES.read_text(encoding="utf-8")))
+    client = Client(bus)
+    await client.connect()
+    methods = {name: signature(method) for name, method in METHODS.items()}
+    await client.publish(BusObject(OBJECT, methods, made.answer))
+    try:
+        yield made
+    finally:
+        await client.close()
+
+
+@pytest.fixture
+def wgctl(capsys: pytest.CaptureFixture[str]) -> Any:
+    """Runs one command line beside the bus, which lives in this test's event loop."""
+
+    async def run(*argv: str) -> Said:
+        capsys.readouterr()
+        status = await asyncio.to_thread(main.main, list(argv))
+        captured = capsys.readouterr()
+        return Said(status, captured.out, captured.err)
+
+    return run
+
+
+COMMANDS = [
+    (("list",), "uplink_list", {}),
+    (("status",), "uplink_status", {}),
+    (("add", "nodeA"), "uplink_add", {"peer_id": "nodeA"}),
+    (
+        ("add", "nodeA", "--weight", "20", "--endpoint", "h:1", "--public-key", KEY),
+        "uplink_add",
+        {"peer_id": "nodeA", "weight": 20, "endpoint": "h:1", "public_key": KEY},
+    ),
+    (
+        ("add", "--address", "10.0.0.2/32", "nodeA"),
+        "uplink_add",
+        {"peer_id": "nodeA", "address": "10.0.0.2/32"},
+    ),
+    (("remove", "nodeA"), "uplink_remove", {"peer_id": "nodeA"}),
+    (
+        ("test", "nodeA", "--target", "1.1.1.1", "--count", "5"),
+        "uplink_test",
+        {"peer_id": "nodeA", "target": "1.1.1.1", "count": 5},
+    ),
+    (("failover", "enable"), "uplink_set_failover", {"enabled": True}),
+    (("failover", "disable"), "uplink_set_failover", {"enabled": False}),
+    (("priority", "nodeA", "20"), "uplink_set_priority", {"peer_id": "nodeA", "weight": 20}),
+    (("history", "--limit", "3"), "uplink_history", {"limit": 3}),
+    (("why",), "uplink_explain", {}),
+    (("simulate", "wan", "nodeA"), "uplink_simulate", {"fail": ["wan", "nodeA"]}),
+    (
+        ("drill", "--peer-id", "nodeA", "--all-traffic", "yes", "--seconds", "5"),
+        "uplink_drill",
+        {"peer_id": "nodeA", "all_traffic": True, "seconds": 5},
+    ),
+]
+
+
+@pytest.mark.parametrize(("words", "method", "arguments"), COMMANDS)
+async def test_every_command_calls_its_method_and_prints_json(
+    service: Service, wgctl: Any, words: tuple[str, ...], method: str, arguments: dict[str, Any]
+) -> None:
+    said = await wgctl("uplink", *words, "--json", "-s", service.socket)
+    assert said.status == 0
+    assert service.calls == [(method, arguments)]
+    assert json.loads(said.out) == service.replies[method]
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [
+        ("-s", "{}", "--json", "uplink", "status"),
+        ("uplink", "-s", "{}", "--json", "status"),
+        ("uplink", "status", "-s", "{}", "--json"),
+        ("--json", "uplink", "status", "--socket={}"),
+    ],
+)
+async def test_common_options_stand_anywhere(
+    service: Service, wgctl: Any, argv: tuple[str, ...]
+) -> None:
+    said = await wgctl(*(word.format(service.socket) for word in argv))
+    assert (said.status, said.err) == (0, "")
+    assert json.loads(said.out) == service.replies["uplink_status"]
+
+
+async def test_list_for_people(service: Service, wgctl: Any) -> None:
+    said = await wgctl("uplink", "list", "-s", service.socket)
+    assert said.status == 0
+    assert "nodeA  usable " in said.out
+    lines = [line.split() for line in said.out.splitlines()]
+    assert lines[2][2:] == [
+        "fiber",
+        "100",
+        "20.0",
+        "ms",
+        "nodeA.example.com:51820",
+        "12",
+        "s",
+        "ago",
+    ]
+    assert lines[7][:6] == ["nodeA", "wgup_nodea", "10", "up", "no", "10.8.0.2/32"]
+    assert "not trusted: add it to trusted_peer" in said.out
+    assert "nodeA: This uplink travels over wan and can't help" in said.out
+    assert "\x1b" not in said.out
+    head, first = said.out.splitlines()[1:3]
+    assert head.index("ENDPOINT") == first.index("nodeA.example.com")
+
+
+async def test_list_without_anything(service: Service, wgctl: Any) -> None:
+    service.replies["uplink_list"] = {"offers": [], "uplinks": []}
+    said = await wgctl("uplink", "list", "-s", service.socket)
+    assert "No mesh peer offers its internet." in said.out
+    assert "`wgctl uplink add PEER_ID` makes one" in said.out
+
+
+async def test_status_for_people(service: Service, wgctl: Any) -> None:
+    said = await wgctl("uplink", "status", "-s", service.socket)
+    assert said.status == 0
+    for wanted in (
+        "failed_over for 12 s: wan lost 3 probes in a row",
+        "leaves by wgup_nodea",
+        "stranded, leaves by nothing",
+        "noticed within 1.5 s",
+        "answered 14 s ago",
+        "handshake 40 s ago",
+        "1450.0 ms",
+        "- min_uplinks is 2, but there is 1 uplink: add another one",
+    ):
+        assert wanted in said.out
+    assert "nothing comes back" not in said.out
+    service.replies["uplink_status"] |= {"auto_failover": 0}
+    service.replies["uplink_status"]["families"]["ipv4"]["carrying"] = False
+    said = await wgctl("uplink", "status", "-s", service.socket)
+    assert "leaves by wgup_nodea, and nothing comes back\n" in said.out
+    assert "`wgctl uplink failover enable` turns it on" in said.out
+
+
+async def test_test_for_people(service: Service, wgctl: Any) -> None:
+    said = await wgctl("uplink", "test", "nodeA", "-s", service.socket)
+    assert said.status == 0
+    assert "4 of 5 probes to 1.1.1.1 were answered through wgup_nodea" in said.out
+    assert "Round trip 21.2 ms, 20 % lost" in said.out
+    assert "The internet sees 203.0.113.5" in said.out
+    assert said.err == "sending probes through the tunnel ...\n"
+
+
+async def test_a_dead_tunnel_is_a_finding_and_no_error(service: Service, wgctl: Any) -> None:
+    service.replies["uplink_test"] |= {
+        "reachable": False,
+        "received": 0,
+        "latency_ms": -1,
+        "handshake_age_s": -1,
+        "error": "the peer does not answer",
+    }
+    said = await wgctl("uplink", "test", "nodeA", "-s", service.socket)
+    assert said.status == 0
+    assert "nodeA does not carry traffic: 0 of 5 probes" in said.out
+    assert "the peer does not answer\nThere was no handshake yet" in said.out
+
+
+async def test_choices_for_people(service: Service, wgctl: Any) -> None:
+    said = await wgctl("uplink", "why", "-s", service.socket)
+    assert "IPv4 leaves by wan; nodeA would be next.\nPATH " in said.out
+    assert "metered, 0.5 a GB, 3.5 GB left  10 " in said.out
+    assert " 12 of 100 " in said.out
+    assert "- nodeB comes after nodeA: it is metered, and the other is free.\n" in said.out
+    assert "No candidates\n- nodeD: nodeD is not trusted\n" in said.out
+    said = await wgctl("uplink", "simulate", "wan", "-s", service.socket)
+    assert said.out.startswith("Supposed dead: eth0. Nothing was touched.\nIPv4 would go to nodeA")
+    said = await wgctl("uplink", "drill", "-s", service.socket)
+    assert "0 of 1 uplinks passed the drill. The rehearsal took 1.9 s." in said.out
+    assert "dns     down   2003 ms  no answer from 9.9.9.9\n" in said.out
+
+
+async def test_other_replies_for_people(service: Service, wgctl: Any) -> None:
+    said = await wgctl("uplink", "add", "nodeA", "-s", service.socket)
+    assert "The peer must know this public key: AwMD" in said.out
+    assert "10.8.0.2/32, fd00::2/128" in said.out
+    said = await wgctl("uplink", "remove", "nodeA", "-s", service.socket)
+    assert said.out == "nodeA is no uplink any more\n"
+    said = await wgctl("uplink", "failover", "enable", "-s", service.socket)
+    assert said.out == "Automatic failover is on\n"
+    said = await wgctl("uplink", "history", "-s", service.socket)
+    assert "uplink_added" in said.out
+    service.replies["uplink_history"] = {"events": []}
+    said = await wgctl("uplink", "history", "-s", service.socket)
+    assert said.out == "Nothing has happened yet.\n"
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "code"),
+    [
+        (NotFound("no offer of nodeA is known: wait for one, or give endpoint"), 4, "not_found"),
+        (NotTrusted("nodeA is not trusted: add it to trusted_peer"), 6, "not_trusted"),
+    ],
+)
+async def test_the_services_errors_are_told(
+    service: Service, wgctl: Any, error: UplinkError, status: int, code: str
+) -> None:
+    service.error = error
+    said = await wgctl("uplink", "add", "nodeA", "-s", service.socket)
+    assert said == Said(status, "", f"{error}\n")
+    said = await wgctl("uplink", "add", "nodeA", "--json", "-s", service.socket)
+    assert (said.status, said.err) == (status, f"{error}\n")
+    assert json.loads(said.out) == {"success": False, "error": str(error), "code": code}
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (("add",), "the following arguments are required: PEER_ID; see `wgctl uplink add --help`"),
+        (("add", "a b"), 'begin with a letter or digit, not "a b"'),
+        (("add", "a", "--weight", "heavy"), 'weight must be a whole number, not "heavy"'),
+        (("priority", "a", "-5"), "weight must be from 1 to 100, not -5"),
+        (("add", "a", "--weigh", "5"), "unrecognized arguments: --weigh 5"),
+        (("fly",), "invalid choice: 'fly'"),
+        (("failover", "maybe"), "invalid choice: 'maybe'"),
+        (("list", "\x1b[2J"), "unrecognized arguments: \\x1b[2J"),
+        (("history", "--limit", "0"), "limit must be from 1 to 200, not 0"),
+    ],
+)
+async def test_a_wrong_command_line_is_2_and_calls_nothing(
+    service: Service, wgctl: Any, words: tuple[str, ...], sentence: str
+) -> None:
+    said = await wgctl("uplink", "-s", service.socket, *words)
+    assert said.status == 2
+    assert sentence in said.err
+    assert len(said.err.splitlines()) == 1
+    assert said.out == ""
+    assert service.calls == []
+
+
+@pytest.mark.parametrize("argv", [(), ("uplink",)])
+async def test_without_a_command_it_explains_itself(wgctl: Any, argv: tuple[str, ...]) -> None:
+    said = await wgctl(*argv)
+    assert said.status == 2
+    assert "uplink" in said.err
+    said = await wgctl(*argv, "--help")
+    assert (said.status, said.err) == (0, "")
+
+
+async def test_help_comes_from_the_table(wgctl: Any) -> None:
+    said = await wgctl("uplink", "--help")
+    text = " ".join(said.out.split())
+    for method in METHODS.values():
+        assert (method.doc in text) is (bool(method.command) and " " not in method.command)
+    said = await wgctl("uplink", "trust", "--help")
+    below = " ".join(said.out.split())
+    assert METHODS["uplink_trust_accept"].doc in below
+    said = await wgctl("uplink", "add", "--help")
+    text = " ".join(said.out.split())
+    for name, schema in METHODS["uplink_add"].arguments.properties.items():
+        assert schema["description"] in text
+        assert name.upper() in text
+
+
+async def test_without_a_bus_it_is_10_and_says_how_to_start(wgctl: Any, tmp_path: Path) -> None:
+    socket = str(tmp_path / "nothing.sock")
+    said = await wgctl("uplink", "status", "-s", socket)
+    assert (said.status, said.out) == (10, "")
+    assert socket in said.err
+    assert "/etc/init.d/wireguard-uplink start" in said.err
+    assert "python -m rpcd_wireguard_uplink serve" in said.err
+    said = await wgctl("uplink", "status", "--json", "-s", socket)
+    assert said.status == 10
+    assert json.loads(said.out)["success"] is False
+
+
+async def test_without_the_service_it_is_10(bus: str, wgctl: Any) -> None:
+    said = await wgctl("uplink", "status", "-s", bus)
+    assert (said.status, said.out) == (10, "")
+    assert f"{OBJECT} is not on the bus" in said.err
+    assert "/etc/init.d/wireguard-uplink start" in said.err
+
+
+async def test_another_program_with_the_name_is_told(bus: str, wgctl: Any) -> None:
+    client = Client(bus)
+    await client.connect()
+    try:
+        other = BusObject(OBJECT, {}, lambda _call: Reply(status=Status.METHOD_NOT_FOUND))
+        await client.publish(other)
+        said = await wgctl("uplink", "status", "-s", bus)
+    finally:
+        await client.close()
+    assert (said.status, said.out) == (3, "")
+    assert "another program or release holds the name" in said.err
+
+
+async def test_what_peers_say_can_not_reach_the_terminal(service: Service, wgctl: Any) -> None:
+    for name in ("uplink_list", "uplink_status", "uplink_add", "uplink_test", "uplink_history"):
+        service.replies[name] = poisoned(service.replies[name], METHODS[name].reply.tree)
+    for words, method, _ in COMMANDS:
+        said = await wgctl("uplink", *words, "-s", service.socket)
+        assert said.status == 0
+        assert all(line.isprintable() for line in said.out.split("\n")), method
+        assert not any(line.startswith("next") for line in said.out.splitlines())
+        said = await wgctl("uplink", *words, "-s", service.socket, "--json")
+        assert said.out.isascii()
+        assert all(line.isprintable() for line in said.out.split("\n"))
+    service.replies["uplink_test"]["reachable"] = False
+    said = await wgctl("uplink", "test", "nodeA", "-s", service.socket)
+    assert "evil" in said.out
+    assert all(line.isprintable() for line in said.out.split("\n"))
+    service.error = NotFound(HOSTILE)
+    said = await wgctl("uplink", "remove", "nodeA", "-s", service.socket)
+    assert said.status == 4
+    assert all(line.isprintable() for line in said.err.split("\n"))
+
+
+def poisoned(value: Any, schema: dict[str, Any]) -> Any:
+    """Return a reply with the hostile text in every string that its schema leaves free."""
+    if isinstance(value, dict):
+        return {k: poisoned(v, schema["properties"][k]) for k, v in value.items()}
+    if isinstance(value, list):
+        return [poisoned(v, schema["items"]) for v in value]
+    if isinstance(value, str) and not {"enum", "pattern"} & schema.keys():
+        return HOSTILE
+    return value
+
+
+async def test_a_reply_of_another_release_is_shown_as_it_is(
+    service: Service, wgctl: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    service.replies["uplink_test"] = {"success": True, "new": 1}
+    monkeypatch.setattr(f"{__name__}.check_reply", lambda _method, _reply: None)
+    said = await wgctl("uplink", "test", "nodeA", "-s", service.socket)
+    assert said.status == 0
+    assert json.loads(said.out) == {"success": True, "new": 1}
+
+
+async def test_progress_on_a_terminal_counts_and_goes_away(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    service.delay_s = 0.3
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    argv = ["uplink", "test", "nodeA", "-s", service.socket]
+    assert await asyncio.to_thread(main.main, argv) == 0
+    said = terminal.getvalue()
+    assert said.startswith("\rsending probes through the tunnel ... 0 s")
+    assert said.endswith("\r\x1b[K")
+
+
+async def test_colour_only_on_a_terminal_and_never_against_no_color(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    argv = ["uplink", "list", "-s", service.socket]
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stdout", terminal)
+    assert await asyncio.to_thread(main.main, argv) == 0
+    assert "\x1b[32mup" in terminal.getvalue()
+    monkeypatch.setenv("NO_COLOR", "1")
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stdout", terminal)
+    assert await asyncio.to_thread(main.main, argv) == 0
+    assert "\x1b" not in terminal.getvalue()
+
+
+async def test_a_closed_pipe_is_no_traceback(service: Service) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    child = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "rpcd_wireguard_uplink.cli.main"),
+        *("uplink", "list", "-s", service.socket),
+        stdout=writing,
+        stderr=subprocess.PIPE,
+        cwd=ROOT,
+    )
+    os.close(writing)
+    _, err = await asyncio.wait_for(child.communicate(), 30)
+    assert (child.returncode, err) == (0, b"")
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (-1, "-"),
+        (0, "0 s"),
+        (119, "119 s"),
+        (120, "2 min"),
+        (7200, "2 h"),
+        (172800, "2 d"),
+        (1e9, "11574 d"),
+    ],
+)
+def test_durations(seconds: float, text: str) -> None:
+    assert tables.duration(seconds) == text

@@ -1,0 +1,242 @@
+"""Rehearsals without packets: what counts as well, who may be drilled, when the clock says so."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import cast
+
+import pytest
+from pytest_mock import MockerFixture
+
+from rpcd_wireguard_uplink.api.choices import ChoiceService
+from rpcd_wireguard_uplink.api.methods import METHODS, check_reply
+from rpcd_wireguard_uplink.config.settings import Settings
+from rpcd_wireguard_uplink.errors import NotFound, NotSupported, NotTrusted, UplinkError
+from rpcd_wireguard_uplink.extras import drill
+from rpcd_wireguard_uplink.extras.drill import DAY_S, Step, is_due, rehearse
+from rpcd_wireguard_uplink.failover.machine import Phase
+from rpcd_wireguard_uplink.failover.monitor import Monitor
+from rpcd_wireguard_uplink.model import Family, Link, PeerCounters
+from rpcd_wireguard_uplink.probing import tunnel_test
+from tests.unit.choices import Choices, offer_of, uplink_of
+from tests.unit.fakes import Commands, Machine, key_of
+from tests.unit.house import CONFIG, House
+
+Result = tunnel_test.Tested  # pytest would take the name for a test class
+GOOD = Result(5, 5, 21.0, 0.0)
+LOST = Result(5, 0)
+UPLINK = replace(uplink_of("nodeA"), resolvers=("9.9.9.9",))
+SETTINGS = Settings(targets=("192.0.2.1", "192.0.2.2", "2001:db8::1"), resolvers=("1.1.1.1",))
+
+
+def router(tmp_path: Path, handshake_age_s: float | None = 12.0, mtu: int = 1420) -> Monitor:
+    """A router with lines in both families and a tunnel to nodeA."""
+    monitor = Choices.lay(tmp_path, [UPLINK]).monitor
+    counted = PeerCounters("k", "192.0.2.7:1", handshake_age_s, 0, 0)
+    machine_of(monitor).counters = {"wgup_nodea": counted}
+    monitor.landscape.links = {7: Link("wgup_nodea", 7, 51, mtu=mtu)}
+    return monitor
+
+
+def machine_of(monitor: Monitor) -> Machine:
+    return cast(Machine, monitor.platform)
+
+
+async def steps(monitor: Monitor, *tokens: str) -> dict[str, Step]:
+    offer = offer_of("nodeA", egress=tokens)
+    return {step.name: step for step in await rehearse(UPLINK, SETTINGS, monitor, offer)}
+
+
+async def test_all_is_well(tmp_path: Path, mocker: MockerFixture) -> None:
+    tests = mocker.patch.object(drill, "run_test", return_value=GOOD)
+    mocker.patch.object(drill, "ask", return_value=[(6, b"")])
+    found = await steps(router(tmp_path), "addr=203.0.113.5", "addr=2001:db8:100::", "gw=x")
+    assert [(step.name, step.ok, step.told) for step in found.values()] == [
+        ("tunnel", True, "the last handshake was 12 s ago"),
+        ("ipv4", True, "5 of 5 probes were answered, 21 ms"),
+        ("ipv6", True, "5 of 5 probes were answered, 21 ms"),
+        ("dns", True, "9.9.9.9 answers"),
+        ("mtu", True, "packets of 1420 bytes pass"),
+        ("exit", True, "the internet sees 203.0.113.5, says nodeA"),
+    ]
+    sized = [call.args for call in tests.call_args_list if call.args[3]]
+    assert sized == [("wgup_nodea", "192.0.2.1", 2, 1420), ("wgup_nodea", "192.0.2.2", 2, 1420)]
+    assert {call.args[0] for call in tests.call_args_list} == {"wgup_nodea"}
+
+
+async def test_nothing_is_well(tmp_path: Path, mocker: MockerFixture) -> None:
+    mocker.patch.object(drill, "run_test", return_value=LOST)
+    mocker.patch.object(drill, "ask", return_value=None)
+    found = await steps(router(tmp_path, None))
+    assert [(step.name, step.ok, step.told) for step in found.values()] == [
+        ("tunnel", False, "no handshake with 192.0.2.7:1 yet"),
+        ("ipv4", False, "0 of 5 probes were answered"),
+        ("ipv6", False, "0 of 5 probes were answered"),
+        ("dns", False, "no answer from 9.9.9.9, 1.1.1.1"),
+        ("mtu", False, "packets of 1420 bytes don't pass"),
+    ]
+    monitor = router(tmp_path)
+    machine_of(monitor).counters = {}
+    assert (await steps(monitor))["tunnel"].told == "wgup_nodea is not there"
+
+
+async def test_a_family_without_a_line_is_not_tried(tmp_path: Path, mocker: MockerFixture) -> None:
+    mocker.patch.object(drill, "run_test", return_value=LOST)
+    mocker.patch.object(drill, "ask", return_value=None)
+    monitor = router(tmp_path)
+    monitor.landscape.lines[Family.IPV6].primary = None
+    assert list(await steps(monitor)) == ["tunnel", "ipv4", "dns", "mtu"]
+    monitor.landscape.lines[Family.IPV4].primary = None
+    assert list(await steps(monitor)) == ["tunnel", "dns"]
+
+
+async def test_one_target_or_resolver_that_answers_is_enough(
+    tmp_path: Path, mocker: MockerFixture
+) -> None:
+    async def run_test(device: str, target: str, count: int, size: int = 0) -> Result:
+        return GOOD if target == "192.0.2.2" else LOST
+
+    async def ask(server: str, device: str, name: str, kind: int) -> list[tuple[int, bytes]] | None:
+        return [(6, b"")] if server == "1.1.1.1" else []
+
+    mocker.patch.object(drill, "run_test", run_test)
+    mocker.patch.object(drill, "ask", ask)
+    found = await steps(router(tmp_path, mtu=0))
+    assert {name: step.ok for name, step in found.items()} == {
+        "tunnel": True,
+        "ipv4": True,
+        "ipv6": False,
+        "dns": True,
+    }
+    assert found["dns"].told == "1.1.1.1 answers"
+
+
+NIGHT = datetime(2026, 3, 1, 3, 20)
+"""Day 739676: it fits 1, 2 and 4 days, not 3."""
+
+
+@pytest.mark.parametrize(
+    ("days", "clock", "since_s", "due"),
+    [
+        (0, NIGHT, 10 * DAY_S, False),
+        (1, NIGHT, 10 * DAY_S, True),
+        (4, NIGHT, 10 * DAY_S, True),
+        (3, NIGHT, 10 * DAY_S, False),
+        (3, NIGHT + timedelta(days=1), 10 * DAY_S, True),
+        (1, NIGHT.replace(hour=4), 10 * DAY_S, False),
+        (1, NIGHT.replace(hour=2), 10 * DAY_S, False),
+        (1, NIGHT, 600.0, False),  # it was done this night
+        (1, datetime(1970, 1, 1, 3), 0.9 * DAY_S, False),
+        (1, datetime(1970, 1, 1, 15), DAY_S, True),  # without a clock any hour is one
+    ],
+)
+def test_the_schedule(days: int, clock: datetime, since_s: float, due: bool) -> None:
+    assert NIGHT.toordinal() % 4 == 0 and NIGHT.toordinal() % 3 == 2
+    assert is_due(days, clock, since_s) is due
+
+
+@pytest.fixture
+async def house(
+    tmp_path: Path, commands: Commands, mocker: MockerFixture
+) -> AsyncIterator[tuple[House, ChoiceService]]:
+    """A router with an uplink to nodea; tunnels answer nothing, and nothing waits for them."""
+    mocker.patch.object(drill, "run_test", return_value=LOST)
+    mocker.patch.object(drill, "ask", return_value=None)
+    made = House(tmp_path)
+    made.write("wireguard-uplink", CONFIG)
+    made.write("network", "")
+    service = await made.start()
+    await made.call(
+        "uplink_add", peer_id="nodea", endpoint="192.0.2.7:1", public_key=key_of("provider a")
+    )
+    yield made, ChoiceService(service)
+    await made.stop()
+
+
+async def refusal(choices: ChoiceService, **arguments: object) -> UplinkError:
+    with pytest.raises(UplinkError) as caught:
+        await choices.drill(**arguments)  # type: ignore[arg-type]
+    return caught.value
+
+
+async def test_a_drill_is_told_and_kept(house: tuple[House, ChoiceService]) -> None:
+    made, choices = house
+    reply = await choices.drill()
+    check_reply(METHODS["uplink_drill"], reply)
+    assert reply["message"] == "0 of 1 uplinks passed the drill."
+    done = reply["drills"][0]
+    assert (done["peer_id"], done["ok"]) == ("nodea", False)
+    assert done["note"].startswith("tunnel: wgup_nodea is not there; ipv4: 0 of 5 probes")
+    event = (await made.call("uplink_history", limit=1))["events"][0]
+    assert (event["kind"], event["peer_id"]) == ("drill_failed", "nodea")
+    assert made.events[-1][0] == "wireguard-uplink.drill"
+    check_reply(METHODS["uplink_explain"], choices.explain())
+    check_reply(METHODS["uplink_simulate"], choices.simulate(["nodea"]))
+
+
+async def test_who_can_not_be_drilled(house: tuple[House, ChoiceService]) -> None:
+    made, choices = house
+    found = await refusal(choices, peer_id="nodeb")
+    assert (type(found), found.code) == (NotFound, "no_uplink")
+    service = made.running[-1]
+    service.untrusted = lambda peer_id: "it is not trusted"
+    assert type(await refusal(choices, peer_id="nodea")) is NotTrusted
+    service.untrusted = lambda peer_id: ""
+    found = await refusal(choices, peer_id="nodea", all_traffic=True)
+    assert (type(found), found.code) == (NotSupported, "no_usable_uplink")
+    await made.call("uplink_remove", peer_id="nodea")
+    found = await refusal(choices)
+    assert (type(found), found.code) == (NotFound, "no_uplink")
+
+
+async def test_no_drill_with_all_traffic_in_an_outage(house: tuple[House, ChoiceService]) -> None:
+    made, choices = house
+    states = made.running[-1].monitor.states
+    states[Family.IPV4] = replace(states[Family.IPV4], phase=Phase.FAILED_OVER)
+    assert (await refusal(choices, all_traffic=True)).code == "failed_over"
+    assert (await choices.drill())["success"], "the harmless kind touches nothing"
+
+
+async def test_one_drill_at_a_time(
+    house: tuple[House, ChoiceService], mocker: MockerFixture
+) -> None:
+    _, choices = house
+    going_on = asyncio.Event()
+
+    async def ask(*_: object) -> None:
+        await going_on.wait()
+
+    mocker.patch.object(drill, "ask", ask)
+    first = asyncio.create_task(choices.drill())
+    await asyncio.sleep(0)
+    assert (await refusal(choices)).code == "drill_running"
+    going_on.set()
+    assert (await first)["success"]
+    assert (await choices.drill())["success"]
+
+
+async def test_scheduled_drills(house: tuple[House, ChoiceService]) -> None:
+    made, choices = house
+    choices._last_s = time.monotonic() - DAY_S
+    await choices.drill_if_due(NIGHT)
+    assert (await made.call("uplink_history", limit=1))["events"][0]["kind"] == "uplink_added"
+    made.write(
+        "wireguard-uplink",
+        made.text("wireguard-uplink").replace(
+            "\toption enabled '1'\n", "\toption enabled '1'\n\toption drill_interval '1'\n", 1
+        ),
+    )
+    await made.running[-1].reload()
+    await choices.drill_if_due(NIGHT)
+    problems = (await made.call("uplink_status"))["problems"]
+    assert [p for p in problems if p.startswith("the drill of nodea failed, tunnel: ")]
+    await choices.drill()
+    assert not [p for p in (await made.call("uplink_status"))["problems"] if "drill" in p]
+    count = len((await made.call("uplink_history"))["events"])
+    await choices.drill_if_due(NIGHT)
+    assert len((await made.call("uplink_history"))["events"]) == count, "it was done this night"

@@ -1,0 +1,211 @@
+"""Pace, use and lines: how often each path is probed, and which lines a router has."""
+
+from __future__ import annotations
+
+import pytest
+
+from rpcd_wireguard_uplink.failover.budget import Budget
+from rpcd_wireguard_uplink.failover.detector import PathHealth
+from rpcd_wireguard_uplink.failover.machine import Phase
+from rpcd_wireguard_uplink.failover.paths import (
+    NEW_PATH_S,
+    Lines,
+    Standing,
+    Traffic,
+    WatchedPath,
+    interval_s,
+    parse_sent_packets,
+)
+from rpcd_wireguard_uplink.failover.probe_profile import DEFAULT_PACE
+from rpcd_wireguard_uplink.model import DefaultRoute, Family, Health, PathKind
+from rpcd_wireguard_uplink.probing.icmp import Prober
+from rpcd_wireguard_uplink.probing.probe_kind import Method
+
+V4 = Family.IPV4
+UP, SUSPECT, DOWN, UNKNOWN = Health.UP, Health.SUSPECT, Health.DOWN, Health.UNKNOWN
+NOW_S, CHECK_S = 1000.0, 30.0
+FAST_S, CONFIRM_S, IDLE_S = 0.25, 0.1, 2.0
+
+
+@pytest.mark.parametrize(
+    ("phase", "role", "state", "used", "answer_age_s", "expected_s"),
+    [
+        (Phase.PRIMARY, "primary", UP, True, 0.1, FAST_S),
+        (Phase.PRIMARY, "primary", UP, False, 0.1, IDLE_S),
+        (Phase.PRIMARY, "primary", SUSPECT, False, 0.1, CONFIRM_S),
+        (Phase.FAILED_OVER, "primary", DOWN, False, 99.0, FAST_S),
+        (Phase.HOLDING, "primary", UP, False, 0.1, FAST_S),
+        (Phase.FAILED_OVER, "active", UP, True, 0.1, FAST_S),
+        (Phase.FAILED_OVER, "active", SUSPECT, True, 0.1, CONFIRM_S),
+        (Phase.PRIMARY, "backup", UP, True, 20.0, CHECK_S),
+        (Phase.PRIMARY, "backup", DOWN, True, 20.0, CHECK_S),
+        (Phase.SUSPECT, "backup", UP, True, 20.0, CONFIRM_S),
+        (Phase.SUSPECT, "backup", UP, True, 0.5, CHECK_S),
+        (Phase.SUSPECT, "backup", DOWN, True, None, CONFIRM_S),
+        (Phase.STRANDED, "backup", DOWN, True, 20.0, FAST_S),
+        (Phase.FAILED_OVER, "backup", UP, True, 20.0, 5.0),
+        (Phase.PRIMARY, "new backup", UNKNOWN, True, None, 1.0),
+        (Phase.PRIMARY, "new backup", UP, True, 0.5, CHECK_S),
+        (Phase.PRIMARY, "backup", UNKNOWN, True, None, CHECK_S),
+    ],
+)
+def test_pace(
+    phase: Phase,
+    role: str,
+    state: Health,
+    used: bool,
+    answer_age_s: float | None,
+    expected_s: float,
+) -> None:
+    health = PathHealth(DEFAULT_PACE, ("192.0.2.1",))
+    health.state = state
+    health.last_answer_s = None if answer_age_s is None else NOW_S - answer_age_s
+    born_s = NOW_S - (1.0 if role.startswith("new") else NEW_PATH_S)
+    path = WatchedPath("d", PathKind.UPLINK, V4, health, Prober("d", V4), born_s, used=used)
+    standing = Standing(phase, role == "primary", role == "active")
+    assert interval_s(path, standing, DEFAULT_PACE, CHECK_S, NOW_S) == expected_s
+
+
+def test_probes_that_are_a_connection_each_are_sent_less_often() -> None:
+    health = PathHealth(DEFAULT_PACE, ("192.0.2.1",))
+    health.state, health.last_answer_s = UP, NOW_S
+    path = WatchedPath("d", PathKind.WAN, V4, health, Prober("d", V4), 0.0)
+    standing = Standing(Phase.PRIMARY, True, True)
+    for method in Method:
+        path.opinion.method = method
+        wanted_s = 1.0 if method.is_dear else FAST_S
+        assert interval_s(path, standing, DEFAULT_PACE, CHECK_S, NOW_S) == wanted_s
+
+
+@pytest.mark.parametrize(
+    ("phase", "is_wanted", "is_spent", "expected_s"),
+    [
+        (Phase.PRIMARY, True, False, FAST_S),
+        (Phase.PRIMARY, False, True, CHECK_S),
+        (Phase.PRIMARY, True, True, 11.8),
+        (Phase.FAILED_OVER, False, True, 11.8),
+        (Phase.SUSPECT, False, True, CONFIRM_S),
+        (Phase.STRANDED, False, True, FAST_S),
+    ],
+)
+def test_the_budget_of_a_backup_slows_what_nobody_waits_for(
+    phase: Phase, is_wanted: bool, is_spent: bool, expected_s: float
+) -> None:
+    health = PathHealth(DEFAULT_PACE, ("192.0.2.1",))
+    health.state, health.last_answer_s = UP, NOW_S - 20.0
+    path = WatchedPath("d", PathKind.UPLINK, V4, health, Prober("d", V4), 0.0)
+    path.budget = Budget(256, 2.5e6)
+    for _ in range(10_000 if is_spent else 0):
+        path.budget.spend(NOW_S)
+    standing = Standing(phase, False, False, is_wanted)
+    found_s = interval_s(path, standing, DEFAULT_PACE, CHECK_S, NOW_S)
+    assert found_s == pytest.approx(expected_s, abs=0.1)
+
+
+def test_use_is_noticed_at_once_and_idleness_after_a_window() -> None:
+    traffic = Traffic(window_s=10.0)
+    assert traffic.seen(1000, 0.0), "a line counts as used until it is known to be idle"
+    assert traffic.seen(1003, 9.9)
+    assert not traffic.seen(1004, 10.0)
+    assert not traffic.seen(1014, 11.0)
+    assert traffic.seen(1015, 12.0), "eleven packets since the window began"
+
+
+def test_own_probes_are_no_use() -> None:
+    traffic = Traffic(window_s=10.0)
+    traffic.seen(0, 0.0)
+    for number in range(1, 101):
+        traffic.probed()
+        traffic.seen(number, number / 10)
+    assert not traffic.used
+
+
+def test_counters_that_begin_anew_are_no_use() -> None:
+    traffic = Traffic(window_s=10.0)
+    traffic.seen(5000, 0.0)
+    traffic.seen(5001, 10.0)
+    assert not traffic.used
+    assert not traffic.seen(3, 20.0)
+    assert not traffic.seen(4, 30.0)
+
+
+def test_sent_packets() -> None:
+    text = (
+        "Inter-|   Receive                            |  Transmit\n"
+        " face |bytes    packets errs drop fifo frame compressed multicast|bytes    packets errs\n"
+        "    lo: 1 2 0 0 0 0 0 0 3 44 0 0 0 0 0 0\n"
+        "eth0.2:123456 7 0 0 0 0 0 0 99 55 0 0 0 0 0 0\n"
+        "broken: 1 2\n"
+    )
+    assert parse_sent_packets(text) == {"lo": 44, "eth0.2": 55}
+
+
+def route(device: str, metric: int = 0, gateway: str = "") -> DefaultRoute:
+    return DefaultRoute(V4, device, gateway, metric)
+
+
+def test_the_line_with_the_lowest_metric_is_the_primary() -> None:
+    lines = Lines(V4)
+    assert lines.update([route("b", 20), route("a", 10)], ())
+    assert lines.primary == route("a", 10)
+    assert set(lines.known) == {"a", "b"}
+    assert not lines.update([route("a", 10), route("b", 20)], ()), "the order says nothing"
+
+
+def test_tunnels_are_no_lines() -> None:
+    lines = Lines(V4)
+    assert not lines.update([route("wgup_a")], ["wgup_a"])
+    assert lines.primary is None
+
+
+def test_a_tunnel_is_known_by_its_name_before_anybody_marks_it() -> None:
+    lines = Lines(V4)
+    lines.update([route("wan", 10), route("wgup_a"), route("wgup_srv"), route("wgup6a")], ())
+    assert lines.primary == route("wan", 10)
+    assert set(lines.known) == {"wan"}
+
+
+def test_a_device_that_turns_out_to_be_a_tunnel_is_a_line_no_longer() -> None:
+    """The mesh's own device: it is marked once its peers are known."""
+    lines = Lines(V4)
+    lines.update([route("wan", 10), route("wg0")], ())
+    assert lines.primary == route("wg0")
+    assert lines.update([route("wan", 10), route("wg0")], ["wg0"])
+    assert (lines.primary, set(lines.known)) == (route("wan", 10), {"wan"})
+    assert not lines.update([route("wan", 10), route("wg0")], ["wg0"])
+    lines.update([], ["wg0"])
+    assert lines.primary == route("wan", 10)
+
+
+def test_a_line_without_a_route_is_remembered_as_the_primary() -> None:
+    lines = Lines(V4)
+    lines.update([route("a", 10), route("b", 20)], ())
+    assert lines.update([route("b", 20)], ())
+    assert lines.primary == route("a", 10)
+    assert not lines.has_route("a")
+    assert lines.update([], ())
+    assert lines.primary == route("a", 10)
+
+
+def test_a_line_that_is_better_takes_its_place() -> None:
+    lines = Lines(V4)
+    lines.update([route("b", 20)], ())
+    lines.update([], ())
+    lines.update([route("a", 10)], ())
+    assert lines.primary == route("a", 10)
+    lines.update([route("a", 10), route("b", 5)], ())
+    assert lines.primary == route("b", 5)
+
+
+def test_a_new_gateway_is_followed() -> None:
+    lines = Lines(V4)
+    lines.update([route("a", 10, "192.0.2.1")], ())
+    lines.update([route("a", 10, "192.0.2.2")], ())
+    assert lines.primary == route("a", 10, "192.0.2.2")
+
+
+def test_the_owner_may_name_the_lines_and_their_order() -> None:
+    lines = Lines(V4, ("b", "a"))
+    lines.update([route("a", 1), route("b", 2), route("vpn", 0)], ())
+    assert lines.primary == route("b", 2)
+    assert set(lines.known) == {"a", "b"}

@@ -1,0 +1,253 @@
+"""The order of backups and the reasons against them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from rpcd_wireguard_uplink.failover.selection import (
+    FRESH_S,
+    Candidate,
+    Terms,
+    kept_terms,
+    missing_uplink,
+    rank,
+    reason_against,
+    score_ms,
+    terms_of,
+)
+from rpcd_wireguard_uplink.model import Cost, Endpoint, Health, Offer, PathKind, Uplink
+
+GOOD = Candidate("a", PathKind.UPLINK, Health.UP, weight=10, latency_ms=20.0, last_answer_age_s=1.0)
+LINE = Candidate("wan2", PathKind.WAN, Health.UP, metric=20, last_answer_age_s=1.0)
+
+
+@pytest.mark.parametrize(
+    ("candidate", "reason"),
+    [
+        (GOOD, ""),
+        (replace(GOOD, health=Health.SUSPECT), ""),
+        (replace(GOOD, trusted=False), "the peer is not trusted"),
+        (replace(GOOD, carries_family=False), "the tunnel has no address of this family"),
+        (replace(GOOD, health=Health.DOWN, cause="carrier lost"), "it is down: carrier lost"),
+        (replace(GOOD, health=Health.UNKNOWN), "nothing has answered through it yet"),
+        (
+            replace(GOOD, health=Health.SUSPECT, last_answer_age_s=None),
+            "nothing has answered through it yet",
+        ),
+        (replace(GOOD, last_answer_age_s=600.0), ""),
+        (replace(GOOD, shared_fate=True, outlives_primary=True), ""),
+        (
+            replace(GOOD, shared_fate=True, outlives_primary=False),
+            "it travels over the line that failed and does not answer now",
+        ),
+        (
+            replace(GOOD, shared_fate=True, outlives_primary=True, last_answer_age_s=FRESH_S + 1),
+            "it travels over the line that failed and does not answer now",
+        ),
+    ],
+)
+def test_reasons(candidate: Candidate, reason: str) -> None:
+    assert reason_against(candidate) == reason
+
+
+def names(*candidates: Candidate, prefer_latency: bool = False) -> list[str]:
+    """The names in the order of rank, which must not depend on the order they came in."""
+    ordered = [r.candidate.name for r in rank(candidates, prefer_latency=prefer_latency)]
+    backwards = rank(reversed(candidates), prefer_latency=prefer_latency)
+    assert [r.candidate.name for r in backwards] == ordered
+    return ordered
+
+
+def test_the_routers_own_lines_come_first_by_metric() -> None:
+    other = replace(LINE, name="wan3", metric=5)
+    heavy = replace(GOOD, weight=100)
+    assert names(heavy, LINE, other) == ["wan3", "wan2", "a"]
+
+
+def test_a_higher_weight_is_preferred() -> None:
+    assert names(GOOD, replace(GOOD, name="b", weight=11)) == ["b", "a"]
+
+
+def test_shared_fate_comes_last_whatever_its_weight() -> None:
+    heavy = replace(GOOD, name="b", weight=100, shared_fate=True, outlives_primary=True)
+    assert names(heavy, GOOD) == ["a", "b"]
+
+
+def test_latency_decides_between_equal_weights_if_wanted() -> None:
+    quick = replace(GOOD, name="b", latency_ms=5.0)
+    unknown = replace(GOOD, name="0", latency_ms=-1.0)
+    assert names(GOOD, quick, unknown, prefer_latency=True) == ["b", "a", "0"]
+    assert names(GOOD, quick, unknown, prefer_latency=False) == ["0", "a", "b"]
+    heavy = replace(GOOD, name="c", weight=11, latency_ms=500.0)
+    assert names(GOOD, quick, heavy, prefer_latency=True) == ["c", "b", "a"]
+
+
+def test_what_cannot_be_used_is_last_and_still_told() -> None:
+    down = replace(LINE, health=Health.DOWN, cause="x")
+    ranked = rank([down, GOOD], prefer_latency=False)
+    assert [(r.candidate.name, r.usable) for r in ranked] == [("a", True), ("wan2", False)]
+
+
+FREE = Terms(bandwidth_mbps=50)
+
+
+@pytest.mark.parametrize(
+    ("terms", "tier"),
+    [
+        (Terms(), 0),
+        (Terms(quota_gb=100, quota_left_gb=5.0), 0),
+        (Terms(quota_gb=100, quota_left_gb=4.9), 3),
+        (Terms(quota_gb=100, quota_left_gb=0.0), 3),
+        (Terms(quota_gb=100), 0),  # it did not say what is left
+        (Terms(metered=True), 1),
+        (Terms(price_per_gb=0.1), 1),
+        (Terms(metered=True, quota_gb=10, quota_left_gb=0.1), 3),
+        (Terms(is_known=False), 2),
+    ],
+)
+def test_tiers(terms: Terms, tier: int) -> None:
+    assert terms.tier == tier
+
+
+def test_a_cost_that_nobody_told_ranks_behind_every_known_one() -> None:
+    terms = {
+        "spent": Terms(metered=True, quota_gb=10, quota_left_gb=0.1),
+        "unknown": kept_terms(None),
+        "metered": kept_terms(Cost(metered=True)),
+        "priced": kept_terms(Cost(price_per_gb=0.5)),
+        "free": kept_terms(Cost()),
+    }
+    heavy = {name: 100 if name == "unknown" else 1 for name in terms}
+    able = [replace(GOOD, name=n, terms=t, weight=heavy[n]) for n, t in terms.items()]
+    ranked = [each.candidate.name for each in rank(able, prefer_latency=False)]
+    assert ranked == ["free", "metered", "priced", "unknown", "spent"]
+
+
+@pytest.mark.parametrize(
+    ("advertised", "measured", "expected"),
+    [(0, 0, 10), (100, 0, 100), (100, 12, 12), (20, 80, 20), (0, 30, 30)],
+)
+def test_a_claim_counts_as_far_as_it_was_kept(
+    advertised: int, measured: int, expected: int
+) -> None:
+    terms = Terms(bandwidth_mbps=advertised, measured_mbps=measured)
+    assert terms.expected_mbps == expected
+
+
+def test_cost_comes_before_weight_and_price_behind_it() -> None:
+    metered = replace(GOOD, name="b", weight=100, terms=Terms(metered=True))
+    spent = replace(GOOD, name="c", weight=100, terms=Terms(quota_gb=10, quota_left_gb=0.1))
+    assert names(spent, metered, GOOD) == ["a", "b", "c"]
+    dear = replace(GOOD, name="b", terms=Terms(price_per_gb=2, bandwidth_mbps=100))
+    cheap = replace(GOOD, name="c", terms=Terms(price_per_gb=1, bandwidth_mbps=1))
+    assert names(dear, cheap) == ["c", "b"]
+    assert names(replace(dear, weight=11), cheap) == ["b", "c"]
+
+
+def test_an_over_claimer_sinks() -> None:
+    honest = replace(GOOD, name="b", terms=Terms(bandwidth_mbps=50))
+    boaster = replace(GOOD, terms=Terms(bandwidth_mbps=500))
+    assert names(honest, boaster) == ["a", "b"]
+    seen = replace(boaster, terms=replace(boaster.terms, measured_mbps=9))
+    assert names(honest, seen) == ["b", "a"]
+
+
+@pytest.mark.parametrize(
+    ("latency_ms", "mbps", "prefer_latency", "score"),
+    [
+        (20.0, 50, True, 600.0),  # 20 Mbit at 50 Mbit/s, and 10 round trips
+        (20.0, 50, False, 400.0),
+        (-1.0, 50, True, 10400.0),
+        (-1.0, 50, False, 400.0),
+        (20.0, 0, True, 2200.0),  # taken for 10 Mbit/s
+    ],
+)
+def test_the_score_is_the_time_of_a_page(
+    latency_ms: float, mbps: int, prefer_latency: bool, score: float
+) -> None:
+    found = replace(GOOD, latency_ms=latency_ms, terms=Terms(bandwidth_mbps=mbps))
+    assert score_ms(found, prefer_latency=prefer_latency) == score
+
+
+def test_the_examples_that_people_read() -> None:
+    """docs/selection.md, its table."""
+    text = (Path(__file__).resolve().parents[3] / "docs/selection.md").read_text(encoding="utf-8")
+    rows = [line.strip("| ").split(" | ") for line in text.splitlines() if line[:3].strip("| ")]
+    rows = [row for row in rows if row[0].isdigit() and len(row) == 8]
+    assert len(rows) == 7
+    tiers: dict[str, dict[str, Any]] = {"free": {}, "metered": {"metered": True}}
+    tiers["nearly spent"] = {"quota_gb": 10.0, "quota_left_gb": 0.2}
+    found = []
+    for _, name, latency, offered, measured, weight, tier, _ in rows:
+        terms = Terms(bandwidth_mbps=int(offered), measured_mbps=int(measured), **tiers[tier])
+        latency_ms = float(latency)
+        made = replace(GOOD, name=name, latency_ms=latency_ms, weight=int(weight), terms=terms)
+        found.append(made)
+    ranked = rank(found, prefer_latency=True)
+    assert {r.candidate.name: str(n) for n, r in enumerate(ranked, 1)} == {r[1]: r[0] for r in rows}
+    assert {c.name: str(round(score_ms(c, prefer_latency=True))) for c in found} == {
+        row[1]: row[7] for row in rows
+    }
+
+
+def test_near_and_slow_against_far_and_fast() -> None:
+    near = replace(GOOD, name="near", latency_ms=10.0, terms=Terms(bandwidth_mbps=20))
+    far = replace(GOOD, name="far", latency_ms=100.0, terms=Terms(bandwidth_mbps=100))
+    assert names(near, far, prefer_latency=True) == ["near", "far"]
+    assert names(near, far, prefer_latency=False) == ["far", "near"]
+
+
+def test_what_is_in_use_stays_until_another_is_a_fifth_better() -> None:
+    used = replace(GOOD, name="z", is_active=True, latency_ms=0.0, terms=FREE)
+    better = replace(GOOD, latency_ms=0.0, terms=Terms(bandwidth_mbps=60))
+    best = replace(better, terms=Terms(bandwidth_mbps=63))
+    assert names(used, better) == ["z", "a"]
+    assert names(used, best) == ["a", "z"]
+
+
+def offer(peer_id: str, **changes: object) -> Offer:
+    found = Offer(peer_id, Endpoint("192.0.2.7"), "key", 100, 15.0)
+    return replace(found, **changes)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("made", "chosen"),
+    [
+        ([], None),
+        ([offer("b"), offer("a")], "a"),
+        ([offer("a"), offer("b", latency_ms=5.0)], "b"),
+        ([offer("a", bandwidth_mbps=10), offer("b")], "b"),
+        ([offer("a", metered=True), offer("b", latency_ms=300.0)], "b"),
+        ([offer("a", price_per_gb=2), offer("b", price_per_gb=1, bandwidth_mbps=1)], "b"),
+        ([offer("a", quota_gb=10, quota_left_gb=0.1), offer("b", metered=True)], "b"),
+        ([offer("a", available=False)], None),
+        ([offer("a", egress=("uplink=x",))], None),
+        ([offer("a", quota_gb=10, quota_left_gb=0.0)], None),
+        ([offer("taken"), offer("b", latency_ms=900.0)], "b"),
+    ],
+)
+def test_which_offer_becomes_an_uplink(made: list[Offer], chosen: str | None) -> None:
+    taken = [Uplink("taken", "wgup_taken", Endpoint("h"), "key", ())]
+    found = missing_uplink(2, taken, 1, made, prefer_latency=True)
+    assert (found.peer_id if found is not None else None) == chosen
+    assert missing_uplink(1, taken, 1, made, prefer_latency=True) is None
+
+
+def test_latency_counts_for_new_uplinks_only_if_wanted() -> None:
+    far, slow = offer("far", latency_ms=200.0), offer("slow", bandwidth_mbps=20)
+    for wanted, name in ((True, "slow"), (False, "far")):
+        found = missing_uplink(1, [], 0, [far, slow], prefer_latency=wanted)
+        assert found is not None and found.peer_id == name
+
+
+def test_the_leases_limit_counts_as_advertised() -> None:
+    assert terms_of(offer("a"), 20).bandwidth_mbps == 20
+    assert terms_of(offer("a"), 200).bandwidth_mbps == 100
+    assert terms_of(offer("a", bandwidth_mbps=0), 20).bandwidth_mbps == 20
+    assert terms_of(offer("a", bandwidth_mbps=0)).bandwidth_mbps == 0
+    told = offer("a", metered=True, quota_gb=9.0, quota_left_gb=3.0, price_per_gb=0.5)
+    assert terms_of(told) == Terms(True, 9.0, 3.0, 0.5, 100)

@@ -1,0 +1,301 @@
+"""Who is who on the mesh: what proves a peer, what is only claimed, and whose word goes first."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pytest_mock import MockerFixture
+
+from rpcd_wireguard_uplink.config.peering import Pin
+from rpcd_wireguard_uplink.mesh import directory as mesh
+from rpcd_wireguard_uplink.mesh.directory import Directory, MeshPeer, Record
+from rpcd_wireguard_uplink.system.wg import Ages
+from tests.repo import ROOT
+from tests.unit.apart import apart
+from tests.unit.fakes import key_of, replace_commands
+
+OWN, A, B, C = (key_of(name) for name in ("own", "a", "b", "c"))
+SECRET, SHARED = key_of("secret"), key_of("shared")
+NOW_S = 1700000060.0
+
+
+def at(wall_s: float) -> Ages:
+    """Ages whose clocks stand still."""
+    return Ages(lambda: 5000.0, lambda: wall_s)
+
+
+def device(name: str) -> str:
+    return f"{name}\t{SECRET}\t{OWN}\t51820\toff\n"
+
+
+def peer(name: str, key: str, allowed: str, handshake_s: int = 1700000000) -> str:
+    return f"{name}\t{key}\t{SHARED}\t192.0.2.1:51820\t{allowed}\t{handshake_s}\t11\t22\toff\n"
+
+
+def proven(*lines: str, own: tuple[str, ...] = ()) -> dict[str, tuple[str, ...]]:
+    """Key -> the addresses that prove it, of a dump with the devices wg0 and wg1."""
+    found = mesh.parse_peers("".join(lines), ["wg0", "wg1"], own, at(NOW_S))
+    return {one.key: one.addresses for one in found}
+
+
+def test_a_peer() -> None:
+    dump = device("wg0") + peer("wg0", A, "10.9.0.1/32,fd00::0001/128,192.168.7.0/24")
+    assert mesh.parse_peers(dump, ["wg0"], (), at(NOW_S)) == (
+        MeshPeer(
+            "wg0",
+            A,
+            ("10.9.0.1", "fd00::1"),
+            "192.0.2.1:51820",
+            60.0,
+            ("10.9.0.1/32", "fd00::0001/128", "192.168.7.0/24"),
+        ),
+    )
+
+
+def test_a_peer_that_was_never_met() -> None:
+    line = f"wg0\t{A}\t(none)\t(none)\t(none)\t0\t0\t0\toff\n"
+    assert mesh.parse_peers(line, ["wg0"], (), at(NOW_S)) == (MeshPeer("wg0", A),)
+
+
+def test_a_handshake_from_the_future_is_new() -> None:
+    found = mesh.parse_peers(peer("wg0", A, "(none)", 1800000000), ["wg0"], (), at(NOW_S))
+    assert found[0].handshake_age_s == 0
+
+
+@pytest.mark.parametrize(
+    "allowed",
+    [
+        "0.0.0.0/0",
+        "::/0",
+        "10.9.0.0/24",
+        "10.9.0.0/31",
+        "fd00::/127",
+        "fd00::1/32",
+        "0.0.0.0/32",
+        "127.0.0.1/32",
+        "224.0.0.1/32",
+        "::1/128",
+        "(none)",
+    ],
+)
+def test_what_proves_nothing(allowed: str) -> None:
+    assert proven(peer("wg0", A, allowed)) == {A: ()}
+
+
+def test_a_wide_prefix_takes_nothing_from_the_one_that_owns_an_address() -> None:
+    lines = peer("wg0", A, "10.9.0.0/24,0.0.0.0/0"), peer("wg0", B, "10.9.0.2/32")
+    assert proven(*lines) == {A: (), B: ("10.9.0.2",)}
+
+
+def test_an_address_of_two_keys_proves_neither() -> None:
+    lines = peer("wg0", A, "10.9.0.1/32,10.9.0.9/32"), peer("wg1", B, "10.9.0.1/32")
+    assert proven(*lines) == {A: ("10.9.0.9",), B: ()}
+
+
+def test_two_spellings_are_one_address() -> None:
+    lines = peer("wg0", A, "fd00::1/128"), peer("wg1", B, "fd00:0:0::0001/128")
+    assert proven(*lines) == {A: (), B: ()}
+
+
+def test_one_key_on_two_devices_is_one_peer() -> None:
+    lines = peer("wg0", A, "10.9.0.1/32", 0), peer("wg1", A, "10.9.0.1/32")
+    directory = Directory(mesh.parse_peers("".join(lines), ["wg0", "wg1"], (), at(NOW_S)))
+    assert [(one.device, one.key) for one in directory.peers] == [("wg1", A)]
+    source = directory.source("10.9.0.1", "wg0")
+    assert source is not None and source.key == A
+
+
+def test_our_own_address_proves_nobody() -> None:
+    line = peer("wg0", A, "10.9.0.1/32,10.9.0.2/32")
+    assert proven(line, own=("10.9.0.1/24", "fd00::1/64")) == {A: ("10.9.0.2",)}
+
+
+def test_mesh_devices() -> None:
+    dump = "".join(
+        device(name) + peer(name, A, "(none)") for name in ("wg0", "wgup_a", "wgup_srv", "home")
+    )
+    assert mesh.parse_devices(dump) == {"wg0": OWN, "home": OWN}
+    assert mesh.parse_devices(dump, ["home", "wgup_a", "wg9"]) == {"home": OWN}
+    assert mesh.parse_peers(dump, ["home"], (), at(NOW_S))[0].device == "home"
+    assert len(mesh.parse_peers(dump, ["home"], (), at(NOW_S))) == 1
+
+
+async def test_the_mesh_is_read(mocker: MockerFixture) -> None:
+    dump = device("wg0") + peer("wg0", A, "10.9.0.1/32,10.9.0.2/32") + device("wgup_a")
+    address = (
+        '[{"ifname":"wg0","addr_info":[{"local":"10.9.0.1","prefixlen":24,"scope":"global"}]}]'
+    )
+    commands = replace_commands(mocker)
+    commands.answers = {"wg show all dump": dump, "ip -j address show": address}
+    found = await mesh.read_mesh((), Ages())
+    assert found.own == {"wg0": ("10.9.0.1/24",)}
+    assert [one.addresses for one in found.peers] == [("10.9.0.2",)]
+    assert SECRET not in repr(found) and SHARED not in repr(found)
+    other = await mesh.read_mesh(["wg7"], Ages())
+    assert (other.own, other.missing, other.found) == ({}, ("wg7",), ("wg0",))
+
+
+@pytest.mark.parametrize(
+    ("allowed", "is_mesh"),
+    [
+        ("10.9.0.2/32", True),
+        ("fd00::2/128,192.168.7.0/24,0.0.0.0/0", True),
+        ("0.0.0.0/0,::/0", False),
+        ("10.9.0.0/24", False),
+        ("(none)", False),
+    ],
+)
+async def test_a_mesh_is_where_a_peer_has_an_address_of_its_own(
+    mocker: MockerFixture, allowed: str, is_mesh: bool
+) -> None:
+    """Beside it a commercial VPN's device, where a stranger's packets come in."""
+    commands = replace_commands(mocker)
+    dump = device("wg0") + peer("wg0", A, allowed) + device("vpn") + peer("vpn", B, "0.0.0.0/0")
+    rows = [
+        {"ifname": name, "addr_info": [{"local": ip, "prefixlen": 24, "scope": "global"}]}
+        for name, ip in (("wg0", "10.9.0.1"), ("vpn", "10.64.0.9"))
+    ]
+    commands.answers = {"wg show all dump": dump, "ip -j address show": json.dumps(rows)}
+    found = await mesh.read_mesh((), Ages())
+    assert found.own == ({"wg0": ("10.9.0.1/24",)} if is_mesh else {})
+    assert [one.key for one in found.peers] == ([A] if is_mesh else [])
+    assert [one.key for one in found.others] == ([B] if is_mesh else [A, B])
+    assert set(found.devices) == {"wg0", "vpn"}
+    named = await mesh.read_mesh(["vpn"], Ages())
+    assert (set(named.own), named.others) == ({"vpn"}, ()), "the owner decides"
+
+
+@pytest.mark.needs("wg", "ip", "unshare", "wireguard-go")
+def test_the_mesh_of_real_devices() -> None:
+    script = (
+        "mount -t tmpfs none /run; for name in wg0 wgup_x; do"
+        " ip link add name $name type wireguard 2>/dev/null || wireguard-go $name >/dev/null 2>&1;"
+        f"done; wg set wg0 peer {A} allowed-ips 10.9.0.2/32,fd00::2/128 endpoint 192.0.2.1:5;"
+        f"wg set wg0 peer {B} allowed-ips 0.0.0.0/0; wg set wgup_x peer {C} allowed-ips ::/0;"
+        "ip address add 10.9.0.1/24 dev wg0;"
+        f"{sys.executable} -c 'import asyncio; from rpcd_wireguard_uplink.mesh.directory import *;"
+        "found = asyncio.run(read_mesh((), Ages())); print(*found.own.items());"
+        "print(*((p.key, p.addresses, p.endpoint) for p in found.peers), sep=chr(10))'"
+    )
+    # What the script leaves running ends with it: it is the first process of its namespace.
+    printed = apart(script, "--mount", "--pid", "--fork", "--kill-child", cwd=ROOT)
+    first, *rest = printed.splitlines()
+    assert first == "('wg0', ('10.9.0.1/24',))"
+    assert sorted(rest) == sorted(
+        map(str, [(A, ("10.9.0.2", "fd00::2"), "192.0.2.1:5"), (B, (), "")])
+    )
+
+
+# --- the directory
+
+PEER_A = MeshPeer("wg0", A, ("10.9.0.1", "fd00::1"), "", 10.0)
+PEER_B = MeshPeer("wg0", B, ("10.9.0.2",), "", 20.0)
+PEER_C = MeshPeer("wg1", C)
+PEERS = (PEER_A, PEER_B, PEER_C)
+
+
+@pytest.mark.parametrize(
+    "text", ["10.9.0.1", "::ffff:10.9.0.1", "fd00::1", "FD00:0::1", "fd00::1%wg0"]
+)
+def test_a_source(text: str) -> None:
+    directory = Directory(PEERS)
+    assert directory.source(text) == PEER_A
+    assert directory.source(text, "wg0") == PEER_A
+    assert directory.source(text, "wg1") is None
+
+
+@pytest.mark.parametrize("text", ["10.9.0.9", "", "name", "10.9.0.1.1", "0.0.0.0", "fd00::10"])
+def test_no_source(text: str) -> None:
+    assert Directory(PEERS).source(text) is None
+
+
+@given(st.text(max_size=60))
+def test_any_text_is_an_address_or_none(text: str) -> None:
+    plain = mesh.plain_address(text)
+    assert plain == mesh.plain_address(plain)
+
+
+def test_a_pin_binds() -> None:
+    directory = Directory(PEERS, pins=[Pin("t", "nodeA", A)], said={A: "other", B: "nodeA"})
+    assert directory.named("nodeA") == PEER_A and directory.bound_key("nodeA") == A
+    assert directory.name_of(A) == "nodeA" and directory.named("other") is None
+    assert directory.claimants("nodeA") == (PEER_B,)
+
+
+def test_a_pin_of_a_peer_that_is_away() -> None:
+    directory = Directory([PEER_B], pins=[Pin("t", "nodeA", A)], said={B: "nodeA"})
+    assert directory.named("nodeA") is None and directory.bound_key("nodeA") == A
+    assert directory.name_of(B) == "nodeA" and directory.of_key(B) == PEER_B
+
+
+def test_a_mapped_address_binds() -> None:
+    directory = Directory(PEERS, mapped=[("nodeA", "FD00::1")], said={B: "nodeA"})
+    assert directory.named("nodeA") == PEER_A and directory.name_of(A) == "nodeA"
+    directory = Directory(PEERS, mapped=[("nodeA", "10.9.0.7")], said={B: "nodeA"})
+    assert directory.named("nodeA") is None and directory.bound_key("nodeA") == ""
+
+
+def test_a_pin_goes_before_a_mapped_address() -> None:
+    pins, mapped = [Pin("t", "nodeB", A)], [("nodeA", "10.9.0.1"), ("nodeB", "10.9.0.2")]
+    directory = Directory(PEERS, pins=pins, mapped=mapped)
+    assert directory.named("nodeB") == PEER_A and directory.name_of(A) == "nodeB"
+    assert directory.named("nodeA") is None and directory.bound_key("nodeA") == ""
+
+
+def test_a_claim() -> None:
+    directory = Directory(PEERS, records=[Record("nodeA", "", ("192.168.1.5", "10.9.0.1"))])
+    assert directory.named("nodeA") == PEER_A and directory.name_of(A) == "nodeA"
+    assert directory.bound_key("nodeA") is None
+    assert directory.named("nodeB") is None and directory.name_of(C) == ""
+
+
+def test_what_a_peer_says_of_itself_goes_before_what_others_say() -> None:
+    records = [Record("nodeX", "", ("10.9.0.1",))]
+    directory = Directory(PEERS, records=records, said={A: "nodeA", key_of("away"): "nodeZ"})
+    assert directory.name_of(A) == "nodeA" and directory.claimants("nodeX") == ()
+    assert directory.claimants("nodeZ") == ()
+
+
+def test_two_that_claim_an_id_have_it_neither() -> None:
+    directory = Directory(PEERS, said={A: "nodeA", B: "nodeA"})
+    assert directory.named("nodeA") is None and directory.claimants("nodeA") == (PEER_A, PEER_B)
+
+
+def test_every_id() -> None:
+    directory = Directory(
+        PEERS, pins=[Pin("t", "pinned", B)], mapped=[("mapped", "10.1.1.1")], said={A: "claimed"}
+    )
+    assert directory.peer_ids == ["claimed", "mapped", "pinned"]
+
+
+def test_what_a_peer_is_known_by() -> None:
+    directory = Directory(
+        PEERS,
+        mapped=[("sb-1", "10.9.0.1")],
+        records=[Record("sb-1", "House", ("192.168.1.5",)), Record("sb-2", "Barn", ("10.9.0.2",))],
+    )
+    assert directory.known_as("sb-1") == {"sb-1", "house", "192.168.1.5", "10.9.0.1", "fd00::1"}
+
+
+# --- our own id
+
+
+def test_our_own_id(tmp_path: os.PathLike[str], mocker: MockerFixture) -> None:
+    path = os.path.join(tmp_path, "node.id")
+    mocker.patch("os.uname", return_value=mocker.Mock(nodename="Müllers Router"))
+    assert mesh.own_node_id("", path) == "M-llers-Router"
+    for text, wanted in (("sb-0011aabbccdd\n", "sb-0011aabbccdd"), ("a b", "M-llers-Router")):
+        with open(path, "w", encoding="utf-8") as file:
+            file.write(text)
+        assert mesh.own_node_id("", path) == wanted
+    assert mesh.own_node_id("nodeA", path) == "nodeA"
+
+
+@given(st.text(max_size=100))
+def test_any_host_name_fits(name: str) -> None:
+    assert mesh.is_peer_id(mesh.fitting_id(name))

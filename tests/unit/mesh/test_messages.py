@@ -1,0 +1,436 @@
+"""Messages of the mesh: the specification's examples, what is added, and hostile ones."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pytest_mock import MockerFixture
+
+from rpcd_wireguard_uplink.config.peering import ScopedEndpoint
+from rpcd_wireguard_uplink.errors import InvalidArgument
+from rpcd_wireguard_uplink.mesh.messages import (
+    OfferMessage,
+    WithdrawMessage,
+    check_endpoint_host,
+    offer_table,
+    parse_message,
+    withdraw_table,
+)
+from rpcd_wireguard_uplink.model import Endpoint
+from rpcd_wireguard_uplink.schema.json_message import parse_json_message
+
+KEY = "AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE="
+SIGNATURE = "AQEB" * 21 + "AQ=="
+
+
+def offer(**changes: Any) -> dict[str, Any]:
+    return {
+        "type": "uplink_offer",
+        "peer_id": "nodeA",
+        "timestamp": "2026-02-28T12:00:00Z",
+        "capabilities": {
+            "bandwidth_mbps": 100,
+            "latency_ms": 20,
+            "wan_type": "fiber",
+            "available": True,
+        },
+        "endpoint": {"host": "nodeA.example.com", "port": 51820, "public_key": KEY},
+        **changes,
+    }
+
+
+def endpoint(host: Any = "nodeA.example.com", port: Any = 51820, key: Any = KEY) -> dict[str, Any]:
+    return {"endpoint": {"host": host, "port": port, "public_key": key}}
+
+
+def test_the_specifications_offer_as_a_table_and_as_json() -> None:
+    wanted = OfferMessage(
+        peer_id="nodeA",
+        endpoint=Endpoint("nodeA.example.com", 51820),
+        public_key=KEY,
+        bandwidth_mbps=100,
+        latency_ms=20.0,
+        wan_type="fiber",
+        available=True,
+        timestamp="2026-02-28T12:00:00Z",
+    )
+    assert parse_message(offer()) == wanted
+    assert parse_message(json.dumps(offer())) == wanted
+
+
+def test_the_smallest_offer_says_little() -> None:
+    found = parse_message(
+        {
+            "type": "uplink_offer",
+            "peer_id": "b",
+            "endpoint": {"host": "10.0.0.9", "public_key": KEY},
+        }
+    )
+    assert found == OfferMessage("b", Endpoint("10.0.0.9", 51820), KEY)
+    assert isinstance(found, OfferMessage)
+    assert (found.bandwidth_mbps, found.latency_ms, found.available) == (0, -1.0, True)
+
+
+def test_what_is_added_and_what_is_unknown() -> None:
+    found = parse_message(
+        offer(
+            sequence="12",
+            ttl_s=60.0,
+            egress="203.0.113.5",
+            metered=1,
+            quota_gb="12.5",
+            quota_left_gb=None,
+            colour={"a": [None]},
+        )
+    )
+    assert isinstance(found, OfferMessage)
+    assert (found.sequence, found.ttl_s, found.egress) == (12, 60, "203.0.113.5")
+    assert (found.metered, found.quota_gb, found.quota_left_gb) == (True, 12.5, None)
+
+
+def test_further_endpoints_and_what_signs() -> None:
+    rows = [
+        {"host": "2001:DB8:0::7", "port": 51821},
+        {"host": "10.40.0.2", "port": 51821.0, "scope": "link", "colour": 1},
+    ]
+    found = parse_message(offer(endpoints=rows, identity=KEY, signature=SIGNATURE))
+    assert isinstance(found, OfferMessage)
+    assert found.endpoints == (
+        ScopedEndpoint("2001:db8::7", 51821, "public"),
+        ScopedEndpoint("10.40.0.2", 51821, "link"),
+    )
+    assert [type(each.port) for each in found.endpoints] == [int, int]
+    assert (found.identity, found.signature) == (KEY, SIGNATURE)
+
+
+def test_withdraw_with_all_that_it_can_say() -> None:
+    raw = {"type": "uplink_withdraw", "peer_id": "a", "reason": "wan is down", "egress": "wan=1"}
+    found = parse_message({**raw, "identity": KEY, "signature": SIGNATURE})
+    assert found == WithdrawMessage("a", "", None, "wan is down", "wan=1", KEY, SIGNATURE)
+
+
+def test_the_specifications_offer_is_written_as_it_was_read() -> None:
+    found = parse_message(offer())
+    assert isinstance(found, OfferMessage)
+    assert json.dumps(offer_table(found)) == json.dumps(offer())
+
+
+def test_what_is_not_said_is_not_written_but_zero_is_said() -> None:
+    message = OfferMessage(
+        "b", Endpoint("10.0.0.9"), KEY, latency_ms=0.0, sequence=0, quota_gb=5.0, quota_left_gb=0.0
+    )
+    table = offer_table(message)
+    assert ".0" not in json.dumps(table).replace("10.0.0.9", "")
+    assert table == {
+        "type": "uplink_offer",
+        "peer_id": "b",
+        "capabilities": {"latency_ms": 0, "available": True},
+        "endpoint": {"host": "10.0.0.9", "port": 51820, "public_key": KEY},
+        "sequence": 0,
+        "quota_gb": 5,
+        "quota_left_gb": 0,
+    }
+    assert withdraw_table(WithdrawMessage("b")) == {"type": "uplink_withdraw", "peer_id": "b"}
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        *("127.0.0.1", "::1", "224.0.0.5", "ff02::1", "0.0.0.0", "::", "255.255.255.255"),
+        *("169.254.10.1", "fe80::1", "::ffff:127.0.0.1", "::ffff:169.254.0.1", "localhost"),
+        *("fe80::1%eth0", "127.1", "", "a b"),
+    ],
+)
+def test_a_host_that_no_peer_can_have(host: str) -> None:
+    with pytest.raises(InvalidArgument) as caught:
+        check_endpoint_host(host)
+    assert caught.value.code == "bad_endpoint"
+
+
+@pytest.mark.parametrize(
+    ("host", "own"),
+    [
+        ("192.0.2.7", "192.0.2.7"),
+        ("192.0.2.7", "192.0.2.7/24"),
+        ("::ffff:192.0.2.7", "192.0.2.7"),
+        ("2001:db8:0::1", "2001:db8::1/64"),
+    ],
+)
+def test_our_own_address_is_no_peers(host: str, own: str) -> None:
+    with pytest.raises(InvalidArgument, match="own address") as caught:
+        check_endpoint_host(host, ["10.0.0.1/8", own])
+    assert caught.value.code == "own_address"
+
+
+def test_hosts_that_pass() -> None:
+    assert check_endpoint_host("2001:DB8::0:1", ["192.0.2.1/24"]) == "2001:db8::1"
+    assert check_endpoint_host("nodeA.example.com", ["192.0.2.1/24"]) == "nodeA.example.com"
+    assert check_endpoint_host("192.0.2.9", ["192.0.2.1/24"]) == "192.0.2.9"
+
+
+def test_withdraw() -> None:
+    assert parse_message({"type": "uplink_withdraw", "peer_id": "a"}) == WithdrawMessage("a")
+    text = '{"type": "uplink_withdraw", "peer_id": "a", "timestamp": "now", "sequence": 3}'
+    assert parse_message(text) == WithdrawMessage("a", "now", 3)
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        (
+            {"type": "uplink_steal"},
+            'type must be uplink_offer or uplink_withdraw, not "uplink_steal"',
+        ),
+        (
+            {"type": None},
+            "type must be uplink_offer or uplink_withdraw, and it is missing or no string",
+        ),
+        ({"peer_id": None}, "peer_id is missing: give the id of a mesh peer"),
+        (
+            {"endpoint": None},
+            "endpoint is missing: give where the peer listens: "
+            "a table with host, port and public_key",
+        ),
+        ({"endpoint": "h:1"}, "endpoint must be a table, not a string"),
+        (endpoint(port=0), "endpoint.port must be from 1 to 65535, not 0"),
+        (endpoint(port=65536), "endpoint.port must be from 1 to 65535, not 65536"),
+        (endpoint(host=None), "endpoint.host is missing: give a host name or IP address"),
+        (
+            endpoint(key=None),
+            "endpoint.public_key is missing: give the peer's WireGuard public key",
+        ),
+        (
+            endpoint(key="c2VjcmV0"),
+            "endpoint.public_key must be a WireGuard public key: 44 characters of base64",
+        ),
+        (
+            endpoint(host="127.0.0.1"),
+            'endpoint.host can\'t be used: "127.0.0.1" is a loopback address',
+        ),
+        (
+            endpoint(host="h;reboot"),
+            'endpoint.host can\'t be used: "h;reboot" is neither a host name nor an IP address',
+        ),
+        (
+            {"capabilities": {"latency_ms": float("nan")}},
+            "capabilities.latency_ms must be a number, not nan",
+        ),
+        (
+            {"capabilities": {"bandwidth_mbps": -1}},
+            "capabilities.bandwidth_mbps must be from 0 to 1000000, not -1",
+        ),
+        (
+            {"capabilities": {"wan_type": "\x1b]0;x\x07"}},
+            'capabilities.wan_type must be at most 32 plain ASCII characters, not "\\x1b]0;x\\x07"',
+        ),
+        ({"sequence": -1}, "sequence must be from 0 to 9007199254740991, not -1"),
+        ({"sequence": True}, "sequence must be a whole number, not a boolean"),
+        ({"ttl_s": float("inf")}, "ttl_s must be a whole number, not inf"),
+        ({"timestamp": 1}, "timestamp must be a string, not a number"),
+        (
+            {"endpoints": [{"host": "10.1.1.1", "port": 1}] * 9},
+            "endpoints must have at most 8 entries",
+        ),
+        (
+            {"endpoints": [{"host": "10.1.1.1", "port": 1}, {"port": 1}]},
+            "endpoints[1].host is missing: give a host name or IP address",
+        ),
+        (
+            {"endpoints": [{"host": "10.1.1.1", "port": 1, "scope": "lan"}]},
+            'endpoints[0].scope must be one of "link", "public", not "lan"',
+        ),
+        (
+            {"endpoints": [{"host": "169.254.1.1", "port": 1}]},
+            'endpoints[0].host can\'t be used: "169.254.1.1" is link-local; '
+            "give an address that can be routed",
+        ),
+        (
+            endpoint(host="fe80::1"),
+            'endpoint.host can\'t be used: "fe80::1" is link-local; '
+            "give an address that can be routed",
+        ),
+        (
+            {"egress": "a=1, b=2"},
+            'egress must be at most 200 plain ASCII characters, not "a=1, b=2"',
+        ),
+        ({"identity": "c2VjcmV0"}, "identity must be an Ed25519 key: 44 characters of base64"),
+        (
+            {"signature": KEY},
+            "signature must be an Ed25519 signature: 88 characters of base64",
+        ),
+        (
+            {"quota_gb": 10**300},
+            "quota_gb must be from 0 to 1000000, not a number with too many digits",
+        ),
+    ],
+)
+def test_refuses_with_a_sentence(changes: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(InvalidArgument) as caught:
+        parse_message(offer(**changes))
+    assert str(caught.value) == sentence
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "{",
+        "[" * 16000,
+        '{"a": ' * 2000,
+        '{"sequence": ' + "9" * 9000 + "}",
+        '{"type": NaN}',
+        "{'type': 'uplink_offer'}",
+    ],
+)
+def test_text_that_is_no_json(text: str) -> None:
+    with pytest.raises(InvalidArgument, match=r"^the message is not valid JSON"):
+        parse_message(text)
+
+
+@pytest.mark.parametrize("text", ["[]", "5", "null", '"uplink_offer"'])
+def test_json_that_is_no_object(text: str) -> None:
+    with pytest.raises(InvalidArgument, match="not an object"):
+        parse_message(text)
+
+
+def test_a_list_that_is_too_long_costs_nothing(mocker: MockerFixture) -> None:
+    looked = mocker.patch("rpcd_wireguard_uplink.schema.validation.parse")
+    with pytest.raises(InvalidArgument, match="endpoints must have at most 8"):
+        parse_message(offer(endpoints=[{}] * 5000))
+    looked.assert_not_called()
+
+
+def test_size_is_counted_in_bytes() -> None:
+    text = json.dumps(offer(padding="\u00e4" * 8200), ensure_ascii=False)
+    assert len(text) < 16384
+    with pytest.raises(InvalidArgument, match="longer than 16384 bytes") as caught:
+        parse_message(text)
+    assert caught.value.code == "too_large"
+
+
+@pytest.mark.parametrize(
+    ("raw", "sentence"),
+    [
+        (b'{"a": 1, "a": 1}', "a member twice"),
+        (b'{"x": [{"a": 1, "\\u0061": 2}]}', "a member twice"),
+        (b'{"a": ' + b"[" * 16 + b"]" * 16 + b"}", "more than 16 levels"),
+        (b'{"a": ' * 17 + b"1" + b"}" * 17, "more than 16 levels"),
+        (b'{"a": 1e999}', "not valid JSON"),
+        (b'{"a": -Infinity}', "not valid JSON"),
+        (b'{"a": "\xff"}', "not valid JSON"),
+        (b'{"a": "\xed\xa0\x80"}', "not valid JSON"),
+        (b'\xef\xbb\xbf{"a": 1}', "not valid JSON"),
+        ('{"a": 1}'.encode("utf-16"), "not valid JSON"),
+        (b'{"a": 1} {}', "not valid JSON"),
+        (b'["type"]', "not an object"),
+    ],
+)
+def test_foreign_json_is_read_strictly(raw: bytes, sentence: str) -> None:
+    with pytest.raises(InvalidArgument, match=sentence) as caught:
+        parse_json_message(raw)
+    assert caught.value.code == "bad_json"
+
+
+def test_the_limits_are_what_they_say() -> None:
+    assert parse_json_message(b'{"a": ' * 16 + b"1" + b"}" * 16)
+    assert parse_json_message(b'{"a": [[], {}, "\xc3\xa4", null, 1.5]}') == {
+        "a": [[], {}, "\u00e4", None, 1.5]
+    }
+    assert parse_json_message(b"{}", limit=2) == {}
+    with pytest.raises(InvalidArgument, match="longer than 2 bytes"):
+        parse_json_message(b"{ }", limit=2)
+
+
+SCALARS = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=50)
+
+
+@settings(deadline=None, max_examples=200)
+@given(
+    st.dictionaries(
+        st.sampled_from(
+            ["peer_id", "timestamp", "sequence", "ttl_s", "egress", "metered", "quota_gb", "x"]
+        ),
+        SCALARS,
+    ),
+    st.dictionaries(st.sampled_from(["bandwidth_mbps", "latency_ms", "wan_type"]), SCALARS),
+    st.dictionaries(st.sampled_from(["host", "port", "public_key"]), SCALARS),
+)
+def test_any_message_is_read_or_refused_on_one_line(
+    top: dict[str, Any], capabilities: dict[str, Any], place: dict[str, Any]
+) -> None:
+    raw = offer(**top)
+    raw["capabilities"].update(capabilities)
+    raw["endpoint"].update(place)
+    try:
+        found = parse_message(raw)
+    except InvalidArgument as error:
+        assert str(error).isprintable()
+        assert len(str(error)) < 300
+    else:
+        assert isinstance(found, OfferMessage)
+        assert 1 <= found.endpoint.port <= 65535
+        assert 0 <= found.bandwidth_mbps <= 1_000_000
+        assert repr(found).isprintable()
+
+
+KEYS = st.sampled_from([KEY, "//////////////////////////////////////////8="])
+NAMES = st.from_regex(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", fullmatch=True)
+LINES = st.text(st.sampled_from("ab1=.:,"), max_size=40)
+STAMPS = st.sampled_from(["", "2026-02-28T12:00:00Z"])
+SEQUENCES = st.none() | st.integers(0, 2**53 - 1)
+AMOUNTS = st.none() | st.floats(0, 1_000_000)
+PORTS = st.integers(1, 65535)
+HOSTS = (
+    st.ip_addresses(network="192.0.2.0/24")
+    | st.ip_addresses(network="2001:db8::/32")
+    | st.just("a.b")
+).map(str)
+OFFERS = st.builds(
+    OfferMessage,
+    peer_id=NAMES,
+    endpoint=st.builds(Endpoint, HOSTS, PORTS),
+    public_key=KEYS,
+    bandwidth_mbps=st.integers(0, 1_000_000),
+    latency_ms=st.just(-1.0) | st.floats(0, 60_000),
+    wan_type=st.sampled_from(["", "fiber", "lte"]),
+    available=st.booleans(),
+    timestamp=STAMPS,
+    sequence=SEQUENCES,
+    ttl_s=st.none() | st.integers(1, 604800),
+    egress=LINES,
+    metered=st.booleans(),
+    quota_gb=AMOUNTS,
+    quota_left_gb=AMOUNTS,
+    endpoints=st.lists(
+        st.builds(ScopedEndpoint, HOSTS, PORTS, st.sampled_from(["link", "public"])), max_size=8
+    ).map(tuple),
+    identity=KEYS | st.just(""),
+    signature=st.sampled_from(["", SIGNATURE]),
+)
+WITHDRAWALS = st.builds(
+    WithdrawMessage,
+    NAMES,
+    STAMPS,
+    SEQUENCES,
+    reason=LINES,
+    egress=LINES,
+    identity=KEYS | st.just(""),
+    signature=st.sampled_from(["", SIGNATURE]),
+)
+
+
+@given(OFFERS)
+def test_an_offer_is_read_as_it_was_written(message: OfferMessage) -> None:
+    table = offer_table(message)
+    assert parse_message(table) == message
+    assert parse_message(json.dumps(table)) == message
+
+
+@given(WITHDRAWALS)
+def test_a_withdrawal_is_read_as_it_was_written(message: WithdrawMessage) -> None:
+    assert parse_message(withdraw_table(message)) == message
+    assert parse_message(json.dumps(withdraw_table(message))) == message

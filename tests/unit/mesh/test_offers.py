@@ -1,0 +1,91 @@
+"""The book of offers: order, age, and its bound."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from rpcd_wireguard_uplink.mesh.offers import (
+    MOST_OFFERS,
+    PLACE_BITS,
+    RESTART_AGE_S,
+    Numbering,
+    OfferBook,
+    expired,
+)
+from rpcd_wireguard_uplink.model import Endpoint, Offer
+
+OFFER = Offer("a", Endpoint("192.0.2.1"), "key", sequence=5, ttl_s=100.0, received_s=1000.0)
+
+
+@pytest.mark.parametrize(
+    ("known", "later", "sequence", "is_accepted"),
+    [
+        (5, 1.0, 6, True),
+        (5, 1.0, 5, False),
+        (5, 1.0, 4, False),
+        (5, RESTART_AGE_S, 4, False),
+        (5, RESTART_AGE_S + 1, 4, True),
+        (5, 1.0, None, True),
+        (None, 1.0, 1, True),
+        (None, 1.0, None, True),
+        (5, 1.0, 0, False),
+    ],
+)
+def test_order(known: int | None, later: float, sequence: int | None, is_accepted: bool) -> None:
+    book = OfferBook()
+    assert book.accept(replace(OFFER, sequence=known))
+    newer = replace(OFFER, sequence=sequence, received_s=1000.0 + later, wan_type="new")
+    assert book.accept(newer) is is_accepted
+    found = book.get("a", 1000.0 + later)
+    assert found is not None
+    assert (found.wan_type == "new") is is_accepted
+
+
+def test_age_counts_from_receipt() -> None:
+    assert not expired(OFFER, 1100.0)
+    assert expired(OFFER, 1100.1)
+    book = OfferBook()
+    book.accept(OFFER)
+    assert book.get("a", 1100.1) is None
+    assert list(book.fresh(1100.0)) == [OFFER]
+    assert list(book.fresh(1100.1)) == []
+    assert list(book.fresh(1000.0)) == [], "what expired is dropped for good"
+
+
+def test_a_withdrawal() -> None:
+    book = OfferBook()
+    assert not book.withdraw("a")
+    book.accept(OFFER)
+    assert book.withdraw("a")
+    assert book.get("a", 1000.0) is None
+
+
+def test_numbers_go_on_above_what_was_used_before() -> None:
+    numbering = Numbering()
+    first = numbering.next(1000.0)
+    assert not numbering.surpass(first)
+    assert numbering.surpass(5000 << PLACE_BITS)
+    will = numbering.last_will(1000.0)
+    assert will > 5000 << PLACE_BITS
+    assert numbering.surpass(will + 7)
+    assert will + 7 < numbering.next(1000.0) < numbering.last_will(1000.0)
+
+
+def test_the_oldest_goes_when_it_is_full() -> None:
+    book = OfferBook()
+    for number in range(MOST_OFFERS):
+        book.accept(replace(OFFER, peer_id=f"p{number}"))
+    book.accept(replace(OFFER, peer_id="p0", sequence=6))  # heard of again
+    book.accept(replace(OFFER, peer_id="one more"))
+    kept = {offer.peer_id for offer in book.fresh(1000.0)}
+    assert len(kept) == MOST_OFFERS
+    assert "p1" not in kept
+    assert {"p0", "one more"} <= kept
+
+
+def test_an_earlier_run_is_taken_over() -> None:
+    book = OfferBook()
+    book.restore([OFFER, replace(OFFER, peer_id="b")], {"b": 9, "c": 4})
+    assert [offer.peer_id for offer in book.fresh(1000.0)] == ["a", "b"]

@@ -1,0 +1,305 @@
+"""The mesh as a carrier: when peers are asked and told, by a virtual clock and over real HTTP."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from itertools import pairwise
+from typing import Any
+
+import pytest
+
+from rpcd_wireguard_uplink.errors import PeerUnreachable
+from rpcd_wireguard_uplink.mesh import poller as mesh
+from rpcd_wireguard_uplink.mesh.directory import MeshPeer
+from rpcd_wireguard_uplink.mesh.http import Request, Response, Server
+from rpcd_wireguard_uplink.mesh.poller import FIRST_RETRY_S, LONGEST_PAUSE_S, MeshCarrier
+from tests.unit.mesh.test_http import free_port
+
+Table = dict[str, Any]
+PATHS = {"/v1/identity": ("GET",), "/v1/offer": ("GET",), "/v1/message": ("POST",)}
+
+
+class Clock:
+    """A clock that jumps to the next thing to do; `asyncio.sleep(0)` lets the loop work."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.now_s = 1000.0
+        self._loop = loop
+
+    def monotonic(self) -> float:
+        return self.now_s
+
+    @asynccontextmanager
+    async def timeout(self, timeout_s: float) -> AsyncIterator[None]:
+        """asyncio.timeout by this clock: what does not happen at once takes all the time."""
+        waiting = asyncio.current_task()
+        assert waiting is not None
+        is_over = False
+
+        async def pass_by() -> None:
+            nonlocal is_over
+            for _ in range(12):  # let answers arrive that need no time
+                await asyncio.sleep(0)
+            is_over = True
+            self.now_s += timeout_s
+            waiting.cancel()
+
+        passing = self._loop.create_task(pass_by())
+        try:
+            yield
+        except asyncio.CancelledError:
+            if is_over and not waiting.uncancel():
+                raise TimeoutError from None
+            raise
+        finally:
+            passing.cancel()
+
+
+class Mesh:
+    """Peers that answer or don't, and when each was asked."""
+
+    def __init__(self, clock: Clock) -> None:
+        self.clock = clock
+        self.asked: list[tuple[float, str, str]] = []
+        self.dead: set[str] = set()
+
+    async def request(
+        self, host: str, port: int, method: str, path: str, table: Any = None, **more: Any
+    ) -> tuple[int, Table]:
+        self.asked.append((self.clock.now_s, host, path))
+        if host in self.dead:
+            raise PeerUnreachable("no route")
+        return (200, {}) if path == "/v1/identity" else (404, {})
+
+    def times(self, host: str, path: str = "/v1/offer") -> list[float]:
+        return [at_s for at_s, asked, what in self.asked if (asked, what) == (host, path)]
+
+
+@pytest.fixture
+async def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    made = Clock(asyncio.get_running_loop())
+    monkeypatch.setattr(mesh.time, "monotonic", made.monotonic)
+    monkeypatch.setattr(mesh.asyncio, "timeout", made.timeout)
+    monkeypatch.setattr(mesh.random, "uniform", random.Random(7).uniform)
+    return made
+
+
+@pytest.fixture
+def village(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> Mesh:
+    made = Mesh(clock)
+    monkeypatch.setattr(mesh, "request", made.request)
+    return made
+
+
+def peers(count: int) -> list[MeshPeer]:
+    return [MeshPeer("wg0", f"key{n}", (f"10.9.{n // 250}.{n % 250 + 1}",)) for n in range(count)]
+
+
+async def run_until(carrier: MeshCarrier, clock: Clock, end_s: float) -> None:
+    task = asyncio.get_running_loop().create_task(carrier.run())
+    while clock.now_s < end_s:
+        await asyncio.sleep(0)
+        assert not task.done()
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+
+
+def carrier_of(village: Mesh, count: int) -> MeshCarrier:
+    made = MeshCarrier(lambda peer, table: None, lambda peer, table: None, 7333)
+    made.follow(peers(count))
+    return made
+
+
+async def test_200_peers_are_spread_over_the_interval(village: Mesh, clock: Clock) -> None:
+    carrier = carrier_of(village, 200)
+    await run_until(carrier, clock, 1000.0 + 3600.0)
+    first = {host: at_s for at_s, host, _ in reversed(village.asked)}
+    assert len(first) == 200
+    assert max(first.values()) < 1012.0, "everybody is met soon"
+    per_second = Counter(int(at_s) for at_s, _, path in village.asked if path == "/v1/offer")
+    late = {second: n for second, n in per_second.items() if second > 1600}
+    assert max(late.values()) <= 12, "never all at once"
+    for host in first:
+        times = village.times(host)
+        gaps = [b - a for a, b in pairwise(times)]
+        assert all(90.0 < gap < 150.0 for gap in gaps)
+        assert 24 <= len(times) <= 38
+        assert len(village.times(host, "/v1/identity")) <= 2
+
+
+async def test_who_is_silent_is_asked_less_and_less(village: Mesh, clock: Clock) -> None:
+    carrier = carrier_of(village, 1)
+    host = "10.9.0.1"
+    village.dead = {host}
+    await run_until(carrier, clock, 1000.0 + 4 * 3600.0)
+    times = village.times(host, "/v1/identity")
+    gaps = [b - a for a, b in pairwise(times)]
+    assert 0.75 * FIRST_RETRY_S <= gaps[0] <= 1.3 * FIRST_RETRY_S
+    assert all(b > 1.2 * a for a, b in pairwise(gaps[:8]))
+    assert max(gaps) <= 1.3 * LONGEST_PAUSE_S
+    assert len(times) < 20
+
+
+async def test_a_fresh_handshake_ends_the_waiting(village: Mesh, clock: Clock) -> None:
+    carrier = carrier_of(village, 1)
+    host, known = "10.9.0.1", peers(1)[0]
+    carrier.follow([replace(known, handshake_age_s=500.0)])
+    village.dead = {host}
+    await run_until(carrier, clock, 1000.0 + 3000.0)
+    before = len(village.asked)
+    village.dead = set()
+    carrier.follow([replace(known, handshake_age_s=600.0)])
+    await run_until(carrier, clock, clock.now_s + 5.0)
+    assert len(village.asked) <= before + 1, "the same session is no news"
+    carrier.follow([replace(known, handshake_age_s=1.0)])
+    before = len(village.times(host))
+    await run_until(carrier, clock, clock.now_s + 5.0)
+    assert len(village.times(host)) == before + 1
+
+
+async def test_a_peer_that_makes_itself_heard_is_asked_once_a_second(
+    village: Mesh, clock: Clock
+) -> None:
+    carrier = carrier_of(village, 1)
+    await run_until(carrier, clock, 1030.0)
+    village.asked.clear()
+    task = asyncio.get_running_loop().create_task(carrier.run())
+    begun_s = clock.now_s
+    while clock.now_s < begun_s + 600.0:
+        carrier.ask_soon("key0")
+        carrier.ask_soon("nobody")
+        clock.now_s += 0.05
+        for _ in range(20):
+            await asyncio.sleep(0)
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    times = village.times("10.9.0.1")
+    assert len(times) > 5
+    assert all(b - a >= 1.0 for a, b in pairwise(times))
+
+
+async def test_a_peer_is_never_asked_twice_at_once(clock: Clock, monkeypatch: Any) -> None:
+    """Else one that does not answer would take every place from the others."""
+    hanging = asyncio.Event()
+    running: Counter[str] = Counter()
+    most: Counter[str] = Counter()
+
+    async def request(host: str, *_: Any, **__: Any) -> tuple[int, Table]:
+        running[host] += 1
+        most[host] = max(most[host], running[host])
+        if host == "10.9.0.1":
+            await hanging.wait()
+        running[host] -= 1
+        return 404, {}
+
+    monkeypatch.setattr(mesh, "request", request)
+    carrier = MeshCarrier(lambda peer, table: None, lambda peer, table: None, 7333)
+    carrier.follow(peers(3))
+    task = asyncio.get_running_loop().create_task(carrier.run())
+    while clock.now_s < 1400.0:
+        carrier.ask_soon("key0")
+        await asyncio.sleep(0)
+    assert most["10.9.0.1"] == 1
+    assert {"10.9.0.2", "10.9.0.3"} <= most.keys()
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+
+
+async def test_who_is_gone_is_asked_no_more(village: Mesh, clock: Clock) -> None:
+    carrier = carrier_of(village, 3)
+    await run_until(carrier, clock, 1300.0)
+    carrier.follow([*peers(1), MeshPeer("wg0", "proves nothing")])
+    village.asked.clear()
+    await run_until(carrier, clock, clock.now_s + 600.0)
+    assert {host for _, host, _ in village.asked} == {"10.9.0.1"}
+
+
+async def test_a_listener_that_fails_is_told_and_the_others_go_on(
+    village: Mesh, clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    def broken(peer: MeshPeer, table: Table | None) -> None:
+        if peer.key == "key0":
+            raise KeyError("a secret that must not be told")
+
+    carrier = MeshCarrier(lambda peer, table: None, broken, 7333)
+    carrier.follow(peers(3))
+    await run_until(carrier, clock, 1400.0)
+    assert len(village.times("10.9.0.2")) >= 2
+    assert "KeyError" in caplog.text
+    assert "secret" not in caplog.text
+
+
+async def test_without_offers_to_ask_only_identities_are(village: Mesh, clock: Clock) -> None:
+    carrier = carrier_of(village, 2)
+    carrier.asks_offers = False
+    await run_until(carrier, clock, 1000.0 + 1800.0)
+    assert [path for _, _, path in village.asked] == ["/v1/identity"] * 2
+
+
+# --- over real HTTP
+
+
+@pytest.fixture
+async def place() -> AsyncIterator[Callable[..., Any]]:
+    """Start a peer's server on loopback; answers by path, and what it was asked."""
+    servers: list[Server] = []
+
+    async def start(answers: dict[str, Response], asked: list[Request]) -> int:
+        async def answer(request: Request) -> Response:
+            asked.append(request)
+            return answers.get(request.path, Response(404, {}))
+
+        port = free_port()
+        server = Server(answer, PATHS, burst=10_000)
+        servers.append(server)
+        await server.start([("127.0.0.1", port, "")])
+        return port
+
+    yield start
+    for server in servers:
+        await server.close()
+
+
+HERE = MeshPeer("", "key", ("127.0.0.1",))
+
+
+async def test_what_a_peer_answers_is_heard(place: Any) -> None:
+    heard: list[Any] = []
+    asked: list[Request] = []
+    port = await place({"/v1/identity": Response(200, {"id": 1})}, asked)
+    carrier = MeshCarrier(
+        lambda peer, table: heard.append((peer, table)),
+        lambda peer, table: heard.append((peer, table)),
+        port,
+    )
+    carrier.follow([HERE])
+    carrier.ask_soon("key")
+    task = asyncio.get_running_loop().create_task(carrier.run())
+    deadline_s = time.monotonic() + 10
+    while len(heard) < 2 and time.monotonic() < deadline_s:
+        await asyncio.sleep(0.02)
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    assert heard == [(HERE, {"id": 1}), (HERE, None)]
+
+
+async def test_a_message_reaches_every_peer_and_a_newer_one_replaces_it(
+    place: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mesh, "TELL_PAUSES_S", (0.0, 0.2, 0.2))
+    asked: list[Request] = []
+    port = await place({"/v1/message": Response(200, {})}, asked)
+    carrier = MeshCarrier(lambda *_: None, lambda *_: None, port)
+    dead = MeshPeer("", "dead", ("127.0.0.2",))
+    carrier.follow([HERE, dead, replace(HERE, key="two", addresses=("127.0.0.1",))])
+    carrier.tell({"n": 1})
+    carrier.tell({"n": 2})
+    assert carrier.telling is not None
+    await asyncio.wait_for(carrier.telling, 20)
+    assert [request.body for request in asked] == [b'{"n":2}'] * 2

@@ -1,0 +1,394 @@
+"""Who is trusted: every combination of pin, mapping, list and record, and what accepting pins."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+
+from rpcd_wireguard_uplink.config.peering import Identity, Pin
+from rpcd_wireguard_uplink.errors import InvalidArgument, NotFound, NotTrusted, UplinkError
+from rpcd_wireguard_uplink.mesh.directory import Directory, MeshPeer, Record
+from rpcd_wireguard_uplink.mesh.trust import (
+    Approval,
+    Ground,
+    Revocation,
+    Standing,
+    State,
+    rejected_pins,
+    standing,
+    wanted_pin,
+    wanted_revocation,
+)
+from tests.unit.fakes import key_of
+
+A, B, ID_A, ID_B = (key_of(name) for name in ("a", "b", "identity a", "identity b"))
+PEER_A = MeshPeer("wg0", A, ("10.9.0.1",))
+PEER_B = MeshPeer("wg0", B, ("10.9.0.2",))
+FP, OTHER = "0123456789abcdef", "fedcba9876543210"
+RECORD = Approval(FP, "nodeA", "192.168.1.5", "approved")
+TRUSTED, UNBOUND, UNTRUSTED, CHANGED = State
+
+
+def pin(key: str = A, identity: str = "", fingerprint: str = "", peer_id: str = "nodeA") -> Pin:
+    return Pin(f"trust_{peer_id}", peer_id, key, identity, fingerprint)
+
+
+def record(status: str, fingerprint: str = FP, hostname: str = "nodeA") -> Approval:
+    return Approval(fingerprint, hostname, "192.168.1.5", status)
+
+
+def ground(
+    *pins: Pin,
+    listed: bool = False,
+    mapped: str = "",
+    said: dict[str, str] | None = None,
+    approvals: tuple[Approval, ...] | None = None,
+    source: str = "auto",
+    peers: tuple[MeshPeer, ...] = (PEER_A, PEER_B),
+    records: tuple[Record, ...] = (),
+) -> Ground:
+    directory = Directory(
+        peers,
+        pins=pins,
+        mapped=[("nodeA", mapped)] if mapped else [],
+        said=said,
+        records=records,
+    )
+    listing = frozenset({"nodeA"}) if listed else frozenset[str]()
+    return Ground(directory, approvals, listing, source)
+
+
+# --- every combination
+
+BINDINGS = ("none", "claimed", "mapped", "pin", "pin with fingerprint")
+RECORDS = ("no master-link", "no record", "other", "approved", "pending", "rejected", "unreadable")
+SOURCES = ("auto", "uci", "master-link")
+
+
+def expected(binding: str, listed: bool, status: str, source: str) -> State:
+    """The rules as a table, written down apart from the code (rules.md 11 in the project's notes):
+    master-link's word about a pinned fingerprint, then the owner's, then what could be accepted.
+    """
+    pinned = binding.startswith("pin")
+    if source == "uci":
+        if pinned or (binding == "mapped" and listed):
+            return TRUSTED
+        return UNBOUND if listed else UNTRUSTED
+    if source == "master-link":
+        if binding == "pin with fingerprint":
+            return TRUSTED if status == "approved" else UNTRUSTED
+        return UNBOUND if status == "approved" else UNTRUSTED
+    if binding == "pin with fingerprint":
+        return TRUSTED if status in ("approved", "no master-link") else UNTRUSTED
+    if binding == "pin" or (binding == "mapped" and listed):
+        return TRUSTED
+    return UNBOUND if listed or status == "approved" else UNTRUSTED
+
+
+def judged(binding: str, listed: bool, status: str, source: str) -> Standing:
+    approvals: dict[str, tuple[Approval, ...] | None] = {
+        "no master-link": None,
+        "no record": (),
+        "other": (record("approved", OTHER, "someone"),),
+    }
+    pins = {"pin": [pin()], "pin with fingerprint": [pin(fingerprint=FP)]}.get(binding, [])
+    said = {A: "nodeA"} if binding == "claimed" else {}
+    mapped = "10.9.0.1" if binding == "mapped" else ""
+    held = approvals.get(status, (record(status),))
+    found = ground(*pins, listed=listed, mapped=mapped, said=said, approvals=held, source=source)
+    return standing("nodeA", found, key="" if binding == "none" else A)
+
+
+@pytest.mark.parametrize(
+    "case", [*itertools.product(BINDINGS, (False, True), RECORDS, SOURCES)], ids=str
+)
+def test_every_combination(case: tuple[str, bool, str, str]) -> None:
+    found = judged(*case)
+    assert found.state is expected(*case), found.reason
+    assert bool(found.reason) == (found.state is not TRUSTED)
+    if found.state in (UNTRUSTED, UNBOUND):
+        acts = ("wgctl uplink trust accept nodeA", "approve it there", "list peer 'nodeA ADDRESS'")
+        assert any(act in found.reason for act in acts), found.reason
+
+
+def test_a_record_about_another_changes_nothing() -> None:
+    others = (record("rejected", OTHER, "nodeB"), record("pending", "aa", "nodeC"))
+    kept = ground(pin(fingerprint=FP), approvals=(*others, RECORD))
+    assert standing("nodeA", kept) == Standing(TRUSTED)
+
+
+def test_a_strangers_request_in_its_name_does_not_harm_a_trusted_peer() -> None:
+    for status in ("pending", "rejected"):
+        mine = ground(pin(), approvals=(record(status),))
+        assert standing("nodeA", mine, key=A).state is TRUSTED
+        mine = ground(mapped="10.9.0.1", listed=True, approvals=(record(status),))
+        assert standing("nodeA", mine, key=A).state is TRUSTED
+
+
+def test_a_record_that_is_gone_says_so() -> None:
+    found = standing("nodeA", ground(pin(fingerprint=FP), listed=True, approvals=()), key=A)
+    assert found.reason == (
+        "master-link's approval of nodeA (fingerprint 0123456789abcdef) is gone: "
+        "approve it there again, or wgctl uplink trust accept nodeA"
+    )
+
+
+# --- candidates
+
+
+@pytest.mark.parametrize(
+    ("hostname", "address"),
+    [("nodea", ""), ("House", ""), ("", "192.168.1.5"), ("", "10.9.0.1"), ("x", "::ffff:10.9.0.1")],
+)
+def test_an_approval_that_fits_is_a_candidate(hostname: str, address: str) -> None:
+    known = Record("nodeA", "house", ("192.168.1.5", "10.9.0.1"))
+    fits = Approval(FP, hostname, address)
+    found = ground(approvals=(fits, Approval(OTHER, "x", "10.1.1.1")), records=(known,))
+    told = standing("nodeA", found)
+    assert told.state is UNBOUND and told.candidates == (fits,)
+    assert told.reason.endswith(": wgctl uplink trust accept nodeA")
+    assert standing("nodeB", found).state is UNTRUSTED
+
+
+def test_an_empty_record_fits_nobody() -> None:
+    found = ground(approvals=(Approval(FP),), said={A: "nodeA"})
+    assert standing("nodeA", found, key=A).state is UNTRUSTED
+
+
+def test_several_candidates_are_named() -> None:
+    both = (RECORD, record("approved", OTHER))
+    told = standing("nodeA", ground(approvals=both, said={A: "nodeA"}))
+    assert told.candidates == both
+    assert f"--fingerprint {FP}" in told.reason
+
+
+def test_a_fingerprint_of_another_peer_is_no_candidate() -> None:
+    taken = pin(B, fingerprint=FP, peer_id="nodeB")
+    assert standing("nodeA", ground(taken, approvals=(RECORD,))).state is UNTRUSTED
+
+
+# --- changed
+
+
+@pytest.mark.parametrize("key", [B, ""])
+def test_another_mesh_key(key: str) -> None:
+    # Asked of the id alone, a claim counts only while the confirmed key is away.
+    found = ground(pin(), said={B: "nodeA"}, peers=(PEER_B,))
+    told = standing("nodeA", found, key=key)
+    assert told.state is CHANGED
+    assert f"mesh key {A[:8]} " in told.reason and f"with {B[:8]};" in told.reason
+    assert A[:9] not in told.reason and B[:9] not in told.reason
+    assert told.reason.endswith("wgctl uplink trust accept nodeA")
+
+
+def test_a_claim_does_not_touch_the_peer_that_is_there() -> None:
+    found = ground(pin(), said={B: "nodeA"})
+    assert standing("nodeA", found).state is TRUSTED
+    assert standing("nodeA", found, key=A).state is TRUSTED
+    assert standing("nodeA", found, key=B).state is CHANGED
+
+
+def test_a_mapped_address_that_another_claims() -> None:
+    found = ground(mapped="10.9.0.1", listed=True, said={B: "nodeA"})
+    assert standing("nodeA", found, key=B).state is CHANGED
+    away = ground(mapped="10.9.0.7", listed=True, said={B: "nodeA"})
+    told = standing("nodeA", away, key=B)
+    assert told.state is CHANGED and "list peer puts it at 10.9.0.7" in told.reason
+
+
+@pytest.mark.parametrize(
+    ("pinned", "shown", "state"),
+    [(ID_A, ID_B, CHANGED), (ID_A, ID_A, TRUSTED), (ID_A, "", TRUSTED), ("", ID_B, TRUSTED)],
+)
+@pytest.mark.parametrize("local", [False, True])
+def test_an_identity(pinned: str, shown: str, state: State, local: bool) -> None:
+    told = standing("nodeA", ground(pin(identity=pinned)), key=A, identity=shown, local=local)
+    assert told.state is state
+    if state is CHANGED:
+        assert ID_A[:8] in told.reason and ID_B[:8] in told.reason
+        assert ID_A[:9] not in told.reason and ID_B[:9] not in told.reason
+
+
+def test_a_rejection_goes_before_a_change() -> None:
+    found = ground(pin(fingerprint=FP), approvals=(record("rejected"),), said={B: "nodeA"})
+    assert standing("nodeA", found, key=B).state is UNTRUSTED
+
+
+# --- what this router's own programs hand in
+
+
+@pytest.mark.parametrize("said", [{}, {A: "nodeA"}, {A: "nodeA", B: "nodeA"}])
+def test_a_listed_peer_by_our_own_programs(said: dict[str, str]) -> None:
+    found = ground(listed=True, said=said)
+    assert standing("nodeA", found, local=True) == Standing(TRUSTED)
+    assert standing("nodeA", found).state is UNBOUND
+    strict = ground(listed=True, said=said, source="master-link")
+    assert standing("nodeA", strict, local=True).state is UNTRUSTED
+    assert standing("nodeA", ground(said=said), local=True).state is UNTRUSTED
+
+
+def test_a_claim_does_not_count_against_our_own_programs() -> None:
+    found = ground(pin(), said={B: "nodeA"}, peers=(PEER_B,))
+    assert standing("nodeA", found, local=True).state is TRUSTED
+
+
+def test_a_rejection_counts_for_our_own_programs_too() -> None:
+    found = ground(pin(fingerprint=FP), listed=True, approvals=(record("rejected"),))
+    assert standing("nodeA", found, local=True).state is UNTRUSTED
+
+
+# --- accept
+
+
+def test_accepting_who_claims_to_be_it() -> None:
+    wanted = wanted_pin("nodeA", ground(said={A: "nodeA"}), Identity("nodeA", ID_A))
+    assert wanted == Pin(wanted.name, "nodeA", A, ID_A, "")
+    assert standing("nodeA", ground(wanted), key=A, identity=ID_A).state is TRUSTED
+
+
+def test_accepting_with_an_approval() -> None:
+    found = ground(said={A: "nodeA"}, approvals=(RECORD,), source="master-link")
+    wanted = wanted_pin("nodeA", found)
+    assert wanted.fingerprint == FP and wanted.identity == ""
+    after = ground(wanted, approvals=(RECORD,), source="master-link")
+    assert standing("nodeA", after, key=A).state is TRUSTED
+
+
+def test_accepting_a_mapped_peer_despite_claims() -> None:
+    assert wanted_pin("nodeA", ground(mapped="10.9.0.2", said={A: "nodeA"})).mesh_key == B
+
+
+def test_accepting_a_changed_key_and_a_changed_identity() -> None:
+    changed = ground(pin(), said={B: "nodeA"}, peers=(PEER_B,))
+    assert wanted_pin("nodeA", changed) == pin(B)
+    same = ground(pin(identity=ID_A))
+    assert wanted_pin("nodeA", same, Identity("nodeA", ID_B)) == pin(A, ID_B)
+
+
+def test_names_of_sections_suit_uci_and_differ() -> None:
+    names = {
+        wanted_pin(peer_id, ground(said={A: peer_id})).name
+        for peer_id in ("sb-0011aabbccdd", "sb.0011aabbccdd", "sb_0011aabbccdd", "SB-0011aabbccdd")
+    }
+    assert len(names) == 4
+    assert all(name.replace("_", "").isalnum() and name.isascii() for name in names)
+
+
+REFUSED: list[tuple[str, Ground, str, type[UplinkError], str]] = [
+    ("unseen", ground(), "", NotFound, "not seen on the mesh yet"),
+    ("mapped away", ground(mapped="10.9.0.7"), "", NotFound, "no mesh peer has 10.9.0.7"),
+    (
+        "two claim it",
+        ground(said={A: "nodeA", B: "nodeA"}),
+        "",
+        InvalidArgument,
+        f"2 mesh peers go by the id nodeA ({A[:8]} at 10.9.0.1, {B[:8]} at 10.9.0.2)",
+    ),
+    ("pinned and claimed", ground(pin(), said={B: "nodeA"}), "", InvalidArgument, "list peer"),
+    (
+        "key of another",
+        ground(pin(peer_id="nodeB"), mapped="10.9.0.1"),
+        "",
+        InvalidArgument,
+        "wgctl uplink trust revoke nodeB first",
+    ),
+    (
+        "several approvals",
+        ground(said={A: "nodeA"}, approvals=(RECORD, record("approved", OTHER))),
+        "",
+        InvalidArgument,
+        f"--fingerprint {FP} or {OTHER}",
+    ),
+    ("unknown", ground(said={A: "nodeA"}, approvals=(RECORD,)), "ff", NotFound, "no record ff"),
+    (
+        "pending",
+        ground(said={A: "nodeA"}, approvals=(record("pending"),)),
+        FP,
+        NotTrusted,
+        "is pending: approve it there first",
+    ),
+    (
+        "rejected since it was pinned",
+        ground(pin(fingerprint=FP), approvals=(record("rejected"),)),
+        "",
+        NotTrusted,
+        "is rejected",
+    ),
+    (
+        "not approved",
+        ground(said={A: "nodeA"}, approvals=(), source="master-link"),
+        "",
+        NotTrusted,
+        "approve it there first",
+    ),
+    (
+        "fingerprint of another",
+        ground(pin(B, fingerprint=FP, peer_id="nodeB"), said={A: "nodeA"}, approvals=(RECORD,)),
+        FP,
+        InvalidArgument,
+        "wgctl uplink trust revoke nodeB first",
+    ),
+    (
+        "fingerprint without master-link",
+        ground(said={A: "nodeA"}, source="uci"),
+        FP,
+        InvalidArgument,
+        "trust_source is uci",
+    ),
+]
+
+
+@pytest.mark.parametrize(
+    ("found", "fingerprint", "kind", "told"),
+    [case[1:] for case in REFUSED],
+    ids=[case[0] for case in REFUSED],
+)
+def test_what_can_not_be_accepted(
+    found: Ground, fingerprint: str, kind: type[UplinkError], told: str
+) -> None:
+    with pytest.raises(kind) as caught:
+        wanted_pin("nodeA", found, fingerprint=fingerprint)
+    assert type(caught.value) is kind and told in str(caught.value)
+
+
+def test_a_peer_that_says_another_id_is_not_accepted() -> None:
+    with pytest.raises(InvalidArgument, match="says that it is nodeZ, not nodeA"):
+        wanted_pin("nodeA", ground(mapped="10.9.0.1"), Identity("nodeZ"))
+
+
+def test_a_fingerprint_that_is_named_decides() -> None:
+    both = (RECORD, record("approved", OTHER, "whatever"))
+    found = ground(said={A: "nodeA"}, approvals=both)
+    assert wanted_pin("nodeA", found, fingerprint=OTHER).fingerprint == OTHER
+
+
+def test_accepting_again_when_the_approval_is_gone() -> None:
+    found = ground(pin(fingerprint=FP), approvals=())
+    assert wanted_pin("nodeA", found).fingerprint == ""
+
+
+# --- revoke
+
+
+def test_revoking() -> None:
+    assert wanted_revocation("nodeA", ground(pin(), listed=True)) == Revocation(
+        ("trust_nodeA",), listed=True
+    )
+    assert wanted_revocation("nodeA", ground(listed=True)) == Revocation((), listed=True)
+    with pytest.raises(NotFound):
+        wanted_revocation("nodeA", ground(pin(peer_id="nodeB"), mapped="10.9.0.1"))
+
+
+@pytest.mark.parametrize("source", SOURCES)
+def test_after_revoking_nothing_makes_it_trusted(source: str) -> None:
+    after = ground(mapped="10.9.0.1", said={A: "nodeA"}, approvals=(RECORD,), source=source)
+    assert standing("nodeA", after, key=A).state in (UNBOUND, UNTRUSTED)
+
+
+def test_pins_that_master_link_took_back() -> None:
+    pins = pin(fingerprint=FP), pin(B, fingerprint=OTHER, peer_id="nodeB"), pin(key_of("c"))
+    held = record("rejected"), record("pending", OTHER)
+    assert list(rejected_pins(ground(*pins, approvals=held))) == [pins[0]]
+    assert list(rejected_pins(ground(*pins, approvals=held, source="uci"))) == []
+    assert list(rejected_pins(ground(*pins, approvals=None))) == []

@@ -1,0 +1,76 @@
+"""What a line is called, so that two routers see that they share one."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from pytest_mock import MockerFixture
+
+from rpcd_wireguard_uplink.failover.network import Landscape
+from rpcd_wireguard_uplink.mesh.upstream_identity import (
+    LONGEST,
+    address_tokens,
+    joined,
+    read_tokens,
+    shared,
+)
+from rpcd_wireguard_uplink.model import DefaultRoute, Family
+from tests.unit.fakes import Machine, replace_commands
+
+
+@pytest.mark.parametrize(
+    ("addresses", "tokens"),
+    [
+        (["203.0.113.5/24", "192.168.1.2/24", "10.0.0.1/8", "100.64.0.1/10"], set()),
+        (["8.8.4.4/32"], {"addr=8.8.4.4"}),
+        (["2a00:1450:4001:8aa::1/64", "fd00::1/64"], {"addr=2a00:1450:4001:800::"}),
+        (["2a00:1450:4001:801::1/64", "2a00:1450:4001:8ff::9/64"], {"addr=2a00:1450:4001:800::"}),
+        ([], set()),
+    ],
+)
+def test_public_addresses_alone_name_a_line(addresses: list[str], tokens: set[str]) -> None:
+    assert address_tokens(addresses) == tokens
+
+
+def test_what_is_too_long_is_left_out() -> None:
+    tokens = [f"addr=2001:db8:{number:x}::" for number in range(40)]
+    told = joined(tokens)
+    assert LONGEST - 20 < len(told) <= LONGEST
+    assert told.split(",") == tokens[: told.count(",") + 1]
+    assert joined([]) == ""
+
+
+@pytest.mark.parametrize(
+    ("theirs", "own", "is_shared"),
+    [
+        (("gw=1", "addr=2"), ("gw=1",), True),
+        (("gw=1",), ("gw=2",), False),
+        (("uplink=b",), ("uplink=b",), False),
+        ((), (), False),
+    ],
+)
+def test_a_line_is_shared_by_any_name_but_a_loops(
+    theirs: tuple[str, ...], own: tuple[str, ...], is_shared: bool
+) -> None:
+    assert shared(theirs, own) is is_shared
+
+
+async def test_two_routers_behind_one_modem_have_one_gateway(
+    mocker: MockerFixture, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    found = []
+    for hardware in ("02:00:00:00:00:01", "02:00:00:00:00:01", "02:00:00:00:00:02", ""):
+        commands = replace_commands(mocker)
+        rows = [{"dst": "192.0.2.1", "lladdr": hardware}] if hardware else []
+        commands.answers["ip -j neighbour"] = json.dumps(rows)
+        machine = Machine(str(tmp_path_factory.mktemp("router")))
+        machine.routes[Family.IPV4] = [DefaultRoute(Family.IPV4, "wan0", "192.0.2.1")]
+        landscape = Landscape(machine)
+        await landscape.reread(())
+        found.append(await read_tokens(landscape))
+    same, also, other, none = found
+    assert same == also != other
+    assert same[0].startswith("gw=")
+    assert hardware not in same[0] or not hardware
+    assert none == ()

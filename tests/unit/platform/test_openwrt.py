@@ -1,0 +1,807 @@
+"""The platform of a router: uplinks as netifd's interfaces, over a double of netifd on a real bus.
+
+The double is held to what netifd said (tests/data/netifd.json).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from pytest_mock import MockerFixture
+
+from rpcd_wireguard_uplink.config.settings import Config, Settings
+from rpcd_wireguard_uplink.daemon import Options, make_platform
+from rpcd_wireguard_uplink.errors import CommandFailed, ConfigError
+from rpcd_wireguard_uplink.extras.standalone.broker import Broker
+from rpcd_wireguard_uplink.model import Endpoint, Family, Link, PathKind, Uplink, mark_alias
+from rpcd_wireguard_uplink.platform import openwrt
+from rpcd_wireguard_uplink.platform.firewall import INIT
+from rpcd_wireguard_uplink.platform.openwrt import OpenWrt
+from rpcd_wireguard_uplink.platform.tunnels import NetworkStyle, plan_sections, wanted_sections
+from rpcd_wireguard_uplink.system import process
+from rpcd_wireguard_uplink.ubus import Client
+from rpcd_wireguard_uplink.uci import Section, parse
+from rpcd_wireguard_uplink.uplinks import lifecycle
+from rpcd_wireguard_uplink.uplinks import service as service_module
+from rpcd_wireguard_uplink.uplinks.lifecycle import Uplinks
+from rpcd_wireguard_uplink.uplinks.service import Service
+from tests.unit.fakes import key_of
+from tests.unit.netifd_double import Kernel, Netifd, shape
+
+RECORDED = json.loads((Path(__file__).parents[2] / "data" / "netifd.json").read_text())
+NETWORK = """\
+config interface 'wan'   # the owner's own
+	option proto 'pppoe'
+
+config interface 'wgup_mine'
+	option proto 'none'
+"""
+FIREWALL = """\
+config zone
+	option name 'lan'
+	list network 'lan'
+
+config zone
+	option name 'outside'
+	list network 'wan'
+	list network 'wan6'
+"""
+V4, V6 = Family.IPV4, Family.IPV6
+CONFIG = "config wireguard-uplink 'uplink'\n\tlist trusted_peer 'node-a'\n"
+UPLINK = Uplink("node-a", "", Endpoint("192.0.2.7", 51821), key_of("a"), ("10.7.0.2/32",))
+
+
+class Router:
+    """A router: its files, its kernel, its netifd, and our uplinks on it."""
+
+    def __init__(self, directory: Path, bus: Client, netifd_bus: Client) -> None:
+        self.config = directory / "config"
+        self.config.mkdir()
+        self.keys = directory / "keys"
+        for name, text in (
+            ("network", NETWORK),
+            ("firewall", FIREWALL),
+            ("wireguard-uplink", CONFIG),
+        ):
+            (self.config / name).write_text(text)
+        self.kernel = Kernel()
+        self.bus = bus
+        self.netifd = Netifd(netifd_bus, self.kernel, str(self.config))
+        self.restart()
+
+    def restart(self) -> None:
+        """Our service begins anew, with no memory."""
+        self.platform = OpenWrt(str(self.config), str(self.keys), self.bus)
+        self.platform.kernel = self.kernel.routing
+        self.uplinks = Uplinks(self.platform, self._follow, lambda *_: None)
+
+    async def _follow(self) -> None:
+        return None
+
+    def text(self, config: str) -> str:
+        return (self.config / config).read_text()
+
+    def section(self, name: str) -> Section:
+        found = parse(self.text("network"), file="network").get(name)
+        assert found is not None
+        return found
+
+    async def create(self, uplink: Uplink = UPLINK) -> Uplink:
+        await self.uplinks.read()
+        return await self.uplinks.create(uplink)
+
+    def is_marked(self, uplink: Uplink) -> bool:
+        name = uplink.interface
+        alias, group = self.kernel.alias.get(name), self.kernel.group.get(name)
+        return (alias, group) == (mark_alias(uplink.peer_id), "51")
+
+
+@pytest.fixture
+async def router(tmp_path: Path, mocker: MockerFixture) -> AsyncIterator[Router]:
+    path = str(tmp_path / "bus.sock")
+    broker, ours, theirs = Broker(path), Client(path), Client(path)
+    await broker.start()
+    try:
+        await ours.connect()
+        await theirs.connect()
+        made = Router(tmp_path, ours, theirs)
+        await made.netifd.publish()
+        mocker.patch.object(process, "run", made.kernel.run)
+        yield made
+    finally:
+        await ours.close()
+        await theirs.close()
+        await broker.close()
+
+
+def names(router: Router, table: dict[str, str], *, later_s: float = 0.0) -> None:
+    """Have these names resolve to these addresses, as of so much later."""
+
+    async def look_up(host: str, timeout_s: float) -> list[str]:
+        return [table[host]] if host in table else []
+
+    endpoints = router.platform._endpoints
+    now_s = endpoints.clock() + later_s
+    endpoints.look_up, endpoints.clock = look_up, lambda: now_s
+
+
+async def test_a_tunnel_is_a_complete_section_that_netifd_brings_up(router: Router) -> None:
+    uplink = await router.create()
+    assert uplink.interface == "wgup_nodea"
+    interface, peer = router.section("wgup_nodea"), router.section("wgup_nodea_peer")
+    assert interface.options["zone"] == "outside"
+    assert interface.options["nohostroute"] == "1"
+    assert interface.options["fwmark"] == "0x51"
+    assert interface.options["private_key"] == await router.platform.read_key("wgup_nodea")
+    assert "metric" not in interface.options, "no route, so no metric"
+    assert (peer.type, peer.options["endpoint_host"]) == ("wireguard_wgup_nodea", "192.0.2.7")
+    assert peer.options["route_allowed_ips"] == "0"
+    assert "secubox_endpoint" not in peer.options
+    assert router.is_marked(uplink)
+    assert "pending" not in router.text("wireguard-uplink")
+    assert router.text("network").startswith(NETWORK)
+    assert router.text("firewall") == FIREWALL
+
+
+async def test_what_stands_is_left_alone_by_a_new_start_too(router: Router) -> None:
+    await router.create()
+    before = (router.netifd.reloads, list(router.kernel.commands), router.text("network"))
+    await router.uplinks.apply()
+    router.restart()
+    await router.uplinks.read()
+    await router.uplinks.apply()
+    guarded = [*before[1], "nft -f -", "nft -f -"]  # whatever is in place is replaced whole
+    assert (router.netifd.reloads, router.kernel.commands) == (before[0], guarded)
+    assert router.text("network") == before[2]
+    assert router.uplinks.problems == {}
+
+
+@pytest.mark.parametrize("handler", ["uc", "sh"])
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"endpoint": Endpoint("192.0.2.8", 5555)},
+        {"public_key": key_of("another")},
+        {"addresses": ("10.7.0.9/32", "fd00:7::9/128")},
+    ],
+    ids=["endpoint", "key", "address"],
+)
+async def test_a_change_is_in_force_whether_netifd_notices_it_or_not(
+    router: Router, handler: str, change: dict[str, object]
+) -> None:
+    router.netifd.handler = handler
+    uplink = await router.create()
+    wanted = replace(uplink, **change)
+    await router.uplinks.change(uplink, wanted)
+    assert router.kernel.peers["wgup_nodea"] == wanted.public_key
+    assert router.kernel.endpoints["wgup_nodea"] == str(wanted.endpoint)
+    row = await router.bus.call("network.interface", "status", {"interface": "wgup_nodea"})
+    shown = [f"{a['address']}/{a['mask']}" for a in row["ipv4-address"] + row["ipv6-address"]]
+    assert shown == list(wanted.addresses)
+    assert router.is_marked(wanted)
+    made = router.kernel.made
+    assert made == (1 if handler == "sh" and "addresses" not in change else 2)
+    await router.uplinks.apply()
+    assert (router.kernel.made, router.uplinks.problems) == (made, {})
+
+
+async def test_a_tunnel_that_netifd_refuses_is_undone_with_its_reason(
+    router: Router, mocker: MockerFixture
+) -> None:
+    mocker.patch.object(openwrt, "UP_S", 0.3)
+    router.netifd.stuck.add("wgup_nodea")
+    with pytest.raises(CommandFailed, match="NO_DEVICE"):
+        await router.create()
+    assert router.text("network") == NETWORK
+    assert router.text("wireguard-uplink") == CONFIG
+    assert os.listdir(router.keys) == ["wgup_nodea.key.removed"], "for a day"
+    assert router.netifd.reloads == 2, "told of it, and told that it is gone"
+
+
+async def test_a_slow_interface_is_awaited_until_netifd_says_so(
+    router: Router, mocker: MockerFixture
+) -> None:
+    mocker.patch.object(openwrt, "UP_S", 60.0)
+    mocker.patch.object(openwrt, "POLL_S", 60.0)
+    router.netifd.stuck.add("wgup_nodea")
+    making = asyncio.create_task(router.create())
+    async with asyncio.timeout(20):
+        while not router.netifd.reloads:
+            await asyncio.sleep(0.01)
+        await asyncio.sleep(0.1)
+        assert not making.done()
+        router.netifd.stuck.clear()
+        await router.bus.call("network.interface", "up", {"interface": "wgup_nodea"})
+        assert router.is_marked(await making)
+
+
+async def test_a_start_after_a_crash_tells_netifd_what_was_written_before(router: Router) -> None:
+    uplink = await router.create()
+    for name in ("network", "wireguard-uplink"):
+        text = router.text(name).replace(uplink.addresses[0], "10.7.0.9/32")
+        (router.config / name).write_text(text)
+    router.restart()
+    await router.uplinks.read()
+    await router.uplinks.apply()
+    row = await router.bus.call("network.interface", "status", {"interface": "wgup_nodea"})
+    assert row["ipv4-address"] == [{"address": "10.7.0.9", "mask": 32}]
+    assert router.netifd.reloads == 2
+
+
+async def test_one_that_goes_down_later_is_reported_but_not_waited_for(
+    router: Router, mocker: MockerFixture
+) -> None:
+    mocker.patch.object(openwrt, "UP_S", 60.0)
+    uplink = await router.create()
+    router.netifd.stuck.add("wgup_nodea")
+    await router.bus.call("network.interface", "down", {"interface": "wgup_nodea"})
+    await router.uplinks.apply()
+    assert "ifup wgup_nodea" in router.uplinks.problems["tunnel wgup_nodea"]
+    assert router.netifd.calls.count("up") == 0, "somebody wanted it down"
+    router.netifd.stuck.clear()
+    await router.bus.call("network.interface", "up", {"interface": "wgup_nodea"})
+    assert not router.is_marked(uplink)
+    await router.uplinks.apply()
+    assert router.is_marked(uplink) and router.uplinks.problems == {}
+    assert router.netifd.reloads == 1
+
+
+async def test_a_device_that_was_deleted_by_hand_comes_back(router: Router) -> None:
+    uplink = await router.create()
+    router.kernel.delete("wgup_nodea")
+    await router.uplinks.apply()
+    assert router.is_marked(uplink) and router.uplinks.problems == {}
+
+
+async def test_removing_leaves_everything_as_it_was(router: Router) -> None:
+    uplink = await router.create()
+    await router.uplinks.remove(uplink)
+    assert (router.text("network"), router.text("wireguard-uplink")) == (NETWORK, CONFIG)
+    assert "wgup_nodea" not in router.kernel.alias
+    assert os.listdir(router.keys) == ["wgup_nodea.key.removed"], "for a day"
+
+
+async def test_a_device_that_netifd_leaves_behind_is_deleted(router: Router) -> None:
+    router.kernel.make("wgup_old", key_of("old"), "")
+    router.kernel.alias["wgup_old"] = mark_alias("old")
+    router.kernel.make("wgup_others", key_of("theirs"), "")
+    await router.uplinks.read()
+    await router.uplinks.apply()
+    assert set(router.kernel.alias) == {"wgup_others"}
+
+
+async def test_a_change_that_takes_the_router_s_line_away_is_undone(
+    router: Router, mocker: MockerFixture
+) -> None:
+    mocker.patch.object(lifecycle, "ROUTE_PAUSES_S", (0.0, 0.01))
+
+    async def lose(name: str, group: tuple[Section, ...]) -> None:
+        await type(router.netifd)._up(router.netifd, name, group)
+        router.kernel.routes.clear()
+
+    mocker.patch.object(router.netifd, "_up", lose)
+    with pytest.raises(CommandFailed, match="default route by pppoe-wan was gone"):
+        await router.create()
+    assert (router.text("network"), router.text("wireguard-uplink")) == (NETWORK, CONFIG)
+    assert router.kernel.alias == {}
+
+
+async def test_without_netifd_the_reason_is_told_and_nothing_is_left(router: Router) -> None:
+    await router.bus.close()
+    with pytest.raises(CommandFailed, match="the tunnel can't be made"):
+        await router.create()
+    assert (router.text("network"), router.text("wireguard-uplink")) == (NETWORK, CONFIG)
+
+
+async def test_netifd_gets_addresses_only_and_names_move_at_run_time(
+    router: Router, mocker: MockerFixture
+) -> None:
+    names(router, {"a.example": "198.51.100.1"})
+    uplink = await router.create(replace(UPLINK, endpoint=Endpoint("a.example", 7)))
+    written = router.text("network")
+    peer = router.section("wgup_nodea_peer").options
+    assert (peer["endpoint_host"], peer["secubox_endpoint"]) == ("198.51.100.1", "a.example")
+    assert router.platform.endpoint_address("wgup_nodea") == "198.51.100.1"
+    names(router, {"a.example": "198.51.100.2"}, later_s=20.0)
+    await router.platform.follow_names(["wgup_nodea"])
+    await router.uplinks.apply()
+    assert router.kernel.endpoints["wgup_nodea"] == "198.51.100.2:7"
+    for method in ("down", "up"):  # netifd makes it anew, from the section
+        await router.bus.call("network.interface", method, {"interface": "wgup_nodea"})
+    assert router.kernel.endpoints["wgup_nodea"] == "198.51.100.1:7"
+    await router.uplinks.apply()
+    assert router.kernel.endpoints["wgup_nodea"] == "198.51.100.2:7"
+    assert router.text("network") == written, "no write to flash for it"
+    assert router.is_marked(uplink)
+
+
+async def test_a_name_without_dns_leaves_the_endpoint_out(
+    router: Router, mocker: MockerFixture
+) -> None:
+    names(router, {})
+    await router.create(replace(UPLINK, endpoint=Endpoint("a.example", 7)))
+    assert "endpoint_host" not in router.section("wgup_nodea_peer").options
+    names(router, {"a.example": "198.51.100.2"}, later_s=20.0)
+    await router.platform.follow_names(["wgup_nodea"])
+    assert router.kernel.endpoints["wgup_nodea"] == "198.51.100.2:7"
+    await router.uplinks.apply()
+    assert router.netifd.reloads == 1
+
+
+async def test_a_tunnel_brings_dnsmasq_a_resolver_that_comes_last(router: Router) -> None:
+    made = await router.create(replace(UPLINK, addresses=("10.7.0.2/32", "fd07::2/128")))
+    options = router.section(made.interface).options
+    assert options["dns"] == ("192.0.0.8", "100::8")
+    assert int(str(options["dns_metric"])) > 1024, "an owner's are small"
+    await router.uplinks.remove(made)
+    made = await router.create()
+    assert router.section(made.interface).options["dns"] == ("192.0.0.8",)
+
+
+async def test_the_mtu_is_what_its_underlay_has_room_for_when_it_is_written(
+    router: Router, mocker: MockerFixture
+) -> None:
+    links = [Link("pppoe-wan", 9, 0, mtu=1492)]
+    mocker.patch.object(OpenWrt, "device_towards", return_value="pppoe-wan")
+    mocker.patch.object(OpenWrt, "read_links", return_value=links)
+    [interface, *_] = await router.platform.wanted_sections([(UPLINK, "SECRET")], [])
+    assert interface.options["mtu"] == "1412"
+    links[0] = replace(links[0], mtu=1500)
+    [again, *_] = await router.platform.wanted_sections([(UPLINK, "SECRET")], [interface])
+    assert again.options["mtu"] == "1412", "later ones are set at run time only"
+    lower = replace(UPLINK, mtu=1380)
+    [interface, *_] = await router.platform.wanted_sections([(lower, "SECRET")], [])
+    assert interface.options["mtu"] == "1380"
+
+
+async def test_the_zone_stays_when_the_line_is_down(router: Router) -> None:
+    await router.create()
+    router.kernel.routes.clear()
+    (router.config / "firewall").write_text("config zone\n\toption name 'other'\n")
+    router.restart()
+    await router.uplinks.read()
+    await router.uplinks.apply()
+    assert router.section("wgup_nodea").options["zone"] == "outside"
+    assert router.netifd.reloads == 1
+
+
+async def test_lines_have_the_owner_s_names(router: Router) -> None:
+    assert router.platform.logical_name("pppoe-wan") == "pppoe-wan", "netifd wasn't asked yet"
+    await router.uplinks.read()
+    await router.uplinks.apply()
+    assert router.platform.logical_name("pppoe-wan") == "wan"
+    assert router.platform.logical_name("eth9") == "eth9"
+    await router.netifd.also("WAN6", "pppoe-wan")
+    async with asyncio.timeout(10):
+        while router.platform.logical_name("eth9") == "eth9":
+            await router.netifd.also("dsl", "eth9")
+            await asyncio.sleep(0.01)
+    assert router.platform.logical_name("pppoe-wan") == "wan", "the shorter of two"
+
+
+async def test_a_line_may_be_named_as_netifd_does(router: Router) -> None:
+    router.uplinks.config = Config(Settings(lines=("wan", "eth99")))
+    assert await router.uplinks.follow_wans()
+    assert router.uplinks.wans.devices == ("pppoe-wan", "eth99")
+    told = router.uplinks.problems["wan"]
+    assert told.startswith('list wan names "eth99", which this router does not have (there are wan')
+    await router.bus.close()
+    assert (await router.platform.read_interfaces())["wan"] == "pppoe-wan", "what it told before"
+
+
+BOTH = replace(UPLINK, addresses=("10.7.0.2/32", "fd07::2/128"))
+
+
+def watching(router: Router, directory: Path) -> Service:
+    """A service that looks at the kernel whenever netifd changes something there."""
+    (router.config / "mwan3").write_text("config globals 'globals'\n")
+    (router.config.parent / "rc.d").mkdir()
+    (router.config.parent / "rc.d" / "S19mwan3").symlink_to("../init.d/mwan3")
+    service = Service(router.platform, str(directory / "state.json"), lambda *_: None, lambda: None)
+    router.uplinks = service.uplinks
+    router.netifd.seen = service.monitor.reread
+    return service
+
+
+async def test_a_hundred_adds_beside_a_netifd_that_is_faster_than_our_mark(
+    router: Router, tmp_path: Path
+) -> None:
+    """Its default route is there before its group is set and before the uplink is known."""
+    service = watching(router, tmp_path)
+    dead = []
+    for number in range(100):
+        uplink = await router.create(BOTH)
+        await service.monitor.reread()
+        devices = {f: set(service.monitor.landscape.lines[f].known) for f in Family}
+        kinds = {path.kind for path in service.monitor.paths.values() if path.device != "pppoe-wan"}
+        if devices != {V4: {"pppoe-wan"}, V6: set()} or kinds != {PathKind.UPLINK}:
+            dead.append((number, devices, kinds))
+        await router.uplinks.remove(uplink)
+    assert not dead
+
+
+async def test_default_routes_of_tunnels_stand_behind_every_wan_s(
+    router: Router, tmp_path: Path
+) -> None:
+    watching(router, tmp_path)
+    router.kernel.routes6["pppoe-wan"] = 1024  # the kernel's own choice where there is none
+    router.kernel.metrics["pppoe-wan"] = 100_000
+    first = await router.create(BOTH)
+    second = await router.create(replace(BOTH, peer_id="node-b", public_key=key_of("b")))
+    metrics = [router.kernel.metrics[uplink.interface] for uplink in (first, second)]
+    assert len({*metrics}) == 2
+    assert all(1 << 30 < metric < (1 << 31) - 1 for metric in metrics), "netifd takes 31 bits"
+    assert not [p for p in router.uplinks.problems if p.startswith("order")]
+
+
+async def test_only_an_mwan3_that_is_used_gets_default_routes_of_tunnels(
+    router: Router, tmp_path: Path
+) -> None:
+    """Without it they would carry traffic by themselves as soon as the WANs' are gone."""
+    service = watching(router, tmp_path)
+    made = await router.create(BOTH)
+    assert made.interface in router.kernel.metrics and "wgup6" in router.text("network")
+    await service.set_failover(enabled=False)
+    assert made.interface not in {*router.kernel.metrics, *router.kernel.routes6}
+    assert "wgup6" not in router.text("network") and router.is_marked(made)
+    await service.set_failover(enabled=True)
+    assert made.interface in router.kernel.metrics
+    (tmp_path / "rc.d" / "S19mwan3").unlink()
+    assert not service.config_changed(), "nobody looked yet"
+    await router.uplinks.follow_mwan3()
+    assert service.config_changed()
+    await service.reload()
+    assert made.interface not in router.kernel.metrics and not service.config_changed()
+    assert "wgup" not in router.text("mwan3")
+
+
+@pytest.mark.parametrize("handler", ["uc", "sh"])
+async def test_a_metric_of_an_earlier_version_is_replaced_once(
+    router: Router, tmp_path: Path, handler: str
+) -> None:
+    router.netifd.handler = handler
+    watching(router, tmp_path)
+    made = await router.create(BOTH)
+    new = router.kernel.metrics[made.interface]
+    text = router.text("network").replace(f"'{new}'", "'1001'")
+    (router.config / "network").write_text(text)
+    await router.bus.call("network", "reload", {})
+    assert router.kernel.metrics[made.interface] == 1001
+    router.restart()
+    await router.uplinks.read()
+    await router.uplinks.apply()
+    assert router.kernel.metrics[made.interface] == router.kernel.routes6[made.interface] == new
+    assert router.is_marked(made)
+    written, reloads = router.text("network"), router.netifd.reloads
+    assert f"option metric '{new}'" in written
+    router.restart()
+    await router.uplinks.read()
+    await router.uplinks.apply()
+    assert (router.text("network"), router.netifd.reloads) == (written, reloads)
+
+
+async def test_a_route_that_netifd_left_in_its_old_place_is_made_anew(
+    router: Router, tmp_path: Path
+) -> None:
+    watching(router, tmp_path)
+    made = await router.create(BOTH)
+    new = router.kernel.metrics[made.interface]
+    row = router.netifd.row(made.interface)
+    row["route"] = [route | {"metric": 1001} for route in row["route"]]
+    router.restart()
+    await router.uplinks.read()
+    await router.uplinks.apply()
+    assert {route["metric"] for route in router.netifd.row(made.interface)["route"]} == {new}
+
+
+async def test_a_wan_that_stands_behind_a_tunnel_is_told(router: Router, tmp_path: Path) -> None:
+    watching(router, tmp_path)
+    before = (router.text("network"), router.text("wireguard-uplink"))
+    router.kernel.metrics["pppoe-wan"] = (1 << 32) - 1
+    with pytest.raises(CommandFailed, match="while pppoe-wan is well"):
+        await router.create(BOTH)
+    assert (router.text("network"), router.text("wireguard-uplink")) == before
+    router.kernel.metrics["pppoe-wan"] = 10
+    made = await router.create(BOTH)
+    assert await router.uplinks.follow_mwan3() in (True, False)
+    assert f"order {made.interface}" not in router.uplinks.problems
+    router.kernel.routes6["pppoe-wan"] = (1 << 32) - 1
+    assert await router.uplinks.follow_mwan3(), "status changed"
+    assert "IPv6 may leave by the tunnel" in router.uplinks.problems[f"order {made.interface}"]
+    del router.kernel.routes6["pppoe-wan"]
+    await router.uplinks.follow_mwan3()
+    assert f"order {made.interface}" not in router.uplinks.problems
+
+
+def service_of(router: Router, directory: Path) -> Service:
+    """The service over this router, not started: it watches nothing."""
+    service = Service(router.platform, str(directory / "state.json"), lambda *_: None, lambda: None)
+    service.uplinks = router.uplinks
+    return service
+
+
+async def test_a_device_that_netifd_made_anew_is_marked_again(
+    router: Router, tmp_path: Path
+) -> None:
+    service = service_of(router, tmp_path)
+    uplink = await router.create()
+    for method in ("down", "up"):
+        await router.bus.call("network.interface", method, {"interface": uplink.interface})
+    assert not router.is_marked(uplink)
+    await service.monitor.landscape.reread(())  # as after each of the kernel's link events
+    await service.restore_tunnels()
+    assert router.is_marked(uplink)
+
+
+@pytest.mark.parametrize(("handshake", "told"), [(1700000000, "has shaken"), (0, "not shaken")])
+async def test_the_reply_says_whether_the_tunnel_shakes_hands(
+    router: Router, tmp_path: Path, mocker: MockerFixture, handshake: int, told: str
+) -> None:
+    mocker.patch.object(service_module, "HANDSHAKE_S", 0.01)
+    router.kernel.handshake = handshake
+    service = service_of(router, tmp_path)
+    reply = await service.add_uplink("node-a", endpoint="192.0.2.7", public_key=key_of("a"))
+    assert told in reply["message"] and reply["success"] is True
+
+
+async def test_status_shows_the_lines_by_their_logical_names(
+    router: Router, tmp_path: Path
+) -> None:
+    service = service_of(router, tmp_path)
+    await router.uplinks.read()
+    await router.uplinks.apply()
+    await service.monitor.landscape.reread(())
+    wans = service.status()["wans"]
+    assert [(wan["path"], wan["device"]) for wan in wans] == [("wan", "pppoe-wan")]
+
+
+def test_a_style_says_what_netifd_needs_besides() -> None:
+    uplink = replace(UPLINK, interface="wgup_nodea")
+    plain, plain_peer = wanted_sections(uplink, key_of("own"))
+    style = NetworkStyle(metric=1001, routed=True, dns=("10.7.0.1",), dns_metric=1001)
+    styled, peer = wanted_sections(uplink, key_of("own"), style)
+    assert plain.options.items() < styled.options.items()
+    assert {
+        name: styled.options[name] for name in styled.options.keys() - plain.options.keys()
+    } == {
+        "metric": "1001",
+        "dns": ("10.7.0.1",),
+        "dns_metric": "1001",
+    }
+    assert (plain_peer.options["route_allowed_ips"], peer.options["route_allowed_ips"]) == (
+        "0",
+        "1",
+    )
+    assert not plan_sections((styled, peer), (styled, peer))
+
+
+class Fw4:
+    """fw4's commands over the router's files, as the real one answers them."""
+
+    def __init__(self, router: Router) -> None:
+        self.router = router
+        self.running = True
+        self.refuses = False
+        self.breaks = False
+        self.reloads = 0
+        self.chain = ""
+
+    async def run(
+        self,
+        argv: Sequence[str],
+        *,
+        stdin: str | None = None,
+        timeout_s: float = 5.0,
+        check: bool = True,
+    ) -> process.Completed:
+        """In the place of process.run, before the kernel's."""
+        match list(argv):
+            case ["fw4", "check"]:
+                return process.Completed(1 if self.refuses else 0, "", "")
+            case [path, "reload"] if path == INIT:
+                if self.breaks or not self.running:
+                    return process.Completed(1, "", "")
+                self.reloads += 1
+                # The chain of a zone that is gone stays, empty.
+                known = "option name 'wgup'" in self.router.text("firewall")
+                self.chain = "jump reject_from_wgup" if known else self.chain and "{ }"
+                return process.Completed(0, "", "")
+            case ["nft", "list", "chain", "inet", "fw4", chain]:
+                text = self.chain if chain == "input_wgup" else "chain input"
+                shown = text if self.running else ""
+                return process.Completed(0 if shown else 1, shown, "")
+        return await self.router.kernel.run(argv, stdin=stdin, timeout_s=timeout_s, check=check)
+
+
+@pytest.fixture
+def fw4(router: Router, mocker: MockerFixture) -> Fw4:
+    made = Fw4(router)
+    mocker.patch.object(process, "run", made.run)
+    return made
+
+
+async def stand(router: Router, port: int = 51821) -> None:
+    gateways = ("10.7.8.1/24", "fd12::1/64")
+    await router.platform.stand_provider(gateways, port, ("mesh0",), 7333)
+
+
+async def test_a_provider_stands_in_netifd_and_fw4_and_goes_without_a_trace(
+    router: Router, fw4: Fw4
+) -> None:
+    await stand(router)
+    options = router.section("wgup_srv").options
+    assert (options["device"], options["ipaddr"]) == ("wgup_srv", ("10.7.8.1/24",))
+    assert "option dest 'outside'" in router.text("firewall")
+    assert router.text("firewall").startswith(FIREWALL)
+    assert (fw4.reloads, router.netifd.reloads) == (1, 1)
+    files = (router.text("network"), router.text("firewall"))
+    router.restart()
+    await stand(router)
+    assert (fw4.reloads, router.netifd.reloads) == (1, 1), "a new start tells nobody anything"
+    assert (router.text("network"), router.text("firewall")) == files
+    await stand(router, port=5555)
+    assert "5555" in router.text("firewall") and "51821" not in router.text("firewall")
+    assert (fw4.reloads, router.netifd.reloads) == (2, 1)
+    for _ in range(2):
+        await router.platform.remove_provider()
+        assert (router.text("network"), router.text("firewall")) == (NETWORK, FIREWALL)
+        assert (fw4.reloads, router.netifd.reloads) == (3, 2)
+
+
+async def test_uplinks_come_and_go_beside_a_provider(router: Router, fw4: Fw4) -> None:
+    await stand(router)
+    section = router.section("wgup_srv")
+    uplink = await router.create()
+    assert router.section("wgup_srv") == section
+    await router.platform.remove_provider()
+    assert router.is_marked(uplink) and router.section(uplink.interface)
+    await stand(router)
+    await router.uplinks.remove(uplink)
+    assert router.section("wgup_srv") == section
+    assert "wgup_nodea" not in router.text("network")
+
+
+@pytest.mark.parametrize("trouble", ["refuses", "breaks", "netifd"])
+async def test_a_provider_that_can_not_stand_leaves_all_as_it_was(
+    router: Router, fw4: Fw4, mocker: MockerFixture, trouble: str
+) -> None:
+    await stand(router)
+    await router.platform.remove_provider()
+    if trouble == "netifd":
+        mocker.patch.object(router.platform, "_call", side_effect=CommandFailed("gone"))
+    else:
+        setattr(fw4, trouble, True)
+    with pytest.raises(CommandFailed, match=r"fw4|reload|gone"):
+        await stand(router)
+    assert (router.text("network"), router.text("firewall")) == (NETWORK, FIREWALL)
+
+
+async def test_a_change_that_fails_leaves_what_stood(router: Router, fw4: Fw4) -> None:
+    await stand(router)
+    before = router.text("firewall")
+    fw4.refuses = True
+    with pytest.raises(CommandFailed):
+        await stand(router, port=5555)
+    assert router.text("firewall") == before
+    assert router.section("wgup_srv")
+
+
+async def test_a_firewall_that_is_not_running_is_no_hindrance(router: Router, fw4: Fw4) -> None:
+    fw4.running = False
+    await stand(router)
+    assert "wgup_srv" in router.text("firewall"), "for when it starts"
+
+
+async def test_without_a_firewall_there_is_only_netifd(router: Router, fw4: Fw4) -> None:
+    (router.config / "firewall").unlink()
+    await stand(router)
+    assert router.section("wgup_srv")
+    assert not (router.config / "firewall").exists()
+    assert fw4.reloads == 0
+
+
+async def test_what_netifd_or_fw4_lost_is_told_again(router: Router, fw4: Fw4) -> None:
+    await stand(router)
+    fw4.chain = "{ }"
+    await stand(router)
+    assert (fw4.reloads, router.netifd.reloads) == (2, 1)
+    router.netifd.forget("wgup_srv")
+    await stand(router)
+    assert (fw4.reloads, router.netifd.reloads) == (2, 2)
+
+
+async def test_tunnels_and_the_mesh_are_no_ways_out(router: Router, fw4: Fw4) -> None:
+    zones = "".join(f"config zone\n\toption name {n}\n\tlist network {n}\n" for n in ("a", "b"))
+    (router.config / "firewall").write_text(FIREWALL + zones)
+    for name, device in (("a", "mesh0"), ("b", "wgup_nodea")):
+        await router.netifd.also(name, device)
+        router.kernel.routes.append(device)
+    await stand(router)
+    assert router.text("firewall").count("config forwarding") == 1
+    assert "option dest 'outside'" in router.text("firewall")
+
+
+async def test_a_firewall_without_a_way_out_is_told(router: Router, fw4: Fw4) -> None:
+    (router.config / "firewall").write_text("config zone\n\toption name 'lan'\n")
+    with pytest.raises(ConfigError, match="add the WAN's interface"):
+        await stand(router)
+    assert router.text("network") == NETWORK
+
+
+@pytest.mark.parametrize(
+    ("asked", "has_netifd", "made"),
+    [
+        ("auto", True, "openwrt"),
+        ("auto", False, "standalone"),
+        ("openwrt", False, "openwrt"),
+        ("standalone", True, "standalone"),
+    ],
+)
+def test_the_platform_is_found(
+    mocker: MockerFixture, asked: str, has_netifd: bool, made: str
+) -> None:
+    mocker.patch("os.path.exists", lambda path: has_netifd and path == "/sbin/netifd")
+    assert make_platform(Options(platform=asked), Client("/nowhere")).name == made
+
+
+async def test_the_double_speaks_as_netifd_does(router: Router) -> None:
+    """Same tables, same notifications in the same order, for what the platform reads."""
+    recorded = {entry.get("note", entry["method"]): entry for entry in RECORDED}
+    methods = recorded["signatures of the objects; numbers are blobmsg types"]["reply"]
+    for info in await router.bus.lookup("network*"):
+        real = methods[info.path]
+        assert info.methods.keys() <= {*real, "status"} and info.methods
+    uplink = await router.create()
+    real_row = next(
+        row
+        for row in recorded["dump"]["reply"]["interface"]
+        if row["interface"] == uplink.interface
+    )
+    dump = await router.bus.call("network.interface", "dump")
+    ours = next(row for row in dump["interface"] if row["interface"] == uplink.interface)
+    assert shape(ours).items() <= shape(real_row).items()
+    assert shape(ours["ipv4-address"][0]) == shape(real_row["ipv4-address"][0])
+    router.netifd.told.clear()
+    changed = replace(uplink, addresses=("10.7.0.9/32",))
+    await router.uplinks.change(uplink, changed)
+    real = recorded["unknown option on wireguard interface changed + network reload"]["received"]
+    assert [event for event, _ in router.netifd.told] == [
+        one["name"] for one in real if one["kind"] == "notification"
+    ]
+    down = next(one["data"] for one in real if one["name"] == "interface.down")
+    assert shape(router.netifd.told[0][1]) == shape(down)
+
+
+# --- a file that was lost says nothing
+
+
+@pytest.mark.parametrize("text", ["", None, "config globals 'globals'\n"])
+async def test_a_network_without_the_routers_interfaces_is_left_alone(
+    router: Router, text: str | None
+) -> None:
+    """A file with nothing but our tunnels would take the router off its own LAN."""
+    uplink = await router.create()
+    before, path = router.text("network"), router.config / "network"
+    reloads = router.netifd.reloads
+    if text is None:
+        path.unlink()
+    else:
+        path.write_text(text)
+    await router.uplinks.apply()
+    assert "network is lost or cut off" in router.uplinks.problems["apply"]
+    with pytest.raises(ConfigError, match="lost or cut off"):
+        await router.create(replace(UPLINK, peer_id="another"))
+    with pytest.raises(ConfigError, match="lost or cut off"):
+        await stand(router)
+    assert not path.exists() if text is None else path.read_text() == text
+    assert router.netifd.reloads == reloads and router.is_marked(uplink)
+    path.write_text(before)
+    await router.uplinks.apply()
+    assert "apply" not in router.uplinks.problems
+    assert router.text("network") == before

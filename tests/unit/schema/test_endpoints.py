@@ -1,0 +1,126 @@
+"""Hosts, endpoints and tunnel addresses: which ones are taken, and in what form."""
+
+from __future__ import annotations
+
+import pytest
+
+from rpcd_wireguard_uplink.errors import InvalidArgument
+from rpcd_wireguard_uplink.schema.endpoints import parse_address, parse_endpoint, parse_host
+
+
+@pytest.mark.parametrize(
+    ("text", "host"),
+    [
+        ("nodeA.example.com", "nodeA.example.com"),
+        ("nodeA", "nodeA"),
+        ("node_a.lan", "node_a.lan"),
+        ("xn--bcher-kva.example", "xn--bcher-kva.example"),
+        ("a" * 63 + ".b", "a" * 63 + ".b"),
+        ("192.0.2.1", "192.0.2.1"),
+        ("2001:DB8:0::1", "2001:db8::1"),
+        ("fe80::1", "fe80::1"),
+        ("64:ff9b::c000:201", "64:ff9b::c000:201"),
+    ],
+)
+def test_hosts(text: str, host: str) -> None:
+    assert parse_host(text) == host
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        ".",
+        "a..b",
+        "a.",
+        "-a",
+        "a-",
+        "a b",
+        "a\n",
+        "a/b",
+        "a;b",
+        "\u0430.example",
+        "a" * 64,
+        "a." * 127 + "a",
+        "127.0.0.1",
+        "127.1",
+        "2130706433",
+        "0x7f000001",
+        "0x7f.1",
+        "010.0.0.1",
+        "1.2.3",
+        "localhost",
+        "x.LOCALHOST",
+        "0.0.0.0",
+        "0.1.2.3",
+        "224.0.0.1",
+        "240.0.0.1",
+        "255.255.255.255",
+        "::",
+        "::1",
+        "ff02::1",
+        "fe80::1%eth0",
+        "::ffff:127.0.0.1",
+        "::ffff:224.0.0.1",
+        "::ffff:0.0.0.0",
+    ],
+)
+def test_hosts_refused(text: str) -> None:
+    with pytest.raises(InvalidArgument):
+        parse_host(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("h.example:1", "h.example:1"),
+        ("h.example", "h.example:51820"),
+        ("[2001:db8::1]:65535", "[2001:db8::1]:65535"),
+        ("2001:db8::1", "[2001:db8::1]:51820"),
+        ("192.0.2.1:51820", "192.0.2.1:51820"),
+    ],
+)
+def test_endpoints(text: str, shown: str) -> None:
+    assert str(parse_endpoint(text)) == shown
+
+
+@pytest.mark.parametrize(
+    "text", [":1", "h:0", "h:65536", "h:-1", "h: 1", "[::1]:1", "[2001:db8::1", "[2001:db8::1]1"]
+)
+def test_endpoints_refused(text: str) -> None:
+    with pytest.raises(InvalidArgument):
+        parse_endpoint(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "address"),
+    [
+        ("10.0.0.100/24", "10.0.0.100/24"),
+        ("10.0.0.100", "10.0.0.100"),
+        ("FD00::2/128", "fd00::2/128"),
+    ],
+)
+def test_addresses(text: str, address: str) -> None:
+    assert parse_address(text) == address
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "node",
+        "10.0.0.1/",
+        "10.0.0.1/0",
+        "10.0.0.1/33",
+        "10.0.0.1/255.255.255.0",
+        "10.0.0.1/24 ",
+        "fd00::2/129",
+        "127.0.0.1/8",
+        "0.0.0.0/1",
+        "224.0.0.1",
+        "::/1",
+    ],
+)
+def test_addresses_refused(text: str) -> None:
+    with pytest.raises(InvalidArgument):
+        parse_address(text)

@@ -1,0 +1,46 @@
+"""What the service never uses is not loaded with the libraries, and can be had all the same."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from rpcd_wireguard_uplink.schema.lean import leaving_out
+
+UNUSED = ("ssl", "_hashlib", "bz2", "lzma")
+ROOT = Path(__file__).resolve().parents[3]
+
+
+def test_a_part_is_missing_meanwhile_and_only_then(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(sys.modules, "antigravity_of_no_use", raising=False)
+    with leaving_out("wave", "json", "antigravity_of_no_use"):
+        assert sys.modules["json"] is not None, "what is loaded already stays"
+        with pytest.raises(ModuleNotFoundError):
+            import wave
+    assert "antigravity_of_no_use" not in sys.modules
+    import wave
+
+    assert wave.open is not None
+
+
+def test_the_parts_are_free_again_after_an_error() -> None:
+    with pytest.raises(RuntimeError), leaving_out("wave_of_no_use"):
+        raise RuntimeError
+    assert "wave_of_no_use" not in sys.modules
+
+
+def test_the_service_loads_no_tls_until_somebody_wants_it() -> None:
+    script = (
+        f"import sys, rpcd_wireguard_uplink.__main__\nUNUSED = {UNUSED}\n"
+        "from rpcd_wireguard_uplink.api.methods import prepare_validation\n"
+        "prepare_validation()\n"
+        "print([name for name in ('jsonschema', *UNUSED) if name in sys.modules])\n"
+        "import ssl, hashlib\n"
+        "print(ssl.create_default_context() is not None, hashlib.sha256(b'a').hexdigest()[:8])\n"
+    )
+    words = [sys.executable, "-c", script]
+    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert done.stdout.splitlines() == ["['jsonschema']", "True ca978112"], done.stderr

@@ -1,0 +1,150 @@
+"""Commands that do not end, do not stop printing, or print what nobody understands."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import resource
+import shutil
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from rpcd_wireguard_uplink.errors import CommandFailed, TimedOut, UplinkError
+from rpcd_wireguard_uplink.mesh import directory as mesh
+from rpcd_wireguard_uplink.model import Family
+from rpcd_wireguard_uplink.system import iproute, process, wg
+
+
+def open_files() -> int:
+    return len(os.listdir("/proc/self/fd"))
+
+
+def children() -> set[str]:
+    """The commands of this process's children."""
+    with open(f"/proc/self/task/{os.getpid()}/children", encoding="ascii") as file:
+        return set(file.read().split())
+
+
+async def test_what_a_command_is_given_and_prints(tmp_path: Path) -> None:
+    done = await process.run(["sh", "-c", "cat; echo no >&2; exit 3"], stdin="yes\n", check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (3, "yes\n", "no\n")
+    long = "x" * 300_000
+    assert (await process.run(["cat"], stdin=long)).stdout == long
+    assert (await process.run(["true"], stdin=long)).stdout == "", "who reads no input ends too"
+    with pytest.raises(CommandFailed, match="sh -c exit 4 failed: exit status 4"):
+        await process.run(["sh", "-c", "exit 4"])
+
+
+ENDLESS = {
+    "stdout": ["sh", "-c", "exec yes"],
+    "stderr": ["sh", "-c", "exec yes >&2"],
+    "a child's child": ["sh", "-c", "yes & exec yes"],
+    "who left the session": ["sh", "-c", "setsid yes & sleep 100"],
+    "while input waits": [sys.executable, "-c", "while 1: print('x' * 65536)"],
+}
+
+
+@pytest.mark.parametrize("name", ENDLESS)
+async def test_a_command_that_does_not_stop_printing_is_ended(name: str) -> None:
+    if shutil.which("yes") is None:
+        pytest.skip("no yes here")
+    before, files = children(), open_files()
+    kilobytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    begun_s = time.monotonic()
+    with pytest.raises(CommandFailed, match="printed more than 1048576 bytes"):
+        await process.run(ENDLESS[name], stdin="x" * 500_000)
+    assert time.monotonic() - begun_s < 4.0
+    await asyncio.sleep(0.05)
+    assert children() == before and open_files() == files
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - kilobytes < 65536
+    assert (await process.run(["echo", "on"])).stdout == "on\n", "others go on"
+
+
+async def test_a_command_that_hangs_with_full_pipes_is_ended() -> None:
+    before, files = children(), open_files()
+    begun_s = time.monotonic()
+    with pytest.raises(TimedOut):
+        await process.run(["sh", "-c", "head -c 200000 /dev/zero; sleep 100"], timeout_s=0.5)
+    assert time.monotonic() - begun_s < 3.0
+    await asyncio.sleep(0.05)
+    assert children() == before and open_files() == files
+
+
+async def test_who_is_cancelled_leaves_nothing(tmp_path: Path) -> None:
+    before = children()
+    task = asyncio.create_task(process.run(["sh", "-c", "yes & sleep 100"], timeout_s=50.0))
+    await asyncio.sleep(0.01)
+    task.cancel()
+    with pytest.raises((asyncio.CancelledError, CommandFailed)):
+        await task
+    await asyncio.sleep(0.05)
+    assert children() == before
+
+
+# --- rubbish
+
+RUBBISH = [
+    "rubbish",
+    "\x00\xff",
+    "[" * 100_000,
+    "[1]",
+    "{}",
+    "null",
+    '[{"ifname": 5, "ifindex": "x", "mtu": []}]',
+    '[{"addr_info": 5, "ifname": "a"}]',
+    '[{"addr_info": [5], "ifname": "a"}]',
+    '[{"metric": "x", "dev": "a"}]',
+    '[{"nexthops": [5]}]',
+    "a\tb\tc",
+    "a\tb\tc\td\te\tf\tg\th\ti",
+    '{"nftables": 5}',
+    '{"nftables": [{"map": 5, "rule": 5, "set": 5}]}',
+]
+
+
+@pytest.mark.parametrize("text", RUBBISH, ids=lambda text: text[:12])
+async def test_rubbish_is_told_or_nothing_but_never_another_exception(
+    monkeypatch: pytest.MonkeyPatch, text: str
+) -> None:
+    async def print_it(argv: list[str], **_: object) -> process.Completed:
+        return process.Completed(0, text, "")
+
+    monkeypatch.setattr(process, "run", print_it)
+    for read in (
+        iproute.read_links,
+        iproute.read_all_addresses,
+        lambda: iproute.read_addresses("a"),
+        lambda: iproute.read_default_routes(Family.IPV4),
+        lambda: iproute.read_rules(Family.IPV4),
+        lambda: iproute.device_towards("192.0.2.1", 1),
+        lambda: iproute.read_neighbour("a", "192.0.2.1"),
+        lambda: wg.read_counters(wg.Ages()),
+        lambda: wg.read_served("a", wg.Ages()),
+        lambda: mesh.read_mesh((), wg.Ages()),
+    ):
+        try:
+            await read()  # type: ignore[operator]
+        except UplinkError:
+            continue
+
+
+@pytest.mark.parametrize("text", ["rubbish", "[1]", "{}", "a\tb\tc"])
+async def test_rubbish_is_never_taken_for_nothing(
+    monkeypatch: pytest.MonkeyPatch, text: str
+) -> None:
+    """A router whose `ip` prints it has not lost its default route, nor its mesh its peers."""
+
+    async def print_it(argv: list[str], **_: object) -> process.Completed:
+        return process.Completed(0, text, "")
+
+    monkeypatch.setattr(process, "run", print_it)
+    for read in (
+        lambda: iproute.read_default_routes(Family.IPV4),
+        lambda: wg.read_counters(wg.Ages()),
+        lambda: mesh.read_mesh((), wg.Ages()),
+    ):
+        with pytest.raises(CommandFailed):
+            await read()

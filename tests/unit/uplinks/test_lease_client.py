@@ -1,0 +1,265 @@
+"""This router as a consumer: what a provider's answer may be, over a real server on loopback."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pytest_mock import MockerFixture
+
+from rpcd_wireguard_uplink.config.peering import LeaseGrant, ScopedEndpoint
+from rpcd_wireguard_uplink.errors import InvalidArgument, NotSupported, NotTrusted, UplinkError
+from rpcd_wireguard_uplink.mesh.directory import MeshPeer
+from rpcd_wireguard_uplink.mesh.http import Request, Response, Server
+from rpcd_wireguard_uplink.mesh.lease_messages import lease_grant_table
+from rpcd_wireguard_uplink.model import Endpoint, Uplink
+from rpcd_wireguard_uplink.uplinks.lease_client import Leasing, taken
+from tests.unit.fakes import Commands, key_of
+from tests.unit.house import CONFIG, House, commands_of_a_house
+from tests.unit.mesh.test_http import free_port
+
+WANTED = Uplink("nodea", "", Endpoint("192.0.2.7"), key_of("old"), (), key_of("own"))
+GRANT = LeaseGrant(
+    "nodea",
+    key_of("provider"),
+    ("10.77.1.2/32", "fd77::2/128"),
+    (ScopedEndpoint("192.0.2.7", 51821), ScopedEndpoint("192.168.1.1", 51821, "link")),
+)
+REFUSALS: list[tuple[int, dict[str, Any], type[UplinkError], str]] = [
+    (403, {"code": "not_trusted", "error": "no"}, NotTrusted, "not_trusted"),
+    (503, {"code": "full", "error": "no"}, NotSupported, "full"),
+    (500, {}, NotSupported, "denied"),
+    (200, {}, InvalidArgument, "invalid_argument"),
+    (
+        200,
+        lease_grant_table(replace(GRANT, peer_id="nodeb")),
+        InvalidArgument,
+        "invalid_argument",
+    ),
+    (
+        200,
+        lease_grant_table(replace(GRANT, public_key=key_of("own"))),
+        InvalidArgument,
+        "key_is_ours",
+    ),
+    (
+        200,
+        lease_grant_table(replace(GRANT, addresses=("192.168.1.77/32",))),
+        InvalidArgument,
+        "address_conflict",
+    ),
+    (
+        200,
+        lease_grant_table(replace(GRANT, endpoints=(ScopedEndpoint("192.168.1.1", 1),))),
+        NotSupported,
+        "no_endpoint",
+    ),
+]
+
+
+class Provider:
+    """A provider's server on loopback, that answers what a test says."""
+
+    def __init__(self) -> None:
+        self.answer = Response(200, lease_grant_table(GRANT))
+        self.asked: list[Request] = []
+        self.peer: MeshPeer | None = MeshPeer("", key_of("mesh"), ("127.0.0.1",))
+
+    async def handle(self, request: Request) -> Response:
+        self.asked.append(request)
+        return self.answer
+
+
+@pytest.fixture
+def commands(mocker: MockerFixture) -> Commands:
+    found = commands_of_a_house(mocker)
+    rows = [{"local": "192.168.1.1", "prefixlen": 24, "scope": "global"}]
+    found.answers["ip -j address show"] = json.dumps([{"ifname": "lan0", "addr_info": rows}])
+    found.answers["ip -j route get"] = json.dumps([{"dev": "wan0"}])
+    return found
+
+
+@pytest.fixture
+async def provider() -> Provider:
+    return Provider()
+
+
+@pytest.fixture
+async def leasing(tmp_path: Path, commands: Commands, provider: Provider) -> AsyncIterator[Leasing]:
+    port = free_port()
+    server = Server(provider.handle, {"/v1/lease": ("POST", "DELETE")}, burst=1000)
+    await server.start([("127.0.0.1", port, "")])
+    house = House(tmp_path)
+    house.write("wireguard-uplink", CONFIG + f"\toption mesh_port '{port}'\n")
+    made = Leasing(await house.start(), lambda peer_id: provider.peer)
+    made.node_id = "me"
+    yield made
+    await made.stop()
+    await house.stop()
+    await server.close()
+
+
+async def test_a_place_is_asked_for_with_what_is_to_be_avoided(
+    leasing: Leasing, provider: Provider
+) -> None:
+    granted = await leasing.ask(WANTED)
+    assert granted is not None
+    assert (granted.addresses, granted.public_key, granted.leased) == (
+        GRANT.addresses,
+        GRANT.public_key,
+        True,
+    )
+    assert granted.endpoint == Endpoint("192.0.2.7", 51821), "our own address is no provider's"
+    asked = json.loads(provider.asked[0].body)
+    assert (asked["peer_id"], asked["avoid"]) == ("me", ["192.168.1.0/24"])
+
+
+@pytest.mark.parametrize(("status", "table", "kind", "code"), REFUSALS)
+async def test_what_a_provider_must_not_give(
+    leasing: Leasing,
+    provider: Provider,
+    status: int,
+    table: dict[str, Any],
+    kind: type[UplinkError],
+    code: str,
+) -> None:
+    provider.answer = Response(status, table)
+    with pytest.raises(kind) as caught:
+        await leasing.ask(WANTED)
+    assert caught.value.code == code
+    assert key_of("own") not in str(caught.value)
+
+
+async def test_without_a_peer_on_the_mesh_nobody_is_asked(
+    leasing: Leasing, provider: Provider
+) -> None:
+    provider.peer = None
+    assert await leasing.ask(WANTED) is None
+
+
+async def test_an_uplink_that_is_gone_gives_its_lease_back(
+    leasing: Leasing, provider: Provider
+) -> None:
+    granted = await leasing.ask(WANTED)
+    assert granted is not None
+    provider.answer = Response(200, {"released": True})
+    leasing.release(granted)
+    leasing.release(replace(granted, leased=False))
+    deadline_s = time.monotonic() + 10
+    while len(provider.asked) < 2 and time.monotonic() < deadline_s:
+        await asyncio.sleep(0.01)
+    assert [request.method for request in provider.asked] == ["POST", "DELETE"]
+
+
+async def test_a_renewal_that_fails_is_told_until_its_uplink_is_gone(
+    leasing: Leasing, provider: Provider, mocker: MockerFixture
+) -> None:
+    granted = await leasing.ask(WANTED)
+    assert granted is not None
+    uplink = replace(granted, interface="wgup_nodea")
+    held = leasing._held[granted.public_key]
+    provider.answer = Response(503, {"code": "full", "error": "no place"})
+    await leasing._renew(uplink, held)
+    assert "no place" in leasing.problems["lease wgup_nodea"]
+    assert 0 < held.due_s - time.monotonic() < 10
+    standing = mocker.patch.object(leasing._service.uplinks, "standing", return_value=[uplink])
+    held.due_s = time.monotonic() + 300
+    leasing.heard("nodeb")
+    assert held.due_s - time.monotonic() > 290, "another peer"
+    leasing.heard("nodea")
+    assert held.due_s - time.monotonic() < 6, "a peer that is back is not waited for"
+    mocker.stop(standing)
+    mocker.patch.object(leasing, "_renew_now", side_effect=RuntimeError("a secret"))
+    await leasing._renew(uplink, held)
+    assert "RuntimeError" in leasing.problems["lease wgup_nodea"]
+    assert "secret" not in leasing.problems["lease wgup_nodea"]
+    task = asyncio.get_running_loop().create_task(leasing.run())
+    deadline_s = time.monotonic() + 10
+    while leasing.problems and time.monotonic() < deadline_s:
+        await asyncio.sleep(0.05)
+    task.cancel()
+    assert leasing.problems == {}
+
+
+async def test_the_other_endpoints_of_a_lease_are_known(
+    leasing: Leasing, mocker: MockerFixture
+) -> None:
+    """Whoever follows the tunnel's addresses tries them once its own stays silent."""
+    granted = await leasing.ask(WANTED)
+    assert granted is not None
+    named = ScopedEndpoint("p.example", 9)
+    leasing._held[granted.public_key].endpoints += (named,)
+    uplink = replace(granted, interface="wgup_nodea")
+    mocker.patch.object(leasing._service.uplinks, "standing", return_value=[uplink])
+    known = mocker.patch.object(leasing._service.platform, "know_endpoints")
+    task = asyncio.get_running_loop().create_task(leasing.run())
+    deadline_s = time.monotonic() + 10
+    while not known.called and time.monotonic() < deadline_s:
+        await asyncio.sleep(0.05)
+    task.cancel()
+    known.assert_called_with("wgup_nodea", [granted.endpoint, named.endpoint])
+
+
+ROUTES = [
+    {"dst": "default", "dev": "wan"},
+    {"dst": "0.0.0.0/1", "dev": "vpn"},
+    {"dst": "2000::/3", "dev": "vpn"},
+    {"dst": "10.55.0.0/16", "gateway": "192.168.1.7", "dev": "lan0"},
+    {"dst": "10.44.0.5", "dev": "vpn", "table": "257"},
+    {"type": "unreachable", "dst": "fd55::/48", "dev": "lo"},
+    {"type": "local", "dst": "10.9.0.1", "dev": "wg0", "table": "local"},
+    {"type": "local", "dst": "10.77.1.2", "dev": "wgup_nodea", "table": "local"},
+    {"dst": "10.66.0.0/24", "dev": "wgup_srv"},
+    {"dst": "nonsense"},
+    {},
+]
+NEIGHBOURS = (
+    MeshPeer("wg0", key_of("m"), ("10.9.0.2",), allowed=("10.9.0.2/32", "192.168.7.0/24")),
+    MeshPeer("wg0", key_of("n"), allowed=("0.0.0.0/0", "fd09::3/128")),
+)
+
+
+@pytest.mark.parametrize(
+    ("address", "told"),
+    [
+        ("10.77.1.2/32", ""),
+        ("fd77::2/128", ""),
+        ("10.55.3.4/32", "that a route leads to (10.55.0.0/16)"),
+        ("10.44.0.5/32", "that a route leads to (10.44.0.5)"),
+        ("fd55::9/128", "that a route leads to (fd55::/48)"),
+        ("10.66.0.9/32", "that a route leads to (10.66.0.0/24)"),
+        ("10.9.0.1/32", "of this router's own (10.9.0.1)"),
+        ("10.9.0.2/32", f"of mesh peer {key_of('m')[:8]} (10.9.0.2/32)"),
+        ("192.168.7.9/32", f"of mesh peer {key_of('m')[:8]} (192.168.7.0/24)"),
+        ("fd09::3/128", f"of mesh peer {key_of('n')[:8]} (fd09::3/128)"),
+        ("10.88.0.2/32", "that the uplink to nodeb has (10.88.0.2)"),
+    ],
+)
+def test_an_address_that_is_somebodys(address: str, told: str) -> None:
+    assert taken((address,), ROUTES, {"10.88.0.2/32": "nodeb"}, NEIGHBOURS) == told
+    assert taken(("10.77.1.9/32", address), ROUTES, {"10.88.0.2/32": "nodeb"}, NEIGHBOURS) == told
+
+
+async def test_a_place_in_a_routed_network_is_refused_and_given_back(
+    leasing: Leasing, provider: Provider, commands: Commands
+) -> None:
+    commands.answers["ip -j route show table all"] = json.dumps(
+        [{"dst": "10.77.0.0/16", "gateway": "192.168.1.7", "dev": "lan0"}]
+    )
+    with pytest.raises(InvalidArgument, match=r"nodea gave an address that a route leads to") as it:
+        await leasing.ask(WANTED)
+    assert it.value.code == "address_conflict"
+    deadline_s = time.monotonic() + 10
+    while len(provider.asked) < 2 and time.monotonic() < deadline_s:
+        await asyncio.sleep(0.01)
+    assert [request.method for request in provider.asked] == ["POST", "DELETE"]
+    held = replace(WANTED, interface="wgup_nodea", addresses=GRANT.addresses)
+    assert (await leasing._request(held, "127.0.0.1", "")).addresses == GRANT.addresses, (
+        "what one has already is kept"
+    )
