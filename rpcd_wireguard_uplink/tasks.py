@@ -1,51 +1,87 @@
-"""Work that must go on whatever happens: a task that fails is told of and begun again.
+"""Work in the background: one set of tasks, and work that must go on whatever happens.
 
-A failover that stopped probing because of one unexpected exception would be worse than none. Knows
-nothing of the work. The log gets the exception's class and place, never its text.
+A failover that stopped probing because of one unexpected exception would be worse than none: what
+is supervised and fails is told of and begun again. The log gets the exception's class and place,
+never its text.
 """
 
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable, Coroutine
 from typing import Any
+
+from .warnings import Warnings
+
+log = logging.getLogger("wireguard-uplink")
 
 RESTART_PAUSE_S = 1.0
 WELL_S = 60.0  # what has run so long without failing again is well
 
 
+class TaskSet:
+    """The background tasks of one owner, who closes them."""
+
+    def __init__(self, warnings: Warnings) -> None:
+        self._warnings = warnings
+        self._tasks: set[asyncio.Task[Any]] = set()
+
+    def spawn(self, name: str, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
+        """Begin work that ends by itself; an unexpected failure is a warning for a while."""
+
+        def ended(task: asyncio.Task[Any]) -> None:
+            self._tasks.discard(task)
+            if not task.cancelled() and isinstance(error := task.exception(), Exception):
+                tell_awhile(f"task {name}", name, error, self._warnings)
+
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(ended)
+        return task
+
+    def supervise(self, name: str, begin: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """Have `begin()` run until the set is closed, begun again where it fails or returns."""
+        self.spawn(name, keep_running(name, begin, self._warnings))
+
+    async def close(self) -> None:
+        """Cancel every task, and wait until all of them have ended."""
+        tasks = list(self._tasks)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
 async def keep_running(
-    name: str, begin: Callable[[], Coroutine[Any, Any, None]], problems: dict[str, str]
+    name: str, begin: Callable[[], Coroutine[Any, Any, None]], warnings: dict[str, str]
 ) -> None:
-    """Run `begin()` for ever; where it fails, begin again, and say so in `problems` for a while."""
+    """Run `begin()` for ever; where it fails, begin again, and warn for a while."""
     while True:
         try:
             await begin()
         except Exception as error:
-            tell_awhile(f"task {name}", name, error, problems)
+            tell_awhile(f"task {name}", name, error, warnings)
         await asyncio.sleep(RESTART_PAUSE_S)
 
 
-def tell_awhile(topic: str, name: str, error: Exception, problems: dict[str, str]) -> None:
-    """Log an exception, and let status tell of it until the work has run well for a minute."""
-    told = problems[topic] = tell(name, error)
+def tell_awhile(topic: str, name: str, error: Exception, warnings: dict[str, str]) -> None:
+    """Log an exception, and warn of it until the work has run well for a minute."""
+    told = warnings[topic] = tell(name, error)
 
     def forget() -> None:
-        if problems.get(topic) is told:
-            del problems[topic]
+        if warnings.get(topic) is told:
+            del warnings[topic]
 
     asyncio.get_running_loop().call_later(WELL_S, forget)
 
 
 def tell(name: str, error: Exception) -> str:
     """Log an unexpected exception of some work; the sentence for status."""
-    import logging
-
     trace = error.__traceback__
     while trace is not None and trace.tb_next is not None:
         trace = trace.tb_next
     place = (
         "?" if trace is None else f"{trace.tb_frame.f_globals.get('__name__')}:{trace.tb_lineno}"
     )
-    logging.getLogger(__name__).error("%s: %s at %s", name, type(error).__name__, place)
+    log.error("%s: %s at %s", name, type(error).__name__, place)
     return f"{name} failed unexpectedly ({type(error).__name__} at {place}) and was begun again"

@@ -8,7 +8,8 @@ import logging
 import pytest
 
 from rpcd_wireguard_uplink import tasks
-from rpcd_wireguard_uplink.tasks import keep_running
+from rpcd_wireguard_uplink.tasks import TaskSet, keep_running
+from rpcd_wireguard_uplink.warnings import Warnings
 
 
 async def test_a_task_that_fails_is_begun_again_and_told(
@@ -79,3 +80,25 @@ async def test_it_is_told_until_the_work_has_run_well_for_a_minute(
     finally:
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
+
+
+async def test_a_set_tells_of_what_failed_and_closes_the_rest(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    warnings = Warnings()
+    tasks_of_one = TaskSet(warnings)
+
+    async def fail() -> None:
+        raise KeyError("a secret")
+
+    async def forever() -> None:
+        await asyncio.Event().wait()
+
+    endless = tasks_of_one.spawn("waiting", forever())
+    tasks_of_one.supervise("working", forever)
+    await asyncio.gather(tasks_of_one.spawn("renewing", fail()), return_exceptions=True)
+    await asyncio.sleep(0)
+    assert list(warnings) == ["task renewing"] and "a secret" not in str(warnings) + caplog.text
+    await tasks_of_one.close()
+    assert endless.cancelled()
+    assert len(asyncio.all_tasks()) == 1

@@ -1,0 +1,52 @@
+"""What ails the service now, as sentences for the router's owner: one book for the process.
+
+A topic has one sentence at most. Whoever set it clears it when the fault is mended. Topics of one
+part share a prefix ("mtu wgup_a"), so that the part can clear all of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from .errors import UplinkError
+
+
+class Warnings(dict[str, str]):
+    """Sentences by topic, in the order in which they came."""
+
+    def set(self, topic: str, sentence: str) -> None:
+        """Warn of one topic; '' clears it."""
+        if sentence:
+            self[topic] = sentence
+        else:
+            self.clear_topic(topic)
+
+    def clear_topic(self, topic: str) -> None:
+        """The fault is mended (or never was)."""
+        self.pop(topic, None)
+
+    def replace(self, prefix: str, sentences: dict[str, str]) -> None:
+        """Warn of exactly these among the topics that begin with `prefix`."""
+        for topic in [topic for topic in self if topic.startswith(prefix)]:
+            if topic.removeprefix(prefix) not in sentences:
+                del self[topic]
+        for name, sentence in sentences.items():
+            self.set(f"{prefix}{name}", sentence)
+
+    @contextmanager
+    def catch(self, topic: str, *kinds: type[Exception], sentence: str = "{}") -> Iterator[None]:
+        """Turn an expected failure of the block into a warning; clear it where the block succeeds.
+
+        `kinds` are UplinkError unless given; `sentence` says where the error's text goes.
+        """
+        try:
+            yield
+        except kinds or UplinkError as error:
+            self.set(topic, sentence.format(error))
+        else:
+            self.clear_topic(topic)
+
+    def all(self) -> list[str]:
+        """Every sentence once, oldest topic first."""
+        return list(dict.fromkeys(self.values()))
