@@ -40,9 +40,10 @@ class Warnings(dict[str, str]):
 
         `kinds` are UplinkError unless given; `sentence` says where the error's text goes.
         """
+        expected = kinds or (UplinkError,)
         try:
             yield
-        except kinds or UplinkError as error:
+        except expected as error:
             self.set(topic, sentence.format(error))
         else:
             self.clear_topic(topic)
