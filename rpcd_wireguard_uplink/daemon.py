@@ -24,7 +24,7 @@ from .ubus import DEFAULT_SOCKET, BusObject, Call, Client, Encoded, Reply, encod
 if TYPE_CHECKING:
     from .extras.metrics import Metrics
     from .extras.standalone.broker import Broker
-    from .mesh.agent import Exchange
+    from .mesh.agent import MeshAgent
     from .model import HistoryEntry
     from .platform.protocol import Platform
     from .ubus.blobmsg import Type
@@ -82,7 +82,7 @@ class Daemon:
         self._dashboard = Dashboard()
         self._published = False
         self._service: Service | None = None
-        self._exchange: Exchange | None = None
+        self._agent: MeshAgent | None = None
         self._metrics: Metrics | None = None
         self._usage: UsageFile | None = None
         self._handlers: Mapping[str, Callable[..., Any]] = {}
@@ -119,8 +119,8 @@ class Daemon:
             for task in list(self._tasks):
                 task.cancel()
             await asyncio.gather(*self._tasks, return_exceptions=True)
-            if self._exchange is not None:
-                await self._exchange.stop()
+            if self._agent is not None:
+                await self._agent.stop()
             if self._metrics is not None:
                 await self._metrics.close()
             if self._usage is not None:
@@ -140,7 +140,7 @@ class Daemon:
         from .api.provider import PeerService
         from .api.secubox import Older, import_once
         from .extras.captive import CaptiveWatch
-        from .mesh.agent import Exchange
+        from .mesh.agent import MeshAgent
         from .tasks import keep_running
         from .uplinks.service import Service
 
@@ -149,18 +149,18 @@ class Daemon:
         self._service = service
         for sentence in await import_once(platform):
             log.warning("%s", sentence)
-        exchange = Exchange(service, self._call, self._options.keys_dir)
-        self._exchange = exchange
-        self._begin_telling(service, exchange)
+        agent = MeshAgent(service, self._call, self._options.keys_dir)
+        self._agent = agent
+        self._begin_telling(service, agent)
         await service.start()
-        peers = PeerService(exchange)
+        peers = PeerService(agent)
         choices = ChoiceService(service)
         parts = (Older(service, peers), peers, choices, service)
         self._handlers = {
             name: next(getattr(p, method.handler) for p in parts if hasattr(p, method.handler))
             for name, method in methods.METHODS.items()
         }
-        await exchange.start()
+        await agent.start()
         self._started.set()
         problems = service.monitor.problems
         portals = CaptiveWatch(
@@ -175,7 +175,7 @@ class Daemon:
         ):
             self._spawn(keep_running(name, follow, problems))
 
-    def _begin_telling(self, service: Service, exchange: Exchange) -> None:
+    def _begin_telling(self, service: Service, agent: MeshAgent) -> None:
         """Have everything that happens from now on told to the owner's programs, and counted."""
         from .extras.backlog import Event
         from .extras.hooks import Hooks
@@ -194,7 +194,7 @@ class Daemon:
         metrics = self._metrics = Metrics(service, problems)
 
         def tell(name: str, entry: HistoryEntry) -> None:
-            event = Event(name, exchange.peers.node_id, entry)
+            event = Event(name, agent.peers.node_id, entry)
             hooks.tell(event)
             webhook.tell(event)
             if entry.family and name != "carrying":

@@ -41,7 +41,9 @@ class ChoiceService:
         offers = service.offers.fresh(now_s)
         config = service.uplinks.config
         unanswered = service.carrying.sentences
-        return explanation(config, service.monitor, offers, service.untrusted, now_s, unanswered)
+        return explanation(
+            config, service.monitor, offers, service.distrust_reason, now_s, unanswered
+        )
 
     def simulate(self, fail: Sequence[str]) -> Table:
         """What would happen if these paths died; NotFound for one that nobody knows."""
@@ -91,7 +93,7 @@ class ChoiceService:
                 )
             return watched
         uplink = service.uplinks.require(peer_id)
-        if reason := service.untrusted(peer_id):
+        if reason := service.distrust_reason(peer_id):
             raise NotTrusted(reason)
         if uplink not in watched:
             raise NotSupported(

@@ -44,7 +44,7 @@ def explanation(
     config: Config,
     monitor: Monitor,
     offers: Iterable[Offer],
-    untrusted: Callable[[str], str],
+    distrust_reason: Callable[[str], str],
     now_s: float,
     unanswered: Mapping[Family, str] = MappingProxyType({}),
 ) -> Table:
@@ -56,7 +56,10 @@ def explanation(
             table["sentence"] += f" But {unanswered[family]}."
     return {
         "families": families,
-        "others": [*_idle_uplinks(config, monitor, untrusted), *_offers(config, offers, untrusted)],
+        "others": [
+            *_idle_uplinks(config, monitor, distrust_reason),
+            *_offers(config, offers, distrust_reason),
+        ],
     }
 
 
@@ -227,23 +230,23 @@ def _raw_ms(ranked: Ranked, place: Place) -> float:
 
 
 def _idle_uplinks(
-    config: Config, monitor: Monitor, untrusted: Callable[[str], str]
+    config: Config, monitor: Monitor, distrust_reason: Callable[[str], str]
 ) -> Iterator[Table]:
     watched = {uplink.interface for uplink in monitor.watch.uplinks}
     for uplink in config.uplinks:
         if not config.settings.enabled or uplink.interface not in watched:
-            why = uplink_reason(uplink, config, [], untrusted(uplink.peer_id))
+            why = uplink_reason(uplink, config, [], distrust_reason(uplink.peer_id))
             yield {"peer_id": uplink.peer_id, "configured": True, "reason": why}
 
 
 def _offers(
-    config: Config, offers: Iterable[Offer], untrusted: Callable[[str], str]
+    config: Config, offers: Iterable[Offer], distrust_reason: Callable[[str], str]
 ) -> Iterator[Table]:
     """Peers that offer their internet and are no uplinks."""
     configured = {uplink.peer_id for uplink in config.uplinks}
     for offer in offers:
         if offer.peer_id not in configured:
-            why = untrusted(offer.peer_id) or offer_reason(offer)
+            why = distrust_reason(offer.peer_id) or offer_reason(offer)
             asked = "you removed it" if offer.peer_id in config.settings.declined else ""
             asked = asked or "nobody asked for it"
             why = why or f"{asked}: `wgctl uplink add {offer.peer_id}` does"

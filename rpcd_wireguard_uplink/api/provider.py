@@ -22,7 +22,7 @@ from ..config.peering import Identity, ProviderSettings
 from ..config.settings import MAIN_NAME
 from ..errors import CommandFailed, NotSupported, UplinkError
 from ..extras.bandwidth import measure_mbps
-from ..mesh.agent import Exchange
+from ..mesh.agent import MeshAgent
 from ..mesh.http import request
 from ..mesh.lease_messages import parse_identity
 from ..mesh.trust import wanted_pin, wanted_revocation
@@ -35,78 +35,78 @@ CONFIRM_S = 3.0
 class PeerService:
     """The handlers of `uplink_offer`, `uplink_withdraw`, `uplink_consumers` and `uplink_trust*`."""
 
-    def __init__(self, exchange: Exchange) -> None:
-        self._exchange = exchange
-        self._service = exchange.service
-        self._serving = exchange.serving
-        self._offering = exchange.offering
+    def __init__(self, agent: MeshAgent) -> None:
+        self._agent = agent
+        self._service = agent.service
+        self._lease_server = agent.lease_server
+        self._own_offer = agent.own_offer
 
     # --- offering
 
     async def offer(self, *, measure_url: str = "", **given: Any) -> Table:
         """Offer this router's internet, or change the terms of what is offered."""
-        await self._offering.require_line()
-        self._offering.require_forwarding()
-        before = self._serving.settings
+        await self._own_offer.require_line()
+        self._own_offer.require_forwarding()
+        before = self._lease_server.settings
         wanted = replace(before, enabled=True, **given)
-        if wanted.limit_mbps and (reason := await self._serving.provider.can_shape()):
+        if wanted.limit_mbps and (reason := await self._lease_server.provider.can_shape()):
             raise NotSupported(reason, code="no_shaping")
         if measure_url:
             wanted = replace(wanted, bandwidth_mbps=await measure_mbps(measure_url))
-        wanted = await self._serving.with_pools(wanted)
+        wanted = await self._lease_server.with_pools(wanted)
         await self._write(wanted)
-        await self._exchange.follow_config()
-        failure = self._serving.problems.get("provider")
+        await self._agent.follow_config()
+        failure = self._lease_server.problems.get("provider")
         if failure is not None:
             await self._write(before)
-            await self._exchange.follow_config()
+            await self._agent.follow_config()
             raise CommandFailed(f"nothing is offered: {failure}")
-        self._offering.announce()
-        node_id = self._exchange.peers.node_id
+        self._own_offer.announce()
+        node_id = self._agent.peers.node_id
         return {
             "success": True,
             "message": f"{node_id} offers its internet to trusted mesh peers.",
-            "offer": self._offering.offer_table(),
+            "offer": self._own_offer.offer_table(),
             "note": self._note(),
         }
 
     def _note(self) -> str:
         """What keeps peers from using the offer, as a sentence."""
-        if not self._exchange.peers.mesh.own:
+        if not self._agent.peers.mesh.own:
             return (
                 "No mesh is known: bring its WireGuard device up, give each peer an address of "
                 "its own (/32 or /128) in allowed_ips, or name the device by list mesh."
             )
-        peers = self._exchange.peers
+        peers = self._agent.peers
         if not any(not peers.standing(i).reason for i in peers.directory.peer_ids):
             return "No mesh peer is trusted yet: `wgctl uplink trust` lists them."
         return ""
 
     async def withdraw(self) -> Table:
         """Take the offer back; what consumers had is kept for the next time."""
-        was_on = self._serving.settings.enabled
+        was_on = self._lease_server.settings.enabled
         if was_on:
-            await self._write(replace(self._serving.settings, enabled=False))
-            await self._exchange.follow_config()
-        node_id = self._exchange.peers.node_id
+            await self._write(replace(self._lease_server.settings, enabled=False))
+            await self._agent.follow_config()
+        node_id = self._agent.peers.node_id
         told = "offers its internet no more" if was_on else "did not offer its internet"
         return {"success": True, "message": f"{node_id} {told}."}
 
     async def _write(self, settings: ProviderSettings) -> None:
         options = provider_options(settings)
-        await self._exchange.edit(
+        await self._agent.edit(
             lambda draft: draft.set_section(PROVIDER_NAME, PROVIDER_TYPE, options)
         )
 
     async def consumers(self) -> Table:
         """Who has a lease, and what was refused."""
         with contextlib.suppress(UplinkError):  # what was counted last is shown then
-            await self._serving.recount()
-        refused = sorted(self._service.intake.refused.items())
+            await self._lease_server.recount()
+        refused = sorted(self._service.validator.refused.items())
         return {
-            "offering": int(self._serving.settings.enabled),
-            "offer": self._offering.offer_table(),
-            "consumers": self._serving.consumer_rows(),
+            "offering": int(self._lease_server.settings.enabled),
+            "offer": self._own_offer.offer_table(),
+            "consumers": self._lease_server.consumer_rows(),
             "refused": [{"code": code, "count": count} for code, count in refused],
         }
 
@@ -114,8 +114,8 @@ class PeerService:
 
     def trust_list(self) -> Table:
         """Every WireGuard peer, and whom the owner trusts, with what is missing."""
-        peers = self._exchange.peers
-        failure_of = self._exchange.delivery.mesh.failure_of
+        peers = self._agent.peers
+        failure_of = self._agent.advertiser.mesh.failure_of
         return {
             "node_id": peers.node_id,
             "peers": peers.rows(self._service.offers.names, failure_of),
@@ -123,14 +123,14 @@ class PeerService:
 
     async def trust_accept(self, peer_id: str, fingerprint: str = "") -> Table:
         """Confirm whose mesh key and identity a peer's are, and trust it."""
-        peers = self._exchange.peers
+        peers = self._agent.peers
         await peers.reread()
         pin = wanted_pin(peer_id, peers.ground, await self._identity(peer_id), fingerprint)
         options = pin_options(pin)
-        await self._exchange.edit(lambda draft: draft.set_section(pin.name, PIN_TYPE, options))
+        await self._agent.edit(lambda draft: draft.set_section(pin.name, PIN_TYPE, options))
         peers.rebuild()
-        await self._exchange.trust_changed()
-        self._exchange.delivery.mesh.ask_soon(pin.mesh_key)
+        await self._agent.trust_changed()
+        self._agent.advertiser.mesh.ask_soon(pin.mesh_key)
         return {
             "success": True,
             "message": f"{peer_id} is trusted now.",
@@ -140,7 +140,7 @@ class PeerService:
 
     async def _identity(self, peer_id: str) -> Identity | None:
         """What the peer says at its mesh address now, or has said; None where it never did."""
-        peers = self._exchange.peers
+        peers = self._agent.peers
         claimants = peers.directory.claimants(peer_id)
         found = claimants[0] if len(claimants) == 1 else peers.directory.named(peer_id)
         if found is None or not found.addresses:
@@ -163,7 +163,7 @@ class PeerService:
 
     async def trust_revoke(self, peer_id: str) -> Table:
         """Trust a peer no longer."""
-        peers = self._exchange.peers
+        peers = self._agent.peers
         revoked = wanted_revocation(peer_id, peers.ground)
 
         def write(draft: Draft) -> None:
@@ -172,9 +172,9 @@ class PeerService:
             if revoked.listed:
                 draft.del_list(MAIN_NAME, "trusted_peer", peer_id)
 
-        await self._exchange.edit(write)
+        await self._agent.edit(write)
         peers.rebuild()
-        await self._exchange.trust_changed()
+        await self._agent.trust_changed()
         self._service.offers.forget(peer_id)
         self._service.journal.changed()
         return {

@@ -105,12 +105,12 @@ def _is_active(monitor: Monitor, device: str) -> bool:
     return any(state.active == device for state in monitor.states.values())
 
 
-def offer_table(offer: Offer, config: Config, now_s: float, untrusted: str = "") -> Table:
-    """One offer as `uplink_list` shows it; `untrusted` says why its peer is not trusted."""
-    reason = untrusted or offer_reason(offer)
+def offer_table(offer: Offer, config: Config, now_s: float, distrust_reason: str = "") -> Table:
+    """One offer as `uplink_list` shows it; `distrust_reason` says why its peer is not trusted."""
+    reason = distrust_reason or offer_reason(offer)
     return {
         "peer_id": offer.peer_id,
-        "trusted": not untrusted,
+        "trusted": not distrust_reason,
         "usable": not reason,
         "reason": reason,
         "bandwidth_mbps": offer.bandwidth_mbps,
@@ -183,7 +183,7 @@ def _uplink_health(
     monitor: Monitor,
     ranked: dict[str, list[Ranked]],
     offers: dict[str, Offer],
-    untrusted: Callable[[str], str],
+    distrust_reason: Callable[[str], str],
     now_s: float,
 ) -> Table:
     paths = _paths_of(monitor, uplink.interface)
@@ -214,7 +214,9 @@ def _uplink_health(
         "underlay": monitor.landscape.underlays.get(uplink.interface, ""),
         "shared_fate": monitor.landscape.shares_fate(uplink.interface),
         "usable": usable,
-        "reason": "" if usable else uplink_reason(uplink, config, seen, untrusted(uplink.peer_id)),
+        "reason": ""
+        if usable
+        else uplink_reason(uplink, config, seen, distrust_reason(uplink.peer_id)),
         "note": fate_note(monitor, uplink),
     }
 
@@ -224,14 +226,14 @@ def _probe_mb_a_day(monitor: Monitor, paths: list[WatchedPath], now_s: float) ->
     return round(sum(rates) * DAY_S / 1e6, 2)
 
 
-def uplink_reason(uplink: Uplink, config: Config, seen: list[Ranked], untrusted: str) -> str:
+def uplink_reason(uplink: Uplink, config: Config, seen: list[Ranked], distrust_reason: str) -> str:
     """Why an uplink whose ranks were `seen` can't be used now, as a sentence."""
     if not config.settings.enabled:
         return "the service is disabled in its configuration"
     if not uplink.enabled:
         return "the uplink is disabled in its section"
-    if untrusted:
-        return untrusted
+    if distrust_reason:
+        return distrust_reason
     return seen[0].reason if seen else "it is not watched yet"
 
 
@@ -265,7 +267,7 @@ def status_table(
     events: Iterable[HistoryEntry],
     problems: list[str],
     now_s: float,
-    untrusted: Callable[[str], str],
+    distrust_reason: Callable[[str], str],
 ) -> Table:
     """The whole reply of `uplink_status`."""
     settings = config.settings
@@ -300,7 +302,7 @@ def status_table(
         },
         "wans": [_line_table(monitor, d, now_s) for d in monitor.landscape.line_devices()],
         "uplinks": [
-            _uplink_health(uplink, config, monitor, ranked, by_peer, untrusted, now_s)
+            _uplink_health(uplink, config, monitor, ranked, by_peer, distrust_reason, now_s)
             for uplink in best_first(config.uplinks)
         ],
         "peer_offers": peer_offers(offers),

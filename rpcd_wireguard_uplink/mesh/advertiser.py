@@ -18,20 +18,20 @@ from ..errors import InvalidArgument, NotTrusted, UplinkError
 from ..schema.json_message import parse_json_message
 from .master_link import publish_gossip
 from .messages import OfferMessage, WithdrawMessage, offer_table, parse_message, withdraw_table
-from .offer_validation import Intake
+from .offer_validation import OfferValidator
 from .offers import Numbering, Source
-from .poller import MeshCarrier
+from .poller import MeshTransport
 from .signing import Signer, can_sign, verify
 
 if TYPE_CHECKING:
-    from ..extras.mqtt.transport import MqttCarrier
+    from ..extras.mqtt.transport import MqttTransport
 
 Table = dict[str, Any]
 Message = OfferMessage | WithdrawMessage
 FAREWELL_S = 1.0
 
 
-class Delivery:
+class Advertiser:
     """The carriers of one router. `current` makes the message that holds now, numbered anew.
 
     `own` is the offer that was sent last, None where none stands. `folder` is the service's own.
@@ -39,8 +39,8 @@ class Delivery:
 
     def __init__(
         self,
-        intake: Intake,
-        mesh: MeshCarrier,
+        validator: OfferValidator,
+        mesh: MeshTransport,
         current: Callable[[], Message],
         folder: str = "/etc/wireguard-uplink",
     ) -> None:
@@ -50,12 +50,12 @@ class Delivery:
         self.identity_key = ""
         self.own: Table | None = None
         self._current = current
-        self._intake = intake
+        self._validator = validator
         self._folder = folder
         self._has_spoken = False
         self._signer: Signer | None = None
         self._carriers: frozenset[str] = frozenset()
-        self._mqtt: MqttCarrier | None = None
+        self._mqtt: MqttTransport | None = None
         self._broker: tuple[MqttSettings, str] | None = None
         self._tasks: set[asyncio.Task[Any]] = set()
 
@@ -84,10 +84,10 @@ class Delivery:
         self.problems.pop("mqtt", None)
         if wanted is None:
             return
-        from ..extras.mqtt.transport import MqttCarrier
+        from ..extras.mqtt.transport import MqttTransport
 
         try:
-            self._mqtt = MqttCarrier(
+            self._mqtt = MqttTransport(
                 broker, node_id, self._last_will, self._on_message, self._on_state, self._folder
             )
             self._mqtt.start()
@@ -136,10 +136,10 @@ class Delivery:
                 self._surpass(table)
                 return
         except UplinkError as error:
-            self._intake.count(error.code)
+            self._validator.count(error.code)
             return
         with contextlib.suppress(UplinkError):  # counted there
-            self._intake.take(table, Source.RELAYED, "mqtt")
+            self._validator.take(table, Source.RELAYED, "mqtt")
 
     def _surpass(self, table: Table) -> None:
         """The broker holds what an earlier run of ours has said: if its clock was ahead, or ours

@@ -19,22 +19,22 @@ from ..failover.candidates import dead_for_s
 from ..failover.selection import cost_of, missing_uplink, terms_of
 from ..model import DEVICE_GROUP, PROVIDER_DEVICE, Offer, Uplink
 from ..provider.device import Provider
-from ..provider.lease_server import Serving
-from ..provider.offer import Offering
+from ..provider.lease_server import LeaseServer
+from ..provider.offer import OwnOffer
 from ..system import process
 from ..tasks import keep_running, tell_awhile
 from ..uci import Draft
-from ..uplinks.lease_client import Leasing
+from ..uplinks.lease_client import LeaseClient
 from ..uplinks.service import Service
 from . import upstream_identity
-from .advertiser import Delivery
+from .advertiser import Advertiser
 from .directory import MeshPeer, plain_address
 from .http import Server
 from .master_link import BusCall
 from .offers import Source
-from .peer_api import PATHS, Gate
+from .peer_api import PATHS, PeerApi
 from .peers import Peers
-from .poller import MeshCarrier
+from .poller import MeshTransport
 from .trust import rejected_pins
 
 Table = dict[str, Any]
@@ -46,7 +46,7 @@ KEEP_COSTS_S = 7200.0  # flash is written at most so often because a peer's cost
 PASS_OVER_S = 300.0  # a peer that no uplink could be made to: others have their turn
 
 
-class Exchange:
+class MeshAgent:
     """The exchange of one router. `keys_dir` is where its keys lie."""
 
     def __init__(self, service: Service, bus_call: BusCall | None, keys_dir: str) -> None:
@@ -55,23 +55,27 @@ class Exchange:
         self.peers = Peers(lambda: service.uplinks.config, bus_call)
         self.peers.identities.update(service.remembered.identities)
         folder = os.path.dirname(keys_dir.rstrip("/"))
-        self.serving = Serving(service, Provider(), folder)
-        carrier = MeshCarrier(self._on_identity, self._on_offer, 0)
-        self.delivery = Delivery(service.intake, carrier, lambda: self.offering.message(), folder)
-        self.offering = Offering(self.serving, self.delivery.publish, self.delivery.numbering)
-        self.leasing = Leasing(
+        self.lease_server = LeaseServer(service, Provider(), folder)
+        carrier = MeshTransport(self._on_identity, self._on_offer, 0)
+        self.advertiser = Advertiser(
+            service.validator, carrier, lambda: self.own_offer.message(), folder
+        )
+        self.own_offer = OwnOffer(
+            self.lease_server, self.advertiser.publish, self.advertiser.numbering
+        )
+        self.lease_client = LeaseClient(
             service,
             lambda peer_id: self.peers.directory.named(peer_id),
             lambda: self.peers.mesh.peers,
         )
-        self.gate = Gate(
+        self.peer_api = PeerApi(
             self.peers,
-            self.serving,
-            service.intake,
-            lambda: (self.delivery.own, self.offering.reason()),
+            self.lease_server,
+            service.validator,
+            lambda: (self.advertiser.own, self.own_offer.reason()),
             lambda peer: carrier.ask_soon(peer.key),
         )
-        self.server = Server(self.gate.answer, PATHS, refused=service.intake.count)
+        self.server = Server(self.peer_api.answer, PATHS, refused=service.validator.count)
         self._has_identity = False
         self._identifying = asyncio.Lock()
         self._seed_file = os.path.join(keys_dir, "identity.seed")
@@ -87,17 +91,17 @@ class Exchange:
 
     def _join_service(self) -> None:
         service = self.service
-        service.intake.identity_of = self.peers.identity_of
-        service.intake.distrust = self._distrust
-        service.intake.own_keys = self._own_keys
-        service.intake.own_addresses = lambda: self.peers.mesh.addresses
-        service.untrusted = self.untrusted
-        service.untrusted_offer = self.untrusted_offer
+        service.validator.identity_of = self.peers.identity_of
+        service.validator.distrust_reason = self._distrust
+        service.validator.own_keys = self._own_keys
+        service.validator.own_addresses = lambda: self.peers.mesh.addresses
+        service.distrust_reason = self.distrust_reason
+        service.offer_distrust_reason = self.offer_distrust_reason
         service.ask_lease = self._ask_lease
-        service.on_removed = self.leasing.release
+        service.on_removed = self.lease_client.release
         service.on_read = self._on_read
         service.on_config = self.follow_config
-        service.on_update = lambda: self._watch_offer(self.offering.watch)
+        service.on_update = lambda: self._watch_offer(self.own_offer.watch)
         service.more_status = self._status
         service.more_state = lambda: {"identities": dict(self.peers.identities)}
 
@@ -110,7 +114,7 @@ class Exchange:
 
     async def start(self) -> None:
         """Read the mesh and begin to serve it; nothing that fails here stops the service."""
-        self.serving.start()
+        self.lease_server.start()
         try:
             await self._follow_mesh()
             await self.follow_config()
@@ -119,9 +123,9 @@ class Exchange:
             self.problems["start"] = str(error)
         for name, begin in (
             ("the mesh", self._look_around),
-            ("asking peers", self.delivery.mesh.run),
-            ("leases", self.leasing.run),
-            ("consumers", self.serving.run),
+            ("asking peers", self.advertiser.mesh.run),
+            ("leases", self.lease_client.run),
+            ("consumers", self.lease_server.run),
             ("the offer", self._tend_offer),
         ):
             task = asyncio.get_running_loop().create_task(keep_running(name, begin, self.problems))
@@ -129,13 +133,13 @@ class Exchange:
 
     async def stop(self) -> None:
         """Withdraw what is offered and stop; tunnels and consumers stay."""
-        self._watch_offer(self.offering.shut_down)
-        await self.delivery.stop()
+        self._watch_offer(self.own_offer.shut_down)
+        await self.advertiser.stop()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        await self.leasing.stop()
-        await self.serving.stop()
+        await self.lease_client.stop()
+        await self.lease_server.stop()
         await self.server.close()
 
     # --- following
@@ -148,9 +152,9 @@ class Exchange:
             await self.trust_changed()
         await self.service.follow_watch()
         await self._identify()
-        await self.delivery.follow(config.peering, config.mqtt, self.peers.node_id)
-        await self.serving.follow()
-        self.offering.watch()
+        await self.advertiser.follow(config.peering, config.mqtt, self.peers.node_id)
+        await self.lease_server.follow()
+        self.own_offer.watch()
         self._listen()
 
     async def _identify(self) -> None:
@@ -159,8 +163,8 @@ class Exchange:
         is_heard = self.peers.directory.peers or config.mqtt.enabled or config.provider.enabled
         async with self._identifying:
             if is_heard and not self._has_identity:
-                await self.delivery.load_identity(self._seed_file)
-                self.gate.identity_key = self.delivery.identity_key
+                await self.advertiser.load_identity(self._seed_file)
+                self.peer_api.identity_key = self.advertiser.identity_key
                 self._has_identity = True
 
     async def _look_around(self) -> None:
@@ -189,20 +193,22 @@ class Exchange:
     async def _follow_egress(self) -> None:
         """Tell peers what our way out is called; a dead line keeps the name that it had."""
         found = await upstream_identity.read_tokens(self.service.monitor.landscape)
-        if found and found != self.offering.egress:
-            self.offering.egress = found
-            self.offering.announce()
+        if found and found != self.own_offer.egress:
+            self.own_offer.egress = found
+            self.own_offer.announce()
 
     async def _follow_mesh(self) -> None:
         changed = await self.peers.reread()
         node_id = self.peers.node_id
-        self.serving.node_id = self.leasing.node_id = self.service.intake.own_id = node_id
+        self.lease_server.node_id = self.lease_client.node_id = self.service.validator.own_id = (
+            node_id
+        )
         devices = tuple(sorted(self.peers.mesh.own))
-        if devices != self.serving.mesh_devices:
-            self.serving.mesh_devices = devices
-            await self.serving.follow()
+        if devices != self.lease_server.mesh_devices:
+            self.lease_server.mesh_devices = devices
+            await self.lease_server.follow()
         await self._identify()
-        self.delivery.mesh.follow(self.peers.directory.peers)
+        self.advertiser.mesh.follow(self.peers.directory.peers)
         await self._group_mesh()
         self._listen()
         if changed:
@@ -226,8 +232,8 @@ class Exchange:
             for text in texts
             if plain_address(text)
         ]
-        if self.serving.book is not None:
-            gateways = self.serving.book.gateways
+        if self.lease_server.pool is not None:
+            gateways = self.lease_server.pool.gateways
             wanted += [(plain_address(text), port, PROVIDER_DEVICE) for text in gateways]
         self.server.rebind(wanted if config.settings.enabled else [])
 
@@ -240,7 +246,7 @@ class Exchange:
             await self._forget_rejected()
             await self.service.follow_watch()
             self._tell_trust()
-            await self.serving.revoke(lambda peer_id: self.peers.standing(peer_id).reason)
+            await self.lease_server.revoke(lambda peer_id: self.peers.standing(peer_id).reason)
         await self._drop_untrusted()
 
     async def _forget_rejected(self) -> None:
@@ -271,7 +277,7 @@ class Exchange:
         """Remove uplinks that were made by themselves to peers that are not trusted any more."""
         async with self._judging:
             for uplink in self.service.uplinks.config.uplinks:
-                if uplink.auto and self.untrusted(uplink.peer_id):
+                if uplink.auto and self.distrust_reason(uplink.peer_id):
                     why = "its peer is not trusted any more"
                     await self.service.remove_uplink(uplink.peer_id, why, asked=False)
 
@@ -288,17 +294,17 @@ class Exchange:
         The last offer counts, whatever its age: in an outage there may be no newer one.
         """
         peek, uplinks = self.service.offers.peek, self.service.uplinks.config.uplinks
-        found = ((u, self._own_offer(u, peek(u.peer_id))) for u in uplinks)
+        found = ((u, self._last_offer(u, peek(u.peer_id))) for u in uplinks)
         known = [(uplink, offer) for uplink, offer in found if offer is not None]
         self._offer_of = {offer.peer_id: offer for _, offer in known}
         self.service.monitor.terms = {
-            uplink.interface: terms_of(offer, self.leasing.limit_mbps(uplink))
+            uplink.interface: terms_of(offer, self.lease_client.limit_mbps(uplink))
             for uplink, offer in known
         }
         self.service.monitor.landscape.fated = frozenset(
             uplink.interface
             for uplink, offer in known
-            if upstream_identity.shared(offer.egress, self.offering.egress)
+            if upstream_identity.shared(offer.egress, self.own_offer.egress)
         )
 
     async def _keep_costs(self) -> None:
@@ -318,9 +324,9 @@ class Exchange:
             await service.uplinks.read_strictly()
             await service.uplinks.keep_costs(costs)
 
-    def _own_offer(self, uplink: Uplink, newest: Offer | None) -> Offer | None:
+    def _last_offer(self, uplink: Uplink, newest: Offer | None) -> Offer | None:
         """The last offer that its own peer made: a stranger's by the same id does not count."""
-        if newest is not None and not self.untrusted_offer(newest):
+        if newest is not None and not self.offer_distrust_reason(newest):
             return newest
         return self._offer_of.get(uplink.peer_id)
 
@@ -337,8 +343,8 @@ class Exchange:
             if offer.peer_id not in self._passed_over
             and offer.peer_id not in config.settings.declined
             and self.peers.directory.named(offer.peer_id) is not None
-            and not self.untrusted_offer(offer)
-            and not upstream_identity.shared(offer.egress, self.offering.egress)
+            and not self.offer_distrust_reason(offer)
+            and not upstream_identity.shared(offer.egress, self.own_offer.egress)
         ]
         monitor = self.service.monitor
         sound = [
@@ -372,10 +378,10 @@ class Exchange:
         told_s = time.monotonic()
         while True:
             await asyncio.sleep(1.0)
-            self.offering.watch()
+            self.own_offer.watch()
             if time.monotonic() - told_s > REPEAT_S:
                 told_s = time.monotonic()
-                self.offering.announce()
+                self.own_offer.announce()
 
     # --- hearing
 
@@ -384,13 +390,13 @@ class Exchange:
             if self.peers.heard(peer, table):
                 self.service.journal.refreshed()
         except UplinkError as error:
-            self.service.intake.count(error.code)
+            self.service.validator.count(error.code)
 
     def _on_offer(self, peer: MeshPeer, table: Table | None) -> None:
         name = self.peers.directory.name_of(peer.key)
         if not name:
             return
-        self.leasing.heard(name)
+        self.lease_client.heard(name)
         if table is None:
             known = self.service.offers.peek(name)
             if known is not None and known.carrier == "bus" and self._distrust(name, "mesh"):
@@ -399,7 +405,7 @@ class Exchange:
                 self.service.journal.offer("withdrawn", name, "the peer has no offer")
             return
         try:
-            self.service.intake.take(table, Source.DIRECT, "mesh", name)
+            self.service.validator.take(table, Source.DIRECT, "mesh", name)
         except UplinkError:
             return  # counted there
 
@@ -407,11 +413,11 @@ class Exchange:
         """Ask for a place, but nobody whose mesh key the owner has not tied to the id."""
         if self.peers.standing(wanted.peer_id).reason:
             return None
-        return await self.leasing.ask(wanted)
+        return await self.lease_client.ask(wanted)
 
     # --- telling
 
-    def untrusted(self, peer_id: str) -> str:
+    def distrust_reason(self, peer_id: str) -> str:
         """Why a peer is not trusted; '' if it is.
 
         What its owner set up by hand needs no mesh, and nobody on the mesh who goes by the same id
@@ -423,7 +429,7 @@ class Exchange:
         offer = self.service.offers.peek(peer_id)
         return self._reason_against(peer_id, local=offer is None or offer.carrier == "bus")
 
-    def untrusted_offer(self, offer: Offer) -> str:
+    def offer_distrust_reason(self, offer: Offer) -> str:
         """Why the peer that an offer came from is not trusted, whatever its owner set up."""
         return self._distrust(offer.peer_id, offer.carrier)
 
@@ -443,18 +449,18 @@ class Exchange:
 
     def _own_keys(self) -> set[str]:
         own = {uplink.own_public_key for uplink in self.service.uplinks.config.uplinks}
-        return (own | {self.serving.public_key}) - {""}
+        return (own | {self.lease_server.public_key}) - {""}
 
     def _status(self) -> Table:
         problems = [
             *self.problems.values(),
             *self.peers.problems.values(),
-            *self.serving.problems.values(),
-            *self.delivery.problems.values(),
-            *self.leasing.problems.values(),
+            *self.lease_server.problems.values(),
+            *self.advertiser.problems.values(),
+            *self.lease_client.problems.values(),
             *self.server.problems.values(),
         ]
         keys = ("peer_id", "address", "handshake_age_s", "rx_bytes", "tx_bytes", "month_bytes")
-        rows = [{key: row[key] for key in keys} for row in self.serving.consumer_rows()]
-        offering = int(self.serving.settings.enabled)
+        rows = [{key: row[key] for key in keys} for row in self.lease_server.consumer_rows()]
+        offering = int(self.lease_server.settings.enabled)
         return {"offering": offering, "consumers": rows, "problems": problems}

@@ -28,12 +28,12 @@ BURST = 20  # messages of one peer
 RATE_PER_S = 0.5
 
 
-class Intake:
+class OfferValidator:
     """The door for offers and withdrawals.
 
     `identity_of` gives the signing key that is known of a peer ('' if none is), `own_id` this
-    router's own id, `own_keys` its WireGuard keys, `own_addresses` its addresses, `distrust` says
-    why what comes of a peer by a carrier is not trusted ('' if it is).
+    router's own id, `own_keys` its WireGuard keys, `own_addresses` its addresses,
+    `distrust_reason` why what comes of a peer by a carrier is not trusted ('' if it is).
     """
 
     def __init__(self, offers: OfferBook, journal: Journal) -> None:
@@ -43,7 +43,7 @@ class Intake:
         self.own_id = ""
         self.own_keys: Callable[[], Collection[str]] = tuple
         self.own_addresses: Callable[[], Collection[str]] = tuple
-        self.distrust: Callable[[str, str], str] = lambda peer_id, carrier: ""
+        self.distrust_reason: Callable[[str, str], str] = lambda peer_id, carrier: ""
         self._journal = journal
         self._pace = Buckets(BURST, RATE_PER_S)
 
@@ -130,9 +130,9 @@ class Intake:
     def _check_rank(self, peer_id: str, source: Source) -> None:
         """Whoever goes by an id that nobody tied to him takes no place of what is trusted."""
         known = self.offers.get(peer_id, time.monotonic())
-        if source is Source.LOCAL or known is None or self.distrust(peer_id, known.carrier):
+        if source is Source.LOCAL or known is None or self.distrust_reason(peer_id, known.carrier):
             return
-        if reason := self.distrust(peer_id, "mesh"):
+        if reason := self.distrust_reason(peer_id, "mesh"):
             raise NotTrusted(reason, code="not_bound")
 
     def _check_signature(

@@ -13,7 +13,7 @@ from typing import Any
 from ..config.peering import Denial, Deny, Identity
 from ..errors import NotTrusted, Status, UplinkError
 from ..model import PROVIDER_DEVICE
-from ..provider.lease_server import Serving
+from ..provider.lease_server import LeaseServer
 from ..schema.json_message import parse_json_message
 from .directory import MeshPeer
 from .http import Request, Response
@@ -24,7 +24,7 @@ from .lease_messages import (
     parse_lease_release,
     parse_lease_request,
 )
-from .offer_validation import Intake
+from .offer_validation import OfferValidator
 from .offers import Source
 from .peers import Peers
 
@@ -50,7 +50,7 @@ _ERROR_STATUS = {
 }
 
 
-class Gate:
+class PeerApi:
     """Answers the requests of peers. `own_offer` gives the offer that stands (None: none does)
     and why not; `on_stranger` hears of a peer whose name is not known yet.
     """
@@ -58,15 +58,15 @@ class Gate:
     def __init__(
         self,
         peers: Peers,
-        serving: Serving,
-        intake: Intake,
+        lease_server: LeaseServer,
+        validator: OfferValidator,
         own_offer: Callable[[], tuple[Table | None, str]],
         on_stranger: Callable[[MeshPeer], None],
     ) -> None:
         self.identity_key = ""
         self._peers = peers
-        self._serving = serving
-        self._intake = intake
+        self._lease_server = lease_server
+        self._validator = validator
         self._own_offer = own_offer
         self._on_stranger = on_stranger
 
@@ -77,7 +77,7 @@ class Gate:
                 return await self._answer_consumer(request)
             peer = self._peers.directory.source(request.source, request.device)
             if peer is None:
-                self._intake.count("not_a_peer")
+                self._validator.count("not_a_peer")
                 told = "your address is not the own address of exactly one mesh peer"
                 return Response(403, {"code": "not_a_peer", "error": told})
             return await self._answer_peer(request, peer)
@@ -98,21 +98,21 @@ class Gate:
             denial = self._peers.denial_of(peer, release.peer_id)
             if denial is not None and denial[0] is Deny.OTHER_PEER:
                 return self._denied(Denial(*denial))
-            gone = await self._serving.release(release.public_key, release.peer_id)
+            gone = await self._lease_server.release(release.public_key, release.peer_id)
             return Response(200, {"released": gone})
         wanted = parse_lease_request(table)
         denial = self._peers.denial_of(peer, wanted.peer_id)
         if denial is not None:
             return self._denied(Denial(*denial))
-        granted = await self._serving.grant(wanted)
+        granted = await self._lease_server.grant(wanted)
         if isinstance(granted, Denial):
             return self._denied(granted)
         return Response(200, lease_grant_table(granted))
 
     async def _answer_consumer(self, request: Request) -> Response:
         """Inside the tunnel the address is the lease: its holder renews it or gives it back."""
-        book = self._serving.book
-        lease = book.by_address(request.source) if book is not None else None
+        pool = self._lease_server.pool
+        lease = pool.by_address(request.source) if pool is not None else None
         if lease is None or request.path not in ("/v1/lease", "/v1/offer"):
             return self._denied(Denial(Deny.NO_LEASE, "this address has no lease here"))
         if request.path == "/v1/offer":
@@ -122,12 +122,12 @@ class Gate:
             release = parse_lease_release(table)
             if release.public_key != lease.public_key:
                 return self._denied(Denial(Deny.NO_LEASE, "this lease is another's"))
-            gone = await self._serving.release(lease.public_key, lease.peer_id)
+            gone = await self._lease_server.release(lease.public_key, lease.peer_id)
             return Response(200, {"released": gone})
         wanted = parse_lease_request(table)
         if (wanted.public_key, wanted.peer_id) != (lease.public_key, lease.peer_id):
             return self._denied(Denial(Deny.NO_LEASE, "this lease is another's"))
-        granted = await self._serving.grant(wanted)
+        granted = await self._lease_server.grant(wanted)
         if isinstance(granted, Denial):
             return self._denied(granted)
         return Response(200, lease_grant_table(granted))
@@ -144,16 +144,16 @@ class Gate:
         if not name:
             self._on_stranger(peer)
             raise NotTrusted(f"{self._peers.node_id} does not know your id yet", code="unknown")
-        _, taken, told = self._intake.take(table, Source.DIRECT, "mesh", name)
+        _, taken, told = self._validator.take(table, Source.DIRECT, "mesh", name)
         return Response(200, {"accepted": taken, "message": told})
 
     def _parse(self, request: Request) -> Table:
         try:
             return parse_json_message(request.body)
         except UplinkError as error:
-            self._intake.count(error.code)
+            self._validator.count(error.code)
             raise
 
     def _denied(self, denial: Denial) -> Response:
-        self._intake.count(denial.code.value)
+        self._validator.count(denial.code.value)
         return Response(_STATUS.get(denial.code, 503), denial_table(denial))

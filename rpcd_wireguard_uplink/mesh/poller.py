@@ -46,7 +46,7 @@ class _Known:
 
 
 @dataclass(slots=True)
-class MeshCarrier:
+class MeshTransport:
     """Asks and tells the mesh peers that it is given.
 
     `on_identity` and `on_offer` hear of answers; an offer is None where the peer has none.

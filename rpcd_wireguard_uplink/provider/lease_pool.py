@@ -28,7 +28,7 @@ class _Rest:
 
 
 @dataclass(slots=True)
-class LeaseBook:
+class LeasePool:
     """The leases of one provider. A place is a number; its addresses are both pools' plus it.
 
     A peer has one lease. A place that was left stays unused for two terms, unless its last peer

@@ -41,7 +41,7 @@ from ..uci import Draft
 from ..uplinks.service import Service
 from ..usage_file import UsageFile
 from .device import Provider
-from .lease_pool import SESSION_S, LeaseBook
+from .lease_pool import SESSION_S, LeasePool
 from .reach import reachable_by
 
 Table = dict[str, Any]
@@ -51,7 +51,7 @@ QUIET_S = 15.0  # and is not heard: its clock may have gone back
 READMIT_S = 60.0
 
 
-class Serving:
+class LeaseServer:
     """The consumers of one router. `refusal` says why no new lease is given now (None: it is),
     `blocked` why the kernel would not let them through.
     """
@@ -63,7 +63,7 @@ class Serving:
         self.node_id = ""
         self.public_key = ""
         self.blocked = ""
-        self.book: LeaseBook | None = None
+        self.pool: LeasePool | None = None
         self.endpoints: tuple[ScopedEndpoint, ...] = ()
         self.peers: Mapping[str, PeerCounters] = {}
         self.mesh_devices: tuple[str, ...] = ()
@@ -118,7 +118,7 @@ class Serving:
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        if self.book is not None:
+        if self.pool is not None:
             await self._usage.save()
 
     async def follow(self) -> None:
@@ -137,8 +137,8 @@ class Serving:
         if not self.enabled:
             self.problems.pop("forwarding", None)
             links = self.service.monitor.landscape.links.values()
-            if self.book is not None or any(link.name == PROVIDER_DEVICE for link in links):
-                self.book = None
+            if self.pool is not None or any(link.name == PROVIDER_DEVICE for link in links):
+                self.pool = None
                 await self.provider.remove()
                 await platform.remove_provider()
             return
@@ -146,10 +146,10 @@ class Serving:
         await self._ensure_key()
         self.endpoints = await self._find_endpoints()
         await self._follow_book()
-        assert self.book is not None
+        assert self.pool is not None
         port = self.service.uplinks.config.peering.mesh_port
         await platform.stand_provider(
-            self.book.gateways, self.settings.listen_port, self.mesh_devices, port
+            self.pool.gateways, self.settings.listen_port, self.mesh_devices, port
         )
         await self._apply_kernel()
 
@@ -157,13 +157,13 @@ class Serving:
         """Have a book by the settings; other pools make a new one, and what fits is kept."""
         settings = self.settings
         chosen = (self.node_id, settings.pool4, settings.pool6)
-        if self.book is None or chosen != self._chosen:
-            self.book = LeaseBook(*self._pools(settings))
+        if self.pool is None or chosen != self._chosen:
+            self.pool = LeasePool(*self._pools(settings))
             self._chosen = chosen
             kept = self.service.uplinks.config.consumers
-            if self.book.restore(kept, time.monotonic()):
+            if self.pool.restore(kept, time.monotonic()):
                 self._spawn_keeping()
-        self.book.max_consumers, self.book.lease_s = settings.max_consumers, settings.lease_s
+        self.pool.max_consumers, self.pool.lease_s = settings.max_consumers, settings.lease_s
 
     def _pools(
         self, settings: ProviderSettings
@@ -198,18 +198,18 @@ class Serving:
         return reachable_by(found, tunnels, self.settings)
 
     async def _apply_kernel(self) -> None:
-        if self.book is not None:
-            await self.provider.apply(await self._plan(self.book))
+        if self.pool is not None:
+            await self.provider.apply(await self._plan(self.pool))
 
-    async def _plan(self, book: LeaseBook) -> ProviderPlan:
+    async def _plan(self, pool: LeasePool) -> ProviderPlan:
         lines = self.service.monitor.landscape.lines
         resolvers = self.settings.resolvers or tuple(await self.service.platform.read_resolvers())
         usable = [r for r in resolvers if not ipaddress.ip_address(r).is_loopback]
         return ProviderPlan(
             private_key=self._private,
             listen_port=self.settings.listen_port,
-            gateways=book.gateways,
-            leases=tuple(replace(lease, expires_s=0.0) for lease in book.leases),
+            gateways=pool.gateways,
+            leases=tuple(replace(lease, expires_s=0.0) for lease in pool.leases),
             lines={family: tuple(sorted(lines[family].known)) for family in Family},
             resolvers=tuple(usable) or self.service.uplinks.config.settings.resolvers,
             limit_mbps=self.settings.limit_mbps,
@@ -226,10 +226,10 @@ class Serving:
         """Give a trusted peer a place, or say why not; it is in the kernel when this returns."""
         async with self._applying:
             refusal = self._refusal(request)
-            if refusal is not None or self.book is None:
+            if refusal is not None or self.pool is None:
                 return refusal or Denial(Deny.NOT_OFFERING, "this router offers nothing")
-            before = self.book.leases
-            lease = self.book.request(
+            before = self.pool.leases
+            lease = self.pool.request(
                 request,
                 time.monotonic(),
                 own_networks=self._own_networks,
@@ -237,7 +237,7 @@ class Serving:
             )
             if isinstance(lease, Denial):
                 return lease
-            is_new = _places(before) != _places(self.book.leases)
+            is_new = _places(before) != _places(self.pool.leases)
             if is_new:
                 await self._apply_kernel()
         if is_new:
@@ -248,15 +248,15 @@ class Serving:
         return self._grant_of(lease)
 
     def _refusal(self, request: LeaseRequest) -> Denial | None:
-        if self.book is None:
+        if self.pool is None:
             return Denial(Deny.NOT_OFFERING, f"{self.node_id} does not offer its internet")
-        if self.book.by_key(request.public_key) is not None:
+        if self.pool.by_key(request.public_key) is not None:
             return None  # who has a place keeps it, whatever the line does
         return self.refusal()
 
     def _grant_of(self, lease: Lease) -> LeaseGrant:
-        assert self.book is not None
-        gateways = tuple(text.partition("/")[0] for text in self.book.gateways)
+        assert self.pool is not None
+        gateways = tuple(text.partition("/")[0] for text in self.pool.gateways)
         return LeaseGrant(
             peer_id=self.node_id,
             public_key=self.public_key,
@@ -271,23 +271,23 @@ class Serving:
 
     async def release(self, public_key: str, peer_id: str) -> bool:
         """Take a lease back that its holder gives up; whether there was one."""
-        if self.book is None:
+        if self.pool is None:
             return False
-        lease = self.book.by_key(public_key)
+        lease = self.pool.by_key(public_key)
         if lease is None or lease.peer_id != peer_id:
             return False
-        self.book.release(public_key, time.monotonic())
+        self.pool.release(public_key, time.monotonic())
         await self._lost_leases([lease], "given back")
         return True
 
-    async def revoke(self, untrusted: Callable[[str], str]) -> None:
+    async def revoke(self, distrust_reason: Callable[[str], str]) -> None:
         """End the leases of peers that are not trusted any more."""
-        if self.book is None:
+        if self.pool is None:
             return
-        for peer_id in {lease.peer_id for lease in self.book.leases}:
-            reason = untrusted(peer_id)
+        for peer_id in {lease.peer_id for lease in self.pool.leases}:
+            reason = distrust_reason(peer_id)
             if reason:
-                gone = self.book.revoke(peer_id, time.monotonic())
+                gone = self.pool.revoke(peer_id, time.monotonic())
                 await self._lost_leases(gone, "not trusted any more")
 
     async def _lost_leases(self, leases: list[Lease], cause: str) -> None:
@@ -302,7 +302,7 @@ class Serving:
     async def _keep_consumers(self) -> None:
         """Have the configuration hold the set of leases; nothing is written where it does."""
         async with self.service.lock:
-            if self.book is None:
+            if self.pool is None:
                 return
             wanted = {
                 consumer_name(lease.public_key): Consumer(
@@ -311,7 +311,7 @@ class Serving:
                     lease.public_key,
                     lease.addresses,
                 )
-                for lease in self.book.leases
+                for lease in self.pool.leases
             }
             found = {c.name: c for c in self.service.uplinks.config.consumers}
             if wanted == found:
@@ -332,10 +332,10 @@ class Serving:
         """The task: look after leases and counters, for ever."""
         while True:
             await asyncio.sleep(min(HOUSEKEEPING_S, self.settings.lease_s / 4))
-            if self.book is not None:
-                await self._keep_house(self.book)
+            if self.pool is not None:
+                await self._keep_house(self.pool)
 
-    async def _keep_house(self, book: LeaseBook) -> None:
+    async def _keep_house(self, pool: LeasePool) -> None:
         now_s, was_spent = time.monotonic(), self.is_spent
         self._look_at_forwarding()
         try:
@@ -351,8 +351,8 @@ class Serving:
             async with self._applying:
                 await self._apply_kernel()
         alive = {key for key, peer in self.peers.items() if peer.is_alive(SESSION_S)}
-        await self._lost_leases(book.expire(now_s, alive), "it was not renewed")
-        for lease in book.leases:
+        await self._lost_leases(pool.expire(now_s, alive), "it was not renewed")
+        for lease in pool.leases:
             if self._is_silent(lease.public_key):
                 await self._readmit(lease.public_key)
         await self._keep_later()  # again, where it failed
@@ -361,7 +361,7 @@ class Serving:
 
     async def recount(self) -> None:
         """Read what consumers have moved by now."""
-        if self.book is None:
+        if self.pool is None:
             return
         self.peers = await self.provider.read_peers()
         moved = {key: peer.rx_bytes + peer.tx_bytes for key, peer in self.peers.items()}
@@ -398,10 +398,10 @@ class Serving:
 
     def consumer_rows(self) -> list[Table]:
         """Every consumer with its traffic."""
-        if self.book is None:
+        if self.pool is None:
             return []
         now_s = time.monotonic()
-        return [self._consumer_row(lease, now_s) for lease in self.book.leases]
+        return [self._consumer_row(lease, now_s) for lease in self.pool.leases]
 
     def _consumer_row(self, lease: Lease, now_s: float) -> Table:
         peer = self.peers.get(lease.public_key)

@@ -19,7 +19,7 @@ from ..mesh.offers import Numbering
 from ..mesh.upstream_identity import LOOP_PREFIX, joined
 from ..model import Endpoint, Family, Health
 from ..state_file import now_text
-from .lease_server import Serving
+from .lease_server import LeaseServer
 
 Table = dict[str, Any]
 Publish = Callable[[OfferMessage | WithdrawMessage], None]
@@ -27,12 +27,12 @@ OFFER_TTL_S = 900
 MEASURE_S = 4.0  # the first verdict on a line takes about two
 
 
-class Offering:
+class OwnOffer:
     """The offer of one router. `publish` sends a message to the mesh."""
 
-    def __init__(self, serving: Serving, publish: Publish, numbering: Numbering) -> None:
-        self._serving = serving
-        self._service = serving.service
+    def __init__(self, lease_server: LeaseServer, publish: Publish, numbering: Numbering) -> None:
+        self._lease_server = lease_server
+        self._service = lease_server.service
         self._publish = publish
         self.numbering = numbering
         self.egress: tuple[str, ...] = ()
@@ -40,7 +40,7 @@ class Offering:
         self._lost = False
         self._has_ended = False
         self._alive_since_s: float | None = None
-        serving.refusal = self._refusal
+        lease_server.refusal = self._refusal
 
     def watch(self) -> None:
         """Look whether the offer may stand now; cheap, called at every news of the lines."""
@@ -58,18 +58,18 @@ class Offering:
         """Why the offer does not stand now; '' if it does."""
         if self._has_ended:
             return "this router's service stops"
-        if not self._serving.enabled or self._serving.book is None:
-            return self._serving.problems.get("provider", "it is not configured")
+        if not self._lease_server.enabled or self._lease_server.pool is None:
+            return self._lease_server.problems.get("provider", "it is not configured")
         if self._alive_since_s is None:
             return "the line is dead" if self._lost else "the line was not seen to work yet"
         held_s = time.monotonic() - self._alive_since_s
         if self._lost and held_s < self._service.uplinks.config.settings.hold_s:
             return "the line came back and must stay so for the hold time"
-        if self._serving.is_spent:
+        if self._lease_server.is_spent:
             return "this month's quota is used up"
-        if self._serving.blocked:
-            return self._serving.blocked
-        return "" if self._serving.endpoints else "no address of this router is known"
+        if self._lease_server.blocked:
+            return self._lease_server.blocked
+        return "" if self._lease_server.endpoints else "no address of this router is known"
 
     def _line_is_alive(self) -> bool | None:
         """Whether the first line answers; None while that is not known."""
@@ -95,7 +95,7 @@ class Offering:
         self._lost = self._lost and not self.stands
         kind = "offering" if self.stands else "withdrawn"
         cause = reason or "the line works"
-        self._service.journal.peer("offer", kind, self._serving.node_id, cause)
+        self._service.journal.peer("offer", kind, self._lease_server.node_id, cause)
         self._publish(self.message())
 
     def announce(self) -> None:
@@ -111,10 +111,10 @@ class Offering:
     def _refusal(self) -> Denial | None:
         if self.stands:
             return None
-        code = Deny.QUOTA_SPENT if self._serving.is_spent else Deny.WAN_DOWN
-        if self._serving.blocked:
+        code = Deny.QUOTA_SPENT if self._lease_server.is_spent else Deny.WAN_DOWN
+        if self._lease_server.blocked:
             code = Deny.NOT_OFFERING
-        return Denial(code, f"{self._serving.node_id} can't serve now: {self.reason()}")
+        return Denial(code, f"{self._lease_server.node_id} can't serve now: {self.reason()}")
 
     def message(self) -> OfferMessage | WithdrawMessage:
         """What the mesh is to know now, with a new sequence."""
@@ -126,16 +126,16 @@ class Offering:
             if state.active == uplink.interface
         }
         egress = joined((*(LOOP_PREFIX + peer_id for peer_id in sorted(active)), *self.egress))
-        if not (self.stands and self._serving.endpoints):
+        if not (self.stands and self._lease_server.endpoints):
             return WithdrawMessage(
-                self._serving.node_id, now_text(), sequence, self.reason()[:80], egress
+                self._lease_server.node_id, now_text(), sequence, self.reason()[:80], egress
             )
-        settings, first = self._serving.settings, self._serving.endpoints[0]
-        left_gb = self._serving.quota_left_gb
+        settings, first = self._lease_server.settings, self._lease_server.endpoints[0]
+        left_gb = self._lease_server.quota_left_gb
         return OfferMessage(
-            peer_id=self._serving.node_id,
+            peer_id=self._lease_server.node_id,
             endpoint=Endpoint(first.host, first.port),
-            public_key=self._serving.public_key,
+            public_key=self._lease_server.public_key,
             bandwidth_mbps=settings.bandwidth_mbps,
             latency_ms=self.latency_ms(),
             wan_type=settings.wan_type,
@@ -147,13 +147,13 @@ class Offering:
             quota_gb=settings.quota_gb or None,
             quota_left_gb=round(left_gb, 3) if left_gb >= 0 else None,
             price_per_gb=settings.price_per_gb or None,
-            endpoints=self._serving.endpoints,
+            endpoints=self._lease_server.endpoints,
         )
 
     def latency_ms(self) -> float:
         """As configured, or else as the first line is measured now; -1 while unknown."""
-        if self._serving.settings.latency_ms >= 0:
-            return self._serving.settings.latency_ms
+        if self._lease_server.settings.latency_ms >= 0:
+            return self._lease_server.settings.latency_ms
         path = self._first_path()
         return -1.0 if path is None else round(path.health.latency_ms, 1)
 
@@ -172,15 +172,15 @@ class Offering:
 
     def require_forwarding(self) -> None:
         """NotSupported, with the command that mends it, where the kernel forwards nothing."""
-        if told := self._serving.forwarding_fault():
+        if told := self._lease_server.forwarding_fault():
             raise NotSupported(told, code="no_forwarding")
 
     def offer_table(self) -> Table:
         """The offer as replies show it."""
-        settings = self._serving.settings
-        first = self._serving.endpoints[0].endpoint if self._serving.endpoints else ""
+        settings = self._lease_server.settings
+        first = self._lease_server.endpoints[0].endpoint if self._lease_server.endpoints else ""
         return {
-            "peer_id": self._serving.node_id,
+            "peer_id": self._lease_server.node_id,
             "available": self.stands,
             "reason": self.reason(),
             "bandwidth_mbps": settings.bandwidth_mbps,
@@ -188,10 +188,12 @@ class Offering:
             "wan_type": settings.wan_type,
             "metered": settings.metered,
             "quota_gb": settings.quota_gb,
-            "quota_left_gb": self._serving.quota_left_gb,
+            "quota_left_gb": self._lease_server.quota_left_gb,
             "limit_mbps": settings.limit_mbps,
             "max_consumers": settings.max_consumers,
-            "consumers": len(self._serving.book.leases) if self._serving.book is not None else 0,
+            "consumers": len(self._lease_server.pool.leases)
+            if self._lease_server.pool is not None
+            else 0,
             "endpoint": str(first),
-            "public_key": self._serving.public_key,
+            "public_key": self._lease_server.public_key,
         }

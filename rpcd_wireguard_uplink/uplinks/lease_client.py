@@ -58,7 +58,7 @@ class _Held:
     limit_mbps: int = 0
 
 
-class Leasing:
+class LeaseClient:
     """The leases of one router's uplinks. `peer_of` gives the mesh peer of an id, `mesh` all of
     them.
     """
@@ -148,7 +148,7 @@ class Leasing:
                 if uplink.leased
                 and not uplink.pending
                 and uplink.own_public_key
-                and not self._service.untrusted(uplink.peer_id)  # a stranger may go by its id
+                and not self._service.distrust_reason(uplink.peer_id)  # a stranger may go by its id
             ]
             for topic in self.problems.keys() - {_topic(uplink) for uplink in leased}:
                 del self.problems[topic]
@@ -383,7 +383,7 @@ def taken(
 
 
 def _gateways(uplink: Uplink) -> list[str]:
-    """The provider's addresses in the tunnel: the first of each pool (LeaseBook.gateways)."""
+    """The provider's addresses in the tunnel: the first of each pool (LeasePool.gateways)."""
     found = []
     for text in uplink.addresses:
         ip = ipaddress.ip_interface(text).ip

@@ -23,7 +23,7 @@ from ..failover.machine import AWAY, Change, Phase
 from ..failover.monitor import Monitor
 from ..failover.selection import cost_of
 from ..history import Journal
-from ..mesh.offer_validation import Intake
+from ..mesh.offer_validation import OfferValidator
 from ..mesh.offers import OfferBook, Source
 from ..model import DEVICE_GROUP, Family, Health, Offer, Uplink, normal_address
 from ..platform.protocol import Platform
@@ -50,8 +50,8 @@ def run_dir_of(state_file: str) -> str:
 class Service:
     """The service of one router. `send_event` tells the bus, `on_change` that replies differ.
 
-    `untrusted` says why a peer is not trusted ('' if it is), `untrusted_offer` why the one that an
-    offer came from is not, `ask_lease` gives a wanted uplink the
+    `distrust_reason` says why a peer is not trusted ('' if it is), `offer_distrust_reason` why
+    the one that an offer came from is not, `ask_lease` gives a wanted uplink the
     place that its provider grants (None: there is nobody to ask), `on_removed` hears of an uplink
     that is gone, `on_read` of the first
     configuration, `on_config` of one that was read again, `on_update` of news about the
@@ -68,7 +68,7 @@ class Service:
         self.platform = platform
         self.offers = OfferBook()
         self.journal = Journal(state_file, send_event, on_change, self._state)
-        self.intake = Intake(self.offers, self.journal)
+        self.validator = OfferValidator(self.offers, self.journal)
         self.uplinks = Uplinks(platform, self._follow, self.journal.uplink)
         self.monitor = Monitor(platform, self._report, self._updated, run_dir_of(state_file))
         self.monitor.who_refuses = self.uplinks.who_refuses
@@ -77,8 +77,10 @@ class Service:
         self._mending: asyncio.Task[None] | None = None
         self.lock = asyncio.Lock()
         self._links: frozenset[str] = frozenset()
-        self.untrusted: Callable[[str], str] = self._not_listed
-        self.untrusted_offer: Callable[[Offer], str] = lambda offer: self.untrusted(offer.peer_id)
+        self.distrust_reason: Callable[[str], str] = self._not_listed
+        self.offer_distrust_reason: Callable[[Offer], str] = lambda offer: self.distrust_reason(
+            offer.peer_id
+        )
         self.ask_lease: AskLease | None = None
         self.on_removed: Callable[[Uplink], None] = lambda uplink: None
         self.on_read: Callable[[], object] = lambda: None
@@ -202,7 +204,7 @@ class Service:
         uplinks = tuple(
             uplink
             for uplink in self.uplinks.standing()
-            if not uplink.pending and not self.untrusted(uplink.peer_id)
+            if not uplink.pending and not self.distrust_reason(uplink.peer_id)
         )
         config = self.uplinks.config
         settings = replace(config.settings, lines=self.uplinks.wans.devices)
@@ -225,7 +227,7 @@ class Service:
         now_s = time.monotonic()
         return {
             "offers": [
-                view.offer_table(o, self.uplinks.config, now_s, self.untrusted_offer(o))
+                view.offer_table(o, self.uplinks.config, now_s, self.offer_distrust_reason(o))
                 for o in self.offers.fresh(now_s)
             ],
             "uplinks": [
@@ -248,7 +250,7 @@ class Service:
         now_s = time.monotonic()
         offers = self.offers.fresh(now_s)
         table = view.status_table(
-            self.uplinks.config, self.monitor, offers, events, problems, now_s, self.untrusted
+            self.uplinks.config, self.monitor, offers, events, problems, now_s, self.distrust_reason
         )
         for family in Family:
             table["families"][family.value]["carrying"] = self.carrying.carrying(family)
@@ -297,7 +299,7 @@ class Service:
         source = Source.RELAYED if origin else Source.LOCAL
         # Only "bus" is this router's own word, for which no mesh key need be confirmed.
         carrier = "gossip" if origin else "bus"
-        peer_id, accepted, told = self.intake.take(message, source, carrier)
+        peer_id, accepted, told = self.validator.take(message, source, carrier)
         return {"success": True, "message": told, "accepted": accepted, "peer_id": peer_id}
 
     # --- changing
@@ -318,7 +320,7 @@ class Service:
             await self.uplinks.mend_pending()
         existing = self.uplinks.find(peer_id)
         base = existing or self._from_offer(peer_id, endpoint, public_key)
-        if reason := self.untrusted(peer_id):
+        if reason := self.distrust_reason(peer_id):
             raise NotTrusted(reason)
         if existing is None and (endpoint is None or public_key is None):
             self._require_available(peer_id)
@@ -331,7 +333,7 @@ class Service:
             auto=auto and existing is None,
         )
         offer = self.offers.get(peer_id, time.monotonic())
-        if offer is not None and not self.untrusted_offer(offer):
+        if offer is not None and not self.offer_distrust_reason(offer):
             wanted = replace(wanted, cost=cost_of(offer))
         private = ""
         if existing is None and not wanted.addresses and self.ask_lease is not None:

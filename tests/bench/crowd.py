@@ -22,7 +22,7 @@ from typing import Any
 
 from rpcd_wireguard_uplink.mesh import http
 from rpcd_wireguard_uplink.mesh import poller as mesh_carrier
-from rpcd_wireguard_uplink.mesh.agent import Exchange
+from rpcd_wireguard_uplink.mesh.agent import MeshAgent
 from rpcd_wireguard_uplink.mesh.messages import OfferMessage
 from rpcd_wireguard_uplink.model import Endpoint
 from rpcd_wireguard_uplink.system import process
@@ -48,7 +48,7 @@ class Router:
     number: int
     dump: str
     asked: int = 0
-    exchange: Exchange | None = None
+    agent: MeshAgent | None = None
 
     @property
     def name(self) -> str:
@@ -56,8 +56,8 @@ class Router:
 
     @property
     def books(self) -> Service:
-        assert self.exchange is not None
-        return self.exchange.service
+        assert self.agent is not None
+        return self.agent.service
 
 
 CURRENT: ContextVar[Router] = ContextVar("CURRENT")
@@ -104,9 +104,9 @@ async def _start(router: Router, folder: str) -> None:
         file.write(settings((), node_id=router.name, pace="default"))
     state_file = os.path.join(machine.directory, "state.json")
     service = Service(machine, state_file, lambda name, table: None, lambda: None)
-    router.exchange = Exchange(service, None, machine.keys_dir)
+    router.agent = MeshAgent(service, None, machine.keys_dir)
     await service.start()
-    await router.exchange.start()
+    await router.agent.start()
 
 
 async def gather(count: int, runs: int, folder: str) -> dict[str, Any]:
@@ -140,8 +140,8 @@ async def gather(count: int, runs: int, folder: str) -> dict[str, Any]:
 
 def _settle(router: Router) -> None:
     """Spread its questions as they are after hours: all began within seconds."""
-    assert router.exchange is not None
-    carrier = router.exchange.delivery.mesh
+    assert router.agent is not None
+    carrier = router.agent.advertiser.mesh
     for known in carrier._known.values():
         known.due_s = time.monotonic() + random.uniform(0, carrier.poll_s)
     carrier._wake.set()
@@ -154,23 +154,23 @@ def _context(router: Router) -> Context:
 
 
 def _knows_all(router: Router, count: int) -> bool:
-    exchange = router.exchange
-    return exchange is not None and len(exchange.peers.directory.peer_ids) == count - 1
+    agent = router.agent
+    return agent is not None and len(agent.peers.directory.peer_ids) == count - 1
 
 
 async def _spread(router: Router, routers: Sequence[Router]) -> float:
     """Seconds from one router's word to the last other one that has it in its book."""
-    assert router.exchange is not None
-    delivery, began = router.exchange.delivery, time.monotonic()
+    assert router.agent is not None
+    advertiser, began = router.agent.advertiser, time.monotonic()
     message = OfferMessage(
         router.name,
         Endpoint("192.0.2.7", 51821),
         key_of(f"provider {router.number}"),
         bandwidth_mbps=100,
-        sequence=delivery.numbering.next(time.time()),
+        sequence=advertiser.numbering.next(time.time()),
         ttl_s=900,
     )
-    delivery.publish(message)
+    advertiser.publish(message)
     others = [other.books.offers for other in routers if other is not router]
     while not all(book.peek(router.name) for book in others):
         if time.monotonic() - began > 60.0:

@@ -23,8 +23,8 @@ PROVIDER_UDP = 51821
 
 CODE = """
 import sys
-from rpcd_wireguard_uplink import serving
-serving.SILENT_S, serving.READMIT_S = {silent_s}, {silent_s}
+from rpcd_wireguard_uplink.provider import lease_server
+lease_server.SILENT_S, lease_server.READMIT_S = {silent_s}, {silent_s}
 from rpcd_wireguard_uplink.__main__ import main
 sys.exit(main(sys.argv[1:]))
 """

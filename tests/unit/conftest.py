@@ -37,6 +37,6 @@ async def provider_house(tmp_path: Path, commands: Commands) -> AsyncIterator[Ex
     house = ExchangeHouse(tmp_path, commands)
     house.write("wireguard-uplink", EXCHANGE_CONFIG + PROVIDER)
     await house.start()
-    house.exchange.serving.refusal = lambda: None
+    house.agent.lease_server.refusal = lambda: None
     yield house
     await house.stop()

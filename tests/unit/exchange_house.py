@@ -13,7 +13,7 @@ from typing import Any
 
 from rpcd_wireguard_uplink.api.provider import PeerService
 from rpcd_wireguard_uplink.errors import CommandFailed
-from rpcd_wireguard_uplink.mesh.agent import Exchange
+from rpcd_wireguard_uplink.mesh.agent import MeshAgent
 from rpcd_wireguard_uplink.mesh.http import Request, Response
 from rpcd_wireguard_uplink.uplinks.service import Service
 from tests.unit.fakes import Commands, key_of
@@ -54,7 +54,7 @@ class ExchangeHouse(House):
     def __init__(self, directory: Path, commands: Commands, peers: int = 3) -> None:
         super().__init__(directory)
         self.commands = commands
-        self.exchanges: list[Exchange] = []
+        self.agents: list[MeshAgent] = []
         rows = [
             {"ifname": name, "addr_info": [{"local": ip, "prefixlen": 24, "scope": "global"}]}
             for name, ip in ADDRESSES.items()
@@ -68,24 +68,24 @@ class ExchangeHouse(House):
         self.write("network", NETWORK)
 
     @property
-    def exchange(self) -> Exchange:
-        return self.exchanges[-1]
+    def agent(self) -> MeshAgent:
+        return self.agents[-1]
 
     @property
     def peer_service(self) -> PeerService:
-        return PeerService(self.exchange)
+        return PeerService(self.agent)
 
     async def start(self) -> Service:
         service = self.make()
-        exchange = Exchange(service, None, str(self.directory / "keys"))
-        self.exchanges.append(exchange)
+        agent = MeshAgent(service, None, str(self.directory / "keys"))
+        self.agents.append(agent)
         await service.start()
-        await exchange.start()
+        await agent.start()
         return service
 
     async def stop(self) -> None:
-        while self.exchanges:
-            await self.exchanges.pop().stop()
+        while self.agents:
+            await self.agents.pop().stop()
         await super().stop()
 
     async def ask(
@@ -100,12 +100,12 @@ class ExchangeHouse(House):
         """Ask as a mesh peer does."""
         body = table if isinstance(table, bytes) else json.dumps(table).encode() if table else b""
         method = method or ("POST" if body else "GET")
-        return await self.exchange.gate.answer(Request(method, path, body, source, device))
+        return await self.agent.peer_api.answer(Request(method, path, body, source, device))
 
     @property
     def refused(self) -> dict[str, int]:
         """What was refused, by code."""
-        return dict(self.exchange.service.intake.refused)
+        return dict(self.agent.service.validator.refused)
 
     def kinds(self, event: str) -> list[str]:
         """The kinds of an event that were told, in order."""

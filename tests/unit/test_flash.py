@@ -18,7 +18,7 @@ from pytest_mock import MockerFixture
 from rpcd_wireguard_uplink.config.peering import LeaseGrant, LeaseRequest, ProviderPlan
 from rpcd_wireguard_uplink.model import PeerCounters
 from rpcd_wireguard_uplink.provider.device import Provider
-from rpcd_wireguard_uplink.provider.lease_server import Serving
+from rpcd_wireguard_uplink.provider.lease_server import LeaseServer
 from tests.unit.fakes import key_of
 from tests.unit.house import CONFIG, House, commands_of_a_house, offer
 
@@ -81,13 +81,13 @@ class Writes:
 
 
 @pytest.fixture
-async def serving(tmp_path: Path, mocker: MockerFixture) -> Serving:
+async def lease_server(tmp_path: Path, mocker: MockerFixture) -> LeaseServer:
     commands_of_a_house(mocker).answers["ip -j"] = "[]"
     house = House(tmp_path)
     house.write("wireguard-uplink", CONFIG + PROVIDER)
     service = await house.start()
     await house.stop()  # the lines are not watched in this day
-    made = Serving(service, FakeProvider(), str(tmp_path))
+    made = LeaseServer(service, FakeProvider(), str(tmp_path))
     made.node_id = "nodep"
     made.start()
     await made.follow()
@@ -96,7 +96,7 @@ async def serving(tmp_path: Path, mocker: MockerFixture) -> Serving:
 
 
 async def live_a_day(
-    serving: Serving, mocker: MockerFixture, hourly: Callable[[int], Awaitable[None]]
+    lease_server: LeaseServer, mocker: MockerFixture, hourly: Callable[[int], Awaitable[None]]
 ) -> list[str]:
     """Let the service look after its consumers, who renew at half of their lease's time; what was
     written since all of them had one.
@@ -108,7 +108,7 @@ async def live_a_day(
 
     async def renew() -> None:
         for name in [name for name, due_s in due.items() if due_s <= clock[0]]:
-            granted = await serving.grant(LeaseRequest(name, key_of(name)))
+            granted = await lease_server.grant(LeaseRequest(name, key_of(name)))
             assert isinstance(granted, LeaseGrant)
             due[name] = clock[0] + granted.lease_s / 2
             renewals[0] += 1
@@ -128,40 +128,42 @@ async def live_a_day(
     await renew()
     for _ in range(50):
         await sleep(0.001)
-    folder = Path(serving.service.platform.directory)  # type: ignore[attr-defined]
+    folder = Path(lease_server.service.platform.directory)  # type: ignore[attr-defined]
     writes = Writes(folder, folder / "state.json")
     mocker.patch("time.monotonic", lambda: clock[0])
     mocker.patch("asyncio.sleep", pass_time)
     with pytest.raises(DayIsOver):
-        await serving.run()
-    await serving.stop()
+        await lease_server.run()
+    await lease_server.stop()
     writes.look()
-    assert len(serving.consumer_rows()) == len(CONSUMERS)
+    assert len(lease_server.consumer_rows()) == len(CONSUMERS)
     assert renewals[0] > 20 * len(CONSUMERS)
     return writes.names
 
 
-async def test_a_day_of_renewals_and_offers(serving: Serving, mocker: MockerFixture) -> None:
+async def test_a_day_of_renewals_and_offers(
+    lease_server: LeaseServer, mocker: MockerFixture
+) -> None:
     async def hourly(hour: int) -> None:
         for name in CONSUMERS:
-            serving.service.gossip(offer(name, sequence=hour))
-        assert len(list(serving.service.offers.names)) == len(CONSUMERS)
+            lease_server.service.gossip(offer(name, sequence=hour))
+        assert len(list(lease_server.service.offers.names)) == len(CONSUMERS)
 
-    names = await live_a_day(serving, mocker, hourly)
+    names = await live_a_day(lease_server, mocker, hourly)
     assert set(names) == {"usage.json"}, "renewals and offers write nothing"
     assert 4 <= len(names) <= 5, "counters are kept every six hours and at the end"
     assert len(names) <= MOST_WRITES
 
 
 async def test_each_change_of_the_set_of_leases_is_one_write(
-    serving: Serving, mocker: MockerFixture
+    lease_server: LeaseServer, mocker: MockerFixture
 ) -> None:
     async def hourly(hour: int) -> None:
         if hour == 1:
-            await serving.grant(LeaseRequest("guest", key_of("guest")))
+            await lease_server.grant(LeaseRequest("guest", key_of("guest")))
         elif hour == 5:
-            await serving.release(key_of("guest"), "guest")
+            await lease_server.release(key_of("guest"), "guest")
 
-    names = await live_a_day(serving, mocker, hourly)
+    names = await live_a_day(lease_server, mocker, hourly)
     assert names.count("wireguard-uplink") == 2
     assert len(names) <= MOST_WRITES

@@ -33,7 +33,7 @@ MOST_CA = 4 << 20
 _REFUSED_USER = (134, 135)  # bad user name or password, not authorized (MQTT 5, 3.2.2.2)
 
 
-class MqttCarrier:
+class MqttTransport:
     """Keeps a connection to the broker from `start` until `close`, however often it is lost.
 
     `on_message(peer_id, payload)` gets what all peers' topics hold and get, ours too.

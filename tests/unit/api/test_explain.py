@@ -23,9 +23,9 @@ V4_ONLY = ("10.7.7.2/32",)
 
 
 def explained(
-    choices: Choices, *offers: Offer, untrusted: dict[str, str] | None = None
+    choices: Choices, *offers: Offer, distrust_reason: dict[str, str] | None = None
 ) -> dict[str, Any]:
-    known = untrusted or {}
+    known = distrust_reason or {}
     reply = explanation(
         choices.config, choices.monitor, offers, lambda peer_id: known.get(peer_id, ""), NOW_S
     )
@@ -215,7 +215,7 @@ def test_peers_that_are_no_candidates(tmp_path: Path) -> None:
         offer_of("spent", quota_gb=5.0, quota_left_gb=0.0),
         offer_of("fed", egress=("uplink=nodeA",)),
     ]
-    others = explained(choices, *offers, untrusted={"stranger": "stranger is not trusted"})
+    others = explained(choices, *offers, distrust_reason={"stranger": "stranger is not trusted"})
     assert [(row["peer_id"], row["configured"], row["reason"]) for row in others["others"]] == [
         ("off", True, "the uplink is disabled in its section"),
         ("new", False, "nobody asked for it: `wgctl uplink add new` does"),

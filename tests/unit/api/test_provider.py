@@ -39,7 +39,7 @@ async def call(house: ExchangeHouse, name: str, **arguments: Any) -> dict[str, A
 
 
 def line_is(house: ExchangeHouse, mocker: MockerFixture, alive: bool | None) -> None:
-    mocker.patch.object(house.exchange.offering, "_line_is_alive", return_value=alive)
+    mocker.patch.object(house.agent.own_offer, "_line_is_alive", return_value=alive)
 
 
 async def test_a_dead_line_is_not_offered_and_nothing_is_written(
@@ -99,10 +99,10 @@ async def test_a_router_that_forwards_nothing_offers_nothing(
     off.return_value = ("", "")
     await call(house, "uplink_offer", bandwidth_mbps=50)
     off.return_value = ("it forwards nothing", "sysctl -w x=1")
-    serving = house.exchange.serving
-    assert serving.book is not None
-    await serving._keep_house(serving.book)
-    house.exchange.offering.watch()
+    lease_server = house.agent.lease_server
+    assert lease_server.pool is not None
+    await lease_server._keep_house(lease_server.pool)
+    house.agent.own_offer.watch()
     told = await house.ask("/v1/offer")
     assert (told.status, "sysctl" in told.table["error"]) == (404, True)
     wanted = {"type": "lease_request", "peer_id": "nodea", "public_key": key_of("c")}
@@ -110,10 +110,10 @@ async def test_a_router_that_forwards_nothing_offers_nothing(
     status = house.running[-1].status()
     assert any("sysctl -w x=1" in problem for problem in status["problems"])
     off.return_value = ("", "")
-    await serving._keep_house(serving.book)
-    house.exchange.offering.watch()
+    await lease_server._keep_house(lease_server.pool)
+    house.agent.own_offer.watch()
     assert (await house.ask("/v1/offer")).status == 200
-    assert "forwarding" not in serving.problems
+    assert "forwarding" not in lease_server.problems
 
 
 async def test_a_limit_needs_what_shapes(house: ExchangeHouse, mocker: MockerFixture) -> None:
@@ -131,12 +131,12 @@ async def test_a_line_that_dies_takes_the_offer_and_names_itself(
     line_is(house, mocker, True)
     await call(house, "uplink_offer")
     line_is(house, mocker, False)
-    house.exchange.offering.watch()
+    house.agent.own_offer.watch()
     assert house.kinds("offer") == ["offering", "withdrawn"]
     told = await house.ask("/v1/offer")
     assert (told.status, told.table["error"]) == (404, "the line is dead")
     line_is(house, mocker, True)
-    house.exchange.offering.watch()
+    house.agent.own_offer.watch()
     assert (await house.ask("/v1/offer")).status == 404, "it must stay so for the hold time"
     denied = await house.ask(
         "/v1/lease", {"type": "lease_request", "peer_id": "nodea", "public_key": key_of("c")}
@@ -149,9 +149,9 @@ async def test_an_address_that_goes_while_the_offer_stands(
 ) -> None:
     line_is(house, mocker, True)
     await call(house, "uplink_offer")
-    house.exchange.serving.endpoints = ()
-    house.exchange.offering.announce()
-    house.exchange.offering.watch()
+    house.agent.lease_server.endpoints = ()
+    house.agent.own_offer.announce()
+    house.agent.own_offer.watch()
     assert (await house.ask("/v1/offer")).status == 404
 
 

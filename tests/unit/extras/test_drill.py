@@ -184,9 +184,9 @@ async def test_who_can_not_be_drilled(house: tuple[House, ChoiceService]) -> Non
     found = await refusal(choices, peer_id="nodeb")
     assert (type(found), found.code) == (NotFound, "no_uplink")
     service = made.running[-1]
-    service.untrusted = lambda peer_id: "it is not trusted"
+    service.distrust_reason = lambda peer_id: "it is not trusted"
     assert type(await refusal(choices, peer_id="nodea")) is NotTrusted
-    service.untrusted = lambda peer_id: ""
+    service.distrust_reason = lambda peer_id: ""
     found = await refusal(choices, peer_id="nodea", all_traffic=True)
     assert (type(found), found.code) == (NotSupported, "no_usable_uplink")
     await made.call("uplink_remove", peer_id="nodea")

@@ -46,8 +46,8 @@ async def say(house: ExchangeHouse, **changes: Any) -> None:
 
 async def test_what_a_start_finds_is_no_news(house: ExchangeHouse) -> None:
     assert house.kinds("trust") == []
-    assert not house.exchange.untrusted("nodea")
-    assert "not trusted" in house.exchange.untrusted("nodeb")
+    assert not house.agent.distrust_reason("nodea")
+    assert "not trusted" in house.agent.distrust_reason("nodeb")
 
 
 async def test_trust_that_its_owner_takes_back_takes_the_offer(house: ExchangeHouse) -> None:
@@ -85,7 +85,7 @@ async def test_what_could_not_be_removed_is_removed_later(
     with pytest.raises(CommandFailed):
         await house.running[-1].reload()
     mocker.stop(failing)
-    await house.exchange._drop_untrusted()
+    await house.agent._drop_untrusted()
     assert house.running[-1].uplinks.config.uplinks == ()
 
 
@@ -107,9 +107,9 @@ async def test_a_configuration_that_a_call_read_first_is_followed(
         house.write("wireguard-uplink", CONFIG.replace("10.9.0.3", "10.9.0.4"))
         await house.running[-1].uplinks.read_strictly()
         assert not house.running[-1].config_changed()
-        followed = mocker.spy(house.exchange.serving, "follow")
+        followed = mocker.spy(house.agent.lease_server, "follow")
         await until(lambda: followed.call_count > 0, 20.0)
-        named = house.exchange.peers.directory.named("nodeb")
+        named = house.agent.peers.directory.named("nodeb")
         assert named is not None and named.addresses == ("10.9.0.4",)
     finally:
         await house.stop()
@@ -150,7 +150,7 @@ async def test_a_peer_that_says_no_lets_the_next_one_have_its_turn(
 async def test_an_offer_that_trips_the_watch_does_not_stop_the_probes(
     house: ExchangeHouse, mocker: MockerFixture
 ) -> None:
-    mocker.patch.object(house.exchange.offering, "watch", side_effect=KeyError("a secret"))
+    mocker.patch.object(house.agent.own_offer, "watch", side_effect=KeyError("a secret"))
     house.running[-1].on_update()
     problems = (await house.call("uplink_status"))["problems"]
     assert any("the offer failed unexpectedly (KeyError" in problem for problem in problems)
@@ -172,38 +172,38 @@ async def test_a_mesh_that_cannot_be_read_stops_nothing(
 
 
 async def test_fates_are_judged_for_uplinks_alone(house: ExchangeHouse) -> None:
-    exchange = house.exchange
+    agent = house.agent
     await house.running[-1].add_uplink("nodea", None, "192.0.2.7:1", key_of("k"), "10.5.5.5")
-    exchange.offering.egress = ("gw=1",)
+    agent.own_offer.egress = ("gw=1",)
     for number in range(50):
         other = Offer(f"p{number}", Endpoint("192.0.2.9"), "k", egress=("gw=1",))
         house.running[-1].offers.accept(replace(other, received_s=time.monotonic()))
     await say(house, egress="gw=1,addr=8.8.4.4")
-    exchange._judge_terms()
+    agent._judge_terms()
     landscape = house.running[-1].monitor.landscape
     assert landscape.fated == {"wgup_nodea"}
-    assert set(exchange._offer_of) == {"nodea"}, "what is remembered is bounded by the uplinks"
+    assert set(agent._offer_of) == {"nodea"}, "what is remembered is bounded by the uplinks"
     house.running[-1].offers.forget("nodea")
-    exchange._judge_terms()
+    agent._judge_terms()
     assert landscape.fated == {"wgup_nodea"}, "an offer that is gone had its line all the same"
 
 
 async def test_no_such_offer_at_a_peer_takes_the_one_that_was_known(house: ExchangeHouse) -> None:
     await say(house)
-    peer = house.exchange.peers.directory.named("nodea")
+    peer = house.agent.peers.directory.named("nodea")
     assert peer is not None
-    house.exchange._on_offer(peer, None)
-    house.exchange._on_offer(peer, None)
+    house.agent._on_offer(peer, None)
+    house.agent._on_offer(peer, None)
     assert house.kinds("offer") == ["offer", "withdrawn"]
 
 
 async def test_a_stranger_on_the_mesh_goes_by_no_name(house: ExchangeHouse) -> None:
-    peer = house.exchange.peers.directory.source("10.9.0.4")
+    peer = house.agent.peers.directory.source("10.9.0.4")
     assert peer is not None
-    house.exchange._on_offer(peer, offer("nodea"))
-    house.exchange._on_identity(peer, {"type": "uplink_identity", "peer_id": "me"})
-    house.exchange._on_identity(peer, {"type": "uplink_identity", "peer_id": "nodea"})
-    house.exchange._on_identity(peer, {"nonsense": 1})
+    house.agent._on_offer(peer, offer("nodea"))
+    house.agent._on_identity(peer, {"type": "uplink_identity", "peer_id": "me"})
+    house.agent._on_identity(peer, {"type": "uplink_identity", "peer_id": "nodea"})
+    house.agent._on_identity(peer, {"nonsense": 1})
     assert not house.running[-1].offers.names
     assert house.refused == {"own_id": 1, "other_peer": 1, "invalid_argument": 1}
 
@@ -257,10 +257,10 @@ async def test_relayed_gossip_of_a_self_styled_peer_is_not_trusted(
     service = house.running[-1]
     await service.reload()
     impostor = Signer.load(str(tmp_path / "impostor.seed"))
-    peer = house.exchange.peers.directory.source("10.9.0.4")
+    peer = house.agent.peers.directory.source("10.9.0.4")
     assert peer is not None
     said = {"type": "uplink_identity", "peer_id": "nodec", "identity": impostor.key}
-    assert house.exchange.peers.heard(peer, said)
+    assert house.agent.peers.heard(peer, said)
     message = impostor.sign(offer("nodec", sequence=5))
     assert service.gossip(message, origin="nodeb")["accepted"]
     listed = {row["peer_id"]: row for row in service.list_uplinks()["offers"]}["nodec"]
@@ -285,14 +285,14 @@ config uplink 'wgup_friend'
 
 async def stranger_speaks(house: ExchangeHouse, peer_id: str, **changes: Any) -> MeshPeer:
     """The mesh peer at 10.9.0.4, whom nobody knows, says that he is this one and offers."""
-    peer = house.exchange.peers.directory.source("10.9.0.4")
+    peer = house.agent.peers.directory.source("10.9.0.4")
     assert peer is not None
-    house.exchange._on_identity(peer, {"type": "uplink_identity", "peer_id": peer_id})
-    house.exchange._on_offer(peer, offer(peer_id, **changes))
-    await house.exchange._follow_mesh()
-    await house.exchange.follow_config()
-    await house.exchange.trust_changed()
-    house.exchange._judge_terms()
+    house.agent._on_identity(peer, {"type": "uplink_identity", "peer_id": peer_id})
+    house.agent._on_offer(peer, offer(peer_id, **changes))
+    await house.agent._follow_mesh()
+    await house.agent.follow_config()
+    await house.agent.trust_changed()
+    house.agent._judge_terms()
     return peer
 
 
@@ -304,23 +304,23 @@ async def test_a_stranger_by_its_id_does_not_weaken_a_hand_made_uplink(
     await service.reload()
     watched = service.monitor.watch.uplinks
     assert [uplink.peer_id for uplink in watched] == ["friend"]
-    house.exchange.offering.egress = ("isp=ours",)
+    house.agent.own_offer.egress = ("isp=ours",)
     peer = await stranger_speaks(
         house, "friend", metered=True, price_per_gb=9.0, egress="isp=ours", sequence=9
     )
-    assert house.exchange.untrusted("friend") == ""
+    assert house.agent.distrust_reason("friend") == ""
     assert service.monitor.watch.uplinks == watched
     assert service.monitor.terms == {} and not service.monitor.landscape.fated
     [row] = (await house.call("uplink_list"))["offers"]
     assert (row["peer_id"], row["trusted"], row["usable"]) == ("friend", False, False)
     # What a program of this router hands in counts, and a stranger neither changes nor ends it.
     await house.call("uplink_gossip", message=offer("friend", sequence=10))
-    house.exchange._judge_terms()
+    house.agent._judge_terms()
     terms = dict(service.monitor.terms)
     assert terms["wgup_friend"].bandwidth_mbps == 100
     await stranger_speaks(house, "friend", metered=True, sequence=11)
-    house.exchange._on_offer(peer, None)
-    house.exchange._judge_terms()
+    house.agent._on_offer(peer, None)
+    house.agent._judge_terms()
     assert service.monitor.terms == terms
     assert service.offers.names["friend"].carrier == "bus"
 
@@ -339,7 +339,7 @@ async def test_given_values_are_used_as_given(house: ExchangeHouse) -> None:
         granted = replace(wanted, endpoint=Endpoint("192.0.2.66", 6), public_key=key_of("evil"))
         return replace(granted, addresses=("10.66.0.1/32",), leased=True)
 
-    house.exchange.leasing.ask = grant  # type: ignore[method-assign]
+    house.agent.lease_client.ask = grant  # type: ignore[method-assign]
     given = {"endpoint": "192.0.2.7:1", "public_key": key_of("given")}
     for peer_id in ("friend", "nodea"):
         reply = await house.call("uplink_add", peer_id=peer_id, **given)
@@ -353,7 +353,7 @@ async def test_given_values_are_used_as_given(house: ExchangeHouse) -> None:
     async def refuse(wanted: Uplink) -> Uplink:
         raise NotTrusted("nodea says no")
 
-    house.exchange.leasing.ask = refuse  # type: ignore[method-assign]
+    house.agent.lease_client.ask = refuse  # type: ignore[method-assign]
     assert (await house.call("uplink_add", peer_id="nodea", **given))["created"]
 
 
@@ -364,7 +364,7 @@ async def test_a_lease_keeps_the_endpoint_that_was_given(house: ExchangeHouse) -
         granted = replace(wanted, endpoint=Endpoint("192.0.2.66", 6), leased=True)
         return replace(granted, addresses=("10.66.0.1/32",))
 
-    house.exchange.leasing.ask = grant  # type: ignore[method-assign]
+    house.agent.lease_client.ask = grant  # type: ignore[method-assign]
     reply = await house.call("uplink_add", peer_id="nodea", endpoint="192.0.2.8:8")
     assert (reply["endpoint"], reply["leased"]) == ("192.0.2.8:8", True)
 
@@ -414,14 +414,14 @@ async def test_a_cost_that_changes_is_kept_and_flash_is_written_seldom(
     for turn in range(100):  # every five minutes its peer says something else
         clock[0] += 300.0
         await say(house, metered=turn % 2 == 0, price_per_gb=float(turn), sequence=turn + 1)
-        house.exchange._judge_terms()
-        await house.exchange._keep_costs()
+        house.agent._judge_terms()
+        await house.agent._keep_costs()
         assert house.running[-1].monitor.terms["wgup_nodea"].price_per_gb == turn, "at once"
         if house.text("wireguard-uplink") != written[-1]:
             written.append(house.text("wireguard-uplink"))
     assert 3 < len(written) <= 6
     clock[0] += 7200.0
-    await house.exchange._keep_costs()
+    await house.agent._keep_costs()
     assert cost_options(house) == ["option metered '0'", "option price_per_gb '99'"]
 
 
@@ -436,25 +436,25 @@ async def test_min_uplinks_does_not_bring_back_what_the_owner_removed(
     async def grant(wanted: Uplink) -> Uplink:
         return replace(wanted, addresses=("10.66.0.1/32",), leased=True)
 
-    house.exchange.leasing.ask = grant  # type: ignore[method-assign]
+    house.agent.lease_client.ask = grant  # type: ignore[method-assign]
     await say(house)
-    await house.exchange._keep_ready()
+    await house.agent._keep_ready()
     assert [(u.peer_id, u.auto) for u in service.uplinks.config.uplinks] == [("nodea", True)]
     told = await house.call("uplink_remove", peer_id="nodea")
     assert "`wgctl uplink add nodea`" in told["message"]
     written = house.text("wireguard-uplink")
     for _ in range(3):
         await say(house)
-        await house.exchange._keep_ready()
+        await house.agent._keep_ready()
     assert service.uplinks.config.uplinks == () and house.text("wireguard-uplink") == written
     await house.restart()
     service = house.running[-1]
-    house.exchange.leasing.ask = grant  # type: ignore[method-assign]
+    house.agent.lease_client.ask = grant  # type: ignore[method-assign]
     await say(house)
-    await house.exchange._keep_ready()
+    await house.agent._keep_ready()
     assert service.uplinks.config.uplinks == (), "nor does a restart"
     await service.add_uplink("nodea")
     assert service.uplinks.config.settings.declined == frozenset()
     await service.remove_uplink("nodea", "its peer is not trusted any more", asked=False)
-    await house.exchange._keep_ready()
+    await house.agent._keep_ready()
     assert [u.peer_id for u in service.uplinks.config.uplinks] == ["nodea"], "by nobody's wish"

@@ -12,7 +12,7 @@ import pytest
 
 from rpcd_wireguard_uplink.errors import UplinkError
 from rpcd_wireguard_uplink.history import Journal
-from rpcd_wireguard_uplink.mesh.offer_validation import BURST, MOST_REFUSALS, Intake
+from rpcd_wireguard_uplink.mesh.offer_validation import BURST, MOST_REFUSALS, OfferValidator
 from rpcd_wireguard_uplink.mesh.offers import OfferBook, Source
 from rpcd_wireguard_uplink.mesh.signing import Signer
 from tests.unit.fakes import key_of
@@ -31,10 +31,10 @@ class Door:
         journal = Journal(
             str(self.state), lambda name, table: self.events.append(table), lambda: None, dict
         )
-        self.intake = Intake(self.book, journal)
-        self.intake.own_id = "me"
-        self.intake.own_keys = lambda: {key_of("mine")}
-        self.intake.own_addresses = lambda: {"198.51.100.9", "2001:db8::9"}
+        self.validator = OfferValidator(self.book, journal)
+        self.validator.own_id = "me"
+        self.validator.own_keys = lambda: {key_of("mine")}
+        self.validator.own_addresses = lambda: {"198.51.100.9", "2001:db8::9"}
         self._directory = directory
 
     def signer(self, name: str) -> Signer:
@@ -42,10 +42,10 @@ class Door:
         return Signer.load(str(self._directory / f"{name}.seed"))
 
     def direct(self, message: Table | str, sender: str = "nodea") -> bool:
-        return self.intake.take(message, Source.DIRECT, "mesh", sender)[1]
+        return self.validator.take(message, Source.DIRECT, "mesh", sender)[1]
 
     def relayed(self, message: Table | str) -> bool:
-        return self.intake.take(message, Source.RELAYED, "mqtt")[1]
+        return self.validator.take(message, Source.RELAYED, "mqtt")[1]
 
 
 @pytest.fixture
@@ -99,7 +99,7 @@ async def test_what_cannot_be_the_peers_is_refused_and_counted(
     with pytest.raises(UplinkError) as caught:
         door.direct(message)
     assert caught.value.code == code
-    assert door.intake.refused == {code: 1}
+    assert door.validator.refused == {code: 1}
     assert not door.book.names
     assert door.events == []
     assert key_of("mine") not in str(caught.value)
@@ -116,15 +116,15 @@ async def test_a_text_of_a_megabyte_is_refused_unread(door: Door) -> None:
     with pytest.raises(UplinkError) as caught:
         door.direct(text)
     assert len(str(caught.value)) < 300
-    assert sum(door.intake.refused.values()) == 1
+    assert sum(door.validator.refused.values()) == 1
 
 
 async def test_the_kinds_of_refusals_are_bounded(door: Door) -> None:
     for number in range(3 * MOST_REFUSALS):
-        door.intake.count(f"code{number}")
-        door.intake.count("code0")
-    assert len(door.intake.refused) == MOST_REFUSALS
-    assert door.intake.refused["code0"] == 3 * MOST_REFUSALS + 1
+        door.validator.count(f"code{number}")
+        door.validator.count("code0")
+    assert len(door.validator.refused) == MOST_REFUSALS
+    assert door.validator.refused["code0"] == 3 * MOST_REFUSALS + 1
 
 
 # --- what others pass on
@@ -140,11 +140,11 @@ async def test_a_relayed_message_must_be_signed_by_the_known_key(door: Door) -> 
         ({**message, "identity": other.key}, "bad_signature", signer.key),
     ]
     for forged, code, known in refusals:
-        door.intake.identity_of = lambda peer_id, known=known: known  # type: ignore[misc]
+        door.validator.identity_of = lambda peer_id, known=known: known  # type: ignore[misc]
         with pytest.raises(UplinkError) as caught:
             door.relayed(forged)
         assert caught.value.code == code
-        assert door.intake.refused[code] >= 1
+        assert door.validator.refused[code] >= 1
     with pytest.raises(UplinkError):
         door.relayed(offer("nodea", sequence=5))
     assert not door.book.names
@@ -154,7 +154,7 @@ async def test_a_relayed_message_must_be_signed_by_the_known_key(door: Door) -> 
 
 async def test_a_replay_changes_nothing(door: Door) -> None:
     signer = door.signer("nodea")
-    door.intake.identity_of = lambda peer_id: signer.key
+    door.validator.identity_of = lambda peer_id: signer.key
     first, second = (signer.sign(offer("nodea", sequence=n)) for n in (5, 6))
     gone = signer.sign({"type": "uplink_withdraw", "peer_id": "nodea", "sequence": 7})
     assert door.relayed(first)
@@ -179,7 +179,7 @@ async def test_ten_thousand_offers_of_one_peer_cost_little(door: Door) -> None:
             refused += 1
     assert time.process_time() - begun_s < 30.0
     assert 10_000 - refused < 2 * BURST
-    assert door.intake.refused == {"too_many_offers": refused}
+    assert door.validator.refused == {"too_many_offers": refused}
     assert len(door.events) < 2 * BURST
     assert door.direct({"type": "uplink_withdraw", "peer_id": "nodea", "sequence": 99_999})
     assert door.direct(offer("nodeb"), sender="nodeb"), "others are heard as before"

@@ -97,12 +97,12 @@ async def test_a_lease_for_a_trusted_peer_alone(house: ExchangeHouse) -> None:
         (wanted("nodeb", key_of("b")), "10.9.0.3", "not_trusted"),
         (wanted("nodeb", key_of("b")), "10.9.0.2", "other_peer"),
         (wanted("nodea", key_of("b")), "10.9.0.3", "other_peer"),
-        (wanted("nodea", house.exchange.serving.public_key), "10.9.0.2", "key_in_use"),
+        (wanted("nodea", house.agent.lease_server.public_key), "10.9.0.2", "key_in_use"),
     ):
         answer = await house.ask("/v1/lease", table, source=source)
         assert (answer.status in (403, 409), answer.table["code"]) == (True, code)
     assert house.refused == {"not_trusted": 1, "other_peer": 2, "key_in_use": 1}
-    assert [row["peer_id"] for row in house.exchange.serving.consumer_rows()] == ["nodea"]
+    assert [row["peer_id"] for row in house.agent.lease_server.consumer_rows()] == ["nodea"]
 
 
 async def test_only_its_holder_gives_a_lease_back(house: ExchangeHouse) -> None:

@@ -18,7 +18,7 @@ from rpcd_wireguard_uplink.errors import PeerUnreachable
 from rpcd_wireguard_uplink.mesh import poller as mesh
 from rpcd_wireguard_uplink.mesh.directory import MeshPeer
 from rpcd_wireguard_uplink.mesh.http import Request, Response, Server
-from rpcd_wireguard_uplink.mesh.poller import FIRST_RETRY_S, LONGEST_PAUSE_S, MeshCarrier
+from rpcd_wireguard_uplink.mesh.poller import FIRST_RETRY_S, LONGEST_PAUSE_S, MeshTransport
 from tests.unit.mesh.test_http import free_port
 
 Table = dict[str, Any]
@@ -101,7 +101,7 @@ def peers(count: int) -> list[MeshPeer]:
     return [MeshPeer("wg0", f"key{n}", (f"10.9.{n // 250}.{n % 250 + 1}",)) for n in range(count)]
 
 
-async def run_until(carrier: MeshCarrier, clock: Clock, end_s: float) -> None:
+async def run_until(carrier: MeshTransport, clock: Clock, end_s: float) -> None:
     task = asyncio.get_running_loop().create_task(carrier.run())
     while clock.now_s < end_s:
         await asyncio.sleep(0)
@@ -110,8 +110,8 @@ async def run_until(carrier: MeshCarrier, clock: Clock, end_s: float) -> None:
     await asyncio.gather(task, return_exceptions=True)
 
 
-def carrier_of(village: Mesh, count: int) -> MeshCarrier:
-    made = MeshCarrier(lambda peer, table: None, lambda peer, table: None, 7333)
+def carrier_of(village: Mesh, count: int) -> MeshTransport:
+    made = MeshTransport(lambda peer, table: None, lambda peer, table: None, 7333)
     made.follow(peers(count))
     return made
 
@@ -199,7 +199,7 @@ async def test_a_peer_is_never_asked_twice_at_once(clock: Clock, monkeypatch: An
         return 404, {}
 
     monkeypatch.setattr(mesh, "request", request)
-    carrier = MeshCarrier(lambda peer, table: None, lambda peer, table: None, 7333)
+    carrier = MeshTransport(lambda peer, table: None, lambda peer, table: None, 7333)
     carrier.follow(peers(3))
     task = asyncio.get_running_loop().create_task(carrier.run())
     while clock.now_s < 1400.0:
@@ -227,7 +227,7 @@ async def test_a_listener_that_fails_is_told_and_the_others_go_on(
         if peer.key == "key0":
             raise KeyError("a secret that must not be told")
 
-    carrier = MeshCarrier(lambda peer, table: None, broken, 7333)
+    carrier = MeshTransport(lambda peer, table: None, broken, 7333)
     carrier.follow(peers(3))
     await run_until(carrier, clock, 1400.0)
     assert len(village.times("10.9.0.2")) >= 2
@@ -273,7 +273,7 @@ async def test_what_a_peer_answers_is_heard(place: Any) -> None:
     heard: list[Any] = []
     asked: list[Request] = []
     port = await place({"/v1/identity": Response(200, {"id": 1})}, asked)
-    carrier = MeshCarrier(
+    carrier = MeshTransport(
         lambda peer, table: heard.append((peer, table)),
         lambda peer, table: heard.append((peer, table)),
         port,
@@ -295,7 +295,7 @@ async def test_a_message_reaches_every_peer_and_a_newer_one_replaces_it(
     monkeypatch.setattr(mesh, "TELL_PAUSES_S", (0.0, 0.2, 0.2))
     asked: list[Request] = []
     port = await place({"/v1/message": Response(200, {})}, asked)
-    carrier = MeshCarrier(lambda *_: None, lambda *_: None, port)
+    carrier = MeshTransport(lambda *_: None, lambda *_: None, port)
     dead = MeshPeer("", "dead", ("127.0.0.2",))
     carrier.follow([HERE, dead, replace(HERE, key="two", addresses=("127.0.0.1",))])
     carrier.tell({"n": 1})

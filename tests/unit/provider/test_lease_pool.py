@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rpcd_wireguard_uplink.config.peering import Consumer, Denial, Deny, Lease, LeaseRequest
-from rpcd_wireguard_uplink.provider.lease_pool import SESSION_S, LeaseBook
+from rpcd_wireguard_uplink.provider.lease_pool import SESSION_S, LeasePool
 from tests.unit.fakes import key_of
 
 POOL4 = ipaddress.IPv4Network("10.77.0.0/24")
@@ -17,18 +17,18 @@ POOL6 = ipaddress.IPv6Network("fd77::/64")
 TERM_S = 100.0
 
 
-def new_book(most: int = 8, prefix: int = 24) -> LeaseBook:
-    return LeaseBook(ipaddress.IPv4Network(f"10.77.0.0/{prefix}"), POOL6, most, TERM_S)
+def new_pool(most: int = 8, prefix: int = 24) -> LeasePool:
+    return LeasePool(ipaddress.IPv4Network(f"10.77.0.0/{prefix}"), POOL6, most, TERM_S)
 
 
 def ask(
-    book: LeaseBook, peer: str, now_s: float = 0.0, key: str = "", avoid: tuple[str, ...] = ()
+    pool: LeasePool, peer: str, now_s: float = 0.0, key: str = "", avoid: tuple[str, ...] = ()
 ) -> Lease | Denial:
-    return book.request(LeaseRequest(peer, key_of(key or peer), avoid), now_s)
+    return pool.request(LeaseRequest(peer, key_of(key or peer), avoid), now_s)
 
 
-def granted(book: LeaseBook, peer: str, now_s: float = 0.0, key: str = "") -> Lease:
-    answer = ask(book, peer, now_s, key)
+def granted(pool: LeasePool, peer: str, now_s: float = 0.0, key: str = "") -> Lease:
+    answer = ask(pool, peer, now_s, key)
     assert isinstance(answer, Lease), answer
     return answer
 
@@ -41,8 +41,8 @@ def consumer(lease: Lease) -> Consumer:
 
 
 def test_a_lease_has_the_same_place_in_both_pools() -> None:
-    book = new_book()
-    lease = granted(book, "a", now_s=5.0)
+    pool = new_pool()
+    lease = granted(pool, "a", now_s=5.0)
     four, six = (ipaddress.ip_interface(text) for text in lease.addresses)
     place = int(four.ip) - int(POOL4.network_address)
     assert place == int(six.ip) - int(POOL6.network_address)
@@ -50,48 +50,48 @@ def test_a_lease_has_the_same_place_in_both_pools() -> None:
     assert (four.network.prefixlen, six.network.prefixlen) == (32, 128)
     assert (lease.peer_id, lease.public_key) == ("a", key_of("a"))
     assert lease.expires_s == 5.0 + TERM_S
-    assert book.gateways == ("10.77.0.1/24", "fd77::1/64")
+    assert pool.gateways == ("10.77.0.1/24", "fd77::1/64")
 
 
 def test_the_same_request_again_renews() -> None:
-    book = new_book()
-    first, again = granted(book, "a"), granted(book, "a", now_s=60.0)
+    pool = new_pool()
+    first, again = granted(pool, "a"), granted(pool, "a", now_s=60.0)
     assert again.addresses == first.addresses
     assert again.expires_s == 60.0 + TERM_S
-    assert book.leases == (again,)
+    assert pool.leases == (again,)
 
 
 def test_another_book_gives_a_key_the_same_address() -> None:
-    other = new_book()
+    other = new_pool()
     granted(other, "b")
-    assert granted(new_book(), "a").addresses == granted(other, "a").addresses
+    assert granted(new_pool(), "a").addresses == granted(other, "a").addresses
 
 
 def test_a_new_key_replaces_the_old_one() -> None:
-    book = new_book()
-    old, new = granted(book, "a"), granted(book, "a", key="a2")
+    pool = new_pool()
+    old, new = granted(pool, "a"), granted(pool, "a", key="a2")
     assert new.addresses == old.addresses
-    assert book.by_key(key_of("a")) is None
-    assert book.leases == (new,)
-    assert granted(book, "b", key="a").peer_id == "b"
+    assert pool.by_key(key_of("a")) is None
+    assert pool.leases == (new,)
+    assert granted(pool, "b", key="a").peer_id == "b"
 
 
 def test_leases_are_found() -> None:
-    book = new_book()
-    lease = granted(book, "a")
+    pool = new_pool()
+    lease = granted(pool, "a")
     four, six = (text.split("/")[0] for text in lease.addresses)
-    assert book.by_key(key_of("a")) == book.by_address(four) == book.by_address(six) == lease
-    assert book.by_address(ipaddress.IPv6Address(six).exploded) == lease
+    assert pool.by_key(key_of("a")) == pool.by_address(four) == pool.by_address(six) == lease
+    assert pool.by_address(ipaddress.IPv6Address(six).exploded) == lease
     for address in ("10.77.0.1", "10.78.0.2", "fd78::2", "", "x", "fd77::ffff:2"):
-        assert book.by_address(address) is None
-    assert book.by_key(key_of("b")) is None
+        assert pool.by_address(address) is None
+    assert pool.by_key(key_of("b")) is None
 
 
 def test_leases_are_in_the_order_of_their_addresses() -> None:
-    book = new_book(most=50)
+    pool = new_pool(most=50)
     for number in range(50):
-        granted(book, f"p{number}")
-    order = [int(ipaddress.ip_interface(lease.addresses[0]).ip) for lease in book.leases]
+        granted(pool, f"p{number}")
+    order = [int(ipaddress.ip_interface(lease.addresses[0]).ip) for lease in pool.leases]
     assert order == sorted(order)
 
 
@@ -99,24 +99,24 @@ def test_leases_are_in_the_order_of_their_addresses() -> None:
 
 
 def test_a_key_of_another_peer() -> None:
-    book = new_book()
-    lease = granted(book, "a")
-    denial = ask(book, "b", key="a")
+    pool = new_pool()
+    lease = granted(pool, "a")
+    denial = ask(pool, "b", key="a")
     assert isinstance(denial, Denial)
     assert denial.code is Deny.KEY_IN_USE
     assert "remove the uplink and add it again" in denial.error
     assert key_of("a") not in denial.error
-    assert book.leases == (lease,)
+    assert pool.leases == (lease,)
 
 
 def test_a_key_of_ours() -> None:
-    book = new_book()
+    pool = new_pool()
     request = LeaseRequest("a", key_of("own"))
-    denial = book.request(request, 0.0, own_keys={key_of("own")})
+    denial = pool.request(request, 0.0, own_keys={key_of("own")})
     assert isinstance(denial, Denial)
     assert denial.code is Deny.KEY_IN_USE
     assert "the provider's own" in denial.error
-    assert isinstance(book.request(request, 0.0, own_keys={key_of("other")}), Lease)
+    assert isinstance(pool.request(request, 0.0, own_keys={key_of("other")}), Lease)
 
 
 @pytest.mark.parametrize(
@@ -135,7 +135,7 @@ def test_a_key_of_ours() -> None:
     ],
 )
 def test_networks_to_avoid(avoid: str, named: str) -> None:
-    answer = ask(new_book(), "a", avoid=("192.168.1.0/24", avoid))
+    answer = ask(new_pool(), "a", avoid=("192.168.1.0/24", avoid))
     if not named:
         assert isinstance(answer, Lease)
         return
@@ -147,47 +147,47 @@ def test_networks_to_avoid(avoid: str, named: str) -> None:
 
 def test_the_own_networks_of_the_provider() -> None:
     request = LeaseRequest("a", key_of("a"))
-    denial = new_book().request(request, 0.0, own_networks=["10.77.0.7/16"])
+    denial = new_pool().request(request, 0.0, own_networks=["10.77.0.7/16"])
     assert isinstance(denial, Denial)
     assert denial.code is Deny.ADDRESS_CONFLICT
     assert "the provider's own network 10.77.0.0/16 overlaps" in denial.error
-    assert isinstance(new_book().request(request, 0.0, own_networks=["10.78.0.0/16"]), Lease)
+    assert isinstance(new_pool().request(request, 0.0, own_networks=["10.78.0.0/16"]), Lease)
 
 
 @pytest.mark.parametrize("is_over", [False, True])
 def test_what_was_given_here_is_no_conflict(is_over: bool) -> None:
     """A consumer may name the address of its tunnel to us, also after its lease is over."""
-    book = new_book()
-    lease = granted(book, "a")
+    pool = new_pool()
+    lease = granted(pool, "a")
     if is_over:
-        assert book.expire(TERM_S) == [lease]
+        assert pool.expire(TERM_S) == [lease]
     given = (*lease.addresses, "10.77.0.1/32", "fd77::1/128")
-    assert isinstance(ask(book, "a", avoid=given), Lease)
-    other = ask(book, "b", avoid=given)
+    assert isinstance(ask(pool, "a", avoid=given), Lease)
+    other = ask(pool, "b", avoid=given)
     assert isinstance(other, Denial)
     assert other.code is Deny.ADDRESS_CONFLICT
 
 
 def test_full() -> None:
-    book = new_book(most=2)
-    granted(book, "a")
-    granted(book, "b")
-    denial = ask(book, "c")
+    pool = new_pool(most=2)
+    granted(pool, "a")
+    granted(pool, "b")
+    denial = ask(pool, "c")
     assert isinstance(denial, Denial)
     assert denial.code is Deny.FULL
     assert "already serves 2 consumers" in denial.error
-    granted(book, "a", now_s=1.0)
-    granted(book, "b", key="b2")
-    assert book.release(key_of("a"), 1.0) is not None
-    granted(book, "c")
+    granted(pool, "a", now_s=1.0)
+    granted(pool, "b", key="b2")
+    assert pool.release(key_of("a"), 1.0) is not None
+    granted(pool, "c")
 
 
 @pytest.mark.parametrize(("prefix", "places"), [(30, 1), (29, 5), (31, 0), (32, 0)])
 def test_no_address_is_left(prefix: int, places: int) -> None:
-    book = new_book(most=20, prefix=prefix)
+    pool = new_pool(most=20, prefix=prefix)
     for number in range(places):
-        granted(book, f"p{number}")
-    denial = ask(book, "one too many")
+        granted(pool, f"p{number}")
+    denial = ask(pool, "one too many")
     assert isinstance(denial, Denial)
     assert denial.code is Deny.NO_ADDRESS
     assert f"10.77.0.0/{prefix}" in denial.error
@@ -197,97 +197,97 @@ def test_no_address_is_left(prefix: int, places: int) -> None:
 
 
 def test_release() -> None:
-    book = new_book()
-    lease = granted(book, "a")
-    assert book.release(key_of("b"), 1.0) is None
-    assert book.release(key_of("a"), 1.0) == lease
-    assert book.release(key_of("a"), 1.0) is None
-    assert book.leases == ()
+    pool = new_pool()
+    lease = granted(pool, "a")
+    assert pool.release(key_of("b"), 1.0) is None
+    assert pool.release(key_of("a"), 1.0) == lease
+    assert pool.release(key_of("a"), 1.0) is None
+    assert pool.leases == ()
 
 
 def test_revoke() -> None:
-    book = new_book()
-    lease, other = granted(book, "a"), granted(book, "b")
-    assert book.revoke("a", 0.0) == [lease]
-    assert book.revoke("a", 0.0) == []
-    assert book.leases == (other,)
+    pool = new_pool()
+    lease, other = granted(pool, "a"), granted(pool, "b")
+    assert pool.revoke("a", 0.0) == [lease]
+    assert pool.revoke("a", 0.0) == []
+    assert pool.leases == (other,)
 
 
 @pytest.mark.parametrize("is_kept", [False, True])
 def test_who_is_heard_keeps_a_lease(is_kept: bool) -> None:
-    book = new_book()
-    lease = granted(book, "a")
-    assert book.expire(TERM_S - 0.1) == []
-    gone = book.expire(TERM_S, {key_of("b"), *([key_of("a")] if is_kept else [])})
+    pool = new_pool()
+    lease = granted(pool, "a")
+    assert pool.expire(TERM_S - 0.1) == []
+    gone = pool.expire(TERM_S, {key_of("b"), *([key_of("a")] if is_kept else [])})
     assert gone == ([] if is_kept else [lease])
-    assert [one.expires_s for one in book.leases] == ([2 * TERM_S] if is_kept else [])
+    assert [one.expires_s for one in pool.leases] == ([2 * TERM_S] if is_kept else [])
 
 
 def test_an_outage_of_many_terms() -> None:
     """Nobody can ask, but the consumer is heard; then it is not."""
-    book = new_book()
-    granted(book, "a")
+    pool = new_pool()
+    granted(pool, "a")
     for now_s in range(0, 1000, 10):
-        assert book.expire(float(now_s), {key_of("a")}) == []
-    assert len(book.expire(1000.0 + SESSION_S)) == 1
+        assert pool.expire(float(now_s), {key_of("a")}) == []
+    assert len(pool.expire(1000.0 + SESSION_S)) == 1
 
 
 # --- addresses in doubt
 
 
 def test_a_left_address_rests() -> None:
-    book = new_book(prefix=29)
-    left = granted(book, "a")
-    book.release(key_of("a"), 0.0)
-    others = [granted(book, name, now_s=1.0).addresses for name in "bcde"]
+    pool = new_pool(prefix=29)
+    left = granted(pool, "a")
+    pool.release(key_of("a"), 0.0)
+    others = [granted(pool, name, now_s=1.0).addresses for name in "bcde"]
     assert left.addresses not in others
-    assert granted(book, "f", now_s=1.0).addresses == left.addresses, "every other one is taken"
+    assert granted(pool, "f", now_s=1.0).addresses == left.addresses, "every other one is taken"
 
 
 def test_the_one_left_first_is_taken_first() -> None:
-    book = new_book(prefix=29)
-    leases = {name: granted(book, name) for name in "abcde"}
+    pool = new_pool(prefix=29)
+    leases = {name: granted(pool, name) for name in "abcde"}
     for now_s, name in enumerate("dbace"):
-        book.release(key_of(name), float(now_s))
-    taken = [granted(book, f"new {name}", now_s=5.0).addresses for name in "dbace"]
+        pool.release(key_of(name), float(now_s))
+    taken = [granted(pool, f"new {name}", now_s=5.0).addresses for name in "dbace"]
     assert taken == [leases[name].addresses for name in "dbace"]
 
 
 def test_after_two_terms_an_address_is_free() -> None:
     free_at: list[float] = []
     for now_s in (2 * TERM_S - 1, 2 * TERM_S):
-        book = new_book()
-        left = granted(book, "a")
-        book.release(key_of("a"), 0.0)
+        pool = new_pool()
+        left = granted(pool, "a")
+        pool.release(key_of("a"), 0.0)
         # A key whose own place is the same one: it is the first choice once nobody else's.
         names = (f"n{number}" for number in range(5000))
-        twin = next(n for n in names if granted(new_book(), n).addresses == left.addresses)
-        if granted(book, twin, now_s).addresses == left.addresses:
+        twin = next(n for n in names if granted(new_pool(), n).addresses == left.addresses)
+        if granted(pool, twin, now_s).addresses == left.addresses:
             free_at.append(now_s)
     assert free_at == [2 * TERM_S]
 
 
 @pytest.mark.parametrize("way", ["release", "revoke", "expire"])
 def test_whoever_comes_back_has_the_same_address(way: str) -> None:
-    book = new_book()
-    left = granted(book, "a")
+    pool = new_pool()
+    left = granted(pool, "a")
     if way == "release":
-        book.release(key_of("a"), 1.0)
+        pool.release(key_of("a"), 1.0)
     elif way == "revoke":
-        book.revoke("a", 0.0)
+        pool.revoke("a", 0.0)
     else:
-        book.expire(TERM_S)
+        pool.expire(TERM_S)
     for number in range(7):
-        granted(book, f"p{number}", now_s=TERM_S)
-    assert granted(book, "a", now_s=TERM_S, key="new").addresses == left.addresses
+        granted(pool, f"p{number}", now_s=TERM_S)
+    assert granted(pool, "a", now_s=TERM_S, key="new").addresses == left.addresses
 
 
 # --- restoring
 
 
 def test_after_a_restart_each_has_a_full_term() -> None:
-    book, later = new_book(), new_book()
-    kept = [consumer(granted(book, name)) for name in "abc"]
+    pool, later = new_pool(), new_pool()
+    kept = [consumer(granted(pool, name)) for name in "abc"]
     assert later.restore(kept, 7.0) == []
     assert {(one.public_key, one.addresses) for one in later.leases} == {
         (one.public_key, one.addresses) for one in kept
@@ -312,27 +312,27 @@ def test_after_a_restart_each_has_a_full_term() -> None:
     ],
 )
 def test_what_has_no_place_here_is_left_out(addresses: tuple[str, ...]) -> None:
-    book = new_book()
+    pool = new_pool()
     stranger = Consumer("c", "a", key_of("a"), addresses)
-    assert book.restore([stranger], 0.0) == [stranger]
-    assert book.leases == ()
+    assert pool.restore([stranger], 0.0) == [stranger]
+    assert pool.leases == ()
 
 
 def test_no_two_are_restored_to_one_place_key_or_peer() -> None:
-    book = new_book()
+    pool = new_pool()
     first = Consumer("1", "a", key_of("a"), ("10.77.0.9/32", "fd77::9/128"))
     clashes = [
         Consumer("2", "b", key_of("b"), first.addresses),
         Consumer("3", "c", first.public_key, ("10.77.0.10/32", "fd77::a/128")),
         Consumer("4", "a", key_of("d"), ("10.77.0.11/32", "fd77::b/128")),
     ]
-    assert book.restore([first, *clashes], 0.0) == clashes
-    assert len(book.leases) == 1
+    assert pool.restore([first, *clashes], 0.0) == clashes
+    assert len(pool.leases) == 1
 
 
 def test_more_than_the_limit_are_restored_and_count() -> None:
-    book, smaller = new_book(), new_book(most=2)
-    smaller.restore([consumer(granted(book, name)) for name in "abc"], 0.0)
+    pool, smaller = new_pool(), new_pool(most=2)
+    smaller.restore([consumer(granted(pool, name)) for name in "abc"], 0.0)
     assert len(smaller.leases) == 3
     denial = ask(smaller, "d")
     assert isinstance(denial, Denial)
@@ -351,42 +351,42 @@ STEP = st.tuples(
 
 @given(st.lists(STEP, max_size=60))
 def test_what_always_holds(steps: list[tuple[str, int, int, float]]) -> None:
-    book, now_s = new_book(most=4, prefix=28), 0.0
+    pool, now_s = new_pool(most=4, prefix=28), 0.0
     left: dict[str, tuple[str, float]] = {}  # address -> whose it was, when it was left
     for what, peer, key, pause_s in steps:
         now_s += pause_s
-        before = {one.addresses[0]: one for one in book.leases}
+        before = {one.addresses[0]: one for one in pool.leases}
         name = f"p{peer}"
         if what == "request":
-            answer = ask(book, name, now_s, key=f"k{key}")
+            answer = ask(pool, name, now_s, key=f"k{key}")
             if isinstance(answer, Denial):
                 assert answer.code in (Deny.FULL, Deny.KEY_IN_USE)
-                assert book.leases == tuple(before.values())
+                assert pool.leases == tuple(before.values())
             else:
                 assert answer.expires_s == now_s + TERM_S
                 owner, since_s = left.pop(answer.addresses[0], (name, now_s))
                 # A /28 has 13 places for at most 4 leases: there is always another one.
                 assert owner == name or now_s - since_s >= 2 * TERM_S
         elif what == "release":
-            book.release(key_of(f"k{key}"), now_s)
+            pool.release(key_of(f"k{key}"), now_s)
         elif what == "revoke":
-            book.revoke(name, now_s)
+            pool.revoke(name, now_s)
         elif what == "expire":
             alive = {key_of(f"k{key}")} if pause_s < SESSION_S else set()
-            assert all(one.expires_s <= now_s for one in book.expire(now_s, alive))
-            assert all(one.expires_s > now_s for one in book.leases)
+            assert all(one.expires_s <= now_s for one in pool.expire(now_s, alive))
+            assert all(one.expires_s > now_s for one in pool.leases)
         else:
-            fresh = new_book(most=4, prefix=28)
-            assert fresh.restore([consumer(one) for one in book.leases], now_s) == []
-            book, left = fresh, {}
-        now_leased = {one.addresses[0] for one in book.leases}
+            fresh = new_pool(most=4, prefix=28)
+            assert fresh.restore([consumer(one) for one in pool.leases], now_s) == []
+            pool, left = fresh, {}
+        now_leased = {one.addresses[0] for one in pool.leases}
         left |= {a: (one.peer_id, now_s) for a, one in before.items() if a not in now_leased}
-        assert_sound(book)
+        assert_sound(pool)
 
 
-def assert_sound(book: LeaseBook) -> None:
-    leases = book.leases
-    assert len(leases) <= book.max_consumers
+def assert_sound(pool: LeasePool) -> None:
+    leases = pool.leases
+    assert len(leases) <= pool.max_consumers
     for distinct in (
         {one.peer_id for one in leases},
         {one.public_key for one in leases},
@@ -396,5 +396,5 @@ def assert_sound(book: LeaseBook) -> None:
         assert len(distinct) == len(leases)
     for one in leases:
         four = ipaddress.ip_interface(one.addresses[0]).ip
-        assert four in list(book.pool4.hosts())[1:]
-        assert book.by_address(str(four)) == one
+        assert four in list(pool.pool4.hosts())[1:]
+        assert pool.by_address(str(four)) == one

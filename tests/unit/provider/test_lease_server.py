@@ -27,12 +27,12 @@ def house(provider_house: ExchangeHouse) -> ExchangeHouse:
 async def settled(house: ExchangeHouse) -> None:
     """Until what goes on in the background is done."""
     deadline_s = time.monotonic() + 20
-    while house.exchange.serving._tasks and time.monotonic() < deadline_s:
+    while house.agent.lease_server._tasks and time.monotonic() < deadline_s:
         await asyncio.sleep(0.01)
 
 
 async def grant(house: ExchangeHouse) -> LeaseGrant:
-    granted = await house.exchange.serving.grant(WANTED)
+    granted = await house.agent.lease_server.grant(WANTED)
     assert isinstance(granted, LeaseGrant), granted
     await settled(house)
     return granted
@@ -53,19 +53,19 @@ async def test_a_lease_is_kept_and_a_renewal_writes_nothing(house: ExchangeHouse
 async def test_the_tunnels_fit_the_narrowest_line(house: ExchangeHouse) -> None:
     """A line of 1492 (PPPoE) has room for 1412: an IPv6 header, UDP and WireGuard take 80."""
     assert (await grant(house)).mtu == 1420
-    landscape = house.exchange.service.monitor.landscape
+    landscape = house.agent.service.monitor.landscape
     landscape.links = {i: replace(link, mtu=1492) for i, link in landscape.links.items()}
     assert (await grant(house)).mtu == 1412
-    assert house.exchange.serving.book is not None
-    assert (await house.exchange.serving._plan(house.exchange.serving.book)).mtu == 1412
+    assert house.agent.lease_server.pool is not None
+    assert (await house.agent.lease_server._plan(house.agent.lease_server.pool)).mtu == 1412
 
 
 async def test_a_restart_keeps_the_place(house: ExchangeHouse) -> None:
     granted = await grant(house)
     await house.restart()
-    house.exchange.serving.refusal = lambda: Denial(Deny.WAN_DOWN, "the line is dead")
+    house.agent.lease_server.refusal = lambda: Denial(Deny.WAN_DOWN, "the line is dead")
     assert (await grant(house)).addresses == granted.addresses
-    other = await house.exchange.serving.grant(LeaseRequest("nodeb", key_of("b")))
+    other = await house.agent.lease_server.grant(LeaseRequest("nodeb", key_of("b")))
     assert isinstance(other, Denial)
 
 
@@ -75,7 +75,7 @@ async def test_who_lost_its_trust_while_we_were_away_has_no_place(house: Exchang
         "wireguard-uplink", house.text("wireguard-uplink").replace("list trusted_peer", "list line")
     )
     await house.restart()
-    assert house.exchange.serving.consumer_rows() == []
+    assert house.agent.lease_server.consumer_rows() == []
     assert "config consumer" not in house.text("wireguard-uplink")
 
 
@@ -87,9 +87,9 @@ async def test_a_lease_that_could_not_be_kept_is_told_and_kept_later(
     problems = (await house.call("uplink_status"))["problems"]
     assert any("disk full" in problem for problem in problems)
     mocker.stop(failing)
-    book = house.exchange.serving.book
-    assert book is not None
-    await house.exchange.serving._keep_house(book)
+    pool = house.agent.lease_server.pool
+    assert pool is not None
+    await house.agent.lease_server._keep_house(pool)
     assert "config consumer" in house.text("wireguard-uplink")
     assert not any("disk full" in p for p in (await house.call("uplink_status"))["problems"])
 
@@ -107,15 +107,15 @@ async def test_an_unexpected_failure_is_told_by_its_class(
 async def test_a_provider_that_is_turned_off_in_the_middle(house: ExchangeHouse) -> None:
     """The owner turns it off while a lease waits for the lock of changes."""
     async with house.running[-1].lock:
-        granted = await house.exchange.serving.grant(WANTED)
+        granted = await house.agent.lease_server.grant(WANTED)
         assert isinstance(granted, LeaseGrant)
         house.write("wireguard-uplink", CONFIG)
         await house.running[-1].uplinks.read()
-        await house.exchange.serving.follow()
-        assert house.exchange.serving.book is None
+        await house.agent.lease_server.follow()
+        assert house.agent.lease_server.pool is None
     await settled(house)
-    assert house.exchange.serving.problems == {}
-    refused = await house.exchange.serving.grant(WANTED)
+    assert house.agent.lease_server.problems == {}
+    refused = await house.agent.lease_server.grant(WANTED)
     assert isinstance(refused, Denial)
     assert refused.code is Deny.NOT_OFFERING
 
@@ -123,14 +123,14 @@ async def test_a_provider_that_is_turned_off_in_the_middle(house: ExchangeHouse)
 async def test_a_kernel_that_refuses_is_told_and_the_next_round_mends_it(
     house: ExchangeHouse, mocker: MockerFixture
 ) -> None:
-    serving = house.exchange.serving
+    lease_server = house.agent.lease_server
     failing = mocker.patch.object(Provider, "apply", side_effect=CommandFailed("no nft"))
-    await serving.follow()
-    assert serving.problems["provider"] == "no nft"
+    await lease_server.follow()
+    assert lease_server.problems["provider"] == "no nft"
     mocker.stop(failing)
-    assert serving.book is not None
-    await serving._keep_house(serving.book)
-    assert "provider" not in serving.problems
+    assert lease_server.pool is not None
+    await lease_server._keep_house(lease_server.pool)
+    assert "provider" not in lease_server.problems
 
 
 async def test_who_renews_while_it_is_silent_is_let_in_again_once_a_minute(
@@ -140,7 +140,7 @@ async def test_who_renews_while_it_is_silent_is_let_in_again_once_a_minute(
     age of its handshake by a clock that was stepped.
     """
     await grant(house)
-    serving = house.exchange.serving
+    lease_server = house.agent.lease_server
     readmit = mocker.patch.object(Provider, "readmit")
     key = WANTED.public_key
     for age_s, silent_s, stale_s, calls in (
@@ -152,12 +152,12 @@ async def test_who_renews_while_it_is_silent_is_let_in_again_once_a_minute(
         (500.0, 20.0, 190.0, 1),
         (500.0, 500.0, 500.0, 1),
     ):
-        serving.peers = {key: PeerCounters(key, "", age_s, 0, 0, silent_s, stale_s)}
+        lease_server.peers = {key: PeerCounters(key, "", age_s, 0, 0, silent_s, stale_s)}
         await grant(house)
         assert readmit.call_count == calls
 
 
 async def test_pools_are_chosen_once_and_avoid_our_networks(house: ExchangeHouse) -> None:
-    serving = house.exchange.serving
-    settings = await serving.with_pools(serving.settings)
+    lease_server = house.agent.lease_server
+    settings = await lease_server.with_pools(lease_server.settings)
     assert (settings.pool4, settings.pool6) == ("10.77.1.0/24", "fd77::/64"), "as configured"

@@ -19,7 +19,7 @@ from rpcd_wireguard_uplink.mesh.directory import MeshPeer
 from rpcd_wireguard_uplink.mesh.http import Request, Response, Server
 from rpcd_wireguard_uplink.mesh.lease_messages import lease_grant_table
 from rpcd_wireguard_uplink.model import Endpoint, Uplink
-from rpcd_wireguard_uplink.uplinks.lease_client import Leasing, taken
+from rpcd_wireguard_uplink.uplinks.lease_client import LeaseClient, taken
 from tests.unit.fakes import Commands, key_of
 from tests.unit.house import CONFIG, House, commands_of_a_house
 from tests.unit.mesh.test_http import free_port
@@ -91,13 +91,15 @@ async def provider() -> Provider:
 
 
 @pytest.fixture
-async def leasing(tmp_path: Path, commands: Commands, provider: Provider) -> AsyncIterator[Leasing]:
+async def lease_client(
+    tmp_path: Path, commands: Commands, provider: Provider
+) -> AsyncIterator[LeaseClient]:
     port = free_port()
     server = Server(provider.handle, {"/v1/lease": ("POST", "DELETE")}, burst=1000)
     await server.start([("127.0.0.1", port, "")])
     house = House(tmp_path)
     house.write("wireguard-uplink", CONFIG + f"\toption mesh_port '{port}'\n")
-    made = Leasing(await house.start(), lambda peer_id: provider.peer)
+    made = LeaseClient(await house.start(), lambda peer_id: provider.peer)
     made.node_id = "me"
     yield made
     await made.stop()
@@ -106,9 +108,9 @@ async def leasing(tmp_path: Path, commands: Commands, provider: Provider) -> Asy
 
 
 async def test_a_place_is_asked_for_with_what_is_to_be_avoided(
-    leasing: Leasing, provider: Provider
+    lease_client: LeaseClient, provider: Provider
 ) -> None:
-    granted = await leasing.ask(WANTED)
+    granted = await lease_client.ask(WANTED)
     assert granted is not None
     assert (granted.addresses, granted.public_key, granted.leased) == (
         GRANT.addresses,
@@ -122,7 +124,7 @@ async def test_a_place_is_asked_for_with_what_is_to_be_avoided(
 
 @pytest.mark.parametrize(("status", "table", "kind", "code"), REFUSALS)
 async def test_what_a_provider_must_not_give(
-    leasing: Leasing,
+    lease_client: LeaseClient,
     provider: Provider,
     status: int,
     table: dict[str, Any],
@@ -131,26 +133,26 @@ async def test_what_a_provider_must_not_give(
 ) -> None:
     provider.answer = Response(status, table)
     with pytest.raises(kind) as caught:
-        await leasing.ask(WANTED)
+        await lease_client.ask(WANTED)
     assert caught.value.code == code
     assert key_of("own") not in str(caught.value)
 
 
 async def test_without_a_peer_on_the_mesh_nobody_is_asked(
-    leasing: Leasing, provider: Provider
+    lease_client: LeaseClient, provider: Provider
 ) -> None:
     provider.peer = None
-    assert await leasing.ask(WANTED) is None
+    assert await lease_client.ask(WANTED) is None
 
 
 async def test_an_uplink_that_is_gone_gives_its_lease_back(
-    leasing: Leasing, provider: Provider
+    lease_client: LeaseClient, provider: Provider
 ) -> None:
-    granted = await leasing.ask(WANTED)
+    granted = await lease_client.ask(WANTED)
     assert granted is not None
     provider.answer = Response(200, {"released": True})
-    leasing.release(granted)
-    leasing.release(replace(granted, leased=False))
+    lease_client.release(granted)
+    lease_client.release(replace(granted, leased=False))
     deadline_s = time.monotonic() + 10
     while len(provider.asked) < 2 and time.monotonic() < deadline_s:
         await asyncio.sleep(0.01)
@@ -158,47 +160,47 @@ async def test_an_uplink_that_is_gone_gives_its_lease_back(
 
 
 async def test_a_renewal_that_fails_is_told_until_its_uplink_is_gone(
-    leasing: Leasing, provider: Provider, mocker: MockerFixture
+    lease_client: LeaseClient, provider: Provider, mocker: MockerFixture
 ) -> None:
-    granted = await leasing.ask(WANTED)
+    granted = await lease_client.ask(WANTED)
     assert granted is not None
     uplink = replace(granted, interface="wgup_nodea")
-    held = leasing._held[granted.public_key]
+    held = lease_client._held[granted.public_key]
     provider.answer = Response(503, {"code": "full", "error": "no place"})
-    await leasing._renew(uplink, held)
-    assert "no place" in leasing.problems["lease wgup_nodea"]
+    await lease_client._renew(uplink, held)
+    assert "no place" in lease_client.problems["lease wgup_nodea"]
     assert 0 < held.due_s - time.monotonic() < 10
-    standing = mocker.patch.object(leasing._service.uplinks, "standing", return_value=[uplink])
+    standing = mocker.patch.object(lease_client._service.uplinks, "standing", return_value=[uplink])
     held.due_s = time.monotonic() + 300
-    leasing.heard("nodeb")
+    lease_client.heard("nodeb")
     assert held.due_s - time.monotonic() > 290, "another peer"
-    leasing.heard("nodea")
+    lease_client.heard("nodea")
     assert held.due_s - time.monotonic() < 6, "a peer that is back is not waited for"
     mocker.stop(standing)
-    mocker.patch.object(leasing, "_renew_now", side_effect=RuntimeError("a secret"))
-    await leasing._renew(uplink, held)
-    assert "RuntimeError" in leasing.problems["lease wgup_nodea"]
-    assert "secret" not in leasing.problems["lease wgup_nodea"]
-    task = asyncio.get_running_loop().create_task(leasing.run())
+    mocker.patch.object(lease_client, "_renew_now", side_effect=RuntimeError("a secret"))
+    await lease_client._renew(uplink, held)
+    assert "RuntimeError" in lease_client.problems["lease wgup_nodea"]
+    assert "secret" not in lease_client.problems["lease wgup_nodea"]
+    task = asyncio.get_running_loop().create_task(lease_client.run())
     deadline_s = time.monotonic() + 10
-    while leasing.problems and time.monotonic() < deadline_s:
+    while lease_client.problems and time.monotonic() < deadline_s:
         await asyncio.sleep(0.05)
     task.cancel()
-    assert leasing.problems == {}
+    assert lease_client.problems == {}
 
 
 async def test_the_other_endpoints_of_a_lease_are_known(
-    leasing: Leasing, mocker: MockerFixture
+    lease_client: LeaseClient, mocker: MockerFixture
 ) -> None:
     """Whoever follows the tunnel's addresses tries them once its own stays silent."""
-    granted = await leasing.ask(WANTED)
+    granted = await lease_client.ask(WANTED)
     assert granted is not None
     named = ScopedEndpoint("p.example", 9)
-    leasing._held[granted.public_key].endpoints += (named,)
+    lease_client._held[granted.public_key].endpoints += (named,)
     uplink = replace(granted, interface="wgup_nodea")
-    mocker.patch.object(leasing._service.uplinks, "standing", return_value=[uplink])
-    known = mocker.patch.object(leasing._service.platform, "know_endpoints")
-    task = asyncio.get_running_loop().create_task(leasing.run())
+    mocker.patch.object(lease_client._service.uplinks, "standing", return_value=[uplink])
+    known = mocker.patch.object(lease_client._service.platform, "know_endpoints")
+    task = asyncio.get_running_loop().create_task(lease_client.run())
     deadline_s = time.monotonic() + 10
     while not known.called and time.monotonic() < deadline_s:
         await asyncio.sleep(0.05)
@@ -247,19 +249,19 @@ def test_an_address_that_is_somebodys(address: str, told: str) -> None:
 
 
 async def test_a_place_in_a_routed_network_is_refused_and_given_back(
-    leasing: Leasing, provider: Provider, commands: Commands
+    lease_client: LeaseClient, provider: Provider, commands: Commands
 ) -> None:
     commands.answers["ip -j route show table all"] = json.dumps(
         [{"dst": "10.77.0.0/16", "gateway": "192.168.1.7", "dev": "lan0"}]
     )
     with pytest.raises(InvalidArgument, match=r"nodea gave an address that a route leads to") as it:
-        await leasing.ask(WANTED)
+        await lease_client.ask(WANTED)
     assert it.value.code == "address_conflict"
     deadline_s = time.monotonic() + 10
     while len(provider.asked) < 2 and time.monotonic() < deadline_s:
         await asyncio.sleep(0.01)
     assert [request.method for request in provider.asked] == ["POST", "DELETE"]
     held = replace(WANTED, interface="wgup_nodea", addresses=GRANT.addresses)
-    assert (await leasing._request(held, "127.0.0.1", "")).addresses == GRANT.addresses, (
+    assert (await lease_client._request(held, "127.0.0.1", "")).addresses == GRANT.addresses, (
         "what one has already is kept"
     )

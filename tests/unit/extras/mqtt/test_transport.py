@@ -24,7 +24,7 @@ from rpcd_wireguard_uplink.config.peering import MqttSettings
 from rpcd_wireguard_uplink.errors import ConfigError, NotSupported
 from rpcd_wireguard_uplink.extras.mqtt import transport as module
 from rpcd_wireguard_uplink.extras.mqtt.password import FOLDER
-from rpcd_wireguard_uplink.extras.mqtt.transport import MOST_PAYLOAD, MqttCarrier
+from rpcd_wireguard_uplink.extras.mqtt.transport import MOST_PAYLOAD, MqttTransport
 from tests.lab.node import environment
 
 pytestmark = pytest.mark.needs("mosquitto")
@@ -95,7 +95,7 @@ class Peer:
         self.states: list[str] = []
         self.wills = 0
         self.id = peer_id
-        self.carrier = MqttCarrier(
+        self.carrier = MqttTransport(
             settings,
             peer_id,
             self._will,
@@ -203,12 +203,12 @@ async def test_a_killed_process_publishes_the_last_will(broker: Broker) -> None:
     broker.start()
     code = (
         "import asyncio, sys\n"
-        "from rpcd_wireguard_uplink.extras.mqtt.transport import MqttCarrier\n"
+        "from rpcd_wireguard_uplink.extras.mqtt.transport import MqttTransport\n"
         "from rpcd_wireguard_uplink.config.peering import MqttSettings\n"
         "async def main():\n"
         "    told = lambda problem: problem or carrier.publish(b'offer')\n"
         f"    settings = MqttSettings(True, '127.0.0.1', {broker.port}, prefix='mesh')\n"
-        "    carrier = MqttCarrier(settings, 'nodeK', lambda: b'dead', print, told)\n"
+        "    carrier = MqttTransport(settings, 'nodeK', lambda: b'dead', print, told)\n"
         "    carrier.start()\n"
         "    await asyncio.sleep(60)\n"
         "asyncio.run(main())\n"
