@@ -24,6 +24,7 @@ NAME_LENGTH = 13  # mwan3's limit for an interface name (iptables chain mwan3_if
 DEFAULT_PORT = 51820
 DEFAULT_WEIGHT = 10
 DEFAULT_MTU = 1420
+LEAST_MTU = 1280  # IPv6 needs it (RFC 8200, section 5)
 MARK_OPTION = "secubox_uplink"
 PEER_OPTION = "secubox_peer_id"
 

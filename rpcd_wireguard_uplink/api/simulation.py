@@ -68,11 +68,11 @@ def _family(
         primary = replace(primary, refused=monitor.who_refuses(primary.name, family))
     if primary.name in dead:
         primary = replace(primary, health=Health.DOWN, cause=CAUSE)
-    rules = monitor.watch.settings.rules
-    after, _ = failover.decide(before, primary, backups, rules, now_s)
+    settings = monitor.watch.settings
+    after, _ = failover.decide(before, primary, backups, settings, now_s)
     left = _backups(monitor, family, {*dead, primary.name, after.active}, now_s)
     down = replace(primary, health=Health.DOWN, cause=CAUSE)
-    later, _ = failover.decide(after, down, left, rules, now_s)
+    later, _ = failover.decide(after, down, left, settings, now_s)
     follower = later.active if later.active not in (after.active, primary.name) else ""
     return _table(
         family, before, after, follower, _sentence(family, before, after, follower, names)

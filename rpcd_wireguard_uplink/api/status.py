@@ -246,7 +246,7 @@ def _release_s(state: State, settings: Settings, now_s: float) -> float:
     """Seconds until traffic may go back to the primary that answers again; -1 if none waits."""
     if state.phase is not Phase.HOLDING or state.good_since_s is None:
         return -1.0
-    held_s = settings.rules.held_s(state.flaps)
+    held_s = settings.held_s(state.flaps)
     return round(max(0.0, state.good_since_s + held_s - now_s), 1)
 
 

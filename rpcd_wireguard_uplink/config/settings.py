@@ -14,11 +14,10 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 from ..errors import ConfigError
-from ..failover.machine import Rules
-from ..failover.probe_profile import DEFAULT_PACE, FAST_PACE, Pace
 from ..model import (
     DEFAULT_MTU,
     DEFAULT_WEIGHT,
+    LEAST_MTU,
     NAME_LENGTH,
     TUNNEL_PREFIX,
     Cost,
@@ -27,7 +26,6 @@ from ..model import (
     Uplink,
     normal_address,
 )
-from ..platform.tunnels import LEAST_MTU
 from ..schema.endpoints import parse_host
 from ..schema.shapes import PEER_ID
 from ..text import quoted
@@ -48,6 +46,7 @@ from .peer_settings import (
     plain_number,
 )
 from .peering import Consumer, MqttSettings, PeerSettings, Pin, ProviderSettings
+from .probe_profile import DEFAULT_PACE, FAST_PACE, Pace
 from .reader import Reader, refuse_repeated
 
 CONFIG = "wireguard-uplink"
@@ -113,10 +112,11 @@ class Settings:
     max_latency_s: float = 0.0
     probe_budget: float = 5e6
 
-    @cached_property
-    def rules(self) -> Rules:
-        """What failover.py goes by."""
-        return Rules(self.enabled, self.auto_failover, self.hold_s, self.max_hold_s)
+    def held_s(self, flaps: int) -> float:
+        """How long the WAN must be good before traffic goes back, after so many failovers: twice
+        as long each time that it failed again soon, up to `max_hold_s`.
+        """
+        return max(self.hold_s, min(self.max_hold_s, self.hold_s * 2.0 ** (max(flaps, 1) - 1)))
 
     @cached_property
     def pace(self) -> Pace:

@@ -17,10 +17,10 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from ..config.probe_profile import QUIET_SHARE, Pace
 from ..model import Health
 from ..probing.targets import Targets
 from .link_quality import Quality
-from .probe_profile import QUIET_SHARE, Pace
 
 RATE_PROBES = 10  # fewer say nothing about a rate
 RATE_LIMIT = 0.4  # the k of n: this share lost is a verdict

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
 
+from ..config.settings import Settings
 from ..model import Health
 
 
@@ -71,22 +72,6 @@ class State:
 
 
 @dataclass(frozen=True, slots=True)
-class Rules:
-    """The settings that decisions depend on. A line that fails again soon after it came back must
-    stay good for twice as long each time, up to `max_hold_s`.
-    """
-
-    enabled: bool = True
-    auto_failover: bool = True
-    hold_s: float = 30.0
-    max_hold_s: float = 1800.0
-
-    def held_s(self, flaps: int) -> float:
-        """How long the primary must be good before traffic goes back, after so many failovers."""
-        return max(self.hold_s, min(self.max_hold_s, self.hold_s * 2.0 ** (max(flaps, 1) - 1)))
-
-
-@dataclass(frozen=True, slots=True)
 class Change:
     """A transition worth telling: kind is failover, switch, failback, stranded
     or recovered (from being stranded, without a change of path).
@@ -100,7 +85,7 @@ class Change:
 
 
 def decide(
-    state: State, primary: Path, backups: Sequence[Path], rules: Rules, now_s: float
+    state: State, primary: Path, backups: Sequence[Path], settings: Settings, now_s: float
 ) -> tuple[State, Change | None]:
     """The state that follows, and the change that it brings, if any.
 
@@ -108,25 +93,25 @@ def decide(
     another one is usable or the primary is back.
     """
     away = state.phase in AWAY and state.active != primary.name
-    if not rules.enabled or not rules.auto_failover:
-        phase = Phase.PRIMARY if rules.enabled else Phase.DISABLED
-        cause = "automatic failover is off" if rules.enabled else "disabled in the configuration"
+    if not settings.enabled or not settings.auto_failover:
+        phase = Phase.PRIMARY if settings.enabled else Phase.DISABLED
+        cause = "automatic failover is off" if settings.enabled else "disabled in the configuration"
         if away:
             return _move(state, phase, primary.name, "failback", cause, now_s)
         return _stay(state, phase, primary.name, cause, now_s), None
     if away:
-        return _decide_away(state, primary, backups, rules, now_s)
-    return _decide_home(state, primary, backups, rules, now_s)
+        return _decide_away(state, primary, backups, settings, now_s)
+    return _decide_home(state, primary, backups, settings, now_s)
 
 
 def _decide_home(
-    state: State, primary: Path, backups: Sequence[Path], rules: Rules, now_s: float
+    state: State, primary: Path, backups: Sequence[Path], settings: Settings, now_s: float
 ) -> tuple[State, Change | None]:
     if primary.health is not Health.DOWN:
         better = next((b for b in backups if b.usable and b.is_better), None)
         if primary.degraded and better is not None:
             cause = f"{primary.name} {primary.degraded}"
-            state = replace(state, flaps=_flaps(state, rules, now_s))
+            state = replace(state, flaps=_flaps(state, settings, now_s))
             return _move(state, Phase.FAILED_OVER, better.name, "failover", cause, now_s)
         suspect = primary.health is Health.SUSPECT
         phase = Phase.SUSPECT if suspect else Phase.PRIMARY
@@ -138,14 +123,14 @@ def _decide_home(
     best = next((b for b in backups if b.usable), None)
     if best is not None:
         cause = f"{primary.name}: {primary.cause}"
-        state = replace(state, flaps=_flaps(state, rules, now_s))
+        state = replace(state, flaps=_flaps(state, settings, now_s))
         return _move(state, Phase.FAILED_OVER, best.name, "failover", cause, now_s)
     cause = f"{primary.name}: {primary.cause}; no other path answers"
     return _strand(state, primary.name, cause, now_s)
 
 
 def _decide_away(
-    state: State, primary: Path, backups: Sequence[Path], rules: Rules, now_s: float
+    state: State, primary: Path, backups: Sequence[Path], settings: Settings, now_s: float
 ) -> tuple[State, Change | None]:
     active = next((b for b in backups if b.name == state.active), None)
     alive = active is not None and active.usable
@@ -154,7 +139,7 @@ def _decide_away(
         if good_since_s is None or primary.objection:
             good_since_s = now_s
         good_s = now_s - good_since_s
-        if not alive or (good_s >= rules.held_s(state.flaps) and not primary.objection):
+        if not alive or (good_s >= settings.held_s(state.flaps) and not primary.objection):
             why = f"answers for {good_s:.1f} s" if alive else f"answers, {state.active} does not"
             cause = f"{primary.name} {why}"
             return _move(state, Phase.PRIMARY, primary.name, "failback", cause, now_s)
@@ -171,9 +156,9 @@ def _decide_away(
         if state.phase is Phase.HOLDING and state.good_since_s is None:
             cause = f"{primary.name} was lost again: {primary.cause}"
             return _stay(state, Phase.FAILED_OVER, state.active, cause, now_s), None
-        line = None if active is None or active.is_line else _held_line(backups, rules, now_s)
+        line = None if active is None or active.is_line else _held_line(backups, settings, now_s)
         if line is not None:
-            cause = f"{line.name}, a line of the router's own, answers for {rules.hold_s:g} s"
+            cause = f"{line.name}, a line of the router's own, answers for {settings.hold_s:g} s"
             return _move(state, Phase.FAILED_OVER, line.name, "switch", cause, now_s)
         return state, None
     best = next((b for b in backups if b.usable and b.name != state.active), None)
@@ -187,20 +172,25 @@ def _decide_away(
     return _strand(state, stays, f"neither {primary.name} nor any backup answers", now_s)
 
 
-def _flaps(state: State, rules: Rules, now_s: float) -> int:
+def _flaps(state: State, settings: Settings, now_s: float) -> int:
     """How many failovers have followed closely, this one included.
 
     Close is within CALM_HOLDS times as long as the last failback was held up.
     """
-    calm_s = CALM_HOLDS * rules.held_s(state.flaps)
+    calm_s = CALM_HOLDS * settings.held_s(state.flaps)
     return state.flaps + 1 if state.flaps and now_s - state.moved_s < calm_s else 1
 
 
-def _held_line(backups: Sequence[Path], rules: Rules, now_s: float) -> Path | None:
+def _held_line(backups: Sequence[Path], settings: Settings, now_s: float) -> Path | None:
     """The best line of the router's own that has been good for the hold time."""
     for path in backups:
         since_s = path.alive_since_s
-        if path.is_line and path.usable and since_s is not None and now_s - since_s >= rules.hold_s:
+        if (
+            path.is_line
+            and path.usable
+            and since_s is not None
+            and now_s - since_s >= settings.hold_s
+        ):
             return path
     return None
 

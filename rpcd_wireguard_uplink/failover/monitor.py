@@ -308,10 +308,10 @@ class Monitor:
             deadline_s = path.health.next_deadline_s()
             if deadline_s is not None:
                 due_s = min(due_s, deadline_s)
-        rules = self.watch.settings.rules
+        settings = self.watch.settings
         for state in self.states.values():
             if state.phase is Phase.HOLDING and state.good_since_s is not None:
-                due_s = min(due_s, state.good_since_s + rules.held_s(state.flaps))
+                due_s = min(due_s, state.good_since_s + settings.held_s(state.flaps))
         self._planned_s = max(due_s, now_s + 0.001)
         loop = asyncio.get_running_loop()
         self._tick_handle = loop.call_later(self._planned_s - now_s, self._tick)
@@ -405,8 +405,8 @@ class Monitor:
             backup_path(ranked, self.paths[ranked.candidate.name, family])
             for ranked in (() if is_fine else self.ranked(family, now_s))
         ]
-        rules = self.watch.settings.rules
-        self.states[family], change = failover.decide(state, primary, backups, rules, now_s)
+        settings = self.watch.settings
+        self.states[family], change = failover.decide(state, primary, backups, settings, now_s)
         if change is not None:
             self._recount.set()
             diversion = self._diversion(family, primary.name)

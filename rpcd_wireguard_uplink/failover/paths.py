@@ -10,6 +10,7 @@ import asyncio
 from collections.abc import Callable, Container, Iterable, Sequence
 from dataclasses import dataclass, field
 
+from ..config.probe_profile import Pace
 from ..errors import NotSupported
 from ..model import DefaultRoute, Family, Health, PathKind, is_own_name
 from ..probing.icmp import Prober, Reply
@@ -19,7 +20,6 @@ from ..probing.service_probe import Page, ServiceProber
 from .budget import Budget
 from .detector import PathHealth
 from .machine import AWAY, Path, Phase
-from .probe_profile import Pace
 from .selection import Ranked
 
 DEAR_S = 1.0  # between two probes that are a connection each

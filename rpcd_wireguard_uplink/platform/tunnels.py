@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from ..model import (
     DEFAULT_MTU,
     DEFAULT_PORT,
+    LEAST_MTU,
     MARK_OPTION,
     PEER_OPTION,
     Endpoint,
@@ -30,7 +31,6 @@ KEEPALIVE_S = 25
 OUTER_MARK_TEXT = "0x51"
 HOST_NAME_OPTION = "secubox_endpoint"
 ROLE_OPTION = "secubox_role"
-LEAST_MTU = 1280  # IPv6 needs it (RFC 8200, section 5)
 OUTER_BYTES = 80  # an IPv6 header, UDP, and WireGuard's own 32 (its whitepaper, section 5.4.6)
 
 

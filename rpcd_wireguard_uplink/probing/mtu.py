@@ -13,8 +13,8 @@ from dataclasses import dataclass, field, replace
 
 from ..failover.network import Landscape
 from ..failover.paths import PathSet, WatchedPath
-from ..model import Health, PathKind, Uplink
-from .mtu_search import LEAST_MTU, NEVER_S
+from ..model import LEAST_MTU, Health, PathKind, Uplink
+from .mtu_search import NEVER_S
 
 ACTIVE_S = 15.0  # a hundredth of what the probes of a path in use take
 IDLE_S = 3600.0

@@ -11,7 +11,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-LEAST_MTU = 1280  # IPv6 needs it (RFC 8200, section 5)
+from ..model import LEAST_MTU
+
 STEP = 16  # WireGuard pads what it carries to multiples of it (its whitepaper, section 5.4.6)
 CONTROL = 64  # passes everywhere: whether the path answers at all now
 TRIES = 3  # probes of the whole MTU, to targets in turn

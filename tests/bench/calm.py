@@ -10,8 +10,9 @@ import random
 import time
 from dataclasses import dataclass, field
 
-from rpcd_wireguard_uplink.failover.machine import Path, Rules, State, decide
-from rpcd_wireguard_uplink.failover.probe_profile import DEFAULT_PACE
+from rpcd_wireguard_uplink.config.probe_profile import DEFAULT_PACE
+from rpcd_wireguard_uplink.config.settings import Settings
+from rpcd_wireguard_uplink.failover.machine import Path, State, decide
 from rpcd_wireguard_uplink.model import Health
 from tests.lab.lab import Lab
 from tests.lab.network import consumer_network
@@ -37,7 +38,7 @@ BACKUP = Path("wgup_nodea", Health.UP)
 class Deciding(Watcher):
     """A line whose health also decides where traffic goes; the backup never fails."""
 
-    rules: Rules = field(default_factory=Rules)
+    settings: Settings = field(default_factory=Settings)
     decided: State = field(default_factory=State)
     left_s: list[float] = field(default_factory=list)
     back_s: list[float] = field(default_factory=list)
@@ -49,7 +50,7 @@ class Deciding(Watcher):
     def _note(self, before: Health) -> None:
         super()._note(before)
         line = Path("wan", self.health.state, cause=self.health.cause)
-        self.decided, change = decide(self.decided, line, [BACKUP], self.rules, self.now_s)
+        self.decided, change = decide(self.decided, line, [BACKUP], self.settings, self.now_s)
         if change is not None:
             (self.back_s if change.kind == "failback" else self.left_s).append(self.now_s)
 

@@ -29,8 +29,6 @@ APART = (
 
 NOT_YET = {
     ("api", "extras"),
-    ("config", "failover"),
-    ("config", "platform"),
     ("failover", "steering"),
     ("mesh", "extras"),
     ("mesh", "history"),
@@ -45,7 +43,7 @@ NOT_YET = {
 PURE = (
     *("errors", "text", "model", "usage", "config/peering", "schema/endpoints"),
     *("mesh/trust", "mesh/faults", "provider/lease_pool", "provider/reach", "platform/tunnels"),
-    *("failover/probe_profile", "failover/link_quality", "failover/budget", "failover/detector"),
+    *("config/probe_profile", "failover/link_quality", "failover/budget", "failover/detector"),
     *("failover/capacity", "failover/selection", "failover/machine"),
     *("probing/targets", "probing/probe_kind", "probing/mtu_search", "mwan3/sections"),
     *("steering/plan", "steering/tables", "steering/rules", "steering/reconcile"),

@@ -7,12 +7,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import cast
 
+from rpcd_wireguard_uplink.config.probe_profile import DEFAULT_PACE
 from rpcd_wireguard_uplink.config.settings import Config, Settings
 from rpcd_wireguard_uplink.failover.detector import PathHealth
 from rpcd_wireguard_uplink.failover.monitor import Monitor, Watch
 from rpcd_wireguard_uplink.failover.network import Landscape
 from rpcd_wireguard_uplink.failover.paths import WatchedPath
-from rpcd_wireguard_uplink.failover.probe_profile import DEFAULT_PACE
 from rpcd_wireguard_uplink.model import (
     DefaultRoute,
     Endpoint,

@@ -12,10 +12,10 @@ import random
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
+from rpcd_wireguard_uplink.config.probe_profile import Pace
 from rpcd_wireguard_uplink.failover.detector import PathHealth
 from rpcd_wireguard_uplink.failover.machine import Phase
 from rpcd_wireguard_uplink.failover.paths import Standing, WatchedPath, interval_s
-from rpcd_wireguard_uplink.failover.probe_profile import Pace
 from rpcd_wireguard_uplink.model import Family, Health, PathKind
 from rpcd_wireguard_uplink.probing.icmp import Prober, Reply
 from rpcd_wireguard_uplink.probing.probe_kind import Method

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from rpcd_wireguard_uplink.failover.probe_profile import DEFAULT_PACE, FAST_PACE, Pace
+from rpcd_wireguard_uplink.config.probe_profile import DEFAULT_PACE, FAST_PACE, Pace
 from rpcd_wireguard_uplink.model import Health
 from tests.unit.day import TARGETS, Burst, Line, Watcher, random_bursts
 

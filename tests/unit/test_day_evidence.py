@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 import pytest
 
-from rpcd_wireguard_uplink.failover.probe_profile import DEFAULT_PACE, FAST_PACE, Pace
+from rpcd_wireguard_uplink.config.probe_profile import DEFAULT_PACE, FAST_PACE, Pace
 from rpcd_wireguard_uplink.model import Health
 from rpcd_wireguard_uplink.probing.probe_kind import Method
 from tests.unit.day import TARGETS, Burst, Line, Watcher, random_bursts

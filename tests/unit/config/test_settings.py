@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from rpcd_wireguard_uplink.config.probe_profile import DEFAULT_PACE, FAST_PACE
 from rpcd_wireguard_uplink.config.settings import (
     DEFAULT_TARGETS,
     SWITCH_BOUND_S,
@@ -12,7 +13,6 @@ from rpcd_wireguard_uplink.config.settings import (
     uplink_options,
 )
 from rpcd_wireguard_uplink.errors import ConfigError
-from rpcd_wireguard_uplink.failover.probe_profile import DEFAULT_PACE, FAST_PACE
 from rpcd_wireguard_uplink.model import Cost, Endpoint, Family, Uplink
 from rpcd_wireguard_uplink.uci import Section, Value
 from tests.unit.fakes import key_of

@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import pytest
 
+from rpcd_wireguard_uplink.config.probe_profile import DEFAULT_PACE, FAST_PACE, Pace
 from rpcd_wireguard_uplink.failover.detector import CALM_ROW, HEALED_KEPT_S, RISE, PathHealth
-from rpcd_wireguard_uplink.failover.probe_profile import DEFAULT_PACE, FAST_PACE, Pace
 from rpcd_wireguard_uplink.model import Health
 from rpcd_wireguard_uplink.probing.targets import LOSSES, REST_S
 

@@ -8,11 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rpcd_wireguard_uplink.failover.machine import AWAY, Change, Path, Phase, Rules, State, decide
+from rpcd_wireguard_uplink.config.settings import Settings
+from rpcd_wireguard_uplink.failover.machine import AWAY, Change, Path, Phase, State, decide
 from rpcd_wireguard_uplink.model import Health
 
 UP, SUSPECT, DOWN, UNKNOWN = Health.UP, Health.SUSPECT, Health.DOWN, Health.UNKNOWN
-RULES = Rules(hold_s=30.0)
+RULES = Settings(hold_s=30.0)
 HOME = State(Phase.PRIMARY, "wan", 10.0)
 OVER = State(Phase.FAILED_OVER, "a", 100.0, "wan: dead", moved_s=100.0)
 HOLDING = State(Phase.HOLDING, "a", 120.0, "", moved_s=100.0, good_since_s=120.0)
@@ -124,15 +125,15 @@ def test_failback_waits_for_the_hold_time() -> None:
 @pytest.mark.parametrize("hold_s", [0.0, 30.0])
 def test_the_hold_time_begins_when_nobody_else_refuses_the_primary(hold_s: float) -> None:
     refused = replace(wan(UP), refused="mwan3 holds wan to be offline")
-    rules = Rules(hold_s=hold_s)
-    state, change = decide(HOLDING, refused, [A], rules, 200.0)
+    settings = Settings(hold_s=hold_s)
+    state, change = decide(HOLDING, refused, [A], settings, 200.0)
     assert (state.phase, change) == (Phase.HOLDING, None)
     assert "mwan3 holds wan to be offline" in state.cause
-    state, change = decide(state, wan(UP), [A], rules, 200.0 + hold_s / 2)
+    state, change = decide(state, wan(UP), [A], settings, 200.0 + hold_s / 2)
     assert state.phase is (Phase.HOLDING if hold_s else Phase.PRIMARY)
-    state, _ = decide(state, wan(UP), [A], rules, 200.0 + hold_s)
+    state, _ = decide(state, wan(UP), [A], settings, 200.0 + hold_s)
     assert state.phase is Phase.PRIMARY
-    _, change = decide(HOLDING, refused, [NO_A], rules, 200.0)
+    _, change = decide(HOLDING, refused, [NO_A], settings, 200.0)
     assert change is not None and change.kind == "failback", "its tunnel is dead anyway"
 
 
@@ -163,23 +164,25 @@ def test_a_line_of_the_routers_own_relieves_a_tunnel_after_the_hold_time(
 
 
 def test_without_a_hold_time_failback_is_at_once() -> None:
-    _, change = decide(OVER, wan(UP), [A], Rules(hold_s=0), 130.0)
+    _, change = decide(OVER, wan(UP), [A], Settings(hold_s=0), 130.0)
     assert change is not None
     assert change.kind == "failback"
 
 
 @pytest.mark.parametrize(
-    ("rules", "phase"),
-    [(Rules(enabled=False), Phase.DISABLED), (Rules(auto_failover=False), Phase.PRIMARY)],
+    ("settings", "phase"),
+    [(Settings(enabled=False), Phase.DISABLED), (Settings(auto_failover=False), Phase.PRIMARY)],
 )
-def test_switched_off_gives_the_traffic_back_and_moves_none(rules: Rules, phase: Phase) -> None:
+def test_switched_off_gives_the_traffic_back_and_moves_none(
+    settings: Settings, phase: Phase
+) -> None:
     for state in (OVER, HOLDING, STRANDED_AWAY):
-        after, change = decide(state, wan(DOWN), [A], rules, 130.0)
+        after, change = decide(state, wan(DOWN), [A], settings, 130.0)
         assert (after.phase, after.active) == (phase, "wan")
         assert change is not None
         assert change.kind == "failback"
     for state in (HOME, STRANDED):
-        after, change = decide(state, wan(DOWN), [A], rules, 130.0)
+        after, change = decide(state, wan(DOWN), [A], settings, 130.0)
         assert (after.phase, after.active, change) == (phase, "wan", None)
 
 
@@ -207,9 +210,9 @@ def test_whatever_happens(story: list[tuple[Health, list[Path], bool]]) -> None:
     for primary, backups, auto in story:
         now_s += 7.0
         usable = {b.name for b in backups if b.usable}
-        rules = Rules(auto_failover=auto, hold_s=20.0)
-        after, change = decide(state, wan(primary), backups, rules, now_s)
-        again, change_again = decide(after, wan(primary), backups, rules, now_s)
+        settings = Settings(auto_failover=auto, hold_s=20.0)
+        after, change = decide(state, wan(primary), backups, settings, now_s)
+        again, change_again = decide(after, wan(primary), backups, settings, now_s)
         assert change_again is None, "the same again is no news"
         assert replace(again, cause="") == replace(after, cause="")
         if change is not None and change.to_path not in ("wan", state.active):
@@ -230,12 +233,12 @@ def test_whatever_happens(story: list[tuple[Health, list[Path], bool]]) -> None:
     ("flaps", "held_s"), [(0, 30.0), (1, 30.0), (2, 60.0), (3, 120.0), (7, 1800.0), (60, 1800.0)]
 )
 def test_the_hold_time_doubles_with_each_flap(flaps: int, held_s: float) -> None:
-    assert Rules(hold_s=30.0).held_s(flaps) == held_s
+    assert Settings(hold_s=30.0).held_s(flaps) == held_s
 
 
 def test_a_hold_time_above_the_limit_stays() -> None:
-    assert Rules(hold_s=3600.0).held_s(1) == 3600.0
-    assert Rules(hold_s=0.0).held_s(5) == 0.0
+    assert Settings(hold_s=3600.0).held_s(1) == 3600.0
+    assert Settings(hold_s=0.0).held_s(5) == 0.0
 
 
 def fail_and_return(state: State, at_s: float, hold_s: float) -> tuple[State, float]:

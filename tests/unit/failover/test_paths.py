@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from rpcd_wireguard_uplink.config.probe_profile import DEFAULT_PACE
 from rpcd_wireguard_uplink.failover.budget import Budget
 from rpcd_wireguard_uplink.failover.detector import PathHealth
 from rpcd_wireguard_uplink.failover.machine import Phase
@@ -16,7 +17,6 @@ from rpcd_wireguard_uplink.failover.paths import (
     interval_s,
     parse_sent_packets,
 )
-from rpcd_wireguard_uplink.failover.probe_profile import DEFAULT_PACE
 from rpcd_wireguard_uplink.model import DefaultRoute, Family, Health, PathKind
 from rpcd_wireguard_uplink.probing.icmp import Prober
 from rpcd_wireguard_uplink.probing.probe_kind import Method

@@ -10,10 +10,9 @@ from rpcd_wireguard_uplink.api.explain import explanation
 from rpcd_wireguard_uplink.api.status import status_table
 from rpcd_wireguard_uplink.failover.candidates import candidates_of
 from rpcd_wireguard_uplink.failover.selection import rank
-from rpcd_wireguard_uplink.model import Family, Health, Link
+from rpcd_wireguard_uplink.model import LEAST_MTU, Family, Health, Link
 from rpcd_wireguard_uplink.probing.icmp import Prober, Reply
 from rpcd_wireguard_uplink.probing.mtu import ACTIVE_S, IDLE_S, SOON_S
-from rpcd_wireguard_uplink.probing.mtu_search import LEAST_MTU
 from rpcd_wireguard_uplink.probing.probe_kind import Method
 from tests.unit.choices import NOW_S, Choices, uplink_of
 

@@ -6,7 +6,8 @@ from collections.abc import Callable
 
 import pytest
 
-from rpcd_wireguard_uplink.probing.mtu_search import CONTROL, LEAST_MTU, ROUNDS, TRIES, MtuSearch
+from rpcd_wireguard_uplink.model import LEAST_MTU
+from rpcd_wireguard_uplink.probing.mtu_search import CONTROL, ROUNDS, TRIES, MtuSearch
 
 Passes = Callable[[int, int], int]
 """The length that comes back of a probe of a size, by the number of the step; 0 for none."""
