@@ -28,7 +28,7 @@ form_only = pytest.mark.skipif(REAL is None, reason="LUCI_RESOURCES names no rea
 
 
 def test_every_option_is_one_of_the_service() -> None:
-    sources = [ROOT / "rpcd_wireguard_uplink" / name for name in ("config.py", "peer_config.py")]
+    sources = (ROOT / "rpcd_wireguard_uplink" / "config").glob("*.py")
     text = "".join(source.read_text(encoding="utf-8") for source in sources)
     known = set(re.findall(r'"(\w+)"', text))
     call = r"(?:'\w+', |form\.\w+, |value\()'([a-z]\w+)', _\("

@@ -36,7 +36,7 @@ ECHO = 7
 
 AGENT = """
 import asyncio, base64, pickle, sys
-from rpcd_wireguard_uplink import process
+from rpcd_wireguard_uplink.system import process
 from rpcd_wireguard_uplink.provider.device import Provider
 ran, run = [], process.run
 def listen(argv, **options):

@@ -46,7 +46,8 @@ server.serve_forever()
 """
 WATCHING = """\
 import sys
-from rpcd_wireguard_uplink import __main__, captive
+from rpcd_wireguard_uplink import __main__
+from rpcd_wireguard_uplink.extras import captive
 captive.HELD_S = captive.UNKNOWN_S = captive.FREE_S = captive.LOOK_S = 0.5
 sys.exit(__main__.main())
 """

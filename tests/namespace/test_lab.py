@@ -272,7 +272,8 @@ def test_nothing_stays_after_closing(namespaces: None) -> None:
 
 STAND_IN = """
 import asyncio, sys
-from rpcd_wireguard_uplink.ubus import Broker, BusObject, Client, Reply
+from rpcd_wireguard_uplink.extras.standalone.broker import Broker
+from rpcd_wireguard_uplink.ubus import BusObject, Client, Reply
 
 async def main(path):
     broker = Broker(path)

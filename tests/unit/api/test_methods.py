@@ -145,7 +145,8 @@ def test_every_field_is_described(name: str) -> None:
 def test_import_loads_neither_asyncio_nor_jsonschema() -> None:
     code = (
         "import sys; before = set(sys.modules); "
-        "from rpcd_wireguard_uplink import methods, messages; "
+        "from rpcd_wireguard_uplink.api import methods; "
+        "from rpcd_wireguard_uplink.mesh import messages; "
         "methods.parse_arguments(methods.METHODS['uplink_status'], {'ubus_rpc_session': 'x'}); "
         "print([m for m in ('asyncio', 'jsonschema', 'argparse', 'logging', 'pathlib', "
         "'rpcd_wireguard_uplink.ubus', 'rpcd_wireguard_uplink.uplinks.service') "
@@ -491,7 +492,7 @@ def test_the_example_in_the_documentation_works() -> None:
 
 def test_validation_can_be_prepared_beforehand() -> None:
     code = (
-        "import sys; from rpcd_wireguard_uplink import methods; "
+        "import sys; from rpcd_wireguard_uplink.api import methods; "
         "methods.prepare_validation(); before = set(sys.modules); "
         "methods.parse_arguments(methods.METHODS['uplink_test'], "
         "{'peer_id': 'a', 'target': '1.1.1.1', 'count': '5'}); "

@@ -203,9 +203,8 @@ def terminal(service: Service, request: pytest.FixtureRequest) -> Iterator[Termi
     os.set_blocking(screen, False)
     argv = [sys.executable, "-c", ENTRY, "-s", service.socket, "uplink", "status", "--watch"]
     if hasattr(request, "param"):
-        argv[2] = (
-            f"from rpcd_wireguard_uplink import live; live.INTERVAL_S = {request.param}\n{ENTRY}"
-        )
+        hurry = f"live.INTERVAL_S = {request.param}"
+        argv[2] = f"from rpcd_wireguard_uplink.cli import live; {hurry}\n{ENTRY}"
     variables = {**os.environ, "TERM": "xterm", "PYTHONPATH": str(ROOT)}
     # Its controlling terminal is the new one, so that Ctrl-C reaches it as it reaches a user's.
     child = subprocess.Popen(
