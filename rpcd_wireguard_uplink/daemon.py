@@ -22,7 +22,6 @@ from .errors import BusError, MethodNotFound, NameTaken, Status, UplinkError
 from .ubus import DEFAULT_SOCKET, BusObject, Call, Client, Encoded, Reply, encode_table
 
 if TYPE_CHECKING:
-    from .extras.metrics import Metrics
     from .extras.standalone.broker import Broker
     from .mesh.agent import MeshAgent
     from .model import HistoryEntry
@@ -83,7 +82,6 @@ class Daemon:
         self._published = False
         self._service: Service | None = None
         self._agent: MeshAgent | None = None
-        self._metrics: Metrics | None = None
         self._usage: UsageFile | None = None
         self._handlers: Mapping[str, Callable[..., Any]] = {}
         self._encoded: dict[str, Encoded] = {}
@@ -121,8 +119,6 @@ class Daemon:
             await asyncio.gather(*self._tasks, return_exceptions=True)
             if self._agent is not None:
                 await self._agent.stop()
-            if self._metrics is not None:
-                await self._metrics.close()
             if self._usage is not None:
                 await self._usage.save()
             await self._client.close()
@@ -140,6 +136,7 @@ class Daemon:
         from .api.provider import PeerService
         from .api.secubox import Older, import_once
         from .extras.captive import CaptiveWatch
+        from .extras.drill import Drills
         from .mesh.agent import MeshAgent
         from .tasks import keep_running
         from .uplinks.service import Service
@@ -154,8 +151,7 @@ class Daemon:
         self._begin_telling(service, agent)
         await service.start()
         peers = PeerService(agent)
-        choices = ChoiceService(service)
-        parts = (Older(service, peers), peers, choices, service)
+        parts = (Older(service, peers), peers, ChoiceService(service), Drills(service), service)
         self._handlers = {
             name: next(getattr(p, method.handler) for p in parts if hasattr(p, method.handler))
             for name, method in methods.METHODS.items()
@@ -168,7 +164,6 @@ class Daemon:
         )
         self._spawn(keep_running("looking for captive portals", portals.follow, problems))
         self._spawn(keep_running("watching for answers", service.carrying.follow, problems))
-        self._spawn(keep_running("scheduled drills", choices.follow_schedule, problems))
         for name, follow in (
             ("following the configuration", lambda: self._follow_config(service)),
             ("following names", lambda: self._follow_names(service)),
@@ -176,11 +171,8 @@ class Daemon:
             self._spawn(keep_running(name, follow, problems))
 
     def _begin_telling(self, service: Service, agent: MeshAgent) -> None:
-        """Have everything that happens from now on told to the owner's programs, and counted."""
-        from .extras.backlog import Event
-        from .extras.hooks import Hooks
-        from .extras.metrics import Metrics
-        from .extras.webhook import Webhook
+        """Have everything that happens from now on told to the owner's programs."""
+        from .extras.hooks import Hooks, Notice
         from .tasks import keep_running
         from .usage_file import UsageFile
 
@@ -190,19 +182,12 @@ class Daemon:
         self._usage.load()
         service.monitor.ledger = self._usage.ledger
         hooks = Hooks(self._options.hooks_dir, problems)
-        webhook = Webhook(lambda: service.uplinks.config.settings.webhook, problems)
-        metrics = self._metrics = Metrics(service, problems)
 
         def tell(name: str, entry: HistoryEntry) -> None:
-            event = Event(name, agent.peers.node_id, entry)
-            hooks.tell(event)
-            webhook.tell(event)
-            if entry.family and name != "carrying":
-                metrics.switches[entry.kind] += 1
+            hooks.add(Notice(name, agent.peers.node_id, entry))
 
         service.journal.on_entry = tell
-        self._spawn(keep_running("running hooks", hooks.follow, problems))
-        self._spawn(keep_running("the webhook", webhook.follow, problems))
+        self._spawn(keep_running("running hooks", hooks.run, problems))
 
     async def _join(self) -> bool:
         try:
@@ -332,8 +317,6 @@ class Daemon:
     async def _follow_config(self, service: Service) -> None:
         waits = patience = 1  # what can't be made is tried less and less often
         while True:
-            if self._metrics is not None:
-                self._metrics.follow()
             await asyncio.sleep(CONFIG_CHECK_S)
             if service.config_changed():
                 waits = patience = 1

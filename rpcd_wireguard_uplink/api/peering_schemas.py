@@ -22,12 +22,6 @@ OFFERING = {
         **s.HOST,
         "description": "name or address that peers reach this router by; found out if left out",
     },
-    "measure_url": s.text(
-        "a large file (http://...) to measure the line's speed by, in place of bandwidth_mbps: a "
-        "download of at most 5 s and 50 MB",
-        pattern=r"^http://[!-~]{1,255}$(?!\n)",
-        **{"x-must": "be a URL that begins with http://"},
-    ),
 }
 OWN_OFFER = s.table(
     {

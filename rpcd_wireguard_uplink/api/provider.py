@@ -21,7 +21,6 @@ from ..config.peer_settings import (
 from ..config.peering import Identity, ProviderSettings
 from ..config.settings import MAIN_NAME
 from ..errors import CommandFailed, NotSupported, UplinkError
-from ..extras.bandwidth import measure_mbps
 from ..mesh.agent import MeshAgent
 from ..mesh.http import request
 from ..mesh.lease_messages import parse_identity
@@ -43,7 +42,7 @@ class PeerService:
 
     # --- offering
 
-    async def offer(self, *, measure_url: str = "", **given: Any) -> Table:
+    async def offer(self, **given: Any) -> Table:
         """Offer this router's internet, or change the terms of what is offered."""
         await self._own_offer.require_line()
         self._own_offer.require_forwarding()
@@ -51,8 +50,6 @@ class PeerService:
         wanted = replace(before, enabled=True, **given)
         if wanted.limit_mbps and (reason := await self._lease_server.provider.can_shape()):
             raise NotSupported(reason, code="no_shaping")
-        if measure_url:
-            wanted = replace(wanted, bandwidth_mbps=await measure_mbps(measure_url))
         wanted = await self._lease_server.with_pools(wanted)
         await self._write(wanted)
         await self._agent.follow_config()

@@ -63,9 +63,14 @@ DEFAULT_TARGETS = (
     "2001:4860:4860::8888",
     "2620:fe::fe",
 )
-_WEBHOOK = re.compile(r"https?://[A-Za-z0-9._:\[\]-]{1,255}(?:/[!-~]{0,1900})?")
 _PAGE = re.compile(r"http://[A-Za-z0-9.\[][!-~]{0,190}")
 DEFAULT_RESOLVERS = ("1.1.1.1", "2606:4700:4700::1111")
+RETIRED = {
+    "drill_interval": "have cron run `wgctl uplink drill`",
+    "metrics": "`wgctl uplink metrics` prints them",
+    "webhook": "a hook can call curl, docs/telling.md shows how",
+}
+"""Options of earlier versions that are read by nobody, and what to do instead."""
 
 
 @dataclass(frozen=True)  # no slots: what is derived is kept
@@ -78,8 +83,7 @@ class Settings:
     `reliability` how many of a family's must answer (0: one, or of three or more half of them),
     `policies` names mwan3's policies to join ('none' for no part in mwan3). A line that came back
     is held off for `hold_s`, and for up to `max_hold_s` where it fails again and again.
-    `captive_check` is a page that answers 204 where there is no portal ('' to ask none), `webhook`
-    a URL that events are sent to ('' for none; it may hold a token and is never told).
+    `captive_check` is a page that answers 204 where there is no portal ('' to ask none).
     `fail_closed` blocks rather than leaks when nothing is left. `sticky_s` is how long connections
     may stay on a tunnel after a failback, 0 for not at all. A path that loses more than `max_loss`
     (a share of its probes) or is slower than `max_latency_s` is degraded; 0 for no limit.
@@ -103,9 +107,6 @@ class Settings:
     policies: tuple[str, ...] = ()
     resolvers: tuple[str, ...] = DEFAULT_RESOLVERS
     captive_check: str = ""
-    drill_interval_days: int = 0
-    webhook: str = field(default="", repr=False)
-    metrics: bool = False
     fail_closed: bool = False
     sticky_s: float = 0.0
     max_loss: float = 0.2
@@ -180,6 +181,11 @@ def parse_config(sections: Iterable[Section]) -> Config:
         if section.type == MAIN_TYPE:
             settings, peering = _parse_settings(reader), parse_mesh(reader)
             warnings += [
+                f"{reader.where}.{option} has no effect any more: {instead}"
+                for option, instead in RETIRED.items()
+                if reader.items(option)
+            ]
+            warnings += [
                 f"{reader.where}.trusted_peer names {quoted(each)}, which can't be a peer's id: it "
                 f"must {PEER_ID['x-must']}"
                 for each in sorted(settings.trusted_peers)
@@ -241,12 +247,10 @@ def _parse_settings(reader: Reader) -> Settings:
         lines=reader.words("wan"),
         policies=reader.words("policy"),
         resolvers=reader.addresses("dns", DEFAULT_RESOLVERS),
-        drill_interval_days=reader.whole("drill_interval", 0, 0, 365),
         captive_check=reader.matching(
             "captive_check", _PAGE, "the URL of a page that answers 204, and begin with http://"
         ),
     )
-    settings = replace(settings, webhook=_webhook(reader), metrics=reader.flag("metrics", False))
     sticky_s = reader.whole("sticky_time", 600, 1, 86400)
     settings = replace(
         settings,
@@ -267,16 +271,6 @@ def _parse_settings(reader: Reader) -> Settings:
             f"{SWITCH_BOUND_S:g} s to switch; raise failover_timeout or choose pace 'fast'"
         )
     return settings
-
-
-def _webhook(reader: Reader) -> str:
-    url = reader.text("webhook")
-    if url and not _WEBHOOK.fullmatch(url):
-        raise ConfigError(  # without the URL: a token may be in it
-            f"{reader.where}.webhook must be a URL: http:// or https://, a host and a path, "
-            "without blanks or a password before the host"
-        )
-    return url
 
 
 def _parse_uplink(reader: Reader) -> Uplink:

@@ -12,26 +12,28 @@ import asyncio
 import time
 from collections.abc import Awaitable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
+from typing import Any
 
 from ..config.settings import Settings
+from ..errors import NotFound, NotSupported, NotTrusted
 from ..failover.machine import AWAY, Change
 from ..failover.monitor import Monitor
 from ..model import Family, Health, Offer, Uplink
 from ..platform.protocol import Platform
 from ..probing.tunnel_test import Tested, run_test
+from ..state_file import now_text
 from ..steering.plan import Diversion
 from ..system.dns import SOA, ask
+from ..uplinks.service import Service
 
+Table = dict[str, Any]
 PROBES = 5
 TARGETS = 2  # of one family: one may be down by itself
 SERVERS = 3
 SIZED_PROBES = 2
 MOVE_S = 3.0
 LOOK_S = 0.1
-NIGHT_HOUR = 3
-FIRST_YEAR = 2025  # a clock before it was never set
-DAY_S = 86400.0
+FAMILY_STEPS = tuple(family.value for family in Family)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +44,111 @@ class Step:
     ok: bool
     told: str
     took_ms: int = 0
+
+
+class Drills:
+    """The handler of `uplink_drill`: who may be rehearsed when, and what is told of it."""
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+        self._drilling = False
+
+    async def drill(
+        self, peer_id: str = "", *, all_traffic: bool = False, seconds: int = 10
+    ) -> Table:
+        """Rehearse one uplink, or all; with `all_traffic` the best one or the given one.
+
+        Raises NotFound, NotTrusted or NotSupported where there is nothing to rehearse now.
+        """
+        chosen = self._chosen(peer_id)
+        if all_traffic:
+            self._require_home()
+            chosen = [self._best(chosen)]
+        if self._drilling:
+            raise NotSupported("a drill is under way: wait for its end", code="drill_running")
+        self._drilling = True
+        begun_s = time.monotonic()
+        try:
+            found = await asyncio.gather(*(self._rehearse(uplink) for uplink in chosen))
+            if all_traffic:
+                await self._lead(chosen[0], found[0], seconds)
+        finally:
+            self._drilling = False
+        drills = [self._told(u, steps) for u, steps in zip(chosen, found, strict=True)]
+        good = sum(drill["ok"] for drill in drills)
+        return {
+            "success": True,
+            "message": f"{good} of {len(drills)} uplinks passed the drill.",
+            "at": now_text(),
+            "took_s": round(time.monotonic() - begun_s, 1),
+            "drills": drills,
+        }
+
+    def _chosen(self, peer_id: str) -> list[Uplink]:
+        service = self._service
+        watched = list(service.monitor.watch.uplinks) if service.monitor.paths else []
+        if not peer_id:
+            if not watched:
+                raise NotFound(
+                    "there is no uplink to rehearse: `wgctl uplink list` shows what there is",
+                    code="no_uplink",
+                )
+            return watched
+        uplink = service.uplinks.require(peer_id)
+        if reason := service.distrust_reason(peer_id):
+            raise NotTrusted(reason)
+        if uplink not in watched:
+            raise NotSupported(
+                f"the uplink to {peer_id} is switched off: `wgctl uplink why` tells more",
+                code="not_watched",
+            )
+        return [uplink]
+
+    def _require_home(self) -> None:
+        if any(state.phase in AWAY for state in self._service.monitor.states.values()):
+            raise NotSupported(
+                "traffic is on an uplink already, this is no time for a drill with all of it",
+                code="failed_over",
+            )
+
+    def _best(self, chosen: Sequence[Uplink]) -> Uplink:
+        now_s, monitor = time.monotonic(), self._service.monitor
+        by_name = {uplink.interface: uplink for uplink in chosen}
+        for family in Family:
+            for ranked in monitor.ranked(family, now_s):
+                if ranked.usable and ranked.candidate.name in by_name:
+                    return by_name[ranked.candidate.name]
+        raise NotSupported(
+            "no uplink answers now: `wgctl uplink why` tells more", code="no_usable_uplink"
+        )
+
+    async def _rehearse(self, uplink: Uplink) -> list[Step]:
+        service = self._service
+        settings, offer = service.uplinks.config.settings, service.offers.peek(uplink.peer_id)
+        return await rehearse(uplink, settings, service.monitor, offer)
+
+    async def _lead(self, uplink: Uplink, steps: list[Step], seconds: int) -> None:
+        if not any(step.ok for step in steps if step.name in FAMILY_STEPS):
+            steps.append(Step("traffic", False, "not tried, since no probe was answered"))
+            return
+        self._require_home()
+        steps.append(await lead_traffic(self._service.monitor, uplink, seconds))
+
+    def _told(self, uplink: Uplink, steps: Sequence[Step]) -> Table:
+        """The outcome as the reply has it, written into the history."""
+        bad = [step for step in steps if not step.ok]
+        note = "; ".join(f"{step.name}: {step.told}" for step in bad)
+        kind = "drill_failed" if bad else "drill_passed"
+        self._service.journal.peer("drill", kind, uplink.peer_id, note or "all went well")
+        return {
+            "peer_id": uplink.peer_id,
+            "interface": uplink.interface,
+            "ok": not bad,
+            "note": note,
+            "steps": [
+                {"step": s.name, "ok": s.ok, "told": s.told, "took_ms": s.took_ms} for s in steps
+            ],
+        }
 
 
 async def rehearse(
@@ -197,17 +304,3 @@ def _give_back(monitor: Monitor, uplink: Uplink, diversion: Diversion, lasted_s:
     told = f"the drill of {uplink.peer_id} is over"
     change = Change("drill", uplink.interface, diversion.dead[0], told, lasted_s)
     monitor.steering.want(diversion.family, None, change, -1)
-
-
-def is_due(interval_days: int, clock: datetime, since_last_s: float) -> bool:
-    """Whether a scheduled drill is due: at night, on each day whose number fits; 0 days: never.
-
-    So it needs no memory over restarts. Without a clock the time since the last one counts, or
-    since the service began.
-    """
-    if not interval_days:
-        return False
-    if clock.year < FIRST_YEAR:
-        return since_last_s >= interval_days * DAY_S
-    fits = clock.hour == NIGHT_HOUR and clock.toordinal() % interval_days == 0
-    return fits and since_last_s >= 3600.0

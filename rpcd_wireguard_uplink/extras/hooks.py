@@ -1,53 +1,97 @@
-"""The owner's executables that are run for each event, one after another.
+"""The owner's executables: run for each event, one after another, in order of their names.
 
-Owns which files may be run and what they find in their environment. A hook never holds anything
-up: events wait in a bounded queue, and a hook that is too slow is killed. Knows nothing of what
-the events mean.
+A hook holds nothing up: events wait in a bounded queue, of which a full one drops the oldest, and a
+hook that is too slow is killed. Only files that nobody but root can have written are run.
 """
 
 from __future__ import annotations
 
+import asyncio
+import json
 import logging
 import os
 import stat
+from collections import deque
+from dataclasses import dataclass
 
 from ..errors import UplinkError
+from ..model import HistoryEntry
 from ..system import process
 from ..text import printable
-from .backlog import Backlog, Event
+from ..warnings import Warnings
 
 log = logging.getLogger("wireguard-uplink")
 
 TIMEOUT_S = 10.0
+MOST_WAITING = 64
 PATH = "/usr/sbin:/usr/bin:/sbin:/bin"
 
 
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """An entry of the history as hooks get it: `event` is its event's name on the bus without the
+    prefix, `router` this router's id among its peers.
+    """
+
+    event: str
+    router: str
+    entry: HistoryEntry
+
+    def sentence(self) -> str:
+        """What happened, for a chat or a log."""
+        entry = self.entry
+        what = entry.kind.replace("_", " ")
+        if entry.family:
+            what += f" ({entry.family})"
+            what += f" {entry.from_path or 'nothing'} -> {entry.to_path}" if entry.to_path else ""
+        elif entry.peer_id:
+            what += f" {entry.peer_id}"
+        return ": ".join(filter(None, (self.router or "router", what, entry.cause)))
+
+    def environment(self) -> dict[str, str]:
+        """All variables that a hook sees; what is not known or does not apply is empty."""
+        told = {"event": self.event, "router": self.router, "text": self.sentence()}
+        table = told | self.entry.as_table()
+        known = {name: "" if value == -1 else str(value) for name, value in table.items()}
+        known["peer"] = known.pop("peer_id")
+        known["json"] = json.dumps(table)
+        return {"PATH": PATH, **{f"WGUP_{k.upper()}": printable(v) for k, v in known.items()}}
+
+
 class Hooks:
-    """The executables of one folder. `problems` says which of them are not run, and why."""
+    """The executables of one folder."""
 
-    def __init__(self, folder: str, problems: dict[str, str]) -> None:
+    def __init__(self, folder: str, warnings: Warnings) -> None:
         self._folder = folder
-        self._problems = problems
-        self._backlog = Backlog("hooks", problems)
+        self._warnings = warnings
+        self._waiting: deque[Notice] = deque()
+        self._has_news = asyncio.Event()
+        self._dropped = 0
 
-    def tell(self, event: Event) -> None:
-        """Have the hooks run for an event, later."""
-        self._backlog.add(event)
+    def add(self, notice: Notice) -> None:
+        """Have the hooks run for a notice, later."""
+        self._waiting.append(notice)
+        if len(self._waiting) > MOST_WAITING:
+            self._waiting.popleft()
+            self._dropped += 1
+            told = f"{self._dropped} events were not told to hooks since the service began."
+            self._warnings.set("hooks backlog", told)
+        self._has_news.set()
 
-    async def follow(self) -> None:
-        """The task: run the hooks for each event, for ever."""
+    async def run(self) -> None:
+        """The task: run the hooks for each notice, for ever."""
         self._find()
         while True:
-            event = await self._backlog.next()
-            variables = environment(event)
-            for path in self._find():
-                await _run(path, variables)
+            while self._waiting:
+                variables = self._waiting.popleft().environment()
+                for path in self._find():
+                    await _run_hook(path, variables)
+            self._has_news.clear()
+            await self._has_news.wait()
 
     def _find(self) -> list[str]:
         found, refused = find_hooks(self._folder)
-        self._problems.pop("hooks", None)
-        if refused:
-            self._problems["hooks"] = " ".join(refused)
+        self._warnings.set("hooks", " ".join(refused))
         return found
 
 
@@ -55,9 +99,8 @@ def find_hooks(folder: str) -> tuple[list[str], list[str]]:
     """The paths of a folder's hooks in order of their names, and a sentence for each that is not
     safe to run as root. What is not executable is no hook, nor is what begins with a dot.
     """
-    found: list[str] = []
     try:
-        refused = _refusal(folder)
+        refused = _why_unsafe(folder)
         names = sorted(os.listdir(folder))
     except FileNotFoundError:
         return [], []
@@ -65,14 +108,13 @@ def find_hooks(folder: str) -> tuple[list[str], list[str]]:
         return [], [f"No hook is run: can't read {folder}: {error.strerror}."]
     if refused:
         return [], [refused]
-    refusals = []
-    for name in names:
-        path = os.path.join(folder, name)
+    found, refusals = [], []
+    for path in (os.path.join(folder, name) for name in names if not name.startswith(".")):
         try:
             mode = os.stat(path).st_mode
-            if name.startswith(".") or not stat.S_ISREG(mode) or not mode & 0o111:
+            if not stat.S_ISREG(mode) or not mode & 0o111:
                 continue
-            refused = _refusal(path)
+            refused = _why_unsafe(path)
         except OSError as error:  # a link to nowhere
             refused = f"{printable(path)} is not run: {error.strerror}."
         if refused:
@@ -82,7 +124,7 @@ def find_hooks(folder: str) -> tuple[list[str], list[str]]:
     return found, refusals
 
 
-def _refusal(path: str) -> str:
+def _why_unsafe(path: str) -> str:
     """Why nothing is run from here: somebody else could have written it. '' if it may be run."""
     about, shown = os.stat(path), printable(path)
     if about.st_uid not in (0, os.geteuid()):
@@ -92,33 +134,7 @@ def _refusal(path: str) -> str:
     return ""
 
 
-def environment(event: Event) -> dict[str, str]:
-    """All variables that a hook sees; what is not known or does not apply is empty."""
-    entry = event.entry
-    told = {
-        "EVENT": event.name,
-        "ROUTER": event.router,
-        "KIND": entry.kind,
-        "FAMILY": entry.family,
-        "FROM": entry.from_path,
-        "TO": entry.to_path,
-        "PEER": entry.peer_id,
-        "CAUSE": entry.cause,
-        "AT": entry.at,
-        "DETECTION_MS": _known(entry.detection_ms),
-        "SWITCH_MS": _known(entry.switch_ms),
-        "OUTAGE_MS": _known(entry.outage_ms),
-        "DURATION_S": _known(entry.duration_s),
-        "TEXT": event.sentence(),
-    }
-    return {"PATH": PATH, **{f"WGUP_{name}": printable(text) for name, text in told.items()}}
-
-
-def _known(value: float) -> str:
-    return "" if value < 0 else str(value)
-
-
-async def _run(path: str, variables: dict[str, str]) -> None:
+async def _run_hook(path: str, variables: dict[str, str]) -> None:
     """Run one hook to its end; the log says why it failed."""
     try:
         done = await process.run_apart([path], environment=variables, timeout_s=TIMEOUT_S)

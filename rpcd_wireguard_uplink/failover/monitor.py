@@ -30,6 +30,7 @@ from ..system.linkwatch import LinkEvent, LinkWatch
 from ..system.marks import PROBE_MARK
 from ..tasks import keep_running, tell_awhile
 from ..usage import Ledger
+from ..warnings import Warnings
 from . import machine as failover
 from . import selection
 from .budget import PROBE_BYTES, Budget
@@ -69,7 +70,7 @@ class Monitor:
         run_dir: str,
     ) -> None:
         self.platform = platform
-        self.problems: dict[str, str] = {}
+        self.problems = Warnings()
         self.landscape = Landscape(platform)
         self.steering = SteeringController(
             self.landscape,

@@ -28,7 +28,6 @@ APART = (
 """Folders that do not know one another, in either direction."""
 
 NOT_YET = {
-    ("api", "extras"),
     ("failover", "steering"),
     ("mesh", "extras"),
     ("mesh", "history"),

@@ -7,6 +7,7 @@ import pytest
 from rpcd_wireguard_uplink.config.probe_profile import DEFAULT_PACE, FAST_PACE
 from rpcd_wireguard_uplink.config.settings import (
     DEFAULT_TARGETS,
+    RETIRED,
     SWITCH_BOUND_S,
     Settings,
     parse_config,
@@ -109,6 +110,14 @@ def test_an_unknown_option_or_section_is_a_warning() -> None:
     assert "type x" in config.warnings[1]
     assert "wgup_a.colour" in config.warnings[2]
     assert len(config.uplinks) == 1
+
+
+def test_an_option_without_effect_is_a_warning_that_says_what_to_do() -> None:
+    config = parse_config([main(webhook="https://x/T0KEN", metrics="1", drill_interval="7")])
+    assert list(config.warnings) == [
+        f"wireguard-uplink.uplink.{option} has no effect any more: {instead}"
+        for option, instead in RETIRED.items()
+    ]
 
 
 def test_a_timeout_that_cannot_be_met_is_refused_with_the_arithmetic() -> None:

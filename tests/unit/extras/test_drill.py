@@ -1,12 +1,10 @@
-"""Rehearsals without packets: what counts as well, who may be drilled, when the clock says so."""
+"""Rehearsals without packets: what counts as well, and who may be drilled."""
 
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import AsyncIterator
 from dataclasses import replace
-from datetime import datetime, timedelta
 from pathlib import Path
 from typing import cast
 
@@ -18,7 +16,7 @@ from rpcd_wireguard_uplink.api.methods import METHODS, check_reply
 from rpcd_wireguard_uplink.config.settings import Settings
 from rpcd_wireguard_uplink.errors import NotFound, NotSupported, NotTrusted, UplinkError
 from rpcd_wireguard_uplink.extras import drill
-from rpcd_wireguard_uplink.extras.drill import DAY_S, Step, is_due, rehearse
+from rpcd_wireguard_uplink.extras.drill import Drills, Step, rehearse
 from rpcd_wireguard_uplink.failover.machine import Phase
 from rpcd_wireguard_uplink.failover.monitor import Monitor
 from rpcd_wireguard_uplink.model import Family, Link, PeerCounters
@@ -116,34 +114,10 @@ async def test_one_target_or_resolver_that_answers_is_enough(
     assert found["dns"].told == "1.1.1.1 answers"
 
 
-NIGHT = datetime(2026, 3, 1, 3, 20)
-"""Day 739676: it fits 1, 2 and 4 days, not 3."""
-
-
-@pytest.mark.parametrize(
-    ("days", "clock", "since_s", "due"),
-    [
-        (0, NIGHT, 10 * DAY_S, False),
-        (1, NIGHT, 10 * DAY_S, True),
-        (4, NIGHT, 10 * DAY_S, True),
-        (3, NIGHT, 10 * DAY_S, False),
-        (3, NIGHT + timedelta(days=1), 10 * DAY_S, True),
-        (1, NIGHT.replace(hour=4), 10 * DAY_S, False),
-        (1, NIGHT.replace(hour=2), 10 * DAY_S, False),
-        (1, NIGHT, 600.0, False),  # it was done this night
-        (1, datetime(1970, 1, 1, 3), 0.9 * DAY_S, False),
-        (1, datetime(1970, 1, 1, 15), DAY_S, True),  # without a clock any hour is one
-    ],
-)
-def test_the_schedule(days: int, clock: datetime, since_s: float, due: bool) -> None:
-    assert NIGHT.toordinal() % 4 == 0 and NIGHT.toordinal() % 3 == 2
-    assert is_due(days, clock, since_s) is due
-
-
 @pytest.fixture
 async def house(
     tmp_path: Path, commands: Commands, mocker: MockerFixture
-) -> AsyncIterator[tuple[House, ChoiceService]]:
+) -> AsyncIterator[tuple[House, Drills]]:
     """A router with an uplink to nodea; tunnels answer nothing, and nothing waits for them."""
     mocker.patch.object(drill, "run_test", return_value=LOST)
     mocker.patch.object(drill, "ask", return_value=None)
@@ -154,19 +128,19 @@ async def house(
     await made.call(
         "uplink_add", peer_id="nodea", endpoint="192.0.2.7:1", public_key=key_of("provider a")
     )
-    yield made, ChoiceService(service)
+    yield made, Drills(service)
     await made.stop()
 
 
-async def refusal(choices: ChoiceService, **arguments: object) -> UplinkError:
+async def refusal(drills: Drills, **arguments: object) -> UplinkError:
     with pytest.raises(UplinkError) as caught:
-        await choices.drill(**arguments)  # type: ignore[arg-type]
+        await drills.drill(**arguments)  # type: ignore[arg-type]
     return caught.value
 
 
-async def test_a_drill_is_told_and_kept(house: tuple[House, ChoiceService]) -> None:
-    made, choices = house
-    reply = await choices.drill()
+async def test_a_drill_is_told_and_kept(house: tuple[House, Drills]) -> None:
+    made, drills = house
+    reply = await drills.drill()
     check_reply(METHODS["uplink_drill"], reply)
     assert reply["message"] == "0 of 1 uplinks passed the drill."
     done = reply["drills"][0]
@@ -175,68 +149,45 @@ async def test_a_drill_is_told_and_kept(house: tuple[House, ChoiceService]) -> N
     event = (await made.call("uplink_history", limit=1))["events"][0]
     assert (event["kind"], event["peer_id"]) == ("drill_failed", "nodea")
     assert made.events[-1][0] == "wireguard-uplink.drill"
+    choices = ChoiceService(made.running[-1])
     check_reply(METHODS["uplink_explain"], choices.explain())
     check_reply(METHODS["uplink_simulate"], choices.simulate(["nodea"]))
 
 
-async def test_who_can_not_be_drilled(house: tuple[House, ChoiceService]) -> None:
-    made, choices = house
-    found = await refusal(choices, peer_id="nodeb")
+async def test_who_can_not_be_drilled(house: tuple[House, Drills]) -> None:
+    made, drills = house
+    found = await refusal(drills, peer_id="nodeb")
     assert (type(found), found.code) == (NotFound, "no_uplink")
     service = made.running[-1]
     service.distrust_reason = lambda peer_id: "it is not trusted"
-    assert type(await refusal(choices, peer_id="nodea")) is NotTrusted
+    assert type(await refusal(drills, peer_id="nodea")) is NotTrusted
     service.distrust_reason = lambda peer_id: ""
-    found = await refusal(choices, peer_id="nodea", all_traffic=True)
+    found = await refusal(drills, peer_id="nodea", all_traffic=True)
     assert (type(found), found.code) == (NotSupported, "no_usable_uplink")
     await made.call("uplink_remove", peer_id="nodea")
-    found = await refusal(choices)
+    found = await refusal(drills)
     assert (type(found), found.code) == (NotFound, "no_uplink")
 
 
-async def test_no_drill_with_all_traffic_in_an_outage(house: tuple[House, ChoiceService]) -> None:
-    made, choices = house
+async def test_no_drill_with_all_traffic_in_an_outage(house: tuple[House, Drills]) -> None:
+    made, drills = house
     states = made.running[-1].monitor.states
     states[Family.IPV4] = replace(states[Family.IPV4], phase=Phase.FAILED_OVER)
-    assert (await refusal(choices, all_traffic=True)).code == "failed_over"
-    assert (await choices.drill())["success"], "the harmless kind touches nothing"
+    assert (await refusal(drills, all_traffic=True)).code == "failed_over"
+    assert (await drills.drill())["success"], "the harmless kind touches nothing"
 
 
-async def test_one_drill_at_a_time(
-    house: tuple[House, ChoiceService], mocker: MockerFixture
-) -> None:
-    _, choices = house
+async def test_one_drill_at_a_time(house: tuple[House, Drills], mocker: MockerFixture) -> None:
+    _, drills = house
     going_on = asyncio.Event()
 
     async def ask(*_: object) -> None:
         await going_on.wait()
 
     mocker.patch.object(drill, "ask", ask)
-    first = asyncio.create_task(choices.drill())
+    first = asyncio.create_task(drills.drill())
     await asyncio.sleep(0)
-    assert (await refusal(choices)).code == "drill_running"
+    assert (await refusal(drills)).code == "drill_running"
     going_on.set()
     assert (await first)["success"]
-    assert (await choices.drill())["success"]
-
-
-async def test_scheduled_drills(house: tuple[House, ChoiceService]) -> None:
-    made, choices = house
-    choices._last_s = time.monotonic() - DAY_S
-    await choices.drill_if_due(NIGHT)
-    assert (await made.call("uplink_history", limit=1))["events"][0]["kind"] == "uplink_added"
-    made.write(
-        "wireguard-uplink",
-        made.text("wireguard-uplink").replace(
-            "\toption enabled '1'\n", "\toption enabled '1'\n\toption drill_interval '1'\n", 1
-        ),
-    )
-    await made.running[-1].reload()
-    await choices.drill_if_due(NIGHT)
-    problems = (await made.call("uplink_status"))["problems"]
-    assert [p for p in problems if p.startswith("the drill of nodea failed, tunnel: ")]
-    await choices.drill()
-    assert not [p for p in (await made.call("uplink_status"))["problems"] if "drill" in p]
-    count = len((await made.call("uplink_history"))["events"])
-    await choices.drill_if_due(NIGHT)
-    assert len((await made.call("uplink_history"))["events"]) == count, "it was done this night"
+    assert (await drills.drill())["success"]

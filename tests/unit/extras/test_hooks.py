@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import os
 import time
@@ -13,10 +14,10 @@ from pathlib import Path
 import pytest
 
 from rpcd_wireguard_uplink.extras import hooks as hooks_module
-from rpcd_wireguard_uplink.extras.backlog import MOST_WAITING, Backlog, Event
-from rpcd_wireguard_uplink.extras.hooks import PATH, Hooks, environment, find_hooks
+from rpcd_wireguard_uplink.extras.hooks import MOST_WAITING, PATH, Hooks, Notice, find_hooks
 from rpcd_wireguard_uplink.model import HistoryEntry
 from rpcd_wireguard_uplink.system import process
+from rpcd_wireguard_uplink.warnings import Warnings
 
 ENTRY = HistoryEntry(
     at="2026-01-28T10:30:00.000Z",
@@ -31,7 +32,7 @@ ENTRY = HistoryEntry(
     duration_s=1.5,
     outage_ms=320,
 )
-EVENT = Event("failover", "router1", ENTRY)
+NOTICE = Notice("failover", "router1", ENTRY)
 
 
 def put(folder: Path, name: str, body: str, mode: int = 0o755) -> Path:
@@ -49,10 +50,10 @@ def folder(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-async def running(folder: Path) -> AsyncIterator[tuple[Hooks, dict[str, str]]]:
-    problems: dict[str, str] = {}
+async def running(folder: Path) -> AsyncIterator[tuple[Hooks, Warnings]]:
+    problems = Warnings()
     hooks = Hooks(str(folder), problems)
-    task = asyncio.create_task(hooks.follow())
+    task = asyncio.create_task(hooks.run())
     yield hooks, problems
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
@@ -70,7 +71,11 @@ async def written(path: Path, lines: int) -> list[str]:
 
 
 def test_the_environment_tells_everything_and_nothing_else() -> None:
-    found = environment(EVENT)
+    found = NOTICE.environment()
+    table = json.loads(found.pop("WGUP_JSON"))
+    assert table == {"event": "failover", "router": "router1", **ENTRY.as_table()} | {
+        "text": found["WGUP_TEXT"]
+    }
     assert {name: value for name, value in found.items() if name != "PATH"} == {
         "WGUP_EVENT": "failover",
         "WGUP_ROUTER": "router1",
@@ -90,21 +95,21 @@ def test_the_environment_tells_everything_and_nothing_else() -> None:
 
 
 def test_what_is_not_known_is_empty() -> None:
-    found = environment(Event("uplink", "", HistoryEntry("t", "uplink_added", peer_id="nodea")))
+    found = Notice("uplink", "", HistoryEntry("t", "uplink_added", peer_id="nodea")).environment()
     times = ("DETECTION_MS", "SWITCH_MS", "OUTAGE_MS", "DURATION_S")
     assert [found[f"WGUP_{name}"] for name in times] == [""] * 4
     assert found["WGUP_TEXT"] == "router: uplink added nodea"
 
 
 def test_long_durations_are_plain_numbers() -> None:
-    event = replace(EVENT, entry=replace(ENTRY, duration_s=31536000.5, outage_ms=86400000))
-    found = environment(event)
+    notice = replace(NOTICE, entry=replace(ENTRY, duration_s=31536000.5, outage_ms=86400000))
+    found = notice.environment()
     assert (found["WGUP_DURATION_S"], found["WGUP_OUTAGE_MS"]) == ("31536000.5", "86400000")
 
 
 def test_a_peers_words_are_one_printable_line() -> None:
     entry = replace(ENTRY, cause="gone\nrm -rf\0\x1b[2J")
-    found = environment(Event("offer", "r", entry))
+    found = Notice("offer", "r", entry).environment()
     assert found["WGUP_CAUSE"] == "gone\\nrm -rf\\x00\\x1b[2J"
     assert all(value.isprintable() for value in found.values())
 
@@ -162,13 +167,13 @@ async def test_refusals_are_told_at_once_and_end_with_their_cause(
     folder: Path, tmp_path: Path
 ) -> None:
     bad, out = put(folder, "bad", f"echo run >>{tmp_path}/out", 0o777), tmp_path / "out"
-    problems: dict[str, str] = {}
+    problems = Warnings()
     hooks = Hooks(str(folder), problems)
-    task = asyncio.create_task(hooks.follow())
+    task = asyncio.create_task(hooks.run())
     await asyncio.sleep(0)
     assert "bad is not run" in problems["hooks"]
     bad.chmod(0o755)
-    hooks.tell(EVENT)
+    hooks.add(NOTICE)
     try:
         assert await written(out, 1) == ["run"]
         assert "hooks" not in problems
@@ -181,14 +186,14 @@ async def test_refusals_are_told_at_once_and_end_with_their_cause(
 
 
 async def test_events_go_to_each_hook_one_after_another(
-    folder: Path, tmp_path: Path, running: tuple[Hooks, dict[str, str]]
+    folder: Path, tmp_path: Path, running: tuple[Hooks, Warnings]
 ) -> None:
     out = tmp_path / "out"
     put(folder, "1", f'sleep 0.1; echo "1 $WGUP_KIND" >>{out}')
     put(folder, "2", f'echo "2 $WGUP_KIND" >>{out}')
     began = time.monotonic()
     for kind in ("failover", "failback"):
-        running[0].tell(replace(EVENT, entry=replace(ENTRY, kind=kind)))
+        running[0].add(replace(NOTICE, entry=replace(ENTRY, kind=kind)))
     assert time.monotonic() - began < 0.1, "telling waits for nobody"
     assert await written(out, 4) == ["1 failover", "2 failover", "1 failback", "2 failback"]
 
@@ -197,12 +202,12 @@ async def test_a_hook_inherits_nothing(
     folder: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
-    running: tuple[Hooks, dict[str, str]],
+    running: tuple[Hooks, Warnings],
 ) -> None:
     monkeypatch.setenv("SECRET", "token")
     out = tmp_path / "out"
     put(folder, "hook", f"env >{out}.part; pwd >>{out}.part; cat >>{out}.part; mv {out}.part {out}")
-    running[0].tell(EVENT)
+    running[0].add(NOTICE)
     found = await written(out, 15)
     assert "WGUP_KIND=failover" in found and "/" in found
     assert not any("SECRET" in line or "PYTHON" in line for line in found)
@@ -217,7 +222,7 @@ async def test_a_failing_hook_is_told_by_its_first_line(
     (folder / "3-empty").chmod(0o755)
     put(folder, "4-last", f"echo end >{tmp_path}/out")
     with caplog.at_level(logging.WARNING):
-        running[0].tell(EVENT)
+        running[0].add(NOTICE)
         await written(tmp_path / "out", 1)
     told = [record.getMessage() for record in caplog.records]
     assert told[0].endswith("1-broken failed (exit status 3): no\\x1b[2J such LED")
@@ -238,7 +243,7 @@ async def test_a_slow_hook_is_killed_with_what_it_started(
     put(folder, "2", f"sleep 300 & echo $! >>{tmp_path}/pids")  # ends, its child holds the output
     put(folder, "3", f"echo end >{tmp_path}/out")
     with caplog.at_level(logging.WARNING):
-        running[0].tell(EVENT)
+        running[0].add(NOTICE)
         await written(tmp_path / "out", 1)
     pids = await written(tmp_path / "pids", 3)
     async with asyncio.timeout(10):
@@ -260,9 +265,9 @@ def is_running(pid: int) -> bool:
 
 async def test_the_service_ends_a_running_hook(folder: Path, tmp_path: Path) -> None:
     put(folder, "hook", f"echo $$ >{tmp_path}/pids; sleep 300")
-    hooks = Hooks(str(folder), {})
-    task = asyncio.create_task(hooks.follow())
-    hooks.tell(EVENT)
+    hooks = Hooks(str(folder), Warnings())
+    task = asyncio.create_task(hooks.run())
+    hooks.add(NOTICE)
     pid = int((await written(tmp_path / "pids", 1))[0])
     assert is_running(pid)
     task.cancel()
@@ -291,7 +296,7 @@ async def test_a_flood_of_output_is_thrown_away(
     put(folder, "1", "head -c 5000000 /dev/zero | tr '\\0' x; exit 1")
     put(folder, "2", f"echo end >{tmp_path}/out")
     with caplog.at_level(logging.WARNING):
-        running[0].tell(EVENT)
+        running[0].add(NOTICE)
         await written(tmp_path / "out", 1)
     assert len(caplog.records) == 1
     assert "xxx" in caplog.text and len(caplog.records[0].getMessage()) < 500
@@ -307,21 +312,19 @@ async def test_little_of_it_is_kept(folder: Path) -> None:
 # --- the queue
 
 
-async def test_where_too_many_wait_the_oldest_are_dropped_and_told() -> None:
-    problems: dict[str, str] = {}
-    backlog = Backlog("hooks", problems)
+async def test_where_too_many_wait_the_oldest_are_dropped_and_told(
+    folder: Path, tmp_path: Path
+) -> None:
+    put(folder, "hook", f"echo $WGUP_ROUTER >>{tmp_path}/out")
+    warnings = Warnings()
+    hooks = Hooks(str(folder), warnings)
     for number in range(MOST_WAITING + 3):
-        backlog.add(replace(EVENT, router=str(number)))
-    assert backlog.dropped == 3
-    assert problems == {"hooks backlog": "3 events were not told to hooks since the service began."}
-    kept = [(await backlog.next()).router for _ in range(MOST_WAITING)]
+        hooks.add(replace(NOTICE, router=str(number)))
+    assert warnings == {"hooks backlog": "3 events were not told to hooks since the service began."}
+    task = asyncio.create_task(hooks.run())
+    try:
+        kept = await written(tmp_path / "out", MOST_WAITING)
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
     assert kept == [str(number) for number in range(3, MOST_WAITING + 3)]
-
-
-async def test_the_queue_wakes_who_waits() -> None:
-    backlog = Backlog("hooks", {})
-    waiting = asyncio.create_task(backlog.next())
-    await asyncio.sleep(0)
-    assert not waiting.done()
-    backlog.add(EVENT)
-    assert await asyncio.wait_for(waiting, 5) is EVENT

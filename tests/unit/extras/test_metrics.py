@@ -1,20 +1,16 @@
-"""Prometheus' text: its form, its numbers, and where it is read."""
+"""Prometheus' text: its form and its numbers."""
 
 from __future__ import annotations
 
-import asyncio
 import json
 import re
-import socket
-from collections.abc import AsyncIterator
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from rpcd_wireguard_uplink import __version__
-from rpcd_wireguard_uplink.extras.metrics import PREFIX, Metrics, exposition
+from rpcd_wireguard_uplink.extras.metrics import PREFIX, exposition
 
 REPLIES = Path(__file__).resolve().parents[2] / "data" / "replies.json"
 SAMPLE = re.compile(r"([a-z_]+)(?:\{(.*)\})? (\S+)")
@@ -68,7 +64,7 @@ def value(samples: Samples, metric: str, **labels: str) -> float:
 
 def test_the_text_is_well_formed_and_keeps_the_conventions(replies: dict[str, Any]) -> None:
     status, offers = replies["uplink_status"], replies["uplink_list"]["offers"]
-    samples, types = parsed(exposition(status, offers, {"failover": 2, "failback": 1}))
+    samples, types = parsed(exposition(status, offers))
     assert len(samples) > 20
     for name, kind in types.items():
         assert name.startswith(PREFIX) and name.endswith("_total") == (kind == "counter")
@@ -79,14 +75,13 @@ def test_the_numbers_are_those_of_the_status(replies: dict[str, Any]) -> None:
     status, offers = replies["uplink_status"], replies["uplink_list"]["offers"]
     wan, uplink = status["wans"][0], status["uplinks"][0]
     uplink |= {"latency_ms": 21.25, "loss_pct": 12.5, "rx_bytes": 9_876_543_210}
-    samples, _ = parsed(exposition(status, offers, {"failover": 2}))
+    samples, _ = parsed(exposition(status, offers))
     peer = uplink["peer_id"]
     assert value(samples, "info", version=__version__) == 1
     assert value(samples, "path_up", path=wan["path"], kind="wan") == (wan["state"] == "up")
     assert value(samples, "path_latency_seconds", path=peer, kind="uplink") == 0.02125
     assert value(samples, "path_loss_ratio", path=peer) == 0.125
     assert value(samples, "path_received_bytes_total", path=peer) == 9_876_543_210
-    assert value(samples, "changes_total", kind="failover") == 2
     assert value(samples, "offers", usable="true") == sum(o["usable"] for o in offers)
     assert value(samples, "offers", usable="false") == sum(not o["usable"] for o in offers)
     assert value(samples, "consumers") == len(status["consumers"])
@@ -108,115 +103,14 @@ def test_what_is_unknown_has_no_sample(replies: dict[str, Any]) -> None:
         row["latency_ms"] = -1
     for row in status["uplinks"]:
         row["handshake_age_s"] = -1
-    text = exposition(status, [], {})
-    assert "latency" not in text and "handshake" not in text and "changes_total" not in text
+    text = exposition(status, [])
+    assert "latency" not in text and "handshake" not in text
 
 
 def test_a_peers_name_can_write_no_sample(replies: dict[str, Any]) -> None:
     status = replies["uplink_status"]
     status["uplinks"] = status["uplinks"][:1]
     status["uplinks"][0]["peer_id"] = 'a"} 1\nevil{x="\\'
-    samples, _ = parsed(exposition(status, [], {}))
+    samples, _ = parsed(exposition(status, []))
     paths = {dict(labels).get("path") for _, labels in samples}
     assert 'a\\"} 1\\nevil{x=\\"\\\\' in paths
-
-
-# --- where it is read
-
-
-class Router:
-    """What Metrics needs of a service: replies and a configuration."""
-
-    def __init__(self, replies: dict[str, Any], port: int) -> None:
-        self._replies = replies
-        self.metrics = True
-        self.port = port
-
-    @property
-    def uplinks(self) -> Any:
-        return SimpleNamespace(
-            config=SimpleNamespace(
-                settings=SimpleNamespace(metrics=self.metrics),
-                peering=SimpleNamespace(mesh_port=self.port),
-            )
-        )
-
-    def status(self) -> dict[str, Any]:
-        return dict(self._replies["uplink_status"])
-
-    def list_uplinks(self) -> dict[str, Any]:
-        return dict(self._replies["uplink_list"])
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as sock:
-        port: int = sock.getsockname()[1]
-        return port
-
-
-async def asked(port: int, path: str = "/metrics", method: str = "GET") -> tuple[str, str]:
-    reader, writer = await asyncio.open_connection("127.0.0.1", port)
-    writer.write(f"{method} {path} HTTP/1.1\r\nHost: localhost:{port}\r\n\r\n".encode())
-    data = await asyncio.wait_for(reader.read(), 10)
-    writer.close()
-    head, _, body = data.decode().partition("\r\n\r\n")
-    return head, body
-
-
-@pytest.fixture
-async def router(replies: dict[str, Any]) -> AsyncIterator[tuple[Router, Metrics, dict[str, str]]]:
-    made, problems = Router(replies, free_port()), dict[str, str]()
-    metrics = Metrics(made, problems)  # type: ignore[arg-type]
-    yield made, metrics, problems
-    await metrics.close()
-
-
-async def test_it_is_read_over_http(router: tuple[Router, Metrics, dict[str, str]]) -> None:
-    made, metrics, problems = router
-    metrics.switches["failover"] += 3
-    metrics.follow()
-    head, body = await asked(made.port)
-    assert head.startswith("HTTP/1.1 200")
-    assert "Content-Type: text/plain; version=0.0.4; charset=utf-8" in head
-    samples, _ = parsed(body)
-    assert value(samples, "changes_total", kind="failover") == 3
-    assert not problems
-
-
-async def test_there_is_nothing_else(router: tuple[Router, Metrics, dict[str, str]]) -> None:
-    made, metrics, _ = router
-    metrics.follow()
-    assert (await asked(made.port, "/v1/offer"))[0].startswith("HTTP/1.1 404")
-    assert (await asked(made.port, method="POST"))[0].startswith("HTTP/1.1 405")
-
-
-async def test_it_follows_the_configuration(
-    router: tuple[Router, Metrics, dict[str, str]],
-) -> None:
-    made, metrics, _ = router
-    made.metrics = False
-    metrics.follow()
-    with pytest.raises(ConnectionRefusedError):
-        await asked(made.port)
-    made.metrics = True
-    metrics.follow()
-    first = made.port
-    assert (await asked(first))[0].startswith("HTTP/1.1 200")
-    made.port = free_port()
-    metrics.follow()
-    assert (await asked(made.port))[0].startswith("HTTP/1.1 200")
-    with pytest.raises(ConnectionRefusedError):
-        await asked(first)
-
-
-async def test_a_port_that_is_taken_is_told(
-    router: tuple[Router, Metrics, dict[str, str]],
-) -> None:
-    made, metrics, problems = router
-    with socket.create_server(("127.0.0.1", made.port)):
-        metrics.follow()
-        told = f"127.0.0.1 port {made.port}"
-        assert told in problems["metrics"]
-    made.metrics = False
-    metrics.follow()
-    assert not problems

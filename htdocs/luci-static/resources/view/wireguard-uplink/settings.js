@@ -85,7 +85,6 @@ function mainSection(map) {
 	section.tab('detection', _('Detection'));
 	section.tab('limits', _('Limits'));
 	section.tab('mesh', _('Mesh'));
-	section.tab('notices', _('Notices'));
 
 	flag(section, 'general', 'enabled', _('Enabled'), '1');
 	flag(section, 'general', 'auto_failover', _('Automatic failover'), '1', _('Traffic moves to an uplink when the own line is dead.'));
@@ -107,7 +106,6 @@ function mainSection(map) {
 	number(section, 'limits', 'probe_budget', _('Probes of an idle uplink (MB a day)'), 'range(0,100000)', '5', _('0 is no limit.'));
 	flag(section, 'limits', 'sticky_failback', _('Let connections finish on the uplink'), '0', _('When the own line is back, only new connections use it at once.'));
 	number(section, 'limits', 'sticky_time', _('for so long at most (s)'), 'range(1,86400)', '600').depends('sticky_failback', '1');
-	number(section, 'limits', 'drill_interval', _('Rehearse every (days)'), 'range(0,365)', '0', _('At night and by probes only; 0 for never.'));
 
 	section.taboption('mesh', form.Value, 'node_id', _('Name of this router'), _('Without it that of secubox-p2p, or the host name.'));
 	const trust = section.taboption('mesh', form.ListValue, 'trust', _('Who decides on trust'));
@@ -120,10 +118,6 @@ function mainSection(map) {
 	list(section, 'mesh', 'mesh', _('WireGuard devices of the mesh'), 'maxlength(15)', _('Without any, all that are not of this service.'));
 	number(section, 'mesh', 'mesh_port', _('Port for offers and leases (TCP)'), 'port', '7333');
 	number(section, 'mesh', 'poll_interval', _('Ask for offers every (s)'), 'range(1,3600)', '120');
-
-	const webhook = section.taboption('notices', form.Value, 'webhook', _('Address that gets each event'), _('An http:// or https:// address; each event is sent to it as JSON. It may hold a token: everybody who may see this page can read it.'));
-	webhook.password = true;
-	flag(section, 'notices', 'metrics', _('Numbers for Prometheus'), '0', _('At /metrics on the port of the mesh, for this router itself only.'));
 }
 
 function providerSection(map) {
