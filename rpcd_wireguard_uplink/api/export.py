@@ -16,8 +16,8 @@ from typing import Any
 
 from ..config.peering import MESH_PORT
 from ..errors import Status
-from ..mesh import lease_messages, messages
-from ..mesh.signing import DECIMALS, DOMAIN
+from ..mesh.wire import lease, offer
+from ..mesh.wire.signing import DECIMALS, DOMAIN
 from ..schema.json_message import DEEPEST, LONGEST_JSON
 from ..schema.validation import Schema
 from .methods import METHODS, OBJECT, Access, Method
@@ -30,13 +30,13 @@ DOCS_FILE = "docs/methods.md"
 MESSAGES_FILE = "docs/messages.md"
 
 MESSAGES: Mapping[str, Schema] = {
-    "uplink_offer": messages.OFFER,
-    "uplink_withdraw": messages.WITHDRAW,
-    "uplink_identity": lease_messages.UPLINK_IDENTITY,
-    "lease_request": lease_messages.LEASE_REQUEST,
-    "lease_grant": lease_messages.LEASE_GRANT,
-    "lease_denial": lease_messages.LEASE_DENIAL,
-    "lease_release": lease_messages.LEASE_RELEASE,
+    "uplink_offer": offer.OFFER,
+    "uplink_withdraw": offer.WITHDRAW,
+    "uplink_identity": lease.UPLINK_IDENTITY,
+    "lease_request": lease.LEASE_REQUEST,
+    "lease_grant": lease.LEASE_GRANT,
+    "lease_denial": lease.LEASE_DENIAL,
+    "lease_release": lease.LEASE_RELEASE,
 }
 
 _ACCESS_WORDS: Mapping[Access, str] = {
@@ -147,7 +147,7 @@ def messages_text() -> str:
 def _messages_page() -> Iterator[str]:
     yield "# Messages of the mesh"
     yield ""
-    yield "<!-- Made from messages.py and lease_messages.py by `make generate`; don't edit. -->"
+    yield "<!-- Made from messages.py and lease.py by `make generate`; don't edit. -->"
     yield ""
     yield "What peers say to each other, as JSON (RFC 8259, UTF-8): offers and withdrawals by the"
     yield "mesh, the bus or MQTT, everything else by HTTP over the mesh and inside the tunnel, TCP"

@@ -18,13 +18,13 @@ from ..config.peer_settings import (
     pin_options,
     provider_options,
 )
-from ..config.peering import Identity, ProviderSettings
+from ..config.peering import ProviderSettings
 from ..config.settings import MAIN_NAME
 from ..errors import CommandFailed, NotSupported, UplinkError
 from ..mesh.agent import MeshAgent
 from ..mesh.http import request
-from ..mesh.lease_messages import parse_identity
 from ..mesh.trust import wanted_pin, wanted_revocation
+from ..mesh.wire.lease import Identity, parse_identity
 from ..uci import Draft
 
 Table = dict[str, Any]

@@ -17,11 +17,11 @@ from ..config.peering import MqttSettings, PeerSettings
 from ..errors import InvalidArgument, NotTrusted, UplinkError
 from ..schema.json_message import parse_json_message
 from .master_link import publish_gossip
-from .messages import OfferMessage, WithdrawMessage, offer_table, parse_message, withdraw_table
 from .offer_validation import OfferValidator
 from .offers import Numbering, Source
 from .poller import MeshTransport
-from .signing import Signer, can_sign, verify
+from .wire.offer import OfferMessage, WithdrawMessage, offer_table, parse_message, withdraw_table
+from .wire.signing import Signer, can_sign, verify
 
 if TYPE_CHECKING:
     from ..extras.mqtt.transport import MqttTransport

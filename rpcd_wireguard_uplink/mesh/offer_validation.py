@@ -18,9 +18,10 @@ from ..history import Journal
 from ..model import Offer
 from ..text import quoted
 from .http.server import Buckets
-from .messages import OfferMessage, WithdrawMessage, check_endpoint_host, parse_message
 from .offers import OfferBook, Source
-from .signing import verify
+from .wire.endpoints import check_endpoint_host
+from .wire.offer import OfferMessage, WithdrawMessage, parse_message
+from .wire.signing import verify
 
 DEFAULT_TTL_S = 900
 MOST_REFUSALS = 40  # kinds of them

@@ -10,23 +10,25 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from ..config.peering import Denial, Deny, Identity
 from ..errors import NotTrusted, Status, UplinkError
 from ..model import PROVIDER_DEVICE
 from ..provider.lease_server import LeaseServer
 from ..schema.json_message import parse_json_message
 from .directory import MeshPeer
 from .http import Request, Response
-from .lease_messages import (
+from .offer_validation import OfferValidator
+from .offers import Source
+from .peers import Peers
+from .wire.lease import (
+    Denial,
+    Deny,
+    Identity,
     denial_table,
     identity_table,
     lease_grant_table,
     parse_lease_release,
     parse_lease_request,
 )
-from .offer_validation import OfferValidator
-from .offers import Source
-from .peers import Peers
 
 Table = dict[str, Any]
 PATHS = {

@@ -11,16 +11,15 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..config.peering import Deny, Identity
 from ..config.settings import Config
 from ..config.wan_names import unknown_names
 from ..errors import InvalidArgument, NotTrusted, UplinkError
 from ..system.wg import Ages
 from .directory import Directory, Mesh, MeshPeer, Record, is_peer_id, own_node_id, read_mesh
 from .faults import answer_fault, proposed_id, tunnel_fault
-from .lease_messages import parse_identity
 from .master_link import BusCall, read_approvals, read_records
 from .trust import Approval, Ground, Standing, State, standing
+from .wire.lease import Deny, Identity, parse_identity
 
 Table = dict[str, Any]
 MOST_SAID = 1000

@@ -13,9 +13,10 @@ from dataclasses import dataclass, field
 from enum import Enum
 from functools import cached_property
 
-from ..config.peering import Identity, Pin, pin_name
+from ..config.peering import Pin, pin_name
 from ..errors import InvalidArgument, NotFound, NotTrusted
 from .directory import Directory, MeshPeer, plain_address
+from .wire.lease import Identity
 
 ACCEPT = "wgctl uplink trust accept"
 REVOKE = "wgctl uplink trust revoke"

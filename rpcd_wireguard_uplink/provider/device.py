@@ -12,11 +12,11 @@ import ipaddress
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from ..config.peering import Lease, ProviderPlan
 from ..errors import CommandFailed, NotFound
 from ..model import DEVICE_GROUP, PROVIDER_DEVICE, Family, Link, PeerCounters
 from ..system import iproute, process, wg
 from .firewall import TABLE, provider_script
+from .plan import Lease, ProviderPlan
 from .rates import IFB_DEVICE, Shaper, can_shape, wanted_shapes
 
 PROVIDER_ALIAS = "secubox_provider"

@@ -12,8 +12,8 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Iterable, Sequence
 
-from ..config.peering import ProviderPlan
 from ..model import PROVIDER_DEVICE, Family
+from .plan import ProviderPlan
 
 TABLE = "wgup_provider"
 NOT_INTERNET: dict[Family, tuple[str, ...]] = {

@@ -11,7 +11,9 @@ import ipaddress
 from collections.abc import Collection, Container, Iterable
 from dataclasses import dataclass, field, replace
 
-from ..config.peering import LEASE_S, Consumer, Denial, Deny, Lease, LeaseRequest, Network
+from ..config.peering import LEASE_S, Consumer
+from ..mesh.wire.lease import Denial, Deny, LeaseRequest
+from .plan import Lease, Network
 
 SESSION_S = 180.0  # a session is given up after it (WireGuard's whitepaper, section 6.1)
 REST_TERMS = 2

@@ -17,21 +17,11 @@ from datetime import date
 from typing import Any
 
 from ..config.peer_settings import CONSUMER_TYPE, PROVIDER_NAME, consumer_options
-from ..config.peering import (
-    Consumer,
-    Denial,
-    Deny,
-    Lease,
-    LeaseGrant,
-    LeaseRequest,
-    ProviderPlan,
-    ProviderSettings,
-    ScopedEndpoint,
-    consumer_name,
-    pool_networks,
-)
+from ..config.peering import Consumer, ProviderSettings, consumer_name
 from ..config.settings import CONFIG
 from ..errors import ConfigError, UplinkError
+from ..mesh.wire.endpoints import ScopedEndpoint
+from ..mesh.wire.lease import Denial, Deny, LeaseGrant, LeaseRequest
 from ..model import DEFAULT_MTU, DEVICE_GROUP, PROVIDER_DEVICE, Family, PeerCounters
 from ..platform.tunnels import tunnel_mtu
 from ..system import iproute, wg
@@ -42,7 +32,7 @@ from ..uplinks.service import Service
 from ..usage_file import UsageFile
 from .device import Provider
 from .lease_pool import SESSION_S, LeasePool
-from .reach import reachable_by
+from .plan import Lease, ProviderPlan, pool_networks, reachable_by
 
 Table = dict[str, Any]
 HOUSEKEEPING_S = 10.0

@@ -11,12 +11,12 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from ..config.peering import Denial, Deny
 from ..errors import NotSupported
 from ..failover.paths import WatchedPath
-from ..mesh.messages import OfferMessage, WithdrawMessage
 from ..mesh.offers import Numbering
 from ..mesh.upstream_identity import LOOP_PREFIX, joined
+from ..mesh.wire.lease import Denial, Deny
+from ..mesh.wire.offer import OfferMessage, WithdrawMessage
 from ..model import Endpoint, Family, Health
 from ..state_file import now_text
 from .lease_server import LeaseServer

@@ -14,10 +14,10 @@ import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from ..config.peering import Lease
 from ..errors import CommandFailed
 from ..model import PROVIDER_DEVICE
 from ..system import process
+from .plan import Lease
 
 IFB_DEVICE = "wgup_ifb"
 TRIAL_DEVICE = "wgup_try"

@@ -1,7 +1,7 @@
 """JSON that another machine wrote: read strictly, whether it came by HTTP, MQTT or gossip.
 
 Owns the limits that every message of the mesh has before anything looks into it. What the members
-mean is messages.py's and lease_messages.py's.
+mean is decided in mesh/wire.
 """
 
 from __future__ import annotations

@@ -16,7 +16,6 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from ..config.peering import Deny, LeaseGrant, LeaseRequest, ScopedEndpoint
 from ..errors import (
     InvalidArgument,
     NotSupported,
@@ -28,8 +27,12 @@ from ..errors import (
 from ..failover.machine import AWAY
 from ..mesh.directory import MeshPeer
 from ..mesh.http import request
-from ..mesh.lease_messages import (
+from ..mesh.wire.endpoints import ScopedEndpoint
+from ..mesh.wire.lease import (
+    Deny,
+    LeaseGrant,
     LeaseRelease,
+    LeaseRequest,
     lease_release_table,
     lease_request_table,
     parse_denial,

@@ -23,7 +23,7 @@ from typing import Any
 from rpcd_wireguard_uplink.mesh import http
 from rpcd_wireguard_uplink.mesh import poller as mesh_carrier
 from rpcd_wireguard_uplink.mesh.agent import MeshAgent
-from rpcd_wireguard_uplink.mesh.messages import OfferMessage
+from rpcd_wireguard_uplink.mesh.wire.offer import OfferMessage
 from rpcd_wireguard_uplink.model import Endpoint
 from rpcd_wireguard_uplink.system import process
 from rpcd_wireguard_uplink.uplinks.service import Service

@@ -18,8 +18,8 @@ import sys
 from dataclasses import dataclass, replace
 from typing import Any
 
-from rpcd_wireguard_uplink.config.peering import Lease, ProviderPlan
 from rpcd_wireguard_uplink.model import Family
+from rpcd_wireguard_uplink.provider.plan import Lease, ProviderPlan
 
 from .lab import Lab, ready
 from .network import ECHO4, HOST4, HOST6, ROUTER, ConsumerNetwork, consumer_network

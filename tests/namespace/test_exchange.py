@@ -15,8 +15,7 @@ from typing import Any
 
 import pytest
 
-from rpcd_wireguard_uplink.config.peering import LeaseRequest
-from rpcd_wireguard_uplink.mesh.lease_messages import lease_request_table
+from rpcd_wireguard_uplink.mesh.wire.lease import LeaseRequest, lease_request_table
 from tests.lab.consumers import ECHO, probe
 from tests.lab.lab import Lab, ready
 from tests.lab.mesh import mesh_network

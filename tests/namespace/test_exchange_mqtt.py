@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from rpcd_wireguard_uplink.mesh.signing import Signer
+from rpcd_wireguard_uplink.mesh.wire.signing import Signer
 from tests.lab.lab import Lab
 from tests.lab.mesh import mesh_network
 from tests.lab.network import ECHO4

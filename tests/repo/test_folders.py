@@ -41,7 +41,7 @@ NOT_YET = {
 
 PURE = (
     *("errors", "text", "model", "usage", "config/peering", "schema/endpoints"),
-    *("mesh/trust", "mesh/faults", "provider/lease_pool", "provider/reach", "platform/tunnels"),
+    *("mesh/trust", "mesh/faults", "provider/lease_pool", "provider/plan", "platform/tunnels"),
     *("config/probe_profile", "failover/link_quality", "failover/budget", "failover/detector"),
     *("failover/capacity", "failover/selection", "failover/machine"),
     *("probing/targets", "probing/probe_kind", "probing/mtu_search", "mwan3/sections"),

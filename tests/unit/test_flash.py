@@ -15,10 +15,11 @@ from pathlib import Path
 import pytest
 from pytest_mock import MockerFixture
 
-from rpcd_wireguard_uplink.config.peering import LeaseGrant, LeaseRequest, ProviderPlan
+from rpcd_wireguard_uplink.mesh.wire.lease import LeaseGrant, LeaseRequest
 from rpcd_wireguard_uplink.model import PeerCounters
 from rpcd_wireguard_uplink.provider.device import Provider
 from rpcd_wireguard_uplink.provider.lease_server import LeaseServer
+from rpcd_wireguard_uplink.provider.plan import ProviderPlan
 from tests.unit.fakes import key_of
 from tests.unit.house import CONFIG, House, commands_of_a_house, offer
 

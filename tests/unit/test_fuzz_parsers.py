@@ -17,14 +17,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rpcd_wireguard_uplink.api import dashboard
-from rpcd_wireguard_uplink.config.peering import Identity, LeaseGrant, LeaseRequest, ScopedEndpoint
 from rpcd_wireguard_uplink.errors import UplinkError
 from rpcd_wireguard_uplink.extras.standalone.command import parse_json
 from rpcd_wireguard_uplink.mesh import directory as mesh
-from rpcd_wireguard_uplink.mesh import lease_messages as leases
 from rpcd_wireguard_uplink.mesh import master_link
-from rpcd_wireguard_uplink.mesh.messages import check_endpoint_host, parse_message
-from rpcd_wireguard_uplink.mesh.signing import Signer, verify
+from rpcd_wireguard_uplink.mesh.wire import lease as leases
+from rpcd_wireguard_uplink.mesh.wire.endpoints import ScopedEndpoint, check_endpoint_host
+from rpcd_wireguard_uplink.mesh.wire.lease import Identity, LeaseGrant, LeaseRequest
+from rpcd_wireguard_uplink.mesh.wire.offer import parse_message
+from rpcd_wireguard_uplink.mesh.wire.signing import Signer, verify
 from rpcd_wireguard_uplink.model import Family
 from rpcd_wireguard_uplink.platform import netifd
 from rpcd_wireguard_uplink.probing.icmp import echo_request, parse_reply

@@ -146,7 +146,7 @@ def test_import_loads_neither_asyncio_nor_jsonschema() -> None:
     code = (
         "import sys; before = set(sys.modules); "
         "from rpcd_wireguard_uplink.api import methods; "
-        "from rpcd_wireguard_uplink.mesh import messages; "
+        "from rpcd_wireguard_uplink.mesh.wire import offer; "
         "methods.parse_arguments(methods.METHODS['uplink_status'], {'ubus_rpc_session': 'x'}); "
         "print([m for m in ('asyncio', 'jsonschema', 'argparse', 'logging', 'pathlib', "
         "'rpcd_wireguard_uplink.ubus', 'rpcd_wireguard_uplink.uplinks.service') "

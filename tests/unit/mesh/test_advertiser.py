@@ -13,11 +13,11 @@ from rpcd_wireguard_uplink.errors import CommandFailed
 from rpcd_wireguard_uplink.history import Journal
 from rpcd_wireguard_uplink.mesh import advertiser as delivery_module
 from rpcd_wireguard_uplink.mesh.advertiser import Advertiser
-from rpcd_wireguard_uplink.mesh.messages import OfferMessage, WithdrawMessage
 from rpcd_wireguard_uplink.mesh.offer_validation import OfferValidator
 from rpcd_wireguard_uplink.mesh.offers import OfferBook
 from rpcd_wireguard_uplink.mesh.poller import MeshTransport
-from rpcd_wireguard_uplink.mesh.signing import verify
+from rpcd_wireguard_uplink.mesh.wire.offer import OfferMessage, WithdrawMessage
+from rpcd_wireguard_uplink.mesh.wire.signing import verify
 from rpcd_wireguard_uplink.model import Endpoint
 from tests.unit.fakes import key_of
 

@@ -21,7 +21,7 @@ from rpcd_wireguard_uplink.failover.selection import kept_terms
 from rpcd_wireguard_uplink.mesh import agent as exchange_module
 from rpcd_wireguard_uplink.mesh.directory import MeshPeer
 from rpcd_wireguard_uplink.mesh.offers import Source
-from rpcd_wireguard_uplink.mesh.signing import Signer
+from rpcd_wireguard_uplink.mesh.wire.signing import Signer
 from rpcd_wireguard_uplink.model import Endpoint, Offer, Uplink
 from tests.unit.exchange_house import CONFIG, ExchangeHouse
 from tests.unit.fakes import Commands, key_of

@@ -14,7 +14,7 @@ from rpcd_wireguard_uplink.errors import UplinkError
 from rpcd_wireguard_uplink.history import Journal
 from rpcd_wireguard_uplink.mesh.offer_validation import BURST, MOST_REFUSALS, OfferValidator
 from rpcd_wireguard_uplink.mesh.offers import OfferBook, Source
-from rpcd_wireguard_uplink.mesh.signing import Signer
+from rpcd_wireguard_uplink.mesh.wire.signing import Signer
 from tests.unit.fakes import key_of
 from tests.unit.house import offer
 

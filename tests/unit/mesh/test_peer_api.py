@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from rpcd_wireguard_uplink.config.peering import LeaseRequest
-from rpcd_wireguard_uplink.mesh.lease_messages import (
+from rpcd_wireguard_uplink.mesh.wire.lease import (
     LeaseRelease,
+    LeaseRequest,
     lease_release_table,
     lease_request_table,
 )

@@ -6,7 +6,7 @@ import itertools
 
 import pytest
 
-from rpcd_wireguard_uplink.config.peering import Identity, Pin
+from rpcd_wireguard_uplink.config.peering import Pin
 from rpcd_wireguard_uplink.errors import InvalidArgument, NotFound, NotTrusted, UplinkError
 from rpcd_wireguard_uplink.mesh.directory import Directory, MeshPeer, Record
 from rpcd_wireguard_uplink.mesh.trust import (
@@ -20,6 +20,7 @@ from rpcd_wireguard_uplink.mesh.trust import (
     wanted_pin,
     wanted_revocation,
 )
+from rpcd_wireguard_uplink.mesh.wire.lease import Identity
 from tests.unit.fakes import key_of
 
 A, B, ID_A, ID_B = (key_of(name) for name in ("a", "b", "identity a", "identity b"))

@@ -8,12 +8,12 @@ from dataclasses import replace
 import pytest
 from pytest_mock import MockerFixture
 
-from rpcd_wireguard_uplink.config.peering import Lease, ProviderPlan
 from rpcd_wireguard_uplink.errors import CommandFailed, NotFound
 from rpcd_wireguard_uplink.model import Family, Link, mark_alias
 from rpcd_wireguard_uplink.platform.openwrt import _marked_others
 from rpcd_wireguard_uplink.platform.tunnels import plan_devices
 from rpcd_wireguard_uplink.provider.device import PROVIDER_ALIAS, Provider
+from rpcd_wireguard_uplink.provider.plan import Lease, ProviderPlan
 from rpcd_wireguard_uplink.system import process
 from tests.unit.fakes import Commands, key_of
 

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rpcd_wireguard_uplink.config.peering import ProviderPlan
 from rpcd_wireguard_uplink.model import Family
 from rpcd_wireguard_uplink.provider.firewall import NOT_INTERNET, provider_script
+from rpcd_wireguard_uplink.provider.plan import ProviderPlan
 from tests.unit.apart import apart
 
 PLAN = ProviderPlan(

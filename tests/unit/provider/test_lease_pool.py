@@ -8,8 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rpcd_wireguard_uplink.config.peering import Consumer, Denial, Deny, Lease, LeaseRequest
+from rpcd_wireguard_uplink.config.peering import Consumer
+from rpcd_wireguard_uplink.mesh.wire.lease import Denial, Deny, LeaseRequest
 from rpcd_wireguard_uplink.provider.lease_pool import SESSION_S, LeasePool
+from rpcd_wireguard_uplink.provider.plan import Lease
 from tests.unit.fakes import key_of
 
 POOL4 = ipaddress.IPv4Network("10.77.0.0/24")

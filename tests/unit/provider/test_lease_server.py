@@ -9,8 +9,8 @@ from dataclasses import replace
 import pytest
 from pytest_mock import MockerFixture
 
-from rpcd_wireguard_uplink.config.peering import Denial, Deny, LeaseGrant, LeaseRequest
 from rpcd_wireguard_uplink.errors import CommandFailed
+from rpcd_wireguard_uplink.mesh.wire.lease import Denial, Deny, LeaseGrant, LeaseRequest
 from rpcd_wireguard_uplink.model import PeerCounters
 from rpcd_wireguard_uplink.provider.device import Provider
 from tests.unit.exchange_house import CONFIG, ExchangeHouse

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from pytest_mock import MockerFixture
 
-from rpcd_wireguard_uplink.config.peering import Lease
 from rpcd_wireguard_uplink.errors import CommandFailed
+from rpcd_wireguard_uplink.provider.plan import Lease
 from rpcd_wireguard_uplink.provider.rates import (
     Shaper,
     can_shape,

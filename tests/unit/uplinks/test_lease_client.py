@@ -13,11 +13,11 @@ from typing import Any
 import pytest
 from pytest_mock import MockerFixture
 
-from rpcd_wireguard_uplink.config.peering import LeaseGrant, ScopedEndpoint
 from rpcd_wireguard_uplink.errors import InvalidArgument, NotSupported, NotTrusted, UplinkError
 from rpcd_wireguard_uplink.mesh.directory import MeshPeer
 from rpcd_wireguard_uplink.mesh.http import Request, Response, Server
-from rpcd_wireguard_uplink.mesh.lease_messages import lease_grant_table
+from rpcd_wireguard_uplink.mesh.wire.endpoints import ScopedEndpoint
+from rpcd_wireguard_uplink.mesh.wire.lease import LeaseGrant, lease_grant_table
 from rpcd_wireguard_uplink.model import Endpoint, Uplink
 from rpcd_wireguard_uplink.uplinks.lease_client import LeaseClient, taken
 from tests.unit.fakes import Commands, key_of

@@ -16,10 +16,10 @@ import os
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from ..errors import CommandFailed, ConfigError, InvalidArgument, NotSupported
-from ..model import is_key
-from ..schema.json_message import DEEPEST, parse_json_message
-from ..system.files import UnusableFile, read_bytes, replace_file
+from ...errors import CommandFailed, ConfigError, InvalidArgument, NotSupported
+from ...model import is_key
+from ...schema.json_message import DEEPEST, parse_json_message
+from ...system.files import UnusableFile, read_bytes, replace_file
 
 if TYPE_CHECKING:
     from nacl.signing import SigningKey

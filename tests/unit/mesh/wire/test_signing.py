@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 from pytest_mock import MockerFixture
 
 from rpcd_wireguard_uplink.errors import CommandFailed, ConfigError, InvalidArgument, NotSupported
-from rpcd_wireguard_uplink.mesh import signing
-from rpcd_wireguard_uplink.mesh.messages import parse_message
-from rpcd_wireguard_uplink.mesh.signing import Signer, can_sign, canonical_bytes, verify
+from rpcd_wireguard_uplink.mesh.wire import signing
+from rpcd_wireguard_uplink.mesh.wire.offer import parse_message
+from rpcd_wireguard_uplink.mesh.wire.signing import Signer, can_sign, canonical_bytes, verify
 from rpcd_wireguard_uplink.schema.json_message import parse_json_message
 from tests.unit.fakes import key_of
 

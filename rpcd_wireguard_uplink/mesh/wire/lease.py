@@ -12,25 +12,23 @@ import ipaddress
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from enum import Enum
 from typing import Any
 
-from ..config.peering import Denial, Deny, Identity, LeaseGrant, LeaseRequest
-from ..errors import InvalidArgument
-from ..schema import shapes as s
-from ..schema.endpoints import parse_host
-from ..schema.validation import Schema
-from ..text import printable, quoted
-from .messages import (
-    IDENTITY_KEY,
+from ...config.peering import LEASE_S
+from ...errors import InvalidArgument
+from ...schema import shapes as s
+from ...schema.endpoints import parse_host
+from ...schema.validation import Schema
+from ...text import printable, quoted
+from .endpoints import (
     MOST_ENDPOINTS,
     SCOPED_ENDPOINT,
-    WEEK_S,
+    ScopedEndpoint,
     endpoint_rows,
-    few,
-    kind,
-    parse_table,
     scoped_endpoints,
 )
+from .offer import IDENTITY_KEY, WEEK_S, few, kind, parse_table
 
 SHORTEST_LEASE_S = 5
 MOST_AVOIDED = 64
@@ -41,6 +39,66 @@ _PRIVATE = tuple(
     for text in ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10", "fc00::/7")
 )
 _CODE = re.compile(r"[a-z0-9_]{1,40}")
+
+
+class Deny(Enum):
+    """Why a provider says no. The values are stable: programs compare them."""
+
+    NOT_OFFERING = "not_offering"
+    WAN_DOWN = "wan_down"
+    NOT_TRUSTED = "not_trusted"
+    UNBOUND = "unbound"
+    OTHER_PEER = "other_peer"
+    FULL = "full"
+    QUOTA_SPENT = "quota_spent"
+    KEY_IN_USE = "key_in_use"
+    ADDRESS_CONFLICT = "address_conflict"
+    NO_ADDRESS = "no_address"
+    NO_LEASE = "no_lease"
+
+
+@dataclass(frozen=True, slots=True)
+class Denial:
+    """A provider's no: its code and a sentence for the owner of the other router."""
+
+    code: Deny
+    error: str
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """What a router says of itself: its id, and the Ed25519 key it signs with ('' without)."""
+
+    peer_id: str
+    key: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class LeaseRequest:
+    """A consumer asks for a place. `avoid` are prefixes that it uses itself."""
+
+    peer_id: str
+    public_key: str
+    avoid: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class LeaseGrant:
+    """What a consumer is given: everything that its tunnel needs, and for how long.
+
+    `gateways` are the provider's own addresses in the tunnel, where the lease is renewed while the
+    mesh is away; `dns` are resolvers to be asked through the tunnel; `limit_mbps` 0 is no limit.
+    """
+
+    peer_id: str
+    public_key: str
+    addresses: tuple[str, ...]
+    endpoints: tuple[ScopedEndpoint, ...]
+    gateways: tuple[str, ...] = ()
+    dns: tuple[str, ...] = ()
+    mtu: int = 1420
+    limit_mbps: int = 0
+    lease_s: int = LEASE_S
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,12 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pytest_mock import MockerFixture
 
-from rpcd_wireguard_uplink.config.peering import ScopedEndpoint
 from rpcd_wireguard_uplink.errors import InvalidArgument
-from rpcd_wireguard_uplink.mesh.messages import (
+from rpcd_wireguard_uplink.mesh.wire.endpoints import ScopedEndpoint, check_endpoint_host
+from rpcd_wireguard_uplink.mesh.wire.offer import (
     OfferMessage,
     WithdrawMessage,
-    check_endpoint_host,
     offer_table,
     parse_message,
     withdraw_table,

@@ -9,16 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rpcd_wireguard_uplink.config.peering import (
-    Denial,
-    Deny,
-    Identity,
-    LeaseGrant,
-    LeaseRequest,
-    ScopedEndpoint,
-)
 from rpcd_wireguard_uplink.errors import InvalidArgument
-from rpcd_wireguard_uplink.mesh import lease_messages as wire
+from rpcd_wireguard_uplink.mesh.wire import lease as wire
+from rpcd_wireguard_uplink.mesh.wire.endpoints import ScopedEndpoint
+from rpcd_wireguard_uplink.mesh.wire.lease import Denial, Deny, Identity, LeaseGrant, LeaseRequest
 from tests.unit.fakes import key_of
 
 KEY = key_of("consumer")

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from rpcd_wireguard_uplink.config.peering import ProviderSettings, ScopedEndpoint
-from rpcd_wireguard_uplink.provider.reach import MOST_ENDPOINTS, reachable_by
+from rpcd_wireguard_uplink.config.peering import ProviderSettings
+from rpcd_wireguard_uplink.mesh.wire.endpoints import MOST_ENDPOINTS, ScopedEndpoint
+from rpcd_wireguard_uplink.provider.plan import reachable_by
 
 SETTINGS = ProviderSettings(listen_port=7)
 

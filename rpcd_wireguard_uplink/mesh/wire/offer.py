@@ -9,22 +9,26 @@ consumer and a provider say to each other is lease_messages.py's.
 
 from __future__ import annotations
 
-import ipaddress
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ..config.peering import ScopedEndpoint
-from ..errors import InvalidArgument
-from ..model import DEFAULT_PORT, Endpoint
-from ..schema import shapes as s
-from ..schema import validation
-from ..schema.endpoints import parse_host
-from ..schema.json_message import parse_json_message
-from ..schema.validation import Schema
-from ..text import quoted
+from ...errors import InvalidArgument
+from ...model import DEFAULT_PORT, Endpoint
+from ...schema import shapes as s
+from ...schema import validation
+from ...schema.json_message import parse_json_message
+from ...schema.validation import Schema
+from ...text import quoted
+from .endpoints import (
+    MOST_ENDPOINTS,
+    SCOPED_ENDPOINT,
+    ScopedEndpoint,
+    endpoint_rows,
+    scoped_endpoints,
+    usable_host,
+)
 
-MOST_ENDPOINTS = 8
 LARGEST_EXACT = 2**53 - 1
 WEEK_S = 7 * 86400
 
@@ -114,7 +118,7 @@ def parse_table(schema: Schema, table: Mapping[str, Any], name: str) -> dict[str
 
 def _offer(found: Mapping[str, Any]) -> OfferMessage:
     capabilities, endpoint = found.get("capabilities", {}), found["endpoint"]
-    host = _host("endpoint.host", endpoint["host"])
+    host = usable_host("endpoint.host", endpoint["host"])
     return OfferMessage(
         peer_id=found["peer_id"],
         endpoint=Endpoint(host, endpoint.get("port", DEFAULT_PORT)),
@@ -204,60 +208,6 @@ def _short(value: float | None) -> float | None:
     return int(value) if value is not None and float(value).is_integer() else value
 
 
-def scoped_endpoints(rows: Sequence[Mapping[str, Any]]) -> tuple[ScopedEndpoint, ...]:
-    """Return a valid message's `endpoints`. Raises InvalidArgument for hosts that can't be used."""
-    return tuple(
-        ScopedEndpoint(
-            _host(f"endpoints[{number}].host", row["host"]),
-            int(row["port"]),
-            row.get("scope", "public"),
-        )
-        for number, row in enumerate(rows)
-    )
-
-
-def endpoint_rows(endpoints: Iterable[ScopedEndpoint]) -> list[dict[str, Any]]:
-    """Return endpoints as a message carries them."""
-    return [{"host": each.host, "port": each.port, "scope": each.scope} for each in endpoints]
-
-
-def _host(where: str, text: str) -> str:
-    try:
-        return check_endpoint_host(text)
-    except InvalidArgument as error:
-        raise InvalidArgument(f"{where} can't be used: {error}", code=error.code) from error
-
-
-def check_endpoint_host(host: str, own_addresses: Iterable[str] = ()) -> str:
-    """Return a peer's host as it is used: an address in its usual form, or the name as given.
-
-    Raises InvalidArgument for addresses that can't be another machine's (loopback, multicast,
-    unspecified) or need a device's name beside them (link-local), with code "bad_endpoint"; and for
-    `own_addresses`, with or without prefix lengths, with code "own_address". A name passes: what it
-    resolves to is to be checked again.
-    """
-    try:
-        usual = parse_host(host)
-    except InvalidArgument as error:
-        raise InvalidArgument(str(error), code="bad_endpoint") from error
-    try:
-        address = _unmapped(usual)
-    except ValueError:
-        return usual
-    if address.is_link_local:
-        problem = "is link-local; give an address that can be routed"
-        raise InvalidArgument(f"{quoted(usual)} {problem}", code="bad_endpoint")
-    if any(_unmapped(own) == address for own in own_addresses):
-        problem = "is this router's own address; give the peer's"
-        raise InvalidArgument(f"{quoted(usual)} {problem}", code="own_address")
-    return usual
-
-
-def _unmapped(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
-    address = ipaddress.ip_interface(text).ip
-    return getattr(address, "ipv4_mapped", None) or address
-
-
 def _line(description: str, characters: str, longest: int) -> s.Tree:
     return s.text(
         description,
@@ -282,18 +232,6 @@ IDENTITY_KEY = s.text(
     "the sender's Ed25519 key that it signs with",
     pattern=s.PUBLIC_KEY["pattern"],
     **{"x-must": "be an Ed25519 key: 44 characters of base64", "x-secret": True},
-)
-SCOPED_ENDPOINT = s.table(
-    {
-        "host": s.HOST,
-        "port": s.whole("UDP port", 1, 65535),
-        "scope": s.text(
-            "link: inside a network that both share; public, also if left out: from anywhere",
-            enum=["link", "public"],
-        ),
-    },
-    optional=("scope",),
-    more=True,
 )
 _ORDER = {
     "peer_id": s.PEER_ID,
