@@ -65,14 +65,14 @@ def explanation(
 
 def shown_names(config: Config, monitor: Monitor) -> Mapping[str, str]:
     """Device -> what people call it: the peer's id, or the line's name in the configuration."""
-    lines = {d: monitor.platform.logical_name(d) for d in monitor.landscape.line_devices()}
+    lines = {d: monitor.platform.logical_name(d) for d in monitor.network.state.wan_devices()}
     return lines | {uplink.interface: uplink.peer_id for uplink in config.uplinks}
 
 
 def _family_table(
     monitor: Monitor, family: Family, names: Mapping[str, str], now_s: float
 ) -> Table:
-    state, line = monitor.states[family], monitor.landscape.lines[family].primary
+    state, line = monitor.states[family], monitor.network.state.wans[family].primary
     ordered = _ranked(monitor, family, now_s) if line is not None or state.active else []
     by_latency = monitor.watch.settings.prefer_latency
     rows = []
@@ -105,7 +105,7 @@ def _ranked(monitor: Monitor, family: Family, now_s: float) -> list[Ranked]:
             Health.UNKNOWN,
             weight=uplink.weight,
             carries_family=False,
-            shared_fate=monitor.landscape.shares_fate(uplink.interface),
+            shared_fate=monitor.shares_underlay(uplink.interface),
         )
         for uplink in monitor.watch.uplinks
         if not uplink.carries(family)

@@ -38,7 +38,7 @@ def simulation(config: Config, monitor: Monitor, fail: Sequence[str], now_s: flo
 
 def _devices(monitor: Monitor, names: Mapping[str, str], fail: Sequence[str]) -> set[str]:
     """The devices that are meant by what people call them, or by their own names."""
-    under = {device for device in monitor.landscape.underlays.values() if device}
+    under = {device for device in monitor.network.state.underlays.values() if device}
     known: dict[str, set[str]] = {device: {device} for device in {*names, *under}}
     for device, name in names.items():
         known.setdefault(name, set()).add(device)
@@ -88,17 +88,16 @@ def _backups(monitor: Monitor, family: Family, dead: Collection[str], now_s: flo
 
 def _supposed(monitor: Monitor, found: Candidate, dead: Collection[str]) -> Candidate:
     """The candidate as it would be with these devices dead."""
-    landscape = monitor.landscape
-    lines = set(landscape.line_devices())
-    underlay = landscape.underlays.get(found.name, "") if found.kind is PathKind.UPLINK else ""
+    network = monitor.network.state
+    lines = set(network.wan_devices())
+    underlay = network.underlays.get(found.name, "") if found.kind is PathKind.UPLINK else ""
     if found.name in dead:
         return replace(found, health=Health.DOWN, cause=CAUSE)
     if underlay in dead and underlay not in lines:
         return replace(found, health=Health.DOWN, cause=f"it travels over {underlay}")
     if underlay in lines and lines <= set(dead):
         return replace(found, health=Health.DOWN, cause="no line is left that it could travel over")
-    primaries = {x.primary.device for x in landscape.lines.values() if x.primary is not None}
-    if found.shared_fate and primaries & set(dead):
+    if found.shared_fate and network.primaries() & set(dead):
         return replace(found, outlives_primary=False)
     return found
 

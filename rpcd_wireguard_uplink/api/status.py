@@ -36,18 +36,18 @@ def best_first(uplinks: Iterable[Uplink]) -> list[Uplink]:
 
 def fate_note(monitor: Monitor, uplink: Uplink) -> str:
     """A sentence for the owner where the uplink has no way but the line it should replace."""
-    if not monitor.landscape.shares_fate(uplink.interface):
+    if not monitor.shares_underlay(uplink.interface):
         return ""
-    if uplink.interface in monitor.landscape.fated:
+    if uplink.interface in monitor.same_wan:
         return f"{uplink.peer_id} leaves by the same line as this router, and is tried last."
-    line = monitor.landscape.underlays[uplink.interface]
+    line = monitor.network.state.underlays[uplink.interface]
     return f"This uplink travels over {line} and can't help when that line is dead."
 
 
 def _prefix_note(monitor: Monitor) -> list[str]:
     """A sentence for the owner where hosts have no public IPv6 address any more."""
-    line = monitor.landscape.lines[Family.IPV6].primary
-    if line is None or not monitor.landscape.lost_prefix:
+    line = monitor.network.state.wans[Family.IPV6].primary
+    if line is None or not monitor.network.state.lost_prefix:
         return []
     name = monitor.platform.logical_name(line.device)
     return [f"LAN hosts lost their IPv6 prefix with {name}: they fall back to IPv4."]
@@ -156,7 +156,7 @@ def uplink_table(uplink: Uplink, config: Config, monitor: Monitor) -> Table:
         "address6": uplink.address(Family.IPV6),
         "state": path_state(monitor, uplink.interface),
         "active": _is_active(monitor, uplink.interface),
-        "shared_fate": monitor.landscape.shares_fate(uplink.interface),
+        "shared_fate": monitor.shares_underlay(uplink.interface),
         "note": fate_note(monitor, uplink),
     }
 
@@ -164,7 +164,7 @@ def uplink_table(uplink: Uplink, config: Config, monitor: Monitor) -> Table:
 def _line_table(monitor: Monitor, device: str, now_s: float) -> Table:
     paths = _paths_of(monitor, device)
     answers = [p.health.last_answer_s for p in paths if p.health.last_answer_s is not None]
-    portal = monitor.landscape.portals.get(device, "")
+    portal = monitor.portals.get(device, "")
     worst = min(paths, key=lambda p: p.health.state is Health.UP, default=None)
     return {
         "path": monitor.platform.logical_name(device),
@@ -210,9 +210,9 @@ def _uplink_health(
         "quota_left_gb": offer.quota_left_gb if offer is not None else -1.0,
         "endpoint": live or str(uplink.endpoint),
         "probe_mb_a_day": _probe_mb_a_day(monitor, paths, now_s),
-        "mtu": monitor.landscape.mtu_of(uplink.interface),
-        "underlay": monitor.landscape.underlays.get(uplink.interface, ""),
-        "shared_fate": monitor.landscape.shares_fate(uplink.interface),
+        "mtu": monitor.network.state.mtu_of(uplink.interface),
+        "underlay": monitor.network.state.underlays.get(uplink.interface, ""),
+        "shared_fate": monitor.shares_underlay(uplink.interface),
         "usable": usable,
         "reason": ""
         if usable
@@ -254,7 +254,7 @@ def _timeout_s(monitor: Monitor) -> float | None:
     """The longest time that an answer through a primary is waited for now."""
     primaries = [
         monitor.paths.get((lines.primary.device, family))
-        for family, lines in monitor.landscape.lines.items()
+        for family, lines in monitor.network.state.wans.items()
         if lines.primary is not None
     ]
     return max((path.health.timeout_s for path in primaries if path is not None), default=None)
@@ -279,7 +279,7 @@ def status_table(
             ranked.setdefault(each.candidate.name, []).append(each)
     lead = _leading(monitor.states)
     primaries = [
-        lines.primary.device for lines in monitor.landscape.lines.values() if lines.primary
+        wans.primary.device for wans in monitor.network.state.wans.values() if wans.primary
     ]
     return {
         "available": True,
@@ -300,7 +300,7 @@ def status_table(
             family.value: {"state": state.phase.value, "active_path": state.active}
             for family, state in monitor.states.items()
         },
-        "wans": [_line_table(monitor, d, now_s) for d in monitor.landscape.line_devices()],
+        "wans": [_line_table(monitor, d, now_s) for d in monitor.network.state.wan_devices()],
         "uplinks": [
             _uplink_health(uplink, config, monitor, ranked, by_peer, distrust_reason, now_s)
             for uplink in best_first(config.uplinks)

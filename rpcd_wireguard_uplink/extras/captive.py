@@ -2,7 +2,7 @@
 
 Fetches a page that is known to answer 204 out of each line, by plain HTTP, as browsers do; another
 answer comes from a portal, unless the page answers so through a tunnel too. What follows is others'
-work: the landscape is told and the line counts as detached, the switch keeps the portal's own
+work: the monitor is told and the line counts as detached, the switch keeps the portal's own
 address on the line. Without a URL nothing is asked.
 """
 
@@ -165,12 +165,13 @@ class CaptiveWatch:
         url = self._page()
         for path in self.monitor.paths.values() if not url else ():
             path.page = None
-        able = set(filter(self._is_attached, self.monitor.landscape.line_devices() if url else ()))
+        wans = self.monitor.network.state.wan_devices() if url else ()
+        able = set(filter(self._is_attached, wans))
         for device in [device for device in self._due_s if device not in able]:
             del self._due_s[device]
             self._portals.pop(device, None)
         due = [device for device in able if self._is_due(device, now_s)]
-        resolvers = self.monitor.landscape.resolvers
+        resolvers = self.monitor.network.state.resolvers
         found = await asyncio.gather(*(look_out(url, resolvers, device) for device in due))
         for device, verdict in zip(due, found, strict=True):
             if verdict is not None and verdict.url and device not in self._portals:
@@ -207,9 +208,9 @@ class CaptiveWatch:
 
     def _is_attached(self, device: str) -> bool:
         """Whether the line has a carrier and a route, login or not."""
-        landscape = self.monitor.landscape
-        link = landscape.links.get(landscape.index_of(device))
-        has_route = any(landscape.lines[family].has_route(device) for family in Family)
+        network = self.monitor.network.state
+        link = network.link_of(device)
+        has_route = any(network.wans[family].has_route(device) for family in Family)
         return link is not None and link.carrier and has_route
 
     def _is_due(self, device: str, now_s: float) -> bool:
@@ -236,7 +237,7 @@ class CaptiveWatch:
 
     def _tell(self) -> None:
         monitor, topic = self.monitor, "captive "
-        monitor.landscape.portals = {d: found.url for d, found in self._portals.items()}
+        monitor.hold_portals({d: found.url for d, found in self._portals.items()})
         monitor.steering.except_portals({d: found.addresses for d, found in self._portals.items()})
         for name in [name for name in monitor.problems if name.startswith(topic)]:
             del monitor.problems[name]
@@ -245,4 +246,3 @@ class CaptiveWatch:
             at = f" ({', '.join(found.addresses)})" if found.addresses else ""
             told = f"{name} is held by a captive portal: open {found.url}{at} to log in"
             monitor.problems[topic + device] = told
-        monitor.reread_soon()

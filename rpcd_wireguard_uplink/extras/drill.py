@@ -162,10 +162,10 @@ async def rehearse(
     Tried are the families that this router has a line in: no other is there to be backed up.
     `offer` is the peer's last one.
     """
-    mtu = monitor.landscape.mtu_of(uplink.interface)
+    mtu = monitor.network.state.mtu_of(uplink.interface)
     able = [
         family
-        for family, lines in monitor.landscape.lines.items()
+        for family, lines in monitor.network.state.wans.items()
         if lines.primary is not None and uplink.carries(family) and settings.targets_of(family)
     ]
     found = await asyncio.gather(
@@ -272,9 +272,9 @@ async def lead_traffic(monitor: Monitor, uplink: Uplink, seconds: int) -> Step:
 def _diversions(monitor: Monitor, uplink: Uplink) -> Iterator[Diversion]:
     for family in Family:
         path = monitor.paths.get((uplink.interface, family))
-        line = monitor.landscape.lines[family].primary
+        line = monitor.network.state.wans[family].primary
         if line is not None and path is not None and path.health.state is Health.UP:
-            route = monitor.landscape.route_of(uplink.interface, family)
+            route = monitor.network.state.route_of(uplink.interface, family)
             yield Diversion(family, (line.device,), replace(route, metric=0))
 
 

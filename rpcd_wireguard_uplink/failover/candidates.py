@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Protocol
 
 from ..config.settings import Settings
 from ..model import Family, Health, PeerCounters, Uplink
+from ..platform.network_reader import NetworkReader
 from .capacity import Capacity
 from .selection import Candidate, Terms, kept_terms
 
 if TYPE_CHECKING:
     from .machine import State
-    from .network import Landscape
     from .paths import PathSet
 
 
@@ -37,16 +37,19 @@ class Scene(Protocol):
 
     watch: Watch
     paths: PathSet
-    landscape: Landscape
+    network: NetworkReader
     states: dict[Family, State]
     terms: Mapping[str, Terms]
     counters: dict[str, PeerCounters]
     capacities: dict[str, Capacity]
 
+    def shares_underlay(self, interface: str) -> bool:
+        """Whether the uplink needs the WAN that it should replace."""
+
 
 def candidates_of(scene: Scene, family: Family, now_s: float) -> Iterator[Candidate]:
     """Every watched path of the family but its primary."""
-    lines = scene.landscape.lines[family]
+    lines = scene.network.state.wans[family]
     weights = {uplink.interface: uplink.weight for uplink in scene.watch.uplinks}
     silent_since_s = _primary_silent_since_s(scene, family)
     active = scene.states[family].active
@@ -65,7 +68,7 @@ def candidates_of(scene: Scene, family: Family, now_s: float) -> Iterator[Candid
             weight=weights.get(path.device, 0),
             metric=line.metric if line is not None else 0,
             latency_ms=path.health.latency_ms,
-            shared_fate=line is None and scene.landscape.shares_fate(path.device),
+            shared_fate=line is None and scene.shares_underlay(path.device),
             terms=_terms(scene, path.device),
             is_active=path.device == active,
             last_answer_age_s=None if answer_s is None else now_s - answer_s,
@@ -118,6 +121,6 @@ def dead_for_s(scene: Scene, device: str, now_s: float) -> float:
 
 
 def _primary_silent_since_s(scene: Scene, family: Family) -> float | None:
-    line = scene.landscape.lines[family].primary
+    line = scene.network.state.wans[family].primary
     path = scene.paths.get((line.device, family)) if line is not None else None
     return None if path is None else path.health.silent_since_s

@@ -18,10 +18,10 @@ from typing import Any
 from ..config.settings import Settings
 from ..errors import UplinkError
 from ..model import DefaultRoute, Family, Health, PathKind, PeerCounters, Uplink
+from ..platform.network_reader import NetworkReader
 from ..platform.protocol import Platform
 from ..probing.icmp import Prober
 from ..probing.mtu import MtuWatch
-from ..steering import tables
 from ..steering.controller import RETRY_S, Report, SteeringController
 from ..steering.kernel_view import KernelView
 from ..steering.plan import Diversion
@@ -39,7 +39,6 @@ from .capacity import Capacity
 from .detector import PathHealth
 from .liveness import Evidence
 from .machine import AWAY, Phase, State
-from .network import Landscape
 from .paths import PathKey, PathSet, Standing, WatchedPath, backup_path, interval_s
 
 LATE_S = 0.05
@@ -71,9 +70,9 @@ class Monitor:
     ) -> None:
         self.platform = platform
         self.problems = Warnings()
-        self.landscape = Landscape(platform)
+        self.network = NetworkReader(platform)
         self.steering = SteeringController(
-            self.landscape,
+            self.network,
             KernelView(platform.kernel),
             platform.connections,
             report,
@@ -85,12 +84,13 @@ class Monitor:
         self.states = {family: State(since_s=now_s, moved_s=now_s) for family in Family}
         self.paths = PathSet(self._on_reply, self.problems)
         self.evidence = Evidence(self.paths)
-        self.mtus = MtuWatch(self.paths, self.landscape)
+        self.mtus = MtuWatch(self.paths, self.network)
         self.counters: dict[str, PeerCounters] = {}
         self.ledger = Ledger()
         self.terms: Mapping[str, selection.Terms] = {}
         self.capacities: dict[str, Capacity] = {}
-        self.shares: dict[Family, frozenset[str]] = {}
+        self.same_wan: frozenset[str] = frozenset()
+        self.portals: Mapping[str, str] = {}
         self.who_refuses: Callable[[str, Family], str] = lambda device, family: ""
         self._on_update = on_update
         self._tick_handle: asyncio.TimerHandle | None = None
@@ -111,8 +111,7 @@ class Monitor:
             self.states[family] = State(Phase.FAILED_OVER, active, now_s, TAKEN_OVER, now_s)
             for device in diversion.dead[:1]:
                 line = DefaultRoute(family, device)
-                self.landscape.lines[family].known[device] = line
-                self.landscape.lines[family].primary = line
+                self.network.remember(line)
         self._link_watch.start()
         self._keep("following the kernel", self._follow_routes)
         self._keep("switching", self.steering.follow)
@@ -143,8 +142,6 @@ class Monitor:
 
     async def configure(self, watch: Watch) -> None:
         """Watch by new settings or other uplinks from now on."""
-        if watch.settings.lines != self.landscape.only:
-            self.landscape.limit_lines(watch.settings.lines)
         if (watch.settings.targets, watch.settings.reliability) != (
             self.watch.settings.targets,
             self.watch.settings.reliability,
@@ -178,7 +175,7 @@ class Monitor:
         """Say where the only default route is a tunnel of the owner's: is it a WAN?"""
         for family in Family:
             topic = f"only default {family.value}"
-            name = self.landscape.only_private(family)
+            name = self.network.state.only_private(family)
             if name:
                 self.problems[topic] = (
                     f"the only default route ({family.value}) is by {name}, a tunnel, which is not "
@@ -190,11 +187,10 @@ class Monitor:
 
     async def _reread(self) -> None:
         uplinks = self.watch.uplinks if self.watch.settings.enabled else ()
-        await self.landscape.reread(uplinks)
+        await self.network.read(uplinks, self.watch.settings.lines)
         if not uplinks:
             self._evaluate(time.monotonic())
         await self.steering.ensure(self.mtus.fit(uplinks))
-        self.shares = {family: self._shares(family) for family in Family}
         self._watch_paths(uplinks)
         self._is_watching = True
         await self.steering.follow_underlays(self.counters)
@@ -206,7 +202,7 @@ class Monitor:
     def _watch_paths(self, uplinks: tuple[Uplink, ...]) -> None:
         wanted: dict[PathKey, PathKind] = {}
         for family in Family if self.watch.settings.enabled else ():
-            lines = self.landscape.lines[family]
+            lines = self.network.state.wans[family]
             if lines.primary is None and family is Family.IPV6:
                 continue  # a router without IPv6 has none to back up
             for device in lines.known:
@@ -219,8 +215,8 @@ class Monitor:
             if key not in self.paths:
                 self._add_path(key, kind)
         for path in self.paths.values():
-            source = self.landscape.source_of(path.device, path.family)
-            self.paths.bind(path, self.landscape.index_of(path.device), source)
+            source = self.network.state.source_of(path.device, path.family)
+            self.paths.bind(path, self.network.state.index_of(path.device), source)
 
     def _add_path(self, key: PathKey, kind: PathKind) -> None:
         device, family = key
@@ -245,15 +241,35 @@ class Monitor:
         path.budget.limit = settings.probe_budget / len(Family)
 
     def _on_link(self, event: LinkEvent) -> None:
-        if self.landscape.set_carrier(event.index, event.carrier and not event.gone):
+        if self.network.set_carrier(event.index, event.carrier and not event.gone):
             now_s = time.monotonic()
             self._attach_all(now_s)
             self._evaluate(now_s)
 
     def _attach_all(self, now_s: float) -> None:
         for path in self.paths.values():
-            why = self.landscape.why_detached(path.device, path.index, path.kind, path.family)
+            why = self._why_detached(path)
             path.health.attach(not why, now_s, why or "it is back")
+
+    def _why_detached(self, path: WatchedPath) -> str:
+        why = self.network.state.why_detached(path.device, path.index, path.kind, path.family)
+        is_held = path.kind is PathKind.WAN and path.device in self.portals
+        return why or ("a captive portal wants a login" if is_held else "")
+
+    def hold_portals(self, portals: Mapping[str, str]) -> None:
+        """Take the WANs that a captive portal holds (device -> its URL): nothing leaves by them."""
+        self.portals = portals
+        self._routes.set()
+
+    def learn_terms(self, terms: Mapping[str, selection.Terms], same_wan: frozenset[str]) -> None:
+        """Take what each uplink costs and gives, and whose provider leaves by our own WAN."""
+        self.terms, self.same_wan = terms, same_wan
+
+    def shares_underlay(self, interface: str) -> bool:
+        """Whether the uplink needs the WAN that it should replace: its outer packets have no
+        other way, or its provider leaves by that WAN too.
+        """
+        return interface in self.same_wan or self.network.state.shares_underlay(interface)
 
     def _on_reply(self, path: WatchedPath) -> None:
         before = path.health.state
@@ -321,10 +337,10 @@ class Monitor:
         """Seconds between two probes of the path now; infinite where none can leave."""
         if not path.health.attached or path.descriptor < 0:
             return float("inf")
-        primary = self.landscape.lines[path.family].primary
+        primary = self.network.state.wans[path.family].primary
         state = self.states[path.family]
         is_primary = primary is not None and primary.device == path.device
-        is_primary = is_primary or path.device in self.shares.get(path.family, ())
+        is_primary = is_primary or path.device in self.network.state.sharing.get(path.family, ())
         is_active = path.device == state.active or self.steering.carries(path.device, path.family)
         line = self.paths.get((primary.device, path.family)) if primary is not None else None
         is_poor = line is not None and bool(line.health.quality.poor)
@@ -415,7 +431,7 @@ class Monitor:
 
     def primary_of(self, family: Family) -> failover.Path | None:
         """The family's own line as decisions see it; None where it has none."""
-        line = self.landscape.lines[family].primary
+        line = self.network.state.wans[family].primary
         if line is None:
             return None
         path = self.paths.get((line.device, family))
@@ -426,24 +442,20 @@ class Monitor:
         return replace(found, degraded=quality.poor if is_away else quality.degraded)
 
     def _renew(self, family: Family) -> None:
-        line = self.landscape.lines[family].primary
+        line = self.network.state.wans[family].primary
         name = line.device if line else NO_LINE
         self.steering.renew(family, self._diversion(family, name))
 
     def _diversion(self, family: Family, primary: str) -> Diversion | None:
-        dead, used = self.steering.dead[family], self.shares.get(family, ())
-        return diversion_of(self.states[family], self.landscape, family, primary, dead, used)
-
-    def _shares(self, family: Family) -> frozenset[str]:
-        """The WANs that carry a part of the traffic now: balanced, or by routes of their own."""
-        main, indexes = self.steering.view.main.get(family, ()), self.steering.view.indexes
-        known = self.landscape.lines[family].known
-        return frozenset(d for d in known if d in indexes and tables.is_used(main, indexes[d]))
+        dead, used = self.steering.dead[family], self.network.state.sharing.get(family, ())
+        state = self.network.state
+        return diversion_of(self.states[family], state, family, primary, dead, used)
 
     def _blocked(self, family: Family) -> Sequence[str]:
         closed = self.watch.settings.fail_closed
         dead = self.steering.dead[family]
-        return blocked_of(self.states, self.landscape, family, dead, fail_closed=closed)
+        state = self.network.state
+        return blocked_of(self.states, state, family, dead, self.portals, fail_closed=closed)
 
     def _detection_ms(self, change: failover.Change, family: Family) -> int:
         path = self.paths.get((change.from_path, family))

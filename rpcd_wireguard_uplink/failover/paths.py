@@ -7,12 +7,12 @@ whole policy of pace: fast on suspects and on what carries traffic, slow on idle
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Container, Iterable, Sequence
+from collections.abc import Callable, Container
 from dataclasses import dataclass, field
 
 from ..config.probe_profile import Pace
 from ..errors import NotSupported
-from ..model import DefaultRoute, Family, Health, PathKind, is_own_name
+from ..model import Family, Health, PathKind
 from ..probing.icmp import Prober, Reply
 from ..probing.mtu_search import MtuSearch
 from ..probing.probe_kind import Method, SecondOpinion
@@ -297,68 +297,3 @@ def parse_sent_packets(text: str) -> dict[str, int]:
         if colon and len(fields) >= 10:
             counts[name.strip()] = int(fields[9])
     return counts
-
-
-@dataclass(slots=True)
-class Lines:
-    """The router's own lines of one family, as its default routes tell, with a memory.
-
-    A line whose route is gone is remembered, because that is what a dead line looks like. Whether
-    a device is a tunnel is judged anew at every look: netifd installs a tunnel's default route
-    before anybody can mark its device.
-    """
-
-    family: Family
-    only: tuple[str, ...] = ()
-    routes: tuple[DefaultRoute, ...] = ()
-    primary: DefaultRoute | None = None
-    known: dict[str, DefaultRoute] = field(default_factory=dict)
-
-    def update(self, found: Iterable[DefaultRoute], tunnels: Sequence[str]) -> bool:
-        """Take the default routes as they are now; whether anything changed.
-
-        `tunnels` are devices that are no lines, besides those whose name tells.
-        """
-
-        def is_tunnel(device: str) -> bool:
-            return is_own_name(device) or device in tunnels
-
-        able = tuple(
-            route
-            for route in found
-            if not is_tunnel(route.device) and (not self.only or route.device in self.only)
-        )
-        ordered = tuple(sorted(able, key=self._order))
-        mistaken = [device for device in self.known if is_tunnel(device)]
-        if ordered == self.routes and not mistaken:
-            return False
-        for device in mistaken:
-            del self.known[device]
-        if self.primary is not None and self.primary.device in mistaken:
-            self.primary = None
-        self.routes = ordered
-        for route in ordered:
-            self.known[route.device] = route
-        if ordered and (self.primary is None or self._replaces(ordered[0], self.primary)):
-            self.primary = ordered[0]
-        if self.primary is not None:
-            self.primary = self.known[self.primary.device]
-        return True
-
-    def limited(self, only: tuple[str, ...]) -> Lines:
-        """Lines with the same memory, of these devices only (none given: of all)."""
-        known = {d: route for d, route in self.known.items() if not only or d in only}
-        is_kept = self.primary is not None and self.primary.device in known
-        return Lines(self.family, only, (), self.primary if is_kept else None, known)
-
-    def _order(self, route: DefaultRoute) -> tuple[int, int]:
-        place = self.only.index(route.device) if self.only else 0
-        return place, route.metric
-
-    def _replaces(self, best: DefaultRoute, primary: DefaultRoute) -> bool:
-        """A primary without a route stays the primary, unless a line of a higher rank came up."""
-        return self.has_route(primary.device) or self._order(best) < self._order(primary)
-
-    def has_route(self, device: str) -> bool:
-        """Whether the line's default route is there now."""
-        return any(route.device == device for route in self.routes)

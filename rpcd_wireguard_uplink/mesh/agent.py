@@ -173,7 +173,7 @@ class MeshAgent:
             await asyncio.sleep(MESH_S)
             is_due = time.monotonic() - last_s > EGRESS_S
             # Where there is no mesh, one comes with a new device.
-            devices = {link.name for link in self.service.monitor.landscape.links.values()}
+            devices = {link.name for link in self.service.monitor.network.state.links.values()}
             is_known = devices == self._devices and "mesh" not in self.peers.problems
             if self.peers.mesh.own or is_due or not is_known:
                 await self._follow_mesh()
@@ -192,7 +192,7 @@ class MeshAgent:
 
     async def _follow_egress(self) -> None:
         """Tell peers what our way out is called; a dead line keeps the name that it had."""
-        found = await upstream_identity.read_tokens(self.service.monitor.landscape)
+        found = await upstream_identity.read_tokens(self.service.monitor.network.state)
         if found and found != self.own_offer.egress:
             self.own_offer.egress = found
             self.own_offer.announce()
@@ -216,9 +216,9 @@ class MeshAgent:
 
     async def _group_mesh(self) -> None:
         """Mesh devices are no lines and no way for a tunnel's outer packets."""
-        landscape = self.service.monitor.landscape
-        lines = set(landscape.line_devices())
-        for link in landscape.links.values():
+        network = self.service.monitor.network.state
+        lines = set(network.wan_devices())
+        for link in network.links.values():
             if link.name in self.peers.mesh.own and link.group == 0 and link.name not in lines:
                 words = ["ip", "link", "set", "dev", link.name, "group", str(DEVICE_GROUP)]
                 await process.run(words, check=False)
@@ -297,15 +297,14 @@ class MeshAgent:
         found = ((u, self._last_offer(u, peek(u.peer_id))) for u in uplinks)
         known = [(uplink, offer) for uplink, offer in found if offer is not None]
         self._offer_of = {offer.peer_id: offer for _, offer in known}
-        self.service.monitor.terms = {
-            uplink.interface: terms_of(offer, self.lease_client.limit_mbps(uplink))
-            for uplink, offer in known
-        }
-        self.service.monitor.landscape.fated = frozenset(
+        limit_mbps = self.lease_client.limit_mbps
+        terms = {u.interface: terms_of(offer, limit_mbps(u)) for u, offer in known}
+        same_wan = frozenset(
             uplink.interface
             for uplink, offer in known
             if upstream_identity.shared(offer.egress, self.own_offer.egress)
         )
+        self.service.monitor.learn_terms(terms, same_wan)
 
     async def _keep_costs(self) -> None:
         """Keep what peers cost with their uplinks: a start must not take all for free."""
@@ -351,7 +350,7 @@ class MeshAgent:
             uplink
             for uplink in config.uplinks
             if uplink.enabled
-            and not monitor.landscape.shares_fate(uplink.interface)
+            and not monitor.shares_underlay(uplink.interface)
             and dead_for_s(monitor, uplink.interface, now_s) < GIVEN_UP_S
         ]
         wanted, by_latency = config.settings.min_uplinks, config.settings.prefer_latency

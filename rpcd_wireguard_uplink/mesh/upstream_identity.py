@@ -11,21 +11,21 @@ import hashlib
 import ipaddress
 from collections.abc import Iterable, Sequence
 
-from ..failover.network import Landscape
 from ..model import DefaultRoute, Family
 from ..system import iproute
+from ..system.network import NetworkState
 
 LOOP_PREFIX = "uplink="
 LONGEST = 200  # messages.py takes no more
 
 
-async def read_tokens(landscape: Landscape) -> tuple[str, ...]:
+async def read_tokens(network: NetworkState) -> tuple[str, ...]:
     """The tokens of the lines that the router's own traffic takes first."""
     found: set[str] = set()
     for family in Family:
-        route = landscape.lines[family].primary
+        route = network.wans[family].primary
         if route is not None:
-            found |= address_tokens(await landscape.addresses_of(route.device, family))
+            found |= address_tokens(network.addresses_of(route.device, family))
             found |= await _gateway_tokens(route)
     return tuple(sorted(found))
 

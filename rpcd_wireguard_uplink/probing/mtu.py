@@ -11,9 +11,9 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field, replace
 
-from ..failover.network import Landscape
 from ..failover.paths import PathSet, WatchedPath
 from ..model import LEAST_MTU, Health, PathKind, Uplink
+from ..platform.network_reader import NetworkReader
 from .mtu_search import NEVER_S
 
 ACTIVE_S = 15.0  # a hundredth of what the probes of a path in use take
@@ -46,7 +46,7 @@ class MtuWatch:
     """The MTU of all tunnels. `due_s` is when the next step of a search that runs is due."""
 
     paths: PathSet
-    landscape: Landscape
+    network: NetworkReader
     due_s: float = NEVER_S
     _looked_s: float = -NEVER_S
     _active: Collection[str] = ()
@@ -101,7 +101,7 @@ class MtuWatch:
             tunnel = self._tunnels[path.device] = _Tunnel(path)
         elif tunnel.path is not path:
             return  # one family is enough
-        underlay = self.landscape.underlays.get(path.device) or tunnel.underlay
+        underlay = self.network.state.underlays.get(path.device) or tunnel.underlay
         since_s, is_active = path.health.alive_since_s, path.device in active
         if underlay != tunnel.underlay and tunnel.underlay:
             path.mtu.limit, path.mtu.fault = 0, ""
@@ -113,7 +113,7 @@ class MtuWatch:
     def _step(self, tunnel: _Tunnel, now_s: float) -> bool:
         path, search = tunnel.path, tunnel.path.mtu
         if not search.is_running:
-            mtu = self.landscape.mtu_of(path.device)
+            mtu = self.network.state.mtu_of(path.device)
             if search.limit and not tunnel.is_active and now_s >= tunnel.tried_s + IDLE_S:
                 search.limit, search.due_s = 0, now_s + SETTLE_S  # is it still there?
                 return True

@@ -88,7 +88,7 @@ class LeaseServer:
 
     def forwarding_fault(self) -> str:
         """Why the kernel would not forward for consumers, with the command; '' where it does."""
-        lines = self.service.monitor.landscape.lines
+        lines = self.service.monitor.network.state.wans
         what, mend = forwarding_fault({family: lines[family].known for family in Family})
         return f"{what}: `{mend}`, and keep it in /etc/sysctl.conf" if what else ""
 
@@ -126,7 +126,7 @@ class LeaseServer:
             return  # a configuration that is lost withdraws nothing
         if not self.enabled:
             self.problems.pop("forwarding", None)
-            links = self.service.monitor.landscape.links.values()
+            links = self.service.monitor.network.state.links.values()
             if self.pool is not None or any(link.name == PROVIDER_DEVICE for link in links):
                 self.pool = None
                 await self.provider.remove()
@@ -181,7 +181,7 @@ class LeaseServer:
 
     async def _find_endpoints(self) -> tuple[ScopedEndpoint, ...]:
         found = await iproute.read_all_addresses()
-        links = self.service.monitor.landscape.links.values()
+        links = self.service.monitor.network.state.links.values()
         tunnels = {link.name for link in links if link.group == DEVICE_GROUP}
         found.pop(PROVIDER_DEVICE, None)
         self._own_networks = [address for addresses in found.values() for address in addresses]
@@ -192,7 +192,7 @@ class LeaseServer:
             await self.provider.apply(await self._plan(self.pool))
 
     async def _plan(self, pool: LeasePool) -> ProviderPlan:
-        lines = self.service.monitor.landscape.lines
+        lines = self.service.monitor.network.state.wans
         resolvers = self.settings.resolvers or tuple(await self.service.platform.read_resolvers())
         usable = [r for r in resolvers if not ipaddress.ip_address(r).is_loopback]
         return ProviderPlan(
@@ -210,7 +210,7 @@ class LeaseServer:
 
     def _mtu(self) -> int:
         """What the narrowest of our lines has room for: consumers may come in by any of them."""
-        return tunnel_mtu(DEFAULT_MTU, self.service.monitor.landscape.narrowest_line())
+        return tunnel_mtu(DEFAULT_MTU, self.service.monitor.network.state.narrowest_wan())
 
     async def grant(self, request: LeaseRequest) -> LeaseGrant | Denial:
         """Give a trusted peer a place, or say why not; it is in the kernel when this returns."""

@@ -84,7 +84,7 @@ class OwnOffer:
         """The line that consumers' traffic takes, in the first family that has one."""
         monitor = self._service.monitor
         for family in Family:
-            primary = monitor.landscape.lines[family].primary
+            primary = monitor.network.state.wans[family].primary
             path = monitor.paths.get((primary.device, family)) if primary is not None else None
             if path is not None:
                 return path

@@ -18,9 +18,9 @@ from dataclasses import dataclass, field, replace
 from ..carrying.counters import carrying_script
 from ..errors import CommandFailed, UplinkError
 from ..failover.machine import Change
-from ..failover.network import Landscape
 from ..model import PROVIDER_DEVICE, DefaultRoute, Family, PeerCounters, Uplink
 from ..platform import inbound
+from ..platform.network_reader import NetworkReader
 from ..platform.tunnels import tunnel_mtu
 from ..system import nft
 from ..system.dns import TunnelResolvers
@@ -76,7 +76,7 @@ class SteeringController:
     mwan3's marks of traffic of the WANs. `run_dir` is ours on a tmpfs.
     """
 
-    landscape: Landscape
+    network: NetworkReader
     view: KernelView
     connections: Connections
     report: Report
@@ -215,14 +215,14 @@ class SteeringController:
                 await self._remove()
             return
         tunnels = self._tunnels()
-        wans = {f: tuple(sorted(self.landscape.lines[f].known)) for f in Family}
+        wans = {f: tuple(sorted(self.network.state.wans[f].known)) for f in Family}
         slots = self._slots()
         prefixes = {
-            w: tuple(self.landscape.prefixes_of(w)) for names in wans.values() for w in names
+            w: tuple(self.network.state.prefixes_of(w)) for names in wans.values() for w in names
         }
         redirect = self._wanted_redirect()
         active = [diversion.route.device for diversion in self.diversions.values()]
-        devices = [self.landscape.incarnation(name) for name in (*tunnels, *active)]
+        devices = [self.network.state.incarnation(name) for name in (*tunnels, *active)]
         standing = (tunnels, devices, wans, slots, sorted(prefixes.items()))
         if standing != self._standing:
             script = standing_script(tunnels, wans, slots, prefixes)
@@ -327,15 +327,15 @@ class SteeringController:
 
         Without counters the last ones count.
         """
-        await self.landscape.reread_underlays(self.uplinks, counters)
+        await self.network.read_underlays(self.uplinks, counters)
         for uplink in self.uplinks:
             name = uplink.interface
-            room = self.landscape.mtu_of(self.landscape.underlays.get(name, ""))
+            room = self.network.state.mtu_of(self.network.state.underlays.get(name, ""))
             mtu = tunnel_mtu(uplink.mtu, room)
-            if not room or self.landscape.mtu_of(name) in (0, mtu):
+            if not room or self.network.state.mtu_of(name) in (0, mtu):
                 continue
             try:
-                await self.landscape.platform.set_mtu(name, mtu)
+                await self.network.platform.set_mtu(name, mtu)
                 self.problems.pop(f"mtu {name}", None)
             except UplinkError as error:
                 self.problems[f"mtu {name}"] = str(error)
@@ -344,15 +344,15 @@ class SteeringController:
 
     def plan(self) -> SteeringPlan:
         """The whole wish, as things stand."""
-        wans = {f: tuple(self.landscape.lines[f].known.values()) for f in Family}
+        wans = {f: tuple(self.network.state.wans[f].known.values()) for f in Family}
         ordered = {f: self._in_order(f, wans[f]) for f in Family}
         expected = {
             f: (lines.primary.device,)
-            for f, lines in self.landscape.lines.items()
+            for f, lines in self.network.state.wans.items()
             if lines.primary is not None
         }
         return SteeringPlan(
-            owned=Owned(tuple(self._tunnels()), frozenset(self.landscape.private), ordered),
+            owned=Owned(tuple(self._tunnels()), frozenset(self.network.state.private), ordered),
             dead={f: frozenset(self.dead.get(f, ())) for f in Family},
             expected=expected,
             diversions=dict(self.diversions),
@@ -362,7 +362,7 @@ class SteeringController:
 
     def _in_order(self, family: Family, wans: Sequence[DefaultRoute]) -> tuple[DefaultRoute, ...]:
         """WANs with a route first, in the order of preference."""
-        routes = list(self.landscape.lines[family].routes)
+        routes = list(self.network.state.wans[family].routes)
         names = [route.device for route in routes]
         return (*routes, *(wan for wan in wans if wan.device not in names))
 
@@ -372,7 +372,7 @@ class SteeringController:
 
     def _private_default(self, family: Family) -> str:
         """The owner's tunnel that has a default route now; '' where none has."""
-        private = {self.view.indexes.get(name, 0): name for name in self.landscape.private}
+        private = {self.view.indexes.get(name, 0): name for name in self.network.state.private}
         for route in self.view.main.get(family, ()):
             for hop in route.hops if tables.is_default_like(route) else ():
                 if hop.index in private:
@@ -413,7 +413,7 @@ class SteeringController:
         plan = self.plan()
         requests: list[Request] = []
         removed = set()
-        wishes = {f: (plan, tuple(self.landscape.lines[f].routes), self.marks) for f in Family}
+        wishes = {f: (plan, tuple(self.network.state.wans[f].routes), self.marks) for f in Family}
         for family, wish in wishes.items():
             if self._settled.pop(family, None) == wish:
                 continue  # neither the kernel's side nor ours has changed
@@ -470,12 +470,12 @@ class SteeringController:
             for hop in route.hops
             if hop.index in names
         }
-        return (found | {*self.landscape.lines[family].known}) - {*self._tunnels()}
+        return (found | {*self.network.state.wans[family].known}) - {*self._tunnels()}
 
     def _live_tables(self, family: Family) -> set[int]:
         """Other programs' tables whose default leads out of a WAN that is alive."""
         dead = self.diversions[family].dead if family in self.diversions else ()
-        routes = self.landscape.lines[family].routes
+        routes = self.network.state.wans[family].routes
         live = {self.view.indexes.get(r.device) for r in routes if r.device not in dead}
         return {
             route.table
@@ -545,7 +545,10 @@ class SteeringController:
     def _tell_shares(self) -> None:
         """Say where a dead WAN's share of balanced traffic goes."""
         for family in Family:
-            diversion, primary = self.diversions.get(family), self.landscape.lines[family].primary
+            diversion, primary = (
+                self.diversions.get(family),
+                self.network.state.wans[family].primary,
+            )
             topic = f"share {family.value}"
             self.problems.pop(topic, None)
             if diversion and primary and diversion.route.device == primary.device:
@@ -671,7 +674,7 @@ class SteeringController:
 
     def _slots(self) -> dict[str, int]:
         """The number of each path, kept for as long as the machine runs."""
-        names = [*self._tunnels(), *self.landscape.line_devices()]
+        names = [*self._tunnels(), *self.network.state.wan_devices()]
         return self.memory.number(names, FIRST_SLOT, MOST_SLOTS)
 
     def _slots_in_use(self, family: Family) -> dict[str, int]:
@@ -690,7 +693,7 @@ class SteeringController:
         best = max(self.uplinks, key=lambda uplink: uplink.weight, default=None)
         for family in Family:
             diversion = self._wanted.get(family)
-            primary = self.landscape.lines[family].primary
+            primary = self.network.state.wans[family].primary
             if diversion and primary and diversion.route.device == primary.device:
                 continue  # another WAN's share moved: look-ups go on as they are
             serving = diversion.route.device if diversion else best.interface if best else ""
@@ -698,7 +701,7 @@ class SteeringController:
             ours = [server for server in able if (":" in server) == (family is Family.IPV6)]
             if ours:
                 targets[family] = (ours[0], self.memory.slots.get(serving, 0))
-            known = self.landscape.lines[family].known
+            known = self.network.state.wans[family].known
             if diversion is not None:
                 dead[family] = diversion.dead
             elif any(self._wanted.values()):
@@ -707,7 +710,7 @@ class SteeringController:
             rule for family in Family for rule in self.view.rules.get(family, ())
         )
         return dns.redirect_script(
-            {*self.landscape.resolvers, *offered},
+            {*self.network.state.resolvers, *offered},
             targets,
             dead,
             dns.Exempt(frozenset(devices), frozenset(sources), ports),

@@ -277,21 +277,6 @@ def underlay_routes(
     return [*found, refused]
 
 
-def is_used(main: Iterable[Route], index: int) -> bool:
-    """Whether main sends anything by the device that is not hidden by a better default."""
-    defaults = [r for r in main if not r.length and r.kind == UNICAST and not r.source]
-    best = min((r.metric for r in defaults), default=None)
-    for route in main:
-        if not any(h.index == index for h in route.hops):
-            continue
-        if not route.length and not route.source and route.metric != best:
-            continue
-        if route.length and route.protocol == PROTO_KERNEL:
-            continue
-        return True
-    return False
-
-
 def _hop(route: DefaultRoute, indexes: Mapping[str, int]) -> Hop | None:
     index = indexes.get(route.device)
     if index is None:

@@ -4,38 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
-from typing import Protocol
 
 from ..failover.machine import AWAY, Phase, State
-from ..model import DefaultRoute, Family, is_own_name
+from ..model import Family, is_own_name
+from ..system.network import NetworkState
 from .plan import Diversion
-
-
-class Wans(Protocol):
-    """The WANs of one family, as paths.Lines has them."""
-
-    known: dict[str, DefaultRoute]
-    routes: tuple[DefaultRoute, ...]
-
-
-class Scene(Protocol):
-    """What the network looks like, as landscape.Landscape tells it."""
-
-    @property
-    def lines(self) -> Mapping[Family, Wans]:
-        """Each family's WANs."""
-
-    @property
-    def portals(self) -> Mapping[str, str]:
-        """The WANs that a captive portal holds."""
-
-    def route_of(self, device: str, family: Family) -> DefaultRoute:
-        """The default route that leads traffic there."""
 
 
 def diversion_of(
     state: State,
-    scene: Scene,
+    network: NetworkState,
     family: Family,
     primary: str,
     dead: Collection[str],
@@ -46,23 +24,24 @@ def diversion_of(
     While the primary carries the traffic, another dead WAN may still have a share of it (balanced
     defaults, routes of its own): `used` are the WANs that have one, and theirs goes by the primary.
     """
-    known = scene.lines[family].known
+    known = network.wans[family].known
     if state.phase in AWAY and state.active != primary:
         moved = tuple(d for d in known if d != state.active and (d == primary or d in dead))
-        return Diversion(family, moved, replace(scene.route_of(state.active, family), metric=0))
+        return Diversion(family, moved, replace(network.route_of(state.active, family), metric=0))
     if state.phase in AWAY or primary not in known or primary in dead:
         return None
     shares = tuple(d for d in known if d != primary and d in dead and d in used)
     if not shares:
         return None
-    return Diversion(family, shares, replace(scene.route_of(primary, family), metric=0))
+    return Diversion(family, shares, replace(network.route_of(primary, family), metric=0))
 
 
 def blocked_of(
     states: Mapping[Family, State],
-    scene: Scene,
+    network: NetworkState,
     family: Family,
     dead: Collection[str],
+    portals: Collection[str],
     *,
     fail_closed: bool,
 ) -> Sequence[str]:
@@ -74,7 +53,7 @@ def blocked_of(
     at once. A WAN that a captive portal holds stays open, or nobody could log in.
     """
     state = states[family]
-    known = scene.lines[family].known
+    known = network.wans[family].known
     by_uplink = is_own_name(state.active)
     if state.phase is not Phase.STRANDED or not (by_uplink or state.active in known):
         return ()
@@ -82,5 +61,5 @@ def blocked_of(
     another = any(s.phase in away for other, s in states.items() if other is not family)
     if not (fail_closed or another):
         return ()
-    shut = {d for d in known if d in dead and d not in scene.portals}
+    shut = {d for d in known if d in dead and d not in portals}
     return tuple(sorted({*shut, state.active} if by_uplink else shut))

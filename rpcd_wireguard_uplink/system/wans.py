@@ -11,7 +11,7 @@ import ipaddress
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from ..model import Link
-from .rtnetlink import PPP, Route
+from .rtnetlink import PPP, PROTO_KERNEL, UNICAST, Route
 
 # netifd's protocols of interfaces that lead to an ISP (the `proto` handlers of OpenWrt's packages).
 _WAN_PROTOCOLS = frozenset(
@@ -137,3 +137,18 @@ def private_tunnels(
         if link.name not in named
         and is_private_tunnel(link, protocols.get(link.name, ""), is_ppp_vpn=link.name in vpns)
     )
+
+
+def is_used(main: Iterable[Route], index: int) -> bool:
+    """Whether main sends anything by the device that is not hidden by a better default."""
+    defaults = [r for r in main if not r.length and r.kind == UNICAST and not r.source]
+    best = min((r.metric for r in defaults), default=None)
+    for route in main:
+        if not any(h.index == index for h in route.hops):
+            continue
+        if not route.length and not route.source and route.metric != best:
+            continue
+        if route.length and route.protocol == PROTO_KERNEL:
+            continue
+        return True
+    return False

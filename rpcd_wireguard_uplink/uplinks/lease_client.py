@@ -246,7 +246,7 @@ class LeaseClient:
         """
         lines = {
             each.primary.device
-            for each in self._service.monitor.landscape.lines.values()
+            for each in self._service.monitor.network.state.wans.values()
             if each.primary is not None
         }
         own = {
@@ -315,7 +315,7 @@ class LeaseClient:
     async def _own_networks(self, uplink: Uplink) -> tuple[str, ...]:
         """What the provider's pool must not overlap: our own networks, but for this tunnel's."""
         found = await iproute.read_all_addresses()
-        links = self._service.monitor.landscape.links.values()
+        links = self._service.monitor.network.state.links.values()
         ours = {link.name for link in links if link.group == DEVICE_GROUP}
         networks = {
             str(ipaddress.ip_interface(text).network)

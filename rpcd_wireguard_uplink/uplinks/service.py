@@ -134,7 +134,7 @@ class Service:
 
     async def restore_tunnels(self) -> bool:
         """Make tunnels again that are missing or whose device was made anew; whether any were."""
-        groups = {link.name: link.group for link in self.monitor.landscape.links.values()}
+        groups = {link.name: link.group for link in self.monitor.network.state.links.values()}
         missing = any(
             groups.get(uplink.interface) != DEVICE_GROUP for uplink in self.uplinks.standing()
         )
@@ -169,7 +169,7 @@ class Service:
 
         Cheap where no device came or went; `afresh` says that netifd may know more.
         """
-        links = frozenset(link.name for link in self.monitor.landscape.links.values())
+        links = frozenset(link.name for link in self.monitor.network.state.links.values())
         if links == self._links and not afresh:
             return
         self._links = links
@@ -185,7 +185,7 @@ class Service:
     def _updated(self) -> None:
         monitor = self.monitor
         used = [(state.phase, state.active) for state in monitor.states.values()]
-        self.carrying.notice(used, (id(monitor.watch), len(monitor.landscape.links)))
+        self.carrying.notice(used, (id(monitor.watch), len(monitor.network.state.links)))
         self._on_change()
         self.on_update()
 
@@ -478,10 +478,10 @@ class Service:
         uplinks = {u.interface: tuple(filter(u.carries, Family)) for u in monitor.watch.uplinks}
         away = (Phase.FAILED_OVER, Phase.HOLDING)
         used = {f: s.active for f, s in monitor.states.items() if s.phase in away}
-        links = monitor.landscape.links.values()
+        links = monitor.network.state.links.values()
         return InUse(
             {family: device for family, device in used.items() if device in uplinks},
-            tuple(monitor.landscape.line_devices()),
+            tuple(monitor.network.state.wan_devices()),
             uplinks,
             frozenset(link.name for link in links if link.group == DEVICE_GROUP),
         )

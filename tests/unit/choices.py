@@ -11,7 +11,6 @@ from rpcd_wireguard_uplink.config.probe_profile import DEFAULT_PACE
 from rpcd_wireguard_uplink.config.settings import Config, Settings
 from rpcd_wireguard_uplink.failover.detector import PathHealth
 from rpcd_wireguard_uplink.failover.monitor import Monitor, Watch
-from rpcd_wireguard_uplink.failover.network import Landscape
 from rpcd_wireguard_uplink.failover.paths import WatchedPath
 from rpcd_wireguard_uplink.model import (
     DefaultRoute,
@@ -22,9 +21,11 @@ from rpcd_wireguard_uplink.model import (
     PathKind,
     Uplink,
 )
+from rpcd_wireguard_uplink.platform.network_reader import NetworkReader
 from rpcd_wireguard_uplink.platform.protocol import Platform
 from rpcd_wireguard_uplink.probing.icmp import Prober
-from tests.unit.fakes import Machine, key_of
+from rpcd_wireguard_uplink.system.network import Wans
+from tests.unit.fakes import Machine, key_of, set_network
 
 NOW_S = 1000.0
 BOTH = ("10.7.7.2/32", "fd77::2/128")
@@ -64,19 +65,29 @@ class Choices:
             for uplink in uplinks:
                 if uplink.carries(family):
                     found.path(uplink.interface, family)
-        monitor.landscape.underlays = {uplink.interface: "br-lan" for uplink in uplinks}
+        found.set_network(underlays={uplink.interface: "br-lan" for uplink in uplinks})
         return found
 
     @property
-    def landscape(self) -> Landscape:
+    def network(self) -> NetworkReader:
         """The kernel's view."""
-        return self.monitor.landscape
+        return self.monitor.network
+
+    def set_network(self, **changes: object) -> None:
+        """Have the network differ in these fields."""
+        set_network(self.network, **changes)
+
+    def without_wan(self, family: Family) -> None:
+        """The family has no WAN."""
+        self.set_network(wans={**self.network.state.wans, family: Wans()})
 
     def line(self, device: str, family: Family, metric: int = 0) -> None:
         """One more line of the router, which answers."""
-        lines = self.landscape.lines[family]
+        wans = self.network.state.wans
         route = DefaultRoute(family, device, metric=metric)
-        lines.update([*lines.routes, route], [])
+        self.set_network(
+            wans={**wans, family: wans[family].after([*wans[family].routes, route], [])}
+        )
         self.path(device, family, PathKind.WAN)
 
     def path(

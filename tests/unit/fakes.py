@@ -11,7 +11,8 @@ import base64
 import hashlib
 import os
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 from pytest_mock import MockerFixture
 
@@ -24,6 +25,7 @@ from rpcd_wireguard_uplink.model import (
     Tunnel,
     Uplink,
 )
+from rpcd_wireguard_uplink.platform.network_reader import NetworkReader
 from rpcd_wireguard_uplink.platform.tunnels import wanted_sections
 from rpcd_wireguard_uplink.system import netlink, process, rtnetlink
 from rpcd_wireguard_uplink.system.kernel import Connections, RoutingKernel
@@ -37,6 +39,11 @@ from rpcd_wireguard_uplink.system.rtnetlink import (
     parse_rule,
 )
 from rpcd_wireguard_uplink.uci import Document, Draft, Section, Store
+
+
+def set_network(network: NetworkReader, **changes: Any) -> None:
+    """Have the newest reading of the network differ in these fields."""
+    network.state = replace(network.state, **changes)
 
 
 class Crash(BaseException):

@@ -89,7 +89,7 @@ def test_shared_fate_and_what_can_not_be_used(tmp_path: Path) -> None:
     names = ("nodeA", "nodeB", "nodeC", "nodeD")
     uplinks = [uplink_of(name, 90 if name == "nodeB" else 10) for name in names]
     choices = Choices.lay(tmp_path, uplinks)
-    choices.landscape.underlays["wgup_nodeb"] = "wan"
+    choices.set_network(underlays={"wgup_nodeb": "wan"})
     choices.path("wgup_nodec", Family.IPV4, state=Health.DOWN, cause="carrier lost")
     choices.path("wgup_noded", Family.IPV4, state=Health.UNKNOWN, answered_ago_s=None)
     assert sentences(choices) == [
@@ -196,7 +196,7 @@ def test_a_tunnel_without_the_family_is_told(tmp_path: Path) -> None:
 
 def test_a_family_without_a_line(tmp_path: Path) -> None:
     choices = Choices.lay(tmp_path, [uplink_of("nodeA", addresses=V4_ONLY)])
-    choices.landscape.lines[Family.IPV6].primary = None
+    choices.without_wan(Family.IPV6)
     states = choices.monitor.states
     states[Family.IPV6] = replace(states[Family.IPV6], active="")
     family = explained(choices)["families"][1]

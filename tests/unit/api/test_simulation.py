@@ -88,7 +88,7 @@ def test_a_second_line_comes_before_peers(choices: Choices) -> None:
 
 
 def test_an_uplink_dies_with_the_line_that_it_needs(choices: Choices) -> None:
-    choices.landscape.underlays["wgup_nodea"] = "wan"
+    choices.set_network(underlays={"wgup_nodea": "wan"})
     assert outcome(choices, "wan") == ("failed_over", "wgup_nodeb", "wgup_nodec")
     assert outcome(choices, "nodeB") == ("primary", "wan", "wgup_nodec")
     choices.line("lte", Family.IPV4, metric=20)
@@ -125,6 +125,6 @@ def test_with_failover_off_nothing_moves(tmp_path: Path) -> None:
 
 
 def test_a_family_without_a_line(choices: Choices) -> None:
-    choices.landscape.lines[Family.IPV6].primary = None
+    choices.without_wan(Family.IPV6)
     row = supposed(choices, "wan")["families"][1]
     assert (row["moves"], row["sentence"]) == (False, "IPv6 has no line of its own here.")

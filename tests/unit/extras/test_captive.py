@@ -30,8 +30,8 @@ from rpcd_wireguard_uplink.extras.captive import (
     parse_check,
 )
 from rpcd_wireguard_uplink.failover.monitor import Monitor, Watch
-from rpcd_wireguard_uplink.failover.network import Landscape
-from rpcd_wireguard_uplink.model import DefaultRoute, Endpoint, Family, Link, PathKind, Uplink
+from rpcd_wireguard_uplink.model import DefaultRoute, Endpoint, Family, Link, Uplink
+from rpcd_wireguard_uplink.platform.network_reader import NetworkReader
 from tests.unit.fakes import Machine
 
 V4 = Family.IPV4
@@ -171,23 +171,27 @@ class Bench:
         self.machine.routes[V4] = [
             DefaultRoute(V4, d, "", n) for n, d in enumerate(("wan", "wwan"))
         ]
-        self.landscape = Landscape(self.machine)
+        self.network = NetworkReader(self.machine)
         self.verdicts: dict[str, Verdict | None] = {"wan": FREE, "wwan": FREE, "wgup_a": FREE}
         self.asked: list[str] = []
         self.url = PAGE
         self.excepted: list[object] = []
+        self.portals: dict[str, str] = {}
         uplink = Uplink("nodea", "wgup_a", Endpoint("192.0.2.9"), "key", ())
         self.monitor = SimpleNamespace(
-            landscape=self.landscape,
+            network=self.network,
             paths=dict[object, object](),
             problems=dict[str, str](),
             platform=self.machine,
             watch=Watch(Settings(), (uplink,)),
             steering=SimpleNamespace(resolvers=("1.1.1.1",), except_portals=self.excepted.append),
-            reread_soon=mocker.Mock(),
+            hold_portals=self._hold_portals,
         )
         self.watch = CaptiveWatch(cast(Monitor, self.monitor), lambda: self.url)
         mocker.patch.object(captive, "look_out", self._look_out)
+
+    def _hold_portals(self, portals: dict[str, str]) -> None:
+        self.portals = portals
 
     async def _look_out(self, url: str, resolvers: list[str], device: str) -> Verdict | None:
         assert url == PAGE
@@ -196,7 +200,7 @@ class Bench:
 
     async def look(self, now_s: float) -> list[str]:
         """Which devices were asked at that time."""
-        await self.landscape.reread([])
+        await self.network.read([])
         self.asked.clear()
         await self.watch.look(now_s)
         return sorted(self.asked)
@@ -210,16 +214,13 @@ def bench(tmp_path: Path, mocker: MockerFixture) -> Bench:
 async def test_a_line_that_is_held(bench: Bench) -> None:
     bench.verdicts["wan"] = HELD
     await bench.look(0.0)
-    assert bench.landscape.portals == {"wan": LOGIN}
+    assert bench.portals == {"wan": LOGIN}
     assert bench.excepted == [{"wan": HELD.addresses}]
     [problem] = bench.monitor.problems.values()
     assert problem == (f"wan is held by a captive portal: open {LOGIN} (198.51.100.200) to log in")
-    assert "portal" in bench.landscape.why_detached("wan", 2, PathKind.WAN, V4)
-    assert bench.landscape.why_detached("wwan", 3, PathKind.WAN, V4) == ""
-    bench.monitor.reread_soon.assert_called_once()
     bench.verdicts["wan"] = FREE
     await bench.look(HELD_S)
-    assert bench.landscape.portals == {}
+    assert bench.portals == {}
     assert bench.monitor.problems == {}
     assert bench.excepted[-1] == {}
 
@@ -250,7 +251,7 @@ async def test_silence_does_not_free_a_line(bench: Bench) -> None:
     await bench.look(0.0)
     bench.verdicts["wan"] = None
     await bench.look(HELD_S)
-    assert bench.landscape.portals == {"wan": LOGIN}
+    assert bench.portals == {"wan": LOGIN}
 
 
 async def test_a_line_that_lost_its_route_has_no_portal(bench: Bench) -> None:
@@ -258,7 +259,7 @@ async def test_a_line_that_lost_its_route_has_no_portal(bench: Bench) -> None:
     await bench.look(0.0)
     del bench.machine.routes[V4][0]
     assert await bench.look(1.0) == []
-    assert bench.landscape.portals == {}
+    assert bench.portals == {}
     bench.machine.routes[V4].insert(0, DefaultRoute(V4, "wan"))
     assert "wan" in await bench.look(2.0)
 
@@ -266,11 +267,11 @@ async def test_a_line_that_lost_its_route_has_no_portal(bench: Bench) -> None:
 async def test_a_page_that_is_wrong_everywhere_holds_no_line(bench: Bench) -> None:
     bench.verdicts |= {"wan": HELD, "wgup_a": HELD}
     await bench.look(0.0)
-    assert bench.landscape.portals == {}
+    assert bench.portals == {}
     assert "wgup_a either" in bench.monitor.problems[WRONG_PAGE]
     bench.verdicts["wgup_a"] = None
     await bench.look(UNKNOWN_S)
-    assert bench.landscape.portals == {"wan": LOGIN}, "nobody else can say"
+    assert bench.portals == {"wan": LOGIN}, "nobody else can say"
     assert WRONG_PAGE not in bench.monitor.problems
 
 
@@ -279,7 +280,7 @@ async def test_nothing_is_asked_without_a_page(bench: Bench) -> None:
     await bench.look(0.0)
     bench.url = ""
     assert await bench.look(HELD_S) == []
-    assert bench.landscape.portals == {}
+    assert bench.portals == {}
     bench.url = PAGE
     bench.monitor.watch = Watch(Settings(enabled=False))
     assert await bench.look(HELD_S) == []

@@ -21,8 +21,9 @@ from rpcd_wireguard_uplink.failover.machine import Phase
 from rpcd_wireguard_uplink.failover.monitor import Monitor
 from rpcd_wireguard_uplink.model import Family, Link, PeerCounters
 from rpcd_wireguard_uplink.probing import tunnel_test
+from rpcd_wireguard_uplink.system.network import Wans
 from tests.unit.choices import Choices, offer_of, uplink_of
-from tests.unit.fakes import Commands, Machine, key_of
+from tests.unit.fakes import Commands, Machine, key_of, set_network
 from tests.unit.house import CONFIG, House
 
 Result = tunnel_test.Tested  # pytest would take the name for a test class
@@ -37,7 +38,7 @@ def router(tmp_path: Path, handshake_age_s: float | None = 12.0, mtu: int = 1420
     monitor = Choices.lay(tmp_path, [UPLINK]).monitor
     counted = PeerCounters("k", "192.0.2.7:1", handshake_age_s, 0, 0)
     machine_of(monitor).counters = {"wgup_nodea": counted}
-    monitor.landscape.links = {7: Link("wgup_nodea", 7, 51, mtu=mtu)}
+    set_network(monitor.network, links={7: Link("wgup_nodea", 7, 51, mtu=mtu)})
     return monitor
 
 
@@ -87,9 +88,9 @@ async def test_a_family_without_a_line_is_not_tried(tmp_path: Path, mocker: Mock
     mocker.patch.object(drill, "run_test", return_value=LOST)
     mocker.patch.object(drill, "ask", return_value=None)
     monitor = router(tmp_path)
-    monitor.landscape.lines[Family.IPV6].primary = None
+    set_network(monitor.network, wans={**monitor.network.state.wans, Family.IPV6: Wans()})
     assert list(await steps(monitor)) == ["tunnel", "ipv4", "dns", "mtu"]
-    monitor.landscape.lines[Family.IPV4].primary = None
+    set_network(monitor.network, wans=dict.fromkeys(Family, Wans()))
     assert list(await steps(monitor)) == ["tunnel", "dns"]
 
 

@@ -51,13 +51,13 @@ def test_terms_that_were_kept_count_until_the_peer_is_heard(tmp_path: Path) -> N
     kept = replace(uplink_of("a"), cost=Cost(metered=True, price_per_gb=0.5))
     choices = Choices.lay(tmp_path, [kept])
     assert found(choices)["wgup_a"].terms == Terms(metered=True, price_per_gb=0.5)
-    choices.monitor.terms = {"wgup_a": Terms()}
+    choices.monitor.learn_terms({"wgup_a": Terms()}, frozenset())
     assert found(choices)["wgup_a"].terms == Terms()
 
 
 def test_an_uplink_over_the_primary_shares_its_fate(choices: Choices) -> None:
-    choices.landscape.underlays["wgup_a"] = "wan"
-    choices.landscape.fated = frozenset({"wgup_b"})
+    choices.set_network(underlays={"wgup_a": "wan"})
+    choices.monitor.learn_terms({}, frozenset({"wgup_b"}))
     assert {c.name for c in found(choices).values() if c.shared_fate} == {"wgup_a", "wgup_b"}
     primary = choices.monitor.paths["wan", Family.IPV4].health
     primary._silent_since_s = NOW_S - 0.5

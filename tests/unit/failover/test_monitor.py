@@ -37,7 +37,7 @@ async def test_what_an_earlier_run_left_open_stays_until_its_path_is_looked_at(
     )
     before = State(Phase.FAILED_OVER, "wgup_free", 1.0, TAKEN_OVER, 1.0)
     watching.states[Family.IPV4] = before
-    watching.landscape.lines[Family.IPV4].primary = DefaultRoute(Family.IPV4, "wan")
+    watching.network.remember(DefaultRoute(Family.IPV4, "wan"))
     watching._evaluate(5.0)
     assert watching.states[Family.IPV4] == before
     await watching.reread()

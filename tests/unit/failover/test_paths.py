@@ -1,4 +1,4 @@
-"""Pace, use and lines: how often each path is probed, and which lines a router has."""
+"""How often each path is probed, and whether people use it."""
 
 from __future__ import annotations
 
@@ -10,14 +10,13 @@ from rpcd_wireguard_uplink.failover.detector import PathHealth
 from rpcd_wireguard_uplink.failover.machine import Phase
 from rpcd_wireguard_uplink.failover.paths import (
     NEW_PATH_S,
-    Lines,
     Standing,
     Traffic,
     WatchedPath,
     interval_s,
     parse_sent_packets,
 )
-from rpcd_wireguard_uplink.model import DefaultRoute, Family, Health, PathKind
+from rpcd_wireguard_uplink.model import Family, Health, PathKind
 from rpcd_wireguard_uplink.probing.icmp import Prober
 from rpcd_wireguard_uplink.probing.probe_kind import Method
 
@@ -138,74 +137,3 @@ def test_sent_packets() -> None:
         "broken: 1 2\n"
     )
     assert parse_sent_packets(text) == {"lo": 44, "eth0.2": 55}
-
-
-def route(device: str, metric: int = 0, gateway: str = "") -> DefaultRoute:
-    return DefaultRoute(V4, device, gateway, metric)
-
-
-def test_the_line_with_the_lowest_metric_is_the_primary() -> None:
-    lines = Lines(V4)
-    assert lines.update([route("b", 20), route("a", 10)], ())
-    assert lines.primary == route("a", 10)
-    assert set(lines.known) == {"a", "b"}
-    assert not lines.update([route("a", 10), route("b", 20)], ()), "the order says nothing"
-
-
-def test_tunnels_are_no_lines() -> None:
-    lines = Lines(V4)
-    assert not lines.update([route("wgup_a")], ["wgup_a"])
-    assert lines.primary is None
-
-
-def test_a_tunnel_is_known_by_its_name_before_anybody_marks_it() -> None:
-    lines = Lines(V4)
-    lines.update([route("wan", 10), route("wgup_a"), route("wgup_srv"), route("wgup6a")], ())
-    assert lines.primary == route("wan", 10)
-    assert set(lines.known) == {"wan"}
-
-
-def test_a_device_that_turns_out_to_be_a_tunnel_is_a_line_no_longer() -> None:
-    """The mesh's own device: it is marked once its peers are known."""
-    lines = Lines(V4)
-    lines.update([route("wan", 10), route("wg0")], ())
-    assert lines.primary == route("wg0")
-    assert lines.update([route("wan", 10), route("wg0")], ["wg0"])
-    assert (lines.primary, set(lines.known)) == (route("wan", 10), {"wan"})
-    assert not lines.update([route("wan", 10), route("wg0")], ["wg0"])
-    lines.update([], ["wg0"])
-    assert lines.primary == route("wan", 10)
-
-
-def test_a_line_without_a_route_is_remembered_as_the_primary() -> None:
-    lines = Lines(V4)
-    lines.update([route("a", 10), route("b", 20)], ())
-    assert lines.update([route("b", 20)], ())
-    assert lines.primary == route("a", 10)
-    assert not lines.has_route("a")
-    assert lines.update([], ())
-    assert lines.primary == route("a", 10)
-
-
-def test_a_line_that_is_better_takes_its_place() -> None:
-    lines = Lines(V4)
-    lines.update([route("b", 20)], ())
-    lines.update([], ())
-    lines.update([route("a", 10)], ())
-    assert lines.primary == route("a", 10)
-    lines.update([route("a", 10), route("b", 5)], ())
-    assert lines.primary == route("b", 5)
-
-
-def test_a_new_gateway_is_followed() -> None:
-    lines = Lines(V4)
-    lines.update([route("a", 10, "192.0.2.1")], ())
-    lines.update([route("a", 10, "192.0.2.2")], ())
-    assert lines.primary == route("a", 10, "192.0.2.2")
-
-
-def test_the_owner_may_name_the_lines_and_their_order() -> None:
-    lines = Lines(V4, ("b", "a"))
-    lines.update([route("a", 1), route("b", 2), route("vpn", 0)], ())
-    assert lines.primary == route("b", 2)
-    assert set(lines.known) == {"a", "b"}

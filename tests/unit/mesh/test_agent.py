@@ -180,12 +180,12 @@ async def test_fates_are_judged_for_uplinks_alone(house: ExchangeHouse) -> None:
         house.running[-1].offers.accept(replace(other, received_s=time.monotonic()))
     await say(house, egress="gw=1,addr=8.8.4.4")
     agent._judge_terms()
-    landscape = house.running[-1].monitor.landscape
-    assert landscape.fated == {"wgup_nodea"}
+    monitor = house.running[-1].monitor
+    assert monitor.same_wan == {"wgup_nodea"}
     assert set(agent._offer_of) == {"nodea"}, "what is remembered is bounded by the uplinks"
     house.running[-1].offers.forget("nodea")
     agent._judge_terms()
-    assert landscape.fated == {"wgup_nodea"}, "an offer that is gone had its line all the same"
+    assert monitor.same_wan == {"wgup_nodea"}, "an offer that is gone had its line all the same"
 
 
 async def test_no_such_offer_at_a_peer_takes_the_one_that_was_known(house: ExchangeHouse) -> None:
@@ -310,7 +310,7 @@ async def test_a_stranger_by_its_id_does_not_weaken_a_hand_made_uplink(
     )
     assert house.agent.distrust_reason("friend") == ""
     assert service.monitor.watch.uplinks == watched
-    assert service.monitor.terms == {} and not service.monitor.landscape.fated
+    assert service.monitor.terms == {} and not service.monitor.same_wan
     [row] = (await house.call("uplink_list"))["offers"]
     assert (row["peer_id"], row["trusted"], row["usable"]) == ("friend", False, False)
     # What a program of this router hands in counts, and a stranger neither changes nor ends it.

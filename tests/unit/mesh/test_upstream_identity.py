@@ -7,7 +7,6 @@ import json
 import pytest
 from pytest_mock import MockerFixture
 
-from rpcd_wireguard_uplink.failover.network import Landscape
 from rpcd_wireguard_uplink.mesh.upstream_identity import (
     LONGEST,
     address_tokens,
@@ -16,6 +15,7 @@ from rpcd_wireguard_uplink.mesh.upstream_identity import (
     shared,
 )
 from rpcd_wireguard_uplink.model import DefaultRoute, Family
+from rpcd_wireguard_uplink.platform.network_reader import NetworkReader
 from tests.unit.fakes import Machine, replace_commands
 
 
@@ -66,9 +66,9 @@ async def test_two_routers_behind_one_modem_have_one_gateway(
         commands.answers["ip -j neighbour"] = json.dumps(rows)
         machine = Machine(str(tmp_path_factory.mktemp("router")))
         machine.routes[Family.IPV4] = [DefaultRoute(Family.IPV4, "wan0", "192.0.2.1")]
-        landscape = Landscape(machine)
-        await landscape.reread(())
-        found.append(await read_tokens(landscape))
+        network = NetworkReader(machine)
+        await network.read(())
+        found.append(await read_tokens(network.state))
     same, also, other, none = found
     assert same == also != other
     assert same[0].startswith("gw=")

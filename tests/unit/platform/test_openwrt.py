@@ -418,7 +418,7 @@ async def test_a_hundred_adds_beside_a_netifd_that_is_faster_than_our_mark(
     for number in range(100):
         uplink = await router.create(BOTH)
         await service.monitor.reread()
-        devices = {f: set(service.monitor.landscape.lines[f].known) for f in Family}
+        devices = {f: set(service.monitor.network.state.wans[f].known) for f in Family}
         kinds = {path.kind for path in service.monitor.paths.values() if path.device != "pppoe-wan"}
         if devices != {V4: {"pppoe-wan"}, V6: set()} or kinds != {PathKind.UPLINK}:
             dead.append((number, devices, kinds))
@@ -534,7 +534,7 @@ async def test_a_device_that_netifd_made_anew_is_marked_again(
     for method in ("down", "up"):
         await router.bus.call("network.interface", method, {"interface": uplink.interface})
     assert not router.is_marked(uplink)
-    await service.monitor.landscape.reread(())  # as after each of the kernel's link events
+    await service.monitor.network.read(())  # as after each of the kernel's link events
     await service.restore_tunnels()
     assert router.is_marked(uplink)
 
@@ -556,7 +556,7 @@ async def test_status_shows_the_lines_by_their_logical_names(
     service = service_of(router, tmp_path)
     await router.uplinks.read()
     await router.uplinks.apply()
-    await service.monitor.landscape.reread(())
+    await service.monitor.network.read(())
     wans = service.status()["wans"]
     assert [(wan["path"], wan["device"]) for wan in wans] == [("wan", "pppoe-wan")]
 

@@ -65,7 +65,7 @@ class Watched:
         return self.monitor.mtus.fit(self.choices.config.uplinks)[0].mtu
 
     def tell_mtu(self, mtu: int) -> None:
-        self.monitor.landscape.links[9] = Link(TUNNEL, 9, 51, mtu=mtu)
+        self.choices.set_network(links={9: Link(TUNNEL, 9, 51, mtu=mtu)})
 
     def pass_packets_up_to(self, size: int) -> None:
         for family in Family:
@@ -118,7 +118,7 @@ def test_the_mtu_follows_what_passes(tmp_path: Path) -> None:
 def test_another_underlay_has_a_size_of_its_own(tmp_path: Path) -> None:
     watched = Watched(tmp_path, 1320)
     watched.run(8.0)
-    watched.monitor.landscape.underlays[TUNNEL] = "wan2"
+    watched.choices.set_network(underlays={TUNNEL: "wan2"})
     watched.tell_mtu(FULL)
     watched.pass_packets_up_to(1500)
     watched.run(2.0)

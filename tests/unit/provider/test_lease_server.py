@@ -14,7 +14,7 @@ from rpcd_wireguard_uplink.mesh.wire.lease import Denial, Deny, LeaseGrant, Leas
 from rpcd_wireguard_uplink.model import PeerCounters
 from rpcd_wireguard_uplink.provider.device import Provider
 from tests.unit.exchange_house import CONFIG, ExchangeHouse
-from tests.unit.fakes import key_of
+from tests.unit.fakes import key_of, set_network
 
 WANTED = LeaseRequest("nodea", key_of("consumer"))
 
@@ -53,8 +53,9 @@ async def test_a_lease_is_kept_and_a_renewal_writes_nothing(house: ExchangeHouse
 async def test_the_tunnels_fit_the_narrowest_line(house: ExchangeHouse) -> None:
     """A line of 1492 (PPPoE) has room for 1412: an IPv6 header, UDP and WireGuard take 80."""
     assert (await grant(house)).mtu == 1420
-    landscape = house.agent.service.monitor.landscape
-    landscape.links = {i: replace(link, mtu=1492) for i, link in landscape.links.items()}
+    network = house.agent.service.monitor.network
+    links = {i: replace(link, mtu=1492) for i, link in network.state.links.items()}
+    set_network(network, links=links)
     assert (await grant(house)).mtu == 1412
     assert house.agent.lease_server.pool is not None
     assert (await house.agent.lease_server._plan(house.agent.lease_server.pool)).mtu == 1412

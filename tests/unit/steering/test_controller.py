@@ -14,8 +14,8 @@ from pytest_mock import MockerFixture
 
 from rpcd_wireguard_uplink.errors import CommandFailed
 from rpcd_wireguard_uplink.failover.machine import Change
-from rpcd_wireguard_uplink.failover.network import Landscape
 from rpcd_wireguard_uplink.model import DefaultRoute, Endpoint, Family, Link, Tunnel, Uplink
+from rpcd_wireguard_uplink.platform.network_reader import NetworkReader
 from rpcd_wireguard_uplink.steering import controller as module
 from rpcd_wireguard_uplink.steering import repairs as repairs_module
 from rpcd_wireguard_uplink.steering import reverse_path
@@ -35,7 +35,14 @@ from rpcd_wireguard_uplink.system.dns import TunnelResolvers
 from rpcd_wireguard_uplink.system.marks import INBOUND, SLOT_MASK
 from rpcd_wireguard_uplink.system.netlink import Message
 from rpcd_wireguard_uplink.system.rtnetlink import NEWROUTE, NEWRULE, Device
-from tests.unit.fakes import Commands, Machine, RoutingTables, TrackedConnections, replace_commands
+from tests.unit.fakes import (
+    Commands,
+    Machine,
+    RoutingTables,
+    TrackedConnections,
+    replace_commands,
+    set_network,
+)
 from tests.unit.steering.lookup import REFUSED, Packet, device_of
 from tests.unit.steering.scenes import INDEXES, NAMES, V4, V6, by, connected, hop, ways
 
@@ -81,6 +88,9 @@ class Bench:
     problems: dict[str, str]
     told: list[tuple[str, Family, int, int]] = field(default_factory=list)
     words: list[str] = field(default_factory=list)
+
+    def set_links(self, links: dict[int, Link]) -> None:
+        set_network(self.steering.network, links=links)
 
     def scripts(self) -> list[str]:
         return self.commands.inputs("nft -f -")
@@ -141,9 +151,9 @@ class Bench:
 
     def make(self, mocker: MockerFixture) -> SteeringController:
         """Another controller, as after a restart."""
-        landscape = self.steering.landscape
+        network = self.steering.network
         return SteeringController(
-            landscape,
+            network,
             KernelView(self.kernel),
             self.connections,
             self.steering.report,
@@ -182,8 +192,8 @@ async def bench(tmp_path: Path, mocker: MockerFixture) -> Bench:
     machine.routes[V6] = [DefaultRoute(V6, "wan", "fe80::1", 1)]
     machine.addresses["wan"] = ["192.0.2.2/24", "2001:db8::2/64"]
     commands = replace_commands(mocker)
-    landscape = Landscape(machine)
-    await landscape.reread([UPLINK, OTHER])
+    network = NetworkReader(machine)
+    await network.read([UPLINK, OTHER])
     told: list[tuple[str, Family, int, int]] = []
     problems: dict[str, str] = {}
 
@@ -191,7 +201,7 @@ async def bench(tmp_path: Path, mocker: MockerFixture) -> Bench:
         told.append((change.kind, family, detection_ms, switch_ms))
 
     steering = SteeringController(
-        landscape, KernelView(kernel), connections, report, problems, str(tmp_path / "run")
+        network, KernelView(kernel), connections, report, problems, str(tmp_path / "run")
     )
     return Bench(steering, machine, kernel, connections, commands, problems, told, words)
 
@@ -662,7 +672,7 @@ async def test_draining_outlives_the_table(away: Bench) -> None:
 @pytest.fixture
 async def vpn(standing: Bench) -> Bench:
     """An owner's VPN has the default route, its server an exception by the WAN."""
-    standing.steering.landscape.private = frozenset({"vpn"})
+    set_network(standing.steering.network, private=frozenset({"vpn"}))
     server = by("203.0.113.5/32", hop("wan", "192.0.2.1"))
     standing.kernel.found_routes[V4] += [by("", "vpn"), server]
     await follow_news(standing)
@@ -960,10 +970,12 @@ async def test_resolvers_are_looked_for_while_nothing_is_diverted(
 
 
 async def test_a_tunnel_fits_its_underlay(bench: Bench) -> None:
-    bench.steering.landscape.links = {
-        2: Link("wan", 2, 0, mtu=1492),
-        5: Link("wgup_a", 5, 51, mtu=1420),
-    }
+    bench.set_links(
+        {
+            2: Link("wan", 2, 0, mtu=1492),
+            5: Link("wgup_a", 5, 51, mtu=1420),
+        }
+    )
     bench.steering.uplinks = (UPLINK,)
     await bench.steering.follow_underlays({})
     assert bench.machine.steps == [], "its underlay is not known yet"
@@ -971,17 +983,19 @@ async def test_a_tunnel_fits_its_underlay(bench: Bench) -> None:
     bench.machine.towards["192.0.2.9"] = "wan"
     await bench.steering.follow_underlays({})
     assert bench.machine.steps == ["set_mtu wgup_a 1412"]
-    bench.steering.landscape.links[5] = Link("wgup_a", 5, 51, mtu=1412)
+    bench.set_links({2: Link("wan", 2, 0, mtu=1492), 5: Link("wgup_a", 5, 51, mtu=1412)})
     await bench.steering.follow_underlays({})
     assert len(bench.machine.steps) == 1, "what fits is left alone"
 
 
 async def test_an_mtu_that_cannot_be_set_is_told(bench: Bench, mocker: MockerFixture) -> None:
-    bench.steering.landscape.links = {
-        2: Link("wan", 2, 0, mtu=1492),
-        5: Link("wgup_a", 5, 51, mtu=9),
-    }
-    bench.steering.landscape.underlays["wgup_a"] = "wan"
+    bench.set_links(
+        {
+            2: Link("wan", 2, 0, mtu=1492),
+            5: Link("wgup_a", 5, 51, mtu=9),
+        }
+    )
+    set_network(bench.steering.network, underlays={"wgup_a": "wan"})
     bench.steering.uplinks = (UPLINK,)
     setting = mocker.patch.object(Machine, "set_mtu", side_effect=CommandFailed("busy"))
     await bench.steering.follow_underlays({})
@@ -993,16 +1007,18 @@ async def test_an_mtu_that_cannot_be_set_is_told(bench: Bench, mocker: MockerFix
 
 async def test_tunnels_fit_when_outer_packets_move(standing: Bench) -> None:
     """The route towards the endpoint is another one then, and no event says so."""
-    standing.steering.landscape.links = {
-        INDEXES[name]: Link(name, INDEXES[name], group, mtu=mtu)
-        for name, group, mtu in (("wan", 0, 1500), ("wan2", 0, 1400), ("wgup_a", 51, 1420))
-    }
+    standing.set_links(
+        {
+            INDEXES[name]: Link(name, INDEXES[name], group, mtu=mtu)
+            for name, group, mtu in (("wan", 0, 1500), ("wan2", 0, 1400), ("wgup_a", 51, 1420))
+        }
+    )
     standing.machine.tunnels["wgup_a"] = Tunnel("wgup_a", "nodea", "K", endpoint=UPLINK.endpoint)
     standing.machine.towards["192.0.2.9"] = "wan2"
     standing.steering.dead[V4] = {"wan"}
     await standing.divert(AWAY)
     assert "set_mtu wgup_a 1320" in standing.machine.steps
-    assert standing.steering.landscape.underlays["wgup_a"] == "wan2"
+    assert standing.steering.network.state.underlays["wgup_a"] == "wan2"
 
 
 # --- rp_filter and the watchdog

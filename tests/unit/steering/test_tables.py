@@ -30,6 +30,7 @@ from rpcd_wireguard_uplink.system.rtnetlink import (
     Hop,
     Route,
 )
+from rpcd_wireguard_uplink.system.wans import is_used
 from tests.unit.steering.scenes import (
     INDEXES,
     NAMES,
@@ -382,7 +383,7 @@ def test_refusals_in_main_do_not_hold_outer_packets() -> None:
     ],
 )
 def test_whether_a_wan_has_a_share(main: list[Route], used: bool) -> None:
-    assert tables.is_used(main, INDEXES["wan2"]) is used
+    assert is_used(main, INDEXES["wan2"]) is used
 
 
 # --- what holds for every router

@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 import pytest
 
 from rpcd_wireguard_uplink.failover.machine import Phase, State
-from rpcd_wireguard_uplink.failover.paths import Lines
 from rpcd_wireguard_uplink.model import DefaultRoute, Family
 from rpcd_wireguard_uplink.steering.wishes import blocked_of, diversion_of
+from rpcd_wireguard_uplink.system.network import NetworkState, Wans
 
 V4, V6 = Family.IPV4, Family.IPV6
 STRANDED, AT_HOME, AWAY, HOLDING = (
@@ -29,21 +29,19 @@ class Known:
     fail_closed: bool = False
     dead: tuple[str, ...] = ("wan", "wwan")
     portals: dict[str, str] = field(default_factory=dict)
-    lines: dict[Family, Lines] = field(default_factory=dict)
 
-    def __post_init__(self) -> None:
-        for family in Family:
-            self.lines[family] = Lines(family)
-            self.lines[family].known = {
-                name: DefaultRoute(family, name, "gw", 5) for name in ("wan", "wwan")
-            }
-
-    def route_of(self, device: str, family: Family) -> DefaultRoute:
-        return self.lines[family].known.get(device) or DefaultRoute(family, device)
+    @property
+    def network(self) -> NetworkState:
+        names = ("wan", "wwan")
+        return NetworkState(
+            wans={f: Wans(known={n: DefaultRoute(f, n, "gw", 5) for n in names}) for f in Family}
+        )
 
     def blocked(self, family: Family) -> tuple[str, ...]:
         states = {V4: self.ipv4, V6: self.ipv6}
-        found = blocked_of(states, self, family, self.dead, fail_closed=self.fail_closed)
+        found = blocked_of(
+            states, self.network, family, self.dead, self.portals, fail_closed=self.fail_closed
+        )
         return tuple(found)
 
 
@@ -77,10 +75,10 @@ def test_wans_that_are_blocked(
 
 def test_traffic_leaves_all_that_is_dead_and_the_primary() -> None:
     known = Known(AWAY, State(Phase.FAILED_OVER, "wwan"))
-    found = diversion_of(AWAY, known, V4, "wan", ("wwan",), ())
+    found = diversion_of(AWAY, known.network, V4, "wan", ("wwan",), ())
     assert found is not None
     assert (found.dead, found.route) == (("wan", "wwan"), DefaultRoute(V4, "wgup_a"))
-    other = diversion_of(known.ipv6, known, V6, "wan", ("wwan",), ())
+    other = diversion_of(known.ipv6, known.network, V6, "wan", ("wwan",), ())
     assert other is not None
     assert (other.dead, other.route) == (("wan",), DefaultRoute(V6, "wwan", "gw", 0))
 
@@ -88,7 +86,7 @@ def test_traffic_leaves_all_that_is_dead_and_the_primary() -> None:
 @pytest.mark.parametrize("state", [AT_HOME, STRANDED, State(Phase.SUSPECT, "wan")])
 def test_no_diversion_at_home(state: State) -> None:
     for dead in ((), ("wan",), ("wan", "wwan")):
-        assert diversion_of(state, Known(state, state), V4, "wan", dead, ()) is None
+        assert diversion_of(state, Known(state, state).network, V4, "wan", dead, ()) is None
 
 
 @pytest.mark.parametrize(
@@ -105,11 +103,14 @@ def test_no_diversion_at_home(state: State) -> None:
 def test_a_dead_wans_share_goes_by_the_primary(
     state: State, dead: tuple[str, ...], used: tuple[str, ...], moved: tuple[str, ...] | None
 ) -> None:
-    found = diversion_of(state, Known(state, state), V4, "wan", dead, used)
+    found = diversion_of(state, Known(state, state).network, V4, "wan", dead, used)
     assert (found.dead if found else None) == moved
     if found is not None and state is AT_HOME:
         assert found.route == DefaultRoute(V4, "wan", "gw", 0)
 
 
 def test_a_primary_that_is_not_known_takes_no_share() -> None:
-    assert diversion_of(AT_HOME, Known(AT_HOME, AT_HOME), V4, "gone", ("wwan",), ("wwan",)) is None
+    assert (
+        diversion_of(AT_HOME, Known(AT_HOME, AT_HOME).network, V4, "gone", ("wwan",), ("wwan",))
+        is None
+    )

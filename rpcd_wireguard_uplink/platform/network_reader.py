@@ -1,0 +1,176 @@
+"""Keeps the newest snapshot of the network, read through the platform.
+
+Reads whenever it is asked to; what changed since the last reading is for others to judge.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import replace
+from ipaddress import IPv6Interface
+
+from ..model import (
+    DEVICE_GROUP,
+    PROVIDER_DEVICE,
+    DefaultRoute,
+    Family,
+    Link,
+    PeerCounters,
+    Uplink,
+    is_own_name,
+)
+from ..system.network import NetworkState, Wans
+from ..system.rtnetlink import MAIN, Route
+from ..system.wans import is_used, own_networks, private_tunnels
+from .protocol import Platform
+
+ROUTE_LOSS_S = 0.25  # a default route that is replaced is gone for a moment
+
+
+class NetworkReader:
+    """Holds the newest `state`."""
+
+    def __init__(self, platform: Platform) -> None:
+        self.state = NetworkState()
+        self.platform = platform
+        self._had_prefix = False
+
+    async def read(self, uplinks: Iterable[Uplink], only: tuple[str, ...] = ()) -> None:
+        """Read links, default routes and the WANs' addresses.
+
+        `only` limits the WANs to these devices, in the order of preference (none given: all that
+        have a default route).
+        """
+        kernel = self.platform.kernel
+        links = {link.index: link for link in await self.platform.read_links()}
+        self.state = replace(self.state, links=links)  # link events change it from here on
+        own = {link.name for link in links.values() if is_own_name(link.name)}
+        own |= {uplink.interface for uplink in uplinks} | {PROVIDER_DEVICE}
+        tunnels = {link.name for link in links.values() if link.group == DEVICE_GROUP} | own
+        routes = {family: kernel.routes(family) for family in Family}
+        main = {f: [route for route in routes[f] if route.table == MAIN] for f in Family}
+        private = private_tunnels(
+            list(links.values()),
+            await self.platform.read_protocols(),
+            [route for family in Family for route in main[family]],
+            only,
+        )
+        private -= own  # a mesh device that the owner leads traffic into is his VPN
+        resolvers = await self.platform.read_resolvers()
+        wans, private_default = {}, {}
+        for family in Family:
+            found = await self._read_default_routes(family)
+            wans[family] = self.state.wans[family].after(found, {*tunnels, *private}, only)
+            held = [route.device for route in found if route.device in private]
+            private_default[family] = held[0] if held else ""
+        devices = sorted({device for each in wans.values() for device in each.known})
+        addresses = {**self.state.addresses}
+        for device in devices:  # one that is down keeps its last known addresses
+            addresses[device] = await self.platform.read_addresses(device) or addresses.get(
+                device, []
+            )
+        sources = _sources((route for f in Family for route in routes[f]), links)
+        others = {*tunnels, *private, *devices}
+        numbered = kernel.addresses()
+        self.state = replace(
+            self.state,
+            wans=wans,
+            addresses=addresses,
+            # A WAN that went away takes its resolvers along, but they are still asked.
+            resolvers=resolvers or self.state.resolvers,
+            private=private,
+            private_default=private_default,
+            sources=sources,
+            source_addresses=_source_addresses(sources, links, numbered),
+            delegated=own_networks(
+                {device: addresses[device] for device in devices},
+                sorted(_lan_networks(links, numbered, others)),
+            ),
+            sharing={f: _sharing(wans[f], main[f], links) for f in Family},
+            lost_prefix=self._has_lost_prefix(wans[Family.IPV6], others),
+        )
+
+    async def _read_default_routes(self, family: Family) -> list[DefaultRoute]:
+        found = await self.platform.read_default_routes(family)
+        wans = self.state.wans[family]
+        name = wans.primary.device if wans.primary is not None else ""
+        if wans.has_route(name) and name not in {route.device for route in found}:
+            await asyncio.sleep(ROUTE_LOSS_S)
+            found = await self.platform.read_default_routes(family)
+        return found
+
+    def _has_lost_prefix(self, wans: Wans, others: Collection[str]) -> bool:
+        has = any(self.platform.global_ipv6_devices() - set(others))
+        self._had_prefix = has or self._had_prefix
+        is_gone = wans.primary is not None and not wans.has_route(wans.primary.device)
+        return is_gone and self._had_prefix and not has
+
+    async def read_underlays(
+        self, uplinks: Iterable[Uplink], counters: Mapping[str, PeerCounters] | None = None
+    ) -> None:
+        """Find the device that each uplink's outer packets leave by.
+
+        WireGuard roams, so the endpoint that is live counts before the configured one. Where no
+        way leads there, the last one that did is kept. Without counters the last given count.
+        """
+        if counters is not None:
+            self.state = replace(self.state, counters=counters)
+        underlays = {**self.state.underlays}
+        for uplink in uplinks:
+            counted = self.state.counters.get(uplink.interface)
+            address = self.platform.endpoint_address(uplink.interface)
+            if counted is not None and counted.endpoint:
+                address = counted.endpoint.rpartition(":")[0].strip("[]")
+            device = await self.platform.device_towards(address) if address else ""
+            if device or uplink.interface not in underlays:
+                underlays[uplink.interface] = device
+        self.state = replace(self.state, underlays=underlays)
+
+    def set_carrier(self, index: int, carrier: bool) -> bool:
+        """Take a link event; whether it is news."""
+        before = self.state
+        self.state = before.with_carrier(index, carrier)
+        return self.state is not before
+
+    def remember(self, wan: DefaultRoute) -> None:
+        """Take a primary WAN that an earlier run knew."""
+        wans = {**self.state.wans, wan.family: self.state.wans[wan.family].remembering(wan)}
+        self.state = replace(self.state, wans=wans)
+
+
+def _sources(routes: Iterable[Route], links: Mapping[int, Link]) -> dict[str, set[str]]:
+    """Device -> the prefixes whose packets its routes are for (`default from PREFIX`)."""
+    found: dict[str, set[str]] = {}
+    for route in routes:
+        for hop in route.hops if route.source else ():
+            if hop.index in links:
+                found.setdefault(links[hop.index].name, set()).add(route.source)
+    return found
+
+
+def _source_addresses(
+    sources: Collection[str], links: Mapping[int, Link], numbered: Iterable[tuple[int, str, bool]]
+) -> dict[str, str]:
+    """The first IPv6 address of each device whose routes are for certain sources only."""
+    found: dict[str, str] = {}
+    for index, text, in_force in numbered:
+        if index in links and links[index].name in sources and in_force and ":" in text:
+            found.setdefault(links[index].name, text.partition("/")[0])
+    return found
+
+
+def _lan_networks(
+    links: Mapping[int, Link], numbered: Iterable[tuple[int, str, bool]], others: Collection[str]
+) -> set[str]:
+    """The public IPv6 networks on all devices but the WANs and tunnels."""
+    return {
+        str(IPv6Interface(text).network)
+        for index, text, _ in numbered
+        if text[0] in "23" and ":" in text and index in links and links[index].name not in others
+    }
+
+
+def _sharing(wans: Wans, main: Sequence[Route], links: Mapping[int, Link]) -> frozenset[str]:
+    indexes = {link.name: link.index for link in links.values()}
+    return frozenset(d for d in wans.known if d in indexes and is_used(main, indexes[d]))

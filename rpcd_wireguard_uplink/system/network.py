@@ -1,0 +1,178 @@
+"""The router's network as one frozen snapshot: links, WANs, addresses, tunnels and their underlays.
+
+Pure questions on it; platform/network_reader.py keeps the newest one. A WAN whose route, addresses
+or device went away is remembered, because that is what a dead WAN looks like.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from ipaddress import IPv4Network, IPv6Network, collapse_addresses, ip_interface, ip_network
+
+from ..events import Event
+from ..model import DefaultRoute, Family, Link, PathKind, PeerCounters, is_own_name
+
+
+@dataclass(frozen=True, slots=True)
+class Wans:
+    """One family's WANs, as its default routes tell: `routes` in the order of preference, and all
+    that are `known`, gone ones too.
+    """
+
+    routes: tuple[DefaultRoute, ...] = ()
+    primary: DefaultRoute | None = None
+    known: Mapping[str, DefaultRoute] = field(default_factory=dict)
+
+    def after(
+        self, found: Iterable[DefaultRoute], tunnels: Collection[str], only: tuple[str, ...] = ()
+    ) -> Wans:
+        """The WANs once the default routes are `found`.
+
+        `tunnels` are devices that are no WANs, besides those whose name tells; that is judged anew
+        each time, since netifd installs a tunnel's default route before anybody can mark its
+        device. `only` limits the WANs to these devices, in the order of preference.
+        """
+
+        def is_wan(device: str) -> bool:
+            return not (is_own_name(device) or device in tunnels or (only and device not in only))
+
+        def order(route: DefaultRoute) -> tuple[int, int]:
+            return only.index(route.device) if only else 0, route.metric
+
+        routes = tuple(sorted((route for route in found if is_wan(route.device)), key=order))
+        known = {device: route for device, route in self.known.items() if is_wan(device)}
+        known |= {route.device: route for route in routes}
+        primary = known.get(self.primary.device) if self.primary is not None else None
+        # One without a route stays the primary, unless a WAN of a higher rank came up.
+        has_route = primary is not None and any(r.device == primary.device for r in routes)
+        if routes and (primary is None or has_route or order(routes[0]) < order(primary)):
+            primary = routes[0]
+        return Wans(routes, primary, known)
+
+    def remembering(self, wan: DefaultRoute) -> Wans:
+        """The same with a primary that an earlier run knew."""
+        return replace(self, primary=wan, known={**self.known, wan.device: wan})
+
+    def has_route(self, device: str) -> bool:
+        """Whether the WAN's default route is there now."""
+        return any(route.device == device for route in self.routes)
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkState:
+    """One reading. Links by index; addresses with prefix lengths, the last known ones where a WAN
+    has none now; `underlays` tunnel -> the device that its outer packets leave by, '' unknown.
+
+    `private` are the owner's own tunnels (a VPN, the mesh), which are no WANs, `private_default`
+    the one that has a default route. `sources` and `delegated` are the IPv6 prefixes that a WAN's
+    routes are for and that its ISP delegated, `source_addresses` what its packets leave with then.
+    `sharing` are the WANs that carry a part of the traffic now: balanced, or by routes of their
+    own. `falls` counts by index how often a link lost its carrier. `lost_prefix` says that the LAN
+    had an IPv6 prefix from a WAN that is gone.
+    """
+
+    links: Mapping[int, Link] = field(default_factory=dict)
+    wans: Mapping[Family, Wans] = field(default_factory=lambda: dict.fromkeys(Family, Wans()))
+    addresses: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    underlays: Mapping[str, str] = field(default_factory=dict)
+    counters: Mapping[str, PeerCounters] = field(default_factory=dict)
+    resolvers: list[str] = field(default_factory=list)
+    private: frozenset[str] = frozenset()
+    private_default: Mapping[Family, str] = field(default_factory=dict)
+    sources: Mapping[str, set[str]] = field(default_factory=dict)
+    source_addresses: Mapping[str, str] = field(default_factory=dict)
+    delegated: Mapping[str, set[str]] = field(default_factory=dict)
+    sharing: Mapping[Family, frozenset[str]] = field(default_factory=dict)
+    falls: Mapping[int, int] = field(default_factory=dict)
+    lost_prefix: bool = False
+
+    def wan_devices(self) -> list[str]:
+        """All devices that are WANs in any family, gone ones too."""
+        return sorted({device for wans in self.wans.values() for device in wans.known})
+
+    def primaries(self) -> set[str]:
+        """The devices of each family's primary WAN."""
+        return {wans.primary.device for wans in self.wans.values() if wans.primary is not None}
+
+    def only_private(self, family: Family) -> str:
+        """The owner's tunnel that holds the family's only default route; '' where a WAN has one."""
+        return "" if self.wans[family].routes else self.private_default.get(family, "")
+
+    def source_of(self, device: str, family: Family) -> str:
+        """The address that a WAN's packets have where its routes ask for one; else ''."""
+        return self.source_addresses.get(device, "") if family is Family.IPV6 else ""
+
+    def prefixes_of(self, device: str) -> list[str]:
+        """A WAN's own networks, and those that its routes take packets from (IPv6)."""
+        own = [ip_interface(address).network for address in self.addresses.get(device, ())]
+        told = {*self.sources.get(device, ()), *self.delegated.get(device, ())}
+        found = [*own, *map(ip_network, told)]
+        fours = collapse_addresses(n for n in found if isinstance(n, IPv4Network))
+        sixes = collapse_addresses(n for n in found if isinstance(n, IPv6Network))
+        return [*map(str, fours), *map(str, sixes)]
+
+    def addresses_of(self, device: str, family: Family) -> list[str]:
+        """A WAN's addresses of one family, the last known ones where it has none now."""
+        found = self.addresses.get(device, ())
+        return [a for a in found if (":" in a) == (family is Family.IPV6)]
+
+    def shares_underlay(self, interface: str) -> bool:
+        """Whether the uplink's outer packets need the WAN that it should replace."""
+        if self.underlays.get(interface, "") not in self.primaries():
+            return False
+        return not any(len(wans.routes) > 1 for wans in self.wans.values())
+
+    def link_of(self, device: str) -> Link | None:
+        """The link of that name."""
+        return next((link for link in self.links.values() if link.name == device), None)
+
+    def index_of(self, device: str) -> int:
+        """The device's index, 0 where it is missing."""
+        link = self.link_of(device)
+        return link.index if link is not None else 0
+
+    def mtu_of(self, device: str) -> int:
+        """The device's MTU in bytes, 0 where it is not known."""
+        link = self.link_of(device)
+        return link.mtu if link is not None else 0
+
+    def narrowest_wan(self) -> int:
+        """The least MTU of the WANs that are there, in bytes; 0 where none is known."""
+        return min(filter(None, map(self.mtu_of, self.wan_devices())), default=0)
+
+    def incarnation(self, device: str) -> object:
+        """A value that differs once the device was made anew or was down: its routes went then."""
+        link, index = self.link_of(device), self.index_of(device)
+        return index, link is not None and link.carrier, self.falls.get(index, 0)
+
+    def why_detached(self, device: str, index: int, kind: PathKind, family: Family) -> str:
+        """Why nothing can leave by the device, or '' where it can."""
+        link = self.links.get(index)
+        if link is None:
+            return "its device is gone"
+        if not link.carrier:
+            return "carrier lost"
+        if kind is PathKind.WAN and not self.wans[family].has_route(device):
+            return "its default route is gone"
+        return ""
+
+    def route_of(self, device: str, family: Family) -> DefaultRoute:
+        """The default route that leads traffic there: a WAN's own, or the tunnel itself."""
+        return self.wans[family].known.get(device) or DefaultRoute(family, device)
+
+    def with_carrier(self, index: int, carrier: bool) -> NetworkState:
+        """The state after a link event; this very one where that is no news."""
+        link = self.links.get(index)
+        if link is None or link.carrier == carrier:
+            return self
+        falls = self.falls if carrier else {**self.falls, index: self.falls.get(index, 0) + 1}
+        links = {**self.links, index: replace(link, carrier=carrier)}
+        return replace(self, links=links, falls=falls)
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkChanged(Event):
+    """The network is another than before."""
+
+    state: NetworkState

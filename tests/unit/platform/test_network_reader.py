@@ -1,0 +1,221 @@
+"""What the router looks like: lines, underlays, shared fate, and the memory for what went away."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from rpcd_wireguard_uplink.model import (
+    DEVICE_GROUP,
+    PROVIDER_DEVICE,
+    DefaultRoute,
+    Endpoint,
+    Family,
+    Link,
+    PathKind,
+    PeerCounters,
+    Tunnel,
+    Uplink,
+)
+from rpcd_wireguard_uplink.platform.linux import parse_global_ipv6
+from rpcd_wireguard_uplink.platform.network_reader import NetworkReader
+from tests.unit.fakes import Machine
+
+V4, V6 = Family.IPV4, Family.IPV6
+WAN, MESH, TUNNEL = Link("wan", 2, 0), Link("mesh0", 3, 0), Link("wgup_a", 4, DEVICE_GROUP)
+UPLINK = Uplink("nodea", "wgup_a", Endpoint("192.0.2.9"), "key", ("10.0.0.1/32",))
+
+
+@pytest.fixture
+def machine(tmp_path: Path) -> Machine:
+    found = Machine(str(tmp_path))
+    found.links = [WAN, MESH, TUNNEL]
+    found.routes[V4] = [DefaultRoute(V4, "wan", "198.51.100.1", 10)]
+    found.addresses["wan"] = ["198.51.100.2/24", "2001:db8::2/64"]
+    found.tunnels["wgup_a"] = Tunnel("wgup_a", "nodea", "SECRET", endpoint=Endpoint("192.0.2.9"))
+    return found
+
+
+@pytest.fixture
+async def network(machine: Machine) -> NetworkReader:
+    found = NetworkReader(machine)
+    await found.read([UPLINK])
+    return found
+
+
+async def test_lines(network: NetworkReader) -> None:
+    assert network.state.wan_devices() == ["wan"]
+    assert network.state.wans[V6].primary is None
+    assert network.state.prefixes_of("wan") == ["198.51.100.0/24", "2001:db8::/64"]
+    assert network.state.route_of("wan", V4).gateway == "198.51.100.1"
+    assert network.state.route_of("wgup_a", V4) == DefaultRoute(V4, "wgup_a")
+    assert network.state.index_of("mesh0") == 3
+    assert network.state.index_of("gone") == 0
+
+
+async def test_no_tunnel_is_ever_a_line(machine: Machine, network: NetworkReader) -> None:
+    machine.links = [WAN, Link("mesh-wg", 7, DEVICE_GROUP)]
+    names = ("wgup_a", "mesh-wg", PROVIDER_DEVICE, "wan")
+    machine.routes[V4] = [DefaultRoute(V4, name) for name in names]
+    await network.read([UPLINK])
+    assert network.state.wan_devices() == ["wan"]
+
+
+async def test_a_route_that_is_replaced_is_not_lost(machine: Machine) -> None:
+    """A renewed lease takes the default route away for a moment."""
+    network = NetworkReader(machine)
+    await network.read([])
+    full, gone = machine.routes[V4], [list[DefaultRoute]()]
+
+    async def read(family: Family) -> list[DefaultRoute]:
+        return gone.pop() if family is V4 and gone else full if family is V4 else []
+
+    machine.read_default_routes = read  # type: ignore[method-assign]
+    await network.read([])
+    assert network.state.wans[V4].has_route("wan")
+
+
+async def test_a_line_that_lost_all_is_remembered(machine: Machine, network: NetworkReader) -> None:
+    machine.routes.clear()
+    machine.addresses.clear()
+    machine.links = [TUNNEL]
+    await network.read([UPLINK])
+    primary = network.state.wans[V4].primary
+    assert primary is not None
+    assert primary.device == "wan"
+    assert network.state.addresses_of("wan", V4) == ["198.51.100.2/24"]
+    assert network.state.addresses_of("wan", V6) == ["2001:db8::2/64"]
+    assert network.state.why_detached("wan", 2, PathKind.WAN, V4) == "its device is gone"
+
+
+async def test_why_a_path_is_detached(machine: Machine, network: NetworkReader) -> None:
+    assert network.state.why_detached("wan", 2, PathKind.WAN, V4) == ""
+    assert network.state.why_detached("wan", 2, PathKind.WAN, V6) == "its default route is gone"
+    assert network.state.why_detached("wgup_a", 4, PathKind.UPLINK, V4) == ""
+    assert network.set_carrier(2, False)
+    assert not network.set_carrier(2, False)
+    assert not network.set_carrier(99, False)
+    assert network.state.why_detached("wan", 2, PathKind.WAN, V4) == "carrier lost"
+    assert network.set_carrier(2, True)
+    machine.routes[V4] = []
+    await network.read([UPLINK])
+    assert network.state.why_detached("wan", 2, PathKind.WAN, V4) == "its default route is gone"
+
+
+@pytest.mark.parametrize(
+    ("underlay", "second_line", "shares"),
+    [("wan", False, True), ("mesh0", False, False), ("wan", True, False), ("", False, False)],
+)
+async def test_shared_fate(
+    machine: Machine, network: NetworkReader, underlay: str, second_line: bool, shares: bool
+) -> None:
+    machine.towards["192.0.2.9"] = underlay
+    if second_line:
+        machine.routes[V4].append(DefaultRoute(V4, "wwan", "", 20))
+    await network.read([UPLINK])
+    await network.read_underlays([UPLINK], {})
+    assert network.state.shares_underlay("wgup_a") is shares
+
+
+@pytest.mark.parametrize(
+    ("live", "address"),
+    [("203.0.113.5:999", "203.0.113.5"), ("[2001:db8::5]:999", "2001:db8::5"), ("", "192.0.2.9")],
+)
+async def test_the_endpoint_that_is_live_counts(
+    machine: Machine, network: NetworkReader, live: str, address: str
+) -> None:
+    machine.towards[address] = "mesh0"
+    await network.read_underlays([UPLINK], {"wgup_a": PeerCounters("k", live, 1.0, 0, 0)})
+    assert network.state.underlays == {"wgup_a": "mesh0"}
+
+
+async def test_the_last_underlay_is_kept_where_no_way_leads(
+    machine: Machine, network: NetworkReader
+) -> None:
+    machine.towards["192.0.2.9"] = "wan"
+    await network.read_underlays([UPLINK], {})
+    machine.towards.clear()
+    await network.read_underlays([UPLINK], {})
+    assert network.state.underlays == {"wgup_a": "wan"}
+    assert network.state.shares_underlay("wgup_a")
+
+
+async def test_the_owner_may_limit_the_lines(machine: Machine, network: NetworkReader) -> None:
+    await network.read([], ("wwan",))
+    assert network.state.wan_devices() == []
+
+
+async def test_a_dead_wan_is_remembered_within_the_limit(
+    machine: Machine, network: NetworkReader
+) -> None:
+    await network.read([UPLINK], ("eth99", "wan"))
+    assert network.state.wans[V4].primary is not None
+    machine.routes[V4] = []
+    await network.read([UPLINK], ("wan",))
+    assert network.state.wan_devices() == ["wan"]
+    await network.read([UPLINK], ("wan2",))
+    assert network.state.wans[V4].primary is None and network.state.wan_devices() == []
+
+
+async def test_a_link_that_falls_during_a_reading_stays_down(
+    machine: Machine, network: NetworkReader
+) -> None:
+    async def read(family: Family) -> list[DefaultRoute]:
+        network.set_carrier(2, False)
+        return []
+
+    machine.read_default_routes = read  # type: ignore[method-assign]
+    await network.read([UPLINK])
+    assert network.state.why_detached("wan", 2, PathKind.WAN, V4) == "carrier lost"
+
+
+async def test_mtu(machine: Machine, network: NetworkReader) -> None:
+    machine.links = [Link("wan", 2, 0, mtu=1492)]
+    await network.read([])
+    assert network.state.mtu_of("wan") == 1492
+    assert network.state.mtu_of("gone") == 0
+
+
+async def test_hosts_that_lose_their_prefix(machine: Machine, network: NetworkReader) -> None:
+    """The line's own addresses and the tunnels' are none of the LAN's."""
+    six = [DefaultRoute(V6, "wan")]
+    machine.routes[V6] = six
+    machine.public_ipv6 = {"wan", "wgup_a", "br-lan"}
+    await network.read([UPLINK])
+    assert not network.state.lost_prefix
+    machine.public_ipv6 = {"wan", "wgup_a"}
+    await network.read([UPLINK])
+    assert not network.state.lost_prefix, "the line is there"
+    machine.routes[V6] = []
+    await network.read([UPLINK])
+    assert network.state.lost_prefix
+    machine.public_ipv6 = {"br-lan"}
+    await network.read([UPLINK])
+    assert not network.state.lost_prefix
+    machine.public_ipv6, machine.routes[V6] = set(), six
+    await network.read([UPLINK])
+    assert not network.state.lost_prefix
+
+
+async def test_a_lan_that_never_had_a_prefix_loses_none(
+    machine: Machine, network: NetworkReader
+) -> None:
+    machine.routes[V6] = [DefaultRoute(V6, "wan")]
+    await network.read([UPLINK])
+    machine.routes[V6] = []
+    await network.read([UPLINK])
+    assert not network.state.lost_prefix
+
+
+def test_public_addresses_of_devices() -> None:
+    text = (
+        "00000000000000000000000000000001 01 80 10 80       lo\n"
+        "fe800000000000000000000000000001 02 40 20 80      wan\n"
+        "fd000001000000000000000000000001 03 40 00 80   br-lan\n"
+        "20010db8000000000000000000000001 04 40 00 20   br-old\n"
+        "20010db8000000000000000000000002 05 40 00 80   br-new\n"
+        "3ffe0000000000000000000000000002 06 40 00 a0 br-older\n"
+        "cut off\n"
+    )
+    assert parse_global_ipv6(text) == {"br-new"}
