@@ -26,6 +26,7 @@ from ..tasks import keep_running, tell_awhile
 from ..uci import Draft
 from ..uplinks.lease_client import LeaseClient
 from ..uplinks.service import Service
+from ..warnings import Warnings
 from . import upstream_identity
 from .advertiser import Advertiser
 from .directory import MeshPeer, plain_address
@@ -51,7 +52,7 @@ class MeshAgent:
 
     def __init__(self, service: Service, bus_call: BusCall | None, keys_dir: str) -> None:
         self.service = service
-        self.problems: dict[str, str] = {}
+        self.problems = Warnings()
         self.peers = Peers(lambda: service.uplinks.config, bus_call)
         self.peers.identities.update(service.remembered.identities)
         folder = os.path.dirname(keys_dir.rstrip("/"))
@@ -75,7 +76,9 @@ class MeshAgent:
             lambda: (self.advertiser.own, self.own_offer.reason()),
             lambda peer: carrier.ask_soon(peer.key),
         )
-        self.server = Server(self.peer_api.answer, PATHS, refused=service.validator.count)
+        self.server = Server(
+            self.peer_api.answer, PATHS, self.problems, refused=service.validator.count
+        )
         self._has_identity = False
         self._identifying = asyncio.Lock()
         self._seed_file = os.path.join(keys_dir, "identity.seed")
@@ -235,7 +238,7 @@ class MeshAgent:
         if self.lease_server.pool is not None:
             gateways = self.lease_server.pool.gateways
             wanted += [(plain_address(text), port, PROVIDER_DEVICE) for text in gateways]
-        self.server.rebind(wanted if config.settings.enabled else [])
+        self.server.listen(wanted if config.settings.enabled else [])
 
     async def trust_changed(self) -> None:
         """What hangs on trust follows at once: traffic, leases, offers, uplinks of our own making.
@@ -457,7 +460,6 @@ class MeshAgent:
             *self.lease_server.problems.values(),
             *self.advertiser.problems.values(),
             *self.lease_client.problems.values(),
-            *self.server.problems.values(),
         ]
         keys = ("peer_id", "address", "handshake_age_s", "rx_bytes", "tx_bytes", "month_bytes")
         rows = [{key: row[key] for key in keys} for row in self.lease_server.consumer_rows()]

@@ -17,8 +17,8 @@ from ..errors import InvalidArgument, NotSupported, NotTrusted, UplinkError
 from ..history import Journal
 from ..model import Offer
 from ..text import quoted
-from .http.server import Buckets
 from .offers import OfferBook, Source
+from .rate_limit import Buckets
 from .wire.endpoints import check_endpoint_host
 from .wire.offer import OfferMessage, WithdrawMessage, parse_message
 from .wire.signing import verify

@@ -1,8 +1,7 @@
-"""One connection of the server: one request, its answer, and the bounds on both.
+"""One connection of the HTTP server: one request, its answer, and the bounds on both.
 
-Owns the socket and its callbacks on the loop. Works on the socket directly because asyncio's
-streams and transports cost more memory and CPU for each request. How many connections there are
-is server.py's.
+h11 parses and writes. The socket is read directly, because asyncio's streams cost more memory and
+CPU for each request.
 """
 
 from __future__ import annotations
@@ -47,11 +46,14 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Response:
-    """The status of an answer and its JSON object, or plain `text` in its place."""
+    """The status of an answer and its JSON object."""
 
     status: int
     table: Mapping[str, object]
-    text: str = ""
+
+
+Answer = tuple[int, bytes]
+"""A status and the JSON that is sent with it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,154 +71,101 @@ class Rules:
 class Connection:
     """Reads one request, has it answered, and ends when the peer has the answer or time is over.
 
-    `gone` is called when nothing of the connection is left.
+    `task` is the whole of it, `work` the handler's part while it goes on: that is never cut short.
     """
 
-    __slots__ = (
-        *("source", "_answered", "_body", "_deadline", "_device", "_gone", "_loop", "_out"),
-        *("_parser", "_request", "_room", "_rules", "_sock", "_task"),
-    )
-
-    def __init__(
-        self,
-        sock: socket.socket,
-        source: str,
-        device: str,
-        rules: Rules,
-        gone: Callable[[Connection], None],
-    ) -> None:
+    def __init__(self, sock: socket.socket, source: str, device: str, rules: Rules) -> None:
         self._loop = asyncio.get_running_loop()
-        self.source = source
         self._sock = sock
+        self._source = source
         self._device = device
         self._rules = rules
-        self._gone = gone
         self._parser = h11.Connection(h11.SERVER, max_incomplete_event_size=MOST_HEADERS)
-        self._request: h11.Request | None = None
-        self._body = b""
-        self._room = MOST_HEADERS + 1  # one too many is enough for the parser to refuse
-        self._out: bytes | memoryview = b""
-        self._answered = False
-        self._task: asyncio.Task[None] | None = None
-        self._deadline = self._loop.call_later(rules.request_s, self._expire)
+        self._was_answered = False
+        self.work: asyncio.Future[Response] | None = None
+        self.task = self._loop.create_task(self._run())
 
-    @property
-    def task(self) -> asyncio.Task[None] | None:
-        """The work on the answer while it goes on; None while the connection waits for its peer."""
-        return self._task
+    def end(self) -> None:
+        """End the connection and the work on its request."""
+        if self.work is not None:
+            self.work.cancel()
+        self.task.cancel()
 
-    def begin(self) -> None:
-        """Read what is there already, mostly the whole request, and wait for the rest."""
-        self._loop.add_reader(self._sock.fileno(), self._readable)
-        self._readable()
-
-    def close(self) -> None:
-        """End the connection; a request that is being handled keeps its place until it is done."""
-        self._deadline.cancel()
-        if self._sock.fileno() >= 0:
-            self._loop.remove_reader(self._sock.fileno())
-            self._loop.remove_writer(self._sock.fileno())
-            self._sock.close()
-        if self._task is None:
-            self._gone(self)
-
-    def _expire(self) -> None:
-        if not self._answered and self._task is None:
-            self._rules.refused("too_slow")
-        self.close()
-
-    def _readable(self) -> None:
+    async def _run(self) -> None:
         try:
-            data = self._sock.recv(self._room)
-        except (BlockingIOError, InterruptedError):
-            return
+            async with asyncio.timeout(self._rules.request_s):
+                await self._serve()
+        except TimeoutError:
+            if not self._was_answered and self.work is None:
+                self._rules.refused("too_slow")
         except OSError:
-            self.close()
-            return
-        if self._answered:
-            if not data:
-                self.close()
-            return
-        try:
-            self._parser.receive_data(data)
-            self._advance()
-        except h11.RemoteProtocolError as error:
-            self._refuse(431 if error.error_status_hint == 431 else 400)
+            pass  # the peer is gone
+        finally:
+            self._sock.close()
+            if self.work is not None:
+                await asyncio.gather(self.work, return_exceptions=True)
 
-    def _advance(self) -> None:
+    async def _serve(self) -> None:
+        try:
+            answer = await self._answer()
+        except h11.RemoteProtocolError as error:
+            answer = self._refuse(431 if error.error_status_hint == 431 else 400)
+        if answer is None:
+            return
+        self._was_answered = True
+        is_whole = self._parser.their_state in (h11.DONE, h11.MUST_CLOSE)
+        is_all = is_whole and not self._parser.trailing_data[0]
+        await self._loop.sock_sendall(self._sock, encoded(*answer, self._parser))
+        if is_all:
+            return
+        # What the peer still sends is thrown away: closing now would reset the connection, and the
+        # answer could be lost with it.
+        self._sock.shutdown(socket.SHUT_WR)
+        while await self._loop.sock_recv(self._sock, MOST_BODY):
+            pass
+
+    async def _answer(self) -> Answer | None:
+        """Read the request and have it answered; None where the peer left without one."""
+        room, body = MOST_HEADERS + 1, b""  # one too many is enough for the parser to refuse
+        request: h11.Request | None = None
         while True:
             event = self._parser.next_event()
-            if isinstance(event, h11.Request):
-                status = refused(event, self._rules.paths)
-                if status:
-                    self._refuse(status)
-                    return
-                self._request = event
-                self._room = MOST_BODY
+            if event is h11.NEED_DATA:
+                self._parser.receive_data(await self._loop.sock_recv(self._sock, room))
+            elif isinstance(event, h11.Request):
+                if status := _refused(event, self._rules.paths):
+                    return self._refuse(status)
+                request, room = event, MOST_BODY
             elif isinstance(event, h11.Data):
-                self._body += event.data
-            elif isinstance(event, h11.EndOfMessage):
+                body += event.data
+            elif isinstance(event, h11.EndOfMessage) and request is not None:
                 # Nothing more is read, so that one connection can't bring two requests.
-                self._loop.remove_reader(self._sock.fileno())
-                self._task = self._loop.create_task(self._handle())
-                return
+                return await self._handle(request, body)
             else:
-                if event is not h11.NEED_DATA:
-                    self.close()
-                return
+                return None
 
-    async def _handle(self) -> None:
-        assert self._request is not None
-        method, path = self._request.method.decode(), path_of(self._request)
-        request = Request(method, path, self._body, self.source, self._device)
+    async def _handle(self, asked: h11.Request, body: bytes) -> Answer:
+        method, path = asked.method.decode(), _path_of(asked)
+        request = Request(method, path, body, self._source, self._device)
+        self.work = asyncio.ensure_future(self._rules.handler(request))
         try:
-            data = encoded(await self._rules.handler(request))
+            response = await asyncio.shield(self.work)
+            return response.status, _json(response.table)
         except Exception as error:
             tell("answering a peer", error)
-            data = refusal(500)
+            return refusal(500)
         finally:
-            self._task = None
-        if self._sock.fileno() >= 0:
-            self._send(data)
-        else:
-            self._gone(self)
+            if self.work.done():
+                self.work = None
 
-    def _refuse(self, status: int) -> None:
+    def _refuse(self, status: int) -> Answer:
         self._rules.refused(code_of(status))
-        self._send(refusal(status))
-
-    def _send(self, data: bytes) -> None:
-        self._answered = True
-        self._out = data
-        self._loop.remove_reader(self._sock.fileno())
-        self._writable()
-
-    def _writable(self) -> None:
-        try:
-            sent = self._sock.send(self._out)
-        except (BlockingIOError, InterruptedError):
-            sent = 0
-        except OSError:
-            self.close()
-            return
-        self._out = memoryview(self._out)[sent:]
-        if self._out:
-            self._loop.add_writer(self._sock.fileno(), self._writable)
-        elif self._parser.their_state is h11.DONE and not self._parser.trailing_data[0]:
-            self.close()
-        else:
-            # What the peer still sends is thrown away: closing now would reset the connection, and
-            # the answer could be lost with it.
-            self._loop.remove_writer(self._sock.fileno())
-            self._room = MOST_BODY
-            with contextlib.suppress(OSError):
-                self._sock.shutdown(socket.SHUT_WR)
-            self._loop.add_reader(self._sock.fileno(), self._readable)
+        return refusal(status)
 
 
-def refused(request: h11.Request, paths: Mapping[str, Collection[str]]) -> int:
+def _refused(request: h11.Request, paths: Mapping[str, Collection[str]]) -> int:
     """The status that a request is refused with before its body is read, 0 for none."""
-    methods = paths.get(path_of(request))
+    methods = paths.get(_path_of(request))
     if methods is None:
         return 404
     if request.method.decode() not in methods:
@@ -227,7 +176,7 @@ def refused(request: h11.Request, paths: Mapping[str, Collection[str]]) -> int:
     return 413 if int(headers.get(b"content-length", 0)) > MOST_BODY else 0
 
 
-def path_of(request: h11.Request) -> str:
+def _path_of(request: h11.Request) -> str:
     """The path of a request without its query."""
     return request.target.decode().partition("?")[0]
 
@@ -237,20 +186,25 @@ def code_of(status: int) -> str:
     return _SENTENCES[status][0]
 
 
-def refusal(status: int) -> bytes:
-    """The server's own no, ready to be sent."""
+def refusal(status: int) -> Answer:
+    """The server's own no."""
     code, sentence = _SENTENCES[status]
-    return encoded(Response(status, {"success": False, "error": sentence, "code": code}))
+    return status, _json({"success": False, "error": sentence, "code": code})
 
 
-def encoded(response: Response) -> bytes:
+def _json(table: Mapping[str, object]) -> bytes:
+    return json.dumps(table, separators=(",", ":")).encode()
+
+
+def encoded(status: int, body: bytes, parser: h11.Connection | None = None) -> bytes:
     """An answer as it is sent: always with its length, always the last of its connection."""
-    kind, text = "text/plain; version=0.0.4; charset=utf-8", response.text
-    if not text:
-        kind, text = "application/json", json.dumps(response.table, separators=(",", ":"))
-    body = text.encode()
-    head = (
-        f"HTTP/1.1 {response.status} \r\nContent-Type: {kind}\r\n"
-        f"Content-Length: {len(body)}\r\nConnection: close\r\n\r\n"
-    )
-    return head.encode() + body
+    parser = parser or h11.Connection(h11.SERVER)
+    headers = [
+        ("Content-Type", "application/json"),
+        ("Content-Length", str(len(body))),
+        ("Connection", "close"),
+    ]
+    data = parser.send(h11.Response(status_code=status, headers=headers)) or b""
+    with contextlib.suppress(h11.LocalProtocolError):  # the answer to HEAD has no body
+        data += parser.send(h11.Data(data=body)) or b""
+    return data

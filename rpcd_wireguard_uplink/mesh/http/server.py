@@ -1,17 +1,29 @@
-"""The server: its listeners, and who gets one of its few connections."""
+"""The HTTP server: its listeners, and who gets one of its few connections."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import socket
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 
-from .connection import MOST_HEADERS, Connection, Request, Response, Rules, code_of, refusal
+from ...warnings import Warnings
+from ..rate_limit import Buckets
+from .connection import (
+    MOST_HEADERS,
+    Connection,
+    Request,
+    Response,
+    Rules,
+    code_of,
+    encoded,
+    refusal,
+)
 from .sockets import BACKLOG, Address, index_of, listener, plain_source
 
-MOST_SOURCES = 1024
 CHECK_S = 5.0
+TOPIC = "peers at "
 
 
 class Server:
@@ -19,15 +31,15 @@ class Server:
 
     `paths` maps a path to its methods; others never reach the handler. `burst` requests of one
     source are taken at once and `rate_per_s` in the long run; a request has `request_s` in all.
-    `refused` hears the code of each request that never reached the handler.
-    `problems` says of each address that can't be listened on why; it is tried again by itself.
-    `close` must be called in the end.
+    `refused` hears the code of each request that never reached the handler. An address that can't
+    be listened on is a warning, and is tried again by itself. `close` must be called in the end.
     """
 
     def __init__(
         self,
         handler: Callable[[Request], Awaitable[Response]],
         paths: Mapping[str, Collection[str]],
+        warnings: Warnings,
         *,
         most_connections: int = 64,
         burst: int = 20,
@@ -35,7 +47,7 @@ class Server:
         request_s: float = 5.0,
         refused: Callable[[str], None] = lambda code: None,
     ) -> None:
-        self.problems: dict[str, str] = {}
+        self._warnings = warnings
         self._rules = Rules(handler, paths, request_s, refused)
         self._most_connections = most_connections
         self._buckets = Buckets(burst, rate_per_s)
@@ -44,12 +56,10 @@ class Server:
         self._listeners: dict[Address, tuple[socket.socket, int]] = {}
         self._check: asyncio.TimerHandle | None = None
 
-    async def start(self, addresses: Sequence[Address]) -> None:
-        """Listen on these addresses; what can't be listened on yet is in `problems`."""
-        self.rebind(addresses)
-
-    def rebind(self, addresses: Sequence[Address]) -> None:
-        """Change the addresses; those that stay are not interrupted, nor is any request."""
+    def listen(self, addresses: Sequence[Address]) -> None:
+        """Listen on these addresses and no others; those that stay are not interrupted, nor is any
+        request.
+        """
         self._wanted = tuple(addresses)
         self._listen()
 
@@ -59,41 +69,32 @@ class Server:
             self._check.cancel()
         for address in list(self._listeners):
             self._drop(address)
-        tasks = []
+        tasks = [connection.task for connection in self._connections]
         for connection in list(self._connections):
-            if connection.task is not None:
-                tasks.append(connection.task)
-                connection.task.cancel()
-            connection.close()
+            connection.end()
         await asyncio.gather(*tasks, return_exceptions=True)
-        self._connections.clear()
 
     def _listen(self) -> None:
         """Bring the listeners to what is wanted, every few seconds: a device may be made anew."""
         if self._check is not None:
             self._check.cancel()
-        self.problems.clear()
         for address, (_, index) in list(self._listeners.items()):
             if address not in self._wanted or index_of(address[2]) != index:
                 self._drop(address)
         loop = asyncio.get_running_loop()
+        faults = {}
         for address in self._wanted:
             if address in self._listeners:
                 continue
             try:
                 sock = listener(address)
             except OSError as error:
-                self._tell(address, error)
+                faults[_place(address)] = _fault(address, error)
             else:
                 self._listeners[address] = sock, index_of(address[2])
                 loop.add_reader(sock.fileno(), self._accept, sock, address)
+        self._warnings.replace(TOPIC, faults)
         self._check = loop.call_later(CHECK_S, self._listen)
-
-    def _tell(self, address: Address, error: OSError) -> None:
-        host, port, device = address
-        where = f"{host} port {port}" + (f" of {device}" if device else "")
-        reason = error.strerror or "that is no address"
-        self.problems[where] = f"Peers get no answer on {where}: {reason}. It is tried again."
 
     def _drop(self, address: Address) -> None:
         sock, _ = self._listeners.pop(address)
@@ -109,7 +110,7 @@ class Server:
                 return
             except OSError as error:  # no descriptors are left: the loop would spin without a pause
                 self._drop(address)
-                self._tell(address, error)
+                self._warnings.set(TOPIC + _place(address), _fault(address, error))
                 return
             accepted.setblocking(False)
             source = plain_source(peer[0])
@@ -118,52 +119,37 @@ class Server:
             elif not self._has_room():
                 self._turn_away(accepted, 503)
             else:
-                connection = Connection(accepted, source, address[2], self._rules, self._forget)
+                connection = Connection(accepted, source, address[2], self._rules)
                 self._connections[connection] = None
-                connection.begin()
+                connection.task.add_done_callback(functools.partial(self._forget, connection))
 
     def _turn_away(self, sock: socket.socket, status: int) -> None:
+        """Answer a connection that gets no place, and close it."""
         self._rules.refused(code_of(status))
-        _turn_away(sock, status)
+        with contextlib.suppress(OSError):
+            sock.send(encoded(*refusal(status)))
+            sock.recv(MOST_HEADERS)  # what lay unread would make the close a reset
+        sock.close()
+
+    def _forget(self, connection: Connection, task: asyncio.Task[None]) -> None:
+        self._connections.pop(connection, None)
 
     def _has_room(self) -> bool:
         """Whether one more connection fits; the oldest that waits for its peer gives way."""
         if len(self._connections) < self._most_connections:
             return True
-        waiting = next((c for c in self._connections if c.task is None), None)
+        waiting = next((c for c in self._connections if c.work is None), None)
         if waiting is not None:
-            waiting.close()
+            waiting.end()
+            del self._connections[waiting]
         return waiting is not None
 
-    def _forget(self, connection: Connection) -> None:
-        self._connections.pop(connection, None)
+
+def _place(address: Address) -> str:
+    host, port, device = address
+    return f"{host} port {port}" + (f" of {device}" if device else "")
 
 
-class Buckets:
-    """A token bucket for each source that was seen lately; the longest unseen are forgotten."""
-
-    def __init__(self, burst: int, rate_per_s: float) -> None:
-        self._burst = float(burst)
-        self._rate_per_s = rate_per_s
-        self._levels: dict[str, tuple[float, float]] = {}
-
-    def __len__(self) -> int:
-        return len(self._levels)
-
-    def take(self, source: str, now_s: float) -> bool:
-        """Whether the source may ask once more now."""
-        level, at_s = self._levels.pop(source, (self._burst, now_s))
-        level = min(self._burst, level + (now_s - at_s) * self._rate_per_s)
-        allowed = level >= 1
-        self._levels[source] = (level - 1 if allowed else level), now_s
-        if len(self._levels) > MOST_SOURCES:
-            del self._levels[next(iter(self._levels))]
-        return allowed
-
-
-def _turn_away(sock: socket.socket, status: int) -> None:
-    """Answer a connection that gets no place, and close it."""
-    with contextlib.suppress(OSError):
-        sock.send(refusal(status))
-        sock.recv(MOST_HEADERS)  # what lay unread would make the close a reset
-    sock.close()
+def _fault(address: Address, error: OSError) -> str:
+    reason = error.strerror or "that is no address"
+    return f"Peers get no answer on {_place(address)}: {reason}. It is tried again."

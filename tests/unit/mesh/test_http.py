@@ -21,8 +21,8 @@ from rpcd_wireguard_uplink.errors import PeerUnreachable, TimedOut
 from rpcd_wireguard_uplink.mesh.http import Request, Response, Server, request
 from rpcd_wireguard_uplink.mesh.http import server as server_module
 from rpcd_wireguard_uplink.mesh.http.connection import MOST_HEADERS
-from rpcd_wireguard_uplink.mesh.http.server import MOST_SOURCES, Buckets
 from rpcd_wireguard_uplink.mesh.http.sockets import plain_source
+from rpcd_wireguard_uplink.warnings import Warnings
 
 PATHS = {"/v1/offer": ("GET",), "/v1/lease": ("POST", "DELETE")}
 GET = b"GET /v1/offer HTTP/1.1\r\nHost: peer\r\n\r\n"
@@ -47,10 +47,11 @@ async def serving(
 ) -> AsyncIterator[tuple[Server, int]]:
     """A server that takes many requests of one source, if `options` don't say otherwise."""
     port = free_port(host)
-    server = Server(handler, PATHS, **{"burst": 10_000, **options})
-    await server.start([(host, port, "")])
+    warnings = Warnings()
+    server = Server(handler, PATHS, warnings, **{"burst": 10_000, **options})
+    server.listen([(host, port, "")])
     try:
-        assert server.problems == {}
+        assert not warnings
         yield server, port
     finally:
         await server.close()
@@ -329,23 +330,6 @@ async def test_a_source_has_its_rate() -> None:
         assert (await ask(port))[0] == 200
 
 
-def test_the_bucket_by_the_clock() -> None:
-    buckets = Buckets(2, 0.5)
-    taken = [
-        buckets.take("a", at_s) for at_s in (0.0, 0.0, 0.0, 1.0, 2.0, 2.0, 100.0, 100.0, 100.0)
-    ]
-    assert taken == [True, True, False, False, True, False, True, True, False]
-
-
-def test_the_sources_that_are_remembered_are_bounded() -> None:
-    buckets = Buckets(1, 0.001)
-    assert buckets.take("steady", 0.0)
-    for number in range(3 * MOST_SOURCES):
-        buckets.take(str(number), 1.0)
-        assert not buckets.take("steady", 1.0), "who keeps asking is not forgotten"
-    assert len(buckets) == MOST_SOURCES
-
-
 @asynccontextmanager
 async def crowd(port: int, number: int, data: bytes = b"") -> AsyncIterator[None]:
     """Connections that are opened and kept."""
@@ -382,7 +366,7 @@ async def test_requests_in_work_are_never_pushed_out() -> None:
 
     async with serving(wait, most_connections=4) as (server, port):
         asking = [asyncio.create_task(ask(port)) for _ in range(4)]
-        while sum(c.task is not None for c in server._connections) < 4:
+        while sum(c.work is not None for c in server._connections) < 4:
             await asyncio.sleep(0.01)
         status, table = await ask(port)
         assert (status, table["code"]) == (503, "busy")
@@ -457,11 +441,11 @@ async def test_addresses_change_without_dropping_the_others() -> None:
         await asyncio.sleep(0.1)
         one, other = ("127.0.0.1", port, ""), ("127.0.0.9", port, "")
         kept = server._listeners[one]
-        server.rebind([one, other])
+        server.listen([one, other])
         assert server._listeners[one] is kept
         gate.set()
         assert (await request("127.0.0.9", port, "GET", "/v1/offer"))[0] == 200
-        server.rebind([other])
+        server.listen([other])
         assert (await asking)[0] == 200
         with pytest.raises(PeerUnreachable):
             await ask(port)
@@ -475,9 +459,10 @@ async def test_an_address_that_can_not_be_listened_on_is_told_and_tried_again(
     taken.bind(("127.0.0.1", 0))
     taken.listen()
     port = taken.getsockname()[1]
-    server = Server(mirror, PATHS)
+    warnings = Warnings()
+    server = Server(mirror, PATHS, warnings)
     try:
-        await server.start(
+        server.listen(
             [
                 ("127.0.0.1", port, ""),
                 ("127.0.0.5", port, ""),
@@ -485,13 +470,13 @@ async def test_an_address_that_can_not_be_listened_on_is_told_and_tried_again(
                 ("10.9.0.1", port, "nodevice0"),
             ]
         )
-        assert len(server.problems) == 3
-        assert "no address" in server.problems[f"mesh.example port {port}"]
-        assert "nodevice0" in " ".join(server.problems.values())
+        assert len(warnings) == 3
+        assert "no address" in warnings[f"peers at mesh.example port {port}"]
+        assert "nodevice0" in " ".join(warnings.values())
         assert (await request("127.0.0.5", port, "GET", "/v1/offer"))[0] == 200
         taken.close()
         for _ in range(100):
-            if len(server.problems) == 2:
+            if len(warnings) == 2:
                 break
             await asyncio.sleep(0.05)
         assert (await ask(port))[0] == 200
@@ -501,10 +486,11 @@ async def test_an_address_that_can_not_be_listened_on_is_told_and_tried_again(
 
 
 async def test_an_address_that_is_not_there_yet_is_no_problem() -> None:
-    server = Server(mirror, PATHS)
+    warnings = Warnings()
+    server = Server(mirror, PATHS, warnings)
     try:
-        await server.start([("192.0.2.1", free_port(), ""), ("2001:db8::1", free_port(), "")])
-        assert server.problems == {}
+        server.listen([("192.0.2.1", free_port(), ""), ("2001:db8::1", free_port(), "")])
+        assert not warnings
     finally:
         await server.close()
 
@@ -519,17 +505,17 @@ async def test_a_listener_without_descriptors_comes_back(monkeypatch: pytest.Mon
     make = server_module.listener
     async with serving() as (server, port):
         address = ("127.0.0.1", port, "")
-        server.rebind([])
+        server.listen([])
         first = make(address)
         spent = Spent(fileno=first.detach())
         monkeypatch.setattr(server_module, "listener", lambda address: spent)
-        server.rebind([address])
+        server.listen([address])
         monkeypatch.setattr(server_module, "listener", make)
         with contextlib.suppress(PeerUnreachable, TimedOut):
             await ask(port, timeout_s=1.0)
         await asyncio.sleep(0.5)
         assert (await ask(port))[0] == 200
-        assert server.problems == {}
+        assert not server._warnings
 
 
 @pytest.mark.parametrize(
@@ -637,10 +623,11 @@ async def test_a_device_that_is_not_there() -> None:
 
 async def test_a_device_is_bound_to_at_both_ends() -> None:
     port = free_port()
-    server = Server(mirror, PATHS)
+    warnings = Warnings()
+    server = Server(mirror, PATHS, warnings)
     try:
-        await server.start([("127.0.0.1", port, "lo")])
-        assert server.problems == {}
+        server.listen([("127.0.0.1", port, "lo")])
+        assert not warnings
         assert (await ask(port, device="lo"))[1]["device"] == "lo"
     finally:
         await server.close()

@@ -19,6 +19,7 @@ from rpcd_wireguard_uplink.mesh import poller as mesh
 from rpcd_wireguard_uplink.mesh.directory import MeshPeer
 from rpcd_wireguard_uplink.mesh.http import Request, Response, Server
 from rpcd_wireguard_uplink.mesh.poller import FIRST_RETRY_S, LONGEST_PAUSE_S, MeshTransport
+from rpcd_wireguard_uplink.warnings import Warnings
 from tests.unit.mesh.test_http import free_port
 
 Table = dict[str, Any]
@@ -256,9 +257,9 @@ async def place() -> AsyncIterator[Callable[..., Any]]:
             return answers.get(request.path, Response(404, {}))
 
         port = free_port()
-        server = Server(answer, PATHS, burst=10_000)
+        server = Server(answer, PATHS, Warnings(), burst=10_000)
         servers.append(server)
-        await server.start([("127.0.0.1", port, "")])
+        server.listen([("127.0.0.1", port, "")])
         return port
 
     yield start

@@ -20,6 +20,7 @@ from rpcd_wireguard_uplink.mesh.wire.endpoints import ScopedEndpoint
 from rpcd_wireguard_uplink.mesh.wire.lease import LeaseGrant, lease_grant_table
 from rpcd_wireguard_uplink.model import Endpoint, Uplink
 from rpcd_wireguard_uplink.uplinks.lease_client import LeaseClient, taken
+from rpcd_wireguard_uplink.warnings import Warnings
 from tests.unit.fakes import Commands, key_of
 from tests.unit.house import CONFIG, House, commands_of_a_house
 from tests.unit.mesh.test_http import free_port
@@ -95,8 +96,8 @@ async def lease_client(
     tmp_path: Path, commands: Commands, provider: Provider
 ) -> AsyncIterator[LeaseClient]:
     port = free_port()
-    server = Server(provider.handle, {"/v1/lease": ("POST", "DELETE")}, burst=1000)
-    await server.start([("127.0.0.1", port, "")])
+    server = Server(provider.handle, {"/v1/lease": ("POST", "DELETE")}, Warnings(), burst=1000)
+    server.listen([("127.0.0.1", port, "")])
     house = House(tmp_path)
     house.write("wireguard-uplink", CONFIG + f"\toption mesh_port '{port}'\n")
     made = LeaseClient(await house.start(), lambda peer_id: provider.peer)
