@@ -1,7 +1,6 @@
 """blobmsg: the typed tables inside bus messages, as bytes and as Python values.
 
-Owns the mapping of types and the checks of what arrives. Knows nothing of messages, objects or
-sockets. Layout and type numbers are those of libubox's blob.h and blobmsg.h: an attribute is
+Layout and type numbers are those of libubox's blob.h and blobmsg.h: an attribute is
 `extended | type<<24 | length`, a name (length, bytes, NUL, padding) and its data, padded to four
 bytes; the length counts its own four bytes and leaves the last padding out.
 """
@@ -69,13 +68,9 @@ def encode_table(table: Mapping[str, Any] | Encoded) -> Encoded:
 
 
 def _encode_members(table: Mapping[str, Any], depth: int) -> bytes:
-    parts = []
-    for name, value in table.items():
-        header = _name_header(name)
-        if not name:
-            raise BusError("can't encode a table: a field has an empty name; name it")
-        parts.append(_encode_field(header, value, depth))
-    return b"".join(parts)
+    if not all(table):
+        raise BusError("can't encode a table: a field has an empty name; name it")
+    return b"".join([_encode_field(_name_header(n), v, depth) for n, v in table.items()])
 
 
 @lru_cache(maxsize=256)
@@ -136,7 +131,9 @@ def _encode_value(value: Any, depth: int) -> tuple[int, bytes]:
     raise BusError(f"can't encode a value of type {type(value).__name__}")
 
 
-def walk(data: bytes, start: int, end: int) -> Iterator[tuple[int, bytes, int, int]]:
+def walk(
+    data: bytes, start: int = 0, end: int | None = None
+) -> Iterator[tuple[int, bytes, int, int]]:
     """Yield (type, name, start, end of the value) for each attribute in data[start:end].
 
     The value's bytes have the size that their type needs and a STRING ends in NUL, as
@@ -144,6 +141,7 @@ def walk(data: bytes, start: int, end: int) -> Iterator[tuple[int, bytes, int, i
     malformed; libubox would leave it out without a word.
     """
     position = start
+    end = len(data) if end is None else end
     while position < end:
         if end - position < 4:
             raise BusError("malformed table: bytes after its last field")

@@ -1,7 +1,6 @@
-"""The bus without an event loop: one connection, one thing at a time, for the command line.
+"""The bus without an event loop: one connection, one request at a time, for the command line.
 
-Owns a blocking socket and what arrived while an answer was awaited. Loading asyncio would cost the
-command most of its time. Knows nothing of arguments and output.
+Loading asyncio would cost a command most of its time.
 """
 
 from __future__ import annotations
@@ -12,7 +11,6 @@ import time
 from collections import deque
 
 from ..errors import BusError, TimedOut
-from .framing import Attr
 from .objects import Listener
 from .protocol import Completed, Connected, Connection, Event, Request
 
@@ -44,9 +42,12 @@ class BlockingBus:
             raise BusError(f"the connection to the bus was lost: {error}") from error
 
     def next_event(self, deadline: float | None) -> Event:
-        """Return the next event. Raises TimedOut at the deadline (time.monotonic)."""
+        """The next event. Raises TimedOut at the deadline (time.monotonic)."""
         while not self._events:
-            self._wait(deadline)
+            if deadline is not None:
+                left_s = max(0.0, deadline - time.monotonic())
+                if not left_s or not select.select([self._sock], [], [], left_s)[0]:
+                    raise TimedOut("the bus sent nothing before the deadline")
             try:
                 data = self._sock.recv(65536)
             except OSError as error:
@@ -55,13 +56,6 @@ class BlockingBus:
                 raise BusError("the bus closed the connection")
             self._events.extend(self.connection.receive(data))
         return self._events.popleft()
-
-    def _wait(self, deadline: float | None) -> None:
-        left_s = None if deadline is None else deadline - time.monotonic()
-        if left_s is not None and (
-            left_s <= 0 or not select.select([self._sock], [], [], left_s)[0]
-        ):
-            raise TimedOut("the bus sent nothing before the deadline")
 
     def ask(self, request: Request, timeout_s: float | None = None) -> Completed:
         """Send a request and return its answer; other events wait their turn."""
@@ -78,7 +72,6 @@ class BlockingBus:
             self._events.extendleft(reversed(others))
 
     def add_listener(self) -> tuple[int, int]:
-        """Make an object that events are delivered to; return the status and its id."""
+        """Make an object that events are delivered to; its status and id."""
         completed = self.ask(self.connection.add_object(Listener(lambda name, data: None)))
-        ids = [reply[Attr.OBJID] for reply in completed.replies if Attr.OBJID in reply]
-        return completed.status, ids[0] if ids else 0
+        return completed.status, next(iter(completed.object_ids()), 0)

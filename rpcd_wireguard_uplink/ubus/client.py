@@ -1,15 +1,13 @@
 """The bus for an asyncio program: what is published, listened to and called stays so.
 
-Owns the wishes (objects, listeners, subscriptions) and fulfils them again after a lost connection.
-Bytes and requests are protocol.py's, one connection is session.py's, running handlers is
-dispatch.py's. Knows nothing of what the objects do.
+A Client keeps what is wanted (objects, listeners, subscriptions) and restores it after a lost
+connection.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine, Iterable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from ..errors import BusError, CallFailed, NameTaken, NotFound, Status, TimedOut
@@ -20,25 +18,43 @@ from .objects import BusObject, Callback, Listener, ObjectInfo, parse_signature
 from .protocol import Completed, Unsubscribed
 from .session import ANSWER_S, Session, result_of, status_of
 
-_RETRY_S = 0.2
-_RECLAIM_S = 1.0
-_MAX_KNOWN = 256
+RETRY_S = 0.2
+RECLAIM_S = 1.0
+MAX_KNOWN = 256
 
 
-@dataclass(slots=True)
 class _Subscription:
-    path: str
-    listener: Listener
-    object_id: int = 0
-    target_id: int | None = None
-    busy: bool = False
-    again: bool = False
+    """A path whose object's notifications are wanted, whether it is on the bus now or not."""
 
+    def __init__(self, path: str, callback: Callback) -> None:
+        self.path = path
+        self.attached = False
+        self._listener = Listener(callback)
+        self._ids: tuple[int, int] = (0, 0)
+        self._lock = asyncio.Lock()  # one at a time, so that nothing comes twice
 
-@dataclass(slots=True)
-class _Waiter:
-    missing: set[str]
-    done: asyncio.Future[None]
+    async def begin(self, session: Session) -> None:
+        """Begin on a new connection."""
+        self.attached = False
+        self._ids = (await session.add(self._listener), 0)
+        await self.attach(session)
+
+    async def attach(self, session: Session) -> None:
+        """Subscribe where the object is on the bus. Raises CallFailed where that is refused."""
+        async with self._lock:
+            target_id = 0 if self.attached else await session.find(self.path)
+            if not target_id:
+                return
+            self._ids = (self._ids[0], target_id)
+            completed = await session.ask(session.connection.subscribe(*self._ids))
+            if completed.status != Status.NOT_FOUND:
+                result_of(f"subscribing to {self.path}", completed)
+                self.attached = True
+
+    def lose(self, event: Unsubscribed) -> None:
+        """The object has gone, if it is ours."""
+        if self._ids == (event.object_id, event.target_id):
+            self.attached = False
 
 
 class Client:
@@ -67,7 +83,7 @@ class Client:
         self._object_ids: dict[str, int] = {}
         self._listeners: list[tuple[str, Listener]] = []
         self._subscriptions: list[_Subscription] = []
-        self._waiters: list[_Waiter] = []
+        self._waiters: list[asyncio.Event] = []
         self._known: dict[str, int] = {}
         self._watching = False
 
@@ -80,6 +96,8 @@ class Client:
     def unpublished(self) -> frozenset[str]:
         """The paths that should be on the bus and are not, because another process has them."""
         return frozenset(self._published.keys() - self._object_ids.keys())
+
+    # --- the connection
 
     async def connect(self, timeout_s: float = 5.0) -> None:
         """Connect; from then on a lost connection comes back by itself. Raises BusError."""
@@ -97,10 +115,8 @@ class Client:
     async def close(self) -> None:
         """Leave the bus for good: objects vanish from it, running handlers are cancelled."""
         session, self._session = self._session, None
-        tasks = list(self._tasks)
-        if self._keeper is not None:
-            tasks.append(self._keeper)
-            self._keeper = None
+        tasks = [*self._tasks, *([self._keeper] if self._keeper is not None else [])]
+        self._keeper = None
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -112,6 +128,8 @@ class Client:
     async def wait_disconnected(self) -> None:
         """Return when the bus is not there, at once where it is not there now."""
         await self._down.wait()
+
+    # --- objects
 
     async def publish(self, obj: BusObject) -> None:
         """Put an object on the bus and keep it there.
@@ -132,10 +150,19 @@ class Client:
         """Take an object off the bus. Raises NotFound where it was never published here."""
         if self._published.pop(path, None) is None:
             raise NotFound(f"{path} is not published by this program")
-        object_id = self._object_ids.pop(path, None)
-        if self._session is not None and object_id is not None:
-            session = self._session
+        object_id, session = self._object_ids.pop(path, None), self._session
+        if session is not None and object_id is not None:
             await session.ask(session.connection.remove_object(object_id))
+
+    async def notify(self, path: str, name: str, data: Mapping[str, Any]) -> None:
+        """Tell the subscribers of an object of ours something; nobody answers."""
+        session = self._ready()
+        object_id = self._object_ids.get(path)
+        if object_id is None:
+            raise NotFound(f"{path} is not published by this program")
+        session.write(session.connection.notify(object_id, name, encode_table(data)))
+
+    # --- calls
 
     async def call(
         self,
@@ -153,13 +180,14 @@ class Client:
         session = self._ready()
         table = encode_table(arguments or {})
         what = f"{path} {method}"
-        deadline = asyncio.get_running_loop().time() + timeout_s
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + timeout_s
         try:
             completed = await self._invoke(session, path, method, table, timeout_s)
             if completed.by_bus and completed.status == Status.NOT_FOUND:
                 # The id that we knew is stale: the object came back under another one.
                 self._known.pop(path, None)
-                left_s = max(0.0, deadline - asyncio.get_running_loop().time())
+                left_s = max(0.0, deadline - loop.time())
                 completed = await self._invoke(session, path, method, table, left_s)
         except TimedOut as error:
             raise TimedOut(f"{what} did not answer within {timeout_s:g} s") from error
@@ -173,13 +201,13 @@ class Client:
             object_id = await session.find(path, timeout_s)
             if not object_id:
                 return Completed(0, int(Status.NOT_FOUND), [], False)
-            if len(self._known) >= _MAX_KNOWN:
+            if len(self._known) >= MAX_KNOWN:
                 self._known.clear()
             self._known[path] = object_id
         return await session.ask(session.connection.invoke(object_id, method, table), timeout_s)
 
     async def lookup(self, pattern: str | None = None) -> list[ObjectInfo]:
-        """Return the objects at a path, at a prefix ending in *, or all; [] for none."""
+        """The objects at a path, at a prefix ending in *, or all; [] for none."""
         session = self._ready()
         found = await session.ask(session.connection.lookup(pattern))
         if found.status not in (Status.OK, Status.NOT_FOUND):
@@ -195,11 +223,12 @@ class Client:
             if Attr.OBJPATH in reply and Attr.OBJID in reply and Attr.OBJTYPE in reply
         ]
 
+    # --- news
+
     async def listen(self, pattern: str, callback: Callback) -> None:
         """Call back for every event of this name, or of this prefix ending in *, from now on."""
         listener = Listener(callback)
-        session = self._ready()
-        await session.register(pattern, listener)
+        await self._ready().listen(pattern, listener)
         self._listeners.append((pattern, listener))
 
     async def send(self, name: str, data: Mapping[str, Any]) -> None:
@@ -208,45 +237,61 @@ class Client:
         request = session.connection.send_event(name, encode_table(data))
         result_of(f"sending the event {name}", await session.ask(request))
 
-    async def notify(self, path: str, name: str, data: Mapping[str, Any]) -> None:
-        """Tell the subscribers of an object of ours something; nobody answers."""
-        session = self._ready()
-        object_id = self._object_ids.get(path)
-        if object_id is None:
-            raise NotFound(f"{path} is not published by this program")
-        session.write(session.connection.notify(object_id, name, encode_table(data)))
-
     async def subscribe(self, path: str, callback: Callback) -> bool:
         """Call back for the notifications of an object, now or as soon as it is on the bus.
 
         Returns whether it is there now. Raises CallFailed for an object of our own.
         """
         await self._watch()
-        subscription = _Subscription(path, Listener(callback))
-        session = self._ready()
-        subscription.object_id = await session.add_listener(subscription.listener)
+        subscription = _Subscription(path, callback)
         self._subscriptions.append(subscription)
         try:
-            await self._attach(session, subscription)
+            await subscription.begin(self._ready())
         except BaseException:
             self._subscriptions.remove(subscription)
             raise
-        return subscription.target_id is not None
+        return subscription.attached
 
     async def wait_for(self, paths: Iterable[str], timeout_s: float) -> None:
         """Return when all these objects are on the bus. Raises TimedOut, naming the missing."""
-        waiter = _Waiter(set(paths), asyncio.get_running_loop().create_future())
-        self._waiters.append(waiter)
+        missing, appeared = set(paths), asyncio.Event()
+        self._waiters.append(appeared)
         try:
             async with asyncio.timeout(timeout_s):
                 await self._watch()
-                await self._check_waiters()
-                await waiter.done
+                while missing:
+                    appeared.clear()
+                    missing -= {info.path for info in await self.lookup()}
+                    if missing:
+                        await appeared.wait()
         except TimeoutError as error:
-            names = ", ".join(sorted(waiter.missing))
+            names = ", ".join(sorted(missing))
             raise TimedOut(f"not on the bus within {timeout_s:g} s: {names}") from error
         finally:
-            self._waiters.remove(waiter)
+            self._waiters.remove(appeared)
+
+    async def _watch(self) -> None:
+        """Have ourselves told of objects that appear."""
+        if not self._watching:
+            self._watching = True
+            try:
+                await self.listen("ubus.object.add", self._on_appeared)
+            except BaseException:
+                self._watching = False
+                raise
+
+    def _on_appeared(self, _: str, data: dict[str, Any]) -> None:
+        for waiter in self._waiters:
+            waiter.set()
+        for subscription in self._subscriptions:
+            if self._session and subscription.path == data.get("path"):
+                self._spawn(subscription.attach(self._session))
+
+    def _on_unsubscribed(self, event: Unsubscribed) -> None:
+        for subscription in self._subscriptions:
+            subscription.lose(event)
+
+    # --- losing the bus, and coming back
 
     def _ready(self) -> Session:
         if self._session is None:
@@ -255,7 +300,10 @@ class Client:
 
     async def _establish(self, timeout_s: float) -> None:
         session = Session(
-            self._path, self._dispatcher, on_lost=self._lost, on_unsubscribed=self._unsubscribed
+            self._path,
+            self._dispatcher,
+            on_lost=self._on_lost,
+            on_unsubscribed=self._on_unsubscribed,
         )
         try:
             await session.greeted(timeout_s)
@@ -270,8 +318,8 @@ class Client:
         self._changed(True)
         if self.unpublished:
             self._spawn(self._reclaim(session))
-        if self._waiters:
-            self._spawn(self._check_waiters())
+        for waiter in self._waiters:
+            waiter.set()
 
     def _changed(self, connected: bool) -> None:
         (self._up if connected else self._down).set()
@@ -282,7 +330,7 @@ class Client:
             except Exception:
                 report("what was told of the bus's connection failed")
 
-    def _lost(self, session: Session) -> None:
+    def _on_lost(self, session: Session) -> None:
         if session is self._session:
             self._session = None
             self._keeper = asyncio.ensure_future(self._come_back())
@@ -297,7 +345,7 @@ class Client:
                 pass
             except Exception:
                 report("connecting to the bus failed")
-            await asyncio.sleep(_RETRY_S)
+            await asyncio.sleep(RETRY_S)
 
     async def _restore(self, session: Session) -> None:
         self._object_ids.clear()
@@ -308,91 +356,30 @@ class Client:
             except NameTaken:
                 report(f"{obj.path} is taken; trying again until it is free")
         for pattern, listener in self._listeners:
-            await session.register(pattern, listener)
+            await session.listen(pattern, listener)
         for subscription in self._subscriptions:
-            subscription.target_id = None
-            subscription.object_id = await session.add_listener(subscription.listener)
-            await self._attach(session, subscription)
+            await subscription.begin(session)
 
     async def _reclaim(self, session: Session) -> None:
         while session.open and self.unpublished:
-            await asyncio.sleep(_RECLAIM_S)
+            await asyncio.sleep(RECLAIM_S)
             for path in self.unpublished:
                 try:
                     self._object_ids[path] = await session.add(self._published[path])
                 except (BusError, TimedOut, KeyError):
                     continue
 
-    async def _attach(self, session: Session, subscription: _Subscription) -> None:
-        """Subscribe where the object is on the bus; one at a time, so that nothing comes twice."""
-        if subscription.busy:
-            subscription.again = True
-            return
-        subscription.busy = subscription.again = True
-        try:
-            while subscription.again and subscription.target_id is None:
-                subscription.again = False
-                await self._attach_once(session, subscription)
-        finally:
-            subscription.busy = False
-
-    async def _attach_once(self, session: Session, subscription: _Subscription) -> None:
-        target_id = await session.find(subscription.path)
-        if not target_id:
-            return
-        request = session.connection.subscribe(subscription.object_id, target_id)
-        completed = await session.ask(request)
-        if completed.status == Status.OK:
-            subscription.target_id = target_id
-        elif completed.status != Status.NOT_FOUND:
-            result_of(f"subscribing to {subscription.path}", completed)
-
-    def _unsubscribed(self, event: Unsubscribed) -> None:
-        for subscription in self._subscriptions:
-            if (subscription.object_id, subscription.target_id) == (
-                event.object_id,
-                event.target_id,
-            ):
-                subscription.target_id = None
-
-    async def _watch(self) -> None:
-        """Have ourselves told of objects that appear."""
-        if not self._watching:
-            self._watching = True
-            try:
-                await self.listen("ubus.object.add", self._appeared)
-            except BaseException:
-                self._watching = False
-                raise
-
-    def _appeared(self, name: str, data: dict[str, Any]) -> None:
-        path = data.get("path")
-        self._satisfy({path})
-        session = self._session
-        for subscription in self._subscriptions:
-            if session and subscription.path == path and subscription.target_id is None:
-                self._spawn(self._attach(session, subscription))
-
-    def _satisfy(self, paths: set[Any]) -> None:
-        for waiter in self._waiters:
-            waiter.missing -= paths
-            if not waiter.missing and not waiter.done.done():
-                waiter.done.set_result(None)
-
-    async def _check_waiters(self) -> None:
-        self._satisfy({info.path for info in await self.lookup()})
-
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.ensure_future(_quietly(work))
+        """Do something in the background; a lost connection ends it, and brings it again later."""
+
+        async def quietly() -> None:
+            try:
+                await work
+            except (BusError, TimedOut):
+                pass
+            except Exception:
+                report("work on the bus in the background failed")
+
+        task = asyncio.ensure_future(quietly())
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
-
-
-async def _quietly(work: Coroutine[Any, Any, None]) -> None:
-    """Do something in the background; a lost connection ends it, and brings it again later."""
-    try:
-        await work
-    except (BusError, TimedOut):
-        pass
-    except Exception:
-        report("work on the bus in the background failed")

@@ -1,14 +1,12 @@
 """From a call that arrived to the reply that leaves: decodes, runs the handler, answers.
 
-Owns the handlers that are still running. A handler's own failure ends here: it is logged, and the
-caller learns nothing but UNKNOWN_ERROR. Knows nothing of sockets and of what the handlers do.
+A handler's own failure ends here: it is logged, and the caller learns nothing but UNKNOWN_ERROR.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import Any
 
 from ..errors import BusError, Status
 from .blobmsg import decode_table
@@ -32,28 +30,31 @@ class Dispatcher:
 
         `write` takes the reply's bytes; it must ignore them once its connection is gone.
         """
-        target = invoked.target
-        if isinstance(target, Listener):
-            self._deliver(invoked, target)
+        result = self._start(invoked)
+        if isinstance(result, Reply):
             # An event comes from the bus itself (peer 0), which takes no answer.
             if invoked.peer:
-                write(connection.reply(invoked, Reply()))
-            return
-        if target is None:
-            write(connection.reply(invoked, Reply(status=Status.NOT_FOUND)))
-            return
-        result = self._start(invoked, target)
-        if isinstance(result, Reply):
-            write(encode_reply(invoked, connection, result))
+                write(encode_reply(invoked, connection, result))
         elif len(self._running) >= MAX_RUNNING:
-            _discard(result)
+            stop = getattr(result, "close", None) or getattr(result, "cancel", None)
+            if stop is not None:  # a coroutine that is not awaited would complain
+                stop()
             write(connection.reply(invoked, Reply(status=Status.NO_MEMORY)))
         else:
-            task = asyncio.ensure_future(self._finish(invoked, connection, write, result))
+            task = asyncio.ensure_future(_finish(invoked, connection, write, result))
             self._running.add(task)
             task.add_done_callback(self._running.discard)
 
-    def _start(self, invoked: Invoked, target: BusObject) -> Reply | Awaitable[Reply]:
+    def _start(self, invoked: Invoked) -> Reply | Awaitable[Reply]:
+        target = invoked.target
+        if isinstance(target, Listener):
+            try:
+                target.callback(invoked.method, decode_table(invoked.data or b""))
+            except Exception:
+                report(f"what listens for {invoked.method!r:.80} failed")
+            return Reply()
+        if target is None:
+            return Reply(status=Status.NOT_FOUND)
         if not invoked.method or invoked.data is None:
             return Reply(status=Status.INVALID_ARGUMENT)
         try:
@@ -66,25 +67,6 @@ class Dispatcher:
         except Exception:
             return _failed(invoked)
 
-    async def _finish(
-        self,
-        invoked: Invoked,
-        connection: Connection,
-        write: Callable[[bytes], None],
-        result: Awaitable[Reply],
-    ) -> None:
-        try:
-            reply = await result
-        except Exception:
-            reply = _failed(invoked)
-        write(encode_reply(invoked, connection, reply))
-
-    def _deliver(self, invoked: Invoked, listener: Listener) -> None:
-        try:
-            listener.callback(invoked.method, decode_table(invoked.data or b""))
-        except Exception:
-            report(f"what listens for {invoked.method!r:.80} failed")
-
     async def close(self) -> None:
         """Cancel the handlers that are still running and wait for their end."""
         running = list(self._running)
@@ -93,8 +75,21 @@ class Dispatcher:
         await asyncio.gather(*running, return_exceptions=True)
 
 
+async def _finish(
+    invoked: Invoked,
+    connection: Connection,
+    write: Callable[[bytes], None],
+    result: Awaitable[Reply],
+) -> None:
+    try:
+        reply = await result
+    except Exception:
+        reply = _failed(invoked)
+    write(encode_reply(invoked, connection, reply))
+
+
 def encode_reply(invoked: Invoked, connection: Connection, reply: Reply) -> bytes:
-    """Return the reply's bytes, those of UNKNOWN_ERROR where it can't be encoded."""
+    """The reply's bytes, those of UNKNOWN_ERROR where it can't be encoded."""
     try:
         return connection.reply(invoked, reply)
     except Exception:
@@ -112,10 +107,3 @@ def _failed(invoked: Invoked) -> Reply:
     path = invoked.target.path if isinstance(invoked.target, BusObject) else ""
     report(f"the handler of {path} {invoked.method!r:.80} failed")
     return Reply(status=Status.UNKNOWN_ERROR)
-
-
-def _discard(result: Any) -> None:
-    """Close a coroutine that will not be awaited, so that it does not complain."""
-    close = getattr(result, "close", None) or getattr(result, "cancel", None)
-    if close is not None:
-        close()

@@ -1,7 +1,6 @@
-"""Messages of the bus: how they are framed on a stream and which attributes they carry.
+"""Frames of the bus: messages on a stream, and the attributes that they carry (ubusmsg.h).
 
-Owns the numbers of ubusmsg.h, a reader that takes bytes in any split, and the functions that build
-frames; the client's and the broker's side share it. Knows nothing of requests, objects or sockets.
+For the client's and the broker's side. The reader takes bytes in any split.
 """
 
 from __future__ import annotations
@@ -58,28 +57,13 @@ class Attr(IntEnum):
     GROUP = 13
 
 
-_NUMBER, _FLAG, _STRING, _RAW = "number", "flag", "string", "raw"
-_KINDS: tuple[str | None, ...] = (
-    None,
-    _NUMBER,
-    _STRING,
-    _NUMBER,
-    _STRING,
-    _NUMBER,
-    _RAW,
-    _RAW,
-    _NUMBER,
-    _FLAG,
-    _FLAG,
-    _RAW,
-    _STRING,
-    _STRING,
-)
+_NUMBERS = frozenset({Attr.STATUS, Attr.OBJID, Attr.OBJTYPE, Attr.TARGET})
+_FLAGS = frozenset({Attr.ACTIVE, Attr.NO_REPLY})
+_STRINGS = frozenset({Attr.OBJPATH, Attr.METHOD, Attr.USER, Attr.GROUP})
+_NESTED = frozenset({Attr.SIGNATURE, Attr.DATA, Attr.SUBSCRIBERS})
 
 EVENT_OBJECT = 1
 """ubusd's own object for events (UBUS_SYSTEM_OBJECT_EVENT)."""
-ACL_OBJECT = 2
-MONITOR_OBJECT = 3
 FIRST_ID = 1024
 """Ids below are ubusd's own (UBUS_SYSTEM_OBJECT_MAX)."""
 
@@ -143,10 +127,14 @@ def frame(kind: int, seq: int, peer: int, body: bytes = b"") -> bytes:
     """Return a message's bytes. Raises MessageTooLarge where the bus would cut the connection."""
     length = 4 + len(body)
     if (length + 3) & ~3 > MAX_MESSAGE:
-        raise MessageTooLarge(
-            f"a message of {length} bytes was not sent; the bus takes {MAX_MESSAGE} at most"
-        )
+        raise _too_large(length)
     return _HEAD.pack(0, kind, seq & 0xFFFF, peer, length) + body
+
+
+def _too_large(length: int) -> MessageTooLarge:
+    return MessageTooLarge(
+        f"a message of {length} bytes was not sent; the bus takes {MAX_MESSAGE} at most"
+    )
 
 
 def put_number(attr: int, value: int) -> bytes:
@@ -168,9 +156,7 @@ def put_raw(attr: int, value: bytes) -> bytes:
     """Return an attribute of these bytes (NESTED, DATA). Raises MessageTooLarge past 16 MiB."""
     length = 4 + len(value)
     if length > _LENGTH:
-        raise MessageTooLarge(
-            f"a message of {length} bytes was not sent; the bus takes {MAX_MESSAGE} at most"
-        )
+        raise _too_large(length)
     return b"".join((_U32.pack(attr << 24 | length), value, _PADDING[-length & 3]))
 
 
@@ -181,23 +167,22 @@ def parse_attributes(body: bytes) -> dict[int, Any]:
     blob_parse_untrusted (blob.c): the programs at both ends expect it so.
     """
     found: dict[int, Any] = {}
-    for attr, start, stop in attributes_of(body):
-        kind = _KINDS[attr] if attr < 14 else None
-        if kind is _NUMBER:
+    for attr, start, stop in _attributes_of(body):
+        if attr in _NUMBERS:
             if stop - start == 4:
                 (found[attr],) = _U32.unpack_from(body, start)
-        elif kind is _STRING:
+        elif attr in _STRINGS:
             value = body[start:stop]
             if value and value[-1] == 0:
                 found[attr] = value[: value.index(0)]
-        elif kind is _RAW:
+        elif attr in _NESTED:
             found[attr] = body[start:stop]
-        elif kind is _FLAG and stop - start == 1:
+        elif attr in _FLAGS and stop - start == 1:
             found[attr] = body[start]
     return found
 
 
-def attributes_of(body: bytes) -> Iterator[tuple[int, int, int]]:
+def _attributes_of(body: bytes) -> Iterator[tuple[int, int, int]]:
     """Yield (number, start, end) of each attribute of a blob, up to the first broken one."""
     position, end = 0, len(body)
     while end - position >= 4:

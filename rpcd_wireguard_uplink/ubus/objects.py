@@ -1,8 +1,4 @@
-"""What is published on the bus and what passes through it: objects, calls, replies.
-
-Owns the declarations that the rest of the service sees. Knows nothing of bytes on a socket; an
-object's signature is the one thing that it encodes.
-"""
+"""What is published on the bus and what passes through it: objects, calls, replies."""
 
 from __future__ import annotations
 

@@ -1,8 +1,4 @@
-"""One connection to the bus, from the greeting to its loss.
-
-Owns the socket and the requests that wait for answers on it; passes calls on to the dispatcher.
-Knows nothing of what is to be published, or of connecting again: that is client.py's.
-"""
+"""One connection to the bus, from the greeting to its loss: its socket, who waits for answers."""
 
 from __future__ import annotations
 
@@ -16,7 +12,7 @@ from typing import Any
 from ..errors import BusError, CallFailed, NameTaken, Status, TimedOut
 from .blobmsg import decode_table
 from .dispatch import Dispatcher
-from .framing import MAX_MESSAGE, Attr
+from .framing import MAX_MESSAGE
 from .link import Link
 from .objects import BusObject, Listener
 from .protocol import Completed, Connected, Connection, Invoked, Request, Unsubscribed
@@ -24,11 +20,11 @@ from .protocol import Completed, Connected, Connection, Invoked, Request, Unsubs
 ANSWER_S = 5.0
 """How long the bus itself may take for an answer."""
 
-_MAX_BACKLOG = 4 * MAX_MESSAGE
+MAX_BACKLOG = 4 * MAX_MESSAGE
 
 
 def open_socket(path: str) -> socket.socket:
-    """Return a socket that is connected to the bus. Raises BusError, naming path and remedy."""
+    """A socket that is connected to the bus. Raises BusError, naming path and remedy."""
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
     sock.setblocking(False)
     try:
@@ -36,10 +32,7 @@ def open_socket(path: str) -> socket.socket:
     except OSError as error:
         sock.close()
         if error.errno in (errno.ENOENT, errno.ECONNREFUSED):
-            raise BusError(
-                f"no bus at {path}: start ubusd, or `python -m rpcd_wireguard_uplink.ubus broker"
-                f" -s {path}` where there is none"
-            ) from error
+            raise BusError(f"no bus at {path}: start ubusd there") from error
         reason = error.strerror or (os.strerror(error.errno) if error.errno else str(error))
         raise BusError(
             f"can't connect to the bus at {path}: {reason}; check the path and who may use it"
@@ -68,7 +61,7 @@ class Session:
         self._greeting: asyncio.Future[None] = self._loop.create_future()
         self._waiting: dict[int, asyncio.Future[Completed]] = {}
         self._link = Link(
-            open_socket(path), limit=_MAX_BACKLOG, received=self._received, lost=self.close
+            open_socket(path), limit=MAX_BACKLOG, received=self._received, lost=self.close
         )
 
     async def greeted(self, timeout_s: float) -> None:
@@ -89,50 +82,44 @@ class Session:
             raise self._gone()
         future: asyncio.Future[Completed] = self._loop.create_future()
         self._waiting[request.seq] = future
-        timer = self._loop.call_later(timeout_s, self._expire, request.seq, timeout_s)
         try:
             self.write(request.data)
-            return await future
+            async with asyncio.timeout(timeout_s):
+                return await future
+        except TimeoutError as error:
+            raise TimedOut(f"no answer on the bus within {timeout_s:g} s") from error
         finally:
-            timer.cancel()
             self._waiting.pop(request.seq, None)
             self.connection.forget(request.seq)
 
     async def find(self, path: str, timeout_s: float = ANSWER_S) -> int:
-        """Return the id of the one object at a path, 0 where there is none."""
+        """The id of the one object at a path, 0 where there is none."""
         found = await self.ask(self.connection.lookup(path), timeout_s)
-        ids = [reply[Attr.OBJID] for reply in found.replies if Attr.OBJID in reply]
-        return int(ids[0]) if len(ids) == 1 else 0
+        ids = found.object_ids()
+        return ids[0] if len(ids) == 1 else 0
 
-    async def add(self, obj: BusObject) -> int:
-        """Publish an object and return its id. Raises NameTaken."""
-        completed, object_id = await self._publish(obj)
-        if completed.status == Status.INVALID_ARGUMENT:
+    async def add(self, target: BusObject | Listener) -> int:
+        """Publish an object, or a nameless one that events are delivered to; its id.
+
+        Raises NameTaken, and CallFailed where the bus refuses it.
+        """
+        path = target.path if isinstance(target, BusObject) else "a listener"
+        completed = await self.ask(self.connection.add_object(target))
+        if completed.status == Status.INVALID_ARGUMENT and isinstance(target, BusObject):
             raise NameTaken(
-                f"{obj.path} is taken by another process, or the bus's ACL forbids it to us;"
-                f" find out with `ubus list {obj.path}`"
+                f"{path} is taken by another process, or the bus's ACL forbids it to us;"
+                f" find out with `ubus list {path}`"
             )
-        if not object_id:
-            raise CallFailed(f"publishing {obj.path} failed", status_of(completed.status))
-        return object_id
+        ids = completed.object_ids()
+        if completed.status != Status.OK or not ids:
+            raise CallFailed(f"publishing {path} failed", status_of(completed.status))
+        return ids[0]
 
-    async def add_listener(self, listener: Listener) -> int:
-        """Make a nameless object that events are delivered to and return its id."""
-        completed, object_id = await self._publish(listener)
-        if not object_id:
-            raise CallFailed("the bus refuses a listener", status_of(completed.status))
-        return object_id
-
-    async def register(self, pattern: str, listener: Listener) -> None:
+    async def listen(self, pattern: str, listener: Listener) -> None:
         """Have events delivered to a listener. Raises CallFailed where the bus refuses it."""
-        object_id = await self.add_listener(listener)
+        object_id = await self.add(listener)
         completed = await self.ask(self.connection.listen(object_id, pattern))
         result_of(f"listening for {pattern}", completed)
-
-    async def _publish(self, target: BusObject | Listener) -> tuple[Completed, int]:
-        completed = await self.ask(self.connection.add_object(target))
-        ids = [reply[Attr.OBJID] for reply in completed.replies if Attr.OBJID in reply]
-        return completed, int(ids[0]) if ids and completed.status == Status.OK else 0
 
     def write(self, data: bytes) -> None:
         """Send bytes; a bus that stopped reading long ago counts as lost."""
@@ -157,11 +144,6 @@ class Session:
     def _gone(self) -> BusError:
         return BusError(f"the connection to the bus at {self._path} was lost; try again")
 
-    def _expire(self, seq: int, timeout_s: float) -> None:
-        future = self._waiting.get(seq)
-        if future is not None and not future.done():
-            future.set_exception(TimedOut(f"no answer on the bus within {timeout_s:g} s"))
-
     def _received(self, data: bytes) -> None:
         try:
             events = self.connection.receive(data)
@@ -180,12 +162,12 @@ class Session:
             elif isinstance(event, Connected):
                 if not self._greeting.done():
                     self._greeting.set_result(None)
-            elif isinstance(event, Unsubscribed):
+            else:
                 self._on_unsubscribed(event)
 
 
 def result_of(what: str, completed: Completed) -> dict[str, Any]:
-    """Return the tables of an answer, merged. Raises CallFailed for a status other than OK."""
+    """The tables of an answer, merged. Raises CallFailed for a status other than OK."""
     status = status_of(completed.status)
     merged: dict[str, Any] = {}
     tables = completed.tables()
@@ -202,5 +184,5 @@ def result_of(what: str, completed: Completed) -> dict[str, Any]:
 
 
 def status_of(number: int) -> Status:
-    """Return a status of the wire; one that ubusmsg.h does not know is UNKNOWN_ERROR."""
+    """A status of the wire; one that ubusmsg.h does not know is UNKNOWN_ERROR."""
     return Status(number) if 0 <= number <= Status.SYSTEM_ERROR else Status.UNKNOWN_ERROR

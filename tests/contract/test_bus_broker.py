@@ -144,7 +144,7 @@ class Pipe:
         self.messages: list[Message] = []
         self.full = False
         self._reader = FrameReader()
-        self.peer = router.join("user", "group", True, self.send, lambda: not self.full)
+        self.peer = router.join("user", "group", self.send, lambda: not self.full)
 
     def send(self, data: bytes) -> bool:
         if not self.full:

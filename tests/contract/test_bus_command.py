@@ -12,7 +12,7 @@ import pytest
 from rpcd_wireguard_uplink.errors import Status
 from rpcd_wireguard_uplink.ubus import BusObject, Call, Reply, Type
 
-from .conftest import COMMAND, run, until
+from .conftest import COMMAND, run
 
 RECORDED = json.loads((Path(__file__).parent.parent / "data" / "ubus-wire.json").read_text())
 COMMANDS = {
@@ -26,6 +26,12 @@ VALUES = (
     '"l":9007199254740993,"m":99999999999999999999,"o":-99999999999999999999,"z":"a\\u0000b",'
     '"a":[1,"x",null,[true],[],{}],"t":{"k":{"n":0}},"n":null} and more'
 )
+
+
+def words(what: str) -> list[str]:
+    """The arguments in a recorded command line; JSON is its last word."""
+    parts = what.split(" ")
+    return parts[1:]
 
 
 def uplink(number: int) -> dict[str, object]:
@@ -61,14 +67,8 @@ async def server(shared_bus, connect):
     return client
 
 
-def words(what: str) -> list[str]:
-    """The arguments in a recorded command line; JSON is its last word."""
-    parts = what.split(" ")
-    return parts[1:]
-
-
 @pytest.mark.parametrize(
-    "what", [what for what in COMMANDS if not what.startswith(("ubus listen", "ubus wait_for"))]
+    "what", [what for what in COMMANDS if words(what)[0] not in ("listen", "wait_for", "send")]
 )
 async def test_output_and_status_are_those_recorded(shared_bus, server, what):
     status, out, _ = await run(*COMMAND, "-s", shared_bus.path, *words(what))
@@ -130,23 +130,14 @@ SAME = [
     ["-t", "1", "call", "test.all", "never"],
     ["-S", "-t", "1", "call", "test.all", "never"],
     ["call", "test.*", "echo", '{"i":1}'],
-    ["send", "a.b", '{"k":1}'],
-    ["send", "a.b", "{"],
-    ["send", "ubus.x"],
-    ["-S", "send", "ubus.x"],
     ["wait_for", "test.all"],
     ["-t", "1", "wait_for", "nope", "test.all"],
     ["-t", "1", "listen", "x*", "y"],
     ["listen", ""],
-    ["subscribe"],
-    ["subscribe", "nope"],
-    ["-S", "subscribe", "nope"],
-    ["-t", "1", "subscribe", "test.all"],
     ["-s", "/nonexistent", "list"],
     ["-S", "-s", "/nonexistent", "list"],
 ]
-USAGE = [[], ["nonsense"], ["-x"], ["call", "a"], ["list", "a", "b"], ["send"], ["wait_for"]]
-USAGE += [["-m", "foo", "monitor"], ["-M", "x", "monitor"]]
+USAGE = [[], ["nonsense"], ["-x"], ["call", "a"], ["list", "a", "b"], ["wait_for"]]
 
 
 @pytest.mark.needs("ubus")
@@ -168,39 +159,3 @@ async def test_a_wrong_use_has_the_real_commands_status(shared_bus, arguments):
     ours = await run(*COMMAND, "-s", shared_bus.path, *arguments)
     assert ours[:2] == theirs[:2]
     assert b"Usage: " in ours[2]
-
-
-@pytest.mark.needs("ubus")
-async def test_the_monitor_shows_what_the_real_one_shows(shared_bus, server):
-    programs = ((shutil.which("ubus"),), COMMAND)
-    children = [
-        await asyncio.create_subprocess_exec(*one, "-s", shared_bus.path, "monitor", stdout=-1)
-        for one in programs
-    ]
-    outputs: list[list[bytes]] = [[], []]
-
-    async def read(number: int) -> None:
-        while line := await children[number].stdout.readline():
-            outputs[number].append(line)
-
-    readers = [asyncio.create_task(read(number)) for number in range(2)]
-    try:
-        async with asyncio.timeout(20):
-            while not all(any(b"probe" in line for line in lines) for lines in outputs):
-                await server.send("probe", {})
-                await asyncio.sleep(0.1)
-        await run(*COMMAND, "-s", shared_bus.path, "call", "test.object", "echo", '{"a":[1.5]}')
-        await server.send("last", {"i": -1})
-        await until(lambda: all(any(b"last" in line for line in lines) for lines in outputs))
-        tails = []
-        for lines in outputs:
-            end = next(at for at, line in enumerate(lines) if b"last" in line)
-            start = max(at for at, line in enumerate(lines[:end]) if b"probe" in line)
-            tails.append(lines[start + 2 : end])
-        assert tails[0] == tails[1]
-        assert any(b'"method":"echo"' in line for line in tails[0])
-    finally:
-        for child in children:
-            child.terminate()
-        await asyncio.gather(*readers)
-        assert [await child.wait() for child in children] == [0, 0]

@@ -210,10 +210,21 @@ def test_a_bus_that_hangs_delays_nobody(tmp_path: Path) -> None:
     os.kill(int(pid.read_text()), signal.SIGKILL)
 
 
+SEND = """
+import json, sys
+from rpcd_wireguard_uplink.ubus import encode_table
+from rpcd_wireguard_uplink.ubus.blocking import BlockingBus
+socket, _, _, command, name, data = sys.argv[1:]
+bus = BlockingBus(socket)
+bus.ask(bus.connection.send_event(name, encode_table(json.loads(data))))
+"""
+"""`ubus -t SECONDS send NAME JSON`, for where the command is not."""
+
+
 async def test_the_event_on_a_bus(tmp_path: Path) -> None:
     socket = str(tmp_path / "ubus.sock")
-    bus = f"{sys.executable} -m rpcd_wireguard_uplink.extras.standalone -s {socket}"
-    ours = f'cd {ROOT} && exec {bus} "$@"'
+    (tmp_path / "send.py").write_text(SEND)
+    ours = f'PYTHONPATH={ROOT} exec {sys.executable} {tmp_path}/send.py {socket} "$@"'
     real = shutil.which("ubus")
     command(tmp_path, "ubus", f'exec {real} -s {socket} "$@"' if real else ours)
     broker, client = Broker(socket), Client(socket)

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from rpcd_wireguard_uplink.api import dashboard
 from rpcd_wireguard_uplink.errors import UplinkError
-from rpcd_wireguard_uplink.extras.standalone.command import parse_json
+from rpcd_wireguard_uplink.extras.standalone.__main__ import parse_json
 from rpcd_wireguard_uplink.mesh import directory as mesh
 from rpcd_wireguard_uplink.mesh import master_link
 from rpcd_wireguard_uplink.mesh.wire import lease as leases
@@ -264,7 +264,7 @@ def test_it_reads_or_says_no(name: str, data: st.DataObject) -> None:
 @given(texts(json.dumps(OFFER)))
 def test_the_bus_command_reads_json_or_says_no(text: str) -> None:
     with contextlib.suppress(UplinkError, ValueError):
-        assert parse_json(text) is not None
+        assert objects.encode_table(parse_json(text)) is not None
 
 
 @settings(max_examples=EXAMPLES)

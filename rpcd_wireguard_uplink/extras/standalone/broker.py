@@ -1,7 +1,6 @@
 """A small bus for machines without ubusd: the same socket protocol, served from the event loop.
 
-Owns the listening socket, its file, and one link per client. What messages mean is router.py's.
-There are no ACL files: the mode of the socket's file says who may use the bus.
+The mode of the socket's file says who may use it. What messages mean is router.py's.
 """
 
 from __future__ import annotations
@@ -13,13 +12,13 @@ import os
 import socket
 import stat
 import struct
+from contextlib import suppress
 from pathlib import Path
 
 from ...errors import BusError
 from ...ubus.framing import MAX_MESSAGE, FrameReader
 from ...ubus.link import Link
-from .router import Router
-from .tables import Peer
+from .router import Peer, Router
 
 _ACCEPT_PAUSE_S = 0.5
 _FULL = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
@@ -97,7 +96,6 @@ class Broker:
             asyncio.get_running_loop().add_reader(self._listener.fileno(), self._accept)
 
     def _admit(self, sock: socket.socket) -> None:
-        uid, gid = _credentials(sock)
         reader = FrameReader()
         router = self._router
 
@@ -121,13 +119,8 @@ class Broker:
             drained=lambda: router.drained(peer),
         )
         self._links.add(link)
-        peer: Peer = router.join(
-            _user_name(uid),
-            _group_name(gid),
-            uid in (0, os.geteuid()),
-            link.send,
-            lambda: link.idle,
-        )
+        user, group = _names(sock)
+        peer: Peer = router.join(user, group, link.send, lambda: link.idle)
 
 
 def listen_at(path: Path, mode: int) -> socket.socket:
@@ -186,25 +179,16 @@ async def _lock(descriptor: int, directory: Path) -> None:
     raise BusError(f"{directory} stays locked by another process; is a second broker starting?")
 
 
-def _credentials(sock: socket.socket) -> tuple[int, int]:
-    data = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
-    _, uid, gid = struct.unpack("3i", data)
-    return uid, gid
-
-
-def _user_name(uid: int) -> str:
+def _names(sock: socket.socket) -> tuple[str, str]:
+    """The user and group of who is at the other end."""
+    import grp
     import pwd
 
-    try:
-        return pwd.getpwuid(uid).pw_name
-    except KeyError:
-        return str(uid)
-
-
-def _group_name(gid: int) -> str:
-    import grp
-
-    try:
-        return grp.getgrgid(gid).gr_name
-    except KeyError:
-        return str(gid)
+    data = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
+    _, uid, gid = struct.unpack("3i", data)
+    user, group = str(uid), str(gid)
+    with suppress(KeyError):
+        user = pwd.getpwuid(uid).pw_name
+    with suppress(KeyError):
+        group = grp.getgrgid(gid).gr_name
+    return user, group

@@ -1,39 +1,93 @@
-"""What a bus does with messages, without any I/O: objects, look-ups, calls, subscriptions.
+"""What a bus does with messages: objects, look-ups, calls, events, subscriptions. No I/O.
 
-Owns the broker's tables and answers as ubusd does, because programs rely on its habits; a rule
-names its function in ubusd_proto.c or ubusd_obj.c. Events and the monitor are system.py's. Knows
-nothing of sockets: a peer is a function that takes bytes and may refuse them when too much waits.
+Answers as ubusd does, because programs rely on its habits; a rule names its function in
+ubusd_proto.c, ubusd_obj.c or ubusd_event.c. A peer is a function that takes bytes and refuses them
+when too much waits. There are no ACL files and no monitor.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import os
+from collections import deque
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import dataclass, field
 from typing import Any
 
 from ...errors import BusError, MessageTooLarge, Status
-from ...ubus.blobmsg import walk
+from ...ubus.blobmsg import Type, encode_table, walk
 from ...ubus.framing import (
+    EVENT_OBJECT,
     FIRST_ID,
     MAX_MESSAGE,
     Attr,
     Message,
     MessageType,
+    frame,
     parse_attributes,
     put_flag,
     put_number,
     put_raw,
     put_string,
 )
-from .system import System
-from .tables import Peer, PublishedObject, Signature, new_id
 
-_MAX_OBJECTS = 4096
-_MAX_DECLARATION = MAX_MESSAGE // 2
+MOST_OBJECTS = 4096  # of one peer
+MOST_SUBSCRIPTIONS = 1024  # of one object
+MOST_PATTERNS = 1024
+MOST_LOOKUPS = 64  # of one peer that does not read
+MOST_DECLARED = MAX_MESSAGE // 2
 """A path and signature of this size can still be announced and looked up in one message."""
-_MAX_SUBSCRIPTIONS = 1024
-_MAX_LOOKUPS = 64
 
 Attributes = dict[int, Any]
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Peer:
+    """A client of the bus. `send` returns False where it dropped the message."""
+
+    client_id: int
+    user: bytes
+    group: bytes
+    send: Callable[[bytes], bool]
+    is_idle: Callable[[], bool]
+    objects: dict[int, PublishedObject] = field(default_factory=dict)
+    lookups: deque[Iterator[bool]] = field(default_factory=deque)
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Signature:
+    """The methods that objects declare, shared by `users`, the ids of these objects."""
+
+    type_id: int
+    data: bytes
+    users: set[int] = field(default_factory=set)
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class PublishedObject:
+    """An object of a peer; without a path and a signature it only receives."""
+
+    object_id: int
+    owner: Peer
+    path: bytes | None
+    signature: Signature | None
+    patterns: list[bytes] = field(default_factory=list)
+    subscribers: list[PublishedObject] = field(default_factory=list)
+    targets: list[PublishedObject] = field(default_factory=list)
+
+    def hears(self, name: bytes) -> bool:
+        """Whether one of its patterns fits an event's name."""
+        return any(
+            name.startswith(each[:-1]) if each.endswith(b"*") else name == each
+            for each in self.patterns
+        )
+
+
+class _Refused(Exception):
+    """A request is answered with a status and nothing else."""
+
+    def __init__(self, status: Status) -> None:
+        super().__init__(status)
+        self.status = status
 
 
 class Router:
@@ -44,7 +98,7 @@ class Router:
         self._objects: dict[int, PublishedObject] = {}
         self._paths: dict[bytes, PublishedObject] = {}
         self._signatures: dict[int, Signature] = {}
-        self._system = System(self._objects)
+        self._seq = 0
         self._handlers: dict[int, Callable[[Peer, Message, Attributes], int | None]] = {
             MessageType.PING: self._ping,
             MessageType.LOOKUP: self._lookup,
@@ -59,43 +113,35 @@ class Router:
         }
 
     def join(
-        self,
-        user: str,
-        group: str,
-        privileged: bool,
-        send: Callable[[bytes], bool],
-        is_idle: Callable[[], bool],
+        self, user: str, group: str, send: Callable[[bytes], bool], is_idle: Callable[[], bool]
     ) -> Peer:
-        """Take in a new client and greet it. Privileged ones may monitor the bus."""
-        client_id = new_id(self._peers)
-        peer = Peer(client_id, user.encode(), group.encode(), privileged, send, is_idle)
-        self._peers[client_id] = peer
-        self._system.send(peer, MessageType.HELLO, 0, client_id, b"")
+        """Take in a new client and greet it."""
+        peer = Peer(_new_id(self._peers), user.encode(), group.encode(), send, is_idle)
+        self._peers[peer.client_id] = peer
+        _send(peer, MessageType.HELLO, 0, peer.client_id, b"")
         return peer
 
     def leave(self, peer: Peer) -> None:
         """Forget a client and all that it published. Calls to it get no answer, as on ubusd."""
-        if self._peers.pop(peer.client_id, None) is None:
-            return
-        self._system.forget(peer)
-        peer.lookups.clear()
-        for obj in reversed(list(peer.objects.values())):
-            self._free(obj)
+        if self._peers.pop(peer.client_id, None) is not None:
+            peer.lookups.clear()
+            for obj in reversed(list(peer.objects.values())):
+                self._free(obj)
 
     def receive(self, peer: Peer, message: Message) -> None:
         """Do what a client's message asks for and answer it (ubusd_proto_receive_message)."""
-        self._system.report(peer, message.type, message.seq, message.peer, message.body, sent=False)
         handler = self._handlers.get(message.type)
-        if handler is None:
-            status: int | None = Status.INVALID_COMMAND
-        else:
-            try:
+        status: int | None = Status.INVALID_COMMAND
+        try:
+            if handler is not None:
                 status = handler(peer, message, parse_attributes(message.body))
-            except MessageTooLarge:
-                # With what the bus adds, the message would pass the limit of its receiver.
-                status = Status.NO_MEMORY
+        except _Refused as refusal:
+            status = refusal.status
+        except MessageTooLarge:
+            # With what the bus adds, the message would pass the limit of its receiver.
+            status = Status.NO_MEMORY
         if status is not None:
-            self._answer(peer, message, status)
+            _answer(peer, message, MessageType.STATUS, put_number(Attr.STATUS, status))
 
     def drained(self, peer: Peer) -> None:
         """Go on with look-ups that were put off, after everything for the client was sent."""
@@ -103,17 +149,28 @@ class Router:
             if not next(peer.lookups[0], False):
                 peer.lookups.popleft()
 
-    def _answer(self, peer: Peer, message: Message, status: int) -> None:
-        body = put_number(Attr.STATUS, status)
-        self._system.send(peer, MessageType.STATUS, message.seq, message.peer, body)
+    def _object(self, number: int, owner: Peer | None, foreign: Status) -> PublishedObject:
+        """The object, which must be `owner`'s; `foreign` is the refusal where it is not."""
+        obj = self._objects.get(number)
+        if obj is None:
+            raise _Refused(Status.NOT_FOUND)
+        if obj.owner is not owner:
+            raise _Refused(foreign)
+        return obj
+
+    def _next_seq(self) -> int:
+        self._seq = (self._seq + 1) & 0xFFFF
+        return self._seq
+
+    # --- requests
 
     def _ping(self, peer: Peer, message: Message, attributes: Attributes) -> int:
-        self._system.send(peer, MessageType.DATA, message.seq, message.peer, message.body)
+        _answer(peer, message, MessageType.DATA, message.body)
         return Status.OK
 
     def _lookup(self, peer: Peer, message: Message, attributes: Attributes) -> int | None:
         """ubusd_handle_lookup: what does not fit into the queue now is sent as it drains."""
-        if len(peer.lookups) >= _MAX_LOOKUPS:
+        if len(peer.lookups) >= MOST_LOOKUPS:
             return Status.NO_MEMORY
         peer.lookups.append(self._look_up(peer, message, attributes.get(Attr.OBJPATH)))
         self.drained(peer)
@@ -121,66 +178,36 @@ class Router:
 
     def _look_up(self, peer: Peer, message: Message, path: bytes | None) -> Iterator[bool]:
         status = Status.OK
-        if path is None:
-            paths = sorted(self._paths)
-        elif not path:
-            paths, status = [], Status.INVALID_ARGUMENT
+        if path is None or path.endswith(b"*"):
+            prefix = (path or b"*")[:-1]
+            paths = sorted(one for one in self._paths if one.startswith(prefix))
         else:
-            prefix = path[:-1]
-            if path.endswith(b"*"):
-                paths = sorted(one for one in self._paths if one.startswith(prefix))
-            else:
-                paths = [path] if path in self._paths else []
-            status = Status.OK if paths else Status.NOT_FOUND
+            paths = [path] if path in self._paths else []
+        if path is not None and not paths:
+            status = Status.NOT_FOUND if path else Status.INVALID_ARGUMENT
         for one in paths:
             obj = self._paths.get(one)
             if obj is not None and obj.signature is not None:
-                body = b"".join(
-                    (
-                        put_string(Attr.OBJPATH, one),
-                        put_number(Attr.OBJID, obj.object_id),
-                        put_number(Attr.OBJTYPE, obj.signature.type_id),
-                        put_raw(Attr.SIGNATURE, obj.signature.data),
-                    )
-                )
-                self._system.send(peer, MessageType.DATA, message.seq, message.peer, body)
+                body = put_string(Attr.OBJPATH, one) + put_number(Attr.OBJID, obj.object_id)
+                body += put_number(Attr.OBJTYPE, obj.signature.type_id)
+                body += put_raw(Attr.SIGNATURE, obj.signature.data)
+                _answer(peer, message, MessageType.DATA, body)
                 yield True
-        self._answer(peer, message, status)
+        _answer(peer, message, MessageType.STATUS, put_number(Attr.STATUS, status))
 
     def _invoke(self, peer: Peer, message: Message, attributes: Attributes) -> int | None:
-        object_id, method = attributes.get(Attr.OBJID), attributes.get(Attr.METHOD)
-        if object_id is None or method is None:
-            return Status.INVALID_ARGUMENT
+        _need(attributes, Attr.OBJID, Attr.METHOD)
+        number, method = attributes[Attr.OBJID], attributes[Attr.METHOD]
         data = attributes.get(Attr.DATA)
-        if object_id < FIRST_ID:
-            return self._system.call(peer, message, object_id, method, data)
-        obj = self._objects.get(object_id)
+        if number == EVENT_OBJECT:
+            return self._event_call(peer, method, data)
+        if number in _OTHER_OBJECTS:
+            return Status.INVALID_COMMAND
+        obj = self._objects.get(number)
         if obj is None:
             return Status.NOT_FOUND
-        self._forward(peer, obj, message.seq, method, data, b"")
+        _forward(peer, obj, message.seq, method, data)
         return None
-
-    def _forward(
-        self,
-        peer: Peer,
-        obj: PublishedObject,
-        seq: int,
-        method: bytes,
-        data: bytes | None,
-        extra: bytes,
-    ) -> None:
-        """ubusd_forward_invoke: who calls is the bus's word, not the caller's."""
-        body = b"".join(
-            (
-                extra,
-                put_number(Attr.OBJID, obj.object_id),
-                put_string(Attr.METHOD, method),
-                put_string(Attr.USER, peer.user),
-                put_string(Attr.GROUP, peer.group),
-                b"" if data is None else put_raw(Attr.DATA, data),
-            )
-        )
-        self._system.send(obj.owner, MessageType.INVOKE, seq, peer.client_id, body)
 
     def _response(self, peer: Peer, message: Message, attributes: Attributes) -> None:
         """ubusd_handle_response: pass an answer on; what does not fit is dropped silently."""
@@ -188,59 +215,51 @@ class Router:
         obj = self._objects.get(attributes.get(Attr.OBJID, 0))
         caller = self._peers.get(message.peer)
         if wanted in attributes and obj is not None and obj.owner is peer and caller is not None:
-            self._system.send(caller, message.type, message.seq, obj.object_id, message.body)
+            _send(caller, message.type, message.seq, obj.object_id, message.body)
+
+    # --- objects
 
     def _add_object(self, peer: Peer, message: Message, attributes: Attributes) -> int:
         """ubusd_create_object: the event comes before the answer, and a taken path is status 2."""
         path, declared = attributes.get(Attr.OBJPATH), attributes.get(Attr.SIGNATURE)
-        if len(peer.objects) >= _MAX_OBJECTS:
+        if len(peer.objects) >= MOST_OBJECTS:
             return Status.NO_MEMORY
-        if len(path or b"") + len(declared or b"") > _MAX_DECLARATION:
-            return Status.INVALID_ARGUMENT
-        if path is not None and path in self._paths:
+        if path in self._paths or len(path or b"") + len(declared or b"") > MOST_DECLARED:
             return Status.INVALID_ARGUMENT
         if Attr.OBJTYPE in attributes:
             signature = self._signatures.get(attributes[Attr.OBJTYPE])
         else:
             signature = self._new_signature(declared)
-        obj = PublishedObject(new_id(self._objects), peer, path, signature)
-        self._objects[obj.object_id] = obj
-        peer.objects[obj.object_id] = obj
+        obj = PublishedObject(_new_id(self._objects), peer, path, signature)
+        self._objects[obj.object_id] = peer.objects[obj.object_id] = obj
         if signature is not None:
-            signature.users += 1
+            signature.users.add(obj.object_id)
         if path is not None:
             self._paths[path] = obj
-            self._system.announce(b"ubus.object.add", obj)
+            self._announce(b"ubus.object.add", obj)
         body = put_number(Attr.OBJID, obj.object_id)
         if declared is not None and signature is not None:
             body += put_number(Attr.OBJTYPE, signature.type_id)
-        self._system.send(peer, MessageType.DATA, message.seq, message.peer, body)
+        _answer(peer, message, MessageType.DATA, body)
         return Status.OK
 
     def _new_signature(self, declared: bytes | None) -> Signature | None:
-        if declared is None:
-            return None
         try:
-            if not all(name for _, name, _, _ in walk(declared, 0, len(declared))):
+            if declared is None or not all(name for _, name, _, _ in walk(declared)):
                 return None
         except BusError:
             return None
-        signature = Signature(new_id(self._signatures), declared)
+        signature = Signature(_new_id(self._signatures), declared)
         self._signatures[signature.type_id] = signature
         return signature
 
     def _remove_object(self, peer: Peer, message: Message, attributes: Attributes) -> int:
-        if Attr.OBJID not in attributes:
-            return Status.INVALID_ARGUMENT
-        obj = self._objects.get(attributes[Attr.OBJID])
-        if obj is None:
-            return Status.NOT_FOUND
-        if obj.owner is not peer:
-            return Status.PERMISSION_DENIED
+        _need(attributes, Attr.OBJID)
+        obj = self._object(attributes[Attr.OBJID], peer, Status.PERMISSION_DENIED)
         body = put_number(Attr.OBJID, obj.object_id)
-        if obj.signature is not None and obj.signature.users == 1:
+        if obj.signature is not None and len(obj.signature.users) == 1:
             body += put_number(Attr.OBJTYPE, obj.signature.type_id)
-        self._system.send(peer, MessageType.DATA, message.seq, message.peer, body)
+        _answer(peer, message, MessageType.DATA, body)
         self._free(obj)
         return Status.OK
 
@@ -251,35 +270,31 @@ class Router:
         for subscriber in list(obj.subscribers):
             body = put_number(Attr.OBJID, subscriber.object_id)
             body += put_number(Attr.TARGET, obj.object_id)
-            subscriber.seq = (subscriber.seq + 1) & 0xFFFF
-            self._system.send(subscriber.owner, MessageType.UNSUBSCRIBE, subscriber.seq, 0, body)
+            _send(subscriber.owner, MessageType.UNSUBSCRIBE, self._next_seq(), 0, body)
             self._detach(subscriber, obj)
-        self._system.forget_object(obj)
+        obj.patterns.clear()
         if obj.path is not None:
-            self._system.announce(b"ubus.object.remove", obj)
+            self._announce(b"ubus.object.remove", obj)
             del self._paths[obj.path]
         del obj.owner.objects[obj.object_id]
         del self._objects[obj.object_id]
         if obj.signature is not None:
-            obj.signature.users -= 1
+            obj.signature.users.discard(obj.object_id)
             if not obj.signature.users:
                 del self._signatures[obj.signature.type_id]
 
+    # --- subscriptions
+
     def _subscribe(self, peer: Peer, message: Message, attributes: Attributes) -> int:
         """ubusd_handle_add_watch: not to an object of one's own; a second time counts twice."""
-        if Attr.OBJID not in attributes or Attr.TARGET not in attributes:
-            return Status.INVALID_ARGUMENT
-        obj = self._objects.get(attributes[Attr.OBJID])
-        if obj is None:
-            return Status.NOT_FOUND
-        if obj.owner is not peer:
-            return Status.INVALID_ARGUMENT
+        _need(attributes, Attr.OBJID, Attr.TARGET)
+        obj = self._object(attributes[Attr.OBJID], peer, Status.INVALID_ARGUMENT)
         target = self._objects.get(attributes[Attr.TARGET])
         if target is None:
             return Status.NOT_FOUND
         if target.owner is peer:
             return Status.INVALID_ARGUMENT
-        if len(obj.targets) >= _MAX_SUBSCRIPTIONS:
+        if len(obj.targets) >= MOST_SUBSCRIPTIONS:
             return Status.NO_MEMORY
         obj.targets.append(target)
         target.subscribers.append(obj)
@@ -288,13 +303,8 @@ class Router:
         return Status.OK
 
     def _unsubscribe(self, peer: Peer, message: Message, attributes: Attributes) -> int:
-        if Attr.OBJID not in attributes or Attr.TARGET not in attributes:
-            return Status.INVALID_ARGUMENT
-        obj = self._objects.get(attributes[Attr.OBJID])
-        if obj is None:
-            return Status.NOT_FOUND
-        if obj.owner is not peer:
-            return Status.INVALID_ARGUMENT
+        _need(attributes, Attr.OBJID, Attr.TARGET)
+        obj = self._object(attributes[Attr.OBJID], peer, Status.INVALID_ARGUMENT)
         target = self._objects.get(attributes[Attr.TARGET])
         if target is None or target not in obj.targets:
             return Status.NOT_FOUND
@@ -309,21 +319,14 @@ class Router:
 
     def _tell_activity(self, target: PublishedObject) -> None:
         """ubus_notify_subscription: an object learns whether anybody is subscribed to it."""
-        target.seq = (target.seq + 1) & 0xFFFF
         body = put_number(Attr.OBJID, target.object_id)
         body += put_flag(Attr.ACTIVE, bool(target.subscribers))
-        self._system.send(target.owner, MessageType.NOTIFY, target.seq, 0, body)
+        _send(target.owner, MessageType.NOTIFY, self._next_seq(), 0, body)
 
     def _notify(self, peer: Peer, message: Message, attributes: Attributes) -> int | None:
         """ubusd_handle_notify: first the list of subscribers, then the call to each of them."""
-        method = attributes.get(Attr.METHOD)
-        if method is None or Attr.OBJID not in attributes:
-            return Status.INVALID_ARGUMENT
-        obj = self._objects.get(attributes[Attr.OBJID])
-        if obj is None:
-            return Status.NOT_FOUND
-        if obj.owner is not peer:
-            return Status.PERMISSION_DENIED
+        _need(attributes, Attr.OBJID, Attr.METHOD)
+        obj = self._object(attributes[Attr.OBJID], peer, Status.PERMISSION_DENIED)
         extra = b""
         if attributes.get(Attr.NO_REPLY):
             extra = put_flag(Attr.NO_REPLY, True)
@@ -331,8 +334,104 @@ class Router:
             ids = b"".join(put_number(0, one.object_id) for one in obj.subscribers)
             body = put_number(Attr.OBJID, obj.object_id) + put_raw(Attr.SUBSCRIBERS, ids)
             body += put_number(Attr.STATUS, Status.OK)
-            self._system.send(peer, MessageType.STATUS, message.seq, message.peer, body)
+            _answer(peer, message, MessageType.STATUS, body)
+        method, data = attributes[Attr.METHOD], attributes.get(Attr.DATA)
         for subscriber in list(obj.subscribers):
-            data = attributes.get(Attr.DATA)
-            self._forward(peer, subscriber, message.seq, method, data, extra)
+            _forward(peer, subscriber, message.seq, method, data, extra)
         return None
+
+    # --- events
+
+    def _event_call(self, peer: Peer, method: bytes, data: bytes | None) -> int:
+        """ubusd_event_recv: `register` a pattern for an object, or `send` an event."""
+        if method not in (b"register", b"send"):
+            return Status.INVALID_COMMAND
+        if data is None:
+            return Status.INVALID_ARGUMENT
+        try:
+            fields = {(name, kind): data[at:end] for kind, name, at, end in walk(data)}
+        except BusError:
+            return Status.INVALID_ARGUMENT
+        if method == b"register":
+            return self._register(peer, fields)
+        name = fields.get((b"id", Type.STRING))
+        table = fields.get((b"data", Type.TABLE))
+        if name is None or table is None:
+            return Status.INVALID_ARGUMENT
+        name = name.split(b"\0", 1)[0]
+        if name.startswith(b"ubus."):
+            return Status.PERMISSION_DENIED
+        self._send_event(peer, name, table)
+        return Status.OK
+
+    def _register(self, peer: Peer, fields: dict[tuple[bytes, int], bytes]) -> int:
+        """ubusd_alloc_event_pattern."""
+        number = fields.get((b"object", Type.INT32))
+        pattern = fields.get((b"pattern", Type.STRING))
+        if number is None or pattern is None:
+            return Status.INVALID_ARGUMENT
+        object_id, pattern = int.from_bytes(number, "big"), pattern.split(b"\0", 1)[0]
+        obj = self._objects.get(object_id)
+        if object_id >= FIRST_ID and obj is None:
+            return Status.NOT_FOUND
+        if obj is None or obj.owner is not peer or not pattern:
+            return Status.PERMISSION_DENIED
+        if len(obj.patterns) >= MOST_PATTERNS:
+            return Status.NO_MEMORY
+        obj.patterns.append(pattern)
+        return Status.OK
+
+    def _announce(self, name: bytes, obj: PublishedObject) -> None:
+        """Send ubus.object.add or ubus.object.remove, to its owner's listeners too."""
+        signed = obj.object_id - (1 << 32) if obj.object_id >> 31 else obj.object_id
+        path = (obj.path or b"").decode("utf-8", "surrogateescape")
+        self._send_event(None, name, encode_table({"id": signed, "path": path}))
+
+    def _send_event(self, sender: Peer | None, name: bytes, table: bytes) -> None:
+        """ubusd_send_event: once to every object with a matching pattern, never to the sender."""
+        rest = put_string(Attr.METHOD, name) + put_raw(Attr.DATA, table)
+        for obj in list(self._objects.values()):
+            if obj.owner is not sender and obj.hears(name):
+                body = put_number(Attr.OBJID, obj.object_id) + rest
+                _send(obj.owner, MessageType.INVOKE, self._next_seq(), 0, body)
+
+
+_OTHER_OBJECTS = (2, 3)
+"""ubusd's own objects for ACLs and its monitor, which have no methods here."""
+
+
+def _need(attributes: Collection[int], *wanted: Attr) -> None:
+    if not all(attr in attributes for attr in wanted):
+        raise _Refused(Status.INVALID_ARGUMENT)
+
+
+def _send(peer: Peer, kind: int, seq: int, sender: int, body: bytes) -> None:
+    """Send a message to a peer. Raises MessageTooLarge before anything is sent."""
+    peer.send(frame(kind, seq, sender, body))
+
+
+def _answer(peer: Peer, message: Message, kind: int, body: bytes) -> None:
+    _send(peer, kind, message.seq, message.peer, body)
+
+
+def _forward(
+    peer: Peer,
+    obj: PublishedObject,
+    seq: int,
+    method: bytes,
+    data: bytes | None,
+    extra: bytes = b"",
+) -> None:
+    """ubusd_forward_invoke: who calls is the bus's word, not the caller's."""
+    body = extra + put_number(Attr.OBJID, obj.object_id) + put_string(Attr.METHOD, method)
+    body += put_string(Attr.USER, peer.user) + put_string(Attr.GROUP, peer.group)
+    body += b"" if data is None else put_raw(Attr.DATA, data)
+    _send(obj.owner, MessageType.INVOKE, seq, peer.client_id, body)
+
+
+def _new_id(taken: Collection[int]) -> int:
+    """A random id that is free, as ubus_alloc_id (ubusd_id.c) makes it."""
+    while True:
+        number = int.from_bytes(os.urandom(4), "big")
+        if number >= FIRST_ID and number not in taken:
+            return number
