@@ -16,7 +16,7 @@ from concurrent.futures import ProcessPoolExecutor
 
 from tests.lab.node import refused
 
-from . import calls, calm, crowd, switches
+from . import calls, calm, large_mesh, switches
 from .table import Row, table_lines
 
 RUNS = 20
@@ -36,7 +36,7 @@ def plan(quick: bool) -> list[list[Measurement]]:
             ],
             [(calls.measure_start, (2,))],
             [(calls.measure_calls, (2,))],
-            [(calm.simulate_days, (1,)), (crowd.measure_crowd, (40, 2))],
+            [(calm.simulate_days, (1,)), (large_mesh.measure_mesh, (40, 2))],
         ]
     return [
         [(switches.measure_fast_pace, (RUNS,))],
@@ -50,7 +50,7 @@ def plan(quick: bool) -> list[list[Measurement]]:
             (calm.measure_flapping, ()),
             (calm.simulate_days, (RUNS,)),
         ],
-        [(crowd.measure_crowd, (200, RUNS))],
+        [(large_mesh.measure_mesh, (200, RUNS))],
     ]
 
 

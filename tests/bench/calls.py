@@ -24,7 +24,7 @@ from tests.lab.lab import Lab, ready
 from tests.lab.network import ConsumerNetwork, consumer_network
 from tests.lab.node import LabError, environment
 from tests.lab.provider import make_provider
-from tests.lab.scene import Scene, lay_uplink, settings
+from tests.lab.router import Router, configure_uplink, settings
 from tests.lab.service import OBJECT, Service, variables
 
 from . import noop
@@ -58,32 +58,32 @@ def measure_calls(rounds: int) -> list[Row]:
     """A status beside a method that does nothing, for one uplink and for many."""
     rows = []
     with Lab() as lab:
-        scene = _begin(lab, 1)
-        _serve_noop(scene)
+        router = _begin(lab, 1)
+        _serve_noop(router)
         for count in (1, MANY):
-            _lay(scene, count)
-            scene.wait(lambda s: len(s["uplinks"]) == count)  # noqa: B023
-            scene.home(60.0)
+            _lay(router, count)
+            router.wait(lambda s: len(s["uplinks"]) == count)  # noqa: B023
+            router.wait_primary(60.0)
             for clients in (1, CLIENTS):
-                rows.append(_compare(scene.service.socket, count, clients, rounds))
+                rows.append(_compare(router.service.socket, count, clients, rounds))
     return rows
 
 
 def measure_start(runs: int) -> list[Row]:
     """From the command to the object on the bus, with many uplinks configured."""
     with Lab() as lab:
-        scene = _begin(lab, MANY)
+        router = _begin(lab, MANY)
         times = []
         for _ in range(runs):
-            scene.service.stop()
-            bus = BlockingBus(scene.service.socket)
+            router.service.stop()
+            bus = BlockingBus(router.service.socket)
             began = time.monotonic()
-            scene.service.start(wait=False)
+            router.service.start(wait=False)
             while not _found(bus, OBJECT):
                 time.sleep(0.002)
             times.append(time.monotonic() - began)
             bus.close()
-            scene.status()  # answered when all is loaded
+            router.status()  # answered when all is loaded
     note = f"{MANY} uplinks, {bus_kind()}"
     return [Row("start to registered", "s", tuple(times), 0.12, "p95", note)]
 
@@ -91,10 +91,10 @@ def measure_start(runs: int) -> list[Row]:
 def measure_idle(windows: int) -> list[Row]:
     """CPU, memory, and the bytes of keeping each of many backups ready; nobody uses the line."""
     with Lab() as lab:
-        scene = _begin(lab, MANY)
-        pid, cpu, memory = scene.service.pid, [], []
+        router = _begin(lab, MANY)
+        pid, cpu, memory = router.service.pid, [], []
         time.sleep(SETTLE_S)
-        capture = Capture(scene.network.consumer, "mesh0")
+        capture = Capture(router.network.consumer, "mesh0")
         began = time.monotonic()
         for _ in range(windows):
             before, at_s = _cpu_s(pid), time.monotonic()
@@ -118,33 +118,33 @@ def measure_idle(windows: int) -> list[Row]:
     ]
 
 
-def _begin(lab: Lab, count: int) -> Scene:
+def _begin(lab: Lab, count: int) -> Router:
     """A running service with so many uplinks, all of them ready."""
     network = consumer_network(lab)
     provider = make_provider(lab, network.providers[0])
     service = OnBus(lab, network.consumer, "")
     _start_bus(network, service.socket)
-    scene = Scene(network, (provider,), service, "")
-    _lay(scene, count)
+    router = Router(network, (provider,), service, "")
+    _lay(router, count)
     service.start()
-    scene.status()  # answered when all is loaded, and so all bytecode written
+    router.status()  # answered when all is loaded, and so all bytecode written
     service.restart()
-    scene.home(60.0)
-    return scene
+    router.wait_primary(60.0)
+    return router
 
 
-def _lay(scene: Scene, count: int) -> None:
+def _lay(router: Router, count: int) -> None:
     """Have so many uplinks in the configuration; those that are there stay."""
     names = [f"node{number:02}" for number in range(count)]
-    for place in range(scene.uplinks.count("config uplink"), count):
-        scene.uplinks += lay_uplink(
-            scene.network.consumer,
-            scene.service.keys_dir,
-            replace(scene.providers[0], peer_id=names[place]),
-            scene.network.neighbours[0].provider4,
+    for place in range(router.uplinks.count("config uplink"), count):
+        router.uplinks += configure_uplink(
+            router.network.consumer,
+            router.service.keys_dir,
+            replace(router.providers[0], peer_id=names[place]),
+            router.network.neighbours[0].provider4,
             place=10 + place,
         )
-    scene.configure(settings(names, pace="default", hold_time=30))
+    router.configure(settings(names, pace="default", hold_time=30))
 
 
 def _start_bus(network: ConsumerNetwork, socket: str) -> None:
@@ -162,10 +162,10 @@ def _start_bus(network: ConsumerNetwork, socket: str) -> None:
             time.sleep(0.02)
 
 
-def _serve_noop(scene: Scene) -> None:
-    argv = [sys.executable, "-m", noop.__name__, scene.service.socket]
+def _serve_noop(router: Router) -> None:
+    argv = [sys.executable, "-m", noop.__name__, router.service.socket]
     pipe = subprocess.PIPE
-    node, lab = scene.network.consumer, scene.network.lab
+    node, lab = router.network.consumer, router.network.lab
     ready(lab.at_close(node.popen(argv, stdout=pipe, stderr=pipe, env=variables())))
 
 

@@ -17,7 +17,7 @@ from rpcd_wireguard_uplink.model import Health
 from tests.lab.lab import Lab
 from tests.lab.network import consumer_network
 from tests.lab.provider import make_provider
-from tests.lab.scene import Scene, settings
+from tests.lab.router import Router, settings
 from tests.unit.day import Burst, Line, Watcher, random_bursts
 
 from .table import Row
@@ -114,15 +114,15 @@ def measure_flapping() -> list[Row]:
         network = consumer_network(lab)
         provider = make_provider(lab, network.providers[0])
         main = settings(pace="default", hold_time=30, max_hold_time=1800)
-        scene = Scene.lay(network, [provider], main)
-        scene.start()
+        router = Router.build(network, [provider], main)
+        router.start()
         for _ in range(FLAPS):
             network.wan.drop()
             time.sleep(FLAP_S)
             network.wan.restore()
             time.sleep(FLAP_S)
-        scene.home(90.0)
-        told = [entry["family"] for entry in scene.events(*MOVES)]
+        router.wait_primary(90.0)
+        told = [entry["family"] for entry in router.events(*MOVES)]
     worst = max(told.count(family) for family in ("ipv4", "ipv6"))
     name = "a WAN up 5 s, down 5 s, ten times: switches"
     return [Row(name, "switches", (float(worst),), 3, "worst", "with packets, until back home")]

@@ -17,7 +17,7 @@ from tests.lab.meter import Meter, lost
 from tests.lab.network import ECHO4, ECHO6, PROBED4, PROBED6, consumer_network
 from tests.lab.node import LabError
 from tests.lab.provider import make_provider
-from tests.lab.scene import Scene, settings, settled, states
+from tests.lab.router import Router, settings, settled, states
 
 from .capture import UDP, Capture, Packet
 from .table import Row
@@ -41,8 +41,8 @@ class Found:
 def measure_fast_pace(runs: int) -> list[Row]:
     """Silent death, carrier loss, failback, leaks and half of the packets lost."""
     with Lab() as lab:
-        scene = _begin(lab, "fast")
-        wan, found = scene.network.wan, Found()
+        router = _begin(lab, "fast")
+        wan, found = router.network.wan, Found()
 
         def unplug() -> float:
             began = wan.carrier_down()
@@ -56,10 +56,10 @@ def measure_fast_pace(runs: int) -> list[Row]:
             return mended
 
         for _ in range(runs):
-            found.silent_s.append(_fail(scene, wan.drop, wan.restore, found))
+            found.silent_s.append(_fail(router, wan.drop, wan.restore, found))
         for _ in range(runs):
-            found.carrier_s.append(_fail(scene, unplug, plug_in, found))
-        noticed = [_half(scene) for _ in range(runs)]
+            found.carrier_s.append(_fail(router, unplug, plug_in, found))
+        noticed = [_half(router) for _ in range(runs)]
     seen = f"{found.rightly_sent} packets of these flows were seen on the line in all"
     return [
         _row("silent death, fast pace", "s", found.silent_s, 0.5),
@@ -73,11 +73,11 @@ def measure_fast_pace(runs: int) -> list[Row]:
 def measure_default_pace(runs: int) -> list[Row]:
     """The same death and the same loss for those who change no option."""
     with Lab() as lab:
-        scene = _begin(lab, "default")
-        wan, found = scene.network.wan, Found()
+        router = _begin(lab, "default")
+        wan, found = router.network.wan, Found()
         for _ in range(runs):
-            found.silent_s.append(_fail(scene, wan.drop, wan.restore, found))
-        noticed = [_half(scene) for _ in range(runs)]
+            found.silent_s.append(_fail(router, wan.drop, wan.restore, found))
+        noticed = [_half(router) for _ in range(runs)]
     return [
         _row("silent death, default pace", "s", found.silent_s, 2.0),
         _row("half of the packets lost: noticed, default pace", "s", noticed, 1.0),
@@ -96,14 +96,14 @@ def measure_lost_provider(runs: int) -> list[Row]:
             )
         ]
         main = settings(("nodea", "nodeb"), pace="fast", check_interval=1)
-        scene = Scene.lay(network, providers, main)
-        scene.uplinks = scene.uplinks.replace("weight '10'", "weight '20'", 1)  # nodea's
-        scene.configure(main)
-        scene.start()
+        router = Router.build(network, providers, main)
+        router.uplinks = router.uplinks.replace("weight '10'", "weight '20'", 1)  # nodea's
+        router.configure(main)
+        router.start()
         network.wan.drop()
-        scene.away("wgup_nodea")
+        router.wait_failed_over("wgup_nodea")
         for number in range(runs):
-            used, other = network.provider_lines[number % 2], network.provider_lines[1 - number % 2]
+            used, other = network.provider_wans[number % 2], network.provider_wans[1 - number % 2]
             with Meter(network.host, ECHO4) as ipv4, Meter(network.host, ECHO6) as ipv6:
                 settled(ipv4, ipv6)
                 time.sleep(random.uniform(0.1, 0.3))
@@ -114,7 +114,7 @@ def measure_lost_provider(runs: int) -> list[Row]:
                 ]
             gaps.append(max(answered) - began)
             used.restore()
-            scene.wait(lambda s: all(u["usable"] and u["state"] == "up" for u in s["uplinks"]))
+            router.wait(lambda s: all(u["usable"] and u["state"] == "up" for u in s["uplinks"]))
     return [_row("the provider loses its own WAN: traffic on the next", "s", gaps, 1.0)]
 
 
@@ -122,22 +122,22 @@ def _row(name: str, unit: str, values: list[float], limit: float) -> Row:
     return Row(name, unit, tuple(values), limit)
 
 
-def _begin(lab: Lab, pace: str) -> Scene:
+def _begin(lab: Lab, pace: str) -> Router:
     network = consumer_network(lab)
     network.consumer.resolvers(network.wan.gateway4, network.wan.gateway6)
     provider = make_provider(lab, network.providers[0])
     # The captures tell probes from look-ups by their targets.
     main = settings(targets=(*PROBED4, *PROBED6), pace=pace, hold_time=int(HOLD_S))
-    scene = Scene.lay(network, [provider], main)
-    scene.start()
-    return scene
+    router = Router.build(network, [provider], main)
+    router.start()
+    return router
 
 
 def _fail(
-    scene: Scene, fault: Callable[[], float], mend: Callable[[], float], found: Found
+    router: Router, fault: Callable[[], float], mend: Callable[[], float], found: Found
 ) -> float:
     """One outage and the way back: seconds until both families' flows were answered again."""
-    network, line = scene.network, scene.network.provider_lines[0]
+    network, provider_wan = router.network, router.network.provider_wans[0]
     with ExitStack() as stack:
         captures = [Capture(network.consumer, device) for device in ("wan", "mesh0")]
         for capture in captures:
@@ -148,18 +148,18 @@ def _fail(
         asked = network.wan.gateway4
         theirs = stack.enter_context(Meter(network.host, asked, kind="dns", rate_hz=50))
         settled(ipv4, ipv6, own, theirs)
-        scene.home()
+        router.wait_primary()
         time.sleep(random.uniform(0.1, 0.3))  # not always at the same moment between two probes
         began = fault()
-        first4 = ipv4.wait_for_source(line.address4, since=began)
-        first6 = ipv6.wait_for_source(line.address6, since=began)
+        first4 = ipv4.wait_for_source(provider_wan.address4, since=began)
+        first6 = ipv6.wait_for_source(provider_wan.address6, since=began)
         moved = {
             ECHO6: first6.seq,
-            RESOLVER: own.wait_for_source(line.address4, since=began).seq,
+            RESOLVER: own.wait_for_source(provider_wan.address4, since=began).seq,
             # Whichever resolver serves in its place: the line is dead.
             asked: theirs.wait_for(lambda _: True, since=began + 0.1).seq,
         }
-        scene.away()
+        router.wait_failed_over()
         time.sleep(0.5)
         mended = mend()
         for meter, source in ((ipv4, network.wan.address4), (ipv6, network.wan.address6)):
@@ -193,17 +193,17 @@ def count_leaks(
     return sum(p.protocol == UDP for p in by_line + bare)
 
 
-def _half(scene: Scene) -> float:
+def _half(router: Router) -> float:
     """Seconds until the status says that a family is not well any more."""
-    scene.home()
-    network = scene.network
+    router.wait_primary()
+    network = router.network
     with Meter(network.host, ECHO4, rate_hz=20) as ipv4:
         settled(ipv4)
         time.sleep(random.uniform(0.3, 0.8))
-        scene.home()
+        router.wait_primary()
         began = network.wan.drop(HALF_EACH_WAY)
         try:
-            scene.wait(lambda s: states(s) != {"primary"})
+            router.wait(lambda s: states(s) != {"primary"})
             return time.monotonic() - began
         finally:
             network.wan.restore()

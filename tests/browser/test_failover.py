@@ -11,9 +11,9 @@ import pytest
 from tests.lab.lab import Lab
 from tests.lab.network import consumer_network
 from tests.lab.provider import make_provider
-from tests.lab.scene import Scene, settings
+from tests.lab.router import Router, settings
 
-from .village import OVERVIEW, Door
+from .mesh import OVERVIEW, BrowserSession
 
 pytestmark = pytest.mark.needs("conntrack")
 FOLLOWS_S = 2.0
@@ -27,11 +27,11 @@ WATCH = """
 
 
 @pytest.fixture
-def scene(namespaces: None) -> Iterator[Scene]:
+def router(namespaces: None) -> Iterator[Router]:
     with Lab() as lab:
         network = consumer_network(lab)
         provider = make_provider(lab, network.providers[0])
-        made = Scene.lay(network, [provider], settings(pace="fast", hold_time=2))
+        made = Router.build(network, [provider], settings(pace="fast", hold_time=2))
         made.start()
         yield made
 
@@ -42,14 +42,14 @@ def seen_at(page, text: str) -> float:
     return float(page.js("seen.find(s => s[1].includes(a[0]))[0]", text))
 
 
-def test_the_page_follows_a_failover(scene: Scene, page, serve, pictures: Path) -> None:
-    door = Door.to(scene.service.socket, scene.service.config_dir)
-    page.open(serve(door.gateway).url(OVERVIEW, door.owner))
+def test_the_page_follows_a_failover(router: Router, page, serve, pictures: Path) -> None:
+    session = BrowserSession.to(router.service.socket, router.service.config_dir)
+    page.open(serve(session.gateway).url(OVERVIEW, session.owner))
     page.sees("Traffic uses the own line wan.", "#wgup-now")
     page.js(WATCH)
 
-    scene.network.wan.drop()
-    scene.away()
+    router.network.wan.drop()
+    router.wait_failed_over()
     moved = time.time()
     followed = seen_at(page, "traffic uses the uplink to nodea")
     assert followed - moved < FOLLOWS_S
@@ -58,8 +58,8 @@ def test_the_page_follows_a_failover(scene: Scene, page, serve, pictures: Path) 
     page.sees("moved to an uplink", "#wgup-history")
     page.pictures(pictures, "failover")
 
-    scene.network.wan.restore()
-    scene.home()
+    router.network.wan.restore()
+    router.wait_primary()
     back = time.time()
     page.js("(seen.splice(0), 1)")
     page.sees("Traffic uses the own line wan.", "#wgup-now")

@@ -11,7 +11,7 @@ import pytest
 from tests.lab.lab import Lab
 from tests.lab.node import LabError
 
-from .village import OVERVIEW, Village
+from .mesh import OVERVIEW, Mesh
 
 FOLDER = Path(__file__).parent
 SAMPLES = 40 if "SCREENSHOTS" in os.environ else 3
@@ -23,20 +23,20 @@ SHOWN = """
 
 
 @pytest.fixture(scope="module")
-def village(namespaces: None) -> Iterator[Village]:
+def mesh(namespaces: None) -> Iterator[Mesh]:
     with Lab() as lab:
-        yield Village.build(lab)
+        yield Mesh.build(lab)
 
 
 @pytest.fixture
-def door(village: Village):
-    return village.enter()
+def session(mesh: Mesh):
+    return mesh.enter()
 
 
 @pytest.fixture
-def overview(village: Village, door, page, serve):
+def overview(mesh: Mesh, session, page, serve):
     """The page, as a session that may change things sees it."""
-    page.open(serve(door.gateway).url(OVERVIEW, door.owner))
+    page.open(serve(session.gateway).url(OVERVIEW, session.owner))
     page.until(SHOWN)
     return page
 
@@ -69,11 +69,11 @@ def test_nobody_is_trusted_by_itself(overview) -> None:
     assert overview.js("document.querySelector('#wgup-add-nodeb').disabled")
 
 
-def test_trust_is_confirmed_with_the_key_in_view(overview, village: Village, door) -> None:
+def test_trust_is_confirmed_with_the_key_in_view(overview, mesh: Mesh, session) -> None:
     overview.click("#wgup-accept-nodea")
-    key = village.peers["nodea"].router.mesh_key
+    key = mesh.peers["nodea"].router.mesh_key
     overview.sees(key, ".modal")
-    assert "uplink_trust_accept" not in dict(door.gateway.asked), (
+    assert "uplink_trust_accept" not in dict(session.gateway.asked), (
         "nothing is done before the answer"
     )
     overview.click(".modal .wgup-do")
@@ -85,7 +85,7 @@ def test_trust_is_confirmed_with_the_key_in_view(overview, village: Village, doo
     overview.sees("metered, 20.0 GB left", "#wgup-offer-nodeb")
 
 
-def test_an_uplink_is_added_from_an_offer(overview, village: Village) -> None:
+def test_an_uplink_is_added_from_an_offer(overview, mesh: Mesh) -> None:
     overview.click("#wgup-add-nodea")
     overview.sees("carries traffic only when", ".modal")
     overview.js("(document.querySelector('.modal [name=weight]').value = 40)")
@@ -93,15 +93,15 @@ def test_an_uplink_is_added_from_an_offer(overview, village: Village) -> None:
     answered(overview, "nodea")
     overview.sees("uplink, weight 40", "#wgup-path-wgup_nodea")
     overview.sees("in use as uplink", "#wgup-offer-nodea")
-    assert village.home.uplink("nodea")["weight"] == 40
+    assert mesh.home.uplink("nodea")["weight"] == 40
     overview.until(
         "/^up/.test(document.querySelector('#wgup-path-wgup_nodea .wgup-mark').innerText)"
     )
 
 
-def test_the_second_one_and_their_order(overview, village: Village) -> None:
-    village.home.trust("nodeb")
-    village.home.until(lambda: village.home.offers()["nodeb"]["usable"], "a usable offer")
+def test_the_second_one_and_their_order(overview, mesh: Mesh) -> None:
+    mesh.home.trust("nodeb")
+    mesh.home.until(lambda: mesh.home.offers()["nodeb"]["usable"], "a usable offer")
     overview.click("#wgup-add-nodeb")
     overview.click(".modal .wgup-do")
     answered(overview, "nodeb")
@@ -109,25 +109,25 @@ def test_the_second_one_and_their_order(overview, village: Village) -> None:
     overview.until(f"{order}.filter(t => t.startsWith('node')) + '' == 'nodea,nodeb'")
     overview.click("#wgup-up-wgup_nodeb")
     overview.until(f"{order}.filter(t => t.startsWith('node')) + '' == 'nodeb,nodea'")
-    weights = {u["peer_id"]: u["weight"] for u in village.home.status()["uplinks"]}
+    weights = {u["peer_id"]: u["weight"] for u in mesh.home.status()["uplinks"]}
     assert weights == {"nodea": 40, "nodeb": 41}
     assert overview.js("document.querySelector('#wgup-up-wgup_nodeb').disabled"), "it is the first"
 
 
-def test_a_test_through_the_tunnel(overview, village: Village) -> None:
-    village.home.ready("nodea")
+def test_a_test_through_the_tunnel(overview, mesh: Mesh) -> None:
+    mesh.home.ready("nodea")
     overview.click("#wgup-test-wgup_nodea")
     answered(overview, "The internet answers through nodea")
 
 
-def test_questions_that_change_nothing(overview, village: Village) -> None:
-    before = village.home.status()["active_path"]
+def test_questions_that_change_nothing(overview, mesh: Mesh) -> None:
+    before = mesh.home.status()["active_path"]
     overview.click("#wgup-why")
     answered(overview, "IPv4")
     overview.click("#wgup-what-if")
     overview.click(".modal .wgup-do")
     answered(overview, "IPv6")
-    assert village.home.status()["active_path"] == before
+    assert mesh.home.status()["active_path"] == before
 
 
 def test_a_rehearsal(overview) -> None:
@@ -135,7 +135,7 @@ def test_a_rehearsal(overview) -> None:
     answered(overview, "nodea would")
 
 
-def test_the_line_is_offered_changed_and_withdrawn(overview, village: Village) -> None:
+def test_the_line_is_offered_changed_and_withdrawn(overview, mesh: Mesh) -> None:
     overview.sees("This line is not offered", "#wgup-offering")
     assert overview.js("document.querySelector('#wgup-withdraw').disabled")
     overview.click("#wgup-offer")
@@ -145,12 +145,12 @@ def test_the_line_is_offered_changed_and_withdrawn(overview, village: Village) -
     overview.click(".modal .wgup-do")
     answered(overview, ".")
     overview.sees("12.5 of 12.5 GB left", "#wgup-offering")
-    offer = village.home.ask("uplink_consumers")["offer"]
+    offer = mesh.home.ask("uplink_consumers")["offer"]
     assert (offer["bandwidth_mbps"], offer["quota_gb"], offer["metered"]) == (30, 12.5, True)
 
-    village.peers["nodea"].ask("uplink_offer", bandwidth_mbps=80)
-    village.peers["nodea"].hears_of("home", "nodeb")
-    village.peers["nodea"].ask("uplink_add", peer_id="home")
+    mesh.peers["nodea"].ask("uplink_offer", bandwidth_mbps=80)
+    mesh.peers["nodea"].hears_of("home", "nodeb")
+    mesh.peers["nodea"].ask("uplink_add", peer_id="home")
     overview.sees("nodea", "#wgup-consumers")
 
     overview.click("#wgup-withdraw")
@@ -158,18 +158,18 @@ def test_the_line_is_offered_changed_and_withdrawn(overview, village: Village) -
     overview.click(".modal .wgup-do")
     answered(overview, ".")
     overview.sees("This line is not offered", "#wgup-offering")
-    village.peers["nodea"].ask("uplink_remove", peer_id="home")
+    mesh.peers["nodea"].ask("uplink_remove", peer_id="home")
 
 
-def test_failover_is_turned_off_only_when_confirmed(overview, village: Village) -> None:
+def test_failover_is_turned_off_only_when_confirmed(overview, mesh: Mesh) -> None:
     overview.click("#wgup-failover")
     overview.sees("stays on a dead line", ".modal")
     overview.press("ESCAPE")
     overview.until("!document.body.classList.contains('modal-overlay-active')")
-    assert village.home.status()["auto_failover"] == 1
+    assert mesh.home.status()["auto_failover"] == 1
     confirm(overview, "#wgup-failover")
     overview.sees("Automatic failover is off", "#wgup-now")
-    assert village.home.status()["auto_failover"] == 0
+    assert mesh.home.status()["auto_failover"] == 0
     overview.click("#wgup-failover")
     overview.sees("Traffic uses the own line", "#wgup-now")
 
@@ -182,7 +182,7 @@ def test_a_refusal_is_a_sentence(overview) -> None:
     answered(overview, "peer_id")
 
 
-def test_an_uplink_is_removed_and_trust_revoked(overview, village: Village) -> None:
+def test_an_uplink_is_removed_and_trust_revoked(overview, mesh: Mesh) -> None:
     confirm(overview, "#wgup-remove-wgup_nodeb")
     answered(overview, "nodeb")
     overview.until("!document.querySelector('#wgup-path-wgup_nodeb')")
@@ -191,14 +191,14 @@ def test_an_uplink_is_removed_and_trust_revoked(overview, village: Village) -> N
     overview.sees("not trusted", "#wgup-trust-nodeb")
     overview.sees("uplink added", "#wgup-history")
     overview.sees("uplink removed", "#wgup-history")
-    assert [u["peer_id"] for u in village.home.status()["uplinks"]] == ["nodea"]
+    assert [u["peer_id"] for u in mesh.home.status()["uplinks"]] == ["nodea"]
 
 
 # --- who may do what, and who says what
 
 
-def test_a_reading_session_sees_and_cannot_act(village: Village, door, page, serve) -> None:
-    page.open(serve(door.gateway).url(OVERVIEW, door.guest))
+def test_a_reading_session_sees_and_cannot_act(mesh: Mesh, session, page, serve) -> None:
+    page.open(serve(session.gateway).url(OVERVIEW, session.guest))
     page.until(SHOWN)
     page.sees("nodea", "#wgup-paths")
     page.sees("only reads", "#wgup-readonly")
@@ -209,8 +209,8 @@ def test_a_reading_session_sees_and_cannot_act(village: Village, door, page, ser
     page.js("[...document.querySelectorAll('#view button')].forEach(b => { b.disabled = false })")
     page.js("(document.querySelector('#wgup-test-wgup_nodea').click(), 1)")
     answered(page, "This login may look")
-    assert door.gateway.refused == ["uplink_test"]
-    assert "uplink_test" not in dict(door.gateway.asked)
+    assert session.gateway.refused == ["uplink_test"]
+    assert "uplink_test" not in dict(session.gateway.asked)
 
 
 HOSTILE = "<img src=x onerror=\"window.owned=1\"><b>'bold'</b>"
@@ -225,10 +225,10 @@ def hostile(value: object) -> object:
     return HOSTILE if isinstance(value, str) else value
 
 
-def test_hostile_texts_stay_text(village: Village, door, page, serve) -> None:
+def test_hostile_texts_stay_text(mesh: Mesh, session, page, serve) -> None:
     """The service refuses such names; a page must not depend on that."""
-    door.gateway.rewrite = lambda method, table: hostile(table)
-    page.open(serve(door.gateway).url(OVERVIEW, door.owner))
+    session.gateway.rewrite = lambda method, table: hostile(table)
+    page.open(serve(session.gateway).url(OVERVIEW, session.owner))
     page.until(SHOWN)
     for place in ("indicator", "paths", "offers", "trust", "history"):
         page.sees("<img src=x", f"#wgup-{place}-section")
@@ -239,27 +239,25 @@ def test_hostile_texts_stay_text(village: Village, door, page, serve) -> None:
     assert page.js("window.owned === undefined")
 
 
-def test_a_hostile_offer_does_not_even_arrive(village: Village) -> None:
+def test_a_hostile_offer_does_not_even_arrive(mesh: Mesh) -> None:
     offer = {"type": "uplink_offer", "peer_id": HOSTILE, "wan_type": HOSTILE}
     with pytest.raises(LabError, match=r"peer_id|message|refused|success"):
-        village.home.ask("uplink_gossip", message=offer)
+        mesh.home.ask("uplink_gossip", message=offer)
 
 
-def test_without_the_service_the_page_says_what_to_do(
-    village: Village, page, serve, tmp_path
-) -> None:
-    from .village import Door
+def test_without_the_service_the_page_says_what_to_do(mesh: Mesh, page, serve, tmp_path) -> None:
+    from .mesh import BrowserSession
 
-    door = Door.to(str(tmp_path / "no.sock"), str(tmp_path))
-    page.open(serve(door.gateway).url(OVERVIEW, door.owner))
+    session = BrowserSession.to(str(tmp_path / "no.sock"), str(tmp_path))
+    page.open(serve(session.gateway).url(OVERVIEW, session.owner))
     page.sees("The service is not running. Start it under System", "#view [role=alert]")
 
 
 # --- how it looks and is used
 
 
-def test_on_a_phone_nothing_is_cut_off(village: Village, door, page, serve) -> None:
-    page.open(serve(door.gateway).url(OVERVIEW, door.owner), width=360, height=740)
+def test_on_a_phone_nothing_is_cut_off(mesh: Mesh, session, page, serve) -> None:
+    page.open(serve(session.gateway).url(OVERVIEW, session.owner), width=360, height=740)
     page.until(SHOWN)
     wide = "e => e.getBoundingClientRect().right > 360"
     found = f"[...document.querySelectorAll('#view *')].filter({wide}).map(e => e.outerHTML)"
@@ -269,7 +267,7 @@ def test_on_a_phone_nothing_is_cut_off(village: Village, door, page, serve) -> N
     assert page.js("document.querySelector('.modal').getBoundingClientRect().right") <= 360
 
 
-def test_by_keyboard_alone(overview, village: Village) -> None:
+def test_by_keyboard_alone(overview, mesh: Mesh) -> None:
     """Tab reaches every enabled button; a window keeps the focus and gives it back."""
     wanted = overview.js("document.querySelectorAll('#view button:enabled').length")
     assert wanted > 4
@@ -300,9 +298,9 @@ def test_what_has_the_focus_survives_a_redraw(overview) -> None:
 
 
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
-def test_contrast(village: Village, door, page, serve, dark: bool) -> None:
+def test_contrast(mesh: Mesh, session, page, serve, dark: bool) -> None:
     """WCAG 2.1 AA: 4.5:1 for text, 3:1 for the coloured edges."""
-    page.open(serve(door.gateway).url(OVERVIEW, door.owner, dark=dark))
+    page.open(serve(session.gateway).url(OVERVIEW, session.owner, dark=dark))
     page.until(SHOWN)
     page.js("(document.querySelector('#wgup-by-hand').click(), 1)")
     page.sees("Add an uplink by hand", ".modal")
@@ -312,11 +310,9 @@ def test_contrast(village: Village, door, page, serve, dark: bool) -> None:
 
 
 @pytest.mark.parametrize(("name", "width"), [("overview", 1000), ("phone", 360)])
-def test_pictures(
-    village: Village, door, page, serve, pictures: Path, name: str, width: int
-) -> None:
+def test_pictures(mesh: Mesh, session, page, serve, pictures: Path, name: str, width: int) -> None:
     """Of both themes, with some seconds in the plots; `make screenshots` keeps them."""
-    page.open(serve(door.gateway).url(OVERVIEW, door.owner), width=width)
+    page.open(serve(session.gateway).url(OVERVIEW, session.owner), width=width)
     page.until(SHOWN)
     page.until(
         f"document.querySelector('#wgup-path-wan polyline').points.length > {SAMPLES}", timeout_s=90

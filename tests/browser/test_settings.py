@@ -13,8 +13,8 @@ import pytest
 from rpcd_wireguard_uplink.config.settings import PACES, Settings, parse_config
 from rpcd_wireguard_uplink.uci import Store
 
+from .mesh import SETTINGS, BrowserSession
 from .site import HTDOCS, REAL, ROOT
-from .village import SETTINGS, Door
 
 VIEW = HTDOCS / "view/wireguard-uplink/settings.js"
 CONFIG = """\
@@ -39,20 +39,20 @@ def test_every_option_is_one_of_the_service() -> None:
 
 
 @pytest.fixture
-def door(tmp_path: Path) -> Door:
+def session(tmp_path: Path) -> BrowserSession:
     (tmp_path / "wireguard-uplink").write_text(CONFIG)
-    return Door.to("/nonexistent", str(tmp_path))
+    return BrowserSession.to("/nonexistent", str(tmp_path))
 
 
 @pytest.fixture
-def settings(door: Door, page, serve):
-    page.open(serve(door.gateway).url(SETTINGS, door.owner))
+def settings(session: BrowserSession, page, serve):
+    page.open(serve(session.gateway).url(SETTINGS, session.owner))
     page.until("!!document.querySelector('#wgup-bound')")
     return page
 
 
-def test_detection_is_computed_as_the_service_does(door: Door, page, serve) -> None:
-    page.open(serve(door.gateway).url("", door.owner))
+def test_detection_is_computed_as_the_service_does(session: BrowserSession, page, serve) -> None:
+    page.open(serve(session.gateway).url("", session.owner))
     page.until("L.loaded")
     for pace in PACES:
         for timeout in (1, 2, 3, 4, 5, 6, 8, 10, 30, 3600):
@@ -89,31 +89,33 @@ def test_the_bound_follows_the_fields(settings) -> None:
 
 
 @form_only
-def test_what_is_saved_is_what_the_service_reads(settings, door: Door) -> None:
+def test_what_is_saved_is_what_the_service_reads(settings, session: BrowserSession) -> None:
     enter(settings, "failover_timeout", "7")
     enter(settings, "hold_time", "45")
     settings.js("(document.querySelector('.cbi-button-save').click(), 1)")
     deadline_seen = "document.querySelectorAll('#indicators [data-indicator=uci-changes]').length"
     settings.until(deadline_seen)
-    door.rpcd.commit()
-    found = parse_config(Store(door.rpcd.config_dir).read("wireguard-uplink").sections)
+    session.rpcd.commit()
+    found = parse_config(Store(session.rpcd.config_dir).read("wireguard-uplink").sections)
     assert not found.warnings
     assert (found.settings.failover_timeout_s, found.settings.hold_s) == (7, 45)
     assert found.settings.targets == ("1.1.1.1",), "what was not touched stays"
 
 
 @form_only
-def test_a_promise_that_cannot_be_kept_is_not_saved(settings, door: Door) -> None:
+def test_a_promise_that_cannot_be_kept_is_not_saved(settings, session: BrowserSession) -> None:
     enter(settings, "failover_timeout", "1")
     settings.js("(document.querySelector('.cbi-button-save').click(), 1)")
     settings.sees("This pace needs", ".modal, .cbi-tooltip, #maincontent")
-    assert not door.rpcd.pending
+    assert not session.rpcd.pending
     assert "Longest time to a switch" in settings.log()[0], "LuCI logs what it does not save"
 
 
 @form_only
-def test_a_reading_session_gets_a_form_that_cannot_be_saved(door: Door, page, serve) -> None:
-    page.open(serve(door.gateway).url(SETTINGS, door.guest))
+def test_a_reading_session_gets_a_form_that_cannot_be_saved(
+    session: BrowserSession, page, serve
+) -> None:
+    page.open(serve(session.gateway).url(SETTINGS, session.guest))
     page.until("!!document.querySelector('#wgup-bound')")
     assert page.js(
         "[...document.querySelectorAll('#view input:not([type=hidden])')].every(i => i.disabled)"

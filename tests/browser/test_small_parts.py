@@ -9,8 +9,8 @@ import pytest
 
 from rpcd_wireguard_uplink.api import methods
 
+from .mesh import ACL, BrowserSession
 from .site import HTDOCS, menu
-from .village import ACL, Door
 
 KEY, OTHER = "A" * 43 + "=", "B" * 43 + "="
 NAMES = ("uplink_status", "uplink_list", "uplink_trust")
@@ -38,9 +38,9 @@ TRUST: dict[str, Any] = {"peers": [{"peer_id": "nodeb", "mesh_key": OTHER}]}
 
 
 @pytest.fixture
-def door() -> Door:
+def session() -> BrowserSession:
     """A gateway to a service that says what the test wants."""
-    made = Door.to("/nonexistent", "/nonexistent")
+    made = BrowserSession.to("/nonexistent", "/nonexistent")
     replies = dict(zip(NAMES, (STATUS, LISTED, TRUST), strict=True))
     made.gateway.others[methods.OBJECT] = {
         name: (lambda session, given, reply=reply: (0, reply)) for name, reply in replies.items()
@@ -49,8 +49,8 @@ def door() -> Door:
 
 
 @pytest.fixture
-def runtime(door: Door, page, serve):
-    page.open(serve(door.gateway).url("", door.guest))
+def runtime(session: BrowserSession, page, serve):
+    page.open(serve(session.gateway).url("", session.guest))
     page.until("L.loaded")
     return page
 
@@ -72,8 +72,8 @@ def test_the_first_page_says_where_traffic_goes(runtime) -> None:
     assert "1 of 2" in text and "name resolution fails" in text
 
 
-def test_the_first_page_shows_nothing_without_the_service(runtime, door: Door) -> None:
-    del door.gateway.others[methods.OBJECT]
+def test_the_first_page_shows_nothing_without_the_service(runtime, session: BrowserSession) -> None:
+    del session.gateway.others[methods.OBJECT]
     assert included(runtime) == ""
     runtime.log()
 
@@ -98,8 +98,8 @@ def test_the_column_for_the_dashboard(runtime, key: str, text: str) -> None:
     assert column(runtime, key) == f"Uplink|{text}|{text}"
 
 
-def test_the_column_without_the_service(runtime, door: Door) -> None:
-    del door.gateway.others[methods.OBJECT]
+def test_the_column_without_the_service(runtime, session: BrowserSession) -> None:
+    del session.gateway.others[methods.OBJECT]
     assert column(runtime, KEY) == "Uplink|-|-"
     runtime.log()
 
@@ -175,14 +175,14 @@ def test_no_page_writes_html() -> None:
         ("de", "Die eigene Leitung ist ausgefallen: Der Verkehr nimmt die Ersatzleitung zu nodea."),
     ],
 )
-def test_in_another_language(door: Door, page, serve, lang: str, text: str) -> None:
-    page.open(serve(door.gateway).url("", door.guest, lang=lang))
+def test_in_another_language(session: BrowserSession, page, serve, lang: str, text: str) -> None:
+    page.open(serve(session.gateway).url("", session.guest, lang=lang))
     page.until("L.loaded")
     assert text in included(page)
 
 
-def test_long_words_are_broken_on_a_phone(door: Door, page, serve) -> None:
-    page.open(serve(door.gateway).url("", door.guest), width=360)
+def test_long_words_are_broken_on_a_phone(session: BrowserSession, page, serve) -> None:
+    page.open(serve(session.gateway).url("", session.guest), width=360)
     page.until("L.loaded")
     sentence = "the offer does not stand now, since " + "x" * 80
     STATUS["problems"].append(sentence)

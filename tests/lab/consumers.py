@@ -146,6 +146,10 @@ class Consumer:
     def address6(self) -> str:
         return self.lease.addresses[1].partition("/")[0]
 
+    @property
+    def addresses(self) -> tuple[str, str]:
+        return self.address4, self.address6
+
     def dial(self) -> None:
         """Make the tunnel, or make it anew."""
         self.node.run(["ip", "link", "delete", "tunnel"], check=False)
@@ -268,7 +272,7 @@ def build(lab: Lab) -> World:
         lab.serve(network.internet, echo=(METADATA4, METADATA6)),
         lab.serve(wan.isp, echo=(MODEM, wan.gateway4, wan.gateway6), dns=(MODEM,)),
         lab.serve(peer, echo=(ECHO4, OTHER4)),
-        lab.serve(b.node, echo=(b.address4, b.address6)),
+        lab.serve(b.node, echo=b.addresses),
     ):
         ready(server)
     return world

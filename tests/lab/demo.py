@@ -87,8 +87,8 @@ def build(lab: Lab, timeline: Timeline) -> Story:
     home, peer = routers[HOME], routers[PEER]
     say = timeline.say
     say(f"host -- {HOME} ==wan== isp1 -- internet -- isp2 ==wan== {PEER}")
-    say(f"        {HOME} ------ street without internet ------ {PEER}")
-    say(f"        {HOME} ------ WireGuard mesh over the street ------ {PEER}")
+    say(f"        {HOME} ------ segment without internet ------ {PEER}")
+    say(f"        {HOME} ------ WireGuard mesh over the segment ------ {PEER}")
     services = []
     for router, config in ((home, CONSUMER_CONFIG), (peer, PROVIDER_CONFIG)):
         service = Service(lab, router.node, config)
@@ -171,8 +171,8 @@ def break_and_mend(
     died = time.monotonic()
     break_it()
     timeline.say("the WAN is dead")
-    away = {"IPv4": story.peer.line.address4, "IPv6": story.peer.line.address6}
-    home = {"IPv4": story.home.line.address4, "IPv6": story.home.line.address6}
+    away = {"IPv4": story.peer.wan.address4, "IPv6": story.peer.wan.address6}
+    home = {"IPv4": story.home.wan.address4, "IPv6": story.home.wan.address6}
     for flow, meter in meters.items():
         sample = meter.wait_for_source(away[flow], since=died, timeout_s=WAIT_S)
         timeline.say(
@@ -213,7 +213,7 @@ def show_summary(story: Story, rows: Sequence[Row]) -> None:
 def tell(story: Story) -> None:
     """The whole story."""
     add_uplink(story)
-    wan, host = story.home.line, story.home.host
+    wan, host = story.home.wan, story.home.host
     if host is None:
         raise LabError("the lab has no LAN host")
     with (

@@ -10,8 +10,8 @@ import signal
 from dataclasses import dataclass, field
 
 from .lab import Lab
-from .line import Line
 from .node import Child
+from .wan import Wan
 
 SCRIPT = """\
 #!/bin/sh
@@ -39,7 +39,7 @@ class DhcpWan:
     """The WAN's server and client. The line must be laid; its static IPv4 routes go."""
 
     lab: Lab
-    line: Line
+    wan: Wan
     _running: list[Child] = field(default_factory=list)
 
     def serve(self, gateway: str, routes: tuple[str, ...] = ()) -> None:
@@ -50,29 +50,29 @@ class DhcpWan:
         for child in self._running:
             child.stop()
         self._running.clear()
-        line = self.line
-        line.isp.sh(f"ip addr replace {gateway}/29 dev {line.isp_device}")
+        wan = self.wan
+        wan.isp.sh(f"ip addr replace {gateway}/29 dev {wan.isp_device}")
         static = [part for each in (*routes, "0.0.0.0/0") for part in (each, gateway)]
         words = ["dnsmasq", "--keep-in-foreground", "--conf-file=/dev/null", "--port=0"]
-        words += ["--user=root", "--pid-file=", f"--interface={line.isp_device}", "--no-ping"]
+        words += ["--user=root", "--pid-file=", f"--interface={wan.isp_device}", "--no-ping"]
         words += ["--bind-interfaces", "--dhcp-authoritative", f"--dhcp-option=3,{gateway}"]
         words += [f"--dhcp-leasefile={self.lab.path('isp', 'leases')}"]
-        words += [f"--dhcp-range={line.address4},{line.address4},255.255.255.248,2m"]
+        words += [f"--dhcp-range={wan.address4},{wan.address4},255.255.255.248,2m"]
         if routes:
             words += ["--dhcp-option=121," + ",".join(static)]
-        self._running.append(self.lab.at_close(line.isp.popen(words)))
+        self._running.append(self.lab.at_close(wan.isp.popen(words)))
 
     def connect(self) -> Child:
         """Start the client on the router; it asks until it is answered."""
-        line = self.line
-        line.router.sh(f"ip -4 route flush dev {line.device}\nip -4 addr flush dev {line.device}")
+        wan = self.wan
+        wan.router.sh(f"ip -4 route flush dev {wan.device}\nip -4 addr flush dev {wan.device}")
         script = self.lab.path("udhcpc", "script")
         with open(script, "w", encoding="ascii") as file:
             file.write(SCRIPT)
         os.chmod(script, 0o755)
-        words = ["udhcpc", "-f", "-i", line.device, "-s", script]
+        words = ["udhcpc", "-f", "-i", wan.device, "-s", script]
         words += ["-t", "20", "-T", "1", "-A", "1", "-O", "121"]
-        return self.lab.at_close(line.router.popen(words))
+        return self.lab.at_close(wan.router.popen(words))
 
     def renew(self, client: Child) -> None:
         """Have the client ask anew, as it does when half of its lease is over."""

@@ -1,8 +1,8 @@
-"""A mesh of routers: each with a line of its own, a street that joins them without internet, and
-WireGuard tunnels over that street from each to each.
+"""A mesh of routers: each with a WAN of its own, a segment that joins them without internet, and
+WireGuard tunnels over that segment from each to each.
 
     host -- router ==wan== isp -- internet -- isp ==wan== router ...
-               \\------- street (and wg0 over it) -------/
+               \\------- segment (and wg0 over it) -------/
 
 The mesh is what an owner has before this product is installed. Knows nothing of the product.
 """
@@ -14,9 +14,9 @@ from dataclasses import dataclass
 
 from . import network
 from .lab import Lab
-from .line import Line
 from .node import Node, join
 from .provider import make_device, new_keys
+from .wan import Wan
 
 MESH_PORT = 51820
 MESH_DEVICE = "wg0"
@@ -24,12 +24,12 @@ MESH_DEVICE = "wg0"
 
 @dataclass(frozen=True, slots=True)
 class MeshRouter:
-    """One router of the mesh; `street4` is where neighbours reach it without any line."""
+    """One router of the mesh; `segment4` is where neighbours reach it without any WAN."""
 
     name: str
     node: Node
-    line: Line
-    street4: str
+    wan: Wan
+    segment4: str
     mesh4: str
     mesh6: str
     mesh_key: str
@@ -50,26 +50,26 @@ def mesh_network(
     """Build the routers by name; those in `hosts` get a LAN with a host in it.
 
     The first router's line is of one ISP and all others' of another, as in network.py. Without
-    `tunnels` the street is there and the mesh is not.
+    `tunnels` the segment is there and the mesh is not.
     """
     internet, isp1, isp2 = lab.node("internet"), lab.node("isp1"), lab.node("isp2")
-    street = lab.node("street")
+    segment = lab.node("segment")
     nodes = {name: lab.node(name) for name in names}
     for node in (internet, isp1, isp2, *nodes.values()):
         node.sh(network.ROUTER)
     network._build_core(internet, (isp1, isp2))
-    street.sh("ip link add br0 type bridge\nip link set br0 up")
-    lines: dict[str, Line] = {}
+    segment.sh("ip link add br0 type bridge\nip link set br0 up")
+    lines: dict[str, Wan] = {}
     found_hosts: dict[str, Node] = {}
     for number, (name, node) in enumerate(nodes.items()):
         isp, place = (isp1, 0) if number == 0 else (isp2, number - 1)
-        lines[name] = network._line(node, "wan", isp, 1 if number == 0 else 2, place)
+        lines[name] = network._wan(node, "wan", isp, 1 if number == 0 else 2, place)
         network._masquerade(node, ["wan"])
-        join(node, "street", street, f"to{number}")
-        street.sh(f"ip link set to{number} master br0")
+        join(node, "segment", segment, f"to{number}")
+        segment.sh(f"ip link set to{number} master br0")
         node.sh(
-            f"ip addr add 172.16.9.{number + 1}/24 dev street\n"
-            f"ip addr add fd70:9::{number + 1}/64 dev street nodad"
+            f"ip addr add 172.16.9.{number + 1}/24 dev segment\n"
+            f"ip addr add fd70:9::{number + 1}/64 dev segment nodad"
         )
         if name in hosts:
             found_hosts[name] = lab.node(f"host-{name}")

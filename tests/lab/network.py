@@ -12,14 +12,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from .lab import Lab, ready
-from .line import Line
 from .node import Node, join
+from .wan import Wan
 
 ECHO4, ECHO6 = "192.0.2.200", "2001:db8:ffff::200"
 RESOLVERS4 = ("1.1.1.1", "8.8.8.8")
 RESOLVERS6 = ("2606:4700:4700::1111", "2001:4860:4860::8888")
 PROBED4, PROBED6 = ("9.9.9.9", "149.112.112.112"), ("2620:fe::fe", "2620:fe::9")
 """They answer pings and nothing else: for probes that are to be told from all other packets."""
+THIRD_PLACE = 4
+"""Of a third WAN at the first ISP, which has one other only."""
 HOST4, HOST6 = "192.168.1.100", "fd00:1::100"
 ECHO_PORT = 7
 
@@ -55,9 +57,9 @@ class ConsumerNetwork:
     consumer: Node
     host: Node
     providers: tuple[Node, ...]
-    wan: Line
-    wan2: Line | None
-    provider_lines: tuple[Line, ...]
+    wan: Wan
+    wan2: Wan | None
+    provider_wans: tuple[Wan, ...]
     neighbours: tuple[Neighbour, ...]
 
 
@@ -76,9 +78,9 @@ def consumer_network(
     for node in (internet, isp1, isp2, consumer, *others):
         node.sh(ROUTER)
     _build_core(internet, (isp1, isp2))
-    wan = _line(consumer, "wan", isp1, 1, 0, metric=wan_metric)
-    wan2 = _line(consumer, "wan2", isp2, 2, providers, metric=20) if second_wan else None
-    lines = tuple(_line(node, "wan", isp2, 2, n) for n, node in enumerate(others))
+    wan = _wan(consumer, "wan", isp1, 1, 0, metric=wan_metric)
+    wan2 = _wan(consumer, "wan2", isp2, 2, providers, metric=20) if second_wan else None
+    lines = tuple(_wan(node, "wan", isp2, 2, n) for n, node in enumerate(others))
     wans = ["wan", "wan2"] if second_wan else ["wan"]
     _masquerade(consumer, wans)
     for node in others:
@@ -119,11 +121,9 @@ def _range4(isp: int) -> str:
     return {1: "198.51.100", 2: "203.0.113"}[isp]
 
 
-def _line(
-    router: Node, device: str, isp: Node, isp_number: int, place: int, metric: int = 0
-) -> Line:
+def _wan(router: Node, device: str, isp: Node, isp_number: int, place: int, metric: int = 0) -> Wan:
     range4, range6 = _range4(isp_number), f"2001:db8:{isp_number}000:{place + 1}:"
-    made = Line(
+    made = Wan(
         router=router,
         device=device,
         isp=isp,
@@ -134,7 +134,7 @@ def _line(
         gateway6=f"{range6}:1",
         metric=metric,
     )
-    made.lay()
+    made.connect()
     return made
 
 
@@ -142,7 +142,7 @@ def _masquerade(router: Node, wans: list[str]) -> None:
     devices = ", ".join(wans)
     chain = "type nat hook postrouting priority srcnat;"
     rule = f"oifname {{ {devices} }} masquerade"
-    ruleset = f"table inet house {{\nchain postrouting {{\n{chain}\n{rule}\n}}\n}}"
+    ruleset = f"table inet wan_nat {{\nchain postrouting {{\n{chain}\n{rule}\n}}\n}}"
     router.run(["nft", "-f", "-"], input=ruleset)
 
 
@@ -175,7 +175,7 @@ def _link(consumer: Node, provider: Node, number: int) -> Neighbour:
     return made
 
 
-def _serve(lab: Lab, internet: Node, isps: tuple[Node, ...], lines: list[Line]) -> None:
+def _serve(lab: Lab, internet: Node, isps: tuple[Node, ...], lines: list[Wan]) -> None:
     """The internet's servers, and each ISP's own resolver at the gateways of its lines."""
     everywhere = (ECHO4, ECHO6, *RESOLVERS4, *RESOLVERS6)
     answers = (ECHO4, ECHO6)
@@ -183,8 +183,15 @@ def _serve(lab: Lab, internet: Node, isps: tuple[Node, ...], lines: list[Line]) 
         lab.serve(internet, echo=everywhere, dns=(*RESOLVERS4, *RESOLVERS6), answers=answers)
     ]
     for isp in isps:
-        mine = [g for line in lines if line.isp is isp for g in (line.gateway4, line.gateway6)]
+        mine = [g for wan in lines if wan.isp is isp for g in (wan.gateway4, wan.gateway6)]
         if mine:
             started.append(lab.serve(isp, dns=mine, answers=answers))
     for server in started:
         ready(server)
+
+
+def third_wan(network: ConsumerNetwork, metric: int = 30) -> Wan:
+    """A third WAN of the consumer's, `wan3`, at the first ISP; its owner masquerades it."""
+    made = _wan(network.consumer, "wan3", network.isp1, 1, THIRD_PLACE, metric=metric)
+    network.consumer.sh("nft add rule inet wan_nat postrouting oifname wan3 masquerade")
+    return made

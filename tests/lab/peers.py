@@ -19,7 +19,7 @@ from .consumers import ECHO, probe
 from .lab import Lab
 from .mesh import MeshRouter
 from .node import LabError, Node
-from .scene import Status, call, settings, states
+from .router import Status, call, settings, states
 from .service import Service
 
 Row = dict[str, Any]

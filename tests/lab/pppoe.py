@@ -8,19 +8,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from .line import Line
 from .network import ConsumerNetwork
 from .node import join
+from .wan import Wan
 
 DEVICE = "pppoe-wan"
 MAC = "02:00:00:00:50:50"
 
 
 @dataclass(frozen=True, slots=True)
-class Session(Line):
+class Session(Wan):
     """The WAN while one session lasts; the next may have other addresses."""
 
-    def lay(self) -> None:
+    def connect(self) -> None:
         """Dial: make the device, the addresses of both ends and the router's default routes."""
         join(self.isp, self.isp_device, self.router, self.device)
         near = ((self.router, self.device), (self.isp, self.isp_device))
@@ -48,7 +48,7 @@ class Session(Line):
         """Begin a session with other addresses and return it."""
         stem4, stem6 = self.address4.rpartition(".")[0], self.address6.rpartition(":")[0]
         fresh = replace(self, address4=f"{stem4}.{number}", address6=f"{stem6}:{number}")
-        fresh.lay()
+        fresh.connect()
         return fresh
 
     def add_routes(self) -> None:
@@ -82,6 +82,6 @@ def pppoe_network(network: ConsumerNetwork) -> ConsumerNetwork:
         gateway6="2001:db8:1000:41::65",
         metric=10,
     )
-    session.lay()
-    session.router.sh(f"nft add rule inet house postrouting oifname {DEVICE} masquerade")
+    session.connect()
+    session.router.sh(f"nft add rule inet wan_nat postrouting oifname {DEVICE} masquerade")
     return replace(network, wan=session)

@@ -108,5 +108,5 @@ def play_future_clock(consumer: Peer, provider: Peer, clock_s: float) -> bool:
     theirs = provider.router.node.run(["wg", "show", "wgup_srv", "public-key"]).stdout.strip()
     node.run(["ip", "link", "delete", device])
     data = base64.b64encode(initiation(private, theirs, clock_s)).decode()
-    argv = [sys.executable, "-I", "-S", "-c", GREET, provider.router.street4]
+    argv = [sys.executable, "-I", "-S", "-c", GREET, provider.router.segment4]
     return node.run([*argv, str(PROVIDER_UDP), data]).stdout == "2\n"

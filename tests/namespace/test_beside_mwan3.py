@@ -7,7 +7,7 @@ import time
 from tests.lab.meter import Meter, lost
 from tests.lab.network import ECHO4, ECHO6, ConsumerNetwork
 from tests.lab.provider import make_provider
-from tests.lab.scene import Scene, settings, settled
+from tests.lab.router import Router, settings, settled
 
 STARTING = """
 table inet mangle_of_mwan3 {
@@ -21,19 +21,19 @@ table inet mangle_of_mwan3 {
 
 
 def test_answers_from_a_tunnel_need_no_routes_of_mwan3(network: ConsumerNetwork) -> None:
-    scene = Scene.lay(network, [make_provider(network.lab, network.providers[0])], settings())
-    scene.start()
-    router = network.consumer
+    router = Router.build(network, [make_provider(network.lab, network.providers[0])], settings())
+    router.start()
+    node = network.consumer
     with Meter(network.host, ECHO4, rate_hz=20) as v4, Meter(network.host, ECHO6, rate_hz=20) as v6:
         settled(v4, v6)
         network.wan.drop()
-        scene.away()
+        router.wait_failed_over()
         v4.wait_for(lambda sample: True, since=time.monotonic())
         v6.wait_for(lambda sample: True, since=time.monotonic())
         began = time.monotonic()
         for family in ("-4", "-6"):
-            router.sh(f"ip {family} rule add pref 3005 fwmark 0x500/0x3f00 unreachable")
-        router.run(["nft", "-f", "-"], input=STARTING)
+            node.sh(f"ip {family} rule add pref 3005 fwmark 0x500/0x3f00 unreachable")
+        node.run(["nft", "-f", "-"], input=STARTING)
         time.sleep(1.5)
         found = [*v4.samples(began), *v6.samples(began)]
     assert len(found) > 30

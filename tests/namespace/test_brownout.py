@@ -9,7 +9,7 @@ import pytest
 from tests.lab.meter import Meter, lost
 from tests.lab.network import ECHO4, ConsumerNetwork
 from tests.lab.provider import make_provider
-from tests.lab.scene import Scene, settings, settled
+from tests.lab.router import Router, settings, settled
 
 pytestmark = pytest.mark.needs("conntrack")
 
@@ -18,23 +18,23 @@ LOSSY = 8  # percent in each direction: 15 % of the round trips, far from the 40
 
 def test_a_lossy_line_is_left_for_a_good_uplink(network: ConsumerNetwork) -> None:
     provider = make_provider(network.lab, network.providers[0])
-    scene = Scene.lay(network, [provider], settings(pace="default", max_loss=5))
-    scene.start()
-    line = network.provider_lines[0]
+    router = Router.build(network, [provider], settings(pace="default", max_loss=5))
+    router.start()
+    provider_wan = network.provider_wans[0]
     with Meter(network.host, ECHO4, rate_hz=20) as meter:
         settled(meter)
         began = time.monotonic()
         network.wan.drop(LOSSY)
-        meter.wait_for_source(line.address4, since=began, timeout_s=60.0)
+        meter.wait_for_source(provider_wan.address4, since=began, timeout_s=60.0)
         assert time.monotonic() - began > 3.0, "a moment is no brownout"
-        scene.wait(lambda s: s["state"] in ("failed_over", "holding"))
-        causes = [entry["cause"] for entry in scene.events("failover")]
+        router.wait(lambda s: s["state"] in ("failed_over", "holding"))
+        causes = [entry["cause"] for entry in router.events("failover")]
         assert any("loses" in cause for cause in causes), causes
         time.sleep(0.3)
         moved = time.monotonic()
         time.sleep(4.0)
         kept = meter.samples(moved, time.monotonic())
         assert lost(kept) <= 2, "traffic is not on the lossy line any more"
-        status = scene.status()
+        status = router.status()
         assert status["state"] in ("failed_over", "holding")
         assert not any(uplink["state"] == "degraded" for uplink in status["uplinks"])

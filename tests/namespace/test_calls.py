@@ -17,7 +17,7 @@ from tests.lab.meter import Meter, ask, longest, sources
 from tests.lab.network import ECHO4, ECHO6, consumer_network
 from tests.lab.node import Node
 from tests.lab.provider import make_provider
-from tests.lab.scene import Scene, sent_packets, settings, settled, states
+from tests.lab.router import Router, sent_packets, settings, settled, states
 from tests.lab.service import OBJECT, Service
 
 pytestmark = pytest.mark.needs("conntrack")
@@ -26,27 +26,27 @@ NOWHERE = "192.0.2.77"
 
 
 @pytest.fixture(scope="module")
-def shared(namespaces: None) -> Iterator[Scene]:
+def shared(namespaces: None) -> Iterator[Router]:
     """One consumer with one uplink, for the tests that leave it as they found it."""
     with Lab() as lab:
         network = consumer_network(lab)
         provider = make_provider(lab, network.providers[0])
-        scene = Scene.lay(network, [provider], settings())
-        scene.start()
-        yield scene
+        router = Router.build(network, [provider], settings())
+        router.start()
+        yield router
 
 
 @pytest.fixture
-def scene(shared: Scene) -> Iterator[Scene]:
+def router(shared: Router) -> Iterator[Router]:
     """At home with the usual settings, before and after."""
     yield shared
     shared.network.wan.restore()
     shared.configure(settings())
-    shared.home()
+    shared.wait_primary()
 
 
-async def test_a_running_test_delays_no_other_call(scene: Scene) -> None:
-    client = Client(scene.service.socket)
+async def test_a_running_test_delays_no_other_call(router: Router) -> None:
+    client = Client(router.service.socket)
     await client.connect()
 
     async def timed(count: int) -> list[float]:
@@ -93,7 +93,7 @@ async def test_a_running_test_delays_no_other_call(scene: Scene) -> None:
     ],
 )
 def test_refusals(
-    shared: Scene, method: str, arguments: dict[str, Any], status: int, word: str
+    shared: Router, method: str, arguments: dict[str, Any], status: int, word: str
 ) -> None:
     answer = shared.service.call(method, arguments)
     assert answer.status == status
@@ -102,13 +102,13 @@ def test_refusals(
         assert answer.data["success"] is False and answer.data["code"]
 
 
-def test_a_web_session_may_list(shared: Scene) -> None:
+def test_a_web_session_may_list(shared: Router) -> None:
     answer = shared.service.call("uplink_list", {"ubus_rpc_session": "x"})
     assert answer.status == 0
     assert [uplink["peer_id"] for uplink in answer.data["uplinks"]] == ["nodea"]
 
 
-def test_an_untrusted_offer_is_listed_and_not_added(shared: Scene) -> None:
+def test_an_untrusted_offer_is_listed_and_not_added(shared: Router) -> None:
     provider = shared.providers[0]
     message = provider.offer("172.16.70.2") | {"peer_id": "stranger"}
     assert shared.service.expect("uplink_gossip", {"message": message})["accepted"]
@@ -120,113 +120,113 @@ def test_an_untrusted_offer_is_listed_and_not_added(shared: Scene) -> None:
     assert len(shared.service.expect("uplink_list")["uplinks"]) == 1
 
 
-def test_disabled_does_nothing_and_leaves_nothing_in_the_way(scene: Scene) -> None:
-    network = scene.network
+def test_disabled_does_nothing_and_leaves_nothing_in_the_way(router: Router) -> None:
+    network = router.network
     network.wan.drop()
-    scene.away()
+    router.wait_failed_over()
     network.wan.restore()
-    scene.configure(settings(enabled=0))
-    status = scene.wait(lambda s: states(s) == {"disabled"})
+    router.configure(settings(enabled=0))
+    status = router.wait(lambda s: states(s) == {"disabled"})
     assert status["enabled"] == 0
     with Meter(network.host, ECHO4) as meter:
         meter.wait_for_source(network.wan.address4)
     assert left_behind(network.consumer) == []
     network.wan.drop()
     time.sleep(1.0)
-    assert states(scene.status()) == {"disabled"}
+    assert states(router.status()) == {"disabled"}
 
 
-def test_automatic_failover_can_be_off(scene: Scene) -> None:
-    assert scene.service.expect("uplink_set_failover", {"enabled": False})["auto_failover"] == 0
-    scene.network.wan.drop()
+def test_automatic_failover_can_be_off(router: Router) -> None:
+    assert router.service.expect("uplink_set_failover", {"enabled": False})["auto_failover"] == 0
+    router.network.wan.drop()
     time.sleep(1.5)
-    status = scene.status()
+    status = router.status()
     assert states(status) == {"primary"} and status["auto_failover"] == 0
-    assert scene.service.expect("uplink_set_failover", {"enabled": True})["auto_failover"] == 1
-    scene.away()
+    assert router.service.expect("uplink_set_failover", {"enabled": True})["auto_failover"] == 1
+    router.wait_failed_over()
 
 
-def test_bad_values_leave_the_last_good_ones_in_force(scene: Scene) -> None:
-    bound_ms = scene.status()["detection_bound_ms"]
+def test_bad_values_leave_the_last_good_ones_in_force(router: Router) -> None:
+    bound_ms = router.status()["detection_bound_ms"]
     for option, value in (("check_interval", "often"), ("failover_timeout", "0"), ("pace", "x")):
-        scene.configure(settings(**{option: value}))
-        status = scene.wait(lambda s: bool(s["problems"]))
+        router.configure(settings(**{option: value}))
+        status = router.wait(lambda s: bool(s["problems"]))
         (problem,) = status["problems"]
         assert f"uplink.{option} is '{value}'" in problem and "last good" in problem
-        scene.configure(settings())
-        scene.wait(lambda s: not s["problems"])
-    scene.configure(settings(pace="default", failover_timeout=1))
-    status = scene.wait(lambda s: bool(s["problems"]))
+        router.configure(settings())
+        router.wait(lambda s: not s["problems"])
+    router.configure(settings(pace="default", failover_timeout=1))
+    status = router.wait(lambda s: bool(s["problems"]))
     assert "failover_timeout is 1 s" in status["problems"][0]
     assert status["detection_bound_ms"] == bound_ms
-    scene.network.wan.drop()
-    scene.away()
+    router.network.wan.drop()
+    router.wait_failed_over()
 
 
-def test_failover_timeout_bounds_detection_and_switch(scene: Scene) -> None:
-    network = scene.network
-    scene.configure(settings(pace="default", failover_timeout=3))
-    status = scene.wait(lambda s: s["detection_bound_ms"] > 1000)
+def test_failover_timeout_bounds_detection_and_switch(router: Router) -> None:
+    network = router.network
+    router.configure(settings(pace="default", failover_timeout=3))
+    status = router.wait(lambda s: s["detection_bound_ms"] > 1000)
     assert not status["problems"] and status["detection_bound_ms"] <= 3000
     with Meter(network.host, ECHO4) as meter:
         settled(meter)
         time.sleep(1.0)
         began = network.wan.drop()
-        found = meter.wait_for_source(network.provider_lines[0].address4, since=began)
+        found = meter.wait_for_source(network.provider_wans[0].address4, since=began)
         assert found.received is not None and found.received - began < 3.0
 
 
-def test_check_interval_is_the_pace_of_idle_backups(scene: Scene) -> None:
+def test_check_interval_is_the_pace_of_idle_backups(router: Router) -> None:
     def probes_in(seconds: float) -> int:
-        before = sent_packets(scene.network.consumer, "wgup_nodea")
+        before = sent_packets(router.network.consumer, "wgup_nodea")
         time.sleep(seconds)
-        return sent_packets(scene.network.consumer, "wgup_nodea") - before
+        return sent_packets(router.network.consumer, "wgup_nodea") - before
 
-    scene.configure(settings(check_interval=1))
-    scene.home()
+    router.configure(settings(check_interval=1))
+    router.wait_primary()
     time.sleep(1.0)
     often = probes_in(3.0)
-    scene.configure(settings(check_interval=60))
-    scene.home()
+    router.configure(settings(check_interval=60))
+    router.wait_primary()
     time.sleep(1.0)
     assert probes_in(3.0) + 3 < often, "two families, three seconds"
 
 
-def test_a_changed_file_is_noticed_without_a_signal(scene: Scene) -> None:
-    scene.service.configure(settings(auto_failover=0) + scene.uplinks)
-    scene.wait(lambda s: not s["auto_failover"], timeout_s=5.0)
-    changed = scene.uplinks.replace("weight '10'", "weight '77'")
-    scene.service.configure(settings() + changed)
+def test_a_changed_file_is_noticed_without_a_signal(router: Router) -> None:
+    router.service.configure(settings(auto_failover=0) + router.uplinks)
+    router.wait(lambda s: not s["auto_failover"], timeout_s=5.0)
+    changed = router.uplinks.replace("weight '10'", "weight '77'")
+    router.service.configure(settings() + changed)
     began = time.monotonic()
-    scene.service.reload()
-    scene.wait(lambda s: s["uplinks"][0]["weight"] == 77)
+    router.service.reload()
+    router.wait(lambda s: s["uplinks"][0]["weight"] == 77)
     assert time.monotonic() - began < 1.5, "a signal needs no waiting"
 
 
-def test_an_uplink_is_changed_in_place(scene: Scene) -> None:
-    network = scene.network
+def test_an_uplink_is_changed_in_place(router: Router) -> None:
+    network = router.network
     link = network.neighbours[0]
     with Meter(network.host, ECHO4) as ipv4, Meter(network.host, ECHO6) as ipv6:
         settled(ipv4, ipv6)
         network.wan.drop()
-        scene.away()
-        ipv4.wait_for_source(network.provider_lines[0].address4)
+        router.wait_failed_over()
+        ipv4.wait_for_source(network.provider_wans[0].address4)
         index = network.consumer.sh("cat /sys/class/net/wgup_nodea/ifindex")
         began = time.monotonic()
         endpoint = f"[{link.provider6}]:51820"
-        changed = scene.service.expect(
+        changed = router.service.expect(
             "uplink_add", {"peer_id": "nodea", "weight": 50, "endpoint": endpoint}
         )
         assert (changed["created"], changed["weight"], changed["endpoint"]) == (False, 50, endpoint)
         assert endpoint in network.consumer.sh("wg show wgup_nodea endpoints")
-        scene.service.expect("uplink_set_priority", {"peer_id": "nodea", "weight": 60})
+        router.service.expect("uplink_set_priority", {"peer_id": "nodea", "weight": 60})
         time.sleep(1.0)
         for meter in (ipv4, ipv6):
             assert longest(meter.samples(began)).seconds < 0.3
             assert len(sources(meter.so_far(began))) == 1
         assert network.consumer.sh("cat /sys/class/net/wgup_nodea/ifindex") == index
-        assert scene.status()["uplinks"][0]["weight"] == 60
-    with open(scene.service.config_file, encoding="utf-8") as file:
+        assert router.status()["uplinks"][0]["weight"] == 60
+    with open(router.service.config_file, encoding="utf-8") as file:
         assert "option weight '60'" in file.read()
 
 
@@ -251,11 +251,11 @@ def test_removing_active_uplinks_moves_traffic_on_and_leaves_nothing(lab: Lab) -
         )
     ]
     main = settings(peers=("nodea", "nodeb"), hold_time=20)
-    scene = Scene.lay(network, providers, main)
-    scene.start()
-    service: Service = scene.service
+    router = Router.build(network, providers, main)
+    router.start()
+    service: Service = router.service
     service.expect("uplink_set_priority", {"peer_id": "nodea", "weight": 90})
-    first, second = network.provider_lines
+    first, second = network.provider_wans
     with Meter(network.host, ECHO4) as ipv4, Meter(network.host, ECHO6) as ipv6:
         settled(ipv4, ipv6)
         began = network.wan.drop()
@@ -265,9 +265,9 @@ def test_removing_active_uplinks_moves_traffic_on_and_leaves_nothing(lab: Lab) -
         service.expect("uplink_remove", {"peer_id": "nodea"})
         ipv4.wait_for_source(second.address4, since=removed, timeout_s=3.0)
         ipv6.wait_for_source(second.address6, since=removed, timeout_s=3.0)
-        scene.away("wgup_nodeb")
+        router.wait_failed_over("wgup_nodeb")
         network.wan.restore()
-        scene.wait(lambda s: states(s) == {"holding"})
+        router.wait(lambda s: states(s) == {"holding"})
         removed = time.monotonic()
         service.expect("uplink_remove", {"peer_id": "nodeb"})
         ipv4.wait_for_source(network.wan.address4, since=removed, timeout_s=3.0)

@@ -10,7 +10,7 @@ import pytest
 
 from tests.lab.network import ECHO4, ConsumerNetwork
 from tests.lab.provider import make_provider
-from tests.lab.scene import Scene, call, settings
+from tests.lab.router import Router, call, settings
 
 pytestmark = pytest.mark.needs("conntrack", "tc")
 
@@ -46,21 +46,21 @@ while time.monotonic() < until:
 
 def test_a_download_shows_what_an_uplink_gives(network: ConsumerNetwork) -> None:
     provider = make_provider(network.lab, network.providers[0])
-    scene = Scene.lay(network, [provider], settings(pace="default"))
-    scene.start()
+    router = Router.build(network, [provider], settings(pace="default"))
+    router.start()
     offer = provider.offer(network.neighbours[0].provider4, bandwidth_mbps=PROMISED_MBPS)
-    scene.service.expect("uplink_gossip", {"message": offer})
-    line = network.provider_lines[0]
+    router.service.expect("uplink_gossip", {"message": offer})
+    provider_wan = network.provider_wans[0]
     shape = f"tbf rate {REAL_MBPS}mbit burst 16kb latency 250ms"
-    line.isp.sh(f"tc qdisc add dev {line.isp_device} root {shape}")
+    provider_wan.isp.sh(f"tc qdisc add dev {provider_wan.isp_device} root {shape}")
 
     def numbers() -> tuple[int, int, int]:
-        reply = call(scene.service.socket, "uplink_explain")
+        reply = call(router.service.socket, "uplink_explain")
         row = reply["families"][0]["candidates"][0]
         return row["advertised_mbps"], row["measured_mbps"], row["expected_mbps"]
 
     network.wan.drop()
-    scene.away()
+    router.wait_failed_over()
     deadline = time.monotonic() + 20.0
     while numbers() != (PROMISED_MBPS, 0, PROMISED_MBPS):
         assert time.monotonic() < deadline, numbers()
@@ -80,4 +80,4 @@ def test_a_download_shows_what_an_uplink_gives(network: ConsumerNetwork) -> None
     promised, measured, expected = numbers()
     assert promised == PROMISED_MBPS and expected == measured
     assert 0.6 * REAL_MBPS <= measured <= 1.2 * REAL_MBPS
-    scene.stays("wgup_nodea", 1.0)
+    router.stays("wgup_nodea", 1.0)

@@ -13,7 +13,7 @@ from tests.lab.meter import Meter
 from tests.lab.network import ECHO4, ConsumerNetwork
 from tests.lab.node import Node
 from tests.lab.provider import make_provider
-from tests.lab.scene import Scene, settings, settled, states
+from tests.lab.router import Router, settings, settled, states
 from tests.lab.service import Service
 
 pytestmark = pytest.mark.needs("conntrack")
@@ -84,29 +84,29 @@ def fetch(node: Node, address: str) -> str:
 
 
 @pytest.fixture
-def scene(network: ConsumerNetwork) -> Scene:
+def router(network: ConsumerNetwork) -> Router:
     network.consumer.resolvers(network.wan.gateway4)
     network.isp1.sh(f"ip addr add {PORTAL}/32 dev lo")
     serve_web(network, network.internet, ECHO4, 80, 204)
     serve_web(network, network.isp1, "0.0.0.0", 8080, 302, LOGIN)
     serve_web(network, network.isp1, PORTAL, 80, 200)
     provider = make_provider(network.lab, network.providers[0])
-    laid = Scene.lay(network, [provider], settings(captive_check=PAGE), service=Watching)
+    laid = Router.build(network, [provider], settings(captive_check=PAGE), service=Watching)
     laid.start()
     return laid
 
 
-def test_a_portal_is_no_way_to_the_internet(scene: Scene) -> None:
-    network, wan = scene.network, scene.network.wan
+def test_a_portal_is_no_way_to_the_internet(router: Router) -> None:
+    network, wan = router.network, router.network.wan
     time.sleep(1.5)
-    assert states(scene.status()) == {"primary"}, "a free line is left alone"
+    assert states(router.status()) == {"primary"}, "a free line is left alone"
     with Meter(network.host, ECHO4) as meter:
         settled(meter)
         began = time.monotonic()
         network.isp1.run(["nft", "-f", "-"], input=INTERCEPT)
         # As a router behind a portal starts: the page was asked for long ago, or never.
-        meter.wait_for_source(network.provider_lines[0].address4, since=began, timeout_s=8.0)
-        status = scene.away()
+        meter.wait_for_source(network.provider_wans[0].address4, since=began, timeout_s=8.0)
+        status = router.wait_failed_over()
         (line,) = status["wans"]
         assert (line["state"], line["portal"]) == ("captive", LOGIN)
         assert status["primary"]["state"] == "captive"
@@ -116,7 +116,7 @@ def test_a_portal_is_no_way_to_the_internet(scene: Scene) -> None:
         assert f"X-Asker: {wan.address4}" in login, "the login goes by the line that wants it"
         assert "204" in fetch(network.host, ECHO4).splitlines()[0], "all else by the tunnel"
         network.isp1.sh("nft delete table ip captive")
-        status = scene.home()
+        status = router.wait_primary()
         assert status["wans"][0]["portal"] == ""
         assert not any("captive" in problem for problem in status["problems"])
         meter.wait_for_source(wan.address4, since=time.monotonic())
@@ -124,15 +124,15 @@ def test_a_portal_is_no_way_to_the_internet(scene: Scene) -> None:
     assert PORTAL not in routes
 
 
-def test_a_wrong_page_holds_no_line(scene: Scene) -> None:
+def test_a_wrong_page_holds_no_line(router: Router) -> None:
     """What answers 404 everywhere is no portal."""
-    network = scene.network
+    network = router.network
     network.internet.run(
         ["nft", "-f", "-"],
         input="table ip moved { chain c { type nat hook prerouting priority dstnat;\n"
         "tcp dport 80 redirect to :8081\n}\n}",
     )
     serve_web(network, network.internet, "0.0.0.0", 8081, 404)
-    status = scene.wait(lambda s: any("either" in problem for problem in s["problems"]))
+    status = router.wait(lambda s: any("either" in problem for problem in s["problems"]))
     assert states(status) == {"primary"}
-    scene.stays("wan", 1.5)
+    router.stays("wan", 1.5)

@@ -16,7 +16,7 @@ import pytest
 from tests.lab.network import ConsumerNetwork
 from tests.lab.node import Node
 from tests.lab.provider import make_provider
-from tests.lab.scene import Scene, Status, settings
+from tests.lab.router import Router, Status, settings
 
 pytestmark = pytest.mark.needs("conntrack")
 
@@ -66,11 +66,11 @@ class Knocking:
         self._child.kill()
 
 
-def lay(network: ConsumerNetwork, firewall: str = "") -> Scene:
+def lay(network: ConsumerNetwork, firewall: str = "") -> Router:
     if firewall:
         network.consumer.run(["nft", "-f", "-"], input=firewall)
     provider = make_provider(network.lab, network.providers[0])
-    return Scene.lay(network, [provider], settings())
+    return Router.build(network, [provider], settings())
 
 
 def carrying(status: Status) -> dict[str, bool | None]:
@@ -88,10 +88,10 @@ def command_in(sentence: str) -> str:
     return found[1]
 
 
-def within(scene: Scene, fits: Callable[[Status], bool], seconds: float = MOMENT_S) -> float:
+def within(router: Router, fits: Callable[[Status], bool], seconds: float = MOMENT_S) -> float:
     """Wait for a status; the seconds it took."""
     began = time.monotonic()
-    scene.wait(fits, seconds)
+    router.wait(fits, seconds)
     return time.monotonic() - began
 
 
@@ -101,98 +101,98 @@ def answers(node: Node, address: str) -> bool:
 
 
 def test_case_12_a_firewall_that_forwards_to_the_wan_only(network: ConsumerNetwork) -> None:
-    scene = lay(network, FIREWALL)
-    scene.start()
-    status = scene.wait(lambda s: bool(told(s, "drops what lan sends into wgup_nodea")))
+    router = lay(network, FIREWALL)
+    router.start()
+    status = router.wait(lambda s: bool(told(s, "drops what lan sends into wgup_nodea")))
     assert len(status["problems"]) == 1 and carrying(status) == {"ipv4": None, "ipv6": None}
     mend = command_in(status["problems"][0])
-    doctor = scene.service.wgctl("uplink", "doctor").stdout
+    doctor = router.service.wgctl("uplink", "doctor").stdout
     assert f"    {mend}\n" in doctor and doctor.count("drops what lan sends") == 1
     with Knocking(network, [*MANY4, *MANY6]):
         network.wan.drop()
-        scene.away()
-        assert within(scene, lambda s: carrying(s) == {"ipv4": False, "ipv6": False}) <= MOMENT_S
-        status = scene.status()
+        router.wait_failed_over()
+        assert within(router, lambda s: carrying(s) == {"ipv4": False, "ipv6": False}) <= MOMENT_S
+        status = router.status()
         assert len(told(status, "flows of the LAN towards wgup_nodea are dropped")) == 2
         assert all(mend in problem for problem in status["problems"])
-        why = scene.service.expect("uplink_explain")["families"]
+        why = router.service.expect("uplink_explain")["families"]
         assert all("are dropped on this router" in family["sentence"] for family in why)
         assert not answers(network.host, MANY4[0])
         network.consumer.sh(mend)
         assert answers(network.host, MANY4[0]) and answers(network.host, MANY6[0])
-        within(scene, lambda s: s["problems"] == [])
-        scene.wait(lambda s: carrying(s) == {"ipv4": True, "ipv6": True})
-    entries = [(e["kind"], e["family"]) for e in scene.events("not_carrying", "carrying")]
+        within(router, lambda s: s["problems"] == [])
+        router.wait(lambda s: carrying(s) == {"ipv4": True, "ipv6": True})
+    entries = [(e["kind"], e["family"]) for e in router.events("not_carrying", "carrying")]
     assert sorted(entries) == [
         *(("carrying", "ipv4"), ("carrying", "ipv6")),
         *(("not_carrying", "ipv4"), ("not_carrying", "ipv6")),
     ]
     network.wan.restore()
-    scene.home()
-    assert carrying(scene.status()) == {"ipv4": None, "ipv6": None}
+    router.wait_primary()
+    assert carrying(router.status()) == {"ipv4": None, "ipv6": None}
 
 
 def test_case_12_it_is_told_at_add(network: ConsumerNetwork) -> None:
-    scene = lay(network, FIREWALL)
-    scene.uplinks = ""
-    scene.configure(settings())
-    scene.service.start()
-    provider = scene.providers[0]
+    router = lay(network, FIREWALL)
+    router.uplinks = ""
+    router.configure(settings())
+    router.service.start()
+    provider = router.providers[0]
     values = {
         "peer_id": provider.peer_id,
         "endpoint": f"{network.neighbours[0].provider4}:{provider.listen_port}",
         "public_key": provider.public_key,
     }
-    reply = scene.service.expect("uplink_add", values)
+    reply = router.service.expect("uplink_add", values)
     assert "drops what lan sends into wgup_nodea" in reply["note"]
-    assert reply["note"].rstrip(".") in scene.status()["problems"]
+    assert reply["note"].rstrip(".") in router.status()["problems"]
     network.consumer.sh(command_in(reply["note"]))
-    scene.wait(lambda s: s["problems"] == [])
-    again = scene.service.expect("uplink_add", {**values, "weight": 20})
+    router.wait(lambda s: s["problems"] == [])
+    again = router.service.expect("uplink_add", {**values, "weight": 20})
     assert again["note"] == ""
-    scene.service.expect("uplink_remove", {"peer_id": provider.peer_id})
-    assert scene.status()["problems"] == []
+    router.service.expect("uplink_remove", {"peer_id": provider.peer_id})
+    assert router.status()["problems"] == []
 
 
 def test_one_way_traffic_and_a_dead_host_are_no_complaint(network: ConsumerNetwork) -> None:
     """Syslog to three collectors, and a host that nobody has, asked on many ports."""
-    scene = lay(network)
-    scene.start()
+    router = lay(network)
+    router.start()
     network.wan.drop()
-    scene.away()
+    router.wait_failed_over()
     with (
         Knocking(network, ["192.0.2.201", "192.0.2.202", "192.0.2.203"], "udp", 514),
         Knocking(network, ["192.0.2.204"]),
     ):
         deadline = time.monotonic() + 8.0
         while time.monotonic() < deadline:
-            status = scene.status()
+            status = router.status()
             assert status["problems"] == []
             assert False not in carrying(status).values()
             time.sleep(0.2)
-    assert scene.events("not_carrying") == []
+    assert router.events("not_carrying") == []
 
 
 def test_a_host_that_the_owner_keeps_from_the_internet(network: ConsumerNetwork) -> None:
     """A camera's packets are dropped by either way, as its owner wants: no complaint."""
-    scene = lay(network, FIREWALL.replace("policy drop", "policy accept"))
+    router = lay(network, FIREWALL.replace("policy drop", "policy accept"))
     drop = "insert rule inet filter forward meta nfproto ipv4 ip saddr 192.168.1.100 drop"
     network.consumer.run(["nft", drop])
-    scene.start()
+    router.start()
     network.wan.drop()
-    scene.away()
+    router.wait_failed_over()
     with Knocking(network, MANY4):
         deadline = time.monotonic() + 8.0
         while time.monotonic() < deadline:
-            status = scene.status()
+            status = router.status()
             assert status["problems"] == [] and carrying(status)["ipv4"] is None
             time.sleep(0.2)
 
 
 def test_a_provider_that_passes_nothing_on(network: ConsumerNetwork) -> None:
     """Probes come back and flows of hosts don't: nothing here explains that."""
-    scene = lay(network)
-    scene.start()
+    router = lay(network)
+    router.start()
     rule = "meta l4proto { tcp, udp } drop"
     chain = "type filter hook forward priority 0;"
     network.providers[0].run(
@@ -200,31 +200,31 @@ def test_a_provider_that_passes_nothing_on(network: ConsumerNetwork) -> None:
     )
     with Knocking(network, [*MANY4, *MANY6]):
         network.wan.drop()
-        scene.away()
-        within(scene, lambda s: carrying(s) == {"ipv4": False, "ipv6": False}, 7.0)
-        status = scene.status()
+        router.wait_failed_over()
+        within(router, lambda s: carrying(s) == {"ipv4": False, "ipv6": False}, 7.0)
+        status = router.status()
         assert len(told(status, "leave by wgup_nodea and nothing comes back")) == 2
         assert len(told(status, "does the peer forward and translate")) == 2
         network.providers[0].run(["nft", "delete", "table", "inet", "t"])
-        scene.wait(lambda s: carrying(s) == {"ipv4": True, "ipv6": True})
-        assert scene.status()["problems"] == []
+        router.wait(lambda s: carrying(s) == {"ipv4": True, "ipv6": True})
+        assert router.status()["problems"] == []
 
 
 def test_case_12_answers_that_are_filtered(network: ConsumerNetwork) -> None:
     """A firewall that lets the LAN out everywhere and nothing in but from the WAN."""
-    scene = lay(
+    router = lay(
         network,
         FIREWALL.replace("ct state", 'iifname { "wan", "lan" } ct state').replace(
             'iifname "lan" oifname "wan" accept', 'iifname "lan" accept'
         ),
     )
-    scene.start()
-    scene.wait(lambda s: bool(told(s, "drops the answers that lan gets from wgup_nodea")))
+    router.start()
+    router.wait(lambda s: bool(told(s, "drops the answers that lan gets from wgup_nodea")))
     with Knocking(network, [*MANY4, *MANY6]):
         network.wan.drop()
-        scene.away()
-        within(scene, lambda s: carrying(s) == {"ipv4": False, "ipv6": False}, 7.0)
-        status = scene.status()
+        router.wait_failed_over()
+        within(router, lambda s: carrying(s) == {"ipv4": False, "ipv6": False}, 7.0)
+        status = router.status()
         assert len(told(status, "answers from wgup_nodea are dropped on this router")) == 2
         network.consumer.sh(command_in(status["problems"][0]))
-        scene.wait(lambda s: carrying(s) == {"ipv4": True, "ipv6": True} and not s["problems"])
+        router.wait(lambda s: carrying(s) == {"ipv4": True, "ipv6": True} and not s["problems"])

@@ -18,7 +18,7 @@ from tests.lab.meter import Meter, longest
 from tests.lab.network import ECHO4, ECHO6, ConsumerNetwork
 from tests.lab.node import Child, Node
 from tests.lab.provider import Provider, make_provider
-from tests.lab.scene import Scene, call, settings, settled
+from tests.lab.router import Router, call, settings, settled
 from tests.lab.service import Service, variables
 
 pytestmark = pytest.mark.needs("conntrack")
@@ -29,9 +29,9 @@ LONGEST_ADD_S = 0.16
 
 
 @pytest.fixture
-def scene(network: ConsumerNetwork) -> Scene:
+def router(network: ConsumerNetwork) -> Router:
     """A consumer whose one uplink is ready."""
-    made = Scene.lay(network, [make_provider(network.lab, network.providers[0])], settings())
+    made = Router.build(network, [make_provider(network.lab, network.providers[0])], settings())
     made.start()
     return made
 
@@ -42,20 +42,20 @@ def diversions(node: Node) -> int:
     return sum("lookup 5180 proto 152" in text for text in shown)
 
 
-def test_lane_of_a_killed_service_lapses_by_itself(scene: Scene) -> None:
-    network = scene.network
-    line = network.provider_lines[0]
+def test_lane_of_a_killed_service_lapses_by_itself(router: Router) -> None:
+    network = router.network
+    provider_wan = network.provider_wans[0]
     with Meter(network.host, ECHO4) as ipv4, Meter(network.host, ECHO6) as ipv6:
         settled(ipv4, ipv6)
         network.wan.drop()
-        scene.away()
+        router.wait_failed_over()
         time.sleep(0.3)
-        scene.service.kill()
+        router.service.kill()
         killed = time.monotonic()
         assert diversions(network.consumer) == 2
         network.wan.restore()
         time.sleep(1.5)
-        for meter, address in ((ipv4, line.address4), (ipv6, line.address6)):
+        for meter, address in ((ipv4, provider_wan.address4), (ipv6, provider_wan.address6)):
             assert longest(meter.samples(killed)).seconds < 0.3, "traffic went on in the tunnel"
             assert {s.source for s in meter.so_far(killed) if s.source} == {address}
         for meter, address in ((ipv4, network.wan.address4), (ipv6, network.wan.address6)):
@@ -64,26 +64,26 @@ def test_lane_of_a_killed_service_lapses_by_itself(scene: Scene) -> None:
     assert diversions(network.consumer) == 0
 
 
-def test_restart_in_time_leaves_no_gap(scene: Scene) -> None:
-    network = scene.network
-    away = {network.provider_lines[0].address4, network.provider_lines[0].address6}
+def test_restart_in_time_leaves_no_gap(router: Router) -> None:
+    network = router.network
+    away = {*network.provider_wans[0].addresses}
     with Meter(network.host, ECHO4) as ipv4, Meter(network.host, ECHO6) as ipv6:
         settled(ipv4, ipv6)
         network.wan.drop()
-        scene.away()
+        router.wait_failed_over()
         time.sleep(0.5)
         killed = time.monotonic()
-        scene.service.kill()
+        router.service.kill()
         time.sleep(1.5)
-        scene.service.start()
-        status = scene.away()
+        router.service.start()
+        status = router.wait_failed_over()
         time.sleep(LAPSE_S)
         for meter in (ipv4, ipv6):
             assert longest(meter.samples(killed)).seconds < 0.2
             assert {s.source for s in meter.so_far(killed) if s.source} <= away
         assert status["uplinks"][0]["active"]
         network.wan.restore()
-        scene.home()
+        router.wait_primary()
         ipv4.wait_for_source(network.wan.address4, since=time.monotonic())
         ipv6.wait_for_source(network.wan.address6, since=time.monotonic())
 
@@ -127,20 +127,20 @@ class OnOtherBus(Service):
 
 def test_failover_needs_no_bus_and_the_object_comes_back(network: ConsumerNetwork) -> None:
     provider = make_provider(network.lab, network.providers[0])
-    scene = Scene.lay(network, [provider], settings(), service=OnOtherBus)
-    bus = Bus(network.lab, network.consumer, scene.service.socket)
+    router = Router.build(network, [provider], settings(), service=OnOtherBus)
+    bus = Bus(network.lab, network.consumer, router.service.socket)
     bus.start()
-    scene.start()
+    router.start()
     with Meter(network.host, ECHO4) as meter:
         settled(meter)
         bus.kill()
         cut = network.wan.drop()
-        meter.wait_for_source(network.provider_lines[0].address4, since=cut, timeout_s=3.0)
+        meter.wait_for_source(network.provider_wans[0].address4, since=cut, timeout_s=3.0)
         returned = bus.start()
-        status = scene.away(timeout_s=3.0)
+        status = router.wait_failed_over(timeout_s=3.0)
         assert time.monotonic() - returned < 2.0, "the object is there within a second"
         assert status["events"][0]["kind"] == "failover"
-    assert scene.service.running
+    assert router.service.running
 
 
 UNTOUCHABLE = """\

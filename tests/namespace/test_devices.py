@@ -14,7 +14,7 @@ from tests.lab.lab import Lab
 from tests.lab.meter import Meter
 from tests.lab.network import ECHO4, ECHO6, ConsumerNetwork, consumer_network
 from tests.lab.provider import make_provider
-from tests.lab.scene import Scene, settings, settled
+from tests.lab.router import Router, settings, settled
 
 pytestmark = pytest.mark.needs("conntrack")
 
@@ -23,13 +23,13 @@ REPAIR_S = 6.0
 
 
 @pytest.fixture(scope="module")
-def shared(namespaces: None) -> Iterator[Scene]:
+def shared(namespaces: None) -> Iterator[Router]:
     """One consumer, for the tests that leave it as they found it."""
     with Lab() as lab:
         network = consumer_network(lab)
-        scene = Scene.lay(network, [make_provider(lab, network.providers[0])], settings())
-        scene.start()
-        yield scene
+        router = Router.build(network, [make_provider(lab, network.providers[0])], settings())
+        router.start()
+        yield router
 
 
 @pytest.mark.parametrize(
@@ -40,61 +40,61 @@ def shared(namespaces: None) -> Iterator[Scene]:
         "nft delete table inet wgup",
     ],
 )
-def test_an_open_lane_is_mended(shared: Scene, damage: str) -> None:
-    network, line = shared.network, shared.network.provider_lines[0]
+def test_an_open_lane_is_mended(shared: Router, damage: str) -> None:
+    network, provider_wan = shared.network, shared.network.provider_wans[0]
     with Meter(network.host, ECHO4) as ipv4, Meter(network.host, ECHO6) as ipv6:
         settled(ipv4, ipv6)
         network.wan.drop()
-        shared.away()
-        ipv4.wait_for_source(line.address4)
+        shared.wait_failed_over()
+        ipv4.wait_for_source(provider_wan.address4)
         network.consumer.sh(damage)
         damaged = time.monotonic() + 0.05  # what was under way is answered still
-        ipv4.wait_for_source(line.address4, since=damaged, timeout_s=REPAIR_S)
-        ipv6.wait_for_source(line.address6, since=damaged, timeout_s=REPAIR_S)
-        shared.away()
+        ipv4.wait_for_source(provider_wan.address4, since=damaged, timeout_s=REPAIR_S)
+        ipv6.wait_for_source(provider_wan.address6, since=damaged, timeout_s=REPAIR_S)
+        shared.wait_failed_over()
         network.wan.restore()
-        shared.home()
+        shared.wait_primary()
 
 
-def test_a_wan_device_made_anew_is_the_same_line(shared: Scene) -> None:
+def test_a_wan_device_made_anew_is_the_same_line(shared: Router) -> None:
     """As PPPoE does it: the device is deleted, and comes back with another index."""
-    network, line = shared.network, shared.network.provider_lines[0]
+    network, provider_wan = shared.network, shared.network.provider_wans[0]
     with Meter(network.host, ECHO4) as ipv4, Meter(network.host, ECHO6) as ipv6:
         settled(ipv4, ipv6)
         gone = time.monotonic()
         network.consumer.sh("ip link del wan")
-        ipv4.wait_for_source(line.address4, since=gone, timeout_s=2.0)
-        ipv6.wait_for_source(line.address6, since=gone, timeout_s=2.0)
-        shared.away()
+        ipv4.wait_for_source(provider_wan.address4, since=gone, timeout_s=2.0)
+        ipv6.wait_for_source(provider_wan.address6, since=gone, timeout_s=2.0)
+        shared.wait_failed_over()
         back = time.monotonic()
-        network.wan.lay()
+        network.wan.connect()
         found = ipv4.wait_for_source(network.wan.address4, since=back)
         ipv6.wait_for_source(network.wan.address6, since=back)
         assert found.sent - back >= 1.0, "the hold time counts here too"
-        shared.home()
+        shared.wait_primary()
         cut = network.wan.drop()
-        ipv4.wait_for_source(line.address4, since=cut, timeout_s=3.0)
-        ipv6.wait_for_source(line.address6, since=cut, timeout_s=3.0)
+        ipv4.wait_for_source(provider_wan.address4, since=cut, timeout_s=3.0)
+        ipv6.wait_for_source(provider_wan.address6, since=cut, timeout_s=3.0)
         network.wan.restore()
-        shared.home()
+        shared.wait_primary()
 
 
 @pytest.mark.parametrize("fault", ["silent", "no route"])
 def test_a_start_in_an_outage_finds_the_uplink(network: ConsumerNetwork, fault: str) -> None:
     """The router was rebooted because the internet was gone, as people do."""
     provider = make_provider(network.lab, network.providers[0])
-    scene = Scene.lay(network, [provider], settings())
+    router = Router.build(network, [provider], settings())
     if fault == "silent":
         network.wan.drop()
     else:
         network.wan.carrier_down()
         network.wan.remove_routes()
-    line = network.provider_lines[0]
+    provider_wan = network.provider_wans[0]
     with Meter(network.host, ECHO4) as ipv4, Meter(network.host, ECHO6) as ipv6:
-        scene.service.start()
-        ipv4.wait_for_source(line.address4, timeout_s=6.0)
+        router.service.start()
+        ipv4.wait_for_source(provider_wan.address4, timeout_s=6.0)
         if fault == "silent":
-            ipv6.wait_for_source(line.address6, timeout_s=6.0)
+            ipv6.wait_for_source(provider_wan.address6, timeout_s=6.0)
             network.wan.restore()
         else:
             network.wan.carrier_up()
@@ -102,4 +102,4 @@ def test_a_start_in_an_outage_finds_the_uplink(network: ConsumerNetwork, fault: 
         back = time.monotonic()
         ipv4.wait_for_source(network.wan.address4, since=back)
         ipv6.wait_for_source(network.wan.address6, since=back)
-        scene.home()
+        router.wait_primary()

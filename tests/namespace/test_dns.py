@@ -20,7 +20,7 @@ from tests.lab.meter import Meter
 from tests.lab.network import RESOLVERS4, ConsumerNetwork
 from tests.lab.node import Child, Node
 from tests.lab.provider import RESOLVED4, Provider, make_provider
-from tests.lab.scene import Scene, settings, settled
+from tests.lab.router import Router, settings, settled
 
 pytestmark = pytest.mark.needs("conntrack")
 
@@ -68,10 +68,10 @@ while True:
 
 
 @pytest.fixture
-def scene(network: ConsumerNetwork) -> Scene:
+def router(network: ConsumerNetwork) -> Router:
     network.consumer.resolvers(network.wan.gateway4, network.wan.gateway6)
     provider = make_provider(network.lab, network.providers[0])
-    laid = Scene.lay(network, [provider], settings())
+    laid = Router.build(network, [provider], settings())
     laid.start()
     return laid
 
@@ -84,43 +84,43 @@ def asked(node: Node, address: str) -> tuple[str, float]:
 
 @pytest.mark.parametrize("gateway_answers", [False, True])
 @pytest.mark.parametrize("family", [4, 6])
-def test_the_routers_own_look_ups(scene: Scene, gateway_answers: bool, family: int) -> None:
+def test_the_routers_own_look_ups(router: Router, gateway_answers: bool, family: int) -> None:
     """With `gateway_answers` the ISP's resolver lives on, but traffic is in the tunnel."""
-    wan = scene.network.wan
+    wan = router.network.wan
     resolver = wan.gateway4 if family == 4 else wan.gateway6
-    with Meter(scene.network.consumer, resolver, kind="dns", rate_hz=RATE_HZ) as meter:
+    with Meter(router.network.consumer, resolver, kind="dns", rate_hz=RATE_HZ) as meter:
         settled(meter)
         cut = wan.drop(gateway_answers=gateway_answers)
-        scene.away()
+        router.wait_failed_over()
         time.sleep(0.3)
         answered = meter.wait_for(lambda _: True, since=cut + 0.8)
         assert (answered.received or 0) - cut < LOOKUP_BOUND_S + 0.5
         wan.restore()
-        scene.home()
+        router.wait_primary()
         meter.wait_for(lambda _: True, since=time.monotonic())
 
 
-def test_a_lan_host_that_asks_the_lines_resolver(scene: Scene) -> None:
-    wan = scene.network.wan
-    with Meter(scene.network.host, wan.gateway4, kind="dns", rate_hz=RATE_HZ) as meter:
+def test_a_lan_host_that_asks_the_lines_resolver(router: Router) -> None:
+    wan = router.network.wan
+    with Meter(router.network.host, wan.gateway4, kind="dns", rate_hz=RATE_HZ) as meter:
         settled(meter)
         waits = []
         for _ in range(3):
             cut = wan.drop()
             answered = meter.wait_for(lambda _: True, since=cut + 0.05)
             waits.append((answered.received or 0) - cut)
-            scene.away()
+            router.wait_failed_over()
             wan.restore()
-            scene.home()
+            router.wait_primary()
         assert median(waits) < LOOKUP_BOUND_S
 
 
-def test_look_ups_to_other_resolvers_stay_what_they_were(scene: Scene) -> None:
-    scene.network.wan.drop()
-    scene.away()
+def test_look_ups_to_other_resolvers_stay_what_they_were(router: Router) -> None:
+    router.network.wan.drop()
+    router.wait_failed_over()
     script = "nft list chain inet wgup redirect4; nft list set inet wgup resolvers4"
-    listed = scene.network.consumer.sh(script)
-    assert "1.1.1.1" in listed and scene.network.wan.gateway4 in listed
+    listed = router.network.consumer.sh(script)
+    assert "1.1.1.1" in listed and router.network.wan.gateway4 in listed
     assert RESOLVERS4[1] not in listed
 
 
@@ -128,10 +128,10 @@ def test_a_family_without_a_resolver_in_the_tunnel_is_rejected(network: Consumer
     """So that dnsmasq and LAN hosts move on to the other family's resolver at once."""
     provider = make_provider(network.lab, network.providers[0])
     network.consumer.resolvers(network.wan.gateway4, network.wan.gateway6)
-    scene = Scene.lay(network, [provider], settings(dns="1.1.1.1"))
-    scene.start()
-    scene.network.wan.drop()
-    scene.away()
+    router = Router.build(network, [provider], settings(dns="1.1.1.1"))
+    router.start()
+    router.network.wan.drop()
+    router.wait_failed_over()
     time.sleep(0.3)
     for node in (network.consumer, network.host):
         said, took = asked(node, network.wan.gateway6)
@@ -142,14 +142,14 @@ def test_a_family_without_a_resolver_in_the_tunnel_is_rejected(network: Consumer
 def test_a_family_that_the_tunnel_does_not_carry_is_rejected(network: ConsumerNetwork) -> None:
     provider = make_provider(network.lab, network.providers[0])
     network.consumer.resolvers(network.wan.gateway4, network.wan.gateway6)
-    scene = Scene.lay(network, [provider], settings())
-    lines = scene.uplinks.splitlines()
-    scene.uplinks = "\n".join(x for x in lines if "list address 'fd77" not in x) + "\n"
-    scene.configure(settings())
-    scene.start()
+    router = Router.build(network, [provider], settings())
+    lines = router.uplinks.splitlines()
+    router.uplinks = "\n".join(x for x in lines if "list address 'fd77" not in x) + "\n"
+    router.configure(settings())
+    router.start()
     assert asked(network.host, network.wan.gateway6)[0] not in ("rejected", "silence")
     network.wan.drop()
-    scene.wait(
+    router.wait(
         lambda s: (
             (s["families"]["ipv4"]["state"], s["families"]["ipv6"]["state"])
             == ("failed_over", "stranded")
@@ -160,21 +160,21 @@ def test_a_family_that_the_tunnel_does_not_carry_is_rejected(network: ConsumerNe
         said, took = asked(node, network.wan.gateway6)
         assert said == "rejected" and took < FAST_S
     network.wan.restore()
-    scene.home()
+    router.wait_primary()
     time.sleep(0.3)
     assert asked(network.host, network.wan.gateway6)[0] not in ("rejected", "silence")
 
 
-def test_the_stand_in_is_a_resolver_while_the_lane_is_open_only(scene: Scene) -> None:
-    consumer, wan = scene.network.consumer, scene.network.wan
+def test_the_stand_in_is_a_resolver_while_the_lane_is_open_only(router: Router) -> None:
+    consumer, wan = router.network.consumer, router.network.wan
     said, took = asked(consumer, STAND_IN)
     assert said == "rejected" and took < FAST_S
     wan.remove_routes()
-    scene.away()
+    router.wait_failed_over()
     time.sleep(0.3)
     assert asked(consumer, STAND_IN)[0] not in ("rejected", "silence")
     wan.add_routes()
-    scene.home()
+    router.wait_primary()
     time.sleep(0.3)
     assert asked(consumer, STAND_IN)[0] == "rejected"
 
@@ -194,22 +194,22 @@ def test_a_providers_resolver_serves_if_it_passes_signatures_on(
 ) -> None:
     network.consumer.resolvers(network.wan.gateway4)
     provider = resolving(network.lab, network.providers[0], signed)
-    scene = Scene.lay(network, [provider], settings())
-    scene.uplinks += f"\tlist dns '{provider.tunnel4}'\n"
-    scene.configure(settings())
-    scene.start()
+    router = Router.build(network, [provider], settings())
+    router.uplinks += f"\tlist dns '{provider.tunnel4}'\n"
+    router.configure(settings())
+    router.start()
     time.sleep(4.0)  # it is asked every 2 s whether there is somebody to ask
     network.wan.drop()
-    scene.away()
+    router.wait_failed_over()
     time.sleep(0.3)
     for node in (network.consumer, network.host):
         assert (asked(node, network.wan.gateway4)[0] == RESOLVED4) is (signed == "signed")
 
 
 @pytest.fixture
-def dnsmasq(lab: Lab, scene: Scene) -> Iterator[Child]:
+def dnsmasq(lab: Lab, router: Router) -> Iterator[Child]:
     """Debian's dnsmasq for the LAN, as OpenWrt runs it: it forwards to the line's resolver."""
-    wan = scene.network.wan
+    wan = router.network.wan
     words = [
         "dnsmasq",
         "--keep-in-foreground",
@@ -219,18 +219,18 @@ def dnsmasq(lab: Lab, scene: Scene) -> Iterator[Child]:
     ]
     words += ["--user=root", "--pid-file=", "--cache-size=0", "--listen-address=192.168.1.1"]
     words += ["--bind-interfaces", f"--server={wan.gateway4}"]
-    yield lab.at_close(scene.network.consumer.popen(words))
+    yield lab.at_close(router.network.consumer.popen(words))
 
 
 @pytest.mark.needs("dnsmasq")
 @pytest.mark.parametrize("fault", ["silent", "ifdown", "carrier"])
 def test_lan_hosts_are_answered_by_the_routers_dnsmasq(
-    scene: Scene, dnsmasq: Child, fault: str
+    router: Router, dnsmasq: Child, fault: str
 ) -> None:
-    wan = scene.network.wan
+    wan = router.network.wan
     router = "192.168.1.1"
     # Every look-up is for another name: dnsmasq does not ask twice at once for the same.
-    with Meter(scene.network.host, router, kind="dns", rate_hz=RATE_HZ, name="n#.test") as meter:
+    with Meter(router.network.host, router, kind="dns", rate_hz=RATE_HZ, name="n#.test") as meter:
         settled(meter)
         cut = time.monotonic()
         if fault == "silent":
@@ -240,17 +240,17 @@ def test_lan_hosts_are_answered_by_the_routers_dnsmasq(
             wan.remove_routes()
         else:
             wan.remove_routes()
-            scene.network.consumer.sh("ip addr flush dev wan")
+            router.network.consumer.sh("ip addr flush dev wan")
         answered = meter.wait_for(lambda _: True, since=cut + 0.05)
         assert (answered.received or 0) - cut < LOOKUP_BOUND_S
-        scene.away()
+        router.wait_failed_over()
         meter.wait_for(lambda _: True, since=time.monotonic())
 
 
 @pytest.mark.needs("dnsmasq")
-def test_dnsmasq_is_left_with_the_stand_in_by_ifdown(lab: Lab, scene: Scene) -> None:
+def test_dnsmasq_is_left_with_the_stand_in_by_ifdown(lab: Lab, router: Router) -> None:
     """netifd takes the line's resolvers out of dnsmasq's file and leaves the tunnel's in it."""
-    consumer, wan = scene.network.consumer, scene.network.wan
+    consumer, wan = router.network.consumer, router.network.wan
     servers = lab.path("consumer", "resolv.conf.auto")
     with open(servers, "w", encoding="ascii") as file:
         file.write(f"nameserver {wan.gateway4}\nnameserver {STAND_IN}\n")
@@ -259,27 +259,27 @@ def test_dnsmasq_is_left_with_the_stand_in_by_ifdown(lab: Lab, scene: Scene) -> 
     words += ["--listen-address=192.168.1.1", "--bind-interfaces"]
     lab.at_close(consumer.popen(words))
     router = "192.168.1.1"
-    with Meter(scene.network.host, router, kind="dns", rate_hz=RATE_HZ, name="n#.test") as meter:
+    with Meter(router.network.host, router, kind="dns", rate_hz=RATE_HZ, name="n#.test") as meter:
         settled(meter)
         cut = time.monotonic()
         wan.remove_routes()
         consumer.sh(f"ip addr flush dev wan; echo nameserver {STAND_IN} >{servers}")
         answered = meter.wait_for(lambda _: True, since=cut + 0.05)
         assert (answered.received or 0) - cut < LOOKUP_BOUND_S
-        scene.away()
+        router.wait_failed_over()
         meter.wait_for(lambda _: True, since=time.monotonic())
 
 
-def test_a_lan_that_loses_its_prefix_is_told_of(scene: Scene) -> None:
+def test_a_lan_that_loses_its_prefix_is_told_of(router: Router) -> None:
     """netifd takes the prefix that a line delegated from the LAN when the line goes."""
-    consumer, wan = scene.network.consumer, scene.network.wan
+    consumer, wan = router.network.consumer, router.network.wan
     told = "LAN hosts lost their IPv6 prefix with wan: they fall back to IPv4."
     consumer.sh("ip addr add 2001:db8:1000:f0::1/64 dev lan nodad")
     time.sleep(1.0)
-    assert told not in scene.status()["problems"]
+    assert told not in router.status()["problems"]
     wan.remove_routes()
     consumer.sh("ip addr del 2001:db8:1000:f0::1/64 dev lan")
-    scene.wait(lambda s: told in s["problems"])
+    router.wait(lambda s: told in s["problems"])
     wan.add_routes()
     consumer.sh("ip addr add 2001:db8:1000:f1::1/64 dev lan nodad")
-    scene.wait(lambda s: told not in s["problems"])
+    router.wait(lambda s: told not in s["problems"])

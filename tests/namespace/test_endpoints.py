@@ -13,7 +13,7 @@ from tests.lab.meter import Meter, longest
 from tests.lab.network import ECHO4, ECHO6, ConsumerNetwork
 from tests.lab.peers import Peer, trust_each_other
 from tests.lab.provider import make_provider
-from tests.lab.scene import Scene, settings, settled
+from tests.lab.router import Router, settings, settled
 from tests.lab.world import TurnedService
 
 pytestmark = pytest.mark.needs("conntrack")
@@ -38,7 +38,7 @@ def test_a_stepped_clock_cuts_no_tunnel(lab: Lab) -> None:
     assert c.router.host is not None
     with Meter(c.router.host, ECHO4, rate_hz=20) as four, Meter(c.router.host, ECHO6) as six:
         settled(four, six)
-        c.router.line.drop()
+        c.router.wan.drop()
         since = c.uses("wgup_p") + 1.0
         for service in services.values():
             service.step_clock(DAY_S)
@@ -52,43 +52,43 @@ def test_a_stepped_clock_cuts_no_tunnel(lab: Lab) -> None:
 
 
 @pytest.fixture
-def named(network: ConsumerNetwork) -> Scene:
+def named(network: ConsumerNetwork) -> Router:
     """An uplink whose endpoint is a name: its IPv6 address is nobody's, its IPv4 one the
     provider's, and getaddrinfo has them in that order.
     """
     provider = make_provider(network.lab, network.providers[0])
-    made = Scene.lay(network, [provider], settings(), hosts=["p.example"], service=TurnedService)
+    made = Router.build(network, [provider], settings(), hosts=["p.example"], service=TurnedService)
     turned(made).names(p_example=f"2001:db8:dead::1 {network.neighbours[0].provider4}")
     return made
 
 
-def turned(scene: Scene) -> TurnedService:
-    assert isinstance(scene.service, TurnedService)
-    return scene.service
+def turned(router: Router) -> TurnedService:
+    assert isinstance(router.service, TurnedService)
+    return router.service
 
 
-def test_a_dead_address_of_a_name_gives_way_to_the_other(named: Scene) -> None:
+def test_a_dead_address_of_a_name_gives_way_to_the_other(named: Router) -> None:
     turned(named).start()
     began = time.monotonic()
-    named.home(timeout_s=20.0)
+    named.wait_primary(timeout_s=20.0)
     took_s = time.monotonic() - began
     assert took_s < 12.0
     print(f"\nthe other address carries after {took_s:.1f} s")
 
 
-def test_the_last_good_address_outlives_a_power_cut_in_an_outage(named: Scene) -> None:
+def test_the_last_good_address_outlives_a_power_cut_in_an_outage(named: Router) -> None:
     named.start()
     kept = os.path.join(turned(named).keys_dir, "endpoints.json")
     named.wait(lambda status: os.path.exists(kept), 60.0)
     before = os.stat(kept)
     named.network.wan.drop()
-    named.away()
+    named.wait_failed_over()
     time.sleep(3.0)
     turned(named).kill()
     turned(named).lose_resolver()
     named.network.consumer.sh("ip link delete wgup_nodea")
     os.unlink(turned(named).state_file)
     turned(named).start()
-    named.away(timeout_s=20.0)
+    named.wait_failed_over(timeout_s=20.0)
     after = os.stat(kept)
     assert (before.st_ino, before.st_mtime_ns) == (after.st_ino, after.st_mtime_ns), "no write"

@@ -9,12 +9,12 @@ import time
 import pytest
 
 from tests.lab.lab import ready
-from tests.lab.long_line import lengthen
 from tests.lab.meter import Meter
 from tests.lab.network import ECHO4, ECHO6, RESOLVERS4, RESOLVERS6, ConsumerNetwork
 from tests.lab.node import Node
 from tests.lab.provider import make_provider
-from tests.lab.scene import Scene, settings, settled, states
+from tests.lab.router import Router, settings, settled, states
+from tests.lab.wan import slow_down
 from tests.namespace.test_captive import serve_web
 
 pytestmark = pytest.mark.needs("conntrack")
@@ -37,10 +37,10 @@ print("loaded")
 """
 
 
-def lay(network: ConsumerNetwork, **options: object) -> Scene:
+def lay(network: ConsumerNetwork, **options: object) -> Router:
     """One uplink over the neighbour link; the service is not started yet."""
     provider = make_provider(network.lab, network.providers[0])
-    return Scene.lay(network, [provider], settings(**options))
+    return Router.build(network, [provider], settings(**options))
 
 
 def break_isp(network: ConsumerNetwork, rules: str) -> None:
@@ -66,59 +66,59 @@ def answer_nearby(network: ConsumerNetwork, addresses: tuple[str, ...] = NEARBY)
 def test_a_modem_that_answers_a_target_itself_hides_no_outage(
     network: ConsumerNetwork, pace: str
 ) -> None:
-    scene = lay(network, pace=pace)
-    scene.start()
+    router = lay(network, pace=pace)
+    router.start()
     answer_nearby(network)
     break_isp(network, "drop")
     began = time.monotonic()
-    scene.away(timeout_s=8.0)
+    router.wait_failed_over(timeout_s=8.0)
     assert time.monotonic() - began < (4.0 if pace == "default" else 2.0)
-    causes = [entry["cause"] for entry in scene.events("failover")]
+    causes = [entry["cause"] for entry in router.events("failover")]
     assert all("1.1.1.1 is answered by the next hop" in c or ":1111" in c for c in causes), causes
-    scene.wait(lambda s: s["primary"]["state"] == "down")
+    router.wait(lambda s: s["primary"]["state"] == "down")
     time.sleep(2.0)
-    assert states(scene.status()) == {"failed_over"}, "that modem's answers bring nothing back"
+    assert states(router.status()) == {"failed_over"}, "that modem's answers bring nothing back"
     break_isp(network, "")
-    scene.wait(lambda s: states(s) == {"primary"}, 15.0)
+    router.wait(lambda s: states(s) == {"primary"}, 15.0)
 
 
 def test_a_modem_that_always_did_hides_none_either(network: ConsumerNetwork) -> None:
     answer_nearby(network)
-    scene = lay(network, pace="default")
-    scene.start()
-    assert any("1.1.1.1" in problem for problem in scene.status()["problems"])
-    scene.stays("wan", 3.0)
+    router = lay(network, pace="default")
+    router.start()
+    assert any("1.1.1.1" in problem for problem in router.status()["problems"])
+    router.stays("wan", 3.0)
     break_isp(network, "drop")
-    scene.away(timeout_s=8.0)
+    router.wait_failed_over(timeout_s=8.0)
 
 
 def test_a_start_behind_such_a_modem_finds_the_line_dead(network: ConsumerNetwork) -> None:
     answer_nearby(network)
     break_isp(network, "drop")
-    scene = lay(network, pace="default")
-    scene.service.start()
-    scene.away(timeout_s=12.0)
+    router = lay(network, pace="default")
+    router.service.start()
+    router.wait_failed_over(timeout_s=12.0)
 
 
 def test_as_many_targets_as_the_owner_says_must_answer(network: ConsumerNetwork) -> None:
-    scene = lay(network, pace="default", reliability=2)
-    scene.start()
+    router = lay(network, pace="default", reliability=2)
+    router.start()
     break_isp(network, f"ip daddr {RESOLVERS4[1]} drop\nip6 daddr {RESOLVERS6[1]} drop")
-    status = scene.away(timeout_s=10.0)
+    status = router.wait_failed_over(timeout_s=10.0)
     assert status["wans"][0]["state"] == "down"
     assert all(
-        RESOLVERS4[1] in e["cause"] or "8888" in e["cause"] for e in scene.events("failover")
+        RESOLVERS4[1] in e["cause"] or "8888" in e["cause"] for e in router.events("failover")
     )
     break_isp(network, "")
-    scene.home()
+    router.wait_primary()
 
 
 # Row 8: pings are dropped, all else passes.
 
 
-def watched_by(scene: Scene, path: str) -> set[str]:
+def watched_by(router: Router, path: str) -> set[str]:
     """What status says the path is watched by; empty while that is ping."""
-    told = [p for p in scene.status()["problems"] if p.startswith(f"{path} ") and "ping" in p]
+    told = [p for p in router.status()["problems"] if p.startswith(f"{path} ") and "ping" in p]
     return {word for word in ("DNS", "TCP", "HTTP") if any(word in problem for problem in told)}
 
 
@@ -127,31 +127,31 @@ def test_a_line_that_never_lets_pings_through_is_no_dead_line(
     network: ConsumerNetwork, pace: str
 ) -> None:
     break_isp(network, NO_PINGS)
-    scene = lay(network, pace=pace)
-    scene.start()
-    assert scene.events("failover") == []
-    assert watched_by(scene, "wan") == {"DNS"}
-    scene.stays("wan", 12.0)
+    router = lay(network, pace=pace)
+    router.start()
+    assert router.events("failover") == []
+    assert watched_by(router, "wan") == {"DNS"}
+    router.stays("wan", 12.0)
     break_isp(network, "drop")
-    scene.away()
+    router.wait_failed_over()
     break_isp(network, NO_PINGS)
-    scene.home()
+    router.wait_primary()
 
 
 @pytest.mark.parametrize("pace", ["default", "fast"])
 def test_a_line_that_drops_pings_later_is_no_dead_line(network: ConsumerNetwork, pace: str) -> None:
-    scene = lay(network, pace=pace)
-    scene.start()
+    router = lay(network, pace=pace)
+    router.start()
     break_isp(network, NO_PINGS)
-    scene.stays("wan", 13.0)
-    assert watched_by(scene, "wan") == {"DNS"}
-    assert scene.events("failover") == []
+    router.stays("wan", 13.0)
+    assert watched_by(router, "wan") == {"DNS"}
+    assert router.events("failover") == []
     dropped = time.monotonic()
     network.wan.drop()
-    scene.away()
+    router.wait_failed_over()
     assert time.monotonic() - dropped < 4.0
     network.wan.restore()
-    scene.home()
+    router.wait_primary()
 
 
 def test_a_line_that_lets_connections_through_only_is_no_dead_line(
@@ -170,11 +170,11 @@ def test_a_line_that_lets_connections_through_only_is_no_dead_line(
         argv = [sys.executable, "-I", "-S", "-c", listener]
         pipe = subprocess.PIPE
         ready(network.lab.at_close(network.internet.popen(argv, stdout=pipe, stderr=pipe)))
-    scene = lay(network, pace="default")
-    scene.start()
+    router = lay(network, pace="default")
+    router.start()
     break_isp(network, f"{NO_PINGS}\nudp dport 53 drop")
-    scene.stays("wan", 8.0)
-    assert watched_by(scene, "wan") == {"TCP"}
+    router.stays("wan", 8.0)
+    assert watched_by(router, "wan") == {"TCP"}
 
 
 def test_a_line_that_lets_web_pages_through_only_is_no_dead_line(
@@ -182,12 +182,12 @@ def test_a_line_that_lets_web_pages_through_only_is_no_dead_line(
 ) -> None:
     serve_web(network, network.internet, ECHO4, 80, 204)
     page = f"http://{ECHO4}/generate_204"
-    scene = lay(network, pace="default", captive_check=page, targets=RESOLVERS4)
-    scene.start()
+    router = lay(network, pace="default", captive_check=page, targets=RESOLVERS4)
+    router.start()
     time.sleep(3.0)
     break_isp(network, f"{NO_PINGS}\nudp dport 53 drop\ntcp dport {{ 53, 443 }} drop")
-    scene.stays("wan", 10.0)
-    assert watched_by(scene, "wan") == {"HTTP"}
+    router.stays("wan", 10.0)
+    assert watched_by(router, "wan") == {"HTTP"}
 
 
 def test_a_tunnel_whose_provider_drops_pings_is_usable(network: ConsumerNetwork) -> None:
@@ -196,15 +196,15 @@ def test_a_tunnel_whose_provider_drops_pings_is_usable(network: ConsumerNetwork)
         input="table inet fault {\nchain c {\ntype filter hook forward priority 0;\n"
         f"{NO_PINGS}\n}}\n}}",
     )
-    scene = lay(network)
-    scene.start()
-    assert watched_by(scene, "nodea") == {"DNS"}
+    router = lay(network)
+    router.start()
+    assert watched_by(router, "nodea") == {"DNS"}
     with Meter(network.host, ECHO4) as meter:
         settled(meter)
         began = network.wan.drop()
-        line = network.provider_lines[0]
-        meter.wait_for_source(line.address4, since=began, timeout_s=5.0)
-        scene.stays("wgup_nodea", 4.0)
+        provider_wan = network.provider_wans[0]
+        meter.wait_for_source(provider_wan.address4, since=began, timeout_s=5.0)
+        router.stays("wgup_nodea", 4.0)
 
 
 # Row 14: an underlay that passes small packets only.
@@ -228,43 +228,43 @@ def loads(node: Node, address: str) -> bool:
     return node.run(argv, check=False, timeout_s=30.0).stdout.strip() == "loaded"
 
 
-def mtu_of(scene: Scene) -> int:
-    found: int = scene.status()["uplinks"][0]["mtu"]
+def mtu_of(router: Router) -> int:
+    found: int = router.status()["uplinks"][0]["mtu"]
     return found
 
 
 def test_a_tunnel_fits_what_its_underlay_passes(network: ConsumerNetwork) -> None:
     narrow(network, 1380)
-    scene = lay(network)
-    scene.start()
-    scene.wait(lambda s: s["uplinks"][0]["mtu"] == 1312)
+    router = lay(network)
+    router.start()
+    router.wait(lambda s: s["uplinks"][0]["mtu"] == 1312)
     network.wan.drop()
-    scene.away()
+    router.wait_failed_over()
     for address in (ECHO4, ECHO6):
-        assert loads(network.host, address), scene.status()
-    assert scene.status()["uplinks"][0]["usable"]
+        assert loads(network.host, address), router.status()
+    assert router.status()["uplinks"][0]["usable"]
 
 
 def test_an_underlay_that_becomes_narrow_is_noticed_when_it_is_used(
     network: ConsumerNetwork,
 ) -> None:
-    scene = lay(network)
-    scene.start()
+    router = lay(network)
+    router.start()
     time.sleep(1.0)
-    assert mtu_of(scene) == 1420
+    assert mtu_of(router) == 1420
     narrow(network, 1380)
     network.wan.drop()
-    scene.away()
-    scene.wait(lambda s: s["uplinks"][0]["mtu"] == 1312)
+    router.wait_failed_over()
+    router.wait(lambda s: s["uplinks"][0]["mtu"] == 1312)
     for address in (ECHO4, ECHO6):
-        assert loads(network.host, address), scene.status()
+        assert loads(network.host, address), router.status()
 
 
 def test_a_tunnel_that_passes_too_little_is_not_used(network: ConsumerNetwork) -> None:
     narrow(network, 1300)
-    scene = lay(network)
-    scene.service.start()
-    status = scene.wait(
+    router = lay(network)
+    router.service.start()
+    status = router.wait(
         lambda s: s["uplinks"][0]["state"] == "up" and "1280 bytes" in s["uplinks"][0]["reason"],
         20.0,
     )
@@ -278,12 +278,12 @@ def test_a_tunnel_that_passes_too_little_is_not_used(network: ConsumerNetwork) -
 def test_a_slow_line_is_not_left_after_a_start(
     network: ConsumerNetwork, pace: str, delay_s: float
 ) -> None:
-    lengthen(network.lab, network.wan, delay_s)
-    scene = lay(network, pace=pace)
+    slow_down(network.lab, network.wan, delay_s)
+    router = lay(network, pace=pace)
     for _ in range(3):
         network.consumer.sh("ip neigh flush all")
-        scene.start()
-        scene.stays("wan", 4.0)
-        moved = scene.events("failover", "switch", "stranded")
+        router.start()
+        router.stays("wan", 4.0)
+        moved = router.events("failover", "switch", "stranded")
         assert [entry["cause"] for entry in moved] == []
-        scene.service.stop()
+        router.service.stop()

@@ -23,7 +23,7 @@ from tests.lab.meter import Meter
 from tests.lab.network import ECHO4, ECHO6
 from tests.lab.node import Node, join
 from tests.lab.peers import Peer, flood_mbps, start_peers, trust_each_other
-from tests.lab.scene import settled
+from tests.lab.router import settled
 
 pytestmark = pytest.mark.needs("tc", "conntrack")
 
@@ -44,7 +44,7 @@ print(json.dumps([answer.status, json.loads(answer.read())]))
 
 
 @dataclass(frozen=True, slots=True)
-class Village:
+class Mesh:
     """The routers; `internet` is where servers are."""
 
     lab: Lab
@@ -72,7 +72,7 @@ class Village:
 
 
 @pytest.fixture(scope="module")
-def trusting(namespaces: None) -> Iterator[Village]:
+def trusting(namespaces: None) -> Iterator[Mesh]:
     """The services run. Consumers and providers trust each other, nobody trusts the stranger."""
     with Lab() as lab:
         mesh = mesh_network(lab, ROUTERS, hosts=("c1", "c2"))
@@ -85,11 +85,11 @@ def trusting(namespaces: None) -> Iterator[Village]:
         trust_each_other(peers, ((c, p) for c in ("c1", "c2") for p in ("p1", "p2")))
         peers["stranger"].trust("p1", "c1")
         internet = next(node for node in lab.nodes if node.name == "internet")
-        yield Village(lab, peers, internet, host)
+        yield Mesh(lab, peers, internet, host)
 
 
 @pytest.fixture(scope="module")
-def offered(trusting: Village) -> Village:
+def offered(trusting: Mesh) -> Mesh:
     """All three providers offer their internet."""
     for name, weight in (("p1", 40), ("p2", 30), ("stranger", 500)):
         trusting.peers[name].ask("uplink_offer", bandwidth_mbps=weight, limit_mbps=LIMIT_MBPS)
@@ -97,7 +97,7 @@ def offered(trusting: Village) -> Village:
 
 
 @pytest.fixture(scope="module")
-def served(offered: Village) -> Village:
+def served(offered: Mesh) -> Mesh:
     """Both consumers have an uplink to both providers, and like p1 better."""
     for consumer in offered.consumers:
         consumer.hears_of("p1", "p2", "stranger")
@@ -108,13 +108,13 @@ def served(offered: Village) -> Village:
 
 
 @pytest.fixture
-def village(served: Village) -> Iterator[Village]:
+def mesh(served: Mesh) -> Iterator[Mesh]:
     """With both uplinks of both consumers able to take over; all lines work again after it."""
     for consumer in served.consumers:
         consumer.ready("p1", "p2")
     yield served
     for peer in served.peers.values():
-        peer.router.line.restore()
+        peer.router.wan.restore()
     for peer in served.peers.values():
         peer.at_home()
     for consumer in served.consumers:
@@ -122,16 +122,16 @@ def village(served: Village) -> Iterator[Village]:
 
 
 @pytest.fixture
-def outage(village: Village) -> Village:
+def outage(mesh: Mesh) -> Mesh:
     """Both consumers' own lines are dead, and their traffic goes by p1."""
-    for consumer in village.consumers:
-        consumer.router.line.drop()
-    for consumer in village.consumers:
+    for consumer in mesh.consumers:
+        consumer.router.wan.drop()
+    for consumer in mesh.consumers:
         consumer.uses("wgup_p1")
-    return village
+    return mesh
 
 
-def test_offers_are_found_by_mesh(offered: Village) -> None:
+def test_offers_are_found_by_mesh(offered: Mesh) -> None:
     for consumer in offered.consumers:
         consumer.hears_of("p1", "p2", "stranger", timeout_s=5.0)
         offers = consumer.offers()
@@ -146,7 +146,7 @@ def test_offers_are_found_by_mesh(offered: Village) -> None:
             assert offers[name]["latency_ms"] > 0
 
 
-def test_a_strangers_offer_is_listed_and_refused(offered: Village) -> None:
+def test_a_strangers_offer_is_listed_and_refused(offered: Mesh) -> None:
     c1 = offered.peers["c1"]
     c1.hears_of("p1", "p2", "stranger")
     row = c1.offers()["stranger"]
@@ -157,7 +157,7 @@ def test_a_strangers_offer_is_listed_and_refused(offered: Village) -> None:
     assert (answer.data["error"], answer.data["code"]) == (sentence, "not_trusted")
 
 
-def test_a_strangers_wish_for_a_lease_is_refused_and_counted(offered: Village) -> None:
+def test_a_strangers_wish_for_a_lease_is_refused_and_counted(offered: Mesh) -> None:
     p1, stranger = offered.p1, offered.peers["stranger"]
     stranger.until(lambda: "p1" in stranger.offers(), "offer of p1")
     before = p1.refusals().get("not_trusted", 0)
@@ -179,30 +179,33 @@ def test_a_strangers_wish_for_a_lease_is_refused_and_counted(offered: Village) -
     assert "stranger" not in [row["peer_id"] for row in p1.ask("uplink_consumers")["consumers"]]
 
 
-def test_an_id_is_all_that_an_uplink_takes(served: Village) -> None:
+def test_an_id_is_all_that_an_uplink_takes(served: Mesh) -> None:
     for consumer in served.consumers:
         consumer.ready("p1", "p2")
         for name in ("p1", "p2"):
             tested = consumer.ask("uplink_test", peer_id=name, count=3)
             assert tested["received"] == 3
-            line = served.peers[name].router.line
-            assert consumer.through(name, ECHO4, ECHO6) == [line.address4, line.address6]
+            provider_wan = served.peers[name].router.wan
+            assert consumer.through(name, ECHO4, ECHO6) == [
+                provider_wan.address4,
+                provider_wan.address6,
+            ]
     places = {served.address_in(c, p) for c in ("c1", "c2") for p in ("p1", "p2")}
     assert len({address for place in places for address in place}) == 8
 
 
-def test_consumers_reach_the_internet_and_nothing_else(village: Village) -> None:
-    c1, p1 = village.peers["c1"], village.p1
-    line, node = p1.router.line, p1.router.node
+def test_consumers_reach_the_internet_and_nothing_else(mesh: Mesh) -> None:
+    c1, p1 = mesh.peers["c1"], mesh.p1
+    provider_wan, node = p1.router.wan, p1.router.node
     gateways = [text.partition("/")[0] for text in node.addresses("wgup_srv")]
-    own = [*gateways, f"{LAN4}.1", line.address4, line.address6]
-    own += [p1.router.street4, p1.router.mesh4, p1.router.mesh6]
-    other = list(village.address_in("c2", "p1"))
-    ready(village.lab.serve(node, echo=own))
-    ready(village.lab.serve(village.peers["c2"].router.node, echo=other))
+    own = [*gateways, f"{LAN4}.1", provider_wan.address4, provider_wan.address6]
+    own += [p1.router.segment4, p1.router.mesh4, p1.router.mesh6]
+    other = list(mesh.address_in("c2", "p1"))
+    ready(mesh.lab.serve(node, echo=own))
+    ready(mesh.lab.serve(mesh.peers["c2"].router.node, echo=other))
     near = [*own, *other, f"{LAN4}.2"]
-    for address in village.address_in("c1", "p1"):  # c2 would even answer
-        village.peers["c2"].router.node.sh(f"ip route add {address} dev wgup_p1")
+    for address in mesh.address_in("c1", "p1"):  # c2 would even answer
+        mesh.peers["c2"].router.node.sh(f"ip route add {address} dev wgup_p1")
     node.sh("nft delete table inet wgup_provider")
     # Not c2's: a provider leads no consumer to another, and c2 lets nobody in.
     reachable = [address for address in near if address not in other]
@@ -211,11 +214,11 @@ def test_consumers_reach_the_internet_and_nothing_else(village: Village) -> None
     p1.ask("uplink_offer")  # what is there is looked after every 10 s, and at once by this
     for found, address in zip(c1.through("p1", *near), near, strict=True):
         assert found in REFUSED, address
-    assert c1.through("p1", ECHO4) == [line.address4]
-    assert set(probe(village.host, ("tcp", other[0], ECHO))) <= REFUSED
+    assert c1.through("p1", ECHO4) == [provider_wan.address4]
+    assert set(probe(mesh.host, ("tcp", other[0], ECHO))) <= REFUSED
 
 
-def test_both_have_their_limit_both_ways_at_once(outage: Village) -> None:
+def test_both_have_their_limit_both_ways_at_once(outage: Mesh) -> None:
     """Each sends and is sent half as much again; the tunnels carry nothing else."""
     hosts = [consumer.router.host for consumer in outage.consumers]
     with ThreadPoolExecutor(2) as pool:
@@ -232,8 +235,8 @@ def test_both_have_their_limit_both_ways_at_once(outage: Village) -> None:
         assert rows[name]["rx_bytes"] > 1e6 and rows[name]["tx_bytes"] > 1e6
 
 
-def test_a_provider_whose_line_dies_withdraws_and_the_other_takes_over(outage: Village) -> None:
-    p1, line2 = outage.p1, outage.p2.router.line
+def test_a_provider_whose_line_dies_withdraws_and_the_other_takes_over(outage: Mesh) -> None:
+    p1, line2 = outage.p1, outage.p2.router.wan
     with ExitStack() as stack:
         meters = [
             (stack.enter_context(Meter(consumer.router.host, server, rate_hz=25)), source)
@@ -242,7 +245,7 @@ def test_a_provider_whose_line_dies_withdraws_and_the_other_takes_over(outage: V
             if consumer.router.host is not None
         ]
         settled(*(meter for meter, _ in meters))
-        cut = p1.router.line.drop()
+        cut = p1.router.wan.drop()
         for consumer in outage.consumers:
             gone = consumer.hears_of("p2", "stranger")
             assert gone - cut < 5.0
@@ -255,20 +258,20 @@ def test_a_provider_whose_line_dies_withdraws_and_the_other_takes_over(outage: V
     assert (offer["available"], offer["reason"]) == (False, "the line is dead")
 
 
-def test_it_offers_again_after_the_hold_time(village: Village) -> None:
-    p1 = village.p1
-    p1.router.line.drop()
-    for consumer in village.consumers:
+def test_it_offers_again_after_the_hold_time(mesh: Mesh) -> None:
+    p1 = mesh.p1
+    p1.router.wan.drop()
+    for consumer in mesh.consumers:
         consumer.hears_of("p2", "stranger")
-    mended = p1.router.line.restore()
-    for consumer in village.consumers:
+    mended = p1.router.wan.restore()
+    for consumer in mesh.consumers:
         again = consumer.hears_of("p1", "p2", "stranger")
         assert HOLD_S <= again - mended < HOLD_S + 8.0
 
 
-def test_withdrawing_takes_the_offer_and_keeps_the_places(village: Village) -> None:
-    p2, consumers = village.p2, village.consumers
-    before = [village.address_in(name, "p2") for name in ("c1", "c2")]
+def test_withdrawing_takes_the_offer_and_keeps_the_places(mesh: Mesh) -> None:
+    p2, consumers = mesh.p2, mesh.consumers
+    before = [mesh.address_in(name, "p2") for name in ("c1", "c2")]
     asked = time.monotonic()
     p2.ask("uplink_withdraw")
     try:
@@ -276,7 +279,7 @@ def test_withdrawing_takes_the_offer_and_keeps_the_places(village: Village) -> N
             assert consumer.hears_of("p1", "stranger") - asked < 3.0
         assert "wgup_srv" not in p2.router.node.sh("ip link")
         assert p2.ask("uplink_status")["offering"] == 0
-        refused = village.peers["stranger"].service.call("uplink_add", {"peer_id": "p2"})
+        refused = mesh.peers["stranger"].service.call("uplink_add", {"peer_id": "p2"})
         assert (refused.status, refused.data["code"]) == (4, "no_offer")
     finally:
         p2.ask("uplink_offer")
@@ -285,10 +288,10 @@ def test_withdrawing_takes_the_offer_and_keeps_the_places(village: Village) -> N
         consumer.ask("uplink_test", peer_id="p2", count=1)
     for consumer in consumers:  # WireGuard notices 15 s after it that its session is gone
         consumer.answered_by("p2", 40.0)
-    assert [village.address_in(name, "p2") for name in ("c1", "c2")] == before
+    assert [mesh.address_in(name, "p2") for name in ("c1", "c2")] == before
 
 
-def test_a_dead_line_is_not_offered(outage: Village) -> None:
+def test_a_dead_line_is_not_offered(outage: Mesh) -> None:
     c1 = outage.peers["c1"]
     answer = c1.service.call("uplink_offer")
     assert (answer.status, answer.data["code"]) == (8, "wan_down")

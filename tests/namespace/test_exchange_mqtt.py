@@ -1,6 +1,6 @@
 """The exchange over a broker: offers travel by MQTT alone, leases are asked for over the mesh.
 
-c, p1, p2 == street == broker, where somebody else can publish too
+c, p1, p2 == segment == broker, where somebody else can publish too
 """
 
 from __future__ import annotations
@@ -61,12 +61,12 @@ client.loop_forever()
 
 
 class Broker:
-    """A mosquitto on a node of its own at the street, without memory over a restart."""
+    """A mosquitto on a node of its own at the segment, without memory over a restart."""
 
-    def __init__(self, lab: Lab, street: Node) -> None:
+    def __init__(self, lab: Lab, segment: Node) -> None:
         self.node = lab.node("broker")
-        join(self.node, "eth0", street, "tobroker")
-        street.sh("ip link set tobroker master br0")
+        join(self.node, "eth0", segment, "tobroker")
+        segment.sh("ip link set tobroker master br0")
         self.node.sh(f"ip addr add {BROKER4}/24 dev eth0")
         self._lab = lab
         self._file = lab.path("mosquitto.conf")
@@ -101,7 +101,7 @@ class Broker:
 
 
 @dataclass(frozen=True, slots=True)
-class Village:
+class Mesh:
     lab: Lab
     peers: dict[str, Peer]
     broker: Broker
@@ -120,105 +120,105 @@ class Village:
 
 
 @pytest.fixture(scope="module")
-def shared(namespaces: None) -> Iterator[Village]:
+def shared(namespaces: None) -> Iterator[Mesh]:
     """Both providers offer; the mesh carries no offers."""
     pytest.importorskip("nacl", reason="PyNaCl is not installed")
     pytest.importorskip("paho.mqtt.client", reason="paho-mqtt is not installed")
     with Lab() as lab:
         mesh = mesh_network(lab, ("c", "p1", "p2"))
-        street = next(node for node in lab.nodes if node.name == "street")
-        broker = Broker(lab, street)
+        segment = next(node for node in lab.nodes if node.name == "segment")
+        broker = Broker(lab, segment)
         broker.start()
         carrier = "\tlist carrier 'mqtt'\n"
         peers = start_peers(lab, mesh, carrier + MQTT, hold_time=1, max_hold_time=1)
         trust_each_other(peers, (("c", "p1"), ("c", "p2")))
         for name in ("p1", "p2"):
             peers[name].ask("uplink_offer", bandwidth_mbps=50)
-        yield Village(lab, peers, broker)
+        yield Mesh(lab, peers, broker)
 
 
 @pytest.fixture
-def village(shared: Village) -> Village:
+def mesh(shared: Mesh) -> Mesh:
     shared.all_known()
     return shared
 
 
-def test_offers_come_by_the_broker_alone(village: Village) -> None:
-    assert {row["carrier"] for row in village.c.offers().values()} == {"mqtt"}
-    assert all(row["usable"] for row in village.c.offers().values())
-    held = village.broker.held("p1")
+def test_offers_come_by_the_broker_alone(mesh: Mesh) -> None:
+    assert {row["carrier"] for row in mesh.c.offers().values()} == {"mqtt"}
+    assert all(row["usable"] for row in mesh.c.offers().values())
+    held = mesh.broker.held("p1")
     assert held["type"] == "uplink_offer" and held["signature"] and held["identity"]
 
 
-def test_an_id_is_all_that_an_uplink_takes(village: Village) -> None:
-    added = village.c.ask("uplink_add", peer_id="p1")
+def test_an_id_is_all_that_an_uplink_takes(mesh: Mesh) -> None:
+    added = mesh.c.ask("uplink_add", peer_id="p1")
     assert added["leased"]
-    village.c.ready("p1")
-    assert village.c.through("p1", ECHO4) == [village.p1.router.line.address4]
+    mesh.c.ready("p1")
+    assert mesh.c.through("p1", ECHO4) == [mesh.p1.router.wan.address4]
 
 
-def test_withdrawing_reaches_everybody(village: Village) -> None:
+def test_withdrawing_reaches_everybody(mesh: Mesh) -> None:
     asked = time.monotonic()
-    village.p1.ask("uplink_withdraw")
+    mesh.p1.ask("uplink_withdraw")
     try:
-        assert village.c.hears_of("p2") - asked < 3.0
-        assert village.broker.held("p1")["type"] == "uplink_withdraw"
+        assert mesh.c.hears_of("p2") - asked < 3.0
+        assert mesh.broker.held("p1")["type"] == "uplink_withdraw"
     finally:
-        village.p1.ask("uplink_offer")
-    village.all_known()
+        mesh.p1.ask("uplink_offer")
+    mesh.all_known()
 
 
-def test_a_dead_line_withdraws_over_the_broker(village: Village) -> None:
-    line = village.p1.router.line
-    cut = line.drop()
+def test_a_dead_line_withdraws_over_the_broker(mesh: Mesh) -> None:
+    provider_wan = mesh.p1.router.wan
+    cut = provider_wan.drop()
     try:
-        assert village.c.hears_of("p2") - cut < 5.0
+        assert mesh.c.hears_of("p2") - cut < 5.0
     finally:
-        line.restore()
-    village.all_known()
+        provider_wan.restore()
+    mesh.all_known()
 
 
 @pytest.mark.parametrize(
     ("how", "reason"), [("kill", "connection lost"), ("stop", "this router's service stops")]
 )
-def test_a_provider_that_ends_is_gone_at_once(village: Village, how: str, reason: str) -> None:
+def test_a_provider_that_ends_is_gone_at_once(mesh: Mesh, how: str, reason: str) -> None:
     """One that was killed by its last will. It comes back with a higher sequence."""
     ended = time.monotonic()
-    getattr(village.p1.service, how)()
+    getattr(mesh.p1.service, how)()
     try:
-        assert village.c.hears_of("p2") - ended < 5.0
-        assert village.broker.held("p1")["reason"] == reason
+        assert mesh.c.hears_of("p2") - ended < 5.0
+        assert mesh.broker.held("p1")["reason"] == reason
     finally:
-        village.p1.service.start()
-    village.all_known()
+        mesh.p1.service.start()
+    mesh.all_known()
 
 
-def test_a_broker_that_forgot_everything_is_told_again(village: Village) -> None:
-    village.broker.kill()
-    village.c.until(lambda: told(village.c), "word of the lost broker")
-    assert village.c.offers().keys() == {"p1", "p2"}, "a dead broker says nothing about peers"
-    village.broker.start()
-    village.c.until(lambda: not told(village.c), "the broker again", 60.0)
+def test_a_broker_that_forgot_everything_is_told_again(mesh: Mesh) -> None:
+    mesh.broker.kill()
+    mesh.c.until(lambda: told(mesh.c), "word of the lost broker")
+    assert mesh.c.offers().keys() == {"p1", "p2"}, "a dead broker says nothing about peers"
+    mesh.broker.start()
+    mesh.c.until(lambda: not told(mesh.c), "the broker again", 60.0)
     deadline = time.monotonic() + 60.0
-    while village.broker.held("p1")["type"] != "uplink_offer":
+    while mesh.broker.held("p1")["type"] != "uplink_offer":
         assert time.monotonic() < deadline
         time.sleep(0.2)
 
 
-def test_a_provider_whose_clock_went_back_is_believed(village: Village) -> None:
+def test_a_provider_whose_clock_went_back_is_believed(mesh: Mesh) -> None:
     """It learns from the broker how far it had counted."""
-    p1 = village.p1
+    p1 = mesh.p1
     p1.service.stop()
     try:
         gone = {"type": "uplink_withdraw", "peer_id": "p1", "timestamp": "2030-01-01T00:00:00Z"}
         sequence = int(time.time() + 86400) << 20
         seed = os.path.join(p1.service.keys_dir, "identity.seed")
-        village.broker.publish("p1", Signer.load(seed).sign(gone | {"sequence": sequence}))
-        village.c.hears_of("p2")
+        mesh.broker.publish("p1", Signer.load(seed).sign(gone | {"sequence": sequence}))
+        mesh.c.hears_of("p2")
     finally:
         p1.service.start()
-    village.all_known()
-    assert village.broker.held("p1")["sequence"] > sequence
+    mesh.all_known()
+    assert mesh.broker.held("p1")["sequence"] > sequence
 
 
 def told(peer: Peer) -> bool:
@@ -231,15 +231,15 @@ def signer_of(lab: Lab, name: str) -> Signer:
     return Signer.load(os.path.join(folder, "seed"))
 
 
-def test_what_others_publish_is_refused_and_counted(village: Village) -> None:
+def test_what_others_publish_is_refused_and_counted(mesh: Mesh) -> None:
     """Each of these would take p1's offer away, or lead its consumers elsewhere."""
-    true = village.broker.held("p1")
+    true = mesh.broker.held("p1")
     later = {**true, "sequence": true["sequence"] + 1000}
     unsigned = {k: v for k, v in later.items() if k not in ("signature", "identity")}
-    thief = signer_of(village.lab, "thief")
+    thief = signer_of(mesh.lab, "thief")
     elsewhere = {**later["endpoint"], "host": "198.51.100.66"}
     gone = {"type": "uplink_withdraw", "peer_id": "p1", "sequence": later["sequence"]}
-    before = village.c.offers()["p1"]["endpoint"]
+    before = mesh.c.offers()["p1"]["endpoint"]
     try:
         for topic, forged, code in (
             ("p1", later, "bad_signature"),
@@ -250,32 +250,32 @@ def test_what_others_publish_is_refused_and_counted(village: Village) -> None:
             ("c", thief.sign({**later, "peer_id": "c"}), "own_id"),
             ("p9", thief.sign({**later, "peer_id": "p9"}), "unknown_identity"),
         ):
-            counted = village.c.refusals().get(code, 0)
-            village.broker.publish(topic, forged)
-            village.c.refuses(code, counted + 1)
-            assert village.c.refusals()[code] == counted + 1
-            assert village.c.offers().keys() == {"p1", "p2"}
-            assert village.c.offers()["p1"]["endpoint"] == before
+            counted = mesh.c.refusals().get(code, 0)
+            mesh.broker.publish(topic, forged)
+            mesh.c.refuses(code, counted + 1)
+            assert mesh.c.refusals()[code] == counted + 1
+            assert mesh.c.offers().keys() == {"p1", "p2"}
+            assert mesh.c.offers()["p1"]["endpoint"] == before
     finally:
         for name in ("p1", "p2"):  # what the broker holds of them was written over
-            village.peers[name].ask("uplink_offer")
+            mesh.peers[name].ask("uplink_offer")
 
 
-def test_what_is_old_is_no_news(village: Village) -> None:
+def test_what_is_old_is_no_news(mesh: Mesh) -> None:
     """An offer that is published again after its withdrawal stays withdrawn."""
-    village.p1.ask("uplink_offer")
-    old = village.broker.held("p1")
+    mesh.p1.ask("uplink_offer")
+    old = mesh.broker.held("p1")
     assert old["type"] == "uplink_offer"
-    village.p1.ask("uplink_withdraw")
+    mesh.p1.ask("uplink_withdraw")
     try:
-        village.c.hears_of("p2")
-        village.broker.publish("p1", old)
-        assert village.broker.held("p1") == old
+        mesh.c.hears_of("p2")
+        mesh.broker.publish("p1", old)
+        assert mesh.broker.held("p1") == old
         # What the broker passes on later than this proves that the consumer has heard it.
-        refused = village.c.refusals().get("other_peer", 0)
-        village.broker.publish("p3", old)
-        village.c.refuses("other_peer", refused + 1)
-        assert village.c.offers().keys() == {"p2"}
+        refused = mesh.c.refusals().get("other_peer", 0)
+        mesh.broker.publish("p3", old)
+        mesh.c.refuses("other_peer", refused + 1)
+        assert mesh.c.offers().keys() == {"p2"}
     finally:
-        village.p1.ask("uplink_offer")
-    village.all_known()
+        mesh.p1.ask("uplink_offer")
+    mesh.all_known()

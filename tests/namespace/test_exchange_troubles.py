@@ -12,7 +12,7 @@ from tests.lab.mesh import mesh_network
 from tests.lab.meter import Meter, longest, sources
 from tests.lab.network import ECHO4, ECHO6
 from tests.lab.peers import Peer, start_peers, trust_each_other
-from tests.lab.scene import settled, states
+from tests.lab.router import settled, states
 from tests.lab.troubles import (
     MESH_TCP,
     block,
@@ -53,7 +53,7 @@ def pair(trusting: Pair) -> Iterator[Pair]:
     yield trusting
     unblock(consumer.router.node)
     consumer.router.join_mesh()
-    consumer.router.line.restore()
+    consumer.router.wan.restore()
     trust_each_other({"c": consumer, "p": provider}, [("c", "p")])
     consumer.at_home()
 
@@ -62,7 +62,7 @@ def pair(trusting: Pair) -> Iterator[Pair]:
 def outage(pair: Pair) -> Pair:
     """The consumer's line is dead and its traffic goes by the provider."""
     consumer, _ = pair
-    consumer.router.line.drop()
+    consumer.router.wan.drop()
     consumer.uses("wgup_p")
     return pair
 
@@ -74,9 +74,9 @@ def problems(peer: Peer) -> str:
 
 def test_trust_revoked_by_the_provider_ends_the_lease_at_once(outage: Pair) -> None:
     consumer, provider = outage
-    line = provider.router.line
+    provider_wan = provider.router.wan
     before = place_of(provider, "c")
-    assert consumer.through("p", ECHO4, ECHO6) == [line.address4, line.address6]
+    assert consumer.through("p", ECHO4, ECHO6) == [*provider_wan.addresses]
     provider.ask("uplink_trust_revoke", peer_id="c")
     assert lease_of(provider, "c") is None
     assert before[0] not in provider.router.node.run(["wg", "show", "wgup_srv"]).stdout
@@ -135,15 +135,15 @@ def test_an_uplink_that_was_made_by_itself_goes_with_trust(pair: Pair) -> None:
 @pytest.mark.parametrize("names", ["p", "c", "cp"], ids=["provider", "consumer", "both"])
 def test_killed_services_keep_every_lease(outage: Pair, names: str) -> None:
     consumer, provider = outage
-    line = provider.router.line
+    provider_wan = provider.router.wan
     before = place_of(provider, "c")
     crash_and_start([peer for peer in outage if peer.router.name in names])
     consumer.uses("wgup_p", timeout_s=10.0)
     host = consumer.router.host
     assert host is not None
     with Meter(host, ECHO4) as four, Meter(host, ECHO6) as six:
-        four.wait_for_source(line.address4, timeout_s=10.0)
-        six.wait_for_source(line.address6, timeout_s=10.0)
+        four.wait_for_source(provider_wan.address4, timeout_s=10.0)
+        six.wait_for_source(provider_wan.address6, timeout_s=10.0)
     assert place_of(provider, "c") == before
     served = provider.router.node.run(["wg", "show", "wgup_srv", "peers"]).stdout
     assert served.split() == [before[0]]
@@ -155,7 +155,7 @@ def watch_outage(outage: Pair) -> None:
     consumer, provider = outage
     before, host = place_of(provider, "c"), consumer.router.host
     assert host is not None
-    line = provider.router.line
+    provider_wan = provider.router.wan
     with Meter(host, ECHO4, rate_hz=20) as four, Meter(host, ECHO6, rate_hz=20) as six:
         settled(four, six)
         began = time.monotonic()
@@ -164,7 +164,7 @@ def watch_outage(outage: Pair) -> None:
             row = lease_of(provider, "c")
             assert row is not None, "the provider let the lease go"
             time.sleep(0.5)
-        for meter, source in ((four, line.address4), (six, line.address6)):
+        for meter, source in ((four, provider_wan.address4), (six, provider_wan.address6)):
             seen = meter.samples(since=began)
             assert longest(seen).seconds < 1.0
             assert set(sources(seen)) == {source}

@@ -71,7 +71,7 @@ RULES = [
 
 
 @dataclass
-class Street:
+class ForwardPath:
     host: Node
     router: Node
     far: Node
@@ -99,7 +99,7 @@ class Street:
             assert self.connects(out) is (found == [Verdict.ACCEPT] * 2), (out, found)
 
 
-def street(lab: Lab, lan: str, wan: str) -> Street:
+def forward_path(lab: Lab, lan: str, wan: str) -> ForwardPath:
     host, router, far = lab.node("host"), lab.node("router"), lab.node("far")
     join(router, lan, host, "eth0")
     for device in (wan, TUNNEL):
@@ -111,11 +111,11 @@ def street(lab: Lab, lan: str, wan: str) -> Street:
     far.sh(f"ip addr add {FAR4}/32 dev lo")
     child = lab.at_close(far.popen([sys.executable, "-I", "-S", "-c", LISTEN], stdout=-1))
     assert child.entered.stdout is not None and child.entered.stdout.readline() == "ready\n"
-    return Street(host, router, far, lan, wan)
+    return ForwardPath(host, router, far, lan, wan)
 
 
 def test_single_rules(lab: Lab) -> None:
-    made = street(lab, "lan", "wan")
+    made = forward_path(lab, "lan", "wan")
     for rule in RULES:
         body = rule.replace("; ", "\n")
         made.router.run(
@@ -153,7 +153,7 @@ table inet filter {{
     ],
 )
 def test_whole_firewalls(lab: Lab, name: str, lan: str, wan: str) -> None:
-    made = street(lab, lan, wan)
+    made = forward_path(lab, lan, wan)
     made.router.run(["nft", "-j", "-f", "-"], input=(DATA / f"{name}.json").read_text())
     text = made.router.run(["nft", "-j", "list", "ruleset"]).stdout
     made.agrees(text)

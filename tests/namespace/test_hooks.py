@@ -17,7 +17,7 @@ from tests.lab.lab import Lab, ready
 from tests.lab.meter import Meter
 from tests.lab.network import ECHO4, consumer_network
 from tests.lab.provider import make_provider
-from tests.lab.scene import Scene, settings, settled
+from tests.lab.router import Router, settings, settled
 
 pytestmark = pytest.mark.needs("conntrack")
 
@@ -41,12 +41,12 @@ server.serve_forever()
 
 
 @pytest.fixture(scope="module")
-def scene(namespaces: None) -> Iterator[Scene]:
+def router(namespaces: None) -> Iterator[Router]:
     """A consumer that tells everybody; the receiver is on the internet, where the tunnel leads."""
     with Lab() as lab:
         network = consumer_network(lab)
         provider = make_provider(lab, network.providers[0])
-        made = Scene.lay(network, [provider], settings())
+        made = Router.build(network, [provider], settings())
         folder = made.service.folder
         argv = [sys.executable, "-I", "-c", RECEIVER, ECHO4, os.path.join(folder, "posted")]
         pipe = subprocess.PIPE
@@ -66,152 +66,152 @@ def scene(namespaces: None) -> Iterator[Scene]:
         yield made
 
 
-def put(scene: Scene, name: str, body: str) -> str:
-    path = os.path.join(scene.service.folder, "hooks", name)
+def put(router: Router, name: str, body: str) -> str:
+    path = os.path.join(router.service.folder, "hooks", name)
     with open(path, "w", encoding="utf-8") as file:
         os.fchmod(file.fileno(), 0o755)
         file.write(f"#!/bin/sh\n{body}\n")
     return path
 
 
-def read_lines(scene: Scene, name: str) -> list[str]:
+def read_lines(router: Router, name: str) -> list[str]:
     try:
-        with open(os.path.join(scene.service.folder, name), encoding="utf-8") as file:
+        with open(os.path.join(router.service.folder, name), encoding="utf-8") as file:
             return file.read().splitlines()
     except FileNotFoundError:
         return []
 
 
-def told(scene: Scene) -> list[dict[str, str]]:
+def told(router: Router) -> list[dict[str, str]]:
     """What the hook has found in its environment, without the variables' prefix."""
     return [
         {word[5:].partition("=")[0]: word.partition("=")[2] for word in line.split("|") if word}
-        for line in read_lines(scene, "told")
+        for line in read_lines(router, "told")
     ]
 
 
-def posted(scene: Scene) -> list[tuple[str, str, dict[str, Any]]]:
+def posted(router: Router) -> list[tuple[str, str, dict[str, Any]]]:
     """Sender, path and body of what the hook has sent."""
-    split = (line.split(" ", 2) for line in read_lines(scene, "posted"))
+    split = (line.split(" ", 2) for line in read_lines(router, "posted"))
     return [(sender, path, json.loads(body)) for sender, path, body in split]
 
 
-def soon(fits: Callable[[], bool], scene: Scene, timeout_s: float = 15.0) -> None:
+def soon(fits: Callable[[], bool], router: Router, timeout_s: float = 15.0) -> None:
     deadline = time.monotonic() + timeout_s
     while not fits():
-        assert time.monotonic() < deadline, scene.service.log()
+        assert time.monotonic() < deadline, router.service.log()
         time.sleep(0.05)
 
 
-def test_a_failover_is_told_to_everybody_with_its_times(scene: Scene) -> None:
-    scene.home()
-    before, posts = len(told(scene)), len(posted(scene))
-    scene.network.wan.drop()
-    scene.away()
+def test_a_failover_is_told_to_everybody_with_its_times(router: Router) -> None:
+    router.wait_primary()
+    before, posts = len(told(router)), len(posted(router))
+    router.network.wan.drop()
+    router.wait_failed_over()
     try:
-        soon(lambda: len(told(scene)) >= before + 2, scene)
-        soon(lambda: len(posted(scene)) >= posts + 2, scene)
-        history = scene.events("failover")[-2:]
+        soon(lambda: len(told(router)) >= before + 2, router)
+        soon(lambda: len(posted(router)) >= posts + 2, router)
+        history = router.events("failover")[-2:]
     finally:
-        scene.network.wan.restore()
-        scene.home()
-    for entry, heard in zip(history, told(scene)[before : before + 2], strict=True):
+        router.network.wan.restore()
+        router.wait_primary()
+    for entry, heard in zip(history, told(router)[before : before + 2], strict=True):
         assert (heard["EVENT"], heard["KIND"], heard["PEER"]) == ("failover", "failover", "nodea")
         assert (heard["FROM"], heard["TO"]) == ("wan", "wgup_nodea")
         assert (heard["AT"], heard["FAMILY"]) == (entry["at"], entry["family"])
         assert (heard["CAUSE"], heard["OUTAGE_MS"]) == (entry["cause"], str(entry["outage_ms"]))
         assert entry["outage_ms"] == entry["detection_ms"] + entry["switch_ms"]
         assert 100 < entry["outage_ms"] < 4000
-    senders = {sender for sender, _, _ in posted(scene)[posts : posts + 2]}
-    assert senders == {scene.network.provider_lines[0].address4}, "they left by the tunnel"
-    for entry, (_, path, body) in zip(history, posted(scene)[posts:], strict=False):
+    senders = {sender for sender, _, _ in posted(router)[posts : posts + 2]}
+    assert senders == {router.network.provider_wans[0].address4}, "they left by the tunnel"
+    for entry, (_, path, body) in zip(history, posted(router)[posts:], strict=False):
         assert path == f"/{TOKEN}"
         assert body.items() >= {**entry, "event": "failover"}.items()
-    assert TOKEN not in scene.service.log(10**6)
-    assert TOKEN not in json.dumps(scene.service.state())
+    assert TOKEN not in router.service.log(10**6)
+    assert TOKEN not in json.dumps(router.service.state())
 
 
-def test_a_slow_hook_holds_nothing_up(scene: Scene) -> None:
-    scene.home()
+def test_a_slow_hook_holds_nothing_up(router: Router) -> None:
+    router.wait_primary()
     for heard in (told, posted):  # what came before: two families, there and back
-        soon(lambda heard=heard: len(heard(scene)) % 4 == 0, scene)
-    before, posts = len(told(scene)), len(posted(scene))
-    slow = put(scene, "00-slow", f"echo $$ >{scene.service.folder}/slow; exec sleep 300")
-    wan = scene.network.wan
-    with Meter(scene.network.host, ECHO4) as meter:
+        soon(lambda heard=heard: len(heard(router)) % 4 == 0, router)
+    before, posts = len(told(router)), len(posted(router))
+    slow = put(router, "00-slow", f"echo $$ >{router.service.folder}/slow; exec sleep 300")
+    wan = router.network.wan
+    with Meter(router.network.host, ECHO4) as meter:
         settled(meter)
         for _ in range(2):
             began = wan.drop()
             meter.wait_for_source(
-                scene.network.provider_lines[0].address4, since=began, timeout_s=3.0
+                router.network.provider_wans[0].address4, since=began, timeout_s=3.0
             )
-            scene.away()
+            router.wait_failed_over()
             wan.restore()
-            scene.home()
-    (pid,) = read_lines(scene, "slow")
-    assert len(told(scene)) == before, "the slow hook is the first"
+            router.wait_primary()
+    (pid,) = read_lines(router, "slow")
+    assert len(told(router)) == before, "the slow hook is the first"
     os.unlink(slow)
-    soon(lambda: not os.path.exists(f"/proc/{pid}"), scene)
-    soon(lambda: len(posted(scene)) >= posts + 8, scene)
-    kinds = [heard["KIND"] for heard in told(scene)[before:]]
+    soon(lambda: not os.path.exists(f"/proc/{pid}"), router)
+    soon(lambda: len(posted(router)) >= posts + 8, router)
+    kinds = [heard["KIND"] for heard in told(router)[before:]]
     assert kinds == (["failover"] * 2 + ["failback"] * 2) * 2
-    assert "00-slow did not finish within 10 s" in scene.service.log()
+    assert "00-slow did not finish within 10 s" in router.service.log()
 
 
-def test_an_unsafe_hook_is_told_in_status(scene: Scene) -> None:
-    scene.home()
-    path = put(scene, "50-unsafe", f"echo run >>{scene.service.folder}/unsafe")
+def test_an_unsafe_hook_is_told_in_status(router: Router) -> None:
+    router.wait_primary()
+    path = put(router, "50-unsafe", f"echo run >>{router.service.folder}/unsafe")
     os.chmod(path, 0o777)
     try:
-        scene.network.wan.drop()
-        scene.away()
-        scene.wait(lambda s: any("50-unsafe is not run" in problem for problem in s["problems"]))
-        assert read_lines(scene, "unsafe") == []
+        router.network.wan.drop()
+        router.wait_failed_over()
+        router.wait(lambda s: any("50-unsafe is not run" in problem for problem in s["problems"]))
+        assert read_lines(router, "unsafe") == []
     finally:
         os.unlink(path)
-        scene.network.wan.restore()
-        scene.home()
+        router.network.wan.restore()
+        router.wait_primary()
 
 
-def test_metrics_tell_which_path_is_active(scene: Scene) -> None:
-    scene.home()
+def test_metrics_tell_which_path_is_active(router: Router) -> None:
+    router.wait_primary()
     labels = 'path="{}",device="{}",kind="{}"'
     wan, uplink = labels.format("wan", "wan", "wan"), labels.format("nodea", "wgup_nodea", "uplink")
 
     def active(path: str) -> str:
         return f'wireguard_uplink_path_active{{family="ipv4",{path}}}'
 
-    text = exposition(scene.status(), [])
+    text = exposition(router.status(), [])
     assert f"{active(wan)} 1\n" in text and f"{active(uplink)} 0\n" in text
-    scene.network.wan.drop()
-    scene.away()
-    text = exposition(scene.status(), [])
+    router.network.wan.drop()
+    router.wait_failed_over()
+    text = exposition(router.status(), [])
     assert f"{active(wan)} 0\n" in text and f"{active(uplink)} 1\n" in text
     assert f"wireguard_uplink_path_up{{{wan}}} 0\n" in text
-    scene.network.wan.restore()
-    scene.home()
+    router.network.wan.restore()
+    router.wait_primary()
 
 
-def test_bytes_of_an_uplink_outlive_the_service(scene: Scene) -> None:
+def test_bytes_of_an_uplink_outlive_the_service(router: Router) -> None:
     def counted() -> int:
-        (row,) = scene.status()["uplinks"]
+        (row,) = router.status()["uplinks"]
         assert row["today_bytes"] == row["month_bytes"] > 0
         return int(row["month_bytes"])
 
     def moved() -> int:
-        (row,) = scene.status()["uplinks"]
+        (row,) = router.status()["uplinks"]
         return int(row["rx_bytes"] + row["tx_bytes"])
 
-    scene.wait(lambda s: s["uplinks"][0]["month_bytes"] > 0)
-    scene.network.consumer.run(
+    router.wait(lambda s: s["uplinks"][0]["month_bytes"] > 0)
+    router.network.consumer.run(
         ["ping", "-c", "20", "-i", "0.01", "-s", "1000", "-I", "wgup_nodea", "1.1.1.1"]
     )
-    soon(lambda: counted() >= 40_000, scene)
+    soon(lambda: counted() >= 40_000, router)
     assert abs(counted() - moved()) < 20_000, "what the tunnel has moved, and not more"
     before = counted()
-    scene.service.restart()
-    scene.home()
-    soon(lambda: counted() >= before, scene)
+    router.service.restart()
+    router.wait_primary()
+    soon(lambda: counted() >= before, router)
     assert counted() - moved() < 20_000, "a restart counts nothing twice"
-    shown = scene.service.wgctl("uplink", "status").stdout
+    shown = router.service.wgctl("uplink", "status").stdout
     assert "THIS MONTH" in shown

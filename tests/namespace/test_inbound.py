@@ -20,7 +20,7 @@ from tests.lab.meter import Meter, lost
 from tests.lab.network import ECHO4, ECHO6, HOST4, HOST6, ConsumerNetwork, consumer_network
 from tests.lab.node import Node, join
 from tests.lab.provider import DEVICE, Provider, make_provider
-from tests.lab.scene import Scene, settings, settled
+from tests.lab.router import Router, settings, settled
 
 ROUTER4, ROUTER6 = "192.168.1.1", "fd00:1::1"
 MESH4, MESH6 = "10.9.0.1", "fd09::1"
@@ -66,10 +66,10 @@ with socket.socket(family, socket.SOCK_DGRAM) as s:
 
 
 @dataclass(frozen=True)
-class Stage:
+class Inbound:
     """The consumer with its service, and the provider that routes everything at it."""
 
-    scene: Scene
+    router: Router
     network: ConsumerNetwork
     provider: Provider
 
@@ -86,8 +86,8 @@ class Stage:
 
     def write(self, uplinks: str) -> None:
         """Replace the uplinks' sections, as an owner does."""
-        self.scene.uplinks = uplinks
-        self.scene.configure(settings())
+        self.router.uplinks = uplinks
+        self.router.configure(settings())
 
 
 def _counted(node: Node) -> int:
@@ -97,7 +97,7 @@ def _counted(node: Node) -> int:
 
 
 @pytest.fixture(scope="module")
-def stage(namespaces: None) -> Iterator[Stage]:
+def inbound(namespaces: None) -> Iterator[Inbound]:
     """One consumer, its uplink, and all that a provider can do to reach into it."""
     with Lab() as lab:
         network = consumer_network(lab)
@@ -105,7 +105,7 @@ def stage(namespaces: None) -> Iterator[Stage]:
         join(consumer, "mesh9", lab.node("mate"), "eth0")
         consumer.sh(f"ip addr add {MESH4}/32 dev mesh9\nip addr add {MESH6}/128 dev mesh9 nodad")
         provider = make_provider(lab, network.providers[0])
-        scene = Scene.lay(network, [provider], settings())
+        router = Router.build(network, [provider], settings())
         for node, device, echo in (
             (host, "eth0", (HOST4, HOST6)),
             (consumer, "wgup_nodea", (ROUTER4, MESH4, ROUTER6, MESH6)),
@@ -117,75 +117,75 @@ def stage(namespaces: None) -> Iterator[Stage]:
         allowed = ",".join([*(f"{p}/{128 if ':' in p else 32}" for p in places), *prefixes])
         provider.node.run(["wg", "set", DEVICE, "peer", key, "allowed-ips", allowed])
         provider.node.sh("\n".join(f"ip route replace {p} dev {DEVICE}" for p in prefixes))
-        scene.start()
+        router.start()
         consumer.sh(  # the owner has him reached by the tunnel, so that answers would go back
             f"ip route add {provider.tunnel4} dev wgup_nodea\n"
             f"ip route add {provider.tunnel6} dev wgup_nodea"
         )
-        yield Stage(scene, network, provider)
-        scene.service.stop()
+        yield Inbound(router, network, provider)
+        router.service.stop()
 
 
-def test_a_provider_begins_no_connection_at_home_nor_in_an_outage(stage: Stage) -> None:
-    scene, network = stage.scene, stage.network
+def test_a_provider_begins_no_connection_at_home_nor_in_an_outage(inbound: Inbound) -> None:
+    router, network = inbound.router, inbound.network
     with ExitStack() as stack:
         meters = [stack.enter_context(Meter(network.host, each)) for each in (ECHO4, ECHO6)]
         settled(*meters)
-        before = stage.arrived()
-        assert set(stage.knock().values()) == {"silence"}
+        before = inbound.arrived()
+        assert set(inbound.knock().values()) == {"silence"}
         died = network.wan.drop()
-        scene.away()
+        router.wait_failed_over()
         settled(*meters)
-        assert set(stage.knock().values()) == {"silence"}
-        assert stage.arrived() == before
-        line = network.provider_lines[0]
-        for meter, source in zip(meters, (line.address4, line.address6), strict=True):
+        assert set(inbound.knock().values()) == {"silence"}
+        assert inbound.arrived() == before
+        provider_wan = network.provider_wans[0]
+        for meter, source in zip(meters, provider_wan.addresses, strict=True):
             meter.wait_for_source(source, since=died)  # what the host asks for comes back
         for echo in (ECHO4, ECHO6):  # and an ICMP error about it
             argv = [sys.executable, "-I", "-S", "-c", CLOSED_PORT, echo]
             assert network.host.run(argv).stdout.strip() == "ConnectionRefusedError"
         network.wan.restore()
-        scene.home()
-    assert scene.status()["problems"] == []
+        router.wait_primary()
+    assert router.status()["problems"] == []
     assert all(lost(meter.samples()) < 300 for meter in meters)
 
 
-def test_the_filter_stands_for_a_peer_that_is_not_trusted_and_comes_back(stage: Stage) -> None:
-    scene, consumer = stage.scene, stage.network.consumer
-    before = stage.arrived()
+def test_the_filter_stands_for_a_peer_that_is_not_trusted_and_comes_back(inbound: Inbound) -> None:
+    router, consumer = inbound.router, inbound.network.consumer
+    before = inbound.arrived()
     consumer.run(["nft", "delete", "table", "inet", "wgup_inbound"])
-    scene.configure(settings(peers=()))
-    scene.wait(lambda s: not any(u["usable"] for u in s["uplinks"]))
-    assert set(stage.knock().values()) == {"silence"}
-    assert stage.arrived() == before
-    scene.configure(settings())
-    scene.home()
+    router.configure(settings(peers=()))
+    router.wait(lambda s: not any(u["usable"] for u in s["uplinks"]))
+    assert set(inbound.knock().values()) == {"silence"}
+    assert inbound.arrived() == before
+    router.configure(settings())
+    router.wait_primary()
 
 
-def test_a_filter_that_somebody_deletes_is_back_at_once(stage: Stage) -> None:
-    consumer = stage.network.consumer
+def test_a_filter_that_somebody_deletes_is_back_at_once(inbound: Inbound) -> None:
+    consumer = inbound.network.consumer
     for command in ("nft delete table inet wgup_inbound", "nft flush ruleset"):
         consumer.sh(command)
         deadline = time.monotonic() + 2.0
         while "wgup_inbound" not in consumer.run(["nft", "list", "tables"]).stdout:
             assert time.monotonic() < deadline, command
             time.sleep(0.05)
-        assert set(stage.knock().values()) == {"silence"}
+        assert set(inbound.knock().values()) == {"silence"}
     consumer.run(["nft", "-f", "-"], input=COUNT.replace("DEVICE", "wgup_nodea"))
 
 
-def test_the_owner_opens_a_tunnel_and_shuts_it(stage: Stage) -> None:
-    scene, closed = stage.scene, stage.scene.uplinks
-    stage.write(closed + "\toption inbound '1'\n")
-    scene.wait(lambda s: set(stage.knock().values()) == {"connected"})
-    stage.write(closed)
-    scene.wait(lambda s: set(stage.knock().values()) == {"silence"})
-    scene.home()
+def test_the_owner_opens_a_tunnel_and_shuts_it(inbound: Inbound) -> None:
+    router, closed = inbound.router, inbound.router.uplinks
+    inbound.write(closed + "\toption inbound '1'\n")
+    router.wait(lambda s: set(inbound.knock().values()) == {"connected"})
+    inbound.write(closed)
+    router.wait(lambda s: set(inbound.knock().values()) == {"silence"})
+    router.wait_primary()
 
 
-def test_nothing_stays_without_tunnels(stage: Stage) -> None:
-    scene, consumer, uplinks = stage.scene, stage.network.consumer, stage.scene.uplinks
-    stage.write("")
-    scene.wait(lambda s: s["uplinks"] == [])
-    scene.wait(lambda s: "wgup_inbound" not in consumer.run(["nft", "list", "tables"]).stdout)
-    stage.write(uplinks)
+def test_nothing_stays_without_tunnels(inbound: Inbound) -> None:
+    router, consumer, uplinks = inbound.router, inbound.network.consumer, inbound.router.uplinks
+    inbound.write("")
+    router.wait(lambda s: s["uplinks"] == [])
+    router.wait(lambda s: "wgup_inbound" not in consumer.run(["nft", "list", "tables"]).stdout)
+    inbound.write(uplinks)

@@ -146,15 +146,15 @@ def test_carrier_loss_is_seen_by_the_router(network: ConsumerNetwork) -> None:
 
 @pytest.mark.parametrize("underlay", ["neighbour", "wan"])
 def test_tunnel_through_the_provider(network: ConsumerNetwork, underlay: str) -> None:
-    line = network.provider_lines[0]
+    provider_wan = network.provider_wans[0]
     provider = make_provider(network.lab, network.providers[0])
     link = network.neighbours[0]
-    endpoint = link.provider4 if underlay == "neighbour" else line.address4
+    endpoint = link.provider4 if underlay == "neighbour" else provider_wan.address4
     consumer = connect(network, provider, endpoint)
     consumer.sh("ip route add default dev wgt table 9\nip -6 route add default dev wgt table 9")
     consumer.sh("ip rule add oif wgt lookup 9\nip -6 rule add oif wgt lookup 9")
-    assert ask(consumer, ECHO4, device="wgt", timeout_s=5.0) == line.address4
-    assert ask(consumer, ECHO6, device="wgt", kind="tcp") == line.address6
+    assert ask(consumer, ECHO4, device="wgt", timeout_s=5.0) == provider_wan.address4
+    assert ask(consumer, ECHO6, device="wgt", kind="tcp") == provider_wan.address6
     assert (
         ask(consumer, provider.tunnel4, kind="dns", name="example.org", device="wgt") == RESOLVED4
     )
@@ -163,7 +163,7 @@ def test_tunnel_through_the_provider(network: ConsumerNetwork, underlay: str) ->
     assert age_s is not None and age_s < 30
     network.wan.drop()
     alive = ask(consumer, ECHO4, device="wgt", timeout_s=1.0)
-    assert alive == (line.address4 if underlay == "neighbour" else None)
+    assert alive == (provider_wan.address4 if underlay == "neighbour" else None)
     provider.expel(public)
     assert provider.handshake_age_s(public) is None
 
@@ -182,7 +182,7 @@ def test_variants(lab: Lab) -> None:
     ]
     assert made[0].tunnel4 != made[1].tunnel4
     assert made[1].offer("198.51.100.7")["endpoint"]["public_key"] == made[1].public_key
-    assert {line.address4 for line in network.provider_lines} == {"203.0.113.2", "203.0.113.10"}
+    assert {wan.address4 for wan in network.provider_wans} == {"203.0.113.2", "203.0.113.10"}
 
 
 def test_a_node_has_its_own_run_and_resolvers(lab: Lab) -> None:

@@ -23,7 +23,7 @@ from tests.lab.meter import Meter
 from tests.lab.network import ECHO4, ECHO6, PROBED4, PROBED6, ConsumerNetwork
 from tests.lab.node import Node
 from tests.lab.provider import make_provider
-from tests.lab.scene import Scene, settings, settled, states
+from tests.lab.router import Router, settings, settled, states
 
 pytestmark = pytest.mark.needs("conntrack")
 
@@ -151,20 +151,20 @@ def test_a_half_dead_line_leaks_unless_it_fails_closed(
     network: ConsumerNetwork, fail_closed: int
 ) -> None:
     provider = make_provider(network.lab, network.providers[0])
-    scene = Scene.lay(
+    router = Router.build(
         network, [provider], settings(targets=PROBED, fail_closed=fail_closed, check_interval=1)
     )
-    scene.start()
+    router.start()
     wire = Wire(network.lab, network.consumer, "wan")
-    network.provider_lines[0].drop()
-    scene.wait(lambda s: not any(u["usable"] for u in s["uplinks"]))
+    network.provider_wans[0].drop()
+    router.wait(lambda s: not any(u["usable"] for u in s["uplinks"]))
     with traffic(network) as meters:
         network.wan.drop(80)
-        scene.wait(lambda s: states(s) == {"stranded"})
+        router.wait(lambda s: states(s) == {"stranded"})
         began = watched()
         leaked = wire.seen(began)
         refused, took_s = connect(network.host, ECHO4)
-        assert states(scene.status()) == {"stranded"}
+        assert states(router.status()) == {"stranded"}
         mended = network.wan.restore()
         if fail_closed:
             assert leaked == []
@@ -172,23 +172,23 @@ def test_a_half_dead_line_leaks_unless_it_fails_closed(
         else:
             ways = {(packet.family, packet.port) for packet in leaked}
             assert ways == {(4, 7), (6, 7), (4, 53), (6, 53)}, "the capture sees what leaks"
-        scene.wait(lambda s: states(s) == {"primary"})
+        router.wait(lambda s: states(s) == {"primary"})
         for meter in meters:
             meter.wait_for(lambda _: True, since=mended)
 
 
 def test_a_family_that_the_uplink_cannot_carry_is_refused(network: ConsumerNetwork) -> None:
     provider = make_provider(network.lab, network.providers[0])
-    scene = Scene.lay(network, [provider], settings(targets=PROBED))
-    lines = scene.uplinks.splitlines()
-    scene.uplinks = "\n".join(x for x in lines if "list address 'fd77" not in x) + "\n"
-    scene.configure(settings(targets=PROBED))
-    scene.start()
+    router = Router.build(network, [provider], settings(targets=PROBED))
+    lines = router.uplinks.splitlines()
+    router.uplinks = "\n".join(x for x in lines if "list address 'fd77" not in x) + "\n"
+    router.configure(settings(targets=PROBED))
+    router.start()
     wan, host = network.wan, network.host
     wires = [Wire(network.lab, network.consumer, device) for device in ("wan", "mesh0")]
     with traffic(network) as meters:
         wan.drop(80)
-        scene.wait(
+        router.wait(
             lambda s: [f["state"] for f in s["families"].values()] == ["failed_over", "stranded"]
         )
         began = watched()
@@ -198,7 +198,7 @@ def test_a_family_that_the_uplink_cannot_carry_is_refused(network: ConsumerNetwo
         said, took_s = connect(host, ECHO6)
         assert said == "refused" and took_s < FAST_S
         mended = wan.restore()
-        scene.wait(lambda s: states(s) == {"primary"})
+        router.wait(lambda s: states(s) == {"primary"})
         assert connect(host, ECHO6)[0] == "connected"
         for meter in meters:
             meter.wait_for(lambda _: True, since=mended)
@@ -207,8 +207,8 @@ def test_a_family_that_the_uplink_cannot_carry_is_refused(network: ConsumerNetwo
 @pytest.mark.parametrize("fault", ["silent", "carrier"])
 def test_nothing_leaves_by_the_wrong_path_in_a_switch(network: ConsumerNetwork, fault: str) -> None:
     provider = make_provider(network.lab, network.providers[0])
-    scene = Scene.lay(network, [provider], settings(targets=PROBED))
-    scene.start()
+    router = Router.build(network, [provider], settings(targets=PROBED))
+    router.start()
     wan = network.wan
     line, link = (Wire(network.lab, network.consumer, device) for device in ("wan", "mesh0"))
     begun = time.monotonic()
@@ -219,7 +219,7 @@ def test_nothing_leaves_by_the_wrong_path_in_a_switch(network: ConsumerNetwork, 
             else:
                 wan.carrier_down()
                 wan.remove_routes()
-            scene.away()
+            router.wait_failed_over()
             began = watched()
             assert line.seen(began) == []
             mended = wan.restore()
@@ -227,14 +227,14 @@ def test_nothing_leaves_by_the_wrong_path_in_a_switch(network: ConsumerNetwork, 
                 time.sleep(ARP_S)
                 mended = wan.carrier_up()
                 wan.add_routes()
-            scene.home()
+            router.wait_primary()
             back = time.monotonic()
             for meter in meters:
                 meter.wait_for(lambda _: True, since=back)
             early = [p for p in line.seen(mended, mended + 0.9) if p.port in (7, 53)]
             assert early == [], "before the hold time is over"
     packets = line.seen(begun)
-    assert {p.source for p in packets} == {wan.address4, wan.address6}
+    assert {p.source for p in packets} == {*wan.addresses}
     named = {p.destination for p in packets if p.port == 53}
     assert named <= {wan.gateway4, wan.gateway6, "8.8.8.8"}, "what the tunnel is asked stays there"
     assert {p.port for p in link.seen(begun)} == {provider.listen_port}

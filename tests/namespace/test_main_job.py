@@ -16,7 +16,7 @@ from tests.lab.lab import Lab
 from tests.lab.meter import Meter, longest, lost, outages
 from tests.lab.network import ECHO4, ECHO6, consumer_network
 from tests.lab.provider import make_provider
-from tests.lab.scene import Scene, settings, settled, states
+from tests.lab.router import Router, settings, settled, states
 from tests.lab.service import Service
 
 pytestmark = pytest.mark.needs("conntrack")
@@ -26,52 +26,52 @@ HOLD_S = 1
 RESOLVER = "8.8.8.8"
 
 
-def begin(lab: Lab, pace: str) -> Scene:
+def begin(lab: Lab, pace: str) -> Router:
     network = consumer_network(lab)
     provider = make_provider(lab, network.providers[0])
-    scene = Scene.lay(network, [provider], settings(pace=pace, hold_time=HOLD_S))
-    scene.start()
-    return scene
+    router = Router.build(network, [provider], settings(pace=pace, hold_time=HOLD_S))
+    router.start()
+    return router
 
 
 @pytest.fixture(scope="module")
-def fast(namespaces: None) -> Iterator[Scene]:
+def fast(namespaces: None) -> Iterator[Router]:
     """A consumer at the fast pace, for the tests that leave it as they found it."""
     with Lab() as lab:
         yield begin(lab, "fast")
 
 
 def measure(
-    scene: Scene, times: int, fault: Callable[[int], float], mend: Callable[[], object]
+    router: Router, times: int, fault: Callable[[int], float], mend: Callable[[], object]
 ) -> dict[str, list[float]]:
     """Seconds from each fault to the first answer by the tunnel: of a LAN host's flows in both
     families, and of the router's own look-ups.
     """
-    line = scene.network.provider_lines[0]
+    provider_wan = router.network.provider_wans[0]
     found: dict[str, list[float]] = {"ipv4": [], "ipv6": [], "own look-ups": []}
     with (
-        Meter(scene.network.host, ECHO4) as ipv4,
-        Meter(scene.network.host, ECHO6) as ipv6,
-        Meter(scene.network.consumer, RESOLVER, kind="dns", rate_hz=50) as own,
+        Meter(router.network.host, ECHO4) as ipv4,
+        Meter(router.network.host, ECHO6) as ipv6,
+        Meter(router.network.consumer, RESOLVER, kind="dns", rate_hz=50) as own,
     ):
         meters = {"ipv4": ipv4, "ipv6": ipv6, "own look-ups": own}
         settled(*meters.values())
         for number in range(times):
-            scene.home()
+            router.wait_primary()
             time.sleep(0.15 + 0.03 * number)  # not always at the same moment between two probes
             began = fault(number)
             for name, meter in meters.items():
-                source = line.address6 if name == "ipv6" else line.address4
+                source = provider_wan.address6 if name == "ipv6" else provider_wan.address4
                 sample = meter.wait_for_source(source, since=began)
                 assert sample.received is not None
                 found[name].append(round(sample.received - began, 3))
-            scene.away()
+            router.wait_failed_over()
             mend()
-        scene.home()
+        router.wait_primary()
     return found
 
 
-def test_silent_death_is_over_within_a_second(fast: Scene) -> None:
+def test_silent_death_is_over_within_a_second(fast: Router) -> None:
     wan = fast.network.wan
     found = measure(fast, CUTS, lambda number: wan.drop(), wan.restore)
     assert all(len(gaps) == CUTS for gaps in found.values())
@@ -80,7 +80,7 @@ def test_silent_death_is_over_within_a_second(fast: Scene) -> None:
     assert min(found["ipv4"]) > 0.15, "three lost probes take longer: it switched before it knew"
 
 
-def test_carrier_loss_is_over_at_once(fast: Scene) -> None:
+def test_carrier_loss_is_over_at_once(fast: Router) -> None:
     wan = fast.network.wan
 
     def unplug(number: int) -> float:
@@ -101,19 +101,19 @@ def test_carrier_loss_is_over_at_once(fast: Scene) -> None:
 
 def test_default_pace_keeps_three_seconds(namespaces: None) -> None:
     with Lab() as lab:
-        scene = begin(lab, "default")
-        assert scene.status()["detection_bound_ms"] <= 10_000
-        wan = scene.network.wan
-        found = measure(scene, 2, lambda number: wan.drop(), wan.restore)
+        router = begin(lab, "default")
+        assert router.status()["detection_bound_ms"] <= 10_000
+        wan = router.network.wan
+        found = measure(router, 2, lambda number: wan.drop(), wan.restore)
         assert max(max(gaps) for gaps in found.values()) < 3.0, found
 
 
-def test_failback_waits_for_the_hold_time_and_loses_little(fast: Scene) -> None:
+def test_failback_waits_for_the_hold_time_and_loses_little(fast: Router) -> None:
     network, wan = fast.network, fast.network.wan
     with Meter(network.host, ECHO4) as ipv4, Meter(network.host, ECHO6) as ipv6:
         settled(ipv4, ipv6)
         wan.drop()
-        fast.away()
+        fast.wait_failed_over()
         mended = wan.restore()
         for meter, address in ((ipv4, wan.address4), (ipv6, wan.address6)):
             back = meter.wait_for_source(address, since=mended)
@@ -124,26 +124,26 @@ def test_failback_waits_for_the_hold_time_and_loses_little(fast: Scene) -> None:
             assert longest(since).seconds < 0.2
 
 
-def written_state(scene: Scene, wanted: str) -> dict[str, Any]:
+def written_state(router: Router, wanted: str) -> dict[str, Any]:
     """The state file once it says so, which must be soon."""
     deadline = time.monotonic() + 2.0
-    while (state := scene.service.state())["state"] != wanted:
+    while (state := router.service.state())["state"] != wanted:
         assert time.monotonic() < deadline, f"the state file still says {state['state']}"
         time.sleep(0.02)
     return state
 
 
-def test_history_and_state_file_tell_cause_and_times(fast: Scene) -> None:
-    fast.home()
+def test_history_and_state_file_tell_cause_and_times(fast: Router) -> None:
+    fast.wait_primary()
     wan = fast.network.wan
     wan.drop()
-    fast.away()
+    fast.wait_failed_over()
     state = written_state(fast, "failed_over")
     assert state["active_path"] == "wgup_nodea"
     assert state["history"][-1]["kind"] == "failover"
     time.sleep(1.0)
     wan.restore()
-    fast.home()
+    fast.wait_primary()
     assert written_state(fast, "primary")["history"][-1]["kind"] == "failback"
     told = fast.events("failover", "failback")[-4:]
     assert [entry["kind"] for entry in told] == ["failover"] * 2 + ["failback"] * 2
@@ -159,16 +159,16 @@ def test_history_and_state_file_tell_cause_and_times(fast: Scene) -> None:
         assert 1.0 + HOLD_S < entry["duration_s"] < 15.0
 
 
-async def test_events_reach_a_listener(fast: Scene) -> None:
+async def test_events_reach_a_listener(fast: Router) -> None:
     heard: list[tuple[str, dict[str, Any]]] = []
     client = Client(fast.service.socket)
     await client.connect()
     try:
         await client.listen("wireguard-uplink.*", lambda name, data: heard.append((name, data)))
         fast.network.wan.drop()
-        await asyncio.to_thread(fast.away)
+        await asyncio.to_thread(fast.wait_failed_over)
         fast.network.wan.restore()
-        await asyncio.to_thread(fast.home)
+        await asyncio.to_thread(fast.wait_primary)
         deadline = time.monotonic() + 3.0
         while len(heard) < 4 and time.monotonic() < deadline:
             await asyncio.sleep(0.02)
@@ -183,9 +183,9 @@ async def test_events_reach_a_listener(fast: Scene) -> None:
     assert first["cause"] and first["at"].endswith("Z") and first["detection_ms"] > 0
 
 
-def test_wgctl_tells_people_and_scripts(fast: Scene) -> None:
+def test_wgctl_tells_people_and_scripts(fast: Router) -> None:
     fast.network.wan.drop()
-    fast.away()
+    fast.wait_failed_over()
     shown = fast.service.wgctl("uplink", "status")
     assert shown.returncode == 0, shown.stderr
     assert "failed_over" in shown.stdout and "leaves by wgup_nodea" in shown.stdout
@@ -197,7 +197,7 @@ def test_wgctl_tells_people_and_scripts(fast: Scene) -> None:
     rows = json.loads(fast.service.wgctl("uplink", "history", "--json").stdout)["events"]
     assert rows[0]["kind"] == "failover"
     fast.network.wan.restore()
-    fast.home()
+    fast.wait_primary()
     fast.service.call("uplink_status")
     assert "primary" in fast.service.wgctl("uplink", "status").stdout
 
@@ -214,11 +214,11 @@ def test_everything_by_calls_from_an_offer_to_the_failover(namespaces: None) -> 
         added = service.expect("uplink_add", {"peer_id": "nodea"})
         assert added["note"] == ""
         provider.admit_reply(added)
-        scene = Scene(network, (provider,), service, "")
-        scene.home()
+        router = Router(network, (provider,), service, "")
+        router.wait_primary()
         tested = service.expect("uplink_test", {"peer_id": "nodea", "count": 3})
         assert tested["reachable"] and tested["received"] == 3
         with Meter(network.host, ECHO4) as meter:
             settled(meter)
             began = network.wan.drop()
-            meter.wait_for_source(network.provider_lines[0].address4, since=began, timeout_s=3.0)
+            meter.wait_for_source(network.provider_wans[0].address4, since=began, timeout_s=3.0)

@@ -10,18 +10,18 @@ from tests.lab.lab import Lab
 from tests.lab.network import ECHO4, ECHO6, ConsumerNetwork, consumer_network
 from tests.lab.node import Node
 from tests.lab.provider import make_provider
-from tests.lab.scene import Scene, Status, settings
+from tests.lab.router import Router, Status, settings
 
 pytestmark = pytest.mark.needs("conntrack", "ping")
 
 LEAST = 1280
 
 
-def lay(network: ConsumerNetwork, hosts: tuple[str, ...] = ()) -> Scene:
+def lay(network: ConsumerNetwork, hosts: tuple[str, ...] = ()) -> Router:
     provider = make_provider(network.lab, network.providers[0])
-    scene = Scene.lay(network, [provider], settings(), hosts=hosts)
-    scene.start()
-    return scene
+    router = Router.build(network, [provider], settings(), hosts=hosts)
+    router.start()
+    return router
 
 
 def mtu_of(status: Status) -> int:
@@ -37,35 +37,35 @@ def passes(node: Node, address: str, size: int) -> bool:
 
 
 def test_it_follows_the_underlay(network: ConsumerNetwork) -> None:
-    scene = lay(network)
+    router = lay(network)
     device = network.neighbours[0].consumer_device
-    assert mtu_of(scene.wait(lambda s: mtu_of(s) == 1420)) == 1420
+    assert mtu_of(router.wait(lambda s: mtu_of(s) == 1420)) == 1420
     for underlay, tunnel in ((1492, 1412), (1400, 1320), (1300, LEAST), (1500, 1420)):
         network.consumer.sh(f"ip link set {device} mtu {underlay}")
-        scene.wait(lambda s, tunnel=tunnel: mtu_of(s) == tunnel)  # type: ignore[misc]
+        router.wait(lambda s, tunnel=tunnel: mtu_of(s) == tunnel)  # type: ignore[misc]
         shown = network.consumer.sh("cat /sys/class/net/wgup_nodea/mtu")
         assert int(shown) == tunnel
-    assert scene.status()["problems"] == []
+    assert router.status()["problems"] == []
 
 
 def test_a_tunnel_that_moves_to_another_line_fits_it(lab: Lab) -> None:
     """Its outer packets leave a dead line for one with PPPoE's MTU."""
     network = consumer_network(lab, neighbour=False, second_wan=True)
     network.consumer.sh("ip link set wan2 mtu 1492")
-    scene = lay(network, (network.provider_lines[0].address4,))
-    scene.wait(lambda s: mtu_of(s) == 1420)
+    router = lay(network, (network.provider_wans[0].address4,))
+    router.wait(lambda s: mtu_of(s) == 1420)
     network.wan.drop()
-    scene.wait(lambda s: s["uplinks"][0]["underlay"] == "wan2" and mtu_of(s) == 1412)
+    router.wait(lambda s: s["uplinks"][0]["underlay"] == "wan2" and mtu_of(s) == 1412)
     network.wan.restore()
-    scene.wait(lambda s: s["uplinks"][0]["underlay"] == "wan" and mtu_of(s) == 1420)
+    router.wait(lambda s: s["uplinks"][0]["underlay"] == "wan" and mtu_of(s) == 1420)
 
 
 def test_packets_of_the_whole_mtu_pass_and_larger_ones_are_told_of(
     network: ConsumerNetwork,
 ) -> None:
-    scene = lay(network)
+    router = lay(network)
     network.wan.drop()
-    scene.away()
+    router.wait_failed_over()
     time.sleep(0.3)
     for address in (ECHO4, ECHO6):
         assert passes(network.host, address, 1420)
@@ -73,17 +73,17 @@ def test_packets_of_the_whole_mtu_pass_and_larger_ones_are_told_of(
     link = network.neighbours[0]
     network.consumer.sh(f"ip link set {link.consumer_device} mtu 1400")
     network.providers[0].sh(f"ip link set {link.provider_device} mtu 1400")
-    scene.wait(lambda s: mtu_of(s) == 1320)
+    router.wait(lambda s: mtu_of(s) == 1320)
     assert not passes(network.host, ECHO4, 1321)
 
 
 def test_a_path_that_is_narrower_than_its_ends_is_no_black_hole(lab: Lab) -> None:
     """Outer packets are cut on their way, or by us once a router has said so."""
     network = consumer_network(lab, neighbour=False)
-    scene = lay(network, (network.provider_lines[0].address4,))
+    router = lay(network, (network.provider_wans[0].address4,))
     network.isp1.sh("ip link set core mtu 1300")
     network.internet.sh("ip link set isp1 mtu 1300")
     words = ["ping", "-I", "wgup_nodea", "-c", "5", "-i", "0.3", "-W", "2", "-M", "do"]
     done = network.consumer.run([*words, "-s", str(1420 - 28), ECHO4], check=False)
     assert done.returncode == 0, done.stdout
-    assert mtu_of(scene.status()) == 1420
+    assert mtu_of(router.status()) == 1420

@@ -33,7 +33,7 @@ from tests.lab.consumers import (
 from tests.lab.lab import Lab
 from tests.lab.meter import Meter, lost
 from tests.lab.network import ECHO4, ECHO6, HOST4, HOST6
-from tests.lab.scene import settled
+from tests.lab.router import settled
 
 pytestmark = pytest.mark.needs("tc", "conntrack")
 
@@ -57,13 +57,13 @@ def world(shared: World) -> World:
 
 def test_consumers_reach_the_internet_behind_the_lines_addresses(world: World) -> None:
     wan = world.network.wan
-    world.router.sh("nft delete table inet house")  # the network's own masquerading
+    world.router.sh("nft delete table inet wan_nat")  # the network's own masquerading
     try:
         for each in (world.a, world.b):
-            assert each.reaches(ECHO4, ECHO6) == [wan.address4, wan.address6]
+            assert each.reaches(ECHO4, ECHO6) == [*wan.addresses]
     finally:
         chain = "type nat hook postrouting priority srcnat;\noifname wan masquerade"
-        text = f"table inet house {{\nchain postrouting {{\n{chain}\n}}\n}}"
+        text = f"table inet wan_nat {{\nchain postrouting {{\n{chain}\n}}\n}}"
         world.router.run(["nft", "-f", "-"], input=text)
 
 
@@ -129,7 +129,7 @@ def test_look_ups_at_the_gateway_are_answered_upstream(world: World) -> None:
             meter._child.wait(5.0)
             return meter.stop()[0].source
 
-    assert [looked_up(GATEWAY4), looked_up(GATEWAY6)] == [wan.address4, wan.address6]
+    assert [looked_up(GATEWAY4), looked_up(GATEWAY6)] == [*wan.addresses]
     world.apply(resolvers=(MODEM,))
     assert looked_up(GATEWAY4) == "192.168.8.2", "a modem's private address, for port 53 only"
     assert set(a.probe(("tcp", MODEM, ECHO), ("udp", MODEM, 53))) <= REFUSED
@@ -152,7 +152,7 @@ def test_a_closed_provider_serves_renewals_only(world: World, changes: dict[str,
             tracked = "".join(world.router.sh(f"conntrack -L -f ipv{n}") for n in (4, 6))
             assert f"src={world.a.address4} dst={ECHO4}" not in tracked
             assert f"src={world.a.address6} dst={ECHO6}" not in tracked
-        renewal = [world.a.address4, world.a.address6]
+        renewal = [*world.a.addresses]
         assert world.a.reaches(GATEWAY4, GATEWAY6) == renewal
         world.apply()
         ipv4.wait_for(lambda _: True, since=time.monotonic())
@@ -260,7 +260,7 @@ def test_a_consumer_whose_clock_went_back_is_let_in_again(world: World) -> None:
     world.do("readmit", a.lease.public_key)
     assert world.kernel() == before
     a.dial()
-    assert a.reaches(ECHO4, ECHO6) == [world.network.wan.address4, world.network.wan.address6]
+    assert a.reaches(ECHO4, ECHO6) == [*world.network.wan.addresses]
     with pytest.raises(NotFound):
         world.do("readmit", world.b.server_key)
 

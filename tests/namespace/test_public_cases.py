@@ -19,27 +19,26 @@ from dataclasses import dataclass
 import pytest
 
 from rpcd_wireguard_uplink.model import DEVICE_GROUP
-from tests.lab import delegation, firewall, wans
+from tests.lab import delegation, firewall
 from tests.lab.consumers import probe
 from tests.lab.delegation import Prefix, delegate
 from tests.lab.dhcp import DhcpWan
 from tests.lab.guest import SUBNET4, SUBNET6, TABLE, Guest, guest_network
 from tests.lab.lab import Lab, ready
-from tests.lab.line import Line
-from tests.lab.long_line import lengthen
 from tests.lab.mesh import mesh_network
 from tests.lab.meter import Meter, longest, sources
-from tests.lab.network import ECHO4, ECHO6, HOST4, ConsumerNetwork, consumer_network
+from tests.lab.network import ECHO4, ECHO6, HOST4, ConsumerNetwork, consumer_network, third_wan
 from tests.lab.node import Child, Node, join
 from tests.lab.peers import Peer, Row, trust_each_other
+from tests.lab.pool import RouterPool, T, added
 from tests.lab.pppoe import Session, pppoe_network
 from tests.lab.provider import make_device, make_provider, new_keys
 from tests.lab.reach import Typing, answered, asking, reached, spread, until
-from tests.lab.scene import Scene, settings, states
+from tests.lab.router import Router, settings, states
 from tests.lab.service import Service
-from tests.lab.stage import Stage, T, added
 from tests.lab.troubles import MESH_TCP, count, counted
 from tests.lab.vpn import SERVER4, SERVER6, Vpn, vpn_server
+from tests.lab.wan import Wan, balance, balance_by_objects, slow_down
 from tests.lab.world import TurnedService
 from tests.namespace.conftest import FAILED
 
@@ -55,13 +54,15 @@ def fails(row: int, why: str, *, always: bool = True) -> pytest.MarkDecorator:
 
 
 @pytest.fixture(scope="module")
-def shared(namespaces: None) -> Iterator[Stage]:
+def shared(namespaces: None) -> Iterator[RouterPool]:
     """The scenes that tests share."""
-    with Stage() as made:
+    with RouterPool() as made:
         yield made
 
 
-def lend(shared: Stage, request: pytest.FixtureRequest, build: Callable[[Lab], T]) -> Iterator[T]:
+def lend(
+    shared: RouterPool, request: pytest.FixtureRequest, build: Callable[[Lab], T]
+) -> Iterator[T]:
     """The scene that `build` makes, for one test; it is not lent again after one that failed."""
     with shared.use(build) as made:
         yield made
@@ -76,28 +77,28 @@ NO_PREFIX = Prefix("", "", "")
 class Odd:
     """A scene, and what is odd about its network."""
 
-    scene: Scene
+    router: Router
     lan: Prefix
 
     @property
     def network(self) -> ConsumerNetwork:
-        return self.scene.network
+        return self.router.network
 
     @property
-    def router(self) -> Node:
-        return self.scene.network.consumer
+    def node(self) -> Node:
+        return self.router.network.consumer
 
     @property
     def host(self) -> Node:
-        return self.scene.network.host
+        return self.router.network.host
 
     @property
-    def wan(self) -> Line:
-        return self.scene.network.wan
+    def wan(self) -> Wan:
+        return self.router.network.wan
 
     @property
-    def wan2(self) -> Line:
-        found = self.scene.network.wan2
+    def wan2(self) -> Wan:
+        found = self.router.network.wan2
         assert found is not None
         return found
 
@@ -109,25 +110,27 @@ class Odd:
     @property
     def by_uplink(self) -> dict[str, str]:
         """And how they see it, or the router, when it comes by the uplink."""
-        line = self.network.provider_lines[0]
-        return {ECHO4: line.address4, ECHO6: line.address6}
+        provider_wan = self.network.provider_wans[0]
+        return {ECHO4: provider_wan.address4, ECHO6: provider_wan.address6}
 
     def usable(self) -> bool:
         """Whether every uplink could take over."""
-        return all(row["usable"] and row["state"] == "up" for row in self.scene.status()["uplinks"])
+        return all(
+            row["usable"] and row["state"] == "up" for row in self.router.status()["uplinks"]
+        )
 
 
-def ways(line: Line) -> dict[str, str]:
+def ways(wan: Wan) -> dict[str, str]:
     """How the echo servers see what is masqueraded by this WAN."""
-    return {ECHO4: line.address4, ECHO6: line.address6}
+    return {ECHO4: wan.address4, ECHO6: wan.address6}
 
 
-def begin(network: ConsumerNetwork, **options: object) -> Scene:
+def begin(network: ConsumerNetwork, **options: object) -> Router:
     """The service with one uplink, at home; it goes back as soon as the WAN answers."""
     provider = make_provider(network.lab, network.providers[0])
-    scene = Scene.lay(network, [provider], settings(hold_time=0, **options))
-    scene.start()
-    return scene
+    router = Router.build(network, [provider], settings(hold_time=0, **options))
+    router.start()
+    return router
 
 
 def plain(lab: Lab) -> Odd:
@@ -140,7 +143,7 @@ def plain(lab: Lab) -> Odd:
 
 
 @pytest.fixture
-def odd(shared: Stage, request: pytest.FixtureRequest) -> Iterator[Odd]:
+def odd(shared: RouterPool, request: pytest.FixtureRequest) -> Iterator[Odd]:
     yield from lend(shared, request, plain)
 
 
@@ -150,18 +153,18 @@ def die(odd: Odd, *, upstream: bool = False) -> None:
     With `upstream` the ISP's own addresses go on answering.
     """
     odd.wan.drop(gateway_answers=upstream)
-    odd.scene.away()
+    odd.router.wait_failed_over()
 
 
 # Row 1: routes by the dead WAN that are longer than its default.
 
 
-def routes_by(line: Line, *prefixes: str) -> list[str]:
+def routes_by(wan: Wan, *prefixes: str) -> list[str]:
     """The commands that add routes by this WAN's gateways."""
     return [
-        f"ip -6 route add {prefix} via {line.gateway6} dev {line.device}"
+        f"ip -6 route add {prefix} via {wan.gateway6} dev {wan.device}"
         if ":" in prefix
-        else f"ip route add {prefix} via {line.gateway4} dev {line.device}"
+        else f"ip route add {prefix} via {wan.gateway4} dev {wan.device}"
         for prefix in prefixes
     ]
 
@@ -175,22 +178,22 @@ def routes_by(line: Line, *prefixes: str) -> list[str]:
     ],
 )
 def test_case_01_longer_routes_by_the_dead_wan(odd: Odd, prefixes: tuple[str, ...]) -> None:
-    with added(odd.router, *routes_by(odd.wan, *prefixes)):
+    with added(odd.node, *routes_by(odd.wan, *prefixes)):
         reached(odd.host, odd.at_home)
-        reached(odd.router, ways(odd.wan))
+        reached(odd.node, ways(odd.wan))
         die(odd)
         reached(odd.host, odd.by_uplink)
-        reached(odd.router, odd.by_uplink)
+        reached(odd.node, odd.by_uplink)
 
 
 def test_case_01_link_local_gateway(odd: Odd) -> None:
     """As router advertisements give it, for the default and for a host route."""
-    wan, router = odd.wan, odd.router
+    wan, node = odd.wan, odd.node
     shown = wan.isp.sh(f"ip -o -6 addr show dev {wan.isp_device} scope link").split()
     gateway = shown[shown.index("inet6") + 1].partition("/")[0]
     by_gateway = f"via {gateway} dev wan proto ra"
     with added(
-        router,
+        node,
         f"ip -6 route add default {by_gateway} metric 512",
         f"ip -6 route add {ECHO6}/128 {by_gateway} metric 512",
     ):
@@ -198,14 +201,14 @@ def test_case_01_link_local_gateway(odd: Odd) -> None:
         die(odd)
         reached(odd.host, odd.by_uplink)
         odd.wan.restore()
-        odd.scene.home()
+        odd.router.wait_primary()
         reached(odd.host, odd.at_home)
 
 
 def test_case_01_host_route_by_a_nexthop_object(odd: Odd) -> None:
     wan = odd.wan
     with added(
-        odd.router,
+        odd.node,
         f"ip nexthop add id 31 via {wan.gateway4} dev wan",
         f"ip -6 nexthop add id 32 via {wan.gateway6} dev wan",
         f"ip route add {ECHO4}/32 nhid 31",
@@ -219,12 +222,12 @@ def test_case_01_host_route_by_a_nexthop_object(odd: Odd) -> None:
 def test_case_01_route_by_a_live_link_comes_and_goes_in_the_outage(odd: Odd) -> None:
     """The owner's route by the neighbour link is used as soon as it is there, and no longer."""
     link, provider = odd.network.neighbours[0], odd.network.providers[0]
-    odd.router.sh("nft add rule inet house postrouting oifname mesh0 masquerade")
+    odd.node.sh("nft add rule inet wan_nat postrouting oifname mesh0 masquerade")
     die(odd)
     reached(odd.host, odd.by_uplink)
     rules = (f"iifname mesh ip daddr {ECHO4}", f"iifname mesh ip6 daddr {ECHO6}")
     with added(
-        odd.router,
+        odd.node,
         f"ip route add {ECHO4}/32 via {link.provider4} dev mesh0",
         f"ip -6 route add {ECHO6}/128 via {link.provider6} dev mesh0",
     ):
@@ -256,11 +259,11 @@ OWNERS_DEAD_ENDS = {
 @pytest.mark.parametrize("kind", list(OWNERS_DEAD_ENDS))
 def test_case_01_dead_ends_of_the_owner_hold(odd: Odd, kind: str) -> None:
     """What he has barred stays barred when traffic uses the uplink, router's own included."""
-    with added(odd.router, *OWNERS_DEAD_ENDS[kind]):
+    with added(odd.node, *OWNERS_DEAD_ENDS[kind]):
         assert answered(odd.host, ECHO4, ECHO6, seconds=0.5) == set()
         die(odd)
         reached(odd.host, {"1.1.1.1": odd.by_uplink[ECHO4]}, kind="dns")
-        for node in (odd.host, odd.router):
+        for node in (odd.host, odd.node):
             assert answered(node, ECHO4, ECHO6, seconds=1.0) == set()
 
 
@@ -278,7 +281,7 @@ def test_case_01_private_destinations_are_not_sent_to_a_peer(odd: Odd) -> None:
 
 def test_case_01_host_route_that_comes_in_the_outage(odd: Odd) -> None:
     die(odd)
-    with added(odd.router, *routes_by(odd.wan, f"{ECHO4}/32", f"{ECHO6}/128")):
+    with added(odd.node, *routes_by(odd.wan, f"{ECHO4}/32", f"{ECHO6}/128")):
         time.sleep(0.2)
         reached(odd.host, odd.by_uplink)
 
@@ -286,7 +289,7 @@ def test_case_01_host_route_that_comes_in_the_outage(odd: Odd) -> None:
 def test_case_01_second_default_by_the_dead_wan(odd: Odd) -> None:
     wan = odd.wan
     with added(
-        odd.router,
+        odd.node,
         f"ip route add default via {wan.gateway4} dev wan metric 500",
         f"ip -6 route add default via {wan.gateway6} dev wan metric 2000",
     ):
@@ -308,7 +311,7 @@ def test_case_01_another_router_on_the_wans_segment_is_untouched(odd: Odd) -> No
     seen = {far4: wan.address4, far6: odd.lan.host}
     seen |= {wan.gateway4: wan.address4, wan.gateway6: odd.lan.host}
     with added(
-        odd.router,
+        odd.node,
         f"ip route add 10.99.0.0/24 via {other4} dev wan",
         f"ip -6 route add 2001:db8:99::/64 via {other6} dev wan",
     ):
@@ -322,7 +325,7 @@ def test_case_01_another_router_on_the_wans_segment_is_untouched(odd: Odd) -> No
 
 
 @pytest.mark.parametrize("fault", ["silent", "carrier"])
-def test_case_02_running_flows_of_native_ipv6(odd: Odd, shared: Stage, fault: str) -> None:
+def test_case_02_running_flows_of_native_ipv6(odd: Odd, shared: RouterPool, fault: str) -> None:
     host, wan = odd.host, odd.wan
     with (
         asking(host, ECHO4, ECHO6, kind="udp") as udp,
@@ -337,7 +340,7 @@ def test_case_02_running_flows_of_native_ipv6(odd: Odd, shared: Stage, fault: st
         else:
             wan.carrier_down()
             wan.remove_routes()
-        odd.scene.away()
+        odd.router.wait_failed_over()
         moved = time.monotonic()
         for address, meter in udp.items():
             meter.wait_for_source(odd.by_uplink[address], since=moved, timeout_s=3.0)
@@ -357,7 +360,7 @@ def test_case_02_running_flows_come_back_with_the_wan(odd: Odd) -> None:
         for address, meter in udp.items():
             meter.wait_for_source(odd.by_uplink[address], timeout_s=3.0)
         odd.wan.restore()
-        odd.scene.home()
+        odd.router.wait_primary()
         back = time.monotonic()
         for address, meter in udp.items():
             meter.wait_for_source(odd.at_home[address], since=back, timeout_s=3.0)
@@ -385,7 +388,7 @@ def two_prefixes(lab: Lab) -> Two:
 
 
 @pytest.fixture
-def two(shared: Stage, request: pytest.FixtureRequest) -> Iterator[Two]:
+def two(shared: RouterPool, request: pytest.FixtureRequest) -> Iterator[Two]:
     yield from lend(shared, request, two_prefixes)
 
 
@@ -409,7 +412,7 @@ def test_case_03_hosts_with_the_dead_wans_prefix(two: Two, routes: str) -> None:
         if routes == "by source":
             reached(host, {ECHO6: two.lan2.host}, source=two.lan2.host)
         two.wan.drop()
-        two.scene.wait(lambda s: states(s) == {"failed_over"})
+        two.router.wait(lambda s: states(s) == {"failed_over"})
         reached(host, {ECHO4: two.wan2.address4})
         reached(host, {ECHO6: two.lan2.host}, source=two.lan2.host)
         reached(host, {ECHO6: elsewhere}, source=two.lan.host)
@@ -447,7 +450,7 @@ def guests_line(lab: Lab) -> Guests:
     )
     delegation.masquerade_ipv4_only(network.consumer, "wan, wan2")
     network.consumer.run(
-        ["nft", "add rule inet house postrouting oifname wan2 meta nfproto ipv6 masquerade"]
+        ["nft", "add rule inet wan_nat postrouting oifname wan2 meta nfproto ipv6 masquerade"]
     )
     lan = delegate(network.wan, network.host)
     guest = guest_network(network)
@@ -455,7 +458,7 @@ def guests_line(lab: Lab) -> Guests:
 
 
 @pytest.fixture
-def guests(shared: Stage, request: pytest.FixtureRequest) -> Iterator[Guests]:
+def guests(shared: RouterPool, request: pytest.FixtureRequest) -> Iterator[Guests]:
     yield from lend(shared, request, guests_line)
 
 
@@ -489,11 +492,11 @@ def guests_rules(guests: Guests, selector: str) -> list[str]:
 def test_case_04_guests_of_an_owners_rule_stay_where_they_are(
     guests: Guests, selector: str
 ) -> None:
-    router, node = guests.router, guests.guest.node
+    node, node = guests.node, guests.guest.node
     expected = ways(guests.wan2)
     if selector == "fwmark":
-        router.run(["nft", "-f", "-"], input=OWNERS_MARK)
-    with added(router, *guests_rules(guests, selector)), ExitStack() as stack:
+        node.run(["nft", "-f", "-"], input=OWNERS_MARK)
+    with added(node, *guests_rules(guests, selector)), ExitStack() as stack:
         meters = {
             address: stack.enter_context(
                 Meter(node, address, kind="tcp", rate_hz=20, tos=0x10 * (selector == "tos"))
@@ -514,28 +517,28 @@ def test_case_04_guests_of_an_owners_rule_stay_where_they_are(
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="other users' sockets need root")
 def test_case_04_own_sockets_of_a_user_with_a_rule(guests: Guests) -> None:
-    router, expected = guests.router, ways(guests.wan2)
+    node, expected = guests.node, ways(guests.wan2)
     rules = guests.guest.rule("uidrange 1000-1000")
-    with added(router, *rules), ExitStack() as stack:
+    with added(node, *rules), ExitStack() as stack:
         meters = {
-            address: stack.enter_context(Meter(router, address, kind="tcp", rate_hz=20, uid=1000))
+            address: stack.enter_context(Meter(node, address, kind="tcp", rate_hz=20, uid=1000))
             for address in expected
         }
         for address, meter in meters.items():
             meter.wait_for_source(expected[address])
         begun = time.monotonic()
         die(guests)
-        reached(router, guests.by_uplink)
+        reached(node, guests.by_uplink)
         for address, meter in meters.items():
             assert sources(meter.samples(begun)) == [expected[address]]
 
 
 def test_case_04_rule_after_main_when_the_default_has_gone(guests: Guests) -> None:
     """The kernel comes to the owner's last rule once the WAN's default route has gone."""
-    with added(guests.router, *guests.guest.rule("iif guest", pref=40000)):
+    with added(guests.node, *guests.guest.rule("iif guest", pref=40000)):
         reached(guests.guest.node, {ECHO4: guests.wan.address4})
         guests.wan.remove_routes()
-        guests.scene.away()
+        guests.router.wait_failed_over()
         reached(guests.host, guests.by_uplink)
         reached(guests.guest.node, ways(guests.wan2))
         guests.wan.add_routes()
@@ -563,14 +566,14 @@ table inet half {
 def test_case_04_port_forward_is_answered_by_its_wan(odd: Odd) -> None:
     """And so is what asks the router itself: the WAN is no use to us, but others come in by it."""
     wan, internet = odd.wan, odd.network.internet
-    odd.router.run(["nft", "-f", "-"], input=FORWARD_PORT)
+    odd.node.run(["nft", "-f", "-"], input=FORWARD_PORT)
     ready(odd.network.lab.serve(odd.host, echo=(HOST4, odd.lan.host)))
-    ready(odd.network.lab.serve(odd.router, echo=(wan.address6,)))
+    ready(odd.network.lab.serve(odd.node, echo=(wan.address6,)))
     seen = {wan.address4: "192.0.2.5", wan.address6: "2001:db8:0:1::1"}
     seen[odd.lan.host] = "2001:db8:0:1::1"
     reached(internet, seen)
     wan.isp.run(["nft", "-f", "-"], input=ONLY_INBOUND)
-    odd.scene.away()
+    odd.router.wait_failed_over()
     reached(odd.host, odd.by_uplink)
     reached(internet, seen)
     wan.isp.run(["nft", "delete", "table", "inet", "half"])
@@ -578,20 +581,20 @@ def test_case_04_port_forward_is_answered_by_its_wan(odd: Odd) -> None:
 
 def test_case_04_from_address_lookup_main(odd: Odd) -> None:
     """An owner's rule for services at the WAN's address; look-ups still follow the traffic."""
-    wan, router = odd.wan, odd.router
+    wan, node = odd.wan, odd.node
     rules = (
         f"ip rule add pref 1000 from {wan.address4} lookup main",
         f"ip -6 rule add pref 1000 from {wan.address6} lookup main",
     )
-    router.resolvers(wan.gateway4, wan.gateway6)
-    with added(router, *rules):
-        odd.scene.configure(settings(hold_time=0))
+    node.resolvers(wan.gateway4, wan.gateway6)
+    with added(node, *rules):
+        odd.router.configure(settings(hold_time=0))
         reached(odd.host, {wan.gateway4: wan.address4}, kind="dns")
         die(odd)
         own = odd.by_uplink[ECHO4]
-        for node in (odd.host, router):
-            reached(node, {wan.gateway4: own}, kind="dns")
-            reached(node, odd.by_uplink)
+        for asker in (odd.host, node):
+            reached(asker, {wan.gateway4: own}, kind="dns")
+            reached(asker, odd.by_uplink)
 
 
 # Rows 5 and 6: a VPN of the owner's that carries all traffic.
@@ -613,7 +616,7 @@ class WithVpn(Odd):
     def connected(self, *commands: str, server: str = SERVER4, fwmark: int = 0) -> Iterator[None]:
         """The VPN is up and has these routes and rules meanwhile."""
         self.vpn.connect(server, fwmark=fwmark)
-        with added(self.router, *commands):
+        with added(self.node, *commands):
             yield
             self.vpn.restore()
         self.vpn.disconnect()
@@ -635,11 +638,11 @@ class WithVpn(Odd):
 def with_vpn(lab: Lab) -> WithVpn:
     made = plain(lab)
     vpn = vpn_server(made.network)
-    return WithVpn(made.scene, made.lan, vpn, guest_network(made.network))
+    return WithVpn(made.router, made.lan, vpn, guest_network(made.network))
 
 
 @pytest.fixture
-def tunnelled(shared: Stage, request: pytest.FixtureRequest) -> Iterator[WithVpn]:
+def tunnelled(shared: RouterPool, request: pytest.FixtureRequest) -> Iterator[WithVpn]:
     yield from lend(shared, request, with_vpn)
 
 
@@ -657,7 +660,7 @@ def test_case_05_dead_vpn_server_leads_nobody_into_the_clear(tunnelled: WithVpn,
         tunnelled.watch_for_clear()
         vpn.drop()
         blocked(tunnelled)
-        status = tunnelled.scene.status()
+        status = tunnelled.router.status()
         assert states(status) == {"primary"} and status["active_path"] == "wan"
         vpn.restore()
         reached(tunnelled.host, tunnelled.in_vpn)
@@ -674,7 +677,7 @@ def test_case_05_vpn_over_a_dead_wan_takes_the_uplink(tunnelled: WithVpn, what: 
         reached(tunnelled.host, tunnelled.in_vpn, timeout_s=8.0)
         assert tunnelled.in_clear() == 0
         tunnelled.wan.restore()
-        tunnelled.scene.home()
+        tunnelled.router.wait_primary()
         reached(tunnelled.host, tunnelled.in_vpn, timeout_s=8.0)
         assert tunnelled.in_clear() == 0
 
@@ -689,12 +692,12 @@ def test_case_05_vpns_default_goes_in_the_outage(tunnelled: WithVpn, gone: str) 
         reached(host, tunnelled.in_vpn, timeout_s=8.0)
         if gone == "default":
             for command in vpn.routes():
-                tunnelled.router.sh(command.replace(" add ", " del "))
+                tunnelled.node.sh(command.replace(" add ", " del "))
         else:
             vpn.disconnect()
         blocked(tunnelled)
         until(
-            lambda: tunnelled.scene.status()["problems"],
+            lambda: tunnelled.router.status()["problems"],
             lambda problems: any("vpn" in problem for problem in problems),
         )
 
@@ -702,33 +705,33 @@ def test_case_05_vpns_default_goes_in_the_outage(tunnelled: WithVpn, gone: str) 
 @pytest.mark.parametrize("kind", ["tun", "wireguard"])
 def test_case_05_tunnel_of_any_kind_is_no_wan(odd: Odd, kind: str) -> None:
     """A default route by it, with nobody at its other end: the LAN is stuck, but not in clear."""
-    router, scene = odd.router, odd.scene
+    node, router = odd.node, odd.router
     if kind == "tun":
-        router.sh("ip tuntap add dev owners mode tun")
+        node.sh("ip tuntap add dev owners mode tun")
     else:
-        make_device(router, "owners")
-    router.sh("ip addr add 10.99.9.1/24 dev owners\nip link set owners up")
+        make_device(node, "owners")
+    node.sh("ip addr add 10.99.9.1/24 dev owners\nip link set owners up")
     with added(
-        router,
+        node,
         "ip route add default dev owners metric 5",
         "ip -6 route add default dev owners metric 5",
     ):
         assert answered(odd.host, ECHO4, ECHO6, seconds=2.0) == set()
-        status = scene.status()
+        status = router.status()
         assert states(status) == {"primary"} and status["active_path"] == "wan"
         assert [row["path"] for row in status["wans"]] == ["wan"]
         odd.wan.drop()
         time.sleep(2.0)
         assert answered(odd.host, ECHO4, ECHO6, seconds=1.0) == set()
         odd.wan.restore()
-    router.sh("ip link delete owners")
+    node.sh("ip link delete owners")
 
 
 def test_case_05_vpn_on_a_mesh_device(tunnelled: WithVpn) -> None:
     """The owner leads all traffic to a peer of the mesh: we group its device, yet it is his VPN."""
-    vpn, router = tunnelled.vpn, tunnelled.router
+    vpn, node = tunnelled.vpn, tunnelled.node
     with tunnelled.connected(*vpn.host_route(), *vpn.routes()):
-        router.sh(
+        node.sh(
             f"wg set vpn peer {vpn.server_key} allowed-ips 10.88.0.1/32,0.0.0.0/0,::/0\n"
             f"ip link set dev vpn group {DEVICE_GROUP}"
         )
@@ -742,25 +745,25 @@ def test_case_05_vpn_on_a_mesh_device(tunnelled: WithVpn) -> None:
 
 
 def test_case_05_vpn_that_the_owner_names_is_a_wan(tunnelled: WithVpn) -> None:
-    vpn, scene = tunnelled.vpn, tunnelled.scene
+    vpn, router = tunnelled.vpn, tunnelled.router
     main = settings(hold_time=0) + "\tlist wan 'vpn'\n\tlist wan 'wan'\n"
     with tunnelled.connected(*vpn.host_route(), *vpn.routes()):
         reached(tunnelled.host, tunnelled.in_vpn)
-        scene.configure(main)
-        scene.wait(lambda s: s["active_path"] == "vpn" and states(s) == {"primary"})
+        router.configure(main)
+        router.wait(lambda s: s["active_path"] == "vpn" and states(s) == {"primary"})
         vpn.drop()
         reached(tunnelled.host, tunnelled.at_home)
         vpn.restore()
-        scene.home()
+        router.wait_primary()
 
 
 def test_case_05_tunnel_as_the_only_default_is_asked_about(tunnelled: WithVpn) -> None:
-    vpn, wan, scene = tunnelled.vpn, tunnelled.wan, tunnelled.scene
+    vpn, wan, router = tunnelled.vpn, tunnelled.wan, tunnelled.router
     with tunnelled.connected(*vpn.host_route(), *vpn.routes()):
         reached(tunnelled.host, tunnelled.in_vpn)
         wan.remove_routes()
         until(
-            lambda: scene.status()["problems"],
+            lambda: router.status()["problems"],
             lambda problems: any("vpn" in text and "list wan" in text for text in problems),
         )
         reached(tunnelled.host, tunnelled.in_vpn)
@@ -787,7 +790,7 @@ def test_case_06_wg_quick_over_a_dead_wan(tunnelled: WithVpn, server: str) -> No
     die(tunnelled)
     reached(tunnelled.host, tunnelled.in_vpn, timeout_s=8.0)
     tunnelled.wan.restore()
-    tunnelled.scene.home()
+    tunnelled.router.wait_primary()
     reached(tunnelled.host, tunnelled.in_vpn, timeout_s=8.0)
     assert tunnelled.in_clear() == 0
     vpn.quick_down()
@@ -795,11 +798,11 @@ def test_case_06_wg_quick_over_a_dead_wan(tunnelled: WithVpn, server: str) -> No
 
 @pytest.mark.needs("wg-quick")
 def test_case_06_wg_quick_before_the_service(tunnelled: WithVpn) -> None:
-    vpn, scene = tunnelled.vpn, tunnelled.scene
-    scene.service.stop()
+    vpn, router = tunnelled.vpn, tunnelled.router
+    router.service.stop()
     vpn.quick_up()
     reached(tunnelled.host, tunnelled.in_vpn)
-    scene.start()
+    router.start()
     reached(tunnelled.host, tunnelled.in_vpn)
     tunnelled.watch_for_clear()
     die(tunnelled)
@@ -850,26 +853,26 @@ def test_case_06_vpn_of_the_guests_only(tunnelled: WithVpn) -> None:
 RULES = "ip -4 rule; echo; ip -6 rule"
 
 
-def own_rules(router: Node, before: Sequence[str] = ()) -> list[str]:
+def own_rules(node: Node, before: Sequence[str] = ()) -> list[str]:
     """The rules that are neither the kernel's nor those before, each with its family."""
     found = []
-    for family, text in zip(("-4", "-6"), router.sh(RULES).split("\n\n"), strict=True):
+    for family, text in zip(("-4", "-6"), node.sh(RULES).split("\n\n"), strict=True):
         found += [f"{family} {line}" for line in text.strip().splitlines()]
     kernels = ("lookup local", "32766:\tfrom all lookup main", "lookup default")
     return [rule for rule in found if not rule.endswith(kernels) and rule not in before]
 
 
-def delete_rules(router: Node, rules: Sequence[str]) -> None:
+def delete_rules(node: Node, rules: Sequence[str]) -> None:
     """Delete these rules, as another program would."""
     for rule in rules:
         family, _, text = rule.partition(" ")
         pref, _, selector = text.partition(":\t")
-        router.sh(f"ip {family} rule del pref {pref} {selector.replace(' [detached]', '')}")
+        node.sh(f"ip {family} rule del pref {pref} {selector.replace(' [detached]', '')}")
 
 
-def own_tables(router: Node) -> list[str]:
+def own_tables(node: Node) -> list[str]:
     """The tables that our rules lead to."""
-    words = " ".join(own_rules(router)).split()
+    words = " ".join(own_rules(node)).split()
     found = {after for word, after in itertools.pairwise(words) if word == "lookup"}
     return sorted(found - {"main", "local", "default"})
 
@@ -890,62 +893,62 @@ RESTORED_S = 2.0
 
 @pytest.fixture
 def audited(odd: Odd) -> Odd:
-    assert len(own_rules(odd.router)) > 3
+    assert len(own_rules(odd.node)) > 3
     return odd
 
 
 @pytest.mark.parametrize("when", ["calm", "outage"])
 def test_case_11_all_own_rules_deleted(audited: Odd, when: str) -> None:
-    router = audited.router
+    node = audited.node
     if when == "outage":
         die(audited)
         reached(audited.host, audited.by_uplink)
-    before = own_rules(router)
-    delete_rules(router, before)
-    until(lambda: own_rules(router), lambda rules: rules == before, RESTORED_S)
+    before = own_rules(node)
+    delete_rules(node, before)
+    until(lambda: own_rules(node), lambda rules: rules == before, RESTORED_S)
     if when == "calm":
         die(audited)
     reached(audited.host, audited.by_uplink, timeout_s=3.0)
-    reached(router, audited.by_uplink, timeout_s=3.0)
+    reached(node, audited.by_uplink, timeout_s=3.0)
 
 
 def test_case_11_every_single_rule_deleted(audited: Odd) -> None:
-    router = audited.router
+    node = audited.node
     die(audited)
-    before = own_rules(router)
+    before = own_rules(node)
     for rule in before:
-        delete_rules(router, [rule])
-        until(lambda: own_rules(router), lambda rules: rules == before, RESTORED_S)
+        delete_rules(node, [rule])
+        until(lambda: own_rules(node), lambda rules: rules == before, RESTORED_S)
     reached(audited.host, audited.by_uplink, timeout_s=3.0)
 
 
 @pytest.mark.parametrize("way", list(FLUSH_BY))
 def test_case_11_rules_flushed_in_the_outage(audited: Odd, way: str) -> None:
-    router = audited.router
+    node = audited.node
     die(audited)
-    before = own_rules(router)
-    router.sh(FLUSH_BY[way])
-    until(lambda: own_rules(router), lambda rules: rules == before, RESTORED_S)
+    before = own_rules(node)
+    node.sh(FLUSH_BY[way])
+    until(lambda: own_rules(node), lambda rules: rules == before, RESTORED_S)
     reached(audited.host, audited.by_uplink, timeout_s=3.0)
 
 
 @pytest.mark.parametrize("when", ["calm", "outage"])
 def test_case_11_own_tables_flushed(audited: Odd, when: str) -> None:
-    router = audited.router
+    node = audited.node
     if when == "outage":
         die(audited)
         reached(audited.host, audited.by_uplink)
-    tables = own_tables(router)
+    tables = own_tables(node)
     assert tables
     show = "\n".join(
         f"ip {f} route show table {t} 2>/dev/null || true" for t in tables for f in ("-4", "-6")
     )
-    before = sorted(router.sh(show).splitlines())
+    before = sorted(node.sh(show).splitlines())
     assert before
     for table in tables:
         for family in ("-4", "-6"):
-            router.sh(f"ip {family} route flush table {table} 2>/dev/null || true")
-    until(lambda: sorted(router.sh(show).splitlines()), lambda found: found == before, RESTORED_S)
+            node.sh(f"ip {family} route flush table {table} 2>/dev/null || true")
+    until(lambda: sorted(node.sh(show).splitlines()), lambda found: found == before, RESTORED_S)
     if when == "calm":
         die(audited)
     reached(audited.host, audited.by_uplink, timeout_s=3.0)
@@ -953,19 +956,19 @@ def test_case_11_own_tables_flushed(audited: Odd, when: str) -> None:
 
 def test_case_11_ruleset_flushed_in_the_outage(audited: Odd) -> None:
     """As Debian's nftables.service and many owners' scripts do: flush all, load their own."""
-    router = audited.router
+    node = audited.node
     die(audited)
     reached(audited.host, audited.by_uplink)
-    own = router.run(["nft", "-s", "list", "table", "inet", "house"]).stdout
-    router.run(["nft", "-f", "-"], input="flush ruleset\n" + own)
+    own = node.run(["nft", "-s", "list", "table", "inet", "house"]).stdout
+    node.run(["nft", "-f", "-"], input="flush ruleset\n" + own)
     reached(audited.host, audited.by_uplink, timeout_s=RESTORED_S + 1.0)
-    reached(router, audited.by_uplink, timeout_s=3.0)
+    reached(node, audited.by_uplink, timeout_s=3.0)
 
 
 def test_case_11_own_nftables_deleted_in_calm(audited: Odd) -> None:
-    router = audited.router
-    router.run(["nft", "delete", "table", "inet", "wgup"])
-    until(lambda: router.run(["nft", "list", "tables"]).stdout, lambda s: "wgup" in s, RESTORED_S)
+    node = audited.node
+    node.run(["nft", "delete", "table", "inet", "wgup"])
+    until(lambda: node.run(["nft", "list", "tables"]).stdout, lambda s: "wgup" in s, RESTORED_S)
     die(audited)
     reached(audited.host, audited.by_uplink, timeout_s=3.0)
 
@@ -973,34 +976,34 @@ def test_case_11_own_nftables_deleted_in_calm(audited: Odd) -> None:
 @pytest.mark.parametrize("again", [False, True], ids=["once", "set anew in the outage"])
 def test_case_11_strict_reverse_path_filter(audited: Odd, again: bool) -> None:
     """Probes by the dead WAN are answered all the same; afterwards the owner's value is back."""
-    router, names = audited.router, ("all", "wan")
+    node, names = audited.node, ("all", "wan")
     for name in names:
-        router.sysctl(f"net/ipv4/conf/{name}/rp_filter", 1)
-    audited.scene.service.restart()
-    audited.scene.home()
+        node.sysctl(f"net/ipv4/conf/{name}/rp_filter", 1)
+    audited.router.service.restart()
+    audited.router.wait_primary()
     die(audited)
     reached(audited.host, audited.by_uplink)
     if again:
         for name in names:
-            router.sysctl(f"net/ipv4/conf/{name}/rp_filter", 1)
+            node.sysctl(f"net/ipv4/conf/{name}/rp_filter", 1)
         time.sleep(0.5)
     audited.wan.restore()
-    audited.scene.home()
+    audited.router.wait_primary()
     reached(audited.host, audited.at_home)
     show = "cat /proc/sys/net/ipv4/conf/all/rp_filter /proc/sys/net/ipv4/conf/wan/rp_filter"
-    until(lambda: router.sh(show).split(), lambda found: found == ["1", "1"], 3.0)
-    audited.scene.service.stop()
-    assert router.sh(show).split() == ["1", "1"]
+    until(lambda: node.sh(show).split(), lambda found: found == ["1", "1"], 3.0)
+    audited.router.service.stop()
+    assert node.sh(show).split() == ["1", "1"]
 
 
 def test_case_11_repeated_removal_is_told(audited: Odd) -> None:
-    router = audited.router
+    node = audited.node
     for _ in range(4):
-        before = own_rules(router)
-        delete_rules(router, before)
-        until(lambda: own_rules(router), lambda rules, want=before: rules == want, RESTORED_S)
+        before = own_rules(node)
+        delete_rules(node, before)
+        until(lambda: own_rules(node), lambda rules, want=before: rules == want, RESTORED_S)
     until(
-        lambda: audited.scene.status()["problems"],
+        lambda: audited.router.status()["problems"],
         lambda problems: any("rule" in text for text in problems),
         3.0,
     )
@@ -1013,35 +1016,35 @@ def test_case_11_repeated_removal_is_told(audited: Odd) -> None:
 class Three(Odd):
     """Balanced over three WANs."""
 
-    wan3: Line
+    wan3: Wan
 
 
 def balanced_two(lab: Lab) -> Odd:
     network = consumer_network(lab, second_wan=True, wan_metric=10)
     assert network.wan2 is not None
-    wans.balance([network.wan, network.wan2])
+    balance([network.wan, network.wan2])
     return Odd(begin(network), NO_PREFIX)
 
 
 def balanced_three(lab: Lab) -> Three:
     network = consumer_network(lab, second_wan=True, wan_metric=10)
     assert network.wan2 is not None
-    wan3 = wans.third_wan(network)
-    wans.balance([network.wan, network.wan2, wan3])
+    wan3 = third_wan(network)
+    balance([network.wan, network.wan2, wan3])
     return Three(begin(network), NO_PREFIX, wan3)
 
 
 @pytest.fixture
-def balanced(shared: Stage, request: pytest.FixtureRequest) -> Iterator[Odd]:
+def balanced(shared: RouterPool, request: pytest.FixtureRequest) -> Iterator[Odd]:
     yield from lend(shared, request, balanced_two)
 
 
 @pytest.fixture
-def balanced3(shared: Stage, request: pytest.FixtureRequest) -> Iterator[Three]:
+def balanced3(shared: RouterPool, request: pytest.FixtureRequest) -> Iterator[Three]:
     yield from lend(shared, request, balanced_three)
 
 
-def shared_by(node: Node, *lines: Line, timeout_s: float = 10.0) -> None:
+def shared_by(node: Node, *lines: Wan, timeout_s: float = 10.0) -> None:
     """Wait until new flows of both families are seen from all of these WANs and nowhere else."""
     for address in (ECHO4, ECHO6):
         wanted = {ways(line)[address] for line in lines}
@@ -1069,9 +1072,9 @@ def test_case_13_second_hop_loses_its_carrier(balanced: Odd) -> None:
 def test_case_13_second_hop_of_nexthop_objects_dies(balanced: Odd) -> None:
     """As FRR and systemd-networkd write balanced defaults: by the ids of nexthop objects."""
     wan, wan2, host = balanced.wan, balanced.wan2, balanced.host
-    wans.balance_by_objects([wan, wan2])
+    balance_by_objects([wan, wan2])
     shared_by(host, wan, wan2)
-    balanced.scene.home()
+    balanced.router.wait_primary()
     wan2.drop()
     shared_by(host, wan)
     wan2.restore()
@@ -1089,9 +1092,9 @@ def test_case_13_first_hop_of_a_balanced_default_dies(balanced: Odd) -> None:
 
 @pytest.mark.parametrize("dead", ["wan", "wan2"])
 def test_case_13_running_flows_of_a_dead_hop(balanced: Odd, dead: str) -> None:
-    line, other = balanced.wan, balanced.wan2
+    wan, other = balanced.wan, balanced.wan2
     if dead == "wan2":
-        line, other = other, line
+        wan, other = other, wan
     for address in (ECHO4, ECHO6):
         with ExitStack() as stack:
             meters = [
@@ -1099,16 +1102,16 @@ def test_case_13_running_flows_of_a_dead_hop(balanced: Odd, dead: str) -> None:
             ]
             for meter in meters:
                 meter.wait_for(lambda sample: True)
-            line.drop()
+            wan.drop()
             for meter in meters:
                 meter.wait_for_source(ways(other)[address], since=time.monotonic())
-            line.restore()
+            wan.restore()
 
 
 def test_case_13_all_hops_of_a_balanced_default_die(balanced: Odd) -> None:
     balanced.wan.drop()
     balanced.wan2.drop()
-    balanced.scene.away()
+    balanced.router.wait_failed_over()
     for address in (ECHO4, ECHO6):
         until(
             lambda a=address: spread(balanced.host, a),
@@ -1137,7 +1140,7 @@ def pppoe(lab: Lab) -> Odd:
 
 
 @pytest.fixture
-def dialled(shared: Stage, request: pytest.FixtureRequest) -> Iterator[Odd]:
+def dialled(shared: RouterPool, request: pytest.FixtureRequest) -> Iterator[Odd]:
     yield from lend(shared, request, pppoe)
 
 
@@ -1146,11 +1149,11 @@ def test_case_01_host_route_without_a_gateway(dialled: Odd) -> None:
         f"ip route add {ECHO4}/32 dev pppoe-wan",
         f"ip -6 route add {ECHO6}/128 dev pppoe-wan",
     )
-    with added(dialled.router, *routes):
+    with added(dialled.node, *routes):
         reached(dialled.host, ways(dialled.wan))
         die(dialled)
         reached(dialled.host, dialled.by_uplink)
-        reached(dialled.router, dialled.by_uplink)
+        reached(dialled.node, dialled.by_uplink)
 
 
 def test_case_01_session_that_ends_and_comes_anew(dialled: Odd) -> None:
@@ -1159,13 +1162,13 @@ def test_case_01_session_that_ends_and_comes_anew(dialled: Odd) -> None:
     assert isinstance(session, Session)
     for number in (70, 71):
         session.hang_up()
-        dialled.scene.away()
+        dialled.router.wait_failed_over()
         reached(dialled.host, dialled.by_uplink)
         session = session.redial(number)
-        dialled.scene.home()
+        dialled.router.wait_primary()
         reached(dialled.host, ways(session))
     session.drop()
-    dialled.scene.away()
+    dialled.router.wait_failed_over()
     reached(dialled.host, dialled.by_uplink)
 
 
@@ -1178,19 +1181,19 @@ class ByDhcp(Odd):
 
     def move_gateway(self, number: int, *, renewed: bool = True) -> None:
         """Have the ISP's gateway be at another address, and the old one be nobody's."""
-        line = self.wan
-        stem = line.gateway4.rpartition(".")[0]
-        line.isp.sysctl("net/ipv4/conf/all/promote_secondaries", 1)
+        wan = self.wan
+        stem = wan.gateway4.rpartition(".")[0]
+        wan.isp.sysctl("net/ipv4/conf/all/promote_secondaries", 1)
         self.dhcp.serve(f"{stem}.{number}")
         others = " ".join(f"{stem}.{each}" for each in (1, 3, 4, 5) if each != number)
-        line.isp.sh(
-            f"for a in {others}; do ip addr del $a/29 dev {line.isp_device} 2>/dev/null || true\n"
+        wan.isp.sh(
+            f"for a in {others}; do ip addr del $a/29 dev {wan.isp_device} 2>/dev/null || true\n"
             "done"
         )
         if renewed:
             self.dhcp.renew(self.client)
             until(
-                lambda: self.router.sh("ip route show default"),
+                lambda: self.node.sh("ip route show default"),
                 lambda shown: f"via {stem}.{number} " in shown,
             )
 
@@ -1205,7 +1208,7 @@ def by_dhcp(lab: Lab) -> ByDhcp:
 
 
 @pytest.fixture
-def leased(shared: Stage, request: pytest.FixtureRequest) -> Iterator[ByDhcp]:
+def leased(shared: RouterPool, request: pytest.FixtureRequest) -> Iterator[ByDhcp]:
     yield from lend(shared, request, by_dhcp)
 
 
@@ -1216,11 +1219,11 @@ DHCP = pytest.mark.needs("dnsmasq", "udhcpc")
 def test_case_01_gateway_that_moves_in_calm(leased: ByDhcp) -> None:
     leased.move_gateway(3)
     reached(leased.host, ways(leased.wan))
-    leased.scene.home()
+    leased.router.wait_primary()
     die(leased)
     reached(leased.host, leased.by_uplink)
     leased.wan.restore()
-    leased.scene.home()
+    leased.router.wait_primary()
     reached(leased.host, ways(leased.wan))
 
 
@@ -1231,19 +1234,19 @@ def test_case_01_gateway_that_moves_in_the_outage(leased: ByDhcp) -> None:
     leased.wan.restore()
     leased.dhcp.renew(leased.client)
     reached(leased.host, ways(leased.wan))
-    leased.scene.home()
-    reached(leased.router, ways(leased.wan))
+    leased.router.wait_primary()
+    reached(leased.node, ways(leased.wan))
 
 
 @DHCP
 def test_case_01_host_route_of_dhcp_option_121(leased: ByDhcp) -> None:
     leased.dhcp.serve(leased.wan.gateway4, (f"{ECHO4}/32",))
     leased.dhcp.renew(leased.client)
-    until(lambda: leased.router.sh("ip route"), lambda shown: ECHO4 in shown)
+    until(lambda: leased.node.sh("ip route"), lambda shown: ECHO4 in shown)
     reached(leased.host, ways(leased.wan))
     die(leased)
     reached(leased.host, leased.by_uplink)
-    reached(leased.router, leased.by_uplink)
+    reached(leased.node, leased.by_uplink)
 
 
 # Rows 7, 8 and 20: what shows that a WAN is alive.
@@ -1253,23 +1256,23 @@ MODEMS = ("1.1.1.1/32", "2606:4700:4700::1111/128")
 
 
 @contextlib.contextmanager
-def answered_by_the_modem(line: Line) -> Iterator[None]:
+def answered_by_the_modem(wan: Wan) -> Iterator[None]:
     """These targets are answered on this side of the outage, here by the ISP's end of the line."""
     for address in MODEMS:
-        line.isp.sh(f"ip addr add {address} dev lo")
+        wan.isp.sh(f"ip addr add {address} dev lo")
     yield
     for address in MODEMS:
-        line.isp.sh(f"ip addr del {address} dev lo")
+        wan.isp.sh(f"ip addr del {address} dev lo")
 
 
 @contextlib.contextmanager
-def filtered(line: Line, *rules: str) -> Iterator[None]:
+def filtered(wan: Wan, *rules: str) -> Iterator[None]:
     """The ISP drops what these rules say, behind its own addresses."""
     body = "\n".join(rules)
     chain = f"chain c {{ type filter hook forward priority 5;\n{body}\n}}"
-    line.isp.run(["nft", "-f", "-"], input=f"table inet filtered {{\n{chain}\n}}")
+    wan.isp.run(["nft", "-f", "-"], input=f"table inet filtered {{\n{chain}\n}}")
     yield
-    line.isp.run(["nft", "delete", "table", "inet", "filtered"])
+    wan.isp.run(["nft", "delete", "table", "inet", "filtered"])
 
 
 NO_PINGS = ("icmp type echo-request drop", "icmpv6 type echo-request drop")
@@ -1280,19 +1283,19 @@ FEW_PINGS = tuple(rule.replace("drop", "limit rate over 1/second drop") for rule
 def test_case_07_modem_that_answers_a_target(odd: Odd, when: str) -> None:
     with answered_by_the_modem(odd.wan):
         if when == "from the start":
-            odd.scene.service.restart()
-            odd.scene.home()
+            odd.router.service.restart()
+            odd.router.wait_primary()
         die(odd, upstream=True)
         reached(odd.host, odd.by_uplink)
         odd.wan.restore()
-        odd.scene.home()
+        odd.router.wait_primary()
 
 
 def told(odd: Odd, *words: str, timeout_s: float = 10.0) -> str:
     """The problem that has one of these words, as soon as status tells it."""
 
     def found() -> list[str]:
-        problems = odd.scene.status()["problems"]
+        problems = odd.router.status()["problems"]
         return [text for text in problems if any(word in text for word in words)]
 
     return until(found, bool, timeout_s)[0]
@@ -1300,49 +1303,49 @@ def told(odd: Odd, *words: str, timeout_s: float = 10.0) -> str:
 
 def stays_home(odd: Odd, seconds: float) -> None:
     """For so long all traffic uses the WAN, in status and on the wire."""
-    odd.scene.stays(odd.wan.device, seconds)
-    assert states(odd.scene.status()) == {"primary"}
+    odd.router.stays(odd.wan.device, seconds)
+    assert states(odd.router.status()) == {"primary"}
     reached(odd.host, odd.at_home)
 
 
 @pytest.mark.parametrize("when", ["from the start", "later"])
 def test_case_08_wan_without_pings(odd: Odd, when: str) -> None:
-    scene = odd.scene
-    known = scene.events("failover")
+    router = odd.router
+    known = router.events("failover")
     if when == "from the start":
-        scene.service.stop()
+        router.service.stop()
     with filtered(odd.wan, *NO_PINGS):
         if when == "from the start":
-            scene.start()
+            router.start()
         stays_home(odd, 4.0)
         told(odd, "ICMP", "ping")
-        assert scene.events("failover") == known
+        assert router.events("failover") == known
         odd.wan.drop()
-        scene.away()
+        router.wait_failed_over()
         reached(odd.host, odd.by_uplink)
 
 
 def test_case_08_wan_with_few_pings(odd: Odd) -> None:
     """As many ISPs limit them, and targets too."""
-    known = odd.scene.events("failover")
+    known = odd.router.events("failover")
     with filtered(odd.wan, *FEW_PINGS):
         stays_home(odd, 5.0)
-    assert odd.scene.events("failover") == known
+    assert odd.router.events("failover") == known
 
 
 @pytest.mark.parametrize("round_trip_s", [0.7, 1.5])
 def test_case_20_long_line_at_the_fast_pace(lab: Lab, round_trip_s: float) -> None:
     """After each start, with no neighbour known, and later."""
     network = consumer_network(lab)
-    lengthen(lab, network.wan, round_trip_s)
+    slow_down(lab, network.wan, round_trip_s)
     provider = make_provider(lab, network.providers[0])
-    scene = Scene.lay(network, [provider], settings(hold_time=0))
+    router = Router.build(network, [provider], settings(hold_time=0))
     for _ in range(2):
         network.consumer.sh("ip neigh flush all")
-        scene.service.start()
-        scene.stays("wan", 4.0)
-        assert scene.events("failover", "switch", "stranded") == []
-        scene.service.stop()
+        router.service.start()
+        router.stays("wan", 4.0)
+        assert router.events("failover", "switch", "stranded") == []
+        router.service.stop()
 
 
 # Row 9: what is absent is not meant.
@@ -1357,8 +1360,8 @@ class Key:
 
 
 def key_of(odd: Odd) -> Key:
-    shown = odd.router.run(["wg", "show", "wgup_nodea", "public-key"]).stdout.strip()
-    return Key(shown, tuple(sorted(glob.glob(f"{odd.scene.service.keys_dir}/*.key"))))
+    shown = odd.node.run(["wg", "show", "wgup_nodea", "public-key"]).stdout.strip()
+    return Key(shown, tuple(sorted(glob.glob(f"{odd.router.service.keys_dir}/*.key"))))
 
 
 LOST_CONFIGURATIONS = {
@@ -1380,7 +1383,7 @@ LOST_CONFIGURATIONS = {
 )
 def test_case_09_configuration_that_is_lost_for_a_while(odd: Odd, how: str, asked: bool) -> None:
     """Nothing is deleted, it is told, and the next outage is covered; then it is there again."""
-    service = odd.scene.service
+    service = odd.router.service
     before = key_of(odd)
     with open(service.config_file, encoding="utf-8") as file:
         text = file.read()
@@ -1401,26 +1404,26 @@ def test_case_09_configuration_that_is_lost_for_a_while(odd: Odd, how: str, aske
     odd.wan.restore()
     service.configure(text)
     service.reload()
-    odd.scene.home()
+    odd.router.wait_primary()
     assert key_of(odd) == before
 
 
 def test_case_09_sections_that_come_back_have_their_keys(odd: Odd) -> None:
     """A file that is cut between two sections can be read; what it lacks is taken down only."""
-    scene, before = odd.scene, key_of(odd)
-    uplinks, scene.uplinks = scene.uplinks, ""
-    scene.configure(settings(hold_time=0))
-    until(lambda: odd.router.sh("ip -o link"), lambda shown: "wgup_nodea" not in shown)
-    scene.uplinks = uplinks
-    scene.configure(settings(hold_time=0))
-    scene.wait(lambda s: len(s["uplinks"]) == 1)
-    scene.home()
+    router, before = odd.router, key_of(odd)
+    uplinks, router.uplinks = router.uplinks, ""
+    router.configure(settings(hold_time=0))
+    until(lambda: odd.node.sh("ip -o link"), lambda shown: "wgup_nodea" not in shown)
+    router.uplinks = uplinks
+    router.configure(settings(hold_time=0))
+    router.wait(lambda s: len(s["uplinks"]) == 1)
+    router.wait_primary()
     assert key_of(odd) == before
 
 
 def test_case_09_start_with_an_empty_configuration(odd: Odd) -> None:
     """As after a power cut on a full flash; the owner restores his file from a backup."""
-    service = odd.scene.service
+    service = odd.router.service
     before = key_of(odd)
     with open(service.config_file, encoding="utf-8") as file:
         text = file.read()
@@ -1431,7 +1434,7 @@ def test_case_09_start_with_an_empty_configuration(odd: Odd) -> None:
     assert all(os.path.exists(path) for path in before.files)
     service.configure(text)
     service.reload()
-    odd.scene.home()
+    odd.router.wait_primary()
     assert key_of(odd) == before
 
 
@@ -1439,30 +1442,30 @@ def test_case_09_start_with_an_empty_configuration(odd: Odd) -> None:
 
 
 def test_case_10_wan_that_is_none(odd: Odd) -> None:
-    scene = odd.scene
-    scene.configure(settings(hold_time=0, wan="wan_fiber"))
+    router = odd.router
+    router.configure(settings(hold_time=0, wan="wan_fiber"))
     told(odd, "wan_fiber")
     stays_home(odd, 2.0)
-    assert scene.events("failover") == []
-    doctor = scene.service.wgctl("uplink", "doctor").stdout
+    assert router.events("failover") == []
+    doctor = router.service.wgctl("uplink", "doctor").stdout
     assert "wan_fiber" in doctor
     die(odd)
     reached(odd.host, odd.by_uplink)
     odd.wan.restore()
-    scene.home()
-    scene.configure(settings(hold_time=0))
+    router.wait_primary()
+    router.configure(settings(hold_time=0))
 
 
 def test_case_10_one_name_of_two_is_wrong(odd: Odd) -> None:
-    odd.scene.configure(settings(hold_time=0) + "\tlist wan 'wan'\n\tlist wan 'wna'\n")
+    odd.router.configure(settings(hold_time=0) + "\tlist wan 'wan'\n\tlist wan 'wna'\n")
     told(odd, "wna")
-    odd.scene.home()
+    odd.router.wait_primary()
     stays_home(odd, 1.0)
     die(odd)
     reached(odd.host, odd.by_uplink)
     odd.wan.restore()
-    odd.scene.home()
-    odd.scene.configure(settings(hold_time=0))
+    odd.router.wait_primary()
+    odd.router.configure(settings(hold_time=0))
 
 
 # Row 12: firewalls of the owner's.
@@ -1471,23 +1474,23 @@ def test_case_10_one_name_of_two_is_wrong(odd: Odd) -> None:
 @pytest.mark.parametrize("style", list(firewall.STYLES))
 def test_case_12_forward_chain_for_the_wan_only(odd: Odd, style: str) -> None:
     """It is told before and in the outage, by doctor too, and ends with the rule that is named."""
-    firewall.load(odd.router, style)
+    firewall.load(odd.node, style)
     reached(odd.host, odd.at_home)
     sentence = told(odd, "wgup_nodea")
     assert "`" in sentence
-    assert sentence.split("`")[1] in odd.scene.service.wgctl("uplink", "doctor").stdout
+    assert sentence.split("`")[1] in odd.router.service.wgctl("uplink", "doctor").stdout
     die(odd)
     assert answered(odd.host, ECHO4, ECHO6, seconds=1.0) == set(), "the owner's firewall holds"
     for _ in range(2):  # one rule a family, where his tables have one family each
-        commands = [text.split("`")[1] for text in odd.scene.status()["problems"] if "`" in text]
+        commands = [text.split("`")[1] for text in odd.router.status()["problems"] if "`" in text]
         for command in dict.fromkeys(commands):
-            odd.router.sh(command)
+            odd.node.sh(command)
         if not commands:
             break
         time.sleep(1.0)
     reached(odd.host, odd.by_uplink)
-    until(lambda: odd.scene.status()["problems"], lambda problems: problems == [])
-    firewall.unload(odd.router, style)
+    until(lambda: odd.router.status()["problems"], lambda problems: problems == [])
+    firewall.unload(odd.node, style)
 
 
 # Row 14: an underlay that passes small packets only.
@@ -1517,10 +1520,10 @@ def loads(node: Node, address: str) -> bool:
 @pytest.mark.parametrize("when", ["from the start", "in use"])
 def test_case_14_underlay_that_drops_full_packets(odd: Odd, when: str) -> None:
     """The tunnel's MTU follows, or it is no use and status says why."""
-    scene, link = odd.scene, odd.network.neighbours[0]
-    ends = ((odd.router, link.consumer_device), (odd.network.providers[0], link.provider_device))
+    router, link = odd.router, odd.network.neighbours[0]
+    ends = ((odd.node, link.consumer_device), (odd.network.providers[0], link.provider_device))
     if when == "from the start":
-        scene.service.stop()
+        router.service.stop()
     else:
         die(odd)
     for node, device in ends:
@@ -1529,9 +1532,9 @@ def test_case_14_underlay_that_drops_full_packets(odd: Odd, when: str) -> None:
         text = f"table inet small {{\nchain c {{\n{chain}\n{rule}\n}}\n}}"
         node.run(["nft", "-f", "-"], input=text)
     if when == "from the start":
-        scene.start()
+        router.start()
     row = until(
-        lambda: scene.status()["uplinks"][0],
+        lambda: router.status()["uplinks"][0],
         lambda row: row["mtu"] <= 1312 or (not row["usable"] and row["reason"]),
         30.0,
     )
@@ -1547,46 +1550,46 @@ def test_case_14_underlay_that_drops_full_packets(odd: Odd, when: str) -> None:
 # Rows 15 and 16: endpoints with names.
 
 
-def named(lab: Lab, resolver: str) -> tuple[Scene, ConsumerNetwork]:
+def named(lab: Lab, resolver: str) -> tuple[Router, ConsumerNetwork]:
     """An uplink to p.example; the router's resolver is this address."""
     network = consumer_network(lab)
     network.consumer.resolvers(resolver)
     provider = make_provider(lab, network.providers[0])
-    return Scene.lay(network, [provider], settings(hold_time=0), hosts=["p.example"]), network
+    return Router.build(network, [provider], settings(hold_time=0), hosts=["p.example"]), network
 
 
 @pytest.mark.parametrize("dead", ["2001:db8:dead::1", "fd70:1::dead"], ids=["far", "on the link"])
 def test_case_15_name_with_a_dead_ipv6_address(lab: Lab, dead: str) -> None:
-    scene, network = named(lab, "127.0.0.53")
+    router, network = named(lab, "127.0.0.53")
     answers = (network.neighbours[0].provider4, dead)
     ready(lab.serve(network.consumer, dns=("127.0.0.53",), answers=answers))
-    scene.service.start()
-    scene.home(timeout_s=25.0)
+    router.service.start()
+    router.wait_primary(timeout_s=25.0)
     network.wan.drop()
-    scene.away()
-    reached(network.host, ways(network.provider_lines[0]))
+    router.wait_failed_over()
+    reached(network.host, ways(network.provider_wans[0]))
 
 
 def test_case_16_power_cut_while_the_wan_is_dead(lab: Lab) -> None:
     resolver = "192.0.2.53"
-    scene, network = named(lab, resolver)
+    router, network = named(lab, resolver)
     network.internet.sh(f"ip addr add {resolver}/32 dev lo")
     link = network.neighbours[0]
     ready(lab.serve(network.internet, dns=(resolver,), answers=(link.provider4, link.provider6)))
-    scene.service.start()
-    scene.home(timeout_s=25.0)
-    keys = scene.service.keys_dir
+    router.service.start()
+    router.wait_primary(timeout_s=25.0)
+    keys = router.service.keys_dir
     until(lambda: os.listdir(keys), lambda names: len(names) > 1, 30.0)
     network.wan.drop()
-    scene.away()
-    scene.service.kill()
+    router.wait_failed_over()
+    router.service.kill()
     network.consumer.sh(
         "ip link delete wgup_nodea\nnft delete table inet wgup\n"
-        f"{FLUSH_BY['ip rule flush']}\nrm -f {scene.service.state_file}"
+        f"{FLUSH_BY['ip rule flush']}\nrm -f {router.service.state_file}"
     )
-    scene.service.start()
-    scene.away(timeout_s=30.0)
-    reached(network.host, ways(network.provider_lines[0]))
+    router.service.start()
+    router.wait_failed_over(timeout_s=30.0)
+    reached(network.host, ways(network.provider_wans[0]))
 
 
 # Rows 17 to 19: the mesh.
@@ -1637,7 +1640,7 @@ def test_case_18_clock_of_the_provider_is_stepped(lab: Lab) -> None:
     c.ask("uplink_add", peer_id="p")
     c.ready("p")
     with asking(host, ECHO4, ECHO6) as meters:
-        c.router.line.drop()
+        c.router.wan.drop()
         c.uses("wgup_p")
         for meter in meters.values():
             meter.wait_for(lambda sample: True, since=time.monotonic())

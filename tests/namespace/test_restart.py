@@ -12,7 +12,7 @@ from tests.lab.lab import Lab
 from tests.lab.meter import Meter, longest
 from tests.lab.network import ECHO4, ECHO6, consumer_network
 from tests.lab.provider import make_provider
-from tests.lab.scene import Scene, settings, settled
+from tests.lab.router import Router, settings, settled
 
 pytestmark = pytest.mark.needs("conntrack")
 
@@ -22,7 +22,7 @@ LAPSE_S = 5.0
 
 
 @pytest.fixture(scope="module")
-def scene(namespaces: None) -> Iterator[Scene]:
+def router(namespaces: None) -> Iterator[Router]:
     """Two uplinks whose costs are kept with them: a free one, and a metered one of more weight."""
     with Lab() as lab:
         network = consumer_network(lab, providers=2)
@@ -30,7 +30,7 @@ def scene(namespaces: None) -> Iterator[Scene]:
             make_provider(lab, node, peer_id=f"node{'ab'[place]}", place=place)
             for place, node in enumerate(network.providers)
         ]
-        made = Scene.lay(network, providers, settings(("nodea", "nodeb")))
+        made = Router.build(network, providers, settings(("nodea", "nodeb")))
         free, _, metered = made.uplinks.rpartition("\nconfig uplink")
         metered = metered.replace("weight '10'", "weight '50'")
         made.uplinks = f"{free}\toption metered '0'\n\nconfig uplink{metered}\toption metered '1'\n"
@@ -41,25 +41,25 @@ def scene(namespaces: None) -> Iterator[Scene]:
 
 
 @pytest.mark.parametrize("away_s", [0.5, LAPSE_S + 1.0], ids=["in time", "after the lapse"])
-def test_a_restart_keeps_the_path_in_use(scene: Scene, away_s: float) -> None:
-    network = scene.network
-    line = network.provider_lines[0]
+def test_a_restart_keeps_the_path_in_use(router: Router, away_s: float) -> None:
+    network = router.network
+    provider_wan = network.provider_wans[0]
     with ExitStack() as stack:
         meters = [stack.enter_context(Meter(network.host, each)) for each in (ECHO4, ECHO6)]
         settled(*meters)
         network.wan.drop()
-        scene.away(FREE)
+        router.wait_failed_over(FREE)
         stopped = time.monotonic()
-        scene.service.stop()
+        router.service.stop()
         time.sleep(away_s)
-        scene.service.start()
-        scene.away(FREE)
-        scene.stays(FREE, 4.0)
-        for meter, address in zip(meters, (line.address4, line.address6), strict=True):
+        router.service.start()
+        router.wait_failed_over(FREE)
+        router.stays(FREE, 4.0)
+        for meter, address in zip(meters, provider_wan.addresses, strict=True):
             seen = {sample.source for sample in meter.samples(stopped) if sample.source}
             assert seen == {address}
             if away_s < LAPSE_S:
                 assert longest(meter.samples(stopped)).seconds < 0.3
-    assert METERED not in {entry["to"] for entry in scene.events()}
+    assert METERED not in {entry["to"] for entry in router.events()}
     network.wan.restore()
-    scene.home(30.0)
+    router.wait_primary(30.0)

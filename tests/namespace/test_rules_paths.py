@@ -14,7 +14,7 @@ from tests.lab.meter import Meter, ask, lost, sources
 from tests.lab.network import ECHO4, ECHO6, ConsumerNetwork, consumer_network
 from tests.lab.node import Node
 from tests.lab.provider import Provider, make_device, make_provider, new_keys
-from tests.lab.scene import Scene, lay_uplink, sent_packets, settings, settled, states
+from tests.lab.router import Router, configure_uplink, sent_packets, settings, settled, states
 from tests.lab.service import Service
 
 pytestmark = pytest.mark.needs("conntrack")
@@ -27,34 +27,34 @@ def test_uplink_over_the_wan_itself_says_that_it_cannot_help(lab: Lab) -> None:
     provider = make_provider(lab, network.providers[0])
     service = Service(lab, network.consumer, settings())
     service.start()
-    message = provider.offer(network.provider_lines[0].address4)
+    message = provider.offer(network.provider_wans[0].address4)
     service.expect("uplink_gossip", {"message": message})
     added = service.expect("uplink_add", {"peer_id": "nodea"})
     assert added["note"] == FATE
     provider.admit_reply(added)
-    scene = Scene(network, (provider,), service, "")
-    status = scene.home()
+    router = Router(network, (provider,), service, "")
+    status = router.wait_primary()
     (uplink,) = status["uplinks"]
     assert uplink["shared_fate"] and uplink["note"] == FATE and uplink["underlay"] == "wan"
     assert uplink["usable"], "while it answers it could help, as when only a route is broken"
     assert FATE in status["problems"]
     assert FATE in service.wgctl("uplink", "status").stdout
     network.wan.drop()
-    status = scene.wait(lambda s: states(s) == {"stranded"} and not s["uplinks"][0]["usable"])
+    status = router.wait(lambda s: states(s) == {"stranded"} and not s["uplinks"][0]["usable"])
     assert status["active_path"] == "wan"
     time.sleep(2.0)
-    assert not scene.events("failover", "switch"), "no traffic was moved to a dead tunnel"
+    assert not router.events("failover", "switch"), "no traffic was moved to a dead tunnel"
     network.wan.restore()
-    scene.wait(lambda s: states(s) == {"primary"})
+    router.wait(lambda s: states(s) == {"primary"})
 
 
 def test_shared_fate_helps_while_the_tunnel_answers(lab: Lab) -> None:
     """The ISP loses the way to the probes' targets, but the way to the provider is good."""
     network = consumer_network(lab, neighbour=False)
     provider = make_provider(lab, network.providers[0])
-    hosts = [network.provider_lines[0].address4]
-    scene = Scene.lay(network, [provider], settings(), hosts=hosts)
-    scene.start()
+    hosts = [network.provider_wans[0].address4]
+    router = Router.build(network, [provider], settings(), hosts=hosts)
+    router.start()
     with Meter(network.host, ECHO4) as meter:
         settled(meter)
         began = time.monotonic()
@@ -62,14 +62,14 @@ def test_shared_fate_helps_while_the_tunnel_answers(lab: Lab) -> None:
         chain = f"chain c {{ type filter hook forward priority 0;\n{rules}\n}}"
         network.isp1.run(["nft", "-f", "-"], input=f"table inet half {{\n{chain}\n}}")
         meter.wait_for_source(hosts[0], since=began)
-        assert scene.away()["uplinks"][0]["shared_fate"]
+        assert router.wait_failed_over()["uplinks"][0]["shared_fate"]
 
 
 def test_own_second_wan_comes_before_any_uplink(lab: Lab) -> None:
     network = consumer_network(lab, second_wan=True)
     provider = make_provider(lab, network.providers[0])
-    scene = Scene.lay(network, [provider], settings())
-    scene.start()
+    router = Router.build(network, [provider], settings())
+    router.start()
     wan2 = network.wan2
     assert wan2 is not None
     with Meter(network.host, ECHO4) as ipv4, Meter(network.host, ECHO6) as ipv6:
@@ -77,16 +77,16 @@ def test_own_second_wan_comes_before_any_uplink(lab: Lab) -> None:
         began = network.wan.drop()
         ipv4.wait_for_source(wan2.address4, since=began)
         ipv6.wait_for_source(wan2.address6, since=began)
-        scene.away("wan2")
+        router.wait_failed_over("wan2")
         began = wan2.drop()
-        ipv4.wait_for_source(network.provider_lines[0].address4, since=began)
-        ipv6.wait_for_source(network.provider_lines[0].address6, since=began)
-        scene.away("wgup_nodea")
+        ipv4.wait_for_source(network.provider_wans[0].address4, since=began)
+        ipv6.wait_for_source(network.provider_wans[0].address6, since=began)
+        router.wait_failed_over("wgup_nodea")
         network.wan.restore()
-        scene.wait(lambda s: states(s) == {"primary"})
+        router.wait(lambda s: states(s) == {"primary"})
         since = time.monotonic()
         ipv4.wait_for_source(network.wan.address4, since=since)
-    assert [e["kind"] for e in scene.events() if e["family"] == "ipv4"] == [
+    assert [e["kind"] for e in router.events() if e["family"] == "ipv4"] == [
         *("failover", "switch", "failback")
     ]
 
@@ -99,21 +99,21 @@ def test_a_dead_uplink_is_followed_by_the_next(lab: Lab) -> None:
         make_provider(lab, node, peer_id=name, place=place)
         for place, (node, name) in enumerate(zip(network.providers, names, strict=True))
     ]
-    scene = Scene.lay(network, providers, settings(peers=names))
-    scene.start()
-    scene.service.expect("uplink_set_priority", {"peer_id": "nodeb", "weight": 50})
-    light, heavy = network.provider_lines
+    router = Router.build(network, providers, settings(peers=names))
+    router.start()
+    router.service.expect("uplink_set_priority", {"peer_id": "nodeb", "weight": 50})
+    light, heavy = network.provider_wans
     with Meter(network.host, ECHO4) as ipv4, Meter(network.host, ECHO6) as ipv6:
         settled(ipv4, ipv6)
         began = network.wan.drop()
         ipv4.wait_for_source(heavy.address4, since=began)
-        scene.away("wgup_nodeb")
+        router.wait_failed_over("wgup_nodeb")
         began = heavy.drop()
         ipv4.wait_for_source(light.address4, since=began, timeout_s=4.0)
         ipv6.wait_for_source(light.address6, since=began, timeout_s=4.0)
-        scene.away("wgup_nodea")
+        router.wait_failed_over("wgup_nodea")
         light.drop()
-        scene.wait(lambda s: states(s) == {"stranded"})
+        router.wait(lambda s: states(s) == {"stranded"})
         began = heavy.restore()
         ipv4.wait_for_source(heavy.address4, since=began, timeout_s=8.0)
         ipv6.wait_for_source(heavy.address6, since=began, timeout_s=8.0)
@@ -127,9 +127,9 @@ def underlay_routes(node: Node, version: int) -> list[str]:
 def test_outer_packets_have_a_last_resort_and_follow_the_gateway(lab: Lab) -> None:
     network = consumer_network(lab, neighbour=False)
     provider = make_provider(lab, network.providers[0])
-    line = network.provider_lines[0]
-    scene = Scene.lay(network, [provider], settings(), hosts=[line.address4])
-    scene.start()
+    provider_wan = network.provider_wans[0]
+    router = Router.build(network, [provider], settings(), hosts=[provider_wan.address4])
+    router.start()
     consumer, wan = network.consumer, network.wan
     for version, gateway in ((4, wan.gateway4), (6, wan.gateway6)):
         routes = underlay_routes(consumer, version)
@@ -144,7 +144,7 @@ def test_outer_packets_have_a_last_resort_and_follow_the_gateway(lab: Lab) -> No
         assert time.monotonic() < deadline, underlay_routes(consumer, 4)
         time.sleep(0.02)
     assert len(underlay_routes(consumer, 4)) == 2, "the old gateway is not kept"
-    assert "via" in consumer.sh(f"ip route get {line.address4} mark 0x51")
+    assert "via" in consumer.sh(f"ip route get {provider_wan.address4} mark 0x51")
     consumer.sh("ip route del default; ip -6 route del default")
     deadline = time.monotonic() + 3.0
     while len(underlay_routes(consumer, 4)) > 1 or len(underlay_routes(consumer, 6)) > 1:
@@ -156,9 +156,9 @@ def test_no_default_route_at_all_is_no_loop(lab: Lab) -> None:
     """The endpoint's only way is gone: without a last resort the tunnel would swallow itself."""
     network = consumer_network(lab, neighbour=False)
     provider = make_provider(lab, network.providers[0])
-    hosts = [network.provider_lines[0].address4]
-    scene = Scene.lay(network, [provider], settings(), hosts=hosts)
-    scene.start()
+    hosts = [network.provider_wans[0].address4]
+    router = Router.build(network, [provider], settings(), hosts=hosts)
+    router.start()
     network.wan.remove_routes()
     with Meter(network.host, ECHO4, rate_hz=50), Meter(network.consumer, ECHO4, rate_hz=50):
         time.sleep(0.5)
@@ -172,18 +172,18 @@ def test_no_default_route_at_all_is_no_loop(lab: Lab) -> None:
 
 def test_own_sockets_use_the_lane_only_while_it_is_open(network: ConsumerNetwork) -> None:
     provider = make_provider(network.lab, network.providers[0])
-    scene = Scene.lay(network, [provider], settings())
-    scene.start()
-    line, consumer = network.provider_lines[0], network.consumer
+    router = Router.build(network, [provider], settings())
+    router.start()
+    provider_wan, consumer = network.provider_wans[0], network.consumer
     assert ask(consumer, ECHO4, kind="tcp") == network.wan.address4
     network.wan.carrier_down()
     network.wan.remove_routes()
-    scene.away()
-    for address, seen in ((ECHO4, line.address4), (ECHO6, line.address6)):
+    router.wait_failed_over()
+    for address, seen in ((ECHO4, provider_wan.address4), (ECHO6, provider_wan.address6)):
         assert ask(consumer, address, kind="tcp") == seen
-    assert ask(consumer, "1.1.1.1", kind="dns") == line.address4
-    assert scene.service.wgctl("uplink", "failover", "disable").returncode == 0
-    scene.wait(lambda s: states(s) == {"primary"} and not s["auto_failover"])
+    assert ask(consumer, "1.1.1.1", kind="dns") == provider_wan.address4
+    assert router.service.wgctl("uplink", "failover", "disable").returncode == 0
+    router.wait(lambda s: states(s) == {"primary"} and not s["auto_failover"])
     time.sleep(0.3)
     for address in (ECHO4, ECHO6):
         assert ask(consumer, address, kind="tcp", timeout_s=0.4) is None, "it is switched off"
@@ -202,14 +202,14 @@ def test_each_others_uplink_is_no_loop_when_both_wans_die(network: ConsumerNetwo
     far = network.providers[0]
     nodea = make_provider(lab, far, peer_id="nodea", place=0)
     nodeb = make_provider(lab, network.consumer, peer_id="nodeb", place=1)
-    scene = Scene.lay(network, [nodea], CLIENT_OF_EACH_OTHER)
+    router = Router.build(network, [nodea], CLIENT_OF_EACH_OTHER)
     other = Service(lab, far, CLIENT_OF_EACH_OTHER)
-    section = lay_uplink(far, other.keys_dir, nodeb, link.consumer4)
+    section = configure_uplink(far, other.keys_dir, nodeb, link.consumer4)
     other.configure(CLIENT_OF_EACH_OTHER + section)
-    there = Scene(network, (nodeb,), other, section)
+    there = Router(network, (nodeb,), other, section)
     other.start()
-    scene.start()
-    there.home()
+    router.start()
+    there.wait_primary()
     with (
         Meter(network.host, ECHO4, rate_hz=50) as host4,
         Meter(network.host, ECHO6, rate_hz=50),
@@ -218,8 +218,8 @@ def test_each_others_uplink_is_no_loop_when_both_wans_die(network: ConsumerNetwo
     ):
         settled(host4)
         network.wan.drop()
-        network.provider_lines[0].drop()
-        for each in (scene, there):
+        network.provider_wans[0].drop()
+        for each in (router, there):
             each.wait(lambda s: states(s) == {"stranded"})
         time.sleep(0.5)
         devices = [
@@ -231,7 +231,7 @@ def test_each_others_uplink_is_no_loop_when_both_wans_die(network: ConsumerNetwo
         after = [sent_packets(node, device) for node, device in devices]
         sent = [late - early for early, late in zip(before, after, strict=True)]
         assert max(sent) < 600, f"packets in 2 s, of {[d for _, d in devices]}: {sent}"
-        for each in (scene, there):
+        for each in (router, there):
             assert states(each.status()) == {"stranded"}
             assert each.events("stranded"), "it says so"
     for node in (network.consumer, far):
@@ -263,10 +263,10 @@ def test_traffic_of_consumers_never_goes_on_into_a_tunnel(
     """A provider whose own traffic has failed over does not pass its consumers' traffic on."""
     nodea = make_provider(network.lab, network.providers[0], peer_id="nodea", place=0)
     nodeb = make_provider(network.lab, network.consumer, peer_id="nodeb", place=1)
-    scene = Scene.lay(network, [nodea], settings())
-    scene.start()
+    router = Router.build(network, [nodea], settings())
+    router.start()
     become_consumer(network, nodeb)
-    line, wan = network.provider_lines[0], network.wan
+    provider_wan, wan = network.provider_wans[0], network.wan
     with (
         Meter(network.host, ECHO4, device="wgt", rate_hz=20) as ipv4,
         Meter(network.host, ECHO6, device="wgt", rate_hz=20) as ipv6,
@@ -278,9 +278,9 @@ def test_traffic_of_consumers_never_goes_on_into_a_tunnel(
         else:
             wan.carrier_down()
             wan.remove_routes()
-        scene.away()
-        assert ask(network.host, ECHO4, device="eth0") == line.address4
-        assert ask(network.host, ECHO6, device="eth0") == line.address6
+        router.wait_failed_over()
+        assert ask(network.host, ECHO4, device="eth0") == provider_wan.address4
+        assert ask(network.host, ECHO6, device="eth0") == provider_wan.address6
         since = time.monotonic()
         time.sleep(0.5)
         for meter in (ipv4, ipv6):

@@ -18,7 +18,7 @@ from tests.lab.mesh import mesh_network
 from tests.lab.meter import Meter
 from tests.lab.network import ECHO4, ECHO6
 from tests.lab.peers import Peer, start_peers, trust_each_other
-from tests.lab.scene import sent_packets, settings, settled, states
+from tests.lab.router import sent_packets, settings, settled, states
 from tests.lab.troubles import (
     PROVIDER_UDP,
     HastyService,
@@ -36,7 +36,7 @@ DAY_S = 86400.0
 
 
 @dataclass(frozen=True, slots=True)
-class Street:
+class Mesh:
     """Three routers that trust each other and offer their internet; a and b have LAN hosts.
 
     The lines of a and b have one gateway between them, as behind one modem; p has its own.
@@ -51,21 +51,21 @@ class Street:
 
 
 @pytest.fixture(scope="module")
-def offering(namespaces: None) -> Iterator[Street]:
+def offering(namespaces: None) -> Iterator[Mesh]:
     with Lab() as lab:
         mesh = mesh_network(lab, ("a", "b", "p"), hosts=("a", "b"))
         for name in ("a", "b"):
-            line = mesh[name].line
-            line.isp.sh(f"ip link set {line.isp_device} address 02:00:00:00:00:99")
+            wan = mesh[name].wan
+            wan.isp.sh(f"ip link set {wan.isp_device} address 02:00:00:00:00:99")
         found = start_peers(lab, mesh)
         trust_each_other(found, [("a", "b"), ("a", "p"), ("b", "p")])
         for peer in found.values():
             peer.ask("uplink_offer")
-        yield Street(found["a"], found["b"], found["p"])
+        yield Mesh(found["a"], found["b"], found["p"])
 
 
 @pytest.fixture
-def street(offering: Street) -> Iterator[Street]:
+def mesh(offering: Mesh) -> Iterator[Mesh]:
     """Nobody has an uplink yet, and nobody any more after it."""
     for peer in offering:
         others = {each.router.name for each in offering} - {peer.router.name}
@@ -73,7 +73,7 @@ def street(offering: Street) -> Iterator[Street]:
     yield offering
     for peer in offering:
         unblock(peer.router.node)
-        peer.router.line.restore()
+        peer.router.wan.restore()
     for peer in offering:
         peer.at_home()
         for uplink in peer.status()["uplinks"]:
@@ -90,8 +90,8 @@ def files_of(peer: Peer) -> dict[str, str]:
     return found
 
 
-def test_a_pool_that_the_consumer_uses_itself(street: Street) -> None:
-    a, p = street.a, street.p
+def test_a_pool_that_the_consumer_uses_itself(mesh: Mesh) -> None:
+    a, p = mesh.a, mesh.p
     pool = next(text for text in p.router.node.addresses("wgup_srv") if "." in text)
     inside = pool.rpartition(".")[0] + ".77/24"
     a.router.node.sh(f"ip addr add {inside} dev lan")
@@ -113,9 +113,9 @@ def test_a_pool_that_the_consumer_uses_itself(street: Street) -> None:
 
 
 @pytest.mark.parametrize("to", ["pool", "own", "mesh peer"])
-def test_a_place_that_is_somebody_elses(street: Street, to: str) -> None:
+def test_a_place_that_is_somebody_elses(mesh: Mesh, to: str) -> None:
     """In a network that is known by a route only, this router's own, another mesh peer's."""
-    a, p = street.a, street.p
+    a, p = mesh.a, mesh.p
     pool = next(text for text in p.router.node.addresses("wgup_srv") if "." in text)
     network = pool.rpartition(".")[0] + ".0/24"
     places = [f"{network.rpartition('.')[0]}.{number}" for number in range(2, 255)]
@@ -126,8 +126,8 @@ def test_a_place_that_is_somebody_elses(street: Street, to: str) -> None:
         a.router.node.sh("\n".join(f"ip addr add {each}/32 dev lo" for each in places))
         undo = "\n".join(f"ip addr del {each}/32 dev lo" for each in places)
     else:
-        key = street.b.router.mesh_key
-        own = f"{street.b.router.mesh4}/32,{street.b.router.mesh6}/128"
+        key = mesh.b.router.mesh_key
+        own = f"{mesh.b.router.mesh4}/32,{mesh.b.router.mesh6}/128"
         a.router.node.sh(f"wg set wg0 peer {key} allowed-ips {own},{network}")
         undo = f"wg set wg0 peer {key} allowed-ips {own}"
     before, links = files_of(a), a.router.node.sh("ip -o link")
@@ -148,27 +148,27 @@ def test_a_place_that_is_somebody_elses(street: Street, to: str) -> None:
     a.until(lambda: lease_of(p, "a") is None, "the lease given back")
 
 
-def test_the_neighbours_way_comes_first_and_then_the_next(street: Street) -> None:
-    a, p = street.a, street.p
-    near = f"{p.router.street4}:{PROVIDER_UDP}"
+def test_the_neighbours_way_comes_first_and_then_the_next(mesh: Mesh) -> None:
+    a, p = mesh.a, mesh.p
+    near = f"{p.router.segment4}:{PROVIDER_UDP}"
     a.ask("uplink_add", peer_id="p")
     a.ready("p")
     uplink = a.uplink("p")
-    assert (uplink["endpoint"], uplink["underlay"]) == (near, "street")
+    assert (uplink["endpoint"], uplink["underlay"]) == (near, "segment")
     assert not uplink["shared_fate"]
     a.ask("uplink_remove", peer_id="p")
     a.until(lambda: lease_of(p, "a") is None, "the lease given back")
-    block(a.router.node, f"oifname street ip daddr {p.router.street4} udp dport {PROVIDER_UDP}")
+    block(a.router.node, f"oifname segment ip daddr {p.router.segment4} udp dport {PROVIDER_UDP}")
     a.ask("uplink_add", peer_id="p")
     assert a.uplink("p")["endpoint"] == near
     a.ready("p", timeout_s=60.0)
     assert a.uplink("p")["endpoint"] != near
-    line = p.router.line
-    assert a.through("p", ECHO4, ECHO6) == [line.address4, line.address6]
+    provider_wan = p.router.wan
+    assert a.through("p", ECHO4, ECHO6) == [*provider_wan.addresses]
 
 
-def test_a_line_that_both_share_is_told_and_ranked_last(street: Street) -> None:
-    a, b = street.a, street.b
+def test_a_line_that_both_share_is_told_and_ranked_last(mesh: Mesh) -> None:
+    a, b = mesh.a, mesh.b
     for name, weight in (("b", 90), ("p", 10)):
         a.ask("uplink_add", peer_id=name, weight=weight)
     a.ready("b", "p")
@@ -178,13 +178,13 @@ def test_a_line_that_both_share_is_told_and_ranked_last(street: Street) -> None:
     assert told in a.status()["problems"]
     assert [u["note"] for u in a.ask("uplink_list")["uplinks"]] == [told, ""]
     assert not a.uplink("p")["shared_fate"]
-    a.router.line.drop()
+    a.router.wan.drop()
     a.uses("wgup_p")
     assert states(b.status()) == {"primary"}
 
 
-def test_two_that_are_each_others_uplink_make_no_loop(street: Street) -> None:
-    a, b = street.a, street.b
+def test_two_that_are_each_others_uplink_make_no_loop(mesh: Mesh) -> None:
+    a, b = mesh.a, mesh.b
     both, host = (a, b), a.router.host
     assert host is not None
     a.ask("uplink_add", peer_id="b")
@@ -193,14 +193,14 @@ def test_two_that_are_each_others_uplink_make_no_loop(street: Street) -> None:
     b.ready("a")
     with Meter(host, ECHO4, rate_hz=20) as four, Meter(host, ECHO6, rate_hz=20) as six:
         settled(four, six)
-        a.router.line.drop()
+        a.router.wan.drop()
         a.uses("wgup_b")
         found = b.through("a", ECHO4, ECHO6)
-        assert b.router.line.address4 not in found, "b's traffic came back to b"
-        assert b.router.line.address6 not in found
+        assert b.router.wan.address4 not in found, "b's traffic came back to b"
+        assert b.router.wan.address6 not in found
         began = time.monotonic()
-        before = [sent_packets(peer.router.node, "street") for peer in both]
-        b.router.line.drop()
+        before = [sent_packets(peer.router.node, "segment") for peer in both]
+        b.router.wan.drop()
         for peer in both:
             peer.until(partial(is_stranded, peer), "nothing is left")
             assert peer.ask("uplink_consumers")["offer"]["reason"] == "the line is dead"
@@ -208,14 +208,14 @@ def test_two_that_are_each_others_uplink_make_no_loop(street: Street) -> None:
         time.sleep(5.0)
         passed_s = time.monotonic() - began
         for peer, packets in zip(both, before, strict=True):
-            rate = (sent_packets(peer.router.node, "street") - packets) / passed_s
+            rate = (sent_packets(peer.router.node, "segment") - packets) / passed_s
             print(f"\n{peer.router.name} sends {rate:.0f} packets a second to its neighbours")
             assert rate < 200, "40 packets a second go round"
-        restored = min(peer.router.line.restore() for peer in both)
+        restored = min(peer.router.wan.restore() for peer in both)
         for peer in both:
             peer.at_home()
-        four.wait_for_source(a.router.line.address4, since=restored)
-        six.wait_for_source(a.router.line.address6, since=restored)
+        four.wait_for_source(a.router.wan.address4, since=restored)
+        six.wait_for_source(a.router.wan.address6, since=restored)
 
 
 def is_stranded(peer: Peer) -> bool:

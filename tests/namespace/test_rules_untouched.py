@@ -20,7 +20,7 @@ from tests.lab.meter import Meter, Sample, longest, lost, sources
 from tests.lab.network import ECHO4, ECHO6, HOST4, HOST6, ConsumerNetwork, consumer_network
 from tests.lab.node import Node, join
 from tests.lab.provider import make_provider
-from tests.lab.scene import Scene, settings, settled
+from tests.lab.router import Router, settings, settled
 
 pytestmark = pytest.mark.needs("conntrack")
 
@@ -120,8 +120,8 @@ def measured(namespaces: None) -> Iterator[Measured]:
         wan2 = network.wan2
         assert wan2 is not None
         provider = make_provider(lab, network.providers[0])
-        scene = Scene.lay(network, [provider], settings(wan="wan"))
-        scene.start()
+        router = Router.build(network, [provider], settings(wan="wan"))
+        router.start()
         host, consumer = network.host, network.consumer
         flows = {
             "Tailscale": (Meter(host, TAILNET, rate_hz=20), HOST4),
@@ -143,10 +143,10 @@ def measured(namespaces: None) -> Iterator[Measured]:
         time.sleep(0.5)
         before = tracked(consumer)
         died = network.wan.drop()
-        scene.away()
+        router.wait_failed_over()
         for meter, source in zip(
             lost_flows,
-            (network.provider_lines[0].address4, network.provider_lines[0].address6),
+            network.provider_wans[0].addresses,
             strict=True,
         ):
             meter.wait_for_source(source, since=died)

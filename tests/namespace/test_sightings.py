@@ -10,7 +10,7 @@ from tests.lab.lab import Lab
 from tests.lab.mesh import MESH_DEVICE, MeshRouter, mesh_network
 from tests.lab.peers import Peer, Row
 from tests.lab.provider import make_device, new_keys
-from tests.lab.scene import settings
+from tests.lab.router import settings
 from tests.lab.service import Service
 from tests.lab.troubles import MESH_TCP
 

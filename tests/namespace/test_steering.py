@@ -19,10 +19,10 @@ from tests.lab.lab import Lab
 from tests.lab.meter import Meter, longest, sources
 from tests.lab.network import ECHO4, ECHO6, ConsumerNetwork, consumer_network
 from tests.lab.node import LabError, Node
+from tests.lab.pool import added
 from tests.lab.provider import make_provider
 from tests.lab.reach import answered, asking, reached, until
-from tests.lab.scene import Scene, settings, settled
-from tests.lab.stage import added
+from tests.lab.router import Router, settings, settled
 from tests.lab.troubles import count, counted
 
 pytestmark = pytest.mark.needs("conntrack")
@@ -72,9 +72,9 @@ def watchdogs(node: Node) -> list[int]:
 
 
 @contextlib.contextmanager
-def hung(scene: Scene) -> Iterator[float]:
+def hung(router: Router) -> Iterator[float]:
     """The service hangs (SIGSTOP) meanwhile; nsenter, which started it, stops with it."""
-    pid = scene.service.pid
+    pid = router.service.pid
     with open(f"/proc/{pid}/stat", encoding="ascii") as file:
         parent = int(file.read().rpartition(")")[2].split()[1])
     os.kill(pid, signal.SIGSTOP)
@@ -109,8 +109,10 @@ class Flows:
         return self._wait({ECHO4: wan.address4, ECHO6: wan.address6}, since, timeout_s)
 
     def by_uplink(self, since: float, timeout_s: float = 10.0) -> float:
-        line = self.network.provider_lines[0]
-        return self._wait({ECHO4: line.address4, ECHO6: line.address6}, since, timeout_s)
+        provider_wan = self.network.provider_wans[0]
+        return self._wait(
+            {ECHO4: provider_wan.address4, ECHO6: provider_wan.address6}, since, timeout_s
+        )
 
     def _wait(self, ways: dict[str, str], since: float, timeout_s: float) -> float:
         return max(
@@ -124,34 +126,34 @@ class Flows:
 
 
 @pytest.fixture
-def scene(network: ConsumerNetwork) -> Scene:
+def router(network: ConsumerNetwork) -> Router:
     """A consumer whose one uplink is ready, on a router that filters reverse paths strictly."""
     network.consumer.sysctl("net/ipv4/conf/wan/rp_filter", 1)
-    made = Scene.lay(network, [make_provider(network.lab, network.providers[0])], settings())
+    made = Router.build(network, [make_provider(network.lab, network.providers[0])], settings())
     made.start()
     return made
 
 
 @pytest.fixture
-def flows(scene: Scene) -> Iterator[Flows]:
-    with Flows(scene.network) as made:
+def flows(router: Router) -> Iterator[Flows]:
+    with Flows(router.network) as made:
         yield made
 
 
-def divert(scene: Scene, flows: Flows) -> None:
+def divert(router: Router, flows: Flows) -> None:
     """Have the WAN die; returns when traffic uses the uplink, and a watchdog watches over it."""
-    cut = scene.network.wan.drop()
+    cut = router.network.wan.drop()
     flows.by_uplink(cut)
-    scene.away()
-    until(lambda: watchdogs(scene.network.consumer), lambda found: len(found) == 1, 3.0)
+    router.wait_failed_over()
+    until(lambda: watchdogs(router.network.consumer), lambda found: len(found) == 1, 3.0)
     time.sleep(1.5)
-    assert len(watchdogs(scene.network.consumer)) == 1
+    assert len(watchdogs(router.network.consumer)) == 1
 
 
-def ended(scene: Scene, flows: Flows, since: float) -> None:
+def ended(router: Router, flows: Flows, since: float) -> None:
     """The diversion has ended in time after the service fell silent, and nothing is left of it."""
-    node = scene.network.consumer
-    scene.network.wan.restore()
+    node = router.network.consumer
+    router.network.wan.restore()
     assert flows.by_wan(since) - since < ENDS_S
     until(lambda: leftovers(node), lambda found: not found, 1.0)
     until(lambda: watchdogs(node), lambda found: not found, 1.0)
@@ -160,27 +162,27 @@ def ended(scene: Scene, flows: Flows, since: float) -> None:
 # 1. The dead-man switch.
 
 
-def test_killed_service_leaves_nothing_of_a_diversion(scene: Scene, flows: Flows) -> None:
-    node = scene.network.consumer
+def test_killed_service_leaves_nothing_of_a_diversion(router: Router, flows: Flows) -> None:
+    node = router.network.consumer
     before = filters(node)
-    divert(scene, flows)
+    divert(router, flows)
     assert filters(node) != before, "probes by the dead WAN need a loose filter"
     killed = time.monotonic()
-    scene.service.kill()
-    ended(scene, flows, killed)
+    router.service.kill()
+    ended(router, flows, killed)
     assert filters(node) == before
     time.sleep(1.0)
     assert not leftovers(node)
-    scene.service.start()
-    scene.home()
+    router.service.start()
+    router.wait_primary()
     assert filters(node) == before
 
 
-def test_hung_service_diverts_again_when_it_goes_on(scene: Scene, flows: Flows) -> None:
-    node = scene.network.consumer
+def test_hung_service_diverts_again_when_it_goes_on(router: Router, flows: Flows) -> None:
+    node = router.network.consumer
     before = filters(node)
-    divert(scene, flows)
-    with hung(scene) as begun:
+    divert(router, flows)
+    with hung(router) as begun:
         until(lambda: diverting(node), lambda rules: rules == 0, ENDS_S)
         assert time.monotonic() - begun < ENDS_S
         assert filters(node) == before
@@ -190,17 +192,17 @@ def test_hung_service_diverts_again_when_it_goes_on(scene: Scene, flows: Flows) 
     time.sleep(2.0)
     assert len(watchdogs(node)) == 1
     assert flows.longest_s(went_on + 2.0) < 0.3
-    restored = scene.network.wan.restore()
-    scene.home()
+    restored = router.network.wan.restore()
+    router.wait_primary()
     flows.by_wan(restored)
     assert filters(node) == before
 
 
-def test_whole_process_group_is_killed(scene: Scene, flows: Flows) -> None:
-    divert(scene, flows)
+def test_whole_process_group_is_killed(router: Router, flows: Flows) -> None:
+    divert(router, flows)
     killed = time.monotonic()
-    os.killpg(os.getpgid(scene.service.pid), signal.SIGKILL)
-    ended(scene, flows, killed)
+    os.killpg(os.getpgid(router.service.pid), signal.SIGKILL)
+    ended(router, flows, killed)
 
 
 CGROUPS = """
@@ -229,12 +231,12 @@ def test_whole_control_group_is_killed(network: ConsumerNetwork) -> None:
     except LabError as error:
         pytest.skip(f"control groups can't be made here: {error}")
     procs = f"/sys/fs/cgroup/systemd/{group}/cgroup.procs"
-    made = Scene.lay(network, [make_provider(network.lab, network.providers[0])], settings())
+    made = Router.build(network, [make_provider(network.lab, network.providers[0])], settings())
     made.service.start(wait=False)
     try:
         with open(f"/proc/{node.pid}/root{procs}", "w", encoding="ascii") as file:
             file.write(str(made.service.pid))
-        made.home()
+        made.wait_primary()
         with Flows(network) as flows:
             divert(made, flows)
             killed = time.monotonic()
@@ -245,41 +247,41 @@ def test_whole_control_group_is_killed(network: ConsumerNetwork) -> None:
         node.sh(f"rmdir /sys/fs/cgroup/systemd/{group}")
 
 
-def test_restart_in_time_has_no_gap(scene: Scene, flows: Flows) -> None:
-    divert(scene, flows)
+def test_restart_in_time_has_no_gap(router: Router, flows: Flows) -> None:
+    divert(router, flows)
     killed = time.monotonic()
-    scene.service.kill()
+    router.service.kill()
     time.sleep(1.5)
-    scene.service.start()
-    scene.away()
+    router.service.start()
+    router.wait_failed_over()
     time.sleep(ENDS_S + 1.0)
     assert flows.longest_s(killed) < 0.3
-    assert len(watchdogs(scene.network.consumer)) == 1
-    restored = scene.network.wan.restore()
-    scene.home()
+    assert len(watchdogs(router.network.consumer)) == 1
+    restored = router.network.wan.restore()
+    router.wait_primary()
     flows.by_wan(restored)
 
 
-def test_restart_that_comes_late_diverts_anew(scene: Scene, flows: Flows) -> None:
-    node = scene.network.consumer
+def test_restart_that_comes_late_diverts_anew(router: Router, flows: Flows) -> None:
+    node = router.network.consumer
     before = filters(node)
-    divert(scene, flows)
-    scene.service.kill()
+    divert(router, flows)
+    router.service.kill()
     time.sleep(8.0)
     assert not leftovers(node) and not watchdogs(node)
     assert filters(node) == before
-    scene.service.start()
-    scene.away()
+    router.service.start()
+    router.wait_failed_over()
     flows.by_uplink(time.monotonic())
-    restored = scene.network.wan.restore()
-    scene.home()
+    restored = router.network.wan.restore()
+    router.wait_primary()
     flows.by_wan(restored)
     until(lambda: filters(node), lambda found: found == before, 2.0)
 
 
-def test_killed_watchdog_is_replaced(scene: Scene, flows: Flows) -> None:
-    node = scene.network.consumer
-    divert(scene, flows)
+def test_killed_watchdog_is_replaced(router: Router, flows: Flows) -> None:
+    node = router.network.consumer
+    divert(router, flows)
     begun = time.monotonic()
     for _ in range(2):
         (pid,) = watchdogs(node)
@@ -289,18 +291,18 @@ def test_killed_watchdog_is_replaced(scene: Scene, flows: Flows) -> None:
     assert len(watchdogs(node)) == 1
     assert flows.longest_s(begun) < 0.3
     killed = time.monotonic()
-    scene.service.kill()
-    ended(scene, flows, killed)
+    router.service.kill()
+    ended(router, flows, killed)
 
 
-def test_failback_ends_the_watchdog(scene: Scene, flows: Flows) -> None:
+def test_failback_ends_the_watchdog(router: Router, flows: Flows) -> None:
     """A service that dies later, while nothing is diverted, leaves no process behind."""
-    node = scene.network.consumer
-    divert(scene, flows)
-    scene.network.wan.restore()
-    scene.home()
+    node = router.network.consumer
+    divert(router, flows)
+    router.network.wan.restore()
+    router.wait_primary()
     until(lambda: watchdogs(node), lambda found: not found, 2.5)
-    until(lambda: children(scene.service.pid), lambda found: "Z" not in found, 2.5)
+    until(lambda: children(router.service.pid), lambda found: "Z" not in found, 2.5)
 
 
 def children(pid: int) -> list[str]:
@@ -313,7 +315,7 @@ def children(pid: int) -> list[str]:
     return found
 
 
-def with_only(network: ConsumerNetwork, *hidden: str) -> Scene:
+def with_only(network: ConsumerNetwork, *hidden: str) -> Router:
     """A consumer where these programs aren't there."""
     node = network.consumer
     for path in hidden:
@@ -321,7 +323,7 @@ def with_only(network: ConsumerNetwork, *hidden: str) -> Scene:
             f"echo >/run/none; for p in /bin/{path} /usr/bin/{path}; do "
             "[ -e $p ] && mount --bind /run/none $p; done; true"
         )
-    made = Scene.lay(network, [make_provider(network.lab, network.providers[0])], settings())
+    made = Router.build(network, [make_provider(network.lab, network.providers[0])], settings())
     made.start()
     return made
 
@@ -342,11 +344,11 @@ def test_busybox_is_shell_enough(network: ConsumerNetwork) -> None:
 def test_shell_without_a_time_limit_is_told(network: ConsumerNetwork) -> None:
     made = with_only(network, "bash", "busybox")
     network.wan.drop()
-    made.away()
+    made.wait_failed_over()
     made.wait(lambda s: any("read -t" in text for text in s["problems"]), 3.0)
     assert not watchdogs(network.consumer)
     network.wan.restore()
-    made.home()
+    made.wait_primary()
     made.wait(lambda s: not any("read -t" in text for text in s["problems"]), 3.0)
 
 
@@ -354,29 +356,29 @@ def test_shell_without_a_time_limit_is_told(network: ConsumerNetwork) -> None:
 
 
 @pytest.fixture(scope="module")
-def kept(namespaces: None) -> Iterator[Scene]:
+def kept(namespaces: None) -> Iterator[Router]:
     """A consumer with two WANs that goes back at once, for tests that leave it as found."""
     with Lab() as lab:
         network = consumer_network(lab, second_wan=True, wan_metric=10)
         provider = make_provider(lab, network.providers[0])
-        made = Scene.lay(network, [provider], settings(hold_time=0))
+        made = Router.build(network, [provider], settings(hold_time=0))
         made.configure(settings(hold_time=0) + "\tlist wan 'wan'\n")
         made.start()
         yield made
 
 
 @pytest.fixture
-def lent(kept: Scene) -> Iterator[Scene]:
+def lent(kept: Router) -> Iterator[Router]:
     """At home when a test begins and when it has ended."""
-    kept.home()
+    kept.wait_primary()
     yield kept
     kept.network.wan.restore()
-    kept.home()
+    kept.wait_primary()
 
 
 @pytest.mark.parametrize("everywhere", [0, 1, 2])
 @pytest.mark.parametrize("own", [0, 1, 2])
-def test_reverse_path_filters_are_as_they_were(lent: Scene, everywhere: int, own: int) -> None:
+def test_reverse_path_filters_are_as_they_were(lent: Router, everywhere: int, own: int) -> None:
     """Under a strict one the answers to probes of the dead WAN would be dropped for ever."""
     node, wan = lent.network.consumer, lent.network.wan
     node.sysctl("net/ipv4/conf/all/rp_filter", everywhere)
@@ -385,10 +387,10 @@ def test_reverse_path_filters_are_as_they_were(lent: Scene, everywhere: int, own
     with Flows(lent.network) as flows:
         cut = wan.drop()
         flows.by_uplink(cut)
-        lent.away()
+        lent.wait_failed_over()
         mended = wan.restore()
         flows.by_wan(mended)
-        lent.home()
+        lent.wait_primary()
     until(lambda: filters(node), lambda found: found == before, 2.0)
 
 
@@ -421,7 +423,7 @@ table inet owner {
 """As owners save and restore marks: whole, without a mask."""
 
 
-def test_wg_quicks_restored_marks_do_no_harm(lent: Scene) -> None:
+def test_wg_quicks_restored_marks_do_no_harm(lent: Router) -> None:
     """Answers that carry our bits of their connection's mark would never find the LAN."""
     node, wan = lent.network.consumer, lent.network.wan
     for family in ("ip", "ip6"):
@@ -431,12 +433,12 @@ def test_wg_quicks_restored_marks_do_no_harm(lent: Scene) -> None:
             for _ in range(2):
                 cut = wan.drop()
                 moved = flows.by_uplink(cut)
-                lent.away()
+                lent.wait_failed_over()
                 time.sleep(1.0)
                 assert flows.longest_s(moved + 0.2) < 0.3
                 mended = wan.restore()
                 moved = flows.by_wan(mended)
-                lent.home()
+                lent.wait_primary()
                 time.sleep(0.5)
                 assert flows.longest_s(moved + 0.2) < 0.3
     finally:
@@ -444,7 +446,7 @@ def test_wg_quicks_restored_marks_do_no_harm(lent: Scene) -> None:
             node.sh(f"nft delete table {family} quick")
 
 
-def test_owners_exact_mark_is_restored_exactly(lent: Scene) -> None:
+def test_owners_exact_mark_is_restored_exactly(lent: Router) -> None:
     """His rule says `fwmark 0x10`, and leads the guests to the second WAN whatever is diverted."""
     network = lent.network
     node, wan, wan2 = network.consumer, network.wan, network.wan2
@@ -470,11 +472,11 @@ def test_owners_exact_mark_is_restored_exactly(lent: Scene) -> None:
         with Flows(network) as flows:
             cut = wan.drop()
             flows.by_uplink(cut)
-            lent.away()
+            lent.wait_failed_over()
             time.sleep(1.0)
             mended = wan.restore()
             flows.by_wan(mended)
-            lent.home()
+            lent.wait_primary()
         for address, way in ways.items():
             samples = meters[address].samples(begun)
             assert len(samples) > 50
@@ -496,13 +498,13 @@ def test_nothing_left_is_refused_until_a_second_uplink_or_the_wan_is_back(lab: L
         )
     ]
     main = settings(("nodea", "nodeb"), fail_closed=1, hold_time=0)
-    made = Scene.lay(network, providers, main)
+    made = Router.build(network, providers, main)
     made.uplinks = made.uplinks.replace("weight '10'", "weight '20'", 1)
     made.configure(main)
     made.start()
-    host, wan, lines = network.host, network.wan, network.provider_lines
-    for line in lines:
-        line.drop()
+    host, wan, lines = network.host, network.wan, network.provider_wans
+    for provider_wan in lines:
+        provider_wan.drop()
     wan.drop()
     made.wait(lambda s: {f["state"] for f in s["families"].values()} == {"stranded"})
     time.sleep(0.5)
@@ -520,7 +522,7 @@ def test_nothing_left_is_refused_until_a_second_uplink_or_the_wan_is_back(lab: L
         assert time.monotonic() - begun < 5.0
     assert counted(network.consumer) == 0
     lines[1].restore()
-    made.away("wgup_nodeb")
+    made.wait_failed_over("wgup_nodeb")
     reached(host, {ECHO4: lines[1].address4, ECHO6: lines[1].address6})
     lines[1].drop()
     made.wait(lambda s: {f["state"] for f in s["families"].values()} == {"stranded"})
@@ -536,32 +538,32 @@ def test_drained_connections_stay_whole_across_a_second_failover(network: Consum
     seconds = 12
     provider = make_provider(network.lab, network.providers[0])
     main = settings(sticky_failback=1, sticky_time=seconds, hold_time=0)
-    made = Scene.lay(network, [provider], main)
+    made = Router.build(network, [provider], main)
     made.start()
-    wan, line = network.wan, network.provider_lines[0]
+    wan, provider_wan = network.wan, network.provider_wans[0]
     wan.drop()
-    made.away()
+    made.wait_failed_over()
     with Flows(network) as old:
         since = time.monotonic()
         old.by_uplink(since)
         wan.restore()
-        made.home()
+        made.wait_primary()
         with Flows(network) as new:
             home = time.monotonic()
             new.by_wan(home)
             wan.drop()
-            made.away()
+            made.wait_failed_over()
             new.by_uplink(home)
             second = time.monotonic()
             time.sleep(1.0)
             wan.restore()
-            made.home()
+            made.wait_primary()
             reached(network.host, {ECHO4: wan.address4, ECHO6: wan.address6})
             failed_back = time.monotonic()
             time.sleep(1.0)
             for meter, way in zip(
                 (*old.meters.values(), *new.meters.values()),
-                (line.address4, line.address6) * 2,
+                provider_wan.addresses * 2,
                 strict=True,
             ):
                 assert sources(meter.samples(second)) == [way], "both finish on the uplink"
@@ -581,7 +583,7 @@ def test_look_ups_where_a_rule_answers_by_the_wans_own_table(lab: Lab) -> None:
     assert wan2 is not None
     guest = guest_network(network)
     network.consumer.resolvers(wan.gateway4, wan.gateway6)
-    made = Scene.lay(network, [make_provider(lab, network.providers[0])], settings())
+    made = Router.build(network, [make_provider(lab, network.providers[0])], settings())
     made.configure(settings(hold_time=0) + "\tlist wan 'wan'\n")
     commands = [
         f"ip route add default via {wan.gateway4} dev wan table 100",
@@ -606,7 +608,7 @@ def test_look_ups_where_a_rule_answers_by_the_wans_own_table(lab: Lab) -> None:
             settled(*meters.values())
         begun = time.monotonic()
         wan.drop()
-        made.away()
+        made.wait_failed_over()
         moved = time.monotonic() + 0.3
         for meters in asked:
             for meter in meters.values():
@@ -617,7 +619,7 @@ def test_look_ups_where_a_rule_answers_by_the_wans_own_table(lab: Lab) -> None:
             assert sources(samples) == before[address]
             assert longest(samples).seconds < 0.5, "the guests' look-ups are nobody's business"
         wan.restore()
-        made.home()
+        made.wait_primary()
         back = time.monotonic()
         for meters in asked:
             for meter in meters.values():
@@ -678,14 +680,14 @@ done
 """
 
 
-def test_copy_of_a_large_table_follows_main_without_a_gap(lent: Scene) -> None:
+def test_copy_of_a_large_table_follows_main_without_a_gap(lent: Router) -> None:
     node, lab = lent.network.consumer, lent.network.lab
     large(node)
     try:
         time.sleep(1.0)
         calm = followed(node, lab.path("consumer", "calm"), 10)
         lent.network.wan.drop()
-        lent.away()
+        lent.wait_failed_over()
         outage = followed(node, lab.path("consumer", "outage"), 10)
         for delays in (calm, outage):
             quick, _, _ = statistics.quantiles(delays, n=4)  # others use this machine too

@@ -14,7 +14,7 @@ from tests.lab.lab import Lab
 from tests.lab.meter import Meter, lost
 from tests.lab.network import ECHO4, ECHO6, ConsumerNetwork, consumer_network
 from tests.lab.provider import make_provider
-from tests.lab.scene import Scene, settings, settled
+from tests.lab.router import Router, settings, settled
 
 pytestmark = pytest.mark.needs("conntrack")
 
@@ -35,11 +35,11 @@ with socket.create_connection((sys.argv[1], 7), timeout=2) as stream:
 
 
 @pytest.fixture(scope="module")
-def scene(namespaces: None) -> Iterator[Scene]:
+def router(namespaces: None) -> Iterator[Router]:
     with Lab() as lab:
         network = consumer_network(lab)
         provider = make_provider(lab, network.providers[0])
-        laid = Scene.lay(network, [provider], settings(sticky_failback=1, sticky_time=STICKY_S))
+        laid = Router.build(network, [provider], settings(sticky_failback=1, sticky_time=STICKY_S))
         laid.start()
         yield laid
 
@@ -63,29 +63,29 @@ def stream(network: ConsumerNetwork, address: str) -> Iterator[list[str]]:
                 opened.close()
 
 
-def source_now(scene: Scene, address: str) -> str | None:
+def source_now(router: Router, address: str) -> str | None:
     """What the server sees of a new flow of the host."""
-    with Meter(scene.network.host, address, rate_hz=20) as meter:
+    with Meter(router.network.host, address, rate_hz=20) as meter:
         return meter.wait_for(lambda _: True).source
 
 
-def test_old_connections_finish_on_the_tunnel_and_new_ones_use_the_wan(scene: Scene) -> None:
-    network, line = scene.network, scene.network.provider_lines[0]
-    scene.home()
+def test_old_connections_finish_on_the_tunnel_and_new_ones_use_the_wan(router: Router) -> None:
+    network, provider_wan = router.network, router.network.provider_wans[0]
+    router.wait_primary()
     network.wan.drop()
-    scene.away()
+    router.wait_failed_over()
     host = network.host
     with Meter(host, ECHO4, rate_hz=50) as ipv4, Meter(host, ECHO6, rate_hz=50) as ipv6:
         settled(ipv4, ipv6)
         with stream(network, ECHO4) as heard:
-            assert heard == [line.address4]
+            assert heard == [provider_wan.address4]
             network.wan.restore()
-            scene.home()
+            router.wait_primary()
             back = time.monotonic()
-            assert source_now(scene, ECHO4) == network.wan.address4
-            assert source_now(scene, ECHO6) == network.wan.address6
+            assert source_now(router, ECHO4) == network.wan.address4
+            assert source_now(router, ECHO6) == network.wan.address6
             time.sleep(1.0)
-            for meter, tunnel in ((ipv4, line.address4), (ipv6, line.address6)):
+            for meter, tunnel in ((ipv4, provider_wan.address4), (ipv6, provider_wan.address6)):
                 kept = meter.samples(back - 1.0, time.monotonic())
                 assert {sample.source for sample in kept} == {tunnel} and lost(kept) == 0
             assert time.monotonic() - back < STICKY_S, "too slow to see anything of it"
@@ -96,52 +96,52 @@ def test_old_connections_finish_on_the_tunnel_and_new_ones_use_the_wan(scene: Sc
         assert heard.count("echo") > 20
 
 
-def test_a_tunnel_that_dies_keeps_nothing(scene: Scene) -> None:
-    network, line = scene.network, scene.network.provider_lines[0]
-    scene.configure(settings(sticky_failback=1, sticky_time=600))
-    scene.home()
+def test_a_tunnel_that_dies_keeps_nothing(router: Router) -> None:
+    network, provider_wan = router.network, router.network.provider_wans[0]
+    router.configure(settings(sticky_failback=1, sticky_time=600))
+    router.wait_primary()
     network.wan.drop()
-    scene.away()
+    router.wait_failed_over()
     with Meter(network.host, ECHO4, rate_hz=50) as meter:
         settled(meter)
         network.wan.restore()
-        scene.home()
-        died = line.drop()
+        router.wait_primary()
+        died = provider_wan.drop()
         meter.wait_for_source(network.wan.address4, since=died, timeout_s=6.0)
-    line.restore()
-    scene.home()
+    provider_wan.restore()
+    router.wait_primary()
 
 
-def test_what_is_kept_moves_when_the_wan_dies_again(scene: Scene) -> None:
-    network, line = scene.network, scene.network.provider_lines[0]
-    scene.configure(settings(sticky_failback=1, sticky_time=600))
-    scene.home()
+def test_what_is_kept_moves_when_the_wan_dies_again(router: Router) -> None:
+    network, provider_wan = router.network, router.network.provider_wans[0]
+    router.configure(settings(sticky_failback=1, sticky_time=600))
+    router.wait_primary()
     network.wan.drop()
-    scene.away()
+    router.wait_failed_over()
     with Meter(network.host, ECHO4, rate_hz=50) as old:
         settled(old)
         network.wan.restore()
-        scene.home()
+        router.wait_primary()
         with Meter(network.host, ECHO4, rate_hz=50) as new:
             settled(new)
             began = network.wan.drop()
-            new.wait_for_source(line.address4, since=began)
+            new.wait_for_source(provider_wan.address4, since=began)
             seen = old.samples(began, time.monotonic())
-            assert {sample.source for sample in seen if sample.received} == {line.address4}
+            assert {sample.source for sample in seen if sample.received} == {provider_wan.address4}
     network.wan.restore()
-    scene.home()
+    router.wait_primary()
 
 
-def test_without_the_option_all_goes_back(scene: Scene) -> None:
-    network = scene.network
-    scene.configure(settings())
-    scene.home()
+def test_without_the_option_all_goes_back(router: Router) -> None:
+    network = router.network
+    router.configure(settings())
+    router.wait_primary()
     network.wan.drop()
-    scene.away()
+    router.wait_failed_over()
     with Meter(network.host, ECHO4, rate_hz=50) as meter:
         settled(meter)
         mended = network.wan.restore()
-        scene.home()
+        router.wait_primary()
         back = time.monotonic()
         meter.wait_for_source(network.wan.address4, since=mended)
         time.sleep(0.5)

@@ -11,7 +11,7 @@ from tests.lab.meter import Meter
 from tests.lab.network import ECHO4, ConsumerNetwork
 from tests.lab.node import Node
 from tests.lab.provider import make_provider
-from tests.lab.scene import Scene, settings, settled
+from tests.lab.router import Router, settings, settled
 from tests.lab.service import variables
 
 
@@ -27,8 +27,8 @@ def kernel_state(node: Node) -> dict[str, str]:
     return {name: node.sh(script) for name, script in looks.items()}
 
 
-def uninstall(scene: Scene) -> tuple[int, str]:
-    service = scene.service
+def uninstall(router: Router) -> tuple[int, str]:
+    service = router.service
     words = [
         *("env", *(f"{name}={value}" for name, value in variables().items())),
         *(sys.executable, "-m", "rpcd_wireguard_uplink", "uninstall"),
@@ -43,21 +43,21 @@ def uninstall(scene: Scene) -> tuple[int, str]:
 def test_nothing_of_ours_stays_in_the_kernel(network: ConsumerNetwork) -> None:
     network.consumer.sysctl("net/ipv4/conf/wan/rp_filter", 1)
     before = kernel_state(network.consumer)
-    scene = Scene.lay(network, [make_provider(network.lab, network.providers[0])], settings())
-    scene.start()
+    router = Router.build(network, [make_provider(network.lab, network.providers[0])], settings())
+    router.start()
     assert kernel_state(network.consumer) != before
-    assert uninstall(scene)[0] == 1, "while the service runs"
+    assert uninstall(router)[0] == 1, "while the service runs"
     with Meter(network.host, ECHO4, rate_hz=20) as meter:
         settled(meter)
         network.wan.drop()
-        scene.away()
-        scene.service.kill()
-        status, told = uninstall(scene)
+        router.wait_failed_over()
+        router.service.kill()
+        status, told = uninstall(router)
         assert (status, told) == (0, "")
         network.wan.restore()
         settled(meter)
     assert kernel_state(network.consumer) == before
-    kept = [name for name in os.listdir(scene.service.keys_dir) if name.endswith(".key")]
-    assert kept and "config uplink" in Path(scene.service.config_file).read_text(encoding="utf-8")
-    assert not os.path.exists(scene.service.state_file)
-    assert not os.path.exists(run_dir_of(scene.service.state_file))
+    kept = [name for name in os.listdir(router.service.keys_dir) if name.endswith(".key")]
+    assert kept and "config uplink" in Path(router.service.config_file).read_text(encoding="utf-8")
+    assert not os.path.exists(router.service.state_file)
+    assert not os.path.exists(run_dir_of(router.service.state_file))

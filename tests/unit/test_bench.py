@@ -7,7 +7,7 @@ import pytest
 from rpcd_wireguard_uplink.mesh.directory import parse_peers
 from rpcd_wireguard_uplink.system.wg import Ages
 from tests.bench import __main__ as bench
-from tests.bench import crowd
+from tests.bench import large_mesh
 from tests.bench.capture import UDP, Packet
 from tests.bench.switches import count_leaks
 from tests.bench.table import Row, quantile, table_lines
@@ -113,9 +113,9 @@ def _broken(runs: int) -> list[Row]:
     raise ValueError(f"{runs} is too few")
 
 
-def test_the_crowds_mesh_reads_as_a_mesh() -> None:
-    own = f"{crowd.address(3)}/16"
-    peers = parse_peers(crowd.dump_of(3, 250), [crowd.DEVICE], [own], Ages())
+def test_the_large_mesh_reads_as_a_mesh() -> None:
+    own = f"{large_mesh.address(3)}/16"
+    peers = parse_peers(large_mesh.dump_of(3, 250), [large_mesh.DEVICE], [own], Ages())
     assert len({peer.key for peer in peers}) == 249
     assert len({address for peer in peers for address in peer.addresses}) == 249
     assert all(peer.handshake_age_s is not None for peer in peers)

@@ -17,7 +17,7 @@ from rpcd_wireguard_uplink.errors import BusError
 
 from .lab import Lab
 from .node import LabError, Node
-from .scene import Scene, Status
+from .router import Router, Status
 
 LOOK = """
 for family in -4 -6; do
@@ -33,7 +33,7 @@ class Laid(Protocol):
     """What a stage keeps: anything that has a scene."""
 
     @property
-    def scene(self) -> Scene: ...
+    def router(self) -> Router: ...
 
 
 T = TypeVar("T", bound=Laid)
@@ -48,14 +48,14 @@ class _Kept:
     pid: int
 
 
-class Stage:
+class RouterPool:
     """A context manager; at its end all scenes are gone."""
 
     def __init__(self) -> None:
         self._kept: dict[str, _Kept] = {}
         self._spoiled = False
 
-    def __enter__(self) -> Stage:
+    def __enter__(self) -> RouterPool:
         return self
 
     def __exit__(self, *error: object) -> None:
@@ -70,9 +70,9 @@ class Stage:
         self._spoiled = False
         try:
             yield kept.laid  # type: ignore[misc]
-            for line in (kept.laid.scene.network.wan, kept.laid.scene.network.wan2):
-                if line is not None:
-                    line.restore()
+            for wan in (kept.laid.router.network.wan, kept.laid.router.network.wan2):
+                if wan is not None:
+                    wan.restore()
             if not self._spoiled and _as_found(kept):
                 self._kept[name] = kept
         finally:
@@ -97,8 +97,8 @@ def _make(build: Callable[[Lab], T]) -> _Kept:
     lab = Lab()
     try:
         laid = build(lab)
-        scene = laid.scene
-        return _Kept(lab, laid, scene.status(), look(scene.network.consumer), scene.service.pid)
+        router = laid.router
+        return _Kept(lab, laid, router.status(), look(router.network.consumer), router.service.pid)
     except BaseException:
         lab.close()
         raise
@@ -106,14 +106,14 @@ def _make(build: Callable[[Lab], T]) -> _Kept:
 
 def _as_found(kept: _Kept) -> bool:
     """Whether it becomes so in time."""
-    scene = kept.laid.scene
+    router = kept.laid.router
     deadline = time.monotonic() + SETTLE_S
     while time.monotonic() < deadline:
         try:
             if (
-                scene.service.pid == kept.pid
-                and _told(scene.status()) == _told(kept.calm)
-                and look(scene.network.consumer) == kept.look
+                router.service.pid == kept.pid
+                and _told(router.status()) == _told(kept.calm)
+                and look(router.network.consumer) == kept.look
             ):
                 return True
         except (LabError, BusError):

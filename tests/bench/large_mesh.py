@@ -29,7 +29,7 @@ from rpcd_wireguard_uplink.system import process
 from rpcd_wireguard_uplink.uplinks.service import Service
 from tests.lab.lab import Lab
 from tests.lab.node import LabError
-from tests.lab.scene import settings
+from tests.lab.router import settings
 from tests.lab.service import variables
 from tests.unit.fakes import Machine, key_of
 
@@ -43,7 +43,7 @@ MEETING_S = 420.0  # for all to have asked everybody who they are
 
 @dataclass(slots=True)
 class Router:
-    """One router of the crowd. `asked` counts its requests."""
+    """One router of the mesh. `asked` counts its requests."""
 
     number: int
     dump: str
@@ -110,7 +110,7 @@ async def _start(router: Router, folder: str) -> None:
 
 
 async def gather(count: int, runs: int, folder: str) -> dict[str, Any]:
-    """Start the crowd, let everybody meet, and measure; the values by name."""
+    """Start the mesh, let everybody meet, and measure; the values by name."""
     setattr(process, "run", _run)  # noqa: B010
     setattr(mesh_carrier, "request", _request)  # noqa: B010
     routers = [Router(number, dump_of(number, count)) for number in range(count)]
@@ -179,17 +179,17 @@ async def _spread(router: Router, routers: Sequence[Router]) -> float:
     return time.monotonic() - began
 
 
-def measure_crowd(count: int, runs: int) -> list[Row]:
+def measure_mesh(count: int, runs: int) -> list[Row]:
     """The same as rows, in a node of its own."""
     with Lab() as lab:
-        node = lab.node("crowd")
+        node = lab.node("mesh")
         node.sh("\n".join(f"ip addr add {address(n)}/32 dev {DEVICE}" for n in range(count)))
         argv = [sys.executable, "-m", __name__, str(count), str(runs), lab.path("routers", "")]
         pipe = subprocess.PIPE
         child = lab.at_close(node.popen(argv, stdout=pipe, stderr=pipe, env=variables()))
         said, error = child.entered.communicate(timeout=MEETING_S + 600.0)
         if child.returncode != 0:
-            raise LabError(f"the crowd failed: {error.strip()[-800:]}")
+            raise LabError(f"the mesh failed: {error.strip()[-800:]}")
     found = json.loads(said)
     met = f"all {count} met within {found['met_s']:.0f} s, in one process"
     polled = "requests and answers; every peer is asked once in 2 minutes"

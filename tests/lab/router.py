@@ -43,7 +43,7 @@ def settings(
     return "\n".join(lines) + "\n"
 
 
-def lay_uplink(
+def configure_uplink(
     node: Node, keys_dir: str, provider: Provider, host: str, *, place: int = 9, weight: int = 10
 ) -> str:
     """Have an uplink configured as an earlier run left it; returns its section.
@@ -96,7 +96,7 @@ def call(socket: str, method: str, **arguments: object) -> dict[str, Any]:
 
 
 @dataclass(slots=True)
-class Scene:
+class Router:
     """The network, its providers and the consumer's service, which start() starts."""
 
     network: ConsumerNetwork
@@ -105,7 +105,7 @@ class Scene:
     uplinks: str
 
     @classmethod
-    def lay(
+    def build(
         cls,
         network: ConsumerNetwork,
         providers: Sequence[Provider],
@@ -113,17 +113,17 @@ class Scene:
         *,
         hosts: Sequence[str] = (),
         service: type[Service] = Service,
-    ) -> Scene:
+    ) -> Router:
         """An uplink to each provider, by its neighbour link where `hosts` says nothing else."""
         made = service(network.lab, network.consumer, main)
         at = hosts or [link.provider4 for link in network.neighbours]
         sections = [
-            lay_uplink(network.consumer, made.keys_dir, provider, host)
+            configure_uplink(network.consumer, made.keys_dir, provider, host)
             for provider, host in zip(providers, at, strict=True)
         ]
-        scene = cls(network, tuple(providers), made, "".join(sections))
-        scene.configure(main)
-        return scene
+        router = cls(network, tuple(providers), made, "".join(sections))
+        router.configure(main)
+        return router
 
     def configure(self, main: str) -> None:
         """Replace the main section; the uplinks stay. A running service is told to read it."""
@@ -134,7 +134,7 @@ class Scene:
     def start(self) -> Status:
         """Start the service; returns when traffic goes by the WAN and every uplink is usable."""
         self.service.start()
-        return self.home()
+        return self.wait_primary()
 
     def status(self) -> Status:
         """uplink_status, read without starting a process."""
@@ -154,7 +154,7 @@ class Scene:
             time.sleep(0.03)
         raise LabError(f"no such status in {timeout_s:g} s: {seen}\n{self.service.log()}")
 
-    def home(self, timeout_s: float = WAIT_S) -> Status:
+    def wait_primary(self, timeout_s: float = WAIT_S) -> Status:
         """Wait until both families use the WAN and every uplink could take over."""
         return self.wait(
             lambda s: (
@@ -165,7 +165,7 @@ class Scene:
             timeout_s,
         )
 
-    def away(self, path: str = "wgup_nodea", timeout_s: float = WAIT_S) -> Status:
+    def wait_failed_over(self, path: str = "wgup_nodea", timeout_s: float = WAIT_S) -> Status:
         """Wait until both families use this path."""
         return self.wait(
             lambda s: (

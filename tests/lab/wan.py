@@ -1,19 +1,26 @@
-"""The line between a customer's router and its ISP, and the ways in which real lines fail.
+"""One WAN of a router, the ways in which real ones fail, and default routes over several.
 
-A fault is made on the ISP's side, as in reality: the router sees no more than silence or a lost
-carrier. Knows nothing of the networks behind either end.
+A fault is made on the ISP's side, as in reality: the router sees silence or a lost carrier.
 """
 
 from __future__ import annotations
 
+import json
+import os
+import subprocess
+import sys
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+from .lab import Lab, ready
 from .node import Node, join
+
+DELAY = os.path.join(os.path.dirname(__file__), "delay.py")
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
+class Wan:
     """One WAN of one router. Addresses are without their lengths."""
 
     router: Node
@@ -26,7 +33,12 @@ class Line:
     gateway6: str
     metric: int = 0
 
-    def lay(self) -> None:
+    @property
+    def addresses(self) -> tuple[str, str]:
+        """The router's own, IPv4 and IPv6."""
+        return self.address4, self.address6
+
+    def connect(self) -> None:
         """Make the cable, the addresses at both ends and the router's default routes."""
         join(self.isp, self.isp_device, self.router, self.device)
         self.isp.sh(
@@ -42,7 +54,7 @@ class Line:
     def drop(self, percent: int = 100, *, gateway_answers: bool = False) -> float:
         """Lose packets silently in both directions; returns the moment just before.
 
-        With `gateway_answers` the line is good and the ISP's network behind it is dead: its own
+        With `gateway_answers` the link is good and the ISP's network behind it is dead: its own
         addresses answer. Without, nothing passes, not even ARP.
         """
         rule = "drop" if percent >= 100 else f"numgen random mod 100 < {percent} drop"
@@ -83,7 +95,7 @@ class Line:
         return moment
 
     def add_routes(self) -> None:
-        """The router's default routes by this line, as its network configuration would add."""
+        """The router's default routes by this WAN, as its network configuration would add."""
         four, six = self._metrics
         self.router.sh(
             f"ip route replace default via {self.gateway4} dev {self.device} {four}\n"
@@ -112,3 +124,53 @@ class Line:
     def _removal(self) -> str:
         inet = self._table.replace("netdev", "inet")
         return "\n".join(f"table {t}\ndelete table {t}" for t in (self._table, inet))
+
+
+def slow_down(lab: Lab, wan: Wan, round_trip_s: float) -> None:
+    """Give the WAN this round trip, address resolution included; its faults are made as before."""
+    isp, far, near, middle = wan.isp, wan.isp_device, "slow0", "slow1"
+    isp.sh(
+        f"ip link set {far} down\nip addr flush dev {far}\nip link set {far} name {near}\n"
+        f"ip link add {far} type veth peer name {middle}\n"
+        f"echo 1 >/proc/sys/net/ipv6/conf/{near}/disable_ipv6\n"
+        f"echo 1 >/proc/sys/net/ipv6/conf/{middle}/disable_ipv6\n"
+        f"ip link set {near} arp off up\nip link set {middle} arp off up\nip link set {far} up\n"
+        f"ip addr add {wan.gateway4}/29 dev {far}\n"
+        f"ip addr add {wan.gateway6}/64 dev {far} nodad"
+    )
+    python = [sys.executable, "-I", "-S", DELAY]
+    for node, device in ((wan.router, wan.device), (isp, far)):
+        node.run([*python, json.dumps({"whole": device})])
+    wanted = json.dumps({"ports": [near, middle], "delay_s": round_trip_s / 2})
+    pipe = subprocess.PIPE
+    ready(lab.at_close(isp.popen([*python, wanted], stdout=pipe, stderr=pipe)))
+
+
+def balance(wans: Sequence[Wan]) -> None:
+    """Replace these WANs' default routes by one of each family that spreads flows over them.
+
+    Flows are told apart by their ports too, as owners of balanced WANs configure it.
+    """
+    router = wans[0].router
+    for wan in wans:
+        wan.remove_routes()
+    hops4 = " ".join(f"nexthop via {wan.gateway4} dev {wan.device} weight 1" for wan in wans)
+    hops6 = " ".join(f"nexthop via {wan.gateway6} dev {wan.device} weight 1" for wan in wans)
+    router.sysctl("net/ipv4/fib_multipath_hash_policy", 1)
+    router.sysctl("net/ipv6/fib_multipath_hash_policy", 1)
+    router.sh(f"ip route replace default {hops4}\nip -6 route replace default {hops6}")
+
+
+def balance_by_objects(wans: Sequence[Wan]) -> None:
+    """The same by nexthop objects and a group of them in each family, in place of balance()."""
+    router = wans[0].router
+    for ip, base in (("ip", 100), ("ip -6", 200)):
+        ids = []
+        for number, wan in enumerate(wans, start=base + 1):
+            gateway = wan.gateway4 if ip == "ip" else wan.gateway6
+            router.sh(f"{ip} nexthop add id {number} via {gateway} dev {wan.device}")
+            ids.append(str(number))
+        router.sh(
+            f"ip nexthop add id {base} group {'/'.join(ids)}\n"
+            f"{ip} route del default\n{ip} route add default nhid {base}"
+        )

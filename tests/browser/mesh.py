@@ -22,14 +22,14 @@ SETTINGS = "admin/network/wireguard-uplink/settings"
 
 
 @dataclass(frozen=True, slots=True)
-class Village:
+class Mesh:
     """`home` is the router whose pages are shown; `peers` are all of them by name."""
 
     lab: Lab
     peers: dict[str, Peer]
 
     @classmethod
-    def build(cls, lab: Lab, **options: object) -> Village:
+    def build(cls, lab: Lab, **options: object) -> Mesh:
         """Lay the mesh and start the services; nodea trusts home and offers, nodeb only offers."""
         mesh = mesh_network(lab, ["home", "nodea", "nodeb"])
         peers = start_peers(lab, mesh, **options)
@@ -43,13 +43,13 @@ class Village:
     def home(self) -> Peer:
         return self.peers["home"]
 
-    def enter(self) -> Door:
+    def enter(self) -> BrowserSession:
         """A gateway to home's bus with both sessions."""
-        return Door.to(self.home.service.socket, self.home.service.config_dir)
+        return BrowserSession.to(self.home.service.socket, self.home.service.config_dir)
 
 
 @dataclass(frozen=True, slots=True)
-class Door:
+class BrowserSession:
     """A gateway, the two sessions that it lets in, and the files behind it."""
 
     gateway: Gateway
@@ -58,7 +58,7 @@ class Door:
     rpcd: Rpcd
 
     @classmethod
-    def to(cls, socket: str, config_dir: str) -> Door:
+    def to(cls, socket: str, config_dir: str) -> BrowserSession:
         """Open it to a service's bus and configuration."""
         rpcd = Rpcd(config_dir)
         gateway = Gateway(socket, others=rpcd.objects)
