@@ -9,12 +9,12 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from ..config.settings import Config, Settings
-from ..failover.budget import DAY_S
 from ..failover.machine import Phase, State
 from ..failover.monitor import Monitor
 from ..failover.paths import WatchedPath
 from ..failover.selection import Ranked, offer_reason
 from ..model import Family, Health, HistoryEntry, Offer, PathKind, Uplink
+from ..probing.icmp import PROBE_BYTES
 from ..probing.probe_kind import Method
 from ..schema.shapes import OFFERS_IN_STATUS
 
@@ -222,8 +222,8 @@ def _uplink_health(
 
 
 def _probe_mb_a_day(monitor: Monitor, paths: list[WatchedPath], now_s: float) -> float:
-    rates = (path.budget.probe_bytes / monitor.pause_s(path, now_s) for path in paths)
-    return round(sum(rates) * DAY_S / 1e6, 2)
+    rates = (PROBE_BYTES[path.family] / monitor.pause_s(path, now_s) for path in paths)
+    return round(sum(rates) * 86400 / 1e6, 2)
 
 
 def uplink_reason(uplink: Uplink, config: Config, seen: list[Ranked], distrust_reason: str) -> str:

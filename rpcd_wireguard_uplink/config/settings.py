@@ -68,6 +68,7 @@ DEFAULT_RESOLVERS = ("1.1.1.1", "2606:4700:4700::1111")
 RETIRED = {
     "drill_interval": "have cron run `wgctl uplink drill`",
     "metrics": "`wgctl uplink metrics` prints them",
+    "probe_budget": "idle uplinks are probed every `check_interval`, which costs little",
     "webhook": "a hook can call curl, docs/telling.md shows how",
 }
 """Options of earlier versions that are read by nobody, and what to do instead."""
@@ -87,7 +88,6 @@ class Settings:
     `fail_closed` blocks rather than leaks when nothing is left. `sticky_s` is how long connections
     may stay on a tunnel after a failback, 0 for not at all. A path that loses more than `max_loss`
     (a share of its probes) or is slower than `max_latency_s` is degraded; 0 for no limit.
-    `probe_budget` is what probes of an idle backup may take in a day, in bytes; 0 for any number.
     """
 
     enabled: bool = True
@@ -111,7 +111,6 @@ class Settings:
     sticky_s: float = 0.0
     max_loss: float = 0.2
     max_latency_s: float = 0.0
-    probe_budget: float = 5e6
 
     def held_s(self, flaps: int) -> float:
         """How long the WAN must be good before traffic goes back, after so many failovers: twice
@@ -258,7 +257,6 @@ def _parse_settings(reader: Reader) -> Settings:
         sticky_s=float(sticky_s if reader.flag("sticky_failback", False) else 0),
         max_loss=reader.whole("max_loss", 20, 0, 100) / 100,
         max_latency_s=reader.whole("max_latency", 0, 0, 60000) / 1000,
-        probe_budget=reader.whole("probe_budget", 5, 0, 100000) * 1e6,
     )
     reader.flag("imported", False)  # asked for by older.py
     bound_s = settings.detection_bound_s()

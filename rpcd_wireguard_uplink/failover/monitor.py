@@ -33,7 +33,6 @@ from ..usage import Ledger
 from ..warnings import Warnings
 from . import machine as failover
 from . import selection
-from .budget import PROBE_BYTES, Budget
 from .candidates import Watch, candidates_of, learn_capacities
 from .capacity import Capacity
 from .detector import PathHealth
@@ -230,7 +229,6 @@ class Monitor:
             health.take_over(now_s)
         prober = Prober(device, family, PROBE_MARK)
         path = WatchedPath(device, kind, family, health, prober, now_s, mark=PROBE_MARK)
-        path.budget = Budget(PROBE_BYTES[family])
         self._limit(path)
         self.paths[key] = path
 
@@ -238,7 +236,6 @@ class Monitor:
         settings, quality = self.watch.settings, path.health.quality
         path.health.pace = settings.pace
         quality.max_loss, quality.max_latency_s = settings.max_loss, settings.max_latency_s
-        path.budget.limit = settings.probe_budget / len(Family)
 
     def _on_link(self, event: LinkEvent) -> None:
         if self.network.set_carrier(event.index, event.carrier and not event.gone):

@@ -17,7 +17,6 @@ from ..probing.icmp import Prober, Reply
 from ..probing.mtu_search import MtuSearch
 from ..probing.probe_kind import Method, SecondOpinion
 from ..probing.service_probe import Page, ServiceProber
-from .budget import Budget
 from .detector import PathHealth
 from .machine import AWAY, Path, Phase
 from .selection import Ranked
@@ -52,7 +51,6 @@ class WatchedPath:
     index: int = 0
     descriptor: int = -1
     used: bool = True
-    budget: Budget = field(default_factory=lambda: Budget(0))
     mark: int = 0
     opinion: SecondOpinion = field(default_factory=SecondOpinion)
     mtu: MtuSearch = field(default_factory=MtuSearch)
@@ -93,7 +91,6 @@ class WatchedPath:
         """Send the probe whose turn it is."""
         target = self.health.next_target(now_s)
         self.last_sent_s = now_s
-        self.budget.spend(now_s)
         sequence = self.send(self.opinion.method, target)
         if sequence is None:
             self.health.unsendable(target, now_s)
@@ -109,7 +106,6 @@ class WatchedPath:
         has_page = self.page is not None
         for method in self.opinion.due(is_unanswered, self.pause_s, now_s, has_page=has_page):
             target = self.opinion.pick(targets.silent(), targets.able())
-            self.budget.spend(now_s)
             sequence = self.send(method, target) if target else None
             if sequence is not None:
                 self.opinion.sent(sequence, method, target, now_s)
@@ -209,10 +205,7 @@ class Standing:
 def interval_s(
     path: WatchedPath, standing: Standing, pace: Pace, check_interval_s: float, now_s: float
 ) -> float:
-    """Seconds between two probes of the path as things stand.
-
-    A backup's budget only slows what nobody waits for.
-    """
+    """Seconds between two probes of the path as things stand."""
     if path.health.state is Health.SUSPECT:
         return pace.confirm_interval_s
     if standing.is_primary or standing.is_active:
@@ -225,14 +218,11 @@ def interval_s(
         return pace.confirm_interval_s
     if standing.phase is Phase.STRANDED:
         return pace.interval_s
-    unhurried_s = check_interval_s
     if standing.is_wanted:
-        unhurried_s = pace.interval_s
-    elif path.health.state is not Health.UP and now_s - path.born_s < NEW_PATH_S:
-        unhurried_s = NEW_PATH_INTERVAL_S
-    elif standing.phase in AWAY:
-        unhurried_s = min(check_interval_s, 5.0)
-    return path.budget.slowed_s(unhurried_s, now_s)
+        return pace.interval_s
+    if path.health.state is not Health.UP and now_s - path.born_s < NEW_PATH_S:
+        return NEW_PATH_INTERVAL_S
+    return min(check_interval_s, 5.0) if standing.phase in AWAY else check_interval_s
 
 
 def backup_path(ranked: Ranked, watched: WatchedPath) -> Path:

@@ -34,6 +34,8 @@ _REPLY = {Family.IPV4: 0, Family.IPV6: 129}
 # With 4 bytes an IPv4 probe fills two of the blocks of 16 that WireGuard pads to, with 8 it would
 # take a third.
 _TOKEN_BYTES = {Family.IPV4: 4, Family.IPV6: 8}
+# An echo, padded to 16, with 32 of WireGuard, UDP and IPv6 around it; both ways.
+PROBE_BYTES = {Family.IPV4: 2 * (32 + 32 + 48), Family.IPV6: 2 * (64 + 32 + 48)}
 RECVTTL = {Family.IPV4: (socket.IPPROTO_IP, 12), Family.IPV6: (socket.IPPROTO_IPV6, 51)}  # in.h
 _TTL_TOLD = {(socket.IPPROTO_IP, 2), (socket.IPPROTO_IPV6, 52)}  # IP_TTL, IPV6_HOPLIMIT
 

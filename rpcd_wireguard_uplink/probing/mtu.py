@@ -125,15 +125,14 @@ class MtuWatch:
         wait_s = max(WAIT_S, 2 * (path.health.smoothed_rtt_s or 0.0))
         sizes = search.step(wait_s, now_s)
         if sizes:
-            self._send(path, sizes, now_s)
+            self._send(path, sizes)
             return False
         return self._conclude(tunnel, now_s)
 
-    def _send(self, path: WatchedPath, sizes: Iterable[int], now_s: float) -> None:
+    def _send(self, path: WatchedPath, sizes: Iterable[int]) -> None:
         able = path.health.targets.able() or list(path.health.addresses)
         target = able[path.mtu.turn % len(able)]
         for size in sizes:
-            path.budget.spend(now_s, 2 * size)
             sequence = path.prober.send(target, size)
             if sequence is not None:
                 path.mtu.sent(sequence, size, target)

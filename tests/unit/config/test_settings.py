@@ -113,7 +113,9 @@ def test_an_unknown_option_or_section_is_a_warning() -> None:
 
 
 def test_an_option_without_effect_is_a_warning_that_says_what_to_do() -> None:
-    config = parse_config([main(webhook="https://x/T0KEN", metrics="1", drill_interval="7")])
+    config = parse_config(
+        [main(webhook="https://x/T0KEN", metrics="1", drill_interval="7", probe_budget="5")]
+    )
     assert list(config.warnings) == [
         f"wireguard-uplink.uplink.{option} has no effect any more: {instead}"
         for option, instead in RETIRED.items()
@@ -232,26 +234,23 @@ def test_two_uplinks_to_one_peer_are_refused() -> None:
 @pytest.mark.parametrize(
     ("options", "found"),
     [
-        ({}, (False, 0.0, 0.2, 0.0, 5e6)),
-        ({"fail_closed": "1"}, (True, 0.0, 0.2, 0.0, 5e6)),
-        ({"sticky_failback": "1"}, (False, 600.0, 0.2, 0.0, 5e6)),
-        ({"sticky_failback": "1", "sticky_time": "60"}, (False, 60.0, 0.2, 0.0, 5e6)),
-        ({"sticky_time": "60"}, (False, 0.0, 0.2, 0.0, 5e6)),
-        ({"max_loss": "0", "max_latency": "250"}, (False, 0.0, 0.0, 0.25, 5e6)),
-        ({"probe_budget": "1"}, (False, 0.0, 0.2, 0.0, 1e6)),
+        ({}, (False, 0.0, 0.2, 0.0)),
+        ({"fail_closed": "1"}, (True, 0.0, 0.2, 0.0)),
+        ({"sticky_failback": "1"}, (False, 600.0, 0.2, 0.0)),
+        ({"sticky_failback": "1", "sticky_time": "60"}, (False, 60.0, 0.2, 0.0)),
+        ({"sticky_time": "60"}, (False, 0.0, 0.2, 0.0)),
+        ({"max_loss": "0", "max_latency": "250"}, (False, 0.0, 0.0, 0.25)),
     ],
 )
 def test_what_is_good_enough_and_what_it_may_cost(
     options: dict[str, str], found: tuple[object, ...]
 ) -> None:
     read = parse_config([main(**options)]).settings
-    told = (read.fail_closed, read.sticky_s, read.max_loss, read.max_latency_s, read.probe_budget)
+    told = (read.fail_closed, read.sticky_s, read.max_loss, read.max_latency_s)
     assert told == found
 
 
-@pytest.mark.parametrize(
-    ("option", "value"), [("sticky_time", "0"), ("max_loss", "101"), ("probe_budget", "0.5")]
-)
+@pytest.mark.parametrize(("option", "value"), [("sticky_time", "0"), ("max_loss", "101")])
 def test_limits_that_are_none(option: str, value: str) -> None:
     with pytest.raises(ConfigError, match=f"uplink.{option} is '{value}'"):
         parse_config([main(**{option: value})])

@@ -103,7 +103,6 @@ function mainSection(map) {
 
 	number(section, 'limits', 'max_loss', _('Degraded from this loss on (%)'), 'range(0,100)', '20', _('0 is no limit.'));
 	number(section, 'limits', 'max_latency', _('Degraded from this latency on (ms)'), 'range(0,60000)', '0', _('0 is no limit.'));
-	number(section, 'limits', 'probe_budget', _('Probes of an idle uplink (MB a day)'), 'range(0,100000)', '5', _('0 is no limit.'));
 	flag(section, 'limits', 'sticky_failback', _('Let connections finish on the uplink'), '0', _('When the own line is back, only new connections use it at once.'));
 	number(section, 'limits', 'sticky_time', _('for so long at most (s)'), 'range(1,86400)', '600').depends('sticky_failback', '1');
 
