@@ -136,7 +136,7 @@ def _method_section(method: Method) -> Iterator[str]:
     yield ""
     yield "| reply | type | meaning |"
     yield "| --- | --- | --- |"
-    yield from _reply_rows(method.reply.tree, "")
+    yield from _reply_rows(method.reply_schema.tree, "")
 
 
 def messages_text() -> str:
@@ -202,7 +202,7 @@ def usage(method: Method) -> str:
     """Return the method's command line, as in "wgctl uplink remove PEER_ID"."""
     words = ["wgctl uplink", method.command]
     for name, schema in method.arguments.properties.items():
-        if name in method.positional:
+        if name in method.arguments.required:
             more = " ..." if schema["type"] == "array" else ""
             words.append("|".join(schema.get("x-words", ())) or name.upper() + more)
         else:

@@ -1,36 +1,82 @@
 """THE method table: what the object on the bus offers, each method declared once.
 
 From it come the validation of arguments, the signature on the bus, rpcd's ACL, the command line
-and docs/methods.md. A handler is a name here and is bound by the daemon, so this module imports
-neither the service nor asyncio. What a call goes through is calls.py's.
+and docs/methods.md; what a call goes through is here too. A handler is a name that daemon.py binds,
+so that neither the service nor asyncio is imported.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import functools
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Literal
 
+from ..errors import Status, UplinkError
 from ..schema import shapes as s
+from ..schema import validation
+from ..schema.record import Record, schema_of
+from ..schema.shapes import Tree
 from ..schema.validation import Schema
-from . import choice_schemas as c
-from . import peering_schemas as p
-from .calls import Access, Method, check_reply, error_reply, parse_arguments, signature
-from .secubox_methods import older_methods
+from . import replies as r
 
-__all__ = [
-    "METHODS",
-    "OBJECT",
-    "Access",
-    "Method",
-    "check_reply",
-    "error_reply",
-    "parse_arguments",
-    "prepare_validation",
-    "signature",
-]
+if TYPE_CHECKING:
+    from ..ubus.blobmsg import Type
 
 OBJECT = "luci.wireguard-dashboard"
+# uhttpd appends the caller's session to the arguments of every call.
+SESSION_ARGUMENT = "ubus_rpc_session"
 LONGEST_MESSAGE = 16384
+Access = Literal["read", "write", "local"]
+
+
+@dataclass(frozen=True, eq=False)
+class Method:
+    """One method. `access` is read, write, or local: on the bus, but never for a web session.
+
+    `handler` names the function that does it. `command` is its word behind `wgctl uplink`, ""
+    where it has none; what is `needed` stands there without an option's name; `progress` is shown
+    while a call that takes seconds runs. `empty_is_absent` is for callers that send "" for what
+    was not given.
+    """
+
+    name: str
+    access: Access
+    doc: str
+    handler: str
+    reply: type[Record]
+    needed: Mapping[str, Tree] = field(default_factory=dict)
+    optional: Mapping[str, Tree] = field(default_factory=dict)
+    command: str = ""
+    progress: str = ""
+    empty_is_absent: bool = False
+    arguments: Schema = field(init=False)
+
+    def __post_init__(self) -> None:
+        taken = s.table({**self.needed, **self.optional}, optional=self.optional)
+        object.__setattr__(self, "arguments", Schema(taken))
+
+    @functools.cached_property
+    def reply_schema(self) -> Schema:
+        """What the reply's table must be; made when it is first needed, which no service does."""
+        return Schema(schema_of(self.reply))
+
+
+# --- what a call goes through
+
+
+def parse_arguments(method: Method, raw: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the arguments of a call, coerced and valid; what is null or not given is not in it.
+
+    Raises InvalidArgument with a sentence that names the argument.
+    """
+    given = {
+        name: value
+        for name, value in raw.items()
+        if name != SESSION_ARGUMENT and not (value == "" and method.empty_is_absent)
+    }
+    return validation.parse(method.arguments, given, method.name)
 
 
 def prepare_validation() -> None:
@@ -44,298 +90,383 @@ def prepare_validation() -> None:
         next(method.arguments.prepare().iter_errors(None), None)
 
 
-def _declared() -> tuple[Method, ...]:
-    return (
-        Method(
-            name="uplink_list",
-            access="read",
-            doc="Lists the offers of mesh peers, usable or why not, and the configured uplinks.",
-            handler="list_uplinks",
-            arguments=Schema(s.table({})),
-            reply=Schema(
-                s.table(
-                    {
-                        "offers": s.rows("what mesh peers offer", s.OFFER),
-                        "uplinks": s.rows("the configured uplinks, best first", s.UPLINK),
-                    },
-                    more=True,
-                )
-            ),
-            command="list",
-        ),
-        Method(
-            name="uplink_status",
-            access="read",
-            doc="Tells which path traffic takes and why, and how every path is doing.",
-            handler="status",
-            arguments=Schema(s.table({})),
-            reply=Schema(s.STATUS_REPLY),
-            command="status",
-        ),
-        Method(
-            name="uplink_add",
-            access="write",
-            doc="Makes an uplink from a peer's offer or from given values, or changes it.",
-            handler="add_uplink",
-            arguments=Schema(
-                s.table(
-                    {
-                        "peer_id": s.PEER_ID,
-                        "weight": s.WEIGHT,
-                        "endpoint": s.ENDPOINT,
-                        "public_key": s.PUBLIC_KEY,
-                        "address": s.ADDRESS,
-                    },
-                    optional=("weight", "endpoint", "public_key", "address"),
-                )
-            ),
-            reply=Schema(
-                s.table(
-                    {
-                        "success": s.SUCCESS,
-                        "message": s.MESSAGE,
-                        "peer_id": s.PEER,
-                        "interface": s.INTERFACE,
-                        "public_key": s.OWN_KEY,
-                        "address": s.OWN_ADDRESS,
-                        "address6": s.OWN_ADDRESS6,
-                        "endpoint": s.ENDPOINT_SHOWN,
-                        "weight": s.UPLINK_WEIGHT,
-                        "created": s.flag("false where the uplink existed and was changed"),
-                        "leased": s.flag("whether its addresses are a lease of the provider"),
-                        "note": s.NOTE,
-                    },
-                    more=True,
-                )
-            ),
-            command="add",
-            positional=("peer_id",),
-        ),
-        Method(
-            name="uplink_remove",
-            access="write",
-            doc="Removes an uplink and everything that was made for it, and nothing else.",
-            handler="remove_uplink",
-            arguments=Schema(s.table({"peer_id": s.PEER_ID})),
-            reply=Schema(s.table({"success": s.SUCCESS, "message": s.MESSAGE, "peer_id": s.PEER})),
-            command="remove",
-            positional=("peer_id",),
-        ),
-        Method(
-            name="uplink_test",
-            access="write",
-            doc="Sends probes through an uplink's tunnel; takes seconds. No answer is no error.",
-            handler="test_uplink",
-            arguments=Schema(
-                s.table(
-                    {
-                        "peer_id": s.PEER_ID,
-                        "target": {
-                            **s.HOST,
-                            "description": "a host name or IP address to probe; "
-                            "a configured one if left out",
-                        },
-                        "count": s.whole("how many probes to send, 1 to 20", 1, 20),
-                    },
-                    optional=("target", "count"),
-                )
-            ),
-            reply=Schema(s.TEST_REPLY),
-            command="test",
-            positional=("peer_id",),
-            progress="sending probes through the tunnel",
-        ),
-        Method(
-            name="uplink_set_priority",
-            access="write",
-            doc="Sets an uplink's weight; the uplink with the higher weight is preferred.",
-            handler="set_priority",
-            arguments=Schema(s.table({"peer_id": s.PEER_ID, "weight": s.WEIGHT})),
-            reply=Schema(
-                s.table(
-                    {
-                        "success": s.SUCCESS,
-                        "message": s.MESSAGE,
-                        "peer_id": s.PEER,
-                        "weight": s.UPLINK_WEIGHT,
-                    }
-                )
-            ),
-            command="priority",
-            positional=("peer_id", "weight"),
-        ),
-        Method(
-            name="uplink_set_failover",
-            access="write",
-            doc="Turns automatic failover on or off.",
-            handler="set_failover",
-            arguments=Schema(s.table({"enabled": s.ENABLED})),
-            reply=Schema(
-                s.table(
-                    {
-                        "success": s.SUCCESS,
-                        "message": s.MESSAGE,
-                        "auto_failover": s.switch("1 if automatic failover is on now"),
-                    }
-                )
-            ),
-            command="failover",
-            positional=("enabled",),
-        ),
-        Method(
-            name="uplink_gossip",
-            access="local",
-            doc="Hands in a message of the mesh, for the package that carries its gossip.",
-            handler="gossip",
-            arguments=Schema(
-                s.table(
-                    {
-                        "message": {
-                            "type": ["object", "string"],
-                            "description": "an uplink_offer or uplink_withdraw, "
-                            "as a table or as JSON text of at most 16,384 characters",
-                            "maxLength": LONGEST_MESSAGE,
-                        },
-                        "origin": {
-                            **s.PEER_ID,
-                            "description": "the node that it is said to come from: such a message "
-                            "must be signed by its sender; left out by this router's own programs",
-                        },
-                    },
-                    optional=("origin",),
-                )
-            ),
-            reply=Schema(
-                s.table(
-                    {
-                        "success": s.SUCCESS,
-                        "message": s.MESSAGE,
-                        "accepted": s.flag("false where it was old or changed nothing"),
-                        "peer_id": s.PEER,
-                    }
-                )
-            ),
-        ),
-        Method(
-            name="uplink_history",
-            access="read",
-            doc="Lists failovers, failbacks and other changes with their causes, newest first.",
-            handler="read_history",
-            arguments=Schema(
-                s.table(
-                    {"limit": s.whole("how many entries at most, 1 to 200", 1, s.LONGEST_HISTORY)},
-                    optional=("limit",),
-                )
-            ),
-            reply=Schema(s.table({"events": s.rows("newest first", s.EVENT, s.LONGEST_HISTORY)})),
-            command="history",
-        ),
-        *_choice(),
-        *_exchange(),
-        *older_methods(),
-    )
+def signature(method: Method) -> Mapping[str, Type]:
+    """Return what the bus advertises for the method: its arguments and their blobmsg types."""
+    # Here, since importing any part of the bus loads asyncio.
+    from ..ubus.blobmsg import Type
+
+    types = {
+        "string": Type.STRING,
+        "integer": Type.INT32,
+        "number": Type.DOUBLE,
+        "boolean": Type.BOOL,
+        "object": Type.TABLE,
+        "array": Type.ARRAY,
+    }
+    found = {}
+    for name, schema in method.arguments.properties.items():
+        declared = schema["type"]
+        found[name] = types[declared if isinstance(declared, str) else declared[0]]
+    return found
 
 
-def _choice() -> Iterator[Method]:
-    """Which path, why, and what if."""
-    yield Method(
-        name="uplink_explain",
-        access="read",
-        doc="Explains which path traffic takes, and ranks all backups with the numbers behind it.",
-        handler="explain",
-        arguments=Schema(s.table({})),
-        reply=Schema(c.EXPLAIN_REPLY),
+def check_reply(method: Method, reply: Any) -> None:
+    """Raise UplinkError with the path and the rule where a reply is not what the table promises."""
+    problem = method.reply_schema.first_problem(reply)
+    if problem is not None:
+        wrong = validation.sentence(problem, f"the reply of {method.name}")
+        raise UplinkError(f"reply of {method.name}: {wrong}", code="bad_reply")
+
+
+def error_reply(error: BaseException) -> tuple[dict[str, Any], Status]:
+    """Return the table and the status that a caller gets for an exception.
+
+    Of one that is not of the project's tree the caller learns nothing; its class and the place
+    where it was raised go to the log, its text does not, since it may hold anything.
+    """
+    if isinstance(error, UplinkError):
+        return {"success": False, "error": str(error), "code": error.code}, error.status
+    import logging
+
+    place = "an unknown place"
+    trace = error.__traceback__
+    while trace is not None:
+        place = f"{trace.tb_frame.f_globals.get('__name__', '?')} line {trace.tb_lineno}"
+        trace = trace.tb_next
+    logging.getLogger(__name__).error("%s in %s", type(error).__name__, place)
+    sentence = "something failed inside the service; its log names the place"
+    return {"success": False, "error": sentence, "code": UplinkError.code}, Status.UNKNOWN_ERROR
+
+
+# --- the table
+
+_PEER: dict[str, Tree] = {"peer_id": s.PEER_ID}
+_OFFER: Mapping[str, Tree] = {
+    "bandwidth_mbps": s.whole("Mbit/s to advertise; 0 to say nothing", 0, 1_000_000),
+    "latency_ms": s.number("ms to advertise; measured if left out", 0, 60_000),
+    "wan_type": s.text(
+        "kind of WAN, such as fiber or lte",
+        pattern=r"^[0-9A-Za-z_./+ -]{0,32}$(?!\n)",
+        must="be at most 32 letters, digits, spaces or _./+-",
+    ),
+    "metered": s.yes_or_no("1 if the WAN is paid by volume"),
+    "quota_gb": s.number("GB a month for all consumers together; 0 for no limit", 0, 1_000_000),
+    "price_per_gb": s.number("what a GB costs, as the mesh counts; 0 for nothing", 0, 1_000_000),
+    "limit_mbps": s.whole("Mbit/s for each consumer, each way; 0 for no limit", 0, 100_000),
+    "max_consumers": s.whole("how many peers are served at once", 1, 200),
+    "endpoint": s.HOST
+    | {"description": "name or address that peers reach this router by; found out if left out"},
+}
+_DRILL: Mapping[str, Tree] = {
+    "peer_id": s.PEER_ID | {"description": "the peer to drill with; all if left out"},
+    "all_traffic": s.yes_or_no(
+        "1 to lead the traffic of everybody through one uplink and back, which cuts connections"
+    ),
+    "seconds": s.whole("for how long with all_traffic; 10 if left out", 1, 60),
+}
+
+_UPLINKS = (
+    Method(
+        "uplink_list",
+        "read",
+        "Lists the offers of mesh peers, usable or why not, and the configured uplinks.",
+        "list_uplinks",
+        r.Uplinks,
+        command="list",
+    ),
+    Method(
+        "uplink_status",
+        "read",
+        "Tells which path traffic takes and why, and how every path is doing.",
+        "status",
+        r.Status,
+        command="status",
+    ),
+    Method(
+        "uplink_add",
+        "write",
+        "Makes an uplink from a peer's offer or from given values, or changes it.",
+        "add_uplink",
+        r.Added,
+        needed=_PEER,
+        optional={
+            "weight": s.WEIGHT,
+            "endpoint": s.ENDPOINT,
+            "public_key": s.PUBLIC_KEY,
+            "address": s.ADDRESS,
+        },
+        command="add",
+    ),
+    Method(
+        "uplink_remove",
+        "write",
+        "Removes an uplink and everything that was made for it, and nothing else.",
+        "remove_uplink",
+        r.DonePeer,
+        needed=_PEER,
+        command="remove",
+    ),
+    Method(
+        "uplink_test",
+        "write",
+        "Sends probes through an uplink's tunnel; takes seconds. No answer is no error.",
+        "test_uplink",
+        r.Tested,
+        needed=_PEER,
+        optional={
+            "target": s.HOST
+            | {"description": "a host name or IP address to probe; a configured one if left out"},
+            "count": s.whole("how many probes to send, 1 to 20", 1, 20),
+        },
+        command="test",
+        progress="sending probes through the tunnel",
+    ),
+    Method(
+        "uplink_set_priority",
+        "write",
+        "Sets an uplink's weight; the uplink with the higher weight is preferred.",
+        "set_priority",
+        r.Weighed,
+        needed=_PEER | {"weight": s.WEIGHT},
+        command="priority",
+    ),
+    Method(
+        "uplink_set_failover",
+        "write",
+        "Turns automatic failover on or off.",
+        "set_failover",
+        r.Switched,
+        needed={
+            "enabled": s.flag("1 to fail over automatically, 0 not to")
+            | {"x-words": {"enable": True, "disable": False}}
+        },
+        command="failover",
+    ),
+    Method(
+        "uplink_gossip",
+        "local",
+        "Hands in a message of the mesh, for the package that carries its gossip.",
+        "gossip",
+        r.Heard,
+        needed={
+            "message": {
+                "type": ["object", "string"],
+                "description": "an uplink_offer or uplink_withdraw, "
+                "as a table or as JSON text of at most 16,384 characters",
+                "maxLength": LONGEST_MESSAGE,
+            }
+        },
+        optional={
+            "origin": s.PEER_ID
+            | {
+                "description": "the node that it is said to come from: such a message must be "
+                "signed by its sender; left out by this router's own programs"
+            }
+        },
+    ),
+    Method(
+        "uplink_history",
+        "read",
+        "Lists failovers, failbacks and other changes with their causes, newest first.",
+        "read_history",
+        r.History,
+        optional={"limit": s.whole("how many entries at most, 1 to 200", 1, r.LONGEST_HISTORY)},
+        command="history",
+    ),
+)
+_CHOICE = (
+    Method(
+        "uplink_explain",
+        "read",
+        "Explains which path traffic takes, and ranks all backups with the numbers behind it.",
+        "explain",
+        r.Explained,
         command="why",
-    )
-    yield Method(
-        name="uplink_simulate",
-        access="read",
-        doc="Tells what would happen if these paths died, without touching anything.",
-        handler="simulate",
-        arguments=Schema(s.table({"fail": c.FAIL})),
-        reply=Schema(c.SIMULATE_REPLY),
+    ),
+    Method(
+        "uplink_simulate",
+        "read",
+        "Tells what would happen if these paths failed, without touching anything.",
+        "simulate",
+        r.Simulated,
+        needed={
+            "fail": {
+                **s.rows(
+                    "the paths that shall fail: devices, names of WANs, or peer ids",
+                    s.text("a path", maxLength=64),
+                    64,
+                ),
+                "minItems": 1,
+                "x-must": "have from 1 to 64 entries",
+                "x-secret": True,  # too long to be quoted
+            }
+        },
         command="simulate",
-        positional=("fail",),
-    )
-    yield Method(
-        name="uplink_drill",
-        access="write",
-        doc="Rehearses a failover: by own probes only, or for some seconds with all traffic.",
-        handler="drill",
-        arguments=Schema(s.table(c.DRILL_ARGUMENTS, optional=c.DRILL_ARGUMENTS)),
-        reply=Schema(c.DRILL_REPLY),
+    ),
+    Method(
+        "uplink_drill",
+        "write",
+        "Rehearses a failover: by own probes only, or for some seconds with all traffic.",
+        "drill",
+        r.Drilled,
+        optional=_DRILL,
         command="drill",
         progress="rehearsing",
-    )
-
-
-def _exchange() -> Iterator[Method]:
-    """Being a provider, and whom to trust."""
-    done = {"success": s.SUCCESS, "message": s.MESSAGE}
-    yield Method(
-        name="uplink_offer",
-        access="write",
-        doc="Offers this router's internet to trusted mesh peers, or changes the offer.",
-        handler="offer",
-        arguments=Schema(s.table(p.OFFERING, optional=p.OFFERING)),
-        reply=Schema(s.table({**done, "offer": p.OWN_OFFER, "note": s.NOTE})),
+    ),
+)
+_PEERS = (
+    Method(
+        "uplink_offer",
+        "write",
+        "Offers this router's internet to trusted mesh peers, or changes the offer.",
+        "offer",
+        r.Offered,
+        optional=_OFFER,
         command="offer",
-        progress="measuring this router's line",
-    )
-    yield Method(
-        name="uplink_withdraw",
-        access="write",
-        doc="Takes the offer back; consumers lose this uplink, their leases are kept.",
-        handler="withdraw",
-        arguments=Schema(s.table({})),
-        reply=Schema(s.table(done)),
+        progress="measuring this router's WAN",
+    ),
+    Method(
+        "uplink_withdraw",
+        "write",
+        "Takes the offer back; consumers lose this uplink, their leases are kept.",
+        "withdraw",
+        r.Done,
         command="withdraw",
-    )
-    yield Method(
-        name="uplink_consumers",
-        access="read",
-        doc="Lists the peers that have a lease of this router's internet, and what they used.",
-        handler="consumers",
-        arguments=Schema(s.table({})),
-        reply=Schema(p.CONSUMERS_REPLY),
+    ),
+    Method(
+        "uplink_consumers",
+        "read",
+        "Lists the peers that have a lease of this router's internet, and what they used.",
+        "consumers",
+        r.Consumers,
         command="consumers",
-    )
-    yield Method(
-        name="uplink_trust",
-        access="read",
-        doc="Lists the mesh peers and whether each is trusted, or what is missing for it.",
-        handler="trust_list",
-        arguments=Schema(s.table({})),
-        reply=Schema(s.table({"node_id": s.PEER, "peers": s.rows("mesh peers", p.TRUST_ROW)})),
+    ),
+    Method(
+        "uplink_trust",
+        "read",
+        "Lists the mesh peers and whether each is trusted, or what is missing for it.",
+        "trust_list",
+        r.TrustList,
         command="trust",
-    )
-    fingerprint = s.text(
-        "master-link's fingerprint of the peer, where several could be meant",
-        pattern=r"^[A-Za-z0-9:._-]{1,128}$(?!\n)",
-        **{"x-must": "be 1 to 128 letters, digits, dots, colons or hyphens"},
-    )
-    yield Method(
-        name="uplink_trust_accept",
-        access="write",
-        doc="Trusts a mesh peer: pins its mesh key and its identity as they are now.",
-        handler="trust_accept",
-        arguments=Schema(
-            s.table({"peer_id": s.PEER_ID, "fingerprint": fingerprint}, optional=("fingerprint",))
-        ),
-        reply=Schema(s.table({**done, "peer_id": s.PEER, "peer": p.TRUST_ROW})),
+    ),
+    Method(
+        "uplink_trust_accept",
+        "write",
+        "Trusts a mesh peer: pins its mesh key and its identity as they are now.",
+        "trust_accept",
+        r.Trusted,
+        needed=_PEER,
+        optional={
+            "fingerprint": s.text(
+                "master-link's fingerprint of the peer, where several could be meant",
+                pattern=r"^[A-Za-z0-9:._-]{1,128}$(?!\n)",
+                must="be 1 to 128 letters, digits, dots, colons or hyphens",
+            )
+        },
         command="trust accept",
-        positional=("peer_id",),
-    )
-    yield Method(
-        name="uplink_trust_revoke",
-        access="write",
-        doc="Trusts a peer no longer: its offers, its leases and uplinks made by itself go.",
-        handler="trust_revoke",
-        arguments=Schema(s.table({"peer_id": s.PEER_ID})),
-        reply=Schema(s.table({**done, "peer_id": s.PEER})),
+    ),
+    Method(
+        "uplink_trust_revoke",
+        "write",
+        "Trusts a peer no longer: its offers, its leases and uplinks made by itself go.",
+        "trust_revoke",
+        r.DonePeer,
+        needed=_PEER,
         command="trust revoke",
-        positional=("peer_id",),
+    ),
+)
+
+# --- SecuBox's older names: its page sends numbers as text, and "" for what is not given
+
+_OLDER_INTERFACE: Mapping[str, Tree] = {
+    "interface": s.text(
+        "the name of an uplink's network interface",
+        pattern=r"^[A-Za-z0-9_.-]{1,15}$(?!\n)",
+        must="be 1 to 15 letters, digits, dots, underscores or hyphens",
     )
+}
+_TO_100 = r"^(?:[1-9][0-9]?|100)$(?!\n)"
+_AMOUNT = r"^[0-9]{1,6}$(?!\n)"
+_OLDER_ORDER: Mapping[str, Tree] = {
+    "priority": s.digits("1 to 100, the lower one is preferred: 101 - weight", _TO_100, 1, 100),
+    "weight": s.digits(
+        "1 to 100, the higher one is preferred; counts where no priority is given", _TO_100, 1, 100
+    ),
+}
 
 
-METHODS: Mapping[str, Method] = MappingProxyType({m.name: m for m in _declared()})
+def _older(
+    name: str,
+    doc: str,
+    reply: type[Record],
+    needed: Mapping[str, Tree],
+    optional: Mapping[str, Tree],
+    access: Access = "write",
+) -> Method:
+    handler = f"older_{name}"
+    return Method(name, access, doc, handler, reply, needed, optional, empty_is_absent=True)
+
+
+_OLDER = (
+    _older(
+        "uplinks",
+        "Lists the configured uplinks, as SecuBox's page knows them.",
+        r.OlderUplinks,
+        {},
+        {},
+        "read",
+    ),
+    _older(
+        "add_uplink",
+        "The older name of uplink_add.",
+        r.OlderAdded,
+        {"peer_pubkey": s.PUBLIC_KEY},
+        {
+            "endpoint": s.ENDPOINT,
+            "local_pubkey": s.text("ignored: a tunnel gets its own key", maxLength=64)
+            | {"x-secret": True},
+            **_OLDER_ORDER,
+            "node_id": s.PEER_ID,
+        },
+    ),
+    _older("remove_uplink", "The older name of uplink_remove.", r.Done, _OLDER_INTERFACE, {}),
+    _older(
+        "test_uplink",
+        "The older name of uplink_test.",
+        r.OlderTested,
+        _OLDER_INTERFACE,
+        {"target": s.HOST},
+    ),
+    _older(
+        "offer_uplink",
+        "The older name of uplink_offer.",
+        r.Done,
+        {},
+        {
+            "bandwidth": s.digits("Mbit/s to advertise", _AMOUNT, 0, 999999),
+            "latency": s.digits("ms to advertise", _AMOUNT, 0, 999999),
+        },
+    ),
+    _older("withdraw_uplink", "The older name of uplink_withdraw.", r.Done, {}, {}),
+    _older(
+        "set_uplink_priority",
+        "The older name of uplink_set_priority.",
+        r.OlderDone,
+        _OLDER_INTERFACE,
+        _OLDER_ORDER,
+    ),
+    _older(
+        "set_uplink_failover",
+        "The older name of uplink_set_failover.",
+        r.Switched,
+        {
+            "enabled": s.digits("1 to fail over automatically, 0 not to", r"^[01]$(?!\n)", 0, 1)
+            | {"type": ["string", "integer", "boolean"], "x-must": "be 1 or 0"}
+        },
+        {},
+    ),
+)
+
+METHODS: Mapping[str, Method] = MappingProxyType(
+    {method.name: method for method in (*_UPLINKS, *_CHOICE, *_PEERS, *_OLDER)}
+)

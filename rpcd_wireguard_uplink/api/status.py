@@ -16,7 +16,7 @@ from ..failover.selection import Ranked, offer_reason
 from ..model import Family, Health, HistoryEntry, Offer, PathKind, Uplink
 from ..probing.icmp import PROBE_BYTES
 from ..probing.probe_kind import Method
-from ..schema.shapes import OFFERS_IN_STATUS
+from .replies import OFFERS_IN_STATUS
 
 Table = dict[str, Any]
 SEVERITY = (

@@ -250,7 +250,7 @@ def _add_common(parser: argparse.ArgumentParser) -> None:
 def _add_arguments(parser: argparse.ArgumentParser, method: Method) -> None:
     for name, schema in method.arguments.properties.items():
         told = schema.get("description", "").replace("%", "%%")
-        if name not in method.positional:
+        if name not in method.arguments.required:
             parser.add_argument(
                 f"--{name.replace('_', '-')}", dest=name, metavar=name.upper(), help=told
             )

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from .. import __version__
-from ..schema.shapes import STATES
+from ..api.replies import STATES
 
 Table = Mapping[str, Any]
 Sample = tuple[Mapping[str, str], float]

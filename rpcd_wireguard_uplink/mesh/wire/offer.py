@@ -231,8 +231,8 @@ def kind(name: str) -> s.Tree:
 IDENTITY_KEY = s.text(
     "the sender's Ed25519 key that it signs with",
     pattern=s.PUBLIC_KEY["pattern"],
-    **{"x-must": "be an Ed25519 key: 44 characters of base64", "x-secret": True},
-)
+    must="be an Ed25519 key: 44 characters of base64",
+) | {"x-secret": True}
 _ORDER = {
     "peer_id": s.PEER_ID,
     "timestamp": _line("when the sender says it was sent", "0-9A-Za-z:+. -", 40),
@@ -246,8 +246,9 @@ _SIGNED = {
     "signature": s.text(
         "Ed25519 signature of all other members",
         pattern=r"^[A-Za-z0-9+/]{85}[AQgw]==$(?!\n)",
-        **{"x-must": "be an Ed25519 signature: 88 characters of base64", "x-secret": True},
-    ),
+        must="be an Ed25519 signature: 88 characters of base64",
+    )
+    | {"x-secret": True},
 }
 _CAPABILITIES = {
     "bandwidth_mbps": s.whole("Mbit/s", 0, 1_000_000),

@@ -76,7 +76,7 @@ def test_docs_tell_every_argument_and_field() -> None:
     for method in METHODS.values():
         section = docs.split(f"\n## {method.name}\n")[1].split("\n## ")[0]
         assert method.doc in section
-        for name in [*method.arguments.properties, *method.reply.properties]:
+        for name in [*method.arguments.properties, *method.reply_schema.properties]:
             assert f"| `{name}` |" in section
     assert "| `uplinks[].handshake_age_s` |" in docs
     assert "| `families.ipv4.state` |" in docs

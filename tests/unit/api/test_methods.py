@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
 from rpcd_wireguard_uplink import errors
+from rpcd_wireguard_uplink.api import replies
 from rpcd_wireguard_uplink.api.methods import (
     METHODS,
     Method,
@@ -28,7 +29,6 @@ from rpcd_wireguard_uplink.api.methods import (
 )
 from rpcd_wireguard_uplink.errors import InvalidArgument, Status, UplinkError
 from rpcd_wireguard_uplink.schema import shapes
-from rpcd_wireguard_uplink.schema.validation import Schema
 
 ROOT = Path(__file__).resolve().parents[3]
 KEY = "AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE="
@@ -41,14 +41,14 @@ KEY_RULE = "public_key must be a WireGuard public key: 44 characters of base64"
 
 
 @pytest.fixture
-def replies() -> dict[str, Any]:
+def canned() -> dict[str, Any]:
     """A canned reply of every method."""
     found: dict[str, Any] = json.loads((ROOT / "tests/data/replies.json").read_text("utf-8"))
     return found
 
 
 def schemas_of(name: str) -> tuple[Any, Any]:
-    return METHODS[name].arguments.tree, METHODS[name].reply.tree
+    return METHODS[name].arguments.tree, METHODS[name].reply_schema.tree
 
 
 def walk(tree: Any) -> Iterator[Any]:
@@ -116,7 +116,7 @@ def test_table_is_unambiguous() -> None:
     assert len(set(commands)) == len(commands)
     assert all(handler.isidentifier() for handler in handlers)
     for method in METHODS.values():
-        assert set(method.positional) <= set(method.arguments.required)
+        assert method.command or not method.progress
         assert method.doc.endswith(".")
         assert "\n" not in method.doc
 
@@ -257,7 +257,7 @@ def test_import_loads_neither_asyncio_nor_jsonschema() -> None:
         (
             "uplink_simulate",
             {},
-            "fail is missing: give the paths to suppose dead: devices, names of lines, or peer ids",
+            "fail is missing: give the paths that shall fail: devices, names of WANs, or peer ids",
         ),
         ("uplink_simulate", {"fail": "wan"}, "fail must be a list, not a string"),
         ("uplink_simulate", {"fail": []}, "fail must have from 1 to 64 entries"),
@@ -403,29 +403,29 @@ def test_a_key_is_never_quoted(secret: str) -> None:
 
 
 @pytest.mark.parametrize("name", METHODS)
-def test_canned_replies_are_as_promised(name: str, replies: dict[str, Any]) -> None:
-    check_reply(METHODS[name], replies[name])
+def test_canned_replies_are_as_promised(name: str, canned: dict[str, Any]) -> None:
+    check_reply(METHODS[name], canned[name])
 
 
 @pytest.mark.parametrize("name", METHODS)
-def test_each_missing_field_of_a_reply_is_named(name: str, replies: dict[str, Any]) -> None:
-    for field in replies[name]:
-        lacking = {key: value for key, value in replies[name].items() if key != field}
+def test_each_missing_field_of_a_reply_is_named(name: str, canned: dict[str, Any]) -> None:
+    for field in canned[name]:
+        lacking = {key: value for key, value in canned[name].items() if key != field}
         with pytest.raises(UplinkError, match=rf"^reply of {name}: {field} is missing"):
             check_reply(METHODS[name], lacking)
 
 
-def test_a_wrong_reply_is_told_with_its_path(replies: dict[str, Any]) -> None:
-    replies["uplink_list"]["uplinks"][0]["state"] = "fine"
+def test_a_wrong_reply_is_told_with_its_path(canned: dict[str, Any]) -> None:
+    canned["uplink_list"]["uplinks"][0]["state"] = "fine"
     with pytest.raises(UplinkError, match=r"uplinks\[0\]\.state must be one of .*, not \"fine\""):
-        check_reply(METHODS["uplink_list"], replies["uplink_list"])
-    replies["uplink_status"]["enabled"] = True
+        check_reply(METHODS["uplink_list"], canned["uplink_list"])
+    canned["uplink_status"]["enabled"] = True
     with pytest.raises(UplinkError, match="enabled must be a whole number, not a boolean"):
-        check_reply(METHODS["uplink_status"], replies["uplink_status"])
-    replies["uplink_status"]["enabled"] = 1
-    replies["uplink_status"]["primary"]["private_key"] = "x"
+        check_reply(METHODS["uplink_status"], canned["uplink_status"])
+    canned["uplink_status"]["enabled"] = 1
+    canned["uplink_status"]["primary"]["private_key"] = "x"
     with pytest.raises(UplinkError, match=r"primary\.private_key is not"):
-        check_reply(METHODS["uplink_status"], replies["uplink_status"])
+        check_reply(METHODS["uplink_status"], canned["uplink_status"])
 
 
 def test_signature_is_what_the_bus_advertises() -> None:
@@ -482,7 +482,7 @@ def test_a_foreign_exception_tells_the_caller_nothing(caplog: pytest.LogCaptureF
 def test_the_example_in_the_documentation_works() -> None:
     page = (ROOT / "docs/adding-a-method.md").read_text("utf-8")
     example = page.split("```python\n")[1].split("```")[0]
-    made = eval(example.strip().rstrip(","), {"Method": Method, "Schema": Schema, "s": shapes})
+    made = eval(example.strip().rstrip(","), {"Method": Method, "r": replies, "s": shapes})
     assert parse_arguments(made, {"peer_id": "nodeA", "label": "attic"})["label"] == "attic"
     with pytest.raises(InvalidArgument, match="label is longer than 20 characters"):
         parse_arguments(made, {"peer_id": "nodeA", "label": "a" * 21})

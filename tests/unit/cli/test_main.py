@@ -379,7 +379,7 @@ async def test_another_program_with_the_name_is_told(bus: str, wgctl: Any) -> No
 
 async def test_what_peers_say_can_not_reach_the_terminal(service: Service, wgctl: Any) -> None:
     for name in ("uplink_list", "uplink_status", "uplink_add", "uplink_test", "uplink_history"):
-        service.replies[name] = poisoned(service.replies[name], METHODS[name].reply.tree)
+        service.replies[name] = poisoned(service.replies[name], METHODS[name].reply_schema.tree)
     for words, method, _ in COMMANDS:
         said = await wgctl("uplink", *words, "-s", service.socket)
         assert said.status == 0

@@ -9,10 +9,11 @@ import jsonschema
 import pytest
 from pytest_mock import MockerFixture
 
+from rpcd_wireguard_uplink.api.replies import Status
 from rpcd_wireguard_uplink.errors import CommandFailed, TimedOut
 from rpcd_wireguard_uplink.model import Family
 from rpcd_wireguard_uplink.mwan3.status import Tracked, View, parse_status, read_view
-from rpcd_wireguard_uplink.schema.shapes import STATUS_REPLY
+from rpcd_wireguard_uplink.schema.record import schema_of
 from tests.unit.fakes import replace_commands
 
 DATA = Path(__file__).parents[2] / "data"
@@ -72,10 +73,10 @@ async def test_mwan3_is_asked_for_the_parts_that_are_shown(mocker: MockerFixture
         "mwan3_available": True,
         "mwan3_status": "wan is online",
     }
-    schema = STATUS_REPLY["properties"]
+    schema = schema_of(Status)
     for name, shown in table.items():
-        jsonschema.validate(shown, schema[name])
-        assert name not in STATUS_REPLY["required"], "absent where mwan3 is"
+        jsonschema.validate(shown, schema["properties"][name])
+        assert name not in schema["required"], "absent where mwan3 is"
 
 
 @pytest.mark.parametrize("error", [CommandFailed("exit status 4"), TimedOut("ubus")])

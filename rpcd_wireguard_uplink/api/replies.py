@@ -1,0 +1,636 @@
+"""What each method replies: one record a reply or a row in it, one line a member.
+
+A member's meaning names its unit. docs/methods.md and the schemas that tests hold replies to are
+made from these, and so are the tables of `wgctl`, for the members that have a `column`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ..schema.record import Record, member
+from ..schema.shapes import Tree
+
+STATES = ("primary", "suspect", "failed_over", "holding", "stranded", "disabled")
+PATH_STATES = ("up", "suspect", "degraded", "down", "connecting", "unknown")
+EVENTS_IN_STATUS = 10
+OFFERS_IN_STATUS = 100
+LONGEST_HISTORY = 200
+
+PEER = "the peer's id"
+INTERFACE = "name of the tunnel's network interface"
+WEIGHT: Tree = {
+    "description": "1 to 100, the higher one is preferred",
+    "minimum": 1,
+    "maximum": 100,
+}
+ENDPOINT = 'where the peer listens, "host:port"; "" while it is not known'
+PEER_KEY = "the peer's WireGuard public key"
+ADDRESS = 'this router\'s IPv4 address in the tunnel, "" if none'
+ADDRESS6 = 'this router\'s IPv6 address in the tunnel, "" if none'
+SHARED_FATE = "whether it travels over the very WAN that it should replace"
+USABLE = "whether traffic could be moved to it now"
+REASON = 'why it is not usable; else ""'
+NOTE = 'what the owner should know, as a sentence; else ""'
+ACTIVE = "whether traffic uses it now"
+PATH_STATE: Tree = {
+    "description": "up; suspect: probes are being lost; degraded: alive, but too lossy or too "
+    "slow; down; connecting: no handshake yet; unknown: not probed",
+    "enum": list(PATH_STATES),
+}
+STATE: Tree = {
+    "description": "primary: traffic uses the router's own WAN; suspect: it loses probes; "
+    "failed_over: traffic uses an uplink; holding: the WAN is back and must stay so for the hold "
+    "time; stranded: nothing is left; disabled: automatic failover is off",
+    "enum": list(STATES),
+}
+ACTIVE_PATH = 'device or uplink interface that traffic leaves by; "" if none'
+LATENCY: Tree = {"description": "round trip in ms; -1 while unknown", "minimum": -1}
+LOSS: Tree = {"description": "lost probes in percent", "maximum": 100}
+HANDSHAKE: Tree = {
+    "description": "seconds since the last handshake; -1 if there was none",
+    "minimum": -1,
+}
+FAMILY: Tree = {"description": "the address family", "enum": ["ipv4", "ipv6"]}
+SENTENCE = "the same for people"
+SUCCESS: Tree = {"description": "always true; an error has false", "const": True}
+SWITCH: Tree = {"enum": [0, 1]}  # SecuBox's page compares with 1, and `true` is not 1 there
+
+
+class Done(Record):
+    """A change was made."""
+
+    success: bool = member(SUCCESS)
+    message: str = member("what was done, as a sentence")
+
+
+class DonePeer(Done):
+    """A change of one peer's."""
+
+    peer_id: str = member(PEER)
+
+
+# --- uplinks
+
+
+class OfferRow(Record):
+    """An offer of a mesh peer."""
+
+    peer_id: str = member(PEER, column="PEER")
+    trusted: bool = member("whether the owner trusts this peer")
+    usable: bool = member("whether an uplink can be made from the offer now", column="USABLE")
+    reason: str = member(REASON, column="USABLE", last=True)
+    bandwidth_mbps: int = member(
+        "what the peer advertises, Mbit/s; 0 if it does not say", column="MBIT/S"
+    )
+    latency_ms: float = member(
+        "what the peer advertises, ms; -1 if it does not say", minimum=-1, column="LATENCY"
+    )
+    wan_type: str = member("kind of the peer's WAN, such as fiber or lte", column="WAN")
+    available: bool = member("whether the peer says that its internet works")
+    endpoint: str = member(ENDPOINT, column="ENDPOINT")
+    public_key: str = member(PEER_KEY)
+    age_s: int = member("seconds since the offer was received", column="RECEIVED")
+    carrier: str = member(
+        "how the offer came: mesh, mqtt, gossip, or bus for this router's own programs"
+    )
+    metered: bool = member("whether the peer pays by volume")
+    quota_left_gb: float = member("GB left of its quota this month; -1 without a quota", minimum=-1)
+    configured: bool = member("whether there is an uplink to this peer")
+
+
+class UplinkRow(Record):
+    """A configured uplink."""
+
+    peer_id: str = member(PEER, column="PEER")
+    interface: str = member(INTERFACE, column="INTERFACE")
+    weight: int = member(WEIGHT, column="WEIGHT")
+    endpoint: str = member(ENDPOINT, column="ENDPOINT")
+    public_key: str = member(PEER_KEY)
+    address: str = member(ADDRESS, column="ADDRESS")
+    address6: str = member(ADDRESS6, column="ADDRESS")
+    state: str = member(PATH_STATE, column="STATE")
+    active: bool = member(ACTIVE, column="TRAFFIC")
+    shared_fate: bool = member(SHARED_FATE)
+    note: str = member(NOTE)
+
+
+class Uplinks(Record):
+    """`uplink_list`"""
+
+    offers: Sequence[OfferRow] = member("what mesh peers offer")
+    uplinks: Sequence[UplinkRow] = member("the configured uplinks, best first")
+
+
+class Added(DonePeer):
+    """`uplink_add`"""
+
+    peer_id: str = member(PEER, column="PEER")
+    interface: str = member(INTERFACE, column="INTERFACE")
+    public_key: str = member("this router's public key in this tunnel; the peer must know it")
+    address: str = member(ADDRESS, column="ADDRESS")
+    address6: str = member(ADDRESS6, column="ADDRESS")
+    endpoint: str = member(ENDPOINT, column="ENDPOINT")
+    weight: int = member(WEIGHT, column="WEIGHT")
+    created: bool = member("false where the uplink existed and was changed")
+    leased: bool = member("whether its addresses are a lease of the provider")
+    note: str = member(NOTE)
+
+
+class Tested(Record):
+    """`uplink_test`"""
+
+    success: bool = member(SUCCESS, description="true: the test ran, whatever it found")
+    peer_id: str = member(PEER)
+    interface: str = member(INTERFACE)
+    target: str = member("what was probed")
+    reachable: bool = member("whether any probe was answered")
+    sent: int = member("probes sent")
+    received: int = member("probes answered")
+    latency_ms: float = member("median round trip in ms; -1 without an answer", minimum=-1)
+    loss_pct: float = member(LOSS)
+    handshake_age_s: int = member(HANDSHAKE)
+    exit_address: str = member('address that the internet sees; "" if it can\'t be told')
+    error: str = member('why nothing was reachable, as a sentence; else ""')
+
+
+class Weighed(DonePeer):
+    """`uplink_set_priority`"""
+
+    weight: int = member(WEIGHT)
+
+
+class Switched(Done):
+    """`uplink_set_failover`"""
+
+    auto_failover: int = member(SWITCH, description="1 if automatic failover is on now")
+
+
+class Heard(Done):
+    """`uplink_gossip`"""
+
+    accepted: bool = member("false where it was old or changed nothing")
+    peer_id: str = member(PEER)
+
+
+# --- status
+
+
+class WanHealth(Record):
+    """Health of one of the router's own WANs."""
+
+    path: str = member("name of the WAN", column="PATH")
+    device: str = member("its network device", column="DEVICE")
+    state: str = member(
+        f"{PATH_STATE['description']}; captive: a portal wants a login first",
+        enum=[*PATH_STATES, "captive"],
+        column="STATE",
+    )
+    portal: str = member('where to log in, the portal\'s URL; "" if there is none')
+    latency_ms: float = member(LATENCY, column="LATENCY")
+    loss_pct: float = member(LOSS, column="LOSS")
+    last_ok_s: float = member(
+        "seconds since a probe was last answered; -1 if never", minimum=-1, column="ANSWERED"
+    )
+
+
+class UplinkHealth(Record):
+    """Health and use of a configured uplink."""
+
+    peer_id: str = member(PEER, column="PATH")
+    interface: str = member(INTERFACE, column="DEVICE")
+    weight: int = member(WEIGHT)
+    state: str = member(PATH_STATE, column="STATE")
+    active: bool = member(ACTIVE)
+    latency_ms: float = member(LATENCY, column="LATENCY")
+    loss_pct: float = member(LOSS, column="LOSS")
+    handshake_age_s: int = member(HANDSHAKE, column="HANDSHAKE")
+    rx_bytes: int = member("bytes received through the tunnel")
+    tx_bytes: int = member("bytes sent through the tunnel")
+    today_bytes: int = member("bytes both ways today", column="TODAY")
+    month_bytes: int = member("bytes both ways since the first of the month", column="THIS MONTH")
+    quota_left_gb: float = member(
+        "GB that the peer's offer says are left this month; -1 without a quota or an offer",
+        minimum=-1,
+        column="QUOTA LEFT",
+    )
+    endpoint: str = member(ENDPOINT)
+    probe_mb_a_day: float = member("what probes take at their present pace, both ways, MB a day")
+    mtu: int = member("the tunnel's MTU in bytes; 0 while it is not there")
+    underlay: str = member('device that the tunnel\'s outer packets leave by; "" if unknown')
+    shared_fate: bool = member(SHARED_FATE)
+    usable: bool = member(USABLE, column="USABLE")
+    reason: str = member(REASON, column="USABLE", last=True)
+    note: str = member(NOTE)
+
+
+class FamilyState(Record):
+    """One address family."""
+
+    state: str = member(STATE, description="as above, for this family")
+    active_path: str = member(ACTIVE_PATH)
+    carrying: bool | None = member(
+        "while an uplink is in use: true where flows of the LAN are answered through it, false "
+        "where none is (problems says why), null where nothing lately tells"
+    )
+
+
+class Families(Record):
+    """Both address families."""
+
+    ipv4: FamilyState = member("one address family")
+    ipv6: FamilyState = member("one address family")
+
+
+class Event(Record):
+    """An entry of the history. Durations are -1 where they are not known."""
+
+    at: str = member("when, ISO 8601 in UTC", column="WHEN")
+    kind: str = member(
+        "failover, failback, switch (from uplink to uplink), stranded, not_carrying, carrying, "
+        "uplink_added, uplink_removed and others",
+        pattern=r"^[a-z_]{1,32}$(?!\n)",
+        column="WHAT",
+    )
+    family: str = member(
+        'the address family it concerns; "" for both or none',
+        enum=["ipv4", "ipv6", ""],
+        column="FAMILY",
+    )
+    from_path: str = member('path before; "" if none', wire="from", column="FROM")
+    to_path: str = member('path after; "" if none', wire="to", column="TO")
+    peer_id: str = member('the peer it concerns; "" if none', column="PEER")
+    cause: str = member("why, as a sentence", column="CAUSE", last=True)
+    detection_ms: int = member(
+        "ms from the first lost probe to the decision; -1 if none", minimum=-1, column="NOTICED"
+    )
+    switch_ms: int = member(
+        "ms from the decision to moved traffic; -1 if none", minimum=-1, column="SWITCHED"
+    )
+    duration_s: float = member(
+        "seconds that the state before lasted; -1 if unknown", minimum=-1, column="BEFORE"
+    )
+    outage_ms: int = member(
+        "ms without internet from the first lost probe on; -1 if none or unknown",
+        minimum=-1,
+        column="OUTAGE",
+    )
+
+
+class PeerOffer(Record):
+    """An offer as SecuBox's page reads it."""
+
+    node_id: str = member(PEER)
+    bandwidth: int = member("Mbit/s; 0 if the peer does not say")
+    latency: float = member("ms; 0 if the peer does not say")
+    public_key: str = member(PEER_KEY)
+    endpoint: str = member(ENDPOINT)
+    bandwidth_mbps: int = member("the same as bandwidth")
+    latency_ms: float = member("the same as latency")
+
+
+class ConsumerTraffic(Record):
+    """A peer that uses this router's internet, in the status."""
+
+    peer_id: str = member(PEER)
+    address: str = member("its address in the tunnel")
+    handshake_age_s: int = member(HANDSHAKE)
+    rx_bytes: int = member("bytes that it sent")
+    tx_bytes: int = member("bytes that it received")
+    month_bytes: int = member("bytes both ways since the quota's reset day")
+
+
+class Mwan3Interface(Record):
+    """An interface as mwan3 sees it."""
+
+    name: str = member("netifd's name of it")
+    status: str = member("mwan3's word for it: online, offline, unknown and others")
+    tracking: str = member("active, paused, down, or disabled (it is not watched)")
+
+
+class Mwan3Policy(Record):
+    """A policy of mwan3."""
+
+    name: str = member("the policy's name")
+    family: str = member(FAMILY)
+    interfaces: Sequence[str] = member("where it sends traffic now; none: its last resort")
+
+
+class Mwan3(Record):
+    """mwan3's own view."""
+
+    available: bool = member("whether mwan3 answers")
+    interfaces: Sequence[Mwan3Interface] = member("its enabled interfaces")
+    policies: Sequence[Mwan3Policy] = member("its policies")
+
+
+class Status(Record):
+    """`uplink_status`"""
+
+    available: bool = member("always true: SecuBox's plugin says false where it can't do anything")
+    enabled: int = member(SWITCH, description="1 if the service does anything at all")
+    auto_failover: int = member(SWITCH, description="1 if traffic is moved automatically")
+    offering: int = member(SWITCH, description="1 if this router offers its internet to peers")
+    consumers: Sequence[ConsumerTraffic] = member("peers that use this router's internet")
+    state: str = member(STATE)
+    active_path: str = member(ACTIVE_PATH)
+    since_s: float = member("seconds in this state")
+    cause: str = member("what led to this state, as a sentence")
+    release_s: float = member(
+        "seconds until traffic may go back to a WAN that answers again; -1 if none waits",
+        minimum=-1,
+    )
+    detection_bound_ms: int = member("ms after which a dead WAN is noticed at the latest")
+    uplink_count: int = member("number of configured uplinks")
+    active_count: int = member("number of configured uplinks that are not disabled")
+    primary: WanHealth = member("health of the WAN that is backed up")
+    families: Families = member("the state of each address family")
+    wans: Sequence[WanHealth] = member("the router's own WANs")
+    uplinks: Sequence[UplinkHealth] = member("the configured uplinks, best first")
+    peer_offers: Sequence[PeerOffer] = member(
+        "the newest offers of peers that have internet now, as SecuBox's page reads them",
+        maxItems=OFFERS_IN_STATUS,
+    )
+    events: Sequence[Event] = member("the last changes, newest first", maxItems=EVENTS_IN_STATUS)
+    problems: Sequence[str] = member("what the owner should mend")
+    mwan3: Mwan3 | None = member("mwan3's own view; absent where it is not installed", default=None)
+    mwan3_available: bool | None = member(
+        "as in mwan3, for SecuBox; absent where mwan3 is not installed", default=None
+    )
+    mwan3_status: str | None = member(
+        "each interface's status in words; absent like mwan3", default=None
+    )
+
+
+class History(Record):
+    """`uplink_history`"""
+
+    events: Sequence[Event] = member("newest first", maxItems=LONGEST_HISTORY)
+
+
+# --- explanations
+
+
+class CandidateRow(Record):
+    """A backup path in the order of preference."""
+
+    place: int = member("1 for the first in the order of preference", minimum=1)
+    path: str = member("its network device")
+    name: str = member("the peer's id, or the WAN's name", column="PATH")
+    kind: str = member("wan: a WAN of the router's own; uplink", enum=["wan", "uplink"])
+    usable: bool = member(USABLE)
+    reason: str = member(REASON)
+    active: bool = member(ACTIVE)
+    health: str = member(
+        "what the probes say", enum=["unknown", "up", "suspect", "down"], column="HEALTH"
+    )
+    shared_fate: bool = member(SHARED_FATE)
+    metric: int = member("of a WAN: lower comes first; 0 for an uplink", column="METRIC")
+    weight: int = member(
+        "of an uplink: higher comes first; 0 for a WAN", maximum=100, column="WEIGHT"
+    )
+    tier: str = member(
+        "what it costs", enum=["free", "metered", "unknown", "nearly spent"], column="COST"
+    )
+    price_per_gb: float = member(
+        "what a GB costs, as the mesh counts; 0 for nothing", column="A GB"
+    )
+    quota_left_gb: float = member(
+        "GB left of its quota; -1 without a quota", minimum=-1, column="QUOTA LEFT"
+    )
+    latency_ms: float = member(LATENCY, column="LATENCY")
+    loss_pct: float = member(LOSS, column="LOSS")
+    advertised_mbps: int = member("Mbit/s as offered or granted; 0 if not said", column="MBIT/S")
+    measured_mbps: int = member(
+        "Mbit/s that it gave when more was wanted; 0 if not known", column="MEASURED"
+    )
+    expected_mbps: int = member("Mbit/s that the score is made with")
+    score_ms: float = member("ms that a page would take through it; less is better", column="PAGE")
+    last_answer_s: float = member(
+        "seconds since a probe was last answered; -1 if never", minimum=-1, column="ANSWERED"
+    )
+    sentence: str = member("why it is at this place, or can't be used")
+
+
+class ExplainedFamily(Record):
+    """Where one address family's traffic goes, and why."""
+
+    family: str = member(FAMILY)
+    state: str = member(STATE)
+    active_path: str = member(ACTIVE_PATH)
+    primary: str = member('device of the WAN that is backed up; "" if none')
+    cause: str = member('why it is in this state; else ""')
+    sentence: str = member(SENTENCE)
+    candidates: Sequence[CandidateRow] = member("all backups in the order of preference")
+
+
+class OtherPeer(Record):
+    """A peer that is no candidate."""
+
+    peer_id: str = member(PEER)
+    configured: bool = member("whether there is an uplink to it")
+    reason: str = member("why it is no candidate")
+
+
+class Explained(Record):
+    """`uplink_explain`"""
+
+    families: Sequence[ExplainedFamily] = member("one for each address family")
+    others: Sequence[OtherPeer] = member("peers that are no candidates")
+
+
+class SimulatedFamily(Record):
+    """What would become of one address family."""
+
+    family: str = member(FAMILY)
+    state: str = member(STATE)
+    active_path: str = member(ACTIVE_PATH)
+    cause: str = member('why; else ""')
+    moves: bool = member("whether traffic would take another path than now")
+    next_path: str = member('what would follow if that failed too; "" if nothing')
+    sentence: str = member(SENTENCE)
+
+
+class Simulated(Record):
+    """`uplink_simulate`"""
+
+    fail: Sequence[str] = member("the devices that shall fail")
+    families: Sequence[SimulatedFamily] = member("one for each address family")
+
+
+class DrillStep(Record):
+    """One thing that a drill tried."""
+
+    step: str = member(
+        "tunnel, ipv4, ipv6, dns, mtu, exit (the address that the internet sees) or traffic",
+        column="STEP",
+    )
+    ok: bool = member("whether it went well", column="OK")
+    told: str = member("what was found", column="FOUND", last=True)
+    took_ms: int = member("ms that it took", column="TOOK")
+
+
+class DrillRow(Record):
+    """The drill of one uplink."""
+
+    peer_id: str = member(PEER)
+    interface: str = member(INTERFACE)
+    ok: bool = member("whether all went well")
+    note: str = member('what did not; else ""')
+    steps: Sequence[DrillStep] = member("what was tried")
+
+
+class Drilled(Done):
+    """`uplink_drill`"""
+
+    at: str = member("when it ended, ISO 8601 in UTC")
+    took_s: float = member("seconds that it took")
+    drills: Sequence[DrillRow] = member("one for each uplink")
+
+
+# --- offering and trust
+
+
+class OwnOffer(Record):
+    """What this router offers."""
+
+    peer_id: str = member(PEER)
+    available: bool = member("whether the offer is valid now")
+    reason: str = member('why it is not; else ""')
+    bandwidth_mbps: int = member("Mbit/s as advertised; 0 if not said")
+    latency_ms: float = member("ms as advertised; -1 if not known", minimum=-1)
+    wan_type: str = member("kind of WAN")
+    metered: bool = member("whether the WAN is paid by volume")
+    quota_gb: float = member("GB a month for all consumers; 0 for no limit")
+    quota_left_gb: float = member("GB left of it; -1 without a quota", minimum=-1)
+    limit_mbps: int = member("Mbit/s for each consumer; 0 for no limit")
+    max_consumers: int = member("how many peers are served at once")
+    consumers: int = member("how many peers have a lease")
+    endpoint: str = member(ENDPOINT)
+    public_key: str = member("this router's public key as a provider")
+
+
+class Offered(Done):
+    """`uplink_offer`"""
+
+    offer: OwnOffer = member("what this router offers")
+    note: str = member(NOTE)
+
+
+class ConsumerRow(Record):
+    """A peer with a lease of this router's."""
+
+    peer_id: str = member(PEER, column="CONSUMER")
+    public_key: str = member(PEER_KEY)
+    address: str = member("its IPv4 address in the tunnel", column="ADDRESS")
+    address6: str = member("its IPv6 address in the tunnel", column="ADDRESS")
+    expires_s: int = member(
+        "seconds until the lease ends, if it is not renewed", column="LEASE ENDS IN"
+    )
+    handshake_age_s: int = member(HANDSHAKE, column="HANDSHAKE")
+    endpoint: str = member('where it comes from, "host:port"; "" if unknown')
+    rx_bytes: int = member("bytes that it sent since its tunnel was made")
+    tx_bytes: int = member("bytes that it received since its tunnel was made")
+    today_bytes: int = member("bytes both ways today", column="TODAY")
+    month_bytes: int = member("bytes both ways since the quota's reset day", column="THIS MONTH")
+
+
+class Refusal(Record):
+    """How often peers were refused for one reason."""
+
+    code: str = member("why", column="REFUSED")
+    count: int = member("how often", column="TIMES")
+
+
+class Consumers(Record):
+    """`uplink_consumers`"""
+
+    offering: int = member(SWITCH, description="1 if this router offers its internet to peers")
+    offer: OwnOffer = member("what this router offers")
+    consumers: Sequence[ConsumerRow] = member("peers with a lease")
+    refused: Sequence[Refusal] = member("what was refused of peers, by code")
+
+
+class TrustRow(Record):
+    """A mesh peer."""
+
+    peer_id: str = member('the peer\'s id; "" while it is not known', column="PEER")
+    state: str = member(
+        "trusted; unbound: approved, but its mesh key is not confirmed yet; untrusted; "
+        "changed: its key or identity is not the one that was confirmed",
+        enum=["trusted", "unbound", "untrusted", "changed"],
+        column="STATE",
+    )
+    reason: str = member(
+        'what is missing, or why it can\'t be used now, and what mends it; else ""',
+        column="WHAT IS MISSING",
+        last=True,
+    )
+    mesh_address: str = member('its own address on the mesh; "" if not seen', column="MESH ADDRESS")
+    mesh_key: str = member('its public key on the mesh; "" if not seen', column="MESH KEY")
+    device: str | None = member(
+        'the WireGuard device that it is a peer of; "" if not seen', default=None
+    )
+    identity: str = member('the key that it signs with; "" if it does not sign', column="IDENTITY")
+    fingerprint: str = member('master-link\'s fingerprint; "" without')
+    handshake_age_s: int = member(HANDSHAKE, column="HANDSHAKE")
+    offering: bool = member("whether an offer of it is known")
+
+
+class TrustList(Record):
+    """`uplink_trust`"""
+
+    node_id: str = member("this router's id in the mesh")
+    peers: Sequence[TrustRow] = member("mesh peers")
+
+
+class Trusted(DonePeer):
+    """`uplink_trust_accept`"""
+
+    peer: TrustRow = member("a mesh peer")
+
+
+# --- SecuBox's older names
+
+
+class OlderUplink(Record):
+    """An uplink as SecuBox's page knows it."""
+
+    interface: str = member(INTERFACE)
+    node_id: str = member(PEER)
+    peer_pubkey: str = member(PEER_KEY)
+    endpoint: str = member(ENDPOINT)
+    priority: int = member("1 to 100, the lower one is preferred", minimum=1, maximum=100)
+    weight: int = member(WEIGHT)
+    status: str = member(
+        "active: ready or in use; testing: not known yet; down",
+        enum=["active", "testing", "down"],
+    )
+    enabled: bool = member("whether its section is enabled")
+    state: str = member("up or down", enum=["up", "down"])
+    connectivity: str = member("ok, failed or unknown", enum=["ok", "failed", "unknown"])
+
+
+class OlderUplinks(Record):
+    """`uplinks`"""
+
+    uplinks: Sequence[OlderUplink] = member("the configured uplinks, best first")
+
+
+class OlderDone(Done):
+    """`set_uplink_priority`"""
+
+    interface: str = member(INTERFACE)
+
+
+class OlderAdded(OlderDone):
+    """`add_uplink`"""
+
+    peer_id: str = member(PEER)
+
+
+class OlderTested(Tested):
+    """`test_uplink`"""
+
+    success: bool = member("the same as reachable")
+    result: str = member("OK or FAILED", enum=["OK", "FAILED"])
