@@ -46,7 +46,7 @@ from .peer_settings import (
     plain_number,
 )
 from .peering import Consumer, MqttSettings, PeerSettings, Pin, ProviderSettings
-from .probe_profile import DEFAULT_PACE, FAST_PACE, Pace
+from .probe_profile import DEFAULT_PROFILE, FAST_PROFILE, ProbeProfile
 from .reader import Reader, refuse_repeated
 
 CONFIG = "wireguard-uplink"
@@ -54,7 +54,7 @@ MAIN_TYPE = "wireguard-uplink"
 MAIN_NAME = "uplink"
 UPLINK_TYPE = "uplink"
 SWITCH_BOUND_S = 0.3  # from the verdict to the moved traffic, with room for a slow router
-PACES: Mapping[str, Pace] = {"default": DEFAULT_PACE, "fast": FAST_PACE}
+PROFILES: Mapping[str, ProbeProfile] = {"default": DEFAULT_PROFILE, "fast": FAST_PROFILE}
 DEFAULT_TARGETS = (
     "1.1.1.1",
     "8.8.8.8",
@@ -96,7 +96,7 @@ class Settings:
     check_interval_s: float = 30.0
     failover_timeout_s: float = 10.0
     prefer_latency: bool = True
-    pace_name: str = "default"
+    profile_name: str = "default"
     hold_s: float = 30.0
     max_hold_s: float = 1800.0
     targets: tuple[str, ...] = DEFAULT_TARGETS
@@ -119,31 +119,31 @@ class Settings:
         return max(self.hold_s, min(self.max_hold_s, self.hold_s * 2.0 ** (max(flaps, 1) - 1)))
 
     @cached_property
-    def pace(self) -> Pace:
-        """The named pace, its timeouts cut so that detection and switch keep `failover_timeout`."""
-        pace = PACES[self.pace_name]
+    def probe_profile(self) -> ProbeProfile:
+        """The named one, its timeouts cut so that detection and switch keep `failover_timeout`."""
+        profile = PROFILES[self.profile_name]
         room_s = self.failover_timeout_s - SWITCH_BOUND_S
-        patience_s = min(pace.patience_s, room_s - pace.idle_interval_s)
-        pace = replace(
-            pace,
+        patience_s = min(profile.patience_s, room_s - profile.idle_interval_s)
+        profile = replace(
+            profile,
             patience_s=patience_s,
-            start_s=min(pace.start_s, room_s),
-            dispute_s=min(pace.dispute_s, room_s),
+            start_s=min(profile.start_s, room_s),
+            dispute_s=min(profile.dispute_s, room_s),
         )
-        spent_s = pace.idle_interval_s + pace.confirm_s
-        cap_s = min(pace.timeout_cap_s, max(pace.timeout_floor_s, room_s - spent_s))
+        spent_s = profile.idle_interval_s + profile.confirm_s
+        cap_s = min(profile.timeout_cap_s, max(profile.timeout_floor_s, room_s - spent_s))
         # A silence counts anew once evidence is no longer believed.
-        evidence_s = max(0.0, room_s - pace.longest_silence_s)
-        return replace(pace, timeout_cap_s=cap_s, evidence_limit_s=evidence_s)
+        evidence_s = max(0.0, room_s - profile.longest_silence_s)
+        return replace(profile, timeout_cap_s=cap_s, passive_limit_s=evidence_s)
 
     def detection_bound_s(self, timeout_s: float | None = None) -> float:
         """The longest time from a silent death to moved traffic, while the line is used.
 
-        `timeout_s` is how long an answer is waited for now; without it the longest that the pace
+        `timeout_s` is how long an answer is waited for now; without it the longest that the profile
         allows, on the slowest line.
         """
-        pace = self.pace
-        return pace.detection_bound_s(timeout_s or pace.timeout_cap_s) + SWITCH_BOUND_S
+        profile = self.probe_profile
+        return profile.detection_bound_s(timeout_s or profile.timeout_cap_s) + SWITCH_BOUND_S
 
     def targets_of(self, family: Family) -> tuple[str, ...]:
         """The probe targets of one family."""
@@ -236,7 +236,7 @@ def _parse_settings(reader: Reader) -> Settings:
         check_interval_s=float(reader.whole("check_interval", 30, 1, 3600)),
         failover_timeout_s=float(reader.whole("failover_timeout", 10, 1, 3600)),
         prefer_latency=reader.flag("prefer_latency", True),
-        pace_name=reader.choice("pace", "default", tuple(PACES)),
+        profile_name=reader.choice("pace", "default", tuple(PROFILES)),
         hold_s=float(reader.whole("hold_time", 30, 0, 86400)),
         max_hold_s=float(reader.whole("max_hold_time", 1800, 0, 86400)),
         targets=reader.addresses("track_ip", DEFAULT_TARGETS),
@@ -261,11 +261,11 @@ def _parse_settings(reader: Reader) -> Settings:
     reader.flag("imported", False)  # asked for by older.py
     bound_s = settings.detection_bound_s()
     if bound_s > settings.failover_timeout_s:
-        pace = settings.pace
+        profile = settings.probe_profile
         raise ConfigError(
             f"{CONFIG}.{MAIN_NAME}.failover_timeout is {settings.failover_timeout_s:g} s, but pace "
-            f"'{settings.pace_name}' needs {bound_s:.1f} s: {pace.interval_s:g} s to the next "
-            f"probe, {bound_s - pace.interval_s - SWITCH_BOUND_S:.1f} s without an answer, "
+            f"'{settings.profile_name}' needs {bound_s:.1f} s: {profile.interval_s:g} s to the "
+            f"next probe, {bound_s - profile.interval_s - SWITCH_BOUND_S:.1f} s without an answer, "
             f"{SWITCH_BOUND_S:g} s to switch; raise failover_timeout or choose pace 'fast'"
         )
     return settings

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from rpcd_wireguard_uplink.config.probe_profile import DEFAULT_PACE, FAST_PACE
+from rpcd_wireguard_uplink.config.probe_profile import DEFAULT_PROFILE, FAST_PROFILE
 from rpcd_wireguard_uplink.config.settings import (
     DEFAULT_TARGETS,
     RETIRED,
@@ -63,7 +63,7 @@ def test_every_option() -> None:
         check_interval_s=60.0,
         failover_timeout_s=20.0,
         prefer_latency=False,
-        pace_name="fast",
+        profile_name="fast",
         hold_s=0.0,
         targets=("192.0.2.1", "2001:db8::1"),
         reliability=2,
@@ -129,7 +129,7 @@ def test_a_timeout_that_cannot_be_met_is_refused_with_the_arithmetic() -> None:
     assert "failover_timeout is 1 s" in message
     assert "needs 2.2 s" in message
     assert "0.25 s to the next" in message
-    assert parse_config([main(failover_timeout="1", pace="fast")]).settings.pace_name == "fast"
+    assert parse_config([main(failover_timeout="1", pace="fast")]).settings.profile_name == "fast"
 
 
 @pytest.mark.parametrize("pace", ["default", "fast"])
@@ -142,10 +142,10 @@ def test_what_is_accepted_keeps_the_timeout(timeout_s: int, pace: str) -> None:
         assert timeout_s < 3
         assert pace == "default"
         return
-    used = settings.pace
+    used = settings.probe_profile
     assert settings.detection_bound_s() <= timeout_s
-    assert used.timeout_floor_s <= used.timeout_cap_s <= DEFAULT_PACE.timeout_cap_s
-    assert used.evidence_limit_s + used.longest_silence_s + SWITCH_BOUND_S <= max(
+    assert used.timeout_floor_s <= used.timeout_cap_s <= DEFAULT_PROFILE.timeout_cap_s
+    assert used.passive_limit_s + used.longest_silence_s + SWITCH_BOUND_S <= max(
         timeout_s, used.longest_silence_s + SWITCH_BOUND_S
     )
     if timeout_s >= 5:
@@ -154,8 +154,8 @@ def test_what_is_accepted_keeps_the_timeout(timeout_s: int, pace: str) -> None:
 
 
 def test_paces() -> None:
-    assert Settings().pace.interval_s == DEFAULT_PACE.interval_s
-    assert Settings(pace_name="fast").pace.silence_s == FAST_PACE.silence_s
+    assert Settings().probe_profile.interval_s == DEFAULT_PROFILE.interval_s
+    assert Settings(profile_name="fast").probe_profile.silence_s == FAST_PROFILE.silence_s
     assert {Family.IPV4, Family.IPV6} == {
         f for f in Family if Settings(targets=DEFAULT_TARGETS).targets_of(f)
     }
