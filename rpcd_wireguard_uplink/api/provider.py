@@ -11,15 +11,9 @@ import contextlib
 from dataclasses import replace
 from typing import Any
 
-from ..config.peer_settings import (
-    PIN_TYPE,
-    PROVIDER_NAME,
-    PROVIDER_TYPE,
-    pin_options,
-    provider_options,
-)
+from ..config.options import MAIN_NAME, PIN_TYPE, PROVIDER_NAME, PROVIDER_TYPE
 from ..config.peering import ProviderSettings
-from ..config.settings import MAIN_NAME
+from ..config.writer import section_of
 from ..errors import CommandFailed, NotSupported, UplinkError
 from ..mesh.agent import MeshAgent
 from ..mesh.http import request
@@ -90,7 +84,7 @@ class PeerService:
         return {"success": True, "message": f"{node_id} {told}."}
 
     async def _write(self, settings: ProviderSettings) -> None:
-        options = provider_options(settings)
+        options = section_of(settings).options
         await self._agent.edit(
             lambda draft: draft.set_section(PROVIDER_NAME, PROVIDER_TYPE, options)
         )
@@ -123,7 +117,7 @@ class PeerService:
         peers = self._agent.peers
         await peers.reread()
         pin = wanted_pin(peer_id, peers.ground, await self._identity(peer_id), fingerprint)
-        options = pin_options(pin)
+        options = section_of(pin).options
         await self._agent.edit(lambda draft: draft.set_section(pin.name, PIN_TYPE, options))
         peers.rebuild()
         await self._agent.trust_changed()

@@ -12,14 +12,9 @@ import re
 from dataclasses import replace
 from typing import Any
 
-from ..config.settings import (
-    CONFIG,
-    MAIN_NAME,
-    MAIN_TYPE,
-    UPLINK_TYPE,
-    parse_config,
-    uplink_options,
-)
+from ..config.options import CONFIG, MAIN_NAME, MAIN_TYPE, UPLINK_TYPE
+from ..config.parser import parse_config
+from ..config.writer import section_of
 from ..errors import InvalidArgument, NotFound, UplinkError
 from ..model import Uplink, interface_name, is_key
 from ..platform.protocol import Platform
@@ -191,7 +186,7 @@ async def _import(platform: Platform, ours: Document, theirs: list[Section]) -> 
         if draft.get(MAIN_NAME) is None:
             draft.set_section(MAIN_NAME, MAIN_TYPE, {})
         for uplink in uplinks:
-            draft.set_section(uplink.interface, UPLINK_TYPE, uplink_options(uplink))
+            draft.set_section(uplink.interface, UPLINK_TYPE, section_of(uplink).options)
             if uplink.peer_id not in config.settings.trusted_peers:
                 draft.add_list(MAIN_NAME, "trusted_peer", uplink.peer_id)
         draft.set_option(MAIN_NAME, IMPORTED, "1")

@@ -13,7 +13,8 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from ..config.settings import CONFIG, MAIN_NAME, Config
+from ..config.options import CONFIG, MAIN_NAME
+from ..config.settings import Config
 from ..errors import UplinkError
 from ..failover.candidates import dead_for_s
 from ..failover.selection import cost_of, missing_uplink, terms_of

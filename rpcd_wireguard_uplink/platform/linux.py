@@ -74,14 +74,15 @@ class Linux:
         """The file's document; an absent file is an empty one."""
         return self._store.read(config, missing_ok=True)
 
-    async def edit(self, config: str, change: Callable[[Draft], None]) -> None:
+    async def edit(self, config: str, change: Callable[[Draft], None]) -> object:
         """Apply a change in a thread, because it waits for a lock and for the disk."""
 
-        def write() -> None:
-            with self._store.edit(config) as document:
-                change(document)
+        def write() -> object:
+            with self._store.edit(config) as draft:
+                change(draft)
+            return draft.signature
 
-        await asyncio.to_thread(write)
+        return await asyncio.to_thread(write)
 
     def signature(self, config: str) -> object:
         """Modification time, size and inode."""

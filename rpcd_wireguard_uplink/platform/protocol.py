@@ -28,8 +28,11 @@ class Platform(Protocol):
     async def read(self, config: str) -> Document:
         """A configuration file's sections; an absent file is an empty document."""
 
-    async def edit(self, config: str, change: Callable[[Draft], None]) -> None:
-        """Apply `change` to a file under its lock; atomic, and nothing is written on an error."""
+    async def edit(self, config: str, change: Callable[[Draft], None]) -> object:
+        """Apply `change` to a file under its lock; atomic, and nothing is written on an error.
+
+        Returns the file's signature behind the edit.
+        """
 
     def signature(self, config: str) -> object:
         """A value that differs once the file was changed by anybody."""

@@ -16,9 +16,9 @@ from dataclasses import replace
 from datetime import date
 from typing import Any
 
-from ..config.peer_settings import CONSUMER_TYPE, PROVIDER_NAME, consumer_options
+from ..config.options import CONFIG, CONSUMER_TYPE, PROVIDER_NAME
 from ..config.peering import Consumer, ProviderSettings, consumer_name
-from ..config.settings import CONFIG
+from ..config.writer import section_of
 from ..errors import ConfigError, UplinkError
 from ..mesh.wire.endpoints import ScopedEndpoint
 from ..mesh.wire.lease import Denial, Deny, LeaseGrant, LeaseRequest
@@ -312,7 +312,7 @@ class LeaseServer:
                     draft.remove_section(name)
                 for name, consumer in wanted.items():
                     if found.get(name) != consumer:
-                        draft.set_section(name, CONSUMER_TYPE, consumer_options(consumer))
+                        draft.set_section(name, CONSUMER_TYPE, section_of(consumer).options)
 
             if await self.service.uplinks.read():  # nothing is written on top of what is lost
                 await self.service.platform.edit(CONFIG, write)

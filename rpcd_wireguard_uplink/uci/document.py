@@ -243,12 +243,20 @@ class Document:
 
 
 class Draft:
-    """A Document that its edits replace; they are those of Document, which says what they do."""
+    """A Document that its edits replace; they are those of Document, which says what they do.
 
-    __slots__ = ("document",)
+    `signature` is the file's once the edit has ended.
+    """
+
+    __slots__ = ("document", "signature")
 
     def __init__(self, document: Document) -> None:
         self.document = document
+        self.signature: object = None
+
+    def settle(self, signature: object) -> None:
+        """The edit has ended; the file's signature is this now."""
+        self.signature = signature
 
     @property
     def sections(self) -> tuple[Section, ...]:

@@ -74,6 +74,7 @@ class Store:
     def __init__(self, directory: str, *, lock_timeout_s: float = 5.0) -> None:
         self.directory = directory
         self.lock_timeout_s = lock_timeout_s
+        self._parsed: dict[str, tuple[bytes, Document]] = {}
 
     def read(self, config: str, *, missing_ok: bool = False) -> Document:
         """Return a configuration; with `missing_ok` an empty one where there is no file.
@@ -89,7 +90,7 @@ class Store:
                 if missing_ok:
                     return parse("", file=path)
                 raise MissingConfig(f"{path} doesn't exist; create it") from None
-            return parse(_content(descriptor, path), file=path)
+            return self._parse(_content(descriptor, path), path)
 
     def signature(self, config: str) -> Signature | None:
         """Return what to compare to see whether the file was written since; None without a file."""
@@ -119,13 +120,13 @@ class Store:
             with _translated(path):
                 place = _place(stack, path)
                 before, old, new_file = _locked(stack, place, deadline)
-            document = parse(old, file=path)
-            draft = Draft(document)
+            draft = Draft(self._parse(old, path))
             yield draft
             new = draft.document.encode()
             if new == old:
+                draft.settle(None if before is None else _signature(before))
                 return
-            if not parse(new, file=path).equivalent(draft.document):
+            if not self._parse(new, path).equivalent(draft.document):
                 raise ConfigError(
                     f"{path}: the changes don't read back as they were meant; report it"
                 )
@@ -133,6 +134,14 @@ class Store:
                 if new_file is None:
                     new_file = _locked_new_file(stack, place, deadline)
                 _replace(place, new_file, new, before)
+                draft.settle(_signature(os.fstat(new_file)))
+
+    def _parse(self, content: bytes, path: str) -> Document:
+        """The document of that content, parsed once for as long as the file holds it."""
+        known = self._parsed.get(path)
+        if known is None or known[0] != content:
+            known = self._parsed[path] = content, parse(content, file=path)
+        return known[1]
 
     def _path(self, config: str) -> str:
         if not is_package(config):

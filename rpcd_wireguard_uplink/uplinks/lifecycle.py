@@ -12,16 +12,11 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from ..config.settings import (
-    CONFIG,
-    MAIN_NAME,
-    MAIN_TYPE,
-    UPLINK_TYPE,
-    Config,
-    parse_config,
-    uplink_options,
-)
+from ..config.options import CONFIG, MAIN_NAME, MAIN_TYPE, UPLINK_TYPE
+from ..config.parser import parse_config
+from ..config.settings import Config
 from ..config.wan_names import WanNames
+from ..config.writer import section_of
 from ..errors import CommandFailed, ConfigError, NotFound, UplinkError
 from ..model import (
     PEER_OPTION,
@@ -94,7 +89,7 @@ class Uplinks:
         self._mwan3_was_used = await self._mwan3.look()
         try:
             sections = (await self.platform.read(CONFIG)).sections
-            config = parse_config(sections)
+            config = parse_config(sections, self.config.good)
         except ConfigError as error:
             self.problems["config"] = f"{error}; the last good configuration stays in force"
             return False
@@ -388,7 +383,7 @@ class Uplinks:
         """Have the keys of uplinks that are gone put aside, and deleted a day later."""
         if self.understood:
             kept = {uplink.interface for uplink in self.config.uplinks}
-            await self.platform.keep_keys({*kept, PROVIDER_DEVICE})
+            await self.platform.keep_keys({*kept, *self.config.names, PROVIDER_DEVICE})
 
     async def guard_tunnels(self) -> None:
         """Let only answers in by tunnels once more; to be called now and then: rules get lost."""
@@ -474,7 +469,7 @@ class Uplinks:
         return [*self.wans.devices] or sorted(found)
 
     async def _write_uplink(self, uplink: Uplink) -> None:
-        options = uplink_options(uplink)
+        options = section_of(uplink).options
 
         def write(draft: Draft) -> None:
             draft.set_section(uplink.interface, UPLINK_TYPE, options)
@@ -496,7 +491,7 @@ class Uplinks:
 
         def write(draft: Draft) -> None:
             for uplink in changed:
-                draft.set_section(uplink.interface, UPLINK_TYPE, uplink_options(uplink))
+                draft.set_section(uplink.interface, UPLINK_TYPE, section_of(uplink).options)
 
         if changed:
             await self.platform.edit(CONFIG, write)

@@ -16,7 +16,7 @@ from typing import Any
 
 from ..api import status as view
 from ..carrying.watch import CarryingWatch, InUse
-from ..config.settings import CONFIG, MAIN_NAME
+from ..config.options import CONFIG, MAIN_NAME
 from ..errors import NotFound, NotSupported, NotTrusted, UplinkError
 from ..failover.candidates import Watch
 from ..failover.machine import AWAY, Change, Phase

@@ -10,7 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from rpcd_wireguard_uplink.config.settings import PACES, Settings, parse_config
+from rpcd_wireguard_uplink.config.parser import parse_config
+from rpcd_wireguard_uplink.config.probe_profile import PACES
+from rpcd_wireguard_uplink.config.settings import Settings
 from rpcd_wireguard_uplink.uci import Store
 
 from .mesh import SETTINGS, BrowserSession

@@ -25,7 +25,7 @@ def test_unknown_names_are_told_and_the_wan_is_covered(lab: Lab) -> None:
     for told in (
         'list wan names "wan_fiber", which this router does not have (there are ',
         'list mesh names "wg9", which this router does not have',
-        "\"no such!\", which can't be a peer's id",
+        "trusted_peer is 'no such!': it must be 1 to 64 letters",
     ):
         assert any(told in problem for problem in problems), problems
         assert told in doctor

@@ -12,7 +12,7 @@ import hashlib
 import os
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, TypeVar
 
 from pytest_mock import MockerFixture
 
@@ -39,6 +39,8 @@ from rpcd_wireguard_uplink.system.rtnetlink import (
     parse_rule,
 )
 from rpcd_wireguard_uplink.uci import Document, Draft, Section, Store
+
+T = TypeVar("T")
 
 
 def set_network(network: NetworkReader, **changes: Any) -> None:
@@ -109,26 +111,27 @@ class Machine:
                 found[name] = file.read()
         return found
 
-    def _step(self, what: str, effect: Callable[[], None]) -> None:
+    def _step(self, what: str, effect: Callable[[], T]) -> T | None:
         if self._died:
             raise Crash(what)
         self.steps.append(what)
         dies = len(self.steps) == self.dies_at
-        if not dies or self.after:
-            effect()
+        done = effect() if not dies or self.after else None
         if dies:
             self._died = True
             raise Crash(what)
+        return done
 
     async def read(self, config: str) -> Document:
         return self._store.read(config, missing_ok=True)
 
-    async def edit(self, config: str, change: Callable[[Draft], None]) -> None:
-        def write() -> None:
+    async def edit(self, config: str, change: Callable[[Draft], None]) -> object:
+        def write() -> object:
             with self._store.edit(config) as draft:
                 change(draft)
+            return draft.signature
 
-        self._step(f"edit {config}", write)
+        return self._step(f"edit {config}", write)
 
     def signature(self, config: str) -> object:
         return self._store.signature(config)

@@ -12,9 +12,9 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 from ...carrying.forwarding import Blockage
-from ...config.settings import CONFIG, parse_config
+from ...config.options import CONFIG
+from ...config.parser import parse_config
 from ...config.wan_names import unknown_names, wan_devices
-from ...errors import ConfigError
 from ...model import DefaultRoute, is_marked, is_own_name
 from ...uci import Section
 
@@ -173,12 +173,10 @@ def check_configuration(facts: Facts) -> Iterator[Finding]:
     mend = f"vi /etc/config/{CONFIG}"
     if facts.openwrt:
         mend += " && /etc/init.d/wireguard-uplink reload"
-    try:
-        config = parse_config(facts.configs.get(CONFIG, ()))
-    except ConfigError as error:
-        yield _wrong("configuration", f"{error}.", mend)
-        return
-    for warning in config.warnings:
+    config = parse_config(facts.configs.get(CONFIG, ()))
+    for fault in config.faults:
+        yield _wrong("configuration", f"{fault.told}.", fault.mend or mend)
+    for warning in config.unknown:
         yield _note("configuration", f"{warning}.", mend)
     devices, unknown = wan_devices(config.settings.lines, facts.interfaces, facts.devices)
     if unknown and facts.holder != "service":  # which says so itself
@@ -196,10 +194,7 @@ def check_forwarding(facts: Facts) -> Iterator[Finding]:
 def check_provider(facts: Facts) -> Iterator[Finding]:
     """A provider's kernel forwards; a running service says so itself."""
     what, mend = facts.unforwarded
-    try:
-        is_provider = parse_config(facts.configs.get(CONFIG, ())).provider.enabled
-    except ConfigError:
-        return
+    is_provider = parse_config(facts.configs.get(CONFIG, ())).provider.enabled
     if what and is_provider and facts.holder != "service":
         yield _wrong("provider", f"{what[0].upper()}{what[1:]}.", mend)
 

@@ -20,7 +20,8 @@ from typing import Any
 from ...api.methods import OBJECT
 from ...carrying.forwarding import Blockage, Paths, lan_devices, look_through
 from ...carrying.ruleset import read_ruleset
-from ...config.settings import CONFIG, parse_config
+from ...config.options import CONFIG
+from ...config.parser import parse_config
 from ...errors import UplinkError
 from ...mesh.directory import read_mesh
 from ...mesh.faults import tunnel_fault

@@ -12,7 +12,7 @@ from pytest_mock import MockerFixture
 from rpcd_wireguard_uplink.api.methods import METHODS, check_reply, parse_arguments
 from rpcd_wireguard_uplink.api.provider import PeerService
 from rpcd_wireguard_uplink.api.secubox import Older, import_once, peer_id_of, wanted_weight
-from rpcd_wireguard_uplink.config.settings import parse_config
+from rpcd_wireguard_uplink.config.parser import parse_config
 from rpcd_wireguard_uplink.errors import CommandFailed, Status, UplinkError
 from rpcd_wireguard_uplink.uplinks.service import Service
 from tests.unit.fakes import Machine, key_of, replace_commands

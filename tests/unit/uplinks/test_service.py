@@ -344,4 +344,4 @@ async def test_an_id_that_nobody_can_have_is_told(house: House) -> None:
     await house.running[-1].reload()
     problems = (await house.call("uplink_status"))["problems"]
     [told] = [problem for problem in problems if "trusted_peer" in problem]
-    assert "\"no such!\", which can't be a peer's id: it must be 1 to 64 letters" in told
+    assert "trusted_peer is 'no such!': it must be 1 to 64 letters" in told

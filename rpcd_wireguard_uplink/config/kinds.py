@@ -1,0 +1,197 @@
+"""What values of options may be: a whole number, an address, a key, and what each must look like.
+
+A kind is the parser, the writer, the sentence of the refusal and the check of LuCI's form in one.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ..model import TUNNEL_PREFIX, is_key, normal_address
+from ..schema.endpoints import parse_host
+from ..schema.shapes import PEER_ID
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """What a value may be. `parse` raises ValueError or InvalidArgument; `must` is what it wants.
+
+    `datatype` and `pattern` (of the whole value) are how LuCI's form checks the same.
+    """
+
+    parse: Callable[[str], Any]
+    must: str
+    write: Callable[[Any], str] = str
+    datatype: str = ""
+    pattern: str = ""
+
+
+def plain_number(value: float) -> str:
+    """A number as people write it: up to six decimals, none where there are none."""
+    return str(int(value)) if value == int(value) else f"{value:.6f}".rstrip("0")
+
+
+def whole(low: int, high: int, *, per: int = 0) -> Kind:
+    """A whole number; with `per` the settings hold it as a float, that part of what is said."""
+
+    def parse(text: str) -> float:
+        number = int(text) if text.isascii() and text.isdigit() and len(text) < 10 else -1
+        if not low <= number <= high:
+            raise ValueError
+        return number / per if per else number
+
+    return Kind(
+        parse,
+        f"a whole number from {low} to {high}",
+        lambda value: plain_number(round(value * (per or 1))),
+        "port" if (low, high) == (1, 65535) else f"range({low},{high})",
+    )
+
+
+def seconds(low: int, high: int) -> Kind:
+    """Whole seconds."""
+    return whole(low, high, per=1)
+
+
+def decimal(high: int) -> Kind:
+    """A number from 0 to this, with up to 6 decimal places."""
+
+    def parse(text: str) -> float:
+        if not re.fullmatch(r"[0-9]{1,9}(?:\.[0-9]{1,6})?", text) or float(text) > high:
+            raise ValueError
+        return float(text)
+
+    return Kind(parse, f"a number from 0 to {high}", plain_number, f"and(ufloat,max({high}))")
+
+
+def choice(*words: str) -> Kind:
+    """One of these words."""
+
+    def parse(text: str) -> str:
+        if text not in words:
+            raise ValueError
+        return text
+
+    return Kind(parse, f"one of {', '.join(words)}", pattern="|".join(words))
+
+
+def matching(pattern: str, must: str, datatype: str = "") -> Kind:
+    """Text that matches the whole pattern."""
+
+    def parse(text: str) -> str:
+        if not re.fullmatch(pattern, text):
+            raise ValueError
+        return text
+
+    return Kind(parse, must, datatype=datatype, pattern=pattern)
+
+
+def key(what: str) -> Kind:
+    """A key of 32 bytes in base64."""
+
+    def parse(text: str) -> str:
+        if not is_key(text):
+            raise ValueError
+        return text
+
+    return Kind(parse, f"{what} (32 bytes in base64)")
+
+
+def pool(
+    ranges: Sequence[ipaddress.IPv4Network] | Sequence[ipaddress.IPv6Network], longest: int
+) -> Kind:
+    """A network inside one of these, with a prefix of at most this length."""
+
+    def parse(text: str) -> str:
+        found = ipaddress.ip_network(text)
+        is_inside = any(found.version == one.version and found.subnet_of(one) for one in ranges)  # type: ignore[arg-type]
+        if found.prefixlen > longest or not is_inside:
+            raise ValueError
+        return str(found)
+
+    inside = ", ".join(map(str, ranges))
+    version = ranges[0].version
+    return Kind(parse, f"a network up to /{longest} inside {inside}", datatype=f"cidr{version}")
+
+
+def _flag(text: str) -> bool:
+    """The words that OpenWrt's scripts take."""
+    if text.lower() in ("1", "on", "true", "yes", "enabled"):
+        return True
+    if text.lower() in ("0", "off", "false", "no", "disabled"):
+        return False
+    raise ValueError
+
+
+def _address(text: str) -> str:
+    ipaddress.ip_address(text)
+    return text
+
+
+def _consumer_address(text: str) -> str:
+    address = normal_address(text)
+    if not address.endswith(("/32", "/128")):
+        raise ValueError
+    return address
+
+
+def _mesh_peer(text: str) -> tuple[str, str]:
+    peer_id, _, address = text.partition(" ")
+    if not re.fullmatch(_ID, peer_id):
+        raise ValueError
+    return peer_id, str(ipaddress.ip_address(address.strip()))
+
+
+def _broker(text: str) -> str:
+    try:  # unlike a peer, a broker may run on this router
+        if text == "localhost" or ipaddress.ip_address(text).is_loopback:
+            return text
+    except ValueError:
+        pass
+    return parse_host(text)
+
+
+def _refuse(text: str) -> str:
+    raise ValueError
+
+
+_ID = PEER_ID["pattern"].removeprefix("^").removesuffix(r"$(?!\n)")
+FLAG = Kind(_flag, "1 or 0", lambda value: "1" if value else "0", "bool")
+TEXT = Kind(lambda text: text, "text")
+ID = matching(_ID, PEER_ID["x-must"].removeprefix("be "))
+ADDRESS = Kind(_address, "an IPv4 or IPv6 address", datatype="ipaddr")
+HOST = Kind(parse_host, "a host name or an address of another machine", datatype="host")
+BROKER = Kind(_broker, "a host name or an address", datatype="host")
+TUNNEL_ADDRESS = Kind(normal_address, "a host's address, with a prefix length or without")
+CONSUMER_ADDRESS = Kind(_consumer_address, "one consumer's: /32 or /128")
+MESH_PEER = Kind(
+    _mesh_peer,
+    "a peer's id and its address in the mesh, as in 'nodeA 10.9.0.1'",
+    " ".join,
+    pattern=rf"{_ID} +[0-9A-Fa-f.:]+",
+)
+PATH = matching(r"/[^\x00-\x1f\x7f]{1,254}", "a file's whole path")
+DEVICE = matching(
+    rf"(?!{TUNNEL_PREFIX.rstrip('_')})[A-Za-z0-9_.-]{{1,15}}",
+    "a WireGuard device that is none of this service's",
+)
+WG_KEY = key("a WireGuard key")
+# Where a consumer takes addresses from; 100.64.0.0/10 is left to Tailscale and carriers' NAT.
+POOL4 = pool([*map(ipaddress.IPv4Network, ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16"))], 30)
+POOL6 = pool([ipaddress.IPv6Network("fc00::/7")], 120)
+PAGE = matching(
+    r"http://[A-Za-z0-9.\[][!-~]{0,190}",
+    "the URL of a page that answers 204, and begin with http://",
+)
+FINGERPRINT = matching(r"[0-9A-Za-z:+/=._-]{1,128}", "a fingerprint of master-link's")
+TOPIC = matching(r"[0-9A-Za-z_.-]+(?:/[0-9A-Za-z_.-]+)*", "words of a topic with / between them")
+WAN_TYPE = matching(r"[0-9A-Za-z_./+ -]{1,32}", "at most 32 plain characters")
+NO_PASSWORD = Kind(
+    _refuse,
+    "an option of this file: LuCI may read it; put the password into a file of its own that only "
+    "root can read, and name that in password_file",
+)

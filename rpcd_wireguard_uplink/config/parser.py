@@ -1,0 +1,361 @@
+"""Sections to settings, by the table: each option for itself, and a sentence for each bad one.
+
+A value that can't be used falls back alone: to the last good one of the same option, else to the
+one that refuses (`bad` in options.py). A section that can't be used without it is left out. Each
+fault names the command that mends it. Nothing is raised.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import fields, replace
+from typing import Any, TypeVar
+
+from ..model import NAME_LENGTH, TUNNEL_PREFIX, Cost, Endpoint, Uplink
+from ..text import printable
+from ..uci import Section, Value
+from .options import (
+    CONFIG,
+    CONSUMER_TYPE,
+    MAIN_NAME,
+    MAIN_TYPE,
+    MQTT_NAME,
+    MQTT_TYPE,
+    PIN_TYPE,
+    PROVIDER_TYPE,
+    RETIRED,
+    SECTIONS,
+    UPLINK_TYPE,
+    Fallback,
+    Option,
+    SectionType,
+)
+from .peering import Consumer, MqttSettings, PeerSettings, Pin, ProviderSettings
+from .settings import SWITCH_BOUND_S, Config, Fault, Settings
+
+R = TypeVar("R")
+
+
+def parse_config(sections: Iterable[Section], last: Iterable[Section] = ()) -> Config:
+    """What the whole file says; `last` are the good sections of the configuration before."""
+    reading = _Reading(tuple(sections), {_place(section): section for section in last})
+    main = reading.only(MAIN_TYPE)
+    settings = reading.suited_timeout(_made(Settings, main))
+    uplinks = {name: _uplink(name, values) for name, values in reading.all(UPLINK_TYPE)}
+    consumers = {n: _made(Consumer, {**v, "name": n}) for n, v in reading.all(CONSUMER_TYPE)}
+    pins = {name: _made(Pin, {**v, "name": name}) for name, v in reading.all(PIN_TYPE)}
+    provider = _made(ProviderSettings, reading.only(PROVIDER_TYPE))
+    mqtt = _mqtt(reading.only(MQTT_TYPE))
+    if mqtt.enabled and not mqtt.host:
+        reading.fault(MQTT_NAME, "host", "is missing: it is where the broker listens", "it is off")
+        mqtt = replace(mqtt, enabled=False)
+    peering = _made(PeerSettings, main)
+    if "mqtt" in peering.carriers and not mqtt.enabled:
+        told = f"names mqtt: set enabled and host in a section config {MQTT_TYPE} '{MQTT_NAME}'"
+        reading.fault(MAIN_NAME, "carrier", told, "offers do not travel by it")
+    carriers = peering.carriers - {"mqtt"} | ({"mqtt"} if mqtt.enabled else set())
+    return Config(
+        settings=settings,
+        uplinks=reading.distinct(
+            UPLINK_TYPE, uplinks, lambda uplink: [("peer_id", uplink.peer_id)], keeps_first=True
+        ),
+        provider=provider,
+        peering=replace(
+            peering,
+            carriers=carriers or frozenset({"bus"}),
+            peers=reading.distinct_peers(peering.peers),
+        ),
+        consumers=reading.distinct(CONSUMER_TYPE, consumers, _consumer_marks, keeps_first=True),
+        pins=reading.distinct(PIN_TYPE, pins, _pin_marks),
+        mqtt=mqtt,
+        faults=tuple(reading.faults),
+        unknown=tuple(reading.unknown),
+        names=frozenset(section.name for section in reading.sections),
+        good=tuple(section for section in reading.good.values() if section.options),
+    )
+
+
+def _consumer_marks(consumer: Consumer) -> Iterator[tuple[str, str]]:
+    yield "peer_id", consumer.peer_id
+    yield "public_key", consumer.public_key
+    for address in consumer.addresses:
+        yield "address", address
+
+
+def _pin_marks(pin: Pin) -> Iterator[tuple[str, str]]:
+    yield "peer_id", pin.peer_id
+    yield "mesh_key", pin.mesh_key
+    if pin.identity:
+        yield "identity", pin.identity
+
+
+class _Reading:
+    """One reading of the file. `good` is what was good of each section, by its place."""
+
+    def __init__(
+        self, sections: tuple[Section, ...], last: Mapping[tuple[str, str], Section]
+    ) -> None:
+        self.sections = sections
+        self._last = last
+        self.good: dict[tuple[str, str], Section] = {}
+        self.faults: list[Fault] = []
+        self.unknown: list[str] = [
+            f"{CONFIG}.{section.name}: sections of type {section.type} are unknown"
+            for section in sections
+            if section.type not in SECTIONS
+        ]
+
+    def only(self, section_type: str) -> dict[str, Any]:
+        """The values of the one section of a type: defaults where there is none."""
+        kind = SECTIONS[section_type]
+        values: dict[str, Any] = {option.key: option.default for option in kind.options}
+        for section in self.sections:
+            if section.type != section_type:
+                continue
+            if section_type != MAIN_TYPE and section.name != kind.name:
+                told = f"{CONFIG}.{section.name}: name it: config {section_type} '{kind.name}'"
+                self.faults.append(Fault(told))
+                continue
+            values, is_usable = self._values(kind, section)
+            if not is_usable:
+                values["enabled"] = False
+        return values
+
+    def all(self, section_type: str) -> Iterator[tuple[str, dict[str, Any]]]:
+        """Name and values of each section of a type that can be used."""
+        for section in self.sections:
+            if section.type != section_type:
+                continue
+            name = section.name
+            is_named = name.startswith(TUNNEL_PREFIX) and len(name) <= NAME_LENGTH
+            if section_type == UPLINK_TYPE and not is_named:
+                told = (
+                    f"{CONFIG}.{name}: an uplink's section is named like its interface: "
+                    f"{TUNNEL_PREFIX} and up to {NAME_LENGTH - len(TUNNEL_PREFIX)} letters, digits "
+                    "or underscores; it is not used"
+                )
+                self.faults.append(Fault(told))
+                continue
+            values, is_usable = self._values(SECTIONS[section_type], section)
+            if is_usable:
+                yield name, values
+
+    def _values(self, kind: SectionType, section: Section) -> tuple[dict[str, Any], bool]:
+        """The values of a section, and whether it can be used."""
+        place = _place(section)
+        before = self._before(place)
+        values: dict[str, Any] = {}
+        good: dict[str, Value] = {}
+        is_usable = True
+        for option in kind.options:
+            items = self._good_items(section, option, before)
+            if items is not None:
+                values[option.key] = option.value(items)
+                good[option.name] = tuple(items) if option.many else items[0]
+                continue
+            values[option.key] = option.default
+            if option.name in section.options or option.needed:
+                is_usable = is_usable and option.bad is not Fallback.OFF
+                if not isinstance(option.bad, Fallback):
+                    values[option.key] = option.bad
+        for name in section.options:
+            if section.type == MAIN_TYPE and name in RETIRED:
+                told = f"has no effect any more: {RETIRED[name]}"
+            elif kind.option(name) is None:
+                told = "is not an option of this service"
+            else:
+                continue
+            self.unknown.append(f"{CONFIG}.{section.name}.{name} {told}")
+        self.good[place] = Section(section.type, section.name, False, good)
+        return values, is_usable
+
+    def _before(self, place: tuple[str, str]) -> Mapping[str, Value]:
+        """What was good last of a section's options."""
+        return self._last[place].options if place in self._last else {}
+
+    def _good_items(
+        self, section: Section, option: Option, before: Mapping[str, Value]
+    ) -> tuple[str, ...] | None:
+        """What the file says, or said last; None where the option's fallback takes its place."""
+        text = section.options.get(option.name)
+        if text is None and not option.needed:
+            return None
+        items = () if text is None else option.items(text)
+        good = tuple(item for item in items if not option.why_not(item))
+        if text is None:
+            told = f"is missing: it {option.needed}"
+        elif not option.many and isinstance(text, tuple):
+            good, told = (), _refusal(option, " ".join(text), "an option, not a list")
+        elif len(good) < len(items):
+            bad = next(item for item in items if option.why_not(item))
+            told = _refusal(option, bad, option.why_not(bad))
+        else:
+            return good
+        if option.many and good and option.bad is not Fallback.OFF:
+            self.fault(section.name, option.name, told, "it is left out", good)
+            return good
+        last = option.items(before[option.name]) if option.name in before else None
+        if last is not None:
+            shown = "" if option.secret else f", {' '.join(last)},"
+            then = f"the last good value{shown} stays in force"
+            self.fault(section.name, option.name, told, then, () if option.secret else last)
+            return last
+        if option.bad is Fallback.OFF:
+            self.fault(section.name, option.name, told, "the section is not used")
+        else:
+            value = option.default if option.bad is Fallback.DEFAULT else option.bad
+            text = "" if value in (None, "", ()) else option.text(value)
+            shown_items = option.items(text) if text else ()
+            shown = f"{' '.join(shown_items) or 'none'} is used"
+            self.fault(section.name, option.name, told, shown, shown_items or None)
+        return None
+
+    def fault(
+        self,
+        section: str,
+        option: str,
+        told: str,
+        then: str,
+        instead: Sequence[str] | None = (),
+    ) -> None:
+        """Note what is wrong, what follows, and how to mend it: by `instead` or, without, a value
+        of the owner's; None where the option should go.
+        """
+        name = option if section == MAIN_NAME else f"{section}.{option}"
+        words = " ".join(map(shlex.quote, instead)) if instead else "VALUE"
+        mend = f"unset {name}" if instead is None else f"set {name} {words}"
+        self.faults.append(
+            Fault(f"{CONFIG}.{section}.{option} {told}; {then}", f"wgctl uplink {mend}")
+        )
+
+    def suited_timeout(self, settings: Settings) -> Settings:
+        """The settings with a `failover_timeout` that the pace can keep."""
+        bound_s, timeout_s = settings.detection_bound_s(), settings.failover_timeout_s
+        if bound_s <= timeout_s:
+            return settings
+        pace = settings.pace
+        told = (
+            f"is {timeout_s:g} s, but pace '{settings.pace_name}' needs {bound_s:.1f} s: "
+            f"{pace.interval_s:g} s to the next probe, "
+            f"{bound_s - pace.interval_s - SWITCH_BOUND_S:.1f} s without an answer, "
+            f"{SWITCH_BOUND_S:g} s to switch; raise failover_timeout or choose pace 'fast'"
+        )
+        place = (MAIN_TYPE, "")
+        last = self._before(place).get("failover_timeout")
+        suited, text, then = replace(settings, failover_timeout_s=10.0), "10", "10 s is used"
+        if isinstance(last, str):
+            before = replace(settings, failover_timeout_s=float(last))
+            if before.detection_bound_s() <= before.failover_timeout_s:
+                suited, text = before, last
+                then = f"the last good value, {last} s, stays in force"
+        self._mend(place, "failover_timeout", text)
+        self.fault(MAIN_NAME, "failover_timeout", told, then, (text,))
+        return suited
+
+    def _mend(self, place: tuple[str, str], option: str, text: Value) -> None:
+        """Have an option be remembered otherwise than the file has it."""
+        good = self.good[place]
+        self.good[place] = replace(good, options={**good.options, option: text})
+
+    def distinct_peers(self, peers: tuple[tuple[str, str], ...]) -> tuple[tuple[str, str], ...]:
+        """Mesh peers by hand, none of whom has another's address."""
+        place = (MAIN_TYPE, "")
+        last = self._before(place).get("peer", ())
+        named = {f"peer '{peer_id} {address}'": (peer_id, address) for peer_id, address in peers}
+        old = {name for name in named if name[6:-1] in last}
+        kept = self._distinct(named, lambda peer: [("mesh address", peer[1])], old)
+        if len(kept) < len(peers):
+            self._mend(place, "peer", tuple(f"{peer_id} {address}" for peer_id, address in kept))
+        return kept
+
+    def distinct(
+        self,
+        section_type: str,
+        found: Mapping[str, R],
+        marks_of: Callable[[R], Iterable[tuple[str, str]]],
+        *,
+        keeps_first: bool = False,
+    ) -> tuple[R, ...]:
+        """The sections without those that have what another one has: who is meant is not known.
+
+        One that is as it was before is kept, else the first with `keeps_first`, else none.
+        """
+        places = {f"{CONFIG}.{name}": (section_type, name) for name in found}
+        named = {f"{CONFIG}.{name}": record for name, record in found.items()}
+        old = {
+            name
+            for name, place in places.items()
+            if self._before(place) == self.good[place].options
+        }
+        kept = self._distinct(named, marks_of, old, keeps_first=keeps_first)
+        for name, record in named.items():
+            if record not in kept:
+                place = places[name]
+                good = self.good.pop(place)
+                self.good[place] = self._last.get(place, replace(good, options={}))
+        return kept
+
+    def _distinct(
+        self,
+        named: Mapping[str, R],
+        marks_of: Callable[[R], Iterable[tuple[str, str]]],
+        old: set[str],
+        *,
+        keeps_first: bool = False,
+    ) -> tuple[R, ...]:
+        holders: dict[tuple[str, str], str] = {}
+        out: set[str] = set()
+        for name in sorted(named, key=lambda name: name not in old):
+            marks = list(marks_of(named[name]))
+            for mark in marks:
+                other = holders.get(mark)
+                if other is None:
+                    continue
+                out.add(name)
+                is_other_out = not keeps_first and other not in old
+                if is_other_out:
+                    out.add(other)
+                who = "neither is" if is_other_out else f"{name} is not"
+                told = f"{name} and {other} have the same {mark[0]}; {who} used: remove one"
+                self.faults.append(Fault(told))
+                break
+            holders = {**dict.fromkeys(marks, name), **holders}
+        return tuple(record for name, record in named.items() if name not in out)
+
+
+def _place(section: Section) -> tuple[str, str]:
+    """What tells a section from others: its name, where there can be several of its type."""
+    kind = SECTIONS.get(section.type)
+    return section.type, "" if kind is not None and kind.name else section.name
+
+
+def _refusal(option: Option, shown: str, must: str) -> str:
+    if option.secret:
+        return f"is not {must}"
+    return f"is '{printable(shown[:40])}': it must be {must}"
+
+
+def _made(record: Callable[..., R], values: Mapping[str, Any]) -> R:
+    """A record of those values that it has fields for."""
+    names = {each.name for each in fields(record)}  # type: ignore[arg-type]
+    return record(**{name: value for name, value in values.items() if name in names})
+
+
+def _uplink(name: str, values: Mapping[str, Any]) -> Uplink:
+    costs = (values["metered"], values["quota_gb"], values["price_per_gb"])
+    cost = Cost(costs[0] or False, costs[1] or 0.0, costs[2] or 0.0)
+    return _made(
+        Uplink,
+        {
+            **values,
+            "interface": name,
+            "endpoint": Endpoint(values["endpoint_host"], values["endpoint_port"]),
+            "cost": None if costs == (None, None, None) else cost,
+        },
+    )
+
+
+def _mqtt(values: Mapping[str, Any]) -> MqttSettings:
+    port = values["port"] or (8883 if values["tls"] else 1883)
+    return _made(MqttSettings, {**values, "port": port})
