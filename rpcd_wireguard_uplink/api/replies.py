@@ -212,7 +212,7 @@ class UplinkHealth(Record):
     quota_left_gb: float = member(
         "GB that the peer's offer says are left this month; -1 without a quota or an offer",
         minimum=-1,
-        column="QUOTA LEFT",
+        column="QUOTA",
     )
     endpoint: str = member(ENDPOINT)
     probe_mb_a_day: float = member("what probes take at their present pace, both ways, MB a day")
@@ -393,10 +393,10 @@ class CandidateRow(Record):
         "what it costs", enum=["free", "metered", "unknown", "nearly spent"], column="COST"
     )
     price_per_gb: float = member(
-        "what a GB costs, as the mesh counts; 0 for nothing", column="A GB"
+        "what a GB costs, as the mesh counts; 0 for nothing", column="COST"
     )
     quota_left_gb: float = member(
-        "GB left of its quota; -1 without a quota", minimum=-1, column="QUOTA LEFT"
+        "GB left of its quota; -1 without a quota", minimum=-1, column="COST"
     )
     latency_ms: float = member(LATENCY, column="LATENCY")
     loss_pct: float = member(LOSS, column="LOSS")
@@ -538,8 +538,8 @@ class ConsumerRow(Record):
 class Refusal(Record):
     """How often peers were refused for one reason."""
 
-    code: str = member("why", column="REFUSED")
-    count: int = member("how often", column="TIMES")
+    code: str = member("why")
+    count: int = member("how often")
 
 
 class Consumers(Record):

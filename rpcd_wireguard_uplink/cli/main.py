@@ -1,9 +1,8 @@
-"""`wgctl uplink ...`: one method of the table called over the bus, its reply for people or scripts.
+"""`wgctl uplink ...`: a method of the table called over the bus, its reply for people or scripts.
 
-Owns the command line, made from the method table, and the exit statuses: the ubus status of the
-call, 2 for a wrong command line, 10 without a bus or without the service on it. It knows nothing of
-what the methods do, and needs no rights but those that the bus asks for. `doctor` alone is no
-method: it must work where no service does.
+The command line is made from the method table. The exit status is the ubus status of the call, 2
+for a wrong command line, 10 without a bus or without the service on it. No rights are needed but
+those that the bus asks for. `doctor` is no method: it must work where no service does.
 """
 
 from __future__ import annotations
@@ -15,8 +14,10 @@ import json
 import os
 import sys
 from collections.abc import AsyncIterator, Mapping, Sequence
+from functools import partial
 from typing import Any, NoReturn, TextIO
 
+from .. import __version__
 from ..api.methods import METHODS, OBJECT, Method, error_reply, parse_arguments
 from ..errors import BusError, CallFailed, InvalidArgument, Status, UplinkError
 from ..text import printable
@@ -24,6 +25,8 @@ from ..ubus import DEFAULT_SOCKET, Client
 from .render import render
 
 CALL_TIMEOUT_S = 90.0  # a drill with all traffic takes up to 70 s
+WATCH_S = 1.0
+_CLEAR = "\x1b[H\x1b[2J"
 _START_HINT = (
     "Is the service running? Start it with `/etc/init.d/wireguard-uplink start`, "
     "or `python -m rpcd_wireguard_uplink serve` where there is no OpenWrt."
@@ -46,8 +49,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     except SystemExit as stop:
         return stop.code if isinstance(stop.code, int) else _NO_COMMAND
     try:
-        status = _run(options)
+        status: int = options.run(options)
         sys.stdout.flush()
+    except UplinkError as error:
+        return _report(error, as_json=options.json)
     except KeyboardInterrupt:
         return _INTERRUPTED
     except BrokenPipeError:
@@ -58,71 +63,90 @@ def main(argv: Sequence[str] | None = None) -> int:
     return status
 
 
-def _run(options: argparse.Namespace) -> int:
-    if getattr(options, "preflight", False):
-        # Here, since it loads half of the service, and no other command needs that.
-        from . import doctor
+# --- commands
 
-        text, status = doctor.run(doctor.Places(socket=options.socket), as_json=options.json)
-        _write(sys.stdout, text)
-        return status
-    method: Method | None = getattr(options, "method", None)
-    if method is None:
-        options.explain(sys.stderr)
-        return _NO_COMMAND
-    try:
-        if getattr(options, "watch", False):
-            asyncio.run(_watch(options.socket, as_json=options.json))
-            return 0
-        arguments = parse_arguments(method, _given(method, options))
-        reply = asyncio.run(_call(options.socket, method, arguments))
-    except UplinkError as error:
-        return _report(error, as_json=options.json)
+
+def _run_help(parser: argparse.ArgumentParser, _options: argparse.Namespace) -> int:
+    parser.print_help(sys.stderr)
+    return _NO_COMMAND
+
+
+def _run_method(method: Method, options: argparse.Namespace) -> int:
+    if getattr(options, "watch", False):
+        with contextlib.suppress(KeyboardInterrupt):
+            asyncio.run(_watch(method, options))
+        return 0
+    given = {}
+    for name, schema in method.arguments.properties.items():
+        value = getattr(options, name)
+        given[name] = schema["x-words"].get(value, value) if "x-words" in schema else value
+    (reply,) = asyncio.run(_call(options, (method, parse_arguments(method, given))))
     _write(sys.stdout, _json(reply) if options.json else _text(method, reply))
     return 0
 
 
-def _given(method: Method, options: argparse.Namespace) -> dict[str, Any]:
-    given = {}
-    for name, schema in method.arguments.properties.items():
-        value = getattr(options, name)
-        words = schema.get("x-words")
-        given[name] = words.get(value, value) if words else value
-    return given
+def _run_metrics(options: argparse.Namespace) -> int:
+    from ..extras.metrics import exposition
+
+    asked = [(METHODS[name], dict[str, Any]()) for name in ("uplink_status", "uplink_list")]
+    status, listed = asyncio.run(_call(options, *asked))
+    _write(sys.stdout, exposition(status, listed["offers"]))
+    return 0
 
 
-async def _connect(socket: str) -> Client:
+def _run_doctor(options: argparse.Namespace) -> int:
+    # Here, since it loads half of the service, and no other command needs that.
+    from . import doctor
+
+    text, status = doctor.run(doctor.Places(socket=options.socket), as_json=options.json)
+    _write(sys.stdout, text)
+    return status
+
+
+# --- the bus
+
+
+@contextlib.asynccontextmanager
+async def _connected(socket: str) -> AsyncIterator[Client]:
     client = Client(socket)
     try:
         await client.connect()
-    except BusError as error:
-        await client.close()
-        raise BusError(f"{error}\n{_START_HINT}") from error
-    return client
-
-
-async def _watch(socket: str, *, as_json: bool) -> None:
-    from . import live
-
-    client = await _connect(socket)
-    try:
-        await live.watch(client, sys.stdout, as_json=as_json)
-    finally:
-        await client.close()
-
-
-async def _call(socket: str, method: Method, arguments: Mapping[str, Any]) -> dict[str, Any]:
-    client = await _connect(socket)
-    try:
-        async with _progress(method):
-            return await client.call(OBJECT, method.name, arguments, timeout_s=CALL_TIMEOUT_S)
+        yield client
     except CallFailed as error:
         if error.status is Status.NOT_FOUND and not error.data:
             # The service itself never says "not found" without a sentence: this came from the bus.
             raise BusError(f"{OBJECT} is not on the bus at {socket}.\n{_START_HINT}") from error
         raise
+    except BusError as error:
+        raise BusError(f"{error}\n{_START_HINT}") from error
     finally:
         await client.close()
+
+
+async def _call(
+    options: argparse.Namespace, *calls: tuple[Method, Mapping[str, Any]]
+) -> list[dict[str, Any]]:
+    async with _connected(options.socket) as client:
+        found = []
+        for method, arguments in calls:
+            async with _progress(method):
+                reply = client.call(OBJECT, method.name, arguments, timeout_s=CALL_TIMEOUT_S)
+                found.append(await reply)
+        return found
+
+
+async def _watch(method: Method, options: argparse.Namespace) -> None:
+    """Print the reply once a second, on a terminal in the place of the last one."""
+    async with _connected(options.socket) as client:
+        while True:
+            try:
+                reply = await client.call(OBJECT, method.name, {}, timeout_s=CALL_TIMEOUT_S)
+                text = json.dumps(reply) + "\n" if options.json else _text(method, reply)
+            except UplinkError as error:  # the service may come back
+                text = f"{OBJECT} does not answer: {printable(str(error))}\n"
+                text = json.dumps({"error": text.rstrip()}) + "\n" if options.json else text
+            _write(sys.stdout, text if options.json or not sys.stdout.isatty() else _CLEAR + text)
+            await asyncio.sleep(WATCH_S)
 
 
 @contextlib.asynccontextmanager
@@ -144,31 +168,30 @@ async def _progress(method: Method) -> AsyncIterator[None]:
         _write(sys.stderr, "\r\x1b[K")
 
 
-async def _tick(told: str) -> None:
+async def _tick(progress: str) -> None:
     seconds = 0
     while True:
-        _write(sys.stderr, f"\r{told} ... {seconds} s")
+        _write(sys.stderr, f"\r{progress} ... {seconds} s")
         await asyncio.sleep(1)
         seconds += 1
 
 
+# --- output
+
+
 def _report(error: UplinkError, *, as_json: bool) -> int:
-    """Tell an error: its sentence on stderr, for scripts also its table on stdout."""
+    """Print an error: its sentence on stderr, for scripts also its table on stdout."""
     table = error_reply(error)[0]
     if isinstance(error, CallFailed):
         if error.data:
             table = dict(error.data)
         elif error.status is Status.METHOD_NOT_FOUND:
-            told = f"{OBJECT} is on the bus, but without this method: another program or release"
-            table["error"] = f"{told} holds the name.\n{_START_HINT}"
+            there = f"{OBJECT} is on the bus, but without this method: another program or release"
+            table["error"] = f"{there} holds the name.\n{_START_HINT}"
     for line in str(table.get("error") or error).splitlines():
         _write(sys.stderr, f"{printable(line)}\n")
     if as_json:
         _write(sys.stdout, _json(table))
-    return _exit_status(error)
-
-
-def _exit_status(error: UplinkError) -> int:
     return _NO_COMMAND if isinstance(error, InvalidArgument) else int(error.status)
 
 
@@ -192,6 +215,12 @@ def _write(stream: TextIO, text: str) -> None:
     stream.flush()
 
 
+# --- the command line
+
+_METRICS = "Prints the status in Prometheus' text format, for a node exporter to read from a file."
+_DOCTOR = "Tells what is missing or wrong on this router, and the commands that mend it."
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(
         prog="wgctl",
@@ -199,42 +228,40 @@ def _parser() -> argparse.ArgumentParser:
         epilog="All commands are below `wgctl uplink`; `wgctl uplink list` is a good start.",
         allow_abbrev=False,
     )
-    parser.set_defaults(explain=parser.print_help, socket=DEFAULT_SOCKET, json=False)
+    parser.set_defaults(run=partial(_run_help, parser), socket=DEFAULT_SOCKET, json=False)
+    parser.add_argument("--version", action="version", version=f"wgctl {__version__}")
     _add_common(parser)
-    topics = parser.add_subparsers(title="commands", metavar="COMMAND", parser_class=_Parser)
-    about = "see and manage backup uplinks"
-    uplink = topics.add_parser("uplink", help=about, description=about, allow_abbrev=False)
-    uplink.set_defaults(explain=uplink.print_help)
-    _add_common(uplink)
-    commands = uplink.add_subparsers(title="commands", metavar="COMMAND", parser_class=_Parser)
-    below: dict[str, Any] = {"": commands}  # the parsers of what stands behind each word
+    uplink = _add_command(_commands_of(parser), "uplink", "See and manage backup uplinks.")
+    uplink.set_defaults(run=partial(_run_help, uplink))
+    below = {"": _commands_of(uplink)}  # the parsers of what is behind each word
     made: dict[str, argparse.ArgumentParser] = {}
     for method in METHODS.values():
         if method.command:
             first, _, word = method.command.rpartition(" ")
             if first not in below:
-                below[first] = made[first].add_subparsers(
-                    title="commands", metavar="COMMAND", parser_class=_Parser
-                )
-            command = below[first].add_parser(
-                word, help=method.doc, description=method.doc, allow_abbrev=False
-            )
-            made[method.command] = command
-            command.set_defaults(method=method)
+                below[first] = _commands_of(made[first])
+            command = made[method.command] = _add_command(below[first], word, method.doc)
+            command.set_defaults(run=partial(_run_method, method))
             _add_arguments(command, method)
-            if method.name == "uplink_status":
-                command.add_argument("--watch", action="store_true", help="show it live")
-            _add_common(command)
-    about = "Tells what is missing or wrong on this router, and the commands that mend it."
-    doctor = commands.add_parser("doctor", help=about, description=about, allow_abbrev=False)
-    doctor.set_defaults(preflight=True)
-    _add_common(doctor)
+    made["status"].add_argument("--watch", action="store_true", help="show it once a second")
+    _add_command(below[""], "metrics", _METRICS).set_defaults(run=_run_metrics)
+    _add_command(below[""], "doctor", _DOCTOR).set_defaults(run=_run_doctor)
     return parser
+
+
+def _commands_of(parser: argparse.ArgumentParser) -> Any:
+    return parser.add_subparsers(title="commands", metavar="COMMAND", parser_class=_Parser)
+
+
+def _add_command(commands: Any, word: str, doc: str) -> argparse.ArgumentParser:
+    made: _Parser = commands.add_parser(word, help=doc, description=doc, allow_abbrev=False)
+    _add_common(made)
+    return made
 
 
 def _add_common(parser: argparse.ArgumentParser) -> None:
     # Accepted before and behind the command; without SUPPRESS the inner parser's default would
-    # undo what stood before it.
+    # undo what was given before it.
     parser.add_argument(
         "-s",
         "--socket",
@@ -249,16 +276,15 @@ def _add_common(parser: argparse.ArgumentParser) -> None:
 
 def _add_arguments(parser: argparse.ArgumentParser, method: Method) -> None:
     for name, schema in method.arguments.properties.items():
-        told = schema.get("description", "").replace("%", "%%")
+        meaning = schema["description"].replace("%", "%%")
         if name not in method.arguments.required:
-            parser.add_argument(
-                f"--{name.replace('_', '-')}", dest=name, metavar=name.upper(), help=told
-            )
+            option = f"--{name.replace('_', '-')}"
+            parser.add_argument(option, dest=name, metavar=name.upper(), help=meaning)
         elif "x-words" in schema:
-            parser.add_argument(name, choices=list(schema["x-words"]), help=told)
+            parser.add_argument(name, choices=list(schema["x-words"]), help=meaning)
         else:
             many = "+" if schema["type"] == "array" else None
-            parser.add_argument(name, metavar=name.upper(), nargs=many, help=told)
+            parser.add_argument(name, metavar=name.upper(), nargs=many, help=meaning)
 
 
 if __name__ == "__main__":

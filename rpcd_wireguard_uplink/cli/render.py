@@ -1,8 +1,8 @@
-"""Replies of the service as plain text for people: aligned tables and sentences.
+"""Replies as text for people: sentences, and tables of the columns that replies.py declares.
 
-Owns what is shown of which reply; columns.py lays it out. Knows nothing of the bus or the command
-line. What a peer has said is in these replies, so that every cell passes `quoting.printable`
-before it is shown.
+A cell is shown by the unit in its member's name (`_ms`, `_s`, `_pct`, `_bytes`, `_gb`); a column
+without anything in it is left out. Peers' words are in these replies, so that every cell and
+sentence passes `printable` before it is shown.
 """
 
 from __future__ import annotations
@@ -10,11 +10,19 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
+from ..api import replies as r
+from ..model import is_key
+from ..schema.record import Record
 from ..text import printable
-from . import choice_tables
-from .columns import aligned, duration, milliseconds, painted
 
 Reply = Mapping[str, Any]
+_COLOURS = {
+    **dict.fromkeys(("up", "primary", "trusted", "yes"), "32"),
+    **dict.fromkeys(("suspect", "degraded", "holding", "connecting", "unbound"), "33"),
+    **dict.fromkeys(("failed_over", "captive"), "33"),
+    **dict.fromkeys(("down", "stranded", "changed"), "31"),
+}
+_FAMILIES = {"ipv4": "IPv4", "ipv6": "IPv6"}
 
 
 def render(method: str, reply: Reply, *, colour: bool = False) -> str:
@@ -25,122 +33,113 @@ def render(method: str, reply: Reply, *, colour: bool = False) -> str:
     return "\n".join(_VIEWS.get(method, _message)(reply, colour)) + "\n"
 
 
+# --- tables
+
+
+def table(record: type[Record], rows: Iterable[Reply], colour: bool) -> Iterator[str]:
+    """Yield the lines of a table of rows of one kind."""
+    yield from _aligned([_cells(record, row) for row in rows], [record], colour)
+
+
+def _cells(record: type[Record], row: Reply) -> dict[str, str]:
+    """A row's cells by the heads of their columns."""
+    found: dict[str, list[str]] = {}
+    for each in record.members.values():
+        if each.column and (text := _cell(each.wire, row[each.wire])):
+            found.setdefault(each.column, []).append(text)
+    return {head: ", ".join(texts) for head, texts in found.items()}
+
+
+def _cell(name: str, value: Any) -> str:
+    """A value with the unit that its name ends in; '' for what is unknown or nothing."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, str):
+        return printable(value[:8] if is_key(value) else value)
+    if value is None or value < 0:
+        return ""
+    if name.endswith("_ms"):
+        return milliseconds(value)
+    if name.endswith("_s"):
+        is_age = name.endswith("age_s") or name.startswith("last_")
+        return duration(value) + (" ago" if is_age else "")
+    if name.endswith("_pct"):
+        return f"{value:g} %"
+    if name.endswith("left_gb"):
+        return f"{value:g} GB left"
+    if name.endswith("per_gb") and value:
+        return f"{value:g} a GB"
+    if name.endswith("_bytes") and value:
+        return size(value)
+    return f"{value:g}" if value else ""
+
+
+def _aligned(
+    rows: list[dict[str, str]], records: Iterable[type[Record]], colour: bool
+) -> Iterator[str]:
+    """The lines; columns are as wide as their widest cell, the last one isn't padded."""
+    shown = [each for record in records for each in record.members.values() if each.column]
+    last = {each.column for each in shown if each.is_last}
+    heads = sorted(dict.fromkeys(each.column for each in shown), key=lambda head: head in last)
+    heads = [head for head in heads if any(head in row for row in rows)]
+    lines = [heads, *([row.get(head, "-") for head in heads] for row in rows)]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    for line in lines:
+        padded = [cell.ljust(width) for cell, width in zip(line, widths, strict=True)]
+        if colour and line is not heads:
+            padded = [painted(cell) for cell in padded]
+        yield "  ".join(padded).rstrip()
+
+
+def painted(cell: str) -> str:
+    """Return the cell in the colour of the state that it names, if it names one."""
+    code = _COLOURS.get(cell.rstrip())
+    return f"\x1b[{code}m{cell}\x1b[0m" if code else cell
+
+
+def duration(seconds: float) -> str:
+    """Return a time span in its largest unit: "12 s", "3 min", "2 h", "5 d"; "-" if unknown."""
+    if seconds < 0:
+        return "-"
+    for limit, divisor, unit in ((120, 1, "s"), (7200, 60, "min"), (172800, 3600, "h")):
+        if seconds < limit:
+            return f"{seconds / divisor:.0f} {unit}"
+    return f"{seconds / 86400:.0f} d"
+
+
+def milliseconds(value: float) -> str:
+    """Return a time in ms with a decimal where it has one, "-" if unknown."""
+    return "-" if value < 0 else f"{value:.1f}".removesuffix(".0") + " ms"
+
+
+def size(number: float) -> str:
+    """Return a number of bytes in its largest unit."""
+    for limit, divisor, unit in ((1e3, 1, "B"), (1e6, 1e3, "kB"), (1e9, 1e6, "MB")):
+        if number < limit:
+            return f"{number / divisor:.0f} {unit}"
+    return f"{number / 1e9:.1f} GB"
+
+
+# --- views
+
+
+def _message(reply: Reply, _colour: bool) -> Iterator[str]:
+    yield printable(reply["message"])
+
+
 def _list(reply: Reply, colour: bool) -> Iterator[str]:
-    offers, uplinks = reply["offers"], reply["uplinks"]
-    if offers:
+    if reply["offers"]:
         yield "Offers of mesh peers"
-        yield from aligned(
-            ("PEER", "OFFER", "LINE", "MBIT/S", "LATENCY", "ENDPOINT", "RECEIVED"),
-            [
-                (
-                    row["peer_id"],
-                    "usable" if row["usable"] else str(row["reason"]),
-                    row["wan_type"] or "-",
-                    str(row["bandwidth_mbps"] or "-"),
-                    milliseconds(row["latency_ms"]),
-                    row["endpoint"] or "-",
-                    f"{duration(row['age_s'])} ago",
-                )
-                for row in offers
-            ],
-            colour=colour,
-        )
+        yield from table(r.OfferRow, reply["offers"], colour)
     else:
         yield "No mesh peer offers its internet."
     yield ""
-    if not uplinks:
-        yield "No uplinks are configured; `wgctl uplink add PEER_ID` makes one."
-        return
-    yield "Uplinks"
-    yield from aligned(
-        ("PEER", "INTERFACE", "WEIGHT", "STATE", "TRAFFIC", "ADDRESS", "ENDPOINT"),
-        [
-            (
-                row["peer_id"],
-                row["interface"],
-                str(row["weight"]),
-                row["state"],
-                "yes" if row["active"] else "no",
-                row["address"] or row["address6"] or "-",
-                row["endpoint"] or "-",
-            )
-            for row in uplinks
-        ],
-        colour=colour,
-    )
-    yield from _notes(uplinks)
-
-
-def _status(reply: Reply, colour: bool) -> Iterator[str]:
-    cause = f": {printable(reply['cause'])}" if reply["cause"] else ""
-    state = painted(printable(reply["state"])) if colour else printable(reply["state"])
-    yield f"State     {state} for {duration(reply['since_s'])}{cause}"
-    if reply["release_s"] >= 0:
-        yield f"Failback  in {duration(reply['release_s'])}, if the line stays good"
-    yield f"Traffic   leaves by {_path(reply)}"
-    for name, family in reply["families"].items():
-        shown = {"ipv4": "IPv4", "ipv6": "IPv6"}.get(name, printable(name))
-        silent = ", and nothing comes back" if family.get("carrying") is False else ""
-        yield f"{shown:<10}{printable(family['state'])}, leaves by {_path(family)}{silent}"
-    if not reply["enabled"]:
-        yield "Failover  the service is switched off (option enabled)"
-    elif reply["auto_failover"]:
-        bound = reply["detection_bound_ms"] / 1000
-        yield f"Failover  automatic; a dead line is noticed within {bound:g} s"
+    if reply["uplinks"]:
+        yield "Uplinks"
+        yield from table(r.UplinkRow, reply["uplinks"], colour)
+        yield from _notes(reply["uplinks"])
     else:
-        yield "Failover  off; `wgctl uplink failover enable` turns it on"
-    yield ""
-    yield from _paths(reply, colour)
-    yield from _notes(reply["uplinks"])
-    yield from _use(reply["uplinks"], colour)
-    if reply["consumers"]:
-        names = ", ".join(printable(row["peer_id"]) for row in reply["consumers"])
-        yield f"Serves {names}; `wgctl uplink consumers` tells more."
-    if reply["events"]:
-        yield ""
-        yield "Last changes"
-        yield from _events(reply["events"], colour)
-    if reply["problems"]:
-        yield ""
-        yield "Problems"
-        for problem in reply["problems"]:
-            yield f"- {printable(problem)}"
-
-
-def _path(family: Reply) -> str:
-    return printable(family["active_path"]) or "nothing"
-
-
-def _paths(reply: Reply, colour: bool) -> Iterator[str]:
-    lines = reply["wans"] or [reply["primary"]]
-    own = [
-        (
-            row["path"],
-            row["device"],
-            row["state"],
-            milliseconds(row["latency_ms"]),
-            f"{row['loss_pct']:g} %",
-            f"answered {duration(row['last_ok_s'])} ago" if row["last_ok_s"] >= 0 else "-",
-            "-",
-        )
-        for row in lines
-    ]
-    tunnels = [
-        (
-            row["peer_id"],
-            row["interface"],
-            row["state"],
-            milliseconds(row["latency_ms"]),
-            f"{row['loss_pct']:g} %",
-            "no handshake"
-            if row["handshake_age_s"] < 0
-            else f"handshake {duration(row['handshake_age_s'])} ago",
-            "yes" if row["usable"] else f"no: {row['reason']}",
-        )
-        for row in reply["uplinks"]
-    ]
-    head = ("PATH", "DEVICE", "STATE", "LATENCY", "LOSS", "LAST SIGN", "USABLE")
-    yield from aligned(head, own + tunnels, colour=colour)
+        yield "No uplinks are configured; `wgctl uplink add PEER_ID` makes one."
 
 
 def _notes(uplinks: Iterable[Reply]) -> Iterator[str]:
@@ -149,77 +148,55 @@ def _notes(uplinks: Iterable[Reply]) -> Iterator[str]:
             yield f"{printable(row['peer_id'])}: {printable(row['note'])}"
 
 
-def _use(uplinks: Iterable[Reply], colour: bool) -> Iterator[str]:
-    rows = [
-        (
-            row["peer_id"],
-            _size(row["today_bytes"]),
-            _size(row["month_bytes"]),
-            f"{row['quota_left_gb']:g} GB" if row["quota_left_gb"] >= 0 else "-",
-        )
-        for row in uplinks
-        if row["month_bytes"] or row["quota_left_gb"] >= 0
-    ]
-    if rows:
-        yield ""
-        yield from aligned(("UPLINK", "TODAY", "THIS MONTH", "QUOTA LEFT"), rows, colour=colour)
+def _status(reply: Reply, colour: bool) -> Iterator[str]:
+    cause = f": {printable(reply['cause'])}" if reply["cause"] else ""
+    state = painted(printable(reply["state"])) if colour else printable(reply["state"])
+    yield f"State     {state} for {duration(reply['since_s'])}{cause}"
+    if reply["release_s"] >= 0:
+        yield f"Failback  in {duration(reply['release_s'])}, if the WAN stays good"
+    yield f"Traffic   leaves by {_path(reply)}"
+    for name, family in reply["families"].items():
+        silent = ", and nothing comes back" if family.get("carrying") is False else ""
+        shown = _FAMILIES.get(name, printable(name))
+        yield f"{shown:<10}{printable(family['state'])}, leaves by {_path(family)}{silent}"
+    if not reply["enabled"]:
+        yield "Failover  the service is switched off (option enabled)"
+    elif reply["auto_failover"]:
+        bound = reply["detection_bound_ms"] / 1000
+        yield f"Failover  automatic; a dead WAN is noticed within {bound:g} s"
+    else:
+        yield "Failover  off; `wgctl uplink failover enable` turns it on"
+    yield ""
+    wans, uplinks = reply["wans"] or [reply["primary"]], reply["uplinks"]
+    rows = [_cells(r.WanHealth, row) for row in wans]
+    rows += [_cells(r.UplinkHealth, row) for row in uplinks]
+    yield from _aligned(rows, (r.WanHealth, r.UplinkHealth), colour)
+    yield from _notes(uplinks)
+    if reply["consumers"]:
+        names = ", ".join(printable(row["peer_id"]) for row in reply["consumers"])
+        yield f"Serves {names}; `wgctl uplink consumers` tells more."
+    if reply["events"]:
+        yield from ("", "Last changes")
+        yield from table(r.Event, reply["events"], colour)
+    if reply["problems"]:
+        yield from ("", "Problems")
+        yield from (f"- {printable(problem)}" for problem in reply["problems"])
+
+
+def _path(family: Reply) -> str:
+    return printable(family["active_path"]) or "nothing"
 
 
 def _history(reply: Reply, colour: bool) -> Iterator[str]:
     if reply["events"]:
-        yield from _events(reply["events"], colour)
+        yield from table(r.Event, reply["events"], colour)
     else:
         yield "Nothing has happened yet."
 
 
-def _events(events: Iterable[Reply], colour: bool) -> Iterator[str]:
-    yield from aligned(
-        (
-            "WHEN",
-            "WHAT",
-            "FAMILY",
-            "FROM",
-            "TO",
-            "NOTICED",
-            "SWITCHED",
-            "OUTAGE",
-            "BEFORE",
-            "CAUSE",
-        ),
-        [
-            (
-                row["at"],
-                row["kind"],
-                row["family"] or "-",
-                row["from"] or "-",
-                row["to"] or row["peer_id"] or "-",
-                milliseconds(row["detection_ms"]),
-                milliseconds(row["switch_ms"]),
-                milliseconds(row["outage_ms"]),
-                duration(row["duration_s"]),
-                row["cause"],
-            )
-            for row in events
-        ],
-        colour=colour,
-    )
-
-
 def _add(reply: Reply, colour: bool) -> Iterator[str]:
     yield from _message(reply, colour)
-    yield from aligned(
-        ("PEER", "INTERFACE", "WEIGHT", "ADDRESS", "ENDPOINT"),
-        [
-            (
-                reply["peer_id"],
-                reply["interface"],
-                str(reply["weight"]),
-                ", ".join(filter(None, (reply["address"], reply["address6"]))) or "-",
-                reply["endpoint"] or "-",
-            )
-        ],
-        colour=colour,
-    )
+    yield from table(r.Added, [reply], colour)
     if not reply["leased"]:
         yield f"The peer must know this public key: {printable(reply['public_key'])}"
     yield from _notes([reply])
@@ -229,17 +206,41 @@ def _test(reply: Reply, _colour: bool) -> Iterator[str]:
     peer, path = printable(reply["peer_id"]), printable(reply["interface"])
     answered = f"{reply['received']} of {reply['sent']} probes to {printable(reply['target'])}"
     if reply["reachable"]:
-        lost = f"{reply['loss_pct']:g} % lost"
         yield f"{peer} carries traffic: {answered} were answered through {path}"
-        yield f"Round trip {milliseconds(reply['latency_ms'])}, {lost}"
+        yield f"Round trip {milliseconds(reply['latency_ms'])}, {reply['loss_pct']:g} % lost"
         if reply["exit_address"]:
             yield f"The internet sees {printable(reply['exit_address'])}"
         return
     yield f"{peer} does not carry traffic: {answered} were answered through {path}"
     if reply["error"]:
         yield printable(reply["error"])
-    age = reply["handshake_age_s"]
-    yield "There was no handshake yet" if age < 0 else f"Last handshake {duration(age)} ago"
+    age_s = reply["handshake_age_s"]
+    yield f"Last handshake {duration(age_s)} ago" if age_s >= 0 else "There was no handshake yet"
+
+
+def _explain(reply: Reply, colour: bool) -> Iterator[str]:
+    for family in reply["families"]:
+        yield printable(family["sentence"])
+        if family["candidates"]:
+            yield from table(r.CandidateRow, family["candidates"], colour)
+            yield from (f"- {printable(row['sentence'])}" for row in family["candidates"])
+        yield ""
+    if reply["others"]:
+        yield "No candidates"
+        for row in reply["others"]:
+            yield f"- {printable(row['peer_id'])}: {printable(row['reason'])}"
+
+
+def _simulate(reply: Reply, _colour: bool) -> Iterator[str]:
+    yield f"If {', '.join(map(printable, reply['fail']))} failed (nothing was touched):"
+    yield from (printable(family["sentence"]) for family in reply["families"])
+
+
+def _drill(reply: Reply, colour: bool) -> Iterator[str]:
+    yield f"{printable(reply['message'])} The drill took {reply['took_s']:g} s."
+    for drill in reply["drills"]:
+        yield from ("", printable(drill["peer_id"]))
+        yield from table(r.DrillStep, drill["steps"], colour)
 
 
 def _offer(reply: Reply, colour: bool) -> Iterator[str]:
@@ -250,13 +251,13 @@ def _offer(reply: Reply, colour: bool) -> Iterator[str]:
 
 
 def _own_offer(offer: Reply) -> Iterator[str]:
-    stands = "stands" if offer["available"] else f"does not stand: {printable(offer['reason'])}"
-    yield f"Offer      of {printable(offer['peer_id'])}, {stands}"
+    state = "available" if offer["available"] else f"not available: {printable(offer['reason'])}"
+    yield f"Offer      of {printable(offer['peer_id'])}, {state}"
     yield f"Endpoint   {printable(offer['endpoint']) or '-'}"
     speed = f"{offer['bandwidth_mbps']} Mbit/s" if offer["bandwidth_mbps"] else "speed not said"
     metered = ", metered" if offer["metered"] else ""
-    line = printable(offer["wan_type"]) or "line"
-    yield f"Line       {line}, {speed}, {milliseconds(offer['latency_ms'])}{metered}"
+    wan = f"{printable(offer['wan_type'])}, " if offer["wan_type"] else ""
+    yield f"WAN        {wan}{speed}, {milliseconds(offer['latency_ms'])}{metered}"
     limit = f"{offer['limit_mbps']} Mbit/s each" if offer["limit_mbps"] else "no limit"
     yield f"Consumers  {offer['consumers']} of {offer['max_consumers']}, {limit}"
     if offer["quota_gb"]:
@@ -268,57 +269,20 @@ def _consumers(reply: Reply, colour: bool) -> Iterator[str]:
         yield from _own_offer(reply["offer"])
     else:
         yield "This router does not offer its internet; `wgctl uplink offer` does."
-    rows = [
-        (
-            row["peer_id"],
-            row["address"] or row["address6"],
-            "no handshake" if row["handshake_age_s"] < 0 else duration(row["handshake_age_s"]),
-            duration(row["expires_s"]),
-            _size(row["today_bytes"]),
-            _size(row["month_bytes"]),
-        )
-        for row in reply["consumers"]
-    ]
-    if rows:
+    if reply["consumers"]:
         yield ""
-        head = ("CONSUMER", "ADDRESS", "HANDSHAKE", "LEASE ENDS IN", "TODAY", "THIS MONTH")
-        yield from aligned(head, rows, colour=colour)
+        yield from table(r.ConsumerRow, reply["consumers"], colour)
     if reply["refused"]:
-        told = ", ".join(f"{row['count']} x {printable(row['code'])}" for row in reply["refused"])
-        yield f"Refused: {told}"
+        refused = (f"{row['count']} x {printable(row['code'])}" for row in reply["refused"])
+        yield f"Refused: {', '.join(refused)}"
 
 
 def _trust(reply: Reply, colour: bool) -> Iterator[str]:
     yield f"This router is {printable(reply['node_id'])}."
-    if not reply["peers"]:
+    if reply["peers"]:
+        yield from table(r.TrustRow, reply["peers"], colour)
+    else:
         yield "No mesh peer has been seen: no WireGuard device but the uplinks' own has a peer."
-        return
-    yield from aligned(
-        ("PEER", "STATE", "MESH ADDRESS", "IDENTITY", "HANDSHAKE", "WHAT IS MISSING"),
-        [
-            (
-                row["peer_id"] or f"({row['mesh_key'][:8]})",
-                row["state"],
-                row["mesh_address"] or "-",
-                row["identity"][:8] or "-",
-                duration(row["handshake_age_s"]),
-                row["reason"] or "-",
-            )
-            for row in reply["peers"]
-        ],
-        colour=colour,
-    )
-
-
-def _size(number: float) -> str:
-    for limit, divisor, unit in ((1e3, 1, "B"), (1e6, 1e3, "kB"), (1e9, 1e6, "MB")):
-        if number < limit:
-            return f"{number / divisor:.0f} {unit}"
-    return f"{number / 1e9:.1f} GB"
-
-
-def _message(reply: Reply, _colour: bool) -> Iterator[str]:
-    yield printable(reply["message"])
 
 
 _VIEWS: Mapping[str, Callable[[Reply, bool], Iterator[str]]] = {
@@ -327,10 +291,10 @@ _VIEWS: Mapping[str, Callable[[Reply, bool], Iterator[str]]] = {
     "uplink_history": _history,
     "uplink_add": _add,
     "uplink_test": _test,
+    "uplink_explain": _explain,
+    "uplink_simulate": _simulate,
+    "uplink_drill": _drill,
     "uplink_offer": _offer,
     "uplink_consumers": _consumers,
     "uplink_trust": _trust,
-    "uplink_explain": choice_tables.explain,
-    "uplink_simulate": choice_tables.simulate,
-    "uplink_drill": choice_tables.drill,
 }

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import io
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import AsyncIterator
@@ -15,6 +17,7 @@ from typing import Any
 
 import pytest
 
+from rpcd_wireguard_uplink import __version__
 from rpcd_wireguard_uplink.api.methods import (
     METHODS,
     OBJECT,
@@ -24,7 +27,7 @@ from rpcd_wireguard_uplink.api.methods import (
     signature,
 )
 from rpcd_wireguard_uplink.cli import main
-from rpcd_wireguard_uplink.cli import render as tables
+from rpcd_wireguard_uplink.cli.render import duration
 from rpcd_wireguard_uplink.errors import NotFound, NotTrusted, Status, UplinkError
 from rpcd_wireguard_uplink.extras.standalone.broker import Broker
 from rpcd_wireguard_uplink.ubus import BusObject, Call, Client, Reply
@@ -44,9 +47,11 @@ class Service:
     error: Exception | None = None
     delay_s: float = 0.0
     calls: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
+    callers: list[int] = field(default_factory=list)
 
     async def answer(self, call: Call) -> Reply:
         method = METHODS[call.method]
+        self.callers.append(call.caller.client_id)
         try:
             self.calls.append((call.method, parse_arguments(method, call.arguments)))
             await asyncio.sleep(self.delay_s)
@@ -174,108 +179,172 @@ async def test_common_options_stand_anywhere(
     assert json.loads(said.out) == service.replies["uplink_status"]
 
 
-async def test_list_for_people(service: Service, wgctl: Any) -> None:
-    said = await wgctl("uplink", "list", "-s", service.socket)
+FOR_PEOPLE = [
+    (
+        ("list",),
+        [
+            "Offers of mesh peers\nPEER   MBIT/S  LATENCY  WAN    ENDPOINT   ",
+            "\nnodeA  100     20 ms    fiber  nodeA.example.com:51820  12 s ago  yes\n",
+            "  2 h ago   no, not trusted: add it to trusted_peer\n",
+            "\nnodeA  wgup_nodea  10      nodeA.example.com:51820  10.8.0.2/32  up     no\n",
+            "\nnodeA: This uplink travels over wan and can't help",
+        ],
+    ),
+    (
+        ("status",),
+        [
+            "failed_over for 12 s: wan lost 3 probes in a row",
+            "leaves by wgup_nodea\n",
+            "stranded, leaves by nothing",
+            "noticed within 1.5 s",
+            "14 s ago",
+            "40 s ago",
+            "1450 ms",
+            "- min_uplinks is 2, but there is 1 uplink: add another one",
+        ],
+    ),
+    (
+        ("test", "nodeA"),
+        [
+            "4 of 5 probes to 1.1.1.1 were answered through wgup_nodea",
+            "Round trip 21.2 ms, 20 % lost",
+            "The internet sees 203.0.113.5",
+        ],
+    ),
+    (
+        ("why",),
+        [
+            "IPv4 leaves by wan; nodeA would be next.\nPATH ",
+            "  metered, 0.5 a GB, 3.5 GB left  ",
+            "- nodeB comes after nodeA: it is metered, and the other is free.\n",
+            "No candidates\n- nodeD: nodeD is not trusted\n",
+        ],
+    ),
+    (("simulate", "wan"), ["If eth0 failed (nothing was touched):\nIPv4 would go to nodeA"]),
+    (
+        ("drill",),
+        [
+            "0 of 1 uplinks passed the drill. The drill took 1.9 s.",
+            "dns     no   2003 ms  no answer from 9.9.9.9\n",
+        ],
+    ),
+    (
+        ("add", "nodeA"),
+        ["The peer must know this public key: AwMD", "10.8.0.2/32, fd00::2/128"],
+    ),
+    (("remove", "nodeA"), ["nodeA is no uplink any more\n"]),
+    (("failover", "enable"), ["Automatic failover is on\n"]),
+    (("history",), ["uplink_added  nodeA  asked for on the bus\n"]),
+    (
+        ("consumers",),
+        ["  1 of 8, 20 Mbit/s each", "nodeC     10.77.8.2, fd12:3456::2  40 min"],
+    ),
+    (
+        ("trust",),
+        ["nodeD  unbound  10.9.0.4      AQEBAQEB  -         -          its mesh"],
+    ),
+    (("offer",), ["Offer      of nodeB, available\n"]),
+    (
+        ("metrics",),
+        ['path_up{path="nodeA",device="wgup_nodea",kind="uplink"} 1\n'],
+    ),
+]
+
+
+@pytest.mark.parametrize(("words", "wanted"), FOR_PEOPLE)
+async def test_replies_for_people(
+    service: Service, wgctl: Any, words: tuple[str, ...], wanted: list[str]
+) -> None:
+    said = await wgctl("uplink", *words, "-s", service.socket)
     assert said.status == 0
-    assert "nodeA  usable " in said.out
-    lines = [line.split() for line in said.out.splitlines()]
-    assert lines[2][2:] == [
-        "fiber",
-        "100",
-        "20.0",
-        "ms",
-        "nodeA.example.com:51820",
-        "12",
-        "s",
-        "ago",
-    ]
-    assert lines[7][:6] == ["nodeA", "wgup_nodea", "10", "up", "no", "10.8.0.2/32"]
-    assert "not trusted: add it to trusted_peer" in said.out
-    assert "nodeA: This uplink travels over wan and can't help" in said.out
-    assert "\x1b" not in said.out
-    head, first = said.out.splitlines()[1:3]
-    assert head.index("ENDPOINT") == first.index("nodeA.example.com")
+    assert [each for each in wanted if each not in said.out] == []
+    assert "\x1b" not in said.out and said.out.endswith("\n")
 
 
-async def test_list_without_anything(service: Service, wgctl: Any) -> None:
-    service.replies["uplink_list"] = {"offers": [], "uplinks": []}
-    said = await wgctl("uplink", "list", "-s", service.socket)
-    assert "No mesh peer offers its internet." in said.out
-    assert "`wgctl uplink add PEER_ID` makes one" in said.out
+@pytest.mark.parametrize(
+    ("words", "changes", "wanted"),
+    [
+        (("list",), {"offers": []}, "No mesh peer offers its internet."),
+        (("list",), {"uplinks": []}, "`wgctl uplink add PEER_ID` makes one"),
+        (("history",), {"events": []}, "Nothing has happened yet.\n"),
+        (("status",), {"auto_failover": 0}, "`wgctl uplink failover enable` turns it on"),
+        (("status",), {"enabled": 0}, "the service is switched off (option enabled)"),
+        (("status",), {"release_s": 12.0}, "Failback  in 12 s, if the WAN stays good\n"),
+        (
+            ("status",),
+            {"families": {"ipv4": {"state": "failed_over", "active_path": "x", "carrying": False}}},
+            "IPv4      failed_over, leaves by x, and nothing comes back\n",
+        ),
+        (("consumers",), {"offering": 0}, "This router does not offer its internet"),
+        (("trust",), {"peers": []}, "No mesh peer has been seen"),
+        (
+            ("test", "nodeA"),
+            {"reachable": False, "received": 0, "handshake_age_s": -1, "error": "it is silent"},
+            "nodeA does not carry traffic: 0 of 5 probes to 1.1.1.1 were answered through "
+            "wgup_nodea\nit is silent\nThere was no handshake yet\n",
+        ),
+    ],
+)
+async def test_other_replies_for_people(
+    service: Service,
+    wgctl: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    words: tuple[str, ...],
+    changes: dict[str, Any],
+    wanted: str,
+) -> None:
+    monkeypatch.setattr(f"{__name__}.check_reply", lambda _method, _reply: None)
+    service.replies[f"uplink_{words[0]}"].update(changes)
+    said = await wgctl("uplink", *words, "-s", service.socket)
+    assert said.status == 0 and wanted in said.out
 
 
-async def test_status_for_people(service: Service, wgctl: Any) -> None:
-    said = await wgctl("uplink", "status", "-s", service.socket)
-    assert said.status == 0
-    for wanted in (
-        "failed_over for 12 s: wan lost 3 probes in a row",
-        "leaves by wgup_nodea",
-        "stranded, leaves by nothing",
-        "noticed within 1.5 s",
-        "answered 14 s ago",
-        "handshake 40 s ago",
-        "1450.0 ms",
-        "- min_uplinks is 2, but there is 1 uplink: add another one",
-    ):
-        assert wanted in said.out
-    assert "nothing comes back" not in said.out
-    service.replies["uplink_status"] |= {"auto_failover": 0}
-    service.replies["uplink_status"]["families"]["ipv4"]["carrying"] = False
-    said = await wgctl("uplink", "status", "-s", service.socket)
-    assert "leaves by wgup_nodea, and nothing comes back\n" in said.out
-    assert "`wgctl uplink failover enable` turns it on" in said.out
+async def test_status_is_watched(service: Service) -> None:
+    """Once a second over one connection, also while the service is away, until Ctrl-C."""
+    argv = [sys.executable, "-m", "rpcd_wireguard_uplink.cli.main", "-s", service.socket]
+    child = await asyncio.create_subprocess_exec(
+        *(*argv, "uplink", "status", "--watch", "--json"), stdout=subprocess.PIPE, cwd=ROOT
+    )
+    assert child.stdout is not None
+
+    async def following() -> Any:
+        return json.loads(await asyncio.wait_for(child.stdout.readline(), 30))
+
+    try:
+        assert await following() == service.replies["uplink_status"]
+        service.error = NotFound("it is away")
+        while "it is away" not in (shown := await following()).get("error", ""):
+            assert shown == service.replies["uplink_status"]
+        service.error = None
+        while "error" in await following():
+            pass
+        child.send_signal(signal.SIGINT)
+        await asyncio.wait_for(child.wait(), 30)
+    finally:
+        if child.returncode is None:
+            child.kill()
+            await child.wait()
+    assert child.returncode == 0
+    assert len(set(service.callers)) == 1
 
 
-async def test_test_for_people(service: Service, wgctl: Any) -> None:
-    said = await wgctl("uplink", "test", "nodeA", "-s", service.socket)
-    assert said.status == 0
-    assert "4 of 5 probes to 1.1.1.1 were answered through wgup_nodea" in said.out
-    assert "Round trip 21.2 ms, 20 % lost" in said.out
-    assert "The internet sees 203.0.113.5" in said.out
-    assert said.err == "sending probes through the tunnel ...\n"
+async def test_a_terminal_is_cleared_before_each_status(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stdout", terminal)
+    monkeypatch.setattr(main, "WATCH_S", 0.01)
+    options = argparse.Namespace(socket=service.socket, json=False)
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(2):
+            await main._watch(METHODS["uplink_status"], options)
+    frames = terminal.getvalue().split(main._CLEAR)
+    assert frames[0] == "" and len(frames) > 2
+    assert all(frame.startswith("State     ") for frame in frames[1:])
 
 
-async def test_a_dead_tunnel_is_a_finding_and_no_error(service: Service, wgctl: Any) -> None:
-    service.replies["uplink_test"] |= {
-        "reachable": False,
-        "received": 0,
-        "latency_ms": -1,
-        "handshake_age_s": -1,
-        "error": "the peer does not answer",
-    }
-    said = await wgctl("uplink", "test", "nodeA", "-s", service.socket)
-    assert said.status == 0
-    assert "nodeA does not carry traffic: 0 of 5 probes" in said.out
-    assert "the peer does not answer\nThere was no handshake yet" in said.out
-
-
-async def test_choices_for_people(service: Service, wgctl: Any) -> None:
-    said = await wgctl("uplink", "why", "-s", service.socket)
-    assert "IPv4 leaves by wan; nodeA would be next.\nPATH " in said.out
-    assert "metered, 0.5 a GB, 3.5 GB left  10 " in said.out
-    assert " 12 of 100 " in said.out
-    assert "- nodeB comes after nodeA: it is metered, and the other is free.\n" in said.out
-    assert "No candidates\n- nodeD: nodeD is not trusted\n" in said.out
-    said = await wgctl("uplink", "simulate", "wan", "-s", service.socket)
-    assert said.out.startswith("Supposed dead: eth0. Nothing was touched.\nIPv4 would go to nodeA")
-    said = await wgctl("uplink", "drill", "-s", service.socket)
-    assert "0 of 1 uplinks passed the drill. The rehearsal took 1.9 s." in said.out
-    assert "dns     down   2003 ms  no answer from 9.9.9.9\n" in said.out
-
-
-async def test_other_replies_for_people(service: Service, wgctl: Any) -> None:
-    said = await wgctl("uplink", "add", "nodeA", "-s", service.socket)
-    assert "The peer must know this public key: AwMD" in said.out
-    assert "10.8.0.2/32, fd00::2/128" in said.out
-    said = await wgctl("uplink", "remove", "nodeA", "-s", service.socket)
-    assert said.out == "nodeA is no uplink any more\n"
-    said = await wgctl("uplink", "failover", "enable", "-s", service.socket)
-    assert said.out == "Automatic failover is on\n"
-    said = await wgctl("uplink", "history", "-s", service.socket)
-    assert "uplink_added" in said.out
-    service.replies["uplink_history"] = {"events": []}
-    said = await wgctl("uplink", "history", "-s", service.socket)
-    assert said.out == "Nothing has happened yet.\n"
+async def test_the_version_is_told(wgctl: Any) -> None:
+    assert await wgctl("--version") == Said(0, f"wgctl {__version__}\n", "")
 
 
 @pytest.mark.parametrize(
@@ -476,4 +545,4 @@ async def test_a_closed_pipe_is_no_traceback(service: Service) -> None:
     ],
 )
 def test_durations(seconds: float, text: str) -> None:
-    assert tables.duration(seconds) == text
+    assert duration(seconds) == text
