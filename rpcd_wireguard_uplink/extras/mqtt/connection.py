@@ -1,8 +1,8 @@
-"""One connection to an MQTT broker: paho-mqtt's own, moved by the event loop.
+"""One connection to an MQTT broker: paho-mqtt's own, run by the event loop.
 
 The library blocks only while it looks the broker up, connects and shakes hands: that has a thread.
-After that it is told when its socket can be read or written, so none of its callbacks comes from
-another thread, and what it stumbles over is caught here. Knows nothing of topics.
+After that the loop calls it when its socket can be read or written, so none of its callbacks comes
+from another thread.
 """
 
 from __future__ import annotations
@@ -40,13 +40,14 @@ class Link:
         self._fd = self._sock.fileno()
         client.on_connect = self._answered
         client.on_socket_close = lambda *_: self._forget()
+        client.on_socket_register_write = lambda *_: self._follow_writes()
+        client.on_socket_unregister_write = lambda *_: self._follow_writes()
         self._loop.add_reader(self._fd, self._readable)
-        self._write()
+        self._follow_writes()
 
     def publish(self, topic: str, payload: bytes) -> bool:
         """Send a message that the topic keeps, at least once; whether there was a connection."""
         self._last = self.client.publish(topic, payload, qos=1, retain=True)
-        self._write()
         return bool(self._last.rc == 0)
 
     async def lost(self) -> None:
@@ -54,7 +55,6 @@ class Link:
         while not self._lost.done():
             await asyncio.wait([self._lost], timeout=KEEPALIVE_S / 6)
             self.client.loop_misc()
-            self._write()
         self._lost.result()
 
     async def finish(self) -> None:
@@ -69,7 +69,6 @@ class Link:
     def leave(self) -> None:
         """Take leave now."""
         self.client.disconnect()
-        self._write()
 
     def close(self) -> None:
         """Close the socket; the broker takes it for a death if `finish` was not called."""
@@ -106,7 +105,6 @@ class Link:
         for _ in range(MOST_AT_ONCE):
             if not self._attempt(self.client.loop_read):
                 return
-        self._write()
         if self.messages != before and self._sock is not None:
             self._loop.remove_reader(self._fd)
             self._turn = self._loop.call_later(TURN_S, self._next_turn)
@@ -116,16 +114,12 @@ class Link:
         self._loop.add_reader(self._fd, self._readable)
         self._readable()
 
-    def _write(self) -> None:
+    def _follow_writes(self) -> None:
         if self._sock is not None:
             if self.client.want_write():
-                self._loop.add_writer(self._fd, self._writable)
+                self._loop.add_writer(self._fd, self._attempt, self.client.loop_write)
             else:
                 self._loop.remove_writer(self._fd)
-
-    def _writable(self) -> None:
-        if self._attempt(self.client.loop_write):
-            self._write()
 
     def _attempt(self, step: Callable[[], Any]) -> bool:
         """Let the library do a step; whether there is a connection after it."""
@@ -140,7 +134,7 @@ class Link:
 
 
 async def connect(mqtt: Any, client: Any, host: str, port: int) -> None:
-    """Look the broker up, connect and shake hands in a thread, because the library blocks there.
+    """Look the broker up, connect and shake hands, in a thread that nobody has to wait for.
 
     A connection that nobody waits for any more is closed when it is made. Raises OSError.
     """
@@ -160,14 +154,10 @@ async def connect(mqtt: Any, client: Any, host: str, port: int) -> None:
             loop.call_soon_threadsafe(finish, failure)
 
     def finish(failure: Exception | None) -> None:
-        if done.done():
-            sock = client.socket()
-            if sock is not None:
-                sock.close()
-        elif failure is not None:
-            done.set_exception(failure)
-        else:
-            done.set_result(None)
+        if not done.done():
+            done.set_result(None) if failure is None else done.set_exception(failure)
+        elif (sock := client.socket()) is not None:
+            sock.close()
 
     threading.Thread(target=work, name="mqtt connect", daemon=True).start()
     await done

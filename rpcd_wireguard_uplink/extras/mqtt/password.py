@@ -2,8 +2,8 @@
 
 Who may write the configuration, as a LuCI login can be allowed to, may not read root's files nor
 send them anywhere. So the file must lie below the service's own folder and not among its keys, be
-root's and nobody else's to read; and beside it is kept which broker took the password first. It is
-sent to no other host and port, nor without the encryption that it was first sent with.
+root's and nobody else's to read. Beside it is kept which broker took the password first: it is sent
+to no other host and port, nor without the encryption that it was first sent with.
 """
 
 from __future__ import annotations
@@ -67,7 +67,5 @@ class Password:
         return f"{os.path.realpath(self._file)}.broker"
 
     def _fits(self, known: dict[str, object]) -> bool:
-        secured = bool(known.get("tls"))
-        here = {name: known.get(name) for name in ("host", "port")}
-        mine = {name: self._broker[name] for name in ("host", "port")}
-        return here == mine and (self._broker["tls"] is True or not secured)
+        is_same = all(known.get(name) == self._broker[name] for name in ("host", "port"))
+        return is_same and bool(self._broker["tls"] or not known.get("tls"))

@@ -1,9 +1,8 @@
-"""Offers over an MQTT broker, for meshes that are larger than one node can poll.
+"""MQTT as a transport of offers, for meshes that are larger than one node can poll.
 
-Owns one connection to the broker and its repair, and the topics `<prefix>/offer/<peer id>`, where
-each peer's newest message stays. Payloads are bytes here: what they say, and whether a peer
-wrote them, is decided by whoever takes them. paho-mqtt (1.6 or 2) is loaded by `start`; it works on
-the event loop, only its blocking look-up and handshake have a thread.
+Each peer's newest message stays at the topic `<prefix>/offer/<peer id>`. Payloads are bytes here:
+whoever takes them decides what they say and whether a peer wrote them. paho-mqtt (1.6 or 2) is
+loaded by `start`.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ from ...config.peering import MqttSettings
 from ...errors import ConfigError, NotSupported
 from ...system.files import UnusableFile, read_bytes
 from ...tasks import tell
-from ...text import printable, quoted, shortened
+from ...text import printable, shortened
 from .connection import MOST_PAYLOAD, Link, connect
 from .password import FOLDER, Password
 
@@ -40,7 +39,7 @@ class MqttTransport:
     `on_state(problem)` is told when the connection is made ('') and with a sentence when it can't
     be made or is lost; after '' the caller publishes what holds now, since the last will may have
     replaced it. `will()` is asked for this last will at each connect: its sequence must be above
-    those that are published until the next one. `dropped` counts messages that were not passed on.
+    those that are published until the next one.
     `folder` is where the file with the password may lie.
     """
 
@@ -53,7 +52,6 @@ class MqttTransport:
         on_state: Callable[[str], None],
         folder: str = FOLDER,
     ) -> None:
-        self.dropped = 0
         self._settings = settings
         self._password = Password(settings, folder) if settings.password_file else None
         self._peer_id = peer_id
@@ -69,9 +67,6 @@ class MqttTransport:
 
     def start(self) -> None:
         """Begin to connect. Raises NotSupported without paho-mqtt, ConfigError for bad settings."""
-        prefix = self._settings.prefix
-        if not prefix or set(prefix) & set("+#\0"):
-            raise ConfigError(f"prefix {quoted(prefix)} can't begin an MQTT topic: no + and no #")
         try:
             import paho.mqtt.client
         except ImportError as error:
@@ -92,18 +87,16 @@ class MqttTransport:
         if self._link is not None:
             self._link.leave()
 
-    async def close(self, last: bytes | None = None) -> None:
-        """End the connection, no later than a few seconds. `last` is published before, if given.
+    async def close(self) -> None:
+        """End the connection, no later than a few seconds.
 
-        Without it our topic keeps what it holds: the last will is for deaths only.
+        Our topic keeps what it holds: the last will is for deaths only.
         """
         if self._task is None:
             return
         self._closing = True
         if self._link is not None and self._problem == "":
             with contextlib.suppress(Exception):
-                if last is not None:
-                    self.publish(last)
                 await self._link.finish()
         self._task.cancel()
         await asyncio.gather(self._task, return_exceptions=True)
@@ -180,15 +173,15 @@ class MqttTransport:
                 client.username_pw_set(options.user)
         except ValueError as error:
             raise ConfigError(f"user or password can't be used: {_reason(error)}") from error
-        try:
-            if options.tls and options.ca_file and read_bytes(options.ca_file, MOST_CA) is None:
-                raise ConfigError(f"ca_file can't be used: {options.ca_file} is not there")
-            if options.tls:
+        if options.tls:
+            try:
+                if options.ca_file and read_bytes(options.ca_file, MOST_CA) is None:
+                    raise ConfigError(f"ca_file can't be used: {options.ca_file} is not there")
                 client.tls_set(ca_certs=options.ca_file or None)
-        except UnusableFile as error:
-            raise ConfigError(f"ca_file can't be used: {error}") from error
-        except (OSError, ValueError) as error:
-            raise ConfigError(f"ca_file can't be used: {_reason(error)}") from error
+            except UnusableFile as error:
+                raise ConfigError(f"ca_file can't be used: {error}") from error
+            except (OSError, ValueError) as error:
+                raise ConfigError(f"ca_file can't be used: {_reason(error)}") from error
         client.will_set(self._offers + self._peer_id, self._will(), qos=1, retain=True)
         client.on_message = self._received
         return client
@@ -198,13 +191,11 @@ class MqttTransport:
             return
         self._link.messages += 1
         peer_id = message.topic.removeprefix(self._offers)
-        if not message.payload or len(message.payload) > MOST_PAYLOAD or len(peer_id) > 64:
-            self.dropped += 1
-            return
-        try:
-            self._on_message(peer_id, message.payload)
-        except Exception as error:
-            tell("a message over MQTT", error)
+        if 0 < len(message.payload) <= MOST_PAYLOAD and len(peer_id) <= 64:
+            try:
+                self._on_message(peer_id, message.payload)
+            except Exception as error:
+                tell("a message over MQTT", error)
 
 
 def _reason(error: Exception) -> str:
