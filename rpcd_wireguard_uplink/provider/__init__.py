@@ -1,1 +1,1 @@
-"""Serving others: the offer, leases, and the provider's side of the kernel."""
+"""The provider side: our own offer, leases, and what the kernel needs for consumers."""

@@ -1,9 +1,8 @@
-"""Brings the provider's side of the kernel to what a plan says: device, peers, rules, rates.
+"""Provider's device: applies a plan to the kernel, its WireGuard peers, firewall and rates.
 
-Each part is compared with what is there and only the difference is carried out, so that consumers
-come and go without the others losing a packet, and what somebody else has taken away is back after
-the next `apply`. The rules stand before the device does, and a consumer is let in last. Knows
-nothing of offers, and of leases only their keys and addresses.
+Only the difference to what is there is carried out, so that consumers come and go without the
+others losing a packet, and what somebody else has removed is back after the next `apply`. The rules
+come before the device, and a consumer is let in last.
 """
 
 from __future__ import annotations
@@ -20,9 +19,7 @@ from .plan import Lease, ProviderPlan
 from .rates import IFB_DEVICE, Shaper, can_shape, wanted_shapes
 
 PROVIDER_ALIAS = "secubox_provider"
-"""The mark of our device. It is none of a tunnel's (model.mark_alias), so that the platforms, which
-delete marked tunnels that no section means, leave it alone.
-"""
+"""Marks our device, as no tunnel is: the platforms delete tunnels that no section means."""
 
 
 @dataclass(slots=True)
@@ -31,21 +28,21 @@ class Provider:
 
     _leases: Mapping[str, Lease] = field(default_factory=dict)
     _script: str = ""
-    _standing: object = None
+    _configured: object = None
     _shaper: Shaper = field(default_factory=Shaper)
     _ages: wg.Ages = field(default_factory=wg.Ages)
 
     async def apply(self, plan: ProviderPlan) -> None:
-        """Have all of the plan stand, and nothing else of ours; a second time changes nothing.
+        """Install all of the plan, and nothing else of ours; a second time changes nothing.
 
         Raises CommandFailed where a command fails or a device of that name is not ours; the next
         call then takes up where this one stopped.
         """
         links = {link.name: link for link in await iproute.read_links()}
-        await self._stand_rules(plan)
+        await self._ensure_rules(plan)
         is_there = PROVIDER_DEVICE in links
         served = await wg.read_served(PROVIDER_DEVICE, self._ages) if is_there else None
-        is_new = await self._stand_device(plan, links.get(PROVIDER_DEVICE), served)
+        is_new = await self._ensure_device(plan, links.get(PROVIDER_DEVICE), served)
         gone = {PROVIDER_DEVICE} if is_new else set()
         wanted = {lease.public_key: _networks(lease) for lease in plan.leases}
         found = {} if served is None or is_new else served.allowed
@@ -56,7 +53,7 @@ class Provider:
         await wg.change_peers(PROVIDER_DEVICE, (), admitted)
         self._leases = {lease.public_key: lease for lease in plan.leases}
 
-    async def _stand_rules(self, plan: ProviderPlan) -> None:
+    async def _ensure_rules(self, plan: ProviderPlan) -> None:
         onlink: set[str] = set()
         for device in {name for names in plan.lines.values() for name in names}:
             onlink.update(await iproute.read_addresses(device))
@@ -69,7 +66,7 @@ class Provider:
                 await _forget_flows(plan)
             self._script = script
 
-    async def _stand_device(
+    async def _ensure_device(
         self, plan: ProviderPlan, link: Link | None, served: wg.Served | None
     ) -> bool:
         """Have the device as it should be; returns whether it had to be made."""
@@ -87,18 +84,18 @@ class Provider:
         if served is None or named != (served.private_key, served.listen_port, served.mark):
             await wg.configure_served(PROVIDER_DEVICE, plan.private_key, plan.listen_port)
         wanted = (plan.gateways, plan.mtu)
-        if link is None or not link.carrier or self._standing != wanted:
-            self._standing = None
+        if link is None or not link.carrier or self._configured != wanted:
+            self._configured = None
             addresses = [str(ipaddress.ip_interface(text)) for text in plan.gateways]
             up = ["ip", "link", "set", "dev", PROVIDER_DEVICE, "mtu", str(plan.mtu), "up"]
             await process.run(up)
             await iproute.set_addresses(PROVIDER_DEVICE, addresses)
-            self._standing = wanted
+            self._configured = wanted
         return link is None
 
     async def remove(self) -> None:
-        """Take away everything that this module ever put up, also an earlier run's."""
-        self._leases, self._script, self._standing = {}, "", None
+        """Remove everything that `apply` has ever installed, also in an earlier run."""
+        self._leases, self._script, self._configured = {}, "", None
         links = {link.name: link for link in await iproute.read_links()}
         device = links.get(PROVIDER_DEVICE)
         if device is not None and device.alias == PROVIDER_ALIAS:

@@ -1,10 +1,9 @@
-"""What a provider's consumers may reach, as the text of an nftables table of its own. Pure.
+"""Provider's firewall: what consumers may reach, as the text of an nftables table. Pure.
 
-A consumer gets out by the lines that it is given, to the internet and nothing else: no other
+A consumer gets out by the WANs that it is given, to the internet and nothing else: no other
 consumer, no tunnel of ours, none of our addresses but the gateway's echo and the port that renews
-its lease, no network of our own or behind one of our modems. Nobody gets in to a consumer. The
-table does not depend on who has a lease: WireGuard's allowed networks see to it that a source is
-the consumer's own. What another table rejects stays rejected. Runs nothing, and knows no leases.
+its lease, no network of ours or behind a modem of ours. Nobody gets in to a consumer. The table
+does not depend on leases: WireGuard's allowed networks hold each consumer to its own source.
 """
 
 from __future__ import annotations

@@ -1,7 +1,6 @@
-"""The provider's book of leases: who may have a place, which address it is, and until when.
+"""Lease pool: which consumer has which address, and until when. Pure.
 
-All decisions about leases are made here. The book has no clock and does no I/O; it does not know
-whether a peer is trusted or how a lease reaches the kernel or the configuration.
+All decisions about leases but trust are made here.
 """
 
 from __future__ import annotations
@@ -16,14 +15,14 @@ from ..mesh.wire.lease import Denial, Deny, LeaseRequest
 from .plan import Lease, Network
 
 SESSION_S = 180.0  # a session is given up after it (WireGuard's whitepaper, section 6.1)
-REST_TERMS = 2
+COOL_DOWN_TERMS = 2
 FIRST_PLACE = 2  # 0 is the network's own address, 1 the gateway's
 MOST_PLACES = 1022  # bounds what is remembered, however large a pool is
 
 
 @dataclass(frozen=True, slots=True)
-class _Rest:
-    """A place that was left: by whom, and until when only they get it back."""
+class _CoolDown:
+    """A place that was left: by whom, and until when nobody else gets it."""
 
     peer_id: str
     until_s: float
@@ -33,9 +32,9 @@ class _Rest:
 class LeasePool:
     """The leases of one provider. A place is a number; its addresses are both pools' plus it.
 
-    A peer has one lease. A place that was left stays unused for two terms, unless its last peer
-    comes back or every other place is taken too: strangers' packets may still be on their way to
-    it. `max_consumers` and `lease_s` may be set anew at any time; other pools need a new book.
+    A peer has one lease. A place that was left cools down for two terms, since packets for its last
+    peer may still be on their way: until then others get it only where every other place is taken
+    too.
     """
 
     pool4: ipaddress.IPv4Network
@@ -43,7 +42,11 @@ class LeasePool:
     max_consumers: int = 8
     lease_s: float = LEASE_S
     _leases: dict[int, Lease] = field(default_factory=dict)
-    _rests: dict[int, _Rest] = field(default_factory=dict)
+    _cooling: dict[int, _CoolDown] = field(default_factory=dict)
+
+    def limit(self, max_consumers: int, lease_s: float) -> None:
+        """Serve so many, for so long, from the next request on."""
+        self.max_consumers, self.lease_s = max_consumers, lease_s
 
     @property
     def gateways(self) -> tuple[str, str]:
@@ -186,7 +189,7 @@ class LeasePool:
         return () if place is None else (*self._addresses(place), *self._addresses(1))
 
     def _former_place(self, peer_id: str) -> int | None:
-        return next((p for p, rest in self._rests.items() if rest.peer_id == peer_id), None)
+        return next((p for p, cooling in self._cooling.items() if cooling.peer_id == peer_id), None)
 
     def _free_place(self, request: LeaseRequest, now_s: float) -> int | None:
         """The place that the peer had last; else one that follows from its key and is not in
@@ -202,21 +205,21 @@ class LeasePool:
         start = int.from_bytes(digest[:4], "big")
         for number in range(count):
             place = FIRST_PLACE + (start + number) % count
-            rest = self._rests.get(place)
-            if place not in self._leases and (rest is None or rest.until_s <= now_s):
+            cooling = self._cooling.get(place)
+            if place not in self._leases and (cooling is None or cooling.until_s <= now_s):
                 return place
-        return min(self._rests, key=lambda place: self._rests[place].until_s, default=None)
+        return min(self._cooling, key=lambda place: self._cooling[place].until_s, default=None)
 
     def _take(self, place: int, peer_id: str, public_key: str, now_s: float) -> Lease:
-        self._rests.pop(place, None)
+        self._cooling.pop(place, None)
         lease = Lease(peer_id, public_key, self._addresses(place), now_s + self.lease_s)
         self._leases[place] = lease
         return lease
 
     def _end(self, place: int, freed_s: float) -> Lease:
         lease = self._leases.pop(place)
-        until_s = freed_s + REST_TERMS * self.lease_s
-        self._rests[place] = _Rest(lease.peer_id, until_s)
+        until_s = freed_s + COOL_DOWN_TERMS * self.lease_s
+        self._cooling[place] = _CoolDown(lease.peer_id, until_s)
         return lease
 
     def _addresses(self, place: int) -> tuple[str, str]:

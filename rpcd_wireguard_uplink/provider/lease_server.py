@@ -153,7 +153,7 @@ class LeaseServer:
             kept = self.service.uplinks.config.consumers
             if self.pool.restore(kept, time.monotonic()):
                 self._spawn_keeping()
-        self.pool.max_consumers, self.pool.lease_s = settings.max_consumers, settings.lease_s
+        self.pool.limit(settings.max_consumers, settings.lease_s)
 
     def _pools(
         self, settings: ProviderSettings

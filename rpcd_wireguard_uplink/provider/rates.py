@@ -1,10 +1,9 @@
-"""The `tc` command: a rate for each consumer and each way, on the provider's device and its ifb.
+"""Traffic shaping per consumer and direction with `tc`, on the provider's device and an ifb.
 
-What goes to consumers is shaped where it leaves the provider's device; what comes from them is led
-through an ifb first, so that lines, where people have shapers of their own, are never touched. A
-consumer is a class of an htb on both devices, found by u32 filters on its addresses; filters and
-classes of one come and go without the others noticing. All of it is in OpenWrt's tc-tiny,
-kmod-sched-core and kmod-ifb. Knows nothing of leases' lives or of who is let in.
+Traffic to consumers is shaped where it leaves the provider's device; traffic from them goes through
+an ifb first, so that WANs, where people have shapers of their own, are never touched. A consumer is
+an htb class on both devices, found by u32 filters on its addresses. All of it is in OpenWrt's
+tc-tiny, kmod-sched-core and kmod-ifb.
 """
 
 from __future__ import annotations
@@ -132,7 +131,7 @@ class Shaper:
             if IFB_DEVICE in links:
                 await self.remove()
         elif known is None or not known[1]:
-            await self._stand(make_ifb=IFB_DEVICE not in links)
+            await self._ensure_roots(make_ifb=IFB_DEVICE not in links)
             for device, side in _SIDES:
                 there = await _read_classes(device)
                 await _change(device, side, there, {}, wanted, rate_mbps)
@@ -142,7 +141,7 @@ class Shaper:
                 await _change(device, side, known[1].keys(), same, wanted, rate_mbps)
         self._known = (rate_mbps, wanted)
 
-    async def _stand(self, *, make_ifb: bool) -> None:
+    async def _ensure_roots(self, *, make_ifb: bool) -> None:
         if make_ifb:
             await process.run(["ip", "link", "add", "dev", IFB_DEVICE, "type", "ifb"])
         await process.run(["ip", "link", "set", "dev", IFB_DEVICE, "up"])

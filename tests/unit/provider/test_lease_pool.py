@@ -1,4 +1,4 @@
-"""The book of leases: who gets which address, who is denied and why, what no sequence breaks."""
+"""The lease pool: who gets which address, who is denied and why, what no sequence breaks."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def test_the_same_request_again_renews() -> None:
     assert pool.leases == (again,)
 
 
-def test_another_book_gives_a_key_the_same_address() -> None:
+def test_another_pool_gives_a_key_the_same_address() -> None:
     other = new_pool()
     granted(other, "b")
     assert granted(new_pool(), "a").addresses == granted(other, "a").addresses
@@ -234,10 +234,10 @@ def test_an_outage_of_many_terms() -> None:
     assert len(pool.expire(1000.0 + SESSION_S)) == 1
 
 
-# --- addresses in doubt
+# --- addresses that cool down
 
 
-def test_a_left_address_rests() -> None:
+def test_a_left_address_cools_down() -> None:
     pool = new_pool(prefix=29)
     left = granted(pool, "a")
     pool.release(key_of("a"), 0.0)
