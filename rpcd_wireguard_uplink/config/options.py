@@ -16,7 +16,7 @@ from ..model import DEFAULT_MTU, DEFAULT_PORT, DEFAULT_WEIGHT, LEAST_MTU, TUNNEL
 from ..uci import Value
 from . import kinds as k
 from .peering import LEASE_S, MESH_PORT, PROVIDER_PORT
-from .probe_profile import PACES
+from .probe_profile import PROFILES
 
 CONFIG = "wireguard-uplink"
 MAIN_TYPE = "wireguard-uplink"
@@ -138,7 +138,7 @@ _MAIN = (
     Option("prefer_latency", k.FLAG, True,
         help="of uplinks with equal cost and weight the one that loads a page sooner, round "
              "trips counted; 0: by bandwidth alone"),
-    Option("pace", k.choice(*PACES), "default", field="pace_name",
+    Option("pace", k.choice(*PROFILES), "default", field="profile_name",
         help="how often a path in use is probed. `default` notices a dead WAN within 2 s in the "
              "usual case; `fast` within 0.3 s of silence, by ten probes a second: each way 31 "
              "MB a day for IPv4 and 48 for IPv6, on each WAN"),

@@ -234,11 +234,11 @@ class _Reading:
         bound_s, timeout_s = settings.detection_bound_s(), settings.failover_timeout_s
         if bound_s <= timeout_s:
             return settings
-        pace = settings.pace
+        profile = settings.probe_profile
         told = (
-            f"is {timeout_s:g} s, but pace '{settings.pace_name}' needs {bound_s:.1f} s: "
-            f"{pace.interval_s:g} s to the next probe, "
-            f"{bound_s - pace.interval_s - SWITCH_BOUND_S:.1f} s without an answer, "
+            f"is {timeout_s:g} s, but pace '{settings.profile_name}' needs {bound_s:.1f} s: "
+            f"{profile.interval_s:g} s to the next probe, "
+            f"{bound_s - profile.interval_s - SWITCH_BOUND_S:.1f} s without an answer, "
             f"{SWITCH_BOUND_S:g} s to switch; raise failover_timeout or choose pace 'fast'"
         )
         place = (MAIN_TYPE, "")

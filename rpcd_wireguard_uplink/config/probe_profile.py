@@ -1,6 +1,6 @@
-"""How often a path is probed and how long it may be silent: the two paces, and what they promise.
+"""Probe profiles: how often a path is probed and how long it may be silent, and what that promises.
 
-Numbers only; health.py judges by them, paths.py probes by them.
+Numbers only: failover/detector.py judges by them, failover/paths.py probes by them.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ QUIET_SHARE = 2 / 3  # of the allowed silence in which nothing may arrive, late 
 
 
 @dataclass(frozen=True, slots=True)
-class Pace:
+class ProbeProfile:
     """How a path is probed and judged, in seconds; `timeout_cap_s` bounds the adaptive timeout.
 
     A silence is a verdict after `silence_s`, or after `patience_s` where the path had long ones
@@ -27,7 +27,7 @@ class Pace:
     idle_interval_s: float = 2.0  # while nobody uses the path
     timeout_cap_s: float = 2.0
     timeout_floor_s: float = 0.1
-    evidence_limit_s: float = 10.0
+    passive_limit_s: float = 10.0
     patience_s: float = 0.0
     start_s: float = 4.0  # address resolution and one round trip of 1.5 s take three
     dispute_s: float = 3.0
@@ -52,7 +52,7 @@ class Pace:
         return max(further_s, self.longest_silence_s * QUIET_SHARE)
 
 
-DEFAULT_PACE = Pace(
+DEFAULT_PROFILE = ProbeProfile(
     interval_s=0.25,
     confirm_interval_s=0.1,
     losses=3,
@@ -60,7 +60,7 @@ DEFAULT_PACE = Pace(
     rate_window_s=3.0,
     patience_s=2.5,
 )
-FAST_PACE = Pace(
+FAST_PROFILE = ProbeProfile(
     interval_s=0.1,
     confirm_interval_s=0.025,
     losses=5,  # three of them come by chance every few hours at 2 % loss
@@ -69,4 +69,4 @@ FAST_PACE = Pace(
     idle_interval_s=0.1,
     timeout_floor_s=0.06,
 )
-PACES = {"default": DEFAULT_PACE, "fast": FAST_PACE}
+PROFILES = {"default": DEFAULT_PROFILE, "fast": FAST_PROFILE}

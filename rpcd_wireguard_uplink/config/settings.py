@@ -15,7 +15,7 @@ from .options import (
     DEFAULT_TARGETS,
 )
 from .peering import Consumer, MqttSettings, PeerSettings, Pin, ProviderSettings
-from .probe_profile import PACES, Pace
+from .probe_profile import PROFILES, ProbeProfile
 
 SWITCH_BOUND_S = 0.3  # from the verdict to the moved traffic, with room for a slow router
 R = TypeVar("R")
@@ -31,7 +31,7 @@ class Settings:
     check_interval_s: float = 30.0
     failover_timeout_s: float = 10.0
     prefer_latency: bool = True
-    pace_name: str = "default"
+    profile_name: str = "default"
     hold_s: float = 30.0
     max_hold_s: float = 1800.0
     targets: tuple[str, ...] = DEFAULT_TARGETS
@@ -61,31 +61,31 @@ class Settings:
         return max(self.hold_s, min(self.max_hold_s, self.hold_s * 2.0 ** (max(flaps, 1) - 1)))
 
     @cached_property
-    def pace(self) -> Pace:
-        """The named pace, its timeouts cut so that detection and switch keep `failover_timeout`."""
-        pace = PACES[self.pace_name]
+    def probe_profile(self) -> ProbeProfile:
+        """The named one, its timeouts cut so that detection and switch keep `failover_timeout`."""
+        profile = PROFILES[self.profile_name]
         room_s = self.failover_timeout_s - SWITCH_BOUND_S
-        patience_s = min(pace.patience_s, room_s - pace.idle_interval_s)
-        pace = replace(
-            pace,
+        patience_s = min(profile.patience_s, room_s - profile.idle_interval_s)
+        profile = replace(
+            profile,
             patience_s=patience_s,
-            start_s=min(pace.start_s, room_s),
-            dispute_s=min(pace.dispute_s, room_s),
+            start_s=min(profile.start_s, room_s),
+            dispute_s=min(profile.dispute_s, room_s),
         )
-        spent_s = pace.idle_interval_s + pace.confirm_s
-        cap_s = min(pace.timeout_cap_s, max(pace.timeout_floor_s, room_s - spent_s))
+        spent_s = profile.idle_interval_s + profile.confirm_s
+        cap_s = min(profile.timeout_cap_s, max(profile.timeout_floor_s, room_s - spent_s))
         # A silence counts anew once evidence is no longer believed.
-        evidence_s = max(0.0, room_s - pace.longest_silence_s)
-        return replace(pace, timeout_cap_s=cap_s, evidence_limit_s=evidence_s)
+        evidence_s = max(0.0, room_s - profile.longest_silence_s)
+        return replace(profile, timeout_cap_s=cap_s, passive_limit_s=evidence_s)
 
     def detection_bound_s(self, timeout_s: float | None = None) -> float:
         """The longest time from a silent death to moved traffic, while the WAN is used.
 
-        `timeout_s` is how long an answer is waited for now; without it the longest that the pace
+        `timeout_s` is how long an answer is waited for now; without it the longest that the profile
         allows, on the slowest WAN.
         """
-        pace = self.pace
-        return pace.detection_bound_s(timeout_s or pace.timeout_cap_s) + SWITCH_BOUND_S
+        profile = self.probe_profile
+        return profile.detection_bound_s(timeout_s or profile.timeout_cap_s) + SWITCH_BOUND_S
 
     def targets_of(self, family: Family) -> tuple[str, ...]:
         """The probe targets of one family."""

@@ -17,7 +17,7 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from ..config.probe_profile import QUIET_SHARE, Pace
+from ..config.probe_profile import QUIET_SHARE, ProbeProfile
 from ..model import Health
 from ..probing.targets import Targets
 from .link_quality import Quality
@@ -51,7 +51,7 @@ class _Probe:
 class PathHealth:
     """The health of one path in one family. Feed it in order of time; read `state` after."""
 
-    pace: Pace
+    profile: ProbeProfile
     addresses: Sequence[str]
     reliability: int = 0
     state: Health = Health.UNKNOWN
@@ -105,11 +105,11 @@ class PathHealth:
 
     @property
     def timeout_s(self) -> float:
-        """How long an answer is waited for: SRTT + 4 RTTVAR (RFC 6298) within the pace's bounds."""
+        """How long an answer is waited for: SRTT + 4 RTTVAR (RFC 6298) within bounds."""
         if self.smoothed_rtt_s is None:
-            return min(1.0, self.pace.timeout_cap_s)
+            return min(1.0, self.profile.timeout_cap_s)
         estimate = self.smoothed_rtt_s + 4 * self._rtt_deviation_s
-        return min(max(estimate, self.pace.timeout_floor_s), self.pace.timeout_cap_s)
+        return min(max(estimate, self.profile.timeout_floor_s), self.profile.timeout_cap_s)
 
     @property
     def silent_since_s(self) -> float | None:
@@ -135,12 +135,12 @@ class PathHealth:
     def next_deadline_s(self) -> float | None:
         """When the next outstanding probe is overdue, or the silence reaches its bound."""
         times = [p.deadline_s for p in self._outstanding.values()]
-        since_s = self._silent_since_s if self._row_lost >= self.pace.losses else None
+        since_s = self._silent_since_s if self._row_lost >= self.profile.losses else None
         if since_s is not None and self.state is Health.SUSPECT:
             times.append(self._silence_ends_s(since_s))
         short_s = self.targets.short_since_s() if self.state is Health.SUSPECT else None
         if short_s is not None:
-            times.append(short_s + self.pace.dispute_s)
+            times.append(short_s + self.profile.dispute_s)
         return min(times, default=None)
 
     def sent(self, sequence: int, target: str, now_s: float) -> None:
@@ -220,9 +220,9 @@ class PathHealth:
     def heard(self, now_s: float) -> None:
         """Something arrived from beyond the path: it is alive, whatever the probes say.
 
-        That is believed for `evidence_limit_s` after the last answered probe.
+        That is believed for `passive_limit_s` after the last answered probe.
         """
-        if self.last_answer_s is None or now_s - self.last_answer_s > self.pace.evidence_limit_s:
+        if self.last_answer_s is None or now_s - self.last_answer_s > self.profile.passive_limit_s:
             return
         if self.state is not Health.DOWN:
             self._break_silence(now_s)
@@ -349,12 +349,12 @@ class PathHealth:
             self._judged.clear()
         if self.state is not Health.SUSPECT:
             return
-        since_s = self._silent_since_s if self._row_lost >= self.pace.losses else None
+        since_s = self._silent_since_s if self._row_lost >= self.profile.losses else None
         if since_s is not None and now_s >= self._silence_ends_s(since_s) - 0.001:
             told = f"no answer to {self._row_lost} probes in {now_s - since_s:.1f} s"
             self._fall("; ".join([told, *self.targets.doubts()]), now_s)
             return
-        if short_s is not None and now_s >= short_s + self.pace.dispute_s - 0.001:
+        if short_s is not None and now_s >= short_s + self.profile.dispute_s - 0.001:
             silent = self.targets.silent()
             told = f"{len(silent)} of {len(self.addresses)} targets do not answer: "
             self._fall(told + ", ".join(silent), now_s)
@@ -367,22 +367,22 @@ class PathHealth:
         The second only matters where round trips are longer than the silence that is allowed.
         """
         is_patient = since_s < self._patient_until_s
-        silence_s = self.pace.longest_silence_s if is_patient else self.pace.silence_s
+        silence_s = self.profile.longest_silence_s if is_patient else self.profile.silence_s
         jitter_s = max(0.0, self.timeout_s - (self.smoothed_rtt_s or self.timeout_s))
-        quiet_s = max(silence_s * QUIET_SHARE, jitter_s + min(jitter_s, self.pace.confirm_s))
+        quiet_s = max(silence_s * QUIET_SHARE, jitter_s + min(jitter_s, self.profile.confirm_s))
         ends_s = max(since_s + silence_s, self._quiet_since_s + quiet_s)
         if self._first_answer_s == math.inf:
-            ends_s = max(ends_s, self._first_sent_s + self.pace.start_s)
+            ends_s = max(ends_s, self._first_sent_s + self.profile.start_s)
         elif self._rtt_waited:
-            ends_s = max(ends_s, self._first_answer_s + self.pace.start_s / 2)
+            ends_s = max(ends_s, self._first_answer_s + self.profile.start_s / 2)
         if self._asked_s >= since_s:
             wait_s = OPINION_ROUND_TRIPS * (self.smoothed_rtt_s or 0.0)
-            ends_s = max(ends_s, self._asked_s + min(wait_s, self.pace.confirm_s))
+            ends_s = max(ends_s, self._asked_s + min(wait_s, self.profile.confirm_s))
         return ends_s
 
     def _judge_rate(self, now_s: float) -> None:
         # Of the last round trip nothing is known yet: a window that it fills would hold few probes.
-        window_s = self.pace.rate_window_s + (self.smoothed_rtt_s or 0.0)
+        window_s = self.profile.rate_window_s + (self.smoothed_rtt_s or 0.0)
         while self._judged and self._judged[0].sent_s < now_s - window_s - 0.5:
             self._judged.popleft()
         if now_s - self._suspect_since_s < window_s:

@@ -224,7 +224,7 @@ class Monitor:
         if not targets:
             return
         now_s = time.monotonic()
-        health = PathHealth(settings.pace, targets, settings.reliability)
+        health = PathHealth(settings.probe_profile, targets, settings.reliability)
         if self.states[family].phase in AWAY and self.states[family].active == device:
             health.take_over(now_s)
         prober = Prober(device, family, PROBE_MARK)
@@ -234,7 +234,7 @@ class Monitor:
 
     def _limit(self, path: WatchedPath) -> None:
         settings, quality = self.watch.settings, path.health.quality
-        path.health.pace = settings.pace
+        path.health.profile = settings.probe_profile
         quality.max_loss, quality.max_latency_s = settings.max_loss, settings.max_latency_s
 
     def _on_link(self, event: LinkEvent) -> None:
@@ -344,7 +344,7 @@ class Monitor:
         is_wanted = is_poor and state.phase not in AWAY
         standing = Standing(state.phase, is_primary, is_active, is_wanted)
         settings = self.watch.settings
-        return interval_s(path, standing, settings.pace, settings.check_interval_s, now_s)
+        return interval_s(path, standing, settings.probe_profile, settings.check_interval_s, now_s)
 
     def _tick(self) -> None:
         try:
@@ -370,7 +370,7 @@ class Monitor:
         if self.mtus.look(self._in_use(), now_s):
             self.reread_soon()
         if self.evidence.is_needed:
-            self._run(self.evidence.gather(self.watch.settings.pace.confirm_interval_s))
+            self._run(self.evidence.gather(self.watch.settings.probe_profile.confirm_interval_s))
         self._evaluate(now_s)
 
     def _in_use(self) -> set[str]:

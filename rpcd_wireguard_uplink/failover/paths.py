@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import Callable, Container
 from dataclasses import dataclass, field
 
-from ..config.probe_profile import Pace
+from ..config.probe_profile import ProbeProfile
 from ..errors import NotSupported
 from ..model import Family, Health, PathKind
 from ..probing.icmp import Prober, Reply
@@ -203,23 +203,27 @@ class Standing:
 
 
 def interval_s(
-    path: WatchedPath, standing: Standing, pace: Pace, check_interval_s: float, now_s: float
+    path: WatchedPath,
+    standing: Standing,
+    profile: ProbeProfile,
+    check_interval_s: float,
+    now_s: float,
 ) -> float:
     """Seconds between two probes of the path as things stand."""
     if path.health.state is Health.SUSPECT:
-        return pace.confirm_interval_s
+        return profile.confirm_interval_s
     if standing.is_primary or standing.is_active:
         calm = standing.phase is Phase.PRIMARY and path.health.state is Health.UP
-        wanted_s = pace.interval_s if path.used or not calm else pace.idle_interval_s
+        wanted_s = profile.interval_s if path.used or not calm else profile.idle_interval_s
         return max(wanted_s, DEAR_S) if path.opinion.method.is_dear else wanted_s
     answered_s = path.health.last_answer_s
     stale = answered_s is None or now_s - answered_s > CONFIRM_AGE_S
     if standing.phase is Phase.SUSPECT and stale:
-        return pace.confirm_interval_s
+        return profile.confirm_interval_s
     if standing.phase is Phase.STRANDED:
-        return pace.interval_s
+        return profile.interval_s
     if standing.is_wanted:
-        return pace.interval_s
+        return profile.interval_s
     if path.health.state is not Health.UP and now_s - path.born_s < NEW_PATH_S:
         return NEW_PATH_INTERVAL_S
     return min(check_interval_s, 5.0) if standing.phase in AWAY else check_interval_s

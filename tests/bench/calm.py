@@ -10,7 +10,7 @@ import random
 import time
 from dataclasses import dataclass, field
 
-from rpcd_wireguard_uplink.config.probe_profile import DEFAULT_PACE
+from rpcd_wireguard_uplink.config.probe_profile import DEFAULT_PROFILE
 from rpcd_wireguard_uplink.config.settings import Settings
 from rpcd_wireguard_uplink.failover.machine import Path, State, decide
 from rpcd_wireguard_uplink.model import Health
@@ -66,14 +66,14 @@ def simulate_days(days: int) -> list[Row]:
         chance = random.Random(seed)
         bursts = random_bursts(chance, DAY_S, HOUR_S, MEAN_BURST_S)
         line = Line(chance, loss=0.02, bursts=bursts, delay_s=_queue_s)
-        day = Deciding(line, DEFAULT_PACE)
+        day = Deciding(line, DEFAULT_PROFILE)
         day.run(DAY_S)
-        long_ones = [b for b in bursts if b.length_s >= DEFAULT_PACE.silence_s]
+        long_ones = [b for b in bursts if b.length_s >= DEFAULT_PROFILE.silence_s]
         counts.append(float(len(day.left_s) + len(day.back_s)))
         explained = sum(any(b.begin_s < s < b.end_s + 0.3 for b in long_ones) for s in day.left_s)
         needless.append(float(len(day.left_s) - explained))
     name = "a day of 2 % loss, hourly bursts and 2 s of queue"
-    silence = f"{DEFAULT_PACE.silence_s:g} s"
+    silence = f"{DEFAULT_PROFILE.silence_s:g} s"
     return [
         Row(f"{name}: switches", "switches", tuple(counts), 0, "worst", "simulated"),
         Row(
@@ -101,7 +101,7 @@ def simulate_flapping(runs: int) -> list[Row]:
         first_s = 20 + chance.uniform(0, 2 * FLAP_S)
         begins = [first_s + 2 * FLAP_S * number for number in range(FLAPS)]
         bursts = [Burst(begin_s, begin_s + FLAP_S) for begin_s in begins]
-        watcher = Deciding(Line(chance, bursts=bursts), DEFAULT_PACE)
+        watcher = Deciding(Line(chance, bursts=bursts), DEFAULT_PROFILE)
         watcher.run(first_s + 2 * FLAP_S * FLAPS + 120)
         counts.append(float(len(watcher.left_s) + len(watcher.back_s)))
     name = "a WAN up 5 s, down 5 s, ten times: switches"

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from rpcd_wireguard_uplink.config.parser import parse_config
-from rpcd_wireguard_uplink.config.probe_profile import PACES
+from rpcd_wireguard_uplink.config.probe_profile import PROFILES
 from rpcd_wireguard_uplink.config.settings import Settings
 from rpcd_wireguard_uplink.uci import Store
 
@@ -56,9 +56,11 @@ def settings(session: BrowserSession, page, serve):
 def test_detection_is_computed_as_the_service_does(session: BrowserSession, page, serve) -> None:
     page.open(serve(session.gateway).url("", session.owner))
     page.until("L.loaded")
-    for pace in PACES:
+    for pace in PROFILES:
         for timeout in (1, 2, 3, 4, 5, 6, 8, 10, 30, 3600):
-            ours = Settings(pace_name=pace, failover_timeout_s=float(timeout)).detection_bound_s()
+            ours = Settings(
+                profile_name=pace, failover_timeout_s=float(timeout)
+            ).detection_bound_s()
             script = "L.require('wireguard-uplink.detection').then(d => d.bound(a[0], a[1]))"
             assert page.js(script, pace, timeout) == pytest.approx(ours), (pace, timeout)
     script = "L.require('wireguard-uplink.detection').then(d => d.bound('other', 10))"
@@ -75,7 +77,7 @@ def enter(page, name: str, value: str) -> None:
 @form_only
 def test_the_bound_follows_the_fields(settings) -> None:
     def bound(pace: str, timeout: float) -> str:
-        seconds = Settings(pace_name=pace, failover_timeout_s=timeout).detection_bound_s()
+        seconds = Settings(profile_name=pace, failover_timeout_s=timeout).detection_bound_s()
         return f"after {seconds:.1f} s at the latest"
 
     assert bound("default", 12) in settings.js("document.querySelector('#wgup-bound').textContent")

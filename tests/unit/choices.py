@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import cast
 
-from rpcd_wireguard_uplink.config.probe_profile import DEFAULT_PACE
+from rpcd_wireguard_uplink.config.probe_profile import DEFAULT_PROFILE
 from rpcd_wireguard_uplink.config.settings import Config, Settings
 from rpcd_wireguard_uplink.failover.detector import PathHealth
 from rpcd_wireguard_uplink.failover.monitor import Monitor, Watch
@@ -101,7 +101,7 @@ class Choices:
         answered_ago_s: float | None = 1.0,
     ) -> None:
         """Have a watched path with this verdict."""
-        health = PathHealth(DEFAULT_PACE, ("192.0.2.1",))
+        health = PathHealth(DEFAULT_PROFILE, ("192.0.2.1",))
         health.state, health.cause = state, cause
         health.smoothed_rtt_s = None if latency_ms < 0 else latency_ms / 1000
         health.last_answer_s = None if answered_ago_s is None else NOW_S - answered_ago_s

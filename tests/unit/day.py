@@ -12,7 +12,7 @@ import random
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
-from rpcd_wireguard_uplink.config.probe_profile import Pace
+from rpcd_wireguard_uplink.config.probe_profile import ProbeProfile
 from rpcd_wireguard_uplink.failover.detector import PathHealth
 from rpcd_wireguard_uplink.failover.machine import Phase
 from rpcd_wireguard_uplink.failover.paths import Standing, WatchedPath, interval_s
@@ -123,7 +123,7 @@ class Watcher:
     """Simulated time over one line. `verdicts` are the times at which it was declared dead."""
 
     line: Line
-    pace: Pace
+    profile: ProbeProfile
     targets: Sequence[str] = TARGETS
     used: bool = True
     reliability: int = 0
@@ -134,7 +134,7 @@ class Watcher:
     arrived: list[Reply] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.health = PathHealth(self.pace, self.targets, self.reliability)
+        self.health = PathHealth(self.profile, self.targets, self.reliability)
         self.health.quality.max_loss = MAX_LOSS
         prober = Pings("wan", Family.IPV4)
         self._path = WatchedPath("wan", PathKind.WAN, Family.IPV4, self.health, prober, self.now_s)
@@ -196,7 +196,7 @@ class Watcher:
     def _interval_s(self) -> float:
         suspect = self.health.state is Health.SUSPECT
         standing = Standing(Phase.SUSPECT if suspect else Phase.PRIMARY, True, True)
-        return interval_s(self._path, standing, self.pace, 30.0, self.now_s)
+        return interval_s(self._path, standing, self.profile, 30.0, self.now_s)
 
     def _tick_s(self) -> float:
         due_s = min(self.now_s + LONGEST_SLEEP_S, self._path.last_sent_s + self._interval_s())
@@ -211,13 +211,13 @@ class Watcher:
             self._path.try_others(self.now_s)
         if self.health.state is Health.SUSPECT and self._hear_s == NEVER_S:
             # The first reading of the counters is only what later ones are compared with.
-            self._hear_s = self.now_s + self.pace.confirm_interval_s
+            self._hear_s = self.now_s + self.profile.confirm_interval_s
 
     def _hear(self) -> None:
         if self.health.state is not Health.SUSPECT:
             self._hear_s = NEVER_S
             return
-        self._hear_s = self.now_s + self.pace.confirm_interval_s
+        self._hear_s = self.now_s + self.profile.confirm_interval_s
         if self.line.has_traffic and self.line.delivers(self.now_s):
             self.health.heard(self.now_s)
 

@@ -1,7 +1,7 @@
 """Whole days of a line in simulated time: what must not move traffic, and how soon what must does.
 
-The promises: 2 % random loss, bursts and long queues are no death at the default pace; a silent
-death is told within 2 s at the default pace and 0.4 s at the fast one (p95); half of the probes
+The promises: 2 % random loss, bursts and long queues are no death at the default profile; a silent
+death is told within 2 s at the default profile and 0.4 s at the fast one (p95); half of the probes
 lost is told within seconds. Seeds are fixed; what they can't show is said where it is.
 """
 
@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from rpcd_wireguard_uplink.config.probe_profile import DEFAULT_PACE, FAST_PACE, Pace
+from rpcd_wireguard_uplink.config.probe_profile import DEFAULT_PROFILE, FAST_PROFILE, ProbeProfile
 from rpcd_wireguard_uplink.model import Health
 from tests.unit.day import TARGETS, Burst, Line, Watcher, random_bursts
 
@@ -24,14 +24,14 @@ def quantile(values: Sequence[float], share: float) -> float:
     return sorted(values)[min(len(values) - 1, int(share * len(values)))]
 
 
-def detection_s(pace: Pace, seed: int, **circumstances: float) -> float:
+def detection_s(profile: ProbeProfile, seed: int, **circumstances: float) -> float:
     """Seconds from a silent death, somewhere between two probes, to the verdict."""
     chance = random.Random(seed)
     death_s = 20 + chance.uniform(0, 3)
     delay_s = circumstances.get("delay_s", 0.02)
     line = Line(chance, loss=circumstances.get("loss", 0.0), delay_s=lambda _: delay_s)
     line.dead_from_s = death_s
-    watcher = Watcher(line, pace)
+    watcher = Watcher(line, profile)
     watcher.run(death_s + 20)
     told_s = [at_s for at_s, _ in watcher.verdicts if at_s > 10]
     assert len(told_s) == 1, f"seed {seed}: {watcher.verdicts}"
@@ -54,7 +54,7 @@ def test_some_losses_in_a_row_on_a_saturated_line_are_no_death() -> None:
     line = Choosy(random.Random(1), has_traffic=True)
     line.delay_s = lambda sent_s: 0.02 + 2.0 * min(1.0, max(0.0, sent_s - 30.0))
     line.lost_s = ((60.0, 60.39), (60.5, 60.59), (60.8, 60.89))
-    watcher = Watcher(line, DEFAULT_PACE)
+    watcher = Watcher(line, DEFAULT_PROFILE)
     watcher.run(120.0)
     assert watcher.health.state is Health.SUSPECT, "it was to be watched closely"
     assert watcher.verdicts == []
@@ -68,7 +68,7 @@ def test_some_losses_in_a_row_on_a_saturated_line_are_no_death() -> None:
 def test_a_day_of_random_loss_and_hourly_bursts(seed: int) -> None:
     chance = random.Random(seed)
     bursts = random_bursts(chance, DAY_S, 3600)
-    watcher = Watcher(Line(chance, loss=0.02, bursts=bursts), DEFAULT_PACE)
+    watcher = Watcher(Line(chance, loss=0.02, bursts=bursts), DEFAULT_PROFILE)
     watcher.run(DAY_S)
     # Seed 2 has bursts of 1.6 and 2 s, but the line is known for long ones by then.
     assert max(b.length_s for b in bursts) > (1.9 if seed == 2 else 0.8)
@@ -86,9 +86,9 @@ def test_only_a_burst_as_long_as_the_silence_is_a_verdict() -> None:
     for seed in range(20):
         chance = random.Random(seed)
         bursts = random_bursts(chance, BURSTS_A_DAY * 20.0, 20.0)
-        watcher = Watcher(Line(chance, loss=0.02, bursts=bursts), DEFAULT_PACE)
+        watcher = Watcher(Line(chance, loss=0.02, bursts=bursts), DEFAULT_PROFILE)
         watcher.run(BURSTS_A_DAY * 20.0)
-        long_ones = [b for b in bursts if b.length_s >= DEFAULT_PACE.silence_s]
+        long_ones = [b for b in bursts if b.length_s >= DEFAULT_PROFILE.silence_s]
         for told_s, cause in watcher.verdicts:
             assert any(b.begin_s < told_s < b.end_s + 0.3 for b in long_ones), (seed, cause)
         wrong_days += bool(watcher.verdicts)
@@ -99,16 +99,16 @@ def test_a_line_known_for_its_bursts_is_given_more_time() -> None:
     """Two months of bursts, close together: only those of 2.5 s could be taken for a death then."""
     chance = random.Random(5)
     bursts = random_bursts(chance, 60 * BURSTS_A_DAY * 20.0, 20.0)
-    watcher = Watcher(Line(chance, loss=0.02, bursts=bursts), DEFAULT_PACE)
+    watcher = Watcher(Line(chance, loss=0.02, bursts=bursts), DEFAULT_PROFILE)
     watcher.run(60 * BURSTS_A_DAY * 20.0)
-    assert sum(b.length_s >= DEFAULT_PACE.silence_s for b in bursts) == 6
+    assert sum(b.length_s >= DEFAULT_PROFILE.silence_s for b in bursts) == 6
     assert watcher.verdicts == []
     assert not watcher.was_degraded
 
 
 def test_a_brownout_of_a_whole_line_is_told() -> None:
     """30 % loss is no death and no good line; bursts and 2 % are none of both (see above)."""
-    watcher = Watcher(Line(random.Random(8)), DEFAULT_PACE)
+    watcher = Watcher(Line(random.Random(8)), DEFAULT_PROFILE)
     watcher.run(60)
     watcher.line.loss = 0.3
     watcher.run(180)
@@ -125,7 +125,7 @@ def test_a_burst_that_has_passed_is_no_verdict_later(length_s: float) -> None:
         chance = random.Random(seed)
         begin_s = 10 + chance.uniform(0, 0.5)
         bursts = [Burst(begin_s, begin_s + length_s)]
-        watcher = Watcher(Line(chance, loss=0.02, bursts=bursts), DEFAULT_PACE)
+        watcher = Watcher(Line(chance, loss=0.02, bursts=bursts), DEFAULT_PROFILE)
         watcher.run(60)
         assert all(told_s < bursts[0].end_s + 0.3 for told_s, _ in watcher.verdicts), seed
 
@@ -145,7 +145,7 @@ def test_a_saturated_line_is_alive(queue_s: float, has_traffic: bool) -> None:
             return 0.02 + queue_s * (filled - drained)
 
         line = Line(chance, loss=0.02, delay_s=delay_s, has_traffic=has_traffic)
-        watcher = Watcher(line, DEFAULT_PACE)
+        watcher = Watcher(line, DEFAULT_PROFILE)
         watcher.run(end_s + 30)
         assert watcher.verdicts == []
         assert watcher.health.state is not Health.DOWN  # a loss may just have come
@@ -154,33 +154,33 @@ def test_a_saturated_line_is_alive(queue_s: float, has_traffic: bool) -> None:
 
 @pytest.mark.parametrize("loss", [0.0, 0.02])
 @pytest.mark.parametrize(
-    ("pace", "bound_s"), [(DEFAULT_PACE, 2.0), (FAST_PACE, 0.4)], ids=["default", "fast"]
+    ("profile", "bound_s"), [(DEFAULT_PROFILE, 2.0), (FAST_PROFILE, 0.4)], ids=["default", "fast"]
 )
-def test_silent_death(pace: Pace, bound_s: float, loss: float) -> None:
-    times = [detection_s(pace, seed, loss=loss) for seed in range(100)]
+def test_silent_death(profile: ProbeProfile, bound_s: float, loss: float) -> None:
+    times = [detection_s(profile, seed, loss=loss) for seed in range(100)]
     assert quantile(times, 0.95) <= bound_s
-    assert min(times) >= pace.silence_s - 0.1
+    assert min(times) >= profile.silence_s - 0.1
 
 
-@pytest.mark.parametrize("pace", [DEFAULT_PACE, FAST_PACE], ids=["default", "fast"])
+@pytest.mark.parametrize("profile", [DEFAULT_PROFILE, FAST_PROFILE], ids=["default", "fast"])
 @pytest.mark.parametrize("delay_s", [0.3, 0.7, 1.5])
-def test_silent_death_of_a_slow_line_keeps_the_bound(pace: Pace, delay_s: float) -> None:
-    times = [detection_s(pace, seed, delay_s=delay_s) for seed in range(20)]
-    assert max(times) <= pace.detection_bound_s(pace.timeout_cap_s)
+def test_silent_death_of_a_slow_line_keeps_the_bound(profile: ProbeProfile, delay_s: float) -> None:
+    times = [detection_s(profile, seed, delay_s=delay_s) for seed in range(20)]
+    assert max(times) <= profile.detection_bound_s(profile.timeout_cap_s)
 
 
 @pytest.mark.parametrize(
-    ("pace", "median_s", "p90_s"), [(DEFAULT_PACE, 5.0, 8.0), (FAST_PACE, 1.0, 2.5)]
+    ("profile", "median_s", "p90_s"), [(DEFAULT_PROFILE, 5.0, 8.0), (FAST_PROFILE, 1.0, 2.5)]
 )
 @pytest.mark.parametrize("has_traffic", [True, False])
 def test_half_of_the_packets_lost(
-    pace: Pace, median_s: float, p90_s: float, has_traffic: bool
+    profile: ProbeProfile, median_s: float, p90_s: float, has_traffic: bool
 ) -> None:
     times = []
     for seed in range(100):
         chance = random.Random(seed)
         line = Line(chance, has_traffic=has_traffic)
-        watcher = Watcher(line, pace)
+        watcher = Watcher(line, profile)
         begin_s = 20 + chance.uniform(0, 3)
         watcher.run(begin_s)
         assert watcher.verdicts == []
@@ -191,26 +191,26 @@ def test_half_of_the_packets_lost(
     assert quantile(times, 0.9) <= p90_s
 
 
-@pytest.mark.parametrize("pace", [DEFAULT_PACE, FAST_PACE], ids=["default", "fast"])
-def test_a_tenth_of_the_packets_lost_is_no_death(pace: Pace) -> None:
-    watcher = Watcher(Line(random.Random(7), loss=0.1), pace)
+@pytest.mark.parametrize("profile", [DEFAULT_PROFILE, FAST_PROFILE], ids=["default", "fast"])
+def test_a_tenth_of_the_packets_lost_is_no_death(profile: ProbeProfile) -> None:
+    watcher = Watcher(Line(random.Random(7), loss=0.1), profile)
     watcher.run(600)
     assert watcher.verdicts == []
 
 
 @pytest.mark.parametrize("count", [1, 2])
-@pytest.mark.parametrize("pace", [DEFAULT_PACE, FAST_PACE], ids=["default", "fast"])
-def test_dead_targets_never_count_while_another_answers(pace: Pace, count: int) -> None:
+@pytest.mark.parametrize("profile", [DEFAULT_PROFILE, FAST_PROFILE], ids=["default", "fast"])
+def test_dead_targets_never_count_while_another_answers(profile: ProbeProfile, count: int) -> None:
     for seed in range(3):
         line = Line(random.Random(seed), loss=0.02, dead_targets=frozenset(TARGETS[:count]))
-        watcher = Watcher(line, pace)
+        watcher = Watcher(line, profile)
         watcher.run(200)
         assert watcher.verdicts == []
 
 
 def test_a_dead_target_disturbs_once_only() -> None:
     line = Line(random.Random(3), dead_targets=frozenset(TARGETS[:1]))
-    watcher = Watcher(line, DEFAULT_PACE)
+    watcher = Watcher(line, DEFAULT_PROFILE)
     watcher.run(600)
     assert watcher.suspicions == 1
     assert watcher.health.loss_pct == 0.0
@@ -218,7 +218,7 @@ def test_a_dead_target_disturbs_once_only() -> None:
 
 def test_a_target_that_dies_in_an_outage_does_not_keep_the_line_dead() -> None:
     line = Line(random.Random(5), bursts=[Burst(20, 120)])
-    watcher = Watcher(line, DEFAULT_PACE)
+    watcher = Watcher(line, DEFAULT_PROFILE)
     watcher.run(100)
     assert watcher.health.state is Health.DOWN
     line.dead_targets = frozenset(TARGETS[1:2])
@@ -229,7 +229,7 @@ def test_a_target_that_dies_in_an_outage_does_not_keep_the_line_dead() -> None:
 
 def test_a_satellite_works_at_the_fast_pace() -> None:
     line = Line(random.Random(1), loss=0.02, delay_s=lambda _: 0.7)
-    watcher = Watcher(line, FAST_PACE)
+    watcher = Watcher(line, FAST_PROFILE)
     watcher.run(1800)
     assert watcher.verdicts == []
     assert watcher.health.state is Health.UP
@@ -238,11 +238,11 @@ def test_a_satellite_works_at_the_fast_pace() -> None:
 
 def test_an_idle_line_is_probed_less_often_and_still_told_dead() -> None:
     chance = random.Random(2)
-    watcher = Watcher(Line(chance, dead_from_s=1000.0), DEFAULT_PACE, used=False)
+    watcher = Watcher(Line(chance, dead_from_s=1000.0), DEFAULT_PROFILE, used=False)
     watcher.run(999)
-    assert watcher.probes_sent <= 999 / DEFAULT_PACE.idle_interval_s + 2
+    assert watcher.probes_sent <= 999 / DEFAULT_PROFILE.idle_interval_s + 2
     watcher.run(1010)
-    bound_s = DEFAULT_PACE.idle_interval_s + DEFAULT_PACE.silence_s
+    bound_s = DEFAULT_PROFILE.idle_interval_s + DEFAULT_PROFILE.silence_s
     assert watcher.verdicts[0][0] <= 1000 + bound_s
 
 
@@ -251,7 +251,7 @@ def test_three_quarters_lost_are_noticed_within_a_second_at_the_fast_pace() -> N
     times = []
     for seed in range(60):
         chance = random.Random(seed)
-        watcher = Watcher(Line(chance), FAST_PACE)
+        watcher = Watcher(Line(chance), FAST_PROFILE)
         begin_s = 20 + chance.uniform(0, 3)
         watcher.run(begin_s)
         watcher.line.loss = 0.75

@@ -12,14 +12,16 @@ from collections.abc import Callable
 
 import pytest
 
-from rpcd_wireguard_uplink.config.probe_profile import DEFAULT_PACE, FAST_PACE, Pace
+from rpcd_wireguard_uplink.config.probe_profile import DEFAULT_PROFILE, FAST_PROFILE, ProbeProfile
 from rpcd_wireguard_uplink.model import Health
 from rpcd_wireguard_uplink.probing.probe_kind import Method
 from tests.unit.day import TARGETS, Burst, Line, Watcher, random_bursts
 
 HOUR_S = 3600.0
 A, B, C = TARGETS
-PACES = pytest.mark.parametrize("pace", [DEFAULT_PACE, FAST_PACE], ids=["default", "fast"])
+PROFILES = pytest.mark.parametrize(
+    "profile", [DEFAULT_PROFILE, FAST_PROFILE], ids=["default", "fast"]
+)
 
 
 class Resolvers(Line):
@@ -54,37 +56,37 @@ def test_a_day_of_resolvers_that_are_down_one_after_the_other(
         ]
         for place, target in enumerate(targets)
     }
-    watcher = Watcher(resolvers(chance, downs, 0.02), DEFAULT_PACE, targets, used)
+    watcher = Watcher(resolvers(chance, downs, 0.02), DEFAULT_PROFILE, targets, used)
     watcher.run(hours * HOUR_S)
     assert watcher.verdicts == []
     assert not watcher.was_degraded
 
 
-@PACES
-def test_an_hour_with_one_resolver_down_and_bursts(pace: Pace) -> None:
+@PROFILES
+def test_an_hour_with_one_resolver_down_and_bursts(profile: ProbeProfile) -> None:
     chance = random.Random(3)
     line = resolvers(chance, {B: [Burst(60.0, 3000.0)]}, 0.02)
-    line.bursts = random_bursts(chance, HOUR_S, 300.0, 0.05 if pace is FAST_PACE else 0.3)
-    watcher = Watcher(line, pace)
+    line.bursts = random_bursts(chance, HOUR_S, 300.0, 0.05 if profile is FAST_PROFILE else 0.3)
+    watcher = Watcher(line, profile)
     watcher.run(HOUR_S)
     longest_s = max(burst.length_s for burst in line.bursts)
-    assert longest_s < pace.silence_s, "no burst of this seed is a death"
+    assert longest_s < profile.silence_s, "no burst of this seed is a death"
     assert watcher.verdicts == []
 
 
-@PACES
+@PROFILES
 @pytest.mark.parametrize("targets", [TARGETS, (A, B)], ids=["three", "two"])
 @pytest.mark.parametrize("since_s", [0.0, 100.0], ids=["always", "in the outage"])
 def test_a_modem_that_answers_a_target_hides_no_outage(
-    pace: Pace, targets: tuple[str, ...], since_s: float
+    profile: ProbeProfile, targets: tuple[str, ...], since_s: float
 ) -> None:
     for seed in range(6):
         line = Line(random.Random(seed), near_from_s={A: since_s}, dead_from_s=100.0)
-        watcher = Watcher(line, pace, targets)
+        watcher = Watcher(line, profile, targets)
         watcher.run(160.0)
         assert len(watcher.verdicts) == 1
         told_s, cause = watcher.verdicts[0]
-        assert 0 < told_s - 100.0 < pace.silence_s + 1.5, (seed, told_s)
+        assert 0 < told_s - 100.0 < profile.silence_s + 1.5, (seed, told_s)
         assert f"{A} is answered by the next hop itself" in cause
         assert watcher.health.state is Health.DOWN, "its answers do not bring the line back"
         line.dead_from_s = line.near_from_s[A] = float("inf")
@@ -96,11 +98,11 @@ def test_two_of_three_that_fall_silent_together_are_a_dead_line() -> None:
     """As where an ISP is cut off, and the third target is served from inside its network."""
     downs = {target: [Burst(60.0, 400.0)] for target in (B, C)}
     for seed in range(6):
-        watcher = Watcher(resolvers(random.Random(seed), downs, 0.02), DEFAULT_PACE)
+        watcher = Watcher(resolvers(random.Random(seed), downs, 0.02), DEFAULT_PROFILE)
         watcher.run(300.0)
         assert len(watcher.verdicts) == 1
         told_s, cause = watcher.verdicts[0]
-        assert told_s - 60.0 < DEFAULT_PACE.dispute_s + 2.0
+        assert told_s - 60.0 < DEFAULT_PROFILE.dispute_s + 2.0
         assert cause == f"2 of 3 targets do not answer: {B}, {C}"
         assert watcher.health.state is Health.DOWN
         watcher.run(420.0)
@@ -112,29 +114,31 @@ def test_one_of_two_is_a_dead_line_only_where_the_owner_says_so(
     reliability: int, falls: bool
 ) -> None:
     line = resolvers(random.Random(5), {B: [Burst(60.0, 120.0)]})
-    watcher = Watcher(line, DEFAULT_PACE, (A, B), reliability=reliability)
+    watcher = Watcher(line, DEFAULT_PROFILE, (A, B), reliability=reliability)
     watcher.run(115.0)
     assert bool(watcher.verdicts) is falls
     watcher.run(135.0)
     assert watcher.health.state is Health.UP
 
 
-@PACES
+@PROFILES
 @pytest.mark.parametrize("kind", [Method.DNS, Method.TCP_443])
 @pytest.mark.parametrize("since_s", [0.0, 100.0], ids=["always", "in service"])
-def test_a_line_that_drops_pings_only_is_alive(pace: Pace, kind: Method, since_s: float) -> None:
+def test_a_line_that_drops_pings_only_is_alive(
+    profile: ProbeProfile, kind: Method, since_s: float
+) -> None:
     for seed in range(3):
         line = Line(
             random.Random(seed), loss=0.01, no_pings_from_s=since_s, kinds=frozenset({kind})
         )
-        watcher = Watcher(line, pace)
+        watcher = Watcher(line, profile)
         watcher.run(400.0)
         assert watcher.verdicts == [], seed
         assert watcher.method is kind
         assert watcher.health.state is Health.UP
         line.dead_from_s = 400.0
         watcher.run(410.0)
-        assert watcher.verdicts[0][0] - 400.0 < pace.silence_s + (2.0 if kind.is_dear else 1.0)
+        assert watcher.verdicts[0][0] - 400.0 < profile.silence_s + (2.0 if kind.is_dear else 1.0)
         line.dead_from_s, line.no_pings_from_s = float("inf"), float("inf")
         watcher.run(620.0)
         assert watcher.method is Method.PING, "it comes back"
@@ -157,7 +161,7 @@ def test_a_dead_line_behind_a_resolver_of_the_modems_is_dead() -> None:
             arrives_s = self.fate(target, sent_s)
             return None if arrives_s is None else (arrives_s, 8)
 
-    watcher = Watcher(Hijack(random.Random(1), near_from_s=near, dead_from_s=60.0), DEFAULT_PACE)
+    watcher = Watcher(Hijack(random.Random(1), near_from_s=near, dead_from_s=60.0), DEFAULT_PROFILE)
     watcher.run(120.0)
     assert watcher.health.state is Health.DOWN
     assert watcher.verdicts[0][0] < 63.0
@@ -180,21 +184,23 @@ SLOW: dict[str, Callable[[random.Random], Callable[[float], float]]] = {
 }
 
 
-@PACES
+@PROFILES
 @pytest.mark.parametrize("name", SLOW)
-def test_a_line_that_takes_its_time_is_alive_from_the_start(pace: Pace, name: str) -> None:
+def test_a_line_that_takes_its_time_is_alive_from_the_start(
+    profile: ProbeProfile, name: str
+) -> None:
     for seed in range(5):
         chance = random.Random(seed)
         for loss in (0.0, 0.02):
             line = Line(chance, loss=loss, delay_s=SLOW[name](chance))
-            watcher = Watcher(line, pace)
+            watcher = Watcher(line, profile)
             watcher.run(40.0)
             assert watcher.verdicts == [], (seed, loss)
             assert watcher.method is Method.PING
 
 
-@PACES
-def test_a_line_that_is_dead_at_the_start_is_told_in_time(pace: Pace) -> None:
-    watcher = Watcher(Line(random.Random(1), dead_from_s=0.0), pace)
+@PROFILES
+def test_a_line_that_is_dead_at_the_start_is_told_in_time(profile: ProbeProfile) -> None:
+    watcher = Watcher(Line(random.Random(1), dead_from_s=0.0), profile)
     watcher.run(20.0)
-    assert [told_s for told_s, _ in watcher.verdicts] == [pytest.approx(pace.start_s, abs=0.3)]
+    assert [told_s for told_s, _ in watcher.verdicts] == [pytest.approx(profile.start_s, abs=0.3)]

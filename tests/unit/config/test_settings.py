@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from rpcd_wireguard_uplink.config.parser import parse_config
-from rpcd_wireguard_uplink.config.probe_profile import DEFAULT_PACE, FAST_PACE
+from rpcd_wireguard_uplink.config.probe_profile import DEFAULT_PROFILE, FAST_PROFILE
 from rpcd_wireguard_uplink.config.settings import SWITCH_BOUND_S, Settings
 from rpcd_wireguard_uplink.model import Family
 from rpcd_wireguard_uplink.uci import Section
@@ -22,10 +22,10 @@ def test_what_is_accepted_keeps_the_timeout(timeout_s: int, pace: str) -> None:
         assert pace == "default"
         return
     settings = read.settings
-    used = settings.pace
+    used = settings.probe_profile
     assert settings.detection_bound_s() <= timeout_s
-    assert used.timeout_floor_s <= used.timeout_cap_s <= DEFAULT_PACE.timeout_cap_s
-    assert used.evidence_limit_s + used.longest_silence_s + SWITCH_BOUND_S <= max(
+    assert used.timeout_floor_s <= used.timeout_cap_s <= DEFAULT_PROFILE.timeout_cap_s
+    assert used.passive_limit_s + used.longest_silence_s + SWITCH_BOUND_S <= max(
         timeout_s, used.longest_silence_s + SWITCH_BOUND_S
     )
     if timeout_s >= 5:
@@ -34,8 +34,8 @@ def test_what_is_accepted_keeps_the_timeout(timeout_s: int, pace: str) -> None:
 
 
 def test_paces_and_targets() -> None:
-    assert Settings().pace.interval_s == DEFAULT_PACE.interval_s
-    assert Settings(pace_name="fast").pace.silence_s == FAST_PACE.silence_s
+    assert Settings().probe_profile.interval_s == DEFAULT_PROFILE.interval_s
+    assert Settings(profile_name="fast").probe_profile.silence_s == FAST_PROFILE.silence_s
     assert {f for f in Family if Settings().targets_of(f)} == {Family.IPV4, Family.IPV6}
     assert Settings(targets=("192.0.2.1", "2001:db8::1")).targets_of(Family.IPV6) == (
         "2001:db8::1",

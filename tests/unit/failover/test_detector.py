@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from rpcd_wireguard_uplink.config.probe_profile import DEFAULT_PACE, FAST_PACE, Pace
+from rpcd_wireguard_uplink.config.probe_profile import DEFAULT_PROFILE, FAST_PROFILE, ProbeProfile
 from rpcd_wireguard_uplink.failover.detector import CALM_ROW, HEALED_KEPT_S, RISE, PathHealth
 from rpcd_wireguard_uplink.model import Health
 from rpcd_wireguard_uplink.probing.targets import LOSSES, REST_S
@@ -18,8 +18,10 @@ RTT_S = 0.02
 class Path:
     """A PathHealth with a clock of its own: each probe is answered or lost as it is told."""
 
-    def __init__(self, pace: Pace = DEFAULT_PACE, targets: tuple[str, ...] = TARGETS) -> None:
-        self.health = PathHealth(pace, targets)
+    def __init__(
+        self, profile: ProbeProfile = DEFAULT_PROFILE, targets: tuple[str, ...] = TARGETS
+    ) -> None:
+        self.health = PathHealth(profile, targets)
         self.now_s = 100.0
         self.number = 0
         self.dead_targets: set[str] = set()
@@ -91,8 +93,8 @@ def test_silence_needs_its_time(path: Path) -> None:
     begun_s = path.now_s
     while path.state is not Health.DOWN:
         path.probe(False)
-    assert path.now_s - begun_s == pytest.approx(DEFAULT_PACE.silence_s, abs=0.11)
-    assert path.health.detection_s == pytest.approx(DEFAULT_PACE.silence_s, abs=0.11)
+    assert path.now_s - begun_s == pytest.approx(DEFAULT_PROFILE.silence_s, abs=0.11)
+    assert path.health.detection_s == pytest.approx(DEFAULT_PROFILE.silence_s, abs=0.11)
     assert path.health.cause == "no answer to 17 probes in 1.7 s"
 
 
@@ -101,7 +103,7 @@ def test_a_path_whose_silences_heal_is_given_more_time(path: Path) -> None:
     begun_s = path.now_s
     while path.state is not Health.DOWN:
         path.probe(False)
-    assert path.now_s - begun_s == pytest.approx(DEFAULT_PACE.patience_s, abs=0.11)
+    assert path.now_s - begun_s == pytest.approx(DEFAULT_PROFILE.patience_s, abs=0.11)
 
 
 def test_that_is_forgotten_after_a_day(path: Path) -> None:
@@ -111,7 +113,7 @@ def test_that_is_forgotten_after_a_day(path: Path) -> None:
     begun_s = path.now_s
     while path.state is not Health.DOWN:
         path.probe(False)
-    assert path.now_s - begun_s == pytest.approx(DEFAULT_PACE.silence_s, abs=0.11)
+    assert path.now_s - begun_s == pytest.approx(DEFAULT_PROFILE.silence_s, abs=0.11)
 
 
 def test_a_death_is_no_silence_that_healed(path: Path) -> None:
@@ -119,15 +121,15 @@ def test_a_death_is_no_silence_that_healed(path: Path) -> None:
     begun_s = path.now_s
     while path.state is not Health.DOWN:
         path.probe(False)
-    assert path.now_s - begun_s == pytest.approx(DEFAULT_PACE.silence_s, abs=0.11)
+    assert path.now_s - begun_s == pytest.approx(DEFAULT_PROFILE.silence_s, abs=0.11)
 
 
-@pytest.mark.parametrize("pace", [DEFAULT_PACE, FAST_PACE], ids=["default", "fast"])
+@pytest.mark.parametrize("profile", [DEFAULT_PROFILE, FAST_PROFILE], ids=["default", "fast"])
 @pytest.mark.parametrize(("lost_of_20", "is_degraded"), [(2, False), (6, True)])
 def test_a_share_of_losses_that_is_no_death_degrades(
-    pace: Pace, lost_of_20: int, is_degraded: bool
+    profile: ProbeProfile, lost_of_20: int, is_degraded: bool
 ) -> None:
-    path = Path(replace(pace, rate_window_s=1e9))
+    path = Path(replace(profile, rate_window_s=1e9))
     path.health.quality.max_loss = 0.2
     fates = [number % (20 // lost_of_20) != 0 for number in range(20)]
     path.probe(True, *fates * 20, every_s=0.5)
@@ -156,7 +158,7 @@ def test_death_is_not_held_against_the_path_that_comes_back(path: Path) -> None:
 
 def test_what_was_lost_before_the_first_answer_is_no_loss_of_quality() -> None:
     """As after a restart in an outage: the first answer brings the path up at once."""
-    path = Path(FAST_PACE)
+    path = Path(FAST_PROFILE)
     path.health.quality.max_loss = 0.2
     path.probe(*[False] * 60, *[True] * 3)
     assert path.state is Health.UP
@@ -172,7 +174,7 @@ def test_recent_loss_is_not_known_before_twenty_probes() -> None:
 
 
 def test_silence_needs_its_number_of_probes() -> None:
-    path = Path(replace(DEFAULT_PACE, losses=3))
+    path = Path(replace(DEFAULT_PROFILE, losses=3))
     path.probe(True)
     path.probe(False, False, every_s=1.0)
     assert path.state is Health.SUSPECT
@@ -220,7 +222,7 @@ def test_half_lost_is_dead_after_the_window(path: Path) -> None:
         path.probe(False, True, True, False)
     assert path.state is Health.DOWN
     assert "probes lost" in path.health.cause
-    assert path.now_s - begun_s == pytest.approx(DEFAULT_PACE.rate_window_s, abs=0.7)
+    assert path.now_s - begun_s == pytest.approx(DEFAULT_PROFILE.rate_window_s, abs=0.7)
 
 
 def test_a_fifth_lost_is_not(path: Path) -> None:
@@ -238,7 +240,7 @@ def test_what_is_only_late_is_no_loss(path: Path) -> None:
             path.health.answered(sent.pop(0)[1], path.now_s)
     assert path.state is Health.SUSPECT
     assert path.health.latency_ms == pytest.approx(2500, abs=110)
-    assert path.health.timeout_s == DEFAULT_PACE.timeout_cap_s
+    assert path.health.timeout_s == DEFAULT_PROFILE.timeout_cap_s
 
 
 def test_traffic_holds_a_verdict_up_for_a_bounded_time(path: Path) -> None:
@@ -246,8 +248,8 @@ def test_traffic_holds_a_verdict_up_for_a_bounded_time(path: Path) -> None:
     while path.state is not Health.DOWN:
         path.probe(False)
         path.health.heard(path.now_s)
-    limit_s = DEFAULT_PACE.evidence_limit_s
-    assert path.now_s - begun_s == pytest.approx(limit_s + DEFAULT_PACE.silence_s, abs=0.3)
+    limit_s = DEFAULT_PROFILE.passive_limit_s
+    assert path.now_s - begun_s == pytest.approx(limit_s + DEFAULT_PROFILE.silence_s, abs=0.3)
 
 
 def test_traffic_brings_no_dead_path_back(path: Path) -> None:
@@ -319,12 +321,12 @@ def test_taken_over_is_alive_until_it_is_silent() -> None:
     assert path.state is Health.DOWN
 
 
-@pytest.mark.parametrize("pace", [DEFAULT_PACE, FAST_PACE], ids=["default", "fast"])
-def test_a_dead_target_is_set_aside_and_asked_again_later(pace: Pace) -> None:
-    path = Path(pace)
+@pytest.mark.parametrize("profile", [DEFAULT_PROFILE, FAST_PROFILE], ids=["default", "fast"])
+def test_a_dead_target_is_set_aside_and_asked_again_later(profile: ProbeProfile) -> None:
+    path = Path(profile)
     path.probe(*[True] * 9)
     path.dead_targets = {"b"}
-    path.probe(*[True] * 40, every_s=pace.confirm_interval_s)
+    path.probe(*[True] * 40, every_s=profile.confirm_interval_s)
     assert path.state is Health.UP
     assert path.health.loss_pct <= 100 * LOSSES / 49
     assert "b" not in [path.health.next_target(path.now_s) for _ in range(6)]
@@ -359,7 +361,7 @@ def test_a_single_target_is_never_set_aside() -> None:
 
 
 def test_targets_take_turns() -> None:
-    health = PathHealth(DEFAULT_PACE, TARGETS)
+    health = PathHealth(DEFAULT_PROFILE, TARGETS)
     assert [health.next_target(0.0) for _ in range(6)] == [*TARGETS, *TARGETS]
 
 
@@ -407,20 +409,22 @@ def test_a_dead_path_asks_for_no_deadline_that_has_passed(path: Path) -> None:
     assert path.health.next_deadline_s() is None
 
 
-@pytest.mark.parametrize("pace", [DEFAULT_PACE, FAST_PACE], ids=["default", "fast"])
-def test_a_suspect_asks_to_be_judged_when_its_silence_ends(pace: Pace) -> None:
-    path = Path(pace)
+@pytest.mark.parametrize("profile", [DEFAULT_PROFILE, FAST_PROFILE], ids=["default", "fast"])
+def test_a_suspect_asks_to_be_judged_when_its_silence_ends(profile: ProbeProfile) -> None:
+    path = Path(profile)
     path.probe(*[True] * 5)
     begun_s = path.now_s
-    path.probe(*[False] * (pace.losses + 2), every_s=pace.confirm_interval_s)
+    path.probe(*[False] * (profile.losses + 2), every_s=profile.confirm_interval_s)
     deadline_s = path.health.next_deadline_s()
     assert deadline_s is not None
-    assert path.now_s - 0.3 < deadline_s <= begun_s + max(pace.silence_s, 0.4) + 0.1
+    assert path.now_s - 0.3 < deadline_s <= begun_s + max(profile.silence_s, 0.4) + 0.1
 
 
-@pytest.mark.parametrize("pace", [DEFAULT_PACE, FAST_PACE], ids=["default", "fast"])
-def test_the_bound_has_room_for_every_part(pace: Pace) -> None:
-    assert pace.detection_bound_s(0.1) == pytest.approx(pace.interval_s + pace.longest_silence_s)
-    slow_s = pace.detection_bound_s(pace.timeout_cap_s)
-    assert slow_s == pytest.approx(pace.interval_s + pace.timeout_cap_s + pace.confirm_s)
-    assert pace.confirm_s >= (pace.losses - 1) * pace.confirm_interval_s
+@pytest.mark.parametrize("profile", [DEFAULT_PROFILE, FAST_PROFILE], ids=["default", "fast"])
+def test_the_bound_has_room_for_every_part(profile: ProbeProfile) -> None:
+    assert profile.detection_bound_s(0.1) == pytest.approx(
+        profile.interval_s + profile.longest_silence_s
+    )
+    slow_s = profile.detection_bound_s(profile.timeout_cap_s)
+    assert slow_s == pytest.approx(profile.interval_s + profile.timeout_cap_s + profile.confirm_s)
+    assert profile.confirm_s >= (profile.losses - 1) * profile.confirm_interval_s

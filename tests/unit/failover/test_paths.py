@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from rpcd_wireguard_uplink.config.probe_profile import DEFAULT_PACE
+from rpcd_wireguard_uplink.config.probe_profile import DEFAULT_PROFILE
 from rpcd_wireguard_uplink.failover.detector import PathHealth
 from rpcd_wireguard_uplink.failover.machine import Phase
 from rpcd_wireguard_uplink.failover.paths import (
@@ -55,24 +55,24 @@ def test_pace(
     answer_age_s: float | None,
     expected_s: float,
 ) -> None:
-    health = PathHealth(DEFAULT_PACE, ("192.0.2.1",))
+    health = PathHealth(DEFAULT_PROFILE, ("192.0.2.1",))
     health.state = state
     health.last_answer_s = None if answer_age_s is None else NOW_S - answer_age_s
     born_s = NOW_S - (1.0 if role.startswith("new") else NEW_PATH_S)
     path = WatchedPath("d", PathKind.UPLINK, V4, health, Prober("d", V4), born_s, used=used)
     standing = Standing(phase, role == "primary", role == "active")
-    assert interval_s(path, standing, DEFAULT_PACE, CHECK_S, NOW_S) == expected_s
+    assert interval_s(path, standing, DEFAULT_PROFILE, CHECK_S, NOW_S) == expected_s
 
 
 def test_probes_that_are_a_connection_each_are_sent_less_often() -> None:
-    health = PathHealth(DEFAULT_PACE, ("192.0.2.1",))
+    health = PathHealth(DEFAULT_PROFILE, ("192.0.2.1",))
     health.state, health.last_answer_s = UP, NOW_S
     path = WatchedPath("d", PathKind.WAN, V4, health, Prober("d", V4), 0.0)
     standing = Standing(Phase.PRIMARY, True, True)
     for method in Method:
         path.opinion.method = method
         wanted_s = 1.0 if method.is_dear else FAST_S
-        assert interval_s(path, standing, DEFAULT_PACE, CHECK_S, NOW_S) == wanted_s
+        assert interval_s(path, standing, DEFAULT_PROFILE, CHECK_S, NOW_S) == wanted_s
 
 
 @pytest.mark.parametrize(
@@ -82,11 +82,11 @@ def test_probes_that_are_a_connection_each_are_sent_less_often() -> None:
 def test_a_backup_that_may_soon_be_needed_is_probed_fast(
     phase: Phase, is_wanted: bool, expected_s: float
 ) -> None:
-    health = PathHealth(DEFAULT_PACE, ("192.0.2.1",))
+    health = PathHealth(DEFAULT_PROFILE, ("192.0.2.1",))
     health.state, health.last_answer_s = UP, NOW_S - 20.0
     path = WatchedPath("d", PathKind.UPLINK, V4, health, Prober("d", V4), 0.0)
     standing = Standing(phase, False, False, is_wanted)
-    assert interval_s(path, standing, DEFAULT_PACE, CHECK_S, NOW_S) == expected_s
+    assert interval_s(path, standing, DEFAULT_PROFILE, CHECK_S, NOW_S) == expected_s
 
 
 def test_use_is_noticed_at_once_and_idleness_after_a_window() -> None:
