@@ -20,6 +20,7 @@ from .api import methods
 from .api.dashboard import Dashboard
 from .errors import BusError, MethodNotFound, NameTaken, Status, UplinkError
 from .ubus import DEFAULT_SOCKET, BusObject, Call, Client, Encoded, Reply, encode_table
+from .warnings import Warnings
 
 if TYPE_CHECKING:
     from .extras.standalone.broker import Broker
@@ -59,16 +60,16 @@ class Options:
     broker: bool = False
 
 
-def make_platform(options: Options, bus: Client) -> Platform:
+def make_platform(options: Options, bus: Client, warnings: Warnings) -> Platform:
     """The platform that was asked for; `auto` finds out. netifd is reached over the bus."""
     is_openwrt = os.path.exists("/sbin/netifd")
     if options.platform == "openwrt" or (options.platform == "auto" and is_openwrt):
         from .platform.openwrt import OpenWrt
 
-        return OpenWrt(options.config_dir, options.keys_dir, bus)
+        return OpenWrt(options.config_dir, options.keys_dir, bus, warnings)
     from .platform.standalone import Standalone
 
-    return Standalone(options.config_dir, options.keys_dir)
+    return Standalone(options.config_dir, options.keys_dir, warnings)
 
 
 class Daemon:
@@ -141,7 +142,7 @@ class Daemon:
         from .tasks import keep_running
         from .uplinks.service import Service
 
-        platform = make_platform(self._options, self._client)
+        platform = make_platform(self._options, self._client, Warnings())
         service = Service(platform, self._options.state_file, self._send_event, self._on_change)
         self._service = service
         for sentence in await import_once(platform):
@@ -369,7 +370,9 @@ async def _take_back(options: Options) -> list[str]:
                 return ["the service still runs: stop it first"]
         with contextlib.suppress(FileNotFoundError):
             os.unlink(options.state_file)
-        return await take_back(make_platform(options, client), run_dir_of(options.state_file))
+        return await take_back(
+            make_platform(options, client, Warnings()), run_dir_of(options.state_file)
+        )
     finally:
         await client.close()
 

@@ -1,9 +1,8 @@
 """What every Linux has in common: configuration files, keys, marked devices, the kernel's view.
 
-Owns how they are read and written. Knows nothing of who makes the tunnels. Configuration is not
-written by the `uci` command: whatever changes directory that is given, it commits what others have
-left pending in /tmp/.uci along with its own (delta.c, uci_load_delta). The store takes libuci's
-locks and leaves pending changes alone.
+Configuration is not written by the `uci` command: whatever changes directory that is given, it
+commits what others have left pending in /tmp/.uci along with its own (delta.c, uci_load_delta). The
+store takes libuci's locks and leaves pending changes alone.
 """
 
 from __future__ import annotations
@@ -42,6 +41,7 @@ from ..system.marks import OUTER_MARK
 from ..system.resolver import SERVER_FILES, parse_resolvers
 from ..system.rtnetlink import MAIN, UNICAST, Kernel
 from ..uci import Document, Draft, Store
+from ..warnings import Warnings
 from . import inbound
 from .endpoint_addresses import EndpointAddresses
 
@@ -52,18 +52,18 @@ KEPT_S = 86400.0
 class Linux:
     """A Linux with UCI files in `config_dir`. Keys lie in `keys_dir` (0700, files 0600).
 
-    `problems` names files of others that are not to be read, `_applied` holds the tunnels that
-    stand as they should, by interface.
+    `_applied` holds the tunnels that are installed as they should be, by interface.
     """
 
-    def __init__(self, config_dir: str, keys_dir: str) -> None:
-        self.problems: dict[str, str] = {}
+    def __init__(self, config_dir: str, keys_dir: str, warnings: Warnings) -> None:
+        self.warnings = warnings
+        self._etc = os.path.dirname(config_dir.rstrip("/"))
         self._store = Store(config_dir)
         self._keys_dir = keys_dir
         self._applied: dict[str, Tunnel] = {}
         self._ages = wg.Ages()
         self._endpoints = EndpointAddresses(
-            os.path.join(keys_dir, "endpoints.json"), self.device_towards, self.problems
+            os.path.join(keys_dir, "endpoints.json"), self.device_towards, warnings
         )
         self.kernel: RoutingKernel = Kernel()
         self.connections: Connections = ConnectionTracking()
@@ -90,8 +90,7 @@ class Linux:
 
     async def keep_rendered(self, text: str) -> None:
         """In mwan3.d beside the directory of configurations; written only when it differs."""
-        parent = os.path.dirname(self._store.directory.rstrip("/"))
-        path = os.path.join(parent, "mwan3.d", "wireguard-uplinks.conf")
+        path = os.path.join(self._etc, "mwan3.d", "wireguard-uplinks.conf")
         await asyncio.to_thread(_keep_text, path, text)
 
     # --- keys
@@ -147,10 +146,11 @@ class Linux:
                         os.unlink(path)
                     elif age_s < 0:  # the clock was ahead when it was put aside
                         os.utime(path, follow_symlinks=False)
-            self.problems.pop("keys", None)
+            self.warnings.clear_topic("keys")
         except (OSError, UnusableFile) as error:
-            told = error.strerror if isinstance(error, OSError) else error
-            self.problems["keys"] = f"keys of removed uplinks can't be put aside: {told}"
+            reason = error.strerror if isinstance(error, OSError) else error
+            told = f"keys of removed uplinks can't be put aside: {reason}"
+            self.warnings.set("keys", told)
 
     async def read_removed_key(self, interface: str) -> str:
         """From the file that was put aside."""
@@ -275,7 +275,7 @@ class Linux:
     async def read_resolvers(self) -> list[str]:
         """From the first of netifd's file and the machine's own that names any."""
         for path in SERVER_FILES:
-            text = await asyncio.to_thread(read_or_tell, read_text, path, "", self.problems)
+            text = await asyncio.to_thread(read_or_tell, read_text, path, "", self.warnings)
             found = parse_resolvers(text)
             if found:
                 return found
@@ -329,8 +329,6 @@ def _keep_text(path: str, text: str) -> None:
                 os.rmdir(os.path.dirname(path))
             return
         os.makedirs(os.path.dirname(path), exist_ok=True)
-        with open(f"{path}.new", "w", encoding="ascii") as file:
-            file.write(text)
-        os.replace(f"{path}.new", path)
+        replace_file(path, text.encode("ascii"), mode=0o644)
     except OSError as error:
         raise CommandFailed(f"can't write {path}: {error.strerror}") from error

@@ -1,4 +1,4 @@
-"""What netifd, procd and the firewall's configuration say, as typed values. Pure: no bus, no files.
+"""netifd and procd over the bus: what they say as typed values, and waiting for netifd's work.
 
 netifd's tables are those of `network.interface dump` and of its notifications, which carry one
 interface's status each (netifd's ubus.c, netifd_dump_status). procd's is that of `service list`.
@@ -6,11 +6,19 @@ interface's status each (netifd's ubus.c, netifd_dump_status). procd's is that o
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+import asyncio
+import contextlib
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
-from ..uci import Section
+from ..errors import UplinkError
+from ..ubus.objects import Callback
+
+INTERFACES = "network.interface"
+CALL_S = 5.0
+UP_S = 8.0  # set-up takes well under a second; a caller on the bus gives up after 20 s
+POLL_S = 1.0  # a notification can be lost with the bus
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,21 +92,84 @@ def _rows(table: Mapping[str, Any], key: str) -> list[Mapping[str, Any]]:
     return [row for row in rows if isinstance(row, Mapping)] if isinstance(rows, list) else []
 
 
-def wan_zone(firewall: Iterable[Section], interfaces: Collection[str]) -> str:
-    """The name of the firewall's zone that holds one of these interfaces.
+class Bus(Protocol):
+    """What is needed of the bus's client."""
 
-    Where none does (the line is down and has no interface now), the first zone that masquerades;
-    '' where there is none either.
+    async def call(
+        self, path: str, method: str, arguments: Mapping[str, Any] | None, *, timeout_s: float
+    ) -> dict[str, Any]:
+        """Call a method."""
+
+    async def subscribe(self, path: str, callback: Callback) -> bool:
+        """Hear of an object's notifications, also after the bus was gone."""
+
+
+class Netifd:
+    """netifd over the bus. `devices` maps an interface to the device that it has or had,
+    `protocols` a device to the protocol of the first interface on it that has one.
     """
-    zones = [section for section in firewall if section.type == "zone"]
-    for zone in zones:
-        networks = zone.options.get("network", ())
-        listed = networks.split() if isinstance(networks, str) else networks
-        if any(name in interfaces for name in listed):
-            return _name(zone)
-    return next((_name(zone) for zone in zones if zone.options.get("masq") == "1"), "")
 
+    def __init__(self, bus: Bus) -> None:
+        self.devices: dict[str, str] = {}
+        self.protocols: dict[str, str] = {}
+        self._bus = bus
+        self._subscribed = False
+        self._news = asyncio.Event()
 
-def _name(zone: Section) -> str:
-    name = zone.options.get("name", "")
-    return name if isinstance(name, str) else ""
+    async def call(
+        self, path: str, method: str, arguments: Mapping[str, Any] | None = None
+    ) -> dict[str, Any]:
+        """Call netifd, or procd. Raises BusError or TimedOut."""
+        return await self._bus.call(path, method, arguments, timeout_s=CALL_S)
+
+    async def subscribe(self) -> None:
+        """Hear of netifd's notifications from now on."""
+        if not self._subscribed:
+            await self._bus.subscribe(INTERFACES, self._on_notification)
+            self._subscribed = True
+
+    def _on_notification(self, _: str, table: Mapping[str, Any]) -> None:
+        """Take `interface.update` and `interface.down`; one that comes twice does no harm."""
+        self._learn(parse_interface(table))
+        self._news.set()
+
+    async def dump(self) -> dict[str, Interface]:
+        """All interfaces, by name."""
+        found = parse_dump(await self.call(INTERFACES, "dump"))
+        for interface in found.values():
+            self._learn(interface)
+        return found
+
+    def _learn(self, interface: Interface) -> None:
+        if interface.device:  # one that is down keeps the device that it had
+            self.devices[interface.name] = interface.device
+            if interface.protocol != "none":
+                self.protocols.setdefault(interface.device, interface.protocol)
+
+    async def ensure_known(self) -> None:
+        """Ask once for interfaces and devices; who needs netifd says that it isn't there."""
+        if not self.devices:
+            with contextlib.suppress(UplinkError):
+                await self.dump()
+
+    def names_on(self, device: str) -> list[str]:
+        """The interfaces on a device."""
+        return [name for name, held in self.devices.items() if held == device]
+
+    async def reload(self) -> None:
+        """Have netifd read its configuration; it compares it with what it has."""
+        await self.call("network", "reload")
+
+    async def settle(self, fits: Callable[[dict[str, Interface]], bool]) -> dict[str, Interface]:
+        """The interfaces as soon as they fit, or after UP_S."""
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + UP_S
+        while True:
+            self._news.clear()
+            found = await self.dump()
+            left_s = deadline - loop.time()
+            if fits(found) or left_s <= 0:
+                return found
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(min(POLL_S, left_s)):
+                    await self._news.wait()

@@ -12,6 +12,7 @@ from typing import Protocol
 from ..model import DefaultRoute, Endpoint, Family, Link, PeerCounters, Tunnel, Uplink
 from ..system.kernel import Connections, RoutingKernel
 from ..uci import Document, Draft, Section
+from ..warnings import Warnings
 
 
 class Platform(Protocol):
@@ -20,8 +21,8 @@ class Platform(Protocol):
     name: str
     shares_network: bool
     """Whether `network` is the owner's, with all of the router's interfaces in it."""
-    problems: dict[str, str]
-    """What status should tell of this machine, by topic."""
+    warnings: Warnings
+    """Of this machine."""
     kernel: RoutingKernel
     connections: Connections
 
@@ -73,9 +74,9 @@ class Platform(Protocol):
         """
 
     async def sync(self, tunnels: Sequence[Tunnel]) -> Mapping[str, str]:
-        """Make these tunnels, and no other marked one, stand; interface -> why it could not."""
+        """Install these tunnels, and no other marked one; interface -> why it could not be."""
 
-    async def stand_provider(
+    async def install_provider(
         self,
         gateways: Sequence[str],
         listen_port: int,
@@ -85,11 +86,11 @@ class Platform(Protocol):
         """Have the machine's own network and firewall let consumers of PROVIDER_DEVICE through.
 
         `gateways` are the device's addresses with prefix lengths. To be called again when lines or
-        `mesh_devices` change; what stands already is left alone. On an error all is as before.
+        `mesh_devices` change; what is installed is left alone. On an error all is as before.
         """
 
     async def remove_provider(self) -> None:
-        """Undo `stand_provider`; nothing where there is nothing to undo."""
+        """Undo `install_provider`; nothing where there is nothing to undo."""
 
     def know_endpoints(self, interface: str, endpoints: Sequence[Endpoint]) -> None:
         """Other endpoints of a tunnel's provider."""

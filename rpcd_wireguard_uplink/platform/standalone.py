@@ -35,7 +35,7 @@ class Standalone(Linux):
         """Names of endpoints stay names: `sync` resolves them."""
         return [section for uplink, key in keyed for section in wanted_sections(uplink, key)]
 
-    async def stand_provider(
+    async def install_provider(
         self,
         gateways: Sequence[str],
         listen_port: int,

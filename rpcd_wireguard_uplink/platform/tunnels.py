@@ -60,7 +60,7 @@ class SectionPlan:
 
 @dataclass(frozen=True, slots=True)
 class NetworkStyle:
-    """What netifd needs of a tunnel besides the uplink: how it stands among other interfaces.
+    """What netifd needs of a tunnel besides the uplink: its place among other interfaces.
 
     `zone` is the firewall's zone that it joins. With `routed` netifd gives it default routes of
     `metric`, which mwan3 needs and which must be behind every WAN's. `dns` are resolvers inside
@@ -139,9 +139,9 @@ def peer_address(found: Section | None, endpoint: Endpoint) -> str | None:
 
     What was written once stays: a name that moves is followed at run time, without a write.
     """
-    if found is None or _text(found, HOST_NAME_OPTION) != endpoint.host:
+    if found is None or text_of(found, HOST_NAME_OPTION) != endpoint.host:
         return None
-    return _text(found, "endpoint_host")
+    return text_of(found, "endpoint_host")
 
 
 def has_interfaces(found: Iterable[Section]) -> bool:
@@ -186,22 +186,22 @@ def tunnels_of(sections: Iterable[Section]) -> list[Tunnel]:
         peer = marked.get(f"{name}_peer")
         if section.options.get("proto") != "wireguard" or peer is None:
             continue
-        if _text(section, "disabled") == "1":
+        if text_of(section, "disabled") == "1":
             continue
         tunnels.append(
             Tunnel(
                 interface=name,
-                peer_id=_text(section, PEER_OPTION),
-                private_key=_text(section, "private_key"),
-                addresses=_words(section, "addresses"),
-                public_key=_text(peer, "public_key"),
+                peer_id=text_of(section, PEER_OPTION),
+                private_key=text_of(section, "private_key"),
+                addresses=words_of(section, "addresses"),
+                public_key=text_of(peer, "public_key"),
                 endpoint=Endpoint(
-                    _text(peer, HOST_NAME_OPTION) or _text(peer, "endpoint_host"),
+                    text_of(peer, HOST_NAME_OPTION) or text_of(peer, "endpoint_host"),
                     _number(peer, "endpoint_port", DEFAULT_PORT),
                 ),
                 mtu=_number(section, "mtu", DEFAULT_MTU),
                 keepalive_s=_number(peer, "persistent_keepalive", KEEPALIVE_S),
-                metric=whole_number(_text(section, "metric")),
+                metric=whole_number(text_of(section, "metric")),
             )
         )
     return tunnels
@@ -213,19 +213,21 @@ def whole_number(value: object) -> int:
     return int(text) if text.isascii() and text.isdigit() and len(text) < 11 else 0
 
 
-def _text(section: Section, option: str) -> str:
+def text_of(section: Section, option: str) -> str:
+    """An option's text; '' where there is none."""
     value = section.options.get(option, "")
     return value if isinstance(value, str) else " ".join(value)
 
 
 def _number(section: Section, option: str, default: int) -> int:
     """A number of up to 16 bits; the default for whatever else somebody wrote there."""
-    text = _text(section, option)
+    text = text_of(section, option)
     is_number = text.isascii() and text.isdigit() and len(text) < 6
     return int(text) if is_number and 0 < int(text) < 65536 else default
 
 
-def _words(section: Section, option: str) -> tuple[str, ...]:
+def words_of(section: Section, option: str) -> tuple[str, ...]:
+    """The values of a list, or the words of a plain option."""
     value = section.options.get(option, ())
     return tuple(value.split()) if isinstance(value, str) else value
 
@@ -245,8 +247,8 @@ def plan_devices(
 ) -> DevicePlan:
     """What turns the kernel's devices into the wanted tunnels.
 
-    `applied` is what this process has set up already and need not do again. A device that stands
-    under a wanted name without our mark is refused, and one without our mark is never deleted.
+    `applied` is what this process has set up already and need not do again. A device under a
+    wanted name without our mark is refused, and one without our mark is never deleted.
     """
     by_name = {link.name: link for link in links}
     wanted = list(wanted)

@@ -138,7 +138,7 @@ class LeaseServer:
         await self._follow_book()
         assert self.pool is not None
         port = self.service.uplinks.config.peering.mesh_port
-        await platform.stand_provider(
+        await platform.install_provider(
             self.pool.gateways, self.settings.listen_port, self.mesh_devices, port
         )
         await self._apply_kernel()

@@ -240,7 +240,7 @@ class Service:
         """Everything about now."""
         self.monitor.freshen()
         problems = [*self.uplinks.problems.values(), *self.monitor.problems.values()]
-        problems += self.platform.problems.values()
+        problems += self.platform.warnings.values()
         problems += self.journal.problems.values()
         problems += self.uplinks.config.warnings
         problems += filter(

@@ -23,6 +23,7 @@ from rpcd_wireguard_uplink.platform.openwrt import OpenWrt
 from rpcd_wireguard_uplink.platform.tunnels import NetworkStyle, plan_sections, wanted_sections
 from rpcd_wireguard_uplink.ubus import Client
 from rpcd_wireguard_uplink.uci import Draft, Section, export
+from rpcd_wireguard_uplink.warnings import Warnings
 from tests.unit.fakes import key_of
 from tests.unit.uci_texts import sections
 
@@ -39,7 +40,9 @@ class Router:
     def __init__(self, directory: Path) -> None:
         self.directory = directory
         self.file = directory / PACKAGE
-        self.platform = OpenWrt(str(directory), str(directory / "keys"), Client("/nowhere"))
+        self.platform = OpenWrt(
+            str(directory), str(directory / "keys"), Client("/nowhere"), Warnings()
+        )
 
     def uci(self, *arguments: str) -> str:
         argv = [str(shutil.which("uci")), "-c", str(self.directory), *arguments]

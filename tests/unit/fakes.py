@@ -39,6 +39,7 @@ from rpcd_wireguard_uplink.system.rtnetlink import (
     parse_rule,
 )
 from rpcd_wireguard_uplink.uci import Document, Draft, Section, Store
+from rpcd_wireguard_uplink.warnings import Warnings
 
 T = TypeVar("T")
 
@@ -77,7 +78,7 @@ class Machine:
     interfaces: dict[str, str] = field(default_factory=dict)
     rendered: str = ""
     public_ipv6: set[str] = field(default_factory=set)
-    problems: dict[str, str] = field(default_factory=dict)
+    warnings: Warnings = field(default_factory=Warnings)
     known_endpoints: dict[str, tuple[Endpoint, ...]] = field(default_factory=dict)
     stalled: list[list[str]] = field(default_factory=list)
     removed_keys: dict[str, str] = field(default_factory=dict)
@@ -157,14 +158,14 @@ class Machine:
     async def read_key(self, interface: str) -> str:
         return self.keys().get(interface, "")
 
-    async def stand_provider(
+    async def install_provider(
         self,
         gateways: Sequence[str],
         listen_port: int,
         mesh_devices: Collection[str],
         renewal_port: int,
     ) -> None:
-        self._step("stand_provider", lambda: None)
+        self._step("install_provider", lambda: None)
 
     async def remove_provider(self) -> None:
         self._step("remove_provider", lambda: None)

@@ -13,6 +13,7 @@ from rpcd_wireguard_uplink.errors import CommandFailed
 from rpcd_wireguard_uplink.model import Endpoint, PeerCounters
 from rpcd_wireguard_uplink.platform import endpoint_addresses
 from rpcd_wireguard_uplink.platform.endpoint_addresses import EndpointAddresses
+from rpcd_wireguard_uplink.warnings import Warnings
 
 NAME = "wgup_a"
 HOST = Endpoint("p.example", 7)
@@ -28,15 +29,13 @@ class Search:
         self.table: dict[str, Sequence[str]] = {"p.example": (SIX, FOUR)}
         self.patience: list[float] = []
         self.unreached: set[str] = set()
-        self.problems: dict[str, str] = {}
         self.rx_bytes = 0
         self.boot()
 
     def boot(self) -> None:
         self.of = EndpointAddresses(
-            str(self.path), self._way, self.problems, clock=lambda: self.now_s
+            str(self.path), self._way, Warnings(), lambda: self.now_s, self._look_up
         )
-        self.of.look_up = self._look_up
         self.rx_bytes = 0
 
     async def _look_up(self, host: str, timeout_s: float) -> Sequence[str]:

@@ -15,6 +15,7 @@ from rpcd_wireguard_uplink.platform.standalone import Standalone
 from rpcd_wireguard_uplink.platform.tunnels import tunnels_of, wanted_sections
 from rpcd_wireguard_uplink.system.files import UnusableFile
 from rpcd_wireguard_uplink.uci import Section
+from rpcd_wireguard_uplink.warnings import Warnings
 from tests.unit.fakes import key_of
 from tests.unit.platform.test_openwrt import UPLINK
 
@@ -23,7 +24,7 @@ AS_ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="only root can plant anot
 
 @pytest.fixture
 def machine(tmp_path: Path) -> Standalone:
-    return Standalone(str(tmp_path / "config"), str(tmp_path / "keys"))
+    return Standalone(str(tmp_path / "config"), str(tmp_path / "keys"), Warnings())
 
 
 # --- resolvers
@@ -64,8 +65,8 @@ async def test_resolvers_are_those_of_files_that_can_be_believed(
     async with asyncio.timeout(5):
         assert await machine.read_resolvers() == wanted
     is_text = first.is_file() and first.stat().st_uid == os.geteuid()
-    assert bool(machine.problems) is not is_text
-    assert all(str(first) in told for told in machine.problems.values())
+    assert bool(machine.warnings) is not is_text
+    assert all(str(first) in told for told in machine.warnings.values())
 
 
 # --- keys
@@ -127,7 +128,7 @@ async def test_keys_of_removed_uplinks_are_kept_for_a_day(
         assert aside.exists() is there, age_s
         if age_s < 0:
             assert abs(time.time() - aside.stat().st_mtime) < 60, "it is not kept for years"
-    assert not machine.problems
+    assert not machine.warnings
 
 
 # --- sections that somebody edited

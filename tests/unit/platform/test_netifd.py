@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from rpcd_wireguard_uplink.platform.netifd import parse_dump, parse_interface, wan_zone
+from rpcd_wireguard_uplink.platform.netifd import parse_dump, parse_interface
+from rpcd_wireguard_uplink.platform.provider_network import wan_zone
 from rpcd_wireguard_uplink.uci import parse
 
 RECORDED: list[dict[str, Any]] = json.loads(

@@ -20,9 +20,9 @@ from rpcd_wireguard_uplink.daemon import Options, make_platform
 from rpcd_wireguard_uplink.errors import CommandFailed, ConfigError
 from rpcd_wireguard_uplink.extras.standalone.broker import Broker
 from rpcd_wireguard_uplink.model import Endpoint, Family, Link, PathKind, Uplink, mark_alias
-from rpcd_wireguard_uplink.platform import openwrt
-from rpcd_wireguard_uplink.platform.firewall import INIT
+from rpcd_wireguard_uplink.platform import netifd
 from rpcd_wireguard_uplink.platform.openwrt import OpenWrt
+from rpcd_wireguard_uplink.platform.provider_network import INIT
 from rpcd_wireguard_uplink.platform.tunnels import NetworkStyle, plan_sections, wanted_sections
 from rpcd_wireguard_uplink.system import process
 from rpcd_wireguard_uplink.ubus import Client
@@ -31,6 +31,7 @@ from rpcd_wireguard_uplink.uplinks import lifecycle
 from rpcd_wireguard_uplink.uplinks import service as service_module
 from rpcd_wireguard_uplink.uplinks.lifecycle import Uplinks
 from rpcd_wireguard_uplink.uplinks.service import Service
+from rpcd_wireguard_uplink.warnings import Warnings
 from tests.unit.fakes import key_of
 from tests.unit.netifd_double import Kernel, Netifd, shape
 
@@ -77,7 +78,7 @@ class Router:
 
     def restart(self) -> None:
         """Our service begins anew, with no memory."""
-        self.platform = OpenWrt(str(self.config), str(self.keys), self.bus)
+        self.platform = OpenWrt(str(self.config), str(self.keys), self.bus, Warnings())
         self.platform.kernel = self.kernel.routing
         self.uplinks = Uplinks(self.platform, self._follow, lambda *_: None)
 
@@ -194,7 +195,7 @@ async def test_a_change_is_in_force_whether_netifd_notices_it_or_not(
 async def test_a_tunnel_that_netifd_refuses_is_undone_with_its_reason(
     router: Router, mocker: MockerFixture
 ) -> None:
-    mocker.patch.object(openwrt, "UP_S", 0.3)
+    mocker.patch.object(netifd, "UP_S", 0.3)
     router.netifd.stuck.add("wgup_nodea")
     with pytest.raises(CommandFailed, match="NO_DEVICE"):
         await router.create()
@@ -207,8 +208,8 @@ async def test_a_tunnel_that_netifd_refuses_is_undone_with_its_reason(
 async def test_a_slow_interface_is_awaited_until_netifd_says_so(
     router: Router, mocker: MockerFixture
 ) -> None:
-    mocker.patch.object(openwrt, "UP_S", 60.0)
-    mocker.patch.object(openwrt, "POLL_S", 60.0)
+    mocker.patch.object(netifd, "UP_S", 60.0)
+    mocker.patch.object(netifd, "POLL_S", 60.0)
     router.netifd.stuck.add("wgup_nodea")
     making = asyncio.create_task(router.create())
     async with asyncio.timeout(20):
@@ -237,7 +238,7 @@ async def test_a_start_after_a_crash_tells_netifd_what_was_written_before(router
 async def test_one_that_goes_down_later_is_reported_but_not_waited_for(
     router: Router, mocker: MockerFixture
 ) -> None:
-    mocker.patch.object(openwrt, "UP_S", 60.0)
+    mocker.patch.object(netifd, "UP_S", 60.0)
     uplink = await router.create()
     router.netifd.stuck.add("wgup_nodea")
     await router.bus.call("network.interface", "down", {"interface": "wgup_nodea"})
@@ -628,7 +629,7 @@ def fw4(router: Router, mocker: MockerFixture) -> Fw4:
 
 async def stand(router: Router, port: int = 51821) -> None:
     gateways = ("10.7.8.1/24", "fd12::1/64")
-    await router.platform.stand_provider(gateways, port, ("mesh0",), 7333)
+    await router.platform.install_provider(gateways, port, ("mesh0",), 7333)
 
 
 async def test_a_provider_stands_in_netifd_and_fw4_and_goes_without_a_trace(
@@ -674,7 +675,7 @@ async def test_a_provider_that_can_not_stand_leaves_all_as_it_was(
     await stand(router)
     await router.platform.remove_provider()
     if trouble == "netifd":
-        mocker.patch.object(router.platform, "_call", side_effect=CommandFailed("gone"))
+        mocker.patch.object(netifd.Netifd, "call", side_effect=CommandFailed("gone"))
     else:
         setattr(fw4, trouble, True)
     with pytest.raises(CommandFailed, match=r"fw4|reload|gone"):
@@ -747,7 +748,7 @@ def test_the_platform_is_found(
     mocker: MockerFixture, asked: str, has_netifd: bool, made: str
 ) -> None:
     mocker.patch("os.path.exists", lambda path: has_netifd and path == "/sbin/netifd")
-    assert make_platform(Options(platform=asked), Client("/nowhere")).name == made
+    assert make_platform(Options(platform=asked), Client("/nowhere"), Warnings()).name == made
 
 
 async def test_the_double_speaks_as_netifd_does(router: Router) -> None:

@@ -6,12 +6,12 @@ import pytest
 
 from rpcd_wireguard_uplink.errors import ConfigError
 from rpcd_wireguard_uplink.model import Endpoint, Uplink, is_marked
-from rpcd_wireguard_uplink.platform.provider_sections import (
+from rpcd_wireguard_uplink.platform.provider_network import (
     firewall_sections,
-    line_zones,
+    installed_sections,
     network_section,
     plan_provider,
-    provider_sections,
+    provider_zones,
 )
 from rpcd_wireguard_uplink.platform.tunnels import plan_sections, tunnels_of, wanted_sections
 from rpcd_wireguard_uplink.uci import Section, parse
@@ -119,11 +119,10 @@ MARKED = OURS + "\toption secubox_uplink 1\n"
         pytest.param(FIREWALL + MARKED.format("lte"), [], ("lte",), id="the only one is down"),
         pytest.param(FIREWALL + MARKED.format("gone"), [["wan"]], ("wan",), id="a zone is gone"),
         pytest.param(FIREWALL + OURS.format("lan"), [["wan"]], ("wan",), id="not marked"),
-        pytest.param("config zone\n\toption name lan\n", [["wan"]], (), id="no zone at all"),
     ],
 )
 def test_where_consumers_leave(text: str, lines: list[list[str]], zones: tuple[str, ...]) -> None:
-    assert line_zones(sections(text), lines) == zones
+    assert provider_zones(sections(text), lines) == zones
 
 
 def test_our_own_zone_is_no_way_out() -> None:
@@ -132,14 +131,16 @@ def test_our_own_zone_is_no_way_out() -> None:
     )
     only_ours = "config zone" + text.split("config zone")[-1]
     assert "option masq 1" in only_ours
-    assert line_zones(sections(only_ours), []) == ()
+    for without in (only_ours, "config zone\n\toption name lan\n"):
+        with pytest.raises(ConfigError, match="no zone has a WAN"):
+            provider_zones(sections(without), [["wan"]])
 
 
 def test_written_once_appended_and_removed_without_a_trace() -> None:
     text = carried_out("firewall", written(), FIREWALL)
     assert text.startswith(FIREWALL.rstrip())
     assert carried_out("firewall", written(), text) == text
-    assert provider_sections("firewall", sections(text)) == written()
+    assert installed_sections("firewall", sections(text)) == written()
     changed = carried_out("firewall", firewall_sections(("lte",), 5, (), 7333), text)
     assert "'5'" in changed and "51821" not in changed and "mesh" not in changed
     assert carried_out("firewall", (), changed) == FIREWALL
@@ -161,4 +162,4 @@ def test_uplinks_and_provider_leave_each_other_s_sections_alone() -> None:
     assert plan_sections([], [gateway, *uplink]).remove == ("wgup_provider", "wgup_provider_peer")
     assert not plan_provider("network", [], uplink)
     assert plan_provider("network", [], [gateway, *uplink]).remove == ("wgup_srv",)
-    assert provider_sections("network", [gateway, *uplink]) == (gateway,)
+    assert installed_sections("network", [gateway, *uplink]) == (gateway,)
