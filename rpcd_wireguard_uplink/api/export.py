@@ -1,21 +1,19 @@
 """The files that are made from the method table and from the messages' schemas: rpcd's ACL,
 docs/methods.md, docs/messages.md.
 
-Owns their layout; `python -m rpcd_wireguard_uplink.api.export` writes them into the checkout it is
-started in, and a test compares. Knows nothing of how methods work. The output depends on the table
-and the schemas alone, so that two runs give the same bytes.
+`python -m rpcd_wireguard_uplink.api.export` writes them into the checkout it is started in, and a
+test compares. They depend on the table and the schemas alone: two runs give the same bytes.
 """
 
 from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from ..config.peering import MESH_PORT
-from ..errors import Status
 from ..mesh.wire import lease, offer
 from ..mesh.wire.signing import DECIMALS, DOMAIN
 from ..schema.json_message import DEEPEST, LONGEST_JSON
@@ -37,22 +35,6 @@ MESSAGES: Mapping[str, Schema] = {
     "lease_grant": lease.LEASE_GRANT,
     "lease_denial": lease.LEASE_DENIAL,
     "lease_release": lease.LEASE_RELEASE,
-}
-
-_ACCESS_WORDS: Mapping[Access, str] = {
-    "read": "read: any web session that may see the page",
-    "write": "write: a web session that may change the configuration",
-    "local": "local: callers on the bus only, never a web session",
-}
-_STATUS_WORDS = {
-    Status.INVALID_ARGUMENT: "an argument is missing, unknown or not what the method takes",
-    Status.NOT_FOUND: "no such peer, offer or uplink",
-    Status.PERMISSION_DENIED: "the peer is known, but not trusted",
-    Status.TIMEOUT: "something did not answer in time",
-    Status.NOT_SUPPORTED: "this machine or peer can't do it",
-    Status.UNKNOWN_ERROR: "an error inside the service; its log names the place",
-    Status.CONNECTION_FAILED: "the peer can't be reached",
-    Status.SYSTEM_ERROR: "a program that the service runs failed",
 }
 
 
@@ -78,117 +60,126 @@ def acl_text() -> str:
     return json.dumps(acl, indent=2) + "\n"
 
 
+_METHODS_PAGE = """\
+# Methods
+
+<!-- Made from rpcd_wireguard_uplink/api/methods.py by `make generate`; don't edit. -->
+
+The object `{object}` on the bus. Every argument is checked before anything is done:
+numbers may come as strings, `null` is the same as not given, `ubus_rpc_session` is
+ignored, and any other argument that a method does not list is refused.
+
+| method | access | does |
+| --- | --- | --- |
+{methods}
+
+Access is one of
+
+- read: any web session that may see the page
+- write: a web session that may change the configuration
+- local: callers on the bus only, never a web session
+
+## Errors
+
+An error is the table `{{"success": false, "error": "...", "code": "..."}}` followed by a
+status: `error` is a sentence for people, `code` stays the same between releases.
+
+| status | name | means |
+| --- | --- | --- |
+| 2 | INVALID_ARGUMENT | an argument is missing, unknown or not what the method takes |
+| 4 | NOT_FOUND | no such peer, offer or uplink |
+| 6 | PERMISSION_DENIED | the peer is known, but not trusted |
+| 7 | TIMEOUT | something did not answer in time |
+| 8 | NOT_SUPPORTED | this machine or peer can't do it |
+| 9 | UNKNOWN_ERROR | an error inside the service; its log names the place |
+| 10 | CONNECTION_FAILED | the peer can't be reached |
+| 13 | SYSTEM_ERROR | a program that the service runs failed |
+{sections}"""
+
+_MESSAGES_PAGE = """\
+# Messages of the mesh
+
+<!-- Made from the schemas in rpcd_wireguard_uplink/mesh/wire by `make generate`; don't edit. -->
+
+What peers say to each other, as JSON (RFC 8259, UTF-8): offers and withdrawals by the
+mesh, the bus or MQTT, everything else by HTTP over the mesh and inside the tunnel, TCP
+port {port}. A message is one object of at most {longest} bytes and {deepest}
+levels, with each member once. `null` is the same as not given; members that are not
+listed here are skipped, so that newer peers can say more. Whatever else breaks the
+schema is refused as a whole.
+
+An offer or withdrawal that passed through others must be signed. Signed are the line
+`{domain}`, its line feed, and all members but `signature` as JSON:
+names sorted by code point, no spaces, what is not ASCII as `\\u` and four small hex
+digits, numbers rounded to {decimals} decimals and as integers where they are whole.
+Whoever passes a message on sends it as it came.
+
+| message | means |
+| --- | --- |
+{messages}
+{sections}"""
+
+
 def docs_text() -> str:
     """Return docs/methods.md."""
-    return "\n".join(_page()) + "\n"
+    rows = METHODS.values()
+    return _METHODS_PAGE.format(
+        object=OBJECT,
+        methods=_lines(f"| [{m.name}](#{m.name}) | {m.access} | {m.doc} |" for m in rows),
+        sections=_lines(line for method in rows for line in _method_section(method)) + "\n",
+    )
 
 
-def _page() -> Iterator[str]:
-    yield "# Methods"
-    yield ""
-    yield "<!-- Made from rpcd_wireguard_uplink/api/methods.py by `make generate`; don't edit. -->"
-    yield ""
-    yield f"The object `{OBJECT}` on the bus. Every argument is checked before anything is done:"
-    yield "numbers may come as strings, `null` is the same as not given, `ubus_rpc_session` is"
-    yield "ignored, and any other argument that a method does not list is refused."
-    yield ""
-    yield "| method | access | does |"
-    yield "| --- | --- | --- |"
-    for method in METHODS.values():
-        yield f"| [{method.name}](#{method.name}) | {method.access} | {method.doc} |"
-    yield ""
-    yield "Access is one of"
-    yield ""
-    for words in _ACCESS_WORDS.values():
-        yield f"- {words}"
-    yield ""
-    yield "## Errors"
-    yield ""
-    yield 'An error is the table `{"success": false, "error": "...", "code": "..."}` followed by a'
-    yield "status: `error` is a sentence for people, `code` stays the same between releases."
-    yield ""
-    yield "| status | name | means |"
-    yield "| --- | --- | --- |"
-    for status, words in _STATUS_WORDS.items():
-        yield f"| {status.value} | {status.name} | {words} |"
-    for method in METHODS.values():
-        yield ""
-        yield from _method_section(method)
+def _lines(lines: Iterable[str]) -> str:
+    return "\n".join(lines)
 
 
 def _method_section(method: Method) -> Iterator[str]:
-    yield f"## {method.name}"
-    yield ""
-    yield f"{method.doc} Access: {method.access}."
-    yield ""
+    yield from ("", f"## {method.name}", "", f"{method.doc} Access: {method.access}.", "")
     if method.command:
-        yield f"    {usage(method)}"
-        yield ""
-    arguments = method.arguments.properties
-    if arguments:
-        yield "| argument | type | needed | meaning |"
-        yield "| --- | --- | --- | --- |"
-        for name, schema in arguments.items():
-            needed = "yes" if name in method.arguments.required else "no"
-            yield f"| `{name}` | {_type(schema)} | {needed} | {_cell(schema)} |"
+        yield from (f"    {usage(method)}", "")
+    if method.arguments.properties:
+        yield from ("| argument | type | needed | meaning |", "| --- | --- | --- | --- |")
+        yield from _rows(method.arguments.tree, needed=True, depth=1)
     else:
         yield "It takes no arguments."
-    yield ""
-    yield "| reply | type | meaning |"
-    yield "| --- | --- | --- |"
-    yield from _reply_rows(method.reply_schema.tree, "")
+    yield from ("", "| reply | type | meaning |", "| --- | --- | --- |")
+    yield from _rows(method.reply_schema.tree, needed=False)
 
 
 def messages_text() -> str:
     """Return docs/messages.md."""
-    return "\n".join(_messages_page()) + "\n"
+    rows = {name: schema.tree for name, schema in MESSAGES.items()}
+    return _MESSAGES_PAGE.format(
+        port=MESH_PORT,
+        longest=LONGEST_JSON,
+        deepest=DEEPEST,
+        domain=DOMAIN.decode().strip(),
+        decimals=DECIMALS,
+        messages=_lines(f"| [{n}](#{n}) | {tree['description']} |" for n, tree in rows.items()),
+        sections=_lines(line for n, tree in rows.items() for line in _message_section(n, tree))
+        + "\n",
+    )
 
 
-def _messages_page() -> Iterator[str]:
-    yield "# Messages of the mesh"
-    yield ""
-    yield "<!-- Made from messages.py and lease.py by `make generate`; don't edit. -->"
-    yield ""
-    yield "What peers say to each other, as JSON (RFC 8259, UTF-8): offers and withdrawals by the"
-    yield "mesh, the bus or MQTT, everything else by HTTP over the mesh and inside the tunnel, TCP"
-    yield f"port {MESH_PORT}. A message is one object of at most {LONGEST_JSON} bytes and {DEEPEST}"
-    yield "levels, with each member once. `null` is the same as not given; members that are not"
-    yield "listed here are skipped, so that newer peers can say more. Whatever else breaks the"
-    yield "schema is refused as a whole."
-    yield ""
-    yield "An offer or withdrawal that passed through others must be signed. Signed are the line"
-    yield f"`{DOMAIN.decode().strip()}`, its line feed, and all members but `signature` as JSON:"
-    yield "names sorted by code point, no spaces, what is not ASCII as `\\u` and four small hex"
-    yield f"digits, numbers rounded to {DECIMALS} decimals and as integers where they are whole."
-    yield "Whoever passes a message on sends it as it came."
-    yield ""
-    yield "| message | means |"
-    yield "| --- | --- |"
-    for name, schema in MESSAGES.items():
-        yield f"| [{name}](#{name}) | {schema.tree['description']} |"
-    for name, schema in MESSAGES.items():
-        yield ""
-        yield f"## {name}"
-        yield ""
-        yield schema.tree["description"]
-        yield ""
-        yield "| member | type | needed | meaning |"
-        yield "| --- | --- | --- | --- |"
-        yield from _member_rows(schema.tree, "")
-        yield ""
-        yield "```json"
-        yield json.dumps(_published(schema.tree), indent=1)
-        yield "```"
+def _message_section(name: str, tree: Mapping[str, Any]) -> Iterator[str]:
+    yield from ("", f"## {name}", "", tree["description"], "")
+    yield from ("| member | type | needed | meaning |", "| --- | --- | --- | --- |")
+    yield from _rows(tree, needed=True)
+    yield from ("", "```json", json.dumps(_published(tree), indent=1), "```")
 
 
-def _member_rows(schema: Mapping[str, Any], prefix: str) -> Iterator[str]:
-    for name, member in schema["properties"].items():
-        path = f"{prefix}{name}"
-        needed = "yes" if name in schema["required"] else "no"
-        yield f"| `{path}` | {_type(member)} | {needed} | {_cell(member)} |"
+def _rows(
+    tree: Mapping[str, Any], *, needed: bool, prefix: str = "", depth: int = 9
+) -> Iterator[str]:
+    """A line for each member of a table, and for those inside it."""
+    for name, member in tree["properties"].items():
+        required = f" {'yes' if name in tree['required'] else 'no'} |" if needed else ""
+        meaning = member.get("description", "").replace("|", "\\|")
+        yield f"| `{prefix}{name}` | {_type(member)} |{required} {meaning} |"
         inner, mark = (member["items"], "[]") if member["type"] == "array" else (member, "")
-        if inner["type"] == "object":
-            yield from _member_rows(inner, f"{path}{mark}.")
+        if inner["type"] == "object" and depth > 1:
+            yield from _rows(inner, needed=needed, prefix=f"{prefix}{name}{mark}.")
 
 
 def _published(tree: Any) -> Any:
@@ -210,16 +201,6 @@ def usage(method: Method) -> str:
     return " ".join(words)
 
 
-def _reply_rows(schema: Mapping[str, Any], prefix: str) -> Iterator[str]:
-    for name, member in schema["properties"].items():
-        path = f"{prefix}{name}"
-        yield f"| `{path}` | {_type(member)} | {_cell(member)} |"
-        if member["type"] == "object":
-            yield from _reply_rows(member, f"{path}.")
-        elif member["type"] == "array" and member["items"]["type"] == "object":
-            yield from _reply_rows(member["items"], f"{path}[].")
-
-
 def _type(schema: Mapping[str, Any]) -> str:
     declared = schema["type"]
     if not isinstance(declared, str):
@@ -229,11 +210,6 @@ def _type(schema: Mapping[str, Any]) -> str:
     if schema.get("enum") == [0, 1]:
         return "0 or 1"
     return declared
-
-
-def _cell(schema: Mapping[str, Any]) -> str:
-    text: str = schema.get("description", "")
-    return text.replace("|", "\\|")
 
 
 def write_files(root: Path) -> list[str]:

@@ -80,22 +80,18 @@ class OfferRow(Record):
     trusted: bool = member("whether the owner trusts this peer")
     usable: bool = member("whether an uplink can be made from the offer now", column="USABLE")
     reason: str = member(REASON, column="USABLE", last=True)
-    bandwidth_mbps: int = member(
-        "what the peer advertises, Mbit/s; 0 if it does not say", column="MBIT/S"
-    )
+    bandwidth_mbps: int = member("Mbit/s that the peer advertises; 0 if not said", column="MBIT/S")
     latency_ms: float = member(
-        "what the peer advertises, ms; -1 if it does not say", minimum=-1, column="LATENCY"
+        "ms that the peer advertises; -1 if not said", low=-1, column="LATENCY"
     )
     wan_type: str = member("kind of the peer's WAN, such as fiber or lte", column="WAN")
     available: bool = member("whether the peer says that its internet works")
     endpoint: str = member(ENDPOINT, column="ENDPOINT")
     public_key: str = member(PEER_KEY)
     age_s: int = member("seconds since the offer was received", column="RECEIVED")
-    carrier: str = member(
-        "how the offer came: mesh, mqtt, gossip, or bus for this router's own programs"
-    )
+    carrier: str = member("how it came: mesh, mqtt, gossip, or bus for this router's own programs")
     metered: bool = member("whether the peer pays by volume")
-    quota_left_gb: float = member("GB left of its quota this month; -1 without a quota", minimum=-1)
+    quota_left_gb: float = member("GB left of its quota this month; -1 without a quota", low=-1)
     configured: bool = member("whether there is an uplink to this peer")
 
 
@@ -147,7 +143,7 @@ class Tested(Record):
     reachable: bool = member("whether any probe was answered")
     sent: int = member("probes sent")
     received: int = member("probes answered")
-    latency_ms: float = member("median round trip in ms; -1 without an answer", minimum=-1)
+    latency_ms: float = member("median round trip in ms; -1 without an answer", low=-1)
     loss_pct: float = member(LOSS)
     handshake_age_s: int = member(HANDSHAKE)
     exit_address: str = member('address that the internet sees; "" if it can\'t be told')
@@ -190,7 +186,7 @@ class WanHealth(Record):
     latency_ms: float = member(LATENCY, column="LATENCY")
     loss_pct: float = member(LOSS, column="LOSS")
     last_ok_s: float = member(
-        "seconds since a probe was last answered; -1 if never", minimum=-1, column="ANSWERED"
+        "seconds since the last answer; -1 if never", low=-1, column="ANSWERED"
     )
 
 
@@ -210,8 +206,8 @@ class UplinkHealth(Record):
     today_bytes: int = member("bytes both ways today", column="TODAY")
     month_bytes: int = member("bytes both ways since the first of the month", column="THIS MONTH")
     quota_left_gb: float = member(
-        "GB that the peer's offer says are left this month; -1 without a quota or an offer",
-        minimum=-1,
+        "GB left this month, as the peer says; -1 if unknown",
+        low=-1,
         column="QUOTA",
     )
     endpoint: str = member(ENDPOINT)
@@ -262,19 +258,15 @@ class Event(Record):
     peer_id: str = member('the peer it concerns; "" if none', column="PEER")
     cause: str = member("why, as a sentence", column="CAUSE", last=True)
     detection_ms: int = member(
-        "ms from the first lost probe to the decision; -1 if none", minimum=-1, column="NOTICED"
+        "ms from first lost probe to decision; -1 if none", low=-1, column="NOTICED"
     )
     switch_ms: int = member(
-        "ms from the decision to moved traffic; -1 if none", minimum=-1, column="SWITCHED"
+        "ms from decision to moved traffic; -1 if none", low=-1, column="SWITCHED"
     )
     duration_s: float = member(
-        "seconds that the state before lasted; -1 if unknown", minimum=-1, column="BEFORE"
+        "seconds in the state before; -1 if unknown", low=-1, column="BEFORE"
     )
-    outage_ms: int = member(
-        "ms without internet from the first lost probe on; -1 if none or unknown",
-        minimum=-1,
-        column="OUTAGE",
-    )
+    outage_ms: int = member("ms without internet; -1 if none or unknown", low=-1, column="OUTAGE")
 
 
 class PeerOffer(Record):
@@ -336,10 +328,7 @@ class Status(Record):
     active_path: str = member(ACTIVE_PATH)
     since_s: float = member("seconds in this state")
     cause: str = member("what led to this state, as a sentence")
-    release_s: float = member(
-        "seconds until traffic may go back to a WAN that answers again; -1 if none waits",
-        minimum=-1,
-    )
+    release_s: float = member("seconds until failback; -1 if no WAN answers again", low=-1)
     detection_bound_ms: int = member("ms after which a dead WAN is noticed at the latest")
     uplink_count: int = member("number of configured uplinks")
     active_count: int = member("number of configured uplinks that are not disabled")
@@ -348,24 +337,22 @@ class Status(Record):
     wans: Sequence[WanHealth] = member("the router's own WANs")
     uplinks: Sequence[UplinkHealth] = member("the configured uplinks, best first")
     peer_offers: Sequence[PeerOffer] = member(
-        "the newest offers of peers that have internet now, as SecuBox's page reads them",
-        maxItems=OFFERS_IN_STATUS,
+        "newest offers of peers with internet, for SecuBox",
+        most=OFFERS_IN_STATUS,
     )
-    events: Sequence[Event] = member("the last changes, newest first", maxItems=EVENTS_IN_STATUS)
+    events: Sequence[Event] = member("the last changes, newest first", most=EVENTS_IN_STATUS)
     problems: Sequence[str] = member("what the owner should mend")
     mwan3: Mwan3 | None = member("mwan3's own view; absent where it is not installed", default=None)
     mwan3_available: bool | None = member(
-        "as in mwan3, for SecuBox; absent where mwan3 is not installed", default=None
+        "as in mwan3, for SecuBox; absent like mwan3", default=None
     )
-    mwan3_status: str | None = member(
-        "each interface's status in words; absent like mwan3", default=None
-    )
+    mwan3_status: str | None = member("each interface's status; absent like mwan3", default=None)
 
 
 class History(Record):
     """`uplink_history`"""
 
-    events: Sequence[Event] = member("newest first", maxItems=LONGEST_HISTORY)
+    events: Sequence[Event] = member("newest first", most=LONGEST_HISTORY)
 
 
 # --- explanations
@@ -374,7 +361,7 @@ class History(Record):
 class CandidateRow(Record):
     """A backup path in the order of preference."""
 
-    place: int = member("1 for the first in the order of preference", minimum=1)
+    place: int = member("1 for the first in the order of preference", low=1)
     path: str = member("its network device")
     name: str = member("the peer's id, or the WAN's name", column="PATH")
     kind: str = member("wan: a WAN of the router's own; uplink", enum=["wan", "uplink"])
@@ -382,32 +369,22 @@ class CandidateRow(Record):
     reason: str = member(REASON)
     active: bool = member(ACTIVE)
     health: str = member(
-        "what the probes say", enum=["unknown", "up", "suspect", "down"], column="HEALTH"
+        "by the probes", enum=["unknown", "up", "suspect", "down"], column="HEALTH"
     )
     shared_fate: bool = member(SHARED_FATE)
     metric: int = member("of a WAN: lower comes first; 0 for an uplink", column="METRIC")
-    weight: int = member(
-        "of an uplink: higher comes first; 0 for a WAN", maximum=100, column="WEIGHT"
-    )
-    tier: str = member(
-        "what it costs", enum=["free", "metered", "unknown", "nearly spent"], column="COST"
-    )
-    price_per_gb: float = member(
-        "what a GB costs, as the mesh counts; 0 for nothing", column="COST"
-    )
-    quota_left_gb: float = member(
-        "GB left of its quota; -1 without a quota", minimum=-1, column="COST"
-    )
+    weight: int = member("of an uplink: higher is first; 0 for a WAN", high=100, column="WEIGHT")
+    tier: str = member("cost", enum=["free", "metered", "unknown", "nearly spent"], column="COST")
+    price_per_gb: float = member("what a GB costs, as the mesh counts; 0: free", column="COST")
+    quota_left_gb: float = member("GB left of its quota; -1 without", low=-1, column="COST")
     latency_ms: float = member(LATENCY, column="LATENCY")
     loss_pct: float = member(LOSS, column="LOSS")
     advertised_mbps: int = member("Mbit/s as offered or granted; 0 if not said", column="MBIT/S")
-    measured_mbps: int = member(
-        "Mbit/s that it gave when more was wanted; 0 if not known", column="MEASURED"
-    )
+    measured_mbps: int = member("Mbit/s that it gave at its limit; 0 if unknown", column="MEASURED")
     expected_mbps: int = member("Mbit/s that the score is made with")
     score_ms: float = member("ms that a page would take through it; less is better", column="PAGE")
     last_answer_s: float = member(
-        "seconds since a probe was last answered; -1 if never", minimum=-1, column="ANSWERED"
+        "seconds since the last answer; -1 if never", low=-1, column="ANSWERED"
     )
     sentence: str = member("why it is at this place, or can't be used")
 
@@ -498,11 +475,11 @@ class OwnOffer(Record):
     available: bool = member("whether the offer is valid now")
     reason: str = member('why it is not; else ""')
     bandwidth_mbps: int = member("Mbit/s as advertised; 0 if not said")
-    latency_ms: float = member("ms as advertised; -1 if not known", minimum=-1)
+    latency_ms: float = member("ms as advertised; -1 if not known", low=-1)
     wan_type: str = member("kind of WAN")
     metered: bool = member("whether the WAN is paid by volume")
     quota_gb: float = member("GB a month for all consumers; 0 for no limit")
-    quota_left_gb: float = member("GB left of it; -1 without a quota", minimum=-1)
+    quota_left_gb: float = member("GB left of it; -1 without a quota", low=-1)
     limit_mbps: int = member("Mbit/s for each consumer; 0 for no limit")
     max_consumers: int = member("how many peers are served at once")
     consumers: int = member("how many peers have a lease")
@@ -524,9 +501,7 @@ class ConsumerRow(Record):
     public_key: str = member(PEER_KEY)
     address: str = member("its IPv4 address in the tunnel", column="ADDRESS")
     address6: str = member("its IPv6 address in the tunnel", column="ADDRESS")
-    expires_s: int = member(
-        "seconds until the lease ends, if it is not renewed", column="LEASE ENDS IN"
-    )
+    expires_s: int = member("seconds until the lease ends unless renewed", column="LEASE ENDS IN")
     handshake_age_s: int = member(HANDSHAKE, column="HANDSHAKE")
     endpoint: str = member('where it comes from, "host:port"; "" if unknown')
     rx_bytes: int = member("bytes that it sent since its tunnel was made")
@@ -569,7 +544,7 @@ class TrustRow(Record):
     mesh_address: str = member('its own address on the mesh; "" if not seen', column="MESH ADDRESS")
     mesh_key: str = member('its public key on the mesh; "" if not seen', column="MESH KEY")
     device: str | None = member(
-        'the WireGuard device that it is a peer of; "" if not seen', default=None
+        'WireGuard device that it is a peer of; "" if not seen', default=None
     )
     identity: str = member('the key that it signs with; "" if it does not sign', column="IDENTITY")
     fingerprint: str = member('master-link\'s fingerprint; "" without')
@@ -600,7 +575,7 @@ class OlderUplink(Record):
     node_id: str = member(PEER)
     peer_pubkey: str = member(PEER_KEY)
     endpoint: str = member(ENDPOINT)
-    priority: int = member("1 to 100, the lower one is preferred", minimum=1, maximum=100)
+    priority: int = member("1 to 100, the lower one is preferred", low=1, high=100)
     weight: int = member(WEIGHT)
     status: str = member(
         "active: ready or in use; testing: not known yet; down",

@@ -53,13 +53,19 @@ def member(
     column: str = "",
     last: bool = False,
     default: Any = _REQUIRED,
+    low: float | None = None,
+    high: float | None = None,
+    most: int | None = None,
     **keywords: Any,
 ) -> Any:
     """Declare a member: its meaning with the unit, or the keywords of a shape that several share.
 
     `wire` is its name in the table where Python forbids that name. Members with the same `column`
-    share it. `keywords` are JSON Schema's (minimum, enum, pattern ...).
+    share it. `low`, `high` and `most` bound a number and the rows of a sequence; `keywords` are
+    JSON Schema's (enum, pattern ...).
     """
+    bounds = {"minimum": low, "maximum": high, "maxItems": most}
+    keywords |= {name: bound for name, bound in bounds.items() if bound is not None}
     shared = {"description": meaning} if isinstance(meaning, str) else meaning
     return Member({**shared, **keywords}, wire, column, last, default)
 

@@ -23,7 +23,7 @@ PROGRAMS: Mapping[str, tuple[str, str, str]] = {
     "ip": ("addresses and routes can't be read or set", "ip-full", "iproute2"),
     "nft": ("traffic can't be switched", "nftables-json", "nftables"),
     "wg": ("tunnels can't be made", "wireguard-tools", "wireguard-tools"),
-    "conntrack": ("connections would stay on a dead line", "conntrack", "conntrack"),
+    "conntrack": ("connections would stay on a dead WAN", "conntrack", "conntrack"),
 }
 """Each program: what does not work without it, its package on OpenWrt, its package elsewhere."""
 
@@ -239,7 +239,7 @@ def check_mwan3(facts: Facts) -> Iterator[Finding]:
         metric, family = options.get("metric", "0"), section.options.get("family", "ipv4")
         other = taken.setdefault((family, metric), section.name)
         if metric == "0":
-            told = f"network.{section.name} has no metric: mwan3 can't use that line."
+            told = f"network.{section.name} has no metric: mwan3 can't use that WAN."
         elif other != section.name:
             told = f"network.{section.name} and network.{other} have the same metric {metric}."
         else:
@@ -271,7 +271,7 @@ def check_firewall(facts: Facts) -> Iterator[Finding]:
             continue
         zone = next((z for z in zones if _covers(z, name, device)), None)
         if zone is None:
-            told = f"The line {name} ({device}) is in no firewall zone."
+            told = f"The WAN {name} ({device}) is in no firewall zone."
             outer = [i for i, z in enumerate(zones) if z.options.get("masq") == "1"]
             outer += [i for i, z in enumerate(zones) if z.options.get("name") == "wan"]
             mend = f"uci add_list firewall.@zone[{outer[0]}].network={name}" if outer else ""
@@ -312,7 +312,7 @@ def check_offloading(facts: Facts) -> Iterator[Finding]:
 def check_lines(facts: Facts) -> Iterator[Finding]:
     """There is something to back up."""
     if "ip" not in facts.missing and facts.ip_prints_json and not facts.routes:
-        yield _note("lines", "No line has a default route now: none can be watched.")
+        yield _note("lines", "No WAN has a default route now: there is nothing to watch.")
 
 
 CHECKS: tuple[Callable[[Facts], Iterator[Finding]], ...] = (
