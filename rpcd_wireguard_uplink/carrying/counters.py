@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 from ..model import PROVIDER_DEVICE, Family
-from ..system.nft_sets import SetReader
+from ..system.nft import SetReader
 
 TABLE_NAME = "wgup"
 TABLE = f"inet {TABLE_NAME}"
@@ -116,8 +116,7 @@ def read_counters(sets: SetReader) -> Mapping[str, int]:
     for n in (family.version for family in Family):
         for what in _COUNTED:
             for each in sets.read(f"carry_{what}{n}"):
-                device = each.key.rstrip(b"\0").decode(errors="replace")
-                found[f"{what}{n} {device}"] = each.packets
+                found[f"{what}{n} {each.text}"] = each.packets
         for what in _DESTINATIONS:
             for each in sets.read(f"carry_{what}{n}"):
                 found[f"{what}{n} {each.key.hex()}"] = 1000 * REMEMBERED_S - each.left_ms

@@ -92,7 +92,7 @@ def parse_ruleset(text: str) -> Ruleset:
             rules.setdefault(place, []).append(Rule(tuple(row.get("expr", ()))))
         elif kind in ("set", "map") and "elem" in row:
             elements[row["family"], row["table"], row["name"]] = row["elem"]
-        elif kind in ("set", "map") and "ifname" in row.get("type", ()):
+        elif kind in ("set", "map") and "ifname" in row.get("type", ()) and _is_wanted(row):
             unread.append((kind, (row["family"], row["table"], row["name"])))
     chains = {
         place: Chain(
@@ -105,6 +105,11 @@ def parse_ruleset(text: str) -> Ruleset:
         for place, row in heads.items()
     }
     return Ruleset(chains, elements, unread)
+
+
+def _is_wanted(row: Mapping[str, Any]) -> bool:
+    """Whether a packet's way depends on the set: of ours only what is translated does."""
+    return not row["table"].startswith("wgup") or row["name"] == "tunnels"
 
 
 def _rows(listed: Sequence[Mapping[str, Any]]) -> Iterator[tuple[str, Mapping[str, Any]]]:

@@ -15,9 +15,7 @@ from dataclasses import dataclass, field
 
 from ..errors import UplinkError
 from ..model import Family
-from ..system import iproute
-from ..system.nft_sets import SetReader
-from ..system.ruleset_watch import RulesetWatch
+from ..system import iproute, netlink, nft
 from .counters import TABLE_NAME, Finding, Trail, read_counters, sample_of
 from .forwarding import FW4, Forwarding, Paths, host_on, lan_devices, look_through
 from .losses import Losses, is_strict, read_losses
@@ -68,7 +66,7 @@ class CarryingWatch:
         self._look = look
         self._problems = problems
         self._report = report
-        self._sets = SetReader(TABLE_NAME)
+        self._sets = nft.SetReader(TABLE_NAME)
         self._trails: dict[Family, Trail] = {}
         self._found = Forwarding()
         self._untranslated: frozenset[tuple[Family, str]] = frozenset()
@@ -78,6 +76,7 @@ class CarryingWatch:
         self._is_stale = True
         self._lost = Losses()
         self._kicked = asyncio.Event()
+        self._news: netlink.Events | None = None
 
     def carrying(self, family: Family) -> bool | None:
         """Whether the tunnel in use carries the family; None while nothing lately says so."""
@@ -95,9 +94,8 @@ class CarryingWatch:
 
     async def follow(self) -> None:
         """The task: for ever."""
-        listener = RulesetWatch(self._rules_changed)
         with suppress(OSError):
-            listener.start()
+            self._news = netlink.Events(netlink.NETFILTER, nft.EVENT_GROUPS, self._on_news)
         try:
             while True:
                 await self._step(time.monotonic())
@@ -106,7 +104,15 @@ class CarryingWatch:
                         await self._kicked.wait()
                 self._kicked.clear()
         finally:
-            listener.stop()
+            if self._news is not None:
+                self._news.close()
+                self._news = None
+
+    def _on_news(self) -> None:
+        """Somebody changed the packet filter; our own tables are our own to change."""
+        messages, lost = self._news.read() if self._news is not None else ([], True)
+        if lost or nft.changes_others(messages, TABLE_NAME):
+            self._rules_changed()
 
     def _rules_changed(self) -> None:
         if not self._is_stale:

@@ -1,7 +1,7 @@
 """Signs of life besides probes: what still arrives from beyond a line that is suspect.
 
-Reads the counters of our nftables table, and only while a line is suspect, because each look is a
-command. What the sign is worth is for health.py to say.
+Reads the counters of our nftables table, and only while a line is suspect. What the sign is worth
+is for the detector to say.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from ..model import Family, Health, PathKind
-from ..system import nft
 from ..system.marks import TABLE
+from ..system.nft import SetReader
 from .paths import PathKey, PathSet, WatchedPath
 
 NEWS = 2  # packets; one of our own answers may come between the look and the comparison
@@ -24,6 +24,7 @@ class Evidence:
     """Listens on behalf of suspect lines. One `gather` runs at a time."""
 
     paths: PathSet
+    _sets: SetReader = field(default_factory=lambda: SetReader(TABLE))
     _running: bool = False
     _counts: dict[PathKey, int] = field(default_factory=dict)
 
@@ -45,7 +46,7 @@ class Evidence:
         try:
             while suspects := self._suspects():
                 for family in {path.family for path in suspects}:
-                    self._take(family, await nft.read_set_counters(TABLE, f"heard{family.version}"))
+                    self._take(family, self._sets.packets(f"heard{family.version}"))
                 await asyncio.sleep(pause_s)
         finally:
             self._running = False

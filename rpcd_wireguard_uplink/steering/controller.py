@@ -128,13 +128,8 @@ class SteeringController:
         `rebuild` is called when the nftables table is gone: ensure() is to be called then.
         """
         self._rebuild = rebuild
-        loop = asyncio.get_running_loop()
-        descriptor = self.view.listen()
-        if descriptor >= 0:
-            loop.add_reader(descriptor, self._on_news)
-        self._table_events = self.view.kernel.listen_to_tables()
-        if self._table_events is not None:
-            loop.add_reader(self._table_events.descriptor, self._on_table_news)
+        self.view.listen(self._on_news)
+        self._table_events = self.view.kernel.listen_to_tables(self._on_table_news)
         self.view.read()
         found = {}
         remembered = self.memory.load()
@@ -153,12 +148,8 @@ class SteeringController:
 
     def stop(self) -> None:
         """Stop hearing. What is in force ends by itself unless a new run takes it over."""
-        descriptor = self.view.listen() if self.view.kernel is not None else -1
-        if descriptor >= 0:
-            asyncio.get_running_loop().remove_reader(descriptor)
         self.view.close()
         if self._table_events is not None:
-            asyncio.get_running_loop().remove_reader(self._table_events.descriptor)
             self._table_events.close()
             self._table_events = None
         self.watchdog.leave()

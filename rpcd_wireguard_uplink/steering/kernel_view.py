@@ -4,6 +4,7 @@ once something said that it changed.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from ..model import Family
@@ -33,11 +34,9 @@ class KernelView:
     def __post_init__(self) -> None:
         self.forget()
 
-    def listen(self) -> int:
-        """Begin to hear of changes; the descriptor to watch, -1 where there is none."""
-        if self._events is None:
-            self._events = self.kernel.listen()
-        return -1 if self._events is None else self._events.descriptor
+    def listen(self, on_news: Callable[[], None]) -> None:
+        """Begin to hear of changes; `on_news` is to take them."""
+        self._events = self.kernel.listen(on_news)
 
     def close(self) -> None:
         """Stop hearing."""

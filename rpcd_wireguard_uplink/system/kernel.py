@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from ..model import Family
@@ -34,10 +34,10 @@ class RoutingKernel(Protocol):
     def change(self, messages: Sequence[Message]) -> list[int]:
         """Carry out changes in order; the errno of each."""
 
-    def listen(self) -> Events | None:
+    def listen(self, on_news: Callable[[], None]) -> Events | None:
         """A socket that hears news; None where there is none to hear."""
 
-    def listen_to_tables(self) -> Events | None:
+    def listen_to_tables(self, on_news: Callable[[], None]) -> Events | None:
         """A socket that hears of nftables; None where there is none."""
 
 

@@ -1,17 +1,18 @@
-"""Netlink sockets: requests with acknowledgements, dumps, and events of multicast groups.
+"""Netlink sockets: requests, dumps, and the events of multicast groups.
 
-A batch is sent in one datagram and answered message by message; the kernel carries it out in order.
-Requests wait for their answer in the caller: the kernel answers within microseconds. Formats are
-those of linux/netlink.h, in the machine's byte order.
+A batch is sent in one datagram and carried out in order. The kernel reports each message that it
+refuses and, being asked for an acknowledgement, the last one. Requests wait for that in the caller:
+it takes microseconds. Formats are those of linux/netlink.h, in the machine's byte order.
 """
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import os
 import socket
 import struct
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from ..errors import CommandFailed, TimedOut
@@ -32,16 +33,20 @@ DATAGRAM = 1 << 16
 # The kernel's news of our changes carry our numbers: wireguard-go takes those up to 65,536 for the
 # answers to its own questions (device/sticky_linux.go), and would not look its ways up again.
 FIRST_SEQUENCE = 1 << 20
-MOST_IN_BATCH = 200  # acknowledgements of more would overflow a small receive buffer
+MOST_IN_BATCH = 200  # refusals of more would overflow a small receive buffer
 
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One message of the kernel, or one request to it: type, flags and what follows the header."""
+    """One message of the kernel, or one request to it: type, flags and what follows the header.
+
+    `port` is the socket's whose request made the kernel say so, 0 for the kernel's own news.
+    """
 
     kind: int
     body: bytes
     flags: int = 0
+    port: int = 0
 
 
 def attribute(kind: int, value: bytes) -> bytes:
@@ -84,10 +89,10 @@ def parse_messages(data: bytes) -> Iterator[tuple[int, Message]]:
     """(sequence, message) of a datagram; one that is cut off ends the iteration."""
     offset = 0
     while offset + HEADER.size <= len(data):
-        length, kind, flags, sequence, _ = HEADER.unpack_from(data, offset)
+        length, kind, flags, sequence, port = HEADER.unpack_from(data, offset)
         if length < HEADER.size or offset + length > len(data):
             return
-        yield sequence, Message(kind, data[offset + HEADER.size : offset + length], flags)
+        yield sequence, Message(kind, data[offset + HEADER.size : offset + length], flags, port)
         offset += (length + 3) & ~3
 
 
@@ -102,6 +107,7 @@ class Netlink:
     def __init__(self, protocol: int) -> None:
         self._protocol = protocol
         self._socket: socket.socket | None = None
+        self._port = 0
         self._sequence = FIRST_SEQUENCE
 
     def close(self) -> None:
@@ -135,39 +141,22 @@ class Netlink:
         """Carry out changes in order; the errno of each, 0 for success."""
         errors: list[int] = []
         for start in range(0, len(messages), MOST_IN_BATCH):
-            part = [
-                Message(m.kind, m.body, m.flags | ACK)
-                for m in messages[start : start + MOST_IN_BATCH]
-            ]
+            part = list(messages[start : start + MOST_IN_BATCH])
+            part[-1] = Message(part[-1].kind, part[-1].body, part[-1].flags | ACK)
             first = self._send(part)
             found = [0] * len(part)
-            left = len(part)
             for sequence, message in self._answers(first, len(part)):
                 if message.kind == ERROR:
                     found[sequence - first] = _error_of(message)
-                    left -= 1
-                if not left:
-                    break
+                    if sequence == first + len(part) - 1:
+                        break
             errors += found
         return errors
 
-    def send_batch(self, messages: Sequence[Message]) -> int:
-        """Send a batch whose messages ask for acknowledgement themselves (nfnetlink).
-
-        Returns the first errno that is not 0, or 0.
-        """
-        first = self._send(messages)
-        left = sum(bool(m.flags & ACK) for m in messages)
-        failed = 0
-        for _, message in self._answers(first, len(messages)):
-            if message.kind == ERROR:
-                failed = failed or _error_of(message)
-                left -= 1
-            if left <= 0 or failed:
-                break
-        if failed:
-            self.close()  # what else it has to say is of no interest
-        return failed
+    @property
+    def port(self) -> int:
+        """The port by which the kernel's news tell our changes from others'; 0 while closed."""
+        return self._port if self._socket is not None else 0
 
     def _open(self) -> socket.socket:
         if self._socket is None:
@@ -180,7 +169,7 @@ class Netlink:
                 raise CommandFailed(f"no netlink socket: {error.strerror}") from error
             sock.settimeout(TIMEOUT_S)
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, BUFFER)
-            self._socket = sock
+            self._socket, self._port = sock, int(sock.getsockname()[0])
         return self._socket
 
     def _send(self, messages: Sequence[Message]) -> int:
@@ -218,25 +207,32 @@ class Netlink:
 
 
 class Events:
-    """A socket that hears multicast groups, never blocking."""
+    """A socket that hears multicast groups, never blocking. Raises OSError where that is refused.
 
-    def __init__(self, protocol: int, groups: int) -> None:
-        sock = socket.socket(
-            socket.AF_NETLINK,
-            socket.SOCK_RAW | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC,
-            protocol,
-        )
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, BUFFER)
-        sock.bind((0, groups))
-        self._socket = sock
+    With `on_news` the running loop watches it: that is called for each burst, and is to read().
+    """
 
-    @property
-    def descriptor(self) -> int:
-        """For the event loop."""
-        return self._socket.fileno()
+    def __init__(
+        self, protocol: int, groups: int, on_news: Callable[[], None] | None = None
+    ) -> None:
+        kind = socket.SOCK_RAW | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC
+        self._socket = socket.socket(socket.AF_NETLINK, kind, protocol)
+        self._loop: asyncio.AbstractEventLoop | None = None
+        try:
+            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, BUFFER)
+            self._socket.bind((0, groups))
+            if on_news is not None:
+                self._loop = asyncio.get_running_loop()
+                self._loop.add_reader(self._socket.fileno(), on_news)
+        except BaseException:
+            self._socket.close()
+            raise
 
     def close(self) -> None:
         """Stop hearing."""
+        if self._loop is not None:
+            self._loop.remove_reader(self._socket.fileno())
+            self._loop = None
         self._socket.close()
 
     def read(self) -> tuple[list[Message], bool]:

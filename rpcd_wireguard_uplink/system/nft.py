@@ -1,19 +1,30 @@
-"""The `nft` command: scripts in one transaction, and the counters of a set."""
+"""nftables: scripts by the `nft` command, sets and news over netlink without a process.
+
+Numbers are those of linux/netfilter/nf_tables.h; what the kernel sends is in network order.
+"""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable
-from typing import Any
+import struct
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 
-from ..errors import CommandFailed
+from ..errors import UplinkError
 from . import process
-from .netlink import Message, parse_attributes
+from .netlink import NETFILTER, Message, Netlink, parse_attributes, text
 
 EVENT_GROUPS = 1 << 6  # NFNLGRP_NFTABLES
 _DELTABLE = 10 << 8 | 2  # NFNL_SUBSYS_NFTABLES, NFT_MSG_DELTABLE
-_TABLE_NAME = 1
-_HEADER = 4  # struct nfgenmsg
+_NEWGEN = 10 << 8 | 15
+_TABLE = 1  # the attribute that names the table, whatever the message is about
+_GETSETELEM = 10 << 8 | 13  # NFNL_SUBSYS_NFTABLES, NFT_MSG_GETSETELEM
+_INET = struct.pack("=BBH", 1, 0, 0)  # struct nfgenmsg: NFPROTO_INET
+_LIST_TABLE, _LIST_SET, _LIST_ELEMENTS = 1, 2, 3
+_LIST_ELEM = 1
+_KEY, _EXPIRATION, _EXPR, _EXPRESSIONS = 1, 5, 7, 11
+_DATA_VALUE = 1
+_EXPR_NAME, _EXPR_DATA = 1, 2
+_COUNTER_PACKETS = 2
 
 
 async def run_script(script: str) -> None:
@@ -28,27 +39,74 @@ async def delete_table(family: str, name: str) -> None:
 
 def deletes_table(messages: Iterable[Message], name: str) -> bool:
     """Whether one of these events says that a table of that name is gone."""
-    wanted = name.encode() + b"\0"
-    return any(
-        message.kind == _DELTABLE
-        and dict(parse_attributes(message.body, _HEADER)).get(_TABLE_NAME) == wanted
-        for message in messages
-    )
+    return any(m.kind == _DELTABLE and _table_of(m) == name for m in messages)
 
 
-async def read_set_counters(table: str, name: str) -> dict[str, int]:
-    """Packets counted by each element of a set of device names; {} where there is no such set."""
-    listed = await process.run(["nft", "-j", "list", "set", "inet", table, name], check=False)
-    return parse_set_counters(listed.stdout) if listed.returncode == 0 else {}
+def changes_others(messages: Iterable[Message], ours: str) -> bool:
+    """Whether one of these events is about a table whose name does not begin with `ours`."""
+    return any(m.kind != _NEWGEN and not _table_of(m).startswith(ours) for m in messages)
 
 
-def parse_set_counters(text: str) -> dict[str, int]:
-    """Read `nft -j list set` of a set with a counter an element: element -> packets."""
-    try:
-        listed: list[dict[str, Any]] = json.loads(text)["nftables"]
-        found = [entry["set"] for entry in listed if "set" in entry]
-        elements = [element for each in found for element in each.get("elem", ())]
-        inner = [e.get("elem", {}) for e in elements if isinstance(e, dict)]
-        return {e["val"]: int(e.get("counter", {}).get("packets", 0)) for e in inner if "val" in e}
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise CommandFailed("nft did not print the JSON that was asked for") from error
+def _table_of(message: Message) -> str:
+    found = dict(parse_attributes(message.body, len(_INET))).get(_TABLE, b"")
+    return found.rstrip(b"\0").decode(errors="replace")
+
+
+@dataclass(frozen=True, slots=True)
+class Element:
+    """One element: its key as the kernel has it, its counter, and in how many ms it lapses."""
+
+    key: bytes
+    packets: int = 0
+    left_ms: int = 0
+
+    @property
+    def text(self) -> str:
+        """The key of a set of device names."""
+        return self.key.rstrip(b"\0").decode(errors="replace")
+
+
+class SetReader:
+    """Reads sets of one inet table over a socket that stays open."""
+
+    def __init__(self, table: str) -> None:
+        self._table = table
+        self._netlink = Netlink(NETFILTER)
+
+    def read(self, name: str) -> list[Element]:
+        """The elements of a set. Raises UplinkError where the kernel has no such set."""
+        body = _INET + text(_LIST_TABLE, self._table) + text(_LIST_SET, name)
+        messages = self._netlink.dump(_GETSETELEM, body)
+        return [each for message in messages for each in parse_elements(message.body)]
+
+    def packets(self, name: str) -> dict[str, int]:
+        """Packets counted by each element of a set of device names; {} where there is none such."""
+        try:
+            return {each.text: each.packets for each in self.read(name)}
+        except UplinkError:
+            return {}
+
+
+def parse_elements(body: bytes) -> Iterator[Element]:
+    """The elements of one message of a dump; what is cut off is left out."""
+    for kind, value in parse_attributes(body, len(_INET)):
+        if kind == _LIST_ELEMENTS:
+            for _, element in parse_attributes(value):
+                found = dict(parse_attributes(element))
+                key = dict(parse_attributes(found.get(_KEY, b""))).get(_DATA_VALUE, b"")
+                expr = found.get(_EXPR, b"")
+                for _, listed in parse_attributes(found.get(_EXPRESSIONS, b"")):
+                    expr = expr or listed
+                yield Element(key, _packets(expr), _number(found.get(_EXPIRATION, b"")))
+
+
+def _packets(expr: bytes) -> int:
+    found = dict(parse_attributes(expr))
+    if found.get(_EXPR_NAME, b"").rstrip(b"\0") != b"counter":
+        return 0
+    data = dict(parse_attributes(found.get(_EXPR_DATA, b"")))
+    return _number(data.get(_COUNTER_PACKETS, b""))
+
+
+def _number(value: bytes) -> int:
+    return int.from_bytes(value, "big")

@@ -10,7 +10,7 @@ from __future__ import annotations
 import ipaddress
 import socket
 import struct
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 
@@ -484,13 +484,13 @@ class Kernel:
         """Carry out changes in order; the errno of each, 0 for success."""
         return self._netlink.change(messages) if messages else []
 
-    def listen(self, groups: int = EVENT_GROUPS) -> netlink.Events:
+    def listen(self, on_news: Callable[[], None]) -> netlink.Events:
         """A socket that hears the kernel's own news."""
-        return netlink.Events(netlink.ROUTE, groups)
+        return netlink.Events(netlink.ROUTE, EVENT_GROUPS, on_news)
 
-    def listen_to_tables(self) -> netlink.Events:
+    def listen_to_tables(self, on_news: Callable[[], None]) -> netlink.Events:
         """A socket that hears of changes of nftables."""
-        return netlink.Events(netlink.NETFILTER, nft.EVENT_GROUPS)
+        return netlink.Events(netlink.NETFILTER, nft.EVENT_GROUPS, on_news)
 
     def set_mtu(self, index: int, mtu: int) -> int:
         """Set a device's MTU in bytes; the errno."""

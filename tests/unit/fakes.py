@@ -336,10 +336,10 @@ class RoutingTables:
     def set_mtu(self, index: int, mtu: int) -> int:
         return 0
 
-    def listen(self) -> Events | None:
+    def listen(self, on_news: Callable[[], None]) -> Events | None:
         return None
 
-    def listen_to_tables(self) -> Events | None:
+    def listen_to_tables(self, on_news: Callable[[], None]) -> Events | None:
         return None
 
     def change(self, messages: Sequence[Message]) -> list[int]:

@@ -32,7 +32,8 @@ from rpcd_wireguard_uplink.probing.icmp import echo_request, parse_reply
 from rpcd_wireguard_uplink.schema import endpoints
 from rpcd_wireguard_uplink.schema.json_message import parse_json_message
 from rpcd_wireguard_uplink.system import resolver, wg
-from rpcd_wireguard_uplink.system.linkwatch import parse_events
+from rpcd_wireguard_uplink.system.linkwatch import link_events
+from rpcd_wireguard_uplink.system.netlink import parse_messages
 from rpcd_wireguard_uplink.ubus import blobmsg, framing, objects
 from rpcd_wireguard_uplink.uci import document, grammar
 from rpcd_wireguard_uplink.usage import Ledger
@@ -233,7 +234,10 @@ TARGETS: dict[str, tuple[st.SearchStrategy[Any], Callable[[Any], object]]] = {
     ),
     "mesh devices": (lines(*DUMP), mesh.parse_devices),
     "addresses of peers": (texts("10.9.0.1/32", "::ffff:10.9.0.1%x"), mesh.plain_address),
-    "rtnetlink": (raws(LINK + ROUTE, ROUTE + LINK), everything(parse_events)),
+    "rtnetlink": (
+        raws(LINK + ROUTE, ROUTE + LINK),
+        everything(lambda data: link_events(m for _, m in parse_messages(data))),
+    ),
     "echo reply": (raws(REPLY4), lambda raw: parse_reply(Family.IPV4, raw)),
     "echo reply, IPv6": (raws(REPLY6), lambda raw: parse_reply(Family.IPV6, raw)),
     "resolv.conf": (texts("nameserver 192.0.2.1\nsearch lan\n"), resolver.parse_resolvers),

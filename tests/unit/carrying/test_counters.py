@@ -18,7 +18,7 @@ from rpcd_wireguard_uplink.carrying.counters import (
 )
 from rpcd_wireguard_uplink.model import Family
 from rpcd_wireguard_uplink.system.netlink import attribute, nested, text
-from rpcd_wireguard_uplink.system.nft_sets import Element, SetReader, parse_elements
+from rpcd_wireguard_uplink.system.nft import Element, SetReader, parse_elements
 
 DAY_S = 86_400
 

@@ -17,7 +17,7 @@ from rpcd_wireguard_uplink.carrying.ruleset import Chain, Rule, Ruleset
 from rpcd_wireguard_uplink.carrying.watch import CarryingWatch, InUse
 from rpcd_wireguard_uplink.errors import CommandFailed
 from rpcd_wireguard_uplink.model import Family
-from rpcd_wireguard_uplink.system.ruleset_watch import RulesetWatch
+from rpcd_wireguard_uplink.system.netlink import Message, text
 
 FOUR, TUNNEL = Family.IPV4, "wgup_a"
 NAT = Chain("inet", "wgup", "nat", (Rule(({"masquerade": None},)),), "postrouting", 100)
@@ -262,7 +262,8 @@ async def test_calm_costs_nothing_until_the_rules_change(mocker: MockerFixture) 
     mocker.patch.object(carrying_watch, "read_ruleset", kernel.read_ruleset)
     mocker.patch.object(carrying_watch.iproute, "read_all_addresses", kernel.read_all_addresses)
     mocker.patch.object(carrying_watch, "CALM_S", 0.05)
-    mocker.patch.object(RulesetWatch, "start")
+    news = mocker.patch.object(carrying_watch.netlink, "Events").return_value
+    of_others, of_ours = (Message(6 << 8, bytes(4) + text(1, name)) for name in ("fw4", "wgup"))
     calm = InUse({}, AWAY.wans, AWAY.uplinks)
     watch = CarryingWatch(lambda: calm, {}, lambda *_: None)
     task = asyncio.create_task(watch.follow())
@@ -270,9 +271,14 @@ async def test_calm_costs_nothing_until_the_rules_change(mocker: MockerFixture) 
         await asyncio.sleep(0.3)
         assert kernel.looks == 1
         for _ in range(20):  # a firewall that is loaded anew changes in many steps
-            watch._rules_changed()
+            news.read.return_value = ([of_ours, of_others], False)
+            watch._on_news()
         await asyncio.sleep(0.3)
         assert kernel.looks == 2
+        news.read.return_value = ([of_ours], False)
+        watch._on_news()
+        await asyncio.sleep(0.3)
+        assert kernel.looks == 2, "our own changes are no reason to look"
         watch.notice("home", "devices")
         watch.notice("home", "devices")
         await asyncio.sleep(0.3)

@@ -21,7 +21,6 @@ from rpcd_wireguard_uplink.steering.filter import (
 from rpcd_wireguard_uplink.steering.plan import FIRST_SLOT, MAIN_SLOT, MOST_SLOTS
 from rpcd_wireguard_uplink.steering.rules import SLOT_SHIFT
 from rpcd_wireguard_uplink.system import marks
-from rpcd_wireguard_uplink.system.nft import parse_set_counters
 from tests.unit.apart import apart
 
 V4, V6 = Family.IPV4, Family.IPV6
@@ -175,7 +174,8 @@ def test_real_prefixes_that_overlap_or_repeat() -> None:
 @real
 def test_real_heard_counts_begin_at_nothing() -> None:
     listed = nft(STANDING, then="list set inet wgup heard4")
-    assert parse_set_counters(json.dumps({"nftables": listed})) == {"wan": 0, "wwan": 0}
+    held = [entry["elem"] for entry in elements(listed, "set", "heard4")]
+    assert {each["val"]: each["counter"]["packets"] for each in held} == {"wan": 0, "wwan": 0}
 
 
 @real

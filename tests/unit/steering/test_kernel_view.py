@@ -36,7 +36,6 @@ class Asked(RoutingTables):
 
     asked: list[str] = field(default_factory=list)
     news: tuple[list[Message], bool] = ([], False)
-    descriptor: int = 7
 
     def devices(self) -> list[Device]:
         self.asked.append("devices")
@@ -50,7 +49,7 @@ class Asked(RoutingTables):
         self.asked.append(f"rules {family.version}")
         return super().rules(family)
 
-    def listen(self) -> Asked:  # type: ignore[override]
+    def listen(self, on_news: Callable[[], None]) -> Asked:  # type: ignore[override]
         return self
 
     def read(self) -> tuple[list[Message], bool]:
@@ -71,7 +70,7 @@ def kernel() -> Asked:
 @pytest.fixture
 def view(kernel: Asked) -> KernelView:
     view = KernelView(kernel)
-    assert view.listen() == 7
+    view.listen(lambda: None)
     view.read()
     assert set(kernel.asked) == EVERYTHING
     kernel.asked.clear()
@@ -112,7 +111,7 @@ def test_without_news_everything_is_read_each_time(mocker: MockerFixture) -> Non
     kernel = Asked()
     mocker.patch.object(kernel, "listen", return_value=None)
     view = KernelView(kernel)
-    assert view.listen() == -1
+    view.listen(lambda: None)
     for _ in range(2):
         kernel.asked.clear()
         assert view.take_news()

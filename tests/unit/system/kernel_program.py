@@ -8,7 +8,9 @@ from dataclasses import replace
 
 from rpcd_wireguard_uplink.model import Family
 from rpcd_wireguard_uplink.steering.reconcile import plan_changes
+from rpcd_wireguard_uplink.system.netlink import ROUTE, Events
 from rpcd_wireguard_uplink.system.rtnetlink import (
+    EVENT_GROUPS,
     MAIN,
     Kernel,
     Route,
@@ -78,7 +80,7 @@ def copy(kernel: Kernel) -> dict[str, object]:
 
 
 def news(kernel: Kernel) -> dict[str, object]:
-    events = kernel.listen()
+    events = Events(ROUTE, EVENT_GROUPS)
     index = {d.name: d.index for d in kernel.devices()}["tun0"]
     kernel.set_mtu(index, 1300)
     route, rule = Route(Family.IPV6, TABLE, "2001:db8:7::/48"), Rule(Family.IPV6, 50, TABLE)
