@@ -103,6 +103,31 @@ def _run_doctor(options: argparse.Namespace) -> int:
     return status
 
 
+def _run_get(options: argparse.Namespace) -> int:
+    from .options import read_options
+
+    found = read_options(options.config_dir, options.option or "")
+    if options.json:
+        _write(sys.stdout, _json({name: list(items) for name, items in found.items()}))
+        return 0
+    for name, items in found.items():
+        lines = items if options.option else [f"{name} {' '.join(items)}".rstrip()]
+        _write(sys.stdout, "".join(f"{printable(line)}\n" for line in lines))
+    return 0
+
+
+def _run_set(options: argparse.Namespace) -> int:
+    from .options import set_option, unset_option
+
+    values = getattr(options, "value", None)
+    if values is None:
+        told = unset_option(options.config_dir, options.option)
+    else:
+        told = set_option(options.config_dir, options.option, values)
+    _write(sys.stdout, _json({"success": True, "message": told}) if options.json else f"{told}\n")
+    return 0
+
+
 # --- the bus
 
 
@@ -219,6 +244,9 @@ def _write(stream: TextIO, text: str) -> None:
 
 _METRICS = "Prints the status in Prometheus' text format, for a node exporter to read from a file."
 _DOCTOR = "Tells what is missing or wrong on this router, and the commands that mend it."
+_GET = "Prints an option of the configuration, or all of them, with their defaults."
+_SET = "Sets an option of the configuration; a bad value is refused."
+_UNSET = "Takes an option out of the configuration, so that its default counts again."
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -246,6 +274,9 @@ def _parser() -> argparse.ArgumentParser:
     made["status"].add_argument("--watch", action="store_true", help="show it once a second")
     _add_command(below[""], "metrics", _METRICS).set_defaults(run=_run_metrics)
     _add_command(below[""], "doctor", _DOCTOR).set_defaults(run=_run_doctor)
+    for word, doc, run in (("get", _GET, _run_get), ("set", _SET, _run_set)):
+        _add_option_command(below[""], word, doc).set_defaults(run=run)
+    _add_option_command(below[""], "unset", _UNSET).set_defaults(run=_run_set)
     return parser
 
 
@@ -256,6 +287,16 @@ def _commands_of(parser: argparse.ArgumentParser) -> Any:
 def _add_command(commands: Any, word: str, doc: str) -> argparse.ArgumentParser:
     made: _Parser = commands.add_parser(word, help=doc, description=doc, allow_abbrev=False)
     _add_common(made)
+    return made
+
+
+def _add_option_command(commands: Any, word: str, doc: str) -> argparse.ArgumentParser:
+    made = _add_command(commands, word, doc)
+    about = "min_uplinks, local.limit_mbps, broker.host, wgup_nodea.weight, ..."
+    made.add_argument("option", metavar="OPTION", nargs="?" if word == "get" else None, help=about)
+    if word == "set":
+        made.add_argument("value", metavar="VALUE", nargs="+", help="a list has several")
+    made.add_argument("--config-dir", metavar="DIR", default="/etc/config", help="where it lies")
     return made
 
 

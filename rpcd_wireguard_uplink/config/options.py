@@ -98,6 +98,10 @@ class Option:
         found = map(self.kind.parse, items)
         return self.collect(found) if self.many else next(found)
 
+    def default_items(self) -> tuple[str, ...]:
+        """The default as it would be written; () where there is none."""
+        return () if self.default in (None, "", (), -1) else self.items(self.text(self.default))
+
     def text(self, value: Any) -> Value:
         """A value as it is written."""
         if not self.many:
@@ -310,7 +314,7 @@ _MQTT = (
     Option("host", k.BROKER, "",
         bad=Fallback.OFF,
         help="where the broker listens"),
-    Option("port", k.whole(1, 65535), 0,
+    Option("port", k.whole(1, 65535), None,
         help="the broker's TCP port; 1883 without, 8883 with `tls`"),
     Option("user", k.TEXT, "",
         help="the name to log in with"),

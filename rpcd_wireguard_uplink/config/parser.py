@@ -195,8 +195,10 @@ class _Reading:
         if option.many and good and option.bad is not Fallback.OFF:
             self.fault(section.name, option.name, told, "it is left out", good)
             return good
-        last = option.items(before[option.name]) if option.name in before else None
-        if last is not None:
+        last = option.items(before[option.name]) if option.name in before else ()
+        if not last and _place(section) in self._last and option.bad is Fallback.DEFAULT:
+            last = option.default_items()  # they were in force
+        if last:
             shown = "" if option.secret else f", {' '.join(last)},"
             then = f"the last good value{shown} stays in force"
             self.fault(section.name, option.name, told, then, () if option.secret else last)
@@ -204,9 +206,8 @@ class _Reading:
         if option.bad is Fallback.OFF:
             self.fault(section.name, option.name, told, "the section is not used")
         else:
-            value = option.default if option.bad is Fallback.DEFAULT else option.bad
-            text = "" if value in (None, "", ()) else option.text(value)
-            shown_items = option.items(text) if text else ()
+            is_default = option.bad is Fallback.DEFAULT
+            shown_items = option.default_items() if is_default else (option.kind.write(option.bad),)
             shown = f"{' '.join(shown_items) or 'none'} is used"
             self.fault(section.name, option.name, told, shown, shown_items or None)
         return None
