@@ -231,7 +231,7 @@ class _Reading:
         )
 
     def suited_timeout(self, settings: Settings) -> Settings:
-        """The settings with a `failover_timeout` that the pace can keep."""
+        """The settings with a pace and a `failover_timeout` that it can keep."""
         bound_s, timeout_s = settings.detection_bound_s(), settings.failover_timeout_s
         if bound_s <= timeout_s:
             return settings
@@ -243,15 +243,28 @@ class _Reading:
             f"{SWITCH_BOUND_S:g} s to switch; raise failover_timeout or choose pace 'fast'"
         )
         place = (MAIN_TYPE, "")
-        last = self._before(place).get("failover_timeout")
-        suited, text, then = replace(settings, failover_timeout_s=10.0), "10", "10 s is used"
-        if isinstance(last, str):
-            before = replace(settings, failover_timeout_s=float(last))
-            if before.detection_bound_s() <= before.failover_timeout_s:
-                suited, text = before, last
-                then = f"the last good value, {last} s, stays in force"
-        self._mend(place, "failover_timeout", text)
-        self.fault(MAIN_NAME, "failover_timeout", told, then, (text,))
+        before = self._before(place)
+        suited, option, text = settings, "", ""
+        for option, found in (
+            ("pace", before.get("pace")),
+            ("failover_timeout", before.get("failover_timeout")),
+            ("failover_timeout", "10"),
+        ):
+            row, text = SECTIONS[MAIN_TYPE].option(option), str(found)
+            if row is None or found is None:
+                continue
+            suited = replace(settings, **{row.key: row.value((text,))})
+            if suited.detection_bound_s() <= suited.failover_timeout_s:
+                break
+        self._mend(place, option, text)
+        last = "the last good " if before.get(option) == text else ""
+        then = f"{last}{option} {text} {'stays in force' if last else 'is used'}"
+        self.faults.append(
+            Fault(
+                f"{CONFIG}.{MAIN_NAME}.failover_timeout {told}; {then}",
+                f"wgctl uplink set {option} {text}",
+            )
+        )
         return suited
 
     def _mend(self, place: tuple[str, str], option: str, text: Value) -> None:
