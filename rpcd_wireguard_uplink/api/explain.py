@@ -27,7 +27,7 @@ from ..failover.selection import (
     score_ms,
 )
 from ..model import Family, Health, Offer, PathKind
-from ..probing.probe_kind import Method
+from ..probing.probe_kind import ProbeKind
 from .status import uplink_reason
 
 Table = dict[str, Any]
@@ -125,8 +125,8 @@ def _family_sentence(
         return f"{shown} goes nowhere: {state.cause}."
     told = f"{shown} leaves by {active}{_circumstance(monitor, family)}"
     path = monitor.paths.get((state.active, family))
-    if path is not None and path.opinion.method is not Method.PING:
-        told += f" (it answers {path.opinion.method.value}, not ping)"
+    if path is not None and path.kinds.present is not ProbeKind.PING:
+        told += f" (it answers {path.kinds.present.value}, not ping)"
     if not following:
         return f"{told}; nothing else could take over now."
     heir = following[0].candidate.name
@@ -142,8 +142,8 @@ def _circumstance(monitor: Monitor, family: Family) -> str:
         return f" for a while yet: {state.cause}"
     if state.cause:
         return f", but {state.cause}"
-    if primary is not None and primary.degraded:
-        return f", although it {primary.degraded}, since nothing clearly better answers"
+    if primary is not None and primary.below_sla:
+        return f", although it {primary.below_sla}, since nothing clearly better answers"
     return ""
 
 

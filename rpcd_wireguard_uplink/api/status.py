@@ -15,7 +15,7 @@ from ..failover.paths import WatchedPath
 from ..failover.selection import Ranked, offer_reason
 from ..model import Family, Health, HistoryEntry, Offer, PathKind, Uplink
 from ..probing.icmp import PROBE_BYTES
-from ..probing.probe_kind import Method
+from ..probing.probe_kind import ProbeKind
 from .replies import OFFERS_IN_STATUS
 
 Table = dict[str, Any]
@@ -59,8 +59,8 @@ def _probe_notes(config: Config, monitor: Monitor) -> list[str]:
     notes: dict[str, None] = {}
     for path in monitor.paths.values():
         name = names.get(path.device) or monitor.platform.logical_name(path.device)
-        method = path.opinion.method
-        if method is not Method.PING:
+        method = path.kinds.present
+        if method is not ProbeKind.PING:
             notes[
                 f"{name} answers {method.value} but not ping: it is watched by {method.value}"
             ] = None
@@ -90,7 +90,7 @@ def path_state(monitor: Monitor, device: str) -> str:
 def _is_degraded(paths: list[WatchedPath]) -> bool:
     """Whether none of the families that are alive is good enough."""
     alive = [path for path in paths if path.health.state in (Health.UP, Health.SUSPECT)]
-    return all(path.health.quality.degraded for path in alive)
+    return all(path.health.quality.below_sla for path in alive)
 
 
 def _never_shook_hands(monitor: Monitor, device: str, paths: list[WatchedPath]) -> bool:

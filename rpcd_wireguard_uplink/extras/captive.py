@@ -164,7 +164,7 @@ class CaptiveWatch:
         before = dict(self._portals)
         url = self._page()
         for path in self.monitor.paths.values() if not url else ():
-            path.page = None
+            path.use_page(None)
         wans = self.monitor.network.state.wan_devices() if url else ()
         able = set(filter(self._is_attached, wans))
         for device in [device for device in self._due_s if device not in able]:
@@ -231,7 +231,7 @@ class CaptiveWatch:
                 path = self.monitor.paths.get((device, family))
                 if path is not None and verdict.page is not None:
                     is_able = (":" in verdict.page.address) == (family is Family.IPV6)
-                    path.page = verdict.page if is_able else None
+                    path.use_page(verdict.page if is_able else None)
         pause_s = UNKNOWN_S if verdict is None else FREE_S
         self._due_s[device] = now_s + (HELD_S if device in self._portals else pause_s)
 

@@ -2,7 +2,7 @@
 
 All verdicts on a path are made here. A first loss makes it suspect; two rules judge a suspect:
 silence (several probes in a row without an answer, over a minimum time, so that a burst of losses
-is not taken for a death) and rate (k of n probes lost over a window of time, and still). A line
+is not taken for a death) and rate (k of n probes lost over a window of time, and still). A path
 keeps the order of packets, so a probe counts for the rate once one that left later was answered:
 what is only late, behind a long queue, is no loss. Anything that arrived from beyond the path
 breaks a silence, but only for a bounded time, because a path that answers no probe is of no use.
@@ -19,8 +19,9 @@ from dataclasses import dataclass, field
 
 from ..config.probe_profile import QUIET_SHARE, ProbeProfile
 from ..model import Health
+from ..probing.round_trip import RoundTrip
 from ..probing.targets import Targets
-from .link_quality import Quality
+from .link_quality import LinkQuality, Sla
 
 RATE_PROBES = 10  # fewer say nothing about a rate
 RATE_LIMIT = 0.4  # the k of n: this share lost is a verdict
@@ -31,9 +32,10 @@ RISE = 3  # answers in a row that bring a dead path back
 STATISTICS_WINDOW = 50
 HEALED_S = 0.5  # a silence of this length that ended by itself
 HEALED_KEPT_S = 86400.0  # is remembered for a day
-OPINION_ROUND_TRIPS = 1.5  # so long an answer to another kind of probe is waited for
+OTHER_KIND_ROUND_TRIPS = 1.5  # so long an answer to another kind of probe is waited for
 LATE_S = 10.0  # later answers say nothing any more
 RECENT = 20  # judged probes
+EARLY_S = 0.001  # timers may be early by so much
 
 
 @dataclass(slots=True)
@@ -46,10 +48,77 @@ class _Probe:
     is_answered: bool = False
     is_weighed: bool = False
 
+    def excuse(self, lag_s: float) -> None:
+        """This process itself was held up for so long."""
+        self.sent_s += lag_s
+        self.deadline_s += lag_s
+        self.excused_s += lag_s
+
+    def wait_for(self, timeout_s: float) -> None:
+        """Wait for the answer for so long at least."""
+        self.deadline_s = max(self.deadline_s, self.sent_s + timeout_s)
+
+    def answer(self) -> None:
+        """It was answered, in time or late."""
+        self.is_answered = True
+
+    def weigh(self) -> bool:
+        """Have it count for the link's quality; whether it did not yet."""
+        was_weighed, self.is_weighed = self.is_weighed, True
+        return not was_weighed
+
+
+@dataclass(slots=True)
+class _Suspicion:
+    """The probes judged since a path is suspect, for the rule of k lost of n."""
+
+    since_s: float = 0.0
+    probes: deque[_Probe] = field(default_factory=deque)
+
+    def begin(self, now_s: float) -> None:
+        """The path is suspect from now on."""
+        self.since_s = now_s
+        self.probes.clear()
+
+    def excuse(self, lag_s: float) -> None:
+        """This process itself was held up for so long."""
+        self.since_s += lag_s
+
+    def leave_out(self, target: str) -> None:
+        """What was lost of this target is its own."""
+        self.probes = deque(probe for probe in self.probes if probe.target != target)
+
+    def settled(self, newest_answered_s: float) -> tuple[int, list[_Probe]]:
+        """The probes whose fate is known: answered, or overtaken by one that was; and how many of
+        them were lost.
+        """
+        found = [p for p in self.probes if p.is_answered or p.sent_s < newest_answered_s]
+        return _lost(found), found
+
+    def verdict(self, window_s: float, newest_answered_s: float, now_s: float) -> str:
+        """Why so many were lost within the window that the path is dead, and '' where it is not."""
+        while self.probes and self.probes[0].sent_s < now_s - window_s - 0.5:
+            self.probes.popleft()
+        lost, settled = self.settled(newest_answered_s)
+        is_new = now_s - self.since_s < window_s
+        if is_new or len(settled) < RATE_PROBES or lost < RATE_LIMIT * len(settled):
+            return ""
+        is_passed = _lost(settled[-RATE_PROBES:]) < STILL_LOST
+        return "" if is_passed else f"{lost} of {len(settled)} probes lost"
+
+
+def _lost(probes: Sequence[_Probe]) -> int:
+    return sum(not probe.is_answered for probe in probes)
+
 
 @dataclass(slots=True)
 class PathHealth:
-    """The health of one path in one family. Feed it in order of time; read `state` after."""
+    """The health of one path in one family. Feed it in order of time; read `state` after.
+
+    `detection_s` is how long the last death took from the first unanswered probe to the verdict,
+    `alive_since_s` when the path came up, None while it is dead or unknown, `silent_since_s` when
+    the first probe left that nothing answered since, None while all is answered.
+    """
 
     profile: ProbeProfile
     addresses: Sequence[str]
@@ -57,27 +126,24 @@ class PathHealth:
     state: Health = Health.UNKNOWN
     cause: str = ""
     attached: bool = True
-    detection_s: float = -1.0  # from the first unanswered probe to the last verdict of death
+    detection_s: float = -1.0
     last_answer_s: float | None = None
-    alive_since_s: float | None = None  # when it came up, None while it is dead or unknown
-    smoothed_rtt_s: float | None = None
-    quality: Quality = field(default_factory=Quality)
+    alive_since_s: float | None = None
+    silent_since_s: float | None = None
+    round_trip: RoundTrip = field(default_factory=RoundTrip)
+    quality: LinkQuality = field(default_factory=LinkQuality)
     targets: Targets = field(init=False)
     _first_sent_s: float = math.inf
-    _fell_s: float = -math.inf
-    _asked_s: float = -math.inf
     _last_sent_s: float = math.inf
-    _rtt_deviation_s: float = 0.0
-    _rtt_waited: bool = False
-    _silent_since_s: float | None = None
+    _first_answer_s: float = math.inf
+    _newest_answered_s: float = -math.inf  # when it left
+    _fell_s: float = -math.inf
     _quiet_since_s: float = -math.inf
     _patient_until_s: float = -math.inf
+    _asked_otherwise_s: float = -math.inf
     _row_lost: int = 0
     _row_answered: int = 0
-    _suspect_since_s: float = 0.0
-    _newest_answered_s: float = -math.inf  # when it left
-    _first_answer_s: float = math.inf
-    _judged: deque[_Probe] = field(default_factory=deque)
+    _suspicion: _Suspicion = field(default_factory=_Suspicion)
     _statistics: deque[bool] = field(default_factory=lambda: deque(maxlen=STATISTICS_WINDOW))
     _outstanding: dict[int, _Probe] = field(default_factory=dict)
     _late: dict[int, _Probe] = field(default_factory=dict)
@@ -85,10 +151,13 @@ class PathHealth:
     def __post_init__(self) -> None:
         self.targets = Targets(self.addresses, self.reliability)
 
+    # --- questions
+
     @property
     def latency_ms(self) -> float:
         """The smoothed round trip time, -1 before the first answer."""
-        return -1.0 if self.smoothed_rtt_s is None else round(self.smoothed_rtt_s * 1000, 3)
+        smoothed_s = self.round_trip.smoothed_s
+        return -1.0 if smoothed_s is None else round(smoothed_s * 1000, 3)
 
     @property
     def loss_pct(self) -> float:
@@ -105,16 +174,8 @@ class PathHealth:
 
     @property
     def timeout_s(self) -> float:
-        """How long an answer is waited for: SRTT + 4 RTTVAR (RFC 6298) within bounds."""
-        if self.smoothed_rtt_s is None:
-            return min(1.0, self.profile.timeout_cap_s)
-        estimate = self.smoothed_rtt_s + 4 * self._rtt_deviation_s
-        return min(max(estimate, self.profile.timeout_floor_s), self.profile.timeout_cap_s)
-
-    @property
-    def silent_since_s(self) -> float | None:
-        """When the first probe left that nothing answered since; None while all is answered."""
-        return self._silent_since_s
+        """How long an answer is waited for, within the profile's bounds."""
+        return self.round_trip.timeout_s(self.profile.timeout_floor_s, self.profile.timeout_cap_s)
 
     @property
     def is_waiting(self) -> bool:
@@ -134,14 +195,19 @@ class PathHealth:
 
     def next_deadline_s(self) -> float | None:
         """When the next outstanding probe is overdue, or the silence reaches its bound."""
-        times = [p.deadline_s for p in self._outstanding.values()]
-        since_s = self._silent_since_s if self._row_lost >= self.profile.losses else None
-        if since_s is not None and self.state is Health.SUSPECT:
-            times.append(self._silence_ends_s(since_s))
-        short_s = self.targets.short_since_s() if self.state is Health.SUSPECT else None
-        if short_s is not None:
-            times.append(short_s + self.profile.dispute_s)
+        times = [probe.deadline_s for probe in self._outstanding.values()]
+        if self.state is Health.SUSPECT:
+            ends_s, short_s = self._silence_ends_s(), self.targets.short_since_s()
+            times += [] if ends_s is None else [ends_s]
+            times += [] if short_s is None else [short_s + self.profile.dispute_s]
         return min(times, default=None)
+
+    # --- what happens
+
+    def use(self, profile: ProbeProfile, sla: Sla) -> None:
+        """Judge by these from now on."""
+        self.profile = profile
+        self.quality.use(sla)
 
     def sent(self, sequence: int, target: str, now_s: float) -> None:
         """A probe has left."""
@@ -156,68 +222,62 @@ class PathHealth:
         Answers nobody asked for are ignored. `hops` is how many routers it passed, None where that
         isn't known.
         """
-        probe = self._outstanding.pop(sequence, None)
-        late = probe is None
+        is_late = sequence not in self._outstanding
+        probe = (self._late if is_late else self._outstanding).pop(sequence, None)
         if probe is None:
-            probe = self._late.pop(sequence, None)
-            if probe is None:
-                return False
+            return False
         rtt_s = now_s - probe.sent_s + probe.excused_s
         if not self.targets.answered(probe.target, rtt_s, hops, now_s):
             return False
-        is_early = late and probe.sent_s < self._first_answer_s
-        self._learn_rtt(rtt_s, waited=is_early or probe.excused_s > 0)
+        is_early = is_late and probe.sent_s < self._first_answer_s
+        self.round_trip.learn(rtt_s, waited=is_early or probe.excused_s > 0)
         is_first = self.last_answer_s is None
         if is_first:
             self._first_answer_s = now_s
             for waiting in self._outstanding.values():
-                waiting.deadline_s = max(waiting.deadline_s, waiting.sent_s + self.timeout_s)
+                waiting.wait_for(self.timeout_s)
             self._statistics.clear()  # what was sent before there was anybody says nothing
         self.last_answer_s = now_s
         self._newest_answered_s = max(self._newest_answered_s, probe.sent_s)
-        probe.is_answered = True
+        probe.answer()
         self._weigh(probe, now_s - probe.sent_s)
         self._break_silence(now_s)
-        if late:
+        if is_late:
             return True
         self._statistics.append(True)
         self._row_answered += 1
         if self.state is Health.SUSPECT:
-            self._judged.append(probe)
+            self._suspicion.probes.append(probe)
         self._rise(is_first)
         return True
 
     def unsendable(self, target: str, now_s: float) -> None:
         """A probe could not even leave (no route, device gone): that is a loss at once."""
-        self._lost(_Probe(target, now_s, now_s), now_s)
+        self._lose(_Probe(target, now_s, now_s), now_s)
         self._judge(now_s)
 
     def expire(self, now_s: float) -> None:
         """Count what is overdue as lost. Call it only after the socket was drained."""
-        overdue = [n for n, p in self._outstanding.items() if p.deadline_s <= now_s]
-        for sequence in overdue:
-            probe = self._outstanding.pop(sequence)
-            self._late[sequence] = probe
-            self._lost(probe, now_s)
-        for probe in self._late.values():
-            # What waits in a long queue is late, not lost, but a line keeps the order.
-            if probe.sent_s < self._newest_answered_s or probe.sent_s < now_s - LATE_S:
+        for sequence in [n for n, p in self._outstanding.items() if p.deadline_s <= now_s]:
+            probe = self._late[sequence] = self._outstanding.pop(sequence)
+            self._lose(probe, now_s)
+        for sequence, probe in list(self._late.items()):
+            # What waits in a long queue is late, not lost, but a path keeps the order.
+            if probe.sent_s < max(self._newest_answered_s, now_s - LATE_S):
                 self._weigh(probe, None)
-        for sequence in [n for n, p in self._late.items() if p.sent_s < now_s - LATE_S]:
-            del self._late[sequence]
+            if probe.sent_s < now_s - LATE_S:
+                del self._late[sequence]
         self._judge(now_s)
 
     def excuse(self, lag_s: float) -> None:
         """This process itself was held up for so long: that time says nothing about the path."""
         for probe in self._outstanding.values():
-            probe.sent_s += lag_s
-            probe.deadline_s += lag_s
-            probe.excused_s += lag_s
-        if self._silent_since_s is not None:
-            self._silent_since_s += lag_s
-        self._suspect_since_s += lag_s
+            probe.excuse(lag_s)
+        if self.silent_since_s is not None:
+            self.silent_since_s += lag_s
+        self._suspicion.excuse(lag_s)
 
-    def heard(self, now_s: float) -> None:
+    def saw_traffic(self, now_s: float) -> None:
         """Something arrived from beyond the path: it is alive, whatever the probes say.
 
         That is believed for `passive_limit_s` after the last answered probe.
@@ -229,8 +289,8 @@ class PathHealth:
 
     def asked_otherwise(self, now_s: float) -> None:
         """Another kind of probe was sent while this one's are lost: its answer is waited for."""
-        if self._silent_since_s is not None and self._asked_s < self._silent_since_s:
-            self._asked_s = now_s
+        if self.silent_since_s is not None and self._asked_otherwise_s < self.silent_since_s:
+            self._asked_otherwise_s = now_s
 
     def vouched(self, target: str, now_s: float) -> None:
         """Another kind of probe was answered by a target: the path is alive."""
@@ -242,7 +302,7 @@ class PathHealth:
         """Another kind of probe is sent from now on: losses of the former one say nothing."""
         self._forget()
         self.targets.begin_anew()
-        self.smoothed_rtt_s = None
+        self.round_trip.forget()
 
     def attach(self, attached: bool, now_s: float, cause: str) -> None:
         """The path's device gained or lost its carrier or its route, which counts at once."""
@@ -250,149 +310,125 @@ class PathHealth:
             return
         self.attached = attached
         self._forget()
-        if attached:
-            if self.state is not Health.UNKNOWN:
-                self.state, self.cause = Health.DOWN, f"{cause}, no answer yet"
-        else:
-            self._silent_since_s = now_s
+        if not attached:
+            self.silent_since_s = now_s
             self._fall(cause, now_s)
+        elif self.state is not Health.UNKNOWN:
+            self.state, self.cause = Health.DOWN, f"{cause}, no answer yet"
 
     def take_over(self, now_s: float) -> None:
         """An earlier run had traffic here a moment ago: alive until probes say otherwise."""
         self.state, self.cause = Health.UP, "taken over from an earlier run"
         self.last_answer_s = now_s
 
+    # --- what follows from it
+
     def _forget(self) -> None:
         self._outstanding.clear()
         self._late.clear()
-        self._judged.clear()
-        self._silent_since_s = None
+        self._suspicion.probes.clear()
+        self.silent_since_s = None
         self._row_lost = 0
         self._row_answered = 0
 
     def _break_silence(self, now_s: float) -> None:
-        since_s = self._silent_since_s
+        since_s = self.silent_since_s
         if since_s is not None and self.state is Health.SUSPECT and now_s - since_s >= HEALED_S:
             self._patient_until_s = now_s + HEALED_KEPT_S
-        self._silent_since_s, self._quiet_since_s = None, now_s
+        self.silent_since_s, self._quiet_since_s = None, now_s
         self._row_lost = 0
 
     def _weigh(self, probe: _Probe, rtt_s: float | None) -> None:
         """Let a probe whose fate is known count for the quality, once; what left before the path
         came up says nothing.
         """
-        own = rtt_s is None and self.targets.known[probe.target].rests_until_s > probe.sent_s
+        is_own = rtt_s is None and self.targets.known[probe.target].rests_until_s > probe.sent_s
         alive_s = self.alive_since_s
-        if not probe.is_weighed and not own and alive_s is not None and probe.sent_s >= alive_s:
+        if probe.weigh() and not is_own and alive_s is not None and probe.sent_s >= alive_s:
             self.quality.take(probe.gap_s, rtt_s)
-        probe.is_weighed = True
 
-    def _learn_rtt(self, rtt_s: float, *, waited: bool) -> None:
-        """What was sent before the first answer may have `waited` for a tunnel, as an answer may
-        have for this process: that counts until something better is known.
-        """
-        if waited and self.smoothed_rtt_s is not None and not self._rtt_waited:
-            return
-        if self.smoothed_rtt_s is None or self._rtt_waited:
-            self.smoothed_rtt_s, self._rtt_deviation_s = rtt_s, rtt_s / 2
-            self._rtt_waited = waited
-            return
-        self._rtt_deviation_s += (abs(rtt_s - self.smoothed_rtt_s) - self._rtt_deviation_s) / 4
-        self.smoothed_rtt_s += (rtt_s - self.smoothed_rtt_s) / 8
-
-    def _lost(self, probe: _Probe, now_s: float) -> None:
+    def _lose(self, probe: _Probe, now_s: float) -> None:
         if self.targets.lost(probe.target, probe.sent_s, self._newest_answered_s, now_s):
-            self._judged = deque(p for p in self._judged if p.target != probe.target)
+            self._suspicion.leave_out(probe.target)
             return
         self._statistics.append(False)
         self._row_answered = 0
         if self.state is Health.SUSPECT:
-            self._judged.append(probe)
+            self._suspicion.probes.append(probe)
         if self._newest_answered_s > probe.sent_s:
             return
         self._row_lost += 1
-        if self._silent_since_s is None or probe.sent_s < self._silent_since_s:
-            self._silent_since_s = probe.sent_s
+        if self.silent_since_s is None or probe.sent_s < self.silent_since_s:
+            self.silent_since_s = probe.sent_s
 
     def _rise(self, is_first: bool) -> None:
         if self.alive_since_s is None and not self.targets.enough_since(self._fell_s):
             return
         if self.alive_since_s is None:
-            back = is_first or self.state is not Health.DOWN or self._row_answered >= RISE
-            self.alive_since_s = self.last_answer_s if back else None
+            is_back = is_first or self.state is not Health.DOWN or self._row_answered >= RISE
+            self.alive_since_s = self.last_answer_s if is_back else None
         if is_first or self.state is Health.UNKNOWN:
             self.state, self.cause = Health.UP, "answers"
         elif self.state is Health.DOWN and self._row_answered >= RISE:
             self.state, self.cause = Health.UP, "answers again"
         elif self.state is Health.SUSPECT and self._is_calm():
             self.state, self.cause = Health.UP, "answers"
-            self._judged.clear()
+            self._suspicion.probes.clear()
 
     def _is_calm(self) -> bool:
         if self._row_answered < CALM_ROW or self.targets.short_since_s() is not None:
             return False
-        settled = self._settled()
-        lost = sum(not p.is_answered for p in settled)
+        lost, settled = self._suspicion.settled(self._newest_answered_s)
         return lost <= CALM_LIMIT * len(settled) or self._row_answered >= RATE_PROBES
-
-    def _settled(self) -> list[_Probe]:
-        """The judged probes whose fate is known: answered, or overtaken by one that was."""
-        newest_s = self._newest_answered_s
-        return [p for p in self._judged if p.is_answered or p.sent_s < newest_s]
 
     def _judge(self, now_s: float) -> None:
         short_s = self.targets.short_since_s()
         is_lossy = self._row_lost >= 1 or short_s is not None
         if self.state in (Health.UP, Health.UNKNOWN) and is_lossy:
             self.state, self.cause = Health.SUSPECT, "probes unanswered"
-            self._suspect_since_s = now_s
-            self._judged.clear()
+            self._suspicion.begin(now_s)
         if self.state is not Health.SUSPECT:
             return
-        since_s = self._silent_since_s if self._row_lost >= self.profile.losses else None
-        if since_s is not None and now_s >= self._silence_ends_s(since_s) - 0.001:
+        if cause := self._why_dead(short_s, now_s):
+            self._fall(cause, now_s)
+
+    def _why_dead(self, short_s: float | None, now_s: float) -> str:
+        """Why a suspect is dead, '' where it is not."""
+        ends_s, since_s = self._silence_ends_s(), self.silent_since_s
+        if ends_s is not None and since_s is not None and now_s >= ends_s - EARLY_S:
             told = f"no answer to {self._row_lost} probes in {now_s - since_s:.1f} s"
-            self._fall("; ".join([told, *self.targets.doubts()]), now_s)
-            return
-        if short_s is not None and now_s >= short_s + self.profile.dispute_s - 0.001:
+            return "; ".join([told, *self.targets.doubts()])
+        if short_s is not None and now_s >= short_s + self.profile.dispute_s - EARLY_S:
             silent = self.targets.silent()
             told = f"{len(silent)} of {len(self.addresses)} targets do not answer: "
-            self._fall(told + ", ".join(silent), now_s)
-        else:
-            self._judge_rate(now_s)
+            return told + ", ".join(silent)
+        # Of the last round trip nothing is known yet: a window that it fills would hold few probes.
+        window_s = self.profile.rate_window_s + (self.round_trip.smoothed_s or 0.0)
+        return self._suspicion.verdict(window_s, self._newest_answered_s, now_s)
 
-    def _silence_ends_s(self, since_s: float) -> float:
-        """When a silence is a verdict: long after the first probe left, and with nothing arriving.
+    def _silence_ends_s(self) -> float | None:
+        """When the silence is a verdict: long after its first probe, and with nothing arriving.
 
-        The second only matters where round trips are longer than the silence that is allowed.
+        The second only matters where round trips are longer than the silence that is allowed. None
+        while too few probes are lost.
         """
+        since_s = self.silent_since_s
+        if since_s is None or self._row_lost < self.profile.losses:
+            return None
+        smoothed_s = self.round_trip.smoothed_s
         is_patient = since_s < self._patient_until_s
         silence_s = self.profile.longest_silence_s if is_patient else self.profile.silence_s
-        jitter_s = max(0.0, self.timeout_s - (self.smoothed_rtt_s or self.timeout_s))
+        jitter_s = max(0.0, self.timeout_s - (smoothed_s or self.timeout_s))
         quiet_s = max(silence_s * QUIET_SHARE, jitter_s + min(jitter_s, self.profile.confirm_s))
         ends_s = max(since_s + silence_s, self._quiet_since_s + quiet_s)
         if self._first_answer_s == math.inf:
             ends_s = max(ends_s, self._first_sent_s + self.profile.start_s)
-        elif self._rtt_waited:
+        elif self.round_trip.is_doubtful:
             ends_s = max(ends_s, self._first_answer_s + self.profile.start_s / 2)
-        if self._asked_s >= since_s:
-            wait_s = OPINION_ROUND_TRIPS * (self.smoothed_rtt_s or 0.0)
-            ends_s = max(ends_s, self._asked_s + min(wait_s, self.profile.confirm_s))
+        if self._asked_otherwise_s >= since_s:
+            wait_s = min(OTHER_KIND_ROUND_TRIPS * (smoothed_s or 0.0), self.profile.confirm_s)
+            ends_s = max(ends_s, self._asked_otherwise_s + wait_s)
         return ends_s
-
-    def _judge_rate(self, now_s: float) -> None:
-        # Of the last round trip nothing is known yet: a window that it fills would hold few probes.
-        window_s = self.profile.rate_window_s + (self.smoothed_rtt_s or 0.0)
-        while self._judged and self._judged[0].sent_s < now_s - window_s - 0.5:
-            self._judged.popleft()
-        if now_s - self._suspect_since_s < window_s:
-            return
-        settled = self._settled()
-        lost = sum(not p.is_answered for p in settled)
-        if len(settled) < RATE_PROBES or lost < RATE_LIMIT * len(settled):
-            return
-        if sum(not p.is_answered for p in settled[-RATE_PROBES:]) >= STILL_LOST:
-            self._fall(f"{lost} of {len(settled)} probes lost", now_s)
 
     def _fall(self, cause: str, now_s: float) -> None:
         self.state, self.cause = Health.DOWN, cause
@@ -400,7 +436,7 @@ class PathHealth:
         self._fell_s = now_s
         self.targets.wake()
         self.quality.begin_anew()
-        begun_s = self._silent_since_s
-        self.detection_s = now_s - (self._suspect_since_s if begun_s is None else begun_s)
+        begun_s = self.silent_since_s
+        self.detection_s = now_s - (self._suspicion.since_s if begun_s is None else begun_s)
         self._row_answered = 0
-        self._judged.clear()
+        self._suspicion.probes.clear()

@@ -3,7 +3,7 @@
 Both are exponential averages over time, not over probes: a suspect is probed more often, and a
 burst would count several times over. With 2 % random loss it takes a silence of six seconds to
 reach a limit of 20 %, or a dozen losses in half a minute (once in thousands of days). A path that
-passed a limit is degraded until it is below half of it. No clock, no I/O.
+passed a limit is below its SLA until it is below half of that limit. No clock, no I/O.
 """
 
 from __future__ import annotations
@@ -16,18 +16,25 @@ LONGEST_STEP_S = 0.5  # a probe stands for the time since the one before it, but
 GOOD_SHARE = 0.5  # of a limit
 
 
-@dataclass(slots=True)
-class Quality:
-    """The quality of one path. `max_loss` is a share of the probes; 0 is no limit. `degraded` says
-    why, and is '' where it isn't; so does `poor`, from half of a limit on.
-    """
+@dataclass(frozen=True, slots=True)
+class Sla:
+    """What a path must keep: `max_loss` is a share of the probes; 0 is no limit."""
 
     max_loss: float = 0.0
     max_latency_s: float = 0.0
+
+
+@dataclass(slots=True)
+class LinkQuality:
+    """The quality of one path. `below_sla` says why it is degraded, and is '' where it isn't; so
+    does `near_sla`, from half of a limit on.
+    """
+
+    sla: Sla = Sla()
     loss: float = 0.0
     latency_s: float | None = None
-    degraded: str = ""
-    poor: str = ""
+    below_sla: str = ""
+    near_sla: str = ""
 
     def take(self, gap_s: float, rtt_s: float | None) -> None:
         """One probe whose fate is known: `gap_s` after the one before it, None for lost."""
@@ -38,16 +45,20 @@ class Quality:
             self.latency_s = before_s + share * (rtt_s - before_s)
         self._judge()
 
+    def use(self, sla: Sla) -> None:
+        """Judge by these limits from now on."""
+        self.sla = sla
+
     def begin_anew(self) -> None:
         """Forget what was: the path was dead, and is another one now."""
-        self.loss, self.latency_s, self.degraded, self.poor = 0.0, None, "", ""
+        self.loss, self.latency_s, self.below_sla, self.near_sla = 0.0, None, "", ""
 
     def _judge(self) -> None:
-        lossy = self.loss / self.max_loss if self.max_loss else 0.0
-        slow = (self.latency_s or 0.0) / self.max_latency_s if self.max_latency_s else 0.0
-        worst = max(lossy, slow)
+        latency_s = self.latency_s or 0.0
+        lossy = self.loss / self.sla.max_loss if self.sla.max_loss else 0.0
+        slow = latency_s / self.sla.max_latency_s if self.sla.max_latency_s else 0.0
         loses = f"loses {100 * self.loss:.0f} % of its probes"
-        takes = f"takes {1000 * (self.latency_s or 0.0):.0f} ms"
-        told = loses if lossy >= slow else takes
-        self.poor = told if worst >= GOOD_SHARE else ""
-        self.degraded = self.poor if worst >= 1.0 or self.degraded else ""
+        takes = f"takes {1000 * latency_s:.0f} ms"
+        worst = max(lossy, slow)
+        self.near_sla = "" if worst < GOOD_SHARE else loses if lossy >= slow else takes
+        self.below_sla = self.near_sla if worst >= 1.0 or self.below_sla else ""

@@ -35,8 +35,8 @@ AWAY = (Phase.FAILED_OVER, Phase.HOLDING, Phase.STRANDED)
 class Path:
     """One path as the machine needs to see it. `usable` holds for backups: trusted, has the
     family, is up or not yet known to be down, and (where it shares the primary's fate) answers now.
-    `is_line` says that it is a line of the router's own, which comes before any tunnel. `refused`
-    says who else would not send traffic by the primary yet, although it answers, and `degraded` why
+    `is_wan` says that it is a WAN of the router's own, which comes before any tunnel. `refused`
+    says who else would not send traffic by the primary yet, although it answers, `below_sla` why
     the primary is not good enough, although it is alive. `is_better` backups clearly are.
     """
 
@@ -44,16 +44,16 @@ class Path:
     health: Health
     usable: bool = True
     cause: str = ""
-    is_line: bool = False
+    is_wan: bool = False
     alive_since_s: float | None = None
     refused: str = ""
-    degraded: str = ""
+    below_sla: str = ""
     is_better: bool = False
 
     @property
     def objection(self) -> str:
         """Why traffic does not go to the primary yet, although it answers."""
-        return self.refused or (f"it {self.degraded}" if self.degraded else "")
+        return self.refused or (f"it {self.below_sla}" if self.below_sla else "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,8 +109,8 @@ def _decide_home(
 ) -> tuple[State, Change | None]:
     if primary.health is not Health.DOWN:
         better = next((b for b in backups if b.usable and b.is_better), None)
-        if primary.degraded and better is not None:
-            cause = f"{primary.name} {primary.degraded}"
+        if primary.below_sla and better is not None:
+            cause = f"{primary.name} {primary.below_sla}"
             state = replace(state, flaps=_flaps(state, settings, now_s))
             return _move(state, Phase.FAILED_OVER, better.name, "failover", cause, now_s)
         suspect = primary.health is Health.SUSPECT
@@ -156,10 +156,10 @@ def _decide_away(
         if state.phase is Phase.HOLDING and state.good_since_s is None:
             cause = f"{primary.name} was lost again: {primary.cause}"
             return _stay(state, Phase.FAILED_OVER, state.active, cause, now_s), None
-        line = None if active is None or active.is_line else _held_line(backups, settings, now_s)
-        if line is not None:
-            cause = f"{line.name}, a line of the router's own, answers for {settings.hold_s:g} s"
-            return _move(state, Phase.FAILED_OVER, line.name, "switch", cause, now_s)
+        wan = None if active is None or active.is_wan else _held_wan(backups, settings, now_s)
+        if wan is not None:
+            cause = f"{wan.name}, a line of the router's own, answers for {settings.hold_s:g} s"
+            return _move(state, Phase.FAILED_OVER, wan.name, "switch", cause, now_s)
         return state, None
     best = next((b for b in backups if b.usable and b.name != state.active), None)
     if best is not None:
@@ -181,12 +181,12 @@ def _flaps(state: State, settings: Settings, now_s: float) -> int:
     return state.flaps + 1 if state.flaps and now_s - state.moved_s < calm_s else 1
 
 
-def _held_line(backups: Sequence[Path], settings: Settings, now_s: float) -> Path | None:
-    """The best line of the router's own that has been good for the hold time."""
+def _held_wan(backups: Sequence[Path], settings: Settings, now_s: float) -> Path | None:
+    """The best WAN of the router's own that has been good for the hold time."""
     for path in backups:
         since_s = path.alive_since_s
         if (
-            path.is_line
+            path.is_wan
             and path.usable
             and since_s is not None
             and now_s - since_s >= settings.hold_s

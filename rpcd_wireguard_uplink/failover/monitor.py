@@ -21,7 +21,6 @@ from ..model import DefaultRoute, Family, Health, PathKind, PeerCounters, Uplink
 from ..platform.network_reader import NetworkReader
 from ..platform.protocol import Platform
 from ..probing.icmp import Prober
-from ..probing.mtu import MtuWatch
 from ..steering.controller import RETRY_S, Report, SteeringController
 from ..steering.kernel_view import KernelView
 from ..steering.plan import Diversion
@@ -36,9 +35,11 @@ from . import selection
 from .candidates import Watch, candidates_of, learn_capacities
 from .capacity import Capacity
 from .detector import PathHealth
-from .liveness import Evidence
+from .link_quality import Sla
+from .liveness import PassiveLiveness
 from .machine import AWAY, Phase, State
-from .paths import PathKey, PathSet, Standing, WatchedPath, backup_path, interval_s
+from .paths import PathKey, PathSet, Role, WatchedPath, backup_path, interval_s
+from .tunnel_mtu import MtuWatch
 
 LATE_S = 0.05
 UNHURRIED_S, EARLY_SHARE = 1.0, 0.1  # probes that nobody waits for leave together: fewer wake-ups
@@ -82,7 +83,7 @@ class Monitor:
         now_s = time.monotonic()
         self.states = {family: State(since_s=now_s, moved_s=now_s) for family in Family}
         self.paths = PathSet(self._on_reply, self.problems)
-        self.evidence = Evidence(self.paths)
+        self.liveness = PassiveLiveness(self.paths)
         self.mtus = MtuWatch(self.paths, self.network)
         self.counters: dict[str, PeerCounters] = {}
         self.ledger = Ledger()
@@ -233,9 +234,9 @@ class Monitor:
         self.paths[key] = path
 
     def _limit(self, path: WatchedPath) -> None:
-        settings, quality = self.watch.settings, path.health.quality
-        path.health.profile = settings.probe_profile
-        quality.max_loss, quality.max_latency_s = settings.max_loss, settings.max_latency_s
+        settings = self.watch.settings
+        sla = Sla(settings.max_loss, settings.max_latency_s)
+        path.health.use(settings.probe_profile, sla)
 
     def _on_link(self, event: LinkEvent) -> None:
         if self.network.set_carrier(event.index, event.carrier and not event.gone):
@@ -317,7 +318,7 @@ class Monitor:
             self._tick_handle.cancel()
         due_s = min(now_s + LONGEST_SLEEP_S, self.mtus.due_s)
         for path in self.paths.values():
-            path.pause_s = self.pause_s(path, now_s)
+            path.plan(self.pause_s(path, now_s))
             due_s = min(due_s, path.last_sent_s + path.pause_s)
             deadline_s = path.health.next_deadline_s()
             if deadline_s is not None:
@@ -340,11 +341,11 @@ class Monitor:
         is_primary = is_primary or path.device in self.network.state.sharing.get(path.family, ())
         is_active = path.device == state.active or self.steering.carries(path.device, path.family)
         line = self.paths.get((primary.device, path.family)) if primary is not None else None
-        is_poor = line is not None and bool(line.health.quality.poor)
+        is_poor = line is not None and bool(line.health.quality.near_sla)
         is_wanted = is_poor and state.phase not in AWAY
-        standing = Standing(state.phase, is_primary, is_active, is_wanted)
+        role = Role(state.phase, is_primary, is_active, is_wanted)
         settings = self.watch.settings
-        return interval_s(path, standing, settings.probe_profile, settings.check_interval_s, now_s)
+        return interval_s(path, role, settings.probe_profile, settings.check_interval_s, now_s)
 
     def _tick(self) -> None:
         try:
@@ -369,8 +370,8 @@ class Monitor:
                 self._probe(path, now_s)
         if self.mtus.look(self._in_use(), now_s):
             self.reread_soon()
-        if self.evidence.is_needed:
-            self._run(self.evidence.gather(self.watch.settings.probe_profile.confirm_interval_s))
+        if self.liveness.is_needed:
+            self._run(self.liveness.follow(self.watch.settings.probe_profile.confirm_interval_s))
         self._evaluate(now_s)
 
     def _in_use(self) -> set[str]:
@@ -381,7 +382,7 @@ class Monitor:
         path.probe(now_s)
         self.paths.ask_otherwise(path, now_s)
         if path.kind is PathKind.WAN:
-            path.used = self.paths.is_used(path.device, now_s) or self.watch.serves
+            path.note_use(self.paths.is_used(path.device, now_s) or self.watch.serves)
 
     def ranked(self, family: Family, now_s: float) -> list[selection.Ranked]:
         """All backups of a family in order, usable or not."""
@@ -414,7 +415,7 @@ class Monitor:
         if state.phase in AWAY:
             primary = replace(primary, refused=self.who_refuses(primary.name, family))
         # While traffic is at home and the line is well, no backup is asked for.
-        is_fine = primary.health is Health.UP and not primary.degraded and state.phase not in AWAY
+        is_fine = primary.health is Health.UP and not primary.below_sla and state.phase not in AWAY
         backups = [
             backup_path(ranked, self.paths[ranked.candidate.name, family])
             for ranked in (() if is_fine else self.ranked(family, now_s))
@@ -436,7 +437,7 @@ class Monitor:
             return failover.Path(line.device, Health.UNKNOWN)
         found = failover.Path(line.device, path.health.state, cause=path.health.cause)
         quality, is_away = path.health.quality, self.states[family].phase in AWAY
-        return replace(found, degraded=quality.poor if is_away else quality.degraded)
+        return replace(found, below_sla=quality.near_sla if is_away else quality.below_sla)
 
     def _renew(self, family: Family) -> None:
         line = self.network.state.wans[family].primary

@@ -1,7 +1,7 @@
 """The paths that are watched, and how often each is probed. Sockets are held here, no timers.
 
-A path is one device in one family: a line of the router (WAN) or a tunnel. `interval_s` is the
-whole policy of pace: fast on suspects and on what carries traffic, slow on idle backups.
+A path is one device in one family: a WAN or a tunnel. `interval_s` says how often it is probed:
+often while it is suspect or carries traffic, rarely as an idle backup.
 """
 
 from __future__ import annotations
@@ -15,8 +15,9 @@ from ..errors import NotSupported
 from ..model import Family, Health, PathKind
 from ..probing.icmp import Prober, Reply
 from ..probing.mtu_search import MtuSearch
-from ..probing.probe_kind import Method, SecondOpinion
+from ..probing.probe_kind import ProbeKind, ProbeKinds
 from ..probing.service_probe import Page, ServiceProber
+from ..warnings import Warnings
 from .detector import PathHealth
 from .machine import AWAY, Path, Phase
 from .selection import Ranked
@@ -24,6 +25,7 @@ from .selection import Ranked
 DEAR_S = 1.0  # between two probes that are a connection each
 NEW_PATH_S = 60.0
 NEW_PATH_INTERVAL_S = 1.0
+AWAY_INTERVAL_S = 5.0
 CONFIRM_AGE_S = 1.0  # an answer older than this is asked for anew before a switch
 IDLE_PACKETS_PER_S = 1.0
 BETTER_LOSS = 0.05  # at most this share lost lately, and it is clearly better than a degraded path
@@ -49,10 +51,11 @@ class WatchedPath:
     last_sent_s: float = float("-inf")
     pause_s: float = 0.0
     index: int = 0
+    source: str = ""
     descriptor: int = -1
-    used: bool = True
+    is_used: bool = True
     mark: int = 0
-    opinion: SecondOpinion = field(default_factory=SecondOpinion)
+    kinds: ProbeKinds = field(default_factory=ProbeKinds)
     mtu: MtuSearch = field(default_factory=MtuSearch)
     services: ServiceProber | None = None
     page: Page | None = None
@@ -63,6 +66,37 @@ class WatchedPath:
         """Device and family."""
         return self.device, self.family
 
+    def open(self, index: int, source: str) -> None:
+        """Have the socket on the device as it is now. Raises NotSupported."""
+        self.index, self.source = index, source
+        self.descriptor = self.prober.open(source)
+
+    def open_services(self) -> int:
+        """Have the sockets for other kinds of probes; their descriptor. Raises NotSupported."""
+        made = ServiceProber(self.device, self.family, self.mark)
+        descriptor = made.open()
+        self.services = made
+        return descriptor
+
+    def close(self) -> None:
+        """Close all sockets."""
+        if self.services is not None:
+            self.services.close()
+        self.prober.close()
+        self.services, self.descriptor, self.index = None, -1, 0
+
+    def plan(self, pause_s: float) -> None:
+        """Have so many seconds between two probes."""
+        self.pause_s = pause_s
+
+    def note_use(self, is_used: bool) -> None:
+        """Whether people use the path: it is probed less often where nobody does."""
+        self.is_used = is_used
+
+    def use_page(self, page: Page | None) -> None:
+        """Have HTTP probes ask for this page; None: send none."""
+        self.page = page
+
     def collect(self, now_s: float) -> None:
         """Take the answers that have come."""
         found = self.prober.drain()
@@ -72,18 +106,18 @@ class WatchedPath:
             found += self.services.drain()
             self.replies += self.services.packets - before
         for reply in found:
-            asked = self.opinion.asked(reply.sequence)
+            asked = self.kinds.asked(reply.sequence)
             if asked is not None:
                 self._take_trial(reply, *asked, now_s)
             elif self.health.answered(reply.sequence, now_s, reply.hops):
-                self.opinion.present_answered()
+                self.kinds.present_answered()
             else:
                 self.mtu.answered(reply.sequence, reply.length)
 
     def _take_trial(self, reply: Reply, target: str, sent_s: float, now_s: float) -> None:
         if self.health.targets.is_near(target, now_s - sent_s, reply.hops):
             return
-        if self.opinion.answered(reply.sequence):
+        if self.kinds.answered(reply.sequence):
             self.health.change_probes()
         self.health.vouched(target, now_s)
 
@@ -91,7 +125,7 @@ class WatchedPath:
         """Send the probe whose turn it is."""
         target = self.health.next_target(now_s)
         self.last_sent_s = now_s
-        sequence = self.send(self.opinion.method, target)
+        sequence = self._send(self.kinds.present, target)
         if sequence is None:
             self.health.unsendable(target, now_s)
         else:
@@ -104,33 +138,37 @@ class WatchedPath:
         if health.state is Health.SUSPECT and not is_unanswered:
             is_unanswered = bool(targets.silent())
         has_page = self.page is not None
-        for method in self.opinion.due(is_unanswered, self.pause_s, now_s, has_page=has_page):
-            target = self.opinion.pick(targets.silent(), targets.able())
-            sequence = self.send(method, target) if target else None
+        for kind in self.kinds.due(is_unanswered, self.pause_s, now_s, has_page=has_page):
+            target = self.kinds.pick(targets.silent(), targets.able())
+            sequence = self._send(kind, target) if target else None
             if sequence is not None:
-                self.opinion.sent(sequence, method, target, now_s)
+                self.kinds.sent(sequence, kind, target, now_s)
                 health.asked_otherwise(now_s)
 
-    def send(self, method: Method, target: str) -> int | None:
+    def send_large(self, target: str, size: int) -> None:
+        """Send one probe of the search for the MTU."""
+        sequence = self.prober.send(target, size)
+        if sequence is not None:
+            self.mtu.sent(sequence, size, target)
+
+    def _send(self, kind: ProbeKind, target: str) -> int | None:
         """Send one probe of a kind; its sequence number, or None where it can't leave."""
-        if method is Method.PING:
+        if kind is ProbeKind.PING:
             return self.prober.send(target)
-        if self.services is None:
-            return None
-        return self.services.send(method, target, self.page)
+        return self.services.send(kind, target, self.page) if self.services is not None else None
 
 
 class PathSet(dict[PathKey, WatchedPath]):
     """The watched paths; knows which sockets are open on the running loop.
 
-    `on_reply` is called when a path's socket has something, `problems` takes a sentence for each
+    `on_reply` is called when a path's socket has something, `warnings` take a sentence for each
     path that can't be probed.
     """
 
-    def __init__(self, on_reply: Callable[[WatchedPath], None], problems: dict[str, str]) -> None:
+    def __init__(self, on_reply: Callable[[WatchedPath], None], warnings: Warnings) -> None:
         super().__init__()
         self._on_reply = on_reply
-        self._problems = problems
+        self._warnings = warnings
         self._traffic: dict[str, Traffic] = {}
         self._sent: tuple[float, dict[str, int]] = (0.0, {})
 
@@ -144,30 +182,22 @@ class PathSet(dict[PathKey, WatchedPath]):
 
         Index 0: the device is missing.
         """
-        if index == path.index and path.descriptor >= 0 and source == path.prober.source:
+        if index == path.index and path.descriptor >= 0 and source == path.source:
             return
         self._unbind(path)
-        path.index, path.prober.source = index, source
         if not index:
             return
-        topic = f"probe {path.device} {path.family.value}"
-        try:
-            path.descriptor = path.prober.open()
-        except NotSupported as error:
-            self._problems[topic] = str(error)
-            return
-        self._problems.pop(topic, None)
-        asyncio.get_running_loop().add_reader(path.descriptor, self._on_reply, path)
+        with self._warnings.catch(f"probe {path.device} {path.family.value}", NotSupported):
+            path.open(index, source)
+            asyncio.get_running_loop().add_reader(path.descriptor, self._on_reply, path)
 
     def ask_otherwise(self, path: WatchedPath, now_s: float) -> None:
         """Try other kinds of probes where the path's own goes unanswered and it is time."""
         if path.services is None and path.index and path.health.is_unanswered:
-            made = ServiceProber(path.device, path.family, path.mark)
             try:
-                descriptor = made.open()
+                descriptor = path.open_services()
             except NotSupported:
                 return  # the path's own probes tell why
-            path.services = made
             asyncio.get_running_loop().add_reader(descriptor, self._on_reply, path)
         path.try_others(now_s)
 
@@ -180,20 +210,17 @@ class PathSet(dict[PathKey, WatchedPath]):
         return traffic.seen(self._sent[1].get(device, 0), now_s)
 
     def _unbind(self, path: WatchedPath) -> None:
-        if path.descriptor >= 0:
-            asyncio.get_running_loop().remove_reader(path.descriptor)
-        if path.services is not None:
-            asyncio.get_running_loop().remove_reader(path.services.descriptor)
-            path.services.close()
-            path.services = None
-        path.prober.close()
-        path.descriptor, path.index = -1, 0
+        descriptors = [path.descriptor] if path.descriptor >= 0 else []
+        descriptors += [path.services.descriptor] if path.services is not None else []
+        for descriptor in descriptors:
+            asyncio.get_running_loop().remove_reader(descriptor)
+        path.close()
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
-    """What the pace of a path depends on besides itself. `is_wanted` says that the primary may
-    soon be left for a better path.
+class Role:
+    """What a path is to its family now. `is_wanted` says that the primary may soon be left for a
+    better path.
     """
 
     phase: Phase
@@ -203,43 +230,37 @@ class Standing:
 
 
 def interval_s(
-    path: WatchedPath,
-    standing: Standing,
-    profile: ProbeProfile,
-    check_interval_s: float,
-    now_s: float,
+    path: WatchedPath, role: Role, profile: ProbeProfile, check_interval_s: float, now_s: float
 ) -> float:
     """Seconds between two probes of the path as things stand."""
     if path.health.state is Health.SUSPECT:
         return profile.confirm_interval_s
-    if standing.is_primary or standing.is_active:
-        calm = standing.phase is Phase.PRIMARY and path.health.state is Health.UP
-        wanted_s = profile.interval_s if path.used or not calm else profile.idle_interval_s
-        return max(wanted_s, DEAR_S) if path.opinion.method.is_dear else wanted_s
+    if role.is_primary or role.is_active:
+        is_calm = role.phase is Phase.PRIMARY and path.health.state is Health.UP
+        wanted_s = profile.interval_s if path.is_used or not is_calm else profile.idle_interval_s
+        return max(wanted_s, DEAR_S) if path.kinds.present.is_dear else wanted_s
     answered_s = path.health.last_answer_s
-    stale = answered_s is None or now_s - answered_s > CONFIRM_AGE_S
-    if standing.phase is Phase.SUSPECT and stale:
+    is_stale = answered_s is None or now_s - answered_s > CONFIRM_AGE_S
+    if role.phase is Phase.SUSPECT and is_stale:
         return profile.confirm_interval_s
-    if standing.phase is Phase.STRANDED:
-        return profile.interval_s
-    if standing.is_wanted:
+    if role.phase is Phase.STRANDED or role.is_wanted:
         return profile.interval_s
     if path.health.state is not Health.UP and now_s - path.born_s < NEW_PATH_S:
         return NEW_PATH_INTERVAL_S
-    return min(check_interval_s, 5.0) if standing.phase in AWAY else check_interval_s
+    return min(check_interval_s, AWAY_INTERVAL_S) if role.phase in AWAY else check_interval_s
 
 
 def backup_path(ranked: Ranked, watched: WatchedPath) -> Path:
-    """A ranked backup as failover.py sees it."""
-    found = ranked.candidate
+    """A ranked backup as the state machine sees it."""
+    found, health = ranked.candidate, watched.health
     return Path(
         found.name,
         found.health,
         ranked.usable,
         found.cause or ranked.reason,
-        is_line=found.kind is PathKind.WAN,
-        is_better=not watched.health.quality.poor and watched.health.recent_loss <= BETTER_LOSS,
-        alive_since_s=watched.health.alive_since_s,
+        is_wan=found.kind is PathKind.WAN,
+        is_better=not health.quality.near_sla and health.recent_loss <= BETTER_LOSS,
+        alive_since_s=health.alive_since_s,
     )
 
 
@@ -248,10 +269,10 @@ class Traffic:
     """Tells whether people use a device, from its packet counters less our own probes."""
 
     window_s: float = 10.0
+    is_used: bool = True
     _packets: int | None = None
     _since_s: float = 0.0
     _own: int = 0
-    used: bool = True
 
     def probed(self) -> None:
         """One of our own probes went out."""
@@ -263,17 +284,19 @@ class Traffic:
         Use is noticed at once, idleness only after a whole window.
         """
         if self._packets is None or sent_packets < self._packets:
-            self._packets, self._since_s, self._own = sent_packets, now_s, 0
-            return self.used
+            self._begin(sent_packets, now_s)
+            return self.is_used
         others = sent_packets - self._packets - self._own
-        elapsed_s = now_s - self._since_s
         if others > IDLE_PACKETS_PER_S * self.window_s:
-            self.used = True
-            self._packets, self._since_s, self._own = sent_packets, now_s, 0
-        elif elapsed_s >= self.window_s:
-            self.used = False
-            self._packets, self._since_s, self._own = sent_packets, now_s, 0
-        return self.used
+            self.is_used = True
+            self._begin(sent_packets, now_s)
+        elif now_s - self._since_s >= self.window_s:
+            self.is_used = False
+            self._begin(sent_packets, now_s)
+        return self.is_used
+
+    def _begin(self, sent_packets: int, now_s: float) -> None:
+        self._packets, self._since_s, self._own = sent_packets, now_s, 0
 
 
 def read_sent_packets() -> dict[str, int]:

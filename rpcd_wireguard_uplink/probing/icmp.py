@@ -87,15 +87,12 @@ class Reply:
 class Prober:
     """Probes through one device in one family. Raises NotSupported where it may not open sockets.
 
-    Replies count only if they carry the identifier and the random token of this prober. `source` is
-    the address that probes leave with, '' for what the kernel takes: where default routes are for
-    a WAN's own sources only (`default from PREFIX`), it would take another WAN's.
+    Replies count only if they carry the identifier and the random token of this prober.
     """
 
     device: str
     family: Family
     mark: int = 0
-    source: str = ""
     _socket: socket.socket | None = None
     _ident: int = field(default_factory=lambda: int.from_bytes(os.urandom(2), "big"))
     _token: bytes = b""
@@ -104,8 +101,13 @@ class Prober:
     def __post_init__(self) -> None:
         self._token = os.urandom(_TOKEN_BYTES[self.family])
 
-    def open(self) -> int:
-        """Open the socket, bound to the device as it is now; returns its descriptor."""
+    def open(self, source: str = "") -> int:
+        """Open the socket, bound to the device as it is now; returns its descriptor.
+
+        `source` is the address that probes leave with, '' for what the kernel takes: where default
+        routes are for a WAN's own sources only (`default from PREFIX`), it would take another
+        WAN's.
+        """
         self.close()
         v4 = self.family is Family.IPV4
         domain = socket.AF_INET if v4 else socket.AF_INET6
@@ -118,8 +120,8 @@ class Prober:
             sock.setsockopt(socket.SOL_SOCKET, SO_BINDTODEVICE, self.device.encode() + b"\0")
             sock.setsockopt(socket.SOL_SOCKET, SO_MARK, self.mark | UNSTEERED)
             _accept_only_replies(sock, self.family)
-            if self.source:
-                sock.bind((self.source, 0))
+            if source:
+                sock.bind((source, 0))
         except OSError as error:
             sock.close()
             raise NotSupported(f"can't probe through {self.device}: {error.strerror}") from error

@@ -46,6 +46,22 @@ class MtuSearch:
         self._is_alive, self._sent, self.due_s = False, {}, -NEVER_S
         self.tried = frozenset()
 
+    def interrupt(self) -> None:
+        """Give the search up: what was found before stays."""
+        self.is_running = False
+
+    def schedule(self, due_s: float) -> None:
+        """Have the next step, or the next search, at that time."""
+        self.due_s = due_s
+
+    def lift_limit(self) -> None:
+        """Suppose that the whole MTU passes again."""
+        self.limit = 0
+
+    def forget(self) -> None:
+        """Packets take another way now."""
+        self.limit, self.fault = 0, ""
+
     def step(self, wait_s: float, now_s: float) -> tuple[int, ...]:
         """The sizes to be sent now, all to one target; none: the search is done."""
         rounds = SURE_ROUNDS if self._best else ROUNDS

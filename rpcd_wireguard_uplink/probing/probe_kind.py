@@ -1,4 +1,4 @@
-"""Which kind of probe a path is watched by: ping, or another one where ping does not come through.
+"""The kind of probe that a path is watched by: ping, or another one where ping is dropped.
 
 While the present kind goes unanswered the others are tried along with it. One that is answered
 several times, and the present one not once meanwhile, takes its place: it is the kind of probe that
@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 
-class Method(Enum):
+class ProbeKind(Enum):
     """The kinds of probes, as people call them."""
 
     PING = "ping"
@@ -25,9 +25,10 @@ class Method(Enum):
     @property
     def is_dear(self) -> bool:
         """Whether each probe is a connection of its own: these are sent less often."""
-        return self not in (Method.PING, Method.DNS)
+        return self not in (ProbeKind.PING, ProbeKind.DNS)
 
 
+PING, HTTP = ProbeKind.PING, ProbeKind.HTTP
 WINS = 3  # answers of another kind that take the present one's place
 TRIAL_PROBES = 4  # while the path is suspect one in so many probes is followed by another kind's
 LOST_TRIALS = 3  # unanswered trials that end a lead
@@ -36,16 +37,13 @@ AGAIN_S, LONGEST_AGAIN_S = 60.0, 3600.0  # until ping is tried again, doubled ea
 FORGOTTEN_S = 10.0
 
 
-HTTP = Method.HTTP
-
-
 @dataclass(slots=True)
-class SecondOpinion:
-    """The present kind of one path's probes, and the trial of the others."""
+class ProbeKinds:
+    """The `present` kind of one path's probes, and the trials of the others."""
 
-    method: Method = Method.PING
-    _wins: dict[Method, int] = field(default_factory=dict)
-    _trials: dict[int, tuple[Method, str, float]] = field(default_factory=dict)
+    present: ProbeKind = PING
+    _wins: dict[ProbeKind, int] = field(default_factory=dict)
+    _trials: dict[int, tuple[ProbeKind, str, float]] = field(default_factory=dict)
     _asked_s: float = float("-inf")
     _ping_due_s: float = 0.0
     _again_s: float = AGAIN_S
@@ -54,43 +52,47 @@ class SecondOpinion:
 
     def due(
         self, is_unanswered: bool, pause_s: float, now_s: float, *, has_page: bool = False
-    ) -> Sequence[Method]:
+    ) -> Sequence[ProbeKind]:
         """The other kinds that are to be tried now, as the present one is sent every `pause_s`.
 
         HTTP is one of them where there is a page to be asked for.
         """
-        if is_unanswered:
-            if now_s < self._asked_s + min(TRIAL_PROBES * pause_s, UNHURRIED_S) - 0.001:
-                return ()
-            others = [m for m in Method if m is not self.method and (has_page or m is not HTTP)]
-            leader = max(others, key=lambda method: self._wins.get(method, 0))
-            self._turn += 1
-            if self._wins.get(leader) and self._pending(leader) < LOST_TRIALS:
-                return (leader,)
-            self._wins.clear()
-            if self._turn == 1:
-                return others[:2]  # a first answer may be all that comes in time
-            return (others[self._turn % len(others)],)
-        self._turn = 0
-        if self.method is Method.PING or now_s < self._ping_due_s:
+        if not is_unanswered:
+            return self._due_again(now_s)
+        if now_s < self._asked_s + min(TRIAL_PROBES * pause_s, UNHURRIED_S) - 0.001:
             return ()
-        if self._pending(Method.PING):
-            self._wins.pop(Method.PING, None)  # the last one was lost
-        self._ping_due_s = now_s + (UNHURRIED_S if self._wins.get(Method.PING) else self._again_s)
-        return (Method.PING,)
+        others = [k for k in ProbeKind if k is not self.present and (has_page or k is not HTTP)]
+        leader = max(others, key=lambda kind: self._wins.get(kind, 0))
+        self._turn += 1
+        if self._wins.get(leader) and self._pending(leader) < LOST_TRIALS:
+            return (leader,)
+        self._wins.clear()
+        if self._turn == 1:
+            return others[:2]  # a first answer may be all that comes in time
+        return (others[self._turn % len(others)],)
 
-    def _pending(self, method: Method) -> int:
-        return sum(found is method for found, _, _ in self._trials.values())
+    def _due_again(self, now_s: float) -> Sequence[ProbeKind]:
+        """Ping, where another kind has its place and it is time to try it again."""
+        self._turn = 0
+        if self.present is PING or now_s < self._ping_due_s:
+            return ()
+        if self._pending(PING):
+            self._wins.pop(PING, None)  # the last one was lost
+        self._ping_due_s = now_s + (UNHURRIED_S if self._wins.get(PING) else self._again_s)
+        return (PING,)
+
+    def _pending(self, kind: ProbeKind) -> int:
+        return sum(found is kind for found, _, _ in self._trials.values())
 
     def pick(self, silent: Sequence[str], able: Sequence[str]) -> str:
         """The target to be asked otherwise: one that is silent, or else any that is able."""
         found = [target for target in silent if target in able] or list(able)
         return found[self._turn % len(found)] if found else ""
 
-    def sent(self, sequence: int, method: Method, target: str, now_s: float) -> None:
+    def sent(self, sequence: int, kind: ProbeKind, target: str, now_s: float) -> None:
         """A trial has left."""
         self._asked_s = now_s
-        self._trials[sequence] = method, target, now_s
+        self._trials[sequence] = kind, target, now_s
         for old in [n for n, t in self._trials.items() if t[2] < now_s - FORGOTTEN_S]:
             del self._trials[old]
 
@@ -101,22 +103,22 @@ class SecondOpinion:
 
     def answered(self, sequence: int) -> bool:
         """A trial was answered; whether its kind takes the present one's place."""
-        method, _, _ = self._trials.pop(sequence)
-        if method is self.method:
+        kind, _, _ = self._trials.pop(sequence)
+        if kind is self.present:
             return False
-        self._wins[method] = self._wins.get(method, 0) + 1
-        if self._wins[method] < WINS:
-            self._ping_due_s = 0.0 if method is Method.PING else self._ping_due_s
+        self._wins[kind] = self._wins.get(kind, 0) + 1
+        if self._wins[kind] < WINS:
+            self._ping_due_s = 0.0 if kind is PING else self._ping_due_s
             return False
-        if method is not Method.PING and self.method is Method.PING and self._has_returned:
+        if kind is not PING and self.present is PING and self._has_returned:
             self._again_s = min(2 * self._again_s, LONGEST_AGAIN_S)
-        self._has_returned = self._has_returned or method is Method.PING
-        self.method = method
+        self._has_returned = self._has_returned or kind is PING
+        self.present = kind
         self._wins.clear()
         self._trials.clear()
         return True
 
     def present_answered(self) -> None:
         """The present kind was answered: what others won meanwhile says nothing."""
-        if self._wins and self.method is Method.PING:
+        if self.present is PING:
             self._wins.clear()

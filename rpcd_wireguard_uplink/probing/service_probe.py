@@ -22,7 +22,7 @@ from dataclasses import dataclass, field
 from ..errors import NotSupported
 from ..model import Family
 from .icmp import RECVTTL, SO_BINDTODEVICE, SO_MARK, UNSTEERED, Reply, hops_told
-from .probe_kind import Method
+from .probe_kind import ProbeKind
 
 FIRST_SEQUENCE = 0x10000  # above every ICMP sequence number
 PATIENCE_S = 3.0
@@ -36,9 +36,7 @@ _TCP_SYNCNT = 7  # linux/tcp.h
 _ERROR = (socket.SOL_SOCKET, socket.SO_ERROR)
 _NO_CONTENT = re.compile(rb"HTTP/1\.[01] 204[ \r]")
 _DOMAIN = {Family.IPV4: socket.AF_INET, Family.IPV6: socket.AF_INET6}
-
-
-_PORTS = {Method.TCP_443: 443, Method.TCP_53: 53}
+_PORTS = {ProbeKind.TCP_443: 443, ProbeKind.TCP_53: 53}
 
 
 def dns_query(number: int) -> bytes:
@@ -67,12 +65,18 @@ class Page:
 
 @dataclass(slots=True)
 class _Connection:
-    """One connection under way. With a `request` it is for the answer to that."""
+    """One connection under way; with a `request` it is for the answer to that."""
 
     sequence: int
     sock: socket.socket
     sent_s: float
     request: bytes = b""
+    is_asked: bool = False
+
+    def ask(self) -> None:
+        """Send the request. Raises OSError."""
+        self.sock.send(self.request)
+        self.is_asked = True
 
 
 @dataclass(slots=True)
@@ -89,7 +93,6 @@ class ServiceProber:
     _datagrams: socket.socket | None = None
     _asked: dict[int, tuple[int, str, float]] = field(default_factory=dict)
     _connecting: dict[int, _Connection] = field(default_factory=dict)
-    _asking: set[int] = field(default_factory=set)
     _sequence: int = FIRST_SEQUENCE
 
     def open(self) -> int:
@@ -126,7 +129,7 @@ class ServiceProber:
             self._epoll.close()
             self._epoll = None
 
-    def send(self, method: Method, target: str, page: Page | None = None) -> int | None:
+    def send(self, kind: ProbeKind, target: str, page: Page | None = None) -> int | None:
         """Send one probe; its sequence number, or None where it can't leave.
 
         HTTP goes to the page, whatever the target.
@@ -136,14 +139,14 @@ class ServiceProber:
         self._give_up(time.monotonic())
         self._sequence += 1
         try:
-            if method is Method.DNS:
+            if kind is ProbeKind.DNS:
                 self._ask(self._datagrams, target)
-            elif method is Method.HTTP:
+            elif kind is ProbeKind.HTTP:
                 if page is None:
                     return None
                 self._connect(page.address, page.port, page.request)
             else:
-                self._connect(target, _PORTS[method])
+                self._connect(target, _PORTS[kind])
         except OSError:
             return None
         return self._sequence
@@ -166,21 +169,19 @@ class ServiceProber:
         self.packets += error in (0, errno.ECONNREFUSED)
         is_good = not error
         try:
-            if is_good and found.request:
-                found.sock.send(found.request)
-                found.request = b""
+            if is_good and found.request and not found.is_asked:
+                found.ask()
                 epoll.modify(descriptor, select.EPOLLIN)
-                self._asking.add(descriptor)
                 return []
-            if descriptor in self._asking:
+            if found.is_asked:
                 is_good = bool(_NO_CONTENT.match(found.sock.recv(512)))
         except OSError:
             is_good = False
         self._drop(descriptor)
         return [Reply(found.sequence)] if is_good else []
 
-    def _bound(self, kind: socket.SocketKind) -> socket.socket:
-        sock = socket.socket(_DOMAIN[self.family], kind | socket.SOCK_NONBLOCK)
+    def _bound(self, type_: socket.SocketKind) -> socket.socket:
+        sock = socket.socket(_DOMAIN[self.family], type_ | socket.SOCK_NONBLOCK)
         try:
             sock.setsockopt(socket.SOL_SOCKET, SO_BINDTODEVICE, self.device.encode() + b"\0")
             sock.setsockopt(socket.SOL_SOCKET, SO_MARK, self.mark | UNSTEERED)
@@ -234,5 +235,4 @@ class ServiceProber:
             del self._asked[number]
 
     def _drop(self, descriptor: int) -> None:
-        self._asking.discard(descriptor)
         self._connecting.pop(descriptor).sock.close()  # which takes it out of the epoll set too

@@ -10,7 +10,7 @@ of three or more that fall silent together at least half (rounded up). No clock,
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 LOSSES = 3  # losses in a row that make a target silent, or set it aside where others answer
@@ -52,6 +52,62 @@ class Target:
         """Whether several probes in a row went unanswered."""
         return self.losses >= LOSSES
 
+    def is_nearer(self, rtt_s: float, hops: int | None) -> bool:
+        """Whether an answer comes from much nearer than usual."""
+        if hops is not None and self.hops and hops * NEARER_HOPS <= self.hops:
+            return True
+        gain_s = self.rtt_s - rtt_s
+        return gain_s > LEAST_GAIN_S and rtt_s * NEARER_TIMES < self.rtt_s < math.inf
+
+    def look_at(self, rtt_s: float, hops: int | None, now_s: float) -> bool:
+        """Whether an answer comes from nearer than usual; since when they do is remembered."""
+        is_nearer = self.is_nearer(rtt_s, hops)
+        since_s = now_s if self.nearer_since_s is None else self.nearer_since_s
+        self.nearer_since_s = since_s if is_nearer else None
+        return is_nearer
+
+    def learn_distance(self, rtt_s: float, hops: int | None) -> None:
+        """The way that an answer took is the usual one."""
+        self.hops, self.rtt_s = hops, min(self.rtt_s, rtt_s)
+        self.nearer_since_s = None
+
+    def note_doubt(self, doubt: str, hops: int | None, rests_until_s: float | None) -> None:
+        """Keep why an answer proves nothing ('': it does), and have the target set aside then."""
+        self.seen_hops, self.doubt = hops, doubt
+        self.answers = 0 if doubt else self.answers
+        if doubt and rests_until_s is not None:
+            self.rests_until_s = rests_until_s
+
+    def believe(self, now_s: float) -> None:
+        """An answer proves that the path is alive."""
+        self.end_silence()
+        self.answers += 1
+        self.answered_s = now_s
+        self.rests_until_s = 0.0
+
+    def lose(self, sent_s: float, newest_answered_s: float) -> None:
+        """A probe was lost; of several that left before any other answer, only the first counts."""
+        self.answers = 0
+        if self.losses == 0 or newest_answered_s > self.lost_sent_s:
+            self.losses += 1
+        self.lost_sent_s = sent_s
+        if self.silent_since_s is None:
+            self.silent_since_s = sent_s
+
+    def end_silence(self) -> None:
+        """The target says something, by whichever kind of probe."""
+        self.losses, self.silent_since_s = 0, None
+
+    def rest(self, until_s: float) -> None:
+        """Do not ask the target before that time."""
+        self.rests_until_s = until_s
+
+    def begin_anew(self) -> None:
+        """Forget losses and answers; the usual distance stays."""
+        self.end_silence()
+        self.answers, self.rests_until_s = 0, 0.0
+        self.lost_sent_s = self.answered_s = -math.inf
+
 
 @dataclass(slots=True)
 class Targets:
@@ -59,7 +115,7 @@ class Targets:
 
     addresses: Sequence[str]
     reliability: int = 0
-    known: dict[str, Target] = field(default_factory=dict)
+    known: dict[str, Target] = field(init=False)
     _turn: int = 0
 
     def __post_init__(self) -> None:
@@ -77,21 +133,19 @@ class Targets:
 
     def answered(self, address: str, rtt_s: float, hops: int | None, now_s: float) -> bool:
         """Take an answer; whether it proves that the path is alive."""
-        target = self.known.setdefault(address, Target())
-        target.seen_hops = hops
-        target.doubt = self._why_doubted(address, target, rtt_s, hops, now_s)
-        if target.doubt:
-            target.answers = 0
-            if any(t.hops for t in self._others(target)):
-                target.rests_until_s = now_s + DOUBTED_REST_S
+        target, others = self.known[address], self._others(address)
+        doubt = ""
+        if hops == 0 and _is_next_hop(target, others):
+            doubt = "by the next hop itself"
+        elif target.look_at(rtt_s, hops, now_s) and any(t.losses for t in others):
+            doubt = "from nearer than before"
+        can_rest = any(t.hops for t in others)
+        target.note_doubt(doubt, hops, now_s + DOUBTED_REST_S if can_rest else None)
+        if doubt:
             return False
-        if target.nearer_since_s is None or self._is_shared(target):
-            target.hops, target.rtt_s = hops, min(target.rtt_s, rtt_s)
-            target.nearer_since_s = None
-        target.losses, target.silent_since_s = 0, None
-        target.answers += 1
-        target.answered_s = now_s
-        target.rests_until_s = 0.0
+        if target.nearer_since_s is None or _is_shorter_for_all(target.nearer_since_s, others):
+            target.learn_distance(rtt_s, hops)
+        target.believe(now_s)
         return True
 
     def lost(self, address: str, sent_s: float, newest_answered_s: float, now_s: float) -> bool:
@@ -99,18 +153,13 @@ class Targets:
 
         `newest_answered_s` is when the newest probe left that was answered, by whichever target.
         """
-        target = self.known.setdefault(address, Target())
-        target.answers = 0
-        if target.losses == 0 or newest_answered_s > target.lost_sent_s:
-            target.losses += 1
-        target.lost_sent_s = sent_s
-        if target.silent_since_s is None:
-            target.silent_since_s = sent_s
+        target = self.known[address]
+        target.lose(sent_s, newest_answered_s)
         others_steady = any(t.answers >= STEADY for t in self.known.values())
         if not target.is_silent or not others_steady:
             return False
         if self.short_since_s() is None:  # else it is asked on, so that its return is seen
-            target.rests_until_s = now_s + REST_S
+            target.rest(now_s + REST_S)
         return True
 
     def short_since_s(self) -> float | None:
@@ -131,7 +180,7 @@ class Targets:
     def is_near(self, address: str, rtt_s: float, hops: int | None) -> bool:
         """Whether an answer to another kind of probe comes from this side of an outage."""
         target = self.known[address]
-        return hops == 0 or bool(target.doubt) or self._is_nearer(target, rtt_s, hops)
+        return hops == 0 or bool(target.doubt) or target.is_nearer(rtt_s, hops)
 
     def able(self) -> list[str]:
         """The targets whose answers are not doubted."""
@@ -141,20 +190,18 @@ class Targets:
         """The target answers another kind of probe: its silence to this kind says nothing."""
         target = self.known[address]
         if target.is_silent:
-            target.rests_until_s = now_s + REST_S
-        target.losses, target.silent_since_s = 0, None
+            target.rest(now_s + REST_S)
+        target.end_silence()
 
     def begin_anew(self) -> None:
         """Forget who was silent or set aside; the usual distances stay."""
         for target in self.known.values():
-            target.losses = target.answers = 0
-            target.silent_since_s, target.lost_sent_s = None, -math.inf
-            target.rests_until_s, target.answered_s = 0.0, -math.inf
+            target.begin_anew()
 
     def wake(self) -> None:
         """Ask all of them again."""
         for target in self.known.values():
-            target.rests_until_s = 0.0
+            target.rest(0.0)
 
     def silent(self) -> list[str]:
         """The targets that do not answer."""
@@ -182,38 +229,23 @@ class Targets:
             t for t in able if not t.is_silent or (t.silent_since_s or 0.0) >= newest_s - TOGETHER_S
         ]
 
-    def _why_doubted(
-        self, address: str, target: Target, rtt_s: float, hops: int | None, now_s: float
-    ) -> str:
-        others = [t for a, t in self.known.items() if a != address]
-        if hops == 0:
-            if target.hops:
-                return "by the next hop itself"
-            if others and not target.hops and not any(t.seen_hops == 0 for t in others):
-                return "by the next hop itself"
-        if not self._is_nearer(target, rtt_s, hops):
-            target.nearer_since_s = None
-            return ""
-        if target.nearer_since_s is None:
-            target.nearer_since_s = now_s
-        return "from nearer than before" if any(t.losses for t in others) else ""
+    def _others(self, address: str) -> list[Target]:
+        return [target for each, target in self.known.items() if each != address]
 
-    def _is_nearer(self, target: Target, rtt_s: float, hops: int | None) -> bool:
-        if hops is not None and target.hops and hops * NEARER_HOPS <= target.hops:
-            return True
-        gain_s = target.rtt_s - rtt_s
-        return gain_s > LEAST_GAIN_S and rtt_s * NEARER_TIMES < target.rtt_s < math.inf
 
-    def _is_shared(self, target: Target) -> bool:
-        """Whether the way became shorter for all: each other target has answered since, or was
-        silent before.
-        """
-        since_s = target.nearer_since_s or 0.0
-        return all(
-            t.answered_s >= since_s or (t.is_silent and (t.silent_since_s or 0.0) < since_s)
-            for t in self._others(target)
-            if t.answered_s > -math.inf
-        )
+def _is_next_hop(target: Target, others: Sequence[Target]) -> bool:
+    """Whether the next hop answers in the target's place: the target is farther away, or it is the
+    only one of several that is not.
+    """
+    return bool(target.hops or (others and not any(t.seen_hops == 0 for t in others)))
 
-    def _others(self, target: Target) -> Iterable[Target]:
-        return (t for t in self.known.values() if t is not target)
+
+def _is_shorter_for_all(since_s: float, others: Sequence[Target]) -> bool:
+    """Whether the way became shorter for all: each other target has answered since, or was silent
+    before.
+    """
+    return all(
+        t.answered_s >= since_s or (t.is_silent and (t.silent_since_s or 0.0) < since_s)
+        for t in others
+        if t.answered_s > -math.inf
+    )

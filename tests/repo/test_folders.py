@@ -34,7 +34,6 @@ NOT_YET = {
     ("mesh", "provider"),
     ("mesh", "uplinks"),
     ("mesh", "failover"),
-    ("probing", "failover"),
     ("uplinks", "api"),
 }
 """Imports that still go the wrong way. Each must be found: this list only becomes shorter."""
@@ -44,7 +43,8 @@ PURE = (
     *("mesh/trust", "mesh/faults", "provider/lease_pool", "provider/plan", "platform/tunnels"),
     *("config/probe_profile", "failover/link_quality", "failover/detector"),
     *("failover/capacity", "failover/selection", "failover/machine"),
-    *("probing/targets", "probing/probe_kind", "probing/mtu_search", "mwan3/sections"),
+    *("probing/targets", "probing/probe_kind", "probing/mtu_search", "probing/round_trip"),
+    "mwan3/sections",
     *("steering/plan", "steering/tables", "steering/rules", "steering/reconcile"),
     *("steering/filter", "steering/kill_switch", "steering/wishes"),
 )

@@ -103,7 +103,7 @@ class Choices:
         """Have a watched path with this verdict."""
         health = PathHealth(DEFAULT_PROFILE, ("192.0.2.1",))
         health.state, health.cause = state, cause
-        health.smoothed_rtt_s = None if latency_ms < 0 else latency_ms / 1000
+        health.round_trip.smoothed_s = None if latency_ms < 0 else latency_ms / 1000
         health.last_answer_s = None if answered_ago_s is None else NOW_S - answered_ago_s
         health.alive_since_s = 0.0 if state is Health.UP else None
         prober = Prober(device, family)

@@ -14,11 +14,12 @@ from dataclasses import dataclass, field
 
 from rpcd_wireguard_uplink.config.probe_profile import ProbeProfile
 from rpcd_wireguard_uplink.failover.detector import PathHealth
+from rpcd_wireguard_uplink.failover.link_quality import Sla
 from rpcd_wireguard_uplink.failover.machine import Phase
-from rpcd_wireguard_uplink.failover.paths import Standing, WatchedPath, interval_s
+from rpcd_wireguard_uplink.failover.paths import Role, WatchedPath, interval_s
 from rpcd_wireguard_uplink.model import Family, Health, PathKind
 from rpcd_wireguard_uplink.probing.icmp import Prober, Reply
-from rpcd_wireguard_uplink.probing.probe_kind import Method
+from rpcd_wireguard_uplink.probing.probe_kind import ProbeKind
 from rpcd_wireguard_uplink.probing.service_probe import Page, ServiceProber
 
 TARGETS = ("1.1.1.1", "8.8.8.8", "9.9.9.9")
@@ -57,7 +58,7 @@ class Line:
     dead_targets: frozenset[str] = frozenset()
     near_from_s: dict[str, float] = field(default_factory=dict)
     no_pings_from_s: float = NEVER_S
-    kinds: frozenset[Method] = frozenset({Method.DNS})
+    kinds: frozenset[ProbeKind] = frozenset({ProbeKind.DNS})
     delay_s: Callable[[float], float] = lambda _: 0.02
     has_traffic: bool = False
     others_chance: random.Random = field(default_factory=lambda: random.Random(0))
@@ -74,11 +75,11 @@ class Line:
         self._last_arrival_s = arrives_s
         return arrives_s
 
-    def answer(self, target: str, method: Method, sent_s: float) -> tuple[float, int] | None:
+    def answer(self, target: str, method: ProbeKind, sent_s: float) -> tuple[float, int] | None:
         """When an answer to that kind of probe arrives, and how many routers it passed."""
         if sent_s >= self.near_from_s.get(target, NEVER_S):
             return sent_s + 0.001, 0
-        is_ping = method is Method.PING
+        is_ping = method is ProbeKind.PING
         own, self.chance = self.chance, self.chance if is_ping else self.others_chance
         arrives_s = self.fate(target, sent_s)
         self.chance = own
@@ -99,7 +100,7 @@ class Pings(Prober):
     watcher: Watcher
 
     def send(self, target: str, size: int = 0) -> int | None:
-        return self.watcher.send(Method.PING, target)
+        return self.watcher.send(ProbeKind.PING, target)
 
     def drain(self) -> list[Reply]:
         found, self.watcher.arrived = self.watcher.arrived, []
@@ -111,7 +112,7 @@ class Services(ServiceProber):
 
     watcher: Watcher
 
-    def send(self, method: Method, target: str, page: Page | None = None) -> int | None:
+    def send(self, method: ProbeKind, target: str, page: Page | None = None) -> int | None:
         return self.watcher.send(method, target)
 
     def drain(self) -> list[Reply]:
@@ -135,10 +136,10 @@ class Watcher:
 
     def __post_init__(self) -> None:
         self.health = PathHealth(self.profile, self.targets, self.reliability)
-        self.health.quality.max_loss = MAX_LOSS
+        self.health.quality.use(Sla(MAX_LOSS))
         prober = Pings("wan", Family.IPV4)
         self._path = WatchedPath("wan", PathKind.WAN, Family.IPV4, self.health, prober, self.now_s)
-        self._path.used = self.used
+        self._path.note_use(self.used)
         self._path.services = services = Services("wan", Family.IPV4, 0)
         prober.watcher = services.watcher = self
         self._answers: list[tuple[float, int, Reply]] = []
@@ -151,11 +152,11 @@ class Watcher:
         return self._sequence
 
     @property
-    def method(self) -> Method:
+    def method(self) -> ProbeKind:
         """What the line is watched by."""
-        return self._path.opinion.method
+        return self._path.kinds.present
 
-    def send(self, method: Method, target: str) -> int:
+    def send(self, method: ProbeKind, target: str) -> int:
         """A probe leaves."""
         self._sequence += 1
         answer = self.line.answer(target, method, self.now_s)
@@ -195,8 +196,8 @@ class Watcher:
 
     def _interval_s(self) -> float:
         suspect = self.health.state is Health.SUSPECT
-        standing = Standing(Phase.SUSPECT if suspect else Phase.PRIMARY, True, True)
-        return interval_s(self._path, standing, self.profile, 30.0, self.now_s)
+        role = Role(Phase.SUSPECT if suspect else Phase.PRIMARY, True, True)
+        return interval_s(self._path, role, self.profile, 30.0, self.now_s)
 
     def _tick_s(self) -> float:
         due_s = min(self.now_s + LONGEST_SLEEP_S, self._path.last_sent_s + self._interval_s())
@@ -219,11 +220,11 @@ class Watcher:
             return
         self._hear_s = self.now_s + self.profile.confirm_interval_s
         if self.line.has_traffic and self.line.delivers(self.now_s):
-            self.health.heard(self.now_s)
+            self.health.saw_traffic(self.now_s)
 
     def _note(self, before: Health) -> None:
         after = self.health.state
-        self.was_degraded = self.was_degraded or bool(self.health.quality.degraded)
+        self.was_degraded = self.was_degraded or bool(self.health.quality.below_sla)
         if after is not before and after is Health.SUSPECT:
             self.suspicions += 1
         if after is not before and after is Health.DOWN:

@@ -115,7 +115,7 @@ def test_a_brownout_of_a_whole_line_is_told() -> None:
     assert watcher.was_degraded
     watcher.line.loss = 0.0
     watcher.run(300)
-    assert not watcher.health.quality.degraded
+    assert not watcher.health.quality.below_sla
 
 
 @pytest.mark.parametrize("length_s", [1.0, 1.4, 1.9])

@@ -14,7 +14,7 @@ import pytest
 
 from rpcd_wireguard_uplink.config.probe_profile import DEFAULT_PROFILE, FAST_PROFILE, ProbeProfile
 from rpcd_wireguard_uplink.model import Health
-from rpcd_wireguard_uplink.probing.probe_kind import Method
+from rpcd_wireguard_uplink.probing.probe_kind import ProbeKind
 from tests.unit.day import TARGETS, Burst, Line, Watcher, random_bursts
 
 HOUR_S = 3600.0
@@ -29,7 +29,7 @@ class Resolvers(Line):
 
     downs: dict[str, list[Burst]]
 
-    def answer(self, target: str, method: Method, sent_s: float) -> tuple[float, int] | None:
+    def answer(self, target: str, method: ProbeKind, sent_s: float) -> tuple[float, int] | None:
         found = super().answer(target, method, sent_s)
         is_down = any(down.holds(sent_s) for down in self.downs.get(target, ()))
         return None if is_down else found
@@ -122,10 +122,10 @@ def test_one_of_two_is_a_dead_line_only_where_the_owner_says_so(
 
 
 @PROFILES
-@pytest.mark.parametrize("kind", [Method.DNS, Method.TCP_443])
+@pytest.mark.parametrize("kind", [ProbeKind.DNS, ProbeKind.TCP_443])
 @pytest.mark.parametrize("since_s", [0.0, 100.0], ids=["always", "in service"])
 def test_a_line_that_drops_pings_only_is_alive(
-    profile: ProbeProfile, kind: Method, since_s: float
+    profile: ProbeProfile, kind: ProbeKind, since_s: float
 ) -> None:
     for seed in range(3):
         line = Line(
@@ -141,7 +141,7 @@ def test_a_line_that_drops_pings_only_is_alive(
         assert watcher.verdicts[0][0] - 400.0 < profile.silence_s + (2.0 if kind.is_dear else 1.0)
         line.dead_from_s, line.no_pings_from_s = float("inf"), float("inf")
         watcher.run(620.0)
-        assert watcher.method is Method.PING, "it comes back"
+        assert watcher.method is ProbeKind.PING, "it comes back"
         assert watcher.health.state is not Health.DOWN
 
 
@@ -150,10 +150,10 @@ def test_a_dead_line_behind_a_resolver_of_the_modems_is_dead() -> None:
     near = dict.fromkeys(TARGETS, 60.0)
 
     class Hijack(Line):
-        def answer(self, target: str, method: Method, sent_s: float) -> tuple[float, int] | None:
+        def answer(self, target: str, method: ProbeKind, sent_s: float) -> tuple[float, int] | None:
             return (
                 super().answer(target, method, sent_s)
-                if method is Method.DNS
+                if method is ProbeKind.DNS
                 else (self.pinged(target, sent_s))
             )
 
@@ -196,7 +196,7 @@ def test_a_line_that_takes_its_time_is_alive_from_the_start(
             watcher = Watcher(line, profile)
             watcher.run(40.0)
             assert watcher.verdicts == [], (seed, loss)
-            assert watcher.method is Method.PING
+            assert watcher.method is ProbeKind.PING
 
 
 @PROFILES

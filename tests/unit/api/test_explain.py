@@ -147,7 +147,7 @@ def test_how_a_family_is_told(
     states = choices.monitor.states
     states[Family.IPV4] = replace(states[Family.IPV4], phase=phase, active=active, cause=cause)
     quality = choices.monitor.paths["wan", Family.IPV4].health.quality
-    quality.degraded = quality.poor = degraded
+    quality.below_sla = quality.near_sla = degraded
     heir = "nodeA" if active == "wan" else "nodeB"
     told = explained(choices)["families"][0]["sentence"]
     assert told == f"IPv4 leaves by {said} {heir} would be next."

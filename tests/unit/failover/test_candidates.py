@@ -60,9 +60,9 @@ def test_an_uplink_over_the_primary_shares_its_fate(choices: Choices) -> None:
     choices.monitor.learn_terms({}, frozenset({"wgup_b"}))
     assert {c.name for c in found(choices).values() if c.shared_fate} == {"wgup_a", "wgup_b"}
     primary = choices.monitor.paths["wan", Family.IPV4].health
-    primary._silent_since_s = NOW_S - 0.5
+    primary.silent_since_s = NOW_S - 0.5
     assert not found(choices)["wgup_a"].outlives_primary
-    primary._silent_since_s = NOW_S - 2.0
+    primary.silent_since_s = NOW_S - 2.0
     assert found(choices)["wgup_a"].outlives_primary
 
 

@@ -8,6 +8,7 @@ import pytest
 
 from rpcd_wireguard_uplink.config.probe_profile import DEFAULT_PROFILE, FAST_PROFILE, ProbeProfile
 from rpcd_wireguard_uplink.failover.detector import CALM_ROW, HEALED_KEPT_S, RISE, PathHealth
+from rpcd_wireguard_uplink.failover.link_quality import Sla
 from rpcd_wireguard_uplink.model import Health
 from rpcd_wireguard_uplink.probing.targets import LOSSES, REST_S
 
@@ -130,14 +131,14 @@ def test_a_share_of_losses_that_is_no_death_degrades(
     profile: ProbeProfile, lost_of_20: int, is_degraded: bool
 ) -> None:
     path = Path(replace(profile, rate_window_s=1e9))
-    path.health.quality.max_loss = 0.2
+    path.health.quality.use(Sla(0.2))
     fates = [number % (20 // lost_of_20) != 0 for number in range(20)]
     path.probe(True, *fates * 20, every_s=0.5)
-    assert bool(path.health.quality.degraded) is is_degraded
+    assert bool(path.health.quality.below_sla) is is_degraded
 
 
 def test_late_answers_are_no_losses_of_quality(path: Path) -> None:
-    path.health.quality.max_loss = 0.2
+    path.health.quality.use(Sla(0.2))
     sent: list[tuple[float, int]] = []
     for number in range(300):
         sent.append((path.now_s + min(3.0, 0.1 * number), path.send()))
@@ -149,17 +150,17 @@ def test_late_answers_are_no_losses_of_quality(path: Path) -> None:
 
 
 def test_death_is_not_held_against_the_path_that_comes_back(path: Path) -> None:
-    path.health.quality.max_loss = 0.2
+    path.health.quality.use(Sla(0.2))
     path.probe(*[False] * 100, every_s=0.5)
     assert path.state is Health.DOWN
     path.probe(*[True] * RISE)
-    assert path.health.quality.loss == 0 and not path.health.quality.poor
+    assert path.health.quality.loss == 0 and not path.health.quality.near_sla
 
 
 def test_what_was_lost_before_the_first_answer_is_no_loss_of_quality() -> None:
     """As after a restart in an outage: the first answer brings the path up at once."""
     path = Path(FAST_PROFILE)
-    path.health.quality.max_loss = 0.2
+    path.health.quality.use(Sla(0.2))
     path.probe(*[False] * 60, *[True] * 3)
     assert path.state is Health.UP
     assert path.health.quality.loss == 0
@@ -247,21 +248,21 @@ def test_traffic_holds_a_verdict_up_for_a_bounded_time(path: Path) -> None:
     begun_s = path.now_s
     while path.state is not Health.DOWN:
         path.probe(False)
-        path.health.heard(path.now_s)
+        path.health.saw_traffic(path.now_s)
     limit_s = DEFAULT_PROFILE.passive_limit_s
     assert path.now_s - begun_s == pytest.approx(limit_s + DEFAULT_PROFILE.silence_s, abs=0.3)
 
 
 def test_traffic_brings_no_dead_path_back(path: Path) -> None:
     path.probe(*[False] * 20)
-    path.health.heard(path.now_s)
+    path.health.saw_traffic(path.now_s)
     assert path.state is Health.DOWN
 
 
 def test_traffic_does_not_hide_a_rate_of_loss(path: Path) -> None:
     for _ in range(12):
         path.probe(False, True, True, False)
-        path.health.heard(path.now_s)
+        path.health.saw_traffic(path.now_s)
     assert path.state is Health.DOWN
 
 

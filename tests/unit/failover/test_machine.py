@@ -148,14 +148,14 @@ def test_a_loss_while_holding_does_not_begin_the_hold_time_anew_but_a_death_does
 
 
 @pytest.mark.parametrize(
-    ("alive_since_s", "active_is_line", "moves"),
+    ("alive_since_s", "active_is_wan", "moves"),
     [(170.0, False, True), (171.0, False, False), (None, False, False), (100.0, True, False)],
 )
 def test_a_line_of_the_routers_own_relieves_a_tunnel_after_the_hold_time(
-    alive_since_s: float | None, active_is_line: bool, moves: bool
+    alive_since_s: float | None, active_is_wan: bool, moves: bool
 ) -> None:
-    line = Path("wan2", UP, is_line=True, alive_since_s=alive_since_s)
-    active = replace(A, is_line=active_is_line)
+    line = Path("wan2", UP, is_wan=True, alive_since_s=alive_since_s)
+    active = replace(A, is_wan=active_is_wan)
     state, change = decide(OVER, wan(DOWN), [line, active], RULES, 200.0)
     assert (state.active, change is not None) == (("wan2", True) if moves else ("a", False))
     if change is not None:
@@ -273,7 +273,7 @@ def test_a_line_that_flaps_faster_than_it_is_held_off_moves_traffic_twice() -> N
     assert kinds == ["failover", "failback"]
 
 
-POOR = replace(wan(UP), degraded="loses 30 % of its probes")
+POOR = replace(wan(UP), below_sla="loses 30 % of its probes")
 BETTER = replace(A, is_better=True)
 
 

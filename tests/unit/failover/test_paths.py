@@ -9,7 +9,7 @@ from rpcd_wireguard_uplink.failover.detector import PathHealth
 from rpcd_wireguard_uplink.failover.machine import Phase
 from rpcd_wireguard_uplink.failover.paths import (
     NEW_PATH_S,
-    Standing,
+    Role,
     Traffic,
     WatchedPath,
     interval_s,
@@ -17,7 +17,7 @@ from rpcd_wireguard_uplink.failover.paths import (
 )
 from rpcd_wireguard_uplink.model import Family, Health, PathKind
 from rpcd_wireguard_uplink.probing.icmp import Prober
-from rpcd_wireguard_uplink.probing.probe_kind import Method
+from rpcd_wireguard_uplink.probing.probe_kind import ProbeKind
 
 V4 = Family.IPV4
 UP, SUSPECT, DOWN, UNKNOWN = Health.UP, Health.SUSPECT, Health.DOWN, Health.UNKNOWN
@@ -59,20 +59,20 @@ def test_pace(
     health.state = state
     health.last_answer_s = None if answer_age_s is None else NOW_S - answer_age_s
     born_s = NOW_S - (1.0 if role.startswith("new") else NEW_PATH_S)
-    path = WatchedPath("d", PathKind.UPLINK, V4, health, Prober("d", V4), born_s, used=used)
-    standing = Standing(phase, role == "primary", role == "active")
-    assert interval_s(path, standing, DEFAULT_PROFILE, CHECK_S, NOW_S) == expected_s
+    path = WatchedPath("d", PathKind.UPLINK, V4, health, Prober("d", V4), born_s, is_used=used)
+    role = Role(phase, role == "primary", role == "active")
+    assert interval_s(path, role, DEFAULT_PROFILE, CHECK_S, NOW_S) == expected_s
 
 
 def test_probes_that_are_a_connection_each_are_sent_less_often() -> None:
     health = PathHealth(DEFAULT_PROFILE, ("192.0.2.1",))
     health.state, health.last_answer_s = UP, NOW_S
     path = WatchedPath("d", PathKind.WAN, V4, health, Prober("d", V4), 0.0)
-    standing = Standing(Phase.PRIMARY, True, True)
-    for method in Method:
-        path.opinion.method = method
+    role = Role(Phase.PRIMARY, True, True)
+    for method in ProbeKind:
+        path.kinds.present = method
         wanted_s = 1.0 if method.is_dear else FAST_S
-        assert interval_s(path, standing, DEFAULT_PROFILE, CHECK_S, NOW_S) == wanted_s
+        assert interval_s(path, role, DEFAULT_PROFILE, CHECK_S, NOW_S) == wanted_s
 
 
 @pytest.mark.parametrize(
@@ -85,8 +85,8 @@ def test_a_backup_that_may_soon_be_needed_is_probed_fast(
     health = PathHealth(DEFAULT_PROFILE, ("192.0.2.1",))
     health.state, health.last_answer_s = UP, NOW_S - 20.0
     path = WatchedPath("d", PathKind.UPLINK, V4, health, Prober("d", V4), 0.0)
-    standing = Standing(phase, False, False, is_wanted)
-    assert interval_s(path, standing, DEFAULT_PROFILE, CHECK_S, NOW_S) == expected_s
+    role = Role(phase, False, False, is_wanted)
+    assert interval_s(path, role, DEFAULT_PROFILE, CHECK_S, NOW_S) == expected_s
 
 
 def test_use_is_noticed_at_once_and_idleness_after_a_window() -> None:
@@ -104,14 +104,14 @@ def test_own_probes_are_no_use() -> None:
     for number in range(1, 101):
         traffic.probed()
         traffic.seen(number, number / 10)
-    assert not traffic.used
+    assert not traffic.is_used
 
 
 def test_counters_that_begin_anew_are_no_use() -> None:
     traffic = Traffic(window_s=10.0)
     traffic.seen(5000, 0.0)
     traffic.seen(5001, 10.0)
-    assert not traffic.used
+    assert not traffic.is_used
     assert not traffic.seen(3, 20.0)
     assert not traffic.seen(4, 30.0)
 

@@ -9,30 +9,30 @@ from rpcd_wireguard_uplink.probing.probe_kind import (
     LONGEST_AGAIN_S,
     LOST_TRIALS,
     WINS,
-    Method,
-    SecondOpinion,
+    ProbeKind,
+    ProbeKinds,
 )
 
-DNS, PING, TCP = Method.DNS, Method.PING, Method.TCP_443
+DNS, PING, TCP = ProbeKind.DNS, ProbeKind.PING, ProbeKind.TCP_443
 CONFIRM_S = 0.1
 
 
 class Trials:
-    """An opinion that is asked every tenth of a second."""
+    """An kinds that is asked every tenth of a second."""
 
-    def __init__(self, *answers: Method) -> None:
-        self.opinion, self.answers = SecondOpinion(), set(answers)
+    def __init__(self, *answers: ProbeKind) -> None:
+        self.kinds, self.answers = ProbeKinds(), set(answers)
         self.now_s, self.number = 0.0, 0
-        self.asked: list[tuple[float, Method]] = []
+        self.asked: list[tuple[float, ProbeKind]] = []
 
     def run(self, seconds: float, *, is_unanswered: bool = True) -> Trials:
         for _ in range(round(seconds / CONFIRM_S)):
-            for method in self.opinion.due(is_unanswered, CONFIRM_S, self.now_s):
+            for method in self.kinds.due(is_unanswered, CONFIRM_S, self.now_s):
                 self.number += 1
-                self.opinion.sent(self.number, method, "a", self.now_s)
+                self.kinds.sent(self.number, method, "a", self.now_s)
                 self.asked.append((round(self.now_s, 1), method))
                 if method in self.answers:
-                    self.opinion.answered(self.number)
+                    self.kinds.answered(self.number)
             self.now_s += CONFIRM_S
         return self
 
@@ -45,35 +45,35 @@ def test_the_first_trial_is_by_two_kinds_at_once_and_then_they_take_turns() -> N
     asked = Trials().run(2.0).asked
     assert asked[:2] == [(0.0, DNS), (0.0, TCP)]
     assert [at_s for at_s, _ in asked[2:]] == [0.4, 0.8, 1.2, 1.6]
-    assert {method for _, method in asked} == set(Method) - {PING, Method.HTTP}
+    assert {method for _, method in asked} == set(ProbeKind) - {PING, ProbeKind.HTTP}
 
 
 def test_a_page_is_asked_for_where_there_is_one() -> None:
-    opinion = SecondOpinion()
-    asked = {method for n in range(8) for method in opinion.due(True, CONFIRM_S, n, has_page=True)}
-    assert asked == set(Method) - {PING}
+    kinds = ProbeKinds()
+    asked = {method for n in range(8) for method in kinds.due(True, CONFIRM_S, n, has_page=True)}
+    assert asked == set(ProbeKind) - {PING}
 
 
-@pytest.mark.parametrize("kind", [DNS, TCP, Method.TCP_53])
-def test_a_kind_that_is_answered_is_asked_on_and_takes_the_place(kind: Method) -> None:
+@pytest.mark.parametrize("kind", [DNS, TCP, ProbeKind.TCP_53])
+def test_a_kind_that_is_answered_is_asked_on_and_takes_the_place(kind: ProbeKind) -> None:
     trials = Trials(kind).run(3.0)
-    assert trials.opinion.method is kind
+    assert trials.kinds.present is kind
     times = [at_s for at_s, method in trials.asked if method is kind][:WINS]
     assert times[-1] - times[0] == pytest.approx((WINS - 1) * 0.4)
 
 
 def test_an_answered_ping_ends_the_trial() -> None:
     trials = Trials(DNS).run(0.5)
-    trials.opinion.present_answered()
+    trials.kinds.present_answered()
     trials.run(0.4)
-    assert trials.opinion.method is PING
+    assert trials.kinds.present is PING
 
 
 def test_a_leader_that_falls_silent_loses_its_lead() -> None:
     trials = Trials(DNS).run(0.1)
     trials.answers = {TCP}
     trials.run(0.4 * (LOST_TRIALS + 6))
-    assert trials.opinion.method is TCP
+    assert trials.kinds.present is TCP
 
 
 def test_ping_is_tried_again_and_comes_back() -> None:
@@ -83,7 +83,7 @@ def test_ping_is_tried_again_and_comes_back() -> None:
     assert [method for _, method in trials.asked] == [PING] * 5
     trials.answers = {PING, DNS}
     trials.run(AGAIN_S + 5.0, is_unanswered=False)
-    assert trials.opinion.method is PING
+    assert trials.kinds.present is PING
 
 
 def test_ping_that_comes_and_goes_is_tried_less_and_less() -> None:
@@ -92,12 +92,12 @@ def test_ping_that_comes_and_goes_is_tried_less_and_less() -> None:
     for _ in range(8):
         trials.answers = {PING, DNS}
         begun_s = trials.now_s
-        while trials.opinion.method is DNS:
+        while trials.kinds.present is DNS:
             trials.run(CONFIRM_S, is_unanswered=False)
         pauses.append(trials.now_s - begun_s)
         trials.answers = {DNS}
         trials.run(3.0)
-        assert trials.opinion.method is DNS
+        assert trials.kinds.present is DNS
     assert pauses[1] > 1.5 * pauses[0]
     assert pauses[-1] < LONGEST_AGAIN_S + 10
 
@@ -109,12 +109,12 @@ def test_one_lucky_ping_does_not_bring_it_back() -> None:
     trials.answers = set()
     trials.asked.clear()
     trials.run(4 * AGAIN_S, is_unanswered=False)
-    assert trials.opinion.method is DNS
+    assert trials.kinds.present is DNS
     assert len(trials.asked) <= 5
 
 
 def test_a_target_that_is_silent_is_asked_first_and_one_that_proves_nothing_never() -> None:
-    opinion = SecondOpinion()
-    assert opinion.pick(["b"], ["a", "b"]) == "b"
-    assert opinion.pick(["b"], ["a"]) == "a"
-    assert opinion.pick([], []) == ""
+    kinds = ProbeKinds()
+    assert kinds.pick(["b"], ["a", "b"]) == "b"
+    assert kinds.pick(["b"], ["a"]) == "a"
+    assert kinds.pick([], []) == ""

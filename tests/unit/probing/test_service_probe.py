@@ -16,7 +16,7 @@ from rpcd_wireguard_uplink.errors import NotSupported
 from rpcd_wireguard_uplink.model import Family
 from rpcd_wireguard_uplink.probing import service_probe
 from rpcd_wireguard_uplink.probing.icmp import Reply
-from rpcd_wireguard_uplink.probing.probe_kind import Method
+from rpcd_wireguard_uplink.probing.probe_kind import ProbeKind
 from rpcd_wireguard_uplink.probing.service_probe import (
     Page,
     ServiceProber,
@@ -87,7 +87,7 @@ def test_a_resolvers_answer(prober: ServiceProber, monkeypatch: pytest.MonkeyPat
         server.bind(("127.0.0.1", 0))
         server.settimeout(2.0)
         monkeypatch.setattr(service_probe, "DNS_PORT", server.getsockname()[1])
-        sequence = prober.send(Method.DNS, "127.0.0.1")
+        sequence = prober.send(ProbeKind.DNS, "127.0.0.1")
         query, client = server.recvfrom(512)
         other = struct.pack("!H", int.from_bytes(query[:2], "big") ^ 1)
         server.sendto(other + reply_to(query)[2:], client)
@@ -102,11 +102,11 @@ def test_connections(prober: ServiceProber, monkeypatch: pytest.MonkeyPatch) -> 
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as server:
         server.bind(("127.0.0.1", 0))
         port = server.getsockname()[1]
-        monkeypatch.setitem(service_probe._PORTS, Method.TCP_443, port)
-        assert prober.send(Method.TCP_443, "127.0.0.1") is not None
+        monkeypatch.setitem(service_probe._PORTS, ProbeKind.TCP_443, port)
+        assert prober.send(ProbeKind.TCP_443, "127.0.0.1") is not None
         assert wait(prober) == [], "a refusal is no answer"
         server.listen(1)
-        sequence = prober.send(Method.TCP_443, "127.0.0.1")
+        sequence = prober.send(ProbeKind.TCP_443, "127.0.0.1")
         assert wait(prober) == [Reply(sequence or 0)]
         assert prober._connecting == {}
 
@@ -125,7 +125,7 @@ def test_a_page(prober: ServiceProber, answer: bytes, counts: bool) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         server.settimeout(2.0)
         page = Page("127.0.0.1", server.getsockname()[1], b"GET / HTTP/1.1\r\n\r\n")
-        sequence = prober.send(Method.HTTP, "192.0.2.1", page)
+        sequence = prober.send(ProbeKind.HTTP, "192.0.2.1", page)
         assert wait(prober) == [], "connected is not answered"
         client, _ = server.accept()
         with client:
@@ -137,7 +137,7 @@ def test_a_page(prober: ServiceProber, answer: bytes, counts: bool) -> None:
 
 
 def test_without_a_page_none_is_asked_for(prober: ServiceProber) -> None:
-    assert prober.send(Method.HTTP, "127.0.0.1") is None
+    assert prober.send(ProbeKind.HTTP, "127.0.0.1") is None
 
 
 def test_connections_that_nobody_answers_are_given_up(prober: ServiceProber) -> None:
@@ -145,12 +145,12 @@ def test_connections_that_nobody_answers_are_given_up(prober: ServiceProber) -> 
         held = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
         made = service_probe._Connection(number, held, time.monotonic() - 60.0)
         prober._connecting[held.fileno()] = made
-    prober.send(Method.DNS, "127.0.0.1")
+    prober.send(ProbeKind.DNS, "127.0.0.1")
     assert prober._connecting == {}
 
 
 def test_a_closed_one_sends_and_reads_nothing(prober: ServiceProber) -> None:
     prober.close()
     assert prober.descriptor == -1
-    assert prober.send(Method.DNS, "127.0.0.1") is None
+    assert prober.send(ProbeKind.DNS, "127.0.0.1") is None
     assert prober.drain() == []

@@ -10,10 +10,10 @@ from rpcd_wireguard_uplink.api.explain import explanation
 from rpcd_wireguard_uplink.api.status import status_table
 from rpcd_wireguard_uplink.failover.candidates import candidates_of
 from rpcd_wireguard_uplink.failover.selection import rank
+from rpcd_wireguard_uplink.failover.tunnel_mtu import ACTIVE_S, IDLE_S, SOON_S
 from rpcd_wireguard_uplink.model import LEAST_MTU, Family, Health, Link
 from rpcd_wireguard_uplink.probing.icmp import Prober, Reply
-from rpcd_wireguard_uplink.probing.mtu import ACTIVE_S, IDLE_S, SOON_S
-from rpcd_wireguard_uplink.probing.probe_kind import Method
+from rpcd_wireguard_uplink.probing.probe_kind import ProbeKind
 from tests.unit.choices import NOW_S, Choices, uplink_of
 
 TUNNEL, FULL = "wgup_nodea", 1420
@@ -197,7 +197,7 @@ def test_a_search_that_is_interrupted_begins_anew(tmp_path: Path) -> None:
 def test_what_a_path_is_watched_by_is_told(good: Watched) -> None:
     choices = good.choices
     for family in Family:
-        choices.monitor.paths["wan", family].opinion.method = Method.DNS
+        choices.monitor.paths["wan", family].kinds.present = ProbeKind.DNS
     target = choices.monitor.paths[TUNNEL, Family.IPV4].health.targets.known["192.0.2.1"]
     target.doubt = "by the next hop itself"
     problems = status_table(choices.config, choices.monitor, [], [], [], NOW_S, lambda _: "")[
