@@ -1,9 +1,8 @@
-"""Captive portals: a line that answers probes but wants a login is no way to the internet.
+"""Captive portals: a WAN that answers probes but wants a login is no way to the internet.
 
-Fetches a page that is known to answer 204 out of each line, by plain HTTP, as browsers do; another
-answer comes from a portal, unless the page answers so through a tunnel too. What follows is others'
-work: the monitor is told and the line counts as detached, the switch keeps the portal's own
-address on the line. Without a URL nothing is asked.
+Fetches a page that is known to answer 204 out of each WAN, by plain HTTP, as browsers do; another
+answer comes from a portal, unless the page answers so through a tunnel too. Such a WAN counts as
+detached, and the portal's own address stays reachable by it. Without a URL nothing is asked.
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ import re
 import socket
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from urllib.parse import SplitResult, urljoin, urlsplit
 
 from ..errors import InvalidArgument
@@ -39,7 +38,7 @@ _LOCATION = re.compile(rb"\r\nlocation:[ \t]*([!-~]*)", re.IGNORECASE)
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What a line's answer means: `url` is the portal's, '' where there is none.
+    """What a WAN's answer means: `url` is the portal's, '' where there is none.
 
     `page` is then what answered.
     """
@@ -114,7 +113,7 @@ async def fetch_head(url: str, address: str, device: str) -> bytes:
 
 
 async def look_out(url: str, resolvers: list[str], device: str) -> Verdict | None:
-    """Ask for the page out of a line; None where the line says nothing."""
+    """Ask for the page out of a WAN; None where it says nothing."""
     for address in await _addresses(parse_check(url).hostname or "", resolvers, device):
         try:
             portal = parse_answer(await fetch_head(url, address, device), url)
@@ -129,120 +128,115 @@ async def look_out(url: str, resolvers: list[str], device: str) -> Verdict | Non
 
 
 async def _addresses(host: str, resolvers: list[str], device: str) -> tuple[str, ...]:
-    """The host's addresses as the line's own resolvers tell them: a portal's name is theirs."""
+    """The host's addresses as the WAN's own resolvers have them: a portal's name is theirs."""
     try:
         found = [str(ipaddress.ip_address(host))]
     except ValueError:
         found = await look_up(host, resolvers, device)
-    able = [a for a in found if _is_able(ipaddress.ip_address(a))]
-    return tuple(able[:MOST_ADDRESSES])
+    return tuple([address for address in found if _is_usable(address)][:MOST_ADDRESSES])
 
 
-def _is_able(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> bool:
-    useless = address.is_loopback or address.is_multicast or address.is_unspecified
-    return not (useless or address.is_link_local)
+def _is_usable(text: str) -> bool:
+    address = ipaddress.ip_address(text)
+    return not (
+        address.is_loopback
+        or address.is_multicast
+        or address.is_unspecified
+        or address.is_link_local
+    )
 
 
-@dataclass(slots=True)
 class CaptiveWatch:
-    """Looks for portals on the monitor's lines. `url` gives the page to ask for, '' for none."""
+    """Looks for portals on the monitor's WANs. `url` gives the page to ask for, '' for none."""
 
-    monitor: Monitor
-    url: Callable[[], str]
-    _due_s: dict[str, float] = field(default_factory=dict)
-    _answers: dict[str, bool] = field(default_factory=dict)
-    _portals: dict[str, Verdict] = field(default_factory=dict)
+    def __init__(self, monitor: Monitor, url: Callable[[], str]) -> None:
+        self._monitor = monitor
+        self._url = url
+        self._due_s: dict[str, float] = {}
+        self._answers: dict[str, bool] = {}
+        self._portals: dict[str, Verdict] = {}
 
     async def follow(self) -> None:
-        """The task: look at each line when its time has come, for ever."""
+        """The task: look at each WAN when its time has come, for ever."""
         while True:
             await self.look(time.monotonic())
             await asyncio.sleep(LOOK_S)
 
     async def look(self, now_s: float) -> None:
-        """Look at the lines whose time has come, and tell what was found."""
+        """Look at the WANs whose time has come, and report what was found."""
         before = dict(self._portals)
-        url = self._page()
-        for path in self.monitor.paths.values() if not url else ():
-            path.use_page(None)
-        wans = self.monitor.network.state.wan_devices() if url else ()
-        able = set(filter(self._is_attached, wans))
+        url, network = self._page(), self._monitor.network.state
+        if not url:
+            for path in self._monitor.paths.values():
+                path.use_page(None)
+        able = {device for device in network.wan_devices() if url and self._is_attached(device)}
         for device in [device for device in self._due_s if device not in able]:
             del self._due_s[device]
             self._portals.pop(device, None)
         due = [device for device in able if self._is_due(device, now_s)]
-        resolvers = self.monitor.network.state.resolvers
-        found = await asyncio.gather(*(look_out(url, resolvers, device) for device in due))
+        found = await asyncio.gather(*(look_out(url, network.resolvers, device) for device in due))
         for device, verdict in zip(due, found, strict=True):
             if verdict is not None and verdict.url and device not in self._portals:
                 verdict = verdict if await self._is_good_elsewhere(url) else None
             self._take(device, verdict, now_s)
         if before != self._portals:
-            self._tell()
+            self._report()
 
     def _page(self) -> str:
         """The page to ask for, '' where there is none that can be asked for."""
-        url = self.url() if self.monitor.watch.settings.enabled else ""
-        self.monitor.problems.pop(BAD_PAGE, None)
-        try:
+        url = self._url() if self._monitor.watch.settings.enabled else ""
+        with self._monitor.problems.catch(BAD_PAGE, InvalidArgument):
             return url and parse_check(url).geturl()
-        except InvalidArgument as error:
-            self.monitor.problems[BAD_PAGE] = str(error)
-            return ""
+        return ""
 
     async def _is_good_elsewhere(self, url: str) -> bool:
         """Whether the page answers through a tunnel as it should; yes, where none can be asked."""
-        problems = self.monitor.problems
-        for uplink in self.monitor.watch.uplinks:
-            servers = list(self.monitor.steering.resolvers)
+        bad = ""
+        for uplink in self._monitor.watch.uplinks:
+            servers = list(self._monitor.steering.resolvers)
             verdict = await look_out(url, servers, uplink.interface)
-            if verdict is not None and verdict.url:
-                problems[WRONG_PAGE] = (
-                    f"{url} does not answer 204 through {uplink.interface} either"
-                )
-                return False
             if verdict is not None:
+                bad = uplink.interface if verdict.url else ""
                 break
-        problems.pop(WRONG_PAGE, None)
-        return True
+        told = f"{url} does not answer 204 through {bad} either" if bad else ""
+        self._monitor.problems.set(WRONG_PAGE, told)
+        return not bad
 
     def _is_attached(self, device: str) -> bool:
-        """Whether the line has a carrier and a route, login or not."""
-        network = self.monitor.network.state
+        """Whether the WAN has a carrier and a route, login or not."""
+        network = self._monitor.network.state
         link = network.link_of(device)
         has_route = any(network.wans[family].has_route(device) for family in Family)
         return link is not None and link.carrier and has_route
 
     def _is_due(self, device: str, now_s: float) -> bool:
-        """Also at once when a line begins or ceases to answer probes."""
-        paths = [self.monitor.paths.get((device, family)) for family in Family]
+        """Also at once when a WAN begins or ceases to answer probes."""
+        paths = [self._monitor.paths.get((device, family)) for family in Family]
         answers = any(path is not None and path.health.alive_since_s is not None for path in paths)
         changed = self._answers.get(device) is not answers
         self._answers[device] = answers
         return changed or now_s >= self._due_s.get(device, now_s)
 
     def _take(self, device: str, verdict: Verdict | None, now_s: float) -> None:
-        """A line that says nothing keeps the portal that it had."""
+        """A WAN that says nothing keeps the portal that it had."""
         if verdict is not None and verdict.url:
             self._portals[device] = verdict
         elif verdict is not None:
             self._portals.pop(device, None)
             for family in Family:
-                path = self.monitor.paths.get((device, family))
+                path = self._monitor.paths.get((device, family))
                 if path is not None and verdict.page is not None:
                     is_able = (":" in verdict.page.address) == (family is Family.IPV6)
                     path.use_page(verdict.page if is_able else None)
         pause_s = UNKNOWN_S if verdict is None else FREE_S
         self._due_s[device] = now_s + (HELD_S if device in self._portals else pause_s)
 
-    def _tell(self) -> None:
-        monitor, topic = self.monitor, "captive "
+    def _report(self) -> None:
+        monitor, warnings = self._monitor, {}
         monitor.hold_portals({d: found.url for d, found in self._portals.items()})
         monitor.steering.except_portals({d: found.addresses for d, found in self._portals.items()})
-        for name in [name for name in monitor.problems if name.startswith(topic)]:
-            del monitor.problems[name]
         for device, found in self._portals.items():
             name = monitor.platform.logical_name(device)
             at = f" ({', '.join(found.addresses)})" if found.addresses else ""
-            told = f"{name} is held by a captive portal: open {found.url}{at} to log in"
-            monitor.problems[topic + device] = told
+            warnings[device] = f"{name} is held by a captive portal: open {found.url}{at} to log in"
+        monitor.problems.replace("captive ", warnings)

@@ -1,4 +1,4 @@
-"""Rehearsals: does an uplink carry traffic now, before it must? `uplink_drill`.
+"""Rehearsals: whether an uplink carries traffic now, before it must (`uplink_drill`).
 
 The harmless kind sends only probes and look-ups of its own, bound to the tunnel: nobody's traffic
 is touched. The other kind diverts the traffic for some seconds, as a failover does, and gives it
@@ -247,7 +247,7 @@ async def lead_traffic(monitor: Monitor, uplink: Uplink, seconds: int) -> Step:
     before = (await monitor.platform.read_counters()).get(uplink.interface)
     begun_s = time.monotonic()
     told = f"a drill: all traffic is led through {uplink.peer_id} for {seconds} s"
-    monitor.problems["drill"] = told
+    monitor.problems.set("drill", told)
     try:
         for diversion in diversions:
             change = Change("drill", diversion.dead[0], uplink.interface, told, 0.0)
@@ -258,7 +258,7 @@ async def lead_traffic(monitor: Monitor, uplink: Uplink, seconds: int) -> Step:
         for diversion in diversions:
             if monitor.states[diversion.family].phase not in AWAY:
                 _give_back(monitor, uplink, diversion, lasted_s)
-        monitor.problems.pop("drill", None)
+        monitor.problems.clear_topic("drill")
     after = (await monitor.platform.read_counters()).get(uplink.interface)
     moved = "nothing was counted"
     if before is not None and after is not None:

@@ -32,6 +32,7 @@ from rpcd_wireguard_uplink.extras.captive import (
 from rpcd_wireguard_uplink.failover.monitor import Monitor, Watch
 from rpcd_wireguard_uplink.model import DefaultRoute, Endpoint, Family, Link, Uplink
 from rpcd_wireguard_uplink.platform.network_reader import NetworkReader
+from rpcd_wireguard_uplink.warnings import Warnings
 from tests.unit.fakes import Machine
 
 V4 = Family.IPV4
@@ -111,7 +112,7 @@ async def web(mocker: MockerFixture) -> AsyncIterator[Web]:
         return socket.socket(socket.AF_INET, kind | socket.SOCK_NONBLOCK)
 
     mocker.patch.object(captive, "bound_socket", plain_socket)
-    mocker.patch.object(captive, "_is_able", return_value=True)
+    mocker.patch.object(captive, "_is_usable", return_value=True)
     found = Web()
     server = await asyncio.start_server(found.serve, "127.0.0.1", 0)
     found.port = server.sockets[0].getsockname()[1]
@@ -181,7 +182,7 @@ class Bench:
         self.monitor = SimpleNamespace(
             network=self.network,
             paths=dict[object, object](),
-            problems=dict[str, str](),
+            problems=Warnings(),
             platform=self.machine,
             watch=Watch(Settings(), (uplink,)),
             steering=SimpleNamespace(resolvers=("1.1.1.1",), except_portals=self.excepted.append),
@@ -239,7 +240,7 @@ async def test_when_a_line_is_looked_at(bench: Bench) -> None:
 async def test_a_line_is_looked_at_when_its_probes_say_something_new(bench: Bench) -> None:
     await bench.look(0.0)
     health = SimpleNamespace(alive_since_s=0.5)
-    bench.monitor.paths["wan", V4] = SimpleNamespace(health=health)
+    bench.monitor.paths["wan", V4] = SimpleNamespace(health=health, use_page=lambda page: None)
     assert await bench.look(1.0) == ["wan"]
     assert await bench.look(2.0) == []
     health.alive_since_s = None
