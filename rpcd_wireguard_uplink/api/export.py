@@ -1,8 +1,8 @@
-"""The files that are made from the method table and from the messages' schemas: rpcd's ACL,
-docs/methods.md, docs/messages.md.
+"""The files that are made from the tables of methods and options and from the messages' schemas:
+rpcd's ACL, docs/methods.md, docs/messages.md, docs/options.md, the checks of the settings page.
 
 `python -m rpcd_wireguard_uplink.api.export` writes them into the checkout it is started in, and a
-test compares. They depend on the table and the schemas alone: two runs give the same bytes.
+test compares. They depend on the tables and the schemas alone: two runs give the same bytes.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from ..mesh.wire.signing import DECIMALS, DOMAIN
 from ..schema.json_message import DEEPEST, LONGEST_JSON
 from ..schema.validation import Schema
 from .methods import METHODS, OBJECT, Access, Method
+from .option_files import options_page, options_script
 
 PACKAGE = "rpcd-wireguard-uplink"
 # The only configuration that a web session may touch: `network` would show private keys.
@@ -26,6 +27,8 @@ CONFIG = "wireguard-uplink"
 ACL_FILE = "acl.d/rpcd-wireguard-uplink.json"
 DOCS_FILE = "docs/methods.md"
 MESSAGES_FILE = "docs/messages.md"
+OPTIONS_FILE = "docs/options.md"
+SCRIPT_FILE = "htdocs/luci-static/resources/wireguard-uplink/options.js"
 
 MESSAGES: Mapping[str, Schema] = {
     "uplink_offer": offer.OFFER,
@@ -40,7 +43,13 @@ MESSAGES: Mapping[str, Schema] = {
 
 def generated() -> dict[str, str]:
     """Return the text of every generated file by its path in the checkout."""
-    return {ACL_FILE: acl_text(), DOCS_FILE: docs_text(), MESSAGES_FILE: messages_text()}
+    return {
+        ACL_FILE: acl_text(),
+        DOCS_FILE: docs_text(),
+        MESSAGES_FILE: messages_text(),
+        OPTIONS_FILE: options_page(),
+        SCRIPT_FILE: options_script(),
+    }
 
 
 def acl_text() -> str:

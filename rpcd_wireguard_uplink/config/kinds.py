@@ -20,7 +20,8 @@ from ..schema.shapes import PEER_ID
 class Kind:
     """What a value may be. `parse` raises ValueError or InvalidArgument; `must` is what it wants.
 
-    `datatype` and `pattern` (of the whole value) are how LuCI's form checks the same.
+    `datatype` and `pattern` (of the whole value) are how LuCI's form checks the same; `words` are
+    all that there are.
     """
 
     parse: Callable[[str], Any]
@@ -28,6 +29,7 @@ class Kind:
     write: Callable[[Any], str] = str
     datatype: str = ""
     pattern: str = ""
+    words: tuple[str, ...] = ()
 
 
 def plain_number(value: float) -> str:
@@ -76,7 +78,7 @@ def choice(*words: str) -> Kind:
             raise ValueError
         return text
 
-    return Kind(parse, f"one of {', '.join(words)}", pattern="|".join(words))
+    return Kind(parse, f"one of {', '.join(words)}", words=words)
 
 
 def matching(pattern: str, must: str, datatype: str = "") -> Kind:

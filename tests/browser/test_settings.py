@@ -10,13 +10,16 @@ from pathlib import Path
 
 import pytest
 
+from rpcd_wireguard_uplink.config.kinds import MESH_PEER
+from rpcd_wireguard_uplink.config.options import SECTIONS
 from rpcd_wireguard_uplink.config.parser import parse_config
 from rpcd_wireguard_uplink.config.probe_profile import PROFILES
 from rpcd_wireguard_uplink.config.settings import Settings
 from rpcd_wireguard_uplink.uci import Store
+from tests.unit.config.samples import SAMPLES
 
 from .mesh import SETTINGS, BrowserSession
-from .site import HTDOCS, REAL, ROOT
+from .site import HTDOCS, REAL
 
 VIEW = HTDOCS / "view/wireguard-uplink/settings.js"
 CONFIG = """\
@@ -30,14 +33,37 @@ form_only = pytest.mark.skipif(REAL is None, reason="LUCI_RESOURCES names no rea
 
 
 def test_every_option_is_one_of_the_service() -> None:
-    sources = (ROOT / "rpcd_wireguard_uplink" / "config").glob("*.py")
-    text = "".join(source.read_text(encoding="utf-8") for source in sources)
-    known = set(re.findall(r'"(\w+)"', text))
-    call = r"(?:'\w+', |form\.\w+, |value\()'([a-z]\w+)', _\("
-    names = set(re.findall(call, VIEW.read_text(encoding="utf-8")))
+    sections = [kind for kind in SECTIONS.values() if kind.name]
+    known = {option.name for kind in sections for option in kind.options}
+    view = re.sub(r"map\.section\([^_]*", "", VIEW.read_text(encoding="utf-8"))
+    names = set(re.findall(r"(?:'\w+', |form\.\w+, )'([a-z]\w+)', _\(", view))
     assert {"enabled", "failover_timeout", "pace", "quota_gb", "pool4", "ca_file"} <= names
     assert "password_file" not in names, "which file of root's is read is for root to say"
     assert names <= known, f"{names - known}: the service does not read them"
+
+
+PATTERNS = [
+    (f"{kind.name}.{option.name}", option)
+    for kind in SECTIONS.values()
+    for option in kind.options
+    if kind.name and option.kind.pattern and not option.secret
+]
+
+
+def test_the_form_takes_what_the_service_takes(session: BrowserSession, page, serve) -> None:
+    page.open(serve(session.gateway).url("", session.owner))
+    page.until("L.loaded")
+    script = (
+        "L.require('wireguard-uplink.options')"
+        ".then(o => o.check({}, a[0]).validate('id', a[1]) === true)"
+    )
+    for name, option in PATTERNS:
+        section_type = next(k.type for k in SECTIONS.values() if k.name == name.split(".")[0])
+        for sample in SAMPLES[section_type][option.name]:
+            for item in (sample,) if isinstance(sample, str) else sample:
+                is_taken = page.js(script, name, item)
+                assert is_taken or option.why_not(item), (name, item)
+                assert not is_taken or not option.why_not(item) or option.kind is MESH_PEER
 
 
 @pytest.fixture
