@@ -84,8 +84,11 @@ class Advertiser:
         self.problems.pop("mqtt", None)
         if wanted is None:
             return
-        from ..extras.mqtt.transport import MqttTransport
-
+        try:
+            from ..extras.mqtt.transport import MqttTransport
+        except ImportError:  # a package of its own on OpenWrt
+            self.problems["mqtt"] = "MQTT needs its own package: install rpcd-wireguard-uplink-mqtt"
+            return
         try:
             self._mqtt = MqttTransport(
                 broker, node_id, self._last_will, self._on_message, self._on_state, self._folder

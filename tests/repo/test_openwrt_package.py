@@ -13,6 +13,7 @@ import shutil
 import subprocess
 import sys
 import threading
+from collections.abc import Iterable
 from pathlib import Path
 
 import h11
@@ -64,7 +65,7 @@ import importlib, socket, sys
 refused, names = (set(word.split(",")) for word in sys.argv[1:3])
 class Refuse:
     def find_spec(self, name, path=None, target=None):
-        if name.partition(".")[0] in refused:
+        if name.partition(".")[0] in refused or name in refused:
             raise ModuleNotFoundError(f"No module named {name!r}", name=name)
 for name in list(sys.modules):
     if name.partition(".")[0] in refused:
@@ -87,21 +88,32 @@ def imported_by_us() -> set[str]:
     return own | others
 
 
-def load(packages: set[str], names: set[str]) -> subprocess.CompletedProcess[str]:
-    """Import modules in a Python that has of the split packages only these."""
+def load(
+    packages: set[str], names: set[str], besides: Iterable[str] = ()
+) -> subprocess.CompletedProcess[str]:
+    """Import modules in a Python that has of the split packages only these; `besides` are missing
+    modules of ours.
+    """
     refused = {module for name, parts in SPLIT.items() if name not in packages for module in parts}
+    refused |= {*besides}
     words = [sys.executable, "-c", PROBE, ",".join(refused), ",".join(names)]
     return subprocess.run(words, cwd=ROOT, capture_output=True, text=True)
 
 
 @pytest.fixture(scope="module")
-def feed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A build tree in which the package was prepared, installed and packed."""
+def packages(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A build tree in which both packages were prepared, installed and packed."""
     return pack(FEED, tmp_path_factory.mktemp("openwrt"))
 
 
+@pytest.fixture(scope="module")
+def feed(packages: Path) -> Path:
+    """What was made of the main package."""
+    return packages / NAME
+
+
 def pack(package: Path, top: Path) -> Path:
-    """Run a package's Makefile in a build tree, which is returned."""
+    """Run a feed's Makefile in a build tree, which is returned; each package has a folder in it."""
     for name, text in STAND_INS.items():
         (top / name).parent.mkdir(parents=True, exist_ok=True)
         (top / name).write_text(text)
@@ -121,20 +133,22 @@ INSTALL_DIR:=install -d -m0755
 CP:=cp -fpR
 """,
     "include/package.mk": """
+installed:
+	$(Build/Prepare)
+	$(Build/Compile)
+	$(Build/Install)
 define BuildPackage
 $(eval $(Package/$(1)))
-package:
-	$$(Build/Prepare)
-	$$(Build/Compile)
-	$$(Build/Install)
-	mkdir $(TOPDIR)/packed
-	$$(call Py3Package/$(1)/install,$(TOPDIR)/packed)
-	$$(file >$(TOPDIR)/depends,$(DEPENDS))
-	$$(file >$(TOPDIR)/version,$(PKG_VERSION))
-	$$(file >$(TOPDIR)/conffiles,$$(Package/$(1)/conffiles))
-	$$(file >$(TOPDIR)/postinst,$$(Package/$(1)/postinst))
-	$$(file >$(TOPDIR)/prerm,$$(Package/$(1)/prerm))
-	$$(file >$(TOPDIR)/postrm,$$(Package/$(1)/postrm))
+$(shell mkdir -p $(TOPDIR)/$(1)/packed)
+package: package-$(1)
+package-$(1): installed
+	$$(call Py3Package/$(1)/install,$(TOPDIR)/$(1)/packed)
+	$$(file >$(TOPDIR)/$(1)/depends,$(DEPENDS))
+	$$(file >$(TOPDIR)/$(1)/version,$(PKG_VERSION))
+	$$(file >$(TOPDIR)/$(1)/conffiles,$$(Package/$(1)/conffiles))
+	$$(file >$(TOPDIR)/$(1)/postinst,$$(Package/$(1)/postinst))
+	$$(file >$(TOPDIR)/$(1)/prerm,$$(Package/$(1)/prerm))
+	$$(file >$(TOPDIR)/$(1)/postrm,$$(Package/$(1)/postrm))
 endef
 """,
     "feeds/packages/lang/python/python3-package.mk": """
@@ -166,6 +180,14 @@ def test_the_page_names_the_same_packages(feed: Path) -> None:
     line = text.partition("opkg install ")[2].partition("\n\n")[0]
     assert set(line.replace("\\", " ").split()) | {"python3-h11"} == depends(feed)
     assert re.search(r"pip install .*--target \S+ h11\b", text), "24.10 and 25.12 have no h11"
+
+
+def test_mqtt_is_a_package_of_its_own(packages: Path) -> None:
+    assert depends(packages / f"{NAME}-mqtt") == {NAME, "python3-paho-mqtt"}
+    ours = {name for name in imported_by_us() if name.startswith(f"{PACKAGE.name}.")}
+    without = {name for name in ours if ".extras.mqtt" not in name}
+    done = load(set(SPLIT), without, besides={f"{PACKAGE.name}.extras.mqtt"})
+    assert done.returncode == 0, done.stderr[-2000:]
 
 
 def test_what_is_foreign_is_named(feed: Path) -> None:
@@ -213,12 +235,17 @@ def files_below(folder: Path) -> dict[str, bool]:
     return {str(path.relative_to(folder)): os.access(path, os.X_OK) for path in files}
 
 
-def test_the_package_is_what_make_install_lays_out(feed: Path, tmp_path: Path) -> None:
+def test_the_packages_are_what_make_install_lays_out(packages: Path, tmp_path: Path) -> None:
     words = ["make", "install", f"DESTDIR={tmp_path}"]
     words += ["PYTHON_SITE=/usr/lib/python3.13/site-packages"]
     subprocess.run(words, cwd=ROOT, check=True, capture_output=True)
-    assert files_below(feed / "packed") == files_below(tmp_path)
-    packed = files_below(feed / "packed")
+    packed, mqtt = (files_below(packages / name / "packed") for name in (NAME, f"{NAME}-mqtt"))
+    laid_out = files_below(tmp_path)
+    extras = f"usr/lib/python3.13/site-packages/{PACKAGE.name}/extras"
+    assert mqtt and all(name.startswith(f"{extras}/mqtt/") for name in mqtt)
+    assert not packed.keys() & mqtt.keys()
+    elsewhere = {name for name in laid_out if name.startswith(f"{extras}/standalone/")}
+    assert packed | mqtt == {name: laid_out[name] for name in laid_out.keys() - elsewhere}
     for name in ("etc/init.d/wireguard-uplink", "usr/bin/rpcd-wireguard-uplink", "usr/bin/wgctl"):
         assert packed[name], f"{name} can't be run"
     for name in ("etc/config/wireguard-uplink", "lib/upgrade/keep.d/wireguard-uplink"):
@@ -244,14 +271,14 @@ def test_h11_is_packed_and_needs_no_more_than_it_names(tmp_path: Path) -> None:
     ignored = shutil.ignore_patterns("__pycache__")
     shutil.copytree(Path(h11.__file__).parent, tmp_path / "build" / "h11", ignore=ignored)
     (tmp_path / "build" / "h11" / "tests").mkdir()
-    pack(FEED.parent / "python-h11", tmp_path)
+    made = pack(FEED.parent / "python-h11", tmp_path) / "python3-h11"
     there = {file.name for file in Path(h11.__file__).parent.glob("*.py")}
     folder = "usr/lib/python3.13/site-packages/h11"
-    assert set(files_below(tmp_path / "packed")) == {f"{folder}/{name}" for name in there}
-    assert depends(tmp_path) == {LIGHT}
+    assert set(files_below(made / "packed")) == {f"{folder}/{name}" for name in there}
+    assert depends(made) == {LIGHT}
     for_the_probe = {"python3-codecs"}
     assert load({LIGHT} | for_the_probe, {"h11"}).returncode == 0
-    assert (tmp_path / "version").read_text().split(".")[:2] >= ["0", "14"]
+    assert (made / "version").read_text().split(".")[:2] >= ["0", "14"]
 
 
 # --- the package manager's scripts

@@ -63,3 +63,11 @@ async def test_mirrornet_that_fails_is_told(advertiser: Advertiser, mocker: Mock
     gossip.side_effect = None
     await advertiser._gossip({"type": "uplink_offer"})
     assert "gossip" not in advertiser.problems
+
+
+async def test_mqtt_without_its_package_is_a_warning(
+    advertiser: Advertiser, mocker: MockerFixture
+) -> None:
+    mocker.patch.dict("sys.modules", {"rpcd_wireguard_uplink.extras.mqtt.transport": None})
+    await advertiser.follow(PeerSettings(), MqttSettings(enabled=True, host="192.0.2.1"), "me")
+    assert "install rpcd-wireguard-uplink-mqtt" in advertiser.problems["mqtt"]
