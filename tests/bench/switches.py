@@ -13,11 +13,11 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 
 from tests.lab.lab import Lab
-from tests.lab.meter import Meter, lost
+from tests.lab.meter import Meter, lost, settled
 from tests.lab.network import ECHO4, ECHO6, PROBED4, PROBED6, consumer_network
 from tests.lab.node import LabError
 from tests.lab.provider import make_provider
-from tests.lab.router import Router, settings, settled, states
+from tests.lab.router import Router, settings, states
 
 from .capture import UDP, Capture, Packet
 from .table import Row
@@ -124,7 +124,7 @@ def _row(name: str, unit: str, values: list[float], limit: float) -> Row:
 
 def _begin(lab: Lab, pace: str) -> Router:
     network = consumer_network(lab)
-    network.consumer.resolvers(network.wan.gateway4, network.wan.gateway6)
+    network.consumer.resolvers(*network.wan.gateways)
     provider = make_provider(lab, network.providers[0])
     # The captures tell probes from look-ups by their targets.
     main = settings(targets=(*PROBED4, *PROBED6), pace=pace, hold_time=int(HOLD_S))

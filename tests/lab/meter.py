@@ -12,10 +12,11 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
+from .network import ECHO4, ECHO6
 from .node import LabError, Node
 
 Kind = Literal["udp", "tcp", "dns"]
@@ -119,7 +120,8 @@ class Meter:
         argv = [sys.executable, "-I", "-S", script, json.dumps(wanted)]
         self.deadline_s = deadline_s
         self._found: dict[int, Sample] = {}
-        self._lock = threading.Lock()
+        self._answered: list[Sample] = []
+        self._news = threading.Condition()
         pipe = subprocess.PIPE
         self._child = node.popen(argv, stdin=pipe, stdout=pipe, stderr=pipe)
         self._reader = threading.Thread(target=self._read, daemon=True)
@@ -135,7 +137,7 @@ class Meter:
         """The samples sent since then whose fate is known now: answered, failed, past deadline."""
         oldest = time.monotonic() - self.deadline_s
         running = self._reader.is_alive()
-        with self._lock:
+        with self._news:
             found = sorted(self._found.values(), key=lambda sample: sample.seq)
         return [
             s
@@ -162,13 +164,16 @@ class Meter:
         Raises LabError when none arrives in time, telling what did.
         """
         deadline = time.monotonic() + timeout_s
-        while time.monotonic() < deadline:
-            for sample in self.so_far(since):
-                if sample.received is not None and fits(sample):
-                    return sample
-            if not self._reader.is_alive():
-                break
-            time.sleep(0.005)
+        looked_at = 0
+        with self._news:
+            while (left_s := deadline - time.monotonic()) > 0:
+                for sample in self._answered[looked_at:]:
+                    if sample.sent >= since and fits(sample):
+                        return sample
+                looked_at = len(self._answered)
+                if not self._reader.is_alive():
+                    break
+                self._news.wait(min(left_s, 0.1))
         recent = self.so_far(since)
         raise LabError(
             f"{self._child.name}: no fitting answer in {timeout_s:g} s; "
@@ -204,8 +209,11 @@ class Meter:
                 sample = Sample(**json.loads(line))
             except ValueError:
                 continue  # a line cut short by the node's end
-            with self._lock:
+            with self._news:
                 self._found[sample.seq] = sample
+                if sample.received is not None:
+                    self._answered.append(sample)
+                    self._news.notify_all()
 
 
 def ask(
@@ -232,3 +240,45 @@ def ask(
         meter._child.wait(timeout_s + 5.0)
         found = meter.stop()
     return found[0].source if found else None
+
+
+class Flows:
+    """A node's steady UDP flows to the echo servers of both families. A context manager."""
+
+    def __init__(self, node: Node, rate_hz: float = 100.0, **of_meter: Any) -> None:
+        self.ipv4 = Meter(node, ECHO4, rate_hz=rate_hz, **of_meter)
+        self.ipv6 = Meter(node, ECHO6, rate_hz=rate_hz, **of_meter)
+
+    def __enter__(self) -> Flows:
+        settled(*self)
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        for meter in self:
+            meter.stop()
+
+    def __iter__(self) -> Iterator[Meter]:
+        return iter((self.ipv4, self.ipv6))
+
+    def by(self, addresses: Sequence[str], *, since: float = 0.0, timeout_s: float = 10.0) -> float:
+        """Wait until the servers see both come from these addresses; when the later was sent."""
+        deadline = time.monotonic() + timeout_s
+        return max(
+            meter.wait_for_source(address, since=since, timeout_s=deadline - time.monotonic()).sent
+            for meter, address in zip(self, addresses, strict=True)
+        )
+
+    def answered(self, *, since: float, timeout_s: float = 10.0) -> None:
+        """Wait until both are answered again, by whatever way."""
+        for meter in self:
+            meter.wait_for(lambda sample: True, since=since, timeout_s=timeout_s)
+
+    def longest_s(self, since: float) -> float:
+        """The longest gap of either since then."""
+        return max(longest(meter.samples(since)).seconds for meter in self)
+
+
+def settled(*meters: Meter) -> None:
+    """Wait until each meter has been answered."""
+    for meter in meters:
+        meter.wait_for(lambda sample: True)

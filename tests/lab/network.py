@@ -23,6 +23,7 @@ PROBED4, PROBED6 = ("9.9.9.9", "149.112.112.112"), ("2620:fe::fe", "2620:fe::9")
 THIRD_PLACE = 4
 """Of a third WAN at the first ISP, which has one other only."""
 HOST4, HOST6 = "192.168.1.100", "fd00:1::100"
+PROVIDER4 = "203.0.113.2"  # of the first provider, at its WAN
 ECHO_PORT = 7
 
 ROUTER = """\
@@ -61,6 +62,16 @@ class ConsumerNetwork:
     wan2: Wan | None
     provider_wans: tuple[Wan, ...]
     neighbours: tuple[Neighbour, ...]
+
+    @property
+    def by_wan(self) -> tuple[str, str]:
+        """The addresses that servers see of traffic by the consumer's WAN, IPv4 and IPv6."""
+        return self.wan.addresses
+
+    @property
+    def by_uplink(self) -> tuple[str, str]:
+        """And those of traffic by the uplink to the first provider."""
+        return self.provider_wans[0].addresses
 
 
 def consumer_network(

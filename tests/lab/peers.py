@@ -19,7 +19,7 @@ from .consumers import ECHO, probe
 from .lab import Lab
 from .mesh import MeshRouter
 from .node import LabError, Node
-from .router import Status, call, settings, states
+from .router import Status, settings, states
 from .service import Service
 
 Row = dict[str, Any]
@@ -64,7 +64,7 @@ class Peer:
 
     def ask(self, method: str, **arguments: object) -> Row:
         """A method's reply without a process for it. Raises LabError for a failure."""
-        reply = call(self.service.socket, method, **arguments)
+        reply = self.service.ask(method, **arguments)
         if reply.get("success", True) is not True:
             raise LabError(f"{method} at {self.router.name}: {reply}\n{self.service.log()}")
         return reply

@@ -1,7 +1,7 @@
-"""Scenes that tests share: each built once, and anew after a test that did not leave it as found.
+"""Routers that tests share: each is built once, and anew after a test that changed it for good.
 
-A scene is as it was found when its service is the same process, traffic is at home, the router's
-rules, routes, addresses and the owner's nftables are what they were, and nobody called spoil().
+A router can be lent again when, WANs and configuration restored, its status, its rules, routes,
+addresses and the owner's nftables are what they were. The last few are kept.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import re
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
@@ -21,35 +21,41 @@ from .router import Router, Status
 
 LOOK = """
 for family in -4 -6; do
-  ip $family rule; ip $family route show table all
+  ip $family rule; ip $family route show table all | grep -v '^local fe80:' | sort
 done
-ip -o addr show scope global; ip -o link | cut -d: -f2
+ip -o addr show scope global | cut -d: -f2- | sort; ip -o link | cut -d: -f2 | cut -d@ -f1 | sort
 nft -s list tables | grep -v wgup | while read -r words; do nft -s list $words; done
 """
 SETTLE_S = 6.0
+TIDY_S = 1.5
+"""A diversion's rules and routes go within that."""
+KEPT = 2
 
 
-class Laid(Protocol):
-    """What a stage keeps: anything that has a scene."""
+class HasRouter(Protocol):
+    """What a pool keeps."""
 
     @property
     def router(self) -> Router: ...
 
 
-T = TypeVar("T", bound=Laid)
+T = TypeVar("T", bound=HasRouter)
 
 
 @dataclass
 class _Kept:
+    """A router and what it was like when it was built."""
+
     lab: Lab
-    laid: Laid
-    calm: Status
+    made: HasRouter
+    status: object
     look: str
-    pid: int
+    config: str
+    uplinks: str
 
 
 class RouterPool:
-    """A context manager; at its end all scenes are gone."""
+    """A context manager; at its end all laboratories are gone."""
 
     def __init__(self) -> None:
         self._kept: dict[str, _Kept] = {}
@@ -59,29 +65,32 @@ class RouterPool:
         return self
 
     def __exit__(self, *error: object) -> None:
-        for name in list(self._kept):
-            self._kept.pop(name).lab.close()
+        self._close_all_but(0)
 
     @contextlib.contextmanager
     def use(self, build: Callable[[Lab], T]) -> Iterator[T]:
-        """Lend the scene that `build` makes."""
-        name = build.__qualname__
-        kept = self._kept.pop(name, None) or _make(build)
+        """Lend what `build` makes."""
+        name = f"{build.__module__}.{build.__qualname__}"
+        kept = self._kept.pop(name, None)
+        if kept is None:
+            self._close_all_but(KEPT - 1)
+            kept = _make(build)
         self._spoiled = False
         try:
-            yield kept.laid  # type: ignore[misc]
-            for wan in (kept.laid.router.network.wan, kept.laid.router.network.wan2):
-                if wan is not None:
-                    wan.restore()
-            if not self._spoiled and _as_found(kept):
+            yield kept.made  # type: ignore[misc]
+            if not self._spoiled and _is_as_built(kept):
                 self._kept[name] = kept
         finally:
             if name not in self._kept:
                 kept.lab.close()
 
     def spoil(self) -> None:
-        """The scene that is lent is not to be lent again, whatever it looks like."""
+        """What is lent is not to be lent again, whatever it looks like."""
         self._spoiled = True
+
+    def _close_all_but(self, count: int) -> None:
+        while len(self._kept) > count:
+            self._kept.pop(next(iter(self._kept))).lab.close()
 
 
 @contextlib.contextmanager
@@ -93,41 +102,55 @@ def added(node: Node, *commands: str) -> Iterator[None]:
     node.sh("\n".join(f"{command} || true" for command in reversed(gone)))
 
 
-def _make(build: Callable[[Lab], T]) -> _Kept:
-    lab = Lab()
-    try:
-        laid = build(lab)
-        router = laid.router
-        return _Kept(lab, laid, router.status(), look(router.network.consumer), router.service.pid)
-    except BaseException:
-        lab.close()
-        raise
-
-
-def _as_found(kept: _Kept) -> bool:
-    """Whether it becomes so in time."""
-    router = kept.laid.router
-    deadline = time.monotonic() + SETTLE_S
-    while time.monotonic() < deadline:
-        try:
-            if (
-                router.service.pid == kept.pid
-                and _told(router.status()) == _told(kept.calm)
-                and look(router.network.consumer) == kept.look
-            ):
-                return True
-        except (LabError, BusError):
-            return False
-        time.sleep(0.05)
-    return False
-
-
 def look(node: Node) -> str:
     """The node's rules, routes, addresses, devices and nftables, but for our table."""
     return node.sh(LOOK)
 
 
-def _told(status: Status) -> Sequence[object]:
+def _make(build: Callable[[Lab], T]) -> _Kept:
+    lab = Lab()
+    try:
+        made = build(lab)
+        router = made.router
+        config = router.service.read_config()
+        seen = look(router.network.consumer)
+        return _Kept(lab, made, _gist(router.status()), seen, config, router.uplinks)
+    except BaseException:
+        lab.close()
+        raise
+
+
+def _is_as_built(kept: _Kept) -> bool:
+    """Restore WANs and configuration; whether all else is, or becomes in time, as it was."""
+    router = kept.made.router
+    network, service = router.network, router.service
+    for wan in (network.wan, network.wan2, *network.provider_wans):
+        if wan is not None:
+            wan.restore()
+    router.uplinks = kept.uplinks
+    if service.read_config() != kept.config:
+        service.configure(kept.config)
+        if service.running:
+            service.reload()
+    if not service.running:
+        service.start()
+    deadline = time.monotonic() + SETTLE_S
+    try:
+        while _gist(router.status()) != kept.status:
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(0.05)
+        deadline = time.monotonic() + TIDY_S
+        while look(network.consumer) != kept.look:
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(0.05)
+    except (LabError, BusError):
+        return False
+    return True
+
+
+def _gist(status: Status) -> object:
     rows = [(row["path"], row["state"]) for row in status["wans"]]
     ups = [(row["peer_id"], row["state"], row["usable"]) for row in status["uplinks"]]
-    return [status["families"], rows, ups]
+    return [status["families"], rows, ups, status["problems"], status["auto_failover"]]

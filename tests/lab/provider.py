@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from .lab import Lab, ready
+from .network import ConsumerNetwork
 from .node import Child, LabError, Node
 
 DEVICE = "wgup_srv"
@@ -122,3 +123,11 @@ def make_provider(
         server = lab.serve(node, dns=(tunnel4, tunnel6), answers=(RESOLVED4, RESOLVED6))
         ready(server)
     return Provider(node, peer_id, public, listen_port, tunnel4, tunnel6, kind, server)
+
+
+def make_providers(network: ConsumerNetwork) -> tuple[Provider, ...]:
+    """All of the network's, named nodea, nodeb and so on."""
+    return tuple(
+        make_provider(network.lab, node, peer_id=f"node{chr(ord('a') + place)}", place=place)
+        for place, node in enumerate(network.providers)
+    )

@@ -1,8 +1,6 @@
-"""A consumer whose service runs and whose uplinks stand: where most tests of the product begin.
+"""A router with the product running and its uplinks configured: where most tests begin.
 
-Owns the configuration that the service is given and the ways to wait for what it says. Knows the
-options and the replies of the product, as an owner does, and nothing of its insides but the names
-of the nftables table and of the devices that it makes.
+The product is driven as an owner does it: by options, calls on the bus and what they reply.
 """
 
 from __future__ import annotations
@@ -14,15 +12,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from rpcd_wireguard_uplink.errors import BusError
-from rpcd_wireguard_uplink.ubus.blobmsg import decode_table, encode_table
-from rpcd_wireguard_uplink.ubus.blocking import BlockingBus
-from rpcd_wireguard_uplink.ubus.framing import Attr
 
-from .meter import Meter
-from .network import ConsumerNetwork
+from .lab import Lab
+from .network import ConsumerNetwork, consumer_network
 from .node import LabError, Node
-from .provider import Provider, new_keys
-from .service import OBJECT, Service
+from .provider import Provider, make_providers, new_keys
+from .service import Service
 
 TARGETS = ("1.1.1.1", "8.8.8.8", "2606:4700:4700::1111", "2001:4860:4860::8888")
 WAIT_S = 15.0
@@ -77,27 +72,9 @@ def configure_uplink(
     return "\n".join(lines) + "\n"
 
 
-def call(socket: str, method: str, **arguments: object) -> dict[str, Any]:
-    """A method's reply, asked for without starting a process; which status it had is not told.
-
-    Raises BusError where there is no bus or no service on it, or the bus is lost meanwhile.
-    """
-    bus = BlockingBus(socket)
-    try:
-        found = bus.ask(bus.connection.lookup(OBJECT), 10.0)
-        ids = [reply[Attr.OBJID] for reply in found.replies if Attr.OBJID in reply]
-        if not ids:
-            raise BusError(f"{OBJECT} is not on the bus")
-        done = bus.ask(bus.connection.invoke(ids[0], method, encode_table(arguments)), 30.0)
-        tables = done.tables()
-        return decode_table(tables[0]) if tables else {}
-    finally:
-        bus.close()
-
-
 @dataclass(slots=True)
 class Router:
-    """The network, its providers and the consumer's service, which start() starts."""
+    """The consumer of a network, its providers and its service, which start() starts."""
 
     network: ConsumerNetwork
     providers: tuple[Provider, ...]
@@ -125,6 +102,32 @@ class Router:
         router.configure(main)
         return router
 
+    @classmethod
+    def started(
+        cls,
+        lab: Lab,
+        main: str = "",
+        *,
+        isp_resolvers: bool = False,
+        hosts: Sequence[str] = (),
+        **of_network: Any,
+    ) -> Router:
+        """A network with these options, with an uplink to each provider, and traffic on the WAN.
+
+        With `isp_resolvers` the router's resolvers are its ISP's, at the WAN's gateways.
+        """
+        network = consumer_network(lab, **of_network)
+        if isp_resolvers:
+            network.consumer.resolvers(*network.wan.gateways)
+        router = cls.build(network, make_providers(network), main or settings(), hosts=hosts)
+        router.start()
+        return router
+
+    @property
+    def router(self) -> Router:
+        """Itself: what a pool looks at."""
+        return self
+
     def configure(self, main: str) -> None:
         """Replace the main section; the uplinks stay. A running service is told to read it."""
         self.service.configure(main + self.uplinks)
@@ -138,7 +141,7 @@ class Router:
 
     def status(self) -> Status:
         """uplink_status, read without starting a process."""
-        return call(self.service.socket, "uplink_status")
+        return self.service.ask("uplink_status")
 
     def wait(self, fits: Callable[[Status], bool], timeout_s: float = WAIT_S) -> Status:
         """The first status that fits. Raises LabError with the last one that did not."""
@@ -198,9 +201,3 @@ def states(status: Status) -> set[str]:
 def sent_packets(node: Node, device: str) -> int:
     """How many packets a node's device has sent."""
     return int(node.sh(f"cat /sys/class/net/{device}/statistics/tx_packets"))
-
-
-def settled(*meters: Meter) -> None:
-    """Wait until each meter has been answered."""
-    for meter in meters:
-        meter.wait_for(lambda sample: True)

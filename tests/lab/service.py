@@ -6,20 +6,26 @@ lies in the laboratory's folder, where the test's own process can connect too.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
+
+from rpcd_wireguard_uplink.errors import BusError
+from rpcd_wireguard_uplink.ubus.blobmsg import decode_table, encode_table
+from rpcd_wireguard_uplink.ubus.blocking import BlockingBus
 
 from .lab import Lab
 from .node import Child, LabError, Node
 
 OBJECT = "luci.wireguard-dashboard"
+CALL_S = 30.0
 PROJECT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
 
@@ -57,6 +63,11 @@ class Service:
         with open(fresh, "w", encoding="utf-8") as file:
             file.write(text)
         os.replace(fresh, self.config_file)
+
+    def read_config(self) -> str:
+        """The configuration file's text."""
+        with open(self.config_file, encoding="utf-8") as file:
+            return file.read()
 
     @property
     def argv(self) -> list[str]:
@@ -98,30 +109,26 @@ class Service:
         while time.monotonic() < deadline:
             if self._running().returncode is not None:
                 break
-            if os.path.exists(self.socket):
-                left = max(1, round(deadline - time.monotonic()))
-                done = self._bus(["-t", str(left), "wait_for", OBJECT], left + 5.0)
-                if done.returncode == 0:
+            with contextlib.suppress(BusError), contextlib.closing(BlockingBus(self.socket)) as bus:
+                if bus.ask(bus.connection.lookup(OBJECT), 10.0).object_ids():
                     return
             time.sleep(0.02)
         raise LabError(f"the service in {self.node.name} is not up; its log:\n{self.log()}")
 
-    def call(
-        self,
-        method: str,
-        arguments: Mapping[str, Any] | None = None,
-        *,
-        path: str = OBJECT,
-        timeout_s: float = 30.0,
-    ) -> Answer:
-        """Call a method by the command line of the bus, from inside the node."""
-        words = ["-S", "-t", str(round(timeout_s)), "call", path, method]
-        done = self._bus([*words, json.dumps(arguments or {})], timeout_s + 5.0)
-        try:
-            data = json.loads(done.stdout) if done.stdout.strip() else {}
-        except ValueError as error:
-            raise LabError(f"call of {method} printed no JSON: {done.stdout[:200]}") from error
-        return Answer(done.returncode, data)
+    def call(self, method: str, arguments: Mapping[str, Any] | None = None) -> Answer:
+        """Call a method. Raises BusError where there is no bus or no service on it."""
+        with contextlib.closing(BlockingBus(self.socket)) as bus:
+            ids = bus.ask(bus.connection.lookup(OBJECT), 10.0).object_ids()
+            if not ids:
+                raise BusError(f"{OBJECT} is not on the bus")
+            called = bus.connection.invoke(ids[0], method, encode_table(arguments or {}))
+            done = bus.ask(called, CALL_S)
+            tables = done.tables()
+        return Answer(int(done.status), decode_table(tables[0]) if tables else {})
+
+    def ask(self, method: str, **arguments: object) -> dict[str, Any]:
+        """The table of call()'s answer, be it a reply or an error."""
+        return self.call(method, arguments).data
 
     def expect(self, method: str, arguments: Mapping[str, Any] | None = None) -> dict[str, Any]:
         """call() that must succeed: the reply's table. Raises LabError with what it said."""
@@ -129,19 +136,6 @@ class Service:
         if answer.status != 0:
             raise LabError(f"{method} gave status {answer.status}: {answer.data}\n{self.log()}")
         return answer.data
-
-    def wait_for_status(
-        self, fits: Callable[[dict[str, Any]], bool], *, timeout_s: float = 15.0
-    ) -> dict[str, Any]:
-        """The first uplink_status that fits. Raises LabError with the last one that did not."""
-        deadline = time.monotonic() + timeout_s
-        while True:
-            status = self.expect("uplink_status")
-            if fits(status):
-                return status
-            if time.monotonic() > deadline:
-                raise LabError(f"no such status in {timeout_s:g} s: {status}\n{self.log()}")
-            time.sleep(0.05)
 
     def wgctl(self, *words: str, timeout_s: float = 30.0) -> subprocess.CompletedProcess[str]:
         """Run wgctl in the node against this service's bus; any exit status is returned."""
@@ -187,17 +181,6 @@ class Service:
         if self._child is None:
             raise LabError(f"the service in {self.node.name} was not started")
         return self._child
-
-    def _bus(self, words: Sequence[str], timeout_s: float) -> subprocess.CompletedProcess[str]:
-        argv = [
-            sys.executable,
-            "-m",
-            "rpcd_wireguard_uplink.extras.standalone",
-            "-s",
-            self.socket,
-            *words,
-        ]
-        return self.node.run(_with_variables(argv), timeout_s=timeout_s, check=False)
 
 
 def variables() -> dict[str, str]:

@@ -38,6 +38,11 @@ class Wan:
         """The router's own, IPv4 and IPv6."""
         return self.address4, self.address6
 
+    @property
+    def gateways(self) -> tuple[str, str]:
+        """The ISP's end, IPv4 and IPv6."""
+        return self.gateway4, self.gateway6
+
     def connect(self) -> None:
         """Make the cable, the addresses at both ends and the router's default routes."""
         join(self.isp, self.isp_device, self.router, self.device)

@@ -1,28 +1,20 @@
-"""Fixtures of the tests in namespaces: a laboratory each, or a skip that says why there is none.
-
-All tests here measure times, so xdist runs them one after the other in one worker.
-"""
+"""Fixtures of the tests in namespaces: a laboratory, or a skip that says why there is none."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Generator, Iterator
-from pathlib import Path
+from collections.abc import Callable, Generator, Iterator
 
 import pytest
 
 from tests.lab.lab import Lab
 from tests.lab.network import ConsumerNetwork, consumer_network
 from tests.lab.node import refused
+from tests.lab.pool import RouterPool, T
+from tests.lab.router import Router
 
-FOLDER = Path(__file__).parent
 FAILED = pytest.StashKey[bool]()
 """Of a test that has run: whether it failed, as expected or not."""
-
-
-def pytest_itemcollected(item: pytest.Item) -> None:
-    if item.path.parent == FOLDER:
-        item.add_marker(pytest.mark.xdist_group("timed"))
 
 
 @pytest.hookimpl(wrapper=True)
@@ -55,3 +47,31 @@ def lab(namespaces: None) -> Iterator[Lab]:
 def network(lab: Lab) -> ConsumerNetwork:
     """A consumer with one WAN, one provider and a neighbour link between them."""
     return consumer_network(lab)
+
+
+@pytest.fixture(scope="session")
+def pool(namespaces: None) -> Iterator[RouterPool]:
+    """The routers that tests share."""
+    with RouterPool() as made:
+        yield made
+
+
+def lent(build: Callable[[Lab], T]) -> Callable[..., Iterator[T]]:
+    """A fixture that lends what `build` makes; it is not lent again after a test that failed."""
+
+    @pytest.fixture
+    def fixture(pool: RouterPool, request: pytest.FixtureRequest) -> Iterator[T]:
+        with pool.use(build) as made:
+            yield made
+            if request.node.stash.get(FAILED, True):
+                pool.spoil()
+
+    return fixture
+
+
+def plain(lab: Lab) -> Router:
+    """One WAN, one uplink, the fast pace."""
+    return Router.started(lab)
+
+
+router = lent(plain)

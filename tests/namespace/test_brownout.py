@@ -6,10 +6,10 @@ import time
 
 import pytest
 
-from tests.lab.meter import Meter, lost
+from tests.lab.meter import Meter, lost, settled
 from tests.lab.network import ECHO4, ConsumerNetwork
 from tests.lab.provider import make_provider
-from tests.lab.router import Router, settings, settled
+from tests.lab.router import Router, settings
 
 pytestmark = pytest.mark.needs("conntrack")
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import Iterator
 from statistics import median
 from typing import Any
 
@@ -13,36 +12,15 @@ import pytest
 
 from rpcd_wireguard_uplink.ubus import Client
 from tests.lab.lab import Lab
-from tests.lab.meter import Meter, ask, longest, sources
-from tests.lab.network import ECHO4, ECHO6, consumer_network
+from tests.lab.meter import Flows, Meter, ask, longest, settled, sources
+from tests.lab.network import ECHO4
 from tests.lab.node import Node
-from tests.lab.provider import make_provider
-from tests.lab.router import Router, sent_packets, settings, settled, states
-from tests.lab.service import OBJECT, Service
+from tests.lab.router import Router, sent_packets, settings, states
+from tests.lab.service import OBJECT
 
 pytestmark = pytest.mark.needs("conntrack")
 
 NOWHERE = "192.0.2.77"
-
-
-@pytest.fixture(scope="module")
-def shared(namespaces: None) -> Iterator[Router]:
-    """One consumer with one uplink, for the tests that leave it as they found it."""
-    with Lab() as lab:
-        network = consumer_network(lab)
-        provider = make_provider(lab, network.providers[0])
-        router = Router.build(network, [provider], settings())
-        router.start()
-        yield router
-
-
-@pytest.fixture
-def router(shared: Router) -> Iterator[Router]:
-    """At home with the usual settings, before and after."""
-    yield shared
-    shared.network.wan.restore()
-    shared.configure(settings())
-    shared.wait_primary()
 
 
 async def test_a_running_test_delays_no_other_call(router: Router) -> None:
@@ -93,31 +71,31 @@ async def test_a_running_test_delays_no_other_call(router: Router) -> None:
     ],
 )
 def test_refusals(
-    shared: Router, method: str, arguments: dict[str, Any], status: int, word: str
+    router: Router, method: str, arguments: dict[str, Any], status: int, word: str
 ) -> None:
-    answer = shared.service.call(method, arguments)
+    answer = router.service.call(method, arguments)
     assert answer.status == status
     if word:
         assert word in answer.data["error"] and answer.data["error"].count(" ") >= 3
         assert answer.data["success"] is False and answer.data["code"]
 
 
-def test_a_web_session_may_list(shared: Router) -> None:
-    answer = shared.service.call("uplink_list", {"ubus_rpc_session": "x"})
+def test_a_web_session_may_list(router: Router) -> None:
+    answer = router.service.call("uplink_list", {"ubus_rpc_session": "x"})
     assert answer.status == 0
     assert [uplink["peer_id"] for uplink in answer.data["uplinks"]] == ["nodea"]
 
 
-def test_an_untrusted_offer_is_listed_and_not_added(shared: Router) -> None:
-    provider = shared.providers[0]
+def test_an_untrusted_offer_is_listed_and_not_added(router: Router) -> None:
+    provider = router.providers[0]
     message = provider.offer("172.16.70.2") | {"peer_id": "stranger"}
-    assert shared.service.expect("uplink_gossip", {"message": message})["accepted"]
-    listed = shared.service.expect("uplink_list")["offers"]
+    assert router.service.expect("uplink_gossip", {"message": message})["accepted"]
+    listed = router.service.expect("uplink_list")["offers"]
     (row,) = [row for row in listed if row["peer_id"] == "stranger"]
     assert not row["trusted"] and not row["usable"] and "trusted" in row["reason"]
-    answer = shared.service.call("uplink_add", {"peer_id": "stranger"})
+    answer = router.service.call("uplink_add", {"peer_id": "stranger"})
     assert answer.status == 6 and "stranger" in answer.data["error"]
-    assert len(shared.service.expect("uplink_list")["uplinks"]) == 1
+    assert len(router.service.expect("uplink_list")["uplinks"]) == 1
 
 
 def test_disabled_does_nothing_and_leaves_nothing_in_the_way(router: Router) -> None:
@@ -206,11 +184,10 @@ def test_a_changed_file_is_noticed_without_a_signal(router: Router) -> None:
 def test_an_uplink_is_changed_in_place(router: Router) -> None:
     network = router.network
     link = network.neighbours[0]
-    with Meter(network.host, ECHO4) as ipv4, Meter(network.host, ECHO6) as ipv6:
-        settled(ipv4, ipv6)
+    with Flows(network.host) as flows:
         network.wan.drop()
         router.wait_failed_over()
-        ipv4.wait_for_source(network.provider_wans[0].address4)
+        flows.ipv4.wait_for_source(network.provider_wans[0].address4)
         index = network.consumer.sh("cat /sys/class/net/wgup_nodea/ifindex")
         began = time.monotonic()
         endpoint = f"[{link.provider6}]:51820"
@@ -221,7 +198,7 @@ def test_an_uplink_is_changed_in_place(router: Router) -> None:
         assert endpoint in network.consumer.sh("wg show wgup_nodea endpoints")
         router.service.expect("uplink_set_priority", {"peer_id": "nodea", "weight": 60})
         time.sleep(1.0)
-        for meter in (ipv4, ipv6):
+        for meter in flows:
             assert longest(meter.samples(began)).seconds < 0.3
             assert len(sources(meter.so_far(began))) == 1
         assert network.consumer.sh("cat /sys/class/net/wgup_nodea/ifindex") == index
@@ -243,35 +220,22 @@ def left_behind(node: Node) -> list[str]:
 
 
 def test_removing_active_uplinks_moves_traffic_on_and_leaves_nothing(lab: Lab) -> None:
-    network = consumer_network(lab, providers=2)
-    providers = [
-        make_provider(lab, node, peer_id=name, place=place)
-        for place, (node, name) in enumerate(
-            zip(network.providers, ("nodea", "nodeb"), strict=True)
-        )
-    ]
-    main = settings(peers=("nodea", "nodeb"), hold_time=20)
-    router = Router.build(network, providers, main)
-    router.start()
-    service: Service = router.service
+    router = Router.started(lab, settings(peers=("nodea", "nodeb"), hold_time=20), providers=2)
+    network, service = router.network, router.service
     service.expect("uplink_set_priority", {"peer_id": "nodea", "weight": 90})
     first, second = network.provider_wans
-    with Meter(network.host, ECHO4) as ipv4, Meter(network.host, ECHO6) as ipv6:
-        settled(ipv4, ipv6)
+    with Flows(network.host) as flows:
         began = network.wan.drop()
-        ipv4.wait_for_source(first.address4, since=began)
-        ipv6.wait_for_source(first.address6, since=began)
+        flows.by(first.addresses, since=began)
         removed = time.monotonic()
         service.expect("uplink_remove", {"peer_id": "nodea"})
-        ipv4.wait_for_source(second.address4, since=removed, timeout_s=3.0)
-        ipv6.wait_for_source(second.address6, since=removed, timeout_s=3.0)
+        flows.by(second.addresses, since=removed, timeout_s=3.0)
         router.wait_failed_over("wgup_nodeb")
         network.wan.restore()
         router.wait(lambda s: states(s) == {"holding"})
         removed = time.monotonic()
         service.expect("uplink_remove", {"peer_id": "nodeb"})
-        ipv4.wait_for_source(network.wan.address4, since=removed, timeout_s=3.0)
-        ipv6.wait_for_source(network.wan.address6, since=removed, timeout_s=3.0)
+        flows.by(network.wan.addresses, since=removed, timeout_s=3.0)
     time.sleep(0.3)
     consumer = network.consumer
     assert left_behind(consumer) == []

@@ -10,7 +10,7 @@ import pytest
 
 from tests.lab.network import ECHO4, ConsumerNetwork
 from tests.lab.provider import make_provider
-from tests.lab.router import Router, call, settings
+from tests.lab.router import Router, settings
 
 pytestmark = pytest.mark.needs("conntrack", "tc")
 
@@ -55,7 +55,7 @@ def test_a_download_shows_what_an_uplink_gives(network: ConsumerNetwork) -> None
     provider_wan.isp.sh(f"tc qdisc add dev {provider_wan.isp_device} root {shape}")
 
     def numbers() -> tuple[int, int, int]:
-        reply = call(router.service.socket, "uplink_explain")
+        reply = router.service.ask("uplink_explain")
         row = reply["families"][0]["candidates"][0]
         return row["advertised_mbps"], row["measured_mbps"], row["expected_mbps"]
 

@@ -9,11 +9,11 @@ import time
 import pytest
 
 from tests.lab.lab import ready
-from tests.lab.meter import Meter
+from tests.lab.meter import Meter, settled
 from tests.lab.network import ECHO4, ConsumerNetwork
 from tests.lab.node import Node
 from tests.lab.provider import make_provider
-from tests.lab.router import Router, settings, settled, states
+from tests.lab.router import Router, settings, states
 from tests.lab.service import Service
 
 pytestmark = pytest.mark.needs("conntrack")

@@ -14,11 +14,11 @@ import pytest
 
 from rpcd_wireguard_uplink.errors import BusError
 from tests.lab.lab import Lab
-from tests.lab.meter import Meter, longest
-from tests.lab.network import ECHO4, ECHO6, ConsumerNetwork
+from tests.lab.meter import Flows, Meter, longest, settled
+from tests.lab.network import ECHO4, ConsumerNetwork
 from tests.lab.node import Child, Node
 from tests.lab.provider import Provider, make_provider
-from tests.lab.router import Router, call, settings, settled
+from tests.lab.router import Router, settings
 from tests.lab.service import Service, variables
 
 pytestmark = pytest.mark.needs("conntrack")
@@ -26,14 +26,6 @@ pytestmark = pytest.mark.needs("conntrack")
 LAPSE_S = 5.0
 TRIES = 10
 LONGEST_ADD_S = 0.16
-
-
-@pytest.fixture
-def router(network: ConsumerNetwork) -> Router:
-    """A consumer whose one uplink is ready."""
-    made = Router.build(network, [make_provider(network.lab, network.providers[0])], settings())
-    made.start()
-    return made
 
 
 def diversions(node: Node) -> int:
@@ -45,8 +37,7 @@ def diversions(node: Node) -> int:
 def test_lane_of_a_killed_service_lapses_by_itself(router: Router) -> None:
     network = router.network
     provider_wan = network.provider_wans[0]
-    with Meter(network.host, ECHO4) as ipv4, Meter(network.host, ECHO6) as ipv6:
-        settled(ipv4, ipv6)
+    with Flows(network.host) as flows:
         network.wan.drop()
         router.wait_failed_over()
         time.sleep(0.3)
@@ -55,10 +46,10 @@ def test_lane_of_a_killed_service_lapses_by_itself(router: Router) -> None:
         assert diversions(network.consumer) == 2
         network.wan.restore()
         time.sleep(1.5)
-        for meter, address in ((ipv4, provider_wan.address4), (ipv6, provider_wan.address6)):
+        for meter, address in zip(flows, provider_wan.addresses, strict=True):
             assert longest(meter.samples(killed)).seconds < 0.3, "traffic went on in the tunnel"
             assert {s.source for s in meter.so_far(killed) if s.source} == {address}
-        for meter, address in ((ipv4, network.wan.address4), (ipv6, network.wan.address6)):
+        for meter, address in zip(flows, network.wan.addresses, strict=True):
             back = meter.wait_for_source(address, since=killed, timeout_s=LAPSE_S + 3.0)
             assert back.sent - killed < LAPSE_S + 2.0
     assert diversions(network.consumer) == 0
@@ -67,8 +58,7 @@ def test_lane_of_a_killed_service_lapses_by_itself(router: Router) -> None:
 def test_restart_in_time_leaves_no_gap(router: Router) -> None:
     network = router.network
     away = {*network.provider_wans[0].addresses}
-    with Meter(network.host, ECHO4) as ipv4, Meter(network.host, ECHO6) as ipv6:
-        settled(ipv4, ipv6)
+    with Flows(network.host) as flows:
         network.wan.drop()
         router.wait_failed_over()
         time.sleep(0.5)
@@ -78,14 +68,14 @@ def test_restart_in_time_leaves_no_gap(router: Router) -> None:
         router.service.start()
         status = router.wait_failed_over()
         time.sleep(LAPSE_S)
-        for meter in (ipv4, ipv6):
+        for meter in flows:
             assert longest(meter.samples(killed)).seconds < 0.2
             assert {s.source for s in meter.so_far(killed) if s.source} <= away
         assert status["uplinks"][0]["active"]
         network.wan.restore()
         router.wait_primary()
-        ipv4.wait_for_source(network.wan.address4, since=time.monotonic())
-        ipv6.wait_for_source(network.wan.address6, since=time.monotonic())
+        flows.ipv4.wait_for_source(network.wan.address4, since=time.monotonic())
+        flows.ipv6.wait_for_source(network.wan.address6, since=time.monotonic())
 
 
 class Bus:
@@ -205,12 +195,12 @@ def check_whole(service: Service, node: Node) -> bool:
 def add_and_kill(service: Service, offer: dict[str, object], after_s: float) -> bool:
     """Call uplink_add and kill the service so long after; whether that was in the middle of it."""
     assert service.pid > 0, "looking it up takes time, which is not to pass later"
-    call(service.socket, "uplink_gossip", message=offer)
+    service.ask("uplink_gossip", message=offer)
     interrupted: list[BusError] = []
 
     def add() -> None:
         try:
-            call(service.socket, "uplink_add", peer_id="nodea")
+            service.ask("uplink_add", peer_id="nodea")
         except BusError as error:
             interrupted.append(error)
 

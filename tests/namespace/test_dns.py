@@ -16,16 +16,19 @@ import pytest
 from rpcd_wireguard_uplink.model import Family
 from rpcd_wireguard_uplink.system.resolver import STAND_INS
 from tests.lab.lab import Lab, ready
-from tests.lab.meter import Meter
+from tests.lab.meter import Meter, settled
 from tests.lab.network import RESOLVERS4, ConsumerNetwork
 from tests.lab.node import Child, Node
-from tests.lab.provider import RESOLVED4, Provider, make_provider
-from tests.lab.router import Router, settings, settled
+from tests.lab.pool import RouterPool
+from tests.lab.provider import RESOLVED4, Provider, make_provider, make_providers
+from tests.lab.router import Router, settings
+from tests.namespace.conftest import lent
 
 pytestmark = pytest.mark.needs("conntrack")
 
 LOOKUP_BOUND_S = 1.0
 RATE_HZ = 20.0
+DNSMASQ4 = "192.168.1.1"
 STAND_IN = STAND_INS[Family.IPV4]
 FAST_S = 0.9
 """What is rejected is known at once; what is dropped is waited for 2 s."""
@@ -67,13 +70,11 @@ while True:
 """
 
 
-@pytest.fixture
-def router(network: ConsumerNetwork) -> Router:
-    network.consumer.resolvers(network.wan.gateway4, network.wan.gateway6)
-    provider = make_provider(network.lab, network.providers[0])
-    laid = Router.build(network, [provider], settings())
-    laid.start()
-    return laid
+def with_resolvers_of_the_isp(lab: Lab) -> Router:
+    return Router.started(lab, isp_resolvers=True)
+
+
+router = lent(with_resolvers_of_the_isp)
 
 
 def asked(node: Node, address: str) -> tuple[str, float]:
@@ -124,13 +125,11 @@ def test_look_ups_to_other_resolvers_stay_what_they_were(router: Router) -> None
     assert RESOLVERS4[1] not in listed
 
 
-def test_a_family_without_a_resolver_in_the_tunnel_is_rejected(network: ConsumerNetwork) -> None:
+def test_a_family_without_a_resolver_in_the_tunnel_is_rejected(router: Router) -> None:
     """So that dnsmasq and LAN hosts move on to the other family's resolver at once."""
-    provider = make_provider(network.lab, network.providers[0])
-    network.consumer.resolvers(network.wan.gateway4, network.wan.gateway6)
-    router = Router.build(network, [provider], settings(dns="1.1.1.1"))
-    router.start()
-    router.network.wan.drop()
+    network = router.network
+    router.configure(settings(dns="1.1.1.1"))
+    network.wan.drop()
     router.wait_failed_over()
     time.sleep(0.3)
     for node in (network.consumer, network.host):
@@ -140,9 +139,8 @@ def test_a_family_without_a_resolver_in_the_tunnel_is_rejected(network: Consumer
 
 
 def test_a_family_that_the_tunnel_does_not_carry_is_rejected(network: ConsumerNetwork) -> None:
-    provider = make_provider(network.lab, network.providers[0])
-    network.consumer.resolvers(network.wan.gateway4, network.wan.gateway6)
-    router = Router.build(network, [provider], settings())
+    network.consumer.resolvers(*network.wan.gateways)
+    router = Router.build(network, make_providers(network), settings())
     lines = router.uplinks.splitlines()
     router.uplinks = "\n".join(x for x in lines if "list address 'fd77" not in x) + "\n"
     router.configure(settings())
@@ -207,7 +205,7 @@ def test_a_providers_resolver_serves_if_it_passes_signatures_on(
 
 
 @pytest.fixture
-def dnsmasq(lab: Lab, router: Router) -> Iterator[Child]:
+def dnsmasq(router: Router) -> Iterator[Child]:
     """Debian's dnsmasq for the LAN, as OpenWrt runs it: it forwards to the line's resolver."""
     wan = router.network.wan
     words = [
@@ -217,20 +215,21 @@ def dnsmasq(lab: Lab, router: Router) -> Iterator[Child]:
         "--no-hosts",
         "--conf-file=/dev/null",
     ]
-    words += ["--user=root", "--pid-file=", "--cache-size=0", "--listen-address=192.168.1.1"]
+    words += ["--user=root", "--pid-file=", "--cache-size=0", f"--listen-address={DNSMASQ4}"]
     words += ["--bind-interfaces", f"--server={wan.gateway4}"]
-    yield lab.at_close(router.network.consumer.popen(words))
+    child = router.network.consumer.popen(words)
+    yield child
+    child.kill()
 
 
 @pytest.mark.needs("dnsmasq")
 @pytest.mark.parametrize("fault", ["silent", "ifdown", "carrier"])
 def test_lan_hosts_are_answered_by_the_routers_dnsmasq(
-    router: Router, dnsmasq: Child, fault: str
+    router: Router, pool: RouterPool, dnsmasq: Child, fault: str
 ) -> None:
     wan = router.network.wan
-    router = "192.168.1.1"
     # Every look-up is for another name: dnsmasq does not ask twice at once for the same.
-    with Meter(router.network.host, router, kind="dns", rate_hz=RATE_HZ, name="n#.test") as meter:
+    with Meter(router.network.host, DNSMASQ4, kind="dns", rate_hz=RATE_HZ, name="n#.test") as meter:
         settled(meter)
         cut = time.monotonic()
         if fault == "silent":
@@ -241,14 +240,20 @@ def test_lan_hosts_are_answered_by_the_routers_dnsmasq(
         else:
             wan.remove_routes()
             router.network.consumer.sh("ip addr flush dev wan")
+            pool.spoil()
         answered = meter.wait_for(lambda _: True, since=cut + 0.05)
         assert (answered.received or 0) - cut < LOOKUP_BOUND_S
         router.wait_failed_over()
         meter.wait_for(lambda _: True, since=time.monotonic())
+    if fault == "carrier":
+        wan.carrier_up()
+        wan.add_routes()
 
 
 @pytest.mark.needs("dnsmasq")
-def test_dnsmasq_is_left_with_the_stand_in_by_ifdown(lab: Lab, router: Router) -> None:
+def test_dnsmasq_is_left_with_the_stand_in_by_ifdown(
+    lab: Lab, router: Router, pool: RouterPool
+) -> None:
     """netifd takes the line's resolvers out of dnsmasq's file and leaves the tunnel's in it."""
     consumer, wan = router.network.consumer, router.network.wan
     servers = lab.path("consumer", "resolv.conf.auto")
@@ -258,11 +263,11 @@ def test_dnsmasq_is_left_with_the_stand_in_by_ifdown(lab: Lab, router: Router) -
     words += [f"--resolv-file={servers}", "--user=root", "--pid-file=", "--cache-size=0"]
     words += ["--listen-address=192.168.1.1", "--bind-interfaces"]
     lab.at_close(consumer.popen(words))
-    router = "192.168.1.1"
-    with Meter(router.network.host, router, kind="dns", rate_hz=RATE_HZ, name="n#.test") as meter:
+    with Meter(router.network.host, DNSMASQ4, kind="dns", rate_hz=RATE_HZ, name="n#.test") as meter:
         settled(meter)
         cut = time.monotonic()
         wan.remove_routes()
+        pool.spoil()
         consumer.sh(f"ip addr flush dev wan; echo nameserver {STAND_IN} >{servers}")
         answered = meter.wait_for(lambda _: True, since=cut + 0.05)
         assert (answered.received or 0) - cut < LOOKUP_BOUND_S
@@ -283,3 +288,4 @@ def test_a_lan_that_loses_its_prefix_is_told_of(router: Router) -> None:
     wan.add_routes()
     consumer.sh("ip addr add 2001:db8:1000:f1::1/64 dev lan nodad")
     router.wait(lambda s: told not in s["problems"])
+    consumer.sh("ip addr del 2001:db8:1000:f1::1/64 dev lan")

@@ -5,17 +5,17 @@ whatever happens meanwhile; and what was supposed comes true.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import pytest
 
 from tests.lab.lab import Lab
-from tests.lab.meter import Meter, lost, sources
+from tests.lab.meter import Flows, Meter, lost, settled, sources
 from tests.lab.network import ECHO4, ECHO6, consumer_network
-from tests.lab.provider import make_provider
-from tests.lab.router import Router, Status, call, settings, settled, states
+from tests.lab.provider import make_providers
+from tests.lab.router import Router, Status, settings, states
+from tests.namespace.conftest import lent
 
 pytestmark = pytest.mark.needs("conntrack")
 
@@ -24,40 +24,23 @@ WELL = {"tunnel": True, "ipv4": True, "ipv6": True, "dns": True, "mtu": True}
 Reply = dict[str, Any]
 
 
-@pytest.fixture(scope="module")
-def drilled(namespaces: None) -> Iterator[Router]:
-    """A consumer with uplinks to two providers, nodea preferred."""
-    with Lab() as lab:
-        network = consumer_network(lab, providers=2)
-        providers = [
-            make_provider(lab, node, peer_id=name, place=place)
-            for place, (node, name) in enumerate(
-                zip(network.providers, ("nodea", "nodeb"), strict=True)
-            )
-        ]
-        main = settings(("nodea", "nodeb"), pace="default")
-        router = Router.build(network, providers, main)
-        router.uplinks = router.uplinks.replace("weight '10'", "weight '20'", 1)
-        router.configure(main)
-        router.start()
-        yield router
+def with_two_uplinks(lab: Lab) -> Router:
+    """Uplinks to two providers, nodea preferred."""
+    network = consumer_network(lab, providers=2)
+    main = settings(("nodea", "nodeb"), pace="default")
+    router = Router.build(network, make_providers(network), main)
+    router.uplinks = router.uplinks.replace("weight '10'", "weight '20'", 1)
+    router.configure(main)
+    router.start()
+    return router
 
 
-@pytest.fixture
-def router(drilled: Router) -> Iterator[Router]:
-    """At home when a test begins, and put right when it ends."""
-    yield drilled
-    drilled.network.wan.restore()
-    for wan in drilled.network.provider_wans:
-        wan.restore()
-    if not drilled.service.running:
-        drilled.service.start()
-    drilled.wait_primary(30.0)
+router = lent(with_two_uplinks)
 
 
 def ask(router: Router, method: str, **arguments: object) -> Reply:
     """A method's reply; an error is one too."""
-    return call(router.service.socket, method, **arguments)
+    return router.service.ask(method, **arguments)
 
 
 def outcome(reply: Reply, peer_id: str) -> dict[str, bool]:
@@ -82,11 +65,10 @@ def begin(pool: ThreadPoolExecutor, router: Router, seconds: int) -> Future[Repl
 
 
 def test_the_harmless_kind_is_not_noticed(router: Router) -> None:
-    with Meter(router.network.host, ECHO4) as four, Meter(router.network.host, ECHO6) as six:
-        settled(four, six)
+    with Flows(router.network.host) as flows:
         began = time.monotonic()
         reply = ask(router, "uplink_drill")
-        for meter in (four, six):
+        for meter in flows:
             samples = meter.samples(since=began)
             assert lost(samples) == 0 and len(sources(samples)) == 1
     assert reply["message"] == "2 of 2 uplinks passed the drill."

@@ -9,11 +9,11 @@ import pytest
 
 from tests.lab.lab import Lab
 from tests.lab.mesh import mesh_network
-from tests.lab.meter import Meter, longest
+from tests.lab.meter import Meter, longest, settled
 from tests.lab.network import ECHO4, ECHO6, ConsumerNetwork
 from tests.lab.peers import Peer, trust_each_other
 from tests.lab.provider import make_provider
-from tests.lab.router import Router, settings, settled
+from tests.lab.router import Router, settings
 from tests.lab.world import TurnedService
 
 pytestmark = pytest.mark.needs("conntrack")

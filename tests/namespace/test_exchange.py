@@ -19,11 +19,10 @@ from rpcd_wireguard_uplink.mesh.wire.lease import LeaseRequest, lease_request_ta
 from tests.lab.consumers import ECHO, probe
 from tests.lab.lab import Lab, ready
 from tests.lab.mesh import mesh_network
-from tests.lab.meter import Meter
+from tests.lab.meter import Meter, settled
 from tests.lab.network import ECHO4, ECHO6
 from tests.lab.node import Node, join
 from tests.lab.peers import Peer, flood_mbps, start_peers, trust_each_other
-from tests.lab.router import settled
 
 pytestmark = pytest.mark.needs("tc", "conntrack")
 

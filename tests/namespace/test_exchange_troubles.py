@@ -9,10 +9,10 @@ import pytest
 
 from tests.lab.lab import Lab
 from tests.lab.mesh import mesh_network
-from tests.lab.meter import Meter, longest, sources
+from tests.lab.meter import Flows, Meter, longest, sources
 from tests.lab.network import ECHO4, ECHO6
 from tests.lab.peers import Peer, start_peers, trust_each_other
-from tests.lab.router import settled, states
+from tests.lab.router import states
 from tests.lab.troubles import (
     MESH_TCP,
     block,
@@ -156,15 +156,14 @@ def watch_outage(outage: Pair) -> None:
     before, host = place_of(provider, "c"), consumer.router.host
     assert host is not None
     provider_wan = provider.router.wan
-    with Meter(host, ECHO4, rate_hz=20) as four, Meter(host, ECHO6, rate_hz=20) as six:
-        settled(four, six)
+    with Flows(host, rate_hz=20) as flows:
         began = time.monotonic()
         consumer.router.leave_mesh()
         while time.monotonic() < began + 3 * LEASE_S + 1:
             row = lease_of(provider, "c")
             assert row is not None, "the provider let the lease go"
             time.sleep(0.5)
-        for meter, source in ((four, provider_wan.address4), (six, provider_wan.address6)):
+        for meter, source in zip(flows, provider_wan.addresses, strict=True):
             seen = meter.samples(since=began)
             assert longest(seen).seconds < 1.0
             assert set(sources(seen)) == {source}

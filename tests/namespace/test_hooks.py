@@ -14,10 +14,10 @@ import pytest
 
 from rpcd_wireguard_uplink.extras.metrics import exposition
 from tests.lab.lab import Lab, ready
-from tests.lab.meter import Meter
+from tests.lab.meter import Meter, settled
 from tests.lab.network import ECHO4, consumer_network
 from tests.lab.provider import make_provider
-from tests.lab.router import Router, settings, settled
+from tests.lab.router import Router, settings
 
 pytestmark = pytest.mark.needs("conntrack")
 

@@ -16,11 +16,11 @@ from dataclasses import dataclass
 import pytest
 
 from tests.lab.lab import Lab, ready
-from tests.lab.meter import Meter, lost
+from tests.lab.meter import Meter, lost, settled
 from tests.lab.network import ECHO4, ECHO6, HOST4, HOST6, ConsumerNetwork, consumer_network
 from tests.lab.node import Node, join
 from tests.lab.provider import DEVICE, Provider, make_provider
-from tests.lab.router import Router, settings, settled
+from tests.lab.router import Router, settings
 
 ROUTER4, ROUTER6 = "192.168.1.1", "fd00:1::1"
 MESH4, MESH6 = "10.9.0.1", "fd09::1"

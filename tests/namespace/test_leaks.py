@@ -19,11 +19,11 @@ from dataclasses import dataclass
 import pytest
 
 from tests.lab.lab import Lab, ready
-from tests.lab.meter import Meter
+from tests.lab.meter import Meter, settled
 from tests.lab.network import ECHO4, ECHO6, PROBED4, PROBED6, ConsumerNetwork
 from tests.lab.node import Node
 from tests.lab.provider import make_provider
-from tests.lab.router import Router, settings, settled, states
+from tests.lab.router import Router, settings, states
 
 pytestmark = pytest.mark.needs("conntrack")
 
@@ -134,7 +134,7 @@ def traffic(network: ConsumerNetwork) -> Iterator[list[Meter]]:
 @pytest.fixture
 def network(network: ConsumerNetwork) -> ConsumerNetwork:
     """The router's resolvers are its ISP's, at the line's gateways."""
-    network.consumer.resolvers(network.wan.gateway4, network.wan.gateway6)
+    network.consumer.resolvers(*network.wan.gateways)
     return network
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from statistics import median
 from typing import Any
 
@@ -13,11 +13,12 @@ import pytest
 
 from rpcd_wireguard_uplink.ubus import Client
 from tests.lab.lab import Lab
-from tests.lab.meter import Meter, longest, lost, outages
+from tests.lab.meter import Flows, Meter, longest, lost, outages, settled
 from tests.lab.network import ECHO4, ECHO6, consumer_network
 from tests.lab.provider import make_provider
-from tests.lab.router import Router, settings, settled, states
+from tests.lab.router import Router, settings, states
 from tests.lab.service import Service
+from tests.namespace.conftest import lent
 
 pytestmark = pytest.mark.needs("conntrack")
 
@@ -26,19 +27,11 @@ HOLD_S = 1
 RESOLVER = "8.8.8.8"
 
 
-def begin(lab: Lab, pace: str) -> Router:
-    network = consumer_network(lab)
-    provider = make_provider(lab, network.providers[0])
-    router = Router.build(network, [provider], settings(pace=pace, hold_time=HOLD_S))
-    router.start()
-    return router
+def fast_router(lab: Lab) -> Router:
+    return Router.started(lab, settings(hold_time=HOLD_S))
 
 
-@pytest.fixture(scope="module")
-def fast(namespaces: None) -> Iterator[Router]:
-    """A consumer at the fast pace, for the tests that leave it as they found it."""
-    with Lab() as lab:
-        yield begin(lab, "fast")
+fast = lent(fast_router)
 
 
 def measure(
@@ -101,7 +94,7 @@ def test_carrier_loss_is_over_at_once(fast: Router) -> None:
 
 def test_default_pace_keeps_three_seconds(namespaces: None) -> None:
     with Lab() as lab:
-        router = begin(lab, "default")
+        router = Router.started(lab, settings(pace="default", hold_time=HOLD_S))
         assert router.status()["detection_bound_ms"] <= 10_000
         wan = router.network.wan
         found = measure(router, 2, lambda number: wan.drop(), wan.restore)
@@ -110,12 +103,11 @@ def test_default_pace_keeps_three_seconds(namespaces: None) -> None:
 
 def test_failback_waits_for_the_hold_time_and_loses_little(fast: Router) -> None:
     network, wan = fast.network, fast.network.wan
-    with Meter(network.host, ECHO4) as ipv4, Meter(network.host, ECHO6) as ipv6:
-        settled(ipv4, ipv6)
+    with Flows(network.host) as flows:
         wan.drop()
         fast.wait_failed_over()
         mended = wan.restore()
-        for meter, address in ((ipv4, wan.address4), (ipv6, wan.address6)):
+        for meter, address in zip(flows, wan.addresses, strict=True):
             back = meter.wait_for_source(address, since=mended)
             assert HOLD_S <= back.sent - mended < HOLD_S + 3.0
             time.sleep(0.3)

@@ -7,21 +7,14 @@ import time
 import pytest
 
 from tests.lab.lab import Lab
-from tests.lab.network import ECHO4, ECHO6, ConsumerNetwork, consumer_network
+from tests.lab.network import ECHO4, ECHO6, PROVIDER4, consumer_network
 from tests.lab.node import Node
-from tests.lab.provider import make_provider
+from tests.lab.provider import make_providers
 from tests.lab.router import Router, Status, settings
 
 pytestmark = pytest.mark.needs("conntrack", "ping")
 
 LEAST = 1280
-
-
-def lay(network: ConsumerNetwork, hosts: tuple[str, ...] = ()) -> Router:
-    provider = make_provider(network.lab, network.providers[0])
-    router = Router.build(network, [provider], settings(), hosts=hosts)
-    router.start()
-    return router
 
 
 def mtu_of(status: Status) -> int:
@@ -36,8 +29,8 @@ def passes(node: Node, address: str, size: int) -> bool:
     return node.run(words, check=False).returncode == 0
 
 
-def test_it_follows_the_underlay(network: ConsumerNetwork) -> None:
-    router = lay(network)
+def test_it_follows_the_underlay(router: Router) -> None:
+    network = router.network
     device = network.neighbours[0].consumer_device
     assert mtu_of(router.wait(lambda s: mtu_of(s) == 1420)) == 1420
     for underlay, tunnel in ((1492, 1412), (1400, 1320), (1300, LEAST), (1500, 1420)):
@@ -52,7 +45,8 @@ def test_a_tunnel_that_moves_to_another_line_fits_it(lab: Lab) -> None:
     """Its outer packets leave a dead line for one with PPPoE's MTU."""
     network = consumer_network(lab, neighbour=False, second_wan=True)
     network.consumer.sh("ip link set wan2 mtu 1492")
-    router = lay(network, (network.provider_wans[0].address4,))
+    router = Router.build(network, make_providers(network), settings(), hosts=[PROVIDER4])
+    router.start()
     router.wait(lambda s: mtu_of(s) == 1420)
     network.wan.drop()
     router.wait(lambda s: s["uplinks"][0]["underlay"] == "wan2" and mtu_of(s) == 1412)
@@ -60,10 +54,8 @@ def test_a_tunnel_that_moves_to_another_line_fits_it(lab: Lab) -> None:
     router.wait(lambda s: s["uplinks"][0]["underlay"] == "wan" and mtu_of(s) == 1420)
 
 
-def test_packets_of_the_whole_mtu_pass_and_larger_ones_are_told_of(
-    network: ConsumerNetwork,
-) -> None:
-    router = lay(network)
+def test_packets_of_the_whole_mtu_pass_and_larger_ones_are_told_of(router: Router) -> None:
+    network = router.network
     network.wan.drop()
     router.wait_failed_over()
     time.sleep(0.3)
@@ -75,12 +67,14 @@ def test_packets_of_the_whole_mtu_pass_and_larger_ones_are_told_of(
     network.providers[0].sh(f"ip link set {link.provider_device} mtu 1400")
     router.wait(lambda s: mtu_of(s) == 1320)
     assert not passes(network.host, ECHO4, 1321)
+    network.consumer.sh(f"ip link set {link.consumer_device} mtu 1500")
+    network.providers[0].sh(f"ip link set {link.provider_device} mtu 1500")
 
 
 def test_a_path_that_is_narrower_than_its_ends_is_no_black_hole(lab: Lab) -> None:
     """Outer packets are cut on their way, or by us once a router has said so."""
-    network = consumer_network(lab, neighbour=False)
-    router = lay(network, (network.provider_wans[0].address4,))
+    router = Router.started(lab, neighbour=False, hosts=[PROVIDER4])
+    network = router.network
     network.isp1.sh("ip link set core mtu 1300")
     network.internet.sh("ip link set isp1 mtu 1300")
     words = ["ping", "-I", "wgup_nodea", "-c", "5", "-i", "0.3", "-W", "2", "-M", "do"]

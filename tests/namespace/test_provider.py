@@ -31,9 +31,8 @@ from tests.lab.consumers import (
     rate_mbps,
 )
 from tests.lab.lab import Lab
-from tests.lab.meter import Meter, lost
+from tests.lab.meter import Flows, Meter, lost
 from tests.lab.network import ECHO4, ECHO6, HOST4, HOST6
-from tests.lab.router import settled
 
 pytestmark = pytest.mark.needs("tc", "conntrack")
 
@@ -139,12 +138,11 @@ def test_look_ups_at_the_gateway_are_answered_upstream(world: World) -> None:
 
 @pytest.mark.parametrize("changes", [{"is_open": False}, {"lines": {}}])
 def test_a_closed_provider_serves_renewals_only(world: World, changes: dict[str, Any]) -> None:
-    with Meter(world.a.node, ECHO4) as ipv4, Meter(world.a.node, ECHO6) as ipv6:
-        settled(ipv4, ipv6)
+    with Flows(world.a.node) as flows:
         world.apply(**changes)
         closed = time.monotonic()
         time.sleep(1.0)
-        for meter in (ipv4, ipv6):
+        for meter in flows:
             samples = meter.so_far(closed)
             assert lost(samples) == len(samples) > 10
         assert set(world.a.reaches(ECHO4, ECHO6)) <= REFUSED
@@ -155,8 +153,7 @@ def test_a_closed_provider_serves_renewals_only(world: World, changes: dict[str,
         renewal = [*world.a.addresses]
         assert world.a.reaches(GATEWAY4, GATEWAY6) == renewal
         world.apply()
-        ipv4.wait_for(lambda _: True, since=time.monotonic())
-        ipv6.wait_for(lambda _: True, since=time.monotonic())
+        flows.answered(since=time.monotonic())
 
 
 def test_peers_never_get_what_other_peers_give_us(world: World) -> None:
@@ -188,14 +185,13 @@ def test_the_same_plan_again_changes_nothing(world: World) -> None:
 def test_others_lose_nothing_when_one_comes_or_goes(world: World) -> None:
     a, b = world.a.lease, world.b.lease
     world.apply(limit_mbps=LIMIT_MBPS, leases=(a,))
-    with Meter(world.a.node, ECHO4) as ipv4, Meter(world.a.node, ECHO6) as ipv6:
-        settled(ipv4, ipv6)
+    with Flows(world.a.node) as flows:
         for _ in range(5):
             world.apply(limit_mbps=LIMIT_MBPS, leases=(a, b))
             time.sleep(0.1)
             world.apply(limit_mbps=LIMIT_MBPS, leases=(a,))
             time.sleep(0.1)
-        assert lost(ipv4.stop()) == lost(ipv6.stop()) == 0
+        assert lost(flows.ipv4.stop()) == lost(flows.ipv6.stop()) == 0
     assert world.b.reaches(ECHO4) == ["silence"]
     world.apply()
     world.b.dial()

@@ -12,7 +12,7 @@ import itertools
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 
@@ -30,9 +30,9 @@ from tests.lab.meter import Meter, longest, sources
 from tests.lab.network import ECHO4, ECHO6, HOST4, ConsumerNetwork, consumer_network, third_wan
 from tests.lab.node import Child, Node, join
 from tests.lab.peers import Peer, Row, trust_each_other
-from tests.lab.pool import RouterPool, T, added
+from tests.lab.pool import RouterPool, added
 from tests.lab.pppoe import Session, pppoe_network
-from tests.lab.provider import make_device, make_provider, new_keys
+from tests.lab.provider import make_device, make_provider, make_providers, new_keys
 from tests.lab.reach import Typing, answered, asking, reached, spread, until
 from tests.lab.router import Router, settings, states
 from tests.lab.service import Service
@@ -40,7 +40,7 @@ from tests.lab.troubles import MESH_TCP, count, counted
 from tests.lab.vpn import SERVER4, SERVER6, Vpn, vpn_server
 from tests.lab.wan import Wan, balance, balance_by_objects, slow_down
 from tests.lab.world import TurnedService
-from tests.namespace.conftest import FAILED
+from tests.namespace.conftest import lent
 
 pytestmark = pytest.mark.needs("conntrack")
 
@@ -51,23 +51,6 @@ def fails(row: int, why: str, *, always: bool = True) -> pytest.MarkDecorator:
 
 
 # What the tests begin with.
-
-
-@pytest.fixture(scope="module")
-def shared(namespaces: None) -> Iterator[RouterPool]:
-    """The scenes that tests share."""
-    with RouterPool() as made:
-        yield made
-
-
-def lend(
-    shared: RouterPool, request: pytest.FixtureRequest, build: Callable[[Lab], T]
-) -> Iterator[T]:
-    """The scene that `build` makes, for one test; it is not lent again after one that failed."""
-    with shared.use(build) as made:
-        yield made
-        if request.node.stash.get(FAILED, True):
-            shared.spoil()
 
 
 NO_PREFIX = Prefix("", "", "")
@@ -126,9 +109,8 @@ def ways(wan: Wan) -> dict[str, str]:
 
 
 def begin(network: ConsumerNetwork, **options: object) -> Router:
-    """The service with one uplink, at home; it goes back as soon as the WAN answers."""
-    provider = make_provider(network.lab, network.providers[0])
-    router = Router.build(network, [provider], settings(hold_time=0, **options))
+    """The service with one uplink, traffic on the WAN; it goes back as soon as that answers."""
+    router = Router.build(network, make_providers(network), settings(hold_time=0, **options))
     router.start()
     return router
 
@@ -142,9 +124,7 @@ def plain(lab: Lab) -> Odd:
     return Odd(begin(network), lan)
 
 
-@pytest.fixture
-def odd(shared: RouterPool, request: pytest.FixtureRequest) -> Iterator[Odd]:
-    yield from lend(shared, request, plain)
+odd = lent(plain)
 
 
 def die(odd: Odd, *, upstream: bool = False) -> None:
@@ -325,7 +305,7 @@ def test_case_01_another_router_on_the_wans_segment_is_untouched(odd: Odd) -> No
 
 
 @pytest.mark.parametrize("fault", ["silent", "carrier"])
-def test_case_02_running_flows_of_native_ipv6(odd: Odd, shared: RouterPool, fault: str) -> None:
+def test_case_02_running_flows_of_native_ipv6(odd: Odd, pool: RouterPool, fault: str) -> None:
     host, wan = odd.host, odd.wan
     with (
         asking(host, ECHO4, ECHO6, kind="udp") as udp,
@@ -349,7 +329,7 @@ def test_case_02_running_flows_of_native_ipv6(odd: Odd, shared: RouterPool, faul
     if fault == "carrier":
         wan.carrier_up()
         wan.add_routes()
-        shared.spoil()  # the ISP's route to the prefix went with its carrier
+        pool.spoil()  # the ISP's route to the prefix went with its carrier
 
 
 def test_case_02_running_flows_come_back_with_the_wan(odd: Odd) -> None:
@@ -387,9 +367,7 @@ def two_prefixes(lab: Lab) -> Two:
     return Two(begin(network), lan, lan2)
 
 
-@pytest.fixture
-def two(shared: RouterPool, request: pytest.FixtureRequest) -> Iterator[Two]:
-    yield from lend(shared, request, two_prefixes)
+two = lent(two_prefixes)
 
 
 @contextlib.contextmanager
@@ -457,9 +435,7 @@ def guests_line(lab: Lab) -> Guests:
     return Guests(begin(network, wan="wan"), lan, guest)
 
 
-@pytest.fixture
-def guests(shared: RouterPool, request: pytest.FixtureRequest) -> Iterator[Guests]:
-    yield from lend(shared, request, guests_line)
+guests = lent(guests_line)
 
 
 OWNERS_MARK = """
@@ -586,7 +562,7 @@ def test_case_04_from_address_lookup_main(odd: Odd) -> None:
         f"ip rule add pref 1000 from {wan.address4} lookup main",
         f"ip -6 rule add pref 1000 from {wan.address6} lookup main",
     )
-    node.resolvers(wan.gateway4, wan.gateway6)
+    node.resolvers(*wan.gateways)
     with added(node, *rules):
         odd.router.configure(settings(hold_time=0))
         reached(odd.host, {wan.gateway4: wan.address4}, kind="dns")
@@ -641,9 +617,7 @@ def with_vpn(lab: Lab) -> WithVpn:
     return WithVpn(made.router, made.lan, vpn, guest_network(made.network))
 
 
-@pytest.fixture
-def tunnelled(shared: RouterPool, request: pytest.FixtureRequest) -> Iterator[WithVpn]:
-    yield from lend(shared, request, with_vpn)
+tunnelled = lent(with_vpn)
 
 
 def blocked(tunnelled: WithVpn, seconds: float = 3.0) -> None:
@@ -1034,14 +1008,10 @@ def balanced_three(lab: Lab) -> Three:
     return Three(begin(network), NO_PREFIX, wan3)
 
 
-@pytest.fixture
-def balanced(shared: RouterPool, request: pytest.FixtureRequest) -> Iterator[Odd]:
-    yield from lend(shared, request, balanced_two)
+balanced = lent(balanced_two)
 
 
-@pytest.fixture
-def balanced3(shared: RouterPool, request: pytest.FixtureRequest) -> Iterator[Three]:
-    yield from lend(shared, request, balanced_three)
+balanced3 = lent(balanced_three)
 
 
 def shared_by(node: Node, *lines: Wan, timeout_s: float = 10.0) -> None:
@@ -1139,9 +1109,7 @@ def pppoe(lab: Lab) -> Odd:
     return Odd(begin(pppoe_network(consumer_network(lab, wan_metric=10))), NO_PREFIX)
 
 
-@pytest.fixture
-def dialled(shared: RouterPool, request: pytest.FixtureRequest) -> Iterator[Odd]:
-    yield from lend(shared, request, pppoe)
+dialled = lent(pppoe)
 
 
 def test_case_01_host_route_without_a_gateway(dialled: Odd) -> None:
@@ -1207,9 +1175,7 @@ def by_dhcp(lab: Lab) -> ByDhcp:
     return ByDhcp(begin(network), NO_PREFIX, dhcp, client)
 
 
-@pytest.fixture
-def leased(shared: RouterPool, request: pytest.FixtureRequest) -> Iterator[ByDhcp]:
-    yield from lend(shared, request, by_dhcp)
+leased = lent(by_dhcp)
 
 
 DHCP = pytest.mark.needs("dnsmasq", "udhcpc")

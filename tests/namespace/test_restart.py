@@ -9,10 +9,10 @@ from contextlib import ExitStack
 import pytest
 
 from tests.lab.lab import Lab
-from tests.lab.meter import Meter, longest
+from tests.lab.meter import Meter, longest, settled
 from tests.lab.network import ECHO4, ECHO6, consumer_network
 from tests.lab.provider import make_provider
-from tests.lab.router import Router, settings, settled
+from tests.lab.router import Router, settings
 
 pytestmark = pytest.mark.needs("conntrack")
 

@@ -6,10 +6,8 @@ import time
 
 import pytest
 
-from tests.lab.meter import Meter
-from tests.lab.network import ECHO4, ECHO6, ConsumerNetwork
-from tests.lab.provider import make_provider
-from tests.lab.router import Router, settings, settled
+from tests.lab.meter import Flows
+from tests.lab.router import Router
 
 pytestmark = pytest.mark.needs("conntrack")
 
@@ -35,21 +33,19 @@ sh /run/restart
 """
 
 
-def test_a_network_restart_in_an_outage(network: ConsumerNetwork) -> None:
+def test_a_network_restart_in_an_outage(router: Router) -> None:
     """`/etc/init.d/network restart`: addresses, routes and links go and come anew."""
-    router = Router.build(network, [make_provider(network.lab, network.providers[0])], settings())
-    router.start()
+    network = router.network
     provider_wan = network.provider_wans[0]
-    with Meter(network.host, ECHO4) as ipv4, Meter(network.host, ECHO6) as ipv6:
-        settled(ipv4, ipv6)
+    with Flows(network.host) as flows:
         network.wan.drop()
         router.wait_failed_over()
         network.consumer.sh(RESTART % DOWN_S)
         back = time.monotonic()
-        for meter, address in ((ipv4, provider_wan.address4), (ipv6, provider_wan.address6)):
+        for meter, address in zip(flows, provider_wan.addresses, strict=True):
             answered = meter.wait_for_source(address, since=back - DOWN_S)
             assert answered.sent - back < 1.0
         network.wan.restore()
         router.wait_primary()
-        for meter, address in ((ipv4, network.wan.address4), (ipv6, network.wan.address6)):
+        for meter, address in zip(flows, network.wan.addresses, strict=True):
             meter.wait_for_source(address)

@@ -8,10 +8,10 @@ from collections.abc import Iterator
 import pytest
 
 from tests.lab.lab import Lab
-from tests.lab.meter import Meter
-from tests.lab.network import ECHO4, ECHO6, consumer_network
+from tests.lab.meter import Flows
+from tests.lab.network import consumer_network
 from tests.lab.provider import make_provider
-from tests.lab.router import Router, settings, settled
+from tests.lab.router import Router, settings
 
 pytestmark = pytest.mark.needs("conntrack")
 
@@ -25,8 +25,7 @@ def calm(namespaces: None) -> Iterator[Router]:
         router = Router.build(network, [provider], settings(pace="default"))
         router.start()
         host = network.host
-        with Meter(host, ECHO4, rate_hz=20) as ipv4, Meter(host, ECHO6, rate_hz=20) as ipv6:
-            settled(ipv4, ipv6)
+        with Flows(host, rate_hz=20):
             yield router
 
 

@@ -10,12 +10,13 @@ import time
 import pytest
 
 from tests.lab.lab import Lab
-from tests.lab.meter import Meter, ask, lost, sources
-from tests.lab.network import ECHO4, ECHO6, ConsumerNetwork, consumer_network
+from tests.lab.meter import Flows, Meter, ask, lost, settled, sources
+from tests.lab.network import ECHO4, ECHO6, PROVIDER4, ConsumerNetwork, consumer_network
 from tests.lab.node import Node
 from tests.lab.provider import Provider, make_device, make_provider, new_keys
-from tests.lab.router import Router, configure_uplink, sent_packets, settings, settled, states
+from tests.lab.router import Router, configure_uplink, sent_packets, settings, states
 from tests.lab.service import Service
+from tests.namespace.conftest import lent
 
 pytestmark = pytest.mark.needs("conntrack")
 
@@ -48,13 +49,17 @@ def test_uplink_over_the_wan_itself_says_that_it_cannot_help(lab: Lab) -> None:
     router.wait(lambda s: states(s) == {"primary"})
 
 
-def test_shared_fate_helps_while_the_tunnel_answers(lab: Lab) -> None:
+def over_the_wan(lab: Lab) -> Router:
+    """An uplink whose outer packets have the WAN alone."""
+    return Router.started(lab, neighbour=False, hosts=[PROVIDER4])
+
+
+over_wan = lent(over_the_wan)
+
+
+def test_shared_fate_helps_while_the_tunnel_answers(over_wan: Router) -> None:
     """The ISP loses the way to the probes' targets, but the way to the provider is good."""
-    network = consumer_network(lab, neighbour=False)
-    provider = make_provider(lab, network.providers[0])
-    hosts = [network.provider_wans[0].address4]
-    router = Router.build(network, [provider], settings(), hosts=hosts)
-    router.start()
+    network, hosts = over_wan.network, [over_wan.network.provider_wans[0].address4]
     with Meter(network.host, ECHO4) as meter:
         settled(meter)
         began = time.monotonic()
@@ -62,30 +67,26 @@ def test_shared_fate_helps_while_the_tunnel_answers(lab: Lab) -> None:
         chain = f"chain c {{ type filter hook forward priority 0;\n{rules}\n}}"
         network.isp1.run(["nft", "-f", "-"], input=f"table inet half {{\n{chain}\n}}")
         meter.wait_for_source(hosts[0], since=began)
-        assert router.wait_failed_over()["uplinks"][0]["shared_fate"]
+        assert over_wan.wait_failed_over()["uplinks"][0]["shared_fate"]
+    network.isp1.sh("nft delete table inet half")
 
 
 def test_own_second_wan_comes_before_any_uplink(lab: Lab) -> None:
-    network = consumer_network(lab, second_wan=True)
-    provider = make_provider(lab, network.providers[0])
-    router = Router.build(network, [provider], settings())
-    router.start()
+    router = Router.started(lab, settings(), second_wan=True)
+    network = router.network
     wan2 = network.wan2
     assert wan2 is not None
-    with Meter(network.host, ECHO4) as ipv4, Meter(network.host, ECHO6) as ipv6:
-        settled(ipv4, ipv6)
+    with Flows(network.host) as flows:
         began = network.wan.drop()
-        ipv4.wait_for_source(wan2.address4, since=began)
-        ipv6.wait_for_source(wan2.address6, since=began)
+        flows.by(wan2.addresses, since=began)
         router.wait_failed_over("wan2")
         began = wan2.drop()
-        ipv4.wait_for_source(network.provider_wans[0].address4, since=began)
-        ipv6.wait_for_source(network.provider_wans[0].address6, since=began)
+        flows.by(network.provider_wans[0].addresses, since=began)
         router.wait_failed_over("wgup_nodea")
         network.wan.restore()
         router.wait(lambda s: states(s) == {"primary"})
         since = time.monotonic()
-        ipv4.wait_for_source(network.wan.address4, since=since)
+        flows.ipv4.wait_for_source(network.wan.address4, since=since)
     assert [e["kind"] for e in router.events() if e["family"] == "ipv4"] == [
         *("failover", "switch", "failback")
     ]
@@ -93,30 +94,21 @@ def test_own_second_wan_comes_before_any_uplink(lab: Lab) -> None:
 
 def test_a_dead_uplink_is_followed_by_the_next(lab: Lab) -> None:
     """And the heavier one goes first; a provider's dead line shows through its good tunnel."""
-    network = consumer_network(lab, providers=2)
-    names = ("nodea", "nodeb")
-    providers = [
-        make_provider(lab, node, peer_id=name, place=place)
-        for place, (node, name) in enumerate(zip(network.providers, names, strict=True))
-    ]
-    router = Router.build(network, providers, settings(peers=names))
-    router.start()
+    router = Router.started(lab, settings(peers=("nodea", "nodeb")), providers=2)
+    network = router.network
     router.service.expect("uplink_set_priority", {"peer_id": "nodeb", "weight": 50})
     light, heavy = network.provider_wans
-    with Meter(network.host, ECHO4) as ipv4, Meter(network.host, ECHO6) as ipv6:
-        settled(ipv4, ipv6)
+    with Flows(network.host) as flows:
         began = network.wan.drop()
-        ipv4.wait_for_source(heavy.address4, since=began)
+        flows.ipv4.wait_for_source(heavy.address4, since=began)
         router.wait_failed_over("wgup_nodeb")
         began = heavy.drop()
-        ipv4.wait_for_source(light.address4, since=began, timeout_s=4.0)
-        ipv6.wait_for_source(light.address6, since=began, timeout_s=4.0)
+        flows.by(light.addresses, since=began, timeout_s=4.0)
         router.wait_failed_over("wgup_nodea")
         light.drop()
         router.wait(lambda s: states(s) == {"stranded"})
         began = heavy.restore()
-        ipv4.wait_for_source(heavy.address4, since=began, timeout_s=8.0)
-        ipv6.wait_for_source(heavy.address6, since=began, timeout_s=8.0)
+        flows.by(heavy.addresses, since=began, timeout_s=8.0)
 
 
 def underlay_routes(node: Node, version: int) -> list[str]:
@@ -124,12 +116,8 @@ def underlay_routes(node: Node, version: int) -> list[str]:
     return node.sh(f"ip -{version} route show default table 5179").splitlines()
 
 
-def test_outer_packets_have_a_last_resort_and_follow_the_gateway(lab: Lab) -> None:
-    network = consumer_network(lab, neighbour=False)
-    provider = make_provider(lab, network.providers[0])
-    provider_wan = network.provider_wans[0]
-    router = Router.build(network, [provider], settings(), hosts=[provider_wan.address4])
-    router.start()
+def test_outer_packets_have_a_last_resort_and_follow_the_gateway(over_wan: Router) -> None:
+    network, provider_wan = over_wan.network, over_wan.network.provider_wans[0]
     consumer, wan = network.consumer, network.wan
     for version, gateway in ((4, wan.gateway4), (6, wan.gateway6)):
         routes = underlay_routes(consumer, version)
@@ -145,20 +133,18 @@ def test_outer_packets_have_a_last_resort_and_follow_the_gateway(lab: Lab) -> No
         time.sleep(0.02)
     assert len(underlay_routes(consumer, 4)) == 2, "the old gateway is not kept"
     assert "via" in consumer.sh(f"ip route get {provider_wan.address4} mark 0x51")
+    wan.isp.sh(f"ip addr del {moved}/29 dev {wan.isp_device}")
     consumer.sh("ip route del default; ip -6 route del default")
     deadline = time.monotonic() + 3.0
     while len(underlay_routes(consumer, 4)) > 1 or len(underlay_routes(consumer, 6)) > 1:
         assert time.monotonic() < deadline, "a line without a route is no underlay"
         time.sleep(0.02)
+    wan.add_routes()
 
 
-def test_no_default_route_at_all_is_no_loop(lab: Lab) -> None:
+def test_no_default_route_at_all_is_no_loop(over_wan: Router) -> None:
     """The endpoint's only way is gone: without a last resort the tunnel would swallow itself."""
-    network = consumer_network(lab, neighbour=False)
-    provider = make_provider(lab, network.providers[0])
-    hosts = [network.provider_wans[0].address4]
-    router = Router.build(network, [provider], settings(), hosts=hosts)
-    router.start()
+    network, hosts = over_wan.network, [over_wan.network.provider_wans[0].address4]
     network.wan.remove_routes()
     with Meter(network.host, ECHO4, rate_hz=50), Meter(network.consumer, ECHO4, rate_hz=50):
         time.sleep(0.5)
@@ -167,13 +153,12 @@ def test_no_default_route_at_all_is_no_loop(lab: Lab) -> None:
         sent = sent_packets(network.consumer, "wgup_nodea") - before
     assert sent < 400, f"{sent} packets in 2 s: the tunnel carries its own outer packets"
     shown = network.consumer.sh(f"ip route get {hosts[0]} mark 0x51 2>&1 || true")
+    network.wan.add_routes()
     assert "No route to host" in shown, "the last resort says so, instead of a way into the tunnel"
 
 
-def test_own_sockets_use_the_lane_only_while_it_is_open(network: ConsumerNetwork) -> None:
-    provider = make_provider(network.lab, network.providers[0])
-    router = Router.build(network, [provider], settings())
-    router.start()
+def test_own_sockets_use_the_lane_only_while_it_is_open(router: Router) -> None:
+    network = router.network
     provider_wan, consumer = network.provider_wans[0], network.consumer
     assert ask(consumer, ECHO4, kind="tcp") == network.wan.address4
     network.wan.carrier_down()

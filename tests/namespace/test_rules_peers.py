@@ -15,10 +15,10 @@ import pytest
 
 from tests.lab.lab import Lab
 from tests.lab.mesh import mesh_network
-from tests.lab.meter import Meter
+from tests.lab.meter import Flows
 from tests.lab.network import ECHO4, ECHO6
 from tests.lab.peers import Peer, start_peers, trust_each_other
-from tests.lab.router import sent_packets, settings, settled, states
+from tests.lab.router import sent_packets, settings, states
 from tests.lab.troubles import (
     PROVIDER_UDP,
     HastyService,
@@ -191,8 +191,7 @@ def test_two_that_are_each_others_uplink_make_no_loop(mesh: Mesh) -> None:
     b.ask("uplink_add", peer_id="a")
     a.ready("b")
     b.ready("a")
-    with Meter(host, ECHO4, rate_hz=20) as four, Meter(host, ECHO6, rate_hz=20) as six:
-        settled(four, six)
+    with Flows(host, rate_hz=20) as flows:
         a.router.wan.drop()
         a.uses("wgup_b")
         found = b.through("a", ECHO4, ECHO6)
@@ -214,8 +213,7 @@ def test_two_that_are_each_others_uplink_make_no_loop(mesh: Mesh) -> None:
         restored = min(peer.router.wan.restore() for peer in both)
         for peer in both:
             peer.at_home()
-        four.wait_for_source(a.router.wan.address4, since=restored)
-        six.wait_for_source(a.router.wan.address6, since=restored)
+        flows.by(a.router.wan.addresses, since=restored)
 
 
 def is_stranded(peer: Peer) -> bool:

@@ -16,11 +16,11 @@ from dataclasses import dataclass
 import pytest
 
 from tests.lab.lab import Lab, ready
-from tests.lab.meter import Meter, Sample, longest, lost, sources
+from tests.lab.meter import Meter, Sample, longest, lost, settled, sources
 from tests.lab.network import ECHO4, ECHO6, HOST4, HOST6, ConsumerNetwork, consumer_network
 from tests.lab.node import Node, join
 from tests.lab.provider import make_provider
-from tests.lab.router import Router, settings, settled
+from tests.lab.router import Router, settings
 
 pytestmark = pytest.mark.needs("conntrack")
 

@@ -16,14 +16,15 @@ import pytest
 
 from tests.lab.guest import SUBNET4, SUBNET6, TABLE, guest_network
 from tests.lab.lab import Lab
-from tests.lab.meter import Meter, longest, sources
+from tests.lab.meter import Flows, Meter, longest, settled, sources
 from tests.lab.network import ECHO4, ECHO6, ConsumerNetwork, consumer_network
 from tests.lab.node import LabError, Node
 from tests.lab.pool import added
-from tests.lab.provider import make_provider
+from tests.lab.provider import make_provider, make_providers
 from tests.lab.reach import answered, asking, reached, until
-from tests.lab.router import Router, settings, settled
+from tests.lab.router import Router, settings
 from tests.lab.troubles import count, counted
+from tests.namespace.conftest import lent
 
 pytestmark = pytest.mark.needs("conntrack")
 
@@ -85,65 +86,28 @@ def hung(router: Router) -> Iterator[float]:
         os.kill(parent, signal.SIGCONT)
 
 
-class Flows:
-    """A host's steady flows in both families."""
-
-    def __init__(self, network: ConsumerNetwork) -> None:
-        self.network = network
-        self._stack = contextlib.ExitStack()
-
-    def __enter__(self) -> Flows:
-        host = self.network.host
-        self.meters = {
-            address: self._stack.enter_context(Meter(host, address)) for address in (ECHO4, ECHO6)
-        }
-        settled(*self.meters.values())
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self._stack.close()
-
-    def by_wan(self, since: float, timeout_s: float = 10.0) -> float:
-        """Wait until both go by the WAN; the moment when the later of them did."""
-        wan = self.network.wan
-        return self._wait({ECHO4: wan.address4, ECHO6: wan.address6}, since, timeout_s)
-
-    def by_uplink(self, since: float, timeout_s: float = 10.0) -> float:
-        provider_wan = self.network.provider_wans[0]
-        return self._wait(
-            {ECHO4: provider_wan.address4, ECHO6: provider_wan.address6}, since, timeout_s
-        )
-
-    def _wait(self, ways: dict[str, str], since: float, timeout_s: float) -> float:
-        return max(
-            self.meters[address].wait_for_source(way, since=since, timeout_s=timeout_s).sent
-            for address, way in ways.items()
-        )
-
-    def longest_s(self, since: float) -> float:
-        """The longest gap of either since then."""
-        return max(longest(meter.samples(since)).seconds for meter in self.meters.values())
-
-
-@pytest.fixture
-def router(network: ConsumerNetwork) -> Router:
-    """A consumer whose one uplink is ready, on a router that filters reverse paths strictly."""
+def with_strict_filter(lab: Lab) -> Router:
+    """A router with one uplink that filters reverse paths strictly."""
+    network = consumer_network(lab)
     network.consumer.sysctl("net/ipv4/conf/wan/rp_filter", 1)
-    made = Router.build(network, [make_provider(network.lab, network.providers[0])], settings())
-    made.start()
-    return made
+    router = Router.build(network, make_providers(network), settings())
+    router.start()
+    return router
+
+
+router = lent(with_strict_filter)
 
 
 @pytest.fixture
 def flows(router: Router) -> Iterator[Flows]:
-    with Flows(router.network) as made:
+    with Flows(router.network.host) as made:
         yield made
 
 
 def divert(router: Router, flows: Flows) -> None:
     """Have the WAN die; returns when traffic uses the uplink, and a watchdog watches over it."""
     cut = router.network.wan.drop()
-    flows.by_uplink(cut)
+    flows.by(router.network.by_uplink, since=cut)
     router.wait_failed_over()
     until(lambda: watchdogs(router.network.consumer), lambda found: len(found) == 1, 3.0)
     time.sleep(1.5)
@@ -154,7 +118,7 @@ def ended(router: Router, flows: Flows, since: float) -> None:
     """The diversion has ended in time after the service fell silent, and nothing is left of it."""
     node = router.network.consumer
     router.network.wan.restore()
-    assert flows.by_wan(since) - since < ENDS_S
+    assert flows.by(router.network.by_wan, since=since) - since < ENDS_S
     until(lambda: leftovers(node), lambda found: not found, 1.0)
     until(lambda: watchdogs(node), lambda found: not found, 1.0)
 
@@ -188,13 +152,13 @@ def test_hung_service_diverts_again_when_it_goes_on(router: Router, flows: Flows
         assert filters(node) == before
         time.sleep(max(0.0, begun + 15.0 - time.monotonic()))
         went_on = time.monotonic()
-    assert flows.by_uplink(went_on) - went_on < 2.0
+    assert flows.by(router.network.by_uplink, since=went_on) - went_on < 2.0
     time.sleep(2.0)
     assert len(watchdogs(node)) == 1
     assert flows.longest_s(went_on + 2.0) < 0.3
     restored = router.network.wan.restore()
     router.wait_primary()
-    flows.by_wan(restored)
+    flows.by(router.network.by_wan, since=restored)
     assert filters(node) == before
 
 
@@ -237,7 +201,7 @@ def test_whole_control_group_is_killed(network: ConsumerNetwork) -> None:
         with open(f"/proc/{node.pid}/root{procs}", "w", encoding="ascii") as file:
             file.write(str(made.service.pid))
         made.wait_primary()
-        with Flows(network) as flows:
+        with Flows(network.host) as flows:
             divert(made, flows)
             killed = time.monotonic()
             until(lambda: killed_in(f"/proc/{node.pid}/root{procs}"), lambda pids: not pids, 1.0)
@@ -259,7 +223,7 @@ def test_restart_in_time_has_no_gap(router: Router, flows: Flows) -> None:
     assert len(watchdogs(router.network.consumer)) == 1
     restored = router.network.wan.restore()
     router.wait_primary()
-    flows.by_wan(restored)
+    flows.by(router.network.by_wan, since=restored)
 
 
 def test_restart_that_comes_late_diverts_anew(router: Router, flows: Flows) -> None:
@@ -272,10 +236,10 @@ def test_restart_that_comes_late_diverts_anew(router: Router, flows: Flows) -> N
     assert filters(node) == before
     router.service.start()
     router.wait_failed_over()
-    flows.by_uplink(time.monotonic())
+    flows.by(router.network.by_uplink, since=time.monotonic())
     restored = router.network.wan.restore()
     router.wait_primary()
-    flows.by_wan(restored)
+    flows.by(router.network.by_wan, since=restored)
     until(lambda: filters(node), lambda found: found == before, 2.0)
 
 
@@ -331,7 +295,7 @@ def with_only(network: ConsumerNetwork, *hidden: str) -> Router:
 @pytest.mark.needs("busybox")
 def test_busybox_is_shell_enough(network: ConsumerNetwork) -> None:
     made = with_only(network, "bash")
-    with Flows(network) as flows:
+    with Flows(network.host) as flows:
         divert(made, flows)
         (pid,) = watchdogs(network.consumer)
         with open(f"/proc/{pid}/cmdline", "rb") as file:
@@ -355,42 +319,30 @@ def test_shell_without_a_time_limit_is_told(network: ConsumerNetwork) -> None:
 # 2. Reverse path filters.
 
 
-@pytest.fixture(scope="module")
-def kept(namespaces: None) -> Iterator[Router]:
-    """A consumer with two WANs that goes back at once, for tests that leave it as found."""
-    with Lab() as lab:
-        network = consumer_network(lab, second_wan=True, wan_metric=10)
-        provider = make_provider(lab, network.providers[0])
-        made = Router.build(network, [provider], settings(hold_time=0))
-        made.configure(settings(hold_time=0) + "\tlist wan 'wan'\n")
-        made.start()
-        yield made
+def with_two_wans(lab: Lab) -> Router:
+    """Two WANs; traffic goes back to the first, which alone is ours, at once."""
+    main = settings(hold_time=0) + "\tlist wan 'wan'\n"
+    return Router.started(lab, main, second_wan=True, wan_metric=10)
 
 
-@pytest.fixture
-def lent(kept: Router) -> Iterator[Router]:
-    """At home when a test begins and when it has ended."""
-    kept.wait_primary()
-    yield kept
-    kept.network.wan.restore()
-    kept.wait_primary()
+two_wans = lent(with_two_wans)
 
 
 @pytest.mark.parametrize("everywhere", [0, 1, 2])
 @pytest.mark.parametrize("own", [0, 1, 2])
-def test_reverse_path_filters_are_as_they_were(lent: Router, everywhere: int, own: int) -> None:
+def test_reverse_path_filters_are_as_they_were(two_wans: Router, everywhere: int, own: int) -> None:
     """Under a strict one the answers to probes of the dead WAN would be dropped for ever."""
-    node, wan = lent.network.consumer, lent.network.wan
+    node, wan = two_wans.network.consumer, two_wans.network.wan
     node.sysctl("net/ipv4/conf/all/rp_filter", everywhere)
     node.sysctl("net/ipv4/conf/wan/rp_filter", own)
     before = filters(node)
-    with Flows(lent.network) as flows:
+    with Flows(two_wans.network.host) as flows:
         cut = wan.drop()
-        flows.by_uplink(cut)
-        lent.wait_failed_over()
+        flows.by(two_wans.network.by_uplink, since=cut)
+        two_wans.wait_failed_over()
         mended = wan.restore()
-        flows.by_wan(mended)
-        lent.wait_primary()
+        flows.by(two_wans.network.by_wan, since=mended)
+        two_wans.wait_primary()
     until(lambda: filters(node), lambda found: found == before, 2.0)
 
 
@@ -423,22 +375,22 @@ table inet owner {
 """As owners save and restore marks: whole, without a mask."""
 
 
-def test_wg_quicks_restored_marks_do_no_harm(lent: Router) -> None:
+def test_wg_quicks_restored_marks_do_no_harm(two_wans: Router) -> None:
     """Answers that carry our bits of their connection's mark would never find the LAN."""
-    node, wan = lent.network.consumer, lent.network.wan
+    node, wan = two_wans.network.consumer, two_wans.network.wan
     for family in ("ip", "ip6"):
         node.run(["nft", "-f", "-"], input=QUICK.replace("table ip ", f"table {family} "))
     try:
-        with Flows(lent.network) as flows:
+        with Flows(two_wans.network.host) as flows:
             for _ in range(2):
                 cut = wan.drop()
-                moved = flows.by_uplink(cut)
-                lent.wait_failed_over()
+                moved = flows.by(two_wans.network.by_uplink, since=cut)
+                two_wans.wait_failed_over()
                 time.sleep(1.0)
                 assert flows.longest_s(moved + 0.2) < 0.3
                 mended = wan.restore()
-                moved = flows.by_wan(mended)
-                lent.wait_primary()
+                moved = flows.by(two_wans.network.by_wan, since=mended)
+                two_wans.wait_primary()
                 time.sleep(0.5)
                 assert flows.longest_s(moved + 0.2) < 0.3
     finally:
@@ -446,9 +398,9 @@ def test_wg_quicks_restored_marks_do_no_harm(lent: Router) -> None:
             node.sh(f"nft delete table {family} quick")
 
 
-def test_owners_exact_mark_is_restored_exactly(lent: Router) -> None:
+def test_owners_exact_mark_is_restored_exactly(two_wans: Router) -> None:
     """His rule says `fwmark 0x10`, and leads the guests to the second WAN whatever is diverted."""
-    network = lent.network
+    network = two_wans.network
     node, wan, wan2 = network.consumer, network.wan, network.wan2
     assert wan2 is not None
     guest = guest_network(network)
@@ -469,14 +421,14 @@ def test_owners_exact_mark_is_restored_exactly(lent: Router) -> None:
         for address, way in ways.items():
             meters[address].wait_for_source(way)
         begun = time.monotonic()
-        with Flows(network) as flows:
+        with Flows(network.host) as flows:
             cut = wan.drop()
-            flows.by_uplink(cut)
-            lent.wait_failed_over()
+            flows.by(network.by_uplink, since=cut)
+            two_wans.wait_failed_over()
             time.sleep(1.0)
             mended = wan.restore()
-            flows.by_wan(mended)
-            lent.wait_primary()
+            flows.by(network.by_wan, since=mended)
+            two_wans.wait_primary()
         for address, way in ways.items():
             samples = meters[address].samples(begun)
             assert len(samples) > 50
@@ -543,17 +495,17 @@ def test_drained_connections_stay_whole_across_a_second_failover(network: Consum
     wan, provider_wan = network.wan, network.provider_wans[0]
     wan.drop()
     made.wait_failed_over()
-    with Flows(network) as old:
+    with Flows(network.host) as old:
         since = time.monotonic()
-        old.by_uplink(since)
+        old.by(network.by_uplink, since=since)
         wan.restore()
         made.wait_primary()
-        with Flows(network) as new:
+        with Flows(network.host) as new:
             home = time.monotonic()
-            new.by_wan(home)
+            new.by(network.by_wan, since=home)
             wan.drop()
             made.wait_failed_over()
-            new.by_uplink(home)
+            new.by(network.by_uplink, since=home)
             second = time.monotonic()
             time.sleep(1.0)
             wan.restore()
@@ -562,15 +514,15 @@ def test_drained_connections_stay_whole_across_a_second_failover(network: Consum
             failed_back = time.monotonic()
             time.sleep(1.0)
             for meter, way in zip(
-                (*old.meters.values(), *new.meters.values()),
+                (*old, *new),
                 provider_wan.addresses * 2,
                 strict=True,
             ):
                 assert sources(meter.samples(second)) == [way], "both finish on the uplink"
             assert old.longest_s(since) < 0.3
             left_s = failed_back + seconds + 4.0 - time.monotonic()
-            old.by_wan(second, left_s)
-            new.by_wan(second, left_s)
+            old.by(network.by_wan, since=second, timeout_s=left_s)
+            new.by(network.by_wan, since=second, timeout_s=left_s)
 
 
 # 6. Look-ups, where owners' rules lead elsewhere.
@@ -582,7 +534,7 @@ def test_look_ups_where_a_rule_answers_by_the_wans_own_table(lab: Lab) -> None:
     wan, wan2 = network.wan, network.wan2
     assert wan2 is not None
     guest = guest_network(network)
-    network.consumer.resolvers(wan.gateway4, wan.gateway6)
+    network.consumer.resolvers(*wan.gateways)
     made = Router.build(network, [make_provider(lab, network.providers[0])], settings())
     made.configure(settings(hold_time=0) + "\tlist wan 'wan'\n")
     commands = [
@@ -594,7 +546,7 @@ def test_look_ups_where_a_rule_answers_by_the_wans_own_table(lab: Lab) -> None:
         f"ip -6 route add default via {wan2.gateway6} dev wan2 table {TABLE}",
         *guest.rule("iif guest"),
     ]
-    resolvers = (wan.gateway4, wan.gateway6)
+    resolvers = wan.gateways
     with added(network.consumer, *commands), contextlib.ExitStack() as stack:
         made.start()
         of_guest = stack.enter_context(asking(guest.node, *resolvers, kind="dns"))
@@ -680,14 +632,14 @@ done
 """
 
 
-def test_copy_of_a_large_table_follows_main_without_a_gap(lent: Router) -> None:
-    node, lab = lent.network.consumer, lent.network.lab
+def test_copy_of_a_large_table_follows_main_without_a_gap(two_wans: Router) -> None:
+    node, lab = two_wans.network.consumer, two_wans.network.lab
     large(node)
     try:
         time.sleep(1.0)
         calm = followed(node, lab.path("consumer", "calm"), 10)
-        lent.network.wan.drop()
-        lent.wait_failed_over()
+        two_wans.network.wan.drop()
+        two_wans.wait_failed_over()
         outage = followed(node, lab.path("consumer", "outage"), 10)
         for delays in (calm, outage):
             quick, _, _ = statistics.quantiles(delays, n=4)  # others use this machine too

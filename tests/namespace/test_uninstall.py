@@ -7,11 +7,11 @@ import sys
 from pathlib import Path
 
 from rpcd_wireguard_uplink.uplinks.service import run_dir_of
-from tests.lab.meter import Meter
+from tests.lab.meter import Meter, settled
 from tests.lab.network import ECHO4, ConsumerNetwork
 from tests.lab.node import Node
-from tests.lab.provider import make_provider
-from tests.lab.router import Router, settings, settled
+from tests.lab.provider import make_providers
+from tests.lab.router import Router, settings
 from tests.lab.service import variables
 
 
@@ -43,7 +43,7 @@ def uninstall(router: Router) -> tuple[int, str]:
 def test_nothing_of_ours_stays_in_the_kernel(network: ConsumerNetwork) -> None:
     network.consumer.sysctl("net/ipv4/conf/wan/rp_filter", 1)
     before = kernel_state(network.consumer)
-    router = Router.build(network, [make_provider(network.lab, network.providers[0])], settings())
+    router = Router.build(network, make_providers(network), settings())
     router.start()
     assert kernel_state(network.consumer) != before
     assert uninstall(router)[0] == 1, "while the service runs"
