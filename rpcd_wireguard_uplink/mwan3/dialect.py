@@ -1,7 +1,6 @@
 """What mwan3's own words mean: its sections, how it watches an interface, its marks, its commands.
 
-Reads and judges, changes nothing. An option that mwan3 would not understand counts as it does
-there. Knows nothing of uplinks but what their interfaces are called.
+An option that mwan3 would not understand counts as it does there.
 """
 
 from __future__ import annotations
@@ -73,24 +72,24 @@ def catch_alls(found: Iterable[Section]) -> list[Section]:
     ]
 
 
-def diverted_marks(found: Sequence[Section], lines: Collection[str]) -> tuple[int, ...]:
+def diverted_marks(found: Sequence[Section], wans: Collection[str]) -> tuple[int, ...]:
     """The marks of packets that a diversion should lead away from a dead WAN.
 
-    Those of the lines, of what shares a catch-all policy with them, and of our own interfaces; of
+    Those of the WANs, of what shares a catch-all policy with them, and of our own interfaces; of
     packets that mwan3 leaves to the main table; and 0. Not the marks of other interfaces: who has a
-    policy for a VPN alone wants nothing else to carry its traffic. Where no line is known, every
+    policy for a VPN alone wants nothing else to carry its traffic. Where no WAN is known, every
     catch-all policy counts. Where rules use no other policies, what mwan3 refuses too: it does so
     for some 50 ms whenever it builds a policy anew (common.sh, mwan3_id2mask and mwan3_init).
     """
     mask = mask_of(found)
     used = {text_of(rule, "use_policy") for rule in catch_alls(found)}
-    covered = {*lines}
+    covered = {*wans}
     theirs = [s for s in found if s.type == "rule" and not is_marked(s.options)]
     others = {text_of(rule, "use_policy") for rule in theirs} - {"default", ""}
     for policy in policies_of(found):
         members = words_of(policy)
         held = {text_of(s, "interface") for s in found if s.type == "member" and s.name in members}
-        if policy.name in used and (not lines or not held.isdisjoint(lines)):
+        if policy.name in used and (not wans or not held.isdisjoint(wans)):
             covered |= held
             others.discard(policy.name)
     marks = {0, mask & POLICY_MASK}

@@ -1,7 +1,6 @@
 """mwan3's own view of the router: asked for on the bus, read leniently, shown in the status.
 
-Owns how the reply of mwan3's `status` is understood. Judges nothing by it: steering has its own
-probes, and an owner may compare.
+Nothing is judged by it: steering has its own probes, and an owner may compare.
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
-"""Keeps mwan3 in line with the uplinks: its configuration, what runs of it, and its marks.
+"""Keeps mwan3 in step with the uplinks: its configuration, what runs of it, and its marks.
 
-Does nothing where mwan3 isn't used: neither enabled at boot nor running. What it should hold is
-mwan3.py's business. Never has mwan3 start, reload or restart, and never tells it that a path is
-dead: it would get stuck there.
+Does nothing where mwan3 isn't used: neither enabled at boot nor running. mwan3 is never started,
+reloaded or restarted, and never told that a path is dead: it would get stuck there.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ from .dialect import (
     is_enabled,
     text_of,
 )
-from .sections import MWAN3, NO_POLICY, Plan, Wanted, carry_out, plan_mwan3, render, wanted_mwan3
+from .sections import MWAN3, NO_POLICY, Plan, Wanted, plan_mwan3, render, wanted_mwan3
 from .status import View, read_view
 
 DISMISS_S = 15.0  # it takes 0.4 s an interface, more on a slow router, and waits for procd's lock
@@ -56,7 +55,7 @@ class Keeper:
         return self.platform.name == "openwrt" and self.platform.signature(MWAN3) is not None
 
     async def look(self) -> bool:
-        """Whether there is an mwan3 to keep in line; `used` keeps the answer.
+        """Whether there is an mwan3 to keep in step; `used` keeps the answer.
 
         It may be stopped and enabled: then it takes its configuration in when it is started.
         """
@@ -83,27 +82,27 @@ class Keeper:
         final: bool,
         rebuild: bool = False,
     ) -> None:
-        """Bring the configuration in line; without `final` only what is added.
+        """Bring the configuration in step; without `final` only what is added.
 
         mwan3 must know of a tunnel's interface before netifd brings it up, and until mwan3 itself
-        has let it go: that is when it makes and clears its rules. `devices` are the lines'. With
+        has let it go: that is when it makes and clears its rules. `devices` are the WANs'. With
         `rebuild` its running policies follow what was only changed, too.
         Raises ConfigError, and leaves the file as it is, where mwan3 can't do what is wanted.
         """
         if not self.installed:
             return
         uplinks = uplinks if await self.look() else ()
-        lines = self._lines(devices)
+        wans = self._names(devices)
 
         def plan(found: Sequence[Section]) -> tuple[Wanted, Plan]:
-            wanted = wanted_mwan3(found, uplinks, settings, lines)
+            wanted = wanted_mwan3(found, uplinks, settings, wans)
             whole = plan_mwan3(wanted, found)
             if final:
                 return wanted, whole
             return wanted, replace(whole, sections=SectionPlan(whole.sections.write, ()), leave=())
 
         def change(draft: Draft) -> None:
-            carry_out(plan(draft.sections)[1], draft)
+            plan(draft.sections)[1].apply(draft)
 
         found = (await self.platform.read(MWAN3)).sections
         wanted, todo = plan(found)
@@ -141,14 +140,14 @@ class Keeper:
             for section in found
             if section.type == "interface" and is_enabled(section)
         }
-        return diverted_marks(found, self._lines(devices))
+        return diverted_marks(found, self._names(devices))
 
     async def view(self) -> View | None:
         """What mwan3 itself says now; None where it is not used."""
         return await read_view() if await self.look() else None
 
     def who_refuses(self, device: str, family: Family) -> str:
-        """A sentence where mwan3 holds a line to be dead; its policies avoid it until it does not.
+        """A sentence where mwan3 holds a WAN to be dead; its policies avoid it until it does not.
 
         Traffic that was given back meanwhile would be pinned to the tunnel by its connection.
         """
@@ -158,7 +157,7 @@ class Keeper:
                 return f"mwan3 holds {name} to be offline"
         return ""
 
-    def _lines(self, devices: Sequence[str]) -> list[str]:
+    def _names(self, devices: Sequence[str]) -> list[str]:
         return [name for device in devices for name in self.platform.interfaces_on(device)]
 
     def _is_tracked(self, interface: str) -> bool:

@@ -25,7 +25,6 @@ from rpcd_wireguard_uplink.mwan3.dialect import (
     tracker_of,
 )
 from rpcd_wireguard_uplink.mwan3.sections import (
-    carry_out,
     plan_mwan3,
     plan_tracker,
     render,
@@ -69,7 +68,7 @@ def applied(
     """The configuration brought up to these uplinks, written and read again."""
     draft = Draft(document)
     found = document.sections
-    carry_out(plan_mwan3(wanted_mwan3(found, uplinks, settings, lines), found), draft)
+    plan_mwan3(wanted_mwan3(found, uplinks, settings, lines), found).apply(draft)
     return parse(draft.document.render(), file="mwan3")
 
 
