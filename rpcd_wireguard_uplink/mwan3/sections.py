@@ -313,12 +313,12 @@ def plan_mwan3(wanted: Wanted, found: Sequence[Section]) -> Plan:
 
 def render(wanted: Wanted) -> str:
     """The configuration for people to read; mwan3 does not read it."""
-    document = parse("", file=MWAN3)
+    draft = Draft(parse("", file=MWAN3))
     for section in wanted.sections:
-        document = document.set_section(section.name, section.type, section.options)
+        draft.set_section(section.name, section.type, section.options)
     joined = "".join(f"# {member} is in policy {policy}\n" for policy, member in wanted.joins)
     head = f"# Made by {CONFIG} for reading: what it holds in {MWAN3}.\n"
-    return head + joined + export(document, MWAN3)
+    return head + joined + export(draft.document, MWAN3)
 
 
 def plan_tracker(track_ips: int, underlay_s: int, settings: Settings) -> Tracker:

@@ -1,12 +1,11 @@
 """The letters of UCI: text to commands, values to text, exactly as libuci does both.
 
-Owns quoting, comments, joined lines, `;` and the abbreviations (libuci, file.c), the characters
-that names may hold (util.c) and where in a file a mistake is. Does not know what a section is.
-
-libuci decodes in place, in a buffer that holds one line and grows when a quote or a backslash
-passes the line's end. A few of its habits follow from that buffer alone. They are kept, because a
-file must mean the same to every program on the router: an unquoted word that touches `;` swallows
-the rest of its line, and a `;` at the very end of a line is an error.
+Quoting, comments, joined lines, `;` and the abbreviations are those of libuci's file.c, the
+characters that names may hold those of util.c. libuci decodes in place, in a buffer that holds one
+line and grows when a quote or a backslash passes the line's end. A few of its habits follow from
+that buffer alone. They are kept, because a file must mean the same to every program on the router:
+an unquoted word that touches `;` swallows the rest of its line, and a `;` at the very end of a line
+is an error.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The lines of a configuration and what their commands do, one after the other.
 
-Owns libuci's rules for repeated options, for lists and for the names of anonymous sections
-(list.c), what a value may hold, and how a command is written. Does not know which edits there are.
+The rules for repeated options, for lists and for the names of anonymous sections are libuci's
+(list.c).
 """
 
 from __future__ import annotations

@@ -1,9 +1,8 @@
 """Configuration files in a directory: read, changed under a lock, replaced as a whole.
 
-Owns the locks, the atomic write and the question whether a file has changed. Two locks (flock) hold
-off other writers: the file itself, which libuci locks too (util.c, uci_open_stream), and the new
-file beside it, which is there only during a write or while a configuration is made. Everything here
-blocks: call it in a thread. Knows nothing of what the options mean.
+Two locks (flock) hold off other writers: the file itself, which libuci locks too (util.c,
+uci_open_stream), and the new file beside it, which is there only during a write or while a
+configuration is made. Everything here blocks: call it in a thread.
 """
 
 from __future__ import annotations
@@ -17,7 +16,8 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 
 from ..errors import ConfigError, Status
-from .document import Document, Draft, parse
+from .document import Document, parse
+from .draft import Draft
 from .grammar import is_package
 
 _NEW_FILE_MODE = 0o600

@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from rpcd_wireguard_uplink.errors import ConfigError
-from rpcd_wireguard_uplink.uci import Document, Section, Store, export, parse
+from rpcd_wireguard_uplink.uci import Document, Draft, Section, Store, export, parse
 from rpcd_wireguard_uplink.uci.grammar import quote
 from tests.unit.uci_texts import OPTIONS, TEXTS, sections
 
@@ -97,12 +97,13 @@ def test_every_text_is_read_or_refused_as_uci_does(uci: Uci, text: str) -> None:
 @bounded
 @given(found=sections())
 def test_uci_reads_what_we_write(uci: Uci, found: list[Section]) -> None:
-    document = parse("", file=PACKAGE)
+    draft = Draft(parse("", file=PACKAGE))
     for section in found:
         if section.anonymous:
-            document = document.add_anonymous(section.type, kept(section))
+            draft.add_anonymous(section.type, kept(section))
         else:
-            document = document.set_section(section.name, section.type, kept(section))
+            draft.set_section(section.name, section.type, kept(section))
+    document = draft.document
     uci.file.write_bytes(document.encode())
     assert uci.run("export", PACKAGE) == encoded(export(document, PACKAGE))
 
@@ -139,18 +140,19 @@ def test_edits_end_as_those_of_uci_do(
     uci: Uci, start: str, steps: list[tuple[str, str, str, str]]
 ) -> None:
     uci.file.write_text(start)
-    document = parse(start, file=PACKAGE)
+    draft = Draft(parse(start, file=PACKAGE))
     for step, section, option, value in steps:
         place = f"{PACKAGE}.{section}.{option}"
         uci.run(step, place if step == "delete" else f"{place}={value}")
         if step == "set":
-            document = document.set_option(section, option, value)
+            draft.set_option(section, option, value)
         elif step == "add_list":
-            document = document.add_list(section, option, value)
+            draft.add_list(section, option, value)
         elif step == "del_list":
-            document = document.del_list(section, option, value)
+            draft.del_list(section, option, value)
         else:
-            document = document.set_option(section, option, None)
+            draft.set_option(section, option, None)
+    document = draft.document
     uci.run("commit", PACKAGE)
     assert uci.run("export", PACKAGE) == encoded(export(document, PACKAGE))
     assert parse(document.encode(), file=PACKAGE).equivalent(document)

@@ -14,8 +14,7 @@ from rpcd_wireguard_uplink.platform.provider_network import (
     provider_zones,
 )
 from rpcd_wireguard_uplink.platform.tunnels import plan_sections, tunnels_of, wanted_sections
-from rpcd_wireguard_uplink.uci import Section, parse
-from rpcd_wireguard_uplink.uci.document import Draft
+from rpcd_wireguard_uplink.uci import Draft, Section, parse
 
 GATEWAYS = ("10.7.8.1/24", "fd12::1/64")
 FIREWALL = """\

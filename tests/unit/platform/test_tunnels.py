@@ -15,8 +15,7 @@ from rpcd_wireguard_uplink.platform.tunnels import (
     tunnels_of,
     wanted_sections,
 )
-from rpcd_wireguard_uplink.uci import Section, parse
-from rpcd_wireguard_uplink.uci.document import Draft
+from rpcd_wireguard_uplink.uci import Draft, Section, parse
 
 UPLINK = Uplink(
     "nodea", "wgup_a", Endpoint("gw.example", 7), "PEER", ("10.0.0.1/32", "fd00::1/128")

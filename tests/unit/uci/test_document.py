@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
@@ -28,6 +30,14 @@ config rule
 
 def hand() -> Document:
     return parse(HAND, file="network")
+
+
+def edited(document: Document, *edits: Callable[[Draft], object]) -> Document:
+    """What edits make of a document."""
+    draft = Draft(document)
+    for edit in edits:
+        edit(draft)
+    return draft.document
 
 
 def control_free(options: dict[str, str | tuple[str, ...]]) -> bool:
@@ -69,9 +79,9 @@ EDITS = [
 def test_an_edit_changes_its_lines_only(edit, old: str, new: str) -> None:
     assert HAND.count(old) == 1
     document = hand()
-    edited = edit(document)
-    assert edited.render() == HAND.replace(old, new)
-    assert parse(edited.render(), file="network").equivalent(edited)
+    after = edited(document, edit)
+    assert after.render() == HAND.replace(old, new)
+    assert parse(after.render(), file="network").equivalent(after)
     assert document.render() == HAND, "a document that was given out has changed"
 
 
@@ -89,27 +99,27 @@ SAME = [
 @pytest.mark.parametrize("edit", SAME)
 def test_an_edit_that_changes_nothing_gives_the_same_document(edit) -> None:
     document = hand()
-    assert edit(document) is document
+    assert edited(document, edit) is document
 
 
 def test_a_new_section_goes_to_the_end_and_leaves_without_a_trace() -> None:
-    added = hand().set_section(
-        "wgup_a", "interface", {"mtu": "1420", "addresses": ("a/32", "b/128")}
-    )
+    draft = Draft(hand())
+    draft.set_section("wgup_a", "interface", {"mtu": "1420", "addresses": ("a/32", "b/128")})
     text = (
         "\nconfig interface 'wgup_a'\n\toption mtu '1420'\n"
         "\tlist addresses 'a/32'\n\tlist addresses 'b/128'\n"
     )
-    assert added.render() == HAND + text
-    assert added.remove_section("wgup_a").render() == HAND
+    assert draft.document.render() == HAND + text
+    draft.remove_section("wgup_a")
+    assert draft.document.render() == HAND
 
 
 def test_several_commands_in_a_line_are_taken_apart_when_one_changes() -> None:
     document = parse("config a 'b' ;option c 'd' ;option e ''\nconfig a 'f'\n", file="f")
-    assert document.set_option("f", "c", "x").render().startswith("config a 'b' ;option c 'd' ;")
-    assert document.set_option("b", "c", "x").render() == (
-        "config a 'b'\n\toption c 'x'\n\toption e ''\nconfig a 'f'\n"
-    )
+    other = edited(document, lambda d: d.set_option("f", "c", "x"))
+    own = edited(document, lambda d: d.set_option("b", "c", "x"))
+    assert other.render().startswith("config a 'b' ;option c 'd' ;")
+    assert own.render() == ("config a 'b'\n\toption c 'x'\n\toption e ''\nconfig a 'f'\n")
 
 
 @pytest.mark.parametrize(
@@ -122,9 +132,11 @@ def test_several_commands_in_a_line_are_taken_apart_when_one_changes() -> None:
     ],
 )
 def test_an_unfinished_last_line_is_finished_before_another(text: str) -> None:
-    edited = parse(text, file="f").set_option("b", "new", "1").set_section("x", "a", {})
-    assert parse(edited.render(), file="f").equivalent(edited)
-    assert edited.get("x") is not None
+    draft = Draft(parse(text, file="f"))
+    draft.set_option("b", "new", "1")
+    draft.set_section("x", "a", {})
+    assert parse(draft.document.render(), file="f").equivalent(draft.document)
+    assert draft.get("x") is not None
 
 
 def test_anonymous_names_hold_while_others_go() -> None:
@@ -140,8 +152,11 @@ def test_anonymous_names_hold_while_others_go() -> None:
 
 
 def test_types_that_need_quotes_are_quoted() -> None:
-    edited = parse("", file="f").set_section("a", "b'c#d", {}).add_anonymous("e;f", {})
-    assert [s.type for s in parse(edited.render(), file="f").sections] == ["b'c#d", "e;f"]
+    draft = Draft(parse("", file="f"))
+    draft.set_section("a", "b'c#d", {})
+    draft.add_anonymous("e;f", {})
+    again = parse(draft.document.render(), file="f")
+    assert [section.type for section in again.sections] == ["b'c#d", "e;f"]
 
 
 REFUSED = [
@@ -165,7 +180,7 @@ REFUSED = [
 @pytest.mark.parametrize(("edit", "what"), REFUSED)
 def test_what_uci_cannot_hold_is_refused_without_showing_it(edit, what: str) -> None:
     with pytest.raises(ConfigError) as caught:
-        edit(hand())
+        edited(hand(), edit)
     assert "network: " in str(caught.value)
     assert what in str(caught.value)
     assert "cret" not in str(caught.value)
@@ -179,7 +194,7 @@ def test_a_section_that_is_not_there_is_not_found() -> None:
         lambda d: d.del_list("none", "a", "b"),
     ):
         with pytest.raises(NotFound, match="network: there is no section 'none'"):
-            edit(hand())
+            edited(hand(), edit)
 
 
 def test_sections_cannot_be_changed() -> None:
@@ -193,14 +208,14 @@ def test_sections_cannot_be_changed() -> None:
 @given(sections())
 def test_what_is_built_is_read_back(found: list[Section]) -> None:
     assume(all(control_free(dict(section.options)) for section in found))
-    document = parse("", file="f")
+    draft = Draft(parse("", file="f"))
     for section in found:
         if section.anonymous:
-            document = document.add_anonymous(section.type, section.options)
+            draft.add_anonymous(section.type, section.options)
         else:
-            document = document.set_section(section.name, section.type, section.options)
-    again = parse(document.render(), file="f")
-    assert again.equivalent(document)
+            draft.set_section(section.name, section.type, section.options)
+    again = parse(draft.document.render(), file="f")
+    assert again.equivalent(draft.document)
     assert [(s.type, s.anonymous, dict(s.options)) for s in again.sections] == [
         (s.type, s.anonymous, dict(s.options)) for s in found
     ]
@@ -217,10 +232,12 @@ def test_adding_and_removing_a_section_keeps_every_byte(
     except ConfigError:
         return
     assume(not text.endswith("\\\n"))
-    added = document.set_section("brand_new", "t", options)
-    assert parse(added.render(), file="f").equivalent(added)
-    assert dict(added.sections[-1].options) == options
-    assert added.remove_section("brand_new").render() == document.render()
+    draft = Draft(document)
+    draft.set_section("brand_new", "t", options)
+    assert parse(draft.document.render(), file="f").equivalent(draft.document)
+    assert dict(draft.sections[-1].options) == options
+    draft.remove_section("brand_new")
+    assert draft.document.render() == document.render()
 
 
 STEP = st.tuples(
@@ -236,35 +253,34 @@ def test_every_edit_of_every_text_is_read_back(
     text: str, steps: list[tuple[str, int, str, str]]
 ) -> None:
     try:
-        document = parse(text, file="f")
+        draft = Draft(parse(text, file="f"))
     except ConfigError:
         return
     # A header that uses a made-up name means another section once sections before it are gone.
     assume("cfg" not in text)
     for step, at, option, value in steps:
-        if step == "section" or not document.sections:
-            document = (
-                document.set_section(option, "t", {"x": value}) if option == "new" else document
-            )
+        if step == "section" or not draft.sections:
+            if option == "new":
+                draft.set_section(option, "t", {"x": value})
             continue
-        section = document.sections[at % len(document.sections)]
-        others = [other for other in document.sections if other.name != section.name]
+        section = draft.sections[at % len(draft.sections)]
+        others = [other for other in draft.sections if other.name != section.name]
         if step == "set":
-            document = document.set_option(section.name, option, value)
-            assert found(document, section.name).options[option] == value
+            draft.set_option(section.name, option, value)
+            assert found(draft, section.name).options[option] == value
         elif step == "add":
-            document = document.add_list(section.name, option, value)
-            assert found(document, section.name).options[option][-1] == value
+            draft.add_list(section.name, option, value)
+            assert found(draft, section.name).options[option][-1] == value
         elif step == "del":
-            document = document.del_list(section.name, option, value)
+            draft.del_list(section.name, option, value)
         else:
-            document = document.remove_section(section.name)
-            assert document.get(section.name) is None
-        assert [o for o in document.sections if o.name != section.name] == others
-    assert parse(document.render(), file="f").equivalent(document)
+            draft.remove_section(section.name)
+            assert draft.get(section.name) is None
+        assert [o for o in draft.sections if o.name != section.name] == others
+    assert parse(draft.document.render(), file="f").equivalent(draft.document)
 
 
-def found(document: Document, name: str) -> Section:
-    section = document.get(name)
+def found(draft: Draft, name: str) -> Section:
+    section = draft.get(name)
     assert section is not None
     return section
