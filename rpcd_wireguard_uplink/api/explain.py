@@ -11,7 +11,7 @@ from types import MappingProxyType
 from typing import Any
 
 from ..config.settings import Config
-from ..failover.candidates import candidates_of
+from ..failover.decision import candidates_of, primary_of
 from ..failover.machine import Phase
 from ..failover.monitor import Monitor
 from ..failover.selection import (
@@ -135,7 +135,7 @@ def _family_sentence(
 
 def _circumstance(monitor: Monitor, family: Family) -> str:
     """What is to be said of the path taken, to be put behind its name."""
-    state, primary = monitor.states[family], monitor.primary_of(family)
+    state, primary = monitor.states[family], primary_of(monitor, family)
     if state.phase is Phase.FAILED_OVER:
         return f", because {state.cause}"
     if state.phase is Phase.HOLDING:

@@ -13,7 +13,7 @@ from typing import Any
 from ..config.settings import Config
 from ..errors import NotFound
 from ..failover import machine as failover
-from ..failover.candidates import candidates_of
+from ..failover.decision import candidates_of, primary_of
 from ..failover.machine import Path, State
 from ..failover.monitor import Monitor
 from ..failover.paths import backup_path
@@ -59,7 +59,7 @@ def _family(
     now_s: float,
 ) -> Table:
     before = monitor.states[family]
-    primary = monitor.primary_of(family)
+    primary = primary_of(monitor, family)
     if primary is None:
         told = f"{SHOWN[family]} has no line of its own here."
         return _table(family, before, before, "", told)

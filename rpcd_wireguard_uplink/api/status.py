@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from ..config.settings import Config, Settings
+from ..failover.decision import ranked_backups
 from ..failover.machine import Phase, State
 from ..failover.monitor import Monitor
 from ..failover.paths import WatchedPath
@@ -94,7 +95,7 @@ def _is_degraded(paths: list[WatchedPath]) -> bool:
 
 
 def _never_shook_hands(monitor: Monitor, device: str, paths: list[WatchedPath]) -> bool:
-    counted = monitor.counters.get(device)
+    counted = monitor.network.state.counters.get(device)
     no_handshake = counted is None or counted.handshake_age_s is None
     return no_handshake and all(
         path.kind is PathKind.UPLINK and path.health.last_answer_s is None for path in paths
@@ -187,7 +188,7 @@ def _uplink_health(
     now_s: float,
 ) -> Table:
     paths = _paths_of(monitor, uplink.interface)
-    counted = monitor.counters.get(uplink.interface)
+    counted = monitor.network.state.counters.get(uplink.interface)
     seen = ranked.get(uplink.interface, [])
     usable = any(r.usable for r in seen)
     used = monitor.ledger.used(uplink.interface)
@@ -275,7 +276,7 @@ def status_table(
     by_peer = {offer.peer_id: offer for offer in offers}
     ranked: dict[str, list[Ranked]] = {}
     for family in Family:
-        for each in monitor.ranked(family, now_s):
+        for each in ranked_backups(monitor, family, now_s):
             ranked.setdefault(each.candidate.name, []).append(each)
     lead = _leading(monitor.states)
     primaries = [

@@ -16,6 +16,7 @@ from typing import Any
 
 from ..config.settings import Settings
 from ..errors import NotFound, NotSupported, NotTrusted
+from ..failover.decision import ranked_backups
 from ..failover.machine import AWAY, Change
 from ..failover.monitor import Monitor
 from ..model import Family, Health, Offer, Uplink
@@ -115,7 +116,7 @@ class Drills:
         now_s, monitor = time.monotonic(), self._service.monitor
         by_name = {uplink.interface: uplink for uplink in chosen}
         for family in Family:
-            for ranked in monitor.ranked(family, now_s):
+            for ranked in ranked_backups(monitor, family, now_s):
                 if ranked.usable and ranked.candidate.name in by_name:
                     return by_name[ranked.candidate.name]
         raise NotSupported(

@@ -19,9 +19,9 @@ from dataclasses import dataclass, field
 
 from ..config.probe_profile import QUIET_SHARE, ProbeProfile
 from ..model import Health
+from ..probing.link_quality import LinkQuality, Sla
 from ..probing.round_trip import RoundTrip
 from ..probing.targets import Targets
-from .link_quality import LinkQuality, Sla
 
 RATE_PROBES = 10  # fewer say nothing about a rate
 RATE_LIMIT = 0.4  # the k of n: this share lost is a verdict

@@ -84,6 +84,28 @@ class Change:
     lasted_s: float
 
 
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What was decided of one family: its `state` with the `primary` WAN that it had ('no line':
+    none), the devices that are `dead`, and the change that the state brings. `detection_ms` is how
+    long the death took to be detected that caused it, -1 where none did.
+    """
+
+    state: State
+    primary: str
+    dead: frozenset[str] = frozenset()
+    change: Change | None = None
+    detection_ms: int = -1
+
+
+@dataclass(frozen=True, slots=True)
+class Adopted:
+    """What an earlier run left in force of one family: its traffic goes by `active`, not `dead`."""
+
+    active: str
+    dead: tuple[str, ...]
+
+
 def decide(
     state: State, primary: Path, backups: Sequence[Path], settings: Settings, now_s: float
 ) -> tuple[State, Change | None]:

@@ -1,38 +1,64 @@
-"""The paths that are watched, and how often each is probed. Sockets are held here, no timers.
+"""The paths that are watched: one device in one family each, a WAN or a tunnel, with its probers.
 
-A path is one device in one family: a WAN or a tunnel. `interval_s` says how often it is probed:
-often while it is suspect or carries traffic, rarely as an idle backup.
+Sockets are held here, no timers.
 """
 
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Container
 from dataclasses import dataclass, field
 
-from ..config.probe_profile import ProbeProfile
+from ..config.settings import Settings
 from ..errors import NotSupported
-from ..model import Family, Health, PathKind
+from ..model import Family, Health, PathKind, Uplink
 from ..probing.icmp import Prober, Reply
+from ..probing.link_quality import Sla
 from ..probing.mtu_search import MtuSearch
 from ..probing.probe_kind import ProbeKind, ProbeKinds
 from ..probing.service_probe import Page, ServiceProber
+from ..system.marks import PROBE_MARK
+from ..system.network import NetworkState
 from ..warnings import Warnings
 from .detector import PathHealth
-from .machine import AWAY, Path, Phase
+from .machine import Path
 from .selection import Ranked
 
-DEAR_S = 1.0  # between two probes that are a connection each
-NEW_PATH_S = 60.0
-NEW_PATH_INTERVAL_S = 1.0
-AWAY_INTERVAL_S = 5.0
-CONFIRM_AGE_S = 1.0  # an answer older than this is asked for anew before a switch
-IDLE_PACKETS_PER_S = 1.0
 BETTER_LOSS = 0.05  # at most this share lost lately, and it is clearly better than a degraded path
 
 
 PathKey = tuple[str, Family]
 """Device and family."""
+
+
+@dataclass(frozen=True, slots=True)
+class Watch:
+    """What is to be watched: settings, and the uplinks that are there and whose peers are trusted.
+
+    A router that `serves` others watches its WANs as if they were always in use.
+    """
+
+    settings: Settings
+    uplinks: tuple[Uplink, ...] = ()
+    serves: bool = False
+
+    @property
+    def active_uplinks(self) -> tuple[Uplink, ...]:
+        """The uplinks; none while the service is disabled."""
+        return self.uplinks if self.settings.enabled else ()
+
+    def paths(self, network: NetworkState) -> dict[PathKey, PathKind]:
+        """The paths that there are: each family's WANs, and the tunnels that carry it."""
+        found: dict[PathKey, PathKind] = {}
+        for family in Family if self.settings.enabled else ():
+            wans = network.wans[family]
+            if wans.primary is None and family is Family.IPV6:
+                continue  # a router without IPv6 has none to back up
+            found |= {(device, family): PathKind.WAN for device in wans.known}
+            tunnels = (uplink.interface for uplink in self.uplinks if uplink.carries(family))
+            found |= {(device, family): PathKind.UPLINK for device in tunnels}
+        return found
 
 
 @dataclass(slots=True)
@@ -84,6 +110,11 @@ class WatchedPath:
             self.services.close()
         self.prober.close()
         self.services, self.descriptor, self.index = None, -1, 0
+
+    def use(self, settings: Settings) -> None:
+        """Judge by these settings from now on."""
+        sla = Sla(settings.max_loss, settings.max_latency_s)
+        self.health.use(settings.probe_profile, sla)
 
     def plan(self, pause_s: float) -> None:
         """Have so many seconds between two probes."""
@@ -169,15 +200,42 @@ class PathSet(dict[PathKey, WatchedPath]):
         super().__init__()
         self._on_reply = on_reply
         self._warnings = warnings
-        self._traffic: dict[str, Traffic] = {}
-        self._sent: tuple[float, dict[str, int]] = (0.0, {})
 
     def keep(self, wanted: Container[PathKey]) -> None:
         """Give up every other path."""
         for key in [key for key in self if key not in wanted]:
             self._unbind(self.pop(key))
 
-    def bind(self, path: WatchedPath, index: int, source: str = "") -> None:
+    def follow(self, watch: Watch, network: NetworkState, in_use: Container[PathKey]) -> None:
+        """Watch these paths from now on, by their devices as they are now.
+
+        Those `in_use` are taken to be alive until probes say otherwise.
+        """
+        wanted, now_s = watch.paths(network), time.monotonic()
+        self.keep(wanted)
+        for key, kind in wanted.items():
+            if key not in self and (targets := watch.settings.targets_of(key[1])):
+                self[key] = _new_path(key, kind, targets, watch.settings, now_s)
+                if key in in_use:
+                    self[key].health.take_over(now_s)
+        for path in self.values():
+            source = network.source_of(path.device, path.family)
+            self._bind(path, network.index_of(path.device), source)
+
+    def use(self, settings: Settings) -> None:
+        """Probe and judge by these settings from now on."""
+        for path in self.values():
+            path.use(settings)
+
+    def dead(self, family: Family) -> frozenset[str]:
+        """The devices by which nothing of the family is answered."""
+        return frozenset(
+            path.device
+            for path in self.values()
+            if path.family is family and path.health.state is Health.DOWN
+        )
+
+    def _bind(self, path: WatchedPath, index: int, source: str) -> None:
         """Have the path's socket on the device as it is now, with this source address ('': any).
 
         Index 0: the device is missing.
@@ -201,14 +259,6 @@ class PathSet(dict[PathKey, WatchedPath]):
             asyncio.get_running_loop().add_reader(descriptor, self._on_reply, path)
         path.try_others(now_s)
 
-    def is_used(self, device: str, now_s: float) -> bool:
-        """Whether people use the device. To be asked once for each probe that leaves by it."""
-        traffic = self._traffic.setdefault(device, Traffic())
-        traffic.probed()
-        if self._sent[0] != now_s:  # both families ask at the same time
-            self._sent = (now_s, read_sent_packets())
-        return traffic.seen(self._sent[1].get(device, 0), now_s)
-
     def _unbind(self, path: WatchedPath) -> None:
         descriptors = [path.descriptor] if path.descriptor >= 0 else []
         descriptors += [path.services.descriptor] if path.services is not None else []
@@ -217,37 +267,14 @@ class PathSet(dict[PathKey, WatchedPath]):
         path.close()
 
 
-@dataclass(frozen=True, slots=True)
-class Role:
-    """What a path is to its family now. `is_wanted` says that the primary may soon be left for a
-    better path.
-    """
-
-    phase: Phase
-    is_primary: bool
-    is_active: bool
-    is_wanted: bool = False
-
-
-def interval_s(
-    path: WatchedPath, role: Role, profile: ProbeProfile, check_interval_s: float, now_s: float
-) -> float:
-    """Seconds between two probes of the path as things stand."""
-    if path.health.state is Health.SUSPECT:
-        return profile.confirm_interval_s
-    if role.is_primary or role.is_active:
-        is_calm = role.phase is Phase.PRIMARY and path.health.state is Health.UP
-        wanted_s = profile.interval_s if path.is_used or not is_calm else profile.idle_interval_s
-        return max(wanted_s, DEAR_S) if path.kinds.present.is_dear else wanted_s
-    answered_s = path.health.last_answer_s
-    is_stale = answered_s is None or now_s - answered_s > CONFIRM_AGE_S
-    if role.phase is Phase.SUSPECT and is_stale:
-        return profile.confirm_interval_s
-    if role.phase is Phase.STRANDED or role.is_wanted:
-        return profile.interval_s
-    if path.health.state is not Health.UP and now_s - path.born_s < NEW_PATH_S:
-        return NEW_PATH_INTERVAL_S
-    return min(check_interval_s, AWAY_INTERVAL_S) if role.phase in AWAY else check_interval_s
+def _new_path(
+    key: PathKey, kind: PathKind, targets: tuple[str, ...], settings: Settings, now_s: float
+) -> WatchedPath:
+    health = PathHealth(settings.probe_profile, targets, settings.reliability)
+    prober = Prober(*key, PROBE_MARK)
+    path = WatchedPath(key[0], kind, key[1], health, prober, now_s, mark=PROBE_MARK)
+    path.use(settings)
+    return path
 
 
 def backup_path(ranked: Ranked, watched: WatchedPath) -> Path:
@@ -262,55 +289,3 @@ def backup_path(ranked: Ranked, watched: WatchedPath) -> Path:
         is_better=not health.quality.near_sla and health.recent_loss <= BETTER_LOSS,
         alive_since_s=health.alive_since_s,
     )
-
-
-@dataclass(slots=True)
-class Traffic:
-    """Tells whether people use a device, from its packet counters less our own probes."""
-
-    window_s: float = 10.0
-    is_used: bool = True
-    _packets: int | None = None
-    _since_s: float = 0.0
-    _own: int = 0
-
-    def probed(self) -> None:
-        """One of our own probes went out."""
-        self._own += 1
-
-    def seen(self, sent_packets: int, now_s: float) -> bool:
-        """Take the device's count of sent packets; whether it counts as used.
-
-        Use is noticed at once, idleness only after a whole window.
-        """
-        if self._packets is None or sent_packets < self._packets:
-            self._begin(sent_packets, now_s)
-            return self.is_used
-        others = sent_packets - self._packets - self._own
-        if others > IDLE_PACKETS_PER_S * self.window_s:
-            self.is_used = True
-            self._begin(sent_packets, now_s)
-        elif now_s - self._since_s >= self.window_s:
-            self.is_used = False
-            self._begin(sent_packets, now_s)
-        return self.is_used
-
-    def _begin(self, sent_packets: int, now_s: float) -> None:
-        self._packets, self._since_s, self._own = sent_packets, now_s, 0
-
-
-def read_sent_packets() -> dict[str, int]:
-    """Packets sent by each device, from /proc/net/dev."""
-    with open("/proc/net/dev", encoding="ascii") as file:
-        return parse_sent_packets(file.read())
-
-
-def parse_sent_packets(text: str) -> dict[str, int]:
-    """Read /proc/net/dev: device -> packets sent (the tenth number of its line)."""
-    counts: dict[str, int] = {}
-    for line in text.splitlines():
-        name, colon, numbers = line.partition(":")
-        fields = numbers.split()
-        if colon and len(fields) >= 10:
-            counts[name.strip()] = int(fields[9])
-    return counts

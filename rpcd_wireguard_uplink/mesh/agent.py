@@ -16,7 +16,7 @@ from typing import Any
 from ..config.options import CONFIG, MAIN_NAME
 from ..config.settings import Config
 from ..errors import UplinkError
-from ..failover.candidates import dead_for_s
+from ..failover.decision import dead_for_s
 from ..failover.selection import cost_of, missing_uplink, terms_of
 from ..model import DEVICE_GROUP, PROVIDER_DEVICE, Offer, Uplink
 from ..provider.device import Provider

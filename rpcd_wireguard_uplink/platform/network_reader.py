@@ -16,7 +16,6 @@ from ..model import (
     DefaultRoute,
     Family,
     Link,
-    PeerCounters,
     Uplink,
     is_own_name,
 )
@@ -106,16 +105,17 @@ class NetworkReader:
         is_gone = wans.primary is not None and not wans.has_route(wans.primary.device)
         return is_gone and self._had_prefix and not has
 
-    async def read_underlays(
-        self, uplinks: Iterable[Uplink], counters: Mapping[str, PeerCounters] | None = None
-    ) -> None:
+    async def read_counters(self) -> None:
+        """Read WireGuard's counters of every tunnel."""
+        counters = await self.platform.read_counters()
+        self.state = replace(self.state, counters=counters)
+
+    async def read_underlays(self, uplinks: Iterable[Uplink]) -> None:
         """Find the device that each uplink's outer packets leave by.
 
         WireGuard roams, so the endpoint that is live counts before the configured one. Where no
-        way leads there, the last one that did is kept. Without counters the last given count.
+        way leads there, the last one that did is kept.
         """
-        if counters is not None:
-            self.state = replace(self.state, counters=counters)
         underlays = {**self.state.underlays}
         for uplink in uplinks:
             counted = self.state.counters.get(uplink.interface)

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field, replace
 from ..carrying.counters import carrying_script
 from ..errors import CommandFailed, UplinkError
 from ..failover.machine import Change
-from ..model import PROVIDER_DEVICE, DefaultRoute, Family, PeerCounters, Uplink
+from ..model import PROVIDER_DEVICE, DefaultRoute, Family, Uplink
 from ..platform import inbound
 from ..platform.network_reader import NetworkReader
 from ..platform.tunnels import tunnel_mtu
@@ -313,12 +313,9 @@ class SteeringController:
                     self._kicked.set()
             await asyncio.sleep(RESOLVERS_S)
 
-    async def follow_underlays(self, counters: Mapping[str, PeerCounters] | None = None) -> None:
-        """See what each tunnel travels over, and give it the MTU that there is room for.
-
-        Without counters the last ones count.
-        """
-        await self.network.read_underlays(self.uplinks, counters)
+    async def follow_underlays(self) -> None:
+        """See what each tunnel travels over, and give it the MTU that there is room for."""
+        await self.network.read_underlays(self.uplinks)
         for uplink in self.uplinks:
             name = uplink.interface
             room = self.network.state.mtu_of(self.network.state.underlays.get(name, ""))

@@ -18,9 +18,9 @@ from ..api import status as view
 from ..carrying.watch import CarryingWatch, InUse
 from ..config.options import CONFIG, MAIN_NAME
 from ..errors import NotFound, NotSupported, NotTrusted, UplinkError
-from ..failover.candidates import Watch
 from ..failover.machine import AWAY, Change, Phase
 from ..failover.monitor import Monitor
+from ..failover.paths import Watch
 from ..failover.selection import cost_of
 from ..history import Journal
 from ..mesh.offer_validation import OfferValidator
@@ -157,7 +157,7 @@ class Service:
     def _silent_uplinks(self) -> Iterator[Uplink]:
         """Those that WireGuard hears nothing from, sooner where no probe is answered either."""
         for uplink in self.uplinks.standing():
-            counted = self.monitor.counters.get(uplink.interface)
+            counted = self.monitor.network.state.counters.get(uplink.interface)
             found = [self.monitor.paths.get((uplink.interface, family)) for family in Family]
             states = {path.health.state for path in found if path is not None}
             within_s = DEAD_S if states == {Health.DOWN} else STALLED_S
@@ -223,7 +223,7 @@ class Service:
 
     def list_uplinks(self) -> Table:
         """Offers of mesh peers and configured uplinks."""
-        self.monitor.freshen()
+        self.monitor.counters.freshen()
         now_s = time.monotonic()
         return {
             "offers": [
@@ -238,7 +238,7 @@ class Service:
 
     def status(self) -> Table:
         """Everything about now."""
-        self.monitor.freshen()
+        self.monitor.counters.freshen()
         problems = [*self.uplinks.problems.values(), *self.monitor.problems.values()]
         problems += self.platform.warnings.values()
         problems += self.journal.problems.values()

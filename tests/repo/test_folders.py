@@ -41,8 +41,8 @@ NOT_YET = {
 PURE = (
     *("errors", "text", "model", "usage", "config/peering", "schema/endpoints"),
     *("mesh/trust", "mesh/faults", "provider/lease_pool", "provider/plan", "platform/tunnels"),
-    *("config/probe_profile", "failover/link_quality", "failover/detector"),
-    *("failover/capacity", "failover/selection", "failover/machine"),
+    *("config/probe_profile", "probing/link_quality", "failover/detector"),
+    *("probing/capacity", "failover/selection", "failover/machine"),
     *("probing/targets", "probing/probe_kind", "probing/mtu_search", "probing/round_trip"),
     "mwan3/sections",
     *("steering/plan", "steering/tables", "steering/rules", "steering/reconcile"),

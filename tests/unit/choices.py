@@ -10,8 +10,8 @@ from typing import cast
 from rpcd_wireguard_uplink.config.probe_profile import DEFAULT_PROFILE
 from rpcd_wireguard_uplink.config.settings import Config, Settings
 from rpcd_wireguard_uplink.failover.detector import PathHealth
-from rpcd_wireguard_uplink.failover.monitor import Monitor, Watch
-from rpcd_wireguard_uplink.failover.paths import WatchedPath
+from rpcd_wireguard_uplink.failover.monitor import Monitor
+from rpcd_wireguard_uplink.failover.paths import Watch, WatchedPath
 from rpcd_wireguard_uplink.model import (
     DefaultRoute,
     Endpoint,

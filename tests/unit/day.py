@@ -14,11 +14,12 @@ from dataclasses import dataclass, field
 
 from rpcd_wireguard_uplink.config.probe_profile import ProbeProfile
 from rpcd_wireguard_uplink.failover.detector import PathHealth
-from rpcd_wireguard_uplink.failover.link_quality import Sla
 from rpcd_wireguard_uplink.failover.machine import Phase
-from rpcd_wireguard_uplink.failover.paths import Role, WatchedPath, interval_s
+from rpcd_wireguard_uplink.failover.paths import WatchedPath
+from rpcd_wireguard_uplink.failover.schedule import Role, interval_s
 from rpcd_wireguard_uplink.model import Family, Health, PathKind
 from rpcd_wireguard_uplink.probing.icmp import Prober, Reply
+from rpcd_wireguard_uplink.probing.link_quality import Sla
 from rpcd_wireguard_uplink.probing.probe_kind import ProbeKind
 from rpcd_wireguard_uplink.probing.service_probe import Page, ServiceProber
 

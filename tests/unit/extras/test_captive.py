@@ -29,7 +29,8 @@ from rpcd_wireguard_uplink.extras.captive import (
     parse_answer,
     parse_check,
 )
-from rpcd_wireguard_uplink.failover.monitor import Monitor, Watch
+from rpcd_wireguard_uplink.failover.monitor import Monitor
+from rpcd_wireguard_uplink.failover.paths import Watch
 from rpcd_wireguard_uplink.model import DefaultRoute, Endpoint, Family, Link, Uplink
 from rpcd_wireguard_uplink.platform.network_reader import NetworkReader
 from rpcd_wireguard_uplink.warnings import Warnings

@@ -8,8 +8,8 @@ import pytest
 
 from rpcd_wireguard_uplink.config.probe_profile import DEFAULT_PROFILE, FAST_PROFILE, ProbeProfile
 from rpcd_wireguard_uplink.failover.detector import CALM_ROW, HEALED_KEPT_S, RISE, PathHealth
-from rpcd_wireguard_uplink.failover.link_quality import Sla
 from rpcd_wireguard_uplink.model import Health
+from rpcd_wireguard_uplink.probing.link_quality import Sla
 from rpcd_wireguard_uplink.probing.targets import LOSSES, REST_S
 
 TARGETS = ("a", "b", "c")

@@ -8,7 +8,7 @@ import pytest
 
 from rpcd_wireguard_uplink.api.explain import explanation
 from rpcd_wireguard_uplink.api.status import status_table
-from rpcd_wireguard_uplink.failover.candidates import candidates_of
+from rpcd_wireguard_uplink.failover.decision import candidates_of
 from rpcd_wireguard_uplink.failover.selection import rank
 from rpcd_wireguard_uplink.failover.tunnel_mtu import ACTIVE_S, IDLE_S, SOON_S
 from rpcd_wireguard_uplink.model import LEAST_MTU, Family, Health, Link

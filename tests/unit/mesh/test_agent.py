@@ -15,8 +15,8 @@ import pytest
 from pytest_mock import MockerFixture
 
 from rpcd_wireguard_uplink.errors import CommandFailed, NotSupported, NotTrusted
-from rpcd_wireguard_uplink.failover.candidates import Watch
 from rpcd_wireguard_uplink.failover.monitor import Monitor
+from rpcd_wireguard_uplink.failover.paths import Watch
 from rpcd_wireguard_uplink.failover.selection import kept_terms
 from rpcd_wireguard_uplink.mesh import agent as exchange_module
 from rpcd_wireguard_uplink.mesh.directory import MeshPeer

@@ -114,7 +114,7 @@ async def test_shared_fate(
     if second_line:
         machine.routes[V4].append(DefaultRoute(V4, "wwan", "", 20))
     await network.read([UPLINK])
-    await network.read_underlays([UPLINK], {})
+    await network.read_underlays([UPLINK])
     assert network.state.shares_underlay("wgup_a") is shares
 
 
@@ -126,7 +126,9 @@ async def test_the_endpoint_that_is_live_counts(
     machine: Machine, network: NetworkReader, live: str, address: str
 ) -> None:
     machine.towards[address] = "mesh0"
-    await network.read_underlays([UPLINK], {"wgup_a": PeerCounters("k", live, 1.0, 0, 0)})
+    machine.counters = {"wgup_a": PeerCounters("k", live, 1.0, 0, 0)}
+    await network.read_counters()
+    await network.read_underlays([UPLINK])
     assert network.state.underlays == {"wgup_a": "mesh0"}
 
 
@@ -134,9 +136,9 @@ async def test_the_last_underlay_is_kept_where_no_way_leads(
     machine: Machine, network: NetworkReader
 ) -> None:
     machine.towards["192.0.2.9"] = "wan"
-    await network.read_underlays([UPLINK], {})
+    await network.read_underlays([UPLINK])
     machine.towards.clear()
-    await network.read_underlays([UPLINK], {})
+    await network.read_underlays([UPLINK])
     assert network.state.underlays == {"wgup_a": "wan"}
     assert network.state.shares_underlay("wgup_a")
 

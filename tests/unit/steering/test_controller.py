@@ -977,14 +977,14 @@ async def test_a_tunnel_fits_its_underlay(bench: Bench) -> None:
         }
     )
     bench.steering.uplinks = (UPLINK,)
-    await bench.steering.follow_underlays({})
+    await bench.steering.follow_underlays()
     assert bench.machine.steps == [], "its underlay is not known yet"
     bench.machine.tunnels["wgup_a"] = Tunnel("wgup_a", "nodea", "K", endpoint=UPLINK.endpoint)
     bench.machine.towards["192.0.2.9"] = "wan"
-    await bench.steering.follow_underlays({})
+    await bench.steering.follow_underlays()
     assert bench.machine.steps == ["set_mtu wgup_a 1412"]
     bench.set_links({2: Link("wan", 2, 0, mtu=1492), 5: Link("wgup_a", 5, 51, mtu=1412)})
-    await bench.steering.follow_underlays({})
+    await bench.steering.follow_underlays()
     assert len(bench.machine.steps) == 1, "what fits is left alone"
 
 
@@ -998,10 +998,10 @@ async def test_an_mtu_that_cannot_be_set_is_told(bench: Bench, mocker: MockerFix
     set_network(bench.steering.network, underlays={"wgup_a": "wan"})
     bench.steering.uplinks = (UPLINK,)
     setting = mocker.patch.object(Machine, "set_mtu", side_effect=CommandFailed("busy"))
-    await bench.steering.follow_underlays({})
+    await bench.steering.follow_underlays()
     assert bench.problems == {"mtu wgup_a": "busy"}
     setting.side_effect = None
-    await bench.steering.follow_underlays({})
+    await bench.steering.follow_underlays()
     assert bench.problems == {}
 
 

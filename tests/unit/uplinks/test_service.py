@@ -12,7 +12,7 @@ import pytest
 from rpcd_wireguard_uplink.errors import Status
 from rpcd_wireguard_uplink.failover.machine import Change
 from rpcd_wireguard_uplink.model import Family, Health, PeerCounters
-from tests.unit.fakes import key_of
+from tests.unit.fakes import key_of, set_network
 from tests.unit.house import CONFIG, LINE, NETWORK, House, offer
 
 KEY_A, KEY_B = key_of("provider a"), key_of("provider b")
@@ -300,7 +300,7 @@ async def test_who_is_silent_tries_other_addresses(
     await house.call("uplink_add", peer_id="nodea", endpoint="192.0.2.7:1", public_key=KEY_A)
     service = house.running[-1]
     counted = PeerCounters(KEY_A, "192.0.2.7:1", age_s, 5, 6, silent_s)
-    service.monitor.counters["wgup_nodea"] = counted
+    set_network(service.monitor.network, counters={"wgup_nodea": counted})
     found = [p for p in service.monitor.paths.values() if p.device == "wgup_nodea"]
     assert found
     for path in found:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from rpcd_wireguard_uplink.failover.capacity import KNOWN_S, Capacity
+from rpcd_wireguard_uplink.probing.capacity import KNOWN_S, Capacity
 
 STEP_S = 5.0
 Reading = tuple[float, float]

@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from rpcd_wireguard_uplink.failover.link_quality import LinkQuality, Sla
+from rpcd_wireguard_uplink.probing.link_quality import LinkQuality, Sla
 
 RTT_S = 0.02
 

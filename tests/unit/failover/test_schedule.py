@@ -7,11 +7,11 @@ import pytest
 from rpcd_wireguard_uplink.config.probe_profile import DEFAULT_PROFILE
 from rpcd_wireguard_uplink.failover.detector import PathHealth
 from rpcd_wireguard_uplink.failover.machine import Phase
-from rpcd_wireguard_uplink.failover.paths import (
+from rpcd_wireguard_uplink.failover.paths import WatchedPath
+from rpcd_wireguard_uplink.failover.schedule import (
     NEW_PATH_S,
     Role,
     Traffic,
-    WatchedPath,
     interval_s,
     parse_sent_packets,
 )

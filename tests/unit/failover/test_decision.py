@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from rpcd_wireguard_uplink.failover.candidates import candidates_of, dead_for_s, learn_capacities
-from rpcd_wireguard_uplink.failover.capacity import Capacity
+from rpcd_wireguard_uplink.failover.decision import candidates_of, dead_for_s
 from rpcd_wireguard_uplink.failover.selection import Candidate, Terms
 from rpcd_wireguard_uplink.model import Cost, Family, Health, PathKind, PeerCounters
+from rpcd_wireguard_uplink.probing.capacity import Capacity
 from tests.unit.choices import NOW_S, Choices, uplink_of
 
 
@@ -98,11 +98,11 @@ def test_capacities_are_learnt_from_the_counters(choices: Choices) -> None:
     received = 0
     for number, (mbps, latency_ms) in enumerate([(0, 20), (0, 20), (40, 300), (40, 300)]):
         received += mbps * 1_000_000 // 8 * 5
-        monitor.counters = {"wgup_a": PeerCounters("k", "", 1.0, received, 0)}
+        choices.set_network(counters={"wgup_a": PeerCounters("k", "", 1.0, received, 0)})
         choices.path("wgup_a", Family.IPV4, latency_ms=latency_ms)
         choices.path("wgup_a", Family.IPV6, latency_ms=1.0)
-        learn_capacities(monitor, 5.0 * number)
+        monitor.counters.learn_capacities(5.0 * number)
     assert monitor.capacities["wgup_a"].measured_mbps == 40
-    monitor.counters = {}
-    learn_capacities(monitor, 30.0)
+    choices.set_network(counters={})
+    monitor.counters.learn_capacities(30.0)
     assert monitor.capacities == {}

@@ -1,0 +1,70 @@
+"""Reads the tunnels' counters: what is used counts for the month, a full tunnel shows its speed."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Callable
+from datetime import date
+
+from ..model import Family
+from ..probing.capacity import Capacity
+from ..warnings import Warnings
+from .decision import Scene
+from .machine import AWAY
+
+USED_S = 5.0
+CALM_S = 15.0  # while no uplink is used, and nobody asks
+
+
+class CounterWatch:
+    """`on_update` hears of each reading."""
+
+    def __init__(self, scene: Scene, warnings: Warnings, on_update: Callable[[], None]) -> None:
+        self._scene = scene
+        self._warnings = warnings
+        self._on_update = on_update
+        self._read_s = 0.0
+        self._asked = asyncio.Event()
+
+    async def follow(self) -> None:
+        """The task: read now and then, for ever."""
+        while True:
+            self._read_s = time.monotonic()
+            with self._warnings.catch("counters"):
+                await self._scene.network.read_counters()
+                self.learn_capacities(time.monotonic())
+                self._count_bytes()
+            self._on_update()
+            is_away = any(state.phase in AWAY for state in self._scene.states.values())
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(USED_S if is_away else CALM_S):
+                    await self._asked.wait()
+            self._asked.clear()
+
+    def read_soon(self) -> None:
+        """Something happened to a tunnel: have them read now."""
+        self._asked.set()
+
+    def freshen(self) -> None:
+        """Somebody looks at the counters: have them read again, unless that was just done."""
+        if time.monotonic() - self._read_s > USED_S:
+            self._asked.set()
+
+    def learn_capacities(self, now_s: float) -> None:
+        """Take what the counters say of the tunnels' speed."""
+        counters, capacities = self._scene.network.state.counters, self._scene.capacities
+        for device in capacities.keys() - counters.keys():
+            del capacities[device]
+        for device, counted in counters.items():
+            paths = [self._scene.paths.get((device, family)) for family in Family]
+            latency_ms = max((p.health.latency_ms for p in paths if p is not None), default=-1.0)
+            capacity = capacities.setdefault(device, Capacity())
+            capacity.seen(counted.rx_bytes, latency_ms, now_s)
+
+    def _count_bytes(self) -> None:
+        counters = self._scene.network.state.counters
+        names = counters.keys() & {uplink.interface for uplink in self._scene.watch.uplinks}
+        moved = {n: counters[n].rx_bytes + counters[n].tx_bytes for n in names}
+        self._scene.ledger.record(moved, date.today(), reset_day=1)

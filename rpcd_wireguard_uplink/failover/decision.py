@@ -1,0 +1,148 @@
+"""The decision of one family: the backups that there are, ranked, and what the state machine says.
+
+Functions of the monitor's own view (`Scene`) and the time; nothing is changed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+from typing import Protocol
+
+from ..model import Family, Health
+from ..platform.network_reader import NetworkReader
+from ..probing.capacity import Capacity
+from ..usage import Ledger
+from . import machine
+from .machine import AWAY, Change, Decision, Path, State
+from .paths import PathSet, Watch, backup_path
+from .selection import Candidate, Ranked, Terms, kept_terms, rank
+
+NO_WAN = "no line"
+_NO_PRIMARY = Path(NO_WAN, Health.DOWN, cause="there is no default route")
+
+
+class Scene(Protocol):
+    """What a decision rests on: the monitor's own view.
+
+    `who_refuses` says who else holds a WAN to be dead ('': nobody).
+    """
+
+    watch: Watch
+    paths: PathSet
+    network: NetworkReader
+    states: dict[Family, State]
+    terms: Mapping[str, Terms]
+    capacities: dict[str, Capacity]
+    ledger: Ledger
+    who_refuses: Callable[[str, Family], str]
+
+    def shares_underlay(self, interface: str) -> bool:
+        """Whether the uplink needs the WAN that it should replace."""
+
+
+def decide(scene: Scene, family: Family, now_s: float) -> Decision:
+    """What follows for the family from what is known now."""
+    state, primary = scene.states[family], primary_of(scene, family)
+    dead = scene.paths.dead(family)
+    if primary is None:
+        if state.phase not in AWAY and (family is Family.IPV6 or not scene.paths):
+            return Decision(replace(state, active=""), NO_WAN, dead)  # nothing to back up
+        primary = _NO_PRIMARY
+    if state.phase in AWAY:
+        primary = replace(primary, refused=scene.who_refuses(primary.name, family))
+    # While traffic is at home and the WAN is well, no backup is asked for.
+    is_fine = primary.health is Health.UP and not primary.below_sla and state.phase not in AWAY
+    backups = [
+        backup_path(ranked, scene.paths[ranked.candidate.name, family])
+        for ranked in (() if is_fine else ranked_backups(scene, family, now_s))
+    ]
+    state, change = machine.decide(state, primary, backups, scene.watch.settings, now_s)
+    return Decision(state, primary.name, dead, change, _detection_ms(scene, family, change))
+
+
+def primary_of(scene: Scene, family: Family) -> Path | None:
+    """The family's own WAN as decisions see it; None where it has none."""
+    wan = scene.network.state.wans[family].primary
+    if wan is None:
+        return None
+    path = scene.paths.get((wan.device, family))
+    if path is None:
+        return Path(wan.device, Health.UNKNOWN)
+    health, is_away = path.health, scene.states[family].phase in AWAY
+    below_sla = health.quality.near_sla if is_away else health.quality.below_sla
+    return Path(wan.device, health.state, cause=health.cause, below_sla=below_sla)
+
+
+def ranked_backups(scene: Scene, family: Family, now_s: float) -> list[Ranked]:
+    """All backups of a family in order, usable or not."""
+    able = candidates_of(scene, family, now_s) if scene.watch.uplinks else ()
+    return rank(able, prefer_latency=scene.watch.settings.prefer_latency)
+
+
+def candidates_of(scene: Scene, family: Family, now_s: float) -> Iterator[Candidate]:
+    """Every watched path of the family but its primary."""
+    wans = scene.network.state.wans[family]
+    primary = wans.primary.device if wans.primary is not None else ""
+    watched = scene.paths.get((primary, family))
+    silent_since_s = watched.health.silent_since_s if watched is not None else None
+    weights = {uplink.interface: uplink.weight for uplink in scene.watch.uplinks}
+    for path in scene.paths.values():
+        if path.family is not family or path.device == primary:
+            continue
+        answer_s = path.health.last_answer_s
+        wan = wans.known.get(path.device)
+        yield Candidate(
+            name=path.device,
+            kind=path.kind,
+            health=path.health.state,
+            cause=path.health.cause,
+            weight=weights.get(path.device, 0),
+            metric=wan.metric if wan is not None else 0,
+            latency_ms=path.health.latency_ms,
+            shared_fate=wan is None and scene.shares_underlay(path.device),
+            terms=_terms(scene, path.device),
+            is_active=path.device == scene.states[family].active,
+            last_answer_age_s=None if answer_s is None else now_s - answer_s,
+            outlives_primary=answer_s is None
+            or silent_since_s is None
+            or answer_s > silent_since_s,
+            fault=_fault(scene, path.device),
+        )
+
+
+def _fault(scene: Scene, device: str) -> str:
+    """Why a path is of no use although it answers; both families are one tunnel."""
+    paths = [scene.paths.get((device, family)) for family in Family]
+    return next((path.mtu.fault for path in paths if path is not None and path.mtu.fault), "")
+
+
+def _terms(scene: Scene, device: str) -> Terms:
+    told, seen = scene.terms.get(device), scene.capacities.get(device)
+    if told is None:
+        costs = {uplink.interface: uplink.cost for uplink in scene.watch.uplinks}
+        told = kept_terms(costs[device]) if device in costs else Terms()
+    if seen is None or not seen.measured_mbps:
+        return told
+    return replace(told, measured_mbps=seen.measured_mbps)
+
+
+def _detection_ms(scene: Scene, family: Family, change: Change | None) -> int:
+    path = scene.paths.get((change.from_path, family)) if change is not None else None
+    if path is None or path.health.state is not Health.DOWN or path.health.detection_s < 0:
+        return -1
+    return round(path.health.detection_s * 1000)
+
+
+def dead_for_s(scene: Scene, device: str, now_s: float) -> float:
+    """How long nothing has answered through a watched path; 0 while one family is not dead."""
+    ages = []
+    for family in Family:
+        path = scene.paths.get((device, family))
+        if path is None:
+            continue
+        if path.health.state in (Health.UP, Health.SUSPECT):
+            return 0.0
+        last_s = path.health.last_answer_s
+        ages.append(now_s - (path.born_s if last_s is None else last_s))
+    return min(ages, default=0.0)

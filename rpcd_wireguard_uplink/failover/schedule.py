@@ -1,0 +1,121 @@
+"""How often a path is probed: often while it is suspect or in use, rarely as an idle backup.
+
+And whether people use a WAN, by the packets that it sends: one that nobody uses is probed less.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ..config.probe_profile import ProbeProfile
+from ..model import Health
+from .machine import AWAY, Phase
+from .paths import WatchedPath
+
+DEAR_S = 1.0  # between two probes that are a connection each
+NEW_PATH_S = 60.0
+NEW_PATH_INTERVAL_S = 1.0
+AWAY_INTERVAL_S = 5.0
+CONFIRM_AGE_S = 1.0  # an answer older than this is asked for anew before a switch
+IDLE_PACKETS_PER_S = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Role:
+    """What a path is to its family now. `is_wanted` says that the primary may soon be left for a
+    better path.
+    """
+
+    phase: Phase
+    is_primary: bool
+    is_active: bool
+    is_wanted: bool = False
+
+
+def interval_s(
+    path: WatchedPath, role: Role, profile: ProbeProfile, check_interval_s: float, now_s: float
+) -> float:
+    """Seconds between two probes of the path as things stand."""
+    if path.health.state is Health.SUSPECT:
+        return profile.confirm_interval_s
+    if role.is_primary or role.is_active:
+        is_calm = role.phase is Phase.PRIMARY and path.health.state is Health.UP
+        wanted_s = profile.interval_s if path.is_used or not is_calm else profile.idle_interval_s
+        return max(wanted_s, DEAR_S) if path.kinds.present.is_dear else wanted_s
+    answered_s = path.health.last_answer_s
+    is_stale = answered_s is None or now_s - answered_s > CONFIRM_AGE_S
+    if role.phase is Phase.SUSPECT and is_stale:
+        return profile.confirm_interval_s
+    if role.phase is Phase.STRANDED or role.is_wanted:
+        return profile.interval_s
+    if path.health.state is not Health.UP and now_s - path.born_s < NEW_PATH_S:
+        return NEW_PATH_INTERVAL_S
+    return min(check_interval_s, AWAY_INTERVAL_S) if role.phase in AWAY else check_interval_s
+
+
+@dataclass(slots=True)
+class Traffic:
+    """Tells whether people use a device, from its packet counters less our own probes."""
+
+    window_s: float = 10.0
+    is_used: bool = True
+    _packets: int | None = None
+    _since_s: float = 0.0
+    _own: int = 0
+
+    def probed(self) -> None:
+        """One of our own probes went out."""
+        self._own += 1
+
+    def seen(self, sent_packets: int, now_s: float) -> bool:
+        """Take the device's count of sent packets; whether it counts as used.
+
+        Use is noticed at once, idleness only after a whole window.
+        """
+        if self._packets is None or sent_packets < self._packets:
+            self._begin(sent_packets, now_s)
+            return self.is_used
+        others = sent_packets - self._packets - self._own
+        if others > IDLE_PACKETS_PER_S * self.window_s:
+            self.is_used = True
+            self._begin(sent_packets, now_s)
+        elif now_s - self._since_s >= self.window_s:
+            self.is_used = False
+            self._begin(sent_packets, now_s)
+        return self.is_used
+
+    def _begin(self, sent_packets: int, now_s: float) -> None:
+        self._packets, self._since_s, self._own = sent_packets, now_s, 0
+
+
+class WanUse:
+    """Which devices people use. `is_used` is to be asked once for each probe that leaves."""
+
+    def __init__(self) -> None:
+        self._traffic: dict[str, Traffic] = {}
+        self._sent: tuple[float, dict[str, int]] = (0.0, {})
+
+    def is_used(self, device: str, now_s: float) -> bool:
+        """Whether people use the device."""
+        traffic = self._traffic.setdefault(device, Traffic())
+        traffic.probed()
+        if self._sent[0] != now_s:  # both families ask at the same time
+            self._sent = (now_s, read_sent_packets())
+        return traffic.seen(self._sent[1].get(device, 0), now_s)
+
+
+def read_sent_packets() -> dict[str, int]:
+    """Packets sent by each device, from /proc/net/dev."""
+    with open("/proc/net/dev", encoding="ascii") as file:
+        return parse_sent_packets(file.read())
+
+
+def parse_sent_packets(text: str) -> dict[str, int]:
+    """Read /proc/net/dev: device -> packets sent (the tenth number of its line)."""
+    counts: dict[str, int] = {}
+    for line in text.splitlines():
+        name, colon, numbers = line.partition(":")
+        fields = numbers.split()
+        if colon and len(fields) >= 10:
+            counts[name.strip()] = int(fields[9])
+    return counts
