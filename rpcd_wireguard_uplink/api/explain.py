@@ -105,7 +105,7 @@ def _ranked(monitor: Monitor, family: Family, now_s: float) -> list[Ranked]:
             Health.UNKNOWN,
             weight=uplink.weight,
             carries_family=False,
-            shared_fate=monitor.shares_underlay(uplink.interface),
+            shares_underlay=monitor.shares_underlay(uplink.interface),
         )
         for uplink in monitor.watch.uplinks
         if not uplink.carries(family)
@@ -162,7 +162,7 @@ def _candidate_table(
         "reason": ranked.reason,
         "active": found.is_active,
         "health": found.health.value,
-        "shared_fate": found.shared_fate,
+        "shared_fate": found.shares_underlay,
         "metric": found.metric,
         "weight": found.weight,
         "tier": TIERS[terms.tier],
@@ -204,7 +204,7 @@ def _difference(ranked: Ranked, before: Ranked, mine: Place, other: Place) -> st
     found, first = ranked.candidate, before.candidate
     if rule == "tunnel":
         return "a line of the router's own comes before any peer's"
-    if rule == "shared_fate":
+    if rule == "shares_underlay":
         return "it needs the very line that it should replace"
     if rule == "metric":
         return f"its metric is {found.metric}, not {first.metric}"

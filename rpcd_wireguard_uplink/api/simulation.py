@@ -97,7 +97,7 @@ def _supposed(monitor: Monitor, found: Candidate, dead: Collection[str]) -> Cand
         return replace(found, health=Health.DOWN, cause=f"it travels over {underlay}")
     if underlay in lines and lines <= set(dead):
         return replace(found, health=Health.DOWN, cause="no line is left that it could travel over")
-    if found.shared_fate and network.primaries() & set(dead):
+    if found.shares_underlay and network.primaries() & set(dead):
         return replace(found, outlives_primary=False)
     return found
 

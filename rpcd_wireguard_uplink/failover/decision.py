@@ -18,7 +18,7 @@ from .machine import AWAY, Change, Decision, Path, State
 from .paths import PathSet, Watch, backup_path
 from .selection import Candidate, Ranked, Terms, kept_terms, rank
 
-NO_WAN = "no line"
+NO_WAN = "no WAN"
 _NO_PRIMARY = Path(NO_WAN, Health.DOWN, cause="there is no default route")
 
 
@@ -100,7 +100,7 @@ def candidates_of(scene: Scene, family: Family, now_s: float) -> Iterator[Candid
             weight=weights.get(path.device, 0),
             metric=wan.metric if wan is not None else 0,
             latency_ms=path.health.latency_ms,
-            shared_fate=wan is None and scene.shares_underlay(path.device),
+            shares_underlay=wan is None and scene.shares_underlay(path.device),
             terms=_terms(scene, path.device),
             is_active=path.device == scene.states[family].active,
             last_answer_age_s=None if answer_s is None else now_s - answer_s,

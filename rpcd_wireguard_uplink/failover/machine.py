@@ -34,7 +34,7 @@ AWAY = (Phase.FAILED_OVER, Phase.HOLDING, Phase.STRANDED)
 @dataclass(frozen=True, slots=True)
 class Path:
     """One path as the machine needs to see it. `usable` holds for backups: trusted, has the
-    family, is up or not yet known to be down, and (where it shares the primary's fate) answers now.
+    family, is up or not yet known to be down, and (where it travels over the primary) answers now.
     `is_wan` says that it is a WAN of the router's own, which comes before any tunnel. `refused`
     says who else would not send traffic by the primary yet, although it answers, `below_sla` why
     the primary is not good enough, although it is alive. `is_better` backups clearly are.
@@ -86,7 +86,7 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """What was decided of one family: its `state` with the `primary` WAN that it had ('no line':
+    """What was decided of one family: its `state` with the `primary` WAN that it had ('no WAN':
     none), the devices that are `dead`, and the change that the state brings. `detection_ms` is how
     long the death took to be detected that caused it, -1 where none did.
     """
@@ -180,7 +180,7 @@ def _decide_away(
             return _stay(state, Phase.FAILED_OVER, state.active, cause, now_s), None
         wan = None if active is None or active.is_wan else _held_wan(backups, settings, now_s)
         if wan is not None:
-            cause = f"{wan.name}, a line of the router's own, answers for {settings.hold_s:g} s"
+            cause = f"{wan.name}, a WAN of the router's own, answers for {settings.hold_s:g} s"
             return _move(state, Phase.FAILED_OVER, wan.name, "switch", cause, now_s)
         return state, None
     best = next((b for b in backups if b.usable and b.name != state.active), None)

@@ -1,7 +1,7 @@
 """The order in which backups are tried. Pure: candidates in, ranked candidates out.
 
-A router's own lines come before any uplink, by their metric; then uplinks that do not share the
-primary's fate; then what they cost (tier); then weight (higher is preferred); then the price; then
+A router's own WANs come before any uplink, by their metric; then uplinks that do not travel over
+the primary; then what they cost (tier); then weight (higher is preferred); then the price; then
 the score, how long a page takes to load. A candidate that can't be used stays in the list with the
 reason, so that it can be told. docs/selection.md works examples.
 """
@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from ..model import Cost, Health, Offer, PathKind, Uplink
 
-FRESH_S = 3.0  # how recent an answer is that a shared fate is not yet fatal
+FRESH_S = 3.0  # how recent an answer is that a shared underlay is not yet fatal
 PAGE_MBIT = 20.0  # a web page of 2.5 MB
 PAGE_ROUND_TRIPS = 10
 UNKNOWN_MS = 1000.0  # what is not known is taken to be bad, but not worst
@@ -73,7 +73,7 @@ class Candidate:
     latency_ms: float = -1.0
     trusted: bool = True
     carries_family: bool = True
-    shared_fate: bool = False
+    shares_underlay: bool = False
     terms: Terms = Terms()
     is_active: bool = False
     last_answer_age_s: float | None = None
@@ -107,8 +107,8 @@ def reason_against(candidate: Candidate) -> str:
         return "nothing has answered through it yet"
     if candidate.fault:
         return candidate.fault
-    if candidate.shared_fate and (age_s > FRESH_S or not candidate.outlives_primary):
-        return "it travels over the line that failed and does not answer now"
+    if candidate.shares_underlay and (age_s > FRESH_S or not candidate.outlives_primary):
+        return "it travels over the WAN that failed and does not answer now"
     return ""
 
 
@@ -120,7 +120,7 @@ class Place(NamedTuple):
 
     unusable: bool
     tunnel: bool
-    shared_fate: bool
+    shares_underlay: bool
     metric: int
     tier: int
     weight: int
@@ -130,16 +130,16 @@ class Place(NamedTuple):
 
 
 def place_of(ranked: Ranked, *, prefer_latency: bool) -> Place:
-    """Where the candidate stands among others; a line has a metric, an uplink tier and weight."""
+    """The candidate's place among others; a WAN has a metric, an uplink has a tier and a weight."""
     c = ranked.candidate
-    is_line = c.kind is PathKind.WAN
+    is_wan = c.kind is PathKind.WAN
     return Place(
         unusable=not ranked.usable,
-        tunnel=not is_line,
-        shared_fate=c.shared_fate,
-        metric=c.metric if is_line else 0,
+        tunnel=not is_wan,
+        shares_underlay=c.shares_underlay,
+        metric=c.metric if is_wan else 0,
         tier=c.terms.tier,
-        weight=0 if is_line else -c.weight,
+        weight=0 if is_wan else -c.weight,
         price=c.terms.price_per_gb,
         score_ms=score_ms(c, prefer_latency=prefer_latency) * (KEPT if c.is_active else 1.0),
         name=c.name,
@@ -199,7 +199,7 @@ def offer_reason(offer: Offer) -> str:
         return "the peer says that its internet is not available"
     feeders = [token.partition("=")[2] for token in offer.egress if token.startswith("uplink=")]
     if feeders:
-        return f"the peer has no line of its own now: it uses {feeders[0]}'s internet"
+        return f"the peer has no WAN of its own now: it uses {feeders[0]}'s internet"
     if offer.quota_gb and not offer.quota_left_gb:
         return "the peer's quota of this month is used up"
     return ""

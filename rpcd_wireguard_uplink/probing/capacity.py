@@ -21,7 +21,7 @@ KNOWN_S = 3600.0  # a higher rate is believed for so long, then a lower one repl
 @dataclass(slots=True)
 class Capacity:
     """One uplink's. `measured_mbps` is 0 until it was seen full; less than 1 Mbit/s never counts,
-    since a slow line's round trips rise by themselves.
+    since a slow link's round trips rise by themselves.
     """
 
     measured_mbps: int = 0

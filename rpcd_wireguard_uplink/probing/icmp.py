@@ -23,8 +23,8 @@ _ICMP6_FILTER = 1  # linux/icmpv6.h
 _SOL_RAW = 255  # linux/socket.h
 SO_BINDTODEVICE = getattr(socket, "SO_BINDTODEVICE", 25)
 SO_MARK = getattr(socket, "SO_MARK", 36)
-# mwan3's mark of what it leaves to the main table (MMX_DEFAULT). It would mark a probe for the line
-# that its policies prefer now, and by that line's table IPv6 finds no way out of another device.
+# mwan3's mark of what it leaves to the main table (MMX_DEFAULT). It would mark a probe for the WAN
+# that its policies prefer now, and by that WAN's table IPv6 finds no way out of another device.
 UNSTEERED = 0x3F00
 _DISCOVER = {Family.IPV4: (socket.IPPROTO_IP, 10), Family.IPV6: (socket.IPPROTO_IPV6, 23)}  # in.h
 _PMTUDISC_PROBE = 3  # linux/in.h: never cut, and no estimate of the path's MTU counts

@@ -221,7 +221,7 @@ def test_peers_that_are_no_candidates(tmp_path: Path) -> None:
         ("new", False, "nobody asked for it: `wgctl uplink add new` does"),
         ("stranger", False, "stranger is not trusted"),
         ("spent", False, "the peer's quota of this month is used up"),
-        ("fed", False, "the peer has no line of its own now: it uses nodeA's internet"),
+        ("fed", False, "the peer has no WAN of its own now: it uses nodeA's internet"),
     ]
 
 

@@ -58,7 +58,7 @@ def test_terms_that_were_kept_count_until_the_peer_is_heard(tmp_path: Path) -> N
 def test_an_uplink_over_the_primary_shares_its_fate(choices: Choices) -> None:
     choices.set_network(underlays={"wgup_a": "wan"})
     choices.monitor.learn_terms({}, frozenset({"wgup_b"}))
-    assert {c.name for c in found(choices).values() if c.shared_fate} == {"wgup_a", "wgup_b"}
+    assert {c.name for c in found(choices).values() if c.shares_underlay} == {"wgup_a", "wgup_b"}
     primary = choices.monitor.paths["wan", Family.IPV4].health
     primary.silent_since_s = NOW_S - 0.5
     assert not found(choices)["wgup_a"].outlives_primary

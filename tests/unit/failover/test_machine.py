@@ -160,7 +160,7 @@ def test_a_line_of_the_routers_own_relieves_a_tunnel_after_the_hold_time(
     assert (state.active, change is not None) == (("wan2", True) if moves else ("a", False))
     if change is not None:
         assert (change.kind, change.from_path) == ("switch", "a")
-        assert "wan2, a line of the router's own, answers for 30 s" in change.cause
+        assert "wan2, a WAN of the router's own, answers for 30 s" in change.cause
 
 
 def test_without_a_hold_time_failback_is_at_once() -> None:

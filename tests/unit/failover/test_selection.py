@@ -39,14 +39,16 @@ LINE = Candidate("wan2", PathKind.WAN, Health.UP, metric=20, last_answer_age_s=1
             "nothing has answered through it yet",
         ),
         (replace(GOOD, last_answer_age_s=600.0), ""),
-        (replace(GOOD, shared_fate=True, outlives_primary=True), ""),
+        (replace(GOOD, shares_underlay=True, outlives_primary=True), ""),
         (
-            replace(GOOD, shared_fate=True, outlives_primary=False),
-            "it travels over the line that failed and does not answer now",
+            replace(GOOD, shares_underlay=True, outlives_primary=False),
+            "it travels over the WAN that failed and does not answer now",
         ),
         (
-            replace(GOOD, shared_fate=True, outlives_primary=True, last_answer_age_s=FRESH_S + 1),
-            "it travels over the line that failed and does not answer now",
+            replace(
+                GOOD, shares_underlay=True, outlives_primary=True, last_answer_age_s=FRESH_S + 1
+            ),
+            "it travels over the WAN that failed and does not answer now",
         ),
     ],
 )
@@ -73,7 +75,7 @@ def test_a_higher_weight_is_preferred() -> None:
 
 
 def test_shared_fate_comes_last_whatever_its_weight() -> None:
-    heavy = replace(GOOD, name="b", weight=100, shared_fate=True, outlives_primary=True)
+    heavy = replace(GOOD, name="b", weight=100, shares_underlay=True, outlives_primary=True)
     assert names(heavy, GOOD) == ["a", "b"]
 
 

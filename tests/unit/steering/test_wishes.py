@@ -64,7 +64,7 @@ class Known:
             ("wan", "wwan"),
         ),
         (Known(State(Phase.STRANDED, "no wan"), STRANDED), (), ()),
-        (Known(State(Phase.STRANDED, "no line"), AWAY), (), ()),
+        (Known(State(Phase.STRANDED, "no WAN"), AWAY), (), ()),
     ],
 )
 def test_wans_that_are_blocked(
