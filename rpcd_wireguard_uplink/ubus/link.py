@@ -1,8 +1,6 @@
 """A non-blocking socket on the event loop, read and written directly.
 
-Owns the socket, the callbacks of the loop and the bytes that could not be sent yet. It is used
-instead of asyncio's transports because they cost memory and a turn of the loop for each reply.
-Knows nothing of messages.
+Used instead of asyncio's transports because they cost memory and a turn of the loop for each reply.
 """
 
 from __future__ import annotations
@@ -20,8 +18,7 @@ _SEND_BUFFER = 1 << 20
 class Link:
     """Calls `received` with bytes as they arrive and `lost` once when the other side is gone.
 
-    `drained` is called when everything that had to wait has been sent. None of them is called from
-    inside `send`, nor after `close`.
+    Neither is called from inside `send`, nor after `close`.
     """
 
     def __init__(
@@ -31,24 +28,17 @@ class Link:
         limit: int,
         received: Callable[[bytes], None],
         lost: Callable[[], None],
-        drained: Callable[[], None] | None = None,
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._sock = sock
         self._limit = limit
         self._received = received
         self._lost = lost
-        self._drained = drained
         self._waiting = bytearray()
         self._open = True
         sock.setblocking(False)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER)
         self._loop.add_reader(sock.fileno(), self._readable)
-
-    @property
-    def idle(self) -> bool:
-        """True while nothing waits to be sent."""
-        return not self._waiting
 
     def send(self, data: bytes) -> bool:
         """Send now what the socket takes and keep the rest for later.
@@ -112,5 +102,3 @@ class Link:
         del self._waiting[:sent]
         if not self._waiting:
             self._loop.remove_writer(self._sock.fileno())
-            if self._drained is not None:
-                self._drained()

@@ -237,10 +237,10 @@ def parse_json(text: str) -> dict[str, Any]:
     """
     from json import JSONDecoder
 
-    value, _ = JSONDecoder().raw_decode(text.lstrip())
+    value = _fitting(JSONDecoder().raw_decode(text.lstrip())[0])
     if not isinstance(value, dict):
         raise ValueError("not a JSON object")
-    return {name.split("\0", 1)[0]: _fitting(item) for name, item in value.items()}
+    return value
 
 
 def _fitting(value: Any) -> Any:

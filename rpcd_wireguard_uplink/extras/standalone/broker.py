@@ -14,14 +14,11 @@ import stat
 import struct
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from ...errors import BusError
 from ...ubus.framing import MAX_MESSAGE, FrameReader
-from ...ubus.link import Link
 from .router import Peer, Router
-
-_ACCEPT_PAUSE_S = 0.5
-_FULL = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 
 
 class Broker:
@@ -31,10 +28,9 @@ class Broker:
         self._path = Path(socket_path)
         self._mode = mode
         self._router = Router()
-        self._links: set[Link] = set()
-        self._listener: socket.socket | None = None
+        self._connections: set[_Connection] = set()
+        self._server: asyncio.Server | None = None
         self._file: tuple[int, int] | None = None
-        self._pause: asyncio.TimerHandle | None = None
 
     async def start(self) -> None:
         """Listen. A socket file that nobody serves is replaced.
@@ -51,80 +47,69 @@ class Broker:
         try:
             # The directory is locked so that two brokers never replace each other's new socket.
             await _lock(lock, directory)
-            self._listener = listen_at(self._path, self._mode)
+            listener = listen_at(self._path, self._mode)
         finally:
             os.close(lock)
-        status = self._path.stat()
-        self._file = (status.st_dev, status.st_ino)
-        asyncio.get_running_loop().add_reader(self._listener.fileno(), self._accept)
+        self._file = _identity(self._path)
+        loop = asyncio.get_running_loop()
+        self._server = await loop.create_unix_server(
+            lambda: _Connection(self._router, self._connections), sock=listener
+        )
 
     async def close(self) -> None:
         """Drop all clients, stop listening and remove the socket's file if it is still ours."""
-        if self._pause is not None:
-            self._pause.cancel()
-        listener, self._listener = self._listener, None
-        if listener is not None:
-            asyncio.get_running_loop().remove_reader(listener.fileno())
-            try:
-                status = self._path.stat()
-                if (status.st_dev, status.st_ino) == self._file:
+        server, self._server = self._server, None
+        if server is not None:
+            with suppress(OSError):
+                if _identity(self._path) == self._file:
                     self._path.unlink()
-            except OSError:
-                pass
-            listener.close()
-        for link in list(self._links):
-            link.close()
-        self._links.clear()
+            server.close()
+        for connection in list(self._connections):
+            connection.drop()
         self._router = Router()
 
-    def _accept(self) -> None:
-        if self._listener is None:
-            return
+
+class _Connection(asyncio.Protocol):
+    """One client. What it does not read waits, up to a message's size, and then gets lost."""
+
+    def __init__(self, router: Router, connections: set[_Connection]) -> None:
+        self._router = router
+        self._connections = connections
+        self._reader = FrameReader()
+
+    def connection_made(self, transport: Any) -> None:
+        """Greet the client."""
+        self._transport: asyncio.Transport = transport
+        self._connections.add(self)
+        user, group = _names(transport.get_extra_info("socket"))
+        self._peer: Peer = self._router.join(user, group, self._send)
+
+    def data_received(self, data: bytes) -> None:
+        """Take messages; a client that sends none loses its connection."""
         try:
-            sock, _ = self._listener.accept()
-        except OSError as error:
-            if error.errno in _FULL:
-                # Trying again at once would keep the loop busy without freeing anything.
-                loop = asyncio.get_running_loop()
-                loop.remove_reader(self._listener.fileno())
-                self._pause = loop.call_later(_ACCEPT_PAUSE_S, self._accept_again)
-            return
-        self._admit(sock)
+            for message in self._reader.feed(data):
+                self._router.receive(self._peer, message)
+        except BusError:
+            self.drop()
 
-    def _accept_again(self) -> None:
-        if self._listener is not None:
-            asyncio.get_running_loop().add_reader(self._listener.fileno(), self._accept)
+    def connection_lost(self, _: Exception | None) -> None:
+        """The client has left."""
+        self.drop()
 
-    def _admit(self, sock: socket.socket) -> None:
-        reader = FrameReader()
-        router = self._router
+    def drop(self) -> None:
+        """Forget the client, and what still waits for it."""
+        self._transport.abort()
+        self._connections.discard(self)
+        self._router.leave(self._peer)
 
-        def received(data: bytes) -> None:
-            try:
-                for message in reader.feed(data):
-                    router.receive(peer, message)
-            except BusError:
-                link.close()
-                lost()
-
-        def lost() -> None:
-            self._links.discard(link)
-            router.leave(peer)
-
-        link = Link(
-            sock,
-            limit=MAX_MESSAGE,
-            received=received,
-            lost=lost,
-            drained=lambda: router.drained(peer),
-        )
-        self._links.add(link)
-        user, group = _names(sock)
-        peer: Peer = router.join(user, group, link.send, lambda: link.idle)
+    def _send(self, data: bytes, whole: bool) -> None:
+        waiting = self._transport.get_write_buffer_size()
+        if whole or not waiting or waiting + len(data) <= MAX_MESSAGE:
+            self._transport.write(data)
 
 
 def listen_at(path: Path, mode: int) -> socket.socket:
-    """Return a listening socket at a path whose file never has a wider mode than `mode`.
+    """A listening socket at a path whose file never has a wider mode than `mode`.
 
     Raises BusError where the path is served already, is no socket, or can't be written.
     """
@@ -164,6 +149,11 @@ def _clear(path: Path) -> None:
             if error.errno not in (errno.EAGAIN, errno.EINPROGRESS):
                 raise BusError(f"can't tell who serves {path}: {error.strerror}") from error
     raise BusError(f"a bus is served at {path} already; use it, or stop it first")
+
+
+def _identity(path: Path) -> tuple[int, int]:
+    status = path.stat()
+    return status.st_dev, status.st_ino
 
 
 async def _lock(descriptor: int, directory: Path) -> None:

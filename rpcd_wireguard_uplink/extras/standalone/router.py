@@ -1,15 +1,14 @@
 """What a bus does with messages: objects, look-ups, calls, events, subscriptions. No I/O.
 
 Answers as ubusd does, because programs rely on its habits; a rule names its function in
-ubusd_proto.c, ubusd_obj.c or ubusd_event.c. A peer is a function that takes bytes and refuses them
-when too much waits. There are no ACL files and no monitor.
+ubusd_proto.c, ubusd_obj.c or ubusd_event.c. There are no ACL files and no monitor, and no limits
+but those of a message: whoever may use the bus is trusted with the machine.
 """
 
 from __future__ import annotations
 
 import os
-from collections import deque
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -30,10 +29,6 @@ from ...ubus.framing import (
     put_string,
 )
 
-MOST_OBJECTS = 4096  # of one peer
-MOST_SUBSCRIPTIONS = 1024  # of one object
-MOST_PATTERNS = 1024
-MOST_LOOKUPS = 64  # of one peer that does not read
 MOST_DECLARED = MAX_MESSAGE // 2
 """A path and signature of this size can still be announced and looked up in one message."""
 
@@ -42,15 +37,15 @@ Attributes = dict[int, Any]
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Peer:
-    """A client of the bus. `send` returns False where it dropped the message."""
+    """A client of the bus. `send` drops a message where too much waits for the client already,
+    unless it is told to send it all the same.
+    """
 
     client_id: int
     user: bytes
     group: bytes
-    send: Callable[[bytes], bool]
-    is_idle: Callable[[], bool]
+    send: Callable[[bytes, bool], None]
     objects: dict[int, PublishedObject] = field(default_factory=dict)
-    lookups: deque[Iterator[bool]] = field(default_factory=deque)
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -112,11 +107,9 @@ class Router:
             MessageType.NOTIFY: self._notify,
         }
 
-    def join(
-        self, user: str, group: str, send: Callable[[bytes], bool], is_idle: Callable[[], bool]
-    ) -> Peer:
+    def join(self, user: str, group: str, send: Callable[[bytes, bool], None]) -> Peer:
         """Take in a new client and greet it."""
-        peer = Peer(_new_id(self._peers), user.encode(), group.encode(), send, is_idle)
+        peer = Peer(_new_id(self._peers), user.encode(), group.encode(), send)
         self._peers[peer.client_id] = peer
         _send(peer, MessageType.HELLO, 0, peer.client_id, b"")
         return peer
@@ -124,7 +117,6 @@ class Router:
     def leave(self, peer: Peer) -> None:
         """Forget a client and all that it published. Calls to it get no answer, as on ubusd."""
         if self._peers.pop(peer.client_id, None) is not None:
-            peer.lookups.clear()
             for obj in reversed(list(peer.objects.values())):
                 self._free(obj)
 
@@ -142,12 +134,6 @@ class Router:
             status = Status.NO_MEMORY
         if status is not None:
             _answer(peer, message, MessageType.STATUS, put_number(Attr.STATUS, status))
-
-    def drained(self, peer: Peer) -> None:
-        """Go on with look-ups that were put off, after everything for the client was sent."""
-        while peer.lookups and peer.is_idle():
-            if not next(peer.lookups[0], False):
-                peer.lookups.popleft()
 
     def _object(self, number: int, owner: Peer | None, foreign: Status) -> PublishedObject:
         """The object, which must be `owner`'s; `foreign` is the refusal where it is not."""
@@ -169,15 +155,8 @@ class Router:
         return Status.OK
 
     def _lookup(self, peer: Peer, message: Message, attributes: Attributes) -> int | None:
-        """ubusd_handle_lookup: what does not fit into the queue now is sent as it drains."""
-        if len(peer.lookups) >= MOST_LOOKUPS:
-            return Status.NO_MEMORY
-        peer.lookups.append(self._look_up(peer, message, attributes.get(Attr.OBJPATH)))
-        self.drained(peer)
-        return None
-
-    def _look_up(self, peer: Peer, message: Message, path: bytes | None) -> Iterator[bool]:
-        status = Status.OK
+        """ubusd_handle_lookup: the whole answer arrives, however slowly the client reads."""
+        path, status = attributes.get(Attr.OBJPATH), Status.OK
         if path is None or path.endswith(b"*"):
             prefix = (path or b"*")[:-1]
             paths = sorted(one for one in self._paths if one.startswith(prefix))
@@ -186,14 +165,15 @@ class Router:
         if path is not None and not paths:
             status = Status.NOT_FOUND if path else Status.INVALID_ARGUMENT
         for one in paths:
-            obj = self._paths.get(one)
-            if obj is not None and obj.signature is not None:
+            obj = self._paths[one]
+            if obj.signature is not None:
                 body = put_string(Attr.OBJPATH, one) + put_number(Attr.OBJID, obj.object_id)
                 body += put_number(Attr.OBJTYPE, obj.signature.type_id)
                 body += put_raw(Attr.SIGNATURE, obj.signature.data)
-                _answer(peer, message, MessageType.DATA, body)
-                yield True
-        _answer(peer, message, MessageType.STATUS, put_number(Attr.STATUS, status))
+                _answer(peer, message, MessageType.DATA, body, whole=True)
+        body = put_number(Attr.STATUS, status)
+        _answer(peer, message, MessageType.STATUS, body, whole=True)
+        return None
 
     def _invoke(self, peer: Peer, message: Message, attributes: Attributes) -> int | None:
         _need(attributes, Attr.OBJID, Attr.METHOD)
@@ -222,8 +202,6 @@ class Router:
     def _add_object(self, peer: Peer, message: Message, attributes: Attributes) -> int:
         """ubusd_create_object: the event comes before the answer, and a taken path is status 2."""
         path, declared = attributes.get(Attr.OBJPATH), attributes.get(Attr.SIGNATURE)
-        if len(peer.objects) >= MOST_OBJECTS:
-            return Status.NO_MEMORY
         if path in self._paths or len(path or b"") + len(declared or b"") > MOST_DECLARED:
             return Status.INVALID_ARGUMENT
         if Attr.OBJTYPE in attributes:
@@ -294,8 +272,6 @@ class Router:
             return Status.NOT_FOUND
         if target.owner is peer:
             return Status.INVALID_ARGUMENT
-        if len(obj.targets) >= MOST_SUBSCRIPTIONS:
-            return Status.NO_MEMORY
         obj.targets.append(target)
         target.subscribers.append(obj)
         if len(target.subscribers) == 1:
@@ -376,8 +352,6 @@ class Router:
             return Status.NOT_FOUND
         if obj is None or obj.owner is not peer or not pattern:
             return Status.PERMISSION_DENIED
-        if len(obj.patterns) >= MOST_PATTERNS:
-            return Status.NO_MEMORY
         obj.patterns.append(pattern)
         return Status.OK
 
@@ -405,13 +379,15 @@ def _need(attributes: Collection[int], *wanted: Attr) -> None:
         raise _Refused(Status.INVALID_ARGUMENT)
 
 
-def _send(peer: Peer, kind: int, seq: int, sender: int, body: bytes) -> None:
+def _send(
+    peer: Peer, kind: int, seq: int, sender: int, body: bytes, *, whole: bool = False
+) -> None:
     """Send a message to a peer. Raises MessageTooLarge before anything is sent."""
-    peer.send(frame(kind, seq, sender, body))
+    peer.send(frame(kind, seq, sender, body), whole)
 
 
-def _answer(peer: Peer, message: Message, kind: int, body: bytes) -> None:
-    _send(peer, kind, message.seq, message.peer, body)
+def _answer(peer: Peer, message: Message, kind: int, body: bytes, *, whole: bool = False) -> None:
+    _send(peer, kind, message.seq, message.peer, body, whole=whole)
 
 
 def _forward(
