@@ -43,7 +43,7 @@ DEEP = (
         f"tests/namespace/test_steering.py*{name}*"
         for name in ("watchdog", "late", "control_group", "busybox", "shell", "goes_on", "large")
     ),
-    "tests/unit/test_day.py*[[][1-9]*",
+    "tests/unit/failover/test_days.py*[[][1-9]*",
 )
 BY_FILE = ("tests/namespace/", "tests/browser/", "tests/contract/test_dashboard.py")
 OPTIONAL = frozenset({"ubusd", "ubus", "uci", "rpcd", "netifd", "mwan3", "uhttpd"})

@@ -18,7 +18,7 @@ from tests.lab.lab import Lab
 from tests.lab.network import consumer_network
 from tests.lab.provider import make_provider
 from tests.lab.router import Router, settings
-from tests.unit.day import Burst, Line, Watcher, random_bursts
+from tests.unit.failover.day import Burst, Line, Watcher, random_bursts
 
 from .table import Row
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
@@ -14,6 +15,10 @@ from rpcd_wireguard_uplink.probing.targets import LOSSES, REST_S
 
 TARGETS = ("a", "b", "c")
 RTT_S = 0.02
+UP, SUSPECT, DOWN, UNKNOWN = Health.UP, Health.SUSPECT, Health.DOWN, Health.UNKNOWN
+PROFILES = pytest.mark.parametrize(
+    "profile", [DEFAULT_PROFILE, FAST_PROFILE], ids=["default", "fast"]
+)
 
 
 class Path:
@@ -37,13 +42,30 @@ class Path:
         self.now_s += seconds
         self.health.expire(self.now_s)
 
-    def probe(self, *fates: bool, every_s: float = 0.1) -> None:
-        """One probe for each fate, answered after RTT_S or never."""
-        for is_answered in fates:
+    def probe(self, fates: str, every_s: float = 0.1) -> None:
+        """One probe for each fate: + is answered after RTT_S, . never."""
+        for fate in fates:
             number = self.send()
-            if is_answered and self.target not in self.dead_targets:
+            if fate == "+" and self.target not in self.dead_targets:
                 self.health.answered(number, self.now_s + RTT_S)
             self.wait(every_s)
+
+    def dies_after_s(self, meanwhile: Callable[[float], object] = lambda now_s: None) -> float:
+        """How long it takes until nothing being answered is a verdict."""
+        begun_s = self.now_s
+        while self.state is not DOWN:
+            self.probe(".")
+            meanwhile(self.now_s)
+        return self.now_s - begun_s
+
+    def grow_queue(self, longest_s: float) -> None:
+        """Half a minute in which every answer comes later than the one before; none is lost."""
+        sent: list[tuple[float, int]] = []
+        for number in range(300):
+            sent.append((self.now_s + min(longest_s, 0.1 * number), self.send()))
+            self.wait(0.1)
+            while sent and sent[0][0] <= self.now_s:
+                self.health.answered(sent.pop(0)[1], self.now_s)
 
     @property
     def state(self) -> Health:
@@ -54,316 +76,268 @@ class Path:
 def path() -> Path:
     """A path that is up."""
     path = Path()
-    path.probe(*[True] * 10)
+    path.probe("+" * 10)
     return path
+
+
+# --- one verdict after another
+
+
+@pytest.mark.parametrize(
+    ("fates", "state"),
+    [
+        ("+", UP),
+        ("." * 40, DOWN),  # also where nothing ever answered
+        ("+.", SUSPECT),
+        ("+." + "+" * (CALM_ROW - 1), SUSPECT),
+        ("+." + "+" * CALM_ROW, UP),
+        ("+" * 10 + "." * 13 + "+" + "." * 10, SUSPECT),  # one answer breaks a silence
+        ("+" * 10 + "." * 20 + "++.++", DOWN),  # not enough answers in a row
+        ("+" * 10 + "." * 20 + "++.+++", UP),
+        ("+" * 10 + ".++." * 12, DOWN),  # half of them
+        ("+" * 10 + ".++++" * 8 + "+" * 5, UP),  # a fifth
+    ],
+)
+def test_what_follows(fates: str, state: Health) -> None:
+    path = Path()
+    path.probe(fates)
+    path.wait(0.01)
+    assert path.state is state
 
 
 def test_nothing_is_known_before_the_first_answer() -> None:
     path = Path()
-    assert path.state is Health.UNKNOWN
-    assert path.health.latency_ms == -1
-    assert path.health.loss_pct == 0
-    assert path.health.timeout_s == 1.0
+    found = (path.state, path.health.latency_ms, path.health.loss_pct, path.health.timeout_s)
+    assert found == (UNKNOWN, -1, 0, 1.0)
     assert path.health.next_deadline_s() is None
     number = path.send()
     assert path.health.next_deadline_s() == path.now_s + 1.0
     path.health.answered(number, path.now_s + 0.5)
-    assert path.state is Health.UP
-    assert path.health.latency_ms == 500
+    assert (path.state, path.health.latency_ms) == (UP, 500)
 
 
-def test_a_path_that_never_answered_falls_too() -> None:
-    path = Path()
-    path.probe(*[False] * 40)
-    assert path.state is Health.DOWN
-    assert "no answer" in path.health.cause
-
-
-def test_the_first_loss_makes_it_suspect_and_answers_lift_that(path: Path) -> None:
-    path.probe(False)
-    path.wait(0.01)
-    assert path.state is Health.SUSPECT
-    path.probe(*[True] * (CALM_ROW - 1))
-    assert path.state is Health.SUSPECT
-    path.probe(True)
-    assert path.state is Health.UP
-    assert path.health.silent_since_s is None
-
-
-def test_silence_needs_its_time(path: Path) -> None:
-    begun_s = path.now_s
-    while path.state is not Health.DOWN:
-        path.probe(False)
-    assert path.now_s - begun_s == pytest.approx(DEFAULT_PROFILE.silence_s, abs=0.11)
+def test_causes_are_told(path: Path) -> None:
+    assert path.dies_after_s() == pytest.approx(DEFAULT_PROFILE.silence_s, abs=0.11)
     assert path.health.detection_s == pytest.approx(DEFAULT_PROFILE.silence_s, abs=0.11)
     assert path.health.cause == "no answer to 17 probes in 1.7 s"
-
-
-def test_a_path_whose_silences_heal_is_given_more_time(path: Path) -> None:
-    path.probe(*[False] * 6, *[True] * 10)
+    path.probe("+" * RISE)
+    assert path.health.cause == "answers again"
     begun_s = path.now_s
-    while path.state is not Health.DOWN:
-        path.probe(False)
-    assert path.now_s - begun_s == pytest.approx(DEFAULT_PROFILE.patience_s, abs=0.11)
+    while path.state is not DOWN:
+        path.probe(".++.")
+    assert "probes lost" in path.health.cause
+    assert path.now_s - begun_s == pytest.approx(DEFAULT_PROFILE.rate_window_s, abs=0.7)
 
 
-def test_that_is_forgotten_after_a_day(path: Path) -> None:
-    path.probe(*[False] * 6, *[True] * 10)
-    path.now_s += HEALED_KEPT_S + 1
-    path.probe(True)
-    begun_s = path.now_s
-    while path.state is not Health.DOWN:
-        path.probe(False)
-    assert path.now_s - begun_s == pytest.approx(DEFAULT_PROFILE.silence_s, abs=0.11)
-
-
-def test_a_death_is_no_silence_that_healed(path: Path) -> None:
-    path.probe(*[False] * 40, *[True] * 20)
-    begun_s = path.now_s
-    while path.state is not Health.DOWN:
-        path.probe(False)
-    assert path.now_s - begun_s == pytest.approx(DEFAULT_PROFILE.silence_s, abs=0.11)
-
-
-@pytest.mark.parametrize("profile", [DEFAULT_PROFILE, FAST_PROFILE], ids=["default", "fast"])
-@pytest.mark.parametrize(("lost_of_20", "is_degraded"), [(2, False), (6, True)])
-def test_a_share_of_losses_that_is_no_death_degrades(
-    profile: ProbeProfile, lost_of_20: int, is_degraded: bool
+@pytest.mark.parametrize(
+    ("before", "calm_s", "silence_s"),
+    [
+        ("......++++++++++", 0.0, DEFAULT_PROFILE.patience_s),  # its silences heal
+        ("......++++++++++", HEALED_KEPT_S + 1, DEFAULT_PROFILE.silence_s),  # forgotten by then
+        ("." * 40 + "+" * 20, 0.0, DEFAULT_PROFILE.silence_s),  # a death is none that healed
+    ],
+)
+def test_a_path_whose_silences_heal_is_given_more_time(
+    path: Path, before: str, calm_s: float, silence_s: float
 ) -> None:
-    path = Path(replace(profile, rate_window_s=1e9))
-    path.health.quality.use(Sla(0.2))
-    fates = [number % (20 // lost_of_20) != 0 for number in range(20)]
-    path.probe(True, *fates * 20, every_s=0.5)
-    assert bool(path.health.quality.below_sla) is is_degraded
-
-
-def test_late_answers_are_no_losses_of_quality(path: Path) -> None:
-    path.health.quality.use(Sla(0.2))
-    sent: list[tuple[float, int]] = []
-    for number in range(300):
-        sent.append((path.now_s + min(3.0, 0.1 * number), path.send()))
-        path.wait(0.1)
-        while sent and sent[0][0] <= path.now_s:
-            path.health.answered(sent.pop(0)[1], path.now_s)
-    assert path.health.quality.loss < 0.01
-    assert path.health.loss_pct > 50, "they came after their timeout"
-
-
-def test_death_is_not_held_against_the_path_that_comes_back(path: Path) -> None:
-    path.health.quality.use(Sla(0.2))
-    path.probe(*[False] * 100, every_s=0.5)
-    assert path.state is Health.DOWN
-    path.probe(*[True] * RISE)
-    assert path.health.quality.loss == 0 and not path.health.quality.near_sla
-
-
-def test_what_was_lost_before_the_first_answer_is_no_loss_of_quality() -> None:
-    """As after a restart in an outage: the first answer brings the path up at once."""
-    path = Path(FAST_PROFILE)
-    path.health.quality.use(Sla(0.2))
-    path.probe(*[False] * 60, *[True] * 3)
-    assert path.state is Health.UP
-    assert path.health.quality.loss == 0
-
-
-def test_recent_loss_is_not_known_before_twenty_probes() -> None:
-    path = Path()
-    path.probe(*[True] * 19)
-    assert path.health.recent_loss == 1.0
-    path.probe(True, False, False)
-    assert path.health.recent_loss == pytest.approx(0.1)
+    path.probe(before)
+    path.now_s += calm_s
+    path.probe("+")
+    assert path.dies_after_s() == pytest.approx(silence_s, abs=0.11)
 
 
 def test_silence_needs_its_number_of_probes() -> None:
     path = Path(replace(DEFAULT_PROFILE, losses=3))
-    path.probe(True)
-    path.probe(False, False, every_s=1.0)
-    assert path.state is Health.SUSPECT
-    path.probe(False, every_s=1.0)
-    assert path.state is Health.DOWN
-
-
-def test_one_answer_breaks_a_silence(path: Path) -> None:
-    path.probe(*[False] * 13, True, *[False] * 10)
-    assert path.state is Health.SUSPECT
+    path.probe("+")
+    path.probe("..", every_s=1.0)
+    assert path.state is SUSPECT
+    path.probe(".", every_s=1.0)
+    assert path.state is DOWN
 
 
 def test_a_late_answer_breaks_a_silence_and_is_no_answer_in_time(path: Path) -> None:
     first = path.send()
     path.wait(0.5)
-    path.probe(*[False] * 9)
+    path.probe("." * 9)
     path.health.answered(first, path.now_s)
     assert path.health.silent_since_s is None
-    path.probe(*[False] * 9)
-    assert path.state is Health.SUSPECT
-    assert path.health.loss_pct == 50
+    path.probe("." * 9)
+    assert (path.state, path.health.loss_pct) == (SUSPECT, 50)
 
 
 def test_answers_that_nobody_asked_for_are_ignored(path: Path) -> None:
-    path.probe(False, False)
+    path.probe("..")
     before = path.health.silent_since_s
     path.health.answered(999, path.now_s)
     path.health.answered(1, path.now_s)  # a second time
-    assert path.health.silent_since_s == before
-    assert path.state is Health.SUSPECT
-
-
-def test_dead_until_enough_answers_in_a_row(path: Path) -> None:
-    path.probe(*[False] * 20)
-    path.probe(*[True] * (RISE - 1), False, *[True] * (RISE - 1))
-    assert path.state is Health.DOWN
-    path.probe(True)
-    assert path.state is Health.UP
-    assert path.health.cause == "answers again"
-
-
-def test_half_lost_is_dead_after_the_window(path: Path) -> None:
-    begun_s = path.now_s
-    while path.state is not Health.DOWN and path.now_s < begun_s + 30:
-        path.probe(False, True, True, False)
-    assert path.state is Health.DOWN
-    assert "probes lost" in path.health.cause
-    assert path.now_s - begun_s == pytest.approx(DEFAULT_PROFILE.rate_window_s, abs=0.7)
-
-
-def test_a_fifth_lost_is_not(path: Path) -> None:
-    path.probe(*[False, True, True, True, True] * 40)
-    assert path.state in (Health.SUSPECT, Health.UP)
+    assert (path.health.silent_since_s, path.state) == (before, SUSPECT)
 
 
 def test_what_is_only_late_is_no_loss(path: Path) -> None:
     """A queue grows until every answer takes 2.5 s, which no timeout allows; nothing is lost."""
-    sent: list[tuple[float, int]] = []
-    for number in range(300):
-        sent.append((path.now_s + min(2.5, 0.1 * number), path.send()))
-        path.wait(0.1)
-        while sent and sent[0][0] <= path.now_s:
-            path.health.answered(sent.pop(0)[1], path.now_s)
-    assert path.state is Health.SUSPECT
+    path.grow_queue(2.5)
+    assert path.state is SUSPECT
     assert path.health.latency_ms == pytest.approx(2500, abs=110)
     assert path.health.timeout_s == DEFAULT_PROFILE.timeout_cap_s
 
 
-def test_traffic_holds_a_verdict_up_for_a_bounded_time(path: Path) -> None:
-    begun_s = path.now_s
-    while path.state is not Health.DOWN:
-        path.probe(False)
-        path.health.saw_traffic(path.now_s)
-    limit_s = DEFAULT_PROFILE.passive_limit_s
-    assert path.now_s - begun_s == pytest.approx(limit_s + DEFAULT_PROFILE.silence_s, abs=0.3)
-
-
-def test_traffic_brings_no_dead_path_back(path: Path) -> None:
-    path.probe(*[False] * 20)
-    path.health.saw_traffic(path.now_s)
-    assert path.state is Health.DOWN
-
-
-def test_traffic_does_not_hide_a_rate_of_loss(path: Path) -> None:
-    for _ in range(12):
-        path.probe(False, True, True, False)
-        path.health.saw_traffic(path.now_s)
-    assert path.state is Health.DOWN
-
-
-def test_carrier_counts_at_once(path: Path) -> None:
-    path.health.attach(False, path.now_s, "carrier lost")
-    assert (path.state, path.health.cause) == (Health.DOWN, "carrier lost")
-    assert path.health.detection_s == 0
-    assert not path.health.attached
-    path.health.attach(True, path.now_s, "it is back")
-    assert (path.state, path.health.cause) == (Health.DOWN, "it is back, no answer yet")
-    path.probe(*[True] * RISE)
-    assert path.state is Health.UP
-
-
-def test_answers_from_before_a_loss_of_carrier_are_forgotten(path: Path) -> None:
-    number = path.send()
-    path.health.attach(False, path.now_s, "carrier lost")
-    path.health.attach(True, path.now_s, "it is back")
-    path.health.answered(number, path.now_s)
-    path.probe(*[True] * (RISE - 1))
-    assert path.state is Health.DOWN
-
-
-def test_a_path_that_appears_stays_unknown() -> None:
-    path = Path()
-    path.health.attach(True, path.now_s, "it is back")
-    assert path.state is Health.UNKNOWN
-
-
 def test_what_cannot_leave_is_lost_at_once(path: Path) -> None:
     path.health.unsendable("a", path.now_s)
-    assert path.state is Health.SUSPECT
+    assert path.state is SUSPECT
     for _ in range(20):
         path.now_s += 0.1
         path.health.unsendable(path.health.next_target(path.now_s), path.now_s)
-    assert path.state is Health.DOWN
+    assert path.state is DOWN
 
 
 def test_a_late_loop_says_nothing_of_the_path(path: Path) -> None:
-    path.send()
-    path.now_s += 5
-    path.health.excuse(5)
-    path.health.expire(path.now_s)
-    assert path.state is Health.UP
-    path.probe(*[False] * 5)
-    path.now_s += 5
-    path.health.excuse(5)
-    path.health.expire(path.now_s)
-    assert path.state is Health.SUSPECT
+    for fates, state in ((".", UP), ("." * 5, SUSPECT)):
+        path.probe(fates[:-1])
+        path.send()
+        path.now_s += 5
+        path.health.excuse(5)
+        path.health.expire(path.now_s)
+        assert path.state is state
 
 
 def test_taken_over_is_alive_until_it_is_silent() -> None:
     path = Path()
     path.health.take_over(path.now_s)
-    assert path.state is Health.UP
-    path.probe(*[False] * 40)
-    assert path.state is Health.DOWN
+    assert path.state is UP
+    path.probe("." * 40)
+    assert path.state is DOWN
 
 
-@pytest.mark.parametrize("profile", [DEFAULT_PROFILE, FAST_PROFILE], ids=["default", "fast"])
+# --- passive liveness
+
+
+def test_traffic_holds_a_verdict_up_for_a_bounded_time(path: Path) -> None:
+    expected_s = DEFAULT_PROFILE.passive_limit_s + DEFAULT_PROFILE.silence_s
+    assert path.dies_after_s(path.health.saw_traffic) == pytest.approx(expected_s, abs=0.3)
+    path.health.saw_traffic(path.now_s)
+    assert path.state is DOWN, "it brings no dead path back"
+
+
+def test_traffic_does_not_hide_a_rate_of_loss(path: Path) -> None:
+    for _ in range(12):
+        path.probe(".++.")
+        path.health.saw_traffic(path.now_s)
+    assert path.state is DOWN
+
+
+# --- carrier and route
+
+
+def test_carrier_counts_at_once(path: Path) -> None:
+    number = path.send()
+    path.health.attach(False, path.now_s, "carrier lost")
+    assert (path.state, path.health.cause) == (DOWN, "carrier lost")
+    assert path.health.detection_s == 0
+    assert not path.health.attached
+    path.health.attach(True, path.now_s, "it is back")
+    assert (path.state, path.health.cause) == (DOWN, "it is back, no answer yet")
+    path.health.answered(number, path.now_s)  # from before the loss: forgotten
+    path.probe("+" * (RISE - 1))
+    assert path.state is DOWN
+    path.probe("+")
+    assert path.state is UP
+
+
+def test_a_path_that_appears_stays_unknown() -> None:
+    path = Path()
+    path.health.attach(True, path.now_s, "it is back")
+    assert path.state is UNKNOWN
+
+
+# --- the link's quality
+
+
+@PROFILES
+@pytest.mark.parametrize(("lost_of_20", "is_degraded"), [(2, False), (6, True)])
+def test_a_share_of_losses_that_is_no_death_degrades(
+    profile: ProbeProfile, lost_of_20: int, is_degraded: bool
+) -> None:
+    path = Path(replace(profile, rate_window_s=1e9))
+    path.health.use(path.health.profile, Sla(0.2))
+    fates = ["." if number % (20 // lost_of_20) == 0 else "+" for number in range(20)]
+    path.probe("+" + "".join(fates) * 20, every_s=0.5)
+    assert bool(path.health.quality.below_sla) is is_degraded
+
+
+def test_late_answers_are_no_losses_of_quality(path: Path) -> None:
+    path.grow_queue(3.0)
+    assert path.health.quality.loss < 0.01
+    assert path.health.loss_pct > 50, "they came after their timeout"
+
+
+@pytest.mark.parametrize(
+    ("profile", "before", "fates"),
+    [
+        (DEFAULT_PROFILE, "+" * 10, "." * 100 + "+" * RISE),  # it is another path now
+        (FAST_PROFILE, "", "." * 60 + "+++"),  # as after a restart in an outage
+    ],
+)
+def test_death_is_not_held_against_the_path_that_comes_back(
+    profile: ProbeProfile, before: str, fates: str
+) -> None:
+    path = Path(profile)
+    path.health.use(profile, Sla(0.2))
+    path.probe(before + fates)
+    assert path.state is UP
+    assert path.health.quality.loss == 0 and not path.health.quality.near_sla
+
+
+def test_losses_are_told_of_the_last_fifty_and_twenty() -> None:
+    path = Path()
+    path.probe("+" * 19)
+    assert path.health.recent_loss == 1.0, "not known yet"
+    path.probe("+..")
+    assert path.health.recent_loss == pytest.approx(0.1)
+    path.probe("+" * 60)
+    assert path.health.loss_pct == 0
+    path.probe(".....")
+    path.wait(1)
+    assert path.health.loss_pct == 10
+
+
+# --- targets
+
+
+@PROFILES
 def test_a_dead_target_is_set_aside_and_asked_again_later(profile: ProbeProfile) -> None:
     path = Path(profile)
-    path.probe(*[True] * 9)
+    path.probe("+" * 9)
     path.dead_targets = {"b"}
-    path.probe(*[True] * 40, every_s=profile.confirm_interval_s)
-    assert path.state is Health.UP
+    path.probe("+" * 40, every_s=profile.confirm_interval_s)
+    assert path.state is UP
     assert path.health.loss_pct <= 100 * LOSSES / 49
     assert "b" not in [path.health.next_target(path.now_s) for _ in range(6)]
     path.now_s += REST_S
     assert "b" in [path.health.next_target(path.now_s) for _ in range(6)]
 
 
-def test_a_resting_target_that_is_still_dead_does_not_make_the_path_suspect() -> None:
-    path = Path()
-    path.probe(*[True] * 9)
-
+def test_a_resting_target_that_is_still_dead_does_not_make_the_path_suspect(path: Path) -> None:
     path.dead_targets = {"b"}
-    path.probe(*[True] * 20, every_s=0.5)
+    path.probe("+" * 20, every_s=0.5)
     states = set()
     for _ in range(400):
-        path.probe(True, every_s=0.5)
+        path.probe("+", every_s=0.5)
         states.add(path.state)
-    assert states == {Health.UP}
+    assert states == {UP}
 
 
 def test_targets_that_fall_silent_together_are_not_set_aside(path: Path) -> None:
-    path.probe(*[False] * 60)
-    path.probe(*[True] * 3)
+    path.probe("." * 60 + "+++")
     assert {path.health.next_target(path.now_s) for _ in range(6)} == set(TARGETS)
 
 
 def test_a_single_target_is_never_set_aside() -> None:
     path = Path(targets=("a",))
-    path.probe(True, *[False] * 20)
-    assert path.health.next_target(path.now_s) == "a"
-    assert path.state is Health.DOWN
+    path.probe("+" + "." * 20)
+    assert (path.state, path.health.next_target(path.now_s)) == (DOWN, "a")
 
 
-def test_targets_take_turns() -> None:
-    health = PathHealth(DEFAULT_PROFILE, TARGETS)
-    assert [health.next_target(0.0) for _ in range(6)] == [*TARGETS, *TARGETS]
+# --- timeouts and deadlines
 
 
 @pytest.mark.parametrize(
@@ -390,38 +364,26 @@ def test_what_waited_for_a_tunnel_is_not_its_latency() -> None:
         path.wait(1.0)
     for number in waiting:
         path.health.answered(number, path.now_s)
-    path.probe(*[True] * 5)
+    path.probe("+++++")
     assert path.health.latency_ms < 50
-    assert path.state is Health.UP
+    assert path.state is UP
 
 
-def test_loss_is_told_of_the_last_fifty(path: Path) -> None:
-    path.probe(*[True] * 60)
-    assert path.health.loss_pct == 0
-    path.probe(*[False] * 5)
-    path.wait(1)
-    assert path.health.loss_pct == 10
-
-
-def test_a_dead_path_asks_for_no_deadline_that_has_passed(path: Path) -> None:
-    path.probe(*[False] * 20)
-    path.wait(5)
-    assert path.state is Health.DOWN
-    assert path.health.next_deadline_s() is None
-
-
-@pytest.mark.parametrize("profile", [DEFAULT_PROFILE, FAST_PROFILE], ids=["default", "fast"])
+@PROFILES
 def test_a_suspect_asks_to_be_judged_when_its_silence_ends(profile: ProbeProfile) -> None:
     path = Path(profile)
-    path.probe(*[True] * 5)
+    path.probe("+++++")
     begun_s = path.now_s
-    path.probe(*[False] * (profile.losses + 2), every_s=profile.confirm_interval_s)
+    path.probe("." * (profile.losses + 2), every_s=profile.confirm_interval_s)
     deadline_s = path.health.next_deadline_s()
     assert deadline_s is not None
     assert path.now_s - 0.3 < deadline_s <= begun_s + max(profile.silence_s, 0.4) + 0.1
+    path.dies_after_s()
+    path.wait(5)
+    assert path.health.next_deadline_s() is None, "a dead path asks for none that has passed"
 
 
-@pytest.mark.parametrize("profile", [DEFAULT_PROFILE, FAST_PROFILE], ids=["default", "fast"])
+@PROFILES
 def test_the_bound_has_room_for_every_part(profile: ProbeProfile) -> None:
     assert profile.detection_bound_s(0.1) == pytest.approx(
         profile.interval_s + profile.longest_silence_s

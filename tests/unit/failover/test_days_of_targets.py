@@ -2,7 +2,7 @@
 
 What must move traffic: an outage behind a modem that answers a target itself, most targets silent
 at once. What must not: resolvers that are down by themselves, a line that drops nothing but pings,
-a slow one. Days of loss and bursts are test_day.py's.
+a slow one. Days of loss and bursts are test_days.py's.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import pytest
 from rpcd_wireguard_uplink.config.probe_profile import DEFAULT_PROFILE, FAST_PROFILE, ProbeProfile
 from rpcd_wireguard_uplink.model import Health
 from rpcd_wireguard_uplink.probing.probe_kind import ProbeKind
-from tests.unit.day import TARGETS, Burst, Line, Watcher, random_bursts
+from tests.unit.failover.day import TARGETS, Burst, Line, Watcher, random_bursts
 
 HOUR_S = 3600.0
 A, B, C = TARGETS

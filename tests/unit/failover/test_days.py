@@ -14,7 +14,7 @@ import pytest
 
 from rpcd_wireguard_uplink.config.probe_profile import DEFAULT_PROFILE, FAST_PROFILE, ProbeProfile
 from rpcd_wireguard_uplink.model import Health
-from tests.unit.day import TARGETS, Burst, Line, Watcher, random_bursts
+from tests.unit.failover.day import TARGETS, Burst, Line, Watcher, random_bursts
 
 DAY_S = 86400.0
 BURSTS_A_DAY = 24
