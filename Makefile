@@ -5,7 +5,8 @@ VENV := .venv
 STAMP := $(VENV)/.installed
 BIN := $(VENV)/bin
 QUIETLY := -qq --disable-pip-version-check --root-user-action=ignore
-PYTEST := $(BIN)/python -m pytest -n 2 --dist loadgroup
+# Two laboratories, which mostly sleep, beside what computes.
+PYTEST := $(BIN)/python -m pytest -n 3 --dist loadgroup
 
 # For `make install`: the folder of Python's packages on the router.
 PYTHON_SITE ?= /usr/lib/python3.11/site-packages
@@ -18,8 +19,18 @@ PROGRAMS := ip:iproute2 nft:nftables conntrack:conntrack wg:wireguard-tools \
 # Newer Pythons than the router's oldest; the first that runs is used by `make test-next`.
 NEXT ?= python3.14 python3.13 $(wildcard $(HOME)/.pyenv/versions/3.1[3-9]*/bin/python) python3.12
 
+# There: what uses asyncio, sockets, processes and parsers of Python's own.
+NEXT_TESTS := tests/unit/system tests/unit/ubus tests/unit/test_tasks.py
+UNIT := pytest pytest-mock pytest-asyncio pytest-timeout hypothesis
+define IMPORT_ALL
+import importlib, pkgutil, rpcd_wireguard_uplink as ours
+for found in pkgutil.walk_packages(ours.__path__, ours.__name__ + "."):
+    found.name.endswith("__main__") or importlib.import_module(found.name)
+endef
+export IMPORT_ALL
+
 .DEFAULT_GOAL := help
-.PHONY: help run bench test test-deep test-next lint format check generate screenshots install clean system
+.PHONY: help run bench test test-deep test-next ready lint format check generate screenshots install clean system
 
 help: ## say what the commands are
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /make \1: /'
@@ -36,20 +47,23 @@ test: system $(STAMP) ## run every case once, in short form; ARGS=... names test
 test-deep: system $(STAMP) ## run all tests, long ones and relatives too
 	@$(PYTEST) $(ARGS)
 
-test-next: ## run the unit tests on a newer Python, if there is one
+test-next: ## try a newer Python, if there is one: import all, and test what depends on Python
 	@next=; for candidate in $(NEXT); do \
 		$$candidate -c '' 2>/dev/null && { next=$$candidate; break; }; \
 	done; \
-	[ -n "$$next" ] || { echo "no newer Python here: no unit tests run on one"; exit 0; }; \
+	[ -n "$$next" ] || { echo "no newer Python here: nothing was tried on one"; exit 0; }; \
 	if [ ! .venv-next/.installed -nt setup.cfg ]; then \
 		$$next -m venv --clear .venv-next && \
-		.venv-next/bin/python -m pip install $(QUIETLY) --editable '.[test]' && \
+		.venv-next/bin/python -m pip install $(QUIETLY) --editable '.[mqtt,signing]' $(UNIT) && \
 		touch .venv-next/.installed || exit 1; \
 	fi; \
-	.venv-next/bin/python -m pytest tests/unit -q -n 2 -m 'not deep' -p no:cacheprovider \
+	.venv-next/bin/python -W error -c "$$IMPORT_ALL" && \
+	.venv-next/bin/python -m pytest $(NEXT_TESTS) -q -m 'not deep' -p no:cacheprovider \
 		>.venv-next/tests.log 2>&1 \
 		|| { cat .venv-next/tests.log; exit 1; }; \
-	echo "unit tests pass on $$(.venv-next/bin/python -V)"
+	echo "all imports and $(NEXT_TESTS) pass on $$(.venv-next/bin/python -V)"
+
+ready: system $(STAMP) ## install what tests need
 
 lint: $(STAMP) ## format check, lint, types
 	$(BIN)/python -m ruff format --check

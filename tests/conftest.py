@@ -17,35 +17,42 @@ from hypothesis import settings
 
 from tests.lab.node import environment
 
-ONE_BY_ONE = tuple(
-    f"tests/namespace/test_{name}.py"
-    for name in (
-        *("main_job", "rules_pace", "rules_paths", "crash", "devices", "capacity", "brownout"),
-        *("sticky", "leaks", "drill", "mtu", "dns", "beside_mwan3"),
-    )
-)
-BY_ROW = re.compile(r"tests/namespace/test_public_cases\.py::test_case_\d+")
-"""The rows of reports share scenes among themselves only."""
-DEEP = (
+CASE = re.compile(r"(tests/namespace/test_public_cases\.py)::test_case_(\d+)")
+CASES = {"03": "two WANs", "13": "two WANs", **dict.fromkeys(("04", "05", "06"), "VPN")}
+CASES |= dict.fromkeys(("15", "16", "17", "18", "19", "20"), "mesh")
+"""Public cases by what they run on, where that is not the plain router."""
+SLEEPS = ("tests/namespace/", "tests/browser/test_failover.py")
+SLOWEST = ("tests/unit/failover/test_day", "tests/repo/", "tests/browser/", "tests/contract/")
+"""What is begun first, so that no worker is left alone with it at the end."""
+DEEP = {
     # What test_public_cases.py has once in short form.
+    **dict.fromkeys(("evidence", "endpoints", "names", "sightings", "carrying", "forwarding"), "*"),
+    **dict.fromkeys(("capacity", "brownout", "offer_refused", "exchange_troubles"), "*"),
+    # Long ones, and relatives of what their file shows.
+    "restart": "*after*",
+    "rules_peers": "*clock* *somebody_elses*",
+    "rules_paths": "*tunnel[[]no*",
+    "crash": "*kill_in_mid_add*",
+    "steering": "*[[]* *watchdog* *late* *control_group* *busybox* *shell* *goes_on* *large*"
+    " *restart_in_time* *process_group* *drained* *look_ups*",
+    "dns": "*look_ups[[]6* *look_ups[[]4-True* *dnsmasq[[]ifdown* *dnsmasq[[]carrier* *bare*",
+    "leaks": "*[[]open* *[[]carrier*",
+    "mtu": "*another_line* *narrower*",
+    "drill": "*comes_back* *dies_in* *without_internet*",
+    "devices": "*[[]no* *[[]nft*",
+    "sticky": "*tunnel_that_dies*",
+    "exchange_mqtt": "*[[]stop*",
+}
+"""By file of tests/namespace, which tests only `make test-deep` runs."""
+DEEP_PATTERNS = (
     *(
-        f"tests/namespace/test_{name}.py*"
-        for name in ("evidence", "endpoints", "names", "sightings", "carrying", "forwarding")
-    ),
-    *(f"tests/namespace/test_{name}.py*" for name in ("capacity", "brownout", "offer_refused")),
-    "tests/namespace/test_exchange_troubles.py*",
-    "tests/namespace/test_restart.py*after*",
-    "tests/namespace/test_rules_peers.py*clock*",
-    "tests/namespace/test_rules_peers.py*somebody_elses*",
-    "tests/namespace/test_crash.py*kill_in_mid_add*",
-    "tests/namespace/test_steering.py*[[]*",
-    *(
-        f"tests/namespace/test_steering.py*{name}*"
-        for name in ("watchdog", "late", "control_group", "busybox", "shell", "goes_on", "large")
+        f"tests/namespace/test_{name}.py::{pattern}"
+        for name, patterns in DEEP.items()
+        for pattern in patterns.split()
     ),
     "tests/unit/failover/test_days.py*[[][1-9]*",
+    "tests/unit/failover/test_days.py*known_for_its_bursts*",
 )
-BY_FILE = ("tests/namespace/", "tests/browser/", "tests/contract/test_dashboard.py")
 OPTIONAL = frozenset({"ubusd", "ubus", "uci", "rpcd", "netifd", "mwan3", "uhttpd"})
 
 
@@ -61,35 +68,44 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark what only `make test-deep` runs: DEEP, and all but the first test of a public case."""
     seen: set[str] = set()
     for item in items:
-        row = BY_ROW.match(item.nodeid)
+        row = CASE.match(item.nodeid)
         is_relative = row is not None and row[0] in seen
         seen.update([row[0]] if row is not None else ())
-        if is_relative or any(fnmatch(item.nodeid, pattern) for pattern in DEEP):
+        if is_relative or any(fnmatch(item.nodeid, pattern) for pattern in DEEP_PATTERNS):
             item.add_marker("deep")
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> object:
-    """Laboratories that measure times go one by one, in one worker; others and browsers share
-    fixtures in a file, public cases in a row.
+    """Tests go by file, whose fixtures they share. The last worker computes, the others have
+    laboratories, which mostly sleep, as long as there is enough of either.
 
     By name, since xdist 3.8 can't hand the name of a mark's group on under pytest 9.2.
     """
     if config.getoption("dist") != "loadgroup":
         return None
-    from xdist.scheduler import LoadGroupScheduling
+    from xdist.scheduler import LoadScopeScheduling
 
-    class ByName(LoadGroupScheduling):
+    class ByKind(LoadScopeScheduling):
         def _split_scope(self, nodeid: str) -> str:
-            if nodeid.startswith(ONE_BY_ONE):
-                return "one by one"
-            if row := BY_ROW.match(nodeid):
-                return row[0]
-            if nodeid.startswith(BY_FILE):
-                return nodeid.partition("::")[0]
-            return super()._split_scope(nodeid)
+            if case := CASE.match(nodeid):
+                return f"{case[1]} {CASES.get(case[2], 'plain')}"
+            return nodeid.partition("::")[0]
 
-    return ByName(config, log)
+        def _assign_work_unit(self, node: object) -> None:
+            computes = node is self.nodes[-1]
+            best = min(
+                self.workqueue,
+                key=lambda scope: (
+                    scope.startswith(SLEEPS) is computes,
+                    not scope.startswith(SLOWEST),
+                    -len(self.workqueue[scope]),
+                ),
+            )
+            self.workqueue.move_to_end(best, last=False)
+            super()._assign_work_unit(node)
+
+    return ByKind(config, log)
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

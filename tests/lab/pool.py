@@ -26,7 +26,7 @@ done
 ip -o addr show scope global | cut -d: -f2- | sort; ip -o link | cut -d: -f2 | cut -d@ -f1 | sort
 nft -s list tables | grep -v wgup | while read -r words; do nft -s list $words; done
 """
-SETTLE_S = 6.0
+SETTLE_S = 3.0
 TIDY_S = 1.5
 """A diversion's rules and routes go within that."""
 KEPT = 2
