@@ -64,37 +64,67 @@ def names(*candidates: Candidate, prefer_latency: bool = False) -> list[str]:
     return ordered
 
 
-def test_the_routers_own_lines_come_first_by_metric() -> None:
-    other = replace(LINE, name="wan3", metric=5)
-    heavy = replace(GOOD, weight=100)
-    assert names(heavy, LINE, other) == ["wan3", "wan2", "a"]
+def other(name: str, *, mbps: int = 0, measured_mbps: int = 0, **changes: Any) -> Candidate:
+    """A good tunnel that differs so from the others."""
+    terms = changes.pop("terms", Terms())
+    terms = replace(terms, bandwidth_mbps=mbps, measured_mbps=measured_mbps)
+    return replace(GOOD, name=name, terms=terms, **changes)
 
 
-def test_a_higher_weight_is_preferred() -> None:
-    assert names(GOOD, replace(GOOD, name="b", weight=11)) == ["b", "a"]
+DEAR = other("b", mbps=100, terms=Terms(price_per_gb=2))
+CHEAP = other("c", mbps=1, terms=Terms(price_per_gb=1))
+NEAR, FAR = other("near", mbps=20, latency_ms=10.0), other("far", mbps=100, latency_ms=100.0)
+QUICK, HEAVY = other("b", latency_ms=5.0), other("c", weight=11, latency_ms=500.0)
+USED = other("z", mbps=50, is_active=True, latency_ms=0.0)
 
 
-def test_shared_fate_comes_last_whatever_its_weight() -> None:
-    heavy = replace(GOOD, name="b", weight=100, shares_underlay=True, outlives_primary=True)
-    assert names(heavy, GOOD) == ["a", "b"]
-
-
-def test_latency_decides_between_equal_weights_if_wanted() -> None:
-    quick = replace(GOOD, name="b", latency_ms=5.0)
-    unknown = replace(GOOD, name="0", latency_ms=-1.0)
-    assert names(GOOD, quick, unknown, prefer_latency=True) == ["b", "a", "0"]
-    assert names(GOOD, quick, unknown, prefer_latency=False) == ["0", "a", "b"]
-    heavy = replace(GOOD, name="c", weight=11, latency_ms=500.0)
-    assert names(GOOD, quick, heavy, prefer_latency=True) == ["c", "b", "a"]
+@pytest.mark.parametrize(
+    ("candidates", "prefer_latency", "order"),
+    [
+        # the router's own WANs come first, by their metric
+        (
+            [other("a", weight=100), LINE, replace(LINE, name="wan3", metric=5)],
+            False,
+            "wan3 wan2 a",
+        ),
+        # a higher weight is preferred, but a shared underlay comes last whatever its weight
+        ([GOOD, other("b", weight=11)], False, "b a"),
+        ([other("b", weight=100, shares_underlay=True), GOOD], False, "a b"),
+        # latency decides between equal weights, if wanted
+        ([GOOD, QUICK, other("0", latency_ms=-1.0)], True, "b a 0"),
+        ([GOOD, QUICK, other("0", latency_ms=-1.0)], False, "0 a b"),
+        ([GOOD, QUICK, HEAVY], True, "c b a"),
+        # cost comes before weight, and price behind it
+        (
+            [
+                other("c", weight=100, terms=Terms(quota_gb=10, quota_left_gb=0.1)),
+                other("b", weight=100, terms=Terms(metered=True)),
+                GOOD,
+            ],
+            False,
+            "a b c",
+        ),
+        ([DEAR, CHEAP], False, "c b"),
+        ([replace(DEAR, weight=11), CHEAP], False, "b c"),
+        # who claims too much sinks once it is seen
+        ([other("b", mbps=50), other("a", mbps=500)], False, "a b"),
+        ([other("b", mbps=50), other("a", mbps=500, measured_mbps=9)], False, "b a"),
+        # near and slow against far and fast
+        ([NEAR, FAR], True, "near far"),
+        ([NEAR, FAR], False, "far near"),
+        # what is in use stays until another is a fifth better
+        ([USED, other("a", mbps=60, latency_ms=0.0)], False, "z a"),
+        ([USED, other("a", mbps=63, latency_ms=0.0)], False, "a z"),
+    ],
+)
+def test_order(candidates: list[Candidate], prefer_latency: bool, order: str) -> None:
+    assert names(*candidates, prefer_latency=prefer_latency) == order.split()
 
 
 def test_what_cannot_be_used_is_last_and_still_told() -> None:
     down = replace(LINE, health=Health.DOWN, cause="x")
     ranked = rank([down, GOOD], prefer_latency=False)
     assert [(r.candidate.name, r.usable) for r in ranked] == [("a", True), ("wan2", False)]
-
-
-FREE = Terms(bandwidth_mbps=50)
 
 
 @pytest.mark.parametrize(
@@ -140,24 +170,6 @@ def test_a_claim_counts_as_far_as_it_was_kept(
     assert terms.expected_mbps == expected
 
 
-def test_cost_comes_before_weight_and_price_behind_it() -> None:
-    metered = replace(GOOD, name="b", weight=100, terms=Terms(metered=True))
-    spent = replace(GOOD, name="c", weight=100, terms=Terms(quota_gb=10, quota_left_gb=0.1))
-    assert names(spent, metered, GOOD) == ["a", "b", "c"]
-    dear = replace(GOOD, name="b", terms=Terms(price_per_gb=2, bandwidth_mbps=100))
-    cheap = replace(GOOD, name="c", terms=Terms(price_per_gb=1, bandwidth_mbps=1))
-    assert names(dear, cheap) == ["c", "b"]
-    assert names(replace(dear, weight=11), cheap) == ["b", "c"]
-
-
-def test_an_over_claimer_sinks() -> None:
-    honest = replace(GOOD, name="b", terms=Terms(bandwidth_mbps=50))
-    boaster = replace(GOOD, terms=Terms(bandwidth_mbps=500))
-    assert names(honest, boaster) == ["a", "b"]
-    seen = replace(boaster, terms=replace(boaster.terms, measured_mbps=9))
-    assert names(honest, seen) == ["b", "a"]
-
-
 @pytest.mark.parametrize(
     ("latency_ms", "mbps", "prefer_latency", "score"),
     [
@@ -194,21 +206,6 @@ def test_the_examples_that_people_read() -> None:
     assert {c.name: str(round(score_ms(c, prefer_latency=True))) for c in found} == {
         row[1]: row[7] for row in rows
     }
-
-
-def test_near_and_slow_against_far_and_fast() -> None:
-    near = replace(GOOD, name="near", latency_ms=10.0, terms=Terms(bandwidth_mbps=20))
-    far = replace(GOOD, name="far", latency_ms=100.0, terms=Terms(bandwidth_mbps=100))
-    assert names(near, far, prefer_latency=True) == ["near", "far"]
-    assert names(near, far, prefer_latency=False) == ["far", "near"]
-
-
-def test_what_is_in_use_stays_until_another_is_a_fifth_better() -> None:
-    used = replace(GOOD, name="z", is_active=True, latency_ms=0.0, terms=FREE)
-    better = replace(GOOD, latency_ms=0.0, terms=Terms(bandwidth_mbps=60))
-    best = replace(better, terms=Terms(bandwidth_mbps=63))
-    assert names(used, better) == ["z", "a"]
-    assert names(used, best) == ["a", "z"]
 
 
 def offer(peer_id: str, **changes: object) -> Offer:
