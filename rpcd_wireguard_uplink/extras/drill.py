@@ -48,7 +48,7 @@ class Step:
 
 
 class Drills:
-    """The handler of `uplink_drill`: who may be rehearsed when, and what is told of it."""
+    """The handler of `uplink_drill`: who may be rehearsed when, and what is reported of it."""
 
     def __init__(self, service: Service) -> None:
         self._service = service
@@ -75,7 +75,7 @@ class Drills:
                 await self._lead(chosen[0], found[0], seconds)
         finally:
             self._drilling = False
-        drills = [self._told(u, steps) for u, steps in zip(chosen, found, strict=True)]
+        drills = [self._record(u, steps) for u, steps in zip(chosen, found, strict=True)]
         good = sum(drill["ok"] for drill in drills)
         return {
             "success": True,
@@ -135,7 +135,7 @@ class Drills:
         self._require_home()
         steps.append(await lead_traffic(self._service.monitor, uplink, seconds))
 
-    def _told(self, uplink: Uplink, steps: Sequence[Step]) -> Table:
+    def _record(self, uplink: Uplink, steps: Sequence[Step]) -> Table:
         """The outcome as the reply has it, written into the history."""
         bad = [step for step in steps if not step.ok]
         note = "; ".join(f"{step.name}: {step.told}" for step in bad)
@@ -160,14 +160,14 @@ async def rehearse(
 ) -> list[Step]:
     """Try a tunnel without touching anybody's traffic; takes 1 to 4 s.
 
-    Tried are the families that this router has a line in: no other is there to be backed up.
+    Tried are the families that this router has a WAN in: no other is there to be backed up.
     `offer` is the peer's last one.
     """
     mtu = monitor.network.state.mtu_of(uplink.interface)
     able = [
         family
-        for family, lines in monitor.network.state.wans.items()
-        if lines.primary is not None and uplink.carries(family) and settings.targets_of(family)
+        for family, wans in monitor.network.state.wans.items()
+        if wans.primary is not None and uplink.carries(family) and settings.targets_of(family)
     ]
     found = await asyncio.gather(
         *(_timed(_probe(uplink, family, settings)) for family in able),
@@ -178,7 +178,7 @@ async def rehearse(
     steps = [await _shaken(uplink, monitor.platform), *found]
     for token in offer.egress if offer is not None else ():
         name, _, address = token.partition("=")
-        if name == "addr" and ":" not in address:  # of IPv6 only the network is told
+        if name == "addr" and ":" not in address:  # of IPv6 only the network is in the offer
             told = f"the internet sees {address}, says {uplink.peer_id}"
             steps.append(Step("exit", True, told))
     return steps
@@ -237,14 +237,14 @@ async def _look_up(uplink: Uplink, settings: Settings) -> Step:
 
 
 async def lead_traffic(monitor: Monitor, uplink: Uplink, seconds: int) -> Step:
-    """Lead the traffic of all lines through the uplink for so long, and back.
+    """Lead the traffic of all WANs through the uplink for so long, and back.
 
     Connections are cut as in a real failover. Ends early where the uplink stops answering, or where
-    a line fails for real: then the failover stands.
+    a WAN fails for real: then the failover stays.
     """
     diversions = list(_diversions(monitor, uplink))
     if not diversions:
-        return Step("traffic", False, "it answers in no family that has a line of its own")
+        return Step("traffic", False, "it answers in no family that has a WAN")
     before = (await monitor.platform.read_counters()).get(uplink.interface)
     begun_s = time.monotonic()
     told = f"a drill: all traffic is led through {uplink.peer_id} for {seconds} s"
@@ -273,10 +273,10 @@ async def lead_traffic(monitor: Monitor, uplink: Uplink, seconds: int) -> Step:
 def _diversions(monitor: Monitor, uplink: Uplink) -> Iterator[Diversion]:
     for family in Family:
         path = monitor.paths.get((uplink.interface, family))
-        line = monitor.network.state.wans[family].primary
-        if line is not None and path is not None and path.health.state is Health.UP:
+        wan = monitor.network.state.wans[family].primary
+        if wan is not None and path is not None and path.health.state is Health.UP:
             route = monitor.network.state.route_of(uplink.interface, family)
-            yield Diversion(family, (line.device,), replace(route, metric=0))
+            yield Diversion(family, (wan.device,), replace(route, metric=0))
 
 
 async def _hold(
@@ -292,7 +292,7 @@ async def _hold(
         if not has_moved and now_s > moves_by_s:
             return monitor.problems.get("switch", f"the traffic did not move in {MOVE_S:g} s")
         if any(monitor.states[each.family].phase in AWAY for each in diversions):
-            return "a line failed meanwhile: this is no drill any more"
+            return "a WAN failed meanwhile: this is no drill any more"
         for each in diversions:
             path = monitor.paths.get((uplink.interface, each.family))
             if path is None or path.health.state is Health.DOWN:

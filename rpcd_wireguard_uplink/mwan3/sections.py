@@ -335,7 +335,7 @@ def plan_tracker(track_ips: int, underlay_s: int, settings: Settings) -> Tracker
         raise ConfigError(
             f"{CONFIG}.{MAIN_NAME}.failover_timeout is {settings.failover_timeout_s:g} s, but "
             f"mwan3's tracker of a tunnel needs {fastest.arithmetic()}, which is more than the "
-            f"{underlay_s} s of its slowest line and failover_timeout: set failover_timeout to "
+            f"{underlay_s} s of its slowest WAN and failover_timeout: set failover_timeout to "
             f"{fastest.bound_s - underlay_s} or more, or `option policy '{NO_POLICY}'`"
         )
     interval_s = min(1 + room_s, max(1, int(settings.check_interval_s)))

@@ -3,7 +3,7 @@
 A provider is trusted with traffic that goes out, not with the LAN, the router or the mesh. Only the
 reply direction of tracked connections passes, and ICMP errors about them; a connection that the
 provider begins is dropped in both families before address translation, so that no port forward
-leads it on. The names of all tunnels begin alike, so the filter stands before a tunnel is made. A
+leads it on. The names of all tunnels begin alike, so the filter is there before a tunnel is made. A
 drop here is final, whatever other tables accept (nft(8), verdict statements).
 """
 

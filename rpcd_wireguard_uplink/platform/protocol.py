@@ -85,7 +85,7 @@ class Platform(Protocol):
     ) -> None:
         """Have the machine's own network and firewall let consumers of PROVIDER_DEVICE through.
 
-        `gateways` are the device's addresses with prefix lengths. To be called again when lines or
+        `gateways` are the device's addresses with prefix lengths. To be called again when WANs or
         `mesh_devices` change; what is installed is left alone. On an error all is as before.
         """
 
@@ -110,7 +110,7 @@ class Platform(Protocol):
         """Device -> netifd's protocol of the interface on it; none where there is no netifd."""
 
     def logical_name(self, device: str) -> str:
-        """What the owner calls the line with that device; the device itself where not known."""
+        """What the owner calls the WAN with that device; the device itself where not known."""
 
     def interfaces_on(self, device: str) -> list[str]:
         """netifd's names of the interfaces on a device; none where there is no netifd."""
@@ -145,7 +145,7 @@ class Platform(Protocol):
         """The main table's default routes, lowest metric first."""
 
     async def read_resolvers(self) -> list[str]:
-        """The name servers that the lines brought, address literals."""
+        """The name servers that the WANs brought, address literals."""
 
     async def device_towards(self, address: str) -> str:
         """The device that a tunnel's outer packets leave by towards an address, '' if none."""

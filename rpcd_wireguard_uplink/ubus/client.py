@@ -271,7 +271,7 @@ class Client:
             self._waiters.remove(appeared)
 
     async def _watch(self) -> None:
-        """Have ourselves told of objects that appear."""
+        """Listen for objects that appear."""
         if not self._watching:
             self._watching = True
             try:
@@ -328,7 +328,7 @@ class Client:
             try:
                 self._on_connection(connected)
             except Exception:
-                report("what was told of the bus's connection failed")
+                report("on_connection failed")
 
     def _on_lost(self, session: Session) -> None:
         if session is self._session:

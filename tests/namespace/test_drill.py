@@ -154,7 +154,7 @@ def test_a_failover_in_a_drill_stands(router: Router) -> None:
         network.wan.drop()
         reply = drill.result()
         assert outcome(reply, "nodea")["traffic"] is False
-        assert told(reply, "traffic") == "a line failed meanwhile: this is no drill any more"
+        assert told(reply, "traffic") == "a WAN failed meanwhile: this is no drill any more"
         router.wait_failed_over()
         since = time.monotonic()
         router.stays("wgup_nodea", 3.0)
