@@ -1,4 +1,4 @@
-"""What netifd and the firewall say, as values; the tables are recorded ones."""
+"""What netifd says, as values; the tables are recorded ones."""
 
 from __future__ import annotations
 
@@ -9,8 +9,6 @@ from typing import Any
 import pytest
 
 from rpcd_wireguard_uplink.platform.netifd import parse_dump, parse_interface
-from rpcd_wireguard_uplink.platform.provider_network import wan_zone
-from rpcd_wireguard_uplink.uci import parse
 
 RECORDED: list[dict[str, Any]] = json.loads(
     (Path(__file__).parents[2] / "data" / "netifd.json").read_text()
@@ -54,25 +52,3 @@ def test_what_is_not_netifd_s_is_not_believed(row: dict[str, Any]) -> None:
     interface = parse_interface(row)
     assert not interface.up and not interface.addresses
     assert parse_dump({"interface": [row, None]}).keys() <= {"3"}
-
-
-LAN = "config zone\n\toption name 'lan'\n\tlist network 'lan'\n"
-WAN = "config zone\n\toption name 'wan'\n\toption network 'wan wan6'\n\toption masq '1'\n"
-DSL = "config zone 'dsl'\n\toption name 'dsl'\n\tlist network 'dsl'\n"
-
-
-@pytest.mark.parametrize(
-    ("firewall", "interfaces", "zone"),
-    [
-        (LAN + WAN, {"wan"}, "wan"),
-        (LAN + WAN, {"wan6"}, "wan"),
-        (LAN + WAN + DSL, {"dsl"}, "dsl"),
-        (LAN + WAN, set(), "wan"),
-        (LAN + WAN, {"wa"}, "wan"),
-        (LAN, {"wan"}, ""),
-        ("config rule\n\tlist network 'wan'\n\toption name 'x'\n", {"wan"}, ""),
-        ("", {"wan"}, ""),
-    ],
-)
-def test_the_zone_of_the_line(firewall: str, interfaces: set[str], zone: str) -> None:
-    assert wan_zone(parse(firewall, file="firewall").sections, interfaces) == zone

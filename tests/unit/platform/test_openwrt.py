@@ -82,6 +82,20 @@ class Router:
         self.platform.kernel = self.kernel.routing
         self.uplinks = Uplinks(self.platform, self._follow, lambda *_: None)
 
+    async def begin(self) -> None:
+        """Our service begins anew, and has done its first round."""
+        self.restart()
+        await self.uplinks.read()
+        await self.uplinks.apply()
+
+    async def again(self, interface: str, *methods: str) -> None:
+        """Somebody has netifd take an interface down, or bring it up."""
+        for method in methods:
+            await self.bus.call("network.interface", method, {"interface": interface})
+
+    def files(self) -> tuple[str, str]:
+        return self.text("network"), self.text("wireguard-uplink")
+
     async def _follow(self) -> None:
         return None
 
@@ -154,9 +168,7 @@ async def test_what_stands_is_left_alone_by_a_new_start_too(router: Router) -> N
     await router.create()
     before = (router.netifd.reloads, list(router.kernel.commands), router.text("network"))
     await router.uplinks.apply()
-    router.restart()
-    await router.uplinks.read()
-    await router.uplinks.apply()
+    await router.begin()
     guarded = [*before[1], "nft -f -", "nft -f -"]  # whatever is in place is replaced whole
     assert (router.netifd.reloads, router.kernel.commands) == (before[0], guarded)
     assert router.text("network") == before[2]
@@ -199,8 +211,7 @@ async def test_a_tunnel_that_netifd_refuses_is_undone_with_its_reason(
     router.netifd.stuck.add("wgup_nodea")
     with pytest.raises(CommandFailed, match="NO_DEVICE"):
         await router.create()
-    assert router.text("network") == NETWORK
-    assert router.text("wireguard-uplink") == CONFIG
+    assert router.files() == (NETWORK, CONFIG)
     assert os.listdir(router.keys) == ["wgup_nodea.key.removed"], "for a day"
     assert router.netifd.reloads == 2, "told of it, and told that it is gone"
 
@@ -218,7 +229,7 @@ async def test_a_slow_interface_is_awaited_until_netifd_says_so(
         await asyncio.sleep(0.1)
         assert not making.done()
         router.netifd.stuck.clear()
-        await router.bus.call("network.interface", "up", {"interface": "wgup_nodea"})
+        await router.again("wgup_nodea", "up")
         assert router.is_marked(await making)
 
 
@@ -227,9 +238,7 @@ async def test_a_start_after_a_crash_tells_netifd_what_was_written_before(router
     for name in ("network", "wireguard-uplink"):
         text = router.text(name).replace(uplink.addresses[0], "10.7.0.9/32")
         (router.config / name).write_text(text)
-    router.restart()
-    await router.uplinks.read()
-    await router.uplinks.apply()
+    await router.begin()
     row = await router.bus.call("network.interface", "status", {"interface": "wgup_nodea"})
     assert row["ipv4-address"] == [{"address": "10.7.0.9", "mask": 32}]
     assert router.netifd.reloads == 2
@@ -241,12 +250,12 @@ async def test_one_that_goes_down_later_is_reported_but_not_waited_for(
     mocker.patch.object(netifd, "UP_S", 60.0)
     uplink = await router.create()
     router.netifd.stuck.add("wgup_nodea")
-    await router.bus.call("network.interface", "down", {"interface": "wgup_nodea"})
+    await router.again("wgup_nodea", "down")
     await router.uplinks.apply()
     assert "ifup wgup_nodea" in router.uplinks.problems["tunnel wgup_nodea"]
     assert router.netifd.calls.count("up") == 0, "somebody wanted it down"
     router.netifd.stuck.clear()
-    await router.bus.call("network.interface", "up", {"interface": "wgup_nodea"})
+    await router.again("wgup_nodea", "up")
     assert not router.is_marked(uplink)
     await router.uplinks.apply()
     assert router.is_marked(uplink) and router.uplinks.problems == {}
@@ -263,7 +272,7 @@ async def test_a_device_that_was_deleted_by_hand_comes_back(router: Router) -> N
 async def test_removing_leaves_everything_as_it_was(router: Router) -> None:
     uplink = await router.create()
     await router.uplinks.remove(uplink)
-    assert (router.text("network"), router.text("wireguard-uplink")) == (NETWORK, CONFIG)
+    assert router.files() == (NETWORK, CONFIG)
     assert "wgup_nodea" not in router.kernel.alias
     assert os.listdir(router.keys) == ["wgup_nodea.key.removed"], "for a day"
 
@@ -289,7 +298,7 @@ async def test_a_change_that_takes_the_router_s_line_away_is_undone(
     mocker.patch.object(router.netifd, "_up", lose)
     with pytest.raises(CommandFailed, match="default route by pppoe-wan was gone"):
         await router.create()
-    assert (router.text("network"), router.text("wireguard-uplink")) == (NETWORK, CONFIG)
+    assert router.files() == (NETWORK, CONFIG)
     assert router.kernel.alias == {}
 
 
@@ -297,7 +306,7 @@ async def test_without_netifd_the_reason_is_told_and_nothing_is_left(router: Rou
     await router.bus.close()
     with pytest.raises(CommandFailed, match="the tunnel can't be made"):
         await router.create()
-    assert (router.text("network"), router.text("wireguard-uplink")) == (NETWORK, CONFIG)
+    assert router.files() == (NETWORK, CONFIG)
 
 
 async def test_netifd_gets_addresses_only_and_names_move_at_run_time(
@@ -313,8 +322,7 @@ async def test_netifd_gets_addresses_only_and_names_move_at_run_time(
     await router.platform.follow_names(["wgup_nodea"])
     await router.uplinks.apply()
     assert router.kernel.endpoints["wgup_nodea"] == "198.51.100.2:7"
-    for method in ("down", "up"):  # netifd makes it anew, from the section
-        await router.bus.call("network.interface", method, {"interface": "wgup_nodea"})
+    await router.again("wgup_nodea", "down", "up")  # netifd makes it anew, from the section
     assert router.kernel.endpoints["wgup_nodea"] == "198.51.100.1:7"
     await router.uplinks.apply()
     assert router.kernel.endpoints["wgup_nodea"] == "198.51.100.2:7"
@@ -365,9 +373,7 @@ async def test_the_zone_stays_when_the_line_is_down(router: Router) -> None:
     await router.create()
     router.kernel.routes.clear()
     (router.config / "firewall").write_text("config zone\n\toption name 'other'\n")
-    router.restart()
-    await router.uplinks.read()
-    await router.uplinks.apply()
+    await router.begin()
     assert router.section("wgup_nodea").options["zone"] == "outside"
     assert router.netifd.reloads == 1
 
@@ -474,16 +480,12 @@ async def test_a_metric_of_an_earlier_version_is_replaced_once(
     (router.config / "network").write_text(text)
     await router.bus.call("network", "reload", {})
     assert router.kernel.metrics[made.interface] == 1001
-    router.restart()
-    await router.uplinks.read()
-    await router.uplinks.apply()
+    await router.begin()
     assert router.kernel.metrics[made.interface] == router.kernel.routes6[made.interface] == new
     assert router.is_marked(made)
     written, reloads = router.text("network"), router.netifd.reloads
     assert f"option metric '{new}'" in written
-    router.restart()
-    await router.uplinks.read()
-    await router.uplinks.apply()
+    await router.begin()
     assert (router.text("network"), router.netifd.reloads) == (written, reloads)
 
 
@@ -495,19 +497,17 @@ async def test_a_route_that_netifd_left_in_its_old_place_is_made_anew(
     new = router.kernel.metrics[made.interface]
     row = router.netifd.row(made.interface)
     row["route"] = [route | {"metric": 1001} for route in row["route"]]
-    router.restart()
-    await router.uplinks.read()
-    await router.uplinks.apply()
+    await router.begin()
     assert {route["metric"] for route in router.netifd.row(made.interface)["route"]} == {new}
 
 
 async def test_a_wan_that_stands_behind_a_tunnel_is_told(router: Router, tmp_path: Path) -> None:
     watching(router, tmp_path)
-    before = (router.text("network"), router.text("wireguard-uplink"))
+    before = router.files()
     router.kernel.metrics["pppoe-wan"] = (1 << 32) - 1
     with pytest.raises(CommandFailed, match="while pppoe-wan is well"):
         await router.create(BOTH)
-    assert (router.text("network"), router.text("wireguard-uplink")) == before
+    assert router.files() == before
     router.kernel.metrics["pppoe-wan"] = 10
     made = await router.create(BOTH)
     assert await router.uplinks.follow_mwan3() in (True, False)
@@ -532,8 +532,7 @@ async def test_a_device_that_netifd_made_anew_is_marked_again(
 ) -> None:
     service = service_of(router, tmp_path)
     uplink = await router.create()
-    for method in ("down", "up"):
-        await router.bus.call("network.interface", method, {"interface": uplink.interface})
+    await router.again(uplink.interface, "down", "up")
     assert not router.is_marked(uplink)
     await service.monitor.network.read(())  # as after each of the kernel's link events
     await service.restore_tunnels()

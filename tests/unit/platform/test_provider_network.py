@@ -12,6 +12,7 @@ from rpcd_wireguard_uplink.platform.provider_network import (
     network_section,
     plan_provider,
     provider_zones,
+    wan_zone,
 )
 from rpcd_wireguard_uplink.platform.tunnels import plan_sections, tunnels_of, wanted_sections
 from rpcd_wireguard_uplink.uci import Draft, Section, parse
@@ -162,3 +163,25 @@ def test_uplinks_and_provider_leave_each_other_s_sections_alone() -> None:
     assert not plan_provider("network", [], uplink)
     assert plan_provider("network", [], [gateway, *uplink]).remove == ("wgup_srv",)
     assert installed_sections("network", [gateway, *uplink]) == (gateway,)
+
+
+LAN = "config zone\n\toption name 'lan'\n\tlist network 'lan'\n"
+WAN = "config zone\n\toption name 'wan'\n\toption network 'wan wan6'\n\toption masq '1'\n"
+DSL = "config zone 'dsl'\n\toption name 'dsl'\n\tlist network 'dsl'\n"
+
+
+@pytest.mark.parametrize(
+    ("firewall", "interfaces", "zone"),
+    [
+        (LAN + WAN, {"wan"}, "wan"),
+        (LAN + WAN, {"wan6"}, "wan"),
+        (LAN + WAN + DSL, {"dsl"}, "dsl"),
+        (LAN + WAN, set(), "wan"),
+        (LAN + WAN, {"wa"}, "wan"),
+        (LAN, {"wan"}, ""),
+        ("config rule\n\tlist network 'wan'\n\toption name 'x'\n", {"wan"}, ""),
+        ("", {"wan"}, ""),
+    ],
+)
+def test_the_zone_of_the_wan(firewall: str, interfaces: set[str], zone: str) -> None:
+    assert wan_zone(sections(firewall), interfaces) == zone

@@ -31,11 +31,7 @@ def sections(*uplinks: Uplink) -> list[Section]:
 def carried_out(wanted: list[Section], text: str) -> str:
     """The text after the plan."""
     draft = Draft(parse(text, file="network"))
-    plan = plan_sections(wanted, draft.sections)
-    for name in plan.remove:
-        draft.remove_section(name)
-    for section in plan.write:
-        draft.set_section(section.name, section.type, section.options)
+    plan_sections(wanted, draft.sections).apply(draft)
     return draft.document.render()
 
 
