@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from .api import methods
 from .api.dashboard import Dashboard
 from .errors import BusError, MethodNotFound, NameTaken, Status, UplinkError
-from .ubus import DEFAULT_SOCKET, BusObject, Call, Client, Encoded, Reply, encode_table
+from .ubus import DEFAULT_SOCKET, BusObject, Call, Encoded, Reply, encode_table
+from .ubus.client import Client
 from .warnings import Warnings
 
 if TYPE_CHECKING:

@@ -21,7 +21,8 @@ from .. import __version__
 from ..api.methods import METHODS, OBJECT, Method, error_reply, parse_arguments
 from ..errors import BusError, CallFailed, InvalidArgument, Status, UplinkError
 from ..text import printable
-from ..ubus import DEFAULT_SOCKET, Client
+from ..ubus import DEFAULT_SOCKET
+from ..ubus.client import Client
 from .render import render
 
 CALL_TIMEOUT_S = 90.0  # a drill with all traffic takes up to 70 s

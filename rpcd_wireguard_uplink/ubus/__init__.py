@@ -1,19 +1,12 @@
 """The bus (ubus): publish objects, call others, listen.
 
-What needs the event loop is loaded when it is first used, so that a program which only wants a
-type or a status does not pay for it.
+`client.Client` is for programs with an event loop, `blocking.BlockingBus` for others. Neither
+is loaded here, so that a program which only wants a type or a status does not pay for it.
 """
-
-from __future__ import annotations
-
-from typing import TYPE_CHECKING, Any
 
 from . import blobmsg
 from .blobmsg import Encoded, Type, decode_table, encode_table
 from .objects import BusObject, Call, Callback, Caller, Handler, ObjectInfo, Reply
-
-if TYPE_CHECKING:
-    from .client import Client
 
 DEFAULT_SOCKET = "/var/run/ubus/ubus.sock"
 
@@ -23,7 +16,6 @@ __all__ = [
     "Call",
     "Callback",
     "Caller",
-    "Client",
     "Encoded",
     "Handler",
     "ObjectInfo",
@@ -33,11 +25,3 @@ __all__ = [
     "decode_table",
     "encode_table",
 ]
-
-
-def __getattr__(name: str) -> Any:
-    if name == "Client":
-        from .client import Client
-
-        return Client
-    raise AttributeError(f"module {__name__} has no attribute {name}")

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import sys
 
-from rpcd_wireguard_uplink.ubus import BusObject, Client, Encoded, Reply, encode_table
+from rpcd_wireguard_uplink.ubus import BusObject, Encoded, Reply, encode_table
+from rpcd_wireguard_uplink.ubus.client import Client
 
 OBJECT = "bench.noop"
 

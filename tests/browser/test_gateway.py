@@ -14,8 +14,9 @@ import pytest
 from rpcd_wireguard_uplink.api import methods
 from rpcd_wireguard_uplink.errors import Status
 from rpcd_wireguard_uplink.extras.standalone.broker import Broker
-from rpcd_wireguard_uplink.ubus import BusObject, Call, Client, Reply
+from rpcd_wireguard_uplink.ubus import BusObject, Call, Reply
 from rpcd_wireguard_uplink.ubus.blobmsg import Type
+from rpcd_wireguard_uplink.ubus.client import Client
 
 from .gateway import Gateway, Session, log_in
 

@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 
 from rpcd_wireguard_uplink.errors import BusError
-from rpcd_wireguard_uplink.ubus import Client
 from rpcd_wireguard_uplink.ubus.blocking import BlockingBus
+from rpcd_wireguard_uplink.ubus.client import Client
 
 ROOT = Path(__file__).parents[2]
 COMMAND = (sys.executable, "-m", "rpcd_wireguard_uplink.extras.standalone")

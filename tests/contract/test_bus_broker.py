@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from rpcd_wireguard_uplink.errors import BusError
 from rpcd_wireguard_uplink.extras.standalone.broker import Broker
 from rpcd_wireguard_uplink.extras.standalone.router import Router
-from rpcd_wireguard_uplink.ubus import Client
 from rpcd_wireguard_uplink.ubus.blobmsg import encode_table
+from rpcd_wireguard_uplink.ubus.client import Client
 from rpcd_wireguard_uplink.ubus.framing import (
     MAX_MESSAGE,
     Attr,

@@ -19,7 +19,8 @@ from rpcd_wireguard_uplink.errors import (
     Status,
     TimedOut,
 )
-from rpcd_wireguard_uplink.ubus import BusObject, Call, Client, Encoded, Reply, Type, encode_table
+from rpcd_wireguard_uplink.ubus import BusObject, Call, Encoded, Reply, Type, encode_table
+from rpcd_wireguard_uplink.ubus.client import Client
 
 from .conftest import until
 

@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from rpcd_wireguard_uplink.model import Endpoint, Uplink
 from rpcd_wireguard_uplink.platform.openwrt import OpenWrt
 from rpcd_wireguard_uplink.platform.tunnels import NetworkStyle, plan_sections, wanted_sections
-from rpcd_wireguard_uplink.ubus import Client
+from rpcd_wireguard_uplink.ubus.client import Client
 from rpcd_wireguard_uplink.uci import Draft, Section, export
 from rpcd_wireguard_uplink.warnings import Warnings
 from tests.unit.fakes import key_of

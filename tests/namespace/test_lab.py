@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from rpcd_wireguard_uplink.errors import BusError
-from rpcd_wireguard_uplink.ubus import Client
+from rpcd_wireguard_uplink.ubus.client import Client
 from tests.lab.lab import Lab
 from tests.lab.meter import Kind, Meter, Sample, ask, longest, lost, outages, sources
 from tests.lab.network import (
@@ -274,7 +274,8 @@ def test_nothing_stays_after_closing(namespaces: None) -> None:
 STAND_IN = """
 import asyncio, sys
 from rpcd_wireguard_uplink.extras.standalone.broker import Broker
-from rpcd_wireguard_uplink.ubus import BusObject, Client, Reply
+from rpcd_wireguard_uplink.ubus import BusObject, Reply
+from rpcd_wireguard_uplink.ubus.client import Client
 
 async def main(path):
     broker = Broker(path)

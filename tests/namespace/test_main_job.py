@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from rpcd_wireguard_uplink.ubus import Client
+from rpcd_wireguard_uplink.ubus.client import Client
 from tests.lab.lab import Lab
 from tests.lab.meter import Flows, Meter, longest, lost, outages, settled
 from tests.lab.network import ECHO4, ECHO6, consumer_network

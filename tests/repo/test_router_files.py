@@ -18,7 +18,7 @@ import pytest
 
 from rpcd_wireguard_uplink.extras.standalone.broker import Broker
 from rpcd_wireguard_uplink.schema.shapes import PEER_ID
-from rpcd_wireguard_uplink.ubus import Client
+from rpcd_wireguard_uplink.ubus.client import Client
 from tests.repo import ROOT
 
 TREE = ROOT / "root"

@@ -17,8 +17,9 @@ from rpcd_wireguard_uplink.errors import CommandFailed, Status
 from rpcd_wireguard_uplink.model import Family
 from rpcd_wireguard_uplink.system import process
 from rpcd_wireguard_uplink.system.rtnetlink import MAIN, Device, Hop, Route
-from rpcd_wireguard_uplink.ubus import BusObject, Call, Client, Reply
+from rpcd_wireguard_uplink.ubus import BusObject, Call, Reply
 from rpcd_wireguard_uplink.ubus.blobmsg import Type
+from rpcd_wireguard_uplink.ubus.client import Client
 from rpcd_wireguard_uplink.uci import Section, Store
 from tests.unit.fakes import RoutingTables, key_of
 

@@ -29,7 +29,8 @@ from ...model import DEVICE_GROUP, PROVIDER_DEVICE, TUNNEL_PREFIX, DefaultRoute,
 from ...system import iproute, process
 from ...system.sysctl import forwarding_fault
 from ...system.wg import Ages
-from ...ubus import DEFAULT_SOCKET, Client
+from ...ubus import DEFAULT_SOCKET
+from ...ubus.client import Client
 from ...uci import MissingConfig, Section, Store
 from .checks import PROGRAMS, Facts
 

@@ -20,7 +20,8 @@ from rpcd_wireguard_uplink.cli.doctor import CHECKS, Facts, Level, Places, exami
 from rpcd_wireguard_uplink.errors import CommandFailed
 from rpcd_wireguard_uplink.extras.standalone.broker import Broker
 from rpcd_wireguard_uplink.model import DefaultRoute, Family
-from rpcd_wireguard_uplink.ubus import BusObject, Call, Client, Reply
+from rpcd_wireguard_uplink.ubus import BusObject, Call, Reply
+from rpcd_wireguard_uplink.ubus.client import Client
 from rpcd_wireguard_uplink.uci import Section, parse
 from tests.unit.fakes import key_of, replace_commands
 

@@ -30,7 +30,8 @@ from rpcd_wireguard_uplink.cli import main
 from rpcd_wireguard_uplink.cli.render import duration
 from rpcd_wireguard_uplink.errors import NotFound, NotTrusted, Status, UplinkError
 from rpcd_wireguard_uplink.extras.standalone.broker import Broker
-from rpcd_wireguard_uplink.ubus import BusObject, Call, Client, Reply
+from rpcd_wireguard_uplink.ubus import BusObject, Call, Reply
+from rpcd_wireguard_uplink.ubus.client import Client
 
 KEY = "AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE="
 ROOT = Path(__file__).resolve().parents[3]

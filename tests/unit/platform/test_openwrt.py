@@ -25,7 +25,7 @@ from rpcd_wireguard_uplink.platform.openwrt import OpenWrt
 from rpcd_wireguard_uplink.platform.provider_network import INIT
 from rpcd_wireguard_uplink.platform.tunnels import NetworkStyle, plan_sections, wanted_sections
 from rpcd_wireguard_uplink.system import process
-from rpcd_wireguard_uplink.ubus import Client
+from rpcd_wireguard_uplink.ubus.client import Client
 from rpcd_wireguard_uplink.uci import Section, parse
 from rpcd_wireguard_uplink.uplinks import lifecycle
 from rpcd_wireguard_uplink.uplinks import service as service_module

@@ -10,7 +10,8 @@ import sys
 import pytest
 
 from rpcd_wireguard_uplink.errors import BusError, Status
-from rpcd_wireguard_uplink.ubus import BusObject, Client, Reply
+from rpcd_wireguard_uplink.ubus import BusObject, Reply
+from rpcd_wireguard_uplink.ubus.client import Client
 from rpcd_wireguard_uplink.ubus.dispatch import MAX_RUNNING, Dispatcher
 from rpcd_wireguard_uplink.ubus.framing import Attr, FrameReader, parse_attributes
 from rpcd_wireguard_uplink.ubus.link import Link
