@@ -14,7 +14,6 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import Any
 
 from ...errors import BusError, Status, TimedOut
@@ -58,37 +57,30 @@ ESCAPES = {code: f"\\u{code:04x}" for code in range(32)} | {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Options:
-    """The options in front of the command; `timeout_s` is None unless given."""
-
-    socket: str = DEFAULT_SOCKET
-    timeout_s: int | None = None
-    simple: bool = False
-    verbose: bool = False
-
-
 def main(argv: Sequence[str]) -> int:
     """Run a command line (without the program's name) and return the exit status."""
     try:
-        given, words = getopt.gnu_getopt(list(argv), "vs:t:S")
+        options, words = getopt.gnu_getopt(list(argv), "vs:t:S")
     except getopt.GetoptError:
         return usage()
-    options = parse_options(dict(given))
+    given = dict(options)
+    socket, simple = given.get("-s", DEFAULT_SOCKET), "-S" in given
     if words == ["broker"]:
-        return serve(options.socket)
+        return serve(socket)
     if not words:
         return usage()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.default_int_handler)
     try:
-        bus = BlockingBus(options.socket)
+        bus = BlockingBus(socket)
     except BusError:
-        if not options.simple:
+        if not simple:
             complain("Failed to connect to ubus")
         return FAILED & 0xFF
-    result = Command(bus, options).run(words[0], words[1:])
-    if result > 0 and not options.simple:
+    timeout_s = leading_number(given["-t"]) if "-t" in given else None
+    command = Command(bus, timeout_s, simple=simple, verbose="-v" in given)
+    result = command.run(words[0], words[1:])
+    if result > 0 and not simple:
         complain(f"Command failed: {status_text(result)}")
     elif result == USAGE:
         usage()
@@ -96,21 +88,25 @@ def main(argv: Sequence[str]) -> int:
     return result & 0xFF
 
 
-def parse_options(given: Mapping[str, str]) -> Options:
-    """The options as cli.c's main reads them."""
-    timeout_s = None
-    if "-t" in given:  # atoi: leading digits count, anything else is 0
-        digits = re.match(r"\s*([+-]?[0-9]+)", given["-t"])
-        timeout_s = int(digits[1]) if digits else 0
-    return Options(given.get("-s", DEFAULT_SOCKET), timeout_s, "-S" in given, "-v" in given)
+def leading_number(text: str) -> int:
+    """C's atoi: leading digits count, anything else is 0."""
+    digits = re.match(r"\s*([+-]?[0-9]+)", text)
+    return int(digits[1]) if digits else 0
 
 
 class Command:
-    """One command on one connection. Each method returns what cli.c's main returns."""
+    """One command on one connection. Each method returns what cli.c's main returns.
 
-    def __init__(self, bus: BlockingBus, options: Options) -> None:
+    `timeout_s` is None unless given.
+    """
+
+    def __init__(
+        self, bus: BlockingBus, timeout_s: int | None, *, simple: bool, verbose: bool
+    ) -> None:
         self._bus = bus
-        self._options = options
+        self._timeout_s = timeout_s
+        self._simple = simple
+        self._verbose = verbose
 
     def run(self, name: str, arguments: Sequence[str]) -> int:
         """Run a command by its name. USAGE stands for a wrong use."""
@@ -138,7 +134,7 @@ class Command:
             if Attr.OBJID not in reply or Attr.OBJPATH not in reply or Attr.OBJTYPE not in reply:
                 continue
             path = reply[Attr.OBJPATH].decode(errors="replace")
-            if self._options.simple or not self._options.verbose:
+            if self._simple or not self._verbose:
                 write(path)
                 continue
             write(f"'{path}' @{reply[Attr.OBJID]:08x}")
@@ -162,21 +158,21 @@ class Command:
         if not ids:
             return Status.NOT_FOUND
         # 30 s unless given, no limit for 0
-        timeout_s = 30 if self._options.timeout_s is None else self._options.timeout_s or None
+        timeout_s = 30 if self._timeout_s is None else self._timeout_s or None
         try:
             request = self._bus.connection.invoke(ids[-1], method, table)
             completed = self._bus.ask(request, timeout_s)
         except (BusError, TimedOut) as error:
             return self._call_failed(arguments, error.status)
         for data in completed.tables():
-            write(text_of(decode_table(data), None if self._options.simple else 0))
+            write(text_of(decode_table(data), None if self._simple else 0))
         if completed.status != Status.OK:
             return self._call_failed(arguments, completed.status)
         return Status.OK
 
     def _call_failed(self, arguments: Sequence[str], status: int) -> int:
         """ubus_cli_error: without -S and a terminal the status is negated (exit 256 - status)."""
-        if self._options.simple or sys.stderr.isatty():
+        if self._simple or sys.stderr.isatty():
             return status
         words = "".join(argument + " " for argument in arguments)
         complain(f"Command failed: ubus call {words}({status_text(status)})")
@@ -188,12 +184,12 @@ class Command:
             if status == Status.OK:
                 status = self._bus.ask(self._bus.connection.listen(object_id, pattern)).status
             if status != Status.OK:
-                if not self._options.simple:
+                if not self._simple:
                     complain(
                         f"Error while registering for event '{pattern}': {status_text(status)}"
                     )
                 return FAILED
-        for name, table in self._events(self._options.timeout_s or None):
+        for name, table in self._events(self._timeout_s or None):
             write(f"{{ {text_of(name)}: {text_of(table)} }}")
         return Status.OK
 
@@ -211,7 +207,7 @@ class Command:
         missing -= {os.fsdecode(reply.get(Attr.OBJPATH, b"")) for reply in found.replies}
         if found.status != Status.OK or not missing:
             return found.status
-        timeout_s = 30 if self._options.timeout_s is None else self._options.timeout_s
+        timeout_s = 30 if self._timeout_s is None else self._timeout_s
         for _, table in self._events(timeout_s):
             missing.discard(table.get("path", ""))
             if not missing:
