@@ -20,6 +20,7 @@ from rpcd_wireguard_uplink.ubus.blobmsg import encode_table
 from rpcd_wireguard_uplink.ubus.blocking import BlockingBus
 from rpcd_wireguard_uplink.ubus.framing import Attr
 from rpcd_wireguard_uplink.ubus.protocol import Completed
+from tests.lab.capture import UDP, Capture
 from tests.lab.lab import Lab, ready
 from tests.lab.network import ConsumerNetwork, consumer_network
 from tests.lab.node import LabError, environment
@@ -28,7 +29,6 @@ from tests.lab.router import Router, configure_uplink, settings
 from tests.lab.service import OBJECT, Service, variables
 
 from . import noop
-from .capture import UDP, Capture
 from .table import Row, quantile
 
 MANY = 20

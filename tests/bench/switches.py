@@ -12,6 +12,7 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 
+from tests.lab.capture import UDP, Capture, Packet
 from tests.lab.lab import Lab
 from tests.lab.meter import Meter, lost, settled
 from tests.lab.network import ECHO4, ECHO6, PROBED4, PROBED6, consumer_network
@@ -19,7 +20,6 @@ from tests.lab.node import LabError
 from tests.lab.provider import make_provider
 from tests.lab.router import Router, settings, states
 
-from .capture import UDP, Capture, Packet
 from .table import Row
 
 RESOLVER = "8.8.8.8"

@@ -11,10 +11,10 @@ what it ought to reach.
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
 import pickle
 import subprocess
-import sys
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -23,7 +23,7 @@ from rpcd_wireguard_uplink.provider.plan import Lease, ProviderPlan
 
 from .lab import Lab, ready
 from .network import ECHO4, HOST4, HOST6, ROUTER, ConsumerNetwork, consumer_network
-from .node import Child, Node, join
+from .node import Child, Node, join, program
 from .provider import make_device, new_keys
 from .service import PROJECT
 
@@ -33,99 +33,6 @@ MODEM = "192.168.8.1"
 OTHER4 = "10.61.9.2"
 METADATA4, METADATA6 = "169.254.169.254", "fd00:ec2::254"
 ECHO = 7
-
-AGENT = """
-import asyncio, base64, pickle, sys
-from rpcd_wireguard_uplink.system import process
-from rpcd_wireguard_uplink.provider.device import Provider
-ran, run = [], process.run
-def listen(argv, **options):
-    ran.append((list(argv), options.get("stdin") or ""))
-    return run(argv, **options)
-process.run = listen
-async def main():
-    provider = Provider()
-    print("ready", flush=True)
-    while line := await asyncio.to_thread(sys.stdin.readline):
-        name, arguments = pickle.loads(base64.b64decode(line))
-        ran.clear()
-        try:
-            if name == "restart":
-                provider = result = Provider()
-            else:
-                result = await getattr(provider, name)(*arguments)
-        except Exception as error:
-            result = error
-        print(base64.b64encode(pickle.dumps((result, ran))).decode(), flush=True)
-asyncio.run(main())
-"""
-
-PROBE = """
-import json, socket, sys, threading
-def probe(kind, address, port, source="", device=""):
-    family = socket.AF_INET6 if ":" in address else socket.AF_INET
-    opened = socket.socket(family, socket.SOCK_DGRAM if kind == "udp" else socket.SOCK_STREAM)
-    opened.settimeout(1.0)
-    try:
-        if device:
-            opened.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, device.encode())
-        if source:
-            opened.bind((source, 0))
-        opened.connect((address, port))
-        if kind == "udp":
-            opened.send(b"12")
-        return opened.recv(100).decode().split()[0]
-    except TimeoutError:
-        return "silence"
-    except OSError as error:
-        return type(error).__name__
-    finally:
-        opened.close()
-def work(place, wanted):
-    found[place] = probe(*wanted)
-wanted = json.loads(sys.argv[1])
-found = [None] * len(wanted)
-threads = [threading.Thread(target=work, args=pair) for pair in enumerate(wanted)]
-[thread.start() for thread in threads]
-[thread.join() for thread in threads]
-print(json.dumps(found))
-"""
-
-GREET = """
-import base64, socket, sys
-opened = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-opened.settimeout(2.0)
-opened.sendto(base64.b64decode(sys.argv[3]), (sys.argv[1], int(sys.argv[2])))
-try:
-    print(opened.recv(200)[0])
-except TimeoutError:
-    print("silence")
-"""
-
-PUMP = """
-import socket, sys, time
-role, address, way = sys.argv[1:4]
-family = socket.AF_INET6 if ":" in address else socket.AF_INET
-if role == "serve":
-    server = socket.create_server((address, 5001), family=family)
-    print("ready", flush=True)
-    stream = server.accept()[0]
-else:
-    stream = socket.create_connection((address, 5001), 5.0)
-begun, moved = time.monotonic(), 0
-stream.settimeout(2.0)
-try:
-    while (now := time.monotonic()) < begun + 3.0:
-        if (role == "serve") == (way == "down"):
-            stream.send(bytes(65536))
-        elif now < begun + 0.5:
-            stream.recv(65536)
-        else:
-            moved += len(stream.recv(65536))
-except OSError:
-    pass
-print(moved * 8 / 2.5e6)
-"""
 
 
 @dataclass
@@ -173,8 +80,7 @@ class Consumer:
 
         self.node.run(["ip", "link", "delete", "tunnel"])
         data = base64.b64encode(initiation(self.private_key, self.server_key, clock_s)).decode()
-        argv = [sys.executable, "-I", "-S", "-c", GREET, self.host, str(PORT), data]
-        return self.node.run(argv).stdout == "2\n"
+        return self.node.ask("greet", self.host, PORT, data) == "2"
 
     def probe(self, *wanted: tuple[str, str, int]) -> list[str]:
         """As the function of this name, from the consumer's node."""
@@ -256,12 +162,8 @@ def build(lab: Lab) -> World:
         resolvers=(wan.gateway4, wan.gateway6),
         renewal_port=ECHO,
     )
-    pipe = subprocess.PIPE
-    argv = [sys.executable, "-c", AGENT]
-    agent = router.popen(argv, stdin=pipe, stdout=pipe, stderr=None, env={"PYTHONPATH": PROJECT})
-    world = World(network, plan, a, b, lab.at_close(agent), [])
-    assert agent.entered.stdout is not None
-    assert agent.entered.stdout.readline() == "ready\n"
+    agent = lab.start(router, "provider_agent", packages=True, env={"PYTHONPATH": PROJECT})
+    world = World(network, plan, a, b, agent, [])
     world.apply()
     a.dial()
     b.dial()
@@ -283,9 +185,14 @@ def probe(node: Node, *wanted: tuple[str | int, ...]) -> list[str]:
 
     That is the source that the server saw, `silence` or an error's name.
     """
-    argv = [sys.executable, "-I", "-S", "-c", PROBE, json.dumps(wanted)]
-    found: list[str] = json.loads(node.run(argv).stdout)
-    return found
+    return [found for found, _ in probe_timed(node, *wanted)]
+
+
+def probe_timed(node: Node, *wanted: tuple[str | int, ...]) -> list[tuple[str, float]]:
+    """The same with the seconds that each took."""
+    return [
+        (str(found), took_s) for found, took_s in json.loads(node.ask("probe", json.dumps(wanted)))
+    ]
 
 
 def rate_mbps(world: World, each: Consumer, server: str, way: str) -> float:
@@ -295,12 +202,19 @@ def rate_mbps(world: World, each: Consumer, server: str, way: str) -> float:
 
 def throughput_mbps(node: Node, internet: Node, server: str, way: str) -> float:
     """Throughput over 2.5 s between a node and an address of the internet's node."""
-    argv = [sys.executable, "-I", "-S", "-c", PUMP]
-    serving = internet.popen([*argv, "serve", server, way], stdout=subprocess.PIPE)
-    assert serving.entered.stdout is not None
-    assert serving.entered.stdout.readline() == "ready\n"
-    own = node.run([*argv, "ask", server, way], timeout_s=20.0).stdout
-    theirs = serving.entered.stdout.readline()
-    serving.wait()
-    serving.entered.stdout.close()
-    return float(own if way == "down" else theirs)
+    own, theirs = both_ends(node, internet, "throughput", server, way)
+    return own if way == "down" else theirs
+
+
+def both_ends(
+    node: Node, internet: Node, name: str, server: str, *arguments: object
+) -> tuple[float, float]:
+    """Run a program that serves in the internet and asks from a node; what both print."""
+    serving = internet.popen(program(name, "serve", server, *arguments), stdout=subprocess.PIPE)
+    with serving.entered.stdout or contextlib.nullcontext() as out:
+        assert out is not None
+        assert out.readline() == "ready\n"
+        own = node.ask(name, "ask", server, *arguments)
+        theirs = out.readline()
+        serving.wait()
+    return float(own), float(theirs)

@@ -11,12 +11,11 @@ import json
 import os
 import shutil
 import subprocess
-import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from types import TracebackType
 
-from .node import Child, Ground, LabError, Node, environment
+from .node import Child, Ground, LabError, Node, environment, program
 
 SWEEP = 'cat >/dev/null; for i in 1 2 3 4 5 6 7 8 9; do rm -rf -- "$1" && break; sleep 0.1; done'
 
@@ -71,6 +70,20 @@ class Lab:
         self._closing.callback(_reap, child)
         return child
 
+    def start(
+        self,
+        node: Node,
+        name: str,
+        *arguments: object,
+        packages: bool = False,
+        env: Mapping[str, str] | None = None,
+    ) -> Child:
+        """Start one of programs/ in a node; it has said `ready` when this returns."""
+        argv, pipe = program(name, *arguments, packages=packages), subprocess.PIPE
+        child = self.at_close(node.popen(argv, stdin=pipe, stdout=pipe, stderr=pipe, env=env))
+        ready(child)
+        return child
+
     def serve(
         self,
         node: Node,
@@ -88,8 +101,7 @@ class Lab:
             "dns": [[address, 53] for address in dns],
             "answers": list(answers),
         }
-        script = os.path.join(os.path.dirname(__file__), "echo.py")
-        argv = [sys.executable, "-I", "-S", script, json.dumps(wanted)]
+        argv = program("echo", json.dumps(wanted))
         return self.at_close(node.popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE))
 
     def close(self) -> None:

@@ -7,9 +7,7 @@ are CLOCK_MONOTONIC, the same in the test and in every node.
 from __future__ import annotations
 
 import json
-import os
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -17,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from .network import ECHO4, ECHO6
-from .node import LabError, Node
+from .node import LabError, Node, program
 
 Kind = Literal["udp", "tcp", "dns"]
 PORTS: dict[Kind, int] = {"udp": 7, "tcp": 7, "dns": 53}
@@ -116,8 +114,7 @@ class Meter:
             "uid": uid,
             "name": name,
         }
-        script = os.path.join(os.path.dirname(__file__), "traffic.py")
-        argv = [sys.executable, "-I", "-S", script, json.dumps(wanted)]
+        argv = program("traffic", json.dumps(wanted))
         self.deadline_s = deadline_s
         self._found: dict[int, Sample] = {}
         self._answered: list[Sample] = []

@@ -12,6 +12,7 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Mapping, Sequence
 from typing import IO
@@ -37,7 +38,14 @@ exec cat >/dev/null
 """The pid is read before the node's own /proc hides it: links are moved by the machine's pids.
 keep_addr_on_down, because a line that lost its carrier must come back with its addresses."""
 
+PROGRAMS = os.path.join(os.path.dirname(__file__), "programs")
 NEEDED = ("unshare", "nsenter", "ip", "nft", "wg")
+
+
+def program(name: str, *arguments: object, packages: bool = False) -> list[str]:
+    """The command that runs one of programs/, with the standard library only or with `packages`."""
+    options = ["-P"] if packages else ["-I", "-S"]
+    return [sys.executable, *options, f"{PROGRAMS}/{name}.py", *map(str, arguments)]
 
 
 class LabError(Exception):
@@ -230,6 +238,14 @@ class Node:
     def sh(self, script: str, *, timeout_s: float = 10.0) -> str:
         """Run shell lines in the node, stopping at the first that fails; returns their output."""
         return self.run(["sh", "-e", "-c", script], timeout_s=timeout_s).stdout
+
+    def ask(self, name: str, *arguments: object, timeout_s: float = 20.0) -> str:
+        """What one of programs/ prints that is run in the node."""
+        return self.run(program(name, *arguments), timeout_s=timeout_s).stdout.strip()
+
+    def nft(self, ruleset: str) -> None:
+        """Load nftables rules."""
+        self.run(["nft", "-f", "-"], input=ruleset)
 
     def popen(
         self,

@@ -6,8 +6,6 @@ say. Knows the product's methods and replies as an owner does; how the mesh is b
 
 from __future__ import annotations
 
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -15,7 +13,7 @@ from typing import Any
 
 from rpcd_wireguard_uplink.errors import BusError
 
-from .consumers import ECHO, probe
+from .consumers import ECHO, both_ends, probe
 from .lab import Lab
 from .mesh import MeshRouter
 from .node import LabError, Node
@@ -23,36 +21,6 @@ from .router import Status, settings, states
 from .service import Service
 
 Row = dict[str, Any]
-
-FLOOD = """
-import socket, sys, time
-role, address, rate_mbps = sys.argv[1], sys.argv[2], float(sys.argv[3])
-family = socket.AF_INET6 if ":" in address else socket.AF_INET
-opened = socket.socket(family, socket.SOCK_DGRAM)
-if role == "serve":
-    opened.bind((address, 5001))
-    print("ready", flush=True)
-    opened.settimeout(10.0)
-    opened.connect(opened.recvfrom(2000)[1])
-else:
-    opened.connect((address, 5001))
-opened.setblocking(False)
-begun, sent, heard = time.monotonic(), 0, 0
-while (passed := time.monotonic() - begun) < 3.0:
-    while sent < passed * rate_mbps * 125000:
-        try:
-            opened.send(bytes(1200))
-        except OSError:
-            pass
-        sent += 1228
-    try:
-        while True:
-            size = len(opened.recv(2000)) + 28
-            heard += size if 1.0 < passed < 3.0 else 0
-    except OSError:
-        time.sleep(0.002)
-print(heard * 8 / 2e6)
-"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,16 +130,7 @@ def flood_mbps(node: Node, internet: Node, server: str, rate_mbps: float) -> tup
     """What arrives down and up, with headers, where a node and an address of the internet's node
     send each other datagrams at this rate for 3 s.
     """
-    argv = [sys.executable, "-I", "-S", "-c", FLOOD]
-    pipe = subprocess.PIPE
-    serving = internet.popen([*argv, "serve", server, str(rate_mbps)], stdout=pipe)
-    assert serving.entered.stdout is not None
-    assert serving.entered.stdout.readline() == "ready\n"
-    down = node.run([*argv, "ask", server, str(rate_mbps)], timeout_s=20.0).stdout
-    up = serving.entered.stdout.readline()
-    serving.wait()
-    serving.entered.stdout.close()
-    return float(down), float(up)
+    return both_ends(node, internet, "flood", server, rate_mbps)
 
 
 def start_peers(

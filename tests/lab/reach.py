@@ -6,9 +6,7 @@ The echo servers of the pretend internet name the source that they saw, which te
 from __future__ import annotations
 
 import contextlib
-import os
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -16,7 +14,7 @@ from typing import TypeVar
 
 from .consumers import ECHO, probe
 from .meter import Kind, Meter
-from .node import LabError, Node
+from .node import LabError, Node, program
 
 T = TypeVar("T")
 
@@ -78,11 +76,10 @@ def until(look: Callable[[], T], fits: Callable[[T], object], timeout_s: float =
 
 
 class Typing:
-    """A TCP connection that is in use (keystrokes.py). A context manager."""
+    """A TCP connection that is in use (typing_by_hand.py). A context manager."""
 
     def __init__(self, node: Node, address: str, source: str | None = None) -> None:
-        script = os.path.join(os.path.dirname(__file__), "keystrokes.py")
-        argv = [sys.executable, "-I", "-S", script, address, *([source] if source else [])]
+        argv = program("typing_by_hand", address, *([source] if source else []))
         self._child = node.popen(argv, stdout=subprocess.PIPE)
         self.words: list[str] = []
         self._reader = threading.Thread(target=self._read, daemon=True)

@@ -9,38 +9,13 @@ from __future__ import annotations
 import base64
 import os
 import re
-import sys
 from collections.abc import Sequence
 
-from .consumers import GREET
-from .lab import Lab
 from .node import Node
 from .peers import Peer, Row
-from .service import Service
 
 MESH_TCP = 7333
 PROVIDER_UDP = 51821
-
-CODE = """
-import sys
-from rpcd_wireguard_uplink.provider import lease_server
-lease_server.SILENT_S, lease_server.READMIT_S = {silent_s}, {silent_s}
-from rpcd_wireguard_uplink.__main__ import main
-sys.exit(main(sys.argv[1:]))
-"""
-
-
-class HastyService(Service):
-    """A service that holds a consumer to be silent after `silent_s` instead of three minutes."""
-
-    def __init__(self, lab: Lab, node: Node, config_text: str, silent_s: float) -> None:
-        self._code = CODE.format(silent_s=silent_s)
-        super().__init__(lab, node, config_text)
-
-    @property
-    def argv(self) -> list[str]:
-        """The command that runs the service."""
-        return [sys.executable, "-c", self._code, *super().argv[3:]]
 
 
 def block(node: Node, rule: str) -> None:
@@ -108,5 +83,4 @@ def play_future_clock(consumer: Peer, provider: Peer, clock_s: float) -> bool:
     theirs = provider.router.node.run(["wg", "show", "wgup_srv", "public-key"]).stdout.strip()
     node.run(["ip", "link", "delete", device])
     data = base64.b64encode(initiation(private, theirs, clock_s)).decode()
-    argv = [sys.executable, "-I", "-S", "-c", GREET, provider.router.segment4]
-    return node.run([*argv, str(PROVIDER_UDP), data]).stdout == "2\n"
+    return node.ask("greet", provider.router.segment4, PROVIDER_UDP, data) == "2"

@@ -6,17 +6,12 @@ A fault is made on the ISP's side, as in reality: the router sees silence or a l
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from .lab import Lab, ready
+from .lab import Lab
 from .node import Node, join
-
-DELAY = os.path.join(os.path.dirname(__file__), "delay.py")
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,12 +138,10 @@ def slow_down(lab: Lab, wan: Wan, round_trip_s: float) -> None:
         f"ip addr add {wan.gateway4}/29 dev {far}\n"
         f"ip addr add {wan.gateway6}/64 dev {far} nodad"
     )
-    python = [sys.executable, "-I", "-S", DELAY]
     for node, device in ((wan.router, wan.device), (isp, far)):
-        node.run([*python, json.dumps({"whole": device})])
+        node.ask("delay", json.dumps({"whole": device}))
     wanted = json.dumps({"ports": [near, middle], "delay_s": round_trip_s / 2})
-    pipe = subprocess.PIPE
-    ready(lab.at_close(isp.popen([*python, wanted], stdout=pipe, stderr=pipe)))
+    lab.start(isp, "delay", wanted)
 
 
 def balance(wans: Sequence[Wan]) -> None:

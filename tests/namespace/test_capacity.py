@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 import time
 
 import pytest
@@ -17,31 +15,6 @@ pytestmark = pytest.mark.needs("conntrack", "tc")
 REAL_MBPS = 8
 PROMISED_MBPS = 500
 LOAD_S = 18
-
-SERVE = """
-import socket, sys, threading
-def serve(stream):
-    with stream:
-        try:
-            while True:
-                stream.sendall(bytes(65536))
-        except OSError:
-            pass
-with socket.create_server((sys.argv[1], 5001)) as listening:
-    print("ready", flush=True)
-    while True:
-        threading.Thread(target=serve, args=(listening.accept()[0],), daemon=True).start()
-"""
-LOAD = """
-import selectors, socket, sys, time
-until = time.monotonic() + float(sys.argv[2])
-streams = selectors.DefaultSelector()  # several, as a household has: one alone fills no queue
-for _ in range(8):
-    streams.register(socket.create_connection((sys.argv[1], 5001), 5), selectors.EVENT_READ)
-while time.monotonic() < until:
-    for key, _ in streams.select(0.5):
-        key.fileobj.recv(65536)
-"""
 
 
 def test_a_download_shows_what_an_uplink_gives(network: ConsumerNetwork) -> None:
@@ -66,16 +39,8 @@ def test_a_download_shows_what_an_uplink_gives(network: ConsumerNetwork) -> None
         assert time.monotonic() < deadline, numbers()
         time.sleep(0.2)
     time.sleep(6.0)  # a reading of an idle tunnel
-    argv = [sys.executable, "-I", "-S", "-c"]
-    serving = network.internet.popen([*argv, SERVE, ECHO4], stdout=subprocess.PIPE)
-    try:
-        assert serving.entered.stdout is not None
-        assert serving.entered.stdout.readline() == "ready\n"
-        network.consumer.run([*argv, LOAD, ECHO4, str(LOAD_S)], timeout_s=LOAD_S + 10.0)
-    finally:
-        serving.kill()
-        assert serving.entered.stdout is not None
-        serving.entered.stdout.close()
+    network.lab.start(network.internet, "serve_downloads", ECHO4)
+    network.consumer.ask("download", ECHO4, LOAD_S, timeout_s=LOAD_S + 10.0)
     time.sleep(6.0)
     promised, measured, expected = numbers()
     assert promised == PROMISED_MBPS and expected == measured

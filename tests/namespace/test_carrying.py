@@ -7,14 +7,14 @@ uplink is added, before any outage, in status, by doctor, and it ends with the c
 from __future__ import annotations
 
 import re
-import sys
 import time
 from collections.abc import Callable, Sequence
 
 import pytest
 
+from tests.lab.consumers import probe
 from tests.lab.network import ConsumerNetwork
-from tests.lab.node import Node
+from tests.lab.node import Node, program
 from tests.lab.provider import make_provider
 from tests.lab.router import Router, Status, settings
 
@@ -33,21 +33,6 @@ table inet filter {
 MOMENT_S = 5.0
 MANY4 = ("192.0.2.200", "1.1.1.1", "8.8.8.8")
 MANY6 = ("2001:db8:ffff::200", "2606:4700:4700::1111", "2001:4860:4860::8888")
-KNOCK = """\
-import socket, sys, time
-kind, port, addresses = sys.argv[1], int(sys.argv[2]), sys.argv[3:]
-while True:
-    for address in addresses:
-        family = socket.AF_INET6 if ":" in address else socket.AF_INET
-        s = socket.socket(family, socket.SOCK_STREAM if kind == "tcp" else socket.SOCK_DGRAM)
-        s.setblocking(False)
-        if kind == "tcp":
-            s.connect_ex((address, port))
-        else:
-            s.sendto(b"<14>one way", (address, port))
-        time.sleep(0.1)
-        s.close()
-"""
 
 
 class Knocking:
@@ -56,7 +41,7 @@ class Knocking:
     def __init__(
         self, network: ConsumerNetwork, addresses: Sequence[str], kind: str = "tcp", port: int = 7
     ) -> None:
-        argv = [sys.executable, "-I", "-S", "-c", KNOCK, kind, str(port), *addresses]
+        argv = program("knock", kind, port, *addresses)
         self._child = network.lab.at_close(network.host.popen(argv))
 
     def __enter__(self) -> None:
@@ -96,8 +81,7 @@ def within(router: Router, fits: Callable[[Status], bool], seconds: float = MOME
 
 
 def answers(node: Node, address: str) -> bool:
-    code = f"import socket; socket.create_connection(('{address}', 7), 2)"
-    return node.run([sys.executable, "-I", "-c", code], check=False).returncode == 0
+    return probe(node, ("connect", address, 7)) == ["connected"]
 
 
 def test_case_12_a_firewall_that_forwards_to_the_wan_only(network: ConsumerNetwork) -> None:

@@ -5,8 +5,6 @@ The consumer's resolver is its ISP's, at the line's gateway, which no tunnel can
 
 from __future__ import annotations
 
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from statistics import median
@@ -15,7 +13,7 @@ import pytest
 
 from rpcd_wireguard_uplink.model import Family
 from rpcd_wireguard_uplink.system.resolver import STAND_INS
-from tests.lab.lab import Lab, ready
+from tests.lab.lab import Lab
 from tests.lab.meter import Meter, settled
 from tests.lab.network import RESOLVERS4, ConsumerNetwork
 from tests.lab.node import Child, Node
@@ -33,42 +31,6 @@ STAND_IN = STAND_INS[Family.IPV4]
 FAST_S = 0.9
 """What is rejected is known at once; what is dropped is waited for 2 s."""
 
-ASK = """\
-import socket, sys, time
-address = sys.argv[1]
-family = socket.AF_INET6 if ":" in address else socket.AF_INET
-query = bytes.fromhex("00070100000100000000000001610474657374000001") + b"\\0\\1"
-began = time.monotonic()
-with socket.socket(family, socket.SOCK_DGRAM) as s:
-    s.settimeout(2)
-    try:
-        s.connect((address, 53))
-        s.send(query)
-        reply = s.recv(512)
-        said = socket.inet_ntoa(reply[-4:])
-    except TimeoutError:
-        said = "silence"
-    except OSError:
-        said = "rejected"
-print(said, time.monotonic() - began)
-"""
-RESOLVER = """\
-import socket, sys
-signed = sys.argv[2] == "signed"
-s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-s.bind((sys.argv[1], 53))
-print("ready", flush=True)
-while True:
-    query, asker = s.recvfrom(4096)
-    end = query.index(b"\\0", 12) + 5
-    if query[end - 4 : end - 2] == b"\\0\\6":
-        record = bytes.fromhex("c00c002e00010000003c0002abcd") if signed else b""
-    else:
-        record = bytes.fromhex("c00c000100010000003c0004") + socket.inet_aton(sys.argv[3])
-    counts = bytes.fromhex("81800001") + bytes([0, bool(record)]) + bytes(4)
-    s.sendto(query[:2] + counts + query[12:end] + record, asker)
-"""
-
 
 def with_resolvers_of_the_isp(lab: Lab) -> Router:
     return Router.started(lab, isp_resolvers=True)
@@ -79,7 +41,7 @@ router = lent(with_resolvers_of_the_isp)
 
 def asked(node: Node, address: str) -> tuple[str, float]:
     """What one question was answered (an IPv4 address, rejected, silence), and after how long."""
-    said, took = node.run([sys.executable, "-I", "-c", ASK, address]).stdout.split()
+    said, took = node.ask("ask_dns", address).split()
     return said, float(took)
 
 
@@ -180,9 +142,7 @@ def test_the_stand_in_is_a_resolver_while_the_lane_is_open_only(router: Router) 
 def resolving(lab: Lab, node: Node, signed: str) -> Provider:
     """A provider whose resolver passes signatures on, or not."""
     provider = make_provider(lab, node, resolver=False)
-    pipe = subprocess.PIPE
-    argv = [sys.executable, "-I", "-c", RESOLVER, provider.tunnel4, signed, RESOLVED4]
-    ready(lab.at_close(node.popen(argv, stdout=pipe, stderr=pipe)))
+    lab.start(node, "resolver", provider.tunnel4, signed, RESOLVED4)
     return provider
 
 

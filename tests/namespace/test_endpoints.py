@@ -7,6 +7,7 @@ import time
 
 import pytest
 
+from tests.lab.altered_service import TurnedService
 from tests.lab.lab import Lab
 from tests.lab.mesh import mesh_network
 from tests.lab.meter import Meter, longest, settled
@@ -14,7 +15,6 @@ from tests.lab.network import ECHO4, ECHO6, ConsumerNetwork
 from tests.lab.peers import Peer, trust_each_other
 from tests.lab.provider import make_provider
 from tests.lab.router import Router, settings
-from tests.lab.world import TurnedService
 
 pytestmark = pytest.mark.needs("conntrack")
 

@@ -2,39 +2,21 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 import time
 
 import pytest
 
-from tests.lab.lab import ready
 from tests.lab.meter import Meter, settled
 from tests.lab.network import ECHO4, ECHO6, RESOLVERS4, RESOLVERS6, ConsumerNetwork
-from tests.lab.node import Node
+from tests.lab.node import Node, program
 from tests.lab.provider import make_provider
 from tests.lab.router import Router, settings, states
 from tests.lab.wan import slow_down
-from tests.namespace.test_captive import serve_web
 
 pytestmark = pytest.mark.needs("conntrack")
 
 NEARBY = (RESOLVERS4[0], RESOLVERS6[0])
 NO_PINGS = "icmp type echo-request drop\nicmpv6 type echo-request drop"
-LOAD = """\
-import socket, sys
-with socket.create_connection((sys.argv[1], 7), 5) as s:
-    s.settimeout(8)
-    s.recv(1000)  # who we are
-    for _ in range(20):
-        s.sendall(bytes(8000))
-        got = 0
-        while got < 8000:
-            more = s.recv(65536)
-            assert more
-            got += len(more)
-print("loaded")
-"""
 
 
 def lay(network: ConsumerNetwork, **options: object) -> Router:
@@ -158,18 +140,7 @@ def test_a_line_that_lets_connections_through_only_is_no_dead_line(
     network: ConsumerNetwork,
 ) -> None:
     """Neither ping nor DNS over UDP; something accepts connections at the targets."""
-    for address in (*RESOLVERS4, *RESOLVERS6):
-        listener = (
-            "import socket, sys, time\n"
-            f"f = socket.AF_INET6 if ':' in {address!r} else socket.AF_INET\n"
-            "s = socket.socket(f)\n"
-            f"s.bind(({address!r}, 443)); s.listen(64)\n"
-            "print('ready', flush=True)\n"
-            "while True:\n    s.accept()[0].close()\n"
-        )
-        argv = [sys.executable, "-I", "-S", "-c", listener]
-        pipe = subprocess.PIPE
-        ready(network.lab.at_close(network.internet.popen(argv, stdout=pipe, stderr=pipe)))
+    network.lab.start(network.internet, "accept", 443, *RESOLVERS4, *RESOLVERS6)
     router = lay(network, pace="default")
     router.start()
     break_isp(network, f"{NO_PINGS}\nudp dport 53 drop")
@@ -180,7 +151,7 @@ def test_a_line_that_lets_connections_through_only_is_no_dead_line(
 def test_a_line_that_lets_web_pages_through_only_is_no_dead_line(
     network: ConsumerNetwork,
 ) -> None:
-    serve_web(network, network.internet, ECHO4, 80, 204)
+    network.lab.start(network.internet, "web", ECHO4, 80, 204)
     page = f"http://{ECHO4}/generate_204"
     router = lay(network, pace="default", captive_check=page, targets=RESOLVERS4)
     router.start()
@@ -224,8 +195,8 @@ def narrow(network: ConsumerNetwork, size: int) -> None:
 
 def loads(node: Node, address: str) -> bool:
     """Whether segments of full size come and go over TCP."""
-    argv = [sys.executable, "-I", "-S", "-c", LOAD, address]
-    return node.run(argv, check=False, timeout_s=30.0).stdout.strip() == "loaded"
+    argv = program("load", address)
+    return node.run(argv, check=False, timeout_s=60.0).stdout.strip() == "loaded"
 
 
 def mtu_of(router: Router) -> int:

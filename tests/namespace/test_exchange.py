@@ -5,7 +5,6 @@ nobody trusts, two consumers. Nobody copies a key or an address.
 from __future__ import annotations
 
 import json
-import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -31,15 +30,6 @@ LIMIT_MBPS = 8
 HOLD_S = 2
 LAN4 = "192.168.50"
 REFUSED = {"silence", "OSError", "PermissionError", "ConnectionRefusedError"}
-
-POST = """
-import http.client, json, sys
-source, host, body = sys.argv[1:]
-asked = http.client.HTTPConnection(host, 7333, 5.0, source_address=(source, 0))
-asked.request("POST", "/v1/lease", body, {"Content-Type": "application/json"})
-answer = asked.getresponse()
-print(json.dumps([answer.status, json.loads(answer.read())]))
-"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,8 +160,8 @@ def test_a_strangers_wish_for_a_lease_is_refused_and_counted(offered: Mesh) -> N
     assert p1.refusals()["not_trusted"] == before + 1
     key = stranger.router.node.sh("wg genkey | wg pubkey").strip()
     body = lease_request_table(LeaseRequest("stranger", key))
-    argv = [sys.executable, "-I", "-S", "-c", POST, stranger.router.mesh4, p1.router.mesh4]
-    status, table = json.loads(stranger.router.node.run([*argv, json.dumps(body)]).stdout)
+    ends = stranger.router.mesh4, p1.router.mesh4
+    status, table = json.loads(stranger.router.node.ask("post", *ends, json.dumps(body)))
     assert (status, table["code"]) == (403, "not_trusted"), table
     assert p1.refusals()["not_trusted"] == before + 2
     assert "wgup_p1" not in stranger.router.node.sh("ip link")

@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -20,7 +19,7 @@ from rpcd_wireguard_uplink.mesh.wire.signing import Signer
 from tests.lab.lab import Lab
 from tests.lab.mesh import mesh_network
 from tests.lab.network import ECHO4
-from tests.lab.node import Child, LabError, Node, environment, join
+from tests.lab.node import Child, LabError, Node, environment, join, program
 from tests.lab.peers import Peer, start_peers, trust_each_other
 
 pytestmark = pytest.mark.needs("mosquitto", "conntrack")
@@ -31,32 +30,6 @@ MQTT = f"""
 config mqtt 'broker'
 	option enabled '1'
 	option host '{BROKER4}'
-"""
-PUBLISH = """
-import sys, threading
-import paho.mqtt.client as mqtt
-host, topic, payload = sys.argv[1:]
-version = getattr(mqtt, "CallbackAPIVersion", None)
-client = mqtt.Client(*((version.VERSION2,) if version else ()), client_id="somebody", protocol=5)
-client.connect(host)
-client.loop_start()
-client.publish(topic, payload, qos=1, retain=True).wait_for_publish(5.0)
-client.disconnect()
-client.loop_stop()
-"""
-HEAR = """
-import json, sys, threading
-import paho.mqtt.client as mqtt
-host, topic = sys.argv[1:]
-version = getattr(mqtt, "CallbackAPIVersion", None)
-client = mqtt.Client(*((version.VERSION2,) if version else ()), client_id="listener", protocol=5)
-def heard(client, userdata, message):
-    print(message.payload.decode(), flush=True)
-    client.disconnect()
-client.on_message = heard
-client.on_connect = lambda client, *more: client.subscribe(topic)
-client.connect(host)
-client.loop_forever()
 """
 
 
@@ -90,12 +63,14 @@ class Broker:
 
     def publish(self, topic: str, table: dict[str, Any]) -> None:
         """Have a third party publish this, to stay."""
-        words = [sys.executable, "-c", PUBLISH, BROKER4, f"{TOPIC}/{topic}", json.dumps(table)]
+        words = program(
+            "mqtt_publish", BROKER4, f"{TOPIC}/{topic}", json.dumps(table), packages=True
+        )
         self.node.run(words)
 
     def held(self, topic: str) -> dict[str, Any]:
         """What the broker holds of a peer."""
-        words = [sys.executable, "-c", HEAR, BROKER4, f"{TOPIC}/{topic}"]
+        words = program("mqtt_hear", BROKER4, f"{TOPIC}/{topic}", packages=True)
         found: dict[str, Any] = json.loads(self.node.run(words).stdout)
         return found
 

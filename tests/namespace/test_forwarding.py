@@ -9,7 +9,6 @@ through.
 from __future__ import annotations
 
 import json
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +18,7 @@ from rpcd_wireguard_uplink.carrying.forwarding import Paths, look_through
 from rpcd_wireguard_uplink.carrying.ruleset import parse_ruleset
 from rpcd_wireguard_uplink.carrying.verdict import Packet, Verdict, judge_packet
 from rpcd_wireguard_uplink.model import Family
+from tests.lab.consumers import probe
 from tests.lab.lab import Lab
 from tests.lab.network import ROUTER
 from tests.lab.node import Node, join
@@ -26,15 +26,6 @@ from tests.lab.node import Node, join
 DATA = Path(__file__).parent.parent / "data" / "rulesets"
 TUNNEL, LAN4, HOST4, FAR4 = "wgup_nodea", "192.168.1.1/24", "192.168.1.2", "100.0.0.1"
 NETS = ("198.51.100", "203.0.113")
-ASK = f"import socket; socket.create_connection(('{FAR4}', 443), 0.4)"
-LISTEN = f"""\
-import socket
-listener = socket.create_server(("{FAR4}", 443))
-print("ready", flush=True)
-while True:
-    listener.accept()[0].close()
-"""
-
 RULES = [
     'iifname "lan" oifname "wgup_*" accept',
     'iifname "lan" oifname "w*" accept',
@@ -83,8 +74,7 @@ class ForwardPath:
         net = NETS[out == TUNNEL]
         self.router.sh(f"ip route replace {FAR4} via {net}.2")
         self.far.sh(f"ip route replace 192.168.1.0/24 via {net}.1")
-        argv = [sys.executable, "-I", "-S", "-c", ASK]
-        return self.host.run(argv, check=False).returncode == 0
+        return probe(self.host, ("connect", FAR4, 443)) == ["connected"]
 
     def agrees(self, text: str) -> None:
         """Hold the evaluation of what nft lists against connections."""
@@ -109,8 +99,7 @@ def forward_path(lab: Lab, lan: str, wan: str) -> ForwardPath:
     router.sh(ROUTER + f"ip addr add {LAN4} dev {lan}")
     host.sh(f"ip addr add {HOST4}/24 dev eth0\nip route add default via {LAN4[:-3]}")
     far.sh(f"ip addr add {FAR4}/32 dev lo")
-    child = lab.at_close(far.popen([sys.executable, "-I", "-S", "-c", LISTEN], stdout=-1))
-    assert child.entered.stdout is not None and child.entered.stdout.readline() == "ready\n"
+    lab.start(far, "accept", 443, FAR4)
     return ForwardPath(host, router, far, lan, wan)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -13,7 +12,7 @@ from typing import Any
 import pytest
 
 from rpcd_wireguard_uplink.extras.metrics import exposition
-from tests.lab.lab import Lab, ready
+from tests.lab.lab import Lab
 from tests.lab.meter import Meter, settled
 from tests.lab.network import ECHO4, consumer_network
 from tests.lab.provider import make_provider
@@ -23,21 +22,6 @@ pytestmark = pytest.mark.needs("conntrack")
 
 TOKEN = "T0KEN"
 WEBHOOK = f"http://{ECHO4}:8080/{TOKEN}"
-RECEIVER = """\
-import http.server, sys
-class Handler(http.server.BaseHTTPRequestHandler):
-    def do_POST(self):
-        body = self.rfile.read(int(self.headers["Content-Length"])).decode()
-        with open(sys.argv[2], "a") as file:
-            file.write(f"{self.client_address[0]} {self.path} {body}\\n")
-        self.send_response(204)
-        self.end_headers()
-    def log_message(self, *words):
-        pass
-server = http.server.ThreadingHTTPServer((sys.argv[1], 8080), Handler)
-print("ready", flush=True)
-server.serve_forever()
-"""
 
 
 @pytest.fixture(scope="module")
@@ -48,9 +32,7 @@ def router(namespaces: None) -> Iterator[Router]:
         provider = make_provider(lab, network.providers[0])
         made = Router.build(network, [provider], settings())
         folder = made.service.folder
-        argv = [sys.executable, "-I", "-c", RECEIVER, ECHO4, os.path.join(folder, "posted")]
-        pipe = subprocess.PIPE
-        ready(lab.at_close(network.internet.popen(argv, stdout=pipe, stderr=pipe)))
+        lab.start(network.internet, "receiver", ECHO4, os.path.join(folder, "posted"))
         os.makedirs(os.path.join(folder, "hooks"), mode=0o755)
         made.service.extra_args = ["--hooks-dir", os.path.join(folder, "hooks")]
         put(

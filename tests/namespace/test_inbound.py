@@ -7,7 +7,6 @@ over TCP, UDP and ICMP. What arrives behind the filter is counted at the host an
 from __future__ import annotations
 
 import json
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -15,9 +14,18 @@ from dataclasses import dataclass
 
 import pytest
 
+from tests.lab.consumers import probe
 from tests.lab.lab import Lab, ready
 from tests.lab.meter import Meter, lost, settled
-from tests.lab.network import ECHO4, ECHO6, HOST4, HOST6, ConsumerNetwork, consumer_network
+from tests.lab.network import (
+    ECHO4,
+    ECHO6,
+    ECHO_PORT,
+    HOST4,
+    HOST6,
+    ConsumerNetwork,
+    consumer_network,
+)
 from tests.lab.node import Node, join
 from tests.lab.provider import DEVICE, Provider, make_provider
 from tests.lab.router import Router, settings
@@ -35,34 +43,6 @@ table inet seen {
 	}
 }
 """
-KNOCK = """\
-import json, socket, sys
-found = {}
-for host in sys.argv[1:]:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with socket.socket(family, socket.SOCK_DGRAM) as udp:
-        udp.sendto(b"one way", (host, 9999))
-    try:
-        socket.create_connection((host, 7), timeout=0.7).close()
-        found[host] = "connected"
-    except TimeoutError:
-        found[host] = "silence"
-    except OSError as error:
-        found[host] = type(error).__name__
-print(json.dumps(found))
-"""
-CLOSED_PORT = """\
-import socket, sys
-family = socket.AF_INET6 if ":" in sys.argv[1] else socket.AF_INET
-with socket.socket(family, socket.SOCK_DGRAM) as s:
-    s.settimeout(3)
-    s.connect((sys.argv[1], 9))
-    s.send(b"x")
-    try:
-        s.recv(10)
-    except OSError as error:
-        print(type(error).__name__)
-"""
 
 
 @dataclass(frozen=True)
@@ -75,10 +55,11 @@ class Inbound:
 
     def knock(self) -> dict[str, str]:
         """What the provider's connections come to, by address."""
-        argv = [sys.executable, "-I", "-S", "-c", KNOCK, *KNOCKED]
-        found: dict[str, str] = json.loads(self.provider.node.run(argv).stdout)
+        node = self.provider.node
+        probe(node, *(("udp", host, 9999) for host in KNOCKED))
+        found = probe(node, *(("connect", host, ECHO_PORT) for host in KNOCKED))
         self.provider.node.run(["ping", "-c", "1", "-W", "1", HOST4], check=False)
-        return found
+        return dict(zip(KNOCKED, found, strict=True))
 
     def arrived(self) -> int:
         """Packets that began something, seen behind the filter, at the router and at its host."""
@@ -142,8 +123,7 @@ def test_a_provider_begins_no_connection_at_home_nor_in_an_outage(inbound: Inbou
         for meter, source in zip(meters, provider_wan.addresses, strict=True):
             meter.wait_for_source(source, since=died)  # what the host asks for comes back
         for echo in (ECHO4, ECHO6):  # and an ICMP error about it
-            argv = [sys.executable, "-I", "-S", "-c", CLOSED_PORT, echo]
-            assert network.host.run(argv).stdout.strip() == "ConnectionRefusedError"
+            assert probe(network.host, ("udp", echo, 9)) == ["ConnectionRefusedError"]
         network.wan.restore()
         router.wait_primary()
     assert router.status()["problems"] == []

@@ -26,7 +26,7 @@ from tests.lab.network import (
     ConsumerNetwork,
     consumer_network,
 )
-from tests.lab.node import LabError, Node, refused
+from tests.lab.node import LabError, Node, program, refused
 from tests.lab.provider import RESOLVED4, Provider, make_device, make_provider, new_keys
 from tests.lab.service import OBJECT, PROJECT, Service
 
@@ -213,20 +213,6 @@ def test_a_child_is_killed_itself_and_not_its_waiter(lab: Lab) -> None:
     assert not os.path.exists(f"/proc/{pid}")
 
 
-LEFT_ALONE = """
-import os, sys, time
-from tests.lab.lab import Lab
-from tests.lab.network import consumer_network
-from tests.lab.provider import make_provider
-lab = Lab()
-network = consumer_network(lab)
-make_provider(lab, network.providers[0])
-print(lab.folder, *sorted(os.readlink(f"/proc/{node.pid}/ns/pid") for node in lab.nodes))
-sys.stdout.flush()
-time.sleep(60)
-"""
-
-
 def inhabitants(namespaces: set[str]) -> list[str]:
     """The processes that live in one of these pid namespaces, by name."""
     found = []
@@ -243,7 +229,10 @@ def inhabitants(namespaces: set[str]) -> list[str]:
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
 def test_nothing_stays_when_the_maker_is_killed(namespaces: None, number: signal.Signals) -> None:
     maker = subprocess.Popen(
-        [sys.executable, "-c", LEFT_ALONE], stdout=subprocess.PIPE, text=True, cwd=PROJECT
+        program("left_alone", packages=True),
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": PROJECT},
     )
     try:
         assert maker.stdout is not None
@@ -271,32 +260,12 @@ def test_nothing_stays_after_closing(namespaces: None) -> None:
     lab.close()
 
 
-STAND_IN = """
-import asyncio, sys
-from rpcd_wireguard_uplink.extras.standalone.broker import Broker
-from rpcd_wireguard_uplink.ubus import BusObject, Reply
-from rpcd_wireguard_uplink.ubus.client import Client
-
-async def main(path):
-    broker = Broker(path)
-    await broker.start()
-    client = Client(path)
-    await client.connect()
-    answer = lambda call: Reply({"method": call.method})
-    await client.publish(BusObject("luci.wireguard-dashboard", {"uplink_list": {}}, answer))
-    print("up", flush=True)
-    await asyncio.sleep(60)
-
-asyncio.run(main(sys.argv[1]))
-"""
-
-
 class StandIn(Service):
     """A service that only answers, so that what runs services is tested without ours."""
 
     @property
     def argv(self) -> list[str]:
-        return [sys.executable, "-c", STAND_IN, self.socket]
+        return program("stand_in", self.socket, packages=True)
 
 
 async def test_a_service_answers_inside_and_outside_its_node(lab: Lab) -> None:

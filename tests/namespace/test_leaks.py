@@ -7,18 +7,14 @@ traffic.
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 
 import pytest
 
-from tests.lab.lab import Lab, ready
+from tests.lab.capture import TCP, UDP, Capture, Packet
+from tests.lab.consumers import probe_timed
 from tests.lab.meter import Meter, settled
 from tests.lab.network import ECHO4, ECHO6, PROBED4, PROBED6, ConsumerNetwork
 from tests.lab.node import Node
@@ -35,82 +31,31 @@ ARP_S = 3.5
 FAST_S = 0.9
 """What is refused is known at once; a packet that is dropped is waited for a second and more."""
 
-CAPTURE = """\
-import json, socket, struct, sys, time
-s = socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM, socket.htons(3))
-s.bind((sys.argv[1], 0))
-print("ready", flush=True)
-while True:
-    data, where = s.recvfrom(2048)
-    if where[2] != 4:  # not PACKET_OUTGOING
-        continue
-    if where[1] == 0x0800:
-        family, protocol, header = 4, data[9], (data[0] & 15) * 4
-        ends = [socket.inet_ntop(socket.AF_INET, data[n : n + 4]) for n in (12, 16)]
-    elif where[1] == 0x86DD:
-        family, protocol, header = 6, data[6], 40
-        ends = [socket.inet_ntop(socket.AF_INET6, data[n : n + 16]) for n in (8, 24)]
-    else:
-        continue
-    if protocol in (6, 17):
-        port = struct.unpack("!H", data[header + 2 : header + 4])[0]
-        print(json.dumps([time.monotonic(), family, *ends, port]), flush=True)
-"""
-CONNECT = """\
-import socket, sys, time
-began = time.monotonic()
-try:
-    socket.create_connection((sys.argv[1], 7), timeout=2).close()
-    said = "connected"
-except TimeoutError:
-    said = "silence"
-except OSError as error:
-    said = "refused"
-print(said, time.monotonic() - began)
-"""
+
+def capture(network: ConsumerNetwork, device: str) -> Capture:
+    """What the router sends by a device, until the laboratory closes."""
+    made = Capture(network.consumer, device)
+    network.lab.at_close(made.child)
+    return made
 
 
-@dataclass(frozen=True)
-class Packet:
-    """One TCP or UDP packet that left by a device. `at_s` is CLOCK_MONOTONIC."""
-
-    at_s: float
-    family: int
-    source: str
-    destination: str
-    port: int
-
-
-class Wire:
-    """All TCP and UDP packets that a node sends by a device, from now on."""
-
-    def __init__(self, lab: Lab, node: Node, device: str) -> None:
-        pipe = subprocess.PIPE
-        argv = [sys.executable, "-I", "-S", "-c", CAPTURE, device]
-        self._child = lab.at_close(node.popen(argv, stdout=pipe, stderr=pipe))
-        ready(self._child)
-        self._seen: list[Packet] = []
-        self._reader = threading.Thread(target=self._read, daemon=True)
-        self._reader.start()
-
-    def _read(self) -> None:
-        for line in self._child.entered.stdout or ():
-            self._seen.append(Packet(*json.loads(line)))
-
-    def seen(self, since_s: float, until_s: float = float("inf")) -> list[Packet]:
-        """What left in that time."""
-        time.sleep(0.1)  # the last ones are still on their way to us
-        return [
-            packet
-            for packet in self._seen
-            if since_s <= packet.at_s < until_s and packet.destination not in PROBED
-        ]
+def seen(capture: Capture, since_s: float, until_s: float = float("inf")) -> list[Packet]:
+    """The TCP and UDP packets that left in that time, but for our probes."""
+    time.sleep(0.1)  # the last ones are still on their way to us
+    return [
+        packet
+        for packet in capture.packets
+        if packet.leaves
+        and packet.protocol in (TCP, UDP)
+        and since_s <= packet.at_s < until_s
+        and packet.target not in PROBED
+    ]
 
 
 def connect(node: Node, address: str) -> tuple[str, float]:
-    """What became of a connection, and after how long."""
-    said, took = node.run([sys.executable, "-I", "-c", CONNECT, address]).stdout.split()
-    return said, float(took)
+    """What became of a connection (connected, silence or refused), and after how long."""
+    said, took_s = probe_timed(node, ("connect", address, 7))[0]
+    return said if said in ("connected", "silence") else "refused", took_s
 
 
 @contextmanager
@@ -155,14 +100,14 @@ def test_a_half_dead_line_leaks_unless_it_fails_closed(
         network, [provider], settings(targets=PROBED, fail_closed=fail_closed, check_interval=1)
     )
     router.start()
-    wire = Wire(network.lab, network.consumer, "wan")
+    wire = capture(network, "wan")
     network.provider_wans[0].drop()
     router.wait(lambda s: not any(u["usable"] for u in s["uplinks"]))
     with traffic(network) as meters:
         network.wan.drop(80)
         router.wait(lambda s: states(s) == {"stranded"})
         began = watched()
-        leaked = wire.seen(began)
+        leaked = seen(wire, began)
         refused, took_s = connect(network.host, ECHO4)
         assert states(router.status()) == {"stranded"}
         mended = network.wan.restore()
@@ -170,7 +115,7 @@ def test_a_half_dead_line_leaks_unless_it_fails_closed(
             assert leaked == []
             assert refused == "refused" and took_s < FAST_S
         else:
-            ways = {(packet.family, packet.port) for packet in leaked}
+            ways = {(packet.version, packet.target_port) for packet in leaked}
             assert ways == {(4, 7), (6, 7), (4, 53), (6, 53)}, "the capture sees what leaks"
         router.wait(lambda s: states(s) == {"primary"})
         for meter in meters:
@@ -185,15 +130,15 @@ def test_a_family_that_the_uplink_cannot_carry_is_refused(network: ConsumerNetwo
     router.configure(settings(targets=PROBED))
     router.start()
     wan, host = network.wan, network.host
-    wires = [Wire(network.lab, network.consumer, device) for device in ("wan", "mesh0")]
+    wires = [capture(network, device) for device in ("wan", "mesh0")]
     with traffic(network) as meters:
         wan.drop(80)
         router.wait(
             lambda s: [f["state"] for f in s["families"].values()] == ["failed_over", "stranded"]
         )
         began = watched()
-        assert [p for wire in wires for p in wire.seen(began) if p.family == 6] == []
-        assert {p.port for p in wires[1].seen(began)} == {provider.listen_port}
+        assert [p for wire in wires for p in seen(wire, began) if p.version == 6] == []
+        assert {p.target_port for p in seen(wires[1], began)} == {provider.listen_port}
         assert connect(host, ECHO4)[0] == "connected"
         said, took_s = connect(host, ECHO6)
         assert said == "refused" and took_s < FAST_S
@@ -210,7 +155,7 @@ def test_nothing_leaves_by_the_wrong_path_in_a_switch(network: ConsumerNetwork, 
     router = Router.build(network, [provider], settings(targets=PROBED))
     router.start()
     wan = network.wan
-    line, link = (Wire(network.lab, network.consumer, device) for device in ("wan", "mesh0"))
+    line, link = (capture(network, device) for device in ("wan", "mesh0"))
     begun = time.monotonic()
     with traffic(network) as meters:
         for _ in range(2):
@@ -221,7 +166,7 @@ def test_nothing_leaves_by_the_wrong_path_in_a_switch(network: ConsumerNetwork, 
                 wan.remove_routes()
             router.wait_failed_over()
             began = watched()
-            assert line.seen(began) == []
+            assert seen(line, began) == []
             mended = wan.restore()
             if fault == "carrier":
                 time.sleep(ARP_S)
@@ -231,10 +176,10 @@ def test_nothing_leaves_by_the_wrong_path_in_a_switch(network: ConsumerNetwork, 
             back = time.monotonic()
             for meter in meters:
                 meter.wait_for(lambda _: True, since=back)
-            early = [p for p in line.seen(mended, mended + 0.9) if p.port in (7, 53)]
+            early = [p for p in seen(line, mended, mended + 0.9) if p.target_port in (7, 53)]
             assert early == [], "before the hold time is over"
-    packets = line.seen(begun)
+    packets = seen(line, begun)
     assert {p.source for p in packets} == {*wan.addresses}
-    named = {p.destination for p in packets if p.port == 53}
+    named = {p.target for p in packets if p.target_port == 53}
     assert named <= {wan.gateway4, wan.gateway6, "8.8.8.8"}, "what the tunnel is asked stays there"
-    assert {p.port for p in link.seen(begun)} == {provider.listen_port}
+    assert {p.target_port for p in seen(link, begun)} == {provider.listen_port}

@@ -5,8 +5,6 @@ In the network of tests.lab.consumers, with real tunnels, nft and tc.
 
 from __future__ import annotations
 
-import json
-import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -25,9 +23,9 @@ from tests.lab.consumers import (
     METADATA6,
     MODEM,
     OTHER4,
-    PROBE,
     World,
     build,
+    probe,
     rate_mbps,
 )
 from tests.lab.lab import Lab
@@ -89,8 +87,7 @@ def test_consumers_reach_nothing_else(world: World) -> None:
 
 def test_nobody_gets_in_to_a_consumer(world: World) -> None:
     """Neither the LAN's hosts nor somebody in the internet who finds a way to the address."""
-    network, argv = world.network, [sys.executable, "-I", "-S", "-c", PROBE]
-    argv.append(json.dumps([("tcp", world.b.address4, ECHO)]))
+    network = world.network
     network.wan.isp.sh(f"ip route replace 10.61.7.0/24 via {network.wan.address4}")
     network.internet.sh(
         "ip route replace 10.61.7.0/24 $(ip route show 198.51.100.0/24 | cut -c16-)"
@@ -98,7 +95,7 @@ def test_nobody_gets_in_to_a_consumer(world: World) -> None:
 
     def get_in() -> set[str]:
         outside = (network.host, network.internet)
-        return {json.loads(node.run(argv).stdout)[0] for node in outside}
+        return {probe(node, ("tcp", world.b.address4, ECHO))[0] for node in outside}
 
     world.router.sh("nft delete table inet wgup_provider")
     assert not REFUSED & get_in()

@@ -10,7 +10,6 @@ import contextlib
 import glob
 import itertools
 import os
-import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
@@ -20,6 +19,7 @@ import pytest
 
 from rpcd_wireguard_uplink.model import DEVICE_GROUP
 from tests.lab import delegation, firewall
+from tests.lab.altered_service import TurnedService
 from tests.lab.consumers import probe
 from tests.lab.delegation import Prefix, delegate
 from tests.lab.dhcp import DhcpWan
@@ -28,7 +28,7 @@ from tests.lab.lab import Lab, ready
 from tests.lab.mesh import mesh_network
 from tests.lab.meter import Meter, longest, sources
 from tests.lab.network import ECHO4, ECHO6, HOST4, ConsumerNetwork, consumer_network, third_wan
-from tests.lab.node import Child, Node, join
+from tests.lab.node import Child, Node, join, program
 from tests.lab.peers import Peer, Row, trust_each_other
 from tests.lab.pool import RouterPool, added
 from tests.lab.pppoe import Session, pppoe_network
@@ -39,7 +39,6 @@ from tests.lab.service import Service
 from tests.lab.troubles import MESH_TCP, count, counted
 from tests.lab.vpn import SERVER4, SERVER6, Vpn, vpn_server
 from tests.lab.wan import Wan, balance, balance_by_objects, slow_down
-from tests.lab.world import TurnedService
 from tests.namespace.conftest import lent
 
 pytestmark = pytest.mark.needs("conntrack")
@@ -1462,24 +1461,9 @@ def test_case_12_forward_chain_for_the_wan_only(odd: Odd, style: str) -> None:
 # Row 14: an underlay that passes small packets only.
 
 
-LOAD = """
-import socket, sys
-with socket.create_connection((sys.argv[1], 7), 5) as stream:
-    stream.settimeout(8)
-    stream.recv(100)
-    got = 0
-    for _ in range(20):
-        stream.sendall(bytes(5000))
-        want = got + 5000
-        while got < want:
-            got += len(stream.recv(65536)) or sys.exit("closed")
-print("loaded")
-"""
-
-
 def loads(node: Node, address: str) -> bool:
     """Whether 100 kB come and go over one connection."""
-    argv = [sys.executable, "-I", "-S", "-c", LOAD, address]
+    argv = program("load", address)
     return node.run(argv, check=False, timeout_s=60.0).stdout.strip() == "loaded"
 
 

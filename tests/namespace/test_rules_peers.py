@@ -10,9 +10,11 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
+from typing import ClassVar
 
 import pytest
 
+from tests.lab.altered_service import AlteredService
 from tests.lab.lab import Lab
 from tests.lab.mesh import mesh_network
 from tests.lab.meter import Flows
@@ -21,7 +23,6 @@ from tests.lab.peers import Peer, start_peers, trust_each_other
 from tests.lab.router import sent_packets, settings, states
 from tests.lab.troubles import (
     PROVIDER_UDP,
-    HastyService,
     block,
     lease_of,
     place_of,
@@ -33,6 +34,15 @@ pytestmark = pytest.mark.needs("conntrack")
 
 SILENT_S = 15.0
 DAY_S = 86400.0
+
+
+class HastyService(AlteredService):
+    """A service that holds a consumer to be silent after `SILENT_S` instead of three minutes."""
+
+    constants: ClassVar[dict[str, float]] = {
+        f"rpcd_wireguard_uplink.provider.lease_server:{name}": SILENT_S
+        for name in ("SILENT_S", "READMIT_S")
+    }
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,7 +236,7 @@ def test_a_consumer_whose_clock_is_a_day_back(lab: Lab) -> None:
     mesh = mesh_network(lab, ("c", "p"))
     text = settings((), node_id="{}", min_uplinks=0, pace="default")
     peers = {
-        name: Peer(router, HastyService(lab, router.node, text.format(name), SILENT_S))
+        name: Peer(router, HastyService(lab, router.node, text.format(name)))
         for name, router in mesh.items()
     }
     for peer in peers.values():

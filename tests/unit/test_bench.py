@@ -8,9 +8,9 @@ from rpcd_wireguard_uplink.mesh.directory import parse_peers
 from rpcd_wireguard_uplink.system.wg import Ages
 from tests.bench import __main__ as bench
 from tests.bench import large_mesh
-from tests.bench.capture import UDP, Packet
 from tests.bench.switches import count_leaks
 from tests.bench.table import Row, quantile, table_lines
+from tests.lab.capture import UDP, Packet
 
 TWENTY = tuple(float(number) for number in range(1, 21))
 MOVED = {"8.8.8.8": 100}
