@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 import os
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 
 from ..errors import CommandFailed
@@ -44,12 +44,13 @@ from ..uci import Document, Draft, Store
 from ..warnings import Warnings
 from . import inbound
 from .endpoint_addresses import EndpointAddresses
+from .protocol import Platform
 
 REMOVED = ".removed"
 KEPT_S = 86400.0
 
 
-class Linux:
+class Linux(Platform):
     """A Linux with UCI files in `config_dir`. Keys lie in `keys_dir` (0700, files 0600).
 
     `_applied` holds the tunnels that are installed as they should be, by interface.
@@ -71,7 +72,6 @@ class Linux:
     # --- configuration
 
     async def read(self, config: str) -> Document:
-        """The file's document; an absent file is an empty one."""
         return self._store.read(config, missing_ok=True)
 
     async def edit(self, config: str, change: Callable[[Draft], None]) -> object:
@@ -116,7 +116,6 @@ class Linux:
         return os.path.join(self._keys_dir, f"{interface}.key")
 
     async def read_key(self, interface: str) -> str:
-        """The key as it was written, '' if there is none."""
         path = self._key_path(interface)
         key = await asyncio.to_thread(read_bytes, path)
         if key is None:
@@ -130,7 +129,6 @@ class Linux:
         return text
 
     async def keep_keys(self, interfaces: Collection[str]) -> None:
-        """Put the key files of all other interfaces aside, and delete what lay there for a day."""
         await asyncio.to_thread(self._keep_keys, {f"{name}.key" for name in interfaces})
 
     def _keep_keys(self, kept: Collection[str]) -> None:
@@ -153,7 +151,6 @@ class Linux:
             self.warnings.set("keys", told)
 
     async def read_removed_key(self, interface: str) -> str:
-        """From the file that was put aside."""
         path = self._key_path(interface) + REMOVED
         found = await asyncio.to_thread(read_or_tell, read_text, path, "")
         return found.strip() if is_key(found.strip()) else ""
@@ -187,11 +184,9 @@ class Linux:
             await wg.insist_on_endpoint(name, tunnel.public_key, at)
 
     def know_endpoints(self, interface: str, endpoints: Sequence[Endpoint]) -> None:
-        """They are tried once the tunnel's own stays silent."""
         self._endpoints.also(interface, endpoints)
 
     async def follow_names(self, stalled: Sequence[str]) -> bool:
-        """Have silent tunnels try their provider's next address, in place."""
         if self._endpoints.due(stalled):
             await self.read_counters()  # or one that works by now would be left again
         due = [name for name in self._endpoints.due(stalled) if name in self._applied]
@@ -206,49 +201,22 @@ class Linux:
         return bool(moved)
 
     def endpoint_address(self, interface: str) -> str:
-        """The address that the provider is tried at."""
         return self._endpoints.current(interface)
 
     # --- the kernel
 
     async def read_links(self) -> list[Link]:
-        """From the kernel, over netlink."""
         return [
             Link(d.name, d.index, d.group, d.alias, d.carrier, d.mtu, d.kind, d.hardware)
             for d in self.kernel.devices()
         ]
 
     async def set_mtu(self, device: str, mtu: int) -> None:
-        """In the kernel; the configuration keeps what it says."""
         index = next((d.index for d in self.kernel.devices() if d.name == device), 0)
         if code := self.kernel.set_mtu(index, mtu):
             raise CommandFailed(f"the MTU of {device} can't be {mtu}: {os.strerror(code)}")
 
-    async def read_protocols(self) -> Mapping[str, str]:
-        """None: there is no netifd."""
-        return {}
-
-    def interfaces_on(self, device: str) -> list[str]:
-        """None: nothing has other names for devices here."""
-        return []
-
-    def is_enabled(self, service: str) -> bool:
-        """False: whatever starts services here, it does not know those of a router."""
-        return False
-
-    async def reload_network(self) -> None:
-        """Nobody but us reads it."""
-
-    async def running_instances(self, service: str) -> list[str]:
-        """None: there is no procd to ask."""
-        return []
-
-    async def read_interfaces(self) -> Mapping[str, str]:
-        """None."""
-        return {}
-
     async def read_addresses(self, device: str) -> list[str]:
-        """From the kernel."""
         named = {d.index for d in self.kernel.devices() if d.name == device}
         return [text for index, text, _ in self.kernel.addresses() if index in named]
 
@@ -287,7 +255,6 @@ class Linux:
         return next((d.name for d in self.kernel.devices() if d.index == index), "")
 
     async def read_counters(self) -> dict[str, PeerCounters]:
-        """From `wg`."""
         read_s = time.monotonic()
         counters = await wg.read_counters(self._ages)
         self._endpoints.saw(counters, read_s)

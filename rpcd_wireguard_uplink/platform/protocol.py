@@ -1,7 +1,8 @@
 """What the service needs of the machine it runs on; one implementation a kind of machine.
 
 Configuration, tunnels and the kernel's view, behind one Protocol, so that the same service runs on
-a router and on any Linux. Implementations raise UplinkError's children only.
+a router and on any Linux. What has a body here is so where there is neither netifd nor procd.
+Implementations raise UplinkError's children only.
 """
 
 from __future__ import annotations
@@ -88,9 +89,11 @@ class Platform(Protocol):
         `gateways` are the device's addresses with prefix lengths. To be called again when WANs or
         `mesh_devices` change; what is installed is left alone. On an error all is as before.
         """
+        return
 
     async def remove_provider(self) -> None:
         """Undo `install_provider`; nothing where there is nothing to undo."""
+        return
 
     def know_endpoints(self, interface: str, endpoints: Sequence[Endpoint]) -> None:
         """Other endpoints of a tunnel's provider."""
@@ -107,30 +110,35 @@ class Platform(Protocol):
         """Every network device."""
 
     async def read_protocols(self) -> Mapping[str, str]:
-        """Device -> netifd's protocol of the interface on it; none where there is no netifd."""
+        """Device -> netifd's protocol of the interface on it."""
+        return {}
 
     def logical_name(self, device: str) -> str:
         """What the owner calls the WAN with that device; the device itself where not known."""
+        return device
 
     def interfaces_on(self, device: str) -> list[str]:
-        """netifd's names of the interfaces on a device; none where there is no netifd."""
+        """netifd's names of the interfaces on a device."""
+        return []
 
     async def read_interfaces(self) -> Mapping[str, str]:
-        """netifd's interfaces and the devices that they have or had, '' where that is not known;
-        none where there is no netifd.
-        """
+        """netifd's interfaces and the devices that they have or had, '' where that is not known."""
+        return {}
 
     async def keep_rendered(self, text: str) -> None:
         """Keep, for people, what mwan3 should hold of ours; '' removes it."""
 
     def is_enabled(self, service: str) -> bool:
-        """Whether a service is started at boot."""
+        """Whether a service is started at boot, as a router's init scripts are."""
+        return False
 
     async def reload_network(self) -> None:
-        """Tell whoever reads `network` that it changed."""
+        """Have `network` read again by whoever makes interfaces of it."""
+        return
 
     async def running_instances(self, service: str) -> list[str]:
-        """The instances of a service that its supervisor has running; none without a supervisor."""
+        """The instances of a service that procd has running."""
+        return []
 
     async def set_mtu(self, device: str, mtu: int) -> None:
         """Set a device's MTU in bytes, until it is made anew."""

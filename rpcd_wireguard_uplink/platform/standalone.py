@@ -1,14 +1,13 @@
 """Any Linux: UCI files in a directory, tunnels made with `ip` and `wg`.
 
-Plays netifd's part for the marked sections: creates, updates and deletes devices by plan, and
-never touches one that does not carry our mark. Where the kernel has no WireGuard, wireguard-go
-makes the device.
+The marked sections become devices by plan; one that does not carry our mark is never touched. Where
+the kernel has no WireGuard, wireguard-go makes the device.
 """
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from ..errors import UplinkError
@@ -25,27 +24,11 @@ class Standalone(Linux):
     name = "standalone"
     shares_network = False
 
-    def logical_name(self, device: str) -> str:
-        """Devices have no other name here."""
-        return device
-
     async def wanted_sections(
         self, keyed: Sequence[tuple[Uplink, str]], found: Sequence[Section], *, routed: bool = False
     ) -> list[Section]:
         """Names of endpoints stay names: `sync` resolves them."""
         return [section for uplink, key in keyed for section in wanted_sections(uplink, key)]
-
-    async def install_provider(
-        self,
-        gateways: Sequence[str],
-        listen_port: int,
-        mesh_devices: Collection[str],
-        renewal_port: int,
-    ) -> None:
-        """Nothing: neither netifd nor fw4 is here, and no other firewall is known."""
-
-    async def remove_provider(self) -> None:
-        """Nothing."""
 
     async def sync(self, tunnels: Sequence[Tunnel]) -> Mapping[str, str]:
         """Carry out the plan between the wanted tunnels and the kernel's devices."""
