@@ -65,9 +65,9 @@ def catch_alls(found: Iterable[Section]) -> list[Section]:
         if section.type == "rule"
         and not is_marked(section.options)
         and len(section.name) <= RULE_NAME_LENGTH
-        and text_of(section, "use_policy")
+        and section.text("use_policy")
         and not any(option in section.options for option in narrowing)
-        and text_of(section, "proto", "all") == "all"
+        and section.text("proto", "all") == "all"
         and families_of(section)
     ]
 
@@ -82,13 +82,13 @@ def diverted_marks(found: Sequence[Section], wans: Collection[str]) -> tuple[int
     for some 50 ms whenever it builds a policy anew (common.sh, mwan3_id2mask and mwan3_init).
     """
     mask = mask_of(found)
-    used = {text_of(rule, "use_policy") for rule in catch_alls(found)}
+    used = {rule.text("use_policy") for rule in catch_alls(found)}
     covered = {*wans}
     theirs = [s for s in found if s.type == "rule" and not is_marked(s.options)]
-    others = {text_of(rule, "use_policy") for rule in theirs} - {"default", ""}
+    others = {rule.text("use_policy") for rule in theirs} - {"default", ""}
     for policy in policies_of(found):
         members = words_of(policy)
-        held = {text_of(s, "interface") for s in found if s.type == "member" and s.name in members}
+        held = {s.text("interface") for s in found if s.type == "member" and s.name in members}
         if policy.name in used and (not wans or not held.isdisjoint(wans)):
             covered |= held
             others.discard(policy.name)
@@ -174,8 +174,8 @@ def policies_of(found: Iterable[Section]) -> list[Section]:
 
 def families_of(rule: Section) -> list[Family]:
     """The families whose every packet the rule's destination takes in."""
-    named = text_of(rule, "family", "any")
-    anywhere = text_of(rule, "dest_ip")
+    named = rule.text("family", "any")
+    anywhere = rule.text("dest_ip")
     found = []
     for family in Family:
         if named in ("any", family.value) and anywhere in ("", ANYWHERE[family]):
@@ -184,7 +184,7 @@ def families_of(rule: Section) -> list[Family]:
 
 
 def is_enabled(interface: Section) -> bool:
-    return text_of(interface, "enabled") in ("1", "on", "true", "yes", "enabled")
+    return interface.text("enabled") in ("1", "on", "true", "yes", "enabled")
 
 
 def mask_of(found: Iterable[Section]) -> int:
@@ -205,11 +205,6 @@ def _spread(number: int, mask: int) -> int:
     return result
 
 
-def text_of(section: Section, option: str, default: str = "") -> str:
-    value = section.options.get(option, default)
-    return value if isinstance(value, str) else " ".join(value)
-
-
 def words_of(section: Section, option: str = "use_member") -> tuple[str, ...]:
     """A list as mwan3 sees it: a plain option has no items."""
     value = section.options.get(option, ())
@@ -217,5 +212,5 @@ def words_of(section: Section, option: str = "use_member") -> tuple[str, ...]:
 
 
 def number_of(section: Section, option: str, default: int) -> int:
-    text = text_of(section, option)
+    text = section.text(option)
     return int(text) if text.isascii() and text.isdigit() and len(text) < 10 else default

@@ -28,7 +28,6 @@ from .dialect import (
     mask_of,
     number_of,
     policies_of,
-    text_of,
     tracker_of,
     words_of,
 )
@@ -119,7 +118,7 @@ class _Composer:
             if uplink.carries(family)
         ]
         ours = [section for section in found if is_marked(section.options)]
-        kept = [text_of(s, "interface") for s in ours if s.type == "member"]
+        kept = [s.text("interface") for s in ours if s.type == "member"]
         known_wans = {*wans, *(name for name in kept if not is_own_name(name))}
         self.wans = {
             family: [
@@ -173,7 +172,7 @@ class _Composer:
     def joined(self) -> dict[str, list[Family]]:
         """The owner's policies that our members join, each with the families in which they do."""
         named = self.settings.policies
-        used = named or {text_of(rule, "use_policy") for rule in catch_alls(self.theirs)}
+        used = named or {rule.text("use_policy") for rule in catch_alls(self.theirs)}
         found = {}
         for policy in (p for p in self.their_policies if p.name in used):
             members = words_of(policy)
@@ -187,7 +186,7 @@ class _Composer:
     def interfaces_in(self, members: Sequence[str]) -> list[Section]:
         """The owner's interfaces that these members are of."""
         held = {
-            text_of(s, "interface") for s in self.theirs if s.type == "member" and s.name in members
+            s.text("interface") for s in self.theirs if s.type == "member" and s.name in members
         }
         return [s for s in self.their_interfaces if s.name in held]
 
@@ -348,7 +347,7 @@ def interface_of(uplink: Uplink, family: Family) -> str:
 
 
 def _family_of(interface: Section) -> str:
-    return text_of(interface, "family", "ipv4")
+    return interface.text("family", "ipv4")
 
 
 def _marked(

@@ -25,7 +25,6 @@ from .dialect import (
     dismiss_command,
     diverted_marks,
     is_enabled,
-    text_of,
 )
 from .sections import MWAN3, NO_POLICY, Plan, Wanted, plan_mwan3, render, wanted_mwan3
 from .status import View, read_view
@@ -136,7 +135,7 @@ class Keeper:
             return (0,)
         found = (await self.platform.read(MWAN3)).sections
         self._families = {
-            section.name: text_of(section, "family", "ipv4")
+            section.name: section.text("family", "ipv4")
             for section in found
             if section.type == "interface" and is_enabled(section)
         }

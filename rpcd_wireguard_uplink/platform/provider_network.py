@@ -25,7 +25,6 @@ from .tunnels import (
     SectionPlan,
     has_interfaces,
     plan_sections,
-    text_of,
     words_of,
 )
 
@@ -156,7 +155,7 @@ def plan_provider(config: str, wanted: Sequence[Section], found: Sequence[Sectio
 def installed_sections(config: str, found: Iterable[Section]) -> tuple[Section, ...]:
     """Those of a configuration's sections that are the provider's."""
     role = _role(config)
-    return tuple(s for s in found if is_marked(s.options) and text_of(s, ROLE_OPTION) == role)
+    return tuple(s for s in found if is_marked(s.options) and s.text(ROLE_OPTION) == role)
 
 
 def _role(config: str) -> str:
@@ -174,10 +173,10 @@ def provider_zones(firewall: Sequence[Section], wans: Iterable[Collection[str]])
     while it is there: a WAN that is down for a moment is not worth a write to flash.
     """
     theirs = [section for section in firewall if not is_marked(section.options)]
-    names = {text_of(s, "name") for s in theirs if s.type == "zone"}
+    names = {s.text("name") for s in theirs if s.type == "zone"}
     found = {wan_zone(theirs, interfaces) for interfaces in wans}
     found |= {
-        text_of(section, "dest")
+        section.text("dest")
         for section in firewall
         if section.type == "forwarding" and is_marked(section.options)
     }
@@ -196,8 +195,8 @@ def wan_zone(firewall: Iterable[Section], interfaces: Collection[str]) -> str:
     zones = [section for section in firewall if section.type == "zone"]
     for zone in zones:
         if any(name in interfaces for name in words_of(zone, "network")):
-            return text_of(zone, "name")
-    return next((text_of(zone, "name") for zone in zones if text_of(zone, "masq") == "1"), "")
+            return zone.text("name")
+    return next((zone.text("name") for zone in zones if zone.text("masq") == "1"), "")
 
 
 # --- fw4 as a program

@@ -139,9 +139,9 @@ def peer_address(found: Section | None, endpoint: Endpoint) -> str | None:
 
     What was written once stays: a name that moves is followed at run time, without a write.
     """
-    if found is None or text_of(found, HOST_NAME_OPTION) != endpoint.host:
+    if found is None or found.text(HOST_NAME_OPTION) != endpoint.host:
         return None
-    return text_of(found, "endpoint_host")
+    return found.text("endpoint_host")
 
 
 def has_interfaces(found: Iterable[Section]) -> bool:
@@ -186,22 +186,22 @@ def tunnels_of(sections: Iterable[Section]) -> list[Tunnel]:
         peer = marked.get(f"{name}_peer")
         if section.options.get("proto") != "wireguard" or peer is None:
             continue
-        if text_of(section, "disabled") == "1":
+        if section.text("disabled") == "1":
             continue
         tunnels.append(
             Tunnel(
                 interface=name,
-                peer_id=text_of(section, PEER_OPTION),
-                private_key=text_of(section, "private_key"),
+                peer_id=section.text(PEER_OPTION),
+                private_key=section.text("private_key"),
                 addresses=words_of(section, "addresses"),
-                public_key=text_of(peer, "public_key"),
+                public_key=peer.text("public_key"),
                 endpoint=Endpoint(
-                    text_of(peer, HOST_NAME_OPTION) or text_of(peer, "endpoint_host"),
+                    peer.text(HOST_NAME_OPTION) or peer.text("endpoint_host"),
                     _number(peer, "endpoint_port", DEFAULT_PORT),
                 ),
                 mtu=_number(section, "mtu", DEFAULT_MTU),
                 keepalive_s=_number(peer, "persistent_keepalive", KEEPALIVE_S),
-                metric=whole_number(text_of(section, "metric")),
+                metric=whole_number(section.text("metric")),
             )
         )
     return tunnels
@@ -213,15 +213,9 @@ def whole_number(value: object) -> int:
     return int(text) if text.isascii() and text.isdigit() and len(text) < 11 else 0
 
 
-def text_of(section: Section, option: str) -> str:
-    """An option's text; '' where there is none."""
-    value = section.options.get(option, "")
-    return value if isinstance(value, str) else " ".join(value)
-
-
 def _number(section: Section, option: str, default: int) -> int:
     """A number of up to 16 bits; the default for whatever else somebody wrote there."""
-    text = text_of(section, option)
+    text = section.text(option)
     is_number = text.isascii() and text.isdigit() and len(text) < 6
     return int(text) if is_number and 0 < int(text) < 65536 else default
 

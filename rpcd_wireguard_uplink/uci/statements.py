@@ -25,6 +25,11 @@ class Section:
     anonymous: bool
     options: Mapping[str, Value]
 
+    def text(self, option: str, default: str = "") -> str:
+        """An option's text; a list's items with blanks between them."""
+        value = self.options.get(option, default)
+        return value if isinstance(value, str) else " ".join(value)
+
 
 @dataclass(frozen=True, slots=True)
 class Statement:
