@@ -21,6 +21,10 @@ def _lacking(sentence: str) -> None:
     pytest.skip(sentence)
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "home(*uplinks, trusted): how the router is to be")
+
+
 @pytest.fixture(scope="session")
 def namespaces() -> None:
     """Skips where no namespaces can be made here; fails where CI=true."""

@@ -19,6 +19,10 @@ from .rpcd import Rpcd
 ACL = sorted((Path(__file__).parents[2] / "acl.d").glob("*.json"))
 OVERVIEW = "admin/network/wireguard-uplink/overview"
 SETTINGS = "admin/network/wireguard-uplink/settings"
+OFFERS: dict[str, dict[str, object]] = {
+    "nodea": {"bandwidth_mbps": 80, "wan_type": "fiber"},
+    "nodeb": {"metered": True, "quota_gb": 20},
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,13 +34,12 @@ class Mesh:
 
     @classmethod
     def build(cls, lab: Lab, **options: object) -> Mesh:
-        """Lay the mesh and start the services; nodea trusts home and offers, nodeb only offers."""
+        """Lay the mesh and start the services; nodea and nodeb trust home and offer."""
         mesh = mesh_network(lab, ["home", "nodea", "nodeb"])
         peers = start_peers(lab, mesh, **options)
-        peers["nodea"].trust("home")
-        peers["nodea"].ask("uplink_offer", bandwidth_mbps=80, wan_type="fiber")
-        peers["nodeb"].trust("home")
-        peers["nodeb"].ask("uplink_offer", metered=True, quota_gb=20)
+        for name, offer in OFFERS.items():
+            peers[name].trust("home")
+            peers[name].ask("uplink_offer", **offer)
         return cls(lab, peers)
 
     @property

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -11,7 +11,7 @@ import pytest
 from tests.lab.lab import Lab
 from tests.lab.node import LabError
 
-from .mesh import OVERVIEW, Mesh
+from .mesh import OFFERS, OVERVIEW, Mesh
 
 FOLDER = Path(__file__).parent
 SAMPLES = 40 if "SCREENSHOTS" in os.environ else 3
@@ -33,9 +33,30 @@ def session(mesh: Mesh):
     return mesh.enter()
 
 
+def bring(mesh: Mesh, *uplinks: str, trusted: Sequence[str] = ()) -> None:
+    """Have home trust these peers and those of its uplinks, which are the only ones (weight 40)."""
+    home = mesh.home
+    for name in {row["peer_id"] for row in home.status()["uplinks"]} - set(uplinks):
+        home.ask("uplink_remove", peer_id=name)
+    for name in OFFERS:
+        wanted, row = name in (*uplinks, *trusted), home.offers().get(name, {"trusted": False})
+        if wanted and not row["trusted"]:
+            home.trust(name)
+        elif row["trusted"] and not wanted:
+            home.ask("uplink_trust_revoke", peer_id=name)
+        if name not in home.offers():  # what a peer said goes with its trust
+            mesh.peers[name].ask("uplink_offer", **OFFERS[name])
+    home.hears_of(*OFFERS)
+    for name in uplinks:
+        home.until(lambda name=name: home.offers()[name]["usable"], "a usable offer")
+        home.ask("uplink_add", peer_id=name, weight=40)
+
+
 @pytest.fixture
-def overview(mesh: Mesh, session, page, serve):
+def overview(mesh: Mesh, session, page, serve, request: pytest.FixtureRequest):
     """The page, as a session that may change things sees it."""
+    mark = request.node.get_closest_marker("home")
+    bring(mesh, *(mark.args if mark else ()), **(mark.kwargs if mark else {}))
     page.open(serve(session.gateway).url(OVERVIEW, session.owner))
     page.until(SHOWN)
     return page
@@ -51,9 +72,6 @@ def answered(page, text: str) -> None:
 def confirm(page, button: str) -> None:
     page.click(button)
     page.click(".modal .wgup-do")
-
-
-# --- one story, in its order
 
 
 def test_it_says_which_way_traffic_takes(overview) -> None:
@@ -85,6 +103,7 @@ def test_trust_is_confirmed_with_the_key_in_view(overview, mesh: Mesh, session) 
     overview.sees("metered, 20.0 GB left", "#wgup-offer-nodeb")
 
 
+@pytest.mark.home(trusted=["nodea"])
 def test_an_uplink_is_added_from_an_offer(overview, mesh: Mesh) -> None:
     overview.click("#wgup-add-nodea")
     overview.sees("carries traffic only when", ".modal")
@@ -99,9 +118,8 @@ def test_an_uplink_is_added_from_an_offer(overview, mesh: Mesh) -> None:
     )
 
 
+@pytest.mark.home("nodea", trusted=["nodeb"])
 def test_the_second_one_and_their_order(overview, mesh: Mesh) -> None:
-    mesh.home.trust("nodeb")
-    mesh.home.until(lambda: mesh.home.offers()["nodeb"]["usable"], "a usable offer")
     overview.click("#wgup-add-nodeb")
     overview.click(".modal .wgup-do")
     answered(overview, "nodeb")
@@ -114,6 +132,7 @@ def test_the_second_one_and_their_order(overview, mesh: Mesh) -> None:
     assert overview.js("document.querySelector('#wgup-up-wgup_nodeb').disabled"), "it is the first"
 
 
+@pytest.mark.home("nodea")
 def test_a_test_through_the_tunnel(overview, mesh: Mesh) -> None:
     mesh.home.ready("nodea")
     overview.click("#wgup-test-wgup_nodea")
@@ -130,11 +149,13 @@ def test_questions_that_change_nothing(overview, mesh: Mesh) -> None:
     assert mesh.home.status()["active_path"] == before
 
 
+@pytest.mark.home("nodea")
 def test_a_rehearsal(overview) -> None:
     confirm(overview, "#wgup-rehearse")
     answered(overview, "nodea would")
 
 
+@pytest.mark.home(trusted=["nodea"])
 def test_the_line_is_offered_changed_and_withdrawn(overview, mesh: Mesh) -> None:
     overview.sees("This line is not offered", "#wgup-offering")
     assert overview.js("document.querySelector('#wgup-withdraw').disabled")
@@ -182,6 +203,7 @@ def test_a_refusal_is_a_sentence(overview) -> None:
     answered(overview, "peer_id")
 
 
+@pytest.mark.home("nodea", "nodeb")
 def test_an_uplink_is_removed_and_trust_revoked(overview, mesh: Mesh) -> None:
     confirm(overview, "#wgup-remove-wgup_nodeb")
     answered(overview, "nodeb")
@@ -198,6 +220,7 @@ def test_an_uplink_is_removed_and_trust_revoked(overview, mesh: Mesh) -> None:
 
 
 def test_a_reading_session_sees_and_cannot_act(mesh: Mesh, session, page, serve) -> None:
+    bring(mesh, "nodea")
     page.open(serve(session.gateway).url(OVERVIEW, session.guest))
     page.until(SHOWN)
     page.sees("nodea", "#wgup-paths")
@@ -267,6 +290,7 @@ def test_on_a_phone_nothing_is_cut_off(mesh: Mesh, session, page, serve) -> None
     assert page.js("document.querySelector('.modal').getBoundingClientRect().right") <= 360
 
 
+@pytest.mark.home("nodea")
 def test_by_keyboard_alone(overview, mesh: Mesh) -> None:
     """Tab reaches every enabled button; a window keeps the focus and gives it back."""
     wanted = overview.js("document.querySelectorAll('#view button:enabled').length")
@@ -289,6 +313,7 @@ def test_by_keyboard_alone(overview, mesh: Mesh) -> None:
     assert overview.js("document.activeElement.id") == "wgup-failover"
 
 
+@pytest.mark.home("nodea")
 def test_what_has_the_focus_survives_a_redraw(overview) -> None:
     overview.js("(document.querySelector('#wgup-test-wgup_nodea').focus(), 1)")
     overview.js("(window.kept = document.activeElement, 1)")

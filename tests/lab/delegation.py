@@ -66,16 +66,17 @@ def masquerade_ipv4_only(router: Node, devices: str) -> None:
     rule = f"meta nfproto ipv4 oifname {{ {devices} }} masquerade"
     ruleset = f"table inet wan_nat {{\nchain postrouting {{\n{chain}\n{rule}\n}}\n}}"
     removal = "table inet wan_nat\ndelete table inet wan_nat\n"
-    router.run(["nft", "-f", "-"], input=removal + ruleset)
+    router.nft(removal + ruleset)
 
 
 def check_sources(wan: Wan, *prefixes: Prefix) -> None:
     """Have the ISP drop what this customer sends from addresses that aren't his."""
     own6 = ", ".join([f"{wan.address6}/128", *(prefix.subnet for prefix in prefixes)])
     device = wan.isp_device
-    rules = (
-        f"iifname {device} ip saddr != {wan.address4} drop\n"
-        f"iifname {device} meta nfproto ipv6 ip6 saddr != {{ {own6} }} drop"
+    wan.isp.filter(
+        "forward",
+        f"iifname {device} ip saddr != {wan.address4} drop",
+        f"iifname {device} meta nfproto ipv6 ip6 saddr != {{ {own6} }} drop",
+        table=f"sources_{device}",
+        priority=-10,
     )
-    chain = f"chain c {{ type filter hook forward priority -10;\n{rules}\n}}"
-    wan.isp.run(["nft", "-f", "-"], input=f"table inet sources_{device} {{\n{chain}\n}}")

@@ -5,7 +5,10 @@ Written as people write them: by hand for nftables, and as iptables-nft has its 
 
 from __future__ import annotations
 
+from .network import ConsumerNetwork
 from .node import Node
+
+NO_PINGS = ("icmp type echo-request drop", "icmpv6 type echo-request drop")
 
 BY_HAND = """
 table inet filter {
@@ -38,10 +41,21 @@ STYLES = {
 
 def load(router: Node, style: str) -> None:
     """Load the firewall of this style."""
-    router.run(["nft", "-f", "-"], input=STYLES[style])
+    router.nft(STYLES[style])
 
 
 def unload(router: Node, style: str) -> None:
     """Take it away again."""
     for family in ("inet",) if style == "by hand" else ("ip", "ip6"):
         router.run(["nft", "delete", "table", family, "filter"])
+
+
+def narrow(network: ConsumerNetwork, size: int) -> None:
+    """Drop what is longer at both ends of the neighbour link; 0 ends that."""
+    link = network.neighbours[0]
+    for node, device in (
+        (network.consumer, link.consumer_device),
+        (network.providers[0], link.provider_device),
+    ):
+        rules = [f"iifname {device} meta length > {size} drop"] if size else []
+        node.filter("prerouting", *rules, table="narrow", priority=-400)

@@ -154,7 +154,7 @@ def _masquerade(router: Node, wans: list[str]) -> None:
     chain = "type nat hook postrouting priority srcnat;"
     rule = f"oifname {{ {devices} }} masquerade"
     ruleset = f"table inet wan_nat {{\nchain postrouting {{\n{chain}\n{rule}\n}}\n}}"
-    router.run(["nft", "-f", "-"], input=ruleset)
+    router.nft(ruleset)
 
 
 def _build_lan(consumer: Node, host: Node) -> None:

@@ -247,6 +247,15 @@ class Node:
         """Load nftables rules."""
         self.run(["nft", "-f", "-"], input=ruleset)
 
+    def filter(self, hook: str, *rules: str, table: str = "fault", priority: int = 0) -> None:
+        """Have these nft rules alone in a chain at a hook, in a table of its own; none ends it."""
+        ruleset = f"table inet {table}\ndelete table inet {table}\n"
+        if rules:
+            chain = f"type filter hook {hook} priority {priority};"
+            lines = "\n".join((chain, *rules))
+            ruleset += f"table inet {table} {{\nchain c {{\n{lines}\n}}\n}}"
+        self.nft(ruleset)
+
     def popen(
         self,
         argv: Sequence[str],

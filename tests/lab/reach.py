@@ -65,6 +65,12 @@ def spread(node: Node, address: str, flows: int = 16, *, source: str = "") -> di
     return {each: found.count(each) for each in sorted(set(found))}
 
 
+def loads(node: Node, address: str) -> bool:
+    """Whether segments of full size come and go over TCP, 160 kB each way."""
+    argv = program("load", address)
+    return node.run(argv, check=False, timeout_s=60.0).stdout.strip() == "loaded"
+
+
 def until(look: Callable[[], T], fits: Callable[[T], object], timeout_s: float = 10.0) -> T:
     """What was seen when it fitted. Raises LabError with the last that did not."""
     deadline = time.monotonic() + timeout_s

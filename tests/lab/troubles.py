@@ -20,22 +20,17 @@ PROVIDER_UDP = 51821
 
 def block(node: Node, rule: str) -> None:
     """Drop what a node sends that fits an nft rule's beginning, until unblock()."""
-    chain = "type filter hook output priority 0;"
-    ruleset = f"table inet trouble {{\nchain c {{\n{chain}\n{rule} drop\n}}\n}}"
-    node.run(["nft", "-f", "-"], input=ruleset)
+    node.filter("output", f"{rule} drop")
 
 
 def unblock(node: Node) -> None:
     """End what block() began; without it this is no error."""
-    node.run(["nft", "delete", "table", "inet", "trouble"], check=False)
+    node.filter("output")
 
 
 def count(node: Node, hook: str, *rules: str) -> None:
     """Count from now on the packets at this hook that fit one of the nft rules' beginnings."""
-    chain = f"type filter hook {hook} priority -300;"
-    lines = "\n".join(f"{rule} counter" for rule in rules)
-    ruleset = f"table inet counted {{\nchain c {{\n{chain}\n{lines}\n}}\n}}"
-    node.run(["nft", "-f", "-"], input="table inet counted\ndelete table inet counted\n" + ruleset)
+    node.filter(hook, *(f"{rule} counter" for rule in rules), table="counted", priority=-300)
 
 
 def counted(node: Node) -> int:

@@ -98,7 +98,7 @@ class Vpn:
     def drop(self) -> None:
         """Have the server fall silent."""
         ruleset = "table netdev dead { chain c { type filter hook ingress device eth0 priority 0;"
-        self.server.run(["nft", "-f", "-"], input=f"{ruleset} drop; }}; }}\n")
+        self.server.nft(f"{ruleset} drop; }}; }}\n")
 
     def restore(self) -> None:
         """Have it answer again. Without drop() this is no error."""
@@ -137,4 +137,4 @@ def vpn_server(network: ConsumerNetwork) -> Vpn:
 def _masquerade(node: Node, device: str) -> None:
     chain = "type nat hook postrouting priority srcnat;"
     ruleset = f"table inet vpn_nat {{\nchain c {{\n{chain}\noifname {device} masquerade\n}}\n}}"
-    node.run(["nft", "-f", "-"], input=ruleset)
+    node.nft(ruleset)

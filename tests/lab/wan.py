@@ -69,13 +69,13 @@ class Wan:
             for number, hook in enumerate(chains)
         )
         moment = time.monotonic()
-        self.isp.run(["nft", "-f", "-"], input=f"{self._removal}\ntable {table} {{\n{bodies}\n}}")
+        self.isp.nft(f"{self._removal}\ntable {table} {{\n{bodies}\n}}")
         return moment
 
     def restore(self) -> float:
         """Let packets pass again after drop(); returns the moment just before."""
         moment = time.monotonic()
-        self.isp.run(["nft", "-f", "-"], input=self._removal)
+        self.isp.nft(self._removal)
         return moment
 
     def carrier_down(self) -> float:

@@ -28,7 +28,7 @@ def test_answers_from_a_tunnel_need_no_routes_of_mwan3(router: Router) -> None:
         began = time.monotonic()
         for family in ("-4", "-6"):
             node.sh(f"ip {family} rule add pref 3005 fwmark 0x500/0x3f00 unreachable")
-        node.run(["nft", "-f", "-"], input=STARTING)
+        node.nft(STARTING)
         time.sleep(1.5)
         found = [sample for meter in flows for sample in meter.samples(began)]
     for family in ("-4", "-6"):

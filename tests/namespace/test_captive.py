@@ -61,7 +61,7 @@ def test_a_portal_is_no_way_to_the_internet(router: Router) -> None:
     with Meter(network.host, ECHO4) as meter:
         settled(meter)
         began = time.monotonic()
-        network.isp1.run(["nft", "-f", "-"], input=INTERCEPT)
+        network.isp1.nft(INTERCEPT)
         # As a router behind a portal starts: the page was asked for long ago, or never.
         meter.wait_for_source(network.provider_wans[0].address4, since=began, timeout_s=8.0)
         status = router.wait_failed_over()
@@ -85,10 +85,9 @@ def test_a_portal_is_no_way_to_the_internet(router: Router) -> None:
 def test_a_wrong_page_holds_no_line(router: Router) -> None:
     """What answers 404 everywhere is no portal."""
     network = router.network
-    network.internet.run(
-        ["nft", "-f", "-"],
-        input="table ip moved { chain c { type nat hook prerouting priority dstnat;\n"
-        "tcp dport 80 redirect to :8081\n}\n}",
+    network.internet.nft(
+        "table ip moved { chain c { type nat hook prerouting priority dstnat;\n"
+        "tcp dport 80 redirect to :8081\n}\n}"
     )
     network.lab.start(network.internet, "web", "0.0.0.0", 8081, 404)
     status = router.wait(lambda s: any("either" in problem for problem in s["problems"]))

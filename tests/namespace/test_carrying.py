@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 import pytest
 
 from tests.lab.consumers import probe
+from tests.lab.firewall import BY_HAND
 from tests.lab.network import ConsumerNetwork
 from tests.lab.node import Node, program
 from tests.lab.provider import make_provider
@@ -20,16 +21,6 @@ from tests.lab.router import Router, Status, settings
 
 pytestmark = pytest.mark.needs("conntrack")
 
-FIREWALL = """
-table inet filter {
-  chain input { type filter hook input priority filter; policy accept; }
-  chain forward {
-    type filter hook forward priority filter; policy drop;
-    ct state established,related accept
-    iifname "lan" oifname "wan" accept
-  }
-}
-"""
 MOMENT_S = 5.0
 MANY4 = ("192.0.2.200", "1.1.1.1", "8.8.8.8")
 MANY6 = ("2001:db8:ffff::200", "2606:4700:4700::1111", "2001:4860:4860::8888")
@@ -53,7 +44,7 @@ class Knocking:
 
 def lay(network: ConsumerNetwork, firewall: str = "") -> Router:
     if firewall:
-        network.consumer.run(["nft", "-f", "-"], input=firewall)
+        network.consumer.nft(firewall)
     provider = make_provider(network.lab, network.providers[0])
     return Router.build(network, [provider], settings())
 
@@ -85,7 +76,7 @@ def answers(node: Node, address: str) -> bool:
 
 
 def test_case_12_a_firewall_that_forwards_to_the_wan_only(network: ConsumerNetwork) -> None:
-    router = lay(network, FIREWALL)
+    router = lay(network, BY_HAND)
     router.start()
     status = router.wait(lambda s: bool(told(s, "drops what lan sends into wgup_nodea")))
     assert len(status["problems"]) == 1 and carrying(status) == {"ipv4": None, "ipv6": None}
@@ -117,7 +108,7 @@ def test_case_12_a_firewall_that_forwards_to_the_wan_only(network: ConsumerNetwo
 
 
 def test_case_12_it_is_told_at_add(network: ConsumerNetwork) -> None:
-    router = lay(network, FIREWALL)
+    router = lay(network, BY_HAND)
     router.uplinks = ""
     router.configure(settings())
     router.service.start()
@@ -159,7 +150,7 @@ def test_one_way_traffic_and_a_dead_host_are_no_complaint(network: ConsumerNetwo
 
 def test_a_host_that_the_owner_keeps_from_the_internet(network: ConsumerNetwork) -> None:
     """A camera's packets are dropped by either way, as its owner wants: no complaint."""
-    router = lay(network, FIREWALL.replace("policy drop", "policy accept"))
+    router = lay(network, BY_HAND.replace("policy drop", "policy accept"))
     drop = "insert rule inet filter forward meta nfproto ipv4 ip saddr 192.168.1.100 drop"
     network.consumer.run(["nft", drop])
     router.start()
@@ -177,11 +168,7 @@ def test_a_provider_that_passes_nothing_on(network: ConsumerNetwork) -> None:
     """Probes come back and flows of hosts don't: nothing here explains that."""
     router = lay(network)
     router.start()
-    rule = "meta l4proto { tcp, udp } drop"
-    chain = "type filter hook forward priority 0;"
-    network.providers[0].run(
-        ["nft", "-f", "-"], input=f"table inet t {{\nchain c {{\n{chain}\n{rule}\n}}\n}}"
-    )
+    network.providers[0].filter("forward", "meta l4proto { tcp, udp } drop")
     with Knocking(network, [*MANY4, *MANY6]):
         network.wan.drop()
         router.wait_failed_over()
@@ -189,7 +176,7 @@ def test_a_provider_that_passes_nothing_on(network: ConsumerNetwork) -> None:
         status = router.status()
         assert len(told(status, "leave by wgup_nodea and nothing comes back")) == 2
         assert len(told(status, "does the peer forward and translate")) == 2
-        network.providers[0].run(["nft", "delete", "table", "inet", "t"])
+        network.providers[0].filter("forward")
         router.wait(lambda s: carrying(s) == {"ipv4": True, "ipv6": True})
         assert router.status()["problems"] == []
 
@@ -198,7 +185,7 @@ def test_case_12_answers_that_are_filtered(network: ConsumerNetwork) -> None:
     """A firewall that lets the LAN out everywhere and nothing in but from the WAN."""
     router = lay(
         network,
-        FIREWALL.replace("ct state", 'iifname { "wan", "lan" } ct state').replace(
+        BY_HAND.replace("ct state", 'iifname { "wan", "lan" } ct state').replace(
             'iifname "lan" oifname "wan" accept', 'iifname "lan" accept'
         ),
     )

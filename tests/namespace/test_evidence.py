@@ -6,17 +6,17 @@ import time
 
 import pytest
 
+from tests.lab.firewall import NO_PINGS, narrow
 from tests.lab.meter import Meter, settled
 from tests.lab.network import ECHO4, ECHO6, RESOLVERS4, RESOLVERS6, ConsumerNetwork
-from tests.lab.node import Node, program
 from tests.lab.provider import make_provider
+from tests.lab.reach import loads
 from tests.lab.router import Router, settings, states
 from tests.lab.wan import slow_down
 
 pytestmark = pytest.mark.needs("conntrack")
 
 NEARBY = (RESOLVERS4[0], RESOLVERS6[0])
-NO_PINGS = "icmp type echo-request drop\nicmpv6 type echo-request drop"
 
 
 def lay(network: ConsumerNetwork, **options: object) -> Router:
@@ -25,12 +25,9 @@ def lay(network: ConsumerNetwork, **options: object) -> Router:
     return Router.build(network, [provider], settings(**options))
 
 
-def break_isp(network: ConsumerNetwork, rules: str) -> None:
-    """Filter what the consumer's ISP forwards ('' undoes it); its own addresses answer."""
-    chain = f"chain c {{\ntype filter hook forward priority 0;\n{rules}\n}}"
-    made = f"table inet fault {{\n{chain}\n}}\n" if rules else ""
-    removal = "table inet fault\ndelete table inet fault\n"
-    network.isp1.run(["nft", "-f", "-"], input=removal + made)
+def break_isp(network: ConsumerNetwork, *rules: str) -> None:
+    """Filter what the consumer's ISP forwards (nothing ends it); its own addresses answer."""
+    network.isp1.filter("forward", *rules)
 
 
 def answer_nearby(network: ConsumerNetwork, addresses: tuple[str, ...] = NEARBY) -> None:
@@ -60,7 +57,7 @@ def test_a_modem_that_answers_a_target_itself_hides_no_outage(
     router.wait(lambda s: s["primary"]["state"] == "down")
     time.sleep(2.0)
     assert states(router.status()) == {"failed_over"}, "that modem's answers bring nothing back"
-    break_isp(network, "")
+    break_isp(network)
     router.wait(lambda s: states(s) == {"primary"}, 15.0)
 
 
@@ -85,13 +82,13 @@ def test_a_start_behind_such_a_modem_finds_the_line_dead(network: ConsumerNetwor
 def test_as_many_targets_as_the_owner_says_must_answer(network: ConsumerNetwork) -> None:
     router = lay(network, pace="default", reliability=2)
     router.start()
-    break_isp(network, f"ip daddr {RESOLVERS4[1]} drop\nip6 daddr {RESOLVERS6[1]} drop")
+    break_isp(network, f"ip daddr {RESOLVERS4[1]} drop", f"ip6 daddr {RESOLVERS6[1]} drop")
     status = router.wait_failed_over(timeout_s=10.0)
     assert status["wans"][0]["state"] == "down"
     assert all(
         RESOLVERS4[1] in e["cause"] or "8888" in e["cause"] for e in router.events("failover")
     )
-    break_isp(network, "")
+    break_isp(network)
     router.wait_primary()
 
 
@@ -108,7 +105,7 @@ def watched_by(router: Router, path: str) -> set[str]:
 def test_a_line_that_never_lets_pings_through_is_no_dead_line(
     network: ConsumerNetwork, pace: str
 ) -> None:
-    break_isp(network, NO_PINGS)
+    break_isp(network, *NO_PINGS)
     router = lay(network, pace=pace)
     router.start()
     assert router.events("failover") == []
@@ -116,7 +113,7 @@ def test_a_line_that_never_lets_pings_through_is_no_dead_line(
     router.stays("wan", 12.0)
     break_isp(network, "drop")
     router.wait_failed_over()
-    break_isp(network, NO_PINGS)
+    break_isp(network, *NO_PINGS)
     router.wait_primary()
 
 
@@ -124,7 +121,7 @@ def test_a_line_that_never_lets_pings_through_is_no_dead_line(
 def test_a_line_that_drops_pings_later_is_no_dead_line(network: ConsumerNetwork, pace: str) -> None:
     router = lay(network, pace=pace)
     router.start()
-    break_isp(network, NO_PINGS)
+    break_isp(network, *NO_PINGS)
     router.stays("wan", 13.0)
     assert watched_by(router, "wan") == {"DNS"}
     assert router.events("failover") == []
@@ -143,7 +140,7 @@ def test_a_line_that_lets_connections_through_only_is_no_dead_line(
     network.lab.start(network.internet, "accept", 443, *RESOLVERS4, *RESOLVERS6)
     router = lay(network, pace="default")
     router.start()
-    break_isp(network, f"{NO_PINGS}\nudp dport 53 drop")
+    break_isp(network, *NO_PINGS, "udp dport 53 drop")
     router.stays("wan", 8.0)
     assert watched_by(router, "wan") == {"TCP"}
 
@@ -156,17 +153,13 @@ def test_a_line_that_lets_web_pages_through_only_is_no_dead_line(
     router = lay(network, pace="default", captive_check=page, targets=RESOLVERS4)
     router.start()
     time.sleep(3.0)
-    break_isp(network, f"{NO_PINGS}\nudp dport 53 drop\ntcp dport {{ 53, 443 }} drop")
+    break_isp(network, *NO_PINGS, "udp dport 53 drop", "tcp dport { 53, 443 } drop")
     router.stays("wan", 10.0)
     assert watched_by(router, "wan") == {"HTTP"}
 
 
 def test_a_tunnel_whose_provider_drops_pings_is_usable(network: ConsumerNetwork) -> None:
-    network.providers[0].run(
-        ["nft", "-f", "-"],
-        input="table inet fault {\nchain c {\ntype filter hook forward priority 0;\n"
-        f"{NO_PINGS}\n}}\n}}",
-    )
+    network.providers[0].filter("forward", *NO_PINGS)
     router = lay(network)
     router.start()
     assert watched_by(router, "nodea") == {"DNS"}
@@ -179,24 +172,6 @@ def test_a_tunnel_whose_provider_drops_pings_is_usable(network: ConsumerNetwork)
 
 
 # Row 14: an underlay that passes small packets only.
-
-
-def narrow(network: ConsumerNetwork, size: int) -> None:
-    """Drop what is longer at both ends of the neighbour link; 0 ends that."""
-    link = network.neighbours[0]
-    ends = ((network.consumer, link.consumer_device), (network.providers[0], link.provider_device))
-    for node, device in ends:
-        hook = f"type filter hook ingress device {device} priority 0;"
-        rule = f"meta length > {size} drop"
-        made = f"table netdev narrow {{\nchain c {{\n{hook}\n{rule}\n}}\n}}" if size else ""
-        removal = "table netdev narrow\ndelete table netdev narrow\n"
-        node.run(["nft", "-f", "-"], input=removal + made)
-
-
-def loads(node: Node, address: str) -> bool:
-    """Whether segments of full size come and go over TCP."""
-    argv = program("load", address)
-    return node.run(argv, check=False, timeout_s=60.0).stdout.strip() == "loaded"
 
 
 def mtu_of(router: Router) -> int:

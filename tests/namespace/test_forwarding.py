@@ -107,9 +107,7 @@ def test_single_rules(lab: Lab) -> None:
     made = forward_path(lab, "lan", "wan")
     for rule in RULES:
         body = rule.replace("; ", "\n")
-        made.router.run(
-            ["nft", "-f", "-"],
-            input=f"""
+        made.router.nft(f"""
 flush ruleset
 table inet filter {{
   chain inner {{
@@ -124,8 +122,7 @@ table inet filter {{
     {body}
   }}
 }}
-""",
-        )
+""")
         made.agrees(made.router.run(["nft", "-j", "list", "ruleset"]).stdout)
 
 

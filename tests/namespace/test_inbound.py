@@ -91,7 +91,7 @@ def inbound(namespaces: None) -> Iterator[Inbound]:
             (host, "eth0", (HOST4, HOST6)),
             (consumer, "wgup_nodea", (ROUTER4, MESH4, ROUTER6, MESH6)),
         ):
-            node.run(["nft", "-f", "-"], input=COUNT.replace("DEVICE", device))
+            node.nft(COUNT.replace("DEVICE", device))
             ready(lab.serve(node, echo=echo))
         (key, places), prefixes = next(iter(provider.admitted.items())), []
         prefixes = [f"{address}/{128 if ':' in address else 32}" for address in KNOCKED]
@@ -151,7 +151,7 @@ def test_a_filter_that_somebody_deletes_is_back_at_once(inbound: Inbound) -> Non
             assert time.monotonic() < deadline, command
             time.sleep(0.05)
         assert set(inbound.knock().values()) == {"silence"}
-    consumer.run(["nft", "-f", "-"], input=COUNT.replace("DEVICE", "wgup_nodea"))
+    consumer.nft(COUNT.replace("DEVICE", "wgup_nodea"))
 
 
 def test_the_owner_opens_a_tunnel_and_shuts_it(inbound: Inbound) -> None:

@@ -61,7 +61,7 @@ def test_consumers_reach_the_internet_behind_the_lines_addresses(world: World) -
     finally:
         chain = "type nat hook postrouting priority srcnat;\noifname wan masquerade"
         text = f"table inet wan_nat {{\nchain postrouting {{\n{chain}\n}}\n}}"
-        world.router.run(["nft", "-f", "-"], input=text)
+        world.router.nft(text)
 
 
 def test_consumers_reach_nothing_else(world: World) -> None:

@@ -23,17 +23,18 @@ from tests.lab.altered_service import TurnedService
 from tests.lab.consumers import probe
 from tests.lab.delegation import Prefix, delegate
 from tests.lab.dhcp import DhcpWan
+from tests.lab.firewall import NO_PINGS, narrow
 from tests.lab.guest import SUBNET4, SUBNET6, TABLE, Guest, guest_network
 from tests.lab.lab import Lab, ready
 from tests.lab.mesh import mesh_network
 from tests.lab.meter import Meter, longest, sources
 from tests.lab.network import ECHO4, ECHO6, HOST4, ConsumerNetwork, consumer_network, third_wan
-from tests.lab.node import Child, Node, join, program
+from tests.lab.node import Child, Node, join
 from tests.lab.peers import Peer, Row, trust_each_other
 from tests.lab.pool import RouterPool, added
 from tests.lab.pppoe import Session, pppoe_network
 from tests.lab.provider import make_device, make_provider, make_providers, new_keys
-from tests.lab.reach import Typing, answered, asking, reached, spread, until
+from tests.lab.reach import Typing, answered, asking, loads, reached, spread, until
 from tests.lab.router import Router, settings, states
 from tests.lab.service import Service
 from tests.lab.troubles import MESH_TCP, count, counted
@@ -470,7 +471,7 @@ def test_case_04_guests_of_an_owners_rule_stay_where_they_are(
     node, node = guests.node, guests.guest.node
     expected = ways(guests.wan2)
     if selector == "fwmark":
-        node.run(["nft", "-f", "-"], input=OWNERS_MARK)
+        node.nft(OWNERS_MARK)
     with added(node, *guests_rules(guests, selector)), ExitStack() as stack:
         meters = {
             address: stack.enter_context(
@@ -527,31 +528,26 @@ table inet owner {{
 	}}
 }}
 """
-ONLY_INBOUND = """
-table inet half {
-	chain c {
-		type filter hook forward priority 0;
-		iifname "line0" ct direction original drop
-		oifname "line0" ct direction reply drop
-	}
-}
-"""
 
 
 def test_case_04_port_forward_is_answered_by_its_wan(odd: Odd) -> None:
     """And so is what asks the router itself: the WAN is no use to us, but others come in by it."""
     wan, internet = odd.wan, odd.network.internet
-    odd.node.run(["nft", "-f", "-"], input=FORWARD_PORT)
+    odd.node.nft(FORWARD_PORT)
     ready(odd.network.lab.serve(odd.host, echo=(HOST4, odd.lan.host)))
     ready(odd.network.lab.serve(odd.node, echo=(wan.address6,)))
     seen = {wan.address4: "192.0.2.5", wan.address6: "2001:db8:0:1::1"}
     seen[odd.lan.host] = "2001:db8:0:1::1"
     reached(internet, seen)
-    wan.isp.run(["nft", "-f", "-"], input=ONLY_INBOUND)
+    wan.isp.filter(
+        "forward",
+        "iifname line0 ct direction original drop",
+        "oifname line0 ct direction reply drop",
+    )
     odd.router.wait_failed_over()
     reached(odd.host, odd.by_uplink)
     reached(internet, seen)
-    wan.isp.run(["nft", "delete", "table", "inet", "half"])
+    wan.isp.filter("forward")
 
 
 def test_case_04_from_address_lookup_main(odd: Odd) -> None:
@@ -933,7 +929,7 @@ def test_case_11_ruleset_flushed_in_the_outage(audited: Odd) -> None:
     die(audited)
     reached(audited.host, audited.by_uplink)
     own = node.run(["nft", "-s", "list", "table", "inet", "house"]).stdout
-    node.run(["nft", "-f", "-"], input="flush ruleset\n" + own)
+    node.nft("flush ruleset\n" + own)
     reached(audited.host, audited.by_uplink, timeout_s=RESTORED_S + 1.0)
     reached(node, audited.by_uplink, timeout_s=3.0)
 
@@ -1233,14 +1229,11 @@ def answered_by_the_modem(wan: Wan) -> Iterator[None]:
 @contextlib.contextmanager
 def filtered(wan: Wan, *rules: str) -> Iterator[None]:
     """The ISP drops what these rules say, behind its own addresses."""
-    body = "\n".join(rules)
-    chain = f"chain c {{ type filter hook forward priority 5;\n{body}\n}}"
-    wan.isp.run(["nft", "-f", "-"], input=f"table inet filtered {{\n{chain}\n}}")
+    wan.isp.filter("forward", *rules, priority=5)
     yield
-    wan.isp.run(["nft", "delete", "table", "inet", "filtered"])
+    wan.isp.filter("forward")
 
 
-NO_PINGS = ("icmp type echo-request drop", "icmpv6 type echo-request drop")
 FEW_PINGS = tuple(rule.replace("drop", "limit rate over 1/second drop") for rule in NO_PINGS)
 
 
@@ -1461,26 +1454,15 @@ def test_case_12_forward_chain_for_the_wan_only(odd: Odd, style: str) -> None:
 # Row 14: an underlay that passes small packets only.
 
 
-def loads(node: Node, address: str) -> bool:
-    """Whether 100 kB come and go over one connection."""
-    argv = program("load", address)
-    return node.run(argv, check=False, timeout_s=60.0).stdout.strip() == "loaded"
-
-
 @pytest.mark.parametrize("when", ["from the start", "in use"])
 def test_case_14_underlay_that_drops_full_packets(odd: Odd, when: str) -> None:
     """The tunnel's MTU follows, or it is no use and status says why."""
-    router, link = odd.router, odd.network.neighbours[0]
-    ends = ((odd.node, link.consumer_device), (odd.network.providers[0], link.provider_device))
+    router = odd.router
     if when == "from the start":
         router.service.stop()
     else:
         die(odd)
-    for node, device in ends:
-        chain = "type filter hook prerouting priority -400;"
-        rule = f"iifname {device} meta length > 1380 drop"
-        text = f"table inet small {{\nchain c {{\n{chain}\n{rule}\n}}\n}}"
-        node.run(["nft", "-f", "-"], input=text)
+    narrow(odd.network, 1380)
     if when == "from the start":
         router.start()
     row = until(
@@ -1493,8 +1475,7 @@ def test_case_14_underlay_that_drops_full_packets(odd: Odd, when: str) -> None:
             die(odd)
         for address in (ECHO4, ECHO6):
             assert loads(odd.host, address)
-    for node, _ in ends:
-        node.run(["nft", "delete", "table", "inet", "small"])
+    narrow(odd.network, 0)
 
 
 # Rows 15 and 16: endpoints with names.

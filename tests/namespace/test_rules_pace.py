@@ -7,10 +7,9 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.lab.firewall import NO_PINGS
 from tests.lab.lab import Lab
 from tests.lab.meter import Flows
-from tests.lab.network import consumer_network
-from tests.lab.provider import make_provider
 from tests.lab.router import Router, settings
 
 pytestmark = pytest.mark.needs("conntrack")
@@ -20,12 +19,8 @@ pytestmark = pytest.mark.needs("conntrack")
 def calm(namespaces: None) -> Iterator[Router]:
     """The default pace, and traffic of a host in both families."""
     with Lab() as lab:
-        network = consumer_network(lab)
-        provider = make_provider(lab, network.providers[0])
-        router = Router.build(network, [provider], settings(pace="default"))
-        router.start()
-        host = network.host
-        with Flows(host, rate_hz=20):
+        router = Router.started(lab, settings(pace="default"))
+        with Flows(router.network.host, rate_hz=20):
             yield router
 
 
@@ -39,21 +34,15 @@ def router(calm: Router) -> Iterator[Router]:
     assert told == []
 
 
-def filtered(router: Router, rules: str) -> str:
-    """nft commands that filter what the consumer's ISP forwards, and (with '') undo it."""
-    removal = "table inet fault\ndelete table inet fault\n"
-    chain = f"chain c {{\ntype filter hook forward priority 0;\n{rules}\n}}"
-    return removal + (f"table inet fault {{\n{chain}\n}}\n" if rules else "")
-
-
-def break_isp(router: Router, rules: str) -> None:
-    router.network.isp1.run(["nft", "-f", "-"], input=filtered(router, rules))
+def break_isp(router: Router, *rules: str) -> None:
+    """Filter what the consumer's ISP forwards; nothing ends it."""
+    router.network.isp1.filter("forward", *rules)
 
 
 def test_one_dead_target_is_no_dead_line(router: Router) -> None:
-    break_isp(router, "ip daddr 8.8.8.8 drop\nip6 daddr 2001:4860:4860::8888 drop")
+    break_isp(router, "ip daddr 8.8.8.8 drop", "ip6 daddr 2001:4860:4860::8888 drop")
     router.stays("wan", 5.0)
-    break_isp(router, "")
+    break_isp(router)
 
 
 def test_bursts_of_losses_are_no_death(router: Router) -> None:
@@ -71,14 +60,14 @@ def test_two_percent_of_loss_are_no_death(router: Router) -> None:
 
 
 def test_a_line_that_blocks_only_pings_is_alive(router: Router) -> None:
-    break_isp(router, "icmp type echo-request drop\nicmpv6 type echo-request drop")
+    break_isp(router, *NO_PINGS)
     # Long past the silence that a verdict takes, and well before evidence stops being believed.
     router.stays("wan", 3.0)
-    break_isp(router, "")
+    break_isp(router)
 
 
 def test_such_faults_would_be_seen(calm: Router) -> None:
-    """The control: the same scene does leave a line that is dead."""
+    """The control: the same router does leave a WAN that is dead."""
     calm.wait_primary()
     calm.network.wan.drop()
     calm.wait_failed_over()

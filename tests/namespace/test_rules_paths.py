@@ -63,12 +63,15 @@ def test_shared_fate_helps_while_the_tunnel_answers(over_wan: Router) -> None:
     with Meter(network.host, ECHO4) as meter:
         settled(meter)
         began = time.monotonic()
-        rules = "ip daddr 203.0.113.0/24 accept\nip saddr 203.0.113.0/24 accept\niifname line0 drop"
-        chain = f"chain c {{ type filter hook forward priority 0;\n{rules}\n}}"
-        network.isp1.run(["nft", "-f", "-"], input=f"table inet half {{\n{chain}\n}}")
+        network.isp1.filter(
+            "forward",
+            "ip daddr 203.0.113.0/24 accept",
+            "ip saddr 203.0.113.0/24 accept",
+            "iifname line0 drop",
+        )
         meter.wait_for_source(hosts[0], since=began)
         assert over_wan.wait_failed_over()["uplinks"][0]["shared_fate"]
-    network.isp1.sh("nft delete table inet half")
+    network.isp1.filter("forward")
 
 
 def test_own_second_wan_comes_before_any_uplink(lab: Lab) -> None:

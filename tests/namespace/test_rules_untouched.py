@@ -75,7 +75,7 @@ def prepare(network: ConsumerNetwork) -> None:
         f"ip route add default via {wan2.gateway4} dev wan2 table 257\n"
         "ip rule add pref 29000 fwmark 0x20000/0xff0000 lookup 257"
     )
-    consumer.run(["nft", "-f", "-"], input=OWNERS_RULES)
+    consumer.nft(OWNERS_RULES)
     guest.sh(
         f"ip addr add {GUEST4}/24 dev eth0\nip addr add {GUEST6}/64 dev eth0 nodad\n"
         "ip route add default via 192.168.2.1\nip route add default via fd00:2::1"

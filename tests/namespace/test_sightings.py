@@ -56,11 +56,7 @@ def test_each_peer_is_listed_with_the_reason(lab: Lab) -> None:
         "ip address add 10.64.0.2/32 dev vpn\nip link set vpn up\n"
         f"wg set {MESH_DEVICE} peer {mesh['wide'].mesh_key} allowed-ips 10.9.0.0/24"
     )
-    mesh["shut"].node.run(
-        ["nft", "-f", "-"],
-        input="table inet shut { chain c { type filter hook input priority 0; "
-        f"iifname {MESH_DEVICE} tcp dport {MESH_TCP} drop; }}; }}",
-    )
+    mesh["shut"].node.filter("input", f"iifname {MESH_DEVICE} tcp dport {MESH_TCP} drop")
     others = [
         peer_of(lab, mesh[n], n if n != "same" else "OpenWrt") for n in ("fine", "shut", "same")
     ]

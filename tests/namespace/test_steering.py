@@ -379,7 +379,7 @@ def test_wg_quicks_restored_marks_do_no_harm(two_wans: Router) -> None:
     """Answers that carry our bits of their connection's mark would never find the LAN."""
     node, wan = two_wans.network.consumer, two_wans.network.wan
     for family in ("ip", "ip6"):
-        node.run(["nft", "-f", "-"], input=QUICK.replace("table ip ", f"table {family} "))
+        node.nft(QUICK.replace("table ip ", f"table {family} "))
     try:
         with Flows(two_wans.network.host) as flows:
             for _ in range(2):
@@ -404,7 +404,7 @@ def test_owners_exact_mark_is_restored_exactly(two_wans: Router) -> None:
     node, wan, wan2 = network.consumer, network.wan, network.wan2
     assert wan2 is not None
     guest = guest_network(network)
-    node.run(["nft", "-f", "-"], input=OWNERS_MARK)
+    node.nft(OWNERS_MARK)
     routes = [
         f"ip route add default via {wan2.gateway4} dev wan2 table {TABLE}",
         f"ip -6 route add default via {wan2.gateway6} dev wan2 table {TABLE}",
