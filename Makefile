@@ -21,7 +21,8 @@ NEXT ?= python3.14 python3.13 $(wildcard $(HOME)/.pyenv/versions/3.1[3-9]*/bin/p
 
 # There: what uses asyncio, sockets, processes and parsers of Python's own.
 NEXT_TESTS := tests/unit/system tests/unit/ubus tests/unit/test_tasks.py
-UNIT := pytest pytest-mock pytest-asyncio pytest-timeout hypothesis
+NEXT_NEEDS := jsonschema h11 'paho-mqtt<3' PyNaCl \
+	pytest pytest-mock pytest-asyncio pytest-timeout hypothesis
 define IMPORT_ALL
 import importlib, pkgutil, rpcd_wireguard_uplink as ours
 for found in pkgutil.walk_packages(ours.__path__, ours.__name__ + "."):
@@ -54,7 +55,7 @@ test-next: ## try a newer Python, if there is one: import all, and test what dep
 	[ -n "$$next" ] || { echo "no newer Python here: nothing was tried on one"; exit 0; }; \
 	if [ ! .venv-next/.installed -nt setup.cfg ]; then \
 		$$next -m venv --clear .venv-next && \
-		.venv-next/bin/python -m pip install $(QUIETLY) --editable '.[mqtt,signing]' $(UNIT) && \
+		.venv-next/bin/python -m pip install $(QUIETLY) $(NEXT_NEEDS) && \
 		touch .venv-next/.installed || exit 1; \
 	fi; \
 	.venv-next/bin/python -W error -c "$$IMPORT_ALL" && \

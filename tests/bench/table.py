@@ -1,7 +1,4 @@
-"""The table of numbers: what was measured, against what, and how it is written down.
-
-Owns the statistics, the verdict and the text. Knows nothing of how a number is come by.
-"""
+"""The table of numbers: what was measured, against what, and how it is written down."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """The web server's /ubus: JSON-RPC in, calls on a real bus out, every call held to the ACL.
 
-Owns uhttpd's rules (ubus.c: uh_ubus_handle_request_object, uh_ubus_send_request) and rpcd's
-sessions, which are made from the files of acl.d/. Objects that are other programs' are given as
-functions. Knows nothing of HTTP and of pages; tests/data/uhttpd-ubus.json holds it to the real one.
+Follows uhttpd's rules (ubus.c: uh_ubus_handle_request_object, uh_ubus_send_request); sessions are
+rpcd's, made from the files of acl.d/. Objects that are other programs' are given as functions.
+tests/data/uhttpd-ubus.json holds it to the real one.
 """
 
 from __future__ import annotations

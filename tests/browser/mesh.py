@@ -1,7 +1,7 @@
-"""Three routers of a mesh with the product on them, and the web server of the one called home.
+"""Three routers of a mesh with the product on them, and browser sessions at the one called home.
 
-Owns how the pages are reached: a session that may change things, one that only reads. What owners
-do at the other routers is done on their bus.
+One session may change things, one only reads. What owners do at the other routers is done on their
+bus.
 """
 
 from __future__ import annotations

@@ -1,7 +1,6 @@
 """One page in a browser's window: what a person sees of it and does to it.
 
-Owns waiting: everything that a page does by itself is waited for, never slept for. Knows nothing of
-our pages.
+Everything that a page does by itself is waited for, never slept for.
 """
 
 from __future__ import annotations

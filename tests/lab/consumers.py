@@ -3,9 +3,7 @@
     consumer a, b == link == provider ==wan== isp1 -- internet
                                 \\-- LAN host, a tunnel to another peer, a modem on the WAN
 
-The product's Provider runs in the provider's node and is told what to do over a pipe. Owns who is
-connected to whom and how it is found out what a consumer reaches, and how fast. Knows nothing of
-what it ought to reach.
+The product's Provider runs in the provider's node and is told what to do over a pipe.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""The owner of a laboratory: its nodes, its servers and a folder, all gone when it closes.
+"""A laboratory: its nodes, its servers and a folder, all gone when it closes.
 
 A sweeper process holds a pipe to this one and removes the folder even when this process is killed;
-the nodes have pipes of their own. Knows nothing of what is built from the nodes.
+the nodes have pipes of their own.
 """
 
 from __future__ import annotations

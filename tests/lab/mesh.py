@@ -1,10 +1,10 @@
-"""A mesh of routers: each with a WAN of its own, a segment that joins them without internet, and
+"""A mesh of routers: each with a WAN of its own, a segment without internet that joins them, and
 WireGuard tunnels over that segment from each to each.
 
     host -- router ==wan== isp -- internet -- isp ==wan== router ...
                \\------- segment (and wg0 over it) -------/
 
-The mesh is what an owner has before this product is installed. Knows nothing of the product.
+The mesh is what an owner has before this product is installed.
 """
 
 from __future__ import annotations

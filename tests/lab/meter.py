@@ -1,7 +1,7 @@
-"""The reading half of a meter: what happened to steady traffic, and for how long it stopped.
+"""Steady traffic from a node: what was answered, from where, and for how long it was not.
 
-Owns the samples and the arithmetic over them; traffic.py does the sending, inside a node. Times
-are CLOCK_MONOTONIC, the same in the test and in every node.
+programs/traffic.py sends it inside the node. Times are CLOCK_MONOTONIC, the same in the test and in
+every node.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
-"""The networks that tests and the demonstration run in: who is connected to whom, and by what.
+"""Networks of a consumer, its providers, two ISPs and a pretend internet.
 
     host -- consumer ==wan== isp1 -- internet -- isp2 ==wan== provider(s)
                 \\----------------- mesh -------------------/
 
 All addresses are of documentation or private ranges, but for four public resolvers that the
-pretend internet plays. Knows nothing of the product: the consumer has no tunnel when it is built.
+pretend internet plays. The consumer has no tunnel when it is built.
 """
 
 from __future__ import annotations

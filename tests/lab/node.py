@@ -1,8 +1,7 @@
 """One router or host of a laboratory: a set of namespaces that dies with the process that made it.
 
-Owns how a node is started, entered and ended. The node's first process holds a pipe to its maker;
-when the pipe closes, for whatever reason, the kernel ends everything inside. Knows nothing of
-links, addresses or what a node is for. Never touches the machine's own interfaces and routes.
+The node's first process holds a pipe to its maker; when the pipe closes, for whatever reason, the
+kernel ends everything inside. The machine's own interfaces and routes are never touched.
 """
 
 from __future__ import annotations

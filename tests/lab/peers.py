@@ -1,8 +1,4 @@
-"""The routers of a mesh with the product running on them, and what an owner does and sees there.
-
-Owns the calls that make two routers trust and serve each other, and the ways to wait for what they
-say. Knows the product's methods and replies as an owner does; how the mesh is built is mesh.py's.
-"""
+"""The routers of a mesh with the product running on them, and what an owner does and sees there."""
 
 from __future__ import annotations
 
@@ -105,9 +101,9 @@ class Peer:
 
         return self.until(active, f"traffic on {paths}", timeout_s)
 
-    def at_home(self) -> None:
-        """Wait until traffic uses the line."""
-        self.until(lambda: states(self.status()) == {"primary"}, "traffic at home", 30.0)
+    def wait_primary(self) -> None:
+        """Wait until traffic uses the WAN."""
+        self.until(lambda: states(self.status()) == {"primary"}, "traffic on the WAN", 30.0)
 
     def refusals(self) -> dict[str, int]:
         """What it refused of peers, by code."""

@@ -1,8 +1,4 @@
-"""A mesh peer that offers its internet, played by the laboratory: the far end of every tunnel.
-
-Owns the provider's WireGuard device and who is admitted to it. Knows nothing of the consumer
-beyond its public key and tunnel addresses, and nothing of offers but their text.
-"""
+"""A mesh peer that offers its internet, played by the laboratory: the far end of every tunnel."""
 
 from __future__ import annotations
 

@@ -1,7 +1,6 @@
 """The product, running inside a node of a laboratory with a bus of its own.
 
-Owns the command line, the files it is given and the ways in which it is ended. The bus's socket
-lies in the laboratory's folder, where the test's own process can connect too.
+The bus's socket lies in the laboratory's folder, where the test's own process can connect too.
 """
 
 from __future__ import annotations

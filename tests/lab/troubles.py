@@ -1,8 +1,4 @@
-"""What goes wrong between two routers that serve each other: crashes, reboots, blocked ports.
-
-Owns the faults and the ways to see a lease from both its ends. How such routers are made and asked
-is peers.py's.
-"""
+"""What goes wrong between two routers that serve each other: crashes, reboots, blocked ports."""
 
 from __future__ import annotations
 

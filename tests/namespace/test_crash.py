@@ -34,7 +34,7 @@ def diversions(node: Node) -> int:
     return sum("lookup 5180 proto 152" in text for text in shown)
 
 
-def test_lane_of_a_killed_service_lapses_by_itself(router: Router) -> None:
+def test_diversion_of_a_killed_service_lapses_by_itself(router: Router) -> None:
     network = router.network
     provider_wan = network.provider_wans[0]
     with Flows(network.host) as flows:

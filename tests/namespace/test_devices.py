@@ -28,7 +28,7 @@ REPAIR_S = 6.0
         "nft delete table inet wgup",
     ],
 )
-def test_an_open_lane_is_mended(router: Router, damage: str) -> None:
+def test_a_diversion_is_mended(router: Router, damage: str) -> None:
     network, provider_wan = router.network, router.network.provider_wans[0]
     with Flows(network.host) as flows:
         network.wan.drop()

@@ -125,7 +125,7 @@ def test_a_family_that_the_tunnel_does_not_carry_is_rejected(network: ConsumerNe
     assert asked(network.host, network.wan.gateway6)[0] not in ("rejected", "silence")
 
 
-def test_the_stand_in_is_a_resolver_while_the_lane_is_open_only(router: Router) -> None:
+def test_the_stand_in_is_a_resolver_during_a_diversion_only(router: Router) -> None:
     consumer, wan = router.network.consumer, router.network.wan
     said, took = asked(consumer, STAND_IN)
     assert said == "rejected" and took < FAST_S

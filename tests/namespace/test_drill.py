@@ -118,7 +118,7 @@ def test_all_traffic_goes_there_and_back(router: Router) -> None:
     assert router.status()["problems"] == []
 
 
-def test_a_dead_service_does_not_keep_the_lane_open(router: Router) -> None:
+def test_a_dead_service_does_not_keep_the_diversion(router: Router) -> None:
     """The deadline is the kernel's."""
     network = router.network
     with Meter(network.host, ECHO4) as meter, ThreadPoolExecutor(1) as pool:

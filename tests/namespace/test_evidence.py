@@ -102,7 +102,7 @@ def watched_by(router: Router, path: str) -> set[str]:
 
 
 @pytest.mark.parametrize("pace", ["default", "fast"])
-def test_a_line_that_never_lets_pings_through_is_no_dead_line(
+def test_a_line_that_never_lets_pings_through_is_no_dead_wan(
     network: ConsumerNetwork, pace: str
 ) -> None:
     break_isp(network, *NO_PINGS)
@@ -118,7 +118,7 @@ def test_a_line_that_never_lets_pings_through_is_no_dead_line(
 
 
 @pytest.mark.parametrize("pace", ["default", "fast"])
-def test_a_line_that_drops_pings_later_is_no_dead_line(network: ConsumerNetwork, pace: str) -> None:
+def test_a_line_that_drops_pings_later_is_no_dead_wan(network: ConsumerNetwork, pace: str) -> None:
     router = lay(network, pace=pace)
     router.start()
     break_isp(network, *NO_PINGS)
@@ -133,7 +133,7 @@ def test_a_line_that_drops_pings_later_is_no_dead_line(network: ConsumerNetwork,
     router.wait_primary()
 
 
-def test_a_line_that_lets_connections_through_only_is_no_dead_line(
+def test_a_line_that_lets_connections_through_only_is_no_dead_wan(
     network: ConsumerNetwork,
 ) -> None:
     """Neither ping nor DNS over UDP; something accepts connections at the targets."""
@@ -145,7 +145,7 @@ def test_a_line_that_lets_connections_through_only_is_no_dead_line(
     assert watched_by(router, "wan") == {"TCP"}
 
 
-def test_a_line_that_lets_web_pages_through_only_is_no_dead_line(
+def test_a_line_that_lets_web_pages_through_only_is_no_dead_wan(
     network: ConsumerNetwork,
 ) -> None:
     network.lab.start(network.internet, "web", ECHO4, 80, 204)

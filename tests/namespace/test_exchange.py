@@ -105,7 +105,7 @@ def mesh(served: Mesh) -> Iterator[Mesh]:
     for peer in served.peers.values():
         peer.router.wan.restore()
     for peer in served.peers.values():
-        peer.at_home()
+        peer.wait_primary()
     for consumer in served.consumers:
         consumer.hears_of("p1", "p2", "stranger")
 

@@ -55,7 +55,7 @@ def pair(trusting: Pair) -> Iterator[Pair]:
     consumer.router.join_mesh()
     consumer.router.wan.restore()
     trust_each_other({"c": consumer, "p": provider}, [("c", "p")])
-    consumer.at_home()
+    consumer.wait_primary()
 
 
 @pytest.fixture

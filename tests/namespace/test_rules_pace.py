@@ -39,7 +39,7 @@ def break_isp(router: Router, *rules: str) -> None:
     router.network.isp1.filter("forward", *rules)
 
 
-def test_one_dead_target_is_no_dead_line(router: Router) -> None:
+def test_one_dead_target_is_no_dead_wan(router: Router) -> None:
     break_isp(router, "ip daddr 8.8.8.8 drop", "ip6 daddr 2001:4860:4860::8888 drop")
     router.stays("wan", 5.0)
     break_isp(router)

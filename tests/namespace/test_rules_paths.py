@@ -160,7 +160,7 @@ def test_no_default_route_at_all_is_no_loop(over_wan: Router) -> None:
     assert "No route to host" in shown, "the last resort says so, instead of a way into the tunnel"
 
 
-def test_own_sockets_use_the_lane_only_while_it_is_open(router: Router) -> None:
+def test_own_sockets_use_a_diversion_only_while_there_is_one(router: Router) -> None:
     network = router.network
     provider_wan, consumer = network.provider_wans[0], network.consumer
     assert ask(consumer, ECHO4, kind="tcp") == network.wan.address4

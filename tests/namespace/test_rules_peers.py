@@ -85,7 +85,7 @@ def mesh(offering: Mesh) -> Iterator[Mesh]:
         unblock(peer.router.node)
         peer.router.wan.restore()
     for peer in offering:
-        peer.at_home()
+        peer.wait_primary()
         for uplink in peer.status()["uplinks"]:
             peer.ask("uplink_remove", peer_id=uplink["peer_id"])
 
@@ -222,7 +222,7 @@ def test_two_that_are_each_others_uplink_make_no_loop(mesh: Mesh) -> None:
             assert rate < 200, "40 packets a second go round"
         restored = min(peer.router.wan.restore() for peer in both)
         for peer in both:
-            peer.at_home()
+            peer.wait_primary()
         flows.by(a.router.wan.addresses, since=restored)
 
 
