@@ -20,8 +20,7 @@ from .platform.protocol import Platform
 from .platform.tunnels import NETWORK, plan_sections
 from .provider.device import Provider
 from .steering.plan import DIVERTING, STANDING, UNDERLAY_TABLE
-from .steering.reverse_path import ReversePath
-from .steering.watchdog import Watchdog
+from .steering.watchdog import ReversePath, Watchdog
 from .system import iproute, process
 from .system.wg import OUTER_MARK
 

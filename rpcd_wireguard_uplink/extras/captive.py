@@ -193,7 +193,7 @@ class CaptiveWatch:
         """Whether the page answers through a tunnel as it should; yes, where none can be asked."""
         bad = ""
         for uplink in self._monitor.watch.uplinks:
-            servers = list(self._monitor.steering.resolvers)
+            servers = list(self._monitor.steering.public_resolvers)
             verdict = await look_out(url, servers, uplink.interface)
             if verdict is not None:
                 bad = uplink.interface if verdict.url else ""

@@ -252,7 +252,7 @@ async def lead_traffic(monitor: Monitor, uplink: Uplink, seconds: int) -> Step:
     try:
         for diversion in diversions:
             change = Change("drill", diversion.dead[0], uplink.interface, told, 0.0)
-            monitor.steering.want(diversion.family, diversion, change, -1)
+            monitor.steering.drill(diversion, change)
         failure = await _hold(monitor, uplink, diversions, begun_s + seconds)
     finally:
         lasted_s = time.monotonic() - begun_s
@@ -283,11 +283,11 @@ async def _hold(
     monitor: Monitor, uplink: Uplink, diversions: Sequence[Diversion], until_s: float
 ) -> str:
     """Wait until then; a sentence where it ended before."""
-    in_force = monitor.steering.diversions
     moves_by_s = min(until_s, time.monotonic() + MOVE_S)
     has_moved = False
     while (now_s := time.monotonic()) < until_s:
         await asyncio.sleep(min(LOOK_S, until_s - now_s))
+        in_force = monitor.steering.diversions
         has_moved = has_moved or all(in_force.get(each.family) == each for each in diversions)
         if not has_moved and now_s > moves_by_s:
             return monitor.problems.get("switch", f"the traffic did not move in {MOVE_S:g} s")
@@ -304,4 +304,4 @@ async def _hold(
 def _give_back(monitor: Monitor, uplink: Uplink, diversion: Diversion, lasted_s: float) -> None:
     told = f"the drill of {uplink.peer_id} is over"
     change = Change("drill", uplink.interface, diversion.dead[0], told, lasted_s)
-    monitor.steering.want(diversion.family, None, change, -1)
+    monitor.steering.end_drill(diversion.family, change)

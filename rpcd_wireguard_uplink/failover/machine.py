@@ -13,7 +13,8 @@ from dataclasses import dataclass, replace
 from enum import Enum
 
 from ..config.settings import Settings
-from ..model import Health
+from ..events import Event
+from ..model import Family, Health
 
 
 class Phase(Enum):
@@ -96,6 +97,23 @@ class Decision:
     dead: frozenset[str] = frozenset()
     change: Change | None = None
     detection_ms: int = -1
+
+
+@dataclass(frozen=True, slots=True)
+class Move:
+    """A change of one family that is to be in force, and how long its cause took to detect."""
+
+    change: Change
+    family: Family
+    detection_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Moved(Event):
+    """A move is in force; `switch_ms` is -1 where no traffic had to be moved."""
+
+    move: Move
+    switch_ms: int
 
 
 @dataclass(frozen=True, slots=True)

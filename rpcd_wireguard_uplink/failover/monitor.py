@@ -13,13 +13,12 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 from ..config.settings import Settings
+from ..events import Events
 from ..model import DefaultRoute, Family, PathKind, Uplink
 from ..platform.network_reader import NetworkReader
 from ..platform.protocol import Platform
 from ..probing.capacity import Capacity
-from ..steering.controller import Report, SteeringController
 from ..steering.coordinator import SteeringCoordinator
-from ..steering.kernel_view import KernelView
 from ..system.linkwatch import LinkEvent, LinkWatch
 from ..tasks import TaskSet, tell_awhile
 from ..usage import Ledger
@@ -70,7 +69,7 @@ class Steering(Protocol):
 class Monitor:
     """One router's paths and the decisions about them.
 
-    `report` hears of each change that is in force, `on_update` that something readable changed.
+    `on_update` hears that something readable changed.
     `who_refuses` says who else holds a WAN to be dead ('': nobody): it gets no traffic back until
     that ends. `ledger` counts the uplinks' bytes by interface.
     """
@@ -78,7 +77,7 @@ class Monitor:
     def __init__(
         self,
         platform: Platform,
-        report: Report,
+        events: Events,
         on_update: Callable[[], None],
         run_dir: str,
     ) -> None:
@@ -87,9 +86,7 @@ class Monitor:
         self.problems = warnings = Warnings()
         self.who_refuses: Callable[[str, Family], str] = lambda device, family: ""
         self.ledger = Ledger()
-        self.steering = SteeringController(
-            network, KernelView(platform.kernel), platform.connections, report, warnings, run_dir
-        )
+        self.steering = SteeringCoordinator(network, run_dir, warnings, events)
         self.watch = Watch(Settings())
         now_s = time.monotonic()
         self.states = {family: State(since_s=now_s, moved_s=now_s) for family in Family}
@@ -100,9 +97,7 @@ class Monitor:
         self.same_wan: frozenset[str] = frozenset()
         self.portals: Mapping[str, str] = {}
         self.counters = CounterWatch(self, warnings, on_update)
-        self._steering: Steering = SteeringCoordinator(
-            network, self.steering, warnings, self.reread_soon
-        )
+        self._steering: Steering = self.steering
         self._warnings = warnings
         self._on_update = on_update
         self._liveness = PassiveLiveness(self.paths)

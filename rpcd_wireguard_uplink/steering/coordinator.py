@@ -1,94 +1,204 @@
-"""Failover's one way to the kernel: what decisions, settings and uplinks ask of the controller.
+"""Failover's one way to the kernel: decisions, drills, portals and the network make one plan.
 
-Translates each decision into diversions and blocks in the same turn of the event loop in which it
-falls, and runs the controller's tasks.
+Each decision becomes part of the plan, and the plan is in force, in the same turn of the event loop
+in which it falls. A family in a drill keeps its diversion until the drill's end or a real failover.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import asyncio
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 
 from ..config.settings import Settings
-from ..failover.machine import Adopted, Decision
+from ..events import Events
+from ..failover.machine import Adopted, Change, Decision, Move
 from ..model import Family, Uplink
 from ..platform.network_reader import NetworkReader
+from ..platform.tunnels import tunnel_mtu
+from ..system.network import NetworkState
 from ..tasks import TaskSet
 from ..warnings import Warnings
-from .controller import SteeringController
-from .wishes import blocked_of, diversion_of
+from .controller import PlanApplied, SteeringController
+from .plan import Diversion, SteeringPlan, blocked_of, diversion_of, plan_of
 
 
 class SteeringCoordinator:
-    """Implements failover's `Steering` by a controller. `rebuild` is called where nftables lost its
-    table: ensure() is to be called then.
-    """
+    """Implements failover's `Steering`. `run_dir` is the service's own folder on a tmpfs."""
 
     def __init__(
-        self,
-        network: NetworkReader,
-        controller: SteeringController,
-        warnings: Warnings,
-        rebuild: Callable[[], None],
+        self, network: NetworkReader, run_dir: str, warnings: Warnings, events: Events
     ) -> None:
-        self._network = network
-        self._controller = controller
-        self._rebuild = rebuild
+        platform = network.platform
+        self.controller = SteeringController(
+            platform.kernel, platform.connections, run_dir, warnings, events
+        )
+        self._network, self._warnings = network, warnings
         self._tasks = TaskSet(warnings)
+        self._uplinks: tuple[Uplink, ...] | None = None  # not known yet
+        self._fixed = SteeringPlan()  # what settings, mwan3 and portals say
         self._is_fail_closed = False
+        self._dead: Mapping[Family, frozenset[str]] = {}
+        self._diversions: dict[Family, Diversion] = {}
+        self._blocked: Mapping[Family, tuple[str, ...]] = {}
+        self._drills: set[Family] = set()
+        self._base: tuple[NetworkState, tuple[Uplink, ...], SteeringPlan] | None = None
+        self._underlays: object = None
+        self._underlays_moved = asyncio.Event()
+        events.subscribe(PlanApplied, self._on_applied)
+
+    # --- life
 
     async def start(self) -> Mapping[Family, Adopted]:
         """Begin; what an earlier run left in force is taken over."""
-        found = await self._controller.start(self._rebuild)
+        found = await self.controller.start()
+        self._diversions.update(found)
         supervise = self._tasks.supervise
-        supervise("switching", self._controller.follow)
-        supervise("following rules and routes", self._controller.follow_kernel)
-        supervise("checking resolvers", self._controller.check_resolvers)
-        supervise("keeping the diversion alive", self._controller.keep_alive)
+        supervise("switching", self.controller.follow)
+        supervise("following rules and routes", self.controller.follow_kernel)
+        supervise("checking resolvers", self.controller.follow_resolvers)
+        supervise("keeping the diversion alive", self.controller.keep_alive)
+        supervise("following underlays", self._follow_underlays)
         return {f: Adopted(each.route.device, each.dead) for f, each in found.items()}
 
     async def stop(self) -> None:
         """End; what is in force lapses by itself unless a new run takes it over."""
-        self._controller.stop()
+        self.controller.stop()
         await self._tasks.close()
+
+    # --- what is wished
 
     def use(self, settings: Settings) -> None:
         """Steer by these settings from now on."""
         self._is_fail_closed = settings.fail_closed
-        self._controller.resolvers = settings.resolvers
-        self._controller.drain_s = settings.sticky_s
+        self._fixed = replace(
+            self._fixed, public_resolvers=settings.resolvers, drain_s=settings.sticky_s
+        )
+
+    def lead_marks(self, marks: Collection[int]) -> None:
+        """Take mwan3's marks of the WANs' traffic."""
+        self._fixed = replace(self._fixed, marks=tuple(marks))
+
+    def except_portals(self, portals: Mapping[str, Sequence[str]]) -> None:
+        """Have these addresses reached by their WAN (device -> addresses), whatever is diverted."""
+        self._fixed = replace(self._fixed, portals={d: tuple(a) for d, a in portals.items()})
+        self._apply()
+
+    @property
+    def marks(self) -> tuple[int, ...]:
+        """mwan3's marks of the WANs' traffic."""
+        return self._fixed.marks
+
+    @property
+    def public_resolvers(self) -> tuple[str, ...]:
+        """Resolvers that serve by any path."""
+        return self._fixed.public_resolvers
+
+    @property
+    def diversions(self) -> Mapping[Family, Diversion]:
+        """Those in force."""
+        return self.controller.diversions
 
     async def ensure(self, uplinks: Sequence[Uplink]) -> None:
-        """Have the lasting part cover these uplinks and the WANs as they are; none: remove it."""
-        await self._controller.ensure(uplinks)
+        """Have steering cover these uplinks and the WANs as they are; none: remove it.
 
-    async def follow_underlays(self) -> None:
-        """See what each tunnel travels over, and have its MTU fit."""
-        await self._controller.follow_underlays()
+        Raises UplinkError where something refuses.
+        """
+        self._uplinks = tuple(uplinks)
+        if not uplinks:
+            self._diversions.clear()
+        self._apply()
+        await self.controller.settle()
 
     def carry_out(self, decisions: Mapping[Family, Decision]) -> None:
         """Have the kernel follow what was decided."""
-        network, controller = self._network.state, self._controller
+        network, moves = self._network.state, []
         states = {family: decision.state for family, decision in decisions.items()}
-        blocked: dict[Family, Sequence[str]] = {}
+        self._dead = {family: decision.dead for family, decision in decisions.items()}
+        blocked = {}
         for family, decision in decisions.items():
-            controller.dead[family] = decision.dead
-            sharing = network.sharing.get(family, ())
-            diversion = diversion_of(
-                decision.state, network, family, decision.primary, decision.dead, sharing
+            dead, change = decision.dead, decision.change
+            if change is not None:
+                self._drills.discard(family)
+                moves.append(Move(change, family, decision.detection_ms))
+            if family not in self._drills:
+                sharing = network.sharing.get(family, ())
+                primary = decision.primary
+                found = diversion_of(decision.state, network, family, primary, dead, sharing)
+                self._divert(family, found)
+            portals, is_closed = self._fixed.portals, self._is_fail_closed
+            blocked[family] = tuple(
+                blocked_of(states, network, family, dead, portals, fail_closed=is_closed)
             )
-            if decision.change is not None:
-                controller.want(family, diversion, decision.change, decision.detection_ms)
-            controller.renew(family, diversion)
-            blocked[family] = blocked_of(
-                states,
-                network,
-                family,
-                decision.dead,
-                controller.portals,
-                fail_closed=self._is_fail_closed,
-            )
-        controller.block(blocked)
+        self._blocked = blocked
+        self._apply(moves)
+
+    def drill(self, diversion: Diversion, change: Change) -> None:
+        """Lead a family's traffic so in a drill, until it ends or failover changes the path."""
+        self._drills.add(diversion.family)
+        self._divert(diversion.family, diversion)
+        self._apply([Move(change, diversion.family, -1)])
+
+    def end_drill(self, family: Family, change: Change) -> None:
+        """Have the family as it was before a drill."""
+        self._drills.discard(family)
+        self._divert(family, None)
+        self._apply([Move(change, family, -1)])
 
     def carries(self, device: str, family: Family) -> bool:
         """Whether traffic is led there, in a drill too, or connections finish on it."""
-        return self._controller.carries(device, family)
+        return self.controller.carries(device, family)
+
+    def _divert(self, family: Family, diversion: Diversion | None) -> None:
+        self._diversions.pop(family, None)
+        if diversion is not None:
+            self._diversions[family] = diversion
+
+    def _apply(self, moves: Sequence[Move] = ()) -> None:
+        """Have the plan in force; until the uplinks are known what an earlier run left stays."""
+        if self._uplinks is not None:
+            self.controller.apply(self._plan(self._uplinks), moves)
+
+    def _plan(self, uplinks: tuple[Uplink, ...]) -> SteeringPlan:
+        state = self._network.state
+        if self._base is None or self._base[0] is not state or self._base[1] is not uplinks:
+            self._base = (state, uplinks, plan_of(state, uplinks))
+        return replace(
+            self._base[2],
+            dead=self._dead,
+            diversions={f: self._diversions[f] for f in Family if f in self._diversions},
+            blocked=self._blocked,
+            portals=self._fixed.portals,
+            marks=self._fixed.marks,
+            drain_s=self._fixed.drain_s,
+            public_resolvers=self._fixed.public_resolvers,
+        )
+
+    # --- underlays
+
+    def _on_applied(self, event: PlanApplied) -> None:
+        """Outer packets may leave by other devices now, and no event of the kernel says so."""
+        order = (event.plan.wans, event.plan.dead)
+        if order != self._underlays:
+            self._underlays = order
+            self._underlays_moved.set()
+
+    async def _follow_underlays(self) -> None:
+        while True:
+            await self._underlays_moved.wait()
+            self._underlays_moved.clear()
+            await self.follow_underlays()
+
+    async def follow_underlays(self) -> None:
+        """See what each tunnel travels over, and give it the MTU that there is room for."""
+        uplinks = self._uplinks or ()
+        await self._network.read_underlays(uplinks)
+        network = self._network.state
+        for uplink in uplinks:
+            name = uplink.interface
+            room = network.mtu_of(network.underlays.get(name, ""))
+            mtu = tunnel_mtu(uplink.mtu, room)
+            if not room or network.mtu_of(name) in (0, mtu):
+                continue
+            with self._warnings.catch(f"mtu {name}"):
+                await self._network.platform.set_mtu(name, mtu)

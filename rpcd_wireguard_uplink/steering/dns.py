@@ -1,4 +1,4 @@
-"""Name look-ups follow the traffic: those to a dead WAN's resolvers go into the tunnel. Pure.
+"""Name look-ups follow the traffic: those to a dead WAN's resolvers go into the tunnel.
 
 A WAN's resolver is often on-link with it, or answers its own customers only, so moving the packets
 is not enough. Only port 53 is redirected, only while a family is diverted, and never what the
@@ -13,14 +13,18 @@ and what is sent to a tunnel's stand-in while nothing is.
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Iterable, Mapping
+import time
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from ..model import Family
+from ..system.dns import TunnelResolvers
 from ..system.marks import FOREIGN_MASK, PROBE_MARK
 from ..system.resolver import STAND_INS
+from ..system.rtnetlink import Rule
 from .filter import T
-from .rules import SLOT_SHIFT
+from .plan import SteeringPlan
+from .rules import SLOT_SHIFT, policy_sources
 
 _WORDS = {Family.IPV4: ("ipv4_addr", "ip"), Family.IPV6: ("ipv6_addr", "ip6")}
 _LOOK_UP = "meta l4proto { tcp, udp } th dport 53"
@@ -131,3 +135,39 @@ def _family_rules(
             for chain in ("led", "led_own")
         ]
     return out + [f"add rule {T} refuse {way} {word} daddr @{name} reject" for way in away]
+
+
+class LookUps:
+    """Which resolvers serve in the tunnels, and the redirect that follows from the plan."""
+
+    def __init__(self) -> None:
+        self._inside: Mapping[str, tuple[str, ...]] = {}
+        self._resolvers = TunnelResolvers()
+
+    async def look(self, plan: SteeringPlan) -> bool:
+        """Find out which offered resolvers serve; whether others do than before."""
+        before = self._inside
+        self._inside = await self._resolvers.look(plan.resolvers, time.monotonic())
+        return self._inside != before
+
+    def script(self, plan: SteeringPlan, slots: Mapping[str, int], found: Iterable[Rule]) -> str:
+        """The redirect; `found` are everybody's rules."""
+        targets: dict[Family, tuple[str, int]] = {}
+        dead: dict[Family, Sequence[str]] = {}
+        for family in Family:
+            diversion = plan.diversions.get(family)
+            if plan.is_share(diversion):
+                continue  # look-ups go on as they are
+            serving = diversion.route.device if diversion else plan.preferred
+            able = [*self._inside.get(serving, ()), *plan.public_resolvers]
+            ours = [server for server in able if (":" in server) == (family is Family.IPV6)]
+            if ours:
+                targets[family] = (ours[0], slots.get(serving, 0))
+            if diversion is not None:
+                dead[family] = diversion.dead
+            elif plan.diversions:
+                dead[family] = sorted(plan.known(family) & plan.dead.get(family, frozenset()))
+        devices, sources, ports = policy_sources(found)
+        offered = [server for servers in plan.resolvers.values() for server in servers]
+        exempt = Exempt(frozenset(devices), frozenset(sources), ports)
+        return redirect_script({*plan.wan_resolvers, *offered}, targets, dead, exempt)

@@ -1,9 +1,14 @@
-"""The nftables table `inet wgup`: its standing form, and the elements of a diversion. Pure.
+"""The nftables table `inet wgup`: its standing form, the elements of a diversion, the kill switch.
 
 Every connection carries the slot of the path by which its first packet left, in bits of its
 connection mark that nobody else uses. So the connections of a path can be deleted at once, or led
 back to their path by their mark (draining; answers to what came in by a dead WAN). A packet that
 carries a mark of another program is never marked. What steers lapses by itself unless refreshed.
+
+Kill switch: what has no live path is refused at once, so that it neither leaks nor waits. A family
+without any live path goes on knocking at its dead WAN, which may be half dead: packets leak, and
+hosts wait long before they try the other family. Own link keeping (neighbours, DHCP), our probes,
+mwan3's and the tunnels' outer packets pass, and so do the WAN's own network and consumers'. Pure.
 """
 
 from __future__ import annotations
@@ -11,8 +16,16 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from ..model import PROVIDER_DEVICE, Family
-from ..system.marks import FOREIGN_MASK, INBOUND, MWAN3_MASK, OUTER_MARK, SLOT_MASK, TABLE
-from .plan import MAIN_SLOT
+from ..system.marks import (
+    FOREIGN_MASK,
+    INBOUND,
+    MWAN3_MASK,
+    OUTER_MARK,
+    PROBE_MARK,
+    SLOT_MASK,
+    TABLE,
+)
+from .plan import MAIN_SLOT, SteeringPlan
 from .rules import SLOT_SHIFT
 
 T = f"inet {TABLE}"
@@ -203,3 +216,104 @@ def drain_script(family: Family, slot: int, seconds: float) -> str:
 def undrain_script(family: Family) -> str:
     """nft commands that end draining before its time."""
     return f"flush map {T} drain{family.version}\n"
+
+
+class Draining:
+    """Connections that may finish on a tunnel although traffic has left it: family -> the tunnel,
+    and until when.
+    """
+
+    def __init__(self) -> None:
+        self._until: dict[Family, tuple[str, float]] = {}
+
+    def tunnel(self, family: Family) -> str:
+        """The tunnel on which connections finish; '' for none."""
+        return self._until.get(family, ("", 0.0))[0]
+
+    def leave(self, family: Family, tunnel: str, until_s: float) -> None:
+        """Traffic leaves the tunnel, '' for one that is not drained: what drained before ends."""
+        self._until.pop(family, None)
+        if tunnel:
+            self._until[family] = (tunnel, until_s)
+
+    def overdue(self, plan: SteeringPlan, now_s: float) -> set[Family]:
+        """The families whose draining must end now."""
+        return {
+            family
+            for family, (device, until_s) in self._until.items()
+            if now_s >= until_s or not can_drain(plan, family, device)
+        }
+
+    def script(self, slots: Mapping[str, int], now_s: float) -> str:
+        """nft commands for a table that is made anew."""
+        return "".join(
+            drain_script(family, slots[device], until_s - now_s)
+            for family, (device, until_s) in self._until.items()
+            if device in slots
+        )
+
+
+def can_drain(plan: SteeringPlan, family: Family, device: str) -> bool:
+    """Whether connections can go on by a tunnel."""
+    return device in plan.tunnels and device not in plan.dead.get(family, ())
+
+
+CHOSEN_MASK = 0x00FF0000  # where pbr (fw_mask) and Tailscale keep their marks
+BYPASS_MARK = 0x00080000  # tailscaled's own packets: they ask for the main table
+
+Blocked = Mapping[Family, Sequence[str]]
+"""The devices that are blocked for each family."""
+
+_BLOCK_CHAINS = (
+    ("block", "type filter hook forward priority -2; policy accept;"),
+    ("block_own", "type filter hook output priority 1; policy accept;"),
+)
+
+
+def kill_switch_script() -> str:
+    """nft commands for the kill switch's standing part; what is blocked stays so."""
+    t = T
+    out = [f"add set {t} blocked{f.version} {{ type ifname; flags timeout; }}" for f in Family]
+    out += [f"add chain {t} {name} {{ {hook} }}" for name, hook in _BLOCK_CHAINS]
+    out.append(f"add chain {t} refuse_all")
+    out += [f"flush chain {t} {name}" for name in ("block", "block_own", "refuse_all")]
+    out += [
+        # An established connection may outlive a short outage: only new ones are reset.
+        f"add rule {t} refuse_all tcp flags & (syn | ack) == syn reject with tcp reset",
+        # Of the unreachables only this one reaches a UDP socket at once (icmp_err_convert, icmp.c).
+        f"add rule {t} refuse_all meta l4proto udp reject with icmpx type port-unreachable",
+        f"add rule {t} refuse_all reject with icmpx type no-route",
+        f'add rule {t} block iifname "{PROVIDER_DEVICE}" return',
+    ]
+    out += [f"add rule {t} block_own {rule}" for rule in _own_that_passes()]
+    for family in Family:
+        n, word = family.version, "ip" if family is Family.IPV4 else "ip6"
+        refused = f"meta nfproto {family.value} oifname @blocked{n}"
+        for what in ("meta l4proto { tcp, udp } th dport 53", f"{word} daddr != @onlink{n}"):
+            rule = f"{refused} {what} goto refuse_all"
+            out += [f"add rule {t} {chain} {rule}" for chain, _ in _BLOCK_CHAINS]
+    return "\n".join(out) + "\n"
+
+
+def _own_that_passes() -> tuple[str, ...]:
+    return (
+        f"meta mark & 0xff == {{ {OUTER_MARK:#x}, {PROBE_MARK:#x} }} return",
+        f"meta mark & {MWAN3_MASK:#x} == {MWAN3_MASK:#x} return",  # mwan3's trackers
+        # Led elsewhere by their mark, which oifname does not show here.
+        f"meta mark & {SLOT_MASK:#x} != 0 return",
+        f"meta mark & {CHOSEN_MASK:#x} != {{ 0, {BYPASS_MARK:#x} }} return",
+        "udp dport { 67, 547 } return",
+        "ip6 daddr fe80::/10 return",
+        "fib daddr type { local, broadcast, multicast } return",
+    )
+
+
+def block_script(blocked: Blocked) -> str:
+    """nft commands that block exactly these devices, until it lapses; no gap."""
+    out = []
+    for family in Family:
+        name = f"{T} blocked{family.version}"
+        out.append(f"flush set {name}")
+        devices = ", ".join(f'"{d}" timeout {LAPSE_S:g}s' for d in blocked.get(family, ()))
+        out += [f"add element {name} {{ {devices} }}"] if devices else []
+    return "\n".join(out) + "\n"

@@ -1,4 +1,4 @@
-"""What steering is to do, as one frozen value: the wish that the controller makes true.
+"""What steering is to do, as one frozen value: the wish that the controller makes true. Pure.
 
 A diversion takes dead WANs out of the kernel's own routing and gives what is left without a route
 to one path. Each path has a table of its own, so that connections can be led into it by their mark
@@ -7,11 +7,15 @@ to one path. Each path has a table of its own, so that connections can be led in
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from enum import Enum
 
-from ..model import DefaultRoute, Family
+from ..failover.machine import AWAY, Phase, State
+from ..model import DefaultRoute, Family, Uplink, is_own_name
+from ..system.netlink import Message
+from ..system.network import NetworkState
+from ..system.rtnetlink import Route, Rule
 
 UNDERLAY_TABLE = 5179  # for the tunnels' own packets and a provider's consumers
 DIVERTED_TABLE = 5180  # main without the dead WANs
@@ -47,27 +51,128 @@ class Diversion:
 
 
 @dataclass(frozen=True, slots=True)
-class Owned:
-    """Which devices are what: `tunnels` to providers and the `private` tunnels of the owner (a VPN,
-    the mesh), which are no WANs. `wans` are each family's, best first, with gone ones.
+class SteeringPlan:
+    """The whole wish; without tunnels nothing of ours is wanted.
+
+    `tunnels` lead to providers, `private` are tunnels of the owner (a VPN, the mesh). `wans` are
+    each family's, best first, with gone ones; those that have a default route now are `routed`, and
+    `primary` is the one that a diversion takes out next, so that its table is there before.
+    `prefixes` are each WAN's own networks. `dead` are the devices that answer nothing.
+
+    `blocked` are devices by which nothing may leave, `portals` addresses that stay on their WAN
+    (device -> addresses), `marks` mwan3's for the WANs' traffic. Connections may stay on a tunnel
+    for `drain_s` once traffic has left it.
+
+    `resolvers` serve inside each tunnel, `public_resolvers` by any path; while nothing is diverted
+    those of the `preferred` tunnel are ready. `wan_resolvers` are those of the WANs.
     """
 
     tunnels: tuple[str, ...] = ()
     private: frozenset[str] = frozenset()
     wans: Mapping[Family, tuple[DefaultRoute, ...]] = field(default_factory=dict)
+    routed: Mapping[Family, frozenset[str]] = field(default_factory=dict)
+    primary: Mapping[Family, str] = field(default_factory=dict)
+    prefixes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    dead: Mapping[Family, frozenset[str]] = field(default_factory=dict)
+    diversions: Mapping[Family, Diversion] = field(default_factory=dict)
+    blocked: Mapping[Family, tuple[str, ...]] = field(default_factory=dict)
+    portals: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    marks: tuple[int, ...] = ()
+    drain_s: float = 0.0
+    resolvers: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    public_resolvers: tuple[str, ...] = ()
+    wan_resolvers: tuple[str, ...] = ()
+    preferred: str = ""
+
+    def known(self, family: Family) -> frozenset[str]:
+        """The devices of the family's WANs."""
+        return frozenset(wan.device for wan in self.wans.get(family, ()))
+
+    def is_share(self, diversion: Diversion | None) -> bool:
+        """Whether only another WAN's share of the traffic is moved, to the primary."""
+        return diversion is not None and (
+            diversion.route.device == self.primary.get(diversion.family)
+        )
 
 
 @dataclass(frozen=True, slots=True)
-class SteeringPlan:
-    """The whole wish. `dead` are the WANs that answer nothing, for the order of underlays;
-    `expected` those that a diversion would take out next, so that its table is there before.
-    `portals` are addresses that stay on their WAN (device -> addresses), `resolvers` those that are
-    reached inside each tunnel.
-    """
+class Request:
+    """One change of the kernel's routing, and what it is about, for people."""
 
-    owned: Owned = Owned()
-    dead: Mapping[Family, frozenset[str]] = field(default_factory=dict)
-    expected: Mapping[Family, tuple[str, ...]] = field(default_factory=dict)
-    diversions: Mapping[Family, Diversion] = field(default_factory=dict)
-    portals: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    resolvers: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    message: Message
+    about: Route | Rule
+    is_removal: bool = False
+
+
+def plan_of(network: NetworkState, uplinks: Sequence[Uplink]) -> SteeringPlan:
+    """The part of the plan that follows from the network and the uplinks."""
+    wans = {}
+    for family, known in network.wans.items():
+        names = [route.device for route in known.routes]
+        gone = [wan for wan in known.known.values() if wan.device not in names]
+        wans[family] = (*known.routes, *gone)
+    return SteeringPlan(
+        tunnels=tuple(uplink.interface for uplink in uplinks),
+        private=network.private,
+        wans=wans,
+        routed={f: frozenset(r.device for r in w.routes) for f, w in network.wans.items()},
+        primary={f: w.primary.device for f, w in network.wans.items() if w.primary is not None},
+        prefixes={name: tuple(network.prefixes_of(name)) for name in network.wan_devices()},
+        resolvers={uplink.interface: tuple(uplink.resolvers) for uplink in uplinks},
+        wan_resolvers=tuple(network.resolvers),
+        preferred=max(uplinks, key=lambda u: u.weight).interface if uplinks else "",
+    )
+
+
+def diversion_of(
+    state: State,
+    network: NetworkState,
+    family: Family,
+    primary: str,
+    dead: Collection[str],
+    used: Collection[str],
+) -> Diversion | None:
+    """The diversion of a family whose primary WAN is `primary`, in this state; None: none.
+
+    While the primary carries the traffic, another dead WAN may still have a share of it (balanced
+    defaults, routes of its own): `used` are the WANs that have one, and theirs goes by the primary.
+    """
+    known = network.wans[family].known
+    if state.phase in AWAY and state.active != primary:
+        moved = tuple(d for d in known if d != state.active and (d == primary or d in dead))
+        return Diversion(family, moved, replace(network.route_of(state.active, family), metric=0))
+    if state.phase in AWAY or primary not in known or primary in dead:
+        return None
+    shares = tuple(d for d in known if d != primary and d in dead and d in used)
+    if not shares:
+        return None
+    return Diversion(family, shares, replace(network.route_of(primary, family), metric=0))
+
+
+def blocked_of(
+    states: Mapping[Family, State],
+    network: NetworkState,
+    family: Family,
+    dead: Collection[str],
+    portals: Collection[str],
+    *,
+    fail_closed: bool,
+) -> Sequence[str]:
+    """The dead paths by which nothing of the family may leave.
+
+    The WANs, and the uplink that was used last, of a family with no live path at all, where the
+    owner wants that (`fail_closed`), or while the other family uses an uplink, which can't carry
+    this one: hosts take the other family at once. A WAN that a captive portal holds stays open, or
+    nobody could log in.
+    """
+    state = states[family]
+    known = network.wans[family].known
+    by_uplink = is_own_name(state.active)
+    if state.phase is not Phase.STRANDED or not (by_uplink or state.active in known):
+        return ()
+    away = (Phase.FAILED_OVER, Phase.HOLDING)
+    another = any(s.phase in away for other, s in states.items() if other is not family)
+    if not (fail_closed or another):
+        return ()
+    shut = {d for d in known if d in dead and d not in portals}
+    return tuple(sorted({*shut, state.active} if by_uplink else shut))

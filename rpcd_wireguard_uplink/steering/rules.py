@@ -17,7 +17,19 @@ from functools import lru_cache
 
 from ..model import PROVIDER_DEVICE, Family
 from ..system.marks import MWAN3_MASK, OUTER_MARK, PROBE_MARK, SLOT_MASK
-from ..system.rtnetlink import GOTO, MAIN, TO_TABLE, Rule, rule_selectors
+from ..system.rtnetlink import (
+    GOTO,
+    MAIN,
+    TO_TABLE,
+    UNREACHABLE,
+    Route,
+    Rule,
+    add_route,
+    add_rule,
+    delete_route,
+    delete_rule,
+    rule_selectors,
+)
 from .plan import (
     BOUND_TABLE,
     DIVERTED_TABLE,
@@ -27,6 +39,7 @@ from .plan import (
     MAIN_SLOT,
     STANDING,
     UNDERLAY_TABLE,
+    Request,
     SteeringPlan,
 )
 
@@ -55,7 +68,7 @@ def standing_rules(
 ) -> list[Rule]:
     """Those that stand as long as there are uplinks."""
     first = first_priority(r for r in found if not is_ours(r))
-    return list(_standing(family, first, plan.owned.tunnels, tuple(slots)))
+    return list(_standing(family, first, plan.tunnels, tuple(slots)))
 
 
 @lru_cache(maxsize=8)  # a switch asks for what it asked for before
@@ -96,21 +109,20 @@ def diverting_rules(
     family: Family,
     found: Sequence[Rule],
     bound_devices: Iterable[str],
-    mwan3_marks: Collection[int],
     live_tables: Collection[int],
 ) -> list[Rule]:
     """Those of the family's diversion; none without one.
 
     `bound_devices` are those whose bound sockets go on asking main (DHCP, an owner's programs),
-    `mwan3_marks` are those of the WANs' traffic, `live_tables` the tables that lead out of a WAN
-    that is alive: what mwan3 sends there is left alone.
+    `live_tables` the tables that lead out of a WAN that is alive: what mwan3 sends there is left
+    alone.
     """
     diversion = plan.diversions.get(family)
     if diversion is None:
         return []
     others = [rule for rule in found if not is_ours(rule) and rule.priority]
     bound = [rule_selectors(output_device=name) for name in sorted(bound_devices)]
-    led = [r for r in others if _asks_main(r) or _asks_dead_wan(r, mwan3_marks, live_tables)]
+    led = [r for r in others if _asks_main(r) or _asks_dead_wan(r, plan.marks, live_tables)]
     entries = {r.priority for r in others} | {r.priority - 1 for r in led}
     wanted = [
         twin for p in sorted({r.priority for r in led}) for twin in _twins(led, p, p - 1, bound)
@@ -127,7 +139,8 @@ def _asks_main(rule: Rule) -> bool:
 def _asks_dead_wan(rule: Rule, marks: Collection[int], live_tables: Collection[int]) -> bool:
     """Whether it is mwan3's for the traffic of a WAN, and leads out of none that is alive."""
     mark, mask = rule.mark
-    return mask == MWAN3_MASK and mark in marks and rule.table not in live_tables
+    is_wans = mask == MWAN3_MASK and mark != 0 and mark in marks
+    return is_wans and rule.table not in live_tables
 
 
 def _twins(
@@ -179,3 +192,65 @@ def policy_sources(found: Iterable[Rule]) -> tuple[set[str], set[str], bool]:
             sources.add(rule.source)
         ports = ports or rule.has_ports
     return devices, sources, ports
+
+
+def plan_rules(
+    found: Sequence[Rule], wanted: Sequence[Rule]
+) -> tuple[list[Request], list[Request], list[Request]]:
+    """What turns found rules of ours into the wanted ones: rules of new preferences, of those where
+    some stood already, and those that go.
+
+    What a rule sends packets on to is there before it and goes after it; the standing rules are
+    there first and go last.
+
+    Of one preference the order counts, and the kernel puts a new rule behind the others: what
+    stands behind a new one is taken away and put back.
+    """
+    new: list[Request] = []
+    changed: list[Request] = []
+    gone: list[Request] = []
+    by_priority: dict[int, tuple[list[Rule], list[Rule]]] = {}
+    for which, rules in enumerate((found, wanted)):
+        for rule in rules:
+            by_priority.setdefault(rule.priority, ([], []))[which].append(rule)
+    standing = {rule.priority for rule in (*found, *wanted) if rule.protocol == STANDING}
+    for priority in sorted(by_priority, key=lambda each: (each not in standing, -each)):
+        had, want = by_priority[priority]
+        same = 0
+        while same < min(len(had), len(want)) and had[same] == want[same]:
+            same += 1
+        while taken := [n for n in range(same) if any(_fits(r, had[n]) for r in had[same:])]:
+            same = taken[0]
+        removals = [Request(delete_rule(r), r, True) for r in sorted(had[same:], key=_leaving)]
+        additions = [Request(add_rule(r), r) for r in want[same:]]
+        if not had:
+            new += additions
+        elif want:
+            changed += removals + additions
+        else:
+            gone = removals + gone
+    return new, changed, gone
+
+
+def _fits(asked: Rule, rule: Rule) -> bool:
+    """Whether the kernel may take a rule for the one that it is asked to delete: what is not said
+    fits everything (fib_rules.c, rule_find), and the first that fits goes.
+    """
+    alike = (asked.action, asked.table) == (rule.action, rule.table)
+    return alike and {*asked.selectors} <= {*rule.selectors}
+
+
+def _leaving(rule: Rule) -> int:
+    """In a preference what sends packets on goes first, then what catches them; else in order."""
+    return 0 if rule.action == GOTO else 1 if rule.table == LAST_TABLE else 2
+
+
+def route_signal(family: Family) -> tuple[Request, Request]:
+    """A route that comes and goes, so that who looks ways up again when routes change does so now.
+
+    wireguard-go keeps the source of its packets until then (conn's sticky sockets); it hears of
+    routes, not of rules.
+    """
+    address = "192.0.0.8/32" if family is Family.IPV4 else "100::/128"
+    route = Route(family, LAST_TABLE, address, (), 1, UNREACHABLE, STANDING)
+    return Request(add_route(route), route), Request(delete_route(route), route, True)

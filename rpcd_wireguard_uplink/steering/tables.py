@@ -1,4 +1,4 @@
-"""The routes of our tables, derived from main and the plan. Pure: routes in, routes out.
+"""The routes of our tables, derived from main and the plan, and what makes the found ones so. Pure.
 
 Table 5180 answers as main would if the dead WANs were not there: routes by a dead WAN's gateway are
 left out, next hop by next hop, and so are our own tunnels' defaults. A route by the dead WAN that
@@ -10,10 +10,12 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import lru_cache
+from typing import Any
 
-from ..model import DefaultRoute, Family
+from ..model import PROVIDER_DEVICE, DefaultRoute, Family
+from ..system import netlink
 from ..system.rtnetlink import (
     ONLINK,
     PROTO_KERNEL,
@@ -23,6 +25,8 @@ from ..system.rtnetlink import (
     UNREACHABLE,
     Hop,
     Route,
+    add_route,
+    delete_route,
     filled,
 )
 from .plan import (
@@ -32,8 +36,8 @@ from .plan import (
     LAST_TABLE,
     STANDING,
     UNDERLAY_TABLE,
-    Diversion,
     Ending,
+    Request,
     SteeringPlan,
 )
 
@@ -45,64 +49,178 @@ PRIVATE = {
 _DEFAULT_LIKE = {Family.IPV4: 1, Family.IPV6: 3}  # 0/1 and 128/1, 2000::/3: defaults in disguise
 
 
+Place = tuple[Any, ...]
+Table = dict[Place, list[Route]]
+"""Routes by their place (family, table, destination, source, TOS, metric)."""
+
+
+def as_table(routes: Iterable[Route]) -> Table:
+    """The routes by their places."""
+    found: Table = {}
+    for route in routes:
+        found.setdefault(route.place, []).append(route)
+    return found
+
+
 def is_default_like(route: Route) -> bool:
     """Whether the route is a default, or a half of one as VPNs set it."""
     bits = route.length
     return bits < 4 and bits <= _DEFAULT_LIKE[route.family] and route.kind == UNICAST
 
 
-def diverted_routes(
-    plan: SteeringPlan,
-    family: Family,
-    main: Sequence[Route],
-    indexes: Mapping[str, int],
-) -> list[Route]:
-    """Table 5180 for the family's diversion, or for the one that is to be expected."""
-    diversion = plan.diversions.get(family)
-    dead = diversion.dead if diversion is not None else plan.expected.get(family, ())
-    if diversion is None and not dead:
-        return []  # where the router never had a WAN, a diversion has none to take out
-    dead_indexes = {indexes[name] for name in dead if name in indexes}
-    ours = {indexes[name] for name in plan.owned.tunnels if name in indexes}
-    private = {indexes[name] for name in plan.owned.private if name in indexes}
-    gateways = _gateways(main, dead_indexes, plan.owned.wans.get(family, ()), indexes)
-    wans = {indexes[r.device] for r in plan.owned.wans.get(family, ()) if r.device in indexes}
-    to_tunnel = diversion is not None and diversion.route.device not in {
-        r.device for r in plan.owned.wans.get(family, ())
-    }
-    held_back = diversion is not None and diversion.ending is Ending.UNREACHABLE
-    kept: list[Route] = []
-    taken: list[Route] = []
-    for route in main:
-        if not route.length and route.kind != UNICAST and not held_back:
-            continue  # it stands behind the dead WAN's default, and behind the chosen path too
-        hops = tuple(h for h in route.hops if not _is_dead(route, h, dead_indexes, gateways))
+@dataclass(frozen=True, slots=True)
+class DivertedCopy:
+    """How routes of main are copied into table 5180: without the `dead` devices' gateways, and with
+    defaults by `default_devices` only. `instead` is the way of exceptions from an owner's VPN.
+    """
+
+    dead: frozenset[int]
+    gateways: frozenset[tuple[int, str]]
+    ours: frozenset[int]
+    default_devices: frozenset[int]
+    keeps_refusals: bool
+    instead: Hop | None
+
+    def copy(self, route: Route) -> Route | None:
+        """The route without what is dead; None where nothing of it is left."""
+        if not route.length and route.kind != UNICAST and not self.keeps_refusals:
+            return None  # it stands behind the dead WAN's default, and behind the chosen path too
+        hops = tuple(h for h in route.hops if not _is_dead(route, h, self.dead, self.gateways))
         if is_default_like(route):
-            hops = tuple(h for h in hops if h.index not in ours)
+            hops = tuple(h for h in hops if h.index not in self.ours)
             if not route.length:
-                allowed = private if to_tunnel else private | wans
-                hops = tuple(h for h in hops if h.index in allowed)
+                hops = tuple(h for h in hops if h.index in self.default_devices)
         if route.hops and not hops:
-            taken.append(route)
-            continue
-        kept.append(_copy(route, hops, DIVERTED_TABLE))
-    kept += _exceptions(taken, kept, private, diversion, indexes)
-    kept += portal_routes(plan, family, indexes)
-    return kept
+            return None
+        return _copy(route, hops, DIVERTED_TABLE)
+
+    def exceptions(self, main: Iterable[Route], kept: Iterable[Route]) -> list[Route]:
+        """Routes by a dead WAN that kept something out of an owner's tunnel, by the chosen path."""
+        if self.instead is None:
+            return []
+        live = {_prefix_bits(r) for r in kept if r.destination and not is_default_like(r)}
+        found = []
+        for route in main:
+            if is_default_like(route) or not route.hops or self.copy(route) is not None:
+                continue
+            if not _is_covered(route, live):
+                moved = _copy(route, (self.instead,), DIVERTED_TABLE)
+                is_link = not self.instead.gateway and route.family is Family.IPV4
+                found.append(replace(moved, other=(), scope=SCOPE_LINK if is_link else 0))
+        return found
+
+
+@dataclass(frozen=True, slots=True)
+class UnderlayCopy:
+    """How routes of main are copied into table 5179: live networks and host routes, no tunnel."""
+
+    dead: frozenset[int]
+    gateways: frozenset[tuple[int, str]]
+    never: frozenset[int]
+
+    def copy(self, route: Route) -> Route | None:
+        """The route by what outer packets may use; None where nothing of it is left."""
+        if is_default_like(route) or route.kind != UNICAST:
+            return None
+        hops = tuple(
+            h
+            for h in route.hops
+            if h.index not in self.never and not _is_dead(route, h, self.dead, self.gateways)
+        )
+        return _copy(route, hops, UNDERLAY_TABLE) if hops else None
+
+    def exceptions(self, main: Iterable[Route], kept: Iterable[Route]) -> list[Route]:
+        """None."""
+        return []
+
+    instead = None
+
+
+class TableCopy:
+    """A table of ours that follows main, route by route, and has `more` routes besides."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+        self.table: Table = {}
+        self._how: DivertedCopy | UnderlayCopy | None = None
+        self._more: list[Route] = []
+
+    def follow(
+        self,
+        how: DivertedCopy | UnderlayCopy | None,
+        more: list[Route],
+        main: Table,
+        touched: Iterable[Place],
+    ) -> Iterable[Place] | None:
+        """Bring it up to date once these places of main changed; its own places that may differ
+        now, None: any. Without `how` it is empty.
+        """
+        is_same = how == self._how and more == self._more
+        if is_same and how is not None and how.instead is None:
+            changed = []
+            for place in touched:
+                kept = [copy for route in main.get(place, ()) if (copy := how.copy(route))]
+                changed.append((place[0], self.number, *place[2:]))
+                kept += [route for route in more if route.place == changed[-1]]
+                self.table.pop(changed[-1], None)
+                if kept:
+                    self.table[changed[-1]] = kept
+            return changed
+        self._how, self._more = how, more
+        if how is None:
+            self.table = {}
+            return None
+        routes = [route for held in main.values() for route in held]
+        kept = [copy for route in routes if (copy := how.copy(route))]
+        self.table = as_table([*kept, *how.exceptions(routes, kept), *more])
+        return None
+
+
+def diverted_copy(
+    plan: SteeringPlan, family: Family, defaults: Sequence[Route], indexes: Mapping[str, int]
+) -> DivertedCopy | None:
+    """The copy for the family's diversion, or for the one that is to be expected; None: none.
+
+    `defaults` are main's routes that are defaults or like them.
+    """
+    diversion = plan.diversions.get(family)
+    dead = diversion.dead if diversion is not None else (plan.primary.get(family, ""),)
+    if diversion is None and not any(dead):
+        return None  # where the router never had a WAN, a diversion has none to take out
+    dead_indexes = _indexes(dead, indexes)
+    private, wans = _indexes(plan.private, indexes), _indexes(plan.known(family), indexes)
+    to_tunnel = diversion is not None and diversion.route.device not in plan.known(family)
+    held_back = diversion is not None and diversion.ending is Ending.UNREACHABLE
+    by_default = {h.index for r in defaults if not r.length for h in r.hops} - dead_indexes
+    found = DivertedCopy(
+        dead_indexes,
+        _gateways(defaults, dead_indexes, plan.wans.get(family, ()), indexes),
+        _indexes(plan.tunnels, indexes),
+        (private if to_tunnel else private | wans) & by_default,
+        held_back,
+        None,
+    )
+    copies = [copy for route in defaults if (copy := found.copy(route))]
+    is_tunnelled = any(hop.index in private for copy in copies for hop in copy.hops)
+    if diversion is not None and (is_tunnelled or held_back):
+        return replace(found, instead=_hop(diversion.route, indexes))
+    return found
+
+
+def _indexes(names: Iterable[str], indexes: Mapping[str, int]) -> frozenset[int]:
+    return frozenset(indexes[name] for name in names if name in indexes)
 
 
 def _gateways(
-    main: Iterable[Route],
+    defaults: Iterable[Route],
     dead: Collection[int],
     wans: Iterable[DefaultRoute],
     indexes: Mapping[str, int],
-) -> set[tuple[int, str]]:
+) -> frozenset[tuple[int, str]]:
     """(device, gateway) of the dead WANs' default routes, those that are gone by now too."""
-    found = {
-        (h.index, h.gateway) for r in main if is_default_like(r) for h in r.hops if h.index in dead
-    }
+    found = {(h.index, h.gateway) for r in defaults for h in r.hops}
     remembered = {(indexes.get(wan.device, 0), wan.gateway) for wan in wans}
-    return found | {each for each in remembered if each[0] in dead}
+    return frozenset(each for each in found | remembered if each[0] in dead)
 
 
 def _is_dead(
@@ -128,31 +246,6 @@ def _copy(route: Route, hops: tuple[Hop, ...], table: int) -> Route:
     return replace(route, table=table, hops=filled(hops), protocol=STANDING)
 
 
-def _exceptions(
-    taken: Iterable[Route],
-    kept: Iterable[Route],
-    private: Collection[int],
-    diversion: Diversion | None,
-    indexes: Mapping[str, int],
-) -> list[Route]:
-    """Routes by a dead WAN that kept something out of an owner's tunnel, by the chosen path now."""
-    tunnelled = [r for r in kept if is_default_like(r) and any(h.index in private for h in r.hops)]
-    if diversion is None or not (tunnelled or diversion.ending is Ending.UNREACHABLE):
-        return []
-    hop = _hop(diversion.route, indexes)
-    if hop is None:
-        return []
-    live = {_prefix_bits(r) for r in kept if r.destination and not is_default_like(r)}
-    found = []
-    for route in taken:
-        if not is_default_like(route) and not _is_covered(route, live):
-            copied = replace(_copy(route, (hop,), DIVERTED_TABLE), other=(), scope=0)
-            if not hop.gateway and route.family is Family.IPV4:
-                copied = replace(copied, scope=SCOPE_LINK)
-            found.append(copied)
-    return found
-
-
 def _prefix_bits(route: Route) -> tuple[int, int]:
     """The destination's prefix length, and its bits to the right end."""
     address = ipaddress.ip_address(route.destination.partition("/")[0])
@@ -168,7 +261,7 @@ def _is_covered(route: Route, live: Collection[tuple[int, int]]) -> bool:
 def portal_routes(plan: SteeringPlan, family: Family, indexes: Mapping[str, int]) -> list[Route]:
     """Addresses that stay on their WAN: a captive portal's own."""
     found = []
-    known = {route.device: route for route in plan.owned.wans.get(family, ())}
+    known = {route.device: route for route in plan.wans.get(family, ())}
     for device, addresses in plan.portals.items():
         hop = _hop(known[device], indexes) if device in known else None
         for address in addresses if hop is not None else ():
@@ -190,7 +283,7 @@ def last_routes(plan: SteeringPlan, family: Family, indexes: Mapping[str, int]) 
         return []
     found = [_leading(family, LAST_TABLE, "", hop, 1)]
     device = diversion.route.device
-    if device in plan.owned.tunnels:
+    if device in plan.tunnels:
         found += tunnel_routes(plan, family, device, LAST_TABLE, indexes)
     return found
 
@@ -216,65 +309,85 @@ def path_routes(
     """A path's own table, for connections that stay on it."""
     if device not in indexes:
         return []
-    known = {route.device: route for route in plan.owned.wans.get(family, ())}
+    known = {route.device: route for route in plan.wans.get(family, ())}
     hop = _hop(known.get(device) or DefaultRoute(family, device), indexes)
     found = [_leading(family, table, "", hop, 1)] if hop is not None else []
-    if device in plan.owned.tunnels:
+    if device in plan.tunnels:
         found += tunnel_routes(plan, family, device, table, indexes)
     return found
 
 
-def bound_routes(plan: SteeringPlan, family: Family, indexes: Mapping[str, int]) -> list[Route]:
+def bound_table(plan: SteeringPlan, family: Family, indexes: Mapping[str, int]) -> Table:
     """Table 5182: a default by each tunnel, of which a bound socket finds its own."""
     ways = (
         (number, indexes[name])
-        for number, name in enumerate(plan.owned.tunnels, start=1)
+        for number, name in enumerate(plan.tunnels, start=1)
         if name in indexes
     )
-    return list(_bound(family, tuple(ways)))
+    return _bound(family, tuple(ways))
 
 
 @lru_cache(maxsize=8)  # a switch asks for what it asked for before
-def _bound(family: Family, ways: tuple[tuple[int, int], ...]) -> tuple[Route, ...]:
-    return tuple(_leading(family, BOUND_TABLE, "", Hop(index), metric) for metric, index in ways)
+def _bound(family: Family, ways: tuple[tuple[int, int], ...]) -> Table:
+    return as_table(_leading(family, BOUND_TABLE, "", Hop(index), metric) for metric, index in ways)
 
 
-def underlay_routes(
-    plan: SteeringPlan,
-    family: Family,
-    main: Sequence[Route],
-    indexes: Mapping[str, int],
-    provider: str,
+def underlay_copy(
+    plan: SteeringPlan, family: Family, defaults: Sequence[Route], indexes: Mapping[str, int]
+) -> UnderlayCopy:
+    """The copy for outer packets. What is dead counts only while a WAN is alive."""
+    wans = [r for r in plan.wans.get(family, ()) if r.device in indexes]
+    dead = [r.device for r in wans if r.device in plan.dead.get(family, ())]
+    dead_indexes = _indexes(dead if len(dead) < len(wans) else (), indexes)
+    never = _indexes((*plan.tunnels, *plan.private, PROVIDER_DEVICE), indexes)
+    return UnderlayCopy(dead_indexes, _gateways(defaults, dead_indexes, wans, indexes), never)
+
+
+def underlay_defaults(
+    plan: SteeringPlan, family: Family, defaults: Sequence[Route], indexes: Mapping[str, int]
 ) -> list[Route]:
-    """Table 5179: live networks and host routes, then the WANs, best first, then a refusal.
+    """Table 5179's defaults: the WANs, best first, then a refusal.
 
-    Dead WANs come last, and only where all are dead; never a tunnel.
+    Dead WANs are in it only where all are dead; never a tunnel.
     """
-    wans = [r for r in plan.owned.wans.get(family, ()) if r.device in indexes]
-    dead = plan.dead.get(family, frozenset())
-    live = [r for r in wans if r.device not in dead]
-    never = {indexes[n] for n in (*plan.owned.tunnels, *plan.owned.private) if n in indexes}
-    never |= {indexes[provider]} if provider in indexes else set()
-    dead_indexes = {indexes[r.device] for r in wans if r.device in dead} if live else set()
-    gateways = _gateways(main, dead_indexes, wans, indexes)
+    wans = [r for r in plan.wans.get(family, ()) if r.device in indexes]
+    live = [r for r in wans if r.device not in plan.dead.get(family, ())]
+    present = {h.index for r in defaults for h in r.hops}
     found = []
-    for route in main:
-        if is_default_like(route) or route.kind != UNICAST:
-            continue
-        hops = tuple(
-            h
-            for h in route.hops
-            if h.index not in never and not _is_dead(route, h, dead_indexes, gateways)
-        )
-        if hops:
-            found.append(_copy(route, hops, UNDERLAY_TABLE))
-    present = {h.index for r in main if is_default_like(r) for h in r.hops}
     for number, wan in enumerate(live or wans, start=1):
         hop = _hop(wan, indexes)
         if hop is not None and hop.index in present:
             found.append(_leading(family, UNDERLAY_TABLE, "", hop, 10 * number))
     refused = Route(family, UNDERLAY_TABLE, "", (), LAST_METRIC, UNREACHABLE, STANDING)
     return [*found, refused]
+
+
+def plan_table(
+    found: Table, wanted: Table, places: Iterable[Place] | None = None
+) -> tuple[list[Request], list[Request]]:
+    """The additions and the removals that turn a found table into the wanted one.
+
+    Where `places` are given only those may differ. A route that takes another's place replaces it,
+    so that no packet meets a gap.
+    """
+    added: list[Request] = []
+    removed: list[Request] = []
+    for place in [*wanted, *(p for p in found if p not in wanted)] if places is None else places:
+        had, want = found.get(place, ()), wanted.get(place, ())
+        if len(had) == 1 == len(want) and _is_same(had[0], want[0]):
+            continue
+        new = [route for route in want if not any(_is_same(route, each) for each in had)]
+        gone = [route for route in had if not any(_is_same(route, each) for each in want)]
+        if new and len(had) == 1 and len(want) == 1:
+            added.append(Request(add_route(new[0], netlink.REPLACE), new[0]))
+            continue
+        added += [Request(add_route(route), route) for route in new]
+        removed += [Request(delete_route(route), route, True) for route in gone]
+    return added, removed
+
+
+def _is_same(one: Route, other: Route) -> bool:
+    return one is other or one.identity == other.identity
 
 
 def _hop(route: DefaultRoute, indexes: Mapping[str, int]) -> Hop | None:

@@ -3,6 +3,10 @@
 Policy rules do not lapse by themselves. While a diversion is in force a word goes down a FIFO every
 second; where none comes for 4 s, a shell takes all our rules and routes back, gives rp_filter its
 values back and ends. It leaves our control group, so that killing the group does not end it too.
+
+A strict reverse path filter (1) drops the answers to our probes of a dead WAN, since the way back
+leads into the tunnel then: it is loose on WANs that are diverted from. The kernel takes the larger
+of `all` and the device's value, so 2 is the loose one. What was there is kept in a file.
 """
 
 from __future__ import annotations
@@ -10,16 +14,17 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import shutil
 import stat
 import subprocess
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from .plan import DIVERTING, STANDING
 
 BEAT_S = 1.0
+CONF = "/proc/sys/net/ipv4/conf"
+STRICT, LOOSE = "1", "2"
 STARTING_S = 3.0  # a router that is busy starts a shell slowly
 SCRIPT = os.path.join(os.path.dirname(__file__), "watchdog.sh")
 
@@ -140,8 +145,68 @@ class Watchdog:
 def find_shell(environment: Mapping[str, str] | None = None) -> list[str]:
     """A shell whose `read` has a time limit: bash, or BusyBox's; dash has none."""
     path = (environment or os.environ).get("PATH", "/usr/bin:/bin") + ":/bin:/usr/bin"
-    if bash := shutil.which("bash", path=path):
-        return [bash]
-    if busybox := shutil.which("busybox", path=path):
-        return [busybox, "ash"]
+    for name, more in (("bash", []), ("busybox", ["ash"])):
+        for folder in path.split(":"):
+            if os.access(os.path.join(folder, name), os.X_OK):
+                return [os.path.join(folder, name), *more]
     return []
+
+
+@dataclass(slots=True)
+class ReversePath:
+    """The filter of this network namespace. `saved_path` holds a line `device value` each."""
+
+    saved_path: str
+
+    def loosen(self, devices: Collection[str]) -> str:
+        """Have exactly these devices loose of those that were strict; '' or why not."""
+        saved = self._saved()
+        try:
+            for name in saved.keys() - set(devices):
+                before = saved.pop(name)
+                if _read(name) == LOOSE:
+                    self._write(name, before)
+            strict_all = _read("all") == STRICT
+            fresh = {
+                name: value
+                for name in devices
+                if (value := _read(name)) == STRICT or (strict_all and value not in (None, LOOSE))
+            }
+            if fresh or saved != self._saved():
+                self._save(saved | fresh)
+            for name in fresh:
+                self._write(name, LOOSE)
+        except OSError as error:
+            return f"rp_filter can't be set: {error.strerror}"
+        return ""
+
+    def _saved(self) -> dict[str, str]:
+        try:
+            with open(self.saved_path, encoding="ascii", errors="replace") as file:
+                pairs = (line.split() for line in file.read(65536).splitlines())
+                return {pair[0]: pair[1] for pair in pairs if len(pair) == 2}
+        except OSError:
+            return {}
+
+    def _save(self, values: dict[str, str]) -> None:
+        if not values:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(self.saved_path)
+            return
+        os.makedirs(os.path.dirname(self.saved_path), mode=0o700, exist_ok=True)
+        text = "".join(f"{name} {value}\n" for name, value in values.items())
+        with open(f"{self.saved_path}.new", "w", encoding="ascii") as file:
+            file.write(text)
+        os.replace(f"{self.saved_path}.new", self.saved_path)
+
+    def _write(self, name: str, value: str) -> None:
+        with open(f"{CONF}/{name}/rp_filter", "w", encoding="ascii") as file:
+            file.write(value)
+
+
+def _read(name: str) -> str | None:
+    try:
+        with open(f"{CONF}/{name}/rp_filter", encoding="ascii") as file:
+            return file.read().strip()
+    except OSError:
+        return None

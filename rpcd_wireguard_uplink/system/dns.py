@@ -13,7 +13,6 @@ import struct
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from ..model import Uplink
 from .marks import MWAN3_MASK, PROBE_MARK
 
 A, AAAA, SOA, RRSIG = 1, 28, 6, 46
@@ -150,9 +149,11 @@ class TunnelResolvers:
 
     _verdicts: dict[tuple[str, str], tuple[bool, float]] = field(default_factory=dict)
 
-    async def look(self, uplinks: Sequence[Uplink], now_s: float) -> Mapping[str, tuple[str, ...]]:
+    async def look(
+        self, resolvers: Mapping[str, Sequence[str]], now_s: float
+    ) -> Mapping[str, tuple[str, ...]]:
         """Device -> its good resolvers, in the order of the offer; each is asked anew rarely."""
-        offered = [(u.interface, server) for u in uplinks for server in u.resolvers]
+        offered = [(device, server) for device, found in resolvers.items() for server in found]
         self._verdicts = {key: v for key, v in self._verdicts.items() if key in offered}
         for key in offered:
             if self._verdicts.get(key, (False, now_s))[1] <= now_s:

@@ -13,6 +13,10 @@ from .rtnetlink import Device, Route, Rule
 class RoutingKernel(Protocol):
     """Devices, routes and rules, as rtnetlink.Kernel gives them."""
 
+    @property
+    def port(self) -> int:
+        """By which news of our own changes are told from others'; 0 where they can't be."""
+
     def devices(self) -> list[Device]:
         """Every network device."""
 

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from ..errors import UplinkError
+from ..events import Event
 from . import process
 from .netlink import NETFILTER, Message, Netlink, parse_attributes, text
 
@@ -27,6 +28,13 @@ _EXPR_NAME, _EXPR_DATA = 1, 2
 _COUNTER_PACKETS = 2
 
 
+@dataclass(frozen=True, slots=True)
+class TableDeleted(Event):
+    """Somebody has deleted a table; with '' perhaps any."""
+
+    name: str
+
+
 async def run_script(script: str) -> None:
     """Carry out nft commands as one transaction. Raises CommandFailed where nft refuses."""
     await process.run(["nft", "-f", "-"], stdin=script)
@@ -37,9 +45,9 @@ async def delete_table(family: str, name: str) -> None:
     await process.run(["nft", "delete", "table", family, name], check=False)
 
 
-def deletes_table(messages: Iterable[Message], name: str) -> bool:
-    """Whether one of these events says that a table of that name is gone."""
-    return any(m.kind == _DELTABLE and _table_of(m) == name for m in messages)
+def deleted_tables(messages: Iterable[Message]) -> list[str]:
+    """The tables that these events say are gone."""
+    return [_table_of(message) for message in messages if message.kind == _DELTABLE]
 
 
 def changes_others(messages: Iterable[Message], ours: str) -> bool:

@@ -444,6 +444,11 @@ class Kernel:
         """Close the socket."""
         self._netlink.close()
 
+    @property
+    def port(self) -> int:
+        """By which the kernel's news tell our changes from others'; 0 before the first."""
+        return self._netlink.port
+
     def devices(self) -> list[Device]:
         """Every network device."""
         dumped = self._netlink.dump(GETLINK, _LINK.pack(0, 0, 0, 0, 0))

@@ -18,7 +18,8 @@ from ..api import status as view
 from ..carrying.watch import CarryingWatch, InUse
 from ..config.options import CONFIG, MAIN_NAME
 from ..errors import NotFound, NotSupported, NotTrusted, UplinkError
-from ..failover.machine import AWAY, Change, Phase
+from ..events import Events
+from ..failover.machine import AWAY, Moved, Phase
 from ..failover.monitor import Monitor
 from ..failover.paths import Watch
 from ..failover.selection import cost_of
@@ -26,11 +27,13 @@ from ..history import Journal
 from ..mesh.offer_validation import OfferValidator
 from ..mesh.offers import OfferBook, Source
 from ..model import DEVICE_GROUP, Family, Health, Offer, Uplink, normal_address
+from ..platform import inbound
 from ..platform.protocol import Platform
 from ..probing import tunnel_test
 from ..schema.endpoints import parse_endpoint
 from ..state_file import offer_row, read_state
 from ..system import wg
+from ..system.nft import TableDeleted
 from ..text import quoted
 from .lifecycle import Uplinks
 
@@ -70,10 +73,12 @@ class Service:
         self.journal = Journal(state_file, send_event, on_change, self._state)
         self.validator = OfferValidator(self.offers, self.journal)
         self.uplinks = Uplinks(platform, self._follow, self.journal.uplink)
-        self.monitor = Monitor(platform, self._report, self._updated, run_dir_of(state_file))
+        self.events = Events()
+        self.events.subscribe(Moved, self._report)
+        self.events.subscribe(TableDeleted, self._mend_filter)
+        self.monitor = Monitor(platform, self.events, self._updated, run_dir_of(state_file))
         self.monitor.who_refuses = self.uplinks.who_refuses
         self.carrying = CarryingWatch(self._in_use, self.monitor.problems, self._report_carrying)
-        self.monitor.steering.on_filter_lost = self._filter_lost
         self._mending: asyncio.Task[None] | None = None
         self.lock = asyncio.Lock()
         self._links: frozenset[str] = frozenset()
@@ -101,7 +106,7 @@ class Service:
             await self.uplinks.read()
             self.on_read()
             await self.uplinks.follow_wans()
-            self.monitor.steering.marks = await self.uplinks.diverted_marks()
+            self.monitor.steering.lead_marks(await self.uplinks.diverted_marks())
             await self.monitor.start(self._watch())
             await self.uplinks.mend_pending()
             await self.uplinks.apply()
@@ -123,8 +128,10 @@ class Service:
             await self.on_config()
         self.journal.changed()
 
-    def _filter_lost(self) -> None:
+    def _mend_filter(self, event: TableDeleted) -> None:
         """Somebody has deleted the filter of the tunnels: it comes back."""
+        if event.name not in ("", inbound.TABLE):
+            return
         if self._mending is None or self._mending.done():
             self._mending = asyncio.get_running_loop().create_task(self.uplinks.guard_tunnels())
 
@@ -179,7 +186,7 @@ class Service:
 
     async def _follow(self) -> None:
         await self.uplinks.follow_wans()
-        self.monitor.steering.marks = await self.uplinks.diverted_marks()
+        self.monitor.steering.lead_marks(await self.uplinks.diverted_marks())
         await self.monitor.configure(self._watch())
 
     def _updated(self) -> None:
@@ -468,9 +475,10 @@ class Service:
 
     # --- telling
 
-    def _report(self, change: Change, family: Family, detection_ms: int, switch_ms: int) -> None:
+    def _report(self, event: Moved) -> None:
         peers = {uplink.interface: uplink.peer_id for uplink in self.uplinks.config.uplinks}
-        self.journal.moved(change, family, detection_ms, switch_ms, peers)
+        move = event.move
+        self.journal.moved(move.change, move.family, move.detection_ms, event.switch_ms, peers)
 
     def _in_use(self) -> InUse:
         """What the carrying watch needs to know."""

@@ -45,8 +45,7 @@ PURE = (
     *("probing/capacity", "failover/selection", "failover/machine"),
     *("probing/targets", "probing/probe_kind", "probing/mtu_search", "probing/round_trip"),
     "mwan3/sections",
-    *("steering/plan", "steering/tables", "steering/rules", "steering/reconcile"),
-    *("steering/filter", "steering/kill_switch", "steering/wishes"),
+    *("steering/plan", "steering/tables", "steering/rules", "steering/filter"),
 )
 """Decisions: neither a clock nor input."""
 

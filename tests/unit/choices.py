@@ -9,6 +9,7 @@ from typing import cast
 
 from rpcd_wireguard_uplink.config.probe_profile import DEFAULT_PROFILE
 from rpcd_wireguard_uplink.config.settings import Config, Settings
+from rpcd_wireguard_uplink.events import Events
 from rpcd_wireguard_uplink.failover.detector import PathHealth
 from rpcd_wireguard_uplink.failover.monitor import Monitor
 from rpcd_wireguard_uplink.failover.paths import Watch, WatchedPath
@@ -55,7 +56,7 @@ class Choices:
     def lay(cls, tmp_path: Path, uplinks: Sequence[Uplink], **settings: object) -> Choices:
         """With these uplinks, all up; the lines answer too."""
         machine = Machine(str(tmp_path))
-        monitor = Monitor(cast(Platform, machine), lambda *_: None, lambda: None, str(tmp_path))
+        monitor = Monitor(cast(Platform, machine), Events(), lambda: None, str(tmp_path))
         chosen = Settings(**settings)  # type: ignore[arg-type]
         monitor.watch = Watch(chosen, tuple(uplinks))
         found = cls(monitor, Config(chosen, tuple(uplinks)))

@@ -310,6 +310,7 @@ class RoutingTables:
     found_rules: dict[Family, list[Rule]] = field(default_factory=dict)
     requests: list[Message] = field(default_factory=list)
     errors: dict[int, int] = field(default_factory=dict)
+    port: int = 0
 
     def __post_init__(self) -> None:
         for family in Family:

@@ -22,7 +22,7 @@ def supposed(choices: Choices, *fail: str) -> dict[str, Any]:
     reply = simulation(choices.config, choices.monitor, fail, NOW_S)
     check_reply(METHODS["uplink_simulate"], reply)
     assert choices.monitor.states == before
-    assert choices.monitor.steering._wanted == {}
+    assert choices.monitor.steering._diversions == {}
     return reply
 
 

@@ -186,7 +186,9 @@ class Bench:
             problems=Warnings(),
             platform=self.machine,
             watch=Watch(Settings(), (uplink,)),
-            steering=SimpleNamespace(resolvers=("1.1.1.1",), except_portals=self.excepted.append),
+            steering=SimpleNamespace(
+                public_resolvers=("1.1.1.1",), except_portals=self.excepted.append
+            ),
             hold_portals=self._hold_portals,
         )
         self.watch = CaptiveWatch(cast(Monitor, self.monitor), lambda: self.url)

@@ -7,6 +7,7 @@ from typing import cast
 import pytest
 from pytest_mock import MockerFixture
 
+from rpcd_wireguard_uplink.events import Events
 from rpcd_wireguard_uplink.failover.machine import Phase, State
 from rpcd_wireguard_uplink.failover.monitor import TAKEN_OVER, Monitor
 from rpcd_wireguard_uplink.model import DefaultRoute, Family
@@ -18,7 +19,7 @@ async def test_a_tick_that_fails_is_told_and_followed_by_another(
     mocker: MockerFixture, tmp_path: object, caplog: pytest.LogCaptureFixture
 ) -> None:
     watching = Monitor(
-        cast(Platform, Machine(str(tmp_path))), lambda *_: None, lambda: None, str(tmp_path)
+        cast(Platform, Machine(str(tmp_path))), Events(), lambda: None, str(tmp_path)
     )
     mocker.patch.object(watching, "_evaluate", side_effect=RuntimeError("a secret"))
     watching._tick()
@@ -33,7 +34,7 @@ async def test_what_an_earlier_run_left_open_stays_until_its_path_is_looked_at(
 ) -> None:
     """A kernel event that comes while the first reading goes on must not give the traffic back."""
     watching = Monitor(
-        cast(Platform, Machine(str(tmp_path))), lambda *_: None, lambda: None, str(tmp_path)
+        cast(Platform, Machine(str(tmp_path))), Events(), lambda: None, str(tmp_path)
     )
     before = State(Phase.FAILED_OVER, "wgup_free", 1.0, TAKEN_OVER, 1.0)
     watching.states[Family.IPV4] = before

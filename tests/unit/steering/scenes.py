@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from rpcd_wireguard_uplink.model import DefaultRoute, Family
-from rpcd_wireguard_uplink.steering.plan import Diversion, Ending, Owned, SteeringPlan
-from rpcd_wireguard_uplink.system.rtnetlink import MAIN, PROTO_KERNEL, SCOPE_LINK, Hop, Route
+from rpcd_wireguard_uplink.steering import tables
+from rpcd_wireguard_uplink.steering.plan import (
+    DIVERTED_TABLE,
+    UNDERLAY_TABLE,
+    Diversion,
+    Ending,
+    Request,
+    SteeringPlan,
+)
+from rpcd_wireguard_uplink.steering.rules import plan_rules, route_signal
+from rpcd_wireguard_uplink.system.rtnetlink import MAIN, PROTO_KERNEL, SCOPE_LINK, Hop, Route, Rule
 
 V4, V6 = Family.IPV4, Family.IPV6
 INDEXES = {
@@ -71,20 +80,21 @@ def plan(
     tunnels: tuple[str, ...] = ("wgup_a", "wgup_b"),
     private: tuple[str, ...] = (),
     dead: tuple[str, ...] = (),
-    expected: Mapping[Family, tuple[str, ...]] | None = None,
+    primary: str = "",
     portals: Mapping[str, tuple[str, ...]] | None = None,
     resolvers: Mapping[str, tuple[str, ...]] | None = None,
+    marks: tuple[int, ...] = (),
 ) -> SteeringPlan:
-    owned = Owned(
-        tunnels, frozenset(private), {f: tuple(wan_route(w, f) for w in wans) for f in Family}
-    )
     return SteeringPlan(
-        owned,
-        {f: frozenset(dead) for f in Family},
-        expected or {},
-        {each.family: each for each in diversions},
-        portals or {},
-        resolvers or {},
+        tunnels=tunnels,
+        private=frozenset(private),
+        wans={f: tuple(wan_route(w, f) for w in wans) for f in Family},
+        primary=dict.fromkeys(Family, primary) if primary else {},
+        dead={f: frozenset(dead) for f in Family},
+        diversions={each.family: each for each in diversions},
+        portals=portals or {},
+        resolvers=resolvers or {},
+        marks=marks,
     )
 
 
@@ -95,3 +105,48 @@ def ways(routes: list[Route]) -> dict[str, list[tuple[str, str]]]:
         held = found.setdefault(route.destination, [])
         held += [(NAMES[h.index], h.gateway) for h in route.hops] or [("refused", "")]
     return found
+
+
+def diverted_routes(
+    wish: SteeringPlan, family: Family, main: Sequence[Route], indexes: Mapping[str, int]
+) -> list[Route]:
+    """Table 5180."""
+    how = tables.diverted_copy(wish, family, _defaults(main), indexes)
+    more = tables.portal_routes(wish, family, indexes) if how else []
+    return _copied(DIVERTED_TABLE, how, more, main)
+
+
+def underlay_routes(
+    wish: SteeringPlan, family: Family, main: Sequence[Route], indexes: Mapping[str, int]
+) -> list[Route]:
+    """Table 5179."""
+    defaults = _defaults(main)
+    how = tables.underlay_copy(wish, family, defaults, indexes)
+    more = tables.underlay_defaults(wish, family, defaults, indexes)
+    return _copied(UNDERLAY_TABLE, how, more, main)
+
+
+def _defaults(main: Sequence[Route]) -> list[Route]:
+    return [route for route in main if tables.is_default_like(route)]
+
+
+def _copied(
+    number: int,
+    how: tables.DivertedCopy | tables.UnderlayCopy | None,
+    more: list[Route],
+    main: Sequence[Route],
+) -> list[Route]:
+    copy = tables.TableCopy(number)
+    copy.follow(how, more, tables.as_table(main), ())
+    return [route for routes in copy.table.values() for route in routes]
+
+
+def plan_changes(
+    found: Sequence[Route], wanted: Sequence[Route], had: Sequence[Rule], want: Sequence[Rule]
+) -> list[Request]:
+    """What makes found routes and rules the wanted ones, in order."""
+    added, removed = tables.plan_table(tables.as_table(found), tables.as_table(wanted))
+    new, changed, gone = plan_rules(had, want)
+    moved = {request.about.family for request in (*new, *changed, *gone)}
+    signals = [signal for family in Family if family in moved for signal in route_signal(family)]
+    return [*added, *new, *changed, *gone, *removed, *signals]

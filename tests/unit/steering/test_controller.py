@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -12,29 +12,39 @@ from pathlib import Path
 import pytest
 from pytest_mock import MockerFixture
 
+from rpcd_wireguard_uplink.config.settings import Settings
 from rpcd_wireguard_uplink.errors import CommandFailed
-from rpcd_wireguard_uplink.failover.machine import Change
+from rpcd_wireguard_uplink.events import Events
+from rpcd_wireguard_uplink.failover.machine import (
+    Adopted,
+    Change,
+    Decision,
+    Move,
+    Moved,
+    Phase,
+    State,
+)
 from rpcd_wireguard_uplink.model import DefaultRoute, Endpoint, Family, Link, Tunnel, Uplink
 from rpcd_wireguard_uplink.platform.network_reader import NetworkReader
 from rpcd_wireguard_uplink.steering import controller as module
-from rpcd_wireguard_uplink.steering import repairs as repairs_module
-from rpcd_wireguard_uplink.steering import reverse_path
+from rpcd_wireguard_uplink.steering import routing, watchdog
 from rpcd_wireguard_uplink.steering.controller import SteeringController
-from rpcd_wireguard_uplink.steering.kernel_view import KernelView
+from rpcd_wireguard_uplink.steering.coordinator import SteeringCoordinator
 from rpcd_wireguard_uplink.steering.plan import (
     DIVERTED_TABLE,
     DIVERTING,
     LAST_TABLE,
     UNDERLAY_TABLE,
     Diversion,
-    Ending,
 )
 from rpcd_wireguard_uplink.steering.rules import SLOT_SHIFT
 from rpcd_wireguard_uplink.steering.watchdog import Watchdog
 from rpcd_wireguard_uplink.system.dns import TunnelResolvers
 from rpcd_wireguard_uplink.system.marks import INBOUND, SLOT_MASK
-from rpcd_wireguard_uplink.system.netlink import Message
+from rpcd_wireguard_uplink.system.netlink import Message, text
+from rpcd_wireguard_uplink.system.nft import TableDeleted
 from rpcd_wireguard_uplink.system.rtnetlink import NEWROUTE, NEWRULE, Device
+from rpcd_wireguard_uplink.warnings import Warnings
 from tests.unit.fakes import (
     Commands,
     Machine,
@@ -76,21 +86,54 @@ class Kernel(RoutingTables):
         return super().change(messages)
 
 
+class Wishing(SteeringCoordinator):
+    """Takes parts of the plan one by one, as no decision asks for them."""
+
+    def want(
+        self, family: Family, diversion: Diversion | None, change: Change, detection_ms: int
+    ) -> None:
+        self._divert(family, diversion)
+        self.moves = [*getattr(self, "moves", ()), Move(change, family, detection_ms)]
+
+    def renew(self, family: Family, diversion: Diversion | None) -> None:
+        self._divert(family, diversion)
+
+    def block(self, blocked: Mapping[Family, tuple[str, ...]]) -> None:
+        self._blocked = blocked
+
+    def bury(self, family: Family, dead: Collection[str]) -> None:
+        self._dead = {**self._dead, family: frozenset(dead)}
+
+    def configure(self, resolvers: tuple[str, ...], drain_s: float) -> None:
+        self.use(Settings(resolvers=resolvers, sticky_s=drain_s))
+
+    def commit(self) -> None:
+        moves, self.moves = getattr(self, "moves", []), []
+        if self._uplinks is None:
+            self.moves = moves
+        self._apply(moves)
+
+
 @dataclass
 class Bench:
     """A controller, its kernel, and what was told."""
 
-    steering: SteeringController
+    steering: Wishing
     machine: Machine
     kernel: Kernel
     connections: TrackedConnections
     commands: Commands
-    problems: dict[str, str]
+    problems: Warnings
+    events: Events
     told: list[tuple[str, Family, int, int]] = field(default_factory=list)
     words: list[str] = field(default_factory=list)
 
     def set_links(self, links: dict[int, Link]) -> None:
-        set_network(self.steering.network, links=links)
+        set_network(self.steering._network, links=links)
+
+    @property
+    def control(self) -> SteeringController:
+        return self.steering.controller
 
     def scripts(self) -> list[str]:
         return self.commands.inputs("nft -f -")
@@ -113,17 +156,17 @@ class Bench:
         return "refused" if found == REFUSED else NAMES.get(found, "nowhere")
 
     def slot(self, device: str) -> int:
-        return self.steering.memory.slots[device]
+        return self.control.memory.slots[device]
 
     def forgotten(self) -> list[tuple[Family, str]]:
         """Family and device of each path whose connections were deleted."""
-        names = {slot << SLOT_SHIFT: name for name, slot in self.steering.memory.slots.items()}
+        names = {slot << SLOT_SHIFT: name for name, slot in self.control.memory.slots.items()}
         assert all(mask == INBOUND | SLOT_MASK for *_, mask in self.connections.deleted)
         return [(family, names[mark]) for family, mark, _ in self.connections.deleted]
 
     @asynccontextmanager
     async def following(self) -> AsyncIterator[None]:
-        task = asyncio.create_task(self.steering.follow())
+        task = asyncio.create_task(self.control.follow())
         try:
             yield
         finally:
@@ -134,10 +177,17 @@ class Bench:
             while not condition():
                 await asyncio.sleep(0.002)
 
+    @property
+    def is_kicked(self) -> bool:
+        """Whether there is something to do."""
+        self.steering.commit()
+        return self.control._kicked.is_set()
+
     async def settle(self) -> None:
         """Have what is wanted carried out."""
+        self.steering.commit()
         async with self.following():
-            await self.until(lambda: not self.steering._kicked.is_set())
+            await self.until(lambda: not self.control._kicked.is_set())
             await asyncio.sleep(0.02)
 
     async def divert(self, *wanted: Diversion, change: Change = OVER) -> None:
@@ -149,18 +199,17 @@ class Bench:
         self.steering.want(family, None, BACK, -1)
         await self.settle()
 
-    def make(self, mocker: MockerFixture) -> SteeringController:
-        """Another controller, as after a restart."""
-        network = self.steering.network
-        return SteeringController(
-            network,
-            KernelView(self.kernel),
-            self.connections,
-            self.steering.report,
-            self.problems,
-            self.steering.run_dir,
-            (UPLINK, OTHER),
-        )
+    def make(self) -> Wishing:
+        """Another one, as after a restart."""
+        network = self.steering._network
+        run_dir = str(Path(self.control.memory.path).parent)
+        return Wishing(network, run_dir, self.problems, self.events)
+
+    async def start(self, steering: Wishing) -> Mapping[Family, Adopted]:
+        """Start it, and end its tasks at once."""
+        found = await steering.start()
+        await steering._tasks.close()
+        return found
 
 
 @pytest.fixture
@@ -170,8 +219,8 @@ async def bench(tmp_path: Path, mocker: MockerFixture) -> Bench:
     mocker.patch.object(module, "BEAT_S", 0.01)
     mocker.patch.object(module, "CALM_S", 0.01)
     mocker.patch.object(module, "SETTLE_S", 0.0)
-    mocker.patch.object(reverse_path, "CONF", str(tmp_path / "conf"))
-    mocker.patch.object(repairs_module, "running_managers", return_value=["netifd"])
+    mocker.patch.object(watchdog, "CONF", str(tmp_path / "conf"))
+    mocker.patch.object(routing, "running_managers", return_value=["netifd"])
     words: list[str] = []
 
     def beat(self: Watchdog, *, armed: bool) -> str:
@@ -195,15 +244,15 @@ async def bench(tmp_path: Path, mocker: MockerFixture) -> Bench:
     network = NetworkReader(machine)
     await network.read([UPLINK, OTHER])
     told: list[tuple[str, Family, int, int]] = []
-    problems: dict[str, str] = {}
+    problems, events = Warnings(), Events()
 
-    def report(change: Change, family: Family, detection_ms: int, switch_ms: int) -> None:
-        told.append((change.kind, family, detection_ms, switch_ms))
+    def report(event: Moved) -> None:
+        move = event.move
+        told.append((move.change.kind, move.family, move.detection_ms, event.switch_ms))
 
-    steering = SteeringController(
-        network, KernelView(kernel), connections, report, problems, str(tmp_path / "run")
-    )
-    return Bench(steering, machine, kernel, connections, commands, problems, told, words)
+    events.subscribe(Moved, report)
+    steering = Wishing(network, str(tmp_path / "run"), problems, events)
+    return Bench(steering, machine, kernel, connections, commands, problems, events, told, words)
 
 
 @pytest.fixture
@@ -243,7 +292,7 @@ async def test_traffic_first_then_old_connections_then_it_is_told(
         delete(family, mark, mask)
 
     mocker.patch.object(standing.connections, "delete_marked", noted)
-    standing.steering.dead[V4] = {"wan"}
+    standing.steering.bury(V4, {"wan"})
     await standing.divert(AWAY)
     assert seen == ["forget in wgup_a, told 0"]
     assert standing.forgotten() == [(V4, "wan")]
@@ -258,7 +307,6 @@ async def test_traffic_first_then_old_connections_then_it_is_told(
 
 
 async def test_a_wish_waits_for_the_standing_part(bench: Bench) -> None:
-    bench.steering.uplinks = (UPLINK,)
     await bench.divert(AWAY)
     assert bench.told == [] and bench.ours() == []
     await bench.steering.ensure([UPLINK, OTHER])
@@ -270,6 +318,7 @@ async def test_a_wish_waits_for_the_standing_part(bench: Bench) -> None:
 async def test_what_fails_is_tried_again_and_told_once(standing: Bench) -> None:
     standing.kernel.errors[NEWRULE] = errno.ENOMEM
     standing.steering.want(V4, AWAY, OVER, 300)
+    standing.steering.commit()
     async with standing.following():
         await standing.until(lambda: standing.problems)
         assert standing.told == [] and not standing.steering.diversions
@@ -287,6 +336,7 @@ async def test_an_nft_that_fails_on_the_way_home_keeps_the_diversion(away: Bench
     """No look-up may be led by a WAN to a tunnel's resolver."""
     away.commands.answers["nft"] = CommandFailed("nft is busy")
     away.steering.want(V4, None, BACK, -1)
+    away.steering.commit()
     async with away.following():
         await away.until(lambda: "switch" in away.problems)
         assert away.where() == "wgup_a" and away.steering.diversions == {V4: AWAY}
@@ -298,6 +348,7 @@ async def test_an_nft_that_fails_on_the_way_home_keeps_the_diversion(away: Bench
 async def test_an_nft_that_fails_on_the_way_out_holds_up_no_traffic(standing: Bench) -> None:
     standing.commands.answers["nft"] = CommandFailed("nft is busy")
     standing.steering.want(V4, AWAY, OVER, 300)
+    standing.steering.commit()
     async with standing.following():
         await standing.until(lambda: "switch" in standing.problems)
         assert standing.where() == "wgup_a"
@@ -367,7 +418,7 @@ async def test_being_stranded_moves_nothing(standing: Bench) -> None:
 async def test_a_path_without_a_number_forgets_nothing_else(
     standing: Bench, mocker: MockerFixture
 ) -> None:
-    del standing.steering.memory.slots["wan"]
+    del standing.control.memory.slots["wan"]
     await standing.divert(AWAY)
     assert standing.connections.deleted == [] and standing.where() == "wgup_a"
 
@@ -378,32 +429,32 @@ async def test_a_path_without_a_number_forgets_nothing_else(
 async def test_a_diversion_is_renewed_and_nothing_is_told(away: Bench) -> None:
     """Its gateway changed, say, or another WAN died."""
     away.steering.renew(V4, AWAY)
-    assert not away.steering._kicked.is_set()
+    assert not away.is_kicked
     away.steering.renew(V4, replace(AWAY, dead=("wan", "wan2")))
     await away.settle()
     assert away.steering.diversions[V4].dead == ("wan", "wan2")
     assert len(away.told) == 1
 
 
-async def test_nothing_is_renewed_before_the_standing_part(bench: Bench) -> None:
-    bench.steering.renew(V4, AWAY)
-    assert not bench.steering._kicked.is_set()
-
-
-async def test_a_drill_is_not_renewed_away(standing: Bench) -> None:
+async def test_a_drill_lasts_until_its_end_or_a_change(standing: Bench) -> None:
     """Its primary is alive: nothing but the drill asks for the diversion."""
-    await standing.divert(AWAY, change=DRILL)
-    assert standing.where() == "wgup_a"
-    assert standing.steering.carries("wgup_a", V4)
-    standing.steering.renew(V4, None)
+    at_home = Decision(State(Phase.PRIMARY, "wan"), "wan")
+    standing.steering.drill(AWAY, DRILL)
+    for _ in range(2):
+        standing.steering.carry_out({V4: at_home, V6: at_home})
+        await standing.settle()
+        assert standing.where() == "wgup_a" and standing.steering.carries("wgup_a", V4)
+    standing.steering.end_drill(V4, DRILL)
+    assert standing.diverted(), "nftables comes first"
     await standing.settle()
-    assert standing.where() == "wgup_a"
-    standing.steering.want(V4, None, replace(DRILL, kind="drill"), -1)
+    assert standing.where() == "wan" and [kind for kind, *_ in standing.told] == ["drill"] * 2
+    standing.steering.drill(AWAY, DRILL)
+    over = replace(OVER, to_path="wgup_b")
+    failed = Decision(State(Phase.FAILED_OVER, "wgup_b"), "wan", frozenset({"wan"}), over, 300)
+    standing.steering.carry_out({V4: failed, V6: at_home})
+    assert standing.where() == "wgup_b", "in the same turn in which it was decided"
     await standing.settle()
-    assert standing.where() == "wan"
-    standing.steering.renew(V4, AWAY)
-    await standing.settle()
-    assert standing.where() == "wgup_a", "after the drill it is renewed again"
+    assert standing.told[-1][:3] == ("failover", V4, 300)
 
 
 # --- the standing part
@@ -427,7 +478,7 @@ async def test_removal_leaves_nothing(away: Bench) -> None:
     assert foreign[0] in away.kernel.rules(V4) and foreign[1] in away.kernel.routes(V4)
     assert away.commands.lines("nft delete") == ["nft delete table inet wgup"]
     assert away.words[-1] == "end"
-    assert away.steering.memory.load() == {}
+    assert away.control.memory.load() == {}
     requests = len(away.kernel.requests)
     await away.steering.ensure([])
     assert len(away.kernel.requests) == requests
@@ -445,7 +496,7 @@ async def test_uplinks_that_come_again_work_again(away: Bench) -> None:
 
 async def test_leftovers_of_an_earlier_run_are_removed(away: Bench, mocker: MockerFixture) -> None:
     """Its uplinks were removed from the file while it was down."""
-    again = away.make(mocker)
+    again = away.make()
     await again.ensure([])
     assert away.ours() == []
 
@@ -467,8 +518,8 @@ async def test_a_tunnel_that_was_made_anew_gets_its_routes_back(away: Bench) -> 
 
 async def test_an_earlier_run_is_taken_over(away: Bench, mocker: MockerFixture) -> None:
     requests, scripts = len(away.kernel.requests), len(away.scripts())
-    again = away.make(mocker)
-    assert await again.start(lambda: None) == {V4: AWAY}
+    again = away.make()
+    assert await away.start(again) == {V4: Adopted("wgup_a", ("wan",))}
     assert again.diversions == {V4: AWAY}
     assert "diverted { ipv4 timeout" in away.scripts()[scripts]
     assert len(away.kernel.requests) == requests, "nothing is touched"
@@ -485,14 +536,14 @@ async def test_what_was_taken_back_meanwhile_is_not_taken_over(
 ) -> None:
     rules = away.kernel.found_rules[V4]
     rules[:] = [rule for rule in rules if rule.protocol != DIVERTING]
-    assert await away.make(mocker).start(lambda: None) == {}
+    assert await away.start(away.make()) == {}
 
 
 async def test_rules_without_a_memory_are_taken_back(away: Bench, mocker: MockerFixture) -> None:
     """A lost file: nobody knows what they are for, and the monitor will ask anew."""
-    Path(away.steering.memory.path).unlink()
-    again = away.make(mocker)
-    assert await again.start(lambda: None) == {}
+    Path(away.control.memory.path).unlink()
+    again = away.make()
+    assert await away.start(again) == {}
     await again.ensure([UPLINK, OTHER])
     assert not away.diverted() and away.where() == "wan"
 
@@ -502,11 +553,11 @@ async def test_rules_without_a_memory_are_taken_back(away: Bench, mocker: Mocker
 
 async def follow_news(bench: Bench, count: int = 1) -> None:
     """Have the kernel's news followed so many times."""
-    task = asyncio.create_task(bench.steering.follow_kernel())
+    task = asyncio.create_task(bench.control.follow_kernel())
     try:
         for _ in range(count):
-            bench.steering._news.set()
-            await bench.until(lambda: not bench.steering._news.is_set())
+            bench.control._news.set()
+            await bench.until(lambda: not bench.control._news.is_set())
             await asyncio.sleep(0.01)
     finally:
         task.cancel()
@@ -572,8 +623,8 @@ async def test_quiet_news_ask_for_nothing(away: Bench) -> None:
 async def test_a_kernel_that_refuses_while_it_is_followed(away: Bench) -> None:
     flush_rules(away)
     away.kernel.errors[NEWRULE] = errno.EPERM
-    task = asyncio.create_task(away.steering.follow_kernel())
-    away.steering._news.set()
+    task = asyncio.create_task(away.control.follow_kernel())
+    away.control._news.set()
     await away.until(lambda: "steering" in away.problems)
     away.kernel.errors.clear()
     await away.until(lambda: "steering" not in away.problems)
@@ -607,23 +658,17 @@ async def test_a_table_that_somebody_deleted_is_built_anew(away: Bench) -> None:
     away.steering.block({V6: ("wan",), V4: ()})
     await away.settle()
     before = len(away.scripts())
-    rebuilds: list[asyncio.Task[None]] = []
-
-    def rebuild() -> None:
-        away.commands.answers.clear()
-        rebuilds.append(asyncio.create_task(away.steering.ensure([UPLINK, OTHER])))
-
-    await away.steering.start(rebuild)
     away.commands.answers["nft"] = CommandFailed("No such file or directory")
-    task = asyncio.create_task(away.steering.keep_alive())
+    task = asyncio.create_task(away.control.keep_alive())
     async with away.following():
-        await away.until(lambda: rebuilds and rebuilds[0].done())
+        await away.until(lambda: "refresh" in away.problems)
+        away.commands.answers.clear()
         await away.until(lambda: "refresh" not in away.problems)
+        await away.until(lambda: "switch" not in away.problems)
         await asyncio.sleep(0.02)
     task.cancel()
-    assert len(rebuilds) == 1
     after = away.scripts()[before:]
-    built = next(n for n, script in enumerate(after) if "add table inet wgup" in script)
+    built = max(n for n, script in enumerate(after) if "add table inet wgup" in script)
     assert "diverted { ipv4 timeout" in after[built], "what is in force comes with it"
     assert any('blocked6 { "wan"' in script for script in after[built:])
     assert away.where() == "wgup_a" and len(away.told) == 1
@@ -640,27 +685,24 @@ async def test_both_families_without_rules(bench: Bench) -> None:
 
 
 async def test_a_deleted_table_is_heard_of(away: Bench, mocker: MockerFixture) -> None:
-    rebuilt = mocker.Mock()
-    await away.steering.start(rebuilt)
-    events = mocker.Mock()
-    away.steering._table_events = events
-    mocker.patch.object(module.nft, "deletes_table", side_effect=lambda messages, name: messages)
-    for messages, lost, calls in (([], False, 0), (["gone"], False, 1), (["gone"], False, 1)):
-        events.read.return_value = (messages, lost)
-        away.steering._on_table_news()
-        assert rebuilt.call_count == calls, "once: what is gone can't go again"
-    await away.steering.ensure([UPLINK, OTHER])
-    assert "add table inet wgup" in away.scripts()[-1]
-    events.read.return_value = ([], True)
-    away.steering._on_table_news()
-    assert rebuilt.call_count == 2, "something was lost: it may have gone"
-    away.steering._table_events = None
+    heard: list[str] = []
+    away.events.subscribe(TableDeleted, lambda event: heard.append(event.name))
+    gone = Message(10 << 8 | 2, bytes(4) + text(1, "wgup"))
+    other = Message(10 << 8 | 2, bytes(4) + text(1, "wgup_inbound"))
+    news = away.control._table_news = mocker.Mock()
+    for messages, lost, built in (([], False, 0), ([gone, gone, other], False, 1), ([], True, 1)):
+        before = len(away.scripts())
+        news.read.return_value = (messages, lost)
+        away.control._on_table_news()
+        await away.settle()
+        assert "".join(away.scripts()[before:]).count("add table inet wgup") == built
+    assert heard == ["wgup", "wgup", "wgup_inbound", ""], "something was lost: any may have gone"
 
 
 async def test_draining_outlives_the_table(away: Bench) -> None:
-    away.steering.drain_s = 600.0
+    away.steering.configure((), 600.0)
     await away.go_home()
-    away.steering._lose_table()
+    away.control._lose_table()
     await away.steering.ensure([UPLINK, OTHER])
     [script] = [s for s in away.scripts()[-2:] if "add table inet wgup" in s]
     assert f"drain4 {{ {away.slot('wgup_a') << SLOT_SHIFT:#x} timeout " in script
@@ -672,9 +714,10 @@ async def test_draining_outlives_the_table(away: Bench) -> None:
 @pytest.fixture
 async def vpn(standing: Bench) -> Bench:
     """An owner's VPN has the default route, its server an exception by the WAN."""
-    set_network(standing.steering.network, private=frozenset({"vpn"}))
+    set_network(standing.steering._network, private=frozenset({"vpn"}))
     server = by("203.0.113.5/32", hop("wan", "192.0.2.1"))
     standing.kernel.found_routes[V4] += [by("", "vpn"), server]
+    standing.steering.commit()
     await follow_news(standing)
     return standing
 
@@ -695,7 +738,6 @@ async def test_a_vpns_default_that_goes_in_the_outage_is_refused_and_told(vpn: B
     assert vpn.where("203.0.113.5") == "wgup_a", "so that it can come back"
     assert vpn.where("10.7.0.9") == "lan"
     assert vpn.problems["vpn ipv4"].startswith("the default route by vpn, a VPN, went away")
-    assert vpn.steering.diversions[V4].ending is Ending.UNREACHABLE
     vpn.kernel.found_routes[V4] += gone
     await follow_news(vpn)
     assert vpn.where() == "vpn" and "vpn ipv4" not in vpn.problems
@@ -745,7 +787,7 @@ async def test_a_portal_stays_on_its_wan(standing: Bench) -> None:
     await standing.settle()
     assert standing.where("203.0.113.81") == "wgup_a"
     standing.steering.except_portals({})
-    assert not standing.steering._kicked.is_set()
+    assert not standing.is_kicked
 
 
 BLOCKED = {V4: (), V6: ("wan",)}
@@ -753,14 +795,14 @@ BLOCKED = {V4: (), V6: ("wan",)}
 
 async def test_what_is_blocked_waits_for_the_standing_part_and_is_refreshed(bench: Bench) -> None:
     bench.steering.block(BLOCKED)
-    assert not bench.steering._kicked.is_set(), "there is no table yet"
+    assert not bench.is_kicked, "there is no table yet"
     await bench.steering.ensure([UPLINK, OTHER])
     await bench.settle()
     assert 'add element inet wgup blocked6 { "wan" timeout 5s }' in bench.scripts()[-1]
     bench.steering.block(dict(BLOCKED))
-    assert not bench.steering._kicked.is_set()
+    assert not bench.is_kicked
     laid = len(bench.scripts())
-    task = asyncio.create_task(bench.steering.keep_alive())
+    task = asyncio.create_task(bench.control.keep_alive())
     await bench.until(lambda: len(bench.scripts()) > laid)
     task.cancel()
     assert 'blocked6 { "wan"' in bench.scripts()[-1]
@@ -780,7 +822,7 @@ async def test_diverting_and_blocking_are_one_transaction(standing: Bench) -> No
 
 async def test_nothing_in_force_is_nothing_to_refresh(standing: Bench) -> None:
     before = len(standing.scripts())
-    task = asyncio.create_task(standing.steering.keep_alive())
+    task = asyncio.create_task(standing.control.keep_alive())
     await standing.until(lambda: standing.words.count("calm") > 3)
     task.cancel()
     assert len(standing.scripts()) == before
@@ -792,7 +834,7 @@ async def test_nothing_in_force_is_nothing_to_refresh(standing: Bench) -> None:
 @pytest.fixture
 async def draining(away: Bench) -> Bench:
     """Back home, with connections that may finish on the tunnel."""
-    away.steering.drain_s = 600.0
+    away.steering.configure((), 600.0)
     away.connections.deleted.clear()
     await away.go_home()
     return away
@@ -812,7 +854,7 @@ async def test_connections_stay_on_the_tunnel(draining: Bench) -> None:
 async def test_draining_begins_before_the_traffic_leaves(
     away: Bench, mocker: MockerFixture
 ) -> None:
-    away.steering.drain_s = 600.0
+    away.steering.configure((), 600.0)
     seen: list[str] = []
     run = away.commands.run
 
@@ -830,13 +872,14 @@ async def test_draining_begins_before_the_traffic_leaves(
 async def test_they_end_by_time_with_the_tunnel_or_its_uplink(draining: Bench, why: str) -> None:
     slot = draining.slot("wgup_a")
     if why == "time":
-        draining.steering._drained[V4] = ("wgup_a", 0.0)
+        draining.control._draining.leave(V4, "wgup_a", 0.0)
     elif why == "dead":
-        draining.steering.dead[V4] = {"wgup_a"}
+        draining.steering.bury(V4, {"wgup_a"})
     else:
-        draining.steering.uplinks = (OTHER,)
-    task = asyncio.create_task(draining.steering.keep_alive())
-    await draining.until(draining.steering._kicked.is_set)
+        draining.steering._uplinks = (OTHER,)
+    draining.steering.commit()
+    task = asyncio.create_task(draining.control.keep_alive())
+    await draining.until(draining.control._kicked.is_set)
     task.cancel()
     await draining.settle()
     assert draining.connections.deleted == [(V4, slot << SLOT_SHIFT, INBOUND | SLOT_MASK)]
@@ -849,19 +892,19 @@ async def test_a_failover_takes_them_along(draining: Bench, to: str) -> None:
     await draining.divert(AWAY if to == "wgup_a" else TO_WAN2)
     assert "flush map inet wgup drain4" in "".join(draining.scripts()[-2:])
     assert ((V4, "wgup_a") in draining.forgotten()) is (to == "wan2")
-    assert draining.steering._drained == {}
+    assert draining.control._draining.tunnel(V4) == ""
 
 
 async def test_a_dead_tunnel_drains_nothing(away: Bench) -> None:
-    away.steering.drain_s = 600.0
-    away.steering.dead[V4] = {"wgup_a"}
+    away.steering.configure((), 600.0)
+    away.steering.bury(V4, {"wgup_a"})
     away.connections.deleted.clear()
     await away.go_home()
-    assert away.steering._drained == {} and away.forgotten() == [(V4, "wgup_a")]
+    assert away.control._draining.tunnel(V4) == "" and away.forgotten() == [(V4, "wgup_a")]
 
 
 async def test_another_wan_is_not_drained(standing: Bench) -> None:
-    standing.steering.drain_s = 600.0
+    standing.steering.configure((), 600.0)
     await standing.divert(TO_WAN2)
     standing.connections.deleted.clear()
     await standing.go_home()
@@ -886,8 +929,8 @@ async def test_look_ups_go_where_the_traffic_goes(bench: Bench) -> None:
     """To the active tunnel's own resolver if that is good, else to a public one."""
     heavy = replace(OTHER, weight=50, resolvers=("10.9.0.1",))
     light = replace(UPLINK, resolvers=("10.7.7.1",))
-    bench.steering.resolvers = ("1.1.1.1", "2606:4700:4700::1111")
-    bench.steering._inside = {"wgup_a": ("10.7.7.1",), "wgup_b": ("10.9.0.1", "fd09::1")}
+    bench.steering.configure(("1.1.1.1", "2606:4700:4700::1111"), 0.0)
+    bench.control._look_ups._inside = {"wgup_a": ("10.7.7.1",), "wgup_b": ("10.9.0.1", "fd09::1")}
     await bench.steering.ensure([light, heavy])
     await bench.settle()
     assert target(bench.scripts()[0]) == ["10.9.0.1", "fd09::1"], "the likeliest, in advance"
@@ -905,7 +948,7 @@ async def test_a_redirected_look_up_goes_by_the_path_whatever_else_is_ruled(away
 
 
 async def test_look_ups_are_led_home_before_the_traffic(away: Bench, mocker: MockerFixture) -> None:
-    away.steering.resolvers = ("1.1.1.1",)
+    away.steering.configure(("1.1.1.1",), 0.0)
     await away.steering.ensure([UPLINK, OTHER])
     await away.settle()
     seen: list[tuple[str, bool]] = []
@@ -921,7 +964,7 @@ async def test_look_ups_are_led_home_before_the_traffic(away: Bench, mocker: Moc
 
 
 async def test_a_dead_family_without_a_path_is_rejected(bench: Bench) -> None:
-    bench.steering.dead[V6] = {"wan", "wgup_a"}
+    bench.steering.bury(V6, {"wan", "wgup_a"})
     await bench.steering.ensure([UPLINK, OTHER])
     await bench.settle()
     refused = 'oifname { "wan" } ip6 daddr @resolvers6 reject'
@@ -934,7 +977,7 @@ async def test_a_dead_family_without_a_path_is_rejected(bench: Bench) -> None:
 
 async def test_new_public_resolvers_are_laid(standing: Bench) -> None:
     before = len(standing.scripts())
-    standing.steering.resolvers = ("9.9.9.9",)
+    standing.steering.configure(("9.9.9.9",), 0.0)
     await standing.steering.ensure([UPLINK, OTHER])
     await standing.settle()
     [laid] = standing.scripts()[before:]
@@ -943,10 +986,10 @@ async def test_new_public_resolvers_are_laid(standing: Bench) -> None:
 
 
 async def test_a_share_that_moved_leaves_look_ups_alone(standing: Bench) -> None:
-    before = standing.steering._redirect
+    before = standing.control._filter.redirect
     standing.steering.renew(V4, Diversion(V4, ("wan2",), DefaultRoute(V4, "wan", "192.0.2.1")))
     await standing.settle()
-    assert target(standing.steering._redirect) == target(before)
+    assert target(standing.control._filter.redirect) == target(before)
 
 
 async def test_resolvers_are_looked_for_while_nothing_is_diverted(
@@ -954,7 +997,7 @@ async def test_resolvers_are_looked_for_while_nothing_is_diverted(
 ) -> None:
     mocker.patch.object(module, "RESOLVERS_S", 0.01)
     look = mocker.patch.object(TunnelResolvers, "look", return_value={"wgup_a": ("10.7.7.1",)})
-    task = asyncio.create_task(away.steering.check_resolvers())
+    task = asyncio.create_task(away.control.follow_resolvers())
     try:
         await asyncio.sleep(0.05)
         look.assert_not_called()
@@ -976,15 +1019,15 @@ async def test_a_tunnel_fits_its_underlay(bench: Bench) -> None:
             5: Link("wgup_a", 5, 51, mtu=1420),
         }
     )
-    bench.steering.uplinks = (UPLINK,)
-    await bench.steering.follow_underlays()
+    bench.steering._uplinks = (UPLINK,)
+    await bench.steering.follow_underlays({})
     assert bench.machine.steps == [], "its underlay is not known yet"
     bench.machine.tunnels["wgup_a"] = Tunnel("wgup_a", "nodea", "K", endpoint=UPLINK.endpoint)
     bench.machine.towards["192.0.2.9"] = "wan"
-    await bench.steering.follow_underlays()
+    await bench.steering.follow_underlays({})
     assert bench.machine.steps == ["set_mtu wgup_a 1412"]
     bench.set_links({2: Link("wan", 2, 0, mtu=1492), 5: Link("wgup_a", 5, 51, mtu=1412)})
-    await bench.steering.follow_underlays()
+    await bench.steering.follow_underlays({})
     assert len(bench.machine.steps) == 1, "what fits is left alone"
 
 
@@ -995,13 +1038,13 @@ async def test_an_mtu_that_cannot_be_set_is_told(bench: Bench, mocker: MockerFix
             5: Link("wgup_a", 5, 51, mtu=9),
         }
     )
-    set_network(bench.steering.network, underlays={"wgup_a": "wan"})
-    bench.steering.uplinks = (UPLINK,)
+    set_network(bench.steering._network, underlays={"wgup_a": "wan"})
+    bench.steering._uplinks = (UPLINK,)
     setting = mocker.patch.object(Machine, "set_mtu", side_effect=CommandFailed("busy"))
-    await bench.steering.follow_underlays()
+    await bench.steering.follow_underlays({})
     assert bench.problems == {"mtu wgup_a": "busy"}
     setting.side_effect = None
-    await bench.steering.follow_underlays()
+    await bench.steering.follow_underlays({})
     assert bench.problems == {}
 
 
@@ -1015,10 +1058,12 @@ async def test_tunnels_fit_when_outer_packets_move(standing: Bench) -> None:
     )
     standing.machine.tunnels["wgup_a"] = Tunnel("wgup_a", "nodea", "K", endpoint=UPLINK.endpoint)
     standing.machine.towards["192.0.2.9"] = "wan2"
-    standing.steering.dead[V4] = {"wan"}
+    standing.steering.bury(V4, {"wan"})
+    task = asyncio.create_task(standing.steering._follow_underlays())
     await standing.divert(AWAY)
+    task.cancel()
     assert "set_mtu wgup_a 1320" in standing.machine.steps
-    assert standing.steering.network.state.underlays["wgup_a"] == "wan2"
+    assert standing.steering._network.state.underlays["wgup_a"] == "wan2"
 
 
 # --- rp_filter and the watchdog

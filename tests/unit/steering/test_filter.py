@@ -8,12 +8,15 @@ from typing import Any
 import pytest
 
 from rpcd_wireguard_uplink.model import PROVIDER_DEVICE, Family
-from rpcd_wireguard_uplink.steering import dns, kill_switch
+from rpcd_wireguard_uplink.steering import dns
 from rpcd_wireguard_uplink.steering.filter import (
+    CHOSEN_MASK,
     LAPSE_S,
     REFRESH_S,
+    block_script,
     drain_script,
     ended_script,
+    kill_switch_script,
     refresh_script,
     standing_script,
     undrain_script,
@@ -80,7 +83,7 @@ def test_draining_ends_what_drained_before() -> None:
 def test_the_marks_of_others_are_left_alone() -> None:
     """Ours are outside of mwan3's, pbr's and Tailscale's masks."""
     ours = marks.SLOT_MASK | marks.INBOUND
-    others = marks.MWAN3_MASK | kill_switch.CHOSEN_MASK | 0xFF
+    others = marks.MWAN3_MASK | CHOSEN_MASK | 0xFF
     assert ours & others == 0 and marks.SLOT_MASK & marks.INBOUND == 0
     for slot in (MAIN_SLOT, FIRST_SLOT, MOST_SLOTS):
         assert (slot << SLOT_SHIFT) & ~marks.SLOT_MASK == 0
@@ -118,7 +121,7 @@ REDIRECT = dns.redirect_script(
     {V4: ["wan"]},
     dns.Exempt(frozenset({"guest"}), frozenset({"10.8.0.0/16", "2001:db8:9::/48"})),
 )
-EVERYTHING = STANDING + kill_switch.standing_script() + REDIRECT
+EVERYTHING = STANDING + kill_switch_script() + REDIRECT
 REFRESH = refresh_script({V4: [4], V6: [4]}, ["wwan"])
 
 
@@ -152,7 +155,7 @@ def test_real_the_standing_part_loads_and_loads_again() -> None:
 
 @real
 def test_real_without_tunnels_or_wans() -> None:
-    bare = standing_script([], {}, {}, {}) + kill_switch.standing_script()
+    bare = standing_script([], {}, {}, {}) + kill_switch_script()
     listed = nft(bare + dns.redirect_script([], {}))
     assert elements(listed, "set", "tunnels") == []
 
@@ -211,12 +214,12 @@ def test_real_draining_lapses_by_the_kernel() -> None:
 
 @real
 def test_real_blocking_lapses_and_says_all_that_is_blocked() -> None:
-    both = kill_switch.block_script({V4: ["wan", "wwan"], V6: ["wan"]})
+    both = block_script({V4: ["wan", "wwan"], V6: ["wan"]})
     listed = nft(EVERYTHING, both, EVERYTHING)
     held = elements(listed, "set", "blocked4")
     assert {entry["elem"]["val"] for entry in held} == {"wan", "wwan"}
     assert all(0 < entry["elem"]["timeout"] <= LAPSE_S for entry in held)
-    listed = nft(EVERYTHING, both, kill_switch.block_script({V6: ["wan"]}))
+    listed = nft(EVERYTHING, both, block_script({V6: ["wan"]}))
     assert elements(listed, "set", "blocked4") == []
     assert len(elements(listed, "set", "blocked6")) == 1
 

@@ -10,8 +10,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rpcd_wireguard_uplink.model import Family
-from rpcd_wireguard_uplink.steering.plan import DIVERTED_TABLE, DIVERTING, LAST_TABLE, STANDING
-from rpcd_wireguard_uplink.steering.reconcile import Request, plan_changes
+from rpcd_wireguard_uplink.steering.plan import (
+    DIVERTED_TABLE,
+    DIVERTING,
+    LAST_TABLE,
+    STANDING,
+    Request,
+)
 from rpcd_wireguard_uplink.system import netlink
 from rpcd_wireguard_uplink.system.netlink import Message
 from rpcd_wireguard_uplink.system.rtnetlink import (
@@ -28,6 +33,7 @@ from rpcd_wireguard_uplink.system.rtnetlink import (
     rule_selectors,
 )
 from tests.unit.fakes import RoutingTables
+from tests.unit.steering.scenes import plan_changes
 
 V4, V6 = Family.IPV4, Family.IPV6
 DEFAULT = Route(V4, DIVERTED_TABLE, "", (Hop(2, "192.0.2.1"),), 5, protocol=STANDING)

@@ -2,42 +2,42 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 from pytest_mock import MockerFixture
 
-from rpcd_wireguard_uplink.steering import repairs as repairs_module
-from rpcd_wireguard_uplink.steering.repairs import KEPT_S, MANY, Repairs, running_managers
+from rpcd_wireguard_uplink.steering import routing
+from rpcd_wireguard_uplink.steering.routing import (
+    MANY_REPAIRS,
+    REPAIRS_KEPT_S,
+    Routing,
+    running_managers,
+)
+from rpcd_wireguard_uplink.warnings import Warnings
+from tests.unit.fakes import RoutingTables
 
 
-def noted(*at_s: float) -> Repairs:
-    repairs = Repairs()
-    for each in at_s:
-        repairs.note(each)
-    return repairs
-
-
-def test_seldom_is_not_told() -> None:
-    assert noted(*range(MANY - 1)).sentence(10.0) == ""
-    assert noted().sentence(0.0) == ""
-
-
-def test_often_is_told_with_who_it_may_be(mocker: MockerFixture) -> None:
-    who = mocker.patch.object(repairs_module, "running_managers", return_value=[])
-    assert "another program removes them" in noted(1, 2, 3).sentence(4.0)
+def test_many_repairs_are_told_with_who_it_may_be(mocker: MockerFixture) -> None:
+    clock = mocker.patch.object(time, "monotonic", return_value=0.0)
+    who = mocker.patch.object(routing, "running_managers", return_value=[])
+    warnings = Warnings()
+    watched = Routing(RoutingTables(), warnings)
+    for at_s in range(MANY_REPAIRS):
+        assert warnings == {}
+        clock.return_value = float(at_s)
+        watched.note_repair()
+    assert "another program removes them" in warnings["repairs"]
     who.return_value = ["netifd", "systemd-networkd"]
-    told = noted(1, 2, 3, 4).sentence(5.0)
+    watched.note_repair()
+    told = warnings["repairs"]
     assert "removed 4 times within 10 min" in told
     assert "netifd, systemd-networkd removes them" in told
     assert "ManageForeignRoutingPolicyRules=no" in told
-
-
-def test_it_is_forgotten_in_time() -> None:
-    repairs = noted(0.0, 1.0, 2.0)
-    assert repairs.sentence(KEPT_S - 0.1)
-    assert repairs.sentence(KEPT_S + 0.5) == ""
-    repairs.note(KEPT_S + 1)
-    assert repairs.sentence(KEPT_S + 1.5) == "", "one of the first three is forgotten"
+    warnings.clear()
+    clock.return_value = REPAIRS_KEPT_S + MANY_REPAIRS
+    watched.note_repair()
+    assert warnings == {}, "those before are forgotten"
 
 
 def test_running_managers(tmp_path: Path) -> None:

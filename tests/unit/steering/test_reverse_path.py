@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from pytest_mock import MockerFixture
 
-from rpcd_wireguard_uplink.steering import reverse_path as module
-from rpcd_wireguard_uplink.steering.reverse_path import ReversePath
+from rpcd_wireguard_uplink.steering import watchdog as module
+from rpcd_wireguard_uplink.steering.watchdog import ReversePath
 
 
 class Conf:

@@ -22,7 +22,6 @@ from rpcd_wireguard_uplink.steering.plan import (
     Ending,
     SteeringPlan,
 )
-from rpcd_wireguard_uplink.steering.reconcile import plan_changes
 from rpcd_wireguard_uplink.steering.rules import (
     BOUND_PRIORITY,
     END_PRIORITY,
@@ -53,8 +52,11 @@ from tests.unit.steering.scenes import (
     connected,
     default,
     diversion,
+    diverted_routes,
     hop,
     plan,
+    plan_changes,
+    underlay_routes,
 )
 
 LOCAL, LOOKUP_MAIN, LOOKUP_DEFAULT = Rule(V4, 0, 255), Rule(V4, 32766, MAIN), Rule(V4, 32767, 253)
@@ -71,8 +73,8 @@ def twins(
     live: Collection[int] = (),
     wish: SteeringPlan | None = None,
 ) -> list[Rule]:
-    wish = wish or plan(diversion())
-    return diverting_rules(wish, V4, [*KERNEL, *others], bound, marks, live)
+    wish = replace(wish or plan(diversion()), marks=tuple(marks))
+    return diverting_rules(wish, V4, [*KERNEL, *others], bound, live)
 
 
 def at(rules: Sequence[Rule], priority: int) -> list[tuple[int, int]]:
@@ -136,7 +138,7 @@ def test_wg_quick_that_comes_later_and_goes_again() -> None:
 
 def test_nothing_is_diverted_without_a_diversion() -> None:
     assert twins(wish=plan()) == []
-    assert diverting_rules(plan(diversion(family=V6)), V4, KERNEL, (), (), ()) == []
+    assert diverting_rules(plan(diversion(family=V6)), V4, KERNEL, (), ()) == []
 
 
 def test_main_alone() -> None:
@@ -225,7 +227,7 @@ def test_a_rule_at_priority_0_is_left_alone() -> None:
 def test_owners_rules_after_main_are_asked_before_the_end() -> None:
     rules = twins(Rule(V4, 40000, 77), Rule(V4, 50000, MAIN))
     assert at(rules, 49999)[-1] == (0, END_PRIORITY)
-    only = diverting_rules(plan(diversion()), V4, [LOOKUP_MAIN, Rule(V4, 40000, 77)], (), (), ())
+    only = diverting_rules(plan(diversion()), V4, [LOOKUP_MAIN, Rule(V4, 40000, 77)], (), ())
     assert at(only, 32765)[-1] == (0, BOUND_PRIORITY)
 
 
@@ -261,9 +263,9 @@ def test_a_rule_behind_everything() -> None:
 def test_our_rules_are_no_reason_for_more(data: st.DataObject) -> None:
     """What is in force is found by the next look: nothing may come of it."""
     others = data.draw(st.lists(OWNERS, max_size=5))
-    bound, marks = ["wan"], [0x100]
-    rules = diverting_rules(plan(diversion()), V4, [*KERNEL, *others], bound, marks, ())
-    again = diverting_rules(plan(diversion()), V4, [*KERNEL, *others, *rules], bound, marks, ())
+    wish = plan(diversion(), marks=(0x100,))
+    rules = diverting_rules(wish, V4, [*KERNEL, *others], ["wan"], ())
+    again = diverting_rules(wish, V4, [*KERNEL, *others, *rules], ["wan"], ())
     assert again == rules
     assert len(set(rules)) == len(rules)
 
@@ -287,21 +289,21 @@ def routes(wish: SteeringPlan) -> list[Route]:
     found = [r for r in MAIN_ROUTES if r.table == MAIN]
     return [
         *MAIN_ROUTES,
-        *tables.diverted_routes(wish, V4, found, INDEXES),
+        *diverted_routes(wish, V4, found, INDEXES),
         *tables.last_routes(wish, V4, INDEXES),
-        *tables.bound_routes(wish, V4, INDEXES),
-        *tables.underlay_routes(wish, V4, found, INDEXES, PROVIDER_DEVICE),
+        *(r for held in tables.bound_table(wish, V4, INDEXES).values() for r in held),
+        *underlay_routes(wish, V4, found, INDEXES),
     ]
 
 
 def everybodys(
     wish: SteeringPlan, others: Sequence[Rule], marks: Collection[int] = ()
 ) -> list[Rule]:
-    found = [*KERNEL, *others]
+    found, wish = [*KERNEL, *others], replace(wish, marks=tuple(marks))
     return [
         *found,
         *standing_rules(wish, V4, found, []),
-        *diverting_rules(wish, V4, found, ["wan"], marks, ()),
+        *diverting_rules(wish, V4, found, ["wan"], ()),
     ]
 
 
@@ -354,7 +356,7 @@ def test_where_packets_go_in_an_outage(others: list[Rule], packet: Packet, devic
 
 
 def test_without_a_diversion_packets_go_as_ever() -> None:
-    wish = plan(expected={V4: ("wan",)})
+    wish = plan(primary="wan")
     for others in ([], POLICY, WG_QUICK, PBR, ALONE):
         rules = everybodys(wish, others)
         for to in ("9.9.9.9", "203.0.113.9", "10.7.0.9", "10.99.0.1"):
@@ -417,10 +419,10 @@ def test_whatever_the_owner_has_nothing_leaves_by_the_dead_wan(
 @given(st.lists(OWNERS, max_size=4).filter(distinct))
 def test_no_moment_without_a_route(others: list[Rule]) -> None:
     """Message by message, from nothing in force to a diversion and back."""
-    home, away = plan(expected={V4: ("wan",)}), plan(diversion())
+    home, away = plan(primary="wan"), plan(diversion())
     found = [*KERNEL, *others]
     standing = standing_rules(home, V4, found, [])
-    diverted = [*standing, *diverting_rules(away, V4, found, ["wan"], (), ())]
+    diverted = [*standing, *diverting_rules(away, V4, found, ["wan"], ())]
     packets = [Packet("9.9.9.9"), replace(OUT, mark=0xCA6C), replace(OUT, mark=0x51)]
     known = [*routes(home), *routes(away)]
     expected = [
@@ -472,7 +474,7 @@ def test_policy_sources() -> None:
 def test_rules_of_both_families_are_of_their_own() -> None:
     six = [replace(rule, family=V6) for rule in KERNEL[:2]]
     wish = plan(diversion(family=V6))
-    rules = diverting_rules(wish, V6, six, ["wan"], (), ())
+    rules = diverting_rules(wish, V6, six, ["wan"], ())
     assert {rule.family for rule in rules} == {Family.IPV6}
     assert at(rules, 32765)[-1] == (0, BOUND_PRIORITY), "IPv6 has no rule for `default`"
     assert all(rule.action in (TO_TABLE, GOTO) for rule in rules)

@@ -40,8 +40,10 @@ from tests.unit.steering.scenes import (
     connected,
     default,
     diversion,
+    diverted_routes,
     hop,
     plan,
+    underlay_routes,
     wan_route,
     ways,
 )
@@ -56,7 +58,7 @@ def diverted(
     main: list[Route], wish: SteeringPlan | None = None, family: Family = V4
 ) -> dict[str, list[tuple[str, str]]]:
     wish = wish or plan(diversion(family=family))
-    return ways(tables.diverted_routes(wish, family, main, INDEXES))
+    return ways(diverted_routes(wish, family, main, INDEXES))
 
 
 # --- table 5180
@@ -73,7 +75,7 @@ def test_the_dead_wan_is_taken_out_and_the_rest_is_copied() -> None:
 
 def test_copies_are_ours_and_need_no_connected_network() -> None:
     main = [replace(by("10.8.0.0/16", hop("lan", "10.7.0.2"), metric=7), scope=3, tos=8)]
-    [copied] = tables.diverted_routes(plan(diversion()), V4, main, INDEXES)
+    [copied] = diverted_routes(plan(diversion()), V4, main, INDEXES)
     assert (copied.table, copied.protocol) == (DIVERTED_TABLE, STANDING)
     assert (copied.metric, copied.scope, copied.tos) == (7, 3, 8)
     assert copied.hops[0].flags & ONLINK
@@ -139,7 +141,7 @@ def test_source_specific_defaults_go_with_their_wan() -> None:
     first = by("::", GATE6, source="2001:db8:1::/48")
     second = by("::", GATE6B, source="2001:db8:2::/48")
     wish = plan(diversion("wan2", family=V6))
-    routes = tables.diverted_routes(wish, V6, [first, second], INDEXES)
+    routes = diverted_routes(wish, V6, [first, second], INDEXES)
     assert [(r.source, r.hops[0].index) for r in routes] == [("2001:db8:2::/48", INDEXES["wan2"])]
     assert diverted([first, second], family=V6) == {}, "a tunnel was chosen"
 
@@ -197,9 +199,7 @@ def test_a_copied_exception_has_the_scope_of_its_new_way() -> None:
     main = [replace(r, scope=0, other=((7, b"\1\2\3\4"),)) for r in VPN_MAIN]
     wish = plan(diversion(), private=("vpn",))
     [found] = [
-        r
-        for r in tables.diverted_routes(wish, V4, main, INDEXES)
-        if r.destination == "203.0.113.5/32"
+        r for r in diverted_routes(wish, V4, main, INDEXES) if r.destination == "203.0.113.5/32"
     ]
     assert (found.scope, found.other, found.hops) == (SCOPE_LINK, (), (Hop(INDEXES["wgup_a"]),))
 
@@ -217,7 +217,7 @@ def test_without_a_vpn_an_exception_is_no_exception() -> None:
 
 def test_the_table_is_there_before_the_outage() -> None:
     main = [default("wan"), default("wan2", metric=9), LAN4]
-    found = diverted(main, plan(expected={V4: ("wan",)}))
+    found = diverted(main, plan(primary="wan"))
     assert found == {"": [("wan2", "198.51.100.1")], "10.7.0.0/24": [("lan", "")]}
     assert diverted(main, plan()) == {}, "nothing is diverted, nothing expected"
 
@@ -244,13 +244,11 @@ def test_devices_that_are_gone_are_no_error() -> None:
     wish = plan(
         diversion("wan2"), portals={"wan": ("192.0.2.80",)}, resolvers={"wgup_a": ("9.9.9.9",)}
     )
-    assert tables.diverted_routes(wish, V4, [LAN4], few)[0].destination == "10.7.0.0/24"
+    assert diverted_routes(wish, V4, [LAN4], few)[0].destination == "10.7.0.0/24"
     assert tables.last_routes(wish, V4, few) == []
-    assert tables.bound_routes(wish, V4, few) == []
+    assert tables.bound_table(wish, V4, few) == {}
     assert tables.path_routes(wish, V4, "wgup_a", 5202, few) == []
-    assert [r.kind for r in tables.underlay_routes(wish, V4, [], few, PROVIDER_DEVICE)] == [
-        UNREACHABLE
-    ]
+    assert [r.kind for r in underlay_routes(wish, V4, [], few)] == [UNREACHABLE]
 
 
 # --- tables 5181, 5182 and those of paths
@@ -294,7 +292,7 @@ def test_a_paths_own_table() -> None:
 
 
 def test_a_bound_socket_finds_its_tunnel() -> None:
-    found = tables.bound_routes(plan(), V4, INDEXES)
+    found = [r for held in tables.bound_table(plan(), V4, INDEXES).values() for r in held]
     assert {r.table for r in found} == {BOUND_TABLE}
     assert ways(found) == {"": [("wgup_a", ""), ("wgup_b", "")]}
     assert len({r.metric for r in found}) == 2, "each has a place of its own"
@@ -306,7 +304,7 @@ def test_a_bound_socket_finds_its_tunnel() -> None:
 def underlay(
     main: list[Route], wish: SteeringPlan, family: Family = V4
 ) -> dict[str, list[tuple[str, str]]]:
-    found = tables.underlay_routes(wish, family, main, INDEXES, PROVIDER_DEVICE)
+    found = underlay_routes(wish, family, main, INDEXES)
     assert {r.table for r in found} == {UNDERLAY_TABLE}
     assert (found[-1].kind, found[-1].metric) == (UNREACHABLE, LAST_METRIC), "never elsewhere"
     return ways(found[:-1])
@@ -429,9 +427,9 @@ def routers(draw: st.DrawFn) -> tuple[Family, list[Route], SteeringPlan]:
     to = draw(st.sampled_from([*(w for w in wans if w not in dead), "wgup_a", "wgup_b"]))
     ending = draw(st.sampled_from(Ending))
     away = [diversion(to, dead, family, ending)] if dead and draw(st.booleans()) else []
-    expected = {family: wans[:1]} if draw(st.booleans()) else {}
+    primary = wans[0] if draw(st.booleans()) else ""
     private = ("vpn",) if draw(st.booleans()) else ()
-    wish = plan(*away, wans=tuple(wans), private=private, dead=dead, expected=expected)
+    wish = plan(*away, wans=tuple(wans), private=private, dead=dead, primary=primary)
     return family, main, wish
 
 
@@ -441,8 +439,8 @@ def test_no_diverted_route_needs_what_is_dead(
 ) -> None:
     family, main, wish = scene
     away = wish.diversions.get(family)
-    dead = away.dead if away else wish.expected.get(family, ())
-    found = tables.diverted_routes(wish, family, main, INDEXES)
+    dead = away.dead if away else tuple(wish.primary.values())[:1]
+    found = diverted_routes(wish, family, main, INDEXES)
     gateways = {
         (h.index, h.gateway)
         for r in main
@@ -455,7 +453,7 @@ def test_no_diverted_route_needs_what_is_dead(
             name = NAMES[way.index]
             assert not (way.gateway and (way.index, way.gateway) in gateways), route
             assert not (tables.is_default_like(route) and name in dead), route
-            assert not (tables.is_default_like(route) and name in wish.owned.tunnels), route
+            assert not (tables.is_default_like(route) and name in wish.tunnels), route
         assert (route.table, route.protocol, route.family) == (DIVERTED_TABLE, STANDING, family)
 
 
@@ -464,8 +462,8 @@ def test_what_leads_elsewhere_is_kept(scene: tuple[Family, list[Route], Steering
     """No route of main is lost that is not by a dead WAN, a default, or a default's half."""
     family, main, wish = scene
     away = wish.diversions.get(family)
-    dead = away.dead if away else wish.expected.get(family, ())
-    found = tables.diverted_routes(wish, family, main, INDEXES)
+    dead = away.dead if away else tuple(wish.primary.values())[:1]
+    found = diverted_routes(wish, family, main, INDEXES)
     if not dead:
         assert found == []
         return
@@ -479,10 +477,10 @@ def test_what_leads_elsewhere_is_kept(scene: tuple[Family, list[Route], Steering
 @given(routers())
 def test_no_tunnel_is_an_underlay(scene: tuple[Family, list[Route], SteeringPlan]) -> None:
     family, main, wish = scene
-    found = tables.underlay_routes(wish, family, main, INDEXES, PROVIDER_DEVICE)
-    never = {*wish.owned.tunnels, *wish.owned.private, PROVIDER_DEVICE}
+    found = underlay_routes(wish, family, main, INDEXES)
+    never = {*wish.tunnels, *wish.private, PROVIDER_DEVICE}
     assert not any(NAMES[h.index] in never for r in found for h in r.hops)
-    wans = [r.device for r in wish.owned.wans[family]]
+    wans = [r.device for r in wish.wans[family]]
     live = [w for w in wans if w not in wish.dead[family]]
     for route in found:
         if tables.is_default_like(route):
@@ -493,10 +491,10 @@ def test_no_tunnel_is_an_underlay(scene: tuple[Family, list[Route], SteeringPlan
 def test_equal_input_gives_equal_output(scene: tuple[Family, list[Route], SteeringPlan]) -> None:
     family, main, wish = scene
     for make in (
-        lambda: tables.diverted_routes(wish, family, list(main), dict(INDEXES)),
-        lambda: tables.underlay_routes(wish, family, list(main), INDEXES, PROVIDER_DEVICE),
+        lambda: diverted_routes(wish, family, list(main), dict(INDEXES)),
+        lambda: underlay_routes(wish, family, list(main), INDEXES),
         lambda: tables.last_routes(wish, family, INDEXES),
-        lambda: tables.bound_routes(wish, family, INDEXES),
+        lambda: list(tables.bound_table(wish, family, INDEXES)),
     ):
         assert make() == make()
 

@@ -8,7 +8,7 @@ import pytest
 
 from rpcd_wireguard_uplink.failover.machine import Phase, State
 from rpcd_wireguard_uplink.model import DefaultRoute, Family
-from rpcd_wireguard_uplink.steering.wishes import blocked_of, diversion_of
+from rpcd_wireguard_uplink.steering.plan import blocked_of, diversion_of
 from rpcd_wireguard_uplink.system.network import NetworkState, Wans
 
 V4, V6 = Family.IPV4, Family.IPV6

@@ -7,7 +7,6 @@ import sys
 from dataclasses import replace
 
 from rpcd_wireguard_uplink.model import Family
-from rpcd_wireguard_uplink.steering.reconcile import plan_changes
 from rpcd_wireguard_uplink.system.netlink import ROUTE, Events
 from rpcd_wireguard_uplink.system.rtnetlink import (
     EVENT_GROUPS,
@@ -21,6 +20,7 @@ from rpcd_wireguard_uplink.system.rtnetlink import (
     delete_rule,
     filled,
 )
+from tests.unit.steering.scenes import plan_changes
 
 TABLE, PROTOCOL = 5180, 151
 

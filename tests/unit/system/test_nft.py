@@ -35,8 +35,8 @@ def event(kind: int, name: str) -> Message:
 
 def test_the_end_of_a_table_is_heard() -> None:
     gone, made, other = event(2, "wgup"), event(0, "wgup"), event(2, "wgup2")
-    assert nft.deletes_table([made, other, gone], "wgup")
-    assert not nft.deletes_table([made, other, Message(gone.kind, b"\0"), Message(3, b"")], "wgup")
+    assert nft.deleted_tables([made, other, gone]) == ["wgup2", "wgup"]
+    assert nft.deleted_tables([made, Message(gone.kind, b"\0"), Message(3, b"")]) == [""]
 
 
 def test_changes_of_tables_of_others_are_heard() -> None:
@@ -48,4 +48,4 @@ def test_changes_of_tables_of_others_are_heard() -> None:
 
 @given(st.binary(max_size=60))
 def test_random_events_never_raise(data: bytes) -> None:
-    assert nft.deletes_table([Message(10 << 8 | 2, data)], "wgup") in (False, True)
+    assert len(nft.deleted_tables([Message(10 << 8 | 2, data)])) == 1

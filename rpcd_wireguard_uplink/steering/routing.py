@@ -1,0 +1,468 @@
+"""The kernel's rules and routes: what is there, kept by its own events, made what the plan says.
+
+A change by others costs what changed: the copies of main follow it route by route. A table is read
+whole where events can't say what became of it: after a device or an address went (IPv4 takes its
+routes without a word, fib_flush in fib_frontend.c), and where several routes share a place.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from ..errors import CommandFailed
+from ..model import Family
+from ..system import netlink, rtnetlink
+from ..system.kernel import RoutingKernel
+from ..system.netlink import Message
+from ..system.rtnetlink import MAIN, Route, Rule
+from ..warnings import Warnings
+from . import rules, tables
+from .plan import (
+    BOUND_TABLE,
+    DIVERTED_TABLE,
+    DIVERTING,
+    FIRST_PATH_TABLE,
+    LAST_TABLE,
+    MOST_SLOTS,
+    STANDING,
+    UNDERLAY_TABLE,
+    Diversion,
+    Ending,
+    Request,
+    SteeringPlan,
+)
+from .tables import Place, Table, TableCopy, as_table, plan_table
+
+MANY_REPAIRS, REPAIRS_KEPT_S = 3, 600.0
+# Programs that are known to remove rules and routes that are not theirs, as /proc names them.
+_MANAGERS = frozenset(
+    {"systemd-network", "NetworkManager", "netifd", "connmand", "keepalived", "dhcpcd", "firewalld"}
+)
+_HARMLESS = (0, errno.EEXIST, errno.ESRCH, errno.ENOENT)
+_NO_WAY_NOW = (errno.ENODEV, errno.ENETDOWN, errno.ENETUNREACH, errno.EINVAL)
+_ROUTING = frozenset({rtnetlink.NEWROUTE, rtnetlink.DELROUTE, rtnetlink.NEWRULE, rtnetlink.DELRULE})
+_TAKES_ROUTES = frozenset(
+    {rtnetlink.NEWLINK, rtnetlink.DELLINK, rtnetlink.NEWADDR, rtnetlink.DELADDR}
+)
+
+
+@dataclass(slots=True)
+class _Found:
+    """One family: the main table, our tables by number, other programs' defaults, everybody's
+    rules; and what of it is stale, or has changed since the plan was last compared with it.
+    """
+
+    main: Table = field(default_factory=dict)
+    defaults: list[Route] = field(default_factory=list)
+    ours: dict[int, Table] = field(default_factory=dict)
+    others: list[Route] = field(default_factory=list)
+    rules: list[Rule] = field(default_factory=list)
+    routes_stale: bool = True
+    rules_stale: bool = True
+    touched: set[Place] = field(default_factory=set)  # of main
+    changed: set[int] = field(default_factory=set)  # of our tables
+    is_compared: bool = False
+
+
+@dataclass(slots=True)
+class _Applied:
+    """What was last asked of one family."""
+
+    copies: tuple[TableCopy, TableCopy] = field(
+        default_factory=lambda: (TableCopy(DIVERTED_TABLE), TableCopy(UNDERLAY_TABLE))
+    )
+    tables: dict[int, Table] = field(default_factory=dict)
+    rules: list[Rule] = field(default_factory=list)
+    wish: object = None
+    vpn_default: str = ""
+
+
+class Routing:
+    """One router's rules and routes. `indexes` are the devices' by name."""
+
+    def __init__(self, kernel: RoutingKernel, warnings: Warnings) -> None:
+        self.indexes: dict[str, int] = {}
+        self._kernel = kernel
+        self._warnings = warnings
+        self._found = {family: _Found() for family in Family}
+        self._applied = {family: _Applied() for family in Family}
+        self._devices_stale = True
+        self._events: netlink.Events | None = None
+        self._repaired_s: list[float] = []
+
+    # --- what is there
+
+    def listen(self, on_news: Callable[[], None]) -> None:
+        """Begin to hear of changes; `on_news` is to take them."""
+        self._events = self._kernel.listen(on_news)
+
+    def close(self) -> None:
+        """Stop hearing."""
+        if self._events is not None:
+            self._events.close()
+            self._events = None
+
+    def take_news(self) -> bool:
+        """Take what the kernel has said since; whether anything may have changed."""
+        messages, lost = ([], True) if self._events is None else self._events.read()
+        if lost:
+            self.forget()
+            return True
+        own = self._kernel.port
+        changed = False
+        for message in messages:
+            if message.kind in _ROUTING and own and message.port == own:
+                continue  # our own changes are known
+            changed = self._take(message) or changed
+        return changed
+
+    def forget(self) -> None:
+        """Have everything read anew."""
+        self._devices_stale = True
+        for found in self._found.values():
+            found.routes_stale = found.rules_stale = True
+
+    def _take(self, message: Message) -> bool:
+        if message.kind in _TAKES_ROUTES:
+            if message.kind in (rtnetlink.NEWLINK, rtnetlink.DELLINK):
+                self._devices_stale = True
+            for found in self._found.values():
+                found.routes_stale = True
+            return True
+        if message.kind in (rtnetlink.NEWROUTE, rtnetlink.DELROUTE):
+            route = rtnetlink.parse_route(message)
+            return route is not None and self._take_route(route, message)
+        if message.kind in (rtnetlink.NEWRULE, rtnetlink.DELRULE):
+            rule = rtnetlink.parse_rule(message)
+            if rule is None:
+                return False
+            self._found[rule.family].rules_stale = True
+            return True
+        return False
+
+    def _take_route(self, route: Route, message: Message) -> bool:
+        found = self._found[route.family]
+        if found.routes_stale:
+            return True
+        if route.table != MAIN and not _is_ours(route):
+            # It may have the place of one of ours, or be a default that mwan3's rules lead to.
+            found.routes_stale = _is_our_table(route.table) or tables.is_default_like(route)
+            return found.routes_stale
+        table = found.main if route.table == MAIN else found.ours.setdefault(route.table, {})
+        there = table.get(route.place, [])
+        others = [each for each in there if each.identity != route.identity]
+        is_known = len(others) < len(there)
+        is_new = message.kind == rtnetlink.NEWROUTE
+        if is_known is is_new:
+            return False
+        if others and not (is_new and len(others) == 1 and message.flags & netlink.REPLACE):
+            found.routes_stale = True
+            return True
+        self._put(found, table, route, [route] if is_new else [])
+        return True
+
+    def _put(self, found: _Found, table: Table, route: Route, routes: list[Route]) -> None:
+        before = table.pop(route.place, ())
+        if routes:
+            table[route.place] = routes
+        if table is not found.main:
+            found.changed.add(route.table)
+            return
+        found.touched.add(route.place)
+        if any(map(tables.is_default_like, (*before, *routes))):
+            found.defaults = _defaults(table)
+
+    def read(self) -> None:
+        """Read what is stale. Raises CommandFailed where the kernel refuses."""
+        if self._devices_stale:
+            self.indexes = {device.name: device.index for device in self._kernel.devices()}
+            self._devices_stale = False
+        for family, found in self._found.items():
+            if found.rules_stale:
+                listed = self._kernel.rules(family)
+                found.rules_stale = False
+                if listed != found.rules:
+                    found.rules, found.is_compared = listed, False
+            if found.routes_stale:
+                self._read_routes(found, self._kernel.routes(family))
+                found.routes_stale = False
+
+    def _read_routes(self, found: _Found, routes: Iterable[Route]) -> None:
+        main: Table = {}
+        ours: dict[int, Table] = {}
+        others = []
+        for route in routes:
+            if route.table == MAIN:
+                main.setdefault(route.place, []).append(route)
+            elif _is_ours(route):
+                ours.setdefault(route.table, {}).setdefault(route.place, []).append(route)
+            elif tables.is_default_like(route):
+                others.append(route)
+        found.touched |= _differences(found.main, main)
+        numbers = ours.keys() | found.ours.keys()
+        found.changed |= {
+            n for n in numbers if _differences(found.ours.get(n, {}), ours.get(n, {}))
+        }
+        found.is_compared = found.is_compared and others == found.others
+        found.main, found.ours, found.others = main, ours, others
+        found.defaults = _defaults(main)
+
+    def holds_ours(self, protocol: int | None = None) -> set[Family]:
+        """The families in which the kernel has rules or routes of ours (or of that protocol)."""
+        self.take_news()
+        self.read()
+        return {
+            family
+            for family, found in self._found.items()
+            if any(r.protocol == protocol if protocol else rules.is_ours(r) for r in found.rules)
+            or (protocol is None and any(found.ours.values()))
+        }
+
+    def rules(self) -> list[Rule]:
+        """Everybody's rules."""
+        return [rule for found in self._found.values() for rule in found.rules]
+
+    # --- as the plan says
+
+    def follow(self, plan: SteeringPlan, slots: Mapping[Family, Mapping[str, int]]) -> set[Family]:
+        """Make rules and routes what the plan says; the families of which others had removed rules.
+
+        `slots` are each family's paths that something is led into by its mark. Without tunnels
+        everything of ours goes. Raises CommandFailed where the kernel refuses what traffic depends
+        on.
+        """
+        self.take_news()
+        self.read()
+        requests: list[Request] = []
+        removed = set()
+        for family in Family:
+            plan = self._hold_back(plan, family)
+        for family, found in self._found.items():
+            wish = (plan, slots.get(family, {}), self.indexes)
+            is_settled = found.is_compared and not found.touched and not found.changed
+            if is_settled and self._applied[family].wish == wish:
+                continue
+            if not found.rules:
+                continue  # the family is off
+            self._applied[family].wish = wish
+            more, is_removed = self._compare(plan, family, slots.get(family, {}))
+            requests += more
+            removed |= {family} if is_removed else set()
+            found.touched, found.changed, found.is_compared = set(), set(), True
+        if removed:
+            self.note_repair()
+        if requests:
+            try:
+                codes = self._kernel.change([request.message for request in requests])
+            except CommandFailed:
+                self.forget()
+                for applied in self._applied.values():
+                    applied.tables.clear()
+                raise
+            for request, code in zip(requests, codes, strict=True):
+                self._learn(request, code)
+            self._judge(requests, codes)
+        return removed
+
+    def _compare(
+        self, plan: SteeringPlan, family: Family, slots: Mapping[str, int]
+    ) -> tuple[list[Request], bool]:
+        """What is to be asked for, and whether somebody has removed rules of ours."""
+        found = self._found[family]
+        wanted = self._wanted_rules(plan, family, slots)
+        ours = [rule for rule in found.rules if rules.is_ours(rule)]
+        new, changed, gone = rules.plan_rules(ours, wanted)
+        added: list[Request] = []
+        removed: list[Request] = []
+        wishes = self._wanted_tables(plan, family, slots)
+        applied = self._applied[family]
+        for number in found.ours.keys() - wishes.keys():
+            wishes[number] = ({}, None)
+        for number, (table, places) in wishes.items():
+            is_ready = number not in found.changed and applied.tables.get(number) is table
+            if is_ready and places is None and number not in _COPIES:
+                continue
+            is_narrow = is_ready and places is not None
+            more, less = plan_table(
+                found.ours.get(number, {}), table, places if is_narrow else None
+            )
+            added += more
+            removed += less
+            applied.tables[number] = table
+        signals = rules.route_signal(family) if new or changed or gone else ()
+        before, applied.rules = applied.rules, wanted
+        is_removed = not {*before} & {*wanted} <= {*ours}
+        return [*added, *new, *changed, *gone, *removed, *signals], is_removed
+
+    def _wanted_rules(
+        self, plan: SteeringPlan, family: Family, slots: Mapping[str, int]
+    ) -> list[Rule]:
+        if not plan.tunnels:
+            return []
+        found = self._found[family]
+        wanted = rules.standing_rules(plan, family, found.rules, slots.values())
+        if family not in plan.diversions:
+            return wanted
+        names = {index: name for name, index in self.indexes.items()}
+        bound = {names[h.index] for r in found.defaults for h in r.hops if h.index in names}
+        bound = (bound | plan.known(family)) - {*plan.tunnels}
+        dead = plan.diversions[family].dead
+        live = {self.indexes.get(d) for d in plan.routed.get(family, ()) if d not in dead}
+        live_tables = {r.table for r in found.others if any(h.index in live for h in r.hops)}
+        return wanted + rules.diverting_rules(plan, family, found.rules, bound, live_tables)
+
+    def _wanted_tables(
+        self, plan: SteeringPlan, family: Family, slots: Mapping[str, int]
+    ) -> dict[int, tuple[Table, Iterable[Place] | None]]:
+        """Each table by number, with the places of it that may differ (None: any)."""
+        if not plan.tunnels:
+            self._applied[family] = _Applied()
+            return {}
+        found, indexes = self._found[family], self.indexes
+        diverted, underlay = self._applied[family].copies
+        portals = tables.portal_routes(plan, family, indexes)
+        how = tables.diverted_copy(plan, family, found.defaults, indexes)
+        under = tables.underlay_copy(plan, family, found.defaults, indexes)
+        ways = tables.underlay_defaults(plan, family, found.defaults, indexes)
+        places = diverted.follow(how, portals if how else [], found.main, found.touched)
+        underlay_places = underlay.follow(under, ways, found.main, found.touched)
+        wanted: dict[int, tuple[Table, Iterable[Place] | None]] = {
+            DIVERTED_TABLE: (diverted.table, places),
+            UNDERLAY_TABLE: (underlay.table, underlay_places),
+            LAST_TABLE: (as_table(tables.last_routes(plan, family, indexes)), None),
+            BOUND_TABLE: (tables.bound_table(plan, family, indexes), None),
+        }
+        for device, slot in slots.items():
+            number = rules.path_table(slot)
+            routes = tables.path_routes(plan, family, device, number, indexes)
+            wanted[number] = (as_table(routes), None)
+        return wanted
+
+    def _learn(self, request: Request, code: int) -> None:
+        """Take a change of our own that the kernel has carried out; else it is to be read."""
+        about = request.about
+        found = self._found[about.family]
+        if code:
+            found.rules_stale = found.rules_stale or isinstance(about, Rule)
+            found.routes_stale = found.routes_stale or isinstance(about, Route)
+            self._applied[about.family].wish = None
+            self._applied[about.family].tables.pop(about.table, None)
+        elif isinstance(about, Rule):
+            if request.is_removal:
+                found.rules.remove(about)
+            else:
+                behind = (n for n, r in enumerate(found.rules) if r.priority > about.priority)
+                found.rules.insert(next(behind, len(found.rules)), about)
+        else:
+            table = found.ours.setdefault(about.table, {})
+            there = table.get(about.place, [])
+            if request.is_removal:
+                there = [route for route in there if route.identity != about.identity]
+            elif request.message.flags & netlink.REPLACE:
+                there = [about]
+            else:
+                there = [*there, about]
+            table[about.place] = there
+            if not there:
+                del table[about.place]
+
+    def _judge(self, requests: Sequence[Request], codes: Sequence[int]) -> None:
+        for request, code in zip(requests, codes, strict=True):
+            if code in _HARMLESS or request.is_removal:
+                continue
+            about = request.about
+            said = os.strerror(code)
+            if isinstance(about, Rule):
+                raise CommandFailed(f"the kernel refused the rule {about.priority}: {said}")
+            if about.table == DIVERTED_TABLE and about.destination:
+                told = f"the route {about.destination} was not copied: {said}"
+                self._warnings.set("route", told)
+            elif code not in _NO_WAY_NOW:
+                raise CommandFailed(f"the kernel refused a route of table {about.table}: {said}")
+
+    # --- an owner's VPN
+
+    def _hold_back(self, plan: SteeringPlan, family: Family) -> SteeringPlan:
+        """The plan, with the diversion refused where an owner's VPN had the default route until the
+        outage: nothing may leave in clear then.
+        """
+        applied, diversion = self._applied[family], plan.diversions.get(family)
+        name = self._private_default(plan, family)
+        applied.vpn_default = name or (applied.vpn_default if diversion is not None else "")
+        is_held = diversion is not None and not name and bool(applied.vpn_default)
+        told = (
+            f"the default route by {applied.vpn_default}, a VPN, went away during the outage "
+            f"({family.value}): new traffic is refused until it or the WAN is back, so that "
+            "nothing leaves in clear"
+        )
+        self._warnings.set(f"vpn {family.value}", told if is_held else "")
+        if diversion is None or not is_held:
+            return plan
+        held: dict[Family, Diversion] = {**plan.diversions}
+        held[family] = replace(diversion, ending=Ending.UNREACHABLE)
+        return replace(plan, diversions=held)
+
+    def _private_default(self, plan: SteeringPlan, family: Family) -> str:
+        """The owner's tunnel that has a default route now; '' where none has."""
+        private = {self.indexes.get(name, 0): name for name in plan.private}
+        hops = (hop for route in self._found[family].defaults for hop in route.hops)
+        return next((private[hop.index] for hop in hops if hop.index in private), "")
+
+    # --- repairs
+
+    def note_repair(self) -> None:
+        """Something of ours was removed by others: warn where that happens again and again."""
+        now_s = time.monotonic()
+        self._repaired_s = [s for s in self._repaired_s if now_s - s < REPAIRS_KEPT_S] + [now_s]
+        if len(self._repaired_s) < MANY_REPAIRS:
+            return
+        who = ", ".join(running_managers()) or "another program"
+        self._warnings.set(
+            "repairs",
+            f"our routing rules, routes or nftables table were removed {len(self._repaired_s)} "
+            f"times within {REPAIRS_KEPT_S / 60:g} min and put back: find out whether {who} "
+            "removes them, and have it leave foreign ones alone (systemd-networkd: "
+            "ManageForeignRoutingPolicyRules=no and ManageForeignRoutes=no)",
+        )
+
+
+_COPIES = (DIVERTED_TABLE, UNDERLAY_TABLE)
+
+
+def _is_our_table(table: int) -> bool:
+    return UNDERLAY_TABLE <= table <= FIRST_PATH_TABLE + MOST_SLOTS
+
+
+def _is_ours(route: Route) -> bool:
+    """Whether we made the route: an owner may use a number of our tables."""
+    return _is_our_table(route.table) and route.protocol in (STANDING, DIVERTING)
+
+
+def _defaults(main: Table) -> list[Route]:
+    return [route for routes in main.values() for route in routes if tables.is_default_like(route)]
+
+
+def _differences(before: Table, now: Table) -> set[Place]:
+    """The places at which two tables differ."""
+    return {
+        place
+        for place in before.keys() | now.keys()
+        if [r.identity for r in before.get(place, ())] != [r.identity for r in now.get(place, ())]
+    }
+
+
+def running_managers(proc: str = "/proc") -> list[str]:
+    """The names of running programs that manage a machine's network."""
+    found = set()
+    for entry in os.listdir(proc):
+        if entry.isdigit():
+            with contextlib.suppress(OSError), open(f"{proc}/{entry}/comm", "rb") as file:
+                name = file.read(64).decode("ascii", "replace").strip()
+                if name in _MANAGERS:
+                    found.add("systemd-networkd" if name == "systemd-network" else name)
+    return sorted(found)

@@ -1,0 +1,221 @@
+"""Rules and routes over a kernel that tells of changes: what is read, what is followed route by
+route, and that both ways end alike.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rpcd_wireguard_uplink.model import Family
+from rpcd_wireguard_uplink.steering.plan import DIVERTED_TABLE, STANDING, UNDERLAY_TABLE
+from rpcd_wireguard_uplink.steering.routing import Routing
+from rpcd_wireguard_uplink.system import netlink
+from rpcd_wireguard_uplink.system.netlink import Message
+from rpcd_wireguard_uplink.system.rtnetlink import (
+    DELLINK,
+    NEWADDR,
+    Device,
+    Route,
+    Rule,
+    add_route,
+    add_rule,
+    delete_route,
+    delete_rule,
+)
+from rpcd_wireguard_uplink.warnings import Warnings
+from tests.unit.fakes import RoutingTables
+from tests.unit.steering.scenes import (
+    INDEXES,
+    V4,
+    V6,
+    by,
+    connected,
+    default,
+    diversion,
+    diverted_routes,
+    hop,
+    plan,
+    underlay_routes,
+)
+
+OWN_PORT, OTHER_PORT = 4711, 99
+PLAN = plan(diversion(), wans=("wan",), primary="wan")
+LAN = connected("10.7.0.0/24", "lan")
+MORE = by("10.8.0.0/16", hop("lan", "10.7.0.2"))
+
+
+@dataclass
+class Telling(RoutingTables):
+    """A kernel that notes what it is asked, and tells of all changes."""
+
+    asked: list[str] = field(default_factory=list)
+    news: list[Message] = field(default_factory=list)
+    lost: bool = False
+    port: int = OWN_PORT
+
+    def devices(self) -> list[Device]:
+        self.asked.append("devices")
+        return super().devices()
+
+    def routes(self, family: Family) -> list[Route]:
+        self.asked.append(f"routes {family.version}")
+        return super().routes(family)
+
+    def rules(self, family: Family) -> list[Rule]:
+        self.asked.append(f"rules {family.version}")
+        return super().rules(family)
+
+    def change(self, messages: Sequence[Message]) -> list[int]:
+        self.news += [replace(message, port=OWN_PORT) for message in messages]
+        return super().change(messages)
+
+    def happen(self, *messages: Message) -> None:
+        """Somebody else changes something."""
+        super().change(messages)
+        self.news += [replace(message, port=OTHER_PORT) for message in messages]
+
+    def listen(self, on_news: Callable[[], None]) -> Telling:  # type: ignore[override]
+        return self
+
+    def read(self) -> tuple[list[Message], bool]:
+        found, self.news = (self.news, self.lost), []
+        self.lost = False
+        return found
+
+    def close(self) -> None: ...
+
+
+EVERYTHING = {"devices", "routes 4", "routes 6", "rules 4", "rules 6"}
+
+
+@dataclass
+class Bench:
+    kernel: Telling
+    routing: Routing
+
+    def follow(self) -> list[str]:
+        """Have the plan in force; what was read for that."""
+        self.kernel.asked.clear()
+        self.routing.follow(PLAN, {})
+        return sorted(self.kernel.asked)
+
+    def table(self, number: int, family: Family = V4) -> set[object]:
+        held = self.kernel.found_routes.get(family, ())
+        return {r.identity for r in held if r.table == number and r.protocol == STANDING}
+
+    def is_right(self) -> bool:
+        """Whether the copies of main are what they are when made from nothing."""
+        main = [r for r in self.kernel.found_routes[V4] if r.table == 254]
+        return all(
+            self.table(number) == {r.identity for r in make(PLAN, V4, main, INDEXES)}
+            for number, make in (
+                (DIVERTED_TABLE, diverted_routes),
+                (UNDERLAY_TABLE, underlay_routes),
+            )
+        )
+
+
+@pytest.fixture
+def bench() -> Bench:
+    kernel = Telling()
+    kernel.found_devices = [Device(index, name) for name, index in INDEXES.items()]
+    kernel.found_routes = {V4: [default("wan"), LAN], V6: []}
+    bench = Bench(kernel, Routing(kernel, Warnings()))
+    bench.routing.listen(lambda: None)
+    assert set(bench.follow()) == EVERYTHING
+    assert bench.is_right() and bench.follow() == []
+    return bench
+
+
+@pytest.mark.parametrize(
+    ("message", "asked"),
+    [
+        (add_rule(Rule(V4, 9, 7)), ["rules 4"]),
+        (Message(DELLINK, bytes(16)), ["devices", "routes 4", "routes 6"]),
+        (Message(NEWADDR, bytes(8)), ["routes 4", "routes 6"]),
+        (Message(24, b"cut"), []),
+        (add_route(MORE), []),
+        (add_route(replace(MORE, table=77)), []),
+        (add_route(replace(default("wan"), table=77)), ["routes 4"]),
+        (add_route(replace(MORE, table=DIVERTED_TABLE, protocol=4)), ["routes 4"]),
+        (add_route(replace(LAN, hops=(hop("vpn"),))), ["routes 4"]),
+    ],
+)
+def test_only_what_news_can_not_say_is_read(
+    bench: Bench, message: Message, asked: list[str]
+) -> None:
+    bench.kernel.happen(message)
+    assert bench.follow() == asked
+    assert bench.is_right() and bench.follow() == []
+
+
+def test_what_was_lost_may_have_been_anything(bench: Bench) -> None:
+    bench.kernel.found_routes[V4].append(MORE)
+    bench.kernel.lost = True
+    assert set(bench.follow()) == EVERYTHING and bench.is_right()
+
+
+def test_our_own_changes_are_known(bench: Bench) -> None:
+    bench.kernel.happen(add_route(MORE))
+    requests = len(bench.kernel.requests)
+    assert bench.follow() == []
+    assert len(bench.kernel.requests) == requests + 2, "a copy in either table"
+    assert bench.kernel.news and bench.routing.take_news() is False
+
+
+def test_what_others_take_out_of_our_tables_is_put_back(bench: Bench) -> None:
+    """Without a look at anything else."""
+    ours = [r for r in bench.kernel.found_routes[V4] if r.table == DIVERTED_TABLE]
+    bench.kernel.happen(*map(delete_route, ours))
+    assert not bench.is_right()
+    assert bench.follow() == [] and bench.is_right()
+    rule = next(r for r in bench.kernel.found_rules[V4] if r.protocol == STANDING)
+    bench.kernel.happen(delete_rule(rule))
+    assert bench.follow() == ["rules 4"]
+    assert rule in bench.kernel.found_rules[V4]
+
+
+def test_a_refused_change_is_read_and_tried_again(bench: Bench) -> None:
+    bench.kernel.happen(add_route(MORE))
+    bench.kernel.errors = {24: 100}  # ENETDOWN
+    bench.follow()
+    assert not bench.is_right()
+    bench.kernel.errors = {}
+    assert bench.follow() == ["routes 4"] and bench.is_right()
+
+
+CHANGES = st.tuples(
+    st.sampled_from((0, netlink.REPLACE, netlink.APPEND)),
+    st.booleans(),
+    st.builds(
+        by,
+        st.sampled_from(("", "10.8.0.0/16", "203.0.113.0/24", "0.0.0.0/1")),
+        st.sampled_from((hop("lan", "10.7.0.2"), hop("wan", "192.0.2.1"), hop("vpn"))),
+        metric=st.sampled_from((0, 5)),
+    ),
+)
+
+
+@given(st.lists(st.lists(CHANGES, max_size=4), max_size=5))
+def test_following_ends_like_reading(bursts: list[list[tuple[int, bool, Route]]]) -> None:
+    """Whatever others add, replace and delete, one by one or together."""
+    kernel = Telling()
+    kernel.found_devices = [Device(index, name) for name, index in INDEXES.items()]
+    kernel.found_routes = {V4: [default("wan"), LAN], V6: []}
+    bench = Bench(kernel, Routing(kernel, Warnings()))
+    bench.routing.listen(lambda: None)
+    bench.follow()
+    for burst in bursts:
+        for flags, is_new, route in burst:
+            held = {r.identity for r in kernel.found_routes[V4]}
+            if is_new and route.identity not in held:
+                kernel.happen(add_route(route, flags))
+            elif not is_new and route.identity in held:
+                kernel.happen(delete_route(route))
+        bench.follow()
+        assert bench.is_right()
