@@ -243,9 +243,9 @@ async def test_failover_switched_off_leaves_mwan3_as_it_was(house: House) -> Non
 
 async def test_the_lane_covers_the_marks_of_the_lines(house: House) -> None:
     steering = house.running[-1].monitor.steering
-    assert set(steering.led_marks) >= {0, 0x100, 0x200, 0x3F00}
+    assert set(steering.marks) >= {0, 0x100, 0x200, 0x3F00}
     await house.call("uplink_add", peer_id="nodea")
-    assert set(steering.led_marks) >= {0, 0x100, 0x200, 0x500, 0x3F00}
+    assert set(steering.marks) >= {0, 0x100, 0x200, 0x500, 0x3F00}
 
 
 async def test_what_mwan3_cannot_do_is_told_and_stops_nothing(house: House) -> None:
@@ -290,7 +290,7 @@ async def test_without_mwan3_no_file_is_made(tmp_path: Path, commands: Commands)
     await found.call("uplink_gossip", message=offer("nodea"))
     await found.call("uplink_add", peer_id="nodea")
     assert not (tmp_path / "config" / "mwan3").exists()
-    assert service.monitor.steering.led_marks == (0,)
+    assert service.monitor.steering.marks == (0,)
     assert not await service.uplinks.follow_mwan3()
     assert service.uplinks.mwan3_view == {}
     assert not shells(commands) and not commands.lines("ubus")

@@ -12,7 +12,6 @@ from pathlib import Path
 import pytest
 from pytest_mock import MockerFixture
 
-from rpcd_wireguard_uplink.config.settings import Settings
 from rpcd_wireguard_uplink.errors import CommandFailed
 from rpcd_wireguard_uplink.events import Events
 from rpcd_wireguard_uplink.failover.machine import (
@@ -105,7 +104,7 @@ class Wishing(SteeringCoordinator):
         self._dead = {**self._dead, family: frozenset(dead)}
 
     def configure(self, resolvers: tuple[str, ...], drain_s: float) -> None:
-        self.use(Settings(resolvers=resolvers, sticky_s=drain_s))
+        self._fixed = replace(self._fixed, public_resolvers=resolvers, drain_s=drain_s)
 
     def commit(self) -> None:
         moves, self.moves = getattr(self, "moves", []), []
@@ -528,7 +527,7 @@ async def test_an_earlier_run_is_taken_over(away: Bench, mocker: MockerFixture) 
     assert away.where() == "wgup_a"
     rules = [m for m in away.kernel.requests[requests:] if m.kind in (NEWRULE, 33)]
     assert rules == [], "no rule goes and comes"
-    again.stop()
+    await again.stop()
 
 
 async def test_what_was_taken_back_meanwhile_is_not_taken_over(
@@ -1020,14 +1019,14 @@ async def test_a_tunnel_fits_its_underlay(bench: Bench) -> None:
         }
     )
     bench.steering._uplinks = (UPLINK,)
-    await bench.steering.follow_underlays({})
+    await bench.steering.follow_underlays()
     assert bench.machine.steps == [], "its underlay is not known yet"
     bench.machine.tunnels["wgup_a"] = Tunnel("wgup_a", "nodea", "K", endpoint=UPLINK.endpoint)
     bench.machine.towards["192.0.2.9"] = "wan"
-    await bench.steering.follow_underlays({})
+    await bench.steering.follow_underlays()
     assert bench.machine.steps == ["set_mtu wgup_a 1412"]
     bench.set_links({2: Link("wan", 2, 0, mtu=1492), 5: Link("wgup_a", 5, 51, mtu=1412)})
-    await bench.steering.follow_underlays({})
+    await bench.steering.follow_underlays()
     assert len(bench.machine.steps) == 1, "what fits is left alone"
 
 
@@ -1041,10 +1040,10 @@ async def test_an_mtu_that_cannot_be_set_is_told(bench: Bench, mocker: MockerFix
     set_network(bench.steering._network, underlays={"wgup_a": "wan"})
     bench.steering._uplinks = (UPLINK,)
     setting = mocker.patch.object(Machine, "set_mtu", side_effect=CommandFailed("busy"))
-    await bench.steering.follow_underlays({})
+    await bench.steering.follow_underlays()
     assert bench.problems == {"mtu wgup_a": "busy"}
     setting.side_effect = None
-    await bench.steering.follow_underlays({})
+    await bench.steering.follow_underlays()
     assert bench.problems == {}
 
 

@@ -10,7 +10,7 @@ import json
 import pytest
 
 from rpcd_wireguard_uplink.errors import Status
-from rpcd_wireguard_uplink.failover.machine import Change
+from rpcd_wireguard_uplink.failover.machine import Change, Move, Moved
 from rpcd_wireguard_uplink.model import Family, Health, PeerCounters
 from tests.unit.fakes import key_of, set_network
 from tests.unit.house import CONFIG, LINE, NETWORK, House, offer
@@ -227,16 +227,18 @@ async def test_a_change_of_path_is_history_and_an_event(house: House) -> None:
     await house.call("uplink_gossip", message=offer("nodea"))
     await house.call("uplink_add", peer_id="nodea")
     service = house.running[-1]
-    service._report(Change("failover", "wan", "wgup_nodea", "dead", 9.5), Family.IPV4, 300, 20)
-    service._report(Change("failback", "wgup_nodea", "wan", "alive", 60.0), Family.IPV4, -1, 21)
+    over = Change("failover", "wan", "wgup_nodea", "dead", 9.5)
+    back = Change("failback", "wgup_nodea", "wan", "alive", 60.0)
+    service.events.publish(Moved(Move(over, Family.IPV4, 300), 20))
+    service.events.publish(Moved(Move(back, Family.IPV4, -1), 21))
     assert [name for name, _ in house.events[-2:]] == [
         "wireguard-uplink.failover",
         "wireguard-uplink.failback",
     ]
-    back, over = (await house.call("uplink_history", limit=2))["events"]
-    assert (over["peer_id"], over["detection_ms"], over["switch_ms"]) == ("nodea", 300, 20)
-    assert (back["peer_id"], back["duration_s"]) == ("nodea", 60.0)
-    assert over["kind"] in house.state_file.read_text()
+    home, away = (await house.call("uplink_history", limit=2))["events"]
+    assert (away["peer_id"], away["detection_ms"], away["switch_ms"]) == ("nodea", 300, 20)
+    assert (home["peer_id"], home["duration_s"]) == ("nodea", 60.0)
+    assert away["kind"] in house.state_file.read_text()
 
 
 async def test_offers_and_history_outlive_a_restart(house: House) -> None:
