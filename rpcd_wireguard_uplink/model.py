@@ -19,6 +19,13 @@ from .errors import InvalidArgument
 TUNNEL_PREFIX = "wgup_"
 ALIAS_PREFIX = "wgup6"
 PROVIDER_DEVICE = "wgup_srv"
+TABLE = "wgup"  # of nftables
+OUTER_MARK = 0x51  # WireGuard's own packets of our tunnels
+PROBE_MARK = 0x52  # sockets of ours that are bound to a path
+MWAN3_MASK = 0x3F00  # mwan3's mmx_mask
+SLOT_MASK = 0x3F000000  # of connection marks, and of packets that a connection's mark steers
+INBOUND = 0x40000000  # of connection marks: it came in by that WAN
+FOREIGN_MASK = 0xFFFFFFFF ^ MWAN3_MASK ^ SLOT_MASK  # marks in these bits are other programs'
 DEVICE_GROUP = 51  # mesh and uplink devices: never a line, never an underlay
 NAME_LENGTH = 13  # mwan3's limit for an interface name (iptables chain mwan3_iface_in_X)
 DEFAULT_PORT = 51820
@@ -178,7 +185,7 @@ class Link:
 
     name: str
     index: int
-    group: int
+    group: int = 0
     alias: str = ""
     carrier: bool = True
     mtu: int = 0

@@ -14,7 +14,7 @@ from typing import Any
 
 from .config.settings import Settings
 from .errors import CommandFailed, UplinkError
-from .model import DEVICE_GROUP, Family
+from .model import DEVICE_GROUP, OUTER_MARK, Family
 from .mwan3.sync import Keeper
 from .platform.protocol import Platform
 from .platform.tunnels import NETWORK, plan_sections
@@ -22,7 +22,6 @@ from .provider.device import Provider
 from .steering.plan import DIVERTING, STANDING, UNDERLAY_TABLE
 from .steering.watchdog import ReversePath, Watchdog
 from .system import iproute, process
-from .system.wg import OUTER_MARK
 
 OUR_TABLES = range(UNDERLAY_TABLE, UNDERLAY_TABLE + 200)
 OUR_MARKS = (OUTER_MARK, 0x01000000)  # of rules of releases before those had a protocol number

@@ -16,9 +16,9 @@ from dataclasses import dataclass, field
 from ..errors import UplinkError
 from ..model import Family
 from ..system import iproute, netlink, nft
+from ..system.proc import Losses, is_strict, read_losses
 from .counters import TABLE_NAME, Finding, Trail, read_counters, sample_of
 from .forwarding import FW4, Forwarding, Paths, host_on, lan_devices, look_through
-from .losses import Losses, is_strict, read_losses
 from .ruleset import Ruleset, read_ruleset
 from .verdict import ORDINARY, Packet, meets
 

@@ -11,8 +11,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from ..model import Family, Health, PathKind
-from ..system.marks import TABLE
+from ..model import TABLE, Family, Health, PathKind
 from ..system.nft import SetReader
 from .paths import PathKey, PathSet, WatchedPath
 

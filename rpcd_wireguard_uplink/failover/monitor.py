@@ -19,7 +19,7 @@ from ..platform.network_reader import NetworkReader
 from ..platform.protocol import Platform
 from ..probing.capacity import Capacity
 from ..steering.coordinator import SteeringCoordinator
-from ..system.linkwatch import LinkEvent, LinkWatch
+from ..system.rtnetlink import LinkEvent, LinkWatch
 from ..tasks import TaskSet, tell_awhile
 from ..usage import Ledger
 from ..warnings import Warnings

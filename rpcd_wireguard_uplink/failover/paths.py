@@ -12,13 +12,12 @@ from dataclasses import dataclass, field
 
 from ..config.settings import Settings
 from ..errors import NotSupported
-from ..model import Family, Health, PathKind, Uplink
+from ..model import PROBE_MARK, Family, Health, PathKind, Uplink
 from ..probing.icmp import Prober, Reply
 from ..probing.link_quality import Sla
 from ..probing.mtu_search import MtuSearch
 from ..probing.probe_kind import ProbeKind, ProbeKinds
 from ..probing.service_probe import Page, ServiceProber
-from ..system.marks import PROBE_MARK
 from ..system.network import NetworkState
 from ..warnings import Warnings
 from .detector import PathHealth

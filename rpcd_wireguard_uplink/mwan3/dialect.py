@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
+from ..model import MWAN3_MASK as POLICY_MASK
 from ..model import Family, is_marked, is_own_name
-from ..system.marks import MWAN3_MASK as POLICY_MASK
 from ..uci import Section
 
 ANYWHERE = {Family.IPV4: "0.0.0.0/0", Family.IPV6: "::/0"}

@@ -16,8 +16,8 @@ from typing import Any
 from ..errors import CommandFailed, InvalidArgument
 from ..model import Endpoint, PeerCounters
 from ..schema.endpoints import is_literal, parse_endpoint
+from ..system.dns import resolve_all
 from ..system.files import read_or_tell, read_table, replace_file
-from ..system.resolver import resolve_all
 from ..warnings import Warnings
 
 FIRST_TRY_S = 4.0  # a handshake takes a round trip, and is begun anew after 5 s

@@ -17,6 +17,7 @@ from dataclasses import replace
 from ..errors import CommandFailed
 from ..model import (
     DEVICE_GROUP,
+    OUTER_MARK,
     DefaultRoute,
     Endpoint,
     Family,
@@ -27,7 +28,7 @@ from ..model import (
     mark_alias,
 )
 from ..system import process, wg
-from ..system.conntrack import ConnectionTracking
+from ..system.dns import SERVER_FILES, parse_resolvers
 from ..system.files import (
     UnusableFile,
     read_bytes,
@@ -36,9 +37,7 @@ from ..system.files import (
     read_text,
     replace_file,
 )
-from ..system.kernel import Connections, RoutingKernel
-from ..system.marks import OUTER_MARK
-from ..system.resolver import SERVER_FILES, parse_resolvers
+from ..system.nft import ConnectionTracking
 from ..system.rtnetlink import MAIN, UNICAST, Kernel
 from ..uci import Document, Draft, Store
 from ..warnings import Warnings
@@ -66,8 +65,8 @@ class Linux(Platform):
         self._endpoints = EndpointAddresses(
             os.path.join(keys_dir, "endpoints.json"), self.device_towards, warnings
         )
-        self.kernel: RoutingKernel = Kernel()
-        self.connections: Connections = ConnectionTracking()
+        self.kernel = Kernel()
+        self.connections = ConnectionTracking()
 
     # --- configuration
 
@@ -206,10 +205,7 @@ class Linux(Platform):
     # --- the kernel
 
     async def read_links(self) -> list[Link]:
-        return [
-            Link(d.name, d.index, d.group, d.alias, d.carrier, d.mtu, d.kind, d.hardware)
-            for d in self.kernel.devices()
-        ]
+        return self.kernel.devices()
 
     async def set_mtu(self, device: str, mtu: int) -> None:
         index = next((d.index for d in self.kernel.devices() if d.name == device), 0)

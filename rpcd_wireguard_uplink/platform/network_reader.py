@@ -19,9 +19,8 @@ from ..model import (
     Uplink,
     is_own_name,
 )
-from ..system.network import NetworkState, Wans
+from ..system.network import NetworkState, Wans, is_used, own_networks, private_tunnels
 from ..system.rtnetlink import MAIN, Route
-from ..system.wans import is_used, own_networks, private_tunnels
 from .protocol import Platform
 
 ROUTE_LOSS_S = 0.25  # a default route that is replaced is gone for a moment

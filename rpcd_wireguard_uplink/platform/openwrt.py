@@ -26,7 +26,7 @@ from ..model import (
 )
 from ..schema.endpoints import is_literal
 from ..system import process
-from ..system.resolver import STAND_INS
+from ..system.dns import STAND_INS
 from ..uci import Section
 from ..warnings import Warnings
 from .linux import Linux, loosen_reverse_path

@@ -11,7 +11,8 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Protocol
 
 from ..model import DefaultRoute, Endpoint, Family, Link, PeerCounters, Tunnel, Uplink
-from ..system.kernel import Connections, RoutingKernel
+from ..system.nft import ConnectionTracking
+from ..system.rtnetlink import Kernel
 from ..uci import Document, Draft, Section
 from ..warnings import Warnings
 
@@ -24,8 +25,8 @@ class Platform(Protocol):
     """Whether `network` is the owner's, with all of the router's interfaces in it."""
     warnings: Warnings
     """Of this machine."""
-    kernel: RoutingKernel
-    connections: Connections
+    kernel: Kernel
+    connections: ConnectionTracking
 
     async def read(self, config: str) -> Document:
         """A configuration file's sections; an absent file is an empty document."""

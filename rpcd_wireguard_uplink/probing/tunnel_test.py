@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from ..errors import NotSupported
 from ..model import Family
-from ..system.resolver import resolve
+from ..system.dns import resolve
 from .icmp import Prober
 
 INTERVAL_S = 0.2

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from ..errors import CommandFailed, NotFound
-from ..model import DEVICE_GROUP, PROVIDER_DEVICE, Family, Link, PeerCounters
+from ..model import DEVICE_GROUP, OUTER_MARK, PROVIDER_DEVICE, Family, Link, PeerCounters
 from ..system import iproute, process, wg
 from .firewall import TABLE, provider_script
 from .plan import Lease, ProviderPlan
@@ -80,7 +80,7 @@ class Provider:
             what = f"link set dev {PROVIDER_DEVICE}"
             lines = [f"{what} alias {PROVIDER_ALIAS}", f"{what} group {DEVICE_GROUP}"]
             await iproute.batch(Family.IPV4, lines)
-        named = (plan.private_key, plan.listen_port, wg.OUTER_MARK)
+        named = (plan.private_key, plan.listen_port, OUTER_MARK)
         if served is None or named != (served.private_key, served.listen_port, served.mark):
             await wg.configure_served(PROVIDER_DEVICE, plan.private_key, plan.listen_port)
         wanted = (plan.gateways, plan.mtu)

@@ -25,7 +25,7 @@ from ..mesh.wire.lease import Denial, Deny, LeaseGrant, LeaseRequest
 from ..model import DEFAULT_MTU, DEVICE_GROUP, PROVIDER_DEVICE, Family, PeerCounters
 from ..platform.tunnels import tunnel_mtu
 from ..system import iproute, wg
-from ..system.sysctl import forwarding_fault
+from ..system.proc import forwarding_fault
 from ..tasks import tell_awhile
 from ..uci import Draft
 from ..uplinks.service import Service

@@ -18,10 +18,10 @@ from ..carrying.counters import carrying_script
 from ..errors import UplinkError
 from ..events import Event, Events
 from ..failover.machine import Move, Moved
-from ..model import Family
+from ..model import INBOUND, SLOT_MASK, TABLE, Family
 from ..system import netlink, nft
-from ..system.kernel import Connections, RoutingKernel
-from ..system.marks import INBOUND, SLOT_MASK, TABLE
+from ..system.nft import ConnectionTracking
+from ..system.rtnetlink import Kernel
 from ..warnings import Warnings
 from . import filter as nftables
 from .dns import LookUps
@@ -64,8 +64,8 @@ class SteeringController:
 
     def __init__(
         self,
-        kernel: RoutingKernel,
-        connections: Connections,
+        kernel: Kernel,
+        connections: ConnectionTracking,
         run_dir: str,
         warnings: Warnings,
         events: Events,

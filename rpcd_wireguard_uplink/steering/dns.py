@@ -17,10 +17,8 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from ..model import Family
-from ..system.dns import TunnelResolvers
-from ..system.marks import FOREIGN_MASK, PROBE_MARK
-from ..system.resolver import STAND_INS
+from ..model import FOREIGN_MASK, PROBE_MARK, Family
+from ..system.dns import STAND_INS, TunnelResolvers
 from ..system.rtnetlink import Rule
 from .filter import T
 from .plan import SteeringPlan

@@ -15,15 +15,16 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
-from ..model import PROVIDER_DEVICE, Family
-from ..system.marks import (
+from ..model import (
     FOREIGN_MASK,
     INBOUND,
     MWAN3_MASK,
     OUTER_MARK,
     PROBE_MARK,
+    PROVIDER_DEVICE,
     SLOT_MASK,
     TABLE,
+    Family,
 )
 from .plan import MAIN_SLOT, SteeringPlan
 from .rules import SLOT_SHIFT

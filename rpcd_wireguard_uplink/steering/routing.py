@@ -17,9 +17,8 @@ from dataclasses import dataclass, field, replace
 from ..errors import CommandFailed
 from ..model import Family
 from ..system import netlink, rtnetlink
-from ..system.kernel import RoutingKernel
 from ..system.netlink import Message
-from ..system.rtnetlink import MAIN, Route, Rule
+from ..system.rtnetlink import MAIN, Kernel, Route, Rule
 from ..warnings import Warnings
 from . import rules, tables
 from .plan import (
@@ -85,7 +84,7 @@ class _Applied:
 class Routing:
     """One router's rules and routes. `indexes` are the devices' by name."""
 
-    def __init__(self, kernel: RoutingKernel, warnings: Warnings) -> None:
+    def __init__(self, kernel: Kernel, warnings: Warnings) -> None:
         self.indexes: dict[str, int] = {}
         self._kernel = kernel
         self._warnings = warnings

@@ -15,8 +15,7 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
 from functools import lru_cache
 
-from ..model import PROVIDER_DEVICE, Family
-from ..system.marks import MWAN3_MASK, OUTER_MARK, PROBE_MARK, SLOT_MASK
+from ..model import MWAN3_MASK, OUTER_MARK, PROBE_MARK, PROVIDER_DEVICE, SLOT_MASK, Family
 from ..system.rtnetlink import (
     GOTO,
     MAIN,

@@ -53,7 +53,7 @@ class Watchdog:
             self._let_go()
             return ""
         self._over = False
-        if self._open() and self._write(b"armed\n"):
+        if self._open(make=True) and self._write(b"armed\n"):
             return ""
         if self._is_running() and time.monotonic() - self._started_s < STARTING_S:
             return ""  # it has not opened its end yet; it starts armed
@@ -81,17 +81,17 @@ class Watchdog:
             self._close()
             self._over = not self._is_running()
 
-    def _open(self) -> bool:
+    def _open(self, *, make: bool = False) -> bool:
         if self._fifo >= 0:
             return True
         path = os.path.join(self.directory, "heartbeat")
         try:
-            os.makedirs(self.directory, mode=0o700, exist_ok=True)
-            if not os.path.exists(path):
+            if make and not os.path.exists(path):
+                os.makedirs(self.directory, mode=0o700, exist_ok=True)
                 os.mkfifo(path, 0o600)
             descriptor = os.open(path, os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOFOLLOW)
         except OSError:
-            return False  # ENXIO: nobody reads it
+            return False  # ENXIO: nobody reads it; ENOENT: nobody ever did
         if not stat.S_ISFIFO(os.fstat(descriptor).st_mode):
             os.close(descriptor)
             return False

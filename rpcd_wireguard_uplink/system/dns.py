@@ -1,4 +1,4 @@
-"""Resolvers asked by hand, out of one device: what they answer, and whether they keep signatures.
+"""Names: resolvers asked by hand out of one device, the system's resolver with a deadline.
 
 One question and one answer over UDP (RFC 1035, section 4), by sockets that steering and mwan3 leave
 alone. Knows which offered resolvers may serve inside each tunnel; does not redirect anything.
@@ -7,13 +7,18 @@ alone. Knows which offered resolvers may serve inside each tunnel; does not redi
 from __future__ import annotations
 
 import asyncio
+import ipaddress
+import itertools
 import os
 import socket
 import struct
+import threading
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from .marks import MWAN3_MASK, PROBE_MARK
+from ..errors import InvalidArgument
+from ..model import MWAN3_MASK, PROBE_MARK, Family
+from ..schema.endpoints import parse_host
 
 A, AAAA, SOA, RRSIG = 1, 28, 6, 46
 PORT = 53
@@ -21,6 +26,15 @@ TIMEOUT_S = 1.0
 TRIES = 2
 KNOWN_S = 6 * 3600.0  # what a resolver does changes rarely
 SILENT_S = 30.0
+
+RESOLVE_S = 5.0
+SERVER_FILES = ("/tmp/resolv.conf.d/resolv.conf.auto", "/etc/resolv.conf")  # noqa: S108 (netifd writes it)
+STAND_INS: Mapping[Family, str] = {Family.IPV4: "192.0.0.8", Family.IPV6: "100::8"}
+"""Addresses that stand for "the resolver in the tunnel": nobody has them (RFC 7600, RFC 6666).
+
+netifd gives them to dnsmasq with each tunnel. While traffic is diverted they are led to a resolver
+that serves there, otherwise they are rejected; so nothing is written when that resolver changes.
+"""
 
 _HEADER = struct.Struct("!HHHHHH")
 _RECORD = struct.Struct("!HHIH")
@@ -167,3 +181,77 @@ class TunnelResolvers:
             if self._verdicts[device, server][0]:
                 found[device] = (*found.get(device, ()), server)
         return found
+
+
+async def resolve(host: str, timeout_s: float = RESOLVE_S) -> str:
+    """The address of the host that is to be tried first; '' where none was found."""
+    return next(iter(await resolve_all(host, timeout_s)), "")
+
+
+async def resolve_all(host: str, timeout_s: float = RESOLVE_S) -> tuple[str, ...]:
+    """Every address of the host that another machine can have, in the order to try them.
+
+    getaddrinfo orders by what can be reached (RFC 6724); families take turns after that (RFC 8305,
+    section 4), so that a family without a way costs one attempt, however many addresses it has.
+    """
+    try:
+        return (str(ipaddress.ip_address(host)),)
+    except ValueError:
+        pass
+    loop = asyncio.get_running_loop()
+    found: asyncio.Future[tuple[str, ...]] = loop.create_future()
+
+    def settle(addresses: tuple[str, ...]) -> None:
+        if not found.done():
+            found.set_result(addresses)
+
+    def look_up() -> None:
+        try:
+            rows = socket.getaddrinfo(host, None, type=socket.SOCK_DGRAM)
+        except (OSError, UnicodeError):
+            rows = []
+        try:
+            loop.call_soon_threadsafe(settle, in_turns(str(row[4][0]) for row in rows))
+        except RuntimeError:
+            return  # the loop was closed meanwhile
+
+    threading.Thread(target=look_up, name="resolver", daemon=True).start()
+    try:
+        async with asyncio.timeout(timeout_s):
+            return await found
+    except TimeoutError:
+        return ()
+
+
+def in_turns(addresses: Iterable[str]) -> tuple[str, ...]:
+    """The addresses with the families taking turns; without repeated ones and such as no other
+    machine can have.
+    """
+    by_family: dict[bool, list[str]] = {}
+    for address in dict.fromkeys(addresses):
+        try:
+            parse_host(address)
+        except InvalidArgument:
+            continue
+        by_family.setdefault(":" in address, []).append(address)
+    turns = itertools.zip_longest(*by_family.values())
+    return tuple(address for turn in turns for address in turn if address is not None)
+
+
+def parse_resolvers(text: str) -> list[str]:
+    """The servers that a resolv.conf names (resolv.conf(5)).
+
+    Without this machine's own, link-local ones, which belong to one device for good, and ours.
+    """
+    found = []
+    for line in text.splitlines():
+        words = line.split()
+        server = words[1] if len(words) > 1 and words[0] == "nameserver" else ""
+        try:
+            ip = ipaddress.ip_address(server)
+        except ValueError:
+            continue
+        own = ip.is_loopback or ip.is_link_local or ip.is_unspecified or "%" in server
+        if not own and server not in STAND_INS.values():
+            found.append(server)
+    return found

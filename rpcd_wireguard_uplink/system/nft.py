@@ -1,22 +1,30 @@
-"""nftables: scripts by the `nft` command, sets and news over netlink without a process.
+"""Netfilter: scripts by the `nft` command; sets, news and tracked connections over netlink.
 
 Numbers are those of linux/netfilter/nf_tables.h; what the kernel sends is in network order.
 """
 
 from __future__ import annotations
 
+import errno
+import os
+import socket
 import struct
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from ..errors import UplinkError
+from ..errors import CommandFailed, UplinkError
 from ..events import Event
+from ..model import Family
 from . import process
-from .netlink import NETFILTER, Message, Netlink, parse_attributes, text
+from .netlink import NETFILTER, Message, Netlink, network_number, parse_attributes, text
 
 EVENT_GROUPS = 1 << 6  # NFNLGRP_NFTABLES
 _DELTABLE = 10 << 8 | 2  # NFNL_SUBSYS_NFTABLES, NFT_MSG_DELTABLE
 _NEWGEN = 10 << 8 | 15
+_DELETE_CONNECTIONS = 1 << 8 | 2  # NFNL_SUBSYS_CTNETLINK, IPCTNL_MSG_CT_DELETE
+_CONNTRACK = struct.Struct("!BBH")  # struct nfgenmsg; version 1 has the family count for a flush
+_MARK, _MARK_MASK = 8, 21
+_DOMAINS = {Family.IPV4: socket.AF_INET, Family.IPV6: socket.AF_INET6}
 _TABLE = 1  # the attribute that names the table, whatever the message is about
 _GETSETELEM = 10 << 8 | 13  # NFNL_SUBSYS_NFTABLES, NFT_MSG_GETSETELEM
 _INET = struct.pack("=BBH", 1, 0, 0)  # struct nfgenmsg: NFPROTO_INET
@@ -118,3 +126,25 @@ def _packets(expr: bytes) -> int:
 
 def _number(value: bytes) -> int:
     return int.from_bytes(value, "big")
+
+
+class ConnectionTracking:
+    """The kernel's table of connections. Raises CommandFailed where it refuses.
+
+    It compares mark and mask itself (CTA_MARK, CTA_MARK_MASK; ctnetlink_flush_conntrack).
+    """
+
+    def __init__(self) -> None:
+        self._netlink = Netlink(NETFILTER)
+
+    def close(self) -> None:
+        """Close the socket."""
+        self._netlink.close()
+
+    def delete_marked(self, family: Family, mark: int, mask: int) -> None:
+        """Delete the family's connections whose mark is that; none at all is no error."""
+        body = _CONNTRACK.pack(_DOMAINS[family], 1, 0)
+        body += network_number(_MARK, mark) + network_number(_MARK_MASK, mask)
+        error = self._netlink.change([Message(_DELETE_CONNECTIONS, body)])[0]
+        if error not in (0, errno.ENOENT):
+            raise CommandFailed(f"connections could not be deleted: {os.strerror(error)}")

@@ -10,12 +10,12 @@ from __future__ import annotations
 import ipaddress
 import socket
 import struct
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 
 from ..errors import CommandFailed
-from ..model import Family
+from ..model import Family, Link
 from . import netlink, nft
 from .netlink import Message, attribute, number, parse_attributes
 
@@ -25,6 +25,7 @@ NEWROUTE, DELROUTE, GETROUTE = 24, 25, 26
 NEWRULE, DELRULE, GETRULE = 32, 33, 34
 # RTMGRP_LINK, IPV4_IFADDR, IPV4_ROUTE, IPV4_RULE, IPV6_IFADDR, IPV6_ROUTE; IPv6's rules: group 19
 EVENT_GROUPS = 0x1 | 0x10 | 0x40 | 0x80 | 0x100 | 0x400 | 1 << 18
+_LINK_GROUPS = EVENT_GROUPS & ~(0x80 | 1 << 18)  # without rules
 
 _LINK = struct.Struct("=BxHiII")  # struct ifinfomsg
 _ADDRESS = struct.Struct("=BBBBI")  # struct ifaddrmsg
@@ -58,22 +59,6 @@ _FAMILIES = {int(number): family for family, number in _DOMAINS.items()}
 _LENGTHS = {Family.IPV4: 4, Family.IPV6: 16}
 
 REMEMBERED = 8192  # routes that are not read anew where a large table is looked at again
-
-
-@dataclass(frozen=True, slots=True)
-class Device:
-    """A network device. `kind` is the driver's word (wireguard, tun, sit), '' for hardware;
-    `hardware` the ARPHRD number.
-    """
-
-    index: int
-    name: str
-    group: int = 0
-    alias: str = ""
-    carrier: bool = True
-    mtu: int = 0
-    kind: str = ""
-    hardware: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,7 +189,7 @@ def rule_selectors(
 # --- parsing
 
 
-def parse_link(message: Message) -> Device | None:
+def parse_link(message: Message) -> Link | None:
     """A NEWLINK or DELLINK message; None where it is none."""
     if len(message.body) < _LINK.size:
         return None
@@ -213,7 +198,7 @@ def parse_link(message: Message) -> Device | None:
         return None  # a bridge's own news (AF_BRIDGE) says nothing of the device
     held = dict(parse_attributes(message.body, _LINK.size))
     info = dict(parse_attributes(held.get(_LINKINFO, b"")))
-    return Device(
+    return Link(
         index=index,
         name=_string(held.get(_IFNAME, b"")),
         group=_number(held.get(_GROUP, b"")),
@@ -449,7 +434,7 @@ class Kernel:
         """By which the kernel's news tell our changes from others'; 0 before the first."""
         return self._netlink.port
 
-    def devices(self) -> list[Device]:
+    def devices(self) -> list[Link]:
         """Every network device."""
         dumped = self._netlink.dump(GETLINK, _LINK.pack(0, 0, 0, 0, 0))
         return [found for message in dumped if (found := parse_link(message)) is not None]
@@ -489,11 +474,11 @@ class Kernel:
         """Carry out changes in order; the errno of each, 0 for success."""
         return self._netlink.change(messages) if messages else []
 
-    def listen(self, on_news: Callable[[], None]) -> netlink.Events:
-        """A socket that hears the kernel's own news."""
+    def listen(self, on_news: Callable[[], None]) -> netlink.Events | None:
+        """A socket that hears the kernel's own news; None where there is none to hear."""
         return netlink.Events(netlink.ROUTE, EVENT_GROUPS, on_news)
 
-    def listen_to_tables(self, on_news: Callable[[], None]) -> netlink.Events:
+    def listen_to_tables(self, on_news: Callable[[], None]) -> netlink.Events | None:
         """A socket that hears of changes of nftables."""
         return netlink.Events(netlink.NETFILTER, nft.EVENT_GROUPS, on_news)
 
@@ -501,6 +486,57 @@ class Kernel:
         """Set a device's MTU in bytes; the errno."""
         body = _LINK.pack(0, 0, index, 0, 0) + number(_MTU, mtu)
         return self.change([Message(NEWLINK, body)])[0]
+
+
+@dataclass(frozen=True, slots=True)
+class LinkEvent:
+    """A link changed or went away. `carrier` is what the kernel's flags say of it now."""
+
+    index: int
+    carrier: bool
+    gone: bool
+
+
+def link_events(messages: Iterable[Message]) -> Iterator[LinkEvent | None]:
+    """One item a message: a LinkEvent, or None for a change of addresses or routes (rtnetlink(7)).
+
+    Routes of other tables than main are left out.
+    """
+    for message in messages:
+        if message.kind in (NEWLINK, DELLINK):
+            link = parse_link(message)
+            if link is not None:
+                yield LinkEvent(link.index, link.carrier, message.kind == DELLINK)
+        elif message.kind not in (NEWROUTE, DELROUTE) or message.body[4:5] == bytes([MAIN]):
+            yield None  # rtm_table of struct rtmsg
+
+
+class LinkWatch:
+    """Calls back for each link event, and once a batch where anything changed."""
+
+    def __init__(self, on_link: Callable[[LinkEvent], None], on_routes: Callable[[], None]) -> None:
+        self._on_link = on_link
+        self._on_routes = on_routes
+        self._events: netlink.Events | None = None
+
+    def start(self) -> None:
+        """Begin to listen, on the running loop."""
+        self._events = netlink.Events(netlink.ROUTE, _LINK_GROUPS, self._read)
+
+    def stop(self) -> None:
+        """Stop listening."""
+        if self._events is not None:
+            self._events.close()
+            self._events = None
+
+    def _read(self) -> None:
+        messages, lost = self._events.read() if self._events is not None else ([], False)
+        found = list(link_events(messages))
+        for event in found:
+            if event is not None:
+                self._on_link(event)
+        if found or lost:  # what was lost may have been anything
+            self._on_routes()
 
 
 def filled(hops: Iterable[Hop]) -> tuple[Hop, ...]:

@@ -15,10 +15,9 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from ..errors import CommandFailed, InvalidArgument
-from ..model import Endpoint, PeerCounters, Tunnel
+from ..model import OUTER_MARK, Endpoint, PeerCounters, Tunnel
 from . import process
 
-OUTER_MARK = 0x51
 ENDPOINT_TRIES, ENDPOINT_PAUSE_S = 3, 0.05  # the pause is longer than most round trips
 
 

@@ -38,9 +38,9 @@ from ..mesh.wire.lease import (
     parse_denial,
     parse_lease_grant,
 )
-from ..model import DEVICE_GROUP, PROVIDER_DEVICE, Uplink, is_own_name
+from ..model import DEVICE_GROUP, OUTER_MARK, PROVIDER_DEVICE, Uplink, is_own_name
 from ..schema.endpoints import is_literal
-from ..system import iproute, wg
+from ..system import iproute
 from ..tasks import tell
 from .service import Service
 
@@ -261,7 +261,7 @@ class LeaseClient:
                 continue
             device = ""
             if is_literal(endpoint.host):
-                device = await iproute.device_towards(endpoint.host, wg.OUTER_MARK)
+                device = await iproute.device_towards(endpoint.host, OUTER_MARK)
                 if not device or is_own_name(device):
                     continue
             over_line = not device or device in lines

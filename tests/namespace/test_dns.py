@@ -12,7 +12,7 @@ from statistics import median
 import pytest
 
 from rpcd_wireguard_uplink.model import Family
-from rpcd_wireguard_uplink.system.resolver import STAND_INS
+from rpcd_wireguard_uplink.system.dns import STAND_INS
 from tests.lab.lab import Lab
 from tests.lab.meter import Meter, settled
 from tests.lab.network import RESOLVERS4, ConsumerNetwork

@@ -28,11 +28,11 @@ from rpcd_wireguard_uplink.model import (
 from rpcd_wireguard_uplink.platform.network_reader import NetworkReader
 from rpcd_wireguard_uplink.platform.tunnels import wanted_sections
 from rpcd_wireguard_uplink.system import netlink, process, rtnetlink
-from rpcd_wireguard_uplink.system.kernel import Connections, RoutingKernel
 from rpcd_wireguard_uplink.system.netlink import Events, Message
+from rpcd_wireguard_uplink.system.nft import ConnectionTracking
 from rpcd_wireguard_uplink.system.rtnetlink import (
     MAIN,
-    Device,
+    Kernel,
     Route,
     Rule,
     parse_route,
@@ -85,8 +85,8 @@ class Machine:
     guards: list[set[str] | None] = field(default_factory=list)
     instances: list[str] = field(default_factory=list)
     protocols: dict[str, str] = field(default_factory=dict)
-    kernel: RoutingKernel = field(default_factory=lambda: RoutingTables())
-    connections: Connections = field(default_factory=lambda: TrackedConnections())
+    kernel: Kernel = field(default_factory=lambda: RoutingTables())
+    connections: ConnectionTracking = field(default_factory=lambda: TrackedConnections())
     enabled: bool = True
 
     def __post_init__(self) -> None:
@@ -301,10 +301,10 @@ def replace_commands(mocker: MockerFixture) -> Commands:
 
 
 @dataclass
-class RoutingTables:
+class RoutingTables(Kernel):
     """A kernel's devices, routes and rules, in memory; it does what requests ask of it."""
 
-    found_devices: list[Device] = field(default_factory=list)
+    found_devices: list[Link] = field(default_factory=list)
     found_addresses: list[tuple[int, str, bool]] = field(default_factory=list)
     found_routes: dict[Family, list[Route]] = field(default_factory=dict)
     found_rules: dict[Family, list[Rule]] = field(default_factory=dict)
@@ -319,7 +319,7 @@ class RoutingTables:
                 [Rule(family, 0, 255), Rule(family, 32766, MAIN), Rule(family, 32767, 253)],
             )
 
-    def devices(self) -> list[Device]:
+    def devices(self) -> list[Link]:
         return list(self.found_devices)
 
     def addresses(self) -> list[tuple[int, str, bool]]:
@@ -372,7 +372,7 @@ class RoutingTables:
 
 
 @dataclass
-class TrackedConnections:
+class TrackedConnections(ConnectionTracking):
     """Connection tracking that only notes what was deleted: family, mark, mask."""
 
     deleted: list[tuple[Family, int, int]] = field(default_factory=list)

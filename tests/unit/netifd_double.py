@@ -14,9 +14,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from rpcd_wireguard_uplink.errors import CommandFailed, Status
-from rpcd_wireguard_uplink.model import Family
+from rpcd_wireguard_uplink.model import Family, Link
 from rpcd_wireguard_uplink.system import process
-from rpcd_wireguard_uplink.system.rtnetlink import MAIN, Device, Hop, Route
+from rpcd_wireguard_uplink.system.rtnetlink import MAIN, Hop, Route
 from rpcd_wireguard_uplink.ubus import BusObject, Call, Reply
 from rpcd_wireguard_uplink.ubus.blobmsg import Type
 from rpcd_wireguard_uplink.ubus.client import Client
@@ -122,12 +122,12 @@ class Devices(RoutingTables):
 
     kernel: Kernel = field(default_factory=Kernel)
 
-    def devices(self) -> list[Device]:
+    def devices(self) -> list[Link]:
         groups = {name: int(g) if g.isdigit() else 0 for name, g in self.kernel.group.items()}
         return [
-            Device(number, name, groups[name], alias)
+            Link(name, number, groups[name], alias)
             for number, (name, alias) in enumerate(self.kernel.alias.items(), 1)
-        ] + [Device(900 + n, name) for n, name in enumerate(self._wans())]
+        ] + [Link(name, 900 + n) for n, name in enumerate(self._wans())]
 
     def _wans(self) -> list[str]:
         """Devices that have a route and are not netifd's tunnels."""

@@ -31,9 +31,10 @@ from rpcd_wireguard_uplink.platform import netifd
 from rpcd_wireguard_uplink.probing.icmp import echo_request, parse_reply
 from rpcd_wireguard_uplink.schema import endpoints
 from rpcd_wireguard_uplink.schema.json_message import parse_json_message
-from rpcd_wireguard_uplink.system import resolver, wg
-from rpcd_wireguard_uplink.system.linkwatch import link_events
+from rpcd_wireguard_uplink.system import dns as resolver
+from rpcd_wireguard_uplink.system import wg
 from rpcd_wireguard_uplink.system.netlink import parse_messages
+from rpcd_wireguard_uplink.system.rtnetlink import link_events
 from rpcd_wireguard_uplink.ubus import blobmsg, framing, objects
 from rpcd_wireguard_uplink.uci import document, grammar
 from rpcd_wireguard_uplink.usage import Ledger

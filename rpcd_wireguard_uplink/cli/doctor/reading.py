@@ -27,7 +27,7 @@ from ...mesh.directory import read_mesh
 from ...mesh.faults import tunnel_fault
 from ...model import DEVICE_GROUP, PROVIDER_DEVICE, TUNNEL_PREFIX, DefaultRoute, Family
 from ...system import iproute, process
-from ...system.sysctl import forwarding_fault
+from ...system.proc import forwarding_fault
 from ...system.wg import Ages
 from ...ubus import DEFAULT_SOCKET
 from ...ubus.client import Client

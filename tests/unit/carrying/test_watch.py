@@ -12,12 +12,12 @@ import pytest
 from pytest_mock import MockerFixture
 
 from rpcd_wireguard_uplink.carrying import watch as carrying_watch
-from rpcd_wireguard_uplink.carrying.losses import Losses, is_strict, read_losses
 from rpcd_wireguard_uplink.carrying.ruleset import Chain, Rule, Ruleset
 from rpcd_wireguard_uplink.carrying.watch import CarryingWatch, InUse
 from rpcd_wireguard_uplink.errors import CommandFailed
 from rpcd_wireguard_uplink.model import Family
 from rpcd_wireguard_uplink.system.netlink import Message, text
+from rpcd_wireguard_uplink.system.proc import Losses, is_strict, read_losses
 
 FOUR, TUNNEL = Family.IPV4, "wgup_a"
 NAT = Chain("inet", "wgup", "nat", (Rule(({"masquerade": None},)),), "postrouting", 100)

@@ -23,7 +23,16 @@ from rpcd_wireguard_uplink.failover.machine import (
     Phase,
     State,
 )
-from rpcd_wireguard_uplink.model import DefaultRoute, Endpoint, Family, Link, Tunnel, Uplink
+from rpcd_wireguard_uplink.model import (
+    INBOUND,
+    SLOT_MASK,
+    DefaultRoute,
+    Endpoint,
+    Family,
+    Link,
+    Tunnel,
+    Uplink,
+)
 from rpcd_wireguard_uplink.platform.network_reader import NetworkReader
 from rpcd_wireguard_uplink.steering import controller as module
 from rpcd_wireguard_uplink.steering import routing, watchdog
@@ -39,10 +48,9 @@ from rpcd_wireguard_uplink.steering.plan import (
 from rpcd_wireguard_uplink.steering.rules import SLOT_SHIFT
 from rpcd_wireguard_uplink.steering.watchdog import Watchdog
 from rpcd_wireguard_uplink.system.dns import TunnelResolvers
-from rpcd_wireguard_uplink.system.marks import INBOUND, SLOT_MASK
 from rpcd_wireguard_uplink.system.netlink import Message, text
 from rpcd_wireguard_uplink.system.nft import TableDeleted
-from rpcd_wireguard_uplink.system.rtnetlink import NEWROUTE, NEWRULE, Device
+from rpcd_wireguard_uplink.system.rtnetlink import NEWROUTE, NEWRULE
 from rpcd_wireguard_uplink.warnings import Warnings
 from tests.unit.fakes import (
     Commands,
@@ -229,7 +237,7 @@ async def bench(tmp_path: Path, mocker: MockerFixture) -> Bench:
     mocker.patch.object(Watchdog, "beat", beat)
     mocker.patch.object(Watchdog, "end", lambda self: words.append("end"))
     kernel, connections = Kernel(), TrackedConnections()
-    kernel.found_devices = [Device(index, name) for name, index in INDEXES.items()]
+    kernel.found_devices = [Link(name, index) for name, index in INDEXES.items()]
     kernel.found_routes = {family: list(routes) for family, routes in MAIN_ROUTES.items()}
     machine = Machine(str(tmp_path), kernel=kernel, connections=connections)
     machine.links = [Link(name, index, 0) for name, index in INDEXES.items()]
@@ -506,7 +514,7 @@ async def test_a_tunnel_that_was_made_anew_gets_its_routes_back(away: Bench) -> 
         r for r in away.kernel.routes(V4) if not any(h.index == INDEXES["wgup_a"] for h in r.hops)
     ]
     away.kernel.found_devices = [d for d in away.kernel.devices() if d.name != "wgup_a"]
-    away.kernel.found_devices.append(Device(77, "wgup_a"))
+    away.kernel.found_devices.append(Link("wgup_a", 77))
     await away.steering.ensure([UPLINK, OTHER])
     [default] = [r for r in away.kernel.routes(V4) if r.table == LAST_TABLE and not r.destination]
     assert default.hops[0].index == 77

@@ -8,7 +8,7 @@ import pytest
 
 from rpcd_wireguard_uplink.model import Family
 from rpcd_wireguard_uplink.steering.dns import Exempt, redirect_script
-from rpcd_wireguard_uplink.system.resolver import STAND_INS, parse_resolvers
+from rpcd_wireguard_uplink.system.dns import STAND_INS, parse_resolvers
 
 V4, V6 = Family.IPV4, Family.IPV6
 TARGETS = {V4: ("1.1.1.1", 0), V6: ("2606:4700:4700::1111", 0)}

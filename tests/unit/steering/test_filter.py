@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from rpcd_wireguard_uplink import model as marks
 from rpcd_wireguard_uplink.model import PROVIDER_DEVICE, Family
 from rpcd_wireguard_uplink.steering import dns
 from rpcd_wireguard_uplink.steering.filter import (
@@ -23,7 +24,6 @@ from rpcd_wireguard_uplink.steering.filter import (
 )
 from rpcd_wireguard_uplink.steering.plan import FIRST_SLOT, MAIN_SLOT, MOST_SLOTS
 from rpcd_wireguard_uplink.steering.rules import SLOT_SHIFT
-from rpcd_wireguard_uplink.system import marks
 from tests.unit.apart import apart
 
 V4, V6 = Family.IPV4, Family.IPV6

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rpcd_wireguard_uplink.model import Family
+from rpcd_wireguard_uplink.model import Family, Link
 from rpcd_wireguard_uplink.steering.plan import DIVERTED_TABLE, STANDING, UNDERLAY_TABLE
 from rpcd_wireguard_uplink.steering.routing import Routing
 from rpcd_wireguard_uplink.system import netlink
@@ -19,7 +19,6 @@ from rpcd_wireguard_uplink.system.netlink import Message
 from rpcd_wireguard_uplink.system.rtnetlink import (
     DELLINK,
     NEWADDR,
-    Device,
     Route,
     Rule,
     add_route,
@@ -58,7 +57,7 @@ class Telling(RoutingTables):
     lost: bool = False
     port: int = OWN_PORT
 
-    def devices(self) -> list[Device]:
+    def devices(self) -> list[Link]:
         self.asked.append("devices")
         return super().devices()
 
@@ -123,7 +122,7 @@ class Bench:
 @pytest.fixture
 def bench() -> Bench:
     kernel = Telling()
-    kernel.found_devices = [Device(index, name) for name, index in INDEXES.items()]
+    kernel.found_devices = [Link(name, index) for name, index in INDEXES.items()]
     kernel.found_routes = {V4: [default("wan"), LAN], V6: []}
     bench = Bench(kernel, Routing(kernel, Warnings()))
     bench.routing.listen(lambda: None)
@@ -205,7 +204,7 @@ CHANGES = st.tuples(
 def test_following_ends_like_reading(bursts: list[list[tuple[int, bool, Route]]]) -> None:
     """Whatever others add, replace and delete, one by one or together."""
     kernel = Telling()
-    kernel.found_devices = [Device(index, name) for name, index in INDEXES.items()]
+    kernel.found_devices = [Link(name, index) for name, index in INDEXES.items()]
     kernel.found_routes = {V4: [default("wan"), LAN], V6: []}
     bench = Bench(kernel, Routing(kernel, Warnings()))
     bench.routing.listen(lambda: None)

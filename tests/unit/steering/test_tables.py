@@ -22,6 +22,7 @@ from rpcd_wireguard_uplink.steering.plan import (
     Ending,
     SteeringPlan,
 )
+from rpcd_wireguard_uplink.system.network import is_used
 from rpcd_wireguard_uplink.system.rtnetlink import (
     ONLINK,
     SCOPE_LINK,
@@ -30,7 +31,6 @@ from rpcd_wireguard_uplink.system.rtnetlink import (
     Hop,
     Route,
 )
-from rpcd_wireguard_uplink.system.wans import is_used
 from tests.unit.steering.scenes import (
     INDEXES,
     NAMES,

@@ -11,8 +11,8 @@ from pytest_mock import MockerFixture
 
 from rpcd_wireguard_uplink.errors import CommandFailed
 from rpcd_wireguard_uplink.model import Family
-from rpcd_wireguard_uplink.system.conntrack import ConnectionTracking
 from rpcd_wireguard_uplink.system.netlink import parse_attributes
+from rpcd_wireguard_uplink.system.nft import ConnectionTracking
 
 
 @pytest.mark.parametrize(

@@ -10,8 +10,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from rpcd_wireguard_uplink.system.linkwatch import LinkEvent, LinkWatch, link_events
 from rpcd_wireguard_uplink.system.netlink import parse_messages
+from rpcd_wireguard_uplink.system.rtnetlink import LinkEvent, LinkWatch, link_events
 
 NEWLINK, DELLINK, NEWADDR, NEWROUTE = 16, 17, 20, 24
 UP, LOWER_UP = 0x1, 0x10000

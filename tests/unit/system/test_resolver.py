@@ -9,7 +9,7 @@ import threading
 import pytest
 from pytest_mock import MockerFixture
 
-from rpcd_wireguard_uplink.system.resolver import in_turns, resolve, resolve_all
+from rpcd_wireguard_uplink.system.dns import in_turns, resolve, resolve_all
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from pytest_mock import MockerFixture
 
 from rpcd_wireguard_uplink.errors import CommandFailed
-from rpcd_wireguard_uplink.model import Family
+from rpcd_wireguard_uplink.model import Family, Link
 from rpcd_wireguard_uplink.system import netlink, rtnetlink
 from rpcd_wireguard_uplink.system.netlink import Message, attribute, nested, number, text
 from rpcd_wireguard_uplink.system.rtnetlink import (
@@ -32,7 +32,6 @@ from rpcd_wireguard_uplink.system.rtnetlink import (
     TO_TABLE,
     UNICAST,
     UNREACHABLE,
-    Device,
     Hop,
     Kernel,
     Route,
@@ -293,11 +292,11 @@ def link_message(
 def test_links() -> None:
     info = nested(18, [text(1, "wireguard")])
     full = link_message(text(3, "wgup_a"), number(4, 1420), number(27, 51), text(20, "ours"), info)
-    assert parse_link(full) == Device(7, "wgup_a", 51, "ours", True, 1420, "wireguard", 1)
+    assert parse_link(full) == Link("wgup_a", 7, 51, "ours", True, 1420, "wireguard", 1)
     for flags in (0x1, 0x10000, 0):
         found = parse_link(link_message(flags=flags))
         assert found is not None and not found.carrier
-    assert parse_link(link_message(hardware=PPP)) == Device(7, "", hardware=PPP)
+    assert parse_link(link_message(hardware=PPP)) == Link("", 7, hardware=PPP)
     assert parse_link(link_message(family=7)) is None, "a bridge's own news"
     assert parse_link(Message(16, b"")) is None
 
@@ -384,7 +383,7 @@ def test_no_change_is_no_request(mocker: MockerFixture) -> None:
     change.assert_not_called()
     assert kernel.set_mtu(7, 1400) == 0
     [[message]] = change.call_args.args
-    assert parse_link(message) == Device(7, "", mtu=1400, carrier=False, hardware=0)
+    assert parse_link(message) == Link("", 7, mtu=1400, carrier=False, hardware=0)
 
 
 # --- a real kernel

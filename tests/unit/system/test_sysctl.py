@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from rpcd_wireguard_uplink.model import Family
-from rpcd_wireguard_uplink.system.sysctl import forwarding_fault, read_setting
+from rpcd_wireguard_uplink.system.proc import forwarding_fault, read_setting
 
 BOTH = {Family.IPV4: ("wan",), Family.IPV6: ("wan",)}
 ON = {

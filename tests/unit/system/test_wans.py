@@ -5,13 +5,13 @@ from __future__ import annotations
 import pytest
 
 from rpcd_wireguard_uplink.model import Family, Link
-from rpcd_wireguard_uplink.system.rtnetlink import PPP, Hop, Route
-from rpcd_wireguard_uplink.system.wans import (
+from rpcd_wireguard_uplink.system.network import (
     is_private_tunnel,
     own_networks,
     ppp_vpns,
     private_tunnels,
 )
+from rpcd_wireguard_uplink.system.rtnetlink import PPP, Hop, Route
 
 V4 = Family.IPV4
 WAN, PPP0, TUN0 = (
