@@ -105,10 +105,23 @@ class SteeringCoordinator:
         Raises UplinkError where something refuses.
         """
         self._uplinks = tuple(uplinks)
+        self._warn_of_private_defaults()
         if not uplinks:
             self._diversions.clear()
         self._apply()
         await self.controller.settle()
+
+    def _warn_of_private_defaults(self) -> None:
+        """Say where the only default route is a tunnel of the owner's: is it a WAN?"""
+        for family in Family:
+            name, told = self._network.state.only_private(family), ""
+            if name:
+                told = (
+                    f"the only default route ({family.value}) is by {name}, a tunnel, which is not "
+                    "taken for a WAN: if it is a way to the internet of its own, name it, with the "
+                    f"WANs, in `list wan '{name}'` of /etc/config/wireguard-uplink"
+                )
+            self._warnings.set(f"only default {family.value}", told)
 
     def carry_out(self, decisions: Mapping[Family, Decision]) -> None:
         """Have the kernel follow what was decided."""

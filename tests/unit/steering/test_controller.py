@@ -729,6 +729,17 @@ async def vpn(standing: Bench) -> Bench:
     return standing
 
 
+async def test_a_tunnel_that_is_the_only_default_is_asked_about(standing: Bench) -> None:
+    state = standing.steering._network.state
+    without = {**state.wans, V4: replace(state.wans[V4], routes=())}
+    set_network(standing.steering._network, wans=without, private_default={V4: "vpn"})
+    await standing.steering.ensure([UPLINK, OTHER])
+    assert "`list wan 'vpn'`" in standing.problems["only default ipv4"]
+    set_network(standing.steering._network, wans=state.wans)
+    await standing.steering.ensure([UPLINK, OTHER])
+    assert standing.problems == {}
+
+
 async def test_a_vpns_default_stays_and_its_server_takes_the_tunnel(vpn: Bench) -> None:
     await vpn.divert(AWAY)
     assert (vpn.where(), vpn.where("203.0.113.5")) == ("vpn", "wgup_a")
