@@ -3,19 +3,47 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import logging
+import os
+import signal
 import sys
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from .schema.lean import leaving_out
 
 with leaving_out("ssl", "_hashlib", "bz2", "lzma"):
-    import asyncio  # noqa: F401
+    import asyncio
     import hashlib  # noqa: F401
     import shutil  # noqa: F401
 
-from .daemon import Options, run, uninstall
+from .api import methods
+from .api.bus import JOIN_TIMEOUT_S, BusService
+from .errors import BusError, UplinkError
+from .events import Events, ReloadAsked
+from .platform.protocol import Platform
+from .tasks import TaskSet
+from .ubus import DEFAULT_SOCKET
+from .ubus.client import Client
+from .warnings import Warnings
+
+log = logging.getLogger("wireguard-uplink")
+
+OURS_ALONE = "uplink_gossip"  # the dashboard has methods of the same names, but not this one
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What the command line of `serve` says."""
+
+    platform: str = "auto"
+    socket: str = DEFAULT_SOCKET
+    config_dir: str = "/etc/config"
+    keys_dir: str = "/etc/wireguard-uplink/keys"
+    state_file: str = "/var/run/wireguard-uplinks.json"
+    hooks_dir: str = "/etc/wireguard-uplink.d"
+    broker: bool = False
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -56,6 +84,94 @@ def main(argv: Sequence[str] | None = None) -> int:
     if given.command == "uninstall":
         return uninstall(options)
     return run(replace(options, hooks_dir=given.hooks_dir, broker=given.broker))
+
+
+def make_platform(options: Options, bus: Client, warnings: Warnings) -> Platform:
+    """The platform that was asked for; `auto` finds out. netifd is reached over the bus."""
+    is_openwrt = os.path.exists("/sbin/netifd")
+    if options.platform == "openwrt" or (options.platform == "auto" and is_openwrt):
+        from .platform.openwrt import OpenWrt
+
+        return OpenWrt(options.config_dir, options.keys_dir, bus, warnings)
+    from .platform.standalone import Standalone
+
+    return Standalone(options.config_dir, options.keys_dir, warnings)
+
+
+def run(options: Options) -> int:
+    """Run the service in this process; its exit status."""
+    try:
+        asyncio.run(_serve(options))
+    except UplinkError as error:
+        log.error("%s", error)
+        return int(error.status)
+    return 0
+
+
+async def _serve(options: Options) -> None:
+    """Serve until a signal says stop. Raises UplinkError where it can't begin."""
+    warnings = Warnings()
+    tasks = TaskSet(warnings)
+    events = Events(tasks)
+    stopping = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stopping.set)
+    loop.add_signal_handler(signal.SIGHUP, lambda: events.publish(ReloadAsked()))
+    async with contextlib.AsyncExitStack() as stack:
+        if options.broker:
+            from .extras.standalone.broker import Broker
+
+            broker = Broker(options.socket)
+            await broker.start()
+            stack.push_async_callback(broker.close)
+        bus = BusService(options.socket, tasks, events)
+        stack.push_async_callback(bus.give_back)
+        await bus.join()
+        # What the service is made of is loaded once its object is on the bus.
+        from .daemon import Daemon
+
+        daemon = Daemon(
+            make_platform(options, bus.client, warnings),
+            bus,
+            keys_dir=options.keys_dir,
+            state_file=options.state_file,
+            warnings=warnings,
+            tasks=tasks,
+            events=events,
+        )
+        stack.push_async_callback(daemon.stop)
+        drills = daemon.start_extras(options.hooks_dir)
+        await daemon.start()
+        await bus.begin((*daemon.methods, drills))
+        await stopping.wait()
+
+
+def uninstall(options: Options) -> int:
+    """Take back all that a service made here; the exit status, 1 where something stays."""
+    failed = asyncio.run(_take_back(options))
+    for sentence in failed:
+        log.error("%s", sentence)
+    return int(bool(failed))
+
+
+async def _take_back(options: Options) -> list[str]:
+    from .state_file import run_dir_of
+    from .uninstall import take_back
+
+    client = Client(options.socket)
+    try:
+        with contextlib.suppress(BusError):  # files and the kernel can do without
+            await client.connect(JOIN_TIMEOUT_S)
+            found = await client.lookup(methods.OBJECT)
+            if found and OURS_ALONE in found[0].methods:
+                return ["the service still runs: stop it first"]
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(options.state_file)
+        platform = make_platform(options, client, Warnings())
+        return await take_back(platform, run_dir_of(options.state_file))
+    finally:
+        await client.close()
 
 
 if __name__ == "__main__":

@@ -1,396 +1,430 @@
-"""The running service: wires platform, service and bus together, and obeys signals.
+"""The running service: its parts, built by constructor and joined by events; start and stop.
 
-What the service is made of is loaded once its object is on the bus: callers that come meanwhile
-wait for their answer. The only place where a method's handler name meets a function and where an
-exception becomes a reply. Decides nothing about uplinks.
+The only place that subscribes to events, so that this file shows what follows from what. Each part
+is given what it asks questions of; nothing is assigned to it later.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import os
-import signal
-from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeVar
+import time
+from typing import Any, Protocol
 
-from .api import methods
-from .api.dashboard import Dashboard
-from .errors import BusError, MethodNotFound, NameTaken, Status, UplinkError
-from .ubus import DEFAULT_SOCKET, BusObject, Call, Encoded, Reply, encode_table
-from .ubus.client import Client
+from .api.choices import ChoiceMethods
+from .api.provider import ProviderMethods, TrustMethods
+from .api.secubox import OlderMethods, import_once
+from .api.status import StatusMethods
+from .api.uplinks import UplinkMethods
+from .carrying.watch import CarryingWatch, in_use
+from .config.store import ConfigChanged, ConfigStore
+from .errors import NotSupported
+from .events import (
+    CarryingChanged,
+    Events,
+    HotplugReported,
+    MeshChanged,
+    NumbersChanged,
+    OfferNews,
+    PathsChanged,
+    PeerAnswered,
+    PeerNews,
+    Recorded,
+    ReloadAsked,
+    StatusChanged,
+    TrustChanged,
+    UplinkChanged,
+)
+from .failover.machine import Moved
+from .failover.monitor import Monitor
+from .history import History
+from .mesh.advertiser import Advertiser, BrokerTransport
+from .mesh.agent import MeshAgent
+from .mesh.offer_validation import OfferValidator
+from .mesh.offers import Numbering, OfferBook
+from .mesh.peer_api import PeerApi
+from .mesh.peers import Peers
+from .mesh.upstream_identity import Upstream
+from .platform import inbound
+from .platform.protocol import Platform
+from .provider.device import Provider
+from .provider.lease_server import LeaseServer
+from .provider.offer import OfferAnnounced, OwnOffer
+from .state_file import StateFile, now_text, offer_row, read_state, run_dir_of
+from .system.nft import TableDeleted
+from .tasks import TaskSet
+from .uplinks.adding import Adding
+from .uplinks.automatic import AutomaticUplinks
+from .uplinks.lease_client import LeaseClient
+from .uplinks.lifecycle import Uplinks
+from .uplinks.wans import Wans
+from .uplinks.watch import WatchList
+from .usage_file import UsageFile
 from .warnings import Warnings
-
-if TYPE_CHECKING:
-    from .extras.standalone.broker import Broker
-    from .mesh.agent import MeshAgent
-    from .model import HistoryEntry
-    from .platform.protocol import Platform
-    from .ubus.blobmsg import Type
-    from .uplinks.service import Service
-    from .usage_file import UsageFile
-
-T = TypeVar("T")
 
 log = logging.getLogger("wireguard-uplink")
 
-CONFIG_CHECK_S = 2.0
 NAMES_S = 2.0
-MWAN3_S = 30.0
-MOST_WAITS = 15  # of CONFIG_CHECK_S, before a tunnel that can't be made is tried again
-HOTPLUG_EVENT = "wireguard-uplink.hotplug"  # root/etc/hotplug.d/iface sends it
-OURS_ALONE = "uplink_gossip"  # the dashboard has methods of the same names, but not this one
-JOIN_TIMEOUT_S = 1.0
-JOIN_PAUSE_S = 2.0
-OTHERS_S = 3.0  # for an answer of another package's object
-CACHED = ("uplink_status", "uplink_list")
+UPKEEP_S = 30.0
 
 
-@dataclass(frozen=True, slots=True)
-class Options:
-    """What the command line of `serve` says."""
+class Bus(Protocol):
+    """What the service needs of the bus that it is published on."""
 
-    platform: str = "auto"
-    socket: str = DEFAULT_SOCKET
-    config_dir: str = "/etc/config"
-    keys_dir: str = "/etc/wireguard-uplink/keys"
-    state_file: str = "/var/run/wireguard-uplinks.json"
-    hooks_dir: str = "/etc/wireguard-uplink.d"
-    broker: bool = False
+    async def call(self, path: str, method: str) -> dict[str, Any]:
+        """What a method of another object replies."""
 
+    def send_event(self, name: str, table: dict[str, Any]) -> None:
+        """Send an event to whoever listens."""
 
-def make_platform(options: Options, bus: Client, warnings: Warnings) -> Platform:
-    """The platform that was asked for; `auto` finds out. netifd is reached over the bus."""
-    is_openwrt = os.path.exists("/sbin/netifd")
-    if options.platform == "openwrt" or (options.platform == "auto" and is_openwrt):
-        from .platform.openwrt import OpenWrt
+    def forget_replies(self) -> None:
+        """Replies differ from now on."""
 
-        return OpenWrt(options.config_dir, options.keys_dir, bus, warnings)
-    from .platform.standalone import Standalone
-
-    return Standalone(options.config_dir, options.keys_dir, warnings)
+    async def close(self) -> None:
+        """Leave the bus."""
 
 
 class Daemon:
-    """One service on one bus."""
+    """All parts of one service."""
 
-    def __init__(self, options: Options) -> None:
-        self._options = options
-        self._broker: Broker | None = None
-        self._client = Client(options.socket, on_connection=self._on_connection)
-        self._dashboard = Dashboard()
-        self._published = False
-        self._service: Service | None = None
-        self._agent: MeshAgent | None = None
-        self._usage: UsageFile | None = None
-        self._handlers: Mapping[str, Callable[..., Any]] = {}
-        self._encoded: dict[str, Encoded] = {}
-        self._started = asyncio.Event()
-        self._stopping = asyncio.Event()
-        self._tasks: set[asyncio.Task[Any]] = set()
+    def __init__(
+        self,
+        platform: Platform,
+        bus: Bus,
+        *,
+        keys_dir: str,
+        state_file: str,
+        warnings: Warnings,
+        tasks: TaskSet,
+        events: Events,
+    ) -> None:
+        folder = os.path.dirname(keys_dir.rstrip("/"))
+        self.platform, self.bus = platform, bus
+        self.warnings, self.tasks, self.events = warnings, tasks, events
+        self.remembered = read_state(state_file, time.monotonic())
+        self.store = ConfigStore()
+        self.history = History(events, self.store)
+        self.usage = UsageFile(os.path.join(folder, "uplink-usage.json"), warnings)
 
-    async def run(self) -> None:
-        """Serve until a signal says stop. Raises UplinkError where it can't begin.
+        # Who is on the mesh, and what the router looks like.
+        self.offers = OfferBook()
+        self.peers = Peers(
+            self.store, self.offers, warnings, bus.call, identities={**self.remembered.identities}
+        )
+        self.wans = Wans(platform, self.store, warnings)
+        self.monitor = Monitor(
+            platform,
+            self.wans.who_refuses,
+            self.usage.ledger,
+            run_dir_of(state_file),
+            warnings,
+            events,
+        )
+        self.carrying = CarryingWatch(lambda: in_use(self.monitor), warnings, events)
 
-        Without a bus, or while its name is taken, the service works on and keeps trying.
-        """
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self._stopping.set)
-        loop.add_signal_handler(signal.SIGHUP, self._reload)
-        if self._options.broker:
-            from .extras.standalone.broker import Broker
+        # Using others.
+        self.upstream = Upstream()
+        self.watch = WatchList(
+            platform,
+            self.store,
+            self.wans,
+            self.monitor,
+            self.peers.distrust_reason,
+            warnings,
+            events,
+        )
+        self.uplinks = Uplinks(platform, self.store, self.wans, self.watch, warnings, events)
+        self.lease_client = LeaseClient(
+            platform, self.store, self.uplinks, self.monitor, self.peers, warnings, tasks, events
+        )
+        self.adding = Adding(
+            platform,
+            self.store,
+            self.uplinks,
+            self.lease_client,
+            self.offers,
+            self.peers,
+            events,
+        )
+        self.automatic = AutomaticUplinks(
+            self.store,
+            self.uplinks,
+            self.adding,
+            self.lease_client,
+            self.monitor,
+            self.offers,
+            self.peers,
+            self.upstream,
+            warnings,
+        )
 
-            self._broker = Broker(self._options.socket)
-            await self._broker.start()
-        try:
-            joined = await self._join()
-            await self._start()
-            await asyncio.to_thread(methods.prepare_validation)
-            if not joined:
-                # Now that nothing is left that could fail: this may take the dashboard's name.
-                self._spawn(self._keep_joining())
-            if self._dashboard.installed:
-                self._spawn(self._dashboard.link())
-            await self._stopping.wait()
-        finally:
-            for task in list(self._tasks):
-                task.cancel()
-            await asyncio.gather(*self._tasks, return_exceptions=True)
-            if self._agent is not None:
-                await self._agent.stop()
-            if self._usage is not None:
-                await self._usage.save()
-            await self._client.close()
-            try:
-                if self._service is not None:
-                    await self._service.stop()
-            finally:
-                if self._dashboard.installed and (self._published or self._dashboard.marked):
-                    await self._dashboard.give_back()
-            if self._broker is not None:
-                await self._broker.close()
+        # Serving others.
+        self.lease_server = LeaseServer(
+            platform,
+            self.store,
+            self.uplinks,
+            self.monitor.network,
+            self.peers,
+            Provider(),
+            UsageFile(os.path.join(folder, "usage.json"), warnings),
+            warnings,
+            tasks,
+            events,
+        )
+        self.numbering = Numbering()
+        self.own_offer = OwnOffer(
+            self.store, self.lease_server, self.monitor, self.upstream, self.numbering, events
+        )
 
-    async def _start(self) -> None:
-        from .api.choices import ChoiceService
-        from .api.provider import PeerService
-        from .api.secubox import Older, import_once
+        # Talking with the mesh.
+        self.validator = OfferValidator(self.offers, self.peers, self._own_keys, events)
+        self.agent = MeshAgent(
+            self.store,
+            self.peers,
+            self.offers,
+            self.validator,
+            self.monitor.network,
+            warnings,
+            events,
+        )
+        self.advertiser = Advertiser(
+            self.store,
+            self.peers,
+            self.validator,
+            self.agent.transport,
+            self.numbering,
+            self.own_offer.message,
+            lambda *given: _open_broker(*given, folder),
+            os.path.join(keys_dir, "identity.seed"),
+            warnings,
+            tasks,
+        )
+        self.peer_api = PeerApi(
+            self.peers,
+            self.own_offer,
+            self.lease_server,
+            self.validator,
+            lambda: (self.advertiser.own, self.own_offer.reason()),
+            lambda: self.advertiser.identity_key,
+            lambda peer: self.agent.transport.ask_soon(peer.key),
+            self.store,
+            warnings,
+        )
+
+        # Answering on the bus.
+        self.status = StatusMethods(
+            platform,
+            self.store,
+            self.monitor,
+            self.carrying,
+            self.wans,
+            self.offers,
+            self.peers,
+            self.lease_server,
+            self.history,
+            warnings,
+        )
+        self.uplink_methods = UplinkMethods(
+            platform,
+            self.store,
+            self.monitor,
+            self.carrying,
+            self.offers,
+            self.peers,
+            self.validator,
+            self.uplinks,
+            self.adding,
+        )
+        self.provider_methods = ProviderMethods(
+            self.uplinks, self.peers, self.validator, self.lease_server, self.own_offer
+        )
+        self.trust_methods = TrustMethods(
+            self.store, self.uplinks, self.offers, self.peers, self.agent, events
+        )
+        self.state_file = StateFile(state_file, self._state, warnings)
+        self._subscribe()
+
+    def _subscribe(self) -> None:
+        """What follows from what, in this order."""
+        on = self.events.subscribe
+
+        on(ReloadAsked, lambda event: self.uplinks.reload())
+        on(ConfigChanged, self.agent.follow_config)
+        on(ConfigChanged, lambda event: self.watch.follow_trust())
+        on(ConfigChanged, lambda event: self.advertiser.follow())
+        on(ConfigChanged, lambda event: self.lease_server.follow())
+        on(ConfigChanged, lambda event: self._settle_offer())
+
+        on(MeshChanged, lambda event: self.lease_server.follow_mesh())
+        on(MeshChanged, lambda event: self.advertiser.identify())
+        on(MeshChanged, lambda event: self.peer_api.listen())
+
+        on(TrustChanged, lambda event: self.automatic.forget_rejected())
+        on(TrustChanged, lambda event: self.watch.follow_trust())
+        on(TrustChanged, lambda event: self.agent.report_trust())
+        on(TrustChanged, lambda event: self.lease_server.revoke())
+        on(TrustChanged, lambda event: self.automatic.drop_untrusted())
+
+        on(HotplugReported, lambda event: self.monitor.reread_soon())
+        on(HotplugReported, lambda event: self.watch.follow_wans(afresh=True))
+        on(HotplugReported, lambda event: self._follow_mwan3())
+        on(TableDeleted, self._mend_filter)
+        on(PeerAnswered, self.lease_client.hasten)
+        on(OfferAnnounced, lambda event: self.advertiser.publish(event.message))
+        on(PathsChanged, lambda event: self._notice_paths())
+        on(PathsChanged, lambda event: self.own_offer.watch())
+
+        on(Moved, self.history.record_move)
+        on(UplinkChanged, self.history.record_uplink)
+        on(CarryingChanged, self.history.record_carrying)
+        on(PeerNews, self.history.record_peer)
+        on(Recorded, lambda event: self._send(event.name, event.entry.as_table()))
+        on(OfferNews, self._send_offer)
+
+        on(PathsChanged, lambda event: self.bus.forget_replies())
+        on(NumbersChanged, lambda event: self.bus.forget_replies())
+        for kind in (StatusChanged, Recorded):
+            on(kind, lambda event: self.bus.forget_replies())
+            on(kind, lambda event: self.state_file.write())
+
+    # --- life
+
+    async def start(self) -> None:
+        """Begin the work. Nothing is decided before trust and terms are known again."""
+        for sentence in await import_once(self.platform):
+            log.warning("%s", sentence)
+        self.history.restore(self.remembered.history)
+        self.offers.restore(self.remembered.offers, self.remembered.sequences)
+        await self.uplinks.read()
+        self.peers.rebuild()
+        self.automatic.judge_terms()
+        await self.uplinks.start()
+        self.state_file.write()
+        await self.agent.start()
+        supervise = self.tasks.supervise
+        supervise("the mesh", self.agent.run)
+        supervise("asking peers", self.agent.transport.run)
+        supervise("leases", self.lease_client.run)
+        supervise("consumers", self.lease_server.run)
+        supervise("the offer", self.own_offer.run)
+        supervise("automatic uplinks", self.automatic.run)
+        supervise("watching for answers", self.carrying.follow)
+        supervise("following the configuration", self.uplinks.follow_files)
+        supervise("following names", self._follow_names)
+
+    def start_extras(self, hooks_dir: str) -> object:
+        """Begin what is optional; the part that answers `uplink_drill`."""
         from .extras.captive import CaptiveWatch
         from .extras.drill import Drills
-        from .mesh.agent import MeshAgent
-        from .tasks import keep_running
-        from .uplinks.service import Service
-
-        platform = make_platform(self._options, self._client, Warnings())
-        service = Service(platform, self._options.state_file, self._send_event, self._on_change)
-        self._service = service
-        for sentence in await import_once(platform):
-            log.warning("%s", sentence)
-        agent = MeshAgent(service, self._call, self._options.keys_dir)
-        self._agent = agent
-        self._begin_telling(service, agent)
-        await service.start()
-        peers = PeerService(agent)
-        parts = (Older(service, peers), peers, ChoiceService(service), Drills(service), service)
-        self._handlers = {
-            name: next(getattr(p, method.handler) for p in parts if hasattr(p, method.handler))
-            for name, method in methods.METHODS.items()
-        }
-        await agent.start()
-        self._started.set()
-        problems = service.monitor.problems
-        portals = CaptiveWatch(
-            service.monitor, lambda: service.uplinks.config.settings.captive_check
-        )
-        self._spawn(keep_running("looking for captive portals", portals.follow, problems))
-        self._spawn(keep_running("watching for answers", service.carrying.follow, problems))
-        for name, follow in (
-            ("following the configuration", lambda: self._follow_config(service)),
-            ("following names", lambda: self._follow_names(service)),
-        ):
-            self._spawn(keep_running(name, follow, problems))
-
-    def _begin_telling(self, service: Service, agent: MeshAgent) -> None:
-        """Have everything that happens from now on told to the owner's programs."""
         from .extras.hooks import Hooks, Notice
-        from .tasks import keep_running
-        from .usage_file import UsageFile
 
-        problems = service.monitor.problems
-        folder = os.path.dirname(self._options.keys_dir.rstrip("/"))
-        self._usage = UsageFile(os.path.join(folder, "uplink-usage.json"), problems)
-        self._usage.load()
-        service.monitor.ledger = self._usage.ledger
-        hooks = Hooks(self._options.hooks_dir, problems)
+        hooks = Hooks(hooks_dir, self.warnings)
+        self.events.subscribe(
+            Recorded,
+            lambda event: hooks.add(Notice(event.name, self.peers.node_id, event.entry)),
+        )
+        portals = CaptiveWatch(self.monitor, lambda: self.store.current.settings.captive_check)
+        self.tasks.supervise("running hooks", hooks.run)
+        self.tasks.supervise("looking for captive portals", portals.follow)
+        return Drills(self.store, self.monitor, self.uplinks, self.offers, self.peers, self.events)
 
-        def tell(name: str, entry: HistoryEntry) -> None:
-            hooks.add(Notice(name, agent.peers.node_id, entry))
+    @property
+    def methods(self) -> tuple[object, ...]:
+        """The parts that answer the methods on the bus."""
+        older = OlderMethods(
+            self.store, self.monitor, self.offers, self.uplink_methods, self.provider_methods
+        )
+        choices = ChoiceMethods(self.store, self.monitor, self.carrying, self.offers, self.peers)
+        return (
+            *(older, choices, self.status, self.uplink_methods),
+            *(self.provider_methods, self.trust_methods),
+        )
 
-        service.journal.on_entry = tell
-        self._spawn(keep_running("running hooks", hooks.run, problems))
-
-    async def _join(self) -> bool:
+    async def stop(self) -> None:
+        """Withdraw what is offered and end; tunnels and consumers stay, and a diversion ends unless
+        a new run takes it over.
+        """
         try:
-            await self._client.connect(JOIN_TIMEOUT_S)
-            try:
-                await self._publish()
-            except NameTaken:
-                # Later: rpcd's reload must not delay the service itself.
-                if not self._started.is_set() or not await self._dashboard.take(self._publish):
-                    raise
-        except BusError as error:
-            log.warning("%s; trying again", error)
-            return False
-        await self._client.listen(HOTPLUG_EVENT, self._on_hotplug)
-        log.info("%s is on the bus at %s", methods.OBJECT, self._options.socket)
-        return True
-
-    async def _keep_joining(self) -> None:
-        joined = await self._join()
-        while not joined:
-            await asyncio.sleep(JOIN_PAUSE_S)
-            joined = await self._join()
-
-    async def _publish(self) -> None:
-        signatures: dict[str, Mapping[str, Type]] = dict(await self._dashboard.signatures())
-        signatures |= {name: methods.signature(method) for name, method in methods.METHODS.items()}
-        await self._client.publish(BusObject(methods.OBJECT, signatures, self._handle))
-        self._published = True
-
-    async def _reclaimed(self) -> None:
-        if self._client.unpublished:
-            raise NameTaken(f"{methods.OBJECT} is taken by another program")
-
-    async def _call(self, path: str, method: str) -> dict[str, Any]:
-        return await self._client.call(path, method, None, timeout_s=OTHERS_S)
-
-    # --- calls
-
-    def _handle(self, call: Call) -> Reply | Awaitable[Reply]:
-        if not self._started.is_set():
-            return self._handle_later(call)
-        cached = self._encoded.get(call.method)
-        try:
-            method = methods.METHODS.get(call.method)
-            if method is None:
-                if self._dashboard.installed:
-                    return self._forward(call)
-                raise MethodNotFound(f"{methods.OBJECT} has no method {call.method[:40]}")
-            arguments = methods.parse_arguments(method, call.arguments)
-            if cached is not None:
-                return Reply(cached)
-            result = self._handlers[call.method](**arguments)
-        except Exception as error:
-            return _failure(error)
-        if isinstance(result, dict):
-            return self._success(call.method, result)
-        return self._finish(call.method, result)
-
-    async def _handle_later(self, call: Call) -> Reply:
-        await self._started.wait()
-        reply = self._handle(call)
-        return reply if isinstance(reply, Reply) else await reply
-
-    async def _forward(self, call: Call) -> Reply:
-        try:
-            return await self._dashboard.forward(call)
-        except Exception as error:
-            return _failure(error)
-
-    async def _finish(self, name: str, work: Awaitable[dict[str, Any]]) -> Reply:
-        try:
-            return self._success(name, await work)
-        except Exception as error:
-            return _failure(error)
-
-    def _success(self, name: str, table: dict[str, Any]) -> Reply:
-        if name not in CACHED:
-            return Reply(table)
-        encoded = Encoded(encode_table(table))
-        self._encoded[name] = encoded
-        return Reply(encoded)
-
-    # --- events
-
-    def _reload(self) -> None:
-        if self._service is not None and self._started.is_set():
-            self._spawn(self._service.reload())
-
-    def _on_hotplug(self, name: str, data: dict[str, Any]) -> None:
-        if self._service is not None:
-            self._service.monitor.reread_soon()
-            self._spawn(self._tolerate(self._service.follow_wans(afresh=True)))
-            self._spawn(self._follow_mwan3(self._service))
-
-    def _on_change(self) -> None:
-        self._encoded.clear()
-
-    def _on_connection(self, connected: bool) -> None:
-        log.info("the bus is %s", "there" if connected else "gone; waiting for it")
-        if connected and self._client.unpublished:
-            # rpcd was faster: a reinstalled plugin can run again.
-            self._spawn(self._dashboard.take(self._reclaimed))
-
-    def _send_event(self, name: str, table: dict[str, Any]) -> None:
-        log.info("%s %s", name, " ".join(f"{k}={v}" for k, v in table.items() if v not in ("", -1)))
-        if self._client.connected:
-            self._spawn(self._send(name, table))
-
-    async def _send(self, name: str, table: dict[str, Any]) -> None:
-        try:
-            await self._client.send(name, table)
-        except BusError as error:
-            log.warning("the event %s was not sent: %s", name, error)
+            self.own_offer.shut_down()
+        except Exception as error:  # whatever is wrong with the offer, the rest must end well
+            self.tasks.report("withdrawing the offer", error)
+        await self.advertiser.stop()
+        await self.tasks.close()
+        await self.peer_api.close()
+        await self.lease_server.stop()
+        await self.usage.save()
+        await self.bus.close()
+        await self.monitor.stop()
+        self.state_file.write()
 
     # --- following
 
-    def _spawn(self, work: Any) -> None:
-        task = asyncio.get_running_loop().create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._finished)
-
-    def _finished(self, task: asyncio.Task[Any]) -> None:
-        self._tasks.discard(task)
-        if not task.cancelled() and (error := task.exception()) is not None:
-            methods.error_reply(error)  # logs what is unexpected
-
-    async def _follow_config(self, service: Service) -> None:
-        waits = patience = 1  # what can't be made is tried less and less often
+    async def _follow_names(self) -> None:
+        """Names and others' programs say nothing when they change: look now and then."""
         while True:
-            await asyncio.sleep(CONFIG_CHECK_S)
-            if service.config_changed():
-                waits = patience = 1
-                await self._tolerate(service.reload())
-            waits -= 1
-            if waits <= 0:
-                missing = await self._tolerate(service.restore_tunnels())
-                patience = min(2 * patience, MOST_WAITS) if missing is not False else 1
-                waits = patience
-
-    async def _follow_names(self, service: Service) -> None:
-        while True:
-            await self._follow_mwan3(service)
-            for _ in range(round(MWAN3_S / NAMES_S)):
+            await self._follow_mwan3()
+            for _ in range(round(UPKEEP_S / NAMES_S)):
                 await asyncio.sleep(NAMES_S)
-                await service.follow_names()
-                await self._tolerate(service.follow_wans())
-            await service.uplinks.guard_tunnels()
-            await service.uplinks.keep_keys()
-            if self._usage is not None:
-                await self._usage.save_if_due()
+                await self.watch.follow_endpoints()
+                await self.watch.follow_wans()
+            await self.uplinks.guard_tunnels()
+            await self.uplinks.keep_keys()
+            await self.usage.save_if_due()
 
-    async def _follow_mwan3(self, service: Service) -> None:
-        if await self._tolerate(service.uplinks.follow_mwan3()):
-            self._on_change()
+    async def _follow_mwan3(self) -> None:
+        if await self.wans.follow_mwan3():
+            self.events.publish(NumbersChanged())
 
-    async def _tolerate(self, work: Awaitable[T]) -> T | None:
-        try:
-            return await work
-        except UplinkError as error:
-            log.warning("%s", error)
-            return None
+    async def _settle_offer(self) -> None:
+        """Behind the lease server, which does its part in the background."""
+        self.own_offer.watch()
+        self.peer_api.listen()
+
+    async def _mend_filter(self, event: TableDeleted) -> None:
+        """Somebody may have deleted the filter of what comes in by tunnels: it comes back."""
+        if event.name in ("", inbound.TABLE):
+            await self.uplinks.guard_tunnels()
+
+    def _notice_paths(self) -> None:
+        monitor = self.monitor
+        used = [(state.phase, state.active) for state in monitor.states.values()]
+        self.carrying.notice(used, (id(monitor.watch), len(monitor.network.state.links)))
+
+    # --- reading
+
+    def _own_keys(self) -> set[str]:
+        own = {uplink.own_public_key for uplink in self.store.current.uplinks}
+        return (own | {self.lease_server.public_key}) - {""}
+
+    def _send(self, name: str, table: dict[str, Any]) -> None:
+        self.bus.send_event(f"wireguard-uplink.{name}", table)
+
+    def _send_offer(self, event: OfferNews) -> None:
+        table = {"peer_id": event.peer_id, "kind": event.kind, "cause": event.cause}
+        self._send("offer", {**table, "at": now_text()})
+        self.bus.forget_replies()
+        self.state_file.write_soon()
+
+    def _state(self) -> dict[str, Any]:
+        """What the state file holds."""
+        offers = self.offers.fresh(time.monotonic())
+        return {
+            "offers": self.uplink_methods.list_uplinks()["offers"],
+            **self.status.status(),
+            "offer_book": [offer_row(offer) for offer in offers],
+            "sequences": dict(self.offers.sequences),
+            "identities": dict(self.peers.identities),
+            "history": [entry.as_table() for entry in self.history.oldest_first()],
+        }
 
 
-def _failure(error: Exception) -> Reply:
-    table, status = methods.error_reply(error)
-    return Reply(table, Status(status))
-
-
-async def _take_back(options: Options) -> list[str]:
-    from .uninstall import take_back
-    from .uplinks.service import run_dir_of
-
-    client = Client(options.socket)
+def _open_broker(*given: Any) -> BrokerTransport:
+    """Connect to an MQTT broker; the library is loaded where one is configured."""
     try:
-        with contextlib.suppress(BusError):  # files and the kernel can do without
-            await client.connect(JOIN_TIMEOUT_S)
-            found = await client.lookup(methods.OBJECT)
-            if found and OURS_ALONE in found[0].methods:
-                return ["the service still runs: stop it first"]
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(options.state_file)
-        return await take_back(
-            make_platform(options, client, Warnings()), run_dir_of(options.state_file)
-        )
-    finally:
-        await client.close()
-
-
-def uninstall(options: Options) -> int:
-    """Take back all that a service made here; the exit status, 1 where something stays."""
-    failed = asyncio.run(_take_back(options))
-    for sentence in failed:
-        log.error("%s", sentence)
-    return int(bool(failed))
-
-
-def run(options: Options) -> int:
-    """Run the service in this process; its exit status."""
-    try:
-        asyncio.run(Daemon(options).run())
-    except UplinkError as error:
-        log.error("%s", error)
-        return int(error.status)
-    return 0
+        from .extras.mqtt.transport import MqttTransport
+    except ImportError as error:  # a package of its own on OpenWrt
+        raise NotSupported(
+            "MQTT needs its own package: install rpcd-wireguard-uplink-mqtt"
+        ) from error
+    return MqttTransport(*given)

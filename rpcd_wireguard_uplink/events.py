@@ -1,17 +1,18 @@
-"""News inside the process: what happened, told to whoever subscribed. daemon.py does all of it.
+"""News inside the process: what happened, for whoever subscribed. Only daemon.py subscribes.
 
-News only: who needs an answer calls, and who must act in a certain order is called in that order.
-A handler that fails is logged and keeps no other from hearing.
+Events carry news. Questions go to an object that the constructor took, commands are calls, and
+where the order matters to the publisher he calls. A handler that fails keeps no other from hearing.
 """
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-log = logging.getLogger("wireguard-uplink")
+from .errors import UplinkError
+from .model import Family, HistoryEntry, Uplink
+from .tasks import TaskSet
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,23 +20,137 @@ class Event:
     """Something that happened."""
 
 
+@dataclass(frozen=True, slots=True)
+class ReloadAsked(Event):
+    """The owner wants the configuration read again."""
+
+
+@dataclass(frozen=True, slots=True)
+class HotplugReported(Event):
+    """netifd has brought an interface up or down."""
+
+
+@dataclass(frozen=True, slots=True)
+class StatusChanged(Event):
+    """What replies say differs from now on, and so does the state file."""
+
+
+@dataclass(frozen=True, slots=True)
+class NumbersChanged(Event):
+    """Numbers in replies differ from now on; nothing happened."""
+
+
+@dataclass(frozen=True, slots=True)
+class PathsChanged(Event):
+    """The monitor has judged the paths anew, or read other counters."""
+
+
+@dataclass(frozen=True, slots=True)
+class CarryingChanged(Event):
+    """Flows by the path in use are not answered any more, or (an empty cause) they are again."""
+
+    family: Family
+    path: str
+    cause: str
+
+
+@dataclass(frozen=True, slots=True)
+class UplinkChanged(Event):
+    """An uplink came, went or changed; `kind` is uplink_added, uplink_removed or uplink_changed."""
+
+    kind: str
+    uplink: Uplink
+    cause: str
+
+
+@dataclass(frozen=True, slots=True)
+class PeerNews(Event):
+    """What the history keeps about a peer; `topic` is trust, lease, offer (ours) or drill."""
+
+    topic: str
+    kind: str
+    peer_id: str
+    cause: str
+
+
+@dataclass(frozen=True, slots=True)
+class OfferNews(Event):
+    """A peer's offer came or changed (`kind` offer) or went (withdrawn): too frequent to keep."""
+
+    kind: str
+    peer_id: str
+    cause: str
+
+
+@dataclass(frozen=True, slots=True)
+class PeerAnswered(Event):
+    """A mesh peer that is known by this id has answered."""
+
+    peer_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class MeshChanged(Event):
+    """The mesh was read again: there may be other peers, devices or addresses."""
+
+
+@dataclass(frozen=True, slots=True)
+class TrustChanged(Event):
+    """Who is trusted may differ from now on."""
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded(Event):
+    """The history has a new entry, which the bus calls `wireguard-uplink.NAME`."""
+
+    name: str
+    entry: HistoryEntry
+
+
 E = TypeVar("E", bound=Event)
+Handler = Callable[[Any], Coroutine[Any, Any, object] | None]
 
 
 class Events:
     """Subscriptions by the class of the event."""
 
-    def __init__(self) -> None:
-        self._handlers: dict[type[Event], list[Callable[[Any], None]]] = {}
+    def __init__(self, tasks: TaskSet) -> None:
+        self._tasks = tasks
+        self._handlers: dict[type[Event], list[Handler]] = {}
 
-    def subscribe(self, kind: type[E], handler: Callable[[E], None]) -> None:
+    def subscribe(
+        self, kind: type[E], handler: Callable[[E], Coroutine[Any, Any, object] | None]
+    ) -> None:
         """Have `handler` called with each later event of this very class."""
         self._handlers.setdefault(kind, []).append(handler)
 
     def publish(self, event: Event) -> None:
-        """Tell everybody who subscribed, in the order of the subscriptions."""
+        """Tell everybody, in the order of the subscriptions; coroutines run behind one another."""
+        work = self._begin(event)
+        if work:
+            self._tasks.spawn(f"following {type(event).__name__}", _finish(work))
+
+    async def publish_and_wait(self, event: Event) -> None:
+        """Tell everybody, and wait until all have acted on it. Raises the first UplinkError."""
+        await _finish(self._begin(event))
+
+    def _begin(self, event: Event) -> list[Coroutine[Any, Any, object]]:
+        work = []
         for handler in self._handlers.get(type(event), ()):
             try:
-                handler(event)
-            except Exception:
-                log.exception("%s was not handled", type(event).__name__)
+                if (coroutine := handler(event)) is not None:
+                    work.append(coroutine)
+            except Exception as error:
+                self._tasks.report(f"following {type(event).__name__}", error)
+        return work
+
+
+async def _finish(work: list[Coroutine[Any, Any, object]]) -> None:
+    failures = []
+    for coroutine in work:
+        try:
+            await coroutine
+        except UplinkError as error:
+            failures.append(error)
+    if failures:
+        raise failures[0]

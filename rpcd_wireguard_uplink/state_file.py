@@ -1,4 +1,4 @@
-"""The state file and the history: what survives a restart of the service, on tmpfs.
+"""State file: what survives a restart of the service, on tmpfs.
 
 Other programs may read the file (the specification's /var/run/wireguard-uplinks.json), so it is
 replaced whole and holds no secret. Times of the monotonic clock in it hold for one boot, which is
@@ -7,13 +7,13 @@ as long as a tmpfs lives.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import logging
 import math
 import os
-from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime
 from types import NoneType
@@ -21,40 +21,18 @@ from typing import Any
 
 from .model import Endpoint, HistoryEntry, Offer
 from .system.files import UnusableFile, read_table
+from .warnings import Warnings
 
 log = logging.getLogger(__name__)
 
 VERSION = 1
 MOST_BYTES = 4 << 20  # a thousand offers and the history are a quarter of it
-MOST_ENTRIES = 200
+OFFERS_S = 2.0
 
 
 def now_text() -> str:
     """The wall clock as people read it: ISO 8601, UTC, milliseconds."""
     return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-
-
-@dataclass(slots=True)
-class History:
-    """The last 200 things that happened, newest first when read."""
-
-    _entries: deque[HistoryEntry] = field(default_factory=lambda: deque(maxlen=MOST_ENTRIES))
-
-    def add(self, entry: HistoryEntry) -> None:
-        """Remember one more."""
-        self._entries.append(entry)
-
-    def newest(self, limit: int) -> list[HistoryEntry]:
-        """At most `limit` entries, newest first."""
-        return list(self._entries)[: -limit - 1 : -1]
-
-    def restore(self, entries: Iterable[HistoryEntry]) -> None:
-        """Take entries over, oldest first."""
-        self._entries.extend(entries)
-
-    def oldest_first(self) -> list[HistoryEntry]:
-        """All entries in order of time."""
-        return list(self._entries)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +45,37 @@ class Remembered:
     offers: tuple[Offer, ...] = ()
     sequences: Mapping[str, int] = field(default_factory=dict)
     identities: Mapping[str, str] = field(default_factory=dict)
+
+
+def run_dir_of(state_file: str) -> str:
+    """The folder on the state file's tmpfs that is ours alone."""
+    return os.path.join(os.path.dirname(state_file) or ".", "wireguard-uplink")
+
+
+class StateFile:
+    """The file of one service. `content` gives what it is to hold."""
+
+    def __init__(
+        self, path: str, content: Callable[[], Mapping[str, Any]], warnings: Warnings
+    ) -> None:
+        self._path = path
+        self._content = content
+        self._warnings = warnings
+        self._writing: asyncio.TimerHandle | None = None
+
+    def write(self) -> None:
+        """Write what holds now; that it can't be written is a warning."""
+        if self._writing is not None:
+            self._writing.cancel()
+            self._writing = None
+        told = f"can't write {self._path}: {{0.strerror}}"
+        with self._warnings.catch("state", OSError, sentence=told):
+            write_state(self._path, {"at": now_text(), **self._content()})
+
+    def write_soon(self) -> None:
+        """Write within two seconds: a thousand peers' offers are one write."""
+        if self._writing is None:
+            self._writing = asyncio.get_running_loop().call_later(OFFERS_S, self.write)
 
 
 def write_state(path: str, content: Mapping[str, Any]) -> None:

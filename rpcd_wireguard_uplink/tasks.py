@@ -33,9 +33,9 @@ class TaskSet:
         def ended(task: asyncio.Task[Any]) -> None:
             self._tasks.discard(task)
             if not task.cancelled() and isinstance(error := task.exception(), Exception):
-                tell_awhile(f"task {name}", name, error, self._warnings)
+                self.report(name, error)
 
-        task = asyncio.get_running_loop().create_task(work)
+        task = asyncio.get_running_loop().create_task(work, name=name)
         self._tasks.add(task)
         task.add_done_callback(ended)
         return task
@@ -43,6 +43,10 @@ class TaskSet:
     def supervise(self, name: str, begin: Callable[[], Coroutine[Any, Any, None]]) -> None:
         """Have `begin()` run until the set is closed, begun again where it fails or returns."""
         self.spawn(name, keep_running(name, begin, self._warnings))
+
+    def report(self, name: str, error: Exception) -> None:
+        """Log what failed unexpectedly, and warn of it for a while."""
+        tell_awhile(f"task {name}", name, error, self._warnings)
 
     async def close(self) -> None:
         """Cancel every task, and wait until all of them have ended."""

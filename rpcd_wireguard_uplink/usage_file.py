@@ -1,7 +1,4 @@
-"""A ledger of bytes on flash: read once, written rarely, and only where it differs.
-
-Owns the file and when it is written. What is counted, and whose bytes they are, it does not know.
-"""
+"""A ledger of bytes on flash: read once, written rarely, and only where it differs."""
 
 from __future__ import annotations
 
@@ -11,31 +8,31 @@ import time
 from .state_file import write_state
 from .system.files import UnusableFile, read_table
 from .usage import Ledger
+from .warnings import Warnings
 
 SAVE_S = 6 * 3600.0  # flash is written rarely
 
 
 class UsageFile:
-    """The file of one ledger. `problems` says what was wrong with it."""
+    """The file of one ledger, which goes on with what an earlier run counted."""
 
-    def __init__(self, path: str, problems: dict[str, str]) -> None:
-        self.ledger = Ledger()
+    def __init__(self, path: str, warnings: Warnings) -> None:
         self._path = path
-        self._problems = problems
+        self._warnings = warnings
+        self._topic = f"usage {path}"
+        self.ledger = self._load()
         self._saved = self.ledger.to_table()
         self._saved_s = time.monotonic()
 
-    def load(self) -> None:
-        """Take over what an earlier run counted."""
+    def _load(self) -> Ledger:
         try:
             table = read_table(self._path)
         except UnusableFile as error:
-            self._problems["usage"] = f"{error}: counting traffic begins anew"
-            return
-        self.ledger, warning = Ledger.from_table(table)
-        if warning:
-            self._problems["usage"] = f"{self._path}: {warning}"
-        self._saved = self.ledger.to_table()
+            self._warnings.set(self._topic, f"{error}: counting traffic begins anew")
+            return Ledger()
+        ledger, warning = Ledger.from_table(table)
+        self._warnings.set(self._topic, f"{self._path}: {warning}" if warning else "")
+        return ledger
 
     async def save_if_due(self) -> None:
         """Write what was counted, every six hours."""
@@ -52,4 +49,4 @@ class UsageFile:
             await asyncio.to_thread(write_state, self._path, table)
             self._saved = table
         except OSError as error:
-            self._problems["usage"] = f"can't write {self._path}: {error.strerror}"
+            self._warnings.set(self._topic, f"can't write {self._path}: {error.strerror}")

@@ -6,7 +6,7 @@ part share a prefix ("mtu wgup_a"), so that the part can clear all of them.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Container, Iterator, Mapping
 from contextlib import contextmanager
 
 from .errors import UplinkError
@@ -26,11 +26,15 @@ class Warnings(dict[str, str]):
         """The fault is mended (or never was)."""
         self.pop(topic, None)
 
-    def replace(self, prefix: str, sentences: dict[str, str]) -> None:
-        """Warn of exactly these among the topics that begin with `prefix`."""
-        for topic in [topic for topic in self if topic.startswith(prefix)]:
-            if topic.removeprefix(prefix) not in sentences:
+    def keep(self, prefix: str, names: Container[str]) -> None:
+        """Of the topics that begin with `prefix`, clear all that do not end in one of the names."""
+        for topic in [topic for topic in list(self) if topic.startswith(prefix)]:
+            if topic.removeprefix(prefix) not in names:
                 del self[topic]
+
+    def replace(self, prefix: str, sentences: Mapping[str, str]) -> None:
+        """Warn of exactly these among the topics that begin with `prefix`."""
+        self.keep(prefix, sentences)
         for name, sentence in sentences.items():
             self.set(f"{prefix}{name}", sentence)
 

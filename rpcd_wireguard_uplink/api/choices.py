@@ -6,31 +6,46 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from ..uplinks.service import Service
+from ..carrying.watch import CarryingWatch
+from ..config.store import ConfigStore
+from ..failover.monitor import Monitor
+from ..mesh.offers import OfferBook
+from ..mesh.peers import Peers
 from .explain import explanation
 from .simulation import simulation
 
 Table = dict[str, Any]
 
 
-class ChoiceService:
+class ChoiceMethods:
     """The handlers of `uplink_explain` and `uplink_simulate`."""
 
-    def __init__(self, service: Service) -> None:
-        self._service = service
+    def __init__(
+        self,
+        store: ConfigStore,
+        monitor: Monitor,
+        carrying: CarryingWatch,
+        offers: OfferBook,
+        peers: Peers,
+    ) -> None:
+        self._store = store
+        self._monitor = monitor
+        self._carrying = carrying
+        self._offers = offers
+        self._peers = peers
 
     def explain(self) -> Table:
         """Why traffic goes where it goes, and who would be next."""
         now_s = time.monotonic()
-        service = self._service
-        offers = service.offers.fresh(now_s)
-        config = service.uplinks.config
-        unanswered = service.carrying.sentences
         return explanation(
-            config, service.monitor, offers, service.distrust_reason, now_s, unanswered
+            self._store.current,
+            self._monitor,
+            self._offers.fresh(now_s),
+            self._peers.distrust_reason,
+            now_s,
+            self._carrying.sentences,
         )
 
     def simulate(self, fail: Sequence[str]) -> Table:
         """What would happen if these paths died; NotFound for one that nobody knows."""
-        service = self._service
-        return simulation(service.uplinks.config, service.monitor, fail, time.monotonic())
+        return simulation(self._store.current, self._monitor, fail, time.monotonic())

@@ -13,28 +13,42 @@ from typing import Any
 
 from ..config.options import MAIN_NAME, PIN_TYPE, PROVIDER_NAME, PROVIDER_TYPE
 from ..config.peering import ProviderSettings
+from ..config.store import ConfigStore
 from ..config.writer import section_of
 from ..errors import CommandFailed, NotSupported, UplinkError
+from ..events import Events, StatusChanged
 from ..mesh.agent import MeshAgent
 from ..mesh.http import request
+from ..mesh.offer_validation import OfferValidator
+from ..mesh.offers import OfferBook
+from ..mesh.peers import Peers
 from ..mesh.trust import wanted_pin, wanted_revocation
 from ..mesh.wire.lease import Identity, parse_identity
+from ..provider.lease_server import LeaseServer
+from ..provider.offer import OwnOffer
 from ..uci import Draft
+from ..uplinks.lifecycle import Uplinks
 
 Table = dict[str, Any]
 CONFIRM_S = 3.0
 
 
-class PeerService:
-    """The handlers of `uplink_offer`, `uplink_withdraw`, `uplink_consumers` and `uplink_trust*`."""
+class ProviderMethods:
+    """The handlers of `uplink_offer`, `uplink_withdraw` and `uplink_consumers`."""
 
-    def __init__(self, agent: MeshAgent) -> None:
-        self._agent = agent
-        self._service = agent.service
-        self._lease_server = agent.lease_server
-        self._own_offer = agent.own_offer
-
-    # --- offering
+    def __init__(
+        self,
+        uplinks: Uplinks,
+        peers: Peers,
+        validator: OfferValidator,
+        lease_server: LeaseServer,
+        own_offer: OwnOffer,
+    ) -> None:
+        self._uplinks = uplinks
+        self._peers = peers
+        self._validator = validator
+        self._lease_server = lease_server
+        self._own_offer = own_offer
 
     async def offer(self, **given: Any) -> Table:
         """Offer this router's internet, or change the terms of what is offered."""
@@ -46,14 +60,11 @@ class PeerService:
             raise NotSupported(reason, code="no_shaping")
         wanted = await self._lease_server.with_pools(wanted)
         await self._write(wanted)
-        await self._agent.follow_config()
-        failure = self._lease_server.problems.get("provider")
-        if failure is not None:
+        if failure := self._lease_server.failure:
             await self._write(before)
-            await self._agent.follow_config()
             raise CommandFailed(f"nothing is offered: {failure}")
         self._own_offer.announce()
-        node_id = self._agent.peers.node_id
+        node_id = self._peers.node_id
         return {
             "success": True,
             "message": f"{node_id} offers its internet to trusted mesh peers.",
@@ -63,12 +74,12 @@ class PeerService:
 
     def _note(self) -> str:
         """What keeps peers from using the offer, as a sentence."""
-        if not self._agent.peers.mesh.own:
+        peers = self._peers
+        if not peers.mesh.own:
             return (
                 "No mesh is known: bring its WireGuard device up, give each peer an address of "
                 "its own (/32 or /128) in allowed_ips, or name the device by list mesh."
             )
-        peers = self._agent.peers
         if not any(not peers.standing(i).reason for i in peers.directory.peer_ids):
             return "No mesh peer is trusted yet: `wgctl uplink trust` lists them."
         return ""
@@ -78,14 +89,12 @@ class PeerService:
         was_on = self._lease_server.settings.enabled
         if was_on:
             await self._write(replace(self._lease_server.settings, enabled=False))
-            await self._agent.follow_config()
-        node_id = self._agent.peers.node_id
         told = "offers its internet no more" if was_on else "did not offer its internet"
-        return {"success": True, "message": f"{node_id} {told}."}
+        return {"success": True, "message": f"{self._peers.node_id} {told}."}
 
     async def _write(self, settings: ProviderSettings) -> None:
         options = section_of(settings).options
-        await self._agent.edit(
+        await self._uplinks.edit(
             lambda draft: draft.set_section(PROVIDER_NAME, PROVIDER_TYPE, options)
         )
 
@@ -93,7 +102,7 @@ class PeerService:
         """Who has a lease, and what was refused."""
         with contextlib.suppress(UplinkError):  # what was counted last is shown then
             await self._lease_server.recount()
-        refused = sorted(self._service.validator.refused.items())
+        refused = sorted(self._validator.refused.items())
         return {
             "offering": int(self._lease_server.settings.enabled),
             "offer": self._own_offer.offer_table(),
@@ -101,42 +110,54 @@ class PeerService:
             "refused": [{"code": code, "count": count} for code, count in refused],
         }
 
-    # --- trust
+
+class TrustMethods:
+    """The handlers of `uplink_trust`, `uplink_trust_accept` and `uplink_trust_revoke`."""
+
+    def __init__(
+        self,
+        store: ConfigStore,
+        uplinks: Uplinks,
+        offers: OfferBook,
+        peers: Peers,
+        agent: MeshAgent,
+        events: Events,
+    ) -> None:
+        self._store = store
+        self._uplinks = uplinks
+        self._offers = offers
+        self._peers = peers
+        self._agent = agent
+        self._events = events
 
     def trust_list(self) -> Table:
         """Every WireGuard peer, and whom the owner trusts, with what is missing."""
-        peers = self._agent.peers
-        failure_of = self._agent.advertiser.mesh.failure_of
-        return {
-            "node_id": peers.node_id,
-            "peers": peers.rows(self._service.offers.names, failure_of),
-        }
+        rows = self._peers.rows(self._agent.transport.failure_of)
+        return {"node_id": self._peers.node_id, "peers": rows}
 
     async def trust_accept(self, peer_id: str, fingerprint: str = "") -> Table:
         """Confirm whose mesh key and identity a peer's are, and trust it."""
-        peers = self._agent.peers
-        await peers.reread()
-        pin = wanted_pin(peer_id, peers.ground, await self._identity(peer_id), fingerprint)
+        await self._agent.follow_mesh()
+        ground = self._peers.ground
+        pin = wanted_pin(peer_id, ground, await self._identity(peer_id), fingerprint)
         options = section_of(pin).options
-        await self._agent.edit(lambda draft: draft.set_section(pin.name, PIN_TYPE, options))
-        peers.rebuild()
-        await self._agent.trust_changed()
-        self._agent.advertiser.mesh.ask_soon(pin.mesh_key)
+        await self._uplinks.edit(lambda draft: draft.set_section(pin.name, PIN_TYPE, options))
+        self._agent.transport.ask_soon(pin.mesh_key)
         return {
             "success": True,
             "message": f"{peer_id} is trusted now.",
             "peer_id": peer_id,
-            "peer": peers.row(peer_id, self._service.offers.names),
+            "peer": self._peers.row(peer_id),
         }
 
     async def _identity(self, peer_id: str) -> Identity | None:
         """What the peer says at its mesh address now, or has said; None where it never did."""
-        peers = self._agent.peers
+        peers = self._peers
         claimants = peers.directory.claimants(peer_id)
         found = claimants[0] if len(claimants) == 1 else peers.directory.named(peer_id)
         if found is None or not found.addresses:
             return peers.identity(peer_id)
-        port = self._service.uplinks.config.peering.mesh_port
+        port = self._store.current.peering.mesh_port
         try:
             status, table = await request(
                 found.addresses[0],
@@ -147,15 +168,13 @@ class PeerService:
                 device=found.device,
                 timeout_s=CONFIRM_S,
             )
-            said = parse_identity(table) if status == 200 else None
+            return parse_identity(table) if status == 200 else None
         except UplinkError:
             return peers.identity(peer_id)
-        return said
 
     async def trust_revoke(self, peer_id: str) -> Table:
         """Trust a peer no longer."""
-        peers = self._agent.peers
-        revoked = wanted_revocation(peer_id, peers.ground)
+        revoked = wanted_revocation(peer_id, self._peers.ground)
 
         def write(draft: Draft) -> None:
             for name in revoked.pins:
@@ -163,11 +182,9 @@ class PeerService:
             if revoked.listed:
                 draft.del_list(MAIN_NAME, "trusted_peer", peer_id)
 
-        await self._agent.edit(write)
-        peers.rebuild()
-        await self._agent.trust_changed()
-        self._service.offers.forget(peer_id)
-        self._service.journal.changed()
+        await self._uplinks.edit(write)
+        self._offers.forget(peer_id)
+        self._events.publish(StatusChanged())
         return {
             "success": True,
             "message": f"{peer_id} is not trusted any more.",

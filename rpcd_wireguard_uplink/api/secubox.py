@@ -9,22 +9,26 @@ from __future__ import annotations
 
 import hashlib
 import re
+import time
 from dataclasses import replace
 from typing import Any
 
 from ..config.options import CONFIG, MAIN_NAME, MAIN_TYPE, UPLINK_TYPE
 from ..config.parser import parse_config
+from ..config.store import ConfigStore
 from ..config.writer import section_of
 from ..errors import InvalidArgument, NotFound, UplinkError
+from ..failover.monitor import Monitor
+from ..mesh.offers import OfferBook
 from ..model import Uplink, interface_name, is_key
 from ..platform.protocol import Platform
 from ..schema.endpoints import parse_endpoint
 from ..schema.shapes import PEER_ID
 from ..text import quoted
 from ..uci import Document, Draft, Section
-from ..uplinks.service import Service
 from . import status as view
-from .provider import PeerService
+from .provider import ProviderMethods
+from .uplinks import UplinkMethods
 
 Table = dict[str, Any]
 OLDER_CONFIG = "wireguard_uplink"
@@ -33,20 +37,30 @@ _STATUS = {"up": "active", "down": "down"}
 _CONNECTIVITY = {"up": "ok", "down": "failed"}
 
 
-class Older:
-    """The handlers of the older names, over one service and its part as a provider."""
+class OlderMethods:
+    """The handlers of the older names, in the words of the newer ones."""
 
-    def __init__(self, service: Service, peers: PeerService) -> None:
-        self._service = service
-        self._peers = peers
+    def __init__(
+        self,
+        store: ConfigStore,
+        monitor: Monitor,
+        offers: OfferBook,
+        uplinks: UplinkMethods,
+        provider: ProviderMethods,
+    ) -> None:
+        self._store = store
+        self._monitor = monitor
+        self._offers = offers
+        self._uplinks = uplinks
+        self._provider = provider
 
     def older_uplinks(self) -> Table:
         """The configured uplinks, best first."""
-        uplinks = view.best_first(self._service.uplinks.config.uplinks)
+        uplinks = view.best_first(self._store.current.uplinks)
         return {"uplinks": [self._row(uplink) for uplink in uplinks]}
 
     def _row(self, uplink: Uplink) -> Table:
-        state = view.path_state(self._service.monitor, uplink.interface)
+        state = view.path_state(self._monitor, uplink.interface)
         return {
             "interface": uplink.interface,
             "node_id": uplink.peer_id,
@@ -71,28 +85,28 @@ class Older:
     ) -> Table:
         """Make an uplink; without a node id it is that of who has or offers the key."""
         del local_pubkey  # every tunnel has a key of its own
-        config = self._service.uplinks.config
+        config = self._store.current
         known = {uplink.public_key: uplink.peer_id for uplink in config.uplinks}
-        offer = self._service.offer_with(peer_pubkey)
+        offer = self._offers.with_key(peer_pubkey, time.monotonic())
         if offer is not None:
             known.setdefault(peer_pubkey, offer.peer_id)
             endpoint = endpoint or str(offer.endpoint)
         peer_id = node_id or known.get(peer_pubkey) or peer_id_of(peer_pubkey)
-        if endpoint is None and self._service.uplinks.find(peer_id) is None:
+        if endpoint is None and config.uplink_to(peer_id) is None:
             raise InvalidArgument("endpoint is missing: give where the peer listens, host:port")
-        done = await self._service.add_uplink(
+        done = await self._uplinks.add_uplink(
             peer_id, wanted_weight(priority, weight), endpoint, peer_pubkey
         )
         return {key: done[key] for key in ("success", "message", "interface", "peer_id")}
 
     async def older_remove_uplink(self, interface: str) -> Table:
         """Remove the uplink with this interface."""
-        done = await self._service.remove_uplink(self._peer_of(interface))
+        done = await self._uplinks.remove_uplink(self._peer_of(interface))
         return {key: done[key] for key in ("success", "message")}
 
     async def older_test_uplink(self, interface: str, target: str = "") -> Table:
         """Probe through the uplink with this interface."""
-        tested = await self._service.test_uplink(self._peer_of(interface), target)
+        tested = await self._uplinks.test_uplink(self._peer_of(interface), target)
         reachable = tested["reachable"]
         return {**tested, "success": reachable, "result": "OK" if reachable else "FAILED"}
 
@@ -106,12 +120,12 @@ class Older:
         wanted = wanted_weight(priority, weight)
         if wanted is None:
             raise InvalidArgument("priority is missing: give a whole number from 1 to 100")
-        done = await self._service.set_priority(self._peer_of(interface), wanted)
+        done = await self._uplinks.set_priority(self._peer_of(interface), wanted)
         return {"success": True, "message": done["message"], "interface": interface}
 
     async def older_set_uplink_failover(self, enabled: str | int | bool) -> Table:
         """Turn automatic failover on or off."""
-        return await self._service.set_failover(enabled in ("1", 1))
+        return await self._uplinks.set_failover(enabled in ("1", 1))
 
     async def older_offer_uplink(
         self, bandwidth: str | int | None = None, latency: str | int | None = None
@@ -119,15 +133,15 @@ class Older:
         """Offer this router's internet."""
         given = {"bandwidth_mbps": bandwidth, "latency_ms": latency}
         known: dict[str, Any] = {k: int(v) for k, v in given.items() if v is not None}
-        done = await self._peers.offer(**known)
+        done = await self._provider.offer(**known)
         return {key: done[key] for key in ("success", "message")}
 
     async def older_withdraw_uplink(self) -> Table:
         """Take the offer back."""
-        return await self._peers.withdraw()
+        return await self._provider.withdraw()
 
     def _peer_of(self, interface: str) -> str:
-        for uplink in self._service.uplinks.config.uplinks:
+        for uplink in self._store.current.uplinks:
             if uplink.interface == interface:
                 return uplink.peer_id
         raise NotFound(

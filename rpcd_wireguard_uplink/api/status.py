@@ -5,21 +5,32 @@ Reads the monitor and the configuration and changes nothing; a reply needs no co
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from ..carrying.watch import CarryingWatch
 from ..config.settings import Config, Settings
+from ..config.store import ConfigStore
 from ..failover.decision import ranked_backups
 from ..failover.machine import Phase, State
 from ..failover.monitor import Monitor
 from ..failover.paths import WatchedPath
 from ..failover.selection import Ranked, offer_reason
+from ..history import History
+from ..mesh.offers import OfferBook
+from ..mesh.peers import Peers
 from ..model import Family, Health, HistoryEntry, Offer, PathKind, Uplink
+from ..platform.protocol import Platform
 from ..probing.icmp import PROBE_BYTES
 from ..probing.probe_kind import ProbeKind
+from ..provider.lease_server import LeaseServer
+from ..uplinks.wans import Wans
+from ..warnings import Warnings
 from .replies import OFFERS_IN_STATUS
 
 Table = dict[str, Any]
+EVENTS_IN_STATUS = 10
 SEVERITY = (
     Phase.DISABLED,
     Phase.STRANDED,
@@ -310,3 +321,62 @@ def status_table(
         "events": [entry.as_table() for entry in events],
         "problems": [*problems, *_prefix_note(monitor), *_probe_notes(config, monitor)],
     }
+
+
+class StatusMethods:
+    """The handlers of `uplink_status` and `uplink_history`."""
+
+    def __init__(
+        self,
+        platform: Platform,
+        store: ConfigStore,
+        monitor: Monitor,
+        carrying: CarryingWatch,
+        wans: Wans,
+        offers: OfferBook,
+        peers: Peers,
+        lease_server: LeaseServer,
+        history: History,
+        warnings: Warnings,
+    ) -> None:
+        self._platform = platform
+        self._store = store
+        self._monitor = monitor
+        self._carrying = carrying
+        self._wans = wans
+        self._offers = offers
+        self._peers = peers
+        self._lease_server = lease_server
+        self._history = history
+        self._warnings = warnings
+
+    def status(self) -> Table:
+        """Everything about now."""
+        self._monitor.counters.freshen()
+        now_s, config = time.monotonic(), self._store.current
+        notes = (fate_note(self._monitor, uplink) for uplink in config.uplinks)
+        problems = [*self._warnings.all(), *config.warnings]
+        problems += filter(None, notes)
+        table = status_table(
+            config,
+            self._monitor,
+            self._offers.fresh(now_s),
+            self._history.newest(EVENTS_IN_STATUS),
+            problems,
+            now_s,
+            self._peers.distrust_reason,
+        )
+        for family in Family:
+            table["families"][family.value]["carrying"] = self._carrying.carrying(family)
+        keys = ("peer_id", "address", "handshake_age_s", "rx_bytes", "tx_bytes", "month_bytes")
+        consumers = self._lease_server.consumer_rows()
+        return {
+            **table,
+            **self._wans.mwan3_view,
+            "offering": int(config.provider.enabled),
+            "consumers": [{key: row[key] for key in keys} for row in consumers],
+        }
+
+    def read_history(self, limit: int = 50) -> Table:
+        """What happened, newest first."""
+        return {"events": [entry.as_table() for entry in self._history.newest(limit)]}

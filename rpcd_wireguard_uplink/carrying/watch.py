@@ -14,9 +14,13 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 
 from ..errors import UplinkError
-from ..model import Family
+from ..events import CarryingChanged, Events
+from ..failover.machine import Phase
+from ..failover.monitor import Monitor
+from ..model import DEVICE_GROUP, Family
 from ..system import iproute, netlink, nft
 from ..system.proc import Losses, is_strict, read_losses
+from ..warnings import Warnings
 from .counters import TABLE_NAME, Finding, Trail, read_counters, sample_of
 from .forwarding import FW4, Forwarding, Paths, host_on, lan_devices, look_through
 from .ruleset import Ruleset, read_ruleset
@@ -28,6 +32,7 @@ ZONE_S = 4.0
 UNTRIED_S, LOST_FLOWS = 3.0, 3
 MANY_RULES = 500
 TOPIC = "forwarding "
+DIVERTED = (Phase.FAILED_OVER, Phase.HOLDING)
 _NAT = ("masquerade", "snat")
 SHOWN = {Family.IPV4: "IPv4", Family.IPV6: "IPv6"}
 
@@ -54,18 +59,27 @@ class InUse:
     others: frozenset[str] = frozenset()
 
 
-Report = Callable[[Family, str, str], None]
-"""Family, tunnel, and the sentence; '' where the path carries again."""
+def in_use(monitor: Monitor) -> InUse:
+    """What traffic uses now."""
+    uplinks = {u.interface: tuple(filter(u.carries, Family)) for u in monitor.watch.uplinks}
+    used = {f: s.active for f, s in monitor.states.items() if s.phase in DIVERTED}
+    links = monitor.network.state.links.values()
+    return InUse(
+        {family: device for family, device in used.items() if device in uplinks},
+        tuple(monitor.network.state.wan_devices()),
+        uplinks,
+        frozenset(link.name for link in links if link.group == DEVICE_GROUP),
+    )
 
 
 class CarryingWatch:
-    """`look` says what is in use now."""
+    """The watch of one router. `look` says what is in use now."""
 
-    def __init__(self, look: Callable[[], InUse], problems: dict[str, str], report: Report) -> None:
+    def __init__(self, look: Callable[[], InUse], warnings: Warnings, events: Events) -> None:
         self.sentences: dict[Family, str] = {}
         self._look = look
-        self._problems = problems
-        self._report = report
+        self._problems = warnings
+        self._events = events
         self._sets = nft.SetReader(TABLE_NAME)
         self._trails: dict[Family, Trail] = {}
         self._found = Forwarding()
@@ -169,7 +183,7 @@ class CarryingWatch:
             sentence = await self._no_route(family, trail.path)
         if sentence != told:
             self._set(family, sentence)
-            self._report(family, trail.path, sentence)
+            self._events.publish(CarryingChanged(family, trail.path, sentence))
 
     def _set(self, family: Family, sentence: str) -> None:
         self.sentences.pop(family, None)
@@ -244,7 +258,7 @@ class CarryingWatch:
             if self.sentences.get(family):
                 trail.restart()
                 self._set(family, "")
-                self._report(family, trail.path, "")
+                self._events.publish(CarryingChanged(family, trail.path, ""))
 
     async def blocked_by_firewall(self, tunnel: str) -> list[str]:
         """What the firewall keeps from a new tunnel, as sentences.

@@ -185,7 +185,7 @@ class CaptiveWatch:
     def _page(self) -> str:
         """The page to ask for, '' where there is none that can be asked for."""
         url = self._url() if self._monitor.watch.settings.enabled else ""
-        with self._monitor.problems.catch(BAD_PAGE, InvalidArgument):
+        with self._monitor.warnings.catch(BAD_PAGE, InvalidArgument):
             return url and parse_check(url).geturl()
         return ""
 
@@ -199,7 +199,7 @@ class CaptiveWatch:
                 bad = uplink.interface if verdict.url else ""
                 break
         told = f"{url} does not answer 204 through {bad} either" if bad else ""
-        self._monitor.problems.set(WRONG_PAGE, told)
+        self._monitor.warnings.set(WRONG_PAGE, told)
         return not bad
 
     def _is_attached(self, device: str) -> bool:
@@ -239,4 +239,4 @@ class CaptiveWatch:
             name = monitor.platform.logical_name(device)
             at = f" ({', '.join(found.addresses)})" if found.addresses else ""
             warnings[device] = f"{name} is held by a captive portal: open {found.url}{at} to log in"
-        monitor.problems.replace("captive ", warnings)
+        monitor.warnings.replace("captive ", warnings)

@@ -15,17 +15,21 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from ..config.settings import Settings
+from ..config.store import ConfigStore
 from ..errors import NotFound, NotSupported, NotTrusted
+from ..events import Events, PeerNews
 from ..failover.decision import ranked_backups
 from ..failover.machine import AWAY, Change
 from ..failover.monitor import Monitor
+from ..mesh.offers import OfferBook
+from ..mesh.peers import Peers
 from ..model import Family, Health, Offer, Uplink
 from ..platform.protocol import Platform
 from ..probing.tunnel_test import Tested, run_test
 from ..state_file import now_text
 from ..steering.plan import Diversion
 from ..system.dns import SOA, ask
-from ..uplinks.service import Service
+from ..uplinks.lifecycle import Uplinks
 
 Table = dict[str, Any]
 PROBES = 5
@@ -50,8 +54,21 @@ class Step:
 class Drills:
     """The handler of `uplink_drill`: who may be rehearsed when, and what is reported of it."""
 
-    def __init__(self, service: Service) -> None:
-        self._service = service
+    def __init__(
+        self,
+        store: ConfigStore,
+        monitor: Monitor,
+        uplinks: Uplinks,
+        offers: OfferBook,
+        peers: Peers,
+        events: Events,
+    ) -> None:
+        self._store = store
+        self._monitor = monitor
+        self._uplinks = uplinks
+        self._offers = offers
+        self._peers = peers
+        self._events = events
         self._drilling = False
 
     async def drill(
@@ -86,8 +103,7 @@ class Drills:
         }
 
     def _chosen(self, peer_id: str) -> list[Uplink]:
-        service = self._service
-        watched = list(service.monitor.watch.uplinks) if service.monitor.paths else []
+        watched = list(self._monitor.watch.uplinks) if self._monitor.paths else []
         if not peer_id:
             if not watched:
                 raise NotFound(
@@ -95,8 +111,8 @@ class Drills:
                     code="no_uplink",
                 )
             return watched
-        uplink = service.uplinks.require(peer_id)
-        if reason := service.distrust_reason(peer_id):
+        uplink = self._uplinks.require(peer_id)
+        if reason := self._peers.distrust_reason(peer_id):
             raise NotTrusted(reason)
         if uplink not in watched:
             raise NotSupported(
@@ -106,14 +122,14 @@ class Drills:
         return [uplink]
 
     def _require_home(self) -> None:
-        if any(state.phase in AWAY for state in self._service.monitor.states.values()):
+        if any(state.phase in AWAY for state in self._monitor.states.values()):
             raise NotSupported(
                 "traffic is on an uplink already, this is no time for a drill with all of it",
                 code="failed_over",
             )
 
     def _best(self, chosen: Sequence[Uplink]) -> Uplink:
-        now_s, monitor = time.monotonic(), self._service.monitor
+        now_s, monitor = time.monotonic(), self._monitor
         by_name = {uplink.interface: uplink for uplink in chosen}
         for family in Family:
             for ranked in ranked_backups(monitor, family, now_s):
@@ -124,23 +140,22 @@ class Drills:
         )
 
     async def _rehearse(self, uplink: Uplink) -> list[Step]:
-        service = self._service
-        settings, offer = service.uplinks.config.settings, service.offers.peek(uplink.peer_id)
-        return await rehearse(uplink, settings, service.monitor, offer)
+        settings, offer = self._store.current.settings, self._offers.peek(uplink.peer_id)
+        return await rehearse(uplink, settings, self._monitor, offer)
 
     async def _lead(self, uplink: Uplink, steps: list[Step], seconds: int) -> None:
         if not any(step.ok for step in steps if step.name in FAMILY_STEPS):
             steps.append(Step("traffic", False, "not tried, since no probe was answered"))
             return
         self._require_home()
-        steps.append(await lead_traffic(self._service.monitor, uplink, seconds))
+        steps.append(await lead_traffic(self._monitor, uplink, seconds))
 
     def _record(self, uplink: Uplink, steps: Sequence[Step]) -> Table:
         """The outcome as the reply has it, written into the history."""
         bad = [step for step in steps if not step.ok]
         note = "; ".join(f"{step.name}: {step.told}" for step in bad)
         kind = "drill_failed" if bad else "drill_passed"
-        self._service.journal.peer("drill", kind, uplink.peer_id, note or "all went well")
+        self._events.publish(PeerNews("drill", kind, uplink.peer_id, note or "all went well"))
         return {
             "peer_id": uplink.peer_id,
             "interface": uplink.interface,
@@ -248,7 +263,7 @@ async def lead_traffic(monitor: Monitor, uplink: Uplink, seconds: int) -> Step:
     before = (await monitor.platform.read_counters()).get(uplink.interface)
     begun_s = time.monotonic()
     told = f"a drill: all traffic is led through {uplink.peer_id} for {seconds} s"
-    monitor.problems.set("drill", told)
+    monitor.warnings.set("drill", told)
     try:
         for diversion in diversions:
             change = Change("drill", diversion.dead[0], uplink.interface, told, 0.0)
@@ -259,7 +274,7 @@ async def lead_traffic(monitor: Monitor, uplink: Uplink, seconds: int) -> Step:
         for diversion in diversions:
             if monitor.states[diversion.family].phase not in AWAY:
                 _give_back(monitor, uplink, diversion, lasted_s)
-        monitor.problems.clear_topic("drill")
+        monitor.warnings.clear_topic("drill")
     after = (await monitor.platform.read_counters()).get(uplink.interface)
     moved = "nothing was counted"
     if before is not None and after is not None:
@@ -290,7 +305,7 @@ async def _hold(
         in_force = monitor.steering.diversions
         has_moved = has_moved or all(in_force.get(each.family) == each for each in diversions)
         if not has_moved and now_s > moves_by_s:
-            return monitor.problems.get("switch", f"the traffic did not move in {MOVE_S:g} s")
+            return monitor.warnings.get("switch", f"the traffic did not move in {MOVE_S:g} s")
         if any(monitor.states[each.family].phase in AWAY for each in diversions):
             return "a WAN failed meanwhile: this is no drill any more"
         for each in diversions:

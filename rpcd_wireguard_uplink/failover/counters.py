@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable
 from datetime import date
 
+from ..events import Events, PathsChanged
 from ..model import Family
 from ..probing.capacity import Capacity
 from ..warnings import Warnings
@@ -19,12 +19,12 @@ CALM_S = 15.0  # while no uplink is used, and nobody asks
 
 
 class CounterWatch:
-    """`on_update` hears of each reading."""
+    """The watch of one router; each reading is news of its paths."""
 
-    def __init__(self, scene: Scene, warnings: Warnings, on_update: Callable[[], None]) -> None:
+    def __init__(self, scene: Scene, warnings: Warnings, events: Events) -> None:
         self._scene = scene
         self._warnings = warnings
-        self._on_update = on_update
+        self._events = events
         self._read_s = 0.0
         self._asked = asyncio.Event()
 
@@ -36,7 +36,7 @@ class CounterWatch:
                 await self._scene.network.read_counters()
                 self.learn_capacities(time.monotonic())
                 self._count_bytes()
-            self._on_update()
+            self._events.publish(PathsChanged())
             is_away = any(state.phase in AWAY for state in self._scene.states.values())
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(USED_S if is_away else CALM_S):

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 from ..config.settings import Settings
-from ..events import Events
+from ..events import Events, PathsChanged
 from ..model import DefaultRoute, Family, PathKind, Uplink
 from ..platform.network_reader import NetworkReader
 from ..platform.protocol import Platform
@@ -69,7 +69,6 @@ class Steering(Protocol):
 class Monitor:
     """One router's paths and the decisions about them.
 
-    `on_update` hears that something readable changed.
     `who_refuses` says who else holds a WAN to be dead ('': nobody): it gets no traffic back until
     that ends. `ledger` counts the uplinks' bytes by interface.
     """
@@ -77,15 +76,17 @@ class Monitor:
     def __init__(
         self,
         platform: Platform,
-        events: Events,
-        on_update: Callable[[], None],
+        who_refuses: Callable[[str, Family], str],
+        ledger: Ledger,
         run_dir: str,
+        warnings: Warnings,
+        events: Events,
     ) -> None:
         self.platform = platform
         self.network = network = NetworkReader(platform)
-        self.problems = warnings = Warnings()
-        self.who_refuses: Callable[[str, Family], str] = lambda device, family: ""
-        self.ledger = Ledger()
+        self.warnings = warnings
+        self.who_refuses = who_refuses
+        self.ledger = ledger
         self.steering = SteeringCoordinator(network, run_dir, warnings, events)
         self.watch = Watch(Settings())
         now_s = time.monotonic()
@@ -96,10 +97,9 @@ class Monitor:
         self.terms: Mapping[str, Terms] = {}
         self.same_wan: frozenset[str] = frozenset()
         self.portals: Mapping[str, str] = {}
-        self.counters = CounterWatch(self, warnings, on_update)
+        self.counters = CounterWatch(self, warnings, events)
         self._steering: Steering = self.steering
-        self._warnings = warnings
-        self._on_update = on_update
+        self._events = events
         self._liveness = PassiveLiveness(self.paths)
         self._use = WanUse()
         self._tick_handle: asyncio.TimerHandle | None = None
@@ -180,7 +180,7 @@ class Monitor:
         What fails is a warning, and is tried again.
         """
         async with self._rereading:
-            with self._warnings.catch("kernel"):
+            with self.warnings.catch("kernel"):
                 await self._reread()
                 return
         asyncio.get_running_loop().call_later(RETRY_S, self._stale.set)
@@ -262,7 +262,7 @@ class Monitor:
         try:
             self._probe_and_judge()
         except Exception as error:
-            tell_awhile("probing", "probing", error, self._warnings)
+            tell_awhile("probing", "probing", error, self.warnings)
             self._plan_tick(time.monotonic())
 
     def _probe_and_judge(self) -> None:
@@ -302,4 +302,4 @@ class Monitor:
         if any(decision.change is not None for decision in decisions.values()):
             self.counters.read_soon()
         self._plan_tick(now_s)
-        self._on_update()
+        self._events.publish(PathsChanged())

@@ -11,122 +11,154 @@ import contextlib
 import json
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
-from ..config.peering import MqttSettings, PeerSettings
+from ..config.peering import MqttSettings
+from ..config.store import ConfigStore
 from ..errors import InvalidArgument, NotTrusted, UplinkError
 from ..schema.json_message import parse_json_message
+from ..tasks import TaskSet
+from ..warnings import Warnings
 from .master_link import publish_gossip
 from .offer_validation import OfferValidator
 from .offers import Numbering, Source
+from .peers import Peers
 from .poller import MeshTransport
 from .wire.offer import OfferMessage, WithdrawMessage, offer_table, parse_message, withdraw_table
 from .wire.signing import Signer, can_sign, verify
-
-if TYPE_CHECKING:
-    from ..extras.mqtt.transport import MqttTransport
 
 Table = dict[str, Any]
 Message = OfferMessage | WithdrawMessage
 FAREWELL_S = 1.0
 
 
-class Advertiser:
-    """The carriers of one router. `current` makes the message that holds now, numbered anew.
+class BrokerTransport(Protocol):
+    """A connection to a broker that keeps what each router has said last."""
 
-    `own` is the offer that was sent last, None where none stands. `folder` is the service's own.
+    def start(self) -> None:
+        """Connect, and again whenever the connection is lost."""
+
+    async def close(self) -> None:
+        """End the connection."""
+
+    def publish(self, payload: bytes) -> object:
+        """Say this from now on."""
+
+    def renew(self) -> None:
+        """Connect anew, with another last will."""
+
+
+OpenBroker = Callable[
+    [MqttSettings, str, Callable[[], bytes], Callable[[str, bytes], None], Callable[[str], None]],
+    BrokerTransport,
+]
+"""Settings, node id, the last will, who hears messages (peer, payload) and who hears of its state
+('' while all is well).
+"""
+
+
+class Advertiser:
+    """The transports of one router. `current` makes the message that holds now, numbered anew.
+
+    `own` is the offer that was sent last, None where there is none. `seed_file` holds the signing
+    key.
     """
 
     def __init__(
         self,
+        store: ConfigStore,
+        peers: Peers,
         validator: OfferValidator,
         mesh: MeshTransport,
+        numbering: Numbering,
         current: Callable[[], Message],
-        folder: str = "/etc/wireguard-uplink",
+        open_broker: OpenBroker,
+        seed_file: str,
+        warnings: Warnings,
+        tasks: TaskSet,
     ) -> None:
-        self.mesh = mesh
-        self.numbering = Numbering()
-        self.problems: dict[str, str] = {}
-        self.identity_key = ""
         self.own: Table | None = None
-        self._current = current
+        self._store = store
+        self._peers = peers
         self._validator = validator
-        self._folder = folder
+        self._mesh = mesh
+        self._numbering = numbering
+        self._current = current
+        self._open_broker = open_broker
+        self._seed_file = seed_file
+        self._warnings = warnings
+        self._tasks = tasks
         self._has_spoken = False
         self._signer: Signer | None = None
-        self._carriers: frozenset[str] = frozenset()
-        self._mqtt: MqttTransport | None = None
+        self._has_identity = False
+        self._identifying = asyncio.Lock()
+        self._mqtt: BrokerTransport | None = None
         self._broker: tuple[MqttSettings, str] | None = None
-        self._tasks: set[asyncio.Task[Any]] = set()
 
-    async def load_identity(self, path: str) -> None:
-        """Sign from now on; without it, who only hears us through others won't believe us."""
-        if not can_sign():
-            return
-        try:
-            self._signer = await asyncio.to_thread(Signer.load, path)
-            self.identity_key = self._signer.key
-        except UplinkError as error:
-            self.problems["identity"] = str(error)
+    @property
+    def identity_key(self) -> str:
+        """The public key that our messages are signed with; '' while they are not."""
+        return self._signer.key if self._signer is not None else ""
 
-    async def follow(self, peering: PeerSettings, broker: MqttSettings, node_id: str) -> None:
-        """Use the carriers that are configured."""
-        self._carriers = peering.carriers
-        self.mesh.port, self.mesh.poll_s = peering.mesh_port, peering.poll_s
-        self.mesh.asks_offers = "mesh" in peering.carriers
-        wanted = (broker, node_id) if broker.enabled else None
+    async def identify(self) -> None:
+        """Sign from now on, where anybody may hear it; the library for it weighs a megabyte.
+
+        Without a signature, who only hears us through others won't believe us.
+        """
+        config = self._store.current
+        is_heard = self._peers.directory.peers or config.mqtt.enabled or config.provider.enabled
+        async with self._identifying:
+            if is_heard and not self._has_identity:
+                self._has_identity = True
+                if can_sign():
+                    with self._warnings.catch("identity"):
+                        self._signer = await asyncio.to_thread(Signer.load, self._seed_file)
+
+    async def follow(self) -> None:
+        """Use the transports that are configured."""
+        await self.identify()
+        config, node_id = self._store.current, self._peers.node_id
+        self._mesh.configure(config.peering)
+        wanted = (config.mqtt, node_id) if config.mqtt.enabled else None
         if wanted == self._broker:
             return
         self._broker = wanted
         if self._mqtt is not None:
             await self._mqtt.close()
             self._mqtt = None
-        self.problems.pop("mqtt", None)
-        if wanted is None:
-            return
-        try:
-            from ..extras.mqtt.transport import MqttTransport
-        except ImportError:  # a package of its own on OpenWrt
-            self.problems["mqtt"] = "MQTT needs its own package: install rpcd-wireguard-uplink-mqtt"
-            return
-        try:
-            self._mqtt = MqttTransport(
-                broker, node_id, self._last_will, self._on_message, self._on_state, self._folder
-            )
-            self._mqtt.start()
-        except UplinkError as error:
-            self.problems["mqtt"] = str(error)
+        self._warnings.clear_topic("mqtt")
+        if wanted is not None:
+            with self._warnings.catch("mqtt"):
+                self._mqtt = self._open_broker(
+                    config.mqtt, node_id, self._last_will, self._on_message, self._on_state
+                )
+                self._mqtt.start()
 
     def publish(self, message: Message) -> None:
         """Send our own message to everybody; it replaces what was sent before."""
         table = self._table(message)
         self._has_spoken = True
         self.own = table if isinstance(message, OfferMessage) else None
-        if "mesh" in self._carriers:
-            self.mesh.tell(table)
+        carriers = self._store.current.peering.carriers
+        if "mesh" in carriers:
+            self._mesh.tell(table)
         if self._mqtt is not None:
             self._mqtt.publish(_bytes(table))
-        if "bus" in self._carriers:
-            self._spawn(self._gossip(table))
+        if "bus" in carriers:
+            self._tasks.spawn("gossip", self._gossip(table))
 
     async def _gossip(self, table: Table) -> None:
-        try:
+        with self._warnings.catch("gossip", sentence="mirrornet did not take the message: {}"):
             await publish_gossip(table)
-            self.problems.pop("gossip", None)
-        except UplinkError as error:
-            self.problems["gossip"] = f"mirrornet did not take the message: {error}"
 
     async def stop(self) -> None:
         """Let what was sent last get away, and end."""
-        if self.mesh.telling is not None:
+        if self._mesh.telling is not None:
             with contextlib.suppress(TimeoutError, asyncio.CancelledError):
                 async with asyncio.timeout(FAREWELL_S):
-                    await asyncio.shield(self.mesh.telling)
+                    await asyncio.shield(self._mesh.telling)
         if self._mqtt is not None:
             await self._mqtt.close()
-        for task in list(self._tasks):
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
 
     # --- the broker's
 
@@ -153,20 +185,19 @@ class Advertiser:
             return
         if verify(table) != self._signer.key:
             raise NotTrusted("another router speaks in this router's name", code="own_id")
-        if self.numbering.surpass(sequence):
+        if self._numbering.surpass(sequence):
             self._mqtt.renew()  # the last will must be above it too
 
     def _on_state(self, problem: str) -> None:
+        self._warnings.set("mqtt", problem)
         if problem:
-            self.problems["mqtt"] = problem
             return
-        self.problems.pop("mqtt", None)
         if self._mqtt is not None and self._has_spoken:
             self._mqtt.publish(_bytes(self._table(self._current())))
 
     def _last_will(self) -> bytes:
         assert self._broker is not None
-        sequence = self.numbering.last_will(time.time())
+        sequence = self._numbering.last_will(time.time())
         gone = WithdrawMessage(self._broker[1], sequence=sequence, reason="connection lost")
         return _bytes(self._table(gone))
 
@@ -175,11 +206,6 @@ class Advertiser:
             offer_table(message) if isinstance(message, OfferMessage) else withdraw_table(message)
         )
         return table if self._signer is None else self._signer.sign(table)
-
-    def _spawn(self, work: Any) -> None:
-        task = asyncio.get_running_loop().create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
 
 
 def _bytes(table: Table) -> bytes:

@@ -14,10 +14,11 @@ from dataclasses import replace
 from typing import Any
 
 from ..errors import InvalidArgument, NotSupported, NotTrusted, UplinkError
-from ..history import Journal
+from ..events import Events, NumbersChanged, OfferNews
 from ..model import Offer
 from ..text import quoted
 from .offers import OfferBook, Source
+from .peers import Peers
 from .rate_limit import Buckets
 from .wire.endpoints import check_endpoint_host
 from .wire.offer import OfferMessage, WithdrawMessage, parse_message
@@ -30,22 +31,20 @@ RATE_PER_S = 0.5
 
 
 class OfferValidator:
-    """The door for offers and withdrawals.
+    """The door for offers and withdrawals. `own_keys` gives this router's own WireGuard keys."""
 
-    `identity_of` gives the signing key that is known of a peer ('' if none is), `own_id` this
-    router's own id, `own_keys` its WireGuard keys, `own_addresses` its addresses,
-    `distrust_reason` why what comes of a peer by a carrier is not trusted ('' if it is).
-    """
-
-    def __init__(self, offers: OfferBook, journal: Journal) -> None:
-        self.offers = offers
+    def __init__(
+        self,
+        offers: OfferBook,
+        peers: Peers,
+        own_keys: Callable[[], Collection[str]],
+        events: Events,
+    ) -> None:
         self.refused: Counter[str] = Counter()
-        self.identity_of: Callable[[str], str] = lambda peer_id: ""
-        self.own_id = ""
-        self.own_keys: Callable[[], Collection[str]] = tuple
-        self.own_addresses: Callable[[], Collection[str]] = tuple
-        self.distrust_reason: Callable[[str, str], str] = lambda peer_id, carrier: ""
-        self._journal = journal
+        self._offers = offers
+        self._peers = peers
+        self._own_keys = own_keys
+        self._events = events
         self._pace = Buckets(BURST, RATE_PER_S)
 
     def take(
@@ -66,22 +65,22 @@ class OfferValidator:
             raise
         repeated = False
         if isinstance(message, WithdrawMessage):
-            taken = self.offers.withdraw(
+            taken = self._offers.withdraw(
                 message.peer_id, message.sequence, time.monotonic(), source
             )
             told = "The offer was withdrawn." if taken else "There was no offer of this peer."
             kind, cause = "withdrawn", message.reason or carrier
         else:
-            known = self.offers.get(message.peer_id, time.monotonic())
+            known = self._offers.get(message.peer_id, time.monotonic())
             offer = offer_of(message, carrier, time.monotonic())
-            taken = self.offers.accept(offer, source)
+            taken = self._offers.accept(offer, source)
             told = "The offer was accepted." if taken else "A newer offer is known already."
             kind, cause = "offer", carrier
             repeated = known is not None and _terms(known) == _terms(offer)
         if taken and repeated:
-            self._journal.refreshed()
+            self._events.publish(NumbersChanged())
         elif taken:
-            self._journal.offer(kind, message.peer_id, cause)
+            self._events.publish(OfferNews(kind, message.peer_id, cause))
         return message.peer_id, taken, told
 
     def count(self, code: str) -> None:
@@ -97,7 +96,7 @@ class OfferValidator:
         sender: str,
     ) -> None:
         peer_id = message.peer_id
-        if peer_id == self.own_id:
+        if peer_id == self._peers.node_id:
             raise InvalidArgument(
                 f"peer_id {quoted(peer_id)} is this router's own: two nodes have the same id",
                 code="own_id",
@@ -108,7 +107,7 @@ class OfferValidator:
             )
         self._check_signature(message, raw, source)
         if isinstance(message, OfferMessage):
-            if message.public_key in self.own_keys():
+            if message.public_key in self._own_keys():
                 raise InvalidArgument(
                     "endpoint.public_key is this router's own", code="key_is_ours"
                 )
@@ -116,7 +115,7 @@ class OfferValidator:
             near = {each.host for each in message.endpoints if each.scope == "link"}
             hosts = {message.endpoint.host, *(each.host for each in message.endpoints)}
             for host in sorted(hosts):
-                check_endpoint_host(host, () if host in near else self.own_addresses())
+                check_endpoint_host(host, () if host in near else self._peers.mesh.addresses)
 
     def _check_pace(self, message: OfferMessage | WithdrawMessage, source: Source) -> None:
         """A peer's offers cost work here; what it takes back is believed however often it does."""
@@ -130,10 +129,14 @@ class OfferValidator:
 
     def _check_rank(self, peer_id: str, source: Source) -> None:
         """Whoever goes by an id that nobody tied to him takes no place of what is trusted."""
-        known = self.offers.get(peer_id, time.monotonic())
-        if source is Source.LOCAL or known is None or self.distrust_reason(peer_id, known.carrier):
+        known = self._offers.get(peer_id, time.monotonic())
+        if (
+            source is Source.LOCAL
+            or known is None
+            or self._peers.carrier_distrust_reason(peer_id, known.carrier)
+        ):
             return
-        if reason := self.distrust_reason(peer_id, "mesh"):
+        if reason := self._peers.carrier_distrust_reason(peer_id, "mesh"):
             raise NotTrusted(reason, code="not_bound")
 
     def _check_signature(
@@ -143,7 +146,7 @@ class OfferValidator:
         source: Source,
     ) -> None:
         """A message that was not heard from the peer itself must be signed by its known key."""
-        known = self.identity_of(message.peer_id)
+        known = self._peers.identity_of(message.peer_id)
         if source is Source.DIRECT or (source is Source.LOCAL and not known):
             return
         if not known:

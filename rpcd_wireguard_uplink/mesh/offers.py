@@ -131,6 +131,10 @@ class OfferBook:
         """The peer's last offer, expired or not."""
         return self._offers.get(peer_id)
 
+    def with_key(self, public_key: str, now_s: float) -> Offer | None:
+        """The offer of the peer that has this key, if there is one."""
+        return next((o for o in self.fresh(now_s) if o.public_key == public_key), None)
+
     @property
     def names(self) -> Mapping[str, Offer]:
         """The last offers by peer."""

@@ -10,12 +10,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from ..config.store import ConfigStore
 from ..errors import NotTrusted, Status, UplinkError
 from ..model import PROVIDER_DEVICE
 from ..provider.lease_server import LeaseServer
+from ..provider.offer import OwnOffer
 from ..schema.json_message import parse_json_message
-from .directory import MeshPeer
-from .http import Request, Response
+from ..warnings import Warnings
+from .directory import MeshPeer, plain_address
+from .http import Request, Response, Server
 from .offer_validation import OfferValidator
 from .offers import Source
 from .peers import Peers
@@ -60,17 +63,42 @@ class PeerApi:
     def __init__(
         self,
         peers: Peers,
+        leases: OwnOffer,
         lease_server: LeaseServer,
         validator: OfferValidator,
         own_offer: Callable[[], tuple[Table | None, str]],
+        identity_key: Callable[[], str],
         on_stranger: Callable[[MeshPeer], None],
+        store: ConfigStore,
+        warnings: Warnings,
     ) -> None:
-        self.identity_key = ""
+        self._store = store
+        self._server = Server(self.answer, PATHS, warnings, refused=validator.count)
         self._peers = peers
+        self._leases = leases
         self._lease_server = lease_server
+        self._identity_key = identity_key
         self._validator = validator
         self._own_offer = own_offer
         self._on_stranger = on_stranger
+
+    def listen(self) -> None:
+        """Listen on the mesh's own addresses, and inside consumers' tunnels."""
+        config, pool = self._store.current, self._lease_server.pool
+        port = config.peering.mesh_port
+        wanted = [
+            (plain_address(text), port, device)
+            for device, texts in self._peers.mesh.own.items()
+            for text in texts
+            if plain_address(text)
+        ]
+        gateways = pool.gateways if pool is not None else ()
+        wanted += [(plain_address(text), port, PROVIDER_DEVICE) for text in gateways]
+        self._server.listen(wanted if config.settings.enabled else [])
+
+    async def close(self) -> None:
+        """Stop listening and end every connection."""
+        await self._server.close()
 
     async def answer(self, request: Request) -> Response:
         """The answer to one request."""
@@ -89,7 +117,9 @@ class PeerApi:
 
     async def _answer_peer(self, request: Request, peer: MeshPeer) -> Response:
         if request.path == "/v1/identity":
-            return Response(200, identity_table(Identity(self._peers.node_id, self.identity_key)))
+            return Response(
+                200, identity_table(Identity(self._peers.node_id, self._identity_key()))
+            )
         if request.path == "/v1/offer":
             return self._offer()
         table = self._parse(request)
@@ -106,7 +136,7 @@ class PeerApi:
         denial = self._peers.denial_of(peer, wanted.peer_id)
         if denial is not None:
             return self._denied(Denial(*denial))
-        granted = await self._lease_server.grant(wanted)
+        granted = await self._leases.grant(wanted)
         if isinstance(granted, Denial):
             return self._denied(granted)
         return Response(200, lease_grant_table(granted))
@@ -129,7 +159,7 @@ class PeerApi:
         wanted = parse_lease_request(table)
         if (wanted.public_key, wanted.peer_id) != (lease.public_key, lease.peer_id):
             return self._denied(Denial(Deny.NO_LEASE, "this lease is another's"))
-        granted = await self._lease_server.grant(wanted)
+        granted = await self._leases.grant(wanted)
         if isinstance(granted, Denial):
             return self._denied(granted)
         return Response(200, lease_grant_table(granted))

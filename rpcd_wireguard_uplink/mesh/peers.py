@@ -7,17 +7,21 @@ themselves over the mesh, and asks trust.py. Decides nothing itself and changes 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..config.settings import Config
+from ..config.options import CONFIG, MAIN_NAME
+from ..config.store import ConfigStore
 from ..config.wan_names import unknown_names
 from ..errors import InvalidArgument, NotTrusted, UplinkError
+from ..model import Offer
 from ..system.wg import Ages
+from ..warnings import Warnings
 from .directory import Directory, Mesh, MeshPeer, Record, is_peer_id, own_node_id, read_mesh
 from .faults import answer_fault, proposed_id, tunnel_fault
 from .master_link import BusCall, read_approvals, read_records
+from .offers import OfferBook
 from .trust import Approval, Ground, Standing, State, standing
 from .wire.lease import Deny, Identity, parse_identity
 
@@ -27,17 +31,18 @@ MOST_SAID = 1000
 
 @dataclass(slots=True)
 class Peers:
-    """What is known of the mesh. `config` gives the configuration in force; `bus_call` reaches
-    other packages' objects. `identities` maps ids to signing keys that were heard over the mesh.
+    """What is known of the mesh. `bus_call` reaches other packages' objects. `identities` maps ids
+    to signing keys that were heard over the mesh.
     """
 
-    config: Callable[[], Config]
+    store: ConfigStore
+    offers: OfferBook
+    warnings: Warnings
     bus_call: BusCall | None = None
     node_id: str = ""
     mesh: Mesh = field(default_factory=Mesh)
     ground: Ground = field(default_factory=Ground)
     identities: dict[str, str] = field(default_factory=dict)
-    problems: dict[str, str] = field(default_factory=dict)
     _approvals: tuple[Approval, ...] | None = None
     _records: tuple[Record, ...] = ()
     _said: dict[str, str] = field(default_factory=dict)
@@ -54,20 +59,20 @@ class Peers:
     async def reread(self) -> bool:
         """Read everything again; whether anything that trust hangs on changed.
 
-        What can't be read stays as it was, and is told in `problems`.
+        What can't be read stays as it was, and is a warning.
         """
-        settings = self.config().peering
-        told = self.problems
+        settings = self.store.current.peering
+        told = self.warnings
         self.node_id = await asyncio.to_thread(own_node_id, settings.node_id, problems=told)
         try:
             self.mesh = await read_mesh(settings.mesh_devices, self._ages)
             self._approvals = await read_approvals(self.bus_call, problems=told)
             self._records = await read_records(self.bus_call, problems=told) or ()
-            self.problems.pop("mesh", None)
+            self.warnings.clear_topic("mesh")
             unknown = unknown_names("mesh", self.mesh.missing, self.mesh.found)
-            self._tell("mesh names", unknown)
+            self.warnings.set("mesh names", unknown)
         except UplinkError as error:
-            self.problems["mesh"] = f"the mesh can't be read: {error}"
+            self.warnings.set("mesh", f"the mesh can't be read: {error}")
         keys = {peer.key for peer in self.mesh.peers}
         for key in self._said.keys() - keys:
             del self._said[key]
@@ -79,7 +84,7 @@ class Peers:
 
     def rebuild(self) -> bool:
         """Take the configuration as it is now; whether trust may have changed by it."""
-        config = self.config()
+        config = self.store.current
         before = self.ground
         self.ground = Ground(
             Directory(
@@ -127,20 +132,14 @@ class Peers:
         same = [key for key, (peer_id, _) in self._refused.items() if peer_id == self.node_id]
         peers = [peer for key in same if (peer := self.directory.of_key(key)) is not None]
         if not peers:
-            self._tell("node_id", "")
+            self.warnings.set("node_id", "")
             return
         own_key = self.mesh.devices.get(peers[0].device, self.node_id)
-        self._tell(
+        self.warnings.set(
             "node_id",
             f"{self.node_id} is the id of this router and of other mesh peers: set option node_id "
             f"in section uplink here, such as {proposed_id(self.node_id, own_key)}, or there",
         )
-
-    def _tell(self, topic: str, sentence: str) -> None:
-        if sentence:
-            self.problems[topic] = sentence
-        else:
-            self.problems.pop(topic, None)
 
     def _same_id(self, peer: MeshPeer) -> str:
         return (
@@ -189,9 +188,38 @@ class Peers:
                 self._standings[peer_id, local] = known
         return known
 
-    def rows(
-        self, offers: Mapping[str, object], failure_of: Callable[[str], UplinkError | None]
-    ) -> list[Table]:
+    def distrust_reason(self, peer_id: str) -> str:
+        """Why a peer is not trusted; '' if it is.
+
+        What its owner set up by hand needs no mesh, and nobody on the mesh who goes by the same id
+        has a say in it. Without an uplink its offer decides.
+        """
+        uplink = self.store.current.uplink_to(peer_id)
+        if uplink is not None:
+            return self._reason_against(peer_id, local=not (uplink.leased or uplink.auto))
+        offer = self.offers.peek(peer_id)
+        return self._reason_against(peer_id, local=offer is None or offer.carrier == "bus")
+
+    def offer_distrust_reason(self, offer: Offer) -> str:
+        """Why the peer that an offer came from is not trusted, whatever its owner set up."""
+        return self.carrier_distrust_reason(offer.peer_id, offer.carrier)
+
+    def carrier_distrust_reason(self, peer_id: str, carrier: str) -> str:
+        """Why what comes of a peer by this carrier is not trusted."""
+        return self._reason_against(peer_id, local=carrier == "bus")
+
+    def _reason_against(self, peer_id: str, *, local: bool) -> str:
+        """`local` is for what this router's own programs and its owner say."""
+        reason = self.standing(peer_id, local=local).reason
+        if reason and local and self.directory.named(peer_id) is None:
+            command = f"uci add_list {CONFIG}.{MAIN_NAME}.trusted_peer={peer_id}"
+            return (
+                f"{peer_id} is not trusted: if you know whose it is, trust it with "
+                f"`{command}; uci commit {CONFIG}`"
+            )
+        return reason
+
+    def rows(self, failure_of: Callable[[str], UplinkError | None]) -> list[Table]:
         """Every WireGuard peer and every id that was bound or approved, with what is missing.
 
         `failure_of` gives by key why a peer does not answer over the mesh.
@@ -200,9 +228,9 @@ class Peers:
         for peer_id in sorted({*self.directory.peer_ids, *self.ground.trusted_peers}):
             twins = self.directory.claimants(peer_id)
             if self.directory.bound_key(peer_id) is None and len(twins) > 1:
-                found += [self._twin(peer_id, twin, offers) for twin in twins]
+                found += [self._twin(peer_id, twin) for twin in twins]
                 continue
-            row = self.row(peer_id, offers)
+            row = self.row(peer_id)
             peer = self.directory.of_key(row["mesh_key"])
             if peer is not None and not row["reason"]:
                 row["reason"] = self._fault(peer, failure_of(peer.key))
@@ -212,26 +240,24 @@ class Peers:
         unknown += [peer for peer in self.mesh.others if peer.key not in known]
         return [*found, *(self._nameless(peer, failure_of(peer.key)) for peer in unknown)]
 
-    def _twin(self, peer_id: str, peer: MeshPeer, offers: Mapping[str, object]) -> Table:
+    def _twin(self, peer_id: str, peer: MeshPeer) -> Table:
         reason = (
             f"several mesh peers say that they are {peer_id}: set option node_id in the section "
             f"uplink of each, such as {proposed_id(peer_id, peer.key)} at {peer.addresses[0]}"
         )
-        return {**self.row(peer_id, offers, peer), "reason": reason}
+        return {**self.row(peer_id, peer), "reason": reason}
 
     def _nameless(self, peer: MeshPeer, failure: UplinkError | None) -> Table:
         claimed, refusal = self._refused.get(peer.key, ("", ""))
         reason = self._fault(peer, failure) or refusal or "it was not asked for its id yet"
         state = State.UNTRUSTED.value
-        return {**self.row(claimed, {}, peer), "state": state, "reason": reason}
+        return {**self.row(claimed, peer), "state": state, "reason": reason, "offering": False}
 
     def _fault(self, peer: MeshPeer, failure: UplinkError | None) -> str:
-        port = self.config().peering.mesh_port
+        port = self.store.current.peering.mesh_port
         return tunnel_fault(peer, self.mesh.addresses) or answer_fault(peer, failure, port)
 
-    def row(
-        self, peer_id: str, offers: Mapping[str, object], twin: MeshPeer | None = None
-    ) -> Table:
+    def row(self, peer_id: str, twin: MeshPeer | None = None) -> Table:
         """One peer as `uplink_trust` shows it; `twin` is one of several that claim the id."""
         found = self.standing(peer_id)
         named = self.directory.named(peer_id)
@@ -253,7 +279,7 @@ class Peers:
             if pin is not None
             else next((record.fingerprint for record in records), ""),
             "handshake_age_s": -1 if age_s is None else int(age_s),
-            "offering": peer_id in offers,
+            "offering": peer_id in self.offers.names,
         }
 
     def denial_of(self, peer: MeshPeer, peer_id: str) -> tuple[Deny, str] | None:

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from ..config.peering import PeerSettings
 from ..errors import NotTrusted, UplinkError
 from ..tasks import tell
 from .directory import MeshPeer
@@ -61,6 +62,11 @@ class MeshTransport:
     _known: dict[str, _Known] = field(default_factory=dict)
     _wake: asyncio.Event = field(default_factory=asyncio.Event)
     telling: asyncio.Task[None] | None = None
+
+    def configure(self, peering: PeerSettings) -> None:
+        """Ask by these settings from now on."""
+        self.port, self.poll_s = peering.mesh_port, peering.poll_s
+        self.asks_offers = "mesh" in peering.carriers
 
     def follow(self, peers: Iterable[MeshPeer]) -> None:
         """Ask these peers, and no others, from now on."""

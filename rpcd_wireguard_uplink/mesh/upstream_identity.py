@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import hashlib
 import ipaddress
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
-from ..model import DefaultRoute, Family
+from ..model import DefaultRoute, Family, Offer
 from ..system import iproute
 from ..system.network import NetworkState
 
@@ -19,15 +19,28 @@ LOOP_PREFIX = "uplink="
 LONGEST = 200  # messages.py takes no more
 
 
-async def read_tokens(network: NetworkState) -> tuple[str, ...]:
-    """The tokens of the lines that the router's own traffic takes first."""
-    found: set[str] = set()
-    for family in Family:
-        route = network.wans[family].primary
-        if route is not None:
-            found |= address_tokens(network.addresses_of(route.device, family))
-            found |= await _gateway_tokens(route)
-    return tuple(sorted(found))
+class Upstream:
+    """What this router's way out is called now; a dead WAN keeps the name that it had."""
+
+    def __init__(self) -> None:
+        self.tokens: tuple[str, ...] = ()
+
+    async def follow(self, network: NetworkState) -> bool:
+        """Take the WANs that the router's own traffic takes first; whether the name is another
+        than before.
+        """
+        found: set[str] = set()
+        for family in Family:
+            route = network.wans[family].primary
+            if route is not None:
+                found |= address_tokens(network.addresses_of(route.device, family))
+                found |= await _gateway_tokens(route)
+        before, self.tokens = self.tokens, tuple(sorted(found)) or self.tokens
+        return self.tokens != before
+
+    def is_shared(self, offer: Offer) -> bool:
+        """Whether the peer leaves by the same WAN as this router."""
+        return bool({t for t in offer.egress if not t.startswith(LOOP_PREFIX)} & {*self.tokens})
 
 
 def address_tokens(addresses: Iterable[str]) -> set[str]:
@@ -59,8 +72,3 @@ def joined(tokens: Iterable[str]) -> str:
         longer = f"{told},{token}" if told else token
         told = longer if len(longer) <= LONGEST else told
     return told
-
-
-def shared(theirs: Sequence[str], own: Sequence[str]) -> bool:
-    """Whether two routers leave by the same line."""
-    return bool({token for token in theirs if not token.startswith(LOOP_PREFIX)} & set(own))

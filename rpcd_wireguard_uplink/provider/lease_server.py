@@ -1,8 +1,8 @@
 """This router's consumers: who has a lease, what stands in the kernel for them, what they used.
 
-Brings together the book of leases, the kernel's part (provider.py), the platform's, the sections of
-the configuration that keep the leases, and the ledger of bytes. Whether new leases are given is
-asked of the offer, whom to trust is told.
+Brings together the pool of leases, the kernel's part (device.py), the platform's, the sections of
+the configuration that keep the leases, and the ledger of bytes. Whether new leases are given at all
+is decided by offer.py.
 """
 
 from __future__ import annotations
@@ -11,25 +11,31 @@ import asyncio
 import ipaddress
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import date
 from typing import Any
 
 from ..config.options import CONFIG, CONSUMER_TYPE, PROVIDER_NAME
 from ..config.peering import Consumer, ProviderSettings, consumer_name
+from ..config.store import ConfigStore
 from ..config.writer import section_of
 from ..errors import ConfigError, UplinkError
+from ..events import Events, NumbersChanged, PeerNews
+from ..mesh.peers import Peers
 from ..mesh.wire.endpoints import ScopedEndpoint
 from ..mesh.wire.lease import Denial, Deny, LeaseGrant, LeaseRequest
 from ..model import DEFAULT_MTU, DEVICE_GROUP, PROVIDER_DEVICE, Family, PeerCounters
+from ..platform.network_reader import NetworkReader
+from ..platform.protocol import Platform
 from ..platform.tunnels import tunnel_mtu
 from ..system import iproute, wg
 from ..system.proc import forwarding_fault
-from ..tasks import tell_awhile
+from ..tasks import TaskSet
 from ..uci import Draft
-from ..uplinks.service import Service
+from ..uplinks.lifecycle import Uplinks
 from ..usage_file import UsageFile
+from ..warnings import Warnings
 from .device import Provider
 from .lease_pool import SESSION_S, LeasePool
 from .plan import Lease, ProviderPlan, pool_networks, reachable_by
@@ -42,39 +48,62 @@ READMIT_S = 60.0
 
 
 class LeaseServer:
-    """The consumers of one router. `refusal` says why no new lease is given now (None: it is),
-    `blocked` why the kernel would not let them through.
-    """
+    """The consumers of one router. `blocked` says why the kernel would not let them through."""
 
-    def __init__(self, service: Service, provider: Provider, store_dir: str) -> None:
-        self.service = service
+    def __init__(
+        self,
+        platform: Platform,
+        store: ConfigStore,
+        uplinks: Uplinks,
+        network: NetworkReader,
+        peers: Peers,
+        provider: Provider,
+        usage_file: UsageFile,
+        warnings: Warnings,
+        tasks: TaskSet,
+        events: Events,
+    ) -> None:
         self.provider = provider
-        self.problems: dict[str, str] = {}
-        self.node_id = ""
         self.public_key = ""
         self.blocked = ""
         self.pool: LeasePool | None = None
         self.endpoints: tuple[ScopedEndpoint, ...] = ()
         self.peers: Mapping[str, PeerCounters] = {}
-        self.mesh_devices: tuple[str, ...] = ()
-        self.refusal: Callable[[], Denial | None] = lambda: None
-        self._usage = UsageFile(os.path.join(store_dir, "usage.json"), self.problems)
+        self._platform = platform
+        self._store = store
+        self._uplinks = uplinks
+        self._network = network
+        self._mesh_peers = peers
+        self._usage = usage_file
+        self._warnings = warnings
+        self._tasks = tasks
+        self._events = events
         self._private = ""
         self._own_networks: list[str] = []
         self._chosen: object = None
+        self._mesh_devices: tuple[str, ...] = ()
         self._readmitted: dict[str, float] = {}
         self._applying = asyncio.Lock()
-        self._tasks: set[asyncio.Task[None]] = set()
+
+    @property
+    def node_id(self) -> str:
+        """This router's own id."""
+        return self._mesh_peers.node_id
 
     @property
     def settings(self) -> ProviderSettings:
         """As configured."""
-        return self.service.uplinks.config.provider
+        return self._store.current.provider
 
     @property
     def enabled(self) -> bool:
         """Whether the owner wants this router to be a provider."""
-        return self.settings.enabled and self.service.uplinks.config.settings.enabled
+        return self.settings.enabled and self._store.current.settings.enabled
+
+    @property
+    def failure(self) -> str:
+        """Why nothing can be offered although the owner wants it; '' where all is well."""
+        return self._warnings.get("provider", "")
 
     @property
     def quota_left_gb(self) -> float:
@@ -88,58 +117,51 @@ class LeaseServer:
 
     def forwarding_fault(self) -> str:
         """Why the kernel would not forward for consumers, with the command; '' where it does."""
-        lines = self.service.monitor.network.state.wans
+        lines = self._network.state.wans
         what, mend = forwarding_fault({family: lines[family].known for family in Family})
         return f"{what}: `{mend}`, and keep it in /etc/sysctl.conf" if what else ""
 
     def _look_at_forwarding(self) -> None:
         self.blocked = self.forwarding_fault()
-        if self.blocked:
-            self.problems["forwarding"] = self.blocked
-        else:
-            self.problems.pop("forwarding", None)
-
-    def start(self) -> None:
-        """Take over what an earlier run counted."""
-        self._usage.load()
+        self._warnings.set("forwarding", self.blocked)
 
     async def stop(self) -> None:
-        """Stop looking after consumers; what stands for them stays."""
-        for task in list(self._tasks):
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        """Keep what was counted; what the kernel has for consumers stays."""
         if self.pool is not None:
             await self._usage.save()
 
+    async def follow_mesh(self) -> None:
+        """Let consumers in by the mesh's devices as they are now."""
+        devices = tuple(sorted(self._mesh_peers.mesh.own))
+        if devices != self._mesh_devices:
+            self._mesh_devices = devices
+            await self.follow()
+
     async def follow(self) -> None:
-        """Bring everything in line with the configuration; a failure is told in `problems`."""
-        try:
+        """Bring everything in line with the configuration; a failure is a warning."""
+        with self._warnings.catch("provider"):
             async with self._applying:
                 await self._follow()
-            self.problems.pop("provider", None)
-        except UplinkError as error:
-            self.problems["provider"] = str(error)
 
     async def _follow(self) -> None:
-        platform = self.service.platform
-        if not self.service.uplinks.understood:
+        if not self._store.understood:
             return  # a configuration that is lost withdraws nothing
         if not self.enabled:
-            self.problems.pop("forwarding", None)
-            links = self.service.monitor.network.state.links.values()
+            self._warnings.clear_topic("forwarding")
+            links = self._network.state.links.values()
             if self.pool is not None or any(link.name == PROVIDER_DEVICE for link in links):
                 self.pool = None
                 await self.provider.remove()
-                await platform.remove_provider()
+                await self._platform.remove_provider()
             return
         self._look_at_forwarding()
         await self._ensure_key()
         self.endpoints = await self._find_endpoints()
         await self._follow_book()
         assert self.pool is not None
-        port = self.service.uplinks.config.peering.mesh_port
-        await platform.install_provider(
-            self.pool.gateways, self.settings.listen_port, self.mesh_devices, port
+        port = self._store.current.peering.mesh_port
+        await self._platform.install_provider(
+            self.pool.gateways, self.settings.listen_port, self._mesh_devices, port
         )
         await self._apply_kernel()
 
@@ -150,9 +172,9 @@ class LeaseServer:
         if self.pool is None or chosen != self._chosen:
             self.pool = LeasePool(*self._pools(settings))
             self._chosen = chosen
-            kept = self.service.uplinks.config.consumers
+            kept = self._store.current.consumers
             if self.pool.restore(kept, time.monotonic()):
-                self._spawn_keeping()
+                self._keep_soon()
         self.pool.limit(settings.max_consumers, settings.lease_s)
 
     def _pools(
@@ -172,7 +194,7 @@ class LeaseServer:
         return replace(settings, pool4=str(four), pool6=str(six))
 
     async def _ensure_key(self) -> None:
-        platform = self.service.platform
+        platform = self._platform
         self._private = await platform.read_key(PROVIDER_DEVICE)
         if not self._private:
             self._private, self.public_key = await platform.generate_keys(PROVIDER_DEVICE)
@@ -181,7 +203,7 @@ class LeaseServer:
 
     async def _find_endpoints(self) -> tuple[ScopedEndpoint, ...]:
         found = await iproute.read_all_addresses()
-        links = self.service.monitor.network.state.links.values()
+        links = self._network.state.links.values()
         tunnels = {link.name for link in links if link.group == DEVICE_GROUP}
         found.pop(PROVIDER_DEVICE, None)
         self._own_networks = [address for addresses in found.values() for address in addresses]
@@ -192,8 +214,8 @@ class LeaseServer:
             await self.provider.apply(await self._plan(self.pool))
 
     async def _plan(self, pool: LeasePool) -> ProviderPlan:
-        lines = self.service.monitor.network.state.wans
-        resolvers = self.settings.resolvers or tuple(await self.service.platform.read_resolvers())
+        lines = self._network.state.wans
+        resolvers = self.settings.resolvers or tuple(await self._platform.read_resolvers())
         usable = [r for r in resolvers if not ipaddress.ip_address(r).is_loopback]
         return ProviderPlan(
             private_key=self._private,
@@ -201,23 +223,23 @@ class LeaseServer:
             gateways=pool.gateways,
             leases=tuple(replace(lease, expires_s=0.0) for lease in pool.leases),
             lines={family: tuple(sorted(lines[family].known)) for family in Family},
-            resolvers=tuple(usable) or self.service.uplinks.config.settings.resolvers,
+            resolvers=tuple(usable) or self._store.current.settings.resolvers,
             limit_mbps=self.settings.limit_mbps,
-            renewal_port=self.service.uplinks.config.peering.mesh_port,
+            renewal_port=self._store.current.peering.mesh_port,
             mtu=self._mtu(),
             is_open=not self.is_spent,
         )
 
     def _mtu(self) -> int:
         """What the narrowest of our lines has room for: consumers may come in by any of them."""
-        return tunnel_mtu(DEFAULT_MTU, self.service.monitor.network.state.narrowest_wan())
+        return tunnel_mtu(DEFAULT_MTU, self._network.state.narrowest_wan())
 
     async def grant(self, request: LeaseRequest) -> LeaseGrant | Denial:
         """Give a trusted peer a place, or say why not; it is in the kernel when this returns."""
         async with self._applying:
-            refusal = self._refusal(request)
-            if refusal is not None or self.pool is None:
-                return refusal or Denial(Deny.NOT_OFFERING, "this router offers nothing")
+            if self.pool is None:
+                told = f"{self.node_id} does not offer its internet"
+                return Denial(Deny.NOT_OFFERING, told)
             before = self.pool.leases
             lease = self.pool.request(
                 request,
@@ -231,18 +253,12 @@ class LeaseServer:
             if is_new:
                 await self._apply_kernel()
         if is_new:
-            self.service.journal.peer("lease", "lease_granted", request.peer_id, "asked for")
-            self._spawn_keeping()
+            granted = PeerNews("lease", "lease_granted", request.peer_id, "asked for")
+            self._events.publish(granted)
+            self._keep_soon()
         elif self._is_silent(lease.public_key):
             await self._readmit(lease.public_key)
         return self._grant_of(lease)
-
-    def _refusal(self, request: LeaseRequest) -> Denial | None:
-        if self.pool is None:
-            return Denial(Deny.NOT_OFFERING, f"{self.node_id} does not offer its internet")
-        if self.pool.by_key(request.public_key) is not None:
-            return None  # who has a place keeps it, whatever the line does
-        return self.refusal()
 
     def _grant_of(self, lease: Lease) -> LeaseGrant:
         assert self.pool is not None
@@ -270,13 +286,12 @@ class LeaseServer:
         await self._lost_leases([lease], "given back")
         return True
 
-    async def revoke(self, distrust_reason: Callable[[str], str]) -> None:
+    async def revoke(self) -> None:
         """End the leases of peers that are not trusted any more."""
         if self.pool is None:
             return
         for peer_id in {lease.peer_id for lease in self.pool.leases}:
-            reason = distrust_reason(peer_id)
-            if reason:
+            if self._mesh_peers.standing(peer_id).reason:
                 gone = self.pool.revoke(peer_id, time.monotonic())
                 await self._lost_leases(gone, "not trusted any more")
 
@@ -286,12 +301,12 @@ class LeaseServer:
         async with self._applying:
             await self._apply_kernel()
         for lease in leases:
-            self.service.journal.peer("lease", "lease_ended", lease.peer_id, cause)
+            self._events.publish(PeerNews("lease", "lease_ended", lease.peer_id, cause))
         await self._keep_later()
 
     async def _keep_consumers(self) -> None:
         """Have the configuration hold the set of leases; nothing is written where it does."""
-        async with self.service.lock:
+        async with self._uplinks.lock:
             if self.pool is None:
                 return
             wanted = {
@@ -303,7 +318,7 @@ class LeaseServer:
                 )
                 for lease in self.pool.leases
             }
-            found = {c.name: c for c in self.service.uplinks.config.consumers}
+            found = {c.name: c for c in self._store.current.consumers}
             if wanted == found:
                 return
 
@@ -314,9 +329,9 @@ class LeaseServer:
                     if found.get(name) != consumer:
                         draft.set_section(name, CONSUMER_TYPE, section_of(consumer).options)
 
-            if await self.service.uplinks.read():  # nothing is written on top of what is lost
-                await self.service.platform.edit(CONFIG, write)
-                await self.service.uplinks.read()
+            if await self._uplinks.read():  # nothing is written on top of what is lost
+                await self._platform.edit(CONFIG, write)
+                await self._uplinks.read()
 
     async def run(self) -> None:
         """The task: look after leases and counters, for ever."""
@@ -333,9 +348,9 @@ class LeaseServer:
             async with self._applying:
                 await self._apply_kernel()
             await self.recount()
-            self.problems.pop("provider", None)
+            self._warnings.clear_topic("provider")
         except UplinkError as error:
-            self.problems["provider"] = str(error)
+            self._warnings.set("provider", str(error))
             return
         if self.is_spent != was_spent:
             async with self._applying:
@@ -347,7 +362,7 @@ class LeaseServer:
                 await self._readmit(lease.public_key)
         await self._keep_later()  # again, where it failed
         await self._usage.save_if_due()
-        self.service.journal.refreshed()
+        self._events.publish(NumbersChanged())
 
     async def recount(self) -> None:
         """Read what consumers have moved by now."""
@@ -371,20 +386,12 @@ class LeaseServer:
         async with self._applying:
             await self.provider.readmit(public_key)
 
-    def _spawn_keeping(self) -> None:
-        task = asyncio.get_running_loop().create_task(self._keep_later())
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+    def _keep_soon(self) -> None:
+        self._tasks.spawn("keeping leases", self._keep_later())
 
     async def _keep_later(self) -> None:
-        try:
+        with self._warnings.catch("consumers", sentence="the leases can't be kept: {}"):
             await self._keep_consumers()
-        except UplinkError as error:
-            self.problems["consumers"] = f"the leases can't be kept: {error}"
-        except Exception as error:
-            tell_awhile("consumers", "keeping leases", error, self.problems)
-        else:
-            self.problems.pop("consumers", None)
 
     def consumer_rows(self) -> list[Table]:
         """Every consumer with its traffic."""

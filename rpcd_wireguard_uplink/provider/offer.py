@@ -8,39 +8,73 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
+from ..config.store import ConfigStore
 from ..errors import NotSupported
+from ..events import Event, Events, PeerNews
+from ..failover.monitor import Monitor
 from ..failover.paths import WatchedPath
 from ..mesh.offers import Numbering
-from ..mesh.upstream_identity import LOOP_PREFIX, joined
-from ..mesh.wire.lease import Denial, Deny
+from ..mesh.upstream_identity import LOOP_PREFIX, Upstream, joined
+from ..mesh.wire.lease import Denial, Deny, LeaseGrant, LeaseRequest
 from ..mesh.wire.offer import OfferMessage, WithdrawMessage
 from ..model import Endpoint, Family, Health
 from ..state_file import now_text
 from .lease_server import LeaseServer
 
 Table = dict[str, Any]
-Publish = Callable[[OfferMessage | WithdrawMessage], None]
 OFFER_TTL_S = 900
+REPEAT_S = 300.0  # an offer that others carry is repeated long before it expires
+NAME_S = 60.0
 MEASURE_S = 4.0  # the first verdict on a line takes about two
 
 
-class OwnOffer:
-    """The offer of one router. `publish` sends a message to the mesh."""
+@dataclass(frozen=True, slots=True)
+class OfferAnnounced(Event):
+    """What the mesh is to know of our offer from now on."""
 
-    def __init__(self, lease_server: LeaseServer, publish: Publish, numbering: Numbering) -> None:
-        self._lease_server = lease_server
-        self._service = lease_server.service
-        self._publish = publish
-        self.numbering = numbering
-        self.egress: tuple[str, ...] = ()
+    message: OfferMessage | WithdrawMessage
+
+
+class OwnOffer:
+    """The offer of one router; each change of it is published as OfferAnnounced."""
+
+    def __init__(
+        self,
+        store: ConfigStore,
+        lease_server: LeaseServer,
+        monitor: Monitor,
+        upstream: Upstream,
+        numbering: Numbering,
+        events: Events,
+    ) -> None:
         self.stands = False
+        self._store = store
+        self._lease_server = lease_server
+        self._monitor = monitor
+        self._upstream = upstream
+        self._numbering = numbering
+        self._events = events
         self._lost = False
         self._has_ended = False
         self._alive_since_s: float | None = None
-        lease_server.refusal = self._refusal
+
+    async def run(self) -> None:
+        """The task: look after the hold time, repeat what others carry, name the way out."""
+        announced_s, named_s = time.monotonic(), float("-inf")
+        while True:
+            await asyncio.sleep(1.0)
+            now_s = time.monotonic()
+            self.watch()
+            if now_s - named_s > NAME_S:
+                named_s = now_s
+                if await self._upstream.follow(self._monitor.network.state):
+                    self.announce()
+            if now_s - announced_s > REPEAT_S:
+                announced_s = now_s
+                self.announce()
 
     def watch(self) -> None:
         """Look whether the offer may stand now; cheap, called at every news of the lines."""
@@ -59,11 +93,11 @@ class OwnOffer:
         if self._has_ended:
             return "this router's service stops"
         if not self._lease_server.enabled or self._lease_server.pool is None:
-            return self._lease_server.problems.get("provider", "it is not configured")
+            return self._lease_server.failure or "it is not configured"
         if self._alive_since_s is None:
             return "the line is dead" if self._lost else "the line was not seen to work yet"
         held_s = time.monotonic() - self._alive_since_s
-        if self._lost and held_s < self._service.uplinks.config.settings.hold_s:
+        if self._lost and held_s < self._store.current.settings.hold_s:
             return "the line came back and must stay so for the hold time"
         if self._lease_server.is_spent:
             return "this month's quota is used up"
@@ -82,7 +116,7 @@ class OwnOffer:
 
     def _first_path(self) -> WatchedPath | None:
         """The line that consumers' traffic takes, in the first family that has one."""
-        monitor = self._service.monitor
+        monitor = self._monitor
         for family in Family:
             primary = monitor.network.state.wans[family].primary
             path = monitor.paths.get((primary.device, family)) if primary is not None else None
@@ -95,20 +129,30 @@ class OwnOffer:
         self._lost = self._lost and not self.stands
         kind = "offering" if self.stands else "withdrawn"
         cause = reason or "the line works"
-        self._service.journal.peer("offer", kind, self._lease_server.node_id, cause)
-        self._publish(self.message())
+        self._events.publish(PeerNews("offer", kind, self._lease_server.node_id, cause))
+        self._events.publish(OfferAnnounced(self.message()))
 
     def announce(self) -> None:
         """Tell the mesh again what stands: its terms may have changed."""
         if self.stands:
-            self._publish(self.message())
+            self._events.publish(OfferAnnounced(self.message()))
 
     def shut_down(self) -> None:
         """Withdraw for good, so that nobody counts on a router whose service ends."""
         self._has_ended = True
         self.watch()
 
-    def _refusal(self) -> Denial | None:
+    async def grant(self, request: LeaseRequest) -> LeaseGrant | Denial:
+        """Give a trusted peer a place, or say why not; a dead WAN takes nobody's place away."""
+        pool = self._lease_server.pool
+        if pool is not None and pool.by_key(request.public_key) is None:
+            refusal = self.refusal()
+            if refusal is not None:
+                return refusal
+        return await self._lease_server.grant(request)
+
+    def refusal(self) -> Denial | None:
+        """Why no new lease is given now; None where it is."""
         if self.stands:
             return None
         code = Deny.QUOTA_SPENT if self._lease_server.is_spent else Deny.WAN_DOWN
@@ -118,14 +162,16 @@ class OwnOffer:
 
     def message(self) -> OfferMessage | WithdrawMessage:
         """What the mesh is to know now, with a new sequence."""
-        sequence = self.numbering.next(time.time())
+        sequence = self._numbering.next(time.time())
         active = {
             uplink.peer_id
-            for uplink in self._service.uplinks.config.uplinks
-            for state in self._service.monitor.states.values()
+            for uplink in self._store.current.uplinks
+            for state in self._monitor.states.values()
             if state.active == uplink.interface
         }
-        egress = joined((*(LOOP_PREFIX + peer_id for peer_id in sorted(active)), *self.egress))
+        egress = joined(
+            (*(LOOP_PREFIX + peer_id for peer_id in sorted(active)), *self._upstream.tokens)
+        )
         if not (self.stands and self._lease_server.endpoints):
             return WithdrawMessage(
                 self._lease_server.node_id, now_text(), sequence, self.reason()[:80], egress

@@ -12,10 +12,11 @@ import contextlib
 import ipaddress
 import random
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from ..config.store import ConfigStore
 from ..errors import (
     InvalidArgument,
     NotSupported,
@@ -24,9 +25,12 @@ from ..errors import (
     TimedOut,
     UplinkError,
 )
+from ..events import Events, PeerAnswered, UplinkChanged
 from ..failover.machine import AWAY
+from ..failover.monitor import Monitor
 from ..mesh.directory import MeshPeer
 from ..mesh.http import request
+from ..mesh.peers import Peers
 from ..mesh.wire.endpoints import ScopedEndpoint
 from ..mesh.wire.lease import (
     Deny,
@@ -39,10 +43,12 @@ from ..mesh.wire.lease import (
     parse_lease_grant,
 )
 from ..model import DEVICE_GROUP, OUTER_MARK, PROVIDER_DEVICE, Uplink, is_own_name
+from ..platform.protocol import Platform
 from ..schema.endpoints import is_literal
 from ..system import iproute
-from ..tasks import tell
-from .service import Service
+from ..tasks import TaskSet, tell
+from ..warnings import Warnings
+from .lifecycle import Uplinks
 
 ASK_S = 4.0
 RETRY_S = 5.0
@@ -62,29 +68,28 @@ class _Held:
 
 
 class LeaseClient:
-    """The leases of one router's uplinks. `peer_of` gives the mesh peer of an id, `mesh` all of
-    them.
-    """
+    """The leases of one router's uplinks."""
 
     def __init__(
         self,
-        service: Service,
-        peer_of: Callable[[str], MeshPeer | None],
-        mesh: Callable[[], Iterable[MeshPeer]] = tuple,
+        platform: Platform,
+        store: ConfigStore,
+        uplinks: Uplinks,
+        monitor: Monitor,
+        peers: Peers,
+        warnings: Warnings,
+        tasks: TaskSet,
+        events: Events,
     ) -> None:
-        self.node_id = ""
-        self.problems: dict[str, str] = {}
-        self._service = service
-        self._peer_of = peer_of
-        self._mesh = mesh
+        self._platform = platform
+        self._store = store
+        self._uplinks = uplinks
+        self._monitor = monitor
+        self._peers = peers
+        self._warnings = warnings
+        self._tasks = tasks
+        self._events = events
         self._held: dict[str, _Held] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
-
-    async def stop(self) -> None:
-        """Stop asking; leases are kept."""
-        for task in list(self._tasks):
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
 
     async def ask(self, wanted: Uplink) -> Uplink | None:
         """The uplink with the place that its provider grants; None where there is nobody to ask.
@@ -92,7 +97,7 @@ class LeaseClient:
         Raises NotTrusted or NotSupported with the provider's sentence where it says no, and
         PeerUnreachable or TimedOut where it does not answer over the mesh.
         """
-        peer = self._peer_of(wanted.peer_id)
+        peer = self._peers.directory.named(wanted.peer_id)
         if peer is None or not peer.addresses:
             return None
         try:
@@ -129,12 +134,15 @@ class LeaseClient:
     def release(self, uplink: Uplink) -> None:
         """Give a removed uplink's lease back, in the background; the provider's clock does else."""
         self._held.pop(uplink.public_key, None)
-        peer = self._peer_of(uplink.peer_id)
+        peer = self._peers.directory.named(uplink.peer_id)
         if uplink.leased and peer is not None and peer.addresses:
-            self._spawn(self._give_back(uplink, peer.addresses[0], peer.device))
+            self._return(uplink, peer.addresses[0], peer.device)
+
+    def _return(self, uplink: Uplink, host: str, device: str) -> None:
+        self._tasks.spawn("giving a lease back", self._give_back(uplink, host, device))
 
     async def _give_back(self, uplink: Uplink, host: str, device: str) -> None:
-        table = lease_release_table(LeaseRelease(self.node_id, uplink.own_public_key))
+        table = lease_release_table(LeaseRelease(self._peers.node_id, uplink.own_public_key))
         with contextlib.suppress(UplinkError):
             await self._send("DELETE", host, device, table)
 
@@ -147,29 +155,29 @@ class LeaseClient:
             now_s = time.monotonic()
             leased = [
                 uplink
-                for uplink in self._service.uplinks.standing()
+                for uplink in self._store.current.wanted_uplinks
                 if uplink.leased
                 and not uplink.pending
                 and uplink.own_public_key
-                and not self._service.distrust_reason(uplink.peer_id)  # a stranger may go by its id
+                and not self._peers.distrust_reason(uplink.peer_id)  # a stranger may go by its id
             ]
-            for topic in self.problems.keys() - {_topic(uplink) for uplink in leased}:
-                del self.problems[topic]
+            kept = {uplink.interface for uplink in leased}
+            self._warnings.keep("lease ", kept)
             for uplink in leased:
                 held = self._held.setdefault(uplink.public_key, _Held(now_s))
                 if held.due_s <= now_s:
                     held.due_s = now_s + LONGEST_RETRY_S
-                    self._spawn(self._renew(uplink, held))
+                    self._tasks.spawn("renewing a lease", self._renew(uplink, held))
                 if held.endpoints:
                     others = [each.endpoint for each in held.endpoints]
-                    self._service.platform.know_endpoints(uplink.interface, others)
+                    self._platform.know_endpoints(uplink.interface, others)
 
-    def heard(self, peer_id: str) -> None:
+    def hasten(self, event: PeerAnswered) -> None:
         """The peer is there: what failed is tried again soon, however long it was to wait."""
         soon_s = time.monotonic() + RETRY_S
-        for uplink in self._service.uplinks.standing():
+        for uplink in self._store.current.wanted_uplinks:
             held = self._held.get(uplink.public_key)
-            if uplink.peer_id == peer_id and held is not None and held.failures:
+            if uplink.peer_id == event.peer_id and held is not None and held.failures:
                 held.due_s = min(held.due_s, soon_s)
 
     async def _renew(self, uplink: Uplink, held: _Held) -> None:
@@ -177,20 +185,21 @@ class LeaseClient:
             await self._renew_now(uplink, held)
         except UplinkError as error:
             told = f"the lease of {uplink.peer_id} was not renewed: {error}"
-            self.problems[_topic(uplink)] = told
+            self._warnings.set(_topic(uplink), told)
             pause_s = min(LONGEST_RETRY_S, RETRY_S * 2.0 ** min(held.failures, 8))
             held.due_s = time.monotonic() + pause_s * random.uniform(0.8, 1.2)
             held.failures += 1
         except Exception as error:
-            self.problems[_topic(uplink)] = tell(f"renewing the lease of {uplink.peer_id}", error)
+            told = tell(f"renewing the lease of {uplink.peer_id}", error)
+            self._warnings.set(_topic(uplink), told)
         else:
-            self.problems.pop(_topic(uplink), None)
+            self._warnings.clear_topic(_topic(uplink))
             held.failures = 0
 
     async def _renew_now(self, uplink: Uplink, held: _Held) -> None:
         grant = await self._ask_anywhere(uplink)
         held.due_s, held.limit_mbps = _renewal_s(grant), grant.limit_mbps
-        peer = self._peer_of(uplink.peer_id)
+        peer = self._peers.directory.named(uplink.peer_id)
         endpoints = await self._ordered(grant.endpoints, peer)
         if set(endpoints) != set(held.endpoints):
             held.endpoints = endpoints
@@ -200,11 +209,12 @@ class LeaseClient:
 
     async def _ask_anywhere(self, uplink: Uplink) -> LeaseGrant:
         """Ask inside the tunnel while traffic uses it, else over the mesh; then the other way."""
-        peer = self._peer_of(uplink.peer_id)
+        peer = self._peers.directory.named(uplink.peer_id)
         ways = [(peer.addresses[0], peer.device)] if peer is not None and peer.addresses else []
         inside = [(gateway, uplink.interface) for gateway in _gateways(uplink)]
-        active = {state.active for state in self._service.monitor.states.values()}
-        away = any(state.phase in AWAY for state in self._service.monitor.states.values())
+        states = self._monitor.states.values()
+        active = {state.active for state in states}
+        away = any(state.phase in AWAY for state in states)
         ways = inside + ways if away and uplink.interface in active else ways + inside
         failure: UplinkError = PeerUnreachable(f"{uplink.peer_id} was not seen on the mesh")
         for host, device in ways:
@@ -219,9 +229,9 @@ class LeaseClient:
     ) -> None:
         """The provider was set up anew: its key or our addresses are others now."""
         self._held[grant.public_key] = self._held.pop(uplink.public_key, _Held())
-        async with self._service.lock:
-            await self._service.uplinks.read_strictly()
-            existing = self._service.uplinks.find(uplink.peer_id)
+        async with self._uplinks.lock:
+            await self._uplinks.read_strictly()
+            existing = self._store.current.uplink_to(uplink.peer_id)
             if existing != uplink:
                 return
             wanted = replace(
@@ -233,8 +243,9 @@ class LeaseClient:
             )
             if endpoints:
                 wanted = replace(wanted, endpoint=endpoints[0].endpoint)
-            await self._service.uplinks.change(existing, wanted)
-        self._service.journal.uplink("uplink_changed", wanted, "the provider gave another place")
+            await self._uplinks.change(existing, wanted)
+        cause = "the provider gave another place"
+        self._events.publish(UplinkChanged("uplink_changed", wanted, cause))
 
     async def _ordered(
         self, endpoints: Sequence[ScopedEndpoint], peer: MeshPeer | None
@@ -246,7 +257,7 @@ class LeaseClient:
         """
         lines = {
             each.primary.device
-            for each in self._service.monitor.network.state.wans.values()
+            for each in self._monitor.network.state.wans.values()
             if each.primary is not None
         }
         own = {
@@ -272,7 +283,9 @@ class LeaseClient:
     # --- the wire
 
     async def _request(self, uplink: Uplink, host: str, device: str) -> LeaseGrant:
-        wanted = LeaseRequest(self.node_id, uplink.own_public_key, await self._own_networks(uplink))
+        wanted = LeaseRequest(
+            self._peers.node_id, uplink.own_public_key, await self._own_networks(uplink)
+        )
         status, table = await self._send("POST", host, device, lease_request_table(wanted))
         if status != 200:
             refusal = parse_denial(table)
@@ -289,11 +302,14 @@ class LeaseClient:
         told = f"inside this router's network {clash}" if clash else ""
         if set(grant.addresses) != set(uplink.addresses):  # or nothing new is taken
             told = told or taken(
-                grant.addresses, await iproute.read_routes(), self._named(uplink), self._mesh()
+                grant.addresses,
+                await iproute.read_routes(),
+                self._named(uplink),
+                self._peers.mesh.peers,
             )
         if told:
             if not uplink.interface:
-                self._spawn(self._give_back(uplink, host, device))
+                self._return(uplink, host, device)
             raise InvalidArgument(
                 f"{uplink.peer_id} gave an address {told}: its owner can set another pool4 and "
                 "pool6",
@@ -303,19 +319,19 @@ class LeaseClient:
 
     def _named(self, uplink: Uplink) -> dict[str, str]:
         """The addresses of all other uplinks, and whose they are."""
-        others = self._service.uplinks.config.uplinks
+        others = self._store.current.uplinks
         return {a: u.peer_id for u in others if u.peer_id != uplink.peer_id for a in u.addresses}
 
     async def _send(
         self, method: str, host: str, device: str, table: Mapping[str, Any]
     ) -> tuple[int, dict[str, Any]]:
-        port = self._service.uplinks.config.peering.mesh_port
+        port = self._store.current.peering.mesh_port
         return await request(host, port, method, "/v1/lease", table, device=device, timeout_s=ASK_S)
 
     async def _own_networks(self, uplink: Uplink) -> tuple[str, ...]:
         """What the provider's pool must not overlap: our own networks, but for this tunnel's."""
         found = await iproute.read_all_addresses()
-        links = self._service.monitor.network.state.links.values()
+        links = self._monitor.network.state.links.values()
         ours = {link.name for link in links if link.group == DEVICE_GROUP}
         networks = {
             str(ipaddress.ip_interface(text).network)
@@ -326,11 +342,6 @@ class LeaseClient:
             for text in texts
         }
         return tuple(sorted(networks))[:64]
-
-    def _spawn(self, work: Any) -> None:
-        task = asyncio.get_running_loop().create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
 
 
 def _topic(uplink: Uplink) -> str:

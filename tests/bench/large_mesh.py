@@ -1,6 +1,6 @@
 """A mesh of hundreds of routers in one process: how fast news travels, and what listening costs.
 
-Each router is the product's service and exchange, with real requests over loopback; what it would
+Each router is the product's service, with real requests over loopback; what it would
 run (`wg`, `ip`, `nft`) is answered from memory, since no kernel holds so many tunnels. So the CPU
 of the commands themselves is not counted. The nodes' addresses are the loopback's in a laboratory.
 """
@@ -20,18 +20,20 @@ from contextvars import Context, ContextVar, copy_context
 from dataclasses import dataclass
 from typing import Any
 
+from rpcd_wireguard_uplink.daemon import Daemon
+from rpcd_wireguard_uplink.events import Events
 from rpcd_wireguard_uplink.mesh import http
 from rpcd_wireguard_uplink.mesh import poller as mesh_carrier
-from rpcd_wireguard_uplink.mesh.agent import MeshAgent
 from rpcd_wireguard_uplink.mesh.wire.offer import OfferMessage
 from rpcd_wireguard_uplink.model import Endpoint
 from rpcd_wireguard_uplink.system import process
-from rpcd_wireguard_uplink.uplinks.service import Service
+from rpcd_wireguard_uplink.tasks import TaskSet
+from rpcd_wireguard_uplink.warnings import Warnings
 from tests.lab.lab import Lab
 from tests.lab.node import LabError
 from tests.lab.router import settings
 from tests.lab.service import variables
-from tests.unit.fakes import Machine, key_of
+from tests.unit.fakes import Machine, QuietBus, key_of
 
 from .table import Row
 
@@ -48,16 +50,16 @@ class Router:
     number: int
     dump: str
     asked: int = 0
-    agent: MeshAgent | None = None
+    daemon: Daemon | None = None
 
     @property
     def name(self) -> str:
         return f"node{self.number}"
 
     @property
-    def books(self) -> Service:
-        assert self.agent is not None
-        return self.agent.service
+    def books(self) -> Daemon:
+        assert self.daemon is not None
+        return self.daemon
 
 
 CURRENT: ContextVar[Router] = ContextVar("CURRENT")
@@ -102,11 +104,18 @@ async def _start(router: Router, folder: str) -> None:
     machine = Machine(os.path.join(folder, router.name))
     with open(os.path.join(machine.config_dir, "wireguard-uplink"), "w", encoding="utf-8") as file:
         file.write(settings((), node_id=router.name, pace="default"))
-    state_file = os.path.join(machine.directory, "state.json")
-    service = Service(machine, state_file, lambda name, table: None, lambda: None)
-    router.agent = MeshAgent(service, None, machine.keys_dir)
-    await service.start()
-    await router.agent.start()
+    warnings = Warnings()
+    tasks = TaskSet(warnings)
+    router.daemon = Daemon(
+        machine,
+        QuietBus([]),
+        keys_dir=machine.keys_dir,
+        state_file=os.path.join(machine.directory, "state.json"),
+        warnings=warnings,
+        tasks=tasks,
+        events=Events(tasks),
+    )
+    await router.daemon.start()
 
 
 async def gather(count: int, runs: int, folder: str) -> dict[str, Any]:
@@ -140,8 +149,7 @@ async def gather(count: int, runs: int, folder: str) -> dict[str, Any]:
 
 def _settle(router: Router) -> None:
     """Spread its questions as they are after hours: all began within seconds."""
-    assert router.agent is not None
-    carrier = router.agent.advertiser.mesh
+    carrier = router.books.agent.transport
     for known in carrier._known.values():
         known.due_s = time.monotonic() + random.uniform(0, carrier.poll_s)
     carrier._wake.set()
@@ -154,23 +162,22 @@ def _context(router: Router) -> Context:
 
 
 def _knows_all(router: Router, count: int) -> bool:
-    agent = router.agent
-    return agent is not None and len(agent.peers.directory.peer_ids) == count - 1
+    daemon = router.daemon
+    return daemon is not None and len(daemon.peers.directory.peer_ids) == count - 1
 
 
 async def _spread(router: Router, routers: Sequence[Router]) -> float:
     """Seconds from one router's word to the last other one that has it in its book."""
-    assert router.agent is not None
-    advertiser, began = router.agent.advertiser, time.monotonic()
+    daemon, began = router.books, time.monotonic()
     message = OfferMessage(
         router.name,
         Endpoint("192.0.2.7", 51821),
         key_of(f"provider {router.number}"),
         bandwidth_mbps=100,
-        sequence=advertiser.numbering.next(time.time()),
+        sequence=daemon.numbering.next(time.time()),
         ttl_s=900,
     )
-    advertiser.publish(message)
+    daemon.advertiser.publish(message)
     others = [other.books.offers for other in routers if other is not router]
     while not all(book.peek(router.name) for book in others):
         if time.monotonic() - began > 60.0:

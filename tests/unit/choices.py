@@ -5,11 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import cast
 
 from rpcd_wireguard_uplink.config.probe_profile import DEFAULT_PROFILE
 from rpcd_wireguard_uplink.config.settings import Config, Settings
-from rpcd_wireguard_uplink.events import Events
 from rpcd_wireguard_uplink.failover.detector import PathHealth
 from rpcd_wireguard_uplink.failover.monitor import Monitor
 from rpcd_wireguard_uplink.failover.paths import Watch, WatchedPath
@@ -23,10 +21,9 @@ from rpcd_wireguard_uplink.model import (
     Uplink,
 )
 from rpcd_wireguard_uplink.platform.network_reader import NetworkReader
-from rpcd_wireguard_uplink.platform.protocol import Platform
 from rpcd_wireguard_uplink.probing.icmp import Prober
 from rpcd_wireguard_uplink.system.network import Wans
-from tests.unit.fakes import Machine, key_of, set_network
+from tests.unit.fakes import Machine, key_of, monitor_of, set_network
 
 NOW_S = 1000.0
 BOTH = ("10.7.7.2/32", "fd77::2/128")
@@ -56,7 +53,7 @@ class Choices:
     def lay(cls, tmp_path: Path, uplinks: Sequence[Uplink], **settings: object) -> Choices:
         """With these uplinks, all up; the lines answer too."""
         machine = Machine(str(tmp_path))
-        monitor = Monitor(cast(Platform, machine), Events(), lambda: None, str(tmp_path))
+        monitor = monitor_of(machine)
         chosen = Settings(**settings)  # type: ignore[arg-type]
         monitor.watch = Watch(chosen, tuple(uplinks))
         found = cls(monitor, Config(chosen, tuple(uplinks)))

@@ -9,11 +9,12 @@ from pathlib import Path
 import pytest
 from pytest_mock import MockerFixture
 
+from rpcd_wireguard_uplink.provider.offer import OwnOffer
 from rpcd_wireguard_uplink.system.netlink import Message, Netlink
-from tests.unit.exchange_house import CONFIG as EXCHANGE_CONFIG
-from tests.unit.exchange_house import PROVIDER, ExchangeHouse
 from tests.unit.fakes import Commands
-from tests.unit.house import CONFIG, NETWORK, House, commands_of_a_house
+from tests.unit.mesh_router import CONFIG as MESH_CONFIG
+from tests.unit.mesh_router import PROVIDER, MeshRouter
+from tests.unit.router import CONFIG, NETWORK, Router, commands_of_a_router
 
 REAL_SOCKET = socket.socket
 
@@ -40,26 +41,28 @@ def no_change_of_this_machine(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[
 @pytest.fixture
 def commands(mocker: MockerFixture) -> Commands:
     """What would have been run, and what it prints."""
-    return commands_of_a_house(mocker)
+    return commands_of_a_router(mocker)
 
 
 @pytest.fixture
-async def house(tmp_path: Path, commands: Commands) -> AsyncIterator[House]:
+async def router(tmp_path: Path, commands: Commands) -> AsyncIterator[Router]:
     """A router with a configuration of its owner's, and the service running on it."""
-    house = House(tmp_path)
-    house.write("wireguard-uplink", CONFIG)
-    house.write("network", NETWORK)
-    await house.start()
-    yield house
-    await house.stop()
+    router = Router(tmp_path)
+    router.write("wireguard-uplink", CONFIG)
+    router.write("network", NETWORK)
+    await router.start()
+    yield router
+    await router.stop()
 
 
 @pytest.fixture
-async def provider_house(tmp_path: Path, commands: Commands) -> AsyncIterator[ExchangeHouse]:
-    """A provider that trusts nodea and not nodeb, whatever its line does."""
-    house = ExchangeHouse(tmp_path, commands)
-    house.write("wireguard-uplink", EXCHANGE_CONFIG + PROVIDER)
-    await house.start()
-    house.agent.lease_server.refusal = lambda: None
-    yield house
-    await house.stop()
+async def provider(
+    tmp_path: Path, commands: Commands, mocker: MockerFixture
+) -> AsyncIterator[MeshRouter]:
+    """A provider that trusts nodea and not nodeb, whatever its WAN does."""
+    mocker.patch.object(OwnOffer, "refusal", return_value=None)
+    router = MeshRouter(tmp_path, commands)
+    router.write("wireguard-uplink", MESH_CONFIG + PROVIDER)
+    await router.start()
+    yield router
+    await router.stop()

@@ -12,10 +12,13 @@ import hashlib
 import os
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from pytest_mock import MockerFixture
 
+from rpcd_wireguard_uplink import events
+from rpcd_wireguard_uplink.errors import NotFound
+from rpcd_wireguard_uplink.failover.monitor import Monitor
 from rpcd_wireguard_uplink.model import (
     DefaultRoute,
     Endpoint,
@@ -26,6 +29,7 @@ from rpcd_wireguard_uplink.model import (
     Uplink,
 )
 from rpcd_wireguard_uplink.platform.network_reader import NetworkReader
+from rpcd_wireguard_uplink.platform.protocol import Platform
 from rpcd_wireguard_uplink.platform.tunnels import wanted_sections
 from rpcd_wireguard_uplink.system import netlink, process, rtnetlink
 from rpcd_wireguard_uplink.system.netlink import Events, Message
@@ -38,7 +42,9 @@ from rpcd_wireguard_uplink.system.rtnetlink import (
     parse_route,
     parse_rule,
 )
+from rpcd_wireguard_uplink.tasks import TaskSet
 from rpcd_wireguard_uplink.uci import Document, Draft, Section, Store
+from rpcd_wireguard_uplink.usage import Ledger
 from rpcd_wireguard_uplink.warnings import Warnings
 
 T = TypeVar("T")
@@ -258,6 +264,19 @@ class Machine:
         return dict(self.counters)
 
 
+def monitor_of(machine: Machine) -> Monitor:
+    """A monitor of this machine, whose news nobody hears."""
+    warnings = Warnings()
+    return Monitor(
+        cast(Platform, machine),
+        lambda *_: "",
+        Ledger(),
+        machine.directory,
+        warnings,
+        events.Events(TaskSet(warnings)),
+    )
+
+
 @dataclass
 class Commands:
     """What would have been run. `answers` maps the beginning of a command to what it prints."""
@@ -291,6 +310,25 @@ class Commands:
     def inputs(self, start: str) -> list[str]:
         """What the commands that begin so were given to read."""
         return [stdin for argv, stdin in self.calls if " ".join(argv).startswith(start)]
+
+
+class QuietBus:
+    """A bus on which events are kept, and no other object answers."""
+
+    def __init__(self, events: list[tuple[str, dict[str, Any]]]) -> None:
+        self._events = events
+
+    async def call(self, path: str, method: str) -> dict[str, Any]:
+        raise NotFound(f"nobody publishes {path}")
+
+    def send_event(self, name: str, table: dict[str, Any]) -> None:
+        self._events.append((name, table))
+
+    def forget_replies(self) -> None:
+        pass
+
+    async def close(self) -> None:
+        pass
 
 
 def replace_commands(mocker: MockerFixture) -> Commands:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass
 
 import pytest
 
+from rpcd_wireguard_uplink.errors import CommandFailed
 from rpcd_wireguard_uplink.events import Event, Events
+from rpcd_wireguard_uplink.tasks import TaskSet
+from rpcd_wireguard_uplink.warnings import Warnings
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,15 +23,54 @@ class Went(Event):
     name: str
 
 
-def test_news_reach_those_who_subscribed(caplog: pytest.LogCaptureFixture) -> None:
-    events, heard = Events(), []
+@pytest.fixture
+def warnings() -> Warnings:
+    return Warnings()
+
+
+@pytest.fixture
+def events(warnings: Warnings) -> Events:
+    return Events(TaskSet(warnings))
+
+
+async def test_news_reach_those_who_subscribed(
+    events: Events, warnings: Warnings, caplog: pytest.LogCaptureFixture
+) -> None:
+    heard: list[str] = []
 
     def fail(event: Came) -> None:
-        raise KeyError(event.name)
+        raise KeyError("a secret")
 
     events.subscribe(Came, fail)
     events.subscribe(Came, lambda event: heard.append(event.name))
     events.publish(Came("a"))
     events.publish(Went("b"))
     assert heard == ["a"]
-    assert "Came was not handled" in caplog.text
+    assert "following Came failed unexpectedly (KeyError" in warnings["task following Came"]
+    assert "a secret" not in caplog.text
+
+
+async def test_work_that_follows_goes_on_in_order_and_may_be_waited_for(events: Events) -> None:
+    done: list[str] = []
+
+    async def follow(event: Came) -> None:
+        await asyncio.sleep(0)
+        done.append(event.name)
+
+    async def refuse(event: Came) -> None:
+        done.append("refused")
+        raise CommandFailed("no")
+
+    events.subscribe(Came, follow)
+    events.subscribe(Came, refuse)
+    events.subscribe(Came, lambda event: done.append("told"))
+    events.subscribe(Came, follow)
+    with pytest.raises(CommandFailed):
+        await events.publish_and_wait(Came("a"))
+    assert done == ["told", "a", "refused", "a"]
+    events.publish(Came("b"))
+    assert done[4:] == ["told"]
+    async with asyncio.timeout(10):
+        while len(done) < 8:
+            await asyncio.sleep(0)
+    assert done[5:] == ["b", "refused", "b"]

@@ -15,13 +15,14 @@ from pathlib import Path
 import pytest
 from pytest_mock import MockerFixture
 
+from rpcd_wireguard_uplink import daemon as daemon_module
 from rpcd_wireguard_uplink.mesh.wire.lease import LeaseGrant, LeaseRequest
 from rpcd_wireguard_uplink.model import PeerCounters
 from rpcd_wireguard_uplink.provider.device import Provider
-from rpcd_wireguard_uplink.provider.lease_server import LeaseServer
+from rpcd_wireguard_uplink.provider.offer import OwnOffer
 from rpcd_wireguard_uplink.provider.plan import ProviderPlan
 from tests.unit.fakes import key_of
-from tests.unit.house import CONFIG, House, commands_of_a_house, offer
+from tests.unit.router import CONFIG, Router, commands_of_a_router, offer
 
 DAY_S = 86400.0
 HOUR_S = 3600.0
@@ -82,26 +83,28 @@ class Writes:
 
 
 @pytest.fixture
-async def lease_server(tmp_path: Path, mocker: MockerFixture) -> LeaseServer:
-    commands_of_a_house(mocker).answers["ip -j"] = "[]"
-    house = House(tmp_path)
-    house.write("wireguard-uplink", CONFIG + PROVIDER)
-    service = await house.start()
-    await house.stop()  # the lines are not watched in this day
-    made = LeaseServer(service, FakeProvider(), str(tmp_path))
-    made.node_id = "nodep"
-    made.start()
-    await made.follow()
-    assert made.problems == {}
-    return made
+async def router(tmp_path: Path, mocker: MockerFixture) -> Router:
+    commands_of_a_router(mocker).answers["ip -j"] = "[]"
+    mocker.patch.object(daemon_module, "Provider", FakeProvider)
+    mocker.patch.object(OwnOffer, "refusal", return_value=None)
+    router = Router(tmp_path)
+    router.write("wireguard-uplink", CONFIG + PROVIDER)
+    daemon = await router.start()
+    await daemon.tasks.close()  # the WANs are not watched in this day
+    await daemon.monitor.stop()
+    daemon.peers.node_id = "nodep"
+    await daemon.lease_server.follow()
+    assert not daemon.lease_server.failure
+    return router
 
 
 async def live_a_day(
-    lease_server: LeaseServer, mocker: MockerFixture, hourly: Callable[[int], Awaitable[None]]
+    router: Router, mocker: MockerFixture, hourly: Callable[[int], Awaitable[None]]
 ) -> list[str]:
     """Let the service look after its consumers, who renew at half of their lease's time; what was
     written since all of them had one.
     """
+    lease_server = router.daemon.lease_server
     clock, begun = [time.monotonic()], time.monotonic()
     sleep = asyncio.sleep
     due = dict.fromkeys(CONSUMERS, 0.0)
@@ -129,8 +132,7 @@ async def live_a_day(
     await renew()
     for _ in range(50):
         await sleep(0.001)
-    folder = Path(lease_server.service.platform.directory)  # type: ignore[attr-defined]
-    writes = Writes(folder, folder / "state.json")
+    writes = Writes(router.directory, router.state_file)
     mocker.patch("time.monotonic", lambda: clock[0])
     mocker.patch("asyncio.sleep", pass_time)
     with pytest.raises(DayIsOver):
@@ -142,29 +144,29 @@ async def live_a_day(
     return writes.names
 
 
-async def test_a_day_of_renewals_and_offers(
-    lease_server: LeaseServer, mocker: MockerFixture
-) -> None:
+async def test_a_day_of_renewals_and_offers(router: Router, mocker: MockerFixture) -> None:
     async def hourly(hour: int) -> None:
         for name in CONSUMERS:
-            lease_server.service.gossip(offer(name, sequence=hour))
-        assert len(list(lease_server.service.offers.names)) == len(CONSUMERS)
+            await router.call("uplink_gossip", message=offer(name, sequence=hour))
+        assert len(list(router.daemon.offers.names)) == len(CONSUMERS)
 
-    names = await live_a_day(lease_server, mocker, hourly)
+    names = await live_a_day(router, mocker, hourly)
     assert set(names) == {"usage.json"}, "renewals and offers write nothing"
     assert 4 <= len(names) <= 5, "counters are kept every six hours and at the end"
     assert len(names) <= MOST_WRITES
 
 
 async def test_each_change_of_the_set_of_leases_is_one_write(
-    lease_server: LeaseServer, mocker: MockerFixture
+    router: Router, mocker: MockerFixture
 ) -> None:
+    lease_server = router.daemon.lease_server
+
     async def hourly(hour: int) -> None:
         if hour == 1:
             await lease_server.grant(LeaseRequest("guest", key_of("guest")))
         elif hour == 5:
             await lease_server.release(key_of("guest"), "guest")
 
-    names = await live_a_day(lease_server, mocker, hourly)
+    names = await live_a_day(router, mocker, hourly)
     assert names.count("wireguard-uplink") == 2
     assert len(names) <= MOST_WRITES

@@ -19,72 +19,72 @@ from rpcd_wireguard_uplink.system.files import UnusableFile
 from rpcd_wireguard_uplink.uci import Draft
 from rpcd_wireguard_uplink.uci.store import UnwritableConfig
 from tests.unit.fakes import Commands, Crash, Machine, key_of
-from tests.unit.house import CONFIG, LINE, NETWORK, House, offer
+from tests.unit.router import CONFIG, LINE, NETWORK, Router, offer
 
 # --- what goes wrong
 
 
-async def test_a_tunnel_that_cannot_be_made_is_undone(house: House) -> None:
-    before = house.files()
-    house.machine.refusals["wgup_nodea"] = "no kernel module"
-    await house.call("uplink_gossip", message=offer("nodea"))
+async def test_a_tunnel_that_cannot_be_made_is_undone(router: Router) -> None:
+    before = router.files()
+    router.machine.refusals["wgup_nodea"] = "no kernel module"
+    await router.call("uplink_gossip", message=offer("nodea"))
     with pytest.raises(CommandFailed, match="no kernel module"):
-        await house.call("uplink_add", peer_id="nodea")
-    assert house.files() == before
-    assert house.machine.tunnels == {}
-    assert (await house.call("uplink_history"))["events"] == []
-    house.machine.refusals.clear()
-    await house.call("uplink_add", peer_id="nodea")
-    house.assert_consistent()
+        await router.call("uplink_add", peer_id="nodea")
+    assert router.files() == before
+    assert router.machine.tunnels == {}
+    assert (await router.call("uplink_history"))["events"] == []
+    router.machine.refusals.clear()
+    await router.call("uplink_add", peer_id="nodea")
+    router.assert_consistent()
 
 
-async def test_a_change_that_cannot_be_made_is_taken_back(house: House) -> None:
-    await house.call("uplink_gossip", message=offer("nodea"))
-    await house.call("uplink_add", peer_id="nodea")
-    before = house.files()
-    house.machine.refusals["wgup_nodea"] = "no kernel module"
+async def test_a_change_that_cannot_be_made_is_taken_back(router: Router) -> None:
+    await router.call("uplink_gossip", message=offer("nodea"))
+    await router.call("uplink_add", peer_id="nodea")
+    before = router.files()
+    router.machine.refusals["wgup_nodea"] = "no kernel module"
     with pytest.raises(CommandFailed):
-        await house.call("uplink_add", peer_id="nodea", weight=99)
-    house.machine.refusals.clear()
-    await house.running[-1].reload()
-    assert house.files() == before
-    house.assert_consistent()
+        await router.call("uplink_add", peer_id="nodea", weight=99)
+    router.machine.refusals.clear()
+    await router.daemon.uplinks.reload()
+    assert router.files() == before
+    router.assert_consistent()
 
 
 @pytest.mark.parametrize("is_back", [True, False])
 async def test_a_change_that_costs_the_router_its_line_is_undone(
-    house: House, is_back: bool
+    router: Router, is_back: bool
 ) -> None:
     """netifd may take a default route away for a moment, which is nothing; for good is too much."""
-    before, routes = house.files(), dict(house.machine.routes)
-    await house.call("uplink_gossip", message=offer("nodea"))
+    before, routes = router.files(), dict(router.machine.routes)
+    await router.call("uplink_gossip", message=offer("nodea"))
     reads: list[Family] = []
 
     async def read(family: Family) -> list[DefaultRoute]:
         reads.append(family)
-        gone = house.machine.tunnels and (not is_back or len(reads) < 5)
+        gone = router.machine.tunnels and (not is_back or len(reads) < 5)
         return [] if gone else routes.get(family, [])
 
-    house.machine.read_default_routes = read  # type: ignore[method-assign]
+    router.machine.read_default_routes = read  # type: ignore[method-assign]
     if is_back:
-        await house.call("uplink_add", peer_id="nodea")
-        house.assert_consistent()
+        await router.call("uplink_add", peer_id="nodea")
+        router.assert_consistent()
         return
     with pytest.raises(CommandFailed, match=LINE):
-        await house.call("uplink_add", peer_id="nodea")
-    assert house.files() == before
-    assert house.machine.tunnels == {}
+        await router.call("uplink_add", peer_id="nodea")
+    assert router.files() == before
+    assert router.machine.tunnels == {}
 
 
-async def test_the_last_good_configuration_stays_in_force(house: House) -> None:
-    await house.call("uplink_gossip", message=offer("nodea"))
-    await house.call("uplink_add", peer_id="nodea")
-    good = house.text("wireguard-uplink")
-    before, tunnels = house.files(), house.machine.tunnels
+async def test_the_last_good_configuration_stays_in_force(router: Router) -> None:
+    await router.call("uplink_gossip", message=offer("nodea"))
+    await router.call("uplink_add", peer_id="nodea")
+    good = router.text("wireguard-uplink")
+    before, tunnels = router.files(), router.machine.tunnels
     bad = CONFIG + "config uplink 'half"
-    house.write("wireguard-uplink", bad)
-    await house.running[-1].reload()
-    status = await house.call("uplink_status")
+    router.write("wireguard-uplink", bad)
+    await router.daemon.uplinks.reload()
+    status = await router.call("uplink_status")
     assert status["uplink_count"] == 1
     assert any("last good configuration" in problem for problem in status["problems"])
     calls: dict[str, dict[str, Any]] = {
@@ -94,59 +94,64 @@ async def test_the_last_good_configuration_stays_in_force(house: House) -> None:
         "uplink_set_failover": {"enabled": False},
     }
     for name, arguments in calls.items():
-        assert (await house.refusal(name, **arguments))[1] == "bad_config"
-    assert house.files() == {**before, "wireguard-uplink": bad}
-    assert house.machine.tunnels == tunnels
-    house.write("wireguard-uplink", good)
-    await house.running[-1].reload()
-    assert (await house.call("uplink_status"))["problems"] == status["problems"][1:]
-    house.assert_consistent()
+        assert (await router.refusal(name, **arguments))[1] == "bad_config"
+    assert router.files() == {**before, "wireguard-uplink": bad}
+    assert router.machine.tunnels == tunnels
+    router.write("wireguard-uplink", good)
+    await router.daemon.uplinks.reload()
+    others = [told for told in status["problems"] if "last good configuration" not in told]
+    assert (await router.call("uplink_status"))["problems"] == others
+    router.assert_consistent()
 
 
-async def test_one_bad_option_stops_nothing_else(house: House) -> None:
+async def test_one_bad_option_stops_nothing_else(router: Router) -> None:
     """Nor does a section that can't be used: what is wrong is told, and left as it is."""
-    await house.call("uplink_gossip", message=offer("nodea"))
-    await house.call("uplink_add", peer_id="nodea")
-    tunnels = house.machine.tunnels
+    await router.call("uplink_gossip", message=offer("nodea"))
+    await router.call("uplink_add", peer_id="nodea")
+    tunnels = router.machine.tunnels
     half = "\nconfig uplink 'x'\n\toption peer_id 'nodeb'\n"
-    house.write("wireguard-uplink", house.text("wireguard-uplink").replace("'60'", "'soon'") + half)
-    await house.running[-1].reload()
-    told = "\n".join((await house.call("uplink_status"))["problems"])
+    router.write(
+        "wireguard-uplink", router.text("wireguard-uplink").replace("'60'", "'soon'") + half
+    )
+    await router.daemon.uplinks.reload()
+    told = "\n".join((await router.call("uplink_status"))["problems"])
     assert "check_interval is 'soon': it must be a whole number from 1 to 3600" in told
     assert "the last good value, 60, stays in force: `wgctl uplink set check_interval 60`" in told
     assert "wireguard-uplink.x: an uplink's section is named like its interface" in told
-    assert house.running[-1].uplinks.config.settings.check_interval_s == 60
-    await house.call("uplink_set_priority", peer_id="nodea", weight=5)
-    await house.call("uplink_set_failover", enabled=False)
-    text = house.text("wireguard-uplink")
+    assert router.config.settings.check_interval_s == 60
+    await router.call("uplink_set_priority", peer_id="nodea", weight=5)
+    await router.call("uplink_set_failover", enabled=False)
+    text = router.text("wireguard-uplink")
     assert "'soon'" in text and half in text and "auto_failover '0'" in text
-    assert house.machine.tunnels == tunnels
+    assert router.machine.tunnels == tunnels
     head, _, tail = text.partition("\nconfig uplink 'wgup_nodea'")
-    house.write("wireguard-uplink", head + tail[tail.index("\nconfig uplink") :])
-    await house.running[-1].reload()
-    assert not house.machine.tunnels, "what a bad file takes out stays out"
+    router.write("wireguard-uplink", head + tail[tail.index("\nconfig uplink") :])
+    await router.daemon.uplinks.reload()
+    assert not router.machine.tunnels, "what a bad file takes out stays out"
 
 
-async def test_a_start_over_a_bad_file_touches_nothing(house: House) -> None:
-    await house.call("uplink_gossip", message=offer("nodea"))
-    await house.call("uplink_add", peer_id="nodea")
-    house.write("wireguard-uplink", "config uplink 'half")
-    before, tunnels = house.files(), house.machine.tunnels
-    await house.restart()
-    assert house.files() == before
-    assert house.machine.tunnels == tunnels
-    assert (await house.call("uplink_status"))["problems"]
+async def test_a_start_over_a_bad_file_touches_nothing(router: Router) -> None:
+    await router.call("uplink_gossip", message=offer("nodea"))
+    await router.call("uplink_add", peer_id="nodea")
+    router.write("wireguard-uplink", "config uplink 'half")
+    before, tunnels = router.files(), router.machine.tunnels
+    await router.restart()
+    assert router.files() == before
+    assert router.machine.tunnels == tunnels
+    assert (await router.call("uplink_status"))["problems"]
 
 
-async def test_a_state_file_that_cannot_be_written_is_a_problem_and_no_more(house: House) -> None:
-    house.state_file.unlink()
-    house.state_file.mkdir()
-    assert (await house.call("uplink_gossip", message=offer("nodea")))["accepted"]
-    house.running[-1].journal.write()
-    assert any("can't write" in p for p in (await house.call("uplink_status"))["problems"])
+async def test_a_state_file_that_cannot_be_written_is_a_problem_and_no_more(router: Router) -> None:
+    router.state_file.unlink()
+    router.state_file.mkdir()
+    assert (await router.call("uplink_gossip", message=offer("nodea")))["accepted"]
+    router.daemon.state_file.write()
+    assert any("can't write" in p for p in (await router.call("uplink_status"))["problems"])
 
 
 # --- crashes
+
+FIFOS = shutil.ignore_patterns("heartbeat")
 
 
 def unchanging(files: Mapping[str, str]) -> dict[str, str]:
@@ -161,18 +166,18 @@ def unchanging(files: Mapping[str, str]) -> dict[str, str]:
     return kept
 
 
-async def steps_of(house: House, name: str, **arguments: Any) -> int:
+async def steps_of(router: Router, name: str, **arguments: Any) -> int:
     """How many steps a call takes."""
-    before = len(house.machine.steps)
-    await house.call(name, **arguments)
-    return len(house.machine.steps) - before
+    before = len(router.machine.steps)
+    await router.call(name, **arguments)
+    return len(router.machine.steps) - before
 
 
 async def crash_everywhere(
     tmp_path: Path, name: str, prepare: str, arguments: dict[str, Any]
 ) -> int:
     """Kill the service before and after each step of a call, and start it anew each time."""
-    template = House(tmp_path / "template")
+    template = Router(tmp_path / "template")
     template.write("wireguard-uplink", CONFIG)
     template.write("network", NETWORK)
     await template.start()
@@ -180,8 +185,8 @@ async def crash_everywhere(
     if prepare:
         await template.call(prepare, peer_id="nodea")
     await template.stop()
-    shutil.copytree(tmp_path / "template", tmp_path / "done")
-    done = House(tmp_path / "done")
+    shutil.copytree(tmp_path / "template", tmp_path / "done", ignore=FIFOS)
+    done = Router(tmp_path / "done")
     await done.start()
     old = done.files()
     count = await steps_of(done, name, **arguments)
@@ -190,19 +195,19 @@ async def crash_everywhere(
     for step in range(1, count + 1):
         for after in (False, True):
             folder = tmp_path / f"{step}-{after}"
-            shutil.copytree(tmp_path / "template", folder)
-            house = House(folder)
-            await house.start()
-            house.machine.dies_at, house.machine.after = len(house.machine.steps) + step, after
+            shutil.copytree(tmp_path / "template", folder, ignore=FIFOS)
+            router = Router(folder)
+            await router.start()
+            router.machine.dies_at, router.machine.after = len(router.machine.steps) + step, after
             with pytest.raises(Crash):
-                await house.call(name, **arguments)
-            await house.restart()
-            found = unchanging(house.files())
+                await router.call(name, **arguments)
+            await router.restart()
+            found = unchanging(router.files())
             assert found in (unchanging(old), unchanging(new)), (step, after)
-            house.assert_consistent()
-            status = await house.call("uplink_status")
-            assert status["uplink_count"] == len(house.machine.tunnels)
-            await house.stop()
+            router.assert_consistent()
+            status = await router.call("uplink_status")
+            assert status["uplink_count"] == len(router.machine.tunnels)
+            await router.stop()
     return count
 
 
@@ -226,27 +231,29 @@ async def test_killed_at_any_step_of_a_change(tmp_path: Path) -> None:
 # --- secrets
 
 
-async def test_private_keys_are_never_told(house: House, caplog: pytest.LogCaptureFixture) -> None:
+async def test_private_keys_are_never_told(
+    router: Router, caplog: pytest.LogCaptureFixture
+) -> None:
     caplog.set_level(logging.DEBUG)
     for peer in ("nodea", "nodeb"):
-        await house.call("uplink_gossip", message=offer(peer))
-        await house.call("uplink_add", peer_id=peer)
-    secrets = [*house.machine.keys().values(), "SECRET-OF-THE-OWNER"]
+        await router.call("uplink_gossip", message=offer(peer))
+        await router.call("uplink_add", peer_id=peer)
+    secrets = [*router.machine.keys().values(), "SECRET-OF-THE-OWNER"]
     assert len(secrets) == 3
-    house.machine.refusals["wgup_nodea"] = "refused"
+    router.machine.refusals["wgup_nodea"] = "refused"
     with pytest.raises(CommandFailed) as caught:
-        await house.call("uplink_add", peer_id="nodea", weight=3)
-    await house.running[-1].reload()
+        await router.call("uplink_add", peer_id="nodea", weight=3)
+    await router.daemon.uplinks.reload()
     for name in ("uplink_list", "uplink_status", "uplink_history"):
-        await house.call(name)
+        await router.call(name)
     told = [
-        *house.replies,
-        json.dumps(house.events),
-        house.state_file.read_text(),
+        *router.replies,
+        json.dumps(router.events),
+        router.state_file.read_text(),
         caplog.text,
         str(caught.value),
-        repr(house.machine.tunnels),
-        house.text("wireguard-uplink"),
+        repr(router.machine.tunnels),
+        router.text("wireguard-uplink"),
     ]
     for secret in secrets:
         assert not [text for text in told if secret in text]
@@ -256,11 +263,11 @@ async def test_private_keys_are_never_told(house: House, caplog: pytest.LogCaptu
 
 
 async def test_a_bad_key_file_takes_down_only_its_uplink_and_is_named(
-    house: House, monkeypatch: pytest.MonkeyPatch
+    router: Router, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for peer_id in ("nodea", "nodeb"):
-        await house.call("uplink_gossip", message=offer(peer_id))
-        await house.call("uplink_add", peer_id=peer_id)
+        await router.call("uplink_gossip", message=offer(peer_id))
+        await router.call("uplink_add", peer_id=peer_id)
     read_key, generated = Machine.read_key, Machine.generate_keys
 
     async def broken(machine: Machine, interface: str) -> str:
@@ -270,32 +277,32 @@ async def test_a_bad_key_file_takes_down_only_its_uplink_and_is_named(
 
     monkeypatch.setattr(Machine, "read_key", broken)
     monkeypatch.setattr(Machine, "generate_keys", None)
-    house.write("network", NETWORK)
-    await house.restart()
-    assert set(house.machine.tunnels) == {"wgup_nodeb"}
-    assert "wgup_nodea.key" in str((await house.call("uplink_status"))["problems"])
+    router.write("network", NETWORK)
+    await router.restart()
+    assert set(router.machine.tunnels) == {"wgup_nodeb"}
+    assert "wgup_nodea.key" in str((await router.call("uplink_status"))["problems"])
     monkeypatch.setattr(Machine, "read_key", read_key)
     monkeypatch.setattr(Machine, "generate_keys", generated)
-    await house.running[-1].reload()
-    assert set(house.machine.tunnels) == {"wgup_nodea", "wgup_nodeb"}
-    assert "wgup_nodea.key" not in str((await house.call("uplink_status"))["problems"])
+    await router.daemon.uplinks.reload()
+    assert set(router.machine.tunnels) == {"wgup_nodea", "wgup_nodeb"}
+    assert "wgup_nodea.key" not in str((await router.call("uplink_status"))["problems"])
 
 
-async def test_a_lost_key_file_ends_no_tunnel(house: House) -> None:
-    await house.call("uplink_gossip", message=offer("nodea"))
-    await house.call("uplink_add", peer_id="nodea")
-    before, keys = house.machine.tunnels["wgup_nodea"], house.machine.keys()
-    (house.directory / "keys" / "wgup_nodea").unlink()
-    await house.restart()
-    assert house.machine.tunnels["wgup_nodea"] == before
-    assert house.machine.keys() == keys
+async def test_a_lost_key_file_ends_no_tunnel(router: Router) -> None:
+    await router.call("uplink_gossip", message=offer("nodea"))
+    await router.call("uplink_add", peer_id="nodea")
+    before, keys = router.machine.tunnels["wgup_nodea"], router.machine.keys()
+    (router.directory / "keys" / "wgup_nodea").unlink()
+    await router.restart()
+    assert router.machine.tunnels["wgup_nodea"] == before
+    assert router.machine.keys() == keys
 
 
 # --- the filter for what comes in by tunnels
 
 
 async def test_the_filter_stands_before_a_tunnel_and_goes_after_the_last(
-    house: House, monkeypatch: pytest.MonkeyPatch
+    router: Router, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[tuple[int, set[str]]] = []
     sync = Machine.sync
@@ -305,49 +312,49 @@ async def test_the_filter_stands_before_a_tunnel_and_goes_after_the_last(
         return await sync(machine, tunnels)
 
     monkeypatch.setattr(Machine, "sync", watched)
-    house.machine.guards.clear()
+    router.machine.guards.clear()
     for peer_id in ("nodea", "nodeb"):
-        await house.call("uplink_gossip", message=offer(peer_id))
-        await house.call("uplink_add", peer_id=peer_id)
-    assert seen == [(1, set()), (2, set())] and house.machine.guards == [set()]
-    text = house.text("wireguard-uplink")
-    house.write("wireguard-uplink", text + "\toption inbound '1'\n")
-    await house.running[-1].reload()
+        await router.call("uplink_gossip", message=offer(peer_id))
+        await router.call("uplink_add", peer_id=peer_id)
+    assert seen == [(1, set()), (2, set())] and router.machine.guards == [set()]
+    text = router.text("wireguard-uplink")
+    router.write("wireguard-uplink", text + "\toption inbound '1'\n")
+    await router.daemon.uplinks.reload()
     assert seen[-1] == (2, {"wgup_nodeb"})
-    await house.call("uplink_set_priority", peer_id="nodeb", weight=5)
-    assert "inbound '1'" in house.text("wireguard-uplink"), "what the owner opened stays open"
-    await house.running[-1].uplinks.guard_tunnels()
-    assert house.machine.guards == [set(), {"wgup_nodeb"}, {"wgup_nodeb"}]
+    await router.call("uplink_set_priority", peer_id="nodeb", weight=5)
+    assert "inbound '1'" in router.text("wireguard-uplink"), "what the owner opened stays open"
+    await router.daemon.uplinks.guard_tunnels()
+    assert router.machine.guards == [set(), {"wgup_nodeb"}, {"wgup_nodeb"}]
     for peer_id in ("nodea", "nodeb"):
-        await house.call("uplink_remove", peer_id=peer_id)
-    assert house.machine.guards[-1] is None
+        await router.call("uplink_remove", peer_id=peer_id)
+    assert router.machine.guards[-1] is None
 
 
 async def test_a_filter_that_can_not_stand_is_told(
-    house: House, monkeypatch: pytest.MonkeyPatch
+    router: Router, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def fail(machine: Machine, opened: object) -> None:
         raise CommandFailed("nft failed: no such file")
 
     monkeypatch.setattr(Machine, "guard_tunnels", fail)
-    await house.call("uplink_gossip", message=offer("nodea"))
-    await house.call("uplink_add", peer_id="nodea")
-    told = str((await house.call("uplink_status"))["problems"])
+    await router.call("uplink_gossip", message=offer("nodea"))
+    await router.call("uplink_add", peer_id="nodea")
+    told = str((await router.call("uplink_status"))["problems"])
     assert "can't be filtered (nft failed" in told
     monkeypatch.undo()
-    await house.running[-1].uplinks.guard_tunnels()
-    assert "filtered" not in str((await house.call("uplink_status"))["problems"])
+    await router.daemon.uplinks.guard_tunnels()
+    assert "filtered" not in str((await router.call("uplink_status"))["problems"])
 
 
 # --- absence is not intent
 
 
-async def two_uplinks(house: House) -> dict[str, str]:
+async def two_uplinks(router: Router) -> dict[str, str]:
     """Uplinks to nodea and nodeb; the files then."""
     for peer_id in ("nodea", "nodeb"):
-        await house.call("uplink_gossip", message=offer(peer_id))
-        await house.call("uplink_add", peer_id=peer_id)
-    return house.files()
+        await router.call("uplink_gossip", message=offer(peer_id))
+        await router.call("uplink_add", peer_id=peer_id)
+    return router.files()
 
 
 LOST = {
@@ -364,101 +371,101 @@ LOST = {
 @pytest.mark.parametrize("restarts", [False, True])
 @pytest.mark.parametrize("name", LOST)
 async def test_a_configuration_that_is_lost_deletes_nothing(
-    house: House, name: str, restarts: bool
+    router: Router, name: str, restarts: bool
 ) -> None:
-    before, text = await two_uplinks(house), LOST[name]
-    tunnels = dict(house.machine.tunnels)
-    path = house.directory / "config" / "wireguard-uplink"
+    before, text = await two_uplinks(router), LOST[name]
+    tunnels = dict(router.machine.tunnels)
+    path = router.directory / "config" / "wireguard-uplink"
     if text is None:
         path.unlink()
     else:
         path.write_text(text)
     if restarts:
-        await house.restart()
+        await router.restart()
     for _ in range(2):
-        await house.running[-1].reload()
-        await house.running[-1].restore_tunnels()
-    found = {k: v for k, v in house.files().items() if k != "wireguard-uplink"}
+        await router.daemon.uplinks.reload()
+        await router.daemon.uplinks.restore_tunnels()
+    found = {k: v for k, v in router.files().items() if k != "wireguard-uplink"}
     assert found == {k: v for k, v in before.items() if k != "wireguard-uplink"}
-    assert house.machine.tunnels == tunnels
-    assert "wireguard-uplink" in str((await house.call("uplink_status"))["problems"])
-    refusal = await house.refusal("uplink_set_failover", enabled=False)
+    assert router.machine.tunnels == tunnels
+    assert "wireguard-uplink" in str((await router.call("uplink_status"))["problems"])
+    refusal = await router.refusal("uplink_set_failover", enabled=False)
     assert refusal[1] == "bad_config", "nothing is written on top of what is lost"
     assert not path.exists() if text is None else path.read_text() == text
-    house.write("wireguard-uplink", before["wireguard-uplink"])
-    await house.running[-1].reload()
-    assert house.files() == before and house.machine.tunnels == tunnels
-    assert "wireguard-uplink" not in str((await house.call("uplink_status"))["problems"])
-    assert "uplink_removed" not in [table.get("kind") for _, table in house.events]
+    router.write("wireguard-uplink", before["wireguard-uplink"])
+    await router.daemon.uplinks.reload()
+    assert router.files() == before and router.machine.tunnels == tunnels
+    assert "wireguard-uplink" not in str((await router.call("uplink_status"))["problems"])
+    assert "uplink_removed" not in [table.get("kind") for _, table in router.events]
 
 
 async def test_a_whole_file_without_a_section_is_a_removal_that_is_remembered(
-    house: House,
+    router: Router,
 ) -> None:
-    before = await two_uplinks(house)
+    before = await two_uplinks(router)
     head, _, tail = before["wireguard-uplink"].partition("\nconfig uplink 'wgup_nodea'")
-    house.write("wireguard-uplink", head + tail[tail.index("\nconfig uplink") :])
-    await house.running[-1].reload()
-    assert set(house.machine.tunnels) == {"wgup_nodeb"}
-    assert house.running[-1].uplinks.config.settings.declined == {"nodea"}
-    written = house.text("wireguard-uplink")
+    router.write("wireguard-uplink", head + tail[tail.index("\nconfig uplink") :])
+    await router.daemon.uplinks.reload()
+    assert set(router.machine.tunnels) == {"wgup_nodeb"}
+    assert router.config.settings.declined == {"nodea"}
+    written = router.text("wireguard-uplink")
     for _ in range(3):
-        await house.running[-1].reload()
-    assert house.text("wireguard-uplink") == written
-    await house.call("uplink_add", peer_id="nodea")
-    assert "declined" not in house.text("wireguard-uplink"), "he wants it again"
-    house.assert_consistent()
+        await router.daemon.uplinks.reload()
+    assert router.text("wireguard-uplink") == written
+    await router.call("uplink_add", peer_id="nodea")
+    assert "declined" not in router.text("wireguard-uplink"), "he wants it again"
+    router.assert_consistent()
 
 
-async def test_a_new_router_without_a_file_begins_anew(house: House) -> None:
-    (house.directory / "config" / "wireguard-uplink").unlink()
-    await house.restart()
-    assert "lost" not in str((await house.call("uplink_status"))["problems"])
-    await house.call("uplink_set_failover", enabled=True)
-    assert "config wireguard-uplink 'uplink'" in house.text("wireguard-uplink")
+async def test_a_new_router_without_a_file_begins_anew(router: Router) -> None:
+    (router.directory / "config" / "wireguard-uplink").unlink()
+    await router.restart()
+    assert "lost" not in str((await router.call("uplink_status"))["problems"])
+    await router.call("uplink_set_failover", enabled=True)
+    assert "config wireguard-uplink 'uplink'" in router.text("wireguard-uplink")
 
 
-async def test_a_section_that_comes_back_finds_its_key(house: House, commands: Commands) -> None:
-    before = await two_uplinks(house)
-    tunnels, private = dict(house.machine.tunnels), house.machine.keys()["wgup_nodea"]
+async def test_a_section_that_comes_back_finds_its_key(router: Router, commands: Commands) -> None:
+    before = await two_uplinks(router)
+    tunnels, private = dict(router.machine.tunnels), router.machine.keys()["wgup_nodea"]
     head, _, tail = before["wireguard-uplink"].partition("\nconfig uplink 'wgup_nodea'")
-    house.write("wireguard-uplink", head + tail[tail.index("\nconfig uplink") :])
-    await house.running[-1].reload()
-    assert set(house.machine.keys()) == {"wgup_nodeb"}
+    router.write("wireguard-uplink", head + tail[tail.index("\nconfig uplink") :])
+    await router.daemon.uplinks.reload()
+    assert set(router.machine.keys()) == {"wgup_nodeb"}
     commands.answers["wg pubkey"] = key_of(f"public of {private}")
-    house.write("wireguard-uplink", before["wireguard-uplink"])
-    await house.running[-1].reload()
-    assert house.machine.tunnels == tunnels and house.machine.keys()["wgup_nodea"] == private
+    router.write("wireguard-uplink", before["wireguard-uplink"])
+    await router.daemon.uplinks.reload()
+    assert router.machine.tunnels == tunnels and router.machine.keys()["wgup_nodea"] == private
     # Somebody else's section by the same name gets a key of its own.
     commands.answers["wg pubkey"] = key_of("another")
-    house.write("wireguard-uplink", head + tail[tail.index("\nconfig uplink") :])
-    await house.running[-1].reload()
-    house.write("wireguard-uplink", before["wireguard-uplink"])
-    await house.running[-1].reload()
-    assert house.machine.keys()["wgup_nodea"] not in ("", private)
+    router.write("wireguard-uplink", head + tail[tail.index("\nconfig uplink") :])
+    await router.daemon.uplinks.reload()
+    router.write("wireguard-uplink", before["wireguard-uplink"])
+    await router.daemon.uplinks.reload()
+    assert router.machine.keys()["wgup_nodea"] not in ("", private)
 
 
 @pytest.mark.parametrize("text", ["", None, "config interface 'lan\n", "\0"])
 async def test_a_lost_network_file_is_no_reason_to_end_a_tunnel(
-    house: House, text: str | None
+    router: Router, text: str | None
 ) -> None:
     """It holds what is derived: where it is ours alone it is made anew, with the same keys."""
-    before = await two_uplinks(house)
-    tunnels, path = dict(house.machine.tunnels), house.directory / "config" / "network"
+    before = await two_uplinks(router)
+    tunnels, path = dict(router.machine.tunnels), router.directory / "config" / "network"
     if text is None:
         path.unlink()
     else:
         path.write_text(text)
-    await house.restart()
-    await house.running[-1].reload()
-    assert house.machine.tunnels == tunnels
-    assert house.files()["keys/wgup_nodea"] == before["keys/wgup_nodea"]
+    await router.restart()
+    await router.daemon.uplinks.reload()
+    assert router.machine.tunnels == tunnels
+    assert router.files()["keys/wgup_nodea"] == before["keys/wgup_nodea"]
     is_bad = bool(text)
-    assert ("network" in str((await house.call("uplink_status"))["problems"])) is is_bad
-    house.write("network", before["network"])
-    await house.running[-1].restore_tunnels()
-    assert house.files() == before and house.machine.tunnels == tunnels
-    assert "network" not in str((await house.call("uplink_status"))["problems"])
+    assert ("network" in str((await router.call("uplink_status"))["problems"])) is is_bad
+    router.write("network", before["network"])
+    await router.daemon.uplinks.restore_tunnels()
+    assert router.files() == before and router.machine.tunnels == tunnels
+    assert "network" not in str((await router.call("uplink_status"))["problems"])
 
 
 # --- a disk that is full, a file that is locked
@@ -467,11 +474,11 @@ async def test_a_lost_network_file_is_no_reason_to_end_a_tunnel(
 @pytest.mark.parametrize("last", [1, 2, 3, 4])
 @pytest.mark.parametrize("how", ["add", "wait"])
 async def test_what_can_not_be_written_is_undone_or_finished_by_the_next_try(
-    house: House, monkeypatch: pytest.MonkeyPatch, last: int, how: str
+    router: Router, monkeypatch: pytest.MonkeyPatch, last: int, how: str
 ) -> None:
     """The disk is full from the `last` write of an add on, also for undoing it."""
-    before = house.files()
-    await house.call("uplink_gossip", message=offer("nodea"))
+    before = router.files()
+    await router.call("uplink_gossip", message=offer("nodea"))
     written, edit = 0, Machine.edit
 
     async def full(machine: Machine, config: str, change: Callable[[Draft], None]) -> None:
@@ -483,17 +490,17 @@ async def test_what_can_not_be_written_is_undone_or_finished_by_the_next_try(
 
     with monkeypatch.context() as patched:
         patched.setattr(Machine, "edit", full)
-        assert await house.refusal("uplink_add", peer_id="nodea") == (13, "config_io")
-        told = str((await house.call("uplink_status"))["problems"])
+        assert await router.refusal("uplink_add", peer_id="nodea") == (13, "config_io")
+        told = str((await router.call("uplink_status"))["problems"])
         assert ("undoing wgup_nodea failed" in told) is (last > 1)
     if how == "add":
-        assert (await house.call("uplink_add", peer_id="nodea"))["success"]
+        assert (await router.call("uplink_add", peer_id="nodea"))["success"]
     else:
-        await house.running[-1].restore_tunnels()
-    house.assert_consistent()
-    uplinks = house.running[-1].uplinks.config.uplinks
+        await router.daemon.uplinks.restore_tunnels()
+    router.assert_consistent()
+    uplinks = router.config.uplinks
     if how == "add" or uplinks:
-        assert [u.peer_id for u in house.running[-1].monitor.watch.uplinks] == ["nodea"]
+        assert [u.peer_id for u in router.daemon.monitor.watch.uplinks] == ["nodea"]
     else:
-        assert house.files() == before
-    assert "undo" not in str((await house.call("uplink_status"))["problems"])
+        assert router.files() == before
+    assert "undo" not in str((await router.call("uplink_status"))["problems"])

@@ -18,16 +18,16 @@ from rpcd_wireguard_uplink.uninstall import (
     take_back,
 )
 from tests.unit.fakes import Commands, replace_commands
-from tests.unit.house import CONFIG, LINE, NETWORK, House, commands_of_a_house, offer
+from tests.unit.router import CONFIG, LINE, NETWORK, Router, commands_of_a_router, offer
 
 MWAN3 = (Path(__file__).parents[1] / "data" / "mwan3-shipped.txt").read_text()
 
 
 @pytest.fixture
-async def house(tmp_path: Path, mocker: MockerFixture) -> AsyncIterator[House]:
+async def router(tmp_path: Path, mocker: MockerFixture) -> AsyncIterator[Router]:
     """A router whose service has made an uplink and was stopped."""
-    commands_of_a_house(mocker)
-    found = House(tmp_path)
+    commands_of_a_router(mocker)
+    found = Router(tmp_path)
     for name, text in (("wireguard-uplink", CONFIG), ("network", NETWORK), ("mwan3", MWAN3)):
         found.write(name, text)
     found.machine.name = "openwrt"
@@ -40,32 +40,32 @@ async def house(tmp_path: Path, mocker: MockerFixture) -> AsyncIterator[House]:
 
 
 async def test_only_our_own_configuration_and_the_keys_stay(
-    house: House, mocker: MockerFixture
+    router: Router, mocker: MockerFixture
 ) -> None:
-    before = house.files()
+    before = router.files()
     assert before["network"] != NETWORK and before["mwan3"] != MWAN3
     replace_commands(mocker)
-    (house.directory / "run").mkdir()
-    (house.directory / "run" / "steering.json").touch()
-    assert await take_back(house.machine, str(house.directory / "run")) == []
-    after = house.files()
+    (router.directory / "run").mkdir()
+    (router.directory / "run" / "steering.json").touch()
+    assert await take_back(router.machine, str(router.directory / "run")) == []
+    after = router.files()
     assert after == before | {"network": NETWORK, "mwan3": MWAN3}
-    assert not (house.directory / "run").exists()
-    assert house.machine.tunnels == {} and house.machine.rendered == ""
-    assert await take_back(house.machine, str(house.directory / "run")) == [], (
+    assert not (router.directory / "run").exists()
+    assert router.machine.tunnels == {} and router.machine.rendered == ""
+    assert await take_back(router.machine, str(router.directory / "run")) == [], (
         "a second time changes nothing"
     )
-    assert house.files() == after
+    assert router.files() == after
 
 
 async def test_what_fails_is_told_and_the_rest_goes_all_the_same(
-    house: House, mocker: MockerFixture
+    router: Router, mocker: MockerFixture
 ) -> None:
     commands = replace_commands(mocker)
     commands.answers["nft"] = CommandFailed("nft is missing")
-    (told,) = await take_back(house.machine, str(house.directory / "run"))
+    (told,) = await take_back(router.machine, str(router.directory / "run"))
     assert told == "nftables: nft is missing"
-    assert house.text("network") == NETWORK
+    assert router.text("network") == NETWORK
 
 
 def test_our_rules_are_told_by_table_mark_and_protocol() -> None:

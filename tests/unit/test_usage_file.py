@@ -10,15 +10,14 @@ import pytest
 
 from rpcd_wireguard_uplink import usage_file
 from rpcd_wireguard_uplink.usage_file import UsageFile
+from rpcd_wireguard_uplink.warnings import Warnings
 
 DAY = date(2026, 3, 10)
 
 
-def opened(path: Path) -> tuple[UsageFile, dict[str, str]]:
-    problems: dict[str, str] = {}
-    made = UsageFile(str(path), problems)
-    made.load()
-    return made, problems
+def opened(path: Path) -> tuple[UsageFile, Warnings]:
+    warnings = Warnings()
+    return UsageFile(str(path), warnings), warnings
 
 
 async def test_a_restart_forgets_nothing(tmp_path: Path) -> None:
@@ -68,7 +67,7 @@ async def test_a_broken_file_is_told_and_written_over(tmp_path: Path, text: str)
     path = tmp_path / "usage.json"
     path.write_text(text)
     file, problems = opened(path)
-    assert "begins anew" in problems["usage"] and str(path) in problems["usage"]
+    assert "begins anew" in problems[f"usage {path}"] and str(path) in problems[f"usage {path}"]
     file.ledger.record({"wgup_a": 5}, DAY, 1)
     await file.save()
     again, problems = opened(path)
@@ -78,11 +77,10 @@ async def test_a_broken_file_is_told_and_written_over(tmp_path: Path, text: str)
 async def test_a_folder_that_takes_no_file_is_told(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     path = tmp_path / "file" / "usage.json"
-    problems: dict[str, str] = {}
-    file = UsageFile(str(path), problems)
+    file, problems = opened(path)
     file.ledger.record({"wgup_a": 5}, DAY, 1)
     await file.save()
-    assert problems["usage"].startswith(f"can't write {path}")
+    assert problems[f"usage {path}"].startswith(f"can't write {path}")
     os.unlink(tmp_path / "file")
     await file.save()
     assert path.exists(), "it is tried again"

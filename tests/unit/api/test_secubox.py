@@ -10,12 +10,13 @@ import pytest
 from pytest_mock import MockerFixture
 
 from rpcd_wireguard_uplink.api.methods import METHODS, check_reply, parse_arguments
-from rpcd_wireguard_uplink.api.provider import PeerService
-from rpcd_wireguard_uplink.api.secubox import Older, import_once, peer_id_of, wanted_weight
+from rpcd_wireguard_uplink.api.provider import ProviderMethods
+from rpcd_wireguard_uplink.api.secubox import OlderMethods, import_once, peer_id_of, wanted_weight
 from rpcd_wireguard_uplink.config.parser import parse_config
+from rpcd_wireguard_uplink.daemon import Daemon
 from rpcd_wireguard_uplink.errors import CommandFailed, Status, UplinkError
-from rpcd_wireguard_uplink.uplinks.service import Service
 from tests.unit.fakes import Machine, key_of, replace_commands
+from tests.unit.router import daemon_of
 
 CONFIG = """\
 config wireguard-uplink 'uplink'
@@ -51,10 +52,13 @@ PLUGIN_REPLIES = {
 class Page:
     """Calls as the page does, and checks replies against the method table and what it reads."""
 
-    def __init__(self, service: Service) -> None:
-        self.service = service
+    def __init__(self, daemon: Daemon) -> None:
+        self.daemon = daemon
         self.offered: list[dict[str, Any]] = []
-        self.older = Older(service, cast(PeerService, self))
+        provider = cast(ProviderMethods, self)
+        self.older = OlderMethods(
+            daemon.store, daemon.monitor, daemon.offers, daemon.uplink_methods, provider
+        )
 
     async def offer(self, **given: Any) -> dict[str, Any]:
         """The provider's part of the service, which is tested elsewhere."""
@@ -68,7 +72,8 @@ class Page:
     async def call(self, name: str, **sent: Any) -> dict[str, Any]:
         method = METHODS[name]
         arguments = parse_arguments(method, {"ubus_rpc_session": "0" * 32, **sent})
-        owner = self.older if hasattr(self.older, method.handler) else self.service
+        parts = (self.older, *self.daemon.methods)
+        owner = next(part for part in parts if hasattr(part, method.handler))
         result = getattr(owner, method.handler)(**arguments)
         reply: dict[str, Any] = result if isinstance(result, dict) else await result
         check_reply(method, reply)
@@ -87,7 +92,7 @@ class Page:
         return caught.value.status, str(caught.value)
 
     def hear(self, peer_id: str, key: str, **capabilities: Any) -> None:
-        self.service.gossip(
+        self.daemon.uplink_methods.gossip(
             {
                 "type": "uplink_offer",
                 "peer_id": peer_id,
@@ -108,10 +113,10 @@ def machine(tmp_path: Path, mocker: MockerFixture) -> Machine:
 
 @pytest.fixture
 async def page(machine: Machine, tmp_path: Path) -> AsyncIterator[Page]:
-    service = Service(machine, str(tmp_path / "state.json"), lambda name, table: None, lambda: None)
-    await service.start()
-    yield Page(service)
-    await service.stop()
+    daemon = daemon_of(machine, tmp_path)
+    await daemon.start()
+    yield Page(daemon)
+    await daemon.stop()
 
 
 async def test_the_page_from_offer_to_removal(page: Page) -> None:

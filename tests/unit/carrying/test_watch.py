@@ -15,9 +15,12 @@ from rpcd_wireguard_uplink.carrying import watch as carrying_watch
 from rpcd_wireguard_uplink.carrying.ruleset import Chain, Rule, Ruleset
 from rpcd_wireguard_uplink.carrying.watch import CarryingWatch, InUse
 from rpcd_wireguard_uplink.errors import CommandFailed
+from rpcd_wireguard_uplink.events import CarryingChanged, Events
 from rpcd_wireguard_uplink.model import Family
 from rpcd_wireguard_uplink.system.netlink import Message, text
 from rpcd_wireguard_uplink.system.proc import Losses, is_strict, read_losses
+from rpcd_wireguard_uplink.tasks import TaskSet
+from rpcd_wireguard_uplink.warnings import Warnings
 
 FOUR, TUNNEL = Family.IPV4, "wgup_a"
 NAT = Chain("inet", "wgup", "nat", (Rule(({"masquerade": None},)),), "postrouting", 100)
@@ -104,13 +107,12 @@ AWAY = InUse({FOUR: TUNNEL}, ("wan",), {TUNNEL: (FOUR,)})
 @pytest.fixture
 def scene(mocker: MockerFixture) -> Iterator[Scene]:
     kernel = Kernel()
-    problems: dict[str, str] = {}
-    told: list[tuple[str, str]] = []
+    warnings, told = Warnings(), []
+    events = Events(TaskSet(warnings))
+    events.subscribe(CarryingChanged, lambda event: told.append((event.path, event.cause)))
     used = {"now": AWAY}
-    watch = CarryingWatch(
-        lambda: used["now"], problems, lambda family, path, why: told.append((path, why))
-    )
-    made = Scene(kernel, watch, problems, told, used)
+    watch = CarryingWatch(lambda: used["now"], warnings, events)
+    made = Scene(kernel, watch, warnings, told, used)
     mocker.patch.object(carrying_watch, "read_ruleset", kernel.read_ruleset)
     mocker.patch.object(carrying_watch, "read_counters", kernel.read_counters)
     mocker.patch.object(carrying_watch, "read_losses", lambda: kernel.losses)
@@ -265,7 +267,7 @@ async def test_calm_costs_nothing_until_the_rules_change(mocker: MockerFixture) 
     news = mocker.patch.object(carrying_watch.netlink, "Events").return_value
     of_others, of_ours = (Message(6 << 8, bytes(4) + text(1, name)) for name in ("fw4", "wgup"))
     calm = InUse({}, AWAY.wans, AWAY.uplinks)
-    watch = CarryingWatch(lambda: calm, {}, lambda *_: None)
+    watch = CarryingWatch(lambda: calm, Warnings(), Events(TaskSet(Warnings())))
     task = asyncio.create_task(watch.follow())
     try:
         await asyncio.sleep(0.3)

@@ -183,7 +183,7 @@ class Bench:
         self.monitor = SimpleNamespace(
             network=self.network,
             paths=dict[object, object](),
-            problems=Warnings(),
+            warnings=Warnings(),
             platform=self.machine,
             watch=Watch(Settings(), (uplink,)),
             steering=SimpleNamespace(
@@ -220,12 +220,12 @@ async def test_a_line_that_is_held(bench: Bench) -> None:
     await bench.look(0.0)
     assert bench.portals == {"wan": LOGIN}
     assert bench.excepted == [{"wan": HELD.addresses}]
-    [problem] = bench.monitor.problems.values()
+    [problem] = bench.monitor.warnings.values()
     assert problem == (f"wan is held by a captive portal: open {LOGIN} (198.51.100.200) to log in")
     bench.verdicts["wan"] = FREE
     await bench.look(HELD_S)
     assert bench.portals == {}
-    assert bench.monitor.problems == {}
+    assert bench.monitor.warnings == {}
     assert bench.excepted[-1] == {}
 
 
@@ -272,11 +272,11 @@ async def test_a_page_that_is_wrong_everywhere_holds_no_line(bench: Bench) -> No
     bench.verdicts |= {"wan": HELD, "wgup_a": HELD}
     await bench.look(0.0)
     assert bench.portals == {}
-    assert "wgup_a either" in bench.monitor.problems[WRONG_PAGE]
+    assert "wgup_a either" in bench.monitor.warnings[WRONG_PAGE]
     bench.verdicts["wgup_a"] = None
     await bench.look(UNKNOWN_S)
     assert bench.portals == {"wan": LOGIN}, "nobody else can say"
-    assert WRONG_PAGE not in bench.monitor.problems
+    assert WRONG_PAGE not in bench.monitor.warnings
 
 
 async def test_nothing_is_asked_without_a_page(bench: Bench) -> None:
@@ -291,7 +291,7 @@ async def test_nothing_is_asked_without_a_page(bench: Bench) -> None:
     bench.monitor.watch = Watch(Settings())
     bench.url = "ftp://a.example"
     assert await bench.look(HELD_S) == []
-    assert "http://" in bench.monitor.problems[BAD_PAGE]
+    assert "http://" in bench.monitor.warnings[BAD_PAGE]
     bench.url = PAGE
     assert await bench.look(HELD_S)
-    assert BAD_PAGE not in bench.monitor.problems
+    assert BAD_PAGE not in bench.monitor.warnings

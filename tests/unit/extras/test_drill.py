@@ -11,7 +11,6 @@ from typing import cast
 import pytest
 from pytest_mock import MockerFixture
 
-from rpcd_wireguard_uplink.api.choices import ChoiceService
 from rpcd_wireguard_uplink.api.methods import METHODS, check_reply
 from rpcd_wireguard_uplink.config.settings import Settings
 from rpcd_wireguard_uplink.errors import NotFound, NotSupported, NotTrusted, UplinkError
@@ -19,12 +18,13 @@ from rpcd_wireguard_uplink.extras import drill
 from rpcd_wireguard_uplink.extras.drill import Drills, Step, rehearse
 from rpcd_wireguard_uplink.failover.machine import Phase
 from rpcd_wireguard_uplink.failover.monitor import Monitor
+from rpcd_wireguard_uplink.mesh.peers import Peers
 from rpcd_wireguard_uplink.model import Family, Link, PeerCounters
 from rpcd_wireguard_uplink.probing import tunnel_test
 from rpcd_wireguard_uplink.system.network import Wans
 from tests.unit.choices import Choices, offer_of, uplink_of
 from tests.unit.fakes import Commands, Machine, key_of, set_network
-from tests.unit.house import CONFIG, House
+from tests.unit.router import CONFIG, Router
 
 Result = tunnel_test.Tested  # pytest would take the name for a test class
 GOOD = Result(5, 5, 21.0, 0.0)
@@ -116,20 +116,25 @@ async def test_one_target_or_resolver_that_answers_is_enough(
 
 
 @pytest.fixture
-async def house(
+async def running(
     tmp_path: Path, commands: Commands, mocker: MockerFixture
-) -> AsyncIterator[tuple[House, Drills]]:
+) -> AsyncIterator[tuple[Router, Drills]]:
     """A router with an uplink to nodea; tunnels answer nothing, and nothing waits for them."""
     mocker.patch.object(drill, "run_test", return_value=LOST)
     mocker.patch.object(drill, "ask", return_value=None)
-    made = House(tmp_path)
+    made = Router(tmp_path)
     made.write("wireguard-uplink", CONFIG)
     made.write("network", "")
-    service = await made.start()
+    daemon = await made.start()
     await made.call(
         "uplink_add", peer_id="nodea", endpoint="192.0.2.7:1", public_key=key_of("provider a")
     )
-    yield made, Drills(service)
+    yield (
+        made,
+        Drills(
+            daemon.store, daemon.monitor, daemon.uplinks, daemon.offers, daemon.peers, daemon.events
+        ),
+    )
     await made.stop()
 
 
@@ -139,8 +144,8 @@ async def refusal(drills: Drills, **arguments: object) -> UplinkError:
     return caught.value
 
 
-async def test_a_drill_is_told_and_kept(house: tuple[House, Drills]) -> None:
-    made, drills = house
+async def test_a_drill_is_told_and_kept(running: tuple[Router, Drills]) -> None:
+    made, drills = running
     reply = await drills.drill()
     check_reply(METHODS["uplink_drill"], reply)
     assert reply["message"] == "0 of 1 uplinks passed the drill."
@@ -150,19 +155,19 @@ async def test_a_drill_is_told_and_kept(house: tuple[House, Drills]) -> None:
     event = (await made.call("uplink_history", limit=1))["events"][0]
     assert (event["kind"], event["peer_id"]) == ("drill_failed", "nodea")
     assert made.events[-1][0] == "wireguard-uplink.drill"
-    choices = ChoiceService(made.running[-1])
-    check_reply(METHODS["uplink_explain"], choices.explain())
-    check_reply(METHODS["uplink_simulate"], choices.simulate(["nodea"]))
+    await made.call("uplink_explain")
+    await made.call("uplink_simulate", fail=["nodea"])
 
 
-async def test_who_can_not_be_drilled(house: tuple[House, Drills]) -> None:
-    made, drills = house
+async def test_who_can_not_be_drilled(
+    running: tuple[Router, Drills], mocker: MockerFixture
+) -> None:
+    made, drills = running
     found = await refusal(drills, peer_id="nodeb")
     assert (type(found), found.code) == (NotFound, "no_uplink")
-    service = made.running[-1]
-    service.distrust_reason = lambda peer_id: "it is not trusted"
+    distrusting = mocker.patch.object(Peers, "distrust_reason", return_value="it is not trusted")
     assert type(await refusal(drills, peer_id="nodea")) is NotTrusted
-    service.distrust_reason = lambda peer_id: ""
+    mocker.stop(distrusting)
     found = await refusal(drills, peer_id="nodea", all_traffic=True)
     assert (type(found), found.code) == (NotSupported, "no_usable_uplink")
     await made.call("uplink_remove", peer_id="nodea")
@@ -170,16 +175,16 @@ async def test_who_can_not_be_drilled(house: tuple[House, Drills]) -> None:
     assert (type(found), found.code) == (NotFound, "no_uplink")
 
 
-async def test_no_drill_with_all_traffic_in_an_outage(house: tuple[House, Drills]) -> None:
-    made, drills = house
-    states = made.running[-1].monitor.states
+async def test_no_drill_with_all_traffic_in_an_outage(running: tuple[Router, Drills]) -> None:
+    made, drills = running
+    states = made.daemon.monitor.states
     states[Family.IPV4] = replace(states[Family.IPV4], phase=Phase.FAILED_OVER)
     assert (await refusal(drills, all_traffic=True)).code == "failed_over"
     assert (await drills.drill())["success"], "the harmless kind touches nothing"
 
 
-async def test_one_drill_at_a_time(house: tuple[House, Drills], mocker: MockerFixture) -> None:
-    _, drills = house
+async def test_one_drill_at_a_time(running: tuple[Router, Drills], mocker: MockerFixture) -> None:
+    _, drills = running
     going_on = asyncio.Event()
 
     async def ask(*_: object) -> None:

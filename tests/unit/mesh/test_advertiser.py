@@ -8,35 +8,38 @@ from pathlib import Path
 import pytest
 from pytest_mock import MockerFixture
 
-from rpcd_wireguard_uplink.config.peering import MqttSettings, PeerSettings
+from rpcd_wireguard_uplink.config.peering import MqttSettings
+from rpcd_wireguard_uplink.config.settings import Config
 from rpcd_wireguard_uplink.errors import CommandFailed
-from rpcd_wireguard_uplink.history import Journal
 from rpcd_wireguard_uplink.mesh import advertiser as delivery_module
 from rpcd_wireguard_uplink.mesh.advertiser import Advertiser
-from rpcd_wireguard_uplink.mesh.offer_validation import OfferValidator
-from rpcd_wireguard_uplink.mesh.offers import OfferBook
-from rpcd_wireguard_uplink.mesh.poller import MeshTransport
 from rpcd_wireguard_uplink.mesh.wire.offer import OfferMessage, WithdrawMessage
 from rpcd_wireguard_uplink.mesh.wire.signing import verify
 from rpcd_wireguard_uplink.model import Endpoint
-from tests.unit.fakes import key_of
+from tests.unit.fakes import Commands, key_of
+from tests.unit.mesh_router import MeshRouter
 
 OFFER = OfferMessage("me", Endpoint("192.0.2.1"), key_of("k"), sequence=5)
 
 
 @pytest.fixture
-async def advertiser(tmp_path: Path) -> AsyncIterator[Advertiser]:
-    journal = Journal(str(tmp_path / "state.json"), lambda *_: None, lambda: None, dict)
-    mesh = MeshTransport(lambda *_: None, lambda *_: None, 7333)
-    made = Advertiser(OfferValidator(OfferBook(), journal), mesh, lambda: OFFER)
-    await made.follow(PeerSettings(), MqttSettings(), "me")
+async def router(tmp_path: Path, commands: Commands) -> AsyncIterator[MeshRouter]:
+    made = MeshRouter(tmp_path, commands)
+    made.make()
     yield made
     await made.stop()
 
 
-async def test_what_stands_is_what_was_sent_last(advertiser: Advertiser, tmp_path: Path) -> None:
+async def identified(router: MeshRouter) -> Advertiser:
+    """The advertiser of a router that is heard by somebody."""
+    await router.daemon.peers.reread()
+    await router.daemon.advertiser.follow()
+    return router.daemon.advertiser
+
+
+async def test_what_stands_is_what_was_sent_last(router: MeshRouter) -> None:
     pytest.importorskip("nacl", reason="PyNaCl signs messages")
-    await advertiser.load_identity(str(tmp_path / "seed"))
+    advertiser = await identified(router)
     advertiser.publish(OFFER)
     assert advertiser.own is not None
     assert verify(advertiser.own) == advertiser.identity_key
@@ -44,30 +47,29 @@ async def test_what_stands_is_what_was_sent_last(advertiser: Advertiser, tmp_pat
     assert advertiser.own is None
 
 
-async def test_a_seed_that_cannot_be_read_is_told_without_it(
-    advertiser: Advertiser, tmp_path: Path
-) -> None:
+async def test_a_seed_that_cannot_be_read_is_told_without_it(router: MeshRouter) -> None:
     pytest.importorskip("nacl", reason="PyNaCl signs messages")
-    (tmp_path / "seed").write_text("no seed, but a secret")
-    await advertiser.load_identity(str(tmp_path / "seed"))
-    assert "identity" in advertiser.problems
-    assert "secret" not in advertiser.problems["identity"]
+    (router.directory / "keys" / "identity.seed").write_text("no seed, but a secret")
+    advertiser = await identified(router)
+    assert "secret" not in router.daemon.warnings["identity"]
     advertiser.publish(OFFER)
     assert advertiser.own is not None and "signature" not in advertiser.own
 
 
-async def test_mirrornet_that_fails_is_told(advertiser: Advertiser, mocker: MockerFixture) -> None:
+async def test_mirrornet_that_fails_is_told(router: MeshRouter, mocker: MockerFixture) -> None:
     gossip = mocker.patch.object(delivery_module, "publish_gossip", side_effect=CommandFailed("x"))
-    await advertiser._gossip({"type": "uplink_offer"})
-    assert "mirrornet" in advertiser.problems["gossip"]
+    await router.daemon.advertiser._gossip({"type": "uplink_offer"})
+    assert "mirrornet" in router.daemon.warnings["gossip"]
     gossip.side_effect = None
-    await advertiser._gossip({"type": "uplink_offer"})
-    assert "gossip" not in advertiser.problems
+    await router.daemon.advertiser._gossip({"type": "uplink_offer"})
+    assert "gossip" not in router.daemon.warnings
 
 
 async def test_mqtt_without_its_package_is_a_warning(
-    advertiser: Advertiser, mocker: MockerFixture
+    router: MeshRouter, mocker: MockerFixture
 ) -> None:
     mocker.patch.dict("sys.modules", {"rpcd_wireguard_uplink.extras.mqtt.transport": None})
-    await advertiser.follow(PeerSettings(), MqttSettings(enabled=True, host="192.0.2.1"), "me")
-    assert "install rpcd-wireguard-uplink-mqtt" in advertiser.problems["mqtt"]
+    daemon = router.daemon
+    daemon.store.take(Config(mqtt=MqttSettings(enabled=True, host="192.0.2.1")))
+    await daemon.advertiser.follow()
+    assert "install rpcd-wireguard-uplink-mqtt" in daemon.warnings["mqtt"]

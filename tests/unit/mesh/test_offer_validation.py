@@ -5,37 +5,45 @@ from __future__ import annotations
 import asyncio
 import json
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from rpcd_wireguard_uplink.config.settings import Config
 from rpcd_wireguard_uplink.errors import UplinkError
-from rpcd_wireguard_uplink.history import Journal
-from rpcd_wireguard_uplink.mesh.offer_validation import BURST, MOST_REFUSALS, OfferValidator
-from rpcd_wireguard_uplink.mesh.offers import OfferBook, Source
+from rpcd_wireguard_uplink.mesh.directory import Mesh
+from rpcd_wireguard_uplink.mesh.offer_validation import BURST, MOST_REFUSALS
+from rpcd_wireguard_uplink.mesh.offers import Source
 from rpcd_wireguard_uplink.mesh.wire.signing import Signer
+from tests.unit.choices import uplink_of
 from tests.unit.fakes import key_of
-from tests.unit.house import offer
+from tests.unit.router import Router, offer
 
 Table = dict[str, Any]
 
 
 class Door:
-    """An intake, what it told on the bus, and a signer for each peer."""
+    """A validator, what it told on the bus, and a signer for each peer."""
 
     def __init__(self, directory: Path) -> None:
-        self.events: list[Table] = []
-        self.book = OfferBook()
-        self.state = directory / "state.json"
-        journal = Journal(
-            str(self.state), lambda name, table: self.events.append(table), lambda: None, dict
-        )
-        self.validator = OfferValidator(self.book, journal)
-        self.validator.own_id = "me"
-        self.validator.own_keys = lambda: {key_of("mine")}
-        self.validator.own_addresses = lambda: {"198.51.100.9", "2001:db8::9"}
+        self.router = Router(directory)
+        self.daemon = self.router.make()
+        self.book, self.validator = self.daemon.offers, self.daemon.validator
+        self.daemon.peers.node_id = "me"
+        self.daemon.peers.mesh = Mesh(addresses=frozenset({"198.51.100.9", "2001:db8::9"}))
+        own = replace(uplink_of("x"), own_public_key=key_of("mine"))
+        self.daemon.store.take(Config(uplinks=(own,)))
         self._directory = directory
+
+    @property
+    def events(self) -> list[Table]:
+        return [table for _, table in self.router.events]
+
+    @property
+    def state(self) -> Path:
+        return self.router.state_file
 
     def signer(self, name: str) -> Signer:
         pytest.importorskip("nacl", reason="PyNaCl signs and checks messages")
@@ -140,7 +148,7 @@ async def test_a_relayed_message_must_be_signed_by_the_known_key(door: Door) -> 
         ({**message, "identity": other.key}, "bad_signature", signer.key),
     ]
     for forged, code, known in refusals:
-        door.validator.identity_of = lambda peer_id, known=known: known  # type: ignore[misc]
+        door.daemon.peers.identities["nodea"] = known
         with pytest.raises(UplinkError) as caught:
             door.relayed(forged)
         assert caught.value.code == code
@@ -154,7 +162,7 @@ async def test_a_relayed_message_must_be_signed_by_the_known_key(door: Door) -> 
 
 async def test_a_replay_changes_nothing(door: Door) -> None:
     signer = door.signer("nodea")
-    door.validator.identity_of = lambda peer_id: signer.key
+    door.daemon.peers.identities["nodea"] = signer.key
     first, second = (signer.sign(offer("nodea", sequence=n)) for n in (5, 6))
     gone = signer.sign({"type": "uplink_withdraw", "peer_id": "nodea", "sequence": 7})
     assert door.relayed(first)
@@ -203,7 +211,7 @@ async def test_an_offer_that_says_the_same_again_is_no_news(door: Door) -> None:
 async def test_many_offers_are_one_write_of_the_state_file(
     door: Door, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("rpcd_wireguard_uplink.history.OFFERS_S", 0.05)
+    monkeypatch.setattr("rpcd_wireguard_uplink.state_file.OFFERS_S", 0.05)
     for number in range(50):
         door.direct(offer(f"p{number}"), sender=f"p{number}")
     assert not door.state.exists()

@@ -13,16 +13,16 @@ from rpcd_wireguard_uplink.mesh.wire.lease import (
     lease_release_table,
     lease_request_table,
 )
-from tests.unit.exchange_house import ExchangeHouse
 from tests.unit.fakes import key_of
-from tests.unit.house import offer
+from tests.unit.mesh_router import MeshRouter
+from tests.unit.router import offer
 
 KEY = key_of("consumer")
 
 
 @pytest.fixture
-def house(provider_house: ExchangeHouse) -> ExchangeHouse:
-    return provider_house
+def router(provider: MeshRouter) -> MeshRouter:
+    return provider
 
 
 def wanted(peer_id: str = "nodea", key: str = KEY) -> dict[str, Any]:
@@ -42,18 +42,18 @@ def wanted(peer_id: str = "nodea", key: str = KEY) -> dict[str, Any]:
 )
 @pytest.mark.parametrize("path", ["/v1/identity", "/v1/offer", "/v1/message", "/v1/lease"])
 async def test_a_forged_source_gets_403_everywhere(
-    house: ExchangeHouse, source: str, device: str, path: str
+    router: MeshRouter, source: str, device: str, path: str
 ) -> None:
-    answer = await house.ask(path, offer("nodea"), source=source, device=device)
+    answer = await router.ask(path, offer("nodea"), source=source, device=device)
     assert (answer.status, answer.table["code"]) == (403, "not_a_peer")
-    assert house.refused == {"not_a_peer": 1}
-    assert not house.running[-1].offers.names
+    assert router.refused == {"not_a_peer": 1}
+    assert not router.daemon.offers.names
 
 
-async def test_any_mesh_peer_learns_who_this_is(house: ExchangeHouse) -> None:
-    answer = await house.ask("/v1/identity", source="10.9.0.4")
+async def test_any_mesh_peer_learns_who_this_is(router: MeshRouter) -> None:
+    answer = await router.ask("/v1/identity", source="10.9.0.4")
     assert (answer.status, answer.table["peer_id"]) == (200, "me")
-    assert (await house.ask("/v1/offer", source="10.9.0.4")).status == 404
+    assert (await router.ask("/v1/offer", source="10.9.0.4")).status == 404
 
 
 @pytest.mark.parametrize(
@@ -71,42 +71,42 @@ async def test_any_mesh_peer_learns_who_this_is(house: ExchangeHouse) -> None:
     ],
 )
 async def test_what_is_no_message_of_the_peer(
-    house: ExchangeHouse, body: bytes, status: int, code: str | None
+    router: MeshRouter, body: bytes, status: int, code: str | None
 ) -> None:
-    answer = await house.ask("/v1/message", body, method="POST")
+    answer = await router.ask("/v1/message", body, method="POST")
     assert answer.status == status, answer
     assert code in (None, answer.table["code"])
     assert len(str(answer.table["error"])) < 300
-    assert sum(house.refused.values()) == 1
-    assert not house.running[-1].offers.names
+    assert sum(router.refused.values()) == 1
+    assert not router.daemon.offers.names
 
 
-async def test_a_stranger_is_asked_for_its_name_first(house: ExchangeHouse) -> None:
-    answer = await house.ask("/v1/message", offer("nodex"), source="10.9.0.4")
+async def test_a_stranger_is_asked_for_its_name_first(router: MeshRouter) -> None:
+    answer = await router.ask("/v1/message", offer("nodex"), source="10.9.0.4")
     assert (answer.status, answer.table["code"]) == (403, "unknown")
-    assert not house.running[-1].offers.names
+    assert not router.daemon.offers.names
 
 
-async def test_a_lease_for_a_trusted_peer_alone(house: ExchangeHouse) -> None:
-    granted = await house.ask("/v1/lease", wanted())
+async def test_a_lease_for_a_trusted_peer_alone(router: MeshRouter) -> None:
+    granted = await router.ask("/v1/lease", wanted())
     assert granted.status == 200, granted
     assert str(granted.table["addresses"][0]).startswith("10.77.1.")  # type: ignore[index]
-    again = await house.ask("/v1/lease", wanted())
+    again = await router.ask("/v1/lease", wanted())
     assert again.table["addresses"] == granted.table["addresses"]
     for table, source, code in (
         (wanted("nodeb", key_of("b")), "10.9.0.3", "not_trusted"),
         (wanted("nodeb", key_of("b")), "10.9.0.2", "other_peer"),
         (wanted("nodea", key_of("b")), "10.9.0.3", "other_peer"),
-        (wanted("nodea", house.agent.lease_server.public_key), "10.9.0.2", "key_in_use"),
+        (wanted("nodea", router.daemon.lease_server.public_key), "10.9.0.2", "key_in_use"),
     ):
-        answer = await house.ask("/v1/lease", table, source=source)
+        answer = await router.ask("/v1/lease", table, source=source)
         assert (answer.status in (403, 409), answer.table["code"]) == (True, code)
-    assert house.refused == {"not_trusted": 1, "other_peer": 2, "key_in_use": 1}
-    assert [row["peer_id"] for row in house.agent.lease_server.consumer_rows()] == ["nodea"]
+    assert router.refused == {"not_trusted": 1, "other_peer": 2, "key_in_use": 1}
+    assert [row["peer_id"] for row in router.daemon.lease_server.consumer_rows()] == ["nodea"]
 
 
-async def test_only_its_holder_gives_a_lease_back(house: ExchangeHouse) -> None:
-    await house.ask("/v1/lease", wanted())
+async def test_only_its_holder_gives_a_lease_back(router: MeshRouter) -> None:
+    await router.ask("/v1/lease", wanted())
     for peer, source, status, gone in (
         ("nodea", "10.9.0.3", 403, None),
         ("nodeb", "10.9.0.3", 200, False),
@@ -114,15 +114,15 @@ async def test_only_its_holder_gives_a_lease_back(house: ExchangeHouse) -> None:
         ("nodea", "10.9.0.2", 200, False),
     ):
         table = lease_release_table(LeaseRelease(peer, KEY))
-        answer = await house.ask("/v1/lease", table, method="DELETE", source=source)
+        answer = await router.ask("/v1/lease", table, method="DELETE", source=source)
         assert (answer.status, answer.table.get("released")) == (status, gone)
 
 
-async def test_inside_the_tunnel_the_address_is_the_lease(house: ExchangeHouse) -> None:
-    granted = await house.ask("/v1/lease", wanted())
+async def test_inside_the_tunnel_the_address_is_the_lease(router: MeshRouter) -> None:
+    granted = await router.ask("/v1/lease", wanted())
     address = str(granted.table["addresses"][0]).partition("/")[0]  # type: ignore[index]
     tunnel = {"device": "wgup_srv"}
-    assert (await house.ask("/v1/lease", wanted(), source=address, **tunnel)).status == 200
+    assert (await router.ask("/v1/lease", wanted(), source=address, **tunnel)).status == 200
     for path, table, source in (
         ("/v1/lease", wanted(), "10.77.1.200"),
         ("/v1/lease", wanted(), "10.9.0.2"),
@@ -131,13 +131,13 @@ async def test_inside_the_tunnel_the_address_is_the_lease(house: ExchangeHouse) 
         ("/v1/message", offer("nodea"), address),
         ("/v1/identity", None, address),
     ):
-        answer = await house.ask(path, table, source=source, **tunnel)
+        answer = await router.ask(path, table, source=source, **tunnel)
         assert (answer.status, answer.table["code"]) == (403, "no_lease")
-    assert house.refused == {"no_lease": 6}
+    assert router.refused == {"no_lease": 6}
 
 
-async def test_refusals_name_no_key(house: ExchangeHouse) -> None:
+async def test_refusals_name_no_key(router: MeshRouter) -> None:
     for table in (wanted("nodeb"), wanted("nodea", "short"), {**wanted(), "avoid": ["x"]}):
-        answer = await house.ask("/v1/lease", table)
+        answer = await router.ask("/v1/lease", table)
         assert answer.status >= 400
         assert KEY not in json.dumps(dict(answer.table))

@@ -10,11 +10,14 @@ from pytest_mock import MockerFixture
 from rpcd_wireguard_uplink.api.methods import METHODS, check_reply
 from rpcd_wireguard_uplink.config.peering import Pin
 from rpcd_wireguard_uplink.config.settings import Config
+from rpcd_wireguard_uplink.config.store import ConfigStore
 from rpcd_wireguard_uplink.errors import NotTrusted, PeerUnreachable, UplinkError
 from rpcd_wireguard_uplink.mesh import peers as peers_module
 from rpcd_wireguard_uplink.mesh.directory import Mesh, MeshPeer
 from rpcd_wireguard_uplink.mesh.faults import proposed_id
+from rpcd_wireguard_uplink.mesh.offers import OfferBook
 from rpcd_wireguard_uplink.mesh.peers import Peers
+from rpcd_wireguard_uplink.warnings import Warnings
 from tests.unit.fakes import key_of
 
 A, B = (MeshPeer("wg0", key_of(f"m{n}"), (f"10.9.0.{n}",)) for n in (2, 3))
@@ -27,8 +30,9 @@ def said(peer_id: str, key: str = SIGNING) -> dict[str, str]:
 
 @pytest.fixture
 def peers() -> Peers:
-    config = Config(pins=(Pin("trust_1", "nodea", A.key),))
-    made = Peers(lambda: config, node_id="me", mesh=Mesh((A, B)))
+    store = ConfigStore()
+    store.take(Config(pins=(Pin("trust_1", "nodea", A.key),)))
+    made = Peers(store, OfferBook(), Warnings(), node_id="me", mesh=Mesh((A, B)))
     made.rebuild()
     return made
 
@@ -78,7 +82,7 @@ def test_what_is_remembered_is_bounded(peers: Peers, mocker: MockerFixture) -> N
 
 def reasons(peers: Peers, failures: dict[str, UplinkError] | None = None) -> dict[str, str]:
     """Mesh key -> id and reason, of every row."""
-    rows = peers.rows({}, (failures or {}).get)
+    rows = peers.rows((failures or {}).get)
     assert all(check_row(row) for row in rows)
     return {row["mesh_key"]: f"{row['peer_id']}: {row['reason']}" for row in rows}
 
@@ -121,9 +125,9 @@ def test_routers_of_one_host_name_are_told_apart(peers: Peers) -> None:
     found = reasons(peers)
     assert found[B.key].startswith("OpenWrt: ")
     assert proposed_id("OpenWrt", B.key) in found[B.key]
-    assert proposed_id("OpenWrt", key_of("ours")) in peers.problems["node_id"]
+    assert proposed_id("OpenWrt", key_of("ours")) in peers.warnings["node_id"]
     peers.heard(B, said("nodeb"))
-    assert "node_id" not in peers.problems
+    assert "node_id" not in peers.warnings
     peers.heard(other, said("nodeb"))
     found = reasons(peers)
     for each in (B, other):

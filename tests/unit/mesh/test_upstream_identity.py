@@ -9,12 +9,11 @@ from pytest_mock import MockerFixture
 
 from rpcd_wireguard_uplink.mesh.upstream_identity import (
     LONGEST,
+    Upstream,
     address_tokens,
     joined,
-    read_tokens,
-    shared,
 )
-from rpcd_wireguard_uplink.model import DefaultRoute, Family
+from rpcd_wireguard_uplink.model import DefaultRoute, Endpoint, Family, Offer
 from rpcd_wireguard_uplink.platform.network_reader import NetworkReader
 from tests.unit.fakes import Machine, replace_commands
 
@@ -53,7 +52,9 @@ def test_what_is_too_long_is_left_out() -> None:
 def test_a_line_is_shared_by_any_name_but_a_loops(
     theirs: tuple[str, ...], own: tuple[str, ...], is_shared: bool
 ) -> None:
-    assert shared(theirs, own) is is_shared
+    upstream = Upstream()
+    upstream.tokens = own
+    assert upstream.is_shared(Offer("a", Endpoint("192.0.2.1"), "k", egress=theirs)) is is_shared
 
 
 async def test_two_routers_behind_one_modem_have_one_gateway(
@@ -68,7 +69,10 @@ async def test_two_routers_behind_one_modem_have_one_gateway(
         machine.routes[Family.IPV4] = [DefaultRoute(Family.IPV4, "wan0", "192.0.2.1")]
         network = NetworkReader(machine)
         await network.read(())
-        found.append(await read_tokens(network.state))
+        upstream = Upstream()
+        assert await upstream.follow(network.state) is bool(hardware)
+        assert not await upstream.follow(network.state), "nothing is new"
+        found.append(upstream.tokens)
     same, also, other, none = found
     assert same == also != other
     assert same[0].startswith("gw=")

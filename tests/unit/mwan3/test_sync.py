@@ -19,7 +19,7 @@ from rpcd_wireguard_uplink.mwan3.status import Tracked, View
 from rpcd_wireguard_uplink.system import process
 from rpcd_wireguard_uplink.uci import export, parse
 from tests.unit.fakes import Commands
-from tests.unit.house import CONFIG, LINE, NETWORK, House, commands_of_a_house, offer
+from tests.unit.router import CONFIG, LINE, NETWORK, Router, commands_of_a_router, offer
 
 SHIPPED = (Path(__file__).parents[2] / "data" / "mwan3-shipped.txt").read_text()
 
@@ -33,12 +33,12 @@ def commands(mocker: MockerFixture, tmp_path: Path) -> Commands:
     (tmp_path / "track").mkdir()
     where = (str(state), str(tmp_path / "track"))
     mocker.patch.object(sync.Keeper.__init__, "__defaults__", where)
-    return commands_of_a_house(mocker)
+    return commands_of_a_router(mocker)
 
 
 @pytest.fixture
-async def house(tmp_path: Path, commands: Commands) -> AsyncIterator[House]:
-    found = House(tmp_path)
+async def router(tmp_path: Path, commands: Commands) -> AsyncIterator[Router]:
+    found = Router(tmp_path)
     found.write("wireguard-uplink", CONFIG)
     found.write("network", NETWORK)
     found.write("mwan3", SHIPPED)
@@ -54,12 +54,12 @@ async def house(tmp_path: Path, commands: Commands) -> AsyncIterator[House]:
         await found.stop()
 
 
-def exported(house: House) -> str:
-    return export(parse(house.text("mwan3"), file="mwan3"), "mwan3")
+def exported(router: Router) -> str:
+    return export(parse(router.text("mwan3"), file="mwan3"), "mwan3")
 
 
-def metrics(house: House) -> dict[str, int]:
-    members = parse(house.text("mwan3"), file="mwan3").of_type("member")
+def metrics(router: Router) -> dict[str, int]:
+    members = parse(router.text("mwan3"), file="mwan3").of_type("member")
     return {m.name: int(str(m.options["metric"])) for m in members}
 
 
@@ -77,34 +77,34 @@ def track(tmp_path: Path, *names: str) -> None:
         (tmp_path / "track" / name / "PID").write_text(f"{os.getpid()}\n")
 
 
-async def test_adding_and_removing_restores_the_configuration(house: House) -> None:
-    before = exported(house)
-    await house.call("uplink_add", peer_id="nodea")
-    await house.call("uplink_add", peer_id="nodeb", weight=30)
-    assert "list use_member 'wgup_nodea_m'" in exported(house)
-    assert "wgup_nodeb_m is in policy balanced" in house.machine.rendered
-    await house.call("uplink_remove", peer_id="nodea")
-    await house.call("uplink_remove", peer_id="nodeb")
-    assert exported(house) == before
-    assert house.machine.rendered == ""
+async def test_adding_and_removing_restores_the_configuration(router: Router) -> None:
+    before = exported(router)
+    await router.call("uplink_add", peer_id="nodea")
+    await router.call("uplink_add", peer_id="nodeb", weight=30)
+    assert "list use_member 'wgup_nodea_m'" in exported(router)
+    assert "wgup_nodeb_m is in policy balanced" in router.machine.rendered
+    await router.call("uplink_remove", peer_id="nodea")
+    await router.call("uplink_remove", peer_id="nodeb")
+    assert exported(router) == before
+    assert router.machine.rendered == ""
 
 
 async def test_mwan3_knows_an_interface_before_it_comes_up_and_until_it_is_gone(
-    house: House,
+    router: Router,
 ) -> None:
-    house.machine.steps.clear()
-    await house.call("uplink_add", peer_id="nodea")
-    steps = house.machine.steps
+    router.machine.steps.clear()
+    await router.call("uplink_add", peer_id="nodea")
+    steps = router.machine.steps
     assert steps.index("edit mwan3") < steps.index("edit network") < steps.index("sync")
     steps.clear()
-    await house.call("uplink_remove", peer_id="nodea")
+    await router.call("uplink_remove", peer_id="nodea")
     assert steps.index("sync") < steps.index("edit mwan3")
 
 
 async def test_a_new_uplink_is_taken_in_without_a_reload(
-    house: House, commands: Commands, tmp_path: Path
+    router: Router, commands: Commands, tmp_path: Path
 ) -> None:
-    await house.call("uplink_add", peer_id="nodea")
+    await router.call("uplink_add", peer_id="nodea")
     (told,) = shells(commands)
     for name in ("wgup_nodea", "wgup6nodea"):
         assert f'{name})" = online ] || mwan3_ifup {name} cmd' in told
@@ -112,31 +112,31 @@ async def test_a_new_uplink_is_taken_in_without_a_reload(
     assert "mwan3_create_policies_iptables wg_underlay\nmwan3_set_user_rules" in told
     assert told.endswith("&"), "nobody waits for it"
     track(tmp_path, "wgup_nodea", "wgup6nodea")
-    await house.running[-1].reload()
+    await router.daemon.uplinks.reload()
     assert not shells(commands)
     (tmp_path / "track" / "wgup_nodea" / "PID").write_text("0\n")
-    await house.running[-1].reload()
+    await router.daemon.uplinks.reload()
     (told,) = shells(commands)
     assert "start_tracker wgup_nodea" in told
     assert "wgup6nodea" not in told and "user_rules" not in told
 
 
 async def test_mwan3_lets_an_interface_go_before_its_section_does(
-    house: House, commands: Commands, tmp_path: Path, mocker: MockerFixture
+    router: Router, commands: Commands, tmp_path: Path, mocker: MockerFixture
 ) -> None:
-    await house.call("uplink_add", peer_id="nodea")
+    await router.call("uplink_add", peer_id="nodea")
     track(tmp_path, "wgup_nodea", "wgup6nodea")
     shells(commands)
     seen: list[tuple[str, bool]] = []
 
     async def run(argv: Sequence[str], **options: Any) -> process.Completed:
         if argv[0] == "sh":
-            seen.append((argv[2], "config interface 'wgup_nodea'" in house.text("mwan3")))
+            seen.append((argv[2], "config interface 'wgup_nodea'" in router.text("mwan3")))
             raise TimedOut("sh did not finish")
         return await commands.run(argv, **options)
 
     mocker.patch.object(process, "run", run)
-    await house.call("uplink_remove", peer_id="nodea")
+    await router.call("uplink_remove", peer_id="nodea")
     (gone, there), (rules, still_there) = seen
     assert "mwan3_interface_hotplug_shutdown wgup_nodea 1\nprocd_kill mwan3 track_wgup_n" in gone
     assert there
@@ -146,73 +146,73 @@ async def test_mwan3_lets_an_interface_go_before_its_section_does(
 
 @pytest.mark.parametrize("instances", [[], ["track_wgup_nodea"]])
 async def test_a_stopped_mwan3_is_told_nothing(
-    house: House, commands: Commands, instances: list[str]
+    router: Router, commands: Commands, instances: list[str]
 ) -> None:
     """Its folder of states is there nevertheless: its hotplug script makes it at any `ifup`."""
-    house.machine.instances = instances
-    await house.call("uplink_add", peer_id="nodea")
-    await house.call("uplink_set_priority", peer_id="nodea", weight=90)
-    await house.call("uplink_remove", peer_id="nodea")
+    router.machine.instances = instances
+    await router.call("uplink_add", peer_id="nodea")
+    await router.call("uplink_set_priority", peer_id="nodea", weight=90)
+    await router.call("uplink_remove", peer_id="nodea")
     assert not shells(commands)
 
 
 async def test_an_mwan3_that_was_never_enabled_is_left_alone(
-    house: House, commands: Commands
+    router: Router, commands: Commands
 ) -> None:
-    house.machine.instances, house.machine.enabled = [], False
-    before = exported(house)
-    await house.call("uplink_add", peer_id="nodea")
-    assert exported(house) == before and not shells(commands)
-    house.machine.enabled = True
-    await house.running[-1].reload()
-    assert "wgup_nodea" in exported(house), "for when it is started"
+    router.machine.instances, router.machine.enabled = [], False
+    before = exported(router)
+    await router.call("uplink_add", peer_id="nodea")
+    assert exported(router) == before and not shells(commands)
+    router.machine.enabled = True
+    await router.daemon.uplinks.reload()
+    assert "wgup_nodea" in exported(router), "for when it is started"
     assert not shells(commands)
-    house.machine.enabled = False
-    await house.running[-1].reload()
-    assert exported(house) == before
+    router.machine.enabled = False
+    await router.daemon.uplinks.reload()
+    assert exported(router) == before
 
 
 async def test_a_priority_is_followed_by_a_rebuild_of_the_policies(
-    house: House, commands: Commands, tmp_path: Path
+    router: Router, commands: Commands, tmp_path: Path
 ) -> None:
-    await house.call("uplink_add", peer_id="nodea")
-    await house.call("uplink_add", peer_id="nodeb")
+    await router.call("uplink_add", peer_id="nodea")
+    await router.call("uplink_add", peer_id="nodeb")
     track(tmp_path, "wgup_nodea", "wgup6nodea", "wgup_nodeb", "wgup6nodeb")
-    assert metrics(house)["wgup_nodea_m"] < metrics(house)["wgup_nodeb_m"]
+    assert metrics(router)["wgup_nodea_m"] < metrics(router)["wgup_nodeb_m"]
     assert not any("mwan3_set_policies_iptables" in told for told in shells(commands))
-    await house.call("uplink_set_priority", peer_id="nodeb", weight=90)
-    assert metrics(house)["wgup_nodea_m"] > metrics(house)["wgup_nodeb_m"]
+    await router.call("uplink_set_priority", peer_id="nodeb", weight=90)
+    assert metrics(router)["wgup_nodea_m"] > metrics(router)["wgup_nodeb_m"]
     (told,) = shells(commands)
     assert "\nmwan3_set_policies_iptables\n" in told
 
 
 async def test_nothing_is_rebuilt_during_an_outage(
-    house: House, commands: Commands, tmp_path: Path
+    router: Router, commands: Commands, tmp_path: Path
 ) -> None:
-    await house.call("uplink_add", peer_id="nodea")
+    await router.call("uplink_add", peer_id="nodea")
     track(tmp_path, "wgup_nodea", "wgup6nodea")
     shells(commands)
-    house.running[-1].monitor.states[Family.IPV4] = State(Phase.STRANDED, LINE)
-    await house.call("uplink_set_priority", peer_id="nodea", weight=90)
+    router.daemon.monitor.states[Family.IPV4] = State(Phase.STRANDED, LINE)
+    await router.call("uplink_set_priority", peer_id="nodea", weight=90)
     assert not shells(commands)
 
 
 async def test_a_line_that_mwan3_holds_to_be_offline_is_refused(
-    house: House, tmp_path: Path
+    router: Router, tmp_path: Path
 ) -> None:
-    uplinks = house.running[-1].uplinks
+    wans = router.daemon.wans
     note = tmp_path / "iface_state" / "wan"
-    assert uplinks.who_refuses(LINE, Family.IPV4) == ""
+    assert wans.who_refuses(LINE, Family.IPV4) == ""
     note.write_text("offline\n")
-    assert uplinks.who_refuses(LINE, Family.IPV4) == "mwan3 holds wan to be offline"
-    assert uplinks.who_refuses(LINE, Family.IPV6) == "", "its own wan6 is disabled"
-    assert uplinks.who_refuses("other0", Family.IPV4) == ""
+    assert wans.who_refuses(LINE, Family.IPV4) == "mwan3 holds wan to be offline"
+    assert wans.who_refuses(LINE, Family.IPV6) == "", "its own wan6 is disabled"
+    assert wans.who_refuses("other0", Family.IPV4) == ""
     note.unlink()
-    assert uplinks.who_refuses(LINE, Family.IPV4) == ""
+    assert wans.who_refuses(LINE, Family.IPV4) == ""
 
 
 async def test_mwan3s_view_is_read_when_told_and_once_for_a_burst(
-    house: House, mocker: MockerFixture
+    router: Router, mocker: MockerFixture
 ) -> None:
     words = iter(("online", "online", "offline"))
 
@@ -221,68 +221,67 @@ async def test_mwan3s_view_is_read_when_told_and_once_for_a_burst(
         return View({"wan": Tracked(next(words), "active")})
 
     mocker.patch.object(sync, "read_view", read_view)
-    uplinks = house.running[-1].uplinks
-    assert uplinks.mwan3_view == {}
-    assert await uplinks.follow_mwan3()
-    assert uplinks.mwan3_view["mwan3_status"] == "wan is online"
-    told = await asyncio.gather(*(uplinks.follow_mwan3() for _ in range(5)))
+    wans = router.daemon.wans
+    assert await wans.follow_mwan3()
+    assert wans.mwan3_view["mwan3_status"] == "wan is online"
+    told = await asyncio.gather(*(wans.follow_mwan3() for _ in range(5)))
     assert sum(told) == 1
     assert not list(words), "asked once, and once more for those who came meanwhile"
-    assert uplinks.mwan3_view["mwan3_status"] == "wan is offline"
+    assert wans.mwan3_view["mwan3_status"] == "wan is offline"
 
 
-async def test_failover_switched_off_leaves_mwan3_as_it_was(house: House) -> None:
-    before = exported(house)
-    await house.call("uplink_add", peer_id="nodea")
-    with_uplink = exported(house)
-    await house.call("uplink_set_failover", enabled=False)
-    assert exported(house) == before
-    await house.call("uplink_set_failover", enabled=True)
-    assert exported(house) == with_uplink
+async def test_failover_switched_off_leaves_mwan3_as_it_was(router: Router) -> None:
+    before = exported(router)
+    await router.call("uplink_add", peer_id="nodea")
+    with_uplink = exported(router)
+    await router.call("uplink_set_failover", enabled=False)
+    assert exported(router) == before
+    await router.call("uplink_set_failover", enabled=True)
+    assert exported(router) == with_uplink
 
 
-async def test_the_lane_covers_the_marks_of_the_lines(house: House) -> None:
-    steering = house.running[-1].monitor.steering
-    assert set(steering.marks) >= {0, 0x100, 0x200, 0x3F00}
-    await house.call("uplink_add", peer_id="nodea")
-    assert set(steering.marks) >= {0, 0x100, 0x200, 0x500, 0x3F00}
+async def test_the_lane_covers_the_marks_of_the_lines(router: Router) -> None:
+    steering = router.daemon.monitor.steering
+    assert set(steering._fixed.marks) >= {0, 0x100, 0x200, 0x3F00}
+    await router.call("uplink_add", peer_id="nodea")
+    assert set(steering._fixed.marks) >= {0, 0x100, 0x200, 0x500, 0x3F00}
 
 
-async def test_what_mwan3_cannot_do_is_told_and_stops_nothing(house: House) -> None:
-    house.write(
+async def test_what_mwan3_cannot_do_is_told_and_stops_nothing(router: Router) -> None:
+    router.write(
         "wireguard-uplink", CONFIG + "\toption failover_timeout '3'\n\toption pace 'fast'\n"
     )
-    before = exported(house)
-    await house.call("uplink_add", peer_id="nodea")
-    assert exported(house) == before
-    (problem,) = [p for p in (await house.call("uplink_status"))["problems"] if "mwan3" in p]
+    before = exported(router)
+    await router.call("uplink_add", peer_id="nodea")
+    assert exported(router) == before
+    (problem,) = [p for p in (await router.call("uplink_status"))["problems"] if "mwan3" in p]
     assert "= 136 s" in problem
-    house.write("wireguard-uplink", house.text("wireguard-uplink").replace("'3'", "'8'"))
-    await house.running[-1].reload()
-    assert exported(house) != before
-    assert not [p for p in (await house.call("uplink_status"))["problems"] if "mwan3" in p]
+    router.write("wireguard-uplink", router.text("wireguard-uplink").replace("'3'", "'8'"))
+    await router.daemon.uplinks.reload()
+    assert exported(router) != before
+    assert not [p for p in (await router.call("uplink_status"))["problems"] if "mwan3" in p]
 
 
-async def test_what_cannot_be_told_mwan3_is_a_problem(house: House, commands: Commands) -> None:
+async def test_what_cannot_be_told_mwan3_is_a_problem(router: Router, commands: Commands) -> None:
     commands.answers["sh -c"] = CommandFailed("can't run sh")
-    await house.call("uplink_add", peer_id="nodea")
-    assert "can't run sh" in (await house.call("uplink_status"))["problems"]
+    await router.call("uplink_add", peer_id="nodea")
+    assert "can't run sh" in (await router.call("uplink_status"))["problems"]
 
 
-async def test_an_owners_change_of_mwan3_is_noticed_and_our_own_is_not(house: House) -> None:
-    service = house.running[-1]
-    await house.call("uplink_add", peer_id="nodea")
-    assert not service.config_changed()
+async def test_an_owners_change_of_mwan3_is_noticed_and_our_own_is_not(router: Router) -> None:
+    service = router.daemon
+    await router.call("uplink_add", peer_id="nodea")
+    assert not service.uplinks.changed_outside
     added = "\nconfig interface 'wanc'\n\toption enabled '1'\n"
-    house.write("mwan3", house.text("mwan3") + added)
-    assert service.config_changed()
-    await service.reload()
-    assert not service.config_changed()
-    assert added in house.text("mwan3")
+    router.write("mwan3", router.text("mwan3") + added)
+    assert service.uplinks.changed_outside
+    await service.uplinks.reload()
+    assert not service.uplinks.changed_outside
+    assert added in router.text("mwan3")
 
 
 async def test_without_mwan3_no_file_is_made(tmp_path: Path, commands: Commands) -> None:
-    found = House(tmp_path)
+    found = Router(tmp_path)
     found.write("wireguard-uplink", CONFIG)
     found.write("network", NETWORK)
     found.machine.name = "openwrt"
@@ -290,8 +289,8 @@ async def test_without_mwan3_no_file_is_made(tmp_path: Path, commands: Commands)
     await found.call("uplink_gossip", message=offer("nodea"))
     await found.call("uplink_add", peer_id="nodea")
     assert not (tmp_path / "config" / "mwan3").exists()
-    assert service.monitor.steering.marks == (0,)
-    assert not await service.uplinks.follow_mwan3()
-    assert service.uplinks.mwan3_view == {}
+    assert service.monitor.steering._fixed.marks == (0,)
+    assert not await service.wans.follow_mwan3()
+    assert service.wans.mwan3_view == {}
     assert not shells(commands) and not commands.lines("ubus")
     await found.stop()

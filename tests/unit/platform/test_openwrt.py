@@ -15,8 +15,9 @@ from pathlib import Path
 import pytest
 from pytest_mock import MockerFixture
 
+from rpcd_wireguard_uplink.__main__ import Options, make_platform
 from rpcd_wireguard_uplink.config.settings import Config, Settings
-from rpcd_wireguard_uplink.daemon import Options, make_platform
+from rpcd_wireguard_uplink.daemon import Daemon
 from rpcd_wireguard_uplink.errors import CommandFailed, ConfigError
 from rpcd_wireguard_uplink.extras.standalone.broker import Broker
 from rpcd_wireguard_uplink.model import Endpoint, Family, Link, PathKind, Uplink, mark_alias
@@ -27,13 +28,11 @@ from rpcd_wireguard_uplink.platform.tunnels import NetworkStyle, plan_sections, 
 from rpcd_wireguard_uplink.system import process
 from rpcd_wireguard_uplink.ubus.client import Client
 from rpcd_wireguard_uplink.uci import Section, parse
-from rpcd_wireguard_uplink.uplinks import lifecycle
-from rpcd_wireguard_uplink.uplinks import service as service_module
-from rpcd_wireguard_uplink.uplinks.lifecycle import Uplinks
-from rpcd_wireguard_uplink.uplinks.service import Service
+from rpcd_wireguard_uplink.uplinks import adding, lifecycle
 from rpcd_wireguard_uplink.warnings import Warnings
 from tests.unit.fakes import key_of
 from tests.unit.netifd_double import Kernel, Netifd, shape
+from tests.unit.router import daemon_of
 
 RECORDED = json.loads((Path(__file__).parents[2] / "data" / "netifd.json").read_text())
 NETWORK = """\
@@ -80,7 +79,10 @@ class Router:
         """Our service begins anew, with no memory."""
         self.platform = OpenWrt(str(self.config), str(self.keys), self.bus, Warnings())
         self.platform.kernel = self.kernel.routing
-        self.uplinks = Uplinks(self.platform, self._follow, lambda *_: None)
+        self.daemon = daemon_of(self.platform, self.keys.parent)
+        self.uplinks = self.daemon.uplinks
+        self._watch = self.daemon.watch.follow
+        self.daemon.watch.follow = self._ignore  # type: ignore[method-assign]
 
     async def begin(self) -> None:
         """Our service begins anew, and has done its first round."""
@@ -96,8 +98,13 @@ class Router:
     def files(self) -> tuple[str, str]:
         return self.text("network"), self.text("wireguard-uplink")
 
-    async def _follow(self) -> None:
-        return None
+    async def _ignore(self) -> None:
+        """Nothing is watched."""
+
+    def watch(self) -> None:
+        """Look at the kernel whenever netifd changes something there."""
+        self.daemon.watch.follow = self._watch  # type: ignore[method-assign]
+        self.netifd.seen = self.daemon.monitor.reread
 
     def text(self, config: str) -> str:
         return (self.config / config).read_text()
@@ -109,6 +116,7 @@ class Router:
 
     async def create(self, uplink: Uplink = UPLINK) -> Uplink:
         await self.uplinks.read()
+        self.daemon.peers.rebuild()
         return await self.uplinks.create(uplink)
 
     def is_marked(self, uplink: Uplink) -> bool:
@@ -172,7 +180,7 @@ async def test_what_stands_is_left_alone_by_a_new_start_too(router: Router) -> N
     guarded = [*before[1], "nft -f -", "nft -f -"]  # whatever is in place is replaced whole
     assert (router.netifd.reloads, router.kernel.commands) == (before[0], guarded)
     assert router.text("network") == before[2]
-    assert router.uplinks.problems == {}
+    assert router.daemon.warnings == {}
 
 
 @pytest.mark.parametrize("handler", ["uc", "sh"])
@@ -201,7 +209,7 @@ async def test_a_change_is_in_force_whether_netifd_notices_it_or_not(
     made = router.kernel.made
     assert made == (1 if handler == "sh" and "addresses" not in change else 2)
     await router.uplinks.apply()
-    assert (router.kernel.made, router.uplinks.problems) == (made, {})
+    assert (router.kernel.made, router.daemon.warnings) == (made, {})
 
 
 async def test_a_tunnel_that_netifd_refuses_is_undone_with_its_reason(
@@ -252,13 +260,13 @@ async def test_one_that_goes_down_later_is_reported_but_not_waited_for(
     router.netifd.stuck.add("wgup_nodea")
     await router.again("wgup_nodea", "down")
     await router.uplinks.apply()
-    assert "ifup wgup_nodea" in router.uplinks.problems["tunnel wgup_nodea"]
+    assert "ifup wgup_nodea" in router.daemon.warnings["tunnel wgup_nodea"]
     assert router.netifd.calls.count("up") == 0, "somebody wanted it down"
     router.netifd.stuck.clear()
     await router.again("wgup_nodea", "up")
     assert not router.is_marked(uplink)
     await router.uplinks.apply()
-    assert router.is_marked(uplink) and router.uplinks.problems == {}
+    assert router.is_marked(uplink) and router.daemon.warnings == {}
     assert router.netifd.reloads == 1
 
 
@@ -266,7 +274,7 @@ async def test_a_device_that_was_deleted_by_hand_comes_back(router: Router) -> N
     uplink = await router.create()
     router.kernel.delete("wgup_nodea")
     await router.uplinks.apply()
-    assert router.is_marked(uplink) and router.uplinks.problems == {}
+    assert router.is_marked(uplink) and router.daemon.warnings == {}
 
 
 async def test_removing_leaves_everything_as_it_was(router: Router) -> None:
@@ -393,10 +401,10 @@ async def test_lines_have_the_owner_s_names(router: Router) -> None:
 
 
 async def test_a_line_may_be_named_as_netifd_does(router: Router) -> None:
-    router.uplinks.config = Config(Settings(lines=("wan", "eth99")))
-    assert await router.uplinks.follow_wans()
-    assert router.uplinks.wans.devices == ("pppoe-wan", "eth99")
-    told = router.uplinks.problems["wan"]
+    router.daemon.store.take(Config(Settings(lines=("wan", "eth99"))))
+    assert await router.daemon.wans.find_devices()
+    assert router.daemon.wans.named == ("pppoe-wan", "eth99")
+    told = router.daemon.warnings["wan"]
     assert told.startswith('list wan names "eth99", which this router does not have (there are wan')
     await router.bus.close()
     assert (await router.platform.read_interfaces())["wan"] == "pppoe-wan", "what it told before"
@@ -405,15 +413,13 @@ async def test_a_line_may_be_named_as_netifd_does(router: Router) -> None:
 BOTH = replace(UPLINK, addresses=("10.7.0.2/32", "fd07::2/128"))
 
 
-def watching(router: Router, directory: Path) -> Service:
+def watching(router: Router, directory: Path) -> Daemon:
     """A service that looks at the kernel whenever netifd changes something there."""
     (router.config / "mwan3").write_text("config globals 'globals'\n")
     (router.config.parent / "rc.d").mkdir()
     (router.config.parent / "rc.d" / "S19mwan3").symlink_to("../init.d/mwan3")
-    service = Service(router.platform, str(directory / "state.json"), lambda *_: None, lambda: None)
-    router.uplinks = service.uplinks
-    router.netifd.seen = service.monitor.reread
-    return service
+    router.watch()
+    return router.daemon
 
 
 async def test_a_hundred_adds_beside_a_netifd_that_is_faster_than_our_mark(
@@ -444,7 +450,7 @@ async def test_default_routes_of_tunnels_stand_behind_every_wan_s(
     metrics = [router.kernel.metrics[uplink.interface] for uplink in (first, second)]
     assert len({*metrics}) == 2
     assert all(1 << 30 < metric < (1 << 31) - 1 for metric in metrics), "netifd takes 31 bits"
-    assert not [p for p in router.uplinks.problems if p.startswith("order")]
+    assert not [p for p in router.daemon.warnings if p.startswith("order")]
 
 
 async def test_only_an_mwan3_that_is_used_gets_default_routes_of_tunnels(
@@ -454,17 +460,17 @@ async def test_only_an_mwan3_that_is_used_gets_default_routes_of_tunnels(
     service = watching(router, tmp_path)
     made = await router.create(BOTH)
     assert made.interface in router.kernel.metrics and "wgup6" in router.text("network")
-    await service.set_failover(enabled=False)
+    await service.uplinks.set_failover(enabled=False)
     assert made.interface not in {*router.kernel.metrics, *router.kernel.routes6}
     assert "wgup6" not in router.text("network") and router.is_marked(made)
-    await service.set_failover(enabled=True)
+    await service.uplinks.set_failover(enabled=True)
     assert made.interface in router.kernel.metrics
     (tmp_path / "rc.d" / "S19mwan3").unlink()
-    assert not service.config_changed(), "nobody looked yet"
-    await router.uplinks.follow_mwan3()
-    assert service.config_changed()
-    await service.reload()
-    assert made.interface not in router.kernel.metrics and not service.config_changed()
+    assert not service.uplinks.changed_outside, "nobody looked yet"
+    await router.daemon.wans.follow_mwan3()
+    assert service.uplinks.changed_outside
+    await service.uplinks.reload()
+    assert made.interface not in router.kernel.metrics and not service.uplinks.changed_outside
     assert "wgup" not in router.text("mwan3")
 
 
@@ -510,32 +516,25 @@ async def test_a_wan_that_stands_behind_a_tunnel_is_told(router: Router, tmp_pat
     assert router.files() == before
     router.kernel.metrics["pppoe-wan"] = 10
     made = await router.create(BOTH)
-    assert await router.uplinks.follow_mwan3() in (True, False)
-    assert f"order {made.interface}" not in router.uplinks.problems
+    assert await router.daemon.wans.follow_mwan3() in (True, False)
+    assert f"order {made.interface}" not in router.daemon.warnings
     router.kernel.routes6["pppoe-wan"] = (1 << 32) - 1
-    assert await router.uplinks.follow_mwan3(), "status changed"
-    assert "IPv6 may leave by the tunnel" in router.uplinks.problems[f"order {made.interface}"]
+    assert await router.daemon.wans.follow_mwan3(), "status changed"
+    assert "IPv6 may leave by the tunnel" in router.daemon.warnings[f"order {made.interface}"]
     del router.kernel.routes6["pppoe-wan"]
-    await router.uplinks.follow_mwan3()
-    assert f"order {made.interface}" not in router.uplinks.problems
-
-
-def service_of(router: Router, directory: Path) -> Service:
-    """The service over this router, not started: it watches nothing."""
-    service = Service(router.platform, str(directory / "state.json"), lambda *_: None, lambda: None)
-    service.uplinks = router.uplinks
-    return service
+    await router.daemon.wans.follow_mwan3()
+    assert f"order {made.interface}" not in router.daemon.warnings
 
 
 async def test_a_device_that_netifd_made_anew_is_marked_again(
     router: Router, tmp_path: Path
 ) -> None:
-    service = service_of(router, tmp_path)
+    service = router.daemon
     uplink = await router.create()
     await router.again(uplink.interface, "down", "up")
     assert not router.is_marked(uplink)
     await service.monitor.network.read(())  # as after each of the kernel's link events
-    await service.restore_tunnels()
+    await service.uplinks.restore_tunnels()
     assert router.is_marked(uplink)
 
 
@@ -543,21 +542,25 @@ async def test_a_device_that_netifd_made_anew_is_marked_again(
 async def test_the_reply_says_whether_the_tunnel_shakes_hands(
     router: Router, tmp_path: Path, mocker: MockerFixture, handshake: int, told: str
 ) -> None:
-    mocker.patch.object(service_module, "HANDSHAKE_S", 0.01)
+    mocker.patch.object(adding, "HANDSHAKE_S", 0.01)
     router.kernel.handshake = handshake
-    service = service_of(router, tmp_path)
-    reply = await service.add_uplink("node-a", endpoint="192.0.2.7", public_key=key_of("a"))
+    service = router.daemon
+    await router.uplinks.read()
+    service.peers.rebuild()
+    reply = await service.uplink_methods.add_uplink(
+        "node-a", endpoint="192.0.2.7", public_key=key_of("a")
+    )
     assert told in reply["message"] and reply["success"] is True
 
 
 async def test_status_shows_the_lines_by_their_logical_names(
     router: Router, tmp_path: Path
 ) -> None:
-    service = service_of(router, tmp_path)
+    service = router.daemon
     await router.uplinks.read()
     await router.uplinks.apply()
     await service.monitor.network.read(())
-    wans = service.status()["wans"]
+    wans = service.status.status()["wans"]
     assert [(wan["path"], wan["device"]) for wan in wans] == [("wan", "pppoe-wan")]
 
 
@@ -794,7 +797,7 @@ async def test_a_network_without_the_routers_interfaces_is_left_alone(
     else:
         path.write_text(text)
     await router.uplinks.apply()
-    assert "network is lost or cut off" in router.uplinks.problems["apply"]
+    assert "network is lost or cut off" in router.daemon.warnings["apply"]
     with pytest.raises(ConfigError, match="lost or cut off"):
         await router.create(replace(UPLINK, peer_id="another"))
     with pytest.raises(ConfigError, match="lost or cut off"):
@@ -803,5 +806,5 @@ async def test_a_network_without_the_routers_interfaces_is_left_alone(
     assert router.netifd.reloads == reloads and router.is_marked(uplink)
     path.write_text(before)
     await router.uplinks.apply()
-    assert "apply" not in router.uplinks.problems
+    assert "apply" not in router.daemon.warnings
     assert router.text("network") == before

@@ -51,6 +51,7 @@ from rpcd_wireguard_uplink.system.dns import TunnelResolvers
 from rpcd_wireguard_uplink.system.netlink import Message, text
 from rpcd_wireguard_uplink.system.nft import TableDeleted
 from rpcd_wireguard_uplink.system.rtnetlink import NEWROUTE, NEWRULE
+from rpcd_wireguard_uplink.tasks import TaskSet
 from rpcd_wireguard_uplink.warnings import Warnings
 from tests.unit.fakes import (
     Commands,
@@ -251,7 +252,8 @@ async def bench(tmp_path: Path, mocker: MockerFixture) -> Bench:
     network = NetworkReader(machine)
     await network.read([UPLINK, OTHER])
     told: list[tuple[str, Family, int, int]] = []
-    problems, events = Warnings(), Events()
+    problems = Warnings()
+    events = Events(TaskSet(problems))
 
     def report(event: Moved) -> None:
         move = event.move

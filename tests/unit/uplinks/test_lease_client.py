@@ -14,16 +14,18 @@ import pytest
 from pytest_mock import MockerFixture
 
 from rpcd_wireguard_uplink.errors import InvalidArgument, NotSupported, NotTrusted, UplinkError
-from rpcd_wireguard_uplink.mesh.directory import MeshPeer
+from rpcd_wireguard_uplink.events import PeerAnswered
+from rpcd_wireguard_uplink.mesh.directory import Directory, MeshPeer
 from rpcd_wireguard_uplink.mesh.http import Request, Response, Server
+from rpcd_wireguard_uplink.mesh.peers import Peers
 from rpcd_wireguard_uplink.mesh.wire.endpoints import ScopedEndpoint
 from rpcd_wireguard_uplink.mesh.wire.lease import LeaseGrant, lease_grant_table
 from rpcd_wireguard_uplink.model import Endpoint, Uplink
 from rpcd_wireguard_uplink.uplinks.lease_client import LeaseClient, taken
 from rpcd_wireguard_uplink.warnings import Warnings
 from tests.unit.fakes import Commands, key_of
-from tests.unit.house import CONFIG, House, commands_of_a_house
 from tests.unit.mesh.test_http import free_port
+from tests.unit.router import CONFIG, Router, commands_of_a_router
 
 WANTED = Uplink("nodea", "", Endpoint("192.0.2.7"), key_of("old"), (), key_of("own"))
 GRANT = LeaseGrant(
@@ -79,7 +81,7 @@ class Provider:
 
 @pytest.fixture
 def commands(mocker: MockerFixture) -> Commands:
-    found = commands_of_a_house(mocker)
+    found = commands_of_a_router(mocker)
     rows = [{"local": "192.168.1.1", "prefixlen": 24, "scope": "global"}]
     found.answers["ip -j address show"] = json.dumps([{"ifname": "lan0", "addr_info": rows}])
     found.answers["ip -j route get"] = json.dumps([{"dev": "wan0"}])
@@ -92,20 +94,34 @@ async def provider() -> Provider:
 
 
 @pytest.fixture
-async def lease_client(
-    tmp_path: Path, commands: Commands, provider: Provider
-) -> AsyncIterator[LeaseClient]:
+async def router(
+    tmp_path: Path, commands: Commands, provider: Provider, mocker: MockerFixture
+) -> AsyncIterator[Router]:
+    """A router that sees one peer on the mesh, which is on loopback."""
     port = free_port()
-    server = Server(provider.handle, {"/v1/lease": ("POST", "DELETE")}, Warnings(), burst=1000)
+    paths = {"/v1/lease": ("POST", "DELETE")}
+    server = Server(provider.handle, paths, Warnings(), burst=1000)
     server.listen([("127.0.0.1", port, "")])
-    house = House(tmp_path)
-    house.write("wireguard-uplink", CONFIG + f"\toption mesh_port '{port}'\n")
-    made = LeaseClient(await house.start(), lambda peer_id: provider.peer)
-    made.node_id = "me"
-    yield made
-    await made.stop()
-    await house.stop()
+    router = Router(tmp_path)
+    more = f"\toption mesh_port '{port}'\n\toption node_id 'me'\n"
+    router.write("wireguard-uplink", CONFIG + more)
+    await router.start()
+    mocker.patch.object(Directory, "named", lambda self, peer_id: provider.peer)
+    mocker.patch.object(Peers, "distrust_reason", return_value="")
+    yield router
+    await router.stop()
     await server.close()
+
+
+@pytest.fixture
+def lease_client(router: Router) -> LeaseClient:
+    return router.daemon.lease_client
+
+
+def keep(router: Router, uplink: Uplink) -> None:
+    """Have the configuration hold this uplink."""
+    config = replace(router.config, uplinks=(replace(uplink, own_public_key=key_of("own")),))
+    router.daemon.store.take(config)
 
 
 async def test_a_place_is_asked_for_with_what_is_to_be_avoided(
@@ -161,52 +177,46 @@ async def test_an_uplink_that_is_gone_gives_its_lease_back(
 
 
 async def test_a_renewal_that_fails_is_told_until_its_uplink_is_gone(
-    lease_client: LeaseClient, provider: Provider, mocker: MockerFixture
+    router: Router, lease_client: LeaseClient, provider: Provider, mocker: MockerFixture
 ) -> None:
     granted = await lease_client.ask(WANTED)
     assert granted is not None
     uplink = replace(granted, interface="wgup_nodea")
-    held = lease_client._held[granted.public_key]
+    held, warnings = lease_client._held[granted.public_key], router.daemon.warnings
     provider.answer = Response(503, {"code": "full", "error": "no place"})
     await lease_client._renew(uplink, held)
-    assert "no place" in lease_client.problems["lease wgup_nodea"]
+    assert "no place" in warnings["lease wgup_nodea"]
     assert 0 < held.due_s - time.monotonic() < 10
-    standing = mocker.patch.object(lease_client._service.uplinks, "standing", return_value=[uplink])
+    keep(router, uplink)
     held.due_s = time.monotonic() + 300
-    lease_client.heard("nodeb")
+    lease_client.hasten(PeerAnswered("nodeb"))
     assert held.due_s - time.monotonic() > 290, "another peer"
-    lease_client.heard("nodea")
+    lease_client.hasten(PeerAnswered("nodea"))
     assert held.due_s - time.monotonic() < 6, "a peer that is back is not waited for"
-    mocker.stop(standing)
     mocker.patch.object(lease_client, "_renew_now", side_effect=RuntimeError("a secret"))
     await lease_client._renew(uplink, held)
-    assert "RuntimeError" in lease_client.problems["lease wgup_nodea"]
-    assert "secret" not in lease_client.problems["lease wgup_nodea"]
-    task = asyncio.get_running_loop().create_task(lease_client.run())
+    assert "RuntimeError" in warnings["lease wgup_nodea"]
+    assert "secret" not in warnings["lease wgup_nodea"]
+    router.daemon.store.take(replace(router.config, uplinks=()))
     deadline_s = time.monotonic() + 10
-    while lease_client.problems and time.monotonic() < deadline_s:
+    while "lease wgup_nodea" in warnings and time.monotonic() < deadline_s:
         await asyncio.sleep(0.05)
-    task.cancel()
-    assert lease_client.problems == {}
+    assert "lease wgup_nodea" not in warnings
 
 
 async def test_the_other_endpoints_of_a_lease_are_known(
-    lease_client: LeaseClient, mocker: MockerFixture
+    router: Router, lease_client: LeaseClient
 ) -> None:
     """Whoever follows the tunnel's addresses tries them once its own stays silent."""
     granted = await lease_client.ask(WANTED)
     assert granted is not None
     named = ScopedEndpoint("p.example", 9)
     lease_client._held[granted.public_key].endpoints += (named,)
-    uplink = replace(granted, interface="wgup_nodea")
-    mocker.patch.object(lease_client._service.uplinks, "standing", return_value=[uplink])
-    known = mocker.patch.object(lease_client._service.platform, "know_endpoints")
-    task = asyncio.get_running_loop().create_task(lease_client.run())
+    keep(router, replace(granted, interface="wgup_nodea"))
     deadline_s = time.monotonic() + 10
-    while not known.called and time.monotonic() < deadline_s:
+    while not router.machine.known_endpoints and time.monotonic() < deadline_s:
         await asyncio.sleep(0.05)
-    task.cancel()
-    known.assert_called_with("wgup_nodea", [granted.endpoint, named.endpoint])
+    assert router.machine.known_endpoints == {"wgup_nodea": (granted.endpoint, named.endpoint)}
 
 
 ROUTES = [

@@ -1,7 +1,7 @@
-"""A house whose router is on a mesh: the service and its exchange, over fakes of the commands.
+"""A router on a mesh: its service over fakes of the commands.
 
-The mesh is what the answers of `wg` and `ip` say. Requests of peers are handed to the gate as the
-server would; nothing listens, since the mesh device exists only in those answers.
+The mesh is what the answers of `wg` and `ip` say. Requests of peers are handed to the peer API as
+the server would; nothing listens, since the mesh device exists only in those answers.
 """
 
 from __future__ import annotations
@@ -11,13 +11,11 @@ import time
 from pathlib import Path
 from typing import Any
 
-from rpcd_wireguard_uplink.api.provider import PeerService
 from rpcd_wireguard_uplink.errors import CommandFailed
-from rpcd_wireguard_uplink.mesh.agent import MeshAgent
+from rpcd_wireguard_uplink.mesh.directory import MeshPeer
 from rpcd_wireguard_uplink.mesh.http import Request, Response
-from rpcd_wireguard_uplink.uplinks.service import Service
 from tests.unit.fakes import Commands, key_of
-from tests.unit.house import NETWORK, House
+from tests.unit.router import NETWORK, Router
 
 CONFIG = """\
 config wireguard-uplink 'uplink'
@@ -48,13 +46,12 @@ def mesh_dump(count: int) -> str:
     return "\n".join(lines) + "\n"
 
 
-class ExchangeHouse(House):
-    """A house with an exchange; `start` begins both, `stop` ends both."""
+class MeshRouter(Router):
+    """A router that is `me` on a mesh with so many peers."""
 
     def __init__(self, directory: Path, commands: Commands, peers: int = 3) -> None:
         super().__init__(directory)
         self.commands = commands
-        self.agents: list[MeshAgent] = []
         rows = [
             {"ifname": name, "addr_info": [{"local": ip, "prefixlen": 24, "scope": "global"}]}
             for name, ip in ADDRESSES.items()
@@ -66,27 +63,6 @@ class ExchangeHouse(House):
         commands.answers["wg pubkey"] = key_of("provider public")
         self.write("wireguard-uplink", CONFIG)
         self.write("network", NETWORK)
-
-    @property
-    def agent(self) -> MeshAgent:
-        return self.agents[-1]
-
-    @property
-    def peer_service(self) -> PeerService:
-        return PeerService(self.agent)
-
-    async def start(self) -> Service:
-        service = self.make()
-        agent = MeshAgent(service, None, str(self.directory / "keys"))
-        self.agents.append(agent)
-        await service.start()
-        await agent.start()
-        return service
-
-    async def stop(self) -> None:
-        while self.agents:
-            await self.agents.pop().stop()
-        await super().stop()
 
     async def ask(
         self,
@@ -100,13 +76,19 @@ class ExchangeHouse(House):
         """Ask as a mesh peer does."""
         body = table if isinstance(table, bytes) else json.dumps(table).encode() if table else b""
         method = method or ("POST" if body else "GET")
-        return await self.agent.peer_api.answer(Request(method, path, body, source, device))
+        return await self.daemon.peer_api.answer(Request(method, path, body, source, device))
 
     @property
     def refused(self) -> dict[str, int]:
         """What was refused, by code."""
-        return dict(self.agent.service.validator.refused)
+        return dict(self.daemon.validator.refused)
 
     def kinds(self, event: str) -> list[str]:
         """The kinds of an event that were told, in order."""
         return [table["kind"] for name, table in self.events if name.endswith(f".{event}")]
+
+    def peer(self, address: str) -> MeshPeer:
+        """The mesh peer with this address."""
+        found = self.daemon.peers.directory.source(address)
+        assert found is not None
+        return found

@@ -1,7 +1,8 @@
-"""The state file and the history: written whole, read without trust."""
+"""The state file: written whole, read without trust."""
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 from pathlib import Path
@@ -10,14 +11,14 @@ import pytest
 
 from rpcd_wireguard_uplink.model import Endpoint, HistoryEntry, Offer
 from rpcd_wireguard_uplink.state_file import (
-    MOST_ENTRIES,
-    History,
     Remembered,
+    StateFile,
     now_text,
     offer_row,
     read_state,
     write_state,
 )
+from rpcd_wireguard_uplink.warnings import Warnings
 
 ENTRY = HistoryEntry("2026-01-28T10:30:00.000Z", "failover", "ipv4", "wan", "wgup_a", "a", "dead")
 OFFER = Offer("a", Endpoint("2001:db8::1", 7), "key", 100, 15.5, "fiber", True, 3, 60.0, 1000.0)
@@ -93,17 +94,27 @@ def test_a_folder_in_the_way_is_told(tmp_path: Path) -> None:
     assert os.listdir(tmp_path) == ["state.json"]
 
 
-def test_history_keeps_the_last() -> None:
-    history = History()
-    for number in range(MOST_ENTRIES + 5):
-        history.add(HistoryEntry(str(number), "x"))
-    assert [entry.at for entry in history.newest(3)] == ["204", "203", "202"]
-    assert len(history.newest(1000)) == MOST_ENTRIES
-    assert history.newest(0) == []
-    assert history.oldest_first()[0].at == "5"
-    other = History()
-    other.restore(history.oldest_first())
-    assert other.newest(1)[0].at == "204"
+async def test_many_changes_are_one_write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("rpcd_wireguard_uplink.state_file.OFFERS_S", 0.01)
+    path, asked = tmp_path / "state.json", []
+    file = StateFile(str(path), lambda: {"n": asked.append(1)}, Warnings())
+    for _ in range(50):
+        file.write_soon()
+    assert not path.exists()
+    while not asked:
+        await asyncio.sleep(0.01)
+    assert json.loads(path.read_text())["n"] is None and len(asked) == 1
+
+
+def test_a_file_that_cannot_be_written_is_a_warning_until_it_can(tmp_path: Path) -> None:
+    path, warnings = tmp_path / "state.json", Warnings()
+    file = StateFile(str(path), dict, warnings)
+    path.mkdir()
+    file.write()
+    assert warnings["state"] == f"can't write {path}: Is a directory"
+    path.rmdir()
+    file.write()
+    assert not warnings and json.loads(path.read_text())["version"] == 1
 
 
 def test_the_time_is_in_utc() -> None:

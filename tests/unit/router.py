@@ -1,7 +1,7 @@
-"""A house with a router: a machine of files and the services that run on it, one after another.
+"""A router: a machine of files and the services that run on it, one after another.
 
 The configuration is real UCI in a directory; the kernel is a fake. Every reply that a test gets
-through `House.call` has been held against the method table.
+through `Router.call` has been held against the method table.
 """
 
 from __future__ import annotations
@@ -14,13 +14,17 @@ import pytest
 from pytest_mock import MockerFixture
 
 from rpcd_wireguard_uplink.api.methods import METHODS, check_reply
+from rpcd_wireguard_uplink.config.settings import Config
+from rpcd_wireguard_uplink.daemon import Daemon
 from rpcd_wireguard_uplink.errors import CommandFailed, Status, UplinkError
+from rpcd_wireguard_uplink.events import Events
 from rpcd_wireguard_uplink.model import DefaultRoute, Family, Link
-from rpcd_wireguard_uplink.provider import lease_server as serving_module
-from rpcd_wireguard_uplink.uplinks import lifecycle as uplinks_module
-from rpcd_wireguard_uplink.uplinks import service as service_module
-from rpcd_wireguard_uplink.uplinks.service import Service
-from tests.unit.fakes import Commands, Machine, key_of, replace_commands
+from rpcd_wireguard_uplink.platform.protocol import Platform
+from rpcd_wireguard_uplink.provider import lease_server
+from rpcd_wireguard_uplink.tasks import TaskSet
+from rpcd_wireguard_uplink.uplinks import adding, lifecycle
+from rpcd_wireguard_uplink.warnings import Warnings
+from tests.unit.fakes import Commands, Machine, QuietBus, key_of, replace_commands
 
 CONFIG = """\
 # what the owner wrote
@@ -54,49 +58,72 @@ def offer(peer_id: str, **changes: Any) -> dict[str, Any]:
     }
 
 
-class House:
+def daemon_of(
+    platform: Platform, directory: Path, told: list[tuple[str, dict[str, Any]]] | None = None
+) -> Daemon:
+    """A service over this platform that keeps its files in a folder; `told` gets its events."""
+    warnings = Warnings()
+    tasks = TaskSet(warnings)
+    return Daemon(
+        platform,
+        QuietBus([] if told is None else told),
+        keys_dir=str(directory / "keys"),
+        state_file=str(directory / "state.json"),
+        warnings=warnings,
+        tasks=tasks,
+        events=Events(tasks),
+    )
+
+
+class Router:
     """A machine and the services that ran on it, one after another."""
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
-        self.machine = _router(directory)
+        self.machine = _machine(directory)
         self.state_file = directory / "state.json"
         self.events: list[tuple[str, dict[str, Any]]] = []
-        self.running: list[Service] = []
+        self.running: list[Daemon] = []
         self.replies: list[str] = []
 
-    def make(self) -> Service:
-        """A service that runs from now on; it is for the caller to start it."""
-        service = Service(
-            self.machine,
-            str(self.state_file),
-            lambda name, table: self.events.append((name, table)),
-            lambda: None,
-        )
-        self.running.append(service)
-        return service
+    @property
+    def daemon(self) -> Daemon:
+        """The service that was started last."""
+        return self.running[-1]
 
-    async def start(self) -> Service:
-        service = self.make()
-        await service.start()
-        return service
+    @property
+    def config(self) -> Config:
+        """The configuration in force."""
+        return self.daemon.store.current
+
+    def make(self) -> Daemon:
+        """A service that runs from now on; it is for the caller to start it."""
+        daemon = daemon_of(self.machine, self.directory, self.events)
+        self.running.append(daemon)
+        return daemon
+
+    async def start(self) -> Daemon:
+        daemon = self.make()
+        await daemon.start()
+        return daemon
 
     async def stop(self) -> None:
         while self.running:
             await self.running.pop().stop()
 
-    async def restart(self) -> Service:
+    async def restart(self) -> Daemon:
         """A new process on the same machine: files and tunnels are what stays."""
         await self.stop()
         tunnels = self.machine.tunnels
-        self.machine = _router(self.directory)
+        self.machine = _machine(self.directory)
         self.machine.tunnels = tunnels
         return await self.start()
 
     async def call(self, name: str, **arguments: Any) -> dict[str, Any]:
         """Call a method of the last service; its reply must be what the method table says."""
         method = METHODS[name]
-        result = getattr(self.running[-1], method.handler)(**arguments)
+        part = next(part for part in self.daemon.methods if hasattr(part, method.handler))
+        result = getattr(part, method.handler)(**arguments)
         reply: dict[str, Any] = result if isinstance(result, dict) else await result
         check_reply(method, reply)
         self.replies.append(json.dumps(reply))
@@ -120,7 +147,7 @@ class House:
 
     def assert_consistent(self) -> None:
         """One uplink section, one pair of network sections, one key, one tunnel for each uplink."""
-        uplinks = {u.interface for u in self.running[-1].uplinks.config.uplinks}
+        uplinks = {u.interface for u in self.config.uplinks}
         assert set(self.machine.keys()) == uplinks
         assert set(self.machine.tunnels) == uplinks
         for name in uplinks:
@@ -131,17 +158,17 @@ class House:
         assert "pending" not in self.text("wireguard-uplink")
 
 
-def commands_of_a_house(mocker: MockerFixture) -> Commands:
+def commands_of_a_router(mocker: MockerFixture) -> Commands:
     """Commands of a machine without an nft table, and no waiting for a handshake that never is."""
-    mocker.patch.object(service_module, "HANDSHAKE_S", 0.0)
-    mocker.patch.object(serving_module, "forwarding_fault", return_value=("", ""))
-    mocker.patch.object(uplinks_module, "ROUTE_PAUSES_S", (0.0, 0.01))
+    mocker.patch.object(adding, "HANDSHAKE_S", 0.0)
+    mocker.patch.object(lease_server, "forwarding_fault", return_value=("", ""))
+    mocker.patch.object(lifecycle, "ROUTE_PAUSES_S", (0.0, 0.01))
     found = replace_commands(mocker)
     found.answers["nft -j"] = CommandFailed("no such table")
     return found
 
 
-def _router(directory: Path) -> Machine:
+def _machine(directory: Path) -> Machine:
     machine = Machine(str(directory))
     machine.routes[Family.IPV4] = [DefaultRoute(Family.IPV4, LINE, "192.0.2.1")]
     machine.links = [Link(LINE, 2, 0)]

@@ -1,0 +1,151 @@
+"""The router's WANs: their devices by name, the order of default routes, and mwan3 beside us.
+
+mwan3 is the lasting policy below our own steering: what is wrong with it becomes a warning and
+stops nothing. A tunnel's default route must stay behind every WAN's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from ..config.store import ConfigStore
+from ..config.wan_names import WanNames
+from ..errors import UplinkError
+from ..model import DefaultRoute, Family, Uplink, is_own_name
+from ..mwan3.sections import MWAN3
+from ..mwan3.sync import Keeper
+from ..platform.protocol import Platform
+from ..warnings import Warnings
+
+
+class Wans:
+    """The WANs of one router. `mwan3_view` is what mwan3 said last, as status shows it."""
+
+    def __init__(self, platform: Platform, store: ConfigStore, warnings: Warnings) -> None:
+        self.mwan3_view: dict[str, Any] = {}
+        self._platform = platform
+        self._store = store
+        self._warnings = warnings
+        self._names = WanNames()
+        self._mwan3 = Keeper(platform)
+        self._mwan3_seen: object = None
+        self._mwan3_was_used = False
+        self._mwan3_asked = 0
+
+    @property
+    def named(self) -> tuple[str, ...]:
+        """The devices that `list wan` means, best first; () where every WAN is watched."""
+        return self._names.devices
+
+    async def find_devices(self) -> bool:
+        """Find the devices that `list wan` means; whether they are others than before."""
+        names = self._store.current.settings.lines
+        interfaces = await self._platform.read_interfaces() if names else {}
+        links = [link.name for link in await self._platform.read_links()] if names else []
+        is_changed = self._names.follow(names, interfaces, links)
+        self._warnings.set("wan", self._names.problem)
+        return is_changed
+
+    async def default_routes(self) -> list[DefaultRoute]:
+        """The default routes of both families."""
+        return [r for family in Family for r in await self._platform.read_default_routes(family)]
+
+    async def check_order(self) -> None:
+        """Warn of tunnels whose default route is not behind every WAN's."""
+        self._warnings.replace("order ", tunnels_ahead(await self.default_routes()))
+
+    async def _devices(self) -> list[str]:
+        found = {device for _, device in wan_routes(await self.default_routes())}
+        return [*self.named] or sorted(found)
+
+    # --- mwan3
+
+    @property
+    def mwan3_changed(self) -> bool:
+        """Whether mwan3's file was changed, or its use began or ended, since `look_at_mwan3`."""
+        signature = self._platform.signature(MWAN3)
+        return (signature, self._mwan3.used) != (self._mwan3_seen, self._mwan3_was_used)
+
+    async def look_at_mwan3(self) -> None:
+        """Note how mwan3 is configured, and whether it is used."""
+        self._mwan3_seen = self._platform.signature(MWAN3)
+        self._mwan3_was_used = await self._mwan3.look()
+
+    async def is_mwan3_wanted(self) -> bool:
+        """Whether mwan3 should know of our uplinks, which then need default routes."""
+        return await self._mwan3.is_wanted(self._store.current.settings)
+
+    async def apply_mwan3(
+        self, uplinks: Sequence[Uplink], *, final: bool, rebuild: bool = False
+    ) -> None:
+        """Have mwan3 know these uplinks; see Keeper.apply."""
+        if not self._mwan3.installed:
+            return
+        with self._warnings.catch("mwan3"):
+            settings, devices = self._store.current.settings, await self._devices()
+            await self._mwan3.apply(uplinks, settings, devices, final=final, rebuild=rebuild)
+        self._mwan3_seen = self._platform.signature(MWAN3)
+
+    async def follow_mwan3(self) -> bool:
+        """Ask mwan3 how it sees things, for status; whether it sees them otherwise than before.
+
+        To be called when hotplug reports an interface, and now and then. Who comes while one asks
+        is served by the next asking, so a burst of news costs two.
+        """
+        self._mwan3_asked += 1
+        if self._mwan3_asked > 1:
+            return False
+        before, warned = self.mwan3_view, self._warnings.all()
+        try:
+            asked = 0
+            while asked < self._mwan3_asked:
+                asked = self._mwan3_asked
+                view = await self._mwan3.view()
+                self.mwan3_view = view.as_table() if view is not None else {}
+                if view is not None:  # without mwan3 no tunnel has a default route
+                    await self.check_order()
+        finally:
+            self._mwan3_asked = 0
+        return (self.mwan3_view, self._warnings.all()) != (before, warned)
+
+    async def diverted_marks(self) -> tuple[int, ...]:
+        """The marks that traffic of the WANs can have; (0,) where mwan3 is not used."""
+        if not self._mwan3.installed:
+            return (0,)
+        try:
+            return await self._mwan3.marks(await self._devices())
+        except UplinkError as error:
+            self._warnings.set("mwan3", str(error))
+            return (0,)
+
+    def who_refuses(self, device: str, family: Family) -> str:
+        """A sentence where mwan3 would not send traffic by a WAN; else ''."""
+        return self._mwan3.who_refuses(device, family)
+
+
+def wan_routes(routes: Iterable[DefaultRoute]) -> set[tuple[Family, str]]:
+    """The devices that the router reaches the internet by, without its tunnels."""
+    return {(r.family, r.device) for r in routes if not is_own_name(r.device)}
+
+
+def tunnels_ahead(routes: Sequence[DefaultRoute]) -> dict[str, str]:
+    """Our devices whose default route is not behind every WAN's, each with a sentence.
+
+    A family whose WANs have no route now has nothing to be behind.
+    """
+    ahead = {}
+    for family in Family:
+        wans = [r for r in routes if r.family is family and not is_own_name(r.device)]
+        last = max(wans, key=lambda route: route.metric, default=None)
+        for route in routes:
+            if last is None or route.family is not family or not is_own_name(route.device):
+                continue
+            if route.metric <= last.metric:
+                ahead[route.device] = (
+                    f"the default route of {route.device} (metric {route.metric}) does not stand "
+                    f"behind that of {last.device} (metric {last.metric}), so IPv{family.version} "
+                    f"may leave by the tunnel while {last.device} is well: give the interface on "
+                    f"{last.device} a lower metric"
+                )
+    return ahead

@@ -1,0 +1,127 @@
+"""The event history: entries in order, each published, and how long an outage was."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from rpcd_wireguard_uplink.config.settings import Config
+from rpcd_wireguard_uplink.config.store import ConfigStore
+from rpcd_wireguard_uplink.events import (
+    CarryingChanged,
+    Events,
+    PeerNews,
+    Recorded,
+    UplinkChanged,
+)
+from rpcd_wireguard_uplink.failover.machine import Change, Move, Moved
+from rpcd_wireguard_uplink.history import MOST_ENTRIES, History
+from rpcd_wireguard_uplink.model import Family, HistoryEntry
+from rpcd_wireguard_uplink.tasks import TaskSet
+from rpcd_wireguard_uplink.warnings import Warnings
+from tests.unit.choices import uplink_of
+
+NONE = -1
+Step = tuple[str, float, int, int]
+"""Kind, seconds since the change before, detection and switch in ms."""
+
+
+Heard = list[tuple[str, HistoryEntry]]
+
+
+@pytest.fixture
+def heard() -> Heard:
+    return []
+
+
+@pytest.fixture
+def history(heard: Heard) -> History:
+    events, store = Events(TaskSet(Warnings())), ConfigStore()
+    store.take(Config(uplinks=(replace(uplink_of("nodea"), interface="wgup_a"),)))
+    events.subscribe(Recorded, lambda event: heard.append((event.name, event.entry)))
+    return History(events, store)
+
+
+def move(history: History, family: Family, told: Step) -> None:
+    kind, lasted_s, detection_ms, switch_ms = told
+    change = Change(kind, "wan", "wgup_a", "a cause", lasted_s)
+    history.record_move(Moved(Move(change, family, detection_ms), switch_ms))
+
+
+@pytest.mark.parametrize(
+    ("moves", "outages"),
+    [
+        ([("failover", 3600.0, 300, 20)], [320]),
+        ([("failover", 3600.0, NONE, 20)], [NONE]),  # carrier loss tells no detection time
+        ([("failover", 3600.0, 0, 20)], [20]),
+        ([("failover", 9.0, 300, 20), ("failback", 60.0, NONE, 5)], [320, NONE]),
+        ([("failover", 9.0, 300, 20), ("switch", 60.0, 400, 30)], [320, 430]),
+        ([("stranded", 9.0, 300, NONE), ("recovered", 2.5, NONE, NONE)], [NONE, 2800]),
+        ([("stranded", 9.0, 300, NONE), ("failover", 2.5, 300, 20)], [NONE, 2820]),
+        ([("stranded", 9.0, NONE, NONE), ("failback", 2.5, NONE, 20)], [NONE, 2520]),
+        (
+            [("stranded", 9.0, 300, NONE), ("stranded", 1.0, 100, NONE), ("switch", 2.0, NONE, 10)],
+            [NONE, NONE, 3310],
+        ),
+        (
+            [
+                ("stranded", 9.0, 300, NONE),
+                ("recovered", 1.0, NONE, NONE),
+                ("failover", 60.0, NONE, 20),
+            ],
+            [NONE, 1300, NONE],
+        ),
+    ],
+)
+def test_outages(
+    history: History,
+    heard: Heard,
+    moves: list[Step],
+    outages: list[int],
+) -> None:
+    for told in moves:
+        move(history, Family.IPV4, told)
+    assert [entry.outage_ms for _, entry in heard] == outages
+    assert [entry for _, entry in heard] == history.oldest_first()
+
+
+def test_families_have_outages_of_their_own(history: History, heard: Heard) -> None:
+    move(history, Family.IPV4, ("stranded", 9.0, 300, NONE))
+    move(history, Family.IPV6, ("failover", 9.0, 200, 20))
+    move(history, Family.IPV4, ("recovered", 1.0, NONE, NONE))
+    assert [entry.outage_ms for _, entry in heard] == [NONE, 220, 1300]
+
+
+def test_what_an_earlier_run_left_stranded_is_no_outage_of_this_one(
+    history: History, heard: Heard
+) -> None:
+    history.restore([HistoryEntry("t", "stranded", "ipv4", "wan", "wan")])
+    move(history, Family.IPV4, ("failover", 86400.0, 300, 20))
+    assert heard[-1][1].outage_ms == 320
+
+
+def test_every_kind_of_news_is_an_entry(history: History, heard: Heard) -> None:
+    move(history, Family.IPV4, ("failback", 9.0, NONE, 5))
+    move(history, Family.IPV4, ("drill", 9.0, NONE, 5))
+    history.record_uplink(UplinkChanged("uplink_added", uplink_of("nodeb"), "asked for"))
+    history.record_peer(PeerNews("lease", "lease_granted", "nodec", "asked for"))
+    history.record_carrying(CarryingChanged(Family.IPV6, "wgup_a", "dropped"))
+    history.record_carrying(CarryingChanged(Family.IPV6, "wgup_a", ""))
+    told = [(name, entry.kind, entry.peer_id, entry.to_path) for name, entry in heard]
+    assert told == [
+        ("failback", "failback", "nodea", "wgup_a"),
+        ("drill", "drill", "nodea", "wgup_a"),
+        ("uplink", "uplink_added", "nodeb", "wgup_nodeb"),
+        ("lease", "lease_granted", "nodec", ""),
+        ("carrying", "not_carrying", "nodea", "wgup_a"),
+        ("carrying", "carrying", "nodea", "wgup_a"),
+    ]
+
+
+def test_it_keeps_the_last(history: History) -> None:
+    history.restore([HistoryEntry(str(number), "x") for number in range(MOST_ENTRIES + 5)])
+    assert [entry.at for entry in history.newest(3)] == ["204", "203", "202"]
+    assert len(history.newest(1000)) == MOST_ENTRIES
+    assert history.newest(0) == []
+    assert history.oldest_first()[0].at == "5"
