@@ -64,7 +64,7 @@ def mesh_network(
     for number, (name, node) in enumerate(nodes.items()):
         isp, place = (isp1, 0) if number == 0 else (isp2, number - 1)
         lines[name] = network._wan(node, "wan", isp, 1 if number == 0 else 2, place)
-        network._masquerade(node, ["wan"])
+        network.masquerade(node, ["wan"])
         join(node, "segment", segment, f"to{number}")
         segment.sh(f"ip link set to{number} master br0")
         node.sh(

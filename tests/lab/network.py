@@ -93,9 +93,9 @@ def consumer_network(
     wan2 = _wan(consumer, "wan2", isp2, 2, providers, metric=20) if second_wan else None
     lines = tuple(_wan(node, "wan", isp2, 2, n) for n, node in enumerate(others))
     wans = ["wan", "wan2"] if second_wan else ["wan"]
-    _masquerade(consumer, wans)
+    masquerade(consumer, wans)
     for node in others:
-        _masquerade(node, ["wan"])
+        masquerade(node, ["wan"])
     _build_lan(consumer, host)
     links = tuple(_link(consumer, node, n) for n, node in enumerate(others)) if neighbour else ()
     _serve(lab, internet, (isp1, isp2), [line for line in (wan, wan2, *lines) if line])
@@ -149,7 +149,8 @@ def _wan(router: Node, device: str, isp: Node, isp_number: int, place: int, metr
     return made
 
 
-def _masquerade(router: Node, wans: list[str]) -> None:
+def masquerade(router: Node, wans: list[str]) -> None:
+    """Translate what leaves by these WANs, in both families."""
     devices = ", ".join(wans)
     chain = "type nat hook postrouting priority srcnat;"
     rule = f"oifname {{ {devices} }} masquerade"

@@ -25,6 +25,7 @@ from tests.lab.network import (
     HOST6,
     ConsumerNetwork,
     consumer_network,
+    masquerade,
 )
 from tests.lab.node import Node, join
 from tests.lab.provider import DEVICE, Provider, make_provider
@@ -65,6 +66,13 @@ class Inbound:
         """Packets that began something, seen behind the filter, at the router and at its host."""
         return sum(_counted(node) for node in (self.network.consumer, self.network.host))
 
+    def route_back(self) -> None:
+        """Have the owner reach the provider by the tunnel, so that answers would go back."""
+        self.network.consumer.sh(
+            f"ip route add {self.provider.tunnel4} dev wgup_nodea\n"
+            f"ip route add {self.provider.tunnel6} dev wgup_nodea"
+        )
+
     def write(self, uplinks: str) -> None:
         """Replace the uplinks' sections, as an owner does."""
         self.router.uplinks = uplinks
@@ -99,11 +107,9 @@ def inbound(namespaces: None) -> Iterator[Inbound]:
         provider.node.run(["wg", "set", DEVICE, "peer", key, "allowed-ips", allowed])
         provider.node.sh("\n".join(f"ip route replace {p} dev {DEVICE}" for p in prefixes))
         router.start()
-        consumer.sh(  # the owner has him reached by the tunnel, so that answers would go back
-            f"ip route add {provider.tunnel4} dev wgup_nodea\n"
-            f"ip route add {provider.tunnel6} dev wgup_nodea"
-        )
-        yield Inbound(router, network, provider)
+        made = Inbound(router, network, provider)
+        made.route_back()
+        yield made
         router.service.stop()
 
 
@@ -152,6 +158,7 @@ def test_a_filter_that_somebody_deletes_is_back_at_once(inbound: Inbound) -> Non
             time.sleep(0.05)
         assert set(inbound.knock().values()) == {"silence"}
     consumer.nft(COUNT.replace("DEVICE", "wgup_nodea"))
+    masquerade(consumer, ["wan"])
 
 
 def test_the_owner_opens_a_tunnel_and_shuts_it(inbound: Inbound) -> None:
@@ -169,3 +176,6 @@ def test_nothing_stays_without_tunnels(inbound: Inbound) -> None:
     router.wait(lambda s: s["uplinks"] == [])
     router.wait(lambda s: "wgup_inbound" not in consumer.run(["nft", "list", "tables"]).stdout)
     inbound.write(uplinks)
+    router.wait(lambda s: bool(s["uplinks"]))
+    router.wait_primary()
+    inbound.route_back()
