@@ -12,7 +12,7 @@ import os
 import time
 from typing import Any, Protocol
 
-from .api.choices import ChoiceMethods
+from .api.explain import ExplainMethods
 from .api.provider import ProviderMethods, TrustMethods
 from .api.secubox import OlderMethods, import_once
 from .api.status import StatusMethods
@@ -230,8 +230,6 @@ class Daemon:
             self.store,
             self.monitor,
             self.carrying,
-            self.offers,
-            self.peers,
             self.validator,
             self.uplinks,
             self.adding,
@@ -335,9 +333,9 @@ class Daemon:
         older = OlderMethods(
             self.store, self.monitor, self.offers, self.uplink_methods, self.provider_methods
         )
-        choices = ChoiceMethods(self.store, self.monitor, self.carrying, self.offers, self.peers)
+        explain = ExplainMethods(self.store, self.monitor, self.carrying, self.offers, self.peers)
         return (
-            *(older, choices, self.status, self.uplink_methods),
+            *(older, explain, self.status, self.uplink_methods),
             *(self.provider_methods, self.trust_methods),
         )
 
@@ -410,8 +408,8 @@ class Daemon:
         """What the state file holds."""
         offers = self.offers.fresh(time.monotonic())
         return {
-            "offers": self.uplink_methods.list_uplinks()["offers"],
-            **self.status.status(),
+            "offers": self.status.uplink_list().as_table()["offers"],
+            **self.status.uplink_status().as_table(),
             "offer_book": [offer_row(offer) for offer in offers],
             "sequences": dict(self.offers.sequences),
             "identities": dict(self.peers.identities),

@@ -14,6 +14,7 @@ from typing import Any
 
 from ..errors import BusError, MethodNotFound, NameTaken, Status
 from ..events import Events, HotplugReported
+from ..schema.record import Record
 from ..tasks import TaskSet
 from ..ubus import BusObject, Call, Encoded, Reply, encode_table
 from ..ubus.blobmsg import Type
@@ -66,11 +67,11 @@ class BusService:
         self._joined = True
 
     async def begin(self, parts: Iterable[object]) -> None:
-        """Answer from now on: each method by the first part that has its handler."""
+        """Answer from now on: each method by the first part that has a function of its name."""
         parts = list(parts)
         self._handlers = {
-            name: next(getattr(p, method.handler) for p in parts if hasattr(p, method.handler))
-            for name, method in methods.METHODS.items()
+            name: next(getattr(part, name) for part in parts if hasattr(part, name))
+            for name in methods.METHODS
         }
         self._started.set()
         await asyncio.to_thread(methods.prepare_validation)
@@ -151,7 +152,7 @@ class BusService:
             result = self._handlers[call.method](**arguments)
         except Exception as error:
             return _failure(error)
-        if isinstance(result, dict):
+        if isinstance(result, Record):
             return self._success(call.method, result)
         return self._finish(call.method, result)
 
@@ -166,16 +167,16 @@ class BusService:
         except Exception as error:
             return _failure(error)
 
-    async def _finish(self, name: str, work: Awaitable[dict[str, Any]]) -> Reply:
+    async def _finish(self, name: str, work: Awaitable[Record]) -> Reply:
         try:
             return self._success(name, await work)
         except Exception as error:
             return _failure(error)
 
-    def _success(self, name: str, table: dict[str, Any]) -> Reply:
+    def _success(self, name: str, reply: Record) -> Reply:
         if name not in CACHED:
-            return Reply(table)
-        encoded = Encoded(encode_table(table))
+            return Reply(reply.as_table())
+        encoded = Encoded(encode_table(reply.as_table()))
         self._encoded[name] = encoded
         return Reply(encoded)
 

@@ -1,19 +1,23 @@
-"""Why traffic goes where it goes, and who would be next: `uplink_explain`.
+"""Handlers of `uplink_explain` and `uplink_simulate`: why this path, and what if paths failed.
 
-Turns the ranking of selection.py into numbers and sentences for people. A pure function of what the
-monitor knows: runs no command and changes nothing.
+The ranking of failover/selection.py as numbers and sentences, and the very rules that decide for
+real on copies of what the monitor knows. Nothing is changed and no command is run. An uplink fails
+along with the device that it travels over, or with the WAN whose underlay it shares.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from types import MappingProxyType
-from typing import Any
+import time
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import replace
 
-from ..config.settings import Config
+from ..carrying.watch import CarryingWatch
+from ..config.store import ConfigStore
+from ..errors import NotFound
 from ..failover.decision import candidates_of, primary_of
-from ..failover.machine import Phase
+from ..failover.machine import AWAY, Path, Phase, State, decide
 from ..failover.monitor import Monitor
+from ..failover.paths import backup_path
 from ..failover.selection import (
     KEPT,
     PAGE_MBIT,
@@ -26,176 +30,280 @@ from ..failover.selection import (
     rank,
     score_ms,
 )
-from ..model import Family, Health, Offer, PathKind
+from ..mesh.offers import OfferBook
+from ..mesh.peers import Peers
+from ..model import Family, Health, PathKind
 from ..probing.probe_kind import ProbeKind
+from ..text import quoted
+from . import replies as r
 from .status import uplink_reason
 
-Table = dict[str, Any]
-_TIER_TOLD = (
+ASSUMED = "assumed to fail"
+SHOWN = {Family.IPV4: "IPv4", Family.IPV6: "IPv6"}
+_TIER_SENTENCES = (
     "it is free",
     "it is metered",
     "nobody has said what it costs",
     "its quota is nearly spent",
 )
-SHOWN = {Family.IPV4: "IPv4", Family.IPV6: "IPv6"}
 
 
-def explanation(
-    config: Config,
-    monitor: Monitor,
-    offers: Iterable[Offer],
-    distrust_reason: Callable[[str], str],
-    now_s: float,
-    unanswered: Mapping[Family, str] = MappingProxyType({}),
-) -> Table:
-    """The whole reply of `uplink_explain`; `unanswered` says why a path in use doesn't carry."""
-    names = shown_names(config, monitor)
-    families = [_family_table(monitor, family, names, now_s) for family in Family]
-    for family, table in zip(Family, families, strict=True):
-        if family in unanswered:
-            table["sentence"] += f" But {unanswered[family]}."
-    return {
-        "families": families,
-        "others": [
-            *_idle_uplinks(config, monitor, distrust_reason),
-            *_offers(config, offers, distrust_reason),
-        ],
-    }
+class ExplainMethods:
+    """The handlers of one router."""
 
+    def __init__(
+        self,
+        store: ConfigStore,
+        monitor: Monitor,
+        carrying: CarryingWatch,
+        offers: OfferBook,
+        peers: Peers,
+    ) -> None:
+        self._store = store
+        self._monitor = monitor
+        self._carrying = carrying
+        self._offers = offers
+        self._peers = peers
 
-def shown_names(config: Config, monitor: Monitor) -> Mapping[str, str]:
-    """Device -> what people call it: the peer's id, or the line's name in the configuration."""
-    lines = {d: monitor.platform.logical_name(d) for d in monitor.network.state.wan_devices()}
-    return lines | {uplink.interface: uplink.peer_id for uplink in config.uplinks}
+    def uplink_explain(self) -> r.Explained:
+        """Why traffic goes where it goes, and who would be next."""
+        return self.explained(time.monotonic())
 
+    def uplink_simulate(self, fail: Sequence[str]) -> r.Simulated:
+        """What would happen if these paths failed. Raises NotFound for one that nobody knows."""
+        return self.simulated(fail, time.monotonic())
 
-def _family_table(
-    monitor: Monitor, family: Family, names: Mapping[str, str], now_s: float
-) -> Table:
-    state, line = monitor.states[family], monitor.network.state.wans[family].primary
-    ordered = _ranked(monitor, family, now_s) if line is not None or state.active else []
-    by_latency = monitor.watch.settings.prefer_latency
-    rows = []
-    for number, ranked in enumerate(ordered):
-        before = ordered[number - 1] if number else None
-        row = _candidate_table(monitor, family, ranked, names)
-        row["place"] = number + 1
-        row["score_ms"] = round(score_ms(ranked.candidate, prefer_latency=by_latency), 1)
-        row["sentence"] = sentence(ranked, before, names, prefer_latency=by_latency)
-        rows.append(row)
-    following = [r for r in ordered if r.usable and not r.candidate.is_active]
-    return {
-        "family": family.value,
-        "state": state.phase.value,
-        "active_path": state.active,
-        "primary": line.device if line is not None else "",
-        "cause": state.cause,
-        "sentence": _family_sentence(monitor, family, names, following),
-        "candidates": rows,
-    }
-
-
-def _ranked(monitor: Monitor, family: Family, now_s: float) -> list[Ranked]:
-    """The family's backups, those included that lack the family."""
-    able = list(candidates_of(monitor, family, now_s)) if monitor.watch.uplinks else []
-    able += [
-        Candidate(
-            uplink.interface,
-            PathKind.UPLINK,
-            Health.UNKNOWN,
-            weight=uplink.weight,
-            carries_family=False,
-            shares_underlay=monitor.shares_underlay(uplink.interface),
+    def explained(self, now_s: float) -> r.Explained:
+        """The reply of `uplink_explain` at this time."""
+        return r.Explained(
+            families=[self._family(family, now_s) for family in Family],
+            others=[*self._idle_uplinks(), *self._idle_offers(now_s)],
         )
-        for uplink in monitor.watch.uplinks
-        if not uplink.carries(family)
-    ]
-    return rank(able, prefer_latency=monitor.watch.settings.prefer_latency)
 
+    def simulated(self, fail: Sequence[str], now_s: float) -> r.Simulated:
+        """The reply of `uplink_simulate` at this time."""
+        failed = self._devices(fail)
+        return r.Simulated(
+            fail=sorted(failed),
+            families=[self._simulated(family, failed, now_s) for family in Family],
+        )
 
-def _family_sentence(
-    monitor: Monitor, family: Family, names: Mapping[str, str], following: list[Ranked]
-) -> str:
-    state = monitor.states[family]
-    shown = SHOWN[family]
-    if not state.active:
-        return f"{shown} has no line of its own here, so there is nothing to back up."
-    active = names.get(state.active, state.active)
-    if state.phase is Phase.STRANDED:
-        return f"{shown} goes nowhere: {state.cause}."
-    told = f"{shown} leaves by {active}{_circumstance(monitor, family)}"
-    path = monitor.paths.get((state.active, family))
-    if path is not None and path.kinds.present is not ProbeKind.PING:
-        told += f" (it answers {path.kinds.present.value}, not ping)"
-    if not following:
-        return f"{told}; nothing else could take over now."
-    heir = following[0].candidate.name
-    return f"{told}; {names.get(heir, heir)} would be next."
+    def _names(self) -> Mapping[str, str]:
+        """Device -> what people call it: the peer's id, or the WAN's name in the configuration."""
+        monitor = self._monitor
+        devices = monitor.network.state.wan_devices()
+        names = {device: monitor.platform.logical_name(device) for device in devices}
+        return names | {u.interface: u.peer_id for u in self._store.current.uplinks}
 
+    # --- uplink_explain
 
-def _circumstance(monitor: Monitor, family: Family) -> str:
-    """What is to be said of the path taken, to be put behind its name."""
-    state, primary = monitor.states[family], primary_of(monitor, family)
-    if state.phase is Phase.FAILED_OVER:
-        return f", because {state.cause}"
-    if state.phase is Phase.HOLDING:
-        return f" for a while yet: {state.cause}"
-    if state.cause:
-        return f", but {state.cause}"
-    if primary is not None and primary.below_sla:
-        return f", although it {primary.below_sla}, since nothing clearly better answers"
-    return ""
+    def _family(self, family: Family, now_s: float) -> r.ExplainedFamily:
+        monitor, names = self._monitor, self._names()
+        state, wan = monitor.states[family], monitor.network.state.wans[family].primary
+        ordered = self._ranked(family, now_s) if wan is not None or state.active else []
+        following = [each for each in ordered if each.usable and not each.candidate.is_active]
+        sentence = self._family_sentence(family, names, following)
+        if family in self._carrying.sentences:
+            sentence += f" But {self._carrying.sentences[family]}."
+        return r.ExplainedFamily(
+            family=family.value,
+            state=state.phase.value,
+            active_path=state.active,
+            primary=wan.device if wan is not None else "",
+            cause=state.cause,
+            sentence=sentence,
+            candidates=[
+                self._row(family, number, ordered, names) for number in range(len(ordered))
+            ],
+        )
 
+    def _ranked(self, family: Family, now_s: float) -> list[Ranked]:
+        """The family's backups, those included that lack the family."""
+        monitor = self._monitor
+        able = list(candidates_of(monitor, family, now_s)) if monitor.watch.uplinks else []
+        able += [
+            Candidate(
+                uplink.interface,
+                PathKind.UPLINK,
+                Health.UNKNOWN,
+                weight=uplink.weight,
+                carries_family=False,
+                shares_underlay=monitor.shares_underlay(uplink.interface),
+            )
+            for uplink in monitor.watch.uplinks
+            if not uplink.carries(family)
+        ]
+        return rank(able, prefer_latency=monitor.watch.settings.prefer_latency)
 
-def _candidate_table(
-    monitor: Monitor, family: Family, ranked: Ranked, names: Mapping[str, str]
-) -> Table:
-    found, terms = ranked.candidate, ranked.candidate.terms
-    path = monitor.paths.get((found.name, family))
-    age_s = found.last_answer_age_s
-    return {
-        "place": 0,
-        "path": found.name,
-        "name": names.get(found.name, found.name),
-        "kind": found.kind.value,
-        "usable": ranked.usable,
-        "reason": ranked.reason,
-        "active": found.is_active,
-        "health": found.health.value,
-        "shared_fate": found.shares_underlay,
-        "metric": found.metric,
-        "weight": found.weight,
-        "tier": TIERS[terms.tier],
-        "price_per_gb": terms.price_per_gb,
-        "quota_left_gb": terms.quota_left_gb,
-        "latency_ms": found.latency_ms,
-        "loss_pct": path.health.loss_pct if path is not None else 0.0,
-        "advertised_mbps": terms.bandwidth_mbps,
-        "measured_mbps": terms.measured_mbps,
-        "expected_mbps": terms.expected_mbps,
-        "score_ms": 0.0,
-        "last_answer_s": -1.0 if age_s is None else round(max(0.0, age_s), 1),
-        "sentence": "",
-    }
+    def _family_sentence(
+        self, family: Family, names: Mapping[str, str], following: list[Ranked]
+    ) -> str:
+        state, shown = self._monitor.states[family], SHOWN[family]
+        if not state.active:
+            return f"{shown} has no WAN here, so there is nothing to back up."
+        if state.phase is Phase.STRANDED:
+            return f"{shown} goes nowhere: {state.cause}."
+        active = names.get(state.active, state.active)
+        sentence = f"{shown} leaves by {active}{self._circumstance(family)}"
+        path = self._monitor.paths.get((state.active, family))
+        if path is not None and path.kinds.present is not ProbeKind.PING:
+            sentence += f" (it answers {path.kinds.present.value}, not ping)"
+        if not following:
+            return f"{sentence}; nothing else could take over now."
+        heir = following[0].candidate.name
+        return f"{sentence}; {names.get(heir, heir)} would be next."
+
+    def _circumstance(self, family: Family) -> str:
+        """What is to be said of the path taken, to be put behind its name."""
+        state, primary = self._monitor.states[family], primary_of(self._monitor, family)
+        if state.phase is Phase.FAILED_OVER:
+            return f", because {state.cause}"
+        if state.phase is Phase.HOLDING:
+            return f" for a while yet: {state.cause}"
+        if state.cause:
+            return f", but {state.cause}"
+        if primary is not None and primary.below_sla:
+            return f", although it {primary.below_sla}, since nothing clearly better answers"
+        return ""
+
+    def _row(
+        self, family: Family, number: int, ordered: list[Ranked], names: Mapping[str, str]
+    ) -> r.CandidateRow:
+        ranked, before = ordered[number], ordered[number - 1] if number else None
+        found, terms = ranked.candidate, ranked.candidate.terms
+        by_latency = self._monitor.watch.settings.prefer_latency
+        path = self._monitor.paths.get((found.name, family))
+        age_s = found.last_answer_age_s
+        return r.CandidateRow.of(
+            found,
+            ranked,
+            terms,
+            place=number + 1,
+            path=found.name,
+            name=names.get(found.name, found.name),
+            kind=found.kind.value,
+            active=found.is_active,
+            health=found.health.value,
+            shared_fate=found.shares_underlay,
+            tier=TIERS[terms.tier],
+            loss_pct=path.health.loss_pct if path is not None else 0.0,
+            advertised_mbps=terms.bandwidth_mbps,
+            score_ms=round(score_ms(found, prefer_latency=by_latency), 1),
+            last_answer_s=-1.0 if age_s is None else round(max(0.0, age_s), 1),
+            sentence=sentence(ranked, before, names, prefer_latency=by_latency),
+        )
+
+    def _idle_uplinks(self) -> Iterator[r.OtherPeer]:
+        """Configured uplinks that are no candidates."""
+        config = self._store.current
+        watched = {uplink.interface for uplink in self._monitor.watch.uplinks}
+        for uplink in config.uplinks:
+            if not config.settings.enabled or uplink.interface not in watched:
+                distrust_reason = self._peers.distrust_reason(uplink.peer_id)
+                why = uplink_reason(uplink, config, [], distrust_reason)
+                yield r.OtherPeer(peer_id=uplink.peer_id, configured=True, reason=why)
+
+    def _idle_offers(self, now_s: float) -> Iterator[r.OtherPeer]:
+        """Peers that offer their internet and are no uplinks."""
+        config = self._store.current
+        for offer in self._offers.fresh(now_s):
+            if config.uplink_to(offer.peer_id) is None:
+                why = self._peers.distrust_reason(offer.peer_id) or offer_reason(offer)
+                removed = offer.peer_id in config.settings.declined
+                asked = "you removed it" if removed else "nobody asked for it"
+                why = why or f"{asked}: `wgctl uplink add {offer.peer_id}` does"
+                yield r.OtherPeer(peer_id=offer.peer_id, configured=False, reason=why)
+
+    # --- uplink_simulate
+
+    def _devices(self, fail: Sequence[str]) -> set[str]:
+        """The devices that are meant by what people call them, or by their own names."""
+        names = self._names()
+        under = {device for device in self._monitor.network.state.underlays.values() if device}
+        known: dict[str, set[str]] = {device: {device} for device in {*names, *under}}
+        for device, name in names.items():
+            known.setdefault(name, set()).add(device)
+        for word in fail:
+            if word not in known:
+                listed = ", ".join(sorted(known))
+                raise NotFound(
+                    f"{quoted(word)} is no path of this router; known are {listed}",
+                    code="unknown_path",
+                )
+        return {device for word in fail for device in known[word]}
+
+    def _simulated(
+        self, family: Family, failed: Collection[str], now_s: float
+    ) -> r.SimulatedFamily:
+        monitor, names = self._monitor, self._names()
+        before = after = monitor.states[family]
+        follower, sentence = "", f"{SHOWN[family]} has no WAN here."
+        primary = primary_of(monitor, family)
+        if primary is not None:
+            if before.phase in AWAY:
+                primary = replace(primary, refused=monitor.who_refuses(primary.name, family))
+            down = replace(primary, health=Health.DOWN, cause=ASSUMED)
+            settings = monitor.watch.settings
+            backups = self._backups(family, failed, now_s)
+            now = down if primary.name in failed else primary
+            after, _ = decide(before, now, backups, settings, now_s)
+            left = self._backups(family, {*failed, primary.name, after.active}, now_s)
+            later, _ = decide(after, down, left, settings, now_s)
+            follower = later.active if later.active not in (after.active, primary.name) else ""
+            sentence = _simulated_sentence(family, before, after, follower, names)
+        return r.SimulatedFamily(
+            family=family.value,
+            state=after.phase.value,
+            active_path=after.active,
+            cause=after.cause,
+            moves=after.active != before.active,
+            next_path=follower,
+            sentence=sentence,
+        )
+
+    def _backups(self, family: Family, failed: Collection[str], now_s: float) -> list[Path]:
+        monitor = self._monitor
+        able = candidates_of(monitor, family, now_s) if monitor.watch.uplinks else ()
+        assumed = [self._assumed(found, failed) for found in able]
+        ranked = rank(assumed, prefer_latency=monitor.watch.settings.prefer_latency)
+        return [backup_path(each, monitor.paths[each.candidate.name, family]) for each in ranked]
+
+    def _assumed(self, found: Candidate, failed: Collection[str]) -> Candidate:
+        """The candidate as it would be if these devices failed."""
+        network = self._monitor.network.state
+        wans = set(network.wan_devices())
+        underlay = network.underlays.get(found.name, "") if found.kind is PathKind.UPLINK else ""
+        cause = ""
+        if found.name in failed:
+            cause = ASSUMED
+        elif underlay in failed and underlay not in wans:
+            cause = f"it travels over {underlay}"
+        elif underlay in wans and wans <= set(failed):
+            cause = "no WAN is left that it could travel over"
+        if cause:
+            return replace(found, health=Health.DOWN, cause=cause)
+        if found.shares_underlay and network.primaries() & set(failed):
+            return replace(found, outlives_primary=False)
+        return found
 
 
 def sentence(
     ranked: Ranked, before: Ranked | None, names: Mapping[str, str], *, prefer_latency: bool
 ) -> str:
-    """Why the candidate stands where it does: behind `before`, or first (None)."""
+    """Why the candidate is at its place: behind `before`, or first (None)."""
     found = ranked.candidate
     name = names.get(found.name, found.name)
     if not ranked.usable:
         return f"{name} can't be used: {ranked.reason}."
-    now = " and carries the traffic now" if found.is_active else ""
     if before is None:
+        now = " and carries the traffic now" if found.is_active else ""
         return f"{name} comes first{now}."
     mine = place_of(ranked, prefer_latency=prefer_latency)
     other = place_of(before, prefer_latency=prefer_latency)
     why = _difference(ranked, before, mine, other)
     other_name = names.get(before.candidate.name, before.candidate.name)
-    told = f"{name} comes after {other_name}: {why}"
-    return told + (", though it carries the traffic now." if now else ".")
+    now = ", though it carries the traffic now" if found.is_active else ""
+    return f"{name} comes after {other_name}: {why}{now}."
 
 
 def _difference(ranked: Ranked, before: Ranked, mine: Place, other: Place) -> str:
@@ -203,15 +311,15 @@ def _difference(ranked: Ranked, before: Ranked, mine: Place, other: Place) -> st
     rule = next(n for n in Place._fields if getattr(mine, n) != getattr(other, n))
     found, first = ranked.candidate, before.candidate
     if rule == "tunnel":
-        return "a line of the router's own comes before any peer's"
+        return "a WAN of the router's own comes before any peer's"
     if rule == "shares_underlay":
-        return "it needs the very line that it should replace"
+        return "it needs the very WAN that it should replace"
     if rule == "metric":
         return f"its metric is {found.metric}, not {first.metric}"
     if rule == "tier":
         known = f"the other is {TIERS[first.terms.tier]}"
         compared = known if first.terms.is_known else "the other's cost is not known"
-        return f"{_TIER_TOLD[found.terms.tier]}, and {compared}"
+        return f"{_TIER_SENTENCES[found.terms.tier]}, and {compared}"
     if rule == "weight":
         return f"its weight is {found.weight}, not {first.weight}"
     if rule == "price":
@@ -219,35 +327,24 @@ def _difference(ranked: Ranked, before: Ranked, mine: Place, other: Place) -> st
     if rule == "name":
         return "both are alike, and the order of names decides"
     mine_ms, other_ms = _raw_ms(ranked, mine), _raw_ms(before, other)
-    told = f"a page of {PAGE_MBIT / 8:g} MB would take {mine_ms / 1000:.2f} s by it"
-    told += f", {other_ms / 1000:.2f} s by the other"
+    why = f"a page of {PAGE_MBIT / 8:g} MB would take {mine_ms / 1000:.2f} s by it"
+    why += f", {other_ms / 1000:.2f} s by the other"
     kept = ", which is in use and stays until another is a fifth better"
-    return told + (kept if other_ms > mine_ms else "")
+    return why + (kept if other_ms > mine_ms else "")
 
 
 def _raw_ms(ranked: Ranked, place: Place) -> float:
     return place.score_ms / KEPT if ranked.candidate.is_active else place.score_ms
 
 
-def _idle_uplinks(
-    config: Config, monitor: Monitor, distrust_reason: Callable[[str], str]
-) -> Iterator[Table]:
-    watched = {uplink.interface for uplink in monitor.watch.uplinks}
-    for uplink in config.uplinks:
-        if not config.settings.enabled or uplink.interface not in watched:
-            why = uplink_reason(uplink, config, [], distrust_reason(uplink.peer_id))
-            yield {"peer_id": uplink.peer_id, "configured": True, "reason": why}
-
-
-def _offers(
-    config: Config, offers: Iterable[Offer], distrust_reason: Callable[[str], str]
-) -> Iterator[Table]:
-    """Peers that offer their internet and are no uplinks."""
-    configured = {uplink.peer_id for uplink in config.uplinks}
-    for offer in offers:
-        if offer.peer_id not in configured:
-            why = distrust_reason(offer.peer_id) or offer_reason(offer)
-            asked = "you removed it" if offer.peer_id in config.settings.declined else ""
-            asked = asked or "nobody asked for it"
-            why = why or f"{asked}: `wgctl uplink add {offer.peer_id}` does"
-            yield {"peer_id": offer.peer_id, "configured": False, "reason": why}
+def _simulated_sentence(
+    family: Family, before: State, after: State, follower: str, names: Mapping[str, str]
+) -> str:
+    shown, active = SHOWN[family], names.get(after.active, after.active)
+    if after.phase is Phase.STRANDED:
+        return f"{shown} would go nowhere: {after.cause}."
+    stays = "would stay on" if after.active == before.active else "would go to"
+    follows = f"{names.get(follower, follower)} would be next"
+    return (
+        f"{shown} {stays} {active}; {follows if follower else 'nothing would be left behind it'}."
+    )

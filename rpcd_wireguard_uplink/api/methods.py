@@ -1,8 +1,8 @@
 """THE method table: what the object on the bus offers, each method declared once.
 
 From it come the validation of arguments, the signature on the bus, rpcd's ACL, the command line
-and docs/methods.md; what a call goes through is here too. A handler is a name that daemon.py binds,
-so that neither the service nor asyncio is imported.
+and docs/methods.md; what a call goes through is here too. The function that does a method has its
+name and is found by bus.py, so that neither the service nor asyncio is imported.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ Access = Literal["read", "write", "local"]
 class Method:
     """One method. `access` is read, write, or local: on the bus, but never for a web session.
 
-    `handler` names the function that does it. `command` is its word behind `wgctl uplink`, ""
-    where it has none; what is `needed` stands there without an option's name; `progress` is shown
+    The function that does it has the same name. `command` is its word behind `wgctl uplink`, ""
+    where it has none; what is `needed` comes there without an option's name; `progress` is shown
     while a call that takes seconds runs. `empty_is_absent` is for callers that send "" for what
     was not given.
     """
@@ -44,7 +44,6 @@ class Method:
     name: str
     access: Access
     doc: str
-    handler: str
     reply: type[Record]
     needed: Mapping[str, Tree] = field(default_factory=dict)
     optional: Mapping[str, Tree] = field(default_factory=dict)
@@ -170,7 +169,6 @@ _UPLINKS = (
         "uplink_list",
         "read",
         "Lists the offers of mesh peers, usable or why not, and the configured uplinks.",
-        "list_uplinks",
         r.Uplinks,
         command="list",
     ),
@@ -178,7 +176,6 @@ _UPLINKS = (
         "uplink_status",
         "read",
         "Tells which path traffic takes and why, and how every path is doing.",
-        "status",
         r.Status,
         command="status",
     ),
@@ -186,7 +183,6 @@ _UPLINKS = (
         "uplink_add",
         "write",
         "Makes an uplink from a peer's offer or from given values, or changes it.",
-        "add_uplink",
         r.Added,
         needed=_PEER,
         optional={
@@ -201,7 +197,6 @@ _UPLINKS = (
         "uplink_remove",
         "write",
         "Removes an uplink and everything that was made for it, and nothing else.",
-        "remove_uplink",
         r.DonePeer,
         needed=_PEER,
         command="remove",
@@ -210,7 +205,6 @@ _UPLINKS = (
         "uplink_test",
         "write",
         "Sends probes through an uplink's tunnel; takes seconds. No answer is no error.",
-        "test_uplink",
         r.Tested,
         needed=_PEER,
         optional={
@@ -225,7 +219,6 @@ _UPLINKS = (
         "uplink_set_priority",
         "write",
         "Sets an uplink's weight; the uplink with the higher weight is preferred.",
-        "set_priority",
         r.Weighed,
         needed=_PEER | {"weight": s.WEIGHT},
         command="priority",
@@ -234,7 +227,6 @@ _UPLINKS = (
         "uplink_set_failover",
         "write",
         "Turns automatic failover on or off.",
-        "set_failover",
         r.Switched,
         needed={
             "enabled": s.flag("1 to fail over automatically, 0 not to")
@@ -246,7 +238,6 @@ _UPLINKS = (
         "uplink_gossip",
         "local",
         "Hands in a message of the mesh, for the package that carries its gossip.",
-        "gossip",
         r.Heard,
         needed={
             "message": {
@@ -268,7 +259,6 @@ _UPLINKS = (
         "uplink_history",
         "read",
         "Lists failovers, failbacks and other changes with their causes, newest first.",
-        "read_history",
         r.History,
         optional={"limit": s.whole("how many entries at most, 1 to 200", 1, r.LONGEST_HISTORY)},
         command="history",
@@ -279,7 +269,6 @@ _CHOICE = (
         "uplink_explain",
         "read",
         "Explains which path traffic takes, and ranks all backups with the numbers behind it.",
-        "explain",
         r.Explained,
         command="why",
     ),
@@ -287,7 +276,6 @@ _CHOICE = (
         "uplink_simulate",
         "read",
         "Tells what would happen if these paths failed, without touching anything.",
-        "simulate",
         r.Simulated,
         needed={
             "fail": {
@@ -307,7 +295,6 @@ _CHOICE = (
         "uplink_drill",
         "write",
         "Rehearses a failover: by own probes only, or for some seconds with all traffic.",
-        "drill",
         r.Drilled,
         optional=_DRILL,
         command="drill",
@@ -319,7 +306,6 @@ _PEERS = (
         "uplink_offer",
         "write",
         "Offers this router's internet to trusted mesh peers, or changes the offer.",
-        "offer",
         r.Offered,
         optional=_OFFER,
         command="offer",
@@ -329,7 +315,6 @@ _PEERS = (
         "uplink_withdraw",
         "write",
         "Takes the offer back; consumers lose this uplink, their leases are kept.",
-        "withdraw",
         r.Done,
         command="withdraw",
     ),
@@ -337,7 +322,6 @@ _PEERS = (
         "uplink_consumers",
         "read",
         "Lists the peers that have a lease of this router's internet, and what they used.",
-        "consumers",
         r.Consumers,
         command="consumers",
     ),
@@ -345,7 +329,6 @@ _PEERS = (
         "uplink_trust",
         "read",
         "Lists the mesh peers and whether each is trusted, or what is missing for it.",
-        "trust_list",
         r.TrustList,
         command="trust",
     ),
@@ -353,7 +336,6 @@ _PEERS = (
         "uplink_trust_accept",
         "write",
         "Trusts a mesh peer: pins its mesh key and its identity as they are now.",
-        "trust_accept",
         r.Trusted,
         needed=_PEER,
         optional={
@@ -369,7 +351,6 @@ _PEERS = (
         "uplink_trust_revoke",
         "write",
         "Trusts a peer no longer: its offers, its leases and uplinks made by itself go.",
-        "trust_revoke",
         r.DonePeer,
         needed=_PEER,
         command="trust revoke",
@@ -403,8 +384,7 @@ def _older(
     optional: Mapping[str, Tree],
     access: Access = "write",
 ) -> Method:
-    handler = f"older_{name}"
-    return Method(name, access, doc, handler, reply, needed, optional, empty_is_absent=True)
+    return Method(name, access, doc, reply, needed, optional, empty_is_absent=True)
 
 
 _OLDER = (

@@ -1,8 +1,7 @@
 """The methods about offering this router's internet and about trust.
 
 Each is a change of the configuration that is understood, made under the lock of changes, and what
-must follow from it; a change whose consequences fail is taken back. Replies are tables as the
-method table promises them.
+must follow from it; a change whose consequences fail is taken back.
 """
 
 from __future__ import annotations
@@ -28,8 +27,8 @@ from ..provider.lease_server import LeaseServer
 from ..provider.offer import OwnOffer
 from ..uci import Draft
 from ..uplinks.lifecycle import Uplinks
+from . import replies as r
 
-Table = dict[str, Any]
 CONFIRM_S = 3.0
 
 
@@ -50,7 +49,7 @@ class ProviderMethods:
         self._lease_server = lease_server
         self._own_offer = own_offer
 
-    async def offer(self, **given: Any) -> Table:
+    async def uplink_offer(self, **given: Any) -> r.Offered:
         """Offer this router's internet, or change the terms of what is offered."""
         await self._own_offer.require_line()
         self._own_offer.require_forwarding()
@@ -65,12 +64,11 @@ class ProviderMethods:
             raise CommandFailed(f"nothing is offered: {failure}")
         self._own_offer.announce()
         node_id = self._peers.node_id
-        return {
-            "success": True,
-            "message": f"{node_id} offers its internet to trusted mesh peers.",
-            "offer": self._own_offer.offer_table(),
-            "note": self._note(),
-        }
+        return r.Offered(
+            message=f"{node_id} offers its internet to trusted mesh peers.",
+            offer=r.OwnOffer(**self._own_offer.offer_table()),
+            note=self._note(),
+        )
 
     def _note(self) -> str:
         """What keeps peers from using the offer, as a sentence."""
@@ -84,13 +82,13 @@ class ProviderMethods:
             return "No mesh peer is trusted yet: `wgctl uplink trust` lists them."
         return ""
 
-    async def withdraw(self) -> Table:
+    async def uplink_withdraw(self) -> r.Done:
         """Take the offer back; what consumers had is kept for the next time."""
         was_on = self._lease_server.settings.enabled
         if was_on:
             await self._write(replace(self._lease_server.settings, enabled=False))
         told = "offers its internet no more" if was_on else "did not offer its internet"
-        return {"success": True, "message": f"{self._peers.node_id} {told}."}
+        return r.Done(message=f"{self._peers.node_id} {told}.")
 
     async def _write(self, settings: ProviderSettings) -> None:
         options = section_of(settings).options
@@ -98,17 +96,17 @@ class ProviderMethods:
             lambda draft: draft.set_section(PROVIDER_NAME, PROVIDER_TYPE, options)
         )
 
-    async def consumers(self) -> Table:
+    async def uplink_consumers(self) -> r.Consumers:
         """Who has a lease, and what was refused."""
         with contextlib.suppress(UplinkError):  # what was counted last is shown then
             await self._lease_server.recount()
         refused = sorted(self._validator.refused.items())
-        return {
-            "offering": int(self._lease_server.settings.enabled),
-            "offer": self._own_offer.offer_table(),
-            "consumers": self._lease_server.consumer_rows(),
-            "refused": [{"code": code, "count": count} for code, count in refused],
-        }
+        return r.Consumers(
+            offering=int(self._lease_server.settings.enabled),
+            offer=r.OwnOffer(**self._own_offer.offer_table()),
+            consumers=[r.ConsumerRow(**row) for row in self._lease_server.consumer_rows()],
+            refused=[r.Refusal(code=code, count=count) for code, count in refused],
+        )
 
 
 class TrustMethods:
@@ -130,12 +128,12 @@ class TrustMethods:
         self._agent = agent
         self._events = events
 
-    def trust_list(self) -> Table:
+    def uplink_trust(self) -> r.TrustList:
         """Every WireGuard peer, and whom the owner trusts, with what is missing."""
         rows = self._peers.rows(self._agent.transport.failure_of)
-        return {"node_id": self._peers.node_id, "peers": rows}
+        return r.TrustList(node_id=self._peers.node_id, peers=[r.TrustRow(**row) for row in rows])
 
-    async def trust_accept(self, peer_id: str, fingerprint: str = "") -> Table:
+    async def uplink_trust_accept(self, peer_id: str, fingerprint: str = "") -> r.Trusted:
         """Confirm whose mesh key and identity a peer's are, and trust it."""
         await self._agent.follow_mesh()
         ground = self._peers.ground
@@ -143,12 +141,11 @@ class TrustMethods:
         options = section_of(pin).options
         await self._uplinks.edit(lambda draft: draft.set_section(pin.name, PIN_TYPE, options))
         self._agent.transport.ask_soon(pin.mesh_key)
-        return {
-            "success": True,
-            "message": f"{peer_id} is trusted now.",
-            "peer_id": peer_id,
-            "peer": self._peers.row(peer_id),
-        }
+        return r.Trusted(
+            message=f"{peer_id} is trusted now.",
+            peer_id=peer_id,
+            peer=r.TrustRow(**self._peers.row(peer_id)),
+        )
 
     async def _identity(self, peer_id: str) -> Identity | None:
         """What the peer says at its mesh address now, or has said; None where it never did."""
@@ -172,7 +169,7 @@ class TrustMethods:
         except UplinkError:
             return peers.identity(peer_id)
 
-    async def trust_revoke(self, peer_id: str) -> Table:
+    async def uplink_trust_revoke(self, peer_id: str) -> r.DonePeer:
         """Trust a peer no longer."""
         revoked = wanted_revocation(peer_id, self._peers.ground)
 
@@ -185,8 +182,7 @@ class TrustMethods:
         await self._uplinks.edit(write)
         self._offers.forget(peer_id)
         self._events.publish(StatusChanged())
-        return {
-            "success": True,
-            "message": f"{peer_id} is not trusted any more.",
-            "peer_id": peer_id,
-        }
+        return r.DonePeer(
+            message=f"{peer_id} is not trusted any more.",
+            peer_id=peer_id,
+        )

@@ -60,7 +60,7 @@ SWITCH: Tree = {"enum": [0, 1]}  # SecuBox's page compares with 1, and `true` is
 class Done(Record):
     """A change was made."""
 
-    success: bool = member(SUCCESS)
+    success: bool = member(SUCCESS, default=True)
     message: str = member("what was done, as a sentence")
 
 
@@ -136,7 +136,9 @@ class Added(DonePeer):
 class Tested(Record):
     """`uplink_test`"""
 
-    success: bool = member(SUCCESS, description="true: the test ran, whatever it found")
+    success: bool = member(
+        SUCCESS, description="true: the test ran, whatever it found", default=True
+    )
     peer_id: str = member(PEER)
     interface: str = member(INTERFACE)
     target: str = member("what was probed")

@@ -26,11 +26,11 @@ from ..schema.endpoints import parse_endpoint
 from ..schema.shapes import PEER_ID
 from ..text import quoted
 from ..uci import Document, Draft, Section
-from . import status as view
+from . import replies as r
 from .provider import ProviderMethods
+from .status import best_first, path_state
 from .uplinks import UplinkMethods
 
-Table = dict[str, Any]
 OLDER_CONFIG = "wireguard_uplink"
 IMPORTED = "imported"
 _STATUS = {"up": "active", "down": "down"}
@@ -54,27 +54,25 @@ class OlderMethods:
         self._uplinks = uplinks
         self._provider = provider
 
-    def older_uplinks(self) -> Table:
+    def uplinks(self) -> r.OlderUplinks:
         """The configured uplinks, best first."""
-        uplinks = view.best_first(self._store.current.uplinks)
-        return {"uplinks": [self._row(uplink) for uplink in uplinks]}
+        uplinks = best_first(self._store.current.uplinks)
+        return r.OlderUplinks(uplinks=[self._row(uplink) for uplink in uplinks])
 
-    def _row(self, uplink: Uplink) -> Table:
-        state = view.path_state(self._monitor, uplink.interface)
-        return {
-            "interface": uplink.interface,
-            "node_id": uplink.peer_id,
-            "peer_pubkey": uplink.public_key,
-            "endpoint": str(uplink.endpoint),
-            "priority": 101 - uplink.weight,
-            "weight": uplink.weight,
-            "status": _STATUS.get(state, "testing"),
-            "enabled": uplink.enabled,
-            "state": "down" if state == "down" else "up",
-            "connectivity": _CONNECTIVITY.get(state, "unknown"),
-        }
+    def _row(self, uplink: Uplink) -> r.OlderUplink:
+        state = path_state(self._monitor, uplink.interface)
+        return r.OlderUplink.of(
+            uplink,
+            node_id=uplink.peer_id,
+            peer_pubkey=uplink.public_key,
+            endpoint=str(uplink.endpoint),
+            priority=101 - uplink.weight,
+            status=_STATUS.get(state, "testing"),
+            state="down" if state == "down" else "up",
+            connectivity=_CONNECTIVITY.get(state, "unknown"),
+        )
 
-    async def older_add_uplink(
+    async def add_uplink(
         self,
         peer_pubkey: str,
         endpoint: str | None = None,
@@ -82,7 +80,7 @@ class OlderMethods:
         priority: str | int | None = None,
         weight: str | int | None = None,
         node_id: str | None = None,
-    ) -> Table:
+    ) -> r.OlderAdded:
         """Make an uplink; without a node id it is that of who has or offers the key."""
         del local_pubkey  # every tunnel has a key of its own
         config = self._store.current
@@ -94,51 +92,51 @@ class OlderMethods:
         peer_id = node_id or known.get(peer_pubkey) or peer_id_of(peer_pubkey)
         if endpoint is None and config.uplink_to(peer_id) is None:
             raise InvalidArgument("endpoint is missing: give where the peer listens, host:port")
-        done = await self._uplinks.add_uplink(
+        done = await self._uplinks.uplink_add(
             peer_id, wanted_weight(priority, weight), endpoint, peer_pubkey
         )
-        return {key: done[key] for key in ("success", "message", "interface", "peer_id")}
+        return r.OlderAdded.of(done)
 
-    async def older_remove_uplink(self, interface: str) -> Table:
+    async def remove_uplink(self, interface: str) -> r.Done:
         """Remove the uplink with this interface."""
-        done = await self._uplinks.remove_uplink(self._peer_of(interface))
-        return {key: done[key] for key in ("success", "message")}
+        done = await self._uplinks.uplink_remove(self._peer_of(interface))
+        return r.Done.of(done)
 
-    async def older_test_uplink(self, interface: str, target: str = "") -> Table:
+    async def test_uplink(self, interface: str, target: str = "") -> r.OlderTested:
         """Probe through the uplink with this interface."""
-        tested = await self._uplinks.test_uplink(self._peer_of(interface), target)
-        reachable = tested["reachable"]
-        return {**tested, "success": reachable, "result": "OK" if reachable else "FAILED"}
+        tested = await self._uplinks.uplink_test(self._peer_of(interface), target)
+        result = "OK" if tested.reachable else "FAILED"
+        return r.OlderTested.of(tested, success=tested.reachable, result=result)
 
-    async def older_set_uplink_priority(
+    async def set_uplink_priority(
         self,
         interface: str,
         priority: str | int | None = None,
         weight: str | int | None = None,
-    ) -> Table:
+    ) -> r.OlderDone:
         """Set the weight that a priority means."""
         wanted = wanted_weight(priority, weight)
         if wanted is None:
             raise InvalidArgument("priority is missing: give a whole number from 1 to 100")
-        done = await self._uplinks.set_priority(self._peer_of(interface), wanted)
-        return {"success": True, "message": done["message"], "interface": interface}
+        done = await self._uplinks.uplink_set_priority(self._peer_of(interface), wanted)
+        return r.OlderDone.of(done, interface=interface)
 
-    async def older_set_uplink_failover(self, enabled: str | int | bool) -> Table:
+    async def set_uplink_failover(self, enabled: str | int | bool) -> r.Switched:
         """Turn automatic failover on or off."""
-        return await self._uplinks.set_failover(enabled in ("1", 1))
+        return await self._uplinks.uplink_set_failover(enabled in ("1", 1))
 
-    async def older_offer_uplink(
+    async def offer_uplink(
         self, bandwidth: str | int | None = None, latency: str | int | None = None
-    ) -> Table:
+    ) -> r.Done:
         """Offer this router's internet."""
         given = {"bandwidth_mbps": bandwidth, "latency_ms": latency}
         known: dict[str, Any] = {k: int(v) for k, v in given.items() if v is not None}
-        done = await self._provider.offer(**known)
-        return {key: done[key] for key in ("success", "message")}
+        done = await self._provider.uplink_offer(**known)
+        return r.Done.of(done)
 
-    async def older_withdraw_uplink(self) -> Table:
+    async def withdraw_uplink(self) -> r.Done:
         """Take the offer back."""
-        return await self._provider.withdraw()
+        return await self._provider.uplink_withdraw()
 
     def _peer_of(self, interface: str) -> str:
         for uplink in self._store.current.uplinks:

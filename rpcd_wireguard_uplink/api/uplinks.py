@@ -1,4 +1,4 @@
-"""Handlers of the methods about uplinks: list, add, remove, test, priority, failover, gossip."""
+"""Handlers of the methods that change uplinks or test them, and of the mesh's gossip."""
 
 from __future__ import annotations
 
@@ -9,16 +9,14 @@ from ..carrying.watch import CarryingWatch
 from ..config.store import ConfigStore
 from ..failover.monitor import Monitor
 from ..mesh.offer_validation import OfferValidator
-from ..mesh.offers import OfferBook, Source
-from ..mesh.peers import Peers
+from ..mesh.offers import Source
 from ..model import Family
 from ..platform.protocol import Platform
 from ..probing import tunnel_test
 from ..uplinks.adding import Adding, Given
 from ..uplinks.lifecycle import Uplinks
-from . import status as view
-
-Table = dict[str, Any]
+from . import replies as r
+from .status import fate_note
 
 
 class UplinkMethods:
@@ -30,8 +28,6 @@ class UplinkMethods:
         store: ConfigStore,
         monitor: Monitor,
         carrying: CarryingWatch,
-        offers: OfferBook,
-        peers: Peers,
         validator: OfferValidator,
         uplinks: Uplinks,
         adding: Adding,
@@ -40,35 +36,18 @@ class UplinkMethods:
         self._store = store
         self._monitor = monitor
         self._carrying = carrying
-        self._offers = offers
-        self._peers = peers
         self._validator = validator
         self._uplinks = uplinks
         self._adding = adding
 
-    def list_uplinks(self) -> Table:
-        """Offers of mesh peers and configured uplinks."""
-        self._monitor.counters.freshen()
-        now_s, config = time.monotonic(), self._store.current
-        return {
-            "offers": [
-                view.offer_table(offer, config, now_s, self._peers.offer_distrust_reason(offer))
-                for offer in self._offers.fresh(now_s)
-            ],
-            "uplinks": [
-                view.uplink_table(uplink, config, self._monitor)
-                for uplink in view.best_first(config.uplinks)
-            ],
-        }
-
-    async def add_uplink(
+    async def uplink_add(
         self,
         peer_id: str,
         weight: int | None = None,
         endpoint: str | None = None,
         public_key: str | None = None,
         address: str | None = None,
-    ) -> Table:
+    ) -> r.Added:
         """Make an uplink, or change what was given of one that exists."""
         added = await self._adding.add(peer_id, Given(weight, endpoint, public_key, address))
         uplink = added.uplink
@@ -78,33 +57,28 @@ class UplinkMethods:
             shakes = "it has not shaken hands yet"
             shakes += "" if uplink.leased else ": its provider must admit public_key"
         blocked = await self._carrying.blocked_by_firewall(uplink.interface)
-        return {
-            "success": True,
-            "message": f"The uplink to {peer_id} {made}; {shakes}.",
-            "peer_id": peer_id,
-            "interface": uplink.interface,
-            "public_key": uplink.own_public_key,
-            "address": uplink.address(Family.IPV4),
-            "address6": uplink.address(Family.IPV6),
-            "endpoint": str(uplink.endpoint),
-            "weight": uplink.weight,
-            "created": added.is_new,
-            "leased": uplink.leased,
-            "note": " ".join(filter(None, [view.fate_note(self._monitor, uplink), *blocked])),
-        }
+        return r.Added.of(
+            uplink,
+            message=f"The uplink to {peer_id} {made}; {shakes}.",
+            public_key=uplink.own_public_key,
+            address=uplink.address(Family.IPV4),
+            address6=uplink.address(Family.IPV6),
+            endpoint=str(uplink.endpoint),
+            created=added.is_new,
+            note=" ".join(filter(None, [fate_note(self._monitor, uplink), *blocked])),
+        )
 
-    async def remove_uplink(self, peer_id: str) -> Table:
+    async def uplink_remove(self, peer_id: str) -> r.DonePeer:
         """Remove an uplink and what was made for it, and nothing else."""
         await self._adding.remove(peer_id)
         stays = f"`min_uplinks` does not bring it back, `wgctl uplink add {peer_id}` does"
         is_kept_away = peer_id in self._store.current.settings.declined
-        return {
-            "success": True,
-            "message": f"The uplink to {peer_id} was removed{f'; {stays}' * is_kept_away}.",
-            "peer_id": peer_id,
-        }
+        return r.DonePeer(
+            message=f"The uplink to {peer_id} was removed{f'; {stays}' * is_kept_away}.",
+            peer_id=peer_id,
+        )
 
-    async def test_uplink(self, peer_id: str, target: str = "", count: int = 5) -> Table:
+    async def uplink_test(self, peer_id: str, target: str = "", count: int = 5) -> r.Tested:
         """Probe through the tunnel; a target that does not answer is a result, no error."""
         uplink = self._uplinks.require(peer_id)
         settings = self._store.current.settings
@@ -114,44 +88,37 @@ class UplinkMethods:
         self._monitor.mtus.check(uplink.interface, time.monotonic())
         counted = (await self._platform.read_counters()).get(uplink.interface)
         age_s = counted.handshake_age_s if counted is not None else None
-        return {
-            "success": True,
-            "peer_id": peer_id,
-            "interface": uplink.interface,
-            "target": chosen,
-            "reachable": tested.received > 0,
-            "sent": tested.sent,
-            "received": tested.received,
-            "latency_ms": tested.latency_ms,
-            "loss_pct": tested.loss_pct,
-            "handshake_age_s": -1 if age_s is None else int(age_s),
-            "exit_address": "",
-            "error": tested.error or tunnel_test.advice(tested.received, age_s),
-        }
+        return r.Tested.of(
+            tested,
+            uplink,
+            target=chosen,
+            reachable=tested.received > 0,
+            handshake_age_s=-1 if age_s is None else int(age_s),
+            exit_address="",
+            error=tested.error or tunnel_test.advice(tested.received, age_s),
+        )
 
-    async def set_priority(self, peer_id: str, weight: int) -> Table:
+    async def uplink_set_priority(self, peer_id: str, weight: int) -> r.Weighed:
         """Set an uplink's weight."""
         await self._uplinks.set_weight(peer_id, weight)
-        return {
-            "success": True,
-            "message": f"{peer_id} has weight {weight} now; higher is preferred.",
-            "peer_id": peer_id,
-            "weight": weight,
-        }
+        return r.Weighed(
+            message=f"{peer_id} has weight {weight} now; higher is preferred.",
+            peer_id=peer_id,
+            weight=weight,
+        )
 
-    async def set_failover(self, enabled: bool) -> Table:
+    async def uplink_set_failover(self, enabled: bool) -> r.Switched:
         """Turn automatic failover on or off; off gives the traffic back to the primary."""
         await self._uplinks.set_failover(enabled)
-        return {
-            "success": True,
-            "message": f"Automatic failover is {'on' if enabled else 'off'}.",
-            "auto_failover": int(enabled),
-        }
+        return r.Switched(
+            message=f"Automatic failover is {'on' if enabled else 'off'}.",
+            auto_failover=int(enabled),
+        )
 
-    def gossip(self, message: Table | str, origin: str = "") -> Table:
+    def uplink_gossip(self, message: dict[str, Any] | str, origin: str = "") -> r.Heard:
         """Take a message of the mesh that a program of this router hands in."""
         source = Source.RELAYED if origin else Source.LOCAL
         # Only "bus" is this router's own word, for which no mesh key need be confirmed.
         carrier = "gossip" if origin else "bus"
         peer_id, accepted, told = self._validator.take(message, source, carrier)
-        return {"success": True, "message": told, "accepted": accepted, "peer_id": peer_id}
+        return r.Heard(message=told, accepted=accepted, peer_id=peer_id)

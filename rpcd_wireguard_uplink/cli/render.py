@@ -45,7 +45,7 @@ def _cells(record: type[Record], row: Reply) -> dict[str, str]:
     """A row's cells by the heads of their columns."""
     found: dict[str, list[str]] = {}
     for each in record.members.values():
-        if each.column and (text := _cell(each.wire, row[each.wire])):
+        if each.column and (text := _cell(each.wire, row.get(each.wire))):
             found.setdefault(each.column, []).append(text)
     return {head: ", ".join(texts) for head, texts in found.items()}
 

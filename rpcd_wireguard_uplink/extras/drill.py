@@ -12,8 +12,8 @@ import asyncio
 import time
 from collections.abc import Awaitable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
+from ..api import replies as r
 from ..config.settings import Settings
 from ..config.store import ConfigStore
 from ..errors import NotFound, NotSupported, NotTrusted
@@ -31,7 +31,6 @@ from ..steering.plan import Diversion
 from ..system.dns import SOA, ask
 from ..uplinks.lifecycle import Uplinks
 
-Table = dict[str, Any]
 PROBES = 5
 TARGETS = 2  # of one family: one may be down by itself
 SERVERS = 3
@@ -71,9 +70,9 @@ class Drills:
         self._events = events
         self._drilling = False
 
-    async def drill(
+    async def uplink_drill(
         self, peer_id: str = "", *, all_traffic: bool = False, seconds: int = 10
-    ) -> Table:
+    ) -> r.Drilled:
         """Rehearse one uplink, or all; with `all_traffic` the best one or the given one.
 
         Raises NotFound, NotTrusted or NotSupported where there is nothing to rehearse now.
@@ -93,14 +92,13 @@ class Drills:
         finally:
             self._drilling = False
         drills = [self._record(u, steps) for u, steps in zip(chosen, found, strict=True)]
-        good = sum(drill["ok"] for drill in drills)
-        return {
-            "success": True,
-            "message": f"{good} of {len(drills)} uplinks passed the drill.",
-            "at": now_text(),
-            "took_s": round(time.monotonic() - begun_s, 1),
-            "drills": drills,
-        }
+        good = sum(drill.ok for drill in drills)
+        return r.Drilled(
+            message=f"{good} of {len(drills)} uplinks passed the drill.",
+            at=now_text(),
+            took_s=round(time.monotonic() - begun_s, 1),
+            drills=drills,
+        )
 
     def _chosen(self, peer_id: str) -> list[Uplink]:
         watched = list(self._monitor.watch.uplinks) if self._monitor.paths else []
@@ -150,21 +148,20 @@ class Drills:
         self._require_home()
         steps.append(await lead_traffic(self._monitor, uplink, seconds))
 
-    def _record(self, uplink: Uplink, steps: Sequence[Step]) -> Table:
+    def _record(self, uplink: Uplink, steps: Sequence[Step]) -> r.DrillRow:
         """The outcome as the reply has it, written into the history."""
         bad = [step for step in steps if not step.ok]
         note = "; ".join(f"{step.name}: {step.told}" for step in bad)
         kind = "drill_failed" if bad else "drill_passed"
         self._events.publish(PeerNews("drill", kind, uplink.peer_id, note or "all went well"))
-        return {
-            "peer_id": uplink.peer_id,
-            "interface": uplink.interface,
-            "ok": not bad,
-            "note": note,
-            "steps": [
-                {"step": s.name, "ok": s.ok, "told": s.told, "took_ms": s.took_ms} for s in steps
+        return r.DrillRow.of(
+            uplink,
+            ok=not bad,
+            note=note,
+            steps=[
+                r.DrillStep(step=s.name, ok=s.ok, told=s.told, took_ms=s.took_ms) for s in steps
             ],
-        }
+        )
 
 
 async def rehearse(

@@ -9,11 +9,13 @@ with the default None is left out of the table while it is None.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from types import NoneType, UnionType
 from typing import (
     Any,
     ClassVar,
     NoReturn,
+    Self,
     dataclass_transform,
     get_args,
     get_origin,
@@ -23,22 +25,31 @@ from typing import (
 from .shapes import Tree
 
 _REQUIRED = object()
+_NOTHING: Mapping[str, Any] = {}
+_FLAT = ("str", "int", "float", "bool")
 _NAMES = {str: "string", int: "integer", float: "number", bool: "boolean"}
 
 
+@dataclass(slots=True)
 class Member:
-    """What is declared of one member: its JSON Schema without the type, its name in the table, the
-    head of its column ("" where it is not shown), and whether that comes last, as sentences do.
+    """What is declared of one member: its meaning and the other keywords of its JSON Schema, its
+    name in the table, the head of its column ("" where it is not shown), and whether that comes
+    last, as sentences do.
     """
 
-    __slots__ = ("column", "default", "is_last", "tree", "wire")
+    meaning: str | Mapping[str, Any]
+    keywords: Mapping[str, Any]
+    wire: str
+    column: str
+    is_last: bool
+    default: Any
 
-    def __init__(self, tree: Tree, wire: str, column: str, is_last: bool, default: Any) -> None:
-        self.tree = tree
-        self.wire = wire
-        self.column = column
-        self.is_last = is_last
-        self.default = default
+    @property
+    def tree(self) -> Tree:
+        """Its JSON Schema, but for the type."""
+        shared = self.meaning
+        shared = {"description": shared} if isinstance(shared, str) else shared
+        return {**shared, **self.keywords}
 
     @property
     def is_optional(self) -> bool:
@@ -66,8 +77,7 @@ def member(
     """
     bounds = {"minimum": low, "maximum": high, "maxItems": most}
     keywords |= {name: bound for name, bound in bounds.items() if bound is not None}
-    shared = {"description": meaning} if isinstance(meaning, str) else meaning
-    return Member({**shared, **keywords}, wire, column, last, default)
+    return Member(meaning, keywords or _NOTHING, wire, column, last, default)
 
 
 @dataclass_transform(kw_only_default=True, frozen_default=True, field_specifiers=(member,))
@@ -77,41 +87,60 @@ class Record:
     """
 
     members: ClassVar[Mapping[str, Member]] = {}
+    _defaults: ClassVar[Mapping[str, Any]] = {}
+    _is_flat: ClassVar[bool] = True  # nothing but its attributes is in its table
 
     def __init_subclass__(cls) -> None:
         declared = {name: vars(cls)[name] for name in cls.__annotations__}
         for name, each in declared.items():
             each.wire = each.wire or name
         cls.members = {**cls.members, **declared}
+        cls._defaults = {n: m.default for n, m in cls.members.items() if m.default is not _REQUIRED}
+        cls._is_flat = cls._is_flat and all(
+            kind in _FLAT and declared[name].wire == name
+            for name, kind in cls.__annotations__.items()
+        )
 
     def __init__(self, **values: Any) -> None:
-        known = {n: m.default for n, m in self.members.items() if m.default is not _REQUIRED}
-        known.update(values)
-        if known.keys() != self.members.keys():
-            wrong = sorted(known.keys() ^ self.members.keys())
-            raise TypeError(f"{type(self).__name__}: {', '.join(wrong)} missing or unknown")
-        self.__dict__.update(known)
+        if values.keys() != self.members.keys():
+            values = {**self._defaults, **values}
+            wrong = sorted(values.keys() ^ self.members.keys())
+            if wrong:
+                raise TypeError(f"{type(self).__name__}: {', '.join(wrong)} missing or unknown")
+        self.__dict__.update(values)
+
+    @classmethod
+    def of(cls, *sources: object, **values: Any) -> Self:
+        """Make one of these values, and of attributes with the names of the other members, each of
+        the first source that has it.
+        """
+        for name in cls.members:
+            if name not in values:
+                for source in sources:
+                    if (found := getattr(source, name, _REQUIRED)) is not _REQUIRED:
+                        values[name] = found
+                        break
+        return cls(**values)
 
     def __setattr__(self, name: str, value: object) -> NoReturn:
         raise AttributeError(f"{type(self).__name__} is frozen")
 
     def as_table(self) -> dict[str, Any]:
         """Return the table that goes on the bus, with all that is in it."""
-        found = {each.wire: getattr(self, name) for name, each in self.members.items()}
-        left_out = {each.wire for each in self.members.values() if each.is_optional}
+        values = self.__dict__
+        if self._is_flat:
+            return {name: values[name] for name in self.members}
         return {
-            name: _plain(value)
-            for name, value in found.items()
-            if value is not None or name not in left_out
+            member.wire: _table_of(values[name])
+            for name, member in self.members.items()
+            if values[name] is not None or not member.is_optional
         }
 
 
-def _plain(value: Any) -> Any:
+def _table_of(value: Any) -> Any:
     if isinstance(value, Record):
         return value.as_table()
-    if isinstance(value, list | tuple):
-        return [_plain(each) for each in value]
-    return value
+    return [_table_of(each) for each in value] if isinstance(value, list | tuple) else value
 
 
 def schema_of(record: type[Record]) -> Tree:

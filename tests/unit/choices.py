@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
 
+from rpcd_wireguard_uplink.api.explain import ExplainMethods
 from rpcd_wireguard_uplink.config.probe_profile import DEFAULT_PROFILE
 from rpcd_wireguard_uplink.config.settings import Config, Settings
+from rpcd_wireguard_uplink.config.store import ConfigStore
 from rpcd_wireguard_uplink.failover.detector import PathHealth
 from rpcd_wireguard_uplink.failover.monitor import Monitor
 from rpcd_wireguard_uplink.failover.paths import Watch, WatchedPath
@@ -107,3 +111,18 @@ class Choices:
         prober = Prober(device, family)
         found = WatchedPath(device, kind, family, health, prober, born_s=0.0)
         self.monitor.paths[device, family] = found
+
+
+def explain_methods(
+    choices: Choices, offers: Sequence[Offer] = (), distrusted: Mapping[str, str] | None = None
+) -> ExplainMethods:
+    """What explains this router, with these offers and reasons not to trust peers."""
+    store, reasons = ConfigStore(), distrusted or {}
+    store.take(choices.config)
+    return ExplainMethods(
+        store,
+        choices.monitor,
+        cast(Any, SimpleNamespace(sentences={})),
+        cast(Any, SimpleNamespace(fresh=lambda now_s: offers)),
+        cast(Any, SimpleNamespace(distrust_reason=lambda peer_id: reasons.get(peer_id, ""))),
+    )

@@ -21,6 +21,7 @@ from rpcd_wireguard_uplink.events import Events
 from rpcd_wireguard_uplink.model import DefaultRoute, Family, Link
 from rpcd_wireguard_uplink.platform.protocol import Platform
 from rpcd_wireguard_uplink.provider import lease_server
+from rpcd_wireguard_uplink.schema.record import Record
 from rpcd_wireguard_uplink.tasks import TaskSet
 from rpcd_wireguard_uplink.uplinks import adding, lifecycle
 from rpcd_wireguard_uplink.warnings import Warnings
@@ -122,9 +123,10 @@ class Router:
     async def call(self, name: str, **arguments: Any) -> dict[str, Any]:
         """Call a method of the last service; its reply must be what the method table says."""
         method = METHODS[name]
-        part = next(part for part in self.daemon.methods if hasattr(part, method.handler))
-        result = getattr(part, method.handler)(**arguments)
-        reply: dict[str, Any] = result if isinstance(result, dict) else await result
+        part = next(part for part in self.daemon.methods if hasattr(part, name))
+        result = getattr(part, name)(**arguments)
+        found: Record = result if isinstance(result, Record) else await result
+        reply = found.as_table()
         check_reply(method, reply)
         self.replies.append(json.dumps(reply))
         return reply

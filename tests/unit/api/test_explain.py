@@ -1,7 +1,8 @@
-"""What an owner is told about the choice: each number, each place, each reason."""
+"""What an owner is told about the choice: each number, each place, each reason, and what if."""
 
 from __future__ import annotations
 
+import copy
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -10,25 +11,22 @@ from typing import Any
 import pytest
 from pytest_mock import MockerFixture
 
-from rpcd_wireguard_uplink.api.explain import explanation
 from rpcd_wireguard_uplink.api.methods import METHODS, check_reply
 from rpcd_wireguard_uplink.config.settings import Config
+from rpcd_wireguard_uplink.errors import NotFound, Status
 from rpcd_wireguard_uplink.failover.machine import Phase
 from rpcd_wireguard_uplink.failover.selection import Terms
 from rpcd_wireguard_uplink.model import Family, Health, Offer
-from tests.unit.choices import NOW_S, Choices, offer_of, uplink_of
+from tests.unit.choices import NOW_S, Choices, explain_methods, offer_of, uplink_of
 from tests.unit.fakes import replace_commands
 
 V4_ONLY = ("10.7.7.2/32",)
 
 
 def explained(
-    choices: Choices, *offers: Offer, distrust_reason: dict[str, str] | None = None
+    choices: Choices, *offers: Offer, distrusted: dict[str, str] | None = None
 ) -> dict[str, Any]:
-    known = distrust_reason or {}
-    reply = explanation(
-        choices.config, choices.monitor, offers, lambda peer_id: known.get(peer_id, ""), NOW_S
-    )
+    reply = explain_methods(choices, offers, distrusted).explained(NOW_S).as_table()
     check_reply(METHODS["uplink_explain"], reply)
     return reply
 
@@ -81,7 +79,7 @@ def test_lines_come_first_by_metric(tmp_path: Path) -> None:
     assert sentences(choices) == [
         "lte comes first.",
         "sat comes after lte: its metric is 30, not 20.",
-        "nodeA comes after sat: a line of the router's own comes before any peer's.",
+        "nodeA comes after sat: a WAN of the router's own comes before any peer's.",
     ]
 
 
@@ -94,7 +92,7 @@ def test_shared_fate_and_what_can_not_be_used(tmp_path: Path) -> None:
     choices.path("wgup_noded", Family.IPV4, state=Health.UNKNOWN, answered_ago_s=None)
     assert sentences(choices) == [
         "nodeA comes first.",
-        "nodeB comes after nodeA: it needs the very line that it should replace.",
+        "nodeB comes after nodeA: it needs the very WAN that it should replace.",
         "nodeC can't be used: it is down: carrier lost.",
         "nodeD can't be used: nothing has answered through it yet.",
     ]
@@ -201,7 +199,7 @@ def test_a_family_without_a_line(tmp_path: Path) -> None:
     states[Family.IPV6] = replace(states[Family.IPV6], active="")
     family = explained(choices)["families"][1]
     assert family["candidates"] == []
-    assert "no line of its own here" in family["sentence"]
+    assert "has no WAN here" in family["sentence"]
 
 
 def test_peers_that_are_no_candidates(tmp_path: Path) -> None:
@@ -215,7 +213,7 @@ def test_peers_that_are_no_candidates(tmp_path: Path) -> None:
         offer_of("spent", quota_gb=5.0, quota_left_gb=0.0),
         offer_of("fed", egress=("uplink=nodeA",)),
     ]
-    others = explained(choices, *offers, distrust_reason={"stranger": "stranger is not trusted"})
+    others = explained(choices, *offers, distrusted={"stranger": "stranger is not trusted"})
     assert [(row["peer_id"], row["configured"], row["reason"]) for row in others["others"]] == [
         ("off", True, "the uplink is disabled in its section"),
         ("new", False, "nobody asked for it: `wgctl uplink add new` does"),
@@ -231,11 +229,127 @@ def test_sixty_uplinks_are_explained_at_once_and_without_a_command(
     """10 ms on this project's machines; what is asserted leaves room for a loaded one."""
     commands = replace_commands(mocker)
     choices = Choices.lay(tmp_path, [uplink_of(f"node{n:02}", n) for n in range(1, 61)])
-    took_s = []
+    methods, took_s = explain_methods(choices), []
     for _ in range(5):
         begun_s = time.perf_counter()
-        explanation(choices.config, choices.monitor, (), lambda peer_id: "", NOW_S)
+        methods.explained(NOW_S)
         took_s.append(time.perf_counter() - begun_s)
     assert min(took_s) < 0.1
     assert commands.calls == []
     assert len(sentences(choices)) == 60
+
+
+# --- what if
+
+
+def simulated(choices: Choices, *fail: str) -> dict[str, Any]:
+    before = copy.deepcopy(choices.monitor.states)
+    reply = explain_methods(choices).simulated(fail, NOW_S).as_table()
+    check_reply(METHODS["uplink_simulate"], reply)
+    assert choices.monitor.states == before
+    assert choices.monitor.steering._diversions == {}
+    return reply
+
+
+def outcome(choices: Choices, *fail: str, family: int = 0) -> tuple[str, str, str]:
+    """State, path and what would be next of one family."""
+    row = simulated(choices, *fail)["families"][family]
+    return row["state"], row["active_path"], row["next_path"]
+
+
+@pytest.fixture
+def choices(tmp_path: Path) -> Choices:
+    uplinks = [uplink_of("nodeA", 30), uplink_of("nodeB", 20), uplink_of("nodeC", 10)]
+    return Choices.lay(tmp_path, uplinks)
+
+
+@pytest.mark.parametrize(
+    ("fail", "expected"),
+    [
+        (("wan",), ("failed_over", "wgup_nodea", "wgup_nodeb")),
+        (("wan", "nodeA"), ("failed_over", "wgup_nodeb", "wgup_nodec")),
+        (("wan", "wgup_nodea", "nodeB"), ("failed_over", "wgup_nodec", "")),
+        (("wan", "nodeA", "nodeB", "nodeC"), ("stranded", "wan", "")),
+        (("wan", "br-lan"), ("stranded", "wan", "")),  # all of them travel over it
+        (("nodeA",), ("primary", "wan", "wgup_nodeb")),
+    ],
+)
+def test_who_takes_over(
+    choices: Choices, fail: tuple[str, ...], expected: tuple[str, str, str]
+) -> None:
+    assert outcome(choices, *fail) == expected
+
+
+def test_it_is_told(choices: Choices) -> None:
+    reply = simulated(choices, "nodeA", "wan")
+    assert reply["fail"] == ["wan", "wgup_nodea"]
+    assert reply["families"][0] == {
+        "family": "ipv4",
+        "state": "failed_over",
+        "active_path": "wgup_nodeb",
+        "cause": "wan: assumed to fail",
+        "moves": True,
+        "next_path": "wgup_nodec",
+        "sentence": "IPv4 would go to nodeB; nodeC would be next.",
+    }
+    told = simulated(choices, "nodeC")["families"][1]["sentence"]
+    assert told == "IPv6 would stay on wan; nodeA would be next."
+    told = simulated(choices, "wan", "br-lan")["families"][0]["sentence"]
+    assert told == "IPv4 would go nowhere: wan: assumed to fail; no other path answers."
+
+
+def test_an_unknown_path_is_refused_with_the_known_ones(choices: Choices) -> None:
+    with pytest.raises(NotFound) as caught:
+        simulated(choices, "wan", "eth7")
+    assert (caught.value.status, caught.value.code) == (Status.NOT_FOUND, "unknown_path")
+    assert '"eth7" is no path of this router' in str(caught.value)
+    assert "br-lan, nodeA, nodeB, nodeC, wan, wgup_nodea" in str(caught.value)
+
+
+def test_a_second_line_comes_before_peers(choices: Choices) -> None:
+    choices.line("lte", Family.IPV4, metric=20)
+    assert outcome(choices, "wan") == ("failed_over", "lte", "wgup_nodea")
+    assert outcome(choices, "wan", "lte") == ("failed_over", "wgup_nodea", "wgup_nodeb")
+
+
+def test_an_uplink_dies_with_the_line_that_it_needs(choices: Choices) -> None:
+    choices.set_network(underlays={"wgup_nodea": "wan"})
+    assert outcome(choices, "wan") == ("failed_over", "wgup_nodeb", "wgup_nodec")
+    assert outcome(choices, "nodeB") == ("primary", "wan", "wgup_nodec")
+    choices.line("lte", Family.IPV4, metric=20)
+    assert outcome(choices, "wan", "lte") == ("failed_over", "wgup_nodeb", "wgup_nodec")
+
+
+def test_what_is_dead_already_stays_so(choices: Choices) -> None:
+    choices.path("wgup_nodea", Family.IPV4, state=Health.DOWN, cause="x")
+    assert outcome(choices, "wan") == ("failed_over", "wgup_nodeb", "wgup_nodec")
+
+
+def test_while_traffic_is_away(choices: Choices) -> None:
+    choices.path("wan", Family.IPV4, state=Health.DOWN, cause="x")
+    states = choices.monitor.states
+    states[Family.IPV4] = replace(states[Family.IPV4], phase=Phase.FAILED_OVER, active="wgup_nodea")
+    assert outcome(choices, "nodeA") == ("failed_over", "wgup_nodeb", "wgup_nodec")
+    assert outcome(choices, "nodeC") == ("failed_over", "wgup_nodea", "wgup_nodeb")
+
+
+def test_a_line_that_mwan3_refuses_gets_no_traffic_back(choices: Choices) -> None:
+    states = choices.monitor.states
+    states[Family.IPV4] = replace(
+        states[Family.IPV4], phase=Phase.HOLDING, active="wgup_nodea", good_since_s=0.0
+    )
+    assert outcome(choices, "nodeC")[:2] == ("primary", "wan")
+    choices.monitor.who_refuses = lambda device, family: "mwan3 says no"
+    assert outcome(choices, "nodeC")[:2] == ("holding", "wgup_nodea")
+
+
+def test_with_failover_off_nothing_moves(tmp_path: Path) -> None:
+    choices = Choices.lay(tmp_path, [uplink_of("nodeA")], auto_failover=False)
+    row = simulated(choices, "wan")["families"][0]
+    assert (row["active_path"], row["cause"]) == ("wan", "automatic failover is off")
+
+
+def test_nothing_fails_over_in_a_family_without_a_wan(choices: Choices) -> None:
+    choices.without_wan(Family.IPV6)
+    row = simulated(choices, "wan")["families"][1]
+    assert (row["moves"], row["sentence"]) == (False, "IPv6 has no WAN here.")

@@ -11,10 +11,12 @@ from pytest_mock import MockerFixture
 
 from rpcd_wireguard_uplink.api.methods import METHODS, check_reply, parse_arguments
 from rpcd_wireguard_uplink.api.provider import ProviderMethods
+from rpcd_wireguard_uplink.api.replies import Done
 from rpcd_wireguard_uplink.api.secubox import OlderMethods, import_once, peer_id_of, wanted_weight
 from rpcd_wireguard_uplink.config.parser import parse_config
 from rpcd_wireguard_uplink.daemon import Daemon
 from rpcd_wireguard_uplink.errors import CommandFailed, Status, UplinkError
+from rpcd_wireguard_uplink.schema.record import Record
 from tests.unit.fakes import Machine, key_of, replace_commands
 from tests.unit.router import daemon_of
 
@@ -60,22 +62,23 @@ class Page:
             daemon.store, daemon.monitor, daemon.offers, daemon.uplink_methods, provider
         )
 
-    async def offer(self, **given: Any) -> dict[str, Any]:
+    async def uplink_offer(self, **given: Any) -> Done:
         """The provider's part of the service, which is tested elsewhere."""
         self.offered.append(given)
-        return {"success": True, "message": "offered", "offer": {}, "note": ""}
+        return Done(message="offered")
 
-    async def withdraw(self) -> dict[str, Any]:
+    async def uplink_withdraw(self) -> Done:
         self.offered.clear()
-        return {"success": True, "message": "withdrawn"}
+        return Done(message="withdrawn")
 
     async def call(self, name: str, **sent: Any) -> dict[str, Any]:
         method = METHODS[name]
         arguments = parse_arguments(method, {"ubus_rpc_session": "0" * 32, **sent})
         parts = (self.older, *self.daemon.methods)
-        owner = next(part for part in parts if hasattr(part, method.handler))
-        result = getattr(owner, method.handler)(**arguments)
-        reply: dict[str, Any] = result if isinstance(result, dict) else await result
+        owner = next(part for part in parts if hasattr(part, name))
+        result = getattr(owner, name)(**arguments)
+        found: Record = result if isinstance(result, Record) else await result
+        reply = found.as_table()
         check_reply(method, reply)
         tables = (
             [("uplinks", row) for row in reply["uplinks"]] if name == "uplinks" else [(name, reply)]
@@ -92,7 +95,7 @@ class Page:
         return caught.value.status, str(caught.value)
 
     def hear(self, peer_id: str, key: str, **capabilities: Any) -> None:
-        self.daemon.uplink_methods.gossip(
+        self.daemon.uplink_methods.uplink_gossip(
             {
                 "type": "uplink_offer",
                 "peer_id": peer_id,

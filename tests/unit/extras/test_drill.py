@@ -140,13 +140,13 @@ async def running(
 
 async def refusal(drills: Drills, **arguments: object) -> UplinkError:
     with pytest.raises(UplinkError) as caught:
-        await drills.drill(**arguments)  # type: ignore[arg-type]
+        await drills.uplink_drill(**arguments)  # type: ignore[arg-type]
     return caught.value
 
 
 async def test_a_drill_is_told_and_kept(running: tuple[Router, Drills]) -> None:
     made, drills = running
-    reply = await drills.drill()
+    reply = (await drills.uplink_drill()).as_table()
     check_reply(METHODS["uplink_drill"], reply)
     assert reply["message"] == "0 of 1 uplinks passed the drill."
     done = reply["drills"][0]
@@ -180,7 +180,7 @@ async def test_no_drill_with_all_traffic_in_an_outage(running: tuple[Router, Dri
     states = made.daemon.monitor.states
     states[Family.IPV4] = replace(states[Family.IPV4], phase=Phase.FAILED_OVER)
     assert (await refusal(drills, all_traffic=True)).code == "failed_over"
-    assert (await drills.drill())["success"], "the harmless kind touches nothing"
+    assert (await drills.uplink_drill()).success, "the harmless kind touches nothing"
 
 
 async def test_one_drill_at_a_time(running: tuple[Router, Drills], mocker: MockerFixture) -> None:
@@ -191,9 +191,9 @@ async def test_one_drill_at_a_time(running: tuple[Router, Drills], mocker: Mocke
         await going_on.wait()
 
     mocker.patch.object(drill, "ask", ask)
-    first = asyncio.create_task(drills.drill())
+    first = asyncio.create_task(drills.uplink_drill())
     await asyncio.sleep(0)
     assert (await refusal(drills)).code == "drill_running"
     going_on.set()
-    assert (await first)["success"]
-    assert (await drills.drill())["success"]
+    assert (await first).success
+    assert (await drills.uplink_drill()).success

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 
-from rpcd_wireguard_uplink.api.explain import explanation
-from rpcd_wireguard_uplink.api.status import status_table
+from rpcd_wireguard_uplink.api.status import StatusMethods
+from rpcd_wireguard_uplink.config.store import ConfigStore
 from rpcd_wireguard_uplink.failover.decision import candidates_of
 from rpcd_wireguard_uplink.failover.selection import rank
 from rpcd_wireguard_uplink.failover.tunnel_mtu import ACTIVE_S, IDLE_S, SOON_S
 from rpcd_wireguard_uplink.model import LEAST_MTU, Family, Health, Link
 from rpcd_wireguard_uplink.probing.icmp import Prober, Reply
 from rpcd_wireguard_uplink.probing.probe_kind import ProbeKind
-from tests.unit.choices import NOW_S, Choices, uplink_of
+from rpcd_wireguard_uplink.warnings import Warnings
+from tests.unit.choices import NOW_S, Choices, explain_methods, uplink_of
 
 TUNNEL, FULL = "wgup_nodea", 1420
 
@@ -200,12 +202,16 @@ def test_what_a_path_is_watched_by_is_told(good: Watched) -> None:
         choices.monitor.paths["wan", family].kinds.present = ProbeKind.DNS
     target = choices.monitor.paths[TUNNEL, Family.IPV4].health.targets.known["192.0.2.1"]
     target.doubt = "by the next hop itself"
-    problems = status_table(choices.config, choices.monitor, [], [], [], NOW_S, lambda _: "")[
-        "problems"
-    ]
+    store = ConfigStore()
+    store.take(choices.config)
+    unused = cast(Any, None)
+    status = StatusMethods(
+        choices.monitor.platform, store, choices.monitor, *[unused] * 6, Warnings()
+    )
+    problems = list(status.problems())
     assert problems == [
         "wan answers DNS but not ping: it is watched by DNS",
         "nodeA: 192.0.2.1 is answered by the next hop itself, which proves nothing beyond it",
     ]
-    told = explanation(choices.config, choices.monitor, [], lambda _: "", NOW_S)
-    assert "wan (it answers DNS, not ping)" in told["families"][0]["sentence"]
+    explained = explain_methods(choices).explained(NOW_S)
+    assert "wan (it answers DNS, not ping)" in explained.families[0].sentence

@@ -247,14 +247,14 @@ async def test_1000_offers_and_60_uplinks_are_read_in_10_ms(
                 Source.DIRECT,
             )
         for read in (
-            service.uplink_methods.list_uplinks,
-            service.status.status,
-            service.trust_methods.trust_list,
+            service.status.uplink_list,
+            service.status.uplink_status,
+            service.trust_methods.uplink_trust,
         ):
             times = []
             for _ in range(15):
                 begun_s = time.process_time()
-                read()
+                read().as_table()
                 times.append((time.process_time() - begun_s) * 1000)
             print(f"{read.__name__}: {min(times):.2f} ms")
             assert min(times) < 20.0, read.__name__
@@ -274,12 +274,10 @@ async def test_relayed_gossip_of_a_self_styled_peer_is_not_trusted(
     said = {"type": "uplink_identity", "peer_id": "nodec", "identity": impostor.key}
     assert router.daemon.peers.heard(peer, said)
     message = impostor.sign(offer("nodec", sequence=5))
-    assert service.uplink_methods.gossip(message, origin="nodeb")["accepted"]
-    listed = {row["peer_id"]: row for row in service.uplink_methods.list_uplinks()["offers"]}[
-        "nodec"
-    ]
-    assert (listed["trusted"], listed["usable"]) == (False, False)
-    assert "trust accept nodec" in listed["reason"]
+    assert service.uplink_methods.uplink_gossip(message, origin="nodeb").accepted
+    listed = {row.peer_id: row for row in service.status.uplink_list().offers}["nodec"]
+    assert (listed.trusted, listed.usable) == (False, False)
+    assert "trust accept nodec" in listed.reason
     with pytest.raises(NotTrusted):
         await service.adding.add("nodec")
 

@@ -547,10 +547,10 @@ async def test_the_reply_says_whether_the_tunnel_shakes_hands(
     service = router.daemon
     await router.uplinks.read()
     service.peers.rebuild()
-    reply = await service.uplink_methods.add_uplink(
+    reply = await service.uplink_methods.uplink_add(
         "node-a", endpoint="192.0.2.7", public_key=key_of("a")
     )
-    assert told in reply["message"] and reply["success"] is True
+    assert told in reply.message and reply.success is True
 
 
 async def test_status_shows_the_lines_by_their_logical_names(
@@ -560,8 +560,8 @@ async def test_status_shows_the_lines_by_their_logical_names(
     await router.uplinks.read()
     await router.uplinks.apply()
     await service.monitor.network.read(())
-    wans = service.status.status()["wans"]
-    assert [(wan["path"], wan["device"]) for wan in wans] == [("wan", "pppoe-wan")]
+    wans = service.status.uplink_status().wans
+    assert [(wan.path, wan.device) for wan in wans] == [("wan", "pppoe-wan")]
 
 
 def test_a_style_says_what_netifd_needs_besides() -> None:
