@@ -111,10 +111,9 @@ def signature(method: Method) -> Mapping[str, Type]:
 
 def check_reply(method: Method, reply: Any) -> None:
     """Raise UplinkError with the path and the rule where a reply is not what the table promises."""
-    problem = method.reply_schema.first_problem(reply)
-    if problem is not None:
-        wrong = validation.sentence(problem, f"the reply of {method.name}")
-        raise UplinkError(f"reply of {method.name}: {wrong}", code="bad_reply")
+    fault = method.reply_schema.fault(reply, f"the reply of {method.name}")
+    if fault:
+        raise UplinkError(f"reply of {method.name}: {fault}", code="bad_reply")
 
 
 def error_reply(error: BaseException) -> tuple[dict[str, Any], Status]:

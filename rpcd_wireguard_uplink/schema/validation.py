@@ -1,10 +1,9 @@
-"""Values against JSON Schemas: coercion, the first problem found, and the sentence that tells it.
+"""Values against JSON Schemas: coercion, and a sentence about the first fault.
 
-Owns the rules that hold for everything that comes in: null counts as absent, a value is coerced by
-its declared type only, a sentence is built from the path and the keyword and never from the
-library's message. Knows nothing of methods or messages. Besides the standard keywords a schema may
-carry annotations: `x-must` (words after "must" for a pattern), `x-secret` (the value is never
-quoted). The library is loaded when the first value is checked: it costs a quarter of the memory.
+null counts as absent, a value is coerced by its declared type only, and a sentence is built from
+the path and the keyword, never from the library's message. A schema may carry annotations: `x-must`
+(words after "must" for a pattern), `x-secret` (the value is never quoted), `x-words` (for the
+command line). The library is loaded when the first value is checked: it takes much memory.
 """
 
 from __future__ import annotations
@@ -13,7 +12,6 @@ import functools
 import math
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ..errors import InvalidArgument
@@ -64,39 +62,14 @@ class Schema:
             self._validator = _validator_class()(dict(self.tree), format_checker=_format_checker())
         return self._validator
 
-    def first_problem(self, value: Any) -> Problem | None:
-        """Return what is wrong with a value, or None. Unknown members come first, then missing."""
+    def fault(self, value: Any, owner: str) -> str:
+        """Return what is wrong with a value and what would be right, as a sentence, or ''; `owner`
+        is who takes its members. Unknown members come first, then missing ones, then wrong types.
+        """
         if value == {} and not self.required:
-            return None
-        problems = (_problem(error) for error in self.prepare().iter_errors(value))
-        return min(problems, key=_urgency, default=None)
-
-
-@dataclass(frozen=True, slots=True)
-class Problem:
-    """One violated keyword: where, which, what the schema says there, and the value found."""
-
-    path: tuple[str | int, ...]
-    keyword: str
-    schema: Mapping[str, Any]
-    value: Any
-    cause: str = ""
-
-    @property
-    def place(self) -> str:
-        """The path as people write it: `uplinks[2].weight`; empty for the value itself."""
-        return place(self.path)
-
-
-def place(path: Iterable[str | int]) -> str:
-    """Return a path as people write it, its names shortened and printable."""
-    text = ""
-    for step in path:
-        if isinstance(step, int):
-            text += f"[{step}]"
-        else:
-            text += f".{shortened(step)}" if text else shortened(step)
-    return text
+            return ""
+        error = min(self.prepare().iter_errors(value), key=_urgency, default=None)
+        return "" if error is None else _sentence(error, owner)
 
 
 def coerced(schema: Mapping[str, Any], value: Any) -> Any:
@@ -131,35 +104,34 @@ def parse(schema: Schema, raw: Mapping[str, Any], owner: str) -> dict[str, Any]:
     member; `owner` is who takes these members, as in "extra is not an argument of OWNER".
     """
     value: dict[str, Any] = coerced(schema.tree, raw)
-    problem = schema.first_problem(value)
-    if problem is not None:
-        raise InvalidArgument(sentence(problem, owner))
+    if fault := schema.fault(value, owner):
+        raise InvalidArgument(fault)
     return value
 
 
-def sentence(problem: Problem, owner: str) -> str:
-    """Return what is wrong and what would be right, without secrets and foreign control codes."""
-    schema, keyword = problem.schema, problem.keyword
+def _sentence(error: ValidationError, owner: str) -> str:
+    """What is wrong, without secrets and foreign control codes."""
+    schema: Mapping[str, Any] = error.schema if isinstance(error.schema, Mapping) else {}
+    path, keyword = tuple(error.absolute_path), str(error.validator)
+    value: Any = error.instance
     if keyword == "additionalProperties":
         known = list(schema.get("properties", {}))
-        unknown = min(name for name in problem.value if name not in known)
+        unknown = min(name for name in value if name not in known)
         takes = ", ".join(known) if known else "none"
-        where = place((*problem.path, unknown))
-        return f"{where} is not an argument of {owner}; it takes {takes}"
+        return f"{_place((*path, unknown))} is not an argument of {owner}; it takes {takes}"
     if keyword == "required":
-        missing = next(name for name in schema["required"] if name not in problem.value)
+        missing = next(name for name in schema["required"] if name not in value)
         hint = schema["properties"][missing].get("description", "it")
-        return f"{place((*problem.path, missing))} is missing: give {hint}"
-    where = problem.place or "the value"
-    secret = bool(schema.get("x-secret"))
+        return f"{_place((*path, missing))} is missing: give {hint}"
+    where = _place(path) or "the value"
     if keyword == "type":
-        return f"{where} must be {_wanted(schema)}, not {_found(schema, problem.value)}"
+        return f"{where} must be {_wanted(schema)}, not {_found(schema, value)}"
     if keyword == "maxLength":
         return f"{where} is longer than {schema['maxLength']} characters"
-    if keyword == "format" and problem.cause:
-        told = problem.cause
-        return told if told.startswith(f"{where} ") else f"{where} can't be used: {told}"
-    shown = "" if secret else f", not {quoted(problem.value)}"
+    if keyword == "format" and isinstance(error.cause, InvalidArgument):
+        cause = str(error.cause)
+        return cause if cause.startswith(f"{where} ") else f"{where} can't be used: {cause}"
+    shown = "" if schema.get("x-secret") else f", not {quoted(value)}"
     if keyword in ("minimum", "maximum") and {"minimum", "maximum"} <= schema.keys():
         return f"{where} must be from {schema['minimum']} to {schema['maximum']}{shown}"
     if keyword in ("enum", "const"):
@@ -168,6 +140,17 @@ def sentence(problem: Problem, owner: str) -> str:
     if "x-must" in schema:
         return f"{where} must {schema['x-must']}{shown}"
     return f"{where} breaks the rule {keyword} {schema[keyword]}{shown}"
+
+
+def _place(path: Iterable[str | int]) -> str:
+    """A path as people write it (`uplinks[2].weight`), its names shortened and printable."""
+    text = ""
+    for step in path:
+        if isinstance(step, int):
+            text += f"[{step}]"
+        else:
+            text += f".{shortened(step)}" if text else shortened(step)
+    return text
 
 
 def _wanted(schema: Mapping[str, Any]) -> str:
@@ -191,16 +174,9 @@ def _found(schema: Mapping[str, Any], value: Any) -> str:
     return "a string" if isinstance(value, str) else "a number"
 
 
-def _problem(error: ValidationError) -> Problem:
-    schema = error.schema if isinstance(error.schema, Mapping) else {}
-    cause = str(error.cause) if isinstance(error.cause, InvalidArgument) else ""
-    path = tuple(error.absolute_path)
-    return Problem(path, str(error.validator), schema, error.instance, cause)
-
-
-def _urgency(problem: Problem) -> tuple[int, str]:
+def _urgency(error: ValidationError) -> tuple[int, str]:
     first = {"additionalProperties": 0, "required": 1, "type": 2}
-    return first.get(problem.keyword, 3), problem.place
+    return first.get(str(error.validator), 3), _place(error.absolute_path)
 
 
 def _finite(_checker: object, value: object) -> bool:
