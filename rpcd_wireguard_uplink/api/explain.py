@@ -323,12 +323,12 @@ def _difference(ranked: Ranked, before: Ranked, mine: Place, other: Place) -> st
     if rule == "weight":
         return f"its weight is {found.weight}, not {first.weight}"
     if rule == "price":
-        return f"a GB costs {found.terms.price_per_gb:g} by it, not {first.terms.price_per_gb:g}"
+        return f"a GB costs {found.terms.price_per_gb:g} there, not {first.terms.price_per_gb:g}"
     if rule == "name":
         return "both are alike, and the order of names decides"
     mine_ms, other_ms = _raw_ms(ranked, mine), _raw_ms(before, other)
-    why = f"a page of {PAGE_MBIT / 8:g} MB would take {mine_ms / 1000:.2f} s by it"
-    why += f", {other_ms / 1000:.2f} s by the other"
+    why = f"a page of {PAGE_MBIT / 8:g} MB would take {mine_ms / 1000:.2f} s through it"
+    why += f", {other_ms / 1000:.2f} s through the other"
     kept = ", which is in use and stays until another is a fifth better"
     return why + (kept if other_ms > mine_ms else "")
 

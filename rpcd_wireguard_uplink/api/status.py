@@ -280,7 +280,7 @@ def fate_note(monitor: Monitor, uplink: Uplink) -> str:
     if not monitor.shares_underlay(uplink.interface):
         return ""
     if uplink.interface in monitor.same_wan:
-        return f"{uplink.peer_id} leaves by the same line as this router, and is tried last."
+        return f"{uplink.peer_id} leaves by the same WAN as this router, and is tried last."
     wan = monitor.network.state.underlays[uplink.interface]
     return f"This uplink travels over {wan} and can't help when that line is dead."
 

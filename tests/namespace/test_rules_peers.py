@@ -183,7 +183,7 @@ def test_a_line_that_both_share_is_told_and_ranked_last(mesh: Mesh) -> None:
         a.ask("uplink_add", peer_id=name, weight=weight)
     a.ready("b", "p")
     a.until(lambda: a.uplink("b")["shared_fate"], "the shared line", 90.0)
-    told = "b leaves by the same line as this router, and is tried last."
+    told = "b leaves by the same WAN as this router, and is tried last."
     assert a.uplink("b")["note"] == told
     assert told in a.status()["problems"]
     assert [u["note"] for u in a.ask("uplink_list")["uplinks"]] == [told, ""]

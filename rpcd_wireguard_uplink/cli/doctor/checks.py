@@ -52,7 +52,7 @@ class Facts:
     `installer` is the package manager's command ('' where none is known), `table_error` what nft
     said to a table with all that steering needs, `holder` who has the object's name ('service',
     'other', 'nobody', or 'no bus'), `problems` and `notes` what a running service told, `configs`
-    the sections of each file that is there, `unreadable` why a file could not be read, `lines`
+    the sections of each file that is there, `unreadable` why a file could not be read, `wans`
     interface name -> device for those with a default route, `exposed` the paths of keys that
     others may read, `blockages` what the forward hook keeps from the tunnels, `interfaces`
     netifd's names with their devices, `devices` all that there are,
@@ -74,7 +74,7 @@ class Facts:
     notes: tuple[str, ...] = ()
     configs: Mapping[str, tuple[Section, ...]] = field(default_factory=dict)
     unreadable: Mapping[str, str] = field(default_factory=dict)
-    lines: Mapping[str, str] = field(default_factory=dict)
+    wans: Mapping[str, str] = field(default_factory=dict)
     routes: tuple[DefaultRoute, ...] = ()
     exposed: tuple[str, ...] = ()
     blockages: tuple[Blockage, ...] = ()
@@ -215,7 +215,7 @@ def check_keys(facts: Facts) -> Iterator[Finding]:
 
 
 def check_mwan3(facts: Facts) -> Iterator[Finding]:
-    """What mwan3 needs before it works at all: its globals, and a metric of each line.
+    """What mwan3 needs before it works at all: its globals, and a metric of each WAN.
 
     Our own interfaces there have routes of their own, whose metrics the service sees to.
     """
@@ -258,7 +258,7 @@ def _set_metric(facts: Facts, name: str) -> str:
 
 
 def check_firewall(facts: Facts) -> Iterator[Finding]:
-    """A tunnel joins the zone of the line that it replaces; LAN traffic is forwarded there."""
+    """A tunnel joins the zone of the WAN that it replaces; LAN traffic is forwarded there."""
     zones = facts.sections("firewall", "zone")
     reached = {
         s.options.get("dest")
@@ -266,7 +266,7 @@ def check_firewall(facts: Facts) -> Iterator[Finding]:
         if s.options.get("enabled", "1") != "0" and not is_marked(s.options)
     }
     apply = "uci commit firewall && /etc/init.d/firewall reload"
-    for name, device in sorted(facts.lines.items() if "firewall" in facts.configs else ()):
+    for name, device in sorted(facts.wans.items() if "firewall" in facts.configs else ()):
         if is_own_name(name):
             continue
         zone = next((z for z in zones if _covers(z, name, device)), None)
@@ -309,7 +309,7 @@ def check_offloading(facts: Facts) -> Iterator[Finding]:
             yield _note("offloading", told, f"{mend} && /etc/init.d/firewall reload")
 
 
-def check_lines(facts: Facts) -> Iterator[Finding]:
+def check_wans(facts: Facts) -> Iterator[Finding]:
     """There is something to back up."""
     if "ip" not in facts.missing and facts.ip_prints_json and not facts.routes:
         yield _note("lines", "No WAN has a default route now: there is nothing to watch.")
@@ -329,5 +329,5 @@ CHECKS: tuple[Callable[[Facts], Iterator[Finding]], ...] = (
     check_mwan3,
     check_firewall,
     check_offloading,
-    check_lines,
+    check_wans,
 )

@@ -87,7 +87,7 @@ async def read_facts(places: Places) -> Facts:
         notes=notes,
         configs=configs,
         unreadable=unreadable,
-        lines=dict(lines_of(dump, devices)),
+        wans=dict(wans_of(dump, devices)),
         routes=tuple(routes),
         exposed=tuple(read_exposed(places.keys_dir)),
         blockages=await _blockages(devices),
@@ -169,7 +169,7 @@ async def read_peers(sections: Iterable[Section]) -> Spoken:
     return tuple(f"{fault[0].upper()}{fault[1:]}." for fault in faults if fault)
 
 
-def lines_of(dump: Mapping[str, Any], devices: set[str]) -> Iterator[tuple[str, str]]:
+def wans_of(dump: Mapping[str, Any], devices: set[str]) -> Iterator[tuple[str, str]]:
     """Name and device of netifd's interfaces whose device has a default route."""
     for row in dump.get("interface", ()):
         device = row.get("l3_device", "")

@@ -57,11 +57,11 @@ def second(tmp_path: Path, weight: int = 10, **terms: Any) -> str:
             "its quota is nearly spent, and the other is free",
         ),
         (5, {}, "its weight is 5, not 10"),
-        (10, {"price_per_gb": 2.5}, "a GB costs 2.5 by it, not 1"),
+        (10, {"price_per_gb": 2.5}, "a GB costs 2.5 there, not 1"),
         (
             10,
             {"bandwidth_mbps": 20},
-            "a page of 2.5 MB would take 1.20 s by it, 0.60 s by the other",
+            "a page of 2.5 MB would take 1.20 s through it, 0.60 s through the other",
         ),
         (10, {}, "both are alike, and the order of names decides"),
     ],
@@ -111,7 +111,7 @@ def test_what_is_in_use_and_not_the_best(tmp_path: Path) -> None:
     assert [row["active"] for row in family["candidates"]] == [True, False]
     assert [row["sentence"] for row in family["candidates"]] == [
         "nodeA comes first and carries the traffic now.",
-        "nodeB comes after nodeA: a page of 2.5 MB would take 0.56 s by it, 0.60 s by the other, "
+        "nodeB comes after nodeA: a page of 2.5 MB would take 0.56 s through it, 0.60 s through the other, "
         "which is in use and stays until another is a fifth better.",
     ]
 
