@@ -111,8 +111,8 @@ def test_what_is_in_use_and_not_the_best(tmp_path: Path) -> None:
     assert [row["active"] for row in family["candidates"]] == [True, False]
     assert [row["sentence"] for row in family["candidates"]] == [
         "nodeA comes first and carries the traffic now.",
-        "nodeB comes after nodeA: a page of 2.5 MB would take 0.56 s through it, 0.60 s through the other, "
-        "which is in use and stays until another is a fifth better.",
+        "nodeB comes after nodeA: a page of 2.5 MB would take 0.56 s through it, "
+        "0.60 s through the other, which is in use and stays until another is a fifth better.",
     ]
 
 
