@@ -128,7 +128,12 @@ async def _serve(options: Options) -> None:
         bus = BusService(options.socket, tasks, events)
         stack.push_async_callback(bus.give_back)
         await bus.join()
-        # What the service is made of is loaded once its object is on the bus.
+        # What the service is made of is loaded once its object is on the bus. That takes seconds
+        # on a slow router, and a diversion of an earlier run must not lapse meanwhile.
+        from .state_file import run_dir_of
+        from .steering.watchdog import Watchdog
+
+        Watchdog(run_dir_of(options.state_file)).prolong()
         from .daemon import Daemon
 
         daemon = Daemon(

@@ -131,6 +131,25 @@ def test_a_service_that_is_back_in_time_takes_it_over(scene: Scene, watchdog: Wa
     wait_for(lambda: scene.running() == 0)
 
 
+def test_a_service_that_is_being_loaded_gives_it_its_full_time(
+    scene: Scene, watchdog: Watchdog
+) -> None:
+    watchdog.beat(armed=True)
+    wait_for(scene.has_reader)
+    watchdog.beat(armed=True)
+    watchdog.leave()
+    begun = time.monotonic()
+    time.sleep(SILENCE_S / 2)
+    Watchdog(str(scene.directory)).prolong()
+    wait_for(lambda: scene.running() == 0)
+    assert time.monotonic() - begun > SILENCE_S * 1.4
+
+
+def test_nothing_is_made_where_no_diversion_is(tmp_path: Path) -> None:
+    Watchdog(str(tmp_path / "run")).prolong()
+    assert not (tmp_path / "run").exists()
+
+
 def test_calm_ends_the_watchdog(scene: Scene, watchdog: Watchdog) -> None:
     """A service that dies later, while nothing is diverted, leaves no process behind."""
     watchdog.beat(armed=True)
