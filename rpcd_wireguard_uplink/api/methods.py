@@ -11,7 +11,7 @@ import functools
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from ..errors import Status, UplinkError
 from ..schema import shapes as s
@@ -19,10 +19,8 @@ from ..schema import validation
 from ..schema.record import Record, schema_of
 from ..schema.shapes import Tree
 from ..schema.validation import Schema
+from ..ubus.blobmsg import Type
 from . import replies as r
-
-if TYPE_CHECKING:
-    from ..ubus.blobmsg import Type
 
 OBJECT = "luci.wireguard-dashboard"
 # uhttpd appends the caller's session to the arguments of every call.
@@ -91,9 +89,6 @@ def prepare_validation() -> None:
 
 def signature(method: Method) -> Mapping[str, Type]:
     """Return what the bus advertises for the method: its arguments and their blobmsg types."""
-    # Here, since importing any part of the bus loads asyncio.
-    from ..ubus.blobmsg import Type
-
     types = {
         "string": Type.STRING,
         "integer": Type.INT32,

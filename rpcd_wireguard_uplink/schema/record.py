@@ -44,6 +44,10 @@ class Member:
     is_last: bool
     default: Any
 
+    def take_name(self, name: str) -> None:
+        """Its attribute has this name, and so has it in the table unless that was declared."""
+        self.wire = self.wire or name
+
     @property
     def tree(self) -> Tree:
         """Its JSON Schema, but for the type."""
@@ -93,7 +97,7 @@ class Record:
     def __init_subclass__(cls) -> None:
         declared = {name: vars(cls)[name] for name in cls.__annotations__}
         for name, each in declared.items():
-            each.wire = each.wire or name
+            each.take_name(name)
         cls.members = {**cls.members, **declared}
         cls._defaults = {n: m.default for n, m in cls.members.items() if m.default is not _REQUIRED}
         cls._is_flat = cls._is_flat and all(

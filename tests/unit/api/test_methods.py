@@ -140,7 +140,7 @@ def test_import_loads_neither_asyncio_nor_jsonschema() -> None:
         "from rpcd_wireguard_uplink.mesh.wire import offer; "
         "methods.parse_arguments(methods.METHODS['uplink_status'], {'ubus_rpc_session': 'x'}); "
         "print([m for m in ('asyncio', 'jsonschema', 'argparse', 'logging', 'pathlib', "
-        "'rpcd_wireguard_uplink.ubus', 'rpcd_wireguard_uplink.uplinks.lifecycle') "
+        "'rpcd_wireguard_uplink.ubus.client', 'rpcd_wireguard_uplink.uplinks.lifecycle') "
         "if m in set(sys.modules) - before])"
     )
     done = subprocess.run(
