@@ -47,11 +47,13 @@ from .mesh.peer_api import PeerApi
 from .mesh.peers import Peers
 from .mesh.upstream_identity import Upstream
 from .platform import inbound
+from .platform.network_reader import NetworkReader
 from .platform.protocol import Platform
 from .provider.device import Provider
 from .provider.lease_server import LeaseServer
 from .provider.offer import OfferAnnounced, OwnOffer
 from .state_file import StateFile, now_text, offer_row, read_state, run_dir_of
+from .steering.coordinator import SteeringCoordinator
 from .system.nft import TableDeleted
 from .tasks import TaskSet
 from .uplinks.adding import Adding
@@ -113,11 +115,14 @@ class Daemon:
             self.store, self.offers, warnings, bus.call, identities={**self.remembered.identities}
         )
         self.wans = Wans(platform, self.store, warnings)
+        self.network = NetworkReader(platform)
+        self.steering = SteeringCoordinator(self.network, run_dir_of(state_file), warnings, events)
         self.monitor = Monitor(
             platform,
+            self.network,
+            self.steering,
             self.wans.who_refuses,
             self.usage.ledger,
-            run_dir_of(state_file),
             warnings,
             events,
         )
@@ -164,7 +169,7 @@ class Daemon:
             platform,
             self.store,
             self.uplinks,
-            self.monitor.network,
+            self.network,
             self.peers,
             Provider(),
             UsageFile(os.path.join(folder, "usage.json"), warnings),
@@ -184,7 +189,7 @@ class Daemon:
             self.peers,
             self.offers,
             self.validator,
-            self.monitor.network,
+            self.network,
             warnings,
             events,
         )
@@ -325,7 +330,15 @@ class Daemon:
         portals = CaptiveWatch(self.monitor, lambda: self.store.current.settings.captive_check)
         self.tasks.supervise("running hooks", hooks.run)
         self.tasks.supervise("looking for captive portals", portals.follow)
-        return Drills(self.store, self.monitor, self.uplinks, self.offers, self.peers, self.events)
+        return Drills(
+            self.store,
+            self.monitor,
+            self.steering,
+            self.uplinks,
+            self.offers,
+            self.peers,
+            self.events,
+        )
 
     @property
     def methods(self) -> tuple[object, ...]:

@@ -193,7 +193,7 @@ class CaptiveWatch:
         """Whether the page answers through a tunnel as it should; yes, where none can be asked."""
         bad = ""
         for uplink in self._monitor.watch.uplinks:
-            servers = list(self._monitor.steering.public_resolvers)
+            servers = list(self._monitor.watch.settings.resolvers)
             verdict = await look_out(url, servers, uplink.interface)
             if verdict is not None:
                 bad = uplink.interface if verdict.url else ""
@@ -233,8 +233,7 @@ class CaptiveWatch:
 
     def _report(self) -> None:
         monitor, warnings = self._monitor, {}
-        monitor.hold_portals({d: found.url for d, found in self._portals.items()})
-        monitor.steering.except_portals({d: found.addresses for d, found in self._portals.items()})
+        monitor.hold_portals({d: (v.url, v.addresses) for d, v in self._portals.items()})
         for device, found in self._portals.items():
             name = monitor.platform.logical_name(device)
             at = f" ({', '.join(found.addresses)})" if found.addresses else ""

@@ -27,6 +27,7 @@ from ..model import Family, Health, Offer, Uplink
 from ..platform.protocol import Platform
 from ..probing.tunnel_test import Tested, run_test
 from ..state_file import now_text
+from ..steering.coordinator import SteeringCoordinator
 from ..steering.plan import Diversion
 from ..system.dns import SOA, ask
 from ..uplinks.lifecycle import Uplinks
@@ -57,6 +58,7 @@ class Drills:
         self,
         store: ConfigStore,
         monitor: Monitor,
+        steering: SteeringCoordinator,
         uplinks: Uplinks,
         offers: OfferBook,
         peers: Peers,
@@ -64,6 +66,7 @@ class Drills:
     ) -> None:
         self._store = store
         self._monitor = monitor
+        self._steering = steering
         self._uplinks = uplinks
         self._offers = offers
         self._peers = peers
@@ -146,7 +149,7 @@ class Drills:
             steps.append(Step("traffic", False, "not tried, since no probe was answered"))
             return
         self._require_home()
-        steps.append(await lead_traffic(self._monitor, uplink, seconds))
+        steps.append(await lead_traffic(self._monitor, self._steering, uplink, seconds))
 
     def _record(self, uplink: Uplink, steps: Sequence[Step]) -> r.DrillRow:
         """The outcome as the reply has it, written into the history."""
@@ -248,7 +251,9 @@ async def _look_up(uplink: Uplink, settings: Settings) -> Step:
     return Step("dns", False, f"{what} {', '.join(able)}")
 
 
-async def lead_traffic(monitor: Monitor, uplink: Uplink, seconds: int) -> Step:
+async def lead_traffic(
+    monitor: Monitor, steering: SteeringCoordinator, uplink: Uplink, seconds: int
+) -> Step:
     """Lead the traffic of all WANs through the uplink for so long, and back.
 
     Connections are cut as in a real failover. Ends early where the uplink stops answering, or where
@@ -264,13 +269,13 @@ async def lead_traffic(monitor: Monitor, uplink: Uplink, seconds: int) -> Step:
     try:
         for diversion in diversions:
             change = Change("drill", diversion.dead[0], uplink.interface, told, 0.0)
-            monitor.steering.drill(diversion, change)
-        failure = await _hold(monitor, uplink, diversions, begun_s + seconds)
+            steering.drill(diversion, change)
+        failure = await _hold(monitor, steering, uplink, diversions, begun_s + seconds)
     finally:
         lasted_s = time.monotonic() - begun_s
         for diversion in diversions:
             if monitor.states[diversion.family].phase not in AWAY:
-                _give_back(monitor, uplink, diversion, lasted_s)
+                _give_back(steering, uplink, diversion, lasted_s)
         monitor.warnings.clear_topic("drill")
     after = (await monitor.platform.read_counters()).get(uplink.interface)
     moved = "nothing was counted"
@@ -292,14 +297,18 @@ def _diversions(monitor: Monitor, uplink: Uplink) -> Iterator[Diversion]:
 
 
 async def _hold(
-    monitor: Monitor, uplink: Uplink, diversions: Sequence[Diversion], until_s: float
+    monitor: Monitor,
+    steering: SteeringCoordinator,
+    uplink: Uplink,
+    diversions: Sequence[Diversion],
+    until_s: float,
 ) -> str:
     """Wait until then; a sentence where it ended before."""
     moves_by_s = min(until_s, time.monotonic() + MOVE_S)
     has_moved = False
     while (now_s := time.monotonic()) < until_s:
         await asyncio.sleep(min(LOOK_S, until_s - now_s))
-        in_force = monitor.steering.diversions
+        in_force = steering.diversions
         has_moved = has_moved or all(in_force.get(each.family) == each for each in diversions)
         if not has_moved and now_s > moves_by_s:
             return monitor.warnings.get("switch", f"the traffic did not move in {MOVE_S:g} s")
@@ -313,7 +322,9 @@ async def _hold(
     return "" if has_moved else "the traffic did not move"
 
 
-def _give_back(monitor: Monitor, uplink: Uplink, diversion: Diversion, lasted_s: float) -> None:
+def _give_back(
+    steering: SteeringCoordinator, uplink: Uplink, diversion: Diversion, lasted_s: float
+) -> None:
     told = f"the drill of {uplink.peer_id} is over"
     change = Change("drill", uplink.interface, diversion.dead[0], told, lasted_s)
-    monitor.steering.end_drill(diversion.family, change)
+    steering.end_drill(diversion.family, change)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Protocol
 
 from ..config.settings import Settings
@@ -18,7 +18,6 @@ from ..model import DefaultRoute, Family, PathKind, Uplink
 from ..platform.network_reader import NetworkReader
 from ..platform.protocol import Platform
 from ..probing.capacity import Capacity
-from ..steering.coordinator import SteeringCoordinator
 from ..system.rtnetlink import LinkEvent, LinkWatch
 from ..tasks import TaskSet, tell_awhile
 from ..usage import Ledger
@@ -62,6 +61,12 @@ class Steering(Protocol):
     def carry_out(self, decisions: Mapping[Family, Decision]) -> None:
         """Have the kernel follow what was decided."""
 
+    def lead_marks(self, marks: Collection[int]) -> None:
+        """Have a diversion lead away packets that bear one of these marks of mwan3's (0: none)."""
+
+    def except_portals(self, portals: Mapping[str, Sequence[str]]) -> None:
+        """Have the addresses of captive portals reached by their WAN (device -> addresses)."""
+
     def carries(self, device: str, family: Family) -> bool:
         """Whether traffic is led there, in a drill too, or connections finish on it."""
 
@@ -76,18 +81,18 @@ class Monitor:
     def __init__(
         self,
         platform: Platform,
+        network: NetworkReader,
+        steering: Steering,
         who_refuses: Callable[[str, Family], str],
         ledger: Ledger,
-        run_dir: str,
         warnings: Warnings,
         events: Events,
     ) -> None:
         self.platform = platform
-        self.network = network = NetworkReader(platform)
+        self.network = network
         self.warnings = warnings
         self.who_refuses = who_refuses
         self.ledger = ledger
-        self.steering = SteeringCoordinator(network, run_dir, warnings, events)
         self.watch = Watch(Settings())
         now_s = time.monotonic()
         self.states = {family: State(since_s=now_s, moved_s=now_s) for family in Family}
@@ -98,7 +103,7 @@ class Monitor:
         self.same_wan: frozenset[str] = frozenset()
         self.portals: Mapping[str, str] = {}
         self.counters = CounterWatch(self, warnings, events)
-        self._steering: Steering = self.steering
+        self._steering = steering
         self._events = events
         self._liveness = PassiveLiveness(self.paths)
         self._use = WanUse()
@@ -145,9 +150,17 @@ class Monitor:
 
     # --- what others say
 
-    def hold_portals(self, portals: Mapping[str, str]) -> None:
-        """Take the WANs that a captive portal holds (device -> its URL): nothing leaves by them."""
-        self.portals = portals
+    def lead_marks(self, marks: Collection[int]) -> None:
+        """Have a diversion lead away packets that bear one of these marks of mwan3's (0: none)."""
+        self._steering.lead_marks(marks)
+
+    def hold_portals(self, portals: Mapping[str, tuple[str, Sequence[str]]]) -> None:
+        """Take the WANs that a captive portal holds: device -> its URL and addresses.
+
+        Nothing but what goes to the portal leaves by them.
+        """
+        self.portals = {device: url for device, (url, _) in portals.items()}
+        self._steering.except_portals({device: found for device, (_, found) in portals.items()})
         self.reread_soon()
 
     def learn_terms(self, terms: Mapping[str, Terms], same_wan: frozenset[str]) -> None:

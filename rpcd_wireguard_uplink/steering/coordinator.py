@@ -90,11 +90,6 @@ class SteeringCoordinator:
         return self._fixed.marks
 
     @property
-    def public_resolvers(self) -> tuple[str, ...]:
-        """Resolvers that serve by any path."""
-        return self._fixed.public_resolvers
-
-    @property
     def diversions(self) -> Mapping[Family, Diversion]:
         """Those in force."""
         return self.controller.diversions

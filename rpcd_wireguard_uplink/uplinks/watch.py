@@ -60,13 +60,13 @@ class WatchList:
     async def start(self) -> None:
         """Begin to watch."""
         await self._wans.find_devices()
-        self._monitor.steering.lead_marks(await self._wans.diverted_marks())
+        self._monitor.lead_marks(await self._wans.diverted_marks())
         await self._monitor.start(self._watch())
 
     async def follow(self) -> None:
         """Watch by the configuration as it is now."""
         await self._wans.find_devices()
-        self._monitor.steering.lead_marks(await self._wans.diverted_marks())
+        self._monitor.lead_marks(await self._wans.diverted_marks())
         await self._monitor.configure(self._watch())
 
     async def follow_trust(self) -> None:

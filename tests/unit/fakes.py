@@ -31,6 +31,7 @@ from rpcd_wireguard_uplink.model import (
 from rpcd_wireguard_uplink.platform.network_reader import NetworkReader
 from rpcd_wireguard_uplink.platform.protocol import Platform
 from rpcd_wireguard_uplink.platform.tunnels import wanted_sections
+from rpcd_wireguard_uplink.steering.coordinator import SteeringCoordinator
 from rpcd_wireguard_uplink.system import netlink, process, rtnetlink
 from rpcd_wireguard_uplink.system.netlink import Events, Message
 from rpcd_wireguard_uplink.system.nft import ConnectionTracking
@@ -267,14 +268,11 @@ class Machine:
 def monitor_of(machine: Machine) -> Monitor:
     """A monitor of this machine, whose news nobody hears."""
     warnings = Warnings()
-    return Monitor(
-        cast(Platform, machine),
-        lambda *_: "",
-        Ledger(),
-        machine.directory,
-        warnings,
-        events.Events(TaskSet(warnings)),
-    )
+    news = events.Events(TaskSet(warnings))
+    platform = cast(Platform, machine)
+    network = NetworkReader(platform)
+    steering = SteeringCoordinator(network, machine.directory, warnings, news)
+    return Monitor(platform, network, steering, lambda *_: "", Ledger(), warnings, news)
 
 
 @dataclass

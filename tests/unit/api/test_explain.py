@@ -247,7 +247,7 @@ def simulated(choices: Choices, *fail: str) -> dict[str, Any]:
     reply = explain_methods(choices).simulated(fail, NOW_S).as_table()
     check_reply(METHODS["uplink_simulate"], reply)
     assert choices.monitor.states == before
-    assert choices.monitor.steering._diversions == {}
+    assert choices.monitor._steering._diversions == {}
     return reply
 
 

@@ -186,16 +186,14 @@ class Bench:
             warnings=Warnings(),
             platform=self.machine,
             watch=Watch(Settings(), (uplink,)),
-            steering=SimpleNamespace(
-                public_resolvers=("1.1.1.1",), except_portals=self.excepted.append
-            ),
             hold_portals=self._hold_portals,
         )
         self.watch = CaptiveWatch(cast(Monitor, self.monitor), lambda: self.url)
         mocker.patch.object(captive, "look_out", self._look_out)
 
-    def _hold_portals(self, portals: dict[str, str]) -> None:
-        self.portals = portals
+    def _hold_portals(self, portals: dict[str, tuple[str, tuple[str, ...]]]) -> None:
+        self.portals = {device: url for device, (url, _) in portals.items()}
+        self.excepted.append({device: addresses for device, (_, addresses) in portals.items()})
 
     async def _look_out(self, url: str, resolvers: list[str], device: str) -> Verdict | None:
         assert url == PAGE

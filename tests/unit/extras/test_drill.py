@@ -132,7 +132,13 @@ async def running(
     yield (
         made,
         Drills(
-            daemon.store, daemon.monitor, daemon.uplinks, daemon.offers, daemon.peers, daemon.events
+            daemon.store,
+            daemon.monitor,
+            daemon.steering,
+            daemon.uplinks,
+            daemon.offers,
+            daemon.peers,
+            daemon.events,
         ),
     )
     await made.stop()

@@ -241,7 +241,7 @@ async def test_failover_switched_off_leaves_mwan3_as_it_was(router: Router) -> N
 
 
 async def test_the_lane_covers_the_marks_of_the_lines(router: Router) -> None:
-    steering = router.daemon.monitor.steering
+    steering = router.daemon.steering
     assert set(steering._fixed.marks) >= {0, 0x100, 0x200, 0x3F00}
     await router.call("uplink_add", peer_id="nodea")
     assert set(steering._fixed.marks) >= {0, 0x100, 0x200, 0x500, 0x3F00}
@@ -289,7 +289,7 @@ async def test_without_mwan3_no_file_is_made(tmp_path: Path, commands: Commands)
     await found.call("uplink_gossip", message=offer("nodea"))
     await found.call("uplink_add", peer_id="nodea")
     assert not (tmp_path / "config" / "mwan3").exists()
-    assert service.monitor.steering._fixed.marks == (0,)
+    assert service.steering._fixed.marks == (0,)
     assert not await service.wans.follow_mwan3()
     assert service.wans.mwan3_view == {}
     assert not shells(commands) and not commands.lines("ubus")
