@@ -2,7 +2,7 @@
 
 While a tunnel is in use its counters are read once a second; judged they are in carrying.py. The
 firewall's forward hook is looked through when its rules change, in calm too, so that a missing
-rule is known before the outage. What is found goes to `problems` and to `report`.
+rule is known before the outage. What is found is a warning, and goes to `report`.
 """
 
 from __future__ import annotations
@@ -41,6 +41,7 @@ _WHAT = {
     Finding.SILENT: "{family} flows of the LAN leave by {path} and nothing comes back",
     Finding.KEPT: "{family} answers from {path} are dropped on this router",
 }
+_UNCOUNTED = "whether traffic comes back is not known: {}"
 _UNNAMED = (
     "a rule does it that can't be named; look for drop and reject in the forward chains that "
     "`nft list ruleset` shows"
@@ -78,7 +79,7 @@ class CarryingWatch:
     def __init__(self, look: Callable[[], InUse], warnings: Warnings, events: Events) -> None:
         self.sentences: dict[Family, str] = {}
         self._look = look
-        self._problems = warnings
+        self._warnings = warnings
         self._events = events
         self._sets = nft.SetReader(TABLE_NAME)
         self._trails: dict[Family, Trail] = {}
@@ -150,18 +151,19 @@ class CarryingWatch:
         for family in [f for f, t in self._trails.items() if used.get(f) != t.path]:
             del self._trails[family]
             self.sentences.pop(family, None)
-            self._problems.pop(_topic(family), None)
+            self._warnings.clear_topic(_topic(family))
         if not used:
             return
         if all(family not in self._trails for family in used):
             self._lost = read_losses()
         for family in used.keys() - self._trails.keys():
             self._trails[family] = Trail(used[family])
-        try:
+        counters = None
+        with self._warnings.catch(
+            "carrying", sentence="whether traffic comes back is not known: {}"
+        ):
             counters = read_counters(self._sets)
-            self._problems.pop("carrying", None)
-        except UplinkError as error:
-            self._problems["carrying"] = f"whether traffic comes back is not known: {error}"
+        if counters is None:
             return
         read_s = time.monotonic()
         for family, trail in self._trails.items():
@@ -186,10 +188,10 @@ class CarryingWatch:
             self._events.publish(CarryingChanged(family, trail.path, sentence))
 
     def _set(self, family: Family, sentence: str) -> None:
+        self._warnings.set(_topic(family), sentence)
         self.sentences.pop(family, None)
-        self._problems.pop(_topic(family), None)
         if sentence:
-            self.sentences[family] = self._problems[_topic(family)] = sentence
+            self.sentences[family] = sentence
 
     async def _cause(self, family: Family, trail: Trail) -> str:
         """Why the path does not carry; '' where single hosts are blocked by the owner's wish."""
@@ -232,7 +234,7 @@ class CarryingWatch:
         return ""
 
     async def check_firewall(self) -> None:
-        """Look through the forward hook now; what is missing goes to `problems`."""
+        """Look through the forward hook now; what is missing is a warning."""
         self._is_stale, self._checked_s = False, time.monotonic()
         try:
             ruleset = await read_ruleset() if self._look().uplinks else Ruleset()
@@ -245,10 +247,8 @@ class CarryingWatch:
             return  # nft itself is missing or ails: others tell of that
         mended = bool(self._found.blockages) and not found[0].blockages
         self._found, self._untranslated = found
-        for topic in [topic for topic in self._problems if topic.startswith(TOPIC)]:
-            del self._problems[topic]
-        for number, blockage in enumerate(self._found.blockages):
-            self._problems[f"{TOPIC}{number}"] = blockage.sentence
+        blockages = enumerate(self._found.blockages)
+        self._warnings.replace(TOPIC, {str(number): each.sentence for number, each in blockages})
         if mended:
             self._forget_findings()
 

@@ -82,7 +82,7 @@ class Kernel:
 class Scene:
     kernel: Kernel
     watch: CarryingWatch
-    problems: dict[str, str]
+    problems: Warnings
     told: list[tuple[str, str]]
     used: dict[str, InUse]
     now_s: float = 1000.0
