@@ -4,16 +4,25 @@ route, and that both ways end alike.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pytest_mock import MockerFixture
 
 from rpcd_wireguard_uplink.model import Family, Link
+from rpcd_wireguard_uplink.steering import routing
 from rpcd_wireguard_uplink.steering.plan import DIVERTED_TABLE, STANDING, UNDERLAY_TABLE
-from rpcd_wireguard_uplink.steering.routing import Routing
+from rpcd_wireguard_uplink.steering.routing import (
+    MANY_REPAIRS,
+    REPAIRS_KEPT_S,
+    Routing,
+    running_managers,
+)
 from rpcd_wireguard_uplink.system import netlink
 from rpcd_wireguard_uplink.system.netlink import Message
 from rpcd_wireguard_uplink.system.rtnetlink import (
@@ -218,3 +227,41 @@ def test_following_ends_like_reading(bursts: list[list[tuple[int, bool, Route]]]
                 kernel.happen(delete_route(route))
         bench.follow()
         assert bench.is_right()
+
+
+# --- repairs
+
+
+def test_many_repairs_are_told_with_who_it_may_be(mocker: MockerFixture) -> None:
+    clock = mocker.patch.object(time, "monotonic", return_value=0.0)
+    who = mocker.patch.object(routing, "running_managers", return_value=[])
+    warnings = Warnings()
+    watched = Routing(RoutingTables(), warnings)
+    for at_s in range(MANY_REPAIRS):
+        assert warnings == {}
+        clock.return_value = float(at_s)
+        watched.note_repair()
+    assert "another program removes them" in warnings["repairs"]
+    who.return_value = ["netifd", "systemd-networkd"]
+    watched.note_repair()
+    told = warnings["repairs"]
+    assert "removed 4 times within 10 min" in told
+    assert "netifd, systemd-networkd removes them" in told
+    assert "ManageForeignRoutingPolicyRules=no" in told
+    warnings.clear()
+    clock.return_value = REPAIRS_KEPT_S + MANY_REPAIRS
+    watched.note_repair()
+    assert warnings == {}, "those before are forgotten"
+
+
+def test_running_managers(tmp_path: Path) -> None:
+    for number, name in (("1", "procd"), ("7", "netifd"), ("8", "systemd-network"), ("9", "")):
+        (tmp_path / number).mkdir()
+        (tmp_path / number / "comm").write_bytes(name.encode() + b"\n")
+    (tmp_path / "10").mkdir()  # it ended meanwhile
+    (tmp_path / "11").mkdir()
+    (tmp_path / "11" / "comm").write_bytes(b"\xff\xfe")
+    (tmp_path / "self").mkdir()
+    (tmp_path / "self" / "comm").write_text("netifd")
+    assert running_managers(str(tmp_path)) == ["netifd", "systemd-networkd"]
+    assert isinstance(running_managers(), list)
