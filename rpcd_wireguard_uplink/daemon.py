@@ -59,7 +59,7 @@ from .tasks import TaskSet
 from .uplinks.adding import Adding
 from .uplinks.automatic import AutomaticUplinks
 from .uplinks.lease_client import LeaseClient
-from .uplinks.lifecycle import Uplinks
+from .uplinks.lifecycle import Uplinks, has_made
 from .uplinks.wans import Wans
 from .uplinks.watch import WatchList
 from .usage_file import UsageFile
@@ -105,7 +105,13 @@ class Daemon:
         self.platform, self.bus = platform, bus
         self.warnings, self.tasks, self.events = warnings, tasks, events
         self.remembered = read_state(state_file, time.monotonic())
-        self.store = ConfigStore()
+        self.store = ConfigStore(
+            platform,
+            lambda: has_made(platform),
+            events,
+            warnings,
+            os.path.join(folder, "last-good"),
+        )
         self.history = History(events, self.store)
         self.usage = UsageFile(os.path.join(folder, "uplink-usage.json"), warnings)
 
@@ -240,11 +246,9 @@ class Daemon:
             self.adding,
         )
         self.provider_methods = ProviderMethods(
-            self.uplinks, self.peers, self.validator, self.lease_server, self.own_offer
+            self.store, self.peers, self.validator, self.lease_server, self.own_offer
         )
-        self.trust_methods = TrustMethods(
-            self.store, self.uplinks, self.offers, self.peers, self.agent, events
-        )
+        self.trust_methods = TrustMethods(self.store, self.offers, self.peers, self.agent, events)
         self.state_file = StateFile(state_file, self._state, warnings)
         self._subscribe()
 
@@ -254,10 +258,7 @@ class Daemon:
 
         on(ReloadAsked, lambda event: self.uplinks.reload())
         on(ConfigChanged, self.agent.follow_config)
-        on(ConfigChanged, lambda event: self.watch.follow_trust())
-        on(ConfigChanged, lambda event: self.advertiser.follow())
-        on(ConfigChanged, lambda event: self.lease_server.follow())
-        on(ConfigChanged, lambda event: self._settle_offer())
+        on(ConfigChanged, lambda event: self._follow_config(event))
 
         on(MeshChanged, lambda event: self.lease_server.follow_mesh())
         on(MeshChanged, lambda event: self.advertiser.identify())
@@ -299,7 +300,7 @@ class Daemon:
             log.warning("%s", sentence)
         self.history.restore(self.remembered.history)
         self.offers.restore(self.remembered.offers, self.remembered.sequences)
-        await self.uplinks.read()
+        await self.store.reload()
         self.peers.rebuild()
         self.automatic.judge_terms()
         await self.uplinks.start()
@@ -387,10 +388,14 @@ class Daemon:
         if await self.wans.follow_mwan3():
             self.events.publish(NumbersChanged())
 
-    async def _settle_offer(self) -> None:
-        """Behind the lease server, which does its part in the background."""
-        self.own_offer.watch()
-        self.peer_api.listen()
+    async def _follow_config(self, event: ConfigChanged) -> None:
+        """Have mesh and provider follow; uplinks and leases are followed by whoever edits them."""
+        if event.touches("settings", "provider", "peering", "pins", "mqtt"):
+            await self.watch.follow_trust()
+            await self.advertiser.follow()
+            await self.lease_server.follow()
+            self.own_offer.watch()
+            self.peer_api.listen()
 
     async def _mend_filter(self, event: TableDeleted) -> None:
         """Somebody may have deleted the filter of what comes in by tunnels: it comes back."""

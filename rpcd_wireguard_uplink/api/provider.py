@@ -10,10 +10,9 @@ import contextlib
 from dataclasses import replace
 from typing import Any
 
-from ..config.options import MAIN_NAME, PIN_TYPE, PROVIDER_NAME, PROVIDER_TYPE
 from ..config.peering import ProviderSettings
+from ..config.settings import Config
 from ..config.store import ConfigStore
-from ..config.writer import section_of
 from ..errors import CommandFailed, NotSupported, UplinkError
 from ..events import Events, StatusChanged
 from ..mesh.agent import MeshAgent
@@ -25,8 +24,6 @@ from ..mesh.trust import wanted_pin, wanted_revocation
 from ..mesh.wire.lease import Identity, parse_identity
 from ..provider.lease_server import LeaseServer
 from ..provider.offer import OwnOffer
-from ..uci import Draft
-from ..uplinks.lifecycle import Uplinks
 from . import replies as r
 
 CONFIRM_S = 3.0
@@ -37,13 +34,13 @@ class ProviderMethods:
 
     def __init__(
         self,
-        uplinks: Uplinks,
+        store: ConfigStore,
         peers: Peers,
         validator: OfferValidator,
         lease_server: LeaseServer,
         own_offer: OwnOffer,
     ) -> None:
-        self._uplinks = uplinks
+        self._store = store
         self._peers = peers
         self._validator = validator
         self._lease_server = lease_server
@@ -91,10 +88,7 @@ class ProviderMethods:
         return r.Done(message=f"{self._peers.node_id} {told}.")
 
     async def _write(self, settings: ProviderSettings) -> None:
-        options = section_of(settings).options
-        await self._uplinks.edit(
-            lambda draft: draft.set_section(PROVIDER_NAME, PROVIDER_TYPE, options)
-        )
+        await self._store.edit(lambda config: replace(config, provider=settings))
 
     async def uplink_consumers(self) -> r.Consumers:
         """Who has a lease, and what was refused."""
@@ -115,14 +109,12 @@ class TrustMethods:
     def __init__(
         self,
         store: ConfigStore,
-        uplinks: Uplinks,
         offers: OfferBook,
         peers: Peers,
         agent: MeshAgent,
         events: Events,
     ) -> None:
         self._store = store
-        self._uplinks = uplinks
         self._offers = offers
         self._peers = peers
         self._agent = agent
@@ -138,8 +130,7 @@ class TrustMethods:
         await self._agent.follow_mesh()
         ground = self._peers.ground
         pin = wanted_pin(peer_id, ground, await self._identity(peer_id), fingerprint)
-        options = section_of(pin).options
-        await self._uplinks.edit(lambda draft: draft.set_section(pin.name, PIN_TYPE, options))
+        await self._store.edit(lambda config: config.with_pin(pin))
         self._agent.transport.ask_soon(pin.mesh_key)
         return r.Trusted(
             message=f"{peer_id} is trusted now.",
@@ -173,13 +164,11 @@ class TrustMethods:
         """Trust a peer no longer."""
         revoked = wanted_revocation(peer_id, self._peers.ground)
 
-        def write(draft: Draft) -> None:
-            for name in revoked.pins:
-                draft.remove_section(name)
-            if revoked.listed:
-                draft.del_list(MAIN_NAME, "trusted_peer", peer_id)
+        def change(config: Config) -> Config:
+            trusted = config.settings.trusted_peers - {peer_id}
+            return config.without_pins(revoked.pins).with_settings(trusted_peers=trusted)
 
-        await self._uplinks.edit(write)
+        await self._store.edit(change)
         self._offers.forget(peer_id)
         self._events.publish(StatusChanged())
         return r.DonePeer(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, TypeVar
@@ -154,6 +154,10 @@ class Config:
     def without_uplink(self, interface: str) -> Config:
         """The same without the uplink of that interface."""
         return replace(self, uplinks=tuple(u for u in self.uplinks if u.interface != interface))
+
+    def without_pins(self, names: Collection[str]) -> Config:
+        """The same without the pins of these names."""
+        return replace(self, pins=tuple(pin for pin in self.pins if pin.name not in names))
 
     def with_pin(self, pin: Pin) -> Config:
         """The same with this pin in the place of the one of its name, or added."""

@@ -96,8 +96,7 @@ class MeshAgent:
             await self._events.publish_and_wait(TrustChanged())
 
     async def _announce_config(self) -> None:
-        before = self._followed[0] if self._followed is not None else Config()
-        await self._events.publish_and_wait(ConfigChanged(before, self._store.current))
+        await self._events.publish_and_wait(ConfigChanged(None, self._store.current))
 
     async def follow_config(self, event: ConfigChanged) -> None:
         """Take a changed configuration: it may say who is trusted."""

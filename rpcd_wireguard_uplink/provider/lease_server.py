@@ -8,6 +8,7 @@ is decided by offer.py.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import ipaddress
 import os
 import time
@@ -16,10 +17,9 @@ from dataclasses import replace
 from datetime import date
 from typing import Any
 
-from ..config.options import CONFIG, CONSUMER_TYPE, PROVIDER_NAME
+from ..config.options import CONFIG, PROVIDER_NAME
 from ..config.peering import Consumer, ProviderSettings, consumer_name
 from ..config.store import ConfigStore
-from ..config.writer import section_of
 from ..errors import ConfigError, UplinkError
 from ..events import Events, NumbersChanged, PeerNews
 from ..mesh.peers import Peers
@@ -32,7 +32,6 @@ from ..platform.tunnels import tunnel_mtu
 from ..system import iproute, wg
 from ..system.proc import forwarding_fault
 from ..tasks import TaskSet
-from ..uci import Draft
 from ..uplinks.lifecycle import Uplinks
 from ..usage_file import UsageFile
 from ..warnings import Warnings
@@ -306,9 +305,7 @@ class LeaseServer:
 
     async def _keep_consumers(self) -> None:
         """Have the configuration hold the set of leases; nothing is written where it does."""
-        async with self._uplinks.lock:
-            if self.pool is None:
-                return
+        if self.pool is not None:
             wanted = {
                 consumer_name(lease.public_key): Consumer(
                     consumer_name(lease.public_key),
@@ -318,20 +315,10 @@ class LeaseServer:
                 )
                 for lease in self.pool.leases
             }
-            found = {c.name: c for c in self._store.current.consumers}
-            if wanted == found:
-                return
-
-            def write(draft: Draft) -> None:
-                for name in found.keys() - wanted.keys():
-                    draft.remove_section(name)
-                for name, consumer in wanted.items():
-                    if found.get(name) != consumer:
-                        draft.set_section(name, CONSUMER_TYPE, section_of(consumer).options)
-
-            if await self._uplinks.read():  # nothing is written on top of what is lost
-                await self._platform.edit(CONFIG, write)
-                await self._uplinks.read()
+            if {consumer.name: consumer for consumer in self._store.current.consumers} != wanted:
+                with contextlib.suppress(ConfigError):  # nothing is written on top of what is lost
+                    consumers = tuple(wanted.values())
+                    await self._store.edit(lambda config: replace(config, consumers=consumers))
 
     async def run(self) -> None:
         """The task: look after leases and counters, for ever."""

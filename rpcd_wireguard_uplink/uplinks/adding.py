@@ -68,8 +68,7 @@ class Adding:
 
     async def add(self, peer_id: str, given: Given = Given(), *, auto: bool = False) -> Added:
         """Make an uplink, or change what was given of one that exists."""
-        async with self._uplinks.lock:
-            await self._uplinks.read_strictly()
+        async with self._uplinks.changing():
             await self._uplinks.mend_pending()
         existing = self._store.current.uplink_to(peer_id)
         offer = self._offers.get(peer_id, time.monotonic())
@@ -89,8 +88,7 @@ class Adding:
         private = ""
         if existing is None and not wanted.addresses:
             wanted, private = await self._with_lease(wanted, given)
-        async with self._uplinks.lock:
-            await self._uplinks.read_strictly()
+        async with self._uplinks.changing():
             if self._store.current.uplink_to(peer_id) != existing:
                 raise UplinkError(
                     f"the uplink to {peer_id} was changed by somebody else meanwhile: try again",
@@ -144,8 +142,7 @@ class Adding:
 
         With `decline` it is not made again before the owner adds it himself.
         """
-        async with self._uplinks.lock:
-            await self._uplinks.read_strictly()
+        async with self._uplinks.changing():
             uplink = self._uplinks.require(peer_id)
             await self._uplinks.remove(uplink, decline=decline)
         self._events.publish(UplinkChanged("uplink_removed", uplink, cause))

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from dataclasses import replace
 
 from ..config.store import ConfigStore
 from ..errors import UplinkError
@@ -21,7 +20,6 @@ from ..mesh.offers import OfferBook
 from ..mesh.peers import Peers
 from ..mesh.trust import rejected_pins
 from ..model import Offer, Uplink
-from ..uci import Draft
 from ..warnings import Warnings
 from .adding import Adding
 from .lease_client import LeaseClient
@@ -96,19 +94,13 @@ class AutomaticUplinks:
 
     async def keep_costs(self) -> None:
         """Keep what peers cost with their uplinks: a start must not take all for free."""
-        now_s = time.monotonic()
-        if now_s < self._costs_due_s or not self._changed_costs():
-            return
-        self._costs_due_s = now_s + KEEP_COSTS_S
-        async with self._uplinks.lock:
-            await self._uplinks.read_strictly()
-            await self._uplinks.keep_costs(self._changed_costs())
-
-    def _changed_costs(self) -> list[Uplink]:
-        """The uplinks whose peers ask for something else now than their sections say."""
-        offers = ((u, self._offer_of.get(u.peer_id)) for u in self._store.current.uplinks)
-        found = (replace(u, cost=cost_of(offer)) for u, offer in offers if offer is not None)
-        return [uplink for uplink in found if uplink not in self._store.current.uplinks]
+        now_s, uplinks = time.monotonic(), self._store.current.uplinks
+        offers = ((uplink.interface, self._offer_of.get(uplink.peer_id)) for uplink in uplinks)
+        costs = {interface: cost_of(offer) for interface, offer in offers if offer is not None}
+        is_other = any(costs.get(each.interface, each.cost) != each.cost for each in uplinks)
+        if is_other and now_s >= self._costs_due_s:
+            self._costs_due_s = now_s + KEEP_COSTS_S
+            await self._uplinks.keep_costs(costs)
 
     async def keep_ready(self) -> None:
         """Have `min_uplinks` uplinks, as far as trusted peers on the mesh offer them."""
@@ -151,14 +143,9 @@ class AutomaticUplinks:
 
     async def forget_rejected(self, event: TrustChanged | None = None) -> None:
         """A pin that master-link rejects goes for good, since master-link itself forgets."""
-        rejected = [pin.name for pin in rejected_pins(self._peers.ground)]
+        rejected = {pin.name for pin in rejected_pins(self._peers.ground)}
         if rejected:
-
-            def forget(draft: Draft) -> None:
-                for name in rejected:
-                    draft.remove_section(name)
-
-            await self._uplinks.edit(forget)
+            await self._store.edit(lambda config: config.without_pins(rejected))
 
     async def drop_untrusted(self, event: TrustChanged | None = None) -> None:
         """Remove automatic uplinks to peers that are not trusted any more."""

@@ -229,9 +229,8 @@ class LeaseClient:
     ) -> None:
         """The provider was set up anew: its key or our addresses are others now."""
         self._held[grant.public_key] = self._held.pop(uplink.public_key, _Held())
-        async with self._uplinks.lock:
-            await self._uplinks.read_strictly()
-            existing = self._store.current.uplink_to(uplink.peer_id)
+        async with self._uplinks.changing() as config:
+            existing = config.uplink_to(uplink.peer_id)
             if existing != uplink:
                 return
             wanted = replace(

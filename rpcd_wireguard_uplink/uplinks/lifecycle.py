@@ -8,18 +8,18 @@ finishes it or undoes it. `lock` is held for each change; nothing here waits for
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import replace
 
-from ..config.options import CONFIG, MAIN_NAME, MAIN_TYPE, UPLINK_TYPE
-from ..config.parser import parse_config
-from ..config.store import ConfigChanged, ConfigStore
-from ..config.writer import section_of
+from ..config.settings import Config
+from ..config.store import ConfigStore
 from ..errors import CommandFailed, ConfigError, NotFound, UplinkError
 from ..events import Events, StatusChanged, UplinkChanged
 from ..model import (
     PEER_OPTION,
     PROVIDER_DEVICE,
+    Cost,
     Uplink,
     derived_addresses,
     interface_name,
@@ -35,7 +35,6 @@ from ..warnings import Warnings
 from .wans import Wans, tunnels_ahead, wan_routes
 from .watch import WatchList
 
-DECLINED = "declined"
 ROUTE_PAUSES_S = (0.0, 0.2, 0.8, 2.0)  # a route that is replaced is gone for a moment
 CONFIG_CHECK_S = 2.0
 MOST_WAITS = 15  # of CONFIG_CHECK_S, before a tunnel that can't be made is tried again
@@ -60,31 +59,28 @@ class Uplinks:
         self._watch = watch
         self._warnings = warnings
         self._events = events
-        self._signature: object = None
-        self._is_lost = False
-        self._leaving: set[str] = set()
         self._removed: set[str] = set()
         self._opened: set[str] | None = None
 
     # --- life
 
     async def start(self) -> None:
-        """Read what is configured, mend what an earlier run left unfinished, begin to watch.
-
-        `read` was called before.
-        """
+        """Mend what an earlier run left unfinished, begin to watch. The file was read before."""
         async with self.lock:
+            await self._wans.look_at_mwan3()
             await self._watch.start()
             await self.mend_pending()
             await self.apply()
 
     async def reload(self) -> None:
         """Read the configuration again; a bad one leaves the last good one in force."""
-        before = self._store.current
         async with self.lock:
-            if await self.read():
+            before = self._store.current
+            await self._wans.look_at_mwan3()
+            if await self._store.reload():
+                self._note_removed(before)
                 await self.apply()
-        await self._events.publish_and_wait(ConfigChanged(before, self._store.current))
+        await self._store.tell()
         self._events.publish(StatusChanged())
 
     async def follow_files(self) -> None:
@@ -92,7 +88,7 @@ class Uplinks:
         waits = patience = 1  # what can't be made is tried less and less often
         while True:
             await asyncio.sleep(CONFIG_CHECK_S)
-            if self.changed_outside:
+            if self._store.changed_outside or self._wans.mwan3_changed:
                 waits = patience = 1
                 await self.reload()
             waits -= 1
@@ -109,72 +105,25 @@ class Uplinks:
                 with self._warnings.catch("restore"):
                     await self.mend_pending()
                     await self.apply()
+            await self._store.tell()
         return missing
 
-    # --- reading
-
-    @property
-    def changed_outside(self) -> bool:
-        """Whether somebody else has changed our file or mwan3's, or began or ceased to use mwan3,
-        since they were last read.
-        """
-        return self._platform.signature(CONFIG) != self._signature or self._wans.mwan3_changed
-
-    async def read(self) -> bool:
-        """Read the file; False, and the last good configuration stays, where it is bad."""
-        self._signature = self._platform.signature(CONFIG)
-        await self._wans.look_at_mwan3()
-        try:
-            sections = (await self._platform.read(CONFIG)).sections
-            config = parse_config(sections, self._store.current.good)
-        except ConfigError as error:
-            self._warnings.set("config", f"{error}; the last good configuration stays in force")
-            return False
-        # Absence is not intent: a file that was lost or cut off removes nothing.
-        self._is_lost = not any(section.type == MAIN_TYPE for section in sections)
-        before = self._store.current
-        if self._is_lost and (config != before or await self._has_made()):
-            self._warnings.set(
-                "config",
-                f"{CONFIG} is lost or cut off (it has no section of type {MAIN_TYPE}), so nothing "
-                "is changed for it: put it back, or begin anew with "
-                f"`uci set {CONFIG}.{MAIN_NAME}={MAIN_TYPE}; uci commit {CONFIG}`",
-            )
-            return False
-        self._warnings.clear_topic("config")
-        kept = {uplink.peer_id for uplink in config.uplinks}
-        self._removed |= {u.peer_id for u in before.uplinks if not u.pending} - kept
-        self._removed -= kept | self._leaving
-        self._store.take(config)
-        return True
-
-    async def _has_made(self) -> bool:
-        """Whether anything stands that an earlier configuration asked for."""
-        if self._store.understood:
-            config = self._store.current
-            return bool(
-                config.uplinks or config.consumers or config.pins or config.provider.enabled
-            )
-        try:
-            found = (await self._platform.read(NETWORK)).sections
-            provider_key = await self._platform.read_key(PROVIDER_DEVICE)
-        except UplinkError:
-            return True
-        return bool(provider_key) or any(is_marked(section.options) for section in found)
-
-    async def read_strictly(self) -> None:
-        """Changes are made only on top of a configuration that is understood."""
-        if not await self.read() and not (self._is_lost and not await self._has_made()):
-            raise ConfigError(self._warnings["config"])
-
-    async def edit(self, change: Callable[[Draft], None]) -> None:
-        """Change our own file, and have everybody follow what it says now."""
-        before = self._store.current
+    @asynccontextmanager
+    async def changing(self) -> AsyncIterator[Config]:
+        """The lock of changes, over a configuration that may be changed; then everybody hears."""
         async with self.lock:
-            await self.read_strictly()
-            await self._platform.edit(CONFIG, change)
-            await self.read_strictly()
-        await self._events.publish_and_wait(ConfigChanged(before, self._store.current))
+            await self._wans.look_at_mwan3()
+            before = self._store.current
+            config = await self._store.require()
+            self._note_removed(before)
+            yield config
+        await self._store.tell()
+
+    def _note_removed(self, before: Config) -> None:
+        """The uplinks that the owner took out of the file since."""
+        kept = {uplink.peer_id for uplink in self._store.current.uplinks}
+        self._removed |= {u.peer_id for u in before.uplinks if not u.pending} - kept
+        self._removed -= kept
 
     def require(self, peer_id: str) -> Uplink:
         """The uplink to a peer; NotFound where there is none."""
@@ -195,7 +144,7 @@ class Uplinks:
         """
         taken = {link.name for link in await self._platform.read_links()}
         taken |= {section.name for section in (await self._platform.read(NETWORK)).sections}
-        taken |= {section.name for section in (await self._platform.read(CONFIG)).sections}
+        taken |= self._store.current.names
         wanted = replace(wanted, interface=interface_name(wanted.peer_id, taken), pending=True)
         await self._write_uplink(wanted)
         try:
@@ -249,17 +198,10 @@ class Uplinks:
             raise CommandFailed(f"{why}; the change was undone", code="tunnel_ahead")
 
     async def _undo(self, uplink: Uplink) -> None:
-        self._leaving.add(uplink.peer_id)
-        try:
-            await self._platform.edit(CONFIG, lambda draft: draft.remove_section(uplink.interface))
-            await self.read()
+        told = f"undoing {uplink.interface} failed: {{}}; tried again soon"
+        with self._warnings.catch("undo", sentence=told):
+            await self._edit(lambda config: config.without_uplink(uplink.interface))
             await self._apply_sections()
-            self._warnings.clear_topic("undo")
-        except UplinkError as error:
-            told = f"undoing {uplink.interface} failed: {error}; tried again soon"
-            self._warnings.set("undo", told)
-        finally:
-            self._leaving.discard(uplink.peer_id)
 
     async def remove(self, uplink: Uplink, *, decline: bool = False) -> None:
         """Remove an uplink; traffic leaves it before its tunnel goes.
@@ -267,17 +209,11 @@ class Uplinks:
         With `decline` none is made to this peer again before its owner asks for it.
         """
 
-        def write(draft: Draft) -> None:
-            draft.remove_section(uplink.interface)
-            if decline and self._store.current.settings.min_uplinks:
-                _decline(draft, {uplink.peer_id})
+        def change(config: Config) -> Config:
+            config = config.without_uplink(uplink.interface)
+            return _declining(config, {uplink.peer_id}) if decline else config
 
-        self._leaving.add(uplink.peer_id)
-        try:
-            await self._platform.edit(CONFIG, write)
-            await self.read_strictly()
-        finally:
-            self._leaving.discard(uplink.peer_id)
+        await self._edit(change)
         await self._watch.follow()
         await self._apply()
 
@@ -331,11 +267,9 @@ class Uplinks:
 
     async def _remember_removed(self) -> None:
         """Sections that the owner took out of the file are uplinks that he does not want."""
-        gone = self._removed - self._store.current.settings.declined
-        self._removed = set()
-        if gone and self._store.current.settings.min_uplinks:
-            await self._platform.edit(CONFIG, lambda draft: _decline(draft, gone))
-            await self.read_strictly()
+        gone, self._removed = self._removed, set()
+        if gone - self._store.current.settings.declined:
+            await self._edit(lambda config: _declining(config, gone))
 
     async def _complete(self, uplink: Uplink) -> None:
         """Give an uplink that the owner wrote by hand its own key and addresses."""
@@ -406,9 +340,7 @@ class Uplinks:
     async def keep_keys(self) -> None:
         """Have the keys of uplinks that are gone put aside, and deleted a day later."""
         if self._store.understood:
-            config = self._store.current
-            kept = {uplink.interface for uplink in config.uplinks}
-            await self._platform.keep_keys({*kept, *config.names, PROVIDER_DEVICE})
+            await self._platform.keep_keys({*self._store.current.names, PROVIDER_DEVICE})
 
     async def guard_tunnels(self) -> None:
         """Let only answers in by tunnels once more; to be called now and then: rules get lost."""
@@ -424,43 +356,39 @@ class Uplinks:
     def _report(self, kind: str, uplink: Uplink, cause: str) -> None:
         self._events.publish(UplinkChanged(kind, uplink, cause))
 
+    async def _edit(self, change: Callable[[Config], Config]) -> None:
+        """Change our file; everybody hears behind the lock of changes."""
+        await self._store.edit(change, tell=False)
+
     async def _write_uplink(self, uplink: Uplink) -> None:
-        options = section_of(uplink).options
+        def change(config: Config) -> Config:
+            declined = config.settings.declined - ({uplink.peer_id} if not uplink.auto else set())
+            return config.with_settings(declined=declined).with_uplink(uplink)
 
-        def write(draft: Draft) -> None:
-            draft.set_section(uplink.interface, UPLINK_TYPE, options)
-            if not uplink.auto:
-                for main in draft.of_type(MAIN_TYPE):
-                    if uplink.peer_id in _listed(main):
-                        draft.del_list(main.name, DECLINED, uplink.peer_id)
+        await self._edit(change)
 
-        await self._platform.edit(CONFIG, write)
-        await self.read_strictly()
+    async def keep_costs(self, costs: Mapping[str, Cost]) -> None:
+        """Have the sections of these interfaces say what their peers cost; one write."""
 
-    async def keep_costs(self, changed: Sequence[Uplink]) -> None:
-        """Have the sections of these uplinks say what their peers cost; one write."""
+        def change(config: Config) -> Config:
+            uplinks = (replace(u, cost=costs.get(u.interface, u.cost)) for u in config.uplinks)
+            return replace(config, uplinks=tuple(uplinks))
 
-        def write(draft: Draft) -> None:
-            for uplink in changed:
-                draft.set_section(uplink.interface, UPLINK_TYPE, section_of(uplink).options)
-
-        if changed:
-            await self._platform.edit(CONFIG, write)
-            await self.read_strictly()
+        async with self.changing():
+            await self._edit(change)
 
     async def set_weight(self, peer_id: str, weight: int) -> None:
         """Prefer an uplink by this weight. NotFound where there is none."""
-        async with self.lock:
-            await self.read_strictly()
-            await self._set_option(self.require(peer_id).interface, "weight", str(weight))
+        async with self.changing():
+            uplink = replace(self.require(peer_id), weight=weight)
+            await self._edit(lambda config: config.with_uplink(uplink))
             await self._prefer()
         self._events.publish(StatusChanged())
 
     async def set_failover(self, enabled: bool) -> None:
         """Turn automatic failover on or off."""
-        async with self.lock:
-            await self.read_strictly()
-            await self._set_option(MAIN_NAME, "auto_failover", "1" if enabled else "0")
+        async with self.changing():
+            await self._edit(lambda config: config.with_settings(auto_failover=enabled))
             await self._prefer()
             await self.apply()  # a tunnel's default routes, which are mwan3's, go too
         self._events.publish(StatusChanged())
@@ -471,28 +399,22 @@ class Uplinks:
         await self._wans.apply_mwan3(wanted, final=True, rebuild=rebuild)
         await self._watch.follow()
 
-    async def _set_option(self, section: str, option: str, value: str) -> None:
-        """Set one option of our file; the main section is made if it is missing."""
 
-        def write(draft: Draft) -> None:
-            if section == MAIN_NAME and draft.get(section) is None:
-                draft.set_section(section, MAIN_TYPE, {})
-            draft.set_option(section, option, value)
-
-        await self._platform.edit(CONFIG, write)
-        await self.read_strictly()
-
-
-def _listed(main: Section) -> tuple[str, ...]:
-    found = main.options.get(DECLINED, ())
-    return tuple(found.split()) if isinstance(found, str) else found
+async def has_made(platform: Platform) -> bool:
+    """Whether anything exists that an earlier run made, by whatever configuration."""
+    try:
+        found = (await platform.read(NETWORK)).sections
+        provider_key = await platform.read_key(PROVIDER_DEVICE)
+    except UplinkError:
+        return True
+    return bool(provider_key) or any(is_marked(section.options) for section in found)
 
 
-def _decline(draft: Draft, peer_ids: Iterable[str]) -> None:
-    """Note that the owner does not want uplinks to these peers; the main section is there."""
-    for main in draft.of_type(MAIN_TYPE)[:1]:
-        for peer_id in sorted({*peer_ids} - {*_listed(main)}):
-            draft.add_list(main.name, DECLINED, peer_id)
+def _declining(config: Config, peer_ids: set[str]) -> Config:
+    """Note that the owner does not want uplinks to these peers, where any would be made."""
+    if not config.settings.min_uplinks:
+        return config
+    return config.with_settings(declined=config.settings.declined | peer_ids)
 
 
 def _installed_key(uplink: Uplink, found: Iterable[Section]) -> str:

@@ -110,8 +110,8 @@ async def test_a_configuration_that_a_call_read_first_is_followed(
     await router.start()
     try:
         router.write("wireguard-uplink", CONFIG.replace("10.9.0.3", "10.9.0.4"))
-        await router.daemon.uplinks.read_strictly()
-        assert not router.daemon.uplinks.changed_outside
+        await router.daemon.store.require()
+        assert not router.daemon.store.changed_outside
         followed = mocker.spy(router.daemon.lease_server, "follow")
         await until(lambda: followed.call_count > 0, 20.0)
         named = router.daemon.peers.directory.named("nodeb")

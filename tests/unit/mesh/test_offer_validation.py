@@ -11,7 +11,6 @@ from typing import Any
 
 import pytest
 
-from rpcd_wireguard_uplink.config.settings import Config
 from rpcd_wireguard_uplink.errors import UplinkError
 from rpcd_wireguard_uplink.mesh.directory import Mesh
 from rpcd_wireguard_uplink.mesh.offer_validation import BURST, MOST_REFUSALS
@@ -33,8 +32,6 @@ class Door:
         self.book, self.validator = self.daemon.offers, self.daemon.validator
         self.daemon.peers.node_id = "me"
         self.daemon.peers.mesh = Mesh(addresses=frozenset({"198.51.100.9", "2001:db8::9"}))
-        own = replace(uplink_of("x"), own_public_key=key_of("mine"))
-        self.daemon.store.take(Config(uplinks=(own,)))
         self._directory = directory
 
     @property
@@ -58,7 +55,10 @@ class Door:
 
 @pytest.fixture
 async def door(tmp_path: Path) -> Door:
-    return Door(tmp_path)
+    made = Door(tmp_path)
+    own = replace(uplink_of("x"), own_public_key=key_of("mine"))
+    await made.daemon.store.edit(lambda config: config.with_uplink(own), tell=False)
+    return made
 
 
 def endpoint(**changes: Any) -> Table:

@@ -118,7 +118,7 @@ async def test_a_provider_that_is_turned_off_in_the_middle(router: MeshRouter) -
         granted = await router.daemon.lease_server.grant(WANTED)
         assert isinstance(granted, LeaseGrant)
         router.write("wireguard-uplink", CONFIG)
-        await router.daemon.uplinks.read()
+        await router.daemon.store.reload()
         await router.daemon.lease_server.follow()
         assert router.daemon.lease_server.pool is None
     await settled(router)
