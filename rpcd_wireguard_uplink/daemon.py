@@ -296,11 +296,11 @@ class Daemon:
 
     async def start(self) -> None:
         """Begin the work. Nothing is decided before trust and terms are known again."""
-        for sentence in await import_once(self.platform):
-            log.warning("%s", sentence)
         self.history.restore(self.remembered.history)
         self.offers.restore(self.remembered.offers, self.remembered.sequences)
         await self.store.reload()
+        for sentence in await import_once(self.platform, self.store):
+            log.warning("%s", sentence)
         self.peers.rebuild()
         self.automatic.judge_terms()
         await self.uplinks.start()

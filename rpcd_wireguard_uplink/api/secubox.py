@@ -10,13 +10,13 @@ from __future__ import annotations
 import hashlib
 import re
 import time
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
-from ..config.options import CONFIG, MAIN_NAME, MAIN_TYPE, UPLINK_TYPE
-from ..config.parser import parse_config
+from ..config.options import UPLINK_TYPE
+from ..config.settings import Config
 from ..config.store import ConfigStore
-from ..config.writer import section_of
 from ..errors import InvalidArgument, NotFound, UplinkError
 from ..failover.monitor import Monitor
 from ..mesh.offers import OfferBook
@@ -25,14 +25,13 @@ from ..platform.protocol import Platform
 from ..schema.endpoints import parse_endpoint
 from ..schema.shapes import PEER_ID
 from ..text import quoted
-from ..uci import Document, Draft, Section
+from ..uci import Section
 from . import replies as r
 from .provider import ProviderMethods
 from .status import best_first, path_state
 from .uplinks import UplinkMethods
 
 OLDER_CONFIG = "wireguard_uplink"
-IMPORTED = "imported"
 _STATUS = {"up": "active", "down": "down"}
 _CONNECTIVITY = {"up": "ok", "down": "failed"}
 
@@ -160,51 +159,36 @@ def peer_id_of(public_key: str) -> str:
     return "key-" + hashlib.sha256(public_key.encode()).hexdigest()[:8]
 
 
-async def import_once(platform: Platform) -> list[str]:
+async def import_once(platform: Platform, store: ConfigStore) -> list[str]:
     """Take the uplinks of SecuBox's file into ours; what was left out and why, as sentences.
 
     Marked in our file, so that an uplink that was removed later does not come back. Their peers
     count as trusted, since the owner chose them. Without such a file nothing is written.
     """
+    left_out: list[str] = []
     try:
-        ours = await platform.read(CONFIG)
-        main = ours.get(MAIN_NAME)
-        if main is not None and main.options.get(IMPORTED) == "1":
-            return []
         theirs = (await platform.read(OLDER_CONFIG)).of_type(UPLINK_TYPE)
-        return await _import(platform, ours, theirs) if theirs else []
+        if theirs and not store.current.settings.imported:
+            await store.edit(lambda config: _with_theirs(config, theirs, left_out), tell=False)
     except UplinkError as error:
         return [f"{OLDER_CONFIG} was not taken over: {error}"]
+    return left_out
 
 
-async def _import(platform: Platform, ours: Document, theirs: list[Section]) -> list[str]:
-    config = parse_config(ours.sections)
-    peers = {uplink.peer_id for uplink in config.uplinks}
-    taken = {section.name for section in ours.sections}
-    uplinks: list[Uplink] = []
-    left_out: list[str] = []
+def _with_theirs(config: Config, theirs: Iterable[Section], left_out: list[str]) -> Config:
+    """The configuration with SecuBox's uplinks; `left_out` gets a sentence for each that is not."""
+    taken = {*config.names}
     for section in theirs:
         try:
             uplink = parse_older(section, taken)
         except InvalidArgument as error:
             left_out.append(f"{OLDER_CONFIG}.{section.name} was not taken over: {error}")
             continue
-        if uplink.peer_id not in peers:
-            peers.add(uplink.peer_id)
+        if config.uplink_to(uplink.peer_id) is None:
             taken.add(uplink.interface)
-            uplinks.append(uplink)
-
-    def write(draft: Draft) -> None:
-        if draft.get(MAIN_NAME) is None:
-            draft.set_section(MAIN_NAME, MAIN_TYPE, {})
-        for uplink in uplinks:
-            draft.set_section(uplink.interface, UPLINK_TYPE, section_of(uplink).options)
-            if uplink.peer_id not in config.settings.trusted_peers:
-                draft.add_list(MAIN_NAME, "trusted_peer", uplink.peer_id)
-        draft.set_option(MAIN_NAME, IMPORTED, "1")
-
-    await platform.edit(CONFIG, write)
-    return left_out
+            trusted = config.settings.trusted_peers | {uplink.peer_id}
+            config = config.with_uplink(uplink).with_settings(trusted_peers=trusted)
+    return config.with_settings(imported=True)
 
 
 def parse_older(section: Section, taken: set[str]) -> Uplink:

@@ -14,9 +14,13 @@ from rpcd_wireguard_uplink.api.provider import ProviderMethods
 from rpcd_wireguard_uplink.api.replies import Done
 from rpcd_wireguard_uplink.api.secubox import OlderMethods, import_once, peer_id_of, wanted_weight
 from rpcd_wireguard_uplink.config.parser import parse_config
+from rpcd_wireguard_uplink.config.store import ConfigStore
 from rpcd_wireguard_uplink.daemon import Daemon
 from rpcd_wireguard_uplink.errors import CommandFailed, Status, UplinkError
+from rpcd_wireguard_uplink.events import Events
 from rpcd_wireguard_uplink.schema.record import Record
+from rpcd_wireguard_uplink.tasks import TaskSet
+from rpcd_wireguard_uplink.warnings import Warnings
 from tests.unit.fakes import Machine, key_of, replace_commands
 from tests.unit.router import daemon_of
 
@@ -238,10 +242,22 @@ config uplink 'wgup3'
 """
 
 
+async def taken_over(machine: Machine) -> list[str]:
+    """What a start takes over."""
+    warnings = Warnings()
+
+    async def has_made() -> bool:
+        return False
+
+    store = ConfigStore(machine, has_made, Events(TaskSet(warnings)), warnings)
+    await store.reload()
+    return await import_once(machine, store)
+
+
 async def test_the_file_is_taken_over_once_and_never_written(machine: Machine) -> None:
     theirs = Path(machine.config_dir, "wireguard_uplink")
     theirs.write_text(SECUBOX)
-    left_out = await import_once(machine)
+    left_out = await taken_over(machine)
     assert [sentence.split()[0] for sentence in left_out] == [
         "wireguard_uplink.wgup2",
         "wireguard_uplink.wgup3",
@@ -260,19 +276,19 @@ async def test_the_file_is_taken_over_once_and_never_written(machine: Machine) -
 
     await machine.edit("wireguard-uplink", lambda draft: draft.remove_section("wgup_sbfar"))
     after = Path(machine.config_dir, "wireguard-uplink").read_text()
-    assert await import_once(machine) == []
+    assert await taken_over(machine) == []
     assert Path(machine.config_dir, "wireguard-uplink").read_text() == after
 
 
 async def test_without_uplinks_of_theirs_nothing_is_written(machine: Machine) -> None:
-    assert await import_once(machine) == []
+    assert await taken_over(machine) == []
     Path(machine.config_dir, "wireguard_uplink").write_text("config settings 'main'\n")
-    assert await import_once(machine) == []
+    assert await taken_over(machine) == []
     assert machine.steps == []
 
 
 async def test_a_file_that_is_not_understood_stops_nothing(machine: Machine) -> None:
     Path(machine.config_dir, "wireguard_uplink").write_text("config uplink 'a\n")
-    (told,) = await import_once(machine)
+    (told,) = await taken_over(machine)
     assert told.startswith("wireguard_uplink was not taken over: ")
     assert machine.steps == []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -17,6 +18,7 @@ from rpcd_wireguard_uplink.events import Events
 from rpcd_wireguard_uplink.tasks import TaskSet
 from rpcd_wireguard_uplink.uci import Document, Draft, Store
 from rpcd_wireguard_uplink.warnings import Warnings
+from tests.repo import PACKAGE
 from tests.unit.config.samples import full, whole_file
 
 FILE = """\
@@ -238,3 +240,14 @@ async def test_a_router_without_a_file(router: Router, has_made: bool) -> None:
     assert router.path.read_text() == (
         "config wireguard-uplink 'uplink'\n\toption min_uplinks '1'\n"
     )
+
+
+def test_nobody_else_reads_or_writes_our_file() -> None:
+    """But for commands that work without a service."""
+    apart = {"config", "cli"}
+    for path in PACKAGE.rglob("*.py"):
+        if path.relative_to(PACKAGE).parts[0] not in apart:
+            text = path.read_text(encoding="utf-8")
+            assert not re.search(
+                r"\.(?:read|edit|signature)\((?:CONFIG|\"wireguard-uplink\")", text
+            ), path
