@@ -83,12 +83,17 @@ class Uplinks:
         await self._store.tell()
         self._events.publish(StatusChanged())
 
+    @property
+    def changed_outside(self) -> bool:
+        """Whether somebody else has changed our file or mwan3's, or began or ceased to use mwan3."""
+        return self._store.changed_outside or self._wans.mwan3_changed
+
     async def follow_files(self) -> None:
         """The task: read again what others have changed, and make tunnels again that are gone."""
         waits = patience = 1  # what can't be made is tried less and less often
         while True:
             await asyncio.sleep(CONFIG_CHECK_S)
-            if self._store.changed_outside or self._wans.mwan3_changed:
+            if self.changed_outside:
                 waits = patience = 1
                 await self.reload()
             waits -= 1

@@ -70,6 +70,6 @@ async def test_mqtt_without_its_package_is_a_warning(
 ) -> None:
     mocker.patch.dict("sys.modules", {"rpcd_wireguard_uplink.extras.mqtt.transport": None})
     daemon = router.daemon
-    daemon.store.take(Config(mqtt=MqttSettings(enabled=True, host="192.0.2.1")))
+    daemon.store.current = Config(mqtt=MqttSettings(enabled=True, host="192.0.2.1"))
     await daemon.advertiser.follow()
     assert "install rpcd-wireguard-uplink-mqtt" in daemon.warnings["mqtt"]

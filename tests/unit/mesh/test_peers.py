@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 from pytest_mock import MockerFixture
@@ -30,9 +32,8 @@ def said(peer_id: str, key: str = SIGNING) -> dict[str, str]:
 
 @pytest.fixture
 def peers() -> Peers:
-    store = ConfigStore()
-    store.take(Config(pins=(Pin("trust_1", "nodea", A.key),)))
-    made = Peers(store, OfferBook(), Warnings(), node_id="me", mesh=Mesh((A, B)))
+    store = SimpleNamespace(current=Config(pins=(Pin("trust_1", "nodea", A.key),)))
+    made = Peers(cast(ConfigStore, store), OfferBook(), Warnings(), node_id="me", mesh=Mesh((A, B)))
     made.rebuild()
     return made
 

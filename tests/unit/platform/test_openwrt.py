@@ -114,8 +114,13 @@ class Router:
         assert found is not None
         return found
 
+    async def read(self) -> None:
+        """Read the configuration."""
+        await self.daemon.wans.look_at_mwan3()
+        await self.daemon.store.reload()
+
     async def create(self, uplink: Uplink = UPLINK) -> Uplink:
-        await self.uplinks.read()
+        await self.read()
         self.daemon.peers.rebuild()
         return await self.uplinks.create(uplink)
 
@@ -289,7 +294,7 @@ async def test_a_device_that_netifd_leaves_behind_is_deleted(router: Router) -> 
     router.kernel.make("wgup_old", key_of("old"), "")
     router.kernel.alias["wgup_old"] = mark_alias("old")
     router.kernel.make("wgup_others", key_of("theirs"), "")
-    await router.uplinks.read()
+    await router.read()
     await router.uplinks.apply()
     assert set(router.kernel.alias) == {"wgup_others"}
 
@@ -388,7 +393,7 @@ async def test_the_zone_stays_when_the_line_is_down(router: Router) -> None:
 
 async def test_lines_have_the_owner_s_names(router: Router) -> None:
     assert router.platform.logical_name("pppoe-wan") == "pppoe-wan", "netifd wasn't asked yet"
-    await router.uplinks.read()
+    await router.read()
     await router.uplinks.apply()
     assert router.platform.logical_name("pppoe-wan") == "wan"
     assert router.platform.logical_name("eth9") == "eth9"
@@ -401,7 +406,7 @@ async def test_lines_have_the_owner_s_names(router: Router) -> None:
 
 
 async def test_a_line_may_be_named_as_netifd_does(router: Router) -> None:
-    router.daemon.store.take(Config(Settings(lines=("wan", "eth99"))))
+    router.daemon.store.current = Config(Settings(lines=("wan", "eth99")))
     assert await router.daemon.wans.find_devices()
     assert router.daemon.wans.named == ("pppoe-wan", "eth99")
     told = router.daemon.warnings["wan"]
@@ -545,7 +550,7 @@ async def test_the_reply_says_whether_the_tunnel_shakes_hands(
     mocker.patch.object(adding, "HANDSHAKE_S", 0.01)
     router.kernel.handshake = handshake
     service = router.daemon
-    await router.uplinks.read()
+    await router.read()
     service.peers.rebuild()
     reply = await service.uplink_methods.uplink_add(
         "node-a", endpoint="192.0.2.7", public_key=key_of("a")
@@ -557,7 +562,7 @@ async def test_status_shows_the_lines_by_their_logical_names(
     router: Router, tmp_path: Path
 ) -> None:
     service = router.daemon
-    await router.uplinks.read()
+    await router.read()
     await router.uplinks.apply()
     await service.monitor.network.read(())
     wans = service.status.uplink_status().wans
