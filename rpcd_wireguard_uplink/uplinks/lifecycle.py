@@ -85,7 +85,7 @@ class Uplinks:
 
     @property
     def changed_outside(self) -> bool:
-        """Whether somebody else has changed our file or mwan3's, or began or ceased to use mwan3."""
+        """Whether others have changed our file or mwan3's, or its use began or ended."""
         return self._store.changed_outside or self._wans.mwan3_changed
 
     async def follow_files(self) -> None:
