@@ -88,6 +88,8 @@ class ProviderMethods:
         return r.Done(message=f"{self._peers.node_id} {told}.")
 
     async def _write(self, settings: ProviderSettings) -> None:
+        if settings == self._store.current.provider:
+            await self._lease_server.follow()  # what another program has removed comes back
         await self._store.edit(lambda config: replace(config, provider=settings))
 
     async def uplink_consumers(self) -> r.Consumers:

@@ -130,9 +130,9 @@ class ConfigStore:
             await self.tell()
         return self.current
 
-    async def tell(self) -> None:
-        """Have everybody follow what has changed since this was called last."""
-        old, self._told = self._told, self.current
+    async def tell(self, *, anew: bool = False) -> None:
+        """Have everybody follow what has changed since this was called last; `anew`: everything."""
+        old, self._told = None if anew else self._told, self.current
         if old != self.current:
             await self._events.publish_and_wait(ConfigChanged(old, self.current))
 

@@ -80,7 +80,7 @@ class Uplinks:
             if await self._store.reload():
                 self._note_removed(before)
                 await self.apply()
-        await self._store.tell()
+        await self._store.tell(anew=True)
         self._events.publish(StatusChanged())
 
     @property
