@@ -56,7 +56,7 @@ class Option:
 
     `many`: a list, whose bad items are left out alone (all of them where `bad` is OFF).
     `needed`: what a missing one would have said. `secret`: never quoted. `is_always`: written even
-    where it is the default.
+    where it is the default. `is_unique`: no two sections have the same.
     """
 
     name: str
@@ -71,6 +71,7 @@ class Option:
     needed: str = ""
     secret: bool = False
     is_always: bool = False
+    is_unique: bool = False
 
     @property
     def key(self) -> str:
@@ -249,6 +250,7 @@ _PROVIDER = (
 
 _UPLINK = (
     Option("peer_id", k.TEXT, "", needed="names the mesh peer", bad=Fallback.OFF,
+        is_unique=True,
         help="the mesh peer"),
     Option("endpoint_host", k.HOST, "", needed="is where the peer is reached", bad=Fallback.OFF,
         help="where the peer is reached: a name or an address"),
@@ -286,22 +288,26 @@ _UPLINK = (
 
 _CONSUMER = (
     Option("peer_id", k.ID, "", needed="names the mesh peer", bad=Fallback.OFF,
+        is_unique=True,
         help="the mesh peer"),
     Option("public_key", k.WG_KEY, "", needed="is the consumer's", secret=True, bad=Fallback.OFF,
+        is_unique=True,
         help="its key in the tunnel"),
     Option("address", k.CONSUMER_ADDRESS, (),
         field="addresses", many=True, needed="is the consumer's place in the pools",
-        bad=Fallback.OFF,
+        bad=Fallback.OFF, is_unique=True,
         help="its addresses in the pools"),
 )
 
 _PIN = (
     Option("peer_id", k.ID, "", needed="names the mesh peer", bad=Fallback.OFF,
+        is_unique=True,
         help="the mesh peer"),
     Option("mesh_key", k.WG_KEY, "", needed="is the peer's in the mesh", secret=True,
-        bad=Fallback.OFF,
+        bad=Fallback.OFF, is_unique=True,
         help="its WireGuard key in the mesh"),
     Option("identity", k.key("an Ed25519 key"), "", secret=True, bad=Fallback.OFF,
+        is_unique=True,
         help="the key that it signs with"),
     Option("fingerprint", k.FINGERPRINT,
         "", bad=Fallback.OFF,

@@ -42,9 +42,6 @@ def parse_config(sections: Iterable[Section], last: Iterable[Section] = ()) -> C
     reading = _Reading(tuple(sections), {_place(section): section for section in last})
     main = reading.only(MAIN_TYPE)
     settings = reading.suited_timeout(_made(Settings, main))
-    uplinks = {name: _uplink(name, values) for name, values in reading.all(UPLINK_TYPE)}
-    consumers = {n: _made(Consumer, {**v, "name": n}) for n, v in reading.all(CONSUMER_TYPE)}
-    pins = {name: _made(Pin, {**v, "name": name}) for name, v in reading.all(PIN_TYPE)}
     provider = _made(ProviderSettings, reading.only(PROVIDER_TYPE))
     mqtt = _mqtt(reading.only(MQTT_TYPE))
     if mqtt.enabled and not mqtt.host:
@@ -57,37 +54,21 @@ def parse_config(sections: Iterable[Section], last: Iterable[Section] = ()) -> C
     carriers = peering.carriers - {"mqtt"} | ({"mqtt"} if mqtt.enabled else set())
     return Config(
         settings=settings,
-        uplinks=reading.distinct(
-            UPLINK_TYPE, uplinks, lambda uplink: [("peer_id", uplink.peer_id)], keeps_first=True
-        ),
+        uplinks=tuple(_uplink(values) for values in reading.all(UPLINK_TYPE)),
         provider=provider,
         peering=replace(
             peering,
             carriers=carriers or frozenset({"bus"}),
             peers=reading.distinct_peers(peering.peers),
         ),
-        consumers=reading.distinct(CONSUMER_TYPE, consumers, _consumer_marks, keeps_first=True),
-        pins=reading.distinct(PIN_TYPE, pins, _pin_marks),
+        consumers=tuple(_made(Consumer, values) for values in reading.all(CONSUMER_TYPE)),
+        pins=tuple(_made(Pin, values) for values in reading.all(PIN_TYPE)),
         mqtt=mqtt,
         faults=tuple(reading.faults),
         unknown=tuple(reading.unknown),
         names=frozenset(section.name for section in reading.sections),
         good=tuple(section for section in reading.good.values() if section.options),
     )
-
-
-def _consumer_marks(consumer: Consumer) -> Iterator[tuple[str, str]]:
-    yield "peer_id", consumer.peer_id
-    yield "public_key", consumer.public_key
-    for address in consumer.addresses:
-        yield "address", address
-
-
-def _pin_marks(pin: Pin) -> Iterator[tuple[str, str]]:
-    yield "peer_id", pin.peer_id
-    yield "mesh_key", pin.mesh_key
-    if pin.identity:
-        yield "identity", pin.identity
 
 
 class _Reading:
@@ -122,24 +103,37 @@ class _Reading:
                 values["enabled"] = False
         return values
 
-    def all(self, section_type: str) -> Iterator[tuple[str, dict[str, Any]]]:
-        """Name and values of each section of a type that can be used."""
+    def all(self, section_type: str) -> Iterator[dict[str, Any]]:
+        """The values, with the section's name, of each section that can be used and has nothing
+        that another one of its type has: else who is meant would not be known.
+        """
+        kind, found = SECTIONS[section_type], dict[str, dict[str, Any]]()
         for section in self.sections:
-            if section.type != section_type:
-                continue
             name = section.name
             is_named = name.startswith(TUNNEL_PREFIX) and len(name) <= NAME_LENGTH
-            if section_type == UPLINK_TYPE and not is_named:
+            if section.type == section_type == UPLINK_TYPE and not is_named:
                 told = (
                     f"{CONFIG}.{name}: an uplink's section is named like its interface: "
                     f"{TUNNEL_PREFIX} and up to {NAME_LENGTH - len(TUNNEL_PREFIX)} letters, digits "
                     "or underscores; it is not used"
                 )
                 self.faults.append(Fault(told))
-                continue
-            values, is_usable = self._values(SECTIONS[section_type], section)
-            if is_usable:
-                yield name, values
+            elif section.type == section_type:
+                values, is_usable = self._values(kind, section)
+                if is_usable:
+                    found[name] = {**values, "name": name}
+        unique = [option for option in kind.options if option.is_unique]
+        marks = {
+            name: [(option.name, text) for option in unique for text in _texts(values[option.key])]
+            for name, values in found.items()
+        }
+        places = {name: (section_type, name) for name in found}
+        old = {n for n, place in places.items() if self._before(place) == self.good[place].options}
+        kept = self._distinct(marks, old, f"{CONFIG}.", keeps_first=section_type != PIN_TYPE)
+        for name in found.keys() - kept:
+            good = self.good.pop(places[name])
+            self.good[places[name]] = self._last.get(places[name], replace(good, options={}))
+        return (values for name, values in found.items() if name in kept)
 
     def _values(self, kind: SectionType, section: Section) -> tuple[dict[str, Any], bool]:
         """The values of a section, and whether it can be used."""
@@ -274,68 +268,41 @@ class _Reading:
 
     def distinct_peers(self, peers: tuple[tuple[str, str], ...]) -> tuple[tuple[str, str], ...]:
         """Mesh peers by hand, none of whom has another's address."""
-        place = (MAIN_TYPE, "")
-        last = self._before(place).get("peer", ())
-        named = {f"peer '{peer_id} {address}'": (peer_id, address) for peer_id, address in peers}
-        old = {name for name in named if name[6:-1] in last}
-        kept = self._distinct(named, lambda peer: [("mesh address", peer[1])], old)
+        place, named = (MAIN_TYPE, ""), {f"{peer_id} {at}": (peer_id, at) for peer_id, at in peers}
+        marks = {text: [("mesh address", address)] for text, (_, address) in named.items()}
+        old = named.keys() & {*self._before(place).get("peer", ())}
+        kept = self._distinct(marks, old, "peer ", keeps_first=False)
         if len(kept) < len(peers):
-            self._mend(place, "peer", tuple(f"{peer_id} {address}" for peer_id, address in kept))
-        return kept
-
-    def distinct(
-        self,
-        section_type: str,
-        found: Mapping[str, R],
-        marks_of: Callable[[R], Iterable[tuple[str, str]]],
-        *,
-        keeps_first: bool = False,
-    ) -> tuple[R, ...]:
-        """The sections without those that have what another one has: who is meant is not known.
-
-        One that is as it was before is kept, else the first with `keeps_first`, else none.
-        """
-        places = {f"{CONFIG}.{name}": (section_type, name) for name in found}
-        named = {f"{CONFIG}.{name}": record for name, record in found.items()}
-        old = {
-            name
-            for name, place in places.items()
-            if self._before(place) == self.good[place].options
-        }
-        kept = self._distinct(named, marks_of, old, keeps_first=keeps_first)
-        for name, record in named.items():
-            if record not in kept:
-                place = places[name]
-                good = self.good.pop(place)
-                self.good[place] = self._last.get(place, replace(good, options={}))
-        return kept
+            self._mend(place, "peer", tuple(text for text in named if text in kept))
+        return tuple(peer for text, peer in named.items() if text in kept)
 
     def _distinct(
         self,
-        named: Mapping[str, R],
-        marks_of: Callable[[R], Iterable[tuple[str, str]]],
+        marks: Mapping[str, Iterable[tuple[str, str]]],
         old: set[str],
+        prefix: str,
         *,
-        keeps_first: bool = False,
-    ) -> tuple[R, ...]:
+        keeps_first: bool,
+    ) -> set[str]:
+        """Who has no mark of another's: where two have one, the `old` one stays, else the first
+        with `keeps_first`, else neither.
+        """
         holders: dict[tuple[str, str], str] = {}
         out: set[str] = set()
-        for name in sorted(named, key=lambda name: name not in old):
-            marks = list(marks_of(named[name]))
-            for mark in marks:
-                other = holders.get(mark)
-                if other is None:
-                    continue
-                out.add(name)
-                is_other_out = not keeps_first and other not in old
-                if is_other_out:
-                    out.add(other)
-                who = "neither is" if is_other_out else f"{name} is not"
-                told = f"{name} and {other} have the same {mark[0]}; {who} used: remove one"
-                self.faults.append(Fault(told))
-                break
-            holders = {**dict.fromkeys(marks, name), **holders}
-        return tuple(record for name, record in named.items() if name not in out)
+        for name in sorted(marks, key=lambda name: name not in old):
+            clash = next((mark for mark in marks[name] if mark in holders), None)
+            if clash is not None:
+                other = holders[clash]
+                out |= {name} if keeps_first or other in old else {name, other}
+                who = "neither is" if other in out else f"{prefix}{name} is not"
+                told = f"{prefix}{name} and {prefix}{other} have the same {clash[0]}; {who} used"
+                self.faults.append(Fault(f"{told}: remove one"))
+            holders = {**dict.fromkeys(marks[name], name), **holders}
+        return {*marks} - out
+
+
+def _texts(value: str | tuple[str, ...]) -> tuple[str, ...]:
+    return value if isinstance(value, tuple) else (value,) if value else ()
 
 
 def _place(section: Section) -> tuple[str, str]:
@@ -356,14 +323,14 @@ def _made(record: Callable[..., R], values: Mapping[str, Any]) -> R:
     return record(**{name: value for name, value in values.items() if name in names})
 
 
-def _uplink(name: str, values: Mapping[str, Any]) -> Uplink:
+def _uplink(values: Mapping[str, Any]) -> Uplink:
     costs = (values["metered"], values["quota_gb"], values["price_per_gb"])
     cost = Cost(costs[0] or False, costs[1] or 0.0, costs[2] or 0.0)
     return _made(
         Uplink,
         {
             **values,
-            "interface": name,
+            "interface": values["name"],
             "endpoint": Endpoint(values["endpoint_host"], values["endpoint_port"]),
             "cost": None if costs == (None, None, None) else cost,
         },
