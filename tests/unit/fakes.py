@@ -12,11 +12,14 @@ import hashlib
 import os
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from types import SimpleNamespace
 from typing import Any, TypeVar, cast
 
 from pytest_mock import MockerFixture
 
 from rpcd_wireguard_uplink import events
+from rpcd_wireguard_uplink.config.settings import Config
+from rpcd_wireguard_uplink.config.store import ConfigStore
 from rpcd_wireguard_uplink.errors import NotFound
 from rpcd_wireguard_uplink.failover.monitor import Monitor
 from rpcd_wireguard_uplink.model import (
@@ -415,3 +418,8 @@ class TrackedConnections(ConnectionTracking):
 
     def delete_marked(self, family: Family, mark: int, mask: int) -> None:
         self.deleted.append((family, mark, mask))
+
+
+def store_of(config: Config | None = None) -> ConfigStore:
+    """A store in which this configuration is in force, without a file."""
+    return cast(ConfigStore, SimpleNamespace(current=config or Config(), understood=True))

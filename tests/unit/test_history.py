@@ -7,7 +7,6 @@ from dataclasses import replace
 import pytest
 
 from rpcd_wireguard_uplink.config.settings import Config
-from rpcd_wireguard_uplink.config.store import ConfigStore
 from rpcd_wireguard_uplink.events import (
     CarryingChanged,
     Events,
@@ -21,6 +20,7 @@ from rpcd_wireguard_uplink.model import Family, HistoryEntry
 from rpcd_wireguard_uplink.tasks import TaskSet
 from rpcd_wireguard_uplink.warnings import Warnings
 from tests.unit.choices import uplink_of
+from tests.unit.fakes import store_of
 
 NONE = -1
 Step = tuple[str, float, int, int]
@@ -37,8 +37,8 @@ def heard() -> Heard:
 
 @pytest.fixture
 def history(heard: Heard) -> History:
-    events, store = Events(TaskSet(Warnings())), ConfigStore()
-    store.take(Config(uplinks=(replace(uplink_of("nodea"), interface="wgup_a"),)))
+    uplink = replace(uplink_of("nodea"), interface="wgup_a")
+    events, store = Events(TaskSet(Warnings())), store_of(Config(uplinks=(uplink,)))
     events.subscribe(Recorded, lambda event: heard.append((event.name, event.entry)))
     return History(events, store)
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from types import SimpleNamespace
-from typing import cast
 
 import pytest
 from pytest_mock import MockerFixture
@@ -12,7 +10,6 @@ from pytest_mock import MockerFixture
 from rpcd_wireguard_uplink.api.methods import METHODS, check_reply
 from rpcd_wireguard_uplink.config.peering import Pin
 from rpcd_wireguard_uplink.config.settings import Config
-from rpcd_wireguard_uplink.config.store import ConfigStore
 from rpcd_wireguard_uplink.errors import NotTrusted, PeerUnreachable, UplinkError
 from rpcd_wireguard_uplink.mesh import peers as peers_module
 from rpcd_wireguard_uplink.mesh.directory import Mesh, MeshPeer
@@ -20,7 +17,7 @@ from rpcd_wireguard_uplink.mesh.faults import proposed_id
 from rpcd_wireguard_uplink.mesh.offers import OfferBook
 from rpcd_wireguard_uplink.mesh.peers import Peers
 from rpcd_wireguard_uplink.warnings import Warnings
-from tests.unit.fakes import key_of
+from tests.unit.fakes import key_of, store_of
 
 A, B = (MeshPeer("wg0", key_of(f"m{n}"), (f"10.9.0.{n}",)) for n in (2, 3))
 SIGNING = key_of("signing")
@@ -32,8 +29,8 @@ def said(peer_id: str, key: str = SIGNING) -> dict[str, str]:
 
 @pytest.fixture
 def peers() -> Peers:
-    store = SimpleNamespace(current=Config(pins=(Pin("trust_1", "nodea", A.key),)))
-    made = Peers(cast(ConfigStore, store), OfferBook(), Warnings(), node_id="me", mesh=Mesh((A, B)))
+    store = store_of(Config(pins=(Pin("trust_1", "nodea", A.key),)))
+    made = Peers(store, OfferBook(), Warnings(), node_id="me", mesh=Mesh((A, B)))
     made.rebuild()
     return made
 

@@ -121,7 +121,7 @@ def lease_client(router: Router) -> LeaseClient:
 def keep(router: Router, uplink: Uplink) -> None:
     """Have the configuration hold this uplink."""
     config = replace(router.config, uplinks=(replace(uplink, own_public_key=key_of("own")),))
-    router.daemon.store.take(config)
+    router.daemon.store.current = config
 
 
 async def test_a_place_is_asked_for_with_what_is_to_be_avoided(
@@ -197,7 +197,7 @@ async def test_a_renewal_that_fails_is_told_until_its_uplink_is_gone(
     await lease_client._renew(uplink, held)
     assert "RuntimeError" in warnings["lease wgup_nodea"]
     assert "secret" not in warnings["lease wgup_nodea"]
-    router.daemon.store.take(replace(router.config, uplinks=()))
+    router.daemon.store.current = replace(router.config, uplinks=())
     deadline_s = time.monotonic() + 10
     while "lease wgup_nodea" in warnings and time.monotonic() < deadline_s:
         await asyncio.sleep(0.05)
