@@ -27,8 +27,7 @@ log = logging.getLogger(__name__)
 
 LOST = (
     f"{CONFIG} is lost or cut off (it has no section of type {MAIN_TYPE}), so nothing is changed "
-    "for it: put it back, or begin anew with "
-    f"`uci set {CONFIG}.{MAIN_NAME}={MAIN_TYPE}; uci commit {CONFIG}`"
+    "for it: put it back, or begin anew with `wgctl uplink set enabled 1`"
 )
 KEPT_HEAD = f"# The last good {CONFIG}, for a start over a bad one; made by the service.\n"
 

@@ -11,7 +11,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..config.options import CONFIG, MAIN_NAME
 from ..config.store import ConfigStore
 from ..config.wan_names import unknown_names
 from ..errors import InvalidArgument, NotTrusted, UplinkError
@@ -212,10 +211,10 @@ class Peers:
         """`local` is for what this router's own programs and its owner say."""
         reason = self.standing(peer_id, local=local).reason
         if reason and local and self.directory.named(peer_id) is None:
-            command = f"uci add_list {CONFIG}.{MAIN_NAME}.trusted_peer={peer_id}"
+            trusted = " ".join(sorted({*self.store.current.settings.trusted_peers, peer_id}))
             return (
                 f"{peer_id} is not trusted: if you know whose it is, trust it with "
-                f"`{command}; uci commit {CONFIG}`"
+                f"`wgctl uplink set trusted_peer {trusted}`"
             )
         return reason
 
