@@ -87,7 +87,7 @@ class Router:
     async def begin(self) -> None:
         """Our service begins anew, and has done its first round."""
         self.restart()
-        await self.uplinks.read()
+        await self.read()
         await self.uplinks.apply()
 
     async def again(self, interface: str, *methods: str) -> None:
