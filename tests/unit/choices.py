@@ -11,7 +11,6 @@ from typing import Any, cast
 from rpcd_wireguard_uplink.api.explain import ExplainMethods
 from rpcd_wireguard_uplink.config.probe_profile import DEFAULT_PROFILE
 from rpcd_wireguard_uplink.config.settings import Config, Settings
-from rpcd_wireguard_uplink.config.store import ConfigStore
 from rpcd_wireguard_uplink.failover.detector import PathHealth
 from rpcd_wireguard_uplink.failover.monitor import Monitor
 from rpcd_wireguard_uplink.failover.paths import Watch, WatchedPath
@@ -27,7 +26,7 @@ from rpcd_wireguard_uplink.model import (
 from rpcd_wireguard_uplink.platform.network_reader import NetworkReader
 from rpcd_wireguard_uplink.probing.icmp import Prober
 from rpcd_wireguard_uplink.system.network import Wans
-from tests.unit.fakes import Machine, key_of, monitor_of, set_network
+from tests.unit.fakes import Machine, key_of, monitor_of, set_network, store_of
 
 NOW_S = 1000.0
 BOTH = ("10.7.7.2/32", "fd77::2/128")
@@ -117,8 +116,7 @@ def explain_methods(
     choices: Choices, offers: Sequence[Offer] = (), distrusted: Mapping[str, str] | None = None
 ) -> ExplainMethods:
     """What explains this router, with these offers and reasons not to trust peers."""
-    store, reasons = ConfigStore(), distrusted or {}
-    store.take(choices.config)
+    store, reasons = store_of(choices.config), distrusted or {}
     return ExplainMethods(
         store,
         choices.monitor,

@@ -8,7 +8,6 @@ from typing import Any, cast
 import pytest
 
 from rpcd_wireguard_uplink.api.status import StatusMethods
-from rpcd_wireguard_uplink.config.store import ConfigStore
 from rpcd_wireguard_uplink.failover.decision import candidates_of
 from rpcd_wireguard_uplink.failover.selection import rank
 from rpcd_wireguard_uplink.failover.tunnel_mtu import ACTIVE_S, IDLE_S, SOON_S
@@ -17,6 +16,7 @@ from rpcd_wireguard_uplink.probing.icmp import Prober, Reply
 from rpcd_wireguard_uplink.probing.probe_kind import ProbeKind
 from rpcd_wireguard_uplink.warnings import Warnings
 from tests.unit.choices import NOW_S, Choices, explain_methods, uplink_of
+from tests.unit.fakes import store_of
 
 TUNNEL, FULL = "wgup_nodea", 1420
 
@@ -202,8 +202,7 @@ def test_what_a_path_is_watched_by_is_told(good: Watched) -> None:
         choices.monitor.paths["wan", family].kinds.present = ProbeKind.DNS
     target = choices.monitor.paths[TUNNEL, Family.IPV4].health.targets.known["192.0.2.1"]
     target.doubt = "by the next hop itself"
-    store = ConfigStore()
-    store.take(choices.config)
+    store = store_of(choices.config)
     unused = cast(Any, None)
     status = StatusMethods(
         choices.monitor.platform, store, choices.monitor, *[unused] * 6, Warnings()
