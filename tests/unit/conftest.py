@@ -56,6 +56,15 @@ async def router(tmp_path: Path, commands: Commands) -> AsyncIterator[Router]:
 
 
 @pytest.fixture
+async def mesh_router(tmp_path: Path, commands: Commands) -> AsyncIterator[MeshRouter]:
+    """A router on a mesh, which trusts nodea and not nodeb."""
+    router = MeshRouter(tmp_path, commands)
+    await router.start()
+    yield router
+    await router.stop()
+
+
+@pytest.fixture
 async def provider(
     tmp_path: Path, commands: Commands, mocker: MockerFixture
 ) -> AsyncIterator[MeshRouter]:

@@ -6,16 +6,19 @@ the server would; nothing listens, since the mesh device exists only in those an
 
 from __future__ import annotations
 
+import asyncio
 import json
 import time
 from pathlib import Path
 from typing import Any
 
 from rpcd_wireguard_uplink.errors import CommandFailed
+from rpcd_wireguard_uplink.events import TrustChanged
 from rpcd_wireguard_uplink.mesh.directory import MeshPeer
 from rpcd_wireguard_uplink.mesh.http import Request, Response
+from rpcd_wireguard_uplink.uplinks.adding import Given
 from tests.unit.fakes import Commands, key_of
-from tests.unit.router import NETWORK, Router
+from tests.unit.router import NETWORK, Router, offer
 
 CONFIG = """\
 config wireguard-uplink 'uplink'
@@ -92,3 +95,31 @@ class MeshRouter(Router):
         found = self.daemon.peers.directory.source(address)
         assert found is not None
         return found
+
+
+GIVEN = {"endpoint": "192.0.2.7:1", "public_key": key_of("k"), "address": "10.5.5.5"}
+HAND_MADE = Given(**GIVEN)
+
+
+async def say(router: MeshRouter, **changes: Any) -> None:
+    """nodea offers its internet over the mesh."""
+    assert (await router.ask("/v1/message", offer("nodea", **changes))).status == 200
+
+
+async def until(holds: Any, timeout_s: float) -> None:
+    deadline_s = time.monotonic() + timeout_s
+    while not holds():
+        assert time.monotonic() < deadline_s
+        await asyncio.sleep(0.02)
+
+
+async def stranger_speaks(router: MeshRouter, peer_id: str, **changes: Any) -> MeshPeer:
+    """The mesh peer at 10.9.0.4, whom nobody knows, says that he is this one and offers."""
+    peer = router.peer("10.9.0.4")
+    router.daemon.agent._on_identity(peer, {"type": "uplink_identity", "peer_id": peer_id})
+    router.daemon.agent._on_offer(peer, offer(peer_id, **changes))
+    await router.daemon.agent.follow_mesh()
+    await router.daemon.agent._announce_config()
+    await router.daemon.events.publish_and_wait(TrustChanged())
+    router.daemon.automatic.judge_terms()
+    return peer
