@@ -22,7 +22,6 @@ from .api import methods
 from .api.bus import JOIN_TIMEOUT_S, BusService
 from .errors import BusError, UplinkError
 from .events import Events, ReloadAsked
-from .platform.protocol import Platform
 from .tasks import TaskSet
 from .ubus import DEFAULT_SOCKET
 from .ubus.client import Client
@@ -86,18 +85,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     return run(replace(options, hooks_dir=given.hooks_dir, broker=given.broker))
 
 
-def make_platform(options: Options, bus: Client, warnings: Warnings) -> Platform:
-    """The platform that was asked for; `auto` finds out. netifd is reached over the bus."""
-    is_openwrt = os.path.exists("/sbin/netifd")
-    if options.platform == "openwrt" or (options.platform == "auto" and is_openwrt):
-        from .platform.openwrt import OpenWrt
-
-        return OpenWrt(options.config_dir, options.keys_dir, bus, warnings)
-    from .platform.standalone import Standalone
-
-    return Standalone(options.config_dir, options.keys_dir, warnings)
-
-
 def run(options: Options) -> int:
     """Run the service in this process; its exit status."""
     try:
@@ -134,10 +121,12 @@ async def _serve(options: Options) -> None:
         from .steering.watchdog import Watchdog
 
         Watchdog(run_dir_of(options.state_file)).prolong()
-        from .daemon import Daemon
+        from .daemon import Daemon, make_platform
 
         daemon = Daemon(
-            make_platform(options, bus.client, warnings),
+            make_platform(
+                options.platform, options.config_dir, options.keys_dir, bus.client, warnings
+            ),
             bus,
             keys_dir=options.keys_dir,
             state_file=options.state_file,
@@ -161,6 +150,7 @@ def uninstall(options: Options) -> int:
 
 
 async def _take_back(options: Options) -> list[str]:
+    from .daemon import make_platform
     from .state_file import run_dir_of
     from .uninstall import take_back
 
@@ -173,7 +163,9 @@ async def _take_back(options: Options) -> list[str]:
                 return ["the service still runs: stop it first"]
         with contextlib.suppress(FileNotFoundError):
             os.unlink(options.state_file)
-        platform = make_platform(options, client, Warnings())
+        platform = make_platform(
+            options.platform, options.config_dir, options.keys_dir, client, Warnings()
+        )
         return await take_back(platform, run_dir_of(options.state_file))
     finally:
         await client.close()

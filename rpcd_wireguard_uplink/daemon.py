@@ -56,6 +56,7 @@ from .state_file import StateFile, now_text, offer_row, read_state, run_dir_of
 from .steering.coordinator import SteeringCoordinator
 from .system.nft import TableDeleted
 from .tasks import TaskSet
+from .ubus.client import Client
 from .uplinks.adding import Adding
 from .uplinks.automatic import AutomaticUplinks
 from .uplinks.lease_client import LeaseClient
@@ -69,6 +70,20 @@ log = logging.getLogger("wireguard-uplink")
 
 NAMES_S = 2.0
 UPKEEP_S = 30.0
+
+
+def make_platform(
+    name: str, config_dir: str, keys_dir: str, bus: Client, warnings: Warnings
+) -> Platform:
+    """The platform of that name; `auto` finds out. netifd is reached over the bus."""
+    is_openwrt = os.path.exists("/sbin/netifd")
+    if name == "openwrt" or (name == "auto" and is_openwrt):
+        from .platform.openwrt import OpenWrt
+
+        return OpenWrt(config_dir, keys_dir, bus, warnings)
+    from .platform.standalone import Standalone
+
+    return Standalone(config_dir, keys_dir, warnings)
 
 
 class Bus(Protocol):

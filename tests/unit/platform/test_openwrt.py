@@ -15,9 +15,8 @@ from pathlib import Path
 import pytest
 from pytest_mock import MockerFixture
 
-from rpcd_wireguard_uplink.__main__ import Options, make_platform
 from rpcd_wireguard_uplink.config.settings import Config, Settings
-from rpcd_wireguard_uplink.daemon import Daemon
+from rpcd_wireguard_uplink.daemon import Daemon, make_platform
 from rpcd_wireguard_uplink.errors import CommandFailed, ConfigError
 from rpcd_wireguard_uplink.extras.standalone.broker import Broker
 from rpcd_wireguard_uplink.model import Endpoint, Family, Link, PathKind, Uplink, mark_alias
@@ -755,7 +754,7 @@ def test_the_platform_is_found(
     mocker: MockerFixture, asked: str, has_netifd: bool, made: str
 ) -> None:
     mocker.patch("os.path.exists", lambda path: has_netifd and path == "/sbin/netifd")
-    assert make_platform(Options(platform=asked), Client("/nowhere"), Warnings()).name == made
+    assert make_platform(asked, "/etc/config", "/keys", Client("/nowhere"), Warnings()).name == made
 
 
 async def test_the_double_speaks_as_netifd_does(router: Router) -> None:
