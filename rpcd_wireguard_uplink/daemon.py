@@ -52,7 +52,7 @@ from .platform.protocol import Platform
 from .provider.device import Provider
 from .provider.lease_server import LeaseServer
 from .provider.offer import OfferAnnounced, OwnOffer
-from .state_file import StateFile, now_text, offer_row, read_state, run_dir_of
+from .state_file import StateFile, now_text, read_state, run_dir_of
 from .steering.coordinator import SteeringCoordinator
 from .system.nft import TableDeleted
 from .tasks import TaskSet
@@ -119,7 +119,7 @@ class Daemon:
         folder = os.path.dirname(keys_dir.rstrip("/"))
         self.platform, self.bus = platform, bus
         self.warnings, self.tasks, self.events = warnings, tasks, events
-        self.remembered = read_state(state_file, time.monotonic())
+        self.remembered = read_state(state_file)
         self.store = ConfigStore(
             platform,
             lambda: has_made(platform),
@@ -312,7 +312,8 @@ class Daemon:
     async def start(self) -> None:
         """Begin the work. Nothing is decided before trust and terms are known again."""
         self.history.restore(self.remembered.history)
-        self.offers.restore(self.remembered.offers, self.remembered.sequences)
+        remembered = self.remembered
+        self.offers.restore(remembered.offers, remembered.sequences, time.monotonic())
         await self.store.reload()
         for sentence in await import_once(self.platform, self.store):
             log.warning("%s", sentence)
@@ -439,11 +440,10 @@ class Daemon:
 
     def _state(self) -> dict[str, Any]:
         """What the state file holds."""
-        offers = self.offers.fresh(time.monotonic())
         return {
             "offers": self.status.uplink_list().as_table()["offers"],
             **self.status.uplink_status().as_table(),
-            "offer_book": [offer_row(offer) for offer in offers],
+            "offer_book": self.offers.rows(time.monotonic()),
             "sequences": dict(self.offers.sequences),
             "identities": dict(self.peers.identities),
             "history": [entry.as_table() for entry in self.history.oldest_first()],

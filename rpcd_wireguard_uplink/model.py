@@ -76,35 +76,6 @@ class Endpoint:
 
 
 @dataclass(frozen=True, slots=True)
-class Offer:
-    """What a peer advertises. `price_per_gb` is in whatever the mesh counts in, 0 for none or not
-    said. `received_s` is when it reached us: its own clock is not trusted.
-
-    `egress` are tokens that name the line behind it, `endpoints` other ways to the peer than
-    `endpoint` (host, port, scope), `carrier` is how the offer came: mesh, mqtt,
-    gossip (relayed), or bus for what a program of this router handed in.
-    """
-
-    peer_id: str
-    endpoint: Endpoint
-    public_key: str
-    bandwidth_mbps: int = 0
-    latency_ms: float = -1.0
-    wan_type: str = ""
-    available: bool = True
-    sequence: int | None = None
-    ttl_s: float = 900.0
-    received_s: float = 0.0
-    egress: tuple[str, ...] = ()
-    endpoints: tuple[tuple[str, int, str], ...] = ()
-    metered: bool = False
-    quota_gb: float = 0.0
-    quota_left_gb: float = -1.0
-    price_per_gb: float = 0.0
-    carrier: str = "bus"
-
-
-@dataclass(frozen=True, slots=True)
 class Cost:
     """What using an uplink costs, as its peer last offered it or its owner wrote it."""
 

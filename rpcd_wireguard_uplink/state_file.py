@@ -19,7 +19,7 @@ from datetime import UTC, datetime
 from types import NoneType
 from typing import Any
 
-from .model import Endpoint, HistoryEntry, Offer
+from .model import HistoryEntry
 from .system.files import UnusableFile, read_table
 from .warnings import Warnings
 
@@ -37,12 +37,13 @@ def now_text() -> str:
 
 @dataclass(frozen=True, slots=True)
 class Remembered:
-    """What an earlier run left in the state file: `sequences` are the last that each peer used,
-    `identities` the signing keys that were seen over the mesh, by peer.
+    """What an earlier run left in the state file: `offers` are rows of the offer book, `sequences`
+    the last that each peer used, `identities` the signing keys that were seen over the mesh, by
+    peer.
     """
 
     history: tuple[HistoryEntry, ...] = ()
-    offers: tuple[Offer, ...] = ()
+    offers: tuple[Mapping[str, Any], ...] = ()
     sequences: Mapping[str, int] = field(default_factory=dict)
     identities: Mapping[str, str] = field(default_factory=dict)
 
@@ -94,17 +95,14 @@ def write_state(path: str, content: Mapping[str, Any]) -> None:
         raise
 
 
-def read_state(path: str, now_s: float) -> Remembered:
-    """What is in the file; nothing where there is none or it is not ours to understand.
-
-    Offers from the future of the monotonic clock are of an earlier boot and left out.
-    """
+def read_state(path: str) -> Remembered:
+    """What is in the file; nothing where there is none or it is not ours to understand."""
     try:
         content = read_table(path, MOST_BYTES)
         if content is None or content.get("version") != VERSION:
             return Remembered()
         history = tuple(_entry(row) for row in content.get("history", ()))
-        offers = tuple(_offer(row) for row in content.get("offer_book", ()))
+        offers = tuple(content.get("offer_book", ()))
         sequences = {str(k): int(v) for k, v in content.get("sequences", {}).items()}
         identities = {str(k): str(v) for k, v in content.get("identities", {}).items()}
     except UnusableFile as error:
@@ -113,8 +111,7 @@ def read_state(path: str, now_s: float) -> Remembered:
     except (ValueError, TypeError, KeyError, AttributeError, ArithmeticError) as error:
         log.warning("%s is ignored: it is damaged (%s)", path, type(error).__name__)
         return Remembered()
-    this_boot = tuple(o for o in offers if o.received_s <= now_s)
-    return Remembered(history, this_boot, sequences, identities)
+    return Remembered(history, offers, sequences, identities)
 
 
 _KINDS: Mapping[str, type | tuple[type, ...]] = {
@@ -126,7 +123,7 @@ _KINDS: Mapping[str, type | tuple[type, ...]] = {
 }
 
 
-def _check_kinds(made: HistoryEntry | Offer) -> None:
+def _check_kinds(made: HistoryEntry) -> None:
     """Raise TypeError where a field has no value of its kind: JSON may hold anything."""
     for each in fields(made):
         value, kind = getattr(made, each.name), _KINDS.get(str(each.type), object)
@@ -142,37 +139,3 @@ def _entry(row: Mapping[str, Any]) -> HistoryEntry:
     entry = HistoryEntry(**known)
     _check_kinds(entry)
     return entry
-
-
-def _offer(row: Mapping[str, Any]) -> Offer:
-    endpoint = Endpoint(str(row["host"]), int(row["port"]))
-    rest = {name: value for name, value in row.items() if name not in ("host", "port")}
-    rest["egress"] = tuple(str(token) for token in rest.get("egress", ()))
-    rest["endpoints"] = tuple((str(h), int(p), str(s)) for h, p, s in rest.get("endpoints", ()))
-    offer = Offer(endpoint=endpoint, **rest)
-    _check_kinds(offer)
-    return offer
-
-
-def offer_row(offer: Offer) -> dict[str, Any]:
-    """An offer as the state file keeps it."""
-    return {
-        "peer_id": offer.peer_id,
-        "host": offer.endpoint.host,
-        "port": offer.endpoint.port,
-        "public_key": offer.public_key,
-        "bandwidth_mbps": offer.bandwidth_mbps,
-        "latency_ms": offer.latency_ms,
-        "wan_type": offer.wan_type,
-        "available": offer.available,
-        "sequence": offer.sequence,
-        "ttl_s": offer.ttl_s,
-        "received_s": offer.received_s,
-        "egress": offer.egress,
-        "endpoints": offer.endpoints,
-        "metered": offer.metered,
-        "quota_gb": offer.quota_gb,
-        "quota_left_gb": offer.quota_left_gb,
-        "price_per_gb": offer.price_per_gb,
-        "carrier": offer.carrier,
-    }

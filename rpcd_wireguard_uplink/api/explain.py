@@ -25,7 +25,6 @@ from ..failover.selection import (
     Candidate,
     Place,
     Ranked,
-    offer_reason,
     place_of,
     rank,
     score_ms,
@@ -35,6 +34,7 @@ from ..mesh.peers import Peers
 from ..model import Family, Health, PathKind
 from ..probing.probe_kind import ProbeKind
 from ..text import quoted
+from ..uplinks.terms import offer_reason
 from . import replies as r
 from .status import uplink_reason
 

@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from ..config.peering import MESH_PORT
-from ..mesh.wire import lease, offer
+from ..mesh.wire.lease import LEASE_DENIAL, Identity, LeaseGrant, LeaseRelease, LeaseRequest
+from ..mesh.wire.offer import Offer, Withdrawal
 from ..mesh.wire.signing import DECIMALS, DOMAIN
 from ..schema.json_message import DEEPEST, LONGEST_JSON
 from ..schema.validation import Schema
@@ -31,13 +32,10 @@ OPTIONS_FILE = "docs/options.md"
 SCRIPT_FILE = "htdocs/luci-static/resources/wireguard-uplink/options.js"
 
 MESSAGES: Mapping[str, Schema] = {
-    "uplink_offer": offer.OFFER,
-    "uplink_withdraw": offer.WITHDRAW,
-    "uplink_identity": lease.UPLINK_IDENTITY,
-    "lease_request": lease.LEASE_REQUEST,
-    "lease_grant": lease.LEASE_GRANT,
-    "lease_denial": lease.LEASE_DENIAL,
-    "lease_release": lease.LEASE_RELEASE,
+    **{kind.name: kind.schema for kind in (Offer, Withdrawal, Identity)},
+    **{kind.name: kind.schema for kind in (LeaseRequest, LeaseGrant)},
+    "lease_denial": LEASE_DENIAL,
+    LeaseRelease.name: LeaseRelease.schema,
 }
 
 

@@ -21,7 +21,7 @@ from ..mesh.offer_validation import OfferValidator
 from ..mesh.offers import OfferBook
 from ..mesh.peers import Peers
 from ..mesh.trust import wanted_pin, wanted_revocation
-from ..mesh.wire.lease import Identity, parse_identity
+from ..mesh.wire.lease import Identity
 from ..provider.lease_server import LeaseServer
 from ..provider.offer import OwnOffer
 from . import replies as r
@@ -101,7 +101,7 @@ class ProviderMethods:
             offering=int(self._lease_server.settings.enabled),
             offer=r.OwnOffer(**self._own_offer.offer_table()),
             consumers=[r.ConsumerRow(**row) for row in self._lease_server.consumer_rows()],
-            refused=[r.Refusal(code=code, count=count) for code, count in refused],
+            refused=[r.Denial(code=code, count=count) for code, count in refused],
         )
 
 
@@ -158,7 +158,7 @@ class TrustMethods:
                 device=found.device,
                 timeout_s=CONFIRM_S,
             )
-            return parse_identity(table) if status == 200 else None
+            return Identity.parse(table) if status == 200 else None
         except UplinkError:
             return peers.identity(peer_id)
 

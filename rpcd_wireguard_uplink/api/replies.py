@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from ..mesh.wire.message import listed
+from ..mesh.wire.offer import Offer
 from ..schema.record import Record, member
 from ..schema.shapes import Tree
 
@@ -73,25 +75,15 @@ class DonePeer(Done):
 # --- uplinks
 
 
-class OfferRow(Record):
-    """An offer of a mesh peer."""
+class OfferRow(Record, also=listed(Offer)):
+    """An offer of a mesh peer: its listed members (mesh/wire/offer.py), and what we say of it."""
 
-    peer_id: str = member(PEER, column="PEER")
     trusted: bool = member("whether the owner trusts this peer")
     usable: bool = member("whether an uplink can be made from the offer now", column="USABLE")
     reason: str = member(REASON, column="USABLE", last=True)
-    bandwidth_mbps: int = member("Mbit/s that the peer advertises; 0 if not said", column="MBIT/S")
-    latency_ms: float = member(
-        "ms that the peer advertises; -1 if not said", low=-1, column="LATENCY"
-    )
-    wan_type: str = member("kind of the peer's WAN, such as fiber or lte", column="WAN")
-    available: bool = member("whether the peer says that its internet works")
     endpoint: str = member(ENDPOINT, column="ENDPOINT")
-    public_key: str = member(PEER_KEY)
     age_s: int = member("seconds since the offer was received", column="RECEIVED")
     carrier: str = member("how it came: mesh, mqtt, gossip, or bus for this router's own programs")
-    metered: bool = member("whether the peer pays by volume")
-    quota_left_gb: float = member("GB left of its quota this month; -1 without a quota", low=-1)
     configured: bool = member("whether there is an uplink to this peer")
 
 
@@ -512,7 +504,7 @@ class ConsumerRow(Record):
     month_bytes: int = member("bytes both ways since the quota's reset day", column="THIS MONTH")
 
 
-class Refusal(Record):
+class Denial(Record):
     """How often peers were refused for one reason."""
 
     code: str = member("why")
@@ -525,7 +517,7 @@ class Consumers(Record):
     offering: int = member(SWITCH, description="1 if this router offers its internet to peers")
     offer: OwnOffer = member("what this router offers")
     consumers: Sequence[ConsumerRow] = member("peers with a lease")
-    refused: Sequence[Refusal] = member("what was refused of peers, by code")
+    refused: Sequence[Denial] = member("what was refused of peers, by code")
 
 
 class TrustRow(Record):

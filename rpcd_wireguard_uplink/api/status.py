@@ -16,15 +16,17 @@ from ..failover.decision import ranked_backups
 from ..failover.machine import Phase, State
 from ..failover.monitor import Monitor
 from ..failover.paths import WatchedPath
-from ..failover.selection import Ranked, offer_reason
+from ..failover.selection import Ranked
 from ..history import History
 from ..mesh.offers import OfferBook
 from ..mesh.peers import Peers
-from ..model import Family, Health, Offer, PathKind, Uplink
+from ..mesh.wire.offer import Offer
+from ..model import Family, Health, PathKind, Uplink
 from ..platform.protocol import Platform
 from ..probing.icmp import PROBE_BYTES
 from ..probing.probe_kind import ProbeKind
 from ..provider.lease_server import LeaseServer
+from ..uplinks.terms import offer_reason
 from ..uplinks.wans import Wans
 from ..warnings import Warnings
 from . import replies as r

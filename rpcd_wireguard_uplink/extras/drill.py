@@ -23,7 +23,8 @@ from ..failover.machine import AWAY, Change
 from ..failover.monitor import Monitor
 from ..mesh.offers import OfferBook
 from ..mesh.peers import Peers
-from ..model import Family, Health, Offer, Uplink
+from ..mesh.wire.offer import Offer
+from ..model import Family, Health, Uplink
 from ..platform.protocol import Platform
 from ..probing.tunnel_test import Tested, run_test
 from ..state_file import now_text

@@ -24,11 +24,11 @@ from .offer_validation import OfferValidator
 from .offers import Numbering, Source
 from .peers import Peers
 from .poller import MeshTransport
-from .wire.offer import OfferMessage, WithdrawMessage, offer_table, parse_message, withdraw_table
+from .wire.offer import Offer, Withdrawal, parse_message
 from .wire.signing import Signer, can_sign, verify
 
 Table = dict[str, Any]
-Message = OfferMessage | WithdrawMessage
+Message = Offer | Withdrawal
 FAREWELL_S = 1.0
 
 
@@ -138,7 +138,7 @@ class Advertiser:
         """Send our own message to everybody; it replaces what was sent before."""
         table = self._table(message)
         self._has_spoken = True
-        self.own = table if isinstance(message, OfferMessage) else None
+        self.own = table if isinstance(message, Offer) else None
         carriers = self._store.current.peering.carriers
         if "mesh" in carriers:
             self._mesh.tell(table)
@@ -198,13 +198,11 @@ class Advertiser:
     def _last_will(self) -> bytes:
         assert self._broker is not None
         sequence = self._numbering.last_will(time.time())
-        gone = WithdrawMessage(self._broker[1], sequence=sequence, reason="connection lost")
+        gone = Withdrawal(peer_id=self._broker[1], sequence=sequence, reason="connection lost")
         return _bytes(self._table(gone))
 
     def _table(self, message: Message) -> Table:
-        table = (
-            offer_table(message) if isinstance(message, OfferMessage) else withdraw_table(message)
-        )
+        table = message.as_table()
         return table if self._signer is None else self._signer.sign(table)
 
 

@@ -10,21 +10,18 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import replace
 from typing import Any
 
 from ..errors import InvalidArgument, NotSupported, NotTrusted, UplinkError
 from ..events import Events, NumbersChanged, OfferNews
-from ..model import Offer
 from ..text import quoted
 from .offers import OfferBook, Source
 from .peers import Peers
 from .rate_limit import Buckets
 from .wire.endpoints import check_endpoint_host
-from .wire.offer import OfferMessage, WithdrawMessage, parse_message
+from .wire.offer import Offer, Withdrawal, parse_message
 from .wire.signing import verify
 
-DEFAULT_TTL_S = 900
 MOST_REFUSALS = 40  # kinds of them
 BURST = 20  # messages of one peer
 RATE_PER_S = 0.5
@@ -64,7 +61,7 @@ class OfferValidator:
             self.count(error.code)
             raise
         repeated = False
-        if isinstance(message, WithdrawMessage):
+        if isinstance(message, Withdrawal):
             taken = self._offers.withdraw(
                 message.peer_id, message.sequence, time.monotonic(), source
             )
@@ -72,7 +69,7 @@ class OfferValidator:
             kind, cause = "withdrawn", message.reason or carrier
         else:
             known = self._offers.get(message.peer_id, time.monotonic())
-            offer = offer_of(message, carrier, time.monotonic())
+            offer = _received(message, carrier)
             taken = self._offers.accept(offer, source)
             told = "The offer was accepted." if taken else "A newer offer is known already."
             kind, cause = "offer", carrier
@@ -90,7 +87,7 @@ class OfferValidator:
 
     def _check(
         self,
-        message: OfferMessage | WithdrawMessage,
+        message: Offer | Withdrawal,
         raw: Mapping[str, Any] | str,
         source: Source,
         sender: str,
@@ -106,7 +103,7 @@ class OfferValidator:
                 f"{quoted(sender)} can't speak for {quoted(peer_id)}", code="other_peer"
             )
         self._check_signature(message, raw, source)
-        if isinstance(message, OfferMessage):
+        if isinstance(message, Offer):
             if message.public_key in self._own_keys():
                 raise InvalidArgument(
                     "endpoint.public_key is this router's own", code="key_is_ours"
@@ -117,9 +114,9 @@ class OfferValidator:
             for host in sorted(hosts):
                 check_endpoint_host(host, () if host in near else self._peers.mesh.addresses)
 
-    def _check_pace(self, message: OfferMessage | WithdrawMessage, source: Source) -> None:
+    def _check_pace(self, message: Offer | Withdrawal, source: Source) -> None:
         """A peer's offers cost work here; what it takes back is believed however often it does."""
-        if source is Source.LOCAL or isinstance(message, WithdrawMessage):
+        if source is Source.LOCAL or isinstance(message, Withdrawal):
             return
         if not self._pace.take(message.peer_id, time.monotonic()):
             raise NotSupported(
@@ -141,7 +138,7 @@ class OfferValidator:
 
     def _check_signature(
         self,
-        message: OfferMessage | WithdrawMessage,
+        message: Offer | Withdrawal,
         raw: Mapping[str, Any] | str,
         source: Source,
     ) -> None:
@@ -165,27 +162,10 @@ class OfferValidator:
 
 def _terms(offer: Offer) -> Offer:
     """An offer without what differs each time that it is told."""
-    return replace(offer, sequence=None, received_s=0.0, latency_ms=0.0, quota_left_gb=0.0)
+    return offer.replaced(sequence=None, received_s=0.0, latency_ms=0.0, quota_left_gb=0.0)
 
 
-def offer_of(message: OfferMessage, carrier: str, now_s: float) -> Offer:
-    """The offer that a message makes, received now."""
-    return Offer(
-        peer_id=message.peer_id,
-        endpoint=message.endpoint,
-        public_key=message.public_key,
-        bandwidth_mbps=message.bandwidth_mbps,
-        latency_ms=message.latency_ms,
-        wan_type=message.wan_type,
-        available=message.available,
-        sequence=message.sequence,
-        ttl_s=float(message.ttl_s if message.ttl_s is not None else DEFAULT_TTL_S),
-        received_s=now_s,
-        egress=tuple(message.egress.split(",")) if message.egress else (),
-        endpoints=tuple((each.host, each.port, each.scope) for each in message.endpoints),
-        metered=message.metered,
-        quota_gb=message.quota_gb or 0.0,
-        quota_left_gb=-1.0 if message.quota_left_gb is None else message.quota_left_gb,
-        price_per_gb=message.price_per_gb or 0.0,
-        carrier=carrier,
-    )
+def _received(message: Offer, carrier: str) -> Offer:
+    """The offer as the offer book keeps it, received now."""
+    kept = message.replaced(timestamp="", identity="", signature="")
+    return kept.replaced(received_s=time.monotonic(), carrier=carrier)

@@ -6,11 +6,14 @@ may have no clock. Pure but for nothing: the caller gives the time. Trust is dec
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
+from typing import Any
 
-from ..model import Offer
+from ..errors import InvalidArgument
+from .wire.offer import Offer
 
 MOST_OFFERS = 1000
 PLACE_BITS = 20  # with seconds of this century above them a sequence stays below 2**53
@@ -125,7 +128,7 @@ class OfferBook:
     def get(self, peer_id: str, now_s: float) -> Offer | None:
         """The peer's offer, if there is one that has not expired."""
         offer = self._offers.get(peer_id)
-        return offer if offer is not None and not expired(offer, now_s) else None
+        return offer if offer is not None and now_s <= offer.expires_s else None
 
     def peek(self, peer_id: str) -> Offer | None:
         """The peer's last offer, expired or not."""
@@ -142,7 +145,7 @@ class OfferBook:
 
     def fresh(self, now_s: float) -> Iterator[Offer]:
         """All offers that have not expired, newest last; the expired ones are dropped."""
-        for peer_id in [p for p, offer in self._offers.items() if expired(offer, now_s)]:
+        for peer_id in [p for p, offer in self._offers.items() if now_s > offer.expires_s]:
             del self._offers[peer_id]
         yield from self._offers.values()
 
@@ -151,14 +154,21 @@ class OfferBook:
         """The last sequence that each peer was seen to use, withdrawals included."""
         return self._sequences
 
-    def restore(self, offers: Iterable[Offer], sequences: Mapping[str, int]) -> None:
-        """Take over what an earlier run of the service knew."""
-        for offer in offers:
-            self.accept(offer)
+    def rows(self, now_s: float) -> list[dict[str, Any]]:
+        """All offers that have not expired, for the state file."""
+        return [offer.as_row() for offer in self.fresh(now_s)]
+
+    def restore(
+        self, rows: Iterable[Mapping[str, Any]], sequences: Mapping[str, int], now_s: float
+    ) -> None:
+        """Take over what an earlier run of the service knew.
+
+        An offer from the future of the monotonic clock is of an earlier boot and left out.
+        """
+        for row in rows:
+            with contextlib.suppress(InvalidArgument):
+                offer = Offer.parse_row(row)
+                if offer.received_s <= now_s:
+                    self.accept(offer)
         for peer_id, sequence in sequences.items():
             self._remember(peer_id, sequence)
-
-
-def expired(offer: Offer, now_s: float) -> bool:
-    """Whether the offer's time to live has passed since it was received."""
-    return now_s - offer.received_s > offer.ttl_s

@@ -22,16 +22,7 @@ from .http import Request, Response, Server
 from .offer_validation import OfferValidator
 from .offers import Source
 from .peers import Peers
-from .wire.lease import (
-    Denial,
-    Deny,
-    Identity,
-    denial_table,
-    identity_table,
-    lease_grant_table,
-    parse_lease_release,
-    parse_lease_request,
-)
+from .wire.lease import Denial, Deny, Identity, LeaseRelease, LeaseRequest
 
 Table = dict[str, Any]
 PATHS = {
@@ -40,7 +31,7 @@ PATHS = {
     "/v1/message": ("POST",),
     "/v1/lease": ("POST", "DELETE"),
 }
-_STATUS = {
+_STATUS: dict[str, int] = {
     Deny.NOT_TRUSTED: 403,
     Deny.UNBOUND: 403,
     Deny.OTHER_PEER: 403,
@@ -118,7 +109,7 @@ class PeerApi:
     async def _answer_peer(self, request: Request, peer: MeshPeer) -> Response:
         if request.path == "/v1/identity":
             return Response(
-                200, identity_table(Identity(self._peers.node_id, self._identity_key()))
+                200, Identity(peer_id=self._peers.node_id, key=self._identity_key()).as_table()
             )
         if request.path == "/v1/offer":
             return self._offer()
@@ -126,20 +117,20 @@ class PeerApi:
         if request.path == "/v1/message":
             return self._message(table, peer)
         if request.method == "DELETE":
-            release = parse_lease_release(table)
+            release = LeaseRelease.parse(table)
             denial = self._peers.denial_of(peer, release.peer_id)
             if denial is not None and denial[0] is Deny.OTHER_PEER:
                 return self._denied(Denial(*denial))
             gone = await self._lease_server.release(release.public_key, release.peer_id)
             return Response(200, {"released": gone})
-        wanted = parse_lease_request(table)
+        wanted = LeaseRequest.parse(table)
         denial = self._peers.denial_of(peer, wanted.peer_id)
         if denial is not None:
             return self._denied(Denial(*denial))
         granted = await self._leases.grant(wanted)
         if isinstance(granted, Denial):
             return self._denied(granted)
-        return Response(200, lease_grant_table(granted))
+        return Response(200, granted.as_table())
 
     async def _answer_consumer(self, request: Request) -> Response:
         """Inside the tunnel the address is the lease: its holder renews it or gives it back."""
@@ -151,23 +142,23 @@ class PeerApi:
             return self._offer()
         table = self._parse(request)
         if request.method == "DELETE":
-            release = parse_lease_release(table)
+            release = LeaseRelease.parse(table)
             if release.public_key != lease.public_key:
                 return self._denied(Denial(Deny.NO_LEASE, "this lease is another's"))
             gone = await self._lease_server.release(lease.public_key, lease.peer_id)
             return Response(200, {"released": gone})
-        wanted = parse_lease_request(table)
+        wanted = LeaseRequest.parse(table)
         if (wanted.public_key, wanted.peer_id) != (lease.public_key, lease.peer_id):
             return self._denied(Denial(Deny.NO_LEASE, "this lease is another's"))
         granted = await self._leases.grant(wanted)
         if isinstance(granted, Denial):
             return self._denied(granted)
-        return Response(200, lease_grant_table(granted))
+        return Response(200, granted.as_table())
 
     def _offer(self) -> Response:
         table, reason = self._own_offer()
         if table is None:
-            return Response(404, {"code": Deny.NOT_OFFERING.value, "error": reason})
+            return Response(404, {"code": Deny.NOT_OFFERING, "error": reason})
         return Response(200, table)
 
     def _message(self, table: Table, peer: MeshPeer) -> Response:
@@ -187,5 +178,5 @@ class PeerApi:
             raise
 
     def _denied(self, denial: Denial) -> Response:
-        self._validator.count(denial.code.value)
-        return Response(_STATUS.get(denial.code, 503), denial_table(denial))
+        self._validator.count(denial.code)
+        return Response(_STATUS.get(denial.code, 503), denial.as_table())

@@ -14,7 +14,6 @@ from typing import Any
 from ..config.store import ConfigStore
 from ..config.wan_names import unknown_names
 from ..errors import InvalidArgument, NotTrusted, UplinkError
-from ..model import Offer
 from ..system.wg import Ages
 from ..warnings import Warnings
 from .directory import Directory, Mesh, MeshPeer, Record, is_peer_id, own_node_id, read_mesh
@@ -22,7 +21,8 @@ from .faults import answer_fault, proposed_id, tunnel_fault
 from .master_link import BusCall, read_approvals, read_records
 from .offers import OfferBook
 from .trust import Approval, Ground, Standing, State, standing
-from .wire.lease import Deny, Identity, parse_identity
+from .wire.lease import Deny, Identity
+from .wire.offer import Offer
 
 Table = dict[str, Any]
 MOST_SAID = 1000
@@ -105,7 +105,7 @@ class Peers:
 
         Raises InvalidArgument for what is no identity, NotTrusted where it says to be another's.
         """
-        said = parse_identity(table)
+        said = Identity.parse(table)
         self._refused.pop(peer.key, None)
         try:
             if said.peer_id == self.node_id:
@@ -155,7 +155,7 @@ class Peers:
         is_bound = bool(name) and self.directory.bound_key(name) == peer.key
         if bound not in (None, peer.key) or (is_bound and name != peer_id):
             raise NotTrusted(
-                f"the mesh peer at {peer.addresses[0]} is not {peer_id}", code=Deny.OTHER_PEER.value
+                f"the mesh peer at {peer.addresses[0]} is not {peer_id}", code=Deny.OTHER_PEER
             )
 
     def identity_of(self, peer_id: str) -> str:
@@ -173,7 +173,7 @@ class Peers:
         peer = self.directory.named(peer_id)
         if peer is None or peer.key not in self._said:
             return None
-        return Identity(self._said[peer.key], self._signed.get(peer.key, ""))
+        return Identity(peer_id=self._said[peer.key], key=self._signed.get(peer.key, ""))
 
     def standing(self, peer_id: str, *, local: bool = False) -> Standing:
         """Whether the peer is trusted now; `local` for what this router's own programs say."""

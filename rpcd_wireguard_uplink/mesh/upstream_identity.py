@@ -11,12 +11,12 @@ import hashlib
 import ipaddress
 from collections.abc import Iterable
 
-from ..model import DefaultRoute, Family, Offer
+from ..model import DefaultRoute, Family
 from ..system import iproute
 from ..system.network import NetworkState
+from .wire.offer import LONGEST_EGRESS, Offer
 
 LOOP_PREFIX = "uplink="
-LONGEST = 200  # messages.py takes no more
 
 
 class Upstream:
@@ -65,10 +65,10 @@ async def _gateway_tokens(route: DefaultRoute) -> set[str]:
     return {f"gw={hashlib.sha256(hardware.encode()).hexdigest()[:16]}"}
 
 
-def joined(tokens: Iterable[str]) -> str:
-    """The tokens as an offer carries them; those that would be too many are left out."""
-    told = ""
+def fitting(tokens: Iterable[str]) -> tuple[str, ...]:
+    """The tokens that an offer has room for."""
+    taken: tuple[str, ...] = ()
     for token in tokens:
-        longer = f"{told},{token}" if told else token
-        told = longer if len(longer) <= LONGEST else told
-    return told
+        if len(",".join((*taken, token))) <= LONGEST_EGRESS:
+            taken = (*taken, token)
+    return taken

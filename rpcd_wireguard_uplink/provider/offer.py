@@ -17,10 +17,10 @@ from ..events import Event, Events, PeerNews
 from ..failover.monitor import Monitor
 from ..failover.paths import WatchedPath
 from ..mesh.offers import Numbering
-from ..mesh.upstream_identity import LOOP_PREFIX, Upstream, joined
+from ..mesh.upstream_identity import LOOP_PREFIX, Upstream, fitting
 from ..mesh.wire.lease import Denial, Deny, LeaseGrant, LeaseRequest
-from ..mesh.wire.offer import OfferMessage, WithdrawMessage
-from ..model import Endpoint, Family, Health
+from ..mesh.wire.offer import Offer, Withdrawal
+from ..model import Family, Health
 from ..state_file import now_text
 from .lease_server import LeaseServer
 
@@ -35,7 +35,7 @@ MEASURE_S = 4.0  # the first verdict on a line takes about two
 class OfferAnnounced(Event):
     """What the mesh is to know of our offer from now on."""
 
-    message: OfferMessage | WithdrawMessage
+    message: Offer | Withdrawal
 
 
 class OwnOffer:
@@ -160,7 +160,7 @@ class OwnOffer:
             code = Deny.NOT_OFFERING
         return Denial(code, f"{self._lease_server.node_id} can't serve now: {self.reason()}")
 
-    def message(self) -> OfferMessage | WithdrawMessage:
+    def message(self) -> Offer | Withdrawal:
         """What the mesh is to know now, with a new sequence."""
         sequence = self._numbering.next(time.time())
         active = {
@@ -169,18 +169,23 @@ class OwnOffer:
             for state in self._monitor.states.values()
             if state.active == uplink.interface
         }
-        egress = joined(
+        egress = fitting(
             (*(LOOP_PREFIX + peer_id for peer_id in sorted(active)), *self._upstream.tokens)
         )
         if not (self.stands and self._lease_server.endpoints):
-            return WithdrawMessage(
-                self._lease_server.node_id, now_text(), sequence, self.reason()[:80], egress
+            return Withdrawal(
+                peer_id=self._lease_server.node_id,
+                timestamp=now_text(),
+                sequence=sequence,
+                reason=self.reason()[:80],
+                egress=egress,
             )
         settings, first = self._lease_server.settings, self._lease_server.endpoints[0]
         left_gb = self._lease_server.quota_left_gb
-        return OfferMessage(
+        return Offer(
             peer_id=self._lease_server.node_id,
-            endpoint=Endpoint(first.host, first.port),
+            host=first.host,
+            port=first.port,
             public_key=self._lease_server.public_key,
             bandwidth_mbps=settings.bandwidth_mbps,
             latency_ms=self.latency_ms(),
@@ -190,9 +195,9 @@ class OwnOffer:
             ttl_s=OFFER_TTL_S,
             egress=egress,
             metered=settings.metered,
-            quota_gb=settings.quota_gb or None,
-            quota_left_gb=round(left_gb, 3) if left_gb >= 0 else None,
-            price_per_gb=settings.price_per_gb or None,
+            quota_gb=settings.quota_gb,
+            quota_left_gb=round(left_gb, 3),
+            price_per_gb=settings.price_per_gb,
             endpoints=self._lease_server.endpoints,
         )
 

@@ -24,7 +24,7 @@ from typing import (
 
 from .shapes import Tree
 
-_REQUIRED = object()
+REQUIRED = object()
 _NOTHING: Mapping[str, Any] = {}
 _FLAT = ("str", "int", "float", "bool")
 _NAMES = {str: "string", int: "integer", float: "number", bool: "boolean"}
@@ -67,7 +67,7 @@ def member(
     wire: str = "",
     column: str = "",
     last: bool = False,
-    default: Any = _REQUIRED,
+    default: Any = REQUIRED,
     low: float | None = None,
     high: float | None = None,
     most: int | None = None,
@@ -94,15 +94,17 @@ class Record:
     _defaults: ClassVar[Mapping[str, Any]] = {}
     _is_flat: ClassVar[bool] = True  # nothing but its attributes is in its table
 
-    def __init_subclass__(cls) -> None:
-        declared = {name: vars(cls)[name] for name in cls.__annotations__}
+    def __init_subclass__(cls, also: Mapping[str, Member] | None = None) -> None:
+        """`also` are members that another class declares and this one has, too."""
+        here = vars(cls)
+        declared = {n: here[n] for n in cls.__annotations__ if isinstance(here.get(n), Member)}
         for name, each in declared.items():
             each.take_name(name)
-        cls.members = {**cls.members, **declared}
-        cls._defaults = {n: m.default for n, m in cls.members.items() if m.default is not _REQUIRED}
+        cls.members = {**cls.members, **(also or {}), **declared}
+        cls._defaults = {n: m.default for n, m in cls.members.items() if m.default is not REQUIRED}
         cls._is_flat = cls._is_flat and all(
-            kind in _FLAT and declared[name].wire == name
-            for name, kind in cls.__annotations__.items()
+            cls.__annotations__[name] in _FLAT and each.wire == name
+            for name, each in declared.items()
         )
 
     def __init__(self, **values: Any) -> None:
@@ -121,13 +123,27 @@ class Record:
         for name in cls.members:
             if name not in values:
                 for source in sources:
-                    if (found := getattr(source, name, _REQUIRED)) is not _REQUIRED:
+                    if (found := getattr(source, name, REQUIRED)) is not REQUIRED:
                         values[name] = found
                         break
         return cls(**values)
 
     def __setattr__(self, name: str, value: object) -> NoReturn:
         raise AttributeError(f"{type(self).__name__} is frozen")
+
+    def __eq__(self, other: object) -> bool:
+        return type(self) is type(other) and vars(self) == vars(other)
+
+    def __hash__(self) -> int:
+        return hash(tuple(getattr(self, name) for name in self.members))
+
+    def __repr__(self) -> str:
+        shown = ", ".join(f"{name}={getattr(self, name)!r}" for name in self.members)
+        return f"{type(self).__name__}({shown})"
+
+    def replaced(self, **changes: Any) -> Self:
+        """Return the same with these members changed."""
+        return type(self)(**{**vars(self), **changes})
 
     def as_table(self) -> dict[str, Any]:
         """Return the table that goes on the bus, with all that is in it."""
@@ -153,7 +169,10 @@ def schema_of(record: type[Record]) -> Tree:
     members = record.members.items()
     return {
         "type": "object",
-        "properties": {m.wire: {**_schema_of(kinds[n], m), **m.tree} for n, m in members},
+        "properties": {
+            m.wire: m.tree if "type" in m.tree else {**_schema_of(kinds[n], m), **m.tree}
+            for n, m in members
+        },
         "required": [m.wire for _, m in members if not m.is_optional],
         "additionalProperties": False,
     }

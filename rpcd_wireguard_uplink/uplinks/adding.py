@@ -12,16 +12,17 @@ from dataclasses import dataclass, replace
 from ..config.store import ConfigStore
 from ..errors import NotFound, NotSupported, NotTrusted, UplinkError
 from ..events import Events, UplinkChanged
-from ..failover.selection import cost_of
 from ..mesh.offers import OfferBook
 from ..mesh.peers import Peers
-from ..model import Offer, Uplink, normal_address
+from ..mesh.wire.offer import Offer
+from ..model import Uplink, normal_address
 from ..platform.protocol import Platform
 from ..schema.endpoints import parse_endpoint
 from ..system import wg
 from ..text import quoted
 from .lease_client import LeaseClient
 from .lifecycle import Uplinks
+from .terms import cost_of
 
 HANDSHAKE_S = 1.0  # a handshake takes a round trip; more would only make a caller wait
 

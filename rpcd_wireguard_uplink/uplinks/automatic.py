@@ -14,16 +14,17 @@ from ..errors import UplinkError
 from ..events import TrustChanged
 from ..failover.decision import dead_for_s
 from ..failover.monitor import Monitor
-from ..failover.selection import cost_of, missing_uplink, terms_of
 from ..mesh import upstream_identity
 from ..mesh.offers import OfferBook
 from ..mesh.peers import Peers
 from ..mesh.trust import rejected_pins
-from ..model import Offer, Uplink
+from ..mesh.wire.offer import Offer
+from ..model import Uplink
 from ..warnings import Warnings
 from .adding import Adding
 from .lease_client import LeaseClient
 from .lifecycle import Uplinks
+from .terms import cost_of, missing_uplink, terms_of
 
 LOOK_S = 10.0
 GIVEN_UP_S = 600.0  # an uplink that was dead for so long is not ready, and another is made

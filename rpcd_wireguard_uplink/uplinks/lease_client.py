@@ -32,16 +32,7 @@ from ..mesh.directory import MeshPeer
 from ..mesh.http import request
 from ..mesh.peers import Peers
 from ..mesh.wire.endpoints import ScopedEndpoint
-from ..mesh.wire.lease import (
-    Deny,
-    LeaseGrant,
-    LeaseRelease,
-    LeaseRequest,
-    lease_release_table,
-    lease_request_table,
-    parse_denial,
-    parse_lease_grant,
-)
+from ..mesh.wire.lease import Denial, Deny, LeaseGrant, LeaseRelease, LeaseRequest
 from ..model import DEVICE_GROUP, OUTER_MARK, PROVIDER_DEVICE, Uplink, is_own_name
 from ..platform.protocol import Platform
 from ..schema.endpoints import is_literal
@@ -54,7 +45,7 @@ ASK_S = 4.0
 RETRY_S = 5.0
 LONGEST_RETRY_S = 300.0
 LEAST_PREFIX = 8  # the largest private network (RFC 1918)
-_UNTRUSTED = {Deny.NOT_TRUSTED.value, Deny.UNBOUND.value, Deny.OTHER_PEER.value}
+_UNTRUSTED = {Deny.NOT_TRUSTED, Deny.UNBOUND, Deny.OTHER_PEER}
 
 
 @dataclass(slots=True)
@@ -142,7 +133,9 @@ class LeaseClient:
         self._tasks.spawn("giving a lease back", self._give_back(uplink, host, device))
 
     async def _give_back(self, uplink: Uplink, host: str, device: str) -> None:
-        table = lease_release_table(LeaseRelease(self._peers.node_id, uplink.own_public_key))
+        table = LeaseRelease(
+            peer_id=self._peers.node_id, public_key=uplink.own_public_key
+        ).as_table()
         with contextlib.suppress(UplinkError):
             await self._send("DELETE", host, device, table)
 
@@ -283,14 +276,16 @@ class LeaseClient:
 
     async def _request(self, uplink: Uplink, host: str, device: str) -> LeaseGrant:
         wanted = LeaseRequest(
-            self._peers.node_id, uplink.own_public_key, await self._own_networks(uplink)
+            peer_id=self._peers.node_id,
+            public_key=uplink.own_public_key,
+            avoid=await self._own_networks(uplink),
         )
-        status, table = await self._send("POST", host, device, lease_request_table(wanted))
+        status, table = await self._send("POST", host, device, wanted.as_table())
         if status != 200:
-            refusal = parse_denial(table)
+            refusal = Denial.parse(table)
             kind = NotTrusted if refusal.code in _UNTRUSTED else NotSupported
             raise kind(f"{uplink.peer_id} says no: {refusal.error}", code=refusal.code)
-        grant = parse_lease_grant(table)
+        grant = LeaseGrant.parse(table)
         if grant.peer_id != uplink.peer_id:
             raise InvalidArgument(f"the lease is of {grant.peer_id}, not of {uplink.peer_id}")
         if grant.public_key == uplink.own_public_key:
@@ -312,7 +307,7 @@ class LeaseClient:
             raise InvalidArgument(
                 f"{uplink.peer_id} gave an address {told}: its owner can set another pool4 and "
                 "pool6",
-                code=Deny.ADDRESS_CONFLICT.value,
+                code=Deny.ADDRESS_CONFLICT,
             )
         return grant
 

@@ -24,8 +24,7 @@ from rpcd_wireguard_uplink.daemon import Daemon
 from rpcd_wireguard_uplink.events import Events
 from rpcd_wireguard_uplink.mesh import http
 from rpcd_wireguard_uplink.mesh import poller as mesh_carrier
-from rpcd_wireguard_uplink.mesh.wire.offer import OfferMessage
-from rpcd_wireguard_uplink.model import Endpoint
+from rpcd_wireguard_uplink.mesh.wire.offer import Offer
 from rpcd_wireguard_uplink.system import process
 from rpcd_wireguard_uplink.tasks import TaskSet
 from rpcd_wireguard_uplink.warnings import Warnings
@@ -169,10 +168,11 @@ def _knows_all(router: Router, count: int) -> bool:
 async def _spread(router: Router, routers: Sequence[Router]) -> float:
     """Seconds from one router's word to the last other one that has it in its book."""
     daemon, began = router.books, time.monotonic()
-    message = OfferMessage(
-        router.name,
-        Endpoint("192.0.2.7", 51821),
-        key_of(f"provider {router.number}"),
+    message = Offer(
+        peer_id=router.name,
+        host="192.0.2.7",
+        port=51821,
+        public_key=key_of(f"provider {router.number}"),
         bandwidth_mbps=100,
         sequence=daemon.numbering.next(time.time()),
         ttl_s=900,

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from rpcd_wireguard_uplink.mesh.wire.lease import LeaseRequest, lease_request_table
+from rpcd_wireguard_uplink.mesh.wire.lease import LeaseRequest
 from tests.lab.consumers import ECHO, probe
 from tests.lab.lab import Lab, ready
 from tests.lab.mesh import mesh_network
@@ -159,7 +159,7 @@ def test_a_strangers_wish_for_a_lease_is_refused_and_counted(offered: Mesh) -> N
     assert answer.data["error"] == f"p1 says no: {sentence}"
     assert p1.refusals()["not_trusted"] == before + 1
     key = stranger.router.node.sh("wg genkey | wg pubkey").strip()
-    body = lease_request_table(LeaseRequest("stranger", key))
+    body = LeaseRequest(peer_id="stranger", public_key=key).as_table()
     ends = stranger.router.mesh4, p1.router.mesh4
     status, table = json.loads(stranger.router.node.ask("post", *ends, json.dumps(body)))
     assert (status, table["code"]) == (403, "not_trusted"), table

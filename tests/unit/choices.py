@@ -14,12 +14,12 @@ from rpcd_wireguard_uplink.config.settings import Config, Settings
 from rpcd_wireguard_uplink.failover.detector import PathHealth
 from rpcd_wireguard_uplink.failover.monitor import Monitor
 from rpcd_wireguard_uplink.failover.paths import Watch, WatchedPath
+from rpcd_wireguard_uplink.mesh.wire.offer import Offer
 from rpcd_wireguard_uplink.model import (
     DefaultRoute,
     Endpoint,
     Family,
     Health,
-    Offer,
     PathKind,
     Uplink,
 )
@@ -41,8 +41,15 @@ def uplink_of(peer_id: str, weight: int = 10, addresses: Sequence[str] = BOTH) -
 
 def offer_of(peer_id: str, **changes: object) -> Offer:
     """An offer of that peer."""
-    found = Offer(peer_id, Endpoint("192.0.2.7", 51820), key_of(peer_id), 100, 15.0)
-    return replace(found, **changes)  # type: ignore[arg-type]
+    found = Offer(
+        peer_id=peer_id,
+        host="192.0.2.7",
+        port=51820,
+        public_key=key_of(peer_id),
+        bandwidth_mbps=100,
+        latency_ms=15.0,
+    )
+    return found.replaced(**changes)
 
 
 @dataclass

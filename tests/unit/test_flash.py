@@ -112,7 +112,7 @@ async def live_a_day(
 
     async def renew() -> None:
         for name in [name for name, due_s in due.items() if due_s <= clock[0]]:
-            granted = await lease_server.grant(LeaseRequest(name, key_of(name)))
+            granted = await lease_server.grant(LeaseRequest(peer_id=name, public_key=key_of(name)))
             assert isinstance(granted, LeaseGrant)
             due[name] = clock[0] + granted.lease_s / 2
             renewals[0] += 1
@@ -163,7 +163,7 @@ async def test_each_change_of_the_set_of_leases_is_one_write(
 
     async def hourly(hour: int) -> None:
         if hour == 1:
-            await lease_server.grant(LeaseRequest("guest", key_of("guest")))
+            await lease_server.grant(LeaseRequest(peer_id="guest", public_key=key_of("guest")))
         elif hour == 5:
             await lease_server.release(key_of("guest"), "guest")
 

@@ -21,9 +21,14 @@ from rpcd_wireguard_uplink.errors import UplinkError
 from rpcd_wireguard_uplink.extras.standalone.__main__ import parse_json
 from rpcd_wireguard_uplink.mesh import directory as mesh
 from rpcd_wireguard_uplink.mesh import master_link
-from rpcd_wireguard_uplink.mesh.wire import lease as leases
 from rpcd_wireguard_uplink.mesh.wire.endpoints import ScopedEndpoint, check_endpoint_host
-from rpcd_wireguard_uplink.mesh.wire.lease import Identity, LeaseGrant, LeaseRequest
+from rpcd_wireguard_uplink.mesh.wire.lease import (
+    Denial,
+    Identity,
+    LeaseGrant,
+    LeaseRelease,
+    LeaseRequest,
+)
 from rpcd_wireguard_uplink.mesh.wire.offer import parse_message
 from rpcd_wireguard_uplink.mesh.wire.signing import Signer, verify
 from rpcd_wireguard_uplink.model import Family
@@ -133,20 +138,19 @@ OFFER = {
     "signature": "AQEB" * 21 + "AQ==",
 }
 WITHDRAWAL = {"type": "uplink_withdraw", "peer_id": "nodeA", "sequence": 4, "reason": "wan down"}
-REQUEST = leases.lease_request_table(LeaseRequest("a", KEY, ("10.0.0.0/8", "fd00::/8")))
-RELEASE = leases.lease_release_table(leases.LeaseRelease("a", KEY))
-GRANT = leases.lease_grant_table(
-    LeaseGrant(
-        "b",
-        KEY,
-        ("10.1.1.2/32", "fd00::2/128"),
-        (ScopedEndpoint("192.0.2.1", 51821),),
-        ("10.1.1.1", "fd00::1"),
-        ("192.0.2.53",),
-    )
-)
+REQUEST = LeaseRequest(peer_id="a", public_key=KEY, avoid=("10.0.0.0/8", "fd00::/8")).as_table()
+RELEASE = LeaseRelease(peer_id="a", public_key=KEY).as_table()
+GRANT = LeaseGrant(
+    peer_id="b",
+    public_key=KEY,
+    addresses=("10.1.1.2/32", "fd00::2/128"),
+    endpoints=(ScopedEndpoint("192.0.2.1", 51821),),
+    gateways=("10.1.1.1", "fd00::1"),
+    dns=("192.0.2.53",),
+    lease_s=3600,
+).as_table()
 DENIAL = {"code": "full", "error": "No place is free."}
-IDENTITY = leases.identity_table(Identity("a", KEY))
+IDENTITY = Identity(peer_id="a", key=KEY).as_table()
 TABLES = [OFFER, WITHDRAWAL, REQUEST, GRANT, DENIAL, IDENTITY, RELEASE]
 
 PACKED = blobmsg.encode_table({"a": 1, "b": "c", "d": {"e": [1, 2.5, None]}, "f": True, "g": 2**40})
@@ -209,11 +213,11 @@ TARGETS: dict[str, tuple[st.SearchStrategy[Any], Callable[[Any], object]]] = {
     "message from text": (texts(json.dumps(OFFER), json.dumps(WITHDRAWAL)), parse_message),
     "message from a table": (damaged_tables(TABLES), parse_message),
     "signature": (damaged_tables(TABLES), verify),
-    "lease_request": (damaged_tables([REQUEST, GRANT]), leases.parse_lease_request),
-    "lease_grant": (damaged_tables([GRANT, DENIAL]), leases.parse_lease_grant),
-    "lease_denial": (damaged_tables(TABLES), leases.parse_denial),
-    "lease_release": (damaged_tables([RELEASE, REQUEST]), leases.parse_lease_release),
-    "uplink_identity": (damaged_tables([IDENTITY, OFFER]), leases.parse_identity),
+    "lease_request": (damaged_tables([REQUEST, GRANT]), LeaseRequest.parse),
+    "lease_grant": (damaged_tables([GRANT, DENIAL]), LeaseGrant.parse),
+    "lease_denial": (damaged_tables(TABLES), Denial.parse),
+    "lease_release": (damaged_tables([RELEASE, REQUEST]), LeaseRelease.parse),
+    "uplink_identity": (damaged_tables([IDENTITY, OFFER]), Identity.parse),
     "endpoint": (texts("192.0.2.1:5", "[fd00::1]:5", "a.example:9"), endpoints.parse_endpoint),
     "host": (texts("192.0.2.1", "::ffff:127.0.0.1", "a.example"), endpoints.parse_host),
     "address": (texts("192.0.2.1/24", "fd00::1/64"), endpoints.parse_address),

@@ -9,34 +9,27 @@ from pathlib import Path
 
 import pytest
 
-from rpcd_wireguard_uplink.model import Endpoint, HistoryEntry, Offer
+from rpcd_wireguard_uplink.model import HistoryEntry
 from rpcd_wireguard_uplink.state_file import (
     Remembered,
     StateFile,
     now_text,
-    offer_row,
     read_state,
     write_state,
 )
 from rpcd_wireguard_uplink.warnings import Warnings
 
 ENTRY = HistoryEntry("2026-01-28T10:30:00.000Z", "failover", "ipv4", "wan", "wgup_a", "a", "dead")
-OFFER = Offer("a", Endpoint("2001:db8::1", 7), "key", 100, 15.5, "fiber", True, 3, 60.0, 1000.0)
+ROW = {"peer_id": "a", "received_s": 5.0}
 
 
 def test_what_was_written_is_read(tmp_path: Path) -> None:
     path = tmp_path / "run" / "state.json"
-    content = {"history": [ENTRY.as_table()], "offer_book": [offer_row(OFFER)], "more": 1}
+    content = {"history": [ENTRY.as_table()], "offer_book": [ROW], "more": 1}
     write_state(str(path), content)
-    assert read_state(str(path), 1000.0) == Remembered((ENTRY,), (OFFER,))
+    assert read_state(str(path)) == Remembered((ENTRY,), (ROW,))
     assert json.loads(path.read_text())["version"] == 1
     assert os.listdir(path.parent) == ["state.json"]
-
-
-def test_offers_from_the_future_are_of_an_earlier_boot(tmp_path: Path) -> None:
-    path = str(tmp_path / "state.json")
-    write_state(path, {"offer_book": [offer_row(OFFER)]})
-    assert read_state(path, 999.0).offers == ()
 
 
 @pytest.mark.parametrize(
@@ -53,29 +46,23 @@ def test_offers_from_the_future_are_of_an_earlier_boot(tmp_path: Path) -> None:
         "[" * 100_000,
         '{"version": 1, "history": ' + "[" * 100_000,
         '{"version": 1, "history": [{"at": 5, "kind": "y", "from": "", "to": ""}]}',
-        '{"version": 1, "offer_book": [{"host": "a", "port": 1, "peer_id": [], "public_key": ""}]}',
-        '{"version": 1, "offer_book": [{"host": "a", "port": 1, "peer_id": "a", "public_key": "k", '
-        '"received_s": "x"}]}',
-        '{"version": 1, "offer_book": [{"host": "a", "port": 1, "peer_id": "a", "public_key": "k", '
-        '"latency_ms": NaN}]}',
+        '{"version": 1, "offer_book": 5}',
         '{"version": 1, "sequences": {"a": Infinity}}',
-        '{"version": 1, "offer_book": [{"peer_id": "a"}]}',
-        '{"version": 1, "offer_book": [{"host": "a", "port": "b", "peer_id": "c"}]}',
     ],
 )
 def test_what_is_not_understood_is_nothing(tmp_path: Path, text: str) -> None:
     path = tmp_path / "state.json"
     path.write_text(text)
-    assert read_state(str(path), 1000.0) == Remembered()
+    assert read_state(str(path)) == Remembered()
 
 
 def test_no_file_is_nothing(tmp_path: Path) -> None:
-    assert read_state(str(tmp_path / "none"), 0.0) == Remembered()
+    assert read_state(str(tmp_path / "none")) == Remembered()
 
 
 def test_bytes_that_are_no_text_are_nothing(tmp_path: Path) -> None:
     (tmp_path / "state.json").write_bytes(b"\xff\xfe\x00")
-    assert read_state(str(tmp_path / "state.json"), 0.0) == Remembered()
+    assert read_state(str(tmp_path / "state.json")) == Remembered()
 
 
 def test_a_write_that_fails_leaves_the_old_file(tmp_path: Path) -> None:

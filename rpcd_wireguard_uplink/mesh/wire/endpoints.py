@@ -33,11 +33,11 @@ class ScopedEndpoint:
         return Endpoint(self.host, self.port)
 
 
-def scoped_endpoints(rows: Sequence[Mapping[str, Any]]) -> tuple[ScopedEndpoint, ...]:
-    """Return a valid message's `endpoints`. Raises InvalidArgument for hosts that can't be used."""
+def scoped_endpoints(place: str, rows: Sequence[Mapping[str, Any]]) -> tuple[ScopedEndpoint, ...]:
+    """Return the endpoints of a valid message. Raises InvalidArgument for unusable hosts."""
     return tuple(
         ScopedEndpoint(
-            usable_host(f"endpoints[{number}].host", row["host"]),
+            usable_host(f"{place}[{number}].host", row["host"]),
             int(row["port"]),
             row.get("scope", "public"),
         )
@@ -50,11 +50,12 @@ def endpoint_rows(endpoints: Iterable[ScopedEndpoint]) -> list[dict[str, Any]]:
     return [{"host": each.host, "port": each.port, "scope": each.scope} for each in endpoints]
 
 
-def usable_host(where: str, text: str) -> str:
+def usable_host(place: str, text: str) -> str:
+    """Return a host that a peer may have. Raises InvalidArgument that names the member."""
     try:
         return check_endpoint_host(text)
     except InvalidArgument as error:
-        raise InvalidArgument(f"{where} can't be used: {error}", code=error.code) from error
+        raise InvalidArgument(f"{place} can't be used: {error}", code=error.code) from error
 
 
 def check_endpoint_host(host: str, own_addresses: Iterable[str] = ()) -> str:

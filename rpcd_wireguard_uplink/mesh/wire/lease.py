@@ -1,21 +1,19 @@
-"""What a consumer and a provider say to each other over the mesh: leases, and who somebody is.
+"""Leases and identities: what a consumer and a provider say to each other over the mesh.
 
-Owns the form of these messages, both ways, and what an address, a resolver and an endpoint that a
-provider gives may be: a consumer configures its own tunnel by them, so a provider must not be able
-to name an address that is somebody else's on the internet. What is asked and granted is decided in
-leases.py; how the bytes travel is mesh_http.py's.
+A consumer configures its tunnel by what a provider gives, so a provider must not be able to name an
+address that is somebody else's on the internet. What is granted is decided in provider/lease_pool.
 """
 
 from __future__ import annotations
 
+import functools
 import ipaddress
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from enum import Enum
+from enum import StrEnum
 from typing import Any
 
-from ...config.peering import LEASE_S
 from ...errors import InvalidArgument
 from ...schema import shapes as s
 from ...schema.endpoints import parse_host
@@ -28,7 +26,7 @@ from .endpoints import (
     endpoint_rows,
     scoped_endpoints,
 )
-from .offer import IDENTITY_KEY, WEEK_S, few, kind, parse_table
+from .message import IDENTITY_KEY, WEEK_S, Message, few, said
 
 SHORTEST_LEASE_S = 5
 MOST_AVOIDED = 64
@@ -41,7 +39,7 @@ _PRIVATE = tuple(
 _CODE = re.compile(r"[a-z0-9_]{1,40}")
 
 
-class Deny(Enum):
+class Deny(StrEnum):
     """Why a provider says no. The values are stable: programs compare them."""
 
     NOT_OFFERING = "not_offering"
@@ -57,174 +55,20 @@ class Deny(Enum):
     NO_LEASE = "no_lease"
 
 
-@dataclass(frozen=True, slots=True)
-class Denial:
-    """A provider's no: its code and a sentence for the owner of the other router."""
-
-    code: Deny
-    error: str
-
-
-@dataclass(frozen=True, slots=True)
-class Identity:
-    """What a router says of itself: its id, and the Ed25519 key it signs with ('' without)."""
-
-    peer_id: str
-    key: str = ""
+def _prefixes(place: str, texts: Sequence[str]) -> tuple[str, ...]:
+    found = []
+    for number, text in enumerate(texts):
+        try:
+            found.append(str(ipaddress.ip_network(text, strict=False)))
+        except ValueError as error:
+            raise InvalidArgument(
+                f"{place}[{number}] must be a network such as 10.0.0.0/8 or fd00::/8, "
+                f"not {quoted(text)}"
+            ) from error
+    return tuple(found)
 
 
-@dataclass(frozen=True, slots=True)
-class LeaseRequest:
-    """A consumer asks for a place. `avoid` are prefixes that it uses itself."""
-
-    peer_id: str
-    public_key: str
-    avoid: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class LeaseGrant:
-    """What a consumer is given: everything that its tunnel needs, and for how long.
-
-    `gateways` are the provider's own addresses in the tunnel, where the lease is renewed while the
-    mesh is away; `dns` are resolvers to be asked through the tunnel; `limit_mbps` 0 is no limit.
-    """
-
-    peer_id: str
-    public_key: str
-    addresses: tuple[str, ...]
-    endpoints: tuple[ScopedEndpoint, ...]
-    gateways: tuple[str, ...] = ()
-    dns: tuple[str, ...] = ()
-    mtu: int = 1420
-    limit_mbps: int = 0
-    lease_s: int = LEASE_S
-
-
-@dataclass(frozen=True, slots=True)
-class LeaseRelease:
-    """A consumer gives its place back."""
-
-    peer_id: str
-    public_key: str
-
-
-@dataclass(frozen=True, slots=True)
-class Refusal:
-    """A provider's no as a consumer reads it: `code` is one of Deny's values, or another that a
-    newer provider or its HTTP server uses.
-    """
-
-    code: str
-    error: str
-
-
-def parse_lease_request(table: Mapping[str, Any]) -> LeaseRequest:
-    """Read a request. Raises InvalidArgument with a sentence that names the member."""
-    found = parse_table(LEASE_REQUEST, table, "lease_request")
-    avoid = tuple(
-        _prefix(f"avoid[{number}]", text) for number, text in enumerate(found.get("avoid", ()))
-    )
-    return LeaseRequest(found["peer_id"], found["public_key"], avoid)
-
-
-def lease_request_table(request: LeaseRequest) -> dict[str, Any]:
-    """Return a request as it is sent."""
-    table = {"type": "lease_request", "peer_id": request.peer_id, "public_key": request.public_key}
-    return {**table, "avoid": list(request.avoid)} if request.avoid else table
-
-
-def parse_lease_grant(table: Mapping[str, Any]) -> LeaseGrant:
-    """Read a grant. Raises InvalidArgument with a sentence that names the member.
-
-    Addresses are single ones of private ranges, at most one of each family.
-    """
-    found = parse_table(LEASE_GRANT, table, "lease_grant")
-    return LeaseGrant(
-        peer_id=found["peer_id"],
-        public_key=found["public_key"],
-        addresses=_private("addresses", found["addresses"], with_prefix=True),
-        endpoints=scoped_endpoints(found["endpoints"]),
-        gateways=_private("gateways", found.get("gateways", ()), with_prefix=False),
-        dns=tuple(
-            _resolver(f"dns[{number}]", text) for number, text in enumerate(found.get("dns", ()))
-        ),
-        lease_s=found["lease_s"],
-        **{name: found[name] for name in ("mtu", "limit_mbps") if name in found},
-    )
-
-
-def lease_grant_table(grant: LeaseGrant) -> dict[str, Any]:
-    """Return a grant as it is sent; parse_lease_grant reads the same grant from it."""
-    return {
-        "type": "lease_grant",
-        "peer_id": grant.peer_id,
-        "public_key": grant.public_key,
-        "addresses": list(grant.addresses),
-        "endpoints": endpoint_rows(grant.endpoints),
-        "gateways": list(grant.gateways),
-        "dns": list(grant.dns),
-        "mtu": grant.mtu,
-        "limit_mbps": grant.limit_mbps,
-        "lease_s": grant.lease_s,
-    }
-
-
-def parse_denial(table: Mapping[str, Any]) -> Refusal:
-    """Read a denial, or any other answer that is no grant. Never raises: a no stays a no.
-
-    A code that is none becomes "denied", a missing sentence is replaced, a long one cut.
-    """
-    code, error = table.get("code"), table.get("error")
-    if not isinstance(code, str) or not _CODE.fullmatch(code):
-        code = "denied"
-    if not isinstance(error, str) or not error.strip():
-        error = "the provider says no and gives no reason"
-    return Refusal(code, printable(error[:LONGEST_ERROR])[:LONGEST_ERROR])
-
-
-def denial_table(denial: Denial) -> dict[str, Any]:
-    """Return a denial as it is sent."""
-    return {"code": denial.code.value, "error": denial.error}
-
-
-def parse_lease_release(table: Mapping[str, Any]) -> LeaseRelease:
-    """Read a release. Raises InvalidArgument with a sentence that names the member."""
-    found = parse_table(LEASE_RELEASE, table, "lease_release")
-    return LeaseRelease(found["peer_id"], found["public_key"])
-
-
-def lease_release_table(release: LeaseRelease) -> dict[str, Any]:
-    """Return a release as it is sent."""
-    return {
-        "type": "lease_release",
-        "peer_id": release.peer_id,
-        "public_key": release.public_key,
-    }
-
-
-def parse_identity(table: Mapping[str, Any]) -> Identity:
-    """Read who a router says it is. Raises InvalidArgument with a sentence."""
-    found = parse_table(UPLINK_IDENTITY, table, "uplink_identity")
-    return Identity(found["peer_id"], found.get("identity", ""))
-
-
-def identity_table(identity: Identity) -> dict[str, Any]:
-    """Return an identity as it is sent, without a key where there is none."""
-    table = {"type": "uplink_identity", "peer_id": identity.peer_id}
-    return {**table, "identity": identity.key} if identity.key else table
-
-
-def _prefix(where: str, text: str) -> str:
-    try:
-        return str(ipaddress.ip_network(text, strict=False))
-    except ValueError as error:
-        raise InvalidArgument(
-            f"{where} must be a network such as 10.0.0.0/8 or fd00::/8, not {quoted(text)}"
-        ) from error
-
-
-def _private(name: str, texts: Sequence[str], *, with_prefix: bool) -> tuple[str, ...]:
+def _private(place: str, texts: Sequence[str], *, with_prefix: bool) -> tuple[str, ...]:
     """Single addresses of private ranges, at most one of each family, in their usual form."""
     wanted = "10.1.2.3/32 or fd00::2/128" if with_prefix else "10.1.2.1 or fd00::1"
     found = []
@@ -235,116 +79,154 @@ def _private(name: str, texts: Sequence[str], *, with_prefix: bool) -> tuple[str
             each = ipaddress.ip_interface(text)
         except ValueError as error:
             raise InvalidArgument(
-                f"{name}[{number}] must be an address such as {wanted}, not {quoted(text)}"
+                f"{place}[{number}] must be an address such as {wanted}, not {quoted(text)}"
             ) from error
         is_host = each.network.prefixlen == each.max_prefixlen
         if not is_host or not any(each.ip in network for network in _PRIVATE):
             raise InvalidArgument(
-                f"{name}[{number}] must be one address of a private range such as {wanted}, "
+                f"{place}[{number}] must be one address of a private range such as {wanted}, "
                 f"not {quoted(text)}"
             )
         found.append(each)
     if len({each.version for each in found}) < len(found):
-        raise InvalidArgument(f"{name} has two addresses of one family; send one of each")
+        raise InvalidArgument(f"{place} has two addresses of one family; send one of each")
     return tuple(str(each if with_prefix else each.ip) for each in found)
 
 
-def _resolver(where: str, text: str) -> str:
-    try:
-        return parse_host(str(ipaddress.ip_address(text)))
-    except (InvalidArgument, ValueError) as error:
-        raise InvalidArgument(
-            f"{where} must be the address of a DNS resolver, not {quoted(text)}"
-        ) from error
+def _resolvers(place: str, texts: Sequence[str]) -> tuple[str, ...]:
+    found = []
+    for number, text in enumerate(texts):
+        try:
+            found.append(parse_host(str(ipaddress.ip_address(text))))
+        except (InvalidArgument, ValueError) as error:
+            raise InvalidArgument(
+                f"{place}[{number}] must be the address of a DNS resolver, not {quoted(text)}"
+            ) from error
+    return tuple(found)
 
 
 def _address(description: str) -> s.Tree:
-    return s.text(
-        description,
-        pattern=r"^[0-9A-Fa-f.:]{2,45}(?:/[0-9]{1,3})?$(?!\n)",
-        **{"x-must": "be an IPv4 or IPv6 address"},
+    pattern = r"^[0-9A-Fa-f.:]{2,45}(?:/[0-9]{1,3})?$(?!\n)"
+    return s.text(description, "be an IPv4 or IPv6 address", pattern=pattern)
+
+
+_CONSUMER = {**s.PEER_ID, "description": "the consumer's id"}
+_CONSUMER_KEY = {
+    **s.PUBLIC_KEY,
+    "description": "the WireGuard public key of the consumer's tunnel",
+}
+
+
+class LeaseRequest(Message, name="lease_request"):
+    """A consumer asks for a place, or to keep the one it has: `POST /v1/lease`."""
+
+    peer_id: str = said(_CONSUMER)
+    public_key: str = said(_CONSUMER_KEY)
+    avoid: tuple[str, ...] = said(
+        few("networks that the consumer uses itself", _address("a network"), MOST_AVOIDED),
+        default=(),
+        read=_prefixes,
     )
 
 
-_CONSUMER = {"description": "the consumer's id"}
-_CONSUMER_KEY = {"description": "the WireGuard public key of the consumer's tunnel"}
-LEASE_REQUEST = Schema(
-    s.table(
-        {
-            "type": kind("lease_request"),
-            "peer_id": {**s.PEER_ID, **_CONSUMER},
-            "public_key": {**s.PUBLIC_KEY, **_CONSUMER_KEY},
-            "avoid": few(
-                "networks that the consumer uses itself", _address("a network"), MOST_AVOIDED
-            ),
-        },
-        "A consumer asks for a place, or to keep the one it has: `POST /v1/lease`.",
-        optional=("avoid",),
-        more=True,
+class LeaseGrant(Message, name="lease_grant"):
+    """A provider gives a place: the answer to a lease_request.
+
+    It is everything that the consumer's tunnel needs.
+    """
+
+    peer_id: str = said({**s.PEER_ID, "description": "the provider's id"})
+    public_key: str = said({**s.PUBLIC_KEY, "description": "the provider's WireGuard public key"})
+    addresses: tuple[str, ...] = said(
+        few(
+            "the consumer's addresses in the tunnel, one IPv4 /32 and one IPv6 /128",
+            _address("an address with /32 or /128"),
+            2,
+            1,
+        ),
+        read=functools.partial(_private, with_prefix=True),
     )
-)
-LEASE_GRANT = Schema(
-    s.table(
-        {
-            "type": kind("lease_grant"),
-            "peer_id": {**s.PEER_ID, "description": "the provider's id"},
-            "public_key": {**s.PUBLIC_KEY, "description": "the provider's WireGuard public key"},
-            "addresses": few(
-                "the consumer's addresses in the tunnel, one IPv4 /32 and one IPv6 /128",
-                _address("an address with /32 or /128"),
-                2,
-                1,
-            ),
-            "endpoints": few("ways to the provider", SCOPED_ENDPOINT, MOST_ENDPOINTS, 1),
-            "gateways": few(
-                "the provider's own addresses in the tunnel, where the lease is renewed",
-                _address("an address"),
-                2,
-            ),
-            "dns": few("resolvers to be asked through the tunnel", _address("an address"), 4),
-            "mtu": s.whole("bytes of the tunnel's largest packet", 1280, 1500),
-            "limit_mbps": s.whole("Mbit/s each way; 0 for no limit", 0, 1_000_000),
-            "lease_s": s.whole("seconds that the lease stands", SHORTEST_LEASE_S, WEEK_S),
-        },
-        "A provider gives a place: the answer to a lease_request.",
-        optional=("gateways", "dns", "mtu", "limit_mbps"),
-        more=True,
+    endpoints: tuple[ScopedEndpoint, ...] = said(
+        few("ways to the provider", SCOPED_ENDPOINT, MOST_ENDPOINTS, 1),
+        read=scoped_endpoints,
+        write=endpoint_rows,
     )
-)
+    gateways: tuple[str, ...] = said(
+        few(
+            "the provider's own addresses in the tunnel, where the lease is renewed",
+            _address("an address"),
+            2,
+        ),
+        default=(),
+        always=True,
+        read=functools.partial(_private, with_prefix=False),
+    )
+    dns: tuple[str, ...] = said(
+        few("resolvers to be asked through the tunnel", _address("an address"), 4),
+        default=(),
+        always=True,
+        read=_resolvers,
+    )
+    mtu: int = said(
+        s.whole("bytes of the tunnel's largest packet", 1280, 1500), default=1420, always=True
+    )
+    limit_mbps: int = said(
+        s.whole("Mbit/s each way; 0 for no limit", 0, 1_000_000), default=0, always=True
+    )
+    lease_s: int = said(s.whole("seconds that the lease is valid", SHORTEST_LEASE_S, WEEK_S))
+
+
+class LeaseRelease(Message, name="lease_release"):
+    """A consumer gives its place back: `DELETE /v1/lease`."""
+
+    peer_id: str = said(_CONSUMER)
+    public_key: str = said(_CONSUMER_KEY)
+
+
+class Identity(Message, name="uplink_identity"):
+    """Who a router is: the answer to `GET /v1/identity`."""
+
+    peer_id: str = said({**s.PEER_ID, "description": "the router's id"})
+    key: str = said(IDENTITY_KEY, wire="identity", default="")
+
+
+@dataclass(frozen=True, slots=True)
+class Denial:
+    """A provider's no: a value of Deny, or of a newer provider another one, and a sentence for the
+    owner of the other router.
+    """
+
+    code: str
+    error: str
+
+    @classmethod
+    def parse(cls, table: Mapping[str, Any]) -> Denial:
+        """Read a denial, or any other answer that is no grant. Never raises: a no stays a no.
+
+        A code that is none becomes "denied", a missing sentence is replaced, a long one cut.
+        """
+        code, error = table.get("code"), table.get("error")
+        if not isinstance(code, str) or not _CODE.fullmatch(code):
+            code = "denied"
+        if not isinstance(error, str) or not error.strip():
+            error = "the provider says no and gives no reason"
+        return cls(code, printable(error[:LONGEST_ERROR])[:LONGEST_ERROR])
+
+    def as_table(self) -> dict[str, Any]:
+        """Return the denial as it is sent."""
+        return {"code": str(self.code), "error": self.error}
+
+
 LEASE_DENIAL = Schema(
     s.table(
         {
             "code": s.text(
-                f"why, for programs: {', '.join(each.value for each in Deny)}; newer providers "
-                "may have others",
+                f"why, for programs: {', '.join(Deny)}; newer providers may have others",
                 pattern=r"^[a-z0-9_]{1,40}$(?!\n)",
             ),
             "error": s.text("why, for the consumer's owner", maxLength=LONGEST_ERROR),
         },
         "A provider says no: the answer to a lease_request with a status from 400 on.",
-        more=True,
-    )
-)
-LEASE_RELEASE = Schema(
-    s.table(
-        {
-            "type": kind("lease_release"),
-            "peer_id": {**s.PEER_ID, **_CONSUMER},
-            "public_key": {**s.PUBLIC_KEY, **_CONSUMER_KEY},
-        },
-        "A consumer gives its place back: `DELETE /v1/lease`.",
-        more=True,
-    )
-)
-UPLINK_IDENTITY = Schema(
-    s.table(
-        {
-            "type": kind("uplink_identity"),
-            "peer_id": {**s.PEER_ID, "description": "the router's id"},
-            "identity": IDENTITY_KEY,
-        },
-        "Who a router is: the answer to `GET /v1/identity`.",
-        optional=("identity",),
         more=True,
     )
 )

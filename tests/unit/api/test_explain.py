@@ -16,7 +16,8 @@ from rpcd_wireguard_uplink.config.settings import Config
 from rpcd_wireguard_uplink.errors import NotFound, Status
 from rpcd_wireguard_uplink.failover.machine import Phase
 from rpcd_wireguard_uplink.failover.selection import Terms
-from rpcd_wireguard_uplink.model import Family, Health, Offer
+from rpcd_wireguard_uplink.mesh.wire.offer import Offer
+from rpcd_wireguard_uplink.model import Family, Health
 from tests.unit.choices import NOW_S, Choices, explain_methods, offer_of, uplink_of
 from tests.unit.fakes import replace_commands
 

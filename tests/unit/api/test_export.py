@@ -92,7 +92,7 @@ def test_the_page_of_messages_tells_every_member_and_holds_their_schemas() -> No
         for member in schema.properties:
             assert f"| `{member}` |" in section
     assert "| `endpoints[].scope` | string | no |" in page
-    assert "| `capabilities.latency_ms` | number | no | ms |" in page
+    assert "| `capabilities.latency_ms` | number | no | ms;" in page
     assert "x-must" not in page
 
 

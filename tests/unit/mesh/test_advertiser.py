@@ -13,13 +13,12 @@ from rpcd_wireguard_uplink.config.settings import Config
 from rpcd_wireguard_uplink.errors import CommandFailed
 from rpcd_wireguard_uplink.mesh import advertiser as delivery_module
 from rpcd_wireguard_uplink.mesh.advertiser import Advertiser
-from rpcd_wireguard_uplink.mesh.wire.offer import OfferMessage, WithdrawMessage
+from rpcd_wireguard_uplink.mesh.wire.offer import Offer, Withdrawal
 from rpcd_wireguard_uplink.mesh.wire.signing import verify
-from rpcd_wireguard_uplink.model import Endpoint
 from tests.unit.fakes import Commands, key_of
 from tests.unit.mesh_router import MeshRouter
 
-OFFER = OfferMessage("me", Endpoint("192.0.2.1"), key_of("k"), sequence=5)
+OFFER = Offer(peer_id="me", host="192.0.2.1", public_key=key_of("k"), sequence=5)
 
 
 @pytest.fixture
@@ -43,7 +42,7 @@ async def test_what_stands_is_what_was_sent_last(router: MeshRouter) -> None:
     advertiser.publish(OFFER)
     assert advertiser.own is not None
     assert verify(advertiser.own) == advertiser.identity_key
-    advertiser.publish(WithdrawMessage("me", sequence=6))
+    advertiser.publish(Withdrawal(peer_id="me", sequence=6))
     assert advertiser.own is None
 
 

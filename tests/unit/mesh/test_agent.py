@@ -14,8 +14,8 @@ from rpcd_wireguard_uplink.errors import CommandFailed, NotTrusted
 from rpcd_wireguard_uplink.events import PathsChanged
 from rpcd_wireguard_uplink.mesh import agent as agent_module
 from rpcd_wireguard_uplink.mesh.offers import Source
+from rpcd_wireguard_uplink.mesh.wire.offer import Offer
 from rpcd_wireguard_uplink.mesh.wire.signing import Signer
-from rpcd_wireguard_uplink.model import Endpoint, Offer
 from rpcd_wireguard_uplink.uplinks import automatic
 from tests.unit.fakes import Commands, key_of
 from tests.unit.mesh_router import CONFIG, GIVEN, MeshRouter, say, stranger_speaks, until
@@ -133,9 +133,9 @@ async def test_1000_offers_and_60_uplinks_are_read_in_10_ms(
         for number in range(1000):
             service.offers.accept(
                 Offer(
-                    f"p{number}" if number > 60 else f"u{number}",
-                    Endpoint("192.0.2.9"),
-                    key_of("k"),
+                    peer_id=f"p{number}" if number > 60 else f"u{number}",
+                    host="192.0.2.9",
+                    public_key=key_of("k"),
                     received_s=time.monotonic(),
                     carrier="mesh" if number % 2 else "mqtt",
                 ),

@@ -1,8 +1,8 @@
-"""The book of offers: order, age, and its bound."""
+"""The offer book: order, age, its bound, and what survives a restart."""
 
 from __future__ import annotations
 
-from dataclasses import replace
+import json
 
 import pytest
 
@@ -12,11 +12,13 @@ from rpcd_wireguard_uplink.mesh.offers import (
     RESTART_AGE_S,
     Numbering,
     OfferBook,
-    expired,
 )
-from rpcd_wireguard_uplink.model import Endpoint, Offer
+from rpcd_wireguard_uplink.mesh.wire.endpoints import ScopedEndpoint
+from rpcd_wireguard_uplink.mesh.wire.offer import Offer
 
-OFFER = Offer("a", Endpoint("192.0.2.1"), "key", sequence=5, ttl_s=100.0, received_s=1000.0)
+OFFER = Offer(
+    peer_id="a", host="192.0.2.1", public_key="key", sequence=5, ttl_s=100, received_s=1000.0
+)
 
 
 @pytest.mark.parametrize(
@@ -35,8 +37,8 @@ OFFER = Offer("a", Endpoint("192.0.2.1"), "key", sequence=5, ttl_s=100.0, receiv
 )
 def test_order(known: int | None, later: float, sequence: int | None, is_accepted: bool) -> None:
     book = OfferBook()
-    assert book.accept(replace(OFFER, sequence=known))
-    newer = replace(OFFER, sequence=sequence, received_s=1000.0 + later, wan_type="new")
+    assert book.accept(OFFER.replaced(sequence=known))
+    newer = OFFER.replaced(sequence=sequence, received_s=1000.0 + later, wan_type="new")
     assert book.accept(newer) is is_accepted
     found = book.get("a", 1000.0 + later)
     assert found is not None
@@ -44,8 +46,7 @@ def test_order(known: int | None, later: float, sequence: int | None, is_accepte
 
 
 def test_age_counts_from_receipt() -> None:
-    assert not expired(OFFER, 1100.0)
-    assert expired(OFFER, 1100.1)
+    assert OFFER.replaced(ttl_s=None).expires_s == 1900.0
     book = OfferBook()
     book.accept(OFFER)
     assert book.get("a", 1100.1) is None
@@ -76,9 +77,9 @@ def test_numbers_go_on_above_what_was_used_before() -> None:
 def test_the_oldest_goes_when_it_is_full() -> None:
     book = OfferBook()
     for number in range(MOST_OFFERS):
-        book.accept(replace(OFFER, peer_id=f"p{number}"))
-    book.accept(replace(OFFER, peer_id="p0", sequence=6))  # heard of again
-    book.accept(replace(OFFER, peer_id="one more"))
+        book.accept(OFFER.replaced(peer_id=f"p{number}"))
+    book.accept(OFFER.replaced(peer_id="p0", sequence=6))  # heard of again
+    book.accept(OFFER.replaced(peer_id="one more"))
     kept = {offer.peer_id for offer in book.fresh(1000.0)}
     assert len(kept) == MOST_OFFERS
     assert "p1" not in kept
@@ -86,6 +87,17 @@ def test_the_oldest_goes_when_it_is_full() -> None:
 
 
 def test_an_earlier_run_is_taken_over() -> None:
-    book = OfferBook()
-    book.restore([OFFER, replace(OFFER, peer_id="b")], {"b": 9, "c": 4})
-    assert [offer.peer_id for offer in book.fresh(1000.0)] == ["a", "b"]
+    """Also after a boot that began the monotonic clock anew, and where a row is damaged."""
+    before, book = OfferBook(), OfferBook()
+    way = ScopedEndpoint("10.40.0.2", 51821, "link")
+    full = OFFER.replaced(peer_id="b", endpoints=(way,), egress=("gw=1",), carrier="mqtt")
+    for offer in (OFFER, full, OFFER.replaced(peer_id="later", received_s=1000.5)):
+        before.accept(offer)
+    rows = json.loads(json.dumps(before.rows(1000.5)))
+    for changes in ({"peer_id": []}, {"endpoint": {}}, {"received_s": "x"}, {"ttl_s": True}):
+        rows.append({**rows[0], "peer_id": "damaged", **changes})
+    for latency_ms in (float("nan"), float("inf"), "x"):
+        rows.append({**rows[0], "capabilities": {"latency_ms": latency_ms}})
+    book.restore([*rows, {}, [], 5], {"b": 9, "c": 4}, 1000.0)
+    assert list(book.fresh(1000.0)) == [OFFER, full]
+    assert book.sequences == {"a": 5, "b": 9, "c": 4}

@@ -7,12 +7,7 @@ from typing import Any
 
 import pytest
 
-from rpcd_wireguard_uplink.mesh.wire.lease import (
-    LeaseRelease,
-    LeaseRequest,
-    lease_release_table,
-    lease_request_table,
-)
+from rpcd_wireguard_uplink.mesh.wire.lease import LeaseRelease, LeaseRequest
 from tests.unit.fakes import key_of
 from tests.unit.mesh_router import MeshRouter
 from tests.unit.router import offer
@@ -26,7 +21,7 @@ def router(provider: MeshRouter) -> MeshRouter:
 
 
 def wanted(peer_id: str = "nodea", key: str = KEY) -> dict[str, Any]:
-    return lease_request_table(LeaseRequest(peer_id, key))
+    return LeaseRequest(peer_id=peer_id, public_key=key).as_table()
 
 
 @pytest.mark.parametrize(
@@ -113,7 +108,7 @@ async def test_only_its_holder_gives_a_lease_back(router: MeshRouter) -> None:
         ("nodea", "10.9.0.2", 200, True),
         ("nodea", "10.9.0.2", 200, False),
     ):
-        table = lease_release_table(LeaseRelease(peer, KEY))
+        table = LeaseRelease(peer_id=peer, public_key=KEY).as_table()
         answer = await router.ask("/v1/lease", table, method="DELETE", source=source)
         assert (answer.status, answer.table.get("released")) == (status, gone)
 

@@ -243,7 +243,7 @@ def test_a_rejection_counts_for_our_own_programs_too() -> None:
 
 
 def test_accepting_who_claims_to_be_it() -> None:
-    wanted = wanted_pin("nodeA", ground(said={A: "nodeA"}), Identity("nodeA", ID_A))
+    wanted = wanted_pin("nodeA", ground(said={A: "nodeA"}), Identity(peer_id="nodeA", key=ID_A))
     assert wanted == Pin(wanted.name, "nodeA", A, ID_A, "")
     assert standing("nodeA", ground(wanted), key=A, identity=ID_A).state is TRUSTED
 
@@ -264,7 +264,7 @@ def test_accepting_a_changed_key_and_a_changed_identity() -> None:
     changed = ground(pin(), said={B: "nodeA"}, peers=(PEER_B,))
     assert wanted_pin("nodeA", changed) == pin(B)
     same = ground(pin(identity=ID_A))
-    assert wanted_pin("nodeA", same, Identity("nodeA", ID_B)) == pin(A, ID_B)
+    assert wanted_pin("nodeA", same, Identity(peer_id="nodeA", key=ID_B)) == pin(A, ID_B)
 
 
 def test_names_of_sections_suit_uci_and_differ() -> None:
@@ -355,7 +355,7 @@ def test_what_can_not_be_accepted(
 
 def test_a_peer_that_says_another_id_is_not_accepted() -> None:
     with pytest.raises(InvalidArgument, match="says that it is nodeZ, not nodeA"):
-        wanted_pin("nodeA", ground(mapped="10.9.0.1"), Identity("nodeZ"))
+        wanted_pin("nodeA", ground(mapped="10.9.0.1"), Identity(peer_id="nodeZ"))
 
 
 def test_a_fingerprint_that_is_named_decides() -> None:

@@ -8,12 +8,12 @@ import pytest
 from pytest_mock import MockerFixture
 
 from rpcd_wireguard_uplink.mesh.upstream_identity import (
-    LONGEST,
     Upstream,
     address_tokens,
-    joined,
+    fitting,
 )
-from rpcd_wireguard_uplink.model import DefaultRoute, Endpoint, Family, Offer
+from rpcd_wireguard_uplink.mesh.wire.offer import LONGEST_EGRESS, Offer
+from rpcd_wireguard_uplink.model import DefaultRoute, Family
 from rpcd_wireguard_uplink.platform.network_reader import NetworkReader
 from tests.unit.fakes import Machine, replace_commands
 
@@ -34,10 +34,10 @@ def test_public_addresses_alone_name_a_line(addresses: list[str], tokens: set[st
 
 def test_what_is_too_long_is_left_out() -> None:
     tokens = [f"addr=2001:db8:{number:x}::" for number in range(40)]
-    told = joined(tokens)
-    assert LONGEST - 20 < len(told) <= LONGEST
-    assert told.split(",") == tokens[: told.count(",") + 1]
-    assert joined([]) == ""
+    told = fitting(tokens)
+    assert LONGEST_EGRESS - 20 < len(",".join(told)) <= LONGEST_EGRESS
+    assert list(told) == tokens[: len(told)]
+    assert fitting([]) == ()
 
 
 @pytest.mark.parametrize(
@@ -54,7 +54,10 @@ def test_a_line_is_shared_by_any_name_but_a_loops(
 ) -> None:
     upstream = Upstream()
     upstream.tokens = own
-    assert upstream.is_shared(Offer("a", Endpoint("192.0.2.1"), "k", egress=theirs)) is is_shared
+    assert (
+        upstream.is_shared(Offer(peer_id="a", host="192.0.2.1", public_key="k", egress=theirs))
+        is is_shared
+    )
 
 
 async def test_two_routers_behind_one_modem_have_one_gateway(

@@ -26,7 +26,9 @@ def new_pool(most: int = 8, prefix: int = 24) -> LeasePool:
 def ask(
     pool: LeasePool, peer: str, now_s: float = 0.0, key: str = "", avoid: tuple[str, ...] = ()
 ) -> Lease | Denial:
-    return pool.request(LeaseRequest(peer, key_of(key or peer), avoid), now_s)
+    return pool.request(
+        LeaseRequest(peer_id=peer, public_key=key_of(key or peer), avoid=avoid), now_s
+    )
 
 
 def granted(pool: LeasePool, peer: str, now_s: float = 0.0, key: str = "") -> Lease:
@@ -113,7 +115,7 @@ def test_a_key_of_another_peer() -> None:
 
 def test_a_key_of_ours() -> None:
     pool = new_pool()
-    request = LeaseRequest("a", key_of("own"))
+    request = LeaseRequest(peer_id="a", public_key=key_of("own"))
     denial = pool.request(request, 0.0, own_keys={key_of("own")})
     assert isinstance(denial, Denial)
     assert denial.code is Deny.KEY_IN_USE
@@ -148,7 +150,7 @@ def test_networks_to_avoid(avoid: str, named: str) -> None:
 
 
 def test_the_own_networks_of_the_provider() -> None:
-    request = LeaseRequest("a", key_of("a"))
+    request = LeaseRequest(peer_id="a", public_key=key_of("a"))
     denial = new_pool().request(request, 0.0, own_networks=["10.77.0.7/16"])
     assert isinstance(denial, Denial)
     assert denial.code is Deny.ADDRESS_CONFLICT

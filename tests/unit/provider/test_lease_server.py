@@ -17,7 +17,7 @@ from rpcd_wireguard_uplink.provider.offer import OwnOffer
 from tests.unit.fakes import key_of, set_network
 from tests.unit.mesh_router import CONFIG, MeshRouter
 
-WANTED = LeaseRequest("nodea", key_of("consumer"))
+WANTED = LeaseRequest(peer_id="nodea", public_key=key_of("consumer"))
 
 
 @pytest.fixture
@@ -72,7 +72,9 @@ async def test_a_restart_keeps_the_place(router: MeshRouter, mocker: MockerFixtu
     refusal = Denial(Deny.WAN_DOWN, "the line is dead")
     mocker.patch.object(OwnOffer, "refusal", return_value=refusal)
     assert (await grant(router)).addresses == granted.addresses
-    other = await router.daemon.own_offer.grant(LeaseRequest("nodeb", key_of("b")))
+    other = await router.daemon.own_offer.grant(
+        LeaseRequest(peer_id="nodeb", public_key=key_of("b"))
+    )
     assert isinstance(other, Denial)
 
 

@@ -15,7 +15,8 @@ from rpcd_wireguard_uplink.failover.monitor import Monitor
 from rpcd_wireguard_uplink.failover.paths import Watch
 from rpcd_wireguard_uplink.failover.selection import kept_terms
 from rpcd_wireguard_uplink.mesh import agent as agent_module
-from rpcd_wireguard_uplink.model import Endpoint, Offer, Uplink
+from rpcd_wireguard_uplink.mesh.wire.offer import Offer
+from rpcd_wireguard_uplink.model import Uplink
 from rpcd_wireguard_uplink.uplinks import automatic
 from tests.unit.fakes import Commands, key_of
 from tests.unit.mesh_router import CONFIG, GIVEN, HAND_MADE, MeshRouter, say, until
@@ -90,8 +91,8 @@ async def test_fates_are_judged_for_uplinks_alone(router: MeshRouter) -> None:
     await router.daemon.adding.add("nodea", HAND_MADE)
     upstream.tokens = ("gw=1",)
     for number in range(50):
-        other = Offer(f"p{number}", Endpoint("192.0.2.9"), "k", egress=("gw=1",))
-        router.daemon.offers.accept(replace(other, received_s=time.monotonic()))
+        other = Offer(peer_id=f"p{number}", host="192.0.2.9", public_key="k", egress=("gw=1",))
+        router.daemon.offers.accept(other.replaced(received_s=time.monotonic()))
     await say(router, egress="gw=1,addr=8.8.4.4")
     automatic_uplinks.judge_terms()
     monitor = router.daemon.monitor

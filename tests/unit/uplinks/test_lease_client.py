@@ -19,7 +19,7 @@ from rpcd_wireguard_uplink.mesh.directory import Directory, MeshPeer
 from rpcd_wireguard_uplink.mesh.http import Request, Response, Server
 from rpcd_wireguard_uplink.mesh.peers import Peers
 from rpcd_wireguard_uplink.mesh.wire.endpoints import ScopedEndpoint
-from rpcd_wireguard_uplink.mesh.wire.lease import LeaseGrant, lease_grant_table
+from rpcd_wireguard_uplink.mesh.wire.lease import LeaseGrant
 from rpcd_wireguard_uplink.model import Endpoint, Uplink
 from rpcd_wireguard_uplink.uplinks.lease_client import LeaseClient, taken
 from rpcd_wireguard_uplink.warnings import Warnings
@@ -29,10 +29,11 @@ from tests.unit.router import CONFIG, Router, commands_of_a_router
 
 WANTED = Uplink("nodea", "", Endpoint("192.0.2.7"), key_of("old"), (), key_of("own"))
 GRANT = LeaseGrant(
-    "nodea",
-    key_of("provider"),
-    ("10.77.1.2/32", "fd77::2/128"),
-    (ScopedEndpoint("192.0.2.7", 51821), ScopedEndpoint("192.168.1.1", 51821, "link")),
+    peer_id="nodea",
+    public_key=key_of("provider"),
+    addresses=("10.77.1.2/32", "fd77::2/128"),
+    endpoints=(ScopedEndpoint("192.0.2.7", 51821), ScopedEndpoint("192.168.1.1", 51821, "link")),
+    lease_s=3600,
 )
 REFUSALS: list[tuple[int, dict[str, Any], type[UplinkError], str]] = [
     (403, {"code": "not_trusted", "error": "no"}, NotTrusted, "not_trusted"),
@@ -41,25 +42,25 @@ REFUSALS: list[tuple[int, dict[str, Any], type[UplinkError], str]] = [
     (200, {}, InvalidArgument, "invalid_argument"),
     (
         200,
-        lease_grant_table(replace(GRANT, peer_id="nodeb")),
+        GRANT.replaced(peer_id="nodeb").as_table(),
         InvalidArgument,
         "invalid_argument",
     ),
     (
         200,
-        lease_grant_table(replace(GRANT, public_key=key_of("own"))),
+        GRANT.replaced(public_key=key_of("own")).as_table(),
         InvalidArgument,
         "key_is_ours",
     ),
     (
         200,
-        lease_grant_table(replace(GRANT, addresses=("192.168.1.77/32",))),
+        GRANT.replaced(addresses=("192.168.1.77/32",)).as_table(),
         InvalidArgument,
         "address_conflict",
     ),
     (
         200,
-        lease_grant_table(replace(GRANT, endpoints=(ScopedEndpoint("192.168.1.1", 1),))),
+        GRANT.replaced(endpoints=(ScopedEndpoint("192.168.1.1", 1),)).as_table(),
         NotSupported,
         "no_endpoint",
     ),
@@ -70,7 +71,7 @@ class Provider:
     """A provider's server on loopback, that answers what a test says."""
 
     def __init__(self) -> None:
-        self.answer = Response(200, lease_grant_table(GRANT))
+        self.answer = Response(200, GRANT.as_table())
         self.asked: list[Request] = []
         self.peer: MeshPeer | None = MeshPeer("", key_of("mesh"), ("127.0.0.1",))
 

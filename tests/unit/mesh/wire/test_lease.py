@@ -10,22 +10,28 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rpcd_wireguard_uplink.errors import InvalidArgument
-from rpcd_wireguard_uplink.mesh.wire import lease as wire
 from rpcd_wireguard_uplink.mesh.wire.endpoints import ScopedEndpoint
-from rpcd_wireguard_uplink.mesh.wire.lease import Denial, Deny, Identity, LeaseGrant, LeaseRequest
+from rpcd_wireguard_uplink.mesh.wire.lease import (
+    Denial,
+    Deny,
+    Identity,
+    LeaseGrant,
+    LeaseRelease,
+    LeaseRequest,
+)
 from tests.unit.fakes import key_of
 
 KEY = key_of("consumer")
 GRANT = LeaseGrant(
-    "nodeB",
-    key_of("provider"),
-    ("10.9.8.2/32", "fd12:3456::2/128"),
-    (ScopedEndpoint("10.40.0.2", 51821, "link"), ScopedEndpoint("b.example.org", 51821)),
-    ("10.9.8.1", "fd12:3456::1"),
-    ("192.0.2.53", "2001:db8::53"),
-    1400,
-    20,
-    600,
+    peer_id="nodeB",
+    public_key=key_of("provider"),
+    addresses=("10.9.8.2/32", "fd12:3456::2/128"),
+    endpoints=(ScopedEndpoint("10.40.0.2", 51821, "link"), ScopedEndpoint("b.example.org", 51821)),
+    gateways=("10.9.8.1", "fd12:3456::1"),
+    dns=("192.0.2.53", "2001:db8::53"),
+    mtu=1400,
+    limit_mbps=20,
+    lease_s=600,
 )
 
 
@@ -36,35 +42,35 @@ def sent(table: dict[str, Any]) -> dict[str, Any]:
 
 
 def grant(**changes: Any) -> dict[str, Any]:
-    return {**wire.lease_grant_table(GRANT), **changes}
+    return {**GRANT.as_table(), **changes}
 
 
 def test_a_request() -> None:
     table = {"type": "lease_request", "peer_id": "nodeA", "public_key": KEY}
-    assert wire.lease_request_table(LeaseRequest("nodeA", KEY)) == table
-    assert wire.parse_lease_request(table) == LeaseRequest("nodeA", KEY)
-    found = wire.parse_lease_request({**table, "avoid": ["10.1.2.3/8", "FD00::/8", "192.0.2.1"]})
+    assert LeaseRequest(peer_id="nodeA", public_key=KEY).as_table() == table
+    assert LeaseRequest.parse(table) == LeaseRequest(peer_id="nodeA", public_key=KEY)
+    found = LeaseRequest.parse({**table, "avoid": ["10.1.2.3/8", "FD00::/8", "192.0.2.1"]})
     assert found.avoid == ("10.0.0.0/8", "fd00::/8", "192.0.2.1/32")
-    assert wire.lease_request_table(found)["avoid"] == list(found.avoid)
+    assert found.as_table()["avoid"] == list(found.avoid)
 
 
 def test_a_grant() -> None:
-    table = wire.lease_grant_table(GRANT)
-    assert wire.parse_lease_grant(sent(table)) == GRANT
+    table = GRANT.as_table()
+    assert LeaseGrant.parse(sent(table)) == GRANT
     assert table["endpoints"][0] == {"host": "10.40.0.2", "port": 51821, "scope": "link"}
-    assert set(table) == set(wire.LEASE_GRANT.properties)
+    assert list(table) == list(LeaseGrant.schema.properties)
 
 
 def test_the_smallest_grant() -> None:
     table = {name: grant()[name] for name in ("type", "peer_id", "public_key", "lease_s")}
-    found = wire.parse_lease_grant(
+    found = LeaseGrant.parse(
         {**table, "addresses": ["100.64.0.9/32"], "endpoints": [{"host": "192.0.2.1", "port": 9}]}
     )
     assert found == LeaseGrant(
-        "nodeB",
-        GRANT.public_key,
-        ("100.64.0.9/32",),
-        (ScopedEndpoint("192.0.2.1", 9, "public"),),
+        peer_id="nodeB",
+        public_key=GRANT.public_key,
+        addresses=("100.64.0.9/32",),
+        endpoints=(ScopedEndpoint("192.0.2.1", 9, "public"),),
         lease_s=600,
     )
 
@@ -100,7 +106,7 @@ def test_the_smallest_grant() -> None:
         ({"mtu": 1501}, "mtu must be from 1280 to 1500, not 1501"),
         ({"lease_s": 4}, "lease_s must be from 5 to 604800, not 4"),
         ({"lease_s": 604801}, "lease_s must be from 5 to 604800, not 604801"),
-        ({"lease_s": None}, "lease_s is missing: give seconds that the lease stands"),
+        ({"lease_s": None}, "lease_s is missing: give seconds that the lease is valid"),
         ({"limit_mbps": -1}, "limit_mbps must be from 0 to 1000000, not -1"),
         ({"endpoints": []}, "endpoints must have from 1 to 8 entries"),
         ({"endpoints": [{"host": "127.0.0.1", "port": 1}]}, r"endpoints\[0\].host can't be used"),
@@ -112,7 +118,7 @@ def test_the_smallest_grant() -> None:
 )
 def test_a_grant_that_can_not_be_used(changes: dict[str, Any], sentence: str) -> None:
     with pytest.raises(InvalidArgument, match=f"^{sentence}") as caught:
-        wire.parse_lease_grant(grant(**changes))
+        LeaseGrant.parse(grant(**changes))
     assert KEY[:-2] not in str(caught.value)
 
 
@@ -131,56 +137,60 @@ def test_a_grant_that_can_not_be_used(changes: dict[str, Any], sentence: str) ->
 )
 def test_a_request_that_is_refused(changes: dict[str, Any], sentence: str) -> None:
     with pytest.raises(InvalidArgument, match=f"^{sentence}"):
-        wire.parse_lease_request({**wire.lease_request_table(LeaseRequest("a", KEY)), **changes})
+        LeaseRequest.parse({**LeaseRequest(peer_id="a", public_key=KEY).as_table(), **changes})
 
 
 def test_64_prefixes_pass() -> None:
-    request = LeaseRequest("a", KEY, tuple(f"10.{number}.0.0/16" for number in range(64)))
-    assert wire.parse_lease_request(sent(wire.lease_request_table(request))) == request
+    request = LeaseRequest(
+        peer_id="a", public_key=KEY, avoid=tuple(f"10.{number}.0.0/16" for number in range(64))
+    )
+    assert LeaseRequest.parse(sent(request.as_table())) == request
 
 
 @pytest.mark.parametrize("code", list(Deny))
 def test_every_denial_of_ours_is_read_as_it_was_written(code: Deny) -> None:
-    table = wire.denial_table(Denial(code, "No, because."))
-    assert wire.parse_denial(sent(table)) == wire.Refusal(code.value, "No, because.")
+    table = Denial(code, "No, because.").as_table()
+    assert Denial.parse(sent(table)) == Denial(code, "No, because.")
 
 
 @pytest.mark.parametrize(
     ("table", "wanted"),
     [
-        ({"code": "too_sunny", "error": "Wait."}, wire.Refusal("too_sunny", "Wait.")),
-        ({"code": "A\x1b", "error": "a\x1bb\n"}, wire.Refusal("denied", "a\\x1bb\\n")),
+        ({"code": "too_sunny", "error": "Wait."}, Denial("too_sunny", "Wait.")),
+        ({"code": "A\x1b", "error": "a\x1bb\n"}, Denial("denied", "a\\x1bb\\n")),
         (
             {"code": ["full"], "error": {}},
-            wire.Refusal("denied", "the provider says no and gives no reason"),
+            Denial("denied", "the provider says no and gives no reason"),
         ),
-        ({}, wire.Refusal("denied", "the provider says no and gives no reason")),
-        ({"code": "full", "error": "x" * 999}, wire.Refusal("full", "x" * 300)),
-        ({"code": "c" * 41, "error": "\x00" * 999}, wire.Refusal("denied", "\\x00" * 75)),
+        ({}, Denial("denied", "the provider says no and gives no reason")),
+        ({"code": "full", "error": "x" * 999}, Denial("full", "x" * 300)),
+        ({"code": "c" * 41, "error": "\x00" * 999}, Denial("denied", "\\x00" * 75)),
     ],
 )
-def test_any_no_stays_a_no(table: dict[str, Any], wanted: wire.Refusal) -> None:
-    assert wire.parse_denial(table) == wanted
+def test_any_no_stays_a_no(table: dict[str, Any], wanted: Denial) -> None:
+    assert Denial.parse(table) == wanted
 
 
 def test_a_release() -> None:
-    release = wire.LeaseRelease("nodeA", KEY)
-    assert wire.parse_lease_release(sent(wire.lease_release_table(release))) == release
+    release = LeaseRelease(peer_id="nodeA", public_key=KEY)
+    assert LeaseRelease.parse(sent(release.as_table())) == release
     with pytest.raises(InvalidArgument, match="type must be one of"):
-        wire.parse_lease_release({**wire.lease_release_table(release), "type": "lease_request"})
+        LeaseRelease.parse({**release.as_table(), "type": "lease_request"})
 
 
-@pytest.mark.parametrize("identity", [Identity("nodeA"), Identity("nodeA", key_of("identity"))])
+@pytest.mark.parametrize(
+    "identity", [Identity(peer_id="nodeA"), Identity(peer_id="nodeA", key=key_of("identity"))]
+)
 def test_an_identity(identity: Identity) -> None:
-    table = wire.identity_table(identity)
-    assert wire.parse_identity(sent(table)) == identity
+    table = identity.as_table()
+    assert Identity.parse(sent(table)) == identity
     assert ("identity" in table) == bool(identity.key)
 
 
 def test_an_identity_that_is_none() -> None:
     table = {"type": "uplink_identity", "peer_id": "a", "identity": "c2VjcmV0"}
     with pytest.raises(InvalidArgument, match="identity must be an Ed25519 key: 44 characters"):
-        wire.parse_identity(table)
+        Identity.parse(table)
 
 
 ADDRESSES = st.tuples(
@@ -190,10 +200,10 @@ ADDRESSES = st.tuples(
 PUBLIC = st.ip_addresses(network="192.0.2.0/24") | st.ip_addresses(network="2001:db8::/32")
 GRANTS = st.builds(
     LeaseGrant,
-    st.from_regex(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", fullmatch=True),
-    st.just(KEY),
-    ADDRESSES.map(lambda both: (f"{both[0]}/32", f"{both[1]}/128")),
-    st.lists(
+    peer_id=st.from_regex(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", fullmatch=True),
+    public_key=st.just(KEY),
+    addresses=ADDRESSES.map(lambda both: (f"{both[0]}/32", f"{both[1]}/128")),
+    endpoints=st.lists(
         st.builds(
             ScopedEndpoint,
             PUBLIC.map(str),
@@ -203,14 +213,14 @@ GRANTS = st.builds(
         min_size=1,
         max_size=8,
     ).map(tuple),
-    st.just(()) | ADDRESSES.map(lambda both: tuple(map(str, both))),
-    st.lists(PUBLIC.map(str), max_size=4).map(tuple),
-    st.integers(1280, 1500),
-    st.integers(0, 1_000_000),
-    st.integers(5, 604800),
+    gateways=st.just(()) | ADDRESSES.map(lambda both: tuple(map(str, both))),
+    dns=st.lists(PUBLIC.map(str), max_size=4).map(tuple),
+    mtu=st.integers(1280, 1500),
+    limit_mbps=st.integers(0, 1_000_000),
+    lease_s=st.integers(5, 604800),
 )
 
 
 @given(GRANTS)
 def test_a_grant_is_read_as_it_was_written(message: LeaseGrant) -> None:
-    assert wire.parse_lease_grant(sent(wire.lease_grant_table(message))) == message
+    assert LeaseGrant.parse(sent(message.as_table())) == message

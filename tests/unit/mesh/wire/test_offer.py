@@ -12,14 +12,7 @@ from pytest_mock import MockerFixture
 
 from rpcd_wireguard_uplink.errors import InvalidArgument
 from rpcd_wireguard_uplink.mesh.wire.endpoints import ScopedEndpoint, check_endpoint_host
-from rpcd_wireguard_uplink.mesh.wire.offer import (
-    OfferMessage,
-    WithdrawMessage,
-    offer_table,
-    parse_message,
-    withdraw_table,
-)
-from rpcd_wireguard_uplink.model import Endpoint
+from rpcd_wireguard_uplink.mesh.wire.offer import Offer, Withdrawal, parse_message
 from rpcd_wireguard_uplink.schema.json_message import parse_json_message
 
 KEY = "AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE="
@@ -47,9 +40,10 @@ def endpoint(host: Any = "nodeA.example.com", port: Any = 51820, key: Any = KEY)
 
 
 def test_the_specifications_offer_as_a_table_and_as_json() -> None:
-    wanted = OfferMessage(
+    wanted = Offer(
         peer_id="nodeA",
-        endpoint=Endpoint("nodeA.example.com", 51820),
+        host="nodeA.example.com",
+        port=51820,
         public_key=KEY,
         bandwidth_mbps=100,
         latency_ms=20.0,
@@ -69,8 +63,8 @@ def test_the_smallest_offer_says_little() -> None:
             "endpoint": {"host": "10.0.0.9", "public_key": KEY},
         }
     )
-    assert found == OfferMessage("b", Endpoint("10.0.0.9", 51820), KEY)
-    assert isinstance(found, OfferMessage)
+    assert found == Offer(peer_id="b", host="10.0.0.9", port=51820, public_key=KEY)
+    assert isinstance(found, Offer)
     assert (found.bandwidth_mbps, found.latency_ms, found.available) == (0, -1.0, True)
 
 
@@ -86,9 +80,9 @@ def test_what_is_added_and_what_is_unknown() -> None:
             colour={"a": [None]},
         )
     )
-    assert isinstance(found, OfferMessage)
-    assert (found.sequence, found.ttl_s, found.egress) == (12, 60, "203.0.113.5")
-    assert (found.metered, found.quota_gb, found.quota_left_gb) == (True, 12.5, None)
+    assert isinstance(found, Offer)
+    assert (found.sequence, found.ttl_s, found.egress) == (12, 60, ("203.0.113.5",))
+    assert (found.metered, found.quota_gb, found.quota_left_gb) == (True, 12.5, -1.0)
 
 
 def test_further_endpoints_and_what_signs() -> None:
@@ -97,7 +91,7 @@ def test_further_endpoints_and_what_signs() -> None:
         {"host": "10.40.0.2", "port": 51821.0, "scope": "link", "colour": 1},
     ]
     found = parse_message(offer(endpoints=rows, identity=KEY, signature=SIGNATURE))
-    assert isinstance(found, OfferMessage)
+    assert isinstance(found, Offer)
     assert found.endpoints == (
         ScopedEndpoint("2001:db8::7", 51821, "public"),
         ScopedEndpoint("10.40.0.2", 51821, "link"),
@@ -109,20 +103,34 @@ def test_further_endpoints_and_what_signs() -> None:
 def test_withdraw_with_all_that_it_can_say() -> None:
     raw = {"type": "uplink_withdraw", "peer_id": "a", "reason": "wan is down", "egress": "wan=1"}
     found = parse_message({**raw, "identity": KEY, "signature": SIGNATURE})
-    assert found == WithdrawMessage("a", "", None, "wan is down", "wan=1", KEY, SIGNATURE)
+    assert found == Withdrawal(
+        peer_id="a",
+        timestamp="",
+        sequence=None,
+        reason="wan is down",
+        egress=("wan=1",),
+        identity=KEY,
+        signature=SIGNATURE,
+    )
 
 
 def test_the_specifications_offer_is_written_as_it_was_read() -> None:
     found = parse_message(offer())
-    assert isinstance(found, OfferMessage)
-    assert json.dumps(offer_table(found)) == json.dumps(offer())
+    assert isinstance(found, Offer)
+    assert json.dumps(found.as_table()) == json.dumps(offer())
 
 
 def test_what_is_not_said_is_not_written_but_zero_is_said() -> None:
-    message = OfferMessage(
-        "b", Endpoint("10.0.0.9"), KEY, latency_ms=0.0, sequence=0, quota_gb=5.0, quota_left_gb=0.0
+    message = Offer(
+        peer_id="b",
+        host="10.0.0.9",
+        public_key=KEY,
+        latency_ms=0.0,
+        sequence=0,
+        quota_gb=5.0,
+        quota_left_gb=0.0,
     )
-    table = offer_table(message)
+    table = message.as_table()
     assert ".0" not in json.dumps(table).replace("10.0.0.9", "")
     assert table == {
         "type": "uplink_offer",
@@ -133,7 +141,7 @@ def test_what_is_not_said_is_not_written_but_zero_is_said() -> None:
         "quota_gb": 5,
         "quota_left_gb": 0,
     }
-    assert withdraw_table(WithdrawMessage("b")) == {"type": "uplink_withdraw", "peer_id": "b"}
+    assert Withdrawal(peer_id="b").as_table() == {"type": "uplink_withdraw", "peer_id": "b"}
 
 
 @pytest.mark.parametrize(
@@ -172,9 +180,9 @@ def test_hosts_that_pass() -> None:
 
 
 def test_withdraw() -> None:
-    assert parse_message({"type": "uplink_withdraw", "peer_id": "a"}) == WithdrawMessage("a")
+    assert parse_message({"type": "uplink_withdraw", "peer_id": "a"}) == Withdrawal(peer_id="a")
     text = '{"type": "uplink_withdraw", "peer_id": "a", "timestamp": "now", "sequence": 3}'
-    assert parse_message(text) == WithdrawMessage("a", "now", 3)
+    assert parse_message(text) == Withdrawal(peer_id="a", timestamp="now", sequence=3)
 
 
 @pytest.mark.parametrize(
@@ -370,7 +378,7 @@ def test_any_message_is_read_or_refused_on_one_line(
         assert str(error).isprintable()
         assert len(str(error)) < 300
     else:
-        assert isinstance(found, OfferMessage)
+        assert isinstance(found, Offer)
         assert 1 <= found.endpoint.port <= 65535
         assert 0 <= found.bandwidth_mbps <= 1_000_000
         assert repr(found).isprintable()
@@ -381,7 +389,7 @@ NAMES = st.from_regex(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", fullmatch=True)
 LINES = st.text(st.sampled_from("ab1=.:,"), max_size=40)
 STAMPS = st.sampled_from(["", "2026-02-28T12:00:00Z"])
 SEQUENCES = st.none() | st.integers(0, 2**53 - 1)
-AMOUNTS = st.none() | st.floats(0, 1_000_000)
+TOKENS = LINES.map(lambda text: tuple(text.split(",")) if text else ())
 PORTS = st.integers(1, 65535)
 HOSTS = (
     st.ip_addresses(network="192.0.2.0/24")
@@ -389,9 +397,10 @@ HOSTS = (
     | st.just("a.b")
 ).map(str)
 OFFERS = st.builds(
-    OfferMessage,
+    Offer,
     peer_id=NAMES,
-    endpoint=st.builds(Endpoint, HOSTS, PORTS),
+    host=HOSTS,
+    port=PORTS,
     public_key=KEYS,
     bandwidth_mbps=st.integers(0, 1_000_000),
     latency_ms=st.just(-1.0) | st.floats(0, 60_000),
@@ -400,10 +409,10 @@ OFFERS = st.builds(
     timestamp=STAMPS,
     sequence=SEQUENCES,
     ttl_s=st.none() | st.integers(1, 604800),
-    egress=LINES,
+    egress=TOKENS,
     metered=st.booleans(),
-    quota_gb=AMOUNTS,
-    quota_left_gb=AMOUNTS,
+    quota_gb=st.floats(0, 1_000_000),
+    quota_left_gb=st.just(-1.0) | st.floats(0, 1_000_000),
     endpoints=st.lists(
         st.builds(ScopedEndpoint, HOSTS, PORTS, st.sampled_from(["link", "public"])), max_size=8
     ).map(tuple),
@@ -411,25 +420,25 @@ OFFERS = st.builds(
     signature=st.sampled_from(["", SIGNATURE]),
 )
 WITHDRAWALS = st.builds(
-    WithdrawMessage,
-    NAMES,
-    STAMPS,
-    SEQUENCES,
+    Withdrawal,
+    peer_id=NAMES,
+    timestamp=STAMPS,
+    sequence=SEQUENCES,
     reason=LINES,
-    egress=LINES,
+    egress=TOKENS,
     identity=KEYS | st.just(""),
     signature=st.sampled_from(["", SIGNATURE]),
 )
 
 
 @given(OFFERS)
-def test_an_offer_is_read_as_it_was_written(message: OfferMessage) -> None:
-    table = offer_table(message)
+def test_an_offer_is_read_as_it_was_written(message: Offer) -> None:
+    table = message.as_table()
     assert parse_message(table) == message
     assert parse_message(json.dumps(table)) == message
 
 
 @given(WITHDRAWALS)
-def test_a_withdrawal_is_read_as_it_was_written(message: WithdrawMessage) -> None:
-    assert parse_message(withdraw_table(message)) == message
-    assert parse_message(json.dumps(withdraw_table(message))) == message
+def test_a_withdrawal_is_read_as_it_was_written(message: Withdrawal) -> None:
+    assert parse_message(message.as_table()) == message
+    assert parse_message(json.dumps(message.as_table())) == message
