@@ -50,6 +50,7 @@ from .platform import inbound
 from .platform.network_reader import NetworkReader
 from .platform.protocol import Platform
 from .provider.device import Provider
+from .provider.lease_api import LeaseApi
 from .provider.lease_server import LeaseServer
 from .provider.offer import OfferAnnounced, OwnOffer
 from .state_file import StateFile, now_text, read_state, run_dir_of
@@ -227,15 +228,20 @@ class Daemon:
             tasks,
         )
         self.peer_api = PeerApi(
+            self.store,
             self.peers,
+            self.validator,
+            self.advertiser,
+            self.agent.transport,
+            warnings,
+        )
+        LeaseApi(
+            self.peer_api,
+            self.peers,
+            self.validator,
+            self.advertiser,
             self.own_offer,
             self.lease_server,
-            self.validator,
-            lambda: (self.advertiser.own, self.own_offer.reason()),
-            lambda: self.advertiser.identity_key,
-            lambda peer: self.agent.transport.ask_soon(peer.key),
-            self.store,
-            warnings,
         )
 
         # Answering on the bus.

@@ -23,7 +23,7 @@ from .master_link import publish_gossip
 from .offer_validation import OfferValidator
 from .offers import Numbering, Source
 from .peers import Peers
-from .poller import MeshTransport
+from .transport import MeshTransport
 from .wire.offer import Offer, Withdrawal, parse_message
 from .wire.signing import Signer, can_sign, verify
 

@@ -29,7 +29,7 @@ from .directory import MeshPeer
 from .offer_validation import OfferValidator
 from .offers import OfferBook, Source
 from .peers import Peers
-from .poller import MeshTransport
+from .transport import MeshTransport
 
 Table = dict[str, Any]
 MESH_S = 10.0
@@ -49,7 +49,7 @@ class MeshAgent:
         warnings: Warnings,
         events: Events,
     ) -> None:
-        self.transport = MeshTransport(self._on_identity, self._on_offer, 0)
+        self.transport = MeshTransport(self._on_identity, self._on_offer)
         self._store = store
         self._peers = peers
         self._offers = offers

@@ -21,7 +21,7 @@ from .faults import answer_fault, proposed_id, tunnel_fault
 from .master_link import BusCall, read_approvals, read_records
 from .offers import OfferBook
 from .trust import Approval, Ground, Standing, State, standing
-from .wire.lease import Deny, Identity
+from .wire.lease import Denial, Deny, Identity
 from .wire.offer import Offer
 
 Table = dict[str, Any]
@@ -281,7 +281,7 @@ class Peers:
             "offering": peer_id in self.offers.names,
         }
 
-    def denial_of(self, peer: MeshPeer, peer_id: str) -> tuple[Deny, str] | None:
+    def denial_of(self, peer: MeshPeer, peer_id: str) -> Denial | None:
         """Why the mesh peer with that key, who says to be this one, gets no lease; None if it may.
 
         The sentence is for the other router's owner.
@@ -289,7 +289,7 @@ class Peers:
         try:
             self.require_own_name(peer, peer_id)
         except NotTrusted as error:
-            return Deny.OTHER_PEER, str(error)
+            return Denial(Deny.OTHER_PEER, str(error))
         found = standing(
             peer_id, self.ground, key=peer.key, identity=self._signed.get(peer.key, "")
         )
@@ -298,7 +298,7 @@ class Peers:
         told = f"{self.node_id} does not trust {peer_id} yet: its owner can, by "
         accept = f"`wgctl uplink trust accept {peer_id}` there"
         code = Deny.NOT_TRUSTED if found.state is State.UNTRUSTED else Deny.UNBOUND
-        return code, told + accept
+        return Denial(code, told + accept)
 
 
 def _trust_part(ground: Ground) -> object:

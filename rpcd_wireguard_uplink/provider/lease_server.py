@@ -100,6 +100,11 @@ class LeaseServer:
         return self.settings.enabled and self._store.current.settings.enabled
 
     @property
+    def gateways(self) -> tuple[str, ...]:
+        """This router's own addresses in consumers' tunnels; () while nothing is offered."""
+        return self.pool.gateways if self.pool is not None else ()
+
+    @property
     def failure(self) -> str:
         """Why nothing can be offered although the owner wants it; '' where all is well."""
         return self._warnings.get("provider", "")

@@ -23,7 +23,7 @@ from typing import Any
 from rpcd_wireguard_uplink.daemon import Daemon
 from rpcd_wireguard_uplink.events import Events
 from rpcd_wireguard_uplink.mesh import http
-from rpcd_wireguard_uplink.mesh import poller as mesh_carrier
+from rpcd_wireguard_uplink.mesh import transport as mesh_carrier
 from rpcd_wireguard_uplink.mesh.wire.offer import Offer
 from rpcd_wireguard_uplink.system import process
 from rpcd_wireguard_uplink.tasks import TaskSet
@@ -148,10 +148,11 @@ async def gather(count: int, runs: int, folder: str) -> dict[str, Any]:
 
 def _settle(router: Router) -> None:
     """Spread its questions as they are after hours: all began within seconds."""
-    carrier = router.books.agent.transport
-    for known in carrier._known.values():
-        known.due_s = time.monotonic() + random.uniform(0, carrier.poll_s)
-    carrier._wake.set()
+    transport = router.books.agent.transport
+    poll_s = transport._settings.poll_s
+    for known in transport._known.values():
+        known.due_s = time.monotonic() + random.uniform(0, poll_s)
+    transport._wake.set()
 
 
 def _context(router: Router) -> Context:

@@ -1,7 +1,7 @@
-"""The mesh as a carrier: a peer's offer is asked for slowly, and our own is told to peers at once.
+"""Mesh transport: asks each peer for its offer now and then, and sends our own to all at once.
 
-Owns when each peer is asked and how it is backed off. A change reaches every peer by a POST within
-seconds; the slow polling is for what was missed. What an answer means is decided by who listens.
+A change reaches every peer by a POST within seconds; the slow polling is for what was missed. A
+peer that does not answer is asked less and less often.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import contextlib
 import random
 import time
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from ..config.peering import PeerSettings
@@ -34,7 +34,7 @@ TELL_PAUSES_S = (0.0, 1.0, 4.0)
 
 @dataclass(slots=True)
 class _Known:
-    """What is remembered of one peer between two questions."""
+    """One peer: when it is to be asked, and how it answered."""
 
     peer: MeshPeer
     due_s: float
@@ -45,28 +45,76 @@ class _Known:
     is_asked: bool = False
     failure: UplinkError | None = None
 
+    def see(self, peer: MeshPeer, now_s: float) -> bool:
+        """Take the peer as it is now; whether it may answer again, having shaken hands since."""
+        before_s, age_s = self.peer.handshake_age_s, peer.handshake_age_s
+        is_new = age_s is not None and (before_s is None or age_s < before_s)
+        self.peer = peer
+        if is_new and self.failures:
+            self.due_s, self.failures = now_s, 0
+            return True
+        return False
 
-@dataclass(slots=True)
+    def hasten(self, now_s: float) -> None:
+        """Ask it now, for its identity too, or once it has been left alone for a moment."""
+        self.due_s = max(now_s, self.asked_s + ASK_AGAIN_S)
+        self.identity_due_s = 0.0
+
+    def begin(self, now_s: float) -> None:
+        """It is being asked."""
+        self.due_s, self.asked_s, self.is_asked = now_s + LONGEST_PAUSE_S, now_s, True
+
+    def end(self, pause_s: float) -> None:
+        """It was asked; the pause is what it is given until the next time."""
+        self.is_asked = False
+        self.due_s = time.monotonic() + pause_s * random.uniform(0.8, 1.2)
+
+    def identify(self, status: int, table: Table, now_s: float) -> bool:
+        """Take the answer to the question who it is; whether it says that."""
+        if status == 200:
+            self.identity_due_s, self.failure = now_s + IDENTITY_S, None
+        elif table.get("code") == "not_a_peer":
+            self.failure = NotTrusted("it does not know us", code="not_a_peer")
+        return status == 200
+
+    def answer(self) -> None:
+        """It answers."""
+        self.failures, self.answered_s = 0, time.monotonic()
+        if self.failure is not None and self.failure.code != "not_a_peer":
+            self.failure = None
+
+    def fail(self, error: UplinkError) -> float:
+        """It does not answer; seconds until it is to be asked again. Once may be an accident."""
+        if self.failures or not self.answered_s:
+            self.failure = error
+        pause_s = min(LONGEST_PAUSE_S, FIRST_RETRY_S * 2.0 ** min(self.failures, 10))
+        self.failures += 1
+        return pause_s
+
+
 class MeshTransport:
     """Asks and tells the mesh peers that it is given.
 
-    `on_identity` and `on_offer` hear of answers; an offer is None where the peer has none.
-    `telling` is the task that tells peers something, if one does.
+    `on_identity` and `on_offer` take answers; an offer is None where the peer has none. `telling`
+    is the task that tells peers something, if one does.
     """
 
-    on_identity: Callable[[MeshPeer, Table], None]
-    on_offer: Callable[[MeshPeer, Table | None], None]
-    port: int
-    poll_s: float = 120.0
-    asks_offers: bool = True
-    _known: dict[str, _Known] = field(default_factory=dict)
-    _wake: asyncio.Event = field(default_factory=asyncio.Event)
-    telling: asyncio.Task[None] | None = None
+    def __init__(
+        self,
+        on_identity: Callable[[MeshPeer, Table], None],
+        on_offer: Callable[[MeshPeer, Table | None], None],
+        settings: PeerSettings | None = None,
+    ) -> None:
+        self.telling: asyncio.Task[None] | None = None
+        self._on_identity = on_identity
+        self._on_offer = on_offer
+        self._settings = settings or PeerSettings()
+        self._known: dict[str, _Known] = {}
+        self._wake = asyncio.Event()
 
-    def configure(self, peering: PeerSettings) -> None:
+    def configure(self, settings: PeerSettings) -> None:
         """Ask by these settings from now on."""
-        self.port, self.poll_s = peering.mesh_port, peering.poll_s
-        self.asks_offers = "mesh" in peering.carriers
+        self._settings = settings
 
     def follow(self, peers: Iterable[MeshPeer]) -> None:
         """Ask these peers, and no others, from now on."""
@@ -74,24 +122,19 @@ class MeshTransport:
         for key in self._known.keys() - found.keys():
             del self._known[key]
         now_s = time.monotonic()
+        within_s = max(FIRST_WITHIN_S, 0.05 * len(found))
         for key, peer in found.items():
             known = self._known.get(key)
             if known is None:
-                within_s = max(FIRST_WITHIN_S, 0.05 * len(found))
                 self._known[key] = _Known(peer, now_s + random.uniform(0, within_s))
+            if known is None or known.see(peer, now_s):
                 self._wake.set()
-            else:
-                if _is_new_session(known.peer, peer) and known.failures:
-                    known.due_s, known.failures = now_s, 0
-                    self._wake.set()
-                known.peer = peer
 
     def ask_soon(self, key: str) -> None:
         """Ask this peer now, or once it has been left alone for a moment."""
         known = self._known.get(key)
         if known is not None and not known.is_asked:
-            known.due_s = max(time.monotonic(), known.asked_s + ASK_AGAIN_S)
-            known.identity_due_s = 0.0
+            known.hasten(time.monotonic())
             self._wake.set()
 
     def failure_of(self, key: str) -> UplinkError | None:
@@ -111,15 +154,13 @@ class MeshTransport:
                     key=lambda known: known.due_s,
                 )
                 for known in due[: max(0, ASKED_AT_ONCE - len(running))]:
-                    known.due_s, known.asked_s = now_s + LONGEST_PAUSE_S, now_s
-                    known.is_asked = True
+                    known.begin(now_s)
                     task = asyncio.get_running_loop().create_task(self._ask(known))
                     running.add(task)
                     task.add_done_callback(running.discard)
                     task.add_done_callback(self._asked)
                 next_s = min((known.due_s for known in self._known.values()), default=now_s + 60.0)
                 pause_s = max(0.05, next_s - now_s) if len(running) < ASKED_AT_ONCE else 60.0
-                # wait_for of Python 3.11 may lose a cancellation that meets a wake-up.
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(min(pause_s, 60.0)):
                         await self._wake.wait()
@@ -134,50 +175,30 @@ class MeshTransport:
         _tell_failure(task)
 
     async def _ask(self, known: _Known) -> None:
-        try:
-            pause_s = await self._ask_now(known)
-        finally:
-            known.is_asked = False
-        known.due_s = time.monotonic() + pause_s
-
-    async def _ask_now(self, known: _Known) -> float:
-        """Ask, and have the answers heard; seconds until the peer is to be asked again."""
-        now_s = time.monotonic()
+        """Ask, and have the answers taken."""
+        pause_s, now_s = LONGEST_PAUSE_S, time.monotonic()
         try:
             if known.identity_due_s <= now_s:
                 status, table = await self._request(known.peer, "GET", "/v1/identity")
-                if status == 200:
-                    known.identity_due_s = now_s + IDENTITY_S
-                    self.on_identity(known.peer, table)
-                    known.failure = None
-                elif table.get("code") == "not_a_peer":
-                    known.failure = NotTrusted("it does not know us", code="not_a_peer")
-            if self.asks_offers:
+                if known.identify(status, table, now_s):
+                    self._on_identity(known.peer, table)
+            if "mesh" in self._settings.carriers:
                 status, table = await self._request(known.peer, "GET", "/v1/offer")
                 if status in (200, 404):
-                    self.on_offer(known.peer, table if status == 200 else None)
-            known.failures, known.answered_s = 0, time.monotonic()
-            if known.failure is not None and known.failure.code != "not_a_peer":
-                known.failure = None
-            pause_s = self.poll_s
+                    self._on_offer(known.peer, table if status == 200 else None)
+            known.answer()
+            pause_s = self._settings.poll_s
         except UplinkError as error:
-            if known.failures or not known.answered_s:
-                known.failure = error
-            pause_s = min(LONGEST_PAUSE_S, FIRST_RETRY_S * 2.0 ** min(known.failures, 10))
-            known.failures += 1
-        return pause_s * random.uniform(0.8, 1.2)
+            pause_s = known.fail(error)
+        finally:
+            known.end(pause_s)
 
     async def _request(
         self, peer: MeshPeer, method: str, path: str, table: Mapping[str, Any] | None = None
     ) -> tuple[int, Table]:
+        host, port = peer.addresses[0], self._settings.mesh_port
         return await request(
-            peer.addresses[0],
-            self.port,
-            method,
-            path,
-            table,
-            device=peer.device,
-            timeout_s=ANSWER_S,
+            host, port, method, path, table, device=peer.device, timeout_s=ANSWER_S
         )
 
     def tell(self, table: Mapping[str, Any]) -> None:
@@ -192,16 +213,16 @@ class MeshTransport:
     async def _tell_all(self, peers: list[MeshPeer], table: Mapping[str, Any]) -> None:
         for pause_s in TELL_PAUSES_S:
             await asyncio.sleep(pause_s)
-            gate = asyncio.Semaphore(TOLD_AT_ONCE)
-            reached = await asyncio.gather(*(self._tell(gate, peer, table) for peer in peers))
+            places = asyncio.Semaphore(TOLD_AT_ONCE)
+            reached = await asyncio.gather(*(self._tell(places, peer, table) for peer in peers))
             peers = [peer for peer, done in zip(peers, reached, strict=True) if not done]
             if not peers:
                 return
 
     async def _tell(
-        self, gate: asyncio.Semaphore, peer: MeshPeer, table: Mapping[str, Any]
+        self, places: asyncio.Semaphore, peer: MeshPeer, table: Mapping[str, Any]
     ) -> bool:
-        async with gate:
+        async with places:
             try:
                 await self._request(peer, "POST", "/v1/message", table)
             except UplinkError:
@@ -212,10 +233,3 @@ class MeshTransport:
 def _tell_failure(task: asyncio.Task[None]) -> None:
     if not task.cancelled() and isinstance(error := task.exception(), Exception):
         tell("asking a peer", error)
-
-
-def _is_new_session(before: MeshPeer, now: MeshPeer) -> bool:
-    """Whether the peer has shaken hands since: it may answer now."""
-    if now.handshake_age_s is None:
-        return False
-    return before.handshake_age_s is None or now.handshake_age_s < before.handshake_age_s

@@ -1,4 +1,4 @@
-"""The mesh as a carrier: when peers are asked and told, by a virtual clock and over real HTTP."""
+"""The mesh transport: when peers are asked and told, by a virtual clock and over real HTTP."""
 
 from __future__ import annotations
 
@@ -14,11 +14,12 @@ from typing import Any
 
 import pytest
 
+from rpcd_wireguard_uplink.config.peering import PeerSettings
 from rpcd_wireguard_uplink.errors import PeerUnreachable
-from rpcd_wireguard_uplink.mesh import poller as mesh
+from rpcd_wireguard_uplink.mesh import transport as module
 from rpcd_wireguard_uplink.mesh.directory import MeshPeer
 from rpcd_wireguard_uplink.mesh.http import Request, Response, Server
-from rpcd_wireguard_uplink.mesh.poller import FIRST_RETRY_S, LONGEST_PAUSE_S, MeshTransport
+from rpcd_wireguard_uplink.mesh.transport import FIRST_RETRY_S, LONGEST_PAUSE_S, MeshTransport
 from rpcd_wireguard_uplink.warnings import Warnings
 from tests.unit.mesh.test_http import free_port
 
@@ -85,16 +86,16 @@ class Mesh:
 @pytest.fixture
 async def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     made = Clock(asyncio.get_running_loop())
-    monkeypatch.setattr(mesh.time, "monotonic", made.monotonic)
-    monkeypatch.setattr(mesh.asyncio, "timeout", made.timeout)
-    monkeypatch.setattr(mesh.random, "uniform", random.Random(7).uniform)
+    monkeypatch.setattr(module.time, "monotonic", made.monotonic)
+    monkeypatch.setattr(module.asyncio, "timeout", made.timeout)
+    monkeypatch.setattr(module.random, "uniform", random.Random(7).uniform)
     return made
 
 
 @pytest.fixture
-def village(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> Mesh:
+def routers(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> Mesh:
     made = Mesh(clock)
-    monkeypatch.setattr(mesh, "request", made.request)
+    monkeypatch.setattr(module, "request", made.request)
     return made
 
 
@@ -102,8 +103,8 @@ def peers(count: int) -> list[MeshPeer]:
     return [MeshPeer("wg0", f"key{n}", (f"10.9.{n // 250}.{n % 250 + 1}",)) for n in range(count)]
 
 
-async def run_until(carrier: MeshTransport, clock: Clock, end_s: float) -> None:
-    task = asyncio.get_running_loop().create_task(carrier.run())
+async def run_until(transport: MeshTransport, clock: Clock, end_s: float) -> None:
+    task = asyncio.get_running_loop().create_task(transport.run())
     while clock.now_s < end_s:
         await asyncio.sleep(0)
         assert not task.done()
@@ -111,35 +112,35 @@ async def run_until(carrier: MeshTransport, clock: Clock, end_s: float) -> None:
     await asyncio.gather(task, return_exceptions=True)
 
 
-def carrier_of(village: Mesh, count: int) -> MeshTransport:
-    made = MeshTransport(lambda peer, table: None, lambda peer, table: None, 7333)
+def transport_to(routers: Mesh, count: int) -> MeshTransport:
+    made = MeshTransport(lambda peer, table: None, lambda peer, table: None)
     made.follow(peers(count))
     return made
 
 
-async def test_200_peers_are_spread_over_the_interval(village: Mesh, clock: Clock) -> None:
-    carrier = carrier_of(village, 200)
-    await run_until(carrier, clock, 1000.0 + 3600.0)
-    first = {host: at_s for at_s, host, _ in reversed(village.asked)}
+async def test_200_peers_are_spread_over_the_interval(routers: Mesh, clock: Clock) -> None:
+    transport = transport_to(routers, 200)
+    await run_until(transport, clock, 1000.0 + 3600.0)
+    first = {host: at_s for at_s, host, _ in reversed(routers.asked)}
     assert len(first) == 200
     assert max(first.values()) < 1012.0, "everybody is met soon"
-    per_second = Counter(int(at_s) for at_s, _, path in village.asked if path == "/v1/offer")
+    per_second = Counter(int(at_s) for at_s, _, path in routers.asked if path == "/v1/offer")
     late = {second: n for second, n in per_second.items() if second > 1600}
     assert max(late.values()) <= 12, "never all at once"
     for host in first:
-        times = village.times(host)
+        times = routers.times(host)
         gaps = [b - a for a, b in pairwise(times)]
         assert all(90.0 < gap < 150.0 for gap in gaps)
         assert 24 <= len(times) <= 38
-        assert len(village.times(host, "/v1/identity")) <= 2
+        assert len(routers.times(host, "/v1/identity")) <= 2
 
 
-async def test_who_is_silent_is_asked_less_and_less(village: Mesh, clock: Clock) -> None:
-    carrier = carrier_of(village, 1)
+async def test_who_is_silent_is_asked_less_and_less(routers: Mesh, clock: Clock) -> None:
+    transport = transport_to(routers, 1)
     host = "10.9.0.1"
-    village.dead = {host}
-    await run_until(carrier, clock, 1000.0 + 4 * 3600.0)
-    times = village.times(host, "/v1/identity")
+    routers.dead = {host}
+    await run_until(transport, clock, 1000.0 + 4 * 3600.0)
+    times = routers.times(host, "/v1/identity")
     gaps = [b - a for a, b in pairwise(times)]
     assert 0.75 * FIRST_RETRY_S <= gaps[0] <= 1.3 * FIRST_RETRY_S
     assert all(b > 1.2 * a for a, b in pairwise(gaps[:8]))
@@ -147,40 +148,40 @@ async def test_who_is_silent_is_asked_less_and_less(village: Mesh, clock: Clock)
     assert len(times) < 20
 
 
-async def test_a_fresh_handshake_ends_the_waiting(village: Mesh, clock: Clock) -> None:
-    carrier = carrier_of(village, 1)
+async def test_a_fresh_handshake_ends_the_waiting(routers: Mesh, clock: Clock) -> None:
+    transport = transport_to(routers, 1)
     host, known = "10.9.0.1", peers(1)[0]
-    carrier.follow([replace(known, handshake_age_s=500.0)])
-    village.dead = {host}
-    await run_until(carrier, clock, 1000.0 + 3000.0)
-    before = len(village.asked)
-    village.dead = set()
-    carrier.follow([replace(known, handshake_age_s=600.0)])
-    await run_until(carrier, clock, clock.now_s + 5.0)
-    assert len(village.asked) <= before + 1, "the same session is no news"
-    carrier.follow([replace(known, handshake_age_s=1.0)])
-    before = len(village.times(host))
-    await run_until(carrier, clock, clock.now_s + 5.0)
-    assert len(village.times(host)) == before + 1
+    transport.follow([replace(known, handshake_age_s=500.0)])
+    routers.dead = {host}
+    await run_until(transport, clock, 1000.0 + 3000.0)
+    before = len(routers.asked)
+    routers.dead = set()
+    transport.follow([replace(known, handshake_age_s=600.0)])
+    await run_until(transport, clock, clock.now_s + 5.0)
+    assert len(routers.asked) <= before + 1, "the same session is no news"
+    transport.follow([replace(known, handshake_age_s=1.0)])
+    before = len(routers.times(host))
+    await run_until(transport, clock, clock.now_s + 5.0)
+    assert len(routers.times(host)) == before + 1
 
 
 async def test_a_peer_that_makes_itself_heard_is_asked_once_a_second(
-    village: Mesh, clock: Clock
+    routers: Mesh, clock: Clock
 ) -> None:
-    carrier = carrier_of(village, 1)
-    await run_until(carrier, clock, 1030.0)
-    village.asked.clear()
-    task = asyncio.get_running_loop().create_task(carrier.run())
+    transport = transport_to(routers, 1)
+    await run_until(transport, clock, 1030.0)
+    routers.asked.clear()
+    task = asyncio.get_running_loop().create_task(transport.run())
     begun_s = clock.now_s
     while clock.now_s < begun_s + 600.0:
-        carrier.ask_soon("key0")
-        carrier.ask_soon("nobody")
+        transport.ask_soon("key0")
+        transport.ask_soon("nobody")
         clock.now_s += 0.05
         for _ in range(20):
             await asyncio.sleep(0)
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
-    times = village.times("10.9.0.1")
+    times = routers.times("10.9.0.1")
     assert len(times) > 5
     assert all(b - a >= 1.0 for a, b in pairwise(times))
 
@@ -199,12 +200,12 @@ async def test_a_peer_is_never_asked_twice_at_once(clock: Clock, monkeypatch: An
         running[host] -= 1
         return 404, {}
 
-    monkeypatch.setattr(mesh, "request", request)
-    carrier = MeshTransport(lambda peer, table: None, lambda peer, table: None, 7333)
-    carrier.follow(peers(3))
-    task = asyncio.get_running_loop().create_task(carrier.run())
+    monkeypatch.setattr(module, "request", request)
+    transport = MeshTransport(lambda peer, table: None, lambda peer, table: None)
+    transport.follow(peers(3))
+    task = asyncio.get_running_loop().create_task(transport.run())
     while clock.now_s < 1400.0:
-        carrier.ask_soon("key0")
+        transport.ask_soon("key0")
         await asyncio.sleep(0)
     assert most["10.9.0.1"] == 1
     assert {"10.9.0.2", "10.9.0.3"} <= most.keys()
@@ -212,35 +213,35 @@ async def test_a_peer_is_never_asked_twice_at_once(clock: Clock, monkeypatch: An
     await asyncio.gather(task, return_exceptions=True)
 
 
-async def test_who_is_gone_is_asked_no_more(village: Mesh, clock: Clock) -> None:
-    carrier = carrier_of(village, 3)
-    await run_until(carrier, clock, 1300.0)
-    carrier.follow([*peers(1), MeshPeer("wg0", "proves nothing")])
-    village.asked.clear()
-    await run_until(carrier, clock, clock.now_s + 600.0)
-    assert {host for _, host, _ in village.asked} == {"10.9.0.1"}
+async def test_who_is_gone_is_asked_no_more(routers: Mesh, clock: Clock) -> None:
+    transport = transport_to(routers, 3)
+    await run_until(transport, clock, 1300.0)
+    transport.follow([*peers(1), MeshPeer("wg0", "proves nothing")])
+    routers.asked.clear()
+    await run_until(transport, clock, clock.now_s + 600.0)
+    assert {host for _, host, _ in routers.asked} == {"10.9.0.1"}
 
 
 async def test_a_listener_that_fails_is_told_and_the_others_go_on(
-    village: Mesh, clock: Clock, caplog: pytest.LogCaptureFixture
+    routers: Mesh, clock: Clock, caplog: pytest.LogCaptureFixture
 ) -> None:
     def broken(peer: MeshPeer, table: Table | None) -> None:
         if peer.key == "key0":
             raise KeyError("a secret that must not be told")
 
-    carrier = MeshTransport(lambda peer, table: None, broken, 7333)
-    carrier.follow(peers(3))
-    await run_until(carrier, clock, 1400.0)
-    assert len(village.times("10.9.0.2")) >= 2
+    transport = MeshTransport(lambda peer, table: None, broken)
+    transport.follow(peers(3))
+    await run_until(transport, clock, 1400.0)
+    assert len(routers.times("10.9.0.2")) >= 2
     assert "KeyError" in caplog.text
     assert "secret" not in caplog.text
 
 
-async def test_without_offers_to_ask_only_identities_are(village: Mesh, clock: Clock) -> None:
-    carrier = carrier_of(village, 2)
-    carrier.asks_offers = False
-    await run_until(carrier, clock, 1000.0 + 1800.0)
-    assert [path for _, _, path in village.asked] == ["/v1/identity"] * 2
+async def test_without_offers_to_ask_only_identities_are(routers: Mesh, clock: Clock) -> None:
+    transport = transport_to(routers, 2)
+    transport.configure(PeerSettings(carriers=frozenset({"bus"})))
+    await run_until(transport, clock, 1000.0 + 1800.0)
+    assert [path for _, _, path in routers.asked] == ["/v1/identity"] * 2
 
 
 # --- over real HTTP
@@ -274,14 +275,14 @@ async def test_what_a_peer_answers_is_heard(place: Any) -> None:
     heard: list[Any] = []
     asked: list[Request] = []
     port = await place({"/v1/identity": Response(200, {"id": 1})}, asked)
-    carrier = MeshTransport(
+    transport = MeshTransport(
         lambda peer, table: heard.append((peer, table)),
         lambda peer, table: heard.append((peer, table)),
-        port,
+        PeerSettings(mesh_port=port),
     )
-    carrier.follow([HERE])
-    carrier.ask_soon("key")
-    task = asyncio.get_running_loop().create_task(carrier.run())
+    transport.follow([HERE])
+    transport.ask_soon("key")
+    task = asyncio.get_running_loop().create_task(transport.run())
     deadline_s = time.monotonic() + 10
     while len(heard) < 2 and time.monotonic() < deadline_s:
         await asyncio.sleep(0.02)
@@ -293,14 +294,14 @@ async def test_what_a_peer_answers_is_heard(place: Any) -> None:
 async def test_a_message_reaches_every_peer_and_a_newer_one_replaces_it(
     place: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(mesh, "TELL_PAUSES_S", (0.0, 0.2, 0.2))
+    monkeypatch.setattr(module, "TELL_PAUSES_S", (0.0, 0.2, 0.2))
     asked: list[Request] = []
     port = await place({"/v1/message": Response(200, {})}, asked)
-    carrier = MeshTransport(lambda *_: None, lambda *_: None, port)
+    transport = MeshTransport(lambda *_: None, lambda *_: None, PeerSettings(mesh_port=port))
     dead = MeshPeer("", "dead", ("127.0.0.2",))
-    carrier.follow([HERE, dead, replace(HERE, key="two", addresses=("127.0.0.1",))])
-    carrier.tell({"n": 1})
-    carrier.tell({"n": 2})
-    assert carrier.telling is not None
-    await asyncio.wait_for(carrier.telling, 20)
+    transport.follow([HERE, dead, replace(HERE, key="two", addresses=("127.0.0.1",))])
+    transport.tell({"n": 1})
+    transport.tell({"n": 2})
+    assert transport.telling is not None
+    await asyncio.wait_for(transport.telling, 20)
     assert [request.body for request in asked] == [b'{"n":2}'] * 2
