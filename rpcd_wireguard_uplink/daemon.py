@@ -44,7 +44,7 @@ from .mesh.agent import MeshAgent
 from .mesh.offer_validation import OfferValidator
 from .mesh.offers import Numbering, OfferBook
 from .mesh.peer_api import PeerApi
-from .mesh.peers import Peers
+from .mesh.registry.peers import Peers
 from .mesh.upstream_identity import Upstream
 from .platform import inbound
 from .platform.network_reader import NetworkReader

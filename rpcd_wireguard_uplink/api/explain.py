@@ -30,7 +30,7 @@ from ..failover.selection import (
     score_ms,
 )
 from ..mesh.offers import OfferBook
-from ..mesh.peers import Peers
+from ..mesh.registry.peers import Peers
 from ..model import Family, Health, PathKind
 from ..probing.probe_kind import ProbeKind
 from ..text import quoted

@@ -19,8 +19,9 @@ from ..mesh.agent import MeshAgent
 from ..mesh.http import request
 from ..mesh.offer_validation import OfferValidator
 from ..mesh.offers import OfferBook
-from ..mesh.peers import Peers
-from ..mesh.trust import wanted_pin, wanted_revocation
+from ..mesh.registry.listing import trust_row, trust_rows
+from ..mesh.registry.peers import Peers
+from ..mesh.registry.trust import wanted_pin, wanted_revocation
 from ..mesh.wire.lease import Identity
 from ..provider.lease_server import LeaseServer
 from ..provider.offer import OwnOffer
@@ -124,7 +125,8 @@ class TrustMethods:
 
     def uplink_trust(self) -> r.TrustList:
         """Every WireGuard peer, and whom the owner trusts, with what is missing."""
-        rows = self._peers.rows(self._agent.transport.failure_of)
+        port = self._store.current.peering.mesh_port
+        rows = trust_rows(self._peers, self._agent.transport.failure_of, port)
         return r.TrustList(node_id=self._peers.node_id, peers=[r.TrustRow(**row) for row in rows])
 
     async def uplink_trust_accept(self, peer_id: str, fingerprint: str = "") -> r.Trusted:
@@ -137,7 +139,7 @@ class TrustMethods:
         return r.Trusted(
             message=f"{peer_id} is trusted now.",
             peer_id=peer_id,
-            peer=r.TrustRow(**self._peers.row(peer_id)),
+            peer=r.TrustRow(**trust_row(self._peers, peer_id)),
         )
 
     async def _identity(self, peer_id: str) -> Identity | None:

@@ -19,7 +19,7 @@ from ..failover.paths import WatchedPath
 from ..failover.selection import Ranked
 from ..history import History
 from ..mesh.offers import OfferBook
-from ..mesh.peers import Peers
+from ..mesh.registry.peers import Peers
 from ..mesh.wire.offer import Offer
 from ..model import Family, Health, PathKind, Uplink
 from ..platform.protocol import Platform

@@ -22,7 +22,7 @@ from ..failover.decision import ranked_backups
 from ..failover.machine import AWAY, Change
 from ..failover.monitor import Monitor
 from ..mesh.offers import OfferBook
-from ..mesh.peers import Peers
+from ..mesh.registry.peers import Peers
 from ..mesh.wire.offer import Offer
 from ..model import Family, Health, Uplink
 from ..platform.protocol import Platform

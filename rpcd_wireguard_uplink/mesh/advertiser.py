@@ -19,10 +19,10 @@ from ..errors import InvalidArgument, NotTrusted, UplinkError
 from ..schema.json_message import parse_json_message
 from ..tasks import TaskSet
 from ..warnings import Warnings
-from .master_link import publish_gossip
 from .offer_validation import OfferValidator
 from .offers import Numbering, Source
-from .peers import Peers
+from .registry.master_link import publish_gossip
+from .registry.peers import Peers
 from .transport import MeshTransport
 from .wire.offer import Offer, Withdrawal, parse_message
 from .wire.signing import Signer, can_sign, verify

@@ -25,10 +25,10 @@ from ..model import DEVICE_GROUP
 from ..platform.network_reader import NetworkReader
 from ..system import process
 from ..warnings import Warnings
-from .directory import MeshPeer
 from .offer_validation import OfferValidator
 from .offers import OfferBook, Source
-from .peers import Peers
+from .registry.directory import MeshPeer
+from .registry.peers import Peers
 from .transport import MeshTransport
 
 Table = dict[str, Any]

@@ -16,8 +16,8 @@ from ..errors import InvalidArgument, NotSupported, NotTrusted, UplinkError
 from ..events import Events, NumbersChanged, OfferNews
 from ..text import quoted
 from .offers import OfferBook, Source
-from .peers import Peers
 from .rate_limit import Buckets
+from .registry.peers import Peers
 from .wire.endpoints import check_endpoint_host
 from .wire.offer import Offer, Withdrawal, parse_message
 from .wire.signing import verify

@@ -14,11 +14,11 @@ from ..errors import NotTrusted, Status, UplinkError
 from ..schema.json_message import parse_json_message
 from ..warnings import Warnings
 from .advertiser import Advertiser
-from .directory import MeshPeer, plain_address
 from .http import Request, Response, Server
 from .offer_validation import OfferValidator
 from .offers import Source
-from .peers import Peers
+from .registry.directory import MeshPeer, plain_address
+from .registry.peers import Peers
 from .transport import MeshTransport
 from .wire.lease import Identity
 

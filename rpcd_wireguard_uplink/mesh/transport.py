@@ -17,8 +17,8 @@ from typing import Any
 from ..config.peering import PeerSettings
 from ..errors import NotTrusted, UplinkError
 from ..tasks import tell
-from .directory import MeshPeer
 from .http import request
+from .registry.directory import MeshPeer
 
 Table = dict[str, Any]
 FIRST_WITHIN_S = 2.0  # new peers are asked soon, but not all at once

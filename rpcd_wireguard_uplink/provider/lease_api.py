@@ -9,11 +9,11 @@ from __future__ import annotations
 from typing import Any
 
 from ..mesh.advertiser import Advertiser
-from ..mesh.directory import MeshPeer
 from ..mesh.http import Request, Response
 from ..mesh.offer_validation import OfferValidator
 from ..mesh.peer_api import PeerApi
-from ..mesh.peers import Peers
+from ..mesh.registry.directory import MeshPeer
+from ..mesh.registry.peers import Peers
 from ..mesh.wire.lease import Denial, Deny, LeaseGrant, LeaseRelease, LeaseRequest
 from ..model import PROVIDER_DEVICE
 from .lease_server import LeaseServer

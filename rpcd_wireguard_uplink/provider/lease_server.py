@@ -22,7 +22,7 @@ from ..config.peering import Consumer, ProviderSettings, consumer_name
 from ..config.store import ConfigStore
 from ..errors import ConfigError, UplinkError
 from ..events import Events, NumbersChanged, PeerNews
-from ..mesh.peers import Peers
+from ..mesh.registry.peers import Peers
 from ..mesh.wire.endpoints import ScopedEndpoint
 from ..mesh.wire.lease import Denial, Deny, LeaseGrant, LeaseRequest
 from ..model import DEFAULT_MTU, DEVICE_GROUP, PROVIDER_DEVICE, Family, PeerCounters

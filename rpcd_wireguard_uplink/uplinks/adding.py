@@ -13,7 +13,7 @@ from ..config.store import ConfigStore
 from ..errors import NotFound, NotSupported, NotTrusted, UplinkError
 from ..events import Events, UplinkChanged
 from ..mesh.offers import OfferBook
-from ..mesh.peers import Peers
+from ..mesh.registry.peers import Peers
 from ..mesh.wire.offer import Offer
 from ..model import Uplink, normal_address
 from ..platform.protocol import Platform

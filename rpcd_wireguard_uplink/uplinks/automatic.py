@@ -16,8 +16,8 @@ from ..failover.decision import dead_for_s
 from ..failover.monitor import Monitor
 from ..mesh import upstream_identity
 from ..mesh.offers import OfferBook
-from ..mesh.peers import Peers
-from ..mesh.trust import rejected_pins
+from ..mesh.registry.peers import Peers
+from ..mesh.registry.trust import rejected_pins
 from ..mesh.wire.offer import Offer
 from ..model import Uplink
 from ..warnings import Warnings

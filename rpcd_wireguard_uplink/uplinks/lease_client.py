@@ -28,9 +28,9 @@ from ..errors import (
 from ..events import Events, PeerAnswered, UplinkChanged
 from ..failover.machine import AWAY
 from ..failover.monitor import Monitor
-from ..mesh.directory import MeshPeer
 from ..mesh.http import request
-from ..mesh.peers import Peers
+from ..mesh.registry.directory import MeshPeer
+from ..mesh.registry.peers import Peers
 from ..mesh.wire.endpoints import ScopedEndpoint
 from ..mesh.wire.lease import Denial, Deny, LeaseGrant, LeaseRelease, LeaseRequest
 from ..model import DEVICE_GROUP, OUTER_MARK, PROVIDER_DEVICE, Uplink, is_own_name

@@ -32,7 +32,7 @@ NOT_YET: set[tuple[str, str]] = set()
 
 PURE = (
     *("errors", "text", "model", "usage", "config/peering", "schema/endpoints"),
-    *("mesh/trust", "mesh/faults", "provider/lease_pool", "provider/plan", "platform/tunnels"),
+    *("mesh/registry/trust", "provider/lease_pool", "provider/plan", "platform/tunnels"),
     *("config/probe_profile", "probing/link_quality", "failover/detector"),
     *("probing/capacity", "failover/selection", "failover/machine"),
     *("probing/targets", "probing/probe_kind", "probing/mtu_search", "probing/round_trip"),

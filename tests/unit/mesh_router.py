@@ -14,8 +14,8 @@ from typing import Any
 
 from rpcd_wireguard_uplink.errors import CommandFailed
 from rpcd_wireguard_uplink.events import TrustChanged
-from rpcd_wireguard_uplink.mesh.directory import MeshPeer
 from rpcd_wireguard_uplink.mesh.http import Request, Response
+from rpcd_wireguard_uplink.mesh.registry.directory import MeshPeer
 from rpcd_wireguard_uplink.uplinks.adding import Given
 from tests.unit.fakes import Commands, key_of
 from tests.unit.router import NETWORK, Router, offer

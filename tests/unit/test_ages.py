@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from rpcd_wireguard_uplink.mesh.directory import parse_peers
+from rpcd_wireguard_uplink.mesh.registry.directory import parse_peers
 from rpcd_wireguard_uplink.model import PeerCounters
 from rpcd_wireguard_uplink.system.wg import Ages, parse_dump, parse_served
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from rpcd_wireguard_uplink.mesh.directory import parse_peers
+from rpcd_wireguard_uplink.mesh.registry.directory import parse_peers
 from rpcd_wireguard_uplink.system.wg import Ages
 from tests.bench import __main__ as bench
 from tests.bench import large_mesh

@@ -19,8 +19,8 @@ from hypothesis import strategies as st
 from rpcd_wireguard_uplink.api import dashboard
 from rpcd_wireguard_uplink.errors import UplinkError
 from rpcd_wireguard_uplink.extras.standalone.__main__ import parse_json
-from rpcd_wireguard_uplink.mesh import directory as mesh
-from rpcd_wireguard_uplink.mesh import master_link
+from rpcd_wireguard_uplink.mesh.registry import directory as mesh
+from rpcd_wireguard_uplink.mesh.registry import master_link
 from rpcd_wireguard_uplink.mesh.wire.endpoints import ScopedEndpoint, check_endpoint_host
 from rpcd_wireguard_uplink.mesh.wire.lease import (
     Denial,

@@ -23,8 +23,8 @@ from ...carrying.ruleset import read_ruleset
 from ...config.options import CONFIG
 from ...config.parser import parse_config
 from ...errors import UplinkError
-from ...mesh.directory import read_mesh
-from ...mesh.faults import tunnel_fault
+from ...mesh.registry.directory import read_mesh
+from ...mesh.registry.listing import tunnel_fault
 from ...model import DEVICE_GROUP, PROVIDER_DEVICE, TUNNEL_PREFIX, DefaultRoute, Family
 from ...system import iproute, process
 from ...system.proc import forwarding_fault

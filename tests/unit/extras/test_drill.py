@@ -18,7 +18,7 @@ from rpcd_wireguard_uplink.extras import drill
 from rpcd_wireguard_uplink.extras.drill import Drills, Step, rehearse
 from rpcd_wireguard_uplink.failover.machine import Phase
 from rpcd_wireguard_uplink.failover.monitor import Monitor
-from rpcd_wireguard_uplink.mesh.peers import Peers
+from rpcd_wireguard_uplink.mesh.registry.peers import Peers
 from rpcd_wireguard_uplink.model import Family, Link, PeerCounters
 from rpcd_wireguard_uplink.probing import tunnel_test
 from rpcd_wireguard_uplink.system.network import Wans

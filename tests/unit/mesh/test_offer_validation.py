@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 
 from rpcd_wireguard_uplink.errors import UplinkError
-from rpcd_wireguard_uplink.mesh.directory import Mesh
 from rpcd_wireguard_uplink.mesh.offer_validation import BURST, MOST_REFUSALS
 from rpcd_wireguard_uplink.mesh.offers import Source
+from rpcd_wireguard_uplink.mesh.registry.directory import Mesh
 from rpcd_wireguard_uplink.mesh.wire.signing import Signer
 from tests.unit.choices import uplink_of
 from tests.unit.fakes import key_of

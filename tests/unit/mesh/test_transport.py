@@ -17,8 +17,8 @@ import pytest
 from rpcd_wireguard_uplink.config.peering import PeerSettings
 from rpcd_wireguard_uplink.errors import PeerUnreachable
 from rpcd_wireguard_uplink.mesh import transport as module
-from rpcd_wireguard_uplink.mesh.directory import MeshPeer
 from rpcd_wireguard_uplink.mesh.http import Request, Response, Server
+from rpcd_wireguard_uplink.mesh.registry.directory import MeshPeer
 from rpcd_wireguard_uplink.mesh.transport import FIRST_RETRY_S, LONGEST_PAUSE_S, MeshTransport
 from rpcd_wireguard_uplink.warnings import Warnings
 from tests.unit.mesh.test_http import free_port

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from rpcd_wireguard_uplink.errors import CommandFailed, TimedOut, UplinkError
-from rpcd_wireguard_uplink.mesh import directory as mesh
+from rpcd_wireguard_uplink.mesh.registry import directory as mesh
 from rpcd_wireguard_uplink.model import Family
 from rpcd_wireguard_uplink.system import iproute, process, wg
 

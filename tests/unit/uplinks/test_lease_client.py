@@ -15,9 +15,9 @@ from pytest_mock import MockerFixture
 
 from rpcd_wireguard_uplink.errors import InvalidArgument, NotSupported, NotTrusted, UplinkError
 from rpcd_wireguard_uplink.events import PeerAnswered
-from rpcd_wireguard_uplink.mesh.directory import Directory, MeshPeer
 from rpcd_wireguard_uplink.mesh.http import Request, Response, Server
-from rpcd_wireguard_uplink.mesh.peers import Peers
+from rpcd_wireguard_uplink.mesh.registry.directory import Directory, MeshPeer
+from rpcd_wireguard_uplink.mesh.registry.peers import Peers
 from rpcd_wireguard_uplink.mesh.wire.endpoints import ScopedEndpoint
 from rpcd_wireguard_uplink.mesh.wire.lease import LeaseGrant
 from rpcd_wireguard_uplink.model import Endpoint, Uplink

@@ -14,9 +14,9 @@ import re
 from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping
 from typing import Any
 
-from ..errors import CallFailed, CommandFailed, Status
-from ..system import process
-from ..system.files import read_names, read_or_tell, read_table
+from ...errors import CallFailed, CommandFailed, Status
+from ...system import process
+from ...system.files import read_names, read_or_tell, read_table
 from .directory import Record, is_peer_id, plain_address
 from .trust import APPROVED, Approval
 

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from pytest_mock import MockerFixture
 
 from rpcd_wireguard_uplink.config.peering import Pin
-from rpcd_wireguard_uplink.mesh import directory as mesh
-from rpcd_wireguard_uplink.mesh.directory import Directory, MeshPeer, Record
+from rpcd_wireguard_uplink.mesh.registry import directory as mesh
+from rpcd_wireguard_uplink.mesh.registry.directory import Directory, MeshPeer, Record
 from rpcd_wireguard_uplink.system.wg import Ages
 from tests.repo import ROOT
 from tests.unit.apart import apart
@@ -178,7 +178,8 @@ def test_the_mesh_of_real_devices() -> None:
         f"done; wg set wg0 peer {A} allowed-ips 10.9.0.2/32,fd00::2/128 endpoint 192.0.2.1:5;"
         f"wg set wg0 peer {B} allowed-ips 0.0.0.0/0; wg set wgup_x peer {C} allowed-ips ::/0;"
         "ip address add 10.9.0.1/24 dev wg0;"
-        f"{sys.executable} -c 'import asyncio; from rpcd_wireguard_uplink.mesh.directory import *;"
+        f"{sys.executable} -c 'import asyncio;"
+        "from rpcd_wireguard_uplink.mesh.registry.directory import *;"
         "found = asyncio.run(read_mesh((), Ages())); print(*found.own.items());"
         "print(*((p.key, p.addresses, p.endpoint) for p in found.peers), sep=chr(10))'"
     )

@@ -13,10 +13,10 @@ from dataclasses import dataclass, field
 from enum import Enum
 from functools import cached_property
 
-from ..config.peering import Pin, pin_name
-from ..errors import InvalidArgument, NotFound, NotTrusted
+from ...config.peering import Pin, pin_name
+from ...errors import InvalidArgument, NotFound, NotTrusted
+from ..wire.lease import Identity
 from .directory import Directory, MeshPeer, plain_address
-from .wire.lease import Identity
 
 ACCEPT = "wgctl uplink trust accept"
 REVOKE = "wgctl uplink trust revoke"

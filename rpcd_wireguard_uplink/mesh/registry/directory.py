@@ -8,17 +8,18 @@ is trusted is trust.py's. Tunnels of uplinks are no mesh.
 
 from __future__ import annotations
 
+import hashlib
 import ipaddress
 import os
 import re
 from collections.abc import Collection, Iterable, Mapping, MutableMapping
 from dataclasses import dataclass, field
 
-from ..config.peering import Pin
-from ..schema.shapes import PEER_ID
-from ..system import iproute, process
-from ..system.files import read_or_tell, read_text
-from ..system.wg import Ages, peer_rows
+from ...config.peering import Pin
+from ...schema.shapes import PEER_ID
+from ...system import iproute, process
+from ...system.files import read_or_tell, read_text
+from ...system.wg import Ages, peer_rows
 
 NODE_ID_FILE = "/var/run/secubox-p2p/node.id"  # _init_node_info, secubox-p2p
 UPLINK_DEVICES = "wgup"
@@ -182,6 +183,11 @@ def own_node_id(
 def fitting_id(name: str) -> str:
     """A name made to fit a peer id: other characters become hyphens; 'router' if none is left."""
     return re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-._")[:64] or "router"
+
+
+def proposed_id(name: str, key: str) -> str:
+    """An id that tells routers of one host name apart; from the mesh key, so all propose it."""
+    return f"{name[:59]}-{hashlib.sha256(key.encode()).hexdigest()[:4]}"
 
 
 def is_peer_id(text: str) -> bool:

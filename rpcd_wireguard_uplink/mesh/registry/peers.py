@@ -7,22 +7,29 @@ themselves over the mesh, and asks trust.py. Decides nothing itself and changes 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..config.store import ConfigStore
-from ..config.wan_names import unknown_names
-from ..errors import InvalidArgument, NotTrusted, UplinkError
-from ..system.wg import Ages
-from ..warnings import Warnings
-from .directory import Directory, Mesh, MeshPeer, Record, is_peer_id, own_node_id, read_mesh
-from .faults import answer_fault, proposed_id, tunnel_fault
+from ...config.store import ConfigStore
+from ...config.wan_names import unknown_names
+from ...errors import InvalidArgument, NotTrusted, UplinkError
+from ...system.wg import Ages
+from ...warnings import Warnings
+from ..offers import OfferBook
+from ..wire.lease import Denial, Deny, Identity
+from ..wire.offer import Offer
+from .directory import (
+    Directory,
+    Mesh,
+    MeshPeer,
+    Record,
+    is_peer_id,
+    own_node_id,
+    proposed_id,
+    read_mesh,
+)
 from .master_link import BusCall, read_approvals, read_records
-from .offers import OfferBook
 from .trust import Approval, Ground, Standing, State, standing
-from .wire.lease import Denial, Deny, Identity
-from .wire.offer import Offer
 
 Table = dict[str, Any]
 MOST_SAID = 1000
@@ -44,8 +51,7 @@ class Peers:
     identities: dict[str, str] = field(default_factory=dict)
     _approvals: tuple[Approval, ...] | None = None
     _records: tuple[Record, ...] = ()
-    _said: dict[str, str] = field(default_factory=dict)
-    _signed: dict[str, str] = field(default_factory=dict)
+    _said: dict[str, Identity] = field(default_factory=dict)
     _refused: dict[str, tuple[str, str]] = field(default_factory=dict)
     _standings: dict[tuple[str, bool], Standing] = field(default_factory=dict)
     _ages: Ages = field(default_factory=Ages)
@@ -73,11 +79,8 @@ class Peers:
         except UplinkError as error:
             self.warnings.set("mesh", f"the mesh can't be read: {error}")
         keys = {peer.key for peer in self.mesh.peers}
-        for key in self._said.keys() - keys:
-            del self._said[key]
-            self._signed.pop(key, None)
-        for key in self._refused.keys() - keys:
-            del self._refused[key]
+        self._said = {key: said for key, said in self._said.items() if key in keys}
+        self._refused = {key: told for key, told in self._refused.items() if key in keys}
         self._tell_same_id()
         return self.rebuild()
 
@@ -91,7 +94,7 @@ class Peers:
                 pins=config.pins,
                 mapped=config.peering.peers,
                 records=self._records,
-                said=self._said,
+                said={key: said.peer_id for key, said in self._said.items()},
             ),
             self._approvals,
             config.settings.trusted_peers,
@@ -117,11 +120,10 @@ class Peers:
             raise
         finally:
             self._tell_same_id()
-        before = (self._said.get(peer.key), self._signed.get(peer.key))
         full = peer.key not in self._said and len(self._said) >= MOST_SAID
-        if full or before == (said.peer_id, said.key):
+        if full or self._said.get(peer.key) == said:
             return False
-        self._said[peer.key], self._signed[peer.key] = said.peer_id, said.key
+        self._said[peer.key] = said
         if said.key and (said.peer_id in self.identities or len(self.identities) < MOST_SAID):
             self.identities[said.peer_id] = said.key
         self.rebuild()
@@ -164,16 +166,22 @@ class Peers:
         if pin is not None and pin.identity:
             return pin.identity
         peer = self.directory.named(peer_id)
-        if peer is not None and self._signed.get(peer.key):
-            return self._signed[peer.key]
+        if peer is not None and (key := self.said_by(peer).key):
+            return key
         return self.identities.get(peer_id, "") if is_peer_id(peer_id) else ""
 
     def identity(self, peer_id: str) -> Identity | None:
         """What the peer says at its mesh address; None before it did."""
         peer = self.directory.named(peer_id)
-        if peer is None or peer.key not in self._said:
-            return None
-        return Identity(peer_id=self._said[peer.key], key=self._signed.get(peer.key, ""))
+        return self._said.get(peer.key) if peer is not None else None
+
+    def said_by(self, peer: MeshPeer) -> Identity:
+        """What a mesh peer says of itself; '' for its id and its key before it did."""
+        return self._said.get(peer.key) or Identity(peer_id="")
+
+    def refused_of(self, peer: MeshPeer) -> tuple[str, str]:
+        """The id that a mesh peer may not go by, and why; '' for both where there is none."""
+        return self._refused.get(peer.key, ("", ""))
 
     def standing(self, peer_id: str, *, local: bool = False) -> Standing:
         """Whether the peer is trusted now; `local` for what this router's own programs say."""
@@ -181,7 +189,7 @@ class Peers:
         if known is None:
             peer = self.directory.named(peer_id)
             key = peer.key if peer is not None and not local else ""
-            identity = self._signed.get(peer.key, "") if peer is not None else ""
+            identity = self.said_by(peer).key if peer is not None else ""
             known = standing(peer_id, self.ground, key=key, identity=identity, local=local)
             if len(self._standings) < 4 * MOST_SAID:
                 self._standings[peer_id, local] = known
@@ -218,69 +226,6 @@ class Peers:
             )
         return reason
 
-    def rows(self, failure_of: Callable[[str], UplinkError | None]) -> list[Table]:
-        """Every WireGuard peer and every id that was bound or approved, with what is missing.
-
-        `failure_of` gives by key why a peer does not answer over the mesh.
-        """
-        found: list[Table] = []
-        for peer_id in sorted({*self.directory.peer_ids, *self.ground.trusted_peers}):
-            twins = self.directory.claimants(peer_id)
-            if self.directory.bound_key(peer_id) is None and len(twins) > 1:
-                found += [self._twin(peer_id, twin) for twin in twins]
-                continue
-            row = self.row(peer_id)
-            peer = self.directory.of_key(row["mesh_key"])
-            if peer is not None and not row["reason"]:
-                row["reason"] = self._fault(peer, failure_of(peer.key))
-            found.append(row)
-        known = {row["mesh_key"] for row in found}
-        unknown = [peer for peer in self.directory.peers if peer.key not in known]
-        unknown += [peer for peer in self.mesh.others if peer.key not in known]
-        return [*found, *(self._nameless(peer, failure_of(peer.key)) for peer in unknown)]
-
-    def _twin(self, peer_id: str, peer: MeshPeer) -> Table:
-        reason = (
-            f"several mesh peers say that they are {peer_id}: set option node_id in the section "
-            f"uplink of each, such as {proposed_id(peer_id, peer.key)} at {peer.addresses[0]}"
-        )
-        return {**self.row(peer_id, peer), "reason": reason}
-
-    def _nameless(self, peer: MeshPeer, failure: UplinkError | None) -> Table:
-        claimed, refusal = self._refused.get(peer.key, ("", ""))
-        reason = self._fault(peer, failure) or refusal or "it was not asked for its id yet"
-        state = State.UNTRUSTED.value
-        return {**self.row(claimed, peer), "state": state, "reason": reason, "offering": False}
-
-    def _fault(self, peer: MeshPeer, failure: UplinkError | None) -> str:
-        port = self.store.current.peering.mesh_port
-        return tunnel_fault(peer, self.mesh.addresses) or answer_fault(peer, failure, port)
-
-    def row(self, peer_id: str, twin: MeshPeer | None = None) -> Table:
-        """One peer as `uplink_trust` shows it; `twin` is one of several that claim the id."""
-        found = self.standing(peer_id)
-        named = self.directory.named(peer_id)
-        peer = twin or named or next(iter(self.directory.claimants(peer_id)), None)
-        pin = self.directory.pin(peer_id) if twin is None else None
-        records = found.candidates or self.ground.fitting(peer_id) if twin is None else ()
-        age_s = peer.handshake_age_s if peer is not None else None
-        return {
-            "peer_id": peer_id,
-            "state": found.state.value,
-            "reason": found.reason,
-            "mesh_address": next(iter(peer.addresses), "") if peer is not None else "",
-            "mesh_key": peer.key if peer is not None else "",
-            "device": peer.device if peer is not None else "",
-            "identity": self.identity_of(peer_id)
-            if twin is None
-            else self._signed.get(twin.key, ""),
-            "fingerprint": pin.fingerprint
-            if pin is not None
-            else next((record.fingerprint for record in records), ""),
-            "handshake_age_s": -1 if age_s is None else int(age_s),
-            "offering": peer_id in self.offers.names,
-        }
-
     def denial_of(self, peer: MeshPeer, peer_id: str) -> Denial | None:
         """Why the mesh peer with that key, who says to be this one, gets no lease; None if it may.
 
@@ -290,9 +235,7 @@ class Peers:
             self.require_own_name(peer, peer_id)
         except NotTrusted as error:
             return Denial(Deny.OTHER_PEER, str(error))
-        found = standing(
-            peer_id, self.ground, key=peer.key, identity=self._signed.get(peer.key, "")
-        )
+        found = standing(peer_id, self.ground, key=peer.key, identity=self.said_by(peer).key)
         if found.state is State.TRUSTED:
             return None
         told = f"{self.node_id} does not trust {peer_id} yet: its owner can, by "

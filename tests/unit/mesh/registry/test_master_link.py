@@ -18,10 +18,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rpcd_wireguard_uplink.errors import BusError, CallFailed, CommandFailed, Status, TimedOut
-from rpcd_wireguard_uplink.mesh import master_link
-from rpcd_wireguard_uplink.mesh.directory import Record
-from rpcd_wireguard_uplink.mesh.master_link import BusCall
-from rpcd_wireguard_uplink.mesh.trust import Approval
+from rpcd_wireguard_uplink.mesh.registry import master_link
+from rpcd_wireguard_uplink.mesh.registry.directory import Record
+from rpcd_wireguard_uplink.mesh.registry.master_link import BusCall
+from rpcd_wireguard_uplink.mesh.registry.trust import Approval
 
 AS_ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="only root can plant another user's file")
 FP, FP2, FP3 = "0123456789abcdef", "1111222233334444", "aaaabbbbccccdddd"

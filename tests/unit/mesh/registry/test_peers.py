@@ -11,11 +11,11 @@ from rpcd_wireguard_uplink.api.methods import METHODS, check_reply
 from rpcd_wireguard_uplink.config.peering import Pin
 from rpcd_wireguard_uplink.config.settings import Config
 from rpcd_wireguard_uplink.errors import NotTrusted, PeerUnreachable, UplinkError
-from rpcd_wireguard_uplink.mesh import peers as peers_module
-from rpcd_wireguard_uplink.mesh.directory import Mesh, MeshPeer
-from rpcd_wireguard_uplink.mesh.faults import proposed_id
 from rpcd_wireguard_uplink.mesh.offers import OfferBook
-from rpcd_wireguard_uplink.mesh.peers import Peers
+from rpcd_wireguard_uplink.mesh.registry import peers as peers_module
+from rpcd_wireguard_uplink.mesh.registry.directory import Mesh, MeshPeer, proposed_id
+from rpcd_wireguard_uplink.mesh.registry.listing import trust_rows
+from rpcd_wireguard_uplink.mesh.registry.peers import Peers
 from rpcd_wireguard_uplink.warnings import Warnings
 from tests.unit.fakes import key_of, store_of
 
@@ -80,7 +80,7 @@ def test_what_is_remembered_is_bounded(peers: Peers, mocker: MockerFixture) -> N
 
 def reasons(peers: Peers, failures: dict[str, UplinkError] | None = None) -> dict[str, str]:
     """Mesh key -> id and reason, of every row."""
-    rows = peers.rows((failures or {}).get)
+    rows = trust_rows(peers, (failures or {}).get, 7333)
     assert all(check_row(row) for row in rows)
     return {row["mesh_key"]: f"{row['peer_id']}: {row['reason']}" for row in rows}
 

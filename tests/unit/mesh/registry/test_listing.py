@@ -7,8 +7,8 @@ import re
 import pytest
 
 from rpcd_wireguard_uplink.errors import NotTrusted, PeerUnreachable, TimedOut, UplinkError
-from rpcd_wireguard_uplink.mesh.directory import MeshPeer
-from rpcd_wireguard_uplink.mesh.faults import answer_fault, proposed_id, tunnel_fault
+from rpcd_wireguard_uplink.mesh.registry.directory import MeshPeer, proposed_id
+from rpcd_wireguard_uplink.mesh.registry.listing import answer_fault, tunnel_fault
 
 OWN = frozenset({"10.9.0.1", "192.168.1.1"})
 REFUSED = PeerUnreachable("no")

@@ -1,0 +1,141 @@
+"""The list of WireGuard peers: who each is, whether it is trusted, and what is missing.
+
+What the tunnel itself lacks comes before what the peer answers over it, and that before its name.
+Every fault is a sentence with what mends it.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Callable, Collection
+from typing import Any
+
+from ...errors import TimedOut, UplinkError
+from .directory import MeshPeer, plain_address, proposed_id
+from .peers import Peers
+from .trust import State
+
+Table = dict[str, Any]
+SILENT_S = 300.0  # whoever is asked shakes hands at least every 3 min
+
+
+def trust_rows(
+    peers: Peers, failure_of: Callable[[str], UplinkError | None], port: int
+) -> list[Table]:
+    """Every WireGuard peer and every id that was bound or approved, with what is missing.
+
+    `failure_of` gives by key why a peer does not answer over the mesh, `port` is where it should.
+    """
+
+    def fault(peer: MeshPeer) -> str:
+        at_fault = tunnel_fault(peer, peers.mesh.addresses)
+        return at_fault or answer_fault(peer, failure_of(peer.key), port)
+
+    directory = peers.directory
+    found: list[Table] = []
+    for peer_id in sorted({*directory.peer_ids, *peers.ground.trusted_peers}):
+        twins = directory.claimants(peer_id)
+        if directory.bound_key(peer_id) is None and len(twins) > 1:
+            found += [_twin(peers, peer_id, twin) for twin in twins]
+            continue
+        row = trust_row(peers, peer_id)
+        peer = directory.of_key(row["mesh_key"])
+        if peer is not None and not row["reason"]:
+            row["reason"] = fault(peer)
+        found.append(row)
+    known = {row["mesh_key"] for row in found}
+    for peer in (*directory.peers, *peers.mesh.others):
+        if peer.key not in known:
+            claimed, refusal = peers.refused_of(peer)
+            reason = fault(peer) or refusal or "it was not asked for its id yet"
+            nameless = {"state": State.UNTRUSTED.value, "reason": reason, "offering": False}
+            found.append({**trust_row(peers, claimed, peer), **nameless})
+    return found
+
+
+def _twin(peers: Peers, peer_id: str, peer: MeshPeer) -> Table:
+    reason = (
+        f"several mesh peers say that they are {peer_id}: set option node_id in the section "
+        f"uplink of each, such as {proposed_id(peer_id, peer.key)} at {peer.addresses[0]}"
+    )
+    return {**trust_row(peers, peer_id, peer), "reason": reason}
+
+
+def trust_row(peers: Peers, peer_id: str, twin: MeshPeer | None = None) -> Table:
+    """One peer as `uplink_trust` shows it; `twin` is one of several that claim the id."""
+    directory, found = peers.directory, peers.standing(peer_id)
+    peer = twin or directory.named(peer_id) or next(iter(directory.claimants(peer_id)), None)
+    if twin is not None:
+        identity, fingerprint = peers.said_by(twin).key, ""
+    else:
+        pin, records = directory.pin(peer_id), found.candidates or peers.ground.fitting(peer_id)
+        identity = peers.identity_of(peer_id)
+        fingerprint = next((record.fingerprint for record in records), "")
+        fingerprint = pin.fingerprint if pin is not None else fingerprint
+    shown = peer or MeshPeer("", "")
+    age_s = shown.handshake_age_s
+    return {
+        "peer_id": peer_id,
+        "state": found.state.value,
+        "reason": found.reason,
+        "mesh_address": next(iter(shown.addresses), ""),
+        "mesh_key": shown.key,
+        "device": shown.device,
+        "identity": identity,
+        "fingerprint": fingerprint,
+        "handshake_age_s": -1 if age_s is None else int(age_s),
+        "offering": peer_id in peers.offers.names,
+    }
+
+
+def tunnel_fault(peer: MeshPeer, own: Collection[str]) -> str:
+    """Why nothing proves that a packet is the peer's; '' where it has an address of its own.
+
+    `own` are this router's plain addresses.
+    """
+    if peer.addresses:
+        return ""
+    at = f"peer {peer.key[:8]} of {peer.device}"
+    mend = "give it its own mesh address there, such as 10.9.0.2/32"
+    if not peer.allowed:
+        return f"{at} has no allowed_ips: {mend}"
+    networks = [ipaddress.ip_network(text, strict=False) for text in peer.allowed]
+    hosts = [net.network_address for net in networks if net.prefixlen == net.max_prefixlen]
+    for host in hosts:
+        if plain_address(str(host)) in own:
+            return f"{at} has this router's own address {host} in its allowed_ips: {mend}"
+        return f"{at} shares {host} in its allowed_ips with another peer: {mend}"
+    if all(net.prefixlen == 0 for net in networks):
+        told = f"{at} may send from every address, as a VPN's server, which proves nobody"
+        return f"{told}: if it is a router of the mesh, {mend}"
+    told = ", ".join(map(str, networks[:3]))
+    return f"{at} has only networks in its allowed_ips ({told}), which prove nobody: {mend}"
+
+
+def answer_fault(peer: MeshPeer, failure: UplinkError | None, port: int) -> str:
+    """Why the peer does not answer over the mesh; '' while nothing is known to be wrong."""
+    if failure is None:
+        return ""
+    where = f"{peer.addresses[0]} TCP port {port}" if peer.addresses else peer.device
+    if peer.handshake_age_s is None:
+        if not peer.endpoint:
+            return f"it has not come up, and {peer.device} has no endpoint of it to call"
+        return f"no handshake with it at {peer.endpoint}: it is off, or keys or endpoint are wrong"
+    service = "rpcd-wireguard-uplink"
+    if failure.code not in ("bad_reply", "not_a_peer") and peer.handshake_age_s > SILENT_S:
+        age_min = peer.handshake_age_s / 60
+        return f"no handshake with it for {age_min:.0f} min: it is off, or can't be reached"
+    if isinstance(failure, TimedOut):
+        return f"it does not answer at {where}: does its firewall accept that from the mesh?"
+    if failure.code == "bad_reply":
+        return f"what answers at {where} is not {service}: is the port another program's?"
+    if failure.code == "not_a_peer":
+        return (
+            f"it does not take us for one peer: its {service} needs this router's own address "
+            "as /32 or /128 in allowed_ips"
+        )
+    if isinstance(failure.__cause__, ConnectionRefusedError):
+        return (
+            f"nothing listens at {where}: is {service} running there, enabled, and the port open?"
+        )
+    return f"it can't be asked: {str(failure).rstrip('.')}"
