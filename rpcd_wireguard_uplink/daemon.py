@@ -26,7 +26,8 @@ from .events import (
     HotplugReported,
     MeshChanged,
     NumbersChanged,
-    OfferNews,
+    OfferReceived,
+    OfferWithdrawn,
     PathsChanged,
     PeerAnswered,
     PeerNews,
@@ -305,7 +306,8 @@ class Daemon:
         on(CarryingChanged, self.history.record_carrying)
         on(PeerNews, self.history.record_peer)
         on(Recorded, lambda event: self._send(event.name, event.entry.as_table()))
-        on(OfferNews, self._send_offer)
+        on(OfferReceived, lambda event: self._send_offer("offer", event))
+        on(OfferWithdrawn, lambda event: self._send_offer("withdrawn", event))
 
         on(PathsChanged, lambda event: self.bus.forget_replies())
         on(NumbersChanged, lambda event: self.bus.forget_replies())
@@ -438,8 +440,8 @@ class Daemon:
     def _send(self, name: str, table: dict[str, Any]) -> None:
         self.bus.send_event(f"wireguard-uplink.{name}", table)
 
-    def _send_offer(self, event: OfferNews) -> None:
-        table = {"peer_id": event.peer_id, "kind": event.kind, "cause": event.cause}
+    def _send_offer(self, kind: str, event: OfferReceived | OfferWithdrawn) -> None:
+        table = {"peer_id": event.peer_id, "kind": kind, "cause": event.cause}
         self._send("offer", {**table, "at": now_text()})
         self.bus.forget_replies()
         self.state_file.write_soon()

@@ -74,10 +74,17 @@ class PeerNews(Event):
 
 
 @dataclass(frozen=True, slots=True)
-class OfferNews(Event):
-    """A peer's offer came or changed (`kind` offer) or went (withdrawn): too frequent to keep."""
+class OfferReceived(Event):
+    """A peer's offer came, or changed: too frequent for the history."""
 
-    kind: str
+    peer_id: str
+    cause: str
+
+
+@dataclass(frozen=True, slots=True)
+class OfferWithdrawn(Event):
+    """A peer's offer went."""
+
     peer_id: str
     cause: str
 

@@ -16,7 +16,7 @@ from ..events import (
     Events,
     MeshChanged,
     NumbersChanged,
-    OfferNews,
+    OfferWithdrawn,
     PeerAnswered,
     PeerNews,
     TrustChanged,
@@ -146,7 +146,7 @@ class MeshAgent:
             if is_local and self._peers.carrier_distrust_reason(name, "mesh"):
                 return
             if self._offers.withdraw(name, source=Source.DIRECT):
-                self._events.publish(OfferNews("withdrawn", name, "the peer has no offer"))
+                self._events.publish(OfferWithdrawn(name, "the peer has no offer"))
             return
         try:
             self._validator.take(table, Source.DIRECT, "mesh", name)

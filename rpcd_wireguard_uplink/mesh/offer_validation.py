@@ -1,8 +1,8 @@
-"""What peers say, on its way in: who says it, whether it may be believed, and into the book.
+"""Offer validation: who says it, and may it be believed? The only way into the offer book.
 
-Every message comes through here, whichever way it travelled. What is refused is counted by code.
-Owns no trust: an offer of a stranger is kept too, and shown as such; what is refused here is what
-can't have been said by the peer that it names.
+Every offer and withdrawal comes through here, by whatever transport. What is refused can't have
+been said by the peer that it names, and is counted by its code. A stranger's offer is kept: whether
+a peer is trusted is decided where an offer is used.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 from ..errors import InvalidArgument, NotSupported, NotTrusted, UplinkError
-from ..events import Events, NumbersChanged, OfferNews
+from ..events import Events, NumbersChanged, OfferReceived, OfferWithdrawn
 from ..text import quoted
 from .offers import OfferBook, Source
 from .rate_limit import Buckets
@@ -28,7 +28,9 @@ RATE_PER_S = 0.5
 
 
 class OfferValidator:
-    """The door for offers and withdrawals. `own_keys` gives this router's own WireGuard keys."""
+    """The validator of one router. `own_keys` gives this router's own WireGuard keys, `refused`
+    counts what was refused by code.
+    """
 
     def __init__(
         self,
@@ -42,43 +44,37 @@ class OfferValidator:
         self._peers = peers
         self._own_keys = own_keys
         self._events = events
-        self._pace = Buckets(BURST, RATE_PER_S)
+        self._buckets = Buckets(BURST, RATE_PER_S)
 
     def take(
         self, raw: Mapping[str, Any] | str, source: Source, carrier: str, sender: str = ""
     ) -> tuple[str, bool, str]:
         """Take a message: the peer it is of, whether it changed anything, and a sentence.
 
-        `sender` is the peer that a DIRECT message is known to come from. Raises InvalidArgument or
-        NotTrusted for what can't be believed.
+        `sender` is the peer that a DIRECT message is known to come from. Raises InvalidArgument,
+        NotTrusted or NotSupported for what is refused.
         """
         try:
             message = parse_message(raw)
             self._check(message, raw, source, sender)
-            self._check_pace(message, source)
-            self._check_rank(message.peer_id, source)
         except UplinkError as error:
             self.count(error.code)
             raise
-        repeated = False
+        peer_id = message.peer_id
         if isinstance(message, Withdrawal):
-            taken = self._offers.withdraw(
-                message.peer_id, message.sequence, time.monotonic(), source
-            )
+            taken = self._offers.withdraw(peer_id, message.sequence, time.monotonic(), source)
+            if taken:
+                self._events.publish(OfferWithdrawn(peer_id, message.reason or carrier))
             told = "The offer was withdrawn." if taken else "There was no offer of this peer."
-            kind, cause = "withdrawn", message.reason or carrier
-        else:
-            known = self._offers.get(message.peer_id, time.monotonic())
-            offer = _received(message, carrier)
-            taken = self._offers.accept(offer, source)
-            told = "The offer was accepted." if taken else "A newer offer is known already."
-            kind, cause = "offer", carrier
-            repeated = known is not None and _terms(known) == _terms(offer)
-        if taken and repeated:
-            self._events.publish(NumbersChanged())
-        elif taken:
-            self._events.publish(OfferNews(kind, message.peer_id, cause))
-        return message.peer_id, taken, told
+            return peer_id, taken, told
+        known = self._offers.get(peer_id, time.monotonic())
+        offer = _received(message, carrier)
+        taken = self._offers.accept(offer, source)
+        if taken:
+            is_same = known is not None and _terms(known) == _terms(offer)
+            self._events.publish(NumbersChanged() if is_same else OfferReceived(peer_id, carrier))
+        told = "The offer was accepted." if taken else "A newer offer is known already."
+        return peer_id, taken, told
 
     def count(self, code: str) -> None:
         """Count a refusal."""
@@ -102,66 +98,53 @@ class OfferValidator:
             raise NotTrusted(
                 f"{quoted(sender)} can't speak for {quoted(peer_id)}", code="other_peer"
             )
-        self._check_signature(message, raw, source)
+        self._check_signature(peer_id, raw, source)
         if isinstance(message, Offer):
-            if message.public_key in self._own_keys():
-                raise InvalidArgument(
-                    "endpoint.public_key is this router's own", code="key_is_ours"
-                )
-            # Two neighbours' LANs may well have the same addresses; leasing.py passes ours over.
-            near = {each.host for each in message.endpoints if each.scope == "link"}
-            hosts = {message.endpoint.host, *(each.host for each in message.endpoints)}
-            for host in sorted(hosts):
-                check_endpoint_host(host, () if host in near else self._peers.mesh.addresses)
+            self._check_offer(message, source)
+        self._check_rank(peer_id, source)
 
-    def _check_pace(self, message: Offer | Withdrawal, source: Source) -> None:
-        """A peer's offers cost work here; what it takes back is believed however often it does."""
-        if source is Source.LOCAL or isinstance(message, Withdrawal):
-            return
-        if not self._pace.take(message.peer_id, time.monotonic()):
+    def _check_offer(self, offer: Offer, source: Source) -> None:
+        if offer.public_key in self._own_keys():
+            raise InvalidArgument("endpoint.public_key is this router's own", code="key_is_ours")
+        # Two neighbours' LANs may have the same addresses; the lease client passes ours over.
+        near = {each.host for each in offer.endpoints if each.scope == "link"}
+        for host in sorted({offer.host, *(each.host for each in offer.endpoints)}):
+            check_endpoint_host(host, () if host in near else self._peers.mesh.addresses)
+        # Offers cost work here; what a peer takes back is believed however often it does.
+        if source is not Source.LOCAL and not self._buckets.take(offer.peer_id, time.monotonic()):
             raise NotSupported(
-                f"{quoted(message.peer_id)} sends too many offers: once in two seconds is enough",
+                f"{quoted(offer.peer_id)} sends too many offers: once in two seconds is enough",
                 code="too_many_offers",
             )
 
     def _check_rank(self, peer_id: str, source: Source) -> None:
         """Whoever goes by an id that nobody tied to him takes no place of what is trusted."""
         known = self._offers.get(peer_id, time.monotonic())
-        if (
-            source is Source.LOCAL
-            or known is None
-            or self._peers.carrier_distrust_reason(peer_id, known.carrier)
-        ):
+        if source is Source.LOCAL or known is None or self._peers.offer_distrust_reason(known):
             return
         if reason := self._peers.carrier_distrust_reason(peer_id, "mesh"):
             raise NotTrusted(reason, code="not_bound")
 
-    def _check_signature(
-        self,
-        message: Offer | Withdrawal,
-        raw: Mapping[str, Any] | str,
-        source: Source,
-    ) -> None:
+    def _check_signature(self, peer_id: str, raw: Mapping[str, Any] | str, source: Source) -> None:
         """A message that was not heard from the peer itself must be signed by its known key."""
-        known = self._peers.identity_of(message.peer_id)
+        known = self._peers.identity_of(peer_id)
         if source is Source.DIRECT or (source is Source.LOCAL and not known):
             return
         if not known:
             raise NotTrusted(
-                f"no identity of {message.peer_id} is known: it must be met on the mesh first",
+                f"no identity of {peer_id} is known: it must be met on the mesh first",
                 code="unknown_identity",
             )
-        key = verify(raw)
-        if key != known:
+        if verify(raw) != known:
             raise NotTrusted(
-                f"the message is signed by another key than {message.peer_id}'s: if the router "
-                f"was set up anew, `wgctl uplink trust accept {message.peer_id}` takes its new one",
+                f"the message is signed by another key than {peer_id}'s: if the router "
+                f"was set up anew, `wgctl uplink trust accept {peer_id}` takes its new one",
                 code="identity_changed",
             )
 
 
 def _terms(offer: Offer) -> Offer:
-    """An offer without what differs each time that it is told."""
+    """An offer without what differs each time that it is sent."""
     return offer.replaced(sequence=None, received_s=0.0, latency_ms=0.0, quota_left_gb=0.0)
 
 
