@@ -49,7 +49,7 @@ class ProviderMethods:
 
     async def uplink_offer(self, **given: Any) -> r.Offered:
         """Offer this router's internet, or change the terms of what is offered."""
-        await self._own_offer.require_line()
+        await self._own_offer.require_wan()
         self._own_offer.require_forwarding()
         before = self._lease_server.settings
         wanted = replace(before, enabled=True, **given)
@@ -76,7 +76,7 @@ class ProviderMethods:
                 "No mesh is known: bring its WireGuard device up, give each peer an address of "
                 "its own (/32 or /128) in allowed_ips, or name the device by list mesh."
             )
-        if not any(not peers.standing(i).reason for i in peers.directory.peer_ids):
+        if not any(not peers.verdict(i).reason for i in peers.directory.peer_ids):
             return "No mesh peer is trusted yet: `wgctl uplink trust` lists them."
         return ""
 

@@ -141,7 +141,7 @@ class Advertiser:
         self.own = table if isinstance(message, Offer) else None
         carriers = self._store.current.peering.carriers
         if "mesh" in carriers:
-            self._mesh.tell(table)
+            self._mesh.publish(table)
         if self._mqtt is not None:
             self._mqtt.publish(_bytes(table))
         if "bus" in carriers:
@@ -153,10 +153,10 @@ class Advertiser:
 
     async def stop(self) -> None:
         """Let what was sent last get away, and end."""
-        if self._mesh.telling is not None:
+        if self._mesh.sending is not None:
             with contextlib.suppress(TimeoutError, asyncio.CancelledError):
                 async with asyncio.timeout(FAREWELL_S):
-                    await asyncio.shield(self._mesh.telling)
+                    await asyncio.shield(self._mesh.sending)
         if self._mqtt is not None:
             await self._mqtt.close()
 

@@ -114,13 +114,13 @@ class MeshAgent:
                 await process.run(words, check=False)
 
     def report_trust(self) -> None:
-        """Whose standing is another than before; what a start finds is no news."""
-        standing, ids = self._peers.standing, self._peers.directory.peer_ids
-        now = frozenset(peer_id for peer_id in ids if not standing(peer_id).reason)
+        """Publish whose trust is other than before; what a start finds is no news."""
+        verdict, ids = self._peers.verdict, self._peers.directory.peer_ids
+        now = frozenset(peer_id for peer_id in ids if not verdict(peer_id).reason)
         before = now if self._trusted_before is None else self._trusted_before
         self._trusted_before = now
         for peer_id in sorted(before ^ now):
-            reason = standing(peer_id).reason
+            reason = verdict(peer_id).reason
             if reason:
                 self._offers.forget(peer_id)
             kind = "untrusted" if reason else "trusted"

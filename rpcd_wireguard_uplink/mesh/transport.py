@@ -28,8 +28,8 @@ LONGEST_PAUSE_S = 1800.0
 IDENTITY_S = 3600.0
 ANSWER_S = 3.0
 ASKED_AT_ONCE = 4
-TOLD_AT_ONCE = 8
-TELL_PAUSES_S = (0.0, 1.0, 4.0)
+SENT_AT_ONCE = 8
+SEND_PAUSES_S = (0.0, 1.0, 4.0)
 
 
 @dataclass(slots=True)
@@ -95,8 +95,8 @@ class _Known:
 class MeshTransport:
     """Asks and tells the mesh peers that it is given.
 
-    `on_identity` and `on_offer` take answers; an offer is None where the peer has none. `telling`
-    is the task that tells peers something, if one does.
+    `on_identity` and `on_offer` take answers; an offer is None where the peer has none. `sending`
+    is the task that sends peers something, if one does.
     """
 
     def __init__(
@@ -105,7 +105,7 @@ class MeshTransport:
         on_offer: Callable[[MeshPeer, Table | None], None],
         settings: PeerSettings | None = None,
     ) -> None:
-        self.telling: asyncio.Task[None] | None = None
+        self.sending: asyncio.Task[None] | None = None
         self._on_identity = on_identity
         self._on_offer = on_offer
         self._settings = settings or PeerSettings()
@@ -167,12 +167,12 @@ class MeshTransport:
         finally:
             for task in running:
                 task.cancel()
-            if self.telling is not None:
-                self.telling.cancel()
+            if self.sending is not None:
+                self.sending.cancel()
 
     def _asked(self, task: asyncio.Task[None]) -> None:
         self._wake.set()
-        _tell_failure(task)
+        _report_failure(task)
 
     async def _ask(self, known: _Known) -> None:
         """Ask, and have the answers taken."""
@@ -201,25 +201,25 @@ class MeshTransport:
             host, port, method, path, table, device=peer.device, timeout_s=ANSWER_S
         )
 
-    def tell(self, table: Mapping[str, Any]) -> None:
+    def publish(self, table: Mapping[str, Any]) -> None:
         """Send a message to every peer, those first that answered last; replaces an older one."""
-        if self.telling is not None:
-            self.telling.cancel()
+        if self.sending is not None:
+            self.sending.cancel()
         order = sorted(self._known.values(), key=lambda known: -known.answered_s)
-        work = self._tell_all([known.peer for known in order], table)
-        self.telling = asyncio.get_running_loop().create_task(work)
-        self.telling.add_done_callback(_tell_failure)
+        work = self._send_to_all([known.peer for known in order], table)
+        self.sending = asyncio.get_running_loop().create_task(work)
+        self.sending.add_done_callback(_report_failure)
 
-    async def _tell_all(self, peers: list[MeshPeer], table: Mapping[str, Any]) -> None:
-        for pause_s in TELL_PAUSES_S:
+    async def _send_to_all(self, peers: list[MeshPeer], table: Mapping[str, Any]) -> None:
+        for pause_s in SEND_PAUSES_S:
             await asyncio.sleep(pause_s)
-            places = asyncio.Semaphore(TOLD_AT_ONCE)
-            reached = await asyncio.gather(*(self._tell(places, peer, table) for peer in peers))
+            places = asyncio.Semaphore(SENT_AT_ONCE)
+            reached = await asyncio.gather(*(self._send(places, peer, table) for peer in peers))
             peers = [peer for peer, done in zip(peers, reached, strict=True) if not done]
             if not peers:
                 return
 
-    async def _tell(
+    async def _send(
         self, places: asyncio.Semaphore, peer: MeshPeer, table: Mapping[str, Any]
     ) -> bool:
         async with places:
@@ -230,6 +230,6 @@ class MeshTransport:
             return True
 
 
-def _tell_failure(task: asyncio.Task[None]) -> None:
+def _report_failure(task: asyncio.Task[None]) -> None:
     if not task.cancelled() and isinstance(error := task.exception(), Exception):
         tell("asking a peer", error)

@@ -1,6 +1,6 @@
 """What a router's way to the internet is called, so that two routers see that they share one.
 
-A line's tokens are its public address and a hash of its gateway's hardware address: two routers
+A WAN's tokens are its public address and a hash of its gateway's hardware address: two routers
 behind one modem have the same gateway. They say nothing that a peer could use otherwise. Reads the
 kernel's neighbours; compares and decides nothing.
 """
@@ -44,7 +44,7 @@ class Upstream:
 
 
 def address_tokens(addresses: Iterable[str]) -> set[str]:
-    """`addr=` for each public address; of IPv6 the /56, which one line has as a whole."""
+    """`addr=` for each public address; of IPv6 the /56, which one WAN has as a whole."""
     found = set()
     for text in addresses:
         ip = ipaddress.ip_interface(text).ip

@@ -55,7 +55,7 @@ class Provider:
 
     async def _ensure_rules(self, plan: ProviderPlan) -> None:
         onlink: set[str] = set()
-        for device in {name for names in plan.lines.values() for name in names}:
+        for device in {name for names in plan.wans.values() for name in names}:
             onlink.update(await iproute.read_addresses(device))
         script = provider_script(plan, sorted(onlink))
         tables = await process.run(["nft", "list", "tables", "inet"])

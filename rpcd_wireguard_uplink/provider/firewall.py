@@ -22,7 +22,7 @@ NOT_INTERNET: dict[Family, tuple[str, ...]] = {
     ),
     Family.IPV6: ("2002::/16",),  # 6to4 has IPv4 addresses in it, private ones too
 }
-"""What no line should carry for strangers (IANA's registries of special-purpose addresses).
+"""What no WAN should carry for strangers (IANA's registries of special-purpose addresses).
 
 Of IPv6 only INTERNET6 is allowed anyway. Documentation's networks are left out: nobody lives there.
 """
@@ -39,7 +39,7 @@ _HEADERS = {Family.IPV4: 40, Family.IPV6: 60}  # IP's and TCP's, without options
 def provider_script(plan: ProviderPlan, onlink: Iterable[str]) -> str:
     """nft commands that put the table in place of what there is, in one transaction.
 
-    `onlink` are the lines' own addresses with prefix lengths. Connections that the new rules allow
+    `onlink` are the WANs' own addresses with prefix lengths. Connections that the new rules allow
     go on. Raises ValueError where something that should be an address is none.
     """
     filters = "type filter hook {} priority -5; policy accept;"  # before fw4's, which are at 0
@@ -83,7 +83,7 @@ def _from_consumers(plan: ProviderPlan, onlink: Iterable[str]) -> list[str]:
     # Another consumer, or a tunnel of ours: what we get from peers is not passed on to peers.
     rules = ["ct state invalid drop", f'oifname "wgup*" {_REFUSE}']
     for family in Family:
-        lines = _names(plan.lines.get(family, ()))
+        lines = _names(plan.wans.get(family, ()))
         rules.append(f"{_PROTO[family]} {f'oifname != {lines} ' if lines else ''}{_REFUSE}")
     for family in Family:
         resolver = _resolver(plan, family)
@@ -103,7 +103,7 @@ def _to_consumers(plan: ProviderPlan) -> list[str]:
 
 
 def _dns(plan: ProviderPlan) -> list[str]:
-    """Look-ups at a gateway go to a line's resolver, never to our own with its local names."""
+    """Look-ups at a gateway go to a WAN's resolver, never to our own with its local names."""
     return [
         f'iifname "{PROVIDER_DEVICE}" {_WORD[family]} daddr {ours.ip} {_DNS} '
         f"dnat {_WORD[family]} to {_resolver(plan, family)}"
@@ -115,10 +115,10 @@ def _dns(plan: ProviderPlan) -> list[str]:
 
 def _nat(plan: ProviderPlan) -> list[str]:
     return [
-        f"{_WORD[family]} saddr {ours.network} oifname {_names(plan.lines[family])} masquerade"
+        f"{_WORD[family]} saddr {ours.network} oifname {_names(plan.wans[family])} masquerade"
         for family in Family
         for ours in _gateways(plan, family)
-        if plan.lines.get(family)
+        if plan.wans.get(family)
     ]
 
 
@@ -131,7 +131,7 @@ def _gateways(
 
 
 def _resolver(plan: ProviderPlan, family: Family) -> str:
-    """The first resolver of that family that can be reached over a line, '' without any."""
+    """The first resolver of that family that can be reached over a WAN, '' without any."""
     for text in plan.resolvers:
         ip = ipaddress.ip_address(text)
         near = ip.is_loopback or ip.is_link_local or ip.is_unspecified

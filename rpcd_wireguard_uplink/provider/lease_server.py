@@ -226,7 +226,7 @@ class LeaseServer:
             listen_port=self.settings.listen_port,
             gateways=pool.gateways,
             leases=tuple(replace(lease, expires_s=0.0) for lease in pool.leases),
-            lines={family: tuple(sorted(lines[family].known)) for family in Family},
+            wans={family: tuple(sorted(lines[family].known)) for family in Family},
             resolvers=tuple(usable) or self._store.current.settings.resolvers,
             limit_mbps=self.settings.limit_mbps,
             renewal_port=self._store.current.peering.mesh_port,
@@ -235,7 +235,7 @@ class LeaseServer:
         )
 
     def _mtu(self) -> int:
-        """What the narrowest of our lines has room for: consumers may come in by any of them."""
+        """What the narrowest of our WANs has room for: consumers may come in by any of them."""
         return tunnel_mtu(DEFAULT_MTU, self._network.state.narrowest_wan())
 
     async def grant(self, request: LeaseRequest) -> LeaseGrant | Denial:
@@ -295,7 +295,7 @@ class LeaseServer:
         if self.pool is None:
             return
         for peer_id in {lease.peer_id for lease in self.pool.leases}:
-            if self._mesh_peers.standing(peer_id).reason:
+            if self._mesh_peers.verdict(peer_id).reason:
                 gone = self.pool.revoke(peer_id, time.monotonic())
                 await self._lost_leases(gone, "not trusted any more")
 

@@ -1,7 +1,7 @@
-"""This router's own offer: whether it stands now, and what it says.
+"""This router's own offer: whether it holds now, and what it says.
 
-An offer stands while it is configured, the line is alive and the quota is not used up; a dead line
-takes it back at once, and it comes again after the hold time. Who has taken it is serving.py's.
+An offer holds while it is configured, the WAN is alive and the quota is not used up; a dead WAN
+takes it back at once, and it comes again after the hold time.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ Table = dict[str, Any]
 OFFER_TTL_S = 900
 REPEAT_S = 300.0  # an offer that others carry is repeated long before it expires
 NAME_S = 60.0
-MEASURE_S = 4.0  # the first verdict on a line takes about two
+MEASURE_S = 4.0  # the first verdict on a WAN takes about two
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +50,7 @@ class OwnOffer:
         numbering: Numbering,
         events: Events,
     ) -> None:
-        self.stands = False
+        self.is_offered = False
         self._store = store
         self._lease_server = lease_server
         self._monitor = monitor
@@ -77,36 +77,36 @@ class OwnOffer:
                 self.announce()
 
     def watch(self) -> None:
-        """Look whether the offer may stand now; cheap, called at every news of the lines."""
-        alive = self._line_is_alive()
+        """Look whether the offer holds now; cheap, called at all news of the WANs."""
+        alive = self._wan_is_alive()
         now_s = time.monotonic()
         if alive is False:
             self._alive_since_s, self._lost = None, True
         elif alive and self._alive_since_s is None:
             self._alive_since_s = now_s
         reason = self.reason()
-        if (not reason) != self.stands:
+        if (not reason) != self.is_offered:
             self._turn(reason)
 
     def reason(self) -> str:
-        """Why the offer does not stand now; '' if it does."""
+        """Why the offer does not hold now; '' if it does."""
         if self._has_ended:
             return "this router's service stops"
         if not self._lease_server.enabled or self._lease_server.pool is None:
             return self._lease_server.failure or "it is not configured"
         if self._alive_since_s is None:
-            return "the line is dead" if self._lost else "the line was not seen to work yet"
+            return "the WAN is dead" if self._lost else "the WAN was not seen to work yet"
         held_s = time.monotonic() - self._alive_since_s
         if self._lost and held_s < self._store.current.settings.hold_s:
-            return "the line came back and must stay so for the hold time"
+            return "the WAN came back and must stay so for the hold time"
         if self._lease_server.is_spent:
             return "this month's quota is used up"
         if self._lease_server.blocked:
             return self._lease_server.blocked
         return "" if self._lease_server.endpoints else "no address of this router is known"
 
-    def _line_is_alive(self) -> bool | None:
-        """Whether the first line answers; None while that is not known."""
+    def _wan_is_alive(self) -> bool | None:
+        """Whether the first WAN answers; None while that is not known."""
         path = self._first_path()
         if path is None:  # before the first reading of the kernel, or no default route is left
             return None if self._alive_since_s is None else False
@@ -115,7 +115,7 @@ class OwnOffer:
         return path.health.state is not Health.DOWN
 
     def _first_path(self) -> WatchedPath | None:
-        """The line that consumers' traffic takes, in the first family that has one."""
+        """The WAN that consumers' traffic takes, in the first family that has one."""
         monitor = self._monitor
         for family in Family:
             primary = monitor.network.state.wans[family].primary
@@ -125,16 +125,16 @@ class OwnOffer:
         return None
 
     def _turn(self, reason: str) -> None:
-        self.stands = not reason
-        self._lost = self._lost and not self.stands
-        kind = "offering" if self.stands else "withdrawn"
-        cause = reason or "the line works"
+        self.is_offered = not reason
+        self._lost = self._lost and not self.is_offered
+        kind = "offering" if self.is_offered else "withdrawn"
+        cause = reason or "the WAN works"
         self._events.publish(PeerNews("offer", kind, self._lease_server.node_id, cause))
         self._events.publish(OfferAnnounced(self.message()))
 
     def announce(self) -> None:
-        """Tell the mesh again what stands: its terms may have changed."""
-        if self.stands:
+        """Tell the mesh again what is offered: its terms may have changed."""
+        if self.is_offered:
             self._events.publish(OfferAnnounced(self.message()))
 
     def shut_down(self) -> None:
@@ -153,7 +153,7 @@ class OwnOffer:
 
     def refusal(self) -> Denial | None:
         """Why no new lease is given now; None where it is."""
-        if self.stands:
+        if self.is_offered:
             return None
         code = Deny.QUOTA_SPENT if self._lease_server.is_spent else Deny.WAN_DOWN
         if self._lease_server.blocked:
@@ -172,7 +172,7 @@ class OwnOffer:
         egress = fitting(
             (*(LOOP_PREFIX + peer_id for peer_id in sorted(active)), *self._upstream.tokens)
         )
-        if not (self.stands and self._lease_server.endpoints):
+        if not (self.is_offered and self._lease_server.endpoints):
             return Withdrawal(
                 peer_id=self._lease_server.node_id,
                 timestamp=now_text(),
@@ -202,21 +202,21 @@ class OwnOffer:
         )
 
     def latency_ms(self) -> float:
-        """As configured, or else as the first line is measured now; -1 while unknown."""
+        """As configured, or else as the first WAN is measured now; -1 while unknown."""
         if self._lease_server.settings.latency_ms >= 0:
             return self._lease_server.settings.latency_ms
         path = self._first_path()
         return -1.0 if path is None else round(path.health.latency_ms, 1)
 
-    async def require_line(self) -> None:
-        """Wait at most MEASURE_S for a verdict on the line; NotSupported where it is dead."""
+    async def require_wan(self) -> None:
+        """Wait at most MEASURE_S for a verdict on the WAN; NotSupported where it is dead."""
         for _ in range(int(MEASURE_S / 0.1)):
-            if self._line_is_alive() is not None:
+            if self._wan_is_alive() is not None:
                 break
             await asyncio.sleep(0.1)
-        if not self._line_is_alive():
+        if not self._wan_is_alive():
             raise NotSupported(
-                "this router's own line does not answer: an offer would help nobody; "
+                "this router's own WAN does not answer: an offer would help nobody; "
                 "`wgctl uplink status` tells more",
                 code="wan_down",
             )
@@ -232,7 +232,7 @@ class OwnOffer:
         first = self._lease_server.endpoints[0].endpoint if self._lease_server.endpoints else ""
         return {
             "peer_id": self._lease_server.node_id,
-            "available": self.stands,
+            "available": self.is_offered,
             "reason": self.reason(),
             "bandwidth_mbps": settings.bandwidth_mbps,
             "latency_ms": self.latency_ms(),

@@ -36,7 +36,7 @@ class Lease:
 class ProviderPlan:
     """All that should stand in the kernel for our consumers; the same plan again changes nothing.
 
-    `lines` are the WAN devices that consumers may leave by; without any, or with `is_open` False,
+    `wans` are the WAN devices that consumers may leave by; without any, or with `is_open` False,
     they reach nothing but what renews a lease. `gateways` are our addresses with the pools' prefix
     lengths. `resolvers` answer what consumers send to port 53 of a gateway.
     """
@@ -45,7 +45,7 @@ class ProviderPlan:
     listen_port: int
     gateways: tuple[str, ...]
     leases: tuple[Lease, ...] = ()
-    lines: Mapping[Family, tuple[str, ...]] = field(default_factory=dict)
+    wans: Mapping[Family, tuple[str, ...]] = field(default_factory=dict)
     resolvers: tuple[str, ...] = ()
     limit_mbps: int = 0
     renewal_port: int = MESH_PORT

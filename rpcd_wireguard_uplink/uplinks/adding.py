@@ -109,7 +109,7 @@ class Adding:
         """The uplink with the place that its provider grants, and the private key for it ('' and
         unchanged without a lease). Nobody is asked whose mesh key the owner has not tied to the id.
         """
-        if self._peers.standing(wanted.peer_id).reason:
+        if self._peers.verdict(wanted.peer_id).reason:
             return wanted, ""
         private, public = await wg.generate_keys()
         try:

@@ -156,7 +156,7 @@ def _fail(
         moved = {
             ECHO6: first6.seq,
             RESOLVER: own.wait_for_source(provider_wan.address4, since=began).seq,
-            # Whichever resolver serves in its place: the line is dead.
+            # Whichever resolver serves in its place: the WAN is dead.
             asked: theirs.wait_for(lambda _: True, since=began + 0.1).seq,
         }
         router.wait_failed_over()

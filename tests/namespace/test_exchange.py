@@ -244,7 +244,7 @@ def test_a_provider_whose_line_dies_withdraws_and_the_other_takes_over(outage: M
     for consumer in outage.consumers:
         consumer.uses("wgup_p2")
     offer = p1.ask("uplink_consumers")["offer"]
-    assert (offer["available"], offer["reason"]) == (False, "the line is dead")
+    assert (offer["available"], offer["reason"]) == (False, "the WAN is dead")
 
 
 def test_it_offers_again_after_the_hold_time(mesh: Mesh) -> None:
@@ -284,7 +284,7 @@ def test_a_dead_line_is_not_offered(outage: Mesh) -> None:
     c1 = outage.peers["c1"]
     answer = c1.service.call("uplink_offer")
     assert (answer.status, answer.data["code"]) == (8, "wan_down")
-    assert "this router's own line does not answer" in answer.data["error"]
+    assert "this router's own WAN does not answer" in answer.data["error"]
     told: dict[str, Any] = c1.ask("uplink_consumers")
     assert told["offering"] == 0 and not told["offer"]["available"]
     assert "wgup_srv" not in c1.router.node.sh("ip link")

@@ -212,7 +212,7 @@ def test_two_that_are_each_others_uplink_make_no_loop(mesh: Mesh) -> None:
         b.router.wan.drop()
         for peer in both:
             peer.until(partial(is_stranded, peer), "nothing is left")
-            assert peer.ask("uplink_consumers")["offer"]["reason"] == "the line is dead"
+            assert peer.ask("uplink_consumers")["offer"]["reason"] == "the WAN is dead"
             peer.hears_of("p")
         time.sleep(5.0)
         passed_s = time.monotonic() - began

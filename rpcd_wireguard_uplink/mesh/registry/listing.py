@@ -63,7 +63,7 @@ def _twin(peers: Peers, peer_id: str, peer: MeshPeer) -> Table:
 
 def trust_row(peers: Peers, peer_id: str, twin: MeshPeer | None = None) -> Table:
     """One peer as `uplink_trust` shows it; `twin` is one of several that claim the id."""
-    directory, found = peers.directory, peers.standing(peer_id)
+    directory, found = peers.directory, peers.verdict(peer_id)
     peer = twin or directory.named(peer_id) or next(iter(directory.claimants(peer_id)), None)
     if twin is not None:
         identity, fingerprint = peers.said_by(twin).key, ""

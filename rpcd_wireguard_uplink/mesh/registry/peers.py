@@ -29,7 +29,7 @@ from .directory import (
     read_mesh,
 )
 from .master_link import BusCall, read_approvals, read_records
-from .trust import Approval, Ground, Standing, State, standing
+from .trust import Approval, Ground, State, Verdict, verdict
 
 Table = dict[str, Any]
 MOST_SAID = 1000
@@ -53,7 +53,7 @@ class Peers:
     _records: tuple[Record, ...] = ()
     _said: dict[str, Identity] = field(default_factory=dict)
     _refused: dict[str, tuple[str, str]] = field(default_factory=dict)
-    _standings: dict[tuple[str, bool], Standing] = field(default_factory=dict)
+    _verdicts: dict[tuple[str, bool], Verdict] = field(default_factory=dict)
     _ages: Ages = field(default_factory=Ages)
 
     @property
@@ -81,7 +81,7 @@ class Peers:
         keys = {peer.key for peer in self.mesh.peers}
         self._said = {key: said for key, said in self._said.items() if key in keys}
         self._refused = {key: told for key, told in self._refused.items() if key in keys}
-        self._tell_same_id()
+        self._warn_of_same_id()
         return self.rebuild()
 
     def rebuild(self) -> bool:
@@ -100,7 +100,7 @@ class Peers:
             config.settings.trusted_peers,
             config.peering.trust_source,
         )
-        self._standings.clear()
+        self._verdicts.clear()
         return _trust_part(before) != _trust_part(self.ground)
 
     def heard(self, peer: MeshPeer, table: Table) -> bool:
@@ -119,7 +119,7 @@ class Peers:
                 self._refused[peer.key] = (said.peer_id, str(error))
             raise
         finally:
-            self._tell_same_id()
+            self._warn_of_same_id()
         full = peer.key not in self._said and len(self._said) >= MOST_SAID
         if full or self._said.get(peer.key) == said:
             return False
@@ -129,7 +129,7 @@ class Peers:
         self.rebuild()
         return True
 
-    def _tell_same_id(self) -> None:
+    def _warn_of_same_id(self) -> None:
         same = [key for key, (peer_id, _) in self._refused.items() if peer_id == self.node_id]
         peers = [peer for key in same if (peer := self.directory.of_key(key)) is not None]
         if not peers:
@@ -183,16 +183,16 @@ class Peers:
         """The id that a mesh peer may not go by, and why; '' for both where there is none."""
         return self._refused.get(peer.key, ("", ""))
 
-    def standing(self, peer_id: str, *, local: bool = False) -> Standing:
+    def verdict(self, peer_id: str, *, local: bool = False) -> Verdict:
         """Whether the peer is trusted now; `local` for what this router's own programs say."""
-        known = self._standings.get((peer_id, local))
+        known = self._verdicts.get((peer_id, local))
         if known is None:
             peer = self.directory.named(peer_id)
             key = peer.key if peer is not None and not local else ""
             identity = self.said_by(peer).key if peer is not None else ""
-            known = standing(peer_id, self.ground, key=key, identity=identity, local=local)
-            if len(self._standings) < 4 * MOST_SAID:
-                self._standings[peer_id, local] = known
+            known = verdict(peer_id, self.ground, key=key, identity=identity, local=local)
+            if len(self._verdicts) < 4 * MOST_SAID:
+                self._verdicts[peer_id, local] = known
         return known
 
     def distrust_reason(self, peer_id: str) -> str:
@@ -217,7 +217,7 @@ class Peers:
 
     def _reason_against(self, peer_id: str, *, local: bool) -> str:
         """`local` is for what this router's own programs and its owner say."""
-        reason = self.standing(peer_id, local=local).reason
+        reason = self.verdict(peer_id, local=local).reason
         if reason and local and self.directory.named(peer_id) is None:
             trusted = " ".join(sorted({*self.store.current.settings.trusted_peers, peer_id}))
             return (
@@ -235,7 +235,7 @@ class Peers:
             self.require_own_name(peer, peer_id)
         except NotTrusted as error:
             return Denial(Deny.OTHER_PEER, str(error))
-        found = standing(peer_id, self.ground, key=peer.key, identity=self.said_by(peer).key)
+        found = verdict(peer_id, self.ground, key=peer.key, identity=self.said_by(peer).key)
         if found.state is State.TRUSTED:
             return None
         told = f"{self.node_id} does not trust {peer_id} yet: its owner can, by "

@@ -46,7 +46,7 @@ class Approval:
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class Verdict:
     """Whether a peer is trusted, and a sentence that says what to do where it isn't.
 
     `candidates` are approved records that could be the peer's and wait for the owner's word.
@@ -111,9 +111,9 @@ class Revocation:
     listed: bool
 
 
-def standing(
+def verdict(
     peer_id: str, ground: Ground, *, key: str = "", identity: str = "", local: bool = False
-) -> Standing:
+) -> Verdict:
     """Whether the peer of that id is trusted.
 
     `key` is the mesh key that it comes from now ('' to ask of the id in general), `identity` what
@@ -123,19 +123,19 @@ def standing(
     pin = ground.directory.pin(peer_id)
     refusal = _refusal(peer_id, pin, ground)
     if refusal:
-        return Standing(State.UNTRUSTED, refusal)
+        return Verdict(State.UNTRUSTED, refusal)
     change = "" if local and not key else _other_key(peer_id, ground.directory, key)
     if pin is not None and pin.identity and identity and identity != pin.identity:
         change = f"it was confirmed with identity {_cut(pin.identity)} and now has {_cut(identity)}"
     if change:
         told = f"{peer_id} is not who was confirmed: {change}; if that is its owner's doing"
-        return Standing(State.CHANGED, f"{told}: {ACCEPT} {peer_id}")
+        return Verdict(State.CHANGED, f"{told}: {ACCEPT} {peer_id}")
     if _is_approved(peer_id, pin, ground, local):
-        return Standing(State.TRUSTED)
+        return Verdict(State.TRUSTED)
     candidates = tuple(a for a in ground.fitting(peer_id) if a.status == APPROVED)
     if candidates or (peer_id in ground.trusted_peers and ground.source != "master-link"):
-        return Standing(State.UNBOUND, _unbound_reason(peer_id, ground, candidates), candidates)
-    return Standing(State.UNTRUSTED, _untrusted_reason(peer_id, ground))
+        return Verdict(State.UNBOUND, _unbound_reason(peer_id, ground, candidates), candidates)
+    return Verdict(State.UNTRUSTED, _untrusted_reason(peer_id, ground))
 
 
 def _refusal(peer_id: str, pin: Pin | None, ground: Ground) -> str:

@@ -29,7 +29,7 @@ async def router(
 
 
 def line_is(router: MeshRouter, mocker: MockerFixture, alive: bool | None) -> None:
-    mocker.patch.object(router.daemon.own_offer, "_line_is_alive", return_value=alive)
+    mocker.patch.object(router.daemon.own_offer, "_wan_is_alive", return_value=alive)
 
 
 async def test_a_dead_line_is_not_offered_and_nothing_is_written(
@@ -124,7 +124,7 @@ async def test_a_line_that_dies_takes_the_offer_and_names_itself(
     router.daemon.own_offer.watch()
     assert router.kinds("offer") == ["offering", "withdrawn"]
     told = await router.ask("/v1/offer")
-    assert (told.status, told.table["error"]) == (404, "the line is dead")
+    assert (told.status, told.table["error"]) == (404, "the WAN is dead")
     line_is(router, mocker, True)
     router.daemon.own_offer.watch()
     assert (await router.ask("/v1/offer")).status == 404, "it must stay so for the hold time"

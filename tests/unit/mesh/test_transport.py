@@ -294,14 +294,14 @@ async def test_what_a_peer_answers_is_heard(place: Any) -> None:
 async def test_a_message_reaches_every_peer_and_a_newer_one_replaces_it(
     place: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "TELL_PAUSES_S", (0.0, 0.2, 0.2))
+    monkeypatch.setattr(module, "SEND_PAUSES_S", (0.0, 0.2, 0.2))
     asked: list[Request] = []
     port = await place({"/v1/message": Response(200, {})}, asked)
     transport = MeshTransport(lambda *_: None, lambda *_: None, PeerSettings(mesh_port=port))
     dead = MeshPeer("", "dead", ("127.0.0.2",))
     transport.follow([HERE, dead, replace(HERE, key="two", addresses=("127.0.0.1",))])
-    transport.tell({"n": 1})
-    transport.tell({"n": 2})
-    assert transport.telling is not None
-    await asyncio.wait_for(transport.telling, 20)
+    transport.publish({"n": 1})
+    transport.publish({"n": 2})
+    assert transport.sending is not None
+    await asyncio.wait_for(transport.sending, 20)
     assert [request.body for request in asked] == [b'{"n":2}'] * 2

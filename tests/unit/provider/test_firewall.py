@@ -19,7 +19,7 @@ PLAN = ProviderPlan(
     "secret",
     51821,
     ("10.61.7.1/24", "fd61:7::1/64"),
-    lines={Family.IPV4: ("wan", "wan2"), Family.IPV6: ("wan",)},
+    wans={Family.IPV4: ("wan", "wan2"), Family.IPV6: ("wan",)},
     resolvers=("fe80::1%wan", "127.0.0.1", "192.168.8.1", "192.0.2.53", "2001:db8::53"),
 )
 ONLINK = ("198.51.100.2/29", "192.168.8.2/24", "2001:db8:1::2/64")
@@ -113,7 +113,7 @@ def test_only_echo_and_renewal_reach_the_router() -> None:
     ]
 
 
-@pytest.mark.parametrize("plan", [replace(PLAN, is_open=False), replace(PLAN, lines={})])
+@pytest.mark.parametrize("plan", [replace(PLAN, is_open=False), replace(PLAN, wans={})])
 def test_a_closed_provider_forwards_nothing(plan: ProviderPlan) -> None:
     script = provider_script(plan, ())
     allowed = [rule for rule in chain(script, "from_consumers") if rule.endswith("accept")]
@@ -141,7 +141,7 @@ def test_only_pools_are_translated_and_only_on_lines() -> None:
         'ip saddr 10.61.7.0/24 oifname { "wan", "wan2" } masquerade',
         'ip6 saddr fd61:7::/64 oifname { "wan" } masquerade',
     ]
-    one = provider_script(replace(PLAN, lines={Family.IPV4: ("wan",)}), ONLINK)
+    one = provider_script(replace(PLAN, wans={Family.IPV4: ("wan",)}), ONLINK)
     assert "ip6 saddr" not in one
 
 
@@ -159,7 +159,7 @@ def test_the_table_depends_on_no_lease_and_tells_no_key() -> None:
 
 @pytest.mark.needs("nft", "unshare")
 @pytest.mark.parametrize(
-    "plan", [PLAN, replace(PLAN, is_open=False), replace(PLAN, lines={}, resolvers=(), gateways=())]
+    "plan", [PLAN, replace(PLAN, is_open=False), replace(PLAN, wans={}, resolvers=(), gateways=())]
 )
 def test_real_it_loads_and_loads_again(plan: ProviderPlan) -> None:
     script = provider_script(plan, ONLINK)

@@ -69,7 +69,7 @@ async def test_the_tunnels_fit_the_narrowest_line(router: MeshRouter) -> None:
 async def test_a_restart_keeps_the_place(router: MeshRouter, mocker: MockerFixture) -> None:
     granted = await grant(router)
     await router.restart()
-    refusal = Denial(Deny.WAN_DOWN, "the line is dead")
+    refusal = Denial(Deny.WAN_DOWN, "the WAN is dead")
     mocker.patch.object(OwnOffer, "refusal", return_value=refusal)
     assert (await grant(router)).addresses == granted.addresses
     other = await router.daemon.own_offer.grant(

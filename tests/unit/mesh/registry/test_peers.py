@@ -40,7 +40,7 @@ def test_a_name_that_is_heard_is_known_and_told_once(peers: Peers) -> None:
     assert not peers.heard(B, said("nodeb"))
     assert peers.directory.name_of(B.key) == "nodeb"
     assert peers.identity_of("nodeb") == SIGNING
-    assert peers.standing("nodeb").reason
+    assert peers.verdict("nodeb").reason
 
 
 @pytest.mark.parametrize(

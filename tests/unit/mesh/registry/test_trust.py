@@ -13,10 +13,10 @@ from rpcd_wireguard_uplink.mesh.registry.trust import (
     Approval,
     Ground,
     Revocation,
-    Standing,
     State,
+    Verdict,
     rejected_pins,
-    standing,
+    verdict,
     wanted_pin,
     wanted_revocation,
 )
@@ -87,7 +87,7 @@ def expected(binding: str, listed: bool, status: str, source: str) -> State:
     return UNBOUND if listed or status == "approved" else UNTRUSTED
 
 
-def judged(binding: str, listed: bool, status: str, source: str) -> Standing:
+def judged(binding: str, listed: bool, status: str, source: str) -> Verdict:
     approvals: dict[str, tuple[Approval, ...] | None] = {
         "no master-link": None,
         "no record": (),
@@ -98,7 +98,7 @@ def judged(binding: str, listed: bool, status: str, source: str) -> Standing:
     mapped = "10.9.0.1" if binding == "mapped" else ""
     held = approvals.get(status, (record(status),))
     found = ground(*pins, listed=listed, mapped=mapped, said=said, approvals=held, source=source)
-    return standing("nodeA", found, key="" if binding == "none" else A)
+    return verdict("nodeA", found, key="" if binding == "none" else A)
 
 
 @pytest.mark.parametrize(
@@ -116,19 +116,19 @@ def test_every_combination(case: tuple[str, bool, str, str]) -> None:
 def test_a_record_about_another_changes_nothing() -> None:
     others = (record("rejected", OTHER, "nodeB"), record("pending", "aa", "nodeC"))
     kept = ground(pin(fingerprint=FP), approvals=(*others, RECORD))
-    assert standing("nodeA", kept) == Standing(TRUSTED)
+    assert verdict("nodeA", kept) == Verdict(TRUSTED)
 
 
 def test_a_strangers_request_in_its_name_does_not_harm_a_trusted_peer() -> None:
     for status in ("pending", "rejected"):
         mine = ground(pin(), approvals=(record(status),))
-        assert standing("nodeA", mine, key=A).state is TRUSTED
+        assert verdict("nodeA", mine, key=A).state is TRUSTED
         mine = ground(mapped="10.9.0.1", listed=True, approvals=(record(status),))
-        assert standing("nodeA", mine, key=A).state is TRUSTED
+        assert verdict("nodeA", mine, key=A).state is TRUSTED
 
 
 def test_a_record_that_is_gone_says_so() -> None:
-    found = standing("nodeA", ground(pin(fingerprint=FP), listed=True, approvals=()), key=A)
+    found = verdict("nodeA", ground(pin(fingerprint=FP), listed=True, approvals=()), key=A)
     assert found.reason == (
         "master-link's approval of nodeA (fingerprint 0123456789abcdef) is gone: "
         "approve it there again, or wgctl uplink trust accept nodeA"
@@ -146,27 +146,27 @@ def test_an_approval_that_fits_is_a_candidate(hostname: str, address: str) -> No
     known = Record("nodeA", "house", ("192.168.1.5", "10.9.0.1"))
     fits = Approval(FP, hostname, address)
     found = ground(approvals=(fits, Approval(OTHER, "x", "10.1.1.1")), records=(known,))
-    told = standing("nodeA", found)
+    told = verdict("nodeA", found)
     assert told.state is UNBOUND and told.candidates == (fits,)
     assert told.reason.endswith(": wgctl uplink trust accept nodeA")
-    assert standing("nodeB", found).state is UNTRUSTED
+    assert verdict("nodeB", found).state is UNTRUSTED
 
 
 def test_an_empty_record_fits_nobody() -> None:
     found = ground(approvals=(Approval(FP),), said={A: "nodeA"})
-    assert standing("nodeA", found, key=A).state is UNTRUSTED
+    assert verdict("nodeA", found, key=A).state is UNTRUSTED
 
 
 def test_several_candidates_are_named() -> None:
     both = (RECORD, record("approved", OTHER))
-    told = standing("nodeA", ground(approvals=both, said={A: "nodeA"}))
+    told = verdict("nodeA", ground(approvals=both, said={A: "nodeA"}))
     assert told.candidates == both
     assert f"--fingerprint {FP}" in told.reason
 
 
 def test_a_fingerprint_of_another_peer_is_no_candidate() -> None:
     taken = pin(B, fingerprint=FP, peer_id="nodeB")
-    assert standing("nodeA", ground(taken, approvals=(RECORD,))).state is UNTRUSTED
+    assert verdict("nodeA", ground(taken, approvals=(RECORD,))).state is UNTRUSTED
 
 
 # --- changed
@@ -176,7 +176,7 @@ def test_a_fingerprint_of_another_peer_is_no_candidate() -> None:
 def test_another_mesh_key(key: str) -> None:
     # Asked of the id alone, a claim counts only while the confirmed key is away.
     found = ground(pin(), said={B: "nodeA"}, peers=(PEER_B,))
-    told = standing("nodeA", found, key=key)
+    told = verdict("nodeA", found, key=key)
     assert told.state is CHANGED
     assert f"mesh key {A[:8]} " in told.reason and f"with {B[:8]};" in told.reason
     assert A[:9] not in told.reason and B[:9] not in told.reason
@@ -185,16 +185,16 @@ def test_another_mesh_key(key: str) -> None:
 
 def test_a_claim_does_not_touch_the_peer_that_is_there() -> None:
     found = ground(pin(), said={B: "nodeA"})
-    assert standing("nodeA", found).state is TRUSTED
-    assert standing("nodeA", found, key=A).state is TRUSTED
-    assert standing("nodeA", found, key=B).state is CHANGED
+    assert verdict("nodeA", found).state is TRUSTED
+    assert verdict("nodeA", found, key=A).state is TRUSTED
+    assert verdict("nodeA", found, key=B).state is CHANGED
 
 
 def test_a_mapped_address_that_another_claims() -> None:
     found = ground(mapped="10.9.0.1", listed=True, said={B: "nodeA"})
-    assert standing("nodeA", found, key=B).state is CHANGED
+    assert verdict("nodeA", found, key=B).state is CHANGED
     away = ground(mapped="10.9.0.7", listed=True, said={B: "nodeA"})
-    told = standing("nodeA", away, key=B)
+    told = verdict("nodeA", away, key=B)
     assert told.state is CHANGED and "list peer puts it at 10.9.0.7" in told.reason
 
 
@@ -204,7 +204,7 @@ def test_a_mapped_address_that_another_claims() -> None:
 )
 @pytest.mark.parametrize("local", [False, True])
 def test_an_identity(pinned: str, shown: str, state: State, local: bool) -> None:
-    told = standing("nodeA", ground(pin(identity=pinned)), key=A, identity=shown, local=local)
+    told = verdict("nodeA", ground(pin(identity=pinned)), key=A, identity=shown, local=local)
     assert told.state is state
     if state is CHANGED:
         assert ID_A[:8] in told.reason and ID_B[:8] in told.reason
@@ -213,7 +213,7 @@ def test_an_identity(pinned: str, shown: str, state: State, local: bool) -> None
 
 def test_a_rejection_goes_before_a_change() -> None:
     found = ground(pin(fingerprint=FP), approvals=(record("rejected"),), said={B: "nodeA"})
-    assert standing("nodeA", found, key=B).state is UNTRUSTED
+    assert verdict("nodeA", found, key=B).state is UNTRUSTED
 
 
 # --- what this router's own programs hand in
@@ -222,21 +222,21 @@ def test_a_rejection_goes_before_a_change() -> None:
 @pytest.mark.parametrize("said", [{}, {A: "nodeA"}, {A: "nodeA", B: "nodeA"}])
 def test_a_listed_peer_by_our_own_programs(said: dict[str, str]) -> None:
     found = ground(listed=True, said=said)
-    assert standing("nodeA", found, local=True) == Standing(TRUSTED)
-    assert standing("nodeA", found).state is UNBOUND
+    assert verdict("nodeA", found, local=True) == Verdict(TRUSTED)
+    assert verdict("nodeA", found).state is UNBOUND
     strict = ground(listed=True, said=said, source="master-link")
-    assert standing("nodeA", strict, local=True).state is UNTRUSTED
-    assert standing("nodeA", ground(said=said), local=True).state is UNTRUSTED
+    assert verdict("nodeA", strict, local=True).state is UNTRUSTED
+    assert verdict("nodeA", ground(said=said), local=True).state is UNTRUSTED
 
 
 def test_a_claim_does_not_count_against_our_own_programs() -> None:
     found = ground(pin(), said={B: "nodeA"}, peers=(PEER_B,))
-    assert standing("nodeA", found, local=True).state is TRUSTED
+    assert verdict("nodeA", found, local=True).state is TRUSTED
 
 
 def test_a_rejection_counts_for_our_own_programs_too() -> None:
     found = ground(pin(fingerprint=FP), listed=True, approvals=(record("rejected"),))
-    assert standing("nodeA", found, local=True).state is UNTRUSTED
+    assert verdict("nodeA", found, local=True).state is UNTRUSTED
 
 
 # --- accept
@@ -245,7 +245,7 @@ def test_a_rejection_counts_for_our_own_programs_too() -> None:
 def test_accepting_who_claims_to_be_it() -> None:
     wanted = wanted_pin("nodeA", ground(said={A: "nodeA"}), Identity(peer_id="nodeA", key=ID_A))
     assert wanted == Pin(wanted.name, "nodeA", A, ID_A, "")
-    assert standing("nodeA", ground(wanted), key=A, identity=ID_A).state is TRUSTED
+    assert verdict("nodeA", ground(wanted), key=A, identity=ID_A).state is TRUSTED
 
 
 def test_accepting_with_an_approval() -> None:
@@ -253,7 +253,7 @@ def test_accepting_with_an_approval() -> None:
     wanted = wanted_pin("nodeA", found)
     assert wanted.fingerprint == FP and wanted.identity == ""
     after = ground(wanted, approvals=(RECORD,), source="master-link")
-    assert standing("nodeA", after, key=A).state is TRUSTED
+    assert verdict("nodeA", after, key=A).state is TRUSTED
 
 
 def test_accepting_a_mapped_peer_despite_claims() -> None:
@@ -384,7 +384,7 @@ def test_revoking() -> None:
 @pytest.mark.parametrize("source", SOURCES)
 def test_after_revoking_nothing_makes_it_trusted(source: str) -> None:
     after = ground(mapped="10.9.0.1", said={A: "nodeA"}, approvals=(RECORD,), source=source)
-    assert standing("nodeA", after, key=A).state in (UNBOUND, UNTRUSTED)
+    assert verdict("nodeA", after, key=A).state in (UNBOUND, UNTRUSTED)
 
 
 def test_pins_that_master_link_took_back() -> None:
