@@ -157,7 +157,7 @@ def test_peers_never_get_what_other_peers_give_us(world: World) -> None:
     """rules.md 10: not even where main's default route, or a mistaken plan, points at a tunnel."""
     world.router.sh(f"ip route replace default via {OTHER4} dev wgup_oth")
     try:
-        world.apply(lines={Family.IPV4: ("wan", "wgup_oth"), Family.IPV6: ("wan",)})
+        world.apply(wans={Family.IPV4: ("wan", "wgup_oth"), Family.IPV6: ("wan",)})
         assert set(world.a.reaches(ECHO4)) <= REFUSED
         world.router.sh("nft delete table inet wgup_provider")
         assert world.a.reaches(ECHO4) == [world.a.address4]
