@@ -133,7 +133,7 @@ def test_look_ups_at_the_gateway_are_answered_upstream(world: World) -> None:
     assert "ConnectionRefusedError" in refused, "a family without a resolver is no wait"
 
 
-@pytest.mark.parametrize("changes", [{"is_open": False}, {"lines": {}}])
+@pytest.mark.parametrize("changes", [{"is_open": False}, {"wans": {}}])
 def test_a_closed_provider_serves_renewals_only(world: World, changes: dict[str, Any]) -> None:
     with Flows(world.a.node) as flows:
         world.apply(**changes)
