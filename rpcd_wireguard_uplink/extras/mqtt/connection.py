@@ -28,7 +28,7 @@ class Link:
 
     def __init__(self, client: Any) -> None:
         self.client = client
-        self.messages = 0
+        self._messages = 0
         self._loop = asyncio.get_running_loop()
         self.accepted: asyncio.Future[int] = self._loop.create_future()
         self._lost: asyncio.Future[None] = self._loop.create_future()
@@ -49,6 +49,10 @@ class Link:
         """Send a message that the topic keeps, at least once; whether there was a connection."""
         self._last = self.client.publish(topic, payload, qos=1, retain=True)
         return bool(self._last.rc == 0)
+
+    def count_message(self) -> None:
+        """A message came: after a few of them others have their turn."""
+        self._messages += 1
 
     async def lost(self) -> None:
         """Return when the connection is no more; raises what the library stumbled over."""
@@ -101,11 +105,11 @@ class Link:
 
     def _readable(self) -> None:
         """Take a few packets and then let others have their turn, whatever the broker sends."""
-        before = self.messages
+        before = self._messages
         for _ in range(MOST_AT_ONCE):
             if not self._attempt(self.client.loop_read):
                 return
-        if self.messages != before and self._sock is not None:
+        if self._messages != before and self._sock is not None:
             self._loop.remove_reader(self._fd)
             self._turn = self._loop.call_later(TURN_S, self._next_turn)
 

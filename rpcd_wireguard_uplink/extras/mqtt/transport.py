@@ -189,7 +189,7 @@ class MqttTransport:
     def _received(self, client: Any, userdata: Any, message: Any) -> None:
         if self._link is None or client is not self._link.client:
             return
-        self._link.messages += 1
+        self._link.count_message()
         peer_id = message.topic.removeprefix(self._offers)
         if 0 < len(message.payload) <= MOST_PAYLOAD and len(peer_id) <= 64:
             try:
