@@ -156,3 +156,12 @@ def trust_each_other(peers: dict[str, Peer], pairs: Iterable[tuple[str, str]]) -
     for one, other in pairs:
         peers[one].trust(other)
         peers[other].trust(one)
+
+
+def lease_uplink(consumer: Peer, provider: Peer) -> None:
+    """Have the provider offer and the consumer add an uplink, which could then take over."""
+    name = provider.router.name
+    provider.ask("uplink_offer")
+    consumer.hears_of(name)
+    consumer.ask("uplink_add", peer_id=name)
+    consumer.ready(name)

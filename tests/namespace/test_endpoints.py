@@ -12,7 +12,7 @@ from tests.lab.lab import Lab
 from tests.lab.mesh import mesh_network
 from tests.lab.meter import Meter, longest, settled
 from tests.lab.network import ECHO4, ECHO6, ConsumerNetwork
-from tests.lab.peers import Peer, trust_each_other
+from tests.lab.peers import Peer, lease_uplink, trust_each_other
 from tests.lab.provider import make_provider
 from tests.lab.router import Router, settings
 
@@ -31,10 +31,7 @@ def test_a_stepped_clock_cuts_no_tunnel(lab: Lab) -> None:
         service.start()
     trust_each_other(peers, [("c", "p")])
     c, p = peers["c"], peers["p"]
-    p.ask("uplink_offer")
-    c.hears_of("p")
-    c.ask("uplink_add", peer_id="p")
-    c.ready("p")
+    lease_uplink(c, p)
     assert c.router.host is not None
     with Meter(c.router.host, ECHO4, rate_hz=20) as four, Meter(c.router.host, ECHO6) as six:
         settled(four, six)

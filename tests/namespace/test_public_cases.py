@@ -30,7 +30,7 @@ from tests.lab.mesh import mesh_network
 from tests.lab.meter import Meter, longest, sources
 from tests.lab.network import ECHO4, ECHO6, HOST4, ConsumerNetwork, consumer_network, third_wan
 from tests.lab.node import Child, Node, join
-from tests.lab.peers import Peer, Row, trust_each_other
+from tests.lab.peers import Peer, Row, lease_uplink, trust_each_other
 from tests.lab.pool import RouterPool, added
 from tests.lab.pppoe import Session, pppoe_network
 from tests.lab.provider import make_device, make_provider, make_providers, new_keys
@@ -1572,10 +1572,7 @@ def test_case_18_clock_of_the_provider_is_stepped(lab: Lab) -> None:
     trust_each_other(peers, [("c", "p")])
     c, p, host = peers["c"], peers["p"], mesh["c"].host
     assert host is not None
-    p.ask("uplink_offer")
-    c.hears_of("p")
-    c.ask("uplink_add", peer_id="p")
-    c.ready("p")
+    lease_uplink(c, p)
     with asking(host, ECHO4, ECHO6) as meters:
         c.router.wan.drop()
         c.uses("wgup_p")

@@ -19,7 +19,7 @@ from tests.lab.lab import Lab
 from tests.lab.mesh import mesh_network
 from tests.lab.meter import Flows
 from tests.lab.network import ECHO4, ECHO6
-from tests.lab.peers import Peer, start_peers, trust_each_other
+from tests.lab.peers import Peer, lease_uplink, start_peers, trust_each_other
 from tests.lab.router import sent_packets, settings, states
 from tests.lab.troubles import (
     PROVIDER_UDP,
@@ -243,10 +243,7 @@ def test_a_consumer_whose_clock_is_a_day_back(lab: Lab) -> None:
         peer.service.start()
     trust_each_other(peers, [("c", "p")])
     c, p = peers["c"], peers["p"]
-    p.ask("uplink_offer")
-    c.hears_of("p")
-    c.ask("uplink_add", peer_id="p")
-    c.ready("p")
+    lease_uplink(c, p)
     before = place_of(p, "c")
     c.service.kill()
     assert play_future_clock(c, p, time.time() + DAY_S), "the provider took the time"
