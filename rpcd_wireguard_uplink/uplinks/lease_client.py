@@ -57,6 +57,31 @@ class _Held:
     endpoints: tuple[ScopedEndpoint, ...] = ()
     limit_mbps: int = 0
 
+    def postpone(self, pause_s: float) -> None:
+        """It is due in so many seconds."""
+        self.due_s = time.monotonic() + pause_s
+
+    def hasten(self) -> None:
+        """What failed is tried again soon."""
+        if self.failures:
+            self.due_s = min(self.due_s, time.monotonic() + RETRY_S)
+
+    def note_failure(self) -> None:
+        """It was not renewed: the pauses become longer."""
+        pause_s = min(LONGEST_RETRY_S, RETRY_S * 2.0 ** min(self.failures, 8))
+        self.postpone(pause_s * random.uniform(0.8, 1.2))
+        self.failures += 1
+
+    def note_grant(self, grant: LeaseGrant, endpoints: tuple[ScopedEndpoint, ...]) -> None:
+        """It was renewed; endpoints that are the same keep their order."""
+        self.due_s, self.limit_mbps = _renewal_s(grant), grant.limit_mbps
+        if set(endpoints) != set(self.endpoints):
+            self.endpoints = endpoints
+
+    def settle(self) -> None:
+        """All is well."""
+        self.failures = 0
+
 
 class LeaseClient:
     """The leases of one router's uplinks."""
@@ -159,7 +184,7 @@ class LeaseClient:
             for uplink in leased:
                 held = self._held.setdefault(uplink.public_key, _Held(now_s))
                 if held.due_s <= now_s:
-                    held.due_s = now_s + LONGEST_RETRY_S
+                    held.postpone(LONGEST_RETRY_S)
                     self._tasks.spawn("renewing a lease", self._renew(uplink, held))
                 if held.endpoints:
                     others = [each.endpoint for each in held.endpoints]
@@ -167,11 +192,10 @@ class LeaseClient:
 
     def hasten(self, event: PeerAnswered) -> None:
         """The peer is there: what failed is tried again soon, however long it was to wait."""
-        soon_s = time.monotonic() + RETRY_S
         for uplink in self._store.current.wanted_uplinks:
             held = self._held.get(uplink.public_key)
-            if uplink.peer_id == event.peer_id and held is not None and held.failures:
-                held.due_s = min(held.due_s, soon_s)
+            if uplink.peer_id == event.peer_id and held is not None:
+                held.hasten()
 
     async def _renew(self, uplink: Uplink, held: _Held) -> None:
         try:
@@ -179,23 +203,19 @@ class LeaseClient:
         except UplinkError as error:
             told = f"the lease of {uplink.peer_id} was not renewed: {error}"
             self._warnings.set(_topic(uplink), told)
-            pause_s = min(LONGEST_RETRY_S, RETRY_S * 2.0 ** min(held.failures, 8))
-            held.due_s = time.monotonic() + pause_s * random.uniform(0.8, 1.2)
-            held.failures += 1
+            held.note_failure()
         except Exception as error:
             told = tell(f"renewing the lease of {uplink.peer_id}", error)
             self._warnings.set(_topic(uplink), told)
         else:
             self._warnings.clear_topic(_topic(uplink))
-            held.failures = 0
+            held.settle()
 
     async def _renew_now(self, uplink: Uplink, held: _Held) -> None:
         grant = await self._ask_anywhere(uplink)
-        held.due_s, held.limit_mbps = _renewal_s(grant), grant.limit_mbps
         peer = self._peers.directory.named(uplink.peer_id)
         endpoints = await self._ordered(grant.endpoints, peer)
-        if set(endpoints) != set(held.endpoints):
-            held.endpoints = endpoints
+        held.note_grant(grant, endpoints)
         given = (grant.public_key, set(grant.addresses), grant.mtu, grant.dns)
         if given != (uplink.public_key, set(uplink.addresses), uplink.mtu, uplink.resolvers):
             await self._take_other_place(uplink, grant, endpoints)
