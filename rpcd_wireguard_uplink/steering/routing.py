@@ -67,6 +67,103 @@ class _Found:
     changed: set[int] = field(default_factory=set)  # of our tables
     is_compared: bool = False
 
+    @property
+    def is_settled(self) -> bool:
+        """Whether nothing has changed since the plan was compared with it."""
+        return self.is_compared and not self.touched and not self.changed
+
+    def forget(self, *, routes: bool = True, rules: bool = True) -> None:
+        """Have these read anew."""
+        self.routes_stale = self.routes_stale or routes
+        self.rules_stale = self.rules_stale or rules
+
+    def settle(self) -> None:
+        """The plan is being compared with it now."""
+        self.touched, self.changed, self.is_compared = set(), set(), True
+
+    def read(self, kernel: Kernel, family: Family) -> None:
+        """Read what is stale. Raises CommandFailed where the kernel refuses."""
+        if self.rules_stale:
+            listed = kernel.rules(family)
+            self.rules_stale = False
+            if listed != self.rules:
+                self.rules, self.is_compared = listed, False
+        if self.routes_stale:
+            self._read_routes(kernel.routes(family))
+            self.routes_stale = False
+
+    def _read_routes(self, routes: Iterable[Route]) -> None:
+        main: Table = {}
+        ours: dict[int, Table] = {}
+        others = []
+        for route in routes:
+            if route.table == MAIN:
+                main.setdefault(route.place, []).append(route)
+            elif _is_ours(route):
+                ours.setdefault(route.table, {}).setdefault(route.place, []).append(route)
+            elif tables.is_default_like(route):
+                others.append(route)
+        self.touched |= _differences(self.main, main)
+        numbers = ours.keys() | self.ours.keys()
+        self.changed |= {n for n in numbers if _differences(self.ours.get(n, {}), ours.get(n, {}))}
+        self.is_compared = self.is_compared and others == self.others
+        self.main, self.ours, self.others = main, ours, others
+        self.defaults = _defaults(main)
+
+    def take_route(self, route: Route, message: Message) -> bool:
+        """Take the kernel's news of a route; whether anything may have changed."""
+        if self.routes_stale:
+            return True
+        if route.table != MAIN and not _is_ours(route):
+            # It may have the place of one of ours, or be a default that mwan3's rules lead to.
+            self.routes_stale = _is_our_table(route.table) or tables.is_default_like(route)
+            return self.routes_stale
+        table = self.main if route.table == MAIN else self.ours.setdefault(route.table, {})
+        there = table.get(route.place, [])
+        others = [each for each in there if each.identity != route.identity]
+        is_known = len(others) < len(there)
+        is_new = message.kind == rtnetlink.NEWROUTE
+        if is_known is is_new:
+            return False
+        if others and not (is_new and len(others) == 1 and message.flags & netlink.REPLACE):
+            self.routes_stale = True
+            return True
+        self._put(table, route, [route] if is_new else [])
+        return True
+
+    def _put(self, table: Table, route: Route, routes: list[Route]) -> None:
+        before = table.pop(route.place, ())
+        if routes:
+            table[route.place] = routes
+        if table is not self.main:
+            self.changed.add(route.table)
+            return
+        self.touched.add(route.place)
+        if any(map(tables.is_default_like, (*before, *routes))):
+            self.defaults = _defaults(table)
+
+    def learn(self, request: Request) -> None:
+        """Take a change of our own that the kernel has carried out."""
+        about = request.about
+        if isinstance(about, Rule):
+            if request.is_removal:
+                self.rules.remove(about)
+            else:
+                behind = (n for n, r in enumerate(self.rules) if r.priority > about.priority)
+                self.rules.insert(next(behind, len(self.rules)), about)
+            return
+        table = self.ours.setdefault(about.table, {})
+        there = table.get(about.place, [])
+        if request.is_removal:
+            there = [route for route in there if route.identity != about.identity]
+        elif request.message.flags & netlink.REPLACE:
+            there = [about]
+        else:
+            there = [*there, about]
+        table[about.place] = there
+        if not there:
+            del table[about.place]
+
 
 @dataclass(slots=True)
 class _Applied:
@@ -79,6 +176,26 @@ class _Applied:
     rules: list[Rule] = field(default_factory=list)
     wish: object = None
     vpn_default: str = ""
+
+    def take_rules(self, wanted: list[Rule]) -> list[Rule]:
+        """These rules are asked for now; those that were before."""
+        before, self.rules = self.rules, wanted
+        return before
+
+    def is_new(self, wish: object) -> bool:
+        """Whether this is another wish than the last one; it is the last one now."""
+        before, self.wish = self.wish, wish
+        return before != wish
+
+    def refuse(self, about: Rule | Route) -> None:
+        """The kernel refused a part of the wish: ask again."""
+        self.wish = None
+        self.tables.pop(about.table, None)
+
+    def hold_vpn(self, name: str, *, diverted: bool) -> str:
+        """The owner's VPN that has the default route, or had it until the diversion."""
+        self.vpn_default = name or (self.vpn_default if diverted else "")
+        return self.vpn_default
 
 
 class Routing:
@@ -124,57 +241,25 @@ class Routing:
         """Have everything read anew."""
         self._devices_stale = True
         for found in self._found.values():
-            found.routes_stale = found.rules_stale = True
+            found.forget()
 
     def _take(self, message: Message) -> bool:
         if message.kind in _TAKES_ROUTES:
             if message.kind in (rtnetlink.NEWLINK, rtnetlink.DELLINK):
                 self._devices_stale = True
             for found in self._found.values():
-                found.routes_stale = True
+                found.forget(rules=False)
             return True
         if message.kind in (rtnetlink.NEWROUTE, rtnetlink.DELROUTE):
             route = rtnetlink.parse_route(message)
-            return route is not None and self._take_route(route, message)
+            return route is not None and self._found[route.family].take_route(route, message)
         if message.kind in (rtnetlink.NEWRULE, rtnetlink.DELRULE):
             rule = rtnetlink.parse_rule(message)
             if rule is None:
                 return False
-            self._found[rule.family].rules_stale = True
+            self._found[rule.family].forget(routes=False)
             return True
         return False
-
-    def _take_route(self, route: Route, message: Message) -> bool:
-        found = self._found[route.family]
-        if found.routes_stale:
-            return True
-        if route.table != MAIN and not _is_ours(route):
-            # It may have the place of one of ours, or be a default that mwan3's rules lead to.
-            found.routes_stale = _is_our_table(route.table) or tables.is_default_like(route)
-            return found.routes_stale
-        table = found.main if route.table == MAIN else found.ours.setdefault(route.table, {})
-        there = table.get(route.place, [])
-        others = [each for each in there if each.identity != route.identity]
-        is_known = len(others) < len(there)
-        is_new = message.kind == rtnetlink.NEWROUTE
-        if is_known is is_new:
-            return False
-        if others and not (is_new and len(others) == 1 and message.flags & netlink.REPLACE):
-            found.routes_stale = True
-            return True
-        self._put(found, table, route, [route] if is_new else [])
-        return True
-
-    def _put(self, found: _Found, table: Table, route: Route, routes: list[Route]) -> None:
-        before = table.pop(route.place, ())
-        if routes:
-            table[route.place] = routes
-        if table is not found.main:
-            found.changed.add(route.table)
-            return
-        found.touched.add(route.place)
-        if any(map(tables.is_default_like, (*before, *routes))):
-            found.defaults = _defaults(table)
 
     def read(self) -> None:
         """Read what is stale. Raises CommandFailed where the kernel refuses."""
@@ -182,34 +267,7 @@ class Routing:
             self.indexes = {device.name: device.index for device in self._kernel.devices()}
             self._devices_stale = False
         for family, found in self._found.items():
-            if found.rules_stale:
-                listed = self._kernel.rules(family)
-                found.rules_stale = False
-                if listed != found.rules:
-                    found.rules, found.is_compared = listed, False
-            if found.routes_stale:
-                self._read_routes(found, self._kernel.routes(family))
-                found.routes_stale = False
-
-    def _read_routes(self, found: _Found, routes: Iterable[Route]) -> None:
-        main: Table = {}
-        ours: dict[int, Table] = {}
-        others = []
-        for route in routes:
-            if route.table == MAIN:
-                main.setdefault(route.place, []).append(route)
-            elif _is_ours(route):
-                ours.setdefault(route.table, {}).setdefault(route.place, []).append(route)
-            elif tables.is_default_like(route):
-                others.append(route)
-        found.touched |= _differences(found.main, main)
-        numbers = ours.keys() | found.ours.keys()
-        found.changed |= {
-            n for n in numbers if _differences(found.ours.get(n, {}), ours.get(n, {}))
-        }
-        found.is_compared = found.is_compared and others == found.others
-        found.main, found.ours, found.others = main, ours, others
-        found.defaults = _defaults(main)
+            found.read(self._kernel, family)
 
     def holds_ours(self, protocol: int | None = None) -> set[Family]:
         """The families in which the kernel has rules or routes of ours (or of that protocol)."""
@@ -242,17 +300,15 @@ class Routing:
         for family in Family:
             plan = self._hold_back(plan, family)
         for family, found in self._found.items():
-            wish = (plan, slots.get(family, {}), self.indexes)
-            is_settled = found.is_compared and not found.touched and not found.changed
-            if is_settled and self._applied[family].wish == wish:
-                continue
             if not found.rules:
                 continue  # the family is off
-            self._applied[family].wish = wish
+            is_new = self._applied[family].is_new((plan, slots.get(family, {}), self.indexes))
+            if found.is_settled and not is_new:
+                continue
             more, is_removed = self._compare(plan, family, slots.get(family, {}))
             requests += more
             removed |= {family} if is_removed else set()
-            found.touched, found.changed, found.is_compared = set(), set(), True
+            found.settle()
         if removed:
             self.note_repair()
         if requests:
@@ -294,8 +350,7 @@ class Routing:
             removed += less
             applied.tables[number] = table
         signals = rules.route_signal(family) if new or changed or gone else ()
-        before, applied.rules = applied.rules, wanted
-        is_removed = not {*before} & {*wanted} <= {*ours}
+        is_removed = not {*applied.take_rules(wanted)} & {*wanted} <= {*ours}
         return [*added, *new, *changed, *gone, *removed, *signals], is_removed
 
     def _wanted_rules(
@@ -347,28 +402,10 @@ class Routing:
         about = request.about
         found = self._found[about.family]
         if code:
-            found.rules_stale = found.rules_stale or isinstance(about, Rule)
-            found.routes_stale = found.routes_stale or isinstance(about, Route)
-            self._applied[about.family].wish = None
-            self._applied[about.family].tables.pop(about.table, None)
-        elif isinstance(about, Rule):
-            if request.is_removal:
-                found.rules.remove(about)
-            else:
-                behind = (n for n, r in enumerate(found.rules) if r.priority > about.priority)
-                found.rules.insert(next(behind, len(found.rules)), about)
+            found.forget(routes=isinstance(about, Route), rules=isinstance(about, Rule))
+            self._applied[about.family].refuse(about)
         else:
-            table = found.ours.setdefault(about.table, {})
-            there = table.get(about.place, [])
-            if request.is_removal:
-                there = [route for route in there if route.identity != about.identity]
-            elif request.message.flags & netlink.REPLACE:
-                there = [about]
-            else:
-                there = [*there, about]
-            table[about.place] = there
-            if not there:
-                del table[about.place]
+            found.learn(request)
 
     def _judge(self, requests: Sequence[Request], codes: Sequence[int]) -> None:
         for request, code in zip(requests, codes, strict=True):
@@ -390,12 +427,11 @@ class Routing:
         """The plan, with the diversion refused where an owner's VPN had the default route until the
         outage: nothing may leave in clear then.
         """
-        applied, diversion = self._applied[family], plan.diversions.get(family)
-        name = self._private_default(plan, family)
-        applied.vpn_default = name or (applied.vpn_default if diversion is not None else "")
-        is_held = diversion is not None and not name and bool(applied.vpn_default)
+        diversion, name = plan.diversions.get(family), self._private_default(plan, family)
+        vpn = self._applied[family].hold_vpn(name, diverted=diversion is not None)
+        is_held = diversion is not None and not name and bool(vpn)
         told = (
-            f"the default route by {applied.vpn_default}, a VPN, went away during the outage "
+            f"the default route by {vpn}, a VPN, went away during the outage "
             f"({family.value}): new traffic is refused until it or the WAN is back, so that "
             "nothing leaves in clear"
         )

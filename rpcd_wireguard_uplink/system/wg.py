@@ -46,6 +46,15 @@ class _Seen:
     seen_to_shake_s: float
     heard_s: float
 
+    def look(self, stamp_s: int, rx_bytes: int, now_s: float, guess_s: float) -> None:
+        """Take what the counters say now; `guess_s` is the handshake's age by the wall clock."""
+        if stamp_s != self.stamp_s:
+            self.shook_hands_s = now_s - min(guess_s, now_s - self.looked_s)
+            self.seen_to_shake_s = now_s
+        if (stamp_s, rx_bytes) != (self.stamp_s, self.rx_bytes):
+            self.heard_s = now_s
+        self.stamp_s, self.rx_bytes, self.looked_s = stamp_s, rx_bytes, now_s
+
 
 @dataclass(slots=True)
 class Ages:
@@ -77,12 +86,7 @@ class Ages:
         if seen is None:
             seen = _Seen(stamp_s, rx_bytes, now_s, now_s - guess_s, now_s, now_s)
             self._seen[device, key] = seen
-        elif stamp_s != seen.stamp_s:
-            seen.shook_hands_s = now_s - min(guess_s, now_s - seen.looked_s)
-            seen.seen_to_shake_s = now_s
-        if (stamp_s, rx_bytes) != (seen.stamp_s, seen.rx_bytes):
-            seen.heard_s = now_s
-        seen.stamp_s, seen.rx_bytes, seen.looked_s = stamp_s, rx_bytes, now_s
+        seen.look(stamp_s, rx_bytes, now_s, guess_s)
         age_s = now_s - seen.shook_hands_s if stamp_s else None
         return age_s, now_s - seen.seen_to_shake_s, now_s - seen.heard_s
 
