@@ -238,7 +238,11 @@ async def test_status_is_watched(service: Service) -> None:
     """Once a second over one connection, also while the service is away, until Ctrl-C."""
     argv = [sys.executable, "-m", "rpcd_wireguard_uplink.cli.main", "-s", service.socket]
     child = await asyncio.create_subprocess_exec(
-        *(*argv, "uplink", "status", "--watch", "--json"), stdout=subprocess.PIPE, cwd=ROOT
+        *(*argv, "uplink", "status", "--watch", "--json"),
+        stdout=subprocess.PIPE,
+        cwd=ROOT,
+        # A shell that runs the tests in the background has Ctrl-C ignored.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )
     assert child.stdout is not None
 
