@@ -30,7 +30,7 @@ WATCH_S = 1.0
 _CLEAR = "\x1b[H\x1b[2J"
 _START_HINT = (
     "Is the service running? Start it with `/etc/init.d/wireguard-uplink start`, "
-    "or `python -m rpcd_wireguard_uplink serve` where there is no OpenWrt."
+    "or `rpcd-wireguard-uplink serve --broker` where there is no OpenWrt."
 )
 _NO_COMMAND = 2
 _INTERRUPTED = 130

@@ -359,7 +359,7 @@ async def test_without_a_bus_it_is_10_and_says_how_to_start(wgctl: Any, tmp_path
     assert (said.status, said.out) == (10, "")
     assert socket in said.err
     assert "/etc/init.d/wireguard-uplink start" in said.err
-    assert "python -m rpcd_wireguard_uplink serve" in said.err
+    assert "rpcd-wireguard-uplink serve --broker" in said.err
     said = await wgctl("uplink", "status", "--json", "-s", socket)
     assert said.status == 10
     assert json.loads(said.out)["success"] is False
