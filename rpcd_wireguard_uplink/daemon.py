@@ -55,6 +55,7 @@ from .provider.lease_api import LeaseApi
 from .provider.lease_server import LeaseServer
 from .provider.offer import OfferAnnounced, OwnOffer
 from .state_file import StateFile, now_text, read_state, run_dir_of
+from .steering.controller import PlanApplied
 from .steering.coordinator import SteeringCoordinator
 from .system.nft import TableDeleted
 from .tasks import TaskSet
@@ -292,6 +293,7 @@ class Daemon:
         on(TrustChanged, lambda event: self.lease_server.revoke())
         on(TrustChanged, lambda event: self.automatic.drop_untrusted())
 
+        on(PlanApplied, self.steering.note_applied)
         on(HotplugReported, lambda event: self.monitor.reread_soon())
         on(HotplugReported, lambda event: self.watch.follow_wans(afresh=True))
         on(HotplugReported, lambda event: self._follow_mwan3())

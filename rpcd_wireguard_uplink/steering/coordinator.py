@@ -45,7 +45,6 @@ class SteeringCoordinator:
         self._base: tuple[NetworkState, tuple[Uplink, ...], SteeringPlan] | None = None
         self._underlays: object = None
         self._underlays_moved = asyncio.Event()
-        events.subscribe(PlanApplied, self._on_applied)
 
     # --- life
 
@@ -184,7 +183,7 @@ class SteeringCoordinator:
 
     # --- underlays
 
-    def _on_applied(self, event: PlanApplied) -> None:
+    def note_applied(self, event: PlanApplied) -> None:
         """Outer packets may leave by other devices now, and no event of the kernel says so."""
         order = (event.plan.wans, event.plan.dead)
         if order != self._underlays:

@@ -34,6 +34,7 @@ from rpcd_wireguard_uplink.model import (
 from rpcd_wireguard_uplink.platform.network_reader import NetworkReader
 from rpcd_wireguard_uplink.platform.protocol import Platform
 from rpcd_wireguard_uplink.platform.tunnels import wanted_sections
+from rpcd_wireguard_uplink.steering.controller import PlanApplied
 from rpcd_wireguard_uplink.steering.coordinator import SteeringCoordinator
 from rpcd_wireguard_uplink.system import netlink, process, rtnetlink
 from rpcd_wireguard_uplink.system.netlink import Events, Message
@@ -275,6 +276,7 @@ def monitor_of(machine: Machine) -> Monitor:
     platform = cast(Platform, machine)
     network = NetworkReader(platform)
     steering = SteeringCoordinator(network, machine.directory, warnings, news)
+    news.subscribe(PlanApplied, steering.note_applied)
     return Monitor(platform, network, steering, lambda *_: "", Ledger(), warnings, news)
 
 

@@ -36,7 +36,7 @@ from rpcd_wireguard_uplink.model import (
 from rpcd_wireguard_uplink.platform.network_reader import NetworkReader
 from rpcd_wireguard_uplink.steering import controller as module
 from rpcd_wireguard_uplink.steering import routing, watchdog
-from rpcd_wireguard_uplink.steering.controller import SteeringController
+from rpcd_wireguard_uplink.steering.controller import PlanApplied, SteeringController
 from rpcd_wireguard_uplink.steering.coordinator import SteeringCoordinator
 from rpcd_wireguard_uplink.steering.plan import (
     DIVERTED_TABLE,
@@ -211,7 +211,9 @@ class Bench:
         """Another one, as after a restart."""
         network = self.steering._network
         run_dir = str(Path(self.control.memory.path).parent)
-        return Wishing(network, run_dir, self.problems, self.events)
+        steering = Wishing(network, run_dir, self.problems, self.events)
+        self.events.subscribe(PlanApplied, steering.note_applied)
+        return steering
 
     async def start(self, steering: Wishing) -> Mapping[Family, Adopted]:
         """Start it, and end its tasks at once."""
@@ -261,6 +263,7 @@ async def bench(tmp_path: Path, mocker: MockerFixture) -> Bench:
 
     events.subscribe(Moved, report)
     steering = Wishing(network, str(tmp_path / "run"), problems, events)
+    events.subscribe(PlanApplied, steering.note_applied)
     return Bench(steering, machine, kernel, connections, commands, problems, events, told, words)
 
 
