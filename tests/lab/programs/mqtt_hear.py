@@ -13,6 +13,7 @@ client = mqtt.Client(client_id="listener", protocol=mqtt.MQTTv5, **of_paho_2)
 
 def heard(client: mqtt.Client, userdata: object, message: mqtt.MQTTMessage) -> None:
     print(message.payload.decode(), flush=True)
+    client.on_message = None  # the broker may send another one meanwhile
     client.disconnect()
 
 
