@@ -280,11 +280,13 @@ class SteeringController:
         return self._look_ups.script(self._plan, self.memory.slots, self.routing.rules())
 
     def _refreshing(self) -> str:
-        slots, native = self.memory.slots, self.diversions.get(Family.IPV6)
+        # What is about to end is not renewed: its look-ups go home before its traffic.
+        lasting = {f: d for f, d in self.diversions.items() if f in self._plan.diversions}
+        slots, native = self.memory.slots, lasting.get(Family.IPV6)
         to = native.route.device if native is not None else ""
         dead = {
             family: [slots[name] for name in diversion.dead if name in slots]
-            for family, diversion in self.diversions.items()
+            for family, diversion in lasting.items()
         }
         is_wan = to not in ("", *self._plan.tunnels)
         return nftables.refresh_script(dead, (to,) if is_wan else ())
@@ -399,10 +401,12 @@ class SteeringController:
                 self._kicked.set()
 
     async def _refresh(self) -> None:
-        script = self._refreshing()
-        if any(self._filter.blocked.values()):
-            script += block_script(self._filter.blocked)
-        await self._run(script)
+        async with self._filtering:  # made here: never of a diversion that another script ended
+            script = self._refreshing()
+            if any(self._filter.blocked.values()):
+                script += block_script(self._filter.blocked)
+            if script:
+                await nft.run_script(script)
 
     async def follow_resolvers(self) -> None:
         """The task: while nothing is diverted, find out which resolvers serve in each tunnel."""

@@ -1110,3 +1110,25 @@ async def test_a_missing_watchdog_is_told(standing: Bench, mocker: MockerFixture
     beat.return_value = ""
     await standing.go_home()
     assert standing.problems == {}
+
+
+async def test_a_refresh_beside_a_failback_renews_no_redirect(
+    standing: Bench, mocker: MockerFixture
+) -> None:
+    """A look-up would be led to the tunnel's resolver after the traffic went home."""
+    await standing.divert(AWAY)
+    run, scripts = module.nft.run_script, list[str]()
+    beside: list[asyncio.Task[None]] = []
+
+    async def run_beside(script: str) -> None:
+        scripts.append(script)
+        if not beside:
+            beside.append(asyncio.create_task(standing.control._refresh()))
+            await asyncio.sleep(0.01)
+        await run(script)
+
+    mocker.patch.object(module.nft, "run_script", run_beside)
+    await standing.go_home()
+    await beside[0]
+    assert "delete element inet wgup diverted" in scripts[0]
+    assert not [s for s in scripts[1:] if "add element inet wgup diverted { ipv4 timeout" in s]
