@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 
 from .config.store import ConfigStore
 from .events import CarryingChanged, Events, PeerNews, Recorded, UplinkChanged
@@ -20,14 +20,15 @@ MOST_ENTRIES = 200
 HOMEWARD = ("failback", "recovered")
 
 
+@dataclass(eq=False, repr=False)
 class History:
     """The last 200 things that happened."""
 
-    def __init__(self, events: Events, store: ConfigStore) -> None:
-        self._events = events
-        self._store = store
-        self._entries: deque[HistoryEntry] = deque(maxlen=MOST_ENTRIES)
-        self._without_ms: dict[str, int] = {}  # by family: of the outage before it was reported
+    _events: Events
+    _store: ConfigStore
+    _entries: deque[HistoryEntry] = field(default_factory=lambda: deque(maxlen=MOST_ENTRIES))
+    # By family: of the outage before it was reported.
+    _without_ms: dict[str, int] = field(default_factory=dict)
 
     def newest(self, limit: int) -> list[HistoryEntry]:
         """At most `limit` entries, newest first."""

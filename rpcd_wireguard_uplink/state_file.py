@@ -53,16 +53,14 @@ def run_dir_of(state_file: str) -> str:
     return os.path.join(os.path.dirname(state_file) or ".", "wireguard-uplink")
 
 
+@dataclass(eq=False, repr=False)
 class StateFile:
     """The file of one service. `content` gives what it is to hold."""
 
-    def __init__(
-        self, path: str, content: Callable[[], Mapping[str, Any]], warnings: Warnings
-    ) -> None:
-        self._path = path
-        self._content = content
-        self._warnings = warnings
-        self._writing: asyncio.TimerHandle | None = None
+    _path: str
+    _content: Callable[[], Mapping[str, Any]]
+    _warnings: Warnings
+    _writing: asyncio.TimerHandle | None = None
 
     def write(self) -> None:
         """Write what holds now; that it can't be written is a warning."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from ..carrying.watch import CarryingWatch
 from ..config.store import ConfigStore
@@ -48,22 +48,15 @@ _TIER_SENTENCES = (
 )
 
 
+@dataclass(eq=False, repr=False)
 class ExplainMethods:
     """The handlers of one router."""
 
-    def __init__(
-        self,
-        store: ConfigStore,
-        monitor: Monitor,
-        carrying: CarryingWatch,
-        offers: OfferBook,
-        peers: Peers,
-    ) -> None:
-        self._store = store
-        self._monitor = monitor
-        self._carrying = carrying
-        self._offers = offers
-        self._peers = peers
+    _store: ConfigStore
+    _monitor: Monitor
+    _carrying: CarryingWatch
+    _offers: OfferBook
+    _peers: Peers
 
     def uplink_explain(self) -> r.Explained:
         """Why traffic goes where it goes, and who would be next."""

@@ -7,7 +7,7 @@ must follow from it; a change whose consequences fail is taken back.
 from __future__ import annotations
 
 import contextlib
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ..config.peering import ProviderSettings
@@ -30,22 +30,15 @@ from . import replies as r
 CONFIRM_S = 3.0
 
 
+@dataclass(eq=False, repr=False)
 class ProviderMethods:
     """The handlers of `uplink_offer`, `uplink_withdraw` and `uplink_consumers`."""
 
-    def __init__(
-        self,
-        store: ConfigStore,
-        peers: Peers,
-        validator: OfferValidator,
-        lease_server: LeaseServer,
-        own_offer: OwnOffer,
-    ) -> None:
-        self._store = store
-        self._peers = peers
-        self._validator = validator
-        self._lease_server = lease_server
-        self._own_offer = own_offer
+    _store: ConfigStore
+    _peers: Peers
+    _validator: OfferValidator
+    _lease_server: LeaseServer
+    _own_offer: OwnOffer
 
     async def uplink_offer(self, **given: Any) -> r.Offered:
         """Offer this router's internet, or change the terms of what is offered."""
@@ -106,22 +99,15 @@ class ProviderMethods:
         )
 
 
+@dataclass(eq=False, repr=False)
 class TrustMethods:
     """The handlers of `uplink_trust`, `uplink_trust_accept` and `uplink_trust_revoke`."""
 
-    def __init__(
-        self,
-        store: ConfigStore,
-        offers: OfferBook,
-        peers: Peers,
-        agent: MeshAgent,
-        events: Events,
-    ) -> None:
-        self._store = store
-        self._offers = offers
-        self._peers = peers
-        self._agent = agent
-        self._events = events
+    _store: ConfigStore
+    _offers: OfferBook
+    _peers: Peers
+    _agent: MeshAgent
+    _events: Events
 
     def uplink_trust(self) -> r.TrustList:
         """Every WireGuard peer, and whom the owner trusts, with what is missing."""

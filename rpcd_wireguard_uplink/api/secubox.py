@@ -11,7 +11,7 @@ import hashlib
 import re
 import time
 from collections.abc import Iterable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ..config.options import UPLINK_TYPE
@@ -36,22 +36,15 @@ _STATUS = {"up": "active", "down": "down"}
 _CONNECTIVITY = {"up": "ok", "down": "failed"}
 
 
+@dataclass(eq=False, repr=False)
 class OlderMethods:
     """The handlers of the older names, in the words of the newer ones."""
 
-    def __init__(
-        self,
-        store: ConfigStore,
-        monitor: Monitor,
-        offers: OfferBook,
-        uplinks: UplinkMethods,
-        provider: ProviderMethods,
-    ) -> None:
-        self._store = store
-        self._monitor = monitor
-        self._offers = offers
-        self._uplinks = uplinks
-        self._provider = provider
+    _store: ConfigStore
+    _monitor: Monitor
+    _offers: OfferBook
+    _uplinks: UplinkMethods
+    _provider: ProviderMethods
 
     def uplinks(self) -> r.OlderUplinks:
         """The configured uplinks, best first."""

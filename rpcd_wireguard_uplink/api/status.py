@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from ..carrying.watch import CarryingWatch
@@ -41,32 +42,20 @@ SEVERITY = (
 )
 
 
+@dataclass(eq=False, repr=False)
 class StatusMethods:
     """The handlers of the methods that show how one router is doing."""
 
-    def __init__(
-        self,
-        platform: Platform,
-        store: ConfigStore,
-        monitor: Monitor,
-        carrying: CarryingWatch,
-        wans: Wans,
-        offers: OfferBook,
-        peers: Peers,
-        lease_server: LeaseServer,
-        history: History,
-        warnings: Warnings,
-    ) -> None:
-        self._platform = platform
-        self._store = store
-        self._monitor = monitor
-        self._carrying = carrying
-        self._wans = wans
-        self._offers = offers
-        self._peers = peers
-        self._lease_server = lease_server
-        self._history = history
-        self._warnings = warnings
+    _platform: Platform
+    _store: ConfigStore
+    _monitor: Monitor
+    _carrying: CarryingWatch
+    _wans: Wans
+    _offers: OfferBook
+    _peers: Peers
+    _lease_server: LeaseServer
+    _history: History
+    _warnings: Warnings
 
     # --- uplink_list
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import dataclass
 from typing import Any
 
 from ..carrying.watch import CarryingWatch
@@ -19,26 +20,17 @@ from . import replies as r
 from .status import fate_note
 
 
+@dataclass(eq=False, repr=False)
 class UplinkMethods:
     """The handlers of one router."""
 
-    def __init__(
-        self,
-        platform: Platform,
-        store: ConfigStore,
-        monitor: Monitor,
-        carrying: CarryingWatch,
-        validator: OfferValidator,
-        uplinks: Uplinks,
-        adding: Adding,
-    ) -> None:
-        self._platform = platform
-        self._store = store
-        self._monitor = monitor
-        self._carrying = carrying
-        self._validator = validator
-        self._uplinks = uplinks
-        self._adding = adding
+    _platform: Platform
+    _store: ConfigStore
+    _monitor: Monitor
+    _carrying: CarryingWatch
+    _validator: OfferValidator
+    _uplinks: Uplinks
+    _adding: Adding
 
     async def uplink_add(
         self,

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from ..errors import ConfigError, UplinkError
@@ -61,31 +61,24 @@ class _Lost(ConfigError):
     """The file has no main section."""
 
 
+@dataclass(eq=False, repr=False)
 class ConfigStore:
     """The configuration in force. `has_made` says whether anything exists that an earlier run made
     by a configuration which nobody remembers; `kept_file` holds the last good one ('' for none).
     """
 
-    def __init__(
-        self,
-        files: ConfigFiles,
-        has_made: Callable[[], Awaitable[bool]],
-        events: Events,
-        warnings: Warnings,
-        kept_file: str = "",
-    ) -> None:
-        self.current = Config()
-        self.understood = False
-        self._told: Config | None = None
-        self._files = files
-        self._has_made = has_made
-        self._events = events
-        self._warnings = warnings
-        self._kept_file = kept_file
-        self._kept = ""
-        self._is_lost = False
-        self._signature: object = None
-        self._lock = asyncio.Lock()
+    _files: ConfigFiles
+    _has_made: Callable[[], Awaitable[bool]]
+    _events: Events
+    _warnings: Warnings
+    _kept_file: str = ""
+    current: Config = field(default_factory=Config)
+    understood: bool = False
+    _told: Config | None = None
+    _kept: str = ""
+    _is_lost: bool = False
+    _signature: object = None
+    _lock: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     @property
     def changed_outside(self) -> bool:

@@ -13,7 +13,7 @@ import re
 import socket
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from urllib.parse import SplitResult, urljoin, urlsplit
 
 from ..errors import InvalidArgument
@@ -146,15 +146,15 @@ def _is_usable(text: str) -> bool:
     )
 
 
+@dataclass(eq=False, repr=False)
 class CaptiveWatch:
     """Looks for portals on the monitor's WANs. `url` gives the page to ask for, '' for none."""
 
-    def __init__(self, monitor: Monitor, url: Callable[[], str]) -> None:
-        self._monitor = monitor
-        self._url = url
-        self._due_s: dict[str, float] = {}
-        self._answers: dict[str, bool] = {}
-        self._portals: dict[str, Verdict] = {}
+    _monitor: Monitor
+    _url: Callable[[], str]
+    _due_s: dict[str, float] = field(default_factory=dict)
+    _answers: dict[str, bool] = field(default_factory=dict)
+    _portals: dict[str, Verdict] = field(default_factory=dict)
 
     async def follow(self) -> None:
         """The task: look at each WAN when its time has come, for ever."""

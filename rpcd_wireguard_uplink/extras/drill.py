@@ -52,27 +52,18 @@ class Step:
     took_ms: int = 0
 
 
+@dataclass(eq=False, repr=False)
 class Drills:
     """The handler of `uplink_drill`: who may be rehearsed when, and what is reported of it."""
 
-    def __init__(
-        self,
-        store: ConfigStore,
-        monitor: Monitor,
-        steering: SteeringCoordinator,
-        uplinks: Uplinks,
-        offers: OfferBook,
-        peers: Peers,
-        events: Events,
-    ) -> None:
-        self._store = store
-        self._monitor = monitor
-        self._steering = steering
-        self._uplinks = uplinks
-        self._offers = offers
-        self._peers = peers
-        self._events = events
-        self._drilling = False
+    _store: ConfigStore
+    _monitor: Monitor
+    _steering: SteeringCoordinator
+    _uplinks: Uplinks
+    _offers: OfferBook
+    _peers: Peers
+    _events: Events
+    _drilling: bool = False
 
     async def uplink_drill(
         self, peer_id: str = "", *, all_traffic: bool = False, seconds: int = 10

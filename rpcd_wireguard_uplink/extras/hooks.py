@@ -12,7 +12,7 @@ import logging
 import os
 import stat
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from ..errors import UplinkError
 from ..model import HistoryEntry
@@ -58,15 +58,15 @@ class Notice:
         return {"PATH": PATH, **{f"WGUP_{k.upper()}": printable(v) for k, v in known.items()}}
 
 
+@dataclass(eq=False, repr=False)
 class Hooks:
     """The executables of one folder."""
 
-    def __init__(self, folder: str, warnings: Warnings) -> None:
-        self._folder = folder
-        self._warnings = warnings
-        self._waiting: deque[Notice] = deque()
-        self._has_news = asyncio.Event()
-        self._dropped = 0
+    _folder: str
+    _warnings: Warnings
+    _waiting: deque[Notice] = field(default_factory=deque)
+    _has_news: asyncio.Event = field(default_factory=asyncio.Event)
+    _dropped: int = 0
 
     def add(self, notice: Notice) -> None:
         """Have the hooks run for a notice, later."""

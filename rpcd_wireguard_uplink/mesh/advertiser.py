@@ -11,6 +11,7 @@ import contextlib
 import json
 import time
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from ..config.peering import MqttSettings
@@ -57,6 +58,7 @@ OpenBroker = Callable[
 """
 
 
+@dataclass(eq=False, repr=False)
 class Advertiser:
     """The transports of one router. `current` makes the message that holds now, numbered anew.
 
@@ -64,36 +66,23 @@ class Advertiser:
     key.
     """
 
-    def __init__(
-        self,
-        store: ConfigStore,
-        peers: Peers,
-        validator: OfferValidator,
-        mesh: MeshTransport,
-        numbering: Numbering,
-        current: Callable[[], Message],
-        open_broker: OpenBroker,
-        seed_file: str,
-        warnings: Warnings,
-        tasks: TaskSet,
-    ) -> None:
-        self.own: Table | None = None
-        self._store = store
-        self._peers = peers
-        self._validator = validator
-        self._mesh = mesh
-        self._numbering = numbering
-        self._current = current
-        self._open_broker = open_broker
-        self._seed_file = seed_file
-        self._warnings = warnings
-        self._tasks = tasks
-        self._has_spoken = False
-        self._signer: Signer | None = None
-        self._has_identity = False
-        self._identifying = asyncio.Lock()
-        self._mqtt: BrokerTransport | None = None
-        self._broker: tuple[MqttSettings, str] | None = None
+    _store: ConfigStore
+    _peers: Peers
+    _validator: OfferValidator
+    _mesh: MeshTransport
+    _numbering: Numbering
+    _current: Callable[[], Message]
+    _open_broker: OpenBroker
+    _seed_file: str
+    _warnings: Warnings
+    _tasks: TaskSet
+    own: Table | None = None
+    _has_spoken: bool = False
+    _signer: Signer | None = None
+    _has_identity: bool = False
+    _identifying: asyncio.Lock = field(default_factory=asyncio.Lock)
+    _mqtt: BrokerTransport | None = None
+    _broker: tuple[MqttSettings, str] | None = None
 
     @property
     def identity_key(self) -> str:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from dataclasses import dataclass, field
 from typing import Any
 
 from ..config.settings import Config
@@ -36,30 +37,23 @@ MESH_S = 10.0
 READ_S = 60.0  # where there is no mesh, one is looked for so often
 
 
+@dataclass(eq=False, repr=False)
 class MeshAgent:
     """The agent of one router."""
 
-    def __init__(
-        self,
-        store: ConfigStore,
-        peers: Peers,
-        offers: OfferBook,
-        validator: OfferValidator,
-        network: NetworkReader,
-        warnings: Warnings,
-        events: Events,
-    ) -> None:
+    _store: ConfigStore
+    _peers: Peers
+    _offers: OfferBook
+    _validator: OfferValidator
+    _network: NetworkReader
+    _warnings: Warnings
+    _events: Events
+    _known_devices: set[str] = field(default_factory=set)
+    _followed: tuple[Config, str] | None = None
+    _trusted_before: frozenset[str] | None = None
+
+    def __post_init__(self) -> None:
         self.transport = MeshTransport(self._on_identity, self._on_offer)
-        self._store = store
-        self._peers = peers
-        self._offers = offers
-        self._validator = validator
-        self._network = network
-        self._warnings = warnings
-        self._events = events
-        self._known_devices: set[str] = set()
-        self._followed: tuple[Config, str] | None = None
-        self._trusted_before: frozenset[str] | None = None
 
     async def start(self) -> None:
         """Read the mesh; nothing that fails here stops the service."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from ..errors import InvalidArgument, NotSupported, NotTrusted, UplinkError
@@ -27,24 +28,18 @@ BURST = 20  # messages of one peer
 RATE_PER_S = 0.5
 
 
+@dataclass(eq=False, repr=False)
 class OfferValidator:
     """The validator of one router. `own_keys` gives this router's own WireGuard keys, `refused`
     counts what was refused by code.
     """
 
-    def __init__(
-        self,
-        offers: OfferBook,
-        peers: Peers,
-        own_keys: Callable[[], Collection[str]],
-        events: Events,
-    ) -> None:
-        self.refused: Counter[str] = Counter()
-        self._offers = offers
-        self._peers = peers
-        self._own_keys = own_keys
-        self._events = events
-        self._buckets = Buckets(BURST, RATE_PER_S)
+    _offers: OfferBook
+    _peers: Peers
+    _own_keys: Callable[[], Collection[str]]
+    _events: Events
+    refused: Counter[str] = field(default_factory=Counter)
+    _buckets: Buckets = field(default_factory=lambda: Buckets(BURST, RATE_PER_S))
 
     def take(
         self, raw: Mapping[str, Any] | str, source: Source, carrier: str, sender: str = ""

@@ -7,6 +7,7 @@ something adds its routes; a device other than the mesh's has a handler of its o
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass, field
 from typing import Any
 
 from ..config.store import ConfigStore
@@ -33,28 +34,24 @@ _ERROR_STATUS = {
 }
 
 
+@dataclass(eq=False, repr=False)
 class PeerApi:
     """The HTTP server of one router, with the routes that the mesh itself needs."""
 
-    def __init__(
-        self,
-        store: ConfigStore,
-        peers: Peers,
-        validator: OfferValidator,
-        advertiser: Advertiser,
-        transport: MeshTransport,
-        warnings: Warnings,
-    ) -> None:
-        self._store = store
-        self._peers = peers
-        self._validator = validator
-        self._advertiser = advertiser
-        self._transport = transport
-        self._methods: dict[str, list[str]] = {}
-        self._handlers: dict[tuple[str, str], PeerHandler] = {}
-        self._devices: dict[str, Callable[[Request], Awaitable[Response]]] = {}
-        self._addresses: list[tuple[str, Callable[[], Iterable[str]]]] = []
-        self._server = Server(self.answer, self._methods, warnings, refused=validator.count)
+    _store: ConfigStore
+    _peers: Peers
+    _validator: OfferValidator
+    _advertiser: Advertiser
+    _transport: MeshTransport
+    _warnings: Warnings
+    _methods: dict[str, list[str]] = field(default_factory=dict)
+    _handlers: dict[tuple[str, str], PeerHandler] = field(default_factory=dict)
+    _devices: dict[str, Callable[[Request], Awaitable[Response]]] = field(default_factory=dict)
+    _addresses: list[tuple[str, Callable[[], Iterable[str]]]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        refused = self._validator.count
+        self._server = Server(self.answer, self._methods, self._warnings, refused=refused)
         self.add_route("GET", "/v1/identity", self._identity)
         self.add_route("POST", "/v1/message", self._message)
 

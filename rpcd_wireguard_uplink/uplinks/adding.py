@@ -46,26 +46,17 @@ class Added:
     shook_hands: bool
 
 
+@dataclass(eq=False, repr=False)
 class Adding:
     """Adds and removes uplinks of one router."""
 
-    def __init__(
-        self,
-        platform: Platform,
-        store: ConfigStore,
-        uplinks: Uplinks,
-        lease_client: LeaseClient,
-        offers: OfferBook,
-        peers: Peers,
-        events: Events,
-    ) -> None:
-        self._platform = platform
-        self._store = store
-        self._uplinks = uplinks
-        self._lease_client = lease_client
-        self._offers = offers
-        self._peers = peers
-        self._events = events
+    _platform: Platform
+    _store: ConfigStore
+    _uplinks: Uplinks
+    _lease_client: LeaseClient
+    _offers: OfferBook
+    _peers: Peers
+    _events: Events
 
     async def add(self, peer_id: str, given: Given = Given(), *, auto: bool = False) -> Added:
         """Make an uplink, or change what was given of one that exists."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from dataclasses import dataclass, field
 
 from ..config.store import ConfigStore
 from ..errors import UplinkError
@@ -32,34 +33,23 @@ KEEP_COSTS_S = 7200.0  # flash is written at most so often because a peer's cost
 PASS_OVER_S = 300.0  # a peer that no uplink could be made to: others have their turn
 
 
+@dataclass(eq=False, repr=False)
 class AutomaticUplinks:
     """The automatic part of one router's uplinks."""
 
-    def __init__(
-        self,
-        store: ConfigStore,
-        uplinks: Uplinks,
-        adding: Adding,
-        lease_client: LeaseClient,
-        monitor: Monitor,
-        offers: OfferBook,
-        peers: Peers,
-        upstream: upstream_identity.Upstream,
-        warnings: Warnings,
-    ) -> None:
-        self._store = store
-        self._uplinks = uplinks
-        self._adding = adding
-        self._lease_client = lease_client
-        self._monitor = monitor
-        self._offers = offers
-        self._peers = peers
-        self._upstream = upstream
-        self._warnings = warnings
-        self._offer_of: dict[str, Offer] = {}
-        self._costs_due_s = 0.0
-        self._passed_over: dict[str, float] = {}
-        self._dropping = asyncio.Lock()
+    _store: ConfigStore
+    _uplinks: Uplinks
+    _adding: Adding
+    _lease_client: LeaseClient
+    _monitor: Monitor
+    _offers: OfferBook
+    _peers: Peers
+    _upstream: upstream_identity.Upstream
+    _warnings: Warnings
+    _offer_of: dict[str, Offer] = field(default_factory=dict)
+    _costs_due_s: float = 0.0
+    _passed_over: dict[str, float] = field(default_factory=dict)
+    _dropping: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     async def run(self) -> None:
         """The task: look every ten seconds."""

@@ -13,7 +13,7 @@ import ipaddress
 import random
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ..config.store import ConfigStore
@@ -83,29 +83,19 @@ class _Held:
         self.failures = 0
 
 
+@dataclass(eq=False, repr=False)
 class LeaseClient:
     """The leases of one router's uplinks."""
 
-    def __init__(
-        self,
-        platform: Platform,
-        store: ConfigStore,
-        uplinks: Uplinks,
-        monitor: Monitor,
-        peers: Peers,
-        warnings: Warnings,
-        tasks: TaskSet,
-        events: Events,
-    ) -> None:
-        self._platform = platform
-        self._store = store
-        self._uplinks = uplinks
-        self._monitor = monitor
-        self._peers = peers
-        self._warnings = warnings
-        self._tasks = tasks
-        self._events = events
-        self._held: dict[str, _Held] = {}
+    _platform: Platform
+    _store: ConfigStore
+    _uplinks: Uplinks
+    _monitor: Monitor
+    _peers: Peers
+    _warnings: Warnings
+    _tasks: TaskSet
+    _events: Events
+    _held: dict[str, _Held] = field(default_factory=dict)
 
     async def ask(self, wanted: Uplink) -> Uplink | None:
         """The uplink with the place that its provider grants; None where there is nobody to ask.

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 
 from ..config.settings import Config
 from ..config.store import ConfigStore
@@ -40,27 +40,19 @@ CONFIG_CHECK_S = 2.0
 MOST_WAITS = 15  # of CONFIG_CHECK_S, before a tunnel that can't be made is tried again
 
 
+@dataclass(eq=False, repr=False)
 class Uplinks:
     """The uplinks of one router."""
 
-    def __init__(
-        self,
-        platform: Platform,
-        store: ConfigStore,
-        wans: Wans,
-        watch: WatchList,
-        warnings: Warnings,
-        events: Events,
-    ) -> None:
-        self.lock = asyncio.Lock()
-        self._platform = platform
-        self._store = store
-        self._wans = wans
-        self._watch = watch
-        self._warnings = warnings
-        self._events = events
-        self._removed: set[str] = set()
-        self._opened: set[str] | None = None
+    _platform: Platform
+    _store: ConfigStore
+    _wans: Wans
+    _watch: WatchList
+    _warnings: Warnings
+    _events: Events
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+    _removed: set[str] = field(default_factory=set)
+    _opened: set[str] | None = None
 
     # --- life
 

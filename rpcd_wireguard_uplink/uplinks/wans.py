@@ -7,6 +7,7 @@ stops nothing. A tunnel's default route must stay behind every WAN's.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from ..config.store import ConfigStore
@@ -19,19 +20,21 @@ from ..platform.protocol import Platform
 from ..warnings import Warnings
 
 
+@dataclass(eq=False, repr=False)
 class Wans:
     """The WANs of one router. `mwan3_view` is what mwan3 said last, as status shows it."""
 
-    def __init__(self, platform: Platform, store: ConfigStore, warnings: Warnings) -> None:
-        self.mwan3_view: dict[str, Any] = {}
-        self._platform = platform
-        self._store = store
-        self._warnings = warnings
-        self._names = WanNames()
-        self._mwan3 = Keeper(platform)
-        self._mwan3_seen: object = None
-        self._mwan3_was_used = False
-        self._mwan3_asked = 0
+    _platform: Platform
+    _store: ConfigStore
+    _warnings: Warnings
+    mwan3_view: dict[str, Any] = field(default_factory=dict)
+    _names: WanNames = field(default_factory=WanNames)
+    _mwan3_seen: object = None
+    _mwan3_was_used: bool = False
+    _mwan3_asked: int = 0
+
+    def __post_init__(self) -> None:
+        self._mwan3 = Keeper(self._platform)
 
     @property
     def named(self) -> tuple[str, ...]:

@@ -7,7 +7,7 @@ addresses of their provider.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from ..config.store import ConfigStore
 from ..events import Events, StatusChanged
@@ -23,27 +23,18 @@ STALLED_S = 180.0  # WireGuard gives a session up after 180 s (its whitepaper, s
 DEAD_S = 20.0  # it asks for a new handshake 15 s after data that nobody answered
 
 
+@dataclass(eq=False, repr=False)
 class WatchList:
     """What one router watches. `distrust_reason` says why a peer is not trusted ('' if it is)."""
 
-    def __init__(
-        self,
-        platform: Platform,
-        store: ConfigStore,
-        wans: Wans,
-        monitor: Monitor,
-        distrust_reason: Callable[[str], str],
-        warnings: Warnings,
-        events: Events,
-    ) -> None:
-        self._platform = platform
-        self._store = store
-        self._wans = wans
-        self._monitor = monitor
-        self._distrust_reason = distrust_reason
-        self._warnings = warnings
-        self._events = events
-        self._links: frozenset[str] = frozenset()
+    _platform: Platform
+    _store: ConfigStore
+    _wans: Wans
+    _monitor: Monitor
+    _distrust_reason: Callable[[str], str]
+    _warnings: Warnings
+    _events: Events
+    _links: frozenset[str] = frozenset()
 
     @property
     def is_away(self) -> bool:
