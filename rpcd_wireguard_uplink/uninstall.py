@@ -12,7 +12,7 @@ import shutil
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any
 
-from .config.settings import Settings
+from .config.options import Settings
 from .errors import CommandFailed, UplinkError
 from .model import DEVICE_GROUP, OUTER_MARK, Family
 from .mwan3.sync import Keeper

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..config.peering import MESH_PORT
+from ..config.options import MESH_PORT
 from ..mesh.wire.lease import LEASE_DENIAL, Identity, LeaseGrant, LeaseRelease, LeaseRequest
 from ..mesh.wire.offer import Offer, Withdrawal
 from ..mesh.wire.signing import DECIMALS, DOMAIN

@@ -6,7 +6,8 @@ import json
 from collections.abc import Iterator
 
 from ..config.kinds import FLAG
-from ..config.options import CONFIG, RETIRED, SECTIONS, Fallback, Option, SectionType
+from ..config.option import Fallback, Option, SectionType
+from ..config.options import CONFIG, RETIRED, SECTIONS
 
 _PAGE = """\
 # Options

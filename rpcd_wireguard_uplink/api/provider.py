@@ -10,7 +10,7 @@ import contextlib
 from dataclasses import dataclass, replace
 from typing import Any
 
-from ..config.peering import ProviderSettings
+from ..config.options import ProviderSettings
 from ..config.settings import Config
 from ..config.store import ConfigStore
 from ..errors import CommandFailed, NotSupported, UplinkError

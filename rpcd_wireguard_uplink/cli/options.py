@@ -12,7 +12,8 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from ..config.options import CONFIG, MAIN_NAME, SECTIONS, Option, SectionType
+from ..config.option import Option, SectionType
+from ..config.options import CONFIG, MAIN_NAME, SECTIONS
 from ..config.parser import parse_config
 from ..errors import InvalidArgument, NotFound, UplinkError
 from ..system import process

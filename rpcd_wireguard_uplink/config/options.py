@@ -1,22 +1,21 @@
 """Every option of /etc/config/wireguard-uplink, a row each: what it may be, and what if it is not.
 
-The parser, the writer, docs/options.md, the settings page's checks and `wgctl uplink set` all read
-these rows. Times are in seconds unless `unit` says otherwise.
+The settings that the service reads are these rows. The parser, the writer, docs/options.md, the
+settings page's checks and `wgctl uplink set` all read them. Times are in seconds unless `unit` says
+otherwise.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
-from enum import Enum
-from typing import Any
+import hashlib
+import ipaddress
+from dataclasses import dataclass, replace
+from functools import cached_property
 
-from ..errors import InvalidArgument
-from ..model import DEFAULT_MTU, DEFAULT_PORT, DEFAULT_WEIGHT, LEAST_MTU, TUNNEL_PREFIX
-from ..uci import Value
+from ..model import DEFAULT_MTU, DEFAULT_PORT, DEFAULT_WEIGHT, LEAST_MTU, TUNNEL_PREFIX, Family
 from . import kinds as k
-from .peering import LEASE_S, MESH_PORT, PROVIDER_PORT
-from .probe_profile import PROFILES
+from .option import Fallback, Option, SectionType, option, rows
+from .probe_profile import PROFILES, ProbeProfile
 
 CONFIG = "wireguard-uplink"
 MAIN_TYPE = "wireguard-uplink"
@@ -34,6 +33,10 @@ DEFAULT_TARGETS = (
     *("2606:4700:4700::1111", "2001:4860:4860::8888", "2620:fe::fe"),
 )
 DEFAULT_RESOLVERS = ("1.1.1.1", "2606:4700:4700::1111")
+MESH_PORT = 7333
+PROVIDER_PORT = 51821
+LEASE_S = 3600
+SWITCH_BOUND_S = 0.3  # from the verdict to the moved traffic, with room for a slow router
 RETIRED = {
     "drill_interval": "have cron run `wgctl uplink drill`",
     "metrics": "`wgctl uplink metrics` prints them",
@@ -43,210 +46,244 @@ RETIRED = {
 """Options of earlier versions that are read by nobody, and what to do instead."""
 
 
-class Fallback(Enum):
-    """What takes the place of a bad value that had no good one before."""
-
-    DEFAULT = "its default"
-    OFF = "nothing: the section is not used"
-
-
-@dataclass(frozen=True, slots=True)
-class Option:
-    """One option. `field` is its name in the settings, where that differs.
-
-    `many`: a list, whose bad items are left out alone (all of them where `bad` is OFF).
-    `needed`: what a missing one would have said. `secret`: never quoted. `is_always`: written even
-    where it is the default. `is_unique`: no two sections have the same.
-    """
-
-    name: str
-    kind: k.Kind
-    default: Any
-    help: str
-    field: str = ""
-    unit: str = ""
-    many: bool = False
-    collect: Callable[[Iterable[Any]], Any] = tuple
-    bad: Any = Fallback.DEFAULT
-    needed: str = ""
-    secret: bool = False
-    is_always: bool = False
-    is_unique: bool = False
-
-    @property
-    def key(self) -> str:
-        """The name in the settings."""
-        return self.field or self.name
-
-    def items(self, text: Value) -> tuple[str, ...]:
-        """The items of a list as UCI has it (a plain option's words), else the one value."""
-        if not isinstance(text, str):
-            return text
-        return tuple(text.split()) if self.many and self.kind is not k.MESH_PEER else (text,)
-
-    def why_not(self, item: str) -> str:
-        """What a value or an item of a list must be, where it is not; else ''."""
-        try:
-            self.kind.parse(item)
-        except ValueError:
-            return self.kind.must
-        except InvalidArgument as error:
-            return f"{self.kind.must} ({error})"
-        return ""
-
-    def value(self, items: Sequence[str]) -> Any:
-        """What good items come to in the settings."""
-        found = map(self.kind.parse, items)
-        return self.collect(found) if self.many else next(found)
-
-    def default_items(self) -> tuple[str, ...]:
-        """The default as it would be written; () where there is none."""
-        return () if self.default in (None, "", (), -1) else self.items(self.text(self.default))
-
-    def text(self, value: Any) -> Value:
-        """A value as it is written."""
-        if not self.many:
-            return self.kind.write(value)
-        items = sorted(value) if isinstance(value, frozenset) else value
-        return tuple(self.kind.write(item) for item in items)
-
-
-@dataclass(frozen=True, slots=True)
-class SectionType:
-    """The sections of one type; `name` is the one that the only section must have."""
-
-    type: str
-    help: str
-    options: tuple[Option, ...]
-    name: str = ""
-
-    def option(self, name: str) -> Option | None:
-        """The option of that name."""
-        return next((option for option in self.options if option.name == name), None)
-
-
 # --- the table
 # fmt: off
 
-_MAIN = (
-    Option("enabled", k.FLAG, True,
-        help="0: no tunnels, no probes, nothing moved"),
-    Option("auto_failover", k.FLAG, True,
-        help="0: tunnels are kept up and watched, but traffic is never moved"),
-    Option("min_uplinks", k.whole(0, 60), 2,
+
+@dataclass(frozen=True)  # no slots: what is derived is kept
+class Settings:
+    """What the main section says but for the mesh."""
+
+    enabled: bool = option(k.FLAG, True,
+        help="0: no tunnels, no probes, nothing moved")
+    auto_failover: bool = option(k.FLAG, True,
+        help="0: tunnels are kept up and watched, but traffic is never moved")
+    min_uplinks: int = option(k.whole(0, 60), 2,
         help="uplinks that are kept ready: where fewer are sound, the best offers of trusted "
-             "mesh peers are added, and only those are ever removed by the service; 0 adds none"),
-    Option("check_interval", k.seconds(1, 3600), 30.0, field="check_interval_s", unit="s",
-        help="time between two probes of an idle backup"),
-    Option("failover_timeout", k.seconds(1, 3600), 10.0, field="failover_timeout_s", unit="s",
-        help="time within which traffic must have left a dead WAN; it must suit `pace`"),
-    Option("prefer_latency", k.FLAG, True,
+             "mesh peers are added, and only those are ever removed by the service; 0 adds none")
+    check_interval_s: float = option(k.seconds(1, 3600), 30.0, unit="s", name="check_interval",
+        help="time between two probes of an idle backup")
+    failover_timeout_s: float = option(k.seconds(1, 3600), 10.0, unit="s", name="failover_timeout",
+        help="time within which traffic must have left a dead WAN; it must suit `pace`")
+    prefer_latency: bool = option(k.FLAG, True,
         help="of uplinks with equal cost and weight the one that loads a page sooner, round "
-             "trips counted; 0: by bandwidth alone"),
-    Option("pace", k.choice(*PROFILES), "default", field="profile_name",
+             "trips counted; 0: by bandwidth alone")
+    profile_name: str = option(k.choice(*PROFILES), "default", name="pace",
         help="how often a path in use is probed. `default` notices a dead WAN within 2 s in the "
              "usual case; `fast` within 0.3 s of silence, by ten probes a second: each way 31 "
-             "MB a day for IPv4 and 48 for IPv6, on each WAN"),
-    Option("hold_time", k.seconds(0, 86400), 30.0, field="hold_s", unit="s",
+             "MB a day for IPv4 and 48 for IPv6, on each WAN")
+    hold_s: float = option(k.seconds(0, 86400), 30.0, unit="s", name="hold_time",
         help="how long a WAN that came back must stay good before traffic returns to it; "
-             "doubled each time that it fails again soon"),
-    Option("max_hold_time", k.seconds(0, 86400), 1800.0, field="max_hold_s", unit="s",
-        help="the longest that `hold_time` is doubled to"),
-    Option("track_ip", k.ADDRESS, DEFAULT_TARGETS, field="targets", many=True,
-        help="what probes are sent to, in turn"),
-    Option("reliability", k.whole(0, 20), 0,
+             "doubled each time that it fails again soon")
+    max_hold_s: float = option(k.seconds(0, 86400), 1800.0, unit="s", name="max_hold_time",
+        help="the longest that `hold_time` is doubled to")
+    targets: tuple[str, ...] = option(k.ADDRESS, DEFAULT_TARGETS, many=True, name="track_ip",
+        help="what probes are sent to, in turn")
+    reliability: int = option(k.whole(0, 20), 0,
         help="how many of a family's `track_ip` must answer; 0: one, and half of three or more "
-             "that fall silent together"),
-    Option("trusted_peer", k.ID, frozenset(), field="trusted_peers", many=True, collect=frozenset,
-        help="peers that may be uplinks, where they are set up by hand or bound by `list peer`"),
-    Option("declined", k.ID, frozenset(), many=True, collect=frozenset,
+             "that fall silent together")
+    trusted_peers: frozenset[str] = option(k.ID, frozenset(), many=True, collect=frozenset,
+        name="trusted_peer",
+        help="peers that may be uplinks, where they are set up by hand or bound by `list peer`")
+    declined: frozenset[str] = option(k.ID, frozenset(), many=True, collect=frozenset,
         help="peers whose uplinks you removed: `min_uplinks` passes them over until you add one "
-             "again"),
-    Option("wan", k.TEXT, (), field="lines", many=True,
+             "again")
+    lines: tuple[str, ...] = option(k.TEXT, (), many=True, name="wan",
         help="the WANs in order of preference: devices, or netifd's interfaces; without it "
-             "every device with a default route"),
-    Option("policy", k.TEXT, (), field="policies", many=True,
+             "every device with a default route")
+    policies: tuple[str, ...] = option(k.TEXT, (), many=True, name="policy",
         help="mwan3's policies that uplinks join as members, `none` for no part in mwan3; "
-             "without it every policy that a catch-all rule uses"),
-    Option("dns", k.ADDRESS, DEFAULT_RESOLVERS, field="resolvers", many=True,
+             "without it every policy that a catch-all rule uses")
+    resolvers: tuple[str, ...] = option(k.ADDRESS, DEFAULT_RESOLVERS, many=True, name="dns",
         help="what answers, through the tunnel, look-ups that were meant for the dead WAN's "
-             "resolvers, where the provider's resolver can't"),
-    Option("captive_check", k.PAGE, "",
+             "resolvers, where the provider's resolver can't")
+    captive_check: str = option(k.PAGE, "",
         help="a page that answers 204, by which a captive portal on the WAN is known; none is "
-             "asked without"),
-    Option("fail_closed", k.FLAG, False, bad=True,
-        help="1: when no path answers, traffic of the dead WAN is refused instead of let out"),
-    Option("sticky_failback", k.FLAG, False,
-        help="1: connections on the tunnel may finish there when traffic goes back to the WAN"),
-    Option("sticky_time", k.seconds(1, 86400), 600.0, field="sticky_time_s", unit="s",
-        help="how long they may"),
-    Option("max_loss", k.whole(0, 100, per=100), 0.2, unit="%",
+             "asked without")
+    fail_closed: bool = option(k.FLAG, False, bad=True,
+        help="1: when no path answers, traffic of the dead WAN is refused instead of let out")
+    sticky_failback: bool = option(k.FLAG, False,
+        help="1: connections on the tunnel may finish there when traffic goes back to the WAN")
+    sticky_time_s: float = option(k.seconds(1, 86400), 600.0, unit="s", name="sticky_time",
+        help="how long they may")
+    max_loss: float = option(k.whole(0, 100, per=100), 0.2, unit="%",
         help="loss beyond which a path is degraded and left for a clearly better one; 0: no "
-             "limit"),
-    Option("max_latency", k.whole(0, 60000, per=1000), 0.0, field="max_latency_s", unit="ms",
+             "limit")
+    max_latency_s: float = option(k.whole(0, 60000, per=1000), 0.0, unit="ms", name="max_latency",
         help="latency beyond which a path is degraded and left for a clearly better one; 0: no "
-             "limit"),
-    Option("imported", k.FLAG, False,
-        help="written by the service: SecuBox's older file was taken over"),
-    Option("node_id", k.ID, "",
-        help="this router's id in the mesh; without it that of secubox-p2p, or the host's name"),
-    Option("mesh", k.DEVICE, (), field="mesh_devices", many=True,
+             "limit")
+    imported: bool = option(k.FLAG, False,
+        help="written by the service: SecuBox's older file was taken over")
+
+    @property
+    def sticky_s(self) -> float:
+        """How long connections may stay on a tunnel after a failback; 0 for not at all."""
+        return self.sticky_time_s if self.sticky_failback else 0.0
+
+    def held_s(self, flaps: int) -> float:
+        """How long the WAN must be good before traffic goes back, after so many failovers: twice
+        as long each time that it failed again soon, up to `max_hold_s`.
+        """
+        return max(self.hold_s, min(self.max_hold_s, self.hold_s * 2.0 ** (max(flaps, 1) - 1)))
+
+    @cached_property
+    def probe_profile(self) -> ProbeProfile:
+        """The named one, its timeouts cut so that detection and switch keep `failover_timeout`."""
+        profile = PROFILES[self.profile_name]
+        room_s = self.failover_timeout_s - SWITCH_BOUND_S
+        patience_s = min(profile.patience_s, room_s - profile.idle_interval_s)
+        profile = replace(
+            profile,
+            patience_s=patience_s,
+            start_s=min(profile.start_s, room_s),
+            dispute_s=min(profile.dispute_s, room_s),
+        )
+        spent_s = profile.idle_interval_s + profile.confirm_s
+        cap_s = min(profile.timeout_cap_s, max(profile.timeout_floor_s, room_s - spent_s))
+        # A silence counts anew once evidence is no longer believed.
+        evidence_s = max(0.0, room_s - profile.longest_silence_s)
+        return replace(profile, timeout_cap_s=cap_s, passive_limit_s=evidence_s)
+
+    def detection_bound_s(self, timeout_s: float | None = None) -> float:
+        """The longest time from a silent death to moved traffic, while the WAN is used.
+
+        `timeout_s` is how long an answer is waited for now; without it the longest that the profile
+        allows, on the slowest WAN.
+        """
+        profile = self.probe_profile
+        return profile.detection_bound_s(timeout_s or profile.timeout_cap_s) + SWITCH_BOUND_S
+
+    def targets_of(self, family: Family) -> tuple[str, ...]:
+        """The probe targets of one family."""
+        return tuple(t for t in self.targets if ipaddress.ip_address(t).version == family.version)
+
+
+@dataclass(frozen=True, slots=True)
+class PeerSettings:
+    """What the main section says of the mesh."""
+
+    node_id: str = option(k.ID, "",
+        help="this router's id in the mesh; without it that of secubox-p2p, or the host's name")
+    mesh_devices: tuple[str, ...] = option(k.DEVICE, (), many=True, name="mesh",
         help="the mesh's WireGuard devices; without it each on which a peer has a /32 or /128 "
-             "of its own"),
-    Option("mesh_port", k.whole(1, 65535), MESH_PORT,
-        help="TCP port in the mesh where peers ask for offers and leases"),
-    Option("carrier", k.choice(*CARRIERS), frozenset({"mesh", "bus"}), field="carriers", many=True,
-        collect=frozenset,
+             "of its own")
+    mesh_port: int = option(k.whole(1, 65535), MESH_PORT,
+        help="TCP port in the mesh where peers ask for offers and leases")
+    carriers: frozenset[str] = option(k.choice(*CARRIERS), frozenset({"mesh", "bus"}), many=True,
+        collect=frozenset, name="carrier",
         help="how offers travel: from each peer's mesh address (mesh), by mirrornet (bus), by a "
-             "broker (mqtt)"),
-    Option("peer", k.MESH_PEER, (), field="peers", many=True,
-        help="a mesh peer by hand: its id and its address in the mesh"),
-    Option("trust", k.choice("auto", "uci", "master-link"), "auto", field="trust_source",
-        bad="master-link",
+             "broker (mqtt)")
+    peers: tuple[tuple[str, str], ...] = option(k.MESH_PEER, (), many=True, name="peer",
+        help="a mesh peer by hand: its id and its address in the mesh")
+    trust_source: str = option(k.choice("auto", "uci", "master-link"), "auto",
+        bad="master-link", name="trust",
         help="who decides on trust: master-link where it is installed (auto), this file alone "
-             "(uci), or master-link alone"),
-    Option("poll_interval", k.seconds(1, 3600), 120.0, field="poll_s", unit="s",
-        help="time between two questions to a peer for what it did not tell by itself"),
-)
+             "(uci), or master-link alone")
+    poll_s: float = option(k.seconds(1, 3600), 120.0, unit="s", name="poll_interval",
+        help="time between two questions to a peer for what it did not tell by itself")
 
-_COST = (
-    Option("metered", k.FLAG, False, bad=True,
-        help="1: the provider's WAN costs by volume; such offers are taken last"),
-    Option("quota_gb", k.decimal(1_000_000), 0.0, unit="GB", bad=Fallback.OFF,
-        help="what all consumers together may use in a month, both ways; 0: no quota"),
-    Option("price_per_gb", k.decimal(1_000_000), 0.0, bad=Fallback.OFF,
-        help="what a GB costs, in what the mesh counts in; cheaper offers are taken first"),
-)
 
-_PROVIDER = (
-    Option("enabled", k.FLAG, False,
-        help="1: offer this router's internet to trusted peers"),
-    Option("bandwidth_mbps", k.whole(0, 1_000_000), 0, unit="Mbit/s",
-        help="the speed that is advertised; 0: not said"),
-    Option("latency_ms", k.decimal(60_000), -1.0, unit="ms",
-        help="the latency that is advertised; measured without"),
-    Option("wan_type", k.WAN_TYPE, "",
-        help="the kind of WAN that is advertised, such as fiber or lte"),
-    *_COST,
-    Option("reset_day", k.whole(1, 31), 1,
-        help="the day that begins the quota's month"),
-    Option("limit_mbps", k.whole(0, 100_000), 0, unit="Mbit/s", bad=Fallback.OFF,
-        help="limit for each consumer and each way; 0: no limit"),
-    Option("max_consumers", k.whole(1, 200), 8,
-        help="how many peers are served at the same time"),
-    Option("lease_time", k.whole(5, 604_800), LEASE_S, field="lease_s", unit="s",
-        help="how long a lease holds without a sign of life"),
-    Option("listen_port", k.whole(1, 65535), PROVIDER_PORT,
-        help="UDP port of the consumers' tunnels"),
-    Option("endpoint", k.HOST, "", bad=Fallback.OFF,
-        help="name or address from outside; without it the WAN's public address"),
-    Option("pool4", k.POOL4, "", bad=Fallback.OFF,
-        help="the private network that consumers get IPv4 addresses of; without it one is chosen"),
-    Option("pool6", k.POOL6, "", bad=Fallback.OFF,
-        help="the private network that consumers get IPv6 addresses of; without it one is chosen"),
-    Option("dns", k.ADDRESS, (), field="resolvers", many=True,
-        help="resolvers for consumers; without any those of the WAN"),
-)
+@dataclass(frozen=True, slots=True)
+class ProviderSettings:
+    """What `config provider` says: whether and how this router serves others."""
+
+    enabled: bool = option(k.FLAG, False,
+        help="1: offer this router's internet to trusted peers")
+    bandwidth_mbps: int = option(k.whole(0, 1_000_000), 0, unit="Mbit/s",
+        help="the speed that is advertised; 0: not said")
+    latency_ms: float = option(k.decimal(60_000), -1.0, unit="ms",
+        help="the latency that is advertised; measured without")
+    wan_type: str = option(k.WAN_TYPE, "",
+        help="the kind of WAN that is advertised, such as fiber or lte")
+    metered: bool = option(k.FLAG, False, bad=True,
+        help="1: the provider's WAN costs by volume; such offers are taken last")
+    quota_gb: float = option(k.decimal(1_000_000), 0.0, unit="GB", bad=Fallback.OFF,
+        help="what all consumers together may use in a month, both ways; 0: no quota")
+    price_per_gb: float = option(k.decimal(1_000_000), 0.0, bad=Fallback.OFF,
+        help="what a GB costs, in what the mesh counts in; cheaper offers are taken first")
+    reset_day: int = option(k.whole(1, 31), 1,
+        help="the day that begins the quota's month")
+    limit_mbps: int = option(k.whole(0, 100_000), 0, unit="Mbit/s", bad=Fallback.OFF,
+        help="limit for each consumer and each way; 0: no limit")
+    max_consumers: int = option(k.whole(1, 200), 8,
+        help="how many peers are served at the same time")
+    lease_s: int = option(k.whole(5, 604_800), LEASE_S, unit="s", name="lease_time",
+        help="how long a lease holds without a sign of life")
+    listen_port: int = option(k.whole(1, 65535), PROVIDER_PORT,
+        help="UDP port of the consumers' tunnels")
+    endpoint: str = option(k.HOST, "", bad=Fallback.OFF,
+        help="name or address from outside; without it the WAN's public address")
+    pool4: str = option(k.POOL4, "", bad=Fallback.OFF,
+        help="the private network that consumers get IPv4 addresses of; without it one is chosen")
+    pool6: str = option(k.POOL6, "", bad=Fallback.OFF,
+        help="the private network that consumers get IPv6 addresses of; without it one is chosen")
+    resolvers: tuple[str, ...] = option(k.ADDRESS, (), many=True, name="dns",
+        help="resolvers for consumers; without any those of the WAN")
+
+
+@dataclass(frozen=True, slots=True)
+class Consumer:
+    """A lease as it is kept in the configuration (`config consumer`): no expiry, no secret."""
+
+    name: str
+    peer_id: str = option(k.ID, "", needed="names the mesh peer", bad=Fallback.OFF,
+        is_unique=True,
+        help="the mesh peer")
+    public_key: str = option(k.WG_KEY, "", needed="is the consumer's", secret=True,
+        bad=Fallback.OFF, is_unique=True,
+        help="its key in the tunnel")
+    addresses: tuple[str, ...] = option(k.CONSUMER_ADDRESS, (), many=True, name="address",
+        needed="is the consumer's place in the pools", bad=Fallback.OFF, is_unique=True,
+        help="its addresses in the pools")
+
+
+@dataclass(frozen=True, slots=True)
+class Pin:
+    """What the owner confirmed once (`config trust`): whose mesh key and identity a peer's are."""
+
+    name: str
+    peer_id: str = option(k.ID, "", needed="names the mesh peer", bad=Fallback.OFF,
+        is_unique=True,
+        help="the mesh peer")
+    mesh_key: str = option(k.WG_KEY, "", needed="is the peer's in the mesh", secret=True,
+        bad=Fallback.OFF, is_unique=True,
+        help="its WireGuard key in the mesh")
+    identity: str = option(k.key("an Ed25519 key"), "", secret=True, bad=Fallback.OFF,
+        is_unique=True,
+        help="the key that it signs with")
+    fingerprint: str = option(k.FINGERPRINT, "", bad=Fallback.OFF,
+        help="its fingerprint in master-link")
+
+
+@dataclass(frozen=True, slots=True)
+class MqttSettings:
+    """What `config mqtt` says: the broker that carries offers beyond what a node can poll."""
+
+    enabled: bool = option(k.FLAG, False,
+        help="1: offers travel by this broker too")
+    host: str = option(k.BROKER, "", bad=Fallback.OFF,
+        help="where the broker listens")
+    given_port: int | None = option(k.whole(1, 65535), None, name="port",
+        help="the broker's TCP port; 1883 without, 8883 with `tls`")
+    user: str = option(k.TEXT, "",
+        help="the name to log in with")
+    password_file: str = option(k.PATH, "", bad=Fallback.OFF,
+        help="the file that holds the password: of root's, below /etc/wireguard-uplink, mode "
+             "0600")
+    tls: bool = option(k.FLAG, False, bad=True,
+        help="1: encrypted")
+    ca_file: str = option(k.PATH, "", bad=Fallback.OFF,
+        help="the certificate authority's file for `tls`; without it the system's own ones")
+    prefix: str = option(k.TOPIC, "secubox/uplink",
+        help="what the topics begin with")
+    password: str = option(k.NO_PASSWORD, "", secret=True,
+        help="not here: see `password_file`")
+
+    @property
+    def port(self) -> int:
+        """The given one, else that of MQTT with or without TLS."""
+        return self.given_port or (8883 if self.tls else 1883)
+
 
 _UPLINK = (
     Option("peer_id", k.TEXT, "", needed="names the mesh peer", bad=Fallback.OFF,
@@ -285,70 +322,24 @@ _UPLINK = (
     Option("inbound", k.FLAG, False,
         help="1: the provider may begin connections to this router and what lies behind it"),
 )
-
-_CONSUMER = (
-    Option("peer_id", k.ID, "", needed="names the mesh peer", bad=Fallback.OFF,
-        is_unique=True,
-        help="the mesh peer"),
-    Option("public_key", k.WG_KEY, "", needed="is the consumer's", secret=True, bad=Fallback.OFF,
-        is_unique=True,
-        help="its key in the tunnel"),
-    Option("address", k.CONSUMER_ADDRESS, (),
-        field="addresses", many=True, needed="is the consumer's place in the pools",
-        bad=Fallback.OFF, is_unique=True,
-        help="its addresses in the pools"),
-)
-
-_PIN = (
-    Option("peer_id", k.ID, "", needed="names the mesh peer", bad=Fallback.OFF,
-        is_unique=True,
-        help="the mesh peer"),
-    Option("mesh_key", k.WG_KEY, "", needed="is the peer's in the mesh", secret=True,
-        bad=Fallback.OFF, is_unique=True,
-        help="its WireGuard key in the mesh"),
-    Option("identity", k.key("an Ed25519 key"), "", secret=True, bad=Fallback.OFF,
-        is_unique=True,
-        help="the key that it signs with"),
-    Option("fingerprint", k.FINGERPRINT,
-        "", bad=Fallback.OFF,
-        help="its fingerprint in master-link"),
-)
-
-_MQTT = (
-    Option("enabled", k.FLAG, False,
-        help="1: offers travel by this broker too"),
-    Option("host", k.BROKER, "",
-        bad=Fallback.OFF,
-        help="where the broker listens"),
-    Option("port", k.whole(1, 65535), None,
-        help="the broker's TCP port; 1883 without, 8883 with `tls`"),
-    Option("user", k.TEXT, "",
-        help="the name to log in with"),
-    Option("password_file", k.PATH, "", bad=Fallback.OFF,
-        help="the file that holds the password: of root's, below /etc/wireguard-uplink, mode "
-             "0600"),
-    Option("tls", k.FLAG, False, bad=True,
-        help="1: encrypted"),
-    Option("ca_file", k.PATH, "", bad=Fallback.OFF,
-        help="the certificate authority's file for `tls`; without it the system's own ones"),
-    Option("prefix", k.TOPIC, "secubox/uplink",
-        help="what the topics begin with"),
-    Option("password", k.NO_PASSWORD, "", secret=True,
-        help="not here: see `password_file`"),
-)
 # fmt: on
 
 SECTIONS = {
     section.type: section
     for section in (
-        SectionType(MAIN_TYPE, "This router as a whole.", _MAIN, MAIN_NAME),
+        SectionType(MAIN_TYPE, "This router as a whole.", rows(Settings, PeerSettings), MAIN_NAME),
         SectionType(
             PROVIDER_TYPE,
             "This router's internet for mesh peers; `wgctl uplink offer` writes it.",
-            _PROVIDER,
+            rows(ProviderSettings),
             PROVIDER_NAME,
         ),
-        SectionType(MQTT_TYPE, "A broker that carries offers in large meshes.", _MQTT, MQTT_NAME),
+        SectionType(
+            MQTT_TYPE,
+            "A broker that carries offers in large meshes.",
+            rows(MqttSettings),
+            MQTT_NAME,
+        ),
         SectionType(
             UPLINK_TYPE,
             f"One uplink; the section's name is its interface, and begins with `{TUNNEL_PREFIX}`. "
@@ -356,9 +347,23 @@ SECTIONS = {
             "read.",
             _UPLINK,
         ),
-        SectionType(CONSUMER_TYPE, "A lease that was given; the service writes it.", _CONSUMER),
         SectionType(
-            PIN_TYPE, "A peer that you accepted; `wgctl uplink trust accept` writes it.", _PIN
+            CONSUMER_TYPE, "A lease that was given; the service writes it.", rows(Consumer)
+        ),
+        SectionType(
+            PIN_TYPE,
+            "A peer that you accepted; `wgctl uplink trust accept` writes it.",
+            rows(Pin),
         ),
     )
 }
+
+
+def consumer_name(public_key: str) -> str:
+    """The section of a consumer's lease in the configuration: a consumer with a new key is new."""
+    return "consumer_" + hashlib.sha256(public_key.encode()).hexdigest()[:8]
+
+
+def pin_name(peer_id: str) -> str:
+    """The section of a peer's pin: what is confirmed anew replaces what was confirmed before."""
+    return "trust_" + hashlib.sha256(peer_id.encode()).hexdigest()[:8]

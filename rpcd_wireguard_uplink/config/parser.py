@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 from ..model import NAME_LENGTH, TUNNEL_PREFIX, Cost, Endpoint, Uplink
 from ..text import printable
 from ..uci import Section, Value
+from .option import Fallback, Option, SectionType
 from .options import (
     CONFIG,
     CONSUMER_TYPE,
@@ -26,13 +27,16 @@ from .options import (
     PROVIDER_TYPE,
     RETIRED,
     SECTIONS,
+    SWITCH_BOUND_S,
     UPLINK_TYPE,
-    Fallback,
-    Option,
-    SectionType,
+    Consumer,
+    MqttSettings,
+    PeerSettings,
+    Pin,
+    ProviderSettings,
+    Settings,
 )
-from .peering import Consumer, MqttSettings, PeerSettings, Pin, ProviderSettings
-from .settings import SWITCH_BOUND_S, Config, Fault, Settings
+from .settings import Config, Fault
 
 R = TypeVar("R")
 
@@ -43,7 +47,7 @@ def parse_config(sections: Iterable[Section], last: Iterable[Section] = ()) -> C
     main = reading.only(MAIN_TYPE)
     settings = reading.suited_timeout(_made(Settings, main))
     provider = _made(ProviderSettings, reading.only(PROVIDER_TYPE))
-    mqtt = _mqtt(reading.only(MQTT_TYPE))
+    mqtt = _made(MqttSettings, reading.only(MQTT_TYPE))
     if mqtt.enabled and not mqtt.host:
         reading.fault(MQTT_NAME, "host", "is missing: it is where the broker listens", "it is off")
         mqtt = replace(mqtt, enabled=False)
@@ -335,8 +339,3 @@ def _uplink(values: Mapping[str, Any]) -> Uplink:
             "cost": None if costs == (None, None, None) else cost,
         },
     )
-
-
-def _mqtt(values: Mapping[str, Any]) -> MqttSettings:
-    port = values["port"] or (8883 if values["tls"] else 1883)
-    return _made(MqttSettings, {**values, "port": port})

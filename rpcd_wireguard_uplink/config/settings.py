@@ -1,95 +1,16 @@
-"""The settings of /etc/config/wireguard-uplink, as frozen records; options.py explains each."""
+"""The whole configuration file as one frozen record, and what is wrong with it."""
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
 from typing import Any, TypeVar
 
-from ..model import Family, Uplink
+from ..model import Uplink
 from ..uci import Section
-from .options import (
-    DEFAULT_RESOLVERS,
-    DEFAULT_TARGETS,
-)
-from .peering import Consumer, MqttSettings, PeerSettings, Pin, ProviderSettings
-from .probe_profile import PROFILES, ProbeProfile
+from .options import Consumer, MqttSettings, PeerSettings, Pin, ProviderSettings, Settings
 
-SWITCH_BOUND_S = 0.3  # from the verdict to the moved traffic, with room for a slow router
 R = TypeVar("R")
-
-
-@dataclass(frozen=True)  # no slots: what is derived is kept
-class Settings:
-    """What the main section says but for the mesh; options.py says what each option means."""
-
-    enabled: bool = True
-    auto_failover: bool = True
-    min_uplinks: int = 2
-    check_interval_s: float = 30.0
-    failover_timeout_s: float = 10.0
-    prefer_latency: bool = True
-    profile_name: str = "default"
-    hold_s: float = 30.0
-    max_hold_s: float = 1800.0
-    targets: tuple[str, ...] = DEFAULT_TARGETS
-    reliability: int = 0
-    trusted_peers: frozenset[str] = frozenset()
-    declined: frozenset[str] = frozenset()
-    lines: tuple[str, ...] = ()
-    policies: tuple[str, ...] = ()
-    resolvers: tuple[str, ...] = DEFAULT_RESOLVERS
-    captive_check: str = ""
-    fail_closed: bool = False
-    sticky_failback: bool = False
-    sticky_time_s: float = 600.0
-    max_loss: float = 0.2
-    max_latency_s: float = 0.0
-    imported: bool = False
-
-    @property
-    def sticky_s(self) -> float:
-        """How long connections may stay on a tunnel after a failback; 0 for not at all."""
-        return self.sticky_time_s if self.sticky_failback else 0.0
-
-    def held_s(self, flaps: int) -> float:
-        """How long the WAN must be good before traffic goes back, after so many failovers: twice
-        as long each time that it failed again soon, up to `max_hold_s`.
-        """
-        return max(self.hold_s, min(self.max_hold_s, self.hold_s * 2.0 ** (max(flaps, 1) - 1)))
-
-    @cached_property
-    def probe_profile(self) -> ProbeProfile:
-        """The named one, its timeouts cut so that detection and switch keep `failover_timeout`."""
-        profile = PROFILES[self.profile_name]
-        room_s = self.failover_timeout_s - SWITCH_BOUND_S
-        patience_s = min(profile.patience_s, room_s - profile.idle_interval_s)
-        profile = replace(
-            profile,
-            patience_s=patience_s,
-            start_s=min(profile.start_s, room_s),
-            dispute_s=min(profile.dispute_s, room_s),
-        )
-        spent_s = profile.idle_interval_s + profile.confirm_s
-        cap_s = min(profile.timeout_cap_s, max(profile.timeout_floor_s, room_s - spent_s))
-        # A silence counts anew once evidence is no longer believed.
-        evidence_s = max(0.0, room_s - profile.longest_silence_s)
-        return replace(profile, timeout_cap_s=cap_s, passive_limit_s=evidence_s)
-
-    def detection_bound_s(self, timeout_s: float | None = None) -> float:
-        """The longest time from a silent death to moved traffic, while the WAN is used.
-
-        `timeout_s` is how long an answer is waited for now; without it the longest that the profile
-        allows, on the slowest WAN.
-        """
-        profile = self.probe_profile
-        return profile.detection_bound_s(timeout_s or profile.timeout_cap_s) + SWITCH_BOUND_S
-
-    def targets_of(self, family: Family) -> tuple[str, ...]:
-        """The probe targets of one family."""
-        return tuple(t for t in self.targets if ipaddress.ip_address(t).version == family.version)
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,8 +17,10 @@ from .options import (
     PROVIDER_TYPE,
     SECTIONS,
     UPLINK_TYPE,
+    Consumer,
+    Pin,
+    ProviderSettings,
 )
-from .peering import Consumer, Pin, ProviderSettings
 from .settings import Config
 
 

@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from ..api import replies as r
-from ..config.settings import Settings
+from ..config.options import Settings
 from ..config.store import ConfigStore
 from ..errors import NotFound, NotSupported, NotTrusted
 from ..events import Events, PeerNews

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
 
-from ..config.settings import Settings
+from ..config.options import Settings
 from ..events import Event
 from ..model import Family, Health
 

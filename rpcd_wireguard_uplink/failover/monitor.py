@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Protocol
 
-from ..config.settings import Settings
+from ..config.options import Settings
 from ..events import Events, PathsChanged
 from ..model import DefaultRoute, Family, PathKind, Uplink
 from ..platform.network_reader import NetworkReader

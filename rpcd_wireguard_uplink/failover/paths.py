@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Container
 from dataclasses import dataclass, field
 
-from ..config.settings import Settings
+from ..config.options import Settings
 from ..errors import NotSupported
 from ..model import PROBE_MARK, Family, Health, PathKind, Uplink
 from ..probing.icmp import Prober, Reply

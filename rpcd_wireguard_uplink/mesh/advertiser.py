@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from ..config.peering import MqttSettings
+from ..config.options import MqttSettings
 from ..config.store import ConfigStore
 from ..errors import InvalidArgument, NotTrusted, UplinkError
 from ..schema.json_message import parse_json_message

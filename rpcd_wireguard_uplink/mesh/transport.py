@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ..config.peering import PeerSettings
+from ..config.options import PeerSettings
 from ..errors import NotTrusted, UplinkError
 from ..tasks import tell
 from .http import request

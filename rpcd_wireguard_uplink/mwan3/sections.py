@@ -12,8 +12,7 @@ import ipaddress
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from ..config.options import CONFIG, DEFAULT_TARGETS, MAIN_NAME
-from ..config.settings import Settings
+from ..config.options import CONFIG, DEFAULT_TARGETS, MAIN_NAME, Settings
 from ..errors import ConfigError
 from ..model import MARK_OPTION, PEER_OPTION, Family, Uplink, alias_name, is_marked, is_own_name
 from ..platform.tunnels import SectionPlan, plan_sections

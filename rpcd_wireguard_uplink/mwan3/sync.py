@@ -11,7 +11,7 @@ import os
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
-from ..config.settings import Settings
+from ..config.options import Settings
 from ..errors import UplinkError
 from ..model import Family, Uplink, is_marked, is_own_name
 from ..platform.protocol import Platform

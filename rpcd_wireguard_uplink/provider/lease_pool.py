@@ -10,7 +10,7 @@ import ipaddress
 from collections.abc import Collection, Container, Iterable
 from dataclasses import dataclass, field, replace
 
-from ..config.peering import LEASE_S, Consumer
+from ..config.options import LEASE_S, Consumer
 from ..mesh.wire.lease import Denial, Deny, LeaseRequest
 from .plan import Lease, Network
 

@@ -17,8 +17,7 @@ from dataclasses import replace
 from datetime import date
 from typing import Any
 
-from ..config.options import CONFIG, PROVIDER_NAME
-from ..config.peering import Consumer, ProviderSettings, consumer_name
+from ..config.options import CONFIG, PROVIDER_NAME, Consumer, ProviderSettings, consumer_name
 from ..config.store import ConfigStore
 from ..errors import ConfigError, UplinkError
 from ..events import Events, NumbersChanged, PeerNews

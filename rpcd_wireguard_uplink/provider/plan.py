@@ -10,7 +10,7 @@ import ipaddress
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from ..config.peering import MESH_PORT, ProviderSettings
+from ..config.options import MESH_PORT, ProviderSettings
 from ..mesh.wire.endpoints import MOST_ENDPOINTS, ScopedEndpoint
 from ..model import Family, is_own_name
 

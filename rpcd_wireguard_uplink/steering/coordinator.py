@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 
-from ..config.settings import Settings
+from ..config.options import Settings
 from ..events import Events
 from ..failover.machine import Adopted, Change, Decision, Move
 from ..model import Family, Uplink

@@ -10,8 +10,8 @@ import random
 import time
 from dataclasses import dataclass, field
 
+from rpcd_wireguard_uplink.config.options import Settings
 from rpcd_wireguard_uplink.config.probe_profile import DEFAULT_PROFILE
-from rpcd_wireguard_uplink.config.settings import Settings
 from rpcd_wireguard_uplink.failover.machine import Path, State, decide
 from rpcd_wireguard_uplink.model import Health
 from tests.lab.lab import Lab

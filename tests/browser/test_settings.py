@@ -11,10 +11,9 @@ from pathlib import Path
 import pytest
 
 from rpcd_wireguard_uplink.config.kinds import MESH_PEER
-from rpcd_wireguard_uplink.config.options import SECTIONS
+from rpcd_wireguard_uplink.config.options import SECTIONS, Settings
 from rpcd_wireguard_uplink.config.parser import parse_config
 from rpcd_wireguard_uplink.config.probe_profile import PROFILES
-from rpcd_wireguard_uplink.config.settings import Settings
 from rpcd_wireguard_uplink.uci import Store
 from tests.unit.config.samples import SAMPLES
 

@@ -9,8 +9,9 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 from rpcd_wireguard_uplink.api.explain import ExplainMethods
+from rpcd_wireguard_uplink.config.options import Settings
 from rpcd_wireguard_uplink.config.probe_profile import DEFAULT_PROFILE
-from rpcd_wireguard_uplink.config.settings import Config, Settings
+from rpcd_wireguard_uplink.config.settings import Config
 from rpcd_wireguard_uplink.failover.detector import PathHealth
 from rpcd_wireguard_uplink.failover.monitor import Monitor
 from rpcd_wireguard_uplink.failover.paths import Watch, WatchedPath

@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import os
 
-from ...config.peering import MqttSettings
+from ...config.options import MqttSettings
 from ...errors import ConfigError
 from ...system.files import UnusableFile, read_bytes, read_table, replace_file
 from ...text import printable

@@ -14,7 +14,7 @@ import random
 from collections.abc import Callable
 from typing import Any
 
-from ...config.peering import MqttSettings
+from ...config.options import MqttSettings
 from ...errors import ConfigError, NotSupported
 from ...system.files import UnusableFile, read_bytes
 from ...tasks import tell

@@ -15,7 +15,7 @@ import re
 from collections.abc import Collection, Iterable, Mapping, MutableMapping
 from dataclasses import dataclass, field
 
-from ...config.peering import Pin
+from ...config.options import Pin
 from ...schema.shapes import PEER_ID
 from ...system import iproute, process
 from ...system.files import read_or_tell, read_text

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from functools import cached_property
 
-from ...config.peering import Pin, pin_name
+from ...config.options import Pin, pin_name
 from ...errors import InvalidArgument, NotFound, NotTrusted
 from ..wire.lease import Identity
 from .directory import Directory, MeshPeer, plain_address

@@ -10,7 +10,8 @@ import pytest
 
 from rpcd_wireguard_uplink.cli import options as commands
 from rpcd_wireguard_uplink.cli.main import main
-from rpcd_wireguard_uplink.config.options import SECTIONS, Option
+from rpcd_wireguard_uplink.config.option import Option
+from rpcd_wireguard_uplink.config.options import SECTIONS
 from rpcd_wireguard_uplink.config.parser import parse_config
 from rpcd_wireguard_uplink.config.settings import Config
 from rpcd_wireguard_uplink.uci import Store, Value

@@ -10,16 +10,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rpcd_wireguard_uplink.config.options import RETIRED, SECTIONS, Fallback, Option
-from rpcd_wireguard_uplink.config.parser import parse_config
-from rpcd_wireguard_uplink.config.peering import (
+from rpcd_wireguard_uplink.config.option import Fallback, Option
+from rpcd_wireguard_uplink.config.options import (
+    RETIRED,
+    SECTIONS,
     MqttSettings,
     PeerSettings,
     ProviderSettings,
+    Settings,
     consumer_name,
     pin_name,
 )
-from rpcd_wireguard_uplink.config.settings import Config, Settings
+from rpcd_wireguard_uplink.config.parser import parse_config
+from rpcd_wireguard_uplink.config.settings import Config
 from rpcd_wireguard_uplink.model import Cost
 from rpcd_wireguard_uplink.text import printable
 from rpcd_wireguard_uplink.uci import Section, Value, parse

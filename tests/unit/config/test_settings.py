@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from rpcd_wireguard_uplink.config.options import SWITCH_BOUND_S, Settings
 from rpcd_wireguard_uplink.config.parser import parse_config
 from rpcd_wireguard_uplink.config.probe_profile import DEFAULT_PROFILE, FAST_PROFILE
-from rpcd_wireguard_uplink.config.settings import SWITCH_BOUND_S, Settings
 from rpcd_wireguard_uplink.model import Family
 from rpcd_wireguard_uplink.uci import Section
 

@@ -9,9 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rpcd_wireguard_uplink.config.options import SECTIONS
+from rpcd_wireguard_uplink.config.options import SECTIONS, ProviderSettings
 from rpcd_wireguard_uplink.config.parser import parse_config
-from rpcd_wireguard_uplink.config.peering import ProviderSettings
 from rpcd_wireguard_uplink.config.settings import Config
 from rpcd_wireguard_uplink.config.writer import section_of, sections_of, write_config
 from rpcd_wireguard_uplink.uci import Draft, parse

@@ -13,7 +13,7 @@ from typing import cast
 import pytest
 from pytest_mock import MockerFixture
 
-from rpcd_wireguard_uplink.config.settings import Settings
+from rpcd_wireguard_uplink.config.options import Settings
 from rpcd_wireguard_uplink.errors import InvalidArgument
 from rpcd_wireguard_uplink.extras import captive
 from rpcd_wireguard_uplink.extras.captive import (

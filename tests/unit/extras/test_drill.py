@@ -12,7 +12,7 @@ import pytest
 from pytest_mock import MockerFixture
 
 from rpcd_wireguard_uplink.api.methods import METHODS, check_reply
-from rpcd_wireguard_uplink.config.settings import Settings
+from rpcd_wireguard_uplink.config.options import Settings
 from rpcd_wireguard_uplink.errors import NotFound, NotSupported, NotTrusted, UplinkError
 from rpcd_wireguard_uplink.extras import drill
 from rpcd_wireguard_uplink.extras.drill import Drills, Step, rehearse

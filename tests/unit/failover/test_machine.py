@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rpcd_wireguard_uplink.config.settings import Settings
+from rpcd_wireguard_uplink.config.options import Settings
 from rpcd_wireguard_uplink.failover.machine import AWAY, Change, Path, Phase, State, decide
 from rpcd_wireguard_uplink.model import Health
 

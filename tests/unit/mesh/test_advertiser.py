@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from pytest_mock import MockerFixture
 
-from rpcd_wireguard_uplink.config.peering import MqttSettings
+from rpcd_wireguard_uplink.config.options import MqttSettings
 from rpcd_wireguard_uplink.config.settings import Config
 from rpcd_wireguard_uplink.errors import CommandFailed
 from rpcd_wireguard_uplink.mesh import advertiser as delivery_module

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from rpcd_wireguard_uplink.config.peering import PeerSettings
+from rpcd_wireguard_uplink.config.options import PeerSettings
 from rpcd_wireguard_uplink.errors import PeerUnreachable
 from rpcd_wireguard_uplink.mesh import transport as module
 from rpcd_wireguard_uplink.mesh.http import Request, Response, Server

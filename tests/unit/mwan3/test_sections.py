@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rpcd_wireguard_uplink.config.settings import Settings
+from rpcd_wireguard_uplink.config.options import Settings
 from rpcd_wireguard_uplink.errors import ConfigError
 from rpcd_wireguard_uplink.model import Endpoint, Uplink, interface_name
 from rpcd_wireguard_uplink.mwan3.dialect import (

@@ -15,7 +15,8 @@ from pathlib import Path
 import pytest
 from pytest_mock import MockerFixture
 
-from rpcd_wireguard_uplink.config.settings import Config, Settings
+from rpcd_wireguard_uplink.config.options import Settings
+from rpcd_wireguard_uplink.config.settings import Config
 from rpcd_wireguard_uplink.daemon import Daemon, make_platform
 from rpcd_wireguard_uplink.errors import CommandFailed, ConfigError
 from rpcd_wireguard_uplink.extras.standalone.broker import Broker

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rpcd_wireguard_uplink.config.peering import Consumer
+from rpcd_wireguard_uplink.config.options import Consumer
 from rpcd_wireguard_uplink.mesh.wire.lease import Denial, Deny, LeaseRequest
 from rpcd_wireguard_uplink.provider.lease_pool import SESSION_S, LeasePool
 from rpcd_wireguard_uplink.provider.plan import Lease

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from rpcd_wireguard_uplink.config.peering import ProviderSettings
+from rpcd_wireguard_uplink.config.options import ProviderSettings
 from rpcd_wireguard_uplink.mesh.wire.endpoints import MOST_ENDPOINTS, ScopedEndpoint
 from rpcd_wireguard_uplink.provider.plan import reachable_by
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from rpcd_wireguard_uplink.config.peering import MqttSettings
+from rpcd_wireguard_uplink.config.options import MqttSettings
 from rpcd_wireguard_uplink.errors import ConfigError
 from rpcd_wireguard_uplink.extras.mqtt.password import Password
 
@@ -108,7 +108,9 @@ def test_only_a_private_file_of_roots_is_used(
 
 
 @pytest.mark.parametrize(
-    "changes", [{"host": "evil.example"}, {"port": 1883}, {"tls": False}], ids=lambda c: str(*c)
+    "changes",
+    [{"host": "evil.example"}, {"given_port": 1883}, {"tls": False}],
+    ids=lambda c: str(*c),
 )
 def test_a_password_goes_to_the_broker_that_it_opened_and_to_no_other(
     settings: MqttSettings, changes: dict[str, object]

@@ -20,7 +20,7 @@ from typing import Any
 
 import pytest
 
-from rpcd_wireguard_uplink.config.peering import MqttSettings
+from rpcd_wireguard_uplink.config.options import MqttSettings
 from rpcd_wireguard_uplink.errors import ConfigError, NotSupported
 from rpcd_wireguard_uplink.extras.mqtt import transport as module
 from rpcd_wireguard_uplink.extras.mqtt.password import FOLDER
@@ -204,7 +204,7 @@ async def test_a_killed_process_publishes_the_last_will(broker: Broker) -> None:
     code = (
         "import asyncio, sys\n"
         "from rpcd_wireguard_uplink.extras.mqtt.transport import MqttTransport\n"
-        "from rpcd_wireguard_uplink.config.peering import MqttSettings\n"
+        "from rpcd_wireguard_uplink.config.options import MqttSettings\n"
         "async def main():\n"
         "    told = lambda problem: problem or transport.publish(b'offer')\n"
         f"    settings = MqttSettings(True, '127.0.0.1', {broker.port}, prefix='mesh')\n"

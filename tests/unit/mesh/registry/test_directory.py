@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pytest_mock import MockerFixture
 
-from rpcd_wireguard_uplink.config.peering import Pin
+from rpcd_wireguard_uplink.config.options import Pin
 from rpcd_wireguard_uplink.mesh.registry import directory as mesh
 from rpcd_wireguard_uplink.mesh.registry.directory import Directory, MeshPeer, Record
 from rpcd_wireguard_uplink.system.wg import Ages

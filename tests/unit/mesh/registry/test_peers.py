@@ -8,7 +8,7 @@ import pytest
 from pytest_mock import MockerFixture
 
 from rpcd_wireguard_uplink.api.methods import METHODS, check_reply
-from rpcd_wireguard_uplink.config.peering import Pin
+from rpcd_wireguard_uplink.config.options import Pin
 from rpcd_wireguard_uplink.config.settings import Config
 from rpcd_wireguard_uplink.errors import NotTrusted, PeerUnreachable, UplinkError
 from rpcd_wireguard_uplink.mesh.offers import OfferBook

@@ -6,7 +6,7 @@ import itertools
 
 import pytest
 
-from rpcd_wireguard_uplink.config.peering import Pin
+from rpcd_wireguard_uplink.config.options import Pin
 from rpcd_wireguard_uplink.errors import InvalidArgument, NotFound, NotTrusted, UplinkError
 from rpcd_wireguard_uplink.mesh.registry.directory import Directory, MeshPeer, Record
 from rpcd_wireguard_uplink.mesh.registry.trust import (
