@@ -270,11 +270,18 @@ class PathHealth:
         self._judge(now_s)
 
     def excuse(self, lag_s: float) -> None:
-        """This process itself was held up for so long: that time says nothing about the path."""
+        """This process itself was held up for so long: that time says nothing about the path.
+
+        Call it before the answers that have come meanwhile are taken.
+        """
         for probe in self._outstanding.values():
             probe.excuse(lag_s)
         if self.silent_since_s is not None:
             self.silent_since_s += lag_s
+        self._first_sent_s += lag_s
+        self._quiet_since_s += lag_s
+        self._asked_otherwise_s += lag_s
+        self.targets.excuse(lag_s)
         self._suspicion.excuse(lag_s)
 
     def saw_traffic(self, now_s: float) -> None:

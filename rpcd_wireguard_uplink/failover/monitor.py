@@ -230,13 +230,26 @@ class Monitor:
     def _on_reply(self, path: WatchedPath) -> None:
         before = path.health.state
         now_s = time.monotonic()
+        self._excuse(now_s)
         path.collect(now_s)
         if path.health.state is not before:
             if path.kind is PathKind.UPLINK:
                 self.counters.read_soon()
             self._evaluate(now_s)
 
+    def _excuse(self, now_s: float) -> None:
+        """Tell every path for how long this process was held up, where the next tick is overdue.
+
+        Whoever comes first after that time tells it: an answer, a kernel event or the tick itself.
+        """
+        lag_s = now_s - self._planned_s
+        if self._tick_handle is not None and lag_s > LATE_S:
+            self._planned_s = now_s
+            for path in self.paths.values():
+                path.health.excuse(lag_s)
+
     def _plan_tick(self, now_s: float) -> None:
+        self._excuse(now_s)
         if self._tick_handle is not None:
             self._tick_handle.cancel()
         due_s = min(now_s + LONGEST_SLEEP_S, self.mtus.due_s)
@@ -279,19 +292,18 @@ class Monitor:
             self._plan_tick(time.monotonic())
 
     def _probe_and_judge(self) -> None:
-        now_s = time.monotonic()
-        lag_s = now_s - self._planned_s
+        self._excuse(time.monotonic())
         for path in self.paths.values():
             if path.descriptor < 0:
                 continue
+            now_s = time.monotonic()  # a round of many paths takes long on a slow router
             if path.health.is_waiting:
                 path.collect(now_s)
-                if lag_s > LATE_S:
-                    path.health.excuse(lag_s)
                 path.health.expire(now_s)
             early_s = EARLY_SHARE * path.pause_s if path.pause_s >= UNHURRIED_S else 0.001
             if now_s >= path.last_sent_s + path.pause_s - early_s:
                 self._probe(path, now_s)
+        now_s = time.monotonic()
         if self.mtus.look({state.active for state in self.states.values()}, now_s):
             self.reread_soon()
         if self._liveness.is_needed:

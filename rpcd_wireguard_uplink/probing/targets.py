@@ -102,6 +102,11 @@ class Target:
         """Do not ask the target before that time."""
         self.rests_until_s = until_s
 
+    def excuse(self, lag_s: float) -> None:
+        """This process itself was held up for so long."""
+        if self.silent_since_s is not None:
+            self.silent_since_s += lag_s
+
     def begin_anew(self) -> None:
         """Forget losses and answers; the usual distance stays."""
         self.end_silence()
@@ -192,6 +197,11 @@ class Targets:
         if target.is_silent:
             target.rest(now_s + REST_S)
         target.end_silence()
+
+    def excuse(self, lag_s: float) -> None:
+        """This process itself was held up for so long: no target was silent in that time."""
+        for target in self.known.values():
+            target.excuse(lag_s)
 
     def begin_anew(self) -> None:
         """Forget who was silent or set aside; the usual distances stay."""

@@ -200,6 +200,43 @@ def test_a_late_loop_says_nothing_of_the_path(path: Path) -> None:
         assert path.state is state
 
 
+def hold_up(path: Path, lag_s: float) -> None:
+    """This process does not run for so long."""
+    path.now_s += lag_s
+    path.health.excuse(lag_s)
+
+
+def test_a_late_loop_is_no_dispute_of_targets() -> None:
+    """Two of three targets are lost for a moment, and nobody looks for longer than that takes."""
+    path = Path()
+    path.probe("+" * 12)
+    path.dead_targets = {"b", "c"}
+    path.probe("+" * 11)
+    assert path.health.targets.short_since_s() is not None
+    hold_up(path, 5)
+    path.wait(0)
+    assert path.state is SUSPECT
+
+
+def test_a_late_loop_ends_no_wait_for_another_kind_of_answer() -> None:
+    def dies_after_s(lag_s: float) -> float:
+        path = Path(FAST_PROFILE)
+        for _ in range(40):
+            number = path.send()
+            path.health.answered(number, path.now_s + 0.25)
+            path.wait(0.25)
+        path.probe("." * 9, every_s=0.05)
+        assert path.state is SUSPECT
+        path.health.asked_otherwise(path.now_s)
+        begun_s = path.now_s
+        hold_up(path, lag_s)
+        while path.state is not DOWN:
+            path.probe(".", every_s=0.01)
+        return path.now_s - begun_s - lag_s
+
+    assert dies_after_s(5) == pytest.approx(dies_after_s(0), abs=0.02)
+
+
 def test_taken_over_is_alive_until_it_is_silent() -> None:
     path = Path()
     path.health.take_over(path.now_s)
