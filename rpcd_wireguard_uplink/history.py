@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from .config.store import ConfigStore
 from .events import CarryingChanged, Events, PeerNews, Recorded, UplinkChanged
@@ -58,15 +58,21 @@ class History:
             switch_ms=event.switch_ms,
             duration_s=round(change.lasted_s, 3),
         )
-        entry = replace(entry, outage_ms=self._outage_ms(entry))
+        entry = entry.replaced(outage_ms=self._outage_ms(entry))
         name = "failback" if change.kind in HOMEWARD else "failover"
         self._add("drill" if change.kind == "drill" else name, entry)
 
     def record_uplink(self, event: UplinkChanged) -> None:
         """An uplink came, went or changed."""
         uplink = event.uplink
-        entry = HistoryEntry(now_text(), event.kind, peer_id=uplink.peer_id, cause=event.cause)
-        self._add("uplink", replace(entry, to_path=uplink.interface))
+        entry = HistoryEntry(
+            at=now_text(),
+            kind=event.kind,
+            to_path=uplink.interface,
+            peer_id=uplink.peer_id,
+            cause=event.cause,
+        )
+        self._add("uplink", entry)
 
     def record_carrying(self, event: CarryingChanged) -> None:
         """Flows by the path in use are not answered any more, or they are again."""
@@ -83,7 +89,7 @@ class History:
 
     def record_peer(self, event: PeerNews) -> None:
         """Trust, a lease, our own offer or a drill."""
-        entry = HistoryEntry(now_text(), event.kind, peer_id=event.peer_id, cause=event.cause)
+        entry = HistoryEntry.of(event, at=now_text())
         self._add(event.topic, entry)
 
     def _add(self, name: str, entry: HistoryEntry) -> None:

@@ -15,6 +15,9 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 from .errors import InvalidArgument
+from .schema.endpoints import DEFAULT_PORT as DEFAULT_PORT
+from .schema.endpoints import Endpoint as Endpoint
+from .schema.record import Record, member
 
 TUNNEL_PREFIX = "wgup_"
 ALIAS_PREFIX = "wgup6"
@@ -28,7 +31,6 @@ INBOUND = 0x40000000  # of connection marks: it came in by that WAN
 FOREIGN_MASK = 0xFFFFFFFF ^ MWAN3_MASK ^ SLOT_MASK  # marks in these bits are other programs'
 DEVICE_GROUP = 51  # mesh and uplink devices: never a line, never an underlay
 NAME_LENGTH = 13  # mwan3's limit for an interface name (iptables chain mwan3_iface_in_X)
-DEFAULT_PORT = 51820
 DEFAULT_WEIGHT = 10
 DEFAULT_MTU = 1420
 LEAST_MTU = 1280  # IPv6 needs it (RFC 8200, section 5)
@@ -62,17 +64,6 @@ class PathKind(Enum):
 
     WAN = "wan"
     UPLINK = "uplink"
-
-
-@dataclass(frozen=True, slots=True)
-class Endpoint:
-    """Where a WireGuard peer is reached: a host name or address literal, and a UDP port."""
-
-    host: str
-    port: int = DEFAULT_PORT
-
-    def __str__(self) -> str:
-        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,41 +177,41 @@ class PeerCounters:
         return self.handshake_age_s is not None and self.silent_s < within_s
 
 
-@dataclass(frozen=True, slots=True)
-class HistoryEntry:
+class HistoryEntry(Record):
     """One thing that happened, as `uplink_history` and the events on the bus tell it.
 
-    Durations that are not known are -1. `duration_s` is how long the state before lasted,
-    `outage_ms` how long a family had no internet until then, from the first lost probe on.
+    Durations that are not known are -1.
     """
 
-    at: str
-    kind: str
-    family: str = ""
-    from_path: str = ""
-    to_path: str = ""
-    peer_id: str = ""
-    cause: str = ""
-    detection_ms: int = -1
-    switch_ms: int = -1
-    duration_s: float = -1.0
-    outage_ms: int = -1
-
-    def as_table(self) -> dict[str, object]:
-        """The entry as a reply or an event carries it."""
-        return {
-            "at": self.at,
-            "kind": self.kind,
-            "family": self.family,
-            "from": self.from_path,
-            "to": self.to_path,
-            "peer_id": self.peer_id,
-            "cause": self.cause,
-            "detection_ms": self.detection_ms,
-            "switch_ms": self.switch_ms,
-            "duration_s": self.duration_s,
-            "outage_ms": self.outage_ms,
-        }
+    at: str = member("when, ISO 8601 in UTC", column="WHEN")
+    kind: str = member(
+        "failover, failback, switch (from uplink to uplink), stranded, not_carrying, carrying, "
+        "uplink_added, uplink_removed and others",
+        pattern=r"^[a-z_]{1,32}$(?!\n)",
+        column="WHAT",
+    )
+    family: str = member(
+        'the address family it concerns; "" for both or none',
+        enum=["ipv4", "ipv6", ""],
+        column="FAMILY",
+        default="",
+    )
+    from_path: str = member('path before; "" if none', wire="from", column="FROM", default="")
+    to_path: str = member('path after; "" if none', wire="to", column="TO", default="")
+    peer_id: str = member('the peer it concerns; "" if none', column="PEER", default="")
+    cause: str = member("why, as a sentence", column="CAUSE", last=True, default="")
+    detection_ms: int = member(
+        "ms from first lost probe to decision; -1 if none", low=-1, column="NOTICED", default=-1
+    )
+    switch_ms: int = member(
+        "ms from decision to moved traffic; -1 if none", low=-1, column="SWITCHED", default=-1
+    )
+    duration_s: float = member(
+        "seconds in the state before; -1 if unknown", low=-1, column="BEFORE", default=-1.0
+    )
+    outage_ms: int = member(
+        "ms without internet; -1 if none or unknown", low=-1, column="OUTAGE", default=-1
+    )
 
 
 def interface_name(peer_id: str, taken: Container[str]) -> str:

@@ -8,19 +8,16 @@ as long as a tmpfs lives.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 import logging
-import math
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from types import NoneType
 from typing import Any
 
 from .model import HistoryEntry
-from .system.files import UnusableFile, read_table
+from .system.files import UnusableFile, read_table, replace_file
 from .warnings import Warnings
 
 log = logging.getLogger(__name__)
@@ -79,18 +76,8 @@ class StateFile:
 
 def write_state(path: str, content: Mapping[str, Any]) -> None:
     """Replace the file; a reader sees the old or the new one. Raises OSError."""
-    directory = os.path.dirname(path) or "."
-    os.makedirs(directory, exist_ok=True)
-    fresh = os.path.join(directory, f".{os.path.basename(path)}.{os.getpid()}")
-    try:
-        with open(fresh, "w", encoding="utf-8") as file:
-            json.dump({"version": VERSION, **content}, file, separators=(",", ":"))
-            file.write("\n")
-        os.replace(fresh, path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            os.unlink(fresh)
-        raise
+    text = json.dumps({"version": VERSION, **content}, separators=(",", ":")) + "\n"
+    replace_file(path, text.encode(), 0o644, is_lasting=False)
 
 
 def read_state(path: str) -> Remembered:
@@ -99,7 +86,7 @@ def read_state(path: str) -> Remembered:
         content = read_table(path, MOST_BYTES)
         if content is None or content.get("version") != VERSION:
             return Remembered()
-        history = tuple(_entry(row) for row in content.get("history", ()))
+        history = tuple(map(HistoryEntry.from_table, content.get("history", ())))
         offers = tuple(content.get("offer_book", ()))
         sequences = {str(k): int(v) for k, v in content.get("sequences", {}).items()}
         identities = {str(k): str(v) for k, v in content.get("identities", {}).items()}
@@ -110,30 +97,3 @@ def read_state(path: str) -> Remembered:
         log.warning("%s is ignored: it is damaged (%s)", path, type(error).__name__)
         return Remembered()
     return Remembered(history, offers, sequences, identities)
-
-
-_KINDS: Mapping[str, type | tuple[type, ...]] = {
-    "str": str,
-    "int": int,
-    "float": (int, float),
-    "bool": bool,
-    "int | None": (int, NoneType),
-}
-
-
-def _check_kinds(made: HistoryEntry) -> None:
-    """Raise TypeError where a field has no value of its kind: JSON may hold anything."""
-    for each in fields(made):
-        value, kind = getattr(made, each.name), _KINDS.get(str(each.type), object)
-        if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
-            raise TypeError(each.name)
-        if isinstance(value, float) and not math.isfinite(value):
-            raise ValueError(each.name)
-
-
-def _entry(row: Mapping[str, Any]) -> HistoryEntry:
-    known = {**row, "from_path": row["from"], "to_path": row["to"]}
-    del known["from"], known["to"]
-    entry = HistoryEntry(**known)
-    _check_kinds(entry)
-    return entry

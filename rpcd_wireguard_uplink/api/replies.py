@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 from ..mesh.wire.message import listed
 from ..mesh.wire.offer import Offer
+from ..model import HistoryEntry
 from ..schema.record import Record, member
 from ..schema.shapes import Tree
 
@@ -232,37 +233,6 @@ class Families(Record):
     ipv6: FamilyState = member("one address family")
 
 
-class Event(Record):
-    """An entry of the history. Durations are -1 where they are not known."""
-
-    at: str = member("when, ISO 8601 in UTC", column="WHEN")
-    kind: str = member(
-        "failover, failback, switch (from uplink to uplink), stranded, not_carrying, carrying, "
-        "uplink_added, uplink_removed and others",
-        pattern=r"^[a-z_]{1,32}$(?!\n)",
-        column="WHAT",
-    )
-    family: str = member(
-        'the address family it concerns; "" for both or none',
-        enum=["ipv4", "ipv6", ""],
-        column="FAMILY",
-    )
-    from_path: str = member('path before; "" if none', wire="from", column="FROM")
-    to_path: str = member('path after; "" if none', wire="to", column="TO")
-    peer_id: str = member('the peer it concerns; "" if none', column="PEER")
-    cause: str = member("why, as a sentence", column="CAUSE", last=True)
-    detection_ms: int = member(
-        "ms from first lost probe to decision; -1 if none", low=-1, column="NOTICED"
-    )
-    switch_ms: int = member(
-        "ms from decision to moved traffic; -1 if none", low=-1, column="SWITCHED"
-    )
-    duration_s: float = member(
-        "seconds in the state before; -1 if unknown", low=-1, column="BEFORE"
-    )
-    outage_ms: int = member("ms without internet; -1 if none or unknown", low=-1, column="OUTAGE")
-
-
 class PeerOffer(Record):
     """An offer as SecuBox's page reads it."""
 
@@ -334,7 +304,7 @@ class Status(Record):
         "newest offers of peers with internet, for SecuBox",
         most=OFFERS_IN_STATUS,
     )
-    events: Sequence[Event] = member("the last changes, newest first", most=EVENTS_IN_STATUS)
+    events: Sequence[HistoryEntry] = member("the last changes, newest first", most=EVENTS_IN_STATUS)
     problems: Sequence[str] = member("what the owner should mend")
     mwan3: Mwan3 | None = member("mwan3's own view; absent where it is not installed", default=None)
     mwan3_available: bool | None = member(
@@ -346,7 +316,7 @@ class Status(Record):
 class History(Record):
     """`uplink_history`"""
 
-    events: Sequence[Event] = member("newest first", most=LONGEST_HISTORY)
+    events: Sequence[HistoryEntry] = member("newest first", most=LONGEST_HISTORY)
 
 
 # --- explanations

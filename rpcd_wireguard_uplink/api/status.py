@@ -102,7 +102,7 @@ class StatusMethods:
 
     def uplink_history(self, limit: int = 50) -> r.History:
         """What happened, newest first."""
-        return r.History(events=list(map(r.Event.of, self._history.newest(limit))))
+        return r.History(events=self._history.newest(limit))
 
     # --- uplink_status
 
@@ -139,7 +139,7 @@ class StatusMethods:
             wans=[self._wan_health(d, now_s) for d in monitor.network.state.wan_devices()],
             uplinks=self._uplinks_health({offer.peer_id: offer for offer in offers}, now_s),
             peer_offers=_peer_offers(offers),
-            events=list(map(r.Event.of, self._history.newest(r.EVENTS_IN_STATUS))),
+            events=self._history.newest(r.EVENTS_IN_STATUS),
             problems=list(self.problems()),
             mwan3=_mwan3(mwan3["mwan3"]) if mwan3 else None,
             mwan3_available=mwan3.get("mwan3_available"),

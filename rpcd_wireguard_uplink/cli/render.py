@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from ..api import replies as r
-from ..model import is_key
+from ..model import HistoryEntry, is_key
 from ..schema.record import Record
 from ..text import printable
 
@@ -177,7 +177,7 @@ def _status(reply: Reply, colour: bool) -> Iterator[str]:
         yield f"Serves {names}; `wgctl uplink consumers` tells more."
     if reply["events"]:
         yield from ("", "Last changes")
-        yield from table(r.Event, reply["events"], colour)
+        yield from table(HistoryEntry, reply["events"], colour)
     if reply["problems"]:
         yield from ("", "Problems")
         yield from (f"- {printable(problem)}" for problem in reply["problems"])
@@ -189,7 +189,7 @@ def _path(family: Reply) -> str:
 
 def _history(reply: Reply, colour: bool) -> Iterator[str]:
     if reply["events"]:
-        yield from table(r.Event, reply["events"], colour)
+        yield from table(HistoryEntry, reply["events"], colour)
     else:
         yield "Nothing has happened yet."
 

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import ipaddress
 import re
+from dataclasses import dataclass
 
 from ..errors import InvalidArgument
-from ..model import Endpoint
 from ..text import quoted
 
 # A label of a host name; underscores are no part of host names, but names on local networks have
@@ -21,6 +21,18 @@ _LABEL = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?")
 _NUMERIC_LABEL = re.compile(r"[0-9]+|0[xX][0-9A-Fa-f]*")
 _PREFIX = re.compile(r"[0-9]{1,3}")
 _LONGEST_NAME = 253
+DEFAULT_PORT = 51820
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """Where a WireGuard peer is reached: a host name or address literal, and a UDP port."""
+
+    host: str
+    port: int = DEFAULT_PORT
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
 
 def parse_endpoint(text: str) -> Endpoint:

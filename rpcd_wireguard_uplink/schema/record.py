@@ -8,6 +8,7 @@ with the default None is left out of the table while it is None.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import NoneType, UnionType
@@ -26,8 +27,15 @@ from .shapes import Tree
 
 REQUIRED = object()
 _NOTHING: Mapping[str, Any] = {}
-_FLAT = ("str", "int", "float", "bool")
 _NAMES = {str: "string", int: "integer", float: "number", bool: "boolean"}
+_FLAT = {kind.__name__: name for kind, name in _NAMES.items()}
+_KINDS: Mapping[str, type | tuple[type, ...]] = {
+    "string": str,
+    "integer": int,
+    "number": (int, float),
+    "boolean": bool,
+    "array": list,
+}
 
 
 @dataclass(slots=True)
@@ -155,6 +163,26 @@ class Record:
             for name, member in self.members.items()
             if values[name] is not None or not member.is_optional
         }
+
+    @classmethod
+    def from_table(cls, table: Mapping[str, Any]) -> Self:
+        """Read what `as_table` has made of a record of plain values.
+
+        Raises TypeError where a value is not of its kind, or a member is missing or unknown.
+        """
+        names = {member.wire: name for name, member in cls.members.items()}
+        values = {names.get(wire, wire): value for wire, value in table.items()}
+        for name, kind in cls.__annotations__.items():
+            if name in values and not is_of_kind(values[name], _FLAT[kind]):
+                raise TypeError(f"{name} is of another kind")
+        return cls(**values)
+
+
+def is_of_kind(value: Any, kind: str) -> bool:
+    """Whether JSON holds a value of this type (JSON Schema's name), and no infinite number."""
+    if isinstance(value, bool) or not isinstance(value, _KINDS[kind]):
+        return isinstance(value, bool) and kind == "boolean"
+    return not isinstance(value, float) or math.isfinite(value)
 
 
 def _table_of(value: Any) -> Any:

@@ -14,7 +14,7 @@ import logging
 import os
 import stat
 from collections.abc import Callable, Iterator, MutableMapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from typing import Any, TypeVar
 
 from ..errors import Status, UplinkError
@@ -110,26 +110,37 @@ def read_or_tell(
     return found
 
 
-def replace_file(path: str, data: bytes, mode: int = 0o600) -> None:
-    """Have a file hold this, all or nothing, on the disk when this returns. Raises OSError.
+def replace_file(path: str, data: bytes, mode: int = 0o600, *, is_lasting: bool = True) -> None:
+    """Have a file hold this, all or nothing; a reader sees the old or the new one. Raises OSError.
 
-    The folder is made (0700) if there is none. For folders that only root writes to.
+    It is on the disk when this returns where it `is_lasting`. The folder is made (0700) if there
+    is none. For folders that only root writes to.
     """
     folder = os.path.dirname(path) or "."
     os.makedirs(folder, mode=0o700, exist_ok=True)
     fresh = f"{path}.new"
     flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
-    with os.fdopen(os.open(fresh, flags, mode), "wb") as file:
-        os.fchmod(file.fileno(), mode)
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(fresh, path)
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    with ExitStack() as undo:
+        undo.callback(_remove, fresh)
+        with os.fdopen(os.open(fresh, flags, mode), "wb") as file:
+            os.fchmod(file.fileno(), mode)
+            file.write(data)
+            file.flush()
+            if is_lasting:
+                os.fsync(file.fileno())
+        os.replace(fresh, path)
+        undo.pop_all()
+    if is_lasting:
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def _remove(path: str) -> None:
+    with suppress(OSError):
+        os.unlink(path)
 
 
 def _find(stack: ExitStack, path: str) -> int | None:

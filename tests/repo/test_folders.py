@@ -13,7 +13,7 @@ import pytest
 from tests.repo import PACKAGE, ROOT
 
 ORDER = (
-    *("errors", "text", "model", "schema", "uci", "ubus", "warnings", "tasks", "events", "system"),
+    *("errors", "text", "schema", "model", "uci", "ubus", "warnings", "tasks", "events", "system"),
     *("config", "state_file", "usage", "usage_file", "platform", "probing"),
     *("failover", "mwan3", "mesh", "carrying", "steering", "history"),
     *("uplinks", "provider", "api", "extras", "cli", "uninstall", "daemon", "__main__"),

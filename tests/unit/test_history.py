@@ -96,7 +96,7 @@ def test_families_have_outages_of_their_own(history: History, heard: Heard) -> N
 def test_what_an_earlier_run_left_stranded_is_no_outage_of_this_one(
     history: History, heard: Heard
 ) -> None:
-    history.restore([HistoryEntry("t", "stranded", "ipv4", "wan", "wan")])
+    history.restore([HistoryEntry(at="t", kind="stranded", family="ipv4")])
     move(history, Family.IPV4, ("failover", 86400.0, 300, 20))
     assert heard[-1][1].outage_ms == 320
 
@@ -120,7 +120,7 @@ def test_every_kind_of_news_is_an_entry(history: History, heard: Heard) -> None:
 
 
 def test_it_keeps_the_last(history: History) -> None:
-    history.restore([HistoryEntry(str(number), "x") for number in range(MOST_ENTRIES + 5)])
+    history.restore([HistoryEntry(at=str(number), kind="x") for number in range(MOST_ENTRIES + 5)])
     assert [entry.at for entry in history.newest(3)] == ["204", "203", "202"]
     assert len(history.newest(1000)) == MOST_ENTRIES
     assert history.newest(0) == []

@@ -14,7 +14,6 @@ from rpcd_wireguard_uplink.model import (
     PROVIDER_DEVICE,
     Endpoint,
     Family,
-    HistoryEntry,
     Tunnel,
     Uplink,
     derived_addresses,
@@ -136,9 +135,3 @@ def test_a_private_key_is_not_shown() -> None:
 )
 def test_marks(options: dict[str, str], marked: bool) -> None:
     assert is_marked(options) is marked
-
-
-def test_an_entry_as_a_table_has_every_member() -> None:
-    table = HistoryEntry("t", "failover", from_path="wan", to_path="wgup_a").as_table()
-    assert (table["from"], table["to"], table["switch_ms"]) == ("wan", "wgup_a", -1)
-    assert len(table) == len(HistoryEntry.__slots__)

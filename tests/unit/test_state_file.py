@@ -19,7 +19,9 @@ from rpcd_wireguard_uplink.state_file import (
 )
 from rpcd_wireguard_uplink.warnings import Warnings
 
-ENTRY = HistoryEntry("2026-01-28T10:30:00.000Z", "failover", "ipv4", "wan", "wgup_a", "a", "dead")
+ENTRY = HistoryEntry(
+    at="2026-01-28T10:30:00.000Z", kind="failover", from_path="wan", to_path="wgup_a", cause="dead"
+)
 ROW = {"peer_id": "a", "received_s": 5.0}
 
 
@@ -46,6 +48,7 @@ def test_what_was_written_is_read(tmp_path: Path) -> None:
         "[" * 100_000,
         '{"version": 1, "history": ' + "[" * 100_000,
         '{"version": 1, "history": [{"at": 5, "kind": "y", "from": "", "to": ""}]}',
+        '{"version": 1, "history": [{"at": "x", "kind": "y", "duration_s": Infinity}]}',
         '{"version": 1, "offer_book": 5}',
         '{"version": 1, "sequences": {"a": Infinity}}',
     ],

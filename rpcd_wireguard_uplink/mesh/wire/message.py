@@ -7,25 +7,17 @@ written, unless it is declared `always`. docs/adding-a-field.md shows how one is
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, ClassVar, Self, dataclass_transform
 
 from ...errors import InvalidArgument
 from ...schema import shapes as s
 from ...schema import validation
-from ...schema.record import REQUIRED, Member, Record
+from ...schema.record import REQUIRED, Member, Record, is_of_kind
 from ...schema.validation import Schema
 
 Reader = Callable[[str, Any], Any]
 Writer = Callable[[Any], Any]
-_KINDS: Mapping[str, type | tuple[type, ...]] = {
-    "string": str,
-    "integer": int,
-    "number": (int, float),
-    "boolean": bool,
-    "array": list,
-}
 
 
 def _short(value: float) -> float:
@@ -145,7 +137,7 @@ class Message(Record):
             kinds = {name: member.tree["type"] for name, member in cls.members.items()}
             notes = {name: row[name] for name in _noted(cls) if name in row}
             for name, value in [*((n, v) for n, _, v in _members_in(cls, row)), *notes.items()]:
-                if not _is_of_kind(value, kinds[name]):
+                if not is_of_kind(value, kinds[name]):
                     raise InvalidArgument(f"{name} is of another kind")
             return cls._read(row).replaced(**notes)
         except (AttributeError, KeyError, TypeError, ValueError) as error:
@@ -172,12 +164,6 @@ def _members_in(kind: type[Message], table: Mapping[str, Any]) -> Iterator[tuple
 
 def _place(member: Said) -> str:
     return f"{member.inside}.{member.wire}" if member.inside else member.wire
-
-
-def _is_of_kind(value: Any, kind: str) -> bool:
-    if isinstance(value, bool) or not isinstance(value, _KINDS[kind]):
-        return isinstance(value, bool) and kind == "boolean"
-    return not isinstance(value, float) or math.isfinite(value)
 
 
 def _tree(kind: type[Message], about_groups: Mapping[str, str]) -> s.Tree:

@@ -111,7 +111,7 @@ def test_the_environment_has_everything_and_nothing_else() -> None:
     ("notice", "wanted"),
     [
         pytest.param(
-            Notice("uplink", "", HistoryEntry("t", "uplink_added", peer_id="nodea")),
+            Notice("uplink", "", HistoryEntry(at="t", kind="uplink_added", peer_id="nodea")),
             {
                 "TEXT": "router: uplink added nodea",
                 **dict.fromkeys(("DETECTION_MS", "SWITCH_MS", "OUTAGE_MS", "DURATION_S"), ""),
@@ -119,12 +119,12 @@ def test_the_environment_has_everything_and_nothing_else() -> None:
             id="what is not known is empty",
         ),
         pytest.param(
-            replace(NOTICE, entry=replace(ENTRY, duration_s=31536000.5, outage_ms=86400000)),
+            replace(NOTICE, entry=ENTRY.replaced(duration_s=31536000.5, outage_ms=86400000)),
             {"DURATION_S": "31536000.5", "OUTAGE_MS": "86400000"},
             id="long durations are plain numbers",
         ),
         pytest.param(
-            Notice("offer", "r", replace(ENTRY, cause="gone\nrm -rf\0\x1b[2J")),
+            Notice("offer", "r", ENTRY.replaced(cause="gone\nrm -rf\0\x1b[2J")),
             {"CAUSE": "gone\\nrm -rf\\x00\\x1b[2J"},
             id="a peer's words are one printable line",
         ),
@@ -196,7 +196,7 @@ async def test_events_go_to_each_hook_one_after_another(running: Folder) -> None
     running.put("2", f'echo "2 $WGUP_KIND" >>{running.out}')
     began = time.monotonic()
     for kind in ("failover", "failback"):
-        running.hooks.add(replace(NOTICE, entry=replace(ENTRY, kind=kind)))
+        running.hooks.add(replace(NOTICE, entry=ENTRY.replaced(kind=kind)))
     assert time.monotonic() - began < 0.1, "adding waits for nobody"
     wanted = ["1 failover", "2 failover", "1 failback", "2 failback"]
     assert await running.written(4) == wanted
