@@ -3,6 +3,7 @@
 PYTHON ?= python3
 VENV := .venv
 STAMP := $(VENV)/.installed
+LAB_STAMP := $(VENV)/.installed-lab
 BIN := $(VENV)/bin
 QUIETLY := -qq --disable-pip-version-check --root-user-action=ignore
 # Two laboratories, which mostly sleep, beside what computes: with three, verdicts come late.
@@ -12,10 +13,11 @@ PYTEST := $(BIN)/python -m pytest -n 3 --dist loadgroup
 PYTHON_SITE ?= /usr/lib/python3.11/site-packages
 DESTDIR ?=
 
-PROGRAMS := ip:iproute2 nft:nftables conntrack:conntrack wg:wireguard-tools \
-	wireguard-go:wireguard-go unshare:util-linux dnsmasq:dnsmasq-base udhcpc:udhcpc \
-	shellcheck:shellcheck mosquitto:mosquitto openssl:openssl chromium:chromium \
-	chromedriver:chromium-driver
+# Programs and their packages: what the lab needs, and what only tests need.
+LAB := ip:iproute2 nft:nftables conntrack:conntrack wg:wireguard-tools \
+	wireguard-go:wireguard-go unshare:util-linux
+TESTS := dnsmasq:dnsmasq-base udhcpc:udhcpc shellcheck:shellcheck mosquitto:mosquitto \
+	openssl:openssl chromium:chromium chromedriver:chromium-driver
 # Newer Pythons than the router's oldest; the first that runs is used by `make test-next`.
 NEXT ?= python3.14 python3.13 $(wildcard $(HOME)/.pyenv/versions/3.1[3-9]*/bin/python) python3.12
 
@@ -31,12 +33,13 @@ endef
 export IMPORT_ALL
 
 .DEFAULT_GOAL := help
-.PHONY: help run bench test test-deep test-next ready lint format check generate screenshots install clean system
+.PHONY: help run bench test test-deep test-next ready lint format check generate screenshots
+.PHONY: deb ipk install clean system lab-system
 
 help: ## say what the commands are
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /make \1: /'
 
-run: system $(STAMP) ## show a failover and a failback with real packets
+run: lab-system $(LAB_STAMP) ## show a failover and a failback with real packets
 	@$(BIN)/python -m tests.lab.demo
 
 bench: system $(STAMP) ## measure every number of docs/benchmarks.md; QUICK=1: in about a minute
@@ -84,6 +87,12 @@ generate: $(STAMP) ## write acl.d/, docs/methods.md, docs/messages.md and po/ fr
 screenshots: system $(STAMP) ## write docs/screenshots, in a real LuCI's looks with LUCI_RESOURCES=DIR
 	SCREENSHOTS=$(CURDIR)/docs/screenshots $(PYTEST) -q tests/browser
 
+deb: $(LAB_STAMP) ## make dist/*.deb, the package for Debian
+	@$(BIN)/python -m debian.build dist
+
+ipk: $(LAB_STAMP) ## make dist/*.ipk, the packages for OpenWrt 24.10; BYTECODE=1: without sources
+	@$(BIN)/python -m openwrt.ipk dist $(if $(BYTECODE),--bytecode)
+
 install: ## lay the files out below DESTDIR as on a router
 	@for folder in root:/ htdocs:/www acl.d:/usr/share/rpcd/acl.d; do \
 		from=$${folder%%:*} to="$(DESTDIR)$${folder#*:}"; \
@@ -107,18 +116,26 @@ clean: ## remove what the other commands made
 	rm -rf $(VENV) .venv-next build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-$(STAMP): setup.cfg
+$(LAB_STAMP): setup.cfg
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "$(PYTHON) is older than 3.11; give another: make PYTHON=python3.11" >&2; exit 1; }
+	@echo "Python: the project and its two libraries, into $(VENV)"
 	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV)
+	@$(BIN)/python -m pip install $(QUIETLY) --editable .
+	@touch $@
+
+$(STAMP): $(LAB_STAMP)
+	@echo "Python: what the tests need, into $(VENV)"
 	@$(BIN)/python -m pip install $(QUIETLY) --editable '.[test]'
 	@touch $@
 
 # Installs what is missing, and starts nothing: of these packages only mosquitto has a service. It is
 # kept from starting now by policy-rc.d (one that is there already decides), later by disabling it.
-system:
+system: NEEDED = $(LAB) $(TESTS)
+lab-system: NEEDED = $(LAB)
+system lab-system:
 	@PATH="$$PATH:/usr/sbin:/sbin"; missing=; \
-	for pair in $(PROGRAMS); do \
+	for pair in $(NEEDED); do \
 		command -v "$${pair%%:*}" >/dev/null || missing="$$missing $${pair#*:}"; \
 	done; \
 	[ -x $(BIN)/python ] || $(PYTHON) -c 'import ensurepip' 2>/dev/null || \
@@ -127,6 +144,7 @@ system:
 	if [ "$$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then \
 		echo "missing:$$missing (as root on Debian: apt-get install$$missing)" >&2; exit 0; \
 	fi; \
+	echo "Debian:$$missing"; \
 	policy=/usr/sbin/policy-rc.d; \
 	if [ ! -e $$policy ]; then \
 		trap "rm -f $$policy" EXIT; trap 'exit 1' INT TERM; \

@@ -45,14 +45,14 @@ class Options:
     broker: bool = False
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Parse the arguments and do what they say; returns the exit status."""
+def command_line() -> argparse.ArgumentParser:
+    """The parser of the service's command line."""
     parser = argparse.ArgumentParser(prog="rpcd-wireguard-uplink", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
-    serve = commands.add_parser("serve", help="publish luci.wireguard-dashboard and do the work")
-    back = commands.add_parser(
-        "uninstall", help="take back all that the service made; its configuration and keys stay"
-    )
+    doc = "Publishes luci.wireguard-dashboard on the bus and does the work, until SIGTERM."
+    serve = commands.add_parser("serve", help=doc, description=doc)
+    doc = "Takes back all that the service made; its configuration and keys stay."
+    back = commands.add_parser("uninstall", help=doc, description=doc)
     default = Options()
     for command in (serve, back):
         command.add_argument(
@@ -67,11 +67,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     serve.add_argument(
         "--broker", action="store_true", help="run a bus of our own at the socket (no ubusd there)"
     )
-    given = parser.parse_args(argv)
+    serve.add_argument("--syslog", action="store_true", help="log to syslog, not to stderr")
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Parse the arguments and do what they say; returns the exit status."""
+    given = command_line().parse_args(argv)
     logging.basicConfig(
         level=logging.DEBUG if given.verbose else logging.INFO,
-        format="%(name)s: %(levelname)s: %(message)s",
-        stream=sys.stderr,
+        handlers=[_log_handler(to_syslog=getattr(given, "syslog", False))],
     )
     options = Options(
         platform=given.platform,
@@ -83,6 +88,41 @@ def main(argv: Sequence[str] | None = None) -> int:
     if given.command == "uninstall":
         return uninstall(options)
     return run(replace(options, hooks_dir=given.hooks_dir, broker=given.broker))
+
+
+def _level(record: logging.LogRecord) -> int:
+    """The level of a line as syslog and systemd count it (syslog(3))."""
+    known = {logging.DEBUG: 7, logging.INFO: 6, logging.WARNING: 4}
+    return known.get(record.levelno, 3)
+
+
+class _Syslog(logging.Handler):
+    """To syslog, each line with its level: procd gives all of stderr the level of an error."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        import syslog
+
+        syslog.openlog("wireguard-uplink", syslog.LOG_PID, syslog.LOG_DAEMON)
+        syslog.syslog(_level(record), self.format(record))
+
+
+class _ForJournal(logging.Formatter):
+    """Lines for systemd's journal, which takes the level from in front of them (sd-daemon(3))."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        lines = super().format(record).splitlines()
+        return "\n".join(f"<{_level(record)}>{line}" for line in lines)
+
+
+def _log_handler(*, to_syslog: bool) -> logging.Handler:
+    if to_syslog:
+        return _Syslog()
+    handler = logging.StreamHandler(sys.stderr)
+    if os.environ.get("JOURNAL_STREAM"):
+        handler.setFormatter(_ForJournal())
+    else:
+        handler.setFormatter(logging.Formatter("%(name)s: %(levelname)s: %(message)s"))
+    return handler
 
 
 def run(options: Options) -> int:
@@ -138,6 +178,12 @@ async def _serve(options: Options) -> None:
         drills = daemon.start_extras(options.hooks_dir)
         await daemon.start()
         await bus.begin((*daemon.methods, drills))
+        if "NOTIFY_SOCKET" in os.environ:
+            from .extras import systemd
+
+            systemd.notify(systemd.READY)
+            stack.callback(systemd.notify, systemd.STOPPING)
+            tasks.spawn("answering systemd", systemd.stay_alive())
         await stopping.wait()
 
 

@@ -46,7 +46,7 @@ class _Parser(argparse.ArgumentParser):
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command line (sys.argv if None) and return its exit status."""
     try:
-        options = _parser().parse_args(argv)
+        options = command_line().parse_args(argv)
     except SystemExit as stop:
         return stop.code if isinstance(stop.code, int) else _NO_COMMAND
     try:
@@ -250,7 +250,8 @@ _SET = "Sets an option of the configuration; a bad value is refused."
 _UNSET = "Takes an option out of the configuration, so that its default counts again."
 
 
-def _parser() -> argparse.ArgumentParser:
+def command_line() -> argparse.ArgumentParser:
+    """The parser of all of wgctl, made from the method table."""
     parser = _Parser(
         prog="wgctl",
         description="WireGuard mesh peers as backup uplinks of this router.",

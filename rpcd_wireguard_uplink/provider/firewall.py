@@ -65,7 +65,7 @@ def _input(plan: ProviderPlan) -> list[str]:
             rules.append(f"{to_us} {_ECHO[family]} accept")
             rules.append(f"{to_us} tcp dport {plan.renewal_port} accept")
     # A resolver that refuses is given up at once, a silent one is waited for.
-    return [*rules, f"{_DNS} reject", "drop"]
+    return [*rules, f"{_DNS} reject with icmpx port-unreachable", "drop"]
 
 
 def _forward(plan: ProviderPlan) -> list[str]:

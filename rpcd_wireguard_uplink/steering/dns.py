@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from ..model import FOREIGN_MASK, PROBE_MARK, Family
 from ..system.dns import STAND_INS, TunnelResolvers
 from ..system.rtnetlink import Rule
-from .filter import T
+from .filter import REJECT, T
 from .plan import SteeringPlan
 from .rules import SLOT_SHIFT, policy_sources
 
@@ -117,7 +117,7 @@ def _family_rules(
         f"add set {T} {name} {{ type {kind}; }}",
         f"flush set {T} {name}",
         f"add element {T} {name} {{ {', '.join(mine)} }}",
-        f"add rule {T} refuse {word} daddr {STAND_INS[family]} reject",
+        f"add rule {T} refuse {word} daddr {STAND_INS[family]} {REJECT}",
     ]
     quoted = ", ".join(f'"{device}"' for device in dead)
     away = ["oifname @tunnels", *([f"oifname {{ {quoted} }}"] if quoted else [])]
@@ -132,7 +132,7 @@ def _family_rules(
             f"add rule {T} {chain} meta nfproto @diverted {led} {mark}"
             for chain in ("led", "led_own")
         ]
-    return out + [f"add rule {T} refuse {way} {word} daddr @{name} reject" for way in away]
+    return out + [f"add rule {T} refuse {way} {word} daddr @{name} {REJECT}" for way in away]
 
 
 class LookUps:

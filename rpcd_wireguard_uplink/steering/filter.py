@@ -30,6 +30,8 @@ from .plan import MAIN_SLOT, SteeringPlan
 from .rules import SLOT_SHIFT
 
 T = f"inet {TABLE}"
+# nft 1.1 does not guess the kind in a table of both families.
+REJECT = "reject with icmpx port-unreachable"
 LAPSE_S = 5.0
 REFRESH_S = 1.5
 _NFPROTO = {Family.IPV4: "ipv4", Family.IPV6: "ipv6"}
@@ -84,7 +86,7 @@ def standing_script(
     out += [f"add rule {T} steer_own {rule}" for rule in (_RESTORED, *_restoring())]
     out += [
         f"add rule {T} own_loop meta mark & 0xff == {OUTER_MARK:#x} oifname @tunnels drop",
-        f'add rule {T} through iifname "{PROVIDER_DEVICE}" oifname @tunnels reject',
+        f'add rule {T} through iifname "{PROVIDER_DEVICE}" oifname @tunnels {REJECT}',
         f"add rule {T} through oifname @tunnels tcp flags syn tcp option maxseg size set rt mtu",
         # Where tracking takes up no running connection (tcp_loose 0), it is reset at once.
         f"add rule {T} through oifname @tunnels ct state invalid tcp flags & (syn | rst) == 0 "

@@ -19,6 +19,7 @@ from pathlib import Path
 import h11
 import pytest
 
+from openwrt.ipk import pack
 from rpcd_wireguard_uplink import __version__
 from rpcd_wireguard_uplink.cli.doctor.checks import PROGRAMS
 from tests.repo import PACKAGE, ROOT
@@ -27,6 +28,8 @@ from tests.repo.test_folders import modules, names_in
 FEED = ROOT / "openwrt" / "rpcd-wireguard-uplink"
 NAME = "rpcd-wireguard-uplink"
 LIGHT = "python3-light"
+NEXT = "3.13"
+"""The Python of a release after 24.10."""
 
 SPLIT = {
     "python3-asyncio": {"asyncio"},
@@ -103,59 +106,13 @@ def load(
 @pytest.fixture(scope="module")
 def packages(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A build tree in which both packages were prepared, installed and packed."""
-    return pack(FEED, tmp_path_factory.mktemp("openwrt"))
+    return pack(FEED, tmp_path_factory.mktemp("openwrt"), NEXT)
 
 
 @pytest.fixture(scope="module")
 def feed(packages: Path) -> Path:
     """What was made of the main package."""
     return packages / NAME
-
-
-def pack(package: Path, top: Path) -> Path:
-    """Run a feed's Makefile in a build tree, which is returned; each package has a folder in it."""
-    for name, text in STAND_INS.items():
-        (top / name).parent.mkdir(parents=True, exist_ok=True)
-        (top / name).write_text(text)
-    words = ["make", "--no-print-directory", "-C", str(package), f"TOPDIR={top}", "package"]
-    variables = {k: v for k, v in os.environ.items() if not k.startswith(("MAKE", "MFLAGS"))}
-    done = subprocess.run(words, env=variables, capture_output=True, text=True)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return top
-
-
-STAND_INS = {
-    "rules.mk": """
-INCLUDE_DIR:=$(TOPDIR)/include
-PKG_BUILD_DIR:=$(TOPDIR)/build
-PKG_INSTALL_DIR:=$(TOPDIR)/installed
-INSTALL_DIR:=install -d -m0755
-CP:=cp -fpR
-""",
-    "include/package.mk": """
-installed:
-	$(Build/Prepare)
-	$(Build/Compile)
-	$(Build/Install)
-define BuildPackage
-$(eval $(Package/$(1)))
-$(shell mkdir -p $(TOPDIR)/$(1)/packed)
-package: package-$(1)
-package-$(1): installed
-	$$(call Py3Package/$(1)/install,$(TOPDIR)/$(1)/packed)
-	$$(file >$(TOPDIR)/$(1)/depends,$(DEPENDS))
-	$$(file >$(TOPDIR)/$(1)/version,$(PKG_VERSION))
-	$$(file >$(TOPDIR)/$(1)/conffiles,$$(Package/$(1)/conffiles))
-	$$(file >$(TOPDIR)/$(1)/postinst,$$(Package/$(1)/postinst))
-	$$(file >$(TOPDIR)/$(1)/prerm,$$(Package/$(1)/prerm))
-	$$(file >$(TOPDIR)/$(1)/postrm,$$(Package/$(1)/postrm))
-endef
-""",
-    "feeds/packages/lang/python/python3-package.mk": """
-PYTHON3_PKG_DIR:=/usr/lib/python3.13/site-packages
-""",
-    "feeds/packages/lang/python/pypi.mk": "",
-}
 
 
 def depends(feed: Path) -> set[str]:
@@ -261,7 +218,7 @@ def test_nothing_of_the_dashboard_is_in_it(feed: Path) -> None:
 
 
 def test_version_and_configuration_files(feed: Path) -> None:
-    assert (feed / "version").read_text().strip() == __version__
+    assert (feed / "version").read_text().strip() == f"{__version__}-r1"
     kept = (ROOT / "root/lib/upgrade/keep.d/wireguard-uplink").read_text().split()
     assert (feed / "conffiles").read_text().split() == kept
 
@@ -271,7 +228,7 @@ def test_h11_is_packed_and_needs_no_more_than_it_names(tmp_path: Path) -> None:
     ignored = shutil.ignore_patterns("__pycache__")
     shutil.copytree(Path(h11.__file__).parent, tmp_path / "build" / "h11", ignore=ignored)
     (tmp_path / "build" / "h11" / "tests").mkdir()
-    made = pack(FEED.parent / "python-h11", tmp_path) / "python3-h11"
+    made = pack(FEED.parent / "python-h11", tmp_path, NEXT) / "python3-h11"
     there = {file.name for file in Path(h11.__file__).parent.glob("*.py")}
     folder = "usr/lib/python3.13/site-packages/h11"
     assert set(files_below(made / "packed")) == {f"{folder}/{name}" for name in there}

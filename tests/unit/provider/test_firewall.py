@@ -99,7 +99,10 @@ def test_a_family_without_a_resolver_is_refused() -> None:
     script = provider_script(replace(PLAN, resolvers=("2001:db8::53",)), ONLINK)
     assert not [rule for rule in chain(script, "dns") if " dnat ip to" in rule]
     rules = chain(script, "input")
-    assert rules[-2:] == ["meta l4proto { tcp, udp } th dport 53 reject", "drop"]
+    assert rules[-2:] == [
+        "meta l4proto { tcp, udp } th dport 53 reject with icmpx port-unreachable",
+        "drop",
+    ]
 
 
 def test_only_echo_and_renewal_reach_the_router() -> None:

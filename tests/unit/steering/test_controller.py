@@ -990,7 +990,7 @@ async def test_a_dead_family_without_a_path_is_rejected(bench: Bench) -> None:
     bench.steering.bury(V6, {"wan", "wgup_a"})
     await bench.steering.ensure([UPLINK, OTHER])
     await bench.settle()
-    refused = 'oifname { "wan" } ip6 daddr @resolvers6 reject'
+    refused = 'oifname { "wan" } ip6 daddr @resolvers6 reject with icmpx port-unreachable'
     assert refused not in "".join(bench.scripts()), "while nothing is diverted it may be alive"
     await bench.divert(AWAY)
     assert refused in bench.scripts()[-1]

@@ -51,7 +51,9 @@ def test_what_is_no_address_is_left_out() -> None:
 def test_a_family_without_a_target_is_rejected_on_the_path() -> None:
     script = lines("192.0.2.1", "2001:db8::1", targets={V4: ("1.1.1.1", 0)})
     assert not any("dnat ip6" in line for line in script)
-    assert "oifname @tunnels ip6 daddr @resolvers6 reject" in rules(script, "refuse")
+    assert "oifname @tunnels ip6 daddr @resolvers6 reject with icmpx port-unreachable" in rules(
+        script, "refuse"
+    )
 
 
 @pytest.mark.parametrize("family", Family)
@@ -60,7 +62,7 @@ def test_a_dead_family_is_led_away_or_rejected_on_its_wans_only(family: Family) 
     script = redirect_script(["192.0.2.1", "2001:db8::1"], TARGETS, dead).splitlines()
     word, n = ("ip", 4) if family is V4 else ("ip6", 6)
     where = f'oifname {{ "wan", "wwan" }} {word} daddr @resolvers{n}'
-    assert f"{where} reject" in rules(script, "refuse")
+    assert f"{where} reject with icmpx port-unreachable" in rules(script, "refuse")
     [own] = [line for line in rules(script, "asking") if '"wan"' in line]
     assert own.endswith(f"{where} dnat {word} to {TARGETS[family][0]}")
     other = "ip6" if word == "ip" else "ip"
@@ -75,7 +77,7 @@ def test_what_was_not_moved_is_looked_at_behind_what_moves() -> None:
     refusing = next(line for line in script if "add chain inet wgup refuse_asking " in line)
     assert "nat hook output priority -100" in moving
     assert "filter hook output priority 0" in refusing
-    assert f"ip daddr {STAND_IN4} reject" in rules(script, "refuse")
+    assert f"ip daddr {STAND_IN4} reject with icmpx port-unreachable" in rules(script, "refuse")
     jumps = [line for line in script if line.endswith("jump refuse")]
     assert len(jumps) == 2
     assert all("{ tcp, udp } th dport 53" in line for line in jumps), "DoT and DoH stay alone"

@@ -96,7 +96,7 @@ def test_the_marks_of_others_are_left_alone() -> None:
 
 def test_a_consumer_of_ours_enters_no_tunnel() -> None:
     assert any(
-        f'iifname "{PROVIDER_DEVICE}" oifname @tunnels reject' in rule
+        f'iifname "{PROVIDER_DEVICE}" oifname @tunnels reject with icmpx port-unreachable' in rule
         for rule in rules_of(STANDING, "through")
     )
 
