@@ -122,14 +122,15 @@ def _family_rules(
     quoted = ", ".join(f'"{device}"' for device in dead)
     away = ["oifname @tunnels", *([f"oifname {{ {quoted} }}"] if quoted else [])]
     if target:
-        redirected = f"{word} daddr @{name} dnat {word} to {target}"
-        out.append(f"add rule {T} redirect{n} meta nfproto @diverted {redirected}")
-        out += [f"add rule {T} asking {_LOOK_UP} {way} {redirected}" for way in away]
+        asked, redirected = f"{word} daddr @{name}", f"dnat {word} to {target}"
+        # The address stands first: behind a set of families nft 1.1 knows none for it.
+        out.append(f"add rule {T} redirect{n} {asked} meta nfproto @diverted {redirected}")
+        out += [f"add rule {T} asking {_LOOK_UP} {way} {asked} {redirected}" for way in away]
     if target and slot:
         led = f"{_LOOK_UP} {word} daddr {target} ct status dnat"
         mark = f"meta mark set meta mark | {slot << SLOT_SHIFT:#x}"
         out += [
-            f"add rule {T} {chain} meta nfproto @diverted {led} {mark}"
+            f"add rule {T} {chain} {led} meta nfproto @diverted {mark}"
             for chain in ("led", "led_own")
         ]
     return out + [f"add rule {T} refuse {way} {word} daddr @{name} {REJECT}" for way in away]

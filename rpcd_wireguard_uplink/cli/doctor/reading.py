@@ -45,7 +45,10 @@ table inet wgup_check {
   chain pre { type filter hook prerouting priority -149; fib daddr type local accept; }
   chain out { type route hook output priority -149; ct mark & 0x7f000000 vmap @held; }
   chain seen { type filter hook postrouting priority -149; ct mark set ct mark | 0x02000000; }
-  chain through { type filter hook forward priority -1; meta nfproto @families reject; }
+  chain through {
+    type filter hook forward priority -1;
+    ip daddr 192.0.2.1 meta nfproto @families reject with icmpx port-unreachable;
+  }
   chain nat { type nat hook postrouting priority 99; oifname . ip6 saddr != @own masquerade; }
 }
 """

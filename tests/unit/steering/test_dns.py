@@ -29,10 +29,10 @@ def test_each_family_goes_to_its_own_target() -> None:
     assert f"add element inet wgup resolvers4 {{ {STAND_IN4}, 192.0.2.1 }}" in script
     assert f"add element inet wgup resolvers6 {{ {STAND_IN6}, 2001:db8::1 }}" in script
     assert rules(script, "redirect4") == [
-        "meta nfproto @diverted ip daddr @resolvers4 dnat ip to 1.1.1.1"
+        "ip daddr @resolvers4 meta nfproto @diverted dnat ip to 1.1.1.1"
     ]
     assert rules(script, "redirect6") == [
-        "meta nfproto @diverted ip6 daddr @resolvers6 dnat ip6 to 2606:4700:4700::1111"
+        "ip6 daddr @resolvers6 meta nfproto @diverted dnat ip6 to 2606:4700:4700::1111"
     ]
 
 
@@ -116,8 +116,10 @@ def test_a_redirected_look_up_carries_the_slot_of_its_path() -> None:
     script = lines("192.0.2.1", targets={V4: ("10.9.0.1", 3)})
     for chain in ("led", "led_own"):
         [rule] = rules(script, chain)[1:]
-        assert "ip daddr 10.9.0.1 ct status dnat meta mark set meta mark | 0x3000000" in rule
-        assert rule.startswith("meta nfproto @diverted ")
+        assert rule.endswith(
+            "ip daddr 10.9.0.1 ct status dnat meta nfproto @diverted "
+            "meta mark set meta mark | 0x3000000"
+        )
     assert rules(lines("192.0.2.1"), "led")[1:] == [], "no slot, no mark"
 
 
