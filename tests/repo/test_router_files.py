@@ -96,9 +96,8 @@ def test_the_service_is_kept_running(tmp_path: Path) -> None:
     assert asked[-1].strip() == "procd_close_instance"
     parameters = dict(line.removeprefix("procd_set_param ").split(" ", 1) for line in asked[1:-1])
     assert parameters == {
-        "command": "/usr/bin/rpcd-wireguard-uplink serve",
+        "command": "/usr/bin/rpcd-wireguard-uplink serve --syslog",
         "respawn": "60 2 0",
-        "stdout": "1",
         "stderr": "1",
         "pidfile": "/var/run/wireguard-uplink.pid",
         "term_timeout": "10",
