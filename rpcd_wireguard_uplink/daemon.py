@@ -136,7 +136,12 @@ class Daemon:
         # Who is on the mesh, and what the router looks like.
         self.offers = OfferBook()
         self.peers = Peers(
-            self.store, self.offers, warnings, bus.call, identities={**self.remembered.identities}
+            self.store,
+            self.offers,
+            warnings,
+            platform.kernel,
+            bus.call,
+            identities={**self.remembered.identities},
         )
         self.wans = Wans(platform, self.store, warnings)
         self.network = NetworkReader(platform)
@@ -150,10 +155,12 @@ class Daemon:
             warnings,
             events,
         )
-        self.carrying = CarryingWatch(lambda: in_use(self.monitor), warnings, events)
+        self.carrying = CarryingWatch(
+            platform.kernel, lambda: in_use(self.monitor), warnings, events
+        )
 
         # Using others.
-        self.upstream = Upstream()
+        self.upstream = Upstream(platform.kernel)
         self.watch = WatchList(
             platform,
             self.store,
@@ -195,7 +202,7 @@ class Daemon:
             self.uplinks,
             self.network,
             self.peers,
-            Provider(),
+            Provider(platform.kernel),
             UsageFile(os.path.join(folder, "usage.json"), warnings),
             warnings,
             tasks,

@@ -9,23 +9,21 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Awaitable, Callable, Iterable, Mapping
-from typing import Any
+from collections.abc import Awaitable, Callable
 
 from .config.options import Settings
 from .errors import CommandFailed, UplinkError
-from .model import DEVICE_GROUP, OUTER_MARK, Family
+from .model import DEVICE_GROUP, Family
 from .mwan3.sync import Keeper
 from .platform.protocol import Platform
 from .platform.tunnels import NETWORK, plan_sections
 from .provider.device import Provider
 from .steering.plan import DIVERTING, STANDING, UNDERLAY_TABLE
 from .steering.watchdog import ReversePath, Watchdog
-from .system import iproute, process
+from .system import process
+from .system.rtnetlink import Kernel, Route, Rule, delete_route, delete_rule
 
 OUR_TABLES = range(UNDERLAY_TABLE, UNDERLAY_TABLE + 200)
-OUR_MARKS = (OUTER_MARK, 0x01000000)  # of rules of releases before those had a protocol number
-OUR_PROTOCOLS = (str(STANDING), str(DIVERTING))
 
 
 async def take_back(platform: Platform, run_dir: str) -> list[str]:
@@ -33,19 +31,20 @@ async def take_back(platform: Platform, run_dir: str) -> list[str]:
 
     The service must not run: it would make all of it again. `run_dir` is steering's.
     """
-    steps: tuple[tuple[str, Callable[[], Awaitable[None]]], ...] = (
-        ("routing", remove_routing),
+    steps: tuple[tuple[str, Callable[[], Awaitable[None] | None]], ...] = (
+        ("routing", lambda: remove_routing(platform.kernel)),
         ("the provider", lambda: _remove_provider(platform)),
         ("tunnels", lambda: _remove_tunnels(platform)),
         ("mwan3", lambda: Keeper(platform).apply((), Settings(), (), final=True)),
         ("nftables", remove_tables),
-        ("device groups", _reset_groups),
+        ("device groups", lambda: _reset_groups(platform.kernel)),
         ("the run folder", lambda: _remove_run_folder(run_dir)),
     )
     failed = []
     for what, step in steps:
         try:
-            await step()
+            if (work := step()) is not None:
+                await work
         except UplinkError as error:
             failed.append(f"{what}: {error}")
     return failed
@@ -53,7 +52,7 @@ async def take_back(platform: Platform, run_dir: str) -> list[str]:
 
 async def _remove_provider(platform: Platform) -> None:
     await platform.remove_provider()
-    await Provider().remove()
+    await Provider(platform.kernel).remove()
 
 
 async def _remove_tunnels(platform: Platform) -> None:
@@ -64,49 +63,16 @@ async def _remove_tunnels(platform: Platform) -> None:
     await platform.sync(())
 
 
-async def remove_routing() -> None:
+def remove_routing(kernel: Kernel) -> None:
     """Our rules, our routing tables, and our routes in other tables."""
     for family in Family:
-        lines = rule_deletions(await iproute.read_rules(family))
-        lines += route_deletions(await iproute.read_all_routes(family))
-        lines += [f"route flush table all protocol {number}" for number in OUR_PROTOCOLS]
-        await iproute.batch(family, lines, force=True)
+        gone = [delete_rule(rule) for rule in kernel.rules(family) if _is_ours(rule)]
+        gone += [delete_route(route) for route in kernel.routes(family) if _is_ours(route)]
+        kernel.change(gone)
 
 
-def rule_deletions(rules: Iterable[Mapping[str, Any]]) -> list[str]:
-    """Lines for `ip -batch` that delete our rules among those that `ip -j rule` printed."""
-    lines = []
-    for rule in rules:
-        table, mark = str(rule.get("table", "")), str(rule.get("fwmark", ""))
-        is_ours = (
-            (table.isdigit() and int(table) in OUR_TABLES)
-            or str(rule.get("protocol", "")) in OUR_PROTOCOLS
-            or (mark != "" and int(mark, 16) in OUR_MARKS)
-        )
-        if is_ours:
-            mask = f"/{rule['fwmask']}" if "fwmask" in rule else ""
-            selectors = [f"fwmark {mark}{mask}"] if mark else []
-            selectors += [f"{name} {rule[name]}" for name in ("iif", "oif") if name in rule]
-            selectors += [f"lookup {table}"] if table else []
-            protocol = str(rule.get("protocol", ""))
-            selectors += [f"protocol {protocol}"] if protocol in OUR_PROTOCOLS else []
-            lines.append(" ".join(["rule del pref", str(rule["priority"]), *selectors]))
-    return lines
-
-
-def route_deletions(routes: Iterable[Mapping[str, Any]]) -> list[str]:
-    """Lines for `ip -batch` that empty our tables of what `ip -j route show table all` printed.
-
-    IPv6's routes without a way are not flushed with their table (iproute.c, print_route).
-    """
-    ours = [r for r in routes if (t := str(r.get("table", ""))).isdigit() and int(t) in OUR_TABLES]
-    pathless = [route for route in ours if route.get("type", "unicast") != "unicast"]
-    lines = [
-        f"route del {r['type']} {r['dst']} table {r['table']} metric {r.get('metric', 0)}"
-        for r in pathless
-    ]
-    tables = dict.fromkeys(route["table"] for route in ours)
-    return [*lines, *(f"route flush table {table}" for table in tables)]
+def _is_ours(found: Rule | Route) -> bool:
+    return found.table in OUR_TABLES or found.protocol in (STANDING, DIVERTING)
 
 
 async def remove_tables() -> None:
@@ -128,8 +94,8 @@ async def _remove_run_folder(run_dir: str) -> None:
     shutil.rmtree(run_dir, ignore_errors=True)
 
 
-async def _reset_groups() -> None:
+def _reset_groups(kernel: Kernel) -> None:
     """Devices of the mesh are the owner's again."""
-    for link in await iproute.read_links():
+    for link in kernel.devices():
         if link.group == DEVICE_GROUP:
-            await process.run(["ip", "link", "set", "dev", link.name, "group", "default"])
+            kernel.set_device(link.name, group=0)

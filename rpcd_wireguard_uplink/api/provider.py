@@ -48,7 +48,7 @@ class ProviderMethods:
         wanted = replace(before, enabled=True, **given)
         if wanted.limit_mbps and (reason := await self._lease_server.provider.can_shape()):
             raise NotSupported(reason, code="no_shaping")
-        wanted = await self._lease_server.with_pools(wanted)
+        wanted = self._lease_server.with_pools(wanted)
         await self._write(wanted)
         if failure := self._lease_server.failure:
             await self._write(before)

@@ -18,8 +18,9 @@ from ..events import CarryingChanged, Events
 from ..failover.machine import Phase
 from ..failover.monitor import Monitor
 from ..model import DEVICE_GROUP, Family
-from ..system import iproute, netlink, nft
+from ..system import netlink, nft
 from ..system.proc import Losses, is_strict, read_losses
+from ..system.rtnetlink import Kernel, by_device
 from ..warnings import Warnings
 from .counters import TABLE_NAME, Finding, Trail, read_counters, sample_of
 from .forwarding import FW4, Forwarding, Paths, host_on, lan_devices, look_through
@@ -76,8 +77,11 @@ def in_use(monitor: Monitor) -> InUse:
 class CarryingWatch:
     """The watch of one router. `look` says what is in use now."""
 
-    def __init__(self, look: Callable[[], InUse], warnings: Warnings, events: Events) -> None:
+    def __init__(
+        self, kernel: Kernel, look: Callable[[], InUse], warnings: Warnings, events: Events
+    ) -> None:
         self.sentences: dict[Family, str] = {}
+        self._kernel = kernel
         self._look = look
         self._warnings = warnings
         self._events = events
@@ -182,7 +186,7 @@ class CarryingWatch:
             cause = await self._cause(family, trail)
             sentence = f"{what}: {cause}" if cause else ""
         elif trail.has_no_way(UNTRIED_S) and self._has_lost_routes(family):
-            sentence = await self._no_route(family, trail.path)
+            sentence = self._no_route(family, trail.path)
         if sentence != told:
             self._set(family, sentence)
             self._events.publish(CarryingChanged(family, trail.path, sentence))
@@ -221,12 +225,12 @@ class CarryingWatch:
     def _has_lost_routes(self, family: Family) -> bool:
         return read_losses().routeless(family) - self._lost.routeless(family) >= LOST_FLOWS
 
-    async def _no_route(self, family: Family, tunnel: str) -> str:
+    def _no_route(self, family: Family, tunnel: str) -> str:
         """A sentence where the kernel has no route for hosts of a LAN, although a path is there."""
-        paths = await self._paths()
+        paths = self._paths()
         for lan, addresses in paths.lans.items():
             host = host_on(addresses, family)
-            if host and not await iproute.has_route(ORDINARY[family], host, lan):
+            if host and not self._kernel.has_route(ORDINARY[family], host, lan):
                 return (
                     f"{SHOWN[family]} flows of the LAN have no route, although {tunnel} is up: "
                     f"`ip route get {ORDINARY[family]} from {host} iif {lan}` finds none"
@@ -238,7 +242,7 @@ class CarryingWatch:
         self._is_stale, self._checked_s = False, time.monotonic()
         try:
             ruleset = await read_ruleset() if self._look().uplinks else Ruleset()
-            paths = await self._paths()
+            paths = self._paths()
             if ruleset.size > MANY_RULES:  # what takes long must not hold up the probes
                 found = await asyncio.to_thread(_findings, ruleset, paths)
             else:
@@ -274,10 +278,10 @@ class CarryingWatch:
                 return [f"{b.sentence}." for b in found]
             await asyncio.sleep(0.5)
 
-    async def _paths(self) -> Paths:
+    def _paths(self) -> Paths:
         known = self._look()
         others = {*known.wans, *known.uplinks, *known.others}
-        lans = lan_devices(await iproute.read_all_addresses(), others)
+        lans = lan_devices(by_device(self._kernel.addresses()), others)
         return Paths(lans, known.wans, known.uplinks)
 
 

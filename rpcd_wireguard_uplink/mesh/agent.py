@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import asyncio
 import time
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
 from ..config.settings import Config
 from ..config.store import ConfigChanged, ConfigStore
-from ..errors import UplinkError
+from ..errors import CommandFailed, UplinkError
 from ..events import (
     Events,
     MeshChanged,
@@ -24,7 +25,6 @@ from ..events import (
 )
 from ..model import DEVICE_GROUP
 from ..platform.network_reader import NetworkReader
-from ..system import process
 from ..warnings import Warnings
 from .offer_validation import OfferValidator
 from .offers import OfferBook, Source
@@ -85,7 +85,7 @@ class MeshAgent:
         is_trust_changed = await self._peers.reread()
         await self._events.publish_and_wait(MeshChanged())
         self.transport.follow(self._peers.directory.peers)
-        await self._group_devices()
+        self._group_devices()
         if is_trust_changed:
             await self._events.publish_and_wait(TrustChanged())
 
@@ -98,14 +98,14 @@ class MeshAgent:
         if self._peers.rebuild():
             await self._events.publish_and_wait(TrustChanged())
 
-    async def _group_devices(self) -> None:
+    def _group_devices(self) -> None:
         """Mesh devices are no WANs and no way for a tunnel's outer packets."""
         network = self._network.state
         wans = set(network.wan_devices())
         for link in network.links.values():
             if link.name in self._peers.mesh.own and link.group == 0 and link.name not in wans:
-                words = ["ip", "link", "set", "dev", link.name, "group", str(DEVICE_GROUP)]
-                await process.run(words, check=False)
+                with suppress(CommandFailed):  # it went away
+                    self._network.platform.kernel.set_device(link.name, group=DEVICE_GROUP)
 
     def report_trust(self) -> None:
         """Publish whose trust is other than before; what a start finds is no news."""

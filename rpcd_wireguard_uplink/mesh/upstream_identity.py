@@ -12,8 +12,8 @@ import ipaddress
 from collections.abc import Iterable
 
 from ..model import DefaultRoute, Family
-from ..system import iproute
 from ..system.network import NetworkState
+from ..system.rtnetlink import Kernel
 from .wire.offer import LONGEST_EGRESS, Offer
 
 LOOP_PREFIX = "uplink="
@@ -22,10 +22,11 @@ LOOP_PREFIX = "uplink="
 class Upstream:
     """What this router's way out is called now; a dead WAN keeps the name that it had."""
 
-    def __init__(self) -> None:
+    def __init__(self, kernel: Kernel) -> None:
+        self._kernel = kernel
         self.tokens: tuple[str, ...] = ()
 
-    async def follow(self, network: NetworkState) -> bool:
+    def follow(self, network: NetworkState) -> bool:
         """Take the WANs that the router's own traffic takes first; whether the name is another
         than before.
         """
@@ -34,9 +35,14 @@ class Upstream:
             route = network.wans[family].primary
             if route is not None:
                 found |= address_tokens(network.addresses_of(route.device, family))
-                found |= await _gateway_tokens(route)
+                found |= self._gateway_tokens(route)
         before, self.tokens = self.tokens, tuple(sorted(found)) or self.tokens
         return self.tokens != before
+
+    def _gateway_tokens(self, route: DefaultRoute) -> set[str]:
+        hardware = self._kernel.neighbour(route.device, route.gateway) if route.gateway else ""
+        digest = hashlib.sha256(hardware.encode()).hexdigest()[:16]
+        return {f"gw={digest}"} if hardware else set()
 
     def is_shared(self, offer: Offer) -> bool:
         """Whether the peer leaves by the same WAN as this router."""
@@ -54,15 +60,6 @@ def address_tokens(addresses: Iterable[str]) -> set[str]:
             ip = ipaddress.ip_network((ip, 56), strict=False).network_address
         found.add(f"addr={ip}")
     return found
-
-
-async def _gateway_tokens(route: DefaultRoute) -> set[str]:
-    if not route.gateway:
-        return set()
-    hardware = await iproute.read_neighbour(route.device, route.gateway)
-    if not hardware:
-        return set()
-    return {f"gw={hashlib.sha256(hardware.encode()).hexdigest()[:16]}"}
 
 
 def fitting(tokens: Iterable[str]) -> tuple[str, ...]:

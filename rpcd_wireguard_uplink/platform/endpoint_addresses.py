@@ -195,7 +195,7 @@ class EndpointAddresses:
     def __init__(
         self,
         path: str,
-        has_way: Callable[[str], Awaitable[str]],
+        has_way: Callable[[str], str],
         warnings: Warnings,
         clock: Callable[[], float] = time.monotonic,
         look_up: LookUp = resolve_all,
@@ -292,8 +292,7 @@ class EndpointAddresses:
             for address in addresses
         ]
         if len(set(found)) > 1:
-            ways = {each: await self._has_way(each.host) for each in found}
-            found.sort(key=lambda each: not ways[each])
+            found.sort(key=lambda each: not self._has_way(each.host))
         first = [each for each in good if each in found]
         last = [*good, *([search.current] if search.current is not None else [])]
         return tuple(dict.fromkeys((*first, *found, *last)))

@@ -17,11 +17,7 @@ from dataclasses import replace
 from ..errors import CommandFailed
 from ..model import (
     DEVICE_GROUP,
-    OUTER_MARK,
-    DefaultRoute,
     Endpoint,
-    Family,
-    Link,
     PeerCounters,
     Tunnel,
     is_key,
@@ -38,7 +34,7 @@ from ..system.files import (
     replace_file,
 )
 from ..system.nft import ConnectionTracking
-from ..system.rtnetlink import MAIN, UNICAST, Kernel
+from ..system.rtnetlink import Kernel
 from ..uci import Document, Draft, Store
 from ..warnings import Warnings
 from . import inbound
@@ -62,10 +58,10 @@ class Linux(Platform):
         self._keys_dir = keys_dir
         self._applied: dict[str, Tunnel] = {}
         self._ages = wg.Ages()
-        self._endpoints = EndpointAddresses(
-            os.path.join(keys_dir, "endpoints.json"), self.device_towards, warnings
-        )
         self.kernel = Kernel()
+        self._endpoints = EndpointAddresses(
+            os.path.join(keys_dir, "endpoints.json"), self.kernel.device_towards, warnings
+        )
         self.connections = ConnectionTracking()
 
     # --- configuration
@@ -163,10 +159,9 @@ class Linux(Platform):
         else:
             await process.run(["nft", "delete", "table", "inet", inbound.TABLE], check=False)
 
-    async def _mark(self, tunnel: Tunnel) -> None:
-        alias, name = mark_alias(tunnel.peer_id), tunnel.interface
-        await process.run(["ip", "link", "set", "dev", name, "alias", alias])
-        await process.run(["ip", "link", "set", "dev", name, "group", str(DEVICE_GROUP)])
+    def _mark(self, tunnel: Tunnel) -> None:
+        alias = mark_alias(tunnel.peer_id)
+        self.kernel.set_device(tunnel.interface, alias=alias, group=DEVICE_GROUP)
 
     async def _set_peer(self, tunnel: Tunnel) -> None:
         """Give the device its one peer, at the best address of its endpoint."""
@@ -202,39 +197,7 @@ class Linux(Platform):
     def endpoint_address(self, interface: str) -> str:
         return self._endpoints.current(interface)
 
-    # --- the kernel
-
-    async def read_links(self) -> list[Link]:
-        return self.kernel.devices()
-
-    async def set_mtu(self, device: str, mtu: int) -> None:
-        index = next((d.index for d in self.kernel.devices() if d.name == device), 0)
-        if code := self.kernel.set_mtu(index, mtu):
-            raise CommandFailed(f"the MTU of {device} can't be {mtu}: {os.strerror(code)}")
-
-    async def read_addresses(self, device: str) -> list[str]:
-        named = {d.index for d in self.kernel.devices() if d.name == device}
-        return [text for index, text, _ in self.kernel.addresses() if index in named]
-
-    def global_ipv6_devices(self) -> set[str]:
-        """From /proc: no process for each device."""
-        try:
-            with open("/proc/net/if_inet6", encoding="ascii", errors="replace") as file:
-                return parse_global_ipv6(file.read())
-        except FileNotFoundError:  # a kernel without IPv6
-            return set()
-
-    async def read_default_routes(self, family: Family) -> list[DefaultRoute]:
-        """From the kernel; a route with several next hops is one entry a hop."""
-        names = {device.index: device.name for device in self.kernel.devices()}
-        found = [
-            DefaultRoute(family, names[hop.index], hop.gateway, route.metric)
-            for route in self.kernel.routes(family)
-            if route.table == MAIN and not route.length and route.kind == UNICAST
-            for hop in route.hops
-            if hop.index in names
-        ]
-        return sorted(found, key=lambda route: route.metric)
+    # --- what there is
 
     async def read_resolvers(self) -> list[str]:
         """From the first of netifd's file and the machine's own that names any."""
@@ -244,11 +207,6 @@ class Linux(Platform):
             if found:
                 return found
         return []
-
-    async def device_towards(self, address: str) -> str:
-        """Ask the kernel with the outer packets' mark."""
-        index = self.kernel.device_towards(address, OUTER_MARK)
-        return next((d.name for d in self.kernel.devices() if d.index == index), "")
 
     async def read_counters(self) -> dict[str, PeerCounters]:
         read_s = time.monotonic()
@@ -271,15 +229,6 @@ def loosen_reverse_path(device: str) -> None:
             file.write(value)
     except OSError:
         return  # read-only /proc: the doctor tells what the filter does
-
-
-def parse_global_ipv6(text: str) -> set[str]:
-    """Read /proc/net/if_inet6: devices with an address of 2000::/3 that is not deprecated.
-
-    A line is address, index, prefix length, scope, flags (IFA_F_DEPRECATED is 0x20), device.
-    """
-    rows = [line.split() for line in text.splitlines()]
-    return {r[5] for r in rows if len(r) == 6 and r[0][0] in "23" and not int(r[4], 16) & 0x20}
 
 
 def _keep_text(path: str, text: str) -> None:

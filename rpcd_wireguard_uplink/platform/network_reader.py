@@ -20,7 +20,7 @@ from ..model import (
     is_own_name,
 )
 from ..system.network import NetworkState, Wans, is_used, own_networks, private_tunnels
-from ..system.rtnetlink import MAIN, Route
+from ..system.rtnetlink import MAIN, Address, Route, by_device
 from .protocol import Platform
 
 ROUTE_LOSS_S = 0.25  # a default route that is replaced is gone for a moment
@@ -41,7 +41,7 @@ class NetworkReader:
         have a default route).
         """
         kernel = self.platform.kernel
-        links = {link.index: link for link in await self.platform.read_links()}
+        links = {link.index: link for link in kernel.devices()}
         self.state = replace(self.state, links=links)  # link events change it from here on
         own = {link.name for link in links.values() if is_own_name(link.name)}
         own |= {uplink.interface for uplink in uplinks} | {PROVIDER_DEVICE}
@@ -63,14 +63,12 @@ class NetworkReader:
             held = [route.device for route in found if route.device in private]
             private_default[family] = held[0] if held else ""
         devices = sorted({device for each in wans.values() for device in each.known})
-        addresses = {**self.state.addresses}
-        for device in devices:  # one that is down keeps its last known addresses
-            addresses[device] = await self.platform.read_addresses(device) or addresses.get(
-                device, []
-            )
-        sources = _sources((route for f in Family for route in routes[f]), links)
-        others = {*tunnels, *private, *devices}
         numbered = kernel.addresses()
+        held_now = by_device(each for each in numbered if each.device in devices)
+        addresses = {**self.state.addresses, **held_now}  # a WAN that is down keeps its last ones
+        sources = _sources((route for f in Family for route in routes[f]), links)
+        lans = [each for each in numbered if each.device not in {*tunnels, *private, *devices}]
+        public = [each for each in lans if each.text[0] in "23" and ":" in each.text]
         self.state = replace(
             self.state,
             wans=wans,
@@ -80,26 +78,27 @@ class NetworkReader:
             private=private,
             private_default=private_default,
             sources=sources,
-            source_addresses=_source_addresses(sources, links, numbered),
+            source_addresses=_source_addresses(sources, numbered),
             delegated=own_networks(
-                {device: addresses[device] for device in devices},
-                sorted(_lan_networks(links, numbered, others)),
+                {device: addresses.get(device, ()) for device in devices},
+                sorted({str(IPv6Interface(each.text).network) for each in public}),
             ),
             sharing={f: _sharing(wans[f], main[f], links) for f in Family},
-            lost_prefix=self._has_lost_prefix(wans[Family.IPV6], others),
+            lost_prefix=self._has_lost_prefix(
+                wans[Family.IPV6], any(each.in_force for each in public)
+            ),
         )
 
     async def _read_default_routes(self, family: Family) -> list[DefaultRoute]:
-        found = await self.platform.read_default_routes(family)
-        wans = self.state.wans[family]
+        kernel, wans = self.platform.kernel, self.state.wans[family]
+        found = kernel.default_routes(family)
         name = wans.primary.device if wans.primary is not None else ""
         if wans.has_route(name) and name not in {route.device for route in found}:
             await asyncio.sleep(ROUTE_LOSS_S)
-            found = await self.platform.read_default_routes(family)
+            found = kernel.default_routes(family)
         return found
 
-    def _has_lost_prefix(self, wans: Wans, others: Collection[str]) -> bool:
-        has = any(self.platform.global_ipv6_devices() - set(others))
+    def _has_lost_prefix(self, wans: Wans, has: bool) -> bool:
         self._had_prefix = has or self._had_prefix
         is_gone = wans.primary is not None and not wans.has_route(wans.primary.device)
         return is_gone and self._had_prefix and not has
@@ -109,7 +108,7 @@ class NetworkReader:
         counters = await self.platform.read_counters()
         self.state = replace(self.state, counters=counters)
 
-    async def read_underlays(self, uplinks: Iterable[Uplink]) -> None:
+    def read_underlays(self, uplinks: Iterable[Uplink]) -> None:
         """Find the device that each uplink's outer packets leave by.
 
         WireGuard roams, so the endpoint that is live counts before the configured one. Where no
@@ -121,7 +120,7 @@ class NetworkReader:
             address = self.platform.endpoint_address(uplink.interface)
             if counted is not None and counted.endpoint:
                 address = counted.endpoint.rpartition(":")[0].strip("[]")
-            device = await self.platform.device_towards(address) if address else ""
+            device = self.platform.kernel.device_towards(address) if address else ""
             if device or uplink.interface not in underlays:
                 underlays[uplink.interface] = device
         self.state = replace(self.state, underlays=underlays)
@@ -148,26 +147,13 @@ def _sources(routes: Iterable[Route], links: Mapping[int, Link]) -> dict[str, se
     return found
 
 
-def _source_addresses(
-    sources: Collection[str], links: Mapping[int, Link], numbered: Iterable[tuple[int, str, bool]]
-) -> dict[str, str]:
+def _source_addresses(sources: Collection[str], addresses: Iterable[Address]) -> dict[str, str]:
     """The first IPv6 address of each device whose routes are for certain sources only."""
     found: dict[str, str] = {}
-    for index, text, in_force in numbered:
-        if index in links and links[index].name in sources and in_force and ":" in text:
-            found.setdefault(links[index].name, text.partition("/")[0])
+    for device, text, in_force in addresses:
+        if device in sources and in_force and ":" in text:
+            found.setdefault(device, text.partition("/")[0])
     return found
-
-
-def _lan_networks(
-    links: Mapping[int, Link], numbered: Iterable[tuple[int, str, bool]], others: Collection[str]
-) -> set[str]:
-    """The public IPv6 networks on all devices but the WANs and tunnels."""
-    return {
-        str(IPv6Interface(text).network)
-        for index, text, _ in numbered
-        if text[0] in "23" and ":" in text and index in links and links[index].name not in others
-    }
 
 
 def _sharing(wans: Wans, main: Sequence[Route], links: Mapping[int, Link]) -> frozenset[str]:

@@ -25,7 +25,6 @@ from ..model import (
     is_own_name,
 )
 from ..schema.endpoints import is_literal
-from ..system import process
 from ..system.dns import STAND_INS
 from ..uci import Section
 from ..warnings import Warnings
@@ -134,7 +133,7 @@ class OpenWrt(Linux):
                 dns=tuple(STAND_INS[family] for family in Family if uplink.carries(family)),
                 dns_metric=DNS_METRIC,
                 address=kept,
-                mtu=whole_number(old.get("mtu", "")) or await self._mtu(uplink.mtu, kept),
+                mtu=whole_number(old.get("mtu", "")) or self._mtu(uplink.mtu, kept),
             )
             if routed:
                 metric = _metric(by_name.get(name), [*found, *wanted])
@@ -143,10 +142,10 @@ class OpenWrt(Linux):
             wanted += wanted_sections(uplink, key, style)
         return wanted
 
-    async def _mtu(self, offered: int, endpoint: str) -> int:
+    def _mtu(self, offered: int, endpoint: str) -> int:
         """What a tunnel to that endpoint has room for, as things are now."""
-        underlay = await self.device_towards(endpoint) if endpoint else ""
-        mtus = {link.name: link.mtu for link in await self.read_links()}
+        underlay = self.kernel.device_towards(endpoint) if endpoint else ""
+        mtus = {link.name: link.mtu for link in self.kernel.devices()}
         return tunnel_mtu(offered, mtus.get(underlay, 0))
 
     async def _backed_zone(self) -> str:
@@ -157,7 +156,7 @@ class OpenWrt(Linux):
     async def _wan_names(self, besides: Container[str]) -> list[list[str]]:
         """netifd's names of each WAN's interfaces; tunnels are no WANs, nor are `besides`."""
         await self._netifd.ensure_known()
-        routes = [r for family in Family for r in await self.read_default_routes(family)]
+        routes = [r for family in Family for r in self.kernel.default_routes(family)]
         devices = {r.device for r in routes if not is_own_name(r.device)}
         return [self.interfaces_on(device) for device in devices if device not in besides]
 
@@ -180,7 +179,7 @@ class OpenWrt(Linux):
             del self._applied[name]
             self._endpoints.forget(name)
         for name in _marked_others(links, wanted):  # what netifd left behind
-            await process.run(["ip", "link", "delete", "dev", name], check=False)
+            self.kernel.delete_device(name)
         marked = {link.name for link in links if link.group == DEVICE_GROUP and link.alias}
         failed = {}
         for tunnel in tunnels:
@@ -197,7 +196,7 @@ class OpenWrt(Linux):
     ) -> tuple[dict[str, Interface], list[Link]]:
         """Have netifd do what is new or gone, and nothing else; what there is behind that."""
         wanted = {tunnel.interface for tunnel in tunnels}
-        found, links = await self._netifd.dump(), await self.read_links()
+        found, links = await self._netifd.dump(), self.kernel.devices()
         gone = _marked_others(links, wanted)
         gone += [name for name in self._reloaded if name in found and name not in wanted]
         changed = [t for t in tunnels if not self._is_installed(t, found, counters)]
@@ -216,7 +215,7 @@ class OpenWrt(Linux):
                 await self._netifd.call(INTERFACES, method, {"interface": tunnel.interface})
         if stale:
             found = await self._netifd.settle(lambda now: all(_is_up(t, now) for t in stale))
-        return found, await self.read_links() if new or gone or stale else links
+        return found, self.kernel.devices() if new or gone or stale else links
 
     def _is_installed(
         self,
@@ -254,7 +253,7 @@ class OpenWrt(Linux):
         named = tunnel.endpoint is not None and not is_literal(tunnel.endpoint.host)
         moved = named and not is_marked and name in self._applied
         if not is_marked:
-            await self._mark(tunnel)
+            self._mark(tunnel)
             loosen_reverse_path(name)
         if changed or other_key or moved:
             await self._set_peer(tunnel)

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Protocol
 
-from ..model import DefaultRoute, Endpoint, Family, Link, PeerCounters, Tunnel, Uplink
+from ..model import Endpoint, PeerCounters, Tunnel, Uplink
 from ..system.nft import ConnectionTracking
 from ..system.rtnetlink import Kernel
 from ..uci import Document, Draft, Section
@@ -107,9 +107,6 @@ class Platform(Protocol):
     def endpoint_address(self, interface: str) -> str:
         """The address literal of a tunnel's endpoint, '' while its name is not resolved."""
 
-    async def read_links(self) -> list[Link]:
-        """Every network device."""
-
     async def read_protocols(self) -> Mapping[str, str]:
         """Device -> netifd's protocol of the interface on it."""
         return {}
@@ -141,23 +138,8 @@ class Platform(Protocol):
         """The instances of a service that procd has running."""
         return []
 
-    async def set_mtu(self, device: str, mtu: int) -> None:
-        """Set a device's MTU in bytes, until it is made anew."""
-
-    async def read_addresses(self, device: str) -> list[str]:
-        """A device's global addresses with prefix lengths."""
-
-    def global_ipv6_devices(self) -> set[str]:
-        """The devices that have a public IPv6 address which is still in force."""
-
-    async def read_default_routes(self, family: Family) -> list[DefaultRoute]:
-        """The main table's default routes, lowest metric first."""
-
     async def read_resolvers(self) -> list[str]:
         """The name servers that the WANs brought, address literals."""
-
-    async def device_towards(self, address: str) -> str:
-        """The device that a tunnel's outer packets leave by towards an address, '' if none."""
 
     async def read_counters(self) -> dict[str, PeerCounters]:
         """WireGuard's counters of every device with a peer, by device."""

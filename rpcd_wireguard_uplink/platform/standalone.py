@@ -12,7 +12,7 @@ from dataclasses import replace
 
 from ..errors import UplinkError
 from ..model import Link, Tunnel, Uplink, mark_alias
-from ..system import iproute, process, wg
+from ..system import process, wg
 from ..uci import Section
 from .linux import Linux, loosen_reverse_path
 from .tunnels import plan_devices, wanted_sections
@@ -32,12 +32,11 @@ class Standalone(Linux):
 
     async def sync(self, tunnels: Sequence[Tunnel]) -> Mapping[str, str]:
         """Carry out the plan between the wanted tunnels and the kernel's devices."""
-        links = await iproute.read_links()
-        links = [await self._recognized(link, tunnels) for link in links]
+        links = [await self._recognized(link, tunnels) for link in self.kernel.devices()]
         plan = plan_devices(tunnels, links, self._applied)
         failed = dict(plan.refused)
         for name in plan.delete:
-            await process.run(["ip", "link", "delete", "dev", name], check=False)
+            self.kernel.delete_device(name)
             self._applied.pop(name, None)
             self._endpoints.forget(name)
         if plan.update and not self._applied:  # what an earlier run left is watched from now on
@@ -48,8 +47,8 @@ class Standalone(Linux):
         for tunnel in wanted:
             try:
                 if tunnel in plan.create:
-                    await wg.make_device(tunnel.interface)
-                    await self._mark(tunnel)
+                    await wg.make_device(self.kernel, tunnel.interface)
+                    self._mark(tunnel)
                 await self._configure(tunnel)
                 self._applied[tunnel.interface] = tunnel
             except UplinkError as error:
@@ -65,12 +64,12 @@ class Standalone(Linux):
         own = await wg.public_key(wanted.private_key)
         if shown.returncode != 0 or shown.stdout.strip() not in (own, "(none)"):
             return link
-        await self._mark(wanted)
+        self._mark(wanted)
         return replace(link, alias=mark_alias(wanted.peer_id))
 
     async def _configure(self, tunnel: Tunnel) -> None:
         name = tunnel.interface
         await self._set_peer(tunnel)
-        await iproute.set_addresses(name, tunnel.addresses)
-        await process.run(["ip", "link", "set", "dev", name, "mtu", str(tunnel.mtu), "up"])
+        self.kernel.set_addresses(name, tunnel.addresses)
+        self.kernel.set_device(name, mtu=tunnel.mtu, up=True)
         loosen_reverse_path(name)

@@ -12,8 +12,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from ..errors import CommandFailed, NotFound
-from ..model import DEVICE_GROUP, OUTER_MARK, PROVIDER_DEVICE, Family, Link, PeerCounters
-from ..system import iproute, process, wg
+from ..model import DEVICE_GROUP, OUTER_MARK, PROVIDER_DEVICE, Link, PeerCounters
+from ..system import process, wg
+from ..system.rtnetlink import Kernel
 from .firewall import TABLE, provider_script
 from .plan import Lease, ProviderPlan
 from .rates import IFB_DEVICE, Shaper, can_shape, wanted_shapes
@@ -26,11 +27,15 @@ PROVIDER_ALIAS = "secubox_provider"
 class Provider:
     """The provider's device and all that belongs to it. One caller at a time, but for reading."""
 
+    kernel: Kernel
     _leases: Mapping[str, Lease] = field(default_factory=dict)
     _script: str = ""
     _configured: object = None
-    _shaper: Shaper = field(default_factory=Shaper)
+    _shaper: Shaper = field(init=False)
     _ages: wg.Ages = field(default_factory=wg.Ages)
+
+    def __post_init__(self) -> None:
+        self._shaper = Shaper(self.kernel)
 
     async def apply(self, plan: ProviderPlan) -> None:
         """Install all of the plan, and nothing else of ours; a second time changes nothing.
@@ -38,7 +43,7 @@ class Provider:
         Raises CommandFailed where a command fails or a device of that name is not ours; the next
         call then takes up where this one stopped.
         """
-        links = {link.name: link for link in await iproute.read_links()}
+        links = {link.name: link for link in self.kernel.devices()}
         await self._ensure_rules(plan)
         is_there = PROVIDER_DEVICE in links
         served = await wg.read_served(PROVIDER_DEVICE, self._ages) if is_there else None
@@ -54,9 +59,8 @@ class Provider:
         self._leases = {lease.public_key: lease for lease in plan.leases}
 
     async def _ensure_rules(self, plan: ProviderPlan) -> None:
-        onlink: set[str] = set()
-        for device in {name for names in plan.wans.values() for name in names}:
-            onlink.update(await iproute.read_addresses(device))
+        wans = {name for names in plan.wans.values() for name in names}
+        onlink = {each.text for each in self.kernel.addresses() if each.device in wans}
         script = provider_script(plan, sorted(onlink))
         tables = await process.run(["nft", "list", "tables", "inet"])
         if script != self._script or f"table inet {TABLE}" not in tables.stdout.splitlines():
@@ -71,15 +75,13 @@ class Provider:
     ) -> bool:
         """Have the device as it should be; returns whether it had to be made."""
         if link is None:
-            await wg.make_device(PROVIDER_DEVICE)
+            await wg.make_device(self.kernel, PROVIDER_DEVICE)
         elif link.alias != PROVIDER_ALIAS and not _is_unfinished(link, served, plan.private_key):
             raise CommandFailed(
                 f"a device {PROVIDER_DEVICE} that is not ours is there: rename or remove it"
             )
         if link is None or link.alias != PROVIDER_ALIAS:
-            what = f"link set dev {PROVIDER_DEVICE}"
-            lines = [f"{what} alias {PROVIDER_ALIAS}", f"{what} group {DEVICE_GROUP}"]
-            await iproute.batch(Family.IPV4, lines)
+            self.kernel.set_device(PROVIDER_DEVICE, alias=PROVIDER_ALIAS, group=DEVICE_GROUP)
         named = (plan.private_key, plan.listen_port, OUTER_MARK)
         if served is None or named != (served.private_key, served.listen_port, served.mark):
             await wg.configure_served(PROVIDER_DEVICE, plan.private_key, plan.listen_port)
@@ -87,26 +89,25 @@ class Provider:
         if link is None or not link.carrier or self._configured != wanted:
             self._configured = None
             addresses = [str(ipaddress.ip_interface(text)) for text in plan.gateways]
-            up = ["ip", "link", "set", "dev", PROVIDER_DEVICE, "mtu", str(plan.mtu), "up"]
-            await process.run(up)
-            await iproute.set_addresses(PROVIDER_DEVICE, addresses)
+            self.kernel.set_device(PROVIDER_DEVICE, mtu=plan.mtu, up=True)
+            self.kernel.set_addresses(PROVIDER_DEVICE, addresses)
             self._configured = wanted
         return link is None
 
     async def remove(self) -> None:
         """Remove everything that `apply` has ever installed, also in an earlier run."""
         self._leases, self._script, self._configured = {}, "", None
-        links = {link.name: link for link in await iproute.read_links()}
+        links = {link.name: link for link in self.kernel.devices()}
         device = links.get(PROVIDER_DEVICE)
         if device is not None and device.alias == PROVIDER_ALIAS:
-            await process.run(["ip", "link", "delete", "dev", PROVIDER_DEVICE], check=False)
+            self.kernel.delete_device(PROVIDER_DEVICE)
         if IFB_DEVICE in links:
             await self._shaper.remove()
         await process.run(["nft", "delete", "table", "inet", TABLE], check=False)
 
     async def can_shape(self) -> str:
         """Why consumers' rates can't be limited here, '' if they can."""
-        return await can_shape()
+        return await can_shape(self.kernel)
 
     async def read_peers(self) -> Mapping[str, PeerCounters]:
         """What each consumer has moved, by public key; nothing where there is no device."""

@@ -28,8 +28,9 @@ from ..model import DEFAULT_MTU, DEVICE_GROUP, PROVIDER_DEVICE, Family, PeerCoun
 from ..platform.network_reader import NetworkReader
 from ..platform.protocol import Platform
 from ..platform.tunnels import tunnel_mtu
-from ..system import iproute, wg
+from ..system import wg
 from ..system.proc import forwarding_fault
+from ..system.rtnetlink import by_device
 from ..tasks import TaskSet
 from ..uplinks.lifecycle import Uplinks
 from ..usage_file import UsageFile
@@ -159,7 +160,7 @@ class LeaseServer:
             return
         self._look_at_forwarding()
         await self._ensure_key()
-        self.endpoints = await self._find_endpoints()
+        self.endpoints = self._find_endpoints()
         await self._follow_book()
         assert self.pool is not None
         port = self._store.current.peering.mesh_port
@@ -188,9 +189,9 @@ class LeaseServer:
         except ValueError as error:
             raise ConfigError(f"{CONFIG}.{PROVIDER_NAME}: {error}") from error
 
-    async def with_pools(self, settings: ProviderSettings) -> ProviderSettings:
+    def with_pools(self, settings: ProviderSettings) -> ProviderSettings:
         """Settings whose pools are chosen, to be kept: a network that comes later moves nobody."""
-        await self._find_endpoints()
+        self._find_endpoints()
         four, six = self._pools(settings)
         if not settings.pool6:  # random, as RFC 4193 (section 3.2) wants it
             six = ipaddress.IPv6Network((b"\xfd" + os.urandom(7) + bytes(8), 64))
@@ -204,8 +205,8 @@ class LeaseServer:
         elif not self.public_key:
             self.public_key = await wg.public_key(self._private)
 
-    async def _find_endpoints(self) -> tuple[ScopedEndpoint, ...]:
-        found = await iproute.read_all_addresses()
+    def _find_endpoints(self) -> tuple[ScopedEndpoint, ...]:
+        found = by_device(self._platform.kernel.addresses())
         links = self._network.state.links.values()
         tunnels = {link.name for link in links if link.group == DEVICE_GROUP}
         found.pop(PROVIDER_DEVICE, None)
@@ -335,7 +336,7 @@ class LeaseServer:
         now_s, was_spent = time.monotonic(), self.is_spent
         self._look_at_forwarding()
         try:
-            self.endpoints = await self._find_endpoints()
+            self.endpoints = self._find_endpoints()
             async with self._applying:
                 await self._apply_kernel()
             await self.recount()

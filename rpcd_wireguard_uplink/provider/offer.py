@@ -70,7 +70,7 @@ class OwnOffer:
             self.watch()
             if now_s - named_s > NAME_S:
                 named_s = now_s
-                if await self._upstream.follow(self._monitor.network.state):
+                if self._upstream.follow(self._monitor.network.state):
                     self.announce()
             if now_s - announced_s > REPEAT_S:
                 announced_s = now_s

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from ..errors import CommandFailed
 from ..model import PROVIDER_DEVICE
 from ..system import process
+from ..system.rtnetlink import Kernel
 from .plan import Lease
 
 IFB_DEVICE = "wgup_ifb"
@@ -87,24 +88,24 @@ def parse_classes(text: str) -> set[int]:
     return {int(number, 16) for number in re.findall(r"^class htb 1:([0-9a-f]+) ", text, re.M)}
 
 
-async def can_shape() -> str:
+async def can_shape(kernel: Kernel) -> str:
     """Why this machine can't limit consumers' rates, as a sentence for its owner; '' if it can.
 
     All kinds of commands are tried on a device that is there only meanwhile.
     """
-    remove = ["ip", "link", "delete", "dev", TRIAL_DEVICE]
-    add = ["ip", "link", "add", "dev", TRIAL_DEVICE, "type", "ifb"]
     lines = list(dict.fromkeys(base_lines(TRIAL_DEVICE, TRIAL_DEVICE)))
     lines += class_lines(TRIAL_DEVICE, "dst", 1, ("10.0.0.1", "fd00::1"), 1)
-    await process.run(remove, check=False)
+    kernel.delete_device(TRIAL_DEVICE)
     try:
-        if (await process.run(add, check=False)).returncode != 0:
-            return "rates can't be limited: the kernel has no ifb (OpenWrt: install kmod-ifb)"
+        kernel.make_device(TRIAL_DEVICE, "ifb")
+    except CommandFailed:
+        return "rates can't be limited: the kernel has no ifb (OpenWrt: install kmod-ifb)"
+    try:
         await _tc([line for line in lines if " delete " not in line])
     except CommandFailed as error:
         return f"rates can't be limited (OpenWrt: install tc-tiny, kmod-sched-core): {error}"
     finally:
-        await process.run(remove, check=False)
+        kernel.delete_device(TRIAL_DEVICE)
     return ""
 
 
@@ -115,6 +116,7 @@ class Shaper:
     `_known` is the rate in Mbit/s and the shapes that stand, None before they are known.
     """
 
+    kernel: Kernel
     _known: tuple[int, Shapes] | None = None
 
     async def apply(self, shapes: Shapes, rate_mbps: int, links: Collection[str]) -> None:
@@ -143,8 +145,8 @@ class Shaper:
 
     async def _ensure_roots(self, *, make_ifb: bool) -> None:
         if make_ifb:
-            await process.run(["ip", "link", "add", "dev", IFB_DEVICE, "type", "ifb"])
-        await process.run(["ip", "link", "set", "dev", IFB_DEVICE, "up"])
+            self.kernel.make_device(IFB_DEVICE, "ifb")
+        self.kernel.set_device(IFB_DEVICE, up=True)
         await _tc(base_lines(PROVIDER_DEVICE, IFB_DEVICE), force=True)
 
     async def remove(self) -> None:
@@ -154,7 +156,7 @@ class Shaper:
         await _tc(
             [f"qdisc delete {of_device} root", f"qdisc delete {of_device} ingress"], force=True
         )
-        await process.run(["ip", "link", "delete", "dev", IFB_DEVICE], check=False)
+        self.kernel.delete_device(IFB_DEVICE)
 
 
 async def _change(

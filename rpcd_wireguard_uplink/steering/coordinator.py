@@ -199,7 +199,7 @@ class SteeringCoordinator:
     async def follow_underlays(self) -> None:
         """See what each tunnel travels over, and give it the MTU that there is room for."""
         uplinks = self._uplinks or ()
-        await self._network.read_underlays(uplinks)
+        self._network.read_underlays(uplinks)
         network = self._network.state
         for uplink in uplinks:
             name = uplink.interface
@@ -208,4 +208,4 @@ class SteeringCoordinator:
             if not room or network.mtu_of(name) in (0, mtu):
                 continue
             with self._warnings.catch(f"mtu {name}"):
-                await self._network.platform.set_mtu(name, mtu)
+                self._network.platform.kernel.set_device(name, mtu=mtu)

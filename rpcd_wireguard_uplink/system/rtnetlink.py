@@ -8,20 +8,24 @@ of linux/rtnetlink.h, linux/fib_rules.h and linux/if_link.h.
 from __future__ import annotations
 
 import ipaddress
+import os
 import socket
 import struct
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
+from typing import NamedTuple
 
 from ..errors import CommandFailed
-from ..model import Family, Link
+from ..model import OUTER_MARK, DefaultRoute, Family, Link
 from . import netlink, nft
-from .netlink import Message, attribute, number, parse_attributes
+from .netlink import Message, attribute, nested, number, parse_attributes, text
 
-NEWLINK, DELLINK, GETLINK, SETLINK = 16, 17, 18, 19
+NEWLINK, DELLINK, GETLINK = 16, 17, 18
 NEWADDR, DELADDR, GETADDR = 20, 21, 22
 NEWROUTE, DELROUTE, GETROUTE = 24, 25, 26
+GETNEIGHBOUR = 30
 NEWRULE, DELRULE, GETRULE = 32, 33, 34
 # RTMGRP_LINK, IPV4_IFADDR, IPV4_ROUTE, IPV4_RULE, IPV6_IFADDR, IPV6_ROUTE; IPv6's rules: group 19
 EVENT_GROUPS = 0x1 | 0x10 | 0x40 | 0x80 | 0x100 | 0x400 | 1 << 18
@@ -31,25 +35,27 @@ _LINK = struct.Struct("=BxHiII")  # struct ifinfomsg
 _ADDRESS = struct.Struct("=BBBBI")  # struct ifaddrmsg
 _ROUTE = struct.Struct("=BBBBBBBBI")  # struct rtmsg
 _RULE = struct.Struct("=BBBBBxxBI")  # struct fib_rule_hdr
+_NEIGHBOUR = struct.Struct("=BxxxiHBB")  # struct ndmsg
 _HOP = struct.Struct("=HBBi")  # struct rtnexthop
-_UP_WITH_CARRIER = 0x1 | 0x10000  # IFF_UP and IFF_LOWER_UP
+_UP = 0x1  # IFF_UP
+_UP_WITH_CARRIER = _UP | 0x10000  # and IFF_LOWER_UP
 
 _IFNAME, _MTU, _IFALIAS, _LINKINFO, _GROUP, _INFO_KIND = 3, 4, 20, 18, 27, 1
-_DST, _SRC, _OIF, _GATEWAY, _PRIORITY, _PREFSRC, _METRICS, _MULTIPATH = 1, 2, 4, 5, 6, 7, 8, 9
-_CACHEINFO, _TABLE, _MARK, _VIA, _EXPIRES, _NH_ID = 12, 15, 16, 18, 23, 30
+_DST, _SRC, _IIF, _OIF, _GATEWAY, _PRIORITY, _PREFSRC, _METRICS = 1, 2, 3, 4, 5, 6, 7, 8
+_MULTIPATH, _CACHEINFO, _TABLE, _MARK, _VIA, _EXPIRES, _NH_ID = 9, 12, 15, 16, 18, 23, 30
+_IFA_ADDRESS, _IFA_LOCAL = 1, 2
 _RULE_IIFNAME, _RULE_GOTO, _RULE_PRIORITY, _RULE_FWMARK, _RULE_TABLE = 3, 4, 6, 10, 15
 _RULE_FWMASK, _RULE_OIFNAME, _RULE_PROTOCOL, _RULE_SUPPRESS_LENGTH = 16, 17, 21, 14
 _RULE_SRC, _RULE_DPORT = 2, 24
 _RULE_NOISE = frozenset({_RULE_PRIORITY, _RULE_TABLE, _RULE_PROTOCOL, _RULE_GOTO, 5, 7, 8, 9, 18})
 
-MAIN, UNSPECIFIED = 254, 0
+MAIN = 254
 UNICAST, BLACKHOLE, UNREACHABLE, PROHIBIT, THROW = 1, 6, 7, 8, 9
 ONLINK = 4  # RTNH_F_ONLINK: a gateway need not be in a connected network
-PERVASIVE = 2
 CLONED = 0x200
 SCOPE_LINK, SCOPE_GLOBAL = 253, 0
 PROTO_KERNEL = 2
-TO_TABLE, GOTO, NOP, RULE_UNREACHABLE = 1, 2, 3, 7
+TO_TABLE, GOTO = 1, 2
 INVERT = 0x2  # FIB_RULE_INVERT
 NOT_SUPPRESSED = 0xFFFFFFFF
 PPP = 512  # ARPHRD_PPP
@@ -184,6 +190,24 @@ def rule_selectors(
             (_RULE_FWMASK, struct.pack("=I", mark[1])),
         ]
     return tuple(sorted(found))
+
+
+class Address(NamedTuple):
+    """A global address of a device, with its prefix length; `in_force` unless it is tentative or
+    deprecated.
+    """
+
+    device: str
+    text: str
+    in_force: bool = True
+
+
+def by_device(addresses: Iterable[Address]) -> dict[str, list[str]]:
+    """The addresses of each device that has any."""
+    found: dict[str, list[str]] = {}
+    for address in addresses:
+        found.setdefault(address.device, []).append(address.text)
+    return found
 
 
 # --- parsing
@@ -327,7 +351,7 @@ def parse_address(message: Message) -> tuple[int, str, bool] | None:
         return None
     domain, bits, flags, scope, index = _ADDRESS.unpack_from(message.body)
     held = dict(parse_attributes(message.body, _ADDRESS.size))
-    value = held.get(2) or held.get(1)  # IFA_LOCAL, else IFA_ADDRESS
+    value = held.get(_IFA_LOCAL) or held.get(_IFA_ADDRESS)
     if domain not in _FAMILIES or value is None or scope != SCOPE_GLOBAL:
         return None
     flags = _number(held[8]) if 8 in held else flags
@@ -378,6 +402,13 @@ def _route_body(route: Route) -> bytes:
     elif route.hops:
         parts.append(attribute(_MULTIPATH, b"".join(map(_hop_body, route.hops))))
     return b"".join(parts)
+
+
+def _address_body(index: int, text: str) -> bytes:
+    packed = _packed(text)
+    domain = socket.AF_INET if len(packed) == 4 else socket.AF_INET6
+    head = _ADDRESS.pack(domain, int(text.partition("/")[2]), 0, SCOPE_GLOBAL, index)
+    return head + attribute(_IFA_LOCAL, packed) + attribute(_IFA_ADDRESS, packed)
 
 
 def _hop_body(hop: Hop) -> bytes:
@@ -439,10 +470,12 @@ class Kernel:
         dumped = self._netlink.dump(GETLINK, _LINK.pack(0, 0, 0, 0, 0))
         return [found for message in dumped if (found := parse_link(message)) is not None]
 
-    def addresses(self) -> list[tuple[int, str, bool]]:
-        """Every global address: index, address with its length, whether it is in force."""
+    def addresses(self) -> list[Address]:
+        """Every device's global addresses."""
+        names = dict(socket.if_nameindex())
         dumped = self._netlink.dump(GETADDR, _ADDRESS.pack(0, 0, 0, 0, 0))
-        return [found for message in dumped if (found := parse_address(message)) is not None]
+        found = (each for message in dumped if (each := parse_address(message)) is not None)
+        return [Address(names[n], text, in_force) for n, text, in_force in found if n in names]
 
     def routes(self, family: Family) -> list[Route]:
         """The routes of all tables but local ones, in the kernel's order."""
@@ -450,25 +483,63 @@ class Kernel:
         dumped = self._netlink.dump(GETROUTE, body)
         return [found for message in dumped if (found := parse_route(message)) is not None]
 
+    def destinations(self) -> list[tuple[str, str]]:
+        """(device, prefix) of each route of all tables; a refusal has no device."""
+        names = dict(socket.if_nameindex())
+        routes = [route for family in Family for route in self.routes(family)]
+        hops = ((hop, route) for route in routes for hop in route.hops or (Hop(0),))
+        return [(names.get(hop.index, ""), route.destination) for hop, route in hops]
+
+    def default_routes(self, family: Family) -> list[DefaultRoute]:
+        """Those of main, lowest metric first; one with several next hops is one entry a hop."""
+        names = dict(socket.if_nameindex())
+        found = [
+            DefaultRoute(family, names[hop.index], hop.gateway, route.metric)
+            for route in self.routes(family)
+            if route.table == MAIN and not route.length and route.kind == UNICAST
+            for hop in route.hops
+            if hop.index in names
+        ]
+        return sorted(found, key=lambda route: route.metric)
+
     def rules(self, family: Family) -> list[Rule]:
         """The policy rules in the order in which they are asked; none: no such family here."""
         body = _RULE.pack(_DOMAINS[family], 0, 0, 0, 0, 0, 0)
         dumped = self._netlink.dump(GETRULE, body)
         return [found for message in dumped if (found := parse_rule(message)) is not None]
 
-    def device_towards(self, address: str, mark: int) -> int:
-        """The index of the device that a packet with that mark leaves by; 0 where none does."""
-        packed = ipaddress.ip_address(address).packed
+    def device_towards(self, address: str, mark: int = OUTER_MARK) -> str:
+        """The device that packets with that mark leave by; '' where none does."""
+        index = self._way_to(address, number(_MARK, mark))
+        return dict(socket.if_nameindex()).get(index, "")
+
+    def has_route(self, address: str, source: str, device: str) -> bool:
+        """Whether a packet that came in by that device from there would be sent on."""
+        came_by = number(_IIF, _index_of(device))
+        return self._way_to(address, attribute(_SRC, _packed(source)), came_by) != 0
+
+    def _way_to(self, address: str, *more: bytes) -> int:
+        """The index of the device that the kernel would send a packet out of, 0 for none."""
+        packed = _packed(address)
         family = Family.IPV6 if len(packed) == 16 else Family.IPV4
         head = _ROUTE.pack(_DOMAINS[family], len(packed) * 8, 0, 0, 0, 0, 0, 0, 0)
-        body = head + attribute(_DST, packed) + number(_MARK, mark)
         try:
-            answer = self._netlink.ask(GETROUTE, body)
+            answer = self._netlink.ask(GETROUTE, b"".join((head, attribute(_DST, packed), *more)))
         except CommandFailed:
             return 0
         kind = answer.body[7] if len(answer.body) > 7 else 0
         held = dict(parse_attributes(answer.body, _ROUTE.size))
         return _number(held.get(_OIF, b"")) if kind == UNICAST else 0
+
+    def neighbour(self, device: str, address: str) -> str:
+        """The hardware address that a neighbour was seen to have (00:00:5e:..); '' for none."""
+        index, wanted = _index_of(device), _packed(address)
+        for message in self._netlink.dump(GETNEIGHBOUR, _NEIGHBOUR.pack(0, 0, 0, 0, 0)):
+            held = dict(parse_attributes(message.body, _NEIGHBOUR.size))
+            is_there = held.get(1) == wanted and index == _NEIGHBOUR.unpack_from(message.body)[1]
+            if is_there and 2 in held:  # NDA_DST, NDA_LLADDR
+                return held[2].hex(":")
+        return ""
 
     def change(self, messages: Sequence[Message]) -> list[int]:
         """Carry out changes in order; the errno of each, 0 for success."""
@@ -482,10 +553,48 @@ class Kernel:
         """A socket that hears of changes of nftables."""
         return netlink.Events(netlink.NETFILTER, nft.EVENT_GROUPS, on_news)
 
-    def set_mtu(self, index: int, mtu: int) -> int:
-        """Set a device's MTU in bytes; the errno."""
-        body = _LINK.pack(0, 0, index, 0, 0) + number(_MTU, mtu)
-        return self.change([Message(NEWLINK, body)])[0]
+    def make_device(self, name: str, kind: str) -> None:
+        """Make a device of that kind (wireguard, ifb)."""
+        info = nested(_LINKINFO, [text(_INFO_KIND, kind)])
+        body = _LINK.pack(0, 0, 0, 0, 0) + text(_IFNAME, name) + info
+        self._do(f"can't make {name}", Message(NEWLINK, body, netlink.CREATE | netlink.EXCL))
+
+    def set_device(
+        self,
+        name: str,
+        *,
+        alias: str = "",
+        group: int | None = None,
+        mtu: int = 0,
+        up: bool = False,
+    ) -> None:
+        """Change a device in what is given; `mtu` is in bytes."""
+        flags = _UP if up else 0
+        parts = [_LINK.pack(0, 0, 0, flags, flags), text(_IFNAME, name)]
+        parts += [attribute(_IFALIAS, alias.encode())] if alias else []
+        parts += [number(_GROUP, group)] if group is not None else []
+        parts += [number(_MTU, mtu)] if mtu else []
+        self._do(f"can't set {name}", Message(NEWLINK, b"".join(parts)))
+
+    def delete_device(self, name: str) -> None:
+        """Delete a device; one that is not there is no error."""
+        body = _LINK.pack(0, 0, 0, 0, 0) + text(_IFNAME, name)
+        with suppress(CommandFailed):
+            self._do(name, Message(DELLINK, body))
+
+    def set_addresses(self, device: str, wanted: Collection[str]) -> None:
+        """Let a device have these global addresses (with prefix lengths) and no others."""
+        index, found = _index_of(device), by_device(self.addresses()).get(device, ())
+        # Deleted first: a network's first address takes the later ones with it when it goes.
+        gone = [Message(DELADDR, _address_body(index, a)) for a in found if a not in wanted]
+        flags = netlink.CREATE | netlink.REPLACE
+        new = [Message(NEWADDR, _address_body(index, a), flags) for a in wanted]
+        self._do(f"can't set the addresses of {device}", *gone, *new)
+
+    def _do(self, refused: str, *messages: Message) -> None:
+        """Carry out changes; `refused` begins the error where the kernel refuses one."""
+        if code := next(filter(None, self.change(messages)), 0):
+            raise CommandFailed(f"{refused}: {os.strerror(code)}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -542,6 +651,13 @@ class LinkWatch:
 def filled(hops: Iterable[Hop]) -> tuple[Hop, ...]:
     """Hops that need no connected network for their gateways."""
     return tuple(replace(h, flags=h.flags | ONLINK) if h.gateway else h for h in hops)
+
+
+def _index_of(device: str) -> int:
+    """The device's index, 0 where it is missing."""
+    with suppress(OSError):
+        return socket.if_nametoindex(device)
+    return 0
 
 
 def _string(value: bytes) -> str:

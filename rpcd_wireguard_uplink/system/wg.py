@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from ..errors import CommandFailed, InvalidArgument
 from ..model import OUTER_MARK, Endpoint, PeerCounters, Tunnel
 from . import process
+from .rtnetlink import Kernel
 
 ENDPOINT_TRIES, ENDPOINT_PAUSE_S = 3, 0.05  # the pause is longer than most round trips
 
@@ -96,18 +97,18 @@ class Ages:
             del self._seen[peer]
 
 
-async def make_device(name: str) -> None:
+async def make_device(kernel: Kernel, name: str) -> None:
     """Make a WireGuard device, by wireguard-go where the kernel can't.
 
     Raises CommandFailed with both reasons where neither can.
     """
-    made = await process.run(["ip", "link", "add", "dev", name, "type", "wireguard"], check=False)
-    if made.returncode == 0:
-        return
     try:
-        await process.run(["wireguard-go", name], timeout_s=10.0)
-    except CommandFailed as error:
-        raise CommandFailed(f"can't make {name}: {made.stderr.strip()[:200]}; {error}") from error
+        kernel.make_device(name, "wireguard")
+    except CommandFailed as refused:
+        try:
+            await process.run(["wireguard-go", name], timeout_s=10.0)
+        except CommandFailed as error:
+            raise CommandFailed(f"{refused}; {error}") from error
 
 
 async def generate_keys() -> tuple[str, str]:

@@ -33,10 +33,10 @@ from ..mesh.registry.directory import MeshPeer
 from ..mesh.registry.peers import Peers
 from ..mesh.wire.endpoints import ScopedEndpoint
 from ..mesh.wire.lease import Denial, Deny, LeaseGrant, LeaseRelease, LeaseRequest
-from ..model import DEVICE_GROUP, OUTER_MARK, PROVIDER_DEVICE, Uplink, is_own_name
+from ..model import DEVICE_GROUP, PROVIDER_DEVICE, Uplink, is_own_name
 from ..platform.protocol import Platform
 from ..schema.endpoints import is_literal
-from ..system import iproute
+from ..system.rtnetlink import Address
 from ..tasks import TaskSet, tell
 from ..warnings import Warnings
 from .lifecycle import Uplinks
@@ -113,7 +113,7 @@ class LeaseClient:
                 f"{wanted.peer_id} can't be asked for a lease over the mesh ({error}): try again, "
                 "or give its endpoint, public_key and an address that it has admitted"
             ) from error
-        endpoints = await self._ordered(grant.endpoints, peer)
+        endpoints = self._ordered(grant.endpoints, peer)
         if not endpoints:
             raise NotSupported(
                 f"{wanted.peer_id} named no endpoint that this router could use",
@@ -204,7 +204,7 @@ class LeaseClient:
     async def _renew_now(self, uplink: Uplink, held: _Held) -> None:
         grant = await self._ask_anywhere(uplink)
         peer = self._peers.directory.named(uplink.peer_id)
-        endpoints = await self._ordered(grant.endpoints, peer)
+        endpoints = self._ordered(grant.endpoints, peer)
         held.note_grant(grant, endpoints)
         given = (grant.public_key, set(grant.addresses), grant.mtu, grant.dns)
         if given != (uplink.public_key, set(uplink.addresses), uplink.mtu, uplink.resolvers):
@@ -249,7 +249,7 @@ class LeaseClient:
         cause = "the provider gave another place"
         self._events.publish(UplinkChanged("uplink_changed", wanted, cause))
 
-    async def _ordered(
+    def _ordered(
         self, endpoints: Sequence[ScopedEndpoint], peer: MeshPeer | None
     ) -> tuple[ScopedEndpoint, ...]:
         """The endpoints that this router could use, those first that need none of its lines.
@@ -262,11 +262,7 @@ class LeaseClient:
             for each in self._monitor.network.state.wans.values()
             if each.primary is not None
         }
-        own = {
-            text.partition("/")[0]
-            for texts in (await iproute.read_all_addresses()).values()
-            for text in texts
-        }
+        own = {each.text.partition("/")[0] for each in self._platform.kernel.addresses()}
         live = peer.endpoint.rpartition(":")[0].strip("[]") if peer is not None else ""
         ranked: list[tuple[int, int, ScopedEndpoint]] = []
         for number, endpoint in enumerate(endpoints):
@@ -274,7 +270,7 @@ class LeaseClient:
                 continue
             device = ""
             if is_literal(endpoint.host):
-                device = await iproute.device_towards(endpoint.host, OUTER_MARK)
+                device = self._platform.kernel.device_towards(endpoint.host)
                 if not device or is_own_name(device):
                     continue
             over_line = not device or device in lines
@@ -288,7 +284,7 @@ class LeaseClient:
         wanted = LeaseRequest(
             peer_id=self._peers.node_id,
             public_key=uplink.own_public_key,
-            avoid=await self._own_networks(uplink),
+            avoid=self._own_networks(uplink),
         )
         status, table = await self._send("POST", host, device, wanted.as_table())
         if status != 200:
@@ -307,7 +303,8 @@ class LeaseClient:
         if set(grant.addresses) != set(uplink.addresses):  # or nothing new is taken
             told = told or taken(
                 grant.addresses,
-                await iproute.read_routes(),
+                self._platform.kernel.destinations(),
+                self._platform.kernel.addresses(),
                 self._named(uplink),
                 self._peers.mesh.peers,
             )
@@ -332,18 +329,15 @@ class LeaseClient:
         port = self._store.current.peering.mesh_port
         return await request(host, port, method, "/v1/lease", table, device=device, timeout_s=ASK_S)
 
-    async def _own_networks(self, uplink: Uplink) -> tuple[str, ...]:
+    def _own_networks(self, uplink: Uplink) -> tuple[str, ...]:
         """What the provider's pool must not overlap: our own networks, but for this tunnel's."""
-        found = await iproute.read_all_addresses()
         links = self._monitor.network.state.links.values()
         ours = {link.name for link in links if link.group == DEVICE_GROUP}
         networks = {
             str(ipaddress.ip_interface(text).network)
-            for device, texts in found.items()
-            if device != uplink.interface
-            and device != "lo"
+            for device, text, _ in self._platform.kernel.addresses()
+            if device not in (uplink.interface, "lo")
             and (device not in ours or is_own_name(device))
-            for text in texts
         }
         return tuple(sorted(networks))[:64]
 
@@ -366,14 +360,15 @@ def _is_inside(addresses: Sequence[str], prefix: str) -> bool:
 
 def taken(
     addresses: Iterable[str],
-    routes: Iterable[Mapping[str, Any]],
+    routes: Iterable[tuple[str, str]],
+    own: Iterable[Address],
     named: Mapping[str, str],
     mesh: Iterable[MeshPeer],
 ) -> str:
     """What stands against an address that a provider gave, as the end of a sentence; '' if nothing.
 
-    `routes` are those of all tables as `ip -j` prints them: what a route leads to is somebody's,
-    and a local one's is this router's own. Half the internet is as good as a default route.
+    `routes` are the devices and prefixes of those of all tables: what a route leads to is
+    somebody's; half the internet is as good as a default route. `own` are this router's addresses,
     `named` maps other uplinks' addresses to their peers.
     """
     given = [ipaddress.ip_interface(text).ip for text in addresses]
@@ -386,18 +381,21 @@ def taken(
     for ip in given:
         if ip in used:
             return f"that the uplink to {used[ip]} has ({ip})"
-    for row in routes:
-        device, told = str(row.get("dev", "")), str(row.get("dst", ""))
-        if told == "default" or (is_own_name(device) and device != PROVIDER_DEVICE):
-            continue
-        try:
-            network = ipaddress.ip_network(told)
-        except ValueError:
-            continue
-        if network.prefixlen >= LEAST_PREFIX and any(ip in network for ip in given):
-            is_own = row.get("type") == "local"
-            return f"of this router's own ({told})" if is_own else f"that a route leads to ({told})"
+    for device, text, _ in own:
+        ip = ipaddress.ip_interface(text).ip
+        if ip in given and not _is_tunnel(device):
+            return f"of this router's own ({ip})"
+    for device, prefix in routes:
+        if prefix and not _is_tunnel(device):
+            network = ipaddress.ip_network(prefix)
+            if network.prefixlen >= LEAST_PREFIX and any(ip in network for ip in given):
+                one = network.num_addresses == 1
+                return f"that a route leads to ({network[0] if one else network})"
     return ""
+
+
+def _is_tunnel(device: str) -> bool:
+    return is_own_name(device) and device != PROVIDER_DEVICE
 
 
 def _gateways(uplink: Uplink) -> list[str]:

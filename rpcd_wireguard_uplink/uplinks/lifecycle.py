@@ -139,7 +139,7 @@ class Uplinks:
 
         `private` is its key where a provider has granted a lease to it already.
         """
-        taken = {link.name for link in await self._platform.read_links()}
+        taken = {link.name for link in self._platform.kernel.devices()}
         taken |= {section.name for section in (await self._platform.read(NETWORK)).sections}
         taken |= self._store.current.names
         wanted = replace(wanted, interface=interface_name(wanted.peer_id, taken), pending=True)
@@ -174,13 +174,13 @@ class Uplinks:
         await self._watch.follow()
 
     async def _derive(self, uplink: Uplink) -> None:
-        before = wan_routes(await self._wans.default_routes())
+        before = wan_routes(self._wans.default_routes())
         failed = await self._apply_sections()
         if uplink.interface in failed:
             raise CommandFailed(f"the tunnel can't be made: {failed[uplink.interface]}")
         for pause_s in ROUTE_PAUSES_S:
             await asyncio.sleep(pause_s)
-            routes = await self._wans.default_routes()
+            routes = self._wans.default_routes()
             lost = before - wan_routes(routes)
             if not lost:
                 break
@@ -259,7 +259,7 @@ class Uplinks:
         self._opened = None  # the filter is put in place anew: somebody may have removed it
         failed = incomplete | await self._apply_sections()
         self._warnings.replace("tunnel ", {name: f"{name}: {why}" for name, why in failed.items()})
-        await self._wans.check_order()
+        self._wans.check_order()
         await self._watch.follow()
 
     async def _remember_removed(self) -> None:

@@ -45,21 +45,21 @@ class Wans:
         """Find the devices that `list wan` means; whether they are others than before."""
         names = self._store.current.settings.lines
         interfaces = await self._platform.read_interfaces() if names else {}
-        links = [link.name for link in await self._platform.read_links()] if names else []
+        links = [link.name for link in self._platform.kernel.devices()] if names else []
         is_changed = self._names.follow(names, interfaces, links)
         self._warnings.set("wan", self._names.problem)
         return is_changed
 
-    async def default_routes(self) -> list[DefaultRoute]:
+    def default_routes(self) -> list[DefaultRoute]:
         """The default routes of both families."""
-        return [r for family in Family for r in await self._platform.read_default_routes(family)]
+        return [r for family in Family for r in self._platform.kernel.default_routes(family)]
 
-    async def check_order(self) -> None:
+    def check_order(self) -> None:
         """Warn of tunnels whose default route is not behind every WAN's."""
-        self._warnings.replace("order ", tunnels_ahead(await self.default_routes()))
+        self._warnings.replace("order ", tunnels_ahead(self.default_routes()))
 
-    async def _devices(self) -> list[str]:
-        found = {device for _, device in wan_routes(await self.default_routes())}
+    def _devices(self) -> list[str]:
+        found = {device for _, device in wan_routes(self.default_routes())}
         return [*self.named] or sorted(found)
 
     # --- mwan3
@@ -86,7 +86,7 @@ class Wans:
         if not self._mwan3.installed:
             return
         with self._warnings.catch("mwan3"):
-            settings, devices = self._store.current.settings, await self._devices()
+            settings, devices = self._store.current.settings, self._devices()
             await self._mwan3.apply(uplinks, settings, devices, final=final, rebuild=rebuild)
         self._mwan3_seen = self._platform.signature(MWAN3)
 
@@ -107,7 +107,7 @@ class Wans:
                 view = await self._mwan3.view()
                 self.mwan3_view = view.as_table() if view is not None else {}
                 if view is not None:  # without mwan3 no tunnel has a default route
-                    await self.check_order()
+                    self.check_order()
         finally:
             self._mwan3_asked = 0
         return (self.mwan3_view, self._warnings.all()) != (before, warned)
@@ -117,7 +117,7 @@ class Wans:
         if not self._mwan3.installed:
             return (0,)
         try:
-            return await self._mwan3.marks(await self._devices())
+            return await self._mwan3.marks(self._devices())
         except UplinkError as error:
             self._warnings.set("mwan3", str(error))
             return (0,)

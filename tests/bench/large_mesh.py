@@ -86,9 +86,6 @@ async def _run(argv: Sequence[str], **options: Any) -> process.Completed:
     router = CURRENT.get()
     if list(argv) == ["wg", "show", "all", "dump"]:
         return process.Completed(0, router.dump, "")
-    if list(argv) == ["ip", "-j", "address", "show"]:
-        own = {"local": address(router.number), "prefixlen": 16, "scope": "global"}
-        return process.Completed(0, json.dumps([{"ifname": DEVICE, "addr_info": [own]}]), "")
     return process.Completed(int("list" in argv), "", "")  # nothing of nft's is there to be listed
 
 
@@ -101,6 +98,7 @@ async def _request(*arguments: Any, **options: Any) -> tuple[int, dict[str, Any]
 
 async def _start(router: Router, folder: str) -> None:
     machine = Machine(os.path.join(folder, router.name))
+    machine.addresses[DEVICE] = [f"{address(router.number)}/16"]
     with open(os.path.join(machine.config_dir, "wireguard-uplink"), "w", encoding="utf-8") as file:
         file.write(settings((), node_id=router.name, pace="default"))
     warnings = Warnings()

@@ -180,7 +180,7 @@ def test_a_program_that_is_run_is_known() -> None:
                     found |= {words[0].value} if name == "run" else set()
     shipped_with_openwrt = {"fw4", "uci", "ubus", "sh", "wireguard-go"}
     only_for_a_limit = {"tc"}  # an offer with a limit is refused where it is missing
-    assert {"ip", "nft", "wg"} <= found <= set(PROGRAMS) | shipped_with_openwrt | only_for_a_limit
+    assert {"nft", "wg"} <= found <= set(PROGRAMS) | shipped_with_openwrt | only_for_a_limit
 
 
 # --- contents

@@ -20,9 +20,10 @@ from pytest_mock import MockerFixture
 from rpcd_wireguard_uplink import events
 from rpcd_wireguard_uplink.config.settings import Config
 from rpcd_wireguard_uplink.config.store import ConfigStore
-from rpcd_wireguard_uplink.errors import NotFound
+from rpcd_wireguard_uplink.errors import CommandFailed, NotFound
 from rpcd_wireguard_uplink.failover.monitor import Monitor
 from rpcd_wireguard_uplink.model import (
+    OUTER_MARK,
     DefaultRoute,
     Endpoint,
     Family,
@@ -41,6 +42,7 @@ from rpcd_wireguard_uplink.system.netlink import Events, Message
 from rpcd_wireguard_uplink.system.nft import ConnectionTracking
 from rpcd_wireguard_uplink.system.rtnetlink import (
     MAIN,
+    Address,
     Kernel,
     Route,
     Rule,
@@ -71,7 +73,11 @@ def key_of(seed: str) -> str:
 
 @dataclass
 class Machine:
-    """A Platform over a directory. `dies_at` counts steps from 1; `after` lets the step happen."""
+    """A Platform over a directory. `dies_at` counts steps from 1; `after` lets the step happen.
+
+    What the kernel has are `links`, `routes` (defaults), `addresses` and `public_ipv6` by device,
+    and the devices `towards` addresses ('': towards any other).
+    """
 
     directory: str
     tunnels: dict[str, Tunnel] = field(default_factory=dict)
@@ -103,6 +109,8 @@ class Machine:
     def __post_init__(self) -> None:
         os.makedirs(self.config_dir, exist_ok=True)
         os.makedirs(self.keys_dir, exist_ok=True)
+        if isinstance(self.kernel, RoutingTables):
+            self.kernel.machine = self
         self._store = Store(self.config_dir)
         self._died = False
         self._made = 0
@@ -244,26 +252,8 @@ class Machine:
         tunnel = self.tunnels.get(interface)
         return tunnel.endpoint.host if tunnel is not None and tunnel.endpoint is not None else ""
 
-    async def read_links(self) -> list[Link]:
-        return list(self.links)
-
-    async def set_mtu(self, device: str, mtu: int) -> None:
-        self.steps.append(f"set_mtu {device} {mtu}")
-
-    async def read_addresses(self, device: str) -> list[str]:
-        return list(self.addresses.get(device, ()))
-
     async def read_resolvers(self) -> list[str]:
         return []
-
-    def global_ipv6_devices(self) -> set[str]:
-        return set(self.public_ipv6)
-
-    async def read_default_routes(self, family: Family) -> list[DefaultRoute]:
-        return list(self.routes.get(family, ()))
-
-    async def device_towards(self, address: str) -> str:
-        return self.towards.get(address, "")
 
     async def read_counters(self) -> dict[str, PeerCounters]:
         return dict(self.counters)
@@ -343,15 +333,24 @@ def replace_commands(mocker: MockerFixture) -> Commands:
 
 @dataclass
 class RoutingTables(Kernel):
-    """A kernel's devices, routes and rules, in memory; it does what requests ask of it."""
+    """A kernel's devices, routes and rules, in memory; it does what requests ask of it.
+
+    `changes` of devices are only noted, among the `commands` too; what begins as one of the
+    `refusals` is refused.
+    """
 
     found_devices: list[Link] = field(default_factory=list)
-    found_addresses: list[tuple[int, str, bool]] = field(default_factory=list)
     found_routes: dict[Family, list[Route]] = field(default_factory=dict)
     found_rules: dict[Family, list[Rule]] = field(default_factory=dict)
     requests: list[Message] = field(default_factory=list)
     errors: dict[int, int] = field(default_factory=dict)
     port: int = 0
+    found_destinations: list[tuple[str, str]] = field(default_factory=list)
+    neighbours: dict[tuple[str, str], str] = field(default_factory=dict)
+    changes: list[str] = field(default_factory=list)
+    refusals: dict[str, CommandFailed] = field(default_factory=dict)
+    machine: Machine | None = None
+    commands: Commands | None = None
 
     def __post_init__(self) -> None:
         for family in Family:
@@ -360,23 +359,66 @@ class RoutingTables(Kernel):
                 [Rule(family, 0, 255), Rule(family, 32766, MAIN), Rule(family, 32767, 253)],
             )
 
-    def devices(self) -> list[Link]:
-        return list(self.found_devices)
+    @property
+    def _held(self) -> Machine:
+        return self.machine if self.machine is not None else _NO_MACHINE
 
-    def addresses(self) -> list[tuple[int, str, bool]]:
-        return list(self.found_addresses)
+    def devices(self) -> list[Link]:
+        return [*self.found_devices, *([] if self.found_devices else self._held.links)]
+
+    def addresses(self) -> list[Address]:
+        listed = [Address(d, text) for d, texts in self._held.addresses.items() for text in texts]
+        return listed + [Address(d, "2001:db8:ff::1/64") for d in sorted(self._held.public_ipv6)]
 
     def routes(self, family: Family) -> list[Route]:
         return list(self.found_routes.get(family, ()))
 
+    def default_routes(self, family: Family) -> list[DefaultRoute]:
+        if self.machine is not None and family in self.machine.routes:
+            return list(self.machine.routes[family])
+        names = {device.index: device.name for device in self.devices()}
+        return [
+            DefaultRoute(family, names[hop.index], hop.gateway, route.metric)
+            for route in self.routes(family)
+            if route.table == MAIN and not route.length
+            for hop in route.hops
+            if hop.index in names
+        ]
+
+    def destinations(self) -> list[tuple[str, str]]:
+        return list(self.found_destinations)
+
     def rules(self, family: Family) -> list[Rule]:
         return list(self.found_rules.get(family, ()))
 
-    def device_towards(self, address: str, mark: int) -> int:
-        return 0
+    def device_towards(self, address: str, mark: int = OUTER_MARK) -> str:
+        return self._held.towards.get(address, self._held.towards.get("", ""))
 
-    def set_mtu(self, index: int, mtu: int) -> int:
-        return 0
+    def has_route(self, address: str, source: str, device: str) -> bool:
+        return True
+
+    def neighbour(self, device: str, address: str) -> str:
+        return self.neighbours.get((device, address), "")
+
+    def make_device(self, name: str, kind: str) -> None:
+        self._note(f"make {name} {kind}")
+
+    def set_device(self, name: str, **changes: object) -> None:
+        self._note(f"set {name} " + " ".join(f"{what} {value}" for what, value in changes.items()))
+
+    def delete_device(self, name: str) -> None:
+        self._note(f"delete {name}")
+
+    def set_addresses(self, device: str, wanted: Collection[str]) -> None:
+        self._note(f"address {device} {' '.join(wanted)}")
+
+    def _note(self, what: str) -> None:
+        for start, error in self.refusals.items():
+            if what.startswith(start):
+                raise error
+        self.changes.append(what)
+        if self.commands is not None:
+            self.commands.calls.append((what.split(), ""))
 
     def listen(self, on_news: Callable[[], None]) -> Events | None:
         return None
@@ -410,6 +452,11 @@ class RoutingTables(Kernel):
             rules.sort(key=lambda each: each.priority)
         elif message.kind == rtnetlink.DELRULE and rule is not None:
             self.found_rules[rule.family].remove(rule)
+
+
+_NO_MACHINE = cast(
+    Machine, SimpleNamespace(links=[], addresses={}, public_ipv6=set(), towards={}, routes={})
+)
 
 
 @dataclass

@@ -55,12 +55,7 @@ class MeshRouter(Router):
     def __init__(self, directory: Path, commands: Commands, peers: int = 3) -> None:
         super().__init__(directory)
         self.commands = commands
-        rows = [
-            {"ifname": name, "addr_info": [{"local": ip, "prefixlen": 24, "scope": "global"}]}
-            for name, ip in ADDRESSES.items()
-        ]
-        commands.answers["ip -j address show"] = json.dumps(rows)
-        commands.answers["ip -j address show dev wg0"] = json.dumps(rows[2:])
+        self.machine.addresses = {name: [f"{ip}/24"] for name, ip in ADDRESSES.items()}
         commands.answers["wg show all dump"] = mesh_dump(peers)
         commands.answers["wg show wgup_srv dump"] = CommandFailed("no such device")
         commands.answers["wg pubkey"] = key_of("provider public")

@@ -98,16 +98,8 @@ class Kernel:
                 )
             case ["wg", "show", name, "peers"]:
                 return self.peers[name]
-            case ["ip", "-j", *_]:
-                return "[]"
         self.commands.append(" ".join(argv))
         match argv:
-            case ["ip", "link", "set", "dev", name, what, value]:
-                if name not in self.alias:
-                    raise CommandFailed(f"Cannot find device {name}")
-                (self.alias if what == "alias" else self.group)[name] = value
-            case ["ip", "link", "delete", "dev", name]:
-                self.delete(name)
             case ["wg", "set", name, *rest]:
                 if "peer" in rest and "remove" not in rest:
                     self.peers[name] = rest[rest.index("peer") + 1]
@@ -128,6 +120,18 @@ class Devices(RoutingTables):
             Link(name, number, groups[name], alias)
             for number, (name, alias) in enumerate(self.kernel.alias.items(), 1)
         ] + [Link(name, 900 + n) for n, name in enumerate(self._wans())]
+
+    def set_device(self, name: str, **changes: object) -> None:
+        super().set_device(name, **changes)
+        if name not in self.kernel.alias:
+            raise CommandFailed(f"can't set {name}: No such device")
+        self.kernel.commands.append(self.changes[-1])
+        self.kernel.alias[name] = str(changes.get("alias", self.kernel.alias[name]))
+        self.kernel.group[name] = str(changes.get("group", self.kernel.group[name]))
+
+    def delete_device(self, name: str) -> None:
+        self.kernel.commands.append(f"delete {name}")
+        self.kernel.delete(name)
 
     def _wans(self) -> list[str]:
         """Devices that have a route and are not netifd's tunnels."""

@@ -21,6 +21,7 @@ from rpcd_wireguard_uplink.model import PeerCounters
 from rpcd_wireguard_uplink.provider.device import Provider
 from rpcd_wireguard_uplink.provider.offer import OwnOffer
 from rpcd_wireguard_uplink.provider.plan import ProviderPlan
+from rpcd_wireguard_uplink.system.rtnetlink import Kernel
 from tests.unit.fakes import key_of
 from tests.unit.router import CONFIG, Router, commands_of_a_router, offer
 
@@ -40,8 +41,8 @@ config provider 'local'
 class FakeProvider(Provider):
     """A kernel in which every consumer shakes hands and moves a kilobyte a second."""
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, kernel: Kernel) -> None:
+        super().__init__(kernel)
         self.keys: list[str] = []
 
     async def apply(self, plan: ProviderPlan) -> None:
@@ -84,7 +85,7 @@ class Writes:
 
 @pytest.fixture
 async def router(tmp_path: Path, mocker: MockerFixture) -> Router:
-    commands_of_a_router(mocker).answers["ip -j"] = "[]"
+    commands_of_a_router(mocker)
     mocker.patch.object(daemon_module, "Provider", FakeProvider)
     mocker.patch.object(OwnOffer, "refusal", return_value=None)
     router = Router(tmp_path)

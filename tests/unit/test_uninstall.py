@@ -10,16 +10,18 @@ import pytest
 from pytest_mock import MockerFixture
 
 from rpcd_wireguard_uplink.errors import CommandFailed
+from rpcd_wireguard_uplink.model import Family
 from rpcd_wireguard_uplink.system import process
+from rpcd_wireguard_uplink.system.rtnetlink import MAIN, UNREACHABLE, Route, Rule
 from rpcd_wireguard_uplink.uninstall import (
+    remove_routing,
     remove_tables,
-    route_deletions,
-    rule_deletions,
     take_back,
 )
-from tests.unit.fakes import Commands, replace_commands
+from tests.unit.fakes import Commands, RoutingTables, replace_commands
 from tests.unit.router import CONFIG, LINE, NETWORK, Router, commands_of_a_router, offer
 
+V4, V6 = Family.IPV4, Family.IPV6
 MWAN3 = (Path(__file__).parents[1] / "data" / "mwan3-shipped.txt").read_text()
 
 
@@ -68,43 +70,19 @@ async def test_what_fails_is_told_and_the_rest_goes_all_the_same(
     assert router.text("network") == NETWORK
 
 
-def test_our_rules_are_told_by_table_mark_and_protocol() -> None:
-    rules = [
-        {"priority": 0, "src": "all", "table": "local"},
-        {"priority": 99, "fwmark": "0x51", "fwmask": "0xff", "table": "main"},
-        {"priority": 120, "fwmark": "0x1000000", "fwmask": "0x1000000", "table": "5180"},
-        {"priority": 2001, "fwmark": "0x100", "fwmask": "0x3f00", "table": "1"},
-        {"priority": 5270, "fwmark": "0x80000", "fwmask": "0xff0000", "table": "52"},
-        {"priority": 30000, "table": "main", "protocol": "152"},
-        {"priority": 32766, "table": "main", "protocol": "kernel"},
-        {"priority": 32768, "iif": "lo", "table": "5180"},
-        {"priority": 32769, "oif": "wgup_a", "table": "5181"},
-        {"priority": 40000, "action": "unreachable"},
-    ]
-    assert rule_deletions(rules) == [
-        "rule del pref 99 fwmark 0x51/0xff lookup main",
-        "rule del pref 120 fwmark 0x1000000/0x1000000 lookup 5180",
-        "rule del pref 30000 lookup main protocol 152",
-        "rule del pref 32768 iif lo lookup 5180",
-        "rule del pref 32769 oif wgup_a lookup 5181",
-    ]
-
-
-def test_our_routing_tables_are_emptied() -> None:
-    unreachable = {"type": "unreachable", "dst": "default", "metric": 4294967295}
-    routes = [
-        {"dst": "default", "dev": "wan", "metric": 10},
-        {"type": "local", "dst": "192.0.2.1", "table": "local"},
-        {"dst": "default", "dev": "wan", "table": "52"},
-        {**unreachable, "table": "5179"},
-        {"dst": "default", "dev": "wgup_a", "table": "5180"},
-        {"dst": "192.0.2.0/24", "dev": "wan", "table": "5179"},
-    ]
-    assert route_deletions(routes) == [
-        "route del unreachable default table 5179 metric 4294967295",
-        "route flush table 5179",
-        "route flush table 5180",
-    ]
+def test_our_rules_and_routes_are_told_by_table_and_protocol() -> None:
+    kernel = RoutingTables()
+    shipped, six = list(kernel.rules(V4)), list(kernel.rules(V6))
+    theirs = [Rule(V4, 2001, 1), Rule(V4, 5270, 52)]
+    ours = [Rule(V4, 99, MAIN, protocol=151), Rule(V4, 120, 5180), Rule(V4, 32769, 5181)]
+    kernel.found_rules[V4] = [*shipped, *theirs, *ours]
+    kept = [Route(V4, MAIN), Route(V4, 52)]
+    refusal = Route(V6, 5179, "", (), 4294967294, UNREACHABLE)
+    left = [Route(V4, 5180), Route(V4, MAIN, "10.0.0.0/8", (), 1, UNREACHABLE, 151)]
+    kernel.found_routes = {V4: [*kept, *left], V6: [refusal]}
+    remove_routing(kernel)
+    assert kernel.found_rules == {V4: [*shipped, *theirs], V6: six}
+    assert kernel.found_routes == {V4: kept, V6: []}
 
 
 async def test_our_tables_are_told_by_their_names(mocker: MockerFixture) -> None:

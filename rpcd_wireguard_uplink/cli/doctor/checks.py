@@ -20,7 +20,7 @@ from ...uci import Section
 
 SERVICE_START = "/etc/init.d/wireguard-uplink restart"
 PROGRAMS: Mapping[str, tuple[str, str, str]] = {
-    "ip": ("addresses and routes can't be read or set", "ip-full", "iproute2"),
+    "ip": ("traffic would stay diverted where the service dies", "ip-full", "iproute2"),
     "nft": ("traffic can't be switched", "nftables-json", "nftables"),
     "wg": ("tunnels can't be made", "wireguard-tools", "wireguard-tools"),
     "conntrack": ("connections would stay on a dead WAN", "conntrack", "conntrack"),
@@ -62,7 +62,6 @@ class Facts:
     openwrt: bool = False
     installer: str = "apt-get install"
     missing: frozenset[str] = frozenset()
-    ip_prints_json: bool = True
     table_error: str = ""
     wireguard: str = "kernel"
     raw_sockets: bool = True
@@ -105,15 +104,11 @@ def _note(check: str, what: str, mend: str = "") -> Finding:
 
 
 def check_programs(facts: Facts) -> Iterator[Finding]:
-    """Every program that the service runs; an `ip` that prints JSON."""
+    """Every program that the service runs."""
     for name, (why, *packages) in PROGRAMS.items():
         if name in facts.missing:
             mend = _install(facts, packages[0 if facts.openwrt else 1])
             yield _wrong("programs", f"{name} is missing: {why}.", mend)
-    if "ip" not in facts.missing and not facts.ip_prints_json:
-        package = PROGRAMS["ip"][1 if facts.openwrt else 2]
-        told = "ip prints no JSON: it is BusyBox's or ip-tiny."
-        yield _wrong("programs", told, _install(facts, package))
 
 
 def _install(facts: Facts, packages: str) -> str:
@@ -311,7 +306,7 @@ def check_offloading(facts: Facts) -> Iterator[Finding]:
 
 def check_wans(facts: Facts) -> Iterator[Finding]:
     """There is something to back up."""
-    if "ip" not in facts.missing and facts.ip_prints_json and not facts.routes:
+    if not facts.routes:
         yield _note("lines", "No WAN has a default route now: there is nothing to watch.")
 
 

@@ -25,9 +25,10 @@ from ...config.parser import parse_config
 from ...errors import UplinkError
 from ...mesh.registry.directory import read_mesh
 from ...mesh.registry.listing import tunnel_fault
-from ...model import DEVICE_GROUP, PROVIDER_DEVICE, TUNNEL_PREFIX, DefaultRoute, Family
-from ...system import iproute, process
+from ...model import DEVICE_GROUP, PROVIDER_DEVICE, TUNNEL_PREFIX, Family
+from ...system import process
 from ...system.proc import forwarding_fault
+from ...system.rtnetlink import Kernel, by_device
 from ...system.wg import Ages
 from ...ubus import DEFAULT_SOCKET
 from ...ubus.client import Client
@@ -70,15 +71,13 @@ async def read_facts(places: Places) -> Facts:
     if holder != "service":
         notes += await read_peers(configs.get(CONFIG, ()))
     missing = frozenset(name for name in PROGRAMS if shutil.which(name) is None)
-    routes: list[DefaultRoute] = []
-    with suppress(UplinkError):  # `ip` is missing: told as such
-        routes = [route for f in Family for route in await iproute.read_default_routes(f)]
+    kernel = Kernel()
+    routes = [route for family in Family for route in kernel.default_routes(family)]
     devices = {route.device for route in routes}
     return Facts(
         openwrt=bool(_text("/etc/openwrt_release")),
         installer=next((c for p, c in _INSTALLERS if shutil.which(p)), ""),
         missing=missing,
-        ip_prints_json=await _ip_prints_json(),
         table_error=await _table_error() if "nft" not in missing else "",
         wireguard=find_wireguard(os.uname().release),
         raw_sockets=_raw_sockets(),
@@ -93,9 +92,9 @@ async def read_facts(places: Places) -> Facts:
         wans=dict(wans_of(dump, devices)),
         routes=tuple(routes),
         exposed=tuple(read_exposed(places.keys_dir)),
-        blockages=await _blockages(devices),
+        blockages=await _blockages(kernel, devices),
         interfaces=dict(interfaces_of(dump)),
-        devices=await read_devices(),
+        devices=tuple(device.name for device in kernel.devices()),
         unforwarded=forwarding_fault(
             {family: [r.device for r in routes if r.family is family] for family in Family}
         ),
@@ -165,7 +164,7 @@ async def read_peers(sections: Iterable[Section]) -> Spoken:
     """Why peers of WireGuard prove nothing, where no service says more."""
     try:
         only = parse_config(sections).peering.mesh_devices
-        mesh = await read_mesh(only, Ages())
+        mesh = await read_mesh(Kernel(), only, Ages())
     except UplinkError:
         return ()
     faults = (tunnel_fault(peer, mesh.addresses) for peer in (*mesh.peers, *mesh.others))
@@ -186,24 +185,10 @@ def interfaces_of(dump: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         yield row["interface"], row.get("l3_device", "")
 
 
-async def read_devices() -> Spoken:
-    """The names of all devices; none where `ip` can't be asked."""
-    with suppress(UplinkError):
-        return tuple(link.name for link in await iproute.read_links())
-    return ()
-
-
-async def _ip_prints_json() -> bool:
-    with suppress(UplinkError):
-        done = await process.run(["ip", "-j", "link", "show", "lo"], check=False)
-        return done.stdout.lstrip().startswith("[")
-    return True
-
-
-async def _blockages(wans: Collection[str]) -> tuple[Blockage, ...]:
+async def _blockages(kernel: Kernel, wans: Collection[str]) -> tuple[Blockage, ...]:
     """What the forward hook keeps from the tunnels that stand now; [] while no WAN is there."""
     try:
-        links, addresses = await iproute.read_links(), await iproute.read_all_addresses()
+        links, addresses = kernel.devices(), by_device(kernel.addresses())
         names = [x.name for x in links if x.name.startswith(TUNNEL_PREFIX)]
         tunnels = {n: _families(addresses.get(n, ())) for n in names if n != PROVIDER_DEVICE}
         lines = [name for name in wans if name not in tunnels]

@@ -17,8 +17,9 @@ from dataclasses import dataclass, field
 
 from ...config.options import Pin
 from ...schema.shapes import PEER_ID
-from ...system import iproute, process
+from ...system import process
 from ...system.files import read_or_tell, read_text
+from ...system.rtnetlink import Kernel, by_device
 from ...system.wg import Ages, peer_rows
 
 NODE_ID_FILE = "/var/run/secubox-p2p/node.id"  # _init_node_info, secubox-p2p
@@ -137,17 +138,17 @@ def _hosts(allowed: str) -> list[str]:
     return [address for address in found if address]
 
 
-async def read_mesh(only: Collection[str], ages: Ages) -> Mesh:
+async def read_mesh(kernel: Kernel, only: Collection[str], ages: Ages) -> Mesh:
     """The mesh as it is now. `only` names its devices; where it is empty they are those on which
     a peer has an address of its own, which a commercial VPN's server has not.
 
-    Raises CommandFailed or TimedOut where `wg` or `ip` can't be asked.
+    Raises CommandFailed or TimedOut where `wg` or the kernel can't be asked.
     """
     # The text holds private keys: it must not be kept, logged or quoted.
     dump = (await process.run(["wg", "show", "all", "dump"])).stdout
     peer_rows(dump)  # what is no dump is no mesh without peers
     devices = parse_devices(dump, only)
-    found = await iproute.read_all_addresses()
+    found = by_device(kernel.addresses())
     every = [address for device in devices for address in found.get(device, ())]
     plain = {plain_address(text) for texts in found.values() for text in texts}
     with process.understood("wg"):

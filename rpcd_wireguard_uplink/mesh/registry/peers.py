@@ -13,6 +13,7 @@ from typing import Any
 from ...config.store import ConfigStore
 from ...config.wan_names import unknown_names
 from ...errors import InvalidArgument, NotTrusted, UplinkError
+from ...system.rtnetlink import Kernel
 from ...system.wg import Ages
 from ...warnings import Warnings
 from ..offers import OfferBook
@@ -44,6 +45,7 @@ class Peers:
     store: ConfigStore
     offers: OfferBook
     warnings: Warnings
+    kernel: Kernel
     bus_call: BusCall | None = None
     node_id: str = ""
     mesh: Mesh = field(default_factory=Mesh)
@@ -70,7 +72,7 @@ class Peers:
         told = self.warnings
         self.node_id = await asyncio.to_thread(own_node_id, settings.node_id, problems=told)
         try:
-            self.mesh = await read_mesh(settings.mesh_devices, self._ages)
+            self.mesh = await read_mesh(self.kernel, settings.mesh_devices, self._ages)
             self._approvals = await read_approvals(self.bus_call, problems=told)
             self._records = await read_records(self.bus_call, problems=told) or ()
             self.warnings.clear_topic("mesh")

@@ -12,6 +12,7 @@ from typing import Any
 
 from rpcd_wireguard_uplink.provider.device import Provider
 from rpcd_wireguard_uplink.system import process
+from rpcd_wireguard_uplink.system.rtnetlink import Kernel
 
 ran: list[tuple[list[str], str]] = []
 run = process.run
@@ -26,7 +27,7 @@ process.run = listen
 
 
 async def main() -> None:
-    provider = Provider()
+    provider = Provider(Kernel())
     print("ready", flush=True)
     while line := await asyncio.to_thread(sys.stdin.readline):
         name, arguments = pickle.loads(base64.b64decode(line))
@@ -34,7 +35,7 @@ async def main() -> None:
         result: Any
         try:
             if name == "restart":
-                result = provider = Provider()
+                result = provider = Provider(Kernel())
             else:
                 result = await getattr(provider, name)(*arguments)
         except Exception as error:

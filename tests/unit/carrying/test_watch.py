@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from pytest_mock import MockerFixture
@@ -17,8 +17,10 @@ from rpcd_wireguard_uplink.carrying.watch import CarryingWatch, InUse
 from rpcd_wireguard_uplink.errors import CommandFailed
 from rpcd_wireguard_uplink.events import CarryingChanged, Events
 from rpcd_wireguard_uplink.model import Family
+from rpcd_wireguard_uplink.system import rtnetlink
 from rpcd_wireguard_uplink.system.netlink import Message, text
 from rpcd_wireguard_uplink.system.proc import Losses, is_strict, read_losses
+from rpcd_wireguard_uplink.system.rtnetlink import Address
 from rpcd_wireguard_uplink.tasks import TaskSet
 from rpcd_wireguard_uplink.warnings import Warnings
 
@@ -62,10 +64,11 @@ class Kernel:
             raise CommandFailed("nft failed")
         return dict(self.counters)
 
-    async def read_all_addresses(self) -> dict[str, list[str]]:
-        return {"lan": ["192.168.1.1/24"], "wan": ["198.51.100.2/29"], TUNNEL: ["10.0.0.2/32"]}
+    def addresses(self) -> list[Address]:
+        held = {"lan": "192.168.1.1/24", "wan": "198.51.100.2/29", TUNNEL: "10.0.0.2/32"}
+        return [Address(device, text) for device, text in held.items()]
 
-    async def has_route(self, address: str, source: str, device: str) -> bool:
+    def has_route(self, address: str, source: str, device: str) -> bool:
         return self.routed
 
     def flows(self, *what: str, packets: int = 3) -> None:
@@ -111,14 +114,12 @@ def scene(mocker: MockerFixture) -> Iterator[Scene]:
     events = Events(TaskSet(warnings))
     events.subscribe(CarryingChanged, lambda event: told.append((event.path, event.cause)))
     used = {"now": AWAY}
-    watch = CarryingWatch(lambda: used["now"], warnings, events)
+    watch = CarryingWatch(cast(rtnetlink.Kernel, kernel), lambda: used["now"], warnings, events)
     made = Scene(kernel, watch, warnings, told, used)
     mocker.patch.object(carrying_watch, "read_ruleset", kernel.read_ruleset)
     mocker.patch.object(carrying_watch, "read_counters", kernel.read_counters)
     mocker.patch.object(carrying_watch, "read_losses", lambda: kernel.losses)
     mocker.patch.object(carrying_watch, "is_strict", lambda device: kernel.strict)
-    mocker.patch.object(carrying_watch.iproute, "read_all_addresses", kernel.read_all_addresses)
-    mocker.patch.object(carrying_watch.iproute, "has_route", kernel.has_route)
     mocker.patch.object(time, "monotonic", lambda: made.now_s)
     yield made
 
@@ -262,12 +263,12 @@ async def test_what_can_not_be_read_is_told(scene: Scene) -> None:
 async def test_calm_costs_nothing_until_the_rules_change(mocker: MockerFixture) -> None:
     kernel = Kernel()
     mocker.patch.object(carrying_watch, "read_ruleset", kernel.read_ruleset)
-    mocker.patch.object(carrying_watch.iproute, "read_all_addresses", kernel.read_all_addresses)
     mocker.patch.object(carrying_watch, "CALM_S", 0.05)
     news = mocker.patch.object(carrying_watch.netlink, "Events").return_value
     of_others, of_ours = (Message(6 << 8, bytes(4) + text(1, name)) for name in ("fw4", "wgup"))
     calm = InUse({}, AWAY.wans, AWAY.uplinks)
-    watch = CarryingWatch(lambda: calm, Warnings(), Events(TaskSet(Warnings())))
+    events = Events(TaskSet(Warnings()))
+    watch = CarryingWatch(cast(rtnetlink.Kernel, kernel), lambda: calm, Warnings(), events)
     task = asyncio.create_task(watch.follow())
     try:
         await asyncio.sleep(0.3)

@@ -79,12 +79,9 @@ async def test_an_offer_that_trips_the_watch_does_not_stop_the_probes(
     assert not any("secret" in problem for problem in problems)
 
 
-@pytest.mark.parametrize("command", ["wg show all dump", "ip -j address show"])
-async def test_a_mesh_that_cannot_be_read_stops_nothing(
-    tmp_path: Path, commands: Commands, command: str
-) -> None:
+async def test_a_mesh_that_cannot_be_read_stops_nothing(tmp_path: Path, commands: Commands) -> None:
     router = MeshRouter(tmp_path, commands)
-    commands.answers[command] = CommandFailed("not installed")
+    commands.answers["wg show all dump"] = CommandFailed("not installed")
     await router.start()
     try:
         problems = (await router.call("uplink_status"))["problems"]

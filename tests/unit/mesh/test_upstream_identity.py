@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import json
-
 import pytest
-from pytest_mock import MockerFixture
 
 from rpcd_wireguard_uplink.mesh.upstream_identity import (
     Upstream,
@@ -15,7 +12,7 @@ from rpcd_wireguard_uplink.mesh.upstream_identity import (
 from rpcd_wireguard_uplink.mesh.wire.offer import LONGEST_EGRESS, Offer
 from rpcd_wireguard_uplink.model import DefaultRoute, Family
 from rpcd_wireguard_uplink.platform.network_reader import NetworkReader
-from tests.unit.fakes import Machine, replace_commands
+from tests.unit.fakes import Machine, RoutingTables
 
 
 @pytest.mark.parametrize(
@@ -52,7 +49,7 @@ def test_what_is_too_long_is_left_out() -> None:
 def test_a_line_is_shared_by_any_name_but_a_loops(
     theirs: tuple[str, ...], own: tuple[str, ...], is_shared: bool
 ) -> None:
-    upstream = Upstream()
+    upstream = Upstream(RoutingTables())
     upstream.tokens = own
     assert (
         upstream.is_shared(Offer(peer_id="a", host="192.0.2.1", public_key="k", egress=theirs))
@@ -61,20 +58,18 @@ def test_a_line_is_shared_by_any_name_but_a_loops(
 
 
 async def test_two_routers_behind_one_modem_have_one_gateway(
-    mocker: MockerFixture, tmp_path_factory: pytest.TempPathFactory
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> None:
     found = []
     for hardware in ("02:00:00:00:00:01", "02:00:00:00:00:01", "02:00:00:00:00:02", ""):
-        commands = replace_commands(mocker)
-        rows = [{"dst": "192.0.2.1", "lladdr": hardware}] if hardware else []
-        commands.answers["ip -j neighbour"] = json.dumps(rows)
+        kernel = RoutingTables(neighbours={("wan0", "192.0.2.1"): hardware})
         machine = Machine(str(tmp_path_factory.mktemp("router")))
         machine.routes[Family.IPV4] = [DefaultRoute(Family.IPV4, "wan0", "192.0.2.1")]
         network = NetworkReader(machine)
         await network.read(())
-        upstream = Upstream()
-        assert await upstream.follow(network.state) is bool(hardware)
-        assert not await upstream.follow(network.state), "nothing is new"
+        upstream = Upstream(kernel)
+        assert upstream.follow(network.state) is bool(hardware)
+        assert not upstream.follow(network.state), "nothing is new"
         found.append(upstream.tokens)
     same, also, other, none = found
     assert same == also != other

@@ -42,7 +42,7 @@ class Search:
         self.patience.append(timeout_s)
         return self.table.get(host, ())
 
-    async def _way(self, address: str) -> str:
+    def _way(self, address: str) -> str:
         return "" if address in self.unreached else "wan"
 
     async def begin(self, endpoint: Endpoint = HOST) -> str:

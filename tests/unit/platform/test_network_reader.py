@@ -18,7 +18,6 @@ from rpcd_wireguard_uplink.model import (
     Tunnel,
     Uplink,
 )
-from rpcd_wireguard_uplink.platform.linux import parse_global_ipv6
 from rpcd_wireguard_uplink.platform.network_reader import NetworkReader
 from tests.unit.fakes import Machine
 
@@ -68,10 +67,10 @@ async def test_a_route_that_is_replaced_is_not_lost(machine: Machine) -> None:
     await network.read([])
     full, gone = machine.routes[V4], [list[DefaultRoute]()]
 
-    async def read(family: Family) -> list[DefaultRoute]:
+    def read(family: Family) -> list[DefaultRoute]:
         return gone.pop() if family is V4 and gone else full if family is V4 else []
 
-    machine.read_default_routes = read  # type: ignore[method-assign]
+    machine.kernel.default_routes = read  # type: ignore[method-assign]
     await network.read([])
     assert network.state.wans[V4].has_route("wan")
 
@@ -114,7 +113,7 @@ async def test_shared_fate(
     if second_line:
         machine.routes[V4].append(DefaultRoute(V4, "wwan", "", 20))
     await network.read([UPLINK])
-    await network.read_underlays([UPLINK])
+    network.read_underlays([UPLINK])
     assert network.state.shares_underlay("wgup_a") is shares
 
 
@@ -128,7 +127,7 @@ async def test_the_endpoint_that_is_live_counts(
     machine.towards[address] = "mesh0"
     machine.counters = {"wgup_a": PeerCounters("k", live, 1.0, 0, 0)}
     await network.read_counters()
-    await network.read_underlays([UPLINK])
+    network.read_underlays([UPLINK])
     assert network.state.underlays == {"wgup_a": "mesh0"}
 
 
@@ -136,9 +135,9 @@ async def test_the_last_underlay_is_kept_where_no_way_leads(
     machine: Machine, network: NetworkReader
 ) -> None:
     machine.towards["192.0.2.9"] = "wan"
-    await network.read_underlays([UPLINK])
+    network.read_underlays([UPLINK])
     machine.towards.clear()
-    await network.read_underlays([UPLINK])
+    network.read_underlays([UPLINK])
     assert network.state.underlays == {"wgup_a": "wan"}
     assert network.state.shares_underlay("wgup_a")
 
@@ -163,11 +162,11 @@ async def test_a_dead_wan_is_remembered_within_the_limit(
 async def test_a_link_that_falls_during_a_reading_stays_down(
     machine: Machine, network: NetworkReader
 ) -> None:
-    async def read(family: Family) -> list[DefaultRoute]:
+    def read(family: Family) -> list[DefaultRoute]:
         network.set_carrier(2, False)
         return []
 
-    machine.read_default_routes = read  # type: ignore[method-assign]
+    machine.kernel.default_routes = read  # type: ignore[method-assign]
     await network.read([UPLINK])
     assert network.state.why_detached("wan", 2, PathKind.WAN, V4) == "carrier lost"
 
@@ -208,16 +207,3 @@ async def test_a_lan_that_never_had_a_prefix_loses_none(
     machine.routes[V6] = []
     await network.read([UPLINK])
     assert not network.state.lost_prefix
-
-
-def test_public_addresses_of_devices() -> None:
-    text = (
-        "00000000000000000000000000000001 01 80 10 80       lo\n"
-        "fe800000000000000000000000000001 02 40 20 80      wan\n"
-        "fd000001000000000000000000000001 03 40 00 80   br-lan\n"
-        "20010db8000000000000000000000001 04 40 00 20   br-old\n"
-        "20010db8000000000000000000000002 05 40 00 80   br-new\n"
-        "3ffe0000000000000000000000000002 06 40 00 a0 br-older\n"
-        "cut off\n"
-    )
-    assert parse_global_ipv6(text) == {"br-new"}

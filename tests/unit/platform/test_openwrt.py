@@ -31,7 +31,7 @@ from rpcd_wireguard_uplink.uci import Section, parse
 from rpcd_wireguard_uplink.uplinks import adding, lifecycle
 from rpcd_wireguard_uplink.warnings import Warnings
 from tests.unit.fakes import key_of
-from tests.unit.netifd_double import Kernel, Netifd, shape
+from tests.unit.netifd_double import Devices, Kernel, Netifd, shape
 from tests.unit.router import daemon_of
 
 RECORDED = json.loads((Path(__file__).parents[2] / "data" / "netifd.json").read_text())
@@ -370,8 +370,8 @@ async def test_the_mtu_is_what_its_underlay_has_room_for_when_it_is_written(
     router: Router, mocker: MockerFixture
 ) -> None:
     links = [Link("pppoe-wan", 9, 0, mtu=1492)]
-    mocker.patch.object(OpenWrt, "device_towards", return_value="pppoe-wan")
-    mocker.patch.object(OpenWrt, "read_links", return_value=links)
+    mocker.patch.object(Devices, "device_towards", return_value="pppoe-wan")
+    mocker.patch.object(Devices, "devices", return_value=links)
     [interface, *_] = await router.platform.wanted_sections([(UPLINK, "SECRET")], [])
     assert interface.options["mtu"] == "1412"
     links[0] = replace(links[0], mtu=1500)

@@ -169,5 +169,5 @@ async def test_who_renews_while_it_is_silent_is_let_in_again_once_a_minute(
 
 async def test_pools_are_chosen_once_and_avoid_our_networks(router: MeshRouter) -> None:
     lease_server = router.daemon.lease_server
-    settings = await lease_server.with_pools(lease_server.settings)
+    settings = lease_server.with_pools(lease_server.settings)
     assert (settings.pool4, settings.pool6) == ("10.77.1.0/24", "fd77::/64"), "as configured"

@@ -15,7 +15,7 @@ from rpcd_wireguard_uplink.provider.rates import (
     queue_lines,
     wanted_shapes,
 )
-from tests.unit.fakes import Commands, replace_commands
+from tests.unit.fakes import Commands, RoutingTables, replace_commands
 
 LINKS = ("lo", "wgup_srv", "wgup_ifb")
 A, B = ("10.61.7.2", "fd61:7::2"), ("10.61.7.3", "fd61:7::3")
@@ -69,9 +69,9 @@ def test_listed_classes() -> None:
 
 
 async def test_the_first_consumer(commands: Commands) -> None:
-    await Shaper().apply({NUMBER_A: A}, 20, ("wgup_srv",))
+    await Shaper(RoutingTables(commands=commands)).apply({NUMBER_A: A}, 20, ("wgup_srv",))
     first = told(commands)
-    assert first[:2] == ["ip link add dev wgup_ifb type ifb", "ip link set dev wgup_ifb up"]
+    assert first[:2] == ["make wgup_ifb ifb", "set wgup_ifb up True"]
     wanted = [
         line
         for device, side in (("wgup_srv", "dst"), ("wgup_ifb", "src"))
@@ -82,7 +82,7 @@ async def test_the_first_consumer(commands: Commands) -> None:
 
 
 async def test_what_stands_is_not_told_again(commands: Commands) -> None:
-    shaper = Shaper()
+    shaper = Shaper(RoutingTables(commands=commands))
     await shaper.apply({NUMBER_A: A}, 20, LINKS)
     told(commands)
     await shaper.apply({NUMBER_A: A}, 20, LINKS)
@@ -90,7 +90,7 @@ async def test_what_stands_is_not_told_again(commands: Commands) -> None:
 
 
 async def test_only_who_comes_or_goes_is_touched(commands: Commands) -> None:
-    shaper = Shaper()
+    shaper = Shaper(RoutingTables(commands=commands))
     await shaper.apply({NUMBER_A: A}, 20, LINKS)
     told(commands)
     await shaper.apply({NUMBER_A: A, NUMBER_B: B}, 20, LINKS)
@@ -103,7 +103,7 @@ async def test_only_who_comes_or_goes_is_touched(commands: Commands) -> None:
 
 
 async def test_another_rate_keeps_the_queues(commands: Commands) -> None:
-    shaper = Shaper()
+    shaper = Shaper(RoutingTables(commands=commands))
     await shaper.apply({NUMBER_A: A}, 20, LINKS)
     told(commands)
     await shaper.apply({NUMBER_A: A}, 30, LINKS)
@@ -113,7 +113,7 @@ async def test_another_rate_keeps_the_queues(commands: Commands) -> None:
 
 
 async def test_other_addresses_replace_the_filters(commands: Commands) -> None:
-    shaper = Shaper()
+    shaper = Shaper(RoutingTables(commands=commands))
     await shaper.apply({NUMBER_A: A}, 20, LINKS)
     told(commands)
     await shaper.apply({NUMBER_A: (A[0], "fd61:7::22")}, 20, LINKS)
@@ -125,7 +125,7 @@ async def test_other_addresses_replace_the_filters(commands: Commands) -> None:
 
 async def test_what_an_earlier_run_left_is_taken_over(commands: Commands) -> None:
     commands.answers["tc class show"] = SHOWN
-    await Shaper().apply({NUMBER_A: A, NUMBER_B: B}, 20, LINKS)
+    await Shaper(RoutingTables(commands=commands)).apply({NUMBER_A: A, NUMBER_B: B}, 20, LINKS)
     lines = told(commands)
     assert "class delete dev wgup_srv classid 1:7ff" in lines
     assert "class delete dev wgup_ifb classid 1:7ff" in lines
@@ -138,13 +138,13 @@ async def test_what_an_earlier_run_left_is_taken_over(commands: Commands) -> Non
 async def test_a_device_made_anew_gets_everything_again(
     commands: Commands, links: tuple[str, ...]
 ) -> None:
-    shaper = Shaper()
+    shaper = Shaper(RoutingTables(commands=commands))
     await shaper.apply({NUMBER_A: A}, 20, LINKS)
     told(commands)
     await shaper.apply({NUMBER_A: A}, 20, links)
     lines = told(commands)
     assert "qdisc replace dev wgup_srv root handle 1: htb" in lines
-    assert ("ip link add dev wgup_ifb type ifb" in lines) is ("wgup_ifb" not in links)
+    assert ("make wgup_ifb ifb" in lines) is ("wgup_ifb" not in links)
     assert len([line for line in lines if line.startswith("class replace")]) == 2
 
 
@@ -152,19 +152,19 @@ async def test_a_device_made_anew_gets_everything_again(
 async def test_nothing_to_shape(
     commands: Commands, shapes: dict[int, tuple[str, ...]], rate_mbps: int
 ) -> None:
-    shaper = Shaper()
+    shaper = Shaper(RoutingTables(commands=commands))
     await shaper.apply(shapes, rate_mbps, ("wgup_srv",))
     assert told(commands) == [], "no tc is needed for it"
     await shaper.apply({NUMBER_A: A}, 20, LINKS)
     told(commands)
     await shaper.apply(shapes, rate_mbps, LINKS)
-    assert told(commands)[-1] == "ip link delete dev wgup_ifb"
+    assert told(commands)[-1] == "delete wgup_ifb"
     await shaper.apply(shapes, rate_mbps, ("wgup_srv",))
     assert told(commands) == []
 
 
 async def test_what_failed_is_begun_again(commands: Commands) -> None:
-    shaper = Shaper()
+    shaper = Shaper(RoutingTables(commands=commands))
     await shaper.apply({NUMBER_A: A}, 20, LINKS)
     commands.answers["tc -batch"] = CommandFailed("no")
     with pytest.raises(CommandFailed):
@@ -176,9 +176,10 @@ async def test_what_failed_is_begun_again(commands: Commands) -> None:
 
 
 async def test_why_it_can_not_be_done(commands: Commands) -> None:
-    assert await can_shape() == ""
+    kernel = RoutingTables(commands=commands)
+    assert await can_shape(kernel) == ""
     commands.answers["tc -batch"] = CommandFailed("Specified qdisc kind is unknown.")
-    assert "kmod-sched-core" in await can_shape()
-    commands.answers["ip link add"] = CommandFailed("Operation not supported")
-    assert "kmod-ifb" in await can_shape()
-    assert commands.lines()[-1] == "ip link delete dev wgup_try"
+    assert "kmod-sched-core" in await can_shape(kernel)
+    kernel.refusals["make"] = CommandFailed("Operation not supported")
+    assert commands.lines()[-1] == "delete wgup_try"
+    assert "kmod-ifb" in await can_shape(kernel)

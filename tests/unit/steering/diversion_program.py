@@ -53,11 +53,8 @@ def run(family: Family) -> dict[str, object]:
         routing.follow(plan, {})
         Routing(kernel, warnings).follow(plan, {})
         again += kernel.asked - before
-        names = {device.index: device.name for device in kernel.devices()}
         told[name] = [
-            names.get(kernel.device_towards(address, mark), "")
-            for address in ASKED[family]
-            for mark in (0, 0x51)
+            kernel.device_towards(address, mark) for address in ASKED[family] for mark in (0, 0x51)
         ]
     routing.follow(SteeringPlan(), {})
     left = [r for r in kernel.rules(family) if is_ours(r)]

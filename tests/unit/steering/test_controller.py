@@ -1044,14 +1044,14 @@ async def test_a_tunnel_fits_its_underlay(bench: Bench) -> None:
     )
     bench.steering._uplinks = (UPLINK,)
     await bench.steering.follow_underlays()
-    assert bench.machine.steps == [], "its underlay is not known yet"
+    assert bench.kernel.changes == [], "its underlay is not known yet"
     bench.machine.tunnels["wgup_a"] = Tunnel("wgup_a", "nodea", "K", endpoint=UPLINK.endpoint)
     bench.machine.towards["192.0.2.9"] = "wan"
     await bench.steering.follow_underlays()
-    assert bench.machine.steps == ["set_mtu wgup_a 1412"]
+    assert bench.kernel.changes == ["set wgup_a mtu 1412"]
     bench.set_links({2: Link("wan", 2, 0, mtu=1492), 5: Link("wgup_a", 5, 51, mtu=1412)})
     await bench.steering.follow_underlays()
-    assert len(bench.machine.steps) == 1, "what fits is left alone"
+    assert len(bench.kernel.changes) == 1, "what fits is left alone"
 
 
 async def test_an_mtu_that_cannot_be_set_is_told(bench: Bench, mocker: MockerFixture) -> None:
@@ -1063,7 +1063,7 @@ async def test_an_mtu_that_cannot_be_set_is_told(bench: Bench, mocker: MockerFix
     )
     set_network(bench.steering._network, underlays={"wgup_a": "wan"})
     bench.steering._uplinks = (UPLINK,)
-    setting = mocker.patch.object(Machine, "set_mtu", side_effect=CommandFailed("busy"))
+    setting = mocker.patch.object(Kernel, "set_device", side_effect=CommandFailed("busy"))
     await bench.steering.follow_underlays()
     assert bench.problems == {"mtu wgup_a": "busy"}
     setting.side_effect = None
@@ -1085,7 +1085,7 @@ async def test_tunnels_fit_when_outer_packets_move(standing: Bench) -> None:
     task = asyncio.create_task(standing.steering._follow_underlays())
     await standing.divert(AWAY)
     task.cancel()
-    assert "set_mtu wgup_a 1320" in standing.machine.steps
+    assert "set wgup_a mtu 1320" in standing.kernel.changes
     assert standing.steering._network.state.underlays["wgup_a"] == "wan2"
 
 

@@ -6,6 +6,7 @@ import json
 import sys
 from dataclasses import replace
 
+from rpcd_wireguard_uplink.errors import CommandFailed
 from rpcd_wireguard_uplink.model import Family
 from rpcd_wireguard_uplink.system.netlink import ROUTE, Events
 from rpcd_wireguard_uplink.system.rtnetlink import (
@@ -16,6 +17,7 @@ from rpcd_wireguard_uplink.system.rtnetlink import (
     Rule,
     add_route,
     add_rule,
+    by_device,
     delete_route,
     delete_rule,
     filled,
@@ -26,10 +28,9 @@ TABLE, PROTOCOL = 5180, 151
 
 
 def tell(kernel: Kernel) -> dict[str, object]:
-    names = {d.index: d.name for d in kernel.devices()}
     return {
         "devices": {d.name: d.carrier for d in kernel.devices()},
-        "addresses": [text for _, text, _ in kernel.addresses()],
+        "addresses": [address.text for address in kernel.addresses()],
         "rules": {f.value: [rule.priority for rule in kernel.rules(f)] for f in Family},
         "defaults": {
             f.value: [
@@ -41,8 +42,7 @@ def tell(kernel: Kernel) -> dict[str, object]:
             for f in Family
         },
         "towards": {
-            address: names.get(kernel.device_towards(address, 0), "")
-            for address in ("192.0.2.9", "10.9.0.1")
+            address: kernel.device_towards(address, 0) for address in ("192.0.2.9", "10.9.0.1")
         },
     }
 
@@ -81,8 +81,7 @@ def copy(kernel: Kernel) -> dict[str, object]:
 
 def news(kernel: Kernel) -> dict[str, object]:
     events = Events(ROUTE, EVENT_GROUPS)
-    index = {d.name: d.index for d in kernel.devices()}["tun0"]
-    kernel.set_mtu(index, 1300)
+    kernel.set_device("tun0", mtu=1300)
     route, rule = Route(Family.IPV6, TABLE, "2001:db8:7::/48"), Rule(Family.IPV6, 50, TABLE)
     route = replace(route, kind=7)
     kernel.change([add_route(route), add_rule(rule), delete_rule(rule), delete_route(route)])
@@ -90,10 +89,37 @@ def news(kernel: Kernel) -> dict[str, object]:
     assert not lost
     events.close()
     mtu = {d.name: d.mtu for d in kernel.devices()}["tun0"]
-    missing = kernel.set_mtu(9999, 1300)
-    return {"kinds": sorted({m.kind for m in messages}), "mtu": mtu, "missing": bool(missing)}
+    missing = ""
+    try:
+        kernel.set_device("gone", mtu=1300)
+    except CommandFailed as error:
+        missing = str(error)
+    return {"kinds": sorted({m.kind for m in messages}), "mtu": mtu, "missing": missing}
+
+
+def change(kernel: Kernel) -> dict[str, object]:
+    """A device is made, set, given addresses and others, and deleted."""
+    kernel.make_device("made0", "bridge")
+    kernel.set_device("made0", alias="ours", group=51, mtu=1400, up=True)
+    kernel.set_addresses("made0", ("10.1.2.1/24", "10.1.2.2/24", "fd00::1/64"))
+    kernel.set_addresses("made0", ("10.1.2.2/24", "10.1.3.1/32", "fd00::2/128"))
+    made = next(d for d in kernel.devices() if d.name == "made0")
+    found: dict[str, object] = {
+        "device": [made.alias, made.group, made.mtu, made.kind, made.carrier],
+        "addresses": sorted(by_device(kernel.addresses())["made0"]),
+        "routes": [kernel.has_route("100.0.0.1", "10.1.2.9", "made0")],
+        "neighbour": [kernel.neighbour("wan", a) for a in ("192.0.2.1", "192.0.2.99")],
+        "defaults": [(r.device, r.gateway, r.metric) for r in kernel.default_routes(Family.IPV4)],
+        "destinations": [("tun0", "203.0.113.0/24"), ("", "10.9.0.0/16")],
+    }
+    found["destinations"] = [d for d in found["destinations"] if d in kernel.destinations()]
+    kernel.change([delete_route(r) for r in kernel.routes(Family.IPV4) if not r.length])
+    found["routes"] += [kernel.has_route("100.0.0.1", "10.1.2.9", "made0")]
+    kernel.delete_device("made0")
+    kernel.delete_device("made0")
+    return {**found, "left": [d.name for d in kernel.devices() if d.name == "made0"]}
 
 
 if __name__ == "__main__":
-    done = {"tell": tell, "copy": copy, "news": news}[sys.argv[1]]
+    done = {"tell": tell, "copy": copy, "news": news, "change": change}[sys.argv[1]]
     print(json.dumps(done(Kernel())))

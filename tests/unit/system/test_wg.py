@@ -13,7 +13,7 @@ from rpcd_wireguard_uplink.model import Endpoint, PeerCounters, Tunnel
 from rpcd_wireguard_uplink.platform.standalone import Standalone
 from rpcd_wireguard_uplink.system import wg
 from rpcd_wireguard_uplink.warnings import Warnings
-from tests.unit.fakes import Commands, key_of, replace_commands
+from tests.unit.fakes import Commands, RoutingTables, key_of, replace_commands
 
 SECRET, PUBLIC, PEER = key_of("secret"), key_of("public"), key_of("peer")
 TUNNEL = Tunnel("wgup_a", "nodea", SECRET, ("10.1.2.3/32",), PEER, Endpoint("192.0.2.1", 51821))
@@ -179,11 +179,12 @@ async def test_without_a_change_nothing_is_run(commands: Commands) -> None:
 async def test_a_device_is_made_by_wireguard_go_where_the_kernel_can_not(
     commands: Commands,
 ) -> None:
-    await wg.make_device("d")
-    assert commands.lines() == ["ip link add dev d type wireguard"]
-    commands.answers["ip link add"] = CommandFailed("Unknown device type.")
-    await wg.make_device("d")
-    assert commands.lines()[1:] == ["ip link add dev d type wireguard", "wireguard-go d"]
+    kernel = RoutingTables(commands=commands)
+    await wg.make_device(kernel, "d")
+    assert commands.lines() == ["make d wireguard"]
+    kernel.refusals["make d"] = CommandFailed("can't make d: Operation not supported")
+    await wg.make_device(kernel, "d")
+    assert commands.lines()[1:] == ["wireguard-go d"]
     commands.answers["wireguard-go"] = CommandFailed("can't run wireguard-go")
-    with pytest.raises(CommandFailed, match=r"can't make d: Unknown device type.; can't run"):
-        await wg.make_device("d")
+    with pytest.raises(CommandFailed, match=r"can't make d: Operation not supported; can't run"):
+        await wg.make_device(kernel, "d")

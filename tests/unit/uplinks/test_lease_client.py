@@ -8,7 +8,7 @@ import time
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from pytest_mock import MockerFixture
@@ -21,9 +21,10 @@ from rpcd_wireguard_uplink.mesh.registry.peers import Peers
 from rpcd_wireguard_uplink.mesh.wire.endpoints import ScopedEndpoint
 from rpcd_wireguard_uplink.mesh.wire.lease import LeaseGrant
 from rpcd_wireguard_uplink.model import Endpoint, Uplink
+from rpcd_wireguard_uplink.system.rtnetlink import Address
 from rpcd_wireguard_uplink.uplinks.lease_client import LeaseClient, taken
 from rpcd_wireguard_uplink.warnings import Warnings
-from tests.unit.fakes import Commands, key_of
+from tests.unit.fakes import Commands, RoutingTables, key_of
 from tests.unit.mesh.test_http import free_port
 from tests.unit.router import CONFIG, Router, commands_of_a_router
 
@@ -82,11 +83,7 @@ class Provider:
 
 @pytest.fixture
 def commands(mocker: MockerFixture) -> Commands:
-    found = commands_of_a_router(mocker)
-    rows = [{"local": "192.168.1.1", "prefixlen": 24, "scope": "global"}]
-    found.answers["ip -j address show"] = json.dumps([{"ifname": "lan0", "addr_info": rows}])
-    found.answers["ip -j route get"] = json.dumps([{"dev": "wan0"}])
-    return found
+    return commands_of_a_router(mocker)
 
 
 @pytest.fixture
@@ -106,6 +103,8 @@ async def router(
     router = Router(tmp_path)
     more = f"\toption mesh_port '{port}'\n\toption node_id 'me'\n"
     router.write("wireguard-uplink", CONFIG + more)
+    router.machine.addresses["lan0"] = ["192.168.1.1/24"]
+    router.machine.towards[""] = "wan0"
     await router.start()
     mocker.patch.object(Directory, "named", lambda self, peer_id: provider.peer)
     mocker.patch.object(Peers, "distrust_reason", return_value="")
@@ -221,18 +220,16 @@ async def test_the_other_endpoints_of_a_lease_are_known(
 
 
 ROUTES = [
-    {"dst": "default", "dev": "wan"},
-    {"dst": "0.0.0.0/1", "dev": "vpn"},
-    {"dst": "2000::/3", "dev": "vpn"},
-    {"dst": "10.55.0.0/16", "gateway": "192.168.1.7", "dev": "lan0"},
-    {"dst": "10.44.0.5", "dev": "vpn", "table": "257"},
-    {"type": "unreachable", "dst": "fd55::/48", "dev": "lo"},
-    {"type": "local", "dst": "10.9.0.1", "dev": "wg0", "table": "local"},
-    {"type": "local", "dst": "10.77.1.2", "dev": "wgup_nodea", "table": "local"},
-    {"dst": "10.66.0.0/24", "dev": "wgup_srv"},
-    {"dst": "nonsense"},
-    {},
+    ("wan", ""),
+    ("vpn", "0.0.0.0/1"),
+    ("vpn", "2000::/3"),
+    ("lan0", "10.55.0.0/16"),
+    ("vpn", "10.44.0.5/32"),
+    ("", "fd55::/48"),
+    ("wgup_nodea", "10.77.1.0/24"),
+    ("wgup_srv", "10.66.0.0/24"),
 ]
+OWN = [Address("wg0", "10.9.0.1/24"), Address("wgup_nodea", "10.77.1.2/32")]
 NEIGHBOURS = (
     MeshPeer("wg0", key_of("m"), ("10.9.0.2",), allowed=("10.9.0.2/32", "192.168.7.0/24")),
     MeshPeer("wg0", key_of("n"), allowed=("0.0.0.0/0", "fd09::3/128")),
@@ -256,16 +253,17 @@ NEIGHBOURS = (
     ],
 )
 def test_an_address_that_is_somebodys(address: str, told: str) -> None:
-    assert taken((address,), ROUTES, {"10.88.0.2/32": "nodeb"}, NEIGHBOURS) == told
-    assert taken(("10.77.1.9/32", address), ROUTES, {"10.88.0.2/32": "nodeb"}, NEIGHBOURS) == told
+    assert taken((address,), ROUTES, OWN, {"10.88.0.2/32": "nodeb"}, NEIGHBOURS) == told
+    assert (
+        taken(("10.77.1.9/32", address), ROUTES, OWN, {"10.88.0.2/32": "nodeb"}, NEIGHBOURS) == told
+    )
 
 
 async def test_a_place_in_a_routed_network_is_refused_and_given_back(
-    lease_client: LeaseClient, provider: Provider, commands: Commands
+    lease_client: LeaseClient, provider: Provider, router: Router
 ) -> None:
-    commands.answers["ip -j route show table all"] = json.dumps(
-        [{"dst": "10.77.0.0/16", "gateway": "192.168.1.7", "dev": "lan0"}]
-    )
+    kernel = cast(RoutingTables, router.machine.kernel)
+    kernel.found_destinations = [("lan0", "10.77.0.0/16")]
     with pytest.raises(InvalidArgument, match=r"nodea gave an address that a route leads to") as it:
         await lease_client.ask(WANTED)
     assert it.value.code == "address_conflict"

@@ -60,12 +60,12 @@ async def test_a_change_that_costs_the_router_its_line_is_undone(
     await router.call("uplink_gossip", message=offer("nodea"))
     reads: list[Family] = []
 
-    async def read(family: Family) -> list[DefaultRoute]:
+    def read(family: Family) -> list[DefaultRoute]:
         reads.append(family)
         gone = router.machine.tunnels and (not is_back or len(reads) < 5)
         return [] if gone else routes.get(family, [])
 
-    router.machine.read_default_routes = read  # type: ignore[method-assign]
+    router.machine.kernel.default_routes = read  # type: ignore[method-assign]
     if is_back:
         await router.call("uplink_add", peer_id="nodea")
         router.assert_consistent()

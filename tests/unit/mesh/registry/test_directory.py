@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 from hypothesis import given
@@ -17,7 +18,7 @@ from rpcd_wireguard_uplink.mesh.registry.directory import Directory, MeshPeer, R
 from rpcd_wireguard_uplink.system.wg import Ages
 from tests.repo import ROOT
 from tests.unit.apart import apart
-from tests.unit.fakes import key_of, replace_commands
+from tests.unit.fakes import Machine, RoutingTables, key_of, replace_commands
 
 OWN, A, B, C = (key_of(name) for name in ("own", "a", "b", "c"))
 SECRET, SHARED = key_of("secret"), key_of("shared")
@@ -125,18 +126,22 @@ def test_mesh_devices() -> None:
     assert len(mesh.parse_peers(dump, ["home"], (), at(NOW_S))) == 1
 
 
+def kernel_with(**addresses: str) -> RoutingTables:
+    """A kernel whose devices have these addresses."""
+    machine = SimpleNamespace(addresses={n: [a] for n, a in addresses.items()}, public_ipv6=set())
+    return RoutingTables(machine=cast(Machine, machine))
+
+
 async def test_the_mesh_is_read(mocker: MockerFixture) -> None:
     dump = device("wg0") + peer("wg0", A, "10.9.0.1/32,10.9.0.2/32") + device("wgup_a")
-    address = (
-        '[{"ifname":"wg0","addr_info":[{"local":"10.9.0.1","prefixlen":24,"scope":"global"}]}]'
-    )
+    kernel = kernel_with(wg0="10.9.0.1/24")
     commands = replace_commands(mocker)
-    commands.answers = {"wg show all dump": dump, "ip -j address show": address}
-    found = await mesh.read_mesh((), Ages())
+    commands.answers = {"wg show all dump": dump}
+    found = await mesh.read_mesh(kernel, (), Ages())
     assert found.own == {"wg0": ("10.9.0.1/24",)}
     assert [one.addresses for one in found.peers] == [("10.9.0.2",)]
     assert SECRET not in repr(found) and SHARED not in repr(found)
-    other = await mesh.read_mesh(["wg7"], Ages())
+    other = await mesh.read_mesh(kernel, ["wg7"], Ages())
     assert (other.own, other.missing, other.found) == ({}, ("wg7",), ("wg0",))
 
 
@@ -156,17 +161,14 @@ async def test_a_mesh_is_where_a_peer_has_an_address_of_its_own(
     """Beside it a commercial VPN's device, where a stranger's packets come in."""
     commands = replace_commands(mocker)
     dump = device("wg0") + peer("wg0", A, allowed) + device("vpn") + peer("vpn", B, "0.0.0.0/0")
-    rows = [
-        {"ifname": name, "addr_info": [{"local": ip, "prefixlen": 24, "scope": "global"}]}
-        for name, ip in (("wg0", "10.9.0.1"), ("vpn", "10.64.0.9"))
-    ]
-    commands.answers = {"wg show all dump": dump, "ip -j address show": json.dumps(rows)}
-    found = await mesh.read_mesh((), Ages())
+    kernel = kernel_with(wg0="10.9.0.1/24", vpn="10.64.0.9/24")
+    commands.answers = {"wg show all dump": dump}
+    found = await mesh.read_mesh(kernel, (), Ages())
     assert found.own == ({"wg0": ("10.9.0.1/24",)} if is_mesh else {})
     assert [one.key for one in found.peers] == ([A] if is_mesh else [])
     assert [one.key for one in found.others] == ([B] if is_mesh else [A, B])
     assert set(found.devices) == {"wg0", "vpn"}
-    named = await mesh.read_mesh(["vpn"], Ages())
+    named = await mesh.read_mesh(kernel, ["vpn"], Ages())
     assert (set(named.own), named.others) == ({"vpn"}, ()), "the owner decides"
 
 
@@ -180,7 +182,7 @@ def test_the_mesh_of_real_devices() -> None:
         "ip address add 10.9.0.1/24 dev wg0;"
         f"{sys.executable} -c 'import asyncio;"
         "from rpcd_wireguard_uplink.mesh.registry.directory import *;"
-        "found = asyncio.run(read_mesh((), Ages())); print(*found.own.items());"
+        "found = asyncio.run(read_mesh(Kernel(), (), Ages())); print(*found.own.items());"
         "print(*((p.key, p.addresses, p.endpoint) for p in found.peers), sep=chr(10))'"
     )
     # What the script leaves running ends with it: it is the first process of its namespace.

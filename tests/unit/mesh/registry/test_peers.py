@@ -17,7 +17,7 @@ from rpcd_wireguard_uplink.mesh.registry.directory import Mesh, MeshPeer, propos
 from rpcd_wireguard_uplink.mesh.registry.listing import trust_rows
 from rpcd_wireguard_uplink.mesh.registry.peers import Peers
 from rpcd_wireguard_uplink.warnings import Warnings
-from tests.unit.fakes import key_of, store_of
+from tests.unit.fakes import RoutingTables, key_of, store_of
 
 A, B = (MeshPeer("wg0", key_of(f"m{n}"), (f"10.9.0.{n}",)) for n in (2, 3))
 SIGNING = key_of("signing")
@@ -30,7 +30,7 @@ def said(peer_id: str, key: str = SIGNING) -> dict[str, str]:
 @pytest.fixture
 def peers() -> Peers:
     store = store_of(Config(pins=(Pin("trust_1", "nodea", A.key),)))
-    made = Peers(store, OfferBook(), Warnings(), node_id="me", mesh=Mesh((A, B)))
+    made = Peers(store, OfferBook(), Warnings(), RoutingTables(), node_id="me", mesh=Mesh((A, B)))
     made.rebuild()
     return made
 
