@@ -9,7 +9,6 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
 
 from .schema.lean import leaving_out
 
@@ -32,19 +31,6 @@ log = logging.getLogger("wireguard-uplink")
 OURS_ALONE = "uplink_gossip"  # the dashboard has methods of the same names, but not this one
 
 
-@dataclass(frozen=True, slots=True)
-class Options:
-    """What the command line of `serve` says."""
-
-    platform: str = "auto"
-    socket: str = DEFAULT_SOCKET
-    config_dir: str = "/etc/config"
-    keys_dir: str = "/etc/wireguard-uplink/keys"
-    state_file: str = "/var/run/wireguard-uplinks.json"
-    hooks_dir: str = "/etc/wireguard-uplink.d"
-    broker: bool = False
-
-
 def command_line() -> argparse.ArgumentParser:
     """The parser of the service's command line."""
     parser = argparse.ArgumentParser(prog="rpcd-wireguard-uplink", description=__doc__)
@@ -53,17 +39,19 @@ def command_line() -> argparse.ArgumentParser:
     serve = commands.add_parser("serve", help=doc, description=doc)
     doc = "Takes back all that the service made; its configuration and keys stay."
     back = commands.add_parser("uninstall", help=doc, description=doc)
-    default = Options()
-    for command in (serve, back):
+    for command, run in ((serve, run_service), (back, uninstall)):
+        command.set_defaults(run=run)
         command.add_argument(
-            "--platform", choices=("auto", "openwrt", "standalone"), default=default.platform
+            "--platform", choices=("auto", "openwrt", "standalone"), default="auto"
         )
-        command.add_argument("--socket", metavar="PATH", default=default.socket, help="the bus")
-        command.add_argument("--config-dir", metavar="DIR", default=default.config_dir)
-        command.add_argument("--keys-dir", metavar="DIR", default=default.keys_dir)
-        command.add_argument("--state-file", metavar="FILE", default=default.state_file)
+        command.add_argument("--socket", metavar="PATH", default=DEFAULT_SOCKET, help="the bus")
+        command.add_argument("--config-dir", metavar="DIR", default="/etc/config")
+        command.add_argument("--keys-dir", metavar="DIR", default="/etc/wireguard-uplink/keys")
+        command.add_argument(
+            "--state-file", metavar="FILE", default="/var/run/wireguard-uplinks.json"
+        )
         command.add_argument("--verbose", action="store_true", help="log more")
-    serve.add_argument("--hooks-dir", metavar="DIR", default=default.hooks_dir)
+    serve.add_argument("--hooks-dir", metavar="DIR", default="/etc/wireguard-uplink.d")
     serve.add_argument(
         "--broker", action="store_true", help="run a bus of our own at the socket (no ubusd there)"
     )
@@ -78,16 +66,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         level=logging.DEBUG if given.verbose else logging.INFO,
         handlers=[_log_handler(to_syslog=getattr(given, "syslog", False))],
     )
-    options = Options(
-        platform=given.platform,
-        socket=given.socket,
-        config_dir=given.config_dir,
-        keys_dir=given.keys_dir,
-        state_file=given.state_file,
-    )
-    if given.command == "uninstall":
-        return uninstall(options)
-    return run(replace(options, hooks_dir=given.hooks_dir, broker=given.broker))
+    status: int = given.run(given)
+    return status
 
 
 def _level(record: logging.LogRecord) -> int:
@@ -125,7 +105,7 @@ def _log_handler(*, to_syslog: bool) -> logging.Handler:
     return handler
 
 
-def run(options: Options) -> int:
+def run_service(options: argparse.Namespace) -> int:
     """Run the service in this process; its exit status."""
     try:
         asyncio.run(_serve(options))
@@ -135,7 +115,7 @@ def run(options: Options) -> int:
     return 0
 
 
-async def _serve(options: Options) -> None:
+async def _serve(options: argparse.Namespace) -> None:
     """Serve until a signal says stop. Raises UplinkError where it can't begin."""
     warnings = Warnings()
     tasks = TaskSet(warnings)
@@ -187,7 +167,7 @@ async def _serve(options: Options) -> None:
         await stopping.wait()
 
 
-def uninstall(options: Options) -> int:
+def uninstall(options: argparse.Namespace) -> int:
     """Take back all that a service made here; the exit status, 1 where something stays."""
     failed = asyncio.run(_take_back(options))
     for sentence in failed:
@@ -195,7 +175,7 @@ def uninstall(options: Options) -> int:
     return int(bool(failed))
 
 
-async def _take_back(options: Options) -> list[str]:
+async def _take_back(options: argparse.Namespace) -> list[str]:
     from .daemon import make_platform
     from .state_file import run_dir_of
     from .uninstall import take_back

@@ -10,8 +10,9 @@ import asyncio
 import logging
 import os
 import time
-from typing import Any, Protocol
+from typing import Any
 
+from .api.bus import BusService
 from .api.explain import ExplainMethods
 from .api.provider import ProviderMethods, TrustMethods
 from .api.secubox import OlderMethods, import_once
@@ -89,29 +90,13 @@ def make_platform(
     return Standalone(config_dir, keys_dir, warnings)
 
 
-class Bus(Protocol):
-    """What the service needs of the bus that it is published on."""
-
-    async def call(self, path: str, method: str) -> dict[str, Any]:
-        """What a method of another object replies."""
-
-    def send_event(self, name: str, table: dict[str, Any]) -> None:
-        """Send an event to whoever listens."""
-
-    def forget_replies(self) -> None:
-        """Replies differ from now on."""
-
-    async def close(self) -> None:
-        """Leave the bus."""
-
-
 class Daemon:
     """All parts of one service."""
 
     def __init__(
         self,
         platform: Platform,
-        bus: Bus,
+        bus: BusService,
         *,
         keys_dir: str,
         state_file: str,

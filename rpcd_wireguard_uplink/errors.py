@@ -131,3 +131,12 @@ class CallFailed(BusError):
         super().__init__(message)
         self.status = status
         self.data = data
+
+
+def place_of(error: BaseException) -> str:
+    """Where an exception was raised, as module:line: what a log may say of it beside its class."""
+    place, trace = "?", error.__traceback__
+    while trace is not None:
+        place = f"{trace.tb_frame.f_globals.get('__name__')}:{trace.tb_lineno}"
+        trace = trace.tb_next
+    return place

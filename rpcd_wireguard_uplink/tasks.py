@@ -12,6 +12,7 @@ import logging
 from collections.abc import Callable, Coroutine
 from typing import Any
 
+from .errors import place_of
 from .warnings import Warnings
 
 log = logging.getLogger("wireguard-uplink")
@@ -81,11 +82,6 @@ def tell_awhile(topic: str, name: str, error: Exception, warnings: dict[str, str
 
 def tell(name: str, error: Exception) -> str:
     """Log an unexpected exception of some work; the sentence for status."""
-    trace = error.__traceback__
-    while trace is not None and trace.tb_next is not None:
-        trace = trace.tb_next
-    place = (
-        "?" if trace is None else f"{trace.tb_frame.f_globals.get('__name__')}:{trace.tb_lineno}"
-    )
+    place = place_of(error)
     log.error("%s: %s at %s", name, type(error).__name__, place)
     return f"{name} failed unexpectedly ({type(error).__name__} at {place}) and was begun again"

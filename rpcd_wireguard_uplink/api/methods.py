@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, Literal
 
-from ..errors import Status, UplinkError
+from ..errors import Status, UplinkError, place_of
 from ..schema import shapes as s
 from ..schema import validation
 from ..schema.record import Record, schema_of
@@ -33,10 +33,9 @@ Access = Literal["read", "write", "local"]
 class Method:
     """One method. `access` is read, write, or local: on the bus, but never for a web session.
 
-    The function that does it has the same name. `command` is its word behind `wgctl uplink`, ""
-    where it has none; what is `needed` comes there without an option's name; `progress` is shown
-    while a call that takes seconds runs. `empty_is_absent` is for callers that send "" for what
-    was not given.
+    The function that does it has the same name, and so has its command (uplink_trust_accept:
+    `wgctl uplink trust accept`) unless `alias` says otherwise ("" for none); what is `needed` comes
+    there without an option's name; `progress` is shown while a call that takes seconds runs.
     """
 
     name: str
@@ -45,14 +44,24 @@ class Method:
     reply: type[Record]
     needed: Mapping[str, Tree] = field(default_factory=dict)
     optional: Mapping[str, Tree] = field(default_factory=dict)
-    command: str = ""
+    alias: str | None = None
     progress: str = ""
-    empty_is_absent: bool = False
     arguments: Schema = field(init=False)
 
     def __post_init__(self) -> None:
         taken = s.table({**self.needed, **self.optional}, optional=self.optional)
         object.__setattr__(self, "arguments", Schema(taken))
+
+    @property
+    def is_older(self) -> bool:
+        """Whether it is one of SecuBox's names, whose callers send "" for what is not given."""
+        return not self.name.startswith("uplink_")
+
+    @property
+    def command(self) -> str:
+        """Its words behind `wgctl uplink`, "" where it has none."""
+        words = "" if self.is_older else self.name.removeprefix("uplink_").replace("_", " ")
+        return words if self.alias is None else self.alias
 
     @functools.cached_property
     def reply_schema(self) -> Schema:
@@ -71,7 +80,7 @@ def parse_arguments(method: Method, raw: Mapping[str, Any]) -> dict[str, Any]:
     given = {
         name: value
         for name, value in raw.items()
-        if name != SESSION_ARGUMENT and not (value == "" and method.empty_is_absent)
+        if name != SESSION_ARGUMENT and not (value == "" and method.is_older)
     }
     return validation.parse(method.arguments, given, method.name)
 
@@ -121,12 +130,7 @@ def error_reply(error: BaseException) -> tuple[dict[str, Any], Status]:
         return {"success": False, "error": str(error), "code": error.code}, error.status
     import logging
 
-    place = "an unknown place"
-    trace = error.__traceback__
-    while trace is not None:
-        place = f"{trace.tb_frame.f_globals.get('__name__', '?')} line {trace.tb_lineno}"
-        trace = trace.tb_next
-    logging.getLogger(__name__).error("%s in %s", type(error).__name__, place)
+    logging.getLogger(__name__).error("%s at %s", type(error).__name__, place_of(error))
     sentence = "something failed inside the service; its log names the place"
     return {"success": False, "error": sentence, "code": UplinkError.code}, Status.UNKNOWN_ERROR
 
@@ -164,14 +168,12 @@ _UPLINKS = (
         "read",
         "Lists the offers of mesh peers, usable or why not, and the configured uplinks.",
         r.Uplinks,
-        command="list",
     ),
     Method(
         "uplink_status",
         "read",
         "Tells which path traffic takes and why, and how every path is doing.",
         r.Status,
-        command="status",
     ),
     Method(
         "uplink_add",
@@ -185,7 +187,6 @@ _UPLINKS = (
             "public_key": s.PUBLIC_KEY,
             "address": s.ADDRESS,
         },
-        command="add",
     ),
     Method(
         "uplink_remove",
@@ -193,7 +194,6 @@ _UPLINKS = (
         "Removes an uplink and everything that was made for it, and nothing else.",
         r.DonePeer,
         needed=_PEER,
-        command="remove",
     ),
     Method(
         "uplink_test",
@@ -206,7 +206,6 @@ _UPLINKS = (
             | {"description": "a host name or IP address to probe; a configured one if left out"},
             "count": s.whole("how many probes to send, 1 to 20", 1, 20),
         },
-        command="test",
         progress="sending probes through the tunnel",
     ),
     Method(
@@ -215,7 +214,7 @@ _UPLINKS = (
         "Sets an uplink's weight; the uplink with the higher weight is preferred.",
         r.Weighed,
         needed=_PEER | {"weight": s.WEIGHT},
-        command="priority",
+        alias="priority",
     ),
     Method(
         "uplink_set_failover",
@@ -226,7 +225,7 @@ _UPLINKS = (
             "enabled": s.flag("1 to fail over automatically, 0 not to")
             | {"x-words": {"enable": True, "disable": False}}
         },
-        command="failover",
+        alias="failover",
     ),
     Method(
         "uplink_gossip",
@@ -248,6 +247,7 @@ _UPLINKS = (
                 "signed by its sender; left out by this router's own programs"
             }
         },
+        alias="",
     ),
     Method(
         "uplink_history",
@@ -255,7 +255,6 @@ _UPLINKS = (
         "Lists failovers, failbacks and other changes with their causes, newest first.",
         r.History,
         optional={"limit": s.whole("how many entries at most, 1 to 200", 1, r.LONGEST_HISTORY)},
-        command="history",
     ),
 )
 _CHOICE = (
@@ -264,7 +263,7 @@ _CHOICE = (
         "read",
         "Explains which path traffic takes, and ranks all backups with the numbers behind it.",
         r.Explained,
-        command="why",
+        alias="why",
     ),
     Method(
         "uplink_simulate",
@@ -283,7 +282,6 @@ _CHOICE = (
                 "x-secret": True,  # too long to be quoted
             }
         },
-        command="simulate",
     ),
     Method(
         "uplink_drill",
@@ -291,7 +289,6 @@ _CHOICE = (
         "Rehearses a failover: by own probes only, or for some seconds with all traffic.",
         r.Drilled,
         optional=_DRILL,
-        command="drill",
         progress="rehearsing",
     ),
 )
@@ -302,7 +299,6 @@ _PEERS = (
         "Offers this router's internet to trusted mesh peers, or changes the offer.",
         r.Offered,
         optional=_OFFER,
-        command="offer",
         progress="measuring this router's WAN",
     ),
     Method(
@@ -310,21 +306,18 @@ _PEERS = (
         "write",
         "Takes the offer back; consumers lose this uplink, their leases are kept.",
         r.Done,
-        command="withdraw",
     ),
     Method(
         "uplink_consumers",
         "read",
         "Lists the peers that have a lease of this router's internet, and what they used.",
         r.Consumers,
-        command="consumers",
     ),
     Method(
         "uplink_trust",
         "read",
         "Lists the mesh peers and whether each is trusted, or what is missing for it.",
         r.TrustList,
-        command="trust",
     ),
     Method(
         "uplink_trust_accept",
@@ -339,7 +332,6 @@ _PEERS = (
                 must="be 1 to 128 letters, digits, dots, colons or hyphens",
             )
         },
-        command="trust accept",
     ),
     Method(
         "uplink_trust_revoke",
@@ -347,7 +339,6 @@ _PEERS = (
         "Trusts a peer no longer: its offers, its leases and uplinks made by itself go.",
         r.DonePeer,
         needed=_PEER,
-        command="trust revoke",
     ),
 )
 
@@ -369,29 +360,16 @@ _OLDER_ORDER: Mapping[str, Tree] = {
     ),
 }
 
-
-def _older(
-    name: str,
-    doc: str,
-    reply: type[Record],
-    needed: Mapping[str, Tree],
-    optional: Mapping[str, Tree],
-    access: Access = "write",
-) -> Method:
-    return Method(name, access, doc, reply, needed, optional, empty_is_absent=True)
-
-
 _OLDER = (
-    _older(
+    Method(
         "uplinks",
+        "read",
         "Lists the configured uplinks, as SecuBox's page knows them.",
         r.OlderUplinks,
-        {},
-        {},
-        "read",
     ),
-    _older(
+    Method(
         "add_uplink",
+        "write",
         "The older name of uplink_add.",
         r.OlderAdded,
         {"peer_pubkey": s.PUBLIC_KEY},
@@ -403,16 +381,18 @@ _OLDER = (
             "node_id": s.PEER_ID,
         },
     ),
-    _older("remove_uplink", "The older name of uplink_remove.", r.Done, _OLDER_INTERFACE, {}),
-    _older(
+    Method("remove_uplink", "write", "The older name of uplink_remove.", r.Done, _OLDER_INTERFACE),
+    Method(
         "test_uplink",
+        "write",
         "The older name of uplink_test.",
         r.OlderTested,
         _OLDER_INTERFACE,
         {"target": s.HOST},
     ),
-    _older(
+    Method(
         "offer_uplink",
+        "write",
         "The older name of uplink_offer.",
         r.Done,
         {},
@@ -421,23 +401,24 @@ _OLDER = (
             "latency": s.digits("ms to advertise", _AMOUNT, 0, 999999),
         },
     ),
-    _older("withdraw_uplink", "The older name of uplink_withdraw.", r.Done, {}, {}),
-    _older(
+    Method("withdraw_uplink", "write", "The older name of uplink_withdraw.", r.Done),
+    Method(
         "set_uplink_priority",
+        "write",
         "The older name of uplink_set_priority.",
         r.OlderDone,
         _OLDER_INTERFACE,
         _OLDER_ORDER,
     ),
-    _older(
+    Method(
         "set_uplink_failover",
+        "write",
         "The older name of uplink_set_failover.",
         r.Switched,
         {
             "enabled": s.digits("1 to fail over automatically, 0 not to", r"^[01]$(?!\n)", 0, 1)
             | {"type": ["string", "integer", "boolean"], "x-must": "be 1 or 0"}
         },
-        {},
     ),
 )
 

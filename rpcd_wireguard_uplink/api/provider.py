@@ -57,8 +57,23 @@ class ProviderMethods:
         node_id = self._peers.node_id
         return r.Offered(
             message=f"{node_id} offers its internet to trusted mesh peers.",
-            offer=r.OwnOffer(**self._own_offer.offer_table()),
+            offer=self._offer(),
             note=self._note(),
+        )
+
+    def _offer(self) -> r.OwnOffer:
+        server = self._lease_server
+        first = next((str(each.endpoint) for each in server.endpoints), "")
+        return r.OwnOffer.of(
+            server.settings,
+            peer_id=server.node_id,
+            available=self._own_offer.is_offered,
+            reason=self._own_offer.reason(),
+            latency_ms=self._own_offer.latency_ms(),
+            quota_left_gb=server.quota_left_gb,
+            consumers=len(server.pool.leases) if server.pool is not None else 0,
+            endpoint=first,
+            public_key=server.public_key,
         )
 
     def _note(self) -> str:
@@ -93,7 +108,7 @@ class ProviderMethods:
         refused = sorted(self._validator.refused.items())
         return r.Consumers(
             offering=int(self._lease_server.settings.enabled),
-            offer=r.OwnOffer(**self._own_offer.offer_table()),
+            offer=self._offer(),
             consumers=[r.ConsumerRow(**row) for row in self._lease_server.consumer_rows()],
             refused=[r.Denial(code=code, count=count) for code, count in refused],
         )

@@ -42,16 +42,6 @@ LOOK_S = 0.1
 FAMILY_STEPS = tuple(family.value for family in Family)
 
 
-@dataclass(frozen=True, slots=True)
-class Step:
-    """One thing that was tried: whether it went well, and what was found, as a sentence."""
-
-    name: str
-    ok: bool
-    told: str
-    took_ms: int = 0
-
-
 @dataclass(eq=False, repr=False)
 class Drills:
     """The handler of `uplink_drill`: who may be rehearsed when, and what is reported of it."""
@@ -132,30 +122,28 @@ class Drills:
             "no uplink answers now: `wgctl uplink why` tells more", code="no_usable_uplink"
         )
 
-    async def _rehearse(self, uplink: Uplink) -> list[Step]:
+    async def _rehearse(self, uplink: Uplink) -> list[r.DrillStep]:
         settings, offer = self._store.current.settings, self._offers.peek(uplink.peer_id)
         return await rehearse(uplink, settings, self._monitor, offer)
 
-    async def _lead(self, uplink: Uplink, steps: list[Step], seconds: int) -> None:
-        if not any(step.ok for step in steps if step.name in FAMILY_STEPS):
-            steps.append(Step("traffic", False, "not tried, since no probe was answered"))
+    async def _lead(self, uplink: Uplink, steps: list[r.DrillStep], seconds: int) -> None:
+        if not any(step.ok for step in steps if step.step in FAMILY_STEPS):
+            steps.append(_step("traffic", False, "not tried, since no probe was answered"))
             return
         self._require_home()
         steps.append(await lead_traffic(self._monitor, self._steering, uplink, seconds))
 
-    def _record(self, uplink: Uplink, steps: Sequence[Step]) -> r.DrillRow:
+    def _record(self, uplink: Uplink, steps: Sequence[r.DrillStep]) -> r.DrillRow:
         """The outcome as the reply has it, written into the history."""
         bad = [step for step in steps if not step.ok]
-        note = "; ".join(f"{step.name}: {step.told}" for step in bad)
+        note = "; ".join(f"{step.step}: {step.told}" for step in bad)
         kind = "drill_failed" if bad else "drill_passed"
         self._events.publish(PeerNews("drill", kind, uplink.peer_id, note or "all went well"))
         return r.DrillRow.of(
             uplink,
             ok=not bad,
             note=note,
-            steps=[
-                r.DrillStep(step=s.name, ok=s.ok, told=s.told, took_ms=s.took_ms) for s in steps
-            ],
+            steps=steps,
         )
 
 
@@ -164,7 +152,7 @@ async def rehearse(
     settings: Settings,
     monitor: Monitor,
     offer: Offer | None,
-) -> list[Step]:
+) -> list[r.DrillStep]:
     """Try a tunnel without touching anybody's traffic; takes 1 to 4 s.
 
     Tried are the families that this router has a WAN in: no other is there to be backed up.
@@ -187,24 +175,28 @@ async def rehearse(
         name, _, address = token.partition("=")
         if name == "addr" and ":" not in address:  # of IPv6 only the network is in the offer
             told = f"the internet sees {address}, says {uplink.peer_id}"
-            steps.append(Step("exit", True, told))
+            steps.append(_step("exit", True, told))
     return steps
 
 
-async def _timed(work: Awaitable[Step]) -> Step:
+def _step(step: str, ok: bool, told: str, took_ms: int = 0) -> r.DrillStep:
+    return r.DrillStep(step=step, ok=ok, told=told, took_ms=took_ms)
+
+
+async def _timed(work: Awaitable[r.DrillStep]) -> r.DrillStep:
     begun_s = time.monotonic()
-    return replace(await work, took_ms=round((time.monotonic() - begun_s) * 1000))
+    return (await work).replaced(took_ms=round((time.monotonic() - begun_s) * 1000))
 
 
-async def _shaken(uplink: Uplink, platform: Platform) -> Step:
+async def _shaken(uplink: Uplink, platform: Platform) -> r.DrillStep:
     """Last, so that what the probes brought about counts."""
     counted = (await platform.read_counters()).get(uplink.interface)
     if counted is None:
-        return Step("tunnel", False, f"{uplink.interface} is not there")
+        return _step("tunnel", False, f"{uplink.interface} is not there")
     if counted.handshake_age_s is None:
         told = f"no handshake with {counted.endpoint or uplink.endpoint} yet"
-        return Step("tunnel", False, told)
-    return Step("tunnel", True, f"the last handshake was {counted.handshake_age_s:.0f} s ago")
+        return _step("tunnel", False, told)
+    return _step("tunnel", True, f"the last handshake was {counted.handshake_age_s:.0f} s ago")
 
 
 async def _best(uplink: Uplink, targets: Sequence[str], count: int, size: int = 0) -> Tested:
@@ -212,40 +204,40 @@ async def _best(uplink: Uplink, targets: Sequence[str], count: int, size: int = 
     return max(await asyncio.gather(*tests), key=lambda tested: tested.received)
 
 
-async def _probe(uplink: Uplink, family: Family, settings: Settings) -> Step:
+async def _probe(uplink: Uplink, family: Family, settings: Settings) -> r.DrillStep:
     tested = await _best(uplink, settings.targets_of(family), PROBES)
     told = f"{tested.received} of {tested.sent or PROBES} probes were answered"
     if tested.received:
         told += f", {tested.latency_ms:.0f} ms"
-    return Step(family.value, tested.received > 0, tested.error or told)
+    return _step(family.value, tested.received > 0, tested.error or told)
 
 
-async def _try_size(uplink: Uplink, family: Family, settings: Settings, mtu: int) -> Step:
+async def _try_size(uplink: Uplink, family: Family, settings: Settings, mtu: int) -> r.DrillStep:
     tested = await _best(uplink, settings.targets_of(family), SIZED_PROBES, mtu)
     passes = "pass" if tested.received else "don't pass"
-    return Step("mtu", tested.received > 0, f"packets of {mtu} bytes {passes}")
+    return _step("mtu", tested.received > 0, f"packets of {mtu} bytes {passes}")
 
 
-async def _look_up(uplink: Uplink, settings: Settings) -> Step:
+async def _look_up(uplink: Uplink, settings: Settings) -> r.DrillStep:
     able = [
         server
         for server in dict.fromkeys((*uplink.resolvers, *settings.resolvers))
         if uplink.carries(Family.IPV6 if ":" in server else Family.IPV4)
     ][:SERVERS]
     if not able:
-        return Step("dns", False, "no resolver is known for it")
+        return _step("dns", False, "no resolver is known for it")
     found = await asyncio.gather(*(ask(server, uplink.interface, "", SOA) for server in able))
     good = [server for server, records in zip(able, found, strict=True) if records]
     if good:
-        return Step("dns", True, f"{good[0]} answers")
+        return _step("dns", True, f"{good[0]} answers")
     silent = all(records is None for records in found)
     what = "no answer from" if silent else "the root's name is not known to"
-    return Step("dns", False, f"{what} {', '.join(able)}")
+    return _step("dns", False, f"{what} {', '.join(able)}")
 
 
 async def lead_traffic(
     monitor: Monitor, steering: SteeringCoordinator, uplink: Uplink, seconds: int
-) -> Step:
+) -> r.DrillStep:
     """Lead the traffic of all WANs through the uplink for so long, and back.
 
     Connections are cut as in a real failover. Ends early where the uplink stops answering, or where
@@ -253,7 +245,7 @@ async def lead_traffic(
     """
     diversions = list(_diversions(monitor, uplink))
     if not diversions:
-        return Step("traffic", False, "it answers in no family that has a WAN")
+        return _step("traffic", False, "it answers in no family that has a WAN")
     before = (await monitor.platform.read_counters()).get(uplink.interface)
     begun_s = time.monotonic()
     told = f"a drill: all traffic is led through {uplink.peer_id} for {seconds} s"
@@ -276,7 +268,7 @@ async def lead_traffic(
         moved = f"{down / 1e6:.2f} MB came and {up / 1e6:.2f} MB went by it"
     shown = " and ".join(diversion.family.value for diversion in diversions)
     told = failure or f"{shown} used it for {lasted_s:.0f} s: {moved}"
-    return Step("traffic", not failure, told, round(lasted_s * 1000))
+    return _step("traffic", not failure, told, round(lasted_s * 1000))
 
 
 def _diversions(monitor: Monitor, uplink: Uplink) -> Iterator[Diversion]:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import time
 from dataclasses import dataclass
-from typing import Any
 
 from ..config.store import ConfigStore
 from ..errors import NotSupported
@@ -24,7 +23,6 @@ from ..model import Family, Health
 from ..state_file import now_text
 from .lease_server import LeaseServer
 
-Table = dict[str, Any]
 OFFER_TTL_S = 900
 REPEAT_S = 300.0  # an offer that others carry is repeated long before it expires
 NAME_S = 60.0
@@ -225,26 +223,3 @@ class OwnOffer:
         """NotSupported, with the command that mends it, where the kernel forwards nothing."""
         if told := self._lease_server.forwarding_fault():
             raise NotSupported(told, code="no_forwarding")
-
-    def offer_table(self) -> Table:
-        """The offer as replies show it."""
-        settings = self._lease_server.settings
-        first = self._lease_server.endpoints[0].endpoint if self._lease_server.endpoints else ""
-        return {
-            "peer_id": self._lease_server.node_id,
-            "available": self.is_offered,
-            "reason": self.reason(),
-            "bandwidth_mbps": settings.bandwidth_mbps,
-            "latency_ms": self.latency_ms(),
-            "wan_type": settings.wan_type,
-            "metered": settings.metered,
-            "quota_gb": settings.quota_gb,
-            "quota_left_gb": self._lease_server.quota_left_gb,
-            "limit_mbps": settings.limit_mbps,
-            "max_consumers": settings.max_consumers,
-            "consumers": len(self._lease_server.pool.leases)
-            if self._lease_server.pool is not None
-            else 0,
-            "endpoint": str(first),
-            "public_key": self._lease_server.public_key,
-        }

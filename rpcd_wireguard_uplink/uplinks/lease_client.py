@@ -122,15 +122,7 @@ class LeaseClient:
         self._held[grant.public_key] = _Held(
             _renewal_s(grant), endpoints=endpoints, limit_mbps=grant.limit_mbps
         )
-        return replace(
-            wanted,
-            endpoint=endpoints[0].endpoint,
-            public_key=grant.public_key,
-            addresses=grant.addresses,
-            mtu=grant.mtu,
-            resolvers=grant.dns,
-            leased=True,
-        )
+        return replace(_placed(wanted, grant, endpoints), leased=True)
 
     def limit_mbps(self, uplink: Uplink) -> int:
         """What the provider grants each way; 0 for no limit, or while it was not asked."""
@@ -145,14 +137,13 @@ class LeaseClient:
             self._return(uplink, peer.addresses[0], peer.device)
 
     def _return(self, uplink: Uplink, host: str, device: str) -> None:
-        self._tasks.spawn("giving a lease back", self._give_back(uplink, host, device))
+        said = LeaseRelease(peer_id=self._peers.node_id, public_key=uplink.own_public_key)
 
-    async def _give_back(self, uplink: Uplink, host: str, device: str) -> None:
-        table = LeaseRelease(
-            peer_id=self._peers.node_id, public_key=uplink.own_public_key
-        ).as_table()
-        with contextlib.suppress(UplinkError):
-            await self._send("DELETE", host, device, table)
+        async def give_back() -> None:
+            with contextlib.suppress(UplinkError):
+                await self._send("DELETE", host, device, said.as_table())
+
+        self._tasks.spawn("giving a lease back", give_back())
 
     # --- keeping
 
@@ -236,15 +227,7 @@ class LeaseClient:
             existing = config.uplink_to(uplink.peer_id)
             if existing != uplink:
                 return
-            wanted = replace(
-                uplink,
-                public_key=grant.public_key,
-                addresses=grant.addresses,
-                mtu=grant.mtu,
-                resolvers=grant.dns,
-            )
-            if endpoints:
-                wanted = replace(wanted, endpoint=endpoints[0].endpoint)
+            wanted = _placed(uplink, grant, endpoints)
             await self._uplinks.change(existing, wanted)
         cause = "the provider gave another place"
         self._events.publish(UplinkChanged("uplink_changed", wanted, cause))
@@ -340,6 +323,18 @@ class LeaseClient:
             and (device not in ours or is_own_name(device))
         }
         return tuple(sorted(networks))[:64]
+
+
+def _placed(uplink: Uplink, grant: LeaseGrant, endpoints: Sequence[ScopedEndpoint]) -> Uplink:
+    """The uplink at the place that was granted."""
+    return replace(
+        uplink,
+        endpoint=endpoints[0].endpoint if endpoints else uplink.endpoint,
+        public_key=grant.public_key,
+        addresses=grant.addresses,
+        mtu=grant.mtu,
+        resolvers=grant.dns,
+    )
 
 
 def _topic(uplink: Uplink) -> str:

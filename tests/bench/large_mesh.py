@@ -18,8 +18,9 @@ import time
 from collections.abc import Sequence
 from contextvars import Context, ContextVar, copy_context
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
+from rpcd_wireguard_uplink.api.bus import BusService
 from rpcd_wireguard_uplink.daemon import Daemon
 from rpcd_wireguard_uplink.events import Events
 from rpcd_wireguard_uplink.mesh import http
@@ -105,7 +106,7 @@ async def _start(router: Router, folder: str) -> None:
     tasks = TaskSet(warnings)
     router.daemon = Daemon(
         machine,
-        QuietBus([]),
+        cast(BusService, QuietBus([])),
         keys_dir=machine.keys_dir,
         state_file=os.path.join(machine.directory, "state.json"),
         warnings=warnings,

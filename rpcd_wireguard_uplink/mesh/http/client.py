@@ -8,11 +8,12 @@ import json
 import os
 import socket
 from collections.abc import Mapping
-from typing import Any, NoReturn
+from typing import Any
 
 import h11
 
-from ...errors import PeerUnreachable, TimedOut
+from ...errors import InvalidArgument, PeerUnreachable, TimedOut
+from ...schema.json_message import LONGEST_JSON, parse_json_message
 from ...text import shortened
 from .connection import MOST_BODY, MOST_HEADERS
 from .sockets import name_of, tcp_socket
@@ -28,11 +29,10 @@ async def request(
     device: str = "",
     source: str = "",
     timeout_s: float = 5.0,
-    mark: int = 0,
 ) -> tuple[int, dict[str, Any]]:
     """Ask a peer at an address literal: the status and the JSON object of its answer.
 
-    `device`, `source` and `mark` are what the socket is bound to and marked with, where given.
+    `device` and `source` are what the socket is bound to, where given.
     Raises PeerUnreachable (code bad_reply where something answered that is not a peer), TimedOut.
     """
     where = f"{shortened(host)} port {port}"
@@ -41,15 +41,13 @@ async def request(
     try:
         async with asyncio.timeout(timeout_s):
             sock = tcp_socket(host, device)
-            if mark:
-                sock.setsockopt(socket.SOL_SOCKET, socket.SO_MARK, mark)
             if source:
                 sock.bind(name_of(source, 0, device))
             await asyncio.get_running_loop().sock_connect(sock, name_of(host, port, device))
             return await _exchange(sock, method, path, body)
     except TimeoutError as error:
         raise TimedOut(f"The peer at {where} did not answer within {timeout_s:g} s.") from error
-    except (ValueError, RecursionError, h11.RemoteProtocolError) as error:
+    except (ValueError, InvalidArgument, h11.RemoteProtocolError) as error:
         sentence = f"What answers at {where} is no peer that speaks as we do."
         raise PeerUnreachable(sentence, code="bad_reply") from error
     except OSError as error:
@@ -86,18 +84,7 @@ async def _exchange(
                 raise ValueError("our server sends no chunks, and parsing tiny ones costs")
         elif isinstance(event, h11.Data):
             found += event.data
-            if len(found) > MOST_BODY:
+            if len(found) > LONGEST_JSON:
                 raise ValueError("the answer is too long")
         elif isinstance(event, h11.EndOfMessage):
-            return status, _parse_object(found)
-
-
-def _parse_object(text: bytes) -> dict[str, Any]:
-    table = json.loads(text, parse_constant=_refuse_constant)
-    if not isinstance(table, dict):
-        raise ValueError("the answer is no object")
-    return table
-
-
-def _refuse_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is not JSON")
+            return status, parse_json_message(found)

@@ -12,10 +12,11 @@ import pytest
 from pytest_mock import MockerFixture
 
 from rpcd_wireguard_uplink.api.methods import METHODS, check_reply
+from rpcd_wireguard_uplink.api.replies import DrillStep
 from rpcd_wireguard_uplink.config.options import Settings
 from rpcd_wireguard_uplink.errors import NotFound, NotSupported, NotTrusted, UplinkError
 from rpcd_wireguard_uplink.extras import drill
-from rpcd_wireguard_uplink.extras.drill import Drills, Step, rehearse
+from rpcd_wireguard_uplink.extras.drill import Drills, rehearse
 from rpcd_wireguard_uplink.failover.machine import Phase
 from rpcd_wireguard_uplink.failover.monitor import Monitor
 from rpcd_wireguard_uplink.mesh.registry.peers import Peers
@@ -46,16 +47,16 @@ def machine_of(monitor: Monitor) -> Machine:
     return cast(Machine, monitor.platform)
 
 
-async def steps(monitor: Monitor, *tokens: str) -> dict[str, Step]:
+async def steps(monitor: Monitor, *tokens: str) -> dict[str, DrillStep]:
     offer = offer_of("nodeA", egress=tokens)
-    return {step.name: step for step in await rehearse(UPLINK, SETTINGS, monitor, offer)}
+    return {step.step: step for step in await rehearse(UPLINK, SETTINGS, monitor, offer)}
 
 
 async def test_all_is_well(tmp_path: Path, mocker: MockerFixture) -> None:
     tests = mocker.patch.object(drill, "run_test", return_value=GOOD)
     mocker.patch.object(drill, "ask", return_value=[(6, b"")])
     found = await steps(router(tmp_path), "addr=203.0.113.5", "addr=2001:db8:100::", "gw=x")
-    assert [(step.name, step.ok, step.told) for step in found.values()] == [
+    assert [(step.step, step.ok, step.told) for step in found.values()] == [
         ("tunnel", True, "the last handshake was 12 s ago"),
         ("ipv4", True, "5 of 5 probes were answered, 21 ms"),
         ("ipv6", True, "5 of 5 probes were answered, 21 ms"),
@@ -72,7 +73,7 @@ async def test_nothing_is_well(tmp_path: Path, mocker: MockerFixture) -> None:
     mocker.patch.object(drill, "run_test", return_value=LOST)
     mocker.patch.object(drill, "ask", return_value=None)
     found = await steps(router(tmp_path, None))
-    assert [(step.name, step.ok, step.told) for step in found.values()] == [
+    assert [(step.step, step.ok, step.told) for step in found.values()] == [
         ("tunnel", False, "no handshake with 192.0.2.7:1 yet"),
         ("ipv4", False, "0 of 5 probes were answered"),
         ("ipv6", False, "0 of 5 probes were answered"),
