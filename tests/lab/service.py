@@ -52,6 +52,7 @@ class Service:
         self.state_file = os.path.join(self.folder, "wireguard-uplinks.json")
         self.log_file = os.path.join(self.folder, "service.log")
         self.extra_args = list(extra_args)
+        self.wrapper: list[str] = []  # a program that starts the service, with its arguments
         self._lab = lab
         self._child: Child | None = None
         self.configure(config_text)
@@ -72,6 +73,7 @@ class Service:
     def argv(self) -> list[str]:
         """The command that runs the service."""
         return [
+            *self.wrapper,
             *(sys.executable, "-m", "rpcd_wireguard_uplink", "serve"),
             *("--platform", "standalone", "--socket", self.socket, "--broker"),
             *("--config-dir", self.config_dir, "--keys-dir", self.keys_dir),

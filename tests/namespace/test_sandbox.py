@@ -1,0 +1,81 @@
+"""The service does its work with no more rights than debian/wireguard-uplink.service leaves it."""
+
+from __future__ import annotations
+
+import os
+import re
+import select
+import socket
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.lab.lab import Lab
+from tests.lab.meter import Meter, settled
+from tests.lab.network import ECHO4, ECHO6, consumer_network
+from tests.lab.provider import make_provider
+from tests.lab.router import Router, settings
+from tests.lab.service import PROJECT
+
+pytestmark = [pytest.mark.needs("conntrack"), pytest.mark.needs("setpriv")]
+
+UNIT = Path(PROJECT) / "debian/wireguard-uplink.service"
+
+
+def capabilities() -> list[str]:
+    """Those that the unit leaves the service, as setpriv(1) names them."""
+    found = re.search(r"^CapabilityBoundingSet=(.*)$", UNIT.read_text(), re.M)
+    assert found is not None
+    return [word.removeprefix("CAP_").lower() for word in found[1].split()]
+
+
+def test_the_main_job_needs_two_capabilities_and_systemd_hears_of_it(
+    lab: Lab, tmp_path: Path
+) -> None:
+    network = consumer_network(lab)
+    router = Router.build(network, [make_provider(lab, network.providers[0])], settings())
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    listener.bind(str(tmp_path / "notify"))
+    kept = ",".join(["-all", *(f"+{name}" for name in capabilities())])
+    router.service.wrapper = [
+        *("setpriv", "--no-new-privs", f"--bounding-set={kept}", "--inh-caps=-all"),
+        *("env", f"NOTIFY_SOCKET={tmp_path / 'notify'}", "WATCHDOG_USEC=400000"),
+    ]
+    with listener:
+        router.start()
+        assert heard(listener, {"READY=1", "WATCHDOG=1"})
+        effective = re.search(r"^CapEff:\s*(\w+)$", status(router.service.pid), re.M)
+        assert effective is not None
+        assert bin(int(effective[1], 16)).count("1") == len(capabilities())
+        with Meter(network.host, ECHO4) as four, Meter(network.host, ECHO6) as six:
+            settled(four, six)
+            network.wan.drop()
+            router.wait_failed_over()
+            cut = time.monotonic()
+            for meter, address in zip((four, six), network.provider_wans[0].addresses, strict=True):
+                meter.wait_for_source(address, since=cut)
+            network.wan.restore()
+            router.wait_primary(30.0)
+        assert router.service.expect("uplink_status")["problems"] == []
+        router.service.stop()
+        assert heard(listener, {"STOPPING=1"})
+
+
+def status(pid: int) -> str:
+    with open(f"/proc/{pid}/status", encoding="ascii") as file:
+        return file.read()
+
+
+def heard(listener: socket.socket, wanted: set[str]) -> bool:
+    """Whether all of these states come within some seconds, among others."""
+    deadline = time.monotonic() + 10.0
+    while wanted and time.monotonic() < deadline:
+        if select.select([listener], [], [], 0.2)[0]:
+            wanted = wanted - {listener.recv(100).decode()}
+    return not wanted
+
+
+def test_the_unit_names_the_programs_it_starts() -> None:
+    assert set(capabilities()) == {"net_admin", "net_raw"}
+    assert os.access(UNIT, os.R_OK) and "NoNewPrivileges=yes\n" in UNIT.read_text()

@@ -1,0 +1,46 @@
+"""The service's log: each line keeps its level, in syslog and in systemd's journal."""
+
+from __future__ import annotations
+
+import logging
+import syslog
+
+import pytest
+
+from rpcd_wireguard_uplink.__main__ import _log_handler
+
+LEVELS = [
+    (logging.DEBUG, syslog.LOG_DEBUG),
+    (logging.INFO, syslog.LOG_INFO),
+    (logging.WARNING, syslog.LOG_WARNING),
+    (logging.ERROR, syslog.LOG_ERR),
+    (logging.CRITICAL, syslog.LOG_ERR),
+]
+
+
+def record(level: int, text: str = "said") -> logging.LogRecord:
+    return logging.LogRecord("wireguard-uplink", level, __file__, 1, text, None, None)
+
+
+@pytest.mark.parametrize(("level", "expected"), LEVELS)
+def test_syslog_gets_the_level(monkeypatch: pytest.MonkeyPatch, level: int, expected: int) -> None:
+    told: list[tuple[int, str]] = []
+    monkeypatch.setattr(syslog, "openlog", lambda *_: None)
+    monkeypatch.setattr(syslog, "syslog", lambda *words: told.append(words))
+    _log_handler(to_syslog=True).emit(record(level))
+    assert told == [(expected, "said")]
+
+
+@pytest.mark.parametrize(("level", "expected"), LEVELS)
+def test_the_journal_reads_the_level_in_front_of_each_line(
+    monkeypatch: pytest.MonkeyPatch, level: int, expected: int
+) -> None:
+    monkeypatch.setenv("JOURNAL_STREAM", "8:1")
+    text = _log_handler(to_syslog=False).format(record(level, "one\ntwo"))
+    assert text == f"<{expected}>one\n<{expected}>two"
+
+
+def test_people_read_the_name_of_the_level(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("JOURNAL_STREAM", raising=False)
+    said = _log_handler(to_syslog=False).format(record(logging.INFO))
+    assert said == "wireguard-uplink: INFO: said"
