@@ -32,7 +32,6 @@ OURS_ALONE = "uplink_gossip"  # the dashboard has methods of the same names, but
 
 
 def command_line() -> argparse.ArgumentParser:
-    """The parser of the service's command line."""
     parser = argparse.ArgumentParser(prog="rpcd-wireguard-uplink", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     doc = "Publishes luci.wireguard-dashboard on the bus and does the work, until SIGTERM."
@@ -60,7 +59,6 @@ def command_line() -> argparse.ArgumentParser:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Parse the arguments and do what they say; returns the exit status."""
     given = command_line().parse_args(argv)
     logging.basicConfig(
         level=logging.DEBUG if given.verbose else logging.INFO,

@@ -91,8 +91,6 @@ def make_platform(
 
 
 class Daemon:
-    """All parts of one service."""
-
     def __init__(
         self,
         platform: Platform,
@@ -361,7 +359,6 @@ class Daemon:
 
     @property
     def methods(self) -> tuple[object, ...]:
-        """The parts that answer the methods on the bus."""
         older = OlderMethods(
             self.store, self.monitor, self.offers, self.uplink_methods, self.provider_methods
         )
@@ -441,7 +438,6 @@ class Daemon:
         self.state_file.write_soon()
 
     def _state(self) -> dict[str, Any]:
-        """What the state file holds."""
         return {
             "offers": self.status.uplink_list().as_table()["offers"],
             **self.status.uplink_status().as_table(),

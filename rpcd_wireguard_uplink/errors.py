@@ -48,29 +48,21 @@ class InvalidArgument(UplinkError):
 
 
 class MethodNotFound(UplinkError):
-    """The object has no such method."""
-
     status = Status.METHOD_NOT_FOUND
     code = "method_not_found"
 
 
 class NotFound(UplinkError):
-    """No such peer, offer, uplink, section."""
-
     status = Status.NOT_FOUND
     code = "not_found"
 
 
 class NotTrusted(UplinkError):
-    """The peer is known, but the owner has not trusted it."""
-
     status = Status.PERMISSION_DENIED
     code = "not_trusted"
 
 
 class TimedOut(UplinkError):
-    """Something did not answer within its deadline."""
-
     status = Status.TIMEOUT
     code = "timed_out"
 
@@ -83,8 +75,6 @@ class NotSupported(UplinkError):
 
 
 class PeerUnreachable(UplinkError):
-    """The peer can't be reached."""
-
     status = Status.CONNECTION_FAILED
     code = "unreachable"
 

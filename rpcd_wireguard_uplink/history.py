@@ -22,8 +22,6 @@ HOMEWARD = ("failback", "recovered")
 
 @dataclass(eq=False, repr=False)
 class History:
-    """The last 200 things that happened."""
-
     _events: Events
     _store: ConfigStore
     _entries: deque[HistoryEntry] = field(default_factory=lambda: deque(maxlen=MOST_ENTRIES))
@@ -35,7 +33,6 @@ class History:
         return list(self._entries)[: -limit - 1 : -1]
 
     def oldest_first(self) -> list[HistoryEntry]:
-        """All entries in order of time."""
         return list(self._entries)
 
     def restore(self, entries: Iterable[HistoryEntry]) -> None:
@@ -63,7 +60,6 @@ class History:
         self._add("drill" if change.kind == "drill" else name, entry)
 
     def record_uplink(self, event: UplinkChanged) -> None:
-        """An uplink came, went or changed."""
         uplink = event.uplink
         entry = HistoryEntry(
             at=now_text(),
@@ -88,7 +84,6 @@ class History:
         self._add("carrying", entry)
 
     def record_peer(self, event: PeerNews) -> None:
-        """Trust, a lease, our own offer or a drill."""
         entry = HistoryEntry.of(event, at=now_text())
         self._add(event.topic, entry)
 

@@ -46,7 +46,6 @@ class Family(Enum):
 
     @property
     def version(self) -> int:
-        """4 or 6."""
         return 4 if self is Family.IPV4 else 6
 
 
@@ -100,7 +99,6 @@ class Uplink:
     cost: Cost | None = None
 
     def carries(self, family: Family) -> bool:
-        """Whether the tunnel has an address of that family."""
         return any(ipaddress.ip_interface(a).version == family.version for a in self.addresses)
 
     def address(self, family: Family) -> str:
@@ -131,8 +129,6 @@ class Tunnel:
 
 @dataclass(frozen=True, slots=True)
 class DefaultRoute:
-    """One default route of the main table."""
-
     family: Family
     device: str
     gateway: str = ""

@@ -81,7 +81,6 @@ class BusService:
             self._tasks.spawn("linking the dashboard's files", self._dashboard.link())
 
     async def close(self) -> None:
-        """Leave the bus."""
         await self.client.close()
 
     async def give_back(self) -> None:

@@ -50,8 +50,6 @@ _TIER_SENTENCES = (
 
 @dataclass(eq=False, repr=False)
 class ExplainMethods:
-    """The handlers of one router."""
-
     _store: ConfigStore
     _monitor: Monitor
     _carrying: CarryingWatch
@@ -59,7 +57,6 @@ class ExplainMethods:
     _peers: Peers
 
     def uplink_explain(self) -> r.Explained:
-        """Why traffic goes where it goes, and who would be next."""
         return self.explained(time.monotonic())
 
     def uplink_simulate(self, fail: Sequence[str]) -> r.Simulated:
@@ -67,14 +64,12 @@ class ExplainMethods:
         return self.simulated(fail, time.monotonic())
 
     def explained(self, now_s: float) -> r.Explained:
-        """The reply of `uplink_explain` at this time."""
         return r.Explained(
             families=[self._family(family, now_s) for family in Family],
             others=[*self._idle_uplinks(), *self._idle_offers(now_s)],
         )
 
     def simulated(self, fail: Sequence[str], now_s: float) -> r.Simulated:
-        """The reply of `uplink_simulate` at this time."""
         failed = self._devices(fail)
         return r.Simulated(
             fail=sorted(failed),

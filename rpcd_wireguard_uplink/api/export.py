@@ -128,7 +128,6 @@ Whoever passes a message on sends it as it came.
 
 
 def docs_text() -> str:
-    """Return docs/methods.md."""
     rows = METHODS.values()
     return _METHODS_PAGE.format(
         object=OBJECT,
@@ -155,7 +154,6 @@ def _method_section(method: Method) -> Iterator[str]:
 
 
 def messages_text() -> str:
-    """Return docs/messages.md."""
     rows = {name: schema.tree for name, schema in MESSAGES.items()}
     return _MESSAGES_PAGE.format(
         port=MESH_PORT,

@@ -61,7 +61,6 @@ return baseclass.extend({
 
 
 def options_page() -> str:
-    """docs/options.md."""
     return _PAGE.format(
         config=CONFIG,
         sections="".join(_section(kind) for kind in SECTIONS.values()),

@@ -32,8 +32,6 @@ CONFIRM_S = 3.0
 
 @dataclass(eq=False, repr=False)
 class ProviderMethods:
-    """The handlers of `uplink_offer`, `uplink_withdraw` and `uplink_consumers`."""
-
     _store: ConfigStore
     _peers: Peers
     _validator: OfferValidator
@@ -41,7 +39,6 @@ class ProviderMethods:
     _own_offer: OwnOffer
 
     async def uplink_offer(self, **given: Any) -> r.Offered:
-        """Offer this router's internet, or change the terms of what is offered."""
         await self._own_offer.require_wan()
         self._own_offer.require_forwarding()
         before = self._lease_server.settings
@@ -102,7 +99,6 @@ class ProviderMethods:
         await self._store.edit(lambda config: replace(config, provider=settings))
 
     async def uplink_consumers(self) -> r.Consumers:
-        """Who has a lease, and what was refused."""
         with contextlib.suppress(UplinkError):  # what was counted last is shown then
             await self._lease_server.recount()
         refused = sorted(self._validator.refused.items())
@@ -116,8 +112,6 @@ class ProviderMethods:
 
 @dataclass(eq=False, repr=False)
 class TrustMethods:
-    """The handlers of `uplink_trust`, `uplink_trust_accept` and `uplink_trust_revoke`."""
-
     _store: ConfigStore
     _offers: OfferBook
     _peers: Peers
@@ -125,13 +119,11 @@ class TrustMethods:
     _events: Events
 
     def uplink_trust(self) -> r.TrustList:
-        """Every WireGuard peer, and whom the owner trusts, with what is missing."""
         port = self._store.current.peering.mesh_port
         rows = trust_rows(self._peers, self._agent.transport.failure_of, port)
         return r.TrustList(node_id=self._peers.node_id, peers=[r.TrustRow(**row) for row in rows])
 
     async def uplink_trust_accept(self, peer_id: str, fingerprint: str = "") -> r.Trusted:
-        """Confirm whose mesh key and identity a peer's are, and trust it."""
         await self._agent.follow_mesh()
         ground = self._peers.ground
         pin = wanted_pin(peer_id, ground, await self._identity(peer_id), fingerprint)
@@ -166,7 +158,6 @@ class TrustMethods:
             return peers.identity(peer_id)
 
     async def uplink_trust_revoke(self, peer_id: str) -> r.DonePeer:
-        """Trust a peer no longer."""
         revoked = wanted_revocation(peer_id, self._peers.ground)
 
         def change(config: Config) -> Config:

@@ -61,15 +61,11 @@ SWITCH: Tree = {"enum": [0, 1]}  # SecuBox's page compares with 1, and `true` is
 
 
 class Done(Record):
-    """A change was made."""
-
     success: bool = member(SUCCESS, default=True)
     message: str = member("what was done, as a sentence")
 
 
 class DonePeer(Done):
-    """A change of one peer's."""
-
     peer_id: str = member(PEER)
 
 
@@ -89,8 +85,6 @@ class OfferRow(Record, also=listed(Offer)):
 
 
 class UplinkRow(Record):
-    """A configured uplink."""
-
     peer_id: str = member(PEER, column="PEER")
     interface: str = member(INTERFACE, column="INTERFACE")
     weight: int = member(WEIGHT, column="WEIGHT")
@@ -105,15 +99,11 @@ class UplinkRow(Record):
 
 
 class Uplinks(Record):
-    """`uplink_list`"""
-
     offers: Sequence[OfferRow] = member("what mesh peers offer")
     uplinks: Sequence[UplinkRow] = member("the configured uplinks, best first")
 
 
 class Added(DonePeer):
-    """`uplink_add`"""
-
     peer_id: str = member(PEER, column="PEER")
     interface: str = member(INTERFACE, column="INTERFACE")
     public_key: str = member("this router's public key in this tunnel; the peer must know it")
@@ -127,8 +117,6 @@ class Added(DonePeer):
 
 
 class Tested(Record):
-    """`uplink_test`"""
-
     success: bool = member(
         SUCCESS, description="true: the test ran, whatever it found", default=True
     )
@@ -146,20 +134,14 @@ class Tested(Record):
 
 
 class Weighed(DonePeer):
-    """`uplink_set_priority`"""
-
     weight: int = member(WEIGHT)
 
 
 class Switched(Done):
-    """`uplink_set_failover`"""
-
     auto_failover: int = member(SWITCH, description="1 if automatic failover is on now")
 
 
 class Heard(Done):
-    """`uplink_gossip`"""
-
     accepted: bool = member("false where it was old or changed nothing")
     peer_id: str = member(PEER)
 
@@ -216,8 +198,6 @@ class UplinkHealth(Record):
 
 
 class FamilyState(Record):
-    """One address family."""
-
     state: str = member(STATE, description="as above, for this family")
     active_path: str = member(ACTIVE_PATH)
     carrying: bool | None = member(
@@ -227,8 +207,6 @@ class FamilyState(Record):
 
 
 class Families(Record):
-    """Both address families."""
-
     ipv4: FamilyState = member("one address family")
     ipv6: FamilyState = member("one address family")
 
@@ -257,32 +235,24 @@ class ConsumerTraffic(Record):
 
 
 class Mwan3Interface(Record):
-    """An interface as mwan3 sees it."""
-
     name: str = member("netifd's name of it")
     status: str = member("mwan3's word for it: online, offline, unknown and others")
     tracking: str = member("active, paused, down, or disabled (it is not watched)")
 
 
 class Mwan3Policy(Record):
-    """A policy of mwan3."""
-
     name: str = member("the policy's name")
     family: str = member(FAMILY)
     interfaces: Sequence[str] = member("where it sends traffic now; none: its last resort")
 
 
 class Mwan3(Record):
-    """mwan3's own view."""
-
     available: bool = member("whether mwan3 answers")
     interfaces: Sequence[Mwan3Interface] = member("its enabled interfaces")
     policies: Sequence[Mwan3Policy] = member("its policies")
 
 
 class Status(Record):
-    """`uplink_status`"""
-
     available: bool = member("always true: SecuBox's plugin says false where it can't do anything")
     enabled: int = member(SWITCH, description="1 if the service does anything at all")
     auto_failover: int = member(SWITCH, description="1 if traffic is moved automatically")
@@ -314,8 +284,6 @@ class Status(Record):
 
 
 class History(Record):
-    """`uplink_history`"""
-
     events: Sequence[HistoryEntry] = member("newest first", most=LONGEST_HISTORY)
 
 
@@ -354,8 +322,6 @@ class CandidateRow(Record):
 
 
 class ExplainedFamily(Record):
-    """Where one address family's traffic goes, and why."""
-
     family: str = member(FAMILY)
     state: str = member(STATE)
     active_path: str = member(ACTIVE_PATH)
@@ -366,23 +332,17 @@ class ExplainedFamily(Record):
 
 
 class OtherPeer(Record):
-    """A peer that is no candidate."""
-
     peer_id: str = member(PEER)
     configured: bool = member("whether there is an uplink to it")
     reason: str = member("why it is no candidate")
 
 
 class Explained(Record):
-    """`uplink_explain`"""
-
     families: Sequence[ExplainedFamily] = member("one for each address family")
     others: Sequence[OtherPeer] = member("peers that are no candidates")
 
 
 class SimulatedFamily(Record):
-    """What would become of one address family."""
-
     family: str = member(FAMILY)
     state: str = member(STATE)
     active_path: str = member(ACTIVE_PATH)
@@ -393,15 +353,11 @@ class SimulatedFamily(Record):
 
 
 class Simulated(Record):
-    """`uplink_simulate`"""
-
     fail: Sequence[str] = member("the devices that shall fail")
     families: Sequence[SimulatedFamily] = member("one for each address family")
 
 
 class DrillStep(Record):
-    """One thing that a drill tried."""
-
     step: str = member(
         "tunnel, ipv4, ipv6, dns, mtu, exit (the address that the internet sees) or traffic",
         column="STEP",
@@ -412,8 +368,6 @@ class DrillStep(Record):
 
 
 class DrillRow(Record):
-    """The drill of one uplink."""
-
     peer_id: str = member(PEER)
     interface: str = member(INTERFACE)
     ok: bool = member("whether all went well")
@@ -422,8 +376,6 @@ class DrillRow(Record):
 
 
 class Drilled(Done):
-    """`uplink_drill`"""
-
     at: str = member("when it ended, ISO 8601 in UTC")
     took_s: float = member("seconds that it took")
     drills: Sequence[DrillRow] = member("one for each uplink")
@@ -433,8 +385,6 @@ class Drilled(Done):
 
 
 class OwnOffer(Record):
-    """What this router offers."""
-
     peer_id: str = member(PEER)
     available: bool = member("whether the offer is valid now")
     reason: str = member('why it is not; else ""')
@@ -452,8 +402,6 @@ class OwnOffer(Record):
 
 
 class Offered(Done):
-    """`uplink_offer`"""
-
     offer: OwnOffer = member("what this router offers")
     note: str = member(NOTE)
 
@@ -482,8 +430,6 @@ class Denial(Record):
 
 
 class Consumers(Record):
-    """`uplink_consumers`"""
-
     offering: int = member(SWITCH, description="1 if this router offers its internet to peers")
     offer: OwnOffer = member("what this router offers")
     consumers: Sequence[ConsumerRow] = member("peers with a lease")
@@ -491,8 +437,6 @@ class Consumers(Record):
 
 
 class TrustRow(Record):
-    """A mesh peer."""
-
     peer_id: str = member('the peer\'s id; "" while it is not known', column="PEER")
     state: str = member(
         "trusted; unbound: approved, but its mesh key is not confirmed yet; untrusted; "
@@ -517,15 +461,11 @@ class TrustRow(Record):
 
 
 class TrustList(Record):
-    """`uplink_trust`"""
-
     node_id: str = member("this router's id in the mesh")
     peers: Sequence[TrustRow] = member("mesh peers")
 
 
 class Trusted(DonePeer):
-    """`uplink_trust_accept`"""
-
     peer: TrustRow = member("a mesh peer")
 
 
@@ -551,25 +491,17 @@ class OlderUplink(Record):
 
 
 class OlderUplinks(Record):
-    """`uplinks`"""
-
     uplinks: Sequence[OlderUplink] = member("the configured uplinks, best first")
 
 
 class OlderDone(Done):
-    """`set_uplink_priority`"""
-
     interface: str = member(INTERFACE)
 
 
 class OlderAdded(OlderDone):
-    """`add_uplink`"""
-
     peer_id: str = member(PEER)
 
 
 class OlderTested(Tested):
-    """`test_uplink`"""
-
     success: bool = member("the same as reachable")
     result: str = member("OK or FAILED", enum=["OK", "FAILED"])

@@ -47,7 +47,6 @@ class OlderMethods:
     _provider: ProviderMethods
 
     def uplinks(self) -> r.OlderUplinks:
-        """The configured uplinks, best first."""
         uplinks = best_first(self._store.current.uplinks)
         return r.OlderUplinks(uplinks=[self._row(uplink) for uplink in uplinks])
 
@@ -90,12 +89,10 @@ class OlderMethods:
         return r.OlderAdded.of(done)
 
     async def remove_uplink(self, interface: str) -> r.Done:
-        """Remove the uplink with this interface."""
         done = await self._uplinks.uplink_remove(self._peer_of(interface))
         return r.Done.of(done)
 
     async def test_uplink(self, interface: str, target: str = "") -> r.OlderTested:
-        """Probe through the uplink with this interface."""
         tested = await self._uplinks.uplink_test(self._peer_of(interface), target)
         result = "OK" if tested.reachable else "FAILED"
         return r.OlderTested.of(tested, success=tested.reachable, result=result)
@@ -106,7 +103,6 @@ class OlderMethods:
         priority: str | int | None = None,
         weight: str | int | None = None,
     ) -> r.OlderDone:
-        """Set the weight that a priority means."""
         wanted = wanted_weight(priority, weight)
         if wanted is None:
             raise InvalidArgument("priority is missing: give a whole number from 1 to 100")
@@ -114,20 +110,17 @@ class OlderMethods:
         return r.OlderDone.of(done, interface=interface)
 
     async def set_uplink_failover(self, enabled: str | int | bool) -> r.Switched:
-        """Turn automatic failover on or off."""
         return await self._uplinks.uplink_set_failover(enabled in ("1", 1))
 
     async def offer_uplink(
         self, bandwidth: str | int | None = None, latency: str | int | None = None
     ) -> r.Done:
-        """Offer this router's internet."""
         given = {"bandwidth_mbps": bandwidth, "latency_ms": latency}
         known: dict[str, Any] = {k: int(v) for k, v in given.items() if v is not None}
         done = await self._provider.uplink_offer(**known)
         return r.Done.of(done)
 
     async def withdraw_uplink(self) -> r.Done:
-        """Take the offer back."""
         return await self._provider.uplink_withdraw()
 
     def _peer_of(self, interface: str) -> str:

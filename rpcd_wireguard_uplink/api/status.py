@@ -44,8 +44,6 @@ SEVERITY = (
 
 @dataclass(eq=False, repr=False)
 class StatusMethods:
-    """The handlers of the methods that show how one router is doing."""
-
     _platform: Platform
     _store: ConfigStore
     _monitor: Monitor
@@ -60,7 +58,6 @@ class StatusMethods:
     # --- uplink_list
 
     def uplink_list(self) -> r.Uplinks:
-        """Offers of mesh peers and configured uplinks."""
         self._monitor.counters.freshen()
         now_s, uplinks = time.monotonic(), best_first(self._store.current.uplinks)
         configured = {uplink.peer_id for uplink in uplinks}
@@ -101,13 +98,11 @@ class StatusMethods:
     # --- uplink_history
 
     def uplink_history(self, limit: int = 50) -> r.History:
-        """What happened, newest first."""
         return r.History(events=self._history.newest(limit))
 
     # --- uplink_status
 
     def uplink_status(self) -> r.Status:
-        """Everything about now."""
         monitor, config = self._monitor, self._store.current
         monitor.counters.freshen()
         now_s = time.monotonic()
@@ -228,7 +223,6 @@ class StatusMethods:
     # --- what the owner should mend
 
     def problems(self) -> Iterator[str]:
-        """Everything that is wrong, as sentences."""
         config = self._store.current
         yield from self._warnings.all()
         yield from config.warnings

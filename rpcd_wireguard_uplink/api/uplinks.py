@@ -22,8 +22,6 @@ from .status import fate_note
 
 @dataclass(eq=False, repr=False)
 class UplinkMethods:
-    """The handlers of one router."""
-
     _platform: Platform
     _store: ConfigStore
     _monitor: Monitor
@@ -40,7 +38,6 @@ class UplinkMethods:
         public_key: str | None = None,
         address: str | None = None,
     ) -> r.Added:
-        """Make an uplink, or change what was given of one that exists."""
         added = await self._adding.add(peer_id, Given(weight, endpoint, public_key, address))
         uplink = added.uplink
         made = "is ready" if added.is_new else "was there and is up to date"
@@ -61,7 +58,6 @@ class UplinkMethods:
         )
 
     async def uplink_remove(self, peer_id: str) -> r.DonePeer:
-        """Remove an uplink and what was made for it, and nothing else."""
         await self._adding.remove(peer_id)
         stays = f"`min_uplinks` does not bring it back, `wgctl uplink add {peer_id}` does"
         is_kept_away = peer_id in self._store.current.settings.declined
@@ -71,7 +67,6 @@ class UplinkMethods:
         )
 
     async def uplink_test(self, peer_id: str, target: str = "", count: int = 5) -> r.Tested:
-        """Probe through the tunnel; a target that does not answer is a result, no error."""
         uplink = self._uplinks.require(peer_id)
         settings = self._store.current.settings
         targets = settings.targets_of(Family.IPV4) or settings.targets
@@ -91,7 +86,6 @@ class UplinkMethods:
         )
 
     async def uplink_set_priority(self, peer_id: str, weight: int) -> r.Weighed:
-        """Set an uplink's weight."""
         await self._uplinks.set_weight(peer_id, weight)
         return r.Weighed(
             message=f"{peer_id} has weight {weight} now; higher is preferred.",

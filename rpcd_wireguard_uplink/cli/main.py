@@ -44,7 +44,6 @@ class _Parser(argparse.ArgumentParser):
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command line (sys.argv if None) and return its exit status."""
     try:
         options = command_line().parse_args(argv)
     except SystemExit as stop:

@@ -33,7 +33,6 @@ class _Place:
 
     @property
     def name(self) -> str:
-        """As it is given on the command line."""
         prefix = "" if self.kind.name == MAIN_NAME else f"{self.section}."
         return f"{prefix}{self.option.name}"
 

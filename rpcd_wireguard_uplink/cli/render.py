@@ -37,7 +37,6 @@ def render(method: str, reply: Reply, *, colour: bool = False) -> str:
 
 
 def table(record: type[Record], rows: Iterable[Reply], colour: bool) -> Iterator[str]:
-    """Yield the lines of a table of rows of one kind."""
     yield from _aligned([_cells(record, row) for row in rows], [record], colour)
 
 
@@ -113,7 +112,6 @@ def milliseconds(value: float) -> str:
 
 
 def size(number: float) -> str:
-    """Return a number of bytes in its largest unit."""
     for limit, divisor, unit in ((1e3, 1, "B"), (1e6, 1e3, "kB"), (1e9, 1e6, "MB")):
         if number < limit:
             return f"{number / divisor:.0f} {unit}"

@@ -55,7 +55,6 @@ def whole(low: int, high: int, *, per: int = 0) -> Kind:
 
 
 def seconds(low: int, high: int) -> Kind:
-    """Whole seconds."""
     return whole(low, high, per=1)
 
 
@@ -71,8 +70,6 @@ def decimal(high: int) -> Kind:
 
 
 def choice(*words: str) -> Kind:
-    """One of these words."""
-
     def parse(text: str) -> str:
         if text not in words:
             raise ValueError
@@ -82,8 +79,6 @@ def choice(*words: str) -> Kind:
 
 
 def matching(pattern: str, must: str, datatype: str = "") -> Kind:
-    """Text that matches the whole pattern."""
-
     def parse(text: str) -> str:
         if not re.fullmatch(pattern, text):
             raise ValueError
@@ -93,8 +88,6 @@ def matching(pattern: str, must: str, datatype: str = "") -> Kind:
 
 
 def key(what: str) -> Kind:
-    """A key of 32 bytes in base64."""
-
     def parse(text: str) -> str:
         if not is_key(text):
             raise ValueError

@@ -44,7 +44,6 @@ class Option:
 
     @property
     def key(self) -> str:
-        """The name in the settings."""
         return self.field or self.name
 
     def items(self, text: Value) -> tuple[str, ...]:
@@ -73,7 +72,6 @@ class Option:
         return () if self.default in (None, "", (), -1) else self.items(self.text(self.default))
 
     def text(self, value: Any) -> Value:
-        """A value as it is written."""
         if not self.many:
             return self.kind.write(value)
         items = sorted(value) if isinstance(value, frozenset) else value
@@ -90,7 +88,6 @@ class SectionType:
     name: str = ""
 
     def option(self, name: str) -> Option | None:
-        """The option of that name."""
         return next((option for option in self.options if option.name == name), None)
 
 

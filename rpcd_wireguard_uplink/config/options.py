@@ -154,7 +154,6 @@ class Settings:
         return profile.detection_bound_s(timeout_s or profile.timeout_cap_s) + SWITCH_BOUND_S
 
     def targets_of(self, family: Family) -> tuple[str, ...]:
-        """The probe targets of one family."""
         return tuple(t for t in self.targets if ipaddress.ip_address(t).version == family.version)
 
 

@@ -140,7 +140,6 @@ class _Reading:
         return (values for name, values in found.items() if name in kept)
 
     def _values(self, kind: SectionType, section: Section) -> tuple[dict[str, Any], bool]:
-        """The values of a section, and whether it can be used."""
         place = _place(section)
         before = self._before(place)
         values: dict[str, Any] = {}
@@ -322,7 +321,6 @@ def _refusal(option: Option, shown: str, must: str) -> str:
 
 
 def _made(record: Callable[..., R], values: Mapping[str, Any]) -> R:
-    """A record of those values that it has fields for."""
     names = {each.name for each in fields(record)}  # type: ignore[arg-type]
     return record(**{name: value for name, value in values.items() if name in names})
 

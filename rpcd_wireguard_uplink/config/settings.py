@@ -61,11 +61,9 @@ class Config:
         return tuple(u for u in self.uplinks if u.enabled) if self.settings.enabled else ()
 
     def uplink_to(self, peer_id: str) -> Uplink | None:
-        """The uplink to a peer, if there is one."""
         return next((uplink for uplink in self.uplinks if uplink.peer_id == peer_id), None)
 
     def with_settings(self, **changes: Any) -> Config:
-        """The same with other values of the main section."""
         return replace(self, settings=replace(self.settings, **changes))
 
     def with_uplink(self, uplink: Uplink) -> Config:
@@ -73,11 +71,9 @@ class Config:
         return replace(self, uplinks=_replaced(self.uplinks, uplink, lambda one: one.interface))
 
     def without_uplink(self, interface: str) -> Config:
-        """The same without the uplink of that interface."""
         return replace(self, uplinks=tuple(u for u in self.uplinks if u.interface != interface))
 
     def without_pins(self, names: Collection[str]) -> Config:
-        """The same without the pins of these names."""
         return replace(self, pins=tuple(pin for pin in self.pins if pin.name not in names))
 
     def with_pin(self, pin: Pin) -> Config:

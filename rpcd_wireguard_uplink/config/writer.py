@@ -38,7 +38,6 @@ def sections_of(config: Config) -> dict[str, Section]:
 
 
 def section_of(record: Uplink | ProviderSettings | Consumer | Pin) -> Section:
-    """One record as its section."""
     values = _fields(record)
     if isinstance(record, ProviderSettings):
         return _section(PROVIDER_TYPE, PROVIDER_NAME, values)

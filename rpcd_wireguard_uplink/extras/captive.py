@@ -84,7 +84,6 @@ def parse_answer(head: bytes, url: str) -> str | None:
 
 
 def page_at(url: str, address: str) -> Page:
-    """The page to be asked for at one of its host's addresses."""
     parts = parse_check(url)
     path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
     host = parts.netloc.rpartition("@")[2]
@@ -163,7 +162,6 @@ class CaptiveWatch:
             await asyncio.sleep(LOOK_S)
 
     async def look(self, now_s: float) -> None:
-        """Look at the WANs whose time has come, and report what was found."""
         before = dict(self._portals)
         url, network = self._page(), self._monitor.network.state
         if not url:

@@ -60,8 +60,6 @@ class Notice:
 
 @dataclass(eq=False, repr=False)
 class Hooks:
-    """The executables of one folder."""
-
     _folder: str
     _warnings: Warnings
     _waiting: deque[Notice] = field(default_factory=deque)
@@ -69,7 +67,6 @@ class Hooks:
     _dropped: int = 0
 
     def add(self, notice: Notice) -> None:
-        """Have the hooks run for a notice, later."""
         self._waiting.append(notice)
         if len(self._waiting) > MOST_WAITING:
             self._waiting.popleft()

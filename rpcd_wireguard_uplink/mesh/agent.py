@@ -39,8 +39,6 @@ READ_S = 60.0  # where there is no mesh, one is looked for so often
 
 @dataclass(eq=False, repr=False)
 class MeshAgent:
-    """The agent of one router."""
-
     _store: ConfigStore
     _peers: Peers
     _offers: OfferBook

@@ -72,7 +72,6 @@ class OfferValidator:
         return peer_id, taken, told
 
     def count(self, code: str) -> None:
-        """Count a refusal."""
         if code in self.refused or len(self.refused) < MOST_REFUSALS:
             self.refused[code] += 1
 

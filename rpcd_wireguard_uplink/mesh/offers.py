@@ -46,7 +46,6 @@ class Numbering:
     _place: int = 0
 
     def next(self, wall_clock_s: float) -> int:
-        """The next message's."""
         if self._place >= LAST_PLACE - 1 or not self._epoch:
             self._begin(wall_clock_s)
         self._place += 1
@@ -126,16 +125,13 @@ class OfferBook:
         self._sequences[peer_id] = sequence
 
     def get(self, peer_id: str, now_s: float) -> Offer | None:
-        """The peer's offer, if there is one that has not expired."""
         offer = self._offers.get(peer_id)
         return offer if offer is not None and now_s <= offer.expires_s else None
 
     def peek(self, peer_id: str) -> Offer | None:
-        """The peer's last offer, expired or not."""
         return self._offers.get(peer_id)
 
     def with_key(self, public_key: str, now_s: float) -> Offer | None:
-        """The offer of the peer that has this key, if there is one."""
         return next((o for o in self.fresh(now_s) if o.public_key == public_key), None)
 
     @property

@@ -71,7 +71,6 @@ class PeerApi:
         self._addresses.append((device, addresses))
 
     def listen(self) -> None:
-        """Listen on the addresses that there are now."""
         config = self._store.current
         devices = [*self._peers.mesh.own.items(), *((d, found()) for d, found in self._addresses)]
         wanted = [
@@ -83,11 +82,9 @@ class PeerApi:
         self._server.listen(wanted if config.settings.enabled else [])
 
     async def close(self) -> None:
-        """Stop listening and end every connection."""
         await self._server.close()
 
     async def answer(self, request: Request) -> Response:
-        """The answer to one request."""
         try:
             if request.device in self._devices:
                 return await self._devices[request.device](request)

@@ -61,7 +61,6 @@ class _Known:
         self.identity_due_s = 0.0
 
     def begin(self, now_s: float) -> None:
-        """It is being asked."""
         self.due_s, self.asked_s, self.is_asked = now_s + LONGEST_PAUSE_S, now_s, True
 
     def end(self, pause_s: float) -> None:
@@ -78,7 +77,6 @@ class _Known:
         return status == 200
 
     def answer(self) -> None:
-        """It answers."""
         self.failures, self.answered_s = 0, time.monotonic()
         if self.failure is not None and self.failure.code != "not_a_peer":
             self.failure = None
@@ -113,7 +111,6 @@ class MeshTransport:
         self._wake = asyncio.Event()
 
     def configure(self, settings: PeerSettings) -> None:
-        """Ask by these settings from now on."""
         self._settings = settings
 
     def follow(self, peers: Iterable[MeshPeer]) -> None:
@@ -175,7 +172,6 @@ class MeshTransport:
         _report_failure(task)
 
     async def _ask(self, known: _Known) -> None:
-        """Ask, and have the answers taken."""
         pause_s, now_s = LONGEST_PAUSE_S, time.monotonic()
         try:
             if known.identity_due_s <= now_s:

@@ -58,7 +58,6 @@ class Member:
 
     @property
     def tree(self) -> Tree:
-        """Its JSON Schema, but for the type."""
         shared = self.meaning
         shared = {"description": shared} if isinstance(shared, str) else shared
         return {**shared, **self.keywords}
@@ -150,7 +149,6 @@ class Record:
         return f"{type(self).__name__}({shown})"
 
     def replaced(self, **changes: Any) -> Self:
-        """Return the same with these members changed."""
         return type(self)(**{**vars(self), **changes})
 
     def as_table(self) -> dict[str, Any]:

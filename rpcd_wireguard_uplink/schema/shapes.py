@@ -24,7 +24,6 @@ def whole(description: str, minimum: int = 0, maximum: int | None = None) -> Tre
 
 
 def number(description: str, minimum: float = 0, maximum: float | None = None) -> Tree:
-    """Return the schema of a finite number from `minimum` on."""
     tree: Tree = {"type": "number", "description": description, "minimum": minimum}
     return tree if maximum is None else {**tree, "maximum": maximum}
 
@@ -36,12 +35,10 @@ def digits(description: str, pattern: str, low: int, high: int) -> Tree:
 
 
 def flag(description: str) -> Tree:
-    """Return the schema of a boolean."""
     return {"type": "boolean", "description": description}
 
 
 def yes_or_no(description: str) -> Tree:
-    """Return the schema of a boolean that the command line takes as yes or no."""
     return {**flag(description), "x-words": {"yes": True, "no": False}}
 
 

@@ -46,13 +46,11 @@ class Schema:
 
     @property
     def properties(self) -> Mapping[str, Mapping[str, Any]]:
-        """The schemas of the object's members, in the order of their declaration."""
         properties: Mapping[str, Mapping[str, Any]] = self.tree.get("properties", {})
         return properties
 
     @property
     def required(self) -> tuple[str, ...]:
-        """The members that can't be left out."""
         return tuple(self.tree.get("required", ()))
 
     def prepare(self) -> Draft202012Validator:

@@ -48,8 +48,6 @@ class Added:
 
 @dataclass(eq=False, repr=False)
 class Adding:
-    """Adds and removes uplinks of one router."""
-
     _platform: Platform
     _store: ConfigStore
     _uplinks: Uplinks

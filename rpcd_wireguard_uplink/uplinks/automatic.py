@@ -35,8 +35,6 @@ PASS_OVER_S = 300.0  # a peer that no uplink could be made to: others have their
 
 @dataclass(eq=False, repr=False)
 class AutomaticUplinks:
-    """The automatic part of one router's uplinks."""
-
     _store: ConfigStore
     _uplinks: Uplinks
     _adding: Adding
@@ -52,7 +50,6 @@ class AutomaticUplinks:
     _dropping: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     async def run(self) -> None:
-        """The task: look every ten seconds."""
         while True:
             await asyncio.sleep(LOOK_S)
             self.judge_terms()
@@ -139,7 +136,6 @@ class AutomaticUplinks:
             await self._store.edit(lambda config: config.without_pins(rejected))
 
     async def drop_untrusted(self, event: TrustChanged | None = None) -> None:
-        """Remove automatic uplinks to peers that are not trusted any more."""
         async with self._dropping:
             for uplink in self._store.current.uplinks:
                 if uplink.auto and self._peers.distrust_reason(uplink.peer_id):

@@ -50,15 +50,12 @@ _UNTRUSTED = {Deny.NOT_TRUSTED, Deny.UNBOUND, Deny.OTHER_PEER}
 
 @dataclass(slots=True)
 class _Held:
-    """What is known of one uplink's lease at run time."""
-
     due_s: float = 0.0
     failures: int = 0
     endpoints: tuple[ScopedEndpoint, ...] = ()
     limit_mbps: int = 0
 
     def postpone(self, pause_s: float) -> None:
-        """It is due in so many seconds."""
         self.due_s = time.monotonic() + pause_s
 
     def hasten(self) -> None:
@@ -79,14 +76,11 @@ class _Held:
             self.endpoints = endpoints
 
     def settle(self) -> None:
-        """All is well."""
         self.failures = 0
 
 
 @dataclass(eq=False, repr=False)
 class LeaseClient:
-    """The leases of one router's uplinks."""
-
     _platform: Platform
     _store: ConfigStore
     _uplinks: Uplinks
@@ -148,7 +142,6 @@ class LeaseClient:
     # --- keeping
 
     async def run(self) -> None:
-        """The task: renew what is due."""
         while True:
             await asyncio.sleep(1.0)
             now_s = time.monotonic()
@@ -326,7 +319,6 @@ class LeaseClient:
 
 
 def _placed(uplink: Uplink, grant: LeaseGrant, endpoints: Sequence[ScopedEndpoint]) -> Uplink:
-    """The uplink at the place that was granted."""
     return replace(
         uplink,
         endpoint=endpoints[0].endpoint if endpoints else uplink.endpoint,

@@ -42,8 +42,6 @@ MOST_WAITS = 15  # of CONFIG_CHECK_S, before a tunnel that can't be made is trie
 
 @dataclass(eq=False, repr=False)
 class Uplinks:
-    """The uplinks of one router."""
-
     _platform: Platform
     _store: ConfigStore
     _wans: Wans
@@ -123,7 +121,6 @@ class Uplinks:
         self._removed -= kept
 
     def require(self, peer_id: str) -> Uplink:
-        """The uplink to a peer; NotFound where there is none."""
         uplink = self._store.current.uplink_to(peer_id)
         if uplink is None:
             raise NotFound(
@@ -383,7 +380,6 @@ class Uplinks:
         self._events.publish(StatusChanged())
 
     async def set_failover(self, enabled: bool) -> None:
-        """Turn automatic failover on or off."""
         async with self.changing():
             await self._edit(lambda config: config.with_settings(auto_failover=enabled))
             await self._prefer()

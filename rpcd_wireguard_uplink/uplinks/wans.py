@@ -51,11 +51,9 @@ class Wans:
         return is_changed
 
     def default_routes(self) -> list[DefaultRoute]:
-        """The default routes of both families."""
         return [r for family in Family for r in self._platform.kernel.default_routes(family)]
 
     def check_order(self) -> None:
-        """Warn of tunnels whose default route is not behind every WAN's."""
         self._warnings.replace("order ", tunnels_ahead(self.default_routes()))
 
     def _devices(self) -> list[str]:
@@ -76,7 +74,6 @@ class Wans:
         self._mwan3_was_used = await self._mwan3.look()
 
     async def is_mwan3_wanted(self) -> bool:
-        """Whether mwan3 should know of our uplinks, which then need default routes."""
         return await self._mwan3.is_wanted(self._store.current.settings)
 
     async def apply_mwan3(

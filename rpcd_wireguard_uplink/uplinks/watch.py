@@ -38,7 +38,6 @@ class WatchList:
 
     @property
     def is_away(self) -> bool:
-        """Whether any traffic is led to an uplink now."""
         return any(state.phase in AWAY for state in self._monitor.states.values())
 
     @property
@@ -49,7 +48,6 @@ class WatchList:
         return any(groups.get(uplink.interface) != DEVICE_GROUP for uplink in wanted)
 
     async def start(self) -> None:
-        """Begin to watch."""
         await self._wans.find_devices()
         self._monitor.lead_marks(await self._wans.diverted_marks())
         await self._monitor.start(self._watch())

@@ -104,7 +104,6 @@ def _note(check: str, what: str, mend: str = "") -> Finding:
 
 
 def check_programs(facts: Facts) -> Iterator[Finding]:
-    """Every program that the service runs."""
     for name, (why, *packages) in PROGRAMS.items():
         if name in facts.missing:
             mend = _install(facts, packages[0 if facts.openwrt else 1])
@@ -149,7 +148,6 @@ def check_reverse_path(facts: Facts) -> Iterator[Finding]:
 
 
 def check_name(facts: Facts) -> Iterator[Finding]:
-    """Who has the object's name on the bus."""
     start = SERVICE_START if facts.openwrt else "rpcd-wireguard-uplink serve"
     if facts.holder == "other":
         told = "luci.wireguard-dashboard on the bus is another program's: the service takes it over"
@@ -305,7 +303,6 @@ def check_offloading(facts: Facts) -> Iterator[Finding]:
 
 
 def check_wans(facts: Facts) -> Iterator[Finding]:
-    """There is something to back up."""
     if not facts.routes:
         yield _note("lines", "No WAN has a default route now: there is nothing to watch.")
 

@@ -109,7 +109,6 @@ _INSTALLERS = (
 
 
 def read_configs(directory: str) -> tuple[dict[str, tuple[Section, ...]], dict[str, str]]:
-    """The sections of each file that is there, and why the others could not be read."""
     configs, unreadable = {}, {}
     for name in CONFIGS:
         try:

@@ -71,7 +71,6 @@ class Link:
         await asyncio.wait([self._lost], timeout=CLOSE_S)
 
     def leave(self) -> None:
-        """Take leave now."""
         self.client.disconnect()
 
     def close(self) -> None:

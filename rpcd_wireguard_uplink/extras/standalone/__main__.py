@@ -58,7 +58,6 @@ ESCAPES = {code: f"\\u{code:04x}" for code in range(32)} | {
 
 
 def main(argv: Sequence[str]) -> int:
-    """Run a command line (without the program's name) and return the exit status."""
     try:
         options, words = getopt.gnu_getopt(list(argv), "vs:t:S")
     except getopt.GetoptError:
@@ -277,7 +276,6 @@ def _breaks(level: int) -> tuple[str, str]:
 
 
 def status_text(status: int) -> str:
-    """The sentence for a status."""
     return TEXTS[status] if 0 <= status < len(TEXTS) else f"Unknown error: {status}"
 
 
@@ -294,13 +292,11 @@ def complain(line: str) -> None:
 
 
 def usage() -> int:
-    """Print the usage and return the exit status that goes with it."""
     complain(HELP.format(socket=DEFAULT_SOCKET).rstrip())
     return 1
 
 
 def serve(socket: str) -> int:
-    """Run a broker until SIGINT or SIGTERM."""
     import asyncio
 
     from .broker import Broker

@@ -78,7 +78,6 @@ class _Connection(asyncio.Protocol):
         self._reader = FrameReader()
 
     def connection_made(self, transport: Any) -> None:
-        """Greet the client."""
         self._transport: asyncio.Transport = transport
         self._connections.add(self)
         user, group = _names(transport.get_extra_info("socket"))
@@ -93,7 +92,6 @@ class _Connection(asyncio.Protocol):
             self.drop()
 
     def connection_lost(self, _: Exception | None) -> None:
-        """The client has left."""
         self.drop()
 
     def drop(self) -> None:
@@ -170,7 +168,6 @@ async def _lock(descriptor: int, directory: Path) -> None:
 
 
 def _names(sock: socket.socket) -> tuple[str, str]:
-    """The user and group of who is at the other end."""
     import grp
     import pwd
 

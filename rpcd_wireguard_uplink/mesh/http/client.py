@@ -63,7 +63,6 @@ async def request(
 async def _exchange(
     sock: socket.socket, method: str, path: str, body: bytes
 ) -> tuple[int, dict[str, Any]]:
-    """Send a request over a connected socket and read the answer."""
     loop = asyncio.get_running_loop()
     parser = h11.Connection(h11.CLIENT, max_incomplete_event_size=MOST_HEADERS)
     headers = [("Host", "peer"), ("Connection", "close"), ("Content-Length", str(len(body)))]

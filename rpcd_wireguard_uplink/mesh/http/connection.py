@@ -46,8 +46,6 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Response:
-    """The status of an answer and its JSON object."""
-
     status: int
     table: Mapping[str, object]
 
@@ -86,7 +84,6 @@ class Connection:
         self.task = self._loop.create_task(self._run())
 
     def end(self) -> None:
-        """End the connection and the work on its request."""
         if self.work is not None:
             self.work.cancel()
         self.task.cancel()
@@ -177,7 +174,6 @@ def _refused(request: h11.Request, paths: Mapping[str, Collection[str]]) -> int:
 
 
 def _path_of(request: h11.Request) -> str:
-    """The path of a request without its query."""
     return request.target.decode().partition("?")[0]
 
 

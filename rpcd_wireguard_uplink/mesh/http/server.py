@@ -64,7 +64,6 @@ class Server:
         self._listen()
 
     async def close(self) -> None:
-        """Stop listening and end every connection."""
         if self._check is not None:
             self._check.cancel()
         for address in list(self._listeners):

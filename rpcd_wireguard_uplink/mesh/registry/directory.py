@@ -192,7 +192,6 @@ def proposed_id(name: str, key: str) -> str:
 
 
 def is_peer_id(text: str) -> bool:
-    """Whether the text can be the id of a mesh peer."""
     return _PEER_ID.fullmatch(text) is not None
 
 
@@ -262,7 +261,6 @@ class Directory:
         return None
 
     def of_key(self, key: str) -> MeshPeer | None:
-        """The mesh peer with that key."""
         return self._peers.get(key)
 
     def pin(self, peer_id: str) -> Pin | None:

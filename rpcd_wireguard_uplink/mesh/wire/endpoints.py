@@ -29,7 +29,6 @@ class ScopedEndpoint:
 
     @property
     def endpoint(self) -> Endpoint:
-        """As a WireGuard peer is given it."""
         return Endpoint(self.host, self.port)
 
 
@@ -46,7 +45,6 @@ def scoped_endpoints(place: str, rows: Sequence[Mapping[str, Any]]) -> tuple[Sco
 
 
 def endpoint_rows(endpoints: Iterable[ScopedEndpoint]) -> list[dict[str, Any]]:
-    """Return endpoints as a message carries them."""
     return [{"host": each.host, "port": each.port, "scope": each.scope} for each in endpoints]
 
 

@@ -213,7 +213,6 @@ class Denial:
         return cls(code, printable(error[:LONGEST_ERROR])[:LONGEST_ERROR])
 
     def as_table(self) -> dict[str, Any]:
-        """Return the denial as it is sent."""
         return {"code": str(self.code), "error": self.error}
 
 

@@ -65,7 +65,6 @@ class Said(Member):
 
     @property
     def has_default(self) -> bool:
-        """Whether the message may lack it."""
         return self.default is not REQUIRED
 
 
@@ -155,7 +154,6 @@ def _noted(kind: type[Message]) -> list[str]:
 
 
 def _members_in(kind: type[Message], table: Mapping[str, Any]) -> Iterator[tuple[str, Said, Any]]:
-    """The members that a message has, with their values."""
     for name, member in _said(kind):
         holder = table.get(member.inside, {}) if member.inside else table
         if member.wire in holder:

@@ -116,7 +116,6 @@ class Offer(
 
     @property
     def endpoint(self) -> Endpoint:
-        """Where the peer's WireGuard listens."""
         return Endpoint(self.host, self.port)
 
     @property

@@ -32,7 +32,6 @@ DECIMALS = 6
 
 
 def can_sign() -> bool:
-    """Whether this router can sign and check messages."""
     try:
         import nacl.signing  # noqa: F401
     except ImportError:
