@@ -44,6 +44,8 @@ class Family(Enum):
     IPV4 = "ipv4"
     IPV6 = "ipv6"
 
+    __hash__ = object.__hash__  # Enum's own is written in Python, and a switch asks for 800 of them
+
     @property
     def version(self) -> int:
         return 4 if self is Family.IPV4 else 6

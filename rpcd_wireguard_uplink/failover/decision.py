@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from typing import Protocol
 
-from ..model import Family, Health
+from ..model import Cost, Family, Health
 from ..platform.network_reader import NetworkReader
 from ..probing.capacity import Capacity
 from ..usage import Ledger
@@ -87,6 +87,7 @@ def candidates_of(scene: Scene, family: Family, now_s: float) -> Iterator[Candid
     watched = scene.paths.get((primary, family))
     silent_since_s = watched.health.silent_since_s if watched is not None else None
     weights = {uplink.interface: uplink.weight for uplink in scene.watch.uplinks}
+    costs = {uplink.interface: uplink.cost for uplink in scene.watch.uplinks}
     for path in scene.paths.values():
         if path.family is not family or path.device == primary:
             continue
@@ -101,7 +102,7 @@ def candidates_of(scene: Scene, family: Family, now_s: float) -> Iterator[Candid
             metric=wan.metric if wan is not None else 0,
             latency_ms=path.health.latency_ms,
             shares_underlay=wan is None and scene.shares_underlay(path.device),
-            terms=_terms(scene, path.device),
+            terms=_terms(scene, path.device, costs),
             is_active=path.device == scene.states[family].active,
             last_answer_age_s=None if answer_s is None else now_s - answer_s,
             outlives_primary=answer_s is None
@@ -117,10 +118,9 @@ def _fault(scene: Scene, device: str) -> str:
     return next((path.mtu.fault for path in paths if path is not None and path.mtu.fault), "")
 
 
-def _terms(scene: Scene, device: str) -> Terms:
+def _terms(scene: Scene, device: str, costs: Mapping[str, Cost | None]) -> Terms:
     told, seen = scene.terms.get(device), scene.capacities.get(device)
     if told is None:
-        costs = {uplink.interface: uplink.cost for uplink in scene.watch.uplinks}
         told = kept_terms(costs[device]) if device in costs else Terms()
     if seen is None or not seen.measured_mbps:
         return told

@@ -293,15 +293,12 @@ class Monitor:
 
     def _probe_and_judge(self) -> None:
         self._excuse(time.monotonic())
+        if self._judge():
+            self._evaluate(time.monotonic())  # before any probe leaves: a verdict waits for nothing
         for path in self.paths.values():
-            if path.descriptor < 0:
-                continue
             now_s = time.monotonic()  # a round of many paths takes long on a slow router
-            if path.health.is_waiting:
-                path.collect(now_s)
-                path.health.expire(now_s)
             early_s = EARLY_SHARE * path.pause_s if path.pause_s >= UNHURRIED_S else 0.001
-            if now_s >= path.last_sent_s + path.pause_s - early_s:
+            if path.descriptor >= 0 and now_s >= path.last_sent_s + path.pause_s - early_s:
                 self._probe(path, now_s)
         now_s = time.monotonic()
         if self.mtus.look({state.active for state in self.states.values()}, now_s):
@@ -310,6 +307,17 @@ class Monitor:
             pause_s = self.watch.settings.probe_profile.confirm_interval_s
             self._tasks.spawn("passive liveness", self._liveness.follow(pause_s))
         self._evaluate(now_s)
+
+    def _judge(self) -> bool:
+        """Judge what is overdue; whether any path's health changed."""
+        is_changed = False
+        for path in self.paths.values():
+            if path.descriptor >= 0 and path.health.is_waiting:
+                now_s, before = time.monotonic(), path.health.state
+                path.collect(now_s)
+                path.health.expire(now_s)
+                is_changed = is_changed or path.health.state is not before
+        return is_changed
 
     def _probe(self, path: WatchedPath, now_s: float) -> None:
         path.probe(now_s)

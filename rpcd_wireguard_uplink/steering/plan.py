@@ -88,6 +88,13 @@ class SteeringPlan:
         """The devices of the family's WANs."""
         return frozenset(wan.device for wan in self.wans.get(family, ()))
 
+    def of(self, family: Family) -> SteeringPlan:
+        """The plan without what is decided of the other family."""
+        diversion = self.diversions.get(family)
+        diversions = {} if diversion is None else {family: diversion}
+        dead = {family: self.dead.get(family, frozenset())}
+        return replace(self, dead=dead, diversions=diversions, blocked={})
+
     def is_share(self, diversion: Diversion | None) -> bool:
         """Whether only another WAN's share of the traffic is moved, to the primary."""
         return diversion is not None and (

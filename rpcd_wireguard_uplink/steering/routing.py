@@ -302,7 +302,8 @@ class Routing:
         for family, found in self._found.items():
             if not found.rules:
                 continue  # the family is off
-            is_new = self._applied[family].is_new((plan, slots.get(family, {}), self.indexes))
+            wish = (plan.of(family), slots.get(family, {}), self.indexes)
+            is_new = self._applied[family].is_new(wish)
             if found.is_settled and not is_new:
                 continue
             more, is_removed = self._compare(plan, family, slots.get(family, {}))

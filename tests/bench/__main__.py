@@ -16,7 +16,7 @@ from concurrent.futures import ProcessPoolExecutor
 
 from tests.lab.node import refused
 
-from . import calls, calm, large_mesh, switches
+from . import calls, calm, handover, large_mesh, switches
 from .table import Row, table_lines
 
 RUNS = 20
@@ -34,6 +34,8 @@ def plan(quick: bool) -> list[list[Measurement]]:
                 (calm.simulate_flapping, (2,)),
                 (calls.measure_idle, (2,)),
             ],
+            [(handover.measure_handover, (2,))],
+            [(handover.measure_slow_handover, (2,))],
             [(calls.measure_start, (2,))],
             [(calls.measure_calls, (2,))],
             [(calm.simulate_days, (1,)), (large_mesh.measure_mesh, (40, 2))],
@@ -42,6 +44,8 @@ def plan(quick: bool) -> list[list[Measurement]]:
         [(switches.measure_fast_pace, (RUNS,))],
         [(switches.measure_default_pace, (RUNS,))],
         [(switches.measure_lost_provider, (RUNS,))],
+        [(handover.measure_handover, (RUNS,))],
+        [(handover.measure_slow_handover, (RUNS,))],
         [(calls.measure_start, (RUNS,))],
         [(calls.measure_calls, (RUNS,))],
         [(calls.measure_idle, (RUNS,))],

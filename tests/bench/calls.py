@@ -58,7 +58,7 @@ def measure_calls(rounds: int) -> list[Row]:
     """A status beside a method that does nothing, for one uplink and for many."""
     rows = []
     with Lab() as lab:
-        router = _begin(lab, 1)
+        router = begin(lab, 1)
         _serve_noop(router)
         for count in (1, MANY):
             _lay(router, count)
@@ -72,7 +72,7 @@ def measure_calls(rounds: int) -> list[Row]:
 def measure_start(runs: int) -> list[Row]:
     """From the command to the object on the bus, with many uplinks configured."""
     with Lab() as lab:
-        router = _begin(lab, MANY)
+        router = begin(lab, MANY)
         times = []
         for _ in range(runs):
             router.service.stop()
@@ -91,7 +91,7 @@ def measure_start(runs: int) -> list[Row]:
 def measure_idle(windows: int) -> list[Row]:
     """CPU, memory, and the bytes of keeping each of many backups ready; nobody uses the line."""
     with Lab() as lab:
-        router = _begin(lab, MANY)
+        router = begin(lab, MANY)
         pid, cpu, memory = router.service.pid, [], []
         time.sleep(SETTLE_S)
         capture = Capture(router.network.consumer, "mesh0")
@@ -118,11 +118,11 @@ def measure_idle(windows: int) -> list[Row]:
     ]
 
 
-def _begin(lab: Lab, count: int) -> Router:
+def begin(lab: Lab, count: int, kind: type[OnBus] = OnBus) -> Router:
     """A running service with so many uplinks, all of them ready."""
     network = consumer_network(lab)
     provider = make_provider(lab, network.providers[0])
-    service = OnBus(lab, network.consumer, "")
+    service = kind(lab, network.consumer, "")
     _start_bus(network, service.socket)
     router = Router(network, (provider,), service, "")
     _lay(router, count)
