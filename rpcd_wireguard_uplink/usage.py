@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from datetime import date, timedelta
 from typing import Any
 
+from .errors import InvalidArgument
+
 VERSION = 1
 MOST_KEYS = 256  # more than consumers can have leases at once
 FIRST_YEAR = 2025  # a clock before it was never set
@@ -100,18 +102,13 @@ class Ledger:
         }
 
     @classmethod
-    def from_table(cls, table: object) -> tuple[Ledger, str]:
-        """The ledger that `to_table` has given, and a warning.
-
-        Of anything else a new one is made, and the warning says so; it is '' where all is well or
-        there was none (None).
-        """
-        if table is None:
-            return cls(), ""
+    def from_table(cls, table: object) -> Ledger:
+        """The ledger that `to_table` has given. Raises InvalidArgument for anything else."""
         try:
-            return cls._parsed(table), ""
-        except (ValueError, TypeError, KeyError, AttributeError, ArithmeticError):
-            return cls(), "the record of traffic can't be read: counting begins anew"
+            return cls._parsed(table)
+        except (ValueError, TypeError, KeyError, AttributeError, ArithmeticError) as error:
+            told = "the record of traffic can't be read: counting begins anew"
+            raise InvalidArgument(told) from error
 
     @classmethod
     def _parsed(cls, table: Any) -> Ledger:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 
+from .errors import InvalidArgument
 from .state_file import write_state
 from .system.files import UnusableFile, read_table
 from .usage import Ledger
@@ -27,12 +28,13 @@ class UsageFile:
     def _load(self) -> Ledger:
         try:
             table = read_table(self._path)
+            return Ledger() if table is None else Ledger.from_table(table)
         except UnusableFile as error:
-            self._warnings.set(self._topic, f"{error}: counting traffic begins anew")
-            return Ledger()
-        ledger, warning = Ledger.from_table(table)
-        self._warnings.set(self._topic, f"{self._path}: {warning}" if warning else "")
-        return ledger
+            told = f"{error}: counting traffic begins anew"
+        except InvalidArgument as error:
+            told = f"{self._path}: {error}"
+        self._warnings.set(self._topic, told)
+        return Ledger()
 
     async def save_if_due(self) -> None:
         """Write what was counted, every six hours."""

@@ -123,7 +123,7 @@ class Drills:
         )
 
     async def _rehearse(self, uplink: Uplink) -> list[r.DrillStep]:
-        settings, offer = self._store.current.settings, self._offers.peek(uplink.peer_id)
+        settings, offer = self._store.current.settings, self._offers.names.get(uplink.peer_id)
         return await rehearse(uplink, settings, self._monitor, offer)
 
     async def _lead(self, uplink: Uplink, steps: list[r.DrillStep], seconds: int) -> None:

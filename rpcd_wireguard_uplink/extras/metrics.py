@@ -6,7 +6,7 @@ conventions: base units, and `_total` for what only grows.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from .. import __version__
@@ -17,52 +17,37 @@ Sample = tuple[Mapping[str, str], float]
 Metric = tuple[str, str, Sequence[Sample]]
 PREFIX = "wireguard_uplink_"
 
-Of = Callable[[Table], float | None]
-"""A row's value, None where it is not known."""
-
-OF_PATHS: tuple[tuple[str, str, Of], ...] = (
-    ("path_up", "1 where probes through the path are answered.", lambda row: row["state"] == "up"),
-    (
-        "path_latency_seconds",
-        "Round trip of probes through the path.",
-        lambda row: row["latency_ms"] / 1000 if row["latency_ms"] >= 0 else None,
-    ),
-    (
-        "path_loss_ratio",
-        "Share of probes through the path that were lost.",
-        lambda row: row["loss_pct"] / 100,
-    ),
+OF_PATHS = (
+    ("path_up", "1 where probes through the path are answered.", "state", 1),
+    ("path_latency_seconds", "Round trip of probes through the path.", "latency_ms", 1000),
+    ("path_loss_ratio", "Share of probes through the path that were lost.", "loss_pct", 100),
 )
-OF_UPLINKS: tuple[tuple[str, str, Of], ...] = (
-    ("path_usable", "1 where traffic could be moved to the uplink now.", lambda row: row["usable"]),
-    (
-        "handshake_age_seconds",
-        "Time since WireGuard's last handshake.",
-        lambda row: row["handshake_age_s"] if row["handshake_age_s"] >= 0 else None,
-    ),
+OF_UPLINKS = (
+    ("path_usable", "1 where traffic could be moved to the uplink now.", "usable", 1),
+    ("handshake_age_seconds", "Time since WireGuard's last handshake.", "handshake_age_s", 1),
     (
         "path_received_bytes_total",
         "Bytes received through the uplink's tunnel since it was made.",
-        lambda row: row["rx_bytes"],
+        "rx_bytes",
+        1,
     ),
     (
         "path_sent_bytes_total",
         "Bytes sent through the uplink's tunnel since it was made.",
-        lambda row: row["tx_bytes"],
+        "tx_bytes",
+        1,
     ),
 )
-OF_CONSUMERS: tuple[tuple[str, str, Of], ...] = (
+OF_CONSUMERS = (
     (
         "consumer_received_bytes_total",
         "Bytes received through a consumer's tunnel.",
-        lambda row: row["rx_bytes"],
+        "rx_bytes",
+        1,
     ),
-    (
-        "consumer_sent_bytes_total",
-        "Bytes sent through a consumer's tunnel.",
-        lambda row: row["tx_bytes"],
-    ),
+    ("consumer_sent_bytes_total", "Bytes sent through a consumer's tunnel.", "tx_bytes", 1),
 )
+"""Name and meaning of a metric, the member of a row that it shows, and what that is divided by."""
 
 
 def exposition(status: Table, offers: Iterable[Table]) -> str:
@@ -119,11 +104,16 @@ def _metrics(status: Table, offers: Iterable[Table]) -> Iterator[Metric]:
 
 
 def _of_rows(
-    metrics: Iterable[tuple[str, str, Of]], rows: Sequence[tuple[Mapping[str, str], Table]]
+    metrics: Iterable[tuple[str, str, str, int]], rows: Sequence[tuple[Mapping[str, str], Table]]
 ) -> Iterator[Metric]:
-    for name, meaning, of in metrics:
-        samples = [(labels, of(row)) for labels, row in rows]
-        yield name, meaning, [(labels, value) for labels, value in samples if value is not None]
+    for name, meaning, member, divisor in metrics:
+        values = [(labels, _number(row[member])) for labels, row in rows]
+        yield name, meaning, [(labels, value / divisor) for labels, value in values if value >= 0]
+
+
+def _number(value: str | float) -> float:
+    """A member's value; negative where it is not known."""
+    return float(value == "up" if isinstance(value, str) else value)
 
 
 def _labels(labels: Mapping[str, str]) -> str:

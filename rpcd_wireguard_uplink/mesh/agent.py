@@ -133,7 +133,7 @@ class MeshAgent:
             return
         self._events.publish(PeerAnswered(name))
         if table is None:
-            known = self._offers.peek(name)
+            known = self._offers.names.get(name)
             is_local = known is not None and known.carrier == "bus"
             if is_local and self._peers.carrier_distrust_reason(name, "mesh"):
                 return

@@ -69,20 +69,23 @@ class Numbering:
 
 @dataclass(slots=True)
 class OfferBook:
-    """The newest offer of each peer, on receipt order; the oldest goes when it is full."""
+    """The newest offer of each peer by name, in order of receipt; the oldest goes when it is full.
 
-    _offers: dict[str, Offer] = field(default_factory=dict)
-    _sequences: dict[str, int] = field(default_factory=dict)
+    `sequences` are the last that each peer was seen to use, withdrawals included.
+    """
+
+    names: dict[str, Offer] = field(default_factory=dict)
+    sequences: dict[str, int] = field(default_factory=dict)
 
     def accept(self, offer: Offer, source: Source = Source.LOCAL) -> bool:
         """Keep an offer; False where it is older than what is known."""
         if self._is_stale(offer.peer_id, offer.sequence, offer.received_s, source):
             return False
         self._remember(offer.peer_id, offer.sequence)
-        self._offers.pop(offer.peer_id, None)
-        if len(self._offers) >= MOST_OFFERS:
-            self._offers.pop(next(iter(self._offers)))
-        self._offers[offer.peer_id] = offer
+        self.names.pop(offer.peer_id, None)
+        if len(self.names) >= MOST_OFFERS:
+            self.names.pop(next(iter(self.names)))
+        self.names[offer.peer_id] = offer
         return True
 
     def withdraw(
@@ -101,54 +104,41 @@ class OfferBook:
 
     def forget(self, peer_id: str) -> bool:
         """Drop a peer's offer; whether there was one."""
-        return self._offers.pop(peer_id, None) is not None
+        return self.names.pop(peer_id, None) is not None
 
     def _is_stale(
         self, peer_id: str, sequence: int | None, received_s: float, source: Source
     ) -> bool:
         if source is Source.DIRECT:
             return False
-        seen = self._sequences.get(peer_id)
+        seen = self.sequences.get(peer_id)
         if source is Source.RELAYED:
             return sequence is None or (seen is not None and sequence <= seen)
         if seen is None or sequence is None or sequence > seen:
             return False
-        known = self._offers.get(peer_id)
+        known = self.names.get(peer_id)
         return known is not None and received_s - known.received_s <= RESTART_AGE_S
 
     def _remember(self, peer_id: str, sequence: int | None) -> None:
-        self._sequences.pop(peer_id, None)
+        self.sequences.pop(peer_id, None)
         if sequence is None:
             return
-        if len(self._sequences) >= MOST_OFFERS:
-            self._sequences.pop(next(iter(self._sequences)))
-        self._sequences[peer_id] = sequence
+        if len(self.sequences) >= MOST_OFFERS:
+            self.sequences.pop(next(iter(self.sequences)))
+        self.sequences[peer_id] = sequence
 
     def get(self, peer_id: str, now_s: float) -> Offer | None:
-        offer = self._offers.get(peer_id)
+        offer = self.names.get(peer_id)
         return offer if offer is not None and now_s <= offer.expires_s else None
-
-    def peek(self, peer_id: str) -> Offer | None:
-        return self._offers.get(peer_id)
 
     def with_key(self, public_key: str, now_s: float) -> Offer | None:
         return next((o for o in self.fresh(now_s) if o.public_key == public_key), None)
 
-    @property
-    def names(self) -> Mapping[str, Offer]:
-        """The last offers by peer."""
-        return self._offers
-
     def fresh(self, now_s: float) -> Iterator[Offer]:
         """All offers that have not expired, newest last; the expired ones are dropped."""
-        for peer_id in [p for p, offer in self._offers.items() if now_s > offer.expires_s]:
-            del self._offers[peer_id]
-        yield from self._offers.values()
-
-    @property
-    def sequences(self) -> Mapping[str, int]:
-        """The last sequence that each peer was seen to use, withdrawals included."""
-        return self._sequences
+        for peer_id in [p for p, offer in self.names.items() if now_s > offer.expires_s]:
+            del self.names[peer_id]
+        yield from self.names.values()
 
     def rows(self, now_s: float) -> list[dict[str, Any]]:
         """All offers that have not expired, for the state file."""

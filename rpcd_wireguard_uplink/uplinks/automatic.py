@@ -75,7 +75,7 @@ class AutomaticUplinks:
 
     def _own_offer(self, uplink: Uplink) -> Offer | None:
         """The last offer that its own peer made: a stranger's by the same id does not count."""
-        newest = self._offers.peek(uplink.peer_id)
+        newest = self._offers.names.get(uplink.peer_id)
         if newest is not None and not self._peers.offer_distrust_reason(newest):
             return newest
         return self._offer_of.get(uplink.peer_id)

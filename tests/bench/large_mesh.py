@@ -179,7 +179,7 @@ async def _spread(router: Router, routers: Sequence[Router]) -> float:
     )
     daemon.advertiser.publish(message)
     others = [other.books.offers for other in routers if other is not router]
-    while not all(book.peek(router.name) for book in others):
+    while not all(book.names.get(router.name) for book in others):
         if time.monotonic() - began > 60.0:
             raise LabError(f"the offer of {router.name} did not reach everybody in 60 s")
         await asyncio.sleep(0.005)

@@ -44,14 +44,12 @@ class Request:
     device: str
 
 
-@dataclass(frozen=True, slots=True)
 class Response:
-    status: int
-    table: Mapping[str, object]
+    """The status of an answer and its JSON object. TypeError or ValueError where it is none."""
 
-
-Answer = tuple[int, bytes]
-"""A status and the JSON that is sent with it."""
+    def __init__(self, status: int, table: Mapping[str, object]) -> None:
+        self.status, self.table = status, table
+        self.body = json.dumps(table, separators=(",", ":")).encode()
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +110,7 @@ class Connection:
         self._was_answered = True
         is_whole = self._parser.their_state in (h11.DONE, h11.MUST_CLOSE)
         is_all = is_whole and not self._parser.trailing_data[0]
-        await self._loop.sock_sendall(self._sock, encoded(*answer, self._parser))
+        await self._loop.sock_sendall(self._sock, encoded(answer, self._parser))
         if is_all:
             return
         # What the peer still sends is thrown away: closing now would reset the connection, and the
@@ -121,7 +119,7 @@ class Connection:
         while await self._loop.sock_recv(self._sock, MOST_BODY):
             pass
 
-    async def _answer(self) -> Answer | None:
+    async def _answer(self) -> Response | None:
         """Read the request and have it answered; None where the peer left without one."""
         room, body = MOST_HEADERS + 1, b""  # one too many is enough for the parser to refuse
         request: h11.Request | None = None
@@ -141,13 +139,12 @@ class Connection:
             else:
                 return None
 
-    async def _handle(self, asked: h11.Request, body: bytes) -> Answer:
+    async def _handle(self, asked: h11.Request, body: bytes) -> Response:
         method, path = asked.method.decode(), _path_of(asked)
         request = Request(method, path, body, self._source, self._device)
         self.work = asyncio.ensure_future(self._rules.handler(request))
         try:
-            response = await asyncio.shield(self.work)
-            return response.status, _json(response.table)
+            return await asyncio.shield(self.work)
         except Exception as error:
             tell("answering a peer", error)
             return refusal(500)
@@ -155,9 +152,8 @@ class Connection:
             if self.work.done():
                 self.work = None
 
-    def _refuse(self, status: int) -> Answer:
-        self._rules.refused(code_of(status))
-        return refusal(status)
+    def _refuse(self, status: int) -> Response:
+        return refusal(status, self._rules)
 
 
 def _refused(request: h11.Request, paths: Mapping[str, Collection[str]]) -> int:
@@ -177,30 +173,23 @@ def _path_of(request: h11.Request) -> str:
     return request.target.decode().partition("?")[0]
 
 
-def code_of(status: int) -> str:
-    """The stable code of the server's own no."""
-    return _SENTENCES[status][0]
-
-
-def refusal(status: int) -> Answer:
-    """The server's own no."""
+def refusal(status: int, rules: Rules | None = None) -> Response:
+    """The server's own no; with `rules` of a request that never reached the handler."""
     code, sentence = _SENTENCES[status]
-    return status, _json({"success": False, "error": sentence, "code": code})
+    if rules is not None:
+        rules.refused(code)
+    return Response(status, {"success": False, "error": sentence, "code": code})
 
 
-def _json(table: Mapping[str, object]) -> bytes:
-    return json.dumps(table, separators=(",", ":")).encode()
-
-
-def encoded(status: int, body: bytes, parser: h11.Connection | None = None) -> bytes:
+def encoded(response: Response, parser: h11.Connection | None = None) -> bytes:
     """An answer as it is sent: always with its length, always the last of its connection."""
     parser = parser or h11.Connection(h11.SERVER)
     headers = [
         ("Content-Type", "application/json"),
-        ("Content-Length", str(len(body))),
+        ("Content-Length", str(len(response.body))),
         ("Connection", "close"),
     ]
-    data = parser.send(h11.Response(status_code=status, headers=headers)) or b""
+    data = parser.send(h11.Response(status_code=response.status, headers=headers)) or b""
     with contextlib.suppress(h11.LocalProtocolError):  # the answer to HEAD has no body
-        data += parser.send(h11.Data(data=body)) or b""
+        data += parser.send(h11.Data(data=response.body)) or b""
     return data

@@ -10,16 +10,7 @@ from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 
 from ...warnings import Warnings
 from ..rate_limit import Buckets
-from .connection import (
-    MOST_HEADERS,
-    Connection,
-    Request,
-    Response,
-    Rules,
-    code_of,
-    encoded,
-    refusal,
-)
+from .connection import MOST_HEADERS, Connection, Request, Response, Rules, encoded, refusal
 from .sockets import BACKLOG, Address, index_of, listener, plain_source
 
 CHECK_S = 5.0
@@ -120,18 +111,16 @@ class Server:
             else:
                 connection = Connection(accepted, source, address[2], self._rules)
                 self._connections[connection] = None
-                connection.task.add_done_callback(functools.partial(self._forget, connection))
+                forget = functools.partial(self._connections.pop, connection)
+                connection.task.add_done_callback(forget)
 
     def _turn_away(self, sock: socket.socket, status: int) -> None:
         """Answer a connection that gets no place, and close it."""
-        self._rules.refused(code_of(status))
+        answer = refusal(status, self._rules)
         with contextlib.suppress(OSError):
-            sock.send(encoded(*refusal(status)))
+            sock.send(encoded(answer))
             sock.recv(MOST_HEADERS)  # what lay unread would make the close a reset
         sock.close()
-
-    def _forget(self, connection: Connection, task: asyncio.Task[None]) -> None:
-        self._connections.pop(connection, None)
 
     def _has_room(self) -> bool:
         """Whether one more connection fits; the oldest that waits for its peer gives way."""

@@ -206,7 +206,7 @@ class Peers:
         uplink = self.store.current.uplink_to(peer_id)
         if uplink is not None:
             return self._reason_against(peer_id, local=not (uplink.leased or uplink.auto))
-        offer = self.offers.peek(peer_id)
+        offer = self.offers.names.get(peer_id)
         return self._reason_against(peer_id, local=offer is None or offer.carrier == "bus")
 
     def offer_distrust_reason(self, offer: Offer) -> str:
