@@ -228,6 +228,23 @@ _UPLINKS = (
         alias="failover",
     ),
     Method(
+        "uplink_use",
+        "write",
+        "Has all traffic leave by one path for a while, or ends that; a path that dies is left.",
+        r.Used,
+        needed={
+            "path": s.PEER_ID
+            | {"description": "a peer's id, wan for the router's own WAN, or auto to end it"}
+        },
+        optional={
+            "for": s.text(
+                "for how long, such as 90s, 10m or 2h, at most 24h; 10m if left out",
+                pattern=r"^[0-9]{1,5}[smh]?$(?!\n)",
+                must="be a number of seconds, or one with s, m or h behind it",
+            )
+        },
+    ),
+    Method(
         "uplink_gossip",
         "local",
         "Hands in a message of the mesh, for the package that carries its gossip.",

@@ -141,6 +141,13 @@ class Switched(Done):
     auto_failover: int = member(SWITCH, description="1 if automatic failover is on now")
 
 
+class Used(Done):
+    """`uplink_use`"""
+
+    path: str = member("a peer's id, wan or auto")
+    left_s: float = member("seconds until traffic leaves as the service decides; 0 for now")
+
+
 class Heard(Done):
     accepted: bool = member("false where it was old or changed nothing")
     peer_id: str = member(PEER)
@@ -252,6 +259,13 @@ class Mwan3(Record):
     policies: Sequence[Mwan3Policy] = member("its policies")
 
 
+class ByHand(Record):
+    """A path that `uplink_use` chose."""
+
+    path: str = member("a peer's id, or wan")
+    left_s: float = member("seconds until it ends by itself")
+
+
 class Status(Record):
     available: bool = member("always true: SecuBox's plugin says false where it can't do anything")
     enabled: int = member(SWITCH, description="1 if the service does anything at all")
@@ -263,6 +277,7 @@ class Status(Record):
     since_s: float = member("seconds in this state")
     cause: str = member("what led to this state, as a sentence")
     release_s: float = member("seconds until failback; -1 if no WAN answers again", low=-1)
+    by_hand: ByHand | None = member("what the owner chose; absent if nothing", default=None)
     detection_bound_ms: int = member("ms after which a dead WAN is noticed at the latest")
     uplink_count: int = member("number of configured uplinks")
     active_count: int = member("number of configured uplinks that are not disabled")

@@ -123,6 +123,7 @@ class StatusMethods:
             since_s=round(max(0.0, now_s - lead.since_s), 1),
             cause=lead.cause,
             release_s=_release_s(lead, config, now_s),
+            by_hand=self._by_hand(now_s),
             detection_bound_ms=round(bound_s * 1000),
             uplink_count=len(config.uplinks),
             active_count=sum(uplink.enabled for uplink in config.uplinks),
@@ -140,6 +141,14 @@ class StatusMethods:
             mwan3_available=mwan3.get("mwan3_available"),
             mwan3_status=mwan3.get("mwan3_status"),
         )
+
+    def _by_hand(self, now_s: float) -> r.ByHand | None:
+        choice = self._monitor.choice
+        if choice is None:
+            return None
+        names = {each.interface: each.peer_id for each in self._store.current.uplinks}
+        left_s = round(max(0.0, choice.until_s - now_s), 1)
+        return r.ByHand(path=names.get(choice.device, choice.device) or "wan", left_s=left_s)
 
     def _family(self, family: Family) -> r.FamilyState:
         state = self._monitor.states[family]

@@ -8,16 +8,30 @@ from typing import Any
 
 from ..carrying.watch import CarryingWatch
 from ..config.store import ConfigStore
+from ..errors import InvalidArgument, PeerUnreachable
+from ..failover.decision import primary_of, ranked_backups
+from ..failover.machine import Choice
 from ..failover.monitor import Monitor
 from ..mesh.offer_validation import OfferValidator
 from ..mesh.offers import Source
-from ..model import Family
+from ..model import Family, Health
 from ..platform.protocol import Platform
 from ..probing import tunnel_test
 from ..uplinks.adding import Adding, Given
 from ..uplinks.lifecycle import Uplinks
 from . import replies as r
 from .status import fate_note
+
+LONGEST_CHOICE_S = 24 * 3600.0
+_UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0}
+
+
+def _seconds(text: str) -> float:
+    """A time span such as 90s, 10m or 2h. Raises InvalidArgument."""
+    found = float(text.rstrip("smh")) * _UNITS.get(text[-1], 1.0)
+    if not 1.0 <= found <= LONGEST_CHOICE_S:
+        raise InvalidArgument(f"for must be from 1s to 24h, not {text}")
+    return found
 
 
 @dataclass(eq=False, repr=False)
@@ -100,6 +114,42 @@ class UplinkMethods:
             message=f"Automatic failover is {'on' if enabled else 'off'}.",
             auto_failover=int(enabled),
         )
+
+    def uplink_use(self, path: str, **given: str) -> r.Used:
+        """Have traffic leave by a peer, the WAN, or as decided (`auto`); `for` is a time span.
+
+        Raises NotFound, InvalidArgument, and PeerUnreachable where the path does not answer.
+        """
+        if path == "auto":
+            self._monitor.choose(None)
+            return r.Used(message="Traffic leaves as the service decides.", path=path, left_s=0.0)
+        span, now_s = given.get("for", "10m"), time.monotonic()
+        seconds = _seconds(span)
+        device = "" if path == "wan" else self._uplinks.require(path).interface
+        if why := self._why_dead(device, now_s):
+            raise PeerUnreachable(f"{path} can't be used now: {why}", code="path_down")
+        self._monitor.choose(Choice(device, now_s + seconds))
+        span += " s" * span.isdigit()
+        return r.Used(
+            message=f"Traffic leaves by {path} for {span}; `wgctl uplink use auto` ends it before.",
+            path=path,
+            left_s=seconds,
+        )
+
+    def _why_dead(self, device: str, now_s: float) -> str:
+        """Why no family can leave by the device ('': the WAN); '' where one can."""
+        monitor = self._monitor
+        if not self._store.current.settings.enabled:
+            return "the service is disabled in its configuration"
+        if not device:
+            found = [primary_of(monitor, family) for family in Family]
+            alive = [p for p in found if p is not None and p.health in (Health.UP, Health.SUSPECT)]
+            return "" if alive else "no WAN answers"
+        ranked = [each for f in Family for each in ranked_backups(monitor, f, now_s)]
+        mine = [each for each in ranked if each.candidate.name == device]
+        if any(each.usable for each in mine):
+            return ""
+        return mine[0].reason if mine else "it is not watched yet"
 
     def uplink_gossip(self, message: dict[str, Any] | str, origin: str = "") -> r.Heard:
         """Take a message of the mesh that a program of this router hands in."""

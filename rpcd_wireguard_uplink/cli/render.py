@@ -152,6 +152,9 @@ def _status(reply: Reply, colour: bool) -> Iterator[str]:
     yield f"State     {state} for {duration(reply['since_s'])}{cause}"
     if reply["release_s"] >= 0:
         yield f"Failback  in {duration(reply['release_s'])}, if the WAN stays good"
+    if by_hand := reply.get("by_hand"):
+        chosen, left = printable(by_hand["path"]), duration(by_hand["left_s"])
+        yield f"By hand   {chosen} for {left} more; `wgctl uplink use auto` ends it"
     yield f"Traffic   leaves by {_path(reply)}"
     for name, family in reply["families"].items():
         silent = ", and nothing comes back" if family.get("carrying") is False else ""

@@ -14,7 +14,7 @@ from ..platform.network_reader import NetworkReader
 from ..probing.capacity import Capacity
 from ..usage import Ledger
 from . import machine
-from .machine import AWAY, Change, Decision, Path, State
+from .machine import AWAY, Change, Choice, Decision, Path, State
 from .paths import PathSet, Watch, backup_path
 from .selection import Candidate, Ranked, Terms, kept_terms, rank
 
@@ -36,6 +36,7 @@ class Scene(Protocol):
     capacities: dict[str, Capacity]
     ledger: Ledger
     who_refuses: Callable[[str, Family], str]
+    choice: Choice | None
 
     def shares_underlay(self, interface: str) -> bool:
         """Whether the uplink needs the WAN that it should replace."""
@@ -51,13 +52,16 @@ def decide(scene: Scene, family: Family, now_s: float) -> Decision:
         primary = _NO_PRIMARY
     if state.phase in AWAY:
         primary = replace(primary, refused=scene.who_refuses(primary.name, family))
+    chosen = "" if scene.choice is None else scene.choice.device or primary.name
     # While traffic is at home and the WAN is well, no backup is asked for.
     is_fine = primary.health is Health.UP and not primary.below_sla and state.phase not in AWAY
+    is_fine = is_fine and chosen in ("", primary.name)
     backups = [
         backup_path(ranked, scene.paths[ranked.candidate.name, family])
         for ranked in (() if is_fine else ranked_backups(scene, family, now_s))
     ]
-    state, change = machine.decide(state, primary, backups, scene.watch.settings, now_s)
+    settings = scene.watch.settings
+    state, change = machine.decide(state, primary, backups, settings, now_s, chosen)
     return Decision(state, primary.name, dead, change, _detection_ms(scene, family, change))
 
 

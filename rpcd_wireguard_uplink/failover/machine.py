@@ -8,7 +8,7 @@ primary is not among them.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
 
@@ -28,6 +28,7 @@ class Phase(Enum):
     STRANDED = "stranded"
 
 
+BY_HAND = "chosen by hand"
 CALM_HOLDS = 4
 AWAY = (Phase.FAILED_OVER, Phase.HOLDING, Phase.STRANDED)
 
@@ -70,6 +71,18 @@ class State:
     moved_s: float = 0.0
     good_since_s: float | None = None
     flaps: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """The owner's choice of a path by hand, until a monotonic time. `device` is '' for the WAN."""
+
+    device: str
+    until_s: float
+
+    def is_kept(self, decisions: Iterable[Decision]) -> bool:
+        """Whether a family follows it: where it died, it is over for good."""
+        return any(each.state.active == (self.device or each.primary) for each in decisions)
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,14 +138,25 @@ class Adopted:
 
 
 def decide(
-    state: State, primary: Path, backups: Sequence[Path], settings: Settings, now_s: float
+    state: State,
+    primary: Path,
+    backups: Sequence[Path],
+    settings: Settings,
+    now_s: float,
+    chosen: str = "",
 ) -> tuple[State, Change | None]:
     """The state that follows, and the change that it brings, if any.
 
     Nothing is given up while there is nowhere better: a dead active path stays active until
-    another one is usable or the primary is back.
+    another one is usable or the primary is back. `chosen` is the path that the owner wants by hand
+    ('': none); it counts while it can be used.
     """
     away = state.phase in AWAY and state.active != primary.name
+    if chosen and settings.enabled and state.phase is not Phase.STRANDED:
+        if chosen == primary.name and primary.health in (Health.UP, Health.SUSPECT):
+            return _stay_home_by_hand(state, primary, away, now_s)
+        if any(backup.name == chosen and backup.usable for backup in backups):
+            return _use_by_hand(state, primary, chosen, away, now_s)
     if not settings.enabled or not settings.auto_failover:
         phase = Phase.PRIMARY if settings.enabled else Phase.DISABLED
         cause = "automatic failover is off" if settings.enabled else "disabled in the configuration"
@@ -142,6 +166,30 @@ def decide(
     if away:
         return _decide_away(state, primary, backups, settings, now_s)
     return _decide_home(state, primary, backups, settings, now_s)
+
+
+def _stay_home_by_hand(
+    state: State, primary: Path, away: bool, now_s: float
+) -> tuple[State, Change | None]:
+    phase = Phase.SUSPECT if primary.health is Health.SUSPECT else Phase.PRIMARY
+    if away:
+        state = replace(state, flaps=0)  # the owner knows better: the next failback is not held up
+        return _move(state, phase, primary.name, "failback", BY_HAND, now_s)
+    return _stay(state, phase, primary.name, BY_HAND, now_s), None
+
+
+def _use_by_hand(
+    state: State, primary: Path, chosen: str, away: bool, now_s: float
+) -> tuple[State, Change | None]:
+    is_good = primary.health is Health.UP and not primary.objection
+    good_since_s = (
+        (now_s if state.good_since_s is None else state.good_since_s) if is_good else None
+    )
+    if away and state.active == chosen:
+        staying = _stay(state, Phase.FAILED_OVER, chosen, BY_HAND, now_s)
+        return replace(staying, good_since_s=good_since_s), None
+    kind = "switch" if away else "failover"
+    return _move(state, Phase.FAILED_OVER, chosen, kind, BY_HAND, now_s)
 
 
 def _decide_home(

@@ -25,7 +25,7 @@ from ..warnings import Warnings
 from .counters import CounterWatch
 from .decision import decide
 from .liveness import PassiveLiveness
-from .machine import AWAY, Adopted, Decision, Phase, State
+from .machine import AWAY, Adopted, Choice, Decision, Phase, State
 from .paths import PathSet, Watch, WatchedPath
 from .schedule import Role, WanUse, interval_s
 from .selection import Terms
@@ -102,6 +102,7 @@ class Monitor:
         self.terms: Mapping[str, Terms] = {}
         self.same_wan: frozenset[str] = frozenset()
         self.portals: Mapping[str, str] = {}
+        self.choice: Choice | None = None
         self.counters = CounterWatch(self, warnings, events)
         self._steering = steering
         self._events = events
@@ -166,6 +167,11 @@ class Monitor:
     def learn_terms(self, terms: Mapping[str, Terms], same_wan: frozenset[str]) -> None:
         """Take what each uplink costs and gives, and whose provider leaves by our own WAN."""
         self.terms, self.same_wan = terms, same_wan
+
+    def choose(self, choice: Choice | None) -> None:
+        """Have the traffic leave by the owner's choice while it works; None: as decided here."""
+        self.choice = choice
+        self._evaluate(time.monotonic())
 
     def shares_underlay(self, interface: str) -> bool:
         """Whether the uplink needs the WAN that it should replace: its outer packets have no
@@ -253,6 +259,8 @@ class Monitor:
         if self._tick_handle is not None:
             self._tick_handle.cancel()
         due_s = min(now_s + LONGEST_SLEEP_S, self.mtus.due_s)
+        if self.choice is not None:
+            due_s = min(due_s, self.choice.until_s)
         for path in self.paths.values():
             path.plan(self.pause_s(path, now_s))
             due_s = min(due_s, path.last_sent_s + path.pause_s)
@@ -329,7 +337,11 @@ class Monitor:
         """Decide both families, and ask of the kernel what follows."""
         if not self._is_watching:
             return  # what an earlier run left open stays until its path is looked at
+        if self.choice is not None and now_s >= self.choice.until_s:
+            self.choice = None
         decisions = {family: decide(self, family, now_s) for family in Family}
+        if self.choice is not None and not self.choice.is_kept(decisions.values()):
+            self.choice = None
         self.states.update({family: decision.state for family, decision in decisions.items()})
         self._steering.carry_out(decisions)
         if any(decision.change is not None for decision in decisions.values()):

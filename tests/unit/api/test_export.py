@@ -45,6 +45,7 @@ def test_acl_groups() -> None:
             "uplink_test",
             "uplink_set_priority",
             "uplink_set_failover",
+            "uplink_use",
             "uplink_drill",
             "uplink_offer",
             "uplink_withdraw",

@@ -66,6 +66,7 @@ TAKES = {
     "uplink_test": "peer_id target? count?",
     "uplink_set_priority": "peer_id weight",
     "uplink_set_failover": "enabled",
+    "uplink_use": "path for?",
     "uplink_gossip": "message origin?",
     "uplink_history": "limit?",
     "uplink_explain": "",

@@ -311,3 +311,52 @@ def test_a_degraded_primary_says_why_and_is_good_for_the_hold_time() -> None:
     assert change is None
     state, change = decide(state, wan(UP), [A], RULES, 230.0)
     assert change is not None and change.kind == "failback"
+
+
+@pytest.mark.parametrize(
+    ("state", "primary", "backups", "chosen", "phase", "active", "kind"),
+    [
+        (HOME, UP, [A, B], "b", Phase.FAILED_OVER, "b", "failover"),
+        (HOME, DOWN, [A, B], "b", Phase.FAILED_OVER, "b", "failover"),
+        (HOME, UP, [A, NO_B], "b", Phase.PRIMARY, "wan", None),
+        (HOME, DOWN, [A, NO_B], "b", Phase.FAILED_OVER, "a", "failover"),
+        (HOME, UP, [A], "wan", Phase.PRIMARY, "wan", None),
+        (OVER, UP, [A, B], "b", Phase.FAILED_OVER, "b", "switch"),
+        (OVER, UP, [A, B], "a", Phase.FAILED_OVER, "a", None),
+        (OVER, UP, [NO_A, B], "a", Phase.PRIMARY, "wan", "failback"),
+        (OVER, UP, [A], "wan", Phase.PRIMARY, "wan", "failback"),
+        (OVER, SUSPECT, [A], "wan", Phase.SUSPECT, "wan", "failback"),
+        (OVER, DOWN, [A], "wan", Phase.FAILED_OVER, "a", None),
+        (HOLDING, UP, [A], "wan", Phase.PRIMARY, "wan", "failback"),
+        (HOLDING, UP, [A], "a", Phase.FAILED_OVER, "a", None),
+    ],
+)
+def test_by_hand(
+    state: State,
+    primary: Health,
+    backups: list[Path],
+    chosen: str,
+    phase: Phase,
+    active: str,
+    kind: str | None,
+) -> None:
+    after, change = decide(state, wan(primary, "dead"), backups, RULES, 130.0, chosen)
+    assert (after.phase, after.active) == (phase, active)
+    assert (change.kind if change else None) == kind
+
+
+def test_automatic_failover_that_is_off_leaves_a_choice_by_hand() -> None:
+    off = replace(RULES, auto_failover=False)
+    after, _ = decide(HOME, wan(UP), [A], off, 130.0, "a")
+    assert (after.active, after.cause) == ("a", "chosen by hand")
+    assert decide(after, wan(UP), [A], off, 131.0)[0].active == "wan"
+    assert decide(HOME, wan(UP), [A], replace(RULES, enabled=False), 130.0, "a")[0].active == "wan"
+
+
+def test_a_choice_that_ends_goes_home_at_once_where_the_wan_was_good_all_the_time() -> None:
+    state, _ = decide(HOME, wan(UP), [A], RULES, 100.0, "a")
+    for now_s in (101.0, 140.0):
+        state, _ = decide(state, wan(UP), [A], RULES, now_s, "a")
+    after, change = decide(state, wan(UP), [A], RULES, 140.1)
+    assert after.active == "wan" and change is not None and change.kind == "failback"
+    assert after.flaps == 0
