@@ -155,7 +155,8 @@ class Link:
 
 @dataclass(frozen=True, slots=True)
 class PeerCounters:
-    """What WireGuard says of a tunnel's one peer; `handshake_age_s` is None before the first.
+    """What WireGuard says of a peer; `handshake_age_s` is None before the first, `allowed` are the
+    networks that it may send from.
 
     Decisions rest on how long we have watched the peer: `silent_s` without a handshake or a
     received byte, `stale_s` without a handshake. The handshake's age may be a guess by the wall
@@ -169,6 +170,7 @@ class PeerCounters:
     tx_bytes: int
     silent_s: float = 0.0
     stale_s: float = 0.0
+    allowed: tuple[str, ...] = ()
 
     def is_alive(self, within_s: float) -> bool:
         """Whether the peer has shaken hands, and was heard or not yet watched for so long."""

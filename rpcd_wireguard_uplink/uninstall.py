@@ -20,7 +20,7 @@ from .platform.tunnels import NETWORK, plan_sections
 from .provider.device import Provider
 from .steering.plan import DIVERTING, STANDING, UNDERLAY_TABLE
 from .steering.watchdog import ReversePath, Watchdog
-from .system import process
+from .system import nft, process
 from .system.rtnetlink import Kernel, Route, Rule, delete_route, delete_rule
 
 OUR_TABLES = range(UNDERLAY_TABLE, UNDERLAY_TABLE + 200)
@@ -82,7 +82,7 @@ async def remove_tables() -> None:
         table = row.get("table", {})
         name = str(table.get("name", ""))
         if name == "wgup" or name.startswith("wgup_"):
-            await process.run(["nft", "delete", "table", table["family"], name], check=False)
+            await nft.delete_table(table["family"], name)
 
 
 async def _remove_run_folder(run_dir: str) -> None:

@@ -23,7 +23,7 @@ from ..model import (
     is_key,
     mark_alias,
 )
-from ..system import process, wg
+from ..system import nft, wg
 from ..system.dns import SERVER_FILES, parse_resolvers
 from ..system.files import (
     UnusableFile,
@@ -155,9 +155,9 @@ class Linux(Platform):
     async def guard_tunnels(self, opened: Collection[str] | None) -> None:
         """A table of its own, beside whatever firewall there is."""
         if opened is not None:
-            await process.run(["nft", "-f", "-"], stdin=inbound.inbound_script(opened))
+            await nft.run_script(inbound.inbound_script(opened))
         else:
-            await process.run(["nft", "delete", "table", "inet", inbound.TABLE], check=False)
+            await nft.delete_table("inet", inbound.TABLE)
 
     def _mark(self, tunnel: Tunnel) -> None:
         alias = mark_alias(tunnel.peer_id)

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 from ..errors import CommandFailed, NotFound
 from ..model import DEVICE_GROUP, OUTER_MARK, PROVIDER_DEVICE, Link, PeerCounters
-from ..system import process, wg
+from ..system import nft, process, wg
 from ..system.rtnetlink import Kernel
 from .firewall import TABLE, provider_script
 from .plan import Lease, ProviderPlan
@@ -46,11 +46,12 @@ class Provider:
         links = {link.name: link for link in self.kernel.devices()}
         await self._ensure_rules(plan)
         is_there = PROVIDER_DEVICE in links
-        served = await wg.read_served(PROVIDER_DEVICE, self._ages) if is_there else None
+        served = await wg.read_device(PROVIDER_DEVICE, self._ages) if is_there else None
         is_new = await self._ensure_device(plan, links.get(PROVIDER_DEVICE), served)
         gone = {PROVIDER_DEVICE} if is_new else set()
         wanted = {lease.public_key: _networks(lease) for lease in plan.leases}
-        found = {} if served is None or is_new else served.allowed
+        there = () if served is None or is_new else served.peers
+        found = {peer.public_key: frozenset(peer.allowed) for peer in there}
         expelled = [key for key in found if key not in wanted]
         admitted = {k: nets for k, nets in wanted.items() if found.get(k) != frozenset(nets)}
         await wg.change_peers(PROVIDER_DEVICE, expelled, {})
@@ -65,13 +66,13 @@ class Provider:
         tables = await process.run(["nft", "list", "tables", "inet"])
         if script != self._script or f"table inet {TABLE}" not in tables.stdout.splitlines():
             self._script = ""
-            await process.run(["nft", "-f", "-"], stdin=script)
+            await nft.run_script(script)
             if not plan.is_open:
                 await _forget_flows(plan)
             self._script = script
 
     async def _ensure_device(
-        self, plan: ProviderPlan, link: Link | None, served: wg.Served | None
+        self, plan: ProviderPlan, link: Link | None, served: wg.Device | None
     ) -> bool:
         """Have the device as it should be; returns whether it had to be made."""
         if link is None:
@@ -103,7 +104,7 @@ class Provider:
             self.kernel.delete_device(PROVIDER_DEVICE)
         if IFB_DEVICE in links:
             await self._shaper.remove()
-        await process.run(["nft", "delete", "table", "inet", TABLE], check=False)
+        await nft.delete_table("inet", TABLE)
 
     async def can_shape(self) -> str:
         """Why consumers' rates can't be limited here, '' if they can."""
@@ -111,8 +112,8 @@ class Provider:
 
     async def read_peers(self) -> Mapping[str, PeerCounters]:
         """What each consumer has moved, by public key; nothing where there is no device."""
-        served = await wg.read_served(PROVIDER_DEVICE, self._ages)
-        return served.counters if served is not None else {}
+        served = await wg.read_device(PROVIDER_DEVICE, self._ages)
+        return {p.public_key: p for p in served.peers} if served is not None else {}
 
     async def readmit(self, public_key: str) -> None:
         """Forget a consumer's last handshake: one whose clock went back gets in (rules.md 13).
@@ -139,6 +140,6 @@ def _networks(lease: Lease) -> tuple[str, ...]:
     return tuple(str(ipaddress.ip_network(text, strict=False)) for text in lease.addresses)
 
 
-def _is_unfinished(link: Link, served: wg.Served | None, private_key: str) -> bool:
+def _is_unfinished(link: Link, served: wg.Device | None, private_key: str) -> bool:
     """Whether a run of ours died between making the device and marking it."""
     return served is not None and not link.alias and served.private_key in ("(none)", private_key)

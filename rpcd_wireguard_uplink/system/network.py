@@ -73,8 +73,7 @@ class NetworkState:
     the one that has a default route. `sources` and `delegated` are the IPv6 prefixes that a WAN's
     routes are for and that its ISP delegated, `source_addresses` what its packets leave with then.
     `sharing` are the WANs that carry a part of the traffic now: balanced, or by routes of their
-    own. `falls` counts by index how often a link lost its carrier. `lost_prefix` says that the LAN
-    had an IPv6 prefix from a WAN that is gone.
+    own. `lost_prefix` says that the LAN had an IPv6 prefix from a WAN that is gone.
     """
 
     links: Mapping[int, Link] = field(default_factory=dict)
@@ -89,7 +88,6 @@ class NetworkState:
     source_addresses: Mapping[str, str] = field(default_factory=dict)
     delegated: Mapping[str, set[str]] = field(default_factory=dict)
     sharing: Mapping[Family, frozenset[str]] = field(default_factory=dict)
-    falls: Mapping[int, int] = field(default_factory=dict)
     lost_prefix: bool = False
 
     def wan_devices(self) -> list[str]:
@@ -146,11 +144,6 @@ class NetworkState:
         """The least MTU of the WANs that are there, in bytes; 0 where none is known."""
         return min(filter(None, map(self.mtu_of, self.wan_devices())), default=0)
 
-    def incarnation(self, device: str) -> object:
-        """A value that differs once the device was made anew or was down: its routes went then."""
-        link, index = self.link_of(device), self.index_of(device)
-        return index, link is not None and link.carrier, self.falls.get(index, 0)
-
     def why_detached(self, device: str, index: int, kind: PathKind, family: Family) -> str:
         """Why nothing can leave by the device, or '' where it can."""
         link = self.links.get(index)
@@ -171,60 +164,22 @@ class NetworkState:
         link = self.links.get(index)
         if link is None or link.carrier == carrier:
             return self
-        falls = self.falls if carrier else {**self.falls, index: self.falls.get(index, 0) + 1}
         links = {**self.links, index: replace(link, carrier=carrier)}
-        return replace(self, links=links, falls=falls)
+        return replace(self, links=links)
 
 
 # --- which devices with a default route are WANs, and which are tunnels of the owner's
 
 # netifd's protocols of interfaces that lead to an ISP (the `proto` handlers of OpenWrt's packages).
-_WAN_PROTOCOLS = frozenset(
-    [
-        "static",
-        "dhcp",
-        "dhcpv6",
-        "pppoe",
-        "pppoa",
-        "ppp",
-        "3g",
-        "l2tp",
-        "pptp",
-        "qmi",
-        "mbim",
-        "ncm",
-        "wwan",
-        "modemmanager",
-        "directip",
-        "hnet",
-        "dslite",
-        "map",
-        "464xlat",
-        "6in4",
-        "6to4",
-        "6rd",
-        "relay",
-        "ipip6",
-        "batadv_hardif",
-    ]
-)
-_TUNNEL_KINDS = frozenset(
-    [
-        "wireguard",
-        "amneziawg",
-        "tun",
-        "xfrm",
-        "vti",
-        "vti6",
-        "gre",
-        "gretap",
-        "ip6gre",
-        "ip6gretap",
-        "ipip",
-        "ovpn",
-        "ipvlan-vpn",
-    ]
-)
+_WAN_PROTOCOLS = {
+    *("static", "dhcp", "dhcpv6", "pppoe", "pppoa", "ppp", "3g", "l2tp", "pptp", "qmi", "mbim"),
+    *("ncm", "wwan", "modemmanager", "directip", "hnet", "dslite", "map", "464xlat", "6in4"),
+    *("6to4", "6rd", "relay", "ipip6", "batadv_hardif"),
+}
+_TUNNEL_KINDS = {
+    *("wireguard", "amneziawg", "tun", "xfrm", "vti", "vti6", "gre", "gretap", "ip6gre"),
+    *("ip6gretap", "ipip", "ovpn", "ipvlan-vpn"),
+}
 LEAST_SHARED = 16  # bits: all of 2000::/3 share three
 _TRANSLATORS = ("clat", "464-")  # clatd's and OpenWrt's names for 464XLAT
 

@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import os
 import signal
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -42,29 +42,14 @@ async def run(
     Raises CommandFailed where it can't be started or (with `check`) exits non-zero, TimedOut where
     it passes `timeout_s`; it is killed then, with everything that it started.
     """
-    try:
-        child = await _start(
-            argv,
-            stdin=asyncio.subprocess.PIPE if stdin is not None else asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
-        )
-    except OSError as error:
-        raise CommandFailed(f"can't run {argv[0]}: {error.strerror}; is it installed?") from error
     data = stdin.encode() if stdin is not None else None
-    ended = False
+    feed = asyncio.subprocess.PIPE if data is not None else asyncio.subprocess.DEVNULL
+    pipes: dict[str, Any] = {"stdin": feed, "stderr": asyncio.subprocess.PIPE}
     try:
-        async with asyncio.timeout(timeout_s):
+        async with _running(argv, timeout_s, "; is it installed?", **pipes) as child:
             out, err = await _talk(child, data)
-            await child.wait()
-        ended = True
-    except TimeoutError as error:
-        raise TimedOut(f"{argv[0]} did not finish within {timeout_s:g} s") from error
     except _TooMuch as error:
         raise CommandFailed(f"{argv[0]} printed more than {MOST_OUTPUT} bytes: ended") from error
-    finally:
-        if not ended:
-            await _end(child)
     stdout, stderr = out.decode(errors="replace"), err.decode(errors="replace")
     code = child.returncode if child.returncode is not None else -1
     if check and code != 0:
@@ -139,31 +124,37 @@ async def run_apart(
     when nothing that it started holds its output any more. Raises as run() does, but never for an
     exit status.
     """
+    kept = bytearray()
+    nothing, same = asyncio.subprocess.DEVNULL, asyncio.subprocess.STDOUT
+    more: dict[str, Any] = {"stdin": nothing, "stderr": same, "env": environment, "cwd": "/"}
+    async with _running(argv, timeout_s, **more) as child:
+        assert child.stdout is not None
+        while data := await child.stdout.read(MOST_KEPT):
+            kept += data[: MOST_KEPT - len(kept)]
+    code = child.returncode if child.returncode is not None else -1
+    return Completed(code, kept.decode(errors="replace"), "")
+
+
+@contextlib.asynccontextmanager
+async def _running(
+    argv: Sequence[str], timeout_s: float, hint: str = "", **more: Any
+) -> AsyncIterator[asyncio.subprocess.Process]:
+    """A command that has ended behind the block: by itself, or killed with all that it started."""
     try:
-        child = await _start(
-            argv,
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.STDOUT,
-            env=environment,
-            cwd="/",
-        )
+        child = await _start(argv, stdout=asyncio.subprocess.PIPE, **more)
     except OSError as error:
-        raise CommandFailed(f"can't run {argv[0]}: {error.strerror}") from error
-    assert child.stdout is not None
-    kept, ended = bytearray(), False
+        raise CommandFailed(f"can't run {argv[0]}: {error.strerror}{hint}") from error
+    ended = False
     try:
         async with asyncio.timeout(timeout_s):
-            while data := await child.stdout.read(MOST_KEPT):
-                kept += data[: MOST_KEPT - len(kept)]
-            code = await child.wait()
+            yield child
+            await child.wait()
         ended = True
     except TimeoutError as error:
         raise TimedOut(f"{argv[0]} did not finish within {timeout_s:g} s") from error
     finally:
         if not ended:
             await _end(child)
-    return Completed(code, kept.decode(errors="replace"), "")
 
 
 async def _start(argv: Sequence[str], **more: Any) -> asyncio.subprocess.Process:

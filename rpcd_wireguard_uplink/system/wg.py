@@ -23,17 +23,14 @@ ENDPOINT_TRIES, ENDPOINT_PAUSE_S = 3, 0.05  # the pause is longer than most roun
 
 
 @dataclass(frozen=True, slots=True)
-class Served:
-    """A device of many peers as WireGuard has it; the private key never shows in repr.
-
-    `allowed` maps each peer's public key to its allowed networks, `counters` to what it moved.
-    """
+class Device:
+    """A device as WireGuard has it; the private key never shows in repr."""
 
     private_key: str = field(repr=False)
+    public_key: str
     listen_port: int
     mark: int
-    allowed: Mapping[str, frozenset[str]]
-    counters: Mapping[str, PeerCounters]
+    peers: tuple[PeerCounters, ...]
 
 
 @dataclass(slots=True)
@@ -190,78 +187,61 @@ async def change_peers(
         await process.run(["wg", "set", device, *words])
 
 
-async def read_served(device: str, ages: Ages) -> Served | None:
+async def read_devices(ages: Ages) -> dict[str, Device]:
+    """Every WireGuard device, by one process for any number of them."""
+    return parse_dump((await process.run(["wg", "show", "all", "dump"])).stdout, ages)
+
+
+async def read_device(name: str, ages: Ages) -> Device | None:
     """What WireGuard says of a device; None where it is not there, or not WireGuard's."""
-    shown = await process.run(["wg", "show", device, "dump"], check=False)
-    return parse_served(device, shown.stdout, ages) if shown.returncode == 0 else None
-
-
-def parse_served(device: str, text: str, ages: Ages) -> Served:
-    """Read `wg show DEVICE dump`: a line of 4 fields for the device, of 8 for each peer (wg(8)).
-
-    Raises CommandFailed for what is no dump.
-    """
+    shown = await process.run(["wg", "show", name, "dump"], check=False)
+    if shown.returncode != 0:
+        return None
+    lines = (f"{name}\t{line}" for line in shown.stdout.splitlines())
     with process.understood("wg"):
-        return _served(device, text, ages)
-
-
-def _served(device: str, text: str, ages: Ages) -> Served:
-    first, *others = [line.split("\t") for line in text.splitlines()] or [[]]
-    if len(first) != 4 or any(len(fields) != 8 for fields in others):
-        raise CommandFailed("wg show did not print a dump as wg(8) describes it")
-    private_key, _, port, mark = first
-    counters = {fields[0]: _counters(device, fields, ages) for fields in others}
-    ages.keep({(device, key) for key in counters})
-    return Served(
-        private_key,
-        int(port),
-        0 if mark == "off" else int(mark, 16),
-        {f[0]: frozenset(() if f[3] == "(none)" else f[3].split(",")) for f in others},
-        counters,
-    )
+        return parse_dump("\n".join(lines), ages)[name]
 
 
 async def read_counters(ages: Ages) -> dict[str, PeerCounters]:
-    """The counters of every WireGuard device's first peer, by device; devices without are left out.
-
-    One process for any number of devices.
-    """
-    shown = await process.run(["wg", "show", "all", "dump"])
-    return parse_dump(shown.stdout, ages)
+    """The counters of each device's first peer, by device; devices without are left out."""
+    return {name: d.peers[0] for name, d in (await read_devices(ages)).items() if d.peers}
 
 
-def parse_dump(text: str, ages: Ages) -> dict[str, PeerCounters]:
-    """Read `wg show all dump`. Raises CommandFailed for what is no dump."""
-    found: dict[str, PeerCounters] = {}
-    with process.understood("wg"):
-        for fields in peer_rows(text):
-            if fields[0] not in found:
-                found[fields[0]] = _counters(fields[0], fields[1:], ages)
-    ages.keep({(device, counted.public_key) for device, counted in found.items()})
-    return found
+def parse_dump(text: str, ages: Ages) -> dict[str, Device]:
+    """Read `wg show all dump`: a line of 5 fields for a device, of 9 for each peer of it (wg(8)).
 
-
-def peer_rows(text: str) -> list[list[str]]:
-    """The peers in `wg show all dump`: a line of 5 fields for a device, of 9 for a peer (wg(8)).
-
-    Raises CommandFailed for what is no dump: that is another thing than no peers.
+    Raises CommandFailed for what is no dump: that is another thing than no devices.
     """
     rows = [line.split("\t") for line in text.splitlines()]
     if any(len(fields) not in (5, 9) for fields in rows):
         raise CommandFailed("wg show did not print a dump as wg(8) describes it")
-    return [fields for fields in rows if len(fields) == 9]
+    peers: dict[str, list[PeerCounters]] = {}
+    with process.understood("wg"):
+        for device, *fields in (row for row in rows if len(row) == 9):
+            peers.setdefault(device, []).append(_peer(device, fields, ages))
+        ages.keep({(device, peer.public_key) for device in peers for peer in peers[device]})
+        return {
+            name: Device(
+                private,
+                public,
+                int(port),
+                0 if mark == "off" else int(mark, 16),
+                tuple(peers.get(name, ())),
+            )
+            for name, private, public, port, mark in (row for row in rows if len(row) == 5)
+        }
 
 
-def _counters(device: str, fields: list[str], ages: Ages) -> PeerCounters:
-    """A peer's 8 fields of a dump."""
-    rx_bytes = int(fields[5])
-    age_s, stale_s, silent_s = ages.take(device, fields[0], int(fields[4]), rx_bytes)
+def _peer(device: str, fields: list[str], ages: Ages) -> PeerCounters:
+    key, _, endpoint, allowed, stamp_s, rx_bytes, tx_bytes, _ = fields
+    age_s, stale_s, silent_s = ages.take(device, key, int(stamp_s), int(rx_bytes))
     return PeerCounters(
-        public_key=fields[0],
-        endpoint="" if fields[2] == "(none)" else fields[2],
+        public_key=key,
+        endpoint="" if endpoint == "(none)" else endpoint,
         handshake_age_s=age_s,
-        rx_bytes=rx_bytes,
-        tx_bytes=int(fields[6]),
+        rx_bytes=int(rx_bytes),
+        tx_bytes=int(tx_bytes),
         silent_s=silent_s,
         stale_s=stale_s,
+        allowed=() if allowed == "(none)" else tuple(allowed.split(",")),
     )

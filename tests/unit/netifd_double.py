@@ -92,7 +92,8 @@ class Kernel:
                 return key_of(stdin)
             case ["wg", "show", "all", "dump"]:
                 return "".join(
-                    "\t".join((name, peer, "(none)", self.endpoints[name] or "(none)", "x"))
+                    f"{name}\tSECRET\tPUBLIC\t1\toff\n"
+                    + "\t".join((name, peer, "(none)", self.endpoints[name] or "(none)", "x"))
                     + f"\t{self.handshake}\t0\t0\t25\n"
                     for name, peer in self.peers.items()
                 )

@@ -6,11 +6,11 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from rpcd_wireguard_uplink.mesh.registry.directory import parse_peers
 from rpcd_wireguard_uplink.model import PeerCounters
-from rpcd_wireguard_uplink.system.wg import Ages, parse_dump, parse_served
+from rpcd_wireguard_uplink.system.wg import Ages, parse_dump
 
 DAY_S = 86400.0
+DEVICE = "wgup_a\tSECRET\tPUBLIC\t1\toff\n"
 
 
 @dataclass
@@ -32,7 +32,7 @@ class Watch:
 
     def look(self) -> PeerCounters:
         peer = f"KEY\t(none)\t(none)\t(none)\t{self.stamp_s}\t{self.rx_bytes}\t0\toff\n"
-        return parse_dump(f"wgup_a\t{peer}", self.ages)["wgup_a"]
+        return parse_dump(f"{DEVICE}wgup_a\t{peer}", self.ages)["wgup_a"].peers[0]
 
 
 @pytest.mark.parametrize("step_s", [DAY_S, -DAY_S, 40 * 365 * DAY_S])
@@ -110,19 +110,3 @@ def test_peers_that_are_gone_are_forgotten() -> None:
     parse_dump("", watch.ages)
     watch.now_s += 900.0
     assert watch.look().silent_s == 0.0
-
-
-def test_every_reader_of_dumps_has_such_ages() -> None:
-    now_s, wall_s = 1000.0, 1.7e9
-    ages, others = (Ages(lambda: now_s, lambda: wall_s) for _ in range(2))
-    row = f"KEY\t(none)\t(none)\t10.9.0.2/32\t{int(wall_s)}\t5\t0\toff\n"
-
-    def look() -> tuple[float | None, float | None]:
-        served = parse_served("wgup_srv", f"S\tP\t1\toff\n{row}", ages).counters["KEY"]
-        return served.handshake_age_s, parse_peers(f"wg0\t{row}", ["wg0"], (), others)[
-            0
-        ].handshake_age_s
-
-    assert look() == (0.0, 0.0)
-    now_s, wall_s = now_s + 20.0, wall_s + DAY_S
-    assert look() == (20.0, 20.0)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from rpcd_wireguard_uplink.mesh.registry.directory import parse_peers
-from rpcd_wireguard_uplink.system.wg import Ages
+from rpcd_wireguard_uplink.mesh.registry.directory import peers_on
+from rpcd_wireguard_uplink.system.wg import Ages, parse_dump
 from tests.bench import __main__ as bench
 from tests.bench import large_mesh
 from tests.bench.switches import count_leaks
@@ -115,7 +115,7 @@ def _broken(runs: int) -> list[Row]:
 
 def test_the_large_mesh_reads_as_a_mesh() -> None:
     own = f"{large_mesh.address(3)}/16"
-    peers = parse_peers(large_mesh.dump_of(3, 250), [large_mesh.DEVICE], [own], Ages())
+    peers = peers_on(parse_dump(large_mesh.dump_of(3, 250), Ages()), [own])
     assert len({peer.key for peer in peers}) == 249
     assert len({address for peer in peers for address in peer.addresses}) == 249
     assert all(peer.handshake_age_s is not None for peer in peers)

@@ -235,9 +235,8 @@ TARGETS: dict[str, tuple[st.SearchStrategy[Any], Callable[[Any], object]]] = {
     "wg show all dump": (lines(*DUMP), lambda text: wg.parse_dump(text, wg.Ages())),
     "mesh peers": (
         lines(*DUMP),
-        lambda text: mesh.parse_peers(text, ["wg0"], ["10.9.0.1"], wg.Ages()),
+        lambda text: mesh.peers_on(wg.parse_dump(text, wg.Ages()), ["10.9.0.1"]),
     ),
-    "mesh devices": (lines(*DUMP), mesh.parse_devices),
     "addresses of peers": (texts("10.9.0.1/32", "::ffff:10.9.0.1%x"), mesh.plain_address),
     "rtnetlink": (
         raws(LINK + ROUTE, ROUTE + LINK),

@@ -17,10 +17,9 @@ from dataclasses import dataclass, field
 
 from ...config.options import Pin
 from ...schema.shapes import PEER_ID
-from ...system import process
 from ...system.files import read_or_tell, read_text
 from ...system.rtnetlink import Kernel, by_device
-from ...system.wg import Ages, peer_rows
+from ...system.wg import Ages, Device, read_devices
 
 NODE_ID_FILE = "/var/run/secubox-p2p/node.id"  # _init_node_info, secubox-p2p
 UPLINK_DEVICES = "wgup"
@@ -83,53 +82,34 @@ def plain_address(text: str) -> str:
     return "" if ip.is_unspecified or ip.is_multicast or ip.is_loopback else str(ip)
 
 
-def parse_devices(dump: str, only: Collection[str] = ()) -> dict[str, str]:
-    """The devices in `wg show all dump` that are no uplink's, with this router's public keys:
-    those of `only`, or all where it is empty.
-    """
-    rows = (line.split("\t") for line in dump.splitlines() if line.count("\t") == 4)
-    return {
-        fields[0]: fields[2]
-        for fields in rows
-        if not fields[0].startswith(UPLINK_DEVICES) and (not only or fields[0] in only)
-    }
-
-
-def parse_peers(
-    dump: str, devices: Collection[str], own: Iterable[str], ages: Ages
-) -> tuple[MeshPeer, ...]:
-    """The peers of these devices in `wg show all dump` (wg(8): 9 fields a peer).
-
-    `own` are our addresses on the mesh.
-    """
-    rows = [fields for line in dump.splitlines() if len(fields := line.split("\t")) == 9]
-    rows = [fields for fields in rows if fields[0] in devices]
+def peers_on(devices: Mapping[str, Device], own: Iterable[str]) -> tuple[MeshPeer, ...]:
+    """The peers of these devices; `own` are our addresses on the mesh."""
+    found = [(name, peer) for name, device in devices.items() for peer in device.peers]
     owners: dict[str, set[str]] = {plain_address(text): set() for text in own}
     ours = set(owners)
-    for fields in rows:
-        for address in _hosts(fields[4]):
-            owners.setdefault(address, set()).add(fields[1])
-    ages.keep({(fields[0], fields[1]) for fields in rows})
+    for _, peer in found:
+        for address in _hosts(peer.allowed):
+            owners.setdefault(address, set()).add(peer.public_key)
     return tuple(
         MeshPeer(
-            device=fields[0],
-            key=fields[1],
+            device=name,
+            key=peer.public_key,
             addresses=tuple(
                 address
-                for address in _hosts(fields[4])
+                for address in _hosts(peer.allowed)
                 if len(owners[address]) == 1 and address not in ours
             ),
-            endpoint="" if fields[3] == "(none)" else fields[3],
-            handshake_age_s=ages.take(fields[0], fields[1], int(fields[5]), int(fields[6]))[0],
-            allowed=() if fields[4] == "(none)" else tuple(fields[4].split(",")),
+            endpoint=peer.endpoint,
+            handshake_age_s=peer.handshake_age_s,
+            allowed=peer.allowed,
         )
-        for fields in rows
+        for name, peer in found
     )
 
 
-def _hosts(allowed: str) -> list[str]:
+def _hosts(allowed: Iterable[str]) -> list[str]:
     """The addresses among a peer's allowed prefixes that are one host's alone."""
-    pairs = (text.partition("/") for text in allowed.split(","))
+    pairs = (text.partition("/") for text in allowed)
     found = (
         plain_address(host)
         for host, _, length in pairs
@@ -144,25 +124,24 @@ async def read_mesh(kernel: Kernel, only: Collection[str], ages: Ages) -> Mesh:
 
     Raises CommandFailed or TimedOut where `wg` or the kernel can't be asked.
     """
-    # The text holds private keys: it must not be kept, logged or quoted.
-    dump = (await process.run(["wg", "show", "all", "dump"])).stdout
-    peer_rows(dump)  # what is no dump is no mesh without peers
-    devices = parse_devices(dump, only)
+    every = {
+        name: device
+        for name, device in (await read_devices(ages)).items()
+        if not name.startswith(UPLINK_DEVICES)
+    }
+    devices = {name: device for name, device in every.items() if not only or name in only}
     found = by_device(kernel.addresses())
-    every = [address for device in devices for address in found.get(device, ())]
     plain = {plain_address(text) for texts in found.values() for text in texts}
-    with process.understood("wg"):
-        peers = parse_peers(dump, devices, every, ages)
+    peers = peers_on(devices, [text for name in devices for text in found.get(name, ())])
     proven = set(only) or {peer.device for peer in peers if peer.addresses}
-    there = tuple(parse_devices(dump))
     return Mesh(
         tuple(peer for peer in peers if peer.device in proven),
         {device: tuple(found.get(device, ())) for device in devices if device in proven},
         frozenset(plain - {""}),
         tuple(peer for peer in peers if peer.device not in proven),
-        devices,
-        tuple(name for name in only if name not in there),
-        there,
+        {name: device.public_key for name, device in devices.items()},
+        tuple(name for name in only if name not in every),
+        tuple(every),
     )
 
 

@@ -110,7 +110,7 @@ async def test_rubbish_is_told_or_nothing_but_never_another_exception(
     monkeypatch.setattr(process, "run", print_it)
     for read in (
         lambda: wg.read_counters(wg.Ages()),
-        lambda: wg.read_served("a", wg.Ages()),
+        lambda: wg.read_device("a", wg.Ages()),
         lambda: mesh.read_mesh(RoutingTables(), (), wg.Ages()),
     ):
         try:

@@ -39,14 +39,17 @@ def ages_at(wall_s: float) -> wg.Ages:
 
 
 def test_a_dump() -> None:
-    assert wg.parse_dump(DUMP, ages_at(1700000060.5)) == {
-        "wgup_a": PeerCounters(PEER, "192.0.2.1:51821", 60.5, 11, 22),
-        "wgup_b": PeerCounters(PEER, "", None, 0, 0),
-    }
+    found = wg.parse_dump(DUMP, ages_at(1700000060.5))
+    first, other = found["wgup_a"].peers
+    both = ("0.0.0.0/0", "::/0")
+    assert first == PeerCounters(PEER, "192.0.2.1:51821", 60.5, 11, 22, allowed=both)
+    assert other.public_key == key_of("other") and other.allowed == ()
+    assert found["wgup_b"].peers == (PeerCounters(PEER, "", None, 0, 0),)
+    assert found["wg0"].peers == ()
 
 
 def test_a_handshake_from_the_future_is_new() -> None:
-    assert wg.parse_dump(DUMP, ages_at(1600000000.0))["wgup_a"].handshake_age_s == 0
+    assert wg.parse_dump(DUMP, ages_at(1600000000.0))["wgup_a"].peers[0].handshake_age_s == 0
 
 
 def test_an_empty_dump() -> None:
@@ -144,24 +147,31 @@ SERVED = (
 )
 
 
-def test_a_dump_of_a_device_with_many_peers() -> None:
-    found = wg.parse_served("wgup_srv", SERVED, ages_at(1700000060.5))
+async def test_a_device_with_many_peers(commands: Commands) -> None:
+    commands.answers["wg show wgup_srv dump"] = SERVED
+    found = await wg.read_device("wgup_srv", ages_at(1700000060.5))
+    assert found is not None
     assert (found.private_key, found.listen_port, found.mark) == (SECRET, 51821, 0x51)
-    assert found.allowed == {PEER: {"10.1.2.3/32", "fd00::3/128"}, key_of("other"): frozenset()}
-    assert found.counters[PEER] == PeerCounters(PEER, "192.0.2.1:4", 60.5, 11, 22)
-    assert found.counters[key_of("other")].handshake_age_s is None
+    first, other = found.peers
+    assert (first.public_key, first.rx_bytes, first.handshake_age_s) == (PEER, 11, 60.5)
+    assert first.allowed == ("10.1.2.3/32", "fd00::3/128")
+    assert (other.public_key, other.handshake_age_s) == (key_of("other"), None)
     assert SECRET not in repr(found)
 
 
-def test_a_dump_of_a_device_that_is_new() -> None:
-    found = wg.parse_served("wgup_srv", "(none)\t(none)\t0\toff\n", ages_at(0))
-    assert (found.private_key, found.mark, found.allowed) == ("(none)", 0, {})
+async def test_a_device_that_is_new_or_gone(commands: Commands) -> None:
+    commands.answers["wg show wgup_srv dump"] = "(none)\t(none)\t0\toff\n"
+    found = await wg.read_device("wgup_srv", ages_at(0))
+    assert found == wg.Device("(none)", "(none)", 0, 0, ())
+    commands.answers["wg show wgup_srv dump"] = CommandFailed("No such device")
+    assert await wg.read_device("wgup_srv", ages_at(0)) is None
 
 
 @pytest.mark.parametrize("text", ["", "one\ttwo\n", DUMP])
-def test_what_is_no_dump_of_a_device(text: str) -> None:
+async def test_what_is_no_dump_of_a_device(commands: Commands, text: str) -> None:
+    commands.answers["wg show wgup_srv dump"] = text
     with pytest.raises(CommandFailed):
-        wg.parse_served("wgup_srv", text, ages_at(0))
+        await wg.read_device("wgup_srv", ages_at(0))
 
 
 async def test_peers_change_in_one_command(commands: Commands) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Iterable
 from types import SimpleNamespace
 from typing import cast
 
@@ -15,7 +16,7 @@ from pytest_mock import MockerFixture
 from rpcd_wireguard_uplink.config.options import Pin
 from rpcd_wireguard_uplink.mesh.registry import directory as mesh
 from rpcd_wireguard_uplink.mesh.registry.directory import Directory, MeshPeer, Record
-from rpcd_wireguard_uplink.system.wg import Ages
+from rpcd_wireguard_uplink.system.wg import Ages, parse_dump
 from tests.repo import ROOT
 from tests.unit.apart import apart
 from tests.unit.fakes import Machine, RoutingTables, key_of, replace_commands
@@ -38,15 +39,23 @@ def peer(name: str, key: str, allowed: str, handshake_s: int = 1700000000) -> st
     return f"{name}\t{key}\t{SHARED}\t192.0.2.1:51820\t{allowed}\t{handshake_s}\t11\t22\toff\n"
 
 
+def peers_of(
+    lines: Iterable[str], names: Iterable[str] = ("wg0", "wg1"), own: Iterable[str] = ()
+) -> tuple[MeshPeer, ...]:
+    """The peers of these devices in a dump."""
+    found = parse_dump("".join([*map(device, names), *lines]), at(NOW_S))
+    return mesh.peers_on({name: found[name] for name in names}, own)
+
+
 def proven(*lines: str, own: tuple[str, ...] = ()) -> dict[str, tuple[str, ...]]:
     """Key -> the addresses that prove it, of a dump with the devices wg0 and wg1."""
-    found = mesh.parse_peers("".join(lines), ["wg0", "wg1"], own, at(NOW_S))
+    found = peers_of(lines, own=own)
     return {one.key: one.addresses for one in found}
 
 
 def test_a_peer() -> None:
-    dump = device("wg0") + peer("wg0", A, "10.9.0.1/32,fd00::0001/128,192.168.7.0/24")
-    assert mesh.parse_peers(dump, ["wg0"], (), at(NOW_S)) == (
+    line = peer("wg0", A, "10.9.0.1/32,fd00::0001/128,192.168.7.0/24")
+    assert peers_of([line]) == (
         MeshPeer(
             "wg0",
             A,
@@ -60,11 +69,11 @@ def test_a_peer() -> None:
 
 def test_a_peer_that_was_never_met() -> None:
     line = f"wg0\t{A}\t(none)\t(none)\t(none)\t0\t0\t0\toff\n"
-    assert mesh.parse_peers(line, ["wg0"], (), at(NOW_S)) == (MeshPeer("wg0", A),)
+    assert peers_of([line]) == (MeshPeer("wg0", A),)
 
 
 def test_a_handshake_from_the_future_is_new() -> None:
-    found = mesh.parse_peers(peer("wg0", A, "(none)", 1800000000), ["wg0"], (), at(NOW_S))
+    found = peers_of([peer("wg0", A, "(none)", 1800000000)])
     assert found[0].handshake_age_s == 0
 
 
@@ -105,7 +114,7 @@ def test_two_spellings_are_one_address() -> None:
 
 def test_one_key_on_two_devices_is_one_peer() -> None:
     lines = peer("wg0", A, "10.9.0.1/32", 0), peer("wg1", A, "10.9.0.1/32")
-    directory = Directory(mesh.parse_peers("".join(lines), ["wg0", "wg1"], (), at(NOW_S)))
+    directory = Directory(peers_of(lines))
     assert [(one.device, one.key) for one in directory.peers] == [("wg1", A)]
     source = directory.source("10.9.0.1", "wg0")
     assert source is not None and source.key == A
@@ -116,14 +125,16 @@ def test_our_own_address_proves_nobody() -> None:
     assert proven(line, own=("10.9.0.1/24", "fd00::1/64")) == {A: ("10.9.0.2",)}
 
 
-def test_mesh_devices() -> None:
-    dump = "".join(
-        device(name) + peer(name, A, "(none)") for name in ("wg0", "wgup_a", "wgup_srv", "home")
-    )
-    assert mesh.parse_devices(dump) == {"wg0": OWN, "home": OWN}
-    assert mesh.parse_devices(dump, ["home", "wgup_a", "wg9"]) == {"home": OWN}
-    assert mesh.parse_peers(dump, ["home"], (), at(NOW_S))[0].device == "home"
-    assert len(mesh.parse_peers(dump, ["home"], (), at(NOW_S))) == 1
+async def test_mesh_devices(mocker: MockerFixture) -> None:
+    names = ("wg0", "wgup_a", "wgup_srv", "home")
+    dump = "".join(device(name) + peer(name, A, "(none)") for name in names)
+    replace_commands(mocker).answers = {"wg show all dump": dump}
+    found = await mesh.read_mesh(RoutingTables(), (), Ages())
+    assert found.devices == {"wg0": OWN, "home": OWN}
+    named = await mesh.read_mesh(RoutingTables(), ["home", "wgup_a", "wg9"], Ages())
+    assert named.devices == {"home": OWN}
+    assert [each.device for each in named.peers] == ["home"]
+    assert named.missing == ("wgup_a", "wg9")
 
 
 def kernel_with(**addresses: str) -> RoutingTables:
