@@ -58,7 +58,7 @@ from .provider.offer import OfferAnnounced, OwnOffer
 from .state_file import StateFile, now_text, read_state, run_dir_of
 from .steering.controller import PlanApplied
 from .steering.coordinator import SteeringCoordinator
-from .system.nft import TableDeleted
+from .system.nft import OthersChanged, TableDeleted
 from .tasks import TaskSet
 from .ubus.client import Client
 from .uplinks.adding import Adding
@@ -288,6 +288,7 @@ class Daemon:
         on(HotplugReported, lambda event: self.watch.follow_wans(afresh=True))
         on(HotplugReported, lambda event: self._follow_mwan3())
         on(TableDeleted, self._mend_filter)
+        on(OthersChanged, lambda event: self.carrying.look_at_rules())
         on(PeerAnswered, self.lease_client.hasten)
         on(OfferAnnounced, lambda event: self.advertiser.publish(event.message))
         on(PathsChanged, lambda event: self._notice_paths())

@@ -18,7 +18,7 @@ from ..events import CarryingChanged, Events
 from ..failover.machine import Phase
 from ..failover.monitor import Monitor
 from ..model import DEVICE_GROUP, Family
-from ..system import netlink, nft
+from ..system import nft
 from ..system.proc import Losses, is_strict, read_losses
 from ..system.rtnetlink import Kernel, by_device
 from ..warnings import Warnings
@@ -95,7 +95,6 @@ class CarryingWatch:
         self._is_stale = True
         self._lost = Losses()
         self._kicked = asyncio.Event()
-        self._news: netlink.Events | None = None
 
     def carrying(self, family: Family) -> bool | None:
         """Whether the tunnel in use carries the family; None while nothing lately says so."""
@@ -113,27 +112,15 @@ class CarryingWatch:
 
     async def follow(self) -> None:
         """The task: for ever."""
-        with suppress(OSError):
-            self._news = netlink.Events(netlink.NETFILTER, nft.EVENT_GROUPS, self._on_news)
-        try:
-            while True:
-                await self._step(time.monotonic())
-                with suppress(TimeoutError):
-                    async with asyncio.timeout(self._pause_s(time.monotonic())):
-                        await self._kicked.wait()
-                self._kicked.clear()
-        finally:
-            if self._news is not None:
-                self._news.close()
-                self._news = None
+        while True:
+            await self._step(time.monotonic())
+            with suppress(TimeoutError):
+                async with asyncio.timeout(self._pause_s(time.monotonic())):
+                    await self._kicked.wait()
+            self._kicked.clear()
 
-    def _on_news(self) -> None:
-        """Somebody changed the packet filter; our own tables are our own to change."""
-        messages, lost = self._news.read() if self._news is not None else ([], True)
-        if lost or nft.changes_others(messages, TABLE_NAME):
-            self._rules_changed()
-
-    def _rules_changed(self) -> None:
+    def look_at_rules(self) -> None:
+        """Somebody else changed the packet filter: look through it soon."""
         if not self._is_stale:
             self._is_stale = True
             self._kicked.set()
@@ -163,9 +150,7 @@ class CarryingWatch:
         for family in used.keys() - self._trails.keys():
             self._trails[family] = Trail(used[family])
         counters = None
-        with self._warnings.catch(
-            "carrying", sentence="whether traffic comes back is not known: {}"
-        ):
+        with self._warnings.catch("carrying", sentence=_UNCOUNTED):
             counters = read_counters(self._sets)
         if counters is None:
             return

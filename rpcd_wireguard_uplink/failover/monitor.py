@@ -18,7 +18,8 @@ from ..model import DefaultRoute, Family, PathKind, Uplink
 from ..platform.network_reader import NetworkReader
 from ..platform.protocol import Platform
 from ..probing.capacity import Capacity
-from ..system.rtnetlink import LinkEvent, LinkWatch
+from ..system.netlink import Events as KernelNews
+from ..system.rtnetlink import LINK_GROUPS, link_events
 from ..tasks import TaskSet, tell_awhile
 from ..usage import Ledger
 from ..warnings import Warnings
@@ -114,7 +115,7 @@ class Monitor:
         self._stale = asyncio.Event()
         self._rereading = asyncio.Lock()
         self._tasks = TaskSet(warnings)
-        self._link_watch = LinkWatch(self._on_link, self._stale.set)
+        self._news: KernelNews | None = None
 
     # --- life
 
@@ -125,14 +126,16 @@ class Monitor:
             self.states[family] = State(Phase.FAILED_OVER, found.active, now_s, TAKEN_OVER, now_s)
             for device in found.dead[:1]:
                 self.network.remember(DefaultRoute(family, device))
-        self._link_watch.start()
+        self._news = self.platform.kernel.listen(self._on_news, LINK_GROUPS)
         self._tasks.supervise("following the kernel", self._follow_network)
         await self.configure(watch)
         self._tasks.supervise("reading counters", self.counters.follow)
 
     async def stop(self) -> None:
         """Stop watching; a diversion is left to lapse, or to be taken over."""
-        self._link_watch.stop()
+        if self._news is not None:
+            self._news.close()
+            self._news = None
         await self._steering.stop()
         if self._tick_handle is not None:
             self._tick_handle.cancel()
@@ -217,9 +220,14 @@ class Monitor:
         await self._steering.follow_underlays()
         self._follow_links()
 
-    def _on_link(self, event: LinkEvent) -> None:
-        if self.network.set_carrier(event.index, event.carrier and not event.gone):
-            self._follow_links()
+    def _on_news(self) -> None:
+        messages, lost = self._news.read() if self._news is not None else ([], False)
+        found = list(link_events(messages))
+        for event in found:
+            if event is not None and self.network.set_carrier(*event):
+                self._follow_links()
+        if found or lost:  # what was lost may have been anything
+            self._stale.set()
 
     def _follow_links(self) -> None:
         """Take what the network says of each path, and decide."""

@@ -119,6 +119,8 @@ class SteeringController:
             if name == TABLE and self._filter.standing is not None:
                 self._lose_table()
             self._events.publish(nft.TableDeleted(name))
+        if lost or nft.changes_others(messages, TABLE):
+            self._events.publish(nft.OthersChanged())
         if lost:
             self._filter.standing = None
             self._kicked.set()

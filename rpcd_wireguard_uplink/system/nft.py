@@ -43,6 +43,11 @@ class TableDeleted(Event):
     name: str
 
 
+@dataclass(frozen=True, slots=True)
+class OthersChanged(Event):
+    """The packet filter was changed in another table than ours."""
+
+
 async def run_script(script: str) -> None:
     """Carry out nft commands as one transaction. Raises CommandFailed where nft refuses."""
     await process.run(["nft", "-f", "-"], stdin=script)

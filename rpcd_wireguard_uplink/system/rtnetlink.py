@@ -29,7 +29,7 @@ GETNEIGHBOUR = 30
 NEWRULE, DELRULE, GETRULE = 32, 33, 34
 # RTMGRP_LINK, IPV4_IFADDR, IPV4_ROUTE, IPV4_RULE, IPV6_IFADDR, IPV6_ROUTE; IPv6's rules: group 19
 EVENT_GROUPS = 0x1 | 0x10 | 0x40 | 0x80 | 0x100 | 0x400 | 1 << 18
-_LINK_GROUPS = EVENT_GROUPS & ~(0x80 | 1 << 18)  # without rules
+LINK_GROUPS = EVENT_GROUPS & ~(0x80 | 1 << 18)  # without rules
 
 _LINK = struct.Struct("=BxHiII")  # struct ifinfomsg
 _ADDRESS = struct.Struct("=BBBBI")  # struct ifaddrmsg
@@ -545,9 +545,11 @@ class Kernel:
         """Carry out changes in order; the errno of each, 0 for success."""
         return self._netlink.change(messages) if messages else []
 
-    def listen(self, on_news: Callable[[], None]) -> netlink.Events | None:
+    def listen(
+        self, on_news: Callable[[], None], groups: int = EVENT_GROUPS
+    ) -> netlink.Events | None:
         """A socket that hears the kernel's own news; None where there is none to hear."""
-        return netlink.Events(netlink.ROUTE, EVENT_GROUPS, on_news)
+        return netlink.Events(netlink.ROUTE, groups, on_news)
 
     def listen_to_tables(self, on_news: Callable[[], None]) -> netlink.Events | None:
         """A socket that hears of changes of nftables."""
@@ -597,55 +599,17 @@ class Kernel:
             raise CommandFailed(f"{refused}: {os.strerror(code)}")
 
 
-@dataclass(frozen=True, slots=True)
-class LinkEvent:
-    """A link changed or went away. `carrier` is what the kernel's flags say of it now."""
-
-    index: int
-    carrier: bool
-    gone: bool
-
-
-def link_events(messages: Iterable[Message]) -> Iterator[LinkEvent | None]:
-    """One item a message: a LinkEvent, or None for a change of addresses or routes (rtnetlink(7)).
-
-    Routes of other tables than main are left out.
+def link_events(messages: Iterable[Message]) -> Iterator[tuple[int, bool] | None]:
+    """(index, whether it is there and has its carrier) of each change of a link, and None for each
+    of addresses or routes (rtnetlink(7)); routes of other tables than main are left out.
     """
     for message in messages:
         if message.kind in (NEWLINK, DELLINK):
             link = parse_link(message)
             if link is not None:
-                yield LinkEvent(link.index, link.carrier, message.kind == DELLINK)
+                yield link.index, link.carrier and message.kind == NEWLINK
         elif message.kind not in (NEWROUTE, DELROUTE) or message.body[4:5] == bytes([MAIN]):
             yield None  # rtm_table of struct rtmsg
-
-
-class LinkWatch:
-    """Calls back for each link event, and once a batch where anything changed."""
-
-    def __init__(self, on_link: Callable[[LinkEvent], None], on_routes: Callable[[], None]) -> None:
-        self._on_link = on_link
-        self._on_routes = on_routes
-        self._events: netlink.Events | None = None
-
-    def start(self) -> None:
-        """Begin to listen, on the running loop."""
-        self._events = netlink.Events(netlink.ROUTE, _LINK_GROUPS, self._read)
-
-    def stop(self) -> None:
-        """Stop listening."""
-        if self._events is not None:
-            self._events.close()
-            self._events = None
-
-    def _read(self) -> None:
-        messages, lost = self._events.read() if self._events is not None else ([], False)
-        found = list(link_events(messages))
-        for event in found:
-            if event is not None:
-                self._on_link(event)
-        if found or lost:  # what was lost may have been anything
-            self._on_routes()
 
 
 def filled(hops: Iterable[Hop]) -> tuple[Hop, ...]:

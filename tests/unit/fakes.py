@@ -420,7 +420,7 @@ class RoutingTables(Kernel):
         if self.commands is not None:
             self.commands.calls.append((what.split(), ""))
 
-    def listen(self, on_news: Callable[[], None]) -> Events | None:
+    def listen(self, on_news: Callable[[], None], groups: int = 0) -> Events | None:
         return None
 
     def listen_to_tables(self, on_news: Callable[[], None]) -> Events | None:

@@ -18,7 +18,6 @@ from rpcd_wireguard_uplink.errors import CommandFailed
 from rpcd_wireguard_uplink.events import CarryingChanged, Events
 from rpcd_wireguard_uplink.model import Family
 from rpcd_wireguard_uplink.system import rtnetlink
-from rpcd_wireguard_uplink.system.netlink import Message, text
 from rpcd_wireguard_uplink.system.proc import Losses, is_strict, read_losses
 from rpcd_wireguard_uplink.system.rtnetlink import Address
 from rpcd_wireguard_uplink.tasks import TaskSet
@@ -172,7 +171,7 @@ async def test_a_firewall_is_known_before_and_named(scene: Scene) -> None:
     await scene.second()
     assert scene.problems == {}
     scene.kernel.chains[-1] = firewall(TO_WAN)
-    scene.watch._rules_changed()
+    scene.watch.look_at_rules()
     await scene.second()
     assert scene.problems == {}, "ten seconds lie between two looks in calm"
     scene.now_s += 10
@@ -188,7 +187,7 @@ async def test_a_firewall_is_known_before_and_named(scene: Scene) -> None:
         f"IPv4 flows of the LAN towards wgup_a are dropped on this router: {blockage}"
     )
     scene.kernel.chains[-1] = firewall(TO_WAN, policy="accept")
-    scene.watch._rules_changed()
+    scene.watch.look_at_rules()
     await scene.seconds(2, "entered")
     assert scene.problems == {} and scene.told[-1] == (TUNNEL, "")
 
@@ -264,8 +263,6 @@ async def test_calm_costs_nothing_until_the_rules_change(mocker: MockerFixture) 
     kernel = Kernel()
     mocker.patch.object(carrying_watch, "read_ruleset", kernel.read_ruleset)
     mocker.patch.object(carrying_watch, "CALM_S", 0.05)
-    news = mocker.patch.object(carrying_watch.netlink, "Events").return_value
-    of_others, of_ours = (Message(6 << 8, bytes(4) + text(1, name)) for name in ("fw4", "wgup"))
     calm = InUse({}, AWAY.wans, AWAY.uplinks)
     events = Events(TaskSet(Warnings()))
     watch = CarryingWatch(cast(rtnetlink.Kernel, kernel), lambda: calm, Warnings(), events)
@@ -274,14 +271,9 @@ async def test_calm_costs_nothing_until_the_rules_change(mocker: MockerFixture) 
         await asyncio.sleep(0.3)
         assert kernel.looks == 1
         for _ in range(20):  # a firewall that is loaded anew changes in many steps
-            news.read.return_value = ([of_ours, of_others], False)
-            watch._on_news()
+            watch.look_at_rules()
         await asyncio.sleep(0.3)
         assert kernel.looks == 2
-        news.read.return_value = ([of_ours], False)
-        watch._on_news()
-        await asyncio.sleep(0.3)
-        assert kernel.looks == 2, "our own changes are no reason to look"
         watch.notice("home", "devices")
         watch.notice("home", "devices")
         await asyncio.sleep(0.3)

@@ -49,7 +49,7 @@ from rpcd_wireguard_uplink.steering.rules import SLOT_SHIFT
 from rpcd_wireguard_uplink.steering.watchdog import Watchdog
 from rpcd_wireguard_uplink.system.dns import TunnelResolvers
 from rpcd_wireguard_uplink.system.netlink import Message, text
-from rpcd_wireguard_uplink.system.nft import TableDeleted
+from rpcd_wireguard_uplink.system.nft import OthersChanged, TableDeleted
 from rpcd_wireguard_uplink.system.rtnetlink import NEWROUTE, NEWRULE
 from rpcd_wireguard_uplink.tasks import TaskSet
 from rpcd_wireguard_uplink.warnings import Warnings
@@ -699,16 +699,20 @@ async def test_both_families_without_rules(bench: Bench) -> None:
 async def test_a_deleted_table_is_heard_of(away: Bench, mocker: MockerFixture) -> None:
     heard: list[str] = []
     away.events.subscribe(TableDeleted, lambda event: heard.append(event.name))
+    away.events.subscribe(OthersChanged, lambda event: heard.append("others"))
     gone = Message(10 << 8 | 2, bytes(4) + text(1, "wgup"))
     other = Message(10 << 8 | 2, bytes(4) + text(1, "wgup_inbound"))
+    theirs = Message(10 << 8 | 6, bytes(4) + text(1, "fw4"))
     news = away.control._table_news = mocker.Mock()
-    for messages, lost, built in (([], False, 0), ([gone, gone, other], False, 1), ([], True, 1)):
+    some = ([gone, gone, other], False, 1), ([theirs], False, 0)
+    for messages, lost, built in (([], False, 0), *some, ([], True, 1)):
         before = len(away.scripts())
         news.read.return_value = (messages, lost)
         away.control._on_table_news()
         await away.settle()
         assert "".join(away.scripts()[before:]).count("add table inet wgup") == built
-    assert heard == ["wgup", "wgup", "wgup_inbound", ""], "something was lost: any may have gone"
+    told = ["wgup", "wgup", "wgup_inbound", "others", "others", ""]
+    assert heard == told, "something was lost: any may have gone"
 
 
 async def test_draining_outlives_the_table(away: Bench) -> None:
