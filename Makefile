@@ -81,7 +81,7 @@ format: $(STAMP) ## write the code in the project's format
 check: lint test ## lint and test: what must be good before a commit
 
 generate: $(STAMP) ## write acl.d/, docs/methods.md, docs/messages.md and po/ from their sources
-	$(BIN)/python -m rpcd_wireguard_uplink.api.export
+	$(BIN)/python -m docs.generate
 	$(BIN)/python po/catalogue.py update
 
 screenshots: system $(STAMP) ## write docs/screenshots, in a real LuCI's looks with LUCI_RESOURCES=DIR

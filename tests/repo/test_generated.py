@@ -9,20 +9,20 @@ from pathlib import Path
 import pytest
 from jsonschema import Draft202012Validator
 
-from rpcd_wireguard_uplink.api import export
+from docs import generate
 from rpcd_wireguard_uplink.api.methods import METHODS, OBJECT
 
-ROOT = Path(__file__).resolve().parents[3]
+ROOT = Path(__file__).resolve().parents[2]
 
 
-@pytest.mark.parametrize("name", export.generated())
+@pytest.mark.parametrize("name", generate.generated())
 def test_committed_files_are_what_the_table_gives(name: str) -> None:
     committed = (ROOT / name).read_text(encoding="utf-8")
-    assert committed == export.generated()[name], f"{name} is stale: run `make generate`"
+    assert committed == generate.generated()[name], f"{name} is stale: run `make generate`"
 
 
 def test_acl_groups() -> None:
-    acl = json.loads(export.acl_text())
+    acl = json.loads(generate.acl_text())
     assert list(acl) == ["rpcd-wireguard-uplink"]
     groups = acl["rpcd-wireguard-uplink"]
     assert groups["description"]
@@ -60,11 +60,11 @@ def test_acl_groups() -> None:
             "set_uplink_failover",
         ]
     }
-    assert "uplink_gossip" not in export.acl_text()
+    assert "uplink_gossip" not in generate.acl_text()
 
 
 def test_acl_never_opens_a_config_with_keys() -> None:
-    groups = json.loads(export.acl_text())["rpcd-wireguard-uplink"]
+    groups = json.loads(generate.acl_text())["rpcd-wireguard-uplink"]
     for group in (groups["read"], groups["write"]):
         assert group["uci"] == ["wireguard-uplink"]
         assert set(group) == {"ubus", "uci"}
@@ -73,7 +73,7 @@ def test_acl_never_opens_a_config_with_keys() -> None:
 
 
 def test_docs_tell_every_argument_and_field() -> None:
-    docs = export.docs_text()
+    docs = generate.docs_text()
     for method in METHODS.values():
         section = docs.split(f"\n## {method.name}\n")[1].split("\n## ")[0]
         assert method.doc in section
@@ -84,8 +84,8 @@ def test_docs_tell_every_argument_and_field() -> None:
 
 
 def test_the_page_of_messages_tells_every_member_and_holds_their_schemas() -> None:
-    page = export.messages_text()
-    for name, schema in export.MESSAGES.items():
+    page = generate.messages_text()
+    for name, schema in generate.MESSAGES.items():
         section = page.split(f"\n## {name}\n")[1].split("\n## ")[0]
         told = json.loads(section.split("```json\n")[1].split("```")[0])
         Draft202012Validator.check_schema(told)
@@ -106,19 +106,19 @@ def test_the_page_of_messages_tells_every_member_and_holds_their_schemas() -> No
     ],
 )
 def test_usage(name: str, usage: str) -> None:
-    assert export.usage(METHODS[name]) == usage
+    assert generate.usage(METHODS[name]) == usage
 
 
 def test_writes_once_and_only_into_a_checkout(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert export.main([str(tmp_path)]) == 2
+    assert generate.main([str(tmp_path)]) == 2
     assert "is no checkout" in capsys.readouterr().err
     assert os.listdir(tmp_path) == []
     (tmp_path / "setup.cfg").touch()
-    assert export.main([str(tmp_path)]) == 0
-    assert capsys.readouterr().out.splitlines() == [f"wrote {n}" for n in export.generated()]
-    for name, text in export.generated().items():
+    assert generate.main([str(tmp_path)]) == 0
+    assert capsys.readouterr().out.splitlines() == [f"wrote {n}" for n in generate.generated()]
+    for name, text in generate.generated().items():
         assert (tmp_path / name).read_text(encoding="utf-8") == text
-    assert export.main([str(tmp_path)]) == 0
+    assert generate.main([str(tmp_path)]) == 0
     assert capsys.readouterr().out == ""
