@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import gc
 import logging
 import os
 import signal
@@ -156,6 +157,9 @@ async def _serve(options: argparse.Namespace) -> None:
         drills = daemon.start_extras(options.hooks_dir)
         await daemon.start()
         await bus.begin((*daemon.methods, drills))
+        # What is loaded by now stays: a collection that looks at all of it would hold a switch up.
+        gc.collect()
+        gc.freeze()
         if "NOTIFY_SOCKET" in os.environ:
             from .extras import systemd
 

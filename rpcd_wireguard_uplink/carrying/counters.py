@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 from ..model import PROVIDER_DEVICE, Family
-from ..system.nft import SetReader
+from ..system.nft import TableReader
 
 TABLE_NAME = "wgup"
 TABLE = f"inet {TABLE_NAME}"
@@ -108,7 +108,7 @@ _UNOWED = (
 )
 
 
-def read_counters(sets: SetReader) -> Mapping[str, int]:
+def read_counters(sets: TableReader) -> Mapping[str, int]:
     """Packets by "what4 device" (what: entered, left, back, home), and by "tried4 address" or
     "sent4 address" the milliseconds since a new flow to it was. Raises UplinkError.
     """

@@ -85,7 +85,7 @@ class CarryingWatch:
         self._look = look
         self._warnings = warnings
         self._events = events
-        self._sets = nft.SetReader(TABLE_NAME)
+        self._sets = nft.TableReader(TABLE_NAME)
         self._trails: dict[Family, Trail] = {}
         self._found = Forwarding()
         self._untranslated: frozenset[tuple[Family, str]] = frozenset()

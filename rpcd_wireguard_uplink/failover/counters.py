@@ -8,14 +8,15 @@ import time
 from datetime import date
 
 from ..events import Events, PathsChanged
-from ..model import Family
+from ..model import Family, Health, PathKind
 from ..probing.capacity import Capacity
 from ..warnings import Warnings
 from .decision import Scene
 from .machine import AWAY
 
 USED_S = 5.0
-CALM_S = 15.0  # while no uplink is used, and nobody asks
+IDLE_S = 15.0  # while no uplink is used, and nobody asks
+CALM_S = 60.0  # and all of them answer probes: a reading is a process
 
 
 class CounterWatch:
@@ -37,11 +38,18 @@ class CounterWatch:
                 self.learn_capacities(time.monotonic())
                 self._count_bytes()
             self._events.publish(PathsChanged())
-            is_away = any(state.phase in AWAY for state in self._scene.states.values())
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(USED_S if is_away else CALM_S):
+                async with asyncio.timeout(self.pause_s):
                     await self._asked.wait()
             self._asked.clear()
+
+    @property
+    def pause_s(self) -> float:
+        """How long a reading is good enough."""
+        if any(state.phase in AWAY for state in self._scene.states.values()):
+            return USED_S
+        tunnels = (p for p in self._scene.paths.values() if p.kind is PathKind.UPLINK)
+        return CALM_S if all(p.health.state is Health.UP for p in tunnels) else IDLE_S
 
     def read_soon(self) -> None:
         """Something happened to a tunnel: have them read now."""

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from ..model import TABLE, Family, Health, PathKind
-from ..system.nft import SetReader
+from ..system.nft import TableReader
 from .paths import PathKey, PathSet, WatchedPath
 
 NEWS = 2  # packets; one of our own answers may come between the look and the comparison
@@ -23,7 +23,7 @@ class PassiveLiveness:
     """Listens on behalf of suspect WANs. One `follow` runs at a time."""
 
     paths: PathSet
-    _sets: SetReader = field(default_factory=lambda: SetReader(TABLE))
+    _sets: TableReader = field(default_factory=lambda: TableReader(TABLE))
     _is_running: bool = False
     _counts: dict[PathKey, int] = field(default_factory=dict)
 

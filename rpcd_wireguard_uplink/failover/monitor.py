@@ -272,8 +272,9 @@ class Monitor:
         for path in self.paths.values():
             path.plan(self.pause_s(path, now_s))
             due_s = min(due_s, path.last_sent_s + path.pause_s)
-            deadline_s = path.health.next_deadline_s()
-            due_s = due_s if deadline_s is None else min(due_s, deadline_s)
+            if path.health.is_waiting:
+                deadline_s = path.health.next_deadline_s()
+                due_s = due_s if deadline_s is None else min(due_s, deadline_s)
         for state in self.states.values():
             if state.phase is Phase.HOLDING and state.good_since_s is not None:
                 due_s = min(due_s, state.good_since_s + self.watch.settings.held_s(state.flaps))
@@ -332,7 +333,10 @@ class Monitor:
                 now_s, before = time.monotonic(), path.health.state
                 path.collect(now_s)
                 path.health.expire(now_s)
-                is_changed = is_changed or path.health.state is not before
+                if path.health.state is not before:
+                    is_changed = True
+                    if path.kind is PathKind.UPLINK:
+                        self.counters.read_soon()
         return is_changed
 
     def _probe(self, path: WatchedPath, now_s: float) -> None:

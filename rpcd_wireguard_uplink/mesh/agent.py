@@ -23,7 +23,7 @@ from ..events import (
     PeerNews,
     TrustChanged,
 )
-from ..model import DEVICE_GROUP
+from ..model import DEVICE_GROUP, is_own_name
 from ..platform.network_reader import NetworkReader
 from ..warnings import Warnings
 from .offer_validation import OfferValidator
@@ -35,6 +35,7 @@ from .transport import MeshTransport
 Table = dict[str, Any]
 MESH_S = 10.0
 READ_S = 60.0  # where there is no mesh, one is looked for so often
+TUNNEL_KINDS = ("wireguard", "tun")  # wireguard-go's devices are the latter
 
 
 @dataclass(eq=False, repr=False)
@@ -65,10 +66,12 @@ class MeshAgent:
         last_s = float("-inf")
         while True:
             await asyncio.sleep(MESH_S)
-            # Where there is no mesh, one comes with a new device.
-            devices = {link.name for link in self._network.state.links.values()}
+            # Where there is no mesh, one comes with a new device, or a new peer of one.
+            links = self._network.state.links.values()
+            devices = {link.name for link in links}
             is_known = devices == self._known_devices and "mesh" not in self._warnings
-            is_due = time.monotonic() - last_s > READ_S
+            able = any(k.kind in TUNNEL_KINDS and not is_own_name(k.name) for k in links)
+            is_due = able and time.monotonic() - last_s > READ_S
             if self._peers.mesh.own or is_due or not is_known:
                 last_s = time.monotonic()
                 await self.follow_mesh()

@@ -13,7 +13,8 @@ from collections.abc import Iterable
 
 from ..model import PROVIDER_DEVICE, TUNNEL_PREFIX
 
-TABLE = "wgup_inbound"
+TABLE, CHAIN = "wgup_inbound", "from_tunnels"
+RULES = 5
 PRIORITY = -140  # after connection tracking (-200), before translation (-100)
 
 
@@ -32,7 +33,7 @@ def inbound_script(opened: Iterable[str]) -> str:
         "ct state related meta l4proto { icmp, ipv6-icmp } accept",
         "counter drop",
     )
-    chain = f"inet {TABLE} from_tunnels"
+    chain = f"inet {TABLE} {CHAIN}"
     hook = f"type filter hook prerouting priority {PRIORITY}; policy accept;"
     out = [f"add table inet {TABLE}", f"add chain {chain} {{ {hook} }}", f"flush chain {chain}"]
     return "\n".join([*out, *(f"add rule {chain} {rule}" for rule in rules)]) + "\n"

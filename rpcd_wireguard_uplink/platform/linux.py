@@ -33,7 +33,7 @@ from ..system.files import (
     read_text,
     replace_file,
 )
-from ..system.nft import ConnectionTracking
+from ..system.nft import ConnectionTracking, TableReader
 from ..system.rtnetlink import Kernel
 from ..uci import Document, Draft, Store
 from ..warnings import Warnings
@@ -63,6 +63,8 @@ class Linux(Platform):
             os.path.join(keys_dir, "endpoints.json"), self.kernel.device_towards, warnings
         )
         self.connections = ConnectionTracking()
+        self._filter = TableReader(inbound.TABLE)
+        self._opened: frozenset[str] | None = None
 
     # --- configuration
 
@@ -154,10 +156,11 @@ class Linux(Platform):
 
     async def guard_tunnels(self, opened: Collection[str] | None) -> None:
         """A table of its own, beside whatever firewall there is."""
-        if opened is not None:
-            await nft.run_script(inbound.inbound_script(opened))
-        else:
+        before, self._opened = self._opened, None if opened is None else frozenset(opened)
+        if opened is None:
             await nft.delete_table("inet", inbound.TABLE)
+        elif before != self._opened or self._filter.count_rules(inbound.CHAIN) != inbound.RULES:
+            await nft.run_script(inbound.inbound_script(opened))
 
     def _mark(self, tunnel: Tunnel) -> None:
         alias = mark_alias(tunnel.peer_id)

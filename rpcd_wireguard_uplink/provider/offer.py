@@ -26,6 +26,7 @@ from .lease_server import LeaseServer
 OFFER_TTL_S = 900
 REPEAT_S = 300.0  # an offer that others carry is repeated long before it expires
 NAME_S = 60.0
+LOOK_S, IDLE_S = 1.0, 10.0  # how often the hold time is looked after; the latter where none is made
 MEASURE_S = 4.0  # the first verdict on a WAN takes about two
 
 
@@ -63,7 +64,7 @@ class OwnOffer:
         """The task: look after the hold time, repeat what others carry, name the way out."""
         announced_s, named_s = time.monotonic(), float("-inf")
         while True:
-            await asyncio.sleep(1.0)
+            await asyncio.sleep(LOOK_S if self._lease_server.enabled else IDLE_S)
             now_s = time.monotonic()
             self.watch()
             if now_s - named_s > NAME_S:

@@ -27,6 +27,8 @@ _MARK, _MARK_MASK = 8, 21
 _DOMAINS = {Family.IPV4: socket.AF_INET, Family.IPV6: socket.AF_INET6}
 _TABLE = 1  # the attribute that names the table, whatever the message is about
 _GETSETELEM = 10 << 8 | 13  # NFNL_SUBSYS_NFTABLES, NFT_MSG_GETSETELEM
+_GETRULE = 10 << 8 | 7
+_RULE_TABLE, _RULE_CHAIN = 1, 2
 _INET = struct.pack("=BBH", 1, 0, 0)  # struct nfgenmsg: NFPROTO_INET
 _LIST_TABLE, _LIST_SET, _LIST_ELEMENTS = 1, 2, 3
 _LIST_ELEM = 1
@@ -87,8 +89,8 @@ class Element:
         return self.key.rstrip(b"\0").decode(errors="replace")
 
 
-class SetReader:
-    """Reads sets of one inet table over a socket that stays open."""
+class TableReader:
+    """Reads sets of one inet table, and counts rules, over a socket that stays open."""
 
     def __init__(self, table: str) -> None:
         self._table = table
@@ -99,6 +101,14 @@ class SetReader:
         body = _INET + text(_LIST_TABLE, self._table) + text(_LIST_SET, name)
         messages = self._netlink.dump(_GETSETELEM, body)
         return [each for message in messages for each in parse_elements(message.body)]
+
+    def count_rules(self, chain: str) -> int:
+        """How many rules a chain has; 0 where there is none such."""
+        body = _INET + text(_RULE_TABLE, self._table) + text(_RULE_CHAIN, chain)
+        try:
+            return len(self._netlink.dump(_GETRULE, body))
+        except UplinkError:
+            return 0
 
     def packets(self, name: str) -> dict[str, int]:
         """Packets counted by each element of a set of device names; {} where there is none such."""

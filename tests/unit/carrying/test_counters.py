@@ -18,7 +18,7 @@ from rpcd_wireguard_uplink.carrying.counters import (
 )
 from rpcd_wireguard_uplink.model import Family
 from rpcd_wireguard_uplink.system.netlink import attribute, nested, text
-from rpcd_wireguard_uplink.system.nft import Element, SetReader, parse_elements
+from rpcd_wireguard_uplink.system.nft import Element, TableReader, parse_elements
 
 DAY_S = 86_400
 
@@ -215,7 +215,7 @@ def test_no_way_is_known_where_no_flow_enters() -> None:
     assert not path.trail.has_no_way(3.0)
 
 
-class Sets(SetReader):
+class Sets(TableReader):
     """The sets of the table, as a reader gives them."""
 
     def read(self, name: str) -> list[Element]:

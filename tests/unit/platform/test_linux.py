@@ -9,14 +9,16 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from pytest_mock import MockerFixture
 
-from rpcd_wireguard_uplink.platform import linux
+from rpcd_wireguard_uplink.platform import inbound, linux
 from rpcd_wireguard_uplink.platform.standalone import Standalone
 from rpcd_wireguard_uplink.platform.tunnels import tunnels_of, wanted_sections
+from rpcd_wireguard_uplink.system import nft
 from rpcd_wireguard_uplink.system.files import UnusableFile
 from rpcd_wireguard_uplink.uci import Section
 from rpcd_wireguard_uplink.warnings import Warnings
-from tests.unit.fakes import key_of
+from tests.unit.fakes import key_of, replace_commands
 from tests.unit.platform.test_openwrt import UPLINK
 
 AS_ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="only root can plant another user's file")
@@ -25,6 +27,30 @@ AS_ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="only root can plant anot
 @pytest.fixture
 def machine(tmp_path: Path) -> Standalone:
     return Standalone(str(tmp_path / "config"), str(tmp_path / "keys"), Warnings())
+
+
+# --- the filter for what comes in by tunnels
+
+
+async def test_the_filter_that_stands_is_not_put_up_again(
+    machine: Standalone, mocker: MockerFixture
+) -> None:
+    commands = replace_commands(mocker)
+    count = mocker.patch.object(nft.TableReader, "count_rules", return_value=0)
+    await machine.guard_tunnels([])
+    assert len(commands.calls) == 1
+    count.return_value = inbound.inbound_script([]).count("add rule")
+    await machine.guard_tunnels([])
+    assert len(commands.calls) == 1, "a process for nothing"
+    await machine.guard_tunnels(["wgup_nodea"])
+    assert len(commands.calls) == 2, "the owner opened a tunnel"
+    count.return_value -= 1
+    await machine.guard_tunnels(["wgup_nodea"])
+    assert len(commands.calls) == 3, "somebody took a rule out"
+    count.return_value += 1
+    await machine.guard_tunnels(None)
+    await machine.guard_tunnels(["wgup_nodea"])
+    assert len(commands.calls) == 5
 
 
 # --- resolvers
