@@ -1,6 +1,8 @@
 # Every command that this project has; `make` alone says what they are.
 
 PYTHON ?= python3
+# Each start of the service in a laboratory would else compile all of it anew.
+unexport PYTHONDONTWRITEBYTECODE
 VENV := .venv
 STAMP := $(VENV)/.installed
 LAB_STAMP := $(VENV)/.installed-lab

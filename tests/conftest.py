@@ -44,14 +44,10 @@ DEEP = {
     "exchange_mqtt": "*[[]stop*",
 }
 """By file of tests/namespace, which tests only `make test-deep` runs."""
-DEEP_PATTERNS = (
-    *(
-        f"tests/namespace/test_{name}.py::{pattern}"
-        for name, patterns in DEEP.items()
-        for pattern in patterns.split()
-    ),
-    "tests/unit/failover/test_days.py*[[][1-9]*",
-    "tests/unit/failover/test_days.py*known_for_its_bursts*",
+DEEP_PATTERNS = tuple(
+    f"tests/namespace/test_{name}.py::{pattern}"
+    for name, patterns in DEEP.items()
+    for pattern in patterns.split()
 )
 OPTIONAL = frozenset({"ubusd", "ubus", "uci", "rpcd", "netifd", "mwan3", "uhttpd"})
 
@@ -59,9 +55,11 @@ OPTIONAL = frozenset({"ubusd", "ubus", "uci", "rpcd", "netifd", "mwan3", "uhttpd
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "needs(*programs): skip where a program is missing")
     config.addinivalue_line("markers", "deep: long, or a relative of a test that `make test` runs")
-    settings.register_profile("local", deadline=None)
-    settings.register_profile("ci", deadline=None, derandomize=True)
-    settings.load_profile("ci" if in_ci() else "local")
+    is_short = "not deep" in config.getoption("markexpr")
+    settings.register_profile(
+        "ours", deadline=None, derandomize=in_ci(), max_examples=25 if is_short else 200
+    )
+    settings.load_profile("ours")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

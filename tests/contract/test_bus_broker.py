@@ -8,7 +8,7 @@ import socket
 import stat
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from rpcd_wireguard_uplink.errors import BusError
@@ -187,7 +187,6 @@ def bodies(draw, known):
     return body + draw(st.sampled_from([b"", b"\xff", b"\x07\0\0\0", b"\x01\xff\xff\xff"]))
 
 
-@settings(deadline=None, max_examples=150)
 @given(st.data())
 def test_no_sequence_of_messages_breaks_the_bus(data):
     router = Router()

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from rpcd_wireguard_uplink.api import dashboard
@@ -46,7 +46,6 @@ from rpcd_wireguard_uplink.usage import Ledger
 from tests.unit.fakes import key_of
 
 KEY = key_of("a")
-EXAMPLES = 80
 
 SCALARS = (
     st.none()
@@ -255,7 +254,6 @@ TARGETS: dict[str, tuple[st.SearchStrategy[Any], Callable[[Any], object]]] = {
 
 
 @pytest.mark.parametrize("name", TARGETS)
-@settings(max_examples=EXAMPLES)
 @given(data=st.data())
 def test_it_reads_or_says_no(name: str, data: st.DataObject) -> None:
     inputs, parse = TARGETS[name]
@@ -268,14 +266,12 @@ def test_it_reads_or_says_no(name: str, data: st.DataObject) -> None:
         assert error.code
 
 
-@settings(max_examples=EXAMPLES)
 @given(texts(json.dumps(OFFER)))
 def test_the_bus_command_reads_json_or_says_no(text: str) -> None:
     with contextlib.suppress(UplinkError, ValueError):
         assert objects.encode_table(parse_json(text)) is not None
 
 
-@settings(max_examples=EXAMPLES)
 @given(damaged_tables([OFFER, WITHDRAWAL]))
 def test_a_signed_message_that_was_damaged_is_never_believed(
     signer: Signer, table: dict[str, Any]

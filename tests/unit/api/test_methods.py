@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
@@ -342,7 +342,6 @@ NAMES = st.sampled_from(
 )
 
 
-@settings(deadline=None, max_examples=200)
 @given(st.sampled_from(sorted(METHODS)), st.dictionaries(NAMES | st.text(max_size=60), VALUES))
 def test_any_arguments_give_a_table_or_one_short_line(name: str, raw: dict[str, Any]) -> None:
     method = METHODS[name]
@@ -357,7 +356,6 @@ def test_any_arguments_give_a_table_or_one_short_line(name: str, raw: dict[str, 
         assert parse_arguments(method, found) == found
 
 
-@settings(deadline=None, max_examples=100)
 @given(st.text(min_size=8, max_size=60))
 def test_a_key_is_never_quoted(secret: str) -> None:
     try:

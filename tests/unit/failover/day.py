@@ -168,6 +168,10 @@ class Watcher:
 
     def run(self, until_s: float) -> None:
         """Let the time pass."""
+        for _ in self._live(until_s):
+            pass
+
+    def _live(self, until_s: float) -> Iterator[float]:
         for event_s, answer in self._events(until_s):
             before = self.health.state
             self.now_s = event_s
@@ -179,7 +183,15 @@ class Watcher:
             else:
                 self._tick()
             self._note(before)
+            yield event_s
         self.now_s = until_s
+
+    def run_to_verdict(self, until_s: float) -> float | None:
+        """Let the time pass until the line is declared dead once more; the moment of that."""
+        for event_s in self._live(until_s):
+            if self.verdicts and self.verdicts[-1][0] == event_s:
+                return event_s
+        return None
 
     def _events(self, until_s: float) -> Iterator[tuple[float, Reply | None]]:
         while True:

