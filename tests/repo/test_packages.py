@@ -162,6 +162,7 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_commands_of_the_deb_run(installed: Path, command: str) -> None:
     words = [sys.executable, str(installed / "usr/bin" / command), "--help"]
     path = {"PYTHONPATH": str(installed / "usr/lib/python3/dist-packages")}
+    path["PYTHONDONTWRITEBYTECODE"] = "1"  # the tree stays what was packed
     done = subprocess.run(
         words, env={**os.environ, **path}, capture_output=True, text=True, cwd="/"
     )
