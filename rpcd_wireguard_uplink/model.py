@@ -176,6 +176,15 @@ class PeerCounters:
         """Whether the peer has shaken hands, and was heard or not yet watched for so long."""
         return self.handshake_age_s is not None and self.silent_s < within_s
 
+    @property
+    def shown_age_s(self) -> int:
+        """The age of the last handshake as replies have it: -1 if there was none."""
+        return -1 if self.handshake_age_s is None else int(self.handshake_age_s)
+
+
+NOT_COUNTED = PeerCounters("", "", None, 0, 0)
+"""What is known of a peer that WireGuard does not have."""
+
 
 class HistoryEntry(Record):
     """One thing that happened, as `uplink_history` and the events on the bus tell it.

@@ -22,7 +22,8 @@ from ..history import History
 from ..mesh.offers import OfferBook
 from ..mesh.registry.peers import Peers
 from ..mesh.wire.offer import Offer
-from ..model import Family, Health, PathKind, Uplink
+from ..model import NOT_COUNTED, Family, Health, PathKind, Uplink
+from ..mwan3.status import View
 from ..platform.protocol import Platform
 from ..probing.icmp import PROBE_BYTES
 from ..probing.probe_kind import ProbeKind
@@ -112,6 +113,7 @@ class StatusMethods:
         primary = next((each.primary.device for each in wans if each.primary is not None), "")
         bound_s = config.settings.detection_bound_s(self._timeout_s())
         mwan3 = self._wans.mwan3_view
+        is_mwan3_there = None if mwan3 is None else bool(mwan3.interfaces)
         return r.Status(
             available=True,
             enabled=int(config.settings.enabled),
@@ -137,9 +139,9 @@ class StatusMethods:
             peer_offers=_peer_offers(offers),
             events=self._history.newest(r.EVENTS_IN_STATUS),
             problems=list(self.problems()),
-            mwan3=_mwan3(mwan3["mwan3"]) if mwan3 else None,
-            mwan3_available=mwan3.get("mwan3_available"),
-            mwan3_status=mwan3.get("mwan3_status"),
+            mwan3=None if mwan3 is None else _mwan3(mwan3),
+            mwan3_available=is_mwan3_there,
+            mwan3_status=None if mwan3 is None else mwan3.told,
         )
 
     def _by_hand(self, now_s: float) -> r.ByHand | None:
@@ -191,12 +193,10 @@ class StatusMethods:
         monitor, config = self._monitor, self._store.current
         network = monitor.network.state
         paths = _paths_of(monitor, uplink.interface)
-        counted = monitor.network.state.counters.get(uplink.interface)
+        counted = network.counters.get(uplink.interface, NOT_COUNTED)
         usable = any(each.usable for each in seen)
         reason = uplink_reason(uplink, config, seen, self._peers.distrust_reason(uplink.peer_id))
         used = monitor.ledger.used(uplink.interface)
-        live = counted.endpoint if counted is not None else ""
-        age_s = counted.handshake_age_s if counted is not None else None
         rates = (PROBE_BYTES[path.family] / monitor.pause_s(path, now_s) for path in paths)
         return r.UplinkHealth.of(
             uplink,
@@ -204,13 +204,13 @@ class StatusMethods:
             active=self._is_active(uplink.interface),
             latency_ms=max((p.health.latency_ms for p in paths), default=-1.0),
             loss_pct=max((p.health.loss_pct for p in paths), default=0.0),
-            handshake_age_s=-1 if age_s is None else int(age_s),
-            rx_bytes=counted.rx_bytes if counted is not None else 0,
-            tx_bytes=counted.tx_bytes if counted is not None else 0,
+            handshake_age_s=counted.shown_age_s,
+            rx_bytes=counted.rx_bytes,
+            tx_bytes=counted.tx_bytes,
             today_bytes=used.today,
             month_bytes=used.period,
             quota_left_gb=offer.quota_left_gb if offer is not None else -1.0,
-            endpoint=live or str(uplink.endpoint),
+            endpoint=counted.endpoint or str(uplink.endpoint),
             probe_mb_a_day=round(sum(rates) * 86400 / 1e6, 2),
             mtu=network.mtu_of(uplink.interface),
             underlay=network.underlays.get(uplink.interface, ""),
@@ -315,9 +315,8 @@ def _is_degraded(paths: list[WatchedPath]) -> bool:
 
 
 def _never_shook_hands(monitor: Monitor, device: str, paths: list[WatchedPath]) -> bool:
-    counted = monitor.network.state.counters.get(device)
-    no_handshake = counted is None or counted.handshake_age_s is None
-    return no_handshake and all(
+    counted = monitor.network.state.counters.get(device, NOT_COUNTED)
+    return counted.handshake_age_s is None and all(
         path.kind is PathKind.UPLINK and path.health.last_answer_s is None for path in paths
     )
 
@@ -329,11 +328,15 @@ def _traffic(row: Mapping[str, Any]) -> r.ConsumerTraffic:
     return r.ConsumerTraffic(**{name: row[name] for name in r.ConsumerTraffic.members})
 
 
-def _mwan3(view: Mapping[str, Any]) -> r.Mwan3:
+def _mwan3(view: View) -> r.Mwan3:
     return r.Mwan3(
-        available=view["available"],
-        interfaces=[r.Mwan3Interface(**row) for row in view["interfaces"]],
-        policies=[r.Mwan3Policy(**row) for row in view["policies"]],
+        available=bool(view.interfaces),
+        interfaces=[r.Mwan3Interface.of(seen, name=n) for n, seen in view.interfaces.items()],
+        policies=[
+            r.Mwan3Policy(name=name, family=family.value, interfaces=used)
+            for family, found in view.policies.items()
+            for name, used in found.items()
+        ],
     )
 
 

@@ -14,7 +14,7 @@ from ..failover.machine import Choice
 from ..failover.monitor import Monitor
 from ..mesh.offer_validation import OfferValidator
 from ..mesh.offers import Source
-from ..model import Family, Health
+from ..model import NOT_COUNTED, Family, Health
 from ..platform.protocol import Platform
 from ..probing import tunnel_test
 from ..uplinks.adding import Adding, Given
@@ -87,16 +87,15 @@ class UplinkMethods:
         chosen = target or targets[0]
         tested = await tunnel_test.run_test(uplink.interface, chosen, count)
         self._monitor.mtus.check(uplink.interface, time.monotonic())
-        counted = (await self._platform.read_counters()).get(uplink.interface)
-        age_s = counted.handshake_age_s if counted is not None else None
+        counted = (await self._platform.read_counters()).get(uplink.interface, NOT_COUNTED)
         return r.Tested.of(
             tested,
             uplink,
             target=chosen,
             reachable=tested.received > 0,
-            handshake_age_s=-1 if age_s is None else int(age_s),
+            handshake_age_s=counted.shown_age_s,
             exit_address="",
-            error=tested.error or tunnel_test.advice(tested.received, age_s),
+            error=tested.error or tunnel_test.advice(tested.received, counted.handshake_age_s),
         )
 
     async def uplink_set_priority(self, peer_id: str, weight: int) -> r.Weighed:

@@ -33,24 +33,11 @@ class View:
     interfaces: Mapping[str, Tracked] = field(default_factory=dict)
     policies: Mapping[Family, Mapping[str, tuple[str, ...]]] = field(default_factory=dict)
 
-    def as_table(self) -> dict[str, Any]:
-        """What `uplink_status` shows of it, with the names that SecuBox's plugin gave it before."""
-        told = [f"{name} is {seen.status}" for name, seen in self.interfaces.items()]
-        interfaces = [
-            {"name": name, "status": seen.status, "tracking": seen.tracking}
-            for name, seen in self.interfaces.items()
-        ]
-        policies = [
-            {"name": name, "family": family.value, "interfaces": list(used)}
-            for family, found in self.policies.items()
-            for name, used in found.items()
-        ]
-        available = bool(self.interfaces)
-        return {
-            "mwan3": {"available": available, "interfaces": interfaces, "policies": policies},
-            "mwan3_available": available,
-            "mwan3_status": ", ".join(told) or "mwan3 does not answer",
-        }
+    @property
+    def told(self) -> str:
+        """The interfaces' states in one line, as SecuBox's plugin gave them."""
+        told = ", ".join(f"{name} is {seen.status}" for name, seen in self.interfaces.items())
+        return told or "mwan3 does not answer"
 
 
 async def read_view() -> View:

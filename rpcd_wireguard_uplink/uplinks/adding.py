@@ -15,7 +15,7 @@ from ..events import Events, UplinkChanged
 from ..mesh.offers import OfferBook
 from ..mesh.registry.peers import Peers
 from ..mesh.wire.offer import Offer
-from ..model import Uplink, normal_address
+from ..model import NOT_COUNTED, Uplink, normal_address
 from ..platform.protocol import Platform
 from ..schema.endpoints import parse_endpoint
 from ..system import wg
@@ -120,8 +120,8 @@ class Adding:
         """Whether the tunnel has shaken hands, after HANDSHAKE_S at most."""
         deadline_s = time.monotonic() + HANDSHAKE_S
         while True:
-            counted = (await self._platform.read_counters()).get(uplink.interface)
-            if counted is not None and counted.handshake_age_s is not None:
+            counted = (await self._platform.read_counters()).get(uplink.interface, NOT_COUNTED)
+            if counted.handshake_age_s is not None:
                 return True
             if time.monotonic() >= deadline_s:
                 return False

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 from ..config.store import ConfigStore
 from ..config.wan_names import WanNames
 from ..errors import UplinkError
 from ..model import DefaultRoute, Family, Uplink, is_own_name
 from ..mwan3.sections import MWAN3
+from ..mwan3.status import View
 from ..mwan3.sync import Keeper
 from ..platform.protocol import Platform
 from ..warnings import Warnings
@@ -22,12 +22,12 @@ from ..warnings import Warnings
 
 @dataclass(eq=False, repr=False)
 class Wans:
-    """The WANs of one router. `mwan3_view` is what mwan3 said last, as status shows it."""
+    """The WANs of one router. `mwan3_view` is what mwan3 said last, None without it."""
 
     _platform: Platform
     _store: ConfigStore
     _warnings: Warnings
-    mwan3_view: dict[str, Any] = field(default_factory=dict)
+    mwan3_view: View | None = None
     _names: WanNames = field(default_factory=WanNames)
     _mwan3_seen: object = None
     _mwan3_was_used: bool = False
@@ -101,9 +101,8 @@ class Wans:
             asked = 0
             while asked < self._mwan3_asked:
                 asked = self._mwan3_asked
-                view = await self._mwan3.view()
-                self.mwan3_view = view.as_table() if view is not None else {}
-                if view is not None:  # without mwan3 no tunnel has a default route
+                self.mwan3_view = await self._mwan3.view()
+                if self.mwan3_view is not None:  # without mwan3 no tunnel has a default route
                     self.check_order()
         finally:
             self._mwan3_asked = 0

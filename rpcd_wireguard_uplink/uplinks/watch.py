@@ -14,7 +14,7 @@ from ..events import Events, StatusChanged
 from ..failover.machine import AWAY
 from ..failover.monitor import Monitor
 from ..failover.paths import Watch
-from ..model import DEVICE_GROUP, Family, Health, Uplink
+from ..model import DEVICE_GROUP, NOT_COUNTED, Family, Health, Uplink
 from ..platform.protocol import Platform
 from ..warnings import Warnings
 from .wans import Wans
@@ -86,11 +86,11 @@ class WatchList:
     def _silent(self) -> Iterator[Uplink]:
         """Those that WireGuard hears nothing from, sooner where no probe is answered either."""
         for uplink in self._store.current.wanted_uplinks:
-            counted = self._monitor.network.state.counters.get(uplink.interface)
+            counted = self._monitor.network.state.counters.get(uplink.interface, NOT_COUNTED)
             found = [self._monitor.paths.get((uplink.interface, family)) for family in Family]
             states = {path.health.state for path in found if path is not None}
             within_s = DEAD_S if states == {Health.DOWN} else STALLED_S
-            if counted is None or not counted.is_alive(within_s):
+            if not counted.is_alive(within_s):
                 yield uplink
 
     def _watch(self) -> Watch:

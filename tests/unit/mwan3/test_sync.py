@@ -218,16 +218,24 @@ async def test_mwan3s_view_is_read_when_told_and_once_for_a_burst(
 
     async def read_view() -> View:
         await asyncio.sleep(0)
-        return View({"wan": Tracked(next(words), "active")})
+        policies = {Family.IPV4: {"balanced": ("wan",)}}
+        return View({"wan": Tracked(next(words), "active")}, policies)
 
     mocker.patch.object(sync, "read_view", read_view)
     wans = router.daemon.wans
     assert await wans.follow_mwan3()
-    assert wans.mwan3_view["mwan3_status"] == "wan is online"
+    assert wans.mwan3_view.told == "wan is online"
     told = await asyncio.gather(*(wans.follow_mwan3() for _ in range(5)))
     assert sum(told) == 1
     assert not list(words), "asked once, and once more for those who came meanwhile"
-    assert wans.mwan3_view["mwan3_status"] == "wan is offline"
+    assert wans.mwan3_view.told == "wan is offline"
+    status = await router.call("uplink_status")
+    assert status["mwan3"] == {
+        "available": True,
+        "interfaces": [{"name": "wan", "status": "offline", "tracking": "active"}],
+        "policies": [{"name": "balanced", "family": "ipv4", "interfaces": ["wan"]}],
+    }
+    assert (status["mwan3_available"], status["mwan3_status"]) == (True, "wan is offline")
 
 
 async def test_failover_switched_off_leaves_mwan3_as_it_was(router: Router) -> None:
@@ -291,6 +299,6 @@ async def test_without_mwan3_no_file_is_made(tmp_path: Path, commands: Commands)
     assert not (tmp_path / "config" / "mwan3").exists()
     assert service.steering._fixed.marks == (0,)
     assert not await service.wans.follow_mwan3()
-    assert service.wans.mwan3_view == {}
+    assert service.wans.mwan3_view is None
     assert not shells(commands) and not commands.lines("ubus")
     await found.stop()
