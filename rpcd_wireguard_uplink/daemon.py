@@ -133,7 +133,7 @@ class Daemon:
             platform,
             self.network,
             self.steering,
-            self.wans.who_refuses,
+            self.wans.mwan3.who_refuses,
             self.usage.ledger,
             warnings,
             events,

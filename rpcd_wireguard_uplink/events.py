@@ -15,32 +15,26 @@ from .model import Family, HistoryEntry, Uplink
 from .tasks import TaskSet
 
 
-@dataclass(frozen=True, slots=True)
 class Event:
     """Something that happened."""
 
 
-@dataclass(frozen=True, slots=True)
 class ReloadAsked(Event):
     """The owner wants the configuration read again."""
 
 
-@dataclass(frozen=True, slots=True)
 class HotplugReported(Event):
     """netifd has brought an interface up or down."""
 
 
-@dataclass(frozen=True, slots=True)
 class StatusChanged(Event):
     """What replies say differs from now on, and so does the state file."""
 
 
-@dataclass(frozen=True, slots=True)
 class NumbersChanged(Event):
     """Numbers in replies differ from now on; nothing happened."""
 
 
-@dataclass(frozen=True, slots=True)
 class PathsChanged(Event):
     """The monitor has judged the paths anew, or read other counters."""
 
@@ -96,12 +90,10 @@ class PeerAnswered(Event):
     peer_id: str
 
 
-@dataclass(frozen=True, slots=True)
 class MeshChanged(Event):
     """The mesh was read again: there may be other peers, devices or addresses."""
 
 
-@dataclass(frozen=True, slots=True)
 class TrustChanged(Event):
     """Who is trusted may differ from now on."""
 

@@ -143,7 +143,7 @@ class BusService:
             method = methods.METHODS.get(call.method)
             if method is None:
                 if self._dashboard.installed:
-                    return self._forward(call)
+                    return self._finish(call.method, self._dashboard.forward(call))
                 raise MethodNotFound(f"{methods.OBJECT} has no method {call.method[:40]}")
             arguments = methods.parse_arguments(method, call.arguments)
             if cached is not None:
@@ -160,17 +160,12 @@ class BusService:
         reply = self._handle(call)
         return reply if isinstance(reply, Reply) else await reply
 
-    async def _forward(self, call: Call) -> Reply:
+    async def _finish(self, name: str, work: Awaitable[Record | Reply]) -> Reply:
         try:
-            return await self._dashboard.forward(call)
+            done = await work
         except Exception as error:
             return _failure(error)
-
-    async def _finish(self, name: str, work: Awaitable[Record]) -> Reply:
-        try:
-            return self._success(name, await work)
-        except Exception as error:
-            return _failure(error)
+        return done if isinstance(done, Reply) else self._success(name, done)
 
     def _success(self, name: str, reply: Record) -> Reply:
         if name not in CACHED:

@@ -21,7 +21,7 @@ from ..mesh.offer_validation import OfferValidator
 from ..mesh.offers import OfferBook
 from ..mesh.registry.listing import trust_row, trust_rows
 from ..mesh.registry.peers import Peers
-from ..mesh.registry.trust import wanted_pin, wanted_revocation
+from ..mesh.registry.trust import pins_to_revoke, wanted_pin
 from ..mesh.wire.lease import Identity
 from ..provider.lease_server import LeaseServer
 from ..provider.offer import OwnOffer
@@ -158,11 +158,11 @@ class TrustMethods:
             return peers.identity(peer_id)
 
     async def uplink_trust_revoke(self, peer_id: str) -> r.DonePeer:
-        revoked = wanted_revocation(peer_id, self._peers.ground)
+        pins = pins_to_revoke(peer_id, self._peers.ground)
 
         def change(config: Config) -> Config:
             trusted = config.settings.trusted_peers - {peer_id}
-            return config.without_pins(revoked.pins).with_settings(trusted_peers=trusted)
+            return config.without_pins(pins).with_settings(trusted_peers=trusted)
 
         await self._store.edit(change)
         self._offers.forget(peer_id)

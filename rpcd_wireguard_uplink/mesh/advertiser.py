@@ -107,7 +107,6 @@ class Advertiser:
         """Use the transports that are configured."""
         await self.identify()
         config, node_id = self._store.current, self._peers.node_id
-        self._mesh.configure(config.peering)
         wanted = (config.mqtt, node_id) if config.mqtt.enabled else None
         if wanted == self._broker:
             return

@@ -52,7 +52,7 @@ class MeshAgent:
     _trusted_before: frozenset[str] | None = None
 
     def __post_init__(self) -> None:
-        self.transport = MeshTransport(self._on_identity, self._on_offer)
+        self.transport = MeshTransport(self._store, self._on_identity, self._on_offer)
 
     async def start(self) -> None:
         """Read the mesh; nothing that fails here stops the service."""

@@ -11,10 +11,10 @@ import contextlib
 import random
 import time
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
-from ..config.options import PeerSettings
+from ..config.store import ConfigStore
 from ..errors import NotTrusted, UplinkError
 from ..tasks import tell
 from .http import request
@@ -90,6 +90,7 @@ class _Known:
         return pause_s
 
 
+@dataclass(eq=False, repr=False)
 class MeshTransport:
     """Asks and tells the mesh peers that it is given.
 
@@ -97,21 +98,12 @@ class MeshTransport:
     is the task that sends peers something, if one does.
     """
 
-    def __init__(
-        self,
-        on_identity: Callable[[MeshPeer, Table], None],
-        on_offer: Callable[[MeshPeer, Table | None], None],
-        settings: PeerSettings | None = None,
-    ) -> None:
-        self.sending: asyncio.Task[None] | None = None
-        self._on_identity = on_identity
-        self._on_offer = on_offer
-        self._settings = settings or PeerSettings()
-        self._known: dict[str, _Known] = {}
-        self._wake = asyncio.Event()
-
-    def configure(self, settings: PeerSettings) -> None:
-        self._settings = settings
+    _store: ConfigStore
+    _on_identity: Callable[[MeshPeer, Table], None]
+    _on_offer: Callable[[MeshPeer, Table | None], None]
+    sending: asyncio.Task[None] | None = None
+    _known: dict[str, _Known] = field(default_factory=dict)
+    _wake: asyncio.Event = field(default_factory=asyncio.Event)
 
     def follow(self, peers: Iterable[MeshPeer]) -> None:
         """Ask these peers, and no others, from now on."""
@@ -178,12 +170,12 @@ class MeshTransport:
                 status, table = await self._request(known.peer, "GET", "/v1/identity")
                 if known.identify(status, table, now_s):
                     self._on_identity(known.peer, table)
-            if "mesh" in self._settings.carriers:
+            if "mesh" in self._store.current.peering.carriers:
                 status, table = await self._request(known.peer, "GET", "/v1/offer")
                 if status in (200, 404):
                     self._on_offer(known.peer, table if status == 200 else None)
             known.answer()
-            pause_s = self._settings.poll_s
+            pause_s = self._store.current.peering.poll_s
         except UplinkError as error:
             pause_s = known.fail(error)
         finally:
@@ -192,7 +184,7 @@ class MeshTransport:
     async def _request(
         self, peer: MeshPeer, method: str, path: str, table: Mapping[str, Any] | None = None
     ) -> tuple[int, Table]:
-        host, port = peer.addresses[0], self._settings.mesh_port
+        host, port = peer.addresses[0], self._store.current.peering.mesh_port
         return await request(
             host, port, method, path, table, device=peer.device, timeout_s=ANSWER_S
         )

@@ -306,7 +306,7 @@ class Uplinks:
             else:
                 missing = "its private key or its address is missing"
                 failed.setdefault(uplink.interface, missing)
-        routed = await self._wans.is_mwan3_wanted()
+        routed = await self._wans.mwan3.is_wanted(self._store.current.settings)
         wanted = await self._platform.wanted_sections(keyed, found, routed=routed)
         plan = plan_sections(wanted, found)
 

@@ -34,7 +34,7 @@ class Wans:
     _mwan3_asked: int = 0
 
     def __post_init__(self) -> None:
-        self._mwan3 = Keeper(self._platform)
+        self.mwan3 = Keeper(self._platform)
 
     @property
     def named(self) -> tuple[str, ...]:
@@ -66,25 +66,22 @@ class Wans:
     def mwan3_changed(self) -> bool:
         """Whether mwan3's file was changed, or its use began or ended, since `look_at_mwan3`."""
         signature = self._platform.signature(MWAN3)
-        return (signature, self._mwan3.used) != (self._mwan3_seen, self._mwan3_was_used)
+        return (signature, self.mwan3.used) != (self._mwan3_seen, self._mwan3_was_used)
 
     async def look_at_mwan3(self) -> None:
         """Note how mwan3 is configured, and whether it is used."""
         self._mwan3_seen = self._platform.signature(MWAN3)
-        self._mwan3_was_used = await self._mwan3.look()
-
-    async def is_mwan3_wanted(self) -> bool:
-        return await self._mwan3.is_wanted(self._store.current.settings)
+        self._mwan3_was_used = await self.mwan3.look()
 
     async def apply_mwan3(
         self, uplinks: Sequence[Uplink], *, final: bool, rebuild: bool = False
     ) -> None:
         """Have mwan3 know these uplinks; see Keeper.apply."""
-        if not self._mwan3.installed:
+        if not self.mwan3.installed:
             return
         with self._warnings.catch("mwan3"):
             settings, devices = self._store.current.settings, self._devices()
-            await self._mwan3.apply(uplinks, settings, devices, final=final, rebuild=rebuild)
+            await self.mwan3.apply(uplinks, settings, devices, final=final, rebuild=rebuild)
         self._mwan3_seen = self._platform.signature(MWAN3)
 
     async def follow_mwan3(self) -> bool:
@@ -101,7 +98,7 @@ class Wans:
             asked = 0
             while asked < self._mwan3_asked:
                 asked = self._mwan3_asked
-                self.mwan3_view = await self._mwan3.view()
+                self.mwan3_view = await self.mwan3.view()
                 if self.mwan3_view is not None:  # without mwan3 no tunnel has a default route
                     self.check_order()
         finally:
@@ -110,17 +107,13 @@ class Wans:
 
     async def diverted_marks(self) -> tuple[int, ...]:
         """The marks that traffic of the WANs can have; (0,) where mwan3 is not used."""
-        if not self._mwan3.installed:
+        if not self.mwan3.installed:
             return (0,)
         try:
-            return await self._mwan3.marks(self._devices())
+            return await self.mwan3.marks(self._devices())
         except UplinkError as error:
             self._warnings.set("mwan3", str(error))
             return (0,)
-
-    def who_refuses(self, device: str, family: Family) -> str:
-        """A sentence where mwan3 would not send traffic by a WAN; else ''."""
-        return self._mwan3.who_refuses(device, family)
 
 
 def wan_routes(routes: Iterable[DefaultRoute]) -> set[tuple[Family, str]]:

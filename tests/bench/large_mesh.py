@@ -148,7 +148,7 @@ async def gather(count: int, runs: int, folder: str) -> dict[str, Any]:
 def _settle(router: Router) -> None:
     """Spread its questions as they are after hours: all began within seconds."""
     transport = router.books.agent.transport
-    poll_s = transport._settings.poll_s
+    poll_s = router.books.store.current.peering.poll_s
     for known in transport._known.values():
         known.due_s = time.monotonic() + random.uniform(0, poll_s)
     transport._wake.set()

@@ -103,14 +103,6 @@ class Ground:
         return self._pinned.get(fingerprint, "")
 
 
-@dataclass(frozen=True, slots=True)
-class Revocation:
-    """What must go from the configuration: sections of pins, and the entry in `trusted_peer`."""
-
-    pins: tuple[str, ...]
-    listed: bool
-
-
 def verdict(
     peer_id: str, ground: Ground, *, key: str = "", identity: str = "", local: bool = False
 ) -> Verdict:
@@ -296,16 +288,16 @@ def _the_fingerprint(peer_id: str, ground: Ground, asked: str) -> str:
     return found[0] if found else ""
 
 
-def wanted_revocation(peer_id: str, ground: Ground) -> Revocation:
-    """What to remove so that the peer is trusted no longer. NotFound where it never was.
+def pins_to_revoke(peer_id: str, ground: Ground) -> set[str]:
+    """The names of the pins to remove so that the peer is trusted no longer, beside its entry in
+    `trusted_peer`. NotFound where it never was trusted.
 
     A `list peer` entry stays: it says where the peer is, not that it is trusted.
     """
-    pins = tuple(pin.name for pin in ground.directory.pins if pin.peer_id == peer_id)
-    listed = peer_id in ground.trusted_peers
-    if not pins and not listed:
+    pins = {pin.name for pin in ground.directory.pins if pin.peer_id == peer_id}
+    if not pins and peer_id not in ground.trusted_peers:
         raise NotFound(f"{peer_id} was not trusted by this router: see wgctl uplink trust")
-    return Revocation(pins, listed)
+    return pins
 
 
 def rejected_pins(ground: Ground) -> Iterator[Pin]:

@@ -15,12 +15,14 @@ from typing import Any
 import pytest
 
 from rpcd_wireguard_uplink.config.options import PeerSettings
+from rpcd_wireguard_uplink.config.settings import Config
 from rpcd_wireguard_uplink.errors import PeerUnreachable
 from rpcd_wireguard_uplink.mesh import transport as module
 from rpcd_wireguard_uplink.mesh.http import Request, Response, Server
 from rpcd_wireguard_uplink.mesh.registry.directory import MeshPeer
 from rpcd_wireguard_uplink.mesh.transport import FIRST_RETRY_S, LONGEST_PAUSE_S, MeshTransport
 from rpcd_wireguard_uplink.warnings import Warnings
+from tests.unit.fakes import store_of
 from tests.unit.mesh.test_http import free_port
 
 Table = dict[str, Any]
@@ -112,8 +114,9 @@ async def run_until(transport: MeshTransport, clock: Clock, end_s: float) -> Non
     await asyncio.gather(task, return_exceptions=True)
 
 
-def transport_to(routers: Mesh, count: int) -> MeshTransport:
-    made = MeshTransport(lambda peer, table: None, lambda peer, table: None)
+def transport_to(routers: Mesh, count: int, **settings: Any) -> MeshTransport:
+    store = store_of(Config(peering=PeerSettings(**settings)))
+    made = MeshTransport(store, lambda peer, table: None, lambda peer, table: None)
     made.follow(peers(count))
     return made
 
@@ -201,7 +204,7 @@ async def test_a_peer_is_never_asked_twice_at_once(clock: Clock, monkeypatch: An
         return 404, {}
 
     monkeypatch.setattr(module, "request", request)
-    transport = MeshTransport(lambda peer, table: None, lambda peer, table: None)
+    transport = MeshTransport(store_of(), lambda peer, table: None, lambda peer, table: None)
     transport.follow(peers(3))
     task = asyncio.get_running_loop().create_task(transport.run())
     while clock.now_s < 1400.0:
@@ -229,7 +232,7 @@ async def test_a_listener_that_fails_is_told_and_the_others_go_on(
         if peer.key == "key0":
             raise KeyError("a secret that must not be told")
 
-    transport = MeshTransport(lambda peer, table: None, broken)
+    transport = MeshTransport(store_of(), lambda peer, table: None, broken)
     transport.follow(peers(3))
     await run_until(transport, clock, 1400.0)
     assert len(routers.times("10.9.0.2")) >= 2
@@ -238,8 +241,7 @@ async def test_a_listener_that_fails_is_told_and_the_others_go_on(
 
 
 async def test_without_offers_to_ask_only_identities_are(routers: Mesh, clock: Clock) -> None:
-    transport = transport_to(routers, 2)
-    transport.configure(PeerSettings(carriers=frozenset({"bus"})))
+    transport = transport_to(routers, 2, carriers=frozenset({"bus"}))
     await run_until(transport, clock, 1000.0 + 1800.0)
     assert [path for _, _, path in routers.asked] == ["/v1/identity"] * 2
 
@@ -276,9 +278,9 @@ async def test_what_a_peer_answers_is_heard(place: Any) -> None:
     asked: list[Request] = []
     port = await place({"/v1/identity": Response(200, {"id": 1})}, asked)
     transport = MeshTransport(
+        store_of(Config(peering=PeerSettings(mesh_port=port))),
         lambda peer, table: heard.append((peer, table)),
         lambda peer, table: heard.append((peer, table)),
-        PeerSettings(mesh_port=port),
     )
     transport.follow([HERE])
     transport.ask_soon("key")
@@ -297,7 +299,9 @@ async def test_a_message_reaches_every_peer_and_a_newer_one_replaces_it(
     monkeypatch.setattr(module, "SEND_PAUSES_S", (0.0, 0.2, 0.2))
     asked: list[Request] = []
     port = await place({"/v1/message": Response(200, {})}, asked)
-    transport = MeshTransport(lambda *_: None, lambda *_: None, PeerSettings(mesh_port=port))
+    transport = MeshTransport(
+        store_of(Config(peering=PeerSettings(mesh_port=port))), lambda *_: None, lambda *_: None
+    )
     dead = MeshPeer("", "dead", ("127.0.0.2",))
     transport.follow([HERE, dead, replace(HERE, key="two", addresses=("127.0.0.1",))])
     transport.publish({"n": 1})

@@ -202,13 +202,13 @@ async def test_a_line_that_mwan3_holds_to_be_offline_is_refused(
 ) -> None:
     wans = router.daemon.wans
     note = tmp_path / "iface_state" / "wan"
-    assert wans.who_refuses(LINE, Family.IPV4) == ""
+    assert wans.mwan3.who_refuses(LINE, Family.IPV4) == ""
     note.write_text("offline\n")
-    assert wans.who_refuses(LINE, Family.IPV4) == "mwan3 holds wan to be offline"
-    assert wans.who_refuses(LINE, Family.IPV6) == "", "its own wan6 is disabled"
-    assert wans.who_refuses("other0", Family.IPV4) == ""
+    assert wans.mwan3.who_refuses(LINE, Family.IPV4) == "mwan3 holds wan to be offline"
+    assert wans.mwan3.who_refuses(LINE, Family.IPV6) == "", "its own wan6 is disabled"
+    assert wans.mwan3.who_refuses("other0", Family.IPV4) == ""
     note.unlink()
-    assert wans.who_refuses(LINE, Family.IPV4) == ""
+    assert wans.mwan3.who_refuses(LINE, Family.IPV4) == ""
 
 
 async def test_mwan3s_view_is_read_when_told_and_once_for_a_burst(

@@ -12,13 +12,12 @@ from rpcd_wireguard_uplink.mesh.registry.directory import Directory, MeshPeer, R
 from rpcd_wireguard_uplink.mesh.registry.trust import (
     Approval,
     Ground,
-    Revocation,
     State,
     Verdict,
+    pins_to_revoke,
     rejected_pins,
     verdict,
     wanted_pin,
-    wanted_revocation,
 )
 from rpcd_wireguard_uplink.mesh.wire.lease import Identity
 from tests.unit.fakes import key_of
@@ -373,12 +372,10 @@ def test_accepting_again_when_the_approval_is_gone() -> None:
 
 
 def test_revoking() -> None:
-    assert wanted_revocation("nodeA", ground(pin(), listed=True)) == Revocation(
-        ("trust_nodeA",), listed=True
-    )
-    assert wanted_revocation("nodeA", ground(listed=True)) == Revocation((), listed=True)
+    assert pins_to_revoke("nodeA", ground(pin(), listed=True)) == {"trust_nodeA"}
+    assert pins_to_revoke("nodeA", ground(listed=True)) == set()
     with pytest.raises(NotFound):
-        wanted_revocation("nodeA", ground(pin(peer_id="nodeB"), mapped="10.9.0.1"))
+        pins_to_revoke("nodeA", ground(pin(peer_id="nodeB"), mapped="10.9.0.1"))
 
 
 @pytest.mark.parametrize("source", SOURCES)
