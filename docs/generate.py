@@ -18,7 +18,6 @@ from rpcd_wireguard_uplink.config.kinds import FLAG
 from rpcd_wireguard_uplink.config.option import Fallback, Option, SectionType
 from rpcd_wireguard_uplink.config.options import CONFIG, MESH_PORT, RETIRED, SECTIONS
 from rpcd_wireguard_uplink.mesh.wire.lease import (
-    LEASE_DENIAL,
     Identity,
     LeaseGrant,
     LeaseRelease,
@@ -28,6 +27,8 @@ from rpcd_wireguard_uplink.mesh.wire.offer import Offer, Withdrawal
 from rpcd_wireguard_uplink.mesh.wire.signing import DECIMALS, DOMAIN
 from rpcd_wireguard_uplink.schema.json_message import DEEPEST, LONGEST_JSON
 from rpcd_wireguard_uplink.schema.validation import Schema
+
+from .schemas import LEASE_DENIAL, reply_schema
 
 PACKAGE = "rpcd-wireguard-uplink"
 ACL_FILE = "acl.d/rpcd-wireguard-uplink.json"
@@ -156,7 +157,7 @@ def _method_section(method: Method) -> Iterator[str]:
     else:
         yield "It takes no arguments."
     yield from ("", "| reply | type | meaning |", "| --- | --- | --- |")
-    yield from _rows(method.reply_schema.tree, needed=False)
+    yield from _rows(reply_schema(method).tree, needed=False)
 
 
 def messages_text() -> str:

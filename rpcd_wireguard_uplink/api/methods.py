@@ -7,7 +7,6 @@ name and is found by bus.py, so that neither the service nor asyncio is imported
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
@@ -16,7 +15,7 @@ from typing import Any, Literal
 from ..errors import Status, UplinkError, place_of
 from ..schema import shapes as s
 from ..schema import validation
-from ..schema.record import Record, schema_of
+from ..schema.record import Record
 from ..schema.shapes import Tree
 from ..schema.validation import Schema
 from ..ubus.blobmsg import Type
@@ -63,11 +62,6 @@ class Method:
         words = "" if self.is_older else self.name.removeprefix("uplink_").replace("_", " ")
         return words if self.alias is None else self.alias
 
-    @functools.cached_property
-    def reply_schema(self) -> Schema:
-        """What the reply's table must be; made when it is first needed, which no service does."""
-        return Schema(schema_of(self.reply))
-
 
 # --- what a call goes through
 
@@ -111,13 +105,6 @@ def signature(method: Method) -> Mapping[str, Type]:
         declared = schema["type"]
         found[name] = types[declared if isinstance(declared, str) else declared[0]]
     return found
-
-
-def check_reply(method: Method, reply: Any) -> None:
-    """Raise UplinkError with the path and the rule where a reply is not what the table promises."""
-    fault = method.reply_schema.fault(reply, f"the reply of {method.name}")
-    if fault:
-        raise UplinkError(f"reply of {method.name}: {fault}", code="bad_reply")
 
 
 def error_reply(error: BaseException) -> tuple[dict[str, Any], Status]:

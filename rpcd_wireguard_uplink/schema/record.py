@@ -11,24 +11,20 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from types import NoneType, UnionType
 from typing import (
     Any,
     ClassVar,
     NoReturn,
     Self,
     dataclass_transform,
-    get_args,
-    get_origin,
-    get_type_hints,
 )
 
 from .shapes import Tree
 
 REQUIRED = object()
 _NOTHING: Mapping[str, Any] = {}
-_NAMES = {str: "string", int: "integer", float: "number", bool: "boolean"}
-_FLAT = {kind.__name__: name for kind, name in _NAMES.items()}
+NAMES = {str: "string", int: "integer", float: "number", bool: "boolean"}
+_FLAT = {kind.__name__: name for kind, name in NAMES.items()}
 _KINDS: Mapping[str, type | tuple[type, ...]] = {
     "string": str,
     "integer": int,
@@ -187,31 +183,3 @@ def _table_of(value: Any) -> Any:
     if isinstance(value, Record):
         return value.as_table()
     return [_table_of(each) for each in value] if isinstance(value, list | tuple) else value
-
-
-def schema_of(record: type[Record]) -> Tree:
-    """Return a record's JSON Schema: all members required but the optional ones, no others."""
-    kinds = get_type_hints(record)
-    members = record.members.items()
-    return {
-        "type": "object",
-        "properties": {
-            m.wire: m.tree if "type" in m.tree else {**_schema_of(kinds[n], m), **m.tree}
-            for n, m in members
-        },
-        "required": [m.wire for _, m in members if not m.is_optional],
-        "additionalProperties": False,
-    }
-
-
-def _schema_of(kind: Any, declared: Member | None = None) -> Tree:
-    if kind in _NAMES:
-        is_number = kind in (int, float)
-        return {"type": _NAMES[kind], **({"minimum": 0} if is_number else {})}
-    if get_origin(kind) is UnionType:
-        tree = _schema_of(*(each for each in get_args(kind) if each is not NoneType))
-        is_absent = declared is not None and declared.is_optional
-        return tree if is_absent else {**tree, "type": [tree["type"], "null"]}
-    if get_origin(kind) is not None:
-        return {"type": "array", "items": _schema_of(get_args(kind)[0])}
-    return schema_of(kind)

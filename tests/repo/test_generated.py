@@ -10,6 +10,7 @@ import pytest
 from jsonschema import Draft202012Validator
 
 from docs import generate
+from docs.schemas import reply_schema
 from rpcd_wireguard_uplink.api.methods import METHODS, OBJECT
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -77,7 +78,7 @@ def test_docs_tell_every_argument_and_field() -> None:
     for method in METHODS.values():
         section = docs.split(f"\n## {method.name}\n")[1].split("\n## ")[0]
         assert method.doc in section
-        for name in [*method.arguments.properties, *method.reply_schema.properties]:
+        for name in [*method.arguments.properties, *reply_schema(method).properties]:
             assert f"| `{name}` |" in section
     assert "| `uplinks[].handshake_age_s` |" in docs
     assert "| `families.ipv4.state` |" in docs

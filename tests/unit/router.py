@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 from pytest_mock import MockerFixture
 
-from rpcd_wireguard_uplink.api.methods import METHODS, check_reply
+from docs.schemas import check_reply
+from rpcd_wireguard_uplink.api.methods import METHODS
 from rpcd_wireguard_uplink.config.settings import Config
 from rpcd_wireguard_uplink.daemon import Daemon
 from rpcd_wireguard_uplink.errors import CommandFailed, Status, UplinkError

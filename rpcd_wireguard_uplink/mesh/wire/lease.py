@@ -17,7 +17,6 @@ from typing import Any
 from ...errors import InvalidArgument
 from ...schema import shapes as s
 from ...schema.endpoints import parse_host
-from ...schema.validation import Schema
 from ...text import printable, quoted
 from .endpoints import (
     MOST_ENDPOINTS,
@@ -214,18 +213,3 @@ class Denial:
 
     def as_table(self) -> dict[str, Any]:
         return {"code": str(self.code), "error": self.error}
-
-
-LEASE_DENIAL = Schema(
-    s.table(
-        {
-            "code": s.text(
-                f"why, for programs: {', '.join(Deny)}; newer providers may have others",
-                pattern=r"^[a-z0-9_]{1,40}$(?!\n)",
-            ),
-            "error": s.text("why, for the consumer's owner", maxLength=LONGEST_ERROR),
-        },
-        "A provider says no: the answer to a lease_request with a status from 400 on.",
-        more=True,
-    )
-)

@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 from pytest_mock import MockerFixture
 
-from rpcd_wireguard_uplink.api.methods import METHODS, check_reply
+from docs.schemas import check_reply
+from rpcd_wireguard_uplink.api.methods import METHODS
 from rpcd_wireguard_uplink.config.settings import Config
 from rpcd_wireguard_uplink.errors import NotFound, Status
 from rpcd_wireguard_uplink.failover.machine import Phase

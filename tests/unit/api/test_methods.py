@@ -17,12 +17,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
+from docs.schemas import check_reply, reply_schema
 from rpcd_wireguard_uplink import errors
 from rpcd_wireguard_uplink.api import replies
 from rpcd_wireguard_uplink.api.methods import (
     METHODS,
     Method,
-    check_reply,
     error_reply,
     parse_arguments,
     signature,
@@ -48,7 +48,7 @@ def canned() -> dict[str, Any]:
 
 
 def schemas_of(name: str) -> tuple[Any, Any]:
-    return METHODS[name].arguments.tree, METHODS[name].reply_schema.tree
+    return METHODS[name].arguments.tree, reply_schema(METHODS[name]).tree
 
 
 def walk(tree: Any) -> Iterator[Any]:

@@ -9,7 +9,8 @@ from typing import Any, cast
 import pytest
 from pytest_mock import MockerFixture
 
-from rpcd_wireguard_uplink.api.methods import METHODS, check_reply, parse_arguments
+from docs.schemas import check_reply
+from rpcd_wireguard_uplink.api.methods import METHODS, parse_arguments
 from rpcd_wireguard_uplink.api.provider import ProviderMethods
 from rpcd_wireguard_uplink.api.replies import Done
 from rpcd_wireguard_uplink.api.secubox import OlderMethods, import_once, peer_id_of, wanted_weight

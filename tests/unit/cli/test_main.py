@@ -17,11 +17,11 @@ from typing import Any
 
 import pytest
 
+from docs.schemas import check_reply, reply_schema
 from rpcd_wireguard_uplink import __version__
 from rpcd_wireguard_uplink.api.methods import (
     METHODS,
     OBJECT,
-    check_reply,
     error_reply,
     parse_arguments,
     signature,
@@ -387,7 +387,7 @@ async def test_another_program_with_the_name_is_told(bus: str, wgctl: Any) -> No
 
 async def test_what_peers_say_can_not_reach_the_terminal(service: Service, wgctl: Any) -> None:
     for name in ("uplink_list", "uplink_status", "uplink_add", "uplink_test", "uplink_history"):
-        service.replies[name] = poisoned(service.replies[name], METHODS[name].reply_schema.tree)
+        service.replies[name] = poisoned(service.replies[name], reply_schema(METHODS[name]).tree)
     for words, method, _ in COMMANDS:
         said = await wgctl("uplink", *words, "-s", service.socket)
         assert said.status == 0

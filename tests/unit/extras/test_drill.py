@@ -11,7 +11,8 @@ from typing import cast
 import pytest
 from pytest_mock import MockerFixture
 
-from rpcd_wireguard_uplink.api.methods import METHODS, check_reply
+from docs.schemas import check_reply
+from rpcd_wireguard_uplink.api.methods import METHODS
 from rpcd_wireguard_uplink.api.replies import DrillStep
 from rpcd_wireguard_uplink.config.options import Settings
 from rpcd_wireguard_uplink.errors import NotFound, NotSupported, NotTrusted, UplinkError

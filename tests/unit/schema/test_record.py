@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from rpcd_wireguard_uplink.schema.record import Record, member, schema_of
+from docs.schemas import schema_of
+from rpcd_wireguard_uplink.schema.record import Record, member
 
 
 class Inner(Record):

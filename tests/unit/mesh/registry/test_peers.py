@@ -7,7 +7,8 @@ from dataclasses import replace
 import pytest
 from pytest_mock import MockerFixture
 
-from rpcd_wireguard_uplink.api.methods import METHODS, check_reply
+from docs.schemas import check_reply
+from rpcd_wireguard_uplink.api.methods import METHODS
 from rpcd_wireguard_uplink.config.options import Pin
 from rpcd_wireguard_uplink.config.settings import Config
 from rpcd_wireguard_uplink.errors import NotTrusted, PeerUnreachable, UplinkError
