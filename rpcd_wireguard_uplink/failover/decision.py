@@ -53,8 +53,9 @@ def decide(scene: Scene, family: Family, now_s: float) -> Decision:
     if state.phase in AWAY:
         primary = replace(primary, refused=scene.who_refuses(primary.name, family))
     chosen = "" if scene.choice is None else scene.choice.device or primary.name
-    # While traffic is at home and the WAN is well, no backup is asked for.
-    is_fine = primary.health is Health.UP and not primary.below_sla and state.phase not in AWAY
+    # While traffic is at home and the WAN is not dead, nor too bad, no backup is asked for.
+    is_dead = primary.health is Health.DOWN
+    is_fine = not is_dead and not primary.below_sla and state.phase not in AWAY
     is_fine = is_fine and chosen in ("", primary.name)
     backups = [
         backup_path(ranked, scene.paths[ranked.candidate.name, family])
