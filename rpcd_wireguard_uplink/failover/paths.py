@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from ..config.options import Settings
 from ..errors import NotSupported
-from ..model import PROBE_MARK, Family, Health, PathKind, Uplink
+from ..model import Family, Health, PathKind, Uplink
 from ..probing.icmp import Prober, Reply
 from ..probing.link_quality import Sla
 from ..probing.mtu_search import MtuSearch
@@ -64,7 +64,7 @@ class Watch:
 class WatchedPath:
     """One path with its health and its probers. `index` is the device's, 0 while it is missing,
     `pause_s` the time between two probes as last planned, `replies` how many packets answered them.
-    `services` is made once ping goes unanswered; its probes carry `mark`, `page` is one of theirs.
+    `services` is made once ping goes unanswered; `page` is what its HTTP probes ask for.
     """
 
     device: str
@@ -79,7 +79,6 @@ class WatchedPath:
     source: str = ""
     descriptor: int = -1
     is_used: bool = True
-    mark: int = 0
     kinds: ProbeKinds = field(default_factory=ProbeKinds)
     mtu: MtuSearch = field(default_factory=MtuSearch)
     services: ServiceProber | None = None
@@ -98,7 +97,7 @@ class WatchedPath:
 
     def open_services(self) -> int:
         """Have the sockets for other kinds of probes; their descriptor. Raises NotSupported."""
-        made = ServiceProber(self.device, self.family, self.mark)
+        made = ServiceProber(self.device, self.family)
         descriptor = made.open()
         self.services = made
         return descriptor
@@ -270,8 +269,7 @@ def _new_path(
     key: PathKey, kind: PathKind, targets: tuple[str, ...], settings: Settings, now_s: float
 ) -> WatchedPath:
     health = PathHealth(settings.probe_profile, targets, settings.reliability)
-    prober = Prober(*key, PROBE_MARK)
-    path = WatchedPath(key[0], kind, key[1], health, prober, now_s, mark=PROBE_MARK)
+    path = WatchedPath(key[0], kind, key[1], health, Prober(*key), now_s)
     path.use(settings)
     return path
 

@@ -15,17 +15,14 @@ from dataclasses import dataclass, field
 
 from ..errors import NotSupported
 from ..model import Family
+from ..system.dns import bound_socket
 from .targets import hops_of
 
 _ECHO = struct.Struct("!BBHHH")
 _ICMP_FILTER = 1  # linux/icmp.h
 _ICMP6_FILTER = 1  # linux/icmpv6.h
 _SOL_RAW = 255  # linux/socket.h
-SO_BINDTODEVICE = getattr(socket, "SO_BINDTODEVICE", 25)
-SO_MARK = getattr(socket, "SO_MARK", 36)
-# mwan3's mark of what it leaves to the main table (MMX_DEFAULT). It would mark a probe for the WAN
-# that its policies prefer now, and by that WAN's table IPv6 finds no way out of another device.
-UNSTEERED = 0x3F00
+ANY = {Family.IPV4: "0.0.0.0", Family.IPV6: "::"}  # noqa: S104 (never bound to)
 _DISCOVER = {Family.IPV4: (socket.IPPROTO_IP, 10), Family.IPV6: (socket.IPPROTO_IPV6, 23)}  # in.h
 _PMTUDISC_PROBE = 3  # linux/in.h: never cut, and no estimate of the path's MTU counts
 _HEADERS = {Family.IPV4: 20 + _ECHO.size, Family.IPV6: 40 + _ECHO.size}
@@ -92,7 +89,6 @@ class Prober:
 
     device: str
     family: Family
-    mark: int = 0
     _socket: socket.socket | None = None
     _ident: int = field(default_factory=lambda: int.from_bytes(os.urandom(2), "big"))
     _token: bytes = b""
@@ -110,22 +106,18 @@ class Prober:
         """
         self.close()
         v4 = self.family is Family.IPV4
-        domain = socket.AF_INET if v4 else socket.AF_INET6
         protocol = socket.IPPROTO_ICMP if v4 else socket.IPPROTO_ICMPV6
         try:
-            sock = socket.socket(domain, socket.SOCK_RAW | socket.SOCK_NONBLOCK, protocol)
-        except PermissionError as error:
-            raise NotSupported("probes need raw sockets: run as root") from error
-        try:
-            sock.setsockopt(socket.SOL_SOCKET, SO_BINDTODEVICE, self.device.encode() + b"\0")
-            sock.setsockopt(socket.SOL_SOCKET, SO_MARK, self.mark | UNSTEERED)
+            sock = bound_socket(self.device, ANY[self.family], socket.SOCK_RAW, protocol)
+            self._socket = sock
             _accept_only_replies(sock, self.family)
             if source:
                 sock.bind((source, 0))
+        except PermissionError as error:
+            raise NotSupported("probes need raw sockets: run as root") from error
         except OSError as error:
-            sock.close()
+            self.close()
             raise NotSupported(f"can't probe through {self.device}: {error.strerror}") from error
-        self._socket = sock
         return sock.fileno()
 
     def close(self) -> None:

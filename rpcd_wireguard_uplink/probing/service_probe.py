@@ -21,37 +21,19 @@ from dataclasses import dataclass, field
 
 from ..errors import NotSupported
 from ..model import Family
-from .icmp import RECVTTL, SO_BINDTODEVICE, SO_MARK, UNSTEERED, Reply, hops_told
+from ..system.dns import SOA, bound_socket, parse_answers, question
+from .icmp import ANY, RECVTTL, Reply, hops_told
 from .probe_kind import ProbeKind
 
 FIRST_SEQUENCE = 0x10000  # above every ICMP sequence number
 PATIENCE_S = 3.0
 MOST_PENDING = 32
 DNS_PORT = 53
-_HEADER = struct.Struct("!HHHHHH")
-_RECURSE, _RESPONSE, _CODE = 0x0100, 0x8000, 0x000F
-_ROOT_SOA = b"\0" + struct.pack("!HH", 6, 1)
 _RESET = struct.pack("ii", 1, 0)  # struct linger: close resets, nothing stays behind
 _TCP_SYNCNT = 7  # linux/tcp.h
 _ERROR = (socket.SOL_SOCKET, socket.SO_ERROR)
 _NO_CONTENT = re.compile(rb"HTTP/1\.[01] 204[ \r]")
-_DOMAIN = {Family.IPV4: socket.AF_INET, Family.IPV6: socket.AF_INET6}
 _PORTS = {ProbeKind.TCP_443: 443, ProbeKind.TCP_53: 53}
-
-
-def dns_query(number: int) -> bytes:
-    """A question for the root's SOA record, which every recursive resolver can answer."""
-    return _HEADER.pack(number, _RECURSE, 1, 0, 0, 0) + _ROOT_SOA
-
-
-def answered_number(reply: bytes) -> int | None:
-    """The number of the question that a reply holds a record for; None where it is no such one."""
-    if len(reply) < _HEADER.size + len(_ROOT_SOA):
-        return None
-    number, flags, questions, answers, _, _ = _HEADER.unpack_from(reply)
-    good = flags & _RESPONSE and not flags & _CODE and questions == 1 and answers
-    asked = reply[_HEADER.size : _HEADER.size + len(_ROOT_SOA)]
-    return number if good and asked == _ROOT_SOA else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,13 +63,12 @@ class _Connection:
 
 @dataclass(slots=True)
 class ServiceProber:
-    """DNS and TCP probes through one device in one family. `mark` keeps them on it, `packets` is
-    how many have come in for them, refusals and errors too.
+    """DNS and TCP probes through one device in one family. `packets` is how many have come in for
+    them, refusals and errors too.
     """
 
     device: str
     family: Family
-    mark: int
     packets: int = 0
     _epoll: select.epoll | None = None
     _datagrams: socket.socket | None = None
@@ -180,19 +161,12 @@ class ServiceProber:
         self._drop(descriptor)
         return [Reply(found.sequence)] if is_good else []
 
-    def _bound(self, type_: socket.SocketKind) -> socket.socket:
-        sock = socket.socket(_DOMAIN[self.family], type_ | socket.SOCK_NONBLOCK)
-        try:
-            sock.setsockopt(socket.SOL_SOCKET, SO_BINDTODEVICE, self.device.encode() + b"\0")
-            sock.setsockopt(socket.SOL_SOCKET, SO_MARK, self.mark | UNSTEERED)
-        except OSError:
-            sock.close()
-            raise
-        return sock
+    def _bound(self, kind: socket.SocketKind) -> socket.socket:
+        return bound_socket(self.device, ANY[self.family], kind)
 
     def _ask(self, sock: socket.socket, target: str) -> None:
         number = int.from_bytes(os.urandom(2), "big")
-        sock.sendto(dns_query(number), (target, DNS_PORT))
+        sock.sendto(question(number, "", SOA), (target, DNS_PORT))
         self._asked[number] = self._sequence, target, time.monotonic()
 
     def _connect(self, target: str, port: int, request: bytes = b"") -> None:
@@ -218,11 +192,12 @@ class ServiceProber:
             except OSError:
                 break
             self.packets += 1
-            number = answered_number(packet)
-            asked = self._asked.get(number) if number is not None else None
-            if number is not None and asked is not None and asked[1] == source[0]:
+            number = int.from_bytes(packet[:2], "big")
+            sequence, target, _ = self._asked.get(number, (0, "", 0.0))
+            records = parse_answers(packet, number) or ()
+            if target == source[0] and any(kind == SOA for kind, _ in records):
                 del self._asked[number]
-                found.append(Reply(asked[0], hops_told(told)))
+                found.append(Reply(sequence, hops_told(told)))
         return found
 
     def _give_up(self, now_s: float) -> None:

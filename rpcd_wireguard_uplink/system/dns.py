@@ -45,13 +45,19 @@ _SO_BINDTODEVICE = getattr(socket, "SO_BINDTODEVICE", 25)
 _SO_MARK = getattr(socket, "SO_MARK", 36)
 
 
-def bound_socket(device: str, address: str, kind: socket.SocketKind) -> socket.socket:
+def bound_socket(
+    device: str, address: str, kind: socket.SocketKind, protocol: int = 0
+) -> socket.socket:
     """A non-blocking socket towards an address that leaves by the device, whatever is diverted.
+
+    Its mark has all of mwan3's bits (MMX_DEFAULT, what mwan3 leaves to the main table). mwan3 would
+    mark a probe for the WAN that its policies prefer now, and by that WAN's table IPv6 finds no way
+    out of another device.
 
     Raises OSError where the device is missing or this user may not.
     """
     domain = socket.AF_INET6 if ":" in address else socket.AF_INET
-    sock = socket.socket(domain, kind | socket.SOCK_NONBLOCK)
+    sock = socket.socket(domain, kind | socket.SOCK_NONBLOCK, protocol)
     try:
         sock.setsockopt(socket.SOL_SOCKET, _SO_BINDTODEVICE, device.encode() + b"\0")
         sock.setsockopt(socket.SOL_SOCKET, _SO_MARK, PROBE_MARK | MWAN3_MASK)

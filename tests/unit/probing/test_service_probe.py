@@ -9,20 +9,14 @@ import time
 from collections.abc import Iterator
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from rpcd_wireguard_uplink.errors import NotSupported
 from rpcd_wireguard_uplink.model import Family
 from rpcd_wireguard_uplink.probing import service_probe
 from rpcd_wireguard_uplink.probing.icmp import Reply
 from rpcd_wireguard_uplink.probing.probe_kind import ProbeKind
-from rpcd_wireguard_uplink.probing.service_probe import (
-    Page,
-    ServiceProber,
-    answered_number,
-    dns_query,
-)
+from rpcd_wireguard_uplink.probing.service_probe import Page, ServiceProber
+from rpcd_wireguard_uplink.system import dns
 
 ANSWER = struct.pack("!HHHIH", 0xC00C, 6, 1, 5, 22) + bytes(22)
 
@@ -31,43 +25,11 @@ def reply_to(query: bytes, flags: int = 0x8180, answers: int = 1) -> bytes:
     return query[:2] + struct.pack("!HHHHH", flags, 1, answers, 0, 0) + query[12:] + ANSWER
 
 
-def test_a_query_asks_for_the_roots_record() -> None:
-    assert dns_query(0xABCD) == bytes.fromhex("abcd 0100 0001 0000 0000 0000 00 0006 0001")
-
-
-@pytest.mark.parametrize(
-    ("flags", "answers", "counts"),
-    [
-        (0x8180, 1, True),
-        (0x8400, 1, True),
-        (0x0100, 1, False),  # a question
-        (0x8182, 0, False),  # the server failed: a modem whose upstream is dead
-        (0x8185, 0, False),  # refused
-        (0x8183, 0, False),
-        (0x8180, 0, False),  # nothing said
-    ],
-)
-def test_what_counts_as_an_answer(flags: int, answers: int, counts: bool) -> None:
-    found = answered_number(reply_to(dns_query(7), flags, answers))
-    assert found == (7 if counts else None)
-
-
-def test_an_answer_to_another_question_does_not_count() -> None:
-    reply = bytearray(reply_to(dns_query(7)))
-    reply[14] = 1
-    assert answered_number(bytes(reply)) is None
-
-
-@given(st.binary(max_size=64))
-def test_any_bytes_are_read(data: bytes) -> None:
-    assert answered_number(data) in (None, int.from_bytes(data[:2], "big"))
-
-
 @pytest.fixture
 def prober(monkeypatch: pytest.MonkeyPatch) -> Iterator[ServiceProber]:
     """One on loopback, where neither a bound device nor a mark needs rights."""
-    monkeypatch.setattr(service_probe, "SO_MARK", socket.SO_REUSEADDR)
-    made = ServiceProber("lo", Family.IPV4, 0)
+    monkeypatch.setattr(dns, "_SO_MARK", socket.SO_REUSEADDR)
+    made = ServiceProber("lo", Family.IPV4)
     try:
         made.open()
     except NotSupported:
@@ -90,8 +52,12 @@ def test_a_resolvers_answer(prober: ServiceProber, monkeypatch: pytest.MonkeyPat
         sequence = prober.send(ProbeKind.DNS, "127.0.0.1")
         query, client = server.recvfrom(512)
         other = struct.pack("!H", int.from_bytes(query[:2], "big") ^ 1)
-        server.sendto(other + reply_to(query)[2:], client)
-        assert wait(prober) == []
+        assert query[2:] == bytes.fromhex("0100 0001 0000 0000 0000 00 0006 0001")
+        failed = (0x8182, 0), (0x8185, 0), (0x8183, 0), (0x8180, 0), (0x0100, 1)
+        address = reply_to(query)[: -len(ANSWER)] + b"\0" + ANSWER[2:].replace(b"\0\6", b"\0\1", 1)
+        for wrong in (other + reply_to(query)[2:], address, *(reply_to(query, *f) for f in failed)):
+            server.sendto(wrong, client)
+            assert wait(prober) == []
         server.sendto(reply_to(query), client)
         assert wait(prober) == [Reply(sequence or 0, 0)]
         server.sendto(reply_to(query), client)
