@@ -34,6 +34,7 @@ from ..system.files import (
     replace_file,
 )
 from ..system.nft import ConnectionTracking, TableReader
+from ..system.proc import filter_of, read_setting, write_setting
 from ..system.rtnetlink import Kernel
 from ..uci import Document, Draft, Store
 from ..warnings import Warnings
@@ -224,14 +225,8 @@ def loosen_reverse_path(device: str) -> None:
     The kernel takes the larger of `all` and the device's value. 2, the loose one, is taken only
     where `all` is strict: it wants a route to the sender, and a router without a WAN has none.
     """
-    folder = "/proc/sys/net/ipv4/conf"
-    try:
-        with open(f"{folder}/all/rp_filter", encoding="ascii") as file:
-            value = "2" if file.read().strip() == "1" else "0"
-        with open(f"{folder}/{device}/rp_filter", "w", encoding="ascii") as file:
-            file.write(value)
-    except OSError:
-        return  # read-only /proc: the doctor tells what the filter does
+    with contextlib.suppress(OSError):  # read-only /proc: the doctor tells what the filter does
+        write_setting(filter_of(device), "2" if read_setting(filter_of("all")) == "1" else "0")
 
 
 def _keep_text(path: str, text: str) -> None:

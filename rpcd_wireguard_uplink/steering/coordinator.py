@@ -16,7 +16,6 @@ from ..failover.machine import Adopted, Change, Decision, Move
 from ..model import Family, Uplink
 from ..platform.network_reader import NetworkReader
 from ..platform.tunnels import tunnel_mtu
-from ..system.network import NetworkState
 from ..tasks import TaskSet
 from ..warnings import Warnings
 from .controller import PlanApplied, SteeringController
@@ -36,13 +35,10 @@ class SteeringCoordinator:
         self._network, self._warnings = network, warnings
         self._tasks = TaskSet(warnings)
         self._uplinks: tuple[Uplink, ...] | None = None  # not known yet
-        self._fixed = SteeringPlan()  # what settings, mwan3 and portals say
+        self._wish = SteeringPlan()
+        self._base: tuple[object, object] = (None, None)  # what the wish was last derived from
         self._is_fail_closed = False
-        self._dead: Mapping[Family, frozenset[str]] = {}
-        self._diversions: dict[Family, Diversion] = {}
-        self._blocked: Mapping[Family, tuple[str, ...]] = {}
         self._drills: set[Family] = set()
-        self._base: tuple[NetworkState, tuple[Uplink, ...], SteeringPlan] | None = None
         self._underlays: object = None
         self._underlays_moved = asyncio.Event()
 
@@ -51,7 +47,7 @@ class SteeringCoordinator:
     async def start(self) -> Mapping[Family, Adopted]:
         """Begin; what an earlier run left in force is taken over."""
         found = await self.controller.start()
-        self._diversions.update(found)
+        self._wish = replace(self._wish, diversions=found)
         supervise = self._tasks.supervise
         supervise("switching", self.controller.follow)
         supervise("following rules and routes", self.controller.follow_kernel)
@@ -70,23 +66,23 @@ class SteeringCoordinator:
     def use(self, settings: Settings) -> None:
         """Steer by these settings from now on."""
         self._is_fail_closed = settings.fail_closed
-        self._fixed = replace(
-            self._fixed, public_resolvers=settings.resolvers, drain_s=settings.sticky_s
+        self._wish = replace(
+            self._wish, public_resolvers=settings.resolvers, drain_s=settings.sticky_s
         )
 
     def lead_marks(self, marks: Collection[int]) -> None:
         """Take mwan3's marks of the WANs' traffic."""
-        self._fixed = replace(self._fixed, marks=tuple(marks))
+        self._wish = replace(self._wish, marks=tuple(marks))
 
     def except_portals(self, portals: Mapping[str, Sequence[str]]) -> None:
         """Have these addresses reached by their WAN (device -> addresses), whatever is diverted."""
-        self._fixed = replace(self._fixed, portals={d: tuple(a) for d, a in portals.items()})
+        self._wish = replace(self._wish, portals={d: tuple(a) for d, a in portals.items()})
         self._apply()
 
     @property
     def marks(self) -> tuple[int, ...]:
         """mwan3's marks of the WANs' traffic."""
-        return self._fixed.marks
+        return self._wish.marks
 
     @property
     def diversions(self) -> Mapping[Family, Diversion]:
@@ -101,7 +97,7 @@ class SteeringCoordinator:
         self._uplinks = tuple(uplinks)
         self._warn_of_private_defaults()
         if not uplinks:
-            self._diversions.clear()
+            self._wish = replace(self._wish, diversions={})
         self._apply()
         await self.controller.settle()
 
@@ -121,7 +117,6 @@ class SteeringCoordinator:
         """Have the kernel follow what was decided."""
         network, moves = self._network.state, []
         states = {family: decision.state for family, decision in decisions.items()}
-        self._dead = {family: decision.dead for family, decision in decisions.items()}
         blocked = {}
         for family, decision in decisions.items():
             dead, change = decision.dead, decision.change
@@ -133,11 +128,12 @@ class SteeringCoordinator:
                 primary = decision.primary
                 found = diversion_of(decision.state, network, family, primary, dead, sharing)
                 self._divert(family, found)
-            portals, is_closed = self._fixed.portals, self._is_fail_closed
+            portals, is_closed = self._wish.portals, self._is_fail_closed
             blocked[family] = tuple(
                 blocked_of(states, network, family, dead, portals, fail_closed=is_closed)
             )
-        self._blocked = blocked
+        deaths = {family: decision.dead for family, decision in decisions.items()}
+        self._wish = replace(self._wish, dead=deaths, blocked=blocked)
         self._apply(moves)
 
     def drill(self, diversion: Diversion, change: Change) -> None:
@@ -157,29 +153,18 @@ class SteeringCoordinator:
         return self.controller.carries(device, family)
 
     def _divert(self, family: Family, diversion: Diversion | None) -> None:
-        self._diversions.pop(family, None)
-        if diversion is not None:
-            self._diversions[family] = diversion
+        wanted = {f: d for f, d in self._wish.diversions.items() if f is not family}
+        wanted |= {family: diversion} if diversion is not None else {}
+        self._wish = replace(self._wish, diversions=wanted)
 
     def _apply(self, moves: Sequence[Move] = ()) -> None:
         """Have the plan in force; until the uplinks are known what an earlier run left stays."""
-        if self._uplinks is not None:
-            self.controller.apply(self._plan(self._uplinks), moves)
-
-    def _plan(self, uplinks: tuple[Uplink, ...]) -> SteeringPlan:
-        state = self._network.state
-        if self._base is None or self._base[0] is not state or self._base[1] is not uplinks:
-            self._base = (state, uplinks, plan_of(state, uplinks))
-        return replace(
-            self._base[2],
-            dead=self._dead,
-            diversions={f: self._diversions[f] for f in Family if f in self._diversions},
-            blocked=self._blocked,
-            portals=self._fixed.portals,
-            marks=self._fixed.marks,
-            drain_s=self._fixed.drain_s,
-            public_resolvers=self._fixed.public_resolvers,
-        )
+        if self._uplinks is None:
+            return
+        base = (self._network.state, self._uplinks)
+        if base[0] is not self._base[0] or base[1] is not self._base[1]:
+            self._base, self._wish = base, plan_of(*base, self._wish)
+        self.controller.apply(self._wish, moves)
 
     # --- underlays
 

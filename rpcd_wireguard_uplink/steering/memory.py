@@ -7,15 +7,13 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from ..model import DefaultRoute, Family
+from ..system.files import UnusableFile, read_table, replace_file
 from .plan import FIRST_SLOT, MOST_SLOTS, Diversion
-
-LONGEST = 65536
 
 
 @dataclass(slots=True)
@@ -29,16 +27,13 @@ class Memory:
     def load(self) -> dict[Family, Diversion]:
         """Read it; the diversions that were in force."""
         try:
-            with open(self.path, encoding="utf-8", errors="replace") as file:
-                held = json.loads(file.read(LONGEST))
+            held = read_table(self.path) or {}
             self.slots = _slots(held["slots"])
             self._diversions = {
                 Family(name): _diversion(Family(name), row)
                 for name, row in held["diversions"].items()
             }
-        except (OSError, ArithmeticError, ValueError, LookupError, TypeError, AttributeError):
-            return {}
-        except RecursionError:  # nested deeper than we ever write
+        except (UnusableFile, ArithmeticError, ValueError, LookupError, TypeError, AttributeError):
             return {}
         return dict(self._diversions)
 
@@ -71,10 +66,7 @@ class Memory:
             "diversions": {f.value: _row(d) for f, d in self._diversions.items()},
         }
         with contextlib.suppress(OSError):  # a restart would divert anew, with a short gap
-            os.makedirs(os.path.dirname(self.path), mode=0o700, exist_ok=True)
-            with open(f"{self.path}.new", "w", encoding="utf-8") as file:
-                json.dump(held, file)
-            os.replace(f"{self.path}.new", self.path)
+            replace_file(self.path, json.dumps(held).encode(), is_lasting=False)
 
 
 def _slots(held: Mapping[str, Any]) -> dict[str, int]:

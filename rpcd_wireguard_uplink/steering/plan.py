@@ -111,14 +111,15 @@ class Request:
     is_removal: bool = False
 
 
-def plan_of(network: NetworkState, uplinks: Sequence[Uplink]) -> SteeringPlan:
-    """The part of the plan that follows from the network and the uplinks."""
+def plan_of(network: NetworkState, uplinks: Sequence[Uplink], wish: SteeringPlan) -> SteeringPlan:
+    """The plan with what follows from the network and the uplinks as they are now."""
     wans = {}
     for family, known in network.wans.items():
         names = [route.device for route in known.routes]
         gone = [wan for wan in known.known.values() if wan.device not in names]
         wans[family] = (*known.routes, *gone)
-    return SteeringPlan(
+    return replace(
+        wish,
         tunnels=tuple(uplink.interface for uplink in uplinks),
         private=network.private,
         wans=wans,

@@ -20,10 +20,11 @@ import time
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
+from ..system.files import read_or_tell, read_text, replace_file
+from ..system.proc import filter_of, read_setting, write_setting
 from .plan import DIVERTING, STANDING
 
 BEAT_S = 1.0
-CONF = "/proc/sys/net/ipv4/conf"
 STRICT, LOOSE = "1", "2"
 STARTING_S = 3.0  # a router that is busy starts a shell slowly
 SCRIPT = os.path.join(os.path.dirname(__file__), "watchdog.sh")
@@ -170,49 +171,31 @@ class ReversePath:
         try:
             for name in saved.keys() - set(devices):
                 before = saved.pop(name)
-                if _read(name) == LOOSE:
-                    self._write(name, before)
-            strict_all = _read("all") == STRICT
+                if read_setting(filter_of(name)) == LOOSE:
+                    write_setting(filter_of(name), before)
+            found = {name: read_setting(filter_of(name)) for name in devices}
+            strict_all = read_setting(filter_of("all")) == STRICT
             fresh = {
                 name: value
-                for name in devices
-                if (value := _read(name)) == STRICT or (strict_all and value not in (None, LOOSE))
+                for name, value in found.items()
+                if value == STRICT or (strict_all and value not in ("", LOOSE))
             }
             if fresh or saved != self._saved():
                 self._save(saved | fresh)
             for name in fresh:
-                self._write(name, LOOSE)
+                write_setting(filter_of(name), LOOSE)
         except OSError as error:
             return f"rp_filter can't be set: {error.strerror}"
         return ""
 
     def _saved(self) -> dict[str, str]:
-        try:
-            with open(self.saved_path, encoding="ascii", errors="replace") as file:
-                pairs = (line.split() for line in file.read(65536).splitlines())
-                return {pair[0]: pair[1] for pair in pairs if len(pair) == 2}
-        except OSError:
-            return {}
+        pairs = (line.split() for line in read_or_tell(read_text, self.saved_path, "").splitlines())
+        return {pair[0]: pair[1] for pair in pairs if len(pair) == 2}
 
     def _save(self, values: dict[str, str]) -> None:
         if not values:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(self.saved_path)
             return
-        os.makedirs(os.path.dirname(self.saved_path), mode=0o700, exist_ok=True)
         text = "".join(f"{name} {value}\n" for name, value in values.items())
-        with open(f"{self.saved_path}.new", "w", encoding="ascii") as file:
-            file.write(text)
-        os.replace(f"{self.saved_path}.new", self.saved_path)
-
-    def _write(self, name: str, value: str) -> None:
-        with open(f"{CONF}/{name}/rp_filter", "w", encoding="ascii") as file:
-            file.write(value)
-
-
-def _read(name: str) -> str | None:
-    try:
-        with open(f"{CONF}/{name}/rp_filter", encoding="ascii") as file:
-            return file.read().strip()
-    except OSError:
-        return None
+        replace_file(self.saved_path, text.encode("ascii"), is_lasting=False)

@@ -25,6 +25,17 @@ def read_setting(name: str) -> str:
         return ""
 
 
+def write_setting(name: str, value: str) -> None:
+    """Change a setting below net. Raises OSError."""
+    with open(f"{SETTINGS}/{name}", "w", encoding="ascii") as file:
+        file.write(value)
+
+
+def filter_of(device: str) -> str:
+    """The name of the setting of a device's reverse path filter: 1 is strict, 2 loose."""
+    return f"ipv4/conf/{device}/rp_filter"
+
+
 def forwarding_fault(
     lines: Mapping[Family, Collection[str]], read: Callable[[str], str] = read_setting
 ) -> tuple[str, str]:
@@ -82,11 +93,11 @@ def parse_netstat(text: str) -> Iterator[tuple[str, int]]:
                 yield f"{heading}.{name}", int(value)
 
 
-def is_strict(device: str, root: str = "/proc/sys/net/ipv4/conf") -> bool:
+def is_strict(device: str) -> bool:
     """Whether the reverse-path filter of a device is strict: of its own value and that of `all`
     the larger one counts (ip-sysctl, rp_filter).
     """
-    values = [_text(f"{root}/{name}/rp_filter").strip() for name in ("all", device)]
+    values = [read_setting(filter_of(name)) for name in ("all", device)]
     return max((int(value) for value in values if value.isdigit()), default=0) == 1
 
 

@@ -17,7 +17,7 @@ from rpcd_wireguard_uplink.carrying.watch import CarryingWatch, InUse
 from rpcd_wireguard_uplink.errors import CommandFailed
 from rpcd_wireguard_uplink.events import CarryingChanged, Events
 from rpcd_wireguard_uplink.model import Family
-from rpcd_wireguard_uplink.system import rtnetlink
+from rpcd_wireguard_uplink.system import proc, rtnetlink
 from rpcd_wireguard_uplink.system.proc import Losses, is_strict, read_losses
 from rpcd_wireguard_uplink.system.rtnetlink import Address
 from rpcd_wireguard_uplink.tasks import TaskSet
@@ -302,7 +302,7 @@ async def test_fw4_is_given_time_to_take_the_tunnel_in(scene: Scene, mocker: Moc
     assert len(found) == 1 and "uci " in found[0] and 4.0 <= scene.now_s < 5.0
 
 
-def test_losses_are_read(tmp_path: Any) -> None:
+def test_losses_are_read(tmp_path: Any, mocker: MockerFixture) -> None:
     (tmp_path / "netstat").write_text(
         "TcpExt: SyncookiesSent IPReversePathFilter\nTcpExt: 1 5\n"
         "IpExt: InNoRoutes InTruncatedPkts\nIpExt: 7 0\n"
@@ -311,7 +311,9 @@ def test_losses_are_read(tmp_path: Any) -> None:
     assert read_losses(str(tmp_path)) == Losses((7, 3), 5)
     assert read_losses(str(tmp_path / "none")) == Losses()
     for name, value in (("all", "0"), ("wgup_a", "1"), ("loose", "2")):
-        (tmp_path / name).mkdir()
-        (tmp_path / name / "rp_filter").write_text(f"{value}\n")
-    found = {name: is_strict(name, str(tmp_path)) for name in ("wgup_a", "loose", "none")}
+        folder = tmp_path / "ipv4" / "conf" / name
+        folder.mkdir(parents=True)
+        (folder / "rp_filter").write_text(f"{value}\n")
+    mocker.patch.object(proc, "SETTINGS", str(tmp_path))
+    found = {name: is_strict(name) for name in ("wgup_a", "loose", "none")}
     assert found == {"wgup_a": True, "loose": False, "none": False}

@@ -107,13 +107,13 @@ class Wishing(SteeringCoordinator):
         self._divert(family, diversion)
 
     def block(self, blocked: Mapping[Family, tuple[str, ...]]) -> None:
-        self._blocked = blocked
+        self._wish = replace(self._wish, blocked=blocked)
 
     def bury(self, family: Family, dead: Collection[str]) -> None:
-        self._dead = {**self._dead, family: frozenset(dead)}
+        self._wish = replace(self._wish, dead={**self._wish.dead, family: frozenset(dead)})
 
     def configure(self, resolvers: tuple[str, ...], drain_s: float) -> None:
-        self._fixed = replace(self._fixed, public_resolvers=resolvers, drain_s=drain_s)
+        self._wish = replace(self._wish, public_resolvers=resolvers, drain_s=drain_s)
 
     def commit(self) -> None:
         moves, self.moves = getattr(self, "moves", []), []

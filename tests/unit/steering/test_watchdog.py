@@ -14,6 +14,7 @@ from pytest_mock import MockerFixture
 
 from rpcd_wireguard_uplink.steering import watchdog as module
 from rpcd_wireguard_uplink.steering.watchdog import ReversePath, Watchdog, find_shell
+from rpcd_wireguard_uplink.system import proc
 
 SILENCE_S = 4.0
 TAKEN_BACK = [
@@ -273,8 +274,10 @@ class Conf:
 
 @pytest.fixture
 def conf(tmp_path: Path, mocker: MockerFixture) -> Conf:
-    mocker.patch.object(module, "CONF", str(tmp_path / "conf"))
-    return Conf(tmp_path / "conf", all="0", wan="1", wwan="1", lan="1", open="0", loose="2")
+    mocker.patch.object(proc, "SETTINGS", str(tmp_path))
+    return Conf(
+        tmp_path / "ipv4" / "conf", all="0", wan="1", wwan="1", lan="1", open="0", loose="2"
+    )
 
 
 @pytest.fixture
