@@ -5,17 +5,13 @@ Nothing is judged by it: steering has its own probes, and an owner may compare.
 
 from __future__ import annotations
 
-import json
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from ..errors import UplinkError
 from ..model import Family
-from ..system import process
-
-ASK_S = 5.0
+from ..platform.protocol import Platform
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,34 +36,26 @@ class View:
         return told or "mwan3 does not answer"
 
 
-async def read_view() -> View:
+async def read_view(platform: Platform) -> View:
     """Ask mwan3; nothing is in the view where it does not answer.
 
-    By the `ubus` command, whose text can be read where a number of mwan3's is none. Not the whole
-    status: its connected networks are many, and nobody asked for them.
+    Not for the whole status: its connected networks are many, and nobody asked for them.
     """
     parts = []
     for section in ("interfaces", "policies"):
-        asked = f'{{"section":"{section}"}}'
-        argv = ["ubus", "-S", "-t", f"{ASK_S:g}", "call", "mwan3", "status", asked]
         try:
-            done = await process.run(argv, timeout_s=ASK_S + 1, check=False)
+            parts.append(parse_status(await platform.call("mwan3", "status", {"section": section})))
         except UplinkError:
             return View()
-        parts.append(parse_status(done.stdout))
     return View(parts[0].interfaces, parts[1].policies)
 
 
-def parse_status(text: str) -> View:
-    """The reply of `ubus call mwan3 status`, as JSON, or as nearly JSON as mwan3 writes it.
+def parse_status(table: Any) -> View:
+    """The reply of mwan3's method `status`; what is no reply says nothing.
 
-    An `age` may be nan. An interface whose tracker has not written its status yet is `unknown`.
-    Percentages are not taken: those of balanced members are wrong. What is no reply says nothing.
+    An interface whose tracker has not written its status yet is `unknown`. Percentages are not
+    taken: those of balanced members are wrong.
     """
-    try:
-        table = json.loads(re.sub(r"(?<=[:\s])-?(nan|inf)\b", "null", text))
-    except ValueError:
-        table = None
     interfaces = {
         name: Tracked(str(row.get("status") or "unknown"), str(row.get("tracking") or "unknown"))
         for name, row in _rows(table, "interfaces")

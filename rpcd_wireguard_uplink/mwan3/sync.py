@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 from ..config.options import Settings
 from ..errors import UplinkError
 from ..model import Family, Uplink, is_marked, is_own_name
+from ..platform.netifd import running_instances
 from ..platform.protocol import Platform
 from ..platform.tunnels import SectionPlan
 from ..system import process
@@ -69,8 +70,8 @@ class Keeper:
 
     async def _runs(self) -> bool:
         """Whether mwan3 was started; one that was not takes its configuration in when it is."""
-        instances = await self.platform.running_instances(MWAN3)
-        return any(name.startswith(ROUTE_MONITOR) for name in instances)
+        listed = await self.platform.call("service", "list", {"name": MWAN3})
+        return any(name.startswith(ROUTE_MONITOR) for name in running_instances(listed, MWAN3))
 
     async def apply(
         self,
@@ -143,7 +144,7 @@ class Keeper:
 
     async def view(self) -> View | None:
         """What mwan3 itself says now; None where it is not used."""
-        return await read_view() if await self.look() else None
+        return await read_view(self.platform) if await self.look() else None
 
     def who_refuses(self, device: str, family: Family) -> str:
         """A sentence where mwan3 holds a WAN to be dead; its policies avoid it until it does not.

@@ -12,6 +12,7 @@ import glob
 import os
 from collections.abc import Collection, Container, Iterable, Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 from ..errors import CommandFailed, UplinkError
 from ..model import (
@@ -29,7 +30,7 @@ from ..system.dns import STAND_INS
 from ..uci import Section
 from ..warnings import Warnings
 from .linux import Linux, loosen_reverse_path
-from .netifd import INTERFACES, Bus, Interface, Netifd, running_instances
+from .netifd import INTERFACES, Bus, Interface, Netifd
 from .provider_network import (
     FIREWALL,
     ProviderNetwork,
@@ -94,11 +95,10 @@ class OpenWrt(Linux):
         """As `/etc/init.d/X enabled` tells (rc.common)."""
         return bool(glob.glob(os.path.join(glob.escape(self._etc), "rc.d", f"S??{service}")))
 
-    async def running_instances(self, service: str) -> list[str]:
-        """As procd has it; a service that was stopped is not in its list."""
-        return running_instances(
-            await self._netifd.call("service", "list", {"name": service}), service
-        )
+    async def call(
+        self, path: str, method: str, arguments: Mapping[str, Any] | None = None
+    ) -> dict[str, Any]:
+        return await self._netifd.call(path, method, arguments)
 
     async def reload_network(self) -> None:
         """netifd compares it with what it has."""

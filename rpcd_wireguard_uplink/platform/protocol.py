@@ -8,8 +8,9 @@ Implementations raise UplinkError's children only.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
+from ..errors import NotSupported
 from ..model import Endpoint, PeerCounters, Tunnel, Uplink
 from ..system.nft import ConnectionTracking
 from ..system.rtnetlink import Kernel
@@ -134,9 +135,11 @@ class Platform(Protocol):
         """Have `network` read again by whoever makes interfaces of it."""
         return
 
-    async def running_instances(self, service: str) -> list[str]:
-        """The instances of a service that procd has running."""
-        return []
+    async def call(
+        self, path: str, method: str, arguments: Mapping[str, Any] | None = None
+    ) -> dict[str, Any]:
+        """What an object on netifd's and procd's bus replies. Raises UplinkError."""
+        raise NotSupported(f"there is no {path} without netifd")
 
     async def read_resolvers(self) -> list[str]:
         """The name servers that the WANs brought, address literals."""

@@ -101,6 +101,7 @@ class Machine:
     removed_keys: dict[str, str] = field(default_factory=dict)
     guards: list[set[str] | None] = field(default_factory=list)
     instances: list[str] = field(default_factory=list)
+    mwan3: dict[str, Any] | None = None
     protocols: dict[str, str] = field(default_factory=dict)
     kernel: Kernel = field(default_factory=lambda: RoutingTables())
     connections: ConnectionTracking = field(default_factory=lambda: TrackedConnections())
@@ -220,8 +221,15 @@ class Machine:
     async def reload_network(self) -> None:
         self._step("reload_network", lambda: None)
 
-    async def running_instances(self, service: str) -> list[str]:
-        return self.instances if service == "mwan3" else []
+    async def call(
+        self, path: str, method: str, arguments: Mapping[str, Any] | None = None
+    ) -> dict[str, Any]:
+        if (path, arguments) == ("service", {"name": "mwan3"}):
+            rows = {name: {"running": True} for name in self.instances}
+            return {"mwan3": {"instances": rows}}
+        if path == "mwan3" and self.mwan3 is not None and arguments is not None:
+            return {arguments["section"]: self.mwan3.get(arguments["section"])}
+        raise NotFound(f"nobody publishes {path}")
 
     async def read_interfaces(self) -> Mapping[str, str]:
         return dict(self.interfaces)

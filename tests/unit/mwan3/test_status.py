@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 
 import pytest
-from pytest_mock import MockerFixture
 
-from rpcd_wireguard_uplink.errors import CommandFailed, TimedOut
 from rpcd_wireguard_uplink.model import Family
 from rpcd_wireguard_uplink.mwan3.status import Tracked, View, parse_status, read_view
-from tests.unit.fakes import replace_commands
+from tests.unit.fakes import Machine
 
 DATA = Path(__file__).parents[2] / "data"
-ASK = "ubus -S -t 5 call mwan3 status"
 
 
 def replies() -> list[dict[str, object]]:
@@ -24,7 +22,7 @@ def replies() -> list[dict[str, object]]:
 
 @pytest.mark.parametrize("row", replies(), ids=lambda row: str(row["note"]))
 def test_recorded_statuses(row: dict[str, object]) -> None:
-    view = parse_status(json.dumps(row["reply"]))
+    view = parse_status(row["reply"])
     note = str(row["note"])
     if note == "all online":
         assert set(view.interfaces.values()) == {Tracked("online", "active")}
@@ -38,37 +36,36 @@ def test_recorded_statuses(row: dict[str, object]) -> None:
 
 
 def test_statuses_that_are_not_what_they_should_be() -> None:
-    text = """{"interfaces": {
-        "wan": {"age": nan, "status": ""}, "b": 1, "wanb": {"enabled": false, "status": "unknown"},
-        "wan6": {"age": -nan, "status": "online", "tracking": "active", "note": "nan"}
-    }, "policies": {"ipv4": [], "ipv6": {"p": [{"interface": "wan6"}, 7], "q": []}}}"""
-    view = parse_status(text)
+    interfaces: dict[str, object] = {
+        "wan": {"age": math.nan, "status": ""},
+        "b": 1,
+        "wanb": {"enabled": False, "status": "unknown"},
+        "wan6": {"age": math.nan, "status": "online", "tracking": "active"},
+    }
+    policies = {"ipv4": [], "ipv6": {"p": [{"interface": "wan6"}, 7], "q": []}}
+    view = parse_status({"interfaces": interfaces, "policies": policies})
     assert view.interfaces == {
         "wan": Tracked("unknown", "unknown"),
         "wan6": Tracked("online", "active"),
     }
     assert view.policies == {Family.IPV4: {}, Family.IPV6: {"p": ("wan6",), "q": ()}}
-    for broken in ("", "[]", "null", "{", '{"interfaces": []}'):
+    for broken in ([], None, {}, {"interfaces": []}):
         assert parse_status(broken).interfaces == {}
 
 
-async def test_mwan3_is_asked_for_the_parts_that_are_shown(mocker: MockerFixture) -> None:
-    commands = replace_commands(mocker)
-    commands.answers[ASK + ' {"section":"interfaces"}'] = (
-        '{"interfaces":{"wan":{"age":nan,"status":"online","tracking":"active"}}}'
-    )
-    commands.answers[ASK + ' {"section":"policies"}'] = (
-        '{"policies":{"ipv4":{"balanced":[{"interface":"wan","percent":0}]},"ipv6":{}}}'
-    )
-    assert await read_view() == View(
+async def test_mwan3_is_asked_for_the_parts_that_are_shown(tmp_path: Path) -> None:
+    machine = Machine(str(tmp_path))
+    machine.mwan3 = {
+        "interfaces": {"wan": {"age": math.nan, "status": "online", "tracking": "active"}},
+        "policies": {"ipv4": {"balanced": [{"interface": "wan", "percent": 0}]}, "ipv6": {}},
+    }
+    assert await read_view(machine) == View(
         {"wan": Tracked("online", "active")},
         {Family.IPV4: {"balanced": ("wan",)}, Family.IPV6: {}},
     )
 
 
-@pytest.mark.parametrize("error", [CommandFailed("exit status 4"), TimedOut("ubus")])
-async def test_silence_is_shown_as_such(mocker: MockerFixture, error: Exception) -> None:
-    replace_commands(mocker).answers["ubus"] = error
-    view = await read_view()
+async def test_silence_is_shown_as_such(tmp_path: Path) -> None:
+    view = await read_view(Machine(str(tmp_path)))
     assert view.interfaces == {}
     assert view.told == "mwan3 does not answer"

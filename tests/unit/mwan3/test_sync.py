@@ -216,7 +216,7 @@ async def test_mwan3s_view_is_read_when_told_and_once_for_a_burst(
 ) -> None:
     words = iter(("online", "online", "offline"))
 
-    async def read_view() -> View:
+    async def read_view(_: object) -> View:
         await asyncio.sleep(0)
         policies = {Family.IPV4: {"balanced": ("wan",)}}
         return View({"wan": Tracked(next(words), "active")}, policies)
@@ -250,9 +250,9 @@ async def test_failover_switched_off_leaves_mwan3_as_it_was(router: Router) -> N
 
 async def test_the_lane_covers_the_marks_of_the_lines(router: Router) -> None:
     steering = router.daemon.steering
-    assert set(steering._fixed.marks) >= {0, 0x100, 0x200, 0x3F00}
+    assert set(steering.marks) >= {0, 0x100, 0x200, 0x3F00}
     await router.call("uplink_add", peer_id="nodea")
-    assert set(steering._fixed.marks) >= {0, 0x100, 0x200, 0x500, 0x3F00}
+    assert set(steering.marks) >= {0, 0x100, 0x200, 0x500, 0x3F00}
 
 
 async def test_what_mwan3_cannot_do_is_told_and_stops_nothing(router: Router) -> None:
@@ -297,7 +297,7 @@ async def test_without_mwan3_no_file_is_made(tmp_path: Path, commands: Commands)
     await found.call("uplink_gossip", message=offer("nodea"))
     await found.call("uplink_add", peer_id="nodea")
     assert not (tmp_path / "config" / "mwan3").exists()
-    assert service.steering._fixed.marks == (0,)
+    assert service.steering.marks == (0,)
     assert not await service.wans.follow_mwan3()
     assert service.wans.mwan3_view is None
     assert not shells(commands) and not commands.lines("ubus")
