@@ -312,6 +312,7 @@ class Daemon:
 
     async def start(self) -> None:
         """Begin the work. Nothing is decided before trust and terms are known again."""
+        await self.platform.sweep()
         self.history.restore(self.remembered.history)
         remembered = self.remembered
         self.offers.restore(remembered.offers, remembered.sequences, time.monotonic())

@@ -12,13 +12,14 @@ import logging
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-from .errors import place_of
+from .errors import UplinkError, place_of
 from .warnings import Warnings
 
 log = logging.getLogger("wireguard-uplink")
 
 RESTART_PAUSE_S = 1.0
 WELL_S = 60.0  # what has run so long without failing again is well
+MENDED_S = 10.0  # and after a failure of a known kind, as of a program that is there again
 
 
 class TaskSet:
@@ -70,14 +71,15 @@ async def keep_running(
 
 
 def tell_awhile(topic: str, name: str, error: Exception, warnings: dict[str, str]) -> None:
-    """Log an exception, and warn of it until the work has run well for a minute."""
+    """Log an exception, and warn of it until the work has run well for a while."""
     told = warnings[topic] = tell(name, error)
 
     def forget() -> None:
         if warnings.get(topic) is told:
             del warnings[topic]
 
-    asyncio.get_running_loop().call_later(WELL_S, forget)
+    well_s = MENDED_S if isinstance(error, UplinkError) else WELL_S
+    asyncio.get_running_loop().call_later(well_s, forget)
 
 
 def tell(name: str, error: Exception) -> str:

@@ -36,10 +36,12 @@ class UsageFile:
         self._warnings.set(self._topic, told)
         return Ledger()
 
-    async def save_if_due(self) -> None:
-        """Write what was counted, every six hours."""
-        if time.monotonic() - self._saved_s > SAVE_S:
+    async def save_if_due(self) -> bool:
+        """Write what was counted, every six hours; whether it was time."""
+        is_due = time.monotonic() - self._saved_s > SAVE_S
+        if is_due:
             await self.save()
+        return is_due
 
     async def save(self) -> None:
         """Write what was counted, unless it stands there already."""
@@ -50,5 +52,6 @@ class UsageFile:
         try:
             await asyncio.to_thread(write_state, self._path, table)
             self._saved = table
+            self._warnings.clear_topic(self._topic)
         except OSError as error:
             self._warnings.set(self._topic, f"can't write {self._path}: {error.strerror}")

@@ -42,6 +42,7 @@ DEEP = {
     "devices": "*[[]no* *[[]nft*",
     "sticky": "*tunnel_that_dies*",
     "exchange_mqtt": "*[[]stop*",
+    "hostile_cases": "*hanging* *races* *withdraws[[][1-9]*",
 }
 """By file of tests/namespace, which tests only `make test-deep` runs."""
 DEEP_PATTERNS = tuple(

@@ -31,6 +31,7 @@ from ..system.files import (
     read_names,
     read_or_tell,
     read_text,
+    remove_unfinished,
     replace_file,
 )
 from ..system.nft import ConnectionTracking, TableReader
@@ -44,6 +45,7 @@ from .protocol import Platform
 
 REMOVED = ".removed"
 KEPT_S = 86400.0
+EDITED = ("wireguard-uplink", "network", "mwan3", "firewall")
 
 
 class Linux(Platform):
@@ -85,6 +87,15 @@ class Linux(Platform):
     def signature(self, config: str) -> object:
         """Modification time, size and inode."""
         return self._store.signature(config)
+
+    async def sweep(self) -> None:
+        await asyncio.to_thread(self._sweep)
+
+    def _sweep(self) -> None:
+        for config in EDITED:
+            self._store.remove_unfinished(config)
+        for folder in (self._keys_dir, os.path.dirname(self._keys_dir.rstrip("/"))):
+            remove_unfinished(folder)
 
     async def keep_rendered(self, text: str) -> None:
         """In mwan3.d beside the directory of configurations; written only when it differs."""

@@ -124,6 +124,9 @@ class Platform(Protocol):
         """netifd's interfaces and the devices that they have or had, '' where that is not known."""
         return {}
 
+    async def sweep(self) -> None:
+        """Remove the files that writes left which were killed in the middle; for a start."""
+
     async def keep_rendered(self, text: str) -> None:
         """Keep, for people, what mwan3 should hold of ours; '' removes it."""
 

@@ -17,7 +17,7 @@ from ..system import nft, process, wg
 from ..system.rtnetlink import Kernel
 from .firewall import TABLE, provider_script
 from .plan import Lease, ProviderPlan
-from .rates import IFB_DEVICE, Shaper, can_shape, wanted_shapes
+from .rates import IFB_DEVICE, TRIAL_DEVICE, Shaper, can_shape, wanted_shapes
 
 PROVIDER_ALIAS = "secubox_provider"
 """Marks our device, as no tunnel is: the platforms delete tunnels that no section means."""
@@ -63,8 +63,7 @@ class Provider:
         wans = {name for names in plan.wans.values() for name in names}
         onlink = {each.text for each in self.kernel.addresses() if each.device in wans}
         script = provider_script(plan, sorted(onlink))
-        tables = await process.run(["nft", "list", "tables", "inet"])
-        if script != self._script or f"table inet {TABLE}" not in tables.stdout.splitlines():
+        if script != self._script or TABLE not in await nft.read_tables():
             self._script = ""
             await nft.run_script(script)
             if not plan.is_open:
@@ -95,8 +94,13 @@ class Provider:
             self._configured = wanted
         return link is None
 
+    def sweep(self) -> None:
+        """Remove what a trial of rates left that was ended in the middle."""
+        self.kernel.delete_device(TRIAL_DEVICE)
+
     async def remove(self) -> None:
-        """Remove everything that `apply` has ever installed, also in an earlier run."""
+        """Remove everything that was ever installed, also in an earlier run."""
+        self.sweep()
         self._leases, self._script, self._configured = {}, "", None
         links = {link.name: link for link in self.kernel.devices()}
         device = links.get(PROVIDER_DEVICE)

@@ -27,6 +27,7 @@ _STATUS: dict[str, int] = {
     Deny.NO_LEASE: 403,
     Deny.KEY_IN_USE: 409,
     Deny.ADDRESS_CONFLICT: 409,
+    Deny.TOO_MANY: 429,
 }
 _NOT_ITS_OWN = Denial(Deny.NO_LEASE, "this lease is another's")
 

@@ -8,11 +8,10 @@ is decided by offer.py.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import ipaddress
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import date
 from typing import Any
@@ -21,6 +20,7 @@ from ..config.options import CONFIG, PROVIDER_NAME, Consumer, ProviderSettings, 
 from ..config.store import ConfigStore
 from ..errors import ConfigError, UplinkError
 from ..events import Events, NumbersChanged, PeerNews
+from ..mesh.rate_limit import Buckets
 from ..mesh.registry.peers import Peers
 from ..mesh.wire.endpoints import ScopedEndpoint
 from ..mesh.wire.lease import Denial, Deny, LeaseGrant, LeaseRequest
@@ -44,6 +44,8 @@ HOUSEKEEPING_S = 10.0
 SILENT_S = 180.0  # a known consumer without a new handshake for so long has no session any more
 QUIET_S = 15.0  # and is not heard: its clock may have gone back
 READMIT_S = 60.0
+NEW_BURST, NEW_PER_S = 4, 1 / 60  # leases of one peer that are new, or of another key
+ONE_WRITE_S = 86400.0  # a peer that comes and goes has its lease written at once so often
 
 
 class LeaseServer:
@@ -82,6 +84,9 @@ class LeaseServer:
         self._chosen: object = None
         self._mesh_devices: tuple[str, ...] = ()
         self._readmitted: dict[str, float] = {}
+        self._pace = Buckets(NEW_BURST, NEW_PER_S)
+        self._written: dict[str, float] = {}  # when each peer's lease was written at once
+        self._is_swept = False
         self._applying = asyncio.Lock()
 
     @property
@@ -130,8 +135,9 @@ class LeaseServer:
         self._warnings.set("forwarding", self.blocked)
 
     async def stop(self) -> None:
-        """Keep what was counted; what the kernel has for consumers stays."""
+        """Keep what was counted and granted; what the kernel has for consumers stays."""
         if self.pool is not None:
+            await self._keep_now()
             await self._usage.save()
 
     async def follow_mesh(self) -> None:
@@ -152,12 +158,15 @@ class LeaseServer:
             return  # a configuration that is lost withdraws nothing
         if not self.enabled:
             self._warnings.clear_topic("forwarding")
-            links = self._network.state.links.values()
-            if self.pool is not None or any(link.name == PROVIDER_DEVICE for link in links):
-                self.pool = None
+            if self.pool is not None or not self._is_swept:
+                self.pool, self._is_swept = None, False
+                await self._platform.remove_provider()  # what is open is shut first
                 await self.provider.remove()
-                await self._platform.remove_provider()
+                self._is_swept = True
             return
+        if not self._is_swept:
+            self.provider.sweep()
+            self._is_swept = True
         self._look_at_forwarding()
         await self._ensure_key()
         self.endpoints = self._find_endpoints()
@@ -174,12 +183,18 @@ class LeaseServer:
         settings = self.settings
         chosen = (self.node_id, settings.pool4, settings.pool6)
         if self.pool is None or chosen != self._chosen:
+            kept = await self._current_keys(self._store.current.consumers)
             self.pool = LeasePool(*self._pools(settings))
             self._chosen = chosen
-            kept = self._store.current.consumers
             if self.pool.restore(kept, time.monotonic()):
-                self._keep_soon()
+                self._tasks.spawn("keeping leases", self._keep())
         self.pool.limit(settings.max_consumers, settings.lease_s)
+
+    async def _current_keys(self, kept: Sequence[Consumer]) -> list[Consumer]:
+        """What the file has, with the keys that an earlier run has let in since it was written."""
+        peers = (await self.provider.read_peers()).values()
+        keys = {frozenset(peer.allowed): peer.public_key for peer in peers}
+        return [replace(c, public_key=keys.get(frozenset(c.addresses), c.public_key)) for c in kept]
 
     def _pools(
         self, settings: ProviderSettings
@@ -244,22 +259,24 @@ class LeaseServer:
             if self.pool is None:
                 told = f"{self.node_id} does not offer its internet"
                 return Denial(Deny.NOT_OFFERING, told)
-            before = self.pool.leases
+            now_s = time.monotonic()
+            held = self.pool.by_key(request.public_key)
+            is_new = held is None or held.peer_id != request.peer_id
+            if is_new and not self._pace.take(request.peer_id, now_s):
+                told = "too many new keys of this router: its next one is taken in a minute"
+                return Denial(Deny.TOO_MANY, told)
             lease = self.pool.request(
-                request,
-                time.monotonic(),
-                own_networks=self._own_networks,
-                own_keys={self.public_key},
+                request, now_s, own_networks=self._own_networks, own_keys={self.public_key}
             )
             if isinstance(lease, Denial):
                 return lease
-            is_new = _places(before) != _places(self.pool.leases)
             if is_new:
+                await self._keep_new(lease, now_s)
                 await self._apply_kernel()
         if is_new:
             granted = PeerNews("lease", "lease_granted", request.peer_id, "asked for")
             self._events.publish(granted)
-            self._keep_soon()
+            await self._store.tell()
         elif self._is_silent(lease.public_key):
             await self._readmit(lease.public_key)
         return self._grant_of(lease)
@@ -298,6 +315,7 @@ class LeaseServer:
             if self._mesh_peers.verdict(peer_id).reason:
                 gone = self.pool.revoke(peer_id, time.monotonic())
                 await self._lost_leases(gone, "not trusted any more")
+                await self._keep()
 
     async def _lost_leases(self, leases: list[Lease], cause: str) -> None:
         if not leases:
@@ -306,24 +324,35 @@ class LeaseServer:
             await self._apply_kernel()
         for lease in leases:
             self._events.publish(PeerNews("lease", "lease_ended", lease.peer_id, cause))
-        await self._keep_later()
 
-    async def _keep_consumers(self) -> None:
+    async def _keep_new(self, lease: Lease, now_s: float) -> None:
+        """Have a peer's lease in the configuration before it is granted.
+
+        Who comes with another key, or comes and goes, costs no write: that is kept with the next.
+        """
+        kept = {(each.peer_id, each.addresses) for each in self._store.current.consumers}
+        written_s = self._written.get(lease.peer_id, float("-inf"))
+        if (lease.peer_id, lease.addresses) not in kept and now_s - written_s > ONE_WRITE_S:
+            self._written[lease.peer_id] = now_s
+            await self._keep_now()
+
+    async def _keep_now(self) -> None:
+        """Whatever fails is told, and stops nobody; who waits for it may vanish."""
+        await asyncio.wait({self._tasks.spawn("keeping leases", self._keep(tell=False))})
+
+    async def _keep(self, *, tell: bool = True) -> None:
         """Have the configuration hold the set of leases; nothing is written where it does."""
-        if self.pool is not None:
-            wanted = {
-                consumer_name(lease.public_key): Consumer(
-                    consumer_name(lease.public_key),
-                    lease.peer_id,
-                    lease.public_key,
-                    lease.addresses,
-                )
-                for lease in self.pool.leases
-            }
+        if self.pool is None:
+            return
+        wanted = {
+            name: Consumer(name, lease.peer_id, lease.public_key, lease.addresses)
+            for lease in self.pool.leases
+            for name in [consumer_name(lease.public_key)]
+        }
+        with self._warnings.catch("consumers", sentence="the leases can't be kept: {}"):
             if {consumer.name: consumer for consumer in self._store.current.consumers} != wanted:
-                with contextlib.suppress(ConfigError):  # nothing is written on top of what is lost
-                    consumers = tuple(wanted.values())
-                    await self._store.edit(lambda config: replace(config, consumers=consumers))
+                consumers = tuple(wanted.values())
+                await self._store.edit(lambda c: replace(c, consumers=consumers), tell=tell)
 
     async def run(self) -> None:
         """The task: look after leases and counters, for ever."""
@@ -331,6 +360,8 @@ class LeaseServer:
             await asyncio.sleep(min(HOUSEKEEPING_S, self.settings.lease_s / 4))
             if self.pool is not None:
                 await self._keep_house(self.pool)
+            elif self.enabled or not self._is_swept:
+                await self.follow()  # again, where it failed
 
     async def _keep_house(self, pool: LeasePool) -> None:
         now_s, was_spent = time.monotonic(), self.is_spent
@@ -352,8 +383,8 @@ class LeaseServer:
         for lease in pool.leases:
             if self._is_silent(lease.public_key):
                 await self._readmit(lease.public_key)
-        await self._keep_later()  # again, where it failed
-        await self._usage.save_if_due()
+        if await self._usage.save_if_due() or "consumers" in self._warnings:
+            await self._keep()
         self._events.publish(NumbersChanged())
 
     async def recount(self) -> None:
@@ -377,13 +408,6 @@ class LeaseServer:
         self._readmitted[public_key] = time.monotonic()
         async with self._applying:
             await self.provider.readmit(public_key)
-
-    def _keep_soon(self) -> None:
-        self._tasks.spawn("keeping leases", self._keep_later())
-
-    async def _keep_later(self) -> None:
-        with self._warnings.catch("consumers", sentence="the leases can't be kept: {}"):
-            await self._keep_consumers()
 
     def consumer_rows(self) -> list[Table]:
         """Every consumer with its traffic."""
@@ -409,7 +433,3 @@ class LeaseServer:
             "today_bytes": used.today,
             "month_bytes": used.period,
         }
-
-
-def _places(leases: tuple[Lease, ...]) -> set[tuple[str, str]]:
-    return {(lease.public_key, lease.addresses[0]) for lease in leases}

@@ -26,6 +26,7 @@ log = logging.getLogger(__name__)
 
 MOST_BYTES = 262144
 MOST_LINKS = 40  # as the kernel follows (path_resolution(7))
+_UNFINISHED = ".new"
 _LOOK = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
 _READ = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 
@@ -118,7 +119,7 @@ def replace_file(path: str, data: bytes, mode: int = 0o600, *, is_lasting: bool 
     """
     folder = os.path.dirname(path) or "."
     os.makedirs(folder, mode=0o700, exist_ok=True)
-    fresh = f"{path}.new"
+    fresh = f"{path}{_UNFINISHED}"
     flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
     with ExitStack() as undo:
         undo.callback(_remove, fresh)
@@ -141,6 +142,14 @@ def replace_file(path: str, data: bytes, mode: int = 0o600, *, is_lasting: bool 
 def _remove(path: str) -> None:
     with suppress(OSError):
         os.unlink(path)
+
+
+def remove_unfinished(folder: str) -> None:
+    """Remove what replace_file() left in a folder of ours where it was killed in the middle."""
+    with suppress(OSError, UnusableFile):
+        for name in read_names(folder) or ():
+            if name.endswith(_UNFINISHED):
+                os.unlink(os.path.join(folder, name))
 
 
 def _find(stack: ExitStack, path: str) -> int | None:

@@ -60,6 +60,16 @@ async def delete_table(family: str, name: str) -> None:
     await process.run(["nft", "delete", "table", family, name], check=False)
 
 
+async def read_tables() -> set[str]:
+    """The names of the inet tables. Raises CommandFailed where nft does not print such a list."""
+    listed = (await process.run(["nft", "list", "tables", "inet"])).stdout.splitlines()
+    with process.understood("nft"):
+        rows = [line.split() for line in listed]
+        if any(row[:2] != ["table", "inet"] for row in rows):
+            raise ValueError("a row that is no table")
+        return {row[2] for row in rows}
+
+
 def deleted_tables(messages: Iterable[Message]) -> list[str]:
     """The tables that these events say are gone."""
     return [_table_of(message) for message in messages if message.kind == _DELTABLE]

@@ -136,6 +136,13 @@ class Store:
                 _replace(place, new_file, new, before)
                 draft.settle(_signature(os.fstat(new_file)))
 
+    def remove_unfinished(self, config: str) -> None:
+        """Remove the new file that an edit left which was killed; not what somebody writes now."""
+        with suppress(OSError, ConfigBusy), ExitStack() as stack:
+            place = _place(stack, self._path(config))
+            os.stat(place.new_name, dir_fd=place.directory)
+            _locked_new_file(stack, place, time.monotonic())
+
     def _parse(self, content: bytes, path: str) -> Document:
         """The document of that content, parsed once for as long as the file holds it."""
         known = self._parsed.get(path)

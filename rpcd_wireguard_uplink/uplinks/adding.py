@@ -63,9 +63,12 @@ class Adding:
         existing = self._store.current.uplink_to(peer_id)
         offer = self._offers.get(peer_id, time.monotonic())
         base = existing or _base(peer_id, given, offer)
-        if reason := self._peers.distrust_reason(peer_id):
-            raise NotTrusted(reason)
         is_complete = given.endpoint is not None and given.public_key is not None
+        reason = self._peers.distrust_reason(peer_id)
+        if existing is None and is_complete:  # what a stranger of that id offers is no matter
+            reason = self._peers.carrier_distrust_reason(peer_id, "bus")
+        if reason:
+            raise NotTrusted(reason)
         if existing is None and not is_complete and offer is not None and not offer.available:
             raise NotSupported(
                 f"{peer_id} says that its internet is not available now; try again later",

@@ -37,7 +37,9 @@ from .watch import WatchList
 
 ROUTE_PAUSES_S = (0.0, 0.2, 0.8, 2.0)  # a route that is replaced is gone for a moment
 CONFIG_CHECK_S = 2.0
-MOST_WAITS = 15  # of CONFIG_CHECK_S, before a tunnel that can't be made is tried again
+MOST_WAITS = 5  # of CONFIG_CHECK_S, before a tunnel that can't be made is tried again
+RETRIED = frozenset({"apply", "undo", "inbound"})
+"""What is tried again soon where it failed, by the topic of its warning."""
 
 
 @dataclass(eq=False, repr=False)
@@ -94,7 +96,7 @@ class Uplinks:
 
     async def restore_tunnels(self) -> bool:
         """Make tunnels again that are missing or whose device was made anew; whether any were."""
-        missing = self._watch.lacks_tunnel or bool({"apply", "undo"} & self._warnings.keys())
+        missing = self._watch.lacks_tunnel or bool(RETRIED & self._warnings.keys())
         if missing and not self.lock.locked():
             async with self.lock:
                 with self._warnings.catch("restore"):

@@ -187,6 +187,9 @@ class Machine:
     ) -> None:
         self._step("install_provider", lambda: None)
 
+    async def sweep(self) -> None:
+        self._store.remove_unfinished("wireguard-uplink")
+
     async def remove_provider(self) -> None:
         self._step("remove_provider", lambda: None)
 

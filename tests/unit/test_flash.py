@@ -163,3 +163,23 @@ async def test_a_day_of_renewals_offers_and_a_guest(router: Router, mocker: Mock
     assert 4 <= written.pop("usage.json") <= 5, "counters are kept every six hours and at the end"
     assert written == {"wireguard-uplink": 2, "last-good": 2}, "for the guest, never for renewals"
     assert len(names) <= MOST_WRITES
+
+
+async def test_case_11_a_day_with_a_peer_that_attacks(
+    router: Router, mocker: MockerFixture
+) -> None:
+    """It comes with a new key each time, and gives some of its leases back."""
+    lease_server, held = router.daemon.lease_server, [""]
+
+    async def hourly(hour: int) -> None:
+        for number in range(30):
+            key = key_of(f"attack {hour} {number}")
+            answer = await lease_server.grant(LeaseRequest(peer_id="evil", public_key=key))
+            if isinstance(answer, LeaseGrant):
+                held.append(key)
+            if hour == 23 or (hour + number) % 3:
+                await lease_server.release(held[-1], "evil")
+
+    names = await live_a_day(router, mocker, hourly)
+    assert names.count("wireguard-uplink") <= 6
+    assert len(names) <= MOST_WRITES, names

@@ -52,6 +52,7 @@ class Deny(StrEnum):
     ADDRESS_CONFLICT = "address_conflict"
     NO_ADDRESS = "no_address"
     NO_LEASE = "no_lease"
+    TOO_MANY = "too_many"
 
 
 def _prefixes(place: str, texts: Sequence[str]) -> tuple[str, ...]:

@@ -242,7 +242,7 @@ async def test_removing(scene: Scene) -> None:
     scene.has(A, B)
     changing(scene)
     await provider.remove()
-    gone = ["delete wgup_srv", "nft delete table inet wgup_provider"]
+    gone = ["delete wgup_try", "delete wgup_srv", "nft delete table inet wgup_provider"]
     assert changing(scene) == gone
     with pytest.raises(NotFound):
         await provider.readmit(A.public_key)

@@ -14,6 +14,7 @@ from rpcd_wireguard_uplink.mesh.wire.lease import Denial, Deny, LeaseGrant, Leas
 from rpcd_wireguard_uplink.model import PeerCounters
 from rpcd_wireguard_uplink.provider.device import Provider
 from rpcd_wireguard_uplink.provider.offer import OwnOffer
+from rpcd_wireguard_uplink.uci.store import UnwritableConfig
 from tests.unit.fakes import key_of, set_network
 from tests.unit.mesh_router import CONFIG, MeshRouter
 
@@ -171,3 +172,81 @@ async def test_pools_are_chosen_once_and_avoid_our_networks(router: MeshRouter) 
     lease_server = router.daemon.lease_server
     settings = lease_server.with_pools(lease_server.settings)
     assert (settings.pool4, settings.pool6) == ("10.77.1.0/24", "fd77::/64"), "as configured"
+
+
+def asked_by(peer_id: str, key: str) -> LeaseRequest:
+    return LeaseRequest(peer_id=peer_id, public_key=key_of(key))
+
+
+async def test_case_11_new_keys_have_a_pace(router: MeshRouter, mocker: MockerFixture) -> None:
+    """And renewals have none: who keeps its key asks as often as it likes."""
+    lease_server, clock = router.daemon.lease_server, [time.monotonic()]
+    mocker.patch("time.monotonic", lambda: clock[0])
+
+    async def grants(keys: list[str]) -> int:
+        found = [await lease_server.grant(asked_by("nodea", key)) for key in keys]
+        refused = {each.code for each in found if isinstance(each, Denial)}
+        assert refused <= {Deny.TOO_MANY}
+        return sum(isinstance(each, LeaseGrant) for each in found)
+
+    assert await grants([f"new {number}" for number in range(60)]) == 4
+    assert await grants(["new 3"] * 50) == 50
+    clock[0] += 61.0
+    assert await grants(["later", "later still"]) == 1
+    assert isinstance(await lease_server.grant(asked_by("nodeb", "b")), LeaseGrant)
+    assert {row["peer_id"] for row in lease_server.consumer_rows()} == {"nodea", "nodeb"}
+
+
+async def test_case_11_a_lease_is_written_once_before_it_is_granted(
+    router: MeshRouter, mocker: MockerFixture
+) -> None:
+    """Not again for another key, nor for who comes and goes."""
+    lease_server = router.daemon.lease_server
+    applied = mocker.spy(Provider, "apply")
+    before = applied.call_count
+
+    async def written(*_: object) -> None:
+        assert router.text("wireguard-uplink").count("config consumer") == 1
+
+    applied.side_effect = written
+    assert isinstance(await lease_server.grant(asked_by("nodea", "one")), LeaseGrant)
+    assert applied.call_count == before + 1
+    text = router.text("wireguard-uplink")
+    assert isinstance(await lease_server.grant(asked_by("nodea", "two")), LeaseGrant)
+    assert await lease_server.release(key_of("two"), "nodea")
+    assert isinstance(await lease_server.grant(asked_by("nodea", "three")), LeaseGrant)
+    assert router.text("wireguard-uplink") == text
+    await lease_server.stop()
+    assert f"public_key '{key_of('three')}'" in router.text("wireguard-uplink")
+
+
+async def test_case_11_a_restart_lets_the_key_in_that_was_let_in_last(
+    router: MeshRouter, mocker: MockerFixture
+) -> None:
+    """The kernel knows it: a crash before it was written cuts nobody off."""
+    granted = await grant(router)
+    let_in = PeerCounters(key_of("new"), "", 5.0, 0, 0, allowed=granted.addresses)
+    mocker.patch.object(Provider, "read_peers", return_value={let_in.public_key: let_in})
+    await router.restart()
+    rows = router.daemon.lease_server.consumer_rows()
+    assert [(row["peer_id"], row["public_key"]) for row in rows] == [("nodea", key_of("new"))]
+
+
+async def test_case_11_a_full_disk_is_told(router: MeshRouter, mocker: MockerFixture) -> None:
+    mocker.patch.object(router.machine, "edit", side_effect=UnwritableConfig("No space left"))
+    await grant(router)
+    problems = (await router.call("uplink_status"))["problems"]
+    assert any("leases can't be kept" in problem for problem in problems)
+
+
+async def test_case_13_a_start_removes_what_nothing_names_any_more(
+    router: MeshRouter, mocker: MockerFixture
+) -> None:
+    """Killed while it withdrew: ports of the platform first, then all in the kernel, once."""
+    removed = mocker.patch.object(Provider, "remove")
+    router.write("wireguard-uplink", CONFIG)
+    await router.restart()
+    assert removed.call_count == 1
+    assert router.machine.steps.count("remove_provider") == 1
+    await router.daemon.lease_server.follow()
+    assert removed.call_count == 1

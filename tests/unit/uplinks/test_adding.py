@@ -23,7 +23,6 @@ async def test_given_values_are_used_as_given(router: MeshRouter) -> None:
     service = router.daemon
     await service.uplinks.reload()
     await stranger_speaks(router, "friend")
-    service.offers.forget("friend")
     asked: list[str] = []
 
     async def grant(wanted: Uplink) -> Uplink:

@@ -1,0 +1,64 @@
+"""A service whose programs a test breaks and mends while it runs."""
+
+from __future__ import annotations
+
+import os
+
+from .altered_service import TurnedService
+from .node import environment
+
+FAULTS = {
+    "missing": "",
+    "failing": "echo broken >&2; exit 1",
+    "hanging": "exec /bin/sleep 1000",
+    "rubbish": r"printf '}{ \377 0x5 rubbish\n'",
+    "endless": "exec /usr/bin/yes rubbish",
+}
+"""What stands in for a program, as lines of sh; '' for nothing at all."""
+
+
+class ToolsService(TurnedService):
+    """A service that finds its programs by links in a folder of its own."""
+
+    @property
+    def argv(self) -> list[str]:
+        """The command that runs the service."""
+        return ["env", f"PATH={self._programs}", *super().argv]
+
+    @property
+    def _programs(self) -> str:
+        folder = os.path.join(self.folder, "programs")
+        if not os.path.isdir(folder):
+            os.makedirs(folder)
+            for place in environment()["PATH"].split(":"):
+                names = os.listdir(place) if os.path.isdir(place) else ()
+                for name in names:
+                    if not os.path.lexists(os.path.join(folder, name)):
+                        os.symlink(os.path.join(place, name), os.path.join(folder, name))
+        return folder
+
+    def break_tools(self, fault: str, *names: str) -> None:
+        """Have these programs be what FAULTS says, until mend_tools()."""
+        for name in names:
+            path = os.path.join(self._programs, name)
+            if os.path.islink(path):
+                os.rename(path, f"{path}.whole")
+            elif os.path.exists(path):
+                os.unlink(path)
+            if FAULTS[fault]:
+                with open(path, "w", encoding="ascii") as file:
+                    os.fchmod(file.fileno(), 0o755)
+                    file.write(f"#!/bin/sh\n{FAULTS[fault]}\n")
+
+    def mend_tools(self) -> None:
+        """Have all programs be whole again."""
+        for name in os.listdir(self._programs):
+            if name.endswith(".whole"):
+                path = os.path.join(self._programs, name)
+                os.rename(path, path.removesuffix(".whole"))
+
+    @property
+    def memory_mb(self) -> float:
+        """The service's resident memory."""
+        with open(f"/proc/{self.pid}/statm", encoding="ascii") as file:
+            return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 1e6
