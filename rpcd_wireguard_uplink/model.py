@@ -210,13 +210,13 @@ class HistoryEntry(Record):
     peer_id: str = member('the peer it concerns; "" if none', column="PEER", default="")
     cause: str = member("why, as a sentence", column="CAUSE", last=True, default="")
     detection_ms: int = member(
-        "ms from first lost probe to decision; -1 if none", low=-1, column="NOTICED", default=-1
+        "ms from first lost probe to decision; -1 if none", low=-1, column="NOTICED IN", default=-1
     )
     switch_ms: int = member(
-        "ms from decision to moved traffic; -1 if none", low=-1, column="SWITCHED", default=-1
+        "ms from decision to moved traffic; -1 if none", low=-1, column="MOVED IN", default=-1
     )
     duration_s: float = member(
-        "seconds in the state before; -1 if unknown", low=-1, column="BEFORE", default=-1.0
+        "seconds in the state before; -1 if unknown", low=-1, column="LASTED BEFORE", default=-1.0
     )
     outage_ms: int = member(
         "ms without internet; -1 if none or unknown", low=-1, column="OUTAGE", default=-1

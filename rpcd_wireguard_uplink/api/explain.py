@@ -198,8 +198,12 @@ class ExplainMethods:
             if config.uplink_to(offer.peer_id) is None:
                 why = self._peers.distrust_reason(offer.peer_id) or offer_reason(offer)
                 removed = offer.peer_id in config.settings.declined
-                asked = "you removed it" if removed else "nobody asked for it"
-                why = why or f"{asked}: `wgctl uplink add {offer.peer_id}` does"
+                does = (
+                    "you removed it: {} brings it back"
+                    if removed
+                    else "no uplink yet: {} makes one"
+                )
+                why = why or does.format(f"`wgctl uplink add {offer.peer_id}`")
                 yield r.OtherPeer(peer_id=offer.peer_id, configured=False, reason=why)
 
     # --- uplink_simulate

@@ -54,7 +54,8 @@ class UplinkMethods:
     ) -> r.Added:
         added = await self._adding.add(peer_id, Given(weight, endpoint, public_key, address))
         uplink = added.uplink
-        made = "is ready" if added.is_new else "was there and is up to date"
+        made = "was changed" if added.is_changed else "is as it was"
+        made = "is ready" if added.is_new else made
         shakes = "it has shaken hands"
         if not added.shook_hands:
             shakes = "it has not shaken hands yet"

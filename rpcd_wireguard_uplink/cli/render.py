@@ -7,7 +7,11 @@ sentence passes `printable` before it is shown.
 
 from __future__ import annotations
 
+import re
+import shutil
+import textwrap
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from datetime import datetime, timedelta
 from typing import Any
 
 from ..api import replies as r
@@ -22,6 +26,31 @@ _COLOURS = {
     **dict.fromkeys(("failed_over", "captive"), "33"),
     **dict.fromkeys(("down", "stranded", "changed"), "31"),
 }
+MINOR = (
+    *(
+        "MOVED IN",
+        "LASTED BEFORE",
+        "FROM",
+        "NOTICED IN",
+        "IDENTITY",
+        "MESH KEY",
+        "MEASURED",
+        "METRIC",
+    ),
+    *(
+        "ANSWERED",
+        "HANDSHAKE",
+        "TODAY",
+        "LOSS",
+        "ADDRESS",
+        "RECEIVED",
+        "THIS MONTH",
+        "MESH ADDRESS",
+    ),
+)
+"""Columns that a narrow terminal does without, the first ones first; `--json` has all."""
+LEAST = 24  # characters of a sentence on a line
+TOGETHER = timedelta(seconds=2)  # the families of one move are told so close to one another
 _FAMILIES = {"ipv4": "IPv4", "ipv6": "IPv6"}
 
 
@@ -76,18 +105,38 @@ def _cell(name: str, value: Any) -> str:
 def _aligned(
     rows: list[dict[str, str]], records: Iterable[type[Record]], colour: bool
 ) -> Iterator[str]:
-    """The lines; columns are as wide as their widest cell, the last one isn't padded."""
+    """The lines, as wide as the terminal: what can be missed is left out, the last column wraps."""
     shown = [each for record in records for each in record.members.values() if each.column]
     last = {each.column for each in shown if each.is_last}
     heads = sorted(dict.fromkeys(each.column for each in shown), key=lambda head: head in last)
     heads = [head for head in heads if any(head in row for row in rows)]
-    lines = [heads, *([row.get(head, "-") for head in heads] for row in rows)]
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    for line in lines:
-        padded = [cell.ljust(width) for cell, width in zip(line, widths, strict=True)]
-        if colour and line is not heads:
-            padded = [painted(cell) for cell in padded]
-        yield "  ".join(padded).rstrip()
+    widths = {head: max(len(head), *(len(row.get(head, "-")) for row in rows)) for head in heads}
+    room, wraps = shutil.get_terminal_size((80, 24)).columns, heads[-1] in last
+
+    def left() -> int:
+        """The room that the last column has."""
+        return room - sum(widths[head] + 2 for head in heads[:-1])
+
+    for head in MINOR:
+        wanted = min(widths[heads[-1]], LEAST) if wraps else widths[heads[-1]]
+        if head in (heads[:-1] if wraps else heads) and left() < wanted:
+            heads.remove(head)
+    at_most = max(LEAST, left()) if wraps else room
+    for row in ({head: head for head in heads}, *rows):
+        cells = [row.get(head, "-").ljust(widths[head]) for head in heads]
+        if colour and row in rows:
+            cells = [painted(cell) for cell in cells]
+        first, *more = _wrapped(row.get(heads[-1], "-"), at_most)
+        yield "  ".join([*cells[:-1], painted(first) if colour and row in rows else first]).rstrip()
+        indent = " " * (room - left())
+        yield from (f"{indent}{text}" for text in more)
+
+
+def _wrapped(text: str, width: int) -> list[str]:
+    """The lines of a sentence; a command in it stays on one, so that it can be copied."""
+    whole = re.sub(r"`[^`]+`|wgctl .*", lambda found: found[0].replace(" ", "\0"), text)
+    lines = textwrap.wrap(whole, width, break_long_words=False, break_on_hyphens=False)
+    return [line.replace("\0", " ") for line in lines] or [""]
 
 
 def painted(cell: str) -> str:
@@ -116,6 +165,10 @@ def size(number: float) -> str:
         if number < limit:
             return f"{number / divisor:.0f} {unit}"
     return f"{number / 1e9:.1f} GB"
+
+
+def _gb(number: float) -> str:
+    return f"{number:.0f} GB" if number >= 10 else size(number * 1e9)
 
 
 # --- views
@@ -178,7 +231,7 @@ def _status(reply: Reply, colour: bool) -> Iterator[str]:
         yield f"Serves {names}; `wgctl uplink consumers` tells more."
     if reply["events"]:
         yield from ("", "Last changes")
-        yield from table(HistoryEntry, reply["events"], colour)
+        yield from _happened(reply["events"], colour)
     if reply["problems"]:
         yield from ("", "Problems")
         yield from (f"- {printable(problem)}" for problem in reply["problems"])
@@ -190,9 +243,41 @@ def _path(family: Reply) -> str:
 
 def _history(reply: Reply, colour: bool) -> Iterator[str]:
     if reply["events"]:
-        yield from table(HistoryEntry, reply["events"], colour)
+        yield from _happened(reply["events"], colour)
     else:
         yield "Nothing has happened yet."
+
+
+def _happened(entries: Iterable[Reply], colour: bool) -> Iterator[str]:
+    """A row for each change; the two families of one change are one row, without its peer twice."""
+    rows: list[dict[str, str]] = []
+    before: Reply = {}
+    for entry in entries:
+        is_same = all(before.get(name) == entry[name] for name in ("kind", "from", "to", "peer_id"))
+        is_same = is_same and {before["family"], entry["family"]} == {"ipv4", "ipv6"}
+        if is_same and abs(_time(before["at"]) - _time(entry["at"])) < TOGETHER:
+            rows[-1]["FAMILY"], before = "both", {}
+            continue
+        row, before = _cells(HistoryEntry, entry), entry
+        row["WHEN"] = _local(entry["at"])
+        if entry["peer_id"] and entry["peer_id"].lower() in f"{entry['from']} {entry['to']}":
+            row.pop("PEER", None)
+        rows.append(row)
+    yield from _aligned(rows, [HistoryEntry], colour)
+
+
+def _time(at: str) -> datetime:
+    """A time as this router's clock shows it; that of no entry where it can't be read."""
+    try:
+        return datetime.fromisoformat(at).astimezone()
+    except ValueError:
+        return datetime.fromtimestamp(0).astimezone()
+
+
+def _local(at: str) -> str:
+    then = _time(at)
+    is_today = then.date() == datetime.now(then.tzinfo).date()
+    return then.strftime("%H:%M:%S" if is_today else "%d %b %H:%M")
 
 
 def _add(reply: Reply, colour: bool) -> Iterator[str]:
@@ -262,7 +347,8 @@ def _own_offer(offer: Reply) -> Iterator[str]:
     limit = f"{offer['limit_mbps']} Mbit/s each" if offer["limit_mbps"] else "no limit"
     yield f"Consumers  {offer['consumers']} of {offer['max_consumers']}, {limit}"
     if offer["quota_gb"]:
-        yield f"Quota      {offer['quota_left_gb']:g} of {offer['quota_gb']:g} GB left this month"
+        left, all_of_it = _gb(offer["quota_left_gb"]), _gb(offer["quota_gb"])
+        yield f"Quota      {left} of {all_of_it} left this month"
 
 
 def _consumers(reply: Reply, colour: bool) -> Iterator[str]:

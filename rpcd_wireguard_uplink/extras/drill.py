@@ -231,8 +231,8 @@ async def _look_up(uplink: Uplink, settings: Settings) -> r.DrillStep:
     if good:
         return _step("dns", True, f"{good[0]} answers")
     silent = all(records is None for records in found)
-    what = "no answer from" if silent else "the root's name is not known to"
-    return _step("dns", False, f"{what} {', '.join(able)}")
+    what = "no answer" if silent else "an answer, but no name was found"
+    return _step("dns", False, f"{what}, from {', '.join(able)}")
 
 
 async def lead_traffic(

@@ -242,7 +242,7 @@ def _decide_away(
             cause = f"{state.active} answers again"
             return _move(state, Phase.FAILED_OVER, state.active, "recovered", cause, now_s)
         if state.phase is Phase.HOLDING and state.good_since_s is None:
-            cause = f"{primary.name} was lost again: {primary.cause}"
+            cause = f"the WAN was lost again: {primary.cause}"
             return _stay(state, Phase.FAILED_OVER, state.active, cause, now_s), None
         wan = None if active is None or active.is_wan else _held_wan(backups, settings, now_s)
         if wan is not None:

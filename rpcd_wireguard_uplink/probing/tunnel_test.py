@@ -100,5 +100,5 @@ def advice(received: int, handshake_age_s: float | None) -> str:
     if received:
         return ""
     if handshake_age_s is None:
-        return "no handshake yet: has the provider admitted our public key, is its endpoint right?"
-    return "the tunnel is up, but nothing answers through it: has the provider internet?"
+        return "no handshake yet: did the provider admit our public key, and is its endpoint right?"
+    return "the tunnel is up, but nothing answers through it: does the provider have internet?"

@@ -104,7 +104,9 @@ def _checked_name(text: str) -> str:
     if len(text) > _LONGEST_NAME or not all(_LABEL.fullmatch(label) for label in labels):
         raise InvalidArgument(f"{quoted(text)} is neither a host name nor an IP address")
     if _NUMERIC_LABEL.fullmatch(labels[-1]):
-        raise InvalidArgument(f"{quoted(text)} is not a complete IP address")
+        raise InvalidArgument(
+            f"{quoted(text)} is no IPv4 address: that has four numbers from 0 to 255"
+        )
     if labels[-1].lower() == "localhost":
         raise InvalidArgument(f"{quoted(text)} is the loopback of whoever looks it up")
     return text

@@ -165,11 +165,12 @@ class _Scanner:
         start = self.pos
         while self._char() not in ("", " ", "\t"):
             self.pos += 1
-        keyword = _KEYWORDS.get(self.text[start : self.pos])
+        word = self.text[start : self.pos].rstrip("\n")
+        keyword = _KEYWORDS.get(word)
         if keyword is None:
-            raise self._mistake(start, "expected package, config, option or list")
-        if self.pos == self.limit:
-            raise self._mistake(start, f"{keyword} needs an argument")
+            raise self._mistake(start, "this is none of package, config, option and list")
+        if self.pos == self.limit or len(word) < self.pos - start:
+            raise self._mistake(start, f"{keyword} needs something behind it")
         self.pos += 1
         if keyword == "package":
             first = self._argument("package name", _PACKAGE, required=True)

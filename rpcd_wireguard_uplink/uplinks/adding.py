@@ -10,7 +10,7 @@ import time
 from dataclasses import dataclass, replace
 
 from ..config.store import ConfigStore
-from ..errors import NotFound, NotSupported, NotTrusted, UplinkError
+from ..errors import InvalidArgument, NotFound, NotSupported, NotTrusted, UplinkError
 from ..events import Events, UplinkChanged
 from ..mesh.offers import OfferBook
 from ..mesh.registry.peers import Peers
@@ -19,7 +19,6 @@ from ..model import NOT_COUNTED, Uplink, normal_address
 from ..platform.protocol import Platform
 from ..schema.endpoints import parse_endpoint
 from ..system import wg
-from ..text import quoted
 from .lease_client import LeaseClient
 from .lifecycle import Uplinks
 from .terms import cost_of
@@ -39,10 +38,11 @@ class Given:
 
 @dataclass(frozen=True, slots=True)
 class Added:
-    """An uplink that is there now: whether it is new, and whether it has shaken hands."""
+    """An uplink that is there now: whether it is new or changed, and whether it shook hands."""
 
     uplink: Uplink
     is_new: bool
+    is_changed: bool
     shook_hands: bool
 
 
@@ -62,6 +62,8 @@ class Adding:
             await self._uplinks.mend_pending()
         existing = self._store.current.uplink_to(peer_id)
         offer = self._offers.get(peer_id, time.monotonic())
+        if peer_id == self._peers.node_id:
+            raise InvalidArgument(f"{peer_id} is this router itself", code="own_id")
         base = existing or _base(peer_id, given, offer)
         is_complete = given.endpoint is not None and given.public_key is not None
         reason = self._peers.distrust_reason(peer_id)
@@ -95,7 +97,7 @@ class Adding:
             kind = "uplink_added" if existing is None else "uplink_changed"
             cause = "min_uplinks" if auto else "asked for"
             self._events.publish(UplinkChanged(kind, wanted, cause))
-        return Added(wanted, existing is None, await self._shakes_hands(wanted))
+        return Added(wanted, existing is None, wanted != existing, await self._shakes_hands(wanted))
 
     async def _with_lease(self, wanted: Uplink, given: Given) -> tuple[Uplink, str]:
         """The uplink with the place that its provider grants, and the private key for it ('' and
@@ -147,8 +149,8 @@ def _base(peer_id: str, given: Given, offer: Offer | None) -> Uplink:
         return Uplink(peer_id, "", parse_endpoint(given.endpoint), given.public_key, ())
     if offer is None:
         raise NotFound(
-            f"no offer of {quoted(peer_id)} is known: wait for one, or give its endpoint and "
-            "public_key",
+            f"{peer_id} does not offer its internet: `wgctl uplink offer` there does, or give "
+            "--endpoint and --public-key here",
             code="no_offer",
         )
     return Uplink(peer_id, "", offer.endpoint, offer.public_key, ())

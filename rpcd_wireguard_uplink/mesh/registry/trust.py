@@ -177,7 +177,7 @@ def _unbound_reason(peer_id: str, ground: Ground, candidates: tuple[Approval, ..
     if ground.directory.bound_key(peer_id) is None and not claimants:
         return (
             f"{peer_id} is approved, but no mesh peer goes by its id yet: wait for it, "
-            f"or say where it is by list peer '{peer_id} ADDRESS'"
+            f"or add `list peer '{peer_id} ADDRESS'` to /etc/config/wireguard-uplink"
         )
     if len(candidates) > 1:
         return (
@@ -240,7 +240,7 @@ def _the_peer(peer_id: str, directory: Directory) -> MeshPeer:
     if not found:
         raise NotFound(
             f"{peer_id} was not seen on the mesh yet: bring its mesh tunnel up, "
-            f"or say where it is by list peer '{peer_id} ADDRESS'"
+            f"or add `list peer '{peer_id} ADDRESS'` to /etc/config/wireguard-uplink"
         )
     if len(found) > 1:
         who = ", ".join(f"{_cut(peer.key)} at {_place(peer)}" for peer in found)

@@ -78,7 +78,7 @@ async def test_nothing_is_well(tmp_path: Path, mocker: MockerFixture) -> None:
         ("tunnel", False, "no handshake with 192.0.2.7:1 yet"),
         ("ipv4", False, "0 of 5 probes were answered"),
         ("ipv6", False, "0 of 5 probes were answered"),
-        ("dns", False, "no answer from 9.9.9.9, 1.1.1.1"),
+        ("dns", False, "no answer, from 9.9.9.9, 1.1.1.1"),
         ("mtu", False, "packets of 1420 bytes don't pass"),
     ]
     monitor = router(tmp_path)

@@ -142,7 +142,7 @@ def test_a_loss_while_holding_does_not_begin_the_hold_time_anew_but_a_death_does
     assert state.good_since_s == 120.0
     state, _ = decide(state, wan(DOWN, "no answer"), [A], RULES, 145.0)
     assert (state.phase, state.good_since_s) == (Phase.FAILED_OVER, None)
-    assert state.cause == "wan was lost again: no answer"
+    assert state.cause == "the WAN was lost again: no answer"
     state, _ = decide(state, wan(UP), [A], RULES, 150.0)
     assert (state.phase, state.good_since_s) == (Phase.HOLDING, 150.0)
 

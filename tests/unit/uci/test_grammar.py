@@ -59,9 +59,9 @@ def test_what_a_text_means(text: str, options: dict[str, object] | None) -> None
 
 
 REFUSED = [
-    ("what is this\n", 1, 1, "expected package, config, option or list"),
-    ("config\n", 1, 1, "expected package"),
-    ("config", 1, 1, "config needs an argument"),
+    ("what is this\n", 1, 1, "this is none of package, config, option and list"),
+    ("config\n", 1, 1, "config needs something behind it"),
+    ("config", 1, 1, "config needs something behind it"),
     ("config  \n", 1, 8, "section type is missing"),
     ("config a b c\n", 1, 12, "too many arguments for config"),
     ("config a b-c\n", 1, 10, "section name may only hold letters, digits and _"),
@@ -72,7 +72,7 @@ REFUSED = [
     ('config a\n\toption b "c\\', 2, 11, "a double quote that is never closed"),
     ("config a\noption b 'two\nlines' x\n", 3, 8, "too many arguments for option"),
     ("config a\noption b \\\nc d\n", 3, 3, "too many arguments for option"),
-    ("config a\noption b c ;\n", 2, 13, "expected package"),
+    ("config a\noption b c ;\n", 2, 13, "is none of package"),
     ("config a\noption b ; option c d\n", 2, 12, "too many arguments"),
     ("config a b\n  config c b\n", 2, 3, "section 'b' already exists with another type"),
     ("package a.b\n", 1, 9, "package name may only hold"),
