@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 from rpcd_wireguard_uplink import __version__
 from rpcd_wireguard_uplink.__main__ import command_line as service
+from rpcd_wireguard_uplink.cli.main import below
 from rpcd_wireguard_uplink.cli.main import command_line as wgctl
 
 PAGES = {
@@ -68,7 +69,7 @@ def completion() -> str:
     paths = [" ".join(parser.prog.split()[1:]) for parser in parsers]
     cases = []
     for path, parser in zip(paths, parsers, strict=True):
-        words = [*_below(parser), "--json", "--help"]
+        words = [*below(parser), "--json", "--help"]
         for action in _arguments(parser):
             words += [*action.option_strings, *map(str, action.choices or ())]
         cases.append(f'    "{path}") words="{" ".join(words)}" ;;')
@@ -92,16 +93,9 @@ def completion() -> str:
 
 
 def _commands(parser: argparse.ArgumentParser) -> Iterator[argparse.ArgumentParser]:
-    for below in _below(parser).values():
-        yield below
-        yield from _commands(below)
-
-
-def _below(parser: argparse.ArgumentParser) -> dict[str, argparse.ArgumentParser]:
-    for action in parser._actions:
-        if isinstance(action, argparse._SubParsersAction):
-            return dict(action.choices)
-    return {}
+    for each in below(parser).values():
+        yield each
+        yield from _commands(each)
 
 
 def _arguments(parser: argparse.ArgumentParser) -> list[argparse.Action]:

@@ -202,14 +202,17 @@ def _published(tree: Any) -> Any:
 
 
 def usage(method: Method) -> str:
-    """Return the method's command line, as in "wgctl uplink remove PEER_ID"."""
+    """Return the method's command line, as in "wgctl uplink remove PEER"."""
     words = ["wgctl uplink", method.command]
     for name, schema in method.arguments.properties.items():
+        option, value = name.replace("_", "-"), "PEER" if name == "peer_id" else name.upper()
         if name in method.arguments.required:
             more = " ..." if schema["type"] == "array" else ""
-            words.append("|".join(schema.get("x-words", ())) or name.upper() + more)
+            words.append("|".join(schema.get("x-words", ())) or value + more)
+        elif schema["type"] == "boolean":
+            words.append(f"[--{option} | --no-{option}]")
         else:
-            words.append(f"[--{name.replace('_', '-')} {name.upper()}]")
+            words.append(f"[{value}]" if name == "peer_id" else f"[--{option} {value}]")
     return " ".join(words)
 
 

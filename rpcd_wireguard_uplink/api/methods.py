@@ -34,7 +34,8 @@ class Method:
 
     The function that does it has the same name, and so has its command (uplink_trust_accept:
     `wgctl uplink trust accept`) unless `alias` says otherwise ("" for none); what is `needed` comes
-    there without an option's name; `progress` is shown while a call that takes seconds runs.
+    there without an option's name; `progress` is shown while a call that takes seconds runs;
+    `example` are arguments on the command line that its help shows.
     """
 
     name: str
@@ -45,6 +46,7 @@ class Method:
     optional: Mapping[str, Tree] = field(default_factory=dict)
     alias: str | None = None
     progress: str = ""
+    example: str = ""
     arguments: Schema = field(init=False)
 
     def __post_init__(self) -> None:
@@ -133,7 +135,7 @@ _OFFER: Mapping[str, Tree] = {
         pattern=r"^[0-9A-Za-z_./+ -]{0,32}$(?!\n)",
         must="be at most 32 letters, digits, spaces or _./+-",
     ),
-    "metered": s.yes_or_no("1 if the WAN is paid by volume"),
+    "metered": s.flag("1 if the WAN is paid by volume"),
     "quota_gb": s.number("GB a month for all consumers together; 0 for no limit", 0, 1_000_000),
     "price_per_gb": s.number("what a GB costs, as the mesh counts; 0 for nothing", 0, 1_000_000),
     "limit_mbps": s.whole("Mbit/s for each consumer, each way; 0 for no limit", 0, 100_000),
@@ -143,7 +145,7 @@ _OFFER: Mapping[str, Tree] = {
 }
 _DRILL: Mapping[str, Tree] = {
     "peer_id": s.PEER_ID | {"description": "the peer to drill with; all if left out"},
-    "all_traffic": s.yes_or_no(
+    "all_traffic": s.flag(
         "1 to lead the traffic of everybody through one uplink and back, which cuts connections"
     ),
     "seconds": s.whole("for how long with all_traffic; 10 if left out", 1, 60),
@@ -174,6 +176,7 @@ _UPLINKS = (
             "public_key": s.PUBLIC_KEY,
             "address": s.ADDRESS,
         },
+        example="nodea --weight 50",
     ),
     Method(
         "uplink_remove",
@@ -181,6 +184,7 @@ _UPLINKS = (
         "Removes an uplink and everything that was made for it, and nothing else.",
         r.DonePeer,
         needed=_PEER,
+        example="nodea",
     ),
     Method(
         "uplink_test",
@@ -194,6 +198,7 @@ _UPLINKS = (
             "count": s.whole("how many probes to send, 1 to 20", 1, 20),
         },
         progress="sending probes through the tunnel",
+        example="nodea --count 10",
     ),
     Method(
         "uplink_set_priority",
@@ -202,6 +207,7 @@ _UPLINKS = (
         r.Weighed,
         needed=_PEER | {"weight": s.WEIGHT},
         alias="priority",
+        example="nodea 50",
     ),
     Method(
         "uplink_set_failover",
@@ -213,6 +219,7 @@ _UPLINKS = (
             | {"x-words": {"enable": True, "disable": False}}
         },
         alias="failover",
+        example="disable",
     ),
     Method(
         "uplink_use",
@@ -230,6 +237,7 @@ _UPLINKS = (
                 must="be a number of seconds, or one with s, m or h behind it",
             )
         },
+        example="nodea --for 30m",
     ),
     Method(
         "uplink_gossip",
@@ -259,6 +267,7 @@ _UPLINKS = (
         "Lists failovers, failbacks and other changes with their causes, newest first.",
         r.History,
         optional={"limit": s.whole("how many entries at most, 1 to 200", 1, r.LONGEST_HISTORY)},
+        example="--limit 10",
     ),
 )
 _CHOICE = (
@@ -286,6 +295,7 @@ _CHOICE = (
                 "x-secret": True,  # too long to be quoted
             }
         },
+        example="wan",
     ),
     Method(
         "uplink_drill",
@@ -294,6 +304,7 @@ _CHOICE = (
         r.Drilled,
         optional=_DRILL,
         progress="rehearsing",
+        example="nodea",
     ),
 )
 _PEERS = (
@@ -304,6 +315,7 @@ _PEERS = (
         r.Offered,
         optional=_OFFER,
         progress="measuring this router's WAN",
+        example="--bandwidth-mbps 100 --limit-mbps 20",
     ),
     Method(
         "uplink_withdraw",
@@ -336,6 +348,7 @@ _PEERS = (
                 must="be 1 to 128 letters, digits, dots, colons or hyphens",
             )
         },
+        example="nodea",
     ),
     Method(
         "uplink_trust_revoke",
@@ -343,6 +356,7 @@ _PEERS = (
         "Trusts a peer no longer: its offers, its leases and uplinks made by itself go.",
         r.DonePeer,
         needed=_PEER,
+        example="nodea",
     ),
 )
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import difflib
 import json
 import os
 import sys
@@ -20,7 +21,7 @@ from typing import Any, NoReturn, TextIO
 from .. import __version__
 from ..api.methods import METHODS, OBJECT, Method, error_reply, parse_arguments
 from ..errors import BusError, CallFailed, InvalidArgument, Status, UplinkError
-from ..text import printable
+from ..text import printable, quoted
 from ..ubus import DEFAULT_SOCKET
 from ..ubus.client import Client
 from .render import render
@@ -37,15 +38,27 @@ _INTERRUPTED = 130
 
 
 class _Parser(argparse.ArgumentParser):
-    """Tells what is wrong in one line; the usage is what --help is for."""
+    """Tells what is wrong in one line, and what may have been meant; the usage is for --help."""
+
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        if action.choices is None or value in action.choices:
+            return
+        near = difflib.get_close_matches(str(value), list(action.choices), 1)
+        if isinstance(action, argparse._SubParsersAction):
+            meant = f": did you mean `{self.prog} {near[0]}`?" if near else ""
+            raise argparse.ArgumentError(None, f"there is no command {quoted(value)}{meant}")
+        known = " or ".join(map(str, action.choices))
+        raise argparse.ArgumentError(None, f"{action.dest} must be {known}, not {quoted(value)}")
 
     def error(self, message: str) -> NoReturn:
         self.exit(_NO_COMMAND, f"{printable(message)}; see `{self.prog} --help`\n")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
+    parser = command_line()
+    words = _with_uplink(parser, list(sys.argv[1:] if argv is None else argv))
     try:
-        options = command_line().parse_args(argv)
+        options = parser.parse_args(words)
     except SystemExit as stop:
         return stop.code if isinstance(stop.code, int) else _NO_COMMAND
     try:
@@ -55,12 +68,32 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _report(error, as_json=options.json)
     except KeyboardInterrupt:
         return _INTERRUPTED
-    except BrokenPipeError:
-        # Whoever read the output has seen enough; the interpreter's own flush at exit must not
-        # complain about it.
+    except OSError as error:
+        # The interpreter's own flush at exit must not complain once more.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+        if isinstance(error, BrokenPipeError):
+            return 0  # whoever read the output has seen enough
+        _write(sys.stderr, f"the output can't be written: {os.strerror(error.errno or 0)}\n")
+        return 1
     return status
+
+
+def _with_uplink(parser: argparse.ArgumentParser, words: list[str]) -> list[str]:
+    """The words with `uplink` in front of one of its commands where it was left out."""
+    place = 0
+    while place < len(words) and words[place].startswith("-"):
+        place += 2 if words[place] in ("-s", "--socket") else 1
+    if place < len(words) and words[place] in below(below(parser)["uplink"]):
+        words.insert(place, "uplink")
+    return words
+
+
+def below(parser: argparse.ArgumentParser) -> dict[str, argparse.ArgumentParser]:
+    """The parsers of a command's own commands, by their words."""
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            return dict(action.choices)
+    return {}
 
 
 # --- commands
@@ -80,9 +113,27 @@ def _run_method(method: Method, options: argparse.Namespace) -> int:
     for name, schema in method.arguments.properties.items():
         value = getattr(options, name)
         given[name] = schema["x-words"].get(value, value) if "x-words" in schema else value
-    (reply,) = asyncio.run(_call(options, (method, parse_arguments(method, given))))
+    try:
+        arguments = parse_arguments(method, given)
+    except InvalidArgument as error:
+        raise _as_typed(error, method) from error
+    (reply,) = asyncio.run(_call(options, (method, arguments)))
     _write(sys.stdout, _json(reply) if options.json else _text(method, reply))
-    return 0
+    # A test or a rehearsal that failed is an answer, and yet a failure for a script.
+    went_well = reply.get("reachable", True) and all(row["ok"] for row in reply.get("drills", ()))
+    return 0 if went_well else 1
+
+
+def _as_typed(error: InvalidArgument, method: Method) -> InvalidArgument:
+    """The error with the option that was typed in the place of the argument's name."""
+    name, _, rest = str(error).partition(" ")
+    if name in method.arguments.properties and name not in method.arguments.required:
+        return InvalidArgument(f"{_option(name)} {rest}")
+    return error
+
+
+def _option(name: str) -> str:
+    return f"--{name.replace('_', '-')}"
 
 
 def _run_metrics(options: argparse.Namespace) -> int:
@@ -262,22 +313,23 @@ def command_line() -> argparse.ArgumentParser:
     _add_common(parser)
     uplink = _add_command(_commands_of(parser), "uplink", "See and manage backup uplinks.")
     uplink.set_defaults(run=partial(_run_help, uplink))
-    below = {"": _commands_of(uplink)}  # the parsers of what is behind each word
+    behind = {"": _commands_of(uplink)}  # the parsers of what is behind each word
     made: dict[str, argparse.ArgumentParser] = {}
     for method in METHODS.values():
         if method.command:
             first, _, word = method.command.rpartition(" ")
-            if first not in below:
-                below[first] = _commands_of(made[first])
-            command = made[method.command] = _add_command(below[first], word, method.doc)
+            if first not in behind:
+                behind[first] = _commands_of(made[first])
+            shown = f"{method.command} {method.example}".rstrip()
+            command = made[method.command] = _add_command(behind[first], word, method.doc, shown)
             command.set_defaults(run=partial(_run_method, method))
             _add_arguments(command, method)
     made["status"].add_argument("--watch", action="store_true", help="show it once a second")
-    _add_command(below[""], "metrics", _METRICS).set_defaults(run=_run_metrics)
-    _add_command(below[""], "doctor", _DOCTOR).set_defaults(run=_run_doctor)
+    _add_command(behind[""], "metrics", _METRICS).set_defaults(run=_run_metrics)
+    _add_command(behind[""], "doctor", _DOCTOR).set_defaults(run=_run_doctor)
     for word, doc, run in (("get", _GET, _run_get), ("set", _SET, _run_set)):
-        _add_option_command(below[""], word, doc).set_defaults(run=run)
-    _add_option_command(below[""], "unset", _UNSET).set_defaults(run=_run_set)
+        _add_option_command(behind[""], word, doc).set_defaults(run=run)
+    _add_option_command(behind[""], "unset", _UNSET).set_defaults(run=_run_set)
     return parser
 
 
@@ -285,14 +337,18 @@ def _commands_of(parser: argparse.ArgumentParser) -> Any:
     return parser.add_subparsers(title="commands", metavar="COMMAND", parser_class=_Parser)
 
 
-def _add_command(commands: Any, word: str, doc: str) -> argparse.ArgumentParser:
-    made: _Parser = commands.add_parser(word, help=doc, description=doc, allow_abbrev=False)
+def _add_command(commands: Any, word: str, doc: str, example: str = "") -> argparse.ArgumentParser:
+    shown = f"For example: wgctl uplink {example}" if example else None
+    made: _Parser = commands.add_parser(
+        word, help=doc, description=doc, epilog=shown, allow_abbrev=False
+    )
     _add_common(made)
     return made
 
 
 def _add_option_command(commands: Any, word: str, doc: str) -> argparse.ArgumentParser:
-    made = _add_command(commands, word, doc)
+    example = {"get": "get min_uplinks", "set": "set min_uplinks 1", "unset": "unset min_uplinks"}
+    made = _add_command(commands, word, doc, example[word])
     about = "min_uplinks, local.limit_mbps, broker.host, wgup_nodea.weight, ..."
     made.add_argument("option", metavar="OPTION", nargs="?" if word == "get" else None, help=about)
     if word == "set":
@@ -319,9 +375,16 @@ def _add_common(parser: argparse.ArgumentParser) -> None:
 def _add_arguments(parser: argparse.ArgumentParser, method: Method) -> None:
     for name, schema in method.arguments.properties.items():
         meaning = schema["description"].replace("%", "%%")
-        if name not in method.arguments.required:
-            option = f"--{name.replace('_', '-')}"
-            parser.add_argument(option, dest=name, metavar=name.upper(), help=meaning)
+        is_needed = name in method.arguments.required
+        if name == "peer_id":
+            parser.add_argument(
+                name, metavar="PEER", nargs=None if is_needed else "?", help=meaning
+            )
+        elif not is_needed and schema["type"] == "boolean":
+            flag = argparse.BooleanOptionalAction
+            parser.add_argument(_option(name), dest=name, action=flag, help=meaning)
+        elif not is_needed:
+            parser.add_argument(_option(name), dest=name, metavar=name.upper(), help=meaning)
         elif "x-words" in schema:
             parser.add_argument(name, choices=list(schema["x-words"]), help=meaning)
         else:

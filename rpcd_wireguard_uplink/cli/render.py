@@ -27,26 +27,9 @@ _COLOURS = {
     **dict.fromkeys(("down", "stranded", "changed"), "31"),
 }
 MINOR = (
-    *(
-        "MOVED IN",
-        "LASTED BEFORE",
-        "FROM",
-        "NOTICED IN",
-        "IDENTITY",
-        "MESH KEY",
-        "MEASURED",
-        "METRIC",
-    ),
-    *(
-        "ANSWERED",
-        "HANDSHAKE",
-        "TODAY",
-        "LOSS",
-        "ADDRESS",
-        "RECEIVED",
-        "THIS MONTH",
-        "MESH ADDRESS",
-    ),
+    *("MOVED IN", "LASTED BEFORE", "FROM", "NOTICED IN", "IDENTITY", "MESH KEY", "MEASURED"),
+    *("METRIC", "ANSWERED", "HANDSHAKE", "TODAY", "LOSS", "ADDRESS", "RECEIVED", "THIS MONTH"),
+    *("MESH ADDRESS", "MBIT/S"),
 )
 """Columns that a narrow terminal does without, the first ones first; `--json` has all."""
 LEAST = 24  # characters of a sentence on a line
@@ -190,7 +173,7 @@ def _list(reply: Reply, colour: bool) -> Iterator[str]:
         yield from table(r.UplinkRow, reply["uplinks"], colour)
         yield from _notes(reply["uplinks"])
     else:
-        yield "No uplinks are configured; `wgctl uplink add PEER_ID` makes one."
+        yield "No uplinks are configured; `wgctl uplink add PEER` makes one."
 
 
 def _notes(uplinks: Iterable[Reply]) -> Iterator[str]:

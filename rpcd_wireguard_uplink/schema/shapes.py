@@ -38,10 +38,6 @@ def flag(description: str) -> Tree:
     return {"type": "boolean", "description": description}
 
 
-def yes_or_no(description: str) -> Tree:
-    return {**flag(description), "x-words": {"yes": True, "no": False}}
-
-
 def rows(description: str, item: Mapping[str, Any], maximum: int | None = None) -> Tree:
     """Return the schema of a list whose entries all look like `item`."""
     tree: Tree = {"type": "array", "description": description, "items": item}

@@ -101,9 +101,9 @@ def test_the_page_of_messages_tells_every_member_and_holds_their_schemas() -> No
 @pytest.mark.parametrize(
     ("name", "usage"),
     [
-        ("uplink_remove", "wgctl uplink remove PEER_ID"),
+        ("uplink_remove", "wgctl uplink remove PEER"),
         ("uplink_set_failover", "wgctl uplink failover enable|disable"),
-        ("uplink_test", "wgctl uplink test PEER_ID [--target TARGET] [--count COUNT]"),
+        ("uplink_test", "wgctl uplink test PEER [--target TARGET] [--count COUNT]"),
     ],
 )
 def test_usage(name: str, usage: str) -> None:
