@@ -49,8 +49,8 @@ from .mesh.peer_api import PeerApi
 from .mesh.registry.peers import Peers
 from .mesh.upstream_identity import Upstream
 from .platform import inbound
-from .platform.linux import Platform
 from .platform.network_reader import NetworkReader
+from .platform.protocol import Platform
 from .provider.device import Provider
 from .provider.lease_api import LeaseApi
 from .provider.lease_server import LeaseServer
@@ -85,7 +85,9 @@ def make_platform(
         from .platform.openwrt import OpenWrt
 
         return OpenWrt(config_dir, keys_dir, bus, warnings)
-    return Platform(config_dir, keys_dir, warnings)
+    from .platform.standalone import Standalone
+
+    return Standalone(config_dir, keys_dir, warnings)
 
 
 class Daemon:

@@ -24,7 +24,7 @@ from ..mesh.registry.peers import Peers
 from ..mesh.wire.offer import Offer
 from ..model import NOT_COUNTED, Family, Health, PathKind, Uplink
 from ..mwan3.status import View
-from ..platform.linux import Platform
+from ..platform.protocol import Platform
 from ..probing.icmp import PROBE_BYTES
 from ..probing.probe_kind import ProbeKind
 from ..provider.lease_server import LeaseServer
@@ -180,14 +180,11 @@ class StatusMethods:
         for family in Family:
             for each in ranked_backups(self._monitor, family, now_s):
                 ranked.setdefault(each.candidate.name, []).append(each)
-        places = {interface: place for place, interface in enumerate(ranked)}
-        uplinks = best_first(self._store.current.uplinks)
-        uplinks.sort(key=lambda uplink: places.get(uplink.interface, len(places)))
         return [
             self._uplink_health(
                 uplink, ranked.get(uplink.interface, []), offers.get(uplink.peer_id), now_s
             )
-            for uplink in uplinks
+            for uplink in best_first(self._store.current.uplinks)
         ]
 
     def _uplink_health(

@@ -76,10 +76,12 @@ class Ruleset:
 
 def parse_ruleset(text: str) -> Ruleset:
     """Read `nft -j list ruleset`. Raises CommandFailed for what is no such listing."""
-    try:
-        listed = list(_rows(json.loads(text)["nftables"]))
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise CommandFailed("nft did not print the JSON that was asked for") from error
+    with process.understood("nft"):
+        return _parsed(text)
+
+
+def _parsed(text: str) -> Ruleset:
+    listed = list(_rows(json.loads(text)["nftables"]))
     heads: dict[Place, Mapping[str, Any]] = {}
     rules: dict[Place, list[Rule]] = {}
     elements: dict[Place, Sequence[Any]] = {}
@@ -153,10 +155,11 @@ async def _read_save(family: str, table: str) -> Mapping[str, list[tuple[Stateme
     try:
         argv = [_SAVE[family], "-t", table]
         saved = await process.run(argv, timeout_s=LIST_S, check=False)
+        is_sound = saved.returncode == 0 and len(saved.stdout) <= MOST_CHARACTERS
+        with process.understood("iptables-save"):
+            return parse_save(saved.stdout, family) if is_sound else {}
     except UplinkError:
         return {}
-    is_sound = saved.returncode == 0 and len(saved.stdout) <= MOST_CHARACTERS
-    return parse_save(saved.stdout, family) if is_sound else {}
 
 
 def _with_rules(chain: Chain, saved: Sequence[tuple[Statement, ...]] | None) -> Chain:

@@ -170,10 +170,14 @@ class ConfigStore:
     async def _take(self, config: Config) -> None:
         self.current, self.understood = config, True
         self._warnings.clear_topic("config")
-        if not any(uplink.pending for uplink in config.uplinks):
+        await self.keep()
+
+    async def keep(self) -> None:
+        """Have what is in force kept for the next start; to be called again where that failed."""
+        if not any(uplink.pending for uplink in self.current.uplinks):
             told = "the last good configuration can't be kept for the next start: {}"
             with self._warnings.catch("kept config", UplinkError, OSError, sentence=told):
-                await asyncio.to_thread(self._keep, config)
+                await asyncio.to_thread(self._keep, self.current)
 
     async def _is_made(self) -> bool:
         return self.current.has_made if self.understood else await self._has_made()

@@ -118,7 +118,7 @@ def replace_file(path: str, data: bytes, mode: int = 0o600, *, is_lasting: bool 
     is none. For folders that only root writes to.
     """
     folder = os.path.dirname(path) or "."
-    os.makedirs(folder, mode=0o700, exist_ok=True)
+    _make_folder(folder)
     fresh = f"{path}{_UNFINISHED}"
     flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
     with ExitStack() as undo:
@@ -132,11 +132,25 @@ def replace_file(path: str, data: bytes, mode: int = 0o600, *, is_lasting: bool 
         os.replace(fresh, path)
         undo.pop_all()
     if is_lasting:
-        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+        _sync_folder(folder)
+
+
+def _make_folder(folder: str) -> None:
+    """Have a folder that no power cut takes away again, with what is put on the disk in it."""
+    if not os.path.isdir(folder):
+        above = os.path.dirname(folder) or "."
+        _make_folder(above)
+        os.makedirs(folder, mode=0o700, exist_ok=True)
+        _sync_folder(above)
+
+
+def _sync_folder(folder: str) -> None:
+    """Have the folder's names on the disk."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _remove(path: str) -> None:

@@ -10,8 +10,9 @@ from dataclasses import replace
 
 from ..errors import ConfigError, NotFound
 from ..text import printable
-from .document import (
-    Document,
+from .document import Document
+from .grammar import is_name, is_type
+from .statements import (
     Line,
     Section,
     Statement,
@@ -22,7 +23,6 @@ from .document import (
     storable,
     terminated,
 )
-from .grammar import is_name, is_type
 
 
 class Draft:

@@ -45,10 +45,13 @@ class UnwritableConfig(ConfigError):
     code = "config_io"
 
 
-Signature = tuple[int, int, int]
-"""Modification time, size and inode: it differs once a file was written. Taken before reading, no
-change is missed.
-"""
+@dataclass(frozen=True, slots=True)
+class Signature:
+    """Differs once a file was written. Take it before reading, so that no change is missed."""
+
+    mtime_ns: int
+    size: int
+    inode: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,7 +169,7 @@ def _locked(
             return os.fstat(held), _content(held, place.path), None
         with ExitStack() as attempt:
             held = _locked_new_file(attempt, place, deadline)
-            if _signature_of(place) is None:
+            if not _exists(place):
                 stack.push(attempt.pop_all())
                 return None, b"", held
 
@@ -260,7 +263,7 @@ def _content(descriptor: int, path: str) -> bytes:
 
 
 def _signature(found: os.stat_result) -> Signature:
-    return found.st_mtime_ns, found.st_size, found.st_ino
+    return Signature(found.st_mtime_ns, found.st_size, found.st_ino)
 
 
 def _signature_of(place: _Place) -> Signature | None:
@@ -268,6 +271,10 @@ def _signature_of(place: _Place) -> Signature | None:
         return _signature(os.stat(place.name, dir_fd=place.directory))
     except FileNotFoundError:
         return None
+
+
+def _exists(place: _Place) -> bool:
+    return _signature_of(place) is not None
 
 
 @contextmanager

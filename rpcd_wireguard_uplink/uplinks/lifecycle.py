@@ -26,7 +26,7 @@ from ..model import (
     is_key,
     is_marked,
 )
-from ..platform.linux import Platform
+from ..platform.protocol import Platform
 from ..platform.tunnels import LOST_NETWORK, NETWORK, has_interfaces, plan_sections, tunnels_of
 from ..system import wg
 from ..text import quoted
@@ -38,7 +38,7 @@ from .watch import WatchList
 ROUTE_PAUSES_S = (0.0, 0.2, 0.8, 2.0)  # a route that is replaced is gone for a moment
 CONFIG_CHECK_S = 2.0
 MOST_WAITS = 5  # of CONFIG_CHECK_S, before a tunnel that can't be made is tried again
-RETRIED = frozenset({"apply", "undo", "inbound"})
+RETRIED = frozenset({"apply", "undo", "inbound", "kept config"})
 """What is tried again soon where it failed, by the topic of its warning."""
 
 
@@ -102,6 +102,7 @@ class Uplinks:
                 with self._warnings.catch("restore"):
                     await self.mend_pending()
                     await self.apply()
+                    await self._store.keep()
             await self._store.tell()
         return missing
 

@@ -232,7 +232,10 @@ def parse_json(text: str) -> dict[str, Any]:
     """
     from json import JSONDecoder
 
-    value = _fitting(JSONDecoder().raw_decode(text.lstrip())[0])
+    try:
+        value = _fitting(JSONDecoder().raw_decode(text.lstrip())[0])
+    except RecursionError as error:
+        raise ValueError("nested too deeply") from error
     if not isinstance(value, dict):
         raise ValueError("not a JSON object")
     return value

@@ -370,7 +370,15 @@ def test_translation_is_seen() -> None:
     assert not meets(ruleset, Packet(Family.IPV4, "", "wan"), "postrouting", kinds)
 
 
-@pytest.mark.parametrize("text", ["", "{}", "[]", '{"nftables": 3}', "null"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("", "{}", "[]", '{"nftables": 3}', "null", "[" * 3000),
+        '{"nftables": [{"chain": {"family": "inet", "table": "t"}}]}',
+        '{"nftables": [{"chain": {"family": "inet", "table": ["t"], "name": "c"}}]}',
+        '{"nftables": [{"chain": {"family": "ip", "table": "t", "name": "c", "prio": "x"}}]}',
+    ],
+)
 def test_what_is_no_listing_is_an_error(text: str) -> None:
     with pytest.raises(CommandFailed):
         parse_ruleset(text)

@@ -20,6 +20,7 @@ from rpcd_wireguard_uplink.system.files import (
     read_or_tell,
     read_table,
     read_text,
+    replace_file,
 )
 
 NOBODY = 65534
@@ -205,3 +206,18 @@ def test_nothing_stays_open(tmp_path: Path) -> None:
             except UnusableFile:
                 continue
     assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_a_folder_that_was_made_is_on_the_disk_before_what_is_put_into_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else a power cut takes the file away with its folder, although it was synced itself."""
+    synced: list[str] = []
+    monkeypatch.setattr(os, "fsync", lambda fd: synced.append(os.readlink(f"/proc/self/fd/{fd}")))
+    path = tmp_path / "a" / "keys" / "key"
+    replace_file(str(path), b"key")
+    above = [str(tmp_path), str(tmp_path / "a")]
+    assert synced == [*above, f"{path}.new", str(path.parent)]
+    synced.clear()
+    replace_file(str(path), b"another")
+    assert synced == [f"{path}.new", str(path.parent)]

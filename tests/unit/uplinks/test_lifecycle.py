@@ -504,3 +504,17 @@ async def test_what_can_not_be_written_is_undone_or_finished_by_the_next_try(
     else:
         assert router.files() == before
     assert "undo" not in str((await router.call("uplink_status"))["problems"])
+
+
+async def test_the_last_good_copy_is_kept_once_there_is_room_again(router: Router) -> None:
+    kept = router.directory / "last-good"
+    text = kept.read_text()
+    kept.unlink()
+    kept.mkdir()
+    await router.call("uplink_set_failover", enabled=False)
+    assert "can't be kept" in str((await router.call("uplink_status"))["problems"])
+    kept.rmdir()
+    assert await router.daemon.uplinks.restore_tunnels()
+    assert "can't be kept" not in str((await router.call("uplink_status"))["problems"])
+    assert text != kept.read_text() and "auto_failover '0'" in kept.read_text()
+    assert not await router.daemon.uplinks.restore_tunnels()
