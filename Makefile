@@ -35,7 +35,7 @@ endef
 export IMPORT_ALL
 
 .DEFAULT_GOAL := help
-.PHONY: help run bench test test-deep test-next ready lint format check generate screenshots
+.PHONY: help run bench chaos fuzz test test-deep test-next ready lint format check generate screenshots
 .PHONY: deb ipk install clean system lab-system
 
 help: ## say what the commands are
@@ -46,6 +46,12 @@ run: lab-system $(LAB_STAMP) ## show a failover and a failback with real packets
 
 bench: system $(STAMP) ## measure every number of docs/benchmarks.md; QUICK=1: in about a minute
 	@$(BIN)/python -m tests.bench $(if $(QUICK),--quick)
+
+chaos: system $(STAMP) ## break the service on purpose and say what it survived; N=300 tries, SEED=
+	@$(BIN)/python -m tests.chaos $(or $(N),300) $(SEED)
+
+fuzz: $(STAMP) ## feed every parser with damaged input for SECONDS=60; SEED=
+	@$(BIN)/python -m tests.fuzz $(or $(SECONDS),60) $(SEED)
 
 test: system $(STAMP) ## run every case once, in short form; ARGS=... names tests instead
 	@$(PYTEST) $(or $(ARGS),-m 'not deep')

@@ -21,7 +21,7 @@ CASE = re.compile(r"(tests/namespace/test_public_cases\.py)::test_case_(\d+)")
 CASES = {"03": "two WANs", "13": "two WANs", **dict.fromkeys(("04", "05", "06"), "VPN")}
 CASES |= dict.fromkeys(("15", "16", "17", "18", "19", "20"), "mesh")
 """Public cases by what they run on, where that is not the plain router."""
-SLEEPS = ("tests/namespace/", "tests/browser/test_failover.py")
+SLEEPS = ("tests/namespace/", "tests/chaos/", "tests/browser/test_failover.py")
 SLOWEST = ("tests/unit/failover/test_day", "tests/repo/", "tests/browser/", "tests/contract/")
 """What is begun first, so that no worker is left alone with it at the end."""
 DEEP = {

@@ -6,14 +6,13 @@ import asyncio
 import os
 import time
 from collections.abc import Callable
-from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
 from pytest_mock import MockerFixture
 
 from rpcd_wireguard_uplink.platform import inbound, linux
-from rpcd_wireguard_uplink.platform.linux import Platform, RollbackPending
+from rpcd_wireguard_uplink.platform.standalone import Standalone
 from rpcd_wireguard_uplink.platform.tunnels import tunnels_of, wanted_sections
 from rpcd_wireguard_uplink.system import nft
 from rpcd_wireguard_uplink.system.files import UnusableFile
@@ -26,15 +25,15 @@ AS_ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="only root can plant anot
 
 
 @pytest.fixture
-def machine(tmp_path: Path) -> Platform:
-    return Platform(str(tmp_path / "config"), str(tmp_path / "keys"), Warnings())
+def machine(tmp_path: Path) -> Standalone:
+    return Standalone(str(tmp_path / "config"), str(tmp_path / "keys"), Warnings())
 
 
 # --- the filter for what comes in by tunnels
 
 
 async def test_the_filter_that_stands_is_not_put_up_again(
-    machine: Platform, mocker: MockerFixture
+    machine: Standalone, mocker: MockerFixture
 ) -> None:
     commands = replace_commands(mocker)
     count = mocker.patch.object(nft.TableReader, "count_rules", return_value=0)
@@ -79,7 +78,7 @@ def _of_nobody(path: Path) -> None:
     ],
 )
 async def test_resolvers_are_those_of_files_that_can_be_believed(
-    machine: Platform,
+    machine: Standalone,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     plant: Callable[[Path], None],
@@ -105,7 +104,7 @@ async def test_resolvers_are_those_of_files_that_can_be_believed(
     ids=["nuls", "empty", "latin", "fifo", "folder"],
 )
 async def test_a_key_file_without_a_key_is_named(
-    machine: Platform, plant: Callable[[Path], None]
+    machine: Standalone, plant: Callable[[Path], None]
 ) -> None:
     await machine.write_key("wgup_other", key_of("other"))
     path = Path(machine._key_path("wgup_nodea"))
@@ -117,7 +116,7 @@ async def test_a_key_file_without_a_key_is_named(
     assert await machine.read_key("wgup_none") == ""
 
 
-async def test_a_key_is_replaced_whole(machine: Platform, tmp_path: Path) -> None:
+async def test_a_key_is_replaced_whole(machine: Standalone, tmp_path: Path) -> None:
     for seed in ("first", "second"):
         await machine.write_key("wgup_nodea", key_of(seed))
         assert await machine.read_key("wgup_nodea") == key_of(seed)
@@ -126,7 +125,7 @@ async def test_a_key_is_replaced_whole(machine: Platform, tmp_path: Path) -> Non
 
 
 async def test_keys_of_removed_uplinks_are_kept_for_a_day(
-    machine: Platform, tmp_path: Path
+    machine: Standalone, tmp_path: Path
 ) -> None:
     keys = tmp_path / "keys"
     for name in ("wgup_srv", "wgup_a", "wgup_b"):
@@ -174,28 +173,3 @@ def test_a_number_that_is_none_counts_as_the_default(text: str) -> None:
     (tunnel,) = tunnels_of(edited)
     assert (tunnel.mtu, tunnel.keepalive_s) == (1420, 25)
     assert tunnel.endpoint is not None and tunnel.endpoint.port == 51820
-
-
-# --- rpcd's rollback
-
-
-@pytest.mark.parametrize(
-    ("config", "age_s", "is_refused"),
-    [("network", 5, True), ("network", 200, False), ("network", -50, False), ("other", 5, False)],
-)
-async def test_nothing_is_written_that_a_rollback_would_undo(
-    machine: Platform,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    config: str,
-    age_s: int,
-    is_refused: bool,
-) -> None:
-    monkeypatch.setattr("rpcd_wireguard_uplink.platform.linux.SNAPSHOTS", str(tmp_path))
-    (tmp_path / "config").mkdir(exist_ok=True)
-    (tmp_path / config).write_text("as it was before\n")
-    os.utime(tmp_path / config, (time.time() - age_s,) * 2)
-    refuses = pytest.raises(RollbackPending, match="confirm") if is_refused else nullcontext()
-    with refuses:
-        await machine.edit("network", lambda draft: draft.set_section("lan", "interface", {}))
-    assert (tmp_path / "config" / "network").exists() is not is_refused
