@@ -119,6 +119,7 @@ class ProbeKinds:
         return True
 
     def present_answered(self) -> None:
-        """The present kind was answered: what others won meanwhile says nothing."""
+        """The present kind was answered: what others won or may still win says nothing."""
         if self.present is PING:
             self._wins.clear()
+            self._trials.clear()

@@ -69,6 +69,16 @@ def test_an_answered_ping_ends_the_trial() -> None:
     assert trials.kinds.present is PING
 
 
+def test_answers_that_waited_beside_a_pings_take_no_place() -> None:
+    """A tunnel keeps packets until it has shaken hands: then all that was sent is answered."""
+    kinds = ProbeKinds()
+    for number in range(2 * WINS):
+        kinds.sent(number, DNS, "a", float(number))
+    kinds.present_answered()
+    assert [kinds.asked(number) for number in range(2 * WINS)] == [None] * 2 * WINS
+    assert kinds.present is PING
+
+
 def test_a_leader_that_falls_silent_loses_its_lead() -> None:
     trials = Trials(DNS).run(0.1)
     trials.answers = {TCP}
