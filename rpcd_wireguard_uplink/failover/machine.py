@@ -39,7 +39,8 @@ class Path:
     family, is up or not yet known to be down, and (where it travels over the primary) answers now.
     `is_wan` says that it is a WAN of the router's own, which comes before any tunnel. `refused`
     says who else would not send traffic by the primary yet, although it answers, `below_sla` why
-    the primary is not good enough, although it is alive. `is_better` backups clearly are.
+    the primary is not good enough, although it is alive. `is_better` backups clearly are. `tier` is
+    what it costs (selection.Terms); the lower one is cheaper.
     """
 
     name: str
@@ -51,6 +52,7 @@ class Path:
     refused: str = ""
     below_sla: str = ""
     is_better: bool = False
+    tier: int = 0
 
     @property
     def objection(self) -> str:
@@ -88,7 +90,8 @@ class Choice:
 @dataclass(frozen=True, slots=True)
 class Change:
     """A transition worth telling: kind is failover, switch, failback, stranded
-    or recovered (from being stranded, without a change of path).
+    or recovered (from being stranded, without a change of path). Where `is_gentle`, the path
+    that is left works: connections may finish there.
     """
 
     kind: str
@@ -96,6 +99,7 @@ class Change:
     to_path: str
     cause: str
     lasted_s: float
+    is_gentle: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,7 +178,7 @@ def _stay_home_by_hand(
     phase = Phase.SUSPECT if primary.health is Health.SUSPECT else Phase.PRIMARY
     if away:
         state = replace(state, flaps=0)  # the owner knows better: the next failback is not held up
-        return _move(state, phase, primary.name, "failback", BY_HAND, now_s)
+        return _gently(_move(state, phase, primary.name, "failback", BY_HAND, now_s))
     return _stay(state, phase, primary.name, BY_HAND, now_s), None
 
 
@@ -189,7 +193,7 @@ def _use_by_hand(
         staying = _stay(state, Phase.FAILED_OVER, chosen, BY_HAND, now_s)
         return replace(staying, good_since_s=good_since_s), None
     kind = "switch" if away else "failover"
-    return _move(state, Phase.FAILED_OVER, chosen, kind, BY_HAND, now_s)
+    return _gently(_move(state, Phase.FAILED_OVER, chosen, kind, BY_HAND, now_s))
 
 
 def _decide_home(
@@ -248,6 +252,10 @@ def _decide_away(
         if wan is not None:
             cause = f"{wan.name}, a WAN of the router's own, answers for {settings.hold_s:g} s"
             return _move(state, Phase.FAILED_OVER, wan.name, "switch", cause, now_s)
+        cheaper = None if active is None else _cheaper(active, backups, settings, now_s)
+        if cheaper is not None:
+            cause = f"{cheaper.name} costs less, and answers for {settings.hold_s:g} s"
+            return _gently(_move(state, Phase.FAILED_OVER, cheaper.name, "switch", cause, now_s))
         return state, None
     best = next((b for b in backups if b.usable and b.name != state.active), None)
     if best is not None:
@@ -283,6 +291,20 @@ def _held_wan(backups: Sequence[Path], settings: Settings, now_s: float) -> Path
     return None
 
 
+def _cheaper(
+    active: Path, backups: Sequence[Path], settings: Settings, now_s: float
+) -> Path | None:
+    """The first backup before the active one that costs less and was good for the hold time."""
+    for path in backups:
+        if path.name == active.name:
+            return None
+        since_s = path.alive_since_s
+        is_held = since_s is not None and now_s - since_s >= settings.hold_s
+        if path.usable and path.tier < active.tier and is_held:
+            return path
+    return None
+
+
 def _strand(state: State, active: str, cause: str, now_s: float) -> tuple[State, Change | None]:
     if state.phase is Phase.STRANDED and state.active == active:
         return replace(state, cause=cause), None
@@ -301,3 +323,7 @@ def _move(
 ) -> tuple[State, Change]:
     change = Change(kind, state.active, to, cause, max(0.0, now_s - state.moved_s))
     return State(phase, to, now_s, cause, moved_s=now_s, flaps=state.flaps), change
+
+
+def _gently(moved: tuple[State, Change]) -> tuple[State, Change]:
+    return moved[0], replace(moved[1], is_gentle=True)

@@ -285,4 +285,5 @@ def backup_path(ranked: Ranked, watched: WatchedPath) -> Path:
         is_wan=found.kind is PathKind.WAN,
         is_better=not health.quality.near_sla and health.recent_loss <= BETTER_LOSS,
         alive_since_s=health.alive_since_s,
+        tier=found.terms.tier,
     )

@@ -229,7 +229,7 @@ class SteeringController:
             self._draining.leave(family, kept, now_s + plan.drain_s)
             now = self.diversions.get(family)
             left = {*_left_behind(before.get(family), now), tunnel}
-            for device in left - {"", now.route.device if now else kept}:
+            for device in left - {"", kept, now.route.device if now else ""}:
                 self._delete_connections(family, device)
         self._moved_s = time.monotonic()
 

@@ -37,7 +37,7 @@ class SteeringCoordinator:
         self._uplinks: tuple[Uplink, ...] | None = None  # not known yet
         self._wish = SteeringPlan()
         self._base: tuple[object, object] = (None, None)  # what the wish was last derived from
-        self._is_fail_closed = False
+        self._settings = Settings()
         self._drills: set[Family] = set()
         self._underlays: object = None
         self._underlays_moved = asyncio.Event()
@@ -65,7 +65,7 @@ class SteeringCoordinator:
 
     def use(self, settings: Settings) -> None:
         """Steer by these settings from now on."""
-        self._is_fail_closed = settings.fail_closed
+        self._settings = settings
         self._wish = replace(
             self._wish, public_resolvers=settings.resolvers, drain_s=settings.sticky_s
         )
@@ -128,12 +128,16 @@ class SteeringCoordinator:
                 primary = decision.primary
                 found = diversion_of(decision.state, network, family, primary, dead, sharing)
                 self._divert(family, found)
-            portals, is_closed = self._wish.portals, self._is_fail_closed
+            portals, is_closed = self._wish.portals, self._settings.fail_closed
             blocked[family] = tuple(
                 blocked_of(states, network, family, dead, portals, fail_closed=is_closed)
             )
         deaths = {family: decision.dead for family, decision in decisions.items()}
         self._wish = replace(self._wish, dead=deaths, blocked=blocked)
+        if moves:
+            gentle = all(move.change.is_gentle for move in moves)
+            drain_s = self._settings.sticky_time_s if gentle else self._settings.sticky_s
+            self._wish = replace(self._wish, drain_s=drain_s)
         self._apply(moves)
 
     def drill(self, diversion: Diversion, change: Change) -> None:

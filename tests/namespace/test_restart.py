@@ -12,6 +12,7 @@ from tests.lab.lab import Lab
 from tests.lab.meter import Meter, longest, settled
 from tests.lab.network import ECHO4, ECHO6, consumer_network
 from tests.lab.provider import make_provider
+from tests.lab.reach import Typing
 from tests.lab.router import Router, settings
 
 pytestmark = pytest.mark.needs("conntrack")
@@ -63,3 +64,30 @@ def test_a_restart_keeps_the_path_in_use(router: Router, away_s: float) -> None:
     assert METERED not in {entry["to"] for entry in router.events()}
     network.wan.restore()
     router.wait_primary(30.0)
+
+
+def test_new_connections_go_to_the_free_peer_that_is_back(router: Router) -> None:
+    network = router.network
+    free, metered = network.provider_wans[:2]
+    router.wait_primary(30.0)
+    free.drop()
+    try:
+        router.wait(lambda found: any(row["state"] == "down" for row in found["uplinks"]), 60.0)
+        network.wan.drop()
+        router.wait_failed_over(METERED)
+        with Typing(network.host, ECHO4) as typing:
+            assert typing.source == metered.address4
+            free.restore()
+            router.wait_failed_over(FREE, 60.0)
+            with Meter(network.host, ECHO4) as four, Meter(network.host, ECHO6) as six:
+                assert four.wait_for(lambda _: True).source == free.address4
+                assert six.wait_for(lambda _: True).source == free.address6
+            before = typing.words.count("echo")
+            time.sleep(1.0)
+            assert typing.words.count("echo") > before, "it finishes where it began"
+        [*_, entry] = [row for row in router.events() if row["kind"] == "switch"]
+        assert entry["cause"] == "wgup_nodea costs less, and answers for 1 s"
+    finally:
+        free.restore()
+        network.wan.restore()
+    router.wait_primary(60.0)

@@ -360,3 +360,20 @@ def test_a_choice_that_ends_goes_home_at_once_where_the_wan_was_good_all_the_tim
     after, change = decide(state, wan(UP), [A], RULES, 140.1)
     assert after.active == "wan" and change is not None and change.kind == "failback"
     assert after.flaps == 0
+
+
+def test_a_cheaper_path_takes_new_connections_once_it_was_good_for_the_hold_time() -> None:
+    metered = replace(backup("a"), tier=1)
+    for since_s, tier, moves in ((100.0, 0, True), (101.0, 0, False), (100.0, 1, False)):
+        free = replace(backup("b"), tier=tier, alive_since_s=since_s)
+        after, change = decide(OVER, wan(DOWN), [free, metered], RULES, 130.0)
+        assert (after.active == "b") is moves
+        assert change is None or (change.kind, change.is_gentle) == ("switch", True)
+    behind = replace(backup("b"), tier=0, alive_since_s=0.0)
+    after, _ = decide(OVER, wan(DOWN), [metered, behind], RULES, 130.0)
+    assert after.active == "a", "it travels over the dead WAN, or is behind for another reason"
+
+
+def test_what_is_nearly_spent_is_left_before_it_ends() -> None:
+    spent, metered = replace(backup("a"), tier=3), replace(backup("b"), tier=1, alive_since_s=0.0)
+    assert decide(OVER, wan(DOWN), [metered, spent], RULES, 130.0)[0].active == "b"

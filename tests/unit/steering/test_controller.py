@@ -35,7 +35,7 @@ from rpcd_wireguard_uplink.model import (
 )
 from rpcd_wireguard_uplink.platform.network_reader import NetworkReader
 from rpcd_wireguard_uplink.steering import controller as module
-from rpcd_wireguard_uplink.steering import routing, watchdog
+from rpcd_wireguard_uplink.steering import routing
 from rpcd_wireguard_uplink.steering.controller import PlanApplied, SteeringController
 from rpcd_wireguard_uplink.steering.coordinator import SteeringCoordinator
 from rpcd_wireguard_uplink.steering.plan import (
@@ -47,6 +47,7 @@ from rpcd_wireguard_uplink.steering.plan import (
 )
 from rpcd_wireguard_uplink.steering.rules import SLOT_SHIFT
 from rpcd_wireguard_uplink.steering.watchdog import Watchdog
+from rpcd_wireguard_uplink.system import proc
 from rpcd_wireguard_uplink.system.dns import TunnelResolvers
 from rpcd_wireguard_uplink.system.netlink import Message, text
 from rpcd_wireguard_uplink.system.nft import OthersChanged, TableDeleted
@@ -229,7 +230,7 @@ async def bench(tmp_path: Path, mocker: MockerFixture) -> Bench:
     mocker.patch.object(module, "BEAT_S", 0.01)
     mocker.patch.object(module, "CALM_S", 0.01)
     mocker.patch.object(module, "SETTLE_S", 0.0)
-    mocker.patch.object(watchdog, "CONF", str(tmp_path / "conf"))
+    mocker.patch.object(proc, "SETTINGS", str(tmp_path))
     mocker.patch.object(routing, "running_managers", return_value=["netifd"])
     words: list[str] = []
 
@@ -1098,9 +1099,9 @@ async def test_tunnels_fit_when_outer_packets_move(standing: Bench) -> None:
 
 async def test_a_strict_filter_is_loose_while_diverted(standing: Bench, tmp_path: Path) -> None:
     for name in ("all", "wan"):
-        (tmp_path / "conf" / name).mkdir(parents=True)
-        (tmp_path / "conf" / name / "rp_filter").write_text("1\n")
-    value = tmp_path / "conf" / "wan" / "rp_filter"
+        (tmp_path / "ipv4" / "conf" / name).mkdir(parents=True)
+        (tmp_path / "ipv4" / "conf" / name / "rp_filter").write_text("1\n")
+    value = tmp_path / "ipv4" / "conf" / "wan" / "rp_filter"
     await standing.divert(AWAY)
     assert value.read_text() == "2"
     await standing.go_home()
