@@ -12,6 +12,7 @@ import os
 import time
 from typing import Any
 
+from . import events as e
 from .api.bus import BusService
 from .api.explain import ExplainMethods
 from .api.provider import ProviderMethods, TrustMethods
@@ -21,23 +22,6 @@ from .api.uplinks import UplinkMethods
 from .carrying.watch import CarryingWatch, in_use
 from .config.store import ConfigChanged, ConfigStore
 from .errors import NotSupported
-from .events import (
-    CarryingChanged,
-    Events,
-    HotplugReported,
-    MeshChanged,
-    NumbersChanged,
-    OfferReceived,
-    OfferWithdrawn,
-    PathsChanged,
-    PeerAnswered,
-    PeerNews,
-    Recorded,
-    ReloadAsked,
-    StatusChanged,
-    TrustChanged,
-    UplinkChanged,
-)
 from .failover.machine import Moved
 from .failover.monitor import Monitor
 from .history import History
@@ -100,7 +84,7 @@ class Daemon:
         state_file: str,
         warnings: Warnings,
         tasks: TaskSet,
-        events: Events,
+        events: e.Events,
     ) -> None:
         folder = os.path.dirname(keys_dir.rstrip("/"))
         self.platform, self.bus = platform, bus
@@ -269,42 +253,42 @@ class Daemon:
         """What follows from what, in this order."""
         on = self.events.subscribe
 
-        on(ReloadAsked, lambda event: self.uplinks.reload())
+        on(e.ReloadAsked, lambda event: self.uplinks.reload())
         on(ConfigChanged, self.agent.follow_config)
         on(ConfigChanged, lambda event: self._follow_config(event))
 
-        on(MeshChanged, lambda event: self.lease_server.follow_mesh())
-        on(MeshChanged, lambda event: self.advertiser.identify())
-        on(MeshChanged, lambda event: self.peer_api.listen())
+        on(e.MeshChanged, lambda event: self.lease_server.follow_mesh())
+        on(e.MeshChanged, lambda event: self.advertiser.identify())
+        on(e.MeshChanged, lambda event: self.peer_api.listen())
 
-        on(TrustChanged, lambda event: self.automatic.forget_rejected())
-        on(TrustChanged, lambda event: self.watch.follow_trust())
-        on(TrustChanged, lambda event: self.agent.report_trust())
-        on(TrustChanged, lambda event: self.lease_server.revoke())
-        on(TrustChanged, lambda event: self.automatic.drop_untrusted())
+        on(e.TrustChanged, lambda event: self.automatic.forget_rejected())
+        on(e.TrustChanged, lambda event: self.watch.follow_trust())
+        on(e.TrustChanged, lambda event: self.agent.report_trust())
+        on(e.TrustChanged, lambda event: self.lease_server.revoke())
+        on(e.TrustChanged, lambda event: self.automatic.drop_untrusted())
 
         on(PlanApplied, self.steering.note_applied)
-        on(HotplugReported, lambda event: self.monitor.reread_soon())
-        on(HotplugReported, lambda event: self.watch.follow_wans(afresh=True))
-        on(HotplugReported, lambda event: self._follow_mwan3())
+        on(e.HotplugReported, lambda event: self.monitor.reread_soon())
+        on(e.HotplugReported, lambda event: self.watch.follow_wans(afresh=True))
+        on(e.HotplugReported, lambda event: self._follow_mwan3())
         on(TableDeleted, self._mend_filter)
         on(OthersChanged, lambda event: self.carrying.look_at_rules())
-        on(PeerAnswered, self.lease_client.hasten)
+        on(e.PeerAnswered, self.lease_client.hasten)
         on(OfferAnnounced, lambda event: self.advertiser.publish(event.message))
-        on(PathsChanged, lambda event: self._notice_paths())
-        on(PathsChanged, lambda event: self.own_offer.watch())
+        on(e.PathsChanged, lambda event: self._notice_paths())
+        on(e.PathsChanged, lambda event: self.own_offer.watch())
 
         on(Moved, self.history.record_move)
-        on(UplinkChanged, self.history.record_uplink)
-        on(CarryingChanged, self.history.record_carrying)
-        on(PeerNews, self.history.record_peer)
-        on(Recorded, lambda event: self._send(event.name, event.entry.as_table()))
-        on(OfferReceived, lambda event: self._send_offer("offer", event))
-        on(OfferWithdrawn, lambda event: self._send_offer("withdrawn", event))
+        on(e.UplinkChanged, self.history.record_uplink)
+        on(e.CarryingChanged, self.history.record_carrying)
+        on(e.PeerNews, self.history.record_peer)
+        on(e.Recorded, lambda event: self._send(event.name, event.entry.as_table()))
+        on(e.OfferReceived, lambda event: self._send_offer("offer", event))
+        on(e.OfferWithdrawn, lambda event: self._send_offer("withdrawn", event))
 
-        on(PathsChanged, lambda event: self.bus.forget_replies())
-        on(NumbersChanged, lambda event: self.bus.forget_replies())
-        for kind in (StatusChanged, Recorded):
+        on(e.PathsChanged, lambda event: self.bus.forget_replies())
+        on(e.NumbersChanged, lambda event: self.bus.forget_replies())
+        for kind in (e.StatusChanged, e.Recorded):
             on(kind, lambda event: self.bus.forget_replies())
             on(kind, lambda event: self.state_file.write())
 
@@ -343,7 +327,7 @@ class Daemon:
 
         hooks = Hooks(hooks_dir, self.warnings)
         self.events.subscribe(
-            Recorded,
+            e.Recorded,
             lambda event: hooks.add(Notice(event.name, self.peers.node_id, event.entry)),
         )
         portals = CaptiveWatch(self.monitor, lambda: self.store.current.settings.captive_check)
@@ -403,7 +387,7 @@ class Daemon:
 
     async def _follow_mwan3(self) -> None:
         if await self.wans.follow_mwan3():
-            self.events.publish(NumbersChanged())
+            self.events.publish(e.NumbersChanged())
 
     async def _follow_config(self, event: ConfigChanged) -> None:
         """Have mesh and provider follow; uplinks and leases are followed by whoever edits them."""
@@ -433,7 +417,7 @@ class Daemon:
     def _send(self, name: str, table: dict[str, Any]) -> None:
         self.bus.send_event(f"wireguard-uplink.{name}", table)
 
-    def _send_offer(self, kind: str, event: OfferReceived | OfferWithdrawn) -> None:
+    def _send_offer(self, kind: str, event: e.OfferReceived | e.OfferWithdrawn) -> None:
         table = {"peer_id": event.peer_id, "kind": kind, "cause": event.cause}
         self._send("offer", {**table, "at": now_text()})
         self.bus.forget_replies()

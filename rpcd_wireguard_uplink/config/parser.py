@@ -15,27 +15,8 @@ from typing import Any, TypeVar
 from ..model import NAME_LENGTH, TUNNEL_PREFIX, Cost, Endpoint, Uplink
 from ..text import printable
 from ..uci import Section, Value
+from . import options as o
 from .option import Fallback, Option, SectionType
-from .options import (
-    CONFIG,
-    CONSUMER_TYPE,
-    MAIN_NAME,
-    MAIN_TYPE,
-    MQTT_NAME,
-    MQTT_TYPE,
-    PIN_TYPE,
-    PROVIDER_TYPE,
-    RETIRED,
-    SECTIONS,
-    SWITCH_BOUND_S,
-    UPLINK_TYPE,
-    Consumer,
-    MqttSettings,
-    PeerSettings,
-    Pin,
-    ProviderSettings,
-    Settings,
-)
 from .settings import Config, Fault
 
 R = TypeVar("R")
@@ -44,29 +25,31 @@ R = TypeVar("R")
 def parse_config(sections: Iterable[Section], last: Iterable[Section] = ()) -> Config:
     """What the whole file says; `last` are the good sections of the configuration before."""
     reading = _Reading(tuple(sections), {_place(section): section for section in last})
-    main = reading.only(MAIN_TYPE)
-    settings = reading.suited_timeout(_made(Settings, main))
-    provider = _made(ProviderSettings, reading.only(PROVIDER_TYPE))
-    mqtt = _made(MqttSettings, reading.only(MQTT_TYPE))
+    main = reading.only(o.MAIN_TYPE)
+    settings = reading.suited_timeout(_made(o.Settings, main))
+    provider = _made(o.ProviderSettings, reading.only(o.PROVIDER_TYPE))
+    mqtt = _made(o.MqttSettings, reading.only(o.MQTT_TYPE))
     if mqtt.enabled and not mqtt.host:
-        reading.fault(MQTT_NAME, "host", "is missing: it is where the broker listens", "it is off")
+        reading.fault(
+            o.MQTT_NAME, "host", "is missing: it is where the broker listens", "it is off"
+        )
         mqtt = replace(mqtt, enabled=False)
-    peering = _made(PeerSettings, main)
+    peering = _made(o.PeerSettings, main)
     if "mqtt" in peering.carriers and not mqtt.enabled:
-        told = f"names mqtt: set enabled and host in a section config {MQTT_TYPE} '{MQTT_NAME}'"
-        reading.fault(MAIN_NAME, "carrier", told, "offers do not travel by it")
+        told = f"names mqtt: set enabled and host in a section config {o.MQTT_TYPE} '{o.MQTT_NAME}'"
+        reading.fault(o.MAIN_NAME, "carrier", told, "offers do not travel by it")
     carriers = peering.carriers - {"mqtt"} | ({"mqtt"} if mqtt.enabled else set())
     return Config(
         settings=settings,
-        uplinks=tuple(_uplink(values) for values in reading.all(UPLINK_TYPE)),
+        uplinks=tuple(_uplink(values) for values in reading.all(o.UPLINK_TYPE)),
         provider=provider,
         peering=replace(
             peering,
             carriers=carriers or frozenset({"bus"}),
             peers=reading.distinct_peers(peering.peers),
         ),
-        consumers=tuple(_made(Consumer, values) for values in reading.all(CONSUMER_TYPE)),
-        pins=tuple(_made(Pin, values) for values in reading.all(PIN_TYPE)),
+        consumers=tuple(_made(o.Consumer, values) for values in reading.all(o.CONSUMER_TYPE)),
+        pins=tuple(_made(o.Pin, values) for values in reading.all(o.PIN_TYPE)),
         mqtt=mqtt,
         faults=tuple(reading.faults),
         unknown=tuple(reading.unknown),
@@ -86,20 +69,20 @@ class _Reading:
         self.good: dict[tuple[str, str], Section] = {}
         self.faults: list[Fault] = []
         self.unknown: list[str] = [
-            f"{CONFIG}.{section.name}: sections of type {section.type} are unknown"
+            f"{o.CONFIG}.{section.name}: sections of type {section.type} are unknown"
             for section in sections
-            if section.type not in SECTIONS
+            if section.type not in o.SECTIONS
         ]
 
     def only(self, section_type: str) -> dict[str, Any]:
         """The values of the one section of a type: defaults where there is none."""
-        kind = SECTIONS[section_type]
+        kind = o.SECTIONS[section_type]
         values: dict[str, Any] = {option.key: option.default for option in kind.options}
         for section in self.sections:
             if section.type != section_type:
                 continue
-            if section_type != MAIN_TYPE and section.name != kind.name:
-                told = f"{CONFIG}.{section.name}: name it: config {section_type} '{kind.name}'"
+            if section_type != o.MAIN_TYPE and section.name != kind.name:
+                told = f"{o.CONFIG}.{section.name}: name it: config {section_type} '{kind.name}'"
                 self.faults.append(Fault(told))
                 continue
             values, is_usable = self._values(kind, section)
@@ -111,13 +94,13 @@ class _Reading:
         """The values, with the section's name, of each section that can be used and has nothing
         that another one of its type has: else who is meant would not be known.
         """
-        kind, found = SECTIONS[section_type], dict[str, dict[str, Any]]()
+        kind, found = o.SECTIONS[section_type], dict[str, dict[str, Any]]()
         for section in self.sections:
             name = section.name
             is_named = name.startswith(TUNNEL_PREFIX) and len(name) <= NAME_LENGTH
-            if section.type == section_type == UPLINK_TYPE and not is_named:
+            if section.type == section_type == o.UPLINK_TYPE and not is_named:
                 told = (
-                    f"{CONFIG}.{name}: an uplink's section is named like its interface: "
+                    f"{o.CONFIG}.{name}: an uplink's section is named like its interface: "
                     f"{TUNNEL_PREFIX} and up to {NAME_LENGTH - len(TUNNEL_PREFIX)} letters, digits "
                     "or underscores; it is not used"
                 )
@@ -133,7 +116,7 @@ class _Reading:
         }
         places = {name: (section_type, name) for name in found}
         old = {n for n, place in places.items() if self._before(place) == self.good[place].options}
-        kept = self._distinct(marks, old, f"{CONFIG}.", keeps_first=section_type != PIN_TYPE)
+        kept = self._distinct(marks, old, f"{o.CONFIG}.", keeps_first=section_type != o.PIN_TYPE)
         for name in found.keys() - kept:
             good = self.good.pop(places[name])
             self.good[places[name]] = self._last.get(places[name], replace(good, options={}))
@@ -157,13 +140,13 @@ class _Reading:
                 if not isinstance(option.bad, Fallback):
                     values[option.key] = option.bad
         for name in section.options:
-            if section.type == MAIN_TYPE and name in RETIRED:
-                told = f"has no effect any more: {RETIRED[name]}"
+            if section.type == o.MAIN_TYPE and name in o.RETIRED:
+                told = f"has no effect any more: {o.RETIRED[name]}"
             elif kind.option(name) is None:
                 told = "is not an option of this service"
             else:
                 continue
-            self.unknown.append(f"{CONFIG}.{section.name}.{name} {told}")
+            self.unknown.append(f"{o.CONFIG}.{section.name}.{name} {told}")
         self.good[place] = Section(section.type, section.name, False, good)
         return values, is_usable
 
@@ -220,14 +203,14 @@ class _Reading:
         """Note what is wrong, what follows, and how to mend it: by `instead` or, without, a value
         of the owner's; None where the option should go.
         """
-        name = option if section == MAIN_NAME else f"{section}.{option}"
+        name = option if section == o.MAIN_NAME else f"{section}.{option}"
         words = " ".join(map(shlex.quote, instead)) if instead else "VALUE"
         mend = f"unset {name}" if instead is None else f"set {name} {words}"
         self.faults.append(
-            Fault(f"{CONFIG}.{section}.{option} {told}; {then}", f"wgctl uplink {mend}")
+            Fault(f"{o.CONFIG}.{section}.{option} {told}; {then}", f"wgctl uplink {mend}")
         )
 
-    def suited_timeout(self, settings: Settings) -> Settings:
+    def suited_timeout(self, settings: o.Settings) -> o.Settings:
         """The settings with a pace and a `failover_timeout` that it can keep."""
         bound_s, timeout_s = settings.detection_bound_s(), settings.failover_timeout_s
         if bound_s <= timeout_s:
@@ -236,10 +219,10 @@ class _Reading:
         told = (
             f"is {timeout_s:g} s, but pace '{settings.profile_name}' needs {bound_s:.1f} s: "
             f"{profile.interval_s:g} s to the next probe, "
-            f"{bound_s - profile.interval_s - SWITCH_BOUND_S:.1f} s without an answer, "
-            f"{SWITCH_BOUND_S:g} s to switch; raise failover_timeout or choose pace 'fast'"
+            f"{bound_s - profile.interval_s - o.SWITCH_BOUND_S:.1f} s without an answer, "
+            f"{o.SWITCH_BOUND_S:g} s to switch; raise failover_timeout or choose pace 'fast'"
         )
-        place = (MAIN_TYPE, "")
+        place = (o.MAIN_TYPE, "")
         before = self._before(place)
         suited, option, text = settings, "", ""
         for option, found in (
@@ -247,7 +230,7 @@ class _Reading:
             ("failover_timeout", before.get("failover_timeout")),
             ("failover_timeout", "10"),
         ):
-            row, text = SECTIONS[MAIN_TYPE].option(option), str(found)
+            row, text = o.SECTIONS[o.MAIN_TYPE].option(option), str(found)
             if row is None or found is None:
                 continue
             suited = replace(settings, **{row.key: row.value((text,))})
@@ -258,7 +241,7 @@ class _Reading:
         then = f"{last}{option} {text} {'stays in force' if last else 'is used'}"
         self.faults.append(
             Fault(
-                f"{CONFIG}.{MAIN_NAME}.failover_timeout {told}; {then}",
+                f"{o.CONFIG}.{o.MAIN_NAME}.failover_timeout {told}; {then}",
                 f"wgctl uplink set {option} {text}",
             )
         )
@@ -271,7 +254,10 @@ class _Reading:
 
     def distinct_peers(self, peers: tuple[tuple[str, str], ...]) -> tuple[tuple[str, str], ...]:
         """Mesh peers by hand, none of whom has another's address."""
-        place, named = (MAIN_TYPE, ""), {f"{peer_id} {at}": (peer_id, at) for peer_id, at in peers}
+        place, named = (
+            (o.MAIN_TYPE, ""),
+            {f"{peer_id} {at}": (peer_id, at) for peer_id, at in peers},
+        )
         marks = {text: [("mesh address", address)] for text, (_, address) in named.items()}
         old = named.keys() & {*self._before(place).get("peer", ())}
         kept = self._distinct(marks, old, "peer ", keeps_first=False)
@@ -310,7 +296,7 @@ def _texts(value: str | tuple[str, ...]) -> tuple[str, ...]:
 
 def _place(section: Section) -> tuple[str, str]:
     """What tells a section from others: its name, where there can be several of its type."""
-    kind = SECTIONS.get(section.type)
+    kind = o.SECTIONS.get(section.type)
     return section.type, "" if kind is not None and kind.name else section.name
 
 

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection
 from dataclasses import dataclass, field, replace
-from typing import Any, TypeVar
+from typing import Any
 
 from ..model import Uplink
 from ..uci import Section
 from .options import Consumer, MqttSettings, PeerSettings, Pin, ProviderSettings, Settings
-
-R = TypeVar("R")
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +66,8 @@ class Config:
 
     def with_uplink(self, uplink: Uplink) -> Config:
         """The same with this uplink in the place of the one of its interface, or added."""
-        return replace(self, uplinks=_replaced(self.uplinks, uplink, lambda one: one.interface))
+        found = {**{each.interface: each for each in self.uplinks}, uplink.interface: uplink}
+        return replace(self, uplinks=tuple(found.values()))
 
     def without_uplink(self, interface: str) -> Config:
         return replace(self, uplinks=tuple(u for u in self.uplinks if u.interface != interface))
@@ -78,9 +77,5 @@ class Config:
 
     def with_pin(self, pin: Pin) -> Config:
         """The same with this pin in the place of the one of its name, or added."""
-        return replace(self, pins=_replaced(self.pins, pin, lambda one: one.name))
-
-
-def _replaced(records: Sequence[R], record: R, name_of: Callable[[R], str]) -> tuple[R, ...]:
-    found = {name_of(one): one for one in records}
-    return tuple({**found, name_of(record): record}.values())
+        found = {**{each.name: each for each in self.pins}, pin.name: pin}
+        return replace(self, pins=tuple(found.values()))

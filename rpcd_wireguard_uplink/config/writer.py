@@ -8,19 +8,7 @@ from typing import Any
 
 from ..model import Uplink
 from ..uci import Draft, Section, Value
-from .options import (
-    CONSUMER_TYPE,
-    MAIN_NAME,
-    MAIN_TYPE,
-    PIN_TYPE,
-    PROVIDER_NAME,
-    PROVIDER_TYPE,
-    SECTIONS,
-    UPLINK_TYPE,
-    Consumer,
-    Pin,
-    ProviderSettings,
-)
+from . import options as o
 from .settings import Config
 
 
@@ -30,28 +18,28 @@ def sections_of(config: Config) -> dict[str, Section]:
     The broker's is not among them: only its owner writes it.
     """
     main = {**_fields(config.settings), **_fields(config.peering)}
-    found = [_section(MAIN_TYPE, MAIN_NAME, main), section_of(config.provider)]
+    found = [_section(o.MAIN_TYPE, o.MAIN_NAME, main), section_of(config.provider)]
     found += [section_of(uplink) for uplink in config.uplinks]
     found += [section_of(consumer) for consumer in config.consumers]
     found += [section_of(pin) for pin in config.pins]
     return {section.name: section for section in found}
 
 
-def section_of(record: Uplink | ProviderSettings | Consumer | Pin) -> Section:
+def section_of(record: Uplink | o.ProviderSettings | o.Consumer | o.Pin) -> Section:
     values = _fields(record)
-    if isinstance(record, ProviderSettings):
-        return _section(PROVIDER_TYPE, PROVIDER_NAME, values)
-    if isinstance(record, Consumer):
-        return _section(CONSUMER_TYPE, record.name, values)
-    if isinstance(record, Pin):
-        return _section(PIN_TYPE, record.name, values)
+    if isinstance(record, o.ProviderSettings):
+        return _section(o.PROVIDER_TYPE, o.PROVIDER_NAME, values)
+    if isinstance(record, o.Consumer):
+        return _section(o.CONSUMER_TYPE, record.name, values)
+    if isinstance(record, o.Pin):
+        return _section(o.PIN_TYPE, record.name, values)
     values |= {"endpoint_host": record.endpoint.host, "endpoint_port": record.endpoint.port}
     values |= dict.fromkeys(("metered", "quota_gb", "price_per_gb"))
     if record.cost is not None:
         values["metered"] = record.cost.metered
         values["quota_gb"] = record.cost.quota_gb or None
         values["price_per_gb"] = record.cost.price_per_gb or None
-    return _section(UPLINK_TYPE, record.interface, values)
+    return _section(o.UPLINK_TYPE, record.interface, values)
 
 
 def _fields(record: Any) -> dict[str, Any]:
@@ -61,7 +49,7 @@ def _fields(record: Any) -> dict[str, Any]:
 def _section(section_type: str, name: str, values: Mapping[str, Any]) -> Section:
     options = {
         option.name: option.text(values[option.key])
-        for option in SECTIONS[section_type].options
+        for option in o.SECTIONS[section_type].options
         if option.key in values and (option.is_always or values[option.key] != option.default)
     }
     return Section(section_type, name, False, options)
@@ -77,8 +65,8 @@ def write_config(draft: Draft, before: Config, after: Config) -> None:
         if was == section:
             continue
         place = name
-        if section.type == MAIN_TYPE:
-            place = next((one.name for one in draft.of_type(MAIN_TYPE)[-1:]), name)
+        if section.type == o.MAIN_TYPE:
+            place = next((one.name for one in draft.of_type(o.MAIN_TYPE)[-1:]), name)
         if was is None or draft.get(place) is None:
             draft.set_section(place, section.type, section.options)
             continue

@@ -12,7 +12,6 @@ from dataclasses import dataclass, field
 
 from ..config.store import ConfigStore
 from ..errors import UplinkError
-from ..events import TrustChanged
 from ..failover.decision import dead_for_s
 from ..failover.monitor import Monitor
 from ..mesh import upstream_identity
@@ -129,13 +128,13 @@ class AutomaticUplinks:
 
     # --- trust
 
-    async def forget_rejected(self, event: TrustChanged | None = None) -> None:
+    async def forget_rejected(self) -> None:
         """A pin that master-link rejects goes for good, since master-link itself forgets."""
         rejected = {pin.name for pin in rejected_pins(self._peers.ground)}
         if rejected:
             await self._store.edit(lambda config: config.without_pins(rejected))
 
-    async def drop_untrusted(self, event: TrustChanged | None = None) -> None:
+    async def drop_untrusted(self) -> None:
         async with self._dropping:
             for uplink in self._store.current.uplinks:
                 if uplink.auto and self._peers.distrust_reason(uplink.peer_id):
