@@ -34,84 +34,61 @@ class UplinkError(Exception):
     status: Status = Status.UNKNOWN_ERROR
     code: str = "internal"
 
+    def __init_subclass__(cls, status: Status | None = None, code: str = "") -> None:
+        cls.status, cls.code = status or cls.status, code or cls.code
+
     def __init__(self, message: str, *, code: str | None = None) -> None:
         super().__init__(message)
         if code is not None:
             self.code = code
 
 
-class InvalidArgument(UplinkError):
+class InvalidArgument(UplinkError, status=Status.INVALID_ARGUMENT, code="invalid_argument"):
     """A caller's argument is not what the method takes."""
 
-    status = Status.INVALID_ARGUMENT
-    code = "invalid_argument"
+
+class MethodNotFound(UplinkError, status=Status.METHOD_NOT_FOUND, code="method_not_found"):
+    """The object has no such method."""
 
 
-class MethodNotFound(UplinkError):
-    status = Status.METHOD_NOT_FOUND
-    code = "method_not_found"
+class NotFound(UplinkError, status=Status.NOT_FOUND, code="not_found"):
+    """No such peer, offer, uplink, section."""
 
 
-class NotFound(UplinkError):
-    status = Status.NOT_FOUND
-    code = "not_found"
+class NotTrusted(UplinkError, status=Status.PERMISSION_DENIED, code="not_trusted"):
+    """The peer is known, but the owner has not trusted it."""
 
 
-class NotTrusted(UplinkError):
-    status = Status.PERMISSION_DENIED
-    code = "not_trusted"
+class TimedOut(UplinkError, status=Status.TIMEOUT, code="timed_out"):
+    """Something did not answer within its deadline."""
 
 
-class TimedOut(UplinkError):
-    status = Status.TIMEOUT
-    code = "timed_out"
-
-
-class NotSupported(UplinkError):
+class NotSupported(UplinkError, status=Status.NOT_SUPPORTED, code="not_supported"):
     """This machine, peer or release can't do it."""
 
-    status = Status.NOT_SUPPORTED
-    code = "not_supported"
+
+class PeerUnreachable(UplinkError, status=Status.CONNECTION_FAILED, code="unreachable"):
+    """The peer can't be reached."""
 
 
-class PeerUnreachable(UplinkError):
-    status = Status.CONNECTION_FAILED
-    code = "unreachable"
-
-
-class CommandFailed(UplinkError):
+class CommandFailed(UplinkError, status=Status.SYSTEM_ERROR, code="command_failed"):
     """A program that the service runs failed or is missing."""
 
-    status = Status.SYSTEM_ERROR
-    code = "command_failed"
 
-
-class ConfigError(UplinkError):
+class ConfigError(UplinkError, status=Status.INVALID_ARGUMENT, code="bad_config"):
     """A configuration file or a value in it can't be used; nothing was written."""
 
-    status = Status.INVALID_ARGUMENT
-    code = "bad_config"
 
-
-class BusError(UplinkError):
+class BusError(UplinkError, status=Status.CONNECTION_FAILED, code="bus"):
     """The bus can't be reached, or what arrived from it is not ubus."""
 
-    status = Status.CONNECTION_FAILED
-    code = "bus"
 
-
-class NameTaken(BusError):
+class NameTaken(BusError, status=Status.INVALID_ARGUMENT, code="name_taken"):
     """Another process has published the object's path, or the bus forbids it."""
 
-    status = Status.INVALID_ARGUMENT
-    code = "name_taken"
 
-
-class MessageTooLarge(BusError):
+class MessageTooLarge(BusError, status=Status.NO_MEMORY, code="too_large"):
     """A message would pass the bus's limit of 1,048,576 bytes; it was not sent."""
-
-    status = Status.NO_MEMORY
-    code = "too_large"
 
 
 class CallFailed(BusError):

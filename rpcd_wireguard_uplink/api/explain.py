@@ -8,7 +8,7 @@ along with the device that it travels over, or with the WAN whose underlay it sh
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from ..carrying.watch import CarryingWatch
@@ -55,22 +55,18 @@ class ExplainMethods:
     _carrying: CarryingWatch
     _offers: OfferBook
     _peers: Peers
+    _clock: Callable[[], float] = time.monotonic
 
     def uplink_explain(self) -> r.Explained:
-        return self.explained(time.monotonic())
-
-    def uplink_simulate(self, fail: Sequence[str]) -> r.Simulated:
-        """What would happen if these paths failed. Raises NotFound for one that nobody knows."""
-        return self.simulated(fail, time.monotonic())
-
-    def explained(self, now_s: float) -> r.Explained:
+        now_s = self._clock()
         return r.Explained(
             families=[self._family(family, now_s) for family in Family],
             others=[*self._idle_uplinks(), *self._idle_offers(now_s)],
         )
 
-    def simulated(self, fail: Sequence[str], now_s: float) -> r.Simulated:
-        failed = self._devices(fail)
+    def uplink_simulate(self, fail: Sequence[str]) -> r.Simulated:
+        """What would happen if these paths failed. Raises NotFound for one that nobody knows."""
+        failed, now_s = self._devices(fail), self._clock()
         return r.Simulated(
             fail=sorted(failed),
             families=[self._simulated(family, failed, now_s) for family in Family],

@@ -16,7 +16,6 @@ from ..config.store import ConfigStore
 from ..errors import CommandFailed, NotSupported, UplinkError
 from ..events import Events, StatusChanged
 from ..mesh.agent import MeshAgent
-from ..mesh.http import request
 from ..mesh.offer_validation import OfferValidator
 from ..mesh.offers import OfferBook
 from ..mesh.registry.listing import trust_row, trust_rows
@@ -26,8 +25,6 @@ from ..mesh.wire.lease import Identity
 from ..provider.lease_server import LeaseServer
 from ..provider.offer import OwnOffer
 from . import replies as r
-
-CONFIRM_S = 3.0
 
 
 @dataclass(eq=False, repr=False)
@@ -142,17 +139,8 @@ class TrustMethods:
         found = claimants[0] if len(claimants) == 1 else peers.directory.named(peer_id)
         if found is None or not found.addresses:
             return peers.identity(peer_id)
-        port = self._store.current.peering.mesh_port
         try:
-            status, table = await request(
-                found.addresses[0],
-                port,
-                "GET",
-                "/v1/identity",
-                None,
-                device=found.device,
-                timeout_s=CONFIRM_S,
-            )
+            status, table = await self._agent.transport.call(found, "GET", "/v1/identity")
             return Identity.parse(table) if status == 200 else None
         except UplinkError:
             return peers.identity(peer_id)
@@ -167,7 +155,4 @@ class TrustMethods:
         await self._store.edit(change)
         self._offers.forget(peer_id)
         self._events.publish(StatusChanged())
-        return r.DonePeer(
-            message=f"{peer_id} is not trusted any more.",
-            peer_id=peer_id,
-        )
+        return r.DonePeer(message=f"{peer_id} is not trusted any more.", peer_id=peer_id)

@@ -5,6 +5,7 @@ A kind is the parser, the writer, the sentence of the refusal and the check of L
 
 from __future__ import annotations
 
+import functools
 import ipaddress
 import re
 from collections.abc import Callable, Sequence
@@ -69,31 +70,28 @@ def decimal(high: int) -> Kind:
     return Kind(parse, f"a number from 0 to {high}", plain_number, f"and(ufloat,max({high}))")
 
 
-def choice(*words: str) -> Kind:
+def held_to(test: Callable[[str], object], must: str, **form: Any) -> Kind:
+    """Text that passes a test; `form` is the kind's."""
+
     def parse(text: str) -> str:
-        if text not in words:
+        if not test(text):
             raise ValueError
         return text
 
-    return Kind(parse, f"one of {', '.join(words)}", words=words)
+    return Kind(parse, must, **form)
+
+
+def choice(*words: str) -> Kind:
+    return held_to(words.__contains__, f"one of {', '.join(words)}", words=words)
 
 
 def matching(pattern: str, must: str, datatype: str = "") -> Kind:
-    def parse(text: str) -> str:
-        if not re.fullmatch(pattern, text):
-            raise ValueError
-        return text
-
-    return Kind(parse, must, datatype=datatype, pattern=pattern)
+    test = functools.partial(re.fullmatch, pattern)
+    return held_to(test, must, datatype=datatype, pattern=pattern)
 
 
 def key(what: str) -> Kind:
-    def parse(text: str) -> str:
-        if not is_key(text):
-            raise ValueError
-        return text
-
-    return Kind(parse, f"{what} (32 bytes in base64)")
+    return held_to(is_key, f"{what} (32 bytes in base64)")
 
 
 def pool(

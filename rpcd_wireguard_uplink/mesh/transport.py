@@ -167,11 +167,11 @@ class MeshTransport:
         pause_s, now_s = LONGEST_PAUSE_S, time.monotonic()
         try:
             if known.identity_due_s <= now_s:
-                status, table = await self._request(known.peer, "GET", "/v1/identity")
+                status, table = await self.call(known.peer, "GET", "/v1/identity")
                 if known.identify(status, table, now_s):
                     self._on_identity(known.peer, table)
             if "mesh" in self._store.current.peering.carriers:
-                status, table = await self._request(known.peer, "GET", "/v1/offer")
+                status, table = await self.call(known.peer, "GET", "/v1/offer")
                 if status in (200, 404):
                     self._on_offer(known.peer, table if status == 200 else None)
             known.answer()
@@ -181,9 +181,10 @@ class MeshTransport:
         finally:
             known.end(pause_s)
 
-    async def _request(
+    async def call(
         self, peer: MeshPeer, method: str, path: str, table: Mapping[str, Any] | None = None
     ) -> tuple[int, Table]:
+        """A peer's answer to a request: its status and JSON object. Raises as http.request."""
         host, port = peer.addresses[0], self._store.current.peering.mesh_port
         return await request(
             host, port, method, path, table, device=peer.device, timeout_s=ANSWER_S
@@ -212,7 +213,7 @@ class MeshTransport:
     ) -> bool:
         async with places:
             try:
-                await self._request(peer, "POST", "/v1/message", table)
+                await self.call(peer, "POST", "/v1/message", table)
             except UplinkError:
                 return False
             return True

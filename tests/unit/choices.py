@@ -131,4 +131,5 @@ def explain_methods(
         cast(Any, SimpleNamespace(sentences={})),
         cast(Any, SimpleNamespace(fresh=lambda now_s: offers)),
         cast(Any, SimpleNamespace(distrust_reason=lambda peer_id: reasons.get(peer_id, ""))),
+        lambda: NOW_S,
     )

@@ -19,7 +19,7 @@ from rpcd_wireguard_uplink.failover.machine import Phase
 from rpcd_wireguard_uplink.failover.selection import Terms
 from rpcd_wireguard_uplink.mesh.wire.offer import Offer
 from rpcd_wireguard_uplink.model import Family, Health
-from tests.unit.choices import NOW_S, Choices, explain_methods, offer_of, uplink_of
+from tests.unit.choices import Choices, explain_methods, offer_of, uplink_of
 from tests.unit.fakes import replace_commands
 
 V4_ONLY = ("10.7.7.2/32",)
@@ -28,7 +28,7 @@ V4_ONLY = ("10.7.7.2/32",)
 def explained(
     choices: Choices, *offers: Offer, distrusted: dict[str, str] | None = None
 ) -> dict[str, Any]:
-    reply = explain_methods(choices, offers, distrusted).explained(NOW_S).as_table()
+    reply = explain_methods(choices, offers, distrusted).uplink_explain().as_table()
     check_reply(METHODS["uplink_explain"], reply)
     return reply
 
@@ -234,7 +234,7 @@ def test_sixty_uplinks_are_explained_at_once_and_without_a_command(
     methods, took_s = explain_methods(choices), []
     for _ in range(5):
         begun_s = time.perf_counter()
-        methods.explained(NOW_S)
+        methods.uplink_explain()
         took_s.append(time.perf_counter() - begun_s)
     assert min(took_s) < 0.1
     assert commands.calls == []
@@ -246,7 +246,7 @@ def test_sixty_uplinks_are_explained_at_once_and_without_a_command(
 
 def simulated(choices: Choices, *fail: str) -> dict[str, Any]:
     before = copy.deepcopy(choices.monitor.states)
-    reply = explain_methods(choices).simulated(fail, NOW_S).as_table()
+    reply = explain_methods(choices).uplink_simulate(fail).as_table()
     check_reply(METHODS["uplink_simulate"], reply)
     assert choices.monitor.states == before
     assert choices.monitor._steering._diversions == {}

@@ -212,5 +212,5 @@ def test_what_a_path_is_watched_by_is_told(good: Watched) -> None:
         "wan answers DNS but not ping: it is watched by DNS",
         "nodeA: 192.0.2.1 is answered by the next hop itself, which proves nothing beyond it",
     ]
-    explained = explain_methods(choices).explained(NOW_S)
+    explained = explain_methods(choices).uplink_explain()
     assert "wan (it answers DNS, not ping)" in explained.families[0].sentence
