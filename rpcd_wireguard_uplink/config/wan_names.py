@@ -46,16 +46,13 @@ def unknown_names(
     """A sentence for the owner about names of a list that mean nothing; '' where all do."""
     if not unknown:
         return ""
-    some = [name for name in dict.fromkeys(there) if _is_owners(name)]
+    loops = ("lo", "loopback")
+    some = [name for name in dict.fromkeys(there) if name not in loops and not is_own_name(name)]
     told = ", ".join(some[:MOST_TOLD]) + (" and others" if len(some) > MOST_TOLD else "")
     names = ", ".join(map(quoted, unknown))
     have = f"there are {told}" if told else "there is none"
     sentence = f"list {option} names {names}, which this router does not have ({have})"
     return f"{sentence}: {instead}" if instead else sentence
-
-
-def _is_owners(name: str) -> bool:
-    return name not in ("lo", "loopback") and not is_own_name(name)
 
 
 @dataclass(slots=True)

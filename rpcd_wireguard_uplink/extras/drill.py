@@ -71,7 +71,10 @@ class Drills:
         self._drilling = True
         begun_s = time.monotonic()
         try:
-            found = await asyncio.gather(*(self._rehearse(uplink) for uplink in chosen))
+            settings, offers = self._store.current.settings, self._offers.names
+            found = await asyncio.gather(
+                *(rehearse(u, settings, self._monitor, offers.get(u.peer_id)) for u in chosen)
+            )
             if all_traffic:
                 await self._lead(chosen[0], found[0], seconds)
         finally:
@@ -121,10 +124,6 @@ class Drills:
         raise NotSupported(
             "no uplink answers now: `wgctl uplink why` tells more", code="no_usable_uplink"
         )
-
-    async def _rehearse(self, uplink: Uplink) -> list[r.DrillStep]:
-        settings, offer = self._store.current.settings, self._offers.names.get(uplink.peer_id)
-        return await rehearse(uplink, settings, self._monitor, offer)
 
     async def _lead(self, uplink: Uplink, steps: list[r.DrillStep], seconds: int) -> None:
         if not any(step.ok for step in steps if step.step in FAMILY_STEPS):
@@ -259,7 +258,9 @@ async def lead_traffic(
         lasted_s = time.monotonic() - begun_s
         for diversion in diversions:
             if monitor.states[diversion.family].phase not in AWAY:
-                _give_back(steering, uplink, diversion, lasted_s)
+                over = f"the drill of {uplink.peer_id} is over"
+                change = Change("drill", uplink.interface, diversion.dead[0], over, lasted_s)
+                steering.end_drill(diversion.family, change)
         monitor.warnings.clear_topic("drill")
     after = (await monitor.platform.read_counters()).get(uplink.interface)
     moved = "nothing was counted"
@@ -304,11 +305,3 @@ async def _hold(
                 cause = path.health.cause if path is not None else "it is gone"
                 return f"given up, {each.family.value} by it stopped to work: {cause}"
     return "" if has_moved else "the traffic did not move"
-
-
-def _give_back(
-    steering: SteeringCoordinator, uplink: Uplink, diversion: Diversion, lasted_s: float
-) -> None:
-    told = f"the drill of {uplink.peer_id} is over"
-    change = Change("drill", uplink.interface, diversion.dead[0], told, lasted_s)
-    steering.end_drill(diversion.family, change)

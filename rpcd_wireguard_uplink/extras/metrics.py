@@ -117,9 +117,6 @@ def _number(value: str | float) -> float:
 
 
 def _labels(labels: Mapping[str, str]) -> str:
-    shown = ",".join(f'{name}="{_escaped(text)}"' for name, text in labels.items())
+    escapes = str.maketrans({"\\": "\\\\", '"': '\\"', "\n": "\\n"})
+    shown = ",".join(f'{name}="{text.translate(escapes)}"' for name, text in labels.items())
     return f"{{{shown}}}" if shown else ""
-
-
-def _escaped(text: str) -> str:
-    return text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")

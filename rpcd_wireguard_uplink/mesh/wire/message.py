@@ -20,16 +20,15 @@ Reader = Callable[[str, Any], Any]
 Writer = Callable[[Any], Any]
 
 
-def _short(value: float) -> float:
-    """20 for 20.0, as the specification writes it and shells can read it."""
-    return int(value) if float(value).is_integer() else value
-
-
 _READERS: Mapping[str, Reader] = {
     "number": lambda place, value: float(value),
     "array": lambda place, value: tuple(value),
 }
-_WRITERS: Mapping[str, Writer] = {"number": _short, "array": list}
+_WRITERS: Mapping[str, Writer] = {
+    # 20 for 20.0, as the specification writes it and shells can read it.
+    "number": lambda value: int(value) if float(value).is_integer() else value,
+    "array": list,
+}
 
 
 class Said(Member):
