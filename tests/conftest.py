@@ -32,7 +32,6 @@ DEEP = {
     "restart": "*after*",
     "rules_peers": "*clock* *somebody_elses*",
     "rules_paths": "*tunnel[[]no*",
-    "crash": "*kill_in_mid_add*",
     "steering": "*[[]* *watchdog* *late* *control_group* *busybox* *shell* *goes_on* *large*"
     " *restart_in_time* *process_group* *drained* *look_ups*",
     "dns": "*look_ups[[]6* *look_ups[[]4-True* *dnsmasq[[]ifdown* *dnsmasq[[]carrier* *bare*",

@@ -12,7 +12,7 @@ import logging
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any
 
-from ..errors import BusError, MethodNotFound, NameTaken, Status
+from ..errors import BusError, MethodNotFound, NameTaken, Status, TimedOut
 from ..events import Events, HotplugReported
 from ..schema.record import Record
 from ..tasks import TaskSet
@@ -52,17 +52,18 @@ class BusService:
         try:
             await self.client.connect(JOIN_TIMEOUT_S)
             try:
-                await self._publish()
+                if not self._published:
+                    await self._publish()
             except NameTaken:
                 # Later: rpcd's reload must not delay the service itself.
                 if not self._started.is_set() or not await self._dashboard.take(self._publish):
                     raise
-        except BusError as error:
+            await self.client.listen(
+                HOTPLUG_EVENT, lambda name, data: self._events.publish(HotplugReported())
+            )
+        except (BusError, TimedOut) as error:  # it may be lost again at any moment
             log.warning("%s; trying again", error)
             return
-        await self.client.listen(
-            HOTPLUG_EVENT, lambda name, data: self._events.publish(HotplugReported())
-        )
         log.info("%s is on the bus", methods.OBJECT)
         self._joined = True
 

@@ -40,6 +40,7 @@ from .provider_network import (
     wan_zone,
 )
 from .tunnels import (
+    NETWORK,
     NetworkStyle,
     alias_section,
     peer_address,
@@ -198,7 +199,9 @@ class OpenWrt(Linux):
         wanted = {tunnel.interface for tunnel in tunnels}
         found, links = await self._netifd.dump(), self.kernel.devices()
         gone = _marked_others(links, wanted)
-        gone += [name for name in self._reloaded if name in found and name not in wanted]
+        sections = {section.name for section in (await self.read(NETWORK)).sections}
+        # what an earlier run took out of the file, and netifd has not read since
+        gone += [name for name in found if is_own_name(name) and name not in sections]
         changed = [t for t in tunnels if not self._is_installed(t, found, counters)]
         new = [t for t in changed if self._reloaded.get(t.interface) != t]
         devices = {link.name for link in links}

@@ -35,7 +35,14 @@ from tests.lab.service import Service, variables
 SETTLED_S = 20.0
 IGNORED = tuple(os.environ.get("IGNORE", "").split())
 FIREWALL = "config zone\n\toption name 'wan'\n\toption masq '1'\n\tlist network 'wan'\n"
-NETWORK = "config interface 'wan'\n\toption proto 'static'\n\toption device 'wan'\n"
+NETWORK = """\
+config interface 'wan'   # the owner's own
+	option proto 'static'
+	option device 'wan'
+
+config interface 'wgup_mine'
+	option proto 'none'
+"""
 STUBS = {
     "fw4": "#!/bin/sh\nexit 0\n",
     "firewall": """\
@@ -143,6 +150,11 @@ class ForkedService(Service):
         self.configure(config_text)
         self.forker = Forker(lab, node, os.path.join(self.folder, "bin"))
         self.bus: Child | None = None
+
+    def write(self, config: str, text: str) -> None:
+        """Write another of the configuration's files."""
+        with open(os.path.join(self.config_dir, config), "w", encoding="ascii") as file:
+            file.write(text)
 
     @property
     def argv(self) -> list[str]:
@@ -261,15 +273,14 @@ class Scene:
         mesh = mesh_network(lab, ("router", "peer", "keeper"))
         self.platform = platform
         node = mesh["router"].node
-        config = settings((), node_id="router", pace="default")
-        self.service = service = ForkedService(lab, node, config, platform)
+        self.service = service = ForkedService(lab, node, "", platform)
         keeper = make_provider(
             lab, mesh["keeper"].node, peer_id="keeper", listen_port=51830, resolver=False
         )
         host = mesh["keeper"].segment4
-        self.config = settings(("keeper",), node_id="router", pace="default")
-        self.config += configure_uplink(node, service.keys_dir, keeper, host)
-        service.configure(self.config)
+        config = settings(("keeper",), node_id="router", pace="default")
+        service.configure(config + configure_uplink(node, service.keys_dir, keeper, host))
+        service.write("network", NETWORK)
         if platform == "openwrt":
             self._install_stubs()
         service.boot()
@@ -286,9 +297,7 @@ class Scene:
 
     def _install_stubs(self) -> None:
         service, node = self.service, self.service.node
-        for name, text in (("firewall", FIREWALL), ("network", NETWORK)):
-            with open(os.path.join(service.config_dir, name), "w", encoding="ascii") as file:
-                file.write(text)
+        service.write("firewall", FIREWALL)
         folder = os.path.join(service.folder, "bin")
         os.mkdir(folder)
         for name, text in STUBS.items():

@@ -290,6 +290,18 @@ async def test_removing_leaves_everything_as_it_was(router: Router) -> None:
     assert os.listdir(router.keys) == ["wgup_nodea.key.removed"], "for a day"
 
 
+async def test_what_netifd_has_and_its_file_lacks_is_gone_after_a_start(router: Router) -> None:
+    """A power cut kept the removal from our file and not from netifd's, which made it at the boot:
+    unmarked, and netifd was never told of what this run takes out.
+    """
+    uplink = await router.create()
+    router.kernel.alias[uplink.interface] = router.kernel.group[uplink.interface] = ""
+    (router.config / "wireguard-uplink").write_text(CONFIG)
+    await router.begin()
+    assert router.text("network") == NETWORK
+    assert uplink.interface not in router.kernel.alias
+
+
 async def test_a_device_that_netifd_leaves_behind_is_deleted(router: Router) -> None:
     router.kernel.make("wgup_old", key_of("old"), "")
     router.kernel.alias["wgup_old"] = mark_alias("old")

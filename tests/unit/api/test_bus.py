@@ -1,0 +1,47 @@
+"""The service's object on a bus that comes and goes."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from rpcd_wireguard_uplink.api.bus import BusService
+from rpcd_wireguard_uplink.api.methods import OBJECT
+from rpcd_wireguard_uplink.errors import BusError, TimedOut, UplinkError
+from rpcd_wireguard_uplink.events import Events
+from rpcd_wireguard_uplink.extras.standalone.broker import Broker
+from rpcd_wireguard_uplink.tasks import TaskSet
+from rpcd_wireguard_uplink.ubus.client import Client
+from rpcd_wireguard_uplink.warnings import Warnings
+
+
+@pytest.fixture
+async def service(tmp_path: Path) -> AsyncIterator[BusService]:
+    tasks = TaskSet(Warnings())
+    broker = Broker(str(tmp_path / "bus.sock"))
+    await broker.start()
+    made = BusService(str(tmp_path / "bus.sock"), tasks, Events(tasks))
+    yield made
+    await made.close()
+    await broker.close()
+
+
+@pytest.mark.parametrize("step", ["connect", "publish", "listen"])
+@pytest.mark.parametrize("error", [BusError("the connection was lost"), TimedOut("no answer")])
+async def test_a_bus_that_is_lost_while_it_is_joined_ends_no_service(
+    service: BusService, monkeypatch: pytest.MonkeyPatch, step: str, error: UplinkError
+) -> None:
+    async def fail(*arguments: Any) -> None:
+        raise error
+
+    with monkeypatch.context() as lost:
+        lost.setattr(Client, step, fail)
+        await service.join()
+    await service.join()
+    found = await service.client.lookup(OBJECT)
+    assert [info.path for info in found] == [OBJECT]
+    await asyncio.sleep(0)
