@@ -180,11 +180,14 @@ class StatusMethods:
         for family in Family:
             for each in ranked_backups(self._monitor, family, now_s):
                 ranked.setdefault(each.candidate.name, []).append(each)
+        places = {interface: place for place, interface in enumerate(ranked)}
+        uplinks = best_first(self._store.current.uplinks)
+        uplinks.sort(key=lambda uplink: places.get(uplink.interface, len(places)))
         return [
             self._uplink_health(
                 uplink, ranked.get(uplink.interface, []), offers.get(uplink.peer_id), now_s
             )
-            for uplink in best_first(self._store.current.uplinks)
+            for uplink in uplinks
         ]
 
     def _uplink_health(

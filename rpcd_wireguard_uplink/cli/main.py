@@ -213,8 +213,8 @@ async def _call(
 
 async def _watch(method: Method, options: argparse.Namespace) -> None:
     """Print the reply once a second, on a terminal in the place of the last one."""
-    async with _connected(options.socket) as client:
-        while True:
+    async with _connected(options.socket) as client, _key_pressed("q") as quits:
+        while not quits.is_set():
             try:
                 reply = await client.call(OBJECT, method.name, {}, timeout_s=CALL_TIMEOUT_S)
                 text = json.dumps(reply) + "\n" if options.json else _text(method, reply)
@@ -222,7 +222,35 @@ async def _watch(method: Method, options: argparse.Namespace) -> None:
                 text = f"{OBJECT} does not answer: {printable(str(error))}\n"
                 text = json.dumps({"error": text.rstrip()}) + "\n" if options.json else text
             _write(sys.stdout, text if options.json or not sys.stdout.isatty() else _CLEAR + text)
-            await asyncio.sleep(WATCH_S)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(WATCH_S):
+                    await quits.wait()
+
+
+@contextlib.asynccontextmanager
+async def _key_pressed(key: str) -> AsyncIterator[asyncio.Event]:
+    """An event for a key on the terminal, which is put back as it was."""
+    pressed = asyncio.Event()
+    if not sys.stdin.isatty():
+        yield pressed
+        return
+    import termios
+    import tty
+
+    terminal, loop = sys.stdin.fileno(), asyncio.get_running_loop()
+    before = termios.tcgetattr(terminal)
+    tty.setcbreak(terminal)
+
+    def look() -> None:
+        if key.encode() in os.read(terminal, 64):
+            pressed.set()
+
+    loop.add_reader(terminal, look)
+    try:
+        yield pressed
+    finally:
+        loop.remove_reader(terminal)
+        termios.tcsetattr(terminal, termios.TCSADRAIN, before)
 
 
 @contextlib.asynccontextmanager
@@ -324,7 +352,9 @@ def command_line() -> argparse.ArgumentParser:
             command = made[method.command] = _add_command(behind[first], word, method.doc, shown)
             command.set_defaults(run=partial(_run_method, method))
             _add_arguments(command, method)
-    made["status"].add_argument("--watch", action="store_true", help="show it once a second")
+    made["status"].add_argument(
+        "--watch", action="store_true", help="show it once a second until q is pressed"
+    )
     _add_command(behind[""], "metrics", _METRICS).set_defaults(run=_run_metrics)
     _add_command(behind[""], "doctor", _DOCTOR).set_defaults(run=_run_doctor)
     for word, doc, run in (("get", _GET, _run_get), ("set", _SET, _run_set)):

@@ -203,6 +203,9 @@ def _status(reply: Reply, colour: bool) -> Iterator[str]:
         yield f"Failover  automatic; a dead WAN is noticed within {bound:g} s"
     else:
         yield "Failover  off; `wgctl uplink failover enable` turns it on"
+    if reply["problems"]:
+        yield from ("", "Problems")
+        yield from (f"- {printable(problem)}" for problem in reply["problems"])
     yield ""
     wans, uplinks = reply["wans"] or [reply["primary"]], reply["uplinks"]
     rows = [_cells(r.WanHealth, row) for row in wans]
@@ -215,9 +218,6 @@ def _status(reply: Reply, colour: bool) -> Iterator[str]:
     if reply["events"]:
         yield from ("", "Last changes")
         yield from _happened(reply["events"], colour)
-    if reply["problems"]:
-        yield from ("", "Problems")
-        yield from (f"- {printable(problem)}" for problem in reply["problems"])
 
 
 def _path(family: Reply) -> str:

@@ -7,9 +7,11 @@ import asyncio
 import io
 import json
 import os
+import pty
 import signal
 import subprocess
 import sys
+import termios
 import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
@@ -274,6 +276,30 @@ async def test_status_is_watched(service: Service) -> None:
             await child.wait()
     assert child.returncode == 0
     assert len(set(service.callers)) == 1
+
+
+async def test_q_ends_watching_and_the_terminal_is_as_before(service: Service) -> None:
+    outer, inner = pty.openpty()
+    before = termios.tcgetattr(inner)
+    words = ["-m", "rpcd_wireguard_uplink.cli.main", "status", "--watch", "-s", service.socket]
+    pipe = asyncio.subprocess.PIPE
+    child = await asyncio.create_subprocess_exec(
+        sys.executable, *words, cwd=ROOT, stdin=inner, stdout=pipe
+    )
+    try:
+        async with asyncio.timeout(30):
+            assert child.stdout is not None and await child.stdout.readline()
+            while termios.tcgetattr(inner)[3] & termios.ICANON:
+                await asyncio.sleep(0.02)
+            os.write(outer, b"q")
+            assert await child.wait() == 0
+        assert termios.tcgetattr(inner) == before
+    finally:
+        if child.returncode is None:
+            child.kill()
+            await child.wait()
+        os.close(outer)
+        os.close(inner)
 
 
 async def test_a_terminal_is_cleared_before_each_status(
