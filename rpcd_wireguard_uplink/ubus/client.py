@@ -7,7 +7,7 @@ connection.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Iterable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from typing import Any
 
 from ..errors import BusError, CallFailed, NameTaken, NotFound, Status, TimedOut
@@ -75,15 +75,12 @@ class Client:
         self._dispatcher = Dispatcher()
         self._session: Session | None = None
         self._up = asyncio.Event()
-        self._down = asyncio.Event()
-        self._down.set()
         self._tasks: set[asyncio.Task[Any]] = set()
         self._keeper: asyncio.Task[None] | None = None
         self._published: dict[str, BusObject] = {}
         self._object_ids: dict[str, int] = {}
         self._listeners: list[tuple[str, Listener]] = []
         self._subscriptions: list[_Subscription] = []
-        self._waiters: list[asyncio.Event] = []
         self._known: dict[str, int] = {}
         self._watching = False
 
@@ -124,10 +121,6 @@ class Client:
         if session is not None:
             session.close()
             self._changed(False)
-
-    async def wait_disconnected(self) -> None:
-        """Return when the bus is not there, at once where it is not there now."""
-        await self._down.wait()
 
     # --- objects
 
@@ -252,24 +245,6 @@ class Client:
             raise
         return subscription.attached
 
-    async def wait_for(self, paths: Iterable[str], timeout_s: float) -> None:
-        """Return when all these objects are on the bus. Raises TimedOut, naming the missing."""
-        missing, appeared = set(paths), asyncio.Event()
-        self._waiters.append(appeared)
-        try:
-            async with asyncio.timeout(timeout_s):
-                await self._watch()
-                while missing:
-                    appeared.clear()
-                    missing -= {info.path for info in await self.lookup()}
-                    if missing:
-                        await appeared.wait()
-        except TimeoutError as error:
-            names = ", ".join(sorted(missing))
-            raise TimedOut(f"not on the bus within {timeout_s:g} s: {names}") from error
-        finally:
-            self._waiters.remove(appeared)
-
     async def _watch(self) -> None:
         """Listen for objects that appear."""
         if not self._watching:
@@ -281,8 +256,6 @@ class Client:
                 raise
 
     def _on_appeared(self, _: str, data: dict[str, Any]) -> None:
-        for waiter in self._waiters:
-            waiter.set()
         for subscription in self._subscriptions:
             if self._session and subscription.path == data.get("path"):
                 self._spawn(subscription.attach(self._session))
@@ -318,12 +291,12 @@ class Client:
         self._changed(True)
         if self.unpublished:
             self._spawn(self._reclaim(session))
-        for waiter in self._waiters:
-            waiter.set()
 
     def _changed(self, connected: bool) -> None:
-        (self._up if connected else self._down).set()
-        (self._down if connected else self._up).clear()
+        if connected:
+            self._up.set()
+        else:
+            self._up.clear()
         if self._on_connection is not None:
             try:
                 self._on_connection(connected)

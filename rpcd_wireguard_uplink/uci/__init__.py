@@ -1,13 +1,12 @@
 """OpenWrt's configuration files (UCI), read and written without the `uci` program.
 
-grammar.py turns text into commands and back, statements.py says what they do one after the other,
-document.py is their result, draft.py edits it, store.py keeps files.
+grammar.py turns text into commands, document.py says what they do one after the other, draft.py
+edits that, store.py keeps files.
 """
 
-from .document import Document, export, parse
+from .document import Document, Section, Value, export, parse
 from .draft import Draft
-from .statements import Section, Value
-from .store import ConfigBusy, MissingConfig, Signature, Store, UnwritableConfig
+from .store import ConfigBusy, MissingConfig, Store, UnwritableConfig
 
 __all__ = [
     "ConfigBusy",
@@ -15,7 +14,6 @@ __all__ = [
     "Draft",
     "MissingConfig",
     "Section",
-    "Signature",
     "Store",
     "UnwritableConfig",
     "Value",

@@ -10,9 +10,8 @@ from dataclasses import replace
 
 from ..errors import ConfigError, NotFound
 from ..text import printable
-from .document import Document
-from .grammar import is_name, is_type
-from .statements import (
+from .document import (
+    Document,
     Line,
     Section,
     Statement,
@@ -23,6 +22,7 @@ from .statements import (
     storable,
     terminated,
 )
+from .grammar import is_name, is_type
 
 
 class Draft:

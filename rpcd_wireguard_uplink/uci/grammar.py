@@ -42,7 +42,6 @@ _ALLOWED = {
     _PACKAGE: "letters, digits, _ and -",
     _TYPE: "printable ASCII characters other than a space",
 }
-_PLAIN_TYPE = re.compile(r"[^'\"#;\\]+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,18 +55,6 @@ class Command:
     first: str
     second: str
     offset: int
-
-
-@dataclass(frozen=True, slots=True)
-class LogicalLine:
-    """The text of one line, joined ones included, and the commands that libuci finds in it.
-
-    `unfinished` says that the line asks for a continuation that the file doesn't have.
-    """
-
-    text: str
-    commands: tuple[Command, ...]
-    unfinished: bool
 
 
 def is_name(text: str) -> bool:
@@ -95,20 +82,6 @@ def escape(value: str) -> str:
     return value.replace("'", "'\\''")
 
 
-def format_header(section_type: str, name: str) -> str:
-    """Return the line that opens a section; without a name the section is anonymous.
-
-    As libuci writes it, save for a type that would not read back bare: that one is quoted.
-    """
-    shown = section_type if _PLAIN_TYPE.fullmatch(section_type) else quote(section_type)
-    return f"config {shown} {quote(name)}\n" if name else f"config {shown}\n"
-
-
-def format_value(keyword: Literal["option", "list"], name: str, value: str) -> str:
-    """Return the line that sets an option or adds to a list, as libuci writes it."""
-    return f"\t{keyword} {name} {quote(value)}\n"
-
-
 def mistake(text: str, offset: int, what: str, *, file: str) -> ConfigError:
     """Return the error for a mistake at an offset of the text; lines and columns count from 1."""
     line = text.count("\n", 0, offset) + 1
@@ -116,8 +89,9 @@ def mistake(text: str, offset: int, what: str, *, file: str) -> ConfigError:
     return ConfigError(f"{file}, line {line}, column {column}: {what}")
 
 
-def read_lines(text: str, *, file: str) -> Iterator[LogicalLine]:
-    """Yield the lines of a file in order; their texts together are the file.
+def read_lines(text: str, *, file: str) -> Iterator[tuple[str, tuple[Command, ...], bool]]:
+    """Yield the lines of a file in order, those that are joined as one: the text, the commands in
+    it, and whether it asks for a continuation that the file doesn't have.
 
     Raises ConfigError, naming file, line and column, where libuci refuses the file in its strict
     mode, which is the default of the `uci` program and of all users of the library. A NUL is
@@ -130,7 +104,7 @@ def read_lines(text: str, *, file: str) -> Iterator[LogicalLine]:
     while scanner.next_start < len(text):
         start = scanner.begin_line()
         commands = tuple(scanner.commands())
-        yield LogicalLine(text[start : scanner.next_start], commands, scanner.unfinished)
+        yield text[start : scanner.next_start], commands, scanner.unfinished
 
 
 class _Scanner:

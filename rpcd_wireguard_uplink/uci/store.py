@@ -45,13 +45,10 @@ class UnwritableConfig(ConfigError):
     code = "config_io"
 
 
-@dataclass(frozen=True, slots=True)
-class Signature:
-    """Differs once a file was written. Take it before reading, so that no change is missed."""
-
-    mtime_ns: int
-    size: int
-    inode: int
+Signature = tuple[int, int, int]
+"""Modification time, size and inode: it differs once a file was written. Taken before reading, no
+change is missed.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,7 +166,7 @@ def _locked(
             return os.fstat(held), _content(held, place.path), None
         with ExitStack() as attempt:
             held = _locked_new_file(attempt, place, deadline)
-            if not _exists(place):
+            if _signature_of(place) is None:
                 stack.push(attempt.pop_all())
                 return None, b"", held
 
@@ -263,7 +260,7 @@ def _content(descriptor: int, path: str) -> bytes:
 
 
 def _signature(found: os.stat_result) -> Signature:
-    return Signature(found.st_mtime_ns, found.st_size, found.st_ino)
+    return found.st_mtime_ns, found.st_size, found.st_ino
 
 
 def _signature_of(place: _Place) -> Signature | None:
@@ -271,10 +268,6 @@ def _signature_of(place: _Place) -> Signature | None:
         return _signature(os.stat(place.name, dir_fd=place.directory))
     except FileNotFoundError:
         return None
-
-
-def _exists(place: _Place) -> bool:
-    return _signature_of(place) is not None
 
 
 @contextmanager
