@@ -12,7 +12,7 @@ import logging
 import os
 import stat
 from collections import deque
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from ..errors import UplinkError
 from ..model import HistoryEntry
@@ -24,6 +24,9 @@ log = logging.getLogger("wireguard-uplink")
 
 TIMEOUT_S = 10.0
 MOST_WAITING = 64
+TOGETHER_S = 0.3  # the other family of a change is waited for
+_SAME = ("kind", "from_path", "to_path", "peer_id")
+_MEASURED = ("detection_ms", "switch_ms", "outage_ms", "duration_s")
 PATH = "/usr/sbin:/usr/bin:/sbin:/bin"
 
 
@@ -41,12 +44,21 @@ class Notice:
         """What happened, for a chat or a log."""
         entry = self.entry
         what = entry.kind.replace("_", " ")
-        if entry.family:
-            what += f" ({entry.family})"
-            what += f" {entry.from_path or 'nothing'} -> {entry.to_path}" if entry.to_path else ""
-        elif entry.peer_id:
+        what += f" ({entry.family})" if entry.family else ""
+        if entry.from_path and entry.to_path:
+            what += f" {entry.from_path} -> {entry.to_path}"
+        elif entry.peer_id and not entry.family:
             what += f" {entry.peer_id}"
         return ": ".join(filter(None, (self.router or "router", what, entry.cause)))
+
+    def with_other_family(self, other: Notice) -> Notice | None:
+        """The two as one, where they are one change of both families; else None."""
+        mine, theirs = self.entry, other.entry
+        is_same = all(getattr(mine, name) == getattr(theirs, name) for name in _SAME)
+        if not is_same or {mine.family, theirs.family} != {"ipv4", "ipv6"}:
+            return None
+        longest = {name: max(getattr(mine, name), getattr(theirs, name)) for name in _MEASURED}
+        return replace(self, entry=mine.replaced(family="", **longest))
 
     def environment(self) -> dict[str, str]:
         """All variables that a hook sees; what is not known or does not apply is empty."""
@@ -67,7 +79,9 @@ class Hooks:
     _dropped: int = 0
 
     def add(self, notice: Notice) -> None:
-        self._waiting.append(notice)
+        before = self._waiting.pop() if self._waiting else None
+        both = before.with_other_family(notice) if before is not None else None
+        self._waiting.extend(each for each in (both or before, None if both else notice) if each)
         if len(self._waiting) > MOST_WAITING:
             self._waiting.popleft()
             self._dropped += 1
@@ -85,6 +99,7 @@ class Hooks:
                     await _run_hook(path, variables)
             self._has_news.clear()
             await self._has_news.wait()
+            await asyncio.sleep(TOGETHER_S)
 
     def _find(self) -> list[str]:
         found, refused = find_hooks(self._folder)

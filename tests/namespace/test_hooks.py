@@ -91,32 +91,33 @@ def test_a_failover_is_told_to_everybody_with_its_times(router: Router) -> None:
     router.network.wan.drop()
     router.wait_failed_over()
     try:
-        soon(lambda: len(told(router)) >= before + 2, router)
-        soon(lambda: len(posted(router)) >= posts + 2, router)
+        soon(lambda: len(told(router)) > before, router)
+        soon(lambda: len(posted(router)) > posts, router)
         history = router.events("failover")[-2:]
     finally:
         router.network.wan.restore()
         router.wait_primary()
-    for entry, heard in zip(history, told(router)[before : before + 2], strict=True):
-        assert (heard["EVENT"], heard["KIND"], heard["PEER"]) == ("failover", "failover", "nodea")
-        assert (heard["FROM"], heard["TO"]) == ("wan", "wgup_nodea")
-        assert (heard["AT"], heard["FAMILY"]) == (entry["at"], entry["family"])
-        assert (heard["CAUSE"], heard["OUTAGE_MS"]) == (entry["cause"], str(entry["outage_ms"]))
+    [heard] = told(router)[before:][:1]
+    first = history[0]
+    assert (heard["EVENT"], heard["KIND"], heard["PEER"]) == ("failover", "failover", "nodea")
+    assert (heard["FROM"], heard["TO"]) == ("wan", "wgup_nodea")
+    assert (heard["AT"], heard["FAMILY"], heard["CAUSE"]) == (first["at"], "", first["cause"])
+    assert heard["OUTAGE_MS"] == str(max(entry["outage_ms"] for entry in history))
+    for entry in history:
         assert entry["outage_ms"] == entry["detection_ms"] + entry["switch_ms"]
         assert 100 < entry["outage_ms"] < 4000
-    senders = {sender for sender, _, _ in posted(router)[posts : posts + 2]}
-    assert senders == {router.network.provider_wans[0].address4}, "they left by the tunnel"
-    for entry, (_, path, body) in zip(history, posted(router)[posts:], strict=False):
-        assert path == f"/{TOKEN}"
-        assert body.items() >= {**entry, "event": "failover"}.items()
+    [(sender, path, body)] = posted(router)[posts:][:1]
+    assert sender == router.network.provider_wans[0].address4, "it left by the tunnel"
+    assert path == f"/{TOKEN}"
+    assert (body["event"], body["at"], body["family"]) == ("failover", first["at"], "")
     assert TOKEN not in router.service.log(10**6)
     assert TOKEN not in json.dumps(router.service.state())
 
 
 def test_a_slow_hook_holds_nothing_up(router: Router) -> None:
     router.wait_primary()
-    for heard in (told, posted):  # what came before: two families, there and back
-        soon(lambda heard=heard: len(heard(router)) % 4 == 0, router)
+    for heard in (told, posted):  # what came before: there and back
+        soon(lambda heard=heard: len(heard(router)) % 2 == 0, router)
     before, posts = len(told(router)), len(posted(router))
     slow = put(router, "00-slow", f"echo $$ >{router.service.folder}/slow; exec sleep 300")
     wan = router.network.wan
@@ -134,9 +135,9 @@ def test_a_slow_hook_holds_nothing_up(router: Router) -> None:
     assert len(told(router)) == before, "the slow hook is the first"
     os.unlink(slow)
     soon(lambda: not os.path.exists(f"/proc/{pid}"), router)
-    soon(lambda: len(posted(router)) >= posts + 8, router)
+    soon(lambda: len(posted(router)) >= posts + 4, router)
     kinds = [heard["KIND"] for heard in told(router)[before:]]
-    assert kinds == (["failover"] * 2 + ["failback"] * 2) * 2
+    assert kinds == ["failover", "failback"] * 2
     assert "00-slow did not finish within 10 s" in router.service.log()
 
 

@@ -136,6 +136,17 @@ def test_a_variable(notice: Notice, wanted: dict[str, str]) -> None:
     assert all(value.isprintable() for value in found.values())
 
 
+def test_both_families_of_a_change_are_one_notice() -> None:
+    six = replace(NOTICE, entry=ENTRY.replaced(family="ipv6", at="later", outage_ms=400))
+    both = NOTICE.with_other_family(six)
+    assert both is not None
+    assert both.entry == ENTRY.replaced(family="", outage_ms=400)
+    assert both.sentence() == "router1: failover wan -> wgup_nodea: wan: no answer"
+    others = (NOTICE, replace(six, entry=six.entry.replaced(to_path="wgup_nodeb")))
+    assert all(NOTICE.with_other_family(other) is None for other in others)
+    assert both.with_other_family(six) is None, "a third one is another change"
+
+
 # --- which are run
 
 
