@@ -33,8 +33,8 @@ from .mesh.peer_api import PeerApi
 from .mesh.registry.peers import Peers
 from .mesh.upstream_identity import Upstream
 from .platform import inbound
+from .platform.linux import Platform
 from .platform.network_reader import NetworkReader
-from .platform.protocol import Platform
 from .provider.device import Provider
 from .provider.lease_api import LeaseApi
 from .provider.lease_server import LeaseServer
@@ -69,9 +69,7 @@ def make_platform(
         from .platform.openwrt import OpenWrt
 
         return OpenWrt(config_dir, keys_dir, bus, warnings)
-    from .platform.standalone import Standalone
-
-    return Standalone(config_dir, keys_dir, warnings)
+    return Platform(config_dir, keys_dir, warnings)
 
 
 class Daemon:

@@ -15,7 +15,7 @@ from .config.options import Settings
 from .errors import CommandFailed, UplinkError
 from .model import DEVICE_GROUP, Family
 from .mwan3.sync import Keeper
-from .platform.protocol import Platform
+from .platform.linux import Platform
 from .platform.tunnels import NETWORK, plan_sections
 from .provider.device import Provider
 from .steering.plan import DIVERTING, STANDING, UNDERLAY_TABLE

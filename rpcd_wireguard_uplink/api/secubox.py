@@ -21,7 +21,7 @@ from ..errors import InvalidArgument, NotFound, UplinkError
 from ..failover.monitor import Monitor
 from ..mesh.offers import OfferBook
 from ..model import Uplink, interface_name, is_key
-from ..platform.protocol import Platform
+from ..platform.linux import Platform
 from ..schema.endpoints import parse_endpoint
 from ..schema.shapes import PEER_ID
 from ..text import quoted

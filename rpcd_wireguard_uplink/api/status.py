@@ -24,7 +24,7 @@ from ..mesh.registry.peers import Peers
 from ..mesh.wire.offer import Offer
 from ..model import NOT_COUNTED, Family, Health, PathKind, Uplink
 from ..mwan3.status import View
-from ..platform.protocol import Platform
+from ..platform.linux import Platform
 from ..probing.icmp import PROBE_BYTES
 from ..probing.probe_kind import ProbeKind
 from ..provider.lease_server import LeaseServer

@@ -15,7 +15,7 @@ from ..failover.monitor import Monitor
 from ..mesh.offer_validation import OfferValidator
 from ..mesh.offers import Source
 from ..model import NOT_COUNTED, Family, Health
-from ..platform.protocol import Platform
+from ..platform.linux import Platform
 from ..probing import tunnel_test
 from ..uplinks.adding import Adding, Given
 from ..uplinks.lifecycle import Uplinks

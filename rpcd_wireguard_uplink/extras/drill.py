@@ -25,7 +25,7 @@ from ..mesh.offers import OfferBook
 from ..mesh.registry.peers import Peers
 from ..mesh.wire.offer import Offer
 from ..model import Family, Health, Uplink
-from ..platform.protocol import Platform
+from ..platform.linux import Platform
 from ..probing.tunnel_test import Tested, run_test
 from ..state_file import now_text
 from ..steering.coordinator import SteeringCoordinator

@@ -15,8 +15,8 @@ from typing import Protocol
 from ..config.options import Settings
 from ..events import Events, PathsChanged
 from ..model import DefaultRoute, Family, PathKind, Uplink
+from ..platform.linux import Platform
 from ..platform.network_reader import NetworkReader
-from ..platform.protocol import Platform
 from ..probing.capacity import Capacity
 from ..system.netlink import Events as KernelNews
 from ..system.rtnetlink import LINK_GROUPS, link_events

@@ -11,7 +11,7 @@ from typing import Any
 
 from ..errors import UplinkError
 from ..model import Family
-from ..platform.protocol import Platform
+from ..platform.linux import Platform
 
 
 @dataclass(frozen=True, slots=True)

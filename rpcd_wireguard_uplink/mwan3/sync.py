@@ -14,8 +14,8 @@ from dataclasses import dataclass, field, replace
 from ..config.options import Settings
 from ..errors import UplinkError
 from ..model import Family, Uplink, is_marked, is_own_name
+from ..platform.linux import Platform
 from ..platform.netifd import running_instances
-from ..platform.protocol import Platform
 from ..platform.tunnels import SectionPlan
 from ..system import process
 from ..system.files import read_or_tell, read_text

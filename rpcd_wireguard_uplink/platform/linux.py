@@ -1,4 +1,8 @@
-"""What every Linux has in common: configuration files, keys, marked devices, the kernel's view.
+"""The machine that the service runs on: any Linux, with tunnels made by `wg` and the kernel.
+
+Marked sections become devices by plan; one that does not carry our mark is never touched. A router
+with netifd differs in parts (openwrt.py). Methods raise UplinkError's children only; reads are
+cheap enough to be repeated at every kernel event.
 
 Configuration is not written by the `uci` command: whatever changes directory that is given, it
 commits what others have left pending in /tmp/.uci along with its own (delta.c, uci_load_delta). The
@@ -11,19 +15,22 @@ import asyncio
 import contextlib
 import os
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
-from ..errors import CommandFailed
+from ..errors import CommandFailed, NotSupported, UplinkError
 from ..model import (
     DEVICE_GROUP,
     Endpoint,
+    Link,
     PeerCounters,
     Tunnel,
+    Uplink,
     is_key,
     mark_alias,
 )
-from ..system import nft, wg
+from ..system import nft, process, wg
 from ..system.dns import SERVER_FILES, parse_resolvers
 from ..system.files import (
     UnusableFile,
@@ -37,22 +44,26 @@ from ..system.files import (
 from ..system.nft import ConnectionTracking, TableReader
 from ..system.proc import filter_of, read_setting, write_setting
 from ..system.rtnetlink import Kernel
-from ..uci import Document, Draft, Store
+from ..uci import Document, Draft, Section, Store
 from ..warnings import Warnings
 from . import inbound
 from .endpoint_addresses import EndpointAddresses
-from .protocol import Platform
+from .tunnels import plan_devices, wanted_sections
 
 REMOVED = ".removed"
 KEPT_S = 86400.0
 EDITED = ("wireguard-uplink", "network", "mwan3", "firewall")
 
 
-class Linux(Platform):
-    """A Linux with UCI files in `config_dir`. Keys lie in `keys_dir` (0700, files 0600).
+class Platform:
+    """A machine with UCI files in `config_dir`. Keys lie in `keys_dir` (0700, files 0600).
 
+    `shares_network`: `network` is the owner's, with all of the router's interfaces in it.
     `_applied` holds the tunnels that are installed as they should be, by interface.
     """
+
+    name = "standalone"
+    shares_network = False
 
     def __init__(self, config_dir: str, keys_dir: str, warnings: Warnings) -> None:
         self.warnings = warnings
@@ -72,10 +83,14 @@ class Linux(Platform):
     # --- configuration
 
     async def read(self, config: str) -> Document:
+        """A configuration file's sections; an absent file is an empty document."""
         return self._store.read(config, missing_ok=True)
 
     async def edit(self, config: str, change: Callable[[Draft], None]) -> object:
-        """Apply a change in a thread, because it waits for a lock and for the disk."""
+        """Apply `change` to a file under its lock; atomic, and nothing is written on an error.
+
+        Returns the file's signature behind the edit.
+        """
 
         def write() -> object:
             with self._store.edit(config) as draft:
@@ -85,10 +100,11 @@ class Linux(Platform):
         return await asyncio.to_thread(write)
 
     def signature(self, config: str) -> object:
-        """Modification time, size and inode."""
+        """A value that differs once the file was changed by anybody."""
         return self._store.signature(config)
 
     async def sweep(self) -> None:
+        """Remove the files that writes left which were killed in the middle; for a start."""
         await asyncio.to_thread(self._sweep)
 
     def _sweep(self) -> None:
@@ -98,20 +114,20 @@ class Linux(Platform):
             remove_unfinished(folder)
 
     async def keep_rendered(self, text: str) -> None:
-        """In mwan3.d beside the directory of configurations; written only when it differs."""
+        """Keep, for people, what mwan3 should hold of ours; '' removes it."""
         path = os.path.join(self._etc, "mwan3.d", "wireguard-uplinks.conf")
         await asyncio.to_thread(_keep_text, path, text)
 
     # --- keys
 
     async def generate_keys(self, interface: str) -> tuple[str, str]:
-        """A new pair; the private key is written before anything mentions it."""
+        """A new key pair (private, public) for an interface, kept where only root reads it."""
         private, public = await wg.generate_keys()
         await self.write_key(interface, private)
         return private, public
 
     async def write_key(self, interface: str, private: str) -> None:
-        """Write it before anything mentions it; it is on the disk when this returns."""
+        """Keep a private key for an interface, where only root reads it."""
         await asyncio.to_thread(self._write_key, interface, private)
 
     def _write_key(self, interface: str, private: str) -> None:
@@ -125,6 +141,10 @@ class Linux(Platform):
         return os.path.join(self._keys_dir, f"{interface}.key")
 
     async def read_key(self, interface: str) -> str:
+        """The private key that was made for an interface, '' if there is none.
+
+        Raises UnusableFile where something else is in its place.
+        """
         path = self._key_path(interface)
         key = await asyncio.to_thread(read_bytes, path)
         if key is None:
@@ -138,6 +158,10 @@ class Linux(Platform):
         return text
 
     async def keep_keys(self, interfaces: Collection[str]) -> None:
+        """Put every key aside but those of these interfaces; it is deleted a day later.
+
+        To be called now and then.
+        """
         await asyncio.to_thread(self._keep_keys, {f"{name}.key" for name in interfaces})
 
     def _keep_keys(self, kept: Collection[str]) -> None:
@@ -160,6 +184,7 @@ class Linux(Platform):
             self.warnings.set("keys", told)
 
     async def read_removed_key(self, interface: str) -> str:
+        """The private key of an interface that was put aside, '' if there is none."""
         path = self._key_path(interface) + REMOVED
         found = await asyncio.to_thread(read_or_tell, read_text, path, "")
         return found.strip() if is_key(found.strip()) else ""
@@ -167,7 +192,10 @@ class Linux(Platform):
     # --- tunnels
 
     async def guard_tunnels(self, opened: Collection[str] | None) -> None:
-        """A table of its own, beside whatever firewall there is."""
+        """Let only answers in by tunnels, but by those `opened`; None where no tunnel is left.
+
+        To be called before the first tunnel is made and after the last has gone.
+        """
         before, self._opened = self._opened, None if opened is None else frozenset(opened)
         if opened is None:
             await nft.delete_table("inet", inbound.TABLE)
@@ -193,9 +221,13 @@ class Linux(Platform):
             await wg.insist_on_endpoint(name, tunnel.public_key, at)
 
     def know_endpoints(self, interface: str, endpoints: Sequence[Endpoint]) -> None:
+        """Other endpoints of a tunnel's provider."""
         self._endpoints.also(interface, endpoints)
 
     async def follow_names(self, stalled: Sequence[str]) -> bool:
+        """Have silent tunnels go on to their provider's next address, names looked up again, and
+        keep what answered; whether an address is another now. Cheap while nothing is stalled.
+        """
         if self._endpoints.due(stalled):
             await self.read_counters()  # or one that works by now would be left again
         due = [name for name in self._endpoints.due(stalled) if name in self._applied]
@@ -210,12 +242,67 @@ class Linux(Platform):
         return bool(moved)
 
     def endpoint_address(self, interface: str) -> str:
+        """The address literal of a tunnel's endpoint, '' while its name is not resolved."""
         return self._endpoints.current(interface)
+
+    async def wanted_sections(
+        self, keyed: Sequence[tuple[Uplink, str]], found: Sequence[Section], *, routed: bool = False
+    ) -> list[Section]:
+        """The `network` sections of uplinks with their private keys; `found` are those there.
+
+        With `routed` the tunnels have default routes, which mwan3 needs. Names of endpoints stay
+        names here: `sync` resolves them.
+        """
+        return [section for uplink, key in keyed for section in wanted_sections(uplink, key)]
+
+    async def sync(self, tunnels: Sequence[Tunnel]) -> Mapping[str, str]:
+        """Install these tunnels, and no other marked one; interface -> why it could not be."""
+        links = [await self._recognized(link, tunnels) for link in self.kernel.devices()]
+        plan = plan_devices(tunnels, links, self._applied)
+        failed = dict(plan.refused)
+        for name in plan.delete:
+            self.kernel.delete_device(name)
+            self._applied.pop(name, None)
+            self._endpoints.forget(name)
+        if plan.update and not self._applied:  # what an earlier run left is watched from now on
+            with contextlib.suppress(UplinkError):
+                await self.read_counters()
+        wanted = plan.create + plan.update
+        await self._endpoints.look_up_all({t.interface: t.endpoint for t in wanted if t.endpoint})
+        for tunnel in wanted:
+            try:
+                if tunnel in plan.create:
+                    await wg.make_device(self.kernel, tunnel.interface)
+                    self._mark(tunnel)
+                await self._configure(tunnel)
+                self._applied[tunnel.interface] = tunnel
+            except UplinkError as error:
+                failed[tunnel.interface] = str(error)
+        return failed
+
+    async def _recognized(self, link: Link, tunnels: Sequence[Tunnel]) -> Link:
+        """A device whose maker died before marking it is known by its key, ours or none yet."""
+        wanted = next((t for t in tunnels if t.interface == link.name), None)
+        if wanted is None or link.alias:
+            return link
+        shown = await process.run(["wg", "show", link.name, "public-key"], check=False)
+        own = await wg.public_key(wanted.private_key)
+        if shown.returncode != 0 or shown.stdout.strip() not in (own, "(none)"):
+            return link
+        self._mark(wanted)
+        return replace(link, alias=mark_alias(wanted.peer_id))
+
+    async def _configure(self, tunnel: Tunnel) -> None:
+        name = tunnel.interface
+        await self._set_peer(tunnel)
+        self.kernel.set_addresses(name, tunnel.addresses)
+        self.kernel.set_device(name, mtu=tunnel.mtu, up=True)
+        loosen_reverse_path(name)
 
     # --- what there is
 
     async def read_resolvers(self) -> list[str]:
-        """From the first of netifd's file and the machine's own that names any."""
+        """The name servers that the WANs brought, address literals."""
         for path in SERVER_FILES:
             text = await asyncio.to_thread(read_or_tell, read_text, path, "", self.warnings)
             found = parse_resolvers(text)
@@ -224,10 +311,61 @@ class Linux(Platform):
         return []
 
     async def read_counters(self) -> dict[str, PeerCounters]:
+        """WireGuard's counters of every device with a peer, by device."""
         read_s = time.monotonic()
         counters = await wg.read_counters(self._ages)
         self._endpoints.saw(counters, read_s)
         return counters
+
+    # --- netifd and procd, where they are
+
+    async def install_provider(
+        self,
+        gateways: Sequence[str],
+        listen_port: int,
+        mesh_devices: Collection[str],
+        renewal_port: int,
+    ) -> None:
+        """Have the machine's own network and firewall let consumers of PROVIDER_DEVICE through.
+
+        `gateways` are the device's addresses with prefix lengths. To be called again when WANs or
+        `mesh_devices` change; what is installed is left alone. On an error all is as before.
+        """
+        return
+
+    async def remove_provider(self) -> None:
+        """Undo `install_provider`; nothing where there is nothing to undo."""
+        return
+
+    async def read_protocols(self) -> Mapping[str, str]:
+        """Device -> netifd's protocol of the interface on it."""
+        return {}
+
+    def logical_name(self, device: str) -> str:
+        """What the owner calls the WAN with that device; the device itself where not known."""
+        return device
+
+    def interfaces_on(self, device: str) -> list[str]:
+        """netifd's names of the interfaces on a device."""
+        return []
+
+    async def read_interfaces(self) -> Mapping[str, str]:
+        """netifd's interfaces and the devices that they have or had, '' where that is not known."""
+        return {}
+
+    def is_enabled(self, service: str) -> bool:
+        """Whether a service is started at boot, as a router's init scripts are."""
+        return False
+
+    async def reload_network(self) -> None:
+        """Have `network` read again by whoever makes interfaces of it."""
+        return
+
+    async def call(
+        self, path: str, method: str, arguments: Mapping[str, Any] | None = None
+    ) -> dict[str, Any]:
+        """What an object on netifd's and procd's bus replies. Raises UplinkError."""
+        raise NotSupported(f"there is no {path} without netifd")
 
 
 def loosen_reverse_path(device: str) -> None:

@@ -10,10 +10,10 @@ import asyncio
 import contextlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 from ..errors import UplinkError
-from ..ubus.objects import Callback
+from ..ubus.client import Client
 
 INTERFACES = "network.interface"
 CALL_S = 5.0
@@ -92,24 +92,12 @@ def _rows(table: Mapping[str, Any], key: str) -> list[Mapping[str, Any]]:
     return [row for row in rows if isinstance(row, Mapping)] if isinstance(rows, list) else []
 
 
-class Bus(Protocol):
-    """What is needed of the bus's client."""
-
-    async def call(
-        self, path: str, method: str, arguments: Mapping[str, Any] | None, *, timeout_s: float
-    ) -> dict[str, Any]:
-        """Call a method."""
-
-    async def subscribe(self, path: str, callback: Callback) -> bool:
-        """Hear of an object's notifications, also after the bus was gone."""
-
-
 class Netifd:
     """netifd over the bus. `devices` maps an interface to the device that it has or had,
     `protocols` a device to the protocol of the first interface on it that has one.
     """
 
-    def __init__(self, bus: Bus) -> None:
+    def __init__(self, bus: Client) -> None:
         self.devices: dict[str, str] = {}
         self.protocols: dict[str, str] = {}
         self._bus = bus

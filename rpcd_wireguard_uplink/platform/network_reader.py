@@ -21,7 +21,7 @@ from ..model import (
 )
 from ..system.network import NetworkState, Wans, is_used, own_networks, private_tunnels
 from ..system.rtnetlink import MAIN, Address, Route, by_device
-from .protocol import Platform
+from .linux import Platform
 
 ROUTE_LOSS_S = 0.25  # a default route that is replaced is gone for a moment
 

@@ -27,10 +27,11 @@ from ..model import (
 )
 from ..schema.endpoints import is_literal
 from ..system.dns import STAND_INS
+from ..ubus.client import Client
 from ..uci import Section
 from ..warnings import Warnings
-from .linux import Linux, loosen_reverse_path
-from .netifd import INTERFACES, Bus, Interface, Netifd
+from .linux import Platform, loosen_reverse_path
+from .netifd import INTERFACES, Interface, Netifd
 from .provider_network import (
     FIREWALL,
     ProviderNetwork,
@@ -56,13 +57,13 @@ value is its own (interface-ip.c, interface_update_proto_addr); mwan3 copies rou
 DNS_METRIC = 10000  # dnsmasq is given every WAN's resolvers first
 
 
-class OpenWrt(Linux):
+class OpenWrt(Platform):
     """The platform of a router. netifd reloads only for what is new to it or gone."""
 
     name = "openwrt"
     shares_network = True
 
-    def __init__(self, config_dir: str, keys_dir: str, bus: Bus, warnings: Warnings) -> None:
+    def __init__(self, config_dir: str, keys_dir: str, bus: Client, warnings: Warnings) -> None:
         super().__init__(config_dir, keys_dir, warnings)
         self._netifd = Netifd(bus)
         self._provider = ProviderNetwork(self, self._netifd)

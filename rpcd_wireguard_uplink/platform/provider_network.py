@@ -16,8 +16,8 @@ from ..errors import CommandFailed, ConfigError, UplinkError
 from ..model import MARK_OPTION, PROVIDER_DEVICE, is_marked
 from ..system import process
 from ..uci import Section, Value
+from .linux import Platform
 from .netifd import Netifd
-from .protocol import Platform
 from .tunnels import (
     LOST_NETWORK,
     NETWORK,

@@ -25,8 +25,8 @@ from ..mesh.registry.peers import Peers
 from ..mesh.wire.endpoints import ScopedEndpoint
 from ..mesh.wire.lease import Denial, Deny, LeaseGrant, LeaseRequest
 from ..model import DEFAULT_MTU, DEVICE_GROUP, PROVIDER_DEVICE, Family, PeerCounters
+from ..platform.linux import Platform
 from ..platform.network_reader import NetworkReader
-from ..platform.protocol import Platform
 from ..platform.tunnels import tunnel_mtu
 from ..system import wg
 from ..system.proc import forwarding_fault

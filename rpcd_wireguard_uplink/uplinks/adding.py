@@ -16,7 +16,7 @@ from ..mesh.offers import OfferBook
 from ..mesh.registry.peers import Peers
 from ..mesh.wire.offer import Offer
 from ..model import NOT_COUNTED, Uplink, normal_address
-from ..platform.protocol import Platform
+from ..platform.linux import Platform
 from ..schema.endpoints import parse_endpoint
 from ..system import wg
 from .lease_client import LeaseClient

@@ -34,7 +34,7 @@ from ..mesh.registry.peers import Peers
 from ..mesh.wire.endpoints import ScopedEndpoint
 from ..mesh.wire.lease import Denial, Deny, LeaseGrant, LeaseRelease, LeaseRequest
 from ..model import DEVICE_GROUP, PROVIDER_DEVICE, Uplink, is_own_name
-from ..platform.protocol import Platform
+from ..platform.linux import Platform
 from ..schema.endpoints import is_literal
 from ..system.rtnetlink import Address
 from ..tasks import TaskSet, tell

@@ -26,7 +26,7 @@ from ..model import (
     is_key,
     is_marked,
 )
-from ..platform.protocol import Platform
+from ..platform.linux import Platform
 from ..platform.tunnels import LOST_NETWORK, NETWORK, has_interfaces, plan_sections, tunnels_of
 from ..system import wg
 from ..text import quoted

@@ -16,7 +16,7 @@ from ..model import DefaultRoute, Family, Uplink, is_own_name
 from ..mwan3.sections import MWAN3
 from ..mwan3.status import View
 from ..mwan3.sync import Keeper
-from ..platform.protocol import Platform
+from ..platform.linux import Platform
 from ..warnings import Warnings
 
 

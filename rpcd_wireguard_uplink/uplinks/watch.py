@@ -15,7 +15,7 @@ from ..failover.machine import AWAY
 from ..failover.monitor import Monitor
 from ..failover.paths import Watch
 from ..model import DEVICE_GROUP, NOT_COUNTED, Family, Health, Uplink
-from ..platform.protocol import Platform
+from ..platform.linux import Platform
 from ..warnings import Warnings
 from .wans import Wans
 

@@ -26,6 +26,7 @@ from rpcd_wireguard_uplink.events import Events
 from rpcd_wireguard_uplink.mesh import http
 from rpcd_wireguard_uplink.mesh import transport as mesh_carrier
 from rpcd_wireguard_uplink.mesh.wire.offer import Offer
+from rpcd_wireguard_uplink.platform.linux import Platform
 from rpcd_wireguard_uplink.system import process
 from rpcd_wireguard_uplink.tasks import TaskSet
 from rpcd_wireguard_uplink.warnings import Warnings
@@ -105,7 +106,7 @@ async def _start(router: Router, folder: str) -> None:
     warnings = Warnings()
     tasks = TaskSet(warnings)
     router.daemon = Daemon(
-        machine,
+        cast(Platform, machine),
         cast(BusService, QuietBus([])),
         keys_dir=machine.keys_dir,
         state_file=os.path.join(machine.directory, "state.json"),

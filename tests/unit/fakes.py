@@ -32,8 +32,8 @@ from rpcd_wireguard_uplink.model import (
     Tunnel,
     Uplink,
 )
+from rpcd_wireguard_uplink.platform.linux import Platform
 from rpcd_wireguard_uplink.platform.network_reader import NetworkReader
-from rpcd_wireguard_uplink.platform.protocol import Platform
 from rpcd_wireguard_uplink.platform.tunnels import wanted_sections
 from rpcd_wireguard_uplink.steering.controller import PlanApplied
 from rpcd_wireguard_uplink.steering.coordinator import SteeringCoordinator

@@ -20,7 +20,7 @@ from rpcd_wireguard_uplink.daemon import Daemon
 from rpcd_wireguard_uplink.errors import CommandFailed, Status, UplinkError
 from rpcd_wireguard_uplink.events import Events
 from rpcd_wireguard_uplink.model import DefaultRoute, Family, Link
-from rpcd_wireguard_uplink.platform.protocol import Platform
+from rpcd_wireguard_uplink.platform.linux import Platform
 from rpcd_wireguard_uplink.provider import lease_server
 from rpcd_wireguard_uplink.schema.record import Record
 from rpcd_wireguard_uplink.tasks import TaskSet

@@ -12,7 +12,7 @@ import pytest
 from pytest_mock import MockerFixture
 
 from rpcd_wireguard_uplink.platform import inbound, linux
-from rpcd_wireguard_uplink.platform.standalone import Standalone
+from rpcd_wireguard_uplink.platform.linux import Platform
 from rpcd_wireguard_uplink.platform.tunnels import tunnels_of, wanted_sections
 from rpcd_wireguard_uplink.system import nft
 from rpcd_wireguard_uplink.system.files import UnusableFile
@@ -25,15 +25,15 @@ AS_ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="only root can plant anot
 
 
 @pytest.fixture
-def machine(tmp_path: Path) -> Standalone:
-    return Standalone(str(tmp_path / "config"), str(tmp_path / "keys"), Warnings())
+def machine(tmp_path: Path) -> Platform:
+    return Platform(str(tmp_path / "config"), str(tmp_path / "keys"), Warnings())
 
 
 # --- the filter for what comes in by tunnels
 
 
 async def test_the_filter_that_stands_is_not_put_up_again(
-    machine: Standalone, mocker: MockerFixture
+    machine: Platform, mocker: MockerFixture
 ) -> None:
     commands = replace_commands(mocker)
     count = mocker.patch.object(nft.TableReader, "count_rules", return_value=0)
@@ -78,7 +78,7 @@ def _of_nobody(path: Path) -> None:
     ],
 )
 async def test_resolvers_are_those_of_files_that_can_be_believed(
-    machine: Standalone,
+    machine: Platform,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     plant: Callable[[Path], None],
@@ -104,7 +104,7 @@ async def test_resolvers_are_those_of_files_that_can_be_believed(
     ids=["nuls", "empty", "latin", "fifo", "folder"],
 )
 async def test_a_key_file_without_a_key_is_named(
-    machine: Standalone, plant: Callable[[Path], None]
+    machine: Platform, plant: Callable[[Path], None]
 ) -> None:
     await machine.write_key("wgup_other", key_of("other"))
     path = Path(machine._key_path("wgup_nodea"))
@@ -116,7 +116,7 @@ async def test_a_key_file_without_a_key_is_named(
     assert await machine.read_key("wgup_none") == ""
 
 
-async def test_a_key_is_replaced_whole(machine: Standalone, tmp_path: Path) -> None:
+async def test_a_key_is_replaced_whole(machine: Platform, tmp_path: Path) -> None:
     for seed in ("first", "second"):
         await machine.write_key("wgup_nodea", key_of(seed))
         assert await machine.read_key("wgup_nodea") == key_of(seed)
@@ -125,7 +125,7 @@ async def test_a_key_is_replaced_whole(machine: Standalone, tmp_path: Path) -> N
 
 
 async def test_keys_of_removed_uplinks_are_kept_for_a_day(
-    machine: Standalone, tmp_path: Path
+    machine: Platform, tmp_path: Path
 ) -> None:
     keys = tmp_path / "keys"
     for name in ("wgup_srv", "wgup_a", "wgup_b"):

@@ -10,7 +10,7 @@ from pytest_mock import MockerFixture
 
 from rpcd_wireguard_uplink.errors import CommandFailed, InvalidArgument
 from rpcd_wireguard_uplink.model import Endpoint, PeerCounters, Tunnel
-from rpcd_wireguard_uplink.platform.standalone import Standalone
+from rpcd_wireguard_uplink.platform.linux import Platform
 from rpcd_wireguard_uplink.system import wg
 from rpcd_wireguard_uplink.warnings import Warnings
 from tests.unit.fakes import Commands, RoutingTables, key_of, replace_commands
@@ -101,7 +101,7 @@ async def test_only_a_changed_endpoint_is_insisted_on(
     is_insisted_on: bool,
 ) -> None:
     mocker.patch.object(wg, "ENDPOINT_PAUSE_S", 0.0)
-    platform = Standalone(str(tmp_path), str(tmp_path), Warnings())
+    platform = Platform(str(tmp_path), str(tmp_path), Warnings())
     await platform._set_peer(TUNNEL)
     platform._applied["wgup_a"] = TUNNEL
     shown = "wg show wgup_a endpoints"
