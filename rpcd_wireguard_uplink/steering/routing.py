@@ -332,7 +332,7 @@ class Routing:
         found = self._found[family]
         wanted = self._wanted_rules(plan, family, slots)
         ours = [rule for rule in found.rules if rules.is_ours(rule)]
-        new, changed, gone = rules.plan_rules(ours, wanted)
+        new, changed, gone = rules.plan_rules(ours, wanted, rules.overtaken(found.rules))
         added: list[Request] = []
         removed: list[Request] = []
         wishes = self._wanted_tables(plan, family, slots)

@@ -18,6 +18,7 @@ from functools import lru_cache
 from ..model import MWAN3_MASK, OUTER_MARK, PROBE_MARK, PROVIDER_DEVICE, SLOT_MASK, Family
 from ..system.rtnetlink import (
     GOTO,
+    LOCAL,
     MAIN,
     TO_TABLE,
     UNREACHABLE,
@@ -66,13 +67,20 @@ def standing_rules(
     plan: SteeringPlan, family: Family, found: Sequence[Rule], slots: Iterable[int]
 ) -> list[Rule]:
     """Those that stand as long as there are uplinks."""
-    first = first_priority(r for r in found if not is_ours(r))
-    return list(_standing(family, first, plan.tunnels, tuple(slots)))
+    others = [rule for rule in found if not is_ours(rule)]
+    first = first_priority(others)
+    # Where VRFs are in use `local` stands behind the rule that asks them (the kernel's vrf.rst).
+    is_local_first = any(r.table == LOCAL and r.is_plain and r.priority < first for r in others)
+    return list(_standing(family, first, plan.tunnels, tuple(slots), is_local_first))
 
 
 @lru_cache(maxsize=8)  # a switch asks for what it asked for before
 def _standing(
-    family: Family, first: int, tunnels: tuple[str, ...], slots: tuple[int, ...]
+    family: Family,
+    first: int,
+    tunnels: tuple[str, ...],
+    slots: tuple[int, ...],
+    is_local_first: bool,
 ) -> tuple[Rule, ...]:
     def rule(table: int, priority: int, **selectors: object) -> Rule:
         return Rule(
@@ -91,6 +99,8 @@ def _standing(
         rule(UNDERLAY_TABLE, first, input_device=PROVIDER_DEVICE),
         rule(MAIN, first, mark=(MAIN_SLOT << SLOT_SHIFT, SLOT_MASK)),
     ]
+    if not is_local_first:  # what a provider's consumers ask of the router itself
+        wanted.insert(0, rule(LOCAL, first, input_device=PROVIDER_DEVICE))
     wanted += [
         rule(path_table(slot), first, mark=(slot << SLOT_SHIFT, SLOT_MASK)) for slot in slots
     ]
@@ -193,8 +203,20 @@ def policy_sources(found: Iterable[Rule]) -> tuple[set[str], set[str], bool]:
     return devices, sources, ports
 
 
+def overtaken(found: Iterable[Rule]) -> set[int]:
+    """The preferences at which a rule of others has come to stand behind one of ours."""
+    ours: set[int] = set()
+    late: set[int] = set()
+    for rule in found:
+        if is_ours(rule):
+            ours.add(rule.priority)
+        elif rule.priority in ours:
+            late.add(rule.priority)
+    return late
+
+
 def plan_rules(
-    found: Sequence[Rule], wanted: Sequence[Rule]
+    found: Sequence[Rule], wanted: Sequence[Rule], late: Collection[int] = ()
 ) -> tuple[list[Request], list[Request], list[Request]]:
     """What turns found rules of ours into the wanted ones: rules of new preferences, of those where
     some stood already, and those that go.
@@ -203,7 +225,8 @@ def plan_rules(
     there first and go last.
 
     Of one preference the order counts, and the kernel puts a new rule behind the others: what
-    stands behind a new one is taken away and put back.
+    stands behind a new one is taken away and put back, and so are those of the preferences `late`,
+    where others' rules are to be asked before ours.
     """
     new: list[Request] = []
     changed: list[Request] = []
@@ -216,7 +239,8 @@ def plan_rules(
     for priority in sorted(by_priority, key=lambda each: (each not in standing, -each)):
         had, want = by_priority[priority]
         same = 0
-        while same < min(len(had), len(want)) and had[same] == want[same]:
+        most = 0 if priority in late else min(len(had), len(want))
+        while same < most and had[same] == want[same]:
             same += 1
         while taken := [n for n in range(same) if any(_fits(r, had[n]) for r in had[same:])]:
             same = taken[0]

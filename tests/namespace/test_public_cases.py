@@ -136,6 +136,11 @@ def die(odd: Odd, *, upstream: bool = False) -> None:
     odd.router.wait_failed_over()
 
 
+def pings(node: Node, address: str) -> bool:
+    """Whether a ping is answered."""
+    return node.run(["ping", "-c", "1", "-W", "1", address], check=False).returncode == 0
+
+
 # Row 1: routes by the dead WAN that are longer than its default.
 
 
@@ -494,6 +499,87 @@ def test_case_04_guests_of_an_owners_rule_stay_where_they_are(
             assert len(samples) > 5
             assert sources(samples) == [expected[address]]
             assert longest(samples).seconds < 0.5
+
+
+@contextlib.contextmanager
+def local_behind_vrfs(node: Node) -> Iterator[None]:
+    """Have rules as the kernel's page on VRFs has them: first the VRFs' own, then `local`.
+
+    This kernel has the rule and no VRF device.
+    """
+    node.sh(LOCAL_BEHIND)
+    try:
+        yield
+    finally:
+        node.sh(LOCAL_FIRST)
+
+
+LOCAL_BEHIND = "\n".join(
+    f"ip {f} rule add pref 1000 l3mdev\nip {f} rule add pref 32765 lookup local\n"
+    f"ip {f} rule del pref 0"
+    for f in ("-4", "-6")
+)
+LOCAL_FIRST = "\n".join(
+    f"ip {f} rule add pref 0 lookup local\nip {f} rule del pref 32765 lookup local\n"
+    f"ip {f} rule del pref 1000"
+    for f in ("-4", "-6")
+)
+
+
+@pytest.mark.parametrize("when", ["in calm", "in the outage"])
+def test_case_04_local_addresses_behind_the_rule_of_vrfs(odd: Odd, when: str) -> None:
+    with ExitStack() as stack:
+        if when == "in calm":
+            stack.enter_context(local_behind_vrfs(odd.node))
+        die(odd)
+        if when == "in the outage":
+            stack.enter_context(local_behind_vrfs(odd.node))
+        for address in ("192.168.1.1", "fd00:1::1"):
+            until(lambda: pings(odd.host, address), bool, 2.0)  # noqa: B023
+        reached(odd.host, odd.by_uplink)
+
+
+DOCKER = """
+table ip docker_filter {
+	chain forward {
+		type filter hook forward priority filter; policy drop;
+		jump user
+		oifname "docker0" ct state established,related accept
+		iifname "docker0" accept
+		iifname "lan" accept
+		oifname "lan" ct state established,related accept
+	}
+	chain user { return; }
+}
+table ip docker_nat {
+	chain post {
+		type nat hook postrouting priority srcnat; policy accept;
+		ip saddr 172.17.0.0/16 oifname != "docker0" masquerade
+	}
+}
+"""
+CONTAINER = "172.17.0.2"
+
+
+def test_case_12_containers_of_docker(odd: Odd) -> None:
+    """Its firewall lets containers go anywhere; to one another and to the LAN they go as before."""
+    network = odd.network
+    container = network.lab.node("container")
+    join(odd.node, "docker0", container, "eth0")
+    odd.node.sh("ip addr add 172.17.0.1/16 dev docker0")
+    container.sh(f"ip addr add {CONTAINER}/16 dev eth0\nip route add default via 172.17.0.1")
+    odd.node.nft(DOCKER)
+    try:
+        reached(container, {ECHO4: odd.wan.address4})
+        die(odd)
+        reached(container, {ECHO4: odd.by_uplink[ECHO4]})
+        reached(odd.host, odd.by_uplink)
+        assert pings(container, HOST4) and pings(odd.host, CONTAINER)
+        assert not [p for p in odd.router.status()["problems"] if "forward" in p]
+    finally:
+        odd.node.sh(
+            "nft delete table ip docker_filter\nnft delete table ip docker_nat\nip link del docker0"
+        )
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="other users' sockets need root")

@@ -20,6 +20,10 @@ class Packet:
     iif: str = ""
     oif: str = ""
     oif_index: int = 0
+    vrf: int = 0  # the table of the VRF that its device is in
+
+
+L3MDEV = 19  # linux/fib_rules.h: the rule asks the table of the packet's VRF
 
 
 def device_of(packet: Packet, rules: Sequence[Rule], routes: Iterable[Route]) -> int:
@@ -39,7 +43,8 @@ def device_of(packet: Packet, rules: Sequence[Rule], routes: Iterable[Route]) ->
             landing = [n for n, each in enumerate(rules) if each.priority == rule.target]
             at = landing[0] if landing else at
         elif rule.action == TO_TABLE:
-            found = _best(packet, tables.get(rule.table, ()))
+            table = packet.vrf if _is_for_vrfs(rule) else rule.table
+            found = _best(packet, tables.get(table, ()))
             if found is None or found.length <= _suppressed(rule):
                 continue
             return found.hops[0].index if found.kind == UNICAST else REFUSED
@@ -53,9 +58,13 @@ def _suppressed(rule: Rule) -> int:
     return int.from_bytes(held[14], sys.byteorder) if 14 in held else -1
 
 
+def _is_for_vrfs(rule: Rule) -> bool:
+    return L3MDEV in dict(rule.selectors)
+
+
 def _matches(rule: Rule, packet: Packet) -> bool:
     mark, mask = rule.mark
-    fits = packet.mark & mask == mark
+    fits = packet.mark & mask == mark and (bool(packet.vrf) or not _is_for_vrfs(rule))
     fits = fits and rule.input_device in ("", packet.iif)
     fits = fits and rule.output_device in ("", packet.oif)
     if rule.source:

@@ -34,6 +34,8 @@ OTHERS = {
     "lowest": "pref 1 lookup main",
     "bypass": "pref 5210 fwmark 0x80000/0xff0000 lookup main",
     "behind": "pref 40000 lookup 77",
+    "vrf": "pref 1000 l3mdev",
+    "local": "pref 32765 lookup local",
 }
 
 

@@ -27,6 +27,7 @@ from rpcd_wireguard_uplink.system import netlink
 from rpcd_wireguard_uplink.system.netlink import Message
 from rpcd_wireguard_uplink.system.rtnetlink import (
     DELLINK,
+    LOCAL,
     NEWADDR,
     Route,
     Rule,
@@ -265,3 +266,17 @@ def test_running_managers(tmp_path: Path) -> None:
     (tmp_path / "self" / "comm").write_text("netifd")
     assert running_managers(str(tmp_path)) == ["netifd", "systemd-networkd"]
     assert isinstance(running_managers(), list)
+
+
+def test_a_rule_of_others_that_comes_to_stand_behind_ours_is_asked_before_it(bench: Bench) -> None:
+    """VRFs are set up in an outage: `local` goes to the preference that our twin of main has."""
+    moved = Rule(V4, 32765, LOCAL)
+    bench.kernel.happen(add_rule(moved))
+    assert [r for r in bench.kernel.found_rules[V4] if r.priority == 32765][-1] == moved
+    bench.routing.take_news()
+    bench.follow()
+    there = [rule for rule in bench.kernel.found_rules[V4] if rule.priority == 32765]
+    assert there[0] == moved and len(there) > 1
+    asked = len(bench.kernel.requests)
+    bench.follow()
+    assert len(bench.kernel.requests) == asked

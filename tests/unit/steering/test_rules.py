@@ -43,7 +43,7 @@ from rpcd_wireguard_uplink.system.rtnetlink import (
     parse_rule,
     rule_selectors,
 )
-from tests.unit.steering.lookup import NO_ROUTE, REFUSED, Packet, device_of
+from tests.unit.steering.lookup import L3MDEV, NO_ROUTE, REFUSED, Packet, device_of
 from tests.unit.steering.scenes import (
     INDEXES,
     V4,
@@ -314,6 +314,7 @@ WG_QUICK = [
 POLICY = [Rule(V4, 1000, 7, **FROM_LAN)]  # type: ignore[arg-type]
 PBR = [Rule(V4, 30000, MAIN, selectors=((14, struct.pack("=I", 1)),))]
 ALONE = [Rule(V4, 32765, MAIN, selectors=SUPPRESSED)]
+VRF = [Rule(V4, 1000, 0, selectors=((L3MDEV, b"\1"),))]
 OUT = Packet("203.0.113.9")
 
 
@@ -348,6 +349,10 @@ OUT = Packet("203.0.113.9")
         ([Rule(V4, 100, MAIN), Rule(V4, 101, MAIN, selectors=WG_MARK)], OUT, TUNNEL),
         ([Rule(V4, 40000, 7)], OUT, VPN),  # the owner's word behind main
         ([Rule(V4, 1000, 0, 7, rule_selectors(mark=(5, 5)))], replace(OUT, mark=5), REFUSED),
+        (VRF, replace(OUT, vrf=7), VPN),
+        (VRF, replace(OUT, vrf=7, iif="lan"), VPN),
+        (VRF, OUT, TUNNEL),
+        (VRF, Packet("10.7.0.9"), LAN),
     ],
 )
 def test_where_packets_go_in_an_outage(others: list[Rule], packet: Packet, device: int) -> None:
@@ -363,6 +368,24 @@ def test_without_a_diversion_packets_go_as_ever() -> None:
             packet = Packet(to)
             as_ever = device_of(packet, [*KERNEL, *others], MAIN_ROUTES)
             assert device_of(packet, rules, routes(wish)) == as_ever
+
+
+@pytest.mark.parametrize("iif", ["", "lan", PROVIDER_DEVICE])
+def test_local_addresses_where_their_rule_stands_behind_that_of_vrfs(iif: str) -> None:
+    """As the kernel's page on VRFs has it: `local` at 32765, behind the rule that asks VRFs."""
+    local = replace(by("10.7.0.1/32", "lo"), table=255)
+    others = [*VRF, replace(LOCAL, priority=32765), LOOKUP_MAIN, LOOKUP_DEFAULT]
+    wish = plan(diversion())
+    rules = [
+        *others,
+        *standing_rules(wish, V4, others, []),
+        *diverting_rules(wish, V4, others, ["wan"], ()),
+    ]
+    packet = Packet("10.7.0.1", iif=iif)
+    assert device_of(packet, rules, [local, *routes(wish)]) == INDEXES["lo"]
+    assert device_of(replace(OUT, iif=iif), rules, [local, *routes(wish)]) == (
+        WAN if iif == PROVIDER_DEVICE else TUNNEL
+    )
 
 
 def test_an_ending_that_refuses() -> None:
