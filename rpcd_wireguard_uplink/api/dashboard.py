@@ -1,9 +1,9 @@
 """Beside SecuBox's dashboard: its object's name is ours, its plugin's other methods stay served.
 
-rpcd publishes the plugin under the name before any service starts. It skips a file without the run
-bit (rpc_plugin_api_init, plugin.c), so the script clears the bit, marks the file by its sticky bit,
-which nothing else uses, and has rpcd reload; then the name is free. The mark lies in the file
-itself: it survives a crash and a reboot, and a reinstalled plugin is unmarked and runnable again.
+rpcd publishes the plugin under the name before any service starts. It publishes nothing for a file
+that lists no methods (rpc_plugin_parse_exec, plugin.c), so the script puts such a stand-in in the
+plugin's place, marked by the sticky bit, which nothing else uses, and has rpcd reload; then the
+name is free. The mark survives a crash and a reboot, and a reinstalled plugin is unmarked again.
 Calls are forwarded by rpcd's rules (rpc_plugin_call). Knows no method of either side.
 """
 
@@ -49,8 +49,14 @@ class Dashboard:
 
     @property
     def marked(self) -> bool:
-        """Whether the plugin's run bit was cleared by us and not given back yet."""
+        """Whether a stand-in of ours has the plugin's place."""
         return bool(self._mode() & stat.S_ISVTX)
+
+    @property
+    def _source(self) -> str:
+        """The plugin itself, which lies aside while a stand-in has its place."""
+        aside = f"{self._plugin}.dashboard"
+        return aside if self.marked and os.path.isfile(aside) else self._plugin
 
     def _mode(self) -> int:
         try:
@@ -65,7 +71,7 @@ class Dashboard:
 
         A name that stays taken is not asked for again: rpcd would be reloaded for nothing.
         """
-        if self._asked or not self._mode() & stat.S_IXUSR:
+        if self._asked or self.marked or not self._mode() & stat.S_IXUSR:
             return False
         self._asked = True
         await self._run("take")
@@ -100,14 +106,14 @@ class Dashboard:
     async def signatures(self) -> Signatures:
         """The plugin's methods as rpcd would advertise them; none where it can't be asked."""
         try:
-            found = os.stat(self._plugin)
+            found = os.stat(self._source)
         except OSError:
             return {}
         version = (found.st_ino, found.st_size, found.st_mtime_ns)
         if self._listed[0] != version:
             try:
                 done = await process.run(
-                    ("sh", self._plugin, "list"), timeout_s=LIST_S, check=False
+                    ("sh", self._source, "list"), timeout_s=LIST_S, check=False
                 )
             except UplinkError as error:
                 log.warning("the dashboard's methods: %s", error)
@@ -121,7 +127,7 @@ class Dashboard:
             return Reply(status=Status.METHOD_NOT_FOUND)
         import json  # not for routers without a dashboard
 
-        argv = ("sh", self._plugin, "call", call.method)
+        argv = ("sh", self._source, "call", call.method)
         try:
             arguments = json.dumps(call.arguments)
             done = await process.run(argv, stdin=arguments, timeout_s=CALL_S, check=False)

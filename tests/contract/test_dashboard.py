@@ -57,7 +57,7 @@ def test_the_name_is_taken_and_given_back(router: Router) -> None:
 
     router.start_service()
     router.until(lambda: router.owner() == "ours", "the name is taken over")
-    assert router.mode(PLUGIN) == 0o1644
+    assert router.mode(PLUGIN) == 0o1755
     assert {name: router.call(name, **arguments) for name in FOREIGN} == before
     assert router.call("uplinks") == (0, {"uplinks": []})
     listed = router.signature()
@@ -102,7 +102,7 @@ def test_a_crash_leaves_the_name_takeable_and_the_mark_is_found_again(router: Ro
     assert router.service is not None
     router.service.kill()
     router.until(lambda: router.owner() == "", "the bus has noticed")
-    assert router.mode(PLUGIN) == 0o1644
+    assert router.mode(PLUGIN) == 0o1755
     router.start_service()
     router.until(lambda: router.owner() == "ours", "the next run has the name")
     assert router.call("status")[1]["name"] == "plugin"
@@ -124,6 +124,32 @@ def test_a_service_that_cannot_start_gives_the_name_back(router: Router) -> None
     assert router.start_service(lacking).wait(20) != 0
     assert router.read("/run/reloads") == reloads, "the next run leaves rpcd alone"
     assert router.owner() == "plugin"
+
+
+def test_calls_meanwhile_leave_no_fork_that_hangs(router: Router) -> None:
+    """Each is answered, by the plugin or by us; rpcd stays one process, and lets go of the name.
+
+    One at a time: several at once crash rpcd by itself.
+    """
+    router.install_dashboard()
+    router.start_rpcd()
+    caller = f"""
+while :; do
+  ubus -s {SOCKET} -t 5 call {OBJECT} status >/dev/null 2>&1; echo $?
+done
+"""
+    with open(router.lab.path("answers"), "w", encoding="ascii") as file:
+        child = router.node.popen(router.inside("sh", "-c", caller), stdout=file)
+        router.start_service()
+        router.until(lambda: router.owner() == "ours", "the name is taken over")
+        assert router.service is not None and router.service.stop(15.0) == 0
+        router.until(lambda: router.owner() == "plugin", "the name is given back")
+        child.kill()
+    with open(router.lab.path("answers"), encoding="ascii") as file:
+        statuses = file.read().split()
+    assert statuses.count("0") > 20
+    assert {*statuses} <= {"0", "4"}, "4: nobody has the name for a moment"
+    router.until(lambda: len(router.run("pidof", "rpcd", check=False).split()) == 1, "one rpcd")
 
 
 def test_without_the_dashboard_none_of_this_happens(router: Router) -> None:

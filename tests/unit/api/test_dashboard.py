@@ -255,7 +255,8 @@ def test_a_crash_between_two_steps_is_mended(tree: Tree) -> None:
 def test_the_mark_lies_in_the_plugin_s_mode(tree: Tree) -> None:
     hosted = Dashboard(str(tree.plugin), str(SCRIPT))
     tree.run("take")
-    assert tree.plugin.stat().st_mode & 0o7777 == 0o1644
+    assert tree.plugin.stat().st_mode & 0o7777 == 0o1755
+    assert not os.access(f"{tree.plugin}.dashboard", os.X_OK)
     assert hosted.marked
     tree.install("second")
     assert not hosted.marked
