@@ -19,7 +19,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from ..errors import CommandFailed, NotSupported, UplinkError
+from ..errors import CommandFailed, ConfigError, NotSupported, Status, UplinkError
 from ..model import (
     DEVICE_GROUP,
     Endpoint,
@@ -53,6 +53,18 @@ from .tunnels import plan_devices, wanted_sections
 REMOVED = ".removed"
 KEPT_S = 86400.0
 EDITED = ("wireguard-uplink", "network", "mwan3", "firewall")
+
+
+SNAPSHOTS = "/var/run/rpcd/snapshot-files"  # RPC_SNAPSHOT_FILES, rpcd
+CONFIRM_S = 100.0
+"""LuCI gives 90 s. What was applied without a way back leaves such files too, and for good."""
+
+
+class RollbackPending(ConfigError):
+    """A change would be undone without a word."""
+
+    status = Status.PERMISSION_DENIED
+    code = "rollback_pending"
 
 
 class Platform:
@@ -89,10 +101,16 @@ class Platform:
     async def edit(self, config: str, change: Callable[[Draft], None]) -> object:
         """Apply `change` to a file under its lock; atomic, and nothing is written on an error.
 
-        Returns the file's signature behind the edit.
+        Returns the file's signature behind the edit. Raises RollbackPending too: a rollback of
+        rpcd's puts whole files back, also what others wrote since (rpc_uci_do_rollback, uci.c).
         """
 
         def write() -> object:
+            if 0 <= time.time() - _snapshot_s(config) < CONFIRM_S:
+                raise RollbackPending(
+                    f"settings that were applied in LuCI wait to be confirmed, and {config} may be "
+                    "put back: confirm them, or try again in two minutes"
+                )
             with self._store.edit(config) as draft:
                 change(draft)
             return draft.signature
@@ -376,6 +394,14 @@ def loosen_reverse_path(device: str) -> None:
     """
     with contextlib.suppress(OSError):  # read-only /proc: the doctor tells what the filter does
         write_setting(filter_of(device), "2" if read_setting(filter_of("all")) == "1" else "0")
+
+
+def _snapshot_s(config: str) -> float:
+    """When rpcd has put a copy of a configuration aside, by the wall clock; 0 where it has not."""
+    try:
+        return os.stat(os.path.join(SNAPSHOTS, config)).st_mtime
+    except OSError:
+        return 0.0
 
 
 def _keep_text(path: str, text: str) -> None:

@@ -211,6 +211,33 @@ def test_json_rpc_as_luci_sends_it(router: Router) -> None:
     assert local["error"]["code"] == -32002
 
 
+@pytest.mark.parametrize("end", ["confirm", "rollback"])
+def test_changes_while_a_rollback_is_pending_are_refused(router: Router, end: str) -> None:
+    """They would be undone without a word; behind it they are made, and stay."""
+    router.start_rpcd()
+    router.start_service()
+    router.start_uhttpd()
+    router.until(lambda: router.owner() == "ours", "the service is up")
+    session = router.login("root")
+
+    def uci(method: str, **arguments: object) -> int:
+        table = json.dumps({**arguments, "ubus_rpc_session": session})
+        return router.ubus("call", "uci", method, table)[0]
+
+    values = {"config": "wireguard-uplink", "section": "uplink", "values": {"hold_time": "20"}}
+    assert uci("set", **values) == 0
+    assert uci("apply", rollback=True, timeout=60) == 0
+    refused = router.post(router.web_call(session, "uplink_set_failover", {"enabled": 0}))
+    assert refused["result"][0] == 6
+    assert refused["result"][1]["code"] == "rollback_pending"
+    assert uci(end) == 0
+    changed = router.post(router.web_call(session, "uplink_set_failover", {"enabled": 0}))
+    assert changed["result"][0] == 0, changed
+    text = router.read("/etc/config/wireguard-uplink")
+    assert "auto_failover '0'" in text
+    assert ("hold_time '20'" in text) is (end == "confirm")
+
+
 def test_an_unprivileged_session_is_refused(router: Router) -> None:
     router.start_rpcd()
     router.start_service()

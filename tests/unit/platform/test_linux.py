@@ -6,13 +6,14 @@ import asyncio
 import os
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
 from pytest_mock import MockerFixture
 
 from rpcd_wireguard_uplink.platform import inbound, linux
-from rpcd_wireguard_uplink.platform.linux import Platform
+from rpcd_wireguard_uplink.platform.linux import Platform, RollbackPending
 from rpcd_wireguard_uplink.platform.tunnels import tunnels_of, wanted_sections
 from rpcd_wireguard_uplink.system import nft
 from rpcd_wireguard_uplink.system.files import UnusableFile
@@ -173,3 +174,28 @@ def test_a_number_that_is_none_counts_as_the_default(text: str) -> None:
     (tunnel,) = tunnels_of(edited)
     assert (tunnel.mtu, tunnel.keepalive_s) == (1420, 25)
     assert tunnel.endpoint is not None and tunnel.endpoint.port == 51820
+
+
+# --- rpcd's rollback
+
+
+@pytest.mark.parametrize(
+    ("config", "age_s", "is_refused"),
+    [("network", 5, True), ("network", 200, False), ("network", -50, False), ("other", 5, False)],
+)
+async def test_nothing_is_written_that_a_rollback_would_undo(
+    machine: Platform,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    config: str,
+    age_s: int,
+    is_refused: bool,
+) -> None:
+    monkeypatch.setattr("rpcd_wireguard_uplink.platform.linux.SNAPSHOTS", str(tmp_path))
+    (tmp_path / "config").mkdir(exist_ok=True)
+    (tmp_path / config).write_text("as it was before\n")
+    os.utime(tmp_path / config, (time.time() - age_s,) * 2)
+    refuses = pytest.raises(RollbackPending, match="confirm") if is_refused else nullcontext()
+    with refuses:
+        await machine.edit("network", lambda draft: draft.set_section("lan", "interface", {}))
+    assert (tmp_path / "config" / "network").exists() is not is_refused
