@@ -198,7 +198,7 @@ def main() -> None:
     import rpcd_wireguard_uplink.extras.drill
     import rpcd_wireguard_uplink.extras.hooks
     import rpcd_wireguard_uplink.platform.openwrt
-    import rpcd_wireguard_uplink.platform.standalone  # noqa: F401
+    import rpcd_wireguard_uplink.platform.linux  # noqa: F401
 
     shared, child, ended = Shared(), 0, None
     for line in sys.stdin:
