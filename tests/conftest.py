@@ -31,7 +31,7 @@ DEEP = {
     # Long ones, and relatives of what their file shows.
     "restart": "*after*",
     "rules_peers": "*clock* *somebody_elses*",
-    "rules_paths": "*tunnel[[]no*",
+    "rules_paths": "*tunnel[[]no* *each_others*",
     "steering": "*[[]* *watchdog* *late* *control_group* *busybox* *shell* *goes_on* *large*"
     " *restart_in_time* *process_group* *drained* *look_ups*",
     "dns": "*look_ups[[]6* *look_ups[[]4-True* *dnsmasq[[]ifdown* *dnsmasq[[]carrier* *bare*",
@@ -39,7 +39,7 @@ DEEP = {
     "mtu": "*another_line* *narrower*",
     "drill": "*comes_back* *dies_in* *without_internet*",
     "devices": "*[[]no* *[[]nft*",
-    "sticky": "*tunnel_that_dies*",
+    "sticky": "*tunnel_that_dies* *without_the_option*",
     "exchange_mqtt": "*[[]stop*",
     "hostile_cases": "*hanging* *races* *withdraws[[][1-9]*",
 }
@@ -76,7 +76,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> object:
     """Tests go by file, whose fixtures they share. The last worker computes, the others have
-    laboratories, which mostly sleep, as long as there is enough of either.
+    laboratories, which mostly sleep, as long as there is enough of either. What computes gives
+    way to laboratories, which are timed, where root may say so (pytest_runtest_setup).
 
     By name, since xdist 3.8 can't hand the name of a mark's group on under pytest 9.2.
     """
@@ -107,6 +108,9 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> object:
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
+    is_timed = item.nodeid.startswith(SLEEPS)
+    if os.geteuid() == 0:
+        os.setpriority(os.PRIO_PROCESS, 0, 0 if is_timed else 10)
     path = environment()["PATH"]
     for mark in item.iter_markers("needs"):
         for program in mark.args:

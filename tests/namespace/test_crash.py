@@ -162,9 +162,7 @@ def test_devices_and_sections_of_others_are_never_touched(
     """Not by adding a peer of that name, not by removing it, not by a start."""
     service, provider = bare
     node = network.consumer
-    service.start()
     message = provider.offer(network.neighbours[0].provider4) | {"peer_id": "other"}
-    service.stop()
     service.configure(settings(peers=("nodea", "other")))
     service.start()
     service.expect("uplink_gossip", {"message": message})

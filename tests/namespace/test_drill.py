@@ -157,7 +157,7 @@ def test_a_failover_in_a_drill_stands(router: Router) -> None:
         assert told(reply, "traffic") == "a WAN failed meanwhile: this is no drill any more"
         router.wait_failed_over()
         since = time.monotonic()
-        router.stays("wgup_nodea", 3.0)
+        router.stays("wgup_nodea", 1.5)
         samples = meter.samples(since=since)
         assert sources(samples) == [network.provider_wans[0].address4] and lost(samples) == 0
     assert ask(router, "uplink_drill", all_traffic=True)["code"] == "failed_over"

@@ -22,7 +22,7 @@ from tests.namespace.conftest import lent
 
 pytestmark = pytest.mark.needs("conntrack")
 
-CUTS = 5
+CUTS = 3
 HOLD_S = 1
 RESOLVER = "8.8.8.8"
 

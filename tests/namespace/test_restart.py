@@ -55,7 +55,7 @@ def test_a_restart_keeps_the_path_in_use(router: Router, away_s: float) -> None:
         time.sleep(away_s)
         router.service.start()
         router.wait_failed_over(FREE)
-        router.stays(FREE, 4.0)
+        router.stays(FREE, 2.0)
         for meter, address in zip(meters, provider_wan.addresses, strict=True):
             seen = {sample.source for sample in meter.samples(stopped) if sample.source}
             assert seen == {address}

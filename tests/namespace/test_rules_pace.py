@@ -52,7 +52,7 @@ def break_isp(router: Router, *rules: str) -> None:
 
 def test_one_dead_target_is_no_dead_wan(router: Router) -> None:
     break_isp(router, "ip daddr 8.8.8.8 drop", "ip6 daddr 2001:4860:4860::8888 drop")
-    router.stays("wan", 5.0)
+    router.stays("wan", 3.0)
     break_isp(router)
 
 
@@ -66,7 +66,7 @@ def test_bursts_of_losses_are_no_death(router: Router) -> None:
 
 def test_two_percent_of_loss_are_no_death(router: Router) -> None:
     router.network.wan.drop(1)  # in each direction
-    router.stays("wan", 6.0)
+    router.stays("wan", 4.0)
     router.network.wan.restore()
 
 

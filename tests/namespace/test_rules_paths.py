@@ -43,7 +43,7 @@ def test_uplink_over_the_wan_itself_says_that_it_cannot_help(lab: Lab) -> None:
     network.wan.drop()
     status = router.wait(lambda s: states(s) == {"stranded"} and not s["uplinks"][0]["usable"])
     assert status["active_path"] == "wan"
-    time.sleep(2.0)
+    time.sleep(1.0)
     assert not router.events("failover", "switch"), "no traffic was moved to a dead tunnel"
     network.wan.restore()
     router.wait(lambda s: states(s) == {"primary"})
