@@ -7,7 +7,7 @@ VENV := .venv
 STAMP := $(VENV)/.installed
 LAB_STAMP := $(VENV)/.installed-lab
 BIN := $(VENV)/bin
-QUIETLY := -qq --disable-pip-version-check --root-user-action=ignore
+QUIETLY := -qq --no-compile --disable-pip-version-check --root-user-action=ignore
 # Three laboratories, which mostly sleep, beside what computes and gives way to them.
 PYTEST := $(BIN)/python -m pytest -n 4 --dist loadgroup
 
