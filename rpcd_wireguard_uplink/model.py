@@ -50,6 +50,20 @@ class Family(Enum):
     def version(self) -> int:
         return 4 if self is Family.IPV4 else 6
 
+    @property
+    def shown(self) -> str:
+        return "IPv4" if self is Family.IPV4 else "IPv6"
+
+    @property
+    def word(self) -> str:
+        """What nftables calls its header; its `nfproto` is the family's value."""
+        return "ip" if self is Family.IPV4 else "ip6"
+
+    @staticmethod
+    def of(text: str) -> Family:
+        """That of an address or prefix."""
+        return Family.IPV6 if ":" in text else Family.IPV4
+
 
 class Health(Enum):
     """What is known of one path in one family."""

@@ -39,7 +39,6 @@ from . import replies as r
 from .status import uplink_reason
 
 ASSUMED = "assumed to fail"
-SHOWN = {Family.IPV4: "IPv4", Family.IPV6: "IPv6"}
 _TIER_SENTENCES = (
     "it is free",
     "it is metered",
@@ -122,7 +121,7 @@ class ExplainMethods:
     def _family_sentence(
         self, family: Family, names: Mapping[str, str], following: list[Ranked]
     ) -> str:
-        state, shown = self._monitor.states[family], SHOWN[family]
+        state, shown = self._monitor.states[family], family.shown
         if not state.active:
             return f"{shown} has no WAN here, so there is nothing to back up."
         if state.phase is Phase.STRANDED:
@@ -225,7 +224,7 @@ class ExplainMethods:
     ) -> r.SimulatedFamily:
         monitor, names = self._monitor, self._names()
         before = after = monitor.states[family]
-        follower, sentence = "", f"{SHOWN[family]} has no WAN here."
+        follower, sentence = "", f"{family.shown} has no WAN here."
         primary = primary_of(monitor, family)
         if primary is not None:
             if before.phase in AWAY:
@@ -328,7 +327,7 @@ def _raw_ms(ranked: Ranked, place: Place) -> float:
 def _simulated_sentence(
     family: Family, before: State, after: State, follower: str, names: Mapping[str, str]
 ) -> str:
-    shown, active = SHOWN[family], names.get(after.active, after.active)
+    shown, active = family.shown, names.get(after.active, after.active)
     if after.phase is Phase.STRANDED:
         return f"{shown} would go nowhere: {after.cause}."
     stays = "would stay on" if after.active == before.active else "would go to"

@@ -64,13 +64,15 @@ def carrying_script(tunnels: Iterable[str]) -> str:
     """nft commands for the standing part of our table; what was counted stays."""
     names = ", ".join(f'"{name}"' for name in tunnels)
     out = []
-    for family, kind, _ in _FAMILIES:
+    for family in Family:
         n = family.version
         for counted in _COUNTED:
             name = f"{TABLE} carry_{counted}{n}"
             out.append(f"add set {name} {{ type ifname; counter; }}")
             out += [f"add element {name} {{ {names} }}"] if names else []
-        dynamic = f"type {kind}; size 128; flags dynamic,timeout; timeout {REMEMBERED_S}s;"
+        dynamic = (
+            f"type {family.value}_addr; size 128; flags dynamic,timeout; timeout {REMEMBERED_S}s;"
+        )
         out += [f"add set {TABLE} carry_{seen}{n} {{ {dynamic} }}" for seen in _DESTINATIONS]
     for chain, priority in _HOOKS:
         hook = f"type filter hook forward priority {priority}; policy accept;"
@@ -90,13 +92,12 @@ def carrying_script(tunnels: Iterable[str]) -> str:
         out += [f"add rule {TABLE} {chain}_new {rule}" for rule in _UNOWED]
         out += [
             f"add rule {TABLE} {chain}_new meta nfproto {f.value} oifname @carry_{new}{f.version} "
-            f"update @carry_{seen}{f.version} {{ {word} daddr }}"
-            for f, _, word in _FAMILIES
+            f"update @carry_{seen}{f.version} {{ {f.word} daddr }}"
+            for f in Family
         ]
     return "\n".join(out) + "\n"
 
 
-_FAMILIES = ((Family.IPV4, "ipv4_addr", "ip"), (Family.IPV6, "ipv6_addr", "ip6"))
 _UNOWED = (
     f'iifname "{PROVIDER_DEVICE}" return',  # consumers of ours may not enter a tunnel
     "meta l4proto != { tcp, udp, icmp, icmpv6 } return",

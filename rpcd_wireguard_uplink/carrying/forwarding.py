@@ -21,7 +21,6 @@ OURS = "wgup"
 FORWARD = "forward"
 MOST_LANS = 32
 FW4 = ("inet", "fw4")
-_SHOWN = {Family.IPV4: "IPv4", Family.IPV6: "IPv6"}
 _KEEP = "have its own rules say so too"
 _LASTING = ("uci ", "zone=", "ufw ", "firewall-cmd ")
 _IPTABLES = ("filter", "mangle", "raw", "security")
@@ -174,7 +173,7 @@ def _told(ruleset: Ruleset, gaps: Sequence[_Gap]) -> Blockage:
     tunnels = tuple(dict.fromkeys(gap.tunnel for gap in gaps))
     base = first.outcome.base or Chain("inet", "", "")
     who, mend = _owner(ruleset, base, gaps, first)
-    shown = " and ".join(_SHOWN[family] for family in families)
+    shown = " and ".join(family.shown for family in families)
     sent, into = ", ".join(lans), ", ".join(tunnels)
     what = f"{who} drops what {sent} sends into {into}"
     if not forth:

@@ -35,7 +35,6 @@ MANY_RULES = 500
 TOPIC = "forwarding "
 DIVERTED = (Phase.FAILED_OVER, Phase.HOLDING)
 _NAT = ("masquerade", "snat")
-SHOWN = {Family.IPV4: "IPv4", Family.IPV6: "IPv6"}
 
 _WHAT = {
     Finding.BLOCKED: "{family} flows of the LAN towards {path} are dropped on this router",
@@ -165,7 +164,7 @@ class CarryingWatch:
         told = self.sentences.get(family, "")
         sentence = ""
         if trail.finding is not Finding.NONE:
-            what = _WHAT[trail.finding].format(family=SHOWN[family], path=trail.path)
+            what = _WHAT[trail.finding].format(family=family.shown, path=trail.path)
             if told.startswith(what):
                 return
             cause = await self._cause(family, trail)
@@ -217,7 +216,7 @@ class CarryingWatch:
             host = host_on(addresses, family)
             if host and not self._kernel.has_route(ORDINARY[family], host, lan):
                 return (
-                    f"{SHOWN[family]} flows of the LAN have no route, although {tunnel} is up: "
+                    f"{family.shown} flows of the LAN have no route, although {tunnel} is up: "
                     f"`ip route get {ORDINARY[family]} from {host} iif {lan}` finds none"
                 )
         return ""

@@ -224,7 +224,7 @@ class CaptiveWatch:
             for family in Family:
                 path = self._monitor.paths.get((device, family))
                 if path is not None and verdict.page is not None:
-                    is_able = (":" in verdict.page.address) == (family is Family.IPV6)
+                    is_able = Family.of(verdict.page.address) is family
                     path.use_page(verdict.page if is_able else None)
         pause_s = UNKNOWN_S if verdict is None else FREE_S
         self._due_s[device] = now_s + (HELD_S if device in self._portals else pause_s)

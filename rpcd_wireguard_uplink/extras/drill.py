@@ -221,7 +221,7 @@ async def _look_up(uplink: Uplink, settings: Settings) -> r.DrillStep:
     able = [
         server
         for server in dict.fromkeys((*uplink.resolvers, *settings.resolvers))
-        if uplink.carries(Family.IPV6 if ":" in server else Family.IPV4)
+        if uplink.carries(Family.of(server))
     ][:SERVERS]
     if not able:
         return _step("dns", False, "no resolver is known for it")

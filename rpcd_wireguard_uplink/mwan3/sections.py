@@ -362,5 +362,5 @@ def _policy(name: str, members: Iterable[str]) -> Section:
 
 def _targets(settings: Settings, family: Family) -> tuple[str, ...]:
     own = settings.targets_of(family)
-    spare = (t for t in DEFAULT_TARGETS if (":" in t) == (family is Family.IPV6))
+    spare = (t for t in DEFAULT_TARGETS if Family.of(t) is family)
     return tuple(dict.fromkeys((*own, *spare)))[:2]  # one that fails by itself must not count

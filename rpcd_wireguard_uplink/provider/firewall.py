@@ -30,8 +30,6 @@ INTERNET6 = "{ 2000::/3, 64:ff9b::/96 }"  # unicast, and IPv4 behind the ISP's N
 
 _DNS = "meta l4proto { tcp, udp } th dport 53"
 _REFUSE = "reject with icmpx admin-prohibited"
-_WORD = {Family.IPV4: "ip", Family.IPV6: "ip6"}
-_PROTO = {Family.IPV4: "meta nfproto ipv4", Family.IPV6: "meta nfproto ipv6"}
 _ECHO = {Family.IPV4: "icmp type echo-request", Family.IPV6: "icmpv6 type echo-request"}
 _HEADERS = {Family.IPV4: 40, Family.IPV6: 60}  # IP's and TCP's, without options
 
@@ -61,7 +59,7 @@ def _input(plan: ProviderPlan) -> list[str]:
     rules = [f'iifname != "{PROVIDER_DEVICE}" accept', "ct state established,related accept"]
     for family in Family:
         for ours in _gateways(plan, family):
-            to_us = f"{_WORD[family]} daddr {ours.ip}"
+            to_us = f"{family.word} daddr {ours.ip}"
             rules.append(f"{to_us} {_ECHO[family]} accept")
             rules.append(f"{to_us} tcp dport {plan.renewal_port} accept")
     # A resolver that refuses is given up at once, a silent one is waited for.
@@ -72,7 +70,9 @@ def _forward(plan: ProviderPlan) -> list[str]:
     rules = [f'iifname != "{PROVIDER_DEVICE}" oifname != "{PROVIDER_DEVICE}" accept']
     for family in Family:
         largest = plan.mtu - _HEADERS[family]
-        rules.append(f"{_PROTO[family]} tcp flags syn tcp option maxseg size set {largest}")
+        rules.append(
+            f"meta nfproto {family.value} tcp flags syn tcp option maxseg size set {largest}"
+        )
     return [*rules, f'iifname "{PROVIDER_DEVICE}" goto from_consumers', "goto to_consumers"]
 
 
@@ -84,16 +84,18 @@ def _from_consumers(plan: ProviderPlan, onlink: Iterable[str]) -> list[str]:
     rules = ["ct state invalid drop", f'oifname "wgup*" {_REFUSE}']
     for family in Family:
         lines = _names(plan.wans.get(family, ()))
-        rules.append(f"{_PROTO[family]} {f'oifname != {lines} ' if lines else ''}{_REFUSE}")
+        rules.append(
+            f"meta nfproto {family.value} {f'oifname != {lines} ' if lines else ''}{_REFUSE}"
+        )
     for family in Family:
         resolver = _resolver(plan, family)
         if resolver:  # a modem's may well have a private address, so this is before those
-            rules.append(f"ct status dnat {_WORD[family]} daddr {resolver} {_DNS} accept")
+            rules.append(f"ct status dnat {family.word} daddr {resolver} {_DNS} accept")
     rules.append(f"ip6 daddr != {INTERNET6} {_REFUSE}")
     for family in Family:
         mine = [net for net in nets if net.version == family.version]
         closed = _merged([*map(ipaddress.ip_network, NOT_INTERNET[family]), *mine])
-        rules.append(f"{_WORD[family]} daddr {closed} {_REFUSE}")
+        rules.append(f"{family.word} daddr {closed} {_REFUSE}")
     return [*rules, "accept"]
 
 
@@ -105,8 +107,8 @@ def _to_consumers(plan: ProviderPlan) -> list[str]:
 def _dns(plan: ProviderPlan) -> list[str]:
     """Look-ups at a gateway go to a WAN's resolver, never to our own with its local names."""
     return [
-        f'iifname "{PROVIDER_DEVICE}" {_WORD[family]} daddr {ours.ip} {_DNS} '
-        f"dnat {_WORD[family]} to {_resolver(plan, family)}"
+        f'iifname "{PROVIDER_DEVICE}" {family.word} daddr {ours.ip} {_DNS} '
+        f"dnat {family.word} to {_resolver(plan, family)}"
         for family in Family
         for ours in _gateways(plan, family)
         if _resolver(plan, family)
@@ -115,7 +117,7 @@ def _dns(plan: ProviderPlan) -> list[str]:
 
 def _nat(plan: ProviderPlan) -> list[str]:
     return [
-        f"{_WORD[family]} saddr {ours.network} oifname {_names(plan.wans[family])} masquerade"
+        f"{family.word} saddr {ours.network} oifname {_names(plan.wans[family])} masquerade"
         for family in Family
         for ours in _gateways(plan, family)
         if plan.wans.get(family)

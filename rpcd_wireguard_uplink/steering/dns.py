@@ -24,7 +24,6 @@ from .filter import REJECT, T
 from .plan import SteeringPlan
 from .rules import SLOT_SHIFT, policy_sources
 
-_WORDS = {Family.IPV4: ("ipv4_addr", "ip"), Family.IPV6: ("ipv6_addr", "ip6")}
 _LOOK_UP = "meta l4proto { tcp, udp } th dport 53"
 _CHAINS = (
     ("asked", "type nat hook prerouting priority -100;"),
@@ -109,12 +108,11 @@ def _family_rules(
     family: Family, known: Iterable[str], target: str, slot: int, dead: Iterable[str]
 ) -> list[str]:
     """What was redirected has another destination by the time that `refuse` looks at it."""
-    kind, word = _WORDS[family]
-    n = family.version
+    word, n = family.word, family.version
     name = f"resolvers{n}"
-    mine = sorted(r for r in known if (":" in r) == (family is Family.IPV6))
+    mine = sorted(r for r in known if Family.of(r) is family)
     out = [
-        f"add set {T} {name} {{ type {kind}; }}",
+        f"add set {T} {name} {{ type {family.value}_addr; }}",
         f"flush set {T} {name}",
         f"add element {T} {name} {{ {', '.join(mine)} }}",
         f"add rule {T} refuse {word} daddr {STAND_INS[family]} {REJECT}",
@@ -159,7 +157,7 @@ class LookUps:
                 continue  # look-ups go on as they are
             serving = diversion.route.device if diversion else plan.preferred
             able = [*self._inside.get(serving, ()), *plan.public_resolvers]
-            ours = [server for server in able if (":" in server) == (family is Family.IPV6)]
+            ours = [server for server in able if Family.of(server) is family]
             if ours:
                 targets[family] = (ours[0], slots.get(serving, 0))
             if diversion is not None:

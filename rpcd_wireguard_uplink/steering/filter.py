@@ -34,8 +34,6 @@ T = f"inet {TABLE}"
 REJECT = "reject with icmpx port-unreachable"
 LAPSE_S = 5.0
 REFRESH_S = 1.5
-_NFPROTO = {Family.IPV4: "ipv4", Family.IPV6: "ipv6"}
-_SADDR = {Family.IPV4: "ip saddr", Family.IPV6: "ip6 saddr"}
 _HOOKS = (
     ("steer", "type filter hook prerouting priority -149; policy accept;"),
     ("steer_own", "type route hook output priority -149; policy accept;"),
@@ -101,7 +99,7 @@ def standing_script(
     for family in Family:
         n = family.version
         out += [f"flush set {T} heard{n}", *_elements(f"heard{n}", wans.get(family, ()))]
-        nets = [p for w in every_wan for p in prefixes.get(w, ()) if _is_of(p, family)]
+        nets = [p for w in every_wan for p in prefixes.get(w, ()) if Family.of(p) is family]
         out.append(f"flush set {T} onlink{n}")
         out += [f"add element {T} onlink{n} {{ {', '.join(nets)} }}"] if nets else []
     out.append(f"flush set {T} own6")
@@ -126,8 +124,8 @@ def _slot_chains(slot: int) -> list[str]:
 def _steering(wans: Collection[str], slots: Mapping[str, int]) -> list[str]:
     rules = [_RESTORED]
     rules += [
-        f"meta nfproto {_NFPROTO[f]} ct state established ct direction reply "
-        f"{_SADDR[f]} != @onlink{f.version} iifname @heard{f.version}"
+        f"meta nfproto {f.value} ct state established ct direction reply "
+        f"{f.word} saddr != @onlink{f.version} iifname @heard{f.version}"
         for f in Family
     ]
     of_wans = {name: slots[name] for name in wans if name in slots}
@@ -151,7 +149,7 @@ def _restoring() -> list[str]:
     for family in Family:
         for direction, name in (("original", "drain"), ("reply", "answer")):
             rules.append(
-                f"meta nfproto {_NFPROTO[family]} ct direction {direction} "
+                f"meta nfproto {family.value} ct direction {direction} "
                 f"ct mark & {INBOUND | SLOT_MASK:#x} vmap @{name}{family.version}"
             )
     return rules
@@ -171,10 +169,6 @@ def _elements(name: str, devices: Iterable[str]) -> list[str]:
     return [f"add element {T} {name} {{ {quoted} }}"] if quoted else []
 
 
-def _is_of(prefix: str, family: Family) -> bool:
-    return (":" in prefix) == (family is Family.IPV6)
-
-
 def refresh_script(diverted: Mapping[Family, Iterable[int]], translated: Iterable[str] = ()) -> str:
     """nft commands that give the elements of diversions their full time again, without a gap.
 
@@ -186,7 +180,7 @@ def refresh_script(diverted: Mapping[Family, Iterable[int]], translated: Iterabl
     for name in translated:
         out += _renewed("translated", f'"{name}" timeout {LAPSE_S:g}s', f'"{name}"')
     for family, dead in diverted.items():
-        word = _NFPROTO[family]
+        word = family.value
         out += _renewed("diverted", f"{word} timeout {LAPSE_S:g}s", word)
         for slot in dead:
             key = f"{INBOUND | slot << SLOT_SHIFT:#x}"
@@ -203,8 +197,8 @@ def _renewed(name: str, full: str, key: str) -> list[str]:
 def ended_script(family: Family) -> str:
     """nft commands that end what a family's diversion had in force."""
     return (
-        f"add element {T} diverted {{ {_NFPROTO[family]} timeout 1s }}\n"
-        f"delete element {T} diverted {{ {_NFPROTO[family]} }}\n"
+        f"add element {T} diverted {{ {family.value} timeout 1s }}\n"
+        f"delete element {T} diverted {{ {family.value} }}\n"
         f"flush map {T} answer{family.version}\n"
         + (f"flush set {T} translated\n" if family is Family.IPV6 else "")
     )
@@ -290,7 +284,7 @@ def kill_switch_script() -> str:
     ]
     out += [f"add rule {t} block_own {rule}" for rule in _own_that_passes()]
     for family in Family:
-        n, word = family.version, "ip" if family is Family.IPV4 else "ip6"
+        n, word = family.version, family.word
         refused = f"meta nfproto {family.value} oifname @blocked{n}"
         for what in ("meta l4proto { tcp, udp } th dport 53", f"{word} daddr != @onlink{n}"):
             rule = f"{refused} {what} goto refuse_all"

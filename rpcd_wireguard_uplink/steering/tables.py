@@ -265,7 +265,7 @@ def portal_routes(plan: SteeringPlan, family: Family, indexes: Mapping[str, int]
     for device, addresses in plan.portals.items():
         hop = _hop(known[device], indexes) if device in known else None
         for address in addresses if hop is not None else ():
-            if (":" in address) == (family is Family.IPV6) and hop is not None:
+            if Family.of(address) is family and hop is not None:
                 found.append(_leading(family, DIVERTED_TABLE, _host(address), hop, 0))
     return found
 
@@ -296,7 +296,7 @@ def tunnel_routes(
     inside = [
         _leading(family, table, _host(address), hop, 0)
         for address in plan.resolvers.get(device, ())
-        if (":" in address) == (family is Family.IPV6)
+        if Family.of(address) is family
     ]
     return inside + [
         Route(family, table, prefix, (), 1, UNREACHABLE, STANDING) for prefix in PRIVATE[family]

@@ -233,13 +233,13 @@ def in_turns(addresses: Iterable[str]) -> tuple[str, ...]:
     """The addresses with the families taking turns; without repeated ones and such as no other
     machine can have.
     """
-    by_family: dict[bool, list[str]] = {}
+    by_family: dict[Family, list[str]] = {}
     for address in dict.fromkeys(addresses):
         try:
             parse_host(address)
         except InvalidArgument:
             continue
-        by_family.setdefault(":" in address, []).append(address)
+        by_family.setdefault(Family.of(address), []).append(address)
     turns = itertools.zip_longest(*by_family.values())
     return tuple(address for turn in turns for address in turn if address is not None)
 

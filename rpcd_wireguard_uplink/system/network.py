@@ -118,7 +118,7 @@ class NetworkState:
     def addresses_of(self, device: str, family: Family) -> list[str]:
         """A WAN's addresses of one family, the last known ones where it has none now."""
         found = self.addresses.get(device, ())
-        return [a for a in found if (":" in a) == (family is Family.IPV6)]
+        return [a for a in found if Family.of(a) is family]
 
     def shares_underlay(self, interface: str) -> bool:
         """Whether the uplink's outer packets need the WAN that it should replace."""

@@ -201,8 +201,8 @@ async def _blockages(kernel: Kernel, wans: Collection[str]) -> tuple[Blockage, .
 
 
 def _families(addresses: Iterable[str]) -> tuple[Family, ...]:
-    versions = {":" in address for address in addresses}
-    return tuple(f for f in Family if (f is Family.IPV6) in versions)
+    found = {Family.of(address) for address in addresses}
+    return tuple(family for family in Family if family in found)
 
 
 async def _table_error() -> str:
