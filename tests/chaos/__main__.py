@@ -19,7 +19,7 @@ def parts(tries: int, seed: int, days: int, minutes: float) -> list[Callable[[],
     """All that is done, in this order."""
     rounds = max(1, tries // 100)
     return [
-        *(lambda p=p: crashes.measure(tries // 2, seed, (p,)) for p in crashes.PLATFORMS),  # type: ignore[misc]
+        *(lambda p=p: crashes.measure(tries // 2, seed, (p,)) for p in crashes.PLATFORMS),
         lambda: limits.measure(rounds, seed),
         lambda: bus.measure(max(3, tries // 3), min(60.0, tries / 5), seed),
         lambda: [soak.measure_hours(24 * days)],

@@ -11,7 +11,7 @@ import random
 import socket
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 
 from rpcd_wireguard_uplink.errors import UplinkError
 from rpcd_wireguard_uplink.ubus.blobmsg import encode_table
@@ -90,7 +90,7 @@ def _return(service: ForkedService, row: Row, what: str, within_s: float = BACK_
 
 
 @contextlib.contextmanager
-def _running(works: list[Callable[[], object]]):  # type: ignore[no-untyped-def]
+def _running(works: Sequence[Callable[[], object]]) -> Iterator[None]:
     """Each work again and again, in a thread of its own, until the block ends."""
     ended = threading.Event()
 

@@ -23,6 +23,7 @@ from typing import Any
 from tests.chaos.powercut import Disk
 
 WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC
+MANY_LEASES = 100_000  # one peer asks again and again
 LIMITS = {"files": resource.RLIMIT_NOFILE, "memory": resource.RLIMIT_AS}
 
 
@@ -192,13 +193,9 @@ def start(shared: Shared, order: dict[str, Any]) -> int:
 
 
 def main() -> None:
-    import rpcd_wireguard_uplink.__main__
-    import rpcd_wireguard_uplink.daemon
-    import rpcd_wireguard_uplink.extras.captive
-    import rpcd_wireguard_uplink.extras.drill
-    import rpcd_wireguard_uplink.extras.hooks
-    import rpcd_wireguard_uplink.platform.openwrt
-    import rpcd_wireguard_uplink.platform.linux  # noqa: F401
+    from rpcd_wireguard_uplink.provider import lease_server
+
+    lease_server.NEW_BURST = MANY_LEASES
 
     shared, child, ended = Shared(), 0, None
     for line in sys.stdin:

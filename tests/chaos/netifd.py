@@ -1,6 +1,6 @@
-"""A bus, and on a router netifd: the unit tests' double of it, with real devices behind it.
+"""A bus with netifd on it: the unit tests' double of it, with real devices behind it.
 
-Run in a node: `python -m tests.chaos.netifd SOCKET [CONFIG_DIR]`. It prints `ready`.
+Run in a node: `python -m tests.chaos.netifd SOCKET CONFIG_DIR`. It prints `ready`.
 """
 
 from __future__ import annotations
@@ -48,16 +48,15 @@ class RealNetifd(Netifd):
 async def serve(socket: str, config_dir: str) -> None:
     broker = Broker(socket)
     await broker.start()
-    if config_dir:
-        bus = Client(socket)
-        await bus.connect()
-        netifd = RealNetifd(bus, RealKernel(), config_dir)
-        netifd.row("wan").update(WAN, l3_device="wan", proto="static")
-        await netifd.publish()
-        await netifd._network(None)  # type: ignore[arg-type]  # as at a boot
+    bus = Client(socket)
+    await bus.connect()
+    netifd = RealNetifd(bus, RealKernel(), config_dir)
+    netifd.row("wan").update(WAN, l3_device="wan", proto="static")
+    await netifd.publish()
+    await netifd._network(None)  # type: ignore[arg-type]  # as at a boot
     print("ready", flush=True)
     await asyncio.Event().wait()
 
 
 if __name__ == "__main__":
-    asyncio.run(serve(sys.argv[1], sys.argv[2] if len(sys.argv) > 2 else ""))
+    asyncio.run(serve(sys.argv[1], sys.argv[2]))

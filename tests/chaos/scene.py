@@ -21,19 +21,22 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
-from rpcd_wireguard_uplink.errors import UplinkError
+from rpcd_wireguard_uplink.errors import BusError, UplinkError
+from rpcd_wireguard_uplink.ubus.blocking import BlockingBus
+from tests.lab.altered_service import AlteredService
 from tests.lab.lab import Lab, ready
 from tests.lab.mesh import mesh_network
-from tests.lab.node import Child, Node
-from tests.lab.peers import Peer, start_peers, trust_each_other
+from tests.lab.node import Child, LabError, Node
+from tests.lab.peers import Peer, trust_each_other
 from tests.lab.provider import make_provider
 from tests.lab.router import configure_uplink, settings
 from tests.lab.service import Service, variables
 
+from .child import MANY_LEASES
+
 SETTLED_S = 20.0
-IGNORED = tuple(os.environ.get("IGNORE", "").split())
 FIREWALL = "config zone\n\toption name 'wan'\n\toption masq '1'\n\tlist network 'wan'\n"
 NETWORK = """\
 config interface 'wan'   # the owner's own
@@ -166,12 +169,23 @@ class ForkedService(Service):
 
     def start_bus(self) -> None:
         """Start the bus, and netifd on a router."""
-        argv = [sys.executable, "-m", "tests.chaos.netifd", self.socket]
-        argv += [self.config_dir] if self.platform == "openwrt" else []
+        argv = [sys.executable, "-m", "tests.chaos.netifd", self.socket, self.config_dir]
+        if self.platform != "openwrt":
+            argv = [sys.executable, "-m", "rpcd_wireguard_uplink.extras.standalone", "broker"]
+            argv += ["-s", self.socket]
         pipe = subprocess.PIPE
         self.bus = self.node.popen(argv, stdout=pipe, stderr=pipe, env=variables())
         self._lab.at_close(self.bus)
-        ready(self.bus)
+        if self.platform == "openwrt":
+            ready(self.bus)
+            return
+        deadline = time.monotonic() + 10.0
+        while time.monotonic() < deadline:
+            with contextlib.suppress(BusError):
+                BlockingBus(self.socket).close()
+                return
+            time.sleep(0.005)
+        raise LabError("no bus")
 
     def start(self, *, timeout_s: float = 10.0, wait: bool = True) -> float:
         began = time.monotonic()
@@ -226,10 +240,8 @@ class ForkedService(Service):
                 with contextlib.suppress(FileNotFoundError), open(path, errors="replace") as file:
                     text = file.read()
                     mode = os.fstat(file.fileno()).st_mode & 0o777
-                    # Counters and working endpoints are written when there is time; keys that were
-                    # put aside stay for a day.
-                    if name.endswith((".key.removed", *IGNORED)):
-                        continue
+                    if name.endswith(".key.removed") and mode == 0o600:
+                        continue  # keys that were put aside stay for a day
                     text = "a table" if name.endswith(".json") and _is_table(text) else text
                     kept.append(f"== {os.path.relpath(path, self.etc)} {mode:o}\n{text}")
         with contextlib.suppress(UplinkError):
@@ -266,6 +278,14 @@ class Change:
     """Called before `do` (True) and before `undo` (False)."""
 
 
+class Generous(AlteredService):
+    """A provider whose consumer may ask again and again."""
+
+    constants: ClassVar[dict[str, float]] = {
+        "rpcd_wireguard_uplink.provider.lease_server:NEW_BURST": MANY_LEASES
+    }
+
+
 class Scene:
     """The router under test. Calls return whether they succeeded."""
 
@@ -285,10 +305,11 @@ class Scene:
             self._install_stubs()
         service.boot()
         service.start(wait=False)
-        self.peers = start_peers(lab, {"peer": mesh["peer"]})
-        self.peers["router"] = Peer(mesh["router"], service)
-        self.peer, self.router = self.peers["peer"], self.peers["router"]
-        trust_each_other(self.peers, [("peer", "router")])
+        config = settings((), node_id="peer", pace="default")
+        self.router = Peer(mesh["router"], service)
+        self.peer = Peer(mesh["peer"], Generous(lab, mesh["peer"].node, config))
+        self.peer.service.start()
+        trust_each_other({"peer": self.peer, "router": self.router}, [("peer", "router")])
         self.peer.ask("uplink_offer")
         self.router.hears_of("peer")
         self.router.ready("keeper")
@@ -382,7 +403,7 @@ class Scene:
                 *("lease", "release"),
                 call(peer, "uplink_add", peer_id="router"),
                 call(peer, "uplink_remove", peer_id="router"),
-                lambda: "config consumer" in text(),
+                lambda: bool(router.ask("uplink_consumers")["consumers"]),
                 prepare_lease,
             ),
         ]
@@ -397,10 +418,10 @@ class Scene:
             time.sleep(0.1)
 
     def rest(self) -> str:
-        """The snapshot once it has stayed the same for two seconds."""
+        """The snapshot once it has stayed the same for a while."""
         seen, since = self.service.snapshot(), time.monotonic()
-        while time.monotonic() - since < 2.0:
-            time.sleep(0.3)
+        while time.monotonic() - since < 1.5:
+            time.sleep(0.2)
             now = self.service.snapshot()
             if now != seen:
                 seen, since = now, time.monotonic()

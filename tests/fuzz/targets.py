@@ -181,7 +181,7 @@ def restored(path: str) -> object:
 def command_line(words: str) -> object:
     """Arguments in JSON, as a person types them; what is none is a ValueError there."""
     try:
-        return objects.encode_table(parse_json(words))
+        return blobmsg.encode_table(parse_json(words))
     except ValueError:
         return None
 

@@ -23,7 +23,7 @@ SHORT_S = 0.1
 @pytest.mark.parametrize("name", TARGETS)
 def test_it_reads_or_says_no(name: str) -> None:
     row = fuzz(name, SHORT_S, random.randrange(1 << 32))
-    assert row.inputs > 5
+    assert row.inputs > 1
     assert not row.faults, "\n".join(row.faults)
 
 
