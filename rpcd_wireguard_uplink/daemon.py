@@ -379,6 +379,10 @@ class Daemon:
                 await asyncio.sleep(NAMES_S)
                 await self.watch.follow_endpoints()
                 await self.watch.follow_wans()
+                if "state" in self.warnings:  # what failed is tried again soon
+                    self.state_file.write()
+                if "keys" in self.warnings:
+                    await self.uplinks.keep_keys()
             await self.uplinks.guard_tunnels()
             await self.uplinks.keep_keys()
             await self.usage.save_if_due()

@@ -41,7 +41,7 @@ DEEP = {
     "devices": "*[[]no* *[[]nft*",
     "sticky": "*tunnel_that_dies* *without_the_option*",
     "exchange_mqtt": "*[[]stop*",
-    "hostile_cases": "*hanging* *races* *withdraws[[][1-9]*",
+    "hostile_cases": "*hanging* *races* *withdraws[[][1-9]* *lock_held*",
 }
 """By file of tests/namespace, which tests only `make test-deep` runs."""
 DEEP_PATTERNS = tuple(
