@@ -249,7 +249,7 @@ def simulated(choices: Choices, *fail: str) -> dict[str, Any]:
     reply = explain_methods(choices).uplink_simulate(fail).as_table()
     check_reply(METHODS["uplink_simulate"], reply)
     assert choices.monitor.states == before
-    assert choices.monitor._steering._diversions == {}
+    assert choices.monitor._steering.diversions == {}
     return reply
 
 
