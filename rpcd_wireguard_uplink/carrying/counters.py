@@ -194,7 +194,6 @@ class Trail:
 
     @property
     def last_s(self) -> float:
-        """When the last sample was taken."""
         return self._samples[-1].at_s if self._samples else 0.0
 
     def add(self, sample: Sample) -> None:

@@ -65,7 +65,6 @@ class Ruleset:
 
     @property
     def size(self) -> int:
-        """How many rules there are."""
         return sum(len(chain.rules) for chain in self.chains.values())
 
     def hooked(self, hook: str, family: Family) -> list[Chain]:

@@ -61,7 +61,6 @@ class InUse:
 
 
 def in_use(monitor: Monitor) -> InUse:
-    """What traffic uses now."""
     uplinks = {u.interface: tuple(filter(u.carries, Family)) for u in monitor.watch.uplinks}
     used = {f: s.active for f, s in monitor.states.items() if s.phase in DIVERTED}
     links = monitor.network.state.links.values()
@@ -110,7 +109,6 @@ class CarryingWatch:
             self._kicked.set()
 
     async def follow(self) -> None:
-        """The task: for ever."""
         while True:
             await self._step(time.monotonic())
             with suppress(TimeoutError):

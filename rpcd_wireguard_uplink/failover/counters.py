@@ -30,7 +30,6 @@ class CounterWatch:
         self._asked = asyncio.Event()
 
     async def follow(self) -> None:
-        """The task: read now and then, for ever."""
         while True:
             self._read_s = time.monotonic()
             with self._warnings.catch("counters"):
@@ -52,7 +51,6 @@ class CounterWatch:
         return CALM_S if all(p.health.state is Health.UP for p in tunnels) else IDLE_S
 
     def read_soon(self) -> None:
-        """Something happened to a tunnel: have them read now."""
         self._asked.set()
 
     def freshen(self) -> None:

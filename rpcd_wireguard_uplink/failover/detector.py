@@ -190,7 +190,6 @@ class PathHealth:
         return self._row_lost > 0 or (self.state is Health.DOWN and not self._row_answered)
 
     def next_target(self, now_s: float) -> str:
-        """The target whose turn it is."""
         return self.targets.next(now_s)
 
     def next_deadline_s(self) -> float | None:
@@ -205,12 +204,10 @@ class PathHealth:
     # --- what happens
 
     def use(self, profile: ProbeProfile, sla: Sla) -> None:
-        """Judge by these from now on."""
         self.profile = profile
         self.quality.use(sla)
 
     def sent(self, sequence: int, target: str, now_s: float) -> None:
-        """A probe has left."""
         gap_s = max(0.0, now_s - self._last_sent_s)
         self._outstanding[sequence] = _Probe(target, now_s, now_s + self.timeout_s, gap_s)
         self._last_sent_s = now_s

@@ -18,8 +18,6 @@ from ..model import Family, Health
 
 
 class Phase(Enum):
-    """Where the machine stands."""
-
     DISABLED = "disabled"
     PRIMARY = "primary"
     SUSPECT = "suspect"

@@ -87,7 +87,6 @@ class WatchedPath:
 
     @property
     def key(self) -> PathKey:
-        """Device and family."""
         return self.device, self.family
 
     def open(self, index: int, source: str) -> None:
@@ -103,14 +102,12 @@ class WatchedPath:
         return descriptor
 
     def close(self) -> None:
-        """Close all sockets."""
         if self.services is not None:
             self.services.close()
         self.prober.close()
         self.services, self.descriptor, self.index = None, -1, 0
 
     def use(self, settings: Settings) -> None:
-        """Judge by these settings from now on."""
         sla = Sla(settings.max_loss, settings.max_latency_s)
         self.health.use(settings.probe_profile, sla)
 
@@ -127,7 +124,6 @@ class WatchedPath:
         self.page = page
 
     def collect(self, now_s: float) -> None:
-        """Take the answers that have come."""
         found = self.prober.drain()
         self.replies += len(found)
         if self.services is not None:
@@ -151,7 +147,6 @@ class WatchedPath:
         self.health.vouched(target, now_s)
 
     def probe(self, now_s: float) -> None:
-        """Send the probe whose turn it is."""
         target = self.health.next_target(now_s)
         self.last_sent_s = now_s
         sequence = self._send(self.kinds.present, target)
@@ -175,7 +170,6 @@ class WatchedPath:
                 health.asked_otherwise(now_s)
 
     def send_large(self, target: str, size: int) -> None:
-        """Send one probe of the search for the MTU."""
         sequence = self.prober.send(target, size)
         if sequence is not None:
             self.mtu.sent(sequence, size, target)
@@ -200,7 +194,6 @@ class PathSet(dict[PathKey, WatchedPath]):
         self._warnings = warnings
 
     def keep(self, wanted: Container[PathKey]) -> None:
-        """Give up every other path."""
         for key in [key for key in self if key not in wanted]:
             self._unbind(self.pop(key))
 
@@ -221,7 +214,6 @@ class PathSet(dict[PathKey, WatchedPath]):
             self._bind(path, network.index_of(path.device), source)
 
     def use(self, settings: Settings) -> None:
-        """Probe and judge by these settings from now on."""
         for path in self.values():
             path.use(settings)
 

@@ -64,7 +64,6 @@ class Traffic:
     _own: int = 0
 
     def probed(self) -> None:
-        """One of our own probes went out."""
         self._own += 1
 
     def seen(self, sent_packets: int, now_s: float) -> bool:
@@ -96,7 +95,6 @@ class WanUse:
         self._sent: tuple[float, dict[str, int]] = (0.0, {})
 
     def is_used(self, device: str, now_s: float) -> bool:
-        """Whether people use the device."""
         traffic = self._traffic.setdefault(device, Traffic())
         traffic.probed()
         if self._sent[0] != now_s:  # both families ask at the same time

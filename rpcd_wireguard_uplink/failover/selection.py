@@ -71,7 +71,6 @@ class Candidate:
     weight: int = 0
     metric: int = 0
     latency_ms: float = -1.0
-    trusted: bool = True
     carries_family: bool = True
     shares_underlay: bool = False
     terms: Terms = Terms()
@@ -90,14 +89,11 @@ class Ranked:
 
     @property
     def usable(self) -> bool:
-        """Whether traffic may go there now."""
         return not self.reason
 
 
 def reason_against(candidate: Candidate) -> str:
     """Why the candidate can't be used now, as a sentence; '' if it can."""
-    if not candidate.trusted:
-        return "the peer is not trusted"
     if not candidate.carries_family:
         return "the tunnel has no address of this family"
     if candidate.health is Health.DOWN:

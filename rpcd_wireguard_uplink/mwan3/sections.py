@@ -63,7 +63,6 @@ class Plan:
         return bool(self.sections or self.join or self.leave)
 
     def apply(self, draft: Draft) -> None:
-        """Carry it out."""
         for policy, member in self.leave:
             draft.del_list(policy, "use_member", member)
         for name in self.sections.remove:

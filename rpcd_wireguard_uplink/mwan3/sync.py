@@ -51,7 +51,6 @@ class Keeper:
 
     @property
     def installed(self) -> bool:
-        """Whether mwan3 has a configuration on this router."""
         return self.platform.name == "openwrt" and self.platform.signature(MWAN3) is not None
 
     async def look(self) -> bool:

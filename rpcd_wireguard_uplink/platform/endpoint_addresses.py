@@ -63,7 +63,6 @@ class _Search:
         return not self._untried
 
     def also(self, others: Endpoints) -> None:
-        """Other endpoints of the provider."""
         if self.others != others:
             self.others, self._untried, self._is_complete = others, (), False
 
@@ -73,7 +72,6 @@ class _Search:
         self._pause_s = FIRST_TRY_S if self.current is not None else 0.0
 
     def begin(self, found: Endpoints, now_s: float, rx_bytes: int) -> None:
-        """Begin with the first of these addresses."""
         self._untried, self._is_complete = found[1:], bool(found)
         self._set(found[0] if found else None, now_s, FIRST_TRY_S, rx_bytes)
 

@@ -111,7 +111,6 @@ class Netifd:
         return await self._bus.call(path, method, arguments, timeout_s=CALL_S)
 
     async def subscribe(self) -> None:
-        """Hear of netifd's notifications from now on."""
         if not self._subscribed:
             await self._bus.subscribe(INTERFACES, self._on_notification)
             self._subscribed = True
@@ -122,7 +121,6 @@ class Netifd:
         self._news.set()
 
     async def dump(self) -> dict[str, Interface]:
-        """All interfaces, by name."""
         found = parse_dump(await self.call(INTERFACES, "dump"))
         for interface in found.values():
             self._learn(interface)
@@ -141,7 +139,6 @@ class Netifd:
                 await self.dump()
 
     def names_on(self, device: str) -> list[str]:
-        """The interfaces on a device."""
         return [name for name, held in self.devices.items() if held == device]
 
     async def reload(self) -> None:

@@ -104,7 +104,6 @@ class NetworkReader:
         return is_gone and self._had_prefix and not has
 
     async def read_counters(self) -> None:
-        """Read WireGuard's counters of every tunnel."""
         counters = await self.platform.read_counters()
         self.state = replace(self.state, counters=counters)
 
@@ -132,7 +131,6 @@ class NetworkReader:
         return self.state is not before
 
     def remember(self, wan: DefaultRoute) -> None:
-        """Take a primary WAN that an earlier run knew."""
         wans = {**self.state.wans, wan.family: self.state.wans[wan.family].remembering(wan)}
         self.state = replace(self.state, wans=wans)
 

@@ -39,8 +39,6 @@ Wanted = Mapping[str, Sequence[Section]]
 
 
 class ProviderNetwork:
-    """Installs and removes the provider's sections of a router."""
-
     def __init__(self, files: Platform, netifd: Netifd) -> None:
         self._files = files
         self._netifd = netifd

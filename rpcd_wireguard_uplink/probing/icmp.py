@@ -121,7 +121,6 @@ class Prober:
         return sock.fileno()
 
     def close(self) -> None:
-        """Close the socket; safe to call again."""
         if self._socket is not None:
             self._socket.close()
             self._socket = None
@@ -145,7 +144,6 @@ class Prober:
         return self._sequence
 
     def drain(self) -> list[Reply]:
-        """All replies that wait in the socket."""
         found: list[Reply] = []
         for _ in range(256):
             if self._socket is None:

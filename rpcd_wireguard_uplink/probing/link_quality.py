@@ -46,7 +46,6 @@ class LinkQuality:
         self._judge()
 
     def use(self, sla: Sla) -> None:
-        """Judge by these limits from now on."""
         self.sla = sla
 
     def begin_anew(self) -> None:

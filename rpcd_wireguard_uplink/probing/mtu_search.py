@@ -75,7 +75,6 @@ class MtuSearch:
         return (CONTROL, *range(LEAST_MTU, self._mtu, STEP), self._mtu)
 
     def sent(self, sequence: int, size: int, target: str) -> None:
-        """A probe of that size has left."""
         self._sent[sequence] = size, target
         if size >= LEAST_MTU:
             self.tried |= {target}

@@ -90,7 +90,6 @@ class ProbeKinds:
         return found[self._turn % len(found)] if found else ""
 
     def sent(self, sequence: int, kind: ProbeKind, target: str, now_s: float) -> None:
-        """A trial has left."""
         self._asked_s = now_s
         self._trials[sequence] = kind, target, now_s
         for old in [n for n, t in self._trials.items() if t[2] < now_s - FORGOTTEN_S]:

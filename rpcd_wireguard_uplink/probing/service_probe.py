@@ -98,7 +98,6 @@ class ServiceProber:
         return -1 if self._epoll is None else self._epoll.fileno()
 
     def close(self) -> None:
-        """Close all sockets; safe to call again."""
         for found in self._connecting.values():
             found.sock.close()
         self._connecting.clear()
@@ -133,7 +132,6 @@ class ServiceProber:
         return self._sequence
 
     def drain(self) -> list[Reply]:
-        """All answers that have come."""
         if self._epoll is None or self._datagrams is None:
             return []
         found = []

@@ -99,7 +99,6 @@ class Target:
         self.losses, self.silent_since_s = 0, None
 
     def rest(self, until_s: float) -> None:
-        """Do not ask the target before that time."""
         self.rests_until_s = until_s
 
     def excuse(self, lag_s: float) -> None:
@@ -209,12 +208,10 @@ class Targets:
             target.begin_anew()
 
     def wake(self) -> None:
-        """Ask all of them again."""
         for target in self.known.values():
             target.rest(0.0)
 
     def silent(self) -> list[str]:
-        """The targets that do not answer."""
         return [address for address, target in self.known.items() if target.is_silent]
 
     def doubts(self) -> list[str]:

@@ -55,11 +55,9 @@ class LeasePool:
 
     @property
     def leases(self) -> tuple[Lease, ...]:
-        """All leases, in the order of their addresses."""
         return tuple(lease for _, lease in sorted(self._leases.items()))
 
     def by_key(self, public_key: str) -> Lease | None:
-        """The lease of this key."""
         return next((one for one in self._leases.values() if one.public_key == public_key), None)
 
     def by_address(self, address: str) -> Lease | None:

@@ -91,17 +91,14 @@ class LeaseServer:
 
     @property
     def node_id(self) -> str:
-        """This router's own id."""
         return self._mesh_peers.node_id
 
     @property
     def settings(self) -> ProviderSettings:
-        """As configured."""
         return self._store.current.provider
 
     @property
     def enabled(self) -> bool:
-        """Whether the owner wants this router to be a provider."""
         return self.settings.enabled and self._store.current.settings.enabled
 
     @property
@@ -121,7 +118,6 @@ class LeaseServer:
 
     @property
     def is_spent(self) -> bool:
-        """Whether this month's quota is used up."""
         return self.quota_left_gb == 0.0
 
     def forwarding_fault(self) -> str:
@@ -410,7 +406,6 @@ class LeaseServer:
             await self.provider.readmit(public_key)
 
     def consumer_rows(self) -> list[Table]:
-        """Every consumer with its traffic."""
         if self.pool is None:
             return []
         now_s = time.monotonic()

@@ -150,7 +150,6 @@ class Shaper:
         await _tc(base_lines(PROVIDER_DEVICE, IFB_DEVICE), force=True)
 
     async def remove(self) -> None:
-        """Take everything away, found or not."""
         self._known = None
         of_device = f"dev {PROVIDER_DEVICE}"
         await _tc(

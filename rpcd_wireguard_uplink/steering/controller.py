@@ -163,7 +163,6 @@ class SteeringController:
         return bool(is_away) and is_free and not self._drained_by(wanted)
 
     def _changes(self) -> dict[Family, Diversion | None]:
-        """The diversions that are to become others."""
         plan, now = self._plan.diversions, self.diversions
         return {f: plan.get(f) for f in Family if plan.get(f) != now.get(f)}
 
@@ -329,7 +328,6 @@ class SteeringController:
             self._warnings.set(f"share {family.value}", told)
 
     async def _remove(self) -> None:
-        """Take away everything that steering ever put up."""
         is_there = self._filter.standing is not None or self.diversions
         if is_there or self.routing.holds_ours():
             self._filter, self._draining = _InForce(), Draining()

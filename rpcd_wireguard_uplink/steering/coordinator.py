@@ -64,14 +64,12 @@ class SteeringCoordinator:
     # --- what is wished
 
     def use(self, settings: Settings) -> None:
-        """Steer by these settings from now on."""
         self._settings = settings
         self._wish = replace(
             self._wish, public_resolvers=settings.resolvers, drain_s=settings.sticky_s
         )
 
     def lead_marks(self, marks: Collection[int]) -> None:
-        """Take mwan3's marks of the WANs' traffic."""
         self._wish = replace(self._wish, marks=tuple(marks))
 
     def except_portals(self, portals: Mapping[str, Sequence[str]]) -> None:
@@ -86,7 +84,6 @@ class SteeringCoordinator:
 
     @property
     def diversions(self) -> Mapping[Family, Diversion]:
-        """Those in force."""
         return self.controller.diversions
 
     async def ensure(self, uplinks: Sequence[Uplink]) -> None:
@@ -114,7 +111,6 @@ class SteeringCoordinator:
             self._warnings.set(f"only default {family.value}", told)
 
     def carry_out(self, decisions: Mapping[Family, Decision]) -> None:
-        """Have the kernel follow what was decided."""
         network, moves = self._network.state, []
         states = {family: decision.state for family, decision in decisions.items()}
         blocked = {}

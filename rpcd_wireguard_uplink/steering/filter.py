@@ -242,7 +242,6 @@ class Draining:
         }
 
     def script(self, slots: Mapping[str, int], now_s: float) -> str:
-        """nft commands for a table that is made anew."""
         return "".join(
             drain_script(family, slots[device], until_s - now_s)
             for family, (device, until_s) in self._until.items()

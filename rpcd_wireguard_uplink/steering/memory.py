@@ -55,7 +55,6 @@ class Memory:
         return {name: self.slots[name] for name in wanted if name in self.slots}
 
     def save(self, diversions: Mapping[Family, Diversion]) -> None:
-        """Note what is in force now."""
         if diversions != self._diversions:
             self._diversions = dict(diversions)
             self._write()

@@ -85,7 +85,6 @@ class SteeringPlan:
     preferred: str = ""
 
     def known(self, family: Family) -> frozenset[str]:
-        """The devices of the family's WANs."""
         return frozenset(wan.device for wan in self.wans.get(family, ()))
 
     def of(self, family: Family) -> SteeringPlan:

@@ -73,7 +73,6 @@ class _Found:
         return self.is_compared and not self.touched and not self.changed
 
     def forget(self, *, routes: bool = True, rules: bool = True) -> None:
-        """Have these read anew."""
         self.routes_stale = self.routes_stale or routes
         self.rules_stale = self.rules_stale or rules
 
@@ -218,7 +217,6 @@ class Routing:
         self._events = self._kernel.listen(on_news)
 
     def close(self) -> None:
-        """Stop hearing."""
         if self._events is not None:
             self._events.close()
             self._events = None
@@ -238,7 +236,6 @@ class Routing:
         return changed
 
     def forget(self) -> None:
-        """Have everything read anew."""
         self._devices_stale = True
         for found in self._found.values():
             found.forget()
@@ -281,7 +278,6 @@ class Routing:
         }
 
     def rules(self) -> list[Rule]:
-        """Everybody's rules."""
         return [rule for found in self._found.values() for rule in found.rules]
 
     # --- as the plan says

@@ -50,7 +50,6 @@ SLOT_SHIFT = 24
 
 
 def is_ours(rule: Rule) -> bool:
-    """Whether we made the rule."""
     return rule.protocol in (STANDING, DIVERTING)
 
 
@@ -109,7 +108,6 @@ def _standing(
 
 
 def path_table(slot: int) -> int:
-    """The routing table of a path's slot."""
     return FIRST_PATH_TABLE + slot
 
 

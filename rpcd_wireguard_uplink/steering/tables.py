@@ -55,7 +55,6 @@ Table = dict[Place, list[Route]]
 
 
 def as_table(routes: Iterable[Route]) -> Table:
-    """The routes by their places."""
     found: Table = {}
     for route in routes:
         found.setdefault(route.place, []).append(route)

@@ -67,7 +67,6 @@ class Watchdog:
         self._close()
 
     def end(self) -> None:
-        """Let the watchdog end: nothing is in force any more."""
         told = self._open() and self._write(b"end\n")
         self._close()
         if self._child is not None:

@@ -56,7 +56,6 @@ def attribute(kind: int, value: bytes) -> bytes:
 
 
 def nested(kind: int, inner: Iterable[bytes]) -> bytes:
-    """An attribute that holds attributes."""
     return attribute(kind | NESTED, b"".join(inner))
 
 
@@ -111,7 +110,6 @@ class Netlink:
         self._sequence = FIRST_SEQUENCE
 
     def close(self) -> None:
-        """Close the socket; the next use opens another."""
         if self._socket is not None:
             self._socket.close()
             self._socket = None
@@ -229,7 +227,6 @@ class Events:
             raise
 
     def close(self) -> None:
-        """Stop hearing."""
         if self._loop is not None:
             self._loop.remove_reader(self._socket.fileno())
             self._loop = None

@@ -60,7 +60,6 @@ class Wans:
         return replace(self, primary=wan, known={**self.known, wan.device: wan})
 
     def has_route(self, device: str) -> bool:
-        """Whether the WAN's default route is there now."""
         return any(route.device == device for route in self.routes)
 
 
@@ -95,7 +94,6 @@ class NetworkState:
         return sorted({device for wans in self.wans.values() for device in wans.known})
 
     def primaries(self) -> set[str]:
-        """The devices of each family's primary WAN."""
         return {wans.primary.device for wans in self.wans.values() if wans.primary is not None}
 
     def only_private(self, family: Family) -> str:
@@ -127,7 +125,6 @@ class NetworkState:
         return not any(len(wans.routes) > 1 for wans in self.wans.values())
 
     def link_of(self, device: str) -> Link | None:
-        """The link of that name."""
         return next((link for link in self.links.values() if link.name == device), None)
 
     def index_of(self, device: str) -> int:

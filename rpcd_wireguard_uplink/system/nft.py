@@ -71,7 +71,6 @@ async def read_tables() -> set[str]:
 
 
 def deleted_tables(messages: Iterable[Message]) -> list[str]:
-    """The tables that these events say are gone."""
     return [_table_of(message) for message in messages if message.kind == _DELTABLE]
 
 
@@ -163,7 +162,6 @@ class ConnectionTracking:
         self._netlink = Netlink(NETFILTER)
 
     def close(self) -> None:
-        """Close the socket."""
         self._netlink.close()
 
     def delete_marked(self, family: Family, mark: int, mask: int) -> None:

@@ -162,7 +162,6 @@ class Rule:
 
     @property
     def has_ports(self) -> bool:
-        """Whether it looks at a destination port (`dport`)."""
         return any(kind == _RULE_DPORT for kind, _ in self.selectors)
 
     @property
@@ -367,7 +366,6 @@ def add_route(route: Route, flags: int = netlink.APPEND) -> Message:
 
 
 def delete_route(route: Route) -> Message:
-    """The request that deletes a route."""
     return Message(DELROUTE, _route_body(route))
 
 
@@ -457,7 +455,6 @@ class Kernel:
         self._netlink = netlink.Netlink(netlink.ROUTE)
 
     def close(self) -> None:
-        """Close the socket."""
         self._netlink.close()
 
     @property
@@ -466,7 +463,6 @@ class Kernel:
         return self._netlink.port
 
     def devices(self) -> list[Link]:
-        """Every network device."""
         dumped = self._netlink.dump(GETLINK, _LINK.pack(0, 0, 0, 0, 0))
         return [found for message in dumped if (found := parse_link(message)) is not None]
 

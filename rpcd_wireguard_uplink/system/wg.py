@@ -115,7 +115,6 @@ async def generate_keys() -> tuple[str, str]:
 
 
 async def public_key(private_key: str) -> str:
-    """The public key of a private one."""
     return (await process.run(["wg", "pubkey"], stdin=private_key + "\n")).stdout.strip()
 
 

@@ -31,7 +31,6 @@ class BlockingBus:
             raise BusError(f"what listens at {path} is not a bus")
 
     def close(self) -> None:
-        """Leave the bus."""
         self._sock.close()
 
     def write(self, data: bytes) -> None:

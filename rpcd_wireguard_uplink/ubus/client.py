@@ -34,7 +34,6 @@ class _Subscription:
         self._lock = asyncio.Lock()  # one at a time, so that nothing comes twice
 
     async def begin(self, session: Session) -> None:
-        """Begin on a new connection."""
         self.attached = False
         self._ids = (await session.add(self._listener), 0)
         await self.attach(session)

@@ -138,17 +138,14 @@ def _too_large(length: int) -> MessageTooLarge:
 
 
 def put_number(attr: int, value: int) -> bytes:
-    """Return an INT32 attribute."""
     return _INT32.pack(attr << 24 | 8, value & 0xFFFFFFFF)
 
 
 def put_flag(attr: int, value: bool) -> bytes:
-    """Return an INT8 attribute."""
     return _U32.pack(attr << 24 | 5) + (b"\1\0\0\0" if value else b"\0\0\0\0")
 
 
 def put_string(attr: int, value: bytes) -> bytes:
-    """Return a STRING attribute."""
     return put_raw(attr, value + b"\0")
 
 

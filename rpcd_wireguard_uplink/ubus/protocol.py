@@ -55,11 +55,9 @@ class Completed:
     by_bus: bool
 
     def tables(self) -> list[bytes]:
-        """The encoded tables that came with the answer."""
         return [reply[Attr.DATA] for reply in self.replies if Attr.DATA in reply]
 
     def object_ids(self) -> list[int]:
-        """The ids of the objects that were found, or made."""
         return [reply[Attr.OBJID] for reply in self.replies if Attr.OBJID in reply]
 
 
@@ -194,7 +192,6 @@ class Connection:
         return Request(self._seq, data)
 
     def ping(self) -> Request:
-        """Ask the bus itself for a sign of life."""
         return self._request(MessageType.PING, 0)
 
     def lookup(self, pattern: str | None = None) -> Request:
@@ -221,7 +218,6 @@ class Connection:
         return self._request(MessageType.ADD_OBJECT, 0, body, publishes=target)
 
     def remove_object(self, object_id: int) -> Request:
-        """Take one of our objects off the bus."""
         body = put_number(Attr.OBJID, object_id)
         return self._request(MessageType.REMOVE_OBJECT, 0, body, removes=object_id)
 

@@ -174,7 +174,6 @@ class Document:
 
     @property
     def sections(self) -> tuple[Section, ...]:
-        """The sections in their order."""
         return tuple(self._sections.values())
 
     def number_of(self, name: str) -> int | None:
@@ -186,7 +185,6 @@ class Document:
         return next((section for section in self.sections if section.name == name), None)
 
     def of_type(self, section_type: str) -> list[Section]:
-        """The sections of that type in their order."""
         return [section for section in self.sections if section.type == section_type]
 
     def render(self) -> str:

@@ -45,7 +45,6 @@ class Draft:
 
     @property
     def sections(self) -> tuple[Section, ...]:
-        """The sections in their order."""
         return self.document.sections
 
     def get(self, name: str) -> Section | None:
@@ -53,7 +52,6 @@ class Draft:
         return self.document.get(name)
 
     def of_type(self, section_type: str) -> list[Section]:
-        """The sections of that type in their order."""
         return self.document.of_type(section_type)
 
     def set_section(

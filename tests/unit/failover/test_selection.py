@@ -28,7 +28,6 @@ LINE = Candidate("wan2", PathKind.WAN, Health.UP, metric=20, last_answer_age_s=1
     [
         (GOOD, ""),
         (replace(GOOD, health=Health.SUSPECT), ""),
-        (replace(GOOD, trusted=False), "the peer is not trusted"),
         (replace(GOOD, carries_family=False), "the tunnel has no address of this family"),
         (replace(GOOD, health=Health.DOWN, cause="carrier lost"), "it is down: carrier lost"),
         (replace(GOOD, health=Health.UNKNOWN), "nothing has answered through it yet"),
