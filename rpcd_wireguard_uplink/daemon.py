@@ -35,10 +35,10 @@ from .mesh.upstream_identity import Upstream
 from .platform import inbound
 from .platform.linux import Platform
 from .platform.network_reader import NetworkReader
-from .provider.device import Provider
 from .provider.lease_api import LeaseApi
 from .provider.lease_server import LeaseServer
 from .provider.offer import OfferAnnounced, OwnOffer
+from .provider.site import Site
 from .state_file import StateFile, now_text, read_state, run_dir_of
 from .steering.controller import PlanApplied
 from .steering.coordinator import SteeringCoordinator
@@ -162,12 +162,9 @@ class Daemon:
 
         # Serving others.
         self.lease_server = LeaseServer(
-            platform,
+            Site(platform, self.store, self.network, self.peers, warnings),
             self.store,
-            self.uplinks,
-            self.network,
             self.peers,
-            Provider(platform.kernel),
             UsageFile(os.path.join(folder, "usage.json"), warnings),
             warnings,
             tasks,
@@ -414,7 +411,7 @@ class Daemon:
 
     def _own_keys(self) -> set[str]:
         own = {uplink.own_public_key for uplink in self.store.current.uplinks}
-        return (own | {self.lease_server.public_key}) - {""}
+        return (own | {self.lease_server.site.public_key}) - {""}
 
     def _send(self, name: str, table: dict[str, Any]) -> None:
         self.bus.send_event(f"wireguard-uplink.{name}", table)

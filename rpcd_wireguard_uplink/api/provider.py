@@ -38,11 +38,11 @@ class ProviderMethods:
     async def uplink_offer(self, **given: Any) -> r.Offered:
         await self._own_offer.require_wan()
         self._own_offer.require_forwarding()
-        before = self._lease_server.settings
+        before = self._lease_server.site.settings
         wanted = replace(before, enabled=True, **given)
-        if wanted.limit_mbps and (reason := await self._lease_server.provider.can_shape()):
+        if wanted.limit_mbps and (reason := await self._lease_server.site.device.can_shape()):
             raise NotSupported(reason, code="no_shaping")
-        wanted = self._lease_server.with_pools(wanted)
+        wanted = self._lease_server.site.with_pools(wanted)
         await self._write(wanted)
         if failure := self._lease_server.failure:
             await self._write(before)
@@ -56,18 +56,18 @@ class ProviderMethods:
         )
 
     def _offer(self) -> r.OwnOffer:
-        server = self._lease_server
-        first = next((str(each.endpoint) for each in server.endpoints), "")
+        server, site = self._lease_server, self._lease_server.site
+        first = next((str(each.endpoint) for each in site.endpoints), "")
         return r.OwnOffer.of(
-            server.settings,
-            peer_id=server.node_id,
+            site.settings,
+            peer_id=site.node_id,
             available=self._own_offer.is_offered,
             reason=self._own_offer.reason(),
             latency_ms=self._own_offer.latency_ms(),
             quota_left_gb=server.quota_left_gb,
             consumers=len(server.pool.leases) if server.pool is not None else 0,
             endpoint=first,
-            public_key=server.public_key,
+            public_key=site.public_key,
         )
 
     def _note(self) -> str:
@@ -84,9 +84,9 @@ class ProviderMethods:
 
     async def uplink_withdraw(self) -> r.Done:
         """Take the offer back; what consumers had is kept for the next time."""
-        was_on = self._lease_server.settings.enabled
+        was_on = self._lease_server.site.settings.enabled
         if was_on:
-            await self._write(replace(self._lease_server.settings, enabled=False))
+            await self._write(replace(self._lease_server.site.settings, enabled=False))
         told = "offers its internet no more" if was_on else "did not offer its internet"
         return r.Done(message=f"{self._peers.node_id} {told}.")
 
@@ -100,7 +100,7 @@ class ProviderMethods:
             await self._lease_server.recount()
         refused = sorted(self._validator.refused.items())
         return r.Consumers(
-            offering=int(self._lease_server.settings.enabled),
+            offering=int(self._lease_server.site.settings.enabled),
             offer=self._offer(),
             consumers=[r.ConsumerRow(**row) for row in self._lease_server.consumer_rows()],
             refused=[r.Denial(code=code, count=count) for code, count in refused],

@@ -1,43 +1,33 @@
-"""This router's consumers: who has a lease, what stands in the kernel for them, what they used.
+"""This router's consumers: who has a lease, and what they used.
 
-Brings together the pool of leases, the kernel's part (device.py), the platform's, the sections of
-the configuration that keep the leases, and the ledger of bytes. Whether new leases are given at all
-is decided by offer.py.
+Brings together the pool of leases, the router's part (site.py), the sections of the configuration
+that keep the leases, and the ledger of bytes. Whether new leases are given at all is decided by
+offer.py.
 """
 
 from __future__ import annotations
 
 import asyncio
-import ipaddress
-import os
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import date
 from typing import Any
 
-from ..config.options import CONFIG, PROVIDER_NAME, Consumer, ProviderSettings, consumer_name
+from ..config.options import Consumer, consumer_name
 from ..config.store import ConfigStore
-from ..errors import ConfigError, UplinkError
+from ..errors import UplinkError
 from ..events import Events, NumbersChanged, PeerNews
 from ..mesh.rate_limit import Buckets
 from ..mesh.registry.peers import Peers
-from ..mesh.wire.endpoints import ScopedEndpoint
 from ..mesh.wire.lease import Denial, Deny, LeaseGrant, LeaseRequest
-from ..model import DEFAULT_MTU, DEVICE_GROUP, PROVIDER_DEVICE, Family, PeerCounters
-from ..platform.linux import Platform
-from ..platform.network_reader import NetworkReader
-from ..platform.tunnels import tunnel_mtu
-from ..system import wg
-from ..system.proc import forwarding_fault
-from ..system.rtnetlink import by_device
+from ..model import PeerCounters
 from ..tasks import TaskSet
-from ..uplinks.lifecycle import Uplinks
 from ..usage_file import UsageFile
 from ..warnings import Warnings
-from .device import Provider
 from .lease_pool import SESSION_S, LeasePool
-from .plan import Lease, ProviderPlan, pool_networks, reachable_by
+from .plan import Lease
+from .site import Site
 
 Table = dict[str, Any]
 HOUSEKEEPING_S = 10.0
@@ -49,57 +39,33 @@ ONE_WRITE_S = 86400.0  # a peer that comes and goes has its lease written at onc
 
 
 class LeaseServer:
-    """The consumers of one router. `blocked` says why the kernel would not let them through."""
+    """The consumers of one router; there is a `pool` of leases while the owner wants to serve."""
 
     def __init__(
         self,
-        platform: Platform,
+        site: Site,
         store: ConfigStore,
-        uplinks: Uplinks,
-        network: NetworkReader,
         peers: Peers,
-        provider: Provider,
         usage_file: UsageFile,
         warnings: Warnings,
         tasks: TaskSet,
         events: Events,
     ) -> None:
-        self.provider = provider
-        self.public_key = ""
-        self.blocked = ""
+        self.site = site
         self.pool: LeasePool | None = None
-        self.endpoints: tuple[ScopedEndpoint, ...] = ()
         self.peers: Mapping[str, PeerCounters] = {}
-        self._platform = platform
         self._store = store
-        self._uplinks = uplinks
-        self._network = network
         self._mesh_peers = peers
         self._usage = usage_file
         self._warnings = warnings
         self._tasks = tasks
         self._events = events
-        self._private = ""
-        self._own_networks: list[str] = []
         self._chosen: object = None
-        self._mesh_devices: tuple[str, ...] = ()
+        self._mesh_devices: set[str] = set()
         self._readmitted: dict[str, float] = {}
         self._pace = Buckets(NEW_BURST, NEW_PER_S)
         self._written: dict[str, float] = {}  # when each peer's lease was written at once
-        self._is_swept = False
         self._applying = asyncio.Lock()
-
-    @property
-    def node_id(self) -> str:
-        return self._mesh_peers.node_id
-
-    @property
-    def settings(self) -> ProviderSettings:
-        return self._store.current.provider
-
-    @property
-    def enabled(self) -> bool:
-        return self.settings.enabled and self._store.current.settings.enabled
 
     @property
     def gateways(self) -> tuple[str, ...]:
@@ -114,21 +80,11 @@ class LeaseServer:
     @property
     def quota_left_gb(self) -> float:
         """GB left in this month; -1 without a quota."""
-        return self._usage.ledger.quota_left_gb(self.settings.quota_gb)
+        return self._usage.ledger.quota_left_gb(self.site.settings.quota_gb)
 
     @property
     def is_spent(self) -> bool:
         return self.quota_left_gb == 0.0
-
-    def forwarding_fault(self) -> str:
-        """Why the kernel would not forward for consumers, with the command; '' where it does."""
-        lines = self._network.state.wans
-        what, mend = forwarding_fault({family: lines[family].known for family in Family})
-        return f"{what}: `{mend}`, and keep it in /etc/sysctl.conf" if what else ""
-
-    def _look_at_forwarding(self) -> None:
-        self.blocked = self.forwarding_fault()
-        self._warnings.set("forwarding", self.blocked)
 
     async def stop(self) -> None:
         """Keep what was counted and granted; what the kernel has for consumers stays."""
@@ -138,7 +94,7 @@ class LeaseServer:
 
     async def follow_mesh(self) -> None:
         """Let consumers in by the mesh's devices as they are now."""
-        devices = tuple(sorted(self._mesh_peers.mesh.own))
+        devices = set(self._mesh_peers.mesh.own)
         if devices != self._mesh_devices:
             self._mesh_devices = devices
             await self.follow()
@@ -152,108 +108,46 @@ class LeaseServer:
     async def _follow(self) -> None:
         if not self._store.understood:
             return  # a configuration that is lost withdraws nothing
-        if not self.enabled:
+        site = self.site
+        if not site.enabled:
             self._warnings.clear_topic("forwarding")
-            if self.pool is not None or not self._is_swept:
-                self.pool, self._is_swept = None, False
-                await self._platform.remove_provider()  # what is open is shut first
-                await self.provider.remove()
-                self._is_swept = True
+            if self.pool is not None or not site.is_clean:
+                self.pool = None
+                await site.remove()
             return
-        if not self._is_swept:
-            self.provider.sweep()
-            self._is_swept = True
-        self._look_at_forwarding()
-        await self._ensure_key()
-        self.endpoints = self._find_endpoints()
-        await self._follow_book()
-        assert self.pool is not None
-        port = self._store.current.peering.mesh_port
-        await self._platform.install_provider(
-            self.pool.gateways, self.settings.listen_port, self._mesh_devices, port
-        )
+        await site.prepare()
+        self.pool = await self._follow_book()
+        await site.install(self.pool.gateways)
         await self._apply_kernel()
 
-    async def _follow_book(self) -> None:
-        """Have a book by the settings; other pools make a new one, and what fits is kept."""
-        settings = self.settings
-        chosen = (self.node_id, settings.pool4, settings.pool6)
-        if self.pool is None or chosen != self._chosen:
+    async def _follow_book(self) -> LeasePool:
+        """A book by the settings; other pools make a new one, and what fits is kept."""
+        settings, pool = self.site.settings, self.pool
+        chosen = (self.site.node_id, settings.pool4, settings.pool6)
+        if pool is None or chosen != self._chosen:
             kept = await self._current_keys(self._store.current.consumers)
-            self.pool = LeasePool(*self._pools(settings))
+            pool = LeasePool(*self.site.pools(settings))
             self._chosen = chosen
-            if self.pool.restore(kept, time.monotonic()):
+            if pool.restore(kept, time.monotonic()):
                 self._tasks.spawn("keeping leases", self._keep())
-        self.pool.limit(settings.max_consumers, settings.lease_s)
+        pool.limit(settings.max_consumers, settings.lease_s)
+        return pool
 
     async def _current_keys(self, kept: Sequence[Consumer]) -> list[Consumer]:
         """What the file has, with the keys that an earlier run has let in since it was written."""
-        peers = (await self.provider.read_peers()).values()
+        peers = (await self.site.device.read_peers()).values()
         keys = {frozenset(peer.allowed): peer.public_key for peer in peers}
         return [replace(c, public_key=keys.get(frozenset(c.addresses), c.public_key)) for c in kept]
 
-    def _pools(
-        self, settings: ProviderSettings
-    ) -> tuple[ipaddress.IPv4Network, ipaddress.IPv6Network]:
-        try:
-            return pool_networks(self.node_id, self._own_networks, settings.pool4, settings.pool6)
-        except ValueError as error:
-            raise ConfigError(f"{CONFIG}.{PROVIDER_NAME}: {error}") from error
-
-    def with_pools(self, settings: ProviderSettings) -> ProviderSettings:
-        """Settings whose pools are chosen, to be kept: a network that comes later moves nobody."""
-        self._find_endpoints()
-        four, six = self._pools(settings)
-        if not settings.pool6:  # random, as RFC 4193 (section 3.2) wants it
-            six = ipaddress.IPv6Network((b"\xfd" + os.urandom(7) + bytes(8), 64))
-        return replace(settings, pool4=str(four), pool6=str(six))
-
-    async def _ensure_key(self) -> None:
-        platform = self._platform
-        self._private = await platform.read_key(PROVIDER_DEVICE)
-        if not self._private:
-            self._private, self.public_key = await platform.generate_keys(PROVIDER_DEVICE)
-        elif not self.public_key:
-            self.public_key = await wg.public_key(self._private)
-
-    def _find_endpoints(self) -> tuple[ScopedEndpoint, ...]:
-        found = by_device(self._platform.kernel.addresses())
-        links = self._network.state.links.values()
-        tunnels = {link.name for link in links if link.group == DEVICE_GROUP}
-        found.pop(PROVIDER_DEVICE, None)
-        self._own_networks = [address for addresses in found.values() for address in addresses]
-        return reachable_by(found, tunnels, self.settings)
-
     async def _apply_kernel(self) -> None:
         if self.pool is not None:
-            await self.provider.apply(await self._plan(self.pool))
-
-    async def _plan(self, pool: LeasePool) -> ProviderPlan:
-        lines = self._network.state.wans
-        resolvers = self.settings.resolvers or tuple(await self._platform.read_resolvers())
-        usable = [r for r in resolvers if not ipaddress.ip_address(r).is_loopback]
-        return ProviderPlan(
-            private_key=self._private,
-            listen_port=self.settings.listen_port,
-            gateways=pool.gateways,
-            leases=tuple(replace(lease, expires_s=0.0) for lease in pool.leases),
-            wans={family: tuple(sorted(lines[family].known)) for family in Family},
-            resolvers=tuple(usable) or self._store.current.settings.resolvers,
-            limit_mbps=self.settings.limit_mbps,
-            renewal_port=self._store.current.peering.mesh_port,
-            mtu=self._mtu(),
-            is_open=not self.is_spent,
-        )
-
-    def _mtu(self) -> int:
-        """What the narrowest of our WANs has room for: consumers may come in by any of them."""
-        return tunnel_mtu(DEFAULT_MTU, self._network.state.narrowest_wan())
+            await self.site.serve(self.pool, is_open=not self.is_spent)
 
     async def grant(self, request: LeaseRequest) -> LeaseGrant | Denial:
         """Give a trusted peer a place, or say why not; it is in the kernel when this returns."""
         async with self._applying:
             if self.pool is None:
-                told = f"{self.node_id} does not offer its internet"
+                told = f"{self.site.node_id} does not offer its internet"
                 return Denial(Deny.NOT_OFFERING, told)
             now_s = time.monotonic()
             held = self.pool.by_key(request.public_key)
@@ -262,7 +156,7 @@ class LeaseServer:
                 told = "too many new keys of this router: its next one is taken in a minute"
                 return Denial(Deny.TOO_MANY, told)
             lease = self.pool.request(
-                request, now_s, own_networks=self._own_networks, own_keys={self.public_key}
+                request, now_s, own_networks=self.site.networks, own_keys={self.site.public_key}
             )
             if isinstance(lease, Denial):
                 return lease
@@ -281,15 +175,15 @@ class LeaseServer:
         assert self.pool is not None
         gateways = tuple(text.partition("/")[0] for text in self.pool.gateways)
         return LeaseGrant(
-            peer_id=self.node_id,
-            public_key=self.public_key,
+            peer_id=self.site.node_id,
+            public_key=self.site.public_key,
             addresses=lease.addresses,
-            endpoints=self.endpoints,
+            endpoints=self.site.endpoints,
             gateways=gateways,
             dns=gateways,
-            mtu=self._mtu(),
-            limit_mbps=self.settings.limit_mbps,
-            lease_s=self.settings.lease_s,
+            mtu=self.site.mtu,
+            limit_mbps=self.site.settings.limit_mbps,
+            lease_s=self.site.settings.lease_s,
         )
 
     async def release(self, public_key: str, peer_id: str) -> bool:
@@ -353,17 +247,16 @@ class LeaseServer:
     async def run(self) -> None:
         """The task: look after leases and counters, for ever."""
         while True:
-            await asyncio.sleep(min(HOUSEKEEPING_S, self.settings.lease_s / 4))
+            await asyncio.sleep(min(HOUSEKEEPING_S, self.site.settings.lease_s / 4))
             if self.pool is not None:
                 await self._keep_house(self.pool)
-            elif self.enabled or not self._is_swept:
+            elif self.site.enabled or not self.site.is_clean:
                 await self.follow()  # again, where it failed
 
     async def _keep_house(self, pool: LeasePool) -> None:
         now_s, was_spent = time.monotonic(), self.is_spent
-        self._look_at_forwarding()
         try:
-            self.endpoints = self._find_endpoints()
+            self.site.look()
             async with self._applying:
                 await self._apply_kernel()
             await self.recount()
@@ -387,9 +280,9 @@ class LeaseServer:
         """Read what consumers have moved by now."""
         if self.pool is None:
             return
-        self.peers = await self.provider.read_peers()
+        self.peers = await self.site.device.read_peers()
         moved = {key: peer.rx_bytes + peer.tx_bytes for key, peer in self.peers.items()}
-        self._usage.ledger.record(moved, date.today(), self.settings.reset_day)
+        self._usage.ledger.record(moved, date.today(), self.site.settings.reset_day)
 
     def _is_silent(self, public_key: str) -> bool:
         peer = self.peers.get(public_key)
@@ -403,7 +296,7 @@ class LeaseServer:
         """Forget the consumer's last handshake: its clock may have gone back with a reboot."""
         self._readmitted[public_key] = time.monotonic()
         async with self._applying:
-            await self.provider.readmit(public_key)
+            await self.site.device.readmit(public_key)
 
     def consumer_rows(self) -> list[Table]:
         if self.pool is None:

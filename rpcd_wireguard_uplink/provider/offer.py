@@ -51,7 +51,7 @@ class OwnOffer:
     ) -> None:
         self.is_offered = False
         self._store = store
-        self._lease_server = lease_server
+        self._lease_server, self._site = lease_server, lease_server.site
         self._monitor = monitor
         self._upstream = upstream
         self._numbering = numbering
@@ -64,7 +64,7 @@ class OwnOffer:
         """The task: look after the hold time, repeat what others carry, name the way out."""
         announced_s, named_s = time.monotonic(), float("-inf")
         while True:
-            await asyncio.sleep(LOOK_S if self._lease_server.enabled else IDLE_S)
+            await asyncio.sleep(LOOK_S if self._site.enabled else IDLE_S)
             now_s = time.monotonic()
             self.watch()
             if now_s - named_s > NAME_S:
@@ -91,7 +91,7 @@ class OwnOffer:
         """Why the offer does not hold now; '' if it does."""
         if self._has_ended:
             return "this router's service stops"
-        if not self._lease_server.enabled or self._lease_server.pool is None:
+        if not self._site.enabled or self._lease_server.pool is None:
             return self._lease_server.failure or "it is not configured"
         if self._alive_since_s is None:
             return "the WAN is dead" if self._lost else "the WAN was not seen to work yet"
@@ -100,9 +100,9 @@ class OwnOffer:
             return "the WAN came back and must stay so for the hold time"
         if self._lease_server.is_spent:
             return "this month's quota is used up"
-        if self._lease_server.blocked:
-            return self._lease_server.blocked
-        return "" if self._lease_server.endpoints else "no address of this router is known"
+        if self._site.blocked:
+            return self._site.blocked
+        return "" if self._site.endpoints else "no address of this router is known"
 
     def _wan_is_alive(self) -> bool | None:
         """Whether the first WAN answers; None while that is not known."""
@@ -128,7 +128,7 @@ class OwnOffer:
         self._lost = self._lost and not self.is_offered
         kind = "offering" if self.is_offered else "withdrawn"
         cause = reason or "the WAN works"
-        self._events.publish(PeerNews("offer", kind, self._lease_server.node_id, cause))
+        self._events.publish(PeerNews("offer", kind, self._site.node_id, cause))
         self._events.publish(OfferAnnounced(self.message()))
 
     def announce(self) -> None:
@@ -155,9 +155,9 @@ class OwnOffer:
         if self.is_offered:
             return None
         code = Deny.QUOTA_SPENT if self._lease_server.is_spent else Deny.WAN_DOWN
-        if self._lease_server.blocked:
+        if self._site.blocked:
             code = Deny.NOT_OFFERING
-        return Denial(code, f"{self._lease_server.node_id} can't serve now: {self.reason()}")
+        return Denial(code, f"{self._site.node_id} can't serve now: {self.reason()}")
 
     def message(self) -> Offer | Withdrawal:
         """What the mesh is to know now, with a new sequence."""
@@ -171,21 +171,21 @@ class OwnOffer:
         egress = fitting(
             (*(LOOP_PREFIX + peer_id for peer_id in sorted(active)), *self._upstream.tokens)
         )
-        if not (self.is_offered and self._lease_server.endpoints):
+        if not (self.is_offered and self._site.endpoints):
             return Withdrawal(
-                peer_id=self._lease_server.node_id,
+                peer_id=self._site.node_id,
                 timestamp=now_text(),
                 sequence=sequence,
                 reason=self.reason()[:80],
                 egress=egress,
             )
-        settings, first = self._lease_server.settings, self._lease_server.endpoints[0]
+        settings, first = self._site.settings, self._site.endpoints[0]
         left_gb = self._lease_server.quota_left_gb
         return Offer(
-            peer_id=self._lease_server.node_id,
+            peer_id=self._site.node_id,
             host=first.host,
             port=first.port,
-            public_key=self._lease_server.public_key,
+            public_key=self._site.public_key,
             bandwidth_mbps=settings.bandwidth_mbps,
             latency_ms=self.latency_ms(),
             wan_type=settings.wan_type,
@@ -197,13 +197,13 @@ class OwnOffer:
             quota_gb=settings.quota_gb,
             quota_left_gb=round(left_gb, 3),
             price_per_gb=settings.price_per_gb,
-            endpoints=self._lease_server.endpoints,
+            endpoints=self._site.endpoints,
         )
 
     def latency_ms(self) -> float:
         """As configured, or else as the first WAN is measured now; -1 while unknown."""
-        if self._lease_server.settings.latency_ms >= 0:
-            return self._lease_server.settings.latency_ms
+        if self._site.settings.latency_ms >= 0:
+            return self._site.settings.latency_ms
         path = self._first_path()
         return -1.0 if path is None else round(path.health.latency_ms, 1)
 
@@ -222,5 +222,5 @@ class OwnOffer:
 
     def require_forwarding(self) -> None:
         """NotSupported, with the command that mends it, where the kernel forwards nothing."""
-        if told := self._lease_server.forwarding_fault():
+        if told := self._site.forwarding_fault():
             raise NotSupported(told, code="no_forwarding")

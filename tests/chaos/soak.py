@@ -21,7 +21,7 @@ from unittest import mock
 
 from rpcd_wireguard_uplink.errors import UplinkError
 from rpcd_wireguard_uplink.mesh.wire.lease import LeaseRequest
-from rpcd_wireguard_uplink.provider import lease_server
+from rpcd_wireguard_uplink.provider import site
 from rpcd_wireguard_uplink.provider.offer import OwnOffer
 from rpcd_wireguard_uplink.system import process
 from rpcd_wireguard_uplink.uplinks import adding, lifecycle
@@ -99,7 +99,7 @@ def measure_hours(hours: int) -> Row:
         mock.patch.object(process, "run", commands.run),
         mock.patch.object(adding, "HANDSHAKE_S", 0.0),
         mock.patch.object(lifecycle, "ROUTE_PAUSES_S", (0.0,)),
-        mock.patch.object(lease_server, "forwarding_fault", lambda *_: ("", "")),
+        mock.patch.object(site, "forwarding_fault", lambda *_: ("", "")),
         mock.patch.object(OwnOffer, "refusal", lambda _: None),
         mock.patch.object(time, "monotonic", loop.time),
         mock.patch.object(asyncio, "sleep", _sleep_longer),

@@ -21,7 +21,7 @@ from rpcd_wireguard_uplink.errors import CommandFailed, Status, UplinkError
 from rpcd_wireguard_uplink.events import Events
 from rpcd_wireguard_uplink.model import DefaultRoute, Family, Link
 from rpcd_wireguard_uplink.platform.linux import Platform
-from rpcd_wireguard_uplink.provider import lease_server
+from rpcd_wireguard_uplink.provider import site
 from rpcd_wireguard_uplink.schema.record import Record
 from rpcd_wireguard_uplink.tasks import TaskSet
 from rpcd_wireguard_uplink.uplinks import adding, lifecycle
@@ -164,7 +164,7 @@ class Router:
 def commands_of_a_router(mocker: MockerFixture) -> Commands:
     """Commands of a machine without an nft table, and no waiting for a handshake that never is."""
     mocker.patch.object(adding, "HANDSHAKE_S", 0.0)
-    mocker.patch.object(lease_server, "forwarding_fault", return_value=("", ""))
+    mocker.patch.object(site, "forwarding_fault", return_value=("", ""))
     mocker.patch.object(lifecycle, "ROUTE_PAUSES_S", (0.0, 0.01))
     found = replace_commands(mocker)
     found.answers["nft -j"] = CommandFailed("no such table")

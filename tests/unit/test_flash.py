@@ -16,9 +16,9 @@ from pathlib import Path
 import pytest
 from pytest_mock import MockerFixture
 
-from rpcd_wireguard_uplink import daemon as daemon_module
 from rpcd_wireguard_uplink.mesh.wire.lease import LeaseGrant, LeaseRequest
 from rpcd_wireguard_uplink.model import PeerCounters
+from rpcd_wireguard_uplink.provider import site
 from rpcd_wireguard_uplink.provider.device import Provider
 from rpcd_wireguard_uplink.provider.offer import OwnOffer
 from rpcd_wireguard_uplink.provider.plan import ProviderPlan
@@ -87,7 +87,7 @@ class Writes:
 @pytest.fixture
 async def router(tmp_path: Path, mocker: MockerFixture) -> Router:
     commands_of_a_router(mocker)
-    mocker.patch.object(daemon_module, "Provider", FakeProvider)
+    mocker.patch.object(site, "Provider", FakeProvider)
     mocker.patch.object(OwnOffer, "refusal", return_value=None)
     router = Router(tmp_path)
     router.write("wireguard-uplink", CONFIG + PROVIDER)

@@ -9,8 +9,8 @@ import pytest
 from pytest_mock import MockerFixture
 
 from rpcd_wireguard_uplink.errors import CommandFailed, NotFound, NotSupported, UplinkError
-from rpcd_wireguard_uplink.provider import lease_server as serving_module
 from rpcd_wireguard_uplink.provider import offer as offering_module
+from rpcd_wireguard_uplink.provider import site as serving_module
 from rpcd_wireguard_uplink.provider.device import Provider
 from tests.unit.fakes import Commands, key_of
 from tests.unit.mesh_router import MeshRouter
@@ -139,7 +139,7 @@ async def test_an_address_that_goes_while_the_offer_stands(
 ) -> None:
     line_is(router, mocker, True)
     await router.call("uplink_offer")
-    router.daemon.lease_server.endpoints = ()
+    router.daemon.lease_server.site.endpoints = ()
     router.daemon.own_offer.announce()
     router.daemon.own_offer.watch()
     assert (await router.ask("/v1/offer")).status == 404

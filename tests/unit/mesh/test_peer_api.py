@@ -92,7 +92,7 @@ async def test_a_lease_for_a_trusted_peer_alone(router: MeshRouter) -> None:
         (wanted("nodeb", key_of("b")), "10.9.0.3", "not_trusted"),
         (wanted("nodeb", key_of("b")), "10.9.0.2", "other_peer"),
         (wanted("nodea", key_of("b")), "10.9.0.3", "other_peer"),
-        (wanted("nodea", router.daemon.lease_server.public_key), "10.9.0.2", "key_in_use"),
+        (wanted("nodea", router.daemon.lease_server.site.public_key), "10.9.0.2", "key_in_use"),
     ):
         answer = await router.ask("/v1/lease", table, source=source)
         assert (answer.status in (403, 409), answer.table["code"]) == (True, code)

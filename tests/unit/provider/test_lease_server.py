@@ -63,8 +63,7 @@ async def test_the_tunnels_fit_the_narrowest_line(router: MeshRouter) -> None:
     links = {i: replace(link, mtu=1492) for i, link in network.state.links.items()}
     set_network(network, links=links)
     assert (await grant(router)).mtu == 1412
-    assert router.daemon.lease_server.pool is not None
-    assert (await router.daemon.lease_server._plan(router.daemon.lease_server.pool)).mtu == 1412
+    assert router.daemon.lease_server.site.mtu == 1412
 
 
 async def test_a_restart_keeps_the_place(router: MeshRouter, mocker: MockerFixture) -> None:
@@ -170,7 +169,7 @@ async def test_who_renews_while_it_is_silent_is_let_in_again_once_a_minute(
 
 async def test_pools_are_chosen_once_and_avoid_our_networks(router: MeshRouter) -> None:
     lease_server = router.daemon.lease_server
-    settings = lease_server.with_pools(lease_server.settings)
+    settings = lease_server.site.with_pools(lease_server.site.settings)
     assert (settings.pool4, settings.pool6) == ("10.77.1.0/24", "fd77::/64"), "as configured"
 
 
