@@ -147,8 +147,9 @@ done
         child.kill()
     with open(router.lab.path("answers"), encoding="ascii") as file:
         statuses = file.read().split()
-    assert statuses.count("0") > 20
-    assert {*statuses} <= {"0", "4"}, "4: nobody has the name for a moment"
+    assert statuses.count("0") > 5
+    assert {*statuses} <= {"0", "4", "7"}, "4: nobody has the name for a moment"
+    assert statuses.count("7") <= 2, "each reload of rpcd loses what is under way"
     router.until(lambda: len(router.run("pidof", "rpcd", check=False).split()) == 1, "one rpcd")
 
 
