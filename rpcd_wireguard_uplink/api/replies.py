@@ -47,7 +47,10 @@ STATE: Tree = {
     "time; stranded: nothing is left; disabled: automatic failover is off",
     "enum": list(STATES),
 }
-ACTIVE_PATH = 'device or uplink interface that traffic leaves by; "" if none'
+ACTIVE_PATH = (
+    'device or uplink interface that traffic leaves by; "" if none. While stranded: where it is '
+    "led although nothing answers there"
+)
 LATENCY: Tree = {"description": "round trip in ms; -1 while unknown", "minimum": -1}
 LOSS: Tree = {"description": "lost probes in percent", "maximum": 100}
 HANDSHAKE: Tree = {
@@ -207,6 +210,9 @@ class UplinkHealth(Record):
 class FamilyState(Record):
     state: str = member(STATE, description="as above, for this family")
     active_path: str = member(ACTIVE_PATH)
+    blocked: bool = member(
+        "true while stranded with fail_closed: nothing leaves, not by a dead WAN"
+    )
     carrying: bool | None = member(
         "while an uplink is in use: true where flows of the LAN are answered through it, false "
         "where none is (problems says why), null where nothing lately tells"

@@ -157,6 +157,7 @@ class StatusMethods:
         return r.FamilyState(
             state=state.phase.value,
             active_path=state.active,
+            blocked=state.phase is Phase.STRANDED and self._store.current.settings.fail_closed,
             carrying=self._carrying.carrying(family),
         )
 

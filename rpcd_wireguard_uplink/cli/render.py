@@ -191,11 +191,12 @@ def _status(reply: Reply, colour: bool) -> Iterator[str]:
     if by_hand := reply.get("by_hand"):
         chosen, left = printable(by_hand["path"]), duration(by_hand["left_s"])
         yield f"By hand   {chosen} for {left} more; `wgctl uplink use auto` ends it"
-    yield f"Traffic   leaves by {_path(reply)}"
+    worst = min(reply["families"].values(), key=lambda each: each["state"] != reply["state"])
+    yield f"Traffic   {_way(worst)}"
     for name, family in reply["families"].items():
         silent = ", and nothing comes back" if family.get("carrying") is False else ""
         shown = _FAMILIES.get(name, printable(name))
-        yield f"{shown:<10}{printable(family['state'])}, leaves by {_path(family)}{silent}"
+        yield f"{shown:<10}{printable(family['state'])}, {_way(family)}{silent}"
     if not reply["enabled"]:
         yield "Failover  the service is switched off (option enabled)"
     elif reply["auto_failover"]:
@@ -220,8 +221,12 @@ def _status(reply: Reply, colour: bool) -> Iterator[str]:
         yield from _happened(reply["events"], colour)
 
 
-def _path(family: Reply) -> str:
-    return printable(family["active_path"]) or "nothing"
+def _way(family: Reply) -> str:
+    """Where the family's traffic goes."""
+    if family["state"] == "stranded":
+        blocked = " (fail_closed blocks it)" if family.get("blocked") else ""
+        return f"goes nowhere, since no path answers{blocked}"
+    return f"leaves by {printable(family['active_path']) or 'nothing'}"
 
 
 def _history(reply: Reply, colour: bool) -> Iterator[str]:
