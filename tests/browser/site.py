@@ -26,7 +26,6 @@ MENU = ROOT / "root/usr/share/luci/menu.d/rpcd-wireguard-uplink.json"
 DOUBLE = Path(__file__).parent / "luci"
 REAL = Path(os.environ["LUCI_RESOURCES"]) if "LUCI_RESOURCES" in os.environ else None
 CGI = "/cgi-bin/luci"
-ACL_NAME = "rpcd-wireguard-uplink"
 
 PAGE = """\
 <!DOCTYPE html>

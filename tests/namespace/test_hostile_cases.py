@@ -279,12 +279,6 @@ def test_case_05_provider_that_knocks_in_an_outage(home: Home) -> None:
 # Writes that fail.
 
 
-def section_of(home: Home, peer_id: str) -> str:
-    return next(
-        (s for s in home.service.read_config().split("\nconfig ") if f"'{peer_id}'" in s), ""
-    )
-
-
 def in_mid_add(home: Home, trouble: Callable[[], None]) -> dict[str, Any]:
     """Call uplink_add, and cause trouble once its first write is there; what the call replied."""
     replies: list[dict[str, Any]] = []

@@ -233,21 +233,3 @@ def test_the_form_of_the_file() -> None:
 def test_what_cannot_be_read_begins_anew(change: dict[str, Any]) -> None:
     with pytest.raises(InvalidArgument, match="can't be read: counting begins anew"):
         Ledger.from_table({**GOOD, **change})
-
-
-JSON = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner),
-    max_leaves=8,
-)
-
-
-@given(st.one_of(JSON, st.fixed_dictionaries({name: JSON | st.just(GOOD[name]) for name in GOOD})))
-def test_garbage(table: object) -> None:
-    try:
-        ledger = Ledger.from_table(table)
-    except InvalidArgument:
-        return
-    ledger.record({"a": 10}, DAY, 31)
-    assert ledger.total.period >= 0
-    json.dumps(ledger.to_table(), allow_nan=False)

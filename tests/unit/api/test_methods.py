@@ -327,35 +327,6 @@ def test_takes_and_coerces(name: str, raw: dict[str, Any], taken: dict[str, Any]
     assert raw == before
 
 
-VALUES = st.recursive(
-    st.none()
-    | st.booleans()
-    | st.integers()
-    | st.floats()
-    | st.text(max_size=80)
-    | st.sampled_from(["a", "1", "7.5", "-0", KEY, "host:1", "10.0.0.1/8", "\ud800"]),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=9), inner),
-    max_leaves=5,
-)
-NAMES = st.sampled_from(
-    ["peer_id", "weight", "endpoint", "public_key", "address", "target", "count", "enabled"]
-)
-
-
-@given(st.sampled_from(sorted(METHODS)), st.dictionaries(NAMES | st.text(max_size=60), VALUES))
-def test_any_arguments_give_a_table_or_one_short_line(name: str, raw: dict[str, Any]) -> None:
-    method = METHODS[name]
-    try:
-        found = parse_arguments(method, raw)
-    except InvalidArgument as error:
-        assert str(error).isprintable()
-        assert len(str(error)) < 900
-    else:
-        assert set(found) <= set(method.arguments.properties)
-        assert set(method.arguments.required) <= set(found)
-        assert parse_arguments(method, found) == found
-
-
 @given(st.text(min_size=8, max_size=60))
 def test_a_key_is_never_quoted(secret: str) -> None:
     try:

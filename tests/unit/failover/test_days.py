@@ -16,7 +16,6 @@ from rpcd_wireguard_uplink.config.probe_profile import DEFAULT_PROFILE, FAST_PRO
 from rpcd_wireguard_uplink.model import Health
 from tests.unit.failover.day import TARGETS, Burst, Line, Watcher, random_bursts
 
-DAY_S = 86400.0
 BURSTS_A_DAY = 24
 KNOWN_PROBES = 80
 """After so many answers a line's round trip is known, and its statistics are full."""

@@ -14,8 +14,6 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from rpcd_wireguard_uplink.errors import PeerUnreachable, TimedOut
 from rpcd_wireguard_uplink.mesh.http import Request, Response, Server, request
@@ -405,24 +403,6 @@ async def test_an_attacker_slows_nobody(data: bytes) -> None:
         attacker.cancel()
         await asyncio.gather(attacker, return_exceptions=True)
         assert worst_s < 2.0
-
-
-@given(st.lists(st.binary(max_size=200), max_size=8))
-def test_no_bytes_confuse_the_server(parts: list[bytes]) -> None:
-    async def run() -> None:
-        async with serving(request_s=0.2) as (server, port):
-            reader, writer = await asyncio.open_connection("127.0.0.1", port)
-            with contextlib.suppress(ConnectionError):
-                for part in (b"GET /v1/offer HTTP/1.1\r\n", *parts):
-                    writer.write(part)
-                    await writer.drain()
-                writer.write_eof()
-                answer = await asyncio.wait_for(reader.read(), 10)
-                assert not answer or status_of(answer) in (200, 400, 411, 413, 431)
-            writer.close()
-            await nothing_left(server)
-
-    asyncio.run(run())
 
 
 # --- listeners

@@ -6,8 +6,6 @@ import json
 from pathlib import Path
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from rpcd_wireguard_uplink.model import DefaultRoute, Family
 from rpcd_wireguard_uplink.steering.memory import Memory
@@ -117,13 +115,3 @@ def test_two_paths_never_have_one_number(path: str) -> None:
     memory.load()
     found = memory.number(["wan", "wgup_a"], 2, 63)
     assert len(set(found.values())) == 2
-
-
-@given(st.binary(max_size=300))
-def test_random_bytes_never_raise(data: bytes) -> None:
-    import tempfile
-
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "steering.json"
-        path.write_bytes(data)
-        assert Memory(str(path)).load() == {}

@@ -487,18 +487,6 @@ def test_no_tunnel_is_an_underlay(scene: tuple[Family, list[Route], SteeringPlan
             assert all(NAMES[h.index] in (live or wans) for h in route.hops)
 
 
-@given(routers())
-def test_equal_input_gives_equal_output(scene: tuple[Family, list[Route], SteeringPlan]) -> None:
-    family, main, wish = scene
-    for make in (
-        lambda: diverted_routes(wish, family, list(main), dict(INDEXES)),
-        lambda: underlay_routes(wish, family, list(main), INDEXES),
-        lambda: tables.last_routes(wish, family, INDEXES),
-        lambda: list(tables.bound_table(wish, family, INDEXES)),
-    ):
-        assert make() == make()
-
-
 def test_a_thousand_routes() -> None:
     """A router with a region's prefixes by its WAN, some by another router."""
     nets = [str(ipaddress.ip_network((0x0B000000 + n * 256, 24))) for n in range(1000)]
@@ -544,7 +532,3 @@ def test_a_refusal_behind_the_dead_wans_default_stands_behind_the_chosen_path_to
     assert diverted([default("wan"), last, LAN4]) == {"10.7.0.0/24": [("lan", "")]}
     held = plan(diversion(ending=Ending.UNREACHABLE))
     assert "" in diverted([default("wan"), last, LAN4], held)
-
-
-def test_a_router_that_never_had_a_wan_keeps_its_lan() -> None:
-    assert diverted([LAN4], plan(diversion(dead=()))) == {"10.7.0.0/24": [("lan", "")]}

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import os
 import socket
-import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from rpcd_wireguard_uplink.system.files import (
     UnusableFile,
@@ -168,15 +165,6 @@ def test_what_is_no_table_is_told(tmp_path: Path, text: str) -> None:
     path.write_text(text)
     with pytest.raises(UnusableFile, match="is ignored"):
         read_table(str(path))
-
-
-@given(st.binary(max_size=300))
-def test_any_bytes_are_read(data: bytes) -> None:
-    with tempfile.NamedTemporaryFile() as file:
-        file.write(data)
-        file.flush()
-        assert read_bytes(file.name) == data
-        assert isinstance(read_text(file.name), str)
 
 
 def test_a_path_with_a_nul_is_none(tmp_path: Path) -> None:

@@ -61,14 +61,6 @@ def test_what_is_cut_off_ends_the_attributes(pairs: list[tuple[int, bytes]], cut
     assert found == pairs[: len(found)]
 
 
-@given(st.binary(max_size=200), st.integers(0, 20))
-def test_random_bytes_are_no_error(data: bytes, offset: int) -> None:
-    for _, value in parse_attributes(data, offset):
-        assert value in data
-    for _, message in parse_messages(data):
-        assert message.body in data
-
-
 def test_a_length_below_the_header_does_not_loop() -> None:
     for length in range(4):
         assert list(parse_attributes(struct.pack("=HHI", length, 1, 0))) == []

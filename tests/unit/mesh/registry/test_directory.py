@@ -228,12 +228,6 @@ def test_no_source(text: str) -> None:
     assert Directory(PEERS).source(text) is None
 
 
-@given(st.text(max_size=60))
-def test_any_text_is_an_address_or_none(text: str) -> None:
-    plain = mesh.plain_address(text)
-    assert plain == mesh.plain_address(plain)
-
-
 def test_a_pin_binds() -> None:
     directory = Directory(PEERS, pins=[Pin("t", "nodeA", A)], said={A: "other", B: "nodeA"})
     assert directory.named("nodeA") == PEER_A and directory.bound_key("nodeA") == A

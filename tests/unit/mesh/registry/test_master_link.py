@@ -14,8 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from rpcd_wireguard_uplink.errors import BusError, CallFailed, CommandFailed, Status, TimedOut
 from rpcd_wireguard_uplink.mesh.registry import master_link
@@ -256,20 +254,6 @@ async def test_peers_over_the_bus(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 )
 def test_rows_that_name_no_peer(row: dict[str, Any]) -> None:
     assert master_link.parse_records([row]) == ()
-
-
-WORDS = st.sampled_from(["peers", "id", "addresses", "address", "fingerprint", "status", "name"])
-JSON = st.recursive(
-    st.none() | st.booleans() | st.floats() | st.text(max_size=20),
-    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(WORDS | st.text(), inner),
-    max_leaves=8,
-)
-
-
-@given(st.lists(st.dictionaries(WORDS | st.text(), JSON), max_size=4))
-def test_any_rows_are_read(rows: list[dict[str, Any]]) -> None:
-    master_link.parse_records(rows)
-    master_link.parse_approvals(rows)
 
 
 # --- mirrornet

@@ -352,37 +352,6 @@ def test_the_limits_are_what_they_say() -> None:
         parse_json_message(b"{ }", limit=2)
 
 
-SCALARS = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=50)
-
-
-@given(
-    st.dictionaries(
-        st.sampled_from(
-            ["peer_id", "timestamp", "sequence", "ttl_s", "egress", "metered", "quota_gb", "x"]
-        ),
-        SCALARS,
-    ),
-    st.dictionaries(st.sampled_from(["bandwidth_mbps", "latency_ms", "wan_type"]), SCALARS),
-    st.dictionaries(st.sampled_from(["host", "port", "public_key"]), SCALARS),
-)
-def test_any_message_is_read_or_refused_on_one_line(
-    top: dict[str, Any], capabilities: dict[str, Any], place: dict[str, Any]
-) -> None:
-    raw = offer(**top)
-    raw["capabilities"].update(capabilities)
-    raw["endpoint"].update(place)
-    try:
-        found = parse_message(raw)
-    except InvalidArgument as error:
-        assert str(error).isprintable()
-        assert len(str(error)) < 300
-    else:
-        assert isinstance(found, Offer)
-        assert 1 <= found.endpoint.port <= 65535
-        assert 0 <= found.bandwidth_mbps <= 1_000_000
-        assert repr(found).isprintable()
-
-
 KEYS = st.sampled_from([KEY, "//////////////////////////////////////////8="])
 NAMES = st.from_regex(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", fullmatch=True)
 LINES = st.text(st.sampled_from("ab1=.:,"), max_size=40)
