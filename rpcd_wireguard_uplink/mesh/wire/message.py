@@ -138,7 +138,7 @@ class Message(Record):
                 if not is_of_kind(value, kinds[name]):
                     raise InvalidArgument(f"{name} is of another kind")
             return cls._read(row).replaced(**notes)
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
+        except (ArithmeticError, AttributeError, KeyError, TypeError, ValueError) as error:
             raise InvalidArgument("the row is damaged") from error
 
 

@@ -98,6 +98,7 @@ def test_an_earlier_run_is_taken_over() -> None:
         rows.append({**rows[0], "peer_id": "damaged", **changes})
     for latency_ms in (float("nan"), float("inf"), "x"):
         rows.append({**rows[0], "capabilities": {"latency_ms": latency_ms}})
+    rows.append({**rows[1], "endpoints": [{"host": "10.40.0.2", "port": float("inf")}]})
     book.restore([*rows, {}, [], 5], {"b": 9, "c": 4}, 1000.0)
     assert list(book.fresh(1000.0)) == [OFFER, full]
     assert book.sequences == {"a": 5, "b": 9, "c": 4}
