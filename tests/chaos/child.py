@@ -180,7 +180,8 @@ def start(shared: Shared, order: dict[str, Any]) -> int:
         for descriptor in (1, 2):
             os.dup2(log, descriptor)
         os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
-        Struck(shared, order["root"], order["note"]).install()
+        if order["note"]:  # what is recorded grows
+            Struck(shared, order["root"], order["note"]).install()
         from rpcd_wireguard_uplink.__main__ import main
 
         status = main(order["argv"])

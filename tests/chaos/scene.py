@@ -37,6 +37,7 @@ from tests.lab.service import Service, variables
 from .child import MANY_LEASES
 
 SETTLED_S = 20.0
+RESTED_S = 60.0
 FIREWALL = "config zone\n\toption name 'wan'\n\toption masq '1'\n\tlist network 'wan'\n"
 NETWORK = """\
 config interface 'wan'   # the owner's own
@@ -153,6 +154,7 @@ class ForkedService(Service):
         self.configure(config_text)
         self.forker = Forker(lab, node, os.path.join(self.folder, "bin"))
         self.bus: Child | None = None
+        self.can_strike = True
 
     def write(self, config: str, text: str) -> None:
         """Write another of the configuration's files."""
@@ -189,7 +191,13 @@ class ForkedService(Service):
 
     def start(self, *, timeout_s: float = 10.0, wait: bool = True) -> float:
         began = time.monotonic()
-        self.forker.do("start", argv=self.argv, log=self.log_file, root=self.etc, note=self.note)
+        self.forker.do(
+            "start",
+            argv=self.argv,
+            log=self.log_file,
+            root=self.etc,
+            note=self.note if self.can_strike else "",
+        )
         self._child = Fork(self.forker)  # type: ignore[assignment]
         if wait:
             self.wait_until_up(timeout_s)
@@ -420,7 +428,10 @@ class Scene:
     def rest(self) -> str:
         """The snapshot once it has stayed the same for a while."""
         seen, since = self.service.snapshot(), time.monotonic()
+        deadline = since + RESTED_S
         while time.monotonic() - since < 1.5:
+            if time.monotonic() > deadline:
+                raise LabError(f"the router does not come to rest: {seen}")
             time.sleep(0.2)
             now = self.service.snapshot()
             if now != seen:

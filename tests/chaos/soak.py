@@ -171,6 +171,9 @@ def measure_use(seconds: float) -> Row:
     row = Row(f"{seconds:.0f} real seconds of use")
     with Lab() as lab:
         scene = Scene(lab, "standalone")
+        scene.service.stop()
+        scene.service.can_strike = False
+        scene.service.start()
         changes = [change for change in scene.changes() if change.name not in ("distrust", "lease")]
         began, before = time.monotonic(), (0.0, 0)
         pid = scene.service.forker.do("pid")
