@@ -37,6 +37,9 @@ MESSAGES_FILE = "docs/messages.md"
 OPTIONS_FILE = "docs/options.md"
 SCRIPT_FILE = "htdocs/luci-static/resources/wireguard-uplink/options.js"
 
+EXAMPLES_FILE = Path(__file__).parents[1] / "tests/data/replies.json"
+"""A reply of each method, which tests hold to its schema and print."""
+
 MESSAGES: Mapping[str, Schema] = {
     **{kind.name: kind.schema for kind in (Offer, Withdrawal, Identity)},
     **{kind.name: kind.schema for kind in (LeaseRequest, LeaseGrant)},
@@ -136,10 +139,14 @@ Whoever passes a message on sends it as it came.
 
 def docs_text() -> str:
     rows = METHODS.values()
+    examples = json.loads(EXAMPLES_FILE.read_text(encoding="utf-8"))
     return _METHODS_PAGE.format(
         object=OBJECT,
         methods=_lines(f"| [{m.name}](#{m.name}) | {m.access} | {m.doc} |" for m in rows),
-        sections=_lines(line for method in rows for line in _method_section(method)) + "\n",
+        sections=_lines(
+            line for method in rows for line in _method_section(method, examples[method.name])
+        )
+        + "\n",
     )
 
 
@@ -147,7 +154,7 @@ def _lines(lines: Iterable[str]) -> str:
     return "\n".join(lines)
 
 
-def _method_section(method: Method) -> Iterator[str]:
+def _method_section(method: Method, example: Mapping[str, Any]) -> Iterator[str]:
     yield from ("", f"## {method.name}", "", f"{method.doc} Access: {method.access}.", "")
     if method.command:
         yield from (f"    {usage(method)}", "")
@@ -158,6 +165,7 @@ def _method_section(method: Method) -> Iterator[str]:
         yield "It takes no arguments."
     yield from ("", "| reply | type | meaning |", "| --- | --- | --- |")
     yield from _rows(reply_schema(method).tree, needed=False)
+    yield from ("", "For example:", "", "```json", json.dumps(example), "```")
 
 
 def messages_text() -> str:

@@ -274,6 +274,8 @@ class ByHand(Record):
 
 class Status(Record):
     available: bool = member("always true: SecuBox's plugin says false where it can't do anything")
+    version: str = member("the release of the service")
+    api: int = member("rises when a member or a method goes or changes its meaning", low=1)
     enabled: int = member(SWITCH, description="1 if the service does anything at all")
     auto_failover: int = member(SWITCH, description="1 if traffic is moved automatically")
     offering: int = member(SWITCH, description="1 if this router offers its internet to peers")

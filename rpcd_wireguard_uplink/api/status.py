@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from .. import __version__
 from ..carrying.watch import CarryingWatch
 from ..config.settings import Config
 from ..config.store import ConfigStore
@@ -33,6 +34,7 @@ from ..uplinks.wans import Wans
 from ..warnings import Warnings
 from . import replies as r
 
+API = 1
 SEVERITY = (
     Phase.DISABLED,
     Phase.STRANDED,
@@ -116,6 +118,8 @@ class StatusMethods:
         is_mwan3_there = None if mwan3 is None else bool(mwan3.interfaces)
         return r.Status(
             available=True,
+            version=__version__,
+            api=API,
             enabled=int(config.settings.enabled),
             auto_failover=int(config.settings.auto_failover),
             offering=int(config.provider.enabled),

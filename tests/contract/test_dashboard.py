@@ -302,7 +302,11 @@ def test_the_library_that_scripts_source(router: Router) -> None:
     assert (name, told, status) == ("wgup_nodea", "", 0)
     assert sourced("get_active_uplinks")[0] == name
     stats = json.loads(sourced("get_uplink_stats")[0])
-    assert (stats["total"], stats["active"], stats["offering"]) == (1, 1, 0)
+    assert (stats["total"], stats["active"], stats["offering"]) == (1, 1, False)
+    assert stats["peer_offers"] == [listed]
+    assert sourced("get_local_node_id")[2] == 0 and sourced("get_local_node_id")[0]
+    assert sourced("get_next_wg_interface")[0] == "wgup0"
+    assert sourced("allocate_uplink_ip wgup0")[0] == "172.31.0.1/24"
     assert sourced(f"test_uplink_connectivity {name}")[::2] == ("FAIL", 1)
     assert sourced(f"measure_uplink_latency {name}")[0].startswith("-1")
     assert sourced(f"remove_uplink_interface {name}; get_active_uplinks")[0] == ""

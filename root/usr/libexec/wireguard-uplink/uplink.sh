@@ -42,7 +42,7 @@ p2p_available() {
 }
 
 get_local_node_id() {
-	cat /var/run/secubox-p2p/node.id 2>/dev/null
+	cat /var/run/secubox-p2p/node.id 2>/dev/null || _uplink_get uplink_trust '{}' '@.node_id'
 }
 
 # Usage: advertise_uplink_offer [BANDWIDTH_MBPS] [LATENCY_MS]
@@ -109,13 +109,41 @@ get_active_uplinks() {
 }
 
 get_uplink_stats() {
-	local status
-	status="$(_uplink_call uplink_status)" &&
-		printf '{"total":%s,"active":%s,"offering":%s,"peer_offers":%s}\n' \
-			"$(jsonfilter -s "$status" -e '@.uplink_count')" \
-			"$(jsonfilter -s "$status" -e '@.active_count')" \
-			"$(jsonfilter -s "$status" -e '@.offering')" \
-			"$(jsonfilter -s "$status" -e '@.peer_offers')"
+	local status offering=false
+	status="$(_uplink_call uplink_status)" || return 1
+	[ "$(jsonfilter -s "$status" -e '@.offering')" != 1 ] || offering=true
+	printf '{"total":%s,"active":%s,"offering":%s,"peer_offers":%s}\n' \
+		"$(jsonfilter -s "$status" -e '@.uplink_count')" \
+		"$(jsonfilter -s "$status" -e '@.active_count')" "$offering" "$(get_peer_uplink_offers)"
+}
+
+# For scripts that make tunnels of their own. Usage: get_next_wg_interface [PREFIX]; a free name.
+get_next_wg_interface() {
+	local number=0
+	while [ "$number" -lt 100 ]; do
+		[ -e "/sys/class/net/${1:-wgup}$number" ] || {
+			echo "${1:-wgup}$number"
+			return 0
+		}
+		number=$((number + 1))
+	done
+	return 1
+}
+
+# Prints an address of 172.31.0.0/24 that no device here has.
+allocate_uplink_ip() {
+	local number=1 used
+	used="$(ip -4 addr show)"
+	while [ "$number" -lt 255 ]; do
+		case "$used" in *"inet 172.31.0.$number/"*) ;;
+		*)
+			echo "172.31.0.$number/24"
+			return 0
+			;;
+		esac
+		number=$((number + 1))
+	done
+	return 1
 }
 
 get_mwan3_status() {
