@@ -76,7 +76,7 @@ class StateFile:
 
 def write_state(path: str, content: Mapping[str, Any]) -> None:
     """Replace the file; a reader sees the old or the new one. Raises OSError."""
-    text = json.dumps({"version": VERSION, **content}, separators=(",", ":")) + "\n"
+    text = json.dumps({**content, "version": VERSION}, separators=(",", ":")) + "\n"
     replace_file(path, text.encode(), 0o644, is_lasting=False)
 
 
