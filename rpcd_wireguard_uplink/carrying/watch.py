@@ -72,27 +72,25 @@ def in_use(monitor: Monitor) -> InUse:
     )
 
 
+@dataclass(eq=False, repr=False)
 class CarryingWatch:
     """The watch of one router. `look` says what is in use now."""
 
-    def __init__(
-        self, kernel: Kernel, look: Callable[[], InUse], warnings: Warnings, events: Events
-    ) -> None:
-        self.sentences: dict[Family, str] = {}
-        self._kernel = kernel
-        self._look = look
-        self._warnings = warnings
-        self._events = events
-        self._sets = nft.TableReader(TABLE_NAME)
-        self._trails: dict[Family, Trail] = {}
-        self._found = Forwarding()
-        self._untranslated: frozenset[tuple[Family, str]] = frozenset()
-        self._known = InUse()
-        self._noticed: tuple[object, object] = (None, None)
-        self._checked_s = float("-inf")
-        self._is_stale = True
-        self._lost = Losses()
-        self._kicked = asyncio.Event()
+    _kernel: Kernel
+    _look: Callable[[], InUse]
+    _warnings: Warnings
+    _events: Events
+    sentences: dict[Family, str] = field(default_factory=dict)
+    _sets: nft.TableReader = field(default_factory=lambda: nft.TableReader(TABLE_NAME))
+    _trails: dict[Family, Trail] = field(default_factory=dict)
+    _found: Forwarding = field(default_factory=Forwarding)
+    _untranslated: frozenset[tuple[Family, str]] = frozenset()
+    _known: InUse = field(default_factory=InUse)
+    _noticed: tuple[object, object] = (None, None)
+    _checked_s: float = float("-inf")
+    _is_stale: bool = True
+    _lost: Losses = field(default_factory=Losses)
+    _kicked: asyncio.Event = field(default_factory=asyncio.Event)
 
     def carrying(self, family: Family) -> bool | None:
         """Whether the tunnel in use carries the family; None while nothing lately says so."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
+from dataclasses import dataclass, field
 from datetime import date
 
 from ..events import Events, PathsChanged
@@ -19,15 +20,15 @@ IDLE_S = 15.0  # while no uplink is used, and nobody asks
 CALM_S = 60.0  # and all of them answer probes: a reading is a process
 
 
+@dataclass(eq=False, repr=False)
 class CounterWatch:
     """The watch of one router; each reading is news of its paths."""
 
-    def __init__(self, scene: Scene, warnings: Warnings, events: Events) -> None:
-        self._scene = scene
-        self._warnings = warnings
-        self._events = events
-        self._read_s = 0.0
-        self._asked = asyncio.Event()
+    _scene: Scene
+    _warnings: Warnings
+    _events: Events
+    _read_s: float = 0.0
+    _asked: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def follow(self) -> None:
         while True:

@@ -8,7 +8,7 @@ then, to see whether it is still there. Sends by the paths' own probers.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from ..model import LEAST_MTU, Health, PathKind, Uplink
 from ..platform.network_reader import NetworkReader
@@ -96,16 +96,16 @@ class _Tunnel:
                     other.send_large(target, LEAST_MTU)
 
 
+@dataclass(eq=False, repr=False)
 class MtuWatch:
     """The MTU of all tunnels. `due_s` is when the next step of a search that runs is due."""
 
-    def __init__(self, paths: PathSet, network: NetworkReader) -> None:
-        self.due_s = NEVER_S
-        self._paths = paths
-        self._network = network
-        self._looked_s = -NEVER_S
-        self._active: Collection[str] = ()
-        self._tunnels: dict[str, _Tunnel] = {}
+    _paths: PathSet
+    _network: NetworkReader
+    due_s: float = NEVER_S
+    _looked_s: float = -NEVER_S
+    _active: Collection[str] = ()
+    _tunnels: dict[str, _Tunnel] = field(default_factory=dict)
 
     def fit(self, uplinks: Iterable[Uplink]) -> tuple[Uplink, ...]:
         """The uplinks with the MTU that is known to pass."""

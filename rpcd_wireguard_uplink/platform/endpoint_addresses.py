@@ -11,6 +11,7 @@ import asyncio
 import json
 import time
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from ..errors import CommandFailed, InvalidArgument
@@ -35,22 +36,23 @@ LookUp = Callable[[str, float], Awaitable[Sequence[str]]]
 Endpoints = tuple[Endpoint, ...]
 
 
+@dataclass(slots=True)
 class _Search:
-    """One tunnel's search: `current` is the address that WireGuard has."""
+    """One tunnel's search: `current` is the address that WireGuard has, `_untried` are those of
+    this round, which `_is_complete` once it has begun with all; `_rx_bytes` is of the time when the
+    address was set or heard last.
+    """
 
-    def __init__(
-        self, endpoint: Endpoint, others: Endpoints = (), current: Endpoint | None = None
-    ) -> None:
-        self.endpoint = endpoint
-        self.others = others
-        self.current = current
-        self._untried: Endpoints = ()  # of this round
-        self._is_complete = False  # whether the round has begun with all addresses
-        self._rounds = 0
-        self._set_s = 0.0
-        self._heard_s = float("-inf")
-        self._pause_s = FIRST_TRY_S
-        self._rx_bytes: int | None = None  # when the address was set or heard last
+    endpoint: Endpoint
+    others: Endpoints = ()
+    current: Endpoint | None = None
+    _untried: Endpoints = ()
+    _is_complete: bool = False
+    _rounds: int = 0
+    _set_s: float = 0.0
+    _heard_s: float = float("-inf")
+    _pause_s: float = FIRST_TRY_S
+    _rx_bytes: int | None = None
 
     @property
     def endpoints(self) -> Endpoints:

@@ -6,6 +6,7 @@ renews it or gives it back, also while the mesh is away.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 from ..mesh.advertiser import Advertiser
@@ -32,28 +33,23 @@ _STATUS: dict[str, int] = {
 _NOT_ITS_OWN = Denial(Deny.NO_LEASE, "this lease is another's")
 
 
+@dataclass(eq=False, repr=False)
 class LeaseApi:
     """The routes `/v1/offer` and `/v1/lease`, and all that consumers may ask in their tunnels."""
 
-    def __init__(
-        self,
-        api: PeerApi,
-        peers: Peers,
-        validator: OfferValidator,
-        advertiser: Advertiser,
-        own_offer: OwnOffer,
-        lease_server: LeaseServer,
-    ) -> None:
-        self._api = api
-        self._peers = peers
-        self._validator = validator
-        self._advertiser = advertiser
-        self._own_offer = own_offer
-        self._lease_server = lease_server
+    _api: PeerApi
+    _peers: Peers
+    _validator: OfferValidator
+    _advertiser: Advertiser
+    _own_offer: OwnOffer
+    _lease_server: LeaseServer
+
+    def __post_init__(self) -> None:
+        api, server = self._api, self._lease_server
         api.add_route("GET", "/v1/offer", self._offer_to_peer)
         api.add_route("POST", "/v1/lease", self._grant_to_peer)
         api.add_route("DELETE", "/v1/lease", self._release_of_peer)
-        api.add_device(PROVIDER_DEVICE, lambda: lease_server.gateways, self._answer_consumer)
+        api.add_device(PROVIDER_DEVICE, lambda: server.gateways, self._answer_consumer)
 
     async def _offer_to_peer(self, peer: MeshPeer, table: Table) -> Response:
         return self._offer()

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from datetime import date
 from typing import Any
 
@@ -38,34 +38,28 @@ NEW_BURST, NEW_PER_S = 4, 1 / 60  # leases of one peer that are new, or of anoth
 ONE_WRITE_S = 86400.0  # a peer that comes and goes has its lease written at once so often
 
 
+@dataclass(eq=False, repr=False)
 class LeaseServer:
-    """The consumers of one router; there is a `pool` of leases while the owner wants to serve."""
+    """The consumers of one router; there is a `pool` of leases while the owner wants to serve.
 
-    def __init__(
-        self,
-        site: Site,
-        store: ConfigStore,
-        peers: Peers,
-        usage_file: UsageFile,
-        warnings: Warnings,
-        tasks: TaskSet,
-        events: Events,
-    ) -> None:
-        self.site = site
-        self.pool: LeasePool | None = None
-        self.peers: Mapping[str, PeerCounters] = {}
-        self._store = store
-        self._mesh_peers = peers
-        self._usage = usage_file
-        self._warnings = warnings
-        self._tasks = tasks
-        self._events = events
-        self._chosen: object = None
-        self._mesh_devices: set[str] = set()
-        self._readmitted: dict[str, float] = {}
-        self._pace = Buckets(NEW_BURST, NEW_PER_S)
-        self._written: dict[str, float] = {}  # when each peer's lease was written at once
-        self._applying = asyncio.Lock()
+    `_written` is when each peer's lease was written at once.
+    """
+
+    site: Site
+    _store: ConfigStore
+    _mesh_peers: Peers
+    _usage: UsageFile
+    _warnings: Warnings
+    _tasks: TaskSet
+    _events: Events
+    pool: LeasePool | None = None
+    peers: Mapping[str, PeerCounters] = field(default_factory=dict)
+    _chosen: object = None
+    _mesh_devices: set[str] = field(default_factory=set)
+    _readmitted: dict[str, float] = field(default_factory=dict)
+    _pace: Buckets = field(default_factory=lambda: Buckets(NEW_BURST, NEW_PER_S))
+    _written: dict[str, float] = field(default_factory=dict)
+    _applying: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     @property
     def gateways(self) -> tuple[str, ...]:

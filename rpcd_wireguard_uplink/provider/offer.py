@@ -22,6 +22,7 @@ from ..mesh.wire.offer import Offer, Withdrawal
 from ..model import Family, Health
 from ..state_file import now_text
 from .lease_server import LeaseServer
+from .site import Site
 
 OFFER_TTL_S = 900
 REPEAT_S = 300.0  # an offer that others carry is repeated long before it expires
@@ -37,28 +38,24 @@ class OfferAnnounced(Event):
     message: Offer | Withdrawal
 
 
+@dataclass(eq=False, repr=False)
 class OwnOffer:
     """The offer of one router; each change of it is published as OfferAnnounced."""
 
-    def __init__(
-        self,
-        store: ConfigStore,
-        lease_server: LeaseServer,
-        monitor: Monitor,
-        upstream: Upstream,
-        numbering: Numbering,
-        events: Events,
-    ) -> None:
-        self.is_offered = False
-        self._store = store
-        self._lease_server, self._site = lease_server, lease_server.site
-        self._monitor = monitor
-        self._upstream = upstream
-        self._numbering = numbering
-        self._events = events
-        self._lost = False
-        self._has_ended = False
-        self._alive_since_s: float | None = None
+    _store: ConfigStore
+    _lease_server: LeaseServer
+    _monitor: Monitor
+    _upstream: Upstream
+    _numbering: Numbering
+    _events: Events
+    is_offered: bool = False
+    _lost: bool = False
+    _has_ended: bool = False
+    _alive_since_s: float | None = None
+
+    @property
+    def _site(self) -> Site:
+        return self._lease_server.site
 
     async def run(self) -> None:
         """The task: look after the hold time, repeat what others carry, name the way out."""

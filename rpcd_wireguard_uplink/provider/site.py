@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import ipaddress
 import os
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 
 from ..config.options import CONFIG, PROVIDER_NAME, ProviderSettings
 from ..config.store import ConfigStore
@@ -27,32 +27,28 @@ from .lease_pool import LeasePool
 from .plan import ProviderPlan, pool_networks, reachable_by
 
 
+@dataclass(eq=False, repr=False)
 class Site:
     """One router as a provider. `endpoints` and `networks` (the router's own) are as last looked
     at; `blocked` says why the kernel would not let consumers through. `is_clean` says that nothing
     of an earlier run can be left.
     """
 
-    def __init__(
-        self,
-        platform: Platform,
-        store: ConfigStore,
-        network: NetworkReader,
-        peers: Peers,
-        warnings: Warnings,
-    ) -> None:
-        self.device = Provider(platform.kernel)
-        self.public_key = ""
-        self.endpoints: tuple[ScopedEndpoint, ...] = ()
-        self.networks: list[str] = []
-        self.blocked = ""
-        self.is_clean = False
-        self._platform = platform
-        self._store = store
-        self._network = network
-        self._peers = peers
-        self._warnings = warnings
-        self._private = ""
+    _platform: Platform
+    _store: ConfigStore
+    _network: NetworkReader
+    _peers: Peers
+    _warnings: Warnings
+    public_key: str = ""
+    endpoints: tuple[ScopedEndpoint, ...] = ()
+    networks: list[str] = field(default_factory=list)
+    blocked: str = ""
+    is_clean: bool = False
+    device: Provider = field(init=False)
+    _private: str = ""
+
+    def __post_init__(self) -> None:
+        self.device = Provider(self._platform.kernel)
 
     @property
     def node_id(self) -> str:
