@@ -34,6 +34,8 @@ def open_browser(program: str, driver: str, profile: Path) -> Iterator[Chrome]:
         "--no-sandbox",
         "--disable-gpu",
         "--disable-dev-shm-usage",
+        "--in-process-gpu",
+        "--renderer-process-limit=1",
         "--no-first-run",
         "--no-proxy-server",
         "--disable-extensions",

@@ -29,6 +29,11 @@ function families(status) {
 	return _('IPv4 uses %s, IPv6 uses %s.').format(words.path(status, four.active_path), words.path(status, six.active_path));
 }
 
+/* The uplinks by weight, which their arrows change: what they cost may decide before it. */
+function byWeight(status) {
+	return status.uplinks.slice().sort((one, other) => other.weight - one.weight);
+}
+
 /* The new weights that put an uplink before the one above it (or behind the one below): every
  * uplink's weight stays as it is where the order allows that. */
 function reordered(uplinks, peer, step) {
@@ -104,7 +109,7 @@ return baseclass.extend({
 			status.wans.map((line) => this.row(page, line.device, line.path, line, [
 				_('own line'), line.portal ? _('Log in at %s').format(line.portal) : ''
 			], '-', [])),
-			status.uplinks.map((uplink, i) => this.row(page, uplink.interface, uplink.peer_id, uplink, [
+			byWeight(status).map((uplink, i) => this.row(page, uplink.interface, uplink.peer_id, uplink, [
 				_('uplink, weight %d').format(uplink.weight),
 				uplink.quota_left_gb >= 0 ? _('%.1f GB left').format(uplink.quota_left_gb) : '',
 				uplink.usable ? '' : uplink.reason, uplink.note
@@ -148,7 +153,7 @@ return baseclass.extend({
 	},
 
 	move: function(page, peer, step) {
-		const changes = reordered(page.status.uplinks, peer, step);
+		const changes = reordered(byWeight(page.status), peer, step);
 		const work = changes.reduce((before, each) => before.then(() =>
 			bus.ask('uplink_set_priority', { peer_id: each.peer_id, weight: each.weight }, true)), Promise.resolve());
 
