@@ -20,6 +20,7 @@ with leaving_out("ssl", "_hashlib", "bz2", "lzma"):
 
 from .api import methods
 from .api.bus import JOIN_TIMEOUT_S, BusService
+from .cli.check import CheckMethod
 from .errors import BusError, UplinkError
 from .events import Events, ReloadAsked
 from .tasks import TaskSet
@@ -154,9 +155,10 @@ async def _serve(options: argparse.Namespace) -> None:
             events=events,
         )
         stack.push_async_callback(daemon.stop)
-        drills = daemon.start_extras(options.hooks_dir)
+        extras = daemon.start_extras(options.hooks_dir)
         await daemon.start()
-        await bus.begin((*daemon.methods, drills))
+        check = CheckMethod(options.config_dir, options.keys_dir, options.socket)
+        await bus.begin((*daemon.methods, *extras, check))
         # What is loaded by now stays: a collection that looks at all of it would hold a switch up.
         gc.collect()
         gc.freeze()

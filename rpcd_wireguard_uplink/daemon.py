@@ -17,6 +17,7 @@ from .api.bus import BusService
 from .api.explain import ExplainMethods
 from .api.provider import ProviderMethods, TrustMethods
 from .api.secubox import OlderMethods, import_once
+from .api.series import SeriesMethods
 from .api.status import StatusMethods
 from .api.uplinks import UplinkMethods
 from .carrying.watch import CarryingWatch, in_use
@@ -228,6 +229,7 @@ class Daemon:
             self.history,
             warnings,
         )
+        self.series_methods = SeriesMethods(self.status)
         self.uplink_methods = UplinkMethods(
             platform,
             self.store,
@@ -312,15 +314,16 @@ class Daemon:
         supervise("automatic uplinks", self.automatic.run)
         supervise("watching for answers", self.carrying.follow)
         supervise("following the configuration", self.uplinks.follow_files)
+        supervise("sampling paths", self.series_methods.follow)
         supervise("following names", self._follow_names)
 
-    def start_extras(self, hooks_dir: str) -> object:
-        """Begin what is optional; the part that answers `uplink_drill`."""
+    def start_extras(self, hooks_dir: str) -> tuple[object, ...]:
+        """Begin what is optional; the parts that answer `uplink_drill` and `uplink_notify`."""
         from .extras.captive import CaptiveWatch
         from .extras.drill import Drills
         from .extras.hooks import Hooks, Notice
 
-        hooks = Hooks(hooks_dir, self.warnings)
+        hooks = Hooks(hooks_dir, self.warnings, lambda: self.peers.node_id)
         self.events.subscribe(
             e.Recorded,
             lambda event: hooks.add(Notice(event.name, self.peers.node_id, event.entry)),
@@ -328,7 +331,7 @@ class Daemon:
         portals = CaptiveWatch(self.monitor, lambda: self.store.current.settings.captive_check)
         self.tasks.supervise("running hooks", hooks.run)
         self.tasks.supervise("looking for captive portals", portals.follow)
-        return Drills(
+        drills = Drills(
             self.store,
             self.monitor,
             self.steering,
@@ -337,6 +340,7 @@ class Daemon:
             self.peers,
             self.events,
         )
+        return drills, hooks
 
     @property
     def methods(self) -> tuple[object, ...]:
@@ -345,7 +349,7 @@ class Daemon:
         )
         explain = ExplainMethods(self.store, self.monitor, self.carrying, self.offers, self.peers)
         return (
-            *(older, explain, self.status, self.uplink_methods),
+            *(older, explain, self.status, self.uplink_methods, self.series_methods),
             *(self.provider_methods, self.trust_methods),
         )
 

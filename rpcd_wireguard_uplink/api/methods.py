@@ -269,6 +269,27 @@ _UPLINKS = (
         optional={"limit": s.whole("how many entries at most, 1 to 200", 1, r.LONGEST_HISTORY)},
         example="--limit 10",
     ),
+    Method(
+        "uplink_pulse",
+        "read",
+        "Tells the numbers of every path now, and whether other replies differ from before.",
+        r.Pulse,
+        alias="",
+    ),
+    Method(
+        "uplink_series",
+        "read",
+        "Gives latency, loss and traffic of every path over the last hour, day or month.",
+        r.SeriesReply,
+        optional={
+            "span": s.text(
+                "hour (a point a minute), day (15 minutes) or month (8 hours); hour if left out",
+                pattern=r"^(?:hour|day|month)$(?!\n)",
+                must="be hour, day or month",
+            )
+        },
+        alias="",
+    ),
 )
 _CHOICE = (
     Method(
@@ -305,6 +326,23 @@ _CHOICE = (
         optional=_DRILL,
         progress="rehearsing",
         example="nodea",
+    ),
+)
+_ROUTER = (
+    Method(
+        "uplink_check",
+        "write",
+        "Looks what is missing or wrong on this router, as `wgctl uplink doctor` does.",
+        r.Checked,
+        alias="",
+    ),
+    Method(
+        "uplink_notify",
+        "write",
+        "Runs every hook of the owner's with a test event, and tells what became of each.",
+        r.Notified,
+        alias="notify",
+        progress="running the hooks",
     ),
 )
 _PEERS = (
@@ -441,5 +479,5 @@ _OLDER = (
 )
 
 METHODS: Mapping[str, Method] = MappingProxyType(
-    {method.name: method for method in (*_UPLINKS, *_CHOICE, *_PEERS, *_OLDER)}
+    {method.name: method for method in (*_UPLINKS, *_CHOICE, *_ROUTER, *_PEERS, *_OLDER)}
 )

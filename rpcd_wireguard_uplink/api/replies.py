@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from ..failover.selection import TIERS
 from ..mesh.wire.message import listed
 from ..mesh.wire.offer import Offer
 from ..model import HistoryEntry
@@ -57,6 +58,7 @@ HANDSHAKE: Tree = {
     "description": "seconds since the last handshake; -1 if there was none",
     "minimum": -1,
 }
+OR_GAP: Tree = {"type": "number", "minimum": -1}
 FAMILY: Tree = {"description": "the address family", "enum": ["ipv4", "ipv6"]}
 SENTENCE = "the same for people"
 SUCCESS: Tree = {"description": "always true; an error has false", "const": True}
@@ -192,6 +194,7 @@ class UplinkHealth(Record):
     tx_bytes: int = member("bytes sent through the tunnel")
     today_bytes: int = member("bytes both ways today", column="TODAY")
     month_bytes: int = member("bytes both ways since the first of the month", column="THIS MONTH")
+    cost: str = member("what using it costs; decides before the weight", enum=list(TIERS))
     quota_left_gb: float = member(
         "GB left this month, as the peer says; -1 if unknown",
         low=-1,
@@ -306,6 +309,42 @@ class Status(Record):
     mwan3_status: str | None = member("each interface's status; absent like mwan3", default=None)
 
 
+class PathPulse(Record):
+    """The numbers of one path now."""
+
+    path: str = member("the network device of the path")
+    state: str = member("as in uplink_status", enum=[*PATH_STATES, "captive"])
+    latency_ms: float = member(LATENCY)
+    loss_pct: float = member(LOSS)
+    rx_kbps: int = member("kbit/s received by the device since the last call")
+    tx_kbps: int = member("kbit/s sent")
+
+
+class Pulse(Record):
+    version: int = member("differs whenever other replies differ by more than numbers")
+    since_s: float = member("seconds in this state")
+    release_s: float = member("seconds until failback; -1 if no WAN answers again", low=-1)
+    left_s: float = member("seconds until the path chosen by hand is given up; 0 if none is")
+    paths: Sequence[PathPulse] = member("the WANs, then the uplinks, best first")
+
+
+class PathSeries(Record):
+    """The points of one path, the newest last; -1 where nothing was known or nothing answered."""
+
+    path: str = member("the network device of the path")
+    latency_ms: Sequence[float] = member("mean round trip in ms", items=OR_GAP)
+    loss_pct: Sequence[float] = member("lost probes in percent", items=OR_GAP)
+    moved_bytes: Sequence[int] = member("bytes both ways", items=OR_GAP)
+
+
+class SeriesReply(Record):
+    """`uplink_series`"""
+
+    span: str = member("hour, day or month", enum=["hour", "day", "month"])
+    step_s: int = member("seconds that a point stands for")
+    paths: Sequence[PathSeries] = member("every path of the span")
+
+
 class History(Record):
     events: Sequence[HistoryEntry] = member("newest first", most=LONGEST_HISTORY)
 
@@ -329,7 +368,7 @@ class CandidateRow(Record):
     shared_fate: bool = member(SHARED_FATE)
     metric: int = member("of a WAN: lower comes first; 0 for an uplink", column="METRIC")
     weight: int = member("of an uplink: higher is first; 0 for a WAN", high=100, column="WEIGHT")
-    tier: str = member("cost", enum=["free", "metered", "unknown", "nearly spent"], column="COST")
+    tier: str = member("cost", enum=list(TIERS), column="COST")
     price_per_gb: float = member("what a GB costs, as the mesh counts; 0: free", column="COST")
     quota_left_gb: float = member("GB left of its quota; -1 without", low=-1, column="COST")
     latency_ms: float = member(LATENCY, column="LATENCY")
@@ -380,6 +419,30 @@ class SimulatedFamily(Record):
 class Simulated(Record):
     fail: Sequence[str] = member("the devices that shall fail")
     families: Sequence[SimulatedFamily] = member("one for each address family")
+
+
+class FindingRow(Record):
+    """One thing that the preflight (`wgctl uplink doctor`) found."""
+
+    check: str = member("what was looked at")
+    level: str = member(
+        "wrong keeps the service from its work; a note is worth knowing", enum=["wrong", "note"]
+    )
+    what: str = member("what is wrong, as a sentence")
+    mend: str = member('a command that mends it; "" where none is known')
+
+
+class Checked(Record):
+    findings: Sequence[FindingRow] = member("what is wrong first; nothing where all is well")
+
+
+class HookRun(Record):
+    name: str = member("the file's name")
+    error: str = member('why it failed; "" where it did not')
+
+
+class Notified(Done):
+    hooks: Sequence[HookRun] = member("every hook that was run, in order")
 
 
 class DrillStep(Record):

@@ -18,7 +18,7 @@ from ..failover.decision import ranked_backups
 from ..failover.machine import Phase, State
 from ..failover.monitor import Monitor
 from ..failover.paths import WatchedPath
-from ..failover.selection import Ranked
+from ..failover.selection import TIERS, Ranked, kept_terms
 from ..history import History
 from ..mesh.offers import OfferBook
 from ..mesh.registry.peers import Peers
@@ -206,6 +206,7 @@ class StatusMethods:
         reason = uplink_reason(uplink, config, seen, self._peers.distrust_reason(uplink.peer_id))
         used = monitor.ledger.used(uplink.interface)
         rates = (PROBE_BYTES[path.family] / monitor.pause_s(path, now_s) for path in paths)
+        terms = seen[0].candidate.terms if seen else kept_terms(uplink.cost)
         return r.UplinkHealth.of(
             uplink,
             state=path_state(monitor, uplink.interface),
@@ -217,6 +218,7 @@ class StatusMethods:
             tx_bytes=counted.tx_bytes,
             today_bytes=used.today,
             month_bytes=used.period,
+            cost=TIERS[terms.tier],
             quota_left_gb=offer.quota_left_gb if offer is not None else -1.0,
             endpoint=counted.endpoint or str(uplink.endpoint),
             probe_mb_a_day=round(sum(rates) * 86400 / 1e6, 2),

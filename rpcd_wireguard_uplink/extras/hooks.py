@@ -12,10 +12,13 @@ import logging
 import os
 import stat
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
+from ..api import replies as r
 from ..errors import UplinkError
 from ..model import HistoryEntry
+from ..state_file import now_text
 from ..system import process
 from ..text import printable
 from ..warnings import Warnings
@@ -74,6 +77,7 @@ class Notice:
 class Hooks:
     _folder: str
     _warnings: Warnings
+    _router: Callable[[], str] = str
     _waiting: deque[Notice] = field(default_factory=deque)
     _has_news: asyncio.Event = field(default_factory=asyncio.Event)
     _dropped: int = 0
@@ -100,6 +104,16 @@ class Hooks:
             self._has_news.clear()
             await self._has_news.wait()
             await asyncio.sleep(TOGETHER_S)
+
+    async def uplink_notify(self) -> r.Notified:
+        """Run every hook with an event `test`, and tell what became of each."""
+        entry = HistoryEntry(at=now_text(), kind="test", cause="a test that the owner asked for")
+        variables = Notice("test", self._router(), entry).environment()
+        found = [
+            r.HookRun(name=os.path.basename(path), error=await _run_hook(path, variables))
+            for path in self._find()
+        ]
+        return r.Notified(message=f"{len(found)} hooks were run with a test event.", hooks=found)
 
     def _find(self) -> list[str]:
         found, refused = find_hooks(self._folder)
@@ -146,14 +160,16 @@ def _why_unsafe(path: str) -> str:
     return ""
 
 
-async def _run_hook(path: str, variables: dict[str, str]) -> None:
-    """Run one hook to its end; the log says why it failed."""
+async def _run_hook(path: str, variables: dict[str, str]) -> str:
+    """Run one hook to its end; why it failed, which the log says too, '' where it did not."""
     try:
         done = await process.run_apart([path], environment=variables, timeout_s=TIMEOUT_S)
     except UplinkError as error:
         log.warning("hook: %s", error)
-        return
-    if done.returncode != 0:
-        first = next(iter(done.stdout.strip().splitlines()), "it said nothing")
-        told = printable(first[:200])
-        log.warning("hook: %s failed (exit status %d): %s", path, done.returncode, told)
+        return str(error)
+    if done.returncode == 0:
+        return ""
+    first = next(iter(done.stdout.strip().splitlines()), "it said nothing")
+    told = f"failed (exit status {done.returncode}): {printable(first[:200])}"
+    log.warning("hook: %s %s", path, told)
+    return told

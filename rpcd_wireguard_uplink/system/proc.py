@@ -105,3 +105,17 @@ def _text(path: str) -> str:
     with suppress(OSError), open(path, encoding="ascii", errors="replace") as file:
         return file.read()
     return ""
+
+
+def device_bytes(path: str = "/proc/self/net/dev") -> dict[str, tuple[int, int]]:
+    """Bytes received and sent by each network device since it was made; {} where none can be read
+    (dev_seq_printf_stats of net/core/net-procfs.c: eight numbers received, then those sent).
+    """
+    found = {}
+    with suppress(OSError), open(path, encoding="ascii") as file:
+        for line in file:
+            name, colon, rest = line.rpartition(":")
+            numbers = rest.split()
+            if colon and len(numbers) >= 9:
+                found[name.strip()] = (int(numbers[0]), int(numbers[8]))
+    return found

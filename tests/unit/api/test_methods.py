@@ -69,9 +69,13 @@ TAKES = {
     "uplink_use": "path for?",
     "uplink_gossip": "message origin?",
     "uplink_history": "limit?",
+    "uplink_pulse": "",
+    "uplink_series": "span?",
     "uplink_explain": "",
     "uplink_simulate": "fail",
     "uplink_drill": "peer_id? all_traffic? seconds?",
+    "uplink_check": "",
+    "uplink_notify": "",
     "uplink_offer": "bandwidth_mbps? latency_ms? wan_type? metered? quota_gb? price_per_gb? "
     "limit_mbps? max_consumers? endpoint?",
     "uplink_withdraw": "",

@@ -317,3 +317,14 @@ async def test_where_too_many_wait_the_oldest_are_dropped_and_counted(folder: Fo
     finally:
         await folder.end()
     assert kept == [str(number) for number in range(3, MOST_WAITING + 3)]
+
+
+async def test_a_test_runs_every_hook_and_tells_what_became_of_it(folder: Folder) -> None:
+    folder.put("10-good", f'echo "$WGUP_KIND" >{folder.out}')
+    folder.put("20-bad", "echo no; exit 3")
+    done = await folder.hooks.uplink_notify()
+    assert [(run.name, run.error) for run in done.hooks] == [
+        ("10-good", ""),
+        ("20-bad", "failed (exit status 3): no"),
+    ]
+    assert folder.out.read_text() == "test\n"

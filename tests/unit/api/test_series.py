@@ -1,0 +1,47 @@
+"""The pulse and the series as methods: what they say of paths, and when a page must look again."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from rpcd_wireguard_uplink.system.proc import device_bytes
+from tests.unit.router import LINE, Router, offer
+
+NET_DEV = """\
+Inter-|   Receive                                                |  Transmit
+ face |bytes    packets errs drop fifo frame compressed multicast|bytes    packets errs drop
+    lo:   40     1    0    0    0     0          0         0      41      1    0    0
+  wan0: 1000     2    0    0    0     0          0         0     500      3    0    0
+"""
+
+
+async def test_the_version_differs_with_what_happens_and_not_with_numbers(router: Router) -> None:
+    first = await router.call("uplink_pulse")
+    assert [path["path"] for path in first["paths"]] == [LINE]
+    assert (await router.call("uplink_pulse"))["version"] == first["version"]
+    await router.call("uplink_gossip", message=offer("nodea"))
+    offered = await router.call("uplink_pulse")
+    assert offered["version"] != first["version"]
+    await router.call("uplink_add", peer_id="nodea")
+    added = await router.call("uplink_pulse")
+    assert added["version"] != offered["version"]
+    assert [path["path"] for path in added["paths"]] == [LINE, "wgup_nodea"]
+
+
+async def test_series_by_the_samples_that_were_taken(router: Router) -> None:
+    methods = router.daemon.series_methods
+    methods.sample(0.0, {LINE: (100, 10)})
+    methods.sample(61.0, {LINE: (300, 20)})
+    found = await router.call("uplink_series")
+    assert (found["span"], found["step_s"]) == ("hour", 60)
+    line = next(path for path in found["paths"] if path["path"] == LINE)
+    assert line["latency_ms"][-1] == -1, "nothing answered"
+    assert line["moved_bytes"][-1] == 210
+    assert (await router.call("uplink_series", span="day"))["step_s"] == 900
+
+
+def test_bytes_of_devices(tmp_path: Path) -> None:
+    file = tmp_path / "dev"
+    file.write_text(NET_DEV)
+    assert device_bytes(str(file)) == {"lo": (40, 41), "wan0": (1000, 500)}
+    assert device_bytes(str(tmp_path / "none")) == {}
