@@ -36,7 +36,8 @@ def texts(root: Path) -> list[str]:
     """All texts of the pages and of the menu, in order and once each."""
     found: list[str] = []
     for file in sorted(root.glob("root/usr/share/luci/menu.d/*.json")):
-        found += [entry["title"] for entry in json.loads(file.read_text("utf-8")).values()]
+        entries = json.loads(file.read_text("utf-8")).values()
+        found += [entry["title"] for entry in entries if "title" in entry]
     for file in sorted(root.glob("htdocs/**/*.js")):
         found += texts_of_script(file.read_text("utf-8"))
     return list(dict.fromkeys(found))

@@ -14,7 +14,17 @@ from ...text import printable
 from .checks import CHECKS, Facts, Finding, Level, examine
 from .reading import Places, read_facts
 
-__all__ = ["CHECKS", "Facts", "Finding", "Level", "Places", "examine", "read_facts", "report", "run"]
+__all__ = [
+    "CHECKS",
+    "Facts",
+    "Finding",
+    "Level",
+    "Places",
+    "examine",
+    "read_facts",
+    "report",
+    "run",
+]
 
 
 def run(places: Places, *, as_json: bool = False) -> tuple[str, int]:

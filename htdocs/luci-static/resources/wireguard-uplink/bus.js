@@ -4,23 +4,30 @@
 
 /*
  * The service's methods: a reply is a table, a failure an Error whose message is a sentence with the
- * next step. Knows LuCI's rpc and its ways to lose an error; knows nothing of pages.
+ * next step. An error has a `kind` where nothing can be asked any more: session, stopped or router.
  */
 
 const OBJECT = 'luci.wireguard-dashboard';
+const READS = /^uplink_(?:pulse|status|list|trust|consumers|history|series|explain|simulate)$/;
 
-function inWords(error) {
+function failure(kind, sentence) {
+	return Object.assign(new Error(sentence), { kind: kind });
+}
+
+function inWords(error, method) {
 	const text = String(error && error.message || error).split('\n')[0];
 
 	if (text.includes('-32002'))
-		return new Error(_('This login may look, but change nothing here. Log in as a user who may.'));
+		return READS.test(method)
+			? failure('session', _('Your session is over: log in again.'))
+			: failure('', _('This login may look, but change nothing here. Log in as a user who may.'));
 	if (text.includes('-32000'))
-		return new Error(_('The service is not running. Start it under System, Startup, or with: /etc/init.d/wireguard-uplink start'));
+		return failure('stopped', _('The service is not running, so nothing happens when a WAN fails. Start it under System, Startup: wireguard-uplink.'));
 	if (text.includes('timed out') || text.includes('-32003'))
-		return new Error(_('The router did not answer in time. It may still be at work: look again in a moment.'));
+		return failure('', _('The router did not answer in time. It may still be at work: look again in a moment.'));
 	if (text.includes('aborted') || text.includes('HTTP error'))
-		return new Error(_('The router can not be reached. This page goes on by itself when it answers.'));
-	return new Error(text);
+		return failure('router', _('The router can not be reached. This page goes on by itself when it answers.'));
+	return failure('', text);
 }
 
 return baseclass.extend({
@@ -33,19 +40,19 @@ return baseclass.extend({
 		return call.apply(null, names.map((name) => values[name])).then(function(reply) {
 			if (L.isObject(reply)) {
 				if (reply.success === false && reply.error)
-					throw new Error(reply.error);
+					throw failure('', reply.error);
 				return reply;
 			}
 			if (reply)
-				throw new Error(_('The service refused this: %s.').format(rpc.getStatusText(reply)));
+				throw failure('', _('The service refused this: %s.').format(rpc.getStatusText(reply)));
 			return {};
 		}, function(error) {
-			throw inWords(error);
+			throw inWords(error, method);
 		});
 	},
 
-	/* The names of the methods that the service on this router has; none while it isn't running. */
-	methods: function() {
-		return rpc.list(OBJECT).then((found) => Object.keys(L.isObject(found) && found[OBJECT] || {}), () => []);
+	/* What changes or measures something, alone in its request. */
+	act: function(method, values) {
+		return this.ask(method, values, true);
 	}
 });

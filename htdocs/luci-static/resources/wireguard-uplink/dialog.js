@@ -1,34 +1,15 @@
 'use strict';
 'require baseclass';
 'require ui';
+'require wireguard-uplink.sentences as sentences';
 
 /*
- * Questions, forms and the progress of what takes longer, in LuCI's modal window. What opened a
- * window gets the focus back; Escape closes a question; the tabulator stays inside.
+ * Questions, forms and what comes of them, in one LuCI modal window from the question to the result.
+ * What was typed stays until it is accepted. The window is named, keeps the focus, and gives it back
+ * to what opened it; Escape closes it unless work is under way.
  */
 
 let opener = null;
-
-function open(title, children) {
-	opener = opener || document.activeElement;
-
-	const box = ui.showModal([ title ], children);
-	const first = box.querySelector('input, select, button');
-
-	box.onkeydown = function(event) {
-		const all = Array.from(box.querySelectorAll('input, select, button')).filter((node) => !node.disabled);
-		const edge = event.shiftKey ? all[0] : all[all.length - 1];
-
-		if (event.key == 'Escape' && all.length)
-			close();
-		if (event.key == 'Tab' && (event.target === edge || !all.length)) {
-			event.preventDefault();
-			(event.shiftKey ? all[all.length - 1] : all[0] || box).focus();
-		}
-	};
-	if (first)
-		first.focus();
-}
 
 function close() {
 	const back = opener && document.getElementById(opener.id) || opener;
@@ -39,20 +20,25 @@ function close() {
 		back.focus();
 }
 
-function buttons(label, action) {
-	return E('div', { 'class': 'right' }, [
-		E('button', { 'class': 'btn cbi-button', 'type': 'button', 'click': close }, [ _('Cancel') ]), ' ',
-		E('button', { 'class': 'btn cbi-button wgup-do', 'type': 'submit', 'click': action || null }, [ label ])
-	]);
+function button(label, kind, action) {
+	return E('button', { 'class': 'btn cbi-button ' + kind, 'type': action ? 'button' : 'submit', 'click': action || null }, [ label ]);
+}
+
+function paragraph(each) {
+	return typeof(each) == 'string' ? E('p', {}, [ each ]) : each;
 }
 
 function field(each) {
 	const id = 'wgup-field-' + each.name;
-	const input = E('input', Object.assign({
-		'id': id, 'name': each.name, 'class': each.type == 'checkbox' ? 'cbi-input-checkbox' : 'cbi-input-text', 'type': each.type || 'text'
-	}, each.more));
+	const type = each.type || 'text';
+	const input = each.options
+		? E('select', { 'class': 'cbi-input-select', 'id': id, 'name': each.name }, each.options.map(([ value, text ]) => E('option', { 'value': value }, [ text ])))
+		: E('input', Object.assign({
+			'id': id, 'name': each.name, 'class': 'cbi-input-' + (type == 'checkbox' ? type : 'text'), 'type': type,
+			'aria-describedby': each.help ? id + '-help' : null
+		}, each.more));
 
-	if (each.type == 'checkbox')
+	if (type == 'checkbox')
 		input.checked = !!each.value;
 	else if (each.value != null)
 		input.value = each.value;
@@ -61,66 +47,107 @@ function field(each) {
 		E('label', { 'class': 'cbi-value-title', 'for': id }, [ each.label ]),
 		E('div', { 'class': 'cbi-value-field' }, [
 			input,
-			each.help ? E('div', { 'class': 'cbi-value-description' }, [ each.help ]) : ''
+			each.help ? E('div', { 'class': 'cbi-value-description', 'id': id + '-help' }, [ each.help ]) : ''
 		])
 	]);
 }
 
-/* What was entered: text as it is, numbers and marks as such; what was left empty is left out. */
-function entered(form) {
+/* What was entered, by name. An emptied field has its `empty` value; without one it is left out. */
+function entered(form, fields) {
 	const values = {};
 
-	for (const input of form.elements)
-		if (input.name && input.type == 'checkbox')
-			values[input.name] = input.checked;
-		else if (input.name && input.value.trim() !== '')
-			values[input.name] = input.type == 'number' ? +input.value : input.value.trim();
+	for (const each of fields) {
+		const input = form.elements[each.name], text = input.value.trim();
+
+		if (each.type == 'checkbox')
+			values[each.name] = input.checked;
+		else if (text !== '')
+			values[each.name] = each.type == 'number' ? +text : text;
+		else if ('empty' in each)
+			values[each.name] = each.empty;
+	}
 	return values;
 }
 
 return baseclass.extend({
-	/* Ask before something is done; `sentences` say what is at stake. */
-	confirm: function(title, sentences, label, action) {
-		open(title, sentences.filter(Boolean).map((each) => E('p', {}, [ each ])).concat([
-			buttons(label, function() {
-				close();
-				action();
-			})
-		]));
+	/*
+	 * Ask, do, and tell what came of it. `sentences` are texts or nodes, `fields` inputs by name;
+	 * `work(values, tell)` does it and resolves to the sentences that tell what came of it, none: the
+	 * window closes. `tell(text)` shows a step of it. `kind` is the class of the button.
+	 */
+	ask: function(asked) {
+		const fields = asked.fields || [];
+		const news = E('div', { 'role': 'status' });
+		const error = E('div', { 'role': 'alert' });
+		const row = E('div', { 'class': 'right' });
+		const form = E('form', {}, asked.sentences.filter(Boolean).map(paragraph).concat(fields.map(field), [ news, error, row ]));
+		const box = this.open(asked.title, [ form ]);
+		const busy = (is) => {
+			for (const input of form.elements)
+				input.disabled = is;
+			box.setAttribute('aria-busy', is);
+		};
+
+		row.append(button(_('Cancel'), '', close), ' ', button(asked.label, 'wgup-do ' + (asked.kind || 'cbi-button-positive important')));
+		form.addEventListener('submit', (event) => {
+			const values = entered(form, fields);
+
+			event.preventDefault();
+			error.replaceChildren();
+			busy(true);
+			news.replaceChildren(E('p', { 'class': 'spinning' }, [ asked.busy || _('One moment…') ]));
+			asked.work(values, (text) => news.lastChild.before(E('p', {}, [ '✓ ' + text ]))).then((told) => {
+				const found = (told || []).filter(Boolean);
+
+				news.lastChild.remove();
+				if (!found.length)
+					return close();
+				for (const node of Array.from(form.children))
+					if (node != news && node != row)
+						node.remove();
+				news.append(...found.map((each) => paragraph(typeof(each) == 'string' ? sentences.translate(each) : each)));
+				row.replaceChildren(button(_('Close'), '', close));
+				busy(false);
+				row.firstChild.focus();
+			}, (problem) => {
+				busy(false);
+				news.replaceChildren();
+				error.append(E('p', { 'class': 'wgup-problem wgup-bad' }, [ sentences.translate(problem.message) ]));
+				(fields.length ? form.elements[fields[0].name] : row.lastChild).focus();
+			});
+		});
+		(fields.length ? form.elements[fields[0].name] : row.firstChild).focus();
 	},
 
-	/* Ask for values; `action` gets them by name. */
-	form: function(title, sentences, fields, label, action) {
-		open(title, [
-			E('form', { 'submit': function(event) {
-				const values = entered(event.target);
+	/* Show what `work` finds, as nodes or texts. */
+	show: function(title, work) {
+		const place = E('div', { 'role': 'status' }, [ E('p', { 'class': 'spinning' }, [ _('One moment…') ]) ]);
+		const row = E('div', { 'class': 'right' }, [ button(_('Close'), '', close) ]);
 
+		this.open(title, [ place, row ]);
+		row.firstChild.focus();
+		work.then((found) => place.replaceChildren(...found.map(paragraph)),
+			(error) => place.replaceChildren(E('p', { 'class': 'wgup-problem wgup-bad' }, [ error.message ])));
+	},
+
+	open: function(title, children) {
+		opener = opener || document.activeElement;
+
+		const box = ui.showModal([ title ], children);
+
+		box.querySelector('h4').id = 'wgup-dialog-title';
+		box.setAttribute('aria-labelledby', 'wgup-dialog-title');
+		box.onkeydown = function(event) {
+			const all = Array.from(box.querySelectorAll('input, select, button, summary')).filter((node) => !node.disabled);
+			const edge = event.shiftKey ? all[0] : all[all.length - 1];
+
+			if (event.key == 'Escape' && all.length)
+				close();
+			if (event.key == 'Tab' && (event.target === edge || !all.length)) {
 				event.preventDefault();
-				close();
-				action(values);
-			} }, sentences.map((each) => E('p', {}, [ each ])).concat(fields.map(field), [ buttons(label) ]))
-		]);
-	},
-
-	/* Show something to read. */
-	show: function(title, children) {
-		open(title, children.concat([
-			E('div', { 'class': 'right' }, [
-				E('button', { 'class': 'btn cbi-button', 'click': close }, [ _('Close') ])
-			])
-		]));
-	},
-
-	/* Show that something is under way until it ends, then what came of it: `done` makes sentences
-	 * of the reply (none: the window just closes), a failure tells its own. Never rejects. */
-	progress: function(sentence, work, done) {
-		const told = (title, sentences) => this.show(title, sentences.map((each) => E('p', { 'role': 'alert' }, [ each ])));
-
-		open(_('One moment'), [ E('p', { 'class': 'spinning', 'role': 'status' }, [ sentence ]) ]);
-
-		return work.then(function(reply) {
-			const sentences = done(reply).filter(Boolean);
-			return sentences.length ? told(_('Done'), sentences) : close();
-		}, (error) => told(_('That did not work'), [ error.message ]));
+				(event.shiftKey ? all[all.length - 1] : all[0] || box).focus();
+			}
+		};
+		return box;
 	}
 });

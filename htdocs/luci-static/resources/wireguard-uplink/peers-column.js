@@ -5,13 +5,6 @@
 
 /*
  * The column "Uplink" for another page's table of WireGuard peers: the dashboard's, or any other.
- *
- *     'require wireguard-uplink.peers-column as uplinkColumn';
- *     load: Promise.all([ ..., uplinkColumn.load() ])
- *     header: E('th', {}, [ uplinkColumn.title ])
- *     row:    E('td', {}, [ uplinkColumn.cell(found, peer.public_key) ])
- *     poll:   uplinkColumn.load().then((found) => uplinkColumn.update(found, place, key))
- *
  * A peer is known by its key in the mesh or as the far end of an uplink. Where the service isn't
  * there, every cell says so with a dash, and nothing is rejected.
  */
@@ -43,16 +36,27 @@ return baseclass.extend({
 		const known = found.get(key) || {};
 
 		if (known.uplink)
-			return E('span', { 'title': known.uplink.reason || null }, [
+			return E('a', { 'href': L.url('admin/network/wireguard-uplink/overview'), 'title': words.reason(known.uplink.reason) || null }, [
 				known.uplink.active ? words.mark('good', _('in use')) : words.state(known.uplink.state)
 			]);
 		if (known.offer)
-			return words.mark('idle', known.offer.usable ? _('offered, %s').format(words.cost(known.offer)) : _('offered, not usable'));
+			return words.mark('idle', known.offer.usable ? _('offered, %s').format(words.offerCost(known.offer)) : _('offered, not usable'));
 		return E('span', {}, [ '-' ]);
 	},
 
-	/* Bring a cell that is shown up to date. */
-	update: function(found, place, key) {
-		place.replaceChildren(this.cell(found, key));
+	/* Give a table of peers, whose rows are those of `peers` in order, the column before its last one. */
+	fill: function(table, peers, found) {
+		const place = (row, made) => {
+			const old = row.querySelector('.wgup-column');
+
+			made.classList.add('wgup-column');
+			if (old)
+				old.replaceWith(made);
+			else
+				row.insertBefore(made, row.lastElementChild);
+		};
+
+		Array.from(table.querySelectorAll('tr')).forEach((row, i) => place(row, i
+			? E('td', { 'class': 'td' }, [ this.cell(found, (peers[i - 1] || {}).public_key) ]) : E('th', { 'class': 'th' }, [ this.title ])));
 	}
 });

@@ -2,13 +2,12 @@
 'require baseclass';
 'require wireguard-uplink.bus as bus';
 'require wireguard-uplink.dialog as dialog';
+'require wireguard-uplink.words as words';
 
 /*
- * Questions to the service whose answers are sentences: why traffic takes the path that it takes,
- * what would happen if a path died, whether the uplinks would carry it. The service finds the words.
+ * Questions to the service whose answers are sentences: why traffic takes the way that it takes, what
+ * would happen if one failed, whether the backups would carry it, what is wrong on this router.
  */
-
-const FAMILY = { ipv4: 'IPv4', ipv6: 'IPv6' };
 
 function list(sentences) {
 	return E('ul', {}, sentences.map((each) => E('li', {}, [ each ])));
@@ -16,31 +15,47 @@ function list(sentences) {
 
 return baseclass.extend({
 	why: function() {
-		return bus.ask('uplink_explain').then((found) => dialog.show(_('Why this path?'), found.families.map((family) => E('div', {}, [
-			E('h5', {}, [ FAMILY[family.family] || family.family ]),
-			E('p', {}, [ family.sentence ]),
+		dialog.show(_('Why this way?'), bus.ask('uplink_explain').then((found) => found.families.map((family) => E('div', {}, [
+			E('h5', {}, [ words.family(family.family) ]), E('p', {}, [ family.sentence ]),
 			list(family.candidates.map((each) => '%d. %s: %s'.format(each.place, each.name, each.sentence)))
-		])).concat(found.others.length ? [ list(found.others.map((each) => '%s: %s'.format(each.peer_id, each.reason))) ] : [])),
-		(error) => dialog.show(_('That did not work'), [ E('p', {}, [ error.message ]) ]));
+		])).concat(found.others.length ? [ list(found.others.map((each) => '%s: %s'.format(each.peer_id, words.reason(each.reason)))) ] : [])));
 	},
 
 	whatIf: function(page) {
 		const status = page.status;
-		const paths = status.wans.map((line) => [ line.device, line.path ]).concat(status.uplinks.map((uplink) => [ uplink.interface, uplink.peer_id ]));
+		const paths = status.wans.map((wan) => [ wan.device, wan.path ]).concat(status.uplinks.map((uplink) => [ uplink.interface, uplink.peer_id ]));
 
-		dialog.form(_('What if a path died?'), [ _('Nothing is touched: the service only says what it would do.') ],
-			paths.map(([ device, name ]) => ({ name: device, label: _('%s is dead').format(name), type: 'checkbox', value: device == status.active_path })),
-			_('Tell'), (given) => page.act(_('Thinking it through…'), bus.ask('uplink_simulate', {
-				fail: Object.keys(given).filter((name) => given[name])
-			}), (found) => found.families.map((family) => '%s: %s'.format(FAMILY[family.family] || family.family, family.sentence))));
+		dialog.ask({
+			title: _('What if something failed?'), sentences: [ _('Nothing is touched: the service only says what it would do.') ],
+			fields: paths.map(([ device, name ]) => ({ name: device, label: _('%s fails').format(name), type: 'checkbox', value: device == status.active_path })),
+			label: _('Ask'),
+			work: (given) => bus.ask('uplink_simulate', { fail: Object.keys(given).filter((name) => given[name]) }).then((found) =>
+				found.families.map((family) => '%s: %s'.format(words.family(family.family), family.sentence)))
+		});
 	},
 
 	rehearse: function(page) {
-		dialog.confirm(_('Rehearse a failover?'), [
-			_('The service sends its own probes through every uplink: tunnel, both address families, names and packet size. Nobody else\'s traffic is moved.')
-		], _('Rehearse'), () => page.act(_('Rehearsing, this takes some seconds…'), bus.ask('uplink_drill', {}, true), (found) =>
-			[ found.message ].concat(found.drills.map((each) => each.ok
+		dialog.ask({
+			title: _('Rehearse a failover?'),
+			sentences: [ _('The service tries every backup with packets of its own: tunnel, addresses, names and packet size. Nobody else\'s traffic is moved.') ],
+			label: _('Rehearse'), busy: _('This takes some seconds…'),
+			work: () => page.done(bus.act('uplink_drill', {}), (found) => found.drills.map((each) => each.ok
 				? _('%s would carry the traffic.').format(each.peer_id)
-				: _('%s would not: %s').format(each.peer_id, each.note)))));
+				: _('%s would not: %s').format(each.peer_id, words.reason(each.note))))
+		});
+	},
+
+	check: function() {
+		dialog.show(_('Check this router'), bus.act('uplink_check', {}).then((found) => found.findings.length
+			? found.findings.map((each) => E('p', { 'class': 'wgup-problem wgup-' + (each.level == 'wrong' ? 'bad' : 'warn') }, [
+				words.reason(each.what), each.mend ? E('div', { 'class': 'wgup-key' }, [ each.mend ]) : ''
+			]))
+			: [ _('Nothing is wrong.') ]));
+	},
+
+	notify: function() {
+		dialog.show(_('Test the notices'), bus.act('uplink_notify', {}).then((found) => found.hooks.length
+			? [ list(found.hooks.map((each) => '%s: %s'.format(each.name, each.error || _('ran well')))) ]
+			: [ _('There are no notices yet: each executable file in /etc/wireguard-uplink.d is run when something happens.') ]));
 	}
 });

@@ -5,7 +5,7 @@
  * Brings what is shown to what should be shown, by as few changes as possible: what has the focus
  * keeps it, a button that is just being pressed stays the same button. Elements with an id are known
  * again by it; the handlers of an element that stays are those of its first drawing, so they must
- * depend on nothing but what its id says.
+ * depend on nothing but what its id says. What was unfolded stays so.
  */
 
 function alike(one, other) {
@@ -20,7 +20,7 @@ function merge(shown, wanted) {
 	}
 
 	for (const name of shown.getAttributeNames())
-		if (!wanted.hasAttribute(name))
+		if (!wanted.hasAttribute(name) && name != 'open')
 			shown.removeAttribute(name);
 	for (const name of wanted.getAttributeNames())
 		if (shown.getAttribute(name) != wanted.getAttribute(name))

@@ -1,25 +1,26 @@
 'use strict';
 'require view';
 'require poll';
-'require dom';
 'require wireguard-uplink.bus as bus';
+'require wireguard-uplink.cards as cards';
 'require wireguard-uplink.dialog as dialog';
-'require wireguard-uplink.mesh as mesh';
-'require wireguard-uplink.paths as paths';
-'require wireguard-uplink.plot as plot';
+'require wireguard-uplink.draw as draw';
+'require wireguard-uplink.history as history';
+'require wireguard-uplink.peers as peers';
 'require wireguard-uplink.reasons as reasons';
 'require wireguard-uplink.redraw as redraw';
 'require wireguard-uplink.serving as serving';
 'require wireguard-uplink.words as words';
 
 /*
- * The overview: asks the service again and again, keeps the last replies, and has its parts draw
- * them. Knows what a session may change; what the replies mean, its parts know.
+ * The overview: asks the service for its pulse again and again, for everything else when that says
+ * that something happened, and has its parts draw the last replies. A hidden page asks nothing.
  */
 
-const STATUS_S = 1;
-const LISTS_S = 5;
+const PULSE_S = 5;
+const SERIES_S = 300;
 const HISTORY = 50;
+const SETTINGS = 'admin/network/wireguard-uplink/settings';
 
 return view.extend({
 	handleSave: null,
@@ -27,132 +28,228 @@ return view.extend({
 	handleReset: null,
 
 	load: function() {
-		this.track = plot.track();
-		this.mayChange = L.hasViewPermission() !== false;
-		this.places = {};
-		this.methods = [];
-		return Promise.all([ this.askStatus(), this.askLists(), bus.methods().then((names) => { this.methods = names; }) ]);
+		Object.assign(this, { mayChange: L.hasViewPermission() !== false, places: {}, shown: {}, rates: {}, search: '', span: 'hour', seriesAt: 0 });
+		return this.look();
 	},
 
 	render: function() {
-		const section = (name, title, buttons) => E('div', { 'class': 'cbi-section' }, [
+		const section = (name, title) => E('div', { 'class': 'cbi-section' }, [
 			title ? E('h3', {}, [ title ]) : '',
-			this.places[name] = E('div', { 'id': 'wgup-' + name + '-section' }),
-			E('p', {}, buttons || [])
+			this.places[name] = E('div', { 'id': 'wgup-' + name + '-section' })
 		]);
-		const nodes = E('div', { 'class': 'cbi-map' }, [
+
+		this.root = E('div', { 'class': 'cbi-map wgup-all' }, [
 			E('link', { 'rel': 'stylesheet', 'href': L.resource('wireguard-uplink/uplink.css') }),
 			E('h2', {}, [ _('Backup uplinks') ]),
-			E('div', { 'class': 'cbi-map-descr' }, [ _('When the own line is dead, traffic leaves by the internet of another router of the mesh.') ]),
 			this.mayChange ? '' : E('p', { 'id': 'wgup-readonly' }, [ _('You may look, but not change anything: this login only reads.') ]),
 			this.places.error = E('div', { 'role': 'alert' }),
-			section('indicator', ''),
-			section('paths', _('Paths'), [ this.button('wgup-by-hand', _('Add an uplink by hand…'), null, () => mesh.addByHand(this)) ]),
-			section('offers', _('Offers of the mesh')),
-			section('serving', _('This line for others')),
-			section('trust', _('Trusted peers')),
-			section('history', _('History'))
+			section('now', ''),
+			section('guide', ''),
+			section('wans', _('Your WANs')),
+			section('backups', _('Backups, in the order of use')),
+			section('peers', _('Peers')),
+			section('serving', _('Your internet for peers')),
+			section('history', _('History')),
+			section('more', '')
 		]);
 
 		this.draw();
-		poll.add(() => this.followStatus(), STATUS_S);
-		poll.add(() => this.askLists().then(() => this.drawLists()), LISTS_S);
-		return nodes;
+		poll.add(() => document.hidden ? Promise.resolve() : this.follow(), PULSE_S);
+		document.addEventListener('visibilitychange', () => document.hidden || this.root.isConnected && this.follow());
+		return this.root;
 	},
 
 	/* A button that calls `action`. `allowed` is whether it makes sense now; 'always' is for what
 	 * changes nothing, so that everybody may do it. */
-	button: function(id, text, label, action, allowed) {
-		const forbidden = allowed === false || (!this.mayChange && allowed != 'always');
+	button: function(id, text, label, action, allowed, kind) {
+		const forbidden = this.failure || allowed === false || (!this.mayChange && allowed != 'always');
 
 		return E('button', {
-			'class': 'btn cbi-button', 'type': 'button', 'id': id, 'aria-label': label,
+			'class': 'btn cbi-button ' + (kind || ''), 'type': 'button', 'id': id, 'aria-label': label,
 			'disabled': forbidden ? '' : null, 'click': action
 		}, [ text ]);
 	},
 
-	/* Show that something is under way and what came of it, then look again. */
-	act: function(sentence, work, done) {
-		return dialog.progress(sentence, work, done).then(() => Promise.all([ this.askStatus(), this.askLists() ])).then(() => this.draw());
+	/* A button for the rest of a long list. */
+	more: function(name, shown, all, step) {
+		return shown < all ? this.button('wgup-more-' + name, _('Show more (%d)').format(all - shown), null, () => {
+			this.shown[name] = shown + 2 * step;
+			this.draw();
+		}, 'always') : '';
 	},
 
-	askStatus: function() {
-		return bus.ask('uplink_status').then((status) => {
-			this.failure = null;
-			this.status = status;
-			paths.remember(this.track, status);
-		}, (error) => { this.failure = error; });
+	find: function(text) {
+		this.search = text;
+		this.draw();
 	},
 
-	/* What has just happened is in the lists too: they don't wait for their turn then. */
-	followStatus: function() {
-		const newest = (status) => JSON.stringify(status && status.events[0]);
-		const before = newest(this.status);
+	setSpan: function(span) {
+		Object.assign(this, { span: span, seriesAt: 0 });
+		return this.look().then(() => this.draw());
+	},
 
-		return this.askStatus().then(() => {
-			this.drawStatus();
-			return newest(this.status) == before ? null : this.askLists().then(() => this.drawLists());
+	/* What a call comes to, once the page shows it. */
+	done: function(work, told) {
+		const look = () => this.look().then(() => this.draw());
+
+		return work.then((reply) => look().then(() => told(reply)), (error) => look().then(() => { throw error; }));
+	},
+
+	/* Work without a dialog: a failure is shown on top. */
+	report: function(work) {
+		return this.done(work, () => null).catch((error) => {
+			redraw.into(this.places.error, [ E('p', { 'class': 'wgup-problem wgup-bad' }, [ words.reason(error.message) ]) ]);
 		});
 	},
 
-	askLists: function() {
-		const asked = [ bus.ask('uplink_list'), bus.ask('uplink_consumers'), bus.ask('uplink_trust'), bus.ask('uplink_history', { limit: HISTORY }) ];
+	uses: function(device) {
+		return Object.values(this.status.families).some((family) => family.active_path == device);
+	},
 
-		return Promise.all(asked).then(([ list, consumers, trust, history ]) => {
-			Object.assign(this, { list, consumers, trust, history });
+	/* Ask for everything. */
+	look: function() {
+		const now = Date.now(), isOld = now - this.seriesAt > SERIES_S * 1000;
+		const names = [ 'status', 'list', 'consumers', 'trust', 'pulse' ];
+		const asked = names.map((name) => bus.ask('uplink_' + name));
+
+		asked.push(bus.ask('uplink_history', { limit: HISTORY }));
+		if (isOld)
+			asked.push(bus.ask('uplink_series', { span: this.span }));
+		return Promise.all(asked).then((replies) => {
+			names.concat([ 'history', 'series' ]).forEach((name, i) => { this[name] = replies[i] || this[name]; });
+			this.seriesAt = isOld ? now : this.seriesAt;
+			this.failure = null;
+			this.take();
 		}, (error) => { this.failure = error; });
 	},
 
+	/* Take the numbers of the pulse into what is shown. */
+	take: function() {
+		const status = this.status;
+
+		Object.assign(status, { since_s: this.pulse.since_s, release_s: this.pulse.release_s });
+		if (status.by_hand)
+			status.by_hand.left_s = this.pulse.left_s;
+		for (const each of this.pulse.paths) {
+			const path = status.wans.find((one) => one.device == each.path) || status.uplinks.find((one) => one.interface == each.path);
+
+			this.rates[each.path] = each.rx_kbps + each.tx_kbps;
+			if (path)
+				Object.assign(path, { latency_ms: each.latency_ms, loss_pct: each.loss_pct });
+		}
+	},
+
+	follow: function() {
+		const isOld = Date.now() - this.seriesAt > SERIES_S * 1000;
+
+		if (!this.status || isOld)
+			return this.look().then(() => this.draw());
+		return bus.ask('uplink_pulse').then((pulse) => {
+			const isNews = pulse.version != this.pulse.version || this.failure;
+
+			this.pulse = pulse;
+			if (isNews)
+				return this.look();
+			this.take();
+		}, (error) => { this.failure = error; }).then(() => this.draw());
+	},
+
 	draw: function() {
-		this.drawStatus();
-		this.drawLists();
-	},
+		const into = (name, nodes) => redraw.into(this.places[name], nodes);
 
-	drawStatus: function() {
-		redraw.into(this.places.error, this.failure ? [ E('p', { 'class': 'wgup-problem' }, [ this.failure.message ]) ] : []);
-		if (!this.status)
+		this.root.classList.toggle('wgup-stale', !!this.failure);
+		into('error', this.failure ? [ E('div', { 'class': 'wgup-now wgup-bad' }, [ E('strong', { 'id': 'wgup-gone' }, [ this.failure.message ]) ].concat(
+			this.failure.kind == 'session' ? [ E('a', { 'href': L.url() }, [ _('Log in') ]) ] : this.status ? [ _('What is shown below is old.') ] : [])) ] : []);
+		if (!this.status || !this.list)
 			return;
-		redraw.into(this.places.indicator, paths.now(this).concat([ E('p', { 'id': 'wgup-switches' }, [
-			this.button('wgup-failover', this.status.auto_failover ? _('Turn automatic failover off…') : _('Turn automatic failover on'), null, () => paths.turnFailover(this))
-		].concat(this.questions()))]));
-		redraw.into(this.places.paths, [ paths.table(this) ]);
+		into('now', this.failure ? [ this.picture() ] : this.drawNow());
+		into('guide', this.guide());
+		into('wans', [ cards.wans(this) ]);
+		into('backups', [ this.status.uplinks.length ? cards.spans(this) : '', cards.backups(this) ]);
+		into('peers', peers.section(this));
+		into('serving', serving.section(this));
+		into('history', history.section(this));
+		into('more', [ this.drawMore() ]);
 	},
 
-	/* What the service on this router can be asked; one of an older release can't be asked all. */
-	questions: function() {
-		const ask = (method, id, text, action, allowed) => this.methods.includes(method)
-			? [ ' ', this.button(id, text, null, action, allowed) ] : [];
-
-		return [].concat(
-			ask('uplink_explain', 'wgup-why', _('Why?'), () => reasons.why(), 'always'),
-			ask('uplink_simulate', 'wgup-what-if', _('What if…'), () => reasons.whatIf(this), 'always'),
-			ask('uplink_drill', 'wgup-rehearse', _('Rehearse…'), () => reasons.rehearse(this), this.status.uplinks.length > 0));
+	picture: function() {
+		const room = this.root.clientWidth || (document.getElementById('view') || document.body).clientWidth;
+		return draw.picture(cards.ways(this), Math.max(260, Math.min(680, room - 8)));
 	},
 
-	drawLists: function() {
-		if (!this.list)
-			return;
-		redraw.into(this.places.offers, [ mesh.offers(this) ]);
-		redraw.into(this.places.serving, serving.section(this));
-		redraw.into(this.places.trust, [ mesh.trust(this) ]);
-		redraw.into(this.places.history, [ this.drawHistory() ]);
+	drawNow: function() {
+		const status = this.status, chosen = status.by_hand;
+		const [ advice, what, peer ] = words.advice(status, this.list.offers);
+		const four = status.families.ipv4.active_path, six = status.families.ipv6.active_path;
+		const buttons = {
+			settings: () => E('a', { 'class': 'btn cbi-button', 'href': L.url(SETTINGS) }, [ _('Settings') ]),
+			check: () => this.button('wgup-advice-check', _('Check this router'), null, () => reasons.check(), true, 'cbi-button-action'),
+			failover: () => this.button('wgup-advice-failover', _('Turn it on'), null, () => this.turnFailover(), true, 'cbi-button-positive'),
+			add: () => this.button('wgup-advice-add', _('Add as backup…'), _('Add %s as backup').format(peer), () => peers.add(this, words.advice(this.status, this.list.offers)[2]), true, 'cbi-button-positive')
+		};
+
+		return [
+			E('div', { 'class': 'wgup-now wgup-' + words.kindOf(status) }, [
+				E('strong', { 'id': 'wgup-now', 'role': 'status' }, [ words.now(status) ]),
+				E('div', { 'id': 'wgup-next' }, [ words.next(status) ]),
+				E('div', { 'class': 'wgup-note' }, [ [
+					_('For %s.').format(words.span(status.since_s)), words.reason(status.cause, status),
+					status.release_s >= 0 ? _('Back in %s.').format(words.span(status.release_s)) : '',
+					four && six && four != six ? _('IPv4 uses %s, IPv6 uses %s.').format(words.path(status, four), words.path(status, six)) : ''
+				].filter(Boolean).join(' ') ]),
+				chosen ? E('p', { 'id': 'wgup-chosen' }, [
+					_('You chose %s, for another %s.').format(chosen.path == 'wan' ? words.path(status, status.active_path) : chosen.path, words.span(chosen.left_s)), ' ',
+					this.button('wgup-release', _('Back to automatic'), null, () => cards.release(this), true, 'cbi-button-positive')
+				]) : ''
+			]),
+			this.picture(),
+			E('p', { 'id': 'wgup-advice' }, [ E('strong', {}, [ _('What to do:') ]), ' ', advice, ' ', what ? buttons[what]() : '' ]),
+			E('div', { 'id': 'wgup-problems' }, status.problems.slice(0, 5).map((each) => E('div', { 'class': 'wgup-problem' }, [ words.reason(each, status) ])))
+		];
 	},
 
-	drawHistory: function() {
-		const titles = [ _('When'), _('What'), _('Why'), _('How fast') ];
-		const speed = (each) => [
-			each.detection_ms < 0 && each.switch_ms < 0 ? '' : _('noticed in %d ms, moved in %d ms').format(Math.max(0, each.detection_ms), Math.max(0, each.switch_ms)),
-			each.outage_ms >= 0 ? _('%d ms without internet').format(each.outage_ms) : ''
-		].filter(Boolean).join(', ');
+	/* The first run, until a backup is ready. */
+	guide: function() {
+		const status = this.status, first = status.uplinks[0];
+		const steps = [
+			[ status.enabled && status.auto_failover, _('The service watches your WAN and may move traffic.') ],
+			[ this.trust.peers.length > 0, _('Another router of the mesh is seen.') ],
+			[ status.uplinks.length > 0, _('A peer that you trust is a backup.') ],
+			[ status.uplinks.some((each) => each.usable), _('The backup is tested.') ]
+		];
 
-		if (!this.history.events.length)
-			return E('p', {}, [ _('Nothing has happened yet.') ]);
-		return E('table', { 'class': 'table wgup', 'id': 'wgup-history' }, [
-			E('tr', { 'class': 'tr table-titles' }, titles.map((title) => E('th', { 'class': 'th' }, [ title ])))
-		].concat(this.history.events.map((each) => E('tr', { 'class': 'tr' }, [
-			new Date(each.at).toLocaleString(),
-			[ words.event(each.kind), each.family, each.peer_id ].filter(Boolean).join(', '),
-			each.cause, speed(each)
-		].map((text, i) => E('td', { 'class': 'td', 'data-title': titles[i] }, [ text ]))))));
+		if (steps[3][0] || this.failure || status.state == 'stranded')
+			return [];
+		return [ E('h3', {}, [ _('Four steps to a backup') ]), E('ol', { 'id': 'wgup-guide' }, steps.map(([ isDone, text ]) =>
+			E('li', { 'class': isDone ? 'wgup-done' : null, 'aria-label': isDone ? _('Done: %s').format(text) : null }, [ text ]))),
+			first ? this.button('wgup-guide-test', _('Test'), _('Test %s').format(first.peer_id), () => cards.test(this, this.status.uplinks[0].peer_id), true, 'cbi-button-action') : '' ];
+	},
+
+	drawMore: function() {
+		return E('details', { 'id': 'wgup-more' }, [
+			E('summary', {}, [ _('More') ]),
+			E('p', {}, [
+				this.button('wgup-why', _('Why this way?'), null, () => reasons.why(), 'always'), ' ',
+				this.button('wgup-what-if', _('What if…'), null, () => reasons.whatIf(this), 'always'), ' ',
+				this.button('wgup-rehearse', _('Rehearse…'), null, () => reasons.rehearse(this), this.status.uplinks.length > 0), ' ',
+				this.button('wgup-by-hand', _('Add a backup by hand…'), null, () => peers.byHand(this)), ' ',
+				this.button('wgup-check', _('Check this router'), null, () => reasons.check()), ' ',
+				this.button('wgup-notify', _('Test the notices'), null, () => reasons.notify()), ' ',
+				this.button('wgup-failover', this.status.auto_failover ? _('Turn automatic failover off…') : _('Turn automatic failover on'), null, () => this.turnFailover(), true,
+					this.status.auto_failover ? 'cbi-button-negative' : 'cbi-button-positive')
+			])
+		]);
+	},
+
+	turnFailover: function() {
+		const on = !this.status.auto_failover;
+		const turn = () => this.done(bus.act('uplink_set_failover', { enabled: on }), () => []);
+
+		if (on)
+			return this.report(turn());
+		dialog.ask({
+			title: _('Turn automatic failover off?'), sentences: [ _('Traffic then stays on a dead WAN until you act.') ],
+			label: _('Turn off'), kind: 'cbi-button-negative', work: turn
+		});
 	}
 });

@@ -3,35 +3,27 @@
 'require wireguard-uplink.bus as bus';
 'require wireguard-uplink.words as words';
 
-/* On LuCI's first page: which way traffic takes, in a few lines. Nothing where there is no service. */
+/* On LuCI's front page: is the internet working, by which way, what if that fails, what to do. */
 
 return baseclass.extend({
 	title: _('Backup uplinks'),
 
 	load: function() {
-		return bus.ask('uplink_status').catch(() => null);
+		return bus.ask('uplink_status').catch((error) => error);
 	},
 
 	render: function(status) {
-		if (!status || !status.families)
-			return null;
-
-		const ready = status.uplinks.filter((each) => each.usable).length;
-		const rows = [
-			[ _('Now'), words.state(words.stateOf(status)), ' ', words.now(status) ],
-			[ _('For'), words.span(status.since_s), status.cause ? ': ' + status.cause : '' ],
-			[ _('Ready uplinks'), _('%d of %d').format(ready, status.uplink_count) ]
-		];
-
-		if (status.problems.length)
-			rows.push([ _('To mend'), status.problems.join(' ') ]);
+		const isGone = !status || !status.families;
+		const lines = isGone ? [ (status || {}).message ]
+			: [ words.next(status), [ _('What to do:'), words.advice(status)[0] ].join(' ') ].filter(Boolean);
 
 		return E('div', {}, [
 			E('link', { 'rel': 'stylesheet', 'href': L.resource('wireguard-uplink/uplink.css') }),
-			E('table', { 'class': 'table wgup' }, rows.map((row) => E('tr', { 'class': 'tr' }, [
-				E('td', { 'class': 'td left', 'width': '33%' }, [ row[0] ]),
-				E('td', { 'class': 'td left' }, row.slice(1))
-			])))
+			E('div', { 'class': 'wgup-now wgup-' + (isGone ? 'bad' : words.kindOf(status)) }, [
+				E('strong', {}, [ isGone ? _('Nothing watches the internet connection.') : words.now(status) ])
+			].concat(lines.map((each) => E('div', {}, [ each ])), [
+				E('a', { 'href': L.url('admin/network/wireguard-uplink/overview') }, [ _('Backup uplinks') ])
+			]))
 		]);
 	}
 });

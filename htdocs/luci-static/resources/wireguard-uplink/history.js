@@ -1,0 +1,100 @@
+'use strict';
+'require baseclass';
+'require wireguard-uplink.words as words';
+
+/*
+ * What happened, newest first. A failover is one row from beginning to end, both address families and
+ * everything in between together.
+ */
+
+const EVENTS = {
+	not_carrying: _('%s gives no answers'),
+	carrying: _('%s gives answers again'),
+	uplink_added: _('Backup %s added'),
+	uplink_changed: _('Backup %s changed'),
+	uplink_removed: _('Backup %s removed'),
+	trusted: _('%s is trusted'),
+	untrusted: _('%s is not trusted any more'),
+	offering: _('Internet offered to peers'),
+	withdrawn: _('Offer withdrawn'),
+	lease_granted: _('%s may use your internet'),
+	lease_ended: _('%s does not use your internet any more'),
+	drill: _('Rehearsal with %s'),
+	drill_passed: _('Rehearsal with %s passed'),
+	drill_failed: _('Rehearsal with %s failed')
+};
+const STARTS = [ 'failover', 'switch', 'stranded' ];
+const ENDS = [ 'failback', 'recovered' ];
+const TOGETHER_MS = 10000;
+
+/* Rows of events, which come newest first: { at, until, events }; `until` is null while it lasts. */
+function rows(events) {
+	const found = [];
+	const open = {};
+
+	for (const event of events.slice().reverse()) {
+		const at = Date.parse(event.at), other = Object.values(open)[0];
+		const isStart = STARTS.includes(event.kind), isEnd = ENDS.includes(event.kind);
+		const last = found[found.length - 1];
+
+		if (isStart || isEnd) {
+			const row = open[event.family] || other && isStart && Math.abs(at - other.at) < TOGETHER_MS && other;
+
+			if (row) {
+				row.events.push(event);
+				if (isStart)
+					open[event.family] = row;
+				else
+					delete open[event.family];
+				row.until = Object.values(open).includes(row) ? null : at;
+				continue;
+			}
+			found.push({ at: at, until: isStart ? null : at, events: [ event ] });
+			if (isStart)
+				open[event.family] = found[found.length - 1];
+		}
+		else if (last && last.events[0].kind == event.kind && last.events[0].peer_id == event.peer_id && event.family && at - last.at < TOGETHER_MS) {
+			last.events.push(event);
+		}
+		else {
+			found.push({ at: at, until: at, events: [ event ] });
+		}
+	}
+	return found.reverse();
+}
+
+return baseclass.extend({
+	rows: rows,
+
+	section: function(page) {
+		const all = rows(page.history.events), shown = all.slice(0, page.shown.history || 5);
+		const titles = [ _('When'), _('What'), _('Why') ];
+
+		if (!all.length)
+			return [ E('p', {}, [ _('Nothing has happened yet.') ]) ];
+		return [ E('table', { 'class': 'table wgup', 'id': 'wgup-history' }, [
+			E('tr', { 'class': 'tr table-titles' }, titles.map((title) => E('th', { 'class': 'th' }, [ title ])))
+		].concat(shown.map((row) => E('tr', { 'class': 'tr' }, [
+			new Date(row.at).toLocaleString(document.documentElement.lang || undefined), this.what(page.status, row), words.reason(row.events[0].cause, page.status)
+		].map((text, i) => E('td', { 'class': 'td', 'data-title': titles[i] }, [ text ]))))) ), page.more('history', shown.length, all.length, 5) ];
+	},
+
+	/* A row as a sentence. */
+	what: function(status, row) {
+		const first = row.events[0], moved = row.events.filter((each) => each.to && STARTS.includes(each.kind));
+		const without = Math.max(...row.events.map((each) => each.outage_ms));
+
+		if (ENDS.includes(first.kind))
+			return _('Back on %s').format(words.path(status, first.to));
+		if (!STARTS.includes(first.kind))
+			return (EVENTS[first.kind] || first.kind.replace(/_/g, ' ')).format(first.peer_id || first.to);
+
+		const names = Array.from(new Set(moved.map((each) => words.path(status, each.to))));
+
+		return [
+			names.length ? _('%s failed, %s took over').format(words.path(status, first.from), names.join(', ')) : _('%s failed, nothing took over').format(words.path(status, first.from)),
+			row.until ? _('for %s').format(words.span((row.until - row.at) / 1000)) : _('it lasts'),
+			without >= 0 ? _('%s s without internet').format(words.number(without / 1000, 1)) : ''
+		].filter(Boolean).join(', ');
+	}
+});
