@@ -36,6 +36,7 @@ const KNOWN = [
 	[ 'This uplink travels over %s and can\'t help when that line is dead.', _('This backup needs %s and can not help when that is dead.') ],
 	[ '%s leaves by the same WAN as this router, and is tried last.', _('%s uses the same internet connection as this router, and is tried last.') ],
 	[ '%s can\'t be used now: %s', _('%s can not be used now: %s') ],
+	[ 'settings that were applied in LuCI wait to be confirmed, and %s may be put back: confirm them, or try again in two minutes', _('Settings that were just applied wait to be confirmed and may be put back: confirm them, or try again in two minutes.') ],
 	[ 'all went well', _('all went well') ],
 	[ '%s: %s', '%s: %s' ]
 ].map(([ template, text ]) => [
