@@ -15,7 +15,7 @@ from tests.lab.node import refused
 PROGRAMS = ("chromium", "chromedriver")
 
 
-def _lacking(sentence: str) -> None:
+def lacking(sentence: str) -> None:
     if in_ci():
         pytest.fail(sentence, pytrace=False)
     pytest.skip(sentence)
@@ -30,7 +30,7 @@ def namespaces() -> None:
     """Skips where no namespaces can be made here; fails where CI=true."""
     reason = refused()
     if reason:
-        _lacking(reason)
+        lacking(reason)
 
 
 @pytest.fixture(scope="session")
@@ -38,11 +38,11 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[object]:
     """Chromium, ended by its driver."""
     for program in PROGRAMS:
         if shutil.which(program) is None:
-            _lacking(f"{program} is not on PATH; `make system` installs it")
+            lacking(f"{program} is not on PATH; `make system` installs it")
     try:
         from .page import open_browser
     except ModuleNotFoundError as error:
-        _lacking(f"{error.name} is not installed; `make test` installs it")
+        lacking(f"{error.name} is not installed; `make test` installs it")
     program, driver = (shutil.which(name) or "" for name in PROGRAMS)
     with open_browser(program, driver, tmp_path_factory.mktemp("chromium")) as opened:
         yield opened

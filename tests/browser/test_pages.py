@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -12,6 +13,7 @@ import pytest
 
 from . import canned
 from .canned import Service
+from .conftest import lacking
 from .mesh import OVERVIEW
 
 FOLDER = Path(__file__).parent
@@ -407,6 +409,45 @@ def test_contrast(show, dark: bool) -> None:
     found = page.js((FOLDER / "contrast.js").read_text().strip().partition("*/")[2])
     assert len(found) > 30
     assert not [(round(seen, 2), what[:120]) for seen, least, what in found if seen < least]
+
+
+@pytest.fixture(scope="module")
+def axe() -> str:
+    """The script of axe-core: the file that AXE names, or that of a package of a registry."""
+    if "AXE" in os.environ:
+        return Path(os.environ["AXE"]).read_text(encoding="utf-8")
+    found = importlib.util.find_spec("axe_core_python")
+    if found is None or found.origin is None:
+        lacking("axe-core-python is not installed; `make ready` installs it")
+    return (Path(found.origin).parent / "axe.min.js").read_text(encoding="utf-8")
+
+
+AXE = """
+(eval(a[0]), axe.run(document.querySelector(a[1]), { runOnly: [
+  'wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa', 'wcag22aa' ] })
+.then(r => r.violations.flatMap(v => v.nodes.map(n => v.id + ': ' + n.html.slice(0, 150)))))
+"""
+
+
+@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
+@pytest.mark.parametrize("state", canned.STATES)
+def test_wcag_as_axe_sees_it(show, axe: str, state: str, dark: bool) -> None:
+    page = show(canned.STATES[state](), dark=dark)
+    page.js("document.querySelectorAll('details').forEach(d => { d.open = true })")
+    assert page.js(AXE, axe, "#view") == []
+    page.click("#wgup-offer")
+    page.sees("Offer your internet", MODAL)
+    assert page.js(AXE, axe, MODAL) == []
+
+
+def test_what_the_overview_loads_is_small(show) -> None:
+    """60 KB, as the packages carry it."""
+    page = show(canned.calm())
+    loaded = page.js(
+        "performance.getEntriesByType('resource').filter(e => /wireguard-uplink/.test(e.name))"
+        ".map(e => [e.name.split('resources/')[1], e.decodedBodySize])"
+    )
+    assert sum(size for _, size in loaded) <= 60_000, loaded
 
 
 @pytest.mark.parametrize("width", [320, 768, 1200])

@@ -7,7 +7,6 @@
 'require wireguard-uplink.draw as draw';
 'require wireguard-uplink.history as history';
 'require wireguard-uplink.peers as peers';
-'require wireguard-uplink.reasons as reasons';
 'require wireguard-uplink.redraw as redraw';
 'require wireguard-uplink.serving as serving';
 'require wireguard-uplink.words as words';
@@ -68,6 +67,11 @@ return view.extend({
 			'class': 'btn cbi-button ' + (kind || ''), 'type': 'button', 'id': id, 'aria-label': label,
 			'disabled': forbidden ? '' : null, 'click': action
 		}, [ text ]);
+	},
+
+	/* Call a part that is loaded when it is first wanted. */
+	later: function(part, action, what) {
+		return L.require('wireguard-uplink.' + part).then((found) => found[action](this, what));
 	},
 
 	/* A button for the rest of a long list. */
@@ -183,9 +187,9 @@ return view.extend({
 		const four = status.families.ipv4.active_path, six = status.families.ipv6.active_path;
 		const buttons = {
 			settings: () => E('a', { 'class': 'btn cbi-button', 'href': L.url(SETTINGS) }, [ _('Settings') ]),
-			check: () => this.button('wgup-advice-check', _('Check this router'), null, () => reasons.check(), true, 'cbi-button-action'),
+			check: () => this.button('wgup-advice-check', _('Check this router'), null, () => this.later('reasons', 'check'), true, 'cbi-button-action'),
 			failover: () => this.button('wgup-advice-failover', _('Turn it on'), null, () => this.turnFailover(), true, 'cbi-button-positive'),
-			add: () => this.button('wgup-advice-add', _('Add as backup…'), _('Add %s as backup').format(peer), () => peers.add(this, words.advice(this.status, this.list.offers)[2]), true, 'cbi-button-positive')
+			add: () => this.button('wgup-advice-add', _('Add as backup…'), _('Add %s as backup').format(peer), () => this.later('pairing', 'add', peers.find(this, words.advice(this.status, this.list.offers)[2])), true, 'cbi-button-positive')
 		};
 
 		return [
@@ -229,12 +233,12 @@ return view.extend({
 		return E('details', { 'id': 'wgup-more' }, [
 			E('summary', {}, [ _('More') ]),
 			E('p', {}, [
-				this.button('wgup-why', _('Why this way?'), null, () => reasons.why(), 'always'), ' ',
-				this.button('wgup-what-if', _('What if…'), null, () => reasons.whatIf(this), 'always'), ' ',
-				this.button('wgup-rehearse', _('Rehearse…'), null, () => reasons.rehearse(this), this.status.uplinks.length > 0), ' ',
-				this.button('wgup-by-hand', _('Add a backup by hand…'), null, () => peers.byHand(this)), ' ',
-				this.button('wgup-check', _('Check this router'), null, () => reasons.check()), ' ',
-				this.button('wgup-notify', _('Test the notices'), null, () => reasons.notify()), ' ',
+				this.button('wgup-why', _('Why this way?'), null, () => this.later('reasons', 'why'), 'always'), ' ',
+				this.button('wgup-what-if', _('What if…'), null, () => this.later('reasons', 'whatIf'), 'always'), ' ',
+				this.button('wgup-rehearse', _('Rehearse…'), null, () => this.later('reasons', 'rehearse'), this.status.uplinks.length > 0), ' ',
+				this.button('wgup-by-hand', _('Add a backup by hand…'), null, () => this.later('pairing', 'byHand')), ' ',
+				this.button('wgup-check', _('Check this router'), null, () => this.later('reasons', 'check')), ' ',
+				this.button('wgup-notify', _('Test the notices'), null, () => this.later('reasons', 'notify')), ' ',
 				this.button('wgup-failover', this.status.auto_failover ? _('Turn automatic failover off…') : _('Turn automatic failover on'), null, () => this.turnFailover(), true,
 					this.status.auto_failover ? 'cbi-button-negative' : 'cbi-button-positive')
 			])
