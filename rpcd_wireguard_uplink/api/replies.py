@@ -321,7 +321,7 @@ class PathPulse(Record):
 
 
 class Pulse(Record):
-    version: int = member("differs whenever other replies differ by more than numbers")
+    stamp: int = member("differs whenever other replies differ by more than numbers")
     since_s: float = member("seconds in this state")
     release_s: float = member("seconds until failback; -1 if no WAN answers again", low=-1)
     left_s: float = member("seconds until the path chosen by hand is given up; 0 if none is")

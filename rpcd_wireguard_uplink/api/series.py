@@ -1,6 +1,6 @@
 """Handlers of `uplink_pulse` and `uplink_series`: the numbers of paths, now and over time.
 
-A page asks for the pulse all the time, and for the rest only when `version` differs.
+A page asks for the pulse all the time, and for the rest only when `stamp` differs.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ class SeriesMethods:
         status = self._status.uplink_status()
         self._measure(time.monotonic(), device_bytes())
         return r.Pulse(
-            version=self._version(status),
+            stamp=self._stamp(status),
             since_s=status.since_s,
             release_s=status.release_s,
             left_s=status.by_hand.left_s if status.by_hand is not None else 0.0,
@@ -103,7 +103,7 @@ class SeriesMethods:
         }
         self._read_s, self._bytes = now_s, counted
 
-    def _version(self, status: r.Status) -> int:
+    def _stamp(self, status: r.Status) -> int:
         """A number that differs whenever a reply says something else than other numbers."""
         offers = [
             (vars(offer)["peer_id"], offer.trusted, offer.usable, offer.configured)

@@ -74,7 +74,7 @@ def outage(minute: int = 0) -> list[Table]:
 
 
 def family(path: str, state: str) -> Table:
-    return {"state": state, "active_path": path, "carrying": None}
+    return {"state": state, "active_path": path, "blocked": False, "carrying": None}
 
 
 @dataclass(eq=False)
@@ -87,7 +87,7 @@ class Service:
     replies: dict[str, Table]
     errors: dict[str, str] = field(default_factory=dict)
     calls: list[tuple[str, Table]] = field(default_factory=list)
-    version: int = 1
+    stamp: int = 1
 
     @property
     def status(self) -> Table:
@@ -95,7 +95,7 @@ class Service:
 
     def happens(self) -> None:
         """What was changed is news."""
-        self.version += 1
+        self.stamp += 1
 
     def answer(self, method: str, given: Table) -> Answer:
         self.calls.append((method, {k: v for k, v in given.items() if k != "ubus_rpc_session"}))
@@ -111,7 +111,7 @@ class Service:
         paths += [(each["interface"], each) for each in status["uplinks"]]
         names = ("state", "latency_ms", "loss_pct")
         return {
-            "version": self.version, "since_s": status["since_s"], "release_s": status["release_s"],
+            "stamp": self.stamp, "since_s": status["since_s"], "release_s": status["release_s"],
             "left_s": status.get("by_hand", {}).get("left_s", 0),
             "paths": [
                 {"path": device, "rx_kbps": 2400 * (i == 0), "tx_kbps": 90}
@@ -130,7 +130,8 @@ def calm() -> Service:
     down = uplink("nodeb", state="down", usable=False, latency_ms=-1, loss_pct=100)
     down["reason"] = "it is down: no answer to 3 probes in 4.2 s"
     status = {
-        "available": True, "enabled": 1, "auto_failover": 1, "offering": 0, "state": "primary",
+        "available": True, "version": "0.1.0", "api": 1, "enabled": 1,
+        "auto_failover": 1, "offering": 0, "state": "primary",
         "active_path": "eth0", "since_s": 90061, "cause": "", "release_s": -1, "uplink_count": 2,
         "detection_bound_ms": 3000, "active_count": 2, "primary": wan(), "wans": [wan()],
         "families": {"ipv4": family("eth0", "primary"), "ipv6": family("eth0", "primary")},

@@ -15,16 +15,16 @@ Inter-|   Receive                                                |  Transmit
 """
 
 
-async def test_the_version_differs_with_what_happens_and_not_with_numbers(router: Router) -> None:
+async def test_the_stamp_differs_with_what_happens_and_not_with_numbers(router: Router) -> None:
     first = await router.call("uplink_pulse")
     assert [path["path"] for path in first["paths"]] == [LINE]
-    assert (await router.call("uplink_pulse"))["version"] == first["version"]
+    assert (await router.call("uplink_pulse"))["stamp"] == first["stamp"]
     await router.call("uplink_gossip", message=offer("nodea"))
     offered = await router.call("uplink_pulse")
-    assert offered["version"] != first["version"]
+    assert offered["stamp"] != first["stamp"]
     await router.call("uplink_add", peer_id="nodea")
     added = await router.call("uplink_pulse")
-    assert added["version"] != offered["version"]
+    assert added["stamp"] != offered["stamp"]
     assert [path["path"] for path in added["paths"]] == [LINE, "wgup_nodea"]
 
 

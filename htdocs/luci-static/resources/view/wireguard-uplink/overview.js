@@ -149,7 +149,7 @@ return view.extend({
 		if (!this.status || isOld)
 			return this.look().then(() => this.draw());
 		return bus.ask('uplink_pulse').then((pulse) => {
-			const isNews = pulse.version != this.pulse.version || this.failure;
+			const isNews = pulse.stamp != this.pulse.stamp || this.failure;
 
 			this.pulse = pulse;
 			if (isNews)
