@@ -8,7 +8,6 @@ adding a value to its list, and left by that value.
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -16,6 +15,7 @@ from ..config.options import CONFIG, DEFAULT_TARGETS, MAIN_NAME, Settings
 from ..errors import ConfigError
 from ..model import MARK_OPTION, PEER_OPTION, Family, Uplink, alias_name, is_marked, is_own_name
 from ..platform.tunnels import SectionPlan, plan_sections
+from ..schema.endpoints import is_literal
 from ..uci import Draft, Section, Value, export, parse
 from .dialect import (
     ANYWHERE,
@@ -243,12 +243,8 @@ class _Composer:
     def endpoint_rules(self) -> Iterator[Section]:
         """Outer packets never go by a policy that a tunnel is in; names are steering's business."""
         for uplink in self.uplinks:
-            try:
-                version = ipaddress.ip_address(uplink.endpoint.host).version
-            except ValueError:
-                continue
-            family = Family.IPV4 if version == 4 else Family.IPV6
-            if self.wans[family]:
+            family = Family.of(uplink.endpoint.host)
+            if is_literal(uplink.endpoint.host) and self.wans[family]:
                 options: dict[str, Value] = {
                     "family": family.value,
                     "proto": "udp",

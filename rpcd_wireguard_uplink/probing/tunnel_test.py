@@ -6,13 +6,12 @@ Beside the monitor's own probing and apart from it, so that a test never changes
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import time
 from dataclasses import dataclass
 
 from ..errors import NotSupported
 from ..model import Family
-from ..system.dns import resolve
+from ..system.dns import resolve_all
 from .icmp import Prober
 
 INTERVAL_S = 0.2
@@ -35,11 +34,11 @@ async def run_test(device: str, target: str, count: int, size: int = 0) -> Teste
 
     With `size` they have so many bytes and must not be cut.
     """
-    address = await resolve(target)
-    if not address:
+    addresses = await resolve_all(target)
+    if not addresses:
         return Tested(error=f"the name {target[:40]} has no address that can be found now")
-    version = ipaddress.ip_address(address).version
-    prober = Prober(device, Family.IPV4 if version == 4 else Family.IPV6)
+    address = addresses[0]
+    prober = Prober(device, Family.of(address))
     try:
         descriptor = prober.open()
     except NotSupported as error:

@@ -72,8 +72,9 @@ def redirect_script(
         target, slot = targets.get(family, ("", 0))
         mine = known - _addresses([target])
         out += _family_rules(family, mine, target, slot, (dead or {}).get(family, ()))
-    for n, word in ((4, "ipv4"), (6, "ipv6")):
-        out.append(f"add rule {T} asked meta nfproto {word} {_LOOK_UP} jump redirect{n}")
+    for family in Family:
+        way = f"meta nfproto {family.value} {_LOOK_UP} jump redirect{family.version}"
+        out.append(f"add rule {T} asked {way}")
     out += [
         f"add rule {T} refuse_asked {_LOOK_UP} jump refuse",
         f"add rule {T} refuse_asking {_LOOK_UP} jump refuse",
@@ -89,7 +90,7 @@ def _exempted(exempt: Exempt) -> list[str]:
         quoted = ", ".join(f'"{name}"' for name in sorted(exempt.devices))
         rules.append(f"iifname {{ {quoted} }}")
     for source in sorted(exempt.sources):
-        rules.append(f"{'ip6' if ':' in source else 'ip'} saddr {source}")
+        rules.append(f"{Family.of(source).word} saddr {source}")
     return rules
 
 

@@ -189,11 +189,6 @@ class TunnelResolvers:
         return found
 
 
-async def resolve(host: str, timeout_s: float = RESOLVE_S) -> str:
-    """The address of the host that is to be tried first; '' where none was found."""
-    return next(iter(await resolve_all(host, timeout_s)), "")
-
-
 async def resolve_all(host: str, timeout_s: float = RESOLVE_S) -> tuple[str, ...]:
     """Every address of the host that another machine can have, in the order to try them.
 

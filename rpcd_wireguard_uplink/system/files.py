@@ -60,9 +60,9 @@ def read_bytes(path: str, most: int = MOST_BYTES, *, private: bool = False) -> b
     return data
 
 
-def read_text(path: str, most: int = MOST_BYTES, *, private: bool = False) -> str:
+def read_text(path: str) -> str:
     """The text of a file, '' where there is none; bytes that are no UTF-8 are replaced."""
-    data = read_bytes(path, most, private=private)
+    data = read_bytes(path)
     return "" if data is None else data.decode(errors="replace")
 
 

@@ -33,7 +33,7 @@ def test_no_probe_could_leave() -> None:
 
 
 async def test_a_name_that_cannot_be_found_is_a_result(mocker: MockerFixture) -> None:
-    mocker.patch("rpcd_wireguard_uplink.probing.tunnel_test.resolve", return_value="")
+    mocker.patch("rpcd_wireguard_uplink.probing.tunnel_test.resolve_all", return_value=())
     found = await tunnel_test.run_test("wgup_a", "no.such.name", 3)
     assert found.sent == 0
     assert "no.such.name has no address" in found.error

@@ -27,7 +27,6 @@ from rpcd_wireguard_uplink.system.dns import (
     look_up,
     parse_answers,
     question,
-    resolve,
     resolve_all,
 )
 
@@ -189,14 +188,8 @@ async def test_only_who_passes_signatures_on_serves(mocker: MockerFixture) -> No
 )
 async def test_a_literal_needs_no_look_up(mocker: MockerFixture, host: str, address: str) -> None:
     asked = mocker.patch("socket.getaddrinfo")
-    assert await resolve(host) == address
+    assert await resolve_all(host) == (address,)
     asked.assert_not_called()
-
-
-async def test_the_first_address_counts(mocker: MockerFixture) -> None:
-    rows = [(0, 0, 0, "", ("192.0.2.7", 0)), (0, 0, 0, "", ("2001:db8::7", 0, 0, 0))]
-    mocker.patch("socket.getaddrinfo", return_value=rows)
-    assert await resolve("gw.example") == "192.0.2.7"
 
 
 async def test_every_address_is_found(mocker: MockerFixture) -> None:
@@ -228,7 +221,7 @@ async def test_what_is_not_found_is_empty(mocker: MockerFixture, outcome: object
         mocker.patch("socket.getaddrinfo", side_effect=outcome)
     else:
         mocker.patch("socket.getaddrinfo", return_value=outcome)
-    assert await resolve("gw.example") == ""
+    assert await resolve_all("gw.example") == ()
 
 
 async def test_a_resolver_that_hangs_holds_nobody_up(mocker: MockerFixture) -> None:
@@ -241,6 +234,6 @@ async def test_a_resolver_that_hangs_holds_nobody_up(mocker: MockerFixture) -> N
         return []
 
     mocker.patch("socket.getaddrinfo", side_effect=hang)
-    assert await asyncio.wait_for(resolve("gw.example", timeout_s=0.05), 10) == ""
+    assert await asyncio.wait_for(resolve_all("gw.example", timeout_s=0.05), 10) == ()
     release.set()
     assert await asyncio.to_thread(ended.wait, 10), "the late answer is dropped in silence"

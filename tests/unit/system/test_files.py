@@ -152,9 +152,9 @@ def test_a_secret_must_be_readable_for_its_owner_only(tmp_path: Path) -> None:
     path.write_text("secret\n")
     path.chmod(0o640)
     with pytest.raises(UnusableFile, match="chmod 600"):
-        read_text(str(path), private=True)
+        read_bytes(str(path), private=True)
     path.chmod(0o600)
-    assert read_text(str(path), private=True) == "secret\n"
+    assert read_bytes(str(path), private=True) == b"secret\n"
 
 
 @pytest.mark.parametrize(
