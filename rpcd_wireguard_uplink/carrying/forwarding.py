@@ -15,7 +15,7 @@ from typing import Any
 
 from ..model import PROVIDER_DEVICE, Family
 from .ruleset import Chain, Ruleset
-from .verdict import Outcome, Packet, Verdict, judge_packet, rules_of
+from .verdict import Outcome, Packet, Verdict, judge_packet
 
 OURS = "wgup"
 FORWARD = "forward"
@@ -283,7 +283,7 @@ def _fw4_zone(ruleset: Ruleset, device: str) -> str:
     """The zone that a device is in: fw4's chain `forward` jumps to forward_ZONE by device."""
     chain = ruleset.chains.get((*FW4, "forward"))
     compared: Any = None
-    for statement in rules_of(chain) if chain is not None else ():
+    for statement in (s for rule in chain.rules for s in rule.statements) if chain else ():
         match = statement.get("match", {})
         if match.get("left") == {"meta": {"key": "iifname"}}:
             compared = match.get("right")

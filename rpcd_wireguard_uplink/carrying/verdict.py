@@ -9,14 +9,14 @@ base chain only, a drop ends all (nf_tables_core.c, nft_do_chain).
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import Any
 
 from ..model import Family
 from .iptables import HARMLESS
-from .ruleset import Chain, Rule, Ruleset, Statement
+from .ruleset import Chain, Rule, Ruleset
 
 MOST_STEPS = 20_000
 MOST_JUMPS = 16  # NFT_JUMP_STACK_SIZE, nf_tables.h
@@ -417,9 +417,3 @@ def _number(text: int | str) -> int | None:
         return int(text, 0)
     except ValueError:
         return None
-
-
-def rules_of(chain: Chain) -> Iterator[Statement]:
-    """All statements of a chain, for a look at what it mentions."""
-    for rule in chain.rules:
-        yield from rule.statements
