@@ -154,6 +154,26 @@ def _run_doctor(options: argparse.Namespace) -> int:
     return status
 
 
+def _run_report(options: argparse.Namespace) -> int:
+    from .report import report
+
+    text = report(options.socket, options.config_dir)
+    if options.file == "-":
+        _write(sys.stdout, text)
+        return 0
+    try:
+        with open(options.file, "x", encoding="utf-8", opener=_for_owner) as file:
+            file.write(text)
+    except OSError as error:
+        raise UplinkError(f"{options.file} can't be written: {error.strerror}") from error
+    _write(sys.stdout, f"The report is in {options.file}. Read it before you pass it on.\n")
+    return 0
+
+
+def _for_owner(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
+
+
 def _run_get(options: argparse.Namespace) -> int:
     from .options import read_options
 
@@ -323,6 +343,8 @@ def _write(stream: TextIO, text: str) -> None:
 
 _METRICS = "Prints the status in Prometheus' text format, for a node exporter to read from a file."
 _DOCTOR = "Tells what is missing or wrong on this router, and the commands that mend it."
+_REPORT = "Writes all that a bug report needs to a file, without keys and passwords."
+_FILE = "a file that does not exist yet, wireguard-uplink-report.txt if left out; - to print it"
 _GET = "Prints an option of the configuration, or all of them, with their defaults."
 _SET = "Sets an option of the configuration; a bad value is refused."
 _UNSET = "Takes an option out of the configuration, so that its default counts again."
@@ -357,6 +379,11 @@ def command_line() -> argparse.ArgumentParser:
     )
     _add_command(behind[""], "metrics", _METRICS).set_defaults(run=_run_metrics)
     _add_command(behind[""], "doctor", _DOCTOR).set_defaults(run=_run_doctor)
+    made["report"] = _add_command(behind[""], "report", _REPORT, "report")
+    made["report"].set_defaults(run=_run_report)
+    name = "wireguard-uplink-report.txt"
+    made["report"].add_argument("file", nargs="?", default=name, metavar="FILE", help=_FILE)
+    _add_config_dir(made["report"])
     for word, doc, run in (("get", _GET, _run_get), ("set", _SET, _run_set)):
         _add_option_command(behind[""], word, doc).set_defaults(run=run)
     _add_option_command(behind[""], "unset", _UNSET).set_defaults(run=_run_set)
@@ -383,8 +410,12 @@ def _add_option_command(commands: Any, word: str, doc: str) -> argparse.Argument
     made.add_argument("option", metavar="OPTION", nargs="?" if word == "get" else None, help=about)
     if word == "set":
         made.add_argument("value", metavar="VALUE", nargs="+", help="a list has several")
-    made.add_argument("--config-dir", metavar="DIR", default="/etc/config", help="where it lies")
+    _add_config_dir(made)
     return made
+
+
+def _add_config_dir(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--config-dir", metavar="DIR", default="/etc/config", help="where it lies")
 
 
 def _add_common(parser: argparse.ArgumentParser) -> None:

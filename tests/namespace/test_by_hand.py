@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 
 from tests.lab.meter import Meter, longest, settled
@@ -93,3 +94,13 @@ def test_a_dead_wan_and_a_wrong_span_are_refused(router: Router) -> None:
     finally:
         router.network.wan.restore()
     router.wait_primary(30.0)
+
+
+def test_a_report_has_it_all_and_no_key(router: Router) -> None:
+    router.wait_primary()
+    done = router.service.wgctl("uplink", "report", "-", "--config-dir", router.service.config_dir)
+    assert done.returncode == 0, done.stderr
+    for name in ("doctor", "configuration", "uplink_status", "uplink_explain", "wg show"):
+        assert f"== {name}\n" in done.stdout
+    assert "wgup_nodea" in done.stdout and "table inet wgup" in done.stdout
+    assert not re.search(r"[A-Za-z0-9+/]{43}=", done.stdout)
