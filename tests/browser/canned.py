@@ -242,7 +242,9 @@ def failover_off() -> Service:
 def by_hand() -> Service:
     """The owner chose nodea."""
     service = failed_over()
-    service.status.update(wans=[wan()], primary=wan(), by_hand={"path": "nodea", "left_s": 480})
+    service.status.update(
+        cause="", wans=[wan()], primary=wan(), by_hand={"path": "nodea", "left_s": 480}
+    )
     return service
 
 
