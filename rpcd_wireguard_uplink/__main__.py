@@ -7,6 +7,7 @@ import contextlib
 import gc
 import logging
 import os
+import resource
 import signal
 import sys
 from collections.abc import Sequence
@@ -107,6 +108,9 @@ def _log_handler(*, to_syslog: bool) -> logging.Handler:
 
 def run_service(options: argparse.Namespace) -> int:
     """Run the service in this process; its exit status."""
+    # Keys are in its memory. 1 keeps the kernel from a dump to a file and to a program (core(5);
+    # do_coredump in fs/coredump.c takes that limit for a crash handler's own crash).
+    resource.setrlimit(resource.RLIMIT_CORE, (1, 1))
     try:
         asyncio.run(_serve(options))
     except UplinkError as error:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import select
+import signal
 import socket
 import time
 from pathlib import Path
@@ -16,7 +17,7 @@ from tests.lab.meter import Meter, settled
 from tests.lab.network import ECHO4, ECHO6, consumer_network
 from tests.lab.provider import make_provider
 from tests.lab.router import Router, settings
-from tests.lab.service import PROJECT
+from tests.lab.service import PROJECT, Service
 
 pytestmark = [pytest.mark.needs("conntrack"), pytest.mark.needs("setpriv")]
 
@@ -79,3 +80,17 @@ def heard(listener: socket.socket, wanted: set[str]) -> bool:
 def test_the_unit_names_the_programs_it_starts() -> None:
     assert set(capabilities()) == {"net_admin", "net_raw"}
     assert os.access(UNIT, os.R_OK) and "NoNewPrivileges=yes\n" in UNIT.read_text()
+
+
+def test_a_crash_leaves_no_memory_behind(lab: Lab, tmp_path: Path) -> None:
+    service = Service(lab, lab.node("alone"), settings(()))
+    service.wrapper = ["prlimit", "--core=unlimited", "env", "-C", str(tmp_path)]
+    service.start()
+    pid = service.pid
+    with open(f"/proc/{pid}/limits", encoding="ascii") as file:
+        assert re.search(r"^Max core file size\s+1\s+1\s", file.read(), re.M)
+    os.kill(pid, signal.SIGABRT)
+    deadline = time.monotonic() + 10.0
+    while service.running and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not service.running and not [p for p in tmp_path.iterdir() if "core" in p.name]
