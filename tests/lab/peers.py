@@ -130,7 +130,12 @@ def flood_mbps(node: Node, internet: Node, server: str, rate_mbps: float) -> tup
 
 
 def start_peers(
-    lab: Lab, mesh: dict[str, MeshRouter], more: str = "", **options: object
+    lab: Lab,
+    mesh: dict[str, MeshRouter],
+    more: str = "",
+    *,
+    service: type[Service] = Service,
+    **options: object,
 ) -> dict[str, Peer]:
     """Start the service on every router of a mesh; nobody trusts anybody yet.
 
@@ -140,7 +145,7 @@ def start_peers(
     found = {
         name: Peer(
             router,
-            Service(lab, router.node, settings((), node_id=name, **common) + more),  # type: ignore[arg-type]
+            service(lab, router.node, settings((), node_id=name, **common) + more),  # type: ignore[arg-type]
         )
         for name, router in mesh.items()
     }

@@ -20,6 +20,7 @@ pytestmark = pytest.mark.needs("conntrack")
 METERED = "wgup_nodeb"
 FREE = "wgup_nodea"
 LAPSE_S = 5.0
+MAIN = settings(("nodea", "nodeb"), check_interval=1)
 
 
 @pytest.fixture(scope="module")
@@ -31,11 +32,11 @@ def router(namespaces: None) -> Iterator[Router]:
             make_provider(lab, node, peer_id=f"node{'ab'[place]}", place=place)
             for place, node in enumerate(network.providers)
         ]
-        made = Router.build(network, providers, settings(("nodea", "nodeb")))
+        made = Router.build(network, providers, MAIN)
         free, _, metered = made.uplinks.rpartition("\nconfig uplink")
         metered = metered.replace("weight '10'", "weight '50'")
         made.uplinks = f"{free}\toption metered '0'\n\nconfig uplink{metered}\toption metered '1'\n"
-        made.configure(settings(("nodea", "nodeb")))
+        made.configure(MAIN)
         made.start()
         yield made
         made.service.stop()

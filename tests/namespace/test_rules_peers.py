@@ -45,6 +45,14 @@ class HastyService(AlteredService):
     }
 
 
+class GenerousService(AlteredService):
+    """A service that takes as many new keys of a consumer as the tests here make."""
+
+    constants: ClassVar[dict[str, float]] = {
+        "rpcd_wireguard_uplink.provider.lease_server:NEW_BURST": 60
+    }
+
+
 @dataclass(frozen=True, slots=True)
 class Mesh:
     """Three routers that trust each other and offer their internet; a and b have LAN hosts.
@@ -67,7 +75,7 @@ def offering(namespaces: None) -> Iterator[Mesh]:
         for name in ("a", "b"):
             wan = mesh[name].wan
             wan.isp.sh(f"ip link set {wan.isp_device} address 02:00:00:00:00:99")
-        found = start_peers(lab, mesh)
+        found = start_peers(lab, mesh, service=GenerousService)
         trust_each_other(found, [("a", "b"), ("a", "p"), ("b", "p")])
         for peer in found.values():
             peer.ask("uplink_offer")
