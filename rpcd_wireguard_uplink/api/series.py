@@ -15,7 +15,7 @@ from ..system.proc import device_bytes
 from . import replies as r
 from .status import StatusMethods
 
-SAMPLE_S = 10.0
+SAMPLE_S = 20.0
 LEAST_S = 1.0  # between two readings that make a rate
 SILENT = ("down", "unknown", "connecting")
 Bytes = Mapping[str, tuple[int, int]]
@@ -46,7 +46,7 @@ class SeriesMethods:
                     path.loss_pct if path.state not in SILENT[1:] else -1.0,
                     *counted.get(path.path, (0, 0)),
                 )
-                for path in self._paths(self._status.uplink_status())
+                for path in self._paths(self._status.current())
             },
             now_s,
         )

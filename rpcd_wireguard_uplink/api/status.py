@@ -106,8 +106,12 @@ class StatusMethods:
     # --- uplink_status
 
     def uplink_status(self) -> r.Status:
+        self._monitor.counters.freshen()
+        return self.current()
+
+    def current(self) -> r.Status:
+        """The status by what is known, without having anything read again."""
         monitor, config = self._monitor, self._store.current
-        monitor.counters.freshen()
         now_s = time.monotonic()
         offers = list(self._offers.fresh(now_s))
         lead = min(monitor.states.values(), key=lambda state: SEVERITY.index(state.phase))

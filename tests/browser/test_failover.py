@@ -15,7 +15,7 @@ from tests.lab.router import Router, settings
 from .mesh import OVERVIEW, BrowserSession
 
 pytestmark = pytest.mark.needs("conntrack")
-FOLLOWS_S = 6.0  # the pulse is asked for every 5 s
+FOLLOWS_S = 7.0  # the pulse is asked for every 6 s
 WATCH = """
 (window.seen = [], window.loaded = 'once', new MutationObserver(() => {
   const text = document.querySelector('#wgup-now').innerText;

@@ -114,12 +114,13 @@ def test_questions_that_change_nothing(overview, mesh: Mesh) -> None:
 
 
 @pytest.mark.home("nodea")
-def test_a_rehearsal_and_a_check(overview) -> None:
+def test_a_rehearsal_and_a_check(overview, mesh: Mesh) -> None:
     overview.click("#wgup-more summary")
     confirm(overview, "#wgup-rehearse")
     answered(overview, "nodea would")
+    found = mesh.home.ask("uplink_check")["findings"]
     overview.click("#wgup-check")
-    overview.until("!document.querySelector('.modal .spinning')")
+    overview.sees(found[0]["what"] if found else "Nothing is wrong.", ".modal")
 
 
 @pytest.mark.home("nodea")
@@ -181,8 +182,9 @@ def test_a_reading_session_that_tries_all_the_same(mesh: Mesh, session, page, se
     bring(mesh, "nodea")
     page.open(serve(session.gateway).url(OVERVIEW, session.guest))
     page.until(SHOWN)
-    page.js("[...document.querySelectorAll('#view button')].forEach(b => { b.disabled = false })")
-    page.js("(document.querySelector('#wgup-test-wgup_nodea').click(), 1)")
+    page.js(
+        "(b => { b.disabled = false; b.click() })(document.querySelector('#wgup-test-wgup_nodea'))"
+    )
     answered(page, "This login may look")
     assert session.gateway.refused == ["uplink_test"]
     assert "uplink_test" not in dict(session.gateway.asked)

@@ -366,9 +366,10 @@ performance.getEntriesByType('resource').filter(e => e.name.includes('/ubus'))
 """
 
 
-def test_requests_and_bytes_of_a_quiet_minute(show) -> None:
+@pytest.mark.parametrize("state", ["calm", "crowd"])
+def test_requests_and_bytes_of_a_quiet_minute(show, state: str) -> None:
     """12 s are watched: at most 15 requests and 30 KB a minute."""
-    page = show(canned.calm())
+    page = show(canned.STATES[state]())
     page.js("(performance.clearResourceTimings(), window.t = performance.now(), 1)")
     page.until("performance.now() - t > 12000")
     sizes = page.js(SENT)

@@ -28,6 +28,16 @@ async def test_the_stamp_differs_with_what_happens_and_not_with_numbers(router: 
     assert [path["path"] for path in added["paths"]] == [LINE, "wgup_nodea"]
 
 
+async def test_a_sample_has_nothing_read(router: Router) -> None:
+    """A reading of counters may be a process, and nobody looks."""
+    counters = router.daemon.monitor.counters
+    counters._read_s = float("-inf")
+    router.daemon.series_methods.sample(1000.0, {})
+    assert not counters._asked.is_set()
+    await router.call("uplink_status")
+    assert counters._asked.is_set()
+
+
 async def test_series_by_the_samples_that_were_taken(router: Router) -> None:
     methods = router.daemon.series_methods
     methods.sample(0.0, {LINE: (100, 10)})

@@ -16,8 +16,8 @@
  * that something happened, and has its parts draw the last replies. A hidden page asks nothing.
  */
 
-const PULSE_S = 5;
-const SERIES_S = 300;
+const PULSE_S = 6;
+const SERIES_S = 600;
 const HISTORY = 50;
 const SETTINGS = 'admin/network/wireguard-uplink/settings';
 
@@ -110,18 +110,18 @@ return view.extend({
 		return Object.values(this.status.families).some((family) => family.active_path == device);
 	},
 
-	/* Ask for everything. */
+	/* Ask for everything; for the series only where another one is wanted. */
 	look: function() {
-		const now = Date.now(), isOld = now - this.seriesAt > SERIES_S * 1000;
+		const isWanted = !this.seriesAt, now = Date.now();
 		const names = [ 'status', 'list', 'consumers', 'trust', 'pulse' ];
 		const asked = names.map((name) => bus.ask('uplink_' + name));
 
 		asked.push(bus.ask('uplink_history', { limit: HISTORY }));
-		if (isOld)
+		if (isWanted)
 			asked.push(bus.ask('uplink_series', { span: this.span }));
 		return Promise.all(asked).then((replies) => {
 			names.concat([ 'history', 'series' ]).forEach((name, i) => { this[name] = replies[i] || this[name]; });
-			this.seriesAt = isOld ? now : this.seriesAt;
+			this.seriesAt = isWanted ? now : this.seriesAt;
 			this.failure = null;
 			this.take();
 		}, (error) => { this.failure = error; });
@@ -144,11 +144,17 @@ return view.extend({
 	},
 
 	follow: function() {
-		const isOld = Date.now() - this.seriesAt > SERIES_S * 1000;
-
-		if (!this.status || isOld)
+		if (!this.status)
 			return this.look().then(() => this.draw());
-		return bus.ask('uplink_pulse').then((pulse) => {
+
+		const now = Date.now(), asked = [ bus.ask('uplink_pulse') ];
+
+		if (now - this.seriesAt > SERIES_S * 1000)
+			asked.push(bus.ask('uplink_series', { span: this.span }));
+		return Promise.all(asked).then(([ pulse, series ]) => {
+			if (series)
+				Object.assign(this, { series: series, seriesAt: now });
+
 			const isNews = pulse.stamp != this.pulse.stamp || this.failure;
 
 			this.pulse = pulse;
