@@ -223,7 +223,6 @@ def test_sentences_of_the_service_are_translated(session: BrowserSession, page, 
     said = [
         reason_against(replace(candidate, **change))
         for change in (
-            {"trusted": False},
             {"carries_family": False},
             {"health": Health.DOWN, "cause": "no answer to 3 probes in 4.2 s"},
             {"health": Health.UNKNOWN},
@@ -233,6 +232,6 @@ def test_sentences_of_the_service_are_translated(session: BrowserSession, page, 
     script = "L.require('wireguard-uplink.sentences').then(s => a[0].map(t => s.translate(t)))"
     told = page.js(script, said)
     assert not set(told) & set(said)
-    assert "keine Antwort auf 3" in told[2] and "4.2" in told[2]
+    assert "keine Antwort auf 3" in told[1] and "4.2" in told[1]
     unknown = "a sentence of a newer service"
     assert page.js(script, [unknown]) == [unknown]

@@ -67,3 +67,15 @@ def test_what_is_not_understood_is_refused() -> None:
     with pytest.raises(ValueError, match="literal"):
         texts_of_script("_('a' + b)")
     assert texts_of_script(r"x_('no') + _('it\'s') + _( 'two' )") == ["it's", "two"]
+
+
+def test_the_sentences_that_pages_know_are_the_services() -> None:
+    """A template is the code of a sentence: one that the service does not say any more must go."""
+    script = HERE.parent / "htdocs/luci-static/resources/wireguard-uplink/sentences.js"
+    templates = re.findall(r"^\t\[ '((?:[^'\\]|\\.)*)', ", script.read_text("utf-8"), re.MULTILINE)
+    sources = sorted((HERE.parent / "rpcd_wireguard_uplink").rglob("*.py"))
+    said = re.sub(r'"\s*f?"', "", "".join(file.read_text("utf-8") for file in sources))
+    assert len(templates) > 20
+    for template in templates:
+        for part in template.replace("\\'", "'").split("%s"):
+            assert part.strip(" :;,.") in said, template

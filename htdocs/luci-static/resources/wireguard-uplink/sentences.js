@@ -7,7 +7,6 @@
  */
 
 const KNOWN = [
-	[ 'the peer is not trusted', _('the peer is not trusted') ],
 	[ '%s is not trusted: %s', _('%s is not trusted yet') ],
 	[ '%s was not seen on the mesh yet: %s', _('%s was not seen on the mesh yet') ],
 	[ '%s is approved, but its mesh key is not confirmed: %s', _('%s is approved; confirm its key here') ],
