@@ -301,9 +301,9 @@ def test_no_frame_is_long_with_a_crowd(show) -> None:
     page = show(canned.crowd())
     took = page.js(
         "L.require('view.wireguard-uplink.overview').then(v => { v.draw();"
-        " const t = performance.now(); v.draw(); return performance.now() - t })"
+        " const t = performance.now(); v.draw(true); return performance.now() - t })"
     )
-    assert took < 150, "50 ms where nothing else runs on the machine"
+    assert took < 50
 
 
 # --- the rest
@@ -401,9 +401,11 @@ def test_from_right_to_left(show) -> None:
 # --- how it looks and is used
 
 
-@pytest.mark.parametrize("state", ["calm", "stranded", "crowd"])
-def test_at_320_px_nothing_is_cut_off(show, state: str) -> None:
-    page = show(canned.STATES[state](), width=320, height=640)
+@pytest.mark.parametrize(
+    ("state", "lang"), [("calm", "de"), ("by_hand", "fr"), ("stranded", "de"), ("crowd", "en")]
+)
+def test_at_320_px_nothing_is_cut_off(show, state: str, lang: str) -> None:
+    page = show(canned.STATES[state](), width=320, height=640, lang=lang)
     wide = "e => e.getBoundingClientRect().right > 320"
     found = f"[...document.querySelectorAll('#view *')].filter({wide}).map(e => e.outerHTML)"
     assert [html[:200] for html in page.js(found)] == []

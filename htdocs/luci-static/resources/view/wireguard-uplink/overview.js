@@ -148,6 +148,7 @@ return view.extend({
 			return this.look().then(() => this.draw());
 
 		const now = Date.now(), asked = [ bus.ask('uplink_pulse') ];
+		let isQuiet = false;
 
 		if (now - this.seriesAt > SERIES_S * 1000)
 			asked.push(bus.ask('uplink_series', { span: this.span }));
@@ -155,16 +156,16 @@ return view.extend({
 			if (series)
 				Object.assign(this, { series: series, seriesAt: now });
 
-			const isNews = pulse.stamp != this.pulse.stamp || this.failure;
-
+			isQuiet = pulse.stamp == this.pulse.stamp && !this.failure;
 			this.pulse = pulse;
-			if (isNews)
+			if (!isQuiet)
 				return this.look();
 			this.take();
-		}, (error) => { this.failure = error; }).then(() => this.draw());
+		}, (error) => { this.failure = error; }).then(() => this.draw(isQuiet));
 	},
 
-	draw: function() {
+	/* Show what is known; `isQuiet`: nothing but numbers of paths differs. */
+	draw: function(isQuiet) {
 		const into = (name, nodes) => redraw.into(this.places[name], nodes);
 
 		this.root.classList.toggle('wgup-stale', !!this.failure);
@@ -173,9 +174,11 @@ return view.extend({
 		if (!this.status || !this.list)
 			return;
 		into('now', this.failure ? [ this.picture() ] : this.drawNow());
-		into('guide', this.guide());
 		into('wans', [ cards.wans(this) ]);
 		into('backups', [ this.status.uplinks.length ? cards.spans(this) : '', cards.backups(this) ]);
+		if (isQuiet)
+			return;
+		into('guide', this.guide());
 		into('peers', peers.section(this));
 		into('serving', serving.section(this));
 		into('history', history.section(this));
