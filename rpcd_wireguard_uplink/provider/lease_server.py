@@ -35,15 +35,15 @@ SILENT_S = 180.0  # a known consumer without a new handshake for so long has no 
 QUIET_S = 15.0  # and is not heard: its clock may have gone back
 READMIT_S = 60.0
 NEW_BURST, NEW_PER_S = 4, 1 / 60  # leases of one peer that are new, or of another key
-ONE_WRITE_S = 86400.0  # a peer that comes and goes has its lease written at once so often
+DAY_S = 86400.0
+# Leases that are written at once: a peer's once a day, of all peers so many in the first day and so
+# many in each later one. Others are written with the next counters.
+WRITES, WRITES_A_DAY = 8, 4
 
 
 @dataclass(eq=False, repr=False)
 class LeaseServer:
-    """The consumers of one router; there is a `pool` of leases while the owner wants to serve.
-
-    `_written` is when each peer's lease was written at once.
-    """
+    """The consumers of one router; there is a `pool` of leases while the owner wants to serve."""
 
     site: Site
     _store: ConfigStore
@@ -58,7 +58,8 @@ class LeaseServer:
     _mesh_devices: set[str] = field(default_factory=set)
     _readmitted: dict[str, float] = field(default_factory=dict)
     _pace: Buckets = field(default_factory=lambda: Buckets(NEW_BURST, NEW_PER_S))
-    _written: dict[str, float] = field(default_factory=dict)
+    _first_writes: Buckets = field(default_factory=lambda: Buckets(1, 1 / DAY_S))
+    _writes: Buckets = field(default_factory=lambda: Buckets(WRITES, WRITES_A_DAY / DAY_S))
     _applying: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     @property
@@ -215,9 +216,9 @@ class LeaseServer:
         Who comes with another key, or comes and goes, costs no write: that is kept with the next.
         """
         kept = {(each.peer_id, each.addresses) for each in self._store.current.consumers}
-        written_s = self._written.get(lease.peer_id, float("-inf"))
-        if (lease.peer_id, lease.addresses) not in kept and now_s - written_s > ONE_WRITE_S:
-            self._written[lease.peer_id] = now_s
+        if (lease.peer_id, lease.addresses) in kept:
+            return
+        if self._first_writes.take(lease.peer_id, now_s) and self._writes.take("", now_s):
             await self._keep_now()
 
     async def _keep_now(self) -> None:

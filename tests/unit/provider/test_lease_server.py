@@ -13,6 +13,7 @@ from rpcd_wireguard_uplink.errors import CommandFailed
 from rpcd_wireguard_uplink.mesh.wire.lease import Denial, Deny, LeaseGrant, LeaseRequest
 from rpcd_wireguard_uplink.model import PeerCounters
 from rpcd_wireguard_uplink.provider.device import Provider
+from rpcd_wireguard_uplink.provider.lease_server import WRITES
 from rpcd_wireguard_uplink.provider.offer import OwnOffer
 from rpcd_wireguard_uplink.uci.store import UnwritableConfig
 from tests.unit.fakes import key_of, set_network
@@ -194,6 +195,19 @@ async def test_case_11_new_keys_have_a_pace(router: MeshRouter, mocker: MockerFi
     assert await grants(["later", "later still"]) == 1
     assert isinstance(await lease_server.grant(asked_by("nodeb", "b")), LeaseGrant)
     assert {row["peer_id"] for row in lease_server.consumer_rows()} == {"nodea", "nodeb"}
+
+
+async def test_case_11_many_peers_together_wear_out_no_flash(
+    router: MeshRouter, mocker: MockerFixture
+) -> None:
+    lease_server = router.daemon.lease_server
+    kept = mocker.spy(type(lease_server), "_keep_now")
+    assert lease_server.pool is not None
+    lease_server.pool.limit(WRITES + 4, 3600.0)
+    for number in range(WRITES + 4):
+        granted = await lease_server.grant(asked_by(f"peer{number}", f"key {number}"))
+        assert isinstance(granted, LeaseGrant)
+    assert kept.call_count == WRITES
 
 
 async def test_case_11_a_lease_is_written_once_before_it_is_granted(
