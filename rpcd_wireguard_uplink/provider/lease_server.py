@@ -38,7 +38,7 @@ NEW_BURST, NEW_PER_S = 4, 1 / 60  # leases of one peer that are new, or of anoth
 DAY_S = 86400.0
 # Leases that are written at once: a peer's once a day, of all peers so many in the first day and so
 # many in each later one. Others are written with the next counters.
-WRITES, WRITES_A_DAY = 20, 4
+WRITES, WRITES_A_DAY = 32, 4
 
 
 @dataclass(eq=False, repr=False)
