@@ -95,8 +95,8 @@ generate: $(STAMP) ## write acl.d/, docs/methods.md, docs/messages.md and po/ fr
 screenshots: system $(STAMP) ## write docs/screenshots, in a real LuCI's looks with LUCI_RESOURCES=DIR
 	SCREENSHOTS=$(CURDIR)/docs/screenshots $(PYTEST) -q tests/browser
 
-deb: $(LAB_STAMP) ## make dist/*.deb, the package for Debian
-	@$(BIN)/python -m debian.build dist
+deb: ## make dist/*.deb, the package for Debian
+	@$(PYTHON) -m debian.build dist
 
 ipk: $(LAB_STAMP) ## make dist/*.ipk, the packages for OpenWrt 24.10; BYTECODE=1: without sources
 	@$(BIN)/python -m openwrt.ipk dist $(if $(BYTECODE),--bytecode)
@@ -141,6 +141,7 @@ $(STAMP): $(LAB_STAMP)
 # kept from starting now by policy-rc.d (one that is there already decides), later by disabling it.
 system: NEEDED = $(LAB) $(TESTS)
 lab-system: NEEDED = $(LAB)
+lab-system: UNLESS_INSTALLED = exit 1
 system lab-system:
 	@PATH="$$PATH:/usr/sbin:/sbin"; missing=; \
 	for pair in $(NEEDED); do \
@@ -150,7 +151,8 @@ system lab-system:
 		missing="$$missing python3-venv"; \
 	[ -n "$$missing" ] || exit 0; \
 	if [ "$$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then \
-		echo "missing:$$missing (as root on Debian: apt-get install$$missing)" >&2; exit 0; \
+		echo "missing:$$missing (as root on Debian: apt-get install$$missing)" >&2; \
+		$(or $(UNLESS_INSTALLED),exit 0); \
 	fi; \
 	echo "Debian:$$missing"; \
 	policy=/usr/sbin/policy-rc.d; \

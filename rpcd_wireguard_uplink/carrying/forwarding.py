@@ -54,6 +54,11 @@ class Blockage:
     table: tuple[str, str]
 
     @property
+    def has_zones(self) -> bool:
+        """Whether the chain's owner sorts devices into zones: fw4 and firewalld do."""
+        return self.table == FW4 or self.table[1] == "firewalld"
+
+    @property
     def sentence(self) -> str:
         """The problem and its remedy, for status."""
         told = f"{self.what}: `{self.mend}` lets it pass"

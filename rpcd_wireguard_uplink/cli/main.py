@@ -25,14 +25,12 @@ from ..text import printable, quoted
 from ..ubus import DEFAULT_SOCKET
 from ..ubus.client import Client
 from .render import render
+from .start import start_command
 
 CALL_TIMEOUT_S = 90.0  # a drill with all traffic takes up to 70 s
 WATCH_S = 1.0
 _CLEAR = "\x1b[H\x1b[2J"
-_START_HINT = (
-    "Is the service running? Start it with `/etc/init.d/wireguard-uplink start`, "
-    "or `rpcd-wireguard-uplink serve --broker` where there is no OpenWrt."
-)
+_START_HINT = f"Is the service running? `{start_command()}` starts it."
 _NO_COMMAND = 2
 _INTERRUPTED = 130
 

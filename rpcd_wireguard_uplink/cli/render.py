@@ -207,11 +207,12 @@ def _status(reply: Reply, colour: bool) -> Iterator[str]:
     if reply["problems"]:
         yield from ("", "Problems")
         yield from (f"- {printable(problem)}" for problem in reply["problems"])
-    yield ""
     wans, uplinks = reply["wans"] or [reply["primary"]], reply["uplinks"]
-    rows = [_cells(r.WanHealth, row) for row in wans]
+    rows = [_cells(r.WanHealth, row) for row in wans if row["path"]]
     rows += [_cells(r.UplinkHealth, row) for row in uplinks]
-    yield from _aligned(rows, (r.WanHealth, r.UplinkHealth), colour)
+    if rows:
+        yield ""
+        yield from _aligned(rows, (r.WanHealth, r.UplinkHealth), colour)
     yield from _notes(uplinks)
     if reply["consumers"]:
         names = ", ".join(printable(row["peer_id"]) for row in reply["consumers"])

@@ -39,8 +39,8 @@ def filter_of(device: str) -> str:
 def forwarding_fault(
     lines: Mapping[Family, Collection[str]], read: Callable[[str], str] = read_setting
 ) -> tuple[str, str]:
-    """Why consumers' packets would not be forwarded to these WANs and back, and the command that
-    mends it; two empty texts where they are.
+    """Why packets of LANs and consumers are not forwarded to these WANs and back, and the
+    command that mends it; two empty texts where they are.
     """
     off, settings = [], []
     if lines.get(Family.IPV4):
@@ -57,7 +57,9 @@ def forwarding_fault(
         settings += ["net.ipv6.conf.all.forwarding=1"]
     if not off:
         return "", ""
-    what = f"this router does not forward {' and '.join(off)}, so consumers would reach nothing"
+    what = (
+        f"this router does not forward {' and '.join(off)}: LAN hosts and consumers reach nothing"
+    )
     return what, f"sysctl -w {' '.join(settings)}"
 
 

@@ -32,7 +32,9 @@ def open_socket(path: str) -> socket.socket:
     except OSError as error:
         sock.close()
         if error.errno in (errno.ENOENT, errno.ECONNREFUSED):
-            raise BusError(f"no bus at {path}: start ubusd there") from error
+            raise BusError(
+                f"no bus at {path}: no ubusd runs there, and no service with --broker"
+            ) from error
         reason = error.strerror or (os.strerror(error.errno) if error.errno else str(error))
         raise BusError(
             f"can't connect to the bus at {path}: {reason}; check the path and who may use it"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -26,6 +27,8 @@ def make_device(node: Node, name: str) -> str:
     """Make a WireGuard device and say by what: `kernel`, or `wireguard-go` where it must be."""
     if node.run(["ip", "link", "add", name, "type", "wireguard"], check=False).returncode == 0:
         return "kernel"
+    if os.geteuid():
+        raise LabError("this kernel has no WireGuard, and wireguard-go works for root only")
     try:
         node.run(["wireguard-go", name])
     except LabError as error:

@@ -18,7 +18,6 @@ from ...config.wan_names import unknown_names, wan_devices
 from ...model import DefaultRoute, is_marked, is_own_name
 from ...uci import Section
 
-SERVICE_START = "/etc/init.d/wireguard-uplink restart"
 PROGRAMS: Mapping[str, tuple[str, str, str]] = {
     "ip": ("traffic would stay diverted where the service dies", "ip-full", "iproute2"),
     "nft": ("traffic can't be switched", "nftables-json", "nftables"),
@@ -56,7 +55,10 @@ class Facts:
     interface name -> device for those with a default route, `exposed` the paths of keys that
     others may read, `blockages` what the forward hook keeps from the tunnels, `interfaces`
     netifd's names with their devices, `devices` all that there are,
-    `unforwarded` why consumers' packets would go nowhere and what mends it.
+    `unforwarded` why forwarded packets would go nowhere and what mends it, `lans` the devices
+    with hosts behind them, `dead_wans` those of whom a running service gets no answer,
+    `read_only` the folders that nothing can be written to, each with its mount point,
+    `start` the command that starts the service.
     """
 
     openwrt: bool = False
@@ -80,6 +82,10 @@ class Facts:
     interfaces: Mapping[str, str] = field(default_factory=dict)
     devices: tuple[str, ...] = ()
     unforwarded: tuple[str, str] = ("", "")
+    lans: tuple[str, ...] = ()
+    dead_wans: tuple[str, ...] = ()
+    read_only: Mapping[str, str] = field(default_factory=dict)
+    start: str = "systemctl restart wireguard-uplink"
 
     def sections(self, config: str, type_: str) -> list[Section]:
         """The sections of one type; [] where the file is not there."""
@@ -87,12 +93,19 @@ class Facts:
 
 
 def examine(facts: Facts) -> list[Finding]:
-    """Everything that the checks have to say, in their order, nothing twice."""
+    """Everything that the checks have to say, in their order, nothing twice: neither a sentence,
+    nor what the service says with a command that another finding has.
+    """
     found: dict[str, Finding] = {}
     for check in CHECKS:
         for finding in check(facts):
             found.setdefault(finding.what.rstrip("."), finding)
-    return list(found.values())
+    mends = [f"`{finding.mend}`" for finding in found.values() if finding.mend]
+    return [
+        finding
+        for finding in found.values()
+        if finding.check != "service" or not any(mend in finding.what for mend in mends)
+    ]
 
 
 def _wrong(check: str, what: str, mend: str = "") -> Finding:
@@ -148,15 +161,13 @@ def check_reverse_path(facts: Facts) -> Iterator[Finding]:
 
 
 def check_name(facts: Facts) -> Iterator[Finding]:
-    start = SERVICE_START if facts.openwrt else "rpcd-wireguard-uplink serve"
     if facts.holder == "other":
         told = "luci.wireguard-dashboard on the bus is another program's: the service takes it over"
-        yield _wrong("name", f"{told} when it starts.", start)
-    elif facts.holder == "nobody":
-        yield _note("name", "The service is not running.", start)
-    elif facts.holder == "no bus":
-        mend = "" if facts.openwrt else f"{start} --broker"
-        yield _note("name", "There is no bus; failover works without one, wgctl does not.", mend)
+        yield _wrong("name", f"{told} when it starts.", facts.start)
+    elif facts.holder == "no bus" and facts.openwrt:
+        yield _note("name", "There is no bus; failover works without one, wgctl does not.")
+    elif facts.holder != "service":
+        yield _note("name", "The service is not running.", facts.start)
 
 
 def check_configuration(facts: Facts) -> Iterator[Finding]:
@@ -178,17 +189,24 @@ def check_configuration(facts: Facts) -> Iterator[Finding]:
         yield _wrong("configuration", f"{unknown_names('wan', unknown, there, instead)}.", mend)
 
 
+_NOT_LASTING = "; this helps until the firewall is loaded anew: have its own rules say so too"
+
+
 def check_forwarding(facts: Facts) -> Iterator[Finding]:
     """Traffic of the LANs is forwarded into the tunnels as it is to the WAN."""
     for found in facts.blockages:
-        yield _wrong("forwarding", f"{found.sentence}.", found.mend)
+        yield _wrong(
+            "forwarding",
+            f"{found.what}{_NOT_LASTING if found.mend and not found.lasts else ''}.",
+            found.mend,
+        )
 
 
 def check_provider(facts: Facts) -> Iterator[Finding]:
-    """A provider's kernel forwards; a running service says so itself."""
+    """The kernel forwards for LANs and consumers."""
     what, mend = facts.unforwarded
     is_provider = parse_config(facts.configs.get(CONFIG, ())).provider.enabled
-    if what and is_provider and facts.holder != "service":
+    if what and (is_provider or facts.lans):
         yield _wrong("provider", f"{what[0].upper()}{what[1:]}.", mend)
 
 
@@ -205,6 +223,13 @@ def check_keys(facts: Facts) -> Iterator[Finding]:
     for path in facts.exposed:
         mend = f"chmod go= {shlex.quote(path)}"
         yield _wrong("keys", f"{path} can be read by others than root.", mend)
+
+
+def check_files(facts: Facts) -> Iterator[Finding]:
+    """Configuration and keys can be saved."""
+    for path, mounted in facts.read_only.items():
+        mend = f"mount -o remount,rw {shlex.quote(mounted)}"
+        yield _wrong("files", f"{path} is read-only: no uplink can be made.", mend)
 
 
 def check_mwan3(facts: Facts) -> Iterator[Finding]:
@@ -305,6 +330,8 @@ def check_offloading(facts: Facts) -> Iterator[Finding]:
 def check_wans(facts: Facts) -> Iterator[Finding]:
     if not facts.routes:
         yield _note("lines", "No WAN has a default route now: there is nothing to watch.")
+    for device in facts.dead_wans:
+        yield _wrong("lines", f"No probe through the WAN {device} is answered.")
 
 
 CHECKS: tuple[Callable[[Facts], Iterator[Finding]], ...] = (
@@ -318,6 +345,7 @@ CHECKS: tuple[Callable[[Facts], Iterator[Finding]], ...] = (
     check_provider,
     check_service,
     check_keys,
+    check_files,
     check_mwan3,
     check_firewall,
     check_offloading,

@@ -14,7 +14,7 @@ import stat
 import time
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ...api.methods import OBJECT
@@ -25,7 +25,7 @@ from ...config.parser import parse_config
 from ...errors import UplinkError
 from ...mesh.registry.directory import read_mesh
 from ...mesh.registry.listing import tunnel_fault
-from ...model import DEVICE_GROUP, PROVIDER_DEVICE, TUNNEL_PREFIX, Family
+from ...model import DEVICE_GROUP, PROVIDER_DEVICE, TUNNEL_PREFIX, DefaultRoute, Family
 from ...system import process
 from ...system.proc import forwarding_fault
 from ...system.rtnetlink import Kernel, by_device
@@ -33,6 +33,7 @@ from ...system.wg import Ages
 from ...ubus import DEFAULT_SOCKET
 from ...ubus.client import Client
 from ...uci import MissingConfig, Section, Store
+from ..start import is_openwrt, start_command
 from .checks import PROGRAMS, Facts
 
 CONFIGS = (CONFIG, "network", "firewall", "mwan3")
@@ -67,15 +68,17 @@ class Places:
 async def read_facts(places: Places) -> Facts:
     """Collect everything, in about a second."""
     configs, unreadable = read_configs(places.config_dir)
-    holder, problems, notes, dump = await read_bus(places.socket)
+    holder, problems, notes, dump, dead = await read_bus(places.socket)
     if holder != "service":
         notes += await read_peers(configs.get(CONFIG, ()))
     missing = frozenset(name for name in PROGRAMS if shutil.which(name) is None)
     kernel = Kernel()
     routes = [route for family in Family for route in kernel.default_routes(family)]
     devices = {route.device for route in routes}
+    openwrt = is_openwrt()
+    lans, blockages = await _forwarding(kernel, routes)
     return Facts(
-        openwrt=bool(_text("/etc/openwrt_release")),
+        openwrt=openwrt,
         installer=next((c for p, c in _INSTALLERS if shutil.which(p)), ""),
         missing=missing,
         table_error=await _table_error() if "nft" not in missing else "",
@@ -92,7 +95,11 @@ async def read_facts(places: Places) -> Facts:
         wans=dict(wans_of(dump, devices)),
         routes=tuple(routes),
         exposed=tuple(read_exposed(places.keys_dir)),
-        blockages=await _blockages(kernel, devices),
+        blockages=blockages,
+        lans=lans,
+        dead_wans=dead,
+        read_only=read_read_only(places.config_dir, places.keys_dir),
+        start=start_command("restart"),
         interfaces=dict(interfaces_of(dump)),
         devices=tuple(device.name for device in kernel.devices()),
         unforwarded=forwarding_fault(
@@ -123,13 +130,16 @@ def read_configs(directory: str) -> tuple[dict[str, tuple[Section, ...]], dict[s
 Spoken = tuple[str, ...]
 
 
-async def read_bus(path: str) -> tuple[str, Spoken, Spoken, Mapping[str, Any]]:
-    """Who holds the object's name, the problems and notes of our service, netifd's dump."""
+async def read_bus(path: str) -> tuple[str, Spoken, Spoken, Mapping[str, Any], Spoken]:
+    """Who holds the object's name, the problems and notes of our service, netifd's dump, and the
+    devices of WANs that answer nothing.
+    """
     client = Client(path)
     holder = "no bus"
     problems: list[str] = []
     notes: list[str] = []
     dump: Mapping[str, Any] = {}
+    dead: list[str] = []
     try:
         await client.connect(BUS_TIMEOUT_S)
         found = await client.lookup(OBJECT)
@@ -138,6 +148,7 @@ async def read_bus(path: str) -> tuple[str, Spoken, Spoken, Mapping[str, Any]]:
             holder = "service"
             status = await client.call(OBJECT, "uplink_status", timeout_s=BUS_TIMEOUT_S)
             problems = [str(problem) for problem in status.get("problems", ())]
+            dead = [row["device"] for row in status.get("wans", ()) if row["state"] == "down"]
             listed = await client.call(OBJECT, "uplink_list", timeout_s=BUS_TIMEOUT_S)
             rows = listed.get("uplinks", ())
             notes = [f"{row['peer_id']}: {row['note']}" for row in rows if row.get("note")]
@@ -150,13 +161,13 @@ async def read_bus(path: str) -> tuple[str, Spoken, Spoken, Mapping[str, Any]]:
             problems.append(f"The service does not answer: {error}.")
     finally:
         await client.close()
-    return holder, tuple(problems), tuple(notes), dump
+    return holder, tuple(problems), tuple(notes), dump, tuple(dead)
 
 
 def _peer_sentence(row: Mapping[str, Any]) -> str:
     name = row["peer_id"] or f"Mesh peer {row['mesh_key'][:8]}"
-    reason = str(row["reason"]).removeprefix(f"{row['peer_id']} ")
-    return f"{name}: {reason}."
+    reason = str(row["reason"])
+    return f"{reason}." if reason.startswith(f"{name} ") else f"{name}: {reason}."
 
 
 async def read_peers(sections: Iterable[Section]) -> Spoken:
@@ -184,20 +195,34 @@ def interfaces_of(dump: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         yield row["interface"], row.get("l3_device", "")
 
 
-async def _blockages(kernel: Kernel, wans: Collection[str]) -> tuple[Blockage, ...]:
-    """What the forward hook keeps from the tunnels that stand now; [] while no WAN is there."""
+async def _forwarding(
+    kernel: Kernel, routes: Collection[DefaultRoute]
+) -> tuple[tuple[str, ...], tuple[Blockage, ...]]:
+    """The LANs' devices, and what the forward hook keeps from the tunnels that are there now: of
+    LANs on a consumer, of consumers on a provider.
+    """
+    lans: tuple[str, ...] = ()
     try:
         links, addresses = kernel.devices(), by_device(kernel.addresses())
         names = [x.name for x in links if x.name.startswith(TUNNEL_PREFIX)]
         tunnels = {n: _families(addresses.get(n, ())) for n in names if n != PROVIDER_DEVICE}
-        lines = [name for name in wans if name not in tunnels]
-        if not (tunnels and lines):
-            return ()
+        lines: dict[str, list[Family]] = {}
+        for route in routes:
+            if route.device not in tunnels:
+                lines.setdefault(route.device, []).append(route.family)
         meshes = {link.name for link in links if link.group == DEVICE_GROUP}
-        lans = lan_devices(addresses, {*meshes, *lines})
-        return look_through(await read_ruleset(), Paths(lans, lines, tunnels)).blockages
+        inner = lan_devices(addresses, {*meshes, *lines})
+        lans = tuple(inner)
+        consumers = {n: a for n, a in addresses.items() if n == PROVIDER_DEVICE}
+        if not (lines and (tunnels or consumers)):
+            return lans, ()
+        ruleset = await read_ruleset()
+        found = look_through(ruleset, Paths(inner, list(lines), tunnels)).blockages
+        served = look_through(ruleset, Paths(consumers, (), lines)).blockages
+        # What opens a zone for tunnels does not for consumers, where the zone is our own.
+        return lans, (*found, *(replace(b, mend="") if b.has_zones else b for b in served))
     except UplinkError:
-        return ()
+        return lans, ()
 
 
 def _families(addresses: Iterable[str]) -> tuple[Family, ...]:
@@ -232,6 +257,23 @@ def _raw_sockets() -> bool:
     except OSError:
         return False
     return True
+
+
+def read_read_only(*folders: str) -> dict[str, str]:
+    """The folders on file systems that are mounted read-only, and where those are mounted; for one
+    that is not there yet, the nearest above it.
+    """
+    found: dict[str, str] = {}
+    for folder in folders:
+        there = os.path.abspath(folder)
+        while not os.path.isdir(there):
+            there = os.path.dirname(there)
+        if os.statvfs(there).f_flag & os.ST_RDONLY:
+            mounted = there
+            while not os.path.ismount(mounted):
+                mounted = os.path.dirname(mounted)
+            found.setdefault(mounted, there)
+    return {there: mounted for mounted, there in found.items()}
 
 
 def read_exposed(keys_dir: str) -> Iterator[str]:

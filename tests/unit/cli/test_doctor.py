@@ -124,6 +124,9 @@ CASES = [
     ({"holder": "other"}, "name", "wrong", "another program", "restart"),
     ({"holder": "nobody"}, "name", "note", "not running", "restart"),
     ({"holder": "no bus"}, "name", "note", "no bus", ""),
+    ({"holder": "no bus", "openwrt": False}, "name", "note", "service is not running", "restart"),
+    ({"read_only": {"/etc/config": "/etc"}}, "files", "wrong", "/etc/config is", "remount,rw /etc"),
+    ({"dead_wans": ("eth1",)}, "lines", "wrong", "WAN eth1", ""),
     ({"problems": ("the table is gone",)}, "service", "wrong", "the table is gone", ""),
     ({"notes": ("a: travels over wan",)}, "service", "note", "over wan", ""),
     ({"unreadable": {"network": "x is no UCI"}}, "configuration", "wrong", "no UCI", "vi "),
@@ -212,6 +215,14 @@ def test_a_provider_that_forwards_nothing_is_told() -> None:
     assert (found.what, found.mend) == ("It forwards nothing.", "sysctl -w x=1")
 
 
+def test_a_router_with_a_lan_that_forwards_nothing_is_told_once() -> None:
+    told = healthy(unforwarded=("it forwards nothing", "sysctl -w x=1"))
+    assert examine(told) == []
+    told = replace(told, problems=("it forwards nothing: `sysctl -w x=1`, and keep it",))
+    [found] = examine(replace(told, lans=("lan",)))
+    assert (found.level, found.mend) == (Level.WRONG, "sysctl -w x=1")
+
+
 def test_elsewhere_the_packages_have_other_names() -> None:
     found = examine(Facts(missing=frozenset({"ip", "nft"}), routes=()))
     assert [f.mend for f in found if f.mend] == [
@@ -261,15 +272,16 @@ async def test_the_holder_of_the_name(tmp_path: Path) -> None:
                 {"peer_id": "c", "mesh_key": "k", "reason": "c is not trusted"},
                 {"peer_id": "d", "mesh_key": "k", "reason": ""},
             ]
-            return Reply({"problems": ["p"], "uplinks": uplinks, "peers": peers})
+            wans = [{"device": "eth1", "state": "down"}, {"device": "eth2", "state": "up"}]
+            return Reply({"problems": ["p"], "uplinks": uplinks, "peers": peers, "wans": wans})
 
         await client.publish(BusObject(OBJECT, {name: {} for name in METHODS}, answer))
         rows = [{"interface": "wan", "l3_device": "eth1"}, {"interface": "down"}]
         netifd = BusObject("network.interface", {"dump": {}}, lambda _: Reply({"interface": rows}))
         await client.publish(netifd)
-        holder, problems, notes, dump = await reading.read_bus(socket)
-        assert (holder, problems) == ("service", ("p",))
-        told = ("Mesh peer abcdefgh: no handshake.", "c: is not trusted.")
+        holder, problems, notes, dump, dead = await reading.read_bus(socket)
+        assert (holder, problems, dead) == ("service", ("p",), ("eth1",))
+        told = ("Mesh peer abcdefgh: no handshake.", "c is not trusted.")
         assert notes == ("a: over wan", *told)
         assert dict(reading.wans_of(dump, {"eth1"})) == {"wan": "eth1"}
         assert dict(reading.wans_of(dump, {"eth2"})) == {}
@@ -296,6 +308,16 @@ def test_configurations(tmp_path: Path) -> None:
     configs, unreadable = reading.read_configs(str(tmp_path))
     assert set(configs) == {"network"} and set(unreadable) == {"firewall"}
     assert configs["network"][1].name == "wan"
+
+
+def test_folders_that_are_read_only(tmp_path: Path, mocker: MockerFixture) -> None:
+    keys = tmp_path / "etc" / "keys"
+    assert reading.read_read_only(str(tmp_path), str(keys)) == {}
+    mocker.patch.object(os, "statvfs", return_value=mocker.Mock(f_flag=os.ST_RDONLY))
+    mocker.patch.object(os.path, "ismount", side_effect=lambda path: path == str(tmp_path))
+    (tmp_path / "etc").mkdir()
+    found = reading.read_read_only(str(keys), str(tmp_path))
+    assert found == {str(tmp_path / "etc"): str(tmp_path)}
 
 
 def test_exposed_keys(tmp_path: Path) -> None:

@@ -31,6 +31,7 @@ from rpcd_wireguard_uplink.api.methods import (
 )
 from rpcd_wireguard_uplink.cli import main
 from rpcd_wireguard_uplink.cli.render import duration, render
+from rpcd_wireguard_uplink.cli.start import start_command
 from rpcd_wireguard_uplink.errors import NotFound, NotTrusted, Status, UplinkError
 from rpcd_wireguard_uplink.extras.standalone.broker import Broker
 from rpcd_wireguard_uplink.ubus import BusObject, Call, Reply
@@ -436,8 +437,7 @@ async def test_without_a_bus_it_is_10_and_says_how_to_start(wgctl: Any, tmp_path
     said = await wgctl("uplink", "status", "-s", socket)
     assert (said.status, said.out) == (10, "")
     assert socket in said.err
-    assert "/etc/init.d/wireguard-uplink start" in said.err
-    assert "rpcd-wireguard-uplink serve --broker" in said.err
+    assert f"`{start_command()}` starts it" in said.err
     said = await wgctl("uplink", "status", "--json", "-s", socket)
     assert said.status == 10
     assert json.loads(said.out)["success"] is False
@@ -447,7 +447,20 @@ async def test_without_the_service_it_is_10(bus: str, wgctl: Any) -> None:
     said = await wgctl("uplink", "status", "-s", bus)
     assert (said.status, said.out) == (10, "")
     assert f"{OBJECT} is not on the bus" in said.err
-    assert "/etc/init.d/wireguard-uplink start" in said.err
+    assert f"`{start_command()}` starts it" in said.err
+
+
+def test_what_starts_the_service(tmp_path: Path) -> None:
+    root = str(tmp_path)
+    assert start_command(root=root) == "rpcd-wireguard-uplink serve --platform standalone --broker"
+    (tmp_path / "usr/lib/systemd/system").mkdir(parents=True)
+    (tmp_path / "usr/lib/systemd/system/wireguard-uplink.service").touch()
+    assert start_command(root=root).endswith("--broker")  # systemd itself does not run
+    (tmp_path / "run/systemd/system").mkdir(parents=True)
+    assert start_command(root=root) == "systemctl start wireguard-uplink"
+    (tmp_path / "etc").mkdir()
+    (tmp_path / "etc/openwrt_release").touch()
+    assert start_command("restart", root) == "/etc/init.d/wireguard-uplink restart"
 
 
 async def test_another_program_with_the_name_is_told(bus: str, wgctl: Any) -> None:
