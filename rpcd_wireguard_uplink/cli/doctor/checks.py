@@ -213,7 +213,8 @@ def check_provider(facts: Facts) -> Iterator[Finding]:
 def check_service(facts: Facts) -> Iterator[Finding]:
     """What the running service itself complains of."""
     for sentence in facts.problems:
-        yield _wrong("service", sentence)
+        if not any(f"can't run {name}:" in sentence for name in facts.missing):
+            yield _wrong("service", sentence)
     for sentence in facts.notes:
         yield _note("service", sentence)
 

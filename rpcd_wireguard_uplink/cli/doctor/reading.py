@@ -269,10 +269,9 @@ def read_read_only(*folders: str) -> dict[str, str]:
         while not os.path.isdir(there):
             there = os.path.dirname(there)
         if os.statvfs(there).f_flag & os.ST_RDONLY:
-            mounted = there
-            while not os.path.ismount(mounted):
-                mounted = os.path.dirname(mounted)
-            found.setdefault(mounted, there)
+            points = (line.split()[1] for line in _text("/proc/self/mounts").splitlines())
+            above = [p for p in points if os.path.commonpath((p, there)) == p]
+            found.setdefault(max(above, key=len, default="/"), there)
     return {there: mounted for mounted, there in found.items()}
 
 

@@ -237,6 +237,12 @@ def test_the_same_is_not_said_twice() -> None:
     assert len(examine(both)) == 1
 
 
+def test_a_missing_program_is_told_once() -> None:
+    told = ("can't run nft: No such file or directory; is it installed?", "can't run tc: x")
+    found = examine(healthy(missing=frozenset({"nft"}), problems=told))
+    assert [finding.check for finding in found] == ["programs", "service"]
+
+
 def test_what_the_service_tells_of_the_firewall_keeps_its_command() -> None:
     both = healthy(blockages=(BLOCKED,), problems=(BLOCKED.sentence,))
     assert [finding.mend for finding in examine(both)] == [ALLOW]
@@ -314,7 +320,8 @@ def test_folders_that_are_read_only(tmp_path: Path, mocker: MockerFixture) -> No
     keys = tmp_path / "etc" / "keys"
     assert reading.read_read_only(str(tmp_path), str(keys)) == {}
     mocker.patch.object(os, "statvfs", return_value=mocker.Mock(f_flag=os.ST_RDONLY))
-    mocker.patch.object(os.path, "ismount", side_effect=lambda path: path == str(tmp_path))
+    mounts = f"a / ext4 rw\na {tmp_path} ext4 ro\na {tmp_path}/etc2 ext4 ro\n"
+    mocker.patch.object(reading, "_text", return_value=mounts)
     (tmp_path / "etc").mkdir()
     found = reading.read_read_only(str(keys), str(tmp_path))
     assert found == {str(tmp_path / "etc"): str(tmp_path)}
