@@ -49,7 +49,9 @@ DEEP_PATTERNS = tuple(
     for name, patterns in DEEP.items()
     for pattern in patterns.split()
 )
-OPTIONAL = frozenset({"ubusd", "ubus", "uci", "rpcd", "netifd", "mwan3", "uhttpd"})
+OPTIONAL = frozenset(
+    {"ubusd", "ubus", "uci", "rpcd", "netifd", "mwan3", "uhttpd", "opkg", "groff", "setpriv"}
+)
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -173,18 +173,9 @@ class SteeringController:
                 await self._remove()
                 return
             await self._stand()
-            wanted = self._changes()
-            drained = self._drained_by(wanted)
-            for family, tunnel in drained.items():
-                # Before the traffic leaves: no packet of what stays may meet the other path.
-                slot = self.memory.slots[tunnel]
-                await self._run(nftables.drain_script(family, slot, self._plan.drain_s))
-                self._filter.drained = {**self._filter.drained, family: tunnel}
-            if home := [f for f, d in wanted.items() if d is None and f in self.diversions]:
-                # Look-ups first: nothing may be asked of a tunnel's resolver by a WAN.
-                redirect = self._redirect()
-                await self._run("".join(map(nftables.ended_script, home)) + redirect)
-                self._filter.redirect = redirect
+            drained = await self._prepare(wanted := self._changes())
+            while wanted != self._changes():  # decided meanwhile, for the other family
+                drained = await self._prepare(wanted := self._changes())
             self._move(drained)
             self._loosen()
             self._beat()
@@ -193,6 +184,21 @@ class SteeringController:
             self._report()
             await self._renew_filter()
         self._events.publish(PlanApplied(self._plan))
+
+    async def _prepare(self, wanted: Mapping[Family, Diversion | None]) -> dict[Family, str]:
+        """What nftables must know before traffic moves so; the tunnels that are drained."""
+        drained = self._drained_by(wanted)
+        for family, tunnel in drained.items():
+            # Before the traffic leaves: no packet of what stays may meet the other path.
+            slot = self.memory.slots[tunnel]
+            await self._run(nftables.drain_script(family, slot, self._plan.drain_s))
+            self._filter.drained = {**self._filter.drained, family: tunnel}
+        if home := [f for f, d in wanted.items() if d is None and f in self.diversions]:
+            # Look-ups first: nothing may be asked of a tunnel's resolver by a WAN.
+            redirect = self._redirect()
+            await self._run("".join(map(nftables.ended_script, home)) + redirect)
+            self._filter.redirect = redirect
+        return drained
 
     async def _stand(self) -> None:
         """Have the table's standing part in force, with all that is in force by it."""

@@ -799,7 +799,11 @@ def test_consumer_that_is_not_content_with_the_internet(mesh: Mesh, tunnel: str)
     ping = "ping -c1 -W1 -s3000 -I tunnel"
     lines = [f"{ping} {each} >/dev/null && echo {each} &" for each in (ECHO4, *near[1:])]
     assert node.sh("\n".join((*lines, "wait"))).split() == [ECHO4], "fragments"
-    count(p.router.node, "prerouting", f"iifname wgup_srv ip saddr {{ 192.0.2.55, {other} }}")
+    count(
+        p.router.node,
+        "prerouting",
+        f"iifname wgup_srv ip saddr {{ 192.0.2.55, {other} }} udp dport 9",
+    )
     for source in ("192.0.2.55", other):
         node.sh(f"ip addr add {source}/32 dev tunnel")
         probe(node, ("udp", ECHO4, 9, source, "tunnel"))

@@ -1137,3 +1137,27 @@ async def test_a_refresh_beside_a_failback_renews_no_redirect(
     await beside[0]
     assert "delete element inet wgup diverted" in scripts[0]
     assert not [s for s in scripts[1:] if "add element inet wgup diverted { ipv4 timeout" in s]
+
+
+@pytest.mark.parametrize("drain_s", [0.0, 600.0])
+async def test_the_other_family_that_goes_home_meanwhile_is_prepared_too(
+    standing: Bench, mocker: MockerFixture, drain_s: float
+) -> None:
+    """Its look-ups would be led to the tunnel's resolver, and its connections be cut, otherwise."""
+    standing.steering.configure((), drain_s)
+    await standing.divert(AWAY, AWAY6)
+    run, scripts = module.nft.run_script, list[str]()
+
+    async def run_and_decide(script: str) -> None:
+        if not scripts:
+            standing.steering.want(V6, None, BACK, -1)
+            standing.steering.commit()
+        scripts.append(script if standing.diverted(V6) else "")
+        await run(script)
+
+    mocker.patch.object(module.nft, "run_script", run_and_decide)
+    await standing.go_home()
+    before = "".join(scripts)
+    assert "delete element inet wgup diverted { ipv6 }" in before
+    assert ("add element inet wgup drain6" in before) is (drain_s > 0)
+    assert not standing.diverted(V4) and not standing.diverted(V6)
