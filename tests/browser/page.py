@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from selenium.common.exceptions import SessionNotCreatedException
 from selenium.webdriver import Chrome, ChromeOptions, Keys
 from selenium.webdriver.chrome.service import Service as Driver
 from selenium.webdriver.common.by import By
@@ -47,8 +48,15 @@ def open_browser(program: str, driver: str, profile: Path) -> Iterator[Chrome]:
     ):
         options.add_argument(word)
     options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    service = Driver(driver)
-    browser = Chrome(options=options, service=service)
+    for attempt in range(3):  # on a busy machine it may end at its start
+        service = Driver(driver)
+        try:
+            browser = Chrome(options=options, service=service)
+            break
+        except SessionNotCreatedException:
+            service.stop()
+            if attempt == 2:
+                raise
     pids = [str(service.process.pid), str(browser.capabilities["goog:processID"])]
     watch = ["sh", "-c", 'cat >/dev/null; kill -9 "$@" 2>/dev/null', "sh", *pids]
     watching = subprocess.Popen(watch, stdin=subprocess.PIPE, start_new_session=True)

@@ -385,7 +385,7 @@ def test_case_15_what_began_again_is_forgotten(home: Home) -> None:
         resource.prlimit(pid, resource.RLIMIT_NOFILE, (descriptors, 4096))
         time.sleep(1.0)
     home.tells("was begun again")
-    home.is_well()
+    home.is_well(45.0)
 
 
 # What kills leave.
