@@ -380,6 +380,8 @@ def test_case_16_failover_without_programs_is_told(home: Home, fault: str) -> No
 
 def test_case_15_what_began_again_is_forgotten(home: Home) -> None:
     """Without descriptors work fails unexpectedly; it is told until it has run well for a while."""
+    home.is_well(45.0)  # who lacks them while it starts may end
+    time.sleep(1.0)
     pid = home.service.pid
     for descriptors in (3, 1024):
         resource.prlimit(pid, resource.RLIMIT_NOFILE, (descriptors, 4096))
