@@ -24,7 +24,7 @@ pytestmark = [
 ]
 
 SCRIPTS = ("network", "firewall", "mwan3", "wireguard-uplink")
-PROGRAMS = ("opkg", "ntpd", "vi", "sysctl", "ufw", "firewall-cmd")
+PROGRAMS = ("opkg", "mount", "ntpd", "vi", "sysctl", "ufw", "firewall-cmd")
 PLAYED = [f"/etc/init.d/{name}" for name in SCRIPTS] + [f"/usr/bin/{name}" for name in PROGRAMS]
 FILES = ("network", "firewall", "mwan3", "wireguard-uplink")
 CURED = ("mwan3", "firewall", "offloading", "keys")

@@ -886,7 +886,7 @@ def test_case_11_new_keys_without_end(mesh: Mesh) -> None:
     looking.join()
     granted = [row for row in found if row[0] == 200]
     assert 1 <= len(granted) <= 5, found
-    assert {row[0] for row in found} <= {200, 429}
+    assert 429 in {row[0] for row in found} <= {0, 200, 429}, "0: not heard in time"
     assert len(taken - {before}) <= 1, "a write for each"
     rows = p.ask("uplink_consumers")["consumers"]
     assert sum(row["peer_id"] == "evil" for row in rows) <= 1
