@@ -380,14 +380,13 @@ def test_case_16_failover_without_programs_is_told(home: Home, fault: str) -> No
 
 def test_case_15_what_began_again_is_forgotten(home: Home) -> None:
     """Without descriptors work fails unexpectedly; it is told until it has run well for a while."""
-    home.is_well(45.0)  # who lacks them while it starts may end
-    time.sleep(1.0)
+    home.is_well()  # who lacks them while it starts may end
     pid = home.service.pid
     for descriptors in (3, 1024):
         resource.prlimit(pid, resource.RLIMIT_NOFILE, (descriptors, 4096))
         time.sleep(1.0)
     home.tells("was begun again")
-    home.is_well(45.0)
+    home.is_well()
 
 
 # What kills leave.
@@ -886,7 +885,7 @@ def test_case_11_new_keys_without_end(mesh: Mesh) -> None:
     looking.join()
     granted = [row for row in found if row[0] == 200]
     assert 1 <= len(granted) <= 5, found
-    assert 429 in {row[0] for row in found} <= {0, 200, 429}, "0: not heard in time"
+    assert {row[0] for row in found} == {200, 429}, found
     assert len(taken - {before}) <= 1, "a write for each"
     rows = p.ask("uplink_consumers")["consumers"]
     assert sum(row["peer_id"] == "evil" for row in rows) <= 1

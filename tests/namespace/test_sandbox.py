@@ -70,7 +70,7 @@ def status(pid: int) -> str:
 
 def heard(listener: socket.socket, wanted: set[str]) -> bool:
     """Whether all of these states come within some seconds, among others."""
-    deadline = time.monotonic() + 30.0
+    deadline = time.monotonic() + 10.0
     while wanted and time.monotonic() < deadline:
         if select.select([listener], [], [], 0.2)[0]:
             wanted = wanted - {listener.recv(100).decode()}
