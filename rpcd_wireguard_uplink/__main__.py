@@ -141,8 +141,8 @@ async def _serve(options: argparse.Namespace) -> None:
         await bus.join()
         # What the service is made of is loaded once its object is on the bus. That takes seconds
         # on a slow router, and a diversion of an earlier run must not lapse meanwhile.
-        from .state_file import run_dir_of
         from .steering.watchdog import Watchdog
+        from .storage.state_file import run_dir_of
 
         Watchdog(run_dir_of(options.state_file)).prolong()
         from .daemon import Daemon, make_platform
@@ -185,7 +185,7 @@ def uninstall(options: argparse.Namespace) -> int:
 
 async def _take_back(options: argparse.Namespace) -> list[str]:
     from .daemon import make_platform
-    from .state_file import run_dir_of
+    from .storage.state_file import run_dir_of
     from .uninstall import take_back
 
     client = Client(options.socket)

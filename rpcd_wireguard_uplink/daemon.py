@@ -25,7 +25,7 @@ from .config.store import ConfigChanged, ConfigStore
 from .errors import NotSupported
 from .failover.machine import Moved
 from .failover.monitor import Monitor
-from .history import History
+from .history.changes import History
 from .mesh.advertiser import Advertiser, BrokerTransport
 from .mesh.agent import MeshAgent
 from .mesh.offer_validation import OfferValidator
@@ -40,9 +40,10 @@ from .provider.lease_api import LeaseApi
 from .provider.lease_server import LeaseServer
 from .provider.offer import OfferAnnounced, OwnOffer
 from .provider.site import Site
-from .state_file import StateFile, now_text, read_state, run_dir_of
 from .steering.controller import PlanApplied
 from .steering.coordinator import SteeringCoordinator
+from .storage.state_file import StateFile, now_text, read_state, run_dir_of
+from .storage.usage_file import UsageFile
 from .system.nft import OthersChanged, TableDeleted
 from .tasks import TaskSet
 from .ubus.client import Client
@@ -52,7 +53,6 @@ from .uplinks.lease_client import LeaseClient
 from .uplinks.lifecycle import Uplinks, has_made
 from .uplinks.wans import Wans
 from .uplinks.watch import WatchList
-from .usage_file import UsageFile
 from .warnings import Warnings
 
 log = logging.getLogger("wireguard-uplink")

@@ -10,7 +10,7 @@ import time
 import zlib
 from collections.abc import Mapping
 
-from ..series import SPANS, Sample, Series
+from ..history.series import SPANS, Sample, Series
 from ..system.proc import device_bytes
 from . import replies as r
 from .status import StatusMethods

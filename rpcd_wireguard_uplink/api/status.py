@@ -19,7 +19,7 @@ from ..failover.machine import Phase, State
 from ..failover.monitor import Monitor
 from ..failover.paths import WatchedPath
 from ..failover.selection import TIERS, Ranked, kept_terms
-from ..history import History
+from ..history.changes import History
 from ..mesh.offers import OfferBook
 from ..mesh.registry.peers import Peers
 from ..mesh.wire.offer import Offer

@@ -27,9 +27,9 @@ from ..mesh.wire.offer import Offer
 from ..model import Family, Health, Uplink
 from ..platform.linux import Platform
 from ..probing.tunnel_test import Tested, run_test
-from ..state_file import now_text
 from ..steering.coordinator import SteeringCoordinator
 from ..steering.plan import Diversion
+from ..storage.state_file import now_text
 from ..system.dns import SOA, ask
 from ..uplinks.lifecycle import Uplinks
 

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field, replace
 from ..api import replies as r
 from ..errors import UplinkError
 from ..model import HistoryEntry
-from ..state_file import now_text
+from ..storage.state_file import now_text
 from ..system import process
 from ..text import printable
 from ..warnings import Warnings

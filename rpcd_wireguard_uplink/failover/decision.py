@@ -12,7 +12,7 @@ from typing import Protocol
 from ..model import Cost, Family, Health
 from ..platform.network_reader import NetworkReader
 from ..probing.capacity import Capacity
-from ..usage import Ledger
+from ..storage.usage import Ledger
 from . import machine
 from .machine import AWAY, Change, Choice, Decision, Path, State
 from .paths import PathSet, Watch, backup_path

@@ -18,10 +18,10 @@ from ..model import DefaultRoute, Family, PathKind, Uplink
 from ..platform.linux import Platform
 from ..platform.network_reader import NetworkReader
 from ..probing.capacity import Capacity
+from ..storage.usage import Ledger
 from ..system.netlink import Events as KernelNews
 from ..system.rtnetlink import LINK_GROUPS, link_events
 from ..tasks import TaskSet, tell_awhile
-from ..usage import Ledger
 from ..warnings import Warnings
 from .counters import CounterWatch
 from .decision import decide

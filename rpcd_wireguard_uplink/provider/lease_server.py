@@ -22,8 +22,8 @@ from ..mesh.rate_limit import Buckets
 from ..mesh.registry.peers import Peers
 from ..mesh.wire.lease import Denial, Deny, LeaseGrant, LeaseRequest
 from ..model import PeerCounters
+from ..storage.usage_file import UsageFile
 from ..tasks import TaskSet
-from ..usage_file import UsageFile
 from ..warnings import Warnings
 from .lease_pool import SESSION_S, LeasePool
 from .plan import Lease

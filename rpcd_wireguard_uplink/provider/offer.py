@@ -20,7 +20,7 @@ from ..mesh.upstream_identity import LOOP_PREFIX, Upstream, fitting
 from ..mesh.wire.lease import Denial, Deny, LeaseGrant, LeaseRequest
 from ..mesh.wire.offer import Offer, Withdrawal
 from ..model import Family, Health
-from ..state_file import now_text
+from ..storage.state_file import now_text
 from .lease_server import LeaseServer
 from .site import Site
 

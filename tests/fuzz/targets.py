@@ -40,14 +40,14 @@ from rpcd_wireguard_uplink.probing.icmp import parse_reply
 from rpcd_wireguard_uplink.provider.rates import parse_classes
 from rpcd_wireguard_uplink.schema import endpoints
 from rpcd_wireguard_uplink.schema.json_message import parse_json_message
-from rpcd_wireguard_uplink.state_file import read_state
 from rpcd_wireguard_uplink.steering.memory import Memory
+from rpcd_wireguard_uplink.storage.state_file import read_state
+from rpcd_wireguard_uplink.storage.usage import Ledger
 from rpcd_wireguard_uplink.system import dns, files, nft, proc, process, rtnetlink, wg
 from rpcd_wireguard_uplink.system.netlink import parse_messages
 from rpcd_wireguard_uplink.ubus import blobmsg, framing, objects
 from rpcd_wireguard_uplink.ubus.protocol import Connection
 from rpcd_wireguard_uplink.uci import document, grammar
-from rpcd_wireguard_uplink.usage import Ledger
 
 Parse = Callable[[bytes], object]
 DATA = "../../data/"

@@ -6,7 +6,7 @@ import os
 import sys
 from pathlib import Path
 
-from rpcd_wireguard_uplink.state_file import run_dir_of
+from rpcd_wireguard_uplink.storage.state_file import run_dir_of
 from tests.lab.meter import Meter, settled
 from tests.lab.network import ECHO4, ConsumerNetwork
 from tests.lab.node import Node

@@ -37,6 +37,7 @@ from rpcd_wireguard_uplink.platform.network_reader import NetworkReader
 from rpcd_wireguard_uplink.platform.tunnels import wanted_sections
 from rpcd_wireguard_uplink.steering.controller import PlanApplied
 from rpcd_wireguard_uplink.steering.coordinator import SteeringCoordinator
+from rpcd_wireguard_uplink.storage.usage import Ledger
 from rpcd_wireguard_uplink.system import netlink, process, rtnetlink
 from rpcd_wireguard_uplink.system.netlink import Events, Message
 from rpcd_wireguard_uplink.system.nft import ConnectionTracking
@@ -51,7 +52,6 @@ from rpcd_wireguard_uplink.system.rtnetlink import (
 )
 from rpcd_wireguard_uplink.tasks import TaskSet
 from rpcd_wireguard_uplink.uci import Document, Draft, Section, Store
-from rpcd_wireguard_uplink.usage import Ledger
 from rpcd_wireguard_uplink.warnings import Warnings
 
 T = TypeVar("T")

@@ -209,7 +209,7 @@ async def test_an_offer_that_says_the_same_again_is_no_news(door: Door) -> None:
 async def test_many_offers_are_one_write_of_the_state_file(
     door: Door, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("rpcd_wireguard_uplink.state_file.OFFERS_S", 0.05)
+    monkeypatch.setattr("rpcd_wireguard_uplink.storage.state_file.OFFERS_S", 0.05)
     for number in range(50):
         door.direct(offer(f"p{number}"), sender=f"p{number}")
     assert not door.state.exists()

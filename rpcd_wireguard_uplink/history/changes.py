@@ -10,11 +10,11 @@ from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from .config.store import ConfigStore
-from .events import CarryingChanged, Events, PeerNews, Recorded, UplinkChanged
-from .failover.machine import Moved
-from .model import HistoryEntry
-from .state_file import now_text
+from ..config.store import ConfigStore
+from ..events import CarryingChanged, Events, PeerNews, Recorded, UplinkChanged
+from ..failover.machine import Moved
+from ..model import HistoryEntry
+from ..storage.state_file import now_text
 
 MOST_ENTRIES = 200
 HOMEWARD = ("failback", "recovered")

@@ -16,9 +16,9 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-from .model import HistoryEntry
-from .system.files import UnusableFile, read_table, replace_file
-from .warnings import Warnings
+from ..model import HistoryEntry
+from ..system.files import UnusableFile, read_table, replace_file
+from ..warnings import Warnings
 
 log = logging.getLogger(__name__)
 

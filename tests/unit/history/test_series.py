@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from rpcd_wireguard_uplink.series import MOST_PATHS, SPANS, Sample, Series
+from rpcd_wireguard_uplink.history.series import MOST_PATHS, SPANS, Sample, Series
 
 
 def test_a_point_is_the_mean_of_its_samples_and_the_sum_of_its_bytes() -> None:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 import time
 
-from .errors import InvalidArgument
+from ..errors import InvalidArgument
+from ..system.files import UnusableFile, read_table
+from ..warnings import Warnings
 from .state_file import write_state
-from .system.files import UnusableFile, read_table
 from .usage import Ledger
-from .warnings import Warnings
 
 SAVE_S = 6 * 3600.0  # flash is written rarely
 

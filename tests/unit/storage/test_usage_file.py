@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from rpcd_wireguard_uplink import usage_file
-from rpcd_wireguard_uplink.usage_file import UsageFile
+from rpcd_wireguard_uplink.storage import usage_file
+from rpcd_wireguard_uplink.storage.usage_file import UsageFile
 from rpcd_wireguard_uplink.warnings import Warnings
 
 DAY = date(2026, 3, 10)

@@ -15,7 +15,7 @@ from rpcd_wireguard_uplink.events import (
     UplinkChanged,
 )
 from rpcd_wireguard_uplink.failover.machine import Change, Move, Moved
-from rpcd_wireguard_uplink.history import MOST_ENTRIES, History
+from rpcd_wireguard_uplink.history.changes import MOST_ENTRIES, History
 from rpcd_wireguard_uplink.model import Family, HistoryEntry
 from rpcd_wireguard_uplink.tasks import TaskSet
 from rpcd_wireguard_uplink.warnings import Warnings

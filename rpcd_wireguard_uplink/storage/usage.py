@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from datetime import date, timedelta
 from typing import Any
 
-from .errors import InvalidArgument
+from ..errors import InvalidArgument
 
 VERSION = 1
 MOST_KEYS = 256  # more than consumers can have leases at once

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rpcd_wireguard_uplink.errors import InvalidArgument
-from rpcd_wireguard_uplink.usage import GB, MOST_KEYS, Ledger, Usage, period_start
+from rpcd_wireguard_uplink.storage.usage import GB, MOST_KEYS, Ledger, Usage, period_start
 
 DAY = date(2026, 3, 10)
 UNSET = date(1970, 1, 1)

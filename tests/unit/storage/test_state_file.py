@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from rpcd_wireguard_uplink.model import HistoryEntry
-from rpcd_wireguard_uplink.state_file import (
+from rpcd_wireguard_uplink.storage.state_file import (
     Remembered,
     StateFile,
     now_text,
@@ -85,7 +85,7 @@ def test_a_folder_in_the_way_is_told(tmp_path: Path) -> None:
 
 
 async def test_many_changes_are_one_write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("rpcd_wireguard_uplink.state_file.OFFERS_S", 0.01)
+    monkeypatch.setattr("rpcd_wireguard_uplink.storage.state_file.OFFERS_S", 0.01)
     path, asked = tmp_path / "state.json", []
     file = StateFile(str(path), lambda: {"n": asked.append(1)}, Warnings())
     for _ in range(50):

@@ -1,0 +1,1 @@
+"""What outlives a restart: the state file in memory, the ledger of bytes on the flash."""
