@@ -6,14 +6,16 @@ import asyncio
 import contextlib
 import functools
 import socket
+from collections import deque
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 
 from ...warnings import Warnings
 from ..rate_limit import Buckets
-from .connection import MOST_HEADERS, Connection, Request, Response, Rules, encoded, refusal
+from .connection import Connection, Request, Response, Rules, encoded, refusal
 from .sockets import BACKLOG, Address, index_of, listener, plain_source
 
 CHECK_S = 5.0
+LEAVE_S = 1.0
 TOPIC = "peers at "
 
 
@@ -45,6 +47,7 @@ class Server:
         self._connections: dict[Connection, None] = {}  # the oldest first
         self._wanted: tuple[Address, ...] = ()
         self._listeners: dict[Address, tuple[socket.socket, int]] = {}
+        self._leaving: deque[tuple[float, socket.socket]] = deque()
         self._check: asyncio.TimerHandle | None = None
 
     def listen(self, addresses: Sequence[Address]) -> None:
@@ -59,6 +62,8 @@ class Server:
             self._check.cancel()
         for address in list(self._listeners):
             self._drop(address)
+        while self._leaving:
+            self._leaving.popleft()[1].close()
         tasks = [connection.task for connection in self._connections]
         for connection in list(self._connections):
             connection.end()
@@ -115,12 +120,27 @@ class Server:
                 connection.task.add_done_callback(forget)
 
     def _turn_away(self, sock: socket.socket, status: int) -> None:
-        """Answer a connection that gets no place, and close it."""
+        """Answer a connection that gets no place, and close it once the answer can be read.
+
+        A close at once would be a reset where the request comes later, and take the answer along.
+        """
         answer = refusal(status, self._rules)
         with contextlib.suppress(OSError):
             sock.send(encoded(answer))
-            sock.recv(MOST_HEADERS)  # what lay unread would make the close a reset
-        sock.close()
+            sock.shutdown(socket.SHUT_WR)
+        loop = asyncio.get_running_loop()
+        if not self._leaving:
+            loop.call_later(LEAVE_S, self._let_go)
+        self._leaving.append((loop.time(), sock))
+        if len(self._leaving) > self._most_connections:
+            self._leaving.popleft()[1].close()
+
+    def _let_go(self) -> None:
+        loop = asyncio.get_running_loop()
+        while self._leaving and loop.time() - self._leaving[0][0] >= LEAVE_S:
+            self._leaving.popleft()[1].close()
+        if self._leaving:
+            loop.call_later(LEAVE_S, self._let_go)
 
     def _has_room(self) -> bool:
         """Whether one more connection fits; the oldest that waits for its peer gives way."""

@@ -328,6 +328,33 @@ async def test_a_source_has_its_rate() -> None:
         assert (await ask(port))[0] == 200
 
 
+async def test_who_is_turned_away_reads_why_although_its_request_comes_later() -> None:
+    """A close before it would be answered to the request with a reset, which takes the answer."""
+    async with serving(burst=1, rate_per_s=0.001) as (_, port):
+        await exchange(port, GET)
+        before = len(os.listdir("/proc/self/fd"))
+        for pause_s in (0.0, 0.05, 0.2):
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            await asyncio.sleep(pause_s)
+            for part in (GET[:5], GET[5:]):
+                writer.write(part)
+                await asyncio.sleep(0.02)
+            assert status_of(await reader.read()) == 429
+            writer.close()
+        async with asyncio.timeout(10):
+            while len(os.listdir("/proc/self/fd")) > before:
+                await asyncio.sleep(0.05)
+
+
+async def test_a_crowd_that_is_turned_away_keeps_few_descriptors() -> None:
+    async with serving(burst=1, rate_per_s=0.001, most_connections=8) as (_, port):
+        await exchange(port, GET)
+        before = len(os.listdir("/proc/self/fd"))
+        async with crowd(port, 60):
+            await asyncio.sleep(0.1)
+            assert len(os.listdir("/proc/self/fd")) - before <= 60 + 8
+
+
 @asynccontextmanager
 async def crowd(port: int, number: int, data: bytes = b"") -> AsyncIterator[None]:
     """Connections that are opened and kept."""
