@@ -115,20 +115,20 @@ class UplinkMethods:
             auto_failover=int(enabled),
         )
 
-    def uplink_use(self, path: str, **given: str) -> r.Used:
+    async def uplink_use(self, path: str, **given: str) -> r.Used:
         """Have traffic leave by a peer, the WAN, or as decided (`auto`); `for` is a time span.
 
         Raises NotFound, InvalidArgument, and PeerUnreachable where the path does not answer.
         """
         if path == "auto":
-            self._monitor.choose(None)
+            await self._monitor.choose(None)
             return r.Used(message="Traffic leaves as the service decides.", path=path, left_s=0.0)
         span, now_s = given.get("for", "10m"), time.monotonic()
         seconds = _seconds(span)
         device = "" if path == "wan" else self._uplinks.require(path).interface
         if why := self._why_dead(device, now_s):
             raise PeerUnreachable(f"{path} can't be used now: {why}", code="path_down")
-        self._monitor.choose(Choice(device, now_s + seconds))
+        await self._monitor.choose(Choice(device, now_s + seconds))
         span += " s" * span.isdigit()
         return r.Used(
             message=f"Traffic leaves by {path} for {span}; `wgctl uplink use auto` ends it before.",

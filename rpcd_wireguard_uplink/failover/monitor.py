@@ -56,6 +56,9 @@ class Steering(Protocol):
     async def ensure(self, uplinks: Sequence[Uplink]) -> None:
         """Have the lasting part cover these uplinks and the WANs as they are; none: remove it."""
 
+    async def settle(self) -> None:
+        """Return once what was carried out is in force. Raises UplinkError."""
+
     async def follow_underlays(self) -> None:
         """See what each tunnel travels over, and have its MTU fit."""
 
@@ -171,10 +174,14 @@ class Monitor:
         """Take what each uplink costs and gives, and whose provider leaves by our own WAN."""
         self.terms, self.same_wan = terms, same_wan
 
-    def choose(self, choice: Choice | None) -> None:
-        """Have the traffic leave by the owner's choice while it works; None: as decided here."""
+    async def choose(self, choice: Choice | None) -> None:
+        """Have the traffic leave by the owner's choice while it works; None: as decided here.
+
+        It does when this returns. Raises UplinkError where the kernel refuses; it is tried again.
+        """
         self.choice = choice
         self._evaluate(time.monotonic())
+        await self._steering.settle()
 
     def shares_underlay(self, interface: str) -> bool:
         """Whether the uplink needs the WAN that it should replace: its outer packets have no

@@ -12,6 +12,7 @@ import asyncio
 import os
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
 from ..carrying.counters import carrying_script
@@ -37,6 +38,7 @@ RESOLVERS_S = 2.0
 CALM_S = (
     2.5  # what begins meanwhile beats and refreshes by itself: this is below the watchdog's 4 s
 )
+LAST_CHANGE_S = 2.0  # at the end: below what stops a service that does not end
 SETTLE_S = 0.005  # the kernel's news come in bursts
 MOVES = ("failover", "switch", "failback", "drill")
 
@@ -84,6 +86,7 @@ class SteeringController:
         self._moves: list[tuple[Move, float]] = []
         self._moved_s = 0.0
         self._is_loose = False
+        self._is_preparing = False  # nftables is being told, and then traffic moves
         self._table_news: netlink.Events | None = None
         self._kicked, self._news = asyncio.Event(), asyncio.Event()
         self._applying, self._filtering = asyncio.Lock(), asyncio.Lock()
@@ -105,8 +108,15 @@ class SteeringController:
             self._reverse_path.loosen(())
         return found
 
-    def stop(self) -> None:
-        """Stop hearing. What is in force ends by itself unless a new run takes it over."""
+    async def stop(self) -> None:
+        """Stop hearing. What is in force ends by itself unless a new run takes it over.
+
+        A change that was begun is carried out before, so that no family is left behind.
+        """
+        if self._kicked.is_set() or self._applying.locked():
+            self._kicked.clear()
+            with suppress(UplinkError, TimeoutError):
+                await asyncio.wait_for(self.settle(), LAST_CHANGE_S)
         self.routing.close()
         if self._table_news is not None:
             self._table_news.close()
@@ -159,7 +169,7 @@ class SteeringController:
         """Whether nothing has to be told to nftables before."""
         wanted = self._changes()
         is_away = wanted and all(diversion is not None for diversion in wanted.values())
-        is_free = not self._applying.locked() and self._filter.standing is not None
+        is_free = not self._is_preparing and self._filter.standing is not None
         return bool(is_away) and is_free and not self._drained_by(wanted)
 
     def _changes(self) -> dict[Family, Diversion | None]:
@@ -172,11 +182,15 @@ class SteeringController:
             if not self._plan.tunnels:
                 await self._remove()
                 return
-            await self._stand()
-            drained = await self._prepare(wanted := self._changes())
-            while wanted != self._changes():  # decided meanwhile, for the other family
+            self._is_preparing = True
+            try:
+                await self._stand()
                 drained = await self._prepare(wanted := self._changes())
-            self._move(drained)
+                while wanted != self._changes():  # decided meanwhile, for the other family
+                    drained = await self._prepare(wanted := self._changes())
+                self._move(drained)
+            finally:
+                self._is_preparing = False
             self._loosen()
             self._beat()
             self.memory.save(self.diversions)

@@ -58,7 +58,7 @@ class SteeringCoordinator:
 
     async def stop(self) -> None:
         """End; what is in force lapses by itself unless a new run takes it over."""
-        self.controller.stop()
+        await self.controller.stop()
         await self._tasks.close()
 
     # --- what is wished
@@ -96,6 +96,10 @@ class SteeringCoordinator:
         if not uplinks:
             self._wish = replace(self._wish, diversions={})
         self._apply()
+        await self.settle()
+
+    async def settle(self) -> None:
+        """Return once what was carried out is in force. Raises UplinkError."""
         await self.controller.settle()
 
     def _warn_of_private_defaults(self) -> None:

@@ -32,6 +32,7 @@ def test_packets_follow_the_owners_choice(router: Router) -> None:
             with Meter(network.host, target) as new:
                 assert new.wait_for(lambda _: True).source == address
         for meter, address in zip((four, six), by_peer, strict=True):
+            meter.wait_for_source(address, since=back + 0.5)
             seen = {sample.source for sample in meter.samples(back + 0.5) if sample.source}
             assert seen == {address}, "what is under way finishes where it is"
         samples = four.samples(began)

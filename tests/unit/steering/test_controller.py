@@ -1161,3 +1161,49 @@ async def test_the_other_family_that_goes_home_meanwhile_is_prepared_too(
     assert "delete element inet wgup diverted { ipv6 }" in before
     assert ("add element inet wgup drain6" in before) is (drain_s > 0)
     assert not standing.diverted(V4) and not standing.diverted(V6)
+
+
+async def test_the_other_family_waits_for_no_nftables(
+    standing: Bench, mocker: MockerFixture
+) -> None:
+    """Its verdict falls while nftables is told of the first family, which has moved."""
+    run, seen = module.nft.run_script, list[bool]()
+
+    async def run_and_decide(script: str) -> None:
+        if not seen:
+            standing.steering.want(V6, AWAY6, OVER, 300)
+            standing.steering.commit()
+            seen.append(standing.diverted(V4) and standing.diverted(V6))
+        await run(script)
+
+    mocker.patch.object(module.nft, "run_script", run_and_decide)
+    await standing.divert(AWAY)
+    assert seen == [True]
+    assert set(standing.forgotten()) == {(V4, "wan"), (V6, "wan")}
+    assert [family for _, family, *_ in standing.told] == [V4, V6]
+    assert {"ipv4", "ipv6"} <= set(" ".join(standing.scripts()[-2:]).replace(",", " ").split())
+
+
+async def test_a_stop_finishes_the_change_that_was_begun(standing: Bench) -> None:
+    """A new run takes over both families, or watches the one that was forgotten from the start."""
+    standing.steering.want(V4, AWAY, OVER, 300)
+    standing.steering.want(V6, AWAY6, OVER, 300)
+    standing.steering.commit()
+    await standing.steering.stop()
+    assert set(standing.control.memory.load()) == {V4, V6}
+    assert len(standing.told) == 2
+
+
+async def test_a_stop_waits_only_so_long_for_what_hangs(
+    standing: Bench, mocker: MockerFixture
+) -> None:
+    async def hang(script: str) -> None:
+        await asyncio.Event().wait()
+
+    mocker.patch.object(module, "LAST_CHANGE_S", 0.02)
+    hanging = mocker.patch.object(module.nft, "run_script", side_effect=hang)
+    standing.steering.want(V4, AWAY, OVER, 300)
+    standing.steering.commit()
+    async with asyncio.timeout(5):
+        await standing.steering.stop()
+    hanging.assert_called()
