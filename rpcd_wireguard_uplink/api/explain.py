@@ -111,7 +111,7 @@ class ExplainMethods:
                 Health.UNKNOWN,
                 weight=uplink.weight,
                 carries_family=False,
-                shares_underlay=monitor.shares_underlay(uplink.interface),
+                shares_underlay=uplink.interface in monitor.sharing_underlay(),
             )
             for uplink in monitor.watch.uplinks
             if not uplink.carries(family)

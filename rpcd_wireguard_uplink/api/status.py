@@ -91,7 +91,7 @@ class StatusMethods:
             address6=uplink.address(Family.IPV6),
             state=path_state(self._monitor, uplink.interface),
             active=self._is_active(uplink.interface),
-            shared_fate=self._monitor.shares_underlay(uplink.interface),
+            shared_fate=uplink.interface in self._monitor.sharing_underlay(),
             note=fate_note(self._monitor, uplink),
         )
 
@@ -228,7 +228,7 @@ class StatusMethods:
             probe_mb_a_day=round(sum(rates) * 86400 / 1e6, 2),
             mtu=network.mtu_of(uplink.interface),
             underlay=network.underlays.get(uplink.interface, ""),
-            shared_fate=monitor.shares_underlay(uplink.interface),
+            shared_fate=uplink.interface in monitor.sharing_underlay(),
             usable=usable,
             reason="" if usable else reason,
             note=fate_note(monitor, uplink),
@@ -285,7 +285,7 @@ def best_first(uplinks: Iterable[Uplink]) -> list[Uplink]:
 
 def fate_note(monitor: Monitor, uplink: Uplink) -> str:
     """A sentence for the owner where the uplink has no way but the WAN that it should replace."""
-    if not monitor.shares_underlay(uplink.interface):
+    if uplink.interface not in monitor.sharing_underlay():
         return ""
     if uplink.interface in monitor.same_wan:
         return f"{uplink.peer_id} leaves by the same WAN as this router, and is tried last."

@@ -5,11 +5,11 @@ Functions of the monitor's own view (`Scene`) and the time; nothing is changed.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import replace
 from typing import Protocol
 
-from ..model import Cost, Family, Health
+from ..model import Family, Health, Uplink
 from ..platform.network_reader import NetworkReader
 from ..probing.capacity import Capacity
 from ..storage.usage import Ledger
@@ -38,8 +38,8 @@ class Scene(Protocol):
     who_refuses: Callable[[str, Family], str]
     choice: Choice | None
 
-    def shares_underlay(self, interface: str) -> bool:
-        """Whether the uplink needs the WAN that it should replace."""
+    def sharing_underlay(self) -> Collection[str]:
+        """The uplinks that need the WAN that they should replace."""
 
 
 def decide(scene: Scene, family: Family, now_s: float) -> Decision:
@@ -57,10 +57,10 @@ def decide(scene: Scene, family: Family, now_s: float) -> Decision:
     is_dead = primary.health is Health.DOWN
     is_fine = not is_dead and not primary.below_sla and state.phase not in AWAY
     is_fine = is_fine and chosen in ("", primary.name)
-    backups = [
-        backup_path(ranked, scene.paths[ranked.candidate.name, family])
-        for ranked in (() if is_fine else ranked_backups(scene, family, now_s))
-    ]
+    found = [] if is_fine else ranked_backups(scene, family, now_s)
+    if is_dead and not chosen and state.phase not in AWAY:
+        found = [ranked for ranked in found if ranked.usable][:1]  # the first that works is taken
+    backups = [backup_path(each, scene.paths[each.candidate.name, family]) for each in found]
     settings = scene.watch.settings
     state, change = machine.decide(state, primary, backups, settings, now_s, chosen)
     return Decision(state, primary.name, dead, change, _detection_ms(scene, family, change))
@@ -87,46 +87,42 @@ def ranked_backups(scene: Scene, family: Family, now_s: float) -> list[Ranked]:
 
 def candidates_of(scene: Scene, family: Family, now_s: float) -> Iterator[Candidate]:
     """Every watched path of the family but its primary."""
-    wans = scene.network.state.wans[family]
+    wans, active = scene.network.state.wans[family], scene.states[family].active
     primary = wans.primary.device if wans.primary is not None else ""
     watched = scene.paths.get((primary, family))
     silent_since_s = watched.health.silent_since_s if watched is not None else None
-    weights = {uplink.interface: uplink.weight for uplink in scene.watch.uplinks}
-    costs = {uplink.interface: uplink.cost for uplink in scene.watch.uplinks}
-    for path in scene.paths.values():
-        if path.family is not family or path.device == primary:
+    uplinks = {uplink.interface: uplink for uplink in scene.watch.uplinks}
+    sharing = scene.sharing_underlay()
+    # Both families are one tunnel: what one of them can't do is of no use.
+    faults = {path.device: path.mtu.fault for path in scene.paths.values() if path.mtu.fault}
+    for (device, its_family), path in scene.paths.items():
+        if its_family is not family or device == primary:
             continue
-        answer_s = path.health.last_answer_s
-        wan = wans.known.get(path.device)
+        health = path.health
+        answer_s, uplink, wan = health.last_answer_s, uplinks.get(device), wans.known.get(device)
         yield Candidate(
-            name=path.device,
+            name=device,
             kind=path.kind,
-            health=path.health.state,
-            cause=path.health.cause,
-            weight=weights.get(path.device, 0),
+            health=health.state,
+            cause=health.cause,
+            weight=uplink.weight if uplink is not None else 0,
             metric=wan.metric if wan is not None else 0,
-            latency_ms=path.health.latency_ms,
-            shares_underlay=wan is None and scene.shares_underlay(path.device),
-            terms=_terms(scene, path.device, costs),
-            is_active=path.device == scene.states[family].active,
+            latency_ms=health.latency_ms,
+            shares_underlay=wan is None and device in sharing,
+            terms=_terms(scene, device, uplink),
+            is_active=device == active,
             last_answer_age_s=None if answer_s is None else now_s - answer_s,
             outlives_primary=answer_s is None
             or silent_since_s is None
             or answer_s > silent_since_s,
-            fault=_fault(scene, path.device),
+            fault=faults.get(device, ""),
         )
 
 
-def _fault(scene: Scene, device: str) -> str:
-    """Why a path is of no use although it answers; both families are one tunnel."""
-    paths = [scene.paths.get((device, family)) for family in Family]
-    return next((path.mtu.fault for path in paths if path is not None and path.mtu.fault), "")
-
-
-def _terms(scene: Scene, device: str, costs: Mapping[str, Cost | None]) -> Terms:
+def _terms(scene: Scene, device: str, uplink: Uplink | None) -> Terms:
     told, seen = scene.terms.get(device), scene.capacities.get(device)
     if told is None:
-        told = kept_terms(costs[device]) if device in costs else Terms()
+        told = kept_terms(uplink.cost) if uplink is not None else Terms()
     if seen is None or not seen.measured_mbps:
         return told
     return replace(told, measured_mbps=seen.measured_mbps)

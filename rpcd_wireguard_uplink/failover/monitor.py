@@ -183,11 +183,11 @@ class Monitor:
         self._evaluate(time.monotonic())
         await self._steering.settle()
 
-    def shares_underlay(self, interface: str) -> bool:
-        """Whether the uplink needs the WAN that it should replace: its outer packets have no
-        other way, or its provider leaves by that WAN too.
+    def sharing_underlay(self) -> frozenset[str]:
+        """The uplinks that need the WAN that they should replace: their outer packets have no
+        other way, or their provider leaves by that WAN too.
         """
-        return interface in self.same_wan or self.network.state.shares_underlay(interface)
+        return self.same_wan | self.network.state.sharing_underlay()
 
     # --- the network
 

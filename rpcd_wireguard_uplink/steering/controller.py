@@ -40,6 +40,7 @@ CALM_S = (
 )
 LAST_CHANGE_S = 2.0  # at the end: below what stops a service that does not end
 SETTLE_S = 0.005  # the kernel's news come in bursts
+_Slots = Mapping[Family, Mapping[str, int]]
 MOVES = ("failover", "switch", "failback", "drill")
 
 
@@ -85,6 +86,7 @@ class SteeringController:
         self._plan = SteeringPlan()
         self._moves: list[tuple[Move, float]] = []
         self._moved_s = 0.0
+        self._led: _Slots = {}
         self._is_loose = False
         self._is_preparing = False  # nftables is being told, and then traffic moves
         self._table_news: netlink.Events | None = None
@@ -116,7 +118,8 @@ class SteeringController:
         if self._kicked.is_set() or self._applying.locked():
             self._kicked.clear()
             with suppress(UplinkError, TimeoutError):
-                await asyncio.wait_for(self.settle(), LAST_CHANGE_S)
+                async with asyncio.timeout(LAST_CHANGE_S):
+                    await self.settle()
         self.routing.close()
         if self._table_news is not None:
             self._table_news.close()
@@ -161,7 +164,7 @@ class SteeringController:
         self._kicked.set()
         if self._can_move_at_once():
             try:
-                self._move()
+                self._move(slots=self._led)
             except UplinkError as error:
                 self._warnings.set("switch", str(error))
 
@@ -197,6 +200,7 @@ class SteeringController:
             self._warn_of_shares()
             self._report()
             await self._renew_filter()
+            self.routing.prepare(self._plan, self._led)
         self._events.publish(PlanApplied(self._plan))
 
     async def _prepare(self, wanted: Mapping[Family, Diversion | None]) -> dict[Family, str]:
@@ -230,8 +234,13 @@ class SteeringController:
         await self._run(script + self._refreshing() + draining)
         self._filter.standing, self._filter.redirect = standing, redirect
 
-    def _move(self, drained: Mapping[Family, str] | None = None) -> None:
-        """Change rules and routes, and have connections of paths that were left begin anew."""
+    def _move(
+        self, drained: Mapping[Family, str] | None = None, slots: _Slots | None = None
+    ) -> None:
+        """Change rules and routes, and have connections of paths that were left begin anew.
+
+        `slots` are the paths that marks lead into: by default those that the plan needs then.
+        """
         plan, before, wanted = self._plan, self.diversions, self._changes()
         now_s = time.monotonic()
         ended = {f: self._draining.tunnel(f) for f in self._draining.overdue(plan, now_s)}
@@ -239,7 +248,9 @@ class SteeringController:
             ended[family] = self._draining.tunnel(family)
         self.diversions = dict(plan.diversions)
         try:
-            self._follow_routing({**ended, **(drained or {})})
+            if slots is None:
+                slots = self._slots_of({**ended, **(drained or {})})
+            self._follow_routing(slots)
         except UplinkError:
             self.diversions = before  # so that the next try finds a difference
             raise
@@ -252,18 +263,20 @@ class SteeringController:
                 self._delete_connections(family, device)
         self._moved_s = time.monotonic()
 
-    def _follow_routing(self, draining: Mapping[Family, str]) -> None:
-        """Have rules and routes as the plan says, with the diversions that are in force."""
-        names: dict[Family, set[str]] = {}
+    def _slots_of(self, draining: Mapping[Family, str]) -> _Slots:
+        """The paths that something is led into by its mark: those in use, and those drained."""
+        found: dict[Family, dict[str, int]] = {}
         for family in Family:
-            found = {draining.get(family, self._draining.tunnel(family))}
+            names = {draining.get(family, self._draining.tunnel(family))}
             if family in self.diversions:
-                found.add(self.diversions[family].route.device)
-            names[family] = found
-        slots = {
-            family: {n: self.memory.slots[n] for n in sorted(found) if n in self.memory.slots}
-            for family, found in names.items()
-        }
+                names.add(self.diversions[family].route.device)
+            slots = self.memory.slots
+            found[family] = {name: slots[name] for name in sorted(names) if name in slots}
+        return found
+
+    def _follow_routing(self, slots: _Slots) -> None:
+        """Have rules and routes as the plan says, with the diversions that are in force."""
+        self._led = slots
         plan = replace(self._plan, diversions=self.diversions)
         for family in self.routing.follow(plan, slots) & self.diversions.keys():
             for device in self.diversions[family].dead:  # flows began there without the rules
@@ -379,7 +392,8 @@ class SteeringController:
 
         async def follow() -> None:
             if self._filter.standing is not None:
-                self._follow_routing({})
+                self._follow_routing(self._slots_of({}))
+                self.routing.prepare(self._plan, self._led)
 
         while True:
             await self._news.wait()

@@ -11,11 +11,11 @@ import contextlib
 import errno
 import os
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from ..errors import CommandFailed
-from ..model import Family
+from ..model import DefaultRoute, Family
 from ..system import netlink, rtnetlink
 from ..system.netlink import Message
 from ..system.rtnetlink import MAIN, Kernel, Route, Rule
@@ -145,6 +145,7 @@ class _Found:
         """Take a change of our own that the kernel has carried out."""
         about = request.about
         if isinstance(about, Rule):
+            self.rules = [*self.rules]  # what was derived from them has the list as it was
             if request.is_removal:
                 self.rules.remove(about)
             else:
@@ -164,9 +165,18 @@ class _Found:
             del table[about.place]
 
 
+@dataclass(frozen=True, slots=True)
+class _RuleChanges:
+    """The rules that are wanted, and what makes them so; `rests_on` is what it was derived from."""
+
+    rests_on: tuple[object, ...]
+    wanted: list[Rule] = field(default_factory=list)
+    requests: list[Request] = field(default_factory=list)
+
+
 @dataclass(slots=True)
 class _Applied:
-    """What was last asked of one family."""
+    """What was last asked of one family, and what the expected diversion will ask for."""
 
     copies: tuple[TableCopy, TableCopy] = field(
         default_factory=lambda: (TableCopy(DIVERTED_TABLE), TableCopy(UNDERLAY_TABLE))
@@ -175,11 +185,7 @@ class _Applied:
     rules: list[Rule] = field(default_factory=list)
     wish: object = None
     vpn_default: str = ""
-
-    def take_rules(self, wanted: list[Rule]) -> list[Rule]:
-        """These rules are asked for now; those that were before."""
-        before, self.rules = self.rules, wanted
-        return before
+    expected: _RuleChanges = _RuleChanges(())
 
     def is_new(self, wish: object) -> bool:
         """Whether this is another wish than the last one; it is the last one now."""
@@ -292,7 +298,7 @@ class Routing:
         self.take_news()
         self.read()
         requests: list[Request] = []
-        removed = set()
+        asked_before: dict[Family, list[Rule]] = {}
         for family in Family:
             plan = self._hold_back(plan, family)
         for family, found in self._found.items():
@@ -302,12 +308,9 @@ class Routing:
             is_new = self._applied[family].is_new(wish)
             if found.is_settled and not is_new:
                 continue
-            more, is_removed = self._compare(plan, family, slots.get(family, {}))
-            requests += more
-            removed |= {family} if is_removed else set()
+            asked_before[family] = self._applied[family].rules
+            requests += self._compare(plan, family, slots.get(family, {}))
             found.settle()
-        if removed:
-            self.note_repair()
         if requests:
             try:
                 codes = self._kernel.change([request.message for request in requests])
@@ -319,16 +322,17 @@ class Routing:
             for request, code in zip(requests, codes, strict=True):
                 self._learn(request, code)
             self._judge(requests, codes)
+        removed = {f for f, asked in asked_before.items() if _are_put_back(requests, f, asked)}
+        if removed:
+            self.note_repair()
         return removed
 
     def _compare(
         self, plan: SteeringPlan, family: Family, slots: Mapping[str, int]
-    ) -> tuple[list[Request], bool]:
-        """What is to be asked for, and whether somebody has removed rules of ours."""
+    ) -> list[Request]:
+        """What is to be asked for."""
         found = self._found[family]
-        wanted = self._wanted_rules(plan, family, slots)
-        ours = [rule for rule in found.rules if rules.is_ours(rule)]
-        new, changed, gone = rules.plan_rules(ours, wanted, rules.overtaken(found.rules))
+        changes = self._rule_changes(plan, family, slots)
         added: list[Request] = []
         removed: list[Request] = []
         wishes = self._wanted_tables(plan, family, slots)
@@ -346,9 +350,44 @@ class Routing:
             added += more
             removed += less
             applied.tables[number] = table
-        signals = rules.route_signal(family) if new or changed or gone else ()
-        is_removed = not {*applied.take_rules(wanted)} & {*wanted} <= {*ours}
-        return [*added, *new, *changed, *gone, *removed, *signals], is_removed
+        signals = rules.route_signal(family) if changes.requests else ()
+        applied.rules = changes.wanted
+        return [*added, *changes.requests, *removed, *signals]
+
+    def prepare(self, plan: SteeringPlan, slots: Mapping[Family, Mapping[str, int]]) -> None:
+        """Derive now the rules that the death of each family's primary will ask for."""
+        for family, primary in plan.primary.items():
+            if family not in plan.diversions and plan.tunnels and self._found[family].rules:
+                by = DefaultRoute(family, plan.preferred)  # by which path is the tables' matter
+                diversions = {family: Diversion(family, (primary,), by)}
+                expected = replace(plan, diversions=diversions)
+                self._applied[family].expected = self._rule_changes(
+                    expected, family, slots.get(family, {})
+                )
+
+    def _rule_changes(
+        self, plan: SteeringPlan, family: Family, slots: Mapping[str, int]
+    ) -> _RuleChanges:
+        found, diversion = self._found[family], plan.diversions.get(family)
+        rests_on = (
+            diversion and diversion.dead,
+            plan.tunnels,
+            plan.known(family),
+            plan.routed.get(family),
+            plan.marks,
+            dict(slots),
+            self.indexes,
+            found.rules,
+            found.defaults,
+            found.others,
+        )
+        expected = self._applied[family].expected
+        if rests_on == expected.rests_on:
+            return expected
+        wanted = self._wanted_rules(plan, family, slots)
+        ours = [rule for rule in found.rules if rules.is_ours(rule)]
+        new, changed, gone = rules.plan_rules(ours, wanted, rules.overtaken(found.rules))
+        return _RuleChanges(rests_on, wanted, [*new, *changed, *gone])
 
     def _wanted_rules(
         self, plan: SteeringPlan, family: Family, slots: Mapping[str, int]
@@ -468,6 +507,13 @@ _COPIES = (DIVERTED_TABLE, UNDERLAY_TABLE)
 
 def _is_our_table(table: int) -> bool:
     return UNDERLAY_TABLE <= table <= FIRST_PATH_TABLE + MOST_SLOTS
+
+
+def _are_put_back(requests: Iterable[Request], family: Family, asked: Collection[Rule]) -> bool:
+    """Whether rules that were asked for before are asked for again: somebody has removed them."""
+    rules = [r for r in requests if isinstance(r.about, Rule) and r.about.family is family]
+    moved = {r.about for r in rules if r.is_removal}
+    return not {r.about for r in rules if not r.is_removal}.isdisjoint({*asked} - moved)
 
 
 def _is_ours(route: Route) -> bool:

@@ -236,6 +236,8 @@ def plan_rules(
     standing = {rule.priority for rule in (*found, *wanted) if rule.protocol == STANDING}
     for priority in sorted(by_priority, key=lambda each: (each not in standing, -each)):
         had, want = by_priority[priority]
+        if had == want and priority not in late:
+            continue
         same = 0
         most = 0 if priority in late else min(len(had), len(want))
         while same < most and had[same] == want[same]:

@@ -270,10 +270,13 @@ def portal_routes(plan: SteeringPlan, family: Family, indexes: Mapping[str, int]
 
 
 def last_routes(plan: SteeringPlan, family: Family, indexes: Mapping[str, int]) -> list[Route]:
-    """Table 5181: the chosen path for what has no route, or nothing but a refusal."""
+    """Table 5181: the chosen path for what has no route, or nothing but a refusal.
+
+    Before a diversion nothing asks it, and it has what is alike for every tunnel already.
+    """
     diversion = plan.diversions.get(family)
     if diversion is None:
-        return []
+        return private_refusals(family, LAST_TABLE)
     refused = Route(family, LAST_TABLE, "", (), LAST_METRIC, UNREACHABLE, STANDING)
     if diversion.ending is not Ending.PATH:
         return [refused]
@@ -297,7 +300,12 @@ def tunnel_routes(
         for address in plan.resolvers.get(device, ())
         if Family.of(address) is family
     ]
-    return inside + [
+    return inside + private_refusals(family, table)
+
+
+def private_refusals(family: Family, table: int) -> list[Route]:
+    """What a tunnel's table says of private networks."""
+    return [
         Route(family, table, prefix, (), 1, UNREACHABLE, STANDING) for prefix in PRIVATE[family]
     ]
 

@@ -118,11 +118,12 @@ class NetworkState:
         found = self.addresses.get(device, ())
         return [a for a in found if Family.of(a) is family]
 
-    def shares_underlay(self, interface: str) -> bool:
-        """Whether the uplink's outer packets need the WAN that it should replace."""
-        if self.underlays.get(interface, "") not in self.primaries():
-            return False
-        return not any(len(wans.routes) > 1 for wans in self.wans.values())
+    def sharing_underlay(self) -> frozenset[str]:
+        """The uplinks whose outer packets need the WAN that they should replace."""
+        if any(len(wans.routes) > 1 for wans in self.wans.values()):
+            return frozenset()
+        primaries = self.primaries()
+        return frozenset(name for name, below in self.underlays.items() if below in primaries)
 
     def link_of(self, device: str) -> Link | None:
         return next((link for link in self.links.values() if link.name == device), None)

@@ -101,7 +101,7 @@ class AutomaticUplinks:
             uplink
             for uplink in config.uplinks
             if uplink.enabled
-            and not self._monitor.shares_underlay(uplink.interface)
+            and uplink.interface not in self._monitor.sharing_underlay()
             and dead_for_s(self._monitor, uplink.interface, now_s) < GIVEN_UP_S
         ]
         wanted, by_latency = config.settings.min_uplinks, config.settings.prefer_latency

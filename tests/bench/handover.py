@@ -85,7 +85,7 @@ def _measure(runs: int, share: float) -> list[Row]:
     core = f"{share:g} of a core, " if share < 1 else ""
     note = (
         f"{core}both families, a packet each {EVERY_S * 1000:g} ms; deleting tracked connections "
-        f"takes {quantile(deleted, 0.5):.2g} ms of it, {bus_kind()}"
+        f"takes {quantile(deleted, 0.5):.2g} ms beside, {bus_kind()}"
     )
     name = "verdict to the first packet moved, 20 uplinks" + (", slow core" if share < 1 else "")
     return [Row(name, "ms", tuple(found), 3 if share == 1 else 30, "median", note)]

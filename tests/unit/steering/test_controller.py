@@ -51,7 +51,7 @@ from rpcd_wireguard_uplink.system import proc
 from rpcd_wireguard_uplink.system.dns import TunnelResolvers
 from rpcd_wireguard_uplink.system.netlink import Message, text
 from rpcd_wireguard_uplink.system.nft import OthersChanged, TableDeleted
-from rpcd_wireguard_uplink.system.rtnetlink import NEWROUTE, NEWRULE
+from rpcd_wireguard_uplink.system.rtnetlink import NEWROUTE, NEWRULE, Route, Rule
 from rpcd_wireguard_uplink.tasks import TaskSet
 from rpcd_wireguard_uplink.warnings import Warnings
 from tests.unit.fakes import (
@@ -382,9 +382,17 @@ async def test_the_newest_wish_counts(standing: Bench) -> None:
 
 
 async def test_both_families_move_in_one_change(standing: Bench) -> None:
-    standing.kernel.batches = 0
-    await standing.divert(AWAY, AWAY6)
+    """In it is what leads traffic away: a route and the rules. The path's own table is next."""
+    before, standing.kernel.batches = {*standing.ours()}, 0
+    for diversion in (AWAY, AWAY6):
+        standing.steering.want(diversion.family, diversion, OVER, 300)
+    standing.steering.commit()
     assert standing.kernel.batches == 1
+    added = {*standing.ours()} - before
+    assert len([each for each in added if isinstance(each, Route)]) == 2
+    assert {each.protocol for each in added if isinstance(each, Rule)} == {DIVERTING}
+    await standing.settle()
+    assert standing.kernel.batches == 2
     assert standing.where() == "wgup_a" and standing.where("2001:db8:5::1") == "wgup_a"
     assert set(standing.forgotten()) == {(V4, "wan"), (V6, "wan")}
     assert len(standing.told) == 2

@@ -16,7 +16,13 @@ from pytest_mock import MockerFixture
 
 from rpcd_wireguard_uplink.model import Family, Link
 from rpcd_wireguard_uplink.steering import routing
-from rpcd_wireguard_uplink.steering.plan import DIVERTED_TABLE, STANDING, UNDERLAY_TABLE
+from rpcd_wireguard_uplink.steering.plan import (
+    DIVERTED_TABLE,
+    DIVERTING,
+    STANDING,
+    UNDERLAY_TABLE,
+    SteeringPlan,
+)
 from rpcd_wireguard_uplink.steering.routing import (
     MANY_REPAIRS,
     REPAIRS_KEPT_S,
@@ -280,3 +286,68 @@ def test_a_rule_of_others_that_comes_to_stand_behind_ours_is_asked_before_it(ben
     asked = len(bench.kernel.requests)
     bench.follow()
     assert len(bench.kernel.requests) == asked
+
+
+# --- prepared for the primary's death
+
+CALM = plan(wans=("wan", "wan2"), primary="wan")
+AWAY = plan(diversion(), diversion(family=V6), wans=("wan", "wan2"), primary="wan")
+
+
+def prepared_or_not() -> tuple[Bench, Bench]:
+    """Two routers in calm; one of them is prepared."""
+    benches = []
+    for _ in range(2):
+        kernel = Telling()
+        kernel.found_devices = [Link(name, index) for name, index in INDEXES.items()]
+        kernel.found_routes = {V4: [default("wan"), LAN], V6: [default("wan", V6)]}
+        bench = Bench(kernel, Routing(kernel, Warnings()))
+        bench.routing.listen(lambda: None)
+        bench.routing.follow(CALM, {})
+        benches.append(bench)
+    benches[0].routing.prepare(CALM, {})
+    return benches[0], benches[1]
+
+
+def test_a_switch_that_was_prepared_derives_no_rule(mocker: MockerFixture) -> None:
+    bench, other = prepared_or_not()
+    other.routing.follow(AWAY, {})
+    mocker.patch.object(routing.rules, "plan_rules", side_effect=AssertionError)
+    bench.routing.follow(AWAY, {})
+    assert bench.kernel.found_rules == other.kernel.found_rules
+    assert bench.routing.holds_ours(DIVERTING) == {V4, V6}
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        add_rule(Rule(V4, 900, 254)),
+        add_rule(Rule(V4, 32700, 52, protocol=3)),
+        add_route(replace(default("wan2"), table=77)),
+        add_route(by("", hop("vpn"), metric=0)),
+        add_route(by("0.0.0.0/1", hop("vpn"))),
+        delete_route(default("wan")),
+        Message(DELLINK, bytes(16)),
+    ],
+)
+@pytest.mark.parametrize(
+    ("away", "slots"),
+    [
+        (AWAY, {}),
+        (replace(AWAY, marks=(0x100,)), {}),
+        (replace(AWAY, tunnels=("wgup_a",)), {}),
+        (replace(AWAY, diversions={V4: diversion(dead=("wan", "wan2"))}), {}),
+        (replace(AWAY, routed={V4: frozenset({"wan2"})}), {}),
+        (AWAY, {V4: {"wgup_b": 5}}),
+    ],
+)
+def test_what_changed_meanwhile_is_seen(
+    message: Message, away: SteeringPlan, slots: dict[Family, dict[str, int]]
+) -> None:
+    benches = prepared_or_not()
+    for bench in benches:
+        bench.kernel.happen(message)
+        bench.routing.follow(away, slots)
+    prepared, other = benches
+    assert prepared.kernel.found_rules == other.kernel.found_rules
+    assert prepared.kernel.found_routes == other.kernel.found_routes

@@ -264,7 +264,8 @@ def test_the_last_table_leads_by_the_chosen_path() -> None:
     }
     to_wan2 = tables.last_routes(plan(diversion("wan2")), V4, INDEXES)
     assert ways(to_wan2) == {"": [("wan2", "198.51.100.1")]}
-    assert tables.last_routes(plan(), V4, INDEXES) == []
+    calm = tables.last_routes(plan(), V4, INDEXES)
+    assert ways(calm) == {prefix: [("refused", "")] for prefix in tables.PRIVATE[V4]}
 
 
 def test_an_unreachable_ending_refuses_everything() -> None:
