@@ -53,8 +53,8 @@ class Terms:
     @property
     def expected_mbps(self) -> int:
         """What may be expected: the advertised speed, or less where less was measured."""
-        known = [mbps for mbps in (self.bandwidth_mbps, self.measured_mbps) if mbps]
-        return min(known, default=UNKNOWN_MBPS)
+        told, seen = self.bandwidth_mbps, self.measured_mbps
+        return min(told, seen) if told and seen else told or seen or UNKNOWN_MBPS
 
 
 @dataclass(frozen=True, slots=True)
