@@ -16,7 +16,7 @@ from concurrent.futures import ProcessPoolExecutor
 
 from tests.lab.node import refused
 
-from . import calls, calm, handover, large_mesh, switches
+from . import calls, calm, handover, large_mesh, slow_router, switches
 from .table import Row, table_lines
 
 RUNS = 20
@@ -36,6 +36,7 @@ def plan(quick: bool) -> list[list[Measurement]]:
             ],
             [(handover.measure_handover, (2,))],
             [(handover.measure_slow_handover, (2,))],
+            [(slow_router.measure_slow_router, (2, 20))],
             [(calls.measure_start, (2,))],
             [(calls.measure_calls, (2,))],
             [(calm.simulate_days, (1,)), (large_mesh.measure_mesh, (40, 2))],
@@ -46,6 +47,7 @@ def plan(quick: bool) -> list[list[Measurement]]:
         [(switches.measure_lost_provider, (RUNS,))],
         [(handover.measure_handover, (RUNS,))],
         [(handover.measure_slow_handover, (RUNS,))],
+        [(slow_router.measure_slow_router, (RUNS // 2, 600))],
         [(calls.measure_start, (RUNS,))],
         [(calls.measure_calls, (RUNS,))],
         [(calls.measure_idle, (RUNS,))],

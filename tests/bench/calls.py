@@ -61,7 +61,7 @@ def measure_calls(rounds: int) -> list[Row]:
         router = begin(lab, 1)
         _serve_noop(router)
         for count in (1, MANY):
-            _lay(router, count)
+            lay(router, count)
             router.wait(lambda s: len(s["uplinks"]) == count)  # noqa: B023
             router.wait_primary(60.0)
             for clients in (1, CLIENTS):
@@ -97,9 +97,9 @@ def measure_idle(windows: int) -> list[Row]:
         capture = Capture(router.network.consumer, "mesh0")
         began = time.monotonic()
         for _ in range(windows):
-            before, at_s = _cpu_s(pid), time.monotonic()
+            before, at_s = cpu_s(pid), time.monotonic()
             time.sleep(WINDOW_S)
-            cpu.append(100 * (_cpu_s(pid) - before) / (time.monotonic() - at_s))
+            cpu.append(100 * (cpu_s(pid) - before) / (time.monotonic() - at_s))
             memory.append(_resident_mb(pid))
         packets = capture.stop()
         passed_s = time.monotonic() - began
@@ -125,7 +125,7 @@ def begin(lab: Lab, count: int, kind: type[OnBus] = OnBus) -> Router:
     service = kind(lab, network.consumer, "")
     _start_bus(network, service.socket)
     router = Router(network, (provider,), service, "")
-    _lay(router, count)
+    lay(router, count)
     service.start()
     router.status()  # answered when all is loaded, and so all bytecode written
     service.restart()
@@ -133,7 +133,7 @@ def begin(lab: Lab, count: int, kind: type[OnBus] = OnBus) -> Router:
     return router
 
 
-def _lay(router: Router, count: int) -> None:
+def lay(router: Router, count: int) -> None:
     """Have so many uplinks in the configuration; those that are there stay."""
     names = [f"node{number:02}" for number in range(count)]
     for place in range(router.uplinks.count("config uplink"), count):
@@ -234,7 +234,7 @@ def _found(bus: BlockingBus, name: str) -> int:
     return next((int(reply[Attr.OBJID]) for reply in replies if Attr.OBJID in reply), 0)
 
 
-def _cpu_s(pid: int) -> float:
+def cpu_s(pid: int) -> float:
     """The CPU time of a process and of the commands that it has waited for, in seconds.
 
     The process's own in nanoseconds, the commands' in ticks (proc_pid_schedstat, proc_pid_stat).
