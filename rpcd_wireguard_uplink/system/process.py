@@ -175,15 +175,17 @@ async def _start(argv: Sequence[str], **more: Any) -> asyncio.subprocess.Process
 
 
 async def _end(child: asyncio.subprocess.Process) -> None:
-    """Kill a command with all that it started: wait() waits for who holds its pipes too.
+    """Kill a command with all that it started, and close its pipes: somebody may outlive that, or
+    there may be more in them than anybody reads.
 
-    They are closed where somebody outlives that, or where there is more in them than anybody reads.
+    wait() waits for who holds the pipes too, unless the command itself has ended before.
     """
     with contextlib.suppress(ProcessLookupError):
         os.killpg(child.pid, signal.SIGKILL)
     try:
-        async with asyncio.timeout(PIPES_S):
-            await child.wait()
-    except TimeoutError:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(PIPES_S):
+                await child.wait()
+    finally:
         child._transport.close()  # type: ignore[attr-defined]
-        await child.wait()
+    await child.wait()

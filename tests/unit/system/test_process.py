@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import resource
 import shutil
@@ -82,6 +83,18 @@ async def test_who_is_cancelled_leaves_nothing(tmp_path: Path) -> None:
         await task
     await asyncio.sleep(0.05)
     assert children() == before
+
+
+@pytest.mark.filterwarnings("error")
+async def test_pipes_that_outlive_the_command_are_closed() -> None:
+    """It ended by itself, and what it left behind holds its output."""
+    files = open_files()
+    argv = ["sh", "-c", "setsid sleep 1 & exit 0"]
+    with pytest.raises(TimedOut):
+        await process.run_apart(argv, environment={"PATH": os.environ["PATH"]}, timeout_s=0.3)
+    await asyncio.sleep(0.05)
+    gc.collect()
+    assert open_files() == files
 
 
 # --- rubbish
