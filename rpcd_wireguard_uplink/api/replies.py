@@ -80,6 +80,7 @@ class DonePeer(Done):
 class OfferRow(Record, also=listed(Offer)):
     """An offer of a mesh peer: its listed members (mesh/wire/offer.py), and what we say of it."""
 
+    peer_id: str  # one of the offer's
     trusted: bool = member("whether the owner trusts this peer")
     usable: bool = member("whether an uplink can be made from the offer now", column="USABLE")
     reason: str = member(REASON, column="USABLE", last=True)

@@ -106,7 +106,7 @@ class SeriesMethods:
     def _stamp(self, status: r.Status) -> int:
         """A number that differs whenever a reply says something else than other numbers."""
         offers = [
-            (vars(offer)["peer_id"], offer.trusted, offer.usable, offer.configured)
+            (offer.peer_id, offer.trusted, offer.usable, offer.configured)
             for offer in self._status.uplink_list().offers
         ]
         by_hand = status.by_hand.path if status.by_hand is not None else ""

@@ -155,7 +155,7 @@ def _run_doctor(options: argparse.Namespace) -> int:
 def _run_report(options: argparse.Namespace) -> int:
     from .report import report
 
-    text = report(options.socket, options.config_dir)
+    text = report(options.socket, options.config_dir, _connected(options.socket))
     if options.file == "-":
         _write(sys.stdout, text)
         return 0

@@ -10,11 +10,11 @@ import asyncio
 import json
 import platform
 import re
-from collections.abc import AsyncIterator, Iterator, Mapping
-from typing import Any
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AbstractAsyncContextManager
 
 from .. import __version__
-from ..api.methods import METHODS, OBJECT
+from ..api.methods import OBJECT
 from ..config.options import SECTIONS
 from ..errors import UplinkError
 from ..system import process
@@ -22,7 +22,11 @@ from ..ubus.client import Client
 from . import doctor
 from .options import read_options
 
-CALLS = ("status", "explain", "list", "history", "consumers", "trust")
+Connected = AbstractAsyncContextManager[Client]
+CALLS = (
+    *("uplink_status", "uplink_explain", "uplink_list", "uplink_history"),
+    *("uplink_consumers", "uplink_trust"),
+)
 COMMANDS = (
     *("ip -br link", "ip -br addr", "ip rule", "ip -6 rule", "ip route show table all"),
     *("ip -6 route show table all", "nft list tables", "nft list table inet wgup", "wg show"),
@@ -31,9 +35,9 @@ _KEY = re.compile(r"\b[0-9a-fA-F]{64}\b|[A-Za-z0-9+/]{43}=?")
 _SECRET = {option.name for kind in SECTIONS.values() for option in kind.options if option.secret}
 
 
-def report(socket: str, config_dir: str) -> str:
-    """The text. Nothing on the machine is changed."""
-    return without_keys(asyncio.run(_collect(socket, config_dir)))
+def report(socket: str, config_dir: str, connected: Connected) -> str:
+    """The text; `connected` is the bus at that socket. Nothing on the machine is changed."""
+    return without_keys(asyncio.run(_collect(socket, config_dir, connected)))
 
 
 def without_keys(text: str) -> str:
@@ -41,7 +45,7 @@ def without_keys(text: str) -> str:
     return _KEY.sub(lambda found: f"{found[0][:6]}...", text)
 
 
-async def _collect(socket: str, config_dir: str) -> str:
+async def _collect(socket: str, config_dir: str, connected: Connected) -> str:
     parts = [
         f"wireguard-uplink {__version__}, Python {platform.python_version()}, "
         f"{platform.system()} {platform.release()} {platform.machine()}\n"
@@ -50,7 +54,7 @@ async def _collect(socket: str, config_dir: str) -> str:
     findings = doctor.examine(await doctor.read_facts(places))
     parts += ["== doctor", *doctor.report(findings)]
     parts += ["== configuration", *_configuration(config_dir)]
-    parts += [line async for line in _replies(socket)]
+    parts += [line async for line in _replies(connected)]
     for command in COMMANDS:
         try:
             done = await process.run(command.split(), check=False)
@@ -72,21 +76,14 @@ def _configuration(config_dir: str) -> Iterator[str]:
         yield f"{name} {'(not shown)' if is_secret else ' '.join(items)}".rstrip()
 
 
-async def _replies(socket: str) -> AsyncIterator[str]:
-    client = Client(socket)
+async def _replies(connected: Connected) -> AsyncIterator[str]:
     try:
-        await client.connect()
-        for name in CALLS:
-            yield f"== uplink_{name}"
-            try:
-                yield _lines(await client.call(OBJECT, METHODS[f"uplink_{name}"].name, {}))
-            except UplinkError as error:
-                yield str(error)
+        async with connected as client:
+            for name in CALLS:
+                yield f"== {name}"
+                try:
+                    yield json.dumps(await client.call(OBJECT, name, {}), indent=1)
+                except UplinkError as error:
+                    yield str(error)
     except UplinkError as error:
         yield f"== bus\n{error}"
-    finally:
-        await client.close()
-
-
-def _lines(reply: Mapping[str, Any]) -> str:
-    return json.dumps(reply, indent=1)

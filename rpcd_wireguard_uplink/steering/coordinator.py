@@ -78,11 +78,6 @@ class SteeringCoordinator:
         self._apply()
 
     @property
-    def marks(self) -> tuple[int, ...]:
-        """mwan3's marks of the WANs' traffic."""
-        return self._wish.marks
-
-    @property
     def diversions(self) -> Mapping[Family, Diversion]:
         return self.controller.diversions
 

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from rpcd_wireguard_uplink.api.methods import METHODS
 from rpcd_wireguard_uplink.cli import main
-from rpcd_wireguard_uplink.cli.report import COMMANDS, without_keys
+from rpcd_wireguard_uplink.cli.report import CALLS, COMMANDS, without_keys
 
 ROOT = Path(__file__).resolve().parents[3]
 KEY = "AwMDAwMDAwMDAwMDAwMDAwMDAwMDAwMDAwMDAwMDAwM="
@@ -19,6 +20,10 @@ KEY = "AwMDAwMDAwMDAwMDAwMDAwMDAwMDAwMDAwMDAwMDAwM="
 def test_keys_are_cut() -> None:
     text = without_keys(f"public key: {KEY}, identity {KEY[:-1]}, {'ab' * 32} and 2001:db8::1")
     assert text == "public key: AwMDAw..., identity AwMDAw..., ababab... and 2001:db8::1"
+
+
+def test_what_is_asked_only_reads() -> None:
+    assert {METHODS[name].access for name in CALLS} == {"read"}
 
 
 def test_a_report_where_nothing_works(tmp_path: Path) -> None:

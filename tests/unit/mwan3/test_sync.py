@@ -248,11 +248,12 @@ async def test_failover_switched_off_leaves_mwan3_as_it_was(router: Router) -> N
     assert exported(router) == with_uplink
 
 
-async def test_the_lane_covers_the_marks_of_the_lines(router: Router) -> None:
-    steering = router.daemon.steering
-    assert set(steering.marks) >= {0, 0x100, 0x200, 0x3F00}
+async def test_a_diversion_covers_the_marks_of_the_wans(
+    router: Router, mocker: MockerFixture
+) -> None:
+    applied = mocker.spy(router.daemon.steering.controller, "apply")
     await router.call("uplink_add", peer_id="nodea")
-    assert set(steering.marks) >= {0, 0x100, 0x200, 0x500, 0x3F00}
+    assert set(applied.call_args.args[0].marks) >= {0, 0x100, 0x200, 0x500, 0x3F00}
 
 
 async def test_what_mwan3_cannot_do_is_told_and_stops_nothing(router: Router) -> None:
@@ -288,16 +289,19 @@ async def test_an_owners_change_of_mwan3_is_noticed_and_our_own_is_not(router: R
     assert added in router.text("mwan3")
 
 
-async def test_without_mwan3_no_file_is_made(tmp_path: Path, commands: Commands) -> None:
+async def test_without_mwan3_no_file_is_made(
+    tmp_path: Path, commands: Commands, mocker: MockerFixture
+) -> None:
     found = Router(tmp_path)
     found.write("wireguard-uplink", CONFIG)
     found.write("network", NETWORK)
     found.machine.name = "openwrt"
     service = await found.start()
     await found.call("uplink_gossip", message=offer("nodea"))
+    applied = mocker.spy(service.steering.controller, "apply")
     await found.call("uplink_add", peer_id="nodea")
     assert not (tmp_path / "config" / "mwan3").exists()
-    assert service.steering.marks == (0,)
+    assert applied.call_args.args[0].marks == (0,)
     assert not await service.wans.follow_mwan3()
     assert service.wans.mwan3_view is None
     assert not shells(commands) and not commands.lines("ubus")
