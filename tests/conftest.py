@@ -29,19 +29,30 @@ DEEP = {
     **dict.fromkeys(("evidence", "endpoints", "names", "sightings", "carrying", "forwarding"), "*"),
     **dict.fromkeys(("capacity", "brownout", "offer_refused", "exchange_troubles"), "*"),
     # Long ones, and relatives of what their file shows.
-    "restart": "*after*",
+    "restart": "*a_restart_keeps*",  # killed and started again in time: crash
     "rules_peers": "*clock* *somebody_elses*",
-    "rules_paths": "*tunnel[[]no* *each_others*",
+    # A second WAN and its death: cases 3 and 13. The next uplink: exchange.
+    "rules_paths": "*tunnel[[]no* *each_others* *own_second_wan* *followed_by_the_next*",
+    "rules_pace": "*two_percent* *only_pings*",  # bursts; case 8
+    # A killed service: crash.
     "steering": "*[[]* *watchdog* *late* *control_group* *busybox* *shell* *goes_on* *large*"
-    " *restart_in_time* *process_group* *drained* *look_ups*",
-    "dns": "*look_ups[[]6* *look_ups[[]4-True* *dnsmasq[[]ifdown* *dnsmasq[[]carrier* *bare*",
-    "leaks": "*[[]open* *[[]carrier*",
-    "mtu": "*another_line* *narrower*",
-    "drill": "*comes_back* *dies_in* *without_internet*",
-    "devices": "*[[]no* *[[]nft*",
-    "sticky": "*tunnel_that_dies* *without_the_option*",
-    "exchange_mqtt": "*[[]stop*",
-    "hostile_cases": "*hanging* *races* *withdraws[[][1-9]* *lock_held*",
+    " *restart_in_time* *process_group* *drained* *look_ups* *killed_service* *wg_quicks*",
+    "dns": "*look_ups[[]6* *look_ups[[]4-True* *dnsmasq[[]ifdown* *dnsmasq[[]carrier* *bare*"
+    " *does_not_carry*",
+    "calls": "*check_interval* *failover_timeout*",
+    "leaks": "*[[]open* *[[]carrier* *cannot_carry*",
+    "mtu": "*another_line* *narrower* *whole_mtu*",
+    "drill": "*comes_back* *dies_in* *without_internet* *dead_service* *failover_in_a* *costs*",
+    "devices": "*[[]no* *[[]nft* *start_in_an_outage*",  # a start in an outage: case 16
+    "sticky": "*tunnel_that_dies* *without_the_option* *dies_again*",
+    "captive": "*wrong_page*",
+    "hooks": "*slow_hook*",
+    "provider": "*serves_renewals_only[[]changes1* *rate[[]up*",
+    "by_hand": "*wrong_span*",
+    "exchange": "*a_place_is_good_again*",
+    "exchange_mqtt": "*[[]stop* *clock_went_back*",
+    "hostile_cases": "*hanging* *races* *withdraws[[][1-9]* *lock_held*"
+    " *fails[[]wg* *fails[[]nft* *fails[[]tc-[!f]* *not_content* *connections_open*",
 }
 """By file of tests/namespace, which tests only `make test-deep` runs."""
 DEEP_PATTERNS = tuple(

@@ -25,6 +25,7 @@ from ..system.proc import filter_of, read_setting, write_setting
 from .plan import DIVERTING, STANDING
 
 BEAT_S = 1.0
+SILENCE_S = 4
 STRICT, LOOSE = "1", "2"
 STARTING_S = 3.0  # a router that is busy starts a shell slowly
 SCRIPT = os.path.join(os.path.dirname(__file__), "watchdog.sh")
@@ -132,7 +133,8 @@ class Watchdog:
         if not shell:
             return "no shell here has `read -t`: a diversion would outlive a killed service"
         path = os.path.join(self.directory, "heartbeat")
-        argv = [*shell, SCRIPT, path, self.saved_path, str(DIVERTING), str(STANDING)]
+        argv = [*shell, SCRIPT, path, self.saved_path, str(SILENCE_S)]
+        argv += [str(DIVERTING), str(STANDING)]
         try:
             self._child = subprocess.Popen(
                 argv,

@@ -1,14 +1,15 @@
 # Ends a diversion when the service that made it falls silent. Arguments: the FIFO of its heartbeat,
-# the file of rp_filter values to give back, the protocol numbers of its rules and routes.
-# Lines that arrive: "armed" (a diversion is in force: another is due within 4 s), "end".
-fifo=$1 saved=$2
-shift 2
+# the file of rp_filter values to give back, the seconds of silence that end it, the protocol
+# numbers of its rules and routes. Lines that arrive: "armed" (a diversion is in force: another is
+# due within those seconds), "end".
+fifo=$1 saved=$2 silence=$3
+shift 3
 for group in /sys/fs/cgroup/systemd /sys/fs/cgroup/unified /sys/fs/cgroup; do
 	[ -w "$group/cgroup.procs" ] && echo $$ >"$group/cgroup.procs" 2>/dev/null
 done
 trap '' HUP INT TERM
 exec 3<>"$fifo" || exit 1
-while read -r -t 4 word <&3; do
+while read -r -t "$silence" word <&3; do
 	[ "$word" = end ] && exit 0
 done
 for protocol in "$@"; do

@@ -1,4 +1,4 @@
-"""One browser for all tests here, a window and a server for each; laboratories as elsewhere."""
+"""One browser for all tests here, a server for each; laboratories as elsewhere."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[object]:
 
 @pytest.fixture
 def page(browser) -> Iterator[object]:
-    """A window of its own. A test fails where the browser complains of what a page did."""
+    """The browser's window. A test fails where the browser complains of what a page did."""
     from .page import Page
 
     opened = Page(browser)

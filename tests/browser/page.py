@@ -69,11 +69,10 @@ def open_browser(program: str, driver: str, profile: Path) -> Iterator[Chrome]:
 
 
 class Page:
-    """A window of the browser; a new one has a session storage of its own."""
+    """A page in the browser's one window. A server's address has a session storage of its own."""
 
     def __init__(self, browser: Chrome) -> None:
         self.browser = browser
-        browser.switch_to.new_window("window")
 
     def open(self, url: str, *, width: int = 1000, height: int = 900) -> None:
         """Load an address in a window of this size, as a phone of this width would."""
@@ -84,9 +83,12 @@ class Page:
         self.browser.get(url)
 
     def close(self) -> None:
-        """Close the window."""
-        self.browser.close()
-        self.browser.switch_to.window(self.browser.window_handles[0])
+        """Leave it; nothing of it goes on."""
+        self.browser.get("about:blank")
+
+    def asks_now(self) -> None:
+        """Have it ask for news at once, as one that is looked at again does."""
+        self.js("document.dispatchEvent(new Event('visibilitychange'))")
 
     def js(self, script: str, *arguments: Any) -> Any:
         """The value of an expression; `a` are the arguments. A promise is waited for."""

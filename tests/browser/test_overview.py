@@ -132,6 +132,8 @@ def test_a_backup_is_used_by_hand(overview, mesh: Mesh) -> None:
     assert mesh.home.status()["by_hand"]["path"] == "nodea"
     overview.click("#wgup-release")
     overview.until("!document.querySelector('#wgup-chosen')")
+    mesh.home.wait_primary()
+    overview.asks_now()
     overview.sees("The internet works, by wan.", "#wgup-now")
 
 
@@ -153,6 +155,7 @@ def test_the_internet_is_offered_and_withdrawn(overview, mesh: Mesh) -> None:
     mesh.peers["nodea"].ask("uplink_offer", bandwidth_mbps=80)
     mesh.peers["nodea"].hears_of("home", "nodeb")
     mesh.peers["nodea"].ask("uplink_add", peer_id="home")
+    overview.asks_now()
     overview.sees("nodea", "#wgup-consumers")
 
     overview.click("#wgup-withdraw")

@@ -80,6 +80,7 @@ def test_the_picture_shows_the_way_in_use_and_dead_ones(show) -> None:
     )
     service.replies = canned.failed_over().replies
     service.happens()
+    page.asks_now()
     page.until(f"{ways} + '' == 'wgup-path-dead,wgup-path-used,wgup-path-dead'")
     page.sees("through nodea", "#wgup-now")
 
@@ -92,6 +93,7 @@ def test_traffic_that_moves_is_seen_to_move(show) -> None:
 def test_stopped_is_grey_and_says_what_to_do(show, pictures: Path) -> None:
     page = show(canned.calm(), width=768)
     objects = page.session.gateway.others.pop(canned.OBJECT)
+    page.asks_now()
     page.sees("The service is not running, so nothing happens when a WAN fails.", "#wgup-gone")
     page.sees("What is shown below is old.", "[role=alert]")
     assert page.count("#wgup-now") == 0, "no green sentence"
@@ -102,6 +104,7 @@ def test_stopped_is_grey_and_says_what_to_do(show, pictures: Path) -> None:
     assert page.js("document.querySelectorAll('#view button:enabled').length") == 0
     page.pictures(pictures, "stopped-768")
     page.session.gateway.others[canned.OBJECT] = objects
+    page.asks_now()
     page.sees("The internet works", "#wgup-now")
     page.log()
 
@@ -109,6 +112,7 @@ def test_stopped_is_grey_and_says_what_to_do(show, pictures: Path) -> None:
 def test_a_session_that_is_over(show) -> None:
     page = show(canned.calm())
     page.session.gateway.sessions.clear()
+    page.asks_now()
     page.sees("Your session is over: log in again.", "#wgup-gone")
     assert page.count("[role=alert] a") == 1
     page.log()
@@ -256,6 +260,7 @@ def test_the_focus_survives_numbers_and_no_number_is_read_out(show) -> None:
     )
     service.status["uplinks"][0]["latency_ms"] = 77
     service.status["since_s"] = 200000
+    page.asks_now()
     page.sees("77 ms", "#wgup-path-wgup_nodea")
     assert page.js("document.activeElement === kept && kept.isConnected")
     assert page.js("told") == 0
@@ -369,7 +374,7 @@ performance.getEntriesByType('resource').filter(e => e.name.includes('/ubus'))
 """
 
 
-@pytest.mark.parametrize("state", ["calm", "crowd"])
+@pytest.mark.parametrize("state", [pytest.param("calm", marks=pytest.mark.deep), "crowd"])
 def test_requests_and_bytes_of_a_quiet_minute(show, state: str) -> None:
     """12 s are watched: at most 15 requests and 30 KB a minute."""
     page = show(canned.STATES[state]())
@@ -457,8 +462,19 @@ AXE = """
 """
 
 
-@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
-@pytest.mark.parametrize("state", canned.STATES)
+AXE_SEES = [
+    pytest.param(
+        state,
+        dark,
+        id=f"{state}-{'dark' if dark else 'light'}",
+        marks=[pytest.mark.deep] if dark and state != "calm" else [],
+    )
+    for state in canned.STATES
+    for dark in (False, True)
+]
+
+
+@pytest.mark.parametrize(("state", "dark"), AXE_SEES)
 def test_wcag_as_axe_sees_it(show, axe: str, state: str, dark: bool) -> None:
     page = show(canned.STATES[state](), dark=dark)
     page.js("document.querySelectorAll('details').forEach(d => { d.open = true })")

@@ -59,10 +59,17 @@ class Provider:
         self.node.sh("\n".join(f"ip route replace {a} dev {DEVICE}" for a in plain))
         self.admitted[public_key] = plain
 
-    def admit_reply(self, reply: Mapping[str, Any]) -> None:
-        """admit() with what uplink_add replied: public_key, address and address6."""
-        addresses = [reply[name] for name in ("address", "address6") if reply.get(name)]
-        self.admit(reply["public_key"], addresses)
+    def admit_reply(self, reply: Mapping[str, Any], consumer: Node, address: str) -> None:
+        """admit() with what uplink_add replied: interface, public_key, address and address6.
+
+        It shakes hands with that node at the address, at once; the consumer itself tries again
+        only 5 s after the handshake that came too early.
+        """
+        self.admit(reply["public_key"], [reply[n] for n in ("address", "address6") if reply.get(n)])
+        port = consumer.run(["wg", "show", reply["interface"], "listen-port"]).stdout.strip()
+        words = ["wg", "set", DEVICE, "peer", reply["public_key"]]
+        words += ["endpoint", f"{address}:{port}", "persistent-keepalive", "25"]
+        self.node.run(words)
 
     def expel(self, public_key: str) -> None:
         """Put a consumer out. One that was never admitted is no error."""

@@ -258,7 +258,18 @@ def test_it_offers_again_after_the_hold_time(mesh: Mesh) -> None:
         assert HOLD_S <= again - mended < HOLD_S + 8.0
 
 
+def test_a_dead_line_is_not_offered(outage: Mesh) -> None:
+    c1 = outage.peers["c1"]
+    answer = c1.service.call("uplink_offer")
+    assert (answer.status, answer.data["code"]) == (8, "wan_down")
+    assert "this router's own WAN does not answer" in answer.data["error"]
+    told: dict[str, Any] = c1.ask("uplink_consumers")
+    assert told["offering"] == 0 and not told["offer"]["available"]
+    assert "wgup_srv" not in c1.router.node.sh("ip link")
+
+
 def test_withdrawing_takes_the_offer_and_keeps_the_places(mesh: Mesh) -> None:
+    """The last test but its relative: WireGuard notices 15 s later that its session is gone."""
     p2, consumers = mesh.p2, mesh.consumers
     before = [mesh.address_in(name, "p2") for name in ("c1", "c2")]
     asked = time.monotonic()
@@ -274,17 +285,17 @@ def test_withdrawing_takes_the_offer_and_keeps_the_places(mesh: Mesh) -> None:
         p2.ask("uplink_offer")
     for consumer in consumers:
         consumer.hears_of("p1", "p2", "stranger")
-        consumer.ask("uplink_test", peer_id="p2", count=1)
-    for consumer in consumers:  # WireGuard notices 15 s after it that its session is gone
-        consumer.answered_by("p2", 40.0)
     assert [mesh.address_in(name, "p2") for name in ("c1", "c2")] == before
 
 
-def test_a_dead_line_is_not_offered(outage: Mesh) -> None:
-    c1 = outage.peers["c1"]
-    answer = c1.service.call("uplink_offer")
-    assert (answer.status, answer.data["code"]) == (8, "wan_down")
-    assert "this router's own WAN does not answer" in answer.data["error"]
-    told: dict[str, Any] = c1.ask("uplink_consumers")
-    assert told["offering"] == 0 and not told["offer"]["available"]
-    assert "wgup_srv" not in c1.router.node.sh("ip link")
+def test_a_place_is_good_again_after_a_withdrawal(mesh: Mesh) -> None:
+    p2, consumers = mesh.p2, mesh.consumers
+    before = [mesh.address_in(name, "p2") for name in ("c1", "c2")]
+    p2.ask("uplink_withdraw")
+    p2.ask("uplink_offer")
+    for consumer in consumers:
+        consumer.hears_of("p1", "p2", "stranger")
+        consumer.ask("uplink_test", peer_id="p2", count=1)
+    for consumer in consumers:
+        consumer.answered_by("p2", 40.0)
+    assert [mesh.address_in(name, "p2") for name in ("c1", "c2")] == before

@@ -57,10 +57,11 @@ class Inbound:
     def knock(self) -> dict[str, str]:
         """What the provider's connections come to, by address."""
         node = self.provider.node
-        probe(node, *(("udp", host, 9999) for host in KNOCKED))
-        found = probe(node, *(("connect", host, ECHO_PORT) for host in KNOCKED))
-        self.provider.node.run(["ping", "-c", "1", "-W", "1", HOST4], check=False)
-        return dict(zip(KNOCKED, found, strict=True))
+        ping = node.popen(["ping", "-c", "1", "-W", "1", HOST4])
+        connections = [("connect", host, ECHO_PORT) for host in KNOCKED]
+        found = probe(node, *connections, *(("udp", host, 9999) for host in KNOCKED))
+        ping.wait()
+        return dict(zip(KNOCKED, found[: len(KNOCKED)], strict=True))
 
     def arrived(self) -> int:
         """Packets that began something, seen behind the filter, at the router and at its host."""

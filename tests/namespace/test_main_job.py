@@ -205,7 +205,7 @@ def test_everything_by_calls_from_an_offer_to_the_failover(namespaces: None) -> 
         assert service.expect("uplink_gossip", {"message": message})["accepted"]
         added = service.expect("uplink_add", {"peer_id": "nodea"})
         assert added["note"] == ""
-        provider.admit_reply(added)
+        provider.admit_reply(added, network.consumer, network.neighbours[0].consumer4)
         router = Router(network, (provider,), service, "")
         router.wait_primary()
         tested = service.expect("uplink_test", {"peer_id": "nodea", "count": 3})

@@ -32,7 +32,7 @@ def test_uplink_over_the_wan_itself_says_that_it_cannot_help(lab: Lab) -> None:
     service.expect("uplink_gossip", {"message": message})
     added = service.expect("uplink_add", {"peer_id": "nodea"})
     assert added["note"] == FATE
-    provider.admit_reply(added)
+    provider.admit_reply(added, network.consumer, network.wan.address4)
     router = Router(network, (provider,), service, "")
     status = router.wait_primary()
     (uplink,) = status["uplinks"]

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 import re
-import select
 import signal
 import socket
+import threading
 import time
 from pathlib import Path
 
@@ -16,6 +16,7 @@ from tests.lab.lab import Lab
 from tests.lab.meter import Meter, settled
 from tests.lab.network import ECHO4, ECHO6, consumer_network
 from tests.lab.provider import make_provider
+from tests.lab.reach import until
 from tests.lab.router import Router, settings
 from tests.lab.service import PROJECT, Service
 
@@ -36,16 +37,14 @@ def test_the_main_job_needs_two_capabilities_and_systemd_hears_of_it(
 ) -> None:
     network = consumer_network(lab)
     router = Router.build(network, [make_provider(lab, network.providers[0])], settings())
-    listener = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-    listener.bind(str(tmp_path / "notify"))
     kept = ",".join(["-all", *(f"+{name}" for name in capabilities())])
     router.service.wrapper = [
         *("setpriv", "--no-new-privs", f"--bounding-set={kept}", "--inh-caps=-all"),
         *("env", f"NOTIFY_SOCKET={tmp_path / 'notify'}", "WATCHDOG_USEC=400000"),
     ]
-    with listener:
+    with Notified(tmp_path / "notify") as notified:
         router.start()
-        assert heard(listener, {"READY=1", "WATCHDOG=1"})
+        notified.hears("READY=1", "WATCHDOG=1")
         effective = re.search(r"^CapEff:\s*(\w+)$", status(router.service.pid), re.M)
         assert effective is not None
         assert bin(int(effective[1], 16)).count("1") == len(capabilities())
@@ -60,7 +59,7 @@ def test_the_main_job_needs_two_capabilities_and_systemd_hears_of_it(
             router.wait_primary(30.0)
         assert router.service.expect("uplink_status")["problems"] == []
         router.service.stop()
-        assert heard(listener, {"STOPPING=1"})
+        notified.hears("STOPPING=1")
 
 
 def status(pid: int) -> str:
@@ -68,13 +67,34 @@ def status(pid: int) -> str:
         return file.read()
 
 
-def heard(listener: socket.socket, wanted: set[str]) -> bool:
-    """Whether all of these states come within some seconds, among others."""
-    deadline = time.monotonic() + 10.0
-    while wanted and time.monotonic() < deadline:
-        if select.select([listener], [], [], 0.2)[0]:
-            wanted = wanted - {listener.recv(100).decode()}
-    return not wanted
+class Notified:
+    """What a service tells systemd by this socket. A context manager.
+
+    It is read all the time: what comes while the kernel's short queue is full would be lost.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self._socket.bind(str(path))
+        self._states: set[str] = set()
+        self._reader = threading.Thread(target=self._read, daemon=True)
+
+    def __enter__(self) -> Notified:
+        self._reader.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._socket.shutdown(socket.SHUT_RD)
+        self._reader.join(5.0)
+        self._socket.close()
+
+    def hears(self, *wanted: str) -> None:
+        """Wait until all of these states came."""
+        until(lambda: set(self._states), lambda states: states.issuperset(wanted))
+
+    def _read(self) -> None:
+        while state := self._socket.recv(100).decode():
+            self._states.add(state)
 
 
 def test_the_unit_names_the_programs_it_starts() -> None:

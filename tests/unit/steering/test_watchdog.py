@@ -16,7 +16,7 @@ from rpcd_wireguard_uplink.steering import watchdog as module
 from rpcd_wireguard_uplink.steering.watchdog import ReversePath, Watchdog, find_shell
 from rpcd_wireguard_uplink.system import proc
 
-SILENCE_S = 4.0
+SILENCE_S = 1
 TAKEN_BACK = [
     f"{family} {what} protocol {protocol}"
     for what in ("rule flush", "route flush table all")
@@ -77,6 +77,12 @@ def scene(tmp_path: Path, mocker: MockerFixture) -> Iterator[Scene]:
 
 
 @pytest.fixture
+def impatient(mocker: MockerFixture) -> None:
+    """It waits for a second only."""
+    mocker.patch.object(module, "SILENCE_S", SILENCE_S)
+
+
+@pytest.fixture
 def watchdog(scene: Scene) -> Watchdog:
     return Watchdog(str(scene.directory))
 
@@ -104,6 +110,7 @@ def test_one_is_started_and_ends_when_told(scene: Scene, watchdog: Watchdog) -> 
     assert len(scene.children) == 1
 
 
+@pytest.mark.usefixtures("impatient")
 def test_silence_takes_the_rules_back(scene: Scene, watchdog: Watchdog) -> None:
     """Even where it comes right after the first word, before the shell has opened its end."""
     scene.directory.mkdir()
@@ -117,6 +124,7 @@ def test_silence_takes_the_rules_back(scene: Scene, watchdog: Watchdog) -> None:
     assert not os.path.exists(watchdog.saved_path)
 
 
+@pytest.mark.usefixtures("impatient")
 def test_a_service_that_is_back_in_time_takes_it_over(scene: Scene, watchdog: Watchdog) -> None:
     watchdog.beat(armed=True)
     wait_for(scene.has_reader)
@@ -125,13 +133,14 @@ def test_a_service_that_is_back_in_time_takes_it_over(scene: Scene, watchdog: Wa
     end_s = time.monotonic() + SILENCE_S + 1.5
     while time.monotonic() < end_s:
         assert again.beat(armed=True) == ""
-        time.sleep(0.5)
+        time.sleep(0.1)
     assert scene.calls() == []
     assert len(scene.children) == 1
     again.end()
     wait_for(lambda: scene.running() == 0)
 
 
+@pytest.mark.usefixtures("impatient")
 def test_a_service_that_is_being_loaded_gives_it_its_full_time(
     scene: Scene, watchdog: Watchdog
 ) -> None:
@@ -245,6 +254,7 @@ def test_shells(there: set[str], found: list[str], mocker: MockerFixture) -> Non
 
 
 @pytest.mark.needs("busybox")
+@pytest.mark.usefixtures("impatient")
 def test_busybox_takes_back_too(scene: Scene, watchdog: Watchdog, mocker: MockerFixture) -> None:
     mocker.patch.object(module, "find_shell", return_value=["/usr/bin/env", "busybox", "ash"])
     watchdog.beat(armed=True)
