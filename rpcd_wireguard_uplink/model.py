@@ -23,6 +23,7 @@ TUNNEL_PREFIX = "wgup_"
 ALIAS_PREFIX = "wgup6"
 PROVIDER_DEVICE = "wgup_srv"
 TABLE = "wgup"  # of nftables
+OWN_PROTOCOLS = (151, 152)  # of rules and routes: those that stand, those of a diversion
 OUTER_MARK = 0x51  # WireGuard's own packets of our tunnels
 PROBE_MARK = 0x52  # sockets of ours that are bound to a path
 MWAN3_MASK = 0x3F00  # mwan3's mmx_mask

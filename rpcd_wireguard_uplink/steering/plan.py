@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from enum import Enum
 
 from ..failover.machine import AWAY, Phase, State
-from ..model import DefaultRoute, Family, Uplink, is_own_name
+from ..model import OWN_PROTOCOLS, DefaultRoute, Family, Uplink, is_own_name
 from ..system.netlink import Message
 from ..system.network import NetworkState
 from ..system.rtnetlink import Route, Rule
@@ -23,7 +23,7 @@ LAST_TABLE = 5181  # where what then has no route goes
 BOUND_TABLE = 5182  # for sockets that are bound to a tunnel
 FIRST_PATH_TABLE = 5200  # a table for each path, by its slot
 
-STANDING, DIVERTING = 151, 152  # routing protocol numbers that mark rules and routes as ours
+STANDING, DIVERTING = OWN_PROTOCOLS
 
 MAIN_SLOT = 1
 FIRST_SLOT, MOST_SLOTS = 2, 63

@@ -18,7 +18,7 @@ from functools import cached_property, lru_cache
 from typing import NamedTuple
 
 from ..errors import CommandFailed
-from ..model import OUTER_MARK, DefaultRoute, Family, Link
+from ..model import OUTER_MARK, OWN_PROTOCOLS, DefaultRoute, Family, Link
 from . import netlink, nft
 from .netlink import Message, attribute, nested, number, parse_attributes, text
 
@@ -480,10 +480,11 @@ class Kernel:
         return [found for message in dumped if (found := parse_route(message)) is not None]
 
     def destinations(self) -> list[tuple[str, str]]:
-        """(device, prefix) of each route of all tables; a refusal has no device."""
+        """(device, prefix) of each route but steering's own, of all tables; '' for a refusal."""
         names = dict(socket.if_nameindex())
         routes = [route for family in Family for route in self.routes(family)]
-        hops = ((hop, route) for route in routes for hop in route.hops or (Hop(0),))
+        others = (route for route in routes if route.protocol not in OWN_PROTOCOLS)
+        hops = ((hop, route) for route in others for hop in route.hops or (Hop(0),))
         return [(names.get(hop.index, ""), route.destination) for hop, route in hops]
 
     def default_routes(self, family: Family) -> list[DefaultRoute]:

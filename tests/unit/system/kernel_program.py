@@ -12,6 +12,7 @@ from rpcd_wireguard_uplink.system.netlink import ROUTE, Events
 from rpcd_wireguard_uplink.system.rtnetlink import (
     EVENT_GROUPS,
     MAIN,
+    UNREACHABLE,
     Kernel,
     Route,
     Rule,
@@ -112,6 +113,9 @@ def change(kernel: Kernel) -> dict[str, object]:
         "defaults": [(r.device, r.gateway, r.metric) for r in kernel.default_routes(Family.IPV4)],
         "destinations": [("tun0", "203.0.113.0/24"), ("", "10.9.0.0/16")],
     }
+    ours = Route(Family.IPV4, 5181, "10.66.0.0/16", (), 1, UNREACHABLE, PROTOCOL)
+    assert kernel.change([add_route(ours)]) == [0] and ours in kernel.routes(Family.IPV4)
+    assert ("", ours.destination) not in kernel.destinations()
     found["destinations"] = [d for d in found["destinations"] if d in kernel.destinations()]
     kernel.change([delete_route(r) for r in kernel.routes(Family.IPV4) if not r.length])
     found["routes"] += [kernel.has_route("100.0.0.1", "10.1.2.9", "made0")]
