@@ -27,6 +27,7 @@ from rpcd_wireguard_uplink.mesh.wire.offer import Offer, Withdrawal
 from rpcd_wireguard_uplink.mesh.wire.signing import DECIMALS, DOMAIN
 from rpcd_wireguard_uplink.schema.json_message import DEEPEST, LONGEST_JSON
 from rpcd_wireguard_uplink.schema.validation import Schema
+from rpcd_wireguard_uplink.sentences import TEMPLATES
 
 from .schemas import LEASE_DENIAL, reply_schema
 
@@ -111,6 +112,16 @@ status: `error` is a sentence for people, `code` stays the same between releases
 | 9 | UNKNOWN_ERROR | an error inside the service; its log names the place |
 | 10 | CONNECTION_FAILED | the peer can't be reached |
 | 13 | SYSTEM_ERROR | a program that the service runs failed |
+
+## Codes of sentences
+
+Sentences that say why are for people, and may be worded anew. What programs read has the same name
+with `_code`, and with `_args` what stands at %s. At ... stands another sentence: the code is both,
+joined by a slash, such as `down/no_answer`. A sentence that is not listed has the code "".
+
+| code | sentence |
+| --- | --- |
+{codes}
 {sections}"""
 
 _MESSAGES_PAGE = """\
@@ -143,6 +154,7 @@ def docs_text() -> str:
     return _METHODS_PAGE.format(
         object=OBJECT,
         methods=_lines(f"| [{m.name}](#{m.name}) | {m.access} | {m.doc} |" for m in rows),
+        codes=_lines(f"| {code} | {text} |" for code, text in TEMPLATES.items()),
         sections=_lines(
             line for method in rows for line in _method_section(method, examples[method.name])
         )

@@ -10,6 +10,7 @@ import asyncio
 import logging
 import os
 import time
+from contextlib import suppress
 from typing import Any
 
 from . import events as e
@@ -26,6 +27,7 @@ from .errors import NotSupported
 from .failover.machine import Moved
 from .failover.monitor import Monitor
 from .history.changes import History
+from .history.series import Series
 from .mesh.advertiser import Advertiser, BrokerTransport
 from .mesh.agent import MeshAgent
 from .mesh.offer_validation import OfferValidator
@@ -42,8 +44,9 @@ from .provider.offer import OfferAnnounced, OwnOffer
 from .provider.site import Site
 from .steering.controller import PlanApplied
 from .steering.coordinator import SteeringCoordinator
-from .storage.state_file import StateFile, now_text, read_state, run_dir_of
+from .storage.state_file import StateFile, now_text, read_state, run_dir_of, write_state
 from .storage.usage_file import UsageFile
+from .system.files import UnusableFile, read_table
 from .system.nft import OthersChanged, TableDeleted
 from .tasks import TaskSet
 from .ubus.client import Client
@@ -59,6 +62,7 @@ log = logging.getLogger("wireguard-uplink")
 
 NAMES_S = 2.0
 UPKEEP_S = 30.0
+MOST_SERIES_BYTES = 1 << 20  # of 64 paths they are half of it
 
 
 def make_platform(
@@ -229,7 +233,8 @@ class Daemon:
             self.history,
             warnings,
         )
-        self.series_methods = SeriesMethods(self.status)
+        self._series, self._series_file = Series(), f"{run_dir_of(state_file)}/series.json"
+        self.series_methods = SeriesMethods(self.status, self._series)
         self.uplink_methods = UplinkMethods(
             platform,
             self.store,
@@ -295,6 +300,8 @@ class Daemon:
         """Begin the work. Nothing is decided before trust and terms are known again."""
         await self.platform.sweep()
         self.history.restore(self.remembered.history)
+        with suppress(UnusableFile):  # numbers of the past: without them all goes on
+            self._series.restore(read_table(self._series_file, MOST_SERIES_BYTES) or {})
         remembered = self.remembered
         self.offers.restore(remembered.offers, remembered.sequences, time.monotonic())
         await self.store.reload()
@@ -369,6 +376,8 @@ class Daemon:
         await self.bus.close()
         await self.monitor.stop()
         self.state_file.write()
+        with suppress(OSError):
+            write_state(self._series_file, self._series.as_table())
 
     # --- following
 

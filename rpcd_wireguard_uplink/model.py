@@ -223,7 +223,7 @@ class HistoryEntry(Record):
     from_path: str = member('path before; "" if none', wire="from", column="FROM", default="")
     to_path: str = member('path after; "" if none', wire="to", column="TO", default="")
     peer_id: str = member('the peer it concerns; "" if none', column="PEER", default="")
-    cause: str = member("why, as a sentence", column="CAUSE", last=True, default="")
+    cause: str = member("why, as a sentence", column="CAUSE", last=True, default="", coded=True)
     detection_ms: int = member(
         "ms from first lost probe to decision; -1 if none", low=-1, column="NOTICED IN", default=-1
     )
@@ -235,6 +235,11 @@ class HistoryEntry(Record):
     )
     outage_ms: int = member(
         "ms without internet; -1 if none or unknown", low=-1, column="OUTAGE", default=-1
+    )
+    used_bytes: int = member(
+        "bytes both ways through the uplink that was left; -1 if none was or unknown",
+        low=-1,
+        default=-1,
     )
 
 

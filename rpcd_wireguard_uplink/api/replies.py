@@ -83,7 +83,7 @@ class OfferRow(Record, also=listed(Offer)):
     peer_id: str  # one of the offer's
     trusted: bool = member("whether the owner trusts this peer")
     usable: bool = member("whether an uplink can be made from the offer now", column="USABLE")
-    reason: str = member(REASON, column="USABLE", last=True)
+    reason: str = member(REASON, column="USABLE", last=True, coded=True)
     endpoint: str = member(ENDPOINT, column="ENDPOINT")
     age_s: int = member("seconds since the offer was received", column="RECEIVED")
     carrier: str = member("how it came: mesh, mqtt, gossip, or bus for this router's own programs")
@@ -119,7 +119,7 @@ class Added(DonePeer):
     weight: int = member(WEIGHT, column="WEIGHT")
     created: bool = member("false where the uplink existed and was changed")
     leased: bool = member("whether its addresses are a lease of the provider")
-    note: str = member(NOTE)
+    note: str = member(NOTE, coded=True)
 
 
 class Tested(Record):
@@ -136,7 +136,7 @@ class Tested(Record):
     loss_pct: float = member(LOSS)
     handshake_age_s: int = member(HANDSHAKE)
     exit_address: str = member('address that the internet sees; "" if it can\'t be told')
-    error: str = member('why nothing was reachable, as a sentence; else ""')
+    error: str = member('why nothing was reachable, as a sentence; else ""', coded=True)
 
 
 class Weighed(DonePeer):
@@ -207,8 +207,8 @@ class UplinkHealth(Record):
     underlay: str = member('device that the tunnel\'s outer packets leave by; "" if unknown')
     shared_fate: bool = member(SHARED_FATE)
     usable: bool = member(USABLE, column="USABLE")
-    reason: str = member(REASON, column="USABLE", last=True)
-    note: str = member(NOTE)
+    reason: str = member(REASON, column="USABLE", last=True, coded=True)
+    note: str = member(NOTE, coded=True)
 
 
 class FamilyState(Record):
@@ -269,6 +269,13 @@ class Mwan3(Record):
     policies: Sequence[Mwan3Policy] = member("its policies")
 
 
+class Coded(Record):
+    """What a sentence says, for programs."""
+
+    code: str = member('codes of the sentence, joined by slashes; "" where it has none')
+    args: Sequence[str] = member("what it is filled with")
+
+
 class ByHand(Record):
     """A path that `uplink_use` chose."""
 
@@ -287,7 +294,7 @@ class Status(Record):
     state: str = member(STATE)
     active_path: str = member(ACTIVE_PATH)
     since_s: float = member("seconds in this state")
-    cause: str = member("what led to this state, as a sentence")
+    cause: str = member("what led to this state, as a sentence", coded=True)
     release_s: float = member("seconds until failback; -1 if no WAN answers again", low=-1)
     by_hand: ByHand | None = member("what the owner chose; absent if nothing", default=None)
     detection_bound_ms: int = member("ms after which a dead WAN is noticed at the latest")
@@ -303,6 +310,7 @@ class Status(Record):
     )
     events: Sequence[HistoryEntry] = member("the last changes, newest first", most=EVENTS_IN_STATUS)
     problems: Sequence[str] = member("what the owner should mend")
+    problem_codes: Sequence[Coded] = member("the code of each of problems")
     mwan3: Mwan3 | None = member("mwan3's own view; absent where it is not installed", default=None)
     mwan3_available: bool | None = member(
         "as in mwan3, for SecuBox; absent like mwan3", default=None
@@ -326,6 +334,10 @@ class Pulse(Record):
     since_s: float = member("seconds in this state")
     release_s: float = member("seconds until failback; -1 if no WAN answers again", low=-1)
     left_s: float = member("seconds until the path chosen by hand is given up; 0 if none is")
+    rollback_s: float = member(
+        "seconds for which settings that LuCI applied may still be put back, and changes are "
+        "refused; 0 if none wait"
+    )
     paths: Sequence[PathPulse] = member("the WANs, then the uplinks, best first")
 
 
@@ -399,7 +411,7 @@ class ExplainedFamily(Record):
 class OtherPeer(Record):
     peer_id: str = member(PEER)
     configured: bool = member("whether there is an uplink to it")
-    reason: str = member("why it is no candidate")
+    reason: str = member("why it is no candidate", coded=True)
 
 
 class Explained(Record):
@@ -460,7 +472,7 @@ class DrillRow(Record):
     peer_id: str = member(PEER)
     interface: str = member(INTERFACE)
     ok: bool = member("whether all went well")
-    note: str = member('what did not; else ""')
+    note: str = member('what did not; else ""', coded=True)
     steps: Sequence[DrillStep] = member("what was tried")
 
 
@@ -476,7 +488,7 @@ class Drilled(Done):
 class OwnOffer(Record):
     peer_id: str = member(PEER)
     available: bool = member("whether the offer is valid now")
-    reason: str = member('why it is not; else ""')
+    reason: str = member('why it is not; else ""', coded=True)
     bandwidth_mbps: int = member("Mbit/s as advertised; 0 if not said")
     latency_ms: float = member("ms as advertised; -1 if not known", low=-1)
     wan_type: str = member("kind of WAN")
@@ -537,6 +549,7 @@ class TrustRow(Record):
         'what is missing, or why it can\'t be used now, and what mends it; else ""',
         column="WHAT IS MISSING",
         last=True,
+        coded=True,
     )
     mesh_address: str = member('its own address on the mesh; "" if not seen', column="MESH ADDRESS")
     mesh_key: str = member('its public key on the mesh; "" if not seen', column="MESH KEY")

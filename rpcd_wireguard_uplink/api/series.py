@@ -11,6 +11,7 @@ import zlib
 from collections.abc import Mapping
 
 from ..history.series import SPANS, Sample, Series
+from ..platform.linux import rollback_s
 from ..system.proc import device_bytes
 from . import replies as r
 from .status import StatusMethods
@@ -24,9 +25,9 @@ Bytes = Mapping[str, tuple[int, int]]
 class SeriesMethods:
     """Samples every path now and then; `follow` is the task."""
 
-    def __init__(self, status: StatusMethods) -> None:
+    def __init__(self, status: StatusMethods, series: Series) -> None:
         self._status = status
-        self._series = Series()
+        self._series = series
         self._read_s = 0.0
         self._bytes: Bytes = device_bytes()
         self._rates: dict[str, tuple[int, int]] = {}
@@ -69,6 +70,7 @@ class SeriesMethods:
             since_s=status.since_s,
             release_s=status.release_s,
             left_s=status.by_hand.left_s if status.by_hand is not None else 0.0,
+            rollback_s=rollback_s(),
             paths=self._paths(status),
         )
 

@@ -29,6 +29,7 @@ from ..platform.linux import Platform
 from ..probing.icmp import PROBE_BYTES
 from ..probing.probe_kind import ProbeKind
 from ..provider.lease_server import LeaseServer
+from ..sentences import code_of
 from ..uplinks.terms import offer_reason
 from ..uplinks.wans import Wans
 from ..warnings import Warnings
@@ -119,6 +120,7 @@ class StatusMethods:
         primary = next((each.primary.device for each in wans if each.primary is not None), "")
         bound_s = config.settings.detection_bound_s(self._timeout_s())
         mwan3 = self._wans.mwan3_view
+        problems = list(self.problems())
         is_mwan3_there = None if mwan3 is None else bool(mwan3.interfaces)
         return r.Status(
             available=True,
@@ -146,7 +148,8 @@ class StatusMethods:
             uplinks=self._uplinks_health({offer.peer_id: offer for offer in offers}, now_s),
             peer_offers=_peer_offers(offers),
             events=self._history.newest(r.EVENTS_IN_STATUS),
-            problems=list(self.problems()),
+            problems=problems,
+            problem_codes=[r.Coded(code=c, args=a) for c, a in map(code_of, problems)],
             mwan3=None if mwan3 is None else _mwan3(mwan3),
             mwan3_available=is_mwan3_there,
             mwan3_status=None if mwan3 is None else mwan3.told,

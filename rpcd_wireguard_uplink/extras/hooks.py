@@ -29,7 +29,7 @@ TIMEOUT_S = 10.0
 MOST_WAITING = 64
 TOGETHER_S = 0.3  # the other family of a change is waited for
 _SAME = ("kind", "from_path", "to_path", "peer_id")
-_MEASURED = ("detection_ms", "switch_ms", "outage_ms", "duration_s")
+_MEASURED = ("detection_ms", "switch_ms", "outage_ms", "duration_s", "used_bytes")
 PATH = "/usr/sbin:/usr/bin:/sbin:/bin"
 
 
@@ -67,7 +67,7 @@ class Notice:
         """All variables that a hook sees; what is not known or does not apply is empty."""
         told = {"event": self.event, "router": self.router, "text": self.sentence()}
         table = told | self.entry.as_table()
-        known = {name: "" if value == -1 else str(value) for name, value in table.items()}
+        known = {n: "" if v == -1 else str(v) for n, v in table.items() if n != "cause_args"}
         known["peer"] = known.pop("peer_id")
         known["json"] = json.dumps(table)
         return {"PATH": PATH, **{f"WGUP_{k.upper()}": printable(v) for k, v in known.items()}}

@@ -7,7 +7,7 @@ The state file carries the entries over a restart.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Container, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from ..config.store import ConfigStore
@@ -15,6 +15,7 @@ from ..events import CarryingChanged, Events, PeerNews, Recorded, UplinkChanged
 from ..failover.machine import Moved
 from ..model import HistoryEntry
 from ..storage.state_file import now_text
+from ..system.proc import device_bytes
 
 MOST_ENTRIES = 200
 HOMEWARD = ("failback", "recovered")
@@ -24,9 +25,12 @@ HOMEWARD = ("failback", "recovered")
 class History:
     _events: Events
     _store: ConfigStore
+    _count: Callable[[], Mapping[str, tuple[int, int]]] = device_bytes
     _entries: deque[HistoryEntry] = field(default_factory=lambda: deque(maxlen=MOST_ENTRIES))
     # By family: of the outage before it was reported.
     _without_ms: dict[str, int] = field(default_factory=dict)
+    # By family: the uplink in use, and what its device had counted when it came into use.
+    _used: dict[str, tuple[str, int]] = field(default_factory=dict)
 
     def newest(self, limit: int) -> list[HistoryEntry]:
         """At most `limit` entries, newest first."""
@@ -55,7 +59,9 @@ class History:
             switch_ms=event.switch_ms,
             duration_s=round(change.lasted_s, 3),
         )
-        entry = entry.replaced(outage_ms=self._outage_ms(entry))
+        entry = entry.replaced(
+            outage_ms=self._outage_ms(entry), used_bytes=self._used_bytes(entry, peers)
+        )
         name = "failback" if change.kind in HOMEWARD else "failover"
         self._add("drill" if change.kind == "drill" else name, entry)
 
@@ -90,6 +96,17 @@ class History:
     def _add(self, name: str, entry: HistoryEntry) -> None:
         self._entries.append(entry)
         self._events.publish(Recorded(name, entry))
+
+    def _used_bytes(self, entry: HistoryEntry, uplinks: Container[str]) -> int:
+        """What went through the uplink that a family leaves; -1 where it left none."""
+        counted = {path: rx + tx for path, (rx, tx) in self._count().items()}
+        path, before = self._used.pop(entry.family, ("", 0))
+        if entry.to_path in uplinks and entry.to_path in counted:
+            self._used[entry.family] = (entry.to_path, counted[entry.to_path])
+        if not path or path != entry.from_path or path not in counted:
+            return -1
+        now = counted[path]
+        return now - before if now >= before else now  # a device that was made anew
 
     def _outage_ms(self, entry: HistoryEntry) -> int:
         """How long a family was without internet until this entry; -1 where it was not, or where

@@ -9,6 +9,7 @@ from __future__ import annotations
 from array import array
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any, Self
 
 SPANS = {"hour": (60, 60), "day": (900, 96), "month": (28_800, 90)}
 """Each span: the seconds of a point, and how many points are kept."""
@@ -47,6 +48,16 @@ class Line:
         self.points.extend([GAP] * (min(gaps, self.most) + 1))
         del self.points[: -self.most]
         self._sum, self._count = 0.0, 0
+
+    def as_list(self) -> list[float]:
+        """What `from_list` goes on with."""
+        return [round(self._sum, 1), self._count, *(round(value, 1) for value in self.points)]
+
+    @classmethod
+    def from_list(cls, most: int, given: list[float]) -> Self:
+        """Raises TypeError, ValueError or OverflowError for what is no line."""
+        total, count, *points = given
+        return cls(most, array("f", points[-most:]), float(total), int(count))
 
 
 class Series:
@@ -91,6 +102,29 @@ class Series:
             )
             for path, lines in self._lines.items()
         }
+
+    def as_table(self) -> dict[str, Any]:
+        """What `restore` goes on with; times are those of one boot's monotonic clock."""
+        paths = {
+            path: {span: [line.as_list() for line in lines[span]] for span in SPANS}
+            for path, lines in self._lines.items()
+        }
+        return {"slots": self._slots, "paths": paths, "counted": self._counted}
+
+    def restore(self, table: Mapping[str, Any]) -> None:
+        """Go on with what an earlier run has kept, or with none of it where it is damaged."""
+        try:
+            slots = {span: int(table["slots"][span]) for span in SPANS}
+            lines: dict[str, dict[str, tuple[Line, Line, Line]]] = {}
+            for path, spans in list(table["paths"].items())[:MOST_PATHS]:
+                lines[path] = {}
+                for span, (_, most) in SPANS.items():
+                    latency, loss, traffic = (Line.from_list(most, each) for each in spans[span])
+                    lines[path][span] = (latency, loss, traffic)
+            counted = {path: (int(rx), int(tx)) for path, (rx, tx) in table["counted"].items()}
+        except (KeyError, TypeError, ValueError, AttributeError, OverflowError):
+            return
+        self._slots, self._lines, self._counted = slots, lines, counted
 
     def _moved(self, path: str, sample: Sample) -> int:
         """Bytes since the last sample; counters that fell began anew."""

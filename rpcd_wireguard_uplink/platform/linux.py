@@ -106,7 +106,7 @@ class Platform:
         """
 
         def write() -> object:
-            if 0 <= time.time() - _snapshot_s(config) < CONFIRM_S:
+            if _waits_s(config) > 0:
                 raise RollbackPending(
                     f"settings that were applied in LuCI wait to be confirmed, and {config} may be "
                     "put back: confirm them, or try again in two minutes"
@@ -396,12 +396,18 @@ def loosen_reverse_path(device: str) -> None:
         write_setting(filter_of(device), "2" if read_setting(filter_of("all")) == "1" else "0")
 
 
-def _snapshot_s(config: str) -> float:
-    """When rpcd has put a copy of a configuration aside, by the wall clock; 0 where it has not."""
+def rollback_s() -> float:
+    """How long rpcd may still put a file back that is edited here; 0 where it will not."""
+    return max(map(_waits_s, EDITED))
+
+
+def _waits_s(config: str) -> float:
+    """How long the copy that rpcd has put aside of a configuration may come back; 0 without one."""
     try:
-        return os.stat(os.path.join(SNAPSHOTS, config)).st_mtime
+        age_s = time.time() - os.stat(os.path.join(SNAPSHOTS, config)).st_mtime
     except OSError:
         return 0.0
+    return CONFIRM_S - age_s if 0 <= age_s < CONFIRM_S else 0.0
 
 
 def _keep_text(path: str, text: str) -> None:

@@ -19,6 +19,7 @@ from typing import (
     dataclass_transform,
 )
 
+from ..sentences import code_of
 from .shapes import Tree
 
 REQUIRED = object()
@@ -47,6 +48,7 @@ class Member:
     column: str
     is_last: bool
     default: Any
+    is_coded: bool = False
 
     def take_name(self, name: str) -> None:
         """Its attribute has this name, and so has it in the table unless that was declared."""
@@ -74,17 +76,19 @@ def member(
     low: float | None = None,
     high: float | None = None,
     most: int | None = None,
+    coded: bool = False,
     **keywords: Any,
 ) -> Any:
     """Declare a member: its meaning with the unit, or the keywords of a shape that several share.
 
     `wire` is its name in the table where Python forbids that name. Members with the same `column`
-    share it. `low`, `high` and `most` bound a number and the rows of a sequence; `keywords` are
-    JSON Schema's (enum, pattern ...).
+    share it. `low`, `high` and `most` bound a number and the rows of a sequence; a sentence that is
+    `coded` has its code and arguments beside it (sentences.py), under its name with _code and
+    _args; `keywords` are JSON Schema's (enum, pattern ...).
     """
     bounds = {"minimum": low, "maximum": high, "maxItems": most}
     keywords |= {name: bound for name, bound in bounds.items() if bound is not None}
-    return Member(meaning, keywords or _NOTHING, wire, column, last, default)
+    return Member(meaning, keywords or _NOTHING, wire, column, last, default, coded)
 
 
 @dataclass_transform(kw_only_default=True, frozen_default=True, field_specifiers=(member,))
@@ -96,6 +100,7 @@ class Record:
     members: ClassVar[Mapping[str, Member]] = {}
     _defaults: ClassVar[Mapping[str, Any]] = {}
     _is_flat: ClassVar[bool] = True  # nothing but its attributes is in its table
+    _coded: ClassVar[tuple[str, ...]] = ()
 
     def __init_subclass__(cls, also: Mapping[str, Member] | None = None) -> None:
         """`also` are members that another class declares and this one has, too."""
@@ -103,10 +108,11 @@ class Record:
         declared = {n: here[n] for n in cls.__annotations__ if isinstance(here.get(n), Member)}
         for name, each in declared.items():
             each.take_name(name)
-        cls.members = {**cls.members, **(also or {}), **declared}
+        cls._coded += tuple(name for name, each in declared.items() if each.is_coded)
+        cls.members = {**cls.members, **(also or {}), **_with_codes(declared)}
         cls._defaults = {n: m.default for n, m in cls.members.items() if m.default is not REQUIRED}
         cls._is_flat = cls._is_flat and all(
-            cls.__annotations__[name] in _FLAT and each.wire == name
+            cls.__annotations__[name] in _FLAT and each.wire == name and not each.is_coded
             for name, each in declared.items()
         )
 
@@ -116,6 +122,8 @@ class Record:
             wrong = sorted(values.keys() ^ self.members.keys())
             if wrong:
                 raise TypeError(f"{type(self).__name__}: {', '.join(wrong)} missing or unknown")
+        for name in self._coded:
+            values[f"{name}_code"], values[f"{name}_args"] = code_of(values[name])
         self.__dict__.update(values)
 
     @classmethod
@@ -170,6 +178,21 @@ class Record:
             if name in values and not is_of_kind(values[name], _FLAT[kind]):
                 raise TypeError(f"{name} is of another kind")
         return cls(**values)
+
+
+def _with_codes(declared: Mapping[str, Member]) -> dict[str, Member]:
+    members = {}
+    for name, each in declared.items():
+        members[name] = each
+        if each.is_coded:
+            code = f'codes of {name}, joined by slashes; "" where it has none'
+            members[f"{name}_code"] = member({"type": "string", "description": code}, default="")
+            words = {"type": "array", "items": {"type": "string"}}
+            given = {**words, "description": f"what {name} is filled with"}
+            members[f"{name}_args"] = member(given, default=())
+    for name, each in members.items():
+        each.take_name(name)
+    return members
 
 
 def is_of_kind(value: Any, kind: str) -> bool:

@@ -6,8 +6,9 @@ import copy
 from dataclasses import dataclass, field
 from typing import Any
 
-from docs.schemas import check_reply
+from docs.schemas import check_reply, reply_schema
 from rpcd_wireguard_uplink.api.methods import METHODS, OBJECT
+from rpcd_wireguard_uplink.sentences import code_of
 
 from .gateway import Answer, Session
 from .mesh import BrowserSession
@@ -56,7 +57,8 @@ def trust(name: str, state: str = "untrusted", **changes: Any) -> Table:
 def event(kind: str, at: str, **changes: Any) -> Table:
     made = {"at": at, "kind": kind, "family": "", "from": "", "to": "", "peer_id": "", "cause": ""}
     return {
-        **made, "detection_ms": -1, "switch_ms": -1, "duration_s": -1, "outage_ms": -1, **changes,
+        **made, "detection_ms": -1, "switch_ms": -1, "duration_s": -1, "outage_ms": -1,
+        "used_bytes": -1, **changes,
     }  # fmt: skip
 
 
@@ -64,6 +66,7 @@ def outage(minute: int = 0) -> list[Table]:
     """A failover of both families and its end, newest first."""
     moved = {"from": "eth0", "to": "wgup_nodea", "peer_id": "nodea", "outage_ms": 1462}
     back = {"from": "wgup_nodea", "to": "eth0", "cause": "eth0 answers for 30 s"}
+    back["used_bytes"] = 340_000_000
     cause = {"cause": "eth0: no answer to 3 probes in 1.4 s"}
     return [
         event("failback", f"2026-02-28T12:{minute + 4:02}:00.200Z", family="ipv6", **back),
@@ -77,6 +80,25 @@ def family(path: str, state: str) -> Table:
     return {"state": state, "active_path": path, "blocked": False, "carrying": None}
 
 
+def coded(found: Any, tree: Table) -> Any:
+    """A reply with the codes of its sentences, where the schema has them."""
+    if isinstance(found, list):
+        return [coded(each, tree["items"]) for each in found]
+    if not isinstance(found, dict):
+        return found
+    known = tree["properties"]
+    made = {name: coded(each, known[name]) for name, each in found.items()}
+    for name in known:
+        sentence = name.removesuffix("_code")
+        if sentence != name and f"{sentence}_args" in known:
+            made[name], made[f"{sentence}_args"] = code_of(found[sentence])
+            made[f"{sentence}_args"] = [*made[f"{sentence}_args"]]
+    if "problem_codes" in known:
+        codes = [code_of(each) for each in found["problems"]]
+        made["problem_codes"] = [{"code": code, "args": [*args]} for code, args in codes]
+    return made
+
+
 @dataclass(eq=False)
 class Service:
     """What the pages ask; a test changes `replies`, and then `happens()`.
@@ -88,6 +110,7 @@ class Service:
     errors: dict[str, str] = field(default_factory=dict)
     calls: list[tuple[str, Table]] = field(default_factory=list)
     stamp: int = 1
+    rollback_s: float = 0
 
     @property
     def status(self) -> Table:
@@ -102,8 +125,9 @@ class Service:
         if method in self.errors:
             return 9, {"success": False, "error": self.errors[method], "code": "x"}
         reply = self.pulse() if method == "uplink_pulse" else self.replies[method]
+        reply = coded(copy.deepcopy(reply), reply_schema(METHODS[method]).tree)
         check_reply(METHODS[method], reply)
-        return 0, copy.deepcopy(reply)
+        return 0, reply
 
     def pulse(self) -> Table:
         status = self.status
@@ -113,6 +137,7 @@ class Service:
         return {
             "stamp": self.stamp, "since_s": status["since_s"], "release_s": status["release_s"],
             "left_s": status.get("by_hand", {}).get("left_s", 0),
+            "rollback_s": self.rollback_s,
             "paths": [
                 {"path": device, "rx_kbps": 2400 * (i == 0), "tx_kbps": 90}
                 | {name: each[name] for name in names}
@@ -248,6 +273,13 @@ def by_hand() -> Service:
     return service
 
 
+def rollback() -> Service:
+    """Settings that LuCI applied are not confirmed yet."""
+    service = calm()
+    service.rollback_s = 70
+    return service
+
+
 def first_run() -> Service:
     """No backup yet; nodec offers its internet."""
     service = calm()
@@ -263,6 +295,8 @@ def crowd() -> Service:
     service = calm()
     service.status["uplinks"] = [uplink(f"up{i:02}", weight=40 - i) for i in range(20)]
     service.status["uplink_count"] = 20
+    series = service.replies["uplink_series"]["paths"]
+    series += [{**series[0], "path": f"wgup_up{i:02}"} for i in range(20)]
     names = [f"peer{i:03}" for i in range(200)]
     service.replies["uplink_list"]["offers"] = [
         offer(name, trusted=i > 197, usable=i > 197) for i, name in enumerate(names)
@@ -273,7 +307,7 @@ def crowd() -> Service:
 
 STATES = {
     made.__name__: made
-    for made in (calm, failed_over, stranded, failover_off, by_hand, first_run, crowd)
+    for made in (calm, failed_over, stranded, failover_off, by_hand, rollback, first_run, crowd)
 }
 
 

@@ -11,6 +11,7 @@ import pytest
 from rpcd_wireguard_uplink.api import methods
 from rpcd_wireguard_uplink.failover.selection import Candidate, reason_against
 from rpcd_wireguard_uplink.model import Health, PathKind
+from rpcd_wireguard_uplink.sentences import code_of
 
 from . import site
 from .mesh import ACL, BrowserSession
@@ -229,9 +230,17 @@ def test_sentences_of_the_service_are_translated(session: BrowserSession, page, 
             {"shares_underlay": True, "outlives_primary": False},
         )
     ]
-    script = "L.require('wireguard-uplink.sentences').then(s => a[0].map(t => s.translate(t)))"
-    told = page.js(script, said)
-    assert not set(told) & set(said)
-    assert "keine Antwort auf 3" in told[1] and "4.2" in told[1]
+    script = "L.require('wireguard-uplink.words').then(w => a[0].map(t => w.said(t, 'is')))"
+
+    def told(*sentences: str) -> list[str]:
+        coded = ((text, *code_of(text)) for text in sentences)
+        rows = [{"is": text, "is_code": code, "is_args": args} for text, code, args in coded]
+        return list(page.js(script, rows))
+
+    found = told(*said)
+    assert not set(found) & set(said)
+    assert "keine Antwort auf 3" in found[1] and "4,2" in found[1]
     unknown = "a sentence of a newer service"
-    assert page.js(script, [unknown]) == [unknown]
+    assert told(unknown) == [unknown]
+    newer = {"is": unknown, "is_code": "down/newer", "is_args": ["3"]}
+    assert page.js(script, [newer, {"is": unknown}]) == [unknown] * 2

@@ -13,7 +13,19 @@ import pytest
 from tests.repo import PACKAGE, ROOT
 
 ORDER = (
-    *("errors", "text", "schema", "model", "uci", "ubus", "warnings", "tasks", "events", "system"),
+    *(
+        "errors",
+        "text",
+        "sentences",
+        "schema",
+        "model",
+        "uci",
+        "ubus",
+        "warnings",
+        "tasks",
+        "events",
+        "system",
+    ),
     *("config", "storage", "platform", "probing"),
     *("failover", "mwan3", "mesh", "carrying", "steering", "history"),
     *("uplinks", "provider", "api", "extras", "cli", "uninstall", "daemon", "__main__"),
@@ -34,6 +46,7 @@ PURE = (
     *(
         "errors",
         "text",
+        "sentences",
         "model",
         "storage/usage",
         "history/series",

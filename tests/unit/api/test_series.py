@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
+import pytest
+
+from rpcd_wireguard_uplink.storage.state_file import run_dir_of
 from rpcd_wireguard_uplink.system.proc import device_bytes
 from tests.unit.router import LINE, Router, offer
 
@@ -48,6 +52,38 @@ async def test_series_by_the_samples_that_were_taken(router: Router) -> None:
     assert line["latency_ms"][-1] == -1, "nothing answered"
     assert line["moved_bytes"][-1] == 210
     assert (await router.call("uplink_series", span="day"))["step_s"] == 900
+
+
+async def test_series_go_on_after_a_restart(router: Router) -> None:
+    methods = router.daemon.series_methods
+    now_s = time.monotonic()
+    methods.sample(now_s - 120, {LINE: (100, 10)})
+    methods.sample(now_s - 60, {LINE: (300, 20)})
+    kept = (await router.call("uplink_series", span="day"))["paths"]
+    await router.restart()
+    assert (await router.call("uplink_series", span="day"))["paths"] == kept
+    router.daemon.series_methods.sample(now_s, {LINE: (301, 20)})
+    line = (await router.call("uplink_series"))["paths"][0]
+    assert line["moved_bytes"][-1] in (1, 211), "the minute may be the same one"
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"slots": {}, "paths": 3}'])
+async def test_series_that_are_damaged_begin_anew(router: Router, text: str) -> None:
+    await router.stop()
+    file = Path(run_dir_of(str(router.state_file))) / "series.json"
+    assert file.exists()
+    file.write_text(text)
+    await router.start()
+    assert "paths" in await router.call("uplink_series")
+
+
+async def test_settings_that_may_be_put_back_are_told(
+    router: Router, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("rpcd_wireguard_uplink.platform.linux.SNAPSHOTS", str(tmp_path))
+    assert (await router.call("uplink_pulse"))["rollback_s"] == 0
+    (tmp_path / "network").write_text("as it was before\n")
+    assert 90 < (await router.call("uplink_pulse"))["rollback_s"] <= 100
 
 
 def test_bytes_of_devices(tmp_path: Path) -> None:

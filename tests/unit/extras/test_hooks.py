@@ -103,6 +103,8 @@ def test_the_environment_has_everything_and_nothing_else() -> None:
         "WGUP_SWITCH_MS": "20",
         "WGUP_OUTAGE_MS": "320",
         "WGUP_DURATION_S": "1.5",
+        "WGUP_USED_BYTES": "",
+        "WGUP_CAUSE_CODE": "",
         "WGUP_TEXT": "router1: failover (ipv4) wan -> wgup_nodea: wan: no answer",
     }
 

@@ -125,3 +125,25 @@ def test_it_keeps_the_last(history: History) -> None:
     assert len(history.newest(1000)) == MOST_ENTRIES
     assert history.newest(0) == []
     assert history.oldest_first()[0].at == "5"
+
+
+def test_what_went_through_an_uplink_is_told_when_it_is_left(heard: Heard) -> None:
+    counted = {"wgup_a": (100, 50)}
+    uplink = replace(uplink_of("nodea"), interface="wgup_a")
+    events, store = Events(TaskSet(Warnings())), store_of(Config(uplinks=(uplink,)))
+    history = History(events, store, lambda: counted)
+
+    def moves(family: Family, kind: str, before: str, after: str) -> int:
+        history.record_move(Moved(Move(Change(kind, before, after, "", 1.0), family, -1), 1))
+        return history.newest(1)[0].used_bytes
+
+    assert moves(Family.IPV4, "failover", "wan", "wgup_a") == NONE
+    counted["wgup_a"] = (1100, 250)
+    assert moves(Family.IPV6, "failover", "wan", "wgup_a") == NONE
+    counted["wgup_a"] = (2100, 350)
+    assert moves(Family.IPV4, "failback", "wgup_a", "wan") == 2300
+    assert moves(Family.IPV6, "stranded", "wgup_a", "") == 1100
+    assert moves(Family.IPV6, "recovered", "", "wgup_a") == NONE
+    counted["wgup_a"] = (7, 0)
+    assert moves(Family.IPV6, "failback", "wgup_a", "wan") == 7, "the device was made anew"
+    assert moves(Family.IPV4, "failback", "wgup_a", "wan") == NONE, "from before a restart"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from rpcd_wireguard_uplink.history.series import MOST_PATHS, SPANS, Sample, Series
@@ -46,3 +48,29 @@ def test_memory_is_bounded(span: str) -> None:
         series.take({"a": Sample(1, 0), f"path{i}": Sample(1, 0)}, 9001 * most * step_s)
     assert len(series.of(span)) <= MOST_PATHS + 2
     assert "a" in series.of(span)
+
+
+def test_what_is_kept_goes_on_as_if_there_had_been_no_restart() -> None:
+    whole, parts = Series(), Series()
+    for i in range(200):
+        sample = Sample(i % 40, i % 7, i * 100, i * 10)
+        for series in (whole, parts):
+            series.take({"wan": sample, "up": sample}, i * 37)
+        if i % 50 == 20:
+            kept = json.loads(json.dumps(parts.as_table()))
+            parts = Series()
+            parts.restore(kept)
+    for span in SPANS:
+        assert parts.of(span)["wan"][2] == whole.of(span)["wan"][2]
+        for one, other in zip(parts.of(span)["up"][0], whole.of(span)["up"][0], strict=True):
+            assert one == pytest.approx(other, abs=0.2)
+
+
+def test_what_was_kept_is_bounded() -> None:
+    series = Series()
+    line = [0, 0, *range(1000)]
+    table = {"slots": dict.fromkeys(SPANS, 0), "counted": {}}
+    table["paths"] = {str(i): dict.fromkeys(SPANS, [line] * 3) for i in range(2 * MOST_PATHS)}
+    series.restore(table)
+    assert len(series.of("hour")) == MOST_PATHS
+    assert all(len(lines[0]) == SPANS["day"][1] for lines in series.of("day").values())

@@ -1,6 +1,7 @@
 'use strict';
 'require baseclass';
 'require rpc';
+'require wireguard-uplink.words as words';
 
 /*
  * The service's methods: a reply is a table, a failure an Error whose message is a sentence with the
@@ -40,7 +41,7 @@ return baseclass.extend({
 		return call.apply(null, names.map((name) => values[name])).then(function(reply) {
 			if (L.isObject(reply)) {
 				if (reply.success === false && reply.error)
-					throw failure('', reply.error);
+					throw failure('', reply.code == 'rollback_pending' ? words.text([ reply.code ], []) : reply.error);
 				return reply;
 			}
 			if (reply)

@@ -3,6 +3,7 @@
 'require wireguard-uplink.bus as bus';
 'require wireguard-uplink.dialog as dialog';
 'require wireguard-uplink.draw as draw';
+'require wireguard-uplink.redraw as redraw';
 'require wireguard-uplink.words as words';
 
 /*
@@ -61,12 +62,15 @@ return baseclass.extend({
 	},
 
 	wans: function(page) {
-		return E('ul', { 'class': 'wgup-cards', 'id': 'wgup-wans' }, page.status.wans.map((wan) => this.card(page, wan.device, wan.path, wan,
-			page.uses(wan.device) ? words.mark('good', _('in use')) : words.state(wan.state), [
-				wan.portal ? _('Log in at %s').format(wan.portal) : ''
-			], [], [
-				page.button('wgup-use-' + wan.device, _('Use now…'), _('Use %s now').format(wan.path), () => this.use(page, 'wan', wan.path), wan.state == 'up' && !page.uses(wan.device))
-			], '')));
+		return E('ul', { 'class': 'wgup-cards', 'id': 'wgup-wans' }, page.status.wans.map((wan) => {
+			const used = page.uses(wan.device);
+
+			return this.card(page, wan.device, wan.path, wan, [], [ used, wan.state, wan.portal ], () => [
+				used ? words.mark('good', _('in use')) : words.state(wan.state), [ wan.portal ? _('Log in at %s').format(wan.portal) : '' ], [
+					page.button('wgup-use-' + wan.device, _('Use now…'), _('Use %s now').format(wan.path), () => this.use(page, 'wan', wan.path), wan.state == 'up' && !used)
+				], ''
+			]);
+		}));
 	},
 
 	backups: function(page) {
@@ -80,36 +84,47 @@ return baseclass.extend({
 			const arrow = (id, text, label, step) => comparable(each, all[i + step])
 				? [ ' ', make(id, text, label, () => this.move(page, peer, step)) ] : [];
 
-			return this.card(page, name, '%d. %s'.format(i + 1, peer), each,
+			return this.card(page, name, '%d. %s'.format(i + 1, peer), each, [
+				words.cost(each.cost), _('%s today').format(words.bytes(each.today_bytes)), _('%s this month').format(words.bytes(each.month_bytes)),
+				each.quota_left_gb >= 0 ? _('%s GB left').format(words.number(each.quota_left_gb, 1)) : ''
+			], [ each.active, each.usable, each.reason, each.note, each.weight, each.endpoint, each.underlay, each.mtu, comparable(each, all[i - 1]), comparable(each, all[i + 1]) ], () => [
 				each.active ? words.mark('good', _('in use')) : each.usable ? words.mark('good', _('ready')) : words.mark('warn', _('not ready')),
-				[ each.usable ? '' : words.reason(each.reason), words.reason(each.note) ],
-				[ words.cost(each.cost), _('%s today').format(words.bytes(each.today_bytes)), _('%s this month').format(words.bytes(each.month_bytes)),
-					each.quota_left_gb >= 0 ? _('%s GB left').format(words.number(each.quota_left_gb, 1)) : '' ],
-				[
+				[ each.usable ? '' : words.said(each, 'reason'), words.said(each, 'note') ], [
 					make('use', _('Use now…'), _('Use %s now').format(peer), () => this.use(page, peer, peer), each.usable && !each.active, 'cbi-button-action'), ' ',
 					make('test', _('Test'), _('Test %s').format(peer), () => this.test(page, peer)), ' ',
 					make('remove', _('Remove…'), _('Remove %s').format(peer), () => this.remove(page, peer), true, 'cbi-button-negative')
 				],
 				E('details', {}, [
 					E('summary', {}, [ _('Advanced') ]),
-					E('p', {}, [ [ _('Weight %s').format(each.weight), each.endpoint, each.underlay, _('MTU %d').format(each.mtu),
-						each.handshake_age_s < 0 ? '' : _('handshake %s ago').format(words.span(each.handshake_age_s)) ].filter(Boolean).join(' · ') ].concat(
+					E('p', {}, [ [ _('Weight %s').format(each.weight), each.endpoint, each.underlay, _('MTU %d').format(each.mtu) ].filter(Boolean).join(' · ') ].concat(
 						arrow('up', _('Earlier'), _('Use %s earlier').format(peer), -1), arrow('down', _('Later'), _('Use %s later').format(peer), 1)))
-				]));
+				])
+			]);
 		}));
 	},
 
-	card: function(page, key, name, path, mark, reasons, facts, buttons, more) {
+	/* A card. `facts` are its numbers, and all else follows from `from`: where that is as it was, only
+	 * the numbers are written, and `make` is not called for mark, reasons, buttons and what is folded. */
+	card: function(page, key, name, path, facts, from, make) {
+		const numbers = [ path.state == 'down' ? '' : words.ms(path.latency_ms), _('%s lost').format(words.percent(path.loss_pct)) ].concat(facts).filter(Boolean).join(' · ');
+		const id = 'wgup-path-' + key, place = document.getElementById('wgup-numbers-' + key);
+		const sign = JSON.stringify([ name, path.state, from, page.seriesAt, !!page.failure ]);
+
+		if (place && page.signs[key] == sign) {
+			place.textContent = numbers;
+			return redraw.same('li', id);
+		}
+		page.signs[key] = sign;
+
+		const [ mark, reasons, buttons, more ] = make();
 		const series = L.toArray(page.series && page.series.paths).find((each) => each.path == key) || { latency_ms: [] };
 		const known = series.latency_ms.filter((each) => each >= 0);
 
-		return E('li', { 'class': 'wgup-card', 'id': 'wgup-path-' + key }, [
+		return E('li', { 'class': 'wgup-card', 'id': id }, [
 			E('div', {}, [
 				E('h4', {}, [ name, ' ', mark ])
 			].concat(reasons.filter(Boolean).map((each) => E('div', { 'class': 'wgup-note' }, [ each ])), [
-				E('div', { 'class': 'wgup-note' }, [ [
-					path.state == 'down' ? '' : words.ms(path.latency_ms), _('%s lost').format(words.percent(path.loss_pct))
-				].concat(facts).filter(Boolean).join(' · ') ])
+				E('div', { 'class': 'wgup-note', 'id': 'wgup-numbers-' + key }, [ numbers ])
 			])),
 			known.length ? draw.line(series.latency_ms, 20, '%s: %s'.format(SPANS[page.span], _('latency up to %s, %d gaps').format(
 				words.ms(Math.max(...known)), series.latency_ms.length - known.length))) : '',
@@ -146,7 +161,7 @@ return baseclass.extend({
 	/* What a test has found, as sentences. */
 	found: (tested) => [
 		tested.reachable ? _('The internet answers through %s: %s, %s lost.').format(tested.peer_id, words.ms(tested.latency_ms), words.percent(tested.loss_pct))
-			: _('Nothing answers through %s: %s').format(tested.peer_id, words.reason(tested.error))
+			: _('Nothing answers through %s: %s').format(tested.peer_id, words.said(tested, 'error'))
 	],
 
 	test: function(page, peer) {

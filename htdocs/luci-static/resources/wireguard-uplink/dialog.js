@@ -1,7 +1,6 @@
 'use strict';
 'require baseclass';
 'require ui';
-'require wireguard-uplink.sentences as sentences';
 
 /*
  * Questions, forms and what comes of them, in one LuCI modal window from the question to the result.
@@ -105,14 +104,14 @@ return baseclass.extend({
 				for (const node of Array.from(form.children))
 					if (node != news && node != row)
 						node.remove();
-				news.append(...found.map((each) => paragraph(typeof(each) == 'string' ? sentences.translate(each) : each)));
+				news.append(...found.map(paragraph));
 				row.replaceChildren(button(_('Close'), '', close));
 				busy(false);
 				row.firstChild.focus();
 			}, (problem) => {
 				busy(false);
 				news.replaceChildren();
-				error.append(E('p', { 'class': 'wgup-problem wgup-bad' }, [ sentences.translate(problem.message) ]));
+				error.append(E('p', { 'class': 'wgup-problem wgup-bad' }, [ problem.message ]));
 				(fields.length ? form.elements[fields[0].name] : row.lastChild).focus();
 			});
 		});

@@ -78,7 +78,7 @@ return baseclass.extend({
 			if (value < 0)
 				lines.push([]);
 			else
-				lines[lines.length - 1].push('%.1f,%.1f'.format(i * WIDTH / steps, HEIGHT - 2 - value / top * (HEIGHT - 4)));
+				lines[lines.length - 1].push([ Math.round(i * WIDTH / steps), Math.round(HEIGHT - 2 - value / top * (HEIGHT - 4)) ].join());
 		});
 
 		return svg('svg', { 'class': 'wgup-plot', 'viewBox': '0 0 %d %d'.format(WIDTH, HEIGHT), 'width': WIDTH, 'height': HEIGHT, 'role': 'img', 'aria-label': text },

@@ -75,7 +75,7 @@ return baseclass.extend({
 		return [ E('table', { 'class': 'table wgup', 'id': 'wgup-history' }, [
 			E('tr', { 'class': 'tr table-titles' }, titles.map((title) => E('th', { 'class': 'th' }, [ title ])))
 		].concat(shown.map((row) => E('tr', { 'class': 'tr' }, [
-			new Date(row.at).toLocaleString(document.documentElement.lang || undefined), this.what(page.status, row), words.reason(row.events[0].cause, page.status)
+			new Date(row.at).toLocaleString(document.documentElement.lang || undefined), this.what(page.status, row), words.said(row.events[0], 'cause', page.status)
 		].map((text, i) => E('td', { 'class': 'td', 'data-title': titles[i] }, [ text ]))))) ), page.more('history', shown.length, all.length, 5) ];
 	},
 
@@ -89,11 +89,18 @@ return baseclass.extend({
 		if (!STARTS.includes(first.kind))
 			return (EVENTS[first.kind] || first.kind.replace(/_/g, ' ')).format(first.peer_id || first.to);
 
+		const used = {};
+
+		for (const each of row.events)
+			used[each.from] = Math.max(used[each.from] || 0, each.used_bytes);
+
+		const bytes = Object.values(used).reduce((sum, each) => sum + Math.max(0, each), 0);
 		const names = Array.from(new Set(moved.map((each) => words.path(status, each.to))));
 
 		return [
 			names.length ? _('%s failed, %s took over').format(words.path(status, first.from), names.join(', ')) : _('%s failed, nothing took over').format(words.path(status, first.from)),
 			row.until ? _('for %s').format(words.span((row.until - row.at) / 1000)) : _('it lasts'),
+			bytes ? _('%s used').format(words.bytes(bytes)) : '',
 			without >= 0 ? _('%s s without internet').format(words.number(without / 1000, 1)) : ''
 		].filter(Boolean).join(', ');
 	}

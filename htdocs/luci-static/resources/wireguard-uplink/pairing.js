@@ -3,6 +3,7 @@
 'require wireguard-uplink.bus as bus';
 'require wireguard-uplink.cards as cards';
 'require wireguard-uplink.dialog as dialog';
+'require wireguard-uplink.words as words';
 
 /*
  * Dialogs about a peer: from its offer to a tested backup, trust and its end. Loaded when the first of
@@ -36,7 +37,7 @@ return baseclass.extend({
 				return this.until(id, 20);
 			}).then(() => bus.act('uplink_add', { peer_id: id })).then((added) => {
 				tell(_('The tunnel to %s is made.').format(id));
-				return bus.act('uplink_test', { peer_id: id }).then((tested) => [ cards.found(tested)[0], added.note ]);
+				return bus.act('uplink_test', { peer_id: id }).then((tested) => [ cards.found(tested)[0], words.said(added, 'note') ]);
 			}), (told) => told)
 		});
 	},
@@ -90,7 +91,7 @@ return baseclass.extend({
 			],
 			label: _('Add'), busy: _('This takes some seconds…'),
 			work: (given) => page.done(bus.act('uplink_add', given), (reply) => [
-				reply.message, reply.note, _('The public key of this router for it: %s').format(reply.public_key)
+				reply.message, words.said(reply, 'note'), _('The public key of this router for it: %s').format(reply.public_key)
 			])
 		});
 	}

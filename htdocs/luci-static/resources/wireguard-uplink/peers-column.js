@@ -36,7 +36,7 @@ return baseclass.extend({
 		const known = found.get(key) || {};
 
 		if (known.uplink)
-			return E('a', { 'href': L.url('admin/network/wireguard-uplink/overview'), 'title': words.reason(known.uplink.reason) || null }, [
+			return E('a', { 'href': L.url('admin/network/wireguard-uplink/overview'), 'title': words.said(known.uplink, 'reason') || null }, [
 				known.uplink.active ? words.mark('good', _('in use')) : words.state(known.uplink.state)
 			]);
 		if (known.offer)

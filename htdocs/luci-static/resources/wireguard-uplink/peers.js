@@ -64,8 +64,8 @@ return baseclass.extend({
 		return E('tr', { 'class': 'tr', 'id': 'wgup-peer-' + peer.id }, [
 			[ E('strong', {}, [ peer.id ]) ],
 			offer ? [ [ offer.wan_type, offer.bandwidth_mbps ? _('%s Mbit/s').format(words.number(offer.bandwidth_mbps)) : '', words.offerCost(offer) ].filter(Boolean).join(' · '),
-				isTrusted && !offer.usable ? E('div', { 'class': 'wgup-note' }, [ words.reason(offer.reason) ]) : '' ] : [ _('not offered') ],
-			[ words.state(trust.state), trust.state == 'untrusted' ? '' : E('div', { 'class': 'wgup-note' }, [ words.reason(trust.reason) ]) ],
+				isTrusted && !offer.usable ? E('div', { 'class': 'wgup-note' }, [ words.said(offer, 'reason') ]) : '' ] : [ _('not offered') ],
+			[ words.state(trust.state), trust.state == 'untrusted' ? '' : E('div', { 'class': 'wgup-note' }, [ words.said(trust, 'reason') ]) ],
 			buttons.reduce((all, each) => all.concat([ each, ' ' ]), [])
 		].map((content, i) => E('td', { 'class': i == 3 ? 'td right' : 'td', 'data-title': titles[i] || null }, content)));
 	}

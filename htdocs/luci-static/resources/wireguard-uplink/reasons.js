@@ -18,7 +18,7 @@ return baseclass.extend({
 		dialog.show(_('Why this way?'), bus.ask('uplink_explain').then((found) => found.families.map((family) => E('div', {}, [
 			E('h5', {}, [ words.family(family.family) ]), E('p', {}, [ family.sentence ]),
 			list(family.candidates.map((each) => '%d. %s: %s'.format(each.place, each.name, each.sentence)))
-		])).concat(found.others.length ? [ list(found.others.map((each) => '%s: %s'.format(each.peer_id, words.reason(each.reason)))) ] : [])));
+		])).concat(found.others.length ? [ list(found.others.map((each) => '%s: %s'.format(each.peer_id, words.said(each, 'reason')))) ] : [])));
 	},
 
 	whatIf: function(page) {
@@ -41,14 +41,14 @@ return baseclass.extend({
 			label: _('Rehearse'), busy: _('This takes some seconds…'),
 			work: () => page.done(bus.act('uplink_drill', {}), (found) => found.drills.map((each) => each.ok
 				? _('%s would carry the traffic.').format(each.peer_id)
-				: _('%s would not: %s').format(each.peer_id, words.reason(each.note))))
+				: _('%s would not: %s').format(each.peer_id, words.said(each, 'note'))))
 		});
 	},
 
 	check: function() {
 		dialog.show(_('Check this router'), bus.act('uplink_check', {}).then((found) => found.findings.length
 			? found.findings.map((each) => E('p', { 'class': 'wgup-problem wgup-' + (each.level == 'wrong' ? 'bad' : 'warn') }, [
-				words.reason(each.what), each.mend ? E('div', { 'class': 'wgup-key' }, [ each.mend ]) : ''
+				each.what, each.mend ? E('div', { 'class': 'wgup-key' }, [ each.mend ]) : ''
 			]))
 			: [ _('Nothing is wrong.') ]));
 	},

@@ -5,7 +5,8 @@
  * Brings what is shown to what should be shown, by as few changes as possible: what has the focus
  * keeps it, a button that is just being pressed stays the same button. Elements with an id are known
  * again by it; the handlers of an element that stays are those of its first drawing, so they must
- * depend on nothing but what its id says. What was unfolded stays so.
+ * depend on nothing but what its id says. What was unfolded stays so. `same` stands for an element
+ * that is to stay as it is.
  */
 
 function alike(one, other) {
@@ -19,6 +20,8 @@ function merge(shown, wanted) {
 		return;
 	}
 
+	if (wanted.hasAttribute('data-same'))
+		return;
 	for (const name of shown.getAttributeNames())
 		if (!wanted.hasAttribute(name) && name != 'open')
 			shown.removeAttribute(name);
@@ -33,9 +36,9 @@ function mergeChildren(shown, wanted) {
 	let at = shown.firstChild;
 
 	for (const child of Array.from(wanted.childNodes)) {
-		const own = child.id ? Array.from(shown.childNodes).find((node) => node.id == child.id) : null;
+		const own = child.id && !(at && at.id == child.id) ? Array.from(shown.childNodes).find((node) => node.id == child.id) : null;
 
-		if (own && own !== at) {
+		if (own) {
 			shown.insertBefore(own, at);
 			merge(own, child);
 		}
@@ -57,6 +60,8 @@ function mergeChildren(shown, wanted) {
 }
 
 return baseclass.extend({
+	same: (name, id) => E(name, { 'id': id, 'data-same': '' }),
+
 	/* Make `place` hold these nodes. */
 	into: function(place, nodes) {
 		mergeChildren(place, E('div', {}, nodes));

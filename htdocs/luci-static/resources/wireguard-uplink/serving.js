@@ -29,7 +29,7 @@ return baseclass.extend({
 				found.offering
 					? offer.available
 						? words.mark('good', _('Your internet is offered to trusted peers'))
-						: words.mark('warn', _('Your internet can not be offered now: %s').format(words.reason(offer.reason)))
+						: words.mark('warn', _('Your internet can not be offered now: %s').format(words.said(offer, 'reason')))
 					: words.mark('idle', _('Your internet is not offered')),
 				found.offering ? E('div', { 'class': 'wgup-note' }, [ limits(offer) ]) : ''
 			]),

@@ -1,6 +1,5 @@
 'use strict';
 'require baseclass';
-'require wireguard-uplink.sentences as sentences';
 
 /*
  * How things are called and numbers are written on all pages, and what an owner wants to know first.
@@ -24,15 +23,64 @@ const STATES = {
 const COSTS = { 'free': _('free'), 'metered': _('metered'), 'unknown': _('cost unknown'), 'nearly spent': _('nearly used up') };
 const FAMILY = { ipv4: 'IPv4', ipv6: 'IPv6' };
 
+/* What the service's codes say (rpcd_wireguard_uplink/sentences.py), filled with their arguments. */
+const TEXTS = {
+	not_trusted: _('%s is not trusted yet'),
+	not_seen: _('%s was not seen on the mesh yet'),
+	not_confirmed: _('%s is approved; confirm its key here'),
+	no_address: _('its tunnel has no address of this kind'),
+	down: _('it is down: %s'),
+	never_answered: _('nothing has answered through it yet'),
+	needs_dead_wan: _('it needs the WAN that failed'),
+	not_watched: _('it is not tested yet'),
+	service_disabled: _('the service is disabled in the settings'),
+	uplink_disabled: _('it is disabled in the configuration'),
+	failover_off: _('automatic failover is off'),
+	disabled: _('the service is disabled in the settings'),
+	no_answer: _('no answer to %s probes in %s s'),
+	probes_lost: _('%s of %s probes lost'),
+	targets_silent: _('%s of %s addresses do not answer'),
+	not_yet: _('%s, no answer yet'),
+	nothing_else: _('%s; nothing else answers'),
+	nothing_answers: _('neither %s nor any backup answers'),
+	answers_for: _('%s works again for %s s'),
+	answers_again: _('%s answers again'),
+	answers_instead: _('%s answers, %s does not'),
+	lost_again: _('the WAN was lost again: %s'),
+	gone: _('%s is gone'),
+	no_wan_answers: _('no WAN answers'),
+	no_route: _('no WAN is connected'),
+	needs_wan: _('This backup needs %s and can not help when that is dead.'),
+	same_wan: _('%s uses the same internet connection as this router, and is tried last.'),
+	unusable: _('%s can not be used now: %s'),
+	rollback_pending: _('Settings that were just applied wait to be confirmed and may be put back: confirm them, or try again in two minutes.'),
+	well: _('all went well'),
+	of: '%s: %s'
+};
+const FORMATS = [ 0, 1 ].map((digits) => new Intl.NumberFormat(document.documentElement.lang || undefined, { maximumFractionDigits: digits }));
+
+/* A number in the reader's way, with at most `digits` (0 or 1) behind the point. */
 function number(value, digits) {
-	return new Intl.NumberFormat(document.documentElement.lang || undefined, { maximumFractionDigits: digits || 0 }).format(value);
+	return FORMATS[digits || 0].format(value);
 }
 
 return baseclass.extend({
 	number: number,
-	/* A sentence of the service, with the WANs' names for their devices. */
-	reason: (sentence, status) => sentences.translate(L.toArray(status && status.wans).reduce((text, wan) =>
-		text.split(' ').map((word) => word.replace(/[:,;]$/, '') == wan.device ? word.replace(wan.device, wan.path) : word).join(' '), sentence || '')),
+	/* The sentence `name` of a reply in the reader's language, with the WANs' names for their devices;
+	 * what is not known stays as it came. */
+	said: function(reply, name, status) {
+		return this.text((reply[name + '_code'] || '').split('/'), L.toArray(reply[name + '_args']), status) || reply[name] || '';
+	},
+
+	/* A sentence by its codes, each of which is the end of the one before; '' where one is not known. */
+	text: function([ code, ...rest ], given, status) {
+		const text = TEXTS[code] || '', own = rest.length ? text.split('%s').length - 2 : given.length;
+		const end = rest.length ? this.text(rest, given.slice(own), status) : ' ';
+		const filled = given.slice(0, own).map((each) => isNaN(each) ? status ? this.path(status, each) : each : number(+each, 1));
+
+		return end && text.format(...filled, end);
+	},
+
 	family: (name) => FAMILY[name] || name,
 	cost: (name) => COSTS[name] || name,
 
@@ -75,6 +123,12 @@ return baseclass.extend({
 		return uplink ? uplink.peer_id : wan ? wan.path : name || _('nothing');
 	},
 
+	problem: function(status, i) {
+		const { code, args } = L.toArray(status.problem_codes)[i] || {};
+
+		return this.said({ is: status.problems[i], is_code: code, is_args: args }, 'is', status);
+	},
+
 	/* The one word for where things are; an unwatched network is worse than one that is on a backup. */
 	stateOf: (status) => !status.enabled || !status.auto_failover && status.state != 'stranded' ? 'disabled' : status.state,
 
@@ -82,6 +136,12 @@ return baseclass.extend({
 		const kinds = { primary: 'good', suspect: 'warn', failed_over: 'warn', holding: 'warn', stranded: 'bad', disabled: 'bad' };
 		return kinds[this.stateOf(status)] || 'idle';
 	},
+
+	/* Told while settings that LuCI applied may be put back. */
+	rollback: () => E('div', { 'class': 'wgup-now wgup-bad', 'id': 'wgup-rollback' }, [
+		E('strong', {}, [ _('Settings that were just applied are not confirmed.') ]),
+		_('They are put back by themselves if nobody confirms them. Until then nothing can be changed here.')
+	]),
 
 	/* Is the internet working, and by which way: one sentence without numbers. */
 	now: function(status) {
@@ -137,9 +197,9 @@ return baseclass.extend({
 		if (status.state == 'failed_over' && !status.by_hand)
 			return [ _('Have %s mended: look at its modem and cables.').format((status.primary || {}).path), '' ];
 		if (status.uplinks.some((each) => each.usable))
-			return status.problems.length ? [ this.reason(status.problems[0]), 'check' ] : [ _('Nothing to do.'), '' ];
+			return status.problems.length ? [ this.problem(status, 0), 'check' ] : [ _('Nothing to do.'), '' ];
 		if (status.uplinks.length)
-			return [ _('No backup is ready: %s.').format(this.reason(status.uplinks[0].reason)), 'check' ];
+			return [ _('No backup is ready: %s.').format(this.said(status.uplinks[0], 'reason')), 'check' ];
 		if (offer)
 			return [ _('No backup is ready: %s offers its internet.').format(offer.peer_id), 'add', offer.peer_id ];
 		return [ _('No backup is ready, and no peer offers its internet: ask the owner of another router of the mesh to offer it.'), '' ];

@@ -27,7 +27,7 @@ return view.extend({
 	handleReset: null,
 
 	load: function() {
-		Object.assign(this, { mayChange: L.hasViewPermission() !== false, places: {}, shown: {}, rates: {}, search: '', span: 'hour', seriesAt: 0 });
+		Object.assign(this, { mayChange: L.hasViewPermission() !== false, places: {}, shown: {}, signs: {}, rates: {}, search: '', span: 'hour', seriesAt: 0 });
 		return this.look();
 	},
 
@@ -102,7 +102,7 @@ return view.extend({
 	/* Work without a dialog: a failure is shown on top. */
 	report: function(work) {
 		return this.done(work, () => null).catch((error) => {
-			redraw.into(this.places.error, [ E('p', { 'class': 'wgup-problem wgup-bad' }, [ words.reason(error.message) ]) ]);
+			redraw.into(this.places.error, [ E('p', { 'class': 'wgup-problem wgup-bad' }, [ error.message ]) ]);
 		});
 	},
 
@@ -202,11 +202,12 @@ return view.extend({
 		};
 
 		return [
+			this.pulse.rollback_s > 0 ? words.rollback() : '',
 			E('div', { 'class': 'wgup-now wgup-' + words.kindOf(status) }, [
 				E('strong', { 'id': 'wgup-now', 'role': 'status' }, [ words.now(status) ]),
 				E('div', { 'id': 'wgup-next' }, [ words.next(status) ]),
 				E('div', { 'class': 'wgup-note' }, [ [
-					_('For %s.').format(words.span(status.since_s)), words.reason(status.cause, status),
+					_('For %s.').format(words.span(status.since_s)), words.said(status, 'cause', status),
 					status.release_s >= 0 ? _('Back in %s.').format(words.span(status.release_s)) : '',
 					four && six && four != six ? _('IPv4 uses %s, IPv6 uses %s.').format(words.path(status, four), words.path(status, six)) : ''
 				].filter(Boolean).join(' ') ]),
@@ -217,7 +218,7 @@ return view.extend({
 			]),
 			this.picture(),
 			E('p', { 'id': 'wgup-advice' }, [ E('strong', {}, [ _('What to do:') ]), ' ', advice, ' ', what ? buttons[what]() : '' ]),
-			E('div', { 'id': 'wgup-problems' }, status.problems.slice(0, 5).map((each) => E('div', { 'class': 'wgup-problem' }, [ words.reason(each, status) ])))
+			E('div', { 'id': 'wgup-problems' }, status.problems.slice(0, 5).map((each, i) => E('div', { 'class': 'wgup-problem' }, [ words.problem(status, i) ])))
 		];
 	},
 
