@@ -14,6 +14,8 @@ PYTEST := $(BIN)/python -m pytest -n 3 --dist loadgroup
 # For `make install`: the folder of Python's packages on the router.
 PYTHON_SITE ?= /usr/lib/python3.11/site-packages
 DESTDIR ?=
+# What takes comments and blanks out of the pages' scripts, from standard input to standard output.
+JSMIN ?=
 
 # Programs and their packages: what the lab needs, and what only tests need.
 LAB := ip:iproute2 nft:nftables conntrack:conntrack wg:wireguard-tools \
@@ -99,6 +101,7 @@ deb: ## make dist/*.deb, the package for Debian
 	@$(PYTHON) -m debian.build dist
 
 ipk: $(LAB_STAMP) ## make dist/*.ipk, the packages for OpenWrt 24.10; BYTECODE=1: without sources
+	@$(BIN)/python -c 'import rjsmin' 2>/dev/null || $(BIN)/python -m pip install $(QUIETLY) 'rjsmin>=1.2'
 	@$(BIN)/python -m openwrt.ipk dist $(if $(BYTECODE),--bytecode)
 
 install: ## lay the files out below DESTDIR as on a router
@@ -106,6 +109,9 @@ install: ## lay the files out below DESTDIR as on a router
 		from=$${folder%%:*} to="$(DESTDIR)$${folder#*:}"; \
 		[ -d "$$from" ] && [ -n "$$(ls -A "$$from")" ] || continue; \
 		mkdir -p "$$to" && cp -R "$$from"/. "$$to"/ || exit 1; \
+	done
+	@[ -z "$(JSMIN)" ] || (cd htdocs && find . -name '*.js') | while read -r file; do \
+		$(JSMIN) <"htdocs/$$file" >"$(DESTDIR)/www/$$file" || exit 1; \
 	done
 	@$(PYTHON) po/catalogue.py compile "$(DESTDIR)/usr/lib/lua/luci/i18n"
 	@find rpcd_wireguard_uplink -name '*.py' -o -name '*.sh' | while read -r file; do \

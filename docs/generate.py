@@ -277,20 +277,26 @@ _OPTIONS_SCRIPT = """\
 
 /* Made from rpcd_wireguard_uplink/config/options.py by `make generate`; don't edit. */
 
+/* What some options must match, and how that is said. */
+const KINDS = [
+%s
+];
+
+/* By section: the default of a flag, else default, datatype and kind. */
 const OPTIONS = {
 %s
 };
 
 return baseclass.extend({
 	/* Have a field of the form take what the service takes, and show the default. */
-	check: function(field, name) {
-		const option = OPTIONS[name];
+	check(field, name) {
+		const [ section, option ] = name.split('.'), row = OPTIONS[section][option] || [];
+		const [ fallback, datatype, kind ] = L.toArray(row), [ pattern, must ] = KINDS[kind] || [];
 
-		if (option.datatype)
-			field.datatype = option.datatype;
-		field[option.datatype ? 'placeholder' : 'default'] = option.fallback;
-		if (option.pattern)
-			field.validate = (id, value) => option.pattern.test(value) || !value || option.must;
+		field.datatype = datatype;
+		field[Array.isArray(row) ? 'placeholder' : 'default'] = fallback;
+		if (pattern)
+			field.validate = (id, value) => pattern.test(value) || !value || must;
 
 		return field;
 	}
@@ -327,22 +333,39 @@ def _option_row(option: Option) -> str:
 
 def options_script() -> str:
     """The settings page's options.js: the checks of every option that a form may show."""
-    return _OPTIONS_SCRIPT % ",\n".join(_checks())
+    sections = [kind for kind in SECTIONS.values() if kind.name]
+    kinds = {
+        option.kind.pattern: option.kind
+        for section in sections
+        for option in section.options
+        if option.kind.pattern and not option.secret
+    }
+    rows = (
+        f"\t[ /^(?:{pattern.replace('/', chr(92) + '/')})$/, _({_quoted(kind.must)}) ]"
+        for pattern, kind in kinds.items()
+    )
+    tables = (
+        f"\t{each.name}: {{\n" + ",\n".join(_checks(each, [*kinds])) + "\n\t}" for each in sections
+    )
+    return _OPTIONS_SCRIPT % (",\n".join(rows), ",\n".join(tables))
 
 
-def _checks() -> Iterator[str]:
-    for kind in SECTIONS.values():
-        for option in kind.options if kind.name else ():
-            if option.secret:
-                continue
-            checks = {"fallback": "" if option.many else " ".join(option.default_items())}
-            if option.kind is not FLAG:
-                checks["datatype"] = option.kind.datatype or "string"
-            words = [f"{name}: {_quoted(text)}" for name, text in checks.items() if text]
-            if option.kind.pattern:
-                pattern = option.kind.pattern.replace("/", "\\/")
-                words.append(f"pattern: /^(?:{pattern})$/, must: _({_quoted(option.kind.must)})")
-            yield f"\t'{kind.name}.{option.name}': {{ {', '.join(words)} }}"
+def _checks(section: SectionType, patterns: Sequence[str]) -> Iterator[str]:
+    """What there is to check of each option; one that may be any text is left out."""
+    for option in section.options:
+        fallback = "" if option.many else " ".join(option.default_items())
+        if option.secret:
+            continue
+        if option.kind is FLAG:
+            yield f"\t\t{option.name}: {_quoted(fallback)}"
+            continue
+        cells = [_quoted(fallback), _quoted(option.kind.datatype or "")]
+        if option.kind.pattern:
+            cells.append(str(patterns.index(option.kind.pattern)))
+        while cells and cells[-1] == "''":
+            cells.pop()
+        if cells:
+            yield f"\t\t{option.name}: [ {', '.join(cells)} ]"
 
 
 def _quoted(text: str) -> str:

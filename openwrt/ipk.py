@@ -23,6 +23,8 @@ from pathlib import Path
 
 FEED = Path(__file__).parent
 PYTHON = "3.11"  # of OpenWrt 24.10
+JSMIN = f"{sys.executable} -m rjsmin"
+"""What OpenWrt's own build system has `jsmin` of luci-base for."""
 
 STAND_INS = {
     "rules.mk": """
@@ -75,7 +77,8 @@ def pack(package: Path, top: Path, python: str = PYTHON) -> Path:
     for name, text in STAND_INS.items():
         (top / name).parent.mkdir(parents=True, exist_ok=True)
         (top / name).write_text(text.replace("@PYTHON@", python))
-    words = ["make", "--no-print-directory", "-C", str(package), f"TOPDIR={top}", "package"]
+    words = ["make", "--no-print-directory", "-C", str(package), f"TOPDIR={top}", f"JSMIN={JSMIN}"]
+    words.append("package")
     variables = {k: v for k, v in os.environ.items() if not k.startswith(("MAKE", "MFLAGS"))}
     done = subprocess.run(words, env=variables, capture_output=True, text=True)
     if done.returncode:

@@ -2,7 +2,7 @@
 
 Owns HTTP and what LuCI's dispatcher does: which view a menu entry shows and whether the session may
 change anything there. Where LUCI_RESOURCES names the folder luci-static/resources of a real LuCI,
-that one is served, else the stand-in of the folder luci/.
+that one is served, else the stand-in of the folder luci/. Our scripts are as packages carry them.
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
+
+from rjsmin import jsmin
 
 from .catalogue import read_catalogue, translation_script
 from .gateway import Gateway, Session
@@ -107,7 +109,9 @@ def _handler(gateway: Gateway) -> type[BaseHTTPRequestHandler]:
             for file in _places(path):
                 if file.is_file() and ".." not in path:
                     kind = mimetypes.guess_type(file.name)[0] or "application/octet-stream"
-                    self._send(200, kind, file.read_bytes())
+                    data = file.read_bytes()
+                    is_ours = HTDOCS in file.parents and file.suffix == ".js"
+                    self._send(200, kind, jsmin(data) if is_ours else data)
                     return
             self._send(404, "text/plain", "not here")
 

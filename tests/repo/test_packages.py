@@ -88,6 +88,17 @@ def test_the_ipk_holds_what_make_install_lays_out(
         assert packed[name].mode & stat.S_IXUSR
 
 
+def test_the_pages_of_the_ipk_have_no_comments(ipks: dict[str, dict[str, bytes]]) -> None:
+    data = io.BytesIO(ipks[NAME]["data.tar.gz"])
+    with tarfile.open(fileobj=data) as tar:
+        for source in (ROOT / "htdocs").rglob("*.js"):
+            member = tar.extractfile(f"./www/{source.relative_to(ROOT / 'htdocs')}")
+            assert member is not None
+            text = member.read()
+            assert text.startswith(b"'use strict';'require ") and b"/*" not in text
+            assert len(text) < source.stat().st_size
+
+
 def test_the_scripts_of_the_ipk_call_openwrts_own(ipks: dict[str, dict[str, bytes]]) -> None:
     control = archive(ipks[NAME]["control.tar.gz"])
     assert all(m.mode & stat.S_IXUSR for n, m in control.items() if n.startswith(("pre", "post")))

@@ -34,7 +34,7 @@ function inWords(error, method) {
 return baseclass.extend({
 	/* Call a method; `values` by name, those that are undefined are left out. What may take longer
 	 * than a moment must not share a request with others: their answers would wait for it. */
-	ask: function(method, values, alone) {
+	ask(method, values, alone) {
 		const names = Object.keys(values || {});
 		const call = rpc.declare({ object: OBJECT, method: method, params: names, nobatch: alone });
 
@@ -53,7 +53,7 @@ return baseclass.extend({
 	},
 
 	/* What changes or measures something, alone in its request. */
-	act: function(method, values) {
+	act(method, values) {
 		return this.ask(method, values, true);
 	}
 });

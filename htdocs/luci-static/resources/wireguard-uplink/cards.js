@@ -46,7 +46,7 @@ return baseclass.extend({
 	reordered: reordered,
 
 	/* The ways as the picture has them. */
-	ways: function(page) {
+	ways(page) {
 		const status = page.status;
 		const note = (path, device, ready) => [
 			path.state == 'down' ? _('down') : words.ms(path.latency_ms),
@@ -61,8 +61,8 @@ return baseclass.extend({
 			.concat(status.uplinks.map((each) => way(each.peer_id, each, each.interface, each.active, each.usable ? _('ready') : _('not ready'))));
 	},
 
-	wans: function(page) {
-		return E('ul', { 'class': 'wgup-cards', 'id': 'wgup-wans' }, page.status.wans.map((wan) => {
+	wans(page) {
+		return E('ul', { class: 'wgup-cards', id: 'wgup-wans' }, page.status.wans.map((wan) => {
 			const used = page.uses(wan.device);
 
 			return this.card(page, wan.device, wan.path, wan, [], [ used, wan.state, wan.portal ], () => [
@@ -73,12 +73,12 @@ return baseclass.extend({
 		}));
 	},
 
-	backups: function(page) {
+	backups(page) {
 		const all = page.status.uplinks;
 
 		if (!all.length)
-			return E('p', { 'id': 'wgup-none' }, [ _('There is no backup yet.') ]);
-		return E('ol', { 'class': 'wgup-cards', 'id': 'wgup-backups' }, all.map((each, i) => {
+			return E('p', { id: 'wgup-none' }, [ _('There is no backup yet.') ]);
+		return E('ol', { class: 'wgup-cards', id: 'wgup-backups' }, all.map((each, i) => {
 			const peer = each.peer_id, name = each.interface;
 			const make = (id, text, label, action, allowed, kind) => page.button('wgup-%s-%s'.format(id, name), text, label, action, allowed, kind);
 			const arrow = (id, text, label, step) => comparable(each, all[i + step])
@@ -90,13 +90,13 @@ return baseclass.extend({
 			], [ each.active, each.usable, each.reason, each.note, each.weight, each.endpoint, each.underlay, each.mtu, comparable(each, all[i - 1]), comparable(each, all[i + 1]) ], () => [
 				each.active ? words.mark('good', _('in use')) : each.usable ? words.mark('good', _('ready')) : words.mark('warn', _('not ready')),
 				[ each.usable ? '' : words.said(each, 'reason'), words.said(each, 'note') ], [
-					make('use', _('Use now…'), _('Use %s now').format(peer), () => this.use(page, peer, peer), each.usable && !each.active, 'cbi-button-action'), ' ',
+					make('use', _('Use now…'), _('Use %s now').format(peer), () => this.use(page, peer, peer), each.usable && !each.active, 'action'), ' ',
 					make('test', _('Test'), _('Test %s').format(peer), () => this.test(page, peer)), ' ',
-					make('remove', _('Remove…'), _('Remove %s').format(peer), () => this.remove(page, peer), true, 'cbi-button-negative')
+					make('remove', _('Remove…'), _('Remove %s').format(peer), () => this.remove(page, peer), true, 'negative')
 				],
-				E('details', {}, [
-					E('summary', {}, [ _('Advanced') ]),
-					E('p', {}, [ [ _('Weight %s').format(each.weight), each.endpoint, each.underlay, _('MTU %d').format(each.mtu) ].filter(Boolean).join(' · ') ].concat(
+				E('details', [
+					E('summary', [ _('Advanced') ]),
+					E('p', [ [ _('Weight %s').format(each.weight), each.endpoint, each.underlay, _('MTU %d').format(each.mtu) ].filter(Boolean).join(' · ') ].concat(
 						arrow('up', _('Earlier'), _('Use %s earlier').format(peer), -1), arrow('down', _('Later'), _('Use %s later').format(peer), 1)))
 				])
 			]);
@@ -105,7 +105,7 @@ return baseclass.extend({
 
 	/* A card. `facts` are its numbers, and all else follows from `from`: where that is as it was, only
 	 * the numbers are written, and `make` is not called for mark, reasons, buttons and what is folded. */
-	card: function(page, key, name, path, facts, from, make) {
+	card(page, key, name, path, facts, from, make) {
 		const numbers = [ path.state == 'down' ? '' : words.ms(path.latency_ms), _('%s lost').format(words.percent(path.loss_pct)) ].concat(facts).filter(Boolean).join(' · ');
 		const id = 'wgup-path-' + key, place = document.getElementById('wgup-numbers-' + key);
 		const sign = JSON.stringify([ name, path.state, from, page.seriesAt, !!page.failure ]);
@@ -120,40 +120,40 @@ return baseclass.extend({
 		const series = L.toArray(page.series && page.series.paths).find((each) => each.path == key) || { latency_ms: [] };
 		const known = series.latency_ms.filter((each) => each >= 0);
 
-		return E('li', { 'class': 'wgup-card', 'id': id }, [
-			E('div', {}, [
-				E('h4', {}, [ name, ' ', mark ])
-			].concat(reasons.filter(Boolean).map((each) => E('div', { 'class': 'wgup-note' }, [ each ])), [
-				E('div', { 'class': 'wgup-note', 'id': 'wgup-numbers-' + key }, [ numbers ])
+		return E('li', { class: 'wgup-card', id: id }, [
+			E('div', [
+				E('h4', [ name, ' ', mark ])
+			].concat(reasons.filter(Boolean).map((each) => words.note(each)), [
+				E('div', { class: 'wgup-note', id: 'wgup-numbers-' + key }, [ numbers ])
 			])),
 			known.length ? draw.line(series.latency_ms, 20, '%s: %s'.format(SPANS[page.span], _('latency up to %s, %d gaps').format(
 				words.ms(Math.max(...known)), series.latency_ms.length - known.length))) : '',
-			E('div', { 'class': 'wgup-actions' }, buttons), more
+			E('div', { class: 'wgup-actions' }, buttons), more
 		]);
 	},
 
 	/* Which time the small lines are of. */
-	spans: function(page) {
-		return E('label', {}, [ _('Latency:'), ' ', E('select', {
-			'id': 'wgup-span', 'class': 'cbi-input-select', 'change': (event) => page.setSpan(event.target.value)
-		}, Object.keys(SPANS).map((each) => E('option', { 'value': each }, [ SPANS[each] ]))) ]);
+	spans(page) {
+		return E('label', [ _('Latency:'), ' ', E('select', {
+			id: 'wgup-span', class: 'cbi-input-select', change: (event) => page.setSpan(event.target.value)
+		}, Object.keys(SPANS).map((each) => E('option', { value: each }, [ SPANS[each] ]))) ]);
 	},
 
-	use: function(page, path, name) {
+	use(page, path, name) {
 		dialog.ask({
 			title: _('Use %s now?').format(name),
 			sentences: [ _('All traffic leaves by it until the time is over, or until it fails. Connections that are open may break.') ],
 			fields: [ { name: 'for', label: _('For'), options: TIMES } ],
 			label: _('Use now'),
-			work: (given) => page.done(bus.act('uplink_use', { path: path, 'for': given['for'] }), () => [])
+			work: (given) => page.done(bus.act('uplink_use', { path: path, for: given['for'] }), () => [])
 		});
 	},
 
-	release: function(page) {
+	release(page) {
 		return page.done(bus.act('uplink_use', { path: 'auto' }), () => []);
 	},
 
-	move: function(page, peer, step) {
+	move(page, peer, step) {
 		return page.report(reordered(page.status.uplinks, peer, step).reduce((before, each) => before.then(() =>
 			bus.act('uplink_set_priority', { peer_id: each.peer_id, weight: each.weight })), Promise.resolve()));
 	},
@@ -164,11 +164,11 @@ return baseclass.extend({
 			: _('Nothing answers through %s: %s').format(tested.peer_id, words.said(tested, 'error'))
 	],
 
-	test: function(page, peer) {
+	test(page, peer) {
 		dialog.show(_('Test %s').format(peer), page.done(bus.act('uplink_test', { peer_id: peer }), this.found));
 	},
 
-	remove: function(page, peer) {
+	remove(page, peer) {
 		const uplink = page.status.uplinks.find((each) => each.peer_id == peer) || {};
 
 		dialog.ask({
@@ -177,7 +177,7 @@ return baseclass.extend({
 				uplink.active ? _('Traffic uses it now: it moves to the next way, or stops where there is none.') : '',
 				_('Its tunnel and its key are removed. It can be added again from its offer.')
 			],
-			label: _('Remove'), kind: 'cbi-button-negative',
+			label: _('Remove'), kind: 'negative',
 			work: () => page.done(bus.act('uplink_remove', { peer_id: peer }), () => [])
 		});
 	}

@@ -10,13 +10,13 @@
 const SWITCH = 0.3;
 const QUIET_SHARE = 2 / 3;
 const PACES = {
-	'default': { interval: 0.25, confirm: 0.1, losses: 3, silence: 1.7, patience: 2.5, idle: 2.0, cap: 2.0, floor: 0.1 },
+	default: { interval: 0.25, confirm: 0.1, losses: 3, silence: 1.7, patience: 2.5, idle: 2.0, cap: 2.0, floor: 0.1 },
 	fast: { interval: 0.1, confirm: 0.025, losses: 5, silence: 0.3, patience: 0, idle: 0.1, cap: 2.0, floor: 0.06 }
 };
 
 return baseclass.extend({
 	/* The bound for a pace and an option failover_timeout; null for a pace that is not known. */
-	bound: function(name, timeout) {
+	bound(name, timeout) {
 		const pace = PACES[name];
 
 		if (!pace)

@@ -20,20 +20,20 @@ function close() {
 }
 
 function button(label, kind, action) {
-	return E('button', { 'class': 'btn cbi-button ' + kind, 'type': action ? 'button' : 'submit', 'click': action || null }, [ label ]);
+	return E('button', { class: 'btn cbi-button ' + kind, type: action ? 'button' : 'submit', click: action || null }, [ label ]);
 }
 
 function paragraph(each) {
-	return typeof(each) == 'string' ? E('p', {}, [ each ]) : each;
+	return typeof(each) == 'string' ? E('p', [ each ]) : each;
 }
 
 function field(each) {
 	const id = 'wgup-field-' + each.name;
 	const type = each.type || 'text';
 	const input = each.options
-		? E('select', { 'class': 'cbi-input-select', 'id': id, 'name': each.name }, each.options.map(([ value, text ]) => E('option', { 'value': value }, [ text ])))
+		? E('select', { class: 'cbi-input-select', id: id, name: each.name }, each.options.map(([ value, text ]) => E('option', { value: value }, [ text ])))
 		: E('input', Object.assign({
-			'id': id, 'name': each.name, 'class': 'cbi-input-' + (type == 'checkbox' ? type : 'text'), 'type': type,
+			id: id, name: each.name, class: 'cbi-input-' + (type == 'checkbox' ? type : 'text'), type: type,
 			'aria-describedby': each.help ? id + '-help' : null
 		}, each.more));
 
@@ -42,11 +42,11 @@ function field(each) {
 	else if (each.value != null)
 		input.value = each.value;
 
-	return E('div', { 'class': 'cbi-value' }, [
-		E('label', { 'class': 'cbi-value-title', 'for': id }, [ each.label ]),
-		E('div', { 'class': 'cbi-value-field' }, [
+	return E('div', { class: 'cbi-value' }, [
+		E('label', { class: 'cbi-value-title', for: id }, [ each.label ]),
+		E('div', { class: 'cbi-value-field' }, [
 			input,
-			each.help ? E('div', { 'class': 'cbi-value-description', 'id': id + '-help' }, [ each.help ]) : ''
+			each.help ? E('div', { class: 'cbi-value-description', id: id + '-help' }, [ each.help ]) : ''
 		])
 	]);
 }
@@ -74,12 +74,12 @@ return baseclass.extend({
 	 * `work(values, tell)` does it and resolves to the sentences that tell what came of it, none: the
 	 * window closes. `tell(text)` shows a step of it. `kind` is the class of the button.
 	 */
-	ask: function(asked) {
+	ask(asked) {
 		const fields = asked.fields || [];
-		const news = E('div', { 'role': 'status' });
-		const error = E('div', { 'role': 'alert' });
-		const row = E('div', { 'class': 'right' });
-		const form = E('form', {}, asked.sentences.filter(Boolean).map(paragraph).concat(fields.map(field), [ news, error, row ]));
+		const news = E('div', { role: 'status' });
+		const error = E('div', { role: 'alert' });
+		const row = E('div', { class: 'right' });
+		const form = E('form', asked.sentences.filter(Boolean).map(paragraph).concat(fields.map(field), [ news, error, row ]));
 		const box = this.open(asked.title, [ form ]);
 		const busy = (is) => {
 			for (const input of form.elements)
@@ -87,15 +87,15 @@ return baseclass.extend({
 			box.setAttribute('aria-busy', is);
 		};
 
-		row.append(button(_('Cancel'), '', close), ' ', button(asked.label, 'wgup-do ' + (asked.kind || 'cbi-button-positive important')));
+		row.append(button(_('Cancel'), '', close), ' ', button(asked.label, 'wgup-do cbi-button-' + (asked.kind || 'positive important')));
 		form.addEventListener('submit', (event) => {
 			const values = entered(form, fields);
 
 			event.preventDefault();
 			error.replaceChildren();
 			busy(true);
-			news.replaceChildren(E('p', { 'class': 'spinning' }, [ asked.busy || _('One moment…') ]));
-			asked.work(values, (text) => news.lastChild.before(E('p', {}, [ '✓ ' + text ]))).then((told) => {
+			news.replaceChildren(E('p', { class: 'spinning' }, [ asked.busy || _('One moment…') ]));
+			asked.work(values, (text) => news.lastChild.before(E('p', [ '✓ ' + text ]))).then((told) => {
 				const found = (told || []).filter(Boolean);
 
 				news.lastChild.remove();
@@ -111,7 +111,7 @@ return baseclass.extend({
 			}, (problem) => {
 				busy(false);
 				news.replaceChildren();
-				error.append(E('p', { 'class': 'wgup-problem wgup-bad' }, [ problem.message ]));
+				error.append(E('p', { class: 'wgup-problem wgup-bad' }, [ problem.message ]));
 				(fields.length ? form.elements[fields[0].name] : row.lastChild).focus();
 			});
 		});
@@ -119,17 +119,17 @@ return baseclass.extend({
 	},
 
 	/* Show what `work` finds, as nodes or texts. */
-	show: function(title, work) {
-		const place = E('div', { 'role': 'status' }, [ E('p', { 'class': 'spinning' }, [ _('One moment…') ]) ]);
-		const row = E('div', { 'class': 'right' }, [ button(_('Close'), '', close) ]);
+	show(title, work) {
+		const place = E('div', { role: 'status' }, [ E('p', { class: 'spinning' }, [ _('One moment…') ]) ]);
+		const row = E('div', { class: 'right' }, [ button(_('Close'), '', close) ]);
 
 		this.open(title, [ place, row ]);
 		row.firstChild.focus();
 		work.then((found) => place.replaceChildren(...found.map(paragraph)),
-			(error) => place.replaceChildren(E('p', { 'class': 'wgup-problem wgup-bad' }, [ error.message ])));
+			(error) => place.replaceChildren(E('p', { class: 'wgup-problem wgup-bad' }, [ error.message ])));
 	},
 
-	open: function(title, children) {
+	open(title, children) {
 		opener = opener || document.activeElement;
 
 		const box = ui.showModal([ title ], children);

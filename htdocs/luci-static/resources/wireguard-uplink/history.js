@@ -66,21 +66,20 @@ function rows(events) {
 return baseclass.extend({
 	rows: rows,
 
-	section: function(page) {
+	section(page) {
 		const all = rows(page.history.events), shown = all.slice(0, page.shown.history || 5);
-		const titles = [ _('When'), _('What'), _('Why') ];
 
 		if (!all.length)
-			return [ E('p', {}, [ _('Nothing has happened yet.') ]) ];
-		return [ E('table', { 'class': 'table wgup', 'id': 'wgup-history' }, [
-			E('tr', { 'class': 'tr table-titles' }, titles.map((title) => E('th', { 'class': 'th' }, [ title ])))
-		].concat(shown.map((row) => E('tr', { 'class': 'tr' }, [
-			new Date(row.at).toLocaleString(document.documentElement.lang || undefined), this.what(page.status, row), words.said(row.events[0], 'cause', page.status)
-		].map((text, i) => E('td', { 'class': 'td', 'data-title': titles[i] }, [ text ]))))) ), page.more('history', shown.length, all.length, 5) ];
+			return [ E('p', [ _('Nothing has happened yet.') ]) ];
+		return [
+			words.table('wgup-history', [ _('When'), _('What'), _('Why') ], shown.map((row) => [
+				null, new Date(row.at).toLocaleString(document.documentElement.lang || undefined), this.what(page.status, row), words.said(row.events[0], 'cause', page.status)
+			])), page.more('history', shown.length, all.length, 5)
+		];
 	},
 
 	/* A row as a sentence. */
-	what: function(status, row) {
+	what(status, row) {
 		const first = row.events[0], moved = row.events.filter((each) => each.to && STARTS.includes(each.kind));
 		const without = Math.max(...row.events.map((each) => each.outage_ms));
 

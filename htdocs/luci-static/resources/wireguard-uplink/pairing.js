@@ -11,22 +11,24 @@
  */
 
 function keys(trust) {
-	return E('details', {}, [
-		E('summary', {}, [ _('Compare its key with its owner') ]),
-		E('p', { 'class': 'wgup-key' }, [ [ trust.mesh_key, trust.identity, trust.fingerprint ].filter(Boolean).join(' · ') || '–' ])
+	return E('details', [
+		E('summary', [ _('Compare its key with its owner') ]),
+		E('p', { class: 'wgup-key' }, [ [ trust.mesh_key, trust.identity, trust.fingerprint ].filter(Boolean).join(' · ') || '–' ])
 	]);
 }
 
+const changed = (trust) => trust.state == 'changed' ? _('Its key is not the one that was confirmed before. Ask its owner why, before you go on.') : '';
+
 return baseclass.extend({
 	/* Trust, add and test, in one window. */
-	add: function(page, peer) {
+	add(page, peer) {
 		const id = peer.id, trust = peer.trust, isNew = trust.state != 'trusted';
 
 		dialog.ask({
 			title: _('Add %s as backup').format(id),
 			sentences: [
 				isNew ? _('You say with this that you know whose router it is: your traffic may leave by its internet, and its owner could see where it goes.') : '',
-				trust.state == 'changed' ? _('Its key is not the one that was confirmed before. Ask its owner why, before you go on.') : '',
+				changed(trust),
 				_('A tunnel is made and tested. It carries traffic only when your WAN fails.'),
 				isNew ? keys(trust) : ''
 			],
@@ -43,7 +45,7 @@ return baseclass.extend({
 	},
 
 	/* An offer of a peer that was just trusted is judged anew, or comes again. */
-	until: function(id, tries) {
+	until(id, tries) {
 		return bus.ask('uplink_list').then((list) => {
 			const offer = list.offers.find((each) => each.peer_id == id);
 
@@ -55,31 +57,31 @@ return baseclass.extend({
 
 	accept: (trust) => bus.act('uplink_trust_accept', { peer_id: trust.peer_id, fingerprint: trust.fingerprint || undefined }),
 
-	trust: function(page, peer) {
+	trust(page, peer) {
 		const id = peer.id, trust = peer.trust;
 
 		dialog.ask({
 			title: _('Trust %s?').format(id),
 			sentences: [
-				trust.state == 'changed' ? _('Its key is not the one that was confirmed before. Ask its owner why, before you go on.') : '',
+				changed(trust),
 				_('Your traffic may then leave by its internet, and it may ask for yours where you offer it.'), keys(trust)
 			],
 			label: _('Trust'), work: () => page.done(this.accept(trust), () => [])
 		});
 	},
 
-	revoke: function(page, peer) {
+	revoke(page, peer) {
 		const id = peer.id;
 
 		dialog.ask({
 			title: _('Trust %s no longer?').format(id),
 			sentences: [ _('Its offers are ignored, backups to it that were added by themselves go, and it can not use your internet any more.') ],
-			label: _('Trust no longer'), kind: 'cbi-button-negative',
+			label: _('Trust no longer'), kind: 'negative',
 			work: () => page.done(bus.act('uplink_trust_revoke', { peer_id: id }), () => [])
 		});
 	},
 
-	byHand: function(page) {
+	byHand(page) {
 		dialog.ask({
 			title: _('Add a backup by hand'),
 			sentences: [ _('For a peer whose offer is not heard. Its owner has to admit the public key that is shown afterwards.') ],

@@ -13,7 +13,7 @@ return baseclass.extend({
 	title: _('Uplink'),
 
 	/* What there is to know of peers, by key. */
-	load: function() {
+	load() {
 		const asked = [ bus.ask('uplink_status'), bus.ask('uplink_list'), bus.ask('uplink_trust') ];
 
 		return Promise.all(asked).then(function([ status, list, trust ]) {
@@ -32,20 +32,20 @@ return baseclass.extend({
 	},
 
 	/* The content of the cell for a peer's public key. */
-	cell: function(found, key) {
+	cell(found, key) {
 		const known = found.get(key) || {};
 
 		if (known.uplink)
-			return E('a', { 'href': L.url('admin/network/wireguard-uplink/overview'), 'title': words.said(known.uplink, 'reason') || null }, [
+			return E('a', { href: L.url('admin/network/wireguard-uplink/overview'), title: words.said(known.uplink, 'reason') || null }, [
 				known.uplink.active ? words.mark('good', _('in use')) : words.state(known.uplink.state)
 			]);
 		if (known.offer)
 			return words.mark('idle', known.offer.usable ? _('offered, %s').format(words.offerCost(known.offer)) : _('offered, not usable'));
-		return E('span', {}, [ '-' ]);
+		return E('span', [ '-' ]);
 	},
 
 	/* Give a table of peers, whose rows are those of `peers` in order, the column before its last one. */
-	fill: function(table, peers, found) {
+	fill(table, peers, found) {
 		const place = (row, made) => {
 			const old = row.querySelector('.wgup-column');
 
@@ -57,6 +57,6 @@ return baseclass.extend({
 		};
 
 		Array.from(table.querySelectorAll('tr')).forEach((row, i) => place(row, i
-			? E('td', { 'class': 'td' }, [ this.cell(found, (peers[i - 1] || {}).public_key) ]) : E('th', { 'class': 'th' }, [ this.title ])));
+			? E('td', { class: 'td' }, [ this.cell(found, (peers[i - 1] || {}).public_key) ]) : E('th', { class: 'th' }, [ this.title ])));
 	}
 });

@@ -28,25 +28,22 @@ return baseclass.extend({
 	/* The peer of this id, with `offer` (where there is one) and `trust`. */
 	find: (page, id) => known(page).find((each) => each.id == id),
 
-	section: function(page) {
+	section(page) {
 		const wanted = page.search.toLowerCase();
 		const all = known(page), found = all.filter((each) => each.id.toLowerCase().includes(wanted));
 		const shown = found.slice(0, page.shown.peers || SHOWN);
-		const titles = [ _('Peer'), _('Its internet'), _('Trust'), '' ];
 
 		return [
-			all.length > SHOWN ? E('p', {}, [ E('input', {
-				'type': 'search', 'id': 'wgup-search', 'class': 'cbi-input-text', 'placeholder': _('Search'), 'aria-label': _('Search peers'),
-				'input': (event) => page.find(event.target.value)
+			all.length > SHOWN ? E('p', [ E('input', {
+				type: 'search', id: 'wgup-search', class: 'cbi-input-text', placeholder: _('Search'), 'aria-label': _('Search peers'),
+				input: (event) => page.find(event.target.value)
 			}) ]) : '',
-			shown.length ? E('table', { 'class': 'table wgup', 'id': 'wgup-peers' }, [
-				E('tr', { 'class': 'tr table-titles' }, titles.map((title) => E('th', { 'class': 'th' }, [ title ])))
-			].concat(shown.map((each) => this.row(page, each, titles)))) : E('p', {}, [ all.length ? _('No peer has such a name.') : _('No other router of the mesh was seen yet.') ]),
+			shown.length ? words.table('wgup-peers', [ _('Peer'), _('Its internet'), _('Trust'), '' ], shown.map((each) => this.row(page, each))) : E('p', [ all.length ? _('No peer has such a name.') : _('No other router of the mesh was seen yet.') ]),
 			page.more('peers', shown.length, found.length, SHOWN)
 		];
 	},
 
-	row: function(page, peer, titles) {
+	row(page, peer) {
 		const offer = peer.offer, trust = peer.trust, isTrusted = trust.state == 'trusted';
 		const mayTrust = !!trust.mesh_key && !!trust.peer_id;
 		const make = (id, text, label, action, allowed, kind) => page.button('wgup-%s-%s'.format(id, peer.id), text, label, action, allowed, kind);
@@ -55,18 +52,18 @@ return baseclass.extend({
 		if (offer && offer.configured)
 			buttons.push(_('is a backup'));
 		else if (offer)
-			buttons.push(make('add', _('Add as backup…'), _('Add %s as backup').format(peer.id), () => page.later('pairing', 'add', peer), offer.usable || !isTrusted && mayTrust, 'cbi-button-action'));
+			buttons.push(make('add', _('Add as backup…'), _('Add %s as backup').format(peer.id), () => page.later('pairing', 'add', peer), offer.usable || !isTrusted && mayTrust, 'action'));
 		if (isTrusted)
-			buttons.push(make('revoke', _('Trust no longer…'), _('Trust %s no longer').format(peer.id), () => page.later('pairing', 'revoke', peer), true, 'cbi-button-negative'));
+			buttons.push(make('revoke', _('Trust no longer…'), _('Trust %s no longer').format(peer.id), () => page.later('pairing', 'revoke', peer), true, 'negative'));
 		else if (!offer)
 			buttons.push(make('trust', _('Trust…'), _('Trust %s').format(peer.id), () => page.later('pairing', 'trust', peer), mayTrust));
 
-		return E('tr', { 'class': 'tr', 'id': 'wgup-peer-' + peer.id }, [
-			[ E('strong', {}, [ peer.id ]) ],
+		return [
+			'wgup-peer-' + peer.id, [ E('strong', [ peer.id ]) ],
 			offer ? [ [ offer.wan_type, offer.bandwidth_mbps ? _('%s Mbit/s').format(words.number(offer.bandwidth_mbps)) : '', words.offerCost(offer) ].filter(Boolean).join(' · '),
-				isTrusted && !offer.usable ? E('div', { 'class': 'wgup-note' }, [ words.said(offer, 'reason') ]) : '' ] : [ _('not offered') ],
-			[ words.state(trust.state), trust.state == 'untrusted' ? '' : E('div', { 'class': 'wgup-note' }, [ words.said(trust, 'reason') ]) ],
+				isTrusted && !offer.usable ? words.note(words.said(offer, 'reason')) : '' ] : [ _('not offered') ],
+			[ words.state(trust.state), trust.state == 'untrusted' ? '' : words.note(words.said(trust, 'reason')) ],
 			buttons.reduce((all, each) => all.concat([ each, ' ' ]), [])
-		].map((content, i) => E('td', { 'class': i == 3 ? 'td right' : 'td', 'data-title': titles[i] || null }, content)));
+		];
 	}
 });

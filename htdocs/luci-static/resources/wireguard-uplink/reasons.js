@@ -10,18 +10,18 @@
  */
 
 function list(sentences) {
-	return E('ul', {}, sentences.map((each) => E('li', {}, [ each ])));
+	return E('ul', sentences.map((each) => E('li', [ each ])));
 }
 
 return baseclass.extend({
-	why: function() {
-		dialog.show(_('Why this way?'), bus.ask('uplink_explain').then((found) => found.families.map((family) => E('div', {}, [
-			E('h5', {}, [ words.family(family.family) ]), E('p', {}, [ family.sentence ]),
+	why() {
+		dialog.show(_('Why this way?'), bus.ask('uplink_explain').then((found) => found.families.map((family) => E('div', [
+			E('h5', [ words.family(family.family) ]), E('p', [ family.sentence ]),
 			list(family.candidates.map((each) => '%d. %s: %s'.format(each.place, each.name, each.sentence)))
 		])).concat(found.others.length ? [ list(found.others.map((each) => '%s: %s'.format(each.peer_id, words.said(each, 'reason')))) ] : [])));
 	},
 
-	whatIf: function(page) {
+	whatIf(page) {
 		const status = page.status;
 		const paths = status.wans.map((wan) => [ wan.device, wan.path ]).concat(status.uplinks.map((uplink) => [ uplink.interface, uplink.peer_id ]));
 
@@ -34,7 +34,7 @@ return baseclass.extend({
 		});
 	},
 
-	rehearse: function(page) {
+	rehearse(page) {
 		dialog.ask({
 			title: _('Rehearse a failover?'),
 			sentences: [ _('The service tries every backup with packets of its own: tunnel, addresses, names and packet size. Nobody else\'s traffic is moved.') ],
@@ -45,15 +45,15 @@ return baseclass.extend({
 		});
 	},
 
-	check: function() {
+	check() {
 		dialog.show(_('Check this router'), bus.act('uplink_check', {}).then((found) => found.findings.length
-			? found.findings.map((each) => E('p', { 'class': 'wgup-problem wgup-' + (each.level == 'wrong' ? 'bad' : 'warn') }, [
-				each.what, each.mend ? E('div', { 'class': 'wgup-key' }, [ each.mend ]) : ''
+			? found.findings.map((each) => E('p', { class: 'wgup-problem wgup-' + (each.level == 'wrong' ? 'bad' : 'warn') }, [
+				each.what, each.mend ? E('div', { class: 'wgup-key' }, [ each.mend ]) : ''
 			]))
 			: [ _('Nothing is wrong.') ]));
 	},
 
-	notify: function() {
+	notify() {
 		dialog.show(_('Test the notices'), bus.act('uplink_notify', {}).then((found) => found.hooks.length
 			? [ list(found.hooks.map((each) => '%s: %s'.format(each.name, each.error || _('ran well')))) ]
 			: [ _('There are no notices yet: each executable file in /etc/wireguard-uplink.d is run when something happens.') ]));

@@ -60,10 +60,10 @@ function mergeChildren(shown, wanted) {
 }
 
 return baseclass.extend({
-	same: (name, id) => E(name, { 'id': id, 'data-same': '' }),
+	same: (name, id) => E(name, { id: id, 'data-same': '' }),
 
 	/* Make `place` hold these nodes. */
-	into: function(place, nodes) {
-		mergeChildren(place, E('div', {}, nodes));
+	into(place, nodes) {
+		mergeChildren(place, E('div', nodes));
 	}
 });

@@ -21,42 +21,40 @@ function limits(offer) {
 }
 
 return baseclass.extend({
-	section: function(page) {
+	section(page) {
 		const found = page.consumers, offer = found.offer || {};
 
 		return [
-			E('p', { 'id': 'wgup-offering' }, [
+			E('p', { id: 'wgup-offering' }, [
 				found.offering
 					? offer.available
 						? words.mark('good', _('Your internet is offered to trusted peers'))
 						: words.mark('warn', _('Your internet can not be offered now: %s').format(words.said(offer, 'reason')))
 					: words.mark('idle', _('Your internet is not offered')),
-				found.offering ? E('div', { 'class': 'wgup-note' }, [ limits(offer) ]) : ''
+				found.offering ? words.note(limits(offer)) : ''
 			]),
 			found.consumers.length ? this.table(found, offer) : '',
-			found.refused.length ? E('p', { 'class': 'wgup-note' }, [
+			found.refused.length ? E('p', { class: 'wgup-note' }, [
 				_('Refused so far: %s.').format(found.refused.map((each) => '%s %d'.format(each.code.replace(/_/g, ' '), each.count)).join(', '))
 			]) : '',
-			E('p', { 'class': 'wgup-actions', 'id': 'wgup-offering-actions' }, [
+			E('p', { class: 'wgup-actions', id: 'wgup-offering-actions' }, [
 				page.button('wgup-offer', found.offering ? _('Change the offer…') : _('Offer your internet…'), null, () => this.offer(page)), ' ',
-				page.button('wgup-withdraw', _('Withdraw…'), _('Withdraw the offer'), () => this.withdraw(page), !!found.offering, 'cbi-button-negative')
+				page.button('wgup-withdraw', _('Withdraw…'), _('Withdraw the offer'), () => this.withdraw(page), !!found.offering, 'negative')
 			])
 		];
 	},
 
-	table: function(found, offer) {
-		const titles = [ _('Peer'), _('Last seen'), _('Today'), _('This month') ];
-
-		return E('table', { 'class': 'table wgup', 'id': 'wgup-consumers' }, [
-			E('caption', {}, [ _('Peers served: %d of %d').format(found.consumers.length, offer.max_consumers || found.consumers.length) ]),
-			E('tr', { 'class': 'tr table-titles' }, titles.map((title) => E('th', { 'class': 'th' }, [ title ])))
-		].concat(found.consumers.map((each) => E('tr', { 'class': 'tr', 'id': 'wgup-consumer-' + each.public_key }, [
-			each.peer_id, each.handshake_age_s < 0 ? _('never') : _('%s ago').format(words.span(each.handshake_age_s)),
+	table(found, offer) {
+		const made = words.table('wgup-consumers', [ _('Peer'), _('Last seen'), _('Today'), _('This month') ], found.consumers.map((each) => [
+			'wgup-consumer-' + each.public_key, each.peer_id, each.handshake_age_s < 0 ? _('never') : _('%s ago').format(words.span(each.handshake_age_s)),
 			words.bytes(each.today_bytes), words.bytes(each.month_bytes)
-		].map((text, i) => E('td', { 'class': 'td', 'data-title': titles[i] }, [ text ]))))));
+		]));
+
+		made.prepend(E('caption', [ _('Peers served: %d of %d').format(found.consumers.length, offer.max_consumers || found.consumers.length) ]));
+		return made;
 	},
 
-	offer: function(page) {
+	offer(page) {
 		const now = page.consumers.offer || {};
 		const number = (name, label, empty, help, more) => ({
 			name: name, label: label, help: help, type: 'number', empty: empty, value: now[name] > 0 ? now[name] : '', more: Object.assign({ min: 0 }, more)
@@ -78,13 +76,13 @@ return baseclass.extend({
 		});
 	},
 
-	withdraw: function(page) {
+	withdraw(page) {
 		const using = page.consumers.consumers.map((each) => each.peer_id).join(', ');
 
 		dialog.ask({
 			title: _('Withdraw the offer?'),
 			sentences: [ using ? _('%s lose this way to the internet at once.').format(using) : _('Nobody uses it now.') ],
-			label: _('Withdraw'), kind: 'cbi-button-negative',
+			label: _('Withdraw'), kind: 'negative',
 			work: () => page.done(bus.act('uplink_withdraw', {}), () => [])
 		});
 	}

@@ -20,7 +20,7 @@ const STATES = {
 	untrusted: [ 'idle', _('not trusted') ],
 	changed: [ 'bad', _('key changed') ]
 };
-const COSTS = { 'free': _('free'), 'metered': _('metered'), 'unknown': _('cost unknown'), 'nearly spent': _('nearly used up') };
+const COSTS = { free: _('free'), metered: _('metered'), unknown: _('cost unknown'), 'nearly spent': _('nearly used up') };
 const FAMILY = { ipv4: 'IPv4', ipv6: 'IPv6' };
 
 /* What the service's codes say (rpcd_wireguard_uplink/sentences.py), filled with their arguments. */
@@ -68,12 +68,12 @@ return baseclass.extend({
 	number: number,
 	/* The sentence `name` of a reply in the reader's language, with the WANs' names for their devices;
 	 * what is not known stays as it came. */
-	said: function(reply, name, status) {
+	said(reply, name, status) {
 		return this.text((reply[name + '_code'] || '').split('/'), L.toArray(reply[name + '_args']), status) || reply[name] || '';
 	},
 
 	/* A sentence by its codes, each of which is the end of the one before; '' where one is not known. */
-	text: function([ code, ...rest ], given, status) {
+	text([ code, ...rest ], given, status) {
 		const text = TEXTS[code] || '', own = rest.length ? text.split('%s').length - 2 : given.length;
 		const end = rest.length ? this.text(rest, given.slice(own), status) : ' ';
 		const filled = given.slice(0, own).map((each) => isNaN(each) ? status ? this.path(status, each) : each : number(+each, 1));
@@ -84,11 +84,21 @@ return baseclass.extend({
 	family: (name) => FAMILY[name] || name,
 	cost: (name) => COSTS[name] || name,
 
-	mark: function(kind, text) {
-		return E('span', { 'class': 'wgup-mark wgup-' + kind }, [ text ]);
+	mark(kind, text) {
+		return E('span', { class: 'wgup-mark wgup-' + kind }, [ text ]);
 	},
 
-	state: function(name) {
+	note: (...content) => E('div', { class: 'wgup-note' }, content),
+
+	/* A table; a row is its id and its cells. */
+	table(id, titles, rows) {
+		return E('table', { class: 'table wgup', id: id }, [
+			E('tr', { class: 'tr table-titles' }, titles.map((title) => E('th', { class: 'th' }, [ title ])))
+		].concat(rows.map(([ name, ...cells ]) => E('tr', { class: 'tr', id: name }, cells.map((cell, i) =>
+			E('td', { class: titles[i] ? 'td' : 'td right', 'data-title': titles[i] || null }, [].concat(cell)))))));
+	},
+
+	state(name) {
 		const known = STATES[name] || [ 'idle', name ];
 		return this.mark(known[0], known[1]);
 	},
@@ -100,7 +110,7 @@ return baseclass.extend({
 	bytes: (value) => value < 1e9 ? _('%s MB').format(number(value / 1e6, value < 1e7 ? 1 : 0)) : _('%s GB').format(number(value / 1e9, 1)),
 
 	/* A time span in the largest unit that fits; a dash for one that is not known. */
-	span: function(seconds) {
+	span(seconds) {
 		if (seconds < 0)
 			return '–';
 		if (seconds < 100)
@@ -116,14 +126,14 @@ return baseclass.extend({
 		+ (offer.quota_left_gb >= 0 ? ', ' + _('%s GB left').format(number(offer.quota_left_gb, 1)) : ''),
 
 	/* A path as people call it: the name of a WAN, or the peer behind a backup. */
-	path: function(status, name) {
+	path(status, name) {
 		const uplink = L.toArray(status.uplinks).find((each) => each.interface == name);
 		const wan = L.toArray(status.wans).find((each) => each.device == name);
 
 		return uplink ? uplink.peer_id : wan ? wan.path : name || _('nothing');
 	},
 
-	problem: function(status, i) {
+	problem(status, i) {
 		const { code, args } = L.toArray(status.problem_codes)[i] || {};
 
 		return this.said({ is: status.problems[i], is_code: code, is_args: args }, 'is', status);
@@ -132,32 +142,30 @@ return baseclass.extend({
 	/* The one word for where things are; an unwatched network is worse than one that is on a backup. */
 	stateOf: (status) => !status.enabled || !status.auto_failover && status.state != 'stranded' ? 'disabled' : status.state,
 
-	kindOf: function(status) {
+	kindOf(status) {
 		const kinds = { primary: 'good', suspect: 'warn', failed_over: 'warn', holding: 'warn', stranded: 'bad', disabled: 'bad' };
 		return kinds[this.stateOf(status)] || 'idle';
 	},
 
 	/* Told while settings that LuCI applied may be put back. */
-	rollback: () => E('div', { 'class': 'wgup-now wgup-bad', 'id': 'wgup-rollback' }, [
-		E('strong', {}, [ _('Settings that were just applied are not confirmed.') ]),
+	rollback: () => E('div', { class: 'wgup-now wgup-bad', id: 'wgup-rollback' }, [
+		E('strong', [ _('Settings that were just applied are not confirmed.') ]),
 		_('They are put back by themselves if nobody confirms them. Until then nothing can be changed here.')
 	]),
 
 	/* Is the internet working, and by which way: one sentence without numbers. */
-	now: function(status) {
-		const name = this.path(status, status.active_path), wan = (status.primary || {}).path || name;
+	now(status) {
+		const name = this.path(status, status.active_path), wan = (status.primary || {}).path || name, state = this.stateOf(status);
 
-		switch (this.stateOf(status)) {
+		if ([ 'primary', 'failed_over' ].includes(state) && status.by_hand && status.by_hand.path != 'wan')
+			return _('The internet works, through %s: you chose it.').format(name);
+		switch (state) {
 		case 'primary':
-			return status.by_hand && status.by_hand.path != 'wan'
-				? _('The internet works, through %s: you chose it.').format(name)
-				: _('The internet works, by %s.').format(name);
+			return _('The internet works, by %s.').format(name);
 		case 'suspect':
 			return _('%s is losing packets; traffic still uses it.').format(name);
 		case 'failed_over':
-			return status.by_hand
-				? _('The internet works, through %s: you chose it.').format(name)
-				: _('%s is down. The internet works, through %s.').format(wan, name);
+			return _('%s is down. The internet works, through %s.').format(wan, name);
 		case 'holding':
 			return _('%s is back. Traffic returns to it soon, from %s.').format(wan, name);
 		case 'stranded':
@@ -168,7 +176,7 @@ return baseclass.extend({
 	},
 
 	/* What happens if the way in use fails. */
-	next: function(status) {
+	next(status) {
 		const name = this.path(status, status.active_path);
 		const wan = status.wans.find((each) => each.device != status.active_path && [ 'up', 'suspect' ].includes(each.state));
 		const uplink = status.uplinks.find((each) => each.usable && !each.active);
@@ -182,7 +190,7 @@ return baseclass.extend({
 	},
 
 	/* The one thing to do: its sentence and what a button for it does ('' for none). */
-	advice: function(status, offers) {
+	advice(status, offers) {
 		const portal = status.wans.find((each) => each.portal);
 		const offer = (offers || []).find((each) => each.usable && !each.configured) || (offers || []).find((each) => !each.trusted && !each.configured);
 

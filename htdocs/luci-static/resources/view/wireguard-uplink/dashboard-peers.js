@@ -12,7 +12,7 @@
 const EVERY_S = 15;
 
 return view.extend({
-	__init__: function() {
+	__init__() {
 		const place = document.getElementById('view');
 		const watch = new MutationObserver(() => {
 			if (place.querySelector('#peers-table') && !place.querySelector('.wgup-column'))
@@ -24,7 +24,7 @@ return view.extend({
 		return L.require('view.wireguard-dashboard.peers');
 	},
 
-	fill: function(place) {
+	fill(place) {
 		return Promise.all([ dashboard.getPeers(), column.load() ]).then(([ reply, found ]) => {
 			const table = place.querySelector('#peers-table');
 

@@ -26,22 +26,22 @@ return view.extend({
 	handleSaveApply: null,
 	handleReset: null,
 
-	load: function() {
+	load() {
 		Object.assign(this, { mayChange: L.hasViewPermission() !== false, places: {}, shown: {}, signs: {}, rates: {}, search: '', span: 'hour', seriesAt: 0 });
 		return this.look();
 	},
 
-	render: function() {
-		const section = (name, title) => E('div', { 'class': 'cbi-section' }, [
-			title ? E('h3', {}, [ title ]) : '',
-			this.places[name] = E('div', { 'id': 'wgup-' + name + '-section' })
+	render() {
+		const section = (name, title) => E('div', { class: 'cbi-section' }, [
+			title ? E('h3', [ title ]) : '',
+			this.places[name] = E('div', { id: 'wgup-' + name + '-section' })
 		]);
 
-		this.root = E('div', { 'class': 'cbi-map wgup-all' }, [
-			E('link', { 'rel': 'stylesheet', 'href': L.resource('wireguard-uplink/uplink.css') }),
-			E('h2', {}, [ _('Backup uplinks') ]),
-			this.mayChange ? '' : E('p', { 'id': 'wgup-readonly' }, [ _('You may look, but not change anything: this login only reads.') ]),
-			this.places.error = E('div', { 'role': 'alert' }),
+		this.root = E('div', { class: 'cbi-map wgup-all' }, [
+			E('link', { rel: 'stylesheet', href: L.resource('wireguard-uplink/uplink.css') }),
+			E('h2', [ _('Backup uplinks') ]),
+			this.mayChange ? '' : E('p', { id: 'wgup-readonly' }, [ _('You may look, but not change anything: this login only reads.') ]),
+			this.places.error = E('div', { role: 'alert' }),
 			section('now', ''),
 			section('guide', ''),
 			section('wans', _('Your WANs')),
@@ -60,58 +60,58 @@ return view.extend({
 
 	/* A button that calls `action`. `allowed` is whether it makes sense now; 'always' is for what
 	 * changes nothing, so that everybody may do it. */
-	button: function(id, text, label, action, allowed, kind) {
+	button(id, text, label, action, allowed, kind) {
 		const forbidden = this.failure || allowed === false || (!this.mayChange && allowed != 'always');
 
 		return E('button', {
-			'class': 'btn cbi-button ' + (kind || ''), 'type': 'button', 'id': id, 'aria-label': label,
-			'disabled': forbidden ? '' : null, 'click': action
+			class: 'btn cbi-button' + (kind ? ' cbi-button-' + kind : ''), type: 'button', id: id, 'aria-label': label,
+			disabled: forbidden ? '' : null, click: action
 		}, [ text ]);
 	},
 
 	/* Call a part that is loaded when it is first wanted. */
-	later: function(part, action, what) {
+	later(part, action, what) {
 		return L.require('wireguard-uplink.' + part).then((found) => found[action](this, what));
 	},
 
 	/* A button for the rest of a long list. */
-	more: function(name, shown, all, step) {
+	more(name, shown, all, step) {
 		return shown < all ? this.button('wgup-more-' + name, _('Show more (%d)').format(all - shown), null, () => {
 			this.shown[name] = shown + 2 * step;
 			this.draw();
 		}, 'always') : '';
 	},
 
-	find: function(text) {
+	find(text) {
 		this.search = text;
 		this.draw();
 	},
 
-	setSpan: function(span) {
+	setSpan(span) {
 		Object.assign(this, { span: span, seriesAt: 0 });
 		return this.look().then(() => this.draw());
 	},
 
 	/* What a call comes to, once the page shows it. */
-	done: function(work, told) {
+	done(work, told) {
 		const look = () => this.look().then(() => this.draw());
 
 		return work.then((reply) => look().then(() => told(reply)), (error) => look().then(() => { throw error; }));
 	},
 
 	/* Work without a dialog: a failure is shown on top. */
-	report: function(work) {
+	report(work) {
 		return this.done(work, () => null).catch((error) => {
-			redraw.into(this.places.error, [ E('p', { 'class': 'wgup-problem wgup-bad' }, [ error.message ]) ]);
+			redraw.into(this.places.error, [ E('p', { class: 'wgup-problem wgup-bad' }, [ error.message ]) ]);
 		});
 	},
 
-	uses: function(device) {
+	uses(device) {
 		return Object.values(this.status.families).some((family) => family.active_path == device);
 	},
 
 	/* Ask for everything; for the series only where another one is wanted. */
-	look: function() {
+	look() {
 		const isWanted = !this.seriesAt, now = Date.now();
 		const names = [ 'status', 'list', 'consumers', 'trust', 'pulse' ];
 		const asked = names.map((name) => bus.ask('uplink_' + name));
@@ -128,7 +128,7 @@ return view.extend({
 	},
 
 	/* Take the numbers of the pulse into what is shown. */
-	take: function() {
+	take() {
 		const status = this.status;
 
 		Object.assign(status, { since_s: this.pulse.since_s, release_s: this.pulse.release_s });
@@ -143,7 +143,7 @@ return view.extend({
 		}
 	},
 
-	follow: function() {
+	follow() {
 		if (!this.status)
 			return this.look().then(() => this.draw());
 
@@ -165,12 +165,12 @@ return view.extend({
 	},
 
 	/* Show what is known; `isQuiet`: nothing but numbers of paths differs. */
-	draw: function(isQuiet) {
+	draw(isQuiet) {
 		const into = (name, nodes) => redraw.into(this.places[name], nodes);
 
 		this.root.classList.toggle('wgup-stale', !!this.failure);
-		into('error', this.failure ? [ E('div', { 'class': 'wgup-now wgup-bad' }, [ E('strong', { 'id': 'wgup-gone' }, [ this.failure.message ]) ].concat(
-			this.failure.kind == 'session' ? [ E('a', { 'href': L.url() }, [ _('Log in') ]) ] : this.status ? [ _('What is shown below is old.') ] : [])) ] : []);
+		into('error', this.failure ? [ E('div', { class: 'wgup-now wgup-bad' }, [ E('strong', { id: 'wgup-gone' }, [ this.failure.message ]) ].concat(
+			this.failure.kind == 'session' ? [ E('a', { href: L.url() }, [ _('Log in') ]) ] : this.status ? [ _('What is shown below is old.') ] : [])) ] : []);
 		if (!this.status || !this.list)
 			return;
 		into('now', this.failure ? [ this.picture() ] : this.drawNow());
@@ -185,45 +185,45 @@ return view.extend({
 		into('more', [ this.drawMore() ]);
 	},
 
-	picture: function() {
+	picture() {
 		const room = this.root.clientWidth || (document.getElementById('view') || document.body).clientWidth;
 		return draw.picture(cards.ways(this), Math.max(260, Math.min(680, room - 8)));
 	},
 
-	drawNow: function() {
+	drawNow() {
 		const status = this.status, chosen = status.by_hand;
 		const [ advice, what, peer ] = words.advice(status, this.list.offers);
 		const four = status.families.ipv4.active_path, six = status.families.ipv6.active_path;
 		const buttons = {
-			settings: () => E('a', { 'class': 'btn cbi-button', 'href': L.url(SETTINGS) }, [ _('Settings') ]),
-			check: () => this.button('wgup-advice-check', _('Check this router'), null, () => this.later('reasons', 'check'), true, 'cbi-button-action'),
-			failover: () => this.button('wgup-advice-failover', _('Turn it on'), null, () => this.turnFailover(), true, 'cbi-button-positive'),
-			add: () => this.button('wgup-advice-add', _('Add as backup…'), _('Add %s as backup').format(peer), () => this.later('pairing', 'add', peers.find(this, words.advice(this.status, this.list.offers)[2])), true, 'cbi-button-positive')
+			settings: () => E('a', { class: 'btn cbi-button', href: L.url(SETTINGS) }, [ _('Settings') ]),
+			check: () => this.button('wgup-advice-check', _('Check this router'), null, () => this.later('reasons', 'check'), true, 'action'),
+			failover: () => this.button('wgup-advice-failover', _('Turn it on'), null, () => this.turnFailover(), true, 'positive'),
+			add: () => this.button('wgup-advice-add', _('Add as backup…'), _('Add %s as backup').format(peer), () => this.later('pairing', 'add', peers.find(this, words.advice(this.status, this.list.offers)[2])), true, 'positive')
 		};
 
 		return [
 			this.pulse.rollback_s > 0 ? words.rollback() : '',
-			E('div', { 'class': 'wgup-now wgup-' + words.kindOf(status) }, [
-				E('strong', { 'id': 'wgup-now', 'role': 'status' }, [ words.now(status) ]),
-				E('div', { 'id': 'wgup-next' }, [ words.next(status) ]),
-				E('div', { 'class': 'wgup-note' }, [ [
+			E('div', { class: 'wgup-now wgup-' + words.kindOf(status) }, [
+				E('strong', { id: 'wgup-now', role: 'status' }, [ words.now(status) ]),
+				E('div', { id: 'wgup-next' }, [ words.next(status) ]),
+				E('div', { class: 'wgup-note' }, [ [
 					_('For %s.').format(words.span(status.since_s)), words.said(status, 'cause', status),
 					status.release_s >= 0 ? _('Back in %s.').format(words.span(status.release_s)) : '',
 					four && six && four != six ? _('IPv4 uses %s, IPv6 uses %s.').format(words.path(status, four), words.path(status, six)) : ''
 				].filter(Boolean).join(' ') ]),
-				chosen ? E('p', { 'id': 'wgup-chosen' }, [
+				chosen ? E('p', { id: 'wgup-chosen' }, [
 					_('You chose %s, for another %s.').format(chosen.path == 'wan' ? words.path(status, status.active_path) : chosen.path, words.span(chosen.left_s)), ' ',
-					this.button('wgup-release', _('Back to automatic'), null, () => cards.release(this), true, 'cbi-button-positive')
+					this.button('wgup-release', _('Back to automatic'), null, () => cards.release(this), true, 'positive')
 				]) : ''
 			]),
 			this.picture(),
-			E('p', { 'id': 'wgup-advice' }, [ E('strong', {}, [ _('What to do:') ]), ' ', advice, ' ', what ? buttons[what]() : '' ]),
-			E('div', { 'id': 'wgup-problems' }, status.problems.slice(0, 5).map((each, i) => E('div', { 'class': 'wgup-problem' }, [ words.problem(status, i) ])))
+			E('p', { id: 'wgup-advice' }, [ E('strong', [ _('What to do:') ]), ' ', advice, ' ', what ? buttons[what]() : '' ]),
+			E('div', { id: 'wgup-problems' }, status.problems.slice(0, 5).map((each, i) => E('div', { class: 'wgup-problem' }, [ words.problem(status, i) ])))
 		];
 	},
 
 	/* The first run, until a backup is ready. */
-	guide: function() {
+	guide() {
 		const status = this.status, first = status.uplinks[0];
 		const steps = [
 			[ status.enabled && status.auto_failover, _('The service watches your WAN and may move traffic.') ],
@@ -234,28 +234,27 @@ return view.extend({
 
 		if (steps[3][0] || this.failure || status.state == 'stranded')
 			return [];
-		return [ E('h3', {}, [ _('Four steps to a backup') ]), E('ol', { 'id': 'wgup-guide' }, steps.map(([ isDone, text ]) =>
-			E('li', { 'class': isDone ? 'wgup-done' : null, 'aria-label': isDone ? _('Done: %s').format(text) : null }, [ text ]))),
-			first ? this.button('wgup-guide-test', _('Test'), _('Test %s').format(first.peer_id), () => cards.test(this, this.status.uplinks[0].peer_id), true, 'cbi-button-action') : '' ];
+		return [ E('h3', [ _('Four steps to a backup') ]), E('ol', { id: 'wgup-guide' }, steps.map(([ isDone, text ]) =>
+			E('li', { class: isDone ? 'wgup-done' : null, 'aria-label': isDone ? _('Done: %s').format(text) : null }, [ text ]))),
+			first ? this.button('wgup-guide-test', _('Test'), _('Test %s').format(first.peer_id), () => cards.test(this, this.status.uplinks[0].peer_id), true, 'action') : '' ];
 	},
 
-	drawMore: function() {
-		return E('details', { 'id': 'wgup-more' }, [
-			E('summary', {}, [ _('More') ]),
-			E('p', {}, [
-				this.button('wgup-why', _('Why this way?'), null, () => this.later('reasons', 'why'), 'always'), ' ',
-				this.button('wgup-what-if', _('What if…'), null, () => this.later('reasons', 'whatIf'), 'always'), ' ',
-				this.button('wgup-rehearse', _('Rehearse…'), null, () => this.later('reasons', 'rehearse'), this.status.uplinks.length > 0), ' ',
-				this.button('wgup-by-hand', _('Add a backup by hand…'), null, () => this.later('pairing', 'byHand')), ' ',
-				this.button('wgup-check', _('Check this router'), null, () => this.later('reasons', 'check')), ' ',
-				this.button('wgup-notify', _('Test the notices'), null, () => this.later('reasons', 'notify')), ' ',
-				this.button('wgup-failover', this.status.auto_failover ? _('Turn automatic failover off…') : _('Turn automatic failover on'), null, () => this.turnFailover(), true,
-					this.status.auto_failover ? 'cbi-button-negative' : 'cbi-button-positive')
-			])
-		]);
+	drawMore() {
+		const ask = (id, text, part, action, allowed) => [ this.button('wgup-' + id, text, null, () => this.later(part, action), allowed), ' ' ];
+		const on = this.status.auto_failover;
+
+		return E('details', { id: 'wgup-more' }, [ E('summary', [ _('More') ]), E('p', [].concat(
+			ask('why', _('Why this way?'), 'reasons', 'why', 'always'),
+			ask('what-if', _('What if…'), 'reasons', 'whatIf', 'always'),
+			ask('rehearse', _('Rehearse…'), 'reasons', 'rehearse', this.status.uplinks.length > 0),
+			ask('by-hand', _('Add a backup by hand…'), 'pairing', 'byHand'),
+			ask('check', _('Check this router'), 'reasons', 'check'),
+			ask('notify', _('Test the notices'), 'reasons', 'notify'),
+			this.button('wgup-failover', on ? _('Turn automatic failover off…') : _('Turn automatic failover on'), null, () => this.turnFailover(), true, on ? 'negative' : 'positive')
+		)) ]);
 	},
 
-	turnFailover: function() {
+	turnFailover() {
 		const on = !this.status.auto_failover;
 		const turn = () => this.done(bus.act('uplink_set_failover', { enabled: on }), () => []);
 
@@ -263,7 +262,7 @@ return view.extend({
 			return this.report(turn());
 		dialog.ask({
 			title: _('Turn automatic failover off?'), sentences: [ _('Traffic then stays on a dead WAN until you act.') ],
-			label: _('Turn off'), kind: 'cbi-button-negative', work: turn
+			label: _('Turn off'), kind: 'negative', work: turn
 		});
 	}
 });

@@ -8,22 +8,22 @@
 return baseclass.extend({
 	title: _('Backup uplinks'),
 
-	load: function() {
+	load() {
 		return Promise.all([ bus.ask('uplink_status').catch((error) => error), bus.ask('uplink_pulse').catch(() => ({})) ]);
 	},
 
-	render: function([ status, pulse ]) {
+	render([ status, pulse ]) {
 		const isGone = !status || !status.families;
 		const lines = isGone ? [ (status || {}).message ]
 			: [ words.next(status), [ _('What to do:'), words.advice(status)[0] ].join(' ') ].filter(Boolean);
 
-		return E('div', {}, [
-			E('link', { 'rel': 'stylesheet', 'href': L.resource('wireguard-uplink/uplink.css') }),
+		return E('div', [
+			E('link', { rel: 'stylesheet', href: L.resource('wireguard-uplink/uplink.css') }),
 			pulse.rollback_s > 0 ? words.rollback() : '',
-			E('div', { 'class': 'wgup-now wgup-' + (isGone ? 'bad' : words.kindOf(status)) }, [
-				E('strong', {}, [ isGone ? _('Nothing watches the internet connection.') : words.now(status) ])
-			].concat(lines.map((each) => E('div', {}, [ each ])), [
-				E('a', { 'href': L.url('admin/network/wireguard-uplink/overview') }, [ _('Backup uplinks') ])
+			E('div', { class: 'wgup-now wgup-' + (isGone ? 'bad' : words.kindOf(status)) }, [
+				E('strong', [ isGone ? _('Nothing watches the internet connection.') : words.now(status) ])
+			].concat(lines.map((each) => E('div', [ each ])), [
+				E('a', { href: L.url('admin/network/wireguard-uplink/overview') }, [ _('Backup uplinks') ])
 			]))
 		]);
 	}
