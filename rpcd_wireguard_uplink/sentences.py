@@ -41,6 +41,10 @@ TEMPLATES = {
     "unusable": "%s can't be used now: ...",
     "rollback_pending": "settings that were applied in LuCI wait to be confirmed, and %s may be "
     "put back: confirm them, or try again in two minutes",
+    "carrier_lost": "carrier lost",
+    "chosen": "chosen by hand",
+    "asked_for": "asked for",
+    "few_uplinks": "min_uplinks",
     "well": "all went well",
     "of": "%s: ...",
 }

@@ -120,7 +120,8 @@ class BusService:
 
     def send_event(self, name: str, table: dict[str, Any]) -> None:
         """Log an event, and send it to whoever listens on the bus."""
-        log.info("%s %s", name, " ".join(f"{k}={v}" for k, v in table.items() if v not in ("", -1)))
+        told = [f"{k}={v}" for k, v in table.items() if v not in ("", -1) and k != "cause_args"]
+        log.info("%s %s", name, " ".join(told))
         if self.client.connected:
             self._tasks.spawn("sending an event", self._send(name, table))
 

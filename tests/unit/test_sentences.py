@@ -17,7 +17,8 @@ CODES = [
     ("it is down: no answer to 3 probes in 4.2 s", "down/no_answer", ("3", "4.2")),
     ("it is down: assumed to fail", "down", ("assumed to fail",)),
     ("wan: no answer to 8 probes in 0.3 s", "of/no_answer", ("wan", "8", "0.3")),
-    ("wan: carrier lost", "", ()),
+    ("wan: carrier lost", "of/carrier_lost", ("wan",)),
+    ("wan: something else", "", ()),
     ("wan answers for 30 s", "answers_for", ("wan", "30")),
     (
         "nodea can't be used now: it is down: 3 of 5 probes lost",

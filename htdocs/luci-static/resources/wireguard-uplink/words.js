@@ -54,6 +54,10 @@ const TEXTS = {
 	same_wan: _('%s uses the same internet connection as this router, and is tried last.'),
 	unusable: _('%s can not be used now: %s'),
 	rollback_pending: _('Settings that were just applied wait to be confirmed and may be put back: confirm them, or try again in two minutes.'),
+	carrier_lost: _('the cable or the connection is gone'),
+	chosen: _('chosen by hand'),
+	asked_for: _('asked for'),
+	few_uplinks: _('too few backups were ready'),
 	well: _('all went well'),
 	of: '%s: %s'
 };
