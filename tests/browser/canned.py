@@ -299,7 +299,8 @@ def crowd() -> Service:
     series += [{**series[0], "path": f"wgup_up{i:02}"} for i in range(20)]
     names = [f"peer{i:03}" for i in range(200)]
     service.replies["uplink_list"]["offers"] = [
-        offer(name, trusted=i > 197, usable=i > 197) for i, name in enumerate(names)
+        offer(name, trusted=True, usable=True, reason="") if i > 197 else offer(name)
+        for i, name in enumerate(names)
     ]
     service.replies["uplink_trust"]["peers"] = [trust(name) for name in names[:198]]
     return service

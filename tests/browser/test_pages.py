@@ -56,7 +56,12 @@ SENTENCES = {
     "calm": ("The internet works, by wan.", "traffic moves to nodea within 3 s", "Nothing to do."),
     "failed_over": ("wan is down. The internet works, through nodea.", "no backup is ready", ""),
     "stranded": ("There is no internet", "", "Look at modem and cables"),
-    "failover_off": ("traffic stays on wan even when it fails", "", "Turn automatic failover on."),
+    "failover_off": (
+        "traffic stays on wan even when it fails",
+        "The internet works, by wan.",
+        "Turn automatic failover on.",
+    ),
+    "rollback": ("The internet works, by wan.", "to nodea within 3 s", "Confirm the settings"),
     "by_hand": ("The internet works, through nodea: you chose it.", "traffic moves to wan", ""),
     "first_run": ("The internet works, by wan.", "no backup is ready", "nodec offers its internet"),
 }

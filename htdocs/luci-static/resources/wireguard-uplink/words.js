@@ -186,7 +186,9 @@ return baseclass.extend({
 		const uplink = status.uplinks.find((each) => each.usable && !each.active);
 		const to = wan ? wan.path : uplink ? uplink.peer_id : '';
 
-		if ([ 'stranded', 'disabled' ].includes(this.stateOf(status)))
+		if (this.stateOf(status) == 'disabled')
+			return status.wans.some((each) => each.device == status.active_path && each.state != 'down') ? _('The internet works, by %s.').format(name) : '';
+		if (status.state == 'stranded')
 			return '';
 		if (!to)
 			return _('If %s fails, there is no internet: no backup is ready.').format(name);

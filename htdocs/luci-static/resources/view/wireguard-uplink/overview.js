@@ -192,7 +192,8 @@ return view.extend({
 
 	drawNow() {
 		const status = this.status, chosen = status.by_hand;
-		const [ advice, what, peer ] = words.advice(status, this.list.offers);
+		const isOpen = this.pulse.rollback_s > 0;
+		const [ advice, what, peer ] = isOpen ? [ _('Confirm the settings in LuCI, or wait until they are put back.'), '' ] : words.advice(status, this.list.offers);
 		const four = status.families.ipv4.active_path, six = status.families.ipv6.active_path;
 		const buttons = {
 			settings: () => E('a', { class: 'btn cbi-button', href: L.url(SETTINGS) }, [ _('Settings') ]),
@@ -202,7 +203,7 @@ return view.extend({
 		};
 
 		return [
-			this.pulse.rollback_s > 0 ? words.rollback() : '',
+			isOpen ? words.rollback() : '',
 			E('div', { class: 'wgup-now wgup-' + words.kindOf(status) }, [
 				E('strong', { id: 'wgup-now', role: 'status' }, [ words.now(status) ]),
 				E('div', { id: 'wgup-next' }, [ words.next(status) ]),
