@@ -10,7 +10,7 @@ from __future__ import annotations
 import ipaddress
 import shlex
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ..model import PROVIDER_DEVICE, Family
@@ -61,8 +61,15 @@ class Blockage:
     @property
     def sentence(self) -> str:
         """The problem and its remedy, for status."""
+        if not self.mend:
+            return self.what
         told = f"{self.what}: `{self.mend}` lets it pass"
         return told if self.lasts else f"{told} until the firewall is loaded anew: {_KEEP}"
+
+
+def without_zones(found: Blockage) -> Blockage:
+    """Of consumers: what opens a zone for tunnels does not for them, where the zone is our own."""
+    return replace(found, mend="") if found.has_zones else found
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,19 +11,27 @@ import asyncio
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from ..errors import UplinkError
 from ..events import CarryingChanged, Events
 from ..failover.machine import Phase
 from ..failover.monitor import Monitor
-from ..model import DEVICE_GROUP, Family
+from ..model import DEVICE_GROUP, PROVIDER_DEVICE, Family, is_own_name
 from ..system import nft
 from ..system.proc import Losses, is_strict, read_losses
 from ..system.rtnetlink import Kernel, by_device
 from ..warnings import Warnings
 from .counters import TABLE_NAME, Finding, Trail, read_counters, sample_of
-from .forwarding import FW4, Forwarding, Paths, host_on, lan_devices, look_through
+from .forwarding import (
+    FW4,
+    Forwarding,
+    Paths,
+    host_on,
+    lan_devices,
+    look_through,
+    without_zones,
+)
 from .ruleset import Ruleset, read_ruleset
 from .verdict import ORDINARY, Packet, meets
 
@@ -221,12 +229,13 @@ class CarryingWatch:
         """Look through the forward hook now; what is missing is a warning."""
         self._is_stale, self._checked_s = False, time.monotonic()
         try:
-            ruleset = await read_ruleset() if self._look().uplinks else Ruleset()
+            served = self._served()
+            ruleset = await read_ruleset() if self._look().uplinks or served.lans else Ruleset()
             paths = self._paths()
             if ruleset.size > MANY_RULES:  # what takes long must not hold up the probes
-                found = await asyncio.to_thread(_findings, ruleset, paths)
+                found = await asyncio.to_thread(_findings, ruleset, paths, served)
             else:
-                found = _findings(ruleset, paths)
+                found = _findings(ruleset, paths, served)
         except UplinkError:
             return  # nft itself is missing or ails: others tell of that
         mended = bool(self._found.blockages) and not found[0].blockages
@@ -258,6 +267,16 @@ class CarryingWatch:
                 return [f"{b.sentence}." for b in found]
             await asyncio.sleep(0.5)
 
+    def _served(self) -> Paths:
+        """Consumers of this router's, and the WANs by which they are to leave."""
+        addresses = by_device(self._kernel.addresses()).get(PROVIDER_DEVICE)
+        lines: dict[str, list[Family]] = {}
+        for family in Family if addresses else ():
+            for route in self._kernel.default_routes(family):
+                if not is_own_name(route.device):
+                    lines.setdefault(route.device, []).append(family)
+        return Paths({PROVIDER_DEVICE: addresses} if addresses else {}, (), lines)
+
     def _paths(self) -> Paths:
         known = self._look()
         others = {*known.wans, *known.uplinks, *known.others}
@@ -265,11 +284,17 @@ class CarryingWatch:
         return Paths(lans, known.wans, known.uplinks)
 
 
-def _findings(ruleset: Ruleset, paths: Paths) -> tuple[Forwarding, frozenset[tuple[Family, str]]]:
-    """What the forward hook does, and by which tunnels nothing gets the tunnel's own address."""
+def _findings(
+    ruleset: Ruleset, paths: Paths, served: Paths
+) -> tuple[Forwarding, frozenset[tuple[Family, str]]]:
+    """What the forward hook does to LANs and to consumers, and by which tunnels nothing gets the
+    tunnel's own address.
+    """
     ways = [(family, name) for name, carried in paths.tunnels.items() for family in carried]
     bare = {w for w in ways if not meets(ruleset, Packet(w[0], "", w[1]), "postrouting", _NAT)}
-    return look_through(ruleset, paths), frozenset(bare)
+    found, blocked = look_through(ruleset, paths), look_through(ruleset, served).blockages
+    consumers = tuple(without_zones(each) for each in blocked)
+    return replace(found, blockages=(*found.blockages, *consumers)), frozenset(bare)
 
 
 def _topic(family: Family) -> str:

@@ -32,7 +32,7 @@ def project_files() -> list[Path]:
             and (not name.startswith(".") or name == ".ci")
         ]
         found += [Path(folder) / name for name in names if name != ".git"]  # a worktree's
-    return sorted(path for path in found if path.suffix not in {".pyc", ".so", ".png"})
+    return sorted(path for path in found if path.suffix not in {".pyc", ".so", ".webp"})
 
 
 def test_no_path_of_the_machine_it_was_written_on() -> None:

@@ -167,7 +167,8 @@ def check_name(facts: Facts) -> Iterator[Finding]:
     elif facts.holder == "no bus" and facts.openwrt:
         yield _note("name", "There is no bus; failover works without one, wgctl does not.")
     elif facts.holder != "service":
-        yield _note("name", "The service is not running.", facts.start)
+        unsent = "Nothing was sent over the WANs: whether they have internet is not known."
+        yield _note("name", f"The service is not running. {unsent}", facts.start)
 
 
 def check_configuration(facts: Facts) -> Iterator[Finding]:

@@ -14,11 +14,11 @@ import stat
 import time
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from ...api.methods import OBJECT
-from ...carrying.forwarding import Blockage, Paths, lan_devices, look_through
+from ...carrying.forwarding import Blockage, Paths, lan_devices, look_through, without_zones
 from ...carrying.ruleset import read_ruleset
 from ...config.options import CONFIG
 from ...config.parser import parse_config
@@ -219,8 +219,7 @@ async def _forwarding(
         ruleset = await read_ruleset()
         found = look_through(ruleset, Paths(inner, list(lines), tunnels)).blockages
         served = look_through(ruleset, Paths(consumers, (), lines)).blockages
-        # What opens a zone for tunnels does not for consumers, where the zone is our own.
-        return lans, (*found, *(replace(b, mend="") if b.has_zones else b for b in served))
+        return lans, (*found, *map(without_zones, served))
     except UplinkError:
         return lans, ()
 

@@ -16,7 +16,7 @@ from rpcd_wireguard_uplink.carrying.ruleset import Chain, Rule, Ruleset
 from rpcd_wireguard_uplink.carrying.watch import CarryingWatch, InUse
 from rpcd_wireguard_uplink.errors import CommandFailed
 from rpcd_wireguard_uplink.events import CarryingChanged, Events
-from rpcd_wireguard_uplink.model import Family
+from rpcd_wireguard_uplink.model import PROVIDER_DEVICE, DefaultRoute, Family
 from rpcd_wireguard_uplink.system import proc, rtnetlink
 from rpcd_wireguard_uplink.system.proc import Losses, is_strict, read_losses
 from rpcd_wireguard_uplink.system.rtnetlink import Address
@@ -48,6 +48,7 @@ class Kernel:
     counters: dict[str, int] = field(default_factory=dict)
     losses: Losses = field(default_factory=Losses)
     strict: bool = False
+    provides: bool = False
     routed: bool = True
     failing: bool = False
     looks: int = 0
@@ -65,7 +66,11 @@ class Kernel:
 
     def addresses(self) -> list[Address]:
         held = {"lan": "192.168.1.1/24", "wan": "198.51.100.2/29", TUNNEL: "10.0.0.2/32"}
+        held |= {PROVIDER_DEVICE: "10.129.44.1/24"} if self.provides else {}
         return [Address(device, text) for device, text in held.items()]
+
+    def default_routes(self, family: Family) -> list[DefaultRoute]:
+        return [DefaultRoute(family, device) for device in ("wan", TUNNEL)]
 
     def has_route(self, address: str, source: str, device: str) -> bool:
         return self.routed
@@ -163,6 +168,21 @@ async def test_a_strict_filter_that_drops(scene: Scene) -> None:
     scene.kernel.losses = Losses(reverse_path=9)
     await scene.seconds(4, "entered", "left")
     assert "`sysctl -w net.ipv4.conf.wgup_a.rp_filter=2`" in scene.sentence
+
+
+async def test_a_firewall_that_drops_what_consumers_send_is_named(scene: Scene) -> None:
+    scene.kernel.provides = True
+    scene.used["now"] = InUse({}, ("wan",))
+    scene.kernel.chains.append(firewall())
+    await scene.second()
+    (told,) = scene.problems.values()
+    assert told.startswith("The firewall (nftables, table inet filter) drops what wgup_srv sends")
+    assert "into wan (IPv4: the policy" in told and "`nft 'insert rule inet filter forward" in told
+    scene.kernel.chains[-1] = firewall(policy="accept")
+    scene.watch.look_at_rules()
+    for _ in range(4):
+        await scene.second()
+    assert scene.problems == {}
 
 
 async def test_a_firewall_is_known_before_and_named(scene: Scene) -> None:

@@ -122,7 +122,7 @@ CASES = [
     ({"now_s": 1e8}, "clock", "wrong", "clock", "ntpd"),
     ({"strict_filter": True}, "rp_filter", "wrong", "rp_filter is 1", "all.rp_filter=0"),
     ({"holder": "other"}, "name", "wrong", "another program", "restart"),
-    ({"holder": "nobody"}, "name", "note", "not running", "restart"),
+    ({"holder": "nobody"}, "name", "note", "Nothing was sent over the WANs", "restart"),
     ({"holder": "no bus"}, "name", "note", "no bus", ""),
     ({"holder": "no bus", "openwrt": False}, "name", "note", "service is not running", "restart"),
     ({"read_only": {"/etc/config": "/etc"}}, "files", "wrong", "/etc/config is", "remount,rw /etc"),
