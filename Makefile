@@ -96,6 +96,7 @@ generate: $(STAMP) ## write acl.d/, docs/methods.md, docs/messages.md and po/ fr
 
 screenshots: system $(STAMP) ## write docs/screenshots, in a real LuCI's looks with LUCI_RESOURCES=DIR
 	SCREENSHOTS=$(CURDIR)/docs/screenshots $(PYTEST) -q tests/browser
+	@$(BIN)/python -m tests.lab.picture docs/screenshots/run.svg
 
 deb: ## make dist/*.deb, the package for Debian
 	@$(PYTHON) -m debian.build dist

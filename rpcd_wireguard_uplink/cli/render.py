@@ -15,6 +15,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from ..api import replies as r
+from ..failover.selection import PAGE_MBIT, PAGE_ROUND_TRIPS, UNKNOWN_MBPS, UNKNOWN_MS
 from ..model import HistoryEntry, is_key
 from ..schema.record import Record
 from ..text import printable
@@ -29,7 +30,7 @@ _COLOURS = {
 MINOR = (
     *("MOVED IN", "LASTED BEFORE", "FROM", "NOTICED IN", "IDENTITY", "MESH KEY", "MEASURED"),
     *("METRIC", "ANSWERED", "HANDSHAKE", "TODAY", "LOSS", "ADDRESS", "RECEIVED", "THIS MONTH"),
-    *("MESH ADDRESS", "MBIT/S"),
+    *("MESH ADDRESS", "MBIT/S", "AT MBIT/S"),
 )
 """Columns that a narrow terminal does without, the first ones first; `--json` has all."""
 LEAST = 24  # characters of a sentence on a line
@@ -300,8 +301,11 @@ def _explain(reply: Reply, colour: bool) -> Iterator[str]:
             yield from table(r.CandidateRow, family["candidates"], colour)
             yield from (f"- {printable(row['sentence'])}" for row in family["candidates"])
         yield ""
+    if any(family["candidates"] for family in reply["families"]):
+        yield f"A page is {PAGE_MBIT / 8:g} MB and {PAGE_ROUND_TRIPS} round trips. What nobody has"
+        yield f"said or measured counts as {UNKNOWN_MBPS} Mbit/s and {UNKNOWN_MS:g} ms."
     if reply["others"]:
-        yield "No candidates"
+        yield from ("", "No candidates")
         for row in reply["others"]:
             yield f"- {printable(row['peer_id'])}: {printable(row['reason'])}"
 
