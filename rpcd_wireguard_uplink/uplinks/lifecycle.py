@@ -61,7 +61,6 @@ class Uplinks:
         async with self.lock:
             await self._wans.look_at_mwan3()
             await self._watch.start()
-            await self.mend_pending()
             await self.apply()
 
     async def reload(self) -> None:
@@ -99,10 +98,8 @@ class Uplinks:
         missing = self._watch.lacks_tunnel or bool(RETRIED & self._warnings.keys())
         if missing and not self.lock.locked():
             async with self.lock:
-                with self._warnings.catch("restore"):
-                    await self.mend_pending()
-                    await self.apply()
-                    await self._store.keep()
+                await self.apply()
+                await self._store.keep()
             await self._store.tell()
         return missing
 
@@ -215,7 +212,8 @@ class Uplinks:
         await self._apply()
 
     async def mend_pending(self) -> None:
-        """Finish or undo what was being made when an earlier run ended, or could not be undone.
+        """Finish or undo what was being made when an earlier run ended, or could not be undone, or
+        was written all the same (a folder that could not be synced).
 
         To be called under the lock of changes: what is pending then is nobody's work.
         """
@@ -229,10 +227,12 @@ class Uplinks:
             failed = await self._apply_sections() if complete else {uplink.interface: "unfinished"}
             if uplink.interface in failed:
                 await self._undo(uplink)
-                self._report("uplink_removed", uplink, "its making was interrupted; undone")
-            else:
+                if "undo" not in self._warnings:
+                    self._report("uplink_removed", uplink, "its making was interrupted; undone")
+                continue
+            told = f"finishing {uplink.interface} failed: {{}}; tried again soon"
+            with self._warnings.catch("undo", sentence=told):
                 await self._write_uplink(replace(uplink, pending=False))
-                self._warnings.clear_topic("undo")
                 self._report("uplink_added", uplink, "its making was interrupted; finished")
         if pending:
             await self._watch.follow()
@@ -249,11 +249,13 @@ class Uplinks:
     async def _apply(self) -> None:
         if not self._store.understood:
             return
+        await self.mend_pending()
         await self._remember_removed()
         incomplete = {}
         for uplink in self._store.current.wanted_uplinks:
             try:
-                await self._complete(uplink)
+                if not uplink.pending:  # what can't be undone yet is not finished meanwhile
+                    await self._complete(uplink)
             except UplinkError as error:  # the others are made all the same
                 incomplete[uplink.interface] = str(error)
         self._opened = None  # the filter is put in place anew: somebody may have removed it

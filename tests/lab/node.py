@@ -167,15 +167,25 @@ class Child:
     def stop(self, timeout_s: float = 5.0) -> int:
         """Ask it to end (SIGTERM), end it if it doesn't, and return its exit status."""
         self.signal(signal.SIGTERM)
+        self.signal(signal.SIGCONT)
         try:
-            return self.wait(timeout_s)
+            return self._wait_awake(timeout_s)
         except LabError:
             return self.kill()
 
     def kill(self) -> int:
         """SIGKILL, as a crash would be; returns the exit status."""
         self.signal(signal.SIGKILL)
-        return self.wait()
+        return self._wait_awake(10.0)
+
+    def _wait_awake(self, timeout_s: float) -> int:
+        """wait() although nsenter stops with its program, as soon as it hears of that."""
+        deadline = time.monotonic() + timeout_s
+        while self.returncode is None and time.monotonic() < deadline:
+            self.entered.send_signal(signal.SIGCONT)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self.entered.wait(0.2)
+        return self.wait(0.0)
 
 
 class Node:

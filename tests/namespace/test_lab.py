@@ -26,7 +26,7 @@ from tests.lab.network import (
     ConsumerNetwork,
     consumer_network,
 )
-from tests.lab.node import LabError, Node, program, refused
+from tests.lab.node import Child, LabError, Node, program, refused
 from tests.lab.provider import RESOLVED4, Provider, make_device, make_provider, new_keys
 from tests.lab.service import OBJECT, PROJECT, Service
 
@@ -211,6 +211,22 @@ def test_a_child_is_killed_itself_and_not_its_waiter(lab: Lab) -> None:
     pid = child.pid
     assert child.kill() == -signal.SIGKILL
     assert not os.path.exists(f"/proc/{pid}")
+
+
+@pytest.mark.parametrize("pause_s", [0.0, 0.3])
+@pytest.mark.parametrize("end", [Child.stop, Child.kill])
+def test_a_child_that_was_stopped_ends(
+    lab: Lab, end: Callable[[Child], int], pause_s: float
+) -> None:
+    """nsenter, which started it, stops with it."""
+    child = lab.node("router").popen(["sleep", "60"])
+    assert child.pid
+    child.signal(signal.SIGSTOP)
+    time.sleep(pause_s)
+    began = time.monotonic()
+    assert end(child) != 0
+    assert time.monotonic() - began < 3.0
+
 
 
 def inhabitants(namespaces: set[str]) -> list[str]:

@@ -4,14 +4,18 @@ any step is mended by the next start, and no secret is ever told.
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
+import os
 import shutil
+import stat
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
+from pytest_mock import MockerFixture
 
 from rpcd_wireguard_uplink.errors import CommandFailed
 from rpcd_wireguard_uplink.model import DefaultRoute, Family, Tunnel
@@ -226,6 +230,32 @@ async def test_killed_at_any_step_of_a_removal(tmp_path: Path) -> None:
 async def test_killed_at_any_step_of_a_change(tmp_path: Path) -> None:
     arguments = {"peer_id": "nodea", "endpoint": "198.51.100.1:7"}
     await crash_everywhere(tmp_path, "uplink_add", "uplink_add", arguments)
+
+
+@pytest.mark.parametrize("lasts", [True, False])
+async def test_what_was_written_although_the_disk_refused_is_undone(
+    router: Router, mocker: MockerFixture, lasts: bool
+) -> None:
+    """The section is there whole, and only its folder can't be synced: the caller hears "no"."""
+    before = router.files()
+    refused = mocker.patch("os.fsync", side_effect=_refuse_folders)
+    await router.call("uplink_gossip", message=offer("nodea"))
+    with pytest.raises(UnwritableConfig):
+        await router.call("uplink_add", peer_id="nodea")
+    assert "pending" in router.text("wireguard-uplink")
+    if lasts:
+        await router.daemon.uplinks.reload()
+        assert "undoing wgup_nodea failed" in str((await router.call("uplink_status"))["problems"])
+        assert (await router.call("uplink_history"))["events"] == [], "not undone, and not told so"
+    mocker.stop(refused)
+    await router.daemon.uplinks.reload()
+    assert router.files() == before
+    router.assert_consistent()
+
+
+def _refuse_folders(descriptor: int) -> None:
+    if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 # --- secrets
