@@ -9,7 +9,7 @@ answer): syslog or NetFlow prove nothing. `judge` is pure: samples over time in,
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 
@@ -33,6 +33,8 @@ _PRIVATE = (
     "0.0.0.0/8, 10.0.0.0/8, 100.64.0.0/10, 127.0.0.0/8, 169.254.0.0/16, 172.16.0.0/12, "
     "192.168.0.0/16, 224.0.0.0/3"
 )
+COUNTED = "carry_entered4"
+"""One of the sets that hold the names of tunnels; all of them hold the same."""
 _HOOKS = (("carry_early", -10), ("carry_late", 1000))  # others' filters are at -1 to 50
 
 
@@ -60,9 +62,13 @@ class Sample:
     sent: frozenset[str] = frozenset()
 
 
-def carrying_script(tunnels: Iterable[str]) -> str:
-    """nft commands for the standing part of our table; what was counted stays."""
+def carrying_script(tunnels: Collection[str], known: Iterable[str] = ()) -> str:
+    """nft commands for the standing part of our table; what was counted of these tunnels stays.
+
+    `known` are the names that COUNTED holds by now.
+    """
     names = ", ".join(f'"{name}"' for name in tunnels)
+    gone = ", ".join(f'"{name}"' for name in known if name not in tunnels)
     out = []
     for family in Family:
         n = family.version
@@ -70,6 +76,7 @@ def carrying_script(tunnels: Iterable[str]) -> str:
             name = f"{TABLE} carry_{counted}{n}"
             out.append(f"add set {name} {{ type ifname; counter; }}")
             out += [f"add element {name} {{ {names} }}"] if names else []
+            out += [f"{verb} element {name} {{ {gone} }}" for verb in ("add", "delete") if gone]
         dynamic = (
             f"type {family.value}_addr; size 128; flags dynamic,timeout; timeout {REMEMBERED_S}s;"
         )

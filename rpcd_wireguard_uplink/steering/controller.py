@@ -15,7 +15,7 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
-from ..carrying.counters import carrying_script
+from ..carrying.counters import COUNTED, carrying_script
 from ..errors import UplinkError
 from ..events import Event, Events
 from ..failover.machine import Move, Moved
@@ -76,7 +76,7 @@ class SteeringController:
         self.diversions: dict[Family, Diversion] = {}
         self.memory = Memory(os.path.join(run_dir, "steering.json"))
         self.routing = Routing(kernel, warnings)
-        self._kernel, self._connections = kernel, connections
+        self._kernel, self._connections, self._sets = kernel, connections, nft.TableReader(TABLE)
         self._warnings, self._events = warnings, events
         self._watchdog = Watchdog(run_dir)
         self._reverse_path = ReversePath(self._watchdog.saved_path)
@@ -229,7 +229,8 @@ class SteeringController:
             return
         redirect = self._redirect()
         script = nftables.standing_script(plan.tunnels, wans, slots, plan.prefixes)
-        script += nftables.kill_switch_script() + carrying_script(plan.tunnels) + redirect
+        carrying = carrying_script(plan.tunnels, self._sets.packets(COUNTED))
+        script += nftables.kill_switch_script() + carrying + redirect
         draining = self._draining.script(self.memory.slots, time.monotonic())
         await self._run(script + self._refreshing() + draining)
         self._filter.standing, self._filter.redirect = standing, redirect

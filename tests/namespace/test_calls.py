@@ -15,6 +15,7 @@ from tests.lab.lab import Lab
 from tests.lab.meter import Flows, Meter, ask, longest, settled, sources
 from tests.lab.network import ECHO4
 from tests.lab.node import Node
+from tests.lab.reach import until
 from tests.lab.router import Router, sent_packets, settings, states
 from tests.lab.service import OBJECT
 
@@ -231,6 +232,10 @@ def test_removing_active_uplinks_moves_traffic_on_and_leaves_nothing(lab: Lab) -
         service.expect("uplink_remove", {"peer_id": "nodea"})
         flows.by(second.addresses, since=removed, timeout_s=3.0)
         router.wait_failed_over("wgup_nodeb")
+        until(
+            lambda: network.consumer.sh("nft list table inet wgup"),
+            lambda shown: "wgup_nodea" not in shown,
+        )
         network.wan.restore()
         router.wait(lambda s: states(s) == {"holding"})
         removed = time.monotonic()

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 import pytest
 
 from rpcd_wireguard_uplink.carrying.counters import (
+    COUNTED,
     Finding,
     Sample,
     Trail,
@@ -19,6 +20,7 @@ from rpcd_wireguard_uplink.carrying.counters import (
 from rpcd_wireguard_uplink.model import Family
 from rpcd_wireguard_uplink.system.netlink import attribute, nested, text
 from rpcd_wireguard_uplink.system.nft import Element, TableReader, parse_elements
+from tests.unit.apart import apart
 
 DAY_S = 86_400
 
@@ -277,3 +279,20 @@ def test_chains_are_named_for_what_they_are() -> None:
     assert all(words[4].startswith("carry_") for words in lines)
     assert "flush set" not in script, "what was counted stays"
     assert "elements" not in carrying_script([]) and "add element" not in carrying_script([])
+
+
+@pytest.mark.needs("nft", "unshare")
+def test_real_what_is_counted_stays_and_names_of_removed_tunnels_go() -> None:
+    first = "add table inet wgup\n" + carrying_script(["wgup_a", "wgup_b"])
+    counted = "".join(
+        f"delete element inet wgup {name} {{ wgup_a }}\n"
+        f"add element inet wgup {name} {{ wgup_a counter packets 7 bytes 7 }}\n"
+        for name in (COUNTED, "carry_home6")
+    )
+    names = ["wgup_a", "wgup_b", "wgup_gone"]
+    scripts = (first, counted, carrying_script(["wgup_a", "wgup_c"], names))
+    loaded = "".join(f"nft -f - <<'END'\n{script}END\n" for script in scripts)
+    shown = apart(f"{loaded}nft list table inet wgup")
+    assert "wgup_b" not in shown and "wgup_gone" not in shown
+    assert shown.count('"wgup_c"') == 8
+    assert shown.count('"wgup_a" counter packets 7') == 2
