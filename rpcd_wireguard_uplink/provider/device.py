@@ -132,11 +132,21 @@ class Provider:
 
 
 async def _forget_flows(plan: ProviderPlan) -> None:
-    """Delete the consumers' tracked connections: offloaded ones would pass the rules by."""
+    """Delete the consumers' tracked connections: offloaded ones would pass the rules by.
+
+    Its exit status is 1 where it finds none, and it always says how many it found (do_command_ct
+    in conntrack.c).
+    """
     for text in plan.gateways:
         pool = ipaddress.ip_interface(text).network
         argv = ["conntrack", "-f", f"ipv{pool.version}", "-D", "-s", str(pool)]
-        await process.run(argv, check=False)
+        done = await process.run(argv, check=False)
+        if "flow entries have been deleted" not in done.stderr:
+            said = done.stderr.strip().splitlines()
+            raise CommandFailed(
+                "running connections of consumers go on, conntrack does not delete them: "
+                + (said[0][:200] if said else "it says nothing about it")
+            )
 
 
 def _networks(lease: Lease) -> tuple[str, ...]:

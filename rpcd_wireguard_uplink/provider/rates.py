@@ -181,6 +181,8 @@ async def _read_classes(device: str) -> set[int]:
 
 async def _tc(lines: Sequence[str], *, force: bool = False) -> None:
     """Run commands in one process; with `force` one that fails does not stop the others."""
-    if lines:
-        argv = ["tc", *(["-force"] if force else []), "-batch", "-"]
-        await process.run(argv, stdin="\n".join(lines) + "\n", check=not force)
+    text = "\n".join(lines) + "\n"
+    if lines and force:
+        await process.run(["tc", "-force", "-batch", "-"], stdin=text, check=False)
+    elif lines:
+        await process.run_silent(["tc", "-batch", "-"], stdin=text)

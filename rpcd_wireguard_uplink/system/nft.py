@@ -52,7 +52,7 @@ class OthersChanged(Event):
 
 async def run_script(script: str) -> None:
     """Carry out nft commands as one transaction. Raises CommandFailed where nft refuses."""
-    await process.run(["nft", "-f", "-"], stdin=script)
+    await process.run_silent(["nft", "-f", "-"], stdin=script)
 
 
 async def delete_table(family: str, name: str) -> None:

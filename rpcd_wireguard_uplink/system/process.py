@@ -59,6 +59,18 @@ async def run(
     return Completed(code, stdout, stderr)
 
 
+async def run_silent(argv: Sequence[str], *, stdin: str | None = None) -> None:
+    """Run a command that prints nothing where it succeeds.
+
+    Raises as run() does, and CommandFailed where it prints something all the same.
+    """
+    if (await run(argv, stdin=stdin)).stdout:
+        raise CommandFailed(
+            f"{' '.join(argv[:4])} printed something, as it never does: is it the program that is "
+            "meant?"
+        )
+
+
 @contextlib.contextmanager
 def understood(program: str) -> Iterator[None]:
     """Translate what a parser stumbles over in a program's output, whatever it is."""

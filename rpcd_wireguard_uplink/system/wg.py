@@ -15,7 +15,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from ..errors import CommandFailed, InvalidArgument
-from ..model import OUTER_MARK, Endpoint, PeerCounters, Tunnel
+from ..model import OUTER_MARK, Endpoint, PeerCounters, Tunnel, is_key
 from . import process
 from .rtnetlink import Kernel
 
@@ -110,12 +110,19 @@ async def make_device(kernel: Kernel, name: str) -> None:
 
 async def generate_keys() -> tuple[str, str]:
     """A new key pair (private, public), made by `wg genkey` and `wg pubkey`."""
-    private = (await process.run(["wg", "genkey"])).stdout.strip()
+    private = _key((await process.run(["wg", "genkey"])).stdout)
     return private, await public_key(private)
 
 
 async def public_key(private_key: str) -> str:
-    return (await process.run(["wg", "pubkey"], stdin=private_key + "\n")).stdout.strip()
+    return _key((await process.run(["wg", "pubkey"], stdin=private_key + "\n")).stdout)
+
+
+def _key(printed: str) -> str:
+    with process.understood("wg"):
+        if not is_key(printed.strip()):
+            raise ValueError("no key")
+        return printed.strip()
 
 
 async def configure(tunnel: Tunnel) -> None:
@@ -134,12 +141,12 @@ async def configure(tunnel: Tunnel) -> None:
             ) from error
         argv += ["endpoint", str(tunnel.endpoint)]
     argv += ["persistent-keepalive", str(tunnel.keepalive_s), "allowed-ips", "0.0.0.0/0,::/0"]
-    await process.run(argv, stdin=tunnel.private_key + "\n")
+    await process.run_silent(argv, stdin=tunnel.private_key + "\n")
 
 
 async def set_endpoint(device: str, public_key: str, endpoint: Endpoint) -> None:
     """Have a peer's packets go to another address literal, in place."""
-    await process.run(["wg", "set", device, "peer", public_key, "endpoint", str(endpoint)])
+    await process.run_silent(["wg", "set", device, "peer", public_key, "endpoint", str(endpoint)])
 
 
 async def insist_on_endpoint(device: str, public_key: str, endpoint: Endpoint) -> None:
@@ -159,7 +166,7 @@ async def remove_other_peers(tunnel: Tunnel) -> None:
     shown = await process.run(["wg", "show", tunnel.interface, "peers"])
     for key in shown.stdout.split():
         if key != tunnel.public_key:
-            await process.run(["wg", "set", tunnel.interface, "peer", key, "remove"])
+            await process.run_silent(["wg", "set", tunnel.interface, "peer", key, "remove"])
 
 
 async def configure_served(device: str, private_key: str, listen_port: int) -> None:
@@ -169,7 +176,7 @@ async def configure_served(device: str, private_key: str, listen_port: int) -> N
     on-link consumer, and never into a tunnel or the mesh, whatever is diverted at the moment.
     """
     argv = ["wg", "set", device, "private-key", "/dev/stdin", "listen-port", str(listen_port)]
-    await process.run([*argv, "fwmark", hex(OUTER_MARK)], stdin=private_key + "\n")
+    await process.run_silent([*argv, "fwmark", hex(OUTER_MARK)], stdin=private_key + "\n")
 
 
 async def change_peers(
@@ -183,7 +190,7 @@ async def change_peers(
     for key, networks in admitted.items():
         words += ["peer", key, "allowed-ips", ",".join(networks)]
     if words:
-        await process.run(["wg", "set", device, *words])
+        await process.run_silent(["wg", "set", device, *words])
 
 
 async def read_devices(ages: Ages) -> dict[str, Device]:

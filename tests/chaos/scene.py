@@ -18,6 +18,7 @@ import re
 import shutil
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -126,14 +127,16 @@ class Forker:
         argv += [sys.executable, "-m", "tests.chaos.child"]
         pipe = subprocess.PIPE
         self._child = lab.at_close(node.popen(argv, stdin=pipe, stdout=pipe, env=variables()))
+        self._lock = threading.Lock()  # who changes something is another thread than who looks on
 
     def do(self, what: str, **more: Any) -> Any:
         """Give an order; its answer."""
         stdin, stdout = self._child.entered.stdin, self._child.entered.stdout
         assert stdin is not None and stdout is not None
-        stdin.write(json.dumps({"do": what, **more}) + "\n")
-        stdin.flush()
-        return json.loads(stdout.readline())
+        with self._lock:
+            stdin.write(json.dumps({"do": what, **more}) + "\n")
+            stdin.flush()
+            return json.loads(stdout.readline())
 
 
 class ForkedService(Service):

@@ -38,6 +38,7 @@ HOUR_S = 3600.0
 MEMORY = "/dev/shm" if os.path.isdir("/dev/shm") else None  # writes that nobody waits for
 PEERS = [f"peer{number}" for number in range(8)]
 PROVIDER = "\nconfig provider 'local'\n\toption enabled '1'\n\toption pool4 '10.61.7.0/24'\n"
+LOOKS = (0.0, 1 / 3, 1 / 2, 1.0)  # at what part of the time
 GROWN_MB, GROWN_FILES, GROWN_TASKS, GROWN_SHARE = 4.0, 3, 5, 1.02
 
 
@@ -168,28 +169,32 @@ async def _pass_an_hour(router: Router, hour: int) -> None:
 
 def measure_use(seconds: float) -> Row:
     """What grew of a real service between a third of so long and its end, in use throughout."""
-    row = Row(f"{seconds:.0f} real seconds of use")
+    row, seen = Row(f"{seconds:.0f} real seconds of use"), list[tuple[float, ...]]()
     with Lab() as lab:
         scene = Scene(lab, "standalone")
         scene.service.stop()
         scene.service.can_strike = False
         scene.service.start()
         changes = [change for change in scene.changes() if change.name not in ("distrust", "lease")]
-        began, before = time.monotonic(), (0.0, 0)
-        pid = scene.service.forker.do("pid")
-        folder = f"{scene.service.node.pid}/root/proc/{pid}"
-        while (passed_s := time.monotonic() - began) < seconds:
-            if not before[0] and passed_s > seconds / 3:
-                before = resources(folder)
+        began = time.monotonic()
+        pid = f"{scene.service.node.pid}/root/proc/{scene.service.forker.do('pid')}"
+        while (passed_s := time.monotonic() - began) < seconds or len(seen) < len(LOOKS):
+            if passed_s >= seconds * LOOKS[len(seen)]:
+                seen.append((*resources(pid), len(os.listdir(f"/proc/{pid}/task"))))
+                megabytes, files, threads = seen[-1]
+                print(
+                    f"{row.kind}, after {passed_s:.0f}: {megabytes:.1f} MB, {files} files, "
+                    f"{threads} threads",
+                    flush=True,
+                )
             for change in changes:
                 for is_wanted in (True, False):
                     change.before(is_wanted)
                     (change.do if is_wanted else change.undo)()
             for _ in range(50):
                 scene.service.ask("uplink_status")
-        now = resources(folder)
-    is_flat = now[0] - before[0] <= GROWN_MB and now[1] - before[1] <= GROWN_FILES
-    told = f"{before[0]:.1f} MB and {before[1]} files became {now[0]:.1f} MB and {now[1]}"
-    print(f"{row.kind}: {told}")
-    row.add(seconds, "" if is_flat else told)
+    _, before, *_, now = seen
+    allowed = (GROWN_MB, GROWN_FILES, GROWN_TASKS)
+    is_flat = all(n - b <= most for b, n, most in zip(before, now, allowed, strict=True))
+    row.add(seconds, "" if is_flat else f"MB, files and threads: {before} became {now}")
     return row

@@ -206,6 +206,31 @@ async def test_closing_is_the_first_that_happens(scene: Scene) -> None:
     ]
 
 
+@pytest.mark.parametrize("answer", [CommandFailed("broken"), "}{ rubbish"])
+async def test_running_connections_that_are_not_deleted_are_told_and_tried_again(
+    scene: Scene, answer: str | Exception
+) -> None:
+    provider = Provider(scene.kernel)
+    await provider.apply(PLAN)
+    scene.answers["conntrack"] = answer
+    for _ in range(2):
+        with pytest.raises(CommandFailed, match="running connections of consumers go on"):
+            await provider.apply(replace(PLAN, is_open=False))
+    del scene.answers["conntrack"]
+    scene.calls.clear()
+    await provider.apply(replace(PLAN, is_open=False))
+    assert len(scene.lines("conntrack")) == 2
+
+
+@pytest.mark.parametrize("command", ["nft -f", "wg set", "tc -batch"])
+async def test_a_program_that_prints_where_it_never_does_is_another(
+    scene: Scene, command: str
+) -> None:
+    scene.answers[command] = "}{ rubbish"
+    with pytest.raises(CommandFailed, match="is it the program that is meant"):
+        await Provider(scene.kernel).apply(replace(PLAN, limit_mbps=20))
+
+
 async def test_the_lines_own_networks_are_closed(scene: Scene) -> None:
     addresses = {"wan": ["198.51.100.2/29"], "lan": ["192.0.2.1/24"]}
     machine = SimpleNamespace(addresses=addresses, public_ipv6=set(), links=[])
