@@ -762,7 +762,9 @@ def test_provider_that_closes_without_conntrack(mesh: Mesh, fault: str) -> None:
         assert service.memory_mb < before_mb + 16
     finally:
         service.mend_tools()
-    p.until(lambda: "conntrack" not in str(p.status()["problems"]), "nothing is told of it", MENDED_S)
+    p.until(
+        lambda: "conntrack" not in str(p.status()["problems"]), "nothing is told of it", MENDED_S
+    )
     p.router.wan.restore()
     mesh.c.answered_by("p", 30.0)
 

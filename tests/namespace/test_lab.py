@@ -228,7 +228,6 @@ def test_a_child_that_was_stopped_ends(
     assert time.monotonic() - began < 3.0
 
 
-
 def inhabitants(namespaces: set[str]) -> list[str]:
     """The processes that live in one of these pid namespaces, by name."""
     found = []
