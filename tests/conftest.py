@@ -53,7 +53,7 @@ DEEP = {
     "exchange_mqtt": "*[[]stop* *clock_went_back*",
     "hostile_cases": "*hanging* *races* *withdraws[[][1-9]* *lock_held*"
     " *fails[[]wg* *fails[[]nft* *fails[[]tc-[!f]* *not_content* *connections_open*"
-    " *is_told[[][!r]* *conntrack[[][!f]*",
+    " *is_told[[][!r]*",
 }
 """By file of tests/namespace, which tests only `make test-deep` runs."""
 DEEP_PATTERNS = tuple(

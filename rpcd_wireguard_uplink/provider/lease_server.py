@@ -255,13 +255,13 @@ class LeaseServer:
             async with self._applying:
                 await self._apply_kernel()
             await self.recount()
+            if self.is_spent != was_spent:
+                async with self._applying:
+                    await self._apply_kernel()
             self._warnings.clear_topic("provider")
         except UplinkError as error:
             self._warnings.set("provider", str(error))
             return
-        if self.is_spent != was_spent:
-            async with self._applying:
-                await self._apply_kernel()
         alive = {key for key, peer in self.peers.items() if peer.is_alive(SESSION_S)}
         await self._lost_leases(pool.expire(now_s, alive), "it was not renewed")
         for lease in pool.leases:

@@ -130,6 +130,7 @@ class SteeringController:
         messages, lost = self._table_news.read() if self._table_news is not None else ([], False)
         for name in nft.deleted_tables(messages):
             if name == TABLE and self._filter.standing is not None:
+                self.routing.note_repair()
                 self._lose_table()
             self._events.publish(nft.TableDeleted(name))
         if lost or nft.changes_others(messages, TABLE):
@@ -141,7 +142,6 @@ class SteeringController:
 
     def _lose_table(self) -> None:
         self._filter.standing, self._filter.blocked = None, {}
-        self.routing.note_repair()
         self._kicked.set()
 
     def _on_news(self) -> None:
@@ -414,18 +414,17 @@ class SteeringController:
             asyncio.get_running_loop().call_later(RETRY_S, again.set)
 
     async def keep_alive(self) -> None:
-        """The task: refresh what lapses; where the table is gone, have it built anew."""
-        refreshed_s = time.monotonic()
+        """The task: show the watchdog that this process lives, however long nft takes."""
         while True:
-            blocked = any(self._filter.blocked.values())
-            is_calm = not (self.diversions or self._is_loose or blocked)
-            await asyncio.sleep(CALM_S if is_calm else BEAT_S)
+            await asyncio.sleep(CALM_S if self._is_calm else BEAT_S)
             if self.diversions or self._is_loose:
                 self._loosen()  # others set it anew, and so does a watchdog while we are held up
             self._beat()
-            if time.monotonic() - refreshed_s < REFRESH_S:
-                continue
-            refreshed_s = time.monotonic()
+
+    async def keep_fresh(self) -> None:
+        """The task: refresh what lapses; where nft refuses, have the table built anew."""
+        while True:
+            await asyncio.sleep(CALM_S if self._is_calm else REFRESH_S)
             try:
                 await self._refresh()
                 self._warnings.clear_topic("refresh")
@@ -434,6 +433,10 @@ class SteeringController:
                 self._lose_table()
             if self._draining.overdue(self._plan, time.monotonic()):
                 self._kicked.set()
+
+    @property
+    def _is_calm(self) -> bool:
+        return not (self.diversions or self._is_loose or any(self._filter.blocked.values()))
 
     async def _refresh(self) -> None:
         async with self._filtering:  # made here: never of a diversion that another script ended

@@ -53,6 +53,7 @@ class SteeringCoordinator:
         supervise("following rules and routes", self.controller.follow_kernel)
         supervise("checking resolvers", self.controller.follow_resolvers)
         supervise("keeping the diversion alive", self.controller.keep_alive)
+        supervise("keeping the diversion's elements", self.controller.keep_fresh)
         supervise("following underlays", self._follow_underlays)
         return {f: Adopted(each.route.device, each.dead) for f, each in found.items()}
 

@@ -747,28 +747,6 @@ def test_program_of_a_provider_that_fails(mesh: Mesh, tool: str, fault: str) -> 
     mesh.c.answered_by("p", 10.0)
 
 
-@pytest.mark.parametrize("fault", FAULTS)
-def test_provider_that_closes_without_conntrack(mesh: Mesh, fault: str) -> None:
-    """It closes all the same, and tells that running connections may go on."""
-    p, service = mesh.p, mesh.p.service
-    assert isinstance(service, MeshService)
-    before_mb = service.memory_mb
-    service.break_tools(fault, "conntrack")
-    try:
-        p.router.wan.drop()
-        p.until(lambda: "conntrack" in str(p.status()["problems"]), "what is told", 20.0)
-        mesh.c.until(lambda: not mesh.c.offers()["p"]["available"], "a provider that is closed")
-        answers_in_time(p)
-        assert service.memory_mb < before_mb + 16
-    finally:
-        service.mend_tools()
-    p.until(
-        lambda: "conntrack" not in str(p.status()["problems"]), "nothing is told of it", MENDED_S
-    )
-    p.router.wan.restore()
-    mesh.c.answered_by("p", 30.0)
-
-
 def answers_in_time(peer: Peer) -> None:
     slowest_s, ends = 0.0, time.monotonic() + 1.0
     while (began := time.monotonic()) < ends:

@@ -47,7 +47,7 @@ from rpcd_wireguard_uplink.steering.plan import (
 )
 from rpcd_wireguard_uplink.steering.rules import SLOT_SHIFT
 from rpcd_wireguard_uplink.steering.watchdog import Watchdog
-from rpcd_wireguard_uplink.system import proc
+from rpcd_wireguard_uplink.system import nft, proc
 from rpcd_wireguard_uplink.system.dns import TunnelResolvers
 from rpcd_wireguard_uplink.system.netlink import Message, text
 from rpcd_wireguard_uplink.system.nft import OthersChanged, TableDeleted
@@ -680,7 +680,7 @@ async def test_a_table_that_somebody_deleted_is_built_anew(away: Bench) -> None:
     await away.settle()
     before = len(away.scripts())
     away.commands.answers["nft"] = CommandFailed("No such file or directory")
-    task = asyncio.create_task(away.control.keep_alive())
+    task = asyncio.create_task(away.control.keep_fresh())
     async with away.following():
         await away.until(lambda: "refresh" in away.problems)
         away.commands.answers.clear()
@@ -838,7 +838,7 @@ async def test_what_is_blocked_waits_for_the_standing_part_and_is_refreshed(benc
     bench.steering.block(dict(BLOCKED))
     assert not bench.is_kicked
     laid = len(bench.scripts())
-    task = asyncio.create_task(bench.control.keep_alive())
+    task = asyncio.create_task(bench.control.keep_fresh())
     await bench.until(lambda: len(bench.scripts()) > laid)
     task.cancel()
     assert 'blocked6 { "wan"' in bench.scripts()[-1]
@@ -858,10 +858,31 @@ async def test_diverting_and_blocking_are_one_transaction(standing: Bench) -> No
 
 async def test_nothing_in_force_is_nothing_to_refresh(standing: Bench) -> None:
     before = len(standing.scripts())
-    task = asyncio.create_task(standing.control.keep_alive())
+    works = (standing.control.keep_alive(), standing.control.keep_fresh())
+    tasks = [asyncio.create_task(work) for work in works]
     await standing.until(lambda: standing.words.count("calm") > 3)
-    task.cancel()
+    for task in tasks:
+        task.cancel()
     assert len(standing.scripts()) == before
+
+
+async def test_an_nft_that_hangs_keeps_nobody_from_saying_that_the_process_lives(
+    away: Bench, mocker: MockerFixture
+) -> None:
+    """Else the watchdog would end the diversion, and it would be taken for somebody's removal."""
+
+    async def hang(script: str) -> None:
+        await asyncio.sleep(3600)
+
+    told = mocker.patch.object(nft, "run_script", side_effect=hang)
+    works = (away.control.keep_alive(), away.control.keep_fresh())
+    tasks = [asyncio.create_task(work) for work in works]
+    await away.until(lambda: told.called)
+    before = len(away.words)
+    await away.until(lambda: len(away.words) > before + 3)
+    for task in tasks:
+        task.cancel()
+    assert "repairs" not in away.problems
 
 
 # --- draining
@@ -914,7 +935,7 @@ async def test_they_end_by_time_with_the_tunnel_or_its_uplink(draining: Bench, w
     else:
         draining.steering._uplinks = (OTHER,)
     draining.steering.commit()
-    task = asyncio.create_task(draining.control.keep_alive())
+    task = asyncio.create_task(draining.control.keep_fresh())
     await draining.until(draining.control._kicked.is_set)
     task.cancel()
     await draining.settle()
