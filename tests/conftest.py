@@ -38,7 +38,7 @@ DEEP = {
     "steering": "*[[]* *watchdog* *late* *control_group* *busybox* *shell* *goes_on* *large*"
     " *restart_in_time* *process_group* *drained* *look_ups* *killed_service* *wg_quicks*",
     "dns": "*look_ups[[]6* *look_ups[[]4-True* *dnsmasq[[]ifdown* *dnsmasq[[]carrier* *bare*"
-    " *does_not_carry*",
+    " *does_not_carry* *rebinding[[]1[02]*",
     "calls": "*check_interval* *failover_timeout*",
     "leaks": "*[[]open* *[[]carrier* *cannot_carry*",
     "mtu": "*another_line* *narrower* *whole_mtu*",

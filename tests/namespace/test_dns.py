@@ -13,8 +13,8 @@ import pytest
 
 from rpcd_wireguard_uplink.model import Family
 from rpcd_wireguard_uplink.system.dns import STAND_INS
-from tests.lab.lab import Lab
-from tests.lab.meter import Meter, settled
+from tests.lab.lab import Lab, ready
+from tests.lab.meter import Meter, ask, settled
 from tests.lab.network import RESOLVERS4, ConsumerNetwork
 from tests.lab.node import Child, Node
 from tests.lab.pool import RouterPool
@@ -176,7 +176,7 @@ def dnsmasq(router: Router) -> Iterator[Child]:
         "--conf-file=/dev/null",
     ]
     words += ["--user=root", "--pid-file=", "--cache-size=0", f"--listen-address={DNSMASQ4}"]
-    words += ["--bind-interfaces", f"--server={wan.gateway4}"]
+    words += ["--bind-interfaces", "--stop-dns-rebind", f"--server={wan.gateway4}"]
     child = router.network.consumer.popen(words)
     yield child
     child.kill()
@@ -233,6 +233,37 @@ def test_dnsmasq_is_left_with_the_stand_in_by_ifdown(
         assert (answered.received or 0) - cut < LOOKUP_BOUND_S
         router.wait_failed_over()
         meter.wait_for(lambda _: True, since=time.monotonic())
+
+
+LIAR = "9.9.9.9"
+
+
+@pytest.mark.needs("dnsmasq")
+@pytest.mark.parametrize("answer", ["192.168.1.77", "127.0.0.1", "10.9.0.1", "8.8.4.4"])
+def test_dnsmasq_keeps_its_protection_from_rebinding(
+    lab: Lab, router: Router, dnsmasq: Child, answer: str
+) -> None:
+    """In an outage the tunnel's resolver may lie: dnsmasq refuses answers of the LAN's networks, as
+    it does on OpenWrt (rebind_protection); who asks past dnsmasq gets what was answered.
+    """
+    network = router.network
+    network.internet.sh(f"ip addr replace {LIAR}/32 dev lo")
+    server = lab.serve(network.internet, dns=[LIAR], answers=[answer])
+    ready(server)
+    router.configure(settings(dns=LIAR))
+    network.wan.drop()
+    router.wait_failed_over()
+    time.sleep(0.3)
+    is_private = answer != "8.8.4.4"
+    try:
+        assert ask(network.host, network.wan.gateway4, kind="dns", name="a.test") == answer
+        said = ask(network.host, DNSMASQ4, kind="dns", name="b.test")
+        assert said == ("" if is_private else answer)
+    finally:
+        server.kill()
+        network.wan.restore()
+        router.configure(settings())
+        router.wait_primary()
 
 
 def test_a_lan_that_loses_its_prefix_is_told_of(router: Router) -> None:

@@ -22,7 +22,7 @@ PROGRAMS: Mapping[str, tuple[str, str, str]] = {
     "ip": ("traffic would stay diverted where the service dies", "ip-full", "iproute2"),
     "nft": ("traffic can't be switched", "nftables-json", "nftables"),
     "wg": ("tunnels can't be made", "wireguard-tools", "wireguard-tools"),
-    "conntrack": ("connections would stay on a dead WAN", "conntrack", "conntrack"),
+    "conntrack": ("a spent quota would end no running connection", "conntrack", "conntrack"),
 }
 """Each program: what does not work without it, its package on OpenWrt, its package elsewhere."""
 
