@@ -49,7 +49,7 @@ DEEP = {
     "hooks": "*slow_hook*",
     "provider": "*serves_renewals_only[[]changes1* *rate[[]up*",
     "by_hand": "*wrong_span*",
-    "exchange": "*a_place_is_good_again*",
+    "exchange": "*a_place_is_good_again* *both_have_their_limit* *dead_line_is_not_offered*",
     "exchange_mqtt": "*[[]stop* *clock_went_back*",
     "hostile_cases": "*hanging* *races* *withdraws[[][1-9]* *lock_held*"
     " *fails[[]wg* *fails[[]nft* *fails[[]tc-[!f]* *not_content* *connections_open*"
