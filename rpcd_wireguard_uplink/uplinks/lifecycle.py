@@ -208,8 +208,12 @@ class Uplinks:
             return _declining(config, {uplink.peer_id}) if decline else config
 
         await self._edit(change)
-        await self._watch.follow()
-        await self._apply()
+        try:
+            await self._watch.follow()
+            await self._apply()
+        except UplinkError as error:
+            self._warnings.set("apply", str(error))  # what is left of it is removed soon
+            raise
 
     async def mend_pending(self) -> None:
         """Finish or undo what was being made when an earlier run ended, or could not be undone, or

@@ -548,3 +548,28 @@ async def test_the_last_good_copy_is_kept_once_there_is_room_again(router: Route
     assert "can't be kept" not in str((await router.call("uplink_status"))["problems"])
     assert text != kept.read_text() and "auto_failover '0'" in kept.read_text()
     assert not await router.daemon.uplinks.restore_tunnels()
+
+
+async def test_a_removal_that_the_disk_cuts_short_is_finished_soon(
+    router: Router, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Our file says that the uplink is gone: what is derived from it follows, by itself."""
+    await router.call("uplink_gossip", message=offer("nodea"))
+    await router.call("uplink_add", peer_id="nodea")
+    edit = Machine.edit
+
+    async def refuse(machine: Machine, config: str, change: Callable[[Draft], None]) -> object:
+        if config == "network":
+            raise CommandFailed("no space left on device")
+        return await edit(machine, config, change)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Machine, "edit", refuse)
+        with pytest.raises(CommandFailed, match="no space"):
+            await router.call("uplink_remove", peer_id="nodea")
+    assert "no space left on device" in router.daemon.warnings.all()
+    assert "wgup_nodea" in router.machine.tunnels
+    assert await router.daemon.uplinks.restore_tunnels()
+    router.assert_consistent()
+    assert router.machine.tunnels == {}
+    assert "no space left on device" not in router.daemon.warnings.all()
