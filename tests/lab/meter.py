@@ -19,6 +19,7 @@ from .node import LabError, Node, program
 
 Kind = Literal["udp", "tcp", "dns"]
 PORTS: dict[Kind, int] = {"udp": 7, "tcp": 7, "dns": 53}
+SOME_S = 0.2
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,8 +144,11 @@ class Meter:
         ]
 
     def samples(self, since: float = 0.0, until: float | None = None) -> list[Sample]:
-        """All samples sent in that time (until: now); waits until the fate of each is known."""
-        end = time.monotonic() if until is None else until
+        """All samples sent in that time; waits until the fate of each is known.
+
+        `until` is now where it is not given, but never before some were sent since then.
+        """
+        end = max(time.monotonic(), since + SOME_S) if until is None else until
         while self._reader.is_alive() and time.monotonic() < end + self.deadline_s + 0.05:
             time.sleep(0.01)
         return [sample for sample in self.so_far(since) if sample.sent <= end]

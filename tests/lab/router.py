@@ -187,6 +187,19 @@ class Router:
                 raise LabError(f"traffic left {wanted}: {status}\n{self.service.log()}")
             time.sleep(0.1)
 
+    def until_told(self, *kinds: str) -> None:
+        """Wait until these are the last changes of each family in the history, oldest first.
+
+        They are in force then; the status says so a moment before.
+        """
+        for family in ("ipv4", "ipv6"):
+            self.wait(
+                lambda _, of=family: (  # type: ignore[misc]
+                    [e["kind"] for e in self.events() if e["family"] == of][-len(kinds) :]
+                    == list(kinds)
+                )
+            )
+
     def events(self, *kinds: str) -> list[dict[str, Any]]:
         """The history's entries of these kinds, oldest first."""
         found: list[dict[str, Any]] = self.service.expect("uplink_history")["events"]

@@ -86,7 +86,8 @@ def test_new_connections_go_to_the_free_peer_that_is_back(router: Router) -> Non
             before = typing.words.count("echo")
             time.sleep(1.0)
             assert typing.words.count("echo") > before, "it finishes where it began"
-        [*_, entry] = [row for row in router.events() if row["kind"] == "switch"]
+        router.until_told("switch")
+        [*_, entry] = router.events("switch")
         assert entry["cause"] == "wgup_nodea costs less, and answers for 1 s"
     finally:
         free.restore()

@@ -31,11 +31,6 @@ def source_now(router: Router, address: str) -> str | None:
         return meter.wait_for(lambda _: True).source
 
 
-def until_told(router: Router, kind: str) -> None:
-    """Return when the last change of each family is told: it is in force then."""
-    router.wait(lambda _: [e["kind"] for e in router.events()[-2:]] == [kind, kind])
-
-
 def test_old_connections_finish_on_the_tunnel_and_new_ones_use_the_wan(router: Router) -> None:
     network, provider_wan = router.network, router.network.provider_wans[0]
     router.wait_primary()
@@ -48,7 +43,7 @@ def test_old_connections_finish_on_the_tunnel_and_new_ones_use_the_wan(router: R
             network.wan.restore()
             router.wait_primary()
             back = time.monotonic()
-            until_told(router, "failback")
+            router.until_told("failback")
             assert source_now(router, ECHO4) == network.wan.address4
             assert source_now(router, ECHO6) == network.wan.address6
             time.sleep(1.0)

@@ -18,7 +18,7 @@ from pytest_mock import MockerFixture
 
 from rpcd_wireguard_uplink.mesh.wire.lease import LeaseGrant, LeaseRequest
 from rpcd_wireguard_uplink.model import PeerCounters
-from rpcd_wireguard_uplink.provider import site
+from rpcd_wireguard_uplink.provider import lease_server, site
 from rpcd_wireguard_uplink.provider.device import Provider
 from rpcd_wireguard_uplink.provider.offer import OwnOffer
 from rpcd_wireguard_uplink.provider.plan import ProviderPlan
@@ -84,9 +84,11 @@ class Writes:
         self._seen = now
 
 
-@pytest.fixture
-async def router(tmp_path: Path, mocker: MockerFixture) -> Router:
+@pytest.fixture(params=[60.0, pytest.param(lease_server.HOUSEKEEPING_S, marks=pytest.mark.deep)])
+async def router(tmp_path: Path, mocker: MockerFixture, request: pytest.FixtureRequest) -> Router:
+    """A provider that looks after its consumers every so many seconds."""
     commands_of_a_router(mocker)
+    mocker.patch.object(lease_server, "HOUSEKEEPING_S", request.param)
     mocker.patch.object(site, "Provider", FakeProvider)
     mocker.patch.object(OwnOffer, "refusal", return_value=None)
     router = Router(tmp_path)
@@ -106,7 +108,7 @@ async def live_a_day(
     """Let the service look after its consumers, who renew at half of their lease's time; what was
     written since all of them had one.
     """
-    lease_server = router.daemon.lease_server
+    server = router.daemon.lease_server
     clock, begun = [time.monotonic()], time.monotonic()
     sleep = asyncio.sleep
     due = dict.fromkeys(CONSUMERS, 0.0)
@@ -114,7 +116,7 @@ async def live_a_day(
 
     async def renew() -> None:
         for name in [name for name, due_s in due.items() if due_s <= clock[0]]:
-            granted = await lease_server.grant(LeaseRequest(peer_id=name, public_key=key_of(name)))
+            granted = await server.grant(LeaseRequest(peer_id=name, public_key=key_of(name)))
             assert isinstance(granted, LeaseGrant)
             due[name] = clock[0] + granted.lease_s / 2
             renewals[0] += 1
@@ -138,25 +140,25 @@ async def live_a_day(
     mocker.patch("time.monotonic", lambda: clock[0])
     mocker.patch("asyncio.sleep", pass_time)
     with pytest.raises(DayIsOver):
-        await lease_server.run()
-    await lease_server.stop()
+        await server.run()
+    await server.stop()
     writes.look()
-    assert len(lease_server.consumer_rows()) == len(CONSUMERS)
+    assert len(server.consumer_rows()) == len(CONSUMERS)
     assert renewals[0] > 20 * len(CONSUMERS)
     return writes.names
 
 
 async def test_a_day_of_renewals_offers_and_a_guest(router: Router, mocker: MockerFixture) -> None:
-    lease_server = router.daemon.lease_server
+    server = router.daemon.lease_server
 
     async def hourly(hour: int) -> None:
         for name in CONSUMERS:
             await router.call("uplink_gossip", message=offer(name, sequence=hour))
         assert len(list(router.daemon.offers.names)) == len(CONSUMERS)
         if hour == 1:
-            await lease_server.grant(LeaseRequest(peer_id="guest", public_key=key_of("guest")))
+            await server.grant(LeaseRequest(peer_id="guest", public_key=key_of("guest")))
         elif hour == 5:
-            await lease_server.release(key_of("guest"), "guest")
+            await server.release(key_of("guest"), "guest")
 
     names = await live_a_day(router, mocker, hourly)
     written = Counter(names)
@@ -169,16 +171,16 @@ async def test_case_11_a_day_with_a_peer_that_attacks(
     router: Router, mocker: MockerFixture
 ) -> None:
     """It comes with a new key each time, and gives some of its leases back."""
-    lease_server, held = router.daemon.lease_server, [""]
+    server, held = router.daemon.lease_server, [""]
 
     async def hourly(hour: int) -> None:
         for number in range(30):
             key = key_of(f"attack {hour} {number}")
-            answer = await lease_server.grant(LeaseRequest(peer_id="evil", public_key=key))
+            answer = await server.grant(LeaseRequest(peer_id="evil", public_key=key))
             if isinstance(answer, LeaseGrant):
                 held.append(key)
             if hour == 23 or (hour + number) % 3:
-                await lease_server.release(held[-1], "evil")
+                await server.release(held[-1], "evil")
 
     names = await live_a_day(router, mocker, hourly)
     assert names.count("wireguard-uplink") <= 6
