@@ -48,8 +48,11 @@ DEEP = {
     "captive": "*wrong_page*",
     "hooks": "*slow_hook*",
     "provider": "*serves_renewals_only[[]changes1* *rate[[]up*",
-    "by_hand": "*wrong_span*",
-    "exchange": "*a_place_is_good_again* *both_have_their_limit* *dead_line_is_not_offered*",
+    "by_hand": "*wrong_span* *choice_that_dies*",
+    # What all others stand on.
+    "lab": "*silent_drop* *loss_in_percent* *provider[[]wan* *variants* *upstream_death*",
+    "exchange": "*a_place_is_good_again* *offers_again_after* *both_have_their_limit*"
+    " *dead_line_is_not_offered*",
     "exchange_mqtt": "*[[]stop* *clock_went_back*",
     "hostile_cases": "*hanging* *races* *withdraws[[][1-9]* *lock_held*"
     " *fails[[]wg* *fails[[]nft* *fails[[]tc-[!f]* *not_content* *connections_open*"

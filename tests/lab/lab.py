@@ -15,7 +15,7 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from types import TracebackType
 
-from .node import Child, Ground, LabError, Node, environment, program
+from .node import Child, Ground, LabError, Node, environment, program, timed
 
 SWEEP = 'cat >/dev/null; for i in 1 2 3 4 5 6 7 8 9; do rm -rf -- "$1" && break; sleep 0.1; done'
 
@@ -101,7 +101,7 @@ class Lab:
             "dns": [[address, 53] for address in dns],
             "answers": list(answers),
         }
-        argv = program("echo", json.dumps(wanted))
+        argv = timed(program("echo", json.dumps(wanted)))
         return self.at_close(node.popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE))
 
     def close(self) -> None:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from .network import ECHO4, ECHO6
-from .node import LabError, Node, program
+from .node import LabError, Node, program, timed
 
 Kind = Literal["udp", "tcp", "dns"]
 PORTS: dict[Kind, int] = {"udp": 7, "tcp": 7, "dns": 53}
@@ -115,7 +115,7 @@ class Meter:
             "uid": uid,
             "name": name,
         }
-        argv = program("traffic", json.dumps(wanted))
+        argv = timed(program("traffic", json.dumps(wanted)))
         self.deadline_s = deadline_s
         self._found: dict[int, Sample] = {}
         self._answered: list[Sample] = []

@@ -10,7 +10,7 @@ from typing import Any
 
 from .lab import Lab, ready
 from .network import ConsumerNetwork
-from .node import Child, LabError, Node
+from .node import Child, LabError, Node, timed
 
 DEVICE = "wgup_srv"
 RESOLVED4, RESOLVED6 = "192.0.2.53", "2001:db8:ffff::53"
@@ -30,7 +30,7 @@ def make_device(node: Node, name: str) -> str:
     if os.geteuid():
         raise LabError("this kernel has no WireGuard, and wireguard-go works for root only")
     try:
-        node.run(["wireguard-go", name])
+        node.run(timed(["wireguard-go", name]))
     except LabError as error:
         raise LabError(f"no WireGuard in this kernel and {error}") from error
     return "wireguard-go"

@@ -11,7 +11,7 @@ from tests.lab.lab import Lab
 from tests.lab.network import ConsumerNetwork, consumer_network
 from tests.lab.node import refused
 from tests.lab.pool import RouterPool, T
-from tests.lab.router import Router
+from tests.lab.router import Router, settings
 
 FAILED = pytest.StashKey[bool]()
 """Of a test that has run: whether it failed, as expected or not."""
@@ -70,8 +70,8 @@ def lent(build: Callable[[Lab], T]) -> Callable[..., Iterator[T]]:
 
 
 def plain(lab: Lab) -> Router:
-    """One WAN, one uplink, the fast pace."""
-    return Router.started(lab)
+    """One WAN, one uplink, the fast pace; traffic goes back as soon as the WAN answers."""
+    return Router.started(lab, settings(hold_time=0))
 
 
 router = lent(plain)

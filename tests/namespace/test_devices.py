@@ -45,6 +45,8 @@ def test_a_diversion_is_mended(router: Router, damage: str) -> None:
 def test_a_wan_device_made_anew_is_the_same_line(router: Router) -> None:
     """As PPPoE does it: the device is deleted, and comes back with another index."""
     network, provider_wan = router.network, router.network.provider_wans[0]
+    router.configure(settings(hold_time=1))
+    router.wait_primary()
     with Flows(network.host) as flows:
         gone = time.monotonic()
         network.consumer.sh("ip link del wan")

@@ -33,7 +33,7 @@ FAST_S = 0.9
 
 
 def with_resolvers_of_the_isp(lab: Lab) -> Router:
-    return Router.started(lab, isp_resolvers=True)
+    return Router.started(lab, settings(hold_time=0), isp_resolvers=True)
 
 
 router = lent(with_resolvers_of_the_isp)
