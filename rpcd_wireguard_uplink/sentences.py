@@ -48,19 +48,23 @@ TEMPLATES = {
     "well": "all went well",
     "of": "%s: ...",
 }
+# The longest plain part of each, which is looked for first: that is quicker by far.
 _PATTERNS = {
-    code: re.compile(
-        re.escape(template).replace("%s", "((?:(?!: ).)+?)").replace(r"\.\.\.", "(?P<inner>.+)")
+    code: (
+        max(re.split(r"%s|\.\.\.", template), key=len),
+        re.compile(
+            re.escape(template).replace("%s", "((?:(?!: ).)+?)").replace(r"\.\.\.", "(?P<inner>.+)")
+        ),
     )
     for code, template in TEMPLATES.items()
 }
 
 
-@functools.lru_cache(maxsize=1024)
+@functools.lru_cache(maxsize=4096)
 def code_of(sentence: str) -> tuple[str, tuple[str, ...]]:
     """The code and the arguments of a sentence; an empty code and none where it has no code."""
-    for code, pattern in _PATTERNS.items():
-        found = pattern.fullmatch(sentence)
+    for code, (part, pattern) in _PATTERNS.items():
+        found = pattern.fullmatch(sentence) if part in sentence else None
         if found is None:
             continue
         if "inner" not in pattern.groupindex:

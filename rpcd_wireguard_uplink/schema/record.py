@@ -99,8 +99,9 @@ class Record:
 
     members: ClassVar[Mapping[str, Member]] = {}
     _defaults: ClassVar[Mapping[str, Any]] = {}
+    _given: ClassVar[tuple[str, ...]] = ()
     _is_flat: ClassVar[bool] = True  # nothing but its attributes is in its table
-    _coded: ClassVar[tuple[str, ...]] = ()
+    _coded: ClassVar[tuple[tuple[str, str, str], ...]] = ()  # names of sentence, code, arguments
 
     def __init_subclass__(cls, also: Mapping[str, Member] | None = None) -> None:
         """`also` are members that another class declares and this one has, too."""
@@ -108,11 +109,14 @@ class Record:
         declared = {n: here[n] for n in cls.__annotations__ if isinstance(here.get(n), Member)}
         for name, each in declared.items():
             each.take_name(name)
-        cls._coded += tuple(name for name, each in declared.items() if each.is_coded)
+        coded = (name for name, each in declared.items() if each.is_coded)
+        cls._coded += tuple((name, f"{name}_code", f"{name}_args") for name in coded)
         cls.members = {**cls.members, **(also or {}), **_with_codes(declared)}
+        made = {name for _, *names in cls._coded for name in names}
+        cls._given = tuple(name for name in cls.members if name not in made)
         cls._defaults = {n: m.default for n, m in cls.members.items() if m.default is not REQUIRED}
         cls._is_flat = cls._is_flat and all(
-            cls.__annotations__[name] in _FLAT and each.wire == name and not each.is_coded
+            cls.__annotations__[name] in _FLAT and each.wire == name
             for name, each in declared.items()
         )
 
@@ -122,8 +126,8 @@ class Record:
             wrong = sorted(values.keys() ^ self.members.keys())
             if wrong:
                 raise TypeError(f"{type(self).__name__}: {', '.join(wrong)} missing or unknown")
-        for name in self._coded:
-            values[f"{name}_code"], values[f"{name}_args"] = code_of(values[name])
+        for sentence, code, arguments in self._coded:
+            values[code], values[arguments] = code_of(values[sentence])
         self.__dict__.update(values)
 
     @classmethod
@@ -131,7 +135,7 @@ class Record:
         """Make one of these values, and of attributes with the names of the other members, each of
         the first source that has it.
         """
-        for name in cls.members:
+        for name in cls._given:
             if name not in values:
                 for source in sources:
                     if (found := getattr(source, name, REQUIRED)) is not REQUIRED:
@@ -159,7 +163,10 @@ class Record:
         """Return the table that goes on the bus, with all that is in it."""
         values = self.__dict__
         if self._is_flat:
-            return {name: values[name] for name in self.members}
+            table = {name: values[name] for name in self.members}
+            for _, _, arguments in self._coded:
+                table[arguments] = [*table[arguments]]
+            return table
         return {
             member.wire: _table_of(values[name])
             for name, member in self.members.items()

@@ -9,6 +9,7 @@ from pytest_mock import MockerFixture
 
 from docs.schemas import check_reply
 from rpcd_wireguard_uplink.api.methods import METHODS
+from rpcd_wireguard_uplink.api.replies import TrustRow
 from rpcd_wireguard_uplink.config.options import Pin
 from rpcd_wireguard_uplink.config.settings import Config
 from rpcd_wireguard_uplink.errors import NotTrusted, PeerUnreachable, UplinkError
@@ -87,7 +88,8 @@ def reasons(peers: Peers, failures: dict[str, UplinkError] | None = None) -> dic
 
 
 def check_row(row: dict[str, object]) -> bool:
-    check_reply(METHODS["uplink_trust"], {"node_id": "me", "peers": [row]})
+    shown = TrustRow(**row).as_table()
+    check_reply(METHODS["uplink_trust"], {"node_id": "me", "peers": [shown]})
     return True
 
 
