@@ -168,9 +168,9 @@ class Record:
                 table[arguments] = [*table[arguments]]
             return table
         return {
-            member.wire: _table_of(values[name])
+            member.wire: value if type(value) in NAMES else _table_of(value)
             for name, member in self.members.items()
-            if values[name] is not None or not member.is_optional
+            if (value := values[name]) is not None or not member.is_optional
         }
 
     @classmethod

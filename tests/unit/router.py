@@ -19,6 +19,7 @@ from rpcd_wireguard_uplink.config.settings import Config
 from rpcd_wireguard_uplink.daemon import Daemon
 from rpcd_wireguard_uplink.errors import CommandFailed, Status, UplinkError
 from rpcd_wireguard_uplink.events import Events
+from rpcd_wireguard_uplink.mesh import advertiser
 from rpcd_wireguard_uplink.model import DefaultRoute, Family, Link
 from rpcd_wireguard_uplink.platform.linux import Platform
 from rpcd_wireguard_uplink.provider import site
@@ -162,8 +163,11 @@ class Router:
 
 
 def commands_of_a_router(mocker: MockerFixture) -> Commands:
-    """Commands of a machine without an nft table, and no waiting for a handshake that never is."""
+    """Commands of a machine without an nft table, and no waiting for a handshake that never is, nor
+    for peers that nobody plays to hear of an end.
+    """
     mocker.patch.object(adding, "HANDSHAKE_S", 0.0)
+    mocker.patch.object(advertiser, "FAREWELL_S", 0.05)
     mocker.patch.object(site, "forwarding_fault", return_value=("", ""))
     mocker.patch.object(lifecycle, "ROUTE_PAUSES_S", (0.0, 0.01))
     found = replace_commands(mocker)
