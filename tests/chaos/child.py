@@ -18,6 +18,7 @@ import socket
 import struct
 import sys
 import time
+from functools import lru_cache
 from typing import Any
 
 from tests.chaos.powercut import Disk
@@ -182,6 +183,8 @@ def start(shared: Shared, order: dict[str, Any]) -> int:
         os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
         if order["note"]:  # what is recorded grows
             Struck(shared, order["root"], order["note"]).install()
+        else:
+            _remember_little()
         from rpcd_wireguard_uplink.__main__ import main
 
         status = main(order["argv"])
@@ -191,6 +194,15 @@ def start(shared: Shared, order: dict[str, Any]) -> int:
         traceback.print_exc()
     finally:
         os._exit(status)
+
+
+def _remember_little() -> None:
+    """Have caches of routes be full soon: each tunnel that is made anew has routes of its own."""
+    from rpcd_wireguard_uplink.steering import tables
+    from rpcd_wireguard_uplink.system import rtnetlink
+
+    for module, name in ((rtnetlink, "_parse_route"), (tables, "_copy")):
+        setattr(module, name, lru_cache(maxsize=256)(getattr(module, name).__wrapped__))
 
 
 def main() -> None:
