@@ -37,7 +37,7 @@ endef
 export IMPORT_ALL
 
 .DEFAULT_GOAL := help
-.PHONY: help run bench chaos fuzz test test-deep test-next ready lint format check generate screenshots
+.PHONY: help run vm bench chaos fuzz test test-deep test-next ready lint format check generate screenshots
 .PHONY: deb ipk install clean system lab-system
 
 help: ## say what the commands are
@@ -48,6 +48,9 @@ run: lab-system $(LAB_STAMP) ## show a failover and a failback with real packets
 
 bench: system $(STAMP) ## measure every number of docs/benchmarks.md; QUICK=1: in about a minute
 	@$(BIN)/python -m tests.bench $(if $(QUICK),--quick)
+
+vm: lab-system $(LAB_STAMP) ## play it on Debian's own kernel under qemu (20 minutes at most); SCENES="vrf offload"
+	@$(BIN)/python -m tests.vm $(SCENES)
 
 chaos: system $(STAMP) ## break the service on purpose and say what it survived; N=300 tries, SEED=
 	@$(BIN)/python -m tests.chaos $(or $(N),300) $(SEED)

@@ -246,12 +246,16 @@ def ask(
 class Flows:
     """A node's steady UDP flows to the echo servers of both families. A context manager."""
 
-    def __init__(self, node: Node, rate_hz: float = 100.0, **of_meter: Any) -> None:
+    def __init__(
+        self, node: Node, rate_hz: float = 100.0, patience_s: float = 10.0, **of_meter: Any
+    ) -> None:
+        """The first answers come within `patience_s`."""
+        self.patience_s = patience_s
         self.ipv4 = Meter(node, ECHO4, rate_hz=rate_hz, **of_meter)
         self.ipv6 = Meter(node, ECHO6, rate_hz=rate_hz, **of_meter)
 
     def __enter__(self) -> Flows:
-        settled(*self)
+        settled(*self, timeout_s=self.patience_s)
         return self
 
     def __exit__(self, *error: object) -> None:
@@ -279,7 +283,7 @@ class Flows:
         return max(longest(meter.samples(since)).seconds for meter in self)
 
 
-def settled(*meters: Meter) -> None:
+def settled(*meters: Meter, timeout_s: float = 10.0) -> None:
     """Wait until each meter has been answered."""
     for meter in meters:
-        meter.wait_for(lambda sample: True)
+        meter.wait_for(lambda sample: True, timeout_s=timeout_s)

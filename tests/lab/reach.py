@@ -84,7 +84,11 @@ def until(look: Callable[[], T], fits: Callable[[T], object], timeout_s: float =
 class Typing:
     """A TCP connection that is in use (typing_by_hand.py). A context manager."""
 
-    def __init__(self, node: Node, address: str, source: str | None = None) -> None:
+    def __init__(
+        self, node: Node, address: str, source: str | None = None, patience_s: float = 10.0
+    ) -> None:
+        """The first echo comes within `patience_s`."""
+        self._patience_s = patience_s
         argv = program("typing_by_hand", address, *([source] if source else []))
         self._child = node.popen(argv, stdout=subprocess.PIPE)
         self.words: list[str] = []
@@ -92,7 +96,7 @@ class Typing:
         self._reader.start()
 
     def __enter__(self) -> Typing:
-        until(lambda: self.words, lambda words: "echo" in words)
+        until(lambda: self.words, lambda words: "echo" in words, self._patience_s)
         return self
 
     def __exit__(self, *error: object) -> None:

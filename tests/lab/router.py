@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from rpcd_wireguard_uplink.errors import BusError
+from rpcd_wireguard_uplink.errors import BusError, TimedOut
 
 from .lab import Lab
 from .network import ConsumerNetwork, consumer_network
@@ -147,14 +147,14 @@ class Router:
         """The first status that fits. Raises LabError with the last one that did not."""
         deadline = time.monotonic() + timeout_s
         seen: Status | str = "none"
-        while time.monotonic() < deadline:
+        while (asked := time.monotonic()) < deadline:
             try:
                 seen = self.status()
                 if fits(seen):
                     return seen
-            except BusError as error:
+            except (BusError, TimedOut) as error:
                 seen = str(error)
-            time.sleep(0.03)
+            time.sleep(max(0.03, time.monotonic() - asked))  # leaves a slow machine half its time
         raise LabError(f"no such status in {timeout_s:g} s: {seen}\n{self.service.log()}")
 
     def wait_primary(self, timeout_s: float = WAIT_S) -> Status:

@@ -1,0 +1,137 @@
+"""What Debian's kernel has and a test machine's may lack: WireGuard, VRFs, flow tables.
+
+Each scene takes the router as it was built and gives rows of (what, result, seconds). Waits are
+long, since an emulated processor has a twentieth of the speed.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+
+from tests.lab import network as addresses
+from tests.lab.meter import Flows, longest, lost
+from tests.lab.network import ECHO4, ECHO6
+from tests.lab.node import Node, join
+from tests.lab.reach import Typing
+from tests.lab.router import Router
+from tests.lab.wan import Wan
+
+Rows = Iterator[tuple[str, str, float]]
+LONG_S = 180.0
+PACE = {"rate_hz": 10.0, "deadline_s": 2.0, "patience_s": LONG_S}
+
+
+def over_and_back(router: Router, flows: Flows, wan: Wan) -> Rows:
+    """The WAN falls silent and comes back; both families' packets are watched."""
+    died = wan.drop()
+    moved = flows.by(router.network.by_uplink, since=died, timeout_s=LONG_S)
+    yield "silent WAN: both families by the uplink", gap(flows, died), moved - died
+    router.wait_failed_over(timeout_s=LONG_S)
+    mended = wan.restore()
+    back = flows.by(wan.addresses, since=mended, timeout_s=LONG_S)
+    yield "WAN back: both families by it", gap(flows, mended), back - mended
+    router.wait_primary(LONG_S)
+
+
+def gap(flows: Flows, since: float) -> str:
+    return f"longest gap {flows.longest_s(since):.1f} s"
+
+
+def kernel_wireguard(router: Router) -> Rows:
+    """A failover and a failback of both families through the kernel's own WireGuard."""
+    network = router.network
+    for node, device in ((network.consumer, "wgup_nodea"), (network.providers[0], "wgup_srv")):
+        link = node.run(["ip", "-d", "link", "show", "dev", device]).stdout
+        kind = expect("wireguard" in link, "wireguard")
+        yield f"kind of {device} at {node.name}", kind, 0.0
+    with Flows(network.host, **PACE) as flows:
+        flows.by(network.by_wan, timeout_s=LONG_S)
+        yield from over_and_back(router, flows, network.wan)
+
+
+def beside_a_vrf(router: Router) -> Rows:
+    """A VRF of the owner's with a LAN and a WAN of its own, which an outage must not touch."""
+    network = router.network
+    consumer, guest = network.consumer, network.lab.node("guest")
+    line = addresses._wan(consumer, "bluewan", network.isp2, 2, 5, metric=20)
+    line.remove_routes()
+    join(consumer, "bluelan", guest, "eth0")
+    consumer.sh(
+        "ip link add blue type vrf table 77\nip link set blue up\n"
+        "ip link set bluewan master blue\nip link set bluelan master blue\n"
+        "ip addr add 192.168.77.1/24 dev bluelan\nip addr add fd00:77::1/64 dev bluelan nodad\n"
+        f"ip route add default via {line.gateway4} dev bluewan table 77\n"
+        f"ip -6 route add default via {line.gateway6} dev bluewan table 77\n"
+        "nft add rule inet wan_nat postrouting oifname bluewan masquerade"
+    )
+    guest.sh(
+        "ip addr add 192.168.77.2/24 dev eth0\nip addr add fd00:77::2/64 dev eth0 nodad\n"
+        "ip route add default via 192.168.77.1\nip route add default via fd00:77::1"
+    )
+
+    def pings() -> str:
+        asked = [ping(guest, place) for place in ("192.168.77.1", "fd00:77::1")]
+        asked += [ping(consumer, place, "-I", "blue") for place in (ECHO4, ECHO6)]
+        asked += [ping(network.host, place) for place in ("192.168.1.1", "fd00:1::1")]
+        return expect(all(asked), f"{sum(asked)} of {len(asked)} answered")
+
+    with Flows(network.host, **PACE) as flows, Flows(guest, **PACE) as blue:
+        for order in ("local first", "local behind the VRFs' rule"):
+            if order != "local first":  # as the kernel's page on VRFs has it
+                for ip in ("ip -4", "ip -6"):
+                    consumer.sh(f"{ip} rule add pref 32765 lookup local\n{ip} rule del pref 0")
+            flows.by(network.by_wan, timeout_s=LONG_S)
+            began = blue.by(line.addresses, since=time.monotonic(), timeout_s=LONG_S)
+            for what, result, seconds in over_and_back(router, flows, network.wan):
+                yield f"{order}: {what}", result, seconds
+                yield f"{order}: pings in and into the VRF, and to the router", pings(), 0.0
+            for meter, own in zip(blue, line.addresses, strict=True):
+                seen = meter.samples(began, time.monotonic() - PACE["deadline_s"])
+                foreign = {s.source for s in seen if s.source} - {own}
+                worst = longest(seen).seconds
+                told = f"{lost(seen)} of {len(seen)} lost, longest gap {worst:.1f} s"
+                untouched = expect(not foreign and worst < flows.longest_s(began) / 2, told)
+                yield f"{order}: a VRF's flow by its own WAN", untouched, 0.0
+
+
+def flow_offload(router: Router) -> Rows:
+    """The owner's forward chain puts flows past the firewall: they must move, or be reset."""
+    network = router.network
+    network.consumer.nft(
+        "table inet owner {\n"
+        "flowtable fast { hook ingress priority filter; devices = { lan, wan }; }\n"
+        "chain forward { type filter hook forward priority filter;\n"
+        "meta l4proto { tcp, udp } flow offload @fast\n}\n}"
+    )
+    with ExitStack() as stack:
+        typing = [
+            stack.enter_context(Typing(network.host, a, patience_s=LONG_S)) for a in (ECHO4, ECHO6)
+        ]
+        flows = stack.enter_context(Flows(network.host, **PACE))
+        flows.by(network.by_wan, timeout_s=LONG_S)
+        time.sleep(2.0)
+        listed = network.consumer.sh("conntrack -L 2>&1; conntrack -L -f ipv6 2>&1")
+        fast = listed.count("[OFFLOAD]")
+        yield "flows in the owner's flow table", expect(fast >= 4, str(fast)), 0.0
+        died = time.monotonic()
+        for row in over_and_back(router, flows, network.wan):
+            yield row
+            for stream in typing:
+                ended = stream.ended(LONG_S)
+                reset = expect(ended == "ConnectionResetError", ended)
+                yield f"TCP by {stream.source}", reset, time.monotonic() - died
+            typing = []
+    network.consumer.nft("delete table inet owner")
+
+
+def expect(so: object, told: str) -> str:
+    """`told`, marked as a fault where it is not so."""
+    return told if so else f"FAILS: {told}"
+
+
+def ping(node: Node, place: str, *options: str) -> bool:
+    """Whether each of three pings is answered."""
+    words = ["busybox", "ping", *options, "-c", "3", "-W", "3", place]
+    return node.run(words, check=False, timeout_s=LONG_S).returncode == 0
