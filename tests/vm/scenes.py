@@ -27,8 +27,10 @@ def over_and_back(router: Router, flows: Flows, wan: Wan) -> Rows:
     """The WAN falls silent and comes back; both families' packets are watched."""
     died = wan.drop()
     moved = flows.by(router.network.by_uplink, since=died, timeout_s=LONG_S)
-    yield "silent WAN: both families by the uplink", gap(flows, died), moved - died
     router.wait_failed_over(timeout_s=LONG_S)
+    verdicts = [event["detection_ms"] / 1000 for event in router.events("failover")[-2:]]
+    told = f"{gap(flows, died)}, silence of {max(verdicts):.1f} s"
+    yield "silent WAN: both families by the uplink", told, moved - died
     mended = wan.restore()
     back = flows.by(wan.addresses, since=mended, timeout_s=LONG_S)
     yield "WAN back: both families by it", gap(flows, mended), back - mended
