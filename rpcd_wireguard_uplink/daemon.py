@@ -42,6 +42,7 @@ from .provider.lease_api import LeaseApi
 from .provider.lease_server import LeaseServer
 from .provider.offer import OfferAnnounced, OwnOffer
 from .provider.site import Site
+from .provider.unkept_leases import UnkeptLeases
 from .steering.controller import PlanApplied
 from .steering.coordinator import SteeringCoordinator
 from .storage.state_file import StateFile, now_text, read_state, run_dir_of, write_state
@@ -171,6 +172,7 @@ class Daemon:
             self.store,
             self.peers,
             UsageFile(os.path.join(folder, "usage.json"), warnings),
+            UnkeptLeases(f"{run_dir_of(state_file)}/leases.json", warnings),
             warnings,
             tasks,
             events,

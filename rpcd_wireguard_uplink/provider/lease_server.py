@@ -28,6 +28,7 @@ from ..warnings import Warnings
 from .lease_pool import SESSION_S, LeasePool
 from .plan import Lease
 from .site import Site
+from .unkept_leases import UnkeptLeases
 
 Table = dict[str, Any]
 HOUSEKEEPING_S = 10.0
@@ -49,6 +50,7 @@ class LeaseServer:
     _store: ConfigStore
     _mesh_peers: Peers
     _usage: UsageFile
+    _unkept: UnkeptLeases
     _warnings: Warnings
     _tasks: TaskSet
     _events: Events
@@ -120,7 +122,8 @@ class LeaseServer:
         settings, pool = self.site.settings, self.pool
         chosen = (self.site.node_id, settings.pool4, settings.pool6)
         if pool is None or chosen != self._chosen:
-            kept = await self._current_keys(self._store.current.consumers)
+            known = [*self._store.current.consumers]
+            kept = await self._current_keys(self._unkept.complete(known) if pool is None else known)
             pool = LeasePool(*self.site.pools(settings))
             self._chosen = chosen
             if pool.restore(kept, time.monotonic()):
@@ -157,6 +160,7 @@ class LeaseServer:
                 return lease
             if is_new:
                 await self._keep_new(lease, now_s)
+                self._note()
                 await self._apply_kernel()
         if is_new:
             granted = PeerNews("lease", "lease_granted", request.peer_id, "asked for")
@@ -205,6 +209,7 @@ class LeaseServer:
     async def _lost_leases(self, leases: list[Lease], cause: str) -> None:
         if not leases:
             return
+        self._note()
         async with self._applying:
             await self._apply_kernel()
         for lease in leases:
@@ -229,15 +234,22 @@ class LeaseServer:
         """Have the configuration hold the set of leases; nothing is written where it does."""
         if self.pool is None:
             return
-        wanted = {
-            name: Consumer(name, lease.peer_id, lease.public_key, lease.addresses)
-            for lease in self.pool.leases
-            for name in [consumer_name(lease.public_key)]
-        }
+        wanted = {consumer.name: consumer for consumer in self._consumers(self.pool)}
         with self._warnings.catch("consumers", sentence="the leases can't be kept: {}"):
             if {consumer.name: consumer for consumer in self._store.current.consumers} != wanted:
                 consumers = tuple(wanted.values())
                 await self._store.edit(lambda c: replace(c, consumers=consumers), tell=tell)
+                self._note()
+
+    def _consumers(self, pool: LeasePool) -> list[Consumer]:
+        return [
+            Consumer(consumer_name(each.public_key), each.peer_id, each.public_key, each.addresses)
+            for each in pool.leases
+        ]
+
+    def _note(self) -> None:
+        if self.pool is not None:
+            self._unkept.note(self._consumers(self.pool), self._store.current.consumers)
 
     async def run(self) -> None:
         """The task: look after leases and counters, for ever."""

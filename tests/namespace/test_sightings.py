@@ -74,8 +74,9 @@ def test_each_peer_is_listed_with_the_reason(lab: Lab) -> None:
     assert row_of(a, mesh["same"])["peer_id"] == "OpenWrt"
     vpn = [r for r in a.ask("uplink_trust")["peers"] if r["device"] == "vpn"]
     assert len(vpn) == 1 and "VPN" in vpn[0]["reason"]
-    shown = a.service.wgctl("uplink", "trust").stdout
-    doctor = a.service.wgctl("uplink", "doctor").stdout
+    # In 80 columns sentences are broken.
+    shown = " ".join(a.service.wgctl("uplink", "trust").stdout.split())
+    doctor = " ".join(a.service.wgctl("uplink", "doctor").stdout.split())
     for told in wanted.values():
         assert told in shown and told in doctor
     assert listeners(a) == {MESH_DEVICE}

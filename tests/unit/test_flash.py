@@ -22,6 +22,7 @@ from rpcd_wireguard_uplink.provider import lease_server, site
 from rpcd_wireguard_uplink.provider.device import Provider
 from rpcd_wireguard_uplink.provider.offer import OwnOffer
 from rpcd_wireguard_uplink.provider.plan import ProviderPlan
+from rpcd_wireguard_uplink.storage.state_file import run_dir_of
 from rpcd_wireguard_uplink.system.rtnetlink import Kernel
 from tests.unit.fakes import key_of
 from tests.unit.router import CONFIG, Router, commands_of_a_router, offer
@@ -59,10 +60,13 @@ class DayIsOver(Exception):
 
 
 class Writes:
-    """What was written below a folder since the last look, by file name."""
+    """What was written below a folder since the last look, by file name; not what is on a tmpfs:
+    the state file and the service's own folder beside it.
+    """
 
-    def __init__(self, folder: Path, memory: Path) -> None:
-        self._folder, self._memory = folder, memory
+    def __init__(self, folder: Path, state_file: Path) -> None:
+        self._folder = folder
+        self._memory = (str(state_file), run_dir_of(str(state_file)))
         self._seen = self._read()
         self.names: list[str] = []
 
@@ -72,7 +76,7 @@ class Writes:
             for name in names:
                 path = os.path.join(folder, name)
                 info = os.stat(path)
-                if path != str(self._memory):
+                if not path.startswith(self._memory):
                     found[name] = (info.st_ino, info.st_mtime_ns)
         return found
 

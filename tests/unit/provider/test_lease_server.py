@@ -79,6 +79,38 @@ async def test_a_restart_keeps_the_place(router: MeshRouter, mocker: MockerFixtu
     assert isinstance(other, Denial)
 
 
+@pytest.mark.parametrize("damage", ["", "{", '{"given": [[1, 2]]}', "[]"])
+async def test_a_crash_loses_no_lease_that_is_not_written_yet(
+    router: MeshRouter, mocker: MockerFixture, damage: str
+) -> None:
+    """It was given back and given again within a day, which costs no second write."""
+    granted = await grant(router)
+    server = router.daemon.lease_server
+    assert await server.release(WANTED.public_key, "nodea")
+    await server._keep()
+    assert await grant(router) == granted
+    assert "config consumer" not in router.text("wireguard-uplink")
+    if damage:
+        with open(server._unkept._path, "w", encoding="utf-8") as file:
+            file.write(damage)
+    mocker.patch.object(server, "_keep_now")
+    await router.restart()
+    rows = router.daemon.lease_server.consumer_rows()
+    assert [row["peer_id"] for row in rows] == ([] if damage else ["nodea"])
+
+
+async def test_a_lease_that_ended_does_not_come_back_after_a_crash(
+    router: MeshRouter, mocker: MockerFixture
+) -> None:
+    await grant(router)
+    server = router.daemon.lease_server
+    assert await server.release(WANTED.public_key, "nodea")
+    assert "config consumer" in router.text("wireguard-uplink")
+    mocker.patch.object(server, "_keep_now")
+    await router.restart()
+    assert router.daemon.lease_server.consumer_rows() == []
+
+
 async def test_who_lost_its_trust_while_we_were_away_has_no_place(router: MeshRouter) -> None:
     await grant(router)
     router.write(
