@@ -4,6 +4,7 @@ changes, and that reading stays quick whatever peers say.
 
 from __future__ import annotations
 
+import json
 import time
 from pathlib import Path
 
@@ -109,11 +110,11 @@ async def test_a_stranger_on_the_mesh_goes_by_no_name(router: MeshRouter) -> Non
     assert router.refused == {"own_id": 1, "other_peer": 1, "invalid_argument": 1}
 
 
-async def test_1000_offers_and_60_uplinks_are_read_in_10_ms(
+async def test_1000_offers_and_60_uplinks_are_read_without_a_wait(
     tmp_path: Path, commands: Commands
 ) -> None:
-    """The best of several runs, so that other work on the machine does not count; the bound is the
-    design's with some slack for slow machines.
+    """About as long as writing the longest reply as JSON takes, which is tried in turns with it:
+    some milliseconds on a PC. The best of several runs counts.
     """
     router = MeshRouter(tmp_path, commands, peers=200)
     sections = "".join(
@@ -138,18 +139,23 @@ async def test_1000_offers_and_60_uplinks_are_read_in_10_ms(
                 ),
                 Source.DIRECT,
             )
+        longest = service.status.uplink_list().as_table()
         for read in (
             service.status.uplink_list,
             service.status.uplink_status,
             service.trust_methods.uplink_trust,
         ):
-            times = []
-            for _ in range(4):
+            reading, writing = [], []
+            for _ in range(6):
                 begun_s = time.process_time()
                 read().as_table()
-                times.append((time.process_time() - begun_s) * 1000)
-            print(f"{read.__name__}: {min(times):.2f} ms")
-            assert min(times) < 20.0, read.__name__
+                read_s = time.process_time()
+                json.dumps(longest)
+                reading.append(read_s - begun_s)
+                writing.append(time.process_time() - read_s)
+            ratio = min(reading) / min(writing)
+            print(f"{read.__name__}: {min(reading) * 1000:.2f} ms, {ratio:.2f} times")
+            assert ratio < 6.0, read.__name__
     finally:
         await router.stop()
 
