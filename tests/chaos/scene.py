@@ -179,7 +179,9 @@ class ForkedService(Service):
             argv = [sys.executable, "-m", "rpcd_wireguard_uplink.extras.standalone", "broker"]
             argv += ["-s", self.socket]
         pipe = subprocess.PIPE
-        self.bus = self.node.popen(argv, stdout=pipe, stderr=pipe, env=variables())
+        with open(self.log_file, "a", encoding="utf-8") as log:  # a full pipe would stop the bus
+            err = pipe if self.platform == "openwrt" else log
+            self.bus = self.node.popen(argv, stdout=pipe, stderr=err, env=variables())
         self._lab.at_close(self.bus)
         if self.platform == "openwrt":
             ready(self.bus)

@@ -101,6 +101,8 @@ class _Connection(asyncio.Protocol):
         self._router.leave(self._peer)
 
     def _send(self, data: bytes, whole: bool) -> None:
+        if self._transport.is_closing():
+            return  # each try would be a line in the log (asyncio/selector_events.py)
         waiting = self._transport.get_write_buffer_size()
         if whole or not waiting or waiting + len(data) <= MAX_MESSAGE:
             self._transport.write(data)
