@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import date
 from typing import Any
@@ -113,29 +113,25 @@ class LeaseServer:
                 await site.remove()
             return
         await site.prepare()
-        self.pool = await self._follow_book()
+        self.pool = self._follow_book()
         await site.install(self.pool.gateways)
         await self._apply_kernel()
 
-    async def _follow_book(self) -> LeasePool:
+    def _follow_book(self) -> LeasePool:
         """A book by the settings; other pools make a new one, and what fits is kept."""
         settings, pool = self.site.settings, self.pool
         chosen = (self.site.node_id, settings.pool4, settings.pool6)
         if pool is None or chosen != self._chosen:
-            known = [*self._store.current.consumers]
-            kept = await self._current_keys(self._unkept.complete(known) if pool is None else known)
+            if pool is None:
+                held = self._unkept.complete(self._store.current.consumers)
+            else:
+                held = self._consumers(pool)
             pool = LeasePool(*self.site.pools(settings))
             self._chosen = chosen
-            if pool.restore(kept, time.monotonic()):
+            if pool.restore(held, time.monotonic()):
                 self._tasks.spawn("keeping leases", self._keep())
         pool.limit(settings.max_consumers, settings.lease_s)
         return pool
-
-    async def _current_keys(self, kept: Sequence[Consumer]) -> list[Consumer]:
-        """What the file has, with the keys that an earlier run has let in since it was written."""
-        peers = (await self.site.device.read_peers()).values()
-        keys = {frozenset(peer.allowed): peer.public_key for peer in peers}
-        return [replace(c, public_key=keys.get(frozenset(c.addresses), c.public_key)) for c in kept]
 
     async def _apply_kernel(self) -> None:
         if self.pool is not None:

@@ -23,7 +23,7 @@ class UnkeptLeases:
     def __init__(self, path: str, warnings: Warnings) -> None:
         self._path = path
         self._warnings = warnings
-        self._written: object = ([], [])
+        self._written: object = None  # an earlier run's file may say anything
 
     def complete(self, kept: Sequence[Consumer]) -> list[Consumer]:
         """The leases that an earlier run had, where `kept` is what the configuration holds."""

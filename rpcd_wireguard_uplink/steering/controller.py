@@ -35,9 +35,7 @@ from .watchdog import BEAT_S, ReversePath, Watchdog
 
 RETRY_S = 1.0
 RESOLVERS_S = 2.0
-CALM_S = (
-    2.5  # what begins meanwhile beats and refreshes by itself: this is below the watchdog's 4 s
-)
+CALM_S = 2.5  # below the watchdog's 4 s; what begins meanwhile beats and refreshes by itself
 LAST_CHANGE_S = 2.0  # at the end: below what stops a service that does not end
 SETTLE_S = 0.005  # the kernel's news come in bursts
 _Slots = Mapping[Family, Mapping[str, int]]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from pytest_mock import MockerFixture
@@ -97,6 +98,18 @@ async def test_a_crash_loses_no_lease_that_is_not_written_yet(
     await router.restart()
     rows = router.daemon.lease_server.consumer_rows()
     assert [row["peer_id"] for row in rows] == ([] if damage else ["nodea"])
+
+
+async def test_what_an_earlier_run_noted_is_taken_back_once_it_is_kept(
+    router: MeshRouter, mocker: MockerFixture
+) -> None:
+    mocker.patch.object(router.daemon.lease_server, "_keep_now")
+    await grant(router)
+    await router.restart()
+    server = router.daemon.lease_server
+    await server._keep()
+    assert "config consumer" in router.text("wireguard-uplink")
+    assert Path(server._unkept._path).read_text().count("nodea") == 0
 
 
 async def test_a_lease_that_ended_does_not_come_back_after_a_crash(
@@ -268,10 +281,13 @@ async def test_case_11_a_lease_is_written_once_before_it_is_granted(
 async def test_case_11_a_restart_lets_the_key_in_that_was_let_in_last(
     router: MeshRouter, mocker: MockerFixture
 ) -> None:
-    """The kernel knows it: a crash before it was written cuts nobody off."""
+    """A crash before it was written cuts nobody off."""
     granted = await grant(router)
-    let_in = PeerCounters(key_of("new"), "", 5.0, 0, 0, allowed=granted.addresses)
-    mocker.patch.object(Provider, "read_peers", return_value={let_in.public_key: let_in})
+    server = router.daemon.lease_server
+    again = await server.grant(asked_by("nodea", "new"))
+    assert isinstance(again, LeaseGrant) and again.addresses == granted.addresses
+    assert key_of("new") not in router.text("wireguard-uplink")
+    mocker.patch.object(server, "_keep_now")
     await router.restart()
     rows = router.daemon.lease_server.consumer_rows()
     assert [(row["peer_id"], row["public_key"]) for row in rows] == [("nodea", key_of("new"))]
