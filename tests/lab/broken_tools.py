@@ -46,9 +46,17 @@ class ToolsService(TurnedService):
             elif os.path.exists(path):
                 os.unlink(path)
             if FAULTS[fault]:
-                with open(path, "w", encoding="ascii") as file:
-                    os.fchmod(file.fileno(), 0o755)
-                    file.write(f"#!/bin/sh\n{FAULTS[fault]}\n")
+                write_script(path, FAULTS[fault])
+
+    def record_tools(self, file: str, *names: str) -> None:
+        """Have each start of these programs append its command line and environment to a file,
+        until mend_tools().
+        """
+        shown = "/proc/$$/cmdline /proc/$$/environ"
+        for name in names:
+            path = os.path.join(self._programs, name)
+            os.rename(path, f"{path}.whole")
+            write_script(path, f'cat {shown} >>{file}; exec {path}.whole "$@"')
 
     def mend_tools(self) -> None:
         """Have all programs be whole again."""
@@ -62,3 +70,10 @@ class ToolsService(TurnedService):
         """The service's resident memory."""
         with open(f"/proc/{self.pid}/statm", encoding="ascii") as file:
             return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 1e6
+
+
+def write_script(path: str, lines: str) -> None:
+    """Make an executable file of lines of sh."""
+    with open(path, "w", encoding="utf-8") as file:
+        os.fchmod(file.fileno(), 0o755)
+        file.write(f"#!/bin/sh\n{lines}\n")

@@ -15,7 +15,7 @@ from tests.namespace.conftest import lent
 
 pytestmark = pytest.mark.needs("conntrack")
 
-STICKY_S = 4
+STICKY_S = 6
 
 
 def draining(lab: Lab) -> Router:
@@ -46,7 +46,7 @@ def test_old_connections_finish_on_the_tunnel_and_new_ones_use_the_wan(router: R
             router.until_told("failback")
             assert source_now(router, ECHO4) == network.wan.address4
             assert source_now(router, ECHO6) == network.wan.address6
-            time.sleep(1.0)
+            time.sleep(0.5)
             for meter, tunnel in zip(flows, provider_wan.addresses, strict=True):
                 kept = meter.samples(back - 1.0, time.monotonic())
                 assert {sample.source for sample in kept} == {tunnel} and lost(kept) == 0
