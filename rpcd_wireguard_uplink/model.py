@@ -30,6 +30,7 @@ MWAN3_MASK = 0x3F00  # mwan3's mmx_mask
 SLOT_MASK = 0x3F000000  # of connection marks, and of packets that a connection's mark steers
 INBOUND = 0x40000000  # of connection marks: it came in by that WAN
 FOREIGN_MASK = 0xFFFFFFFF ^ MWAN3_MASK ^ SLOT_MASK  # marks in these bits are other programs'
+LED_MARK = 0x80000000  # of packets that bear a slot: the owner's rules are asked before its table
 DEVICE_GROUP = 51  # mesh and uplink devices: never a line, never an underlay
 NAME_LENGTH = 13  # mwan3's limit for an interface name (iptables chain mwan3_iface_in_X)
 DEFAULT_WEIGHT = 10

@@ -267,6 +267,7 @@ class SteeringController:
         found: dict[Family, dict[str, int]] = {}
         for family in Family:
             names = {draining.get(family, self._draining.tunnel(family))}
+            names.update(self._plan.led.get(family, ()))
             if family in self.diversions:
                 names.add(self.diversions[family].route.device)
             slots = self.memory.slots

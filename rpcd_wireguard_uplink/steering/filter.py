@@ -18,6 +18,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from ..model import (
     FOREIGN_MASK,
     INBOUND,
+    LED_MARK,
     MWAN3_MASK,
     OUTER_MARK,
     PROBE_MARK,
@@ -43,7 +44,7 @@ _HOOKS = (
     ("nat", "type nat hook postrouting priority 100; policy accept;"),
 )
 
-_OURS = INBOUND | SLOT_MASK
+_OURS = INBOUND | SLOT_MASK | LED_MARK
 # Others give a packet the whole mark of its connection (wg-quick every UDP packet): our bits of it
 # are taken out again, or an answer would be led into the tunnel and no exact `fwmark` rule fit.
 _RESTORED = (
@@ -74,6 +75,7 @@ def standing_script(
             f"add set {T} heard{n} {{ type ifname; counter; }}",
             f"add set {T} onlink{n} {{ type {kind}; flags interval; auto-merge; }}",
             f"add map {T} drain{n} {{ type mark : verdict; flags timeout; }}",
+            f"add map {T} kept{n} {{ type mark : verdict; flags timeout; }}",
             f"add map {T} answer{n} {{ type mark : verdict; flags timeout; }}",
         ]
     for name, hook in _HOOKS:
@@ -112,6 +114,7 @@ def _slot_chains(slot: int) -> list[str]:
     bits = slot << SLOT_SHIFT
     chains = {
         f"to_{slot}": f"meta mark set meta mark | {bits:#x} accept",
+        f"led_{slot}": f"meta mark set meta mark | {LED_MARK | bits:#x} accept",
         f"out_{slot}": f"ct mark set ct mark | {bits:#x}",
         f"in_{slot}": f"ct mark set ct mark | {INBOUND | bits:#x}",
     }
@@ -147,7 +150,7 @@ def _restoring() -> list[str]:
     """Rules that give a packet the mark of its connection's path, where that is asked for."""
     rules = [f"meta mark & {FOREIGN_MASK:#x} != 0 return"]
     for family in Family:
-        for direction, name in (("original", "drain"), ("reply", "answer")):
+        for direction, name in (("original", "drain"), ("original", "kept"), ("reply", "answer")):
             rules.append(
                 f"meta nfproto {family.value} ct direction {direction} "
                 f"ct mark & {INBOUND | SLOT_MASK:#x} vmap @{name}{family.version}"

@@ -63,6 +63,9 @@ class SteeringPlan:
     (device -> addresses), `marks` mwan3's for the WANs' traffic. Connections may stay on a tunnel
     for `drain_s` once traffic has left it.
 
+    `led` are the paths that new connections may be led to by a mark, whatever is diverted: the
+    kernel's own rules and routes come first, but for those by a WAN.
+
     `resolvers` serve inside each tunnel, `public_resolvers` by any path; while nothing is diverted
     those of the `preferred` tunnel are ready. `wan_resolvers` are those of the WANs.
     """
@@ -78,6 +81,7 @@ class SteeringPlan:
     blocked: Mapping[Family, tuple[str, ...]] = field(default_factory=dict)
     portals: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     marks: tuple[int, ...] = ()
+    led: Mapping[Family, tuple[str, ...]] = field(default_factory=dict)
     drain_s: float = 0.0
     resolvers: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     public_resolvers: tuple[str, ...] = ()

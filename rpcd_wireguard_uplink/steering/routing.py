@@ -371,6 +371,7 @@ class Routing:
         found, diversion = self._found[family], plan.diversions.get(family)
         rests_on = (
             diversion and diversion.dead,
+            plan.led.get(family),
             plan.tunnels,
             plan.known(family),
             plan.routed.get(family),
@@ -396,15 +397,17 @@ class Routing:
             return []
         found = self._found[family]
         wanted = rules.standing_rules(plan, family, found.rules, slots.values())
-        if family not in plan.diversions:
+        if family not in plan.diversions and not plan.led.get(family):
             return wanted
         names = {index: name for name, index in self.indexes.items()}
         bound = {names[h.index] for r in found.defaults for h in r.hops if h.index in names}
         bound = (bound | plan.known(family)) - {*plan.tunnels}
-        dead = plan.diversions[family].dead
+        diversion = plan.diversions.get(family)
+        dead = diversion.dead if diversion is not None else (plan.primary.get(family, ""),)
         live = {self.indexes.get(d) for d in plan.routed.get(family, ()) if d not in dead}
         live_tables = {r.table for r in found.others if any(h.index in live for h in r.hops)}
-        return wanted + rules.diverting_rules(plan, family, found.rules, bound, live_tables)
+        about = (plan, family, found.rules, bound, live_tables)
+        return wanted + rules.led_rules(*about, slots) + rules.diverting_rules(*about)
 
     def _wanted_tables(
         self, plan: SteeringPlan, family: Family, slots: Mapping[str, int]

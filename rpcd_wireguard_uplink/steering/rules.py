@@ -7,19 +7,24 @@ A diversion puts a twin just before each rule that asks main (or mwan3's table o
 twin has the same selectors and asks table 5180, then sends the packet past the rule itself, so that
 owner's rules before main and after it are asked as ever. What has no route then comes to table
 5181, at the end, or at once where the owner's own rules would refuse it.
+
+New connections that are led to a path by their mark (LED_MARK and its slot) have such twins too,
+which stand before the diversion's: they are asked for the defaults of main last, in the path's
+table.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
-from dataclasses import replace
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
-from ..model import MWAN3_MASK, OUTER_MARK, PROBE_MARK, PROVIDER_DEVICE, SLOT_MASK, Family
+from ..model import LED_MARK, MWAN3_MASK, OUTER_MARK, PROBE_MARK, PROVIDER_DEVICE, SLOT_MASK, Family
 from ..system.rtnetlink import (
     GOTO,
     LOCAL,
     MAIN,
+    NO_DEFAULT,
     TO_TABLE,
     UNREACHABLE,
     Route,
@@ -29,6 +34,7 @@ from ..system.rtnetlink import (
     delete_route,
     delete_rule,
     rule_selectors,
+    with_mark,
 )
 from .plan import (
     BOUND_TABLE,
@@ -101,7 +107,8 @@ def _standing(
     if not is_local_first:  # what a provider's consumers ask of the router itself
         wanted.insert(0, rule(LOCAL, first, input_device=PROVIDER_DEVICE))
     wanted += [
-        rule(path_table(slot), first, mark=(slot << SLOT_SHIFT, SLOT_MASK)) for slot in slots
+        rule(path_table(slot), first, mark=(slot << SLOT_SHIFT, LED_MARK | SLOT_MASK))
+        for slot in slots
     ]
     wanted += [rule(BOUND_TABLE, BOUND_PRIORITY, output_device=name) for name in tunnels]
     return tuple(wanted)
@@ -124,19 +131,80 @@ def diverting_rules(
     `live_tables` the tables that lead out of a WAN that is alive: what mwan3 sends there is left
     alone.
     """
-    diversion = plan.diversions.get(family)
-    if diversion is None:
+    if family not in plan.diversions:
         return []
+    return _leading(plan, family, found, bound_devices, live_tables, _DIVERTED)
+
+
+def led_rules(
+    plan: SteeringPlan,
+    family: Family,
+    found: Sequence[Rule],
+    bound_devices: Iterable[str],
+    live_tables: Collection[int],
+    slots: Mapping[str, int],
+) -> list[Rule]:
+    """Those for new connections that their mark leads to one of the plan's `led` paths, whose
+    `slots` these are; none without such a path.
+    """
+    marks = [
+        (LED_MARK | slots[name] << SLOT_SHIFT, LED_MARK | SLOT_MASK, path_table(slots[name]))
+        for name in plan.led.get(family, ())
+        if name in slots
+    ]
+    if not marks:
+        return []
+    has_copy = bool(plan.primary.get(family)) or family in plan.diversions
+    copy = DIVERTED_TABLE if has_copy else MAIN
+    way = _Way(STANDING, (LED_MARK, LED_MARK), tuple(marks), copy, NO_DEFAULT)
+    return _leading(plan, family, found, bound_devices, live_tables, way)
+
+
+@dataclass(frozen=True, slots=True)
+class _Way:
+    """How twins lead: the `mark` and mask of what they are for, the table that they ask instead of
+    main, with these attributes more, and the tables at the `ends`, each with a mark and a mask.
+    """
+
+    protocol: int
+    mark: tuple[int, int]
+    ends: tuple[tuple[int, int, int], ...]
+    copy: int = DIVERTED_TABLE
+    more: tuple[tuple[int, bytes], ...] = ()
+
+
+_DIVERTED = _Way(DIVERTING, (0, 0), ((0, 0, LAST_TABLE),))
+
+
+def _leading(
+    plan: SteeringPlan,
+    family: Family,
+    found: Sequence[Rule],
+    bound_devices: Iterable[str],
+    live_tables: Collection[int],
+    way: _Way,
+) -> list[Rule]:
     others = [rule for rule in found if not is_ours(rule) and rule.priority]
     bound = [rule_selectors(output_device=name) for name in sorted(bound_devices)]
     led = [r for r in others if _asks_main(r) or _asks_dead_wan(r, plan.marks, live_tables)]
     entries = {r.priority for r in others} | {r.priority - 1 for r in led}
     wanted = [
-        twin for p in sorted({r.priority for r in led}) for twin in _twins(led, p, p - 1, bound)
+        twin
+        for p in sorted({r.priority for r in led})
+        for twin in _twins(led, p, p - 1, bound, way)
     ]
-    wanted = [_aimed(rule, entries) if rule.action == GOTO else rule for rule in wanted]
-    wanted.append(Rule(family, END_PRIORITY, LAST_TABLE, protocol=DIVERTING))
-    return list(dict.fromkeys(wanted))
+    wanted = [_aimed(rule, entries, way) if rule.action == GOTO else rule for rule in wanted]
+    last = Rule(family, END_PRIORITY, protocol=way.protocol)
+    return list(dict.fromkeys([*wanted, *_ends(last, way)]))
+
+
+def _ends(rule: Rule, way: _Way) -> list[Rule]:
+    """A rule as it asks the tables that have the last word."""
+    found = []
+    for mark, mask, table in way.ends:
+        marked = with_mark(rule, mark, mask)
+        found += [replace(marked, table=table)] if marked is not None else []
+    return found
 
 
 def _asks_main(rule: Rule) -> bool:
@@ -151,7 +219,11 @@ def _asks_dead_wan(rule: Rule, marks: Collection[int], live_tables: Collection[i
 
 
 def _twins(
-    led: Sequence[Rule], priority: int, at: int, bound: Iterable[tuple[tuple[int, bytes], ...]]
+    led: Sequence[Rule],
+    priority: int,
+    at: int,
+    bound: Collection[tuple[tuple[int, bytes], ...]],
+    way: _Way,
 ) -> list[Rule]:
     """What asks table 5180 at preference `at` instead of the rules at `priority`.
 
@@ -161,25 +233,33 @@ def _twins(
     made: list[Rule] = []
     past: list[Rule] = []
     for rule in (rule for rule in led if rule.priority == priority):
-        before = replace(rule, priority=at, action=TO_TABLE, protocol=DIVERTING)
+        unmarked = replace(rule, priority=at, action=TO_TABLE, protocol=way.protocol)
+        before = with_mark(unmarked, *way.mark)
+        if before is None:
+            continue
         plain = rule.is_plain and _asks_main(rule)
         if plain and not rule.suppressed:
-            made += [replace(before, table=MAIN, selectors=selectors) for selectors in bound]
-        made.append(replace(before, table=DIVERTED_TABLE))
+            made += [replace(_and(before, selectors), table=MAIN) for selectors in bound]
+        copied = before if rule.suppressed else _and(before, way.more)
+        made.append(replace(copied, table=way.copy))
         if not plain:
-            made.append(replace(before, table=LAST_TABLE))
+            made += _ends(unmarked, way)
         if _asks_main(rule):
             past.append(replace(before, table=0, action=GOTO, target=priority))
-    following = _twins(led, priority + 1, at, bound) if made else []
+    following = _twins(led, priority + 1, at, bound, way) if made else []
     last = max((rule.target for rule in following), default=priority)
     return made + following + [replace(rule, target=last) for rule in past]
 
 
-def _aimed(rule: Rule, entries: Iterable[int]) -> Rule:
+def _and(rule: Rule, more: tuple[tuple[int, bytes], ...]) -> Rule:
+    return replace(rule, selectors=tuple(sorted(rule.selectors + more)))
+
+
+def _aimed(rule: Rule, entries: Iterable[int], way: _Way) -> Rule:
     """The rule that sends a packet on behind its target, to a rule of others or to its twin."""
     able = [each for each in (*entries, BOUND_PRIORITY, END_PRIORITY) if each > rule.target]
     if not able:  # nothing is behind
-        return replace(rule, action=TO_TABLE, table=LAST_TABLE, target=0)
+        return replace(rule, action=TO_TABLE, table=way.ends[0][2], target=0)
     return replace(rule, target=min(able))
 
 

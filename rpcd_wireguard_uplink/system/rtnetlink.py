@@ -191,6 +191,24 @@ def rule_selectors(
     return tuple(sorted(found))
 
 
+NO_DEFAULT = ((_RULE_SUPPRESS_LENGTH, bytes(4)),)
+"""The attribute by which a rule passes over default routes (`suppress_prefixlength 0`)."""
+
+
+def with_mark(rule: Rule, mark: int, mask: int) -> Rule | None:
+    """The rule for packets that also bear this mark; None where it can't hold for any of them, or
+    where no one rule says so (`not`).
+    """
+    if not mask:
+        return rule
+    own, own_mask = rule.mark
+    if rule.flags & INVERT or (own ^ mark) & own_mask & mask:
+        return None
+    kept = [each for each in rule.selectors if each[0] not in (_RULE_FWMARK, _RULE_FWMASK)]
+    kept += rule_selectors(mark=(own | mark, own_mask | mask))
+    return replace(rule, selectors=tuple(sorted(kept)))
+
+
 class Address(NamedTuple):
     """A global address of a device, with its prefix length; `in_force` unless it is tentative or
     deprecated.

@@ -82,7 +82,7 @@ def test_draining_ends_what_drained_before() -> None:
 
 def test_the_marks_of_others_are_left_alone() -> None:
     """Ours are outside of mwan3's, pbr's and Tailscale's masks."""
-    ours = marks.SLOT_MASK | marks.INBOUND
+    ours = marks.SLOT_MASK | marks.INBOUND | marks.LED_MARK
     others = marks.MWAN3_MASK | CHOSEN_MASK | 0xFF
     assert ours & others == 0 and marks.SLOT_MASK & marks.INBOUND == 0
     for slot in (MAIN_SLOT, FIRST_SLOT, MOST_SLOTS):
@@ -91,7 +91,7 @@ def test_the_marks_of_others_are_left_alone() -> None:
         found = rules_of(STANDING, chain)
         foreign = found.index("meta mark & 0xc0ffc0ff != 0 return")
         assert all("vmap @" not in rule for rule in found[:foreign])
-        assert sum("vmap @" in rule for rule in found[foreign:]) == 4
+        assert sum("vmap @" in rule for rule in found[foreign:]) == 6
 
 
 def test_a_consumer_of_ours_enters_no_tunnel() -> None:

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rpcd_wireguard_uplink.model import PROVIDER_DEVICE, Family
+from rpcd_wireguard_uplink.model import LED_MARK, PROVIDER_DEVICE, Family
 from rpcd_wireguard_uplink.steering import tables
 from rpcd_wireguard_uplink.steering.plan import (
     BOUND_TABLE,
@@ -28,6 +28,7 @@ from rpcd_wireguard_uplink.steering.rules import (
     FIRST_PRIORITY,
     diverting_rules,
     first_priority,
+    led_rules,
     path_table,
     policy_sources,
     standing_rules,
@@ -96,7 +97,7 @@ def test_the_standing_rules() -> None:
         (BOUND_TABLE, (0x52, 0xFF), ""),
         (UNDERLAY_TABLE, (0, 0), PROVIDER_DEVICE),
         (MAIN, (0x01000000, 0x3F000000), ""),
-        (path_table(3), (0x03000000, 0x3F000000), ""),
+        (path_table(3), (0x03000000, 0xBF000000), ""),
     ]
     last = [(r.table, r.output_device) for r in rules if r.priority == BOUND_PRIORITY]
     assert last == [(BOUND_TABLE, "wgup_a"), (BOUND_TABLE, "wgup_b")]
@@ -318,46 +319,99 @@ VRF = [Rule(V4, 1000, 0, selectors=((L3MDEV, b"\1"),))]
 OUT = Packet("203.0.113.9")
 
 
-@pytest.mark.parametrize(
-    ("others", "packet", "device"),
-    [
-        ([], OUT, TUNNEL),
-        ([], Packet("9.9.9.9"), TUNNEL),
-        ([], Packet("10.7.0.9"), LAN),
-        ([], Packet("198.18.0.9"), LAN),
-        ([], Packet("192.0.2.9"), WAN),  # the WAN's own network
-        ([], Packet("10.99.0.1"), REFUSED),  # a private network that no route leads to
-        ([], replace(OUT, oif="wan", oif_index=WAN), WAN),
-        ([], replace(OUT, mark=0x51), WAN),
-        ([], replace(OUT, mark=0x52, oif="wan", oif_index=WAN), WAN),
-        ([], replace(OUT, mark=0x52, oif="wgup_b", oif_index=INDEXES["wgup_b"]), INDEXES["wgup_b"]),
-        ([], replace(OUT, oif="wgup_b", oif_index=INDEXES["wgup_b"]), INDEXES["wgup_b"]),
-        ([], replace(OUT, mark=0xCA6C), TUNNEL),
-        ([], replace(OUT, iif=PROVIDER_DEVICE), WAN),
-        (POLICY, replace(OUT, source="10.7.0.9"), VPN),
-        (POLICY, OUT, TUNNEL),
-        (WG_QUICK, Packet("9.9.9.9"), VPN),
-        (WG_QUICK, OUT, VPN),
-        (WG_QUICK, replace(OUT, mark=0xCA6C), TUNNEL),
-        (WG_QUICK, Packet("10.7.0.9"), LAN),
-        (PBR, Packet("9.9.9.9"), TUNNEL),
-        (PBR, OUT, TUNNEL),
-        (ALONE, Packet("9.9.9.9"), TUNNEL),
-        (ALONE, OUT, TUNNEL),
-        (ALONE, replace(OUT, oif="wan", oif_index=WAN), WAN),
-        ([Rule(V4, 100, MAIN)], OUT, TUNNEL),
-        ([Rule(V4, 100, MAIN), Rule(V4, 101, MAIN, selectors=WG_MARK)], OUT, TUNNEL),
-        ([Rule(V4, 40000, 7)], OUT, VPN),  # the owner's word behind main
-        ([Rule(V4, 1000, 0, 7, rule_selectors(mark=(5, 5)))], replace(OUT, mark=5), REFUSED),
-        (VRF, replace(OUT, vrf=7), VPN),
-        (VRF, replace(OUT, vrf=7, iif="lan"), VPN),
-        (VRF, OUT, TUNNEL),
-        (VRF, Packet("10.7.0.9"), LAN),
-    ],
-)
+IN_AN_OUTAGE: list[tuple[list[Rule], Packet, int]] = [
+    ([], OUT, TUNNEL),
+    ([], Packet("9.9.9.9"), TUNNEL),
+    ([], Packet("10.7.0.9"), LAN),
+    ([], Packet("198.18.0.9"), LAN),
+    ([], Packet("192.0.2.9"), WAN),  # the WAN's own network
+    ([], Packet("10.99.0.1"), REFUSED),  # a private network that no route leads to
+    ([], replace(OUT, oif="wan", oif_index=WAN), WAN),
+    ([], replace(OUT, mark=0x51), WAN),
+    ([], replace(OUT, mark=0x52, oif="wan", oif_index=WAN), WAN),
+    ([], replace(OUT, mark=0x52, oif="wgup_b", oif_index=INDEXES["wgup_b"]), INDEXES["wgup_b"]),
+    ([], replace(OUT, oif="wgup_b", oif_index=INDEXES["wgup_b"]), INDEXES["wgup_b"]),
+    ([], replace(OUT, mark=0xCA6C), TUNNEL),
+    ([], replace(OUT, iif=PROVIDER_DEVICE), WAN),
+    (POLICY, replace(OUT, source="10.7.0.9"), VPN),
+    (POLICY, OUT, TUNNEL),
+    (WG_QUICK, Packet("9.9.9.9"), VPN),
+    (WG_QUICK, OUT, VPN),
+    (WG_QUICK, replace(OUT, mark=0xCA6C), TUNNEL),
+    (WG_QUICK, Packet("10.7.0.9"), LAN),
+    (PBR, Packet("9.9.9.9"), TUNNEL),
+    (PBR, OUT, TUNNEL),
+    (ALONE, Packet("9.9.9.9"), TUNNEL),
+    (ALONE, OUT, TUNNEL),
+    (ALONE, replace(OUT, oif="wan", oif_index=WAN), WAN),
+    ([Rule(V4, 100, MAIN)], OUT, TUNNEL),
+    ([Rule(V4, 100, MAIN), Rule(V4, 101, MAIN, selectors=WG_MARK)], OUT, TUNNEL),
+    ([Rule(V4, 40000, 7)], OUT, VPN),  # the owner's word behind main
+    ([Rule(V4, 1000, 0, 7, rule_selectors(mark=(5, 5)))], replace(OUT, mark=5), REFUSED),
+    (VRF, replace(OUT, vrf=7), VPN),
+    (VRF, replace(OUT, vrf=7, iif="lan"), VPN),
+    (VRF, OUT, TUNNEL),
+    (VRF, Packet("10.7.0.9"), LAN),
+]
+
+
+@pytest.mark.parametrize(("others", "packet", "device"), IN_AN_OUTAGE)
 def test_where_packets_go_in_an_outage(others: list[Rule], packet: Packet, device: int) -> None:
     wish = plan(diversion())
     assert device_of(packet, everybodys(wish, others), routes(wish)) == device
+
+
+LED = 0x83000000  # to the tunnel, whose slot is 3
+
+
+def led_at_home(others: Sequence[Rule]) -> tuple[list[Rule], list[Route]]:
+    """Rules and routes while nothing is diverted, and new connections may be led to the tunnel."""
+    wish = replace(plan(primary="wan"), led={V4: ("wgup_a",)})
+    found, slots = [*KERNEL, *others], {"wgup_a": 3}
+    led = led_rules(wish, V4, found, ["wan"], (), slots)
+    path = tables.path_routes(wish, V4, "wgup_a", path_table(3), INDEXES)
+    return [*found, *standing_rules(wish, V4, found, [3]), *led], [*routes(wish), *path]
+
+
+@pytest.mark.parametrize(
+    ("others", "packet", "device"), [row for row in IN_AN_OUTAGE if not row[1].mark]
+)
+def test_what_is_led_by_its_mark_goes_as_in_an_outage(
+    others: list[Rule], packet: Packet, device: int
+) -> None:
+    """And all the rest as ever."""
+    rules, home = led_at_home(others)
+    if packet.iif != PROVIDER_DEVICE:
+        assert device_of(replace(packet, mark=LED), rules, home) == device
+    as_ever = device_of(packet, [*KERNEL, *others], home)
+    if not packet.oif_index and packet.iif != PROVIDER_DEVICE:
+        assert device_of(packet, rules, home) == as_ever
+
+
+def test_what_is_led_beside_mwan3_and_other_wans() -> None:
+    refused = Rule(V4, 3001, 0, 7, rule_selectors(mark=(0x100, 0x3F00)))
+    wish = replace(plan(primary="wan"), led={V4: ("wgup_a",)}, marks=(0x100, 0x200))
+    found = [*KERNEL, mwan3(0x100, 1, 2001), mwan3(0x200, 7, 2002), refused]
+    rules = [*found, *led_rules(wish, V4, found, (), [7], {"wgup_a": 3})]
+    path = tables.path_routes(wish, V4, "wgup_a", path_table(3), INDEXES)
+    for second in ([], [default("wan2", metric=20)]):
+        main = [*MAIN_ROUTES, *second]
+        home = [*main, *diverted_routes(wish, V4, main, INDEXES), *path]
+        for mark, device in ((0, TUNNEL), (0x100, TUNNEL), (0x200, VPN)):
+            assert device_of(replace(OUT, mark=LED | mark), rules, home) == device
+
+
+@given(st.data())
+def test_twins_of_a_mark_are_no_reason_for_more(data: st.DataObject) -> None:
+    others = data.draw(st.lists(OWNERS, max_size=5))
+    wish = replace(plan(diversion()), led={V4: ("wgup_a", "wgup_b", "gone")})
+    slots = {"wgup_a": 3, "wgup_b": 4}
+    rules = led_rules(wish, V4, [*KERNEL, *others], ["wan"], (), slots)
+    assert all(rule.mark[0] & LED_MARK for rule in rules)
+    assert led_rules(wish, V4, [*KERNEL, *others, *rules], ["wan"], (), slots) == rules
+    assert len(set(rules)) == len(rules)
+    both = [*rules, *diverting_rules(wish, V4, [*KERNEL, *others], ["wan"], ())]
+    assert len(set(both)) == len(both)
 
 
 def test_without_a_diversion_packets_go_as_ever() -> None:
