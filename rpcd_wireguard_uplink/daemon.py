@@ -55,6 +55,7 @@ from .uplinks.adding import Adding
 from .uplinks.automatic import AutomaticUplinks
 from .uplinks.lease_client import LeaseClient
 from .uplinks.lifecycle import Uplinks, has_made
+from .uplinks.underlays import Underlays
 from .uplinks.wans import Wans
 from .uplinks.watch import WatchList
 from .warnings import Warnings
@@ -141,6 +142,7 @@ class Daemon:
             warnings,
             events,
         )
+        self.underlays = Underlays(platform, self.store, self.monitor, warnings)
         self.uplinks = Uplinks(platform, self.store, self.wans, self.watch, warnings, events)
         self.lease_client = LeaseClient(
             platform, self.store, self.uplinks, self.monitor, self.peers, warnings, tasks, events
@@ -279,6 +281,7 @@ class Daemon:
         on(OthersChanged, lambda event: self.carrying.look_at_rules())
         on(e.PeerAnswered, self.lease_client.hasten)
         on(OfferAnnounced, lambda event: self.advertiser.publish(event.message))
+        on(e.PathsChanged, lambda event: self.underlays.notice())
         on(e.PathsChanged, lambda event: self._notice_paths())
         on(e.PathsChanged, lambda event: self.own_offer.watch())
 
@@ -390,6 +393,7 @@ class Daemon:
             for _ in range(round(UPKEEP_S / NAMES_S)):
                 await asyncio.sleep(NAMES_S)
                 await self.watch.follow_endpoints()
+                await self.underlays.follow()
                 await self.watch.follow_wans()
                 if "state" in self.warnings:  # what failed is tried again soon
                     self.state_file.write()

@@ -96,6 +96,7 @@ class Cost:
 class Uplink:
     """A configured tunnel to one provider. `pending` says that its making was not finished yet,
     `auto` that nobody asked for it by hand, `leased` that its addresses are the provider's lease.
+    `other_endpoints` are more ways to the provider.
     `mtu` and `resolvers` are what the provider offers in the tunnel, `inbound` says that the owner
     lets it begin connections to this router and what lies behind, `cost` is None while not known.
     """
@@ -115,6 +116,7 @@ class Uplink:
     resolvers: tuple[str, ...] = ()
     inbound: bool = False
     cost: Cost | None = None
+    other_endpoints: tuple[Endpoint, ...] = ()
 
     def carries(self, family: Family) -> bool:
         return any(ipaddress.ip_interface(a).version == family.version for a in self.addresses)

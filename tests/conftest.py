@@ -33,6 +33,7 @@ DEEP = {
     "rules_peers": "*clock* *somebody_elses*",
     # A second WAN and its death: cases 3 and 13. The next uplink: exchange.
     "rules_paths": "*tunnel[[]no* *each_others* *own_second_wan* *followed_by_the_next*",
+    "underlays": "*[[]carrier*",
     "rules_pace": "*two_percent* *only_pings*",  # bursts; case 8
     # A killed service: crash.
     "steering": "*[[]* *watchdog* *late* *control_group* *busybox* *shell* *goes_on* *large*"

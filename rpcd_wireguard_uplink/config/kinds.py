@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..model import TUNNEL_PREFIX, is_key, normal_address
-from ..schema.endpoints import parse_host
+from ..schema.endpoints import parse_endpoint, parse_host
 from ..schema.shapes import PEER_ID
 
 
@@ -158,6 +158,7 @@ TEXT = Kind(lambda text: text, "text")
 ID = matching(_ID, PEER_ID["x-must"].removeprefix("be "))
 ADDRESS = Kind(_address, "an IPv4 or IPv6 address", datatype="ipaddr")
 HOST = Kind(parse_host, "a host name or an address of another machine", datatype="host")
+ENDPOINT = Kind(parse_endpoint, "HOST:PORT, an IPv6 address in brackets, of another machine")
 BROKER = Kind(_broker, "a host name or an address", datatype="host")
 TUNNEL_ADDRESS = Kind(normal_address, "a host's address, with a prefix length or without")
 CONSUMER_ADDRESS = Kind(_consumer_address, "one consumer's: /32 or /128")

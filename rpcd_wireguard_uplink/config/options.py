@@ -292,6 +292,9 @@ _UPLINK = (
         help="where the peer is reached: a name or an address"),
     Option("endpoint_port", k.whole(1, 65535), DEFAULT_PORT, bad=Fallback.OFF, is_always=True,
         help="the peer's UDP port"),
+    Option("other_endpoint", k.ENDPOINT, (), field="other_endpoints", many=True,
+        help="more places where the peer is reached, such as a neighbour link's: taken at once "
+             "while the way to the present one is in doubt"),
     Option("public_key", k.WG_KEY, "", needed="is the peer's", secret=True, bad=Fallback.OFF,
         help="the peer's WireGuard key"),
     Option("weight", k.whole(1, 100), DEFAULT_WEIGHT, is_always=True,

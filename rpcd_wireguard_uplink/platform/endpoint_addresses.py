@@ -1,7 +1,8 @@
 """Which address each tunnel's provider is tried at: every one that its endpoints have, in turn.
 
 An address that stays silent gives way to the next within seconds, and a name is looked up again
-when all were tried. The addresses that answered last are kept in a file, so that a boot without a
+when all were tried. One whose way there is in doubt is left at once, while that lasts, for one that
+is reached otherwise. The addresses that answered last are kept in a file, so that a boot without a
 resolver finds the provider; it is written when another address answers, never for a look-up.
 """
 
@@ -15,7 +16,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..errors import CommandFailed, InvalidArgument
-from ..model import Endpoint, PeerCounters
+from ..model import Endpoint, Family, PeerCounters
 from ..schema.endpoints import is_literal, parse_endpoint
 from ..system.dns import resolve_all
 from ..system.files import read_or_tell, read_table, replace_file
@@ -34,22 +35,25 @@ WRITES, WRITE_PAUSE_S = 4, 3 * 3600.0  # so many at once, and one more in each p
 
 LookUp = Callable[[str, float], Awaitable[Sequence[str]]]
 Endpoints = tuple[Endpoint, ...]
+Way = tuple[str, Family]
+"""The device that packets to an address leave by, '' for none, and the address's family."""
 
 
 @dataclass(slots=True)
 class _Search:
     """One tunnel's search: `current` is the address that WireGuard has, `_untried` are those of
     this round, which `_is_complete` once it has begun with all; `_rx_bytes` is of the time when the
-    address was set or heard last.
+    address was set or heard last. `origin` is what was left because its way is in doubt.
     """
 
     endpoint: Endpoint
     others: Endpoints = ()
     current: Endpoint | None = None
+    origin: Endpoint | None = None
     _untried: Endpoints = ()
     _is_complete: bool = False
     _rounds: int = 0
-    _set_s: float = 0.0
+    set_s: float = 0.0
     _heard_s: float = float("-inf")
     _pause_s: float = FIRST_TRY_S
     _rx_bytes: int | None = None
@@ -64,13 +68,15 @@ class _Search:
         """Whether a new round begins with the next address."""
         return not self._untried
 
-    def also(self, others: Endpoints) -> None:
-        if self.others != others:
-            self.others, self._untried, self._is_complete = others, (), False
+    def also(self, others: Endpoints) -> bool:
+        if self.others == others:
+            return False
+        self.others, self._untried, self._is_complete = others, (), False
+        return True
 
     def adopt(self, now_s: float) -> None:
         """Somebody else has set `current`, and set it only once."""
-        self._set_s = now_s
+        self.set_s = now_s
         self._pause_s = FIRST_TRY_S if self.current is not None else 0.0
 
     def begin(self, found: Endpoints, now_s: float, rx_bytes: int) -> None:
@@ -83,7 +89,7 @@ class _Search:
         `found` are all addresses, for a new round. After a whole round the best one rests, for
         longer and longer: WireGuard goes on with it.
         """
-        before, pause_s = self.current, TRY_S
+        before, pause_s, self.origin = self.current, TRY_S, None
         if self.needs_addresses:
             self._untried = tuple(each for each in found if each != before)
             if self._is_complete or not self._untried:
@@ -95,13 +101,18 @@ class _Search:
         self._set(chosen, now_s, pause_s, rx_bytes)
         return chosen if chosen != before else None
 
+    def step(self, at: Endpoint, origin: Endpoint | None, now_s: float, rx_bytes: int) -> None:
+        """Go to another address without a silence: away from `origin`, or back (None)."""
+        self.origin = origin
+        self._set(at, now_s, TRY_S, rx_bytes)
+
     def _set(self, at: Endpoint | None, now_s: float, pause_s: float, rx_bytes: int) -> None:
-        self.current, self._set_s, self._pause_s = at, now_s, pause_s
+        self.current, self.set_s, self._pause_s = at, now_s, pause_s
         self._rx_bytes = rx_bytes
 
     def hear(self, rx_bytes: int, read_s: float) -> bool:
         """Take a reading that was begun then: whether the address has answered since it was set."""
-        if read_s < self._set_s:
+        if read_s < self.set_s:
             return False
         heard = self._rx_bytes is not None and rx_bytes > self._rx_bytes
         if heard:
@@ -112,7 +123,7 @@ class _Search:
 
     def is_due(self, now_s: float) -> bool:
         """Whether the address had its time, and there is another."""
-        had_its_time = now_s - max(self._set_s, self._heard_s) >= self._pause_s
+        had_its_time = now_s - max(self.set_s, self._heard_s) >= self._pause_s
         has_more = len(self.endpoints) > 1 or self._untried or not is_literal(self.endpoint.host)
         return had_its_time and bool(has_more)
 
@@ -189,20 +200,20 @@ def _parse_row(row: Any) -> tuple[str, Endpoints] | None:
 class EndpointAddresses:
     """The searches of all tunnels, and the file of good addresses at `path`.
 
-    `has_way` gives '' for an address that no route leads to: it is tried last.
+    `device_towards` gives '' for an address that no route leads to: it is tried last.
     """
 
     def __init__(
         self,
         path: str,
-        has_way: Callable[[str], str],
+        device_towards: Callable[[str], str],
         warnings: Warnings,
         clock: Callable[[], float] = time.monotonic,
         look_up: LookUp = resolve_all,
     ) -> None:
         self.clock = clock
         self.look_up = look_up
-        self._has_way = has_way
+        self._device_towards = device_towards
         self._good = GoodAddresses(path, warnings, clock())
         self._searches: dict[str, _Search] = {}
         self._looked_up: dict[str, tuple[float, tuple[str, ...]]] = {}
@@ -216,15 +227,67 @@ class EndpointAddresses:
         search = self._searches.get(name)
         return search.current.host if search is not None and search.current is not None else ""
 
+    def is_at(self, name: str, at: Endpoint) -> bool:
+        """Whether the address is the one that is tried now."""
+        return name in self._searches and self._searches[name].current == at
+
     def forget(self, name: str) -> None:
         """The tunnel is gone; what answered is kept."""
         self._searches.pop(name, None)
         self._received.pop(name, None)
 
-    def also(self, name: str, endpoints: Iterable[Endpoint]) -> None:
-        """Other endpoints of the tunnel's provider, to be tried after its own."""
-        if name in self._searches:
-            self._searches[name].also(tuple(endpoints))
+    def also(self, name: str, endpoints: Iterable[Endpoint]) -> bool:
+        """Other endpoints of the provider, to be tried after its own; whether it is news."""
+        return name in self._searches and self._searches[name].also(tuple(endpoints))
+
+    # --- ways in doubt
+
+    def other_ways(self, name: str) -> list[Way]:
+        """The ways to the addresses of the tunnel's provider that are not tried now."""
+        return [self._way_to(each) for each in self._others(name)]
+
+    def step_aside(self, name: str, doubted: Collection[Way]) -> Endpoint | None:
+        """Leave an address whose way is doubted, or has none; None where no other is better."""
+        search = self._searches.get(name)
+        if search is None or search.current is None or not self._is_bad(search.current, doubted):
+            return None
+        for each in self._others(name):
+            if not self._is_bad(each, doubted):
+                search.step(each, search.origin or search.current, *self._reading(name))
+                return each
+        return None
+
+    def step_back(self, name: str) -> Endpoint | None:
+        """Return to the address that was left; None where none was."""
+        search = self._searches.get(name)
+        origin = search.origin if search is not None else None
+        if search is not None and origin is not None:
+            search.step(origin, None, *self._reading(name))
+        return origin
+
+    def way_back(self, name: str) -> tuple[Way, float] | None:
+        """The way to the address that was left, and when it was; None where none was."""
+        search = self._searches.get(name)
+        if search is None or search.origin is None:
+            return None
+        return self._way_to(search.origin), search.set_s
+
+    def _others(self, name: str) -> list[Endpoint]:
+        search = self._searches.get(name)
+        known = search.endpoints if search is not None else ()
+        return [e for e in known if is_literal(e.host) and search and e != search.current]
+
+    def _is_bad(self, at: Endpoint, doubted: Collection[Way]) -> bool:
+        way = self._way_to(at)
+        return not way[0] or way in doubted
+
+    def _way_to(self, at: Endpoint) -> Way:
+        return self._device_towards(at.host), Family.of(at.host)
+
+    def _reading(self, name: str) -> tuple[float, int]:
+        return self.clock(), self._received.get(name, 0)
+
+    # --- searching
 
     async def look_up_all(self, wanted: Mapping[str, Endpoint]) -> None:
         """Look names up at the same time, for `begin` to find: without a resolver each takes its
@@ -255,7 +318,8 @@ class EndpointAddresses:
         self._received = {name: counted.rx_bytes for name, counted in counters.items()}
         for name, search in self._searches.items():
             counted = counters.get(name)
-            if counted is not None and search.hear(counted.rx_bytes, read_s):
+            heard = counted is not None and search.hear(counted.rx_bytes, read_s)
+            if counted is not None and heard and search.origin is None:
                 self._note_good(name, search, counted.endpoint)
 
     def _note_good(self, name: str, search: _Search, live: str) -> None:
@@ -292,7 +356,7 @@ class EndpointAddresses:
             for address in addresses
         ]
         if len(set(found)) > 1:
-            found.sort(key=lambda each: not self._has_way(each.host))
+            found.sort(key=lambda each: not self._device_towards(each.host))
         first = [each for each in good if each in found]
         last = [*good, *([search.current] if search.current is not None else [])]
         return tuple(dict.fromkeys((*first, *found, *last)))

@@ -17,6 +17,7 @@ import os
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from ..errors import CommandFailed, ConfigError, NotSupported, Status, UplinkError
@@ -47,7 +48,7 @@ from ..system.rtnetlink import Kernel
 from ..uci import Document, Draft, Section, Store
 from ..warnings import Warnings
 from . import inbound
-from .endpoint_addresses import EndpointAddresses
+from .endpoint_addresses import EndpointAddresses, Way
 from .tunnels import plan_devices, wanted_sections
 
 REMOVED = ".removed"
@@ -238,9 +239,9 @@ class Platform:
         if (known.endpoint, before) != (endpoint, at.host):
             await wg.insist_on_endpoint(name, tunnel.public_key, at)
 
-    def know_endpoints(self, interface: str, endpoints: Sequence[Endpoint]) -> None:
-        """Other endpoints of a tunnel's provider."""
-        self._endpoints.also(interface, endpoints)
+    def know_endpoints(self, interface: str, endpoints: Sequence[Endpoint]) -> bool:
+        """Other endpoints of a tunnel's provider; whether it is news."""
+        return self._endpoints.also(interface, endpoints)
 
     async def follow_names(self, stalled: Sequence[str]) -> bool:
         """Have silent tunnels go on to their provider's next address, names looked up again, and
@@ -258,6 +259,43 @@ class Platform:
                     await wg.set_endpoint(name, tunnel.public_key, at)
         await self._endpoints.save_if_due()
         return bool(moved)
+
+    async def leave_ways(self, names: Sequence[str], doubted: Collection[Way]) -> bool:
+        """Have these tunnels' outer packets leave ways in doubt, as far as their providers have
+        other addresses; whether one moved.
+        """
+        found = {name: self._endpoints.step_aside(name, doubted) for name in names}
+        return await self._move(found)
+
+    async def return_to_ways(self, names: Sequence[str]) -> bool:
+        """Have them return to the addresses that they left; whether one did."""
+        return await self._move({name: self._endpoints.step_back(name) for name in names})
+
+    async def _move(self, wanted: Mapping[str, Endpoint | None]) -> bool:
+        moved = {n: at for n, at in wanted.items() if at is not None and n in self._applied}
+        keys = {name: self._applied[name].public_key for name in moved}
+        with contextlib.suppress(CommandFailed):  # a device that is gone is made again
+            sets = (wg.set_endpoint(name, keys[name], at) for name, at in moved.items())
+            await asyncio.gather(*sets)
+            checks = (
+                wg.insist_on_endpoint(
+                    name, keys[name], at, partial(self._endpoints.is_at, name, at)
+                )
+                for name, at in moved.items()
+            )
+            await asyncio.gather(*checks)
+        return bool(moved)
+
+    def way_back(self, interface: str) -> tuple[Way, float] | None:
+        """The way that a tunnel has left, and when (monotonic); None where it is on its usual one.
+
+        Device '' of a way: none leads there now.
+        """
+        return self._endpoints.way_back(interface)
+
+    def other_ways(self, interface: str) -> list[Way]:
+        """The ways to a tunnel's provider besides the one that is used."""
+        return self._endpoints.other_ways(interface)
 
     def endpoint_address(self, interface: str) -> str:
         """The address literal of a tunnel's endpoint, '' while its name is not resolved."""

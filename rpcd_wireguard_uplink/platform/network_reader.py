@@ -111,9 +111,10 @@ class NetworkReader:
         """Find the device that each uplink's outer packets leave by.
 
         WireGuard roams, so the endpoint that is live counts before the configured one. Where no
-        way leads there, the last one that did is kept.
+        way leads there, the last one that did is kept. Another one is by a device with a carrier.
         """
         underlays = {**self.state.underlays}
+        seconds: dict[str, str] = {}
         for uplink in uplinks:
             counted = self.state.counters.get(uplink.interface)
             address = self.platform.endpoint_address(uplink.interface)
@@ -122,7 +123,11 @@ class NetworkReader:
             device = self.platform.kernel.device_towards(address) if address else ""
             if device or uplink.interface not in underlays:
                 underlays[uplink.interface] = device
-        self.state = replace(self.state, underlays=underlays)
+            for other, _ in self.platform.other_ways(uplink.interface):
+                link = self.state.link_of(other)
+                if link is not None and link.carrier and other != underlays[uplink.interface]:
+                    seconds.setdefault(uplink.interface, other)
+        self.state = replace(self.state, underlays=underlays, second_underlays=seconds)
 
     def set_carrier(self, index: int, carrier: bool) -> bool:
         """Take a link event; whether it is news."""

@@ -66,7 +66,8 @@ class Wans:
 @dataclass(frozen=True, slots=True)
 class NetworkState:
     """One reading. Links by index; addresses with prefix lengths, the last known ones where a WAN
-    has none now; `underlays` tunnel -> the device that its outer packets leave by, '' unknown.
+    has none now; `underlays` tunnel -> the device that its outer packets leave by, '' unknown,
+    `second_underlays` -> the one that they take while that one is dead.
 
     `private` are the owner's own tunnels (a VPN, the mesh), which are no WANs, `private_default`
     the one that has a default route. `sources` and `delegated` are the IPv6 prefixes that a WAN's
@@ -79,6 +80,7 @@ class NetworkState:
     wans: Mapping[Family, Wans] = field(default_factory=lambda: dict.fromkeys(Family, Wans()))
     addresses: Mapping[str, Sequence[str]] = field(default_factory=dict)
     underlays: Mapping[str, str] = field(default_factory=dict)
+    second_underlays: Mapping[str, str] = field(default_factory=dict)
     counters: Mapping[str, PeerCounters] = field(default_factory=dict)
     resolvers: list[str] = field(default_factory=list)
     private: frozenset[str] = frozenset()
@@ -123,7 +125,11 @@ class NetworkState:
         if any(len(wans.routes) > 1 for wans in self.wans.values()):
             return frozenset()
         primaries = self.primaries()
-        return frozenset(name for name, below in self.underlays.items() if below in primaries)
+        return frozenset(
+            name
+            for name, below in self.underlays.items()
+            if below in primaries and name not in self.second_underlays
+        )
 
     def link_of(self, device: str) -> Link | None:
         return next((link for link in self.links.values() if link.name == device), None)

@@ -149,12 +149,18 @@ async def set_endpoint(device: str, public_key: str, endpoint: Endpoint) -> None
     await process.run_silent(["wg", "set", device, "peer", public_key, "endpoint", str(endpoint)])
 
 
-async def insist_on_endpoint(device: str, public_key: str, endpoint: Endpoint) -> None:
+async def insist_on_endpoint(
+    device: str, public_key: str, endpoint: Endpoint, is_wanted: Callable[[], bool] = lambda: True
+) -> None:
     """Set a changed endpoint (a literal) again where it was taken back: WireGuard answers to where
     the last valid packet came from, and one from the old address may have been under way.
+
+    It ends where another one `is_wanted` meanwhile.
     """
     for _ in range(ENDPOINT_TRIES):
         await asyncio.sleep(ENDPOINT_PAUSE_S)
+        if not is_wanted():
+            return
         shown = await process.run(["wg", "show", device, "endpoints"], check=False)
         if shown.returncode != 0 or str(endpoint) in shown.stdout.split():
             return

@@ -161,8 +161,10 @@ class LeaseClient:
                     held.postpone(LONGEST_RETRY_S)
                     self._tasks.spawn("renewing a lease", self._renew(uplink, held))
                 if held.endpoints:
-                    others = [each.endpoint for each in held.endpoints]
-                    self._platform.know_endpoints(uplink.interface, others)
+                    granted = (each.endpoint for each in held.endpoints)
+                    others = [*uplink.other_endpoints, *granted]
+                    if self._platform.know_endpoints(uplink.interface, others):
+                        self._monitor.reread_soon()
 
     def hasten(self, event: PeerAnswered) -> None:
         """The peer is there: what failed is tried again soon, however long it was to wait."""

@@ -39,13 +39,21 @@ def settings(
 
 
 def configure_uplink(
-    node: Node, keys_dir: str, provider: Provider, host: str, *, place: int = 9, weight: int = 10
+    node: Node,
+    keys_dir: str,
+    provider: Provider,
+    host: str,
+    *,
+    place: int = 9,
+    weight: int = 10,
+    other: str = "",
 ) -> str:
     """Have an uplink configured as an earlier run left it; returns its section.
 
     Its key lies in `keys_dir` and the provider has admitted it, so that the tunnel shakes hands at
     once. (After an uplink_add the first handshake comes too early, and WireGuard tries again only
-    after 5 s.) `place` tells several consumers of one provider apart.
+    after 5 s.) `place` tells several consumers of one provider apart, `other` is a second address
+    of the provider's.
     """
     private, public = new_keys(node)
     name = f"wgup_{provider.peer_id[:8]}"
@@ -69,6 +77,7 @@ def configure_uplink(
     lines = [f"\nconfig uplink '{name}'"]
     lines += [f"\toption {option} '{value}'" for option, value in options.items()]
     lines += [f"\tlist address '{address}'" for address in addresses]
+    lines += [f"\tlist other_endpoint '{other}:{provider.listen_port}'"] if other else []
     return "\n".join(lines) + "\n"
 
 
@@ -89,14 +98,18 @@ class Router:
         main: str,
         *,
         hosts: Sequence[str] = (),
+        has_two_ways: bool = False,
         service: type[Service] = Service,
     ) -> Router:
-        """An uplink to each provider, by its neighbour link where `hosts` says nothing else."""
+        """An uplink to each provider, by its neighbour link where `hosts` says nothing else; with
+        `has_two_ways` the link is the second way then.
+        """
         made = service(network.lab, network.consumer, main)
         at = hosts or [link.provider4 for link in network.neighbours]
+        links = [link.provider4 if has_two_ways else "" for link in network.neighbours]
         sections = [
-            configure_uplink(network.consumer, made.keys_dir, provider, host)
-            for provider, host in zip(providers, at, strict=True)
+            configure_uplink(network.consumer, made.keys_dir, provider, host, other=other)
+            for provider, host, other in zip(providers, at, links or [""] * len(at), strict=True)
         ]
         router = cls(network, tuple(providers), made, "".join(sections))
         router.configure(main)
@@ -110,6 +123,7 @@ class Router:
         *,
         isp_resolvers: bool = False,
         hosts: Sequence[str] = (),
+        has_two_ways: bool = False,
         **of_network: Any,
     ) -> Router:
         """A network with these options, with an uplink to each provider, and traffic on the WAN.
@@ -119,7 +133,13 @@ class Router:
         network = consumer_network(lab, **of_network)
         if isp_resolvers:
             network.consumer.resolvers(*network.wan.gateways)
-        router = cls.build(network, make_providers(network), main or settings(), hosts=hosts)
+        router = cls.build(
+            network,
+            make_providers(network),
+            main or settings(),
+            hosts=hosts,
+            has_two_ways=has_two_ways,
+        )
         router.start()
         return router
 

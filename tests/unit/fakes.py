@@ -32,6 +32,7 @@ from rpcd_wireguard_uplink.model import (
     Tunnel,
     Uplink,
 )
+from rpcd_wireguard_uplink.platform.endpoint_addresses import Way
 from rpcd_wireguard_uplink.platform.linux import Platform
 from rpcd_wireguard_uplink.platform.network_reader import NetworkReader
 from rpcd_wireguard_uplink.platform.tunnels import wanted_sections
@@ -97,6 +98,9 @@ class Machine:
     public_ipv6: set[str] = field(default_factory=set)
     warnings: Warnings = field(default_factory=Warnings)
     known_endpoints: dict[str, tuple[Endpoint, ...]] = field(default_factory=dict)
+    left: list[tuple[list[str], frozenset[Way]]] = field(default_factory=list)
+    returned: list[str] = field(default_factory=list)
+    ways_back: dict[str, tuple[Way, float]] = field(default_factory=dict)
     stalled: list[list[str]] = field(default_factory=list)
     removed_keys: dict[str, str] = field(default_factory=dict)
     guards: list[set[str] | None] = field(default_factory=list)
@@ -252,12 +256,31 @@ class Machine:
             t.interface: self.refusals[t.interface] for t in tunnels if t.interface in self.refusals
         }
 
-    def know_endpoints(self, interface: str, endpoints: Sequence[Endpoint]) -> None:
+    def know_endpoints(self, interface: str, endpoints: Sequence[Endpoint]) -> bool:
+        before = self.known_endpoints.get(interface, ())
         self.known_endpoints[interface] = tuple(endpoints)
+        return self.known_endpoints[interface] != before
 
     async def follow_names(self, stalled: Sequence[str]) -> bool:
         self.stalled.append(list(stalled))
         return False
+
+    async def leave_ways(self, names: Sequence[str], doubted: Collection[Way]) -> bool:
+        self.left.append((list(names), frozenset(doubted)))
+        return False
+
+    async def return_to_ways(self, names: Sequence[str]) -> bool:
+        self.returned += names
+        return bool(names)
+
+    def way_back(self, interface: str) -> tuple[Way, float] | None:
+        return self.ways_back.get(interface)
+
+    def other_ways(self, interface: str) -> list[Way]:
+        return [
+            (self.towards.get(each.host, ""), Family.of(each.host))
+            for each in self.known_endpoints.get(interface, ())
+        ]
 
     def endpoint_address(self, interface: str) -> str:
         tunnel = self.tunnels.get(interface)

@@ -84,6 +84,7 @@ SAMPLES: dict[str, dict[str, tuple[Value, ...]]] = {
         "peer_id": ("nodea", ("a", "b")),
         "endpoint_host": ("192.0.2.1", LOOPBACK, "a b"),
         "endpoint_port": ("1234", "0"),
+        "other_endpoint": (("172.16.0.2:51820", "[fd00::2]:7"), f"{LOOPBACK}:1", "a:0"),
         "public_key": (KEY, "perhaps-a-private-key"),
         "weight": ("42", "101"),
         "own_public_key": (key_of("own"),),

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from rpcd_wireguard_uplink.errors import CommandFailed
-from rpcd_wireguard_uplink.model import Endpoint, PeerCounters
+from rpcd_wireguard_uplink.model import Endpoint, Family, PeerCounters
 from rpcd_wireguard_uplink.platform import endpoint_addresses
 from rpcd_wireguard_uplink.platform.endpoint_addresses import EndpointAddresses
 from rpcd_wireguard_uplink.warnings import Warnings
@@ -29,6 +29,7 @@ class Search:
         self.table: dict[str, Sequence[str]] = {"p.example": (SIX, FOUR)}
         self.patience: list[float] = []
         self.unreached: set[str] = set()
+        self.ways: dict[str, str] = {}
         self.rx_bytes = 0
         self.boot()
 
@@ -43,7 +44,7 @@ class Search:
         return self.table.get(host, ())
 
     def _way(self, address: str) -> str:
-        return "" if address in self.unreached else "wan"
+        return "" if address in self.unreached else self.ways.get(address, "wan")
 
     async def begin(self, endpoint: Endpoint = HOST) -> str:
         at = await self.of.begin(NAME, endpoint)
@@ -249,3 +250,57 @@ async def test_names_are_looked_up_at_the_same_time_once(search: Search) -> None
     await search.of.look_up_all({NAME: HOST, "wgup_b": Endpoint("q.example")})
     assert await search.begin() == SIX
     assert len(search.patience) == 2
+
+
+LINK = Endpoint("172.16.0.2", 7)
+BY_WAN = {("wan", Family.IPV4)}
+
+
+async def aside(search: Search) -> EndpointAddresses:
+    """A search at a WAN's address whose provider is a neighbour too."""
+    search.ways[LINK.host] = "mesh0"
+    await search.begin(Endpoint(FOUR, 7))
+    search.of.also(NAME, [LINK])
+    return search.of
+
+
+async def test_a_way_in_doubt_is_left_and_taken_again(search: Search) -> None:
+    of = await aside(search)
+    assert of.other_ways(NAME) == [("mesh0", Family.IPV4)]
+    assert of.step_aside(NAME, {("wan", Family.IPV6)}) is None, "the other family's"
+    assert of.step_aside(NAME, BY_WAN) == LINK and of.is_at(NAME, LINK)
+    assert of.step_aside(NAME, BY_WAN) is None, "it is there already"
+    assert of.way_back(NAME) == (("wan", Family.IPV4), search.now_s)
+    assert of.step_back(NAME) == Endpoint(FOUR, 7) and of.is_at(NAME, Endpoint(FOUR, 7))
+    assert of.step_back(NAME) is None and of.way_back(NAME) is None
+
+
+async def test_an_address_without_a_route_is_left_too(search: Search) -> None:
+    of = await aside(search)
+    search.unreached = {FOUR}
+    assert of.step_aside(NAME, set()) == LINK
+
+
+async def test_nothing_is_left_for_what_is_no_better(search: Search) -> None:
+    of = await aside(search)
+    assert of.step_aside(NAME, {*BY_WAN, ("mesh0", Family.IPV4)}) is None
+    search.unreached = {LINK.host}
+    assert of.step_aside(NAME, BY_WAN) is None
+    assert of.step_aside("wgup_other", BY_WAN) is None and of.other_ways("wgup_other") == []
+
+
+async def test_what_answers_meanwhile_is_not_kept_as_the_good_one(search: Search) -> None:
+    of = await aside(search)
+    search.hear(FOUR)
+    of.step_aside(NAME, BY_WAN)
+    search.hear(LINK.host)
+    search.hear(LINK.host)
+    await of.save_if_due()
+    assert not search.path.exists()
+
+
+async def test_a_silence_behind_it_goes_on_as_ever(search: Search) -> None:
+    of = await aside(search)
+    of.step_aside(NAME, BY_WAN)
+    assert (await search.tried(9.0))[-1] == FOUR
+    assert of.way_back(NAME) is None

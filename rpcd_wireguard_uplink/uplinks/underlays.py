@@ -1,0 +1,94 @@
+"""Moves a tunnel's outer packets off an underlay that is in doubt, and back when it is well again.
+
+WireGuard keeps its session when an endpoint changes, so the flows inside keep their address. A way
+is in doubt as soon as a WAN's probe goes unanswered, long before the verdict, or where a device has
+no carrier: to leave one that is well does no harm. The way back is taken after the hold time, when
+the family's traffic is home too; at once where nothing was heard by the other way.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Coroutine
+from dataclasses import dataclass, field
+
+from ..config.store import ConfigStore
+from ..failover.machine import AWAY
+from ..failover.monitor import Monitor
+from ..model import Family, Health, PathKind
+from ..platform.endpoint_addresses import Way
+from ..platform.linux import Platform
+from ..warnings import Warnings
+
+
+@dataclass(eq=False, repr=False)
+class Underlays:
+    """Those of one router's tunnels."""
+
+    _platform: Platform
+    _store: ConfigStore
+    _monitor: Monitor
+    _warnings: Warnings
+    _doubted: frozenset[Way] = frozenset()
+    _well_since_s: dict[Way, float] = field(default_factory=dict)
+    _moving: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+    def notice(self) -> Coroutine[None, None, None] | None:
+        """Take the paths as they are judged now; what is to be done where other ways are doubted
+        than before.
+        """
+        is_idle = not (self._doubted or self._monitor.network.state.second_underlays)
+        return self.follow() if not is_idle and self._take_doubts() else None
+
+    def _take_doubts(self) -> bool:
+        """See which ways are in doubt; whether others were."""
+        before, self._doubted = self._doubted, self._doubted_now()
+        self._well_since_s |= dict.fromkeys(before - self._doubted, time.monotonic())
+        return before != self._doubted
+
+    def _doubted_now(self) -> frozenset[Way]:
+        bad = (Health.SUSPECT, Health.DOWN)
+        found = {
+            path.key
+            for path in self._monitor.paths.values()
+            if path.kind is PathKind.WAN and path.health.state in bad
+        }
+        links = self._monitor.network.state.links.values()
+        return frozenset(
+            found | {(link.name, family) for link in links if not link.carrier for family in Family}
+        )
+
+    async def follow(self) -> None:
+        """Have each tunnel go by a way that is not in doubt. To be called now and then too."""
+        self._take_doubts()
+        names = []
+        for uplink in self._store.current.wanted_uplinks:
+            names.append(uplink.interface)
+            name, others = uplink.interface, uplink.other_endpoints
+            # Where there is a lease they are told with it.
+            if not uplink.leased and self._platform.know_endpoints(name, others):
+                self._monitor.reread_soon()
+        with self._warnings.catch("underlays"):
+            async with self._moving:
+                able = [name for name in names if self._may_return(name)]
+                has_moved = await self._platform.return_to_ways(able)
+                has_moved = await self._platform.leave_ways(names, self._doubted) or has_moved
+            if has_moved:
+                await self._monitor.network.read_counters()
+                self._monitor.reread_soon()
+
+    def _may_return(self, name: str) -> bool:
+        left = self._platform.way_back(name)
+        if left is None or not left[0][0] or left[0] in self._doubted:
+            return False
+        way, since_s = left
+        paths = [self._monitor.paths.get((name, family)) for family in Family]
+        answers = [p.health.last_answer_s or 0.0 for p in paths if p is not None]
+        if max(answers, default=0.0) < since_s:
+            return True
+        is_wan = way[0] in self._monitor.network.state.wans[way[1]].known
+        if is_wan and self._monitor.states[way[1]].phase in AWAY:
+            return False
+        well_s = time.monotonic() - self._well_since_s.get(way, float("-inf"))
+        return well_s >= self._store.current.settings.hold_s

@@ -1,0 +1,82 @@
+"""A tunnel with two ways to its provider leaves the one that is in doubt, and its flows go on."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+import pytest
+
+from tests.lab.lab import Lab
+from tests.lab.meter import Meter, longest, settled, sources
+from tests.lab.network import ECHO4, ECHO6, PROVIDER4
+from tests.lab.router import Router, settings
+from tests.namespace.conftest import lent
+
+pytestmark = pytest.mark.needs("conntrack")
+
+TUNNEL = "wgup_nodea"
+
+
+def with_two_ways(lab: Lab) -> Router:
+    return Router.started(lab, settings(), hosts=[PROVIDER4], has_two_ways=True)
+
+
+router = lent(with_two_ways)
+
+
+def underlay(router: Router) -> str:
+    found: str = router.status()["uplinks"][0]["underlay"]
+    return found
+
+
+def goes_by(router: Router, device: str) -> None:
+    router.wait(lambda s: s["uplinks"][0]["underlay"] == device)
+
+
+def carrier(router: Router) -> tuple[Callable[[], float], Callable[[], float]]:
+    """Carrier loss with what netifd does about it, and the way back."""
+    wan = router.network.wan
+
+    def unplug() -> float:
+        began = wan.carrier_down()
+        wan.remove_routes()
+        return began
+
+    def plug_in() -> float:
+        wan.carrier_up()
+        wan.add_routes()
+        return time.monotonic()
+
+    return unplug, plug_in
+
+
+@pytest.mark.parametrize("fault", ["silent", "carrier"])
+def test_flows_inside_go_on_while_the_wan_dies_and_comes_back(router: Router, fault: str) -> None:
+    """They are bound to the tunnel, so that no steering has a part in it."""
+    network, own = router.network, router.network.provider_wans[0]
+    router.wait_primary()
+    goes_by(router, "wan")
+    router.wait(lambda s: not s["uplinks"][0]["shared_fate"])
+    drop, restore = (network.wan.drop, network.wan.restore)
+    if fault == "carrier":
+        drop, restore = carrier(router)
+    node = network.consumer
+    with (
+        Meter(node, ECHO4, device=TUNNEL, rate_hz=50) as four,
+        Meter(node, ECHO6, device=TUNNEL, rate_hz=50) as six,
+    ):
+        settled(four, six)
+        began = drop()
+        goes_by(router, network.neighbours[0].consumer_device)
+        router.wait_failed_over()
+        restore()
+        router.wait_primary()
+        goes_by(router, "wan")
+        time.sleep(0.3)
+        for meter, address in ((four, own.address4), (six, own.address6)):
+            found = meter.samples(began - 0.5)
+            assert sources(found) == [address]
+            gap_s = longest(found).seconds
+            print(f"\n{fault}: {gap_s:.2f} s")
+            assert gap_s < 1.0, "the search for another address would take 20 s"
