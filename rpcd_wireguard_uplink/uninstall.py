@@ -7,7 +7,6 @@ Our own configuration and the keys stay, so that a later install makes the same 
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Awaitable, Callable
 
@@ -20,7 +19,7 @@ from .platform.tunnels import NETWORK, plan_sections
 from .provider.device import Provider
 from .steering.plan import DIVERTING, STANDING, UNDERLAY_TABLE
 from .steering.watchdog import ReversePath, Watchdog
-from .system import nft, process
+from .system import nft
 from .system.rtnetlink import Kernel, Route, Rule, delete_route, delete_rule
 
 OUR_TABLES = range(UNDERLAY_TABLE, UNDERLAY_TABLE + 200)
@@ -77,12 +76,9 @@ def _is_ours(found: Rule | Route) -> bool:
 
 async def remove_tables() -> None:
     """Our tables of nftables."""
-    listed = json.loads((await process.run(["nft", "-j", "list", "tables"])).stdout or "{}")
-    for row in listed.get("nftables", ()):
-        table = row.get("table", {})
-        name = str(table.get("name", ""))
+    for name in sorted(await nft.read_tables()):
         if name == "wgup" or name.startswith("wgup_"):
-            await nft.delete_table(table["family"], name)
+            await nft.delete_table("inet", name)
 
 
 async def _remove_run_folder(run_dir: str) -> None:

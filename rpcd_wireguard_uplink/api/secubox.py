@@ -22,6 +22,7 @@ from ..failover.monitor import Monitor
 from ..mesh.offers import OfferBook
 from ..model import Uplink, interface_name, is_key
 from ..platform.linux import Platform
+from ..platform.tunnels import whole_number
 from ..schema.endpoints import parse_endpoint
 from ..schema.shapes import PEER_ID
 from ..text import quoted
@@ -192,7 +193,7 @@ def parse_older(section: Section, taken: set[str]) -> Uplink:
     if not re.fullmatch(PEER_ID["pattern"], peer_id):
         peer_id = peer_id_of(key)
     uplink = Uplink(peer_id, interface_name(peer_id, taken), endpoint, key, ())
-    priority = text("priority")
-    if priority.isascii() and priority.isdigit() and 1 <= int(priority[:9]) <= 100:
-        uplink = replace(uplink, weight=101 - int(priority))
+    priority = whole_number(text("priority"))
+    if 1 <= priority <= 100:
+        uplink = replace(uplink, weight=101 - priority)
     return replace(uplink, enabled=text("enabled") != "0")

@@ -5,10 +5,12 @@ And whether people use a WAN, by the packets that it sends: one that nobody uses
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from ..config.probe_profile import ProbeProfile
 from ..model import Health
+from ..system.proc import DeviceCounters, read_devices
 from .machine import AWAY, Phase
 from .paths import WatchedPath
 
@@ -92,28 +94,12 @@ class WanUse:
 
     def __init__(self) -> None:
         self._traffic: dict[str, Traffic] = {}
-        self._sent: tuple[float, dict[str, int]] = (0.0, {})
+        self._sent: tuple[float, Mapping[str, DeviceCounters]] = (0.0, {})
 
     def is_used(self, device: str, now_s: float) -> bool:
         traffic = self._traffic.setdefault(device, Traffic())
         traffic.probed()
         if self._sent[0] != now_s:  # both families ask at the same time
-            self._sent = (now_s, read_sent_packets())
-        return traffic.seen(self._sent[1].get(device, 0), now_s)
-
-
-def read_sent_packets() -> dict[str, int]:
-    """Packets sent by each device, from /proc/net/dev."""
-    with open("/proc/net/dev", encoding="ascii") as file:
-        return parse_sent_packets(file.read())
-
-
-def parse_sent_packets(text: str) -> dict[str, int]:
-    """Read /proc/net/dev: device -> packets sent (the tenth number of its line)."""
-    counts: dict[str, int] = {}
-    for line in text.splitlines():
-        name, colon, numbers = line.partition(":")
-        fields = numbers.split()
-        if colon and len(fields) >= 10:
-            counts[name.strip()] = int(fields[9])
-    return counts
+            self._sent = (now_s, read_devices())
+        counted = self._sent[1].get(device)
+        return traffic.seen(counted.tx_packets if counted is not None else 0, now_s)

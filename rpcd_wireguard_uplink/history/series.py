@@ -15,6 +15,7 @@ SPANS = {"hour": (60, 60), "day": (900, 96), "month": (28_800, 90)}
 """Each span: the seconds of a point, and how many points are kept."""
 MOST_PATHS = 64
 GAP = -1.0
+MOST = 1e18  # more bytes than any counter
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +58,8 @@ class Line:
     def from_list(cls, most: int, given: list[float]) -> Self:
         """Raises TypeError, ValueError or OverflowError for what is no line."""
         total, count, *points = given
+        if count < 0 or not all(GAP <= number <= MOST for number in given):
+            raise ValueError("numbers that no line can have")
         return cls(most, array("f", points[-most:]), float(total), int(count))
 
 
@@ -122,6 +125,8 @@ class Series:
                     latency, loss, traffic = (Line.from_list(most, each) for each in spans[span])
                     lines[path][span] = (latency, loss, traffic)
             counted = {path: (int(rx), int(tx)) for path, (rx, tx) in table["counted"].items()}
+            if any(number < 0 for pair in counted.values() for number in pair):
+                return
         except (KeyError, TypeError, ValueError, AttributeError, OverflowError):
             return
         self._slots, self._lines, self._counted = slots, lines, counted

@@ -62,9 +62,13 @@ async def delete_table(family: str, name: str) -> None:
 
 async def read_tables() -> set[str]:
     """The names of the inet tables. Raises CommandFailed where nft does not print such a list."""
-    listed = (await process.run(["nft", "list", "tables", "inet"])).stdout.splitlines()
+    return parse_tables((await process.run(["nft", "list", "tables", "inet"])).stdout)
+
+
+def parse_tables(text: str) -> set[str]:
+    """The names in a list of inet tables. Raises CommandFailed where it is none."""
     with process.understood("nft"):
-        rows = [line.split() for line in listed]
+        rows = [line.split() for line in text.splitlines()]
         if any(row[:2] != ["table", "inet"] for row in rows):
             raise ValueError("a row that is no table")
         return {row[2] for row in rows}

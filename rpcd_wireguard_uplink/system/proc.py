@@ -78,8 +78,7 @@ class Losses:
 def read_losses(root: str = "/proc/net") -> Losses:
     """The counters now; zeros for what this kernel doesn't count."""
     four = dict(parse_netstat(_text(f"{root}/netstat")))
-    lines = (line.split() for line in _text(f"{root}/snmp6").splitlines())
-    six = {words[0]: int(words[1]) for words in lines if len(words) == 2 and words[1].isdigit()}
+    six = dict(parse_snmp6(_text(f"{root}/snmp6")))
     routeless = (four.get("IpExt.InNoRoutes", 0), six.get("Ip6InNoRoutes", 0))
     return Losses(routeless, four.get("TcpExt.IPReversePathFilter", 0))
 
@@ -95,6 +94,14 @@ def parse_netstat(text: str) -> Iterator[tuple[str, int]]:
                 yield f"{heading}.{name}", int(value)
 
 
+def parse_snmp6(text: str) -> Iterator[tuple[str, int]]:
+    """A name and its value a line."""
+    for words in map(str.split, text.splitlines()):
+        with suppress(ValueError):
+            name, value = words
+            yield name, int(value)
+
+
 def is_strict(device: str) -> bool:
     """Whether the reverse-path filter of a device is strict: of its own value and that of `all`
     the larger one counts (ip-sysctl, rp_filter).
@@ -104,20 +111,40 @@ def is_strict(device: str) -> bool:
 
 
 def _text(path: str) -> str:
-    with suppress(OSError), open(path, encoding="ascii", errors="replace") as file:
+    # A device may have any name without spaces, slash and colon, also one that is no ASCII.
+    with suppress(OSError), open(path, encoding="utf-8", errors="replace") as file:
         return file.read()
     return ""
 
 
+@dataclass(frozen=True, slots=True)
+class DeviceCounters:
+    """What a network device has received and sent since it was made."""
+
+    rx_bytes: int
+    tx_bytes: int
+    tx_packets: int
+
+
+def read_devices(path: str = "/proc/self/net/dev") -> dict[str, DeviceCounters]:
+    """The counters of each network device; {} where none can be read."""
+    return parse_devices(_text(path))
+
+
 def device_bytes(path: str = "/proc/self/net/dev") -> dict[str, tuple[int, int]]:
-    """Bytes received and sent by each network device since it was made; {} where none can be read
-    (dev_seq_printf_stats of net/core/net-procfs.c: eight numbers received, then those sent).
+    """Bytes received and sent by each network device; {} where none can be read."""
+    return {name: (each.rx_bytes, each.tx_bytes) for name, each in read_devices(path).items()}
+
+
+def parse_devices(text: str) -> dict[str, DeviceCounters]:
+    """Read /proc/net/dev (dev_seq_printf_stats, net/core/net-procfs.c: eight numbers received, of
+    which the first are bytes and packets, then those sent).
     """
     found = {}
-    with suppress(OSError), open(path, encoding="ascii") as file:
-        for line in file:
-            name, colon, rest = line.rpartition(":")
-            numbers = rest.split()
-            if colon and len(numbers) >= 9:
-                found[name.strip()] = (int(numbers[0]), int(numbers[8]))
+    for line in text.split("\n"):
+        name, colon, rest = line.rpartition(":")
+        numbers = rest.split()
+        if colon and len(numbers) >= 10:
+            with suppress(ValueError):
+                found[name.strip()] = DeviceCounters(*(int(numbers[place]) for place in (0, 8, 9)))
     return found

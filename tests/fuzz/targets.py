@@ -10,15 +10,20 @@ import tempfile
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any
+from unittest import mock
 
 import h11
 
 from rpcd_wireguard_uplink.api import dashboard, methods
-from rpcd_wireguard_uplink.carrying import iptables, ruleset
+from rpcd_wireguard_uplink.api.secubox import parse_older
+from rpcd_wireguard_uplink.carrying import forwarding, iptables, ruleset
+from rpcd_wireguard_uplink.config.options import Settings
 from rpcd_wireguard_uplink.config.parser import parse_config
 from rpcd_wireguard_uplink.errors import InvalidArgument, Status
 from rpcd_wireguard_uplink.extras import captive
+from rpcd_wireguard_uplink.extras.standalone import router
 from rpcd_wireguard_uplink.extras.standalone.__main__ import parse_json
+from rpcd_wireguard_uplink.history.series import SPANS, Sample, Series
 from rpcd_wireguard_uplink.mesh.http import client, connection
 from rpcd_wireguard_uplink.mesh.offers import OfferBook
 from rpcd_wireguard_uplink.mesh.registry import directory as mesh
@@ -33,11 +38,14 @@ from rpcd_wireguard_uplink.mesh.wire.lease import (
 )
 from rpcd_wireguard_uplink.mesh.wire.offer import parse_message
 from rpcd_wireguard_uplink.mesh.wire.signing import verify
-from rpcd_wireguard_uplink.model import Family
+from rpcd_wireguard_uplink.model import Endpoint, Family, Uplink
+from rpcd_wireguard_uplink.mwan3 import dialect, sections
 from rpcd_wireguard_uplink.mwan3.status import parse_status
-from rpcd_wireguard_uplink.platform import netifd
+from rpcd_wireguard_uplink.platform import netifd, tunnels
+from rpcd_wireguard_uplink.platform.endpoint_addresses import GoodAddresses
 from rpcd_wireguard_uplink.probing.icmp import parse_reply
 from rpcd_wireguard_uplink.provider.rates import parse_classes
+from rpcd_wireguard_uplink.provider.unkept_leases import UnkeptLeases
 from rpcd_wireguard_uplink.schema import endpoints
 from rpcd_wireguard_uplink.schema.json_message import parse_json_message
 from rpcd_wireguard_uplink.steering.memory import Memory
@@ -48,6 +56,7 @@ from rpcd_wireguard_uplink.system.netlink import parse_messages
 from rpcd_wireguard_uplink.ubus import blobmsg, framing, objects
 from rpcd_wireguard_uplink.ubus.protocol import Connection
 from rpcd_wireguard_uplink.uci import document, grammar
+from rpcd_wireguard_uplink.warnings import Warnings
 
 Parse = Callable[[bytes], object]
 DATA = "../../data/"
@@ -116,6 +125,8 @@ def kernel_news(data: bytes) -> object:
     """All that is read of rtnetlink."""
     found = [one for _, one in parse_messages(data)]
     kinds = (rtnetlink.parse_link, rtnetlink.parse_route, rtnetlink.parse_rule)
+    nft.deleted_tables(found), nft.changes_others(found, "wgup")
+    list(rtnetlink.link_events(found))
     return [parse(one) for one in found for parse in (*kinds, rtnetlink.parse_address)]
 
 
@@ -155,6 +166,42 @@ def bus_messages(data: bytes) -> object:
     return list(Connection().receive(data))
 
 
+def bus_clients(data: bytes) -> object:
+    """What the bus makes of what a client of it sends. Ids are in order, so that calls fit."""
+    bus = router.Router()
+    with mock.patch.object(router, "_new_id", lambda taken: framing.FIRST_ID + len(taken)):
+        peer = bus.join("root", "root", lambda sent, whole: None)
+        for found in framing.FrameReader().feed(data):
+            bus.receive(peer, found)
+    return bus.leave(peer)
+
+
+def older_uplinks(text: str) -> object:
+    """SecuBox's own file of uplinks."""
+    found = [parse_older(section, set()) for section in document.parse(text, file="f").sections]
+    assert all(1 <= uplink.weight <= 100 for uplink in found)
+    return found
+
+
+def others_sections(text: str) -> object:
+    """The owner's `network` and `mwan3`."""
+    found = document.parse(text, file="f").sections
+    uplink = Uplink("nodea", "wgup_nodea", Endpoint("192.0.2.1", 51820), "k", ("10.0.0.2/32",))
+    wanted = sections.wanted_mwan3(found, [uplink], Settings(), ["wan"])
+    dialect.diverted_marks(found, ["wan"]), sections.plan_mwan3(wanted, found)
+    return sections.render(wanted), tunnels.tunnels_of(found)
+
+
+def whole_ruleset(text: str) -> object:
+    """A packet filter's rules, and what they do with packets."""
+    lans, of_tunnels = {"br-lan": ("192.168.1.1/24", "fd00:1::1/64")}, {"wgup_nodea": tuple(Family)}
+    paths = forwarding.Paths(lans, ("eth0",), of_tunnels)
+    return [
+        found.sentence
+        for found in forwarding.look_through(ruleset.parse_ruleset(text), paths).blockages
+    ]
+
+
 def configuration(data: bytes) -> object:
     """A whole file of ours, to the settings."""
     return parse_config(document.parse(data, file="f").sections)
@@ -186,6 +233,25 @@ def command_line(words: str) -> object:
         return None
 
 
+def portal_page(url: str) -> object:
+    """The page that the owner has asked for portals."""
+    return captive.page_at(url, "192.0.2.1")
+
+
+def series_of(kept: dict[str, Any]) -> object:
+    """The numbers of paths that an earlier run has kept."""
+    series = Series()
+    series.restore(kept)
+    series.take({"wan": Sample(1.0, 0.0, 1000, 1000)}, 100_000.0)
+    return json.dumps(series.as_table()), [series.of(span) for span in SPANS]
+
+
+def good_addresses(path: str) -> object:
+    """The addresses that providers answered at last."""
+    at = Endpoint("nodeA.example.com", 51820)
+    return GoodAddresses(path, Warnings(), 0.0).of("wgup_nodea", at)
+
+
 def memory_of(path: str) -> object:
     """What steering remembers."""
     return Memory(path).load()
@@ -204,6 +270,8 @@ TARGETS: dict[str, Target] = {
         ("record.json",),
     ),
     "bus: command line": Target(text(command_line), ("offer.json",)),
+    "portal: URL": Target(text(portal_page), ("portal.txt",)),
+    "bus: clients": Target(bus_clients, ("client.bin",)),
     "dashboard: reply": Target(text(dashboard.parse_reply), ("netifd.json",)),
     "dashboard: list": Target(text(dashboard.parse_signatures), ("signatures.json",)),
     "uci: lines": Target(
@@ -242,14 +310,18 @@ TARGETS: dict[str, Target] = {
         ("wg.txt",),
     ),
     "tool: nft -j": Target(text(ruleset.parse_ruleset), (DATA + "rulesets/debian.json",)),
+    "tool: nft -j, judged": Target(printed("nft", whole_ruleset), (DATA + "rulesets/debian.json",)),
+    "tool: nft list tables": Target(text(nft.parse_tables), ("tables.txt",)),
     "tool: iptables-save": Target(
         printed("iptables-save", lambda out: iptables.parse_save(out, "ip")),
         (DATA + "rulesets/docker.save.txt",),
     ),
     "tool: tc": Target(text(parse_classes), ("tc.txt",)),
-    "bus: mwan3": Target(table(parse_status), (DATA + "mwan3-status.json",)),
+    "bus: mwan3": Target(table(parse_status), ("mwan3.json",)),
+    "proc: devices": Target(from_file(proc.device_bytes), ("devices.txt",)),
+    "proc: snmp6": Target(text(lambda out: dict(proc.parse_snmp6(out))), ("snmp6.txt",)),
     "proc: netstat": Target(text(lambda out: list(proc.parse_netstat(out))), ("netstat.txt",)),
-    "netlink: routes": Target(kernel_news, ("netlink.bin",)),
+    "netlink: routes": Target(kernel_news, ("netlink.bin", "hops.bin")),
     "netlink: nftables": Target(lambda d: list(nft.parse_elements(d)), ("elements.bin",)),
     "dns: reply": Target(lambda d: dns.parse_answers(d, 7), ("dns.bin",)),
     "dns: resolv.conf": Target(text(dns.parse_resolvers), ("resolv.txt",)),
@@ -258,5 +330,12 @@ TARGETS: dict[str, Target] = {
     "file: state": Target(from_file(restored), ("state.json",)),
     "file: usage": Target(table(Ledger.from_table), ("usage.json",)),
     "file: memory": Target(from_file(memory_of), ("memory.json",)),
+    "file: series": Target(table(series_of), ("series.json",)),
+    "file: leases": Target(
+        from_file(lambda path: UnkeptLeases(path, Warnings()).complete([])), ("leases.json",)
+    ),
+    "file: endpoints": Target(from_file(good_addresses), ("endpoints.json",)),
+    "file: older uplinks": Target(text(older_uplinks), ("older.uci",)),
+    "file: owner's": Target(text(others_sections), ("../../data/mwan3-shipped.txt", "network.uci")),
     "file: table": Target(from_file(files.read_table), ("usage.json",)),
 }

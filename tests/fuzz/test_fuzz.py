@@ -2,22 +2,32 @@
 
 from __future__ import annotations
 
+import ast
+import contextlib
 import json
 import random
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import pytest
 
+import rpcd_wireguard_uplink
 from rpcd_wireguard_uplink.errors import UplinkError
 from rpcd_wireguard_uplink.mesh.wire.offer import parse_message
 from rpcd_wireguard_uplink.mesh.wire.signing import Signer, verify
 from rpcd_wireguard_uplink.schema.json_message import parse_json_message
+from rpcd_wireguard_uplink.system import rtnetlink
 
 from .driver import CORPUS, fuzz
 from .mutate import damaged
 from .targets import TARGETS
 
 SHORT_S = 0.1
+PARSER = re.compile("_?(parse|decode)|from_(table|list)")
 
 
 @pytest.mark.parametrize("name", TARGETS)
@@ -25,6 +35,38 @@ def test_it_reads_or_says_no(name: str) -> None:
     row = fuzz(name, SHORT_S, random.randrange(1 << 32))
     assert row.inputs > 1
     assert not row.faults, "\n".join(row.faults)
+
+
+def test_each_parser_is_somebodys() -> None:
+    """What is called a parser in the product is run by the files of the corpus."""
+    ran = set[tuple[str, str]]()
+
+    def note(frame: FrameType, event: str, argument: object) -> None:
+        ran.add((frame.f_code.co_filename, frame.f_code.co_qualname))
+
+    rtnetlink._parse_route.cache_clear()
+    sys.settrace(note)
+    try:
+        for target in TARGETS.values():
+            for file in target.seeds:
+                with contextlib.suppress(UplinkError):
+                    target.parse((CORPUS / file).read_bytes())
+    finally:
+        sys.settrace(None)
+    assert sorted({*parsers()} - ran) == []
+
+
+def parsers() -> Iterator[tuple[str, str]]:
+    """File and qualified name of each function of the product that is called a parser."""
+    for path in Path(rpcd_wireguard_uplink.__file__).parent.rglob("*.py"):
+        tree = ast.parse(path.read_text())
+        classes = [node for node in ast.walk(tree) if isinstance(node, ast.ClassDef)]
+        for scope in (tree, *classes):
+            owner = f"{scope.name}." if isinstance(scope, ast.ClassDef) else ""
+            for node in scope.body:
+                is_parser = isinstance(node, ast.FunctionDef) and PARSER.match(node.name)
+                if is_parser and not (owner and node.name.startswith("_")):
+                    yield str(path), owner + node.name
 
 
 def test_each_file_of_the_corpus_is_somebodys() -> None:

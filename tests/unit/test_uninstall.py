@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -68,6 +67,9 @@ async def test_what_fails_is_told_and_the_rest_goes_all_the_same(
     (told,) = await take_back(router.machine, str(router.directory / "run"))
     assert told == "nftables: nft is missing"
     assert router.text("network") == NETWORK
+    commands.answers["nft"] = "\x00rubbish"
+    (told,) = await take_back(router.machine, str(router.directory / "run"))
+    assert told.startswith("nftables: what nft printed can't be understood")
 
 
 def test_our_rules_and_routes_are_told_by_table_and_protocol() -> None:
@@ -87,8 +89,8 @@ def test_our_rules_and_routes_are_told_by_table_and_protocol() -> None:
 
 async def test_our_tables_are_told_by_their_names(mocker: MockerFixture) -> None:
     names = ("fw4", "wgup", "wgup_inbound", "wgupper")
-    rows = [{"metainfo": {}}, *({"table": {"family": "inet", "name": name}} for name in names)]
-    commands = Commands({"nft -j": json.dumps({"nftables": rows})})
+    rows = "".join(f"table inet {name}\n" for name in names)
+    commands = Commands({"nft list": rows})
     mocker.patch.object(process, "run", commands.run)
     await remove_tables()
     deleted = ["nft delete table inet wgup", "nft delete table inet wgup_inbound"]

@@ -26,6 +26,7 @@ from ...errors import UplinkError
 from ...mesh.registry.directory import read_mesh
 from ...mesh.registry.listing import tunnel_fault
 from ...model import DEVICE_GROUP, PROVIDER_DEVICE, TUNNEL_PREFIX, DefaultRoute, Family
+from ...platform.netifd import parse_dump
 from ...system import process
 from ...system.proc import forwarding_fault
 from ...system.rtnetlink import Kernel, by_device
@@ -75,6 +76,7 @@ async def read_facts(places: Places) -> Facts:
     kernel = Kernel()
     routes = [route for family in Family for route in kernel.default_routes(family)]
     devices = {route.device for route in routes}
+    interfaces = {name: each.device for name, each in parse_dump(dump).items()}
     openwrt = is_openwrt()
     lans, blockages = await _forwarding(kernel, routes)
     return Facts(
@@ -92,7 +94,7 @@ async def read_facts(places: Places) -> Facts:
         notes=notes,
         configs=configs,
         unreadable=unreadable,
-        wans=dict(wans_of(dump, devices)),
+        wans={name: device for name, device in interfaces.items() if device in devices},
         routes=tuple(routes),
         exposed=tuple(read_exposed(places.keys_dir)),
         blockages=blockages,
@@ -100,7 +102,7 @@ async def read_facts(places: Places) -> Facts:
         dead_wans=dead,
         read_only=read_read_only(places.config_dir, places.keys_dir),
         start=start_command("restart"),
-        interfaces=dict(interfaces_of(dump)),
+        interfaces=interfaces,
         devices=tuple(device.name for device in kernel.devices()),
         unforwarded=forwarding_fault(
             {family: [r.device for r in routes if r.family is family] for family in Family}
@@ -179,20 +181,6 @@ async def read_peers(sections: Iterable[Section]) -> Spoken:
         return ()
     faults = (tunnel_fault(peer, mesh.addresses) for peer in (*mesh.peers, *mesh.others))
     return tuple(f"{fault[0].upper()}{fault[1:]}." for fault in faults if fault)
-
-
-def wans_of(dump: Mapping[str, Any], devices: set[str]) -> Iterator[tuple[str, str]]:
-    """Name and device of netifd's interfaces whose device has a default route."""
-    for row in dump.get("interface", ()):
-        device = row.get("l3_device", "")
-        if device in devices:
-            yield row["interface"], device
-
-
-def interfaces_of(dump: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """netifd's interfaces and their devices, '' for those that have none now."""
-    for row in dump.get("interface", ()):
-        yield row["interface"], row.get("l3_device", "")
 
 
 async def _forwarding(

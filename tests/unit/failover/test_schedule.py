@@ -13,7 +13,6 @@ from rpcd_wireguard_uplink.failover.schedule import (
     Role,
     Traffic,
     interval_s,
-    parse_sent_packets,
 )
 from rpcd_wireguard_uplink.model import Family, Health, PathKind
 from rpcd_wireguard_uplink.probing.icmp import Prober
@@ -114,14 +113,3 @@ def test_counters_that_begin_anew_are_no_use() -> None:
     assert not traffic.is_used
     assert not traffic.seen(3, 20.0)
     assert not traffic.seen(4, 30.0)
-
-
-def test_sent_packets() -> None:
-    text = (
-        "Inter-|   Receive                            |  Transmit\n"
-        " face |bytes    packets errs drop fifo frame compressed multicast|bytes    packets errs\n"
-        "    lo: 1 2 0 0 0 0 0 0 3 44 0 0 0 0 0 0\n"
-        "eth0.2:123456 7 0 0 0 0 0 0 99 55 0 0 0 0 0 0\n"
-        "broken: 1 2\n"
-    )
-    assert parse_sent_packets(text) == {"lo": 44, "eth0.2": 55}

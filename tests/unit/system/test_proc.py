@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from rpcd_wireguard_uplink.model import Family
-from rpcd_wireguard_uplink.system.proc import forwarding_fault, read_setting
+from rpcd_wireguard_uplink.system.proc import (
+    DeviceCounters,
+    forwarding_fault,
+    read_devices,
+    read_setting,
+)
 
 BOTH = {Family.IPV4: ("wan",), Family.IPV6: ("wan",)}
 ON = {
@@ -62,3 +69,19 @@ def test_a_setting_that_is_not_there_is_no_fault() -> None:
     """A kernel without IPv6, a device that is gone."""
     assert read_setting("ipv6/conf/no-such-device/forwarding") == ""
     assert forwarding_fault(BOTH, lambda name: "") == ("", "")
+
+
+def test_devices_of_any_name_are_counted(tmp_path: Path) -> None:
+    """A name that is no ASCII, or not even UTF-8, hides no other device's counters."""
+    path = tmp_path / "dev"
+    numbers = b"1 2 0 0 0 0 0 0 3 4 0 0 0 0 0 0\n"
+    path.write_bytes(
+        b"Inter-|   Receive  |  Transmit\n face |bytes    packets errs\n"
+        + b"".join(b"%s:%s" % (name, numbers) for name in (b"    lo", "b\xfcro".encode(), b"\xff"))
+        + b"eth0.2:123456 7 0 0 0 0 0 0 99 55 0 0 0 0 0 0\nbroken: 1 2\n"
+    )
+    usual = DeviceCounters(1, 3, 4)
+    assert read_devices(str(path)) == {
+        **dict.fromkeys(("lo", "büro", "�"), usual),
+        "eth0.2": DeviceCounters(123456, 99, 55),
+    }
