@@ -6,8 +6,9 @@ where the order matters to the publisher he calls. A handler that fails keeps no
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Coroutine
-from dataclasses import dataclass
+from dataclasses import dataclass, is_dataclass
 from typing import Any, TypeVar
 
 from .errors import UplinkError
@@ -107,7 +108,8 @@ class Recorded(Event):
 
 
 E = TypeVar("E", bound=Event)
-Handler = Callable[[Any], Coroutine[Any, Any, object] | None]
+Work = Coroutine[Any, Any, object]
+Handler = Callable[[Any], Work | None]
 
 
 class Events:
@@ -116,24 +118,39 @@ class Events:
     def __init__(self, tasks: TaskSet) -> None:
         self._tasks = tasks
         self._handlers: dict[type[Event], list[Handler]] = {}
+        self._turns: dict[type[Event], asyncio.Lock] = {}
+        self._waiting: set[type[Event]] = set()
 
-    def subscribe(
-        self, kind: type[E], handler: Callable[[E], Coroutine[Any, Any, object] | None]
-    ) -> None:
+    def subscribe(self, kind: type[E], handler: Callable[[E], Work | None]) -> None:
         """Have `handler` called with each later event of this very class."""
         self._handlers.setdefault(kind, []).append(handler)
 
     def publish(self, event: Event) -> None:
-        """Tell everybody, in the order of the subscriptions; coroutines run behind one another."""
-        work = self._begin(event)
-        if work:
-            self._tasks.spawn(f"following {type(event).__name__}", _finish(work))
+        """Tell everybody, in the order of the subscriptions; coroutines run behind one another.
+
+        Of an event without fields those of one run and those of one wait, however many come: what
+        waits will see all that there is.
+        """
+        kind, work = type(event), self._begin(event)
+        if kind in self._waiting:
+            for coroutine in work:
+                coroutine.close()
+        elif work:
+            if is_plain := not is_dataclass(kind):
+                self._waiting.add(kind)
+            following = self._finish_in_turn(kind, work) if is_plain else _finish(work)
+            self._tasks.spawn(f"following {kind.__name__}", following)
 
     async def publish_and_wait(self, event: Event) -> None:
         """Tell everybody, and wait until all have acted on it. Raises the first UplinkError."""
         await _finish(self._begin(event))
 
-    def _begin(self, event: Event) -> list[Coroutine[Any, Any, object]]:
+    async def _finish_in_turn(self, kind: type[Event], work: list[Work]) -> None:
+        async with self._turns.setdefault(kind, asyncio.Lock()):
+            self._waiting.discard(kind)
+            await _finish(work)
+
+    def _begin(self, event: Event) -> list[Work]:
         work = []
         for handler in self._handlers.get(type(event), ()):
             try:
@@ -144,7 +161,7 @@ class Events:
         return work
 
 
-async def _finish(work: list[Coroutine[Any, Any, object]]) -> None:
+async def _finish(work: list[Work]) -> None:
     failures = []
     for coroutine in work:
         try:

@@ -23,6 +23,10 @@ class Went(Event):
     name: str
 
 
+class Asked(Event):
+    """Without fields, as ReloadAsked is."""
+
+
 @pytest.fixture
 def warnings() -> Warnings:
     return Warnings()
@@ -74,3 +78,28 @@ async def test_work_that_follows_goes_on_in_order_and_may_be_waited_for(events: 
         while len(done) < 8:
             await asyncio.sleep(0)
     assert done[5:] == ["b", "refused", "b"]
+
+
+async def test_a_flood_of_one_event_is_followed_by_one_run_and_one_more(events: Events) -> None:
+    begun, going = 0, asyncio.Event()
+
+    async def follow() -> None:
+        nonlocal begun
+        begun += 1
+        await going.wait()
+
+    events.subscribe(Asked, lambda event: follow())
+    for _ in range(3):  # before anything has run, while the first runs, while one waits
+        for _ in range(1000):
+            events.publish(Asked())
+        await asyncio.sleep(0)
+    assert begun == 1
+    going.set()
+    async with asyncio.timeout(10):
+        while begun < 2 or len(asyncio.all_tasks()) > 1:
+            await asyncio.sleep(0)
+    assert begun == 2
+    events.publish(Asked())
+    async with asyncio.timeout(10):
+        while begun < 3:
+            await asyncio.sleep(0)
