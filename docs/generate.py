@@ -25,9 +25,9 @@ from rpcd_wireguard_uplink.mesh.wire.lease import (
 )
 from rpcd_wireguard_uplink.mesh.wire.offer import Offer, Withdrawal
 from rpcd_wireguard_uplink.mesh.wire.signing import DECIMALS, DOMAIN
+from rpcd_wireguard_uplink.reasons import TEMPLATES
 from rpcd_wireguard_uplink.schema.json_message import DEEPEST, LONGEST_JSON
 from rpcd_wireguard_uplink.schema.validation import Schema
-from rpcd_wireguard_uplink.sentences import TEMPLATES
 
 from .schemas import LEASE_DENIAL, reply_schema
 

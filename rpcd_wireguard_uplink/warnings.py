@@ -6,7 +6,7 @@ part share a prefix ("mtu wgup_a"), so that the part can clear all of them.
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterator, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping
 from contextlib import contextmanager
 
 from .errors import UplinkError
@@ -39,16 +39,18 @@ class Warnings(dict[str, str]):
             self.set(f"{prefix}{name}", sentence)
 
     @contextmanager
-    def catch(self, topic: str, *kinds: type[Exception], sentence: str = "{}") -> Iterator[None]:
+    def catch(
+        self, topic: str, *kinds: type[Exception], sentence: Callable[[Exception], str] = str
+    ) -> Iterator[None]:
         """Turn an expected failure of the block into a warning; clear it where the block succeeds.
 
-        `kinds` are UplinkError unless given; `sentence` says where the error's text goes.
+        `kinds` are UplinkError unless given; `sentence` makes a sentence of the error.
         """
         expected = kinds or (UplinkError,)
         try:
             yield
         except expected as error:
-            self.set(topic, sentence.format(error))
+            self.set(topic, sentence(error))
         else:
             self.clear_topic(topic)
 

@@ -29,7 +29,7 @@ from ..platform.linux import Platform
 from ..probing.icmp import PROBE_BYTES
 from ..probing.probe_kind import ProbeKind
 from ..provider.lease_server import LeaseServer
-from ..sentences import code_of
+from ..reasons import because, code_of
 from ..uplinks.terms import offer_reason
 from ..uplinks.wans import Wans
 from ..warnings import Warnings
@@ -291,9 +291,8 @@ def fate_note(monitor: Monitor, uplink: Uplink) -> str:
     if uplink.interface not in monitor.sharing_underlay():
         return ""
     if uplink.interface in monitor.same_wan:
-        return f"{uplink.peer_id} leaves by the same WAN as this router, and is tried last."
-    wan = monitor.network.state.underlays[uplink.interface]
-    return f"This uplink travels over {wan} and can't help when that line is dead."
+        return because("same_wan", uplink.peer_id)
+    return because("needs_wan", monitor.network.state.underlays[uplink.interface])
 
 
 def path_state(monitor: Monitor, device: str) -> str:
@@ -312,12 +311,12 @@ def path_state(monitor: Monitor, device: str) -> str:
 def uplink_reason(uplink: Uplink, config: Config, seen: list[Ranked], distrust_reason: str) -> str:
     """Why an uplink whose ranks were `seen` can't be used now, as a sentence."""
     if not config.settings.enabled:
-        return "the service is disabled in its configuration"
+        return because("service_disabled")
     if not uplink.enabled:
-        return "the uplink is disabled in its section"
+        return because("uplink_disabled")
     if distrust_reason:
         return distrust_reason
-    return seen[0].reason if seen else "it is not watched yet"
+    return seen[0].reason if seen else because("not_watched")
 
 
 def _paths_of(monitor: Monitor, device: str) -> list[WatchedPath]:

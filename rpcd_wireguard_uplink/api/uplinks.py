@@ -17,6 +17,7 @@ from ..mesh.offers import Source
 from ..model import NOT_COUNTED, Family, Health
 from ..platform.linux import Platform
 from ..probing import tunnel_test
+from ..reasons import because, joined
 from ..uplinks.adding import Adding, Given
 from ..uplinks.lifecycle import Uplinks
 from . import replies as r
@@ -69,7 +70,7 @@ class UplinkMethods:
             address6=uplink.address(Family.IPV6),
             endpoint=str(uplink.endpoint),
             created=added.is_new,
-            note=" ".join(filter(None, [fate_note(self._monitor, uplink), *blocked])),
+            note=joined(" ", filter(None, [fate_note(self._monitor, uplink), *blocked])),
         )
 
     async def uplink_remove(self, peer_id: str) -> r.DonePeer:
@@ -140,16 +141,16 @@ class UplinkMethods:
         """Why no family can leave by the device ('': the WAN); '' where one can."""
         monitor = self._monitor
         if not self._store.current.settings.enabled:
-            return "the service is disabled in its configuration"
+            return because("service_disabled")
         if not device:
             found = [primary_of(monitor, family) for family in Family]
             alive = [p for p in found if p is not None and p.health in (Health.UP, Health.SUSPECT)]
-            return "" if alive else "no WAN answers"
+            return "" if alive else because("no_wan_answers")
         ranked = [each for f in Family for each in ranked_backups(monitor, f, now_s)]
         mine = [each for each in ranked if each.candidate.name == device]
         if any(each.usable for each in mine):
             return ""
-        return mine[0].reason if mine else "it is not watched yet"
+        return mine[0].reason if mine else because("not_watched")
 
     def uplink_gossip(self, message: dict[str, Any] | str, origin: str = "") -> r.Heard:
         """Take a message of the mesh that a program of this router hands in."""

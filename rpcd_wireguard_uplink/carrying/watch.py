@@ -153,7 +153,7 @@ class CarryingWatch:
         for family in used.keys() - self._trails.keys():
             self._trails[family] = Trail(used[family])
         counters = None
-        with self._warnings.catch("carrying", sentence=_UNCOUNTED):
+        with self._warnings.catch("carrying", sentence=_UNCOUNTED.format):
             counters = read_counters(self._sets)
         if counters is None:
             return

@@ -176,7 +176,7 @@ class ConfigStore:
         """Have what is in force kept for the next start; to be called again where that failed."""
         if not any(uplink.pending for uplink in self.current.uplinks):
             told = "the last good configuration can't be kept for the next start: {}"
-            with self._warnings.catch("kept config", UplinkError, OSError, sentence=told):
+            with self._warnings.catch("kept config", UplinkError, OSError, sentence=told.format):
                 await asyncio.to_thread(self._keep, self.current)
 
     async def _is_made(self) -> bool:

@@ -27,6 +27,7 @@ from ..mesh.wire.offer import Offer
 from ..model import Family, Health, Uplink
 from ..platform.linux import Platform
 from ..probing.tunnel_test import Tested, run_test
+from ..reasons import because, joined
 from ..steering.coordinator import SteeringCoordinator
 from ..steering.plan import Diversion
 from ..storage.state_file import now_text
@@ -135,9 +136,9 @@ class Drills:
     def _record(self, uplink: Uplink, steps: Sequence[r.DrillStep]) -> r.DrillRow:
         """The outcome as the reply has it, written into the history."""
         bad = [step for step in steps if not step.ok]
-        note = "; ".join(f"{step.step}: {step.told}" for step in bad)
+        note = joined("; ", (because("of", step.step, step.told) for step in bad))
         kind = "drill_failed" if bad else "drill_passed"
-        self._events.publish(PeerNews("drill", kind, uplink.peer_id, note or "all went well"))
+        self._events.publish(PeerNews("drill", kind, uplink.peer_id, note or because("well")))
         return r.DrillRow.of(
             uplink,
             ok=not bad,
@@ -302,6 +303,6 @@ async def _hold(
         for each in diversions:
             path = monitor.paths.get((uplink.interface, each.family))
             if path is None or path.health.state is Health.DOWN:
-                cause = path.health.cause if path is not None else "it is gone"
-                return f"given up, {each.family.value} by it stopped to work: {cause}"
+                cause = path.health.cause if path is not None else because("gone", "it")
+                return because("of", f"given up, {each.family.value} by it stopped to work", cause)
     return "" if has_moved else "the traffic did not move"

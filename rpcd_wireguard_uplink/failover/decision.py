@@ -12,6 +12,7 @@ from typing import Protocol
 from ..model import Family, Health, Uplink
 from ..platform.network_reader import NetworkReader
 from ..probing.capacity import Capacity
+from ..reasons import because
 from ..storage.usage import Ledger
 from . import machine
 from .machine import AWAY, Change, Choice, Decision, Path, State
@@ -19,7 +20,7 @@ from .paths import PathSet, Watch, backup_path
 from .selection import Candidate, Ranked, Terms, kept_terms, rank
 
 NO_WAN = "no WAN"
-_NO_PRIMARY = Path(NO_WAN, Health.DOWN, cause="there is no default route")
+_NO_PRIMARY = Path(NO_WAN, Health.DOWN, cause=because("no_route"))
 
 
 class Scene(Protocol):

@@ -22,6 +22,7 @@ from ..model import Health
 from ..probing.link_quality import LinkQuality, Sla
 from ..probing.round_trip import RoundTrip
 from ..probing.targets import Targets
+from ..reasons import because, joined
 
 RATE_PROBES = 10  # fewer say nothing about a rate
 RATE_LIMIT = 0.4  # the k of n: this share lost is a verdict
@@ -104,7 +105,7 @@ class _Suspicion:
         if is_new or len(settled) < RATE_PROBES or lost < RATE_LIMIT * len(settled):
             return ""
         is_passed = _lost(settled[-RATE_PROBES:]) < STILL_LOST
-        return "" if is_passed else f"{lost} of {len(settled)} probes lost"
+        return "" if is_passed else because("probes_lost", lost, len(settled))
 
 
 def _lost(probes: Sequence[_Probe]) -> int:
@@ -318,7 +319,7 @@ class PathHealth:
             self.silent_since_s = now_s
             self._fall(cause, now_s)
         elif self.state is not Health.UNKNOWN:
-            self.state, self.cause = Health.DOWN, f"{cause}, no answer yet"
+            self.state, self.cause = Health.DOWN, because("not_yet", cause)
 
     def take_over(self, now_s: float) -> None:
         """An earlier run had traffic here a moment ago: alive until probes say otherwise."""
@@ -400,12 +401,12 @@ class PathHealth:
         """Why a suspect is dead, '' where it is not."""
         ends_s, since_s = self._silence_ends_s(), self.silent_since_s
         if ends_s is not None and since_s is not None and now_s >= ends_s - EARLY_S:
-            told = f"no answer to {self._row_lost} probes in {now_s - since_s:.1f} s"
-            return "; ".join([told, *self.targets.doubts()])
+            told = because("no_answer", self._row_lost, f"{now_s - since_s:.1f}")
+            return joined("; ", (told, *self.targets.doubts()))
         if short_s is not None and now_s >= short_s + self.profile.dispute_s - EARLY_S:
             silent = self.targets.silent()
-            told = f"{len(silent)} of {len(self.addresses)} targets do not answer: "
-            return told + ", ".join(silent)
+            counts = len(silent), len(self.addresses)
+            return because("targets_silent", *counts, ", ".join(silent))
         # Of the last round trip nothing is known yet: a window that it fills would hold few probes.
         window_s = self.profile.rate_window_s + (self.round_trip.smoothed_s or 0.0)
         return self._suspicion.verdict(window_s, self._newest_answered_s, now_s)

@@ -15,6 +15,7 @@ from enum import Enum
 from ..config.options import Settings
 from ..events import Event
 from ..model import Family, Health
+from ..reasons import because
 
 
 class Phase(Enum):
@@ -26,7 +27,7 @@ class Phase(Enum):
     STRANDED = "stranded"
 
 
-BY_HAND = "chosen by hand"
+BY_HAND = because("chosen")
 CALM_HOLDS = 4
 AWAY = (Phase.FAILED_OVER, Phase.HOLDING, Phase.STRANDED)
 
@@ -161,7 +162,7 @@ def decide(
             return _use_by_hand(state, primary, chosen, away, now_s)
     if not settings.enabled or not settings.auto_failover:
         phase = Phase.PRIMARY if settings.enabled else Phase.DISABLED
-        cause = "automatic failover is off" if settings.enabled else "disabled in the configuration"
+        cause = because("failover_off" if settings.enabled else "disabled")
         if away:
             return _move(state, phase, primary.name, "failback", cause, now_s)
         return _stay(state, phase, primary.name, cause, now_s), None
@@ -206,16 +207,17 @@ def _decide_home(
         suspect = primary.health is Health.SUSPECT
         phase = Phase.SUSPECT if suspect else Phase.PRIMARY
         if state.phase is Phase.STRANDED:
-            said = "answers again" if primary.health is Health.UP else "may be alive again"
-            cause = f"{primary.name} {said}"
+            cause = f"{primary.name} may be alive again"
+            if primary.health is Health.UP:
+                cause = because("answers_again", primary.name)
             return _move(state, phase, primary.name, "recovered", cause, now_s)
         return _stay(state, phase, primary.name, primary.cause if suspect else "", now_s), None
     best = next((b for b in backups if b.usable), None)
     if best is not None:
-        cause = f"{primary.name}: {primary.cause}"
+        cause = because("of", primary.name, primary.cause)
         state = replace(state, flaps=_flaps(state, settings, now_s))
         return _move(state, Phase.FAILED_OVER, best.name, "failover", cause, now_s)
-    cause = f"{primary.name}: {primary.cause}; no other path answers"
+    cause = because("nothing_else", because("of", primary.name, primary.cause))
     return _strand(state, primary.name, cause, now_s)
 
 
@@ -230,40 +232,46 @@ def _decide_away(
             good_since_s = now_s
         good_s = now_s - good_since_s
         if not alive or (good_s >= settings.held_s(state.flaps) and not primary.objection):
-            why = f"answers for {good_s:.1f} s" if alive else f"answers, {state.active} does not"
-            cause = f"{primary.name} {why}"
+            cause: str = because("answers_instead", primary.name, state.active)
+            if alive:
+                cause = because("answers_for", primary.name, f"{good_s:.1f}")
             return _move(state, Phase.PRIMARY, primary.name, "failback", cause, now_s)
-        but = f", but {primary.objection}" if primary.objection else ""
-        cause = f"{primary.name} answers again{but}"
+        cause = because("answers_again", primary.name)
+        if primary.objection:
+            cause = f"{cause}, but {primary.objection}"
         holding = _stay(state, Phase.HOLDING, state.active, cause, now_s)
         return replace(holding, good_since_s=good_since_s), None
     if primary.health is Health.DOWN:
         state = replace(state, good_since_s=None)
     if alive:
         if state.phase is Phase.STRANDED:
-            cause = f"{state.active} answers again"
+            cause = because("answers_again", state.active)
             return _move(state, Phase.FAILED_OVER, state.active, "recovered", cause, now_s)
         if state.phase is Phase.HOLDING and state.good_since_s is None:
-            cause = f"the WAN was lost again: {primary.cause}"
+            cause = because("lost_again", primary.cause)
             return _stay(state, Phase.FAILED_OVER, state.active, cause, now_s), None
         wan = None if active is None or active.is_wan else _held_wan(backups, settings, now_s)
         if wan is not None:
-            cause = f"{wan.name}, a WAN of the router's own, answers for {settings.hold_s:g} s"
+            who = f"{wan.name}, a WAN of the router's own,"
+            cause = because("answers_for", who, f"{settings.hold_s:g}")
             return _move(state, Phase.FAILED_OVER, wan.name, "switch", cause, now_s)
         cheaper = None if active is None else _cheaper(active, backups, settings, now_s)
         if cheaper is not None:
-            cause = f"{cheaper.name} costs less, and answers for {settings.hold_s:g} s"
+            who = f"{cheaper.name} costs less, and"
+            cause = because("answers_for", who, f"{settings.hold_s:g}")
             return _gently(_move(state, Phase.FAILED_OVER, cheaper.name, "switch", cause, now_s))
         return state, None
     best = next((b for b in backups if b.usable and b.name != state.active), None)
     if best is not None:
-        gone = f"{state.active}: {active.cause if active is not None else 'is gone'}"
-        return _move(state, Phase.FAILED_OVER, best.name, "switch", gone, now_s)
+        why = active.cause if active is not None else "is gone"
+        cause = because("of", state.active, why)
+        return _move(state, Phase.FAILED_OVER, best.name, "switch", cause, now_s)
     if active is None and primary.health is not Health.DOWN:
         phase = Phase.SUSPECT if primary.health is Health.SUSPECT else Phase.PRIMARY
-        return _move(state, phase, primary.name, "failback", f"{state.active} is gone", now_s)
+        cause = because("gone", state.active)
+        return _move(state, phase, primary.name, "failback", cause, now_s)
     stays = state.active if active is not None else primary.name
-    return _strand(state, stays, f"neither {primary.name} nor any backup answers", now_s)
+    return _strand(state, stays, because("nothing_answers", primary.name), now_s)
 
 
 def _flaps(state: State, settings: Settings, now_s: float) -> int:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from ..model import Cost, Health, PathKind
+from ..reasons import because
 
 FRESH_S = 3.0  # how recent an answer is that a shared underlay is not yet fatal
 PAGE_MBIT = 20.0  # a web page of 2.5 MB
@@ -95,16 +96,16 @@ class Ranked:
 def reason_against(candidate: Candidate) -> str:
     """Why the candidate can't be used now, as a sentence; '' if it can."""
     if not candidate.carries_family:
-        return "the tunnel has no address of this family"
+        return because("no_address")
     if candidate.health is Health.DOWN:
-        return f"it is down: {candidate.cause}"
+        return because("down", candidate.cause)
     age_s = candidate.last_answer_age_s
     if candidate.health is Health.UNKNOWN or age_s is None:
-        return "nothing has answered through it yet"
+        return because("never_answered")
     if candidate.fault:
         return candidate.fault
     if candidate.shares_underlay and (age_s > FRESH_S or not candidate.outlives_primary):
-        return "it travels over the WAN that failed and does not answer now"
+        return because("needs_dead_wan")
     return ""
 
 

@@ -136,7 +136,9 @@ class Advertiser:
             self._tasks.spawn("gossip", self._gossip(table))
 
     async def _gossip(self, table: Table) -> None:
-        with self._warnings.catch("gossip", sentence="mirrornet did not take the message: {}"):
+        with self._warnings.catch(
+            "gossip", sentence="mirrornet did not take the message: {}".format
+        ):
             await publish_gossip(table)
 
     async def stop(self) -> None:

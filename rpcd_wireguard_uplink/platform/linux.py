@@ -31,6 +31,7 @@ from ..model import (
     is_key,
     mark_alias,
 )
+from ..reasons import because
 from ..system import nft, process, wg
 from ..system.dns import SERVER_FILES, parse_resolvers
 from ..system.files import (
@@ -108,10 +109,7 @@ class Platform:
 
         def write() -> object:
             if _waits_s(config) > 0:
-                raise RollbackPending(
-                    f"settings that were applied in LuCI wait to be confirmed, and {config} may be "
-                    "put back: confirm them, or try again in two minutes"
-                )
+                raise RollbackPending(because("rollback_pending", config))
             with self._store.edit(config) as draft:
                 change(draft)
             return draft.signature

@@ -22,6 +22,7 @@ from ..mesh.rate_limit import Buckets
 from ..mesh.registry.peers import Peers
 from ..mesh.wire.lease import Denial, Deny, LeaseGrant, LeaseRequest
 from ..model import PeerCounters
+from ..reasons import because
 from ..storage.usage_file import UsageFile
 from ..tasks import TaskSet
 from ..warnings import Warnings
@@ -159,7 +160,7 @@ class LeaseServer:
                 self._note()
                 await self._apply_kernel()
         if is_new:
-            granted = PeerNews("lease", "lease_granted", request.peer_id, "asked for")
+            granted = PeerNews("lease", "lease_granted", request.peer_id, because("asked_for"))
             self._events.publish(granted)
             await self._store.tell()
         elif self._is_silent(lease.public_key):
@@ -231,7 +232,9 @@ class LeaseServer:
         if self.pool is None:
             return
         wanted = {consumer.name: consumer for consumer in self._consumers(self.pool)}
-        with self._warnings.catch("consumers", sentence="the leases can't be kept: {}"):
+        with self._warnings.catch(
+            "consumers", sentence=lambda e: because("of", "the leases can't be kept", e)
+        ):
             if {consumer.name: consumer for consumer in self._store.current.consumers} != wanted:
                 consumers = tuple(wanted.values())
                 await self._store.edit(lambda c: replace(c, consumers=consumers), tell=tell)

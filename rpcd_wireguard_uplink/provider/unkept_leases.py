@@ -50,6 +50,6 @@ class UnkeptLeases:
         if (given, ended) == self._written:
             return
         told = f"can't write {self._path}: {{0.strerror}}"
-        with self._warnings.catch("unkept leases", OSError, sentence=told):
+        with self._warnings.catch("unkept leases", OSError, sentence=told.format):
             write_state(self._path, {"given": given, "ended": ended})
             self._written = (given, ended)

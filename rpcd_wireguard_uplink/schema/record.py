@@ -19,7 +19,7 @@ from typing import (
     dataclass_transform,
 )
 
-from ..sentences import code_of
+from ..reasons import Reason, code_of
 from .shapes import Tree
 
 REQUIRED = object()
@@ -83,7 +83,7 @@ def member(
 
     `wire` is its name in the table where Python forbids that name. Members with the same `column`
     share it. `low`, `high` and `most` bound a number and the rows of a sequence; a sentence that is
-    `coded` has its code and arguments beside it (sentences.py), under its name with _code and
+    `coded` has its code and arguments beside it (reasons.py), under its name with _code and
     _args; `keywords` are JSON Schema's (enum, pattern ...).
     """
     bounds = {"minimum": low, "maximum": high, "maxItems": most}
@@ -184,6 +184,12 @@ class Record:
         for name, kind in cls.__annotations__.items():
             if name in values and not is_of_kind(values[name], _FLAT[kind]):
                 raise TypeError(f"{name} is of another kind")
+        for sentence, code, arguments in cls._coded:
+            given = values.pop(code, ""), tuple(values.pop(arguments, ()))
+            if not all(isinstance(text, str) for text in (given[0], *given[1])):
+                raise TypeError(f"the code of {sentence} is of another kind")
+            if sentence in values:
+                values[sentence] = Reason(values[sentence], *given)
         return cls(**values)
 
 

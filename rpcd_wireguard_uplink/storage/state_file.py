@@ -65,7 +65,7 @@ class StateFile:
             self._writing.cancel()
             self._writing = None
         told = f"can't write {self._path}: {{0.strerror}}"
-        with self._warnings.catch("state", OSError, sentence=told):
+        with self._warnings.catch("state", OSError, sentence=told.format):
             write_state(self._path, {"at": now_text(), **self._content()})
 
     def write_soon(self) -> None:

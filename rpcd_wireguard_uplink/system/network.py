@@ -16,6 +16,7 @@ from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Network, IPv6Network, collapse_addresses, ip_interface, ip_network
 
 from ..model import DefaultRoute, Family, Link, PathKind, PeerCounters, is_own_name
+from ..reasons import because
 from .rtnetlink import PPP, PROTO_KERNEL, UNICAST, Route
 
 
@@ -152,11 +153,11 @@ class NetworkState:
         """Why nothing can leave by the device, or '' where it can."""
         link = self.links.get(index)
         if link is None:
-            return "its device is gone"
+            return because("gone", "its device")
         if not link.carrier:
-            return "carrier lost"
+            return because("carrier_lost")
         if kind is PathKind.WAN and not self.wans[family].has_route(device):
-            return "its default route is gone"
+            return because("gone", "its default route")
         return ""
 
     def route_of(self, device: str, family: Family) -> DefaultRoute:

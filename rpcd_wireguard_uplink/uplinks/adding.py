@@ -17,6 +17,7 @@ from ..mesh.registry.peers import Peers
 from ..mesh.wire.offer import Offer
 from ..model import NOT_COUNTED, Uplink, normal_address
 from ..platform.linux import Platform
+from ..reasons import because
 from ..schema.endpoints import parse_endpoint
 from ..system import wg
 from .lease_client import LeaseClient
@@ -95,7 +96,7 @@ class Adding:
                 await self._uplinks.change(existing, wanted)
         if wanted != existing:
             kind = "uplink_added" if existing is None else "uplink_changed"
-            cause = "min_uplinks" if auto else "asked for"
+            cause = because("few_uplinks" if auto else "asked_for")
             self._events.publish(UplinkChanged(kind, wanted, cause))
         return Added(wanted, existing is None, wanted != existing, await self._shakes_hands(wanted))
 
@@ -132,7 +133,9 @@ class Adding:
                 return False
             await asyncio.sleep(0.2)
 
-    async def remove(self, peer_id: str, cause: str = "asked for", *, decline: bool = True) -> None:
+    async def remove(
+        self, peer_id: str, cause: str = because("asked_for"), *, decline: bool = True
+    ) -> None:
         """Remove an uplink and what was made for it; traffic leaves it first.
 
         With `decline` it is not made again before the owner adds it himself.

@@ -20,6 +20,7 @@ from ..mesh.registry.peers import Peers
 from ..mesh.registry.trust import rejected_pins
 from ..mesh.wire.offer import Offer
 from ..model import Uplink
+from ..reasons import because
 from ..warnings import Warnings
 from .adding import Adding
 from .lease_client import LeaseClient
@@ -113,8 +114,8 @@ class AutomaticUplinks:
                 await self._adding.add(choice.peer_id, auto=True)
             except UplinkError as error:
                 self._passed_over[choice.peer_id] = time.monotonic() + PASS_OVER_S
-                told = f"no uplink to {choice.peer_id} could be made: {error}"
-                self._warnings.set("min_uplinks", told)
+                told = f"no uplink to {choice.peer_id} could be made"
+                self._warnings.set("min_uplinks", because("of", told, error))
 
     def _is_able(self, offer: Offer) -> bool:
         """Whether an uplink may be made to the peer without its owner's word."""

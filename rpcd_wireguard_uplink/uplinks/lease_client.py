@@ -35,6 +35,7 @@ from ..mesh.wire.endpoints import ScopedEndpoint
 from ..mesh.wire.lease import Denial, Deny, LeaseGrant, LeaseRelease, LeaseRequest
 from ..model import DEVICE_GROUP, PROVIDER_DEVICE, Uplink, is_own_name
 from ..platform.linux import Platform
+from ..reasons import because
 from ..schema.endpoints import is_literal
 from ..system.rtnetlink import Address
 from ..tasks import TaskSet, tell
@@ -177,8 +178,8 @@ class LeaseClient:
         try:
             await self._renew_now(uplink, held)
         except UplinkError as error:
-            told = f"the lease of {uplink.peer_id} was not renewed: {error}"
-            self._warnings.set(_topic(uplink), told)
+            told = f"the lease of {uplink.peer_id} was not renewed"
+            self._warnings.set(_topic(uplink), because("of", told, error))
             held.note_failure()
         except Exception as error:
             told = tell(f"renewing the lease of {uplink.peer_id}", error)

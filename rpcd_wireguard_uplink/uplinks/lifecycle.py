@@ -28,6 +28,7 @@ from ..model import (
 )
 from ..platform.linux import Platform
 from ..platform.tunnels import LOST_NETWORK, NETWORK, has_interfaces, plan_sections, tunnels_of
+from ..reasons import because
 from ..system import wg
 from ..text import quoted
 from ..uci import Draft, Section
@@ -193,7 +194,7 @@ class Uplinks:
 
     async def _undo(self, uplink: Uplink) -> None:
         told = f"undoing {uplink.interface} failed: {{}}; tried again soon"
-        with self._warnings.catch("undo", sentence=told):
+        with self._warnings.catch("undo", sentence=told.format):
             await self._edit(lambda config: config.without_uplink(uplink.interface))
             await self._apply_sections()
 
@@ -235,7 +236,7 @@ class Uplinks:
                     self._report("uplink_removed", uplink, "its making was interrupted; undone")
                 continue
             told = f"finishing {uplink.interface} failed: {{}}; tried again soon"
-            with self._warnings.catch("undo", sentence=told):
+            with self._warnings.catch("undo", sentence=told.format):
                 await self._write_uplink(replace(uplink, pending=False))
                 self._report("uplink_added", uplink, "its making was interrupted; finished")
         if pending:
@@ -264,7 +265,7 @@ class Uplinks:
                 incomplete[uplink.interface] = str(error)
         self._opened = None  # the filter is put in place anew: somebody may have removed it
         failed = incomplete | await self._apply_sections()
-        self._warnings.replace("tunnel ", {name: f"{name}: {why}" for name, why in failed.items()})
+        self._warnings.replace("tunnel ", {n: because("of", n, why) for n, why in failed.items()})
         self._wans.check_order()
         await self._watch.follow()
 
@@ -353,7 +354,7 @@ class Uplinks:
     async def _guard(self, opened: set[str]) -> None:
         self._opened = opened
         told = "providers can reach this router and its LAN: their tunnels can't be filtered"
-        with self._warnings.catch("inbound", sentence=f"{told} ({{}})"):
+        with self._warnings.catch("inbound", sentence=f"{told} ({{}})".format):
             await self._platform.guard_tunnels(opened)
 
     def _report(self, kind: str, uplink: Uplink, cause: str) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 from docs.schemas import check_reply, reply_schema
 from rpcd_wireguard_uplink.api.methods import METHODS, OBJECT
-from rpcd_wireguard_uplink.sentences import code_of
+from rpcd_wireguard_uplink.reasons import because, code_of
 
 from .gateway import Answer, Session
 from .mesh import BrowserSession
@@ -37,7 +37,7 @@ def wan(**changes: Any) -> Table:
 def offer(name: str, **changes: Any) -> Table:
     made = {
         "peer_id": name, "trusted": False, "usable": False, "bandwidth_mbps": 100, "latency_ms": 20,
-        "reason": f"{name} is not trusted: trust it with `wgctl uplink trust accept {name}`",
+        "reason": because("not_trusted", name, f"trust it by `wgctl uplink trust accept {name}`"),
         "wan_type": "fiber", "available": True, "endpoint": "192.0.2.8:51820", "age_s": 12,
         "public_key": "B" * 42 + "A=", "configured": False, "carrier": "mesh", "metered": False,
         "quota_left_gb": -1,
@@ -65,9 +65,9 @@ def event(kind: str, at: str, **changes: Any) -> Table:
 def outage(minute: int = 0) -> list[Table]:
     """A failover of both families and its end, newest first."""
     moved = {"from": "eth0", "to": "wgup_nodea", "peer_id": "nodea", "outage_ms": 1462}
-    back = {"from": "wgup_nodea", "to": "eth0", "cause": "eth0 answers for 30 s"}
+    back = {"from": "wgup_nodea", "to": "eth0", "cause": because("answers_for", "eth0", 30)}
     back["used_bytes"] = 340_000_000
-    cause = {"cause": "eth0: no answer to 3 probes in 1.4 s"}
+    cause = {"cause": because("of", "eth0", because("no_answer", 3, "1.4"))}
     return [
         event("failback", f"2026-02-28T12:{minute + 4:02}:00.200Z", family="ipv6", **back),
         event("failback", f"2026-02-28T12:{minute + 4:02}:00Z", family="ipv4", **back),
@@ -153,7 +153,7 @@ class Service:
 def calm() -> Service:
     """The WAN works, nodea is ready, nodeb is not, nodec offers and is not trusted."""
     down = uplink("nodeb", state="down", usable=False, latency_ms=-1, loss_pct=100)
-    down["reason"] = "it is down: no answer to 3 probes in 4.2 s"
+    down["reason"] = because("down", because("no_answer", 3, "4.2"))
     status = {
         "available": True, "version": "0.1.0", "api": 1, "enabled": 1,
         "auto_failover": 1, "offering": 0, "state": "primary",
@@ -239,7 +239,7 @@ def failed_over() -> Service:
     down = wan(state="down", latency_ms=-1, loss_pct=100)
     service.status.update(
         state="failed_over", active_path="wgup_nodea", since_s=42.0, wans=[down], primary=down,
-        cause="eth0: no answer to 3 probes in 1.4 s",
+        cause=because("of", "eth0", because("no_answer", 3, "1.4")),
     )  # fmt: skip
     state = family("wgup_nodea", "failed_over")
     service.status["families"] = {"ipv4": state, "ipv6": state}
@@ -254,7 +254,7 @@ def stranded() -> Service:
     none = family("", "stranded")
     service.status.update(state="stranded", active_path="", families={"ipv4": none, "ipv6": none})
     dead = {"state": "down", "usable": False, "active": False, "latency_ms": -1}
-    service.status["uplinks"][0].update(dead, reason="it is down: no answer to 3 probes in 2 s")
+    service.status["uplinks"][0].update(dead, reason=because("down", because("no_answer", 3, 2)))
     return service
 
 

@@ -12,6 +12,8 @@ from typing import Any
 import pytest
 from rjsmin import jsmin
 
+from rpcd_wireguard_uplink.reasons import because
+
 from . import canned
 from .canned import Service
 from .conftest import lacking
@@ -130,7 +132,7 @@ def test_a_pending_rollback_is_unmistakable(show) -> None:
 
 def test_reasons_are_in_the_readers_language(show) -> None:
     service = canned.failed_over()
-    service.status["problems"] = ["nodea leaves by the same WAN as this router, and is tried last."]
+    service.status["problems"] = [because("same_wan", "nodea")]
     page = show(service, lang="de")
     page.sees("wan: keine Antwort auf 3 Prüfpakete in 1,4 s", "#wgup-now-section")
     page.sees("sie ist ausgefallen: keine Antwort auf 3 Prüfpakete in 4,2 s", "#wgup-backups")
@@ -352,7 +354,7 @@ def test_numbers_are_written_where_nothing_else_differs(show) -> None:
     service.status["uplinks"][0].update(latency_ms=77, today_bytes=2_000_000_000)
     page.asks_now()
     page.sees("77 ms", "#wgup-path-wgup_nodea")
-    service.status["uplinks"][0].update(usable=False, reason="it is not watched yet")
+    service.status["uplinks"][0].update(usable=False, reason=because("not_watched"))
     service.happens()
     page.asks_now()
     page.sees("it is not tested yet", "#wgup-path-wgup_nodea")

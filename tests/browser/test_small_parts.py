@@ -11,7 +11,7 @@ import pytest
 from rpcd_wireguard_uplink.api import methods
 from rpcd_wireguard_uplink.failover.selection import Candidate, reason_against
 from rpcd_wireguard_uplink.model import Health, PathKind
-from rpcd_wireguard_uplink.sentences import code_of
+from rpcd_wireguard_uplink.reasons import because, code_of
 
 from . import site
 from .mesh import ACL, BrowserSession
@@ -225,7 +225,7 @@ def test_sentences_of_the_service_are_translated(session: BrowserSession, page, 
         reason_against(replace(candidate, **change))
         for change in (
             {"carries_family": False},
-            {"health": Health.DOWN, "cause": "no answer to 3 probes in 4.2 s"},
+            {"health": Health.DOWN, "cause": because("no_answer", 3, "4.2")},
             {"health": Health.UNKNOWN},
             {"shares_underlay": True, "outlives_primary": False},
         )

@@ -16,7 +16,7 @@ from po.catalogue import (
     texts,
     texts_of_script,
 )
-from rpcd_wireguard_uplink.sentences import TEMPLATES
+from rpcd_wireguard_uplink.reasons import TEMPLATES
 
 LANGUAGES = ("fr", "de")
 SAMPLE = {"a": "bc", "abc": "é", 'It "ends"': 'x "y"', "abcde f": "12345"}

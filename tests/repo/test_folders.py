@@ -16,7 +16,7 @@ ORDER = (
     *(
         "errors",
         "text",
-        "sentences",
+        "reasons",
         "schema",
         "model",
         "uci",
@@ -46,7 +46,7 @@ PURE = (
     *(
         "errors",
         "text",
-        "sentences",
+        "reasons",
         "model",
         "storage/usage",
         "history/series",

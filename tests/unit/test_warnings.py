@@ -26,7 +26,7 @@ def test_the_topics_of_a_prefix_are_replaced_together() -> None:
 
 def test_an_expected_failure_becomes_a_warning_that_success_clears() -> None:
     warnings = Warnings()
-    with warnings.catch("kernel", sentence="the kernel can't be read: {}"):
+    with warnings.catch("kernel", sentence="the kernel can't be read: {}".format):
         raise CommandFailed("ip is missing")
     assert warnings.all() == ["the kernel can't be read: ip is missing"]
     with warnings.catch("kernel"):

@@ -13,6 +13,7 @@ from typing import Any
 from ...config.store import ConfigStore
 from ...config.wan_names import unknown_names
 from ...errors import InvalidArgument, NotTrusted, UplinkError
+from ...reasons import because
 from ...system.rtnetlink import Kernel
 from ...system.wg import Ages
 from ...warnings import Warnings
@@ -222,10 +223,8 @@ class Peers:
         reason = self.verdict(peer_id, local=local).reason
         if reason and local and self.directory.named(peer_id) is None:
             trusted = " ".join(sorted({*self.store.current.settings.trusted_peers, peer_id}))
-            return (
-                f"{peer_id} is not trusted: if you know whose it is, trust it with "
-                f"`wgctl uplink set trusted_peer {trusted}`"
-            )
+            mend = f"`wgctl uplink set trusted_peer {trusted}`"
+            return because("not_trusted", peer_id, f"if you know whose it is, trust it with {mend}")
         return reason
 
     def denial_of(self, peer: MeshPeer, peer_id: str) -> Denial | None:

@@ -15,6 +15,7 @@ from functools import cached_property
 
 from ...config.options import Pin, pin_name
 from ...errors import InvalidArgument, NotFound, NotTrusted
+from ...reasons import because
 from ..wire.lease import Identity
 from .directory import Directory, MeshPeer, plain_address
 
@@ -184,17 +185,18 @@ def _unbound_reason(peer_id: str, ground: Ground, candidates: tuple[Approval, ..
             f"{peer_id} is approved, but not confirmed, and {len(candidates)} approvals fit: "
             f"{ACCEPT} {peer_id} --fingerprint {candidates[0].fingerprint}, or one of the others"
         )
-    return f"{peer_id} is approved, but its mesh key is not confirmed: {ACCEPT} {peer_id}"
+    return because("not_confirmed", peer_id, f"{ACCEPT} {peer_id}")
 
 
 def _untrusted_reason(peer_id: str, ground: Ground) -> str:
     for record in ground.fitting(peer_id):
         if record.status != APPROVED:
             where = f"master-link's record of it ({record.fingerprint}) is {record.status}"
-            return f"{peer_id} is not trusted: {where}; approve it there first"
+            return because("not_trusted", peer_id, f"{where}; approve it there first")
     if ground.source == "master-link":
-        return f"{peer_id} is not trusted: master-link has not approved it; approve it there first"
-    return f"{peer_id} is not trusted: {ACCEPT} {peer_id}"
+        mend = "master-link has not approved it; approve it there first"
+        return because("not_trusted", peer_id, mend)
+    return because("not_trusted", peer_id, f"{ACCEPT} {peer_id}")
 
 
 # --- accept and revoke

@@ -166,7 +166,8 @@ async def test_list_tells_why_an_offer_cannot_be_used(router: Router) -> None:
     assert not offers["nodeb"]["usable"]
     assert "not available" in offers["nodeb"]["reason"]
     assert (offers["stranger"]["trusted"], offers["stranger"]["usable"]) == (False, False)
-    assert "stranger is not trusted" in offers["stranger"]["reason"]
+    assert offers["stranger"]["reason_code"] == "not_trusted"
+    assert offers["stranger"]["reason_args"][0] == "stranger"
 
 
 async def test_gossip_keeps_the_order_and_takes_offers_back(router: Router) -> None:
@@ -211,7 +212,7 @@ async def test_status_of_a_watched_uplink(router: Router) -> None:
     router.machine.counters["wgup_nodea"] = PeerCounters(KEY_A, "192.0.2.7:51820", 12.0, 5, 6)
     await router.call("uplink_gossip", message=offer("nodea"))
     reply = await router.call("uplink_add", peer_id="nodea")
-    assert LINE in reply["note"]
+    assert (reply["note_code"], reply["note_args"]) == ("needs_wan", [LINE])
     await router.daemon.uplinks.reload()
     status = await router.call("uplink_status")
     assert status["uplink_count"] == 1
@@ -221,9 +222,11 @@ async def test_status_of_a_watched_uplink(router: Router) -> None:
     assert uplink["shared_fate"] is True
     assert uplink["underlay"] == LINE
     assert uplink["usable"] is False
-    assert uplink["reason"]
-    assert uplink["note"] in status["problems"]
-    assert [e["kind"] for e in status["events"]][-1] == "uplink_added"
+    assert uplink["reason_code"] == "down/gone"
+    codes = dict(zip(status["problems"], status["problem_codes"], strict=True))
+    assert codes[uplink["note"]] == {"code": "needs_wan", "args": [LINE]}
+    added = status["events"][-1]
+    assert (added["kind"], added["cause_code"]) == ("uplink_added", "asked_for")
 
 
 async def test_a_change_of_path_is_history_and_an_event(router: Router) -> None:

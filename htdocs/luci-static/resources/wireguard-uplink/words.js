@@ -23,10 +23,9 @@ const STATES = {
 const COSTS = { free: _('free'), metered: _('metered'), unknown: _('cost unknown'), 'nearly spent': _('nearly used up') };
 const FAMILY = { ipv4: 'IPv4', ipv6: 'IPv6' };
 
-/* What the service's codes say (rpcd_wireguard_uplink/sentences.py), filled with their arguments. */
+/* What the service's codes say (rpcd_wireguard_uplink/reasons.py), filled with their arguments. */
 const TEXTS = {
 	not_trusted: _('%s is not trusted yet'),
-	not_seen: _('%s was not seen on the mesh yet'),
 	not_confirmed: _('%s is approved; confirm its key here'),
 	no_address: _('its tunnel has no address of this kind'),
 	down: _('it is down: %s'),
@@ -52,7 +51,6 @@ const TEXTS = {
 	no_route: _('no WAN is connected'),
 	needs_wan: _('This backup needs %s and can not help when that is dead.'),
 	same_wan: _('%s uses the same internet connection as this router, and is tried last.'),
-	unusable: _('%s can not be used now: %s'),
 	rollback_pending: _('Settings that were just applied wait to be confirmed and may be put back: confirm them, or try again in two minutes.'),
 	carrier_lost: _('the cable or the connection is gone'),
 	chosen: _('chosen by hand'),

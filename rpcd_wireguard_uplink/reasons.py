@@ -1,18 +1,17 @@
-"""Codes of the sentences that say why: for programs, and for pages in other languages.
+"""Reasons: sentences that say why, with codes for programs and for pages in other languages.
 
-At %s stands an argument, at ... another sentence. The code is then both, joined by a slash, and the
-arguments are those of both: "it is down: no answer to 3 probes in 4.2 s" is down/no_answer with 3
-and 4.2. An inner sentence without a code is the last argument; an outer one without has no code.
+A reason is made where the fact is known, of a template: at %s stands an argument, at ... another
+sentence. Where that is a reason too, the code is both, joined by a slash, and the arguments are
+those of both: "it is down: no answer to 3 probes in 4.2 s" is down/no_answer with 3 and 4.2.
 """
 
 from __future__ import annotations
 
-import functools
-import re
+from collections.abc import Iterable
+from typing import Self
 
 TEMPLATES = {
     "not_trusted": "%s is not trusted: ...",
-    "not_seen": "%s was not seen on the mesh yet: ...",
     "not_confirmed": "%s is approved, but its mesh key is not confirmed: ...",
     "no_address": "the tunnel has no address of this family",
     "down": "it is down: ...",
@@ -38,7 +37,6 @@ TEMPLATES = {
     "no_route": "there is no default route",
     "needs_wan": "This uplink travels over %s and can't help when that line is dead.",
     "same_wan": "%s leaves by the same WAN as this router, and is tried last.",
-    "unusable": "%s can't be used now: ...",
     "rollback_pending": "settings that were applied in LuCI wait to be confirmed, and %s may be "
     "put back: confirm them, or try again in two minutes",
     "carrier_lost": "carrier lost",
@@ -48,31 +46,44 @@ TEMPLATES = {
     "well": "all went well",
     "of": "%s: ...",
 }
-# The longest plain part of each, which is looked for first: that is quicker by far.
-_PATTERNS = {
-    code: (
-        max(re.split(r"%s|\.\.\.", template), key=len),
-        re.compile(
-            re.escape(template).replace("%s", "((?:(?!: ).)+?)").replace(r"\.\.\.", "(?P<inner>.+)")
-        ),
-    )
-    for code, template in TEMPLATES.items()
-}
 
 
-@functools.lru_cache(maxsize=4096)
+class Reason(str):
+    """A sentence with its code ('' for none) and what it is filled with; str() keeps them."""
+
+    __slots__ = ("arguments", "code")
+    code: str
+    arguments: tuple[str, ...]
+
+    def __new__(cls, text: str, code: str = "", arguments: tuple[str, ...] = ()) -> Self:
+        reason = super().__new__(cls, text)
+        reason.code, reason.arguments = code, arguments
+        return reason
+
+    def __str__(self) -> Self:
+        return self
+
+
+def because(code: str, *given: object) -> Reason:
+    """The sentence of that code, filled with what is given; another sentence comes last."""
+    template, words = TEMPLATES[code], tuple(map(str, given))
+    text = template.replace("...", "%s") % words
+    if "..." not in template:
+        return Reason(text, code, words)
+    inner, arguments = code_of(words[-1])
+    if inner:
+        return Reason(text, f"{code}/{inner}", (*words[:-1], *arguments))
+    return Reason(text) if code == "of" else Reason(text, code, words)
+
+
+def joined(separator: str, sentences: Iterable[str]) -> str:
+    """All sentences as one text; where there is but one, it stays the reason that it is."""
+    told = tuple(sentences)
+    return told[0] if len(told) == 1 else separator.join(told)
+
+
 def code_of(sentence: str) -> tuple[str, tuple[str, ...]]:
-    """The code and the arguments of a sentence; an empty code and none where it has no code."""
-    for code, (part, pattern) in _PATTERNS.items():
-        found = pattern.fullmatch(sentence) if part in sentence else None
-        if found is None:
-            continue
-        if "inner" not in pattern.groupindex:
-            return code, found.groups()
-        given = found.groups()[:-1]
-        inner, arguments = code_of(found["inner"])
-        if inner:
-            return f"{code}/{inner}", (*given, *arguments)
-        if code != "of":  # anything may have a colon in it
-            return code, found.groups()
+    """The code and the arguments of a sentence; an empty code and none where it is no reason."""
+    if isinstance(sentence, Reason):
+        return sentence.code, sentence.arguments
     return "", ()
