@@ -277,28 +277,15 @@ _OPTIONS_SCRIPT = """\
 
 /* Made from rpcd_wireguard_uplink/config/options.py by `make generate`; don't edit. */
 
-/* What some options must match, and how that is said. */
-const KINDS = [
-%s
-];
-
-/* By section: the default of a flag, else default, datatype and kind. */
-const OPTIONS = {
-%s
-};
-
 return baseclass.extend({
-	/* Have a field of the form take what the service takes, and show the default. */
-	check(field, name) {
-		const [ section, option ] = name.split('.'), row = OPTIONS[section][option] || [];
-		const [ fallback, datatype, kind ] = L.toArray(row), [ pattern, must ] = KINDS[kind] || [];
+	/* What some options must match, and how that is said. */
+	kinds: [
+%s
+	],
 
-		field.datatype = datatype;
-		field[Array.isArray(row) ? 'placeholder' : 'default'] = fallback;
-		if (pattern)
-			field.validate = (id, value) => pattern.test(value) || !value || must;
-
-		return field;
+	/* By section: the default of a flag, else default, datatype and kind. */
+	sections: {
+%s
 	}
 });
 """
@@ -332,7 +319,7 @@ def _option_row(option: Option) -> str:
 
 
 def options_script() -> str:
-    """The settings page's options.js: the checks of every option that a form may show."""
+    """The data of the settings page: the checks of every option that a form may show."""
     sections = [kind for kind in SECTIONS.values() if kind.name]
     kinds = {
         option.kind.pattern: option.kind
@@ -341,11 +328,12 @@ def options_script() -> str:
         if option.kind.pattern and not option.secret
     }
     rows = (
-        f"\t[ /^(?:{pattern.replace('/', chr(92) + '/')})$/, _({_quoted(kind.must)}) ]"
+        f"\t\t[ /^(?:{pattern.replace('/', chr(92) + '/')})$/, _({_quoted(kind.must)}) ]"
         for pattern, kind in kinds.items()
     )
     tables = (
-        f"\t{each.name}: {{\n" + ",\n".join(_checks(each, [*kinds])) + "\n\t}" for each in sections
+        f"\t\t{each.name}: {{\n" + ",\n".join(_checks(each, [*kinds])) + "\n\t\t}"
+        for each in sections
     )
     return _OPTIONS_SCRIPT % (",\n".join(rows), ",\n".join(tables))
 
@@ -357,7 +345,7 @@ def _checks(section: SectionType, patterns: Sequence[str]) -> Iterator[str]:
         if option.secret:
             continue
         if option.kind is FLAG:
-            yield f"\t\t{option.name}: {_quoted(fallback)}"
+            yield f"\t\t\t{option.name}: {_quoted(fallback)}"
             continue
         cells = [_quoted(fallback), _quoted(option.kind.datatype or "")]
         if option.kind.pattern:
@@ -365,7 +353,7 @@ def _checks(section: SectionType, patterns: Sequence[str]) -> Iterator[str]:
         while cells and cells[-1] == "''":
             cells.pop()
         if cells:
-            yield f"\t\t{option.name}: [ {', '.join(cells)} ]"
+            yield f"\t\t\t{option.name}: [ {', '.join(cells)} ]"
 
 
 def _quoted(text: str) -> str:

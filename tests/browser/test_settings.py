@@ -53,7 +53,7 @@ def test_the_form_takes_what_the_service_takes(session: BrowserSession, page, se
     page.open(serve(session.gateway).url("", session.owner))
     page.until("L.loaded")
     script = (
-        "L.require('wireguard-uplink.options')"
+        "L.require('wireguard-uplink.fields')"
         ".then(o => o.check({}, a[0]).validate('id', a[1]) === true)"
     )
     for name, option in PATTERNS:
@@ -86,9 +86,9 @@ def test_detection_is_computed_as_the_service_does(session: BrowserSession, page
             ours = Settings(
                 profile_name=pace, failover_timeout_s=float(timeout)
             ).detection_bound_s()
-            script = "L.require('wireguard-uplink.detection').then(d => d.bound(a[0], a[1]))"
+            script = "L.require('wireguard-uplink.fields').then(d => d.bound(a[0], a[1]))"
             assert page.js(script, pace, timeout) == pytest.approx(ours), (pace, timeout)
-    script = "L.require('wireguard-uplink.detection').then(d => d.bound('other', 10))"
+    script = "L.require('wireguard-uplink.fields').then(d => d.bound('other', 10))"
     assert page.js(script) is None
 
 

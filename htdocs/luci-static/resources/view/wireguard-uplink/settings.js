@@ -1,8 +1,7 @@
 'use strict';
 'require view';
 'require form';
-'require wireguard-uplink.detection as detection';
-'require wireguard-uplink.options as options';
+'require wireguard-uplink.fields as fields';
 
 /*
  * The options of /etc/config/wireguard-uplink. Uplinks, trust and leases are not here: the overview
@@ -14,7 +13,7 @@ const TIMEOUT_S = 10;
 /* Makers of a section's fields, whose bounds and defaults are those of the service. */
 function makers(section) {
 	return [ form.Value, form.Flag, form.DynamicList ].map((widget) => (tab, name, title, help) =>
-		options.check(section.taboption(tab, widget, name, title, help), section.section + '.' + name));
+		fields.check(section.taboption(tab, widget, name, title, help), section.section + '.' + name));
 }
 
 function sentence(bound, timeout) {
@@ -33,7 +32,7 @@ function detectionOptions(section) {
 		const values = Object.assign({ pace: pace.formvalue(id), timeout: timeout.formvalue(id) }, changed);
 		const seconds = +(values.timeout || TIMEOUT_S);
 
-		return sentence(detection.bound(values.pace || 'default', seconds), seconds);
+		return sentence(fields.bound(values.pace || 'default', seconds), seconds);
 	};
 	const tell = (id, changed) => {
 		const place = document.getElementById('wgup-bound');
@@ -52,14 +51,14 @@ function detectionOptions(section) {
 	timeout.onchange = (event, id, value) => tell(id, { timeout: value });
 	timeout.validate = (id, value) => {
 		const seconds = +(value || TIMEOUT_S);
-		const needed = detection.bound(pace.formvalue(id) || 'default', seconds);
+		const needed = fields.bound(pace.formvalue(id) || 'default', seconds);
 
 		return needed <= seconds ? true : sentence(needed, seconds);
 	};
 	bound.renderWidget = (id) => {
 		const seconds = +(timeout.cfgvalue(id) || TIMEOUT_S);
 
-		return E('output', { id: 'wgup-bound' }, [ sentence(detection.bound(pace.cfgvalue(id) || 'default', seconds), seconds) ]);
+		return E('output', { id: 'wgup-bound' }, [ sentence(fields.bound(pace.cfgvalue(id) || 'default', seconds), seconds) ]);
 	};
 	bound.write = bound.remove = () => {};
 }
@@ -133,7 +132,7 @@ function providerSection(map) {
 
 function brokerSection(map) {
 	const section = map.section(form.NamedSection, 'broker', 'mqtt', _('MQTT for large meshes'), _('Carries offers where this router can not ask every peer itself.'));
-	const row = (widget, name, title) => options.check(section.option(widget, name, title), 'broker.' + name);
+	const row = (widget, name, title) => fields.check(section.option(widget, name, title), 'broker.' + name);
 
 	section.addremove = true;
 	row(form.Flag, 'enabled', _('Enabled'));

@@ -1,10 +1,11 @@
 'use strict';
 'require baseclass';
+'require wireguard-uplink.options as options';
 
 /*
- * How long a dead line may go unnoticed, from the options alone: the service's own arithmetic
- * (rpcd_wireguard_uplink/pace.py and config.py, Settings.pace), in seconds, on the slowest line.
- * A test holds both to the same numbers.
+ * What the fields of the settings know of the service: what it takes and what it does without them
+ * (options.js), and how long a dead WAN may go unnoticed by them: in seconds, on the slowest WAN, by
+ * the arithmetic of Settings.detection_bound_s, which a test compares.
  */
 
 const SWITCH = 0.3;
@@ -15,6 +16,19 @@ const PACES = {
 };
 
 return baseclass.extend({
+	/* Have a field of the form take what the service takes, and show the default. */
+	check(field, name) {
+		const [ section, option ] = name.split('.'), row = options.sections[section][option] || [];
+		const [ fallback, datatype, kind ] = L.toArray(row), [ pattern, must ] = options.kinds[kind] || [];
+
+		field.datatype = datatype;
+		field[Array.isArray(row) ? 'placeholder' : 'default'] = fallback;
+		if (pattern)
+			field.validate = (id, value) => pattern.test(value) || !value || must;
+
+		return field;
+	},
+
 	/* The bound for a pace and an option failover_timeout; null for a pace that is not known. */
 	bound(name, timeout) {
 		const pace = PACES[name];
