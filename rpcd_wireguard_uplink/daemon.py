@@ -6,7 +6,6 @@ is given what it asks questions of; nothing is assigned to it later.
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import os
 import time
@@ -49,7 +48,7 @@ from .storage.state_file import StateFile, now_text, read_state, run_dir_of, wri
 from .storage.usage_file import UsageFile
 from .system.files import UnusableFile, read_table
 from .system.nft import OthersChanged, TableDeleted
-from .tasks import TaskSet
+from .tasks import TaskSet, rest
 from .ubus.client import Client
 from .uplinks.adding import Adding
 from .uplinks.automatic import AutomaticUplinks
@@ -391,7 +390,7 @@ class Daemon:
         while True:
             await self._follow_mwan3()
             for _ in range(round(UPKEEP_S / NAMES_S)):
-                await asyncio.sleep(NAMES_S)
+                await rest(NAMES_S)
                 await self.watch.follow_endpoints()
                 await self.underlays.follow()
                 await self.watch.follow_wans()

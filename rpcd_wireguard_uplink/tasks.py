@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 from collections.abc import Callable, Coroutine
 from typing import Any
 
@@ -19,6 +20,7 @@ log = logging.getLogger("wireguard-uplink")
 
 RESTART_PAUSE_S = 1.0
 WELL_S = 60.0  # what has run so long without failing again is well
+GRAIN_S = 0.5
 MENDED_S = 10.0  # and after a failure of a known kind, as of a program that is there again
 
 
@@ -56,6 +58,15 @@ class TaskSet:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def rest(seconds: float) -> None:
+    """Sleep so long, or up to a quarter longer, GRAIN_S at most: those that rest wake together,
+    which costs a slow router less.
+    """
+    grain_s = min(GRAIN_S, seconds / 4)
+    now_s = asyncio.get_running_loop().time()
+    await asyncio.sleep(math.ceil((now_s + seconds) / grain_s) * grain_s - now_s)
 
 
 async def keep_running(

@@ -5,7 +5,6 @@ A page asks for the pulse all the time, and for the rest only when `stamp` diffe
 
 from __future__ import annotations
 
-import asyncio
 import time
 import zlib
 from collections.abc import Mapping
@@ -13,6 +12,7 @@ from collections.abc import Mapping
 from ..history.series import SPANS, Sample, Series
 from ..platform.linux import rollback_s
 from ..system.proc import device_bytes
+from ..tasks import rest
 from . import replies as r
 from .status import StatusMethods
 
@@ -36,18 +36,18 @@ class SeriesMethods:
         """Sample for ever."""
         while True:
             self.sample(time.monotonic(), device_bytes())
-            await asyncio.sleep(SAMPLE_S)
+            await rest(SAMPLE_S)
 
     def sample(self, now_s: float, counted: Bytes) -> None:
         """Take one sample of each path."""
         self._series.take(
             {
-                path.path: Sample(
-                    path.latency_ms if path.state not in SILENT else -1.0,
-                    path.loss_pct if path.state not in SILENT[1:] else -1.0,
-                    *counted.get(path.path, (0, 0)),
+                device: Sample(
+                    round(latency_ms, 1) if state not in SILENT else -1.0,
+                    round(loss_pct, 1) if state not in SILENT[1:] else -1.0,
+                    *counted.get(device, (0, 0)),
                 )
-                for path in self._paths(self._status.current())
+                for device, (state, latency_ms, loss_pct) in self._status.numbers().items()
             },
             now_s,
         )

@@ -182,8 +182,8 @@ class StatusMethods:
             device=device,
             state="captive" if portal else worst.health.state.value if worst else "unknown",
             portal=portal,
-            latency_ms=max((p.health.latency_ms for p in paths), default=-1.0),
-            loss_pct=max((p.health.loss_pct for p in paths), default=0.0),
+            latency_ms=_latency_ms(paths),
+            loss_pct=_loss_pct(paths),
             last_ok_s=round(now_s - max(answers), 1) if answers else -1.0,
         )
 
@@ -218,8 +218,8 @@ class StatusMethods:
             uplink,
             state=path_state(monitor, uplink.interface),
             active=self._is_active(uplink.interface),
-            latency_ms=max((p.health.latency_ms for p in paths), default=-1.0),
-            loss_pct=max((p.health.loss_pct for p in paths), default=0.0),
+            latency_ms=_latency_ms(paths),
+            loss_pct=_loss_pct(paths),
             handshake_age_s=counted.shown_age_s,
             rx_bytes=counted.rx_bytes,
             tx_bytes=counted.tx_bytes,
@@ -236,6 +236,16 @@ class StatusMethods:
             reason="" if usable else reason,
             note=fate_note(monitor, uplink),
         )
+
+    def numbers(self) -> dict[str, tuple[str, float, float]]:
+        """State, latency in ms and loss in percent of each path, by its device."""
+        monitor, now_s = self._monitor, time.monotonic()
+        wans = [self._wan_health(d, now_s) for d in monitor.network.state.wan_devices()]
+        found = {wan.device: (wan.state, wan.latency_ms, wan.loss_pct) for wan in wans}
+        for uplink in self._store.current.uplinks:
+            paths, device = _paths_of(monitor, uplink.interface), uplink.interface
+            found[device] = (path_state(monitor, device), _latency_ms(paths), _loss_pct(paths))
+        return found
 
     def _timeout_s(self) -> float | None:
         """The longest time that an answer through a primary is waited for now."""
@@ -322,6 +332,14 @@ def uplink_reason(uplink: Uplink, config: Config, seen: list[Ranked], distrust_r
 def _paths_of(monitor: Monitor, device: str) -> list[WatchedPath]:
     found = [monitor.paths.get((device, family)) for family in Family]
     return [path for path in found if path is not None]
+
+
+def _latency_ms(paths: list[WatchedPath]) -> float:
+    return max((path.health.latency_ms for path in paths), default=-1.0)
+
+
+def _loss_pct(paths: list[WatchedPath]) -> float:
+    return max((path.health.loss_pct for path in paths), default=0.0)
 
 
 def _is_degraded(paths: list[WatchedPath]) -> bool:

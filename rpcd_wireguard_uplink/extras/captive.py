@@ -21,6 +21,7 @@ from ..failover.monitor import Monitor
 from ..model import Family
 from ..probing.service_probe import Page
 from ..system.dns import bound_socket, look_up
+from ..tasks import rest
 
 LOOK_S = 2.0
 FREE_S = 600.0  # a login lasts for hours
@@ -159,7 +160,7 @@ class CaptiveWatch:
         """The task: look at each WAN when its time has come, for ever."""
         while True:
             await self.look(time.monotonic())
-            await asyncio.sleep(LOOK_S)
+            await rest(LOOK_S)
 
     async def look(self, now_s: float) -> None:
         before = dict(self._portals)

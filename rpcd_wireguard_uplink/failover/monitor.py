@@ -8,6 +8,7 @@ in the same turn of the event loop. Nothing here waits for a lock of the configu
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Protocol
@@ -28,7 +29,7 @@ from .decision import decide
 from .liveness import PassiveLiveness
 from .machine import AWAY, Adopted, Choice, Decision, Phase, State
 from .paths import PathSet, Watch, WatchedPath
-from .schedule import Role, WanUse, interval_s
+from .schedule import Role, Roles, WanUse, interval_s
 from .selection import Terms
 from .tunnel_mtu import MtuWatch
 
@@ -71,8 +72,8 @@ class Steering(Protocol):
     def except_portals(self, portals: Mapping[str, Sequence[str]]) -> None:
         """Have the addresses of captive portals reached by their WAN (device -> addresses)."""
 
-    def carries(self, device: str, family: Family) -> bool:
-        """Whether traffic is led there, in a drill too, or connections finish on it."""
+    def carrying(self, family: Family) -> Collection[str]:
+        """The devices that traffic is led to, in a drill too, or on which connections finish."""
 
 
 class Monitor:
@@ -276,8 +277,9 @@ class Monitor:
         due_s = min(now_s + LONGEST_SLEEP_S, self.mtus.due_s)
         if self.choice is not None:
             due_s = min(due_s, self.choice.until_s)
+        roles = {family: self._roles(family) for family in Family}
         for path in self.paths.values():
-            path.plan(self.pause_s(path, now_s))
+            path.plan(self._pause_s(path, roles[path.family], now_s))
             due_s = min(due_s, path.last_sent_s + path.pause_s)
             if path.health.is_waiting:
                 deadline_s = path.health.next_deadline_s()
@@ -291,22 +293,26 @@ class Monitor:
 
     def pause_s(self, path: WatchedPath, now_s: float) -> float:
         """Seconds between two probes of the path now; infinite where none can leave."""
+        return self._pause_s(path, self._roles(path.family), now_s)
+
+    def _pause_s(self, path: WatchedPath, roles: Roles, now_s: float) -> float:
         if not path.health.attached or path.descriptor < 0:
-            return float("inf")
-        state, network = self.states[path.family], self.network.state
-        wan = network.wans[path.family].primary
-        primary = self.paths.get((wan.device, path.family)) if wan is not None else None
-        is_sharing = path.device in network.sharing.get(path.family, ())
-        role = Role(
-            state.phase,
-            is_primary=path is primary or is_sharing,
-            is_active=path.device == state.active or self._steering.carries(*path.key),
-            is_wanted=state.phase not in AWAY
-            and primary is not None
-            and bool(primary.health.quality.near_sla),
-        )
-        settings = self.watch.settings
+            return math.inf
+        settings, role = self.watch.settings, roles.of(path.device)
         return interval_s(path, role, settings.probe_profile, settings.check_interval_s, now_s)
+
+    def _roles(self, family: Family) -> Roles:
+        state, network = self.states[family], self.network.state
+        wan = network.wans[family].primary
+        primary = self.paths.get((wan.device, family)) if wan is not None else None
+        primaries = {*network.sharing.get(family, ()), *([wan.device] if wan is not None else ())}
+        actives = {state.active, *self._steering.carrying(family)}
+        is_wanted = primary is not None and bool(primary.health.quality.near_sla)
+        return Roles(
+            frozenset(primaries),
+            frozenset(actives),
+            Role(state.phase, False, False, is_wanted and state.phase not in AWAY),
+        )
 
     def _tick(self) -> None:
         try:

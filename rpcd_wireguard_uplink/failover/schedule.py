@@ -5,8 +5,9 @@ And whether people use a WAN, by the packets that it sends: one that nobody uses
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ..config.probe_profile import ProbeProfile
 from ..model import Health
@@ -20,6 +21,7 @@ NEW_PATH_INTERVAL_S = 1.0
 AWAY_INTERVAL_S = 5.0
 CONFIRM_AGE_S = 1.0  # an answer older than this is asked for anew before a switch
 IDLE_PACKETS_PER_S = 1.0
+TOGETHER_S = 0.05  # probes of one round: their counters are read once
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +34,23 @@ class Role:
     is_primary: bool
     is_active: bool
     is_wanted: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Roles:
+    """What each path is to one family: its primary WAN or one that shares its traffic, one that
+    carries traffic, else a `backup`.
+    """
+
+    primaries: frozenset[str]
+    actives: frozenset[str]
+    backup: Role
+
+    def of(self, device: str) -> Role:
+        is_primary, is_active = device in self.primaries, device in self.actives
+        if not (is_primary or is_active):
+            return self.backup
+        return replace(self.backup, is_primary=is_primary, is_active=is_active)
 
 
 def interval_s(
@@ -94,12 +113,12 @@ class WanUse:
 
     def __init__(self) -> None:
         self._traffic: dict[str, Traffic] = {}
-        self._sent: tuple[float, Mapping[str, DeviceCounters]] = (0.0, {})
+        self._sent: tuple[float, Mapping[str, DeviceCounters]] = (-math.inf, {})
 
     def is_used(self, device: str, now_s: float) -> bool:
         traffic = self._traffic.setdefault(device, Traffic())
         traffic.probed()
-        if self._sent[0] != now_s:  # both families ask at the same time
+        if now_s - self._sent[0] > TOGETHER_S:
             self._sent = (now_s, read_devices())
         counted = self._sent[1].get(device)
         return traffic.seen(counted.tx_packets if counted is not None else 0, now_s)

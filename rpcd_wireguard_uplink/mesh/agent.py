@@ -5,7 +5,6 @@ Owns when that is done. Whom to trust is trust.py's, what may be believed offer_
 
 from __future__ import annotations
 
-import asyncio
 import time
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -25,6 +24,7 @@ from ..events import (
 )
 from ..model import DEVICE_GROUP, is_own_name
 from ..platform.network_reader import NetworkReader
+from ..tasks import rest
 from ..warnings import Warnings
 from .offer_validation import OfferValidator
 from .offers import OfferBook, Source
@@ -65,7 +65,7 @@ class MeshAgent:
         """The task: look around, for ever."""
         last_s = float("-inf")
         while True:
-            await asyncio.sleep(MESH_S)
+            await rest(MESH_S)
             # Where there is no mesh, one comes with a new device, or a new peer of one.
             links = self._network.state.links.values()
             devices = {link.name for link in links}

@@ -24,7 +24,7 @@ from ..mesh.wire.lease import Denial, Deny, LeaseGrant, LeaseRequest
 from ..model import PeerCounters
 from ..reasons import because
 from ..storage.usage_file import UsageFile
-from ..tasks import TaskSet
+from ..tasks import TaskSet, rest
 from ..warnings import Warnings
 from .lease_pool import SESSION_S, LeasePool
 from .plan import Lease
@@ -253,7 +253,7 @@ class LeaseServer:
     async def run(self) -> None:
         """The task: look after leases and counters, for ever."""
         while True:
-            await asyncio.sleep(min(HOUSEKEEPING_S, self.site.settings.lease_s / 4))
+            await rest(min(HOUSEKEEPING_S, self.site.settings.lease_s / 4))
             if self.pool is not None:
                 await self._keep_house(self.pool)
             elif self.site.enabled or not self.site.is_clean:

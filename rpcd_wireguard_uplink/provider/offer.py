@@ -21,6 +21,7 @@ from ..mesh.wire.lease import Denial, Deny, LeaseGrant, LeaseRequest
 from ..mesh.wire.offer import Offer, Withdrawal
 from ..model import Family, Health
 from ..storage.state_file import now_text
+from ..tasks import rest
 from .lease_server import LeaseServer
 from .site import Site
 
@@ -61,7 +62,7 @@ class OwnOffer:
         """The task: look after the hold time, repeat what others carry, name the way out."""
         announced_s, named_s = time.monotonic(), float("-inf")
         while True:
-            await asyncio.sleep(LOOK_S if self._site.enabled else IDLE_S)
+            await rest(LOOK_S if self._site.enabled else IDLE_S)
             now_s = time.monotonic()
             self.watch()
             if now_s - named_s > NAME_S:

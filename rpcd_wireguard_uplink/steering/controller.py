@@ -23,6 +23,7 @@ from ..model import INBOUND, SLOT_MASK, TABLE, Family
 from ..system import netlink, nft
 from ..system.nft import ConnectionTracking
 from ..system.rtnetlink import Kernel
+from ..tasks import rest
 from ..warnings import Warnings
 from . import filter as nftables
 from .dns import LookUps
@@ -35,7 +36,7 @@ from .watchdog import BEAT_S, ReversePath, Watchdog
 
 RETRY_S = 1.0
 RESOLVERS_S = 2.0
-CALM_S = 2.5  # below the watchdog's 4 s; what begins meanwhile beats and refreshes by itself
+CALM_S = 2.0  # below the watchdog's 4 s; what begins meanwhile beats and refreshes by itself
 LAST_CHANGE_S = 2.0  # at the end: below what stops a service that does not end
 SETTLE_S = 0.005  # the kernel's news come in bursts
 _Slots = Mapping[Family, Mapping[str, int]]
@@ -372,11 +373,11 @@ class SteeringController:
             self.memory.save({})
         self._report()
 
-    def carries(self, device: str, family: Family) -> bool:
-        """Whether traffic is led there: diverted, in a drill too, or connections finish on it."""
+    def carrying(self, family: Family) -> set[str]:
+        """The devices that traffic is led to: diverted, in a drill too, or to finish there."""
         diversion = self._plan.diversions.get(family)
-        is_led = diversion is not None and diversion.route.device == device
-        return is_led or self._draining.tunnel(family) == device
+        led = diversion.route.device if diversion is not None else ""
+        return {led, self._draining.tunnel(family)} - {""}
 
     # --- tasks
 
@@ -415,7 +416,7 @@ class SteeringController:
     async def keep_alive(self) -> None:
         """The task: show the watchdog that this process lives, however long nft takes."""
         while True:
-            await asyncio.sleep(CALM_S if self._is_calm else BEAT_S)
+            await rest(CALM_S if self._is_calm else BEAT_S)
             if self.diversions or self._is_loose:
                 self._loosen()  # others set it anew, and so does a watchdog while we are held up
             self._beat()
@@ -423,7 +424,7 @@ class SteeringController:
     async def keep_fresh(self) -> None:
         """The task: refresh what lapses; where nft refuses, have the table built anew."""
         while True:
-            await asyncio.sleep(CALM_S if self._is_calm else REFRESH_S)
+            await rest(CALM_S if self._is_calm else REFRESH_S)
             try:
                 await self._refresh()
                 self._warnings.clear_topic("refresh")
@@ -450,7 +451,7 @@ class SteeringController:
         while True:
             if not self.diversions and await self._look_ups.look(self._plan):
                 self._kicked.set()
-            await asyncio.sleep(RESOLVERS_S)
+            await rest(RESOLVERS_S)
 
 
 def _left_behind(before: Diversion | None, now: Diversion | None) -> list[str]:

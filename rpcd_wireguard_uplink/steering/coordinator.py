@@ -148,9 +148,9 @@ class SteeringCoordinator:
         self._divert(family, None)
         self._apply([Move(change, family, -1)])
 
-    def carries(self, device: str, family: Family) -> bool:
-        """Whether traffic is led there, in a drill too, or connections finish on it."""
-        return self.controller.carries(device, family)
+    def carrying(self, family: Family) -> Collection[str]:
+        """The devices that traffic is led to, in a drill too, or on which connections finish."""
+        return self.controller.carrying(family)
 
     def _divert(self, family: Family, diversion: Diversion | None) -> None:
         wanted = {f: d for f, d in self._wish.diversions.items() if f is not family}

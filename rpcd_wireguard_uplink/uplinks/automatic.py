@@ -21,6 +21,7 @@ from ..mesh.registry.trust import rejected_pins
 from ..mesh.wire.offer import Offer
 from ..model import Uplink
 from ..reasons import because
+from ..tasks import rest
 from ..warnings import Warnings
 from .adding import Adding
 from .lease_client import LeaseClient
@@ -51,7 +52,7 @@ class AutomaticUplinks:
 
     async def run(self) -> None:
         while True:
-            await asyncio.sleep(LOOK_S)
+            await rest(LOOK_S)
             self.judge_terms()
             await self.keep_costs()
             await self.drop_untrusted()

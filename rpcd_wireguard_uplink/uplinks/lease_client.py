@@ -7,7 +7,6 @@ probes alone decide. Renewals write nothing to flash.
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import ipaddress
 import random
@@ -38,7 +37,7 @@ from ..platform.linux import Platform
 from ..reasons import because
 from ..schema.endpoints import is_literal
 from ..system.rtnetlink import Address
-from ..tasks import TaskSet, tell
+from ..tasks import TaskSet, rest, tell
 from ..warnings import Warnings
 from .lifecycle import Uplinks
 
@@ -144,7 +143,7 @@ class LeaseClient:
 
     async def run(self) -> None:
         while True:
-            await asyncio.sleep(1.0)
+            await rest(1.0)
             now_s = time.monotonic()
             leased = [
                 uplink

@@ -30,6 +30,7 @@ from ..platform.linux import Platform
 from ..platform.tunnels import LOST_NETWORK, NETWORK, has_interfaces, plan_sections, tunnels_of
 from ..reasons import because
 from ..system import wg
+from ..tasks import rest
 from ..text import quoted
 from ..uci import Draft, Section
 from ..warnings import Warnings
@@ -84,7 +85,7 @@ class Uplinks:
         """The task: read again what others have changed, and make tunnels again that are gone."""
         waits = patience = 1  # what can't be made is tried less and less often
         while True:
-            await asyncio.sleep(CONFIG_CHECK_S)
+            await rest(CONFIG_CHECK_S)
             if self.changed_outside:
                 waits = patience = 1
                 await self.reload()

@@ -464,7 +464,7 @@ async def test_a_drill_lasts_until_its_end_or_a_change(standing: Bench) -> None:
     for _ in range(2):
         standing.steering.carry_out({V4: at_home, V6: at_home})
         await standing.settle()
-        assert standing.where() == "wgup_a" and standing.steering.carries("wgup_a", V4)
+        assert standing.where() == "wgup_a" and standing.steering.carrying(V4) == {"wgup_a"}
     standing.steering.end_drill(V4, DRILL)
     assert standing.diverted(), "nftables comes first"
     await standing.settle()
@@ -903,9 +903,8 @@ async def test_connections_stay_on_the_tunnel(draining: Bench) -> None:
     assert draining.where(mark=draining.slot("wgup_a") << SLOT_SHIFT) == "wgup_a"
     [script] = [s for s in draining.scripts() if "add element inet wgup drain4" in s]
     assert f"{draining.slot('wgup_a') << SLOT_SHIFT:#x} timeout 600s" in script
-    assert draining.steering.carries("wgup_a", V4)
-    assert not draining.steering.carries("wgup_a", V6)
-    assert not draining.steering.carries("wgup_b", V4)
+    assert draining.steering.carrying(V4) == {"wgup_a"}
+    assert not draining.steering.carrying(V6)
 
 
 async def test_draining_begins_before_the_traffic_leaves(
@@ -941,7 +940,7 @@ async def test_they_end_by_time_with_the_tunnel_or_its_uplink(draining: Bench, w
     await draining.settle()
     assert draining.connections.deleted == [(V4, slot << SLOT_SHIFT, INBOUND | SLOT_MASK)]
     assert "flush map inet wgup drain4" in draining.scripts()[-1]
-    assert not draining.steering.carries("wgup_a", V4)
+    assert not draining.steering.carrying(V4)
 
 
 @pytest.mark.parametrize("to", ["wgup_a", "wan2"])
