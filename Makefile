@@ -8,8 +8,8 @@ STAMP := $(VENV)/.installed
 LAB_STAMP := $(VENV)/.installed-lab
 BIN := $(VENV)/bin
 QUIETLY := -qq --no-compile --disable-pip-version-check --root-user-action=ignore
-# Two laboratories, which mostly sleep, beside what computes: with three, verdicts come late.
-PYTEST := $(BIN)/python -m pytest -n 3 --dist loadgroup
+# Three laboratories, which mostly sleep, beside what computes and gives way to them.
+PYTEST := $(BIN)/python -m pytest -n 4 --dist loadgroup
 
 # For `make install`: the folder of Python's packages on the router.
 PYTHON_SITE ?= /usr/lib/python3.11/site-packages

@@ -30,31 +30,34 @@ DEEP = {
     **dict.fromkeys(("capacity", "brownout", "offer_refused", "exchange_troubles"), "*"),
     # Long ones, and relatives of what their file shows.
     "restart": "*a_restart_keeps*",  # killed and started again in time: crash
-    "rules_peers": "*clock* *somebody_elses*",
+    "rules_peers": "*clock* *somebody_elses* *two_that_are*",
     # A second WAN and its death: cases 3 and 13. The next uplink: exchange.
-    "rules_paths": "*tunnel[[]no* *each_others* *own_second_wan* *followed_by_the_next*",
+    "rules_paths": "*tunnel[[]no* *each_others* *own_second_wan* *followed_by_the_next*"
+    " *cannot_help*",
     "underlays": "*[[]carrier*",
     "rules_pace": "*two_percent* *only_pings*",  # bursts; case 8
     # A killed service: crash.
     "steering": "*[[]* *watchdog* *late* *control_group* *busybox* *shell* *goes_on* *large*"
-    " *restart_in_time* *process_group* *drained* *look_ups* *killed_service* *wg_quicks*",
+    " *restart_in_time* *process_group* *drained* *look_ups* *killed_service* *wg_quicks*"
+    " *nothing_left*",
     "dns": "*look_ups[[]6* *look_ups[[]4-True* *dnsmasq[[]ifdown* *dnsmasq[[]carrier* *bare*"
-    " *does_not_carry* *rebinding[[]1[02]*",
+    " *does_not_carry* *rebinding[[]1[02]* *signatures*",
     "calls": "*check_interval* *failover_timeout*",
     "leaks": "*[[]open* *[[]carrier* *cannot_carry*",
     "mtu": "*another_line* *narrower* *whole_mtu*",
-    "drill": "*comes_back* *dies_in* *without_internet* *dead_service* *failover_in_a* *costs*",
+    "drill": "*comes_back* *dies_in* *without_internet* *dead_service* *failover_in_a* *costs*"
+    " *supposed*",
     "devices": "*[[]no* *[[]nft* *start_in_an_outage*",  # a start in an outage: case 16
     "sticky": "*tunnel_that_dies* *without_the_option* *dies_again*",
     "captive": "*wrong_page*",
-    "hooks": "*slow_hook*",
+    "hooks": "*slow_hook* *outlive*",
     "provider": "*serves_renewals_only[[]changes1* *rate[[]up*",
     "by_hand": "*wrong_span* *choice_that_dies*",
     # What all others stand on.
     "lab": "*silent_drop* *loss_in_percent* *provider[[]wan* *variants* *upstream_death*",
     "exchange": "*a_place_is_good_again* *offers_again_after* *both_have_their_limit*"
     " *dead_line_is_not_offered*",
-    "exchange_mqtt": "*[[]stop* *clock_went_back*",
+    "exchange_mqtt": "*[[]stop* *clock_went_back* *is_gone_at_once*",
     "hostile_cases": "*hanging* *races* *withdraws[[][1-9]* *lock_held*"
     " *fails[[]wg* *fails[[]nft* *fails[[]tc-[!f]* *not_content* *connections_open*"
     " *is_told[[][!r]*",

@@ -68,6 +68,7 @@ def test_console_scripts_exist(metadata: configparser.ConfigParser) -> None:
         assert callable(getattr(importlib.import_module(module), function))
 
 
+@pytest.mark.deep
 def test_a_removed_module_stays_removed(tmp_path: Path) -> None:
     checkout = tmp_path / "checkout"
     shutil.copytree(PACKAGE, checkout / PACKAGE.name, ignore=shutil.ignore_patterns("__pycache__"))

@@ -111,10 +111,12 @@ def test_the_scripts_of_the_ipk_call_openwrts_own(ipks: dict[str, dict[str, byte
     assert {name.lstrip("/") for name in kept} <= archive(ipks[NAME]["data.tar.gz"]).keys()
 
 
+@pytest.mark.deep
 def test_an_ipk_is_the_same_bytes_each_time(made: list[Path], tmp_path: Path) -> None:
     assert [file.read_bytes() for file in made] == [f.read_bytes() for f in ipk.build(tmp_path)]
 
 
+@pytest.mark.deep
 def test_bytecode_is_for_the_routers_python_only(tmp_path: Path) -> None:
     ours = f"{sys.version_info.major}.{sys.version_info.minor}"
     if ours != ipk.PYTHON:
