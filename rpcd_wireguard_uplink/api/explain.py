@@ -130,7 +130,7 @@ class ExplainMethods:
         sentence = f"{shown} leaves by {active}{self._circumstance(family)}"
         path = self._monitor.paths.get((state.active, family))
         if path is not None and path.kinds.present is not ProbeKind.PING:
-            sentence += f" (it answers {path.kinds.present.value}, not ping)"
+            sentence += f" (it answers {path.kinds.present.shown}, not ping)"
         if not following:
             return f"{sentence}; nothing else could take over now."
         heir = following[0].candidate.name

@@ -280,7 +280,7 @@ class StatusMethods:
         notes: dict[str, None] = {}
         for path in self._monitor.paths.values():
             name = names.get(path.device) or self._platform.logical_name(path.device)
-            method = path.kinds.present.value
+            method = path.kinds.present.shown
             if path.kinds.present is not ProbeKind.PING:
                 notes[f"{name} answers {method} but not ping: it is watched by {method}"] = None
             for doubt in path.health.targets.doubts():

@@ -14,13 +14,18 @@ from enum import Enum
 
 
 class ProbeKind(Enum):
-    """The kinds of probes, as people call them."""
+    """The kinds of probes in the order in which they are tried: what people call each, and the
+    port that it asks at, 0 where that is not the kind's to say.
+    """
 
-    PING = "ping"
-    DNS = "DNS"
-    TCP_443 = "TCP port 443"
-    TCP_53 = "TCP port 53"
-    HTTP = "HTTP"
+    PING = "ping", 0
+    DNS = "DNS", 53
+    TCP_443 = "TCP port 443", 443
+    TCP_53 = "TCP port 53", 53
+    HTTP = "HTTP", 0
+
+    def __init__(self, shown: str, port: int) -> None:
+        self.shown, self.port = shown, port
 
     @property
     def is_dear(self) -> bool:

@@ -28,12 +28,10 @@ from .probe_kind import ProbeKind
 FIRST_SEQUENCE = 0x10000  # above every ICMP sequence number
 PATIENCE_S = 3.0
 MOST_PENDING = 32
-DNS_PORT = 53
 _RESET = struct.pack("ii", 1, 0)  # struct linger: close resets, nothing stays behind
 _TCP_SYNCNT = 7  # linux/tcp.h
 _ERROR = (socket.SOL_SOCKET, socket.SO_ERROR)
 _NO_CONTENT = re.compile(rb"HTTP/1\.[01] 204[ \r]")
-_PORTS = {ProbeKind.TCP_443: 443, ProbeKind.TCP_53: 53}
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +124,7 @@ class ServiceProber:
                     return None
                 self._connect(page.address, page.port, page.request)
             else:
-                self._connect(target, _PORTS[kind])
+                self._connect(target, kind.port)
         except OSError:
             return None
         return self._sequence
@@ -164,7 +162,7 @@ class ServiceProber:
 
     def _ask(self, sock: socket.socket, target: str) -> None:
         number = int.from_bytes(os.urandom(2), "big")
-        sock.sendto(question(number, "", SOA), (target, DNS_PORT))
+        sock.sendto(question(number, "", SOA), (target, ProbeKind.DNS.port))
         self._asked[number] = self._sequence, target, time.monotonic()
 
     def _connect(self, target: str, port: int, request: bytes = b"") -> None:

@@ -48,7 +48,7 @@ def test_a_resolvers_answer(prober: ServiceProber, monkeypatch: pytest.MonkeyPat
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as server:
         server.bind(("127.0.0.1", 0))
         server.settimeout(2.0)
-        monkeypatch.setattr(service_probe, "DNS_PORT", server.getsockname()[1])
+        monkeypatch.setattr(ProbeKind.DNS, "port", server.getsockname()[1])
         sequence = prober.send(ProbeKind.DNS, "127.0.0.1")
         query, client = server.recvfrom(512)
         other = struct.pack("!H", int.from_bytes(query[:2], "big") ^ 1)
@@ -67,8 +67,7 @@ def test_a_resolvers_answer(prober: ServiceProber, monkeypatch: pytest.MonkeyPat
 def test_connections(prober: ServiceProber, monkeypatch: pytest.MonkeyPatch) -> None:
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as server:
         server.bind(("127.0.0.1", 0))
-        port = server.getsockname()[1]
-        monkeypatch.setitem(service_probe._PORTS, ProbeKind.TCP_443, port)
+        monkeypatch.setattr(ProbeKind.TCP_443, "port", server.getsockname()[1])
         assert prober.send(ProbeKind.TCP_443, "127.0.0.1") is not None
         assert wait(prober) == [], "a refusal is no answer"
         server.listen(1)
