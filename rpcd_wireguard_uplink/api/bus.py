@@ -16,7 +16,7 @@ from ..errors import BusError, MethodNotFound, NameTaken, Status, TimedOut
 from ..events import Events, HotplugReported
 from ..schema.record import Record
 from ..tasks import TaskSet
-from ..ubus import BusObject, Call, Encoded, Reply, encode_table
+from ..ubus import BusObject, Call, Reply, encode_table
 from ..ubus.blobmsg import Type
 from ..ubus.client import Client
 from . import methods
@@ -41,7 +41,7 @@ class BusService:
         self._dashboard = Dashboard()
         self._published = False
         self._handlers: dict[str, Callable[..., Any]] = {}
-        self._encoded: dict[str, Encoded] = {}
+        self._remembered: dict[str, Reply] = {}
         self._started = asyncio.Event()
         self._joined = False
 
@@ -135,12 +135,14 @@ class BusService:
 
     def forget_replies(self) -> None:
         """Replies differ from now on."""
-        self._encoded.clear()
+        self._remembered.clear()
 
     def _handle(self, call: Call) -> Reply | Awaitable[Reply]:
         if not self._started.is_set():
             return self._handle_later(call)
-        cached = self._encoded.get(call.method)
+        remembered = self._remembered.get(call.method)
+        if remembered is not None and not call.arguments:
+            return remembered
         try:
             method = methods.METHODS.get(call.method)
             if method is None:
@@ -148,8 +150,8 @@ class BusService:
                     return self._finish(call.method, self._dashboard.forward(call))
                 raise MethodNotFound(f"{methods.OBJECT} has no method {call.method[:40]}")
             arguments = methods.parse_arguments(method, call.arguments)
-            if cached is not None:
-                return Reply(cached)
+            if remembered is not None:
+                return remembered
             result = self._handlers[call.method](**arguments)
         except Exception as error:
             return _failure(error)
@@ -172,9 +174,8 @@ class BusService:
     def _success(self, name: str, reply: Record) -> Reply:
         if name not in CACHED:
             return Reply(reply.as_table())
-        encoded = Encoded(encode_table(reply.as_table()))
-        self._encoded[name] = encoded
-        return Reply(encoded)
+        remembered = self._remembered[name] = Reply(encode_table(reply.as_table()))
+        return remembered
 
 
 def _failure(error: Exception) -> Reply:

@@ -172,7 +172,7 @@ def decode_table(data: bytes) -> dict[str, Any]:
     A text ends at its first NUL, as it does for every C program on the bus; bytes that are no
     UTF-8 become U+FFFD. Raises BusError for malformed or too deeply nested bytes.
     """
-    return _decode_members(data, 0, len(data), 0)
+    return _decode_members(data, 0, len(data), 0) if data else {}
 
 
 def _decode_members(data: bytes, start: int, end: int, depth: int) -> dict[str, Any]:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from ..errors import BusError, Status
 from .blobmsg import Encoded, Type, decode_table, encode_table
 
 
-@dataclass(frozen=True, slots=True)
-class Caller:
+class Caller(NamedTuple):
     """Who calls: names from the bus (SO_PEERCRED), never from the message; the connection's id."""
 
     user: str | None
@@ -19,8 +18,7 @@ class Caller:
     client_id: int
 
 
-@dataclass(frozen=True, slots=True)
-class Call:
+class Call(NamedTuple):
     """One call of a published object's method, its arguments decoded but not checked."""
 
     path: str
@@ -29,8 +27,7 @@ class Call:
     caller: Caller
 
 
-@dataclass(frozen=True, slots=True)
-class Reply:
+class Reply(NamedTuple):
     """What a caller gets: the table first, if there is one, then the status."""
 
     data: Mapping[str, Any] | Encoded | None = None

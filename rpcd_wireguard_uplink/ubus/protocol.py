@@ -6,7 +6,9 @@ ids of the objects that are published over it. A new connection starts with a ne
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 from ..errors import BusError, MessageTooLarge, Status
@@ -29,6 +31,14 @@ from .objects import BusObject, Call, Caller, Listener, Reply
 
 FORWARDING_SLACK = 4096
 """ubusd adds USER and GROUP to an INVOKE and forwards it even where that passes the limit."""
+
+
+# Callers ask the same again and again: what their bytes mean, and what answers them, is remembered.
+REMEMBERED_BYTES = 512
+
+# As plain numbers: to read a member of an enumeration takes as long as all else of a comparison.
+_HELLO, _STATUS, _DATA = map(int, (MessageType.HELLO, MessageType.STATUS, MessageType.DATA))
+_INVOKE, _UNSUBSCRIBE = int(MessageType.INVOKE), int(MessageType.UNSUBSCRIBE)
 
 
 class Request(NamedTuple):
@@ -61,14 +71,13 @@ class Completed:
         return [reply[Attr.OBJID] for reply in self.replies if Attr.OBJID in reply]
 
 
-@dataclass(frozen=True, slots=True)
-class Invoked:
+class Invoked(NamedTuple):
     """Somebody calls one of our objects, or an event or notification is delivered to it."""
 
     target: BusObject | Listener | None
-    object_id: int
     seq: int
     peer: int
+    object_id: int
     method: str
     data: bytes | None
     user: str | None
@@ -124,38 +133,28 @@ class Connection:
     def _understand(self, message: Message) -> Event | None:
         kind = message.type
         if self.client_id is None:
-            if kind != MessageType.HELLO:
+            if kind != _HELLO:
                 raise BusError("the bus did not greet first; is the socket ubusd's?")
             self.client_id = message.peer
             return Connected(message.peer)
+        if kind == _INVOKE:
+            is_small = len(message.body) <= REMEMBERED_BYTES
+            asked = (_asked if is_small else _asked.__wrapped__)(message.body)
+            if asked is None:
+                return None
+            return Invoked(self.objects.get(asked[0]), message.seq, message.peer, *asked)
         attributes = parse_attributes(message.body)
-        if kind in (MessageType.STATUS, MessageType.DATA):
+        if kind in (_STATUS, _DATA):
             return self._answered(message, attributes)
-        object_id = attributes.get(Attr.OBJID)
-        if object_id is None:
-            return None
-        if kind == MessageType.INVOKE:
-            user, group = attributes.get(Attr.USER), attributes.get(Attr.GROUP)
-            return Invoked(
-                self.objects.get(object_id),
-                object_id,
-                message.seq,
-                message.peer,
-                text_of(attributes.get(Attr.METHOD, b"")),
-                attributes.get(Attr.DATA),
-                None if user is None else text_of(user),
-                None if group is None else text_of(group),
-                bool(attributes.get(Attr.NO_REPLY)),
-            )
-        if kind == MessageType.UNSUBSCRIBE and Attr.TARGET in attributes:
-            return Unsubscribed(object_id, attributes[Attr.TARGET])
+        if kind == _UNSUBSCRIBE and Attr.OBJID in attributes and Attr.TARGET in attributes:
+            return Unsubscribed(attributes[Attr.OBJID], attributes[Attr.TARGET])
         return None
 
     def _answered(self, message: Message, attributes: dict[int, Any]) -> Completed | None:
         pending = self._pending.get(message.seq)
         if pending is None or pending.peer != message.peer:
             return None
-        if message.type == MessageType.DATA:
+        if message.type == _DATA:
             pending.replies.append(attributes)
             # Calls may follow this message at once, so the id counts from here and not from the
             # STATUS behind it (ubus_add_object_cb, libubus-obj.c).
@@ -254,23 +253,50 @@ class Connection:
         """
         if invoked.no_reply:
             return b""
-        owner = put_number(Attr.OBJID, invoked.object_id)
+        _, seq, peer, object_id, *_ = invoked
         data, status = b"", int(reply.status)
         if reply.data is not None:
             try:
-                data = _data_frame(invoked, owner, encode_table(reply.data))
+                data = _told(object_id, seq, peer, reply.data)
             except MessageTooLarge as error:
                 sentence = f"the reply is too large for the bus ({MAX_MESSAGE} bytes); ask for less"
                 table = {"success": False, "error": sentence, "code": error.code}
-                data = _data_frame(invoked, owner, encode_table(table))
+                data = _told(object_id, seq, peer, table)
                 status = int(error.status)
-        body = put_number(Attr.STATUS, status) + owner
-        return data + frame(MessageType.STATUS, invoked.seq, invoked.peer, body)
+        return data + frame(_STATUS, seq, peer, _ended(object_id, status))
 
 
-def _data_frame(invoked: Invoked, owner: bytes, table: bytes) -> bytes:
-    body = owner + put_raw(Attr.DATA, table)
-    return frame(MessageType.DATA, invoked.seq, invoked.peer, body)
+@lru_cache(maxsize=64)
+def _asked(body: bytes) -> tuple[int, str, bytes | None, str | None, str | None, bool] | None:
+    """What an INVOKE says: the object's id, the method, its arguments, who calls, no_reply."""
+    found = parse_attributes(body)
+    if Attr.OBJID not in found:
+        return None
+    user, group = found.get(Attr.USER), found.get(Attr.GROUP)
+    return (
+        found[Attr.OBJID],
+        text_of(found.get(Attr.METHOD, b"")),
+        found.get(Attr.DATA),
+        None if user is None else text_of(user),
+        None if group is None else text_of(group),
+        bool(found.get(Attr.NO_REPLY)),
+    )
+
+
+def _told(object_id: int, seq: int, peer: int, table: Mapping[str, Any] | Encoded) -> bytes:
+    """The frame of a reply's table. What is Encoded is told more than once."""
+    told = _carried if isinstance(table, Encoded) else _carried.__wrapped__
+    return frame(_DATA, seq, peer, told(object_id, encode_table(table)))
+
+
+@lru_cache(maxsize=2)
+def _carried(object_id: int, table: Encoded) -> bytes:
+    return put_number(Attr.OBJID, object_id) + put_raw(Attr.DATA, table)
+
+
+@lru_cache(maxsize=16)
+def _ended(object_id: int, status: int) -> bytes:
+    return put_number(Attr.STATUS, status) + put_number(Attr.OBJID, object_id)
 
 
 def _wire_text(text: str) -> bytes:

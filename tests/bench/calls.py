@@ -64,6 +64,8 @@ def measure_calls(rounds: int) -> list[Row]:
             lay(router, count)
             router.wait(lambda s: len(s["uplinks"]) == count)  # noqa: B023
             router.wait_primary(60.0)
+            if count == 1:
+                rows += _compare_with_c(router, rounds)
             for clients in (1, CLIENTS):
                 rows.append(_compare(router.service.socket, count, clients, rounds))
     return rows
@@ -191,6 +193,31 @@ def _compare(socket: str, uplinks: int, clients: int, rounds: int) -> Row:
     counted = f"{uplinks} uplink{'s' * (uplinks > 1)}, {clients} client{'s' * (clients > 1)}"
     name = f"uplink_status beside a no-op, p50: {counted}"
     return Row(name, "ratio", tuple(ratios), 1.5 if uplinks > 1 else 1.3, "median", note)
+
+
+def _compare_with_c(router: Router, rounds: int) -> list[Row]:
+    """A status and a small reply of a server in C, both asked by a client in C; no row where there
+    is no compiler, no libubus or no ubusd.
+    """
+    node, lab, peer = router.network.consumer, router.network.lab, router.network.lab.path("peer")
+    source = os.path.join(os.path.dirname(__file__), "peer.c")
+    words = ["cc", "-O2", "-o", peer, source, "-lubus", "-lubox"]
+    if bus_kind() == "broker" or not shutil.which("cc") or subprocess.run(words).returncode:
+        return []
+    pipe = subprocess.PIPE
+    ready(lab.at_close(node.popen([peer, router.service.socket], stdout=pipe, stderr=pipe)))
+    asked = ["bench.c", "small", OBJECT, "uplink_status"]
+    ratios: list[float] = []
+    found: tuple[list[float], list[float]] = ([], [])
+    for _ in range(rounds):
+        told = node.run([peer, router.service.socket, str(CALLS), *asked], timeout_s=60.0).stdout
+        times = [[float(word) / 1e6 for word in line.split()] for line in told.splitlines()]
+        ratios.append(quantile(times[1], 0.5) / quantile(times[0], 0.5))
+        for kept, more in zip(found, times, strict=True):
+            kept += more
+    note = f"p50/p99 {_microseconds(found[1])} us, C {_microseconds(found[0])} us, client in C"
+    name = "uplink_status beside a small reply of a server in C, p50: 1 uplink"
+    return [Row(name, "ratio", tuple(ratios), 1.5, "median", note)]
 
 
 def _microseconds(values: Sequence[float]) -> str:

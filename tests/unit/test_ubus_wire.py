@@ -192,7 +192,7 @@ def test_a_forgotten_request_is_not_answered_and_its_number_comes_back():
 
 
 def invocation(connection: Connection, no_reply: bool = False) -> Invoked:
-    return Invoked(None, 2000, 7, 3000, "m", b"", None, None, no_reply)
+    return Invoked(None, 7, 3000, 2000, "m", b"", None, None, no_reply)
 
 
 def test_a_reply_over_the_limit_is_refused_here_and_says_so():

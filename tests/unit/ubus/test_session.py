@@ -22,7 +22,7 @@ HELLO = b"\0\0\0\0\0\0\x13\x88\0\0\0\4"
 
 def invoked(handler, data: bytes | None = b"", method: str = "m", seq: int = 1) -> Invoked:
     obj = BusObject("test", {}, handler)
-    return Invoked(obj, 2000, seq, 3000, method, data, "root", "root", False)
+    return Invoked(obj, seq, 3000, 2000, method, data, "root", "root", False)
 
 
 def statuses(written: list[bytes]) -> list[int]:
