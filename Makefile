@@ -118,10 +118,9 @@ install: ## lay the files out below DESTDIR as on a router
 		$(JSMIN) <"htdocs/$$file" >"$(DESTDIR)/www/$$file" || exit 1; \
 	done
 	@$(PYTHON) po/catalogue.py compile "$(DESTDIR)/usr/lib/lua/luci/i18n"
-	@find rpcd_wireguard_uplink -name '*.py' -o -name '*.sh' | while read -r file; do \
-		mkdir -p "$(DESTDIR)$(PYTHON_SITE)/$${file%/*}" && \
-		cp "$$file" "$(DESTDIR)$(PYTHON_SITE)/$$file" || exit 1; \
-	done
+	@mkdir -p "$(DESTDIR)$(PYTHON_SITE)"
+	@find rpcd_wireguard_uplink \( -name '*.py' -o -name '*.sh' \) \
+		-exec cp --parents -t "$(DESTDIR)$(PYTHON_SITE)" {} +
 	@mkdir -p "$(DESTDIR)/usr/bin"
 	@for script in wgctl:cli.main rpcd-wireguard-uplink:__main__; do \
 		file="$(DESTDIR)/usr/bin/$${script%%:*}"; \

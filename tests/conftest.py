@@ -7,6 +7,7 @@ install on a plain machine are skipped everywhere.
 
 from __future__ import annotations
 
+import gc
 import os
 import re
 import shutil
@@ -92,6 +93,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         seen.update([row[0]] if row is not None else ())
         if is_relative or any(fnmatch(item.nodeid, pattern) for pattern in DEEP_PATTERNS):
             item.add_marker("deep")
+
+
+def pytest_collection_finish() -> None:
+    """What was collected stays to the end: a collection of garbage need not go through it."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -15,7 +15,7 @@ import json
 import os
 import sys
 from collections.abc import AsyncIterator, Mapping, Sequence
-from functools import partial
+from functools import cache, partial
 from typing import Any, NoReturn, TextIO
 
 from .. import __version__
@@ -348,6 +348,7 @@ _SET = "Sets an option of the configuration; a bad value is refused."
 _UNSET = "Takes an option out of the configuration, so that its default counts again."
 
 
+@cache
 def command_line() -> argparse.ArgumentParser:
     """The parser of all of wgctl, made from the method table."""
     parser = _Parser(

@@ -1,4 +1,4 @@
-"""One browser for all tests here, a server for each; laboratories as elsewhere."""
+"""One browser and one web server for all tests here; laboratories as elsewhere."""
 
 from __future__ import annotations
 
@@ -61,20 +61,14 @@ def page(browser) -> Iterator[object]:
     assert not complaints
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def serve() -> Iterator[Callable[..., object]]:
-    """Open web servers for gateways that are closed after the test."""
+    """Gives each gateway a place at the web server."""
     from .site import Site
 
-    sites = []
-
-    def make(gateway: object) -> Site:
-        sites.append(Site.open(gateway))
-        return sites[-1]
-
-    yield make
-    for site in sites:
-        site.close()
+    site = Site.open()
+    yield site.serve
+    site.close()
 
 
 @pytest.fixture

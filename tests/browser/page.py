@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import base64
 import subprocess
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,6 +19,16 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.remote.webelement import WebElement
 
 WAIT_S = 20.0
+UNTIL = """
+const [ms, ...a] = arguments, end = performance.now() + ms;
+return new Promise((done, fail) => {
+  const look = () => Promise.resolve(%s).then(
+    found => found || performance.now() > end ? done(found) : setTimeout(later, 20), fail);
+  const later = () => { try { look() } catch (error) { fail(error) } };
+  later();
+});
+"""
+"""Looks in the page itself, which asks less of the machine than a question after the other."""
 VISIBLE = "e => e.offsetParent !== null || getComputedStyle(e).position == 'fixed'"
 
 
@@ -70,7 +79,7 @@ def open_browser(program: str, driver: str, profile: Path) -> Iterator[Chrome]:
 
 
 class Page:
-    """A page in the browser's one window. A server's address has a session storage of its own."""
+    """A page in the browser's one window. LuCI stores things by session, and each is a new one."""
 
     def __init__(self, browser: Chrome) -> None:
         self.browser = browser
@@ -97,12 +106,9 @@ class Page:
 
     def until(self, script: str, *arguments: Any, timeout_s: float = WAIT_S) -> Any:
         """Wait until an expression is true and return it. Raises AssertionError with the page."""
-        deadline = time.monotonic() + timeout_s
-        while time.monotonic() < deadline:
-            found = self.js(script, *arguments)
-            if found:
-                return found
-            time.sleep(0.05)
+        found = self.browser.execute_script(UNTIL % script, 1000 * timeout_s, *arguments)
+        if found:
+            return found
         seen = self.js("document.body.innerText")
         raise AssertionError(f"not in {timeout_s:g} s: {script} {arguments}\n{seen}\n{self.log()}")
 
@@ -135,8 +141,8 @@ class Page:
 
     def press(self, *keys: str) -> None:
         """Press keys one after the other, where the focus is."""
-        for key in keys:
-            self.browser.switch_to.active_element.send_keys(getattr(Keys, key, key))
+        typed = (getattr(Keys, key, key) for key in keys)
+        self.browser.switch_to.active_element.send_keys(*typed)
 
     def focused(self) -> str:
         """The text of what has the focus."""

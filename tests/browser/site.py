@@ -11,7 +11,9 @@ import json
 import mimetypes
 import os
 import threading
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -57,32 +59,46 @@ PAGE = """\
 
 @dataclass(frozen=True, slots=True)
 class Site:
-    """A server on a port of its own; it serves until close()."""
+    """A server on a port of its own; it serves until close(). A browser may keep its files."""
 
-    gateway: Gateway
     server: ThreadingHTTPServer
+    gateways: dict[str, Gateway]
 
     @classmethod
-    def open(cls, gateway: Gateway) -> Site:
+    def open(cls) -> Site:
         """Start serving in a thread."""
-        server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(gateway))
+        gateways: dict[str, Gateway] = {}
+        server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(gateways))
         server.daemon_threads = True
         threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}).start()
-        return cls(gateway, server)
+        return cls(server, gateways)
+
+    def serve(self, gateway: Gateway) -> Place:
+        """Serve the pages of this gateway too."""
+        place = Place(self.server.server_address[1], f"router{len(self.gateways)}")
+        self.gateways[place.name] = gateway
+        return place
 
     def close(self) -> None:
         """Stop serving."""
         self.server.shutdown()
         self.server.server_close()
 
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where the pages of one gateway are."""
+
+    port: int
+    name: str
+
     def url(self, path: str, session: Session, *, dark: bool = False, lang: str = "en") -> str:
         """The address of a menu entry, '' for a page without a view."""
-        port = self.server.server_address[1]
-        query = f"sid={session.sid}&dark={str(dark).lower()}&lang={lang}"
-        return f"http://127.0.0.1:{port}{CGI}/{path}?{query}"
+        query = f"place={self.name}&sid={session.sid}&dark={str(dark).lower()}&lang={lang}"
+        return f"http://127.0.0.1:{self.port}{CGI}/{path}?{query}"
 
 
-def _handler(gateway: Gateway) -> type[BaseHTTPRequestHandler]:
+def _handler(gateways: Mapping[str, Gateway]) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
 
@@ -90,17 +106,19 @@ def _handler(gateway: Gateway) -> type[BaseHTTPRequestHandler]:
             url = urlsplit(self.path)
             if url.path.startswith(f"{CGI}/admin/translations/"):
                 lang = url.path.rpartition("/")[2]
-                self._send(200, "text/javascript", translation_script(read_catalogue(lang)))
+                self._send(200, "text/javascript", _translations(lang))
             elif url.path.startswith(CGI):
                 given = {name: values[0] for name, values in parse_qs(url.query).items()}
                 path = url.path.removeprefix(CGI).strip("/")
-                self._send(200, "text/html; charset=utf-8", _page(gateway, path, given))
+                text = _page(gateways[given["place"]], path, given)
+                self._send(200, "text/html; charset=utf-8", text)
             else:
                 self._send_file(url.path)
 
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers["Content-Length"]))
-            if self.path.startswith("/ubus"):
+            if self.path.startswith("/ubus/"):
+                gateway = gateways[self.path.split("/")[2]]
                 self._send(200, "application/json", json.dumps(gateway.handle(body)))
             else:
                 self._send(404, "text/plain", "not here")
@@ -109,18 +127,18 @@ def _handler(gateway: Gateway) -> type[BaseHTTPRequestHandler]:
             for file in _places(path):
                 if file.is_file() and ".." not in path:
                     kind = mimetypes.guess_type(file.name)[0] or "application/octet-stream"
-                    data = file.read_bytes()
-                    is_ours = HTDOCS in file.parents and file.suffix == ".js"
-                    self._send(200, kind, jsmin(data) if is_ours else data)
+                    self._send(200, kind, _content(file), "max-age=3600")
                     return
             self._send(404, "text/plain", "not here")
 
-        def _send(self, status: int, kind: str, content: str | bytes) -> None:
+        def _send(
+            self, status: int, kind: str, content: str | bytes, keep: str = "no-store"
+        ) -> None:
             data = content.encode() if isinstance(content, str) else content
             self.send_response(status)
             self.send_header("Content-Type", kind)
             self.send_header("Content-Length", str(len(data)))
-            self.send_header("Cache-Control", "no-store")
+            self.send_header("Cache-Control", keep)
             self.end_headers()
             self.wfile.write(data)
 
@@ -128,6 +146,17 @@ def _handler(gateway: Gateway) -> type[BaseHTTPRequestHandler]:
             pass
 
     return Handler
+
+
+@cache
+def _translations(lang: str) -> str:
+    return translation_script(read_catalogue(lang))
+
+
+@cache
+def _content(file: Path) -> bytes:
+    data = file.read_bytes()
+    return jsmin(data) if HTDOCS in file.parents and file.suffix == ".js" else data
 
 
 def _places(path: str) -> list[Path]:
@@ -139,6 +168,7 @@ def _places(path: str) -> list[Path]:
     return [REAL.parent / inside] if REAL else [DOUBLE / Path(inside).name]
 
 
+@cache
 def menu() -> dict[str, Any]:
     """Our entries of LuCI's menu."""
     found: dict[str, Any] = json.loads(MENU.read_text(encoding="utf-8"))
@@ -161,7 +191,7 @@ def _page(gateway: Gateway, path: str, given: dict[str, str]) -> str:
         "requestpath": path.split("/"),
         "dispatchpath": path.split("/"),
         "pollinterval": 5,
-        "ubuspath": "/ubus/",
+        "ubuspath": f"/ubus/{given['place']}/",
         "sessionid": session.sid,
         "token": "0",
         "nodespec": {"satisfied": True, "readonly": not session.may("uci", CONFIG, "write")},

@@ -6,6 +6,7 @@ LUCI_RESOURCES=DIR runs it, and all other tests here, against a real LuCI.
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -38,18 +39,30 @@ RPC = [
 ]
 
 
-@pytest.fixture
-def runtime(page, serve):
-    """A page with LuCI's runtime and no view, its gateway, and arguments of every call."""
+@pytest.fixture(scope="module")
+def opened(browser, serve) -> Iterator[Any]:
+    """A page with LuCI's runtime and no view."""
+    from .page import Page
+
     gateway = Gateway("/nonexistent")
     rpcd = Rpcd("/nonexistent")
     session = gateway.admit(rpcd.admit(Session()))
     session.grant({"ubus": {"test": [*ANSWERS, "echo"]}}, "read")
     made = {name: (lambda s, t, answer=answer: answer) for name, answer in ANSWERS.items()}
     gateway.others = {"test": {**made, "echo": lambda s, t: (0, t)}, **rpcd.objects}
+    page = Page(browser)
     page.open(serve(gateway).url("", session))
     page.until("L.loaded")
-    return page
+    yield page
+    page.close()
+
+
+@pytest.fixture
+def runtime(opened) -> Iterator[Any]:
+    """That page, of which the browser does not complain."""
+    opened.log()
+    yield opened
+    assert not opened.log()
 
 
 def declared(page, method: str, options: str = "", *arguments: object) -> Any:

@@ -23,7 +23,7 @@ from openwrt.ipk import pack
 from rpcd_wireguard_uplink import __version__
 from rpcd_wireguard_uplink.cli.doctor.checks import PROGRAMS
 from tests.repo import PACKAGE, ROOT
-from tests.repo.test_folders import modules, names_in
+from tests.repo.test_folders import modules, names_in, tree_of
 
 FEED = ROOT / "openwrt" / "rpcd-wireguard-uplink"
 NAME = "rpcd-wireguard-uplink"
@@ -173,7 +173,7 @@ def test_a_program_that_is_run_is_known() -> None:
     """Every literal first word of an argument vector in the package."""
     found = set()
     for path in modules():
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        for node in ast.walk(tree_of(path)):
             if isinstance(node, ast.Call) and node.args and isinstance(node.args[0], ast.List):
                 words = node.args[0].elts
                 if words and isinstance(words[0], ast.Constant):

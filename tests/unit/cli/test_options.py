@@ -15,7 +15,7 @@ from rpcd_wireguard_uplink.config.options import SECTIONS
 from rpcd_wireguard_uplink.config.parser import parse_config
 from rpcd_wireguard_uplink.config.settings import Config
 from rpcd_wireguard_uplink.uci import Store, Value
-from tests.unit.config.samples import SAMPLES, full, whole_file
+from tests.unit.config.samples import SAMPLES, full
 
 FILE = """\
 # the owner's
@@ -144,10 +144,10 @@ ROWS = [
 def test_the_command_of_each_fault_mends_it(
     router: Router, kind: str, option: Option, bad: Value
 ) -> None:
+    section = full(kind, **{option.name: bad})
     with Store(str(router.folder)).edit("wireguard-uplink") as draft:
-        for section in whole_file(full(kind, **{option.name: bad})):
-            draft.set_section(section.name, section.type, section.options)
-    good = parse_config(whole_file()).good
+        draft.set_section(section.name, section.type, section.options)
+    good = parse_config([full(kind)]).good
     [fault] = parse_config(Store(str(router.folder)).read("wireguard-uplink").sections, good).faults
     words = shlex.split(fault.mend)
     assert words[:2] == ["wgctl", "uplink"]

@@ -124,6 +124,8 @@ async def test_1000_offers_and_60_uplinks_are_read_without_a_wait(
         for n in range(60)
     )
     router.write("wireguard-uplink", CONFIG + sections)
+    for n in range(60):
+        (tmp_path / "keys" / f"wgup_u{n}").write_text(key_of(f"private {n}"))
     await router.start()
     try:
         service = router.daemon

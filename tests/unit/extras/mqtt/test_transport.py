@@ -79,8 +79,8 @@ def broker(tmp_path: Path) -> Iterator[Broker]:
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setattr(module, "FIRST_PAUSE_S", 0.2)
-    monkeypatch.setattr(module, "LONGEST_PAUSE_S", 0.4)
+    monkeypatch.setattr(module, "FIRST_PAUSE_S", 0.05)
+    monkeypatch.setattr(module, "LONGEST_PAUSE_S", 0.1)
     yield
     gc.enable()
 
@@ -339,7 +339,7 @@ async def test_a_broker_that_restarts_is_found_again(broker: Broker) -> None:
         await other.connected()
         broker.stop()
         await until(lambda: "" not in (one.states[-1], other.states[-1]))
-        await asyncio.sleep(1.0)
+        await asyncio.sleep(0.5)
         told = len(one.states)
         assert told <= 4, f"the same is told once: {one.states}"
         broker.start()
