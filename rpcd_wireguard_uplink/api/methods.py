@@ -40,8 +40,8 @@ class Method:
 
     name: str
     access: Access
-    doc: str
     reply: type[Record]
+    doc: str
     needed: Mapping[str, Tree] = field(default_factory=dict)
     optional: Mapping[str, Tree] = field(default_factory=dict)
     alias: str | None = None
@@ -125,358 +125,177 @@ def error_reply(error: BaseException) -> tuple[dict[str, Any], Status]:
 
 
 # --- the table
+# fmt: off
 
 _PEER: dict[str, Tree] = {"peer_id": s.PEER_ID}
 _OFFER: Mapping[str, Tree] = {
     "bandwidth_mbps": s.whole("Mbit/s to advertise; 0 to say nothing", 0, 1_000_000),
     "latency_ms": s.number("ms to advertise; measured if left out", 0, 60_000),
-    "wan_type": s.text(
-        "kind of WAN, such as fiber or lte",
-        pattern=r"^[0-9A-Za-z_./+ -]{0,32}$(?!\n)",
-        must="be at most 32 letters, digits, spaces or _./+-",
-    ),
+    "wan_type": s.text("kind of WAN, such as fiber or lte",
+        "be at most 32 letters, digits, spaces or _./+-",
+        pattern=r"^[0-9A-Za-z_./+ -]{0,32}$(?!\n)"),
     "metered": s.flag("1 if the WAN is paid by volume"),
     "quota_gb": s.number("GB a month for all consumers together; 0 for no limit", 0, 1_000_000),
     "price_per_gb": s.number("what a GB costs, as the mesh counts; 0 for nothing", 0, 1_000_000),
     "limit_mbps": s.whole("Mbit/s for each consumer, each way; 0 for no limit", 0, 100_000),
     "max_consumers": s.whole("how many peers are served at once", 1, 200),
-    "endpoint": s.HOST
-    | {"description": "name or address that peers reach this router by; found out if left out"},
-}
-_DRILL: Mapping[str, Tree] = {
-    "peer_id": s.PEER_ID | {"description": "the peer to drill with; all if left out"},
-    "all_traffic": s.flag(
-        "1 to lead the traffic of everybody through one uplink and back, which cuts connections"
-    ),
-    "seconds": s.whole("for how long with all_traffic; 10 if left out", 1, 60),
+    "endpoint": s.HOST | {"description":
+        "name or address that peers reach this router by; found out if left out"},
 }
 
 _UPLINKS = (
-    Method(
-        "uplink_list",
-        "read",
-        "Lists the offers of mesh peers, usable or why not, and the configured uplinks.",
-        r.Uplinks,
-    ),
-    Method(
-        "uplink_status",
-        "read",
-        "Tells which path traffic takes and why, and how every path is doing.",
-        r.Status,
-    ),
-    Method(
-        "uplink_add",
-        "write",
+    Method("uplink_list", "read", r.Uplinks,
+        "Lists the offers of mesh peers, usable or why not, and the configured uplinks."),
+    Method("uplink_status", "read", r.Status,
+        "Tells which path traffic takes and why, and how every path is doing."),
+    Method("uplink_add", "write", r.Added,
         "Makes an uplink from a peer's offer or from given values, or changes it.",
-        r.Added,
         needed=_PEER,
-        optional={
-            "weight": s.WEIGHT,
-            "endpoint": s.ENDPOINT,
-            "public_key": s.PUBLIC_KEY,
-            "address": s.ADDRESS,
-        },
-        example="nodea --weight 50",
-    ),
-    Method(
-        "uplink_remove",
-        "write",
+        optional={"weight": s.WEIGHT, "endpoint": s.ENDPOINT, "public_key": s.PUBLIC_KEY,
+                  "address": s.ADDRESS},
+        example="nodea --weight 50"),
+    Method("uplink_remove", "write", r.DonePeer,
         "Removes an uplink and everything that was made for it, and nothing else.",
-        r.DonePeer,
-        needed=_PEER,
-        example="nodea",
-    ),
-    Method(
-        "uplink_test",
-        "write",
+        needed=_PEER, example="nodea"),
+    Method("uplink_test", "write", r.Tested,
         "Sends probes through an uplink's tunnel; takes seconds. No answer is no error.",
-        r.Tested,
         needed=_PEER,
         optional={
-            "target": s.HOST
-            | {"description": "a host name or IP address to probe; a configured one if left out"},
-            "count": s.whole("how many probes to send, 1 to 20", 1, 20),
-        },
-        progress="sending probes through the tunnel",
-        example="nodea --count 10",
-    ),
-    Method(
-        "uplink_set_priority",
-        "write",
+            "target": s.HOST | {"description":
+                "a host name or IP address to probe; a configured one if left out"},
+            "count": s.whole("how many probes to send, 1 to 20", 1, 20)},
+        progress="sending probes through the tunnel", example="nodea --count 10"),
+    Method("uplink_set_priority", "write", r.Weighed,
         "Sets an uplink's weight; the uplink with the higher weight is preferred.",
-        r.Weighed,
-        needed=_PEER | {"weight": s.WEIGHT},
-        alias="priority",
-        example="nodea 50",
-    ),
-    Method(
-        "uplink_set_failover",
-        "write",
+        needed=_PEER | {"weight": s.WEIGHT}, alias="priority", example="nodea 50"),
+    Method("uplink_set_failover", "write", r.Switched,
         "Turns automatic failover on or off.",
-        r.Switched,
-        needed={
-            "enabled": s.flag("1 to fail over automatically, 0 not to")
-            | {"x-words": {"enable": True, "disable": False}}
-        },
-        alias="failover",
-        example="disable",
-    ),
-    Method(
-        "uplink_use",
-        "write",
+        needed={"enabled": s.flag("1 to fail over automatically, 0 not to")
+                           | {"x-words": {"enable": True, "disable": False}}},
+        alias="failover", example="disable"),
+    Method("uplink_use", "write", r.Used,
         "Has all traffic leave by one path for a while, or ends that; a path that dies is left.",
-        r.Used,
-        needed={
-            "path": s.PEER_ID
-            | {"description": "a peer's id, wan for the router's own WAN, or auto to end it"}
-        },
-        optional={
-            "for": s.text(
-                "for how long, such as 90s, 10m or 2h, at most 24h; 10m if left out",
-                pattern=r"^[0-9]{1,5}[smh]?$(?!\n)",
-                must="be a number of seconds, or one with s, m or h behind it",
-            )
-        },
-        example="nodea --for 30m",
-    ),
-    Method(
-        "uplink_gossip",
-        "local",
+        needed={"path": s.PEER_ID | {"description":
+            "a peer's id, wan for the router's own WAN, or auto to end it"}},
+        optional={"for": s.text(
+            "for how long, such as 90s, 10m or 2h, at most 24h; 10m if left out",
+            "be a number of seconds, or one with s, m or h behind it",
+            pattern=r"^[0-9]{1,5}[smh]?$(?!\n)")},
+        example="nodea --for 30m"),
+    Method("uplink_gossip", "local", r.Heard,
         "Hands in a message of the mesh, for the package that carries its gossip.",
-        r.Heard,
-        needed={
-            "message": {
-                "type": ["object", "string"],
-                "description": "an uplink_offer or uplink_withdraw, "
-                "as a table or as JSON text of at most 16,384 characters",
-                "maxLength": LONGEST_MESSAGE,
-            }
-        },
-        optional={
-            "origin": s.PEER_ID
-            | {
-                "description": "the node that it is said to come from: such a message must be "
-                "signed by its sender; left out by this router's own programs"
-            }
-        },
-        alias="",
-    ),
-    Method(
-        "uplink_history",
-        "read",
+        needed={"message": {"type": ["object", "string"], "maxLength": LONGEST_MESSAGE,
+            "description": "an uplink_offer or uplink_withdraw, "
+                           "as a table or as JSON text of at most 16,384 characters"}},
+        optional={"origin": s.PEER_ID | {"description":
+            "the node that it is said to come from: such a message must be "
+            "signed by its sender; left out by this router's own programs"}},
+        alias=""),
+    Method("uplink_history", "read", r.History,
         "Lists failovers, failbacks and other changes with their causes, newest first.",
-        r.History,
         optional={"limit": s.whole("how many entries at most, 1 to 200", 1, r.LONGEST_HISTORY)},
-        example="--limit 10",
-    ),
-    Method(
-        "uplink_pulse",
-        "read",
+        example="--limit 10"),
+    Method("uplink_pulse", "read", r.Pulse,
         "Tells the numbers of every path now, and whether other replies differ from before.",
-        r.Pulse,
-        alias="",
-    ),
-    Method(
-        "uplink_series",
-        "read",
+        alias=""),
+    Method("uplink_series", "read", r.SeriesReply,
         "Gives latency, loss and traffic of every path over the last hour, day or month.",
-        r.SeriesReply,
-        optional={
-            "span": s.text(
-                "hour (a point a minute), day (15 minutes) or month (8 hours); hour if left out",
-                pattern=r"^(?:hour|day|month)$(?!\n)",
-                must="be hour, day or month",
-            )
-        },
-        alias="",
-    ),
+        optional={"span": s.text(
+            "hour (a point a minute), day (15 minutes) or month (8 hours); hour if left out",
+            "be hour, day or month", pattern=r"^(?:hour|day|month)$(?!\n)")},
+        alias=""),
 )
 _CHOICE = (
-    Method(
-        "uplink_explain",
-        "read",
+    Method("uplink_explain", "read", r.Explained,
         "Explains which path traffic takes, and ranks all backups with the numbers behind it.",
-        r.Explained,
-        alias="why",
-    ),
-    Method(
-        "uplink_simulate",
-        "read",
+        alias="why"),
+    Method("uplink_simulate", "read", r.Simulated,
         "Tells what would happen if these paths failed, without touching anything.",
-        r.Simulated,
-        needed={
-            "fail": {
-                **s.rows(
-                    "the paths that shall fail: devices, names of WANs, or peer ids",
-                    s.text("a path", maxLength=64),
-                    64,
-                ),
-                "minItems": 1,
-                "x-must": "have from 1 to 64 entries",
-                "x-secret": True,  # too long to be quoted
-            }
-        },
-        example="wan",
-    ),
-    Method(
-        "uplink_drill",
-        "write",
+        needed={"fail": {
+            **s.rows("the paths that shall fail: devices, names of WANs, or peer ids",
+                     s.text("a path", maxLength=64), 64),
+            "minItems": 1,
+            "x-must": "have from 1 to 64 entries",
+            "x-secret": True}},  # too long to be quoted
+        example="wan"),
+    Method("uplink_drill", "write", r.Drilled,
         "Rehearses a failover: by own probes only, or for some seconds with all traffic.",
-        r.Drilled,
-        optional=_DRILL,
-        progress="rehearsing",
-        example="nodea",
-    ),
+        optional={
+            "peer_id": s.PEER_ID | {"description": "the peer to drill with; all if left out"},
+            "all_traffic": s.flag("1 to lead the traffic of everybody through one uplink and back, "
+                                  "which cuts connections"),
+            "seconds": s.whole("for how long with all_traffic; 10 if left out", 1, 60)},
+        progress="rehearsing", example="nodea"),
 )
 _ROUTER = (
-    Method(
-        "uplink_check",
-        "write",
+    Method("uplink_check", "write", r.Checked,
         "Looks what is missing or wrong on this router, as `wgctl uplink doctor` does.",
-        r.Checked,
-        alias="",
-    ),
-    Method(
-        "uplink_notify",
-        "write",
+        alias=""),
+    Method("uplink_notify", "write", r.Notified,
         "Runs every hook of the owner's with a test event, and tells what became of each.",
-        r.Notified,
-        alias="notify",
-        progress="running the hooks",
-    ),
+        alias="notify", progress="running the hooks"),
 )
 _PEERS = (
-    Method(
-        "uplink_offer",
-        "write",
+    Method("uplink_offer", "write", r.Offered,
         "Offers this router's internet to trusted mesh peers, or changes the offer.",
-        r.Offered,
-        optional=_OFFER,
-        progress="measuring this router's WAN",
-        example="--bandwidth-mbps 100 --limit-mbps 20",
-    ),
-    Method(
-        "uplink_withdraw",
-        "write",
-        "Takes the offer back; consumers lose this uplink, their leases are kept.",
-        r.Done,
-    ),
-    Method(
-        "uplink_consumers",
-        "read",
-        "Lists the peers that have a lease of this router's internet, and what they used.",
-        r.Consumers,
-    ),
-    Method(
-        "uplink_trust",
-        "read",
-        "Lists the mesh peers and whether each is trusted, or what is missing for it.",
-        r.TrustList,
-    ),
-    Method(
-        "uplink_trust_accept",
-        "write",
+        optional=_OFFER, progress="measuring this router's WAN",
+        example="--bandwidth-mbps 100 --limit-mbps 20"),
+    Method("uplink_withdraw", "write", r.Done,
+        "Takes the offer back; consumers lose this uplink, their leases are kept."),
+    Method("uplink_consumers", "read", r.Consumers,
+        "Lists the peers that have a lease of this router's internet, and what they used."),
+    Method("uplink_trust", "read", r.TrustList,
+        "Lists the mesh peers and whether each is trusted, or what is missing for it."),
+    Method("uplink_trust_accept", "write", r.Trusted,
         "Trusts a mesh peer: pins its mesh key and its identity as they are now.",
-        r.Trusted,
         needed=_PEER,
-        optional={
-            "fingerprint": s.text(
-                "master-link's fingerprint of the peer, where several could be meant",
-                pattern=r"^[A-Za-z0-9:._-]{1,128}$(?!\n)",
-                must="be 1 to 128 letters, digits, dots, colons or hyphens",
-            )
-        },
-        example="nodea",
-    ),
-    Method(
-        "uplink_trust_revoke",
-        "write",
+        optional={"fingerprint": s.text(
+            "master-link's fingerprint of the peer, where several could be meant",
+            "be 1 to 128 letters, digits, dots, colons or hyphens",
+            pattern=r"^[A-Za-z0-9:._-]{1,128}$(?!\n)")},
+        example="nodea"),
+    Method("uplink_trust_revoke", "write", r.DonePeer,
         "Trusts a peer no longer: its offers, its leases and uplinks made by itself go.",
-        r.DonePeer,
-        needed=_PEER,
-        example="nodea",
-    ),
+        needed=_PEER, example="nodea"),
 )
 
 # --- SecuBox's older names: its page sends numbers as text, and "" for what is not given
 
 _OLDER_INTERFACE: Mapping[str, Tree] = {
-    "interface": s.text(
-        "the name of an uplink's network interface",
-        pattern=r"^[A-Za-z0-9_.-]{1,15}$(?!\n)",
-        must="be 1 to 15 letters, digits, dots, underscores or hyphens",
-    )
-}
+    "interface": s.text("the name of an uplink's network interface",
+        "be 1 to 15 letters, digits, dots, underscores or hyphens",
+        pattern=r"^[A-Za-z0-9_.-]{1,15}$(?!\n)")}
 _TO_100 = r"^(?:[1-9][0-9]?|100)$(?!\n)"
 _AMOUNT = r"^[0-9]{1,6}$(?!\n)"
 _OLDER_ORDER: Mapping[str, Tree] = {
     "priority": s.digits("1 to 100, the lower one is preferred: 101 - weight", _TO_100, 1, 100),
-    "weight": s.digits(
-        "1 to 100, the higher one is preferred; counts where no priority is given", _TO_100, 1, 100
-    ),
-}
+    "weight": s.digits("1 to 100, the higher one is preferred; counts where no priority is given",
+                       _TO_100, 1, 100)}
 
 _OLDER = (
-    Method(
-        "uplinks",
-        "read",
-        "Lists the configured uplinks, as SecuBox's page knows them.",
-        r.OlderUplinks,
-    ),
-    Method(
-        "add_uplink",
-        "write",
-        "The older name of uplink_add.",
-        r.OlderAdded,
+    Method("uplinks", "read", r.OlderUplinks,
+        "Lists the configured uplinks, as SecuBox's page knows them."),
+    Method("add_uplink", "write", r.OlderAdded, "The older name of uplink_add.",
         {"peer_pubkey": s.PUBLIC_KEY},
-        {
-            "endpoint": s.ENDPOINT,
-            "local_pubkey": s.text("ignored: a tunnel gets its own key", maxLength=64)
-            | {"x-secret": True},
-            **_OLDER_ORDER,
-            "node_id": s.PEER_ID,
-        },
-    ),
-    Method("remove_uplink", "write", "The older name of uplink_remove.", r.Done, _OLDER_INTERFACE),
-    Method(
-        "test_uplink",
-        "write",
-        "The older name of uplink_test.",
-        r.OlderTested,
-        _OLDER_INTERFACE,
-        {"target": s.HOST},
-    ),
-    Method(
-        "offer_uplink",
-        "write",
-        "The older name of uplink_offer.",
-        r.Done,
-        {},
-        {
-            "bandwidth": s.digits("Mbit/s to advertise", _AMOUNT, 0, 999999),
-            "latency": s.digits("ms to advertise", _AMOUNT, 0, 999999),
-        },
-    ),
-    Method("withdraw_uplink", "write", "The older name of uplink_withdraw.", r.Done),
-    Method(
-        "set_uplink_priority",
-        "write",
-        "The older name of uplink_set_priority.",
-        r.OlderDone,
-        _OLDER_INTERFACE,
-        _OLDER_ORDER,
-    ),
-    Method(
-        "set_uplink_failover",
-        "write",
-        "The older name of uplink_set_failover.",
-        r.Switched,
-        {
-            "enabled": s.digits("1 to fail over automatically, 0 not to", r"^[01]$(?!\n)", 0, 1)
-            | {"type": ["string", "integer", "boolean"], "x-must": "be 1 or 0"}
-        },
-    ),
+        {"endpoint": s.ENDPOINT,
+         "local_pubkey": s.text("ignored: a tunnel gets its own key", maxLength=64)
+                         | {"x-secret": True},
+         **_OLDER_ORDER,
+         "node_id": s.PEER_ID}),
+    Method("remove_uplink", "write", r.Done, "The older name of uplink_remove.", _OLDER_INTERFACE),
+    Method("test_uplink", "write", r.OlderTested, "The older name of uplink_test.",
+        _OLDER_INTERFACE, {"target": s.HOST}),
+    Method("offer_uplink", "write", r.Done, "The older name of uplink_offer.", {},
+        {"bandwidth": s.digits("Mbit/s to advertise", _AMOUNT, 0, 999999),
+         "latency": s.digits("ms to advertise", _AMOUNT, 0, 999999)}),
+    Method("withdraw_uplink", "write", r.Done, "The older name of uplink_withdraw."),
+    Method("set_uplink_priority", "write", r.OlderDone, "The older name of uplink_set_priority.",
+        _OLDER_INTERFACE, _OLDER_ORDER),
+    Method("set_uplink_failover", "write", r.Switched, "The older name of uplink_set_failover.",
+        {"enabled": s.digits("1 to fail over automatically, 0 not to", r"^[01]$(?!\n)", 0, 1)
+                    | {"type": ["string", "integer", "boolean"], "x-must": "be 1 or 0"}}),
 )
+# fmt: on
 
 METHODS: Mapping[str, Method] = MappingProxyType(
     {method.name: method for method in (*_UPLINKS, *_CHOICE, *_ROUTER, *_PEERS, *_OLDER)}

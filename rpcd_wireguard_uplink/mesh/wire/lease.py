@@ -9,10 +9,10 @@ from __future__ import annotations
 import functools
 import ipaddress
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
+from typing import Any, TypeVar
 
 from ...errors import InvalidArgument
 from ...schema import shapes as s
@@ -26,6 +26,8 @@ from .endpoints import (
     scoped_endpoints,
 )
 from .message import IDENTITY_KEY, WEEK_S, Message, few, said
+
+T = TypeVar("T")
 
 SHORTEST_LEASE_S = 5
 MOST_AVOIDED = 64
@@ -55,54 +57,50 @@ class Deny(StrEnum):
     TOO_MANY = "too_many"
 
 
-def _prefixes(place: str, texts: Sequence[str]) -> tuple[str, ...]:
+def _each(place: str, texts: Sequence[str], read: Callable[[str], T], must: str) -> list[T]:
+    """What `read` makes of each; `must` says what one has to be that it raises ValueError for."""
     found = []
     for number, text in enumerate(texts):
         try:
-            found.append(str(ipaddress.ip_network(text, strict=False)))
-        except ValueError as error:
-            raise InvalidArgument(
-                f"{place}[{number}] must be a network such as 10.0.0.0/8 or fd00::/8, "
-                f"not {quoted(text)}"
-            ) from error
-    return tuple(found)
+            found.append(read(text))
+        except (InvalidArgument, ValueError) as error:
+            told = f"{place}[{number}] must be {must}, not {quoted(text)}"
+            raise InvalidArgument(told) from error
+    return found
+
+
+def _prefixes(place: str, texts: Sequence[str]) -> tuple[str, ...]:
+    read = functools.partial(ipaddress.ip_network, strict=False)
+    return tuple(map(str, _each(place, texts, read, "a network such as 10.0.0.0/8 or fd00::/8")))
 
 
 def _private(place: str, texts: Sequence[str], *, with_prefix: bool) -> tuple[str, ...]:
     """Single addresses of private ranges, at most one of each family, in their usual form."""
-    wanted = "10.1.2.3/32 or fd00::2/128" if with_prefix else "10.1.2.1 or fd00::1"
-    found = []
-    for number, text in enumerate(texts):
-        try:
-            if ("/" in text) is not with_prefix:
-                raise ValueError(text)
-            each = ipaddress.ip_interface(text)
-        except ValueError as error:
-            raise InvalidArgument(
-                f"{place}[{number}] must be an address such as {wanted}, not {quoted(text)}"
-            ) from error
+
+    def read(text: str) -> ipaddress.IPv4Interface | ipaddress.IPv6Interface:
+        if ("/" in text) is not with_prefix:
+            raise ValueError(text)
+        return ipaddress.ip_interface(text)
+
+    def check(text: str) -> None:
+        each = read(text)
         is_host = each.network.prefixlen == each.max_prefixlen
         if not is_host or not any(each.ip in network for network in _PRIVATE):
-            raise InvalidArgument(
-                f"{place}[{number}] must be one address of a private range such as {wanted}, "
-                f"not {quoted(text)}"
-            )
-        found.append(each)
+            raise ValueError(text)
+
+    such = "10.1.2.3/32 or fd00::2/128" if with_prefix else "10.1.2.1 or fd00::1"
+    found = _each(place, texts, read, f"an address such as {such}")
+    _each(place, texts, check, f"one address of a private range such as {such}")
     if len({each.version for each in found}) < len(found):
         raise InvalidArgument(f"{place} has two addresses of one family; send one of each")
     return tuple(str(each if with_prefix else each.ip) for each in found)
 
 
 def _resolvers(place: str, texts: Sequence[str]) -> tuple[str, ...]:
-    found = []
-    for number, text in enumerate(texts):
-        try:
-            found.append(parse_host(str(ipaddress.ip_address(text))))
-        except (InvalidArgument, ValueError) as error:
-            raise InvalidArgument(
-                f"{place}[{number}] must be the address of a DNS resolver, not {quoted(text)}"
-            ) from error
-    return tuple(found)
+    def read(text: str) -> str:
+        return parse_host(str(ipaddress.ip_address(text)))
+
+    return tuple(_each(place, texts, read, "the address of a DNS resolver"))
 
 
 def _address(description: str) -> s.Tree:
@@ -137,42 +135,26 @@ class LeaseGrant(Message, name="lease_grant"):
 
     peer_id: str = said({**s.PEER_ID, "description": "the provider's id"})
     public_key: str = said({**s.PUBLIC_KEY, "description": "the provider's WireGuard public key"})
+    # fmt: off
     addresses: tuple[str, ...] = said(
-        few(
-            "the consumer's addresses in the tunnel, one IPv4 /32 and one IPv6 /128",
-            _address("an address with /32 or /128"),
-            2,
-            1,
-        ),
-        read=functools.partial(_private, with_prefix=True),
-    )
+        few("the consumer's addresses in the tunnel, one IPv4 /32 and one IPv6 /128",
+            _address("an address with /32 or /128"), 2, 1),
+        read=functools.partial(_private, with_prefix=True))
     endpoints: tuple[ScopedEndpoint, ...] = said(
         few("ways to the provider", SCOPED_ENDPOINT, MOST_ENDPOINTS, 1),
-        read=scoped_endpoints,
-        write=endpoint_rows,
-    )
+        read=scoped_endpoints, write=endpoint_rows)
     gateways: tuple[str, ...] = said(
-        few(
-            "the provider's own addresses in the tunnel, where the lease is renewed",
-            _address("an address"),
-            2,
-        ),
-        default=(),
-        always=True,
-        read=functools.partial(_private, with_prefix=False),
-    )
+        few("the provider's own addresses in the tunnel, where the lease is renewed",
+            _address("an address"), 2),
+        default=(), always=True, read=functools.partial(_private, with_prefix=False))
     dns: tuple[str, ...] = said(
         few("resolvers to be asked through the tunnel", _address("an address"), 4),
-        default=(),
-        always=True,
-        read=_resolvers,
-    )
-    mtu: int = said(
-        s.whole("bytes of the tunnel's largest packet", 1280, 1500), default=1420, always=True
-    )
-    limit_mbps: int = said(
-        s.whole("Mbit/s each way; 0 for no limit", 0, 1_000_000), default=0, always=True
-    )
+        default=(), always=True, read=_resolvers)
+    mtu: int = said(s.whole("bytes of the tunnel's largest packet", 1280, 1500),
+        default=1420, always=True)
+    limit_mbps: int = said(s.whole("Mbit/s each way; 0 for no limit", 0, 1_000_000),
+        default=0, always=True)
+    # fmt: on
     lease_s: int = said(s.whole("seconds that the lease is valid", SHORTEST_LEASE_S, WEEK_S))
 
 

@@ -54,63 +54,37 @@ class Offer(
     or bus for what a program of this router handed in.
     """
 
+    # fmt: off
     peer_id: str = said(s.PEER_ID, is_listed=True, column="PEER")
     timestamp: str = said(_STAMP, default="")
-    bandwidth_mbps: int = said(
-        s.whole("Mbit/s; 0 if the peer does not say", 0, 1_000_000),
-        default=0,
-        inside="capabilities",
-        is_listed=True,
-        column="MBIT/S",
-    )
-    latency_ms: float = said(
-        s.number("ms; -1 if the peer does not say", 0, 60_000),
-        default=-1.0,
-        inside="capabilities",
-        is_listed=True,
-        column="LATENCY",
-    )
-    wan_type: str = said(
-        line("kind of WAN, such as fiber or lte", "0-9A-Za-z_./+ -", 32),
-        default="",
-        inside="capabilities",
-        is_listed=True,
-        column="WAN",
-    )
-    available: bool = said(
-        s.flag("whether the peer says that its internet works"),
-        default=True,
-        inside="capabilities",
-        always=True,
-        is_listed=True,
-    )
+    bandwidth_mbps: int = said(s.whole("Mbit/s; 0 if the peer does not say", 0, 1_000_000),
+        default=0, inside="capabilities", is_listed=True, column="MBIT/S")
+    latency_ms: float = said(s.number("ms; -1 if the peer does not say", 0, 60_000),
+        default=-1.0, inside="capabilities", is_listed=True, column="LATENCY")
+    wan_type: str = said(line("kind of WAN, such as fiber or lte", "0-9A-Za-z_./+ -", 32),
+        default="", inside="capabilities", is_listed=True, column="WAN")
+    available: bool = said(s.flag("whether the peer says that its internet works"),
+        default=True, inside="capabilities", always=True, is_listed=True)
     host: str = said(s.HOST, inside="endpoint", read=usable_host)
-    port: int = said(
-        s.whole("UDP port", 1, 65535), default=DEFAULT_PORT, inside="endpoint", always=True
-    )
+    port: int = said(s.whole("UDP port", 1, 65535),
+        default=DEFAULT_PORT, inside="endpoint", always=True)
     public_key: str = said(s.PUBLIC_KEY, inside="endpoint", is_listed=True)
     endpoints: tuple[ScopedEndpoint, ...] = said(
         few("further ways to the peer", SCOPED_ENDPOINT, MOST_ENDPOINTS),
-        default=(),
-        read=scoped_endpoints,
-        write=endpoint_rows,
-    )
+        default=(), read=scoped_endpoints, write=endpoint_rows)
     sequence: int | None = said(_SEQUENCE, default=None)
     ttl_s: int | None = said(s.whole("seconds that the offer is valid", 1, WEEK_S), default=None)
     egress: tuple[str, ...] = said(_EGRESS, default=(), read=_tokens, write=",".join)
     metered: bool = said(s.flag("whether the peer pays by volume"), default=False, is_listed=True)
     quota_gb: float = said(s.number("GB in a period; 0 without a quota", 0, MOST_GB), default=0.0)
-    quota_left_gb: float = said(
-        s.number("GB left in this period; -1 without a quota", 0, MOST_GB),
-        default=-1.0,
-        is_listed=True,
-    )
+    quota_left_gb: float = said(s.number("GB left in this period; -1 without a quota", 0, MOST_GB),
+        default=-1.0, is_listed=True)
     price_per_gb: float = said(
         s.number("what a GB costs, in what the mesh counts in; 0 for nothing", 0, MOST_GB),
-        default=0.0,
-    )
+        default=0.0)
     identity: str = said(IDENTITY_KEY, default="")
     signature: str = said(SIGNATURE, default="")
+    # fmt: on
     received_s: float = noted(s.number("seconds of the monotonic clock"), default=0.0)
     carrier: str = noted(s.text("how the offer came"), default="bus")
 
