@@ -21,8 +21,5 @@ class CheckMethod:
         places = Places(self._config_dir, self._keys_dir, self._socket)
         findings = sorted(examine(await read_facts(places)), key=lambda f: f.level.value != "wrong")
         return r.Checked(
-            findings=[
-                r.FindingRow(check=f.check, level=f.level.value, what=f.what, mend=f.mend)
-                for f in findings
-            ]
+            findings=[r.FindingRow.of(each, level=each.level.value) for each in findings]
         )

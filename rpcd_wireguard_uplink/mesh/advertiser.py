@@ -1,7 +1,7 @@
 """How offers travel: our own goes out by every carrier that is on, others' come in by them.
 
 Owns the signing of what is sent and the broker's connection. What a message means is decided
-elsewhere; what comes in goes to intake.py.
+elsewhere; what comes in goes to offer_validation.py.
 """
 
 from __future__ import annotations

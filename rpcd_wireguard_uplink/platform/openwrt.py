@@ -17,7 +17,6 @@ from typing import Any
 from ..errors import CommandFailed, UplinkError
 from ..model import (
     DEVICE_GROUP,
-    MARK_OPTION,
     Family,
     Link,
     PeerCounters,
@@ -44,6 +43,7 @@ from .tunnels import (
     NETWORK,
     NetworkStyle,
     alias_section,
+    marked_others,
     peer_address,
     tunnel_mtu,
     wanted_sections,
@@ -180,7 +180,7 @@ class OpenWrt(Platform):
         for name in self._applied.keys() - wanted:
             del self._applied[name]
             self._endpoints.forget(name)
-        for name in _marked_others(links, wanted):  # what netifd left behind
+        for name in marked_others(links, wanted):  # what netifd left behind
             self.kernel.delete_device(name)
         marked = {link.name for link in links if link.group == DEVICE_GROUP and link.alias}
         failed = {}
@@ -199,7 +199,7 @@ class OpenWrt(Platform):
         """Have netifd do what is new or gone, and nothing else; what there is behind that."""
         wanted = {tunnel.interface for tunnel in tunnels}
         found, links = await self._netifd.dump(), self.kernel.devices()
-        gone = _marked_others(links, wanted)
+        gone = marked_others(links, wanted)
         sections = {section.name for section in (await self.read(NETWORK)).sections}
         # what an earlier run took out of the file, and netifd has not read since
         gone += [name for name in found if is_own_name(name) and name not in sections]
@@ -295,12 +295,6 @@ def _metric(section: Section | None, others: Iterable[Section]) -> int:
         return old
     taken = {str(other.options.get("metric", "")) for other in others}
     return next(n for n in range(FIRST_METRIC, FIRST_METRIC + 1000) if str(n) not in taken)
-
-
-def _marked_others(links: Iterable[Link], wanted: Container[str]) -> list[str]:
-    """Devices with our mark that no tunnel means any more."""
-    mark = f"{MARK_OPTION}:"
-    return [link.name for link in links if link.alias.startswith(mark) and link.name not in wanted]
 
 
 def _is_up(tunnel: Tunnel, found: Mapping[str, Interface]) -> bool:

@@ -7,7 +7,7 @@ one behind.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from ..model import (
@@ -257,10 +257,11 @@ def plan_devices(
             )
         elif applied.get(tunnel.interface) != tunnel:
             update.append(tunnel)
-    names = {tunnel.interface for tunnel in wanted}
-    delete = tuple(
-        link.name
-        for link in links
-        if link.alias.startswith(f"{MARK_OPTION}:") and link.name not in names
-    )
-    return DevicePlan(tuple(create), tuple(update), delete, refused)
+    delete = marked_others(links, {tunnel.interface for tunnel in wanted})
+    return DevicePlan(tuple(create), tuple(update), tuple(delete), refused)
+
+
+def marked_others(links: Iterable[Link], wanted: Container[str]) -> list[str]:
+    """Devices with our mark that no tunnel means any more."""
+    mark = f"{MARK_OPTION}:"
+    return [link.name for link in links if link.alias.startswith(mark) and link.name not in wanted]

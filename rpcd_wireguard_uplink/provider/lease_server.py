@@ -21,7 +21,7 @@ from ..events import Events, NumbersChanged, PeerNews
 from ..mesh.rate_limit import Buckets
 from ..mesh.registry.peers import Peers
 from ..mesh.wire.lease import Denial, Deny, LeaseGrant, LeaseRequest
-from ..model import PeerCounters
+from ..model import NOT_COUNTED, PeerCounters
 from ..reasons import because
 from ..storage.usage_file import UsageFile
 from ..tasks import TaskSet, rest
@@ -291,10 +291,8 @@ class LeaseServer:
         self._usage.ledger.record(moved, date.today(), self.site.settings.reset_day)
 
     def _is_silent(self, public_key: str) -> bool:
-        peer = self.peers.get(public_key)
-        if peer is None or peer.handshake_age_s is None:
-            return False
-        if peer.stale_s <= SILENT_S or peer.silent_s <= min(QUIET_S, SILENT_S):
+        peer = self.peers.get(public_key, NOT_COUNTED)
+        if peer.handshake_age_s is None or peer.stale_s <= SILENT_S or peer.silent_s <= QUIET_S:
             return False
         return time.monotonic() - self._readmitted.get(public_key, float("-inf")) > READMIT_S
 
@@ -311,19 +309,18 @@ class LeaseServer:
         return [self._consumer_row(lease, now_s) for lease in self.pool.leases]
 
     def _consumer_row(self, lease: Lease, now_s: float) -> Table:
-        peer = self.peers.get(lease.public_key)
+        peer = self.peers.get(lease.public_key, NOT_COUNTED)
         used = self._usage.ledger.used(lease.public_key)
-        age_s = peer.handshake_age_s if peer is not None else None
         return {
             "peer_id": lease.peer_id,
             "public_key": lease.public_key,
             "address": lease.addresses[0].partition("/")[0],
             "address6": lease.addresses[-1].partition("/")[0],
             "expires_s": max(0, int(lease.expires_s - now_s)),
-            "handshake_age_s": -1 if age_s is None else int(age_s),
-            "endpoint": peer.endpoint if peer is not None else "",
-            "rx_bytes": peer.rx_bytes if peer is not None else 0,
-            "tx_bytes": peer.tx_bytes if peer is not None else 0,
+            "handshake_age_s": peer.shown_age_s,
+            "endpoint": peer.endpoint,
+            "rx_bytes": peer.rx_bytes,
+            "tx_bytes": peer.tx_bytes,
             "today_bytes": used.today,
             "month_bytes": used.period,
         }

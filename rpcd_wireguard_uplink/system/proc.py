@@ -18,11 +18,7 @@ SETTINGS = "/proc/sys/net"
 
 def read_setting(name: str) -> str:
     """A setting below net, such as ipv4/ip_forward; '' where it is not there."""
-    try:
-        with open(f"{SETTINGS}/{name}", encoding="ascii") as file:
-            return file.read().strip()
-    except OSError:
-        return ""
+    return read_lenient(f"{SETTINGS}/{name}").strip()
 
 
 def write_setting(name: str, value: str) -> None:
@@ -77,8 +73,8 @@ class Losses:
 
 def read_losses(root: str = "/proc/net") -> Losses:
     """The counters now; zeros for what this kernel doesn't count."""
-    four = dict(parse_netstat(_text(f"{root}/netstat")))
-    six = dict(parse_snmp6(_text(f"{root}/snmp6")))
+    four = dict(parse_netstat(read_lenient(f"{root}/netstat")))
+    six = dict(parse_snmp6(read_lenient(f"{root}/snmp6")))
     routeless = (four.get("IpExt.InNoRoutes", 0), six.get("Ip6InNoRoutes", 0))
     return Losses(routeless, four.get("TcpExt.IPReversePathFilter", 0))
 
@@ -110,8 +106,8 @@ def is_strict(device: str) -> bool:
     return max((int(value) for value in values if value.isdigit()), default=0) == 1
 
 
-def _text(path: str) -> str:
-    # A device may have any name without spaces, slash and colon, also one that is no ASCII.
+def read_lenient(path: str) -> str:
+    """A file's text, '' where it can't be read; a device's name in it may be no ASCII."""
     with suppress(OSError), open(path, encoding="utf-8", errors="replace") as file:
         return file.read()
     return ""
@@ -128,7 +124,7 @@ class DeviceCounters:
 
 def read_devices(path: str = "/proc/self/net/dev") -> dict[str, DeviceCounters]:
     """The counters of each network device; {} where none can be read."""
-    return parse_devices(_text(path))
+    return parse_devices(read_lenient(path))
 
 
 def device_bytes(path: str = "/proc/self/net/dev") -> dict[str, tuple[int, int]]:

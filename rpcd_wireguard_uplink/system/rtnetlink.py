@@ -11,16 +11,19 @@ import ipaddress
 import os
 import socket
 import struct
+import sys
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from ..errors import CommandFailed
 from ..model import OUTER_MARK, OWN_PROTOCOLS, DefaultRoute, Family, Link
 from . import netlink, nft
 from .netlink import Message, attribute, nested, number, parse_attributes, text
+
+T = TypeVar("T")
 
 NEWLINK, DELLINK, GETLINK = 16, 17, 18
 NEWADDR, DELADDR, GETADDR = 20, 21, 22
@@ -481,21 +484,18 @@ class Kernel:
         return self._netlink.port
 
     def devices(self) -> list[Link]:
-        dumped = self._netlink.dump(GETLINK, _LINK.pack(0, 0, 0, 0, 0))
-        return [found for message in dumped if (found := parse_link(message)) is not None]
+        return self._dump(GETLINK, _LINK.pack(0, 0, 0, 0, 0), parse_link)
 
     def addresses(self) -> list[Address]:
         """Every device's global addresses."""
         names = dict(socket.if_nameindex())
-        dumped = self._netlink.dump(GETADDR, _ADDRESS.pack(0, 0, 0, 0, 0))
-        found = (each for message in dumped if (each := parse_address(message)) is not None)
+        found = self._dump(GETADDR, _ADDRESS.pack(0, 0, 0, 0, 0), parse_address)
         return [Address(names[n], text, in_force) for n, text, in_force in found if n in names]
 
     def routes(self, family: Family) -> list[Route]:
         """The routes of all tables but local ones, in the kernel's order."""
         body = _ROUTE.pack(_DOMAINS[family], 0, 0, 0, 0, 0, 0, 0, 0)
-        dumped = self._netlink.dump(GETROUTE, body)
-        return [found for message in dumped if (found := parse_route(message)) is not None]
+        return self._dump(GETROUTE, body, parse_route)
 
     def destinations(self) -> list[tuple[str, str]]:
         """(device, prefix) of each route but steering's own, of all tables; '' for a refusal."""
@@ -519,9 +519,11 @@ class Kernel:
 
     def rules(self, family: Family) -> list[Rule]:
         """The policy rules in the order in which they are asked; none: no such family here."""
-        body = _RULE.pack(_DOMAINS[family], 0, 0, 0, 0, 0, 0)
-        dumped = self._netlink.dump(GETRULE, body)
-        return [found for message in dumped if (found := parse_rule(message)) is not None]
+        return self._dump(GETRULE, _RULE.pack(_DOMAINS[family], 0, 0, 0, 0, 0, 0), parse_rule)
+
+    def _dump(self, kind: int, body: bytes, parse: Callable[[Message], T | None]) -> list[T]:
+        found = map(parse, self._netlink.dump(kind, body))
+        return [each for each in found if each is not None]
 
     def device_towards(self, address: str, mark: int = OUTER_MARK) -> str:
         """The device that packets with that mark leave by; '' where none does."""
@@ -530,7 +532,7 @@ class Kernel:
 
     def has_route(self, address: str, source: str, device: str) -> bool:
         """Whether a packet that came in by that device from there would be sent on."""
-        came_by = number(_IIF, _index_of(device))
+        came_by = number(_IIF, index_of(device))
         return self._way_to(address, attribute(_SRC, _packed(source)), came_by) != 0
 
     def _way_to(self, address: str, *more: bytes) -> int:
@@ -548,7 +550,7 @@ class Kernel:
 
     def neighbour(self, device: str, address: str) -> str:
         """The hardware address that a neighbour was seen to have (00:00:5e:..); '' for none."""
-        index, wanted = _index_of(device), _packed(address)
+        index, wanted = index_of(device), _packed(address)
         for message in self._netlink.dump(GETNEIGHBOUR, _NEIGHBOUR.pack(0, 0, 0, 0, 0)):
             held = dict(parse_attributes(message.body, _NEIGHBOUR.size))
             is_there = held.get(1) == wanted and index == _NEIGHBOUR.unpack_from(message.body)[1]
@@ -601,7 +603,7 @@ class Kernel:
 
     def set_addresses(self, device: str, wanted: Collection[str]) -> None:
         """Let a device have these global addresses (with prefix lengths) and no others."""
-        index, found = _index_of(device), by_device(self.addresses()).get(device, ())
+        index, found = index_of(device), by_device(self.addresses()).get(device, ())
         # Deleted first: a network's first address takes the later ones with it when it goes.
         gone = [Message(DELADDR, _address_body(index, a)) for a in found if a not in wanted]
         flags = netlink.CREATE | netlink.REPLACE
@@ -632,7 +634,7 @@ def filled(hops: Iterable[Hop]) -> tuple[Hop, ...]:
     return tuple(replace(h, flags=h.flags | ONLINK) if h.gateway else h for h in hops)
 
 
-def _index_of(device: str) -> int:
+def index_of(device: str) -> int:
     """The device's index, 0 where it is missing."""
     with suppress(OSError):
         return socket.if_nametoindex(device)
@@ -644,10 +646,7 @@ def _string(value: bytes) -> str:
 
 
 def _number(value: bytes) -> int:
-    return int.from_bytes(value[:4], "little" if _LITTLE else "big")
-
-
-_LITTLE = struct.pack("=H", 1) == b"\1\0"
+    return int.from_bytes(value[:4], sys.byteorder)
 
 
 def _address(value: bytes) -> str:

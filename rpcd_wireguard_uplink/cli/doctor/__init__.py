@@ -10,6 +10,7 @@ import asyncio
 import json
 from collections.abc import Iterator, Sequence
 
+from ...api.replies import FindingRow
 from ...text import printable
 from .checks import CHECKS, Facts, Finding, Level, examine
 from .reading import Places, read_facts
@@ -33,9 +34,7 @@ def run(places: Places, *, as_json: bool = False) -> tuple[str, int]:
     status = int(any(finding.level is Level.WRONG for finding in findings))
     if not as_json:
         return "\n".join(report(findings)) + "\n", status
-    rows = [
-        {"check": f.check, "level": f.level.value, "what": f.what, "mend": f.mend} for f in findings
-    ]
+    rows = [FindingRow.of(each, level=each.level.value).as_table() for each in findings]
     return json.dumps({"success": not status, "findings": rows}, indent=2) + "\n", status
 
 

@@ -16,6 +16,7 @@ from ...config.options import CONFIG
 from ...config.parser import parse_config
 from ...config.wan_names import unknown_names, wan_devices
 from ...model import DefaultRoute, is_marked, is_own_name
+from ...platform.tunnels import words_of
 from ...uci import Section
 
 PROGRAMS: Mapping[str, tuple[str, str, str]] = {
@@ -306,18 +307,13 @@ def check_firewall(facts: Facts) -> Iterator[Finding]:
 
 def _inner_zone(zones: Sequence[Section]) -> str:
     """The name of the LAN's zone; '' where none can be told to be it."""
-    of_lan = [z for z in zones if "lan" in _words(z, "network")]
+    of_lan = [z for z in zones if "lan" in words_of(z, "network")]
     found = [*of_lan, *(z for z in zones if z.options.get("name") == "lan")]
     return next((str(z.options.get("name", z.name)) for z in found), "")
 
 
 def _covers(zone: Section, name: str, device: str) -> bool:
-    return name in _words(zone, "network") or device in _words(zone, "device")
-
-
-def _words(section: Section, option: str) -> tuple[str, ...]:
-    value = section.options.get(option, ())
-    return tuple(value.split()) if isinstance(value, str) else value
+    return name in words_of(zone, "network") or device in words_of(zone, "device")
 
 
 def check_offloading(facts: Facts) -> Iterator[Finding]:

@@ -28,7 +28,7 @@ from ...mesh.registry.listing import tunnel_fault
 from ...model import DEVICE_GROUP, PROVIDER_DEVICE, TUNNEL_PREFIX, DefaultRoute, Family
 from ...platform.netifd import parse_dump
 from ...system import process
-from ...system.proc import forwarding_fault
+from ...system.proc import forwarding_fault, read_lenient
 from ...system.rtnetlink import Kernel, by_device
 from ...system.wg import Ages
 from ...ubus import DEFAULT_SOCKET
@@ -88,7 +88,7 @@ async def read_facts(places: Places) -> Facts:
         raw_sockets=_raw_sockets(),
         now_s=time.time(),
         built_s=os.stat(__file__).st_mtime,
-        strict_filter=_text("/proc/sys/net/ipv4/conf/all/rp_filter").strip() == "1",
+        strict_filter=read_lenient("/proc/sys/net/ipv4/conf/all/rp_filter").strip() == "1",
         holder=holder,
         problems=problems,
         notes=notes,
@@ -233,7 +233,9 @@ def find_wireguard(release: str, root: str = "/") -> str:
         return "kernel"
     modules = os.path.join(root, "lib/modules", release)
     found = glob.iglob(os.path.join(glob.escape(modules), "**/wireguard.ko*"), recursive=True)
-    if next(found, None) or "/wireguard.ko" in _text(os.path.join(modules, "modules.builtin")):
+    if next(found, None) or "/wireguard.ko" in read_lenient(
+        os.path.join(modules, "modules.builtin")
+    ):
         return "kernel"
     return "wireguard-go" if shutil.which("wireguard-go") else ""
 
@@ -256,7 +258,7 @@ def read_read_only(*folders: str) -> dict[str, str]:
         while not os.path.isdir(there):
             there = os.path.dirname(there)
         if os.statvfs(there).f_flag & os.ST_RDONLY:
-            points = (line.split()[1] for line in _text("/proc/self/mounts").splitlines())
+            points = (line.split()[1] for line in read_lenient("/proc/self/mounts").splitlines())
             above = [p for p in points if os.path.commonpath((p, there)) == p]
             found.setdefault(max(above, key=len, default="/"), there)
     return {there: mounted for mounted, there in found.items()}
@@ -271,9 +273,3 @@ def read_exposed(keys_dir: str) -> Iterator[str]:
         with suppress(OSError):
             if stat.S_IMODE(os.lstat(name).st_mode) & 0o077:
                 yield name
-
-
-def _text(path: str) -> str:
-    with suppress(OSError), open(path, encoding="utf-8", errors="replace") as file:
-        return file.read()
-    return ""

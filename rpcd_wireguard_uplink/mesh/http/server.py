@@ -9,10 +9,11 @@ import socket
 from collections import deque
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 
+from ...system.rtnetlink import index_of
 from ...warnings import Warnings
 from ..rate_limit import Buckets
 from .connection import Connection, Request, Response, Rules, encoded, refusal
-from .sockets import BACKLOG, Address, index_of, listener, plain_source
+from .sockets import BACKLOG, Address, listener, plain_source
 
 CHECK_S = 5.0
 LEAVE_S = 1.0

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import socket
 
+from ...system.rtnetlink import index_of
+
 Address = tuple[str, int, str]
 """Host literal, TCP port, and the device to be bound to ('' for any)."""
 
@@ -52,14 +54,6 @@ def name_of(host: str, port: int, device: str) -> tuple[str, int] | tuple[str, i
     if host.lower().startswith("fe80:"):
         return host, port, 0, index_of(device)
     return host, port
-
-
-def index_of(device: str) -> int:
-    """The kernel's number of a device, 0 where there is none: a device made anew has another."""
-    try:
-        return socket.if_nametoindex(device) if device else 0
-    except OSError:
-        return 0
 
 
 def plain_source(host: str) -> str:

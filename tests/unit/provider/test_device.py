@@ -11,8 +11,7 @@ from pytest_mock import MockerFixture
 
 from rpcd_wireguard_uplink.errors import CommandFailed, NotFound
 from rpcd_wireguard_uplink.model import Family, Link, mark_alias
-from rpcd_wireguard_uplink.platform.openwrt import _marked_others
-from rpcd_wireguard_uplink.platform.tunnels import plan_devices
+from rpcd_wireguard_uplink.platform.tunnels import marked_others, plan_devices
 from rpcd_wireguard_uplink.provider.device import PROVIDER_ALIAS, Provider
 from rpcd_wireguard_uplink.provider.plan import Lease, ProviderPlan
 from rpcd_wireguard_uplink.system import process
@@ -173,7 +172,7 @@ async def test_a_device_of_that_name(scene: Scene, alias: str, key: str, is_ours
 def test_the_platforms_leave_the_device_alone() -> None:
     links = [Link("wgup_srv", 9, 51, PROVIDER_ALIAS), Link("wgup_x", 10, 51, mark_alias("x"))]
     assert plan_devices([], links, {}).delete == ("wgup_x",)
-    assert _marked_others(links, ()) == ["wgup_x"]
+    assert marked_others(links, ()) == ["wgup_x"]
 
 
 async def test_what_failed_is_tried_again(scene: Scene) -> None:
