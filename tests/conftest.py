@@ -64,11 +64,6 @@ DEEP = {
     " *is_told[[][!r]*",
 }
 """By file of tests/namespace, which tests only `make test-deep` runs."""
-DEEP_PATTERNS = tuple(
-    f"tests/namespace/test_{name}.py::{pattern}"
-    for name, patterns in DEEP.items()
-    for pattern in patterns.split()
-)
 OPTIONAL = frozenset(
     {"ubusd", "ubus", "uci", "rpcd", "netifd", "mwan3", "uhttpd", "opkg", "groff", "setpriv"}
 )
@@ -91,8 +86,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         row = CASE.match(item.nodeid)
         is_relative = row is not None and row[0] in seen
         seen.update([row[0]] if row is not None else ())
-        if is_relative or any(fnmatch(item.nodeid, pattern) for pattern in DEEP_PATTERNS):
+        if is_relative or is_in_deep(item.nodeid):
             item.add_marker("deep")
+
+
+def is_in_deep(nodeid: str) -> bool:
+    file, _, name = nodeid.partition("::")
+    patterns = DEEP.get(file.removeprefix("tests/namespace/test_").removesuffix(".py"), "")
+    return any(fnmatch(name, pattern) for pattern in patterns.split())
 
 
 def pytest_collection_finish() -> None:

@@ -26,7 +26,7 @@ from .driver import CORPUS, fuzz
 from .mutate import damaged
 from .targets import TARGETS
 
-SHORT_S = 0.1
+SHORT_S = 0.05
 PARSER = re.compile("_?(parse|decode)|from_(table|list)")
 
 

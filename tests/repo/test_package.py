@@ -25,6 +25,7 @@ SPECIFIED = {
 }
 
 
+SITE = "usr/lib/python3.11/site-packages"
 BUILD = "import setuptools.build_meta as it, sys; it.build_wheel(sys.argv[1])"
 
 
@@ -33,15 +34,6 @@ def metadata() -> configparser.ConfigParser:
     parser = configparser.ConfigParser()
     parser.read(ROOT / "setup.cfg", encoding="utf-8")
     return parser
-
-
-@pytest.fixture(scope="module")
-def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder that `make install` has filled."""
-    target = tmp_path_factory.mktemp("router")
-    words = ["make", "install", f"DESTDIR={target}", "PYTHON_SITE=/site"]
-    subprocess.run(words, cwd=ROOT, check=True, capture_output=True, text=True)
-    return target
 
 
 def names(text: str) -> set[str]:
@@ -97,19 +89,19 @@ def test_a_removed_module_stays_removed(tmp_path: Path) -> None:
     assert {f"{PACKAGE.name}/{name}" for name in inner} <= second
 
 
-def test_the_layout_of_a_router(installed: Path) -> None:
+def test_the_layout_of_a_router(laid_out: Path) -> None:
     source = {name for name in files_below(PACKAGE) if name.endswith((".py", ".sh"))}
     assert "steering/watchdog.sh" in source
-    assert files_below(installed / "site" / PACKAGE.name) == source
-    assert os.listdir(installed / "site") == [PACKAGE.name]
+    assert files_below(laid_out / SITE / PACKAGE.name) == source
+    assert os.listdir(laid_out / SITE) == [PACKAGE.name]
     for folder, target in (("acl.d", "usr/share/rpcd/acl.d"), ("htdocs", "www"), ("root", ".")):
         if (ROOT / folder).is_dir():
-            assert files_below(ROOT / folder) <= files_below(installed / target)
-    assert not [path for path in installed.rglob("*") if path.name in {"tests", "__pycache__"}]
+            assert files_below(ROOT / folder) <= files_below(laid_out / target)
+    assert not [path for path in laid_out.rglob("*") if path.name in {"tests", "__pycache__"}]
 
 
-def test_the_configuration_has_the_specified_options(installed: Path) -> None:
-    text = (installed / "etc/config/wireguard-uplink").read_text(encoding="utf-8")
+def test_the_configuration_has_the_specified_options(laid_out: Path) -> None:
+    text = (laid_out / "etc/config/wireguard-uplink").read_text(encoding="utf-8")
     lines = [line.split() for line in text.splitlines()]
     assert ["config", "wireguard-uplink", "'uplink'"] in lines
     found = {words[1]: words[2].strip("'") for words in lines if words[:1] == ["option"]}
@@ -117,12 +109,14 @@ def test_the_configuration_has_the_specified_options(installed: Path) -> None:
 
 
 @pytest.mark.parametrize("script", ["wgctl", "rpcd-wireguard-uplink"])
-def test_an_installed_command_runs(installed: Path, script: str) -> None:
-    path = installed / "usr/bin" / script
+def test_an_installed_command_runs(laid_out: Path, script: str) -> None:
+    path = laid_out / "usr/bin" / script
     assert os.access(path, os.X_OK)
     assert path.read_text(encoding="utf-8").startswith("#!/usr/bin/python3\n")
-    variables = {**os.environ, "PYTHONPATH": str(installed / "site")}
+    variables = {"PYTHONPATH": str(laid_out / SITE), "PYTHONDONTWRITEBYTECODE": "1"}
     words = [sys.executable, str(path), "--help"]
-    done = subprocess.run(words, env=variables, cwd=installed, capture_output=True, text=True)
+    done = subprocess.run(
+        words, env=os.environ | variables, cwd=laid_out, capture_output=True, text=True
+    )
     assert done.returncode == 0, done.stderr
     assert "usage" in done.stdout.lower()

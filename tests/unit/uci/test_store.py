@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import fcntl
 import os
-import random
 import resource
 import signal
 import stat
-import subprocess
 import sys
 import threading
 import time
@@ -20,7 +18,7 @@ from types import FrameType
 import pytest
 
 from rpcd_wireguard_uplink.errors import ConfigError, Status
-from rpcd_wireguard_uplink.uci import ConfigBusy, MissingConfig, Store, UnwritableConfig, parse
+from rpcd_wireguard_uplink.uci import ConfigBusy, MissingConfig, Store, UnwritableConfig
 
 TEXT = "# kept\nconfig interface 'wan'\n\toption mtu '1500'\n"
 
@@ -238,46 +236,6 @@ def test_no_change_is_lost_between_writers(store: Store) -> None:
     assert section is not None
     assert section.options["n"] == "60"
     assert names(store) == ["counter", "network"]
-
-
-WRITER = """
-import sys
-from rpcd_wireguard_uplink.uci import Store
-store = Store(sys.argv[1])
-filler = "x" * 300
-n = 0
-while True:
-    n += 1
-    with store.edit("big") as draft:
-        draft.set_section("first", "t", {"n": str(n)})
-        draft.set_section("filler", "t", {f"o{at}": filler + str(n) for at in range(60)})
-        draft.set_section("last", "t", {"n": str(n)})
-    if n == 1:
-        print("written", flush=True)
-"""
-
-
-def test_a_killed_writer_leaves_the_old_or_the_new_content(store: Store, tmp_path: Path) -> None:
-    chance = random.Random(5)
-    for _ in range(4):
-        with subprocess.Popen(
-            [sys.executable, "-c", WRITER, str(tmp_path)], stdout=subprocess.PIPE
-        ) as writer:
-            try:
-                assert writer.stdout is not None
-                assert writer.stdout.readline() == b"written\n"
-                time.sleep(chance.uniform(0, 0.05))
-            finally:
-                writer.send_signal(signal.SIGKILL)
-        document = parse((tmp_path / "big").read_bytes(), file="big")
-        assert [section.name for section in document.sections] == ["first", "filler", "last"]
-        first, filler, final = (section.options for section in document.sections)
-        assert first == final
-        assert filler == {f"o{at}": "x" * 300 + str(first["n"]) for at in range(60)}
-        # The next writer isn't held up by what the killed one left.
-        with store.edit("big") as draft:
-            draft.set_section("last", "t", {"n": "0"})
-        assert names(store) == ["big", "network"]
 
 
 def killed_before_call(store: Store, config: str, call: int) -> bool:

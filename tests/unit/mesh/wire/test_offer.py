@@ -179,12 +179,6 @@ def test_hosts_that_pass() -> None:
     assert check_endpoint_host("192.0.2.9", ["192.0.2.1/24"]) == "192.0.2.9"
 
 
-def test_withdraw() -> None:
-    assert parse_message({"type": "uplink_withdraw", "peer_id": "a"}) == Withdrawal(peer_id="a")
-    text = '{"type": "uplink_withdraw", "peer_id": "a", "timestamp": "now", "sequence": 3}'
-    assert parse_message(text) == Withdrawal(peer_id="a", timestamp="now", sequence=3)
-
-
 @pytest.mark.parametrize(
     ("changes", "sentence"),
     [
