@@ -388,11 +388,12 @@ def test_case_16_failover_without_programs_is_told(home: Home, fault: str) -> No
 
 def test_case_15_what_began_again_is_forgotten(home: Home) -> None:
     """Without descriptors work fails unexpectedly; it is told until it has run well for a while."""
-    home.is_well()  # who lacks them while it starts may end
-    pid = home.service.pid
-    for descriptors in (3, 1024):
-        resource.prlimit(pid, resource.RLIMIT_NOFILE, (descriptors, 4096))
-        time.sleep(1.0)
+    home.is_well()
+    home.service.ask("uplink_history", limit=1)  # who lacks them while it still loads may end
+    pid, before = home.service.pid, home.service.log(10**6)
+    resource.prlimit(pid, resource.RLIMIT_NOFILE, (3, 4096))
+    until(lambda: home.service.log(10**6).removeprefix(before), lambda told: "ERROR" in told)
+    resource.prlimit(pid, resource.RLIMIT_NOFILE, (1024, 4096))
     home.tells("was begun again")
     home.is_well()
 
