@@ -22,6 +22,10 @@ from .schema.record import Record, member
 TUNNEL_PREFIX = "wgup_"
 ALIAS_PREFIX = "wgup6"
 PROVIDER_DEVICE = "wgup_srv"
+IFB_DEVICE = "wgup_ifb"
+TRIAL_DEVICE = "wgup_try"
+RESERVED = frozenset({PROVIDER_DEVICE, IFB_DEVICE, TRIAL_DEVICE})
+"""Devices of the provider's side, which no uplink may have the name of."""
 TABLE = "wgup"  # of nftables
 OWN_PROTOCOLS = (151, 152)  # of rules and routes: those that stand, those of a diversion
 OUTER_MARK = 0x51  # WireGuard's own packets of our tunnels
@@ -254,7 +258,7 @@ def interface_name(peer_id: str, taken: Container[str]) -> str:
     """
     plain = "".join(c for c in peer_id.lower() if c.isascii() and c.isalnum())
     first = TUNNEL_PREFIX + plain[:8]
-    if plain and first not in taken and first != PROVIDER_DEVICE:
+    if plain and first not in taken and first not in RESERVED:
         return first
     for number in range(256):
         digest = hashlib.sha256(f"{peer_id}/{number}".encode()).hexdigest()

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields, replace
 from typing import Any, TypeVar
 
-from ..model import NAME_LENGTH, TUNNEL_PREFIX, Cost, Endpoint, Uplink
+from ..model import NAME_LENGTH, RESERVED, TUNNEL_PREFIX, Cost, Endpoint, Uplink
 from ..text import printable
 from ..uci import Section, Value
 from . import options as o
@@ -98,11 +98,12 @@ class _Reading:
         for section in self.sections:
             name = section.name
             is_named = name.startswith(TUNNEL_PREFIX) and len(name) <= NAME_LENGTH
+            is_named = is_named and name not in RESERVED
             if section.type == section_type == o.UPLINK_TYPE and not is_named:
                 told = (
                     f"{o.CONFIG}.{name}: an uplink's section is named like its interface: "
                     f"{TUNNEL_PREFIX} and up to {NAME_LENGTH - len(TUNNEL_PREFIX)} letters, digits "
-                    "or underscores; it is not used"
+                    f"or underscores, and none of {', '.join(sorted(RESERVED))}; it is not used"
                 )
                 self.faults.append(Fault(told))
             elif section.type == section_type:

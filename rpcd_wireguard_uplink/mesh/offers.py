@@ -69,7 +69,8 @@ class Numbering:
 
 @dataclass(slots=True)
 class OfferBook:
-    """The newest offer of each peer by name, in order of receipt; the oldest goes when it is full.
+    """The newest offer of each peer by name, in order of receipt. When it is full the oldest goes,
+    but what was heard from peers themselves outlives what programs tell of others.
 
     `sequences` are the last that each peer was seen to use, withdrawals included.
     """
@@ -81,12 +82,17 @@ class OfferBook:
         """Keep an offer; False where it is older than what is known."""
         if self._is_stale(offer.peer_id, offer.sequence, offer.received_s, source):
             return False
-        self._remember(offer.peer_id, offer.sequence)
+        self._remember(offer.peer_id, offer.sequence, source)
         self.names.pop(offer.peer_id, None)
         if len(self.names) >= MOST_OFFERS:
-            self.names.pop(next(iter(self.names)))
+            self.names.pop(self._least_proven())
         self.names[offer.peer_id] = offer
         return True
+
+    def _least_proven(self) -> str:
+        """Who gives way: whom a local program has told of, as it may of anybody, goes first."""
+        told = (peer_id for peer_id, offer in self.names.items() if offer.carrier == "bus")
+        return next(told, next(iter(self.names)))
 
     def withdraw(
         self,
@@ -99,7 +105,7 @@ class OfferBook:
         if sequence is not None or source is Source.RELAYED:
             if self._is_stale(peer_id, sequence, now_s, source):
                 return False
-            self._remember(peer_id, sequence)
+            self._remember(peer_id, sequence, source)
         return self.forget(peer_id)
 
     def forget(self, peer_id: str) -> bool:
@@ -119,11 +125,13 @@ class OfferBook:
         known = self.names.get(peer_id)
         return known is not None and received_s - known.received_s <= RESTART_AGE_S
 
-    def _remember(self, peer_id: str, sequence: int | None) -> None:
+    def _remember(self, peer_id: str, sequence: int | None, source: Source) -> None:
         self.sequences.pop(peer_id, None)
         if sequence is None:
             return
         if len(self.sequences) >= MOST_OFFERS:
+            if source is Source.LOCAL:
+                return  # whoever forgot the others' would take a replay of theirs
             self.sequences.pop(next(iter(self.sequences)))
         self.sequences[peer_id] = sequence
 
@@ -157,4 +165,4 @@ class OfferBook:
                 if offer.received_s <= now_s:
                     self.accept(offer)
         for peer_id, sequence in sequences.items():
-            self._remember(peer_id, sequence)
+            self._remember(peer_id, sequence, Source.DIRECT)

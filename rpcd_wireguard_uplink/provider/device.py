@@ -12,12 +12,20 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from ..errors import CommandFailed, NotFound
-from ..model import DEVICE_GROUP, OUTER_MARK, PROVIDER_DEVICE, Link, PeerCounters
+from ..model import (
+    DEVICE_GROUP,
+    IFB_DEVICE,
+    OUTER_MARK,
+    PROVIDER_DEVICE,
+    TRIAL_DEVICE,
+    Link,
+    PeerCounters,
+)
 from ..system import nft, process, wg
 from ..system.rtnetlink import Kernel
 from .firewall import TABLE, provider_script
 from .plan import Lease, ProviderPlan
-from .rates import IFB_DEVICE, TRIAL_DEVICE, Shaper, can_shape, wanted_shapes
+from .rates import Shaper, can_shape, wanted_shapes
 
 PROVIDER_ALIAS = "secubox_provider"
 """Marks our device, as no tunnel is: the platforms delete tunnels that no section means."""

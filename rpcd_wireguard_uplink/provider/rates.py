@@ -14,13 +14,11 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from ..errors import CommandFailed
-from ..model import PROVIDER_DEVICE
+from ..model import IFB_DEVICE, PROVIDER_DEVICE, TRIAL_DEVICE
 from ..system import process
 from ..system.rtnetlink import Kernel
 from .plan import Lease
 
-IFB_DEVICE = "wgup_ifb"
-TRIAL_DEVICE = "wgup_try"
 QUEUE_S = 0.1
 _SIDES = ((PROVIDER_DEVICE, "dst"), (IFB_DEVICE, "src"))
 _VERSION = {4: "match u8 0x40 0xf0 at 0 match ip", 6: "match u8 0x60 0xf0 at 0 match ip6"}

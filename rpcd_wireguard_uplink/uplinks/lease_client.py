@@ -28,6 +28,7 @@ from ..events import Events, PeerAnswered, UplinkChanged
 from ..failover.machine import AWAY
 from ..failover.monitor import Monitor
 from ..mesh.http import request
+from ..mesh.rate_limit import Buckets
 from ..mesh.registry.directory import MeshPeer
 from ..mesh.registry.peers import Peers
 from ..mesh.wire.endpoints import ScopedEndpoint
@@ -44,6 +45,7 @@ from .lifecycle import Uplinks
 ASK_S = 4.0
 RETRY_S = 5.0
 LONGEST_RETRY_S = 300.0
+MOVES, MOVES_PER_S = 2, 1 / 28800  # another place of one provider: five on the first day
 LEAST_PREFIX = 8  # the largest private network (RFC 1918)
 _UNTRUSTED = {Deny.NOT_TRUSTED, Deny.UNBOUND, Deny.OTHER_PEER}
 
@@ -90,6 +92,7 @@ class LeaseClient:
     _tasks: TaskSet
     _events: Events
     _held: dict[str, _Held] = field(default_factory=dict)
+    _moves: Buckets = field(default_factory=lambda: Buckets(MOVES, MOVES_PER_S))
 
     async def ask(self, wanted: Uplink) -> Uplink | None:
         """The uplink with the place that its provider grants; None where there is nobody to ask.
@@ -216,7 +219,16 @@ class LeaseClient:
     async def _take_other_place(
         self, uplink: Uplink, grant: LeaseGrant, endpoints: Sequence[ScopedEndpoint]
     ) -> None:
-        """The provider was set up anew: its key or our addresses are others now."""
+        """The provider was set up anew: its key or our addresses are others now.
+
+        That is a write to flash, so one that does it again and again is not followed.
+        """
+        if not self._moves.take(uplink.peer_id, time.monotonic()):
+            raise NotSupported(
+                f"{uplink.peer_id} gives another place again and again: the one before stays for "
+                "some hours",
+                code="too_many_places",
+            )
         self._held[grant.public_key] = self._held.pop(uplink.public_key, _Held())
         async with self._uplinks.changing() as config:
             existing = config.uplink_to(uplink.peer_id)

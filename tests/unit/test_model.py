@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from rpcd_wireguard_uplink.errors import InvalidArgument
 from rpcd_wireguard_uplink.model import (
     NAME_LENGTH,
-    PROVIDER_DEVICE,
+    RESERVED,
     Endpoint,
     Family,
     Tunnel,
@@ -38,10 +38,10 @@ def test_names(peer_id: str, name: str) -> None:
     assert interface_name(peer_id, ()) == name
 
 
-@pytest.mark.parametrize("peer_id", ["srv", "---", "\u00e9\u00e9", "nodea"])
+@pytest.mark.parametrize("peer_id", ["srv", "ifb", "Try", "---", "\u00e9\u00e9", "nodea"])
 def test_names_that_are_not_free(peer_id: str) -> None:
     name = interface_name(peer_id, {"wgup_nodea"})
-    assert name not in {"wgup_nodea", PROVIDER_DEVICE, "wgup_"}
+    assert name not in {"wgup_nodea", "wgup_", *RESERVED}
     assert name.startswith("wgup_")
 
 
@@ -54,7 +54,7 @@ def test_names_are_unlike_and_short(peer_ids: list[str]) -> None:
         assert len(name) <= NAME_LENGTH
         assert name.isascii()
         assert name.replace("_", "").isalnum()
-        assert name != PROVIDER_DEVICE
+        assert name not in RESERVED
         taken.add(name)
 
 

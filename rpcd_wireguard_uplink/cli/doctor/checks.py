@@ -300,8 +300,12 @@ def check_firewall(facts: Facts) -> Iterator[Finding]:
         elif (zone_name := str(zone.options.get("name", zone.name))) not in reached:
             told = f"No forwarding leads to the firewall zone {zone_name} of {name}."
             inner = _inner_zone(zones)
-            mend = f"uci add firewall forwarding && uci set firewall.@forwarding[-1].src={inner}"
-            mend += f" && uci set firewall.@forwarding[-1].dest={zone_name} && {apply}"
+            sets = {"src": inner, "dest": zone_name}  # anybody's names: no commands of theirs
+            mend = "uci add firewall forwarding" + "".join(
+                f" && uci set firewall.@forwarding[-1].{option}={shlex.quote(value)}"
+                for option, value in sets.items()
+            )
+            mend += f" && {apply}"
             yield _wrong("firewall", told, mend if inner else "")
 
 

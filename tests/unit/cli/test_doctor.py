@@ -207,6 +207,16 @@ def test_a_wan_that_is_not_there_is_told_where_no_service_does() -> None:
     )
 
 
+def test_names_of_zones_are_no_commands() -> None:
+    """Who may name a zone in LuCI may not have root run what he likes."""
+    zones = "config zone\n\toption name 'a;reboot'\n\tlist network 'lan'\n"
+    zones += "config zone\n\toption name '$(reboot)'\n\tlist network 'wan'\n"
+    found = examine(healthy(configs={"firewall": zones}, wans={"wan": "eth1"}))
+    [mend] = [f.mend for f in found if f.check == "firewall"]
+    set_to = [word.partition("=")[2] for word in shlex.split(mend) if "=" in word]
+    assert set_to == ["a;reboot", "$(reboot)"]
+
+
 def test_a_provider_that_forwards_nothing_is_told() -> None:
     provider = {"wireguard-uplink": "config provider 'local'\n\toption enabled '1'\n"}
     told = {"unforwarded": ("it forwards nothing", "sysctl -w x=1"), "holder": "nobody"}

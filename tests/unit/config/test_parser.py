@@ -174,6 +174,7 @@ def test_a_broker_needs_a_host() -> None:
         ("provider", "other", "other: name it: config provider 'local'"),
         ("mqtt", "other", "other: name it: config mqtt 'broker'"),
         ("uplink", "a", "a: an uplink's section is named like its interface: wgup_ and up to 8"),
+        ("uplink", "wgup_ifb", "none of wgup_ifb, wgup_srv, wgup_try; it is not used"),
         ("uplink", "wgup_far_too_long", "wgup_far_too_long: an uplink's section is named"),
     ],
 )

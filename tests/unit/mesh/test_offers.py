@@ -12,6 +12,7 @@ from rpcd_wireguard_uplink.mesh.offers import (
     RESTART_AGE_S,
     Numbering,
     OfferBook,
+    Source,
 )
 from rpcd_wireguard_uplink.mesh.wire.endpoints import ScopedEndpoint
 from rpcd_wireguard_uplink.mesh.wire.offer import Offer
@@ -84,6 +85,21 @@ def test_the_oldest_goes_when_it_is_full() -> None:
     assert len(kept) == MOST_OFFERS
     assert "p1" not in kept
     assert {"p0", "one more"} <= kept
+
+
+def test_what_programs_tell_of_anybody_pushes_out_nobody_who_was_heard_himself() -> None:
+    book = OfferBook()
+    book.accept(OFFER.replaced(carrier="mesh"), Source.DIRECT)
+    relayed = OFFER.replaced(peer_id="r", carrier="mqtt")
+    book.accept(relayed, Source.RELAYED)
+    for number in range(2 * MOST_OFFERS):
+        book.accept(OFFER.replaced(peer_id=f"p{number}", carrier="bus"), Source.LOCAL)
+    assert len(book.names) == len(book.sequences) == MOST_OFFERS
+    assert {"a", "r", f"p{number}"} <= book.names.keys()
+    assert not book.accept(relayed.replaced(sequence=4), Source.RELAYED), "a replay"
+    for number in range(MOST_OFFERS):
+        book.accept(OFFER.replaced(peer_id=f"m{number}", carrier="mesh"), Source.DIRECT)
+    assert "a" not in book.names and len(book.names) == MOST_OFFERS
 
 
 def test_an_earlier_run_is_taken_over() -> None:

@@ -18,6 +18,7 @@ from rpcd_wireguard_uplink.events import PeerAnswered
 from rpcd_wireguard_uplink.mesh.http import Request, Response, Server
 from rpcd_wireguard_uplink.mesh.registry.directory import Directory, MeshPeer
 from rpcd_wireguard_uplink.mesh.registry.peers import Peers
+from rpcd_wireguard_uplink.mesh.registry.trust import State, Verdict
 from rpcd_wireguard_uplink.mesh.wire.endpoints import ScopedEndpoint
 from rpcd_wireguard_uplink.mesh.wire.lease import LeaseGrant
 from rpcd_wireguard_uplink.model import Endpoint, Uplink
@@ -26,7 +27,7 @@ from rpcd_wireguard_uplink.uplinks.lease_client import LeaseClient, taken
 from rpcd_wireguard_uplink.warnings import Warnings
 from tests.unit.fakes import Commands, RoutingTables, key_of
 from tests.unit.mesh.test_http import free_port
-from tests.unit.router import CONFIG, Router, commands_of_a_router
+from tests.unit.router import CONFIG, Router, commands_of_a_router, offer
 
 WANTED = Uplink("nodea", "", Endpoint("192.0.2.7"), key_of("old"), (), key_of("own"))
 GRANT = LeaseGrant(
@@ -202,6 +203,30 @@ async def test_a_renewal_that_fails_is_told_until_its_uplink_is_gone(
     while "lease wgup_nodea" in warnings and time.monotonic() < deadline_s:
         await asyncio.sleep(0.05)
     assert "lease wgup_nodea" not in warnings
+
+
+async def test_a_provider_that_gives_another_place_each_time_wears_no_flash(
+    router: Router, lease_client: LeaseClient, provider: Provider, mocker: MockerFixture
+) -> None:
+    mocker.patch.object(Peers, "verdict", return_value=Verdict(State.TRUSTED))
+    await router.call("uplink_gossip", message=offer("nodea"))
+    await router.call("uplink_add", peer_id="nodea")
+    texts = [router.text("wireguard-uplink")]
+    for number in range(3, 30):
+        addresses = (f"10.77.1.{number}/32", f"fd77::{number}/128")
+        provider.answer = Response(200, GRANT.replaced(addresses=addresses).as_table())
+        uplink = router.config.uplink_to("nodea")
+        assert uplink is not None
+        await lease_client._renew(uplink, lease_client._held[uplink.public_key])
+        texts.append(router.text("wireguard-uplink"))
+    assert len({*texts}) == 3, "who was set up anew is followed, twice"
+    assert "10.77.1.4/32" in texts[-1]
+    assert "another place again and again" in router.daemon.warnings["lease wgup_nodea"]
+    provider.answer = Response(
+        200, GRANT.replaced(addresses=("10.77.1.4/32", "fd77::4/128")).as_table()
+    )
+    await lease_client._renew(uplink, lease_client._held[uplink.public_key])
+    assert "lease wgup_nodea" not in router.daemon.warnings
 
 
 async def test_the_other_endpoints_of_a_lease_are_known(
