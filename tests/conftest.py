@@ -52,7 +52,7 @@ DEEP = {
     "sticky": "*tunnel_that_dies* *without_the_option* *dies_again*",
     "captive": "*wrong_page*",
     "hooks": "*slow_hook* *outlive*",
-    "provider": "*serves_renewals_only[[]changes1* *rate[[]up*",
+    "provider": "*serves_renewals_only[[]changes1* *rate[[]up* *without_end*",
     "by_hand": "*wrong_span* *choice_that_dies*",
     # What all others stand on.
     "lab": "*silent_drop* *loss_in_percent* *provider[[]wan* *variants* *upstream_death*",

@@ -28,6 +28,8 @@ Of IPv6 only INTERNET6 is allowed anyway. Documentation's networks are left out:
 """
 INTERNET6 = "{ 2000::/3, 64:ff9b::/96 }"  # unicast, and IPv4 behind the ISP's NAT64
 
+NEW_PER_S, NEW_BURST = 50, 1000  # flows of one consumer
+_DYNAMIC = "size 4096; flags dynamic,timeout; timeout 1m;"
 _DNS = "meta l4proto { tcp, udp } th dport 53"
 _REFUSE = "reject with icmpx admin-prohibited"
 _ECHO = {Family.IPV4: "icmp type echo-request", Family.IPV6: "icmpv6 type echo-request"}
@@ -42,6 +44,7 @@ def provider_script(plan: ProviderPlan, onlink: Iterable[str]) -> str:
     """
     filters = "type filter hook {} priority -5; policy accept;"  # before fw4's, which are at 0
     chains = (
+        ("pace", "type filter hook prerouting priority -110; policy accept;", _pace()),
         ("from_consumers", "", _from_consumers(plan, onlink)),
         ("to_consumers", "", _to_consumers(plan)),
         ("input", filters.format("input"), _input(plan)),
@@ -50,9 +53,22 @@ def provider_script(plan: ProviderPlan, onlink: Iterable[str]) -> str:
         ("nat", "type nat hook postrouting priority 100; policy accept;", _nat(plan)),
     )
     out = [f"add table inet {TABLE}", f"delete table inet {TABLE}", f"table inet {TABLE} {{"]
+    out += [f"set new{f.version} {{ type {f.value}_addr; {_DYNAMIC} }}" for f in Family]
     for name, hook, rules in chains:
         out += [f"chain {name} {{", *filter(None, [hook]), *rules, "}"]
     return "\n".join([*out, "}"]) + "\n"
+
+
+def _pace() -> list[str]:
+    """A consumer, or a sick host behind it, that begins flows without end would fill the table of
+    connections, and nobody else could begin any.
+    """
+    rate = f"limit rate over {NEW_PER_S}/second burst {NEW_BURST} packets"
+    return [
+        f'iifname "{PROVIDER_DEVICE}" ct state new '
+        f"update @new{family.version} {{ {family.word} saddr {rate} }} drop"
+        for family in Family
+    ]
 
 
 def _input(plan: ProviderPlan) -> list[str]:

@@ -290,14 +290,10 @@ class LeaseClient:
             )
         clash = next((n for n in wanted.avoid if _is_inside(grant.addresses, n)), "")
         told = f"inside this router's network {clash}" if clash else ""
+        routes, own = self._platform.kernel.destinations(), self._platform.kernel.addresses()
+        mesh = self._peers.mesh.peers
         if set(grant.addresses) != set(uplink.addresses):  # or nothing new is taken
-            told = told or taken(
-                grant.addresses,
-                self._platform.kernel.destinations(),
-                self._platform.kernel.addresses(),
-                self._named(uplink),
-                self._peers.mesh.peers,
-            )
+            told = told or taken(grant.addresses, routes, own, self._named(uplink), mesh)
         if told:
             if not uplink.interface:
                 self._return(uplink, host, device)
@@ -306,7 +302,10 @@ class LeaseClient:
                 "pool6",
                 code=Deny.ADDRESS_CONFLICT,
             )
-        return grant
+        # Look-ups are led to it: to this router itself they would go round, and what is here is
+        # none of the provider's business.
+        far = (each for each in grant.dns if not taken((each,), routes, own, {}, mesh))
+        return grant.replaced(dns=tuple(far))
 
     def _named(self, uplink: Uplink) -> dict[str, str]:
         """The addresses of all other uplinks, and whose they are."""

@@ -119,7 +119,8 @@ class World:
     def kernel(self) -> str:
         """All that the plan is about, as the tools show it."""
         return self.router.sh(
-            "nft list ruleset; wg show wgup_srv allowed-ips | sort; ip -o addr show dev wgup_srv\n"
+            "nft -t list ruleset; wg show wgup_srv allowed-ips | sort\n"
+            "ip -o addr show dev wgup_srv\n"
             "for d in wgup_srv wgup_ifb; do tc class show dev $d; tc filter show dev $d parent 1:\n"
             "tc qdisc show dev $d | sed s/direct_packets_stat.*//; done\n"
             "tc filter show dev wgup_srv parent ffff: | grep -v index"

@@ -200,7 +200,7 @@ def test_case_03_byte_in_resolv_conf_while_running(home: Home) -> None:
 
 def nobody(home: Home, script: str) -> None:
     """Have a local user without rights run lines of sh."""
-    home.node.run([*NOBODY, "sh", "-e", "-c", script])
+    home.node.run([*NOBODY, "sh", "-e", "-c", script], timeout_s=120.0)
 
 
 @pytest.fixture
@@ -242,10 +242,10 @@ def test_case_04_races_of_a_local_user(local_user: Home) -> None:
 
     A service reads each file whenever its mesh and its resolvers are looked at: it is reloaded.
     """
-    home, ended = local_user, threading.Event()
-    racing = threading.Thread(target=lambda: (nobody(home, RACE), ended.set()))
+    home = local_user
+    racing = threading.Thread(target=nobody, args=(home, RACE))
     racing.start()
-    while not ended.is_set():
+    while racing.is_alive():
         home.service.reload()
         assert home.answers_meanwhile(0.2) < HUNG_S
     racing.join()

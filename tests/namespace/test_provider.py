@@ -5,6 +5,7 @@ In the network of tests.lab.consumers, with real tunnels, nft and tc.
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -193,6 +194,34 @@ def test_others_lose_nothing_when_one_comes_or_goes(world: World) -> None:
     world.apply()
     world.b.dial()
     assert world.b.reaches(ECHO4) == [world.network.wan.address4]
+
+
+MANY = """
+import contextlib, socket, sys, time
+for address in sys.argv[1:]:
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    with socket.socket(family, socket.SOCK_DGRAM) as opened:
+        for port in range(10_000, 15_000):
+            with contextlib.suppress(OSError):
+                opened.sendto(b"x", (address, port))
+            time.sleep(0.005 * (port % 50 == 0))  # the tunnel's queue holds some hundred packets
+"""
+
+
+def test_one_that_begins_flows_without_end_leaves_room_for_others(world: World) -> None:
+    """Ten thousand of them: without a pace each is an entry of the table of connections."""
+    counter = "cat /proc/sys/net/netfilter/nf_conntrack_count"
+
+    def tracked() -> int:
+        before = int(world.router.sh(counter))
+        world.a.node.run([sys.executable, "-c", MANY, ECHO4, ECHO6])
+        return int(world.router.sh(counter)) - before
+
+    with Flows(world.a.node) as flows:
+        assert tracked() < 3000
+        flows.answered(since=time.monotonic())
+    world.router.sh("nft flush chain inet wgup_provider pace")
+    assert tracked() > 5000
 
 
 @pytest.mark.parametrize("way", ["down", "up"])

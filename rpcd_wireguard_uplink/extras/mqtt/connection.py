@@ -15,6 +15,7 @@ from collections.abc import Callable
 from typing import Any
 
 MOST_PAYLOAD = 16384
+MOST_PACKET = MOST_PAYLOAD + 1024
 KEEPALIVE_S = 30
 CLOSE_S = 2.0
 MOST_AT_ONCE = 16
@@ -128,6 +129,9 @@ class Link:
         """Let the library do a step; whether there is a connection after it."""
         try:
             step()
+            # The library would keep 256 MB of a packet until it is whole.
+            if getattr(self.client, "_in_packet", {}).get("remaining_length", 0) > MOST_PACKET:
+                raise ConnectionError("it sends packets that are larger than was asked for")
         except Exception as error:
             waiting = self._lost if self.accepted.done() else self.accepted
             if not waiting.done():
@@ -142,7 +146,7 @@ async def connect(mqtt: Any, client: Any, host: str, port: int) -> None:
     A connection that nobody waits for any more is closed when it is made. Raises OSError.
     """
     properties = mqtt.Properties(_CONNECT)
-    properties.MaximumPacketSize = MOST_PAYLOAD + 1024  # the broker keeps larger ones from us
+    properties.MaximumPacketSize = MOST_PACKET  # the broker keeps larger ones from us
     loop = asyncio.get_running_loop()
     done: asyncio.Future[None] = loop.create_future()
 

@@ -131,6 +131,13 @@ def test_a_closed_provider_forwards_nothing(plan: ProviderPlan) -> None:
     assert "tcp dport 7333 accept" in script
 
 
+def test_new_flows_of_a_consumer_have_a_pace() -> None:
+    _, four, six = chain(provider_script(PLAN, ONLINK), "pace")
+    limit = "limit rate over 50/second burst 1000 packets } drop"
+    assert four == f'iifname "wgup_srv" ct state new update @new4 {{ ip saddr {limit}'
+    assert six == four.replace("@new4", "@new6").replace("ip saddr", "ip6 saddr")
+
+
 def test_consumers_get_answers_only() -> None:
     assert chain(provider_script(PLAN, ONLINK), "to_consumers") == [
         "ct state established,related accept",
@@ -145,7 +152,7 @@ def test_only_pools_are_translated_and_only_on_lines() -> None:
         'ip6 saddr fd61:7::/64 oifname { "wan" } masquerade',
     ]
     one = provider_script(replace(PLAN, wans={Family.IPV4: ("wan",)}), ONLINK)
-    assert "ip6 saddr" not in one
+    assert not [rule for rule in chain(one, "nat") if "ip6 saddr" in rule]
 
 
 def test_segments_fit_the_tunnel() -> None:

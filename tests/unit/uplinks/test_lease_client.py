@@ -156,6 +156,17 @@ async def test_what_a_provider_must_not_give(
     assert key_of("own") not in str(caught.value)
 
 
+async def test_no_resolver_is_this_routers_own_or_in_a_network_of_its(
+    router: Router, lease_client: LeaseClient, provider: Provider
+) -> None:
+    kernel = cast(RoutingTables, router.machine.kernel)
+    kernel.found_destinations = [("lan0", "192.168.1.0/24"), ("lan0", "fe80::/64"), ("wan0", "")]
+    given = ("192.168.1.1", "10.77.1.1", "fe80::1", "1.1.1.1")
+    provider.answer = Response(200, GRANT.replaced(dns=given).as_table())
+    granted = await lease_client.ask(WANTED)
+    assert granted is not None and granted.resolvers == ("10.77.1.1", "1.1.1.1")
+
+
 async def test_without_a_peer_on_the_mesh_nobody_is_asked(
     lease_client: LeaseClient, provider: Provider
 ) -> None:

@@ -494,6 +494,31 @@ async def test_what_is_no_broker_is_told(
     assert "never retrieved" not in caplog.text
 
 
+async def test_a_packet_without_end_is_not_waited_for() -> None:
+    """256 MB are announced and begin to come."""
+    sent: list[int] = []
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(1000)
+        writer.write(b"\x20\x03\x00\x00\x00")  # CONNACK
+        await reader.read(1000)
+        writer.write(b"\x30\xff\xff\xff\x7f")
+        with suppress(ConnectionError):
+            for number in range(256):
+                sent.append(number)
+                writer.write(bytes(1 << 20))
+                await writer.drain()
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    async with peers(MqttSettings(True, "127.0.0.1", port), "nodeA") as (one,):
+        await until(lambda: len(one.states) > 1)
+        assert "larger than was asked for" in one.states[1]
+    server.close()
+    assert sent.count(100) == 0
+
+
 async def test_a_silent_broker_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "ANSWER_S", 0.2)
     with socket.create_server(("127.0.0.1", 0)) as silent:
