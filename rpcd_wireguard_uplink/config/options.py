@@ -275,6 +275,9 @@ class MqttSettings:
         help="the certificate authority's file for `tls`; without it the system's own ones")
     prefix: str = option(k.TOPIC, "secubox/uplink",
         help="what the topics begin with")
+    areas: tuple[str, ...] = option(k.ID, (), many=True, name="area",
+        help="the parts of a large mesh whose offers are taken; this router's own goes to the "
+             "first. Offers without an area are taken too")
     password: str = option(k.NO_PASSWORD, "", secret=True,
         help="not here: see `password_file`")
 

@@ -45,6 +45,9 @@ class BrokerTransport(Protocol):
     def publish(self, payload: bytes) -> object:
         """Say this from now on."""
 
+    def clear(self) -> None:
+        """Take back what was said last."""
+
     def renew(self) -> None:
         """Connect anew, with another last will."""
 
@@ -112,6 +115,7 @@ class Advertiser:
             return
         self._broker = wanted
         if self._mqtt is not None:
+            self._mqtt.clear()
             await self._mqtt.close()
             self._mqtt = None
         self._warnings.clear_topic("mqtt")

@@ -16,7 +16,7 @@ from concurrent.futures import ProcessPoolExecutor
 
 from tests.lab.node import refused
 
-from . import calls, calm, handover, large_mesh, slow_router, switches
+from . import areas, calls, calm, handover, large_mesh, slow_router, switches
 from .table import Row, table_lines
 
 RUNS = 20
@@ -39,7 +39,11 @@ def plan(quick: bool) -> list[list[Measurement]]:
             [(slow_router.measure_slow_router, (2, 20))],
             [(calls.measure_start, (2,))],
             [(calls.measure_calls, (2,))],
-            [(calm.simulate_days, (1,)), (large_mesh.measure_mesh, (40, 2))],
+            [
+                (calm.simulate_days, (1,)),
+                (large_mesh.measure_mesh, (40, 2)),
+                (areas.measure_areas, (2,)),
+            ],
         ]
     return [
         [(switches.measure_fast_pace, (RUNS,))],
@@ -57,6 +61,7 @@ def plan(quick: bool) -> list[list[Measurement]]:
             (calm.simulate_days, (RUNS,)),
         ],
         [(large_mesh.measure_mesh, (200, RUNS))],
+        [(areas.measure_areas, (RUNS // 2,))],
     ]
 
 

@@ -1,8 +1,9 @@
 """MQTT as a transport of offers, for meshes that are larger than one node can poll.
 
-Each peer's newest message stays at the topic `<prefix>/offer/<peer id>`. Payloads are bytes here:
-whoever takes them decides what they say and whether a peer wrote them. paho-mqtt (1.6 or 2) is
-loaded by `start`.
+Each peer's newest message stays at the topic `<prefix>/offer/<peer id>`, or in a mesh with areas at
+`<prefix>/offer/<area>/<peer id>`: a router hears its own areas, and those that know of none.
+Payloads are bytes here: whoever takes them decides what they say and whether a peer wrote them.
+paho-mqtt (1.6 or 2) is loaded by `start`.
 """
 
 from __future__ import annotations
@@ -59,6 +60,8 @@ class MqttTransport:
         self._on_message = on_message
         self._on_state = on_state
         self._offers = f"{settings.prefix}/offer/"
+        self._topics = [self._offers, *(f"{self._offers}{area}/" for area in settings.areas)]
+        self._own = self._topics[1 if settings.areas else 0] + peer_id
         self._where = f"the MQTT broker at {shortened(settings.host)} port {settings.port}"
         self._problem: str | None = None
         self._closing = False
@@ -80,7 +83,11 @@ class MqttTransport:
         """Let this be what our topic holds; False without a connection, then it is forgotten."""
         if self._link is None or self._problem != "":
             return False
-        return self._link.publish(self._offers + self._peer_id, payload)
+        return self._link.publish(self._own, payload)
+
+    def clear(self) -> None:
+        """Let our topic hold nothing: we speak at another one, or not at all."""
+        self.publish(b"")
 
     def renew(self) -> None:
         """Connect anew, so that the last will is asked for again."""
@@ -144,7 +151,10 @@ class MqttTransport:
         if code:
             return f"{self._where} refuses the connection (reason {code})"
         await self._remember_broker()
-        link.client.subscribe(self._offers + "+", 1)
+        for topic in self._topics:
+            link.client.subscribe(topic + "+", 1)
+        if self._own != self._offers + self._peer_id:
+            link.publish(self._offers + self._peer_id, b"")  # before it knew of areas
         self._tell("")
         await link.lost()
         return f"the connection to {self._where} was lost"
@@ -182,7 +192,7 @@ class MqttTransport:
                 raise ConfigError(f"ca_file can't be used: {error}") from error
             except (OSError, ValueError) as error:
                 raise ConfigError(f"ca_file can't be used: {_reason(error)}") from error
-        client.will_set(self._offers + self._peer_id, self._will(), qos=1, retain=True)
+        client.will_set(self._own, self._will(), qos=1, retain=True)
         client.on_message = self._received
         return client
 
@@ -190,8 +200,9 @@ class MqttTransport:
         if self._link is None or client is not self._link.client:
             return
         self._link.count_message()
-        peer_id = message.topic.removeprefix(self._offers)
-        if 0 < len(message.payload) <= MOST_PAYLOAD and len(peer_id) <= 64:
+        place, slash, peer_id = message.topic.rpartition("/")
+        is_heard = place + slash in self._topics and len(peer_id) <= 64
+        if is_heard and 0 < len(message.payload) <= MOST_PAYLOAD:
             try:
                 self._on_message(peer_id, message.payload)
             except Exception as error:

@@ -78,6 +78,7 @@ SAMPLES: dict[str, dict[str, tuple[Value, ...]]] = {
         "tls": ("1", *FLAGS),
         "ca_file": ("/etc/ssl/ca.pem", "/"),
         "prefix": ("site/uplinks", "a/#", "/a"),
+        "area": (("north", "harbour.2"), "a/b", "+", "n#"),
         "password": ("", "hunter2"),
     },
     "uplink": {

@@ -71,7 +71,8 @@ return baseclass.extend({
 			password_file: [ '', '', 5 ],
 			tls: '0',
 			ca_file: [ '', '', 5 ],
-			prefix: [ 'secubox/uplink', '', 6 ]
+			prefix: [ 'secubox/uplink', '', 6 ],
+			area: [ '', '', 0 ]
 		}
 	}
 });

@@ -166,6 +166,49 @@ async def test_an_offer_is_kept_for_who_comes_later(broker: Broker) -> None:
         assert {who for who, _ in one.messages} == {"nodeA"}, "its own topic, as everybody's"
 
 
+async def test_a_router_hears_its_areas_and_who_knows_of_none(broker: Broker) -> None:
+    broker.start()
+    north, both = (
+        replace(broker.settings, areas=areas) for areas in (("north",), ("south", "north"))
+    )
+    async with peers(broker.settings, "older", "mover") as (older, mover):
+        await older.connected()
+        await mover.connected()
+        older.transport.publish(b"flat")
+        mover.transport.publish(b"before it had areas")
+        await older.has(("mover", b"before it had areas"))
+        await mover.transport.close()
+        async with peers(north, "one", "mover") as (one, moved):
+            await one.connected()
+            await moved.connected()
+            async with peers(both, "edge") as (edge,):
+                await edge.connected()
+                for peer in (one, moved, edge):
+                    peer.transport.publish(peer.id.encode())
+                heard = [("one", b"one"), ("mover", b"mover"), ("older", b"flat")]
+                await edge.has(("edge", b"edge"), *heard)
+                await one.has(*heard)
+                assert "edge" not in dict(one.messages), "its own goes to its first area"
+                assert not {"one", "edge"} & dict(older.messages).keys()
+        async with peers(broker.settings, "later") as (later,):
+            await later.has(("older", b"flat"))
+            assert "mover" not in dict(later.messages), "what it said without areas is gone"
+
+
+async def test_what_was_said_is_taken_back(broker: Broker) -> None:
+    broker.start()
+    async with peers(broker.settings, "one") as (one,):
+        await one.connected()
+        one.transport.publish(b"offer")
+        await one.has(("one", b"offer"))
+        one.transport.clear()
+    async with peers(broker.settings, "other", "later") as (other, later):
+        await later.connected()
+        other.transport.publish(b"new")
+        await later.has(("other", b"new"))
+        assert "one" not in dict(later.messages)
+
+
 async def test_a_renewed_connection_has_a_new_will_and_uses_none(broker: Broker) -> None:
     broker.start()
     async with peers(broker.settings, "nodeA", "nodeB") as (one, other):

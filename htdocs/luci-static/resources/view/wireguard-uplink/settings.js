@@ -142,6 +142,7 @@ function brokerSection(map) {
 	row(form.Value, 'ca_file', _('File of the certificate authority')).placeholder = '/etc/ssl/certs/mesh-ca.pem';
 	row(form.Value, 'user', _('User'));
 	row(form.Value, 'prefix', _('Prefix of the topics'));
+	row(form.DynamicList, 'area', _('Areas whose offers are taken'));
 }
 
 return view.extend({
