@@ -170,16 +170,13 @@ class LeaseServer:
     def _grant_of(self, lease: Lease) -> LeaseGrant:
         assert self.pool is not None
         gateways = tuple(text.partition("/")[0] for text in self.pool.gateways)
-        return LeaseGrant(
+        return LeaseGrant.of(
+            self.site,
+            self.site.settings,
             peer_id=self.site.node_id,
-            public_key=self.site.public_key,
             addresses=lease.addresses,
-            endpoints=self.site.endpoints,
             gateways=gateways,
             dns=gateways,
-            mtu=self.site.mtu,
-            limit_mbps=self.site.settings.limit_mbps,
-            lease_s=self.site.settings.lease_s,
         )
 
     async def release(self, public_key: str, peer_id: str) -> bool:

@@ -177,24 +177,19 @@ class OwnOffer:
                 reason=self.reason()[:80],
                 egress=egress,
             )
-        settings, first = self._site.settings, self._site.endpoints[0]
-        left_gb = self._lease_server.quota_left_gb
-        return Offer(
+        first = self._site.endpoints[0]
+        return Offer.of(
+            self._site.settings,
             peer_id=self._site.node_id,
             host=first.host,
             port=first.port,
             public_key=self._site.public_key,
-            bandwidth_mbps=settings.bandwidth_mbps,
             latency_ms=self.latency_ms(),
-            wan_type=settings.wan_type,
             timestamp=now_text(),
             sequence=sequence,
             ttl_s=OFFER_TTL_S,
             egress=egress,
-            metered=settings.metered,
-            quota_gb=settings.quota_gb,
-            quota_left_gb=round(left_gb, 3),
-            price_per_gb=settings.price_per_gb,
+            quota_left_gb=round(self._lease_server.quota_left_gb, 3),
             endpoints=self._site.endpoints,
         )
 
