@@ -250,6 +250,52 @@ class HistoryEntry(Record):
     )
 
 
+PEER = "the peer's id"
+PEER_KEY = "the peer's WireGuard public key"
+HANDSHAKE = {"description": "seconds since the last handshake; -1 if there was none", "minimum": -1}
+
+
+class ConsumerRow(Record):
+    """A peer with a lease of this router's."""
+
+    peer_id: str = member(PEER, column="CONSUMER")
+    public_key: str = member(PEER_KEY)
+    address: str = member("its IPv4 address in the tunnel", column="ADDRESS")
+    address6: str = member("its IPv6 address in the tunnel", column="ADDRESS")
+    expires_s: int = member("seconds until the lease ends unless renewed", column="LEASE ENDS IN")
+    handshake_age_s: int = member(HANDSHAKE, column="HANDSHAKE")
+    endpoint: str = member('where it comes from, "host:port"; "" if unknown')
+    rx_bytes: int = member("bytes that it sent since its tunnel was made")
+    tx_bytes: int = member("bytes that it received since its tunnel was made")
+    today_bytes: int = member("bytes both ways today", column="TODAY")
+    month_bytes: int = member("bytes both ways since the quota's reset day", column="THIS MONTH")
+
+
+class TrustRow(Record):
+    peer_id: str = member('the peer\'s id; "" while it is not known', column="PEER")
+    state: str = member(
+        "trusted; unbound: approved, but its mesh key is not confirmed yet; untrusted; "
+        "changed: its key or identity is not the one that was confirmed",
+        enum=["trusted", "unbound", "untrusted", "changed"],
+        column="STATE",
+    )
+    reason: str = member(
+        'what is missing, or why it can\'t be used now, and what mends it; else ""',
+        column="WHAT IS MISSING",
+        last=True,
+        coded=True,
+    )
+    mesh_address: str = member('its own address on the mesh; "" if not seen', column="MESH ADDRESS")
+    mesh_key: str = member('its public key on the mesh; "" if not seen', column="MESH KEY")
+    device: str | None = member(
+        'WireGuard device that it is a peer of; "" if not seen', default=None
+    )
+    identity: str = member('the key that it signs with; "" if it does not sign', column="IDENTITY")
+    fingerprint: str = member('master-link\'s fingerprint; "" without')
+    handshake_age_s: int = member(HANDSHAKE, column="HANDSHAKE")
+    offering: bool = member("whether an offer of it is known")
+
+
 def interface_name(peer_id: str, taken: Container[str]) -> str:
     """`wgup_` and up to 8 characters of the peer id, unlike every name in `taken`.
 

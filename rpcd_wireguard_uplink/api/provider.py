@@ -102,7 +102,7 @@ class ProviderMethods:
         return r.Consumers(
             offering=int(self._lease_server.site.settings.enabled),
             offer=self._offer(),
-            consumers=[r.ConsumerRow(**row) for row in self._lease_server.consumer_rows()],
+            consumers=self._lease_server.consumer_rows(),
             refused=[r.Denial(code=code, count=count) for code, count in refused],
         )
 
@@ -118,7 +118,7 @@ class TrustMethods:
     def uplink_trust(self) -> r.TrustList:
         port = self._store.current.peering.mesh_port
         rows = trust_rows(self._peers, self._agent.transport.failure_of, port)
-        return r.TrustList(node_id=self._peers.node_id, peers=[r.TrustRow(**row) for row in rows])
+        return r.TrustList(node_id=self._peers.node_id, peers=rows)
 
     async def uplink_trust_accept(self, peer_id: str, fingerprint: str = "") -> r.Trusted:
         await self._agent.follow_mesh()
@@ -129,7 +129,7 @@ class TrustMethods:
         return r.Trusted(
             message=f"{peer_id} is trusted now.",
             peer_id=peer_id,
-            peer=r.TrustRow(**trust_row(self._peers, peer_id)),
+            peer=trust_row(self._peers, peer_id),
         )
 
     async def _identity(self, peer_id: str) -> Identity | None:

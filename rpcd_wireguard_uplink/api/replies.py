@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from ..failover.selection import TIERS
 from ..mesh.wire.message import listed
 from ..mesh.wire.offer import Offer
-from ..model import HistoryEntry
+from ..model import HANDSHAKE, PEER, PEER_KEY, ConsumerRow, HistoryEntry, TrustRow
 from ..schema.record import Record, member
 from ..schema.shapes import Tree
 
@@ -21,7 +21,6 @@ EVENTS_IN_STATUS = 10
 OFFERS_IN_STATUS = 100
 LONGEST_HISTORY = 200
 
-PEER = "the peer's id"
 INTERFACE = "name of the tunnel's network interface"
 WEIGHT: Tree = {
     "description": "1 to 100, the higher one is preferred",
@@ -29,7 +28,6 @@ WEIGHT: Tree = {
     "maximum": 100,
 }
 ENDPOINT = 'where the peer listens, "host:port"; "" while it is not known'
-PEER_KEY = "the peer's WireGuard public key"
 ADDRESS = 'this router\'s IPv4 address in the tunnel, "" if none'
 ADDRESS6 = 'this router\'s IPv6 address in the tunnel, "" if none'
 SHARED_FATE = "whether it travels over the very WAN that it should replace"
@@ -54,10 +52,6 @@ ACTIVE_PATH = (
 )
 LATENCY: Tree = {"description": "round trip in ms; -1 while unknown", "minimum": -1}
 LOSS: Tree = {"description": "lost probes in percent", "maximum": 100}
-HANDSHAKE: Tree = {
-    "description": "seconds since the last handshake; -1 if there was none",
-    "minimum": -1,
-}
 OR_GAP: Tree = {"type": "number", "minimum": -1}
 FAMILY: Tree = {"description": "the address family", "enum": ["ipv4", "ipv6"]}
 SENTENCE = "the same for people"
@@ -507,22 +501,6 @@ class Offered(Done):
     note: str = member(NOTE)
 
 
-class ConsumerRow(Record):
-    """A peer with a lease of this router's."""
-
-    peer_id: str = member(PEER, column="CONSUMER")
-    public_key: str = member(PEER_KEY)
-    address: str = member("its IPv4 address in the tunnel", column="ADDRESS")
-    address6: str = member("its IPv6 address in the tunnel", column="ADDRESS")
-    expires_s: int = member("seconds until the lease ends unless renewed", column="LEASE ENDS IN")
-    handshake_age_s: int = member(HANDSHAKE, column="HANDSHAKE")
-    endpoint: str = member('where it comes from, "host:port"; "" if unknown')
-    rx_bytes: int = member("bytes that it sent since its tunnel was made")
-    tx_bytes: int = member("bytes that it received since its tunnel was made")
-    today_bytes: int = member("bytes both ways today", column="TODAY")
-    month_bytes: int = member("bytes both ways since the quota's reset day", column="THIS MONTH")
-
-
 class Denial(Record):
     """How often peers were refused for one reason."""
 
@@ -535,31 +513,6 @@ class Consumers(Record):
     offer: OwnOffer = member("what this router offers")
     consumers: Sequence[ConsumerRow] = member("peers with a lease")
     refused: Sequence[Denial] = member("what was refused of peers, by code")
-
-
-class TrustRow(Record):
-    peer_id: str = member('the peer\'s id; "" while it is not known', column="PEER")
-    state: str = member(
-        "trusted; unbound: approved, but its mesh key is not confirmed yet; untrusted; "
-        "changed: its key or identity is not the one that was confirmed",
-        enum=["trusted", "unbound", "untrusted", "changed"],
-        column="STATE",
-    )
-    reason: str = member(
-        'what is missing, or why it can\'t be used now, and what mends it; else ""',
-        column="WHAT IS MISSING",
-        last=True,
-        coded=True,
-    )
-    mesh_address: str = member('its own address on the mesh; "" if not seen', column="MESH ADDRESS")
-    mesh_key: str = member('its public key on the mesh; "" if not seen', column="MESH KEY")
-    device: str | None = member(
-        'WireGuard device that it is a peer of; "" if not seen', default=None
-    )
-    identity: str = member('the key that it signs with; "" if it does not sign', column="IDENTITY")
-    fingerprint: str = member('master-link\'s fingerprint; "" without')
-    handshake_age_s: int = member(HANDSHAKE, column="HANDSHAKE")
-    offering: bool = member("whether an offer of it is known")
 
 
 class TrustList(Record):

@@ -65,10 +65,9 @@ class SeriesMethods:
     def uplink_pulse(self) -> r.Pulse:
         status = self._status.uplink_status()
         self._measure(time.monotonic(), device_bytes())
-        return r.Pulse(
+        return r.Pulse.of(
+            status,
             stamp=self._stamp(status),
-            since_s=status.since_s,
-            release_s=status.release_s,
             left_s=status.by_hand.left_s if status.by_hand is not None else 0.0,
             rollback_s=rollback_s(),
             paths=self._paths(status),

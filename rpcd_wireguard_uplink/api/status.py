@@ -6,9 +6,8 @@ They read the monitor and the configuration, change nothing and run no command.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any
 
 from .. import __version__
 from ..carrying.watch import CarryingWatch
@@ -129,7 +128,7 @@ class StatusMethods:
             enabled=int(config.settings.enabled),
             auto_failover=int(config.settings.auto_failover),
             offering=int(config.provider.enabled),
-            consumers=[_traffic(row) for row in self._lease_server.consumer_rows()],
+            consumers=[r.ConsumerTraffic.of(row) for row in self._lease_server.consumer_rows()],
             state=lead.phase.value,
             active_path=lead.active,
             since_s=round(max(0.0, now_s - lead.since_s), 1),
@@ -215,14 +214,12 @@ class StatusMethods:
         rates = (PROBE_BYTES[path.family] / monitor.pause_s(path, now_s) for path in paths)
         terms = seen[0].candidate.terms if seen else kept_terms(uplink.cost)
         return r.UplinkHealth.of(
-            uplink,
+            *(uplink, counted),
             state=path_state(monitor, uplink.interface),
             active=self._is_active(uplink.interface),
             latency_ms=_latency_ms(paths),
             loss_pct=_loss_pct(paths),
             handshake_age_s=counted.shown_age_s,
-            rx_bytes=counted.rx_bytes,
-            tx_bytes=counted.tx_bytes,
             today_bytes=used.today,
             month_bytes=used.period,
             cost=TIERS[terms.tier],
@@ -356,10 +353,6 @@ def _never_shook_hands(monitor: Monitor, device: str, paths: list[WatchedPath]) 
 
 
 # --- rows
-
-
-def _traffic(row: Mapping[str, Any]) -> r.ConsumerTraffic:
-    return r.ConsumerTraffic(**{name: row[name] for name in r.ConsumerTraffic.members})
 
 
 def _mwan3(view: View) -> r.Mwan3:

@@ -16,7 +16,7 @@ from typing import Any
 
 from ..api import replies as r
 from ..failover.selection import PAGE_MBIT, PAGE_ROUND_TRIPS, UNKNOWN_MBPS, UNKNOWN_MS
-from ..model import HistoryEntry, is_key
+from ..model import ConsumerRow, HistoryEntry, TrustRow, is_key
 from ..schema.record import Record
 from ..text import printable
 
@@ -351,7 +351,7 @@ def _consumers(reply: Reply, colour: bool) -> Iterator[str]:
         yield "This router does not offer its internet; `wgctl uplink offer` does."
     if reply["consumers"]:
         yield ""
-        yield from table(r.ConsumerRow, reply["consumers"], colour)
+        yield from table(ConsumerRow, reply["consumers"], colour)
     if reply["refused"]:
         refused = (f"{row['count']} x {printable(row['code'])}" for row in reply["refused"])
         yield f"Refused: {', '.join(refused)}"
@@ -360,7 +360,7 @@ def _consumers(reply: Reply, colour: bool) -> Iterator[str]:
 def _trust(reply: Reply, colour: bool) -> Iterator[str]:
     yield f"This router is {printable(reply['node_id'])}."
     if reply["peers"]:
-        yield from table(r.TrustRow, reply["peers"], colour)
+        yield from table(TrustRow, reply["peers"], colour)
     else:
         yield "No mesh peer has been seen: no WireGuard device but the uplinks' own has a peer."
 

@@ -47,16 +47,11 @@ class History:
         """A family's traffic took another path, or its state changed."""
         move, change = event.move, event.move.change
         peers = {uplink.interface: uplink.peer_id for uplink in self._store.current.uplinks}
-        entry = HistoryEntry(
+        entry = HistoryEntry.of(
+            *(change, move, event),
             at=now_text(),
-            kind=change.kind,
             family=move.family.value,
-            from_path=change.from_path,
-            to_path=change.to_path,
             peer_id=peers.get(change.to_path) or peers.get(change.from_path, ""),
-            cause=change.cause,
-            detection_ms=move.detection_ms,
-            switch_ms=event.switch_ms,
             duration_s=round(change.lasted_s, 3),
         )
         entry = entry.replaced(
@@ -67,13 +62,7 @@ class History:
 
     def record_uplink(self, event: UplinkChanged) -> None:
         uplink = event.uplink
-        entry = HistoryEntry(
-            at=now_text(),
-            kind=event.kind,
-            to_path=uplink.interface,
-            peer_id=uplink.peer_id,
-            cause=event.cause,
-        )
+        entry = HistoryEntry.of(event, uplink, at=now_text(), to_path=uplink.interface)
         self._add("uplink", entry)
 
     def record_carrying(self, event: CarryingChanged) -> None:

@@ -21,7 +21,7 @@ from ..events import Events, NumbersChanged, PeerNews
 from ..mesh.rate_limit import Buckets
 from ..mesh.registry.peers import Peers
 from ..mesh.wire.lease import Denial, Deny, LeaseGrant, LeaseRequest
-from ..model import NOT_COUNTED, PeerCounters
+from ..model import NOT_COUNTED, ConsumerRow, PeerCounters
 from ..reasons import because
 from ..storage.usage_file import UsageFile
 from ..tasks import TaskSet, rest
@@ -171,8 +171,7 @@ class LeaseServer:
         assert self.pool is not None
         gateways = tuple(text.partition("/")[0] for text in self.pool.gateways)
         return LeaseGrant.of(
-            self.site,
-            self.site.settings,
+            *(self.site, self.site.settings),
             peer_id=self.site.node_id,
             addresses=lease.addresses,
             gateways=gateways,
@@ -299,25 +298,21 @@ class LeaseServer:
         async with self._applying:
             await self.site.device.readmit(public_key)
 
-    def consumer_rows(self) -> list[Table]:
+    def consumer_rows(self) -> list[ConsumerRow]:
         if self.pool is None:
             return []
         now_s = time.monotonic()
         return [self._consumer_row(lease, now_s) for lease in self.pool.leases]
 
-    def _consumer_row(self, lease: Lease, now_s: float) -> Table:
+    def _consumer_row(self, lease: Lease, now_s: float) -> ConsumerRow:
         peer = self.peers.get(lease.public_key, NOT_COUNTED)
         used = self._usage.ledger.used(lease.public_key)
-        return {
-            "peer_id": lease.peer_id,
-            "public_key": lease.public_key,
-            "address": lease.addresses[0].partition("/")[0],
-            "address6": lease.addresses[-1].partition("/")[0],
-            "expires_s": max(0, int(lease.expires_s - now_s)),
-            "handshake_age_s": peer.shown_age_s,
-            "endpoint": peer.endpoint,
-            "rx_bytes": peer.rx_bytes,
-            "tx_bytes": peer.tx_bytes,
-            "today_bytes": used.today,
-            "month_bytes": used.period,
-        }
+        return ConsumerRow.of(
+            *(lease, peer),
+            address=lease.addresses[0].partition("/")[0],
+            address6=lease.addresses[-1].partition("/")[0],
+            expires_s=max(0, int(lease.expires_s - now_s)),
+            handshake_age_s=peer.shown_age_s,
+            today_bytes=used.today,
+            month_bytes=used.period,
+        )

@@ -177,20 +177,15 @@ class OwnOffer:
                 reason=self.reason()[:80],
                 egress=egress,
             )
-        first = self._site.endpoints[0]
         return Offer.of(
-            self._site.settings,
+            *(self._site, self._site.settings, self._site.endpoints[0]),
             peer_id=self._site.node_id,
-            host=first.host,
-            port=first.port,
-            public_key=self._site.public_key,
             latency_ms=self.latency_ms(),
             timestamp=now_text(),
             sequence=sequence,
             ttl_s=OFFER_TTL_S,
             egress=egress,
             quota_left_gb=round(self._lease_server.quota_left_gb, 3),
-            endpoints=self._site.endpoints,
         )
 
     def latency_ms(self) -> float:

@@ -8,20 +8,19 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Callable, Collection
-from typing import Any
 
 from ...errors import TimedOut, UplinkError
+from ...model import TrustRow
 from .directory import MeshPeer, plain_address, proposed_id
 from .peers import Peers
 from .trust import State
 
-Table = dict[str, Any]
 SILENT_S = 300.0  # whoever is asked shakes hands at least every 3 min
 
 
 def trust_rows(
     peers: Peers, failure_of: Callable[[str], UplinkError | None], port: int
-) -> list[Table]:
+) -> list[TrustRow]:
     """Every WireGuard peer and every id that was bound or approved, with what is missing.
 
     `failure_of` gives by key why a peer does not answer over the mesh, `port` is where it should.
@@ -32,36 +31,37 @@ def trust_rows(
         return at_fault or answer_fault(peer, failure_of(peer.key), port)
 
     directory = peers.directory
-    found: list[Table] = []
+    found: list[TrustRow] = []
     for peer_id in sorted({*directory.peer_ids, *peers.ground.trusted_peers}):
         twins = directory.claimants(peer_id)
         if directory.bound_key(peer_id) is None and len(twins) > 1:
             found += [_twin(peers, peer_id, twin) for twin in twins]
             continue
         row = trust_row(peers, peer_id)
-        peer = directory.of_key(row["mesh_key"])
-        if peer is not None and not row["reason"]:
-            row["reason"] = fault(peer)
+        peer = directory.of_key(row.mesh_key)
+        if peer is not None and not row.reason:
+            row = row.replaced(reason=fault(peer))
         found.append(row)
-    known = {row["mesh_key"] for row in found}
+    known = {row.mesh_key for row in found}
     for peer in (*directory.peers, *peers.mesh.others):
         if peer.key not in known:
             claimed, refusal = peers.refused_of(peer)
             reason = fault(peer) or refusal or "it was not asked for its id yet"
-            nameless = {"state": State.UNTRUSTED.value, "reason": reason, "offering": False}
-            found.append({**trust_row(peers, claimed, peer), **nameless})
+            row = trust_row(peers, claimed, peer)
+            state = State.UNTRUSTED.value
+            found.append(row.replaced(state=state, reason=reason, offering=False))
     return found
 
 
-def _twin(peers: Peers, peer_id: str, peer: MeshPeer) -> Table:
+def _twin(peers: Peers, peer_id: str, peer: MeshPeer) -> TrustRow:
     reason = (
         f"several mesh peers say that they are {peer_id}: set option node_id in the section "
         f"uplink of each, such as {proposed_id(peer_id, peer.key)} at {peer.addresses[0]}"
     )
-    return {**trust_row(peers, peer_id, peer), "reason": reason}
+    return trust_row(peers, peer_id, peer).replaced(reason=reason)
 
 
-def trust_row(peers: Peers, peer_id: str, twin: MeshPeer | None = None) -> Table:
+def trust_row(peers: Peers, peer_id: str, twin: MeshPeer | None = None) -> TrustRow:
     """One peer as `uplink_trust` shows it; `twin` is one of several that claim the id."""
     directory, found = peers.directory, peers.verdict(peer_id)
     peer = twin or directory.named(peer_id) or next(iter(directory.claimants(peer_id)), None)
@@ -74,18 +74,18 @@ def trust_row(peers: Peers, peer_id: str, twin: MeshPeer | None = None) -> Table
         fingerprint = pin.fingerprint if pin is not None else fingerprint
     shown = peer or MeshPeer("", "")
     age_s = shown.handshake_age_s
-    return {
-        "peer_id": peer_id,
-        "state": found.state.value,
-        "reason": found.reason,
-        "mesh_address": next(iter(shown.addresses), ""),
-        "mesh_key": shown.key,
-        "device": shown.device,
-        "identity": identity,
-        "fingerprint": fingerprint,
-        "handshake_age_s": -1 if age_s is None else int(age_s),
-        "offering": peer_id in peers.offers.names,
-    }
+    return TrustRow(
+        peer_id=peer_id,
+        state=found.state.value,
+        reason=found.reason,
+        mesh_address=next(iter(shown.addresses), ""),
+        mesh_key=shown.key,
+        device=shown.device,
+        identity=identity,
+        fingerprint=fingerprint,
+        handshake_age_s=-1 if age_s is None else int(age_s),
+        offering=peer_id in peers.offers.names,
+    )
 
 
 def tunnel_fault(peer: MeshPeer, own: Collection[str]) -> str:

@@ -98,7 +98,7 @@ async def test_a_lease_for_a_trusted_peer_alone(router: MeshRouter) -> None:
         answer = await router.ask("/v1/lease", table, source=source)
         assert (answer.status in (403, 409), answer.table["code"]) == (True, code)
     assert router.refused == {"not_trusted": 1, "other_peer": 2, "key_in_use": 1}
-    assert [row["peer_id"] for row in router.daemon.lease_server.consumer_rows()] == ["nodea"]
+    assert [row.peer_id for row in router.daemon.lease_server.consumer_rows()] == ["nodea"]
 
 
 async def test_only_its_holder_gives_a_lease_back(router: MeshRouter) -> None:

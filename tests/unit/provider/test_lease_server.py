@@ -97,7 +97,7 @@ async def test_a_crash_loses_no_lease_that_is_not_written_yet(
     mocker.patch.object(server, "_keep_now")
     await router.restart()
     rows = router.daemon.lease_server.consumer_rows()
-    assert [row["peer_id"] for row in rows] == ([] if damage else ["nodea"])
+    assert [row.peer_id for row in rows] == ([] if damage else ["nodea"])
 
 
 async def test_what_an_earlier_run_noted_is_taken_back_once_it_is_kept(
@@ -239,7 +239,7 @@ async def test_case_11_new_keys_have_a_pace(router: MeshRouter, mocker: MockerFi
     clock[0] += 61.0
     assert await grants(["later", "later still"]) == 1
     assert isinstance(await lease_server.grant(asked_by("nodeb", "b")), LeaseGrant)
-    assert {row["peer_id"] for row in lease_server.consumer_rows()} == {"nodea", "nodeb"}
+    assert {row.peer_id for row in lease_server.consumer_rows()} == {"nodea", "nodeb"}
 
 
 async def test_case_11_many_peers_together_wear_out_no_flash(
@@ -290,7 +290,7 @@ async def test_case_11_a_restart_lets_the_key_in_that_was_let_in_last(
     mocker.patch.object(server, "_keep_now")
     await router.restart()
     rows = router.daemon.lease_server.consumer_rows()
-    assert [(row["peer_id"], row["public_key"]) for row in rows] == [("nodea", key_of("new"))]
+    assert [(row.peer_id, row.public_key) for row in rows] == [("nodea", key_of("new"))]
 
 
 async def test_case_11_a_full_disk_is_told(router: MeshRouter, mocker: MockerFixture) -> None:

@@ -9,7 +9,6 @@ from pytest_mock import MockerFixture
 
 from docs.schemas import check_reply
 from rpcd_wireguard_uplink.api.methods import METHODS
-from rpcd_wireguard_uplink.api.replies import TrustRow
 from rpcd_wireguard_uplink.config.options import Pin
 from rpcd_wireguard_uplink.config.settings import Config
 from rpcd_wireguard_uplink.errors import NotTrusted, PeerUnreachable, UplinkError
@@ -18,6 +17,7 @@ from rpcd_wireguard_uplink.mesh.registry import peers as peers_module
 from rpcd_wireguard_uplink.mesh.registry.directory import Mesh, MeshPeer, proposed_id
 from rpcd_wireguard_uplink.mesh.registry.listing import trust_rows
 from rpcd_wireguard_uplink.mesh.registry.peers import Peers
+from rpcd_wireguard_uplink.model import TrustRow
 from rpcd_wireguard_uplink.warnings import Warnings
 from tests.unit.fakes import RoutingTables, key_of, store_of
 
@@ -84,12 +84,11 @@ def reasons(peers: Peers, failures: dict[str, UplinkError] | None = None) -> dic
     """Mesh key -> id and reason, of every row."""
     rows = trust_rows(peers, (failures or {}).get, 7333)
     assert all(check_row(row) for row in rows)
-    return {row["mesh_key"]: f"{row['peer_id']}: {row['reason']}" for row in rows}
+    return {row.mesh_key: f"{row.peer_id}: {row.reason}" for row in rows}
 
 
-def check_row(row: dict[str, object]) -> bool:
-    shown = TrustRow(**row).as_table()
-    check_reply(METHODS["uplink_trust"], {"node_id": "me", "peers": [shown]})
+def check_row(row: TrustRow) -> bool:
+    check_reply(METHODS["uplink_trust"], {"node_id": "me", "peers": [row.as_table()]})
     return True
 
 
