@@ -138,45 +138,31 @@ def wgctl(capsys: pytest.CaptureFixture[str]) -> Any:
     return run
 
 
+MADE_BY_HAND = {"peer_id": "nodeA", "weight": 20, "endpoint": "h:1", "public_key": KEY}
+ALL_TRAFFIC = {"peer_id": "nodeA", "all_traffic": True, "seconds": 5}
 COMMANDS = [
-    (("list",), "uplink_list", {}),
-    (("status",), "uplink_status", {}),
-    (("add", "nodeA"), "uplink_add", {"peer_id": "nodeA"}),
-    (
-        ("add", "nodeA", "--weight", "20", "--endpoint", "h:1", "--public-key", KEY),
-        "uplink_add",
-        {"peer_id": "nodeA", "weight": 20, "endpoint": "h:1", "public_key": KEY},
-    ),
-    (
-        ("add", "--address", "10.0.0.2/32", "nodeA"),
-        "uplink_add",
-        {"peer_id": "nodeA", "address": "10.0.0.2/32"},
-    ),
-    (("remove", "nodeA"), "uplink_remove", {"peer_id": "nodeA"}),
-    (
-        ("test", "nodeA", "--target", "1.1.1.1", "--count", "5"),
-        "uplink_test",
-        {"peer_id": "nodeA", "target": "1.1.1.1", "count": 5},
-    ),
-    (("failover", "enable"), "uplink_set_failover", {"enabled": True}),
-    (("failover", "disable"), "uplink_set_failover", {"enabled": False}),
-    (("priority", "nodeA", "20"), "uplink_set_priority", {"peer_id": "nodeA", "weight": 20}),
-    (("history", "--limit", "3"), "uplink_history", {"limit": 3}),
-    (("why",), "uplink_explain", {}),
-    (("simulate", "wan", "nodeA"), "uplink_simulate", {"fail": ["wan", "nodeA"]}),
-    (
-        ("drill", "nodeA", "--all-traffic", "--seconds", "5"),
-        "uplink_drill",
-        {"peer_id": "nodeA", "all_traffic": True, "seconds": 5},
-    ),
+    ("list", "uplink_list", {}),
+    ("status", "uplink_status", {}),
+    ("add nodeA", "uplink_add", {"peer_id": "nodeA"}),
+    (f"add nodeA --weight 20 --endpoint h:1 --public-key {KEY}", "uplink_add", MADE_BY_HAND),
+    ("add --address 10.0.0.2/32 a", "uplink_add", {"peer_id": "a", "address": "10.0.0.2/32"}),
+    ("remove nodeA", "uplink_remove", {"peer_id": "nodeA"}),
+    ("test a --target h --count 5", "uplink_test", {"peer_id": "a", "target": "h", "count": 5}),
+    ("failover enable", "uplink_set_failover", {"enabled": True}),
+    ("failover disable", "uplink_set_failover", {"enabled": False}),
+    ("priority nodeA 20", "uplink_set_priority", {"peer_id": "nodeA", "weight": 20}),
+    ("history --limit 3", "uplink_history", {"limit": 3}),
+    ("why", "uplink_explain", {}),
+    ("simulate wan nodeA", "uplink_simulate", {"fail": ["wan", "nodeA"]}),
+    ("drill nodeA --all-traffic --seconds 5", "uplink_drill", ALL_TRAFFIC),
 ]
 
 
 @pytest.mark.parametrize(("words", "method", "arguments"), COMMANDS)
 async def test_every_command_calls_its_method_and_prints_json(
-    service: Service, wgctl: Any, words: tuple[str, ...], method: str, arguments: dict[str, Any]
+    service: Service, wgctl: Any, words: str, method: str, arguments: dict[str, Any]
 ) -> None:
-    said = await wgctl("uplink", *words, "--json", "-s", service.socket)
+    said = await wgctl("uplink", *words.split(), "--json", "-s", service.socket)
     assert said.status == (method == "uplink_drill"), "a rehearsal that failed is 1"
     assert service.calls == [(method, arguments)]
     assert json.loads(said.out) == service.replies[method]
@@ -480,11 +466,11 @@ async def test_what_peers_say_can_not_reach_the_terminal(service: Service, wgctl
     for name in ("uplink_list", "uplink_status", "uplink_add", "uplink_test", "uplink_history"):
         service.replies[name] = poisoned(service.replies[name], reply_schema(METHODS[name]).tree)
     for words, method, _ in COMMANDS:
-        said = await wgctl("uplink", *words, "-s", service.socket)
+        said = await wgctl("uplink", *words.split(), "-s", service.socket)
         assert said.status == (method == "uplink_drill")
         assert all(line.isprintable() for line in said.out.split("\n")), method
         assert not any(line.startswith("next") for line in said.out.splitlines())
-        said = await wgctl("uplink", *words, "-s", service.socket, "--json")
+        said = await wgctl("uplink", *words.split(), "-s", service.socket, "--json")
         assert said.out.isascii()
         assert all(line.isprintable() for line in said.out.split("\n"))
     service.replies["uplink_test"]["reachable"] = False

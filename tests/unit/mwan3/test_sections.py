@@ -320,12 +320,7 @@ def test_whatever_comes_and_goes_leaves_the_owners_configuration(
 
 
 @pytest.mark.parametrize(
-    ("tracker", "bound_s"),
-    [
-        (Tracker(4), 130),
-        (Tracker(2), 90),
-        (Tracker(1, 1, 1, 1, 1, 1), 2),
-    ],
+    ("tracker", "bound_s"), [(Tracker(4), 130), (Tracker(2), 90), (Tracker(1, 1, 1, 1, 1, 1), 2)]
 )
 def test_bounds_are_those_that_were_measured_against(tracker: Tracker, bound_s: int) -> None:
     assert tracker.bound_s == bound_s

@@ -23,34 +23,14 @@ from rpcd_wireguard_uplink.mesh.registry.trust import Approval
 
 AS_ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="only root can plant another user's file")
 FP, FP2, FP3 = "0123456789abcdef", "1111222233334444", "aaaabbbbccccdddd"
-PENDING = {
-    "fingerprint": FP,
-    "address": "192.168.1.5",
-    "hostname": "nodeA",
-    "token_hash": "ab12",
-    "timestamp": 1700000000,
-    "zkp_verified": False,
-    "zkp_proof_hash": "",
-    "status": "pending",
-}
-APPROVED = {
-    **PENDING,
-    "approved_at": 1700000060,
-    "approved_by": FP2,
-    "depth": 1,
-    "zkp_graph_stored": False,
-    "status": "approved",
-}
-REJECTED = {
-    "fingerprint": FP,
-    "address": "192.168.1.5",
-    "hostname": "nodeA",
-    "timestamp": 1700000000,
-    "rejected_at": 1700000060,
-    "rejected_by": FP2,
-    "reason": "rejected by admin",
-    "status": "rejected",
-}
+WHO = {"fingerprint": FP, "address": "192.168.1.5", "hostname": "nodeA"}
+REQUEST = {**WHO, "timestamp": 1700000000}
+PROOF = {"token_hash": "ab12", "zkp_verified": False, "zkp_proof_hash": ""}
+PENDING = {**REQUEST, **PROOF, "status": "pending"}
+GIVEN = {"approved_at": 1700000060, "approved_by": FP2, "depth": 1, "zkp_graph_stored": False}
+APPROVED = {**PENDING, **GIVEN, "status": "approved"}
+REFUSAL = {"rejected_at": 1700000060, "rejected_by": FP2, "reason": "rejected by admin"}
+REJECTED = {**REQUEST, **REFUSAL, "status": "rejected"}
 PEERS = {
     "peers": [
         {
@@ -241,19 +221,9 @@ async def test_peers_over_the_bus(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert await master_link.read_records(None, str(tmp_path / "none")) is None
 
 
-@pytest.mark.parametrize(
-    "row",
-    [
-        {"id": "a b"},
-        {"id": "x" * 65},
-        {"id": "nodeA\n"},
-        {"id": 7},
-        {},
-        {"id": "sb-1", "is_local": True},
-    ],
-)
-def test_rows_that_name_no_peer(row: dict[str, Any]) -> None:
-    assert master_link.parse_records([row]) == ()
+@pytest.mark.parametrize("name", ["a b", "x" * 65, "nodeA\n", 7, None])
+def test_rows_that_name_no_peer(name: object) -> None:
+    assert master_link.parse_records([{"id": name}, {}, {"id": "sb-1", "is_local": True}]) == ()
 
 
 # --- mirrornet

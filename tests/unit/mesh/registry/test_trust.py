@@ -273,68 +273,33 @@ def test_names_of_sections_suit_uci_and_differ() -> None:
     assert all(name.replace("_", "").isalnum() and name.isascii() for name in names)
 
 
+BOTH = {A: "nodeA", B: "nodeA"}
+SAID = {A: "nodeA"}
+BOTH_GO_BY_IT = f"go by the id nodeA ({A[:8]} at 10.9.0.1, {B[:8]} at 10.9.0.2)"
+TWICE = (RECORD, record("approved", OTHER))
+TAKEN = pin(B, fingerprint=FP, peer_id="nodeB")
+REVOKE = "wgctl uplink trust revoke nodeB first"
 REFUSED: list[tuple[str, Ground, str, type[UplinkError], str]] = [
     ("unseen", ground(), "", NotFound, "not seen on the mesh yet"),
     ("mapped away", ground(mapped="10.9.0.7"), "", NotFound, "no mesh peer has 10.9.0.7"),
-    (
-        "two claim it",
-        ground(said={A: "nodeA", B: "nodeA"}),
-        "",
-        InvalidArgument,
-        f"2 mesh peers go by the id nodeA ({A[:8]} at 10.9.0.1, {B[:8]} at 10.9.0.2)",
-    ),
+    ("two claim it", ground(said=BOTH), "", InvalidArgument, f"2 mesh peers {BOTH_GO_BY_IT}"),
     ("pinned and claimed", ground(pin(), said={B: "nodeA"}), "", InvalidArgument, "list peer"),
-    (
-        "key of another",
-        ground(pin(peer_id="nodeB"), mapped="10.9.0.1"),
-        "",
-        InvalidArgument,
-        "wgctl uplink trust revoke nodeB first",
-    ),
-    (
-        "several approvals",
-        ground(said={A: "nodeA"}, approvals=(RECORD, record("approved", OTHER))),
-        "",
-        InvalidArgument,
-        f"--fingerprint {FP} or {OTHER}",
-    ),
-    ("unknown", ground(said={A: "nodeA"}, approvals=(RECORD,)), "ff", NotFound, "no record ff"),
-    (
-        "pending",
-        ground(said={A: "nodeA"}, approvals=(record("pending"),)),
-        FP,
-        NotTrusted,
-        "is pending: approve it there first",
-    ),
-    (
-        "rejected since it was pinned",
-        ground(pin(fingerprint=FP), approvals=(record("rejected"),)),
-        "",
-        NotTrusted,
-        "is rejected",
-    ),
-    (
-        "not approved",
-        ground(said={A: "nodeA"}, approvals=(), source="master-link"),
-        "",
-        NotTrusted,
-        "approve it there first",
-    ),
-    (
-        "fingerprint of another",
-        ground(pin(B, fingerprint=FP, peer_id="nodeB"), said={A: "nodeA"}, approvals=(RECORD,)),
-        FP,
-        InvalidArgument,
-        "wgctl uplink trust revoke nodeB first",
-    ),
-    (
-        "fingerprint without master-link",
-        ground(said={A: "nodeA"}, source="uci"),
-        FP,
-        InvalidArgument,
-        "trust_source is uci",
-    ),
-]
+    ("key of another", ground(pin(peer_id="nodeB"), mapped="10.9.0.1"),
+     "", InvalidArgument, REVOKE),
+    ("several approvals", ground(said=SAID, approvals=TWICE),
+     "", InvalidArgument, f"--fingerprint {FP} or {OTHER}"),
+    ("unknown", ground(said=SAID, approvals=(RECORD,)), "ff", NotFound, "no record ff"),
+    ("pending", ground(said=SAID, approvals=(record("pending"),)),
+     FP, NotTrusted, "is pending: approve it there first"),
+    ("rejected since it was pinned", ground(pin(fingerprint=FP), approvals=(record("rejected"),)),
+     "", NotTrusted, "is rejected"),
+    ("not approved", ground(said=SAID, approvals=(), source="master-link"),
+     "", NotTrusted, "approve it there first"),
+    ("fingerprint of another", ground(TAKEN, said=SAID, approvals=(RECORD,)),
+     FP, InvalidArgument, REVOKE),
+    ("fingerprint without master-link", ground(said=SAID, source="uci"),
+     FP, InvalidArgument, "trust_source is uci"),
+]  # fmt: skip
 
 
 @pytest.mark.parametrize(
