@@ -12,7 +12,6 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import date
-from typing import Any
 
 from ..config.options import Consumer, consumer_name
 from ..config.store import ConfigStore
@@ -31,7 +30,6 @@ from .plan import Lease
 from .site import Site
 from .unkept_leases import UnkeptLeases
 
-Table = dict[str, Any]
 HOUSEKEEPING_S = 10.0
 SILENT_S = 180.0  # a known consumer without a new handshake for so long has no session any more
 QUIET_S = 15.0  # and is not heard: its clock may have gone back

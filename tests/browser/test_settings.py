@@ -41,6 +41,14 @@ def test_every_option_is_one_of_the_service() -> None:
     assert names <= known, f"{names - known}: the service does not read them"
 
 
+def test_every_field_is_in_a_tab() -> None:
+    view = VIEW.read_text(encoding="utf-8")
+    tabs = {f"'{tab}'" for tab in re.findall(r"section\.tab\('(\w+)'", view)}
+    places = re.findall(r"^\t(?:const \w+ = )?(?:value|flag|list)\((.*?), ", view, re.M)
+    assert len(places) > 30
+    assert set(places) == tabs
+
+
 PATTERNS = [
     (f"{kind.name}.{option.name}", option)
     for kind in SECTIONS.values()
