@@ -36,9 +36,7 @@ STATUS: dict[str, Any] = {
     "uplinks": [{**UPLINK, "usable": True, "active": True, "reason": ""}],
 }
 LISTED: dict[str, Any] = {
-    "offers": [
-        {"peer_id": "nodeb", "usable": True, "metered": True, "quota_left_gb": 3.5},
-    ],
+    "offers": [{"peer_id": "nodeb", "usable": True, "metered": True, "quota_left_gb": 3.5}],
     "uplinks": [{**UPLINK, "public_key": KEY}],
 }
 TRUST: dict[str, Any] = {"peers": [{"peer_id": "nodeb", "mesh_key": OTHER}]}

@@ -295,8 +295,7 @@ TARGETS: dict[str, Target] = {
     "mesh: host": Target(text(endpoints.parse_host), ("endpoint.txt",)),
     "mesh: address": Target(text(endpoints.parse_address), ("address.txt",)),
     "mesh: peer's host": Target(
-        text(lambda host: check_endpoint_host(host, ["192.0.2.1/24", "fd00::1"])),
-        ("endpoint.txt",),
+        text(lambda host: check_endpoint_host(host, ["192.0.2.1/24", "fd00::1"])), ("endpoint.txt",)
     ),
     "mesh: peer's address": Target(text(mesh.plain_address), ("address.txt",)),
     "lease: request": Target(table(LeaseRequest.parse), MESSAGES),

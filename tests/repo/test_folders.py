@@ -33,11 +33,7 @@ ORDER = (
 )
 """Lowest first: a folder imports what stands before it, never what stands after it."""
 
-APART = (
-    {"failover", "mwan3", "mesh"},
-    {"uplinks", "steering"},
-    {"mwan3", "steering"},
-)
+APART = ({"failover", "mwan3", "mesh"}, {"uplinks", "steering"}, {"mwan3", "steering"})
 """Folders that do not know one another, in either direction."""
 
 NOT_YET: set[tuple[str, str]] = set()

@@ -57,7 +57,7 @@ SPLIT = {
 """
 
 BROUGHT = {
-    "python3-jsonschema": {"python3-decimal", "python3-urllib", "python3-uuid", "python3-email"},
+    "python3-jsonschema": {"python3-decimal", "python3-urllib", "python3-uuid", "python3-email"}
 }
 """What a dependency depends on in turn, in every release (python3-urllib holds or brings email)."""
 

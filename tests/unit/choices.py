@@ -16,14 +16,7 @@ from rpcd_wireguard_uplink.failover.detector import PathHealth
 from rpcd_wireguard_uplink.failover.monitor import Monitor
 from rpcd_wireguard_uplink.failover.paths import Watch, WatchedPath
 from rpcd_wireguard_uplink.mesh.wire.offer import Offer
-from rpcd_wireguard_uplink.model import (
-    DefaultRoute,
-    Endpoint,
-    Family,
-    Health,
-    PathKind,
-    Uplink,
-)
+from rpcd_wireguard_uplink.model import DefaultRoute, Endpoint, Family, Health, PathKind, Uplink
 from rpcd_wireguard_uplink.platform.network_reader import NetworkReader
 from rpcd_wireguard_uplink.probing.icmp import Prober
 from rpcd_wireguard_uplink.system.network import Wans

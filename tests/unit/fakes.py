@@ -392,8 +392,7 @@ class RoutingTables(Kernel):
     def __post_init__(self) -> None:
         for family in Family:
             self.found_rules.setdefault(
-                family,
-                [Rule(family, 0, 255), Rule(family, 32766, MAIN), Rule(family, 32767, 253)],
+                family, [Rule(family, 0, 255), Rule(family, 32766, MAIN), Rule(family, 32767, 253)]
             )
 
     @property

@@ -12,11 +12,7 @@ from rpcd_wireguard_uplink.errors import CommandFailed
 from rpcd_wireguard_uplink.model import Family
 from rpcd_wireguard_uplink.system import process
 from rpcd_wireguard_uplink.system.rtnetlink import MAIN, UNREACHABLE, Route, Rule
-from rpcd_wireguard_uplink.uninstall import (
-    remove_routing,
-    remove_tables,
-    take_back,
-)
+from rpcd_wireguard_uplink.uninstall import remove_routing, remove_tables, take_back
 from tests.unit.fakes import Commands, RoutingTables, replace_commands
 from tests.unit.router import CONFIG, LINE, NETWORK, Router, commands_of_a_router, offer
 

@@ -202,9 +202,7 @@ REFUSALS: dict[str, list[tuple[dict[str, Any], str]]] = {
             'address can\'t be used: "10.0.0.1/33" has no prefix length from 1 to 32 behind the /',
         ),
     ],
-    "uplink_status": [
-        ({"a": 1}, "a is not an argument of uplink_status; it takes none"),
-    ],
+    "uplink_status": [({"a": 1}, "a is not an argument of uplink_status; it takes none")],
     "uplink_test": [
         ({"peer_id": "x", "count": 21}, "count must be from 1 to 20, not 21"),
         (
@@ -212,9 +210,7 @@ REFUSALS: dict[str, list[tuple[dict[str, Any], str]]] = {
             'target can\'t be used: "-c 5" is neither a host name nor an IP address',
         ),
     ],
-    "uplink_history": [
-        ({"limit": "201"}, "limit must be from 1 to 200, not 201"),
-    ],
+    "uplink_history": [({"limit": "201"}, "limit must be from 1 to 200, not 201")],
     "uplink_simulate": [
         (
             {},
@@ -225,9 +221,7 @@ REFUSALS: dict[str, list[tuple[dict[str, Any], str]]] = {
         ({"fail": ["a"] * 65}, "fail must have from 1 to 64 entries"),
         ({"fail": [5]}, "fail[0] must be a string, not a number"),
     ],
-    "uplink_drill": [
-        ({"seconds": 61}, "seconds must be from 1 to 60, not 61"),
-    ],
+    "uplink_drill": [({"seconds": 61}, "seconds must be from 1 to 60, not 61")],
     "uplink_set_failover": [
         ({}, "enabled is missing: give 1 to fail over automatically, 0 not to"),
         ({"enabled": 1.0}, "enabled must be 0 or 1, not 1.0"),
@@ -239,7 +233,7 @@ REFUSALS: dict[str, list[tuple[dict[str, Any], str]]] = {
         ({"message": "x" * 16385}, "message is longer than 16384 characters"),
     ],
     "remove_uplink": [
-        ({"interface": ""}, "interface is missing: give the name of an uplink's network interface"),
+        ({"interface": ""}, "interface is missing: give the name of an uplink's network interface")
     ],
     "set_uplink_priority": [
         (
@@ -248,18 +242,13 @@ REFUSALS: dict[str, list[tuple[dict[str, Any], str]]] = {
         ),
         ({"interface": "wgup_a", "priority": 0}, "priority must be from 1 to 100, not 0"),
     ],
-    "set_uplink_failover": [
-        ({"enabled": "2"}, 'enabled must be 1 or 0, not "2"'),
-    ],
-    "add_uplink": [
-        ({"peer_pubkey": "hunter2"}, KEY_RULE.replace("public_key", "peer_pubkey")),
-    ],
+    "set_uplink_failover": [({"enabled": "2"}, 'enabled must be 1 or 0, not "2"')],
+    "add_uplink": [({"peer_pubkey": "hunter2"}, KEY_RULE.replace("public_key", "peer_pubkey"))],
 }
 
 
 @pytest.mark.parametrize(
-    ("name", "raw", "sentence"),
-    [(name, *row) for name, rows in REFUSALS.items() for row in rows],
+    ("name", "raw", "sentence"), [(name, *row) for name, rows in REFUSALS.items() for row in rows]
 )
 def test_refuses_with_a_sentence(name: str, raw: dict[str, Any], sentence: str) -> None:
     with pytest.raises(InvalidArgument) as caught:
@@ -286,18 +275,9 @@ def test_refuses_with_a_sentence(name: str, raw: dict[str, Any], sentence: str) 
                 "public_key": KEY,
                 "address": None,
             },
-            {
-                "peer_id": "nodeA",
-                "weight": 7,
-                "endpoint": "[2001:db8::1]:51820",
-                "public_key": KEY,
-            },
+            {"peer_id": "nodeA", "weight": 7, "endpoint": "[2001:db8::1]:51820", "public_key": KEY},
         ),
-        (
-            "uplink_set_priority",
-            {"peer_id": "x", "weight": 100.0},
-            {"peer_id": "x", "weight": 100},
-        ),
+        ("uplink_set_priority", {"peer_id": "x", "weight": 100.0}, {"peer_id": "x", "weight": 100}),
         (
             "uplink_test",
             {"peer_id": "x", "target": "one.one.one.one", "count": "20"},
@@ -376,10 +356,7 @@ def test_signature_is_what_the_bus_advertises() -> None:
         "address": kinds.STRING,
     }
     assert signature(METHODS["uplink_set_failover"]) == {"enabled": kinds.BOOL}
-    assert signature(METHODS["uplink_gossip"]) == {
-        "message": kinds.TABLE,
-        "origin": kinds.STRING,
-    }
+    assert signature(METHODS["uplink_gossip"]) == {"message": kinds.TABLE, "origin": kinds.STRING}
     assert signature(METHODS["uplink_status"]) == {}
 
 

@@ -357,12 +357,7 @@ NAMES = [
 JSON = st.recursive(
     st.none() | st.integers(0, 99) | st.sampled_from(["lan", "@lans", "tcp", "saddr", "*", ""]),
     lambda inner: (
-        st.lists(inner, max_size=3)
-        | st.dictionaries(
-            st.sampled_from(NAMES),
-            inner,
-            max_size=3,
-        )
+        st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(NAMES), inner, max_size=3)
     ),
     max_leaves=12,
 )

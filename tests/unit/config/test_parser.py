@@ -280,8 +280,7 @@ def test_the_broker_may_run_on_this_router_and_has_two_ports() -> None:
 
 
 @pytest.mark.parametrize(
-    ("options", "sticky_s"),
-    [({}, 0), ({"sticky_failback": "1"}, 600), ({"sticky_time": "60"}, 0)],
+    ("options", "sticky_s"), [({}, 0), ({"sticky_failback": "1"}, 600), ({"sticky_time": "60"}, 0)]
 )
 def test_connections_stay_only_where_the_owner_says_so(
     options: dict[str, Value], sticky_s: float

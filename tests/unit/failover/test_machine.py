@@ -76,12 +76,7 @@ NO_A, NO_B = backup("a", DOWN), backup("b", DOWN)
     ],
 )
 def test_transitions(
-    state: State,
-    primary: Health,
-    backups: list[Path],
-    phase: Phase,
-    active: str,
-    kind: str | None,
+    state: State, primary: Health, backups: list[Path], phase: Phase, active: str, kind: str | None
 ) -> None:
     after, change = decide(state, wan(primary, "no answer"), backups, RULES, 130.0)
     assert (after.phase, after.active) == (phase, active)
@@ -187,11 +182,7 @@ def test_switched_off_gives_the_traffic_back_and_moves_none(
 
 
 paths = st.builds(
-    Path,
-    st.sampled_from("abc"),
-    st.sampled_from(Health),
-    st.booleans(),
-    st.just("why"),
+    Path, st.sampled_from("abc"), st.sampled_from(Health), st.booleans(), st.just("why")
 )
 moments = st.lists(
     st.tuples(

@@ -8,12 +8,7 @@ from rpcd_wireguard_uplink.config.probe_profile import DEFAULT_PROFILE
 from rpcd_wireguard_uplink.failover.detector import PathHealth
 from rpcd_wireguard_uplink.failover.machine import Phase
 from rpcd_wireguard_uplink.failover.paths import WatchedPath
-from rpcd_wireguard_uplink.failover.schedule import (
-    NEW_PATH_S,
-    Role,
-    Traffic,
-    interval_s,
-)
+from rpcd_wireguard_uplink.failover.schedule import NEW_PATH_S, Role, Traffic, interval_s
 from rpcd_wireguard_uplink.model import Family, Health, PathKind
 from rpcd_wireguard_uplink.probing.icmp import Prober
 from rpcd_wireguard_uplink.probing.probe_kind import ProbeKind

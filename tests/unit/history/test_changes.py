@@ -7,13 +7,7 @@ from dataclasses import replace
 import pytest
 
 from rpcd_wireguard_uplink.config.settings import Config
-from rpcd_wireguard_uplink.events import (
-    CarryingChanged,
-    Events,
-    PeerNews,
-    Recorded,
-    UplinkChanged,
-)
+from rpcd_wireguard_uplink.events import CarryingChanged, Events, PeerNews, Recorded, UplinkChanged
 from rpcd_wireguard_uplink.failover.machine import Change, Move, Moved
 from rpcd_wireguard_uplink.history.changes import MOST_ENTRIES, History
 from rpcd_wireguard_uplink.model import Family, HistoryEntry
@@ -74,12 +68,7 @@ def move(history: History, family: Family, told: Step) -> None:
         ),
     ],
 )
-def test_outages(
-    history: History,
-    heard: Heard,
-    moves: list[Step],
-    outages: list[int],
-) -> None:
+def test_outages(history: History, heard: Heard, moves: list[Step], outages: list[int]) -> None:
     for told in moves:
         move(history, Family.IPV4, told)
     assert [entry.outage_ms for _, entry in heard] == outages

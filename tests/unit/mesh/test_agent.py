@@ -196,9 +196,7 @@ config uplink 'wgup_friend'
 """
 
 
-async def test_a_stranger_by_its_id_does_not_weaken_a_hand_made_uplink(
-    router: MeshRouter,
-) -> None:
+async def test_a_stranger_by_its_id_does_not_weaken_a_hand_made_uplink(router: MeshRouter) -> None:
     router.write("wireguard-uplink", CONFIG + FRIEND)
     service = router.daemon
     await service.uplinks.reload()

@@ -609,10 +609,7 @@ async def test_an_answer_before_the_request_was_read_is_read() -> None:
 
 
 async def test_a_silent_peer_times_out() -> None:
-    with (
-        socket.create_server(("127.0.0.1", 0)) as silent,
-        pytest.raises(TimedOut, match=r"0\.3 s"),
-    ):
+    with socket.create_server(("127.0.0.1", 0)) as silent, pytest.raises(TimedOut, match=r"0\.3 s"):
         await ask(silent.getsockname()[1], timeout_s=0.3)
 
 

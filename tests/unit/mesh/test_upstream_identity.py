@@ -4,11 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from rpcd_wireguard_uplink.mesh.upstream_identity import (
-    Upstream,
-    address_tokens,
-    fitting,
-)
+from rpcd_wireguard_uplink.mesh.upstream_identity import Upstream, address_tokens, fitting
 from rpcd_wireguard_uplink.mesh.wire.offer import LONGEST_EGRESS, Offer
 from rpcd_wireguard_uplink.model import DefaultRoute, Family
 from rpcd_wireguard_uplink.platform.network_reader import NetworkReader

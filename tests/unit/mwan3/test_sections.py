@@ -24,12 +24,7 @@ from rpcd_wireguard_uplink.mwan3.dialect import (
     diverted_marks,
     tracker_of,
 )
-from rpcd_wireguard_uplink.mwan3.sections import (
-    plan_mwan3,
-    plan_tracker,
-    render,
-    wanted_mwan3,
-)
+from rpcd_wireguard_uplink.mwan3.sections import plan_mwan3, plan_tracker, render, wanted_mwan3
 from rpcd_wireguard_uplink.platform.tunnels import alias_section
 from rpcd_wireguard_uplink.uci import Document, Draft, Section, export, parse
 

@@ -60,8 +60,7 @@ async def test_mwan3_is_asked_for_the_parts_that_are_shown(tmp_path: Path) -> No
         "policies": {"ipv4": {"balanced": [{"interface": "wan", "percent": 0}]}, "ipv6": {}},
     }
     assert await read_view(machine) == View(
-        {"wan": Tracked("online", "active")},
-        {Family.IPV4: {"balanced": ("wan",)}, Family.IPV6: {}},
+        {"wan": Tracked("online", "active")}, {Family.IPV4: {"balanced": ("wan",)}, Family.IPV6: {}}
     )
 
 

@@ -589,11 +589,7 @@ def test_a_style_says_what_netifd_needs_besides() -> None:
     assert plain.options.items() < styled.options.items()
     assert {
         name: styled.options[name] for name in styled.options.keys() - plain.options.keys()
-    } == {
-        "metric": "1001",
-        "dns": ("10.7.0.1",),
-        "dns_metric": "1001",
-    }
+    } == {"metric": "1001", "dns": ("10.7.0.1",), "dns_metric": "1001"}
     assert (plain_peer.options["route_allowed_ips"], peer.options["route_allowed_ips"]) == (
         "0",
         "1",

@@ -120,9 +120,7 @@ async def test_only_who_comes_or_goes_is_touched(scene: Scene) -> None:
     scene.has(A)
     moved = replace(A, addresses=("10.61.7.9/32",))
     await provider.apply(replace(PLAN, leases=(moved,)))
-    assert changing(scene) == [
-        f"wg set wgup_srv peer {A.public_key} allowed-ips 10.61.7.9/32",
-    ]
+    assert changing(scene) == [f"wg set wgup_srv peer {A.public_key} allowed-ips 10.61.7.9/32"]
 
 
 async def test_another_port_is_set_in_place(scene: Scene) -> None:

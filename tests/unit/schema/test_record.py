@@ -69,13 +69,7 @@ def test_a_record_becomes_a_table_in_the_declared_order() -> None:
     table = {"name": "a", "age_s": -1.0, "from": "nowhere", "alive": None}
     assert list(outer.as_table().items()) == list({**table, "rows": [row.as_table()]}.items())
     said = Outer(rows=(), alive=True, name="a", age_s=-1.0, words=("b",), from_path="wan")
-    assert said.as_table() == {
-        **table,
-        "from": "wan",
-        "alive": True,
-        "rows": [],
-        "words": ["b"],
-    }
+    assert said.as_table() == {**table, "from": "wan", "alive": True, "rows": [], "words": ["b"]}
 
 
 def test_values_and_attributes_make_one() -> None:

@@ -1069,12 +1069,7 @@ async def test_resolvers_are_looked_for_while_nothing_is_diverted(
 
 
 async def test_a_tunnel_fits_its_underlay(bench: Bench) -> None:
-    bench.set_links(
-        {
-            2: Link("wan", 2, 0, mtu=1492),
-            5: Link("wgup_a", 5, 51, mtu=1420),
-        }
-    )
+    bench.set_links({2: Link("wan", 2, 0, mtu=1492), 5: Link("wgup_a", 5, 51, mtu=1420)})
     bench.steering._uplinks = (UPLINK,)
     await bench.steering.follow_underlays()
     assert bench.kernel.changes == [], "its underlay is not known yet"
@@ -1088,12 +1083,7 @@ async def test_a_tunnel_fits_its_underlay(bench: Bench) -> None:
 
 
 async def test_an_mtu_that_cannot_be_set_is_told(bench: Bench, mocker: MockerFixture) -> None:
-    bench.set_links(
-        {
-            2: Link("wan", 2, 0, mtu=1492),
-            5: Link("wgup_a", 5, 51, mtu=9),
-        }
-    )
+    bench.set_links({2: Link("wan", 2, 0, mtu=1492), 5: Link("wgup_a", 5, 51, mtu=9)})
     set_network(bench.steering._network, underlays={"wgup_a": "wan"})
     bench.steering._uplinks = (UPLINK,)
     setting = mocker.patch.object(Kernel, "set_device", side_effect=CommandFailed("busy"))

@@ -94,12 +94,7 @@ def test_several_routes_in_one_place_are_appended(count: int) -> None:
 def test_new_comes_before_what_goes() -> None:
     new, old = replace(RULE, priority=50), replace(RULE, priority=70)
     found = without_signals(plan_changes([NET], [DEFAULT], [old], [new]))
-    assert verbs(found) == [
-        ("route", DEFAULT),
-        ("rule", new),
-        ("no rule", old),
-        ("no route", NET),
-    ]
+    assert verbs(found) == [("route", DEFAULT), ("rule", new), ("no rule", old), ("no route", NET)]
     assert [r.is_removal for r in found] == [False, False, True, True]
 
 

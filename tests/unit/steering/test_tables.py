@@ -123,10 +123,7 @@ def test_of_a_multipath_route_only_the_dead_hop_goes(family: Family, two: tuple[
 
 def test_another_routers_route_on_the_wans_segment_stays() -> None:
     main = [default("wan"), by("10.20.0.0/16", hop("wan", "192.0.2.7")), WAN_NET]
-    assert diverted(main) == {
-        "10.20.0.0/16": [("wan", "192.0.2.7")],
-        "192.0.2.0/24": [("wan", "")],
-    }
+    assert diverted(main) == {"10.20.0.0/16": [("wan", "192.0.2.7")], "192.0.2.0/24": [("wan", "")]}
 
 
 def test_a_wan_without_a_gateway_takes_its_routes_along() -> None:

@@ -151,8 +151,7 @@ def test_another_reset_day_does_not_begin_a_period() -> None:
 
 
 @pytest.mark.parametrize(
-    "wrong",
-    [UNSET, date(2024, 12, 31), date(2026, 3, 9), date(2026, 1, 31), date(2025, 4, 1)],
+    "wrong", [UNSET, date(2024, 12, 31), date(2026, 3, 9), date(2026, 1, 31), date(2025, 4, 1)]
 )
 def test_a_clock_that_is_not_set_begins_nothing(wrong: date) -> None:
     ledger = recorded((DAY, 10), (wrong, 3), (wrong, 5), (DAY, 6))

@@ -291,9 +291,7 @@ async def test_real_news_are_heard_until_the_end() -> None:
     events.close()
 
 
-def test_a_unit_test_can_not_change_this_machine(
-    no_change_of_this_machine: list[Message],
-) -> None:
+def test_a_unit_test_can_not_change_this_machine(no_change_of_this_machine: list[Message]) -> None:
     with pytest.raises(pytest.fail.Exception, match="this machine's network"):
         Netlink(netlink.ROUTE).change([Message(netlink.DONE, b"")])
     no_change_of_this_machine.clear()

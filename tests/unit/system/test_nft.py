@@ -73,10 +73,7 @@ def test_one_message_says_family_mark_and_mask(
     assert message.kind == 0x0102
     assert message.body[:4] == struct.pack("!BBH", domain, 1, 0), "version 1: of that family only"
     # ctnetlink reads both in network order, whatever the machine's is
-    assert dict(parse_attributes(message.body, 4)) == {
-        8: b"\x02\0\0\0",
-        21: b"\x7f\0\0\0",
-    }
+    assert dict(parse_attributes(message.body, 4)) == {8: b"\x02\0\0\0", 21: b"\x7f\0\0\0"}
 
 
 def test_no_connection_is_no_error_and_a_refusal_is(mocker: MockerFixture) -> None:

@@ -67,10 +67,7 @@ real = pytest.mark.needs("unshare", "ip")
 
 # --- routes
 
-ADDRESSES = {
-    V4: st.ip_addresses(v=4).map(str),
-    V6: st.ip_addresses(v=6).map(str),
-}
+ADDRESSES = {V4: st.ip_addresses(v=4).map(str), V6: st.ip_addresses(v=6).map(str)}
 INDEXES = st.integers(1, 0x7FFFFFFF)
 
 
@@ -532,11 +529,7 @@ def test_a_link_that_goes() -> None:
 
 def test_several_messages_in_one_datagram() -> None:
     data = link(1, UP, attributes=b"abc") + message(NEWADDR, b"12345") + link(2, 0)
-    assert parse_events(data) == [
-        (1, False),
-        None,
-        (2, False),
-    ]
+    assert parse_events(data) == [(1, False), None, (2, False)]
 
 
 @pytest.mark.parametrize(("table", "events"), [(254, [None]), (255, []), (0, []), (51, [])])

@@ -161,9 +161,7 @@ async def test_a_cost_that_changes_is_kept_and_flash_is_written_seldom(
     assert cost_options(router) == ["option metered '0'", "option price_per_gb '99'"]
 
 
-async def test_min_uplinks_does_not_bring_back_what_the_owner_removed(
-    router: MeshRouter,
-) -> None:
+async def test_min_uplinks_does_not_bring_back_what_the_owner_removed(router: MeshRouter) -> None:
     text = CONFIG.replace("min_uplinks '0'", "min_uplinks '1'")
     router.write("wireguard-uplink", text)
     service = router.daemon

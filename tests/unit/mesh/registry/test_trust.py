@@ -49,11 +49,7 @@ def ground(
     records: tuple[Record, ...] = (),
 ) -> Ground:
     directory = Directory(
-        peers,
-        pins=pins,
-        mapped=[("nodeA", mapped)] if mapped else [],
-        said=said,
-        records=records,
+        peers, pins=pins, mapped=[("nodeA", mapped)] if mapped else [], said=said, records=records
     )
     listing = frozenset({"nodeA"}) if listed else frozenset[str]()
     return Ground(directory, approvals, listing, source)
