@@ -314,6 +314,7 @@ class Daemon:
         self.peers.rebuild()
         self.automatic.judge_terms()
         await self.uplinks.start()
+        await self.underlays.follow()
         self.state_file.write()
         await self.agent.start()
         supervise = self.tasks.supervise

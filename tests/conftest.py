@@ -35,7 +35,8 @@ DEEP = {
     # A second WAN and its death: cases 3 and 13. The next uplink: exchange.
     "rules_paths": "*tunnel[[]no* *each_others* *own_second_wan* *followed_by_the_next*"
     " *cannot_help*",
-    "underlays": "*[[]carrier*",
+    "underlays": "*",  # anchors
+    "anchors": "*[[]carrier*",
     "rules_pace": "*two_percent* *only_pings*",  # bursts; case 8
     # A killed service: crash.
     "steering": "*[[]* *watchdog* *late* *control_group* *busybox* *shell* *goes_on* *large*"

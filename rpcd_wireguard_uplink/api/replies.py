@@ -205,6 +205,17 @@ class UplinkHealth(Record):
     note: str = member(NOTE, coded=True)
 
 
+class AnchorRow(Record):
+    """A `config anchor`: connections that always leave by one peer's tunnel."""
+
+    name: str = member("name of its section", column="ANCHOR")
+    peer_id: str = member(PEER, column="BY")
+    interface: str = member(f'{INTERFACE}; "" without an uplink to the peer', column="BY")
+    active: bool = member("whether new connections of it go there now", column="ACTIVE")
+    reason: str = member('why they do not; else ""', column="WHY", last=True)
+    note: str = member(NOTE)
+
+
 class FamilyState(Record):
     state: str = member(STATE, description="as above, for this family")
     active_path: str = member(ACTIVE_PATH)
@@ -298,6 +309,7 @@ class Status(Record):
     families: Families = member("the state of each address family")
     wans: Sequence[WanHealth] = member("the router's own WANs")
     uplinks: Sequence[UplinkHealth] = member("the configured uplinks, best first")
+    anchors: Sequence[AnchorRow] = member("the anchors of the configuration, in its order")
     peer_offers: Sequence[PeerOffer] = member(
         "newest offers of peers with internet, for SecuBox",
         most=OFFERS_IN_STATUS,

@@ -11,10 +11,11 @@ from dataclasses import dataclass
 
 from .. import __version__
 from ..carrying.watch import CarryingWatch
+from ..config.options import Anchor
 from ..config.settings import Config
 from ..config.store import ConfigStore
 from ..failover.decision import ranked_backups
-from ..failover.machine import Phase, State
+from ..failover.machine import AWAY, Phase, State
 from ..failover.monitor import Monitor
 from ..failover.paths import WatchedPath
 from ..failover.selection import TIERS, Ranked, kept_terms
@@ -145,6 +146,7 @@ class StatusMethods:
             ),
             wans=[self._wan_health(d, now_s) for d in monitor.network.state.wan_devices()],
             uplinks=self._uplinks_health({offer.peer_id: offer for offer in offers}, now_s),
+            anchors=anchor_rows(config, monitor),
             peer_offers=_peer_offers(offers),
             events=self._history.newest(r.EVENTS_IN_STATUS),
             problems=problems,
@@ -260,6 +262,7 @@ class StatusMethods:
         yield from self._warnings.all()
         yield from config.warnings
         yield from filter(None, (fate_note(self._monitor, uplink) for uplink in config.uplinks))
+        yield from anchor_problems(anchor_rows(config, self._monitor), config)
         yield from self._prefix_note()
         yield from self._probe_notes()
 
@@ -349,6 +352,69 @@ def _never_shook_hands(monitor: Monitor, device: str, paths: list[WatchedPath]) 
     counted = monitor.network.state.counters.get(device, NOT_COUNTED)
     return counted.handshake_age_s is None and all(
         path.kind is PathKind.UPLINK and path.health.last_answer_s is None for path in paths
+    )
+
+
+# --- anchors
+
+
+def anchor_rows(config: Config, monitor: Monitor) -> list[r.AnchorRow]:
+    """A row for each `config anchor` that can be used, in the file's order."""
+    found = []
+    for anchor in config.anchors:
+        uplink = config.uplink_to(anchor.peer_id)
+        reason = _anchor_reason(anchor, uplink, monitor)
+        found.append(
+            r.AnchorRow(
+                name=anchor.name,
+                peer_id=anchor.peer_id,
+                interface=uplink.interface if uplink is not None else "",
+                active=not reason,
+                reason=reason,
+                note=_anchor_note(anchor, uplink, monitor) if anchor.enabled else "",
+            )
+        )
+    return found
+
+
+def anchor_problems(rows: list[r.AnchorRow], config: Config) -> Iterator[str]:
+    """What the owner should mend about them."""
+    enabled = {anchor.name for anchor in config.anchors if anchor.enabled}
+    for row in rows:
+        if row.reason and row.name in enabled:
+            yield f"anchor {row.name}: {row.reason}: such connections go by the usual way"
+        if row.note:
+            yield f"anchor {row.name}: {row.note}"
+
+
+def _anchor_reason(anchor: Anchor, uplink: Uplink | None, monitor: Monitor) -> str:
+    if not anchor.enabled:
+        return "it is disabled in its section"
+    if uplink is None:
+        return f"there is no uplink to {anchor.peer_id}"
+    if uplink not in monitor.watch.active_uplinks:
+        return f"the uplink to {anchor.peer_id} is not used"
+    families = [family for family in Family if anchor.addresses(family) is not None]
+    held = {monitor.network.state.private_default.get(family, "") for family in families}
+    if "" not in held and held:
+        return f"{' and '.join(sorted(held))}, a VPN, has the default route"
+    if not any(uplink.interface in monitor.paths.answering(family) for family in families):
+        return f"nothing is answered through {uplink.interface}"
+    return ""
+
+
+def _anchor_note(anchor: Anchor, uplink: Uplink | None, monitor: Monitor) -> str:
+    """Where the tunnel has one way only; not told in an outage, when one may be left."""
+    network, name = monitor.network.state, uplink.interface if uplink is not None else ""
+    below = network.underlays.get(name, "")
+    is_away = any(state.phase in AWAY for state in monitor.states.values())
+    if not below or name in network.second_underlays or is_away:
+        return ""
+    if below in network.wan_devices() and any(len(w.routes) > 1 for w in network.wans.values()):
+        return ""
+    return (
+        f"{anchor.peer_id} is reached by {below} alone, and what is anchored ends with it: give "
+        f"another address of the peer, `list other_endpoint` in section {name}, or a second WAN"
     )
 
 

@@ -215,6 +215,9 @@ def _status(reply: Reply, colour: bool) -> Iterator[str]:
         yield ""
         yield from _aligned(rows, (r.WanHealth, r.UplinkHealth), colour)
     yield from _notes(uplinks)
+    if anchors := reply.get("anchors"):
+        yield ""
+        yield from table(r.AnchorRow, anchors, colour)
     if reply["consumers"]:
         names = ", ".join(printable(row["peer_id"]) for row in reply["consumers"])
         yield f"Serves {names}; `wgctl uplink consumers` tells more."

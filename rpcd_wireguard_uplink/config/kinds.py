@@ -152,11 +152,46 @@ def _refuse(text: str) -> str:
     raise ValueError
 
 
+_DSCP = {
+    **{f"cs{n}": 8 * n for n in range(8)},
+    **{f"af{n}{drop}": 8 * n + 2 * drop for n in (1, 2, 3, 4) for drop in (1, 2, 3)},
+    **{"ef": 46, "va": 44, "le": 1},
+}
+"""Names of code points, and their numbers (RFC 2474, 2597, 3246, 5865, 8622)."""
+
+
+def _network(text: str) -> str:
+    return str(ipaddress.ip_network(text))
+
+
+def _ports(text: str) -> tuple[int, int]:
+    low, dash, high = text.partition("-")
+    found = whole(1, 65535).parse(low), whole(1, 65535).parse(high if dash else low)
+    if found[0] > found[1]:
+        raise ValueError
+    return found
+
+
+def _dscp(text: str) -> int:
+    number = _DSCP.get(text.lower())
+    return int(whole(0, 63).parse(text)) if number is None else number
+
+
 _ID = PEER_ID["pattern"].removeprefix("^").removesuffix(r"$(?!\n)")
 FLAG = Kind(_flag, "1 or 0", lambda value: "1" if value else "0", "bool")
 TEXT = Kind(lambda text: text, "text")
 ID = matching(_ID, PEER_ID["x-must"].removeprefix("be "))
 ADDRESS = Kind(_address, "an IPv4 or IPv6 address", datatype="ipaddr")
+NETWORK = Kind(
+    _network, "an address or a network, as in 192.168.1.7 or 2001:db8::/32", datatype="cidr"
+)
+PORTS = Kind(
+    _ports,
+    "a port or a range of ports, as in 5060 or 10000-20000",
+    lambda ports: "-".join(map(str, sorted({*ports}))),
+    datatype="portrange",
+)
+DSCP = Kind(_dscp, "a code point: a number from 0 to 63, or a name as EF, AF41, CS5")
 HOST = Kind(parse_host, "a host name or an address of another machine", datatype="host")
 ENDPOINT = Kind(parse_endpoint, "HOST:PORT, an IPv6 address in brackets, of another machine")
 BROKER = Kind(_broker, "a host name or an address", datatype="host")

@@ -25,8 +25,10 @@ PROVIDER_TYPE = "provider"
 PROVIDER_NAME = "local"
 CONSUMER_TYPE = "consumer"
 PIN_TYPE = "trust"
+ANCHOR_TYPE = "anchor"
 MQTT_TYPE = "mqtt"
 MQTT_NAME = "broker"
+PROTOCOLS = ("tcp", "udp", "icmp", "sctp", "esp", "ah", "gre")
 CARRIERS = ("mesh", "bus", "mqtt")
 DEFAULT_TARGETS = (
     *("1.1.1.1", "8.8.8.8", "9.9.9.9"),
@@ -287,6 +289,61 @@ class MqttSettings:
         return self.given_port or (8883 if self.tls else 1883)
 
 
+@dataclass(frozen=True, slots=True)
+class Anchor:
+    """Connections that always leave by a peer's tunnel (`config anchor`). All that is given must
+    fit; of a list one item. `ports` are (first, last) of the destination's.
+    """
+
+    name: str
+    peer_id: str = option(k.ID, "", name="peer", needed="names the peer by whose tunnel they go",
+        bad=Fallback.OFF,
+        help="the peer by whose tunnel such connections go, whatever else does")
+    sources: tuple[str, ...] = option(k.NETWORK, (), many=True, name="source", bad=Fallback.OFF,
+        help="where they come from: hosts or networks of the LAN")
+    destinations: tuple[str, ...] = option(k.NETWORK, (), many=True, name="destination",
+        bad=Fallback.OFF,
+        help="where they go")
+    protocols: frozenset[str] = option(k.choice(*PROTOCOLS), frozenset(), many=True,
+        collect=frozenset, name="protocol", bad=Fallback.OFF,
+        help="their protocols; all without")
+    ports: tuple[tuple[int, int], ...] = option(k.PORTS, (), many=True, name="port",
+        bad=Fallback.OFF,
+        help="their ports at the destination, of TCP and UDP; look-ups of names are anchored only "
+             "where 53 is among these")
+    dscp: frozenset[int] = option(k.DSCP, frozenset(), many=True, collect=frozenset,
+        bad=Fallback.OFF,
+        help="the code points (DSCP) of their first packet")
+    enabled: bool = option(k.FLAG, True, bad=False,
+        help="0: the section is not used")
+
+    def addresses(self, family: Family) -> tuple[list[str], list[str]] | None:
+        """The family's sources and destinations; None where such a connection can't fit."""
+        found = []
+        for given in (self.sources, self.destinations):
+            found.append([each for each in given if Family.of(each) is family])
+            if given and not found[-1]:
+                return None
+        return found[0], found[1]
+
+    @property
+    def asks_names(self) -> bool:
+        """Whether look-ups of names are among them."""
+        return any(low <= 53 <= high for low, high in self.ports)
+
+    @property
+    def fault(self) -> str:
+        """Why no connection could fit, or all would; '' where it can be used."""
+        if not (self.sources or self.destinations or self.protocols or self.ports or self.dscp):
+            return "has nothing to know connections by: give source, destination, protocol, port " \
+                "or dscp"
+        if self.ports and self.protocols and not self.protocols & {"tcp", "udp"}:
+            return "has ports, which only tcp and udp have, and another protocol"
+        if not any(self.addresses(family) for family in Family):
+            return "has sources of one address family and destinations of the other"
+        return ""
+
+
 _UPLINK = (
     Option("peer_id", k.TEXT, "", needed="names the mesh peer", bad=Fallback.OFF,
         is_unique=True,
@@ -351,6 +408,12 @@ SECTIONS = {
             "`wgctl uplink add` writes it; one that you write gets its key and address at the next "
             "read.",
             _UPLINK,
+        ),
+        SectionType(
+            ANCHOR_TYPE,
+            "Connections that keep one address over failover and failback: they always leave by "
+            "this peer's tunnel while it answers, and by the usual way while it does not.",
+            rows(Anchor),
         ),
         SectionType(
             CONSUMER_TYPE, "A lease that was given; the service writes it.", rows(Consumer)

@@ -48,6 +48,7 @@ def parse_config(sections: Iterable[Section], last: Iterable[Section] = ()) -> C
             carriers=carriers or frozenset({"bus"}),
             peers=reading.distinct_peers(peering.peers),
         ),
+        anchors=reading.usable_anchors(),
         consumers=tuple(_made(o.Consumer, values) for values in reading.all(o.CONSUMER_TYPE)),
         pins=tuple(_made(o.Pin, values) for values in reading.all(o.PIN_TYPE)),
         mqtt=mqtt,
@@ -210,6 +211,17 @@ class _Reading:
         self.faults.append(
             Fault(f"{o.CONFIG}.{section}.{option} {told}; {then}", f"wgctl uplink {mend}")
         )
+
+    def usable_anchors(self) -> tuple[o.Anchor, ...]:
+        """Those by which connections can be known; the first that fits one counts."""
+        found = []
+        for anchor in (_made(o.Anchor, values) for values in self.all(o.ANCHOR_TYPE)):
+            if anchor.fault:
+                told = f"{o.CONFIG}.{anchor.name} {anchor.fault}; it is not used"
+                self.faults.append(Fault(told))
+            else:
+                found.append(anchor)
+        return tuple(found)
 
     def suited_timeout(self, settings: o.Settings) -> o.Settings:
         """The settings with a pace and a `failover_timeout` that it can keep."""

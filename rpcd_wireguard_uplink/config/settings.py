@@ -8,7 +8,7 @@ from typing import Any
 
 from ..model import Uplink
 from ..uci import Section
-from .options import Consumer, MqttSettings, PeerSettings, Pin, ProviderSettings, Settings
+from .options import Anchor, Consumer, MqttSettings, PeerSettings, Pin, ProviderSettings, Settings
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +35,7 @@ class Config:
     uplinks: tuple[Uplink, ...] = ()
     provider: ProviderSettings = field(default_factory=ProviderSettings)
     peering: PeerSettings = field(default_factory=PeerSettings)
+    anchors: tuple[Anchor, ...] = ()
     consumers: tuple[Consumer, ...] = ()
     pins: tuple[Pin, ...] = ()
     mqtt: MqttSettings = field(default_factory=MqttSettings)

@@ -46,10 +46,11 @@ class Scene(Protocol):
 def decide(scene: Scene, family: Family, now_s: float) -> Decision:
     """What follows for the family from what is known now."""
     state, primary = scene.states[family], primary_of(scene, family)
-    dead = scene.paths.dead(family)
+    dead, answering = scene.paths.dead(family), scene.paths.answering(family)
     if primary is None:
         if state.phase not in AWAY and (family is Family.IPV6 or not scene.paths):
-            return Decision(replace(state, active=""), NO_WAN, dead)  # nothing to back up
+            nothing = replace(state, active="")  # to back up
+            return Decision(nothing, NO_WAN, dead, answering=answering)
         primary = _NO_PRIMARY
     if state.phase in AWAY:
         primary = replace(primary, refused=scene.who_refuses(primary.name, family))
@@ -64,7 +65,8 @@ def decide(scene: Scene, family: Family, now_s: float) -> Decision:
     backups = [backup_path(each, scene.paths[each.candidate.name, family]) for each in found]
     settings = scene.watch.settings
     state, change = machine.decide(state, primary, backups, settings, now_s, chosen)
-    return Decision(state, primary.name, dead, change, _detection_ms(scene, family, change))
+    detection_ms = _detection_ms(scene, family, change)
+    return Decision(state, primary.name, dead, change, detection_ms, answering)
 
 
 def primary_of(scene: Scene, family: Family) -> Path | None:

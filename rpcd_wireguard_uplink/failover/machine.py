@@ -104,8 +104,8 @@ class Change:
 @dataclass(frozen=True, slots=True)
 class Decision:
     """What was decided of one family: its `state` with the `primary` WAN that it had ('no WAN':
-    none), the devices that are `dead`, and the change that the state brings. `detection_ms` is how
-    long the death took to be detected that caused it, -1 where none did.
+    none), the devices that are `dead` and those `answering`, and the change that the state brings.
+    `detection_ms` is how long the death took to be detected that caused it, -1 where none did.
     """
 
     state: State
@@ -113,6 +113,7 @@ class Decision:
     dead: frozenset[str] = frozenset()
     change: Change | None = None
     detection_ms: int = -1
+    answering: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)

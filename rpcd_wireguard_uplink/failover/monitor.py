@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Protocol
 
-from ..config.options import Settings
+from ..config.options import Anchor, Settings
 from ..events import Events, PathsChanged
 from ..model import DefaultRoute, Family, PathKind, Uplink
 from ..platform.linux import Platform
@@ -51,8 +51,8 @@ class Steering(Protocol):
     async def stop(self) -> None:
         """End; what is in force is left to lapse, or to be taken over."""
 
-    def use(self, settings: Settings) -> None:
-        """Steer by these settings from now on."""
+    def use(self, settings: Settings, anchors: Sequence[Anchor]) -> None:
+        """Steer by these settings from now on, with these connections kept on their uplinks."""
 
     async def ensure(self, uplinks: Sequence[Uplink]) -> None:
         """Have the lasting part cover these uplinks and the WANs as they are; none: remove it."""
@@ -153,7 +153,7 @@ class Monitor:
             self.paths.keep(())
         self.watch = watch
         self.paths.use(settings)
-        self._steering.use(settings)
+        self._steering.use(settings, watch.anchors)
         await self.reread()
 
     # --- what others say
@@ -355,7 +355,7 @@ class Monitor:
     def _probe(self, path: WatchedPath, now_s: float) -> None:
         path.probe(now_s)
         self.paths.ask_otherwise(path, now_s)
-        if path.kind is PathKind.WAN:
+        if path.kind is PathKind.WAN or path.device in self._steering.carrying(path.family):
             path.note_use(self._use.is_used(path.device, now_s) or self.watch.serves)
 
     def _evaluate(self, now_s: float) -> None:

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Container
 from dataclasses import dataclass, field
 
-from ..config.options import Settings
+from ..config.options import Anchor, Settings
 from ..errors import NotSupported
 from ..model import Family, Health, PathKind, Uplink
 from ..probing.icmp import Prober, Reply
@@ -35,12 +35,14 @@ PathKey = tuple[str, Family]
 class Watch:
     """What is to be watched: settings, and the uplinks that are there and whose peers are trusted.
 
-    A router that `serves` others watches its WANs as if they were always in use.
+    A router that `serves` others watches its WANs as if they were always in use. `anchors` are the
+    connections that stay on an uplink.
     """
 
     settings: Settings
     uplinks: tuple[Uplink, ...] = ()
     serves: bool = False
+    anchors: tuple[Anchor, ...] = ()
 
     @property
     def active_uplinks(self) -> tuple[Uplink, ...]:
@@ -219,10 +221,17 @@ class PathSet(dict[PathKey, WatchedPath]):
 
     def dead(self, family: Family) -> frozenset[str]:
         """The devices by which nothing of the family is answered."""
+        return self._in_state(family, (Health.DOWN,))
+
+    def answering(self, family: Family) -> frozenset[str]:
+        """The devices by which the family is answered, as far as is known."""
+        return self._in_state(family, (Health.UP, Health.SUSPECT))
+
+    def _in_state(self, family: Family, states: Container[Health]) -> frozenset[str]:
         return frozenset(
             path.device
             for path in self.values()
-            if path.family is family and path.health.state is Health.DOWN
+            if path.family is family and path.health.state in states
         )
 
     def _bind(self, path: WatchedPath, index: int, source: str) -> None:

@@ -60,8 +60,8 @@ class NetworkReader:
         for family in Family:
             found = await self._read_default_routes(family)
             wans[family] = self.state.wans[family].after(found, {*tunnels, *private}, only)
-            held = [route.device for route in found if route.device in private]
-            private_default[family] = held[0] if held else ""
+            best = next((route.device for route in found if route.device not in own), "")
+            private_default[family] = best if best in private else ""
         devices = sorted({device for each in wans.values() for device in each.known})
         numbered = kernel.addresses()
         held_now = by_device(each for each in numbered if each.device in devices)

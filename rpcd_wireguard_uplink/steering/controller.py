@@ -27,9 +27,16 @@ from ..tasks import rest
 from ..warnings import Warnings
 from . import filter as nftables
 from .dns import LookUps
-from .filter import REFRESH_S, Draining, block_script, can_drain
+from .filter import REFRESH_S, Draining, anchors_script, block_script, can_drain
 from .memory import Memory
-from .plan import DIVERTING, FIRST_SLOT, MOST_SLOTS, Diversion, SteeringPlan
+from .plan import (
+    DIVERTING,
+    FIRST_SLOT,
+    MOST_SLOTS,
+    Diversion,
+    SteeringPlan,
+    anchor_path,
+)
 from .routing import Routing
 from .rules import SLOT_SHIFT
 from .watchdog import BEAT_S, ReversePath, Watchdog
@@ -59,6 +66,8 @@ class _InForce:
     blocked: Mapping[Family, tuple[str, ...]] = field(default_factory=dict)
     diverted: Mapping[Family, Diversion] = field(default_factory=dict)
     drained: Mapping[Family, str] = field(default_factory=dict)
+    anchors: str = ""
+    anchored: Mapping[Family, tuple[str, ...]] = field(default_factory=dict)
 
 
 class SteeringController:
@@ -199,6 +208,7 @@ class SteeringController:
             self._warn_of_shares()
             self._report()
             await self._renew_filter()
+            self._let_go()
             self.routing.prepare(self._plan, self._led)
         self._events.publish(PlanApplied(self._plan))
 
@@ -222,7 +232,9 @@ class SteeringController:
         plan = self._plan
         wans = {f: tuple(sorted(plan.known(f))) for f in Family}
         names = [*plan.tunnels, *sorted({name for known in wans.values() for name in known})]
-        slots = self.memory.number(names, FIRST_SLOT, MOST_SLOTS)
+        anchored = map(anchor_path, dict.fromkeys(device for _, device in plan.anchors))
+        numbers = self.memory.number([*names, *anchored], FIRST_SLOT, MOST_SLOTS)
+        slots = {name: numbers[name] for name in names if name in numbers}
         standing = (plan.tunnels, wans, slots, plan.prefixes)
         if standing == self._filter.standing:
             return
@@ -230,9 +242,11 @@ class SteeringController:
         script = nftables.standing_script(plan.tunnels, wans, slots, plan.prefixes)
         carrying = carrying_script(plan.tunnels, self._sets.packets(COUNTED))
         script += nftables.kill_switch_script() + carrying + redirect
+        script += (anchors := anchors_script(plan, self.memory.slots))
         draining = self._draining.script(self.memory.slots, time.monotonic())
         await self._run(script + self._refreshing() + draining)
         self._filter.standing, self._filter.redirect = standing, redirect
+        self._filter.anchors = anchors
 
     def _move(
         self, drained: Mapping[Family, str] | None = None, slots: _Slots | None = None
@@ -268,7 +282,7 @@ class SteeringController:
         found: dict[Family, dict[str, int]] = {}
         for family in Family:
             names = {draining.get(family, self._draining.tunnel(family))}
-            names.update(self._plan.led.get(family, ()))
+            names.update(self._plan.led_paths(family))
             if family in self.diversions:
                 names.add(self.diversions[family].route.device)
             slots = self.memory.slots
@@ -298,13 +312,29 @@ class SteeringController:
         script += block_script(blocked) if blocked != held.blocked else ""
         script += self._refreshing() if diverted != held.diverted else ""
         script += redirect if redirect != held.redirect else ""
+        anchors = anchors_script(self._plan, self.memory.slots)
+        script += anchors if anchors != held.anchors else ""
         await self._run(script)
+        held.anchors = anchors
         held.blocked, held.redirect, held.diverted, held.drained = (
             blocked,
             redirect,
             diverted,
             drained,
         )
+
+    def _let_go(self) -> None:
+        """Have anchored connections begin anew where their tunnel is dead, or no anchor is left."""
+        held, now = self._filter, self._plan.anchored
+        for family, tunnels in held.anchored.items():
+            for tunnel in {*tunnels} - {*now.get(family, ())}:
+                self._delete_connections(family, anchor_path(tunnel))
+        held.anchored = now
+
+    @property
+    def _is_armed(self) -> bool:
+        """Whether what is in force must end if this process falls silent."""
+        return bool(self.diversions) or any(self._plan.anchored.values())
 
     async def _run(self, script: str) -> None:
         if script:
@@ -350,7 +380,7 @@ class SteeringController:
         self._warnings.set("rp_filter", self._reverse_path.loosen(dead))
 
     def _beat(self) -> None:
-        self._warnings.set("watchdog", self._watchdog.beat(armed=bool(self.diversions)))
+        self._warnings.set("watchdog", self._watchdog.beat(armed=self._is_armed))
 
     def _warn_of_shares(self) -> None:
         """Say where a dead WAN's share of balanced traffic goes."""
@@ -374,10 +404,11 @@ class SteeringController:
         self._report()
 
     def carrying(self, family: Family) -> set[str]:
-        """The devices that traffic is led to: diverted, in a drill too, or to finish there."""
+        """The devices that traffic is led to: diverted, in a drill too, or to stay there."""
         diversion = self._plan.diversions.get(family)
         led = diversion.route.device if diversion is not None else ""
-        return {led, self._draining.tunnel(family)} - {""}
+        anchored = self._plan.anchored.get(family, ())
+        return {led, self._draining.tunnel(family), *anchored} - {""}
 
     # --- tasks
 
@@ -436,7 +467,7 @@ class SteeringController:
 
     @property
     def _is_calm(self) -> bool:
-        return not (self.diversions or self._is_loose or any(self._filter.blocked.values()))
+        return not (self._is_armed or self._is_loose or any(self._filter.blocked.values()))
 
     async def _refresh(self) -> None:
         async with self._filtering:  # made here: never of a diversion that another script ended

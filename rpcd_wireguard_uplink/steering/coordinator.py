@@ -7,10 +7,11 @@ in which it falls. A family in a drill keeps its diversion until the drill's end
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 
-from ..config.options import Settings
+from ..config.options import Anchor, Settings
 from ..events import Events
 from ..failover.machine import Adopted, Change, Decision, Move
 from ..model import Family, Uplink
@@ -20,6 +21,8 @@ from ..tasks import TaskSet
 from ..warnings import Warnings
 from .controller import PlanApplied, SteeringController
 from .plan import Diversion, SteeringPlan, blocked_of, diversion_of, plan_of
+
+GRACE_S = 2.0  # a tunnel that is back in this time keeps its anchored connections
 
 
 class SteeringCoordinator:
@@ -38,6 +41,9 @@ class SteeringCoordinator:
         self._wish = SteeringPlan()
         self._base: tuple[object, object] = (None, None)  # what the wish was last derived from
         self._settings = Settings()
+        self._anchors: tuple[Anchor, ...] = ()
+        self._answering: Mapping[Family, frozenset[str]] = {}
+        self._lost_s: dict[tuple[Family, str], float] = {}  # anchored tunnels that are dead
         self._drills: set[Family] = set()
         self._underlays: object = None
         self._underlays_moved = asyncio.Event()
@@ -64,8 +70,8 @@ class SteeringCoordinator:
 
     # --- what is wished
 
-    def use(self, settings: Settings) -> None:
-        self._settings = settings
+    def use(self, settings: Settings, anchors: Sequence[Anchor] = ()) -> None:
+        self._settings, self._anchors = settings, tuple(anchors)
         self._wish = replace(
             self._wish, public_resolvers=settings.resolvers, drain_s=settings.sticky_s
         )
@@ -128,6 +134,7 @@ class SteeringCoordinator:
             blocked[family] = tuple(
                 blocked_of(states, network, family, dead, portals, fail_closed=is_closed)
             )
+        self._answering = {family: decision.answering for family, decision in decisions.items()}
         deaths = {family: decision.dead for family, decision in decisions.items()}
         self._wish = replace(self._wish, dead=deaths, blocked=blocked)
         if moves:
@@ -164,7 +171,32 @@ class SteeringCoordinator:
         base = (self._network.state, self._uplinks)
         if base[0] is not self._base[0] or base[1] is not self._base[1]:
             self._base, self._wish = base, plan_of(*base, self._wish)
+        self._anchor(time.monotonic())
         self.controller.apply(self._wish, moves)
+
+    def _anchor(self, now_s: float) -> None:
+        """Say which tunnels anchored connections stay on, and which take new ones: those that
+        answer, as long as no VPN of the owner's has the family's default route.
+        """
+        tunnels = {uplink.peer_id: uplink.interface for uplink in self._uplinks or ()}
+        named = ((anchor, tunnels.get(anchor.peer_id, "")) for anchor in self._anchors)
+        anchors = tuple((anchor, device) for anchor, device in named if device)
+        if not anchors and not self._wish.anchors:
+            return
+        anchored, anchoring = {}, {}
+        for family in Family:
+            fit = [device for anchor, device in anchors if anchor.addresses(family) is not None]
+            if self._network.state.private_default.get(family):
+                fit = []
+            for device in fit:
+                if device in self._wish.dead.get(family, ()):
+                    self._lost_s.setdefault((family, device), now_s)
+                else:
+                    self._lost_s.pop((family, device), None)
+            held = (d for d in fit if now_s - self._lost_s.get((family, d), now_s) < GRACE_S)
+            anchored[family] = tuple(dict.fromkeys(held))
+            anchoring[family] = frozenset(fit) & self._answering.get(family, frozenset())
+        self._wish = replace(self._wish, anchors=anchors, anchored=anchored, anchoring=anchoring)
 
     # --- underlays
 

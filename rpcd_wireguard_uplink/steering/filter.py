@@ -1,4 +1,4 @@
-"""The nftables table `inet wgup`: its standing form, the elements of a diversion, the kill switch.
+"""The nftables table `inet wgup`: its standing form, diversions, the kill switch, anchors.
 
 Every connection carries the slot of the path by which its first packet left, in bits of its
 connection mark that nobody else uses. So the connections of a path can be deleted at once, or led
@@ -13,8 +13,10 @@ mwan3's and the tunnels' outer packets pass, and so do the WAN's own network and
 
 from __future__ import annotations
 
+import ipaddress
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
+from ..config.options import Anchor
 from ..model import (
     FOREIGN_MASK,
     INBOUND,
@@ -27,7 +29,7 @@ from ..model import (
     TABLE,
     Family,
 )
-from .plan import MAIN_SLOT, SteeringPlan
+from .plan import MAIN_SLOT, SteeringPlan, anchor_path
 from .rules import SLOT_SHIFT
 
 T = f"inet {TABLE}"
@@ -78,6 +80,7 @@ def standing_script(
             f"add map {T} kept{n} {{ type mark : verdict; flags timeout; }}",
             f"add map {T} answer{n} {{ type mark : verdict; flags timeout; }}",
         ]
+    out += [f"add chain {T} {name}" for name in _ANCHOR_CHAINS]
     for name, hook in _HOOKS:
         out += [f"add chain {T} {name} {{ {hook} }}", f"flush chain {T} {name}"]
     for slot in sorted({MAIN_SLOT, *slots.values()}):
@@ -91,6 +94,7 @@ def standing_script(
         # Where tracking takes up no running connection (tcp_loose 0), it is reset at once.
         f"add rule {T} through oifname @tunnels ct state invalid tcp flags & (syn | rst) == 0 "
         "reject with tcp reset",
+        f"add rule {T} stamp jump strayed",
         f"add rule {T} stamp ct mark & {INBOUND | SLOT_MASK:#x} != 0 return",
         *_vmap("stamp", "ct direction original oifname", "out", slots),
         f"add rule {T} nat oifname @tunnels masquerade",
@@ -148,7 +152,7 @@ def _steering(wans: Collection[str], slots: Mapping[str, int]) -> list[str]:
 
 def _restoring() -> list[str]:
     """Rules that give a packet the mark of its connection's path, where that is asked for."""
-    rules = [f"meta mark & {FOREIGN_MASK:#x} != 0 return"]
+    rules = [f"meta mark & {FOREIGN_MASK:#x} != 0 return", "jump anchored"]
     for family in Family:
         for direction, name in (("original", "drain"), ("original", "kept"), ("reply", "answer")):
             rules.append(
@@ -316,3 +320,100 @@ def block_script(blocked: Blocked) -> str:
         devices = ", ".join(f'"{d}" timeout {LAPSE_S:g}s' for d in blocked.get(family, ()))
         out += [f"add element {name} {{ {devices} }}"] if devices else []
     return "\n".join(out) + "\n"
+
+
+_PORTED = ("tcp", "udp")
+_ANCHOR_CHAINS = ("anchored", "anchoring", "anchoring_names", "strayed")
+
+
+def anchors_script(plan: SteeringPlan, slots: Mapping[str, int]) -> str:
+    """nft commands that have exactly the plan's anchors in force, in chains of their own.
+
+    A new connection that fits gets the anchor's slot, which is another one than its tunnel's: what
+    is done to connections of the tunnel does not touch it. What the owner's rules and routes lead
+    elsewhere is no anchored connection any more.
+    """
+    tunnels = list(dict.fromkeys(device for _, device in plan.anchors))
+    marked = {name: slots[path] for name in tunnels if (path := anchor_path(name)) in slots}
+    out = []
+    for name in (*_ANCHOR_CHAINS, *(f"anchor_{slot}" for slot in marked.values())):
+        out += [f"add chain {T} {name}", f"flush chain {T} {name}"]
+    for name, slot in marked.items():
+        bits = slot << SLOT_SHIFT
+        is_there = f"ct mark & {INBOUND | SLOT_MASK:#x} == {bits:#x}"
+        out.append(
+            f"add rule {T} anchor_{slot} ct mark set ct mark | {bits:#x} "
+            # mwan3 has marked it already, for a WAN.
+            f"meta mark set meta mark & {0xFFFFFFFF ^ MWAN3_MASK:#x} "
+            f"meta mark set meta mark | {LED_MARK | bits:#x} accept"
+        )
+        out += [
+            f"add rule {T} anchored meta nfproto {family.value} ct direction original {is_there} "
+            f"goto anchor_{slot}"
+            for family in Family
+            if name in plan.anchored.get(family, ())
+        ]
+        out.append(
+            f'add rule {T} strayed ct direction original {is_there} oifname != "{name}" '
+            f"ct mark set ct mark & {0xFFFFFFFF ^ SLOT_MASK:#x}"
+        )
+    out += [
+        f"add rule {T} anchored {rule}"
+        for rule in (
+            "ct state != new return",
+            f"ct mark & {INBOUND | SLOT_MASK:#x} != 0 return",
+            "iifname @wans return",
+            "meta l4proto { tcp, udp } th dport 53 goto anchoring_names",
+            "goto anchoring",
+        )
+    ]
+    for anchor, name in plan.anchors:
+        for family in Family:
+            match = _match(anchor, family) if name in plan.anchoring.get(family, ()) else ""
+            if match and name in marked:
+                chains = ["anchoring", *(["anchoring_names"] if anchor.asks_names else [])]
+                rule = f"{match} goto anchor_{marked[name]}"
+                out += [f"add rule {T} {chain} {rule}" for chain in chains]
+    return "\n".join(out) + "\n"
+
+
+def _match(anchor: Anchor, family: Family) -> str:
+    """What the anchor's connections of a family look like; '' where there can be none."""
+    addresses = anchor.addresses(family)
+    if addresses is None:
+        return ""
+    found = [f"meta nfproto {family.value}"]
+    for side, given in zip(("saddr", "daddr"), addresses, strict=True):
+        if given:
+            found.append(f"{family.word} {side} {_set(_collapsed(given))}")
+    if anchor.dscp:
+        found.append(f"{family.word} dscp {_set(map(str, sorted(anchor.dscp)))}")
+    protocols = [p for p in sorted(anchor.protocols) if not anchor.ports or p in _PORTED]
+    if anchor.ports:
+        ports = _set(f"{low}-{high}" if low < high else str(low) for low, high in _merged(anchor))
+        found.append(f"meta l4proto {_set(protocols or _PORTED)} th dport {ports}")
+    elif protocols:
+        six = {"icmp": "ipv6-icmp"} if family is Family.IPV6 else {}
+        found.append(f"meta l4proto {_set(six.get(p, p) for p in protocols)}")
+    return " ".join(found)
+
+
+def _set(items: Iterable[str]) -> str:
+    return f"{{ {', '.join(items)} }}"
+
+
+def _collapsed(texts: Sequence[str]) -> list[str]:
+    """Networks of one family, none inside another: nft refuses sets that overlap."""
+    networks = [ipaddress.ip_network(text) for text in texts]
+    return list(map(str, ipaddress.collapse_addresses(networks)))  # type: ignore[type-var]
+
+
+def _merged(anchor: Anchor) -> list[tuple[int, int]]:
+    """The anchor's ranges of ports, none of which overlap."""
+    found: list[tuple[int, int]] = []
+    for low, high in sorted(anchor.ports):
+        if found and low <= found[-1][1] + 1:
+            found[-1] = found[-1][0], max(high, found[-1][1])
+        else:
+            found.append((low, high))
+    return found

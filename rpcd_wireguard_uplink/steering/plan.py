@@ -11,6 +11,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import Enum
 
+from ..config.options import Anchor
 from ..failover.machine import AWAY, Phase, State
 from ..model import OWN_PROTOCOLS, DefaultRoute, Family, Uplink, is_own_name
 from ..system.netlink import Message
@@ -66,6 +67,9 @@ class SteeringPlan:
     `led` are the paths that new connections may be led to by a mark, whatever is diverted: the
     kernel's own rules and routes come first, but for those by a WAN.
 
+    `anchors` are the owner's with the tunnels that they lead to. Such connections stay on a
+    family's `anchored` tunnels, and new ones are led to those `anchoring`.
+
     `resolvers` serve inside each tunnel, `public_resolvers` by any path; while nothing is diverted
     those of the `preferred` tunnel are ready. `wan_resolvers` are those of the WANs.
     """
@@ -82,6 +86,9 @@ class SteeringPlan:
     portals: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     marks: tuple[int, ...] = ()
     led: Mapping[Family, tuple[str, ...]] = field(default_factory=dict)
+    anchors: tuple[tuple[Anchor, str], ...] = ()
+    anchored: Mapping[Family, tuple[str, ...]] = field(default_factory=dict)
+    anchoring: Mapping[Family, frozenset[str]] = field(default_factory=dict)
     drain_s: float = 0.0
     resolvers: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     public_resolvers: tuple[str, ...] = ()
@@ -90,6 +97,11 @@ class SteeringPlan:
 
     def known(self, family: Family) -> frozenset[str]:
         return frozenset(wan.device for wan in self.wans.get(family, ()))
+
+    def led_paths(self, family: Family) -> tuple[str, ...]:
+        """The paths that connections are led to by a mark; anchors' first, which stand longest."""
+        anchored = map(anchor_path, self.anchored.get(family, ()))
+        return (*anchored, *self.led.get(family, ()))
 
     def of(self, family: Family) -> SteeringPlan:
         """The plan without what is decided of the other family."""
@@ -103,6 +115,16 @@ class SteeringPlan:
         return diversion is not None and (
             diversion.route.device == self.primary.get(diversion.family)
         )
+
+
+def anchor_path(tunnel: str) -> str:
+    """What the path of a tunnel's anchored connections is called: it has a slot of its own."""
+    return f"{tunnel} anchored"
+
+
+def device_of_path(path: str) -> str:
+    """The device of a path that has a slot."""
+    return path.partition(" ")[0]
 
 
 @dataclass(frozen=True, slots=True)

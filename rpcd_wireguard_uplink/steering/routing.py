@@ -34,6 +34,7 @@ from .plan import (
     Ending,
     Request,
     SteeringPlan,
+    device_of_path,
 )
 from .tables import Place, Table, TableCopy, as_table, plan_table
 
@@ -371,7 +372,7 @@ class Routing:
         found, diversion = self._found[family], plan.diversions.get(family)
         rests_on = (
             diversion and diversion.dead,
-            plan.led.get(family),
+            plan.led_paths(family),
             plan.tunnels,
             plan.known(family),
             plan.routed.get(family),
@@ -397,7 +398,7 @@ class Routing:
             return []
         found = self._found[family]
         wanted = rules.standing_rules(plan, family, found.rules, slots.values())
-        if family not in plan.diversions and not plan.led.get(family):
+        if family not in plan.diversions and not plan.led_paths(family):
             return wanted
         names = {index: name for name, index in self.indexes.items()}
         bound = {names[h.index] for r in found.defaults for h in r.hops if h.index in names}
@@ -430,8 +431,8 @@ class Routing:
             LAST_TABLE: (as_table(tables.last_routes(plan, family, indexes)), None),
             BOUND_TABLE: (tables.bound_table(plan, family, indexes), None),
         }
-        for device, slot in slots.items():
-            number = rules.path_table(slot)
+        for path, slot in slots.items():
+            number, device = rules.path_table(slot), device_of_path(path)
             routes = tables.path_routes(plan, family, device, number, indexes)
             wanted[number] = (as_table(routes), None)
         return wanted

@@ -149,7 +149,7 @@ def led_rules(
     """
     marks = [
         (LED_MARK | slots[name] << SLOT_SHIFT, LED_MARK | SLOT_MASK, path_table(slots[name]))
-        for name in plan.led.get(family, ())
+        for name in plan.led_paths(family)
         if name in slots
     ]
     if not marks:

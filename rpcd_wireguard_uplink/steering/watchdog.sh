@@ -17,6 +17,7 @@ for protocol in "$@"; do
 		ip $family rule flush protocol "$protocol" 2>/dev/null
 	done
 done
+nft flush chain inet wgup anchored 2>/dev/null
 if [ -r "$saved" ]; then
 	while read -r device value; do
 		filter=/proc/sys/net/ipv4/conf/$device/rp_filter

@@ -71,10 +71,10 @@ class NetworkState:
     `second_underlays` -> the one that they take while that one is dead.
 
     `private` are the owner's own tunnels (a VPN, the mesh), which are no WANs, `private_default`
-    the one that has a default route. `sources` and `delegated` are the IPv6 prefixes that a WAN's
-    routes are for and that its ISP delegated, `source_addresses` what its packets leave with then.
-    `sharing` are the WANs that carry a part of the traffic now: balanced, or by routes of their
-    own. `lost_prefix` says that the LAN had an IPv6 prefix from a WAN that is gone.
+    the one that has the best default route. `sources` and `delegated` are the IPv6 prefixes that a
+    WAN's routes are for and that its ISP delegated, `source_addresses` what its packets leave with
+    then. `sharing` are the WANs that carry a part of the traffic now: balanced, or by routes of
+    their own. `lost_prefix` says that the LAN had an IPv6 prefix from a WAN that is gone.
     """
 
     links: Mapping[int, Link] = field(default_factory=dict)

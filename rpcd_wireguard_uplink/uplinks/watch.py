@@ -98,4 +98,5 @@ class WatchList:
         uplinks = (u for u in config.wanted_uplinks if not u.pending)
         trusted = tuple(u for u in uplinks if not self._distrust_reason(u.peer_id))
         settings = replace(config.settings, lines=self._wans.named)
-        return Watch(settings, trusted, config.provider.enabled)
+        anchors = tuple(anchor for anchor in config.anchors if anchor.enabled)
+        return Watch(settings, trusted, config.provider.enabled, anchors)

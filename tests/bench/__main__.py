@@ -16,7 +16,7 @@ from concurrent.futures import ProcessPoolExecutor
 
 from tests.lab.node import refused
 
-from . import areas, calls, calm, handover, large_mesh, slow_router, switches
+from . import anchors, areas, calls, calm, handover, large_mesh, slow_router, switches
 from .table import Row, table_lines
 
 RUNS = 20
@@ -34,6 +34,7 @@ def plan(quick: bool) -> list[list[Measurement]]:
                 (calm.simulate_flapping, (2,)),
                 (calls.measure_idle, (2,)),
             ],
+            [(anchors.measure_anchors, (4,))],
             [(handover.measure_handover, (2,))],
             [(handover.measure_slow_handover, (2,))],
             [(slow_router.measure_slow_router, (2, 20))],
@@ -49,6 +50,7 @@ def plan(quick: bool) -> list[list[Measurement]]:
         [(switches.measure_fast_pace, (RUNS,))],
         [(switches.measure_default_pace, (RUNS,))],
         [(switches.measure_lost_provider, (RUNS,))],
+        [(anchors.measure_anchors, (RUNS,))],
         [(handover.measure_handover, (RUNS,))],
         [(handover.measure_slow_handover, (RUNS,))],
         [(slow_router.measure_slow_router, (RUNS // 2, 600))],

@@ -161,7 +161,7 @@ def calm() -> Service:
         "detection_bound_ms": 3000, "active_count": 2, "primary": wan(), "wans": [wan()],
         "families": {"ipv4": family("eth0", "primary"), "ipv6": family("eth0", "primary")},
         "uplinks": [uplink("nodea"), down], "peer_offers": [], "events": [], "problems": [],
-        "consumers": [],
+        "consumers": [], "anchors": [],
     }  # fmt: skip
     own = {
         "peer_id": "home", "available": False, "reason": "", "bandwidth_mbps": 40, "latency_ms": -1,

@@ -10,6 +10,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import pairwise
 from typing import TypeVar
 
 from .consumers import ECHO, probe
@@ -92,6 +93,7 @@ class Typing:
         argv = program("typing_by_hand", address, *([source] if source else []))
         self._child = node.popen(argv, stdout=subprocess.PIPE)
         self.words: list[str] = []
+        self._times: list[float] = []
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
 
@@ -108,6 +110,11 @@ class Typing:
         """By which source the server saw it come."""
         return self.words[0]
 
+    def longest_s(self, since: float) -> float:
+        """The longest time without an echo since then."""
+        times = [since, *(at for at in list(self._times) if at > since), time.monotonic()]
+        return max(later - earlier for earlier, later in pairwise(times))
+
     def ended(self, timeout_s: float = 10.0) -> str:
         """Wait for its end; the name of the error. Raises LabError where it goes on or hangs."""
         return until(lambda: self.words[-1], lambda word: word != "echo", timeout_s)
@@ -115,4 +122,5 @@ class Typing:
     def _read(self) -> None:
         with self._child.entered.stdout or contextlib.nullcontext(()) as lines:
             for line in lines:
+                self._times.append(time.monotonic())
                 self.words.append(line.strip())

@@ -94,6 +94,18 @@ class Wan:
         self.isp.run(["ip", "link", "set", self.isp_device, "up"])
         return moment
 
+    def unplug(self) -> float:
+        """Carrier loss, and what netifd does about it; returns the moment just before."""
+        moment = self.carrier_down()
+        self.remove_routes()
+        return moment
+
+    def plug_in(self) -> float:
+        """The end of it; returns the moment just before."""
+        moment = self.carrier_up()
+        self.add_routes()
+        return moment
+
     def add_routes(self) -> None:
         """The router's default routes by this WAN, as its network configuration would add."""
         four, six = self._metrics

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 
 import pytest
 
@@ -25,30 +24,8 @@ def with_two_ways(lab: Lab) -> Router:
 router = lent(with_two_ways)
 
 
-def underlay(router: Router) -> str:
-    found: str = router.status()["uplinks"][0]["underlay"]
-    return found
-
-
 def goes_by(router: Router, device: str) -> None:
     router.wait(lambda s: s["uplinks"][0]["underlay"] == device)
-
-
-def carrier(router: Router) -> tuple[Callable[[], float], Callable[[], float]]:
-    """Carrier loss with what netifd does about it, and the way back."""
-    wan = router.network.wan
-
-    def unplug() -> float:
-        began = wan.carrier_down()
-        wan.remove_routes()
-        return began
-
-    def plug_in() -> float:
-        wan.carrier_up()
-        wan.add_routes()
-        return time.monotonic()
-
-    return unplug, plug_in
 
 
 @pytest.mark.parametrize("fault", ["silent", "carrier"])
@@ -58,9 +35,8 @@ def test_flows_inside_go_on_while_the_wan_dies_and_comes_back(router: Router, fa
     router.wait_primary()
     goes_by(router, "wan")
     router.wait(lambda s: not s["uplinks"][0]["shared_fate"])
-    drop, restore = (network.wan.drop, network.wan.restore)
-    if fault == "carrier":
-        drop, restore = carrier(router)
+    wan = network.wan
+    drop, restore = (wan.drop, wan.restore) if fault == "silent" else (wan.unplug, wan.plug_in)
     node = network.consumer
     with (
         Meter(node, ECHO4, device=TUNNEL, rate_hz=50) as four,

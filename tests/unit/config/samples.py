@@ -101,6 +101,15 @@ SAMPLES: dict[str, dict[str, tuple[Value, ...]]] = {
         "leased": ("1", *FLAGS),
         "inbound": ("1", *FLAGS),
     },
+    "anchor": {
+        "peer": ("nodea", "a b"),
+        "source": (("192.168.1.7/32", "fd00:1::/64"), "192.168.1.7/24", ("10.0.0.1", "x")),
+        "destination": (("203.0.113.9/32", "2001:db8::/32"), "example.com"),
+        "protocol": (("udp", "tcp"), "quic"),
+        "port": (("5060", "10000-20000"), "20-10", "0", "1-65536"),
+        "dscp": (("46", "10"), "64", "EFF"),
+        "enabled": ("0", *FLAGS),
+    },
     "consumer": {
         "peer_id": ("nodeb", "a b"),
         "public_key": (key_of("consumer"), "hidden"),
@@ -118,6 +127,7 @@ NAMES = {
     "provider": "local",
     "mqtt": "broker",
     "uplink": "wgup_a",
+    "anchor": "calls",
     "consumer": "consumer_a",
     "trust": "trust_b",
 }

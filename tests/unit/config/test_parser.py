@@ -23,7 +23,7 @@ from rpcd_wireguard_uplink.config.options import (
 )
 from rpcd_wireguard_uplink.config.parser import parse_config
 from rpcd_wireguard_uplink.config.settings import Config
-from rpcd_wireguard_uplink.model import Cost
+from rpcd_wireguard_uplink.model import Cost, Family
 from rpcd_wireguard_uplink.text import printable
 from rpcd_wireguard_uplink.uci import Section, Value, parse
 from tests.repo import ROOT
@@ -88,8 +88,9 @@ def test_a_bad_value_without_a_good_one_before_refuses(
     changed = full(kind, **{option.name: bad})
     read = parse_config(whole_file(changed))
     without = parse_config(whole_file(full(kind, **{option.name: None})))
-    if kind in ("uplink", "consumer", "trust") and option.bad is Fallback.OFF:
+    if kind in ("uplink", "anchor", "consumer", "trust") and option.bad is Fallback.OFF:
         kept = {"uplink": read.uplinks, "consumer": read.consumers, "trust": read.pins}
+        kept["anchor"] = read.anchors
         assert not kept[kind] and NAMES[kind] in read.names
         assert "the section is not used" in told_by(read)
     elif option.bad is Fallback.OFF:
@@ -366,3 +367,28 @@ def test_nothing_in_an_option_raises_or_touches_another_section(
     for other, fields in parts.items():
         for each in fields:
             assert other == kind or getattr(read, each) == getattr(GOOD, each)
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ({}, "has nothing to know connections by"),
+        ({"port": ("22",), "protocol": ("icmp", "gre")}, "has ports, which only tcp and udp have"),
+        ({"source": ("10.7.0.9",), "destination": ("2001:db8::/32",)}, "sources of one address"),
+        ({"port": ("22",), "protocol": ("icmp", "tcp")}, ""),
+        ({"source": ("10.7.0.9",), "destination": ("2001:db8::/32", "192.0.2.1")}, ""),
+    ],
+)
+def test_an_anchor_that_fits_nothing_or_all_is_not_used(
+    options: dict[str, Value], told: str
+) -> None:
+    read = parse_config([section("anchor", {"peer": "nodea", **options})])
+    assert [anchor.name for anchor in read.anchors] == ["calls"] * (not told)
+    assert [told in str(fault) for fault in read.faults] == [True] * bool(told)
+
+
+def test_what_an_anchor_holds() -> None:
+    options = {"peer": "nodea", "port": ("53", "16384-32767"), "dscp": ("EF", "af41", "8")}
+    [anchor] = parse_config([section("anchor", options)]).anchors
+    assert anchor.ports == ((53, 53), (16384, 32767)) and anchor.dscp == {46, 34, 8}
+    assert anchor.asks_names and anchor.addresses(Family.IPV6) == ([], [])

@@ -207,3 +207,17 @@ async def test_a_lan_that_never_had_a_prefix_loses_none(
     machine.routes[V6] = []
     await network.read([UPLINK])
     assert not network.state.lost_prefix
+
+
+@pytest.mark.parametrize(("metric", "held"), [(5, "vpn"), (20, "")])
+async def test_a_vpn_that_has_the_default_route(machine: Machine, metric: int, held: str) -> None:
+    """Not one that only could have it, and never a tunnel of ours."""
+    machine.links.append(Link("vpn", 9, kind="tun"))
+    machine.routes[V4] = [
+        DefaultRoute(V4, "wgup_a", "", 1),
+        *sorted([DefaultRoute(V4, "vpn", "", metric), *machine.routes[V4]], key=lambda r: r.metric),
+    ]
+    network = NetworkReader(machine)
+    await network.read([UPLINK])
+    assert network.state.private_default[V4] == held
+    assert network.state.only_private(V4) == ""

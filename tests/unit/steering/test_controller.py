@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from pytest_mock import MockerFixture
 
+from rpcd_wireguard_uplink.config.options import Anchor, Settings
 from rpcd_wireguard_uplink.errors import CommandFailed
 from rpcd_wireguard_uplink.events import Events
 from rpcd_wireguard_uplink.failover.machine import (
@@ -25,6 +26,7 @@ from rpcd_wireguard_uplink.failover.machine import (
 )
 from rpcd_wireguard_uplink.model import (
     INBOUND,
+    LED_MARK,
     SLOT_MASK,
     DefaultRoute,
     Endpoint,
@@ -35,7 +37,7 @@ from rpcd_wireguard_uplink.model import (
 )
 from rpcd_wireguard_uplink.platform.network_reader import NetworkReader
 from rpcd_wireguard_uplink.steering import controller as module
-from rpcd_wireguard_uplink.steering import routing
+from rpcd_wireguard_uplink.steering import coordinator, routing
 from rpcd_wireguard_uplink.steering.controller import PlanApplied, SteeringController
 from rpcd_wireguard_uplink.steering.coordinator import SteeringCoordinator
 from rpcd_wireguard_uplink.steering.plan import (
@@ -1225,3 +1227,98 @@ async def test_a_stop_waits_only_so_long_for_what_hangs(
     async with asyncio.timeout(5):
         await standing.steering.stop()
     hanging.assert_called()
+
+
+# --- anchors
+
+CALLS = Anchor("calls", "nodea", ports=((5060, 5060),))
+ANCHORED = "wgup_a anchored"
+
+
+async def judged(bench: Bench, *, dead: Collection[str] = (), answering: Collection[str]) -> None:
+    """Both families at home, with these paths dead and those answering."""
+    found = Decision(
+        State(Phase.PRIMARY, "wan"), "wan", frozenset(dead), answering=frozenset(answering)
+    )
+    bench.steering.carry_out(dict.fromkeys(Family, found))
+    await bench.settle()
+
+
+@pytest.fixture
+async def anchoring(standing: Bench) -> Bench:
+    """With an anchor by the first uplink, which answers."""
+    standing.steering.use(Settings(), (CALLS,))
+    await judged(standing, answering={"wan", "wgup_a"})
+    return standing
+
+
+def led(bench: Bench, to: str = "9.9.9.9") -> str:
+    """Where a packet of an anchored connection goes."""
+    return bench.where(to, LED_MARK | bench.slot(ANCHORED) << SLOT_SHIFT)
+
+
+def takes_new(bench: Bench) -> bool:
+    """Whether the last word on it was that new connections are anchored."""
+    scripts = [text for text in bench.scripts() if "flush chain inet wgup anchoring\n" in text]
+    return "dport { 5060 } goto anchor_" in scripts[-1]
+
+
+async def test_what_is_anchored_stays_through_failover_and_failback(anchoring: Bench) -> None:
+    bench = anchoring
+
+    def stays() -> bool:
+        return led(bench) == led(bench, "2001:db8:5::1") == "wgup_a"
+
+    assert stays() and takes_new(bench) and bench.where() == "wan"
+    assert led(bench, "10.7.0.9") == "lan" and "wgup_a" in bench.steering.carrying(V4)
+    assert bench.words[-1] == "armed", "a killed service must leave nothing stuck"
+    rules = [r for r in bench.kernel.rules(V4) if r.mark[0] & LED_MARK]
+    await bench.divert(replace(AWAY, route=DefaultRoute(V4, "wgup_b")))
+    assert bench.where() == "wgup_b" and stays()
+    await bench.divert(AWAY, AWAY6)
+    await bench.go_home()
+    await bench.go_home(V6)
+    assert bench.where() == "wan" and stays()
+    assert (V4, "wgup_a") in bench.forgotten()
+    assert ANCHORED not in {device for _, device in bench.forgotten()}
+    assert [r for r in bench.kernel.rules(V4) if r.mark[0] & LED_MARK] == rules
+
+
+async def test_a_dead_tunnel_takes_no_new_one_and_lets_the_old_go(
+    anchoring: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench = anchoring
+    await judged(bench, dead={"wgup_a"}, answering={"wan"})
+    assert not takes_new(bench) and led(bench) == "wgup_a" and bench.forgotten() == []
+    await judged(bench, answering={"wan", "wgup_a"})
+    assert takes_new(bench)
+    monkeypatch.setattr(coordinator, "GRACE_S", 0.0)
+    await judged(bench, dead={"wgup_a"}, answering={"wan"})
+    assert sorted(bench.forgotten(), key=str) == [(V4, ANCHORED), (V6, ANCHORED)]
+    assert led(bench) == "wan" and bench.words[-1] == "calm"
+
+
+async def test_without_its_anchor_a_connection_begins_anew(anchoring: Bench) -> None:
+    anchoring.steering.use(Settings(), ())
+    await judged(anchoring, answering={"wan", "wgup_a"})
+    assert {device for _, device in anchoring.forgotten()} == {ANCHORED}
+    assert led(anchoring) == "wan" and not takes_new(anchoring)
+
+
+async def test_an_owners_vpn_with_the_default_route_is_no_way_around(anchoring: Bench) -> None:
+    set_network(anchoring.steering._network, private_default={V4: "vpn"})
+    await judged(anchoring, answering={"wan", "wgup_a"})
+    assert led(anchoring) == "wan" and led(anchoring, "2001:db8:5::1") == "wgup_a"
+
+
+async def test_a_restart_leaves_anchored_connections_alone(anchoring: Bench) -> None:
+    before = anchoring.kernel.rules(V4), anchoring.kernel.rules(V6)
+    removals = anchoring.kernel.batches
+    anchoring.steering = anchoring.make()
+    await anchoring.start(anchoring.steering)
+    anchoring.steering.use(Settings(), (CALLS,))
+    await anchoring.steering.ensure([UPLINK, OTHER])
+    await anchoring.settle()
+    assert (anchoring.kernel.rules(V4), anchoring.kernel.rules(V6)) == before
+    assert anchoring.kernel.batches == removals and led(anchoring) == "wgup_a"
+    assert not takes_new(anchoring), "nothing has answered it yet"
