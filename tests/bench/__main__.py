@@ -63,7 +63,7 @@ def plan(quick: bool) -> list[list[Measurement]]:
             (calm.simulate_days, (RUNS,)),
         ],
         [(large_mesh.measure_mesh, (200, RUNS))],
-        [(areas.measure_areas, (RUNS // 2,))],
+        [(areas.measure_areas, (RUNS,))],
     ]
 
 
