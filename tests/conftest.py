@@ -52,6 +52,7 @@ DEEP = {
     "devices": "*[[]no* *[[]nft* *start_in_an_outage*",  # a start in an outage: case 16
     "sticky": "*tunnel_that_dies* *without_the_option* *dies_again*",
     "captive": "*wrong_page*",
+    "uninstall": "*removed_uplink*",
     "hooks": "*slow_hook* *outlive*",
     "provider": "*serves_renewals_only[[]changes1* *rate[[]up* *without_end*",
     "by_hand": "*wrong_span* *choice_that_dies*",

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
+import pytest
+
 from rpcd_wireguard_uplink.storage.state_file import run_dir_of
-from tests.lab.meter import Meter, settled
+from tests.lab.meter import Flows, Meter, settled
 from tests.lab.network import ECHO4, ConsumerNetwork
 from tests.lab.node import Node
 from tests.lab.provider import make_providers
 from tests.lab.router import Router, settings
 from tests.lab.service import variables
+
+pytestmark = pytest.mark.needs("conntrack")
 
 
 def kernel_state(node: Node) -> dict[str, str]:
@@ -40,6 +45,31 @@ def uninstall(router: Router) -> tuple[int, str]:
     return done.returncode, done.stderr
 
 
+def tracked(node: Node, addresses: Iterable[str]) -> list[str]:
+    """The connections that one of these addresses has a part in, as conntrack(8) lists them."""
+    found = [node.run(["conntrack", "-L", "-f", each]).stdout for each in ("ipv4", "ipv6")]
+    ends = {f"{end}={address}" for end in ("src", "dst") for address in addresses}
+    return [line for text in found for line in text.splitlines() if ends & {*line.split()}]
+
+
+def tunnel_addresses(node: Node) -> list[str]:
+    return [text.partition("/")[0] for text in node.addresses("wgup_nodea")]
+
+
+def test_no_connection_of_a_removed_uplink_stays(network: ConsumerNetwork) -> None:
+    """One that stayed would keep its translation: the WAN would be sent the tunnel's address."""
+    router = Router.build(network, make_providers(network), settings())
+    router.start()
+    network.wan.drop()
+    router.wait_failed_over()
+    with Flows(network.host, rate_hz=20) as flows:
+        addresses = tunnel_addresses(network.consumer)
+        assert tracked(network.consumer, addresses)
+        router.service.expect("uplink_remove", {"peer_id": "nodea"})
+        assert tracked(network.consumer, addresses) == []
+        flows.by(network.wan.addresses, since=network.wan.restore())
+
+
 def test_nothing_of_ours_stays_in_the_kernel(network: ConsumerNetwork) -> None:
     network.consumer.sysctl("net/ipv4/conf/wan/rp_filter", 1)
     before = kernel_state(network.consumer)
@@ -51,11 +81,14 @@ def test_nothing_of_ours_stays_in_the_kernel(network: ConsumerNetwork) -> None:
         settled(meter)
         network.wan.drop()
         router.wait_failed_over()
+        meter.wait_for_source(network.provider_wans[0].address4)
+        addresses = tunnel_addresses(network.consumer)
+        assert tracked(network.consumer, addresses)
         router.service.kill()
         status, told = uninstall(router)
         assert (status, told) == (0, "")
-        network.wan.restore()
-        settled(meter)
+        assert tracked(network.consumer, addresses) == []
+        meter.wait_for_source(network.wan.address4, since=network.wan.restore())
     assert kernel_state(network.consumer) == before
     kept = [name for name in os.listdir(router.service.keys_dir) if name.endswith(".key")]
     assert kept and "config uplink" in Path(router.service.config_file).read_text(encoding="utf-8")
