@@ -61,7 +61,7 @@ DEEP = {
     "exchange": "*a_place_is_good_again* *offers_again_after* *both_have_their_limit*"
     " *dead_line_is_not_offered*",
     "exchange_mqtt": "*[[]stop* *clock_went_back* *is_gone_at_once*",
-    "hostile_cases": "*hanging* *races* *withdraws[[][1-9]* *lock_held*"
+    "hostile_cases": "*user_holds* *hanging* *races* *withdraws[[][1-9]* *lock_held*"
     " *fails[[]wg* *fails[[]nft* *fails[[]tc-[!f]* *not_content* *connections_open*"
     " *is_told[[][!r]*",
 }

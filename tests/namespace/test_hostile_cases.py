@@ -18,6 +18,7 @@ import re
 import resource
 import shutil
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -766,6 +767,37 @@ def test_case_04_resolver_of_a_local_user(mesh: Mesh) -> None:
     time.sleep(2.5)  # consumers are looked after every 2 s
     assert "192.0.2.66" not in node.sh("nft list table inet wgup_provider")
     node.sh(f"rm {RESOLVERS}")
+
+
+SQUAT = """
+import os, socket, sys, time
+os.setgroups([]), os.setgid(65534), os.setuid(65534)
+held = socket.create_server((sys.argv[1], 7333)), socket.socket(type=socket.SOCK_DGRAM)
+held[1].bind(("", 51821))
+print("held", flush=True)
+time.sleep(60)
+"""
+
+
+def test_ports_that_a_local_user_holds(mesh: Mesh) -> None:
+    """Told, and taken as soon as they are free; peers are asked by no other."""
+    if os.geteuid() != 0:
+        pytest.skip("other users need root's namespaces")
+    s, router = mesh.peers["s"], mesh.routers["s"]
+    s.service.kill()
+    router.node.sh("ip link delete wgup_srv || true")
+    words = [sys.executable, "-c", SQUAT, router.mesh4]
+    user = router.node.popen(words, stdout=subprocess.PIPE)
+    assert user.entered.stdout is not None and user.entered.stdout.readline() == "held\n"
+    s.service.start()
+    [told] = s.status()["problems"]
+    assert "port 7333 of wg0: Address already in use" in told
+    refused = s.service.call("uplink_offer")
+    assert refused.status != 0 and "Address already in use" in refused.data["error"]
+    user.kill()
+    s.until(lambda: not s.status()["problems"], "the port is taken", MENDED_S)
+    s.ask("uplink_offer")
+    s.ask("uplink_withdraw")
 
 
 @pytest.fixture

@@ -126,7 +126,9 @@ class Peers:
         full = peer.key not in self._said and len(self._said) >= MOST_SAID
         if full or self._said.get(peer.key) == said:
             return False
-        self._said[peer.key] = said
+        before, self._said[peer.key] = self.said_by(peer), said
+        if before.key and self.identities.get(before.peer_id) == before.key:
+            del self.identities[before.peer_id]  # or one with ever other ids would take all places
         if said.key and (said.peer_id in self.identities or len(self.identities) < MOST_SAID):
             self.identities[said.peer_id] = said.key
         self.rebuild()

@@ -70,7 +70,7 @@ def test_what_is_remembered_is_bounded(peers: Peers, mocker: MockerFixture) -> N
     mocker.patch.object(peers_module, "MOST_SAID", 3)
     for number in range(20):
         peers.heard(B, said(f"other{number}"))
-    assert len(peers.identities) == 3
+    assert peers.identities == {"other19": SIGNING}, "each peer has one place"
     assert peers.directory.name_of(B.key) == "other19", "who is known may still be renamed"
     peers.require_own_name(B, "other19")
     with pytest.raises(NotTrusted):
