@@ -52,11 +52,17 @@ class ToolsService(TurnedService):
         """Have each start of these programs append its command line and environment to a file,
         until mend_tools().
         """
-        shown = "/proc/$$/cmdline /proc/$$/environ"
+        self._precede(f"cat /proc/$$/cmdline /proc/$$/environ >>{file}", *names)
+
+    def hold_tools(self, gate: str, *names: str) -> None:
+        """Have each start of these programs wait as long as a file is there, until mend_tools()."""
+        self._precede(f"while [ -e {gate} ]; do sleep 0.02; done", *names)
+
+    def _precede(self, line: str, *names: str) -> None:
         for name in names:
             path = os.path.join(self._programs, name)
             os.rename(path, f"{path}.whole")
-            write_script(path, f'cat {shown} >>{file}; exec {path}.whole "$@"')
+            write_script(path, f'{line}; exec {path}.whole "$@"')
 
     def mend_tools(self) -> None:
         """Have all programs be whole again."""

@@ -294,14 +294,16 @@ def in_mid_add(home: Home, trouble: Callable[[], None]) -> dict[str, Any]:
     text = settings(("nodea", "nodeb", "nodec")) + home.router.uplinks
     home.service.configure(text)
     home.service.reload()
-    time.sleep(0.2)
+    gate = home.path("gate")
+    write_bytes(gate, b"")
+    home.service.hold_tools(gate, "wg")
     adding = threading.Thread(target=add)
     adding.start()
-    deadline = time.monotonic() + 5.0
-    while "option pending" not in home.service.read_config():
-        assert time.monotonic() < deadline, "nothing was written"
+    until(home.service.read_config, lambda text: "option pending" in text, 5.0)
     trouble()
+    os.unlink(gate)
     adding.join()
+    home.service.mend_tools()
     return replies[0]
 
 
@@ -790,8 +792,8 @@ def test_ports_that_a_local_user_holds(mesh: Mesh) -> None:
     user = router.node.popen(words, stdout=subprocess.PIPE)
     assert user.entered.stdout is not None and user.entered.stdout.readline() == "held\n"
     s.service.start()
-    [told] = s.status()["problems"]
-    assert "port 7333 of wg0: Address already in use" in told
+    told = "port 7333 of wg0: Address already in use"
+    s.until(lambda: told in " ".join(s.status()["problems"]), "that the port is held")
     refused = s.service.call("uplink_offer")
     assert refused.status != 0 and "Address already in use" in refused.data["error"]
     user.kill()
