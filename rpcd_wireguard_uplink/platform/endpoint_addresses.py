@@ -266,7 +266,10 @@ class EndpointAddresses:
         return origin
 
     def way_back(self, name: str) -> tuple[Way, float] | None:
-        """The way to the address that was left, and when it was; None where none was."""
+        """The way to the address that was left, and when (monotonic); None where none was.
+
+        Its device is '' where none leads there now.
+        """
         search = self._searches.get(name)
         if search is None or search.origin is None:
             return None

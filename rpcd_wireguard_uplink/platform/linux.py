@@ -73,7 +73,8 @@ class Platform:
     """A machine with UCI files in `config_dir`. Keys lie in `keys_dir` (0700, files 0600).
 
     `shares_network`: `network` is the owner's, with all of the router's interfaces in it.
-    `_applied` holds the tunnels that are installed as they should be, by interface.
+    `endpoints` are the addresses that tunnels' providers are tried at, `_applied` the tunnels that
+    are installed as they should be, by interface.
     """
 
     name = "standalone"
@@ -87,7 +88,7 @@ class Platform:
         self._applied: dict[str, Tunnel] = {}
         self._ages = wg.Ages()
         self.kernel = Kernel()
-        self._endpoints = EndpointAddresses(
+        self.endpoints = EndpointAddresses(
             os.path.join(keys_dir, "endpoints.json"), self.kernel.device_towards, warnings
         )
         self.connections = ConnectionTracking()
@@ -226,9 +227,9 @@ class Platform:
     async def _set_peer(self, tunnel: Tunnel) -> None:
         """Give the device its one peer, at the best address of its endpoint."""
         name, endpoint = tunnel.interface, tunnel.endpoint
-        before, at = self._endpoints.current(name), None
+        before, at = self.endpoints.current(name), None
         if endpoint is not None:
-            at = await self._endpoints.begin(name, endpoint)
+            at = await self.endpoints.begin(name, endpoint)
         await wg.configure(replace(tunnel, endpoint=at))
         await wg.remove_other_peers(tunnel)
         known = self._applied.get(name)
@@ -237,37 +238,33 @@ class Platform:
         if (known.endpoint, before) != (endpoint, at.host):
             await wg.insist_on_endpoint(name, tunnel.public_key, at)
 
-    def know_endpoints(self, interface: str, endpoints: Sequence[Endpoint]) -> bool:
-        """Other endpoints of a tunnel's provider; whether it is news."""
-        return self._endpoints.also(interface, endpoints)
-
     async def follow_names(self, stalled: Sequence[str]) -> bool:
         """Have silent tunnels go on to their provider's next address, names looked up again, and
         keep what answered; whether an address is another now. Cheap while nothing is stalled.
         """
-        if self._endpoints.due(stalled):
+        if self.endpoints.due(stalled):
             await self.read_counters()  # or one that works by now would be left again
-        due = [name for name in self._endpoints.due(stalled) if name in self._applied]
-        found = await asyncio.gather(*map(self._endpoints.another, due))
+        due = [name for name in self.endpoints.due(stalled) if name in self._applied]
+        found = await asyncio.gather(*map(self.endpoints.another, due))
         moved = {name: at for name, at in zip(due, found, strict=True) if at is not None}
         for name, at in moved.items():
             tunnel = self._applied.get(name)
             if tunnel is not None:
                 with contextlib.suppress(CommandFailed):  # a device that is gone is made again
                     await wg.set_endpoint(name, tunnel.public_key, at)
-        await self._endpoints.save_if_due()
+        await self.endpoints.save_if_due()
         return bool(moved)
 
     async def leave_ways(self, names: Sequence[str], doubted: Collection[Way]) -> bool:
         """Have these tunnels' outer packets leave ways in doubt, as far as their providers have
         other addresses; whether one moved.
         """
-        found = {name: self._endpoints.step_aside(name, doubted) for name in names}
+        found = {name: self.endpoints.step_aside(name, doubted) for name in names}
         return await self._move(found)
 
     async def return_to_ways(self, names: Sequence[str]) -> bool:
         """Have them return to the addresses that they left; whether one did."""
-        return await self._move({name: self._endpoints.step_back(name) for name in names})
+        return await self._move({name: self.endpoints.step_back(name) for name in names})
 
     async def _move(self, wanted: Mapping[str, Endpoint | None]) -> bool:
         moved = {n: at for n, at in wanted.items() if at is not None and n in self._applied}
@@ -276,28 +273,11 @@ class Platform:
             sets = (wg.set_endpoint(name, keys[name], at) for name, at in moved.items())
             await asyncio.gather(*sets)
             checks = (
-                wg.insist_on_endpoint(
-                    name, keys[name], at, partial(self._endpoints.is_at, name, at)
-                )
+                wg.insist_on_endpoint(name, keys[name], at, partial(self.endpoints.is_at, name, at))
                 for name, at in moved.items()
             )
             await asyncio.gather(*checks)
         return bool(moved)
-
-    def way_back(self, interface: str) -> tuple[Way, float] | None:
-        """The way that a tunnel has left, and when (monotonic); None where it is on its usual one.
-
-        Device '' of a way: none leads there now.
-        """
-        return self._endpoints.way_back(interface)
-
-    def other_ways(self, interface: str) -> list[Way]:
-        """The ways to a tunnel's provider besides the one that is used."""
-        return self._endpoints.other_ways(interface)
-
-    def endpoint_address(self, interface: str) -> str:
-        """The address literal of a tunnel's endpoint, '' while its name is not resolved."""
-        return self._endpoints.current(interface)
 
     async def wanted_sections(
         self, keyed: Sequence[tuple[Uplink, str]], found: Sequence[Section], *, routed: bool = False
@@ -317,12 +297,12 @@ class Platform:
         for name in plan.delete:
             self.kernel.delete_device(name)
             self._applied.pop(name, None)
-            self._endpoints.forget(name)
+            self.endpoints.forget(name)
         if plan.update and not self._applied:  # what an earlier run left is watched from now on
             with contextlib.suppress(UplinkError):
                 await self.read_counters()
         wanted = plan.create + plan.update
-        await self._endpoints.look_up_all({t.interface: t.endpoint for t in wanted if t.endpoint})
+        await self.endpoints.look_up_all({t.interface: t.endpoint for t in wanted if t.endpoint})
         for tunnel in wanted:
             try:
                 if tunnel in plan.create:
@@ -368,7 +348,7 @@ class Platform:
         """WireGuard's counters of every device with a peer, by device."""
         read_s = time.monotonic()
         counters = await wg.read_counters(self._ages)
-        self._endpoints.saw(counters, read_s)
+        self.endpoints.saw(counters, read_s)
         return counters
 
     # --- netifd and procd, where they are

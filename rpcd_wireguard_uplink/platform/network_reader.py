@@ -117,13 +117,13 @@ class NetworkReader:
         seconds: dict[str, str] = {}
         for uplink in uplinks:
             counted = self.state.counters.get(uplink.interface)
-            address = self.platform.endpoint_address(uplink.interface)
+            address = self.platform.endpoints.current(uplink.interface)
             if counted is not None and counted.endpoint:
                 address = counted.endpoint.rpartition(":")[0].strip("[]")
             device = self.platform.kernel.device_towards(address) if address else ""
             if device or uplink.interface not in underlays:
                 underlays[uplink.interface] = device
-            for other, _ in self.platform.other_ways(uplink.interface):
+            for other, _ in self.platform.endpoints.other_ways(uplink.interface):
                 link = self.state.link_of(other)
                 if link is not None and link.carrier and other != underlays[uplink.interface]:
                     seconds.setdefault(uplink.interface, other)

@@ -125,10 +125,10 @@ class OpenWrt(Platform):
             if not is_literal(endpoint.host):
                 kept = peer_address(by_name.get(f"{name}_peer"), endpoint)
             if kept is None:
-                at = await self._endpoints.begin(name, endpoint)
+                at = await self.endpoints.begin(name, endpoint)
                 kept = at.host if at is not None else ""
-            elif name not in self._endpoints or name not in by_name:
-                self._endpoints.adopt(name, endpoint, kept)
+            elif name not in self.endpoints or name not in by_name:
+                self.endpoints.adopt(name, endpoint, kept)
             old = by_name[name].options if name in by_name else {}
             style = NetworkStyle(
                 zone=str(old.get("zone", "")) or zone,
@@ -179,7 +179,7 @@ class OpenWrt(Platform):
         self._reloaded = {tunnel.interface: tunnel for tunnel in tunnels}
         for name in self._applied.keys() - wanted:
             del self._applied[name]
-            self._endpoints.forget(name)
+            self.endpoints.forget(name)
         for name in marked_others(links, wanted):  # what netifd left behind
             self.kernel.delete_device(name)
         marked = {link.name for link in links if link.group == DEVICE_GROUP and link.alias}

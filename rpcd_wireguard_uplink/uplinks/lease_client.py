@@ -166,7 +166,7 @@ class LeaseClient:
                 if held.endpoints:
                     granted = (each.endpoint for each in held.endpoints)
                     others = [*uplink.other_endpoints, *granted]
-                    if self._platform.know_endpoints(uplink.interface, others):
+                    if self._platform.endpoints.also(uplink.interface, others):
                         self._monitor.reread_soon()
 
     def hasten(self, event: PeerAnswered) -> None:

@@ -67,7 +67,7 @@ class Underlays:
             names.append(uplink.interface)
             name, others = uplink.interface, uplink.other_endpoints
             # Where there is a lease they are told with it.
-            if not uplink.leased and self._platform.know_endpoints(name, others):
+            if not uplink.leased and self._platform.endpoints.also(name, others):
                 self._monitor.reread_soon()
         with self._warnings.catch("underlays"):
             async with self._moving:
@@ -79,7 +79,7 @@ class Underlays:
                 self._monitor.reread_soon()
 
     def _may_return(self, name: str) -> bool:
-        left = self._platform.way_back(name)
+        left = self._platform.endpoints.way_back(name)
         if left is None or not left[0][0] or left[0] in self._doubted:
             return False
         way, since_s = left

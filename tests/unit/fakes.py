@@ -112,6 +112,7 @@ class Machine:
     enabled: bool = True
 
     def __post_init__(self) -> None:
+        self.endpoints = Endpoints(self)
         os.makedirs(self.config_dir, exist_ok=True)
         os.makedirs(self.keys_dir, exist_ok=True)
         if isinstance(self.kernel, RoutingTables):
@@ -256,11 +257,6 @@ class Machine:
             t.interface: self.refusals[t.interface] for t in tunnels if t.interface in self.refusals
         }
 
-    def know_endpoints(self, interface: str, endpoints: Sequence[Endpoint]) -> bool:
-        before = self.known_endpoints.get(interface, ())
-        self.known_endpoints[interface] = tuple(endpoints)
-        return self.known_endpoints[interface] != before
-
     async def follow_names(self, stalled: Sequence[str]) -> bool:
         self.stalled.append(list(stalled))
         return False
@@ -273,24 +269,34 @@ class Machine:
         self.returned += names
         return bool(names)
 
-    def way_back(self, interface: str) -> tuple[Way, float] | None:
-        return self.ways_back.get(interface)
-
-    def other_ways(self, interface: str) -> list[Way]:
-        return [
-            (self.towards.get(each.host, ""), Family.of(each.host))
-            for each in self.known_endpoints.get(interface, ())
-        ]
-
-    def endpoint_address(self, interface: str) -> str:
-        tunnel = self.tunnels.get(interface)
-        return tunnel.endpoint.host if tunnel is not None and tunnel.endpoint is not None else ""
-
     async def read_resolvers(self) -> list[str]:
         return []
 
     async def read_counters(self) -> dict[str, PeerCounters]:
         return dict(self.counters)
+
+
+@dataclass
+class Endpoints:
+    """The endpoints of a machine's tunnels."""
+
+    machine: Machine
+
+    def also(self, name: str, endpoints: Sequence[Endpoint]) -> bool:
+        known = self.machine.known_endpoints
+        before, known[name] = known.get(name, ()), tuple(endpoints)
+        return known[name] != before
+
+    def way_back(self, name: str) -> tuple[Way, float] | None:
+        return self.machine.ways_back.get(name)
+
+    def other_ways(self, name: str) -> list[Way]:
+        known = self.machine.known_endpoints.get(name, ())
+        return [(self.machine.towards.get(each.host, ""), Family.of(each.host)) for each in known]
+
+    def current(self, name: str) -> str:
+        tunnel = self.machine.tunnels.get(name)
+        return tunnel.endpoint.host if tunnel is not None and tunnel.endpoint is not None else ""
 
 
 def monitor_of(machine: Machine) -> Monitor:

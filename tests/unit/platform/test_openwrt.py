@@ -154,7 +154,7 @@ def names(router: Router, table: dict[str, str], *, later_s: float = 0.0) -> Non
     async def look_up(host: str, timeout_s: float) -> list[str]:
         return [table[host]] if host in table else []
 
-    endpoints = router.platform._endpoints
+    endpoints = router.platform.endpoints
     now_s = endpoints.clock() + later_s
     endpoints.look_up, endpoints.clock = look_up, lambda: now_s
 
@@ -342,7 +342,7 @@ async def test_netifd_gets_addresses_only_and_names_move_at_run_time(
     written = router.text("network")
     peer = router.section("wgup_nodea_peer").options
     assert (peer["endpoint_host"], peer["secubox_endpoint"]) == ("198.51.100.1", "a.example")
-    assert router.platform.endpoint_address("wgup_nodea") == "198.51.100.1"
+    assert router.platform.endpoints.current("wgup_nodea") == "198.51.100.1"
     names(router, {"a.example": "198.51.100.2"}, later_s=20.0)
     await router.platform.follow_names(["wgup_nodea"])
     await router.uplinks.apply()
