@@ -8,6 +8,7 @@ never its text.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import math
 from collections.abc import Callable, Coroutine
@@ -91,6 +92,13 @@ def tell_awhile(topic: str, name: str, error: Exception, warnings: dict[str, str
 
     well_s = MENDED_S if isinstance(error, UplinkError) else WELL_S
     asyncio.get_running_loop().call_later(well_s, forget)
+
+
+async def woken(event: asyncio.Event, within_s: float | None) -> None:
+    """Wait for an event, at most so many seconds (None: for ever)."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(within_s):
+            await event.wait()
 
 
 def tell(name: str, error: Exception) -> str:

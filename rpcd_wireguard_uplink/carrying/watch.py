@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
 from ..errors import UplinkError
@@ -21,6 +20,7 @@ from ..model import DEVICE_GROUP, PROVIDER_DEVICE, Family, is_own_name
 from ..system import nft
 from ..system.proc import Losses, is_strict, read_losses
 from ..system.rtnetlink import Kernel, by_device
+from ..tasks import woken
 from ..warnings import Warnings
 from .counters import TABLE_NAME, Finding, Trail, read_counters, sample_of
 from .forwarding import (
@@ -117,9 +117,7 @@ class CarryingWatch:
     async def follow(self) -> None:
         while True:
             await self._step(time.monotonic())
-            with suppress(TimeoutError):
-                async with asyncio.timeout(self._pause_s(time.monotonic())):
-                    await self._kicked.wait()
+            await woken(self._kicked, self._pause_s(time.monotonic()))
             self._kicked.clear()
 
     def look_at_rules(self) -> None:

@@ -21,6 +21,7 @@ from typing import Any, NoReturn, TextIO
 from .. import __version__
 from ..api.methods import METHODS, OBJECT, Method, error_reply, parse_arguments
 from ..errors import BusError, CallFailed, InvalidArgument, Status, UplinkError
+from ..tasks import woken
 from ..text import printable, quoted
 from ..ubus import DEFAULT_SOCKET
 from ..ubus.client import Client
@@ -240,9 +241,7 @@ async def _watch(method: Method, options: argparse.Namespace) -> None:
                 text = f"{OBJECT} does not answer: {printable(str(error))}\n"
                 text = json.dumps({"error": text.rstrip()}) + "\n" if options.json else text
             _write(sys.stdout, text if options.json or not sys.stdout.isatty() else _CLEAR + text)
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(WATCH_S):
-                    await quits.wait()
+            await woken(quits, WATCH_S)
 
 
 @contextlib.asynccontextmanager

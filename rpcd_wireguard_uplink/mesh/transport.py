@@ -7,7 +7,6 @@ peer that does not answer is asked less and less often.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import random
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -16,7 +15,7 @@ from typing import Any
 
 from ..config.store import ConfigStore
 from ..errors import NotTrusted, UplinkError
-from ..tasks import tell
+from ..tasks import tell, woken
 from .http import request
 from .registry.directory import MeshPeer
 
@@ -150,9 +149,7 @@ class MeshTransport:
                     task.add_done_callback(self._asked)
                 next_s = min((known.due_s for known in self._known.values()), default=now_s + 60.0)
                 pause_s = max(0.05, next_s - now_s) if len(running) < ASKED_AT_ONCE else 60.0
-                with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(min(pause_s, 60.0)):
-                        await self._wake.wait()
+                await woken(self._wake, min(pause_s, 60.0))
         finally:
             for task in running:
                 task.cancel()

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..errors import UplinkError
+from ..tasks import woken
 from ..ubus.client import Client
 
 INTERFACES = "network.interface"
@@ -155,6 +156,4 @@ class Netifd:
             left_s = deadline - loop.time()
             if fits(found) or left_s <= 0:
                 return found
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(min(POLL_S, left_s)):
-                    await self._news.wait()
+            await woken(self._news, min(POLL_S, left_s))
