@@ -46,7 +46,10 @@ PAGE = """\
 </head>
 <body>
 <script src="/luci-static/resources/luci.js"></script>
-<script>L = new LuCI({environment});</script>
+<script>
+document.addEventListener('luci-loaded', () => {{ L.loaded = true; }});
+L = new LuCI({environment});
+</script>
 <header><a class="brand" href="/">router</a><ul class="nav" id="topmenu"></ul>
 <div id="indicators" class="pull-right"></div></header>
 <div id="maincontent" class="container"><div id="tabmenu" style="display:none"></div>

@@ -151,6 +151,16 @@
 		});
 	}
 
+	/* What luci.js does where access is denied: is it so because the session is over? */
+	function denied(reply, options) {
+		if (!reply || !reply.error || reply.error.code != -32002 || options.object == 'session')
+			return reply;
+		return rpc.declare({ object: 'session', method: 'access' })().then(() => reply, function() {
+			poll.stop();
+			throw Object.assign(new Error('Login session is expired'), { name: 'SessionError' });
+		});
+	}
+
 	const rpc = {
 		getBaseURL: () => env.ubuspath,
 		getStatusText: function(status) {
@@ -167,7 +177,7 @@
 
 				(options.params || []).forEach((name, i) => { params[name] = values[i]; });
 
-				return send({ method: 'call', params: [ env.sessionid, options.object, options.method, params ] }, options.nobatch).then(function(reply) {
+				return send({ method: 'call', params: [ env.sessionid, options.object, options.method, params ] }, options.nobatch).then((reply) => denied(reply, options)).then(function(reply) {
 					const what = options.object + '/' + options.method;
 
 					if (reply == null || reply.jsonrpc != '2.0')
@@ -335,7 +345,7 @@
 		document.addEventListener('DOMContentLoaded', function() {
 			document.body.appendChild(overlay);
 			poll.start();
-			L.loaded = true;
+			document.dispatchEvent(new CustomEvent('luci-loaded'));
 		});
 	};
 

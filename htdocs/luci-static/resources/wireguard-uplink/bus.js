@@ -9,19 +9,18 @@
  */
 
 const OBJECT = 'luci.wireguard-dashboard';
-const READS = /^uplink_(?:pulse|status|list|trust|consumers|history|series|explain|simulate)$/;
 
 function failure(kind, sentence) {
 	return Object.assign(new Error(sentence), { kind: kind });
 }
 
-function inWords(error, method) {
+function inWords(error) {
 	const text = String(error && error.message || error).split('\n')[0];
 
+	if (error && error.name == 'SessionError')
+		return failure('session', _('Your session is over: log in again.'));
 	if (text.includes('-32002'))
-		return READS.test(method)
-			? failure('session', _('Your session is over: log in again.'))
-			: failure('', _('This login may look, but change nothing here. Log in as a user who may.'));
+		return failure('', _('This login may look, but change nothing here. Log in as a user who may.'));
 	if (text.includes('-32000'))
 		return failure('stopped', _('The service is not running, so nothing happens when a WAN fails. Start it under System, Startup: wireguard-uplink.'));
 	if (text.includes('timed out') || text.includes('-32003'))
@@ -47,9 +46,7 @@ return baseclass.extend({
 			if (reply)
 				throw failure('', _('The service refused this: %s.').format(rpc.getStatusText(reply)));
 			return {};
-		}, function(error) {
-			throw inWords(error, method);
-		});
+		}, (error) => { throw inWords(error); });
 	},
 
 	/* What changes or measures something, alone in its request. */

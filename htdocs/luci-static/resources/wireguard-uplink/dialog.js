@@ -132,7 +132,7 @@ return baseclass.extend({
 	open(title, children) {
 		opener = opener || document.activeElement;
 
-		const box = ui.showModal([ title ], children);
+		const box = ui.showModal([ title ], children, 'wgup-all');
 
 		box.querySelector('h4').id = 'wgup-dialog-title';
 		box.setAttribute('aria-labelledby', 'wgup-dialog-title');
