@@ -16,7 +16,8 @@ from typing import Any
 from rpcd_wireguard_uplink.api.methods import METHODS, OBJECT, Access, Method
 from rpcd_wireguard_uplink.config.kinds import FLAG
 from rpcd_wireguard_uplink.config.option import Fallback, Option, SectionType
-from rpcd_wireguard_uplink.config.options import CONFIG, MESH_PORT, RETIRED, SECTIONS
+from rpcd_wireguard_uplink.config.options import CONFIG, MESH_PORT, RETIRED, SECTIONS, Settings
+from rpcd_wireguard_uplink.config.probe_profile import PROFILES
 from rpcd_wireguard_uplink.mesh.wire.lease import (
     Identity,
     LeaseGrant,
@@ -283,7 +284,12 @@ return baseclass.extend({
 %s
 	],
 
-	/* By section: the default of a flag, else default, datatype and kind. */
+	/* Seconds that a dead WAN may go unnoticed: at least, at most, and less than failover_timeout. */
+	paces: {
+%s
+	},
+
+	/* By section: the default of a flag, else default ([] for a list), datatype and kind. */
 	sections: {
 %s
 	}
@@ -335,19 +341,31 @@ def options_script() -> str:
         f"\t\t{each.name}: {{\n" + ",\n".join(_checks(each, [*kinds])) + "\n\t\t}"
         for each in sections
     )
-    return _OPTIONS_SCRIPT % (",\n".join(rows), ",\n".join(tables))
+    paces = (f"\t\t{name}: {json.dumps(_bounds_s(name))}" for name in PROFILES)
+    return _OPTIONS_SCRIPT % (",\n".join(rows), ",\n".join(paces), ",\n".join(tables))
+
+
+def _bounds_s(pace: str) -> list[float]:
+    """The least and the most that the detection bound of a pace comes to, and what is between."""
+    bounds = {
+        timeout_s: Settings(profile_name=pace, failover_timeout_s=timeout_s).detection_bound_s()
+        for timeout_s in (each / 10 for each in range(10, 600))
+    }
+    least, most = min(bounds.values()), max(bounds.values())
+    slack = next(t - bound for t, bound in bounds.items() if bound >= (least + most) / 2)
+    return [round(each, 6) for each in (least, most, slack)]
 
 
 def _checks(section: SectionType, patterns: Sequence[str]) -> Iterator[str]:
     """What there is to check of each option; one that may be any text is left out."""
     for option in section.options:
-        fallback = "" if option.many else " ".join(option.default_items())
+        fallback = _quoted(" ".join(option.default_items())) if not option.many else "[]"
         if option.secret:
             continue
         if option.kind is FLAG:
-            yield f"\t\t\t{option.name}: {_quoted(fallback)}"
+            yield f"\t\t\t{option.name}: {fallback}"
             continue
-        cells = [_quoted(fallback), _quoted(option.kind.datatype or "")]
+        cells = [fallback, _quoted(option.kind.datatype or "")]
         if option.kind.pattern:
             cells.append(str(patterns.index(option.kind.pattern)))
         while cells and cells[-1] == "''":

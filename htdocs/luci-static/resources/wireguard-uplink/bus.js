@@ -31,11 +31,11 @@ function inWords(error) {
 }
 
 return baseclass.extend({
-	/* Call a method; `values` by name, those that are undefined are left out. What may take longer
-	 * than a moment must not share a request with others: their answers would wait for it. */
+	/* Call uplink_METHOD; `values` by name, those that are undefined are left out. What may take
+	 * longer than a moment must not share a request with others: their answers would wait for it. */
 	ask(method, values, alone) {
 		const names = Object.keys(values || {});
-		const call = rpc.declare({ object: OBJECT, method: method, params: names, nobatch: alone });
+		const call = rpc.declare({ object: OBJECT, method: 'uplink_' + method, params: names, nobatch: alone });
 
 		return call.apply(null, names.map((name) => values[name])).then(function(reply) {
 			if (L.isObject(reply)) {

@@ -48,10 +48,8 @@ return baseclass.extend({
 	/* The ways as the picture has them. */
 	ways(page) {
 		const status = page.status;
-		const note = (path, device, ready) => [
-			path.state == 'down' ? _('down') : words.ms(path.latency_ms),
-			path.state == 'down' ? '' : page.rates[device] > 20 ? words.rate(page.rates[device]) : ready
-		].filter(Boolean).join(' · ');
+		const note = (path, device, ready) => path.state == 'down' ? _('down')
+			: words.dotted(words.ms(path.latency_ms), page.rates[device] > 20 ? words.rate(page.rates[device]) : ready);
 		const way = (name, path, device, active, ready) => ({
 			name: name, kbps: page.rates[device] || 0, note: note(path, device, ready),
 			kind: path.state == 'down' ? 'dead' : active ? 'used' : ready == _('ready') ? 'ready' : 'idle'
@@ -65,9 +63,9 @@ return baseclass.extend({
 		return E('ul', { class: 'wgup-cards', id: 'wgup-wans' }, page.status.wans.map((wan) => {
 			const used = page.uses(wan.device);
 
-			return this.card(page, wan.device, wan.path, wan, [], [ used, wan.state, wan.portal ], () => [
+			return this.card(page, wan.device, wan.path, wan, [], () => [
 				used ? words.mark('good', _('in use')) : words.state(wan.state), [ wan.portal ? _('Log in at %s').format(wan.portal) : '' ], [
-					page.button('wgup-use-' + wan.device, _('Use now…'), _('Use %s now').format(wan.path), () => this.use(page, 'wan', wan.path), wan.state == 'up' && !used)
+					page.button('use-' + wan.device, _('Use now…'), 'wgup-name-' + wan.device, () => this.use(page, 'wan', wan.path), wan.state == 'up' && !used)
 				], ''
 			]);
 		}));
@@ -80,35 +78,34 @@ return baseclass.extend({
 			return E('p', { id: 'wgup-none' }, [ _('There is no backup yet.') ]);
 		return E('ol', { class: 'wgup-cards', id: 'wgup-backups' }, all.map((each, i) => {
 			const peer = each.peer_id, name = each.interface;
-			const make = (id, text, label, action, allowed, kind) => page.button('wgup-%s-%s'.format(id, name), text, label, action, allowed, kind);
-			const arrow = (id, text, label, step) => comparable(each, all[i + step])
-				? [ ' ', make(id, text, label, () => this.move(page, peer, step)) ] : [];
+			const make = (id, text, action, allowed, kind) => page.button('%s-%s'.format(id, name), text, 'wgup-name-' + name, action, allowed, kind);
+			const arrow = (id, text, step) => comparable(each, all[i + step]) ? [ ' ', make(id, text, () => this.move(page, peer, step)) ] : [];
 
 			return this.card(page, name, '%d. %s'.format(i + 1, peer), each, [
 				words.cost(each.cost), _('%s today').format(words.bytes(each.today_bytes)), _('%s this month').format(words.bytes(each.month_bytes)),
-				each.quota_left_gb >= 0 ? _('%s GB left').format(words.number(each.quota_left_gb, 1)) : ''
-			], [ each.active, each.usable, each.reason, each.note, each.weight, each.endpoint, each.underlay, each.mtu, comparable(each, all[i - 1]), comparable(each, all[i + 1]) ], () => [
+				words.left(each.quota_left_gb)
+			], () => [
 				each.active ? words.mark('good', _('in use')) : each.usable ? words.mark('good', _('ready')) : words.mark('warn', _('not ready')),
 				[ each.usable ? '' : words.said(each, 'reason'), words.said(each, 'note') ], [
-					make('use', _('Use now…'), _('Use %s now').format(peer), () => this.use(page, peer, peer), each.usable && !each.active, 'action'), ' ',
-					make('test', _('Test'), _('Test %s').format(peer), () => this.test(page, peer)), ' ',
-					make('remove', _('Remove…'), _('Remove %s').format(peer), () => this.remove(page, peer), true, 'negative')
+					make('use', _('Use now…'), () => this.use(page, peer, peer), each.usable && !each.active, 'action'), ' ',
+					make('test', _('Test'), () => this.test(page, peer)), ' ',
+					make('remove', _('Remove…'), () => this.remove(page, peer), true, 'negative')
 				],
 				E('details', [
 					E('summary', [ _('Advanced') ]),
-					E('p', [ [ _('Weight %s').format(each.weight), each.endpoint, each.underlay, _('MTU %d').format(each.mtu) ].filter(Boolean).join(' · ') ].concat(
-						arrow('up', _('Earlier'), _('Use %s earlier').format(peer), -1), arrow('down', _('Later'), _('Use %s later').format(peer), 1)))
+					E('p', [ words.dotted(_('Weight %s').format(each.weight), each.endpoint, each.underlay, _('MTU %d').format(each.mtu)) ].concat(
+						arrow('up', _('Earlier'), -1), arrow('down', _('Later'), 1)))
 				])
 			]);
 		}));
 	},
 
-	/* A card. `facts` are its numbers, and all else follows from `from`: where that is as it was, only
-	 * the numbers are written, and `make` is not called for mark, reasons, buttons and what is folded. */
-	card(page, key, name, path, facts, from, make) {
-		const numbers = [ path.state == 'down' ? '' : words.ms(path.latency_ms), _('%s lost').format(words.percent(path.loss_pct)) ].concat(facts).filter(Boolean).join(' · ');
+	/* A card. `facts` are its numbers. Where the service has no other news only they are written, and
+	 * `make` is not called for mark, reasons, buttons and what is folded. */
+	card(page, key, name, path, facts, make) {
+		const numbers = words.dotted(path.state == 'down' ? '' : words.ms(path.latency_ms), _('%s lost').format(words.percent(path.loss_pct)), ...facts);
 		const id = 'wgup-path-' + key, place = document.getElementById('wgup-numbers-' + key);
-		const sign = JSON.stringify([ name, path.state, from, page.seriesAt, !!page.failure ]);
+		const sign = [ page.pulse.stamp, page.seriesAt, !!page.failure ].join();
 
 		if (place && page.signs[key] == sign) {
 			place.textContent = numbers;
@@ -122,7 +119,7 @@ return baseclass.extend({
 
 		return E('li', { class: 'wgup-card', id: id }, [
 			E('div', [
-				E('h4', [ name, ' ', mark ])
+				E('h4', [ E('span', { id: 'wgup-name-' + key }, [ name ]), ' ', mark ])
 			].concat(reasons.filter(Boolean).map((each) => words.note(each)), [
 				E('div', { class: 'wgup-note', id: 'wgup-numbers-' + key }, [ numbers ])
 			])),
@@ -145,17 +142,17 @@ return baseclass.extend({
 			sentences: [ _('All traffic leaves by it until the time is over, or until it fails. Connections that are open may break.') ],
 			fields: [ { name: 'for', label: _('For'), options: TIMES } ],
 			label: _('Use now'),
-			work: (given) => page.done(bus.act('uplink_use', { path: path, for: given['for'] }), () => [])
+			work: (given) => page.done(bus.act('use', { path: path, for: given['for'] }))
 		});
 	},
 
 	release(page) {
-		return page.done(bus.act('uplink_use', { path: 'auto' }), () => []);
+		return page.done(bus.act('use', { path: 'auto' }));
 	},
 
 	move(page, peer, step) {
 		return page.report(reordered(page.status.uplinks, peer, step).reduce((before, each) => before.then(() =>
-			bus.act('uplink_set_priority', { peer_id: each.peer_id, weight: each.weight })), Promise.resolve()));
+			bus.act('set_priority', { peer_id: each.peer_id, weight: each.weight })), Promise.resolve()));
 	},
 
 	/* What a test has found, as sentences. */
@@ -165,7 +162,7 @@ return baseclass.extend({
 	],
 
 	test(page, peer) {
-		dialog.show(_('Test %s').format(peer), page.done(bus.act('uplink_test', { peer_id: peer }), this.found));
+		dialog.show(_('Test %s').format(peer), page.done(bus.act('test', { peer_id: peer }), this.found));
 	},
 
 	remove(page, peer) {
@@ -178,7 +175,7 @@ return baseclass.extend({
 				_('Its tunnel and its key are removed. It can be added again from its offer.')
 			],
 			label: _('Remove'), kind: 'negative',
-			work: () => page.done(bus.act('uplink_remove', { peer_id: peer }), () => [])
+			work: () => page.done(bus.act('remove', { peer_id: peer }))
 		});
 	}
 });

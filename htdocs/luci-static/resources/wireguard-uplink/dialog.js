@@ -1,6 +1,7 @@
 'use strict';
 'require baseclass';
 'require ui';
+'require wireguard-uplink.words as words';
 
 /*
  * Questions, forms and what comes of them, in one LuCI modal window from the question to the result.
@@ -94,7 +95,7 @@ return baseclass.extend({
 			event.preventDefault();
 			error.replaceChildren();
 			busy(true);
-			news.replaceChildren(E('p', { class: 'spinning' }, [ asked.busy || _('One moment…') ]));
+			news.replaceChildren(E('p', { class: 'spinning' }, [ _('This takes some seconds…') ]));
 			asked.work(values, (text) => news.lastChild.before(E('p', [ '✓ ' + text ]))).then((told) => {
 				const found = (told || []).filter(Boolean);
 
@@ -111,7 +112,7 @@ return baseclass.extend({
 			}, (problem) => {
 				busy(false);
 				news.replaceChildren();
-				error.append(E('p', { class: 'wgup-problem wgup-bad' }, [ problem.message ]));
+				error.append(words.bad(problem.message));
 				(fields.length ? form.elements[fields[0].name] : row.lastChild).focus();
 			});
 		});
@@ -120,13 +121,13 @@ return baseclass.extend({
 
 	/* Show what `work` finds, as nodes or texts. */
 	show(title, work) {
-		const place = E('div', { role: 'status' }, [ E('p', { class: 'spinning' }, [ _('One moment…') ]) ]);
+		const place = E('div', { role: 'status' }, [ E('p', { class: 'spinning' }, [ _('This takes some seconds…') ]) ]);
 		const row = E('div', { class: 'right' }, [ button(_('Close'), '', close) ]);
 
 		this.open(title, [ place, row ]);
 		row.firstChild.focus();
 		work.then((found) => place.replaceChildren(...found.map(paragraph)),
-			(error) => place.replaceChildren(E('p', { class: 'wgup-problem wgup-bad' }, [ error.message ])));
+			(error) => place.replaceChildren(words.bad(error.message)));
 	},
 
 	open(title, children) {

@@ -15,7 +15,13 @@ return baseclass.extend({
 		[ /^(?:[0-9A-Za-z_.-]+(?:\/[0-9A-Za-z_.-]+)*)$/, _('words of a topic with / between them') ]
 	],
 
-	/* By section: the default of a flag, else default, datatype and kind. */
+	/* Seconds that a dead WAN may go unnoticed: at least, at most, and less than failover_timeout. */
+	paces: {
+		default: [2.25, 4.216667, 1.75],
+		fast: [1.0, 2.6, 0.0]
+	},
+
+	/* By section: the default of a flag, else default ([] for a list), datatype and kind. */
 	sections: {
 		uplink: {
 			enabled: '1',
@@ -27,11 +33,13 @@ return baseclass.extend({
 			pace: [ 'default' ],
 			hold_time: [ '30', 'range(0,86400)' ],
 			max_hold_time: [ '1800', 'range(0,86400)' ],
-			track_ip: [ '', 'ipaddr' ],
+			track_ip: [ [], 'ipaddr' ],
 			reliability: [ '0', 'range(0,20)' ],
-			trusted_peer: [ '', '', 0 ],
-			declined: [ '', '', 0 ],
-			dns: [ '', 'ipaddr' ],
+			trusted_peer: [ [], '', 0 ],
+			declined: [ [], '', 0 ],
+			wan: [ [] ],
+			policy: [ [] ],
+			dns: [ [], 'ipaddr' ],
 			captive_check: [ '', '', 1 ],
 			fail_closed: '0',
 			sticky_failback: '0',
@@ -40,9 +48,10 @@ return baseclass.extend({
 			max_latency: [ '0', 'range(0,60000)' ],
 			imported: '0',
 			node_id: [ '', '', 0 ],
-			mesh: [ '', '', 2 ],
+			mesh: [ [], '', 2 ],
 			mesh_port: [ '7333', 'port' ],
-			peer: [ '', '', 3 ],
+			carrier: [ [] ],
+			peer: [ [], '', 3 ],
 			trust: [ 'auto' ],
 			poll_interval: [ '120', 'range(1,3600)' ]
 		},
@@ -62,7 +71,7 @@ return baseclass.extend({
 			endpoint: [ '', 'host' ],
 			pool4: [ '', 'cidr4' ],
 			pool6: [ '', 'cidr6' ],
-			dns: [ '', 'ipaddr' ]
+			dns: [ [], 'ipaddr' ]
 		},
 		broker: {
 			enabled: '0',
@@ -72,7 +81,7 @@ return baseclass.extend({
 			tls: '0',
 			ca_file: [ '', '', 5 ],
 			prefix: [ 'secubox/uplink', '', 6 ],
-			area: [ '', '', 0 ]
+			area: [ [], '', 0 ]
 		}
 	}
 });

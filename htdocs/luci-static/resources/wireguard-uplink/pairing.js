@@ -13,7 +13,7 @@
 function keys(trust) {
 	return E('details', [
 		E('summary', [ _('Compare its key with its owner') ]),
-		E('p', { class: 'wgup-key' }, [ [ trust.mesh_key, trust.identity, trust.fingerprint ].filter(Boolean).join(' · ') || '–' ])
+		E('p', { class: 'wgup-key' }, [ words.dotted(trust.mesh_key, trust.identity, trust.fingerprint) || '–' ])
 	]);
 }
 
@@ -32,21 +32,21 @@ return baseclass.extend({
 				_('A tunnel is made and tested. It carries traffic only when your WAN fails.'),
 				isNew ? keys(trust) : ''
 			],
-			label: isNew ? _('Trust, add and test') : _('Add and test'), busy: _('This takes some seconds…'),
+			label: isNew ? _('Trust, add and test') : _('Add and test'),
 			work: (given, tell) => page.done((isNew ? this.accept(trust) : Promise.resolve()).then(() => {
 				if (isNew)
 					tell(_('%s is trusted.').format(id));
 				return this.until(id, 20);
-			}).then(() => bus.act('uplink_add', { peer_id: id })).then((added) => {
+			}).then(() => bus.act('add', { peer_id: id })).then((added) => {
 				tell(_('The tunnel to %s is made.').format(id));
-				return bus.act('uplink_test', { peer_id: id }).then((tested) => [ cards.found(tested)[0], words.said(added, 'note') ]);
+				return bus.act('test', { peer_id: id }).then((tested) => [ cards.found(tested)[0], words.said(added, 'note') ]);
 			}), (told) => told)
 		});
 	},
 
 	/* An offer of a peer that was just trusted is judged anew, or comes again. */
 	until(id, tries) {
-		return bus.ask('uplink_list').then((list) => {
+		return bus.ask('list').then((list) => {
 			const offer = list.offers.find((each) => each.peer_id == id);
 
 			if (!tries || offer && offer.usable)
@@ -55,7 +55,7 @@ return baseclass.extend({
 		});
 	},
 
-	accept: (trust) => bus.act('uplink_trust_accept', { peer_id: trust.peer_id, fingerprint: trust.fingerprint || undefined }),
+	accept: (trust) => bus.act('trust_accept', { peer_id: trust.peer_id, fingerprint: trust.fingerprint || undefined }),
 
 	trust(page, peer) {
 		const id = peer.id, trust = peer.trust;
@@ -66,7 +66,7 @@ return baseclass.extend({
 				changed(trust),
 				_('Your traffic may then leave by its internet, and it may ask for yours where you offer it.'), keys(trust)
 			],
-			label: _('Trust'), work: () => page.done(this.accept(trust), () => [])
+			label: _('Trust'), work: () => page.done(this.accept(trust))
 		});
 	},
 
@@ -77,7 +77,7 @@ return baseclass.extend({
 			title: _('Trust %s no longer?').format(id),
 			sentences: [ _('Its offers are ignored, backups to it that were added by themselves go, and it can not use your internet any more.') ],
 			label: _('Trust no longer'), kind: 'negative',
-			work: () => page.done(bus.act('uplink_trust_revoke', { peer_id: id }), () => [])
+			work: () => page.done(bus.act('trust_revoke', { peer_id: id }))
 		});
 	},
 
@@ -91,8 +91,8 @@ return baseclass.extend({
 				{ name: 'public_key', label: _('Public key'), more: { required: '', maxlength: 44 } },
 				{ name: 'address', label: _('Own tunnel address'), help: _('Left out, one is derived from the key.') }
 			],
-			label: _('Add'), busy: _('This takes some seconds…'),
-			work: (given) => page.done(bus.act('uplink_add', given), (reply) => [
+			label: _('Add'),
+			work: (given) => page.done(bus.act('add', given), (reply) => [
 				reply.message, words.said(reply, 'note'), _('The public key of this router for it: %s').format(reply.public_key)
 			])
 		});

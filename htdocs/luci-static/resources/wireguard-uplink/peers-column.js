@@ -14,7 +14,7 @@ return baseclass.extend({
 
 	/* What there is to know of peers, by key. */
 	load() {
-		const asked = [ bus.ask('uplink_status'), bus.ask('uplink_list'), bus.ask('uplink_trust') ];
+		const asked = [ bus.ask('status'), bus.ask('list'), bus.ask('trust') ];
 
 		return Promise.all(asked).then(function([ status, list, trust ]) {
 			const found = new Map();

@@ -46,21 +46,21 @@ return baseclass.extend({
 	row(page, peer) {
 		const offer = peer.offer, trust = peer.trust, isTrusted = trust.state == 'trusted';
 		const mayTrust = !!trust.mesh_key && !!trust.peer_id;
-		const make = (id, text, label, action, allowed, kind) => page.button('wgup-%s-%s'.format(id, peer.id), text, label, action, allowed, kind);
+		const make = (id, text, action, allowed, kind) => page.button('%s-%s'.format(id, peer.id), text, 'wgup-name-' + peer.id, action, allowed, kind);
 		const buttons = [];
 
 		if (offer && offer.configured)
 			buttons.push(_('is a backup'));
 		else if (offer)
-			buttons.push(make('add', _('Add as backup…'), _('Add %s as backup').format(peer.id), () => page.later('pairing', 'add', peer), offer.usable || !isTrusted && mayTrust, 'action'));
+			buttons.push(make('add', _('Add as backup…'), () => page.later('pairing', 'add', peer), offer.usable || !isTrusted && mayTrust, 'action'));
 		if (isTrusted)
-			buttons.push(make('revoke', _('Trust no longer…'), _('Trust %s no longer').format(peer.id), () => page.later('pairing', 'revoke', peer), true, 'negative'));
+			buttons.push(make('revoke', _('Trust no longer…'), () => page.later('pairing', 'revoke', peer), true, 'negative'));
 		else if (!offer)
-			buttons.push(make('trust', _('Trust…'), _('Trust %s').format(peer.id), () => page.later('pairing', 'trust', peer), mayTrust));
+			buttons.push(make('trust', _('Trust…'), () => page.later('pairing', 'trust', peer), mayTrust));
 
 		return [
-			'wgup-peer-' + peer.id, [ E('strong', [ peer.id ]) ],
-			offer ? [ [ offer.wan_type, offer.bandwidth_mbps ? _('%s Mbit/s').format(words.number(offer.bandwidth_mbps)) : '', words.offerCost(offer) ].filter(Boolean).join(' · '),
+			'wgup-peer-' + peer.id, [ E('strong', { id: 'wgup-name-' + peer.id }, [ peer.id ]) ],
+			offer ? [ words.dotted(offer.wan_type, offer.bandwidth_mbps ? words.rate(offer.bandwidth_mbps * 1000) : '', words.offerCost(offer)),
 				isTrusted && !offer.usable ? words.note(words.said(offer, 'reason')) : '' ] : [ _('not offered') ],
 			[ words.state(trust.state), trust.state == 'untrusted' ? '' : words.note(words.said(trust, 'reason')) ],
 			buttons.reduce((all, each) => all.concat([ each, ' ' ]), [])

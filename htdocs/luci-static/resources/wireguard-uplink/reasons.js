@@ -15,7 +15,7 @@ function list(sentences) {
 
 return baseclass.extend({
 	why() {
-		dialog.show(_('Why this way?'), bus.ask('uplink_explain').then((found) => found.families.map((family) => E('div', [
+		dialog.show(_('Why this way?'), bus.ask('explain').then((found) => found.families.map((family) => E('div', [
 			E('h5', [ words.family(family.family) ]), E('p', [ family.sentence ]),
 			list(family.candidates.map((each) => '%d. %s: %s'.format(each.place, each.name, each.sentence)))
 		])).concat(found.others.length ? [ list(found.others.map((each) => '%s: %s'.format(each.peer_id, words.said(each, 'reason')))) ] : [])));
@@ -29,7 +29,7 @@ return baseclass.extend({
 			title: _('What if something failed?'), sentences: [ _('Nothing is touched: the service only says what it would do.') ],
 			fields: paths.map(([ device, name ]) => ({ name: device, label: _('%s fails').format(name), type: 'checkbox', value: device == status.active_path })),
 			label: _('Ask'),
-			work: (given) => bus.ask('uplink_simulate', { fail: Object.keys(given).filter((name) => given[name]) }).then((found) =>
+			work: (given) => bus.ask('simulate', { fail: Object.keys(given).filter((name) => given[name]) }).then((found) =>
 				found.families.map((family) => '%s: %s'.format(words.family(family.family), family.sentence)))
 		});
 	},
@@ -38,15 +38,15 @@ return baseclass.extend({
 		dialog.ask({
 			title: _('Rehearse a failover?'),
 			sentences: [ _('The service tries every backup with packets of its own: tunnel, addresses, names and packet size. Nobody else\'s traffic is moved.') ],
-			label: _('Rehearse'), busy: _('This takes some seconds…'),
-			work: () => page.done(bus.act('uplink_drill', {}), (found) => found.drills.map((each) => each.ok
+			label: _('Rehearse'),
+			work: () => page.done(bus.act('drill', {}), (found) => found.drills.map((each) => each.ok
 				? _('%s would carry the traffic.').format(each.peer_id)
 				: _('%s would not: %s').format(each.peer_id, words.said(each, 'note'))))
 		});
 	},
 
 	check() {
-		dialog.show(_('Check this router'), bus.act('uplink_check', {}).then((found) => found.findings.length
+		dialog.show(_('Check this router'), bus.act('check', {}).then((found) => found.findings.length
 			? found.findings.map((each) => E('p', { class: 'wgup-problem wgup-' + (each.level == 'wrong' ? 'bad' : 'warn') }, [
 				each.what, each.mend ? E('div', { class: 'wgup-key' }, [ each.mend ]) : ''
 			]))
@@ -54,7 +54,7 @@ return baseclass.extend({
 	},
 
 	notify() {
-		dialog.show(_('Test the notices'), bus.act('uplink_notify', {}).then((found) => found.hooks.length
+		dialog.show(_('Test the notices'), bus.act('notify', {}).then((found) => found.hooks.length
 			? [ list(found.hooks.map((each) => '%s: %s'.format(each.name, each.error || _('ran well')))) ]
 			: [ _('There are no notices yet: each executable file in /etc/wireguard-uplink.d is run when something happens.') ]));
 	}

@@ -38,8 +38,8 @@ return baseclass.extend({
 				_('Refused so far: %s.').format(found.refused.map((each) => '%s %d'.format(each.code.replace(/_/g, ' '), each.count)).join(', '))
 			]) : '',
 			E('p', { class: 'wgup-actions', id: 'wgup-offering-actions' }, [
-				page.button('wgup-offer', found.offering ? _('Change the offer…') : _('Offer your internet…'), null, () => this.offer(page)), ' ',
-				page.button('wgup-withdraw', _('Withdraw…'), _('Withdraw the offer'), () => this.withdraw(page), !!found.offering, 'negative')
+				page.button('offer', found.offering ? _('Change the offer…') : _('Offer your internet…'), null, () => this.offer(page)), ' ',
+				page.button('withdraw', _('Withdraw…'), null, () => this.withdraw(page), !!found.offering, 'negative')
 			])
 		];
 	},
@@ -71,8 +71,8 @@ return baseclass.extend({
 				{ name: 'wan_type', label: _('Kind of internet'), value: now.wan_type || '', empty: '', more: { placeholder: 'fiber', maxlength: 32 } },
 				{ name: 'metered', label: _('It is paid by volume'), type: 'checkbox', value: now.metered }
 			],
-			label: _('Offer'), busy: _('This takes some seconds…'),
-			work: (given) => page.done(bus.act('uplink_offer', given), (reply) => [ reply.note ])
+			label: _('Offer'),
+			work: (given) => page.done(bus.act('offer', given), (reply) => [ reply.note ])
 		});
 	},
 
@@ -83,7 +83,7 @@ return baseclass.extend({
 			title: _('Withdraw the offer?'),
 			sentences: [ using ? _('%s lose this way to the internet at once.').format(using) : _('Nobody uses it now.') ],
 			label: _('Withdraw'), kind: 'negative',
-			work: () => page.done(bus.act('uplink_withdraw', {}), () => [])
+			work: () => page.done(bus.act('withdraw', {}))
 		});
 	}
 });

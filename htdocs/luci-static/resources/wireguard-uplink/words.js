@@ -85,12 +85,15 @@ return baseclass.extend({
 
 	family: (name) => FAMILY[name] || name,
 	cost: (name) => COSTS[name] || name,
+	left: (gb) => gb < 0 ? '' : _('%s GB left').format(number(gb, 1)),
 
 	mark(kind, text) {
 		return E('span', { class: 'wgup-mark wgup-' + kind }, [ text ]);
 	},
 
 	note: (...content) => E('div', { class: 'wgup-note' }, content),
+	bad: (text) => E('p', { class: 'wgup-problem wgup-bad' }, [ text ]),
+	dotted: (...parts) => parts.filter(Boolean).join(' · '),
 
 	/* A table; a row is its id and its cells. */
 	table(id, titles, rows) {
@@ -107,7 +110,6 @@ return baseclass.extend({
 
 	ms: (value) => value < 0 ? '–' : _('%s ms').format(number(value, value < 10 ? 1 : 0)),
 	percent: (value) => _('%s %%').format(number(value)),
-	gb: (value) => _('%s GB').format(number(value, 1)),
 	rate: (kbps) => kbps < 1000 ? _('%s kbit/s').format(number(kbps)) : _('%s Mbit/s').format(number(kbps / 1000, 1)),
 	bytes: (value) => value < 1e9 ? _('%s MB').format(number(value / 1e6, value < 1e7 ? 1 : 0)) : _('%s GB').format(number(value / 1e9, 1)),
 
@@ -124,8 +126,9 @@ return baseclass.extend({
 		return _('%s days').format(number(seconds / 86400));
 	},
 
-	offerCost: (offer) => (offer.metered ? COSTS.metered : COSTS.free)
-		+ (offer.quota_left_gb >= 0 ? ', ' + _('%s GB left').format(number(offer.quota_left_gb, 1)) : ''),
+	offerCost(offer) {
+		return [ offer.metered ? COSTS.metered : COSTS.free, this.left(offer.quota_left_gb) ].filter(Boolean).join(', ');
+	},
 
 	/* A path as people call it: the name of a WAN, or the peer behind a backup. */
 	path(status, name) {

@@ -58,13 +58,16 @@ return view.extend({
 		return this.root;
 	},
 
-	/* A button that calls `action`. `allowed` is whether it makes sense now; 'always' is for what
-	 * changes nothing, so that everybody may do it. */
-	button(id, text, label, action, allowed, kind) {
+	/* A button that calls `action`. `subject` is the id of what it is for, where its text doesn't say.
+	 * `allowed` is whether it makes sense now; 'always' is for what changes nothing, so that everybody
+	 * may do it. */
+	button(name, text, subject, action, allowed, kind) {
 		const forbidden = this.failure || allowed === false || (!this.mayChange && allowed != 'always');
 
+		const id = 'wgup-' + name;
+
 		return E('button', {
-			class: 'btn cbi-button' + (kind ? ' cbi-button-' + kind : ''), type: 'button', id: id, 'aria-label': label,
+			class: 'btn cbi-button' + (kind ? ' cbi-button-' + kind : ''), type: 'button', id: id, 'aria-labelledby': subject ? id + ' ' + subject : null,
 			disabled: forbidden ? '' : null, click: action
 		}, [ text ]);
 	},
@@ -76,7 +79,7 @@ return view.extend({
 
 	/* A button for the rest of a long list. */
 	more(name, shown, all, step) {
-		return shown < all ? this.button('wgup-more-' + name, _('Show more (%d)').format(all - shown), null, () => {
+		return shown < all ? this.button('more-' + name, _('Show more (%d)').format(all - shown), null, () => {
 			this.shown[name] = shown + 2 * step;
 			this.draw();
 		}, 'always') : '';
@@ -92,18 +95,16 @@ return view.extend({
 		return this.look().then(() => this.draw());
 	},
 
-	/* What a call comes to, once the page shows it. */
+	/* What a call comes to, once the page shows it: the sentences of `told`, else none. */
 	done(work, told) {
 		const look = () => this.look().then(() => this.draw());
 
-		return work.then((reply) => look().then(() => told(reply)), (error) => look().then(() => { throw error; }));
+		return work.then((reply) => look().then(() => told && told(reply)), (error) => look().then(() => { throw error; }));
 	},
 
 	/* Work without a dialog: a failure is shown on top. */
 	report(work) {
-		return this.done(work, () => null).catch((error) => {
-			redraw.into(this.places.error, [ E('p', { class: 'wgup-problem wgup-bad' }, [ error.message ]) ]);
-		});
+		return this.done(work).catch((error) => redraw.into(this.places.error, [ words.bad(error.message) ]));
 	},
 
 	uses(device) {
@@ -114,11 +115,11 @@ return view.extend({
 	look() {
 		const isWanted = !this.seriesAt, now = Date.now();
 		const names = [ 'status', 'list', 'consumers', 'trust', 'pulse' ];
-		const asked = names.map((name) => bus.ask('uplink_' + name));
+		const asked = names.map((name) => bus.ask(name));
 
-		asked.push(bus.ask('uplink_history', { limit: HISTORY }));
+		asked.push(bus.ask('history', { limit: HISTORY }));
 		if (isWanted)
-			asked.push(bus.ask('uplink_series', { span: this.span }));
+			asked.push(bus.ask('series', { span: this.span }));
 		return Promise.all(asked).then((replies) => {
 			names.concat([ 'history', 'series' ]).forEach((name, i) => { this[name] = replies[i] || this[name]; });
 			this.seriesAt = isWanted ? now : this.seriesAt;
@@ -147,11 +148,11 @@ return view.extend({
 		if (!this.status)
 			return this.look().then(() => this.draw());
 
-		const now = Date.now(), asked = [ bus.ask('uplink_pulse') ];
+		const now = Date.now(), asked = [ bus.ask('pulse') ];
 		let isQuiet = false;
 
 		if (now - this.seriesAt > SERIES_S * 1000)
-			asked.push(bus.ask('uplink_series', { span: this.span }));
+			asked.push(bus.ask('series', { span: this.span }));
 		return Promise.all(asked).then(([ pulse, series ]) => {
 			if (series)
 				Object.assign(this, { series: series, seriesAt: now });
@@ -193,13 +194,13 @@ return view.extend({
 	drawNow() {
 		const status = this.status, chosen = status.by_hand;
 		const isOpen = this.pulse.rollback_s > 0;
-		const [ advice, what, peer ] = isOpen ? [ _('Confirm the settings in LuCI, or wait until they are put back.'), '' ] : words.advice(status, this.list.offers);
+		const [ advice, what ] = isOpen ? [ _('Confirm the settings in LuCI, or wait until they are put back.'), '' ] : words.advice(status, this.list.offers);
 		const four = status.families.ipv4.active_path, six = status.families.ipv6.active_path;
 		const buttons = {
 			settings: () => E('a', { class: 'btn cbi-button', href: L.url(SETTINGS) }, [ _('Settings') ]),
-			check: () => this.button('wgup-advice-check', _('Check this router'), null, () => this.later('reasons', 'check'), true, 'action'),
-			failover: () => this.button('wgup-advice-failover', _('Turn it on'), null, () => this.turnFailover(), true, 'positive'),
-			add: () => this.button('wgup-advice-add', _('Add as backup…'), _('Add %s as backup').format(peer), () => this.later('pairing', 'add', peers.find(this, words.advice(this.status, this.list.offers)[2])), true, 'positive')
+			check: () => this.button('advice-check', _('Check this router'), null, () => this.later('reasons', 'check'), true, 'action'),
+			failover: () => this.button('advice-failover', _('Turn it on'), null, () => this.turnFailover(), true, 'positive'),
+			add: () => this.button('advice-add', _('Add as backup…'), null, () => this.later('pairing', 'add', peers.find(this, words.advice(this.status, this.list.offers)[2])), true, 'positive')
 		};
 
 		return [
@@ -214,7 +215,7 @@ return view.extend({
 				].filter(Boolean).join(' ') ]),
 				chosen ? E('p', { id: 'wgup-chosen' }, [
 					_('You chose %s, for another %s.').format(chosen.path == 'wan' ? words.path(status, status.active_path) : chosen.path, words.span(chosen.left_s)), ' ',
-					this.button('wgup-release', _('Back to automatic'), null, () => cards.release(this), true, 'positive')
+					this.button('release', _('Back to automatic'), null, () => cards.release(this), true, 'positive')
 				]) : ''
 			]),
 			this.picture(),
@@ -237,11 +238,11 @@ return view.extend({
 			return [];
 		return [ E('h3', [ _('Four steps to a backup') ]), E('ol', { id: 'wgup-guide' }, steps.map(([ isDone, text ]) =>
 			E('li', { class: isDone ? 'wgup-done' : null, 'aria-label': isDone ? _('Done: %s').format(text) : null }, [ text ]))),
-			first ? this.button('wgup-guide-test', _('Test'), _('Test %s').format(first.peer_id), () => cards.test(this, this.status.uplinks[0].peer_id), true, 'action') : '' ];
+			first ? this.button('guide-test', _('Test'), 'wgup-name-' + first.interface, () => cards.test(this, this.status.uplinks[0].peer_id), true, 'action') : '' ];
 	},
 
 	drawMore() {
-		const ask = (id, text, part, action, allowed) => [ this.button('wgup-' + id, text, null, () => this.later(part, action), allowed), ' ' ];
+		const ask = (id, text, part, action, allowed) => [ this.button(id, text, null, () => this.later(part, action), allowed), ' ' ];
 		const on = this.status.auto_failover;
 
 		return E('details', { id: 'wgup-more' }, [ E('summary', [ _('More') ]), E('p', [].concat(
@@ -251,13 +252,13 @@ return view.extend({
 			ask('by-hand', _('Add a backup by hand…'), 'pairing', 'byHand'),
 			ask('check', _('Check this router'), 'reasons', 'check'),
 			ask('notify', _('Test the notices'), 'reasons', 'notify'),
-			this.button('wgup-failover', on ? _('Turn automatic failover off…') : _('Turn automatic failover on'), null, () => this.turnFailover(), true, on ? 'negative' : 'positive')
+			this.button('failover', on ? _('Turn automatic failover off…') : _('Turn automatic failover on'), null, () => this.turnFailover(), true, on ? 'negative' : 'positive')
 		)) ]);
 	},
 
 	turnFailover() {
 		const on = !this.status.auto_failover;
-		const turn = () => this.done(bus.act('uplink_set_failover', { enabled: on }), () => []);
+		const turn = () => this.done(bus.act('set_failover', { enabled: on }));
 
 		if (on)
 			return this.report(turn());

@@ -9,7 +9,7 @@ return baseclass.extend({
 	title: _('Backup uplinks'),
 
 	load() {
-		return Promise.all([ bus.ask('uplink_status').catch((error) => error), bus.ask('uplink_pulse').catch(() => ({})) ]);
+		return Promise.all([ bus.ask('status').catch((error) => error), bus.ask('pulse').catch(() => ({})) ]);
 	},
 
 	render([ status, pulse ]) {
