@@ -7,8 +7,10 @@ import re
 
 import pytest
 
+from rpcd_wireguard_uplink.config.options import Settings
 from rpcd_wireguard_uplink.errors import UplinkError
-from rpcd_wireguard_uplink.model import HistoryEntry
+from rpcd_wireguard_uplink.failover.machine import Path, State, decide
+from rpcd_wireguard_uplink.model import Health, HistoryEntry
 from rpcd_wireguard_uplink.reasons import TEMPLATES, Reason, because, code_of, joined
 from rpcd_wireguard_uplink.warnings import Warnings
 from tests.repo import PACKAGE
@@ -70,6 +72,14 @@ def test_one_sentence_alone_keeps_its_code() -> None:
     assert code_of(joined("; ", iter([SILENT]))) == code_of(SILENT)
     assert (both := joined("; ", [SILENT, "and more"])) == f"{SILENT}; and more"
     assert code_of(both) == code_of(joined("; ", [])) == ("", ())
+
+
+def test_a_failover_tells_why_by_codes() -> None:
+    dead, backup = Path("wan", Health.DOWN, cause=SILENT), Path("wgup_a", Health.UP)
+    for backups, code in (([backup], "of/no_answer"), ([], "nothing_else/of/no_answer")):
+        _, change = decide(State(active="wan"), dead, backups, Settings(), 10.0)
+        assert change is not None
+        assert code_of(change.cause) == (code, ("wan", "3", "4.2"))
 
 
 def test_the_history_of_an_earlier_run_keeps_its_codes() -> None:

@@ -12,6 +12,7 @@ from rpcd_wireguard_uplink.failover.detector import CALM_ROW, HEALED_KEPT_S, RIS
 from rpcd_wireguard_uplink.model import Health
 from rpcd_wireguard_uplink.probing.link_quality import Sla
 from rpcd_wireguard_uplink.probing.targets import LOSSES, REST_S
+from rpcd_wireguard_uplink.reasons import code_of
 
 TARGETS = ("a", "b", "c")
 RTT_S = 0.02
@@ -120,6 +121,7 @@ def test_causes_are_told(path: Path) -> None:
     assert path.dies_after_s() == pytest.approx(DEFAULT_PROFILE.silence_s, abs=0.11)
     assert path.health.detection_s == pytest.approx(DEFAULT_PROFILE.silence_s, abs=0.11)
     assert path.health.cause == "no answer to 17 probes in 1.7 s"
+    assert code_of(path.health.cause) == ("no_answer", ("17", "1.7"))
     path.probe("+" * RISE)
     assert path.health.cause == "answers again"
     begun_s = path.now_s
