@@ -284,7 +284,7 @@ return baseclass.extend({
 %s
 	],
 
-	/* Seconds that a dead WAN may go unnoticed: at least, at most, and less than failover_timeout. */
+	/* How long a dead WAN may go unnoticed (s): at least, at most, less than failover_timeout. */
 	paces: {
 %s
 	},

@@ -15,7 +15,7 @@ return baseclass.extend({
 		[ /^(?:[0-9A-Za-z_.-]+(?:\/[0-9A-Za-z_.-]+)*)$/, _('words of a topic with / between them') ]
 	],
 
-	/* Seconds that a dead WAN may go unnoticed: at least, at most, and less than failover_timeout. */
+	/* How long a dead WAN may go unnoticed (s): at least, at most, less than failover_timeout. */
 	paces: {
 		default: [2.25, 4.216667, 1.75],
 		fast: [1.0, 2.6, 0.0]
