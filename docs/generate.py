@@ -18,6 +18,7 @@ from rpcd_wireguard_uplink.config.kinds import FLAG
 from rpcd_wireguard_uplink.config.option import Fallback, Option, SectionType
 from rpcd_wireguard_uplink.config.options import CONFIG, MESH_PORT, RETIRED, SECTIONS, Settings
 from rpcd_wireguard_uplink.config.probe_profile import PROFILES
+from rpcd_wireguard_uplink.errors import Status
 from rpcd_wireguard_uplink.mesh.wire.lease import (
     Identity,
     LeaseGrant,
@@ -79,6 +80,41 @@ def acl_text() -> str:
     return json.dumps(acl, indent=2) + "\n"
 
 
+ERRORS: Mapping[Status, tuple[str, str]] = {
+    Status.INVALID_ARGUMENT: (
+        "an argument is missing, unknown or not what the method takes",
+        "invalid_argument bad_config bad_endpoint own_address own_id key_is_ours",
+    ),
+    Status.METHOD_NOT_FOUND: ("there is no such method", "method_not_found"),
+    Status.NOT_FOUND: (
+        "no such peer, offer or uplink",
+        "not_found no_uplink no_offer unknown_path no_config",
+    ),
+    Status.PERMISSION_DENIED: (
+        "the peer is known, but not trusted; settings in LuCI wait to be confirmed",
+        "not_trusted rollback_pending",
+    ),
+    Status.TIMEOUT: ("something did not answer in time", "timed_out config_busy"),
+    Status.NOT_SUPPORTED: (
+        "this machine or peer can't do it, or not now",
+        "not_supported not_available no_endpoint no_forwarding no_shaping no_usable_uplink "
+        "too_many_places wan_down drill_running failed_over not_watched",
+    ),
+    Status.UNKNOWN_ERROR: (
+        "an error inside the service, whose log names the place; the uplink changed meanwhile",
+        "internal changed",
+    ),
+    Status.CONNECTION_FAILED: (
+        "the peer can't be reached; nothing answers by the path",
+        "unreachable bad_reply path_down bus",
+    ),
+    Status.SYSTEM_ERROR: (
+        "a program that the service runs failed; a file can't be read or written",
+        "command_failed config_io unusable_file line_lost tunnel_ahead",
+    ),
+}
+"""By status what it means to a caller, and the codes that come with it."""
+
 _METHODS_PAGE = """\
 # Methods
 
@@ -98,21 +134,50 @@ Access is one of
 - write: a web session that may change the configuration
 - local: callers on the bus only, never a web session
 
+## Calling
+
+From a shell, as root:
+
+    ubus call {object} uplink_status
+    ubus -S call {object} uplink_remove '{{"peer_id": "nodea"}}'
+
+Scripts want `-S`: the reply is one line, also that of an error, and the exit status is the one
+below (without `-S` and a terminal, `ubus` exits with 256 less it: 252 for 4). Where there is no
+`ubus`, as on plain Linux, `python3 -m rpcd_wireguard_uplink.extras.standalone` takes the same
+arguments. `wgctl uplink COMMAND --json` prints the same replies with the same statuses. A program
+in Python needs nothing but `ubus`:
+
+```python
+import json
+import subprocess
+
+
+def call(method, **arguments):
+    words = ["ubus", "-S", "call", "{object}", method, json.dumps(arguments)]
+    done = subprocess.run(words, capture_output=True, text=True)
+    reply = json.loads(done.stdout or "{{}}")
+    if done.returncode:
+        raise RuntimeError(reply.get("error", f"{{method}}: status {{done.returncode}}"))
+    return reply
+
+
+for uplink in call("uplink_status")["uplinks"]:
+    print(uplink["peer_id"], "is usable" if uplink["usable"] else uplink["reason"])
+```
+
+`uplink_add`, `uplink_test` and `uplink_drill` take seconds. Pages call by rpcd's JSON-RPC, with
+LuCI's `rpc.declare`. What happens meanwhile comes as [events](telling.md#what-is-told).
+
 ## Errors
 
 An error is the table `{{"success": false, "error": "...", "code": "..."}}` followed by a
 status: `error` is a sentence for people, `code` stays the same between releases.
 
-| status | name | means |
-| --- | --- | --- |
-| 2 | INVALID_ARGUMENT | an argument is missing, unknown or not what the method takes |
-| 4 | NOT_FOUND | no such peer, offer or uplink |
-| 6 | PERMISSION_DENIED | the peer is known, but not trusted |
-| 7 | TIMEOUT | something did not answer in time |
-| 8 | NOT_SUPPORTED | this machine or peer can't do it |
-| 9 | UNKNOWN_ERROR | an error inside the service; its log names the place |
-| 10 | CONNECTION_FAILED | the peer can't be reached |
-| 13 | SYSTEM_ERROR | a program that the service runs failed |
+| status | name | means | codes |
+| --- | --- | --- | --- |
+{statuses}
+
+Where a peer refuses, the code is [the peer's](messages.md#lease_denial), with status 6 or 8.
 
 ## Codes of sentences
 
@@ -155,6 +220,10 @@ def docs_text() -> str:
     return _METHODS_PAGE.format(
         object=OBJECT,
         methods=_lines(f"| [{m.name}](#{m.name}) | {m.access} | {m.doc} |" for m in rows),
+        statuses=_lines(
+            f"| {status.value} | {status.name} | {means} | `{'`, `'.join(codes.split())}` |"
+            for status, (means, codes) in ERRORS.items()
+        ),
         codes=_lines(f"| {code} | {text} |" for code, text in TEMPLATES.items()),
         sections=_lines(
             line for method in rows for line in _method_section(method, examples[method.name])

@@ -59,7 +59,7 @@ DEEP = {
     # What all others stand on.
     "lab": "*silent_drop* *loss_in_percent* *provider[[]wan* *variants* *upstream_death*",
     "exchange": "*a_place_is_good_again* *offers_again_after* *both_have_their_limit*"
-    " *dead_line_is_not_offered*",
+    " *dead_line_is_not_offered* *firewall_that_drops*",
     "exchange_mqtt": "*[[]stop* *clock_went_back* *is_gone_at_once*",
     "hostile_cases": "*user_holds* *hanging* *races* *withdraws[[][1-9]* *lock_held*"
     " *fails[[]wg* *fails[[]nft* *fails[[]tc-[!f]* *not_content* *connections_open*"

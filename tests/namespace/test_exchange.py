@@ -16,6 +16,7 @@ import pytest
 
 from rpcd_wireguard_uplink.mesh.wire.lease import LeaseRequest
 from tests.lab.consumers import ECHO, probe
+from tests.lab.firewall import BY_HAND
 from tests.lab.lab import Lab, ready
 from tests.lab.mesh import mesh_network
 from tests.lab.meter import Meter, settled
@@ -205,6 +206,25 @@ def test_consumers_reach_the_internet_and_nothing_else(mesh: Mesh) -> None:
         assert found in REFUSED, address
     assert c1.through("p1", ECHO4) == [provider_wan.address4]
     assert set(probe(mesh.host, ("tcp", other[0], ECHO))) <= REFUSED
+
+
+def test_a_firewall_that_drops_what_consumers_send_is_told_until_it_does_not(mesh: Mesh) -> None:
+    """p1's owner loads a forward chain that lets the LAN out and nobody else."""
+    c1, p1 = mesh.peers["c1"], mesh.p1
+    source = p1.router.wan.address4
+    assert c1.through("p1", ECHO4) == [source] and p1.status()["problems"] == []
+    p1.router.node.nft(BY_HAND)
+    try:
+        p1.until(lambda: p1.status()["problems"], "the firewall in its status")
+        (told,) = p1.status()["problems"]
+        drops = "(nftables, table inet filter) drops what wgup_srv sends into "
+        assert told.startswith(f"The firewall {drops}{p1.router.wan.device} (IPv4 and IPv6")
+        assert set(c1.through("p1", ECHO4)) <= REFUSED
+        p1.router.node.sh(told.split("`")[1])
+        assert c1.through("p1", ECHO4) == [source]
+        p1.until(lambda: p1.status()["problems"] == [], "no complaint")
+    finally:
+        p1.router.node.sh("nft delete table inet filter")
 
 
 def test_both_have_their_limit_both_ways_at_once(outage: Mesh) -> None:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shlex
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -87,6 +90,25 @@ def test_a_call_on_the_bus_is_taken(line: str) -> None:
         given = json.loads(words[2]) if len(words) > 2 else {}
         if "a b" not in str(given):  # what is refused there, and shown so
             parse_arguments(method, given)
+
+
+@pytest.mark.parametrize("status", [0, 4])
+def test_the_program_on_the_page_of_methods_runs(tmp_path: Path, status: int) -> None:
+    """Beside a `ubus` that has one reply."""
+    page = (ROOT / "docs/methods.md").read_text(encoding="utf-8")
+    (program,) = re.findall(r"^```python\n(.*?)^```$", page, re.M | re.S)
+    reply = json.loads((ROOT / "tests/data/replies.json").read_text())["uplink_status"]
+    reply |= {"error": "there is none"} if status else {}
+    (tmp_path / "reply").write_text(json.dumps(reply))
+    (tmp_path / "ubus").write_text(
+        f'#!/bin/sh\n[ "$1 $4 $5" = "-S uplink_status {{}}" ] || exit 1\n'
+        f"cat {tmp_path}/reply; exit {status}\n"
+    )
+    (tmp_path / "ubus").chmod(0o755)
+    path = {"PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    done = subprocess.run([sys.executable, "-c", program], env=path, capture_output=True, text=True)
+    assert done.stdout == ("" if status else "nodeA is usable\n")
+    assert ("RuntimeError: there is none" in done.stderr) is bool(status)
 
 
 @pytest.mark.parametrize("line", cases("make"))

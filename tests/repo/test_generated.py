@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import os
 from pathlib import Path
@@ -10,7 +11,9 @@ import pytest
 from jsonschema import Draft202012Validator
 
 from docs import generate
+from docs.generate import ERRORS
 from docs.schemas import reply_schema
+from rpcd_wireguard_uplink import errors
 from rpcd_wireguard_uplink.api.methods import METHODS, OBJECT
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -20,6 +23,24 @@ ROOT = Path(__file__).resolve().parents[2]
 def test_committed_files_are_what_the_table_gives(name: str) -> None:
     committed = (ROOT / name).read_text(encoding="utf-8")
     assert committed == generate.generated()[name], f"{name} is stale: run `make generate`"
+
+
+def test_the_page_has_every_code_that_a_call_may_end_with() -> None:
+    package = ROOT / "rpcd_wireguard_uplink"
+    folders = [
+        path for name in ("api", "provider", "uplinks") for path in package.glob(f"{name}/*.py")
+    ]
+    found = set()
+    for path in (*folders, package / "extras/drill.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
+                given = [k.value for k in node.keywords if k.arg == "code"]
+                kind = getattr(errors, node.func.id, None)
+                found |= {
+                    (kind.status, v.value) for v in given if kind and isinstance(v, ast.Constant)
+                }
+    told = {(status, code) for status, (_, codes) in ERRORS.items() for code in codes.split()}
+    assert len(found) > 10 and found <= told, found - told
 
 
 def test_acl_groups() -> None:

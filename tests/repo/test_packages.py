@@ -212,6 +212,23 @@ def test_the_scripts_of_the_deb_are_sound(installed: Path, name: str) -> None:
     assert done.returncode == 0, done.stdout
 
 
+@pytest.mark.parametrize("others", ["", "config interface 'lan'\n"])
+def test_a_purge_leaves_nothing_but_what_is_others(
+    installed: Path, tmp_path: Path, others: str
+) -> None:
+    """Without netifd the service has a `network` of its own, which is empty without an uplink."""
+    etc = tmp_path / "etc"
+    (etc / "config").mkdir(parents=True)
+    (etc / "wireguard-uplink/keys").mkdir(parents=True)
+    for name, text in (("wireguard-uplink", "config uplink\n"), ("network", others)):
+        (etc / "config" / name).write_text(text)
+    script = (installed / "DEBIAN/postrm").read_text().replace("/etc/", f"{etc}/")
+    script = script.replace("/run/systemd", str(tmp_path)).replace("deb-systemd-helper", "false")
+    subprocess.run(["sh", "-c", script, "postrm", "purge"], check=True)
+    left = sorted(path.name for path in etc.rglob("*"))
+    assert left == (["config", "network"] if others else [])
+
+
 def test_the_manual_has_every_command_and_argument() -> None:
     plain = page("wgctl").replace("\\-", "-")
     for method in METHODS.values():

@@ -169,7 +169,8 @@ async def read_bus(path: str) -> tuple[str, Spoken, Spoken, Mapping[str, Any], S
 def _peer_sentence(row: Mapping[str, Any]) -> str:
     name = row["peer_id"] or f"Mesh peer {row['mesh_key'][:8]}"
     reason = str(row["reason"])
-    return f"{reason}." if reason.startswith(f"{name} ") else f"{name}: {reason}."
+    told = reason if reason.startswith(f"{name} ") else f"{name}: {reason}"
+    return told if told.endswith("?") else f"{told}."
 
 
 async def read_peers(sections: Iterable[Section]) -> Spoken:

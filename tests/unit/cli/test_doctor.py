@@ -287,6 +287,7 @@ async def test_the_holder_of_the_name(tmp_path: Path) -> None:
                 {"peer_id": "", "mesh_key": "abcdefghij", "reason": "no handshake"},
                 {"peer_id": "c", "mesh_key": "k", "reason": "c is not trusted"},
                 {"peer_id": "d", "mesh_key": "k", "reason": ""},
+                {"peer_id": "e", "mesh_key": "k", "reason": "is it on?"},
             ]
             wans = [{"device": "eth1", "state": "down"}, {"device": "eth2", "state": "up"}]
             return Reply({"problems": ["p"], "uplinks": uplinks, "peers": peers, "wans": wans})
@@ -297,7 +298,7 @@ async def test_the_holder_of_the_name(tmp_path: Path) -> None:
         await client.publish(netifd)
         holder, problems, notes, dump, dead = await reading.read_bus(socket)
         assert (holder, problems, dead) == ("service", ("p",), ("eth1",))
-        told = ("Mesh peer abcdefgh: no handshake.", "c is not trusted.")
+        told = ("Mesh peer abcdefgh: no handshake.", "c is not trusted.", "e: is it on?")
         assert notes == ("a: over wan", *told)
         assert [each["interface"] for each in dump["interface"]] == ["wan", "down"]
     finally:
