@@ -35,6 +35,7 @@ from .trust import Approval, Ground, State, Verdict, verdict
 
 Table = dict[str, Any]
 MOST_SAID = 1000
+LONGEST_MEND = 150
 
 
 @dataclass(slots=True)
@@ -226,6 +227,8 @@ class Peers:
         if reason and local and self.directory.named(peer_id) is None:
             trusted = " ".join(sorted({*self.store.current.settings.trusted_peers, peer_id}))
             mend = f"`wgctl uplink set trusted_peer {trusted}`"
+            if len(mend) > LONGEST_MEND:  # a thousand offers with it would be no reply any more
+                mend = "one more `list trusted_peer` in /etc/config/wireguard-uplink"
             return because("not_trusted", peer_id, f"if you know whose it is, trust it with {mend}")
         return reason
 

@@ -11,7 +11,10 @@ import pytest
 
 from rpcd_wireguard_uplink.errors import Status
 from rpcd_wireguard_uplink.failover.machine import Change, Move, Moved
+from rpcd_wireguard_uplink.mesh.offers import MOST_OFFERS
 from rpcd_wireguard_uplink.model import Family, Health, PeerCounters
+from rpcd_wireguard_uplink.ubus.blobmsg import encode_table
+from rpcd_wireguard_uplink.ubus.framing import MAX_MESSAGE
 from tests.unit.fakes import key_of, set_network
 from tests.unit.router import CONFIG, LINE, NETWORK, Router, offer
 
@@ -168,6 +171,24 @@ async def test_list_tells_why_an_offer_cannot_be_used(router: Router) -> None:
     assert (offers["stranger"]["trusted"], offers["stranger"]["usable"]) == (False, False)
     assert offers["stranger"]["reason_code"] == "not_trusted"
     assert offers["stranger"]["reason_args"][0] == "stranger"
+
+
+async def test_a_thousand_strangers_fit_into_a_reply(router: Router) -> None:
+    """However many peers are trusted by name, and however long the offers are."""
+    names = "".join(f"\tlist trusted_peer 'friend-number-{number:03}'\n" for number in range(20))
+    router.write("wireguard-uplink", CONFIG + names)
+    await router.restart()
+    ends = [
+        {"host": f"{'a' * 60}.{'b' * 60}.example", "port": n, "scope": "public"} for n in (1, 2)
+    ]
+    await router.call("uplink_gossip", message=offer("stranger", endpoints=ends, egress="x" * 200))
+    book = router.daemon.offers
+    for number in range(MOST_OFFERS):
+        book.accept(book.names["stranger"].replaced(peer_id=f"{'x' * 59}-{number:04}", sequence=1))
+    [row, *rows] = router.daemon.status.uplink_list().as_table()["offers"]
+    assert row["reason"].endswith("`list trusted_peer` in /etc/config/wireguard-uplink")
+    size = len(encode_table({"offers": [row, *rows]}))
+    assert len(rows) == MOST_OFFERS - 1 and size < 0.95 * MAX_MESSAGE, size
 
 
 async def test_gossip_keeps_the_order_and_takes_offers_back(router: Router) -> None:
