@@ -8,7 +8,8 @@ import pytest
 
 from tests.lab.lab import Lab
 from tests.lab.meter import Meter, longest, settled, sources
-from tests.lab.network import ECHO4, ECHO6, PROVIDER4
+from tests.lab.network import ECHO4, ECHO6, PROVIDER4, consumer_network
+from tests.lab.provider import make_providers
 from tests.lab.router import Router, settings
 from tests.namespace.conftest import lent
 
@@ -56,3 +57,22 @@ def test_flows_inside_go_on_while_the_wan_dies_and_comes_back(router: Router, fa
             gap_s = longest(found).seconds
             print(f"\n{fault}: {gap_s:.2f} s")
             assert gap_s < 1.0, "the search for another address would take 20 s"
+
+
+def test_an_unplugged_neighbour_link_is_left_for_the_wan(lab: Lab) -> None:
+    network = consumer_network(lab)
+    router = Router.build(network, make_providers(network), settings())
+    port, link, far = router.providers[0].listen_port, network.neighbours[0], network.providers[0]
+    router.uplinks += f"\tlist other_endpoint '{PROVIDER4}:{port}'\n"
+    router.configure(settings())
+    router.start()
+    with Meter(network.consumer, ECHO4, device=TUNNEL, rate_hz=50) as meter:
+        settled(meter)
+        goes_by(router, link.consumer_device)
+        began = time.monotonic()
+        far.run(["ip", "link", "set", link.provider_device, "down"])
+        goes_by(router, "wan")
+        far.run(["ip", "link", "set", link.provider_device, "up"])
+        goes_by(router, link.consumer_device)
+        found = meter.samples(began)
+        assert longest(found).seconds < 1.0
