@@ -43,11 +43,13 @@ Way = tuple[str, Family]
 class _Search:
     """One tunnel's search: `current` is the address that WireGuard has, `_untried` are those of
     this round, which `_is_complete` once it has begun with all; `_rx_bytes` is of the time when the
-    address was set or heard last. `origin` is what was left because its way is in doubt.
+    address was set or heard last. `origin` is what was left because its way is in doubt, `sure` are
+    hosts that are the provider's for certain: one of a network of ours may be somebody else's.
     """
 
     endpoint: Endpoint
     others: Endpoints = ()
+    sure: frozenset[str] = frozenset()
     current: Endpoint | None = None
     origin: Endpoint | None = None
     _untried: Endpoints = ()
@@ -68,7 +70,8 @@ class _Search:
         """Whether a new round begins with the next address."""
         return not self._untried
 
-    def also(self, others: Endpoints) -> bool:
+    def also(self, others: Endpoints, sure: Collection[str]) -> bool:
+        self.sure |= {*sure}
         if self.others == others:
             return False
         self.others, self._untried, self._is_complete = others, (), False
@@ -236,26 +239,33 @@ class EndpointAddresses:
         self._searches.pop(name, None)
         self._received.pop(name, None)
 
-    def also(self, name: str, endpoints: Iterable[Endpoint]) -> bool:
-        """Other endpoints of the provider, to be tried after its own; whether it is news."""
-        return name in self._searches and self._searches[name].also(tuple(endpoints))
+    def also(self, name: str, endpoints: Iterable[Endpoint], sure: Collection[str] = ()) -> bool:
+        """Other endpoints of the provider, to be tried after its own; whether it is news. The hosts
+        that are `sure` are known to be its own.
+        """
+        return name in self._searches and self._searches[name].also(tuple(endpoints), sure)
 
     # --- ways in doubt
 
-    def other_ways(self, name: str) -> list[Way]:
+    def other_ways(self, name: str, wans: Collection[str]) -> list[Way]:
         """The ways to the addresses of the tunnel's provider that are not tried now."""
-        return [self._way_to(each) for each in self._others(name)]
+        return [way for _, way in self._others(name, wans)]
 
-    def step_aside(self, name: str, doubted: Collection[Way]) -> Endpoint | None:
+    def step_aside(
+        self, name: str, doubted: Collection[Way], wans: Collection[str]
+    ) -> Endpoint | None:
         """Leave an address whose way is doubted, or has none; None where no other is better."""
         search = self._searches.get(name)
-        if search is None or search.current is None or not self._is_bad(search.current, doubted):
+        if search is None or search.current is None:
             return None
-        for each in self._others(name):
-            if not self._is_bad(each, doubted):
-                search.step(each, search.origin or search.current, *self._reading(name))
-                return each
-        return None
+        way = self._way_to(search.current)
+        if way[0] and way not in doubted:
+            return None
+        able = (e for e, way in self._others(name, wans) if way[0] and way not in doubted)
+        at = next(able, None)
+        if at is not None:
+            search.step(at, search.origin or search.current, *self._reading(name))
+        return at
 
     def step_back(self, name: str) -> Endpoint | None:
         """Return to the address that was left; None where none was."""
@@ -275,14 +285,16 @@ class EndpointAddresses:
             return None
         return self._way_to(search.origin), search.set_s
 
-    def _others(self, name: str) -> list[Endpoint]:
+    def _others(self, name: str, wans: Collection[str]) -> list[tuple[Endpoint, Way]]:
+        """The provider's other addresses with their ways; by a device that is none of the `wans`
+        only those that are surely its own.
+        """
         search = self._searches.get(name)
-        known = search.endpoints if search is not None else ()
-        return [e for e in known if is_literal(e.host) and search and e != search.current]
-
-    def _is_bad(self, at: Endpoint, doubted: Collection[Way]) -> bool:
-        way = self._way_to(at)
-        return not way[0] or way in doubted
+        if search is None:
+            return []
+        known = (each for each in search.endpoints if is_literal(each.host))
+        found = ((each, self._way_to(each)) for each in known if each != search.current)
+        return [(each, way) for each, way in found if each.host in search.sure or way[0] in wans]
 
     def _way_to(self, at: Endpoint) -> Way:
         return self._device_towards(at.host), Family.of(at.host)
@@ -302,7 +314,7 @@ class EndpointAddresses:
         """Begin the search anew: the address to try first, None where none is known."""
         before = self._searches.get(name)
         if before is not None and before.endpoint == endpoint:
-            search = _Search(endpoint, before.others, before.current)
+            search = _Search(endpoint, before.others, before.sure, before.current)
         else:
             search = _Search(endpoint)
         found = await self._ordered(name, search)
@@ -321,8 +333,11 @@ class EndpointAddresses:
         self._received = {name: counted.rx_bytes for name, counted in counters.items()}
         for name, search in self._searches.items():
             counted = counters.get(name)
-            heard = counted is not None and search.hear(counted.rx_bytes, read_s)
-            if counted is not None and heard and search.origin is None:
+            if counted is None or not search.hear(counted.rx_bytes, read_s):
+                continue
+            if search.current is not None and str(search.current) == counted.endpoint:
+                search.sure |= {search.current.host}
+            if search.origin is None:
                 self._note_good(name, search, counted.endpoint)
 
     def _note_good(self, name: str, search: _Search, live: str) -> None:

@@ -255,11 +255,13 @@ class Platform:
         await self.endpoints.save_if_due()
         return bool(moved)
 
-    async def leave_ways(self, names: Sequence[str], doubted: Collection[Way]) -> bool:
+    async def leave_ways(
+        self, names: Sequence[str], doubted: Collection[Way], wans: Collection[str]
+    ) -> bool:
         """Have these tunnels' outer packets leave ways in doubt, as far as their providers have
-        other addresses; whether one moved.
+        other addresses (EndpointAddresses.other_ways); whether one moved.
         """
-        found = {name: self.endpoints.step_aside(name, doubted) for name in names}
+        found = {name: self.endpoints.step_aside(name, doubted, wans) for name in names}
         return await self._move(found)
 
     async def return_to_ways(self, names: Sequence[str]) -> bool:

@@ -115,6 +115,7 @@ class NetworkReader:
         """
         underlays = {**self.state.underlays}
         seconds: dict[str, str] = {}
+        wans = self.state.wan_devices()
         for uplink in uplinks:
             counted = self.state.counters.get(uplink.interface)
             address = self.platform.endpoints.current(uplink.interface)
@@ -123,7 +124,7 @@ class NetworkReader:
             device = self.platform.kernel.device_towards(address) if address else ""
             if device or uplink.interface not in underlays:
                 underlays[uplink.interface] = device
-            for other, _ in self.platform.endpoints.other_ways(uplink.interface):
+            for other, _ in self.platform.endpoints.other_ways(uplink.interface, wans):
                 link = self.state.link_of(other)
                 if link is not None and link.carrier and other != underlays[uplink.interface]:
                     seconds.setdefault(uplink.interface, other)

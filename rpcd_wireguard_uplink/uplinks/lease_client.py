@@ -164,10 +164,17 @@ class LeaseClient:
                     held.postpone(LONGEST_RETRY_S)
                     self._tasks.spawn("renewing a lease", self._renew(uplink, held))
                 if held.endpoints:
-                    granted = (each.endpoint for each in held.endpoints)
-                    others = [*uplink.other_endpoints, *granted]
-                    if self._platform.endpoints.also(uplink.interface, others):
-                        self._monitor.reread_soon()
+                    self._tell_endpoints(uplink, held.endpoints)
+
+    def _tell_endpoints(self, uplink: Uplink, granted: Iterable[ScopedEndpoint]) -> None:
+        """Have the tunnel know its provider's other addresses; where the owner or the mesh itself
+        reaches it is its own for certain.
+        """
+        others = [*uplink.other_endpoints, *(each.endpoint for each in granted)]
+        peer = self._peers.directory.named(uplink.peer_id)
+        sure = {_live_host(peer), *(other.host for other in uplink.other_endpoints)} - {""}
+        if self._platform.endpoints.also(uplink.interface, others, sure):
+            self._monitor.reread_soon()
 
     def hasten(self, event: PeerAnswered) -> None:
         """The peer is there: what failed is tried again soon, however long it was to wait."""
@@ -253,7 +260,7 @@ class LeaseClient:
             if each.primary is not None
         }
         own = {each.text.partition("/")[0] for each in self._platform.kernel.addresses()}
-        live = peer.endpoint.rpartition(":")[0].strip("[]") if peer is not None else ""
+        live = _live_host(peer)
         ranked: list[tuple[int, int, ScopedEndpoint]] = []
         for number, endpoint in enumerate(endpoints):
             if endpoint.host in own:
@@ -340,6 +347,11 @@ def _placed(uplink: Uplink, grant: LeaseGrant, endpoints: Sequence[ScopedEndpoin
         mtu=grant.mtu,
         resolvers=grant.dns,
     )
+
+
+def _live_host(peer: MeshPeer | None) -> str:
+    """Where the mesh itself reaches a peer now; '' where it does not."""
+    return peer.endpoint.rpartition(":")[0].strip("[]") if peer is not None else ""
 
 
 def _topic(uplink: Uplink) -> str:

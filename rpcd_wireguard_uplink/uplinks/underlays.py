@@ -66,15 +66,17 @@ class Underlays:
         for uplink in self._store.current.wanted_uplinks:
             names.append(uplink.interface)
             name, others = uplink.interface, uplink.other_endpoints
+            hosts = [other.host for other in others]
             # Where there is a lease they are told with it.
-            if not uplink.leased and self._platform.endpoints.also(name, others):
+            if not uplink.leased and self._platform.endpoints.also(name, others, hosts):
                 self._monitor.reread_soon()
+        wans = self._monitor.network.state.wan_devices()
         with self._warnings.catch("underlays"):
             async with self._moving:
                 able = [name for name in names if self._may_return(name)]
-                has_moved = await self._platform.return_to_ways(able)
-                has_moved = await self._platform.leave_ways(names, self._doubted) or has_moved
-            if has_moved:
+                returned = await self._platform.return_to_ways(able)
+                left = await self._platform.leave_ways(names, self._doubted, wans)
+            if left or returned:
                 await self._monitor.network.read_counters()
                 self._monitor.reread_soon()
 

@@ -98,6 +98,7 @@ class Machine:
     public_ipv6: set[str] = field(default_factory=set)
     warnings: Warnings = field(default_factory=Warnings)
     known_endpoints: dict[str, tuple[Endpoint, ...]] = field(default_factory=dict)
+    sure_hosts: dict[str, frozenset[str]] = field(default_factory=dict)
     left: list[tuple[list[str], frozenset[Way]]] = field(default_factory=list)
     returned: list[str] = field(default_factory=list)
     ways_back: dict[str, tuple[Way, float]] = field(default_factory=dict)
@@ -261,7 +262,9 @@ class Machine:
         self.stalled.append(list(stalled))
         return False
 
-    async def leave_ways(self, names: Sequence[str], doubted: Collection[Way]) -> bool:
+    async def leave_ways(
+        self, names: Sequence[str], doubted: Collection[Way], wans: Collection[str]
+    ) -> bool:
         self.left.append((list(names), frozenset(doubted)))
         return False
 
@@ -282,7 +285,8 @@ class Endpoints:
 
     machine: Machine
 
-    def also(self, name: str, endpoints: Sequence[Endpoint]) -> bool:
+    def also(self, name: str, endpoints: Sequence[Endpoint], sure: Collection[str] = ()) -> bool:
+        self.machine.sure_hosts[name] = frozenset(sure)
         known = self.machine.known_endpoints
         before, known[name] = known.get(name, ()), tuple(endpoints)
         return known[name] != before
@@ -290,7 +294,7 @@ class Endpoints:
     def way_back(self, name: str) -> tuple[Way, float] | None:
         return self.machine.ways_back.get(name)
 
-    def other_ways(self, name: str) -> list[Way]:
+    def other_ways(self, name: str, wans: Collection[str]) -> list[Way]:
         known = self.machine.known_endpoints.get(name, ())
         return [(self.machine.towards.get(each.host, ""), Family.of(each.host)) for each in known]
 

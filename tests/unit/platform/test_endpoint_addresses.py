@@ -253,23 +253,23 @@ async def test_names_are_looked_up_at_the_same_time_once(search: Search) -> None
 
 
 LINK = Endpoint("172.16.0.2", 7)
-BY_WAN = {("wan", Family.IPV4)}
+BY_WAN, WANS = {("wan", Family.IPV4)}, ["wan"]
 
 
 async def aside(search: Search) -> EndpointAddresses:
     """A search at a WAN's address whose provider is a neighbour too."""
     search.ways[LINK.host] = "mesh0"
     await search.begin(Endpoint(FOUR, 7))
-    search.of.also(NAME, [LINK])
+    search.of.also(NAME, [LINK], [LINK.host])
     return search.of
 
 
 async def test_a_way_in_doubt_is_left_and_taken_again(search: Search) -> None:
     of = await aside(search)
-    assert of.other_ways(NAME) == [("mesh0", Family.IPV4)]
-    assert of.step_aside(NAME, {("wan", Family.IPV6)}) is None, "the other family's"
-    assert of.step_aside(NAME, BY_WAN) == LINK and of.is_at(NAME, LINK)
-    assert of.step_aside(NAME, BY_WAN) is None, "it is there already"
+    assert of.other_ways(NAME, WANS) == [("mesh0", Family.IPV4)]
+    assert of.step_aside(NAME, {("wan", Family.IPV6)}, WANS) is None, "the other family's"
+    assert of.step_aside(NAME, BY_WAN, WANS) == LINK and of.is_at(NAME, LINK)
+    assert of.step_aside(NAME, BY_WAN, WANS) is None, "it is there already"
     assert of.way_back(NAME) == (("wan", Family.IPV4), search.now_s)
     assert of.step_back(NAME) == Endpoint(FOUR, 7) and of.is_at(NAME, Endpoint(FOUR, 7))
     assert of.step_back(NAME) is None and of.way_back(NAME) is None
@@ -278,21 +278,36 @@ async def test_a_way_in_doubt_is_left_and_taken_again(search: Search) -> None:
 async def test_an_address_without_a_route_is_left_too(search: Search) -> None:
     of = await aside(search)
     search.unreached = {FOUR}
-    assert of.step_aside(NAME, set()) == LINK
+    assert of.step_aside(NAME, set(), WANS) == LINK
 
 
 async def test_nothing_is_left_for_what_is_no_better(search: Search) -> None:
     of = await aside(search)
-    assert of.step_aside(NAME, {*BY_WAN, ("mesh0", Family.IPV4)}) is None
+    assert of.step_aside(NAME, {*BY_WAN, ("mesh0", Family.IPV4)}, WANS) is None
     search.unreached = {LINK.host}
-    assert of.step_aside(NAME, BY_WAN) is None
-    assert of.step_aside("wgup_other", BY_WAN) is None and of.other_ways("wgup_other") == []
+    assert of.step_aside(NAME, BY_WAN, WANS) is None
+    assert of.step_aside("wgup_other", BY_WAN, WANS) is None
+    assert of.other_ways("wgup_other", WANS) == []
+
+
+async def test_an_address_of_a_network_of_ours_may_be_somebody_elses(search: Search) -> None:
+    """A provider's lease names its LAN's, and many LANs are alike."""
+    search.ways[LINK.host] = "lan"
+    await search.begin(Endpoint(FOUR, 7))
+    search.of.also(NAME, [LINK, Endpoint(OTHER, 7)])
+    assert search.of.other_ways(NAME, WANS) == [("wan", Family.IPV4)]
+    assert search.of.step_aside(NAME, BY_WAN, WANS) is None
+    assert await search.tick(5.0) == LINK.host, "after a silence it is tried all the same"
+    search.hear(LINK.host)
+    search.hear(LINK.host)
+    assert search.of.step_aside(NAME, {("lan", Family.IPV4)}, WANS) == Endpoint(FOUR, 7)
+    assert ("lan", Family.IPV4) in search.of.other_ways(NAME, WANS), "there it has answered"
 
 
 async def test_what_answers_meanwhile_is_not_kept_as_the_good_one(search: Search) -> None:
     of = await aside(search)
     search.hear(FOUR)
-    of.step_aside(NAME, BY_WAN)
+    of.step_aside(NAME, BY_WAN, WANS)
     search.hear(LINK.host)
     search.hear(LINK.host)
     await of.save_if_due()
@@ -301,6 +316,6 @@ async def test_what_answers_meanwhile_is_not_kept_as_the_good_one(search: Search
 
 async def test_a_silence_behind_it_goes_on_as_ever(search: Search) -> None:
     of = await aside(search)
-    of.step_aside(NAME, BY_WAN)
+    of.step_aside(NAME, BY_WAN, WANS)
     assert (await search.tried(9.0))[-1] == FOUR
     assert of.way_back(NAME) is None

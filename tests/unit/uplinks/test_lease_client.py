@@ -225,9 +225,13 @@ async def test_a_provider_that_gives_another_place_each_time_wears_no_flash(
 
 
 async def test_the_other_endpoints_of_a_lease_are_known(
-    router: Router, lease_client: LeaseClient
+    router: Router, lease_client: LeaseClient, provider: Provider
 ) -> None:
-    """Whoever follows the tunnel's addresses tries them once its own stays silent."""
+    """Whoever follows the tunnel's addresses tries them once its own stays silent; the one where
+    the mesh reaches the peer is surely the peer's.
+    """
+    assert provider.peer is not None
+    provider.peer = replace(provider.peer, endpoint="[fd70:9::2]:51820")
     granted = await lease_client.ask(WANTED)
     assert granted is not None
     named = ScopedEndpoint("p.example", 9)
@@ -237,6 +241,7 @@ async def test_the_other_endpoints_of_a_lease_are_known(
     while not router.machine.known_endpoints and time.monotonic() < deadline_s:
         await asyncio.sleep(0.05)
     assert router.machine.known_endpoints == {"wgup_nodea": (granted.endpoint, named.endpoint)}
+    assert router.machine.sure_hosts == {"wgup_nodea": {"fd70:9::2"}}
 
 
 ROUTES = [
