@@ -36,7 +36,7 @@ DEEP = {
     "rules_paths": "*tunnel[[]no* *each_others* *own_second_wan* *followed_by_the_next*"
     " *cannot_help*",
     "underlays": "*",  # anchors
-    "anchors": "*[[]carrier*",
+    "anchors": "*[[]carrier* *fits* *usual_way* *killed*",
     "rules_pace": "*two_percent* *only_pings*",  # bursts; case 8
     # A killed service: crash.
     "steering": "*[[]* *watchdog* *late* *control_group* *busybox* *shell* *goes_on* *large*"
