@@ -131,6 +131,9 @@ class ExplainMethods:
         path = self._monitor.paths.get((state.active, family))
         if path is not None and path.kinds.present is not ProbeKind.PING:
             sentence += f" (it answers {path.kinds.present.shown}, not ping)"
+        if early := self._monitor.early.get(family):
+            name = names.get(early, early)
+            return f"{sentence}; new connections leave by {name} while the WAN is in doubt."
         if not following:
             return f"{sentence}; nothing else could take over now."
         heir = following[0].candidate.name

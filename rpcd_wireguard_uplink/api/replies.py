@@ -226,6 +226,9 @@ class FamilyState(Record):
         "while an uplink is in use: true where flows of the LAN are answered through it, false "
         "where none is (problems says why), null where nothing lately tells"
     )
+    early_path: str = member(
+        'the backup by which new connections leave while the WAN is in doubt; "" if it is not'
+    )
 
 
 class Families(Record):

@@ -171,6 +171,7 @@ class StatusMethods:
             active_path=state.active,
             blocked=state.phase is Phase.STRANDED and self._store.current.settings.fail_closed,
             carrying=self._carrying.carrying(family),
+            early_path=self._monitor.early.get(family, ""),
         )
 
     def _wan_health(self, device: str, now_s: float) -> r.WanHealth:

@@ -231,7 +231,9 @@ def _way(family: Reply) -> str:
     if family["state"] == "stranded":
         blocked = " (fail_closed blocks it)" if family.get("blocked") else ""
         return f"goes nowhere, since no path answers{blocked}"
-    return f"leaves by {printable(family['active_path']) or 'nothing'}"
+    early = family.get("early_path")
+    more = f", new connections by {printable(early)}, since the WAN is in doubt" if early else ""
+    return f"leaves by {printable(family['active_path']) or 'nothing'}{more}"
 
 
 def _history(reply: Reply, colour: bool) -> Iterator[str]:

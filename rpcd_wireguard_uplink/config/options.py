@@ -74,6 +74,11 @@ class Settings:
         help="how often a path in use is probed. `default` notices a dead WAN within 2 s in the "
              "usual case; `fast` within 0.3 s of silence, by ten probes a second: each way 31 "
              "MB a day for IPv4 and 48 for IPv6, on each WAN")
+    early_failover: str = option(k.choice("off", "free", "all"), "free",
+        bad="off",
+        help="new connections leave by a backup at the first doubt of the WAN, and by the WAN "
+             "again as soon as anything arrives there: by one that is not metered and has no "
+             "quota and no price (free), by any (all), or never (off); at pace `fast` never")
     hold_s: float = option(k.seconds(0, 86400), 30.0, unit="s", name="hold_time",
         help="how long a WAN that came back must stay good before traffic returns to it; "
              "doubled each time that it fails again soon")

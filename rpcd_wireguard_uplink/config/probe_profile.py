@@ -16,7 +16,8 @@ class ProbeProfile:
 
     A silence is a verdict after `silence_s`, or after `patience_s` where the path had long ones
     that ended by themselves, and `start_s` after the first probe where nothing has answered yet.
-    Some targets that answer and others that do not are a verdict after `dispute_s`.
+    Some targets that answer and others that do not are a verdict after `dispute_s`. A probe that is
+    overdue is followed by a burst whose probes are `burst_gap_s` apart; 0: by none.
     """
 
     interval_s: float
@@ -31,6 +32,7 @@ class ProbeProfile:
     patience_s: float = 0.0
     start_s: float = 4.0  # address resolution and one round trip of 1.5 s take three
     dispute_s: float = 3.0
+    burst_gap_s: float = 0.0
 
     def detection_bound_s(self, timeout_s: float) -> float:
         """The longest time from a silent death to the verdict, while the path is used.
@@ -59,6 +61,7 @@ DEFAULT_PROFILE = ProbeProfile(
     silence_s=1.7,
     rate_window_s=3.0,
     patience_s=2.5,
+    burst_gap_s=0.04,
 )
 FAST_PROFILE = ProbeProfile(
     interval_s=0.1,

@@ -17,7 +17,7 @@ from ..storage.usage import Ledger
 from . import machine
 from .machine import AWAY, Change, Choice, Decision, Path, State
 from .paths import PathSet, Watch, backup_path
-from .selection import Candidate, Ranked, Terms, kept_terms, rank
+from .selection import Candidate, Ranked, Terms, is_early, kept_terms, rank
 
 NO_WAN = "no WAN"
 _NO_PRIMARY = Path(NO_WAN, Health.DOWN, cause=because("no_route"))
@@ -86,6 +86,18 @@ def ranked_backups(scene: Scene, family: Family, now_s: float) -> list[Ranked]:
     """All backups of a family in order, usable or not."""
     able = candidates_of(scene, family, now_s) if scene.watch.uplinks else ()
     return rank(able, prefer_latency=scene.watch.settings.prefer_latency)
+
+
+def early_backups(scene: Scene, family: Family, now_s: float) -> list[str]:
+    """The backups that new connections may leave by at a first doubt of the primary, best first."""
+    costs, network = scene.watch.settings.early_failover == "all", scene.network.state
+    primary, over = network.wans[family].primary, network.underlays
+    return [
+        ranked.candidate.name
+        for ranked in ranked_backups(scene, family, now_s)
+        if is_early(ranked.candidate, costs=costs)
+        and (primary is None or over.get(ranked.candidate.name) != primary.device)
+    ]
 
 
 def candidates_of(scene: Scene, family: Family, now_s: float) -> Iterator[Candidate]:

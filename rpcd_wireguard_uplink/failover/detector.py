@@ -179,6 +179,13 @@ class PathHealth:
         return self.round_trip.timeout_s(self.profile.timeout_floor_s, self.profile.timeout_cap_s)
 
     @property
+    def unanswered_since_s(self) -> float | None:
+        """When the first probe left of those that nothing has answered since, lost or under way."""
+        newest_s, silent_s = self._newest_answered_s, self.silent_since_s
+        sent = [p.sent_s for p in self._outstanding.values() if p.sent_s > newest_s]
+        return min(sent if silent_s is None else [*sent, silent_s], default=None)
+
+    @property
     def is_waiting(self) -> bool:
         """Whether time alone may change anything: probes are under way, or a suspicion is."""
         return bool(self._outstanding or self._late) or self.state is Health.SUSPECT

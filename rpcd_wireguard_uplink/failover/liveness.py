@@ -1,17 +1,18 @@
 """Passive liveness: what still arrives from beyond a WAN that is suspect.
 
-Reads the counters of our nftables table, and only while a WAN is suspect. What the sign is worth
-is for the detector to say.
+Reads the counters of our nftables table, and only while a WAN is suspect or doubted. What the sign
+is worth is for the detector to say; a doubt it ends.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from ..model import TABLE, Family, Health, PathKind
+from ..probing.doubt import REST_S, Stage
 from ..system.nft import TableReader
 from .paths import PathKey, PathSet, WatchedPath
 
@@ -20,9 +21,12 @@ NEWS = 2  # packets; one of our own answers may come between the look and the co
 
 @dataclass(slots=True)
 class PassiveLiveness:
-    """Listens on behalf of suspect WANs. One `follow` runs at a time."""
+    """Listens on behalf of suspect WANs. One `follow` runs at a time; `on_trust` is called when it
+    has ended a doubt.
+    """
 
     paths: PathSet
+    on_trust: Callable[[], None] = lambda: None
     _sets: TableReader = field(default_factory=lambda: TableReader(TABLE))
     _is_running: bool = False
     _counts: dict[PathKey, int] = field(default_factory=dict)
@@ -36,8 +40,18 @@ class PassiveLiveness:
         return [
             path
             for path in self.paths.values()
-            if path.kind is PathKind.WAN and path.health.state is Health.SUSPECT
+            if path.kind is PathKind.WAN
+            and (path.health.state is Health.SUSPECT or path.doubt.stage is Stage.DOUBTED)
         ]
+
+    def begin(self, path: WatchedPath) -> None:
+        """Listen to a path from now on, by `look`."""
+        self._counts.pop(path.key, None)
+        self.look(path.family)
+
+    def look(self, family: Family) -> None:
+        """See what has come by the paths of a family since the last look."""
+        self._take(family, self._sets.packets(f"heard{family.version}"))
 
     async def follow(self, pause_s: float) -> None:
         """Look every `pause_s` until no WAN is suspect; each path hears what came by it."""
@@ -45,14 +59,14 @@ class PassiveLiveness:
         try:
             while suspects := self._suspects():
                 for family in {path.family for path in suspects}:
-                    self._take(family, self._sets.packets(f"heard{family.version}"))
+                    self.look(family)
                 await asyncio.sleep(pause_s)
         finally:
             self._is_running = False
             self._counts.clear()
 
     def _take(self, family: Family, arrived: Mapping[str, int]) -> None:
-        now_s = time.monotonic()
+        now_s, has_trust = time.monotonic(), False
         for device, count in arrived.items():
             path = self.paths.get((device, family))
             if path is None:
@@ -61,4 +75,7 @@ class PassiveLiveness:
             others = count - path.replies  # answers to our own probes were counted as well
             if others >= self._counts.setdefault(path.key, others) + NEWS:
                 path.health.saw_traffic(now_s)
+                has_trust = path.doubt.heard(now_s, rest_s=REST_S) or has_trust
                 self._counts[path.key] = others
+        if has_trust:
+            self.on_trust()

@@ -105,7 +105,9 @@ class Change:
 class Decision:
     """What was decided of one family: its `state` with the `primary` WAN that it had ('no WAN':
     none), the devices that are `dead` and those `answering`, and the change that the state brings.
-    `detection_ms` is how long the death took to be detected that caused it, -1 where none did.
+    `detection_ms` is how long the death took to be detected that caused it, -1 where none did. New
+    connections leave by `early` while the primary is in doubt ('': it is not), and soon perhaps by
+    `ready`.
     """
 
     state: State
@@ -114,6 +116,8 @@ class Decision:
     change: Change | None = None
     detection_ms: int = -1
     answering: frozenset[str] = frozenset()
+    ready: str = ""
+    early: str = ""
 
 
 @dataclass(frozen=True, slots=True)

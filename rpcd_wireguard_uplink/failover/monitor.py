@@ -10,22 +10,24 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Protocol
 
 from ..config.options import Anchor, Settings
 from ..events import Events, PathsChanged
-from ..model import DefaultRoute, Family, PathKind, Uplink
+from ..model import DefaultRoute, Family, Health, PathKind, Uplink
 from ..platform.linux import Platform
 from ..platform.network_reader import NetworkReader
 from ..probing.capacity import Capacity
+from ..probing.doubt import Stage
 from ..storage.usage import Ledger
 from ..system.netlink import Events as KernelNews
 from ..system.rtnetlink import LINK_GROUPS, link_events
 from ..tasks import TaskSet, tell_awhile
 from ..warnings import Warnings
 from .counters import CounterWatch
-from .decision import decide
+from .decision import decide, early_backups
 from .liveness import PassiveLiveness
 from .machine import AWAY, Adopted, Choice, Decision, Phase, State
 from .paths import PathSet, Watch, WatchedPath
@@ -39,6 +41,7 @@ LONGEST_SLEEP_S = 5.0
 SETTLE_S = 0.05  # kernel events come in bursts: read once behind them
 REREAD_PAUSE_S = 0.2
 RETRY_S = 1.0
+BACKUPS = 2  # of which it is asked in a doubt whether they live
 TAKEN_OVER = "taken over from an earlier run"
 
 
@@ -111,7 +114,8 @@ class Monitor:
         self.counters = CounterWatch(self, warnings, events)
         self._steering = steering
         self._events = events
-        self._liveness = PassiveLiveness(self.paths)
+        self._liveness = PassiveLiveness(self.paths, lambda: self._evaluate(time.monotonic()))
+        self.early: dict[Family, str] = {}
         self._use = WanUse()
         self._tick_handle: asyncio.TimerHandle | None = None
         self._is_watching = False
@@ -250,13 +254,13 @@ class Monitor:
     # --- probing
 
     def _on_reply(self, path: WatchedPath) -> None:
-        before = path.health.state
+        before, is_awaited = path.health.state, any(self._in_doubt())
         now_s = time.monotonic()
         self._excuse(now_s)
         path.collect(now_s)
-        if path.health.state is not before:
-            if path.kind is PathKind.UPLINK:
-                self.counters.read_soon()
+        if path.health.state is not before and path.kind is PathKind.UPLINK:
+            self.counters.read_soon()
+        if path.health.state is not before or is_awaited:
             self._evaluate(now_s)
 
     def _excuse(self, now_s: float) -> None:
@@ -269,6 +273,7 @@ class Monitor:
             self._planned_s = now_s
             for path in self.paths.values():
                 path.health.excuse(lag_s)
+                path.doubt.excuse(lag_s)
 
     def _plan_tick(self, now_s: float) -> None:
         self._excuse(now_s)
@@ -284,6 +289,7 @@ class Monitor:
             if path.health.is_waiting:
                 deadline_s = path.health.next_deadline_s()
                 due_s = due_s if deadline_s is None else min(due_s, deadline_s)
+        due_s = min([due_s, *(path.doubt_due_s for path in self._doubtable().values())])
         for state in self.states.values():
             if state.phase is Phase.HOLDING and state.good_since_s is not None:
                 due_s = min(due_s, state.good_since_s + self.watch.settings.held_s(state.flaps))
@@ -330,6 +336,7 @@ class Monitor:
             early_s = EARLY_SHARE * path.pause_s if path.pause_s >= UNHURRIED_S else 0.001
             if path.descriptor >= 0 and now_s >= path.last_sent_s + path.pause_s - early_s:
                 self._probe(path, now_s)
+        self._follow_doubts(time.monotonic())
         now_s = time.monotonic()
         if self.mtus.look({state.active for state in self.states.values()}, now_s):
             self.reread_soon()
@@ -358,6 +365,70 @@ class Monitor:
         if path.kind is PathKind.WAN or path.device in self._steering.carrying(path.family):
             path.note_use(self._use.is_used(path.device, now_s) or self.watch.serves)
 
+    # --- doubts
+
+    def _doubtable(self) -> dict[Family, WatchedPath]:
+        """The primary WANs that may be doubted: they are in use, and known to answer."""
+        settings = self.watch.settings
+        found: dict[Family, WatchedPath] = {}
+        is_wanted = settings.auto_failover and settings.early_failover != "off"
+        if not (is_wanted and settings.probe_profile.burst_gap_s and self.watch.active_uplinks):
+            return found
+        if self.choice is not None:
+            return found
+        for family, known in self.network.state.wans.items():
+            path = self.paths.get((known.primary.device, family)) if known.primary else None
+            if path is None or self.states[family].phase not in (Phase.PRIMARY, Phase.SUSPECT):
+                continue
+            if self.network.state.private_default.get(family):
+                continue  # new connections leave by the owner's VPN
+            is_alive = path.health.state in (Health.UP, Health.SUSPECT) and path.descriptor >= 0
+            is_known = path.health.last_answer_s is not None
+            if is_alive and is_known and not path.kinds.present.is_dear:
+                found[family] = path
+        return found
+
+    def _in_doubt(self) -> Iterator[WatchedPath]:
+        return (p for p in self._doubtable().values() if p.doubt.stage is not Stage.CALM)
+
+    def _follow_doubts(self, now_s: float) -> None:
+        """Ask by bursts, listen meanwhile, and ask the backups whether they live."""
+        doubtable = self._doubtable()
+        for path in self.paths.values():
+            if path.doubt.stage is not Stage.CALM and path is not doubtable.get(path.family):
+                path.doubt.end()
+        for family, path in doubtable.items():
+            if now_s < path.doubt_due_s:
+                continue
+            if path.doubt.stage is Stage.CALM:
+                path.doubt.begin(now_s)
+                self._liveness.begin(path)
+            else:
+                self._liveness.look(family)
+            path.collect(now_s)
+            path.ask_in_doubt(now_s)
+            if path.doubt.asks_backups(now_s):
+                for name in early_backups(self, family, now_s)[:BACKUPS]:
+                    self._probe(self.paths[name, family], now_s)
+
+    def _with_doubt(self, decision: Decision, family: Family, now_s: float) -> Decision:
+        """The decision with the backup that new connections leave by, if the primary is doubted."""
+        path = self._doubtable().get(family)
+        before = self.early.pop(family, "")
+        if path is None or path.doubt.backups_asked_s > now_s:
+            return decision
+        able = early_backups(self, family, now_s)
+        alive = [name for name in able if self._has_answered(name, path)]
+        if path.doubt.stage is not Stage.DOUBTED or not alive:
+            return replace(decision, ready=able[0] if able else "")
+        self.early[family] = before if before in alive else alive[0]
+        return replace(decision, ready=self.early[family], early=self.early[family])
+
+    def _has_answered(self, name: str, doubted: WatchedPath) -> bool:
+        """Whether a backup has answered since it was asked, for a WAN that is doubted."""
+        answer_s = self.paths[name, doubted.family].health.last_answer_s
+        return answer_s is not None and answer_s >= doubted.doubt.backups_asked_s
+
     def _evaluate(self, now_s: float) -> None:
         """Decide both families, and ask of the kernel what follows."""
         if not self._is_watching:
@@ -365,9 +436,10 @@ class Monitor:
         if self.choice is not None and now_s >= self.choice.until_s:
             self.choice = None
         decisions = {family: decide(self, family, now_s) for family in Family}
+        self.states.update({family: decision.state for family, decision in decisions.items()})
+        decisions = {f: self._with_doubt(d, f, now_s) for f, d in decisions.items()}
         if self.choice is not None and not self.choice.is_kept(decisions.values()):
             self.choice = None
-        self.states.update({family: decision.state for family, decision in decisions.items()})
         self._steering.carry_out(decisions)
         if any(decision.change is not None for decision in decisions.values()):
             self.counters.read_soon()

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from ..config.options import Anchor, Settings
 from ..errors import NotSupported
 from ..model import Family, Health, PathKind, Uplink
+from ..probing.doubt import LEAST_PATIENCE_S, LONGEST_PATIENCE_S, REST_S, Doubt
 from ..probing.icmp import Prober, Reply
 from ..probing.link_quality import Sla
 from ..probing.mtu_search import MtuSearch
@@ -86,6 +87,7 @@ class WatchedPath:
     services: ServiceProber | None = None
     page: Page | None = None
     replies: int = 0
+    doubt: Doubt = field(default_factory=Doubt)
 
     @property
     def key(self) -> PathKey:
@@ -134,10 +136,15 @@ class WatchedPath:
             self.replies += self.services.packets - before
         for reply in found:
             asked = self.kinds.asked(reply.sequence)
+            burst = self.doubt.asked(reply.sequence)
             if asked is not None:
                 self._take_trial(reply, *asked, now_s)
+            elif burst is not None:
+                if not self.health.targets.is_near(burst[0], now_s - burst[1], reply.hops):
+                    self.doubt.heard(now_s)
             elif self.health.answered(reply.sequence, now_s, reply.hops):
                 self.kinds.present_answered()
+                self.doubt.heard(now_s)
             else:
                 self.mtu.answered(reply.sequence, reply.length)
 
@@ -147,6 +154,7 @@ class WatchedPath:
         if self.kinds.answered(reply.sequence):
             self.health.change_probes()
         self.health.vouched(target, now_s)
+        self.doubt.heard(now_s)
 
     def probe(self, now_s: float) -> None:
         target = self.health.next_target(now_s)
@@ -156,6 +164,30 @@ class WatchedPath:
             self.health.unsendable(target, now_s)
         else:
             self.health.sent(sequence, target, now_s)
+
+    @property
+    def hurry_s(self) -> float:
+        """How long an answer is waited for before the path is doubted."""
+        return self.health.round_trip.timeout_s(LEAST_PATIENCE_S, LONGEST_PATIENCE_S)
+
+    @property
+    def doubt_due_s(self) -> float:
+        """When the doubt is to be looked at again."""
+        since_s = self.health.unanswered_since_s
+        return self.doubt.next_s(float("inf") if since_s is None else since_s + self.hurry_s)
+
+    def ask_in_doubt(self, now_s: float) -> None:
+        """Send what is due of a burst, and judge it."""
+        doubt, health = self.doubt, self.health
+        if doubt.wants_probe(now_s):
+            target = health.targets.next(now_s)
+            sequence = self._send(self.kinds.present, target)
+            if sequence is None:
+                doubt.heard(now_s, rest_s=REST_S)  # that is no silence
+            else:
+                gap_s = health.profile.burst_gap_s
+                doubt.sent(sequence, target, gap_s, self.hurry_s, now_s)
+        doubt.judge(now_s)
 
     def try_others(self, now_s: float) -> None:
         """Send probes of other kinds where the path's own go unanswered and it is time."""

@@ -93,6 +93,16 @@ class Ranked:
         return not self.reason
 
 
+def is_early(candidate: Candidate, *, costs: bool) -> bool:
+    """Whether new connections may leave by it at a first doubt: a usable one, by a way of its own,
+    that costs nothing by volume unless that is no matter (`costs`).
+    """
+    terms = candidate.terms
+    is_free = not (terms.metered or terms.quota_gb or terms.price_per_gb)
+    is_sound = candidate.health is Health.UP and not candidate.shares_underlay
+    return is_sound and not reason_against(candidate) and (is_free or costs)
+
+
 def reason_against(candidate: Candidate) -> str:
     """Why the candidate can't be used now, as a sentence; '' if it can."""
     if not candidate.carries_family:

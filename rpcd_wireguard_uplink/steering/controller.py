@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import asyncio
 import os
+import sys
 import time
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
@@ -27,7 +28,14 @@ from ..tasks import rest
 from ..warnings import Warnings
 from . import filter as nftables
 from .dns import LookUps
-from .filter import REFRESH_S, Draining, anchors_script, block_script, can_drain
+from .filter import (
+    REFRESH_S,
+    Draining,
+    EarlyConnections,
+    anchors_script,
+    block_script,
+    can_drain,
+)
 from .memory import Memory
 from .plan import (
     DIVERTING,
@@ -36,6 +44,7 @@ from .plan import (
     Diversion,
     SteeringPlan,
     anchor_path,
+    device_of_path,
 )
 from .routing import Routing
 from .rules import SLOT_SHIFT
@@ -68,6 +77,7 @@ class _InForce:
     drained: Mapping[Family, str] = field(default_factory=dict)
     anchors: str = ""
     anchored: Mapping[Family, tuple[str, ...]] = field(default_factory=dict)
+    early: EarlyConnections = field(default_factory=EarlyConnections)
 
 
 class SteeringController:
@@ -110,6 +120,7 @@ class SteeringController:
         diverted = self.routing.holds_ours(DIVERTING)
         found = {f: d for f, d in self.memory.load().items() if f in diverted}
         self.diversions = dict(found)
+        self._filter.early = EarlyConnections.taken_over(self._kept_before())
         self._plan = replace(self._plan, diversions=found)
         if found:
             self._beat()
@@ -244,6 +255,7 @@ class SteeringController:
         script += nftables.kill_switch_script() + carrying + redirect
         script += (anchors := anchors_script(plan, self.memory.slots))
         draining = self._draining.script(self.memory.slots, time.monotonic())
+        draining += self._filter.early.keeping(slots)
         await self._run(script + self._refreshing() + draining)
         self._filter.standing, self._filter.redirect = standing, redirect
         self._filter.anchors = anchors
@@ -282,7 +294,10 @@ class SteeringController:
         found: dict[Family, dict[str, int]] = {}
         for family in Family:
             names = {draining.get(family, self._draining.tunnel(family))}
-            names.update(self._plan.led_paths(family))
+            there = {*self._plan.tunnels, *self._plan.known(family)}
+            kept = (device for of, device in self._filter.early.kept if of is family)
+            led = (*self._plan.led_paths(family), *kept)
+            names.update(path for path in led if device_of_path(path) in there)
             if family in self.diversions:
                 names.add(self.diversions[family].route.device)
             slots = self.memory.slots
@@ -314,8 +329,12 @@ class SteeringController:
         script += redirect if redirect != held.redirect else ""
         anchors = anchors_script(self._plan, self.memory.slots)
         script += anchors if anchors != held.anchors else ""
-        await self._run(script)
-        held.anchors = anchors
+        plan = replace(self._plan, diversions=diverted)
+        early, more, gone = held.early.follow(plan, self.memory.slots, time.monotonic())
+        await self._run(script + more)
+        for family, device in gone:
+            self._delete_connections(family, device)
+        held.early, held.anchors = early, anchors
         held.blocked, held.redirect, held.diverted, held.drained = (
             blocked,
             redirect,
@@ -354,7 +373,8 @@ class SteeringController:
             for family, diversion in lasting.items()
         }
         is_wan = to not in ("", *self._plan.tunnels)
-        return nftables.refresh_script(dead, (to,) if is_wan else ())
+        early = self._filter.early.refreshed(self._plan, slots)
+        return early + nftables.refresh_script(dead, (to,) if is_wan else ())
 
     def _drained_by(self, wanted: Mapping[Family, Diversion | None]) -> dict[Family, str]:
         """The tunnels that connections may finish on although traffic leaves them."""
@@ -406,9 +426,9 @@ class SteeringController:
     def carrying(self, family: Family) -> set[str]:
         """The devices that traffic is led to: diverted, in a drill too, or to stay there."""
         diversion = self._plan.diversions.get(family)
-        led = diversion.route.device if diversion is not None else ""
-        anchored = self._plan.anchored.get(family, ())
-        return {led, self._draining.tunnel(family), *anchored} - {""}
+        led = {"" if diversion is None else diversion.route.device, self._draining.tunnel(family)}
+        led |= self._filter.early.devices(family, time.monotonic())
+        return {*led, *self._plan.anchored.get(family, ())} - {""}
 
     # --- tasks
 
@@ -459,6 +479,7 @@ class SteeringController:
             try:
                 await self._refresh()
                 self._warnings.clear_topic("refresh")
+                await self._look_at_early_ones()
             except UplinkError as error:
                 self._warnings.set("refresh", str(error))
                 self._lose_table()
@@ -467,7 +488,8 @@ class SteeringController:
 
     @property
     def _is_calm(self) -> bool:
-        return not (self._is_armed or self._is_loose or any(self._filter.blocked.values()))
+        is_led = self._is_armed or self._is_loose or bool(self._filter.early.leaving)
+        return not (is_led or any(self._filter.blocked.values()))
 
     async def _refresh(self) -> None:
         async with self._filtering:  # made here: never of a diversion that another script ended
@@ -476,6 +498,27 @@ class SteeringController:
                 script += block_script(self._filter.blocked)
             if script:
                 await nft.run_script(script)
+
+    async def _look_at_early_ones(self) -> None:
+        """Keep the connections that began early on their path, as long as there are any."""
+        now_s, early = time.monotonic(), self._filter.early
+        if overdue := early.overdue(now_s):
+            for family, device in overdue:
+                mark, are_left = self.memory.slots.get(device, 0) << SLOT_SHIFT, True
+                with suppress(UplinkError):
+                    are_left = self._connections.has_marked(family, mark, INBOUND | SLOT_MASK)
+                early.looked(family, device, are_left=are_left, now_s=now_s)
+            await self._run(early.keeping(self.memory.slots))
+
+    def _kept_before(self) -> Iterator[tuple[Family, str]]:
+        """The paths that connections finish on which began early in an earlier run."""
+        names = {slot << SLOT_SHIFT: name for name, slot in self.memory.slots.items()}
+        for family in Family:
+            with suppress(UplinkError):
+                for element in self._sets.read(f"kept{family.version}"):
+                    mark = int.from_bytes(element.key, sys.byteorder)
+                    if mark in names:
+                        yield family, names[mark]
 
     async def follow_resolvers(self) -> None:
         """The task: while nothing is diverted, find out which resolvers serve in each tunnel."""

@@ -119,6 +119,8 @@ class SteeringCoordinator:
     def carry_out(self, decisions: Mapping[Family, Decision]) -> None:
         network, moves = self._network.state, []
         states = {family: decision.state for family, decision in decisions.items()}
+        ready = {family: (each.ready,) for family, each in decisions.items() if each.ready}
+        early = {family: each.early for family, each in decisions.items() if each.early}
         blocked = {}
         for family, decision in decisions.items():
             dead, change = decision.dead, decision.change
@@ -136,7 +138,8 @@ class SteeringCoordinator:
             )
         self._answering = {family: decision.answering for family, decision in decisions.items()}
         deaths = {family: decision.dead for family, decision in decisions.items()}
-        self._wish = replace(self._wish, dead=deaths, blocked=blocked)
+        led = {**self._wish.led, **ready}  # rules that stand cost less than rules that change
+        self._wish = replace(self._wish, dead=deaths, blocked=blocked, led=led, early=early)
         if moves:
             gentle = all(move.change.is_gentle for move in moves)
             drain_s = self._settings.sticky_time_s if gentle else self._settings.sticky_s

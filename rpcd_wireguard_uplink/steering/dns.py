@@ -17,6 +17,7 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from ..config.options import DEFAULT_RESOLVERS, DEFAULT_TARGETS
 from ..model import FOREIGN_MASK, PROBE_MARK, Family
 from ..system.dns import STAND_INS, TunnelResolvers
 from ..system.rtnetlink import Rule
@@ -33,6 +34,7 @@ _CHAINS = (
     ("refuse_asked", "type filter hook forward priority 0;"),
     ("refuse_asking", "type filter hook output priority 0;"),
 )
+PUBLIC = frozenset({*DEFAULT_TARGETS, *DEFAULT_RESOLVERS})
 _TARGETS = ("redirect4", "redirect6", "refuse")
 
 
@@ -52,11 +54,13 @@ def redirect_script(
     targets: Mapping[Family, tuple[str, int]],
     dead: Mapping[Family, Iterable[str]] | None = None,
     exempt: Exempt | None = None,
+    isp: Iterable[str] = (),
 ) -> str:
     """nft commands that put the redirect in its standing form, to be part of the table's script.
 
     `resolvers` are the WANs' own and those of the tunnels, `targets` what answers instead, with the
-    slot of its path. `dead` are each family's dead WANs.
+    slot of its path. `dead` are each family's dead WANs, `isp` the resolvers that serve their own
+    customers only.
     """
     exempt = exempt or Exempt()
     known = _addresses([*resolvers, *STAND_INS.values()])
@@ -69,6 +73,10 @@ def redirect_script(
     out += [f"add rule {T} {name} {foreign}" for name in ("asked", "asking", "led", "led_own")]
     out += [f"add rule {T} asked {rule} return" for rule in _exempted(exempt)]
     for family in Family:
+        name = f"{T} isp{family.version}"
+        out += [f"add set {name} {{ type {family.value}_addr; }}", f"flush set {name}"]
+        served = sorted(address for address in _addresses(isp) if Family.of(address) is family)
+        out += [f"add element {name} {{ {', '.join(served)} }}"] if served else []
         target, slot = targets.get(family, ("", 0))
         mine = known - _addresses([target])
         out += _family_rules(family, mine, target, slot, (dead or {}).get(family, ()))
@@ -168,4 +176,6 @@ class LookUps:
         devices, sources, ports = policy_sources(found)
         offered = [server for servers in plan.resolvers.values() for server in servers]
         exempt = Exempt(frozenset(devices), frozenset(sources), ports)
-        return redirect_script({*plan.wan_resolvers, *offered}, targets, dead, exempt)
+        known, isp = {*plan.wan_resolvers, *offered}, {*plan.wan_resolvers} - PUBLIC
+        isp -= {*plan.public_resolvers}
+        return redirect_script(known, targets, dead, exempt, isp)

@@ -5,6 +5,11 @@ connection mark that nobody else uses. So the connections of a path can be delet
 back to their path by their mark (draining; answers to what came in by a dead WAN). A packet that
 carries a mark of another program is never marked. What steers lapses by itself unless refreshed.
 
+At the first doubt of a WAN a new connection gets the mark of a backup's slot (LED_MARK): the
+owner's rules and routes are asked first. One that left by the backup bears its slot from then on,
+and the map `kept` leads it there until it ends. For a minute each pair of source and destination
+keeps to the backup, so that a site sees one address.
+
 Kill switch: what has no live path is refused at once, so that it neither leaks nor waits. A family
 without any live path goes on knocking at its dead WAN, which may be half dead: packets leak, and
 hosts wait long before they try the other family. Own link keeping (neighbours, DHCP), our probes,
@@ -15,6 +20,7 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 from ..config.options import Anchor
 from ..model import (
@@ -31,6 +37,7 @@ from ..model import (
 )
 from .plan import MAIN_SLOT, SteeringPlan, anchor_path
 from .rules import SLOT_SHIFT
+from .tables import PRIVATE
 
 T = f"inet {TABLE}"
 # nft 1.1 does not guess the kind in a table of both families.
@@ -83,10 +90,11 @@ def standing_script(
     out += [f"add chain {T} {name}" for name in _ANCHOR_CHAINS]
     for name, hook in _HOOKS:
         out += [f"add chain {T} {name} {{ {hook} }}", f"flush chain {T} {name}"]
+    out += early_chains()
     for slot in sorted({MAIN_SLOT, *slots.values()}):
         out += _slot_chains(slot)
     out += [f"add rule {T} steer {rule}" for rule in _steering(every_wan, slots)]
-    out += [f"add rule {T} steer_own {rule}" for rule in (_RESTORED, *_restoring())]
+    out += [f"add rule {T} steer_own {rule}" for rule in (_RESTORED, *_restoring(), BEGIN)]
     out += [
         f"add rule {T} own_loop meta mark & 0xff == {OUTER_MARK:#x} oifname @tunnels drop",
         f'add rule {T} through iifname "{PROVIDER_DEVICE}" oifname @tunnels {REJECT}',
@@ -125,7 +133,7 @@ def _slot_chains(slot: int) -> list[str]:
     out = []
     for name, rule in chains.items():
         out += [f"add chain {T} {name}", f"flush chain {T} {name}", f"add rule {T} {name} {rule}"]
-    return out
+    return out + [f"add rule {T} out_{slot} {rule}" for rule in noted_pairs(slot)]
 
 
 def _steering(wans: Collection[str], slots: Mapping[str, int]) -> list[str]:
@@ -147,7 +155,7 @@ def _steering(wans: Collection[str], slots: Mapping[str, int]) -> list[str]:
         f'iifname "{PROVIDER_DEVICE}" return',
         "fib daddr type { local, broadcast, multicast } return",
     ]
-    return rules + _restoring()
+    return [*rules, *_restoring(), BEGIN]
 
 
 def _restoring() -> list[str]:
@@ -259,6 +267,173 @@ class Draining:
 def can_drain(plan: SteeringPlan, family: Family, device: str) -> bool:
     """Whether connections can go on by a tunnel."""
     return device in plan.tunnels and device not in plan.dead.get(family, ())
+
+
+# --- new connections that leave early
+
+PAIR_S = 60
+KEPT_S = 120  # how long connections stay without a look at whether there are any
+LOOK_S = 50.0
+MOST_PAIRS = 16384
+
+
+def early_chains() -> list[str]:
+    """nft commands for what stands, but for the rules that lead into the chain `begin`."""
+    out = [f"add chain {T} begin", f"flush chain {T} begin"]
+    begin = [
+        "iifname @wans return",
+        "fib daddr type { local, broadcast, multicast } return",
+        "ip6 daddr fe80::/10 return",
+        "udp dport { 67, 547 } return",  # a lease of the WAN's, by a socket that is not bound
+    ]
+    # A peer is not asked for these; the WAN may know a way.
+    begin += [f"{f.word} daddr {{ {', '.join(PRIVATE[f])} }} return" for f in Family]
+    # An ISP's resolver refuses others, and alone knows some names.
+    asked = "meta l4proto { tcp, udp } th dport 53"
+    begin += [f"{asked} {f.word} daddr @isp{f.version} return" for f in Family]
+    for family in Family:
+        kind, n = f"{family.value}_addr", family.version
+        out.append(f"add set {T} isp{n} {{ type {kind}; }}")
+        out += [
+            f"add map {T} {name}{n} {{ type nf_proto : verdict; flags timeout; }}"
+            for name in ("early", "again")
+        ]
+        out.append(
+            f"add set {T} pairs{n} {{ type {kind} . {kind}; size {MOST_PAIRS}; "
+            f"flags dynamic, timeout; timeout {PAIR_S}s; }}"
+        )
+        begin.append(f"meta nfproto vmap @early{n}")
+        begin.append(f"{_pair(family)} @pairs{n} meta nfproto vmap @again{n}")
+    return out + [f"add rule {T} begin {rule}" for rule in begin]
+
+
+BEGIN = f"ct state new ct direction original ct mark & {INBOUND | SLOT_MASK:#x} == 0 jump begin"
+"""The rule for packets whose marks are nobody's, and which have no path yet."""
+
+
+def noted_pairs(slot: int) -> list[str]:
+    """Rules for the first packet of a connection that leaves by the path of that slot."""
+    led = f"meta mark & {LED_MARK | SLOT_MASK:#x} == {LED_MARK | slot << SLOT_SHIFT:#x}"
+    return [f"{led} add @pairs{f.version} {{ {_pair(f)} }}" for f in Family]
+
+
+def _pair(family: Family) -> str:
+    return f"{family.word} saddr . {family.word} daddr"
+
+
+@dataclass(slots=True)
+class EarlyConnections:
+    """What nftables was last told: the backup by which each family's new connections leave, the one
+    that pairs keep to and until when, and the paths that connections finish on, with the time of
+    the last look at whether there are any.
+    """
+
+    leaving: dict[Family, str] = field(default_factory=dict)
+    paired: dict[Family, tuple[str, float]] = field(default_factory=dict)
+    kept: dict[tuple[Family, str], float] = field(default_factory=dict)
+
+    def devices(self, family: Family, now_s: float) -> set[str]:
+        """The paths by which new connections may leave."""
+        paired, until_s = self.paired.get(family, ("", 0.0))
+        return {self.leaving.get(family, ""), paired if now_s < until_s else ""}
+
+    @staticmethod
+    def taken_over(kept: Iterable[tuple[Family, str]]) -> EarlyConnections:
+        """What an earlier run left, as nftables still has it; it is looked at soon."""
+        return EarlyConnections(kept=dict.fromkeys(kept, float("-inf")))
+
+    def follow(
+        self, plan: SteeringPlan, slots: Mapping[str, int], now_s: float
+    ) -> tuple[EarlyConnections, str, list[tuple[Family, str]]]:
+        """What is to be told now, by which commands, and the paths on which nothing can finish."""
+        wanted = {
+            family: device
+            for family, device in plan.early.items()
+            if family not in plan.diversions and device in slots and _is_there(plan, family, device)
+        }
+        paired = dict(self.paired)
+        kept = self.kept | {each: now_s for each in wanted.items() if each not in self.kept}
+        gone = [each for each in kept if not _is_there(plan, *each)]
+        with_traffic = {(f, d.route.device) for f, d in plan.diversions.items()}
+        out = []
+        for family in Family:
+            before, now = self.leaving.get(family, ""), wanted.get(family, "")
+            over = {d for f, d in (*gone, *with_traffic) if f is family}
+            if now and now != before:
+                out += _keeping(family, slots[now])
+                out += _leaving(plan, family, now, slots[now])
+            elif before and not now:
+                out.append(f"flush map {T} early{family.version}")
+                if before not in over and family not in plan.diversions and before in slots:
+                    out += _leading("again", family, slots[before], PAIR_S)
+                    paired[family] = before, now_s + PAIR_S
+            for device in over & {d for f, d in kept if f is family}:
+                out.append(f"flush map {T} again{family.version}")
+                out.append(f"flush set {T} pairs{family.version}")
+                paired.pop(family, None)
+                out += _keeping(family, slots[device])[:2] if device in slots else []
+        kept = {each: at_s for each, at_s in kept.items() if each not in {*gone, *with_traffic}}
+        return EarlyConnections(wanted, paired, kept), _script(out), gone
+
+    def refreshed(self, plan: SteeringPlan, slots: Mapping[str, int]) -> str:
+        """Commands that give what is in force its full time again."""
+        out = []
+        for family, device in self.leaving.items():
+            if device in slots:
+                out += _leaving(plan, family, device, slots[device])
+        return _script(out)
+
+    def overdue(self, now_s: float) -> list[tuple[Family, str]]:
+        """The paths for which it is time to look whether connections are left there."""
+        return [each for each, at_s in self.kept.items() if now_s - at_s >= LOOK_S]
+
+    def looked(self, family: Family, device: str, *, are_left: bool, now_s: float) -> None:
+        """Note whether connections were left on a path, which nothing finishes on otherwise."""
+        self.kept.pop((family, device), None)
+        if are_left or self.leaving.get(family) == device:
+            self.kept[family, device] = now_s
+
+    def keeping(self, slots: Mapping[str, int]) -> str:
+        """Commands that keep connections on their paths for the full time."""
+        out = []
+        for family, device in self.kept:
+            if device in slots:
+                out += _keeping(family, slots[device])
+        return _script(out)
+
+
+def _is_there(plan: SteeringPlan, family: Family, device: str) -> bool:
+    is_known = device in plan.tunnels or device in plan.known(family)
+    return is_known and device not in plan.dead.get(family, ())
+
+
+def _leaving(plan: SteeringPlan, family: Family, device: str, slot: int) -> list[str]:
+    out = _leading("early", family, slot, LAPSE_S)
+    if family is Family.IPV6 and device not in plan.tunnels:
+        # Another WAN, whose ISP may drop addresses of the first one's prefix.
+        add = f'add element {T} translated {{ "{device}" timeout {LAPSE_S:g}s }}'
+        out += [add, f'delete element {T} translated {{ "{device}" }}', add]
+    return out
+
+
+def _keeping(family: Family, slot: int) -> list[str]:
+    """What has lapsed can't be deleted: it is added before."""
+    name, key = f"kept{family.version}", f"{slot << SLOT_SHIFT:#x}"
+    add = f"add element {T} {name} {{ {key} timeout {KEPT_S}s : goto to_{slot} }}"
+    return [add, f"delete element {T} {name} {{ {key} }}", add]
+
+
+def _leading(name: str, family: Family, slot: int, seconds: float) -> list[str]:
+    name += f"{family.version}"
+    element = f"{family.value} timeout {seconds:g}s : goto led_{slot}"
+    return [f"flush map {T} {name}", f"add element {T} {name} {{ {element} }}"]
+
+
+def _script(commands: list[str]) -> str:
+    return "".join(f"{command}\n" for command in commands)
+
+
+# --- the kill switch
 
 
 CHOSEN_MASK = 0x00FF0000  # where pbr (fw_mask) and Tailscale keep their marks

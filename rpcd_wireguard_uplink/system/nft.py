@@ -21,6 +21,7 @@ from .netlink import NETFILTER, Message, Netlink, network_number, parse_attribut
 EVENT_GROUPS = 1 << 6  # NFNLGRP_NFTABLES
 _DELTABLE = 10 << 8 | 2  # NFNL_SUBSYS_NFTABLES, NFT_MSG_DELTABLE
 _NEWGEN = 10 << 8 | 15
+_GET_CONNECTIONS = 1 << 8 | 1
 _DELETE_CONNECTIONS = 1 << 8 | 2  # NFNL_SUBSYS_CTNETLINK, IPCTNL_MSG_CT_DELETE
 _CONNTRACK = struct.Struct("!BBH")  # struct nfgenmsg; version 1 has the family count for a flush
 _MARK, _MARK_MASK = 8, 21
@@ -167,6 +168,12 @@ class ConnectionTracking:
 
     def close(self) -> None:
         self._netlink.close()
+
+    def has_marked(self, family: Family, mark: int, mask: int) -> bool:
+        """Whether the family has connections whose mark is that."""
+        body = _CONNTRACK.pack(_DOMAINS[family], 0, 0)
+        body += network_number(_MARK, mark) + network_number(_MARK_MASK, mask)
+        return bool(self._netlink.dump(_GET_CONNECTIONS, body))
 
     def delete_marked(self, family: Family, mark: int, mask: int) -> None:
         """Delete the family's connections whose mark is that; none at all is no error."""

@@ -23,6 +23,7 @@ from tests.lab.router import Router, settings, states
 from .table import Row
 
 RESOLVER = "8.8.8.8"
+ECHOES = (ECHO4, ECHO6)
 HOLD_S = 1.0
 HALF_EACH_WAY = 29  # percent: half of the round trips
 
@@ -32,6 +33,7 @@ class Found:
     """What was measured, one value a run."""
 
     silent_s: list[float] = field(default_factory=list)
+    first_s: list[float] = field(default_factory=list)
     carrier_s: list[float] = field(default_factory=list)
     failback_lost: list[float] = field(default_factory=list)
     leaked: list[float] = field(default_factory=list)
@@ -80,6 +82,7 @@ def measure_default_pace(runs: int) -> list[Row]:
         noticed = [_half(router) for _ in range(runs)]
     return [
         _row("silent death, default pace", "s", found.silent_s, 2.0),
+        _row("silent death, default pace: first new connection", "s", found.first_s, 0.5),
         _row("half of the packets lost: noticed, default pace", "s", noticed, 1.0),
     ]
 
@@ -147,10 +150,14 @@ def _fail(
         own = stack.enter_context(Meter(network.consumer, RESOLVER, kind="dns", rate_hz=50))
         asked = network.wan.gateway4
         theirs = stack.enter_context(Meter(network.host, asked, kind="dns", rate_hz=50))
-        settled(ipv4, ipv6, own, theirs)
+        new = [stack.enter_context(Meter(network.host, a, kind="tcp", rate_hz=50)) for a in ECHOES]
+        settled(ipv4, ipv6, own, theirs, *new)
         router.wait_primary()
         time.sleep(random.uniform(0.1, 0.3))  # not always at the same moment between two probes
         began = fault()
+        by_uplink = zip(new, provider_wan.addresses, strict=True)
+        firsts = [meter.wait_for_source(way, since=began) for meter, way in by_uplink]
+        found.first_s.append(max(sample.received or 0.0 for sample in firsts) - began)
         first4 = ipv4.wait_for_source(provider_wan.address4, since=began)
         first6 = ipv6.wait_for_source(provider_wan.address6, since=began)
         moved = {

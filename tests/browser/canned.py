@@ -77,7 +77,8 @@ def outage(minute: int = 0) -> list[Table]:
 
 
 def family(path: str, state: str) -> Table:
-    return {"state": state, "active_path": path, "blocked": False, "carrying": None}
+    held = {"state": state, "active_path": path, "blocked": False, "carrying": None}
+    return held | {"early_path": ""}
 
 
 def coded(found: Any, tree: Table) -> Any:

@@ -500,6 +500,7 @@ def test_drained_connections_stay_whole_across_a_second_failover(network: Consum
         old.by(network.by_uplink, since=since)
         wan.restore()
         made.wait_primary()
+        made.until_told("failback")
         with Flows(network.host) as new:
             home = time.monotonic()
             new.by(network.by_wan, since=home)

@@ -507,9 +507,15 @@ _NO_MACHINE = cast(
 
 @dataclass
 class TrackedConnections(ConnectionTracking):
-    """Connection tracking that only notes what was deleted: family, mark, mask."""
+    """Connection tracking that only notes what was deleted: family, mark, mask. `are_left` is what
+    it says of any mark.
+    """
 
     deleted: list[tuple[Family, int, int]] = field(default_factory=list)
+    are_left: bool = False
+
+    def has_marked(self, family: Family, mark: int, mask: int) -> bool:
+        return self.are_left
 
     def delete_marked(self, family: Family, mark: int, mask: int) -> None:
         self.deleted.append((family, mark, mask))

@@ -185,6 +185,15 @@ def test_all_numbers(tmp_path: Path) -> None:
     }
 
 
+def test_a_first_doubt_is_told(tmp_path: Path) -> None:
+    choices = Choices.lay(tmp_path, [uplink_of("nodeA")])
+    choices.monitor.early = {Family.IPV4: "wgup_nodea"}
+    assert [family["sentence"] for family in explained(choices)["families"]] == [
+        "IPv4 leaves by wan; new connections leave by nodeA while the WAN is in doubt.",
+        "IPv6 leaves by wan; nodeA would be next.",
+    ]
+
+
 def test_a_tunnel_without_the_family_is_told(tmp_path: Path) -> None:
     choices = Choices.lay(tmp_path, [uplink_of("nodeA", addresses=V4_ONLY)])
     assert sentences(choices, 1) == [

@@ -18,6 +18,7 @@ SAMPLES: dict[str, dict[str, tuple[Value, ...]]] = {
         "failover_timeout": ("20", "0", "x", ("1", "2")),
         "prefer_latency": ("0", *FLAGS),
         "pace": ("fast", "slow"),
+        "early_failover": ("all", "some"),
         "hold_time": ("0", "86401"),
         "max_hold_time": ("900", "x"),
         "track_ip": (("192.0.2.1", "2001:db8::1"), "example.com", ("1.1.1",)),

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from rpcd_wireguard_uplink.failover.decision import candidates_of, dead_for_s
+from rpcd_wireguard_uplink.failover.decision import candidates_of, dead_for_s, early_backups
 from rpcd_wireguard_uplink.failover.selection import Candidate, Terms
 from rpcd_wireguard_uplink.model import Cost, Family, Health, PathKind, PeerCounters
 from rpcd_wireguard_uplink.probing.capacity import Capacity
@@ -106,3 +106,34 @@ def test_capacities_are_learnt_from_the_counters(choices: Choices) -> None:
     choices.set_network(counters={})
     monitor.counters.learn_capacities(30.0)
     assert monitor.capacities == {}
+
+
+@pytest.mark.parametrize(
+    ("terms", "option", "able"),
+    [
+        (Terms(), "free", True),
+        (Terms(is_known=False), "free", True),
+        (Terms(metered=True), "free", False),
+        (Terms(quota_gb=50.0, quota_left_gb=40.0), "free", False),
+        (Terms(price_per_gb=0.1), "free", False),
+        (Terms(metered=True), "all", True),
+    ],
+)
+def test_who_takes_new_connections_at_a_first_doubt(
+    tmp_path: Path, terms: Terms, option: str, able: bool
+) -> None:
+    choices = Choices.lay(tmp_path, [uplink_of("a")], early_failover=option)
+    choices.monitor.learn_terms({"wgup_a": terms}, frozenset())
+    assert early_backups(choices.monitor, Family.IPV4, NOW_S) == (["wgup_a"] if able else [])
+
+
+def test_who_needs_the_doubted_wan_or_is_no_longer_well_takes_none(choices: Choices) -> None:
+    def able() -> list[str]:
+        return early_backups(choices.monitor, Family.IPV4, NOW_S)
+
+    assert able() == ["wgup_a", "wgup_b"], "the best first"
+    choices.path("wgup_a", Family.IPV4, state=Health.SUSPECT)
+    choices.set_network(underlays={"wgup_b": "wan"})
+    assert able() == []
+    choices.line("lte", Family.IPV4, metric=20)
+    assert able() == ["lte"], "another WAN of the router's own"

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from pathlib import Path
+
 import pytest
 from pytest_mock import MockerFixture
 
-from rpcd_wireguard_uplink.config.probe_profile import FAST_PROFILE
+from rpcd_wireguard_uplink.config.probe_profile import DEFAULT_PROFILE, FAST_PROFILE
 from rpcd_wireguard_uplink.failover.detector import PathHealth
-from rpcd_wireguard_uplink.failover.machine import Phase, State
+from rpcd_wireguard_uplink.failover.liveness import PassiveLiveness
+from rpcd_wireguard_uplink.failover.machine import Choice, Decision, Phase, State
 from rpcd_wireguard_uplink.failover.monitor import TAKEN_OVER
 from rpcd_wireguard_uplink.failover.paths import WatchedPath
 from rpcd_wireguard_uplink.model import DefaultRoute, Family, Health, PathKind
+from rpcd_wireguard_uplink.probing.doubt import REST_S, Stage
 from rpcd_wireguard_uplink.probing.icmp import Prober, Reply
+from rpcd_wireguard_uplink.probing.probe_kind import ProbeKind
+from tests.unit.choices import NOW_S, Choices, uplink_of
 from tests.unit.fakes import Machine, monitor_of
 
 
@@ -105,3 +112,137 @@ async def test_an_answer_that_waited_for_this_process_says_nothing_of_the_round_
     assert (held.health.latency_ms, held.health.timeout_s) == before
     assert held.health.loss_pct == 0
     held.end()
+
+
+class Doubted:
+    """A monitor whose WAN has answered until now, by a clock of its own; nobody answers but whom a
+    test has answer. `early` is what steering was last told.
+    """
+
+    def __init__(self, mocker: MockerFixture, tmp_path: Path, **options: object) -> None:
+        self.clock = mocker.patch("rpcd_wireguard_uplink.failover.monitor.time")
+        self.clock.monotonic.return_value = NOW_S
+        self.choices = Choices.lay(tmp_path, [uplink_of("a"), uplink_of("b")], **options)
+        self.monitor = self.choices.monitor
+        self.monitor._is_watching = True
+        self.early: dict[Family, str] = {}
+        self.counted: dict[str, int] = {"wan": 100}
+        mocker.patch.object(self.monitor._steering, "carry_out", self._carry_out)
+        mocker.patch.object(
+            self.monitor._liveness._sets, "packets", lambda name: dict(self.counted)
+        )
+        mocker.patch.object(PassiveLiveness, "is_needed", False)
+        self.sent: list[tuple[str, int]] = []
+        self.replies: dict[str, list[Reply]] = {}
+        for path in list(self.monitor.paths.values()):
+            if path.family is Family.IPV6:
+                del self.monitor.paths[path.key]
+                continue
+            path.prober = mocker.create_autospec(Prober, instance=True)
+            path.prober.send.side_effect = lambda _, name=path.device: self._send(name)
+            path.prober.drain.side_effect = lambda name=path.device: self.replies.pop(name, [])
+            path.descriptor, path.last_sent_s, path.pause_s = 99, NOW_S, 30.0
+        self.wan = self.monitor.paths["wan", Family.IPV4]
+        self.wan.health = PathHealth(DEFAULT_PROFILE, ("a", "b"))
+        for number in range(40):
+            self.wan.health.sent(-number, "ab"[number % 2], NOW_S - 10.0 + number / 4)
+            self.wan.health.answered(-number, NOW_S - 9.98 + number / 4)
+        self.wan.last_sent_s = float("-inf")
+
+    def _carry_out(self, decisions: dict[Family, Decision]) -> None:
+        self.early = {f: d.early for f, d in decisions.items() if d.early}
+
+    def _send(self, device: str) -> int:
+        self.sent.append((device, len(self.sent) + 1))
+        return len(self.sent)
+
+    def pass_s(self, seconds: float) -> None:
+        """Let the time pass in steps of 10 ms."""
+        for _ in range(round(seconds / 0.01)):
+            self.clock.monotonic.return_value += 0.01
+            self.monitor._planned_s = self.clock.monotonic.return_value
+            self.monitor._tick()
+
+    def answer(self, device: str) -> None:
+        """It answers what it was sent last."""
+        sequence = next(n for name, n in reversed(self.sent) if name == device)
+        self.replies[device] = [Reply(sequence, 8)]
+        self.monitor._on_reply(self.monitor.paths[device, Family.IPV4])
+
+
+@pytest.fixture
+def doubted(mocker: MockerFixture, tmp_path: Path) -> Iterator[Doubted]:
+    yield from doubting(mocker, tmp_path)
+
+
+def doubting(mocker: MockerFixture, tmp_path: Path, **options: object) -> Iterator[Doubted]:
+    made = Doubted(mocker, tmp_path, **options)
+    yield made
+    if made.monitor._tick_handle is not None:
+        made.monitor._tick_handle.cancel()
+
+
+async def test_a_lost_burst_leads_new_connections_to_a_backup_that_answers(
+    doubted: Doubted,
+) -> None:
+    doubted.pass_s(0.15)
+    assert {device for device, _ in doubted.sent} == {"wan", "wgup_a", "wgup_b"}
+    assert doubted.wan.doubt.stage is Stage.ASKING and doubted.early == {}
+    doubted.answer("wgup_b")
+    doubted.pass_s(0.1)
+    assert doubted.wan.doubt.stage is Stage.DOUBTED
+    assert doubted.early == {Family.IPV4: "wgup_b"} == doubted.monitor.early
+    doubted.answer("wan")
+    assert doubted.early == {} and doubted.wan.doubt.stage is Stage.CALM
+
+
+@pytest.mark.parametrize("when_s", [0.08, 0.25])
+async def test_what_arrives_on_the_wan_is_no_death(doubted: Doubted, when_s: float) -> None:
+    """Whether the doubt is there already or not."""
+    doubted.pass_s(when_s)
+    before = doubted.wan.doubt.stage
+    doubted.counted["wan"] += 50
+    doubted.monitor._liveness.look(Family.IPV4)
+    assert (before, doubted.wan.doubt.stage) == (
+        Stage.ASKING if when_s < 0.1 else Stage.DOUBTED,
+        Stage.CALM,
+    )
+    doubted.pass_s(REST_S - 0.1)
+    assert doubted.wan.doubt.stage is Stage.CALM
+
+
+async def test_no_backup_is_used_that_is_not_known_to_live(doubted: Doubted) -> None:
+    doubted.pass_s(0.3)
+    assert doubted.wan.doubt.stage is Stage.DOUBTED and doubted.early == {}
+
+
+async def test_a_verdict_ends_the_doubt(doubted: Doubted) -> None:
+    doubted.pass_s(0.15)
+    doubted.answer("wgup_a")
+    doubted.pass_s(0.1)
+    assert doubted.early == {Family.IPV4: "wgup_a"}
+    for _ in range(16):
+        doubted.pass_s(0.1)
+        doubted.answer("wgup_a")
+    assert doubted.monitor.states[Family.IPV4].phase is Phase.FAILED_OVER
+    assert doubted.early == {} and doubted.wan.doubt.stage is Stage.CALM
+
+
+@pytest.mark.parametrize(
+    "why", ["early_failover", "auto_failover", "profile_name", "by hand", "VPN", "TCP probes"]
+)
+async def test_where_nothing_is_led_away_no_burst_is_sent(
+    mocker: MockerFixture, tmp_path: Path, why: str
+) -> None:
+    options: dict[str, object] = {"early_failover": "off", "profile_name": "fast"}
+    options["auto_failover"] = False
+    chosen = {why: options[why]} if why in options else {}
+    for made in doubting(mocker, tmp_path, **chosen):
+        if why == "by hand":
+            made.monitor.choice = Choice("", NOW_S + 60)
+        if why == "VPN":
+            made.choices.set_network(private_default={Family.IPV4: "vpn"})
+        if why == "TCP probes":
+            made.wan.kinds.present = ProbeKind.TCP_443
+        made.pass_s(0.25)
+        assert made.wan.doubt.stage is Stage.CALM

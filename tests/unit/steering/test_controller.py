@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import sys
 from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
@@ -38,6 +39,7 @@ from rpcd_wireguard_uplink.model import (
 from rpcd_wireguard_uplink.platform.network_reader import NetworkReader
 from rpcd_wireguard_uplink.steering import controller as module
 from rpcd_wireguard_uplink.steering import coordinator, routing
+from rpcd_wireguard_uplink.steering import filter as filter_module
 from rpcd_wireguard_uplink.steering.controller import PlanApplied, SteeringController
 from rpcd_wireguard_uplink.steering.coordinator import SteeringCoordinator
 from rpcd_wireguard_uplink.steering.plan import (
@@ -52,7 +54,7 @@ from rpcd_wireguard_uplink.steering.watchdog import Watchdog
 from rpcd_wireguard_uplink.system import nft, proc
 from rpcd_wireguard_uplink.system.dns import TunnelResolvers
 from rpcd_wireguard_uplink.system.netlink import Message, text
-from rpcd_wireguard_uplink.system.nft import OthersChanged, TableDeleted
+from rpcd_wireguard_uplink.system.nft import Element, OthersChanged, TableDeleted
 from rpcd_wireguard_uplink.system.rtnetlink import NEWROUTE, NEWRULE, Route, Rule
 from rpcd_wireguard_uplink.tasks import TaskSet
 from rpcd_wireguard_uplink.warnings import Warnings
@@ -114,6 +116,12 @@ class Wishing(SteeringCoordinator):
 
     def bury(self, family: Family, dead: Collection[str]) -> None:
         self._wish = replace(self._wish, dead={**self._wish.dead, family: frozenset(dead)})
+
+    def doubt(self, family: Family, backup: str) -> None:
+        """Have new connections leave by a backup; '' to end it."""
+        led = {**self._wish.led, family: (backup,)} if backup else self._wish.led
+        early = {family: backup} if backup else {}
+        self._wish = replace(self._wish, led=led, early=early)
 
     def configure(self, resolvers: tuple[str, ...], drain_s: float) -> None:
         self._wish = replace(self._wish, public_resolvers=resolvers, drain_s=drain_s)
@@ -959,6 +967,113 @@ async def test_a_dead_tunnel_drains_nothing(away: Bench) -> None:
     away.connections.deleted.clear()
     await away.go_home()
     assert away.control._draining.tunnel(V4) == "" and away.forgotten() == [(V4, "wgup_a")]
+
+
+# --- the first doubt
+
+
+@pytest.fixture
+async def doubted(standing: Bench) -> Bench:
+    """New IPv4 connections leave by the first uplink."""
+    standing.steering.doubt(V4, "wgup_a")
+    await standing.settle()
+    return standing
+
+
+def early_mark(bench: Bench, device: str) -> int:
+    return LED_MARK | bench.slot(device) << SLOT_SHIFT
+
+
+async def test_new_connections_leave_early_and_nothing_else_moves(doubted: Bench) -> None:
+    slot = doubted.slot("wgup_a")
+    assert f"early4 {{ ipv4 timeout 5s : goto led_{slot} }}" in doubted.scripts()[-1]
+    assert (
+        f"kept4 {{ {slot << SLOT_SHIFT:#x} timeout 120s : goto to_{slot} }}"
+        in (doubted.scripts()[-1])
+    )
+    assert doubted.where() == "wan" and not doubted.diverted()
+    assert doubted.where(mark=early_mark(doubted, "wgup_a")) == "wgup_a"
+    assert doubted.where("10.7.0.9", mark=early_mark(doubted, "wgup_a")) == "lan"
+    assert "wgup_a" in doubted.steering.carrying(V4) - doubted.steering.carrying(V6)
+    assert doubted.connections.deleted == []
+
+
+async def test_they_finish_there_once_the_doubt_is_over(doubted: Bench) -> None:
+    doubted.steering.doubt(V4, "")
+    await doubted.settle()
+    slot = doubted.slot("wgup_a")
+    assert "flush map inet wgup early4" in doubted.scripts()[-1]
+    assert f"again4 {{ ipv4 timeout 60s : goto led_{slot} }}" in doubted.scripts()[-1]
+    assert "kept4" not in doubted.scripts()[-1], "it stays"
+    assert doubted.where(mark=slot << SLOT_SHIFT) == "wgup_a"
+    assert doubted.connections.deleted == []
+
+
+@pytest.mark.parametrize("are_left", [True, False])
+async def test_they_are_kept_as_long_as_there_are_any(
+    doubted: Bench, are_left: bool, mocker: MockerFixture
+) -> None:
+    doubted.steering.doubt(V4, "")
+    await doubted.settle()
+    doubted.connections.are_left = are_left
+    mocker.patch.object(filter_module, "LOOK_S", -1.0)
+    count = len(doubted.scripts())
+    await doubted.control._look_at_early_ones()
+    renewed = [
+        script for script in doubted.scripts()[count:] if "add element inet wgup kept4" in script
+    ]
+    assert bool(renewed) is are_left
+    assert bool(doubted.control._filter.early.kept) is are_left
+
+
+async def test_a_verdict_leaves_them_alone(doubted: Bench) -> None:
+    doubted.steering.doubt(V4, "")
+    await doubted.divert(AWAY)
+    assert doubted.where() == "wgup_a" and doubted.forgotten() == [(V4, "wan")]
+    script = doubted.scripts()[-1]
+    assert "flush map inet wgup early4" in script and "again4 {" not in script
+    assert (
+        f"delete element inet wgup kept4 {{ {doubted.slot('wgup_a') << SLOT_SHIFT:#x} }}" in script
+    )
+    await doubted.go_home()
+    assert doubted.where() == "wan" and not doubted.diverted()
+    assert doubted.where(mark=early_mark(doubted, "wgup_a")) == "wgup_a", (
+        "it is ready for the next doubt"
+    )
+
+
+async def test_a_verdict_for_another_path_keeps_them_on_theirs(doubted: Bench) -> None:
+    doubted.steering.doubt(V4, "")
+    await doubted.divert(TO_WAN2)
+    assert doubted.forgotten() == [(V4, "wan")]
+    assert "delete element inet wgup kept4" not in doubted.scripts()[-1]
+    assert doubted.where(mark=doubted.slot("wgup_a") << SLOT_SHIFT) == "wgup_a"
+
+
+@pytest.mark.parametrize("why", ["dead", "removed"])
+async def test_a_backup_that_is_lost_keeps_none(doubted: Bench, why: str) -> None:
+    slot = doubted.slot("wgup_a")
+    if why == "dead":
+        doubted.steering.bury(V4, {"wgup_a"})
+    else:
+        doubted.steering._uplinks = (OTHER,)
+    await doubted.settle()
+    assert doubted.connections.deleted == [(V4, slot << SLOT_SHIFT, INBOUND | SLOT_MASK)]
+    for gone in ("flush map inet wgup early4", "flush set inet wgup pairs4"):
+        assert gone in doubted.scripts()[-1]
+    assert not doubted.steering.carrying(V4)
+
+
+async def test_a_restart_takes_over_what_finishes_on_a_backup(
+    doubted: Bench, mocker: MockerFixture
+) -> None:
+    key = (doubted.slot("wgup_a") << SLOT_SHIFT).to_bytes(4, sys.byteorder)
+    steering = doubted.make()
+    kept = {"kept4": [Element(key)], "kept6": []}
+    mocker.patch.object(steering.controller._sets, "read", kept.__getitem__)
+    await doubted.start(steering)
+    assert [*steering.controller._filter.early.kept] == [(V4, "wgup_a")]
+    assert steering.controller._filter.early.overdue(0.0), "looked at soon"
 
 
 async def test_another_wan_is_not_drained(standing: Bench) -> None:

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from rpcd_wireguard_uplink import model as marks
-from rpcd_wireguard_uplink.model import PROVIDER_DEVICE, Family
+from rpcd_wireguard_uplink.model import PROVIDER_DEVICE, DefaultRoute, Family
 from rpcd_wireguard_uplink.steering import dns
 from rpcd_wireguard_uplink.steering.filter import (
+    BEGIN,
     CHOSEN_MASK,
     LAPSE_S,
     REFRESH_S,
+    EarlyConnections,
     block_script,
     drain_script,
     ended_script,
@@ -22,7 +25,7 @@ from rpcd_wireguard_uplink.steering.filter import (
     standing_script,
     undrain_script,
 )
-from rpcd_wireguard_uplink.steering.plan import FIRST_SLOT, MAIN_SLOT, MOST_SLOTS
+from rpcd_wireguard_uplink.steering.plan import FIRST_SLOT, MAIN_SLOT, MOST_SLOTS, SteeringPlan
 from rpcd_wireguard_uplink.steering.rules import SLOT_SHIFT
 from tests.unit.apart import apart
 
@@ -244,6 +247,55 @@ def test_real_every_redirect_loads() -> None:
     ]
     listed = nft(EVERYTHING, *scripts)
     assert chains(listed)["refuse"] > 0
+
+
+PLAN = SteeringPlan(
+    tunnels=tuple(TUNNELS),
+    wans={f: (DefaultRoute(f, "wan"), DefaultRoute(f, "wwan")) for f in Family},
+)
+
+
+def leaving(**paths: str) -> SteeringPlan:
+    """A plan by which new connections of these families leave early."""
+    return replace(PLAN, early={Family(name): path for name, path in paths.items()})
+
+
+@real
+def test_real_new_connections_leave_early_and_come_back() -> None:
+    early, begin, _ = EarlyConnections().follow(leaving(ipv4="wgup_a", ipv6="wwan"), SLOTS, 0.0)
+    listed = nft(EVERYTHING, begin, early.refreshed(PLAN, SLOTS), EVERYTHING)
+    [[key, verdict]] = elements(listed, "map", "early4")
+    assert key["elem"]["val"] == "ipv4" and 0 < key["elem"]["timeout"] <= LAPSE_S
+    assert verdict == {"goto": {"target": "led_2"}}
+    assert elements(listed, "map", "early6") and elements(listed, "set", "translated")
+    [[key, verdict]] = elements(listed, "map", "kept4")
+    assert (key["elem"]["val"], verdict) == (2 << SLOT_SHIFT, {"goto": {"target": "to_2"}})
+    other, switch, _ = early.follow(leaving(ipv4="wgup_b"), SLOTS, 1.0)
+    over, ended, gone = other.follow(PLAN, SLOTS, 2.0)
+    listed = nft(EVERYTHING, begin, switch, ended)
+    assert elements(listed, "map", "early4") == elements(listed, "map", "early6") == []
+    assert elements(listed, "map", "again4")[0][1] == {"goto": {"target": "led_3"}}
+    assert len(elements(listed, "map", "kept4")) == 2, "some may finish on either"
+    assert gone == [] and over.follow(PLAN, SLOTS, 3.0)[1] == "", "nothing is told twice"
+    dead = replace(PLAN, dead={V4: frozenset({"wgup_b"})})
+    _, lost, gone = over.follow(dead, SLOTS, 4.0)
+    listed = nft(EVERYTHING, begin, switch, ended, lost)
+    assert gone == [(V4, "wgup_b")] and elements(listed, "map", "again4") == []
+    assert len(elements(listed, "map", "kept4")) == 1
+
+
+def test_what_is_never_led_away_early() -> None:
+    rules = rules_of(STANDING, "begin")
+    led = [n for n, rule in enumerate(rules) if "vmap" in rule]
+    kept = " ".join(rules[: led[0]])
+    for what in ("iifname @wans", "fib daddr type", "192.168.0.0/16", "fc00::/7", "@isp4"):
+        assert what in kept
+    assert all("return" in rule for rule in rules[: led[0]])
+    for chain in ("steer", "steer_own"):
+        found = rules_of(STANDING, chain)
+        jump = found.index(BEGIN)
+        assert "meta mark & 0xc0ffc0ff != 0 return" in found[:jump]
+    assert "iifname @tunnels" in " ".join(rules_of(STANDING, "steer")[:jump])
 
 
 # --- the kill switch

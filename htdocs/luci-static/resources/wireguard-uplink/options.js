@@ -31,6 +31,7 @@ return baseclass.extend({
 			failover_timeout: [ '10', 'range(1,3600)' ],
 			prefer_latency: '1',
 			pace: [ 'default' ],
+			early_failover: [ 'free' ],
 			hold_time: [ '30', 'range(0,86400)' ],
 			max_hold_time: [ '1800', 'range(0,86400)' ],
 			track_ip: [ [], 'ipaddr' ],
