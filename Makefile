@@ -117,6 +117,8 @@ install: ## lay the files out below DESTDIR as on a router
 	@[ -z "$(JSMIN)" ] || (cd htdocs && find . -name '*.js') | while read -r file; do \
 		$(JSMIN) <"htdocs/$$file" >"$(DESTDIR)/www/$$file" || exit 1; \
 	done
+	@[ -z "$(JSMIN)" ] || sed -i -e '/^\/\*/d' -e 's/ *\([{};,]\) */\1/g' -e 's/: /:/g' \
+		"$(DESTDIR)/www/luci-static/resources/wireguard-uplink/uplink.css"
 	@$(PYTHON) po/catalogue.py compile "$(DESTDIR)/usr/lib/lua/luci/i18n"
 	@mkdir -p "$(DESTDIR)$(PYTHON_SITE)"
 	@find rpcd_wireguard_uplink \( -name '*.py' -o -name '*.sh' \) \

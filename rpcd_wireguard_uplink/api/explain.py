@@ -20,7 +20,6 @@ from ..failover.monitor import Monitor
 from ..failover.paths import backup_path
 from ..failover.selection import (
     KEPT,
-    PAGE_MBIT,
     TIERS,
     Candidate,
     Place,
@@ -33,18 +32,13 @@ from ..mesh.offers import OfferBook
 from ..mesh.registry.peers import Peers
 from ..model import Family, Health, PathKind
 from ..probing.probe_kind import ProbeKind
+from ..reasons import because
 from ..text import quoted
 from ..uplinks.terms import offer_reason
 from . import replies as r
 from .status import uplink_reason
 
-ASSUMED = "assumed to fail"
-_TIER_SENTENCES = (
-    "it is free",
-    "it is metered",
-    "nobody has said what it costs",
-    "its quota is nearly spent",
-)
+ASSUMED = because("assumed")
 
 
 @dataclass(eq=False, repr=False)
@@ -85,16 +79,14 @@ class ExplainMethods:
         state, wan = monitor.states[family], monitor.network.state.wans[family].primary
         ordered = self._ranked(family, now_s) if wan is not None or state.active else []
         following = [each for each in ordered if each.usable and not each.candidate.is_active]
-        sentence = self._family_sentence(family, names, following)
-        if family in self._carrying.sentences:
-            sentence += f" But {self._carrying.sentences[family]}."
         return r.ExplainedFamily(
             family=family.value,
             state=state.phase.value,
             active_path=state.active,
             primary=wan.device if wan is not None else "",
             cause=state.cause,
-            sentence=sentence,
+            sentence=self._family_sentence(family, names, following),
+            note=self._note(family, names),
             candidates=[
                 self._row(family, number, ordered, names) for number in range(len(ordered))
             ],
@@ -123,34 +115,30 @@ class ExplainMethods:
     ) -> str:
         state, shown = self._monitor.states[family], family.shown
         if not state.active:
-            return f"{shown} has no WAN here, so there is nothing to back up."
+            return because("no_wan", shown)
         if state.phase is Phase.STRANDED:
-            return f"{shown} goes nowhere: {state.cause}."
+            return because("nowhere", shown, state.cause)
         active = names.get(state.active, state.active)
-        sentence = f"{shown} leaves by {active}{self._circumstance(family)}"
-        path = self._monitor.paths.get((state.active, family))
-        if path is not None and path.kinds.present is not ProbeKind.PING:
-            sentence += f" (it answers {path.kinds.present.shown}, not ping)"
-        if early := self._monitor.early.get(family):
-            name = names.get(early, early)
-            return f"{sentence}; new connections leave by {name} while the WAN is in doubt."
         if not following:
-            return f"{sentence}; nothing else could take over now."
+            return because("leaves_last", shown, active)
         heir = following[0].candidate.name
-        return f"{sentence}; {names.get(heir, heir)} would be next."
+        return because("leaves", shown, active, names.get(heir, heir))
 
-    def _circumstance(self, family: Family) -> str:
-        """What is to be said of the path taken, to be put behind its name."""
+    def _note(self, family: Family, names: Mapping[str, str]) -> str:
+        """What else is to be said of the path in use; '' for nothing."""
         state, primary = self._monitor.states[family], primary_of(self._monitor, family)
-        if state.phase is Phase.FAILED_OVER:
-            return f", because {state.cause}"
-        if state.phase is Phase.HOLDING:
-            return f" for a while yet: {state.cause}"
-        if state.cause:
-            return f", but {state.cause}"
-        if primary is not None and primary.below_sla:
-            return f", although it {primary.below_sla}, since nothing clearly better answers"
-        return ""
+        path, told = self._monitor.paths.get((state.active, family)), []
+        if path is not None and path.kinds.present is not ProbeKind.PING:
+            told.append(f"It answers {path.kinds.present.shown}, not ping.")
+        if early := self._monitor.early.get(family):
+            told.append(
+                f"New connections leave by {names.get(early, early)} while the WAN is in doubt."
+            )
+        if state.phase is Phase.PRIMARY and primary is not None and primary.below_sla:
+            told.append(f"It {primary.below_sla}, and nothing clearly better answers.")
+        if family in self._carrying.sentences:
+            told.append(f"{self._carrying.sentences[family]}.")
+        return " ".join(told)
 
     def _row(
         self, family: Family, number: int, ordered: list[Ranked], names: Mapping[str, str]
@@ -196,12 +184,7 @@ class ExplainMethods:
             if config.uplink_to(offer.peer_id) is None:
                 why = self._peers.distrust_reason(offer.peer_id) or offer_reason(offer)
                 removed = offer.peer_id in config.settings.declined
-                does = (
-                    "you removed it: {} brings it back"
-                    if removed
-                    else "no uplink yet: {} makes one"
-                )
-                why = why or does.format(f"`wgctl uplink add {offer.peer_id}`")
+                why = why or because("declined" if removed else "not_added", offer.peer_id)
                 yield r.OtherPeer(peer_id=offer.peer_id, configured=False, reason=why)
 
     # --- uplink_simulate
@@ -227,7 +210,7 @@ class ExplainMethods:
     ) -> r.SimulatedFamily:
         monitor, names = self._monitor, self._names()
         before = after = monitor.states[family]
-        follower, sentence = "", f"{family.shown} has no WAN here."
+        follower, sentence = "", because("no_wan", family.shown)
         primary = primary_of(monitor, family)
         if primary is not None:
             if before.phase in AWAY:
@@ -240,7 +223,7 @@ class ExplainMethods:
             left = self._backups(family, {*failed, primary.name, after.active}, now_s)
             later, _ = decide(after, down, left, settings, now_s)
             follower = later.active if later.active not in (after.active, primary.name) else ""
-            sentence = _simulated_sentence(family, before, after, follower, names)
+            sentence = _simulated_sentence(family, after, follower, names)
         return r.SimulatedFamily(
             family=family.value,
             state=after.phase.value,
@@ -284,16 +267,13 @@ def sentence(
     found = ranked.candidate
     name = names.get(found.name, found.name)
     if not ranked.usable:
-        return f"{name} can't be used: {ranked.reason}."
+        return because("unusable", name, ranked.reason)
     if before is None:
-        now = " and carries the traffic now" if found.is_active else ""
-        return f"{name} comes first{now}."
+        return because("first", name)
     mine = place_of(ranked, prefer_latency=prefer_latency)
     other = place_of(before, prefer_latency=prefer_latency)
-    why = _difference(ranked, before, mine, other)
     other_name = names.get(before.candidate.name, before.candidate.name)
-    now = ", though it carries the traffic now" if found.is_active else ""
-    return f"{name} comes after {other_name}: {why}{now}."
+    return because("after", name, other_name, _difference(ranked, before, mine, other))
 
 
 def _difference(ranked: Ranked, before: Ranked, mine: Place, other: Place) -> str:
@@ -301,26 +281,25 @@ def _difference(ranked: Ranked, before: Ranked, mine: Place, other: Place) -> st
     rule = next(n for n in Place._fields if getattr(mine, n) != getattr(other, n))
     found, first = ranked.candidate, before.candidate
     if rule == "tunnel":
-        return "a WAN of the router's own comes before any peer's"
+        return because("own_wan")
     if rule == "shares_underlay":
-        return "it needs the very WAN that it should replace"
+        return because("needs_that_wan")
     if rule == "metric":
-        return f"its metric is {found.metric}, not {first.metric}"
+        return because("metric", found.metric, first.metric)
     if rule == "tier":
-        known = f"the other is {TIERS[first.terms.tier]}"
-        compared = known if first.terms.is_known else "the other's cost is not known"
-        return f"{_TIER_SENTENCES[found.terms.tier]}, and {compared}"
+        if not found.terms.is_known:
+            return because("cost_unknown")
+        return because("metered" if TIERS[found.terms.tier] == "metered" else "nearly_spent")
     if rule == "weight":
-        return f"its weight is {found.weight}, not {first.weight}"
+        return because("weight", found.weight, first.weight)
     if rule == "price":
-        return f"a GB costs {found.terms.price_per_gb:g} there, not {first.terms.price_per_gb:g}"
+        return because("price", f"{found.terms.price_per_gb:g}", f"{first.terms.price_per_gb:g}")
     if rule == "name":
-        return "both are alike, and the order of names decides"
+        return because("alike")
     mine_ms, other_ms = _raw_ms(ranked, mine), _raw_ms(before, other)
-    why = f"a page of {PAGE_MBIT / 8:g} MB would take {mine_ms / 1000:.2f} s through it"
-    why += f", {other_ms / 1000:.2f} s through the other"
-    kept = ", which is in use and stays until another is a fifth better"
-    return why + (kept if other_ms > mine_ms else "")
+    if other_ms > mine_ms:
+        return because("kept")
+    return because("slower", f"{mine_ms:.0f}", f"{other_ms:.0f}")
 
 
 def _raw_ms(ranked: Ranked, place: Place) -> float:
@@ -328,13 +307,11 @@ def _raw_ms(ranked: Ranked, place: Place) -> float:
 
 
 def _simulated_sentence(
-    family: Family, before: State, after: State, follower: str, names: Mapping[str, str]
+    family: Family, after: State, follower: str, names: Mapping[str, str]
 ) -> str:
     shown, active = family.shown, names.get(after.active, after.active)
     if after.phase is Phase.STRANDED:
-        return f"{shown} would go nowhere: {after.cause}."
-    stays = "would stay on" if after.active == before.active else "would go to"
-    follows = f"{names.get(follower, follower)} would be next"
-    return (
-        f"{shown} {stays} {active}; {follows if follower else 'nothing would be left behind it'}."
-    )
+        return because("nowhere", shown, after.cause)
+    if not follower:
+        return because("would_go_last", shown, active)
+    return because("would_go", shown, active, names.get(follower, follower))

@@ -404,7 +404,7 @@ class CandidateRow(Record):
     last_answer_s: float = member(
         "seconds since the last answer; -1 if never", low=-1, column="ANSWERED"
     )
-    sentence: str = member("why it is at this place, or can't be used")
+    sentence: str = member("why it is at this place, or can't be used", coded=True)
 
 
 class ExplainedFamily(Record):
@@ -412,8 +412,9 @@ class ExplainedFamily(Record):
     state: str = member(STATE)
     active_path: str = member(ACTIVE_PATH)
     primary: str = member('device of the WAN that is backed up; "" if none')
-    cause: str = member('why it is in this state; else ""')
-    sentence: str = member(SENTENCE)
+    cause: str = member('why it is in this state; else ""', coded=True)
+    sentence: str = member(SENTENCE, coded=True)
+    note: str = member('what else is to be said of the path in use; else ""')
     candidates: Sequence[CandidateRow] = member("all backups in the order of preference")
 
 
@@ -432,10 +433,10 @@ class SimulatedFamily(Record):
     family: str = member(FAMILY)
     state: str = member(STATE)
     active_path: str = member(ACTIVE_PATH)
-    cause: str = member('why; else ""')
+    cause: str = member('why; else ""', coded=True)
     moves: bool = member("whether traffic would take another path than now")
     next_path: str = member('what would follow if that failed too; "" if nothing')
-    sentence: str = member(SENTENCE)
+    sentence: str = member(SENTENCE, coded=True)
 
 
 class Simulated(Record):

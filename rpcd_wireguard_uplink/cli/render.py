@@ -302,6 +302,11 @@ def _test(reply: Reply, _colour: bool) -> Iterator[str]:
 def _explain(reply: Reply, colour: bool) -> Iterator[str]:
     for family in reply["families"]:
         yield printable(family["sentence"])
+        yield from (
+            printable(family[name])
+            for name in ("cause", "note")
+            if family[name] not in family["sentence"]
+        )
         if family["candidates"]:
             yield from table(r.CandidateRow, family["candidates"], colour)
             yield from (f"- {printable(row['sentence'])}" for row in family["candidates"])

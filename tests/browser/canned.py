@@ -91,7 +91,7 @@ def coded(found: Any, tree: Table) -> Any:
     made = {name: coded(each, known[name]) for name, each in found.items()}
     for name in known:
         sentence = name.removesuffix("_code")
-        if sentence != name and f"{sentence}_args" in known:
+        if sentence != name and f"{sentence}_args" in known and name not in found:
             made[name], made[f"{sentence}_args"] = code_of(found[sentence])
             made[f"{sentence}_args"] = [*made[f"{sentence}_args"]]
     if "problem_codes" in known:

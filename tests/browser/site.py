@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import mimetypes
 import os
+import re
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -158,8 +159,15 @@ def _translations(lang: str) -> str:
 
 @cache
 def _content(file: Path) -> bytes:
-    data = file.read_bytes()
-    return jsmin(data) if HTDOCS in file.parents and file.suffix == ".js" else data
+    return packaged(file) if HTDOCS in file.parents else file.read_bytes()
+
+
+def packaged(file: Path) -> bytes:
+    """A file of ours without comments and blanks, as `make install` leaves it."""
+    if file.suffix == ".js":
+        return bytes(jsmin(file.read_bytes()))
+    text = re.sub("^/[*].*\n", "", file.read_text(encoding="utf-8"), flags=re.M)
+    return re.sub(" *([{};,]) *", r"\1", text).replace(": ", ":").encode()
 
 
 def _places(path: str) -> list[Path]:

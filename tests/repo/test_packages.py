@@ -95,6 +95,9 @@ def test_the_pages_of_the_ipk_have_no_comments(ipks: dict[str, dict[str, bytes]]
             text = member.read()
             assert text.startswith(b"'use strict';'require ") and b"/*" not in text
             assert len(text) < source.stat().st_size
+        style = tar.extractfile("./www/luci-static/resources/wireguard-uplink/uplink.css")
+        assert style is not None
+        assert b".wgup-now{padding-block:6px;" in style.read()
 
 
 def test_the_scripts_of_the_ipk_call_openwrts_own(ipks: dict[str, dict[str, bytes]]) -> None:

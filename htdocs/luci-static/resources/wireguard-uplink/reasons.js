@@ -14,10 +14,10 @@ function list(sentences) {
 }
 
 return baseclass.extend({
-	why() {
+	why(page) {
 		dialog.show(_('Why this way?'), bus.ask('explain').then((found) => found.families.map((family) => E('div', [
-			E('h5', [ words.family(family.family) ]), E('p', [ family.sentence ]),
-			list(family.candidates.map((each) => '%d. %s: %s'.format(each.place, each.name, each.sentence)))
+			E('p', [ E('strong', [ words.said(family, 'sentence') ]) ].concat([ ' ', family.state == 'stranded' ? '' : words.said(family, 'cause', page.status), ' ', family.note ])),
+			list(family.candidates.map((each) => words.said(each, 'sentence')))
 		])).concat(found.others.length ? [ list(found.others.map((each) => '%s: %s'.format(each.peer_id, words.said(each, 'reason')))) ] : [])));
 	},
 
@@ -30,7 +30,7 @@ return baseclass.extend({
 			fields: paths.map(([ device, name ]) => ({ name: device, label: _('%s fails').format(name), type: 'checkbox', value: device == status.active_path })),
 			label: _('Ask'),
 			work: (given) => bus.ask('simulate', { fail: Object.keys(given).filter((name) => given[name]) }).then((found) =>
-				found.families.map((family) => '%s: %s'.format(words.family(family.family), family.sentence)))
+				found.families.map((family) => words.said(family, 'sentence', status)))
 		});
 	},
 

@@ -10,14 +10,10 @@
  */
 
 function limits(offer) {
-	const number = (value) => words.number(value, 1);
-
-	return [
-		offer.bandwidth_mbps ? _('advertised with %s Mbit/s').format(number(offer.bandwidth_mbps)) : '',
-		offer.limit_mbps ? _('at most %s Mbit/s for each peer').format(number(offer.limit_mbps)) : _('no limit for a single peer'),
-		offer.quota_left_gb >= 0 ? _('%s of %s GB left this month').format(number(offer.quota_left_gb), number(offer.quota_gb)) : _('no monthly limit'),
-		offer.metered ? _('said to be metered') : ''
-	].filter(Boolean).join(', ') + '.';
+	return words.dotted(
+		offer.bandwidth_mbps ? words.rate(offer.bandwidth_mbps * 1000) : '', words.offerCost(offer),
+		offer.limit_mbps ? _('at most %s for each peer').format(words.rate(offer.limit_mbps * 1000)) : _('no limit for each peer')
+	);
 }
 
 return baseclass.extend({
@@ -34,9 +30,6 @@ return baseclass.extend({
 				found.offering ? words.note(limits(offer)) : ''
 			]),
 			found.consumers.length ? this.table(found, offer) : '',
-			found.refused.length ? E('p', { class: 'wgup-note' }, [
-				_('Refused so far: %s.').format(found.refused.map((each) => '%s %d'.format(each.code.replace(/_/g, ' '), each.count)).join(', '))
-			]) : '',
 			E('p', { class: 'wgup-actions', id: 'wgup-offering-actions' }, [
 				page.button('offer', found.offering ? _('Change the offer…') : _('Offer your internet…'), null, () => this.offer(page)), ' ',
 				page.button('withdraw', _('Withdraw…'), null, () => this.withdraw(page), !!found.offering, 'negative')

@@ -21,7 +21,8 @@ const STATES = {
 	changed: [ 'bad', _('key changed') ]
 };
 const COSTS = { free: _('free'), metered: _('metered'), unknown: _('cost unknown'), 'nearly spent': _('nearly used up') };
-const FAMILY = { ipv4: 'IPv4', ipv6: 'IPv6' };
+
+const ROLLBACK = [ _('Settings that were just applied are not confirmed.'), _('Until they are, or are put back by themselves, nothing can be changed here.') ];
 
 /* What the service's codes say (rpcd_wireguard_uplink/reasons.py), filled with their arguments. */
 const TEXTS = {
@@ -51,14 +52,38 @@ const TEXTS = {
 	no_route: _('no WAN is connected'),
 	needs_wan: _('This backup needs %s and can not help when that is dead.'),
 	same_wan: _('%s uses the same internet connection as this router, and is tried last.'),
-	rollback_pending: _('Settings that were just applied wait to be confirmed and may be put back: confirm them, or try again in two minutes.'),
+	rollback_pending: ROLLBACK.join(' '),
 	carrier_lost: _('the cable or the connection is gone'),
 	chosen: _('chosen by hand'),
 	asked_for: _('asked for'),
 	few_uplinks: _('too few backups were ready'),
 	well: _('all went well'),
+	not_added: _('it is not a backup yet'),
+	declined: _('you removed it'),
+	no_wan: _('%s: no WAN is connected.'),
+	nowhere: _('%s: no internet, %s.'),
+	leaves: _('%s uses %s, and %s if that fails.'),
+	leaves_last: _('%s uses %s, and nothing if that fails.'),
+	would_go: _('%s would use %s, and %s if that failed too.'),
+	would_go_last: _('%s would use %s, and nothing if that failed too.'),
+	assumed: _('said to fail'),
+	first: _('%s comes first.'),
+	after: _('%s comes after %s: %s.'),
+	unusable: _('%s is not used: %s.'),
+	own_wan: _('your own WANs come first'),
+	needs_that_wan: _('it needs the WAN that it should replace'),
+	metric: _('its metric is %s, not %s'),
+	metered: _('it is metered, the other is free'),
+	cost_unknown: _('nobody has said what it costs'),
+	nearly_spent: _('its quota is nearly used up'),
+	weight: _('its weight is %s, not %s'),
+	price: _('a GB costs %s there, not %s'),
+	slower: _('a web page takes %s ms through it, %s ms through the other'),
+	kept: _('the other is in use, and not much worse'),
+	alike: _('they are alike, and the names decide'),
 	of: '%s: %s'
 };
+const UNITS = [ [ 0, 1, '–' ], [ 100, 1, _('%s s') ], [ 6000, 60, _('%s min') ], [ 172800, 3600, _('%s h') ], [ Infinity, 86400, _('%s days') ] ];
 const FORMATS = [ 0, 1 ].map((digits) => new Intl.NumberFormat(document.documentElement.lang || undefined, { maximumFractionDigits: digits }));
 
 /* A number in the reader's way, with at most `digits` (0 or 1) behind the point. */
@@ -83,7 +108,6 @@ return baseclass.extend({
 		return end && text.format(...filled, end);
 	},
 
-	family: (name) => FAMILY[name] || name,
 	cost: (name) => COSTS[name] || name,
 	left: (gb) => gb < 0 ? '' : _('%s GB left').format(number(gb, 1)),
 
@@ -115,15 +139,9 @@ return baseclass.extend({
 
 	/* A time span in the largest unit that fits; a dash for one that is not known. */
 	span(seconds) {
-		if (seconds < 0)
-			return '–';
-		if (seconds < 100)
-			return _('%s s').format(number(seconds));
-		if (seconds < 6000)
-			return _('%s min').format(number(seconds / 60));
-		if (seconds < 172800)
-			return _('%s h').format(number(seconds / 3600));
-		return _('%s days').format(number(seconds / 86400));
+		const [ , unit, text ] = UNITS.find(([ most ]) => seconds < most);
+
+		return text.format(number(seconds / unit));
 	},
 
 	offerCost(offer) {
@@ -154,8 +172,7 @@ return baseclass.extend({
 
 	/* Told while settings that LuCI applied may be put back. */
 	rollback: () => E('div', { class: 'wgup-now wgup-bad', id: 'wgup-rollback' }, [
-		E('strong', [ _('Settings that were just applied are not confirmed.') ]),
-		_('They are put back by themselves if nobody confirms them. Until then nothing can be changed here.')
+		E('strong', [ ROLLBACK[0] ]), ROLLBACK[1]
 	]),
 
 	/* Is the internet working, and by which way: one sentence without numbers. */

@@ -237,7 +237,7 @@ return view.extend({
 		if (steps[3][0] || this.failure || status.state == 'stranded')
 			return [];
 		return [ E('h3', [ _('Four steps to a backup') ]), E('ol', { id: 'wgup-guide' }, steps.map(([ isDone, text ]) =>
-			E('li', { class: isDone ? 'wgup-done' : null, 'aria-label': isDone ? _('Done: %s').format(text) : null }, [ text ]))),
+			E('li', { class: isDone ? 'wgup-done' : null }, [ isDone ? _('Done: %s').format(text) : text ]))),
 			first ? this.button('guide-test', _('Test'), 'wgup-name-' + first.interface, () => cards.test(this, this.status.uplinks[0].peer_id), true, 'action') : '' ];
 	},
 
