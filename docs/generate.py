@@ -8,8 +8,10 @@ depend on the tables and the schemas alone: two runs give the same bytes.
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +41,7 @@ DOCS_FILE = "docs/methods.md"
 MESSAGES_FILE = "docs/messages.md"
 OPTIONS_FILE = "docs/options.md"
 SCRIPT_FILE = "htdocs/luci-static/resources/wireguard-uplink/options.js"
+FORM_FILE = "htdocs/luci-static/resources/view/wireguard-uplink/settings.js"
 
 EXAMPLES_FILE = Path(__file__).parents[1] / "tests/data/replies.json"
 """A reply of each method, which tests hold to its schema and print."""
@@ -394,8 +397,14 @@ def _option_row(option: Option) -> str:
 
 
 def options_script() -> str:
-    """The data of the settings page: the checks of every option that a form may show."""
-    sections = [kind for kind in SECTIONS.values() if kind.name]
+    """The data of the settings page: the checks of every option that its form shows."""
+    form = (Path(__file__).parents[1] / FORM_FILE).read_text(encoding="utf-8")
+    shown = set(re.findall(r"\[ '(\w+)', _\(", form))
+    sections = [
+        replace(kind, options=tuple(o for o in kind.options if o.name in shown))
+        for kind in SECTIONS.values()
+        if kind.name
+    ]
     kinds = {
         option.kind.pattern: option.kind
         for section in sections

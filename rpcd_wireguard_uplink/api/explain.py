@@ -210,7 +210,7 @@ class ExplainMethods:
     ) -> r.SimulatedFamily:
         monitor, names = self._monitor, self._names()
         before = after = monitor.states[family]
-        follower, sentence = "", because("no_wan", family.shown)
+        follower, sentence = "", str(because("no_wan", family.shown))
         primary = primary_of(monitor, family)
         if primary is not None:
             if before.phase in AWAY:

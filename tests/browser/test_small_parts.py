@@ -91,6 +91,43 @@ def test_the_first_page_is_red_without_the_service(runtime, session: BrowserSess
     runtime.log()
 
 
+def test_the_first_page_says_that_settings_wait_to_be_confirmed(
+    runtime, session: BrowserSession
+) -> None:
+    assert "not confirmed" not in included(runtime)
+    session.gateway.others[methods.OBJECT]["uplink_pulse"] = lambda _, given: (
+        0,
+        {"rollback_s": 70},
+    )
+    text = included(runtime)
+    assert "Settings that were just applied are not confirmed." in text
+    assert "nothing can be changed here" in text
+    assert "wan is down. The internet works, through nodea." in text
+    assert runtime.count("#wgup-rollback.wgup-bad") == 1
+
+
+def test_the_first_page_says_that_the_session_is_over(runtime, session: BrowserSession) -> None:
+    included(runtime)
+    session.gateway.sessions.clear()
+    text = included(runtime)
+    assert "Your session is over: log in again." in text
+    assert "Nothing watches" not in text, "the service may well be at work"
+    assert runtime.count("#view .wgup-bad") == 1
+    runtime.log()
+
+
+def test_the_first_page_when_nothing_answers(runtime, session: BrowserSession) -> None:
+    def breaks(_: object, given: object) -> None:
+        raise ConnectionError("what asks is let down")
+
+    session.gateway.others[methods.OBJECT] = dict.fromkeys((*NAMES, "uplink_pulse"), breaks)
+    text = included(runtime)
+    assert "The router can not be reached." in text
+    assert "Nothing watches" not in text
+    assert runtime.count("#view .wgup-bad") == 1
+    runtime.log()
+
+
 def column(page, key: str) -> str:
     return str(
         page.js(

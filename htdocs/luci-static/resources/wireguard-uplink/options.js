@@ -10,7 +10,6 @@ return baseclass.extend({
 		[ /^(?:http:\/\/[A-Za-z0-9.\[][!-~]{0,190})$/, _('the URL of a page that answers 204, and begin with http://') ],
 		[ /^(?:(?!wgup)[A-Za-z0-9_.-]{1,15})$/, _('a WireGuard device that is none of this service\'s') ],
 		[ /^(?:[A-Za-z0-9][A-Za-z0-9._-]{0,63} +[0-9A-Fa-f.:]+)$/, _('a peer\'s id and its address in the mesh, as in \'nodeA 10.9.0.1\'') ],
-		[ /^(?:[0-9A-Za-z_.\/+ -]{1,32})$/, _('at most 32 plain characters') ],
 		[ /^(?:\/[^\x00-\x1f\x7f]{1,254})$/, _('a file\'s whole path') ],
 		[ /^(?:[0-9A-Za-z_.-]+(?:\/[0-9A-Za-z_.-]+)*)$/, _('words of a topic with / between them') ]
 	],
@@ -31,15 +30,11 @@ return baseclass.extend({
 			failover_timeout: [ '10', 'range(1,3600)' ],
 			prefer_latency: '1',
 			pace: [ 'default' ],
-			early_failover: [ 'free' ],
 			hold_time: [ '30', 'range(0,86400)' ],
 			max_hold_time: [ '1800', 'range(0,86400)' ],
 			track_ip: [ [], 'ipaddr' ],
 			reliability: [ '0', 'range(0,20)' ],
 			trusted_peer: [ [], '', 0 ],
-			declined: [ [], '', 0 ],
-			wan: [ [] ],
-			policy: [ [] ],
 			dns: [ [], 'ipaddr' ],
 			captive_check: [ '', '', 1 ],
 			fail_closed: '0',
@@ -47,11 +42,9 @@ return baseclass.extend({
 			sticky_time: [ '600', 'range(1,86400)' ],
 			max_loss: [ '20', 'range(0,100)' ],
 			max_latency: [ '0', 'range(0,60000)' ],
-			imported: '0',
 			node_id: [ '', '', 0 ],
 			mesh: [ [], '', 2 ],
 			mesh_port: [ '7333', 'port' ],
-			carrier: [ [] ],
 			peer: [ [], '', 3 ],
 			trust: [ 'auto' ],
 			poll_interval: [ '120', 'range(1,3600)' ]
@@ -59,8 +52,6 @@ return baseclass.extend({
 		local: {
 			enabled: '0',
 			bandwidth_mbps: [ '0', 'range(0,1000000)' ],
-			latency_ms: [ '', 'and(ufloat,max(60000))' ],
-			wan_type: [ '', '', 4 ],
 			metered: '0',
 			quota_gb: [ '0', 'and(ufloat,max(1000000))' ],
 			price_per_gb: [ '0', 'and(ufloat,max(1000000))' ],
@@ -78,10 +69,9 @@ return baseclass.extend({
 			enabled: '0',
 			host: [ '', 'host' ],
 			port: [ '', 'port' ],
-			password_file: [ '', '', 5 ],
 			tls: '0',
-			ca_file: [ '', '', 5 ],
-			prefix: [ 'secubox/uplink', '', 6 ],
+			ca_file: [ '', '', 4 ],
+			prefix: [ 'secubox/uplink', '', 5 ],
 			area: [ [], '', 0 ]
 		}
 	}
