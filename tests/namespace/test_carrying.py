@@ -91,7 +91,7 @@ def test_case_12_a_firewall_that_forwards_to_the_wan_only(network: ConsumerNetwo
         assert len(told(status, "flows of the LAN towards wgup_nodea are dropped")) == 2
         assert all(mend in problem for problem in status["problems"])
         why = router.service.expect("uplink_explain")["families"]
-        assert all("are dropped on this router" in family["sentence"] for family in why)
+        assert all("are dropped on this router" in family["note"] for family in why)
         assert not answers(network.host, MANY4[0])
         network.consumer.sh(mend)
         assert answers(network.host, MANY4[0]) and answers(network.host, MANY6[0])
