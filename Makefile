@@ -38,7 +38,7 @@ export IMPORT_ALL
 
 .DEFAULT_GOAL := help
 .PHONY: help run vm bench chaos fuzz test test-deep test-next ready lint format check generate screenshots
-.PHONY: deb ipk install clean system lab-system
+.PHONY: deb ipk install clean system lab-system venv-system
 
 help: ## say what the commands are
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /make \1: /'
@@ -135,7 +135,7 @@ clean: ## remove what the other commands made
 	rm -rf $(VENV) .venv-next build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-$(LAB_STAMP): setup.cfg
+$(LAB_STAMP): setup.cfg | venv-system
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "$(PYTHON) is older than 3.11; give another: make PYTHON=python3.11" >&2; exit 1; }
 	@echo "Python: the project and its two libraries, into $(VENV)"
@@ -152,13 +152,14 @@ $(STAMP): $(LAB_STAMP)
 # kept from starting now by policy-rc.d (one that is there already decides), later by disabling it.
 system: NEEDED = $(LAB) $(TESTS)
 lab-system: NEEDED = $(LAB)
-lab-system: UNLESS_INSTALLED = exit 1
-system lab-system:
+venv-system: NEEDED =
+lab-system venv-system: UNLESS_INSTALLED = exit 1
+system lab-system venv-system:
 	@PATH="$$PATH:/usr/sbin:/sbin"; missing=; \
 	for pair in $(NEEDED); do \
 		command -v "$${pair%%:*}" >/dev/null || missing="$$missing $${pair#*:}"; \
 	done; \
-	[ -x $(BIN)/python ] || $(PYTHON) -c 'import ensurepip' 2>/dev/null || \
+	$(BIN)/python -c 'import pip' 2>/dev/null || $(PYTHON) -c 'import ensurepip' 2>/dev/null || \
 		missing="$$missing python3-venv"; \
 	[ -n "$$missing" ] || exit 0; \
 	if [ "$$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then \

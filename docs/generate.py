@@ -147,8 +147,8 @@ From a shell, as root:
 Scripts want `-S`: the reply is one line, also that of an error, and the exit status is the one
 below (without `-S` and a terminal, `ubus` exits with 256 less it: 252 for 4). Where there is no
 `ubus`, as on plain Linux, `python3 -m rpcd_wireguard_uplink.extras.standalone` takes the same
-arguments. `wgctl uplink COMMAND --json` prints the same replies with the same statuses. A program
-in Python needs nothing but `ubus`:
+arguments. `wgctl uplink COMMAND --json` prints the same replies with the same statuses, and exits
+with 1 after a test or a drill that failed. A program in Python needs nothing but `ubus`:
 
 ```python
 import json

@@ -133,6 +133,19 @@ def test_bytecode_is_for_the_routers_python_only(tmp_path: Path) -> None:
     assert not [name for name in names if name.endswith(".py")]
 
 
+def test_make_names_what_a_bare_machine_lacks(tmp_path: Path) -> None:
+    """Debian's python3 has no ensurepip, so no folder for the packages' Python can be made."""
+    for tool in ("sh", "id"):
+        (tmp_path / tool).symlink_to(shutil.which(tool) or tool)
+    (tmp_path / "bare").write_text('#!/bin/sh\n[ "$2" != "import ensurepip" ]\n')
+    (tmp_path / "bare").chmod(0o755)
+    words = [shutil.which("make") or "make", "-s", "ipk", "PYTHON=bare", f"VENV={tmp_path}/venv"]
+    path = {"PATH": str(tmp_path)}
+    done = subprocess.run(words, cwd=ROOT, env=path, capture_output=True, text=True)
+    assert done.returncode != 0 and not (tmp_path / "venv").exists()
+    assert "(as root on Debian: apt-get install python3-venv)" in done.stderr
+
+
 @pytest.mark.needs("opkg")
 def test_the_real_opkg_installs_and_removes_it(made: list[Path], tmp_path: Path) -> None:
     files = [str(file) for file in made if "mqtt" not in file.name]
