@@ -12,6 +12,7 @@ import ipaddress
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import Enum
+from socket import IPPROTO_TCP
 from typing import Any
 
 from ..model import Family
@@ -359,7 +360,10 @@ def _is_in(value: Any, right: Any) -> bool | None:
     if isinstance(value, int) and isinstance(right, (int, str)):
         number = _number(right)
         return None if number is None else value == number
-    return False if isinstance(value, str) and isinstance(right, int) else None
+    if isinstance(value, str) and isinstance(right, int):
+        # nft lists protocols by number where there is no /etc/protocols.
+        return value == "tcp" and right == IPPROTO_TCP
+    return None
 
 
 def _is_exactly(flags: frozenset[str], right: Any) -> bool | None:

@@ -213,6 +213,8 @@ async def _connected(socket: str) -> AsyncIterator[Client]:
             raise BusError(f"{OBJECT} is not on the bus at {socket}.\n{_START_HINT}") from error
         raise
     except BusError as error:
+        if isinstance(error.__cause__, PermissionError):
+            raise
         raise BusError(f"{error}\n{_START_HINT}") from error
     finally:
         await client.close()

@@ -30,7 +30,7 @@ def inbound_script(opened: Iterable[str]) -> str:
         f'iifname != "{TUNNEL_PREFIX}*" accept',
         f"iifname {{ {names} }} accept",
         "ct state established ct direction reply accept",
-        "ct state related meta l4proto { icmp, ipv6-icmp } accept",
+        "ct state related meta l4proto { icmp, icmpv6 } accept",
         "counter drop",
     )
     chain = f"inet {TABLE} {CHAIN}"

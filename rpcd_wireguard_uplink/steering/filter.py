@@ -568,7 +568,7 @@ def _match(anchor: Anchor, family: Family) -> str:
         ports = _set(f"{low}-{high}" if low < high else str(low) for low, high in _merged(anchor))
         found.append(f"meta l4proto {_set(protocols or _PORTED)} th dport {ports}")
     elif protocols:
-        six = {"icmp": "ipv6-icmp"} if family is Family.IPV6 else {}
+        six = {"icmp": "icmpv6"} if family is Family.IPV6 else {}
         found.append(f"meta l4proto {_set(six.get(p, p) for p in protocols)}")
     return " ".join(found)
 

@@ -35,10 +35,10 @@ def open_socket(path: str) -> socket.socket:
             raise BusError(
                 f"no bus at {path}: no ubusd runs there, and no service with --broker"
             ) from error
+        if isinstance(error, PermissionError):
+            raise BusError(f"only root may use the bus at {path}: put sudo in front") from error
         reason = error.strerror or (os.strerror(error.errno) if error.errno else str(error))
-        raise BusError(
-            f"can't connect to the bus at {path}: {reason}; check the path and who may use it"
-        ) from error
+        raise BusError(f"can't connect to the bus at {path}: {reason}; check the path") from error
     return sock
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 from collections.abc import Iterator, Sequence
 
 from ...api.replies import FindingRow
@@ -28,9 +29,14 @@ __all__ = [
 ]
 
 
+NOT_ROOT = Finding(
+    "user", Level.WRONG, "Only root can look at all of it.", "sudo wgctl uplink doctor"
+)
+
+
 def run(places: Places, *, as_json: bool = False) -> tuple[str, int]:
     """Examine this router; the text to print and the exit status: 1 where anything is wrong."""
-    findings = examine(asyncio.run(read_facts(places)))
+    findings = [NOT_ROOT] if os.geteuid() else examine(asyncio.run(read_facts(places)))
     status = int(any(finding.level is Level.WRONG for finding in findings))
     if not as_json:
         return "\n".join(report(findings)) + "\n", status

@@ -221,6 +221,8 @@ EXPRESSIONS = [
     ("nfproto", passes(meta("nfproto"), "ipv4"), "accept"),
     ("other nfproto", passes(meta("nfproto"), "ipv6"), "drop"),
     ("l4proto", passes(meta("l4proto"), {"set": ["tcp", "udp"]}), "accept"),
+    ("l4proto by number", passes(meta("l4proto"), {"set": [6, 17]}), "accept"),
+    ("another by number", passes(meta("l4proto"), 17), "drop"),
     ("state", passes(ct("state"), ["established", "related"], "in"), "drop"),
     ("new", passes(ct("state"), "new", "in"), "accept"),
     ("not invalid", passes(ct("state"), "invalid", "!="), "accept"),

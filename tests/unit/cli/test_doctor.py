@@ -403,6 +403,7 @@ def found(monkeypatch: pytest.MonkeyPatch) -> dict[str, Facts]:
         return holder["facts"]
 
     monkeypatch.setattr(doctor, "read_facts", read)
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
     return holder
 
 
@@ -427,6 +428,15 @@ def test_wgctl_uplink_doctor(
     assert [set(row) for row in told["findings"]] == [{"check", "level", "what", "mend"}] * len(
         examine(found["facts"])
     )
+
+
+def test_whoever_is_not_root_is_told_that_alone(
+    found: dict[str, Any], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    assert main.main(["uplink", "doctor"]) == 1 and not found
+    told = "wrong: Only root can look at all of it.\n    sudo wgctl uplink doctor\n"
+    assert capsys.readouterr().out == told
 
 
 def test_what_others_wrote_can_not_move_the_cursor(

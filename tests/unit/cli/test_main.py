@@ -434,6 +434,16 @@ async def test_without_a_bus_it_is_10_and_says_how_to_start(wgctl: Any, tmp_path
     assert json.loads(said.out)["success"] is False
 
 
+async def test_a_bus_that_is_roots_alone_is_told(wgctl: Any, monkeypatch: Any) -> None:
+    def refuse(*_: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("rpcd_wireguard_uplink.ubus.session.socket.socket.connect", refuse)
+    said = await wgctl("uplink", "status", "-s", "/x.sock")
+    assert said.err == "only root may use the bus at /x.sock: put sudo in front\n"
+    assert said.status == 10
+
+
 async def test_without_the_service_it_is_10(bus: str, wgctl: Any) -> None:
     said = await wgctl("uplink", "status", "-s", bus)
     assert (said.status, said.out) == (10, "")

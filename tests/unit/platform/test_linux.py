@@ -54,6 +54,11 @@ async def test_the_filter_that_stands_is_not_put_up_again(
     assert len(commands.calls) == 5
 
 
+def test_the_filter_names_protocols_by_words_of_nfts_own() -> None:
+    """Others need /etc/protocols, which a small system lacks."""
+    assert "related meta l4proto { icmp, icmpv6 } accept" in inbound.inbound_script([])
+
+
 # --- resolvers
 
 

@@ -75,7 +75,7 @@ def test_an_anchored_connection_has_a_slot_of_its_own() -> None:
         (Anchor("a", "a", dscp=frozenset({46, 0})), V4, "ip dscp { 0, 46 }"),
         (Anchor("a", "a", dscp=frozenset({46})), V6, "ip6 dscp { 46 }"),
         (Anchor("a", "a", protocols=frozenset({"icmp", "gre"})), V4, "meta l4proto { gre, icmp }"),
-        (Anchor("a", "a", protocols=frozenset({"icmp"})), V6, "meta l4proto { ipv6-icmp }"),
+        (Anchor("a", "a", protocols=frozenset({"icmp"})), V6, "meta l4proto { icmpv6 }"),
         (
             Anchor("a", "a", protocols=frozenset({"udp", "icmp"}), ports=((9, 9), (1, 4), (3, 6))),
             V4,
