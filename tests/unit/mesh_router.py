@@ -6,7 +6,6 @@ the server would; nothing listens, since the mesh device exists only in those an
 
 from __future__ import annotations
 
-import asyncio
 import json
 import time
 from pathlib import Path
@@ -99,13 +98,6 @@ HAND_MADE = Given(**GIVEN)
 async def say(router: MeshRouter, **changes: Any) -> None:
     """nodea offers its internet over the mesh."""
     assert (await router.ask("/v1/message", offer("nodea", **changes))).status == 200
-
-
-async def until(holds: Any, timeout_s: float) -> None:
-    deadline_s = time.monotonic() + timeout_s
-    while not holds():
-        assert time.monotonic() < deadline_s
-        await asyncio.sleep(0.02)
 
 
 async def stranger_speaks(router: MeshRouter, peer_id: str, **changes: Any) -> MeshPeer:

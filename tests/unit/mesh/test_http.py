@@ -21,6 +21,7 @@ from rpcd_wireguard_uplink.mesh.http import server as server_module
 from rpcd_wireguard_uplink.mesh.http.connection import MOST_HEADERS
 from rpcd_wireguard_uplink.mesh.http.sockets import plain_source
 from rpcd_wireguard_uplink.warnings import Warnings
+from tests.unit.waiting import until
 
 PATHS = {"/v1/offer": ("GET",), "/v1/lease": ("POST", "DELETE")}
 GET = b"GET /v1/offer HTTP/1.1\r\nHost: peer\r\n\r\n"
@@ -237,11 +238,7 @@ async def exchange_eof(port: int) -> bytes:
 
 async def nothing_left(server: Server) -> None:
     """Wait until the server holds no connection."""
-    for _ in range(200):
-        if not server._connections:
-            return
-        await asyncio.sleep(0.02)
-    pytest.fail(f"{len(server._connections)} connections are left")
+    await until(lambda: not server._connections)
 
 
 async def test_slow_clients_are_closed() -> None:
@@ -481,10 +478,7 @@ async def test_an_address_that_can_not_be_listened_on_is_told_and_tried_again(
         assert "nodevice0" in " ".join(warnings.values())
         assert (await request("127.0.0.5", port, "GET", "/v1/offer"))[0] == 200
         taken.close()
-        for _ in range(100):
-            if len(warnings) == 2:
-                break
-            await asyncio.sleep(0.05)
+        await until(lambda: len(warnings) == 2)
         assert (await ask(port))[0] == 200
     finally:
         taken.close()

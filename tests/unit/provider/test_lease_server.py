@@ -19,6 +19,7 @@ from rpcd_wireguard_uplink.provider.offer import OwnOffer
 from rpcd_wireguard_uplink.uci.store import UnwritableConfig
 from tests.unit.fakes import key_of, set_network
 from tests.unit.mesh_router import CONFIG, MeshRouter
+from tests.unit.waiting import until
 
 WANTED = LeaseRequest(peer_id="nodea", public_key=key_of("consumer"))
 
@@ -34,9 +35,7 @@ def names() -> set[str]:
 
 async def settled(router: MeshRouter) -> None:
     """Until what goes on in the background is done."""
-    deadline_s = time.monotonic() + 20
-    while "keeping leases" in names() and time.monotonic() < deadline_s:
-        await asyncio.sleep(0.01)
+    await until(lambda: "keeping leases" not in names(), 20.0)
 
 
 async def grant(router: MeshRouter) -> LeaseGrant:

@@ -19,8 +19,9 @@ from rpcd_wireguard_uplink.mesh.wire.offer import Offer
 from rpcd_wireguard_uplink.model import Uplink
 from rpcd_wireguard_uplink.uplinks import automatic
 from tests.unit.fakes import Commands, key_of
-from tests.unit.mesh_router import CONFIG, GIVEN, HAND_MADE, MeshRouter, say, until
+from tests.unit.mesh_router import CONFIG, GIVEN, HAND_MADE, MeshRouter, say
 from tests.unit.router import offer
+from tests.unit.waiting import until
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import time
 from collections.abc import AsyncIterator
@@ -28,6 +27,7 @@ from rpcd_wireguard_uplink.warnings import Warnings
 from tests.unit.fakes import Commands, RoutingTables, key_of
 from tests.unit.mesh.test_http import free_port
 from tests.unit.router import CONFIG, Router, commands_of_a_router, offer
+from tests.unit.waiting import until
 
 WANTED = Uplink("nodea", "", Endpoint("192.0.2.7"), key_of("old"), (), key_of("own"))
 GRANT = LeaseGrant(
@@ -166,9 +166,7 @@ async def test_an_uplink_that_is_gone_gives_its_lease_back(
     provider.answer = Response(200, {"released": True})
     lease_client.release(granted)
     lease_client.release(replace(granted, leased=False))
-    deadline_s = time.monotonic() + 10
-    while len(provider.asked) < 2 and time.monotonic() < deadline_s:
-        await asyncio.sleep(0.01)
+    await until(lambda: len(provider.asked) >= 2)
     assert [request.method for request in provider.asked] == ["POST", "DELETE"]
 
 
@@ -194,10 +192,7 @@ async def test_a_renewal_that_fails_is_told_until_its_uplink_is_gone(
     assert "RuntimeError" in warnings["lease wgup_nodea"]
     assert "secret" not in warnings["lease wgup_nodea"]
     router.daemon.store.current = replace(router.config, uplinks=())
-    deadline_s = time.monotonic() + 10
-    while "lease wgup_nodea" in warnings and time.monotonic() < deadline_s:
-        await asyncio.sleep(0.05)
-    assert "lease wgup_nodea" not in warnings
+    await until(lambda: "lease wgup_nodea" not in warnings)
 
 
 async def test_a_provider_that_gives_another_place_each_time_wears_no_flash(
@@ -237,9 +232,7 @@ async def test_the_other_endpoints_of_a_lease_are_known(
     named = ScopedEndpoint("p.example", 9)
     lease_client._held[granted.public_key].endpoints += (named,)
     keep(router, replace(granted, interface="wgup_nodea"))
-    deadline_s = time.monotonic() + 10
-    while not router.machine.known_endpoints and time.monotonic() < deadline_s:
-        await asyncio.sleep(0.05)
+    await until(lambda: router.machine.known_endpoints)
     assert router.machine.known_endpoints == {"wgup_nodea": (granted.endpoint, named.endpoint)}
     assert router.machine.sure_hosts == {"wgup_nodea": {"fd70:9::2"}}
 
@@ -290,9 +283,7 @@ async def test_a_place_in_a_routed_network_is_refused_and_given_back(
     with pytest.raises(InvalidArgument, match=r"nodea gave an address that a route leads to") as it:
         await lease_client.ask(WANTED)
     assert it.value.code == "address_conflict"
-    deadline_s = time.monotonic() + 10
-    while len(provider.asked) < 2 and time.monotonic() < deadline_s:
-        await asyncio.sleep(0.01)
+    await until(lambda: len(provider.asked) >= 2)
     assert [request.method for request in provider.asked] == ["POST", "DELETE"]
     held = replace(WANTED, interface="wgup_nodea", addresses=GRANT.addresses)
     assert (await lease_client._request(held, "127.0.0.1", "")).addresses == GRANT.addresses, (

@@ -26,6 +26,7 @@ from rpcd_wireguard_uplink.extras.mqtt import transport as module
 from rpcd_wireguard_uplink.extras.mqtt.password import FOLDER
 from rpcd_wireguard_uplink.extras.mqtt.transport import MOST_PAYLOAD, MqttTransport
 from tests.lab.node import environment
+from tests.unit.waiting import until
 
 pytestmark = pytest.mark.needs("mosquitto")
 
@@ -121,14 +122,6 @@ class Peer:
         link._sock.shutdown(socket.SHUT_RDWR)
 
 
-async def until(condition: Any) -> None:
-    for _ in range(500):
-        if condition():
-            return
-        await asyncio.sleep(0.02)
-    raise AssertionError("it did not happen")
-
-
 @asynccontextmanager
 async def peers(
     settings: MqttSettings, *ids: str, folder: str = FOLDER
@@ -158,6 +151,7 @@ async def test_an_offer_is_kept_for_who_comes_later(broker: Broker) -> None:
     async with peers(broker.settings, "nodeA") as (one,):
         await one.connected()
         assert one.transport.publish(b"old") and one.transport.publish(b"new")
+        await one.has(("nodeA", b"new"))
         async with peers(broker.settings, "nodeB") as (other,):
             await other.has(("nodeA", b"new"))
             assert other.messages == [("nodeA", b"new")]
