@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import base64
 import subprocess
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from selenium.common.exceptions import SessionNotCreatedException
+from selenium.common.exceptions import JavascriptException, SessionNotCreatedException
 from selenium.webdriver import Chrome, ChromeOptions, Keys
 from selenium.webdriver.chrome.service import Service as Driver
 from selenium.webdriver.common.by import By
@@ -90,7 +91,8 @@ class Page:
         self.browser.execute_cdp_cmd(
             "Emulation.setDeviceMetricsOverride", {**size, "deviceScaleFactor": 1, "mobile": False}
         )
-        self.browser.get(url)
+        self.browser.get(url)  # which may return a little too early
+        self.until("location.href != 'about:blank' && document.readyState == 'complete'")
 
     def close(self) -> None:
         """Leave it; nothing of it goes on."""
@@ -106,9 +108,17 @@ class Page:
 
     def until(self, script: str, *arguments: Any, timeout_s: float = WAIT_S) -> Any:
         """Wait until an expression is true and return it. Raises AssertionError with the page."""
-        found = self.browser.execute_script(UNTIL % script, 1000 * timeout_s, *arguments)
-        if found:
-            return found
+        ends_s = time.monotonic() + timeout_s
+        while (left_s := ends_s - time.monotonic()) > 0:
+            try:
+                ms = 1000 * min(left_s, WAIT_S)  # the driver gives a script 30 s
+                found = self.browser.execute_script(UNTIL % script, ms, *arguments)
+            except JavascriptException as error:
+                if "document unloaded" not in str(error):
+                    raise
+            else:
+                if found:
+                    return found
         seen = self.js("document.body.innerText")
         raise AssertionError(f"not in {timeout_s:g} s: {script} {arguments}\n{seen}\n{self.log()}")
 
