@@ -66,7 +66,7 @@ for n in 4 6; do ip -$n rule; ip -$n route show table all | grep 'table 5[0-9][0
   sed 's/metric [0-9]*//' | sort
 nft list tables | sort
 nft list table inet wgup | grep -v counter | grep -o 'wgup_[a-z0-9]*' | sort -u
-for table in wgup_inbound wgup_provider; do nft list table inet $table; done 2>/dev/null
+for table in wgup_inbound wgup_provider; do nft -t list table inet $table; done 2>/dev/null
 tc qdisc | grep -o '.*dev wgup[^ ]*'; tc class show dev wgup_srv 2>/dev/null; true
 """
 REBOOT = r"""set +e
