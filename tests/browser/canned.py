@@ -254,7 +254,7 @@ def stranded() -> Service:
     service = failed_over()
     none = family("", "stranded")
     service.status.update(state="stranded", active_path="", families={"ipv4": none, "ipv6": none})
-    dead = {"state": "down", "usable": False, "active": False, "latency_ms": -1}
+    dead = {"state": "down", "usable": False, "active": False, "latency_ms": -1, "loss_pct": 100}
     service.status["uplinks"][0].update(dead, reason=because("down", because("no_answer", 3, 2)))
     return service
 

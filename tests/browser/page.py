@@ -163,10 +163,10 @@ class Page:
         entries = self.browser.get_log("browser")  # type: ignore[no-untyped-call]
         return [e["message"] for e in entries if e["level"] == "SEVERE"]
 
-    def pictures(self, folder: Path, name: str) -> None:
-        """Write the first 2000 lines of the page as NAME-light.webp and NAME-dark.webp."""
+    def pictures(self, folder: Path, name: str, height: int = 1100) -> None:
+        """Write the page's first lines as NAME-light.webp and NAME-dark.webp."""
         width = self.js("innerWidth")
-        height = self.js("Math.min(2000, Math.max(document.body.scrollHeight, 300))")
+        height = self.js("Math.min(a[0], Math.max(document.body.scrollHeight, 300))", height)
         size = {"width": width, "height": height, "screenWidth": width, "screenHeight": height}
         self.browser.execute_cdp_cmd(
             "Emulation.setDeviceMetricsOverride", {**size, "deviceScaleFactor": 1, "mobile": False}
@@ -177,7 +177,7 @@ class Page:
                 "(document.documentElement.dataset.darkmode = a[0])", str(theme == "dark").lower()
             )
             taken = self.browser.execute_cdp_cmd(
-                "Page.captureScreenshot", {"format": "webp", "quality": 70}
+                "Page.captureScreenshot", {"format": "webp", "quality": 35}
             )
             (folder / f"{name}-{theme}.webp").write_bytes(base64.b64decode(taken["data"]))
         light, dark = (

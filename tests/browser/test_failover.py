@@ -44,7 +44,7 @@ def seen_at(page, text: str) -> float:
 def test_the_page_follows_a_failover(router: Router, page, serve) -> None:
     session = BrowserSession.to(router.service.socket, router.service.config_dir)
     page.open(serve(session.gateway).url(OVERVIEW, session.owner))
-    page.sees("The internet works, by wan.", "#wgup-now")
+    page.sees("The internet works, through wan.", "#wgup-now")
     page.js(WATCH)
 
     router.network.wan.drop()
@@ -60,7 +60,7 @@ def test_the_page_follows_a_failover(router: Router, page, serve) -> None:
     router.wait_primary()
     back = time.time()
     page.js("(seen.splice(0), 1)")
-    page.sees("The internet works, by wan.", "#wgup-now")
+    page.sees("The internet works, through wan.", "#wgup-now")
     assert time.time() - back < FOLLOWS_S + 1.0
     page.until("!document.querySelector('#wgup-history').innerText.includes('it lasts')")
     assert page.js("loaded") == "once", "the page was loaded again"

@@ -75,7 +75,7 @@ def confirm(page, button: str) -> None:
 
 
 def test_it_says_which_way_traffic_takes(overview) -> None:
-    overview.sees("The internet works, by wan.", "#wgup-now")
+    overview.sees("The internet works, through wan.", "#wgup-now")
     overview.sees("in use", "#wgup-path-wan")
 
 
@@ -134,7 +134,7 @@ def test_a_backup_is_used_by_hand(overview, mesh: Mesh) -> None:
     overview.until("!document.querySelector('#wgup-chosen')")
     mesh.home.wait_primary()
     overview.asks_now()
-    overview.sees("The internet works, by wan.", "#wgup-now")
+    overview.sees("The internet works, through wan.", "#wgup-now")
 
 
 @pytest.mark.home(trusted=["nodea"])

@@ -56,17 +56,25 @@ def wait_for(true: Callable[[], object]) -> None:
 # --- what is the matter, in three seconds
 
 SENTENCES = {
-    "calm": ("The internet works, by wan.", "traffic moves to nodea within 3 s", "Nothing to do."),
+    "calm": (
+        "The internet works, through wan.",
+        "traffic moves to nodea within 3 s",
+        "Nothing to do.",
+    ),
     "failed_over": ("wan is down. The internet works, through nodea.", "no backup is ready", ""),
     "stranded": ("There is no internet", "", "Look at modem and cables"),
     "failover_off": (
         "traffic stays on wan even when it fails",
-        "The internet works, by wan.",
+        "The internet works, through wan.",
         "Turn automatic failover on.",
     ),
-    "rollback": ("The internet works, by wan.", "to nodea within 3 s", "Confirm the settings"),
+    "rollback": ("The internet works, through wan.", "to nodea within 3 s", "Confirm the settings"),
     "by_hand": ("The internet works, through nodea: you chose it.", "traffic moves to wan", ""),
-    "first_run": ("The internet works, by wan.", "no backup is ready", "nodec offers its internet"),
+    "first_run": (
+        "The internet works, through wan.",
+        "no backup is ready",
+        "nodec offers its internet",
+    ),
 }
 
 
@@ -573,3 +581,20 @@ def test_pictures(show, pictures: Path, state: str, width: int) -> None:
         pytest.skip("`make screenshots` makes the others")
     page = show(canned.STATES[state](), width=width)
     page.pictures(pictures, f"{state.replace('_', '-')}-{width}")
+
+
+DIALOGS = {"add": ("#wgup-advice-add", "Trust, add"), "rehearse": ("#wgup-rehearse", "Rehearse")}
+
+
+@pytest.mark.parametrize("name", DIALOGS)
+def test_pictures_of_dialogs(show, pictures: Path, name: str) -> None:
+    """A peer's offer, and the rehearsal."""
+    if "SCREENSHOTS" not in os.environ:
+        pytest.skip("`make screenshots` makes them")
+    page = show(canned.first_run() if name == "add" else canned.calm(), width=768)
+    page.js("document.querySelectorAll('#wgup-more').forEach(d => { d.open = true })")
+    opener, text = DIALOGS[name]
+    page.click(opener)
+    page.sees(text, MODAL)
+    page.until("!document.querySelector('#modal_overlay').getAnimations().length")
+    page.pictures(pictures, f"dialog-{name}-768", height=420)

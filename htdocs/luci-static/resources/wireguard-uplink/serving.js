@@ -32,7 +32,7 @@ return baseclass.extend({
 			found.consumers.length ? this.table(found, offer) : '',
 			E('p', { class: 'wgup-actions', id: 'wgup-offering-actions' }, [
 				page.button('offer', found.offering ? _('Change the offer…') : _('Offer your internet…'), null, () => this.offer(page)), ' ',
-				page.button('withdraw', _('Withdraw…'), null, () => this.withdraw(page), !!found.offering, 'negative')
+				found.offering ? page.button('withdraw', _('Withdraw…'), null, () => this.withdraw(page), true, 'negative') : ''
 			])
 		];
 	},

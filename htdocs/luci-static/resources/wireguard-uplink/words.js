@@ -183,7 +183,7 @@ return baseclass.extend({
 			return _('The internet works, through %s: you chose it.').format(name);
 		switch (state) {
 		case 'primary':
-			return _('The internet works, by %s.').format(name);
+			return _('The internet works, through %s.').format(name);
 		case 'suspect':
 			return _('%s is losing packets; traffic still uses it.').format(name);
 		case 'failed_over':
@@ -205,7 +205,7 @@ return baseclass.extend({
 		const to = wan ? wan.path : uplink ? uplink.peer_id : '';
 
 		if (this.stateOf(status) == 'disabled')
-			return status.wans.some((each) => each.device == status.active_path && each.state != 'down') ? _('The internet works, by %s.').format(name) : '';
+			return status.wans.some((each) => each.device == status.active_path && each.state != 'down') ? _('The internet works, through %s.').format(name) : '';
 		if (status.state == 'stranded')
 			return '';
 		if (!to)
@@ -233,7 +233,7 @@ return baseclass.extend({
 		if (status.uplinks.length)
 			return [ _('No backup is ready: %s.').format(this.said(status.uplinks[0], 'reason')), 'check' ];
 		if (offer)
-			return [ _('No backup is ready: %s offers its internet.').format(offer.peer_id), 'add', offer.peer_id ];
+			return [ _('%s offers its internet: add it as backup.').format(offer.peer_id), 'add', offer.peer_id ];
 		return [ _('No backup is ready, and no peer offers its internet: ask the owner of another router of the mesh to offer it.'), '' ];
 	}
 });

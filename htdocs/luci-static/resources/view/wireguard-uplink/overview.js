@@ -209,7 +209,7 @@ return view.extend({
 				E('strong', { id: 'wgup-now', role: 'status' }, [ words.now(status) ]),
 				E('div', { id: 'wgup-next' }, [ words.next(status) ]),
 				E('div', { class: 'wgup-note' }, [ [
-					_('For %s.').format(words.span(status.since_s)), words.said(status, 'cause', status),
+					_('It has been so for %s.').format(words.span(status.since_s)), words.said(status, 'cause', status),
 					status.release_s >= 0 ? _('Back in %s.').format(words.span(status.release_s)) : '',
 					four && six && four != six ? _('IPv4 uses %s, IPv6 uses %s.').format(words.path(status, four), words.path(status, six)) : ''
 				].filter(Boolean).join(' ') ]),
@@ -229,9 +229,9 @@ return view.extend({
 		const status = this.status, first = status.uplinks[0];
 		const steps = [
 			[ status.enabled && status.auto_failover, _('The service watches your WAN and may move traffic.') ],
-			[ this.trust.peers.length > 0, _('Another router of the mesh is seen.') ],
-			[ status.uplinks.length > 0, _('A peer that you trust is a backup.') ],
-			[ status.uplinks.some((each) => each.usable), _('The backup is tested.') ]
+			[ this.trust.peers.length > 0, _('Another router of the mesh is found.') ],
+			[ status.uplinks.length > 0, _('Add a peer that you trust as backup.') ],
+			[ status.uplinks.some((each) => each.usable), _('Test the backup.') ]
 		];
 
 		if (steps[3][0] || this.failure || status.state == 'stranded')
