@@ -140,7 +140,7 @@ def test_a_backup_is_used_by_hand(overview, mesh: Mesh) -> None:
 @pytest.mark.home(trusted=["nodea"])
 def test_the_internet_is_offered_and_withdrawn(overview, mesh: Mesh) -> None:
     overview.sees("Your internet is not offered", "#wgup-offering")
-    assert overview.js("document.querySelector('#wgup-withdraw').disabled")
+    assert overview.count("#wgup-withdraw") == 0
     overview.click("#wgup-offer")
     overview.js("(document.querySelector('.modal [name=bandwidth_mbps]').value = 30)")
     overview.js("(document.querySelector('.modal [name=quota_gb]').value = 12.5)")
