@@ -121,7 +121,8 @@ async def _live(folder: Path, hours: int, commands: Commands) -> str:
         await _pass_an_hour(router, hour)
         machine, kernel = router.machine, router.machine.kernel
         assert isinstance(kernel, RoutingTables)
-        for notes in (commands.calls, machine.steps, machine.guards, machine.stalled):
+        notes_of = (machine.steps, machine.guards, machine.stalled, machine.left)
+        for notes in (commands.calls, *notes_of):
             notes.clear()
         for more in (kernel.requests, router.events, router.replies):
             more.clear()
