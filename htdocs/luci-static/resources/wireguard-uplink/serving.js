@@ -11,7 +11,8 @@
 
 function limits(offer) {
 	return words.dotted(
-		offer.bandwidth_mbps ? words.rate(offer.bandwidth_mbps * 1000) : '', words.offerCost(offer),
+		offer.bandwidth_mbps ? words.rate(offer.bandwidth_mbps * 1000) : '', offer.metered ? words.cost('metered') : '',
+		offer.quota_left_gb >= 0 ? _('%s of %s GB left').format(words.number(offer.quota_left_gb, 1), words.number(offer.quota_gb, 1)) : '',
 		offer.limit_mbps ? _('at most %s for each peer').format(words.rate(offer.limit_mbps * 1000)) : _('no limit for each peer')
 	);
 }

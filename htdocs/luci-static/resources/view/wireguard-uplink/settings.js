@@ -78,7 +78,7 @@ function mainSection(map) {
 		[ 'track_ip', _('Addresses to test with'), _('Without any, public resolvers of several operators.') ],
 		[ 'reliability', _('Addresses of a family that must answer'), _('0 is one, and half of three or more that fall silent together.') ],
 		[ 'captive_check', _('Page that shows a captive portal'), _('An http:// page that answers 204. Without it none is asked.') ]
-	]).captive_check.placeholder = 'http://connectivitycheck.gstatic.com/generate_204';
+	]);
 	add(section, 'limits', [
 		[ 'max_loss', _('Degraded from this loss on (%)'), _('0 is no limit.') ],
 		[ 'max_latency', _('Degraded from this latency on (ms)'), _('0 is no limit.') ],
@@ -129,8 +129,7 @@ function brokerSection(map) {
 	const section = map.section(form.NamedSection, 'broker', 'mqtt', _('MQTT for large meshes'), _('Carries offers where this router can not ask every peer itself.'));
 
 	section.addremove = true;
-
-	const { host, port, ca_file: file } = add(section, '', [
+	add(section, '', [
 		[ 'enabled', _('Enabled') ],
 		[ 'host', _('Host') ],
 		[ 'port', _('Port') ],
@@ -139,11 +138,7 @@ function brokerSection(map) {
 		[ 'user', _('User') ],
 		[ 'prefix', _('Prefix of the topics') ],
 		[ 'area', _('Areas whose offers are taken') ]
-	]);
-
-	host.placeholder = 'mqtt.example.com';
-	port.placeholder = '1883';
-	file.placeholder = '/etc/ssl/certs/mesh-ca.pem';
+	]).port.placeholder = '1883';
 }
 
 return view.extend({
