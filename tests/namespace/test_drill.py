@@ -191,7 +191,7 @@ def test_what_was_supposed_comes_true(router: Router) -> None:
     router.wait(lambda s: states(s) == {"failed_over"} and active(s) == supposed)
     explained = ask(router, "uplink_explain")["families"][0]
     assert explained["candidates"][0]["active"] is True
-    assert "because wan: " in explained["sentence"]
+    assert explained["cause"].startswith("wan: ")
     router.network.provider_wans[0].drop()
     router.wait(lambda s: active(s) == following == dict.fromkeys(supposed, "wgup_nodeb"))
 
