@@ -138,7 +138,7 @@ clean: ## remove what the other commands made
 $(LAB_STAMP): setup.cfg | venv-system
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "$(PYTHON) is older than 3.11; give another: make PYTHON=python3.11" >&2; exit 1; }
-	@echo "Python: the project and its two libraries, into $(VENV)"
+	@echo "Python: the project and its two libraries, into $(VENV) (up to a minute)"
 	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV)
 	@$(BIN)/python -m pip install $(QUIETLY) --editable .
 	@touch $@

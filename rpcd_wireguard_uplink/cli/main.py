@@ -164,7 +164,8 @@ def _run_report(options: argparse.Namespace) -> int:
         with open(options.file, "x", encoding="utf-8", opener=_for_owner) as file:
             file.write(text)
     except OSError as error:
-        raise UplinkError(f"{options.file} can't be written: {error.strerror}") from error
+        told = f"{options.file} can't be written: {error.strerror}"
+        raise UplinkError(f"{told}; name another file: wgctl uplink report FILE") from error
     _write(sys.stdout, f"The report is in {options.file}. Read it before you pass it on.\n")
     return 0
 

@@ -79,6 +79,7 @@ class Platform:
 
     name = "standalone"
     shares_network = False
+    sysctl_file = "/etc/sysctl.d/90-router.conf"  # systemd 257 reads no sysctl.conf
 
     def __init__(self, config_dir: str, keys_dir: str, warnings: Warnings) -> None:
         self.warnings = warnings

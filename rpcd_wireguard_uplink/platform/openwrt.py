@@ -62,6 +62,7 @@ class OpenWrt(Platform):
 
     name = "openwrt"
     shares_network = True
+    sysctl_file = "/etc/sysctl.conf"  # kept by sysupgrade, as /etc/sysctl.d is not
 
     def __init__(self, config_dir: str, keys_dir: str, bus: Client, warnings: Warnings) -> None:
         super().__init__(config_dir, keys_dir, warnings)

@@ -66,7 +66,7 @@ class Site:
         """Why the kernel would not forward for consumers, with the command; '' where it does."""
         lines = self._network.state.wans
         what, mend = forwarding_fault({family: lines[family].known for family in Family})
-        return f"{what}: `{mend}`, and keep it in /etc/sysctl.conf" if what else ""
+        return f"{what}: `{mend}`, and keep it in {self._platform.sysctl_file}" if what else ""
 
     def look(self) -> None:
         """See by which addresses consumers may come, and whether the kernel lets them through."""

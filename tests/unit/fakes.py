@@ -93,6 +93,7 @@ class Machine:
     steps: list[str] = field(default_factory=list)
     name: str = "fake"
     shares_network: bool = False
+    sysctl_file: str = "/etc/sysctl.d/x.conf"
     interfaces: dict[str, str] = field(default_factory=dict)
     rendered: str = ""
     public_ipv6: set[str] = field(default_factory=set)

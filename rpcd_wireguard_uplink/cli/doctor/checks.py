@@ -157,7 +157,8 @@ def check_reverse_path(facts: Facts) -> Iterator[Finding]:
     if facts.strict_filter:
         told = "net.ipv4.conf.all.rp_filter is 1: answers to probes of idle tunnels are dropped."
         setting = "net.ipv4.conf.all.rp_filter=0"
-        mend = f"echo {setting} >>/etc/sysctl.conf && sysctl -w {setting}"
+        file = "/etc/sysctl.conf" if facts.openwrt else "/etc/sysctl.d/90-router.conf"
+        mend = f"echo {setting} >>{file} && sysctl -w {setting}"
         yield _wrong("rp_filter", told, mend)
 
 

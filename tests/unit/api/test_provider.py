@@ -82,7 +82,9 @@ async def test_a_router_that_forwards_nothing_offers_nothing(
     off = mocker.patch.object(
         serving_module, "forwarding_fault", return_value=("it forwards nothing", "sysctl -w x=1")
     )
-    with pytest.raises(NotSupported, match=r"it forwards nothing: `sysctl -w x=1`") as caught:
+    with pytest.raises(
+        NotSupported, match=r"nothing: `sysctl -w x=1`, and keep it in /etc/sysctl\.d/"
+    ) as caught:
         await router.call("uplink_offer", bandwidth_mbps=50)
     assert caught.value.code == "no_forwarding"
     assert "option enabled '1'" not in router.text("wireguard-uplink").partition("provider")[2]

@@ -120,7 +120,11 @@ CASES = [
     ({"table_error": "No such file"}, "kernel", "wrong", "No such file", "kmod-nft-fib"),
     ({"raw_sockets": False}, "kernel", "wrong", "raw sockets", ""),
     ({"now_s": 1e8}, "clock", "wrong", "clock", "ntpd"),
-    ({"strict_filter": True}, "rp_filter", "wrong", "rp_filter is 1", "all.rp_filter=0"),
+    ({"strict_filter": True}, "rp_filter", "wrong", "rp_filter is 1", "=0 >>/etc/sysctl.conf"),
+    (
+        *({"strict_filter": True, "openwrt": False}, "rp_filter", "wrong", "rp_filter is 1"),
+        "rp_filter=0 >>/etc/sysctl.d/90-router.conf",
+    ),
     ({"holder": "other"}, "name", "wrong", "another program", "restart"),
     ({"holder": "nobody"}, "name", "note", "Nothing was sent over the WANs", "restart"),
     ({"holder": "no bus"}, "name", "note", "no bus", ""),

@@ -47,4 +47,5 @@ def test_a_file_is_for_its_owner_and_nothing_is_overwritten(
     assert main.main(["uplink", "report", str(path)]) == 0
     assert path.read_text() == "all of it\n" and os.stat(path).st_mode & 0o777 == 0o600
     assert main.main(["uplink", "report", str(path)]) != 0
-    assert "can't be written: File exists" in capsys.readouterr().err
+    told = capsys.readouterr().err
+    assert "can't be written: File exists; name another file: wgctl uplink report FILE" in told
