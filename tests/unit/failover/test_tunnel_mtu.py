@@ -213,4 +213,4 @@ def test_what_a_path_is_watched_by_is_told(good: Watched) -> None:
         "nodeA: 192.0.2.1 is answered by the next hop itself, which proves nothing beyond it",
     ]
     explained = explain_methods(choices).uplink_explain()
-    assert "wan (it answers DNS, not ping)" in explained.families[0].sentence
+    assert explained.families[0].note == "It answers DNS, not ping."
