@@ -42,6 +42,7 @@ DEEP = {
     "steering": "*[[]* *watchdog* *late* *control_group* *busybox* *shell* *goes_on* *large*"
     " *restart_in_time* *process_group* *drained* *look_ups* *killed_service* *wg_quicks*"
     " *nothing_left*",
+    "spread": "*two_providers* *[[]active*",
     "first_doubt": "*only_who* *backup_that_dies* *saturated* *false_doubts* *another_wan*",
     "dns": "*look_ups[[]6* *look_ups[[]4-True* *dnsmasq[[]ifdown* *dnsmasq[[]carrier* *bare*"
     " *does_not_carry* *rebinding[[]1[02]* *signatures*",

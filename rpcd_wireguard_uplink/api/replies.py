@@ -229,6 +229,7 @@ class FamilyState(Record):
     early_path: str = member(
         'the backup by which new connections leave while the WAN is in doubt; "" if it is not'
     )
+    spread: list[str] = member("the uplinks over which new connections spread; none if they don't")
 
 
 class Families(Record):

@@ -172,6 +172,7 @@ class StatusMethods:
             blocked=state.phase is Phase.STRANDED and self._store.current.settings.fail_closed,
             carrying=self._carrying.carrying(family),
             early_path=self._monitor.early.get(family, ""),
+            spread=list(self._monitor.spread.get(family, ())),
         )
 
     def _wan_health(self, device: str, now_s: float) -> r.WanHealth:

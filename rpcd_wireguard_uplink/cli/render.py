@@ -233,7 +233,9 @@ def _way(family: Reply) -> str:
         return f"goes nowhere, since no path answers{blocked}"
     early = family.get("early_path")
     more = f", new connections by {printable(early)}, since the WAN is in doubt" if early else ""
-    return f"leaves by {printable(family['active_path']) or 'nothing'}{more}"
+    others = [printable(name) for name in family.get("spread", ()) if name != family["active_path"]]
+    shared = f", shared with {', '.join(others)}" if others else ""
+    return f"leaves by {printable(family['active_path']) or 'nothing'}{shared}{more}"
 
 
 def _history(reply: Reply, colour: bool) -> Iterator[str]:

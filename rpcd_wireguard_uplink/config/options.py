@@ -109,6 +109,9 @@ class Settings:
              "asked without")
     fail_closed: bool = option(k.FLAG, False, bad=True,
         help="1: when no path answers, traffic of the dead WAN is refused instead of let out")
+    spread: bool = option(k.FLAG, False,
+        help="1: in an outage new connections spread over the usable uplinks of one cost tier by "
+             "their speed, each pair of source and destination by one of them")
     sticky_failback: bool = option(k.FLAG, False,
         help="1: connections on the tunnel may finish there when traffic goes back to the WAN")
     sticky_time_s: float = option(k.seconds(1, 86400), 600.0, unit="s", name="sticky_time",

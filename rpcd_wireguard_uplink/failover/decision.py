@@ -9,17 +9,18 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import replace
 from typing import Protocol
 
-from ..model import Family, Health, Uplink
+from ..model import Family, Health, PathKind, Uplink
 from ..platform.network_reader import NetworkReader
 from ..probing.capacity import Capacity
 from ..reasons import because
 from ..storage.usage import Ledger
 from . import machine
-from .machine import AWAY, Change, Choice, Decision, Path, State
+from .machine import AWAY, Change, Choice, Decision, Path, Phase, State
 from .paths import PathSet, Watch, backup_path
 from .selection import Candidate, Ranked, Terms, is_early, kept_terms, rank
 
 NO_WAN = "no WAN"
+MOST = 8  # uplinks that share an outage's load
 _NO_PRIMARY = Path(NO_WAN, Health.DOWN, cause=because("no_route"))
 
 
@@ -65,8 +66,9 @@ def decide(scene: Scene, family: Family, now_s: float) -> Decision:
     backups = [backup_path(each, scene.paths[each.candidate.name, family]) for each in found]
     settings = scene.watch.settings
     state, change = machine.decide(state, primary, backups, settings, now_s, chosen)
-    detection_ms = _detection_ms(scene, family, change)
-    return Decision(state, primary.name, dead, change, detection_ms, answering)
+    spread = tuple(spread_over(scene, family, state, now_s))
+    noticed_ms = _detection_ms(scene, family, change)
+    return Decision(state, primary.name, dead, change, noticed_ms, answering, spread=spread)
 
 
 def primary_of(scene: Scene, family: Family) -> Path | None:
@@ -98,6 +100,26 @@ def early_backups(scene: Scene, family: Family, now_s: float) -> list[str]:
         if is_early(ranked.candidate, costs=costs)
         and (primary is None or over.get(ranked.candidate.name) != primary.device)
     ]
+
+
+def spread_over(scene: Scene, family: Family, state: State, now_s: float) -> list[tuple[str, int]]:
+    """The uplinks over which new connections spread in an outage, with their speeds in Mbit/s: the
+    active one, and others of the same cost. None where there is but one.
+    """
+    is_wanted = scene.watch.settings.spread and scene.choice is None
+    if not is_wanted or state.phase not in (Phase.FAILED_OVER, Phase.HOLDING):
+        return []
+    able = [
+        each.candidate
+        for each in ranked_backups(scene, family, now_s)
+        if is_early(each.candidate, costs=True) and each.candidate.kind is PathKind.UPLINK
+    ]
+    active = next((c for c in able if c.name == state.active), None)
+    if active is None:
+        return []
+    alike = [c for c in able if c.terms.tier == active.terms.tier][:MOST]
+    ways = [(c.name, c.terms.expected_mbps) for c in sorted(alike, key=lambda c: c.name)]
+    return ways if len(ways) > 1 and active in alike else []
 
 
 def candidates_of(scene: Scene, family: Family, now_s: float) -> Iterator[Candidate]:

@@ -107,7 +107,7 @@ class Decision:
     none), the devices that are `dead` and those `answering`, and the change that the state brings.
     `detection_ms` is how long the death took to be detected that caused it, -1 where none did. New
     connections leave by `early` while the primary is in doubt ('': it is not), and soon perhaps by
-    `ready`.
+    `ready`. In an outage they may be `spread` over several uplinks, with their speeds in Mbit/s.
     """
 
     state: State
@@ -118,6 +118,7 @@ class Decision:
     answering: frozenset[str] = frozenset()
     ready: str = ""
     early: str = ""
+    spread: tuple[tuple[str, int], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -116,6 +116,7 @@ class Monitor:
         self._events = events
         self._liveness = PassiveLiveness(self.paths, lambda: self._evaluate(time.monotonic()))
         self.early: dict[Family, str] = {}
+        self.spread: Mapping[Family, Sequence[str]] = {}
         self._use = WanUse()
         self._tick_handle: asyncio.TimerHandle | None = None
         self._is_watching = False
@@ -440,6 +441,7 @@ class Monitor:
         decisions = {f: self._with_doubt(d, f, now_s) for f, d in decisions.items()}
         if self.choice is not None and not self.choice.is_kept(decisions.values()):
             self.choice = None
+        self.spread = {f: [name for name, _ in d.spread] for f, d in decisions.items()}
         self._steering.carry_out(decisions)
         if any(decision.change is not None for decision in decisions.values()):
             self.counters.read_soon()

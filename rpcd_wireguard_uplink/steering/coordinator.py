@@ -119,7 +119,9 @@ class SteeringCoordinator:
     def carry_out(self, decisions: Mapping[Family, Decision]) -> None:
         network, moves = self._network.state, []
         states = {family: decision.state for family, decision in decisions.items()}
-        ready = {family: (each.ready,) for family, each in decisions.items() if each.ready}
+        ready = {family: [each.ready] for family, each in decisions.items() if each.ready}
+        spread = {family: each.spread for family, each in decisions.items() if each.spread}
+        ready |= {family: [name for name, _ in ways] for family, ways in spread.items()}
         early = {family: each.early for family, each in decisions.items() if each.early}
         blocked = {}
         for family, decision in decisions.items():
@@ -138,8 +140,11 @@ class SteeringCoordinator:
             )
         self._answering = {family: decision.answering for family, decision in decisions.items()}
         deaths = {family: decision.dead for family, decision in decisions.items()}
-        led = {**self._wish.led, **ready}  # rules that stand cost less than rules that change
-        self._wish = replace(self._wish, dead=deaths, blocked=blocked, led=led, early=early)
+        # Rules that stand cost less than rules that change.
+        led = {**self._wish.led, **{f: tuple(names) for f, names in ready.items()}}
+        self._wish = replace(
+            self._wish, dead=deaths, blocked=blocked, led=led, early=early, spread=spread
+        )
         if moves:
             gentle = all(move.change.is_gentle for move in moves)
             drain_s = self._settings.sticky_time_s if gentle else self._settings.sticky_s

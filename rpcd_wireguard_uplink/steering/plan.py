@@ -70,7 +70,8 @@ class SteeringPlan:
     `anchors` are the owner's with the tunnels that they lead to. Such connections stay on a
     family's `anchored` tunnels, and new ones are led to those `anchoring`.
 
-    `early` are the backups by which new connections of a family leave, while its WAN is in doubt.
+    `early` are the backups by which new connections of a family leave, while its WAN is in doubt;
+    while it is diverted they may be `spread` over several, with the weight of each.
 
     `resolvers` serve inside each tunnel, `public_resolvers` by any path; while nothing is diverted
     those of the `preferred` tunnel are ready. `wan_resolvers` are those of the WANs.
@@ -92,6 +93,7 @@ class SteeringPlan:
     anchored: Mapping[Family, tuple[str, ...]] = field(default_factory=dict)
     anchoring: Mapping[Family, frozenset[str]] = field(default_factory=dict)
     early: Mapping[Family, str] = field(default_factory=dict)
+    spread: Mapping[Family, tuple[tuple[str, int], ...]] = field(default_factory=dict)
     drain_s: float = 0.0
     resolvers: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     public_resolvers: tuple[str, ...] = ()

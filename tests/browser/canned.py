@@ -78,7 +78,7 @@ def outage(minute: int = 0) -> list[Table]:
 
 def family(path: str, state: str) -> Table:
     held = {"state": state, "active_path": path, "blocked": False, "carrying": None}
-    return held | {"early_path": ""}
+    return held | {"early_path": "", "spread": []}
 
 
 def coded(found: Any, tree: Table) -> Any:

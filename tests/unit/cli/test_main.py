@@ -222,6 +222,15 @@ async def test_metrics_are_printed(service: Service, wgctl: Any) -> None:
             {"families": {"ipv4": {"state": "suspect", "active_path": "x", "early_path": "y"}}},
             "IPv4      suspect, leaves by x, new connections by y, since the WAN is in doubt\n",
         ),
+        (
+            "status",
+            {
+                "families": {
+                    "ipv4": {"state": "failed_over", "active_path": "x", "spread": ["w", "x"]}
+                }
+            },
+            "IPv4      failed_over, leaves by x, shared with w\n",
+        ),
         ("consumers", {"offering": 0}, "This router does not offer its internet"),
         ("trust", {"peers": []}, "No mesh peer has been seen"),
         (

@@ -30,6 +30,7 @@ SAMPLES: dict[str, dict[str, tuple[Value, ...]]] = {
         "dns": (("192.0.2.53",), "dns.example"),
         "captive_check": ("http://a.example/generate_204", "https://a.example/", "a.example"),
         "fail_closed": ("0", *FLAGS),
+        "spread": ("1", *FLAGS),
         "sticky_failback": ("1", *FLAGS),
         "sticky_time": ("60", "0"),
         "max_loss": ("57", "101"),

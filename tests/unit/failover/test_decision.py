@@ -7,7 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from rpcd_wireguard_uplink.failover.decision import candidates_of, dead_for_s, early_backups
+from rpcd_wireguard_uplink.failover.decision import (
+    candidates_of,
+    dead_for_s,
+    early_backups,
+    spread_over,
+)
+from rpcd_wireguard_uplink.failover.machine import Choice, Phase, State
 from rpcd_wireguard_uplink.failover.selection import Candidate, Terms
 from rpcd_wireguard_uplink.model import Cost, Family, Health, PathKind, PeerCounters
 from rpcd_wireguard_uplink.probing.capacity import Capacity
@@ -137,3 +143,33 @@ def test_who_needs_the_doubted_wan_or_is_no_longer_well_takes_none(choices: Choi
     assert able() == []
     choices.line("lte", Family.IPV4, metric=20)
     assert able() == ["lte"], "another WAN of the router's own"
+
+
+@pytest.mark.parametrize(
+    ("phase", "active", "spread", "terms", "ways"),
+    [
+        (Phase.FAILED_OVER, "wgup_a", True, Terms(), [("wgup_a", 8), ("wgup_b", 10)]),
+        (Phase.HOLDING, "wgup_b", True, Terms(), [("wgup_a", 8), ("wgup_b", 10)]),
+        (Phase.FAILED_OVER, "wgup_a", False, Terms(), []),
+        (Phase.PRIMARY, "wan", True, Terms(), []),
+        (Phase.FAILED_OVER, "lte", True, Terms(), []),
+        (Phase.FAILED_OVER, "wgup_a", True, Terms(metered=True), []),
+    ],
+)
+def test_the_load_is_shared_by_uplinks_of_one_tier(
+    tmp_path: Path,
+    phase: Phase,
+    active: str,
+    spread: bool,
+    terms: Terms,
+    ways: list[tuple[str, int]],
+) -> None:
+    choices = Choices.lay(tmp_path, [uplink_of("a"), uplink_of("b")], spread=spread)
+    choices.line("lte", Family.IPV4, metric=20)
+    mine = Terms(bandwidth_mbps=50)
+    choices.monitor.learn_terms({"wgup_a": mine, "wgup_b": terms}, frozenset())
+    choices.monitor.capacities = {"wgup_a": Capacity(8)}
+    state = State(phase, active)
+    assert spread_over(choices.monitor, Family.IPV4, state, NOW_S) == ways
+    choices.monitor.choice = Choice("wgup_a", NOW_S + 60)
+    assert spread_over(choices.monitor, Family.IPV4, state, NOW_S) == [], "he wants that one"

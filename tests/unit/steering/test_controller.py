@@ -123,6 +123,11 @@ class Wishing(SteeringCoordinator):
         early = {family: backup} if backup else {}
         self._wish = replace(self._wish, led=led, early=early)
 
+    def share(self, family: Family, ways: tuple[tuple[str, int], ...]) -> None:
+        """Have new connections spread over these paths."""
+        led = {**self._wish.led, family: tuple(name for name, _ in ways)} if ways else {}
+        self._wish = replace(self._wish, led=led or self._wish.led, spread={family: ways})
+
     def configure(self, resolvers: tuple[str, ...], drain_s: float) -> None:
         self._wish = replace(self._wish, public_resolvers=resolvers, drain_s=drain_s)
 
@@ -967,6 +972,36 @@ async def test_a_dead_tunnel_drains_nothing(away: Bench) -> None:
     away.connections.deleted.clear()
     await away.go_home()
     assert away.control._draining.tunnel(V4) == "" and away.forgotten() == [(V4, "wgup_a")]
+
+
+# --- shared load
+
+
+async def test_load_is_shared_by_marks_until_the_failback(away: Bench) -> None:
+    ways = (("wgup_a", 8), ("wgup_b", 8))
+    away.steering.share(V4, ways)
+    await away.settle()
+    assert "early4 { ipv4 timeout 5s : goto spread4 }" in away.scripts()[-1]
+    slot = away.slot("wgup_b") << SLOT_SHIFT
+    assert away.where() == "wgup_a"
+    assert away.where(mark=LED_MARK | slot) == away.where(mark=slot) == "wgup_b"
+    assert away.where("10.7.0.9", mark=LED_MARK | slot) == "lan"
+    assert away.steering.carrying(V4) == {"wgup_a", "wgup_b"}
+    away.connections.deleted.clear()
+    away.steering.share(V4, ())
+    await away.go_home()
+    assert sorted(away.forgotten()) == [(V4, "wgup_a"), (V4, "wgup_b")]
+    assert away.where() == "wan" and away.steering.carrying(V4) == set()
+
+
+async def test_the_active_one_dies_and_the_rest_goes_on(away: Bench) -> None:
+    away.steering.share(V4, (("wgup_a", 8), ("wgup_b", 8)))
+    await away.settle()
+    away.connections.deleted.clear()
+    away.steering.share(V4, ())
+    away.steering.bury(V4, {"wan", "wgup_a"})
+    await away.divert(replace(AWAY, route=DefaultRoute(V4, "wgup_b")))
+    assert away.where() == "wgup_b" and away.forgotten() == [(V4, "wgup_a")]
 
 
 # --- the first doubt

@@ -25,7 +25,13 @@ from rpcd_wireguard_uplink.steering.filter import (
     standing_script,
     undrain_script,
 )
-from rpcd_wireguard_uplink.steering.plan import FIRST_SLOT, MAIN_SLOT, MOST_SLOTS, SteeringPlan
+from rpcd_wireguard_uplink.steering.plan import (
+    FIRST_SLOT,
+    MAIN_SLOT,
+    MOST_SLOTS,
+    Diversion,
+    SteeringPlan,
+)
 from rpcd_wireguard_uplink.steering.rules import SLOT_SHIFT
 from tests.unit.apart import apart
 
@@ -282,6 +288,64 @@ def test_real_new_connections_leave_early_and_come_back() -> None:
     listed = nft(EVERYTHING, begin, switch, ended, lost)
     assert gone == [(V4, "wgup_b")] and elements(listed, "map", "again4") == []
     assert len(elements(listed, "map", "kept4")) == 1
+
+
+AWAY = replace(PLAN, diversions={V4: Diversion(V4, ("wan",), DefaultRoute(V4, "wgup_a"))})
+THREE = {**SLOTS, "wgup_c": 6}
+
+
+def spreading(*ways: tuple[str, int], **changes: Any) -> SteeringPlan:
+    """A plan by which new IPv4 connections spread while the WAN is dead."""
+    tunnels = ("wgup_a", "wgup_b", "wgup_c")
+    return replace(AWAY, tunnels=tunnels, spread={V4: ways}, **changes)
+
+
+def shares(script: str) -> list[str]:
+    [hashed] = [rule for rule in rules_of(script, "spread4") if "jhash" in rule]
+    return hashed.partition("vmap { ")[2].removesuffix(" }").split(", ")
+
+
+def test_shares_follow_the_speeds_and_what_dies_goes_to_another_alone() -> None:
+    begun, script, _ = EarlyConnections().follow(
+        spreading(("wgup_a", 50), ("wgup_b", 30), ("wgup_c", 20)), THREE, 0.0
+    )
+    assert shares(script) == ["0-49 : goto led_2", "50-79 : goto led_3", "80-99 : goto led_6"]
+    assert begun.kept.keys() == {(V4, "wgup_b"), (V4, "wgup_c")}, "the rest follows the diversion"
+    assert begun.follow(spreading(("wgup_a", 9), ("wgup_b", 9), ("wgup_c", 9)), THREE, 1.0)[1] == ""
+    dead = spreading(("wgup_a", 50), ("wgup_c", 20), dead={V4: frozenset({"wgup_b"})})
+    less, script, gone = begun.follow(dead, THREE, 2.0)
+    assert gone == [(V4, "wgup_b")]
+    assert shares(script) == ["0-49 : goto led_2", "50-79 : goto led_2", "80-99 : goto led_6"]
+    _, script, _ = less.follow(spreading(("wgup_a", 5), ("wgup_b", 5)), THREE, 3.0)
+    assert shares(script) == ["0-49 : goto led_2", "50-99 : goto led_3"], "another set begins anew"
+
+
+@pytest.mark.parametrize("drain_s", [0.0, 600.0])
+def test_an_outage_that_is_over_spreads_nothing(drain_s: float) -> None:
+    begun, _, _ = EarlyConnections().follow(spreading(("wgup_a", 1), ("wgup_b", 1)), THREE, 0.0)
+    home = replace(PLAN, drain_s=drain_s)
+    over, script, gone = begun.follow(home, THREE, 1.0)
+    assert "flush map inet wgup early4" in script and over.leaving == {}
+    assert gone == ([] if drain_s else [(V4, "wgup_b")])
+    assert "again4 {" not in script and over.follow(home, THREE, 2.0)[1:] == ("", [])
+
+
+def test_nothing_is_spread_over_one_or_without_an_outage() -> None:
+    alone = spreading(("wgup_a", 1), ("wgup_b", 1), dead={V4: frozenset({"wgup_b"})})
+    for plan in (alone, replace(spreading(("wgup_a", 1), ("wgup_b", 1)), diversions={})):
+        assert EarlyConnections().follow(plan, THREE, 0.0)[0].leaving == {}
+
+
+@real
+def test_real_shares_load_and_lapse() -> None:
+    plan = spreading(("wgup_a", 1000), ("wgup_b", 1))
+    begun, script, _ = EarlyConnections().follow(plan, SLOTS, 0.0)
+    assert shares(script) == ["0-98 : goto led_2", "99 : goto led_3"]
+    again = begun.refreshed(plan, SLOTS)
+    listed = nft(EVERYTHING, script, again, EVERYTHING, again)
+    [[key, verdict]] = elements(listed, "map", "early4")
+    assert verdict == {"goto": {"target": "spread4"}} and key["elem"]["timeout"] <= LAPSE_S
+    assert chains(listed)["spread4"] == 2
 
 
 def test_what_is_never_led_away_early() -> None:
