@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine
-from dataclasses import dataclass, is_dataclass
+from dataclasses import is_dataclass
 from typing import Any, TypeVar
 
 from .errors import UplinkError
 from .model import Family, HistoryEntry, Uplink
 from .tasks import TaskSet
+from .values import dataclass
 
 
 class Event:

@@ -11,13 +11,14 @@ import binascii
 import hashlib
 import ipaddress
 from collections.abc import Container, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from enum import Enum
 
 from .errors import InvalidArgument
 from .schema.endpoints import DEFAULT_PORT as DEFAULT_PORT
 from .schema.endpoints import Endpoint as Endpoint
 from .schema.record import Record, member
+from .values import dataclass
 
 TUNNEL_PREFIX = "wgup_"
 ALIAS_PREFIX = "wgup6"

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from ..carrying.watch import CarryingWatch
 from ..config.store import ConfigStore
@@ -35,6 +35,7 @@ from ..probing.probe_kind import ProbeKind
 from ..reasons import because
 from ..text import quoted
 from ..uplinks.terms import offer_reason
+from ..values import dataclass
 from . import replies as r
 from .status import uplink_reason
 

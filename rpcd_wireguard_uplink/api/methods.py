@@ -8,7 +8,7 @@ name and is found by bus.py, so that neither the service nor asyncio is imported
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from types import MappingProxyType
 from typing import Any, Literal
 
@@ -19,6 +19,7 @@ from ..schema.record import Record
 from ..schema.shapes import Tree
 from ..schema.validation import Schema
 from ..ubus.blobmsg import Type
+from ..values import dataclass
 from . import replies as r
 
 OBJECT = "luci.wireguard-dashboard"

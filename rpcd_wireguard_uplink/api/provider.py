@@ -7,7 +7,7 @@ must follow from it; a change whose consequences fail is taken back.
 from __future__ import annotations
 
 import contextlib
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 from ..config.options import ProviderSettings
@@ -24,6 +24,7 @@ from ..mesh.registry.trust import pins_to_revoke, wanted_pin
 from ..mesh.wire.lease import Identity
 from ..provider.lease_server import LeaseServer
 from ..provider.offer import OwnOffer
+from ..values import dataclass
 from . import replies as r
 
 

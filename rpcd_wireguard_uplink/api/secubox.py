@@ -11,7 +11,7 @@ import hashlib
 import re
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 from ..config.options import UPLINK_TYPE
@@ -27,6 +27,7 @@ from ..schema.endpoints import parse_endpoint
 from ..schema.shapes import PEER_ID
 from ..text import quoted
 from ..uci import Section
+from ..values import dataclass
 from . import replies as r
 from .provider import ProviderMethods
 from .status import best_first, path_state

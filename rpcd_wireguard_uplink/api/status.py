@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 
 from .. import __version__
 from ..carrying.watch import CarryingWatch
@@ -32,6 +31,7 @@ from ..provider.lease_server import LeaseServer
 from ..reasons import because, code_of
 from ..uplinks.terms import offer_reason
 from ..uplinks.wans import Wans
+from ..values import dataclass
 from ..warnings import Warnings
 from . import replies as r
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
 from typing import Any
 
 from ..carrying.watch import CarryingWatch
@@ -20,6 +19,7 @@ from ..probing import tunnel_test
 from ..reasons import because, joined
 from ..uplinks.adding import Adding, Given
 from ..uplinks.lifecycle import Uplinks
+from ..values import dataclass
 from . import replies as r
 from .status import fate_note
 

@@ -10,11 +10,12 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from enum import Enum
 
 from ..model import PROVIDER_DEVICE, Family
 from ..system.nft import TableReader
+from ..values import dataclass
 
 TABLE_NAME = "wgup"
 TABLE = f"inet {TABLE_NAME}"

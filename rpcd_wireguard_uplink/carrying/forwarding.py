@@ -10,10 +10,11 @@ from __future__ import annotations
 import ipaddress
 import shlex
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 from ..model import PROVIDER_DEVICE, Family
+from ..values import dataclass
 from .ruleset import Chain, Ruleset
 from .verdict import Outcome, Packet, Verdict, judge_packet
 

@@ -10,12 +10,13 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
 from ..errors import CommandFailed, UplinkError
 from ..model import Family
 from ..system import process
+from ..values import dataclass
 from .iptables import parse_save
 
 Statement = Mapping[str, Any]

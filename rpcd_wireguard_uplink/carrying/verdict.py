@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from enum import Enum
 from socket import IPPROTO_TCP
 from typing import Any
 
 from ..model import Family
+from ..values import dataclass
 from .iptables import HARMLESS
 from .ruleset import Chain, Rule, Ruleset
 

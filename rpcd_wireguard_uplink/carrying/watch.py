@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 
 from ..errors import UplinkError
 from ..events import CarryingChanged, Events
@@ -21,6 +21,7 @@ from ..system import nft
 from ..system.proc import Losses, is_strict, read_losses
 from ..system.rtnetlink import Kernel, by_device
 from ..tasks import woken
+from ..values import dataclass
 from ..warnings import Warnings
 from .counters import TABLE_NAME, Finding, Trail, read_counters, sample_of
 from .forwarding import (

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from ..api import replies as r
+from ..values import dataclass
 
 
 @dataclass(frozen=True, slots=True)

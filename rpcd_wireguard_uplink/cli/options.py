@@ -10,7 +10,6 @@ import asyncio
 import difflib
 import os
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 
 from ..config.option import Option, SectionType
 from ..config.options import CONFIG, MAIN_NAME, SECTIONS
@@ -19,6 +18,7 @@ from ..errors import InvalidArgument, NotFound, UplinkError
 from ..system import process
 from ..text import quoted
 from ..uci import Document, Draft, Store
+from ..values import dataclass
 
 INIT_SCRIPT = "/etc/init.d/wireguard-uplink"
 

@@ -9,12 +9,12 @@ import functools
 import ipaddress
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from ..model import TUNNEL_PREFIX, is_key, normal_address
 from ..schema.endpoints import parse_endpoint, parse_host
 from ..schema.shapes import PEER_ID
+from ..values import dataclass
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import field, fields
 from enum import Enum
 from typing import Any
 
 from ..errors import InvalidArgument
 from ..uci import Value
+from ..values import dataclass
 from . import kinds as k
 
 

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import hashlib
 import ipaddress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cached_property
 
 from ..model import DEFAULT_MTU, DEFAULT_PORT, DEFAULT_WEIGHT, LEAST_MTU, TUNNEL_PREFIX, Family
+from ..values import dataclass
 from . import kinds as k
 from .option import Fallback, Option, SectionType, option, rows
 from .probe_profile import PROFILES, ProbeProfile

@@ -5,7 +5,7 @@ Numbers only: failover/detector.py judges by them, failover/paths.py probes by t
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from ..values import dataclass
 
 QUIET_SHARE = 2 / 3  # of the allowed silence in which nothing may arrive, late answers included
 

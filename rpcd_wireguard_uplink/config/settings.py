@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from typing import Any
 
 from ..model import Uplink
 from ..uci import Section
+from ..values import dataclass
 from .options import Anchor, Consumer, MqttSettings, PeerSettings, Pin, ProviderSettings, Settings
 
 

@@ -10,13 +10,14 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Protocol
 
 from ..errors import ConfigError, UplinkError
 from ..events import Event, Events
 from ..system.files import UnusableFile, read_text, replace_file
 from ..uci import Document, Draft, export, parse
+from ..values import dataclass
 from ..warnings import Warnings
 from .options import CONFIG, MAIN_NAME, MAIN_TYPE
 from .parser import parse_config

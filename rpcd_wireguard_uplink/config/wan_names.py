@@ -8,10 +8,11 @@ because a PPPoE device goes with its line.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from ..model import is_own_name
 from ..text import quoted
+from ..values import dataclass
 
 MOST_TOLD = 12
 

@@ -13,7 +13,7 @@ import re
 import socket
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import field
 from urllib.parse import SplitResult, urljoin, urlsplit
 
 from ..errors import InvalidArgument
@@ -22,6 +22,7 @@ from ..model import Family
 from ..probing.service_probe import Page
 from ..system.dns import bound_socket, look_up
 from ..tasks import rest
+from ..values import dataclass
 
 LOOK_S = 2.0
 FREE_S = 600.0  # a login lasts for hours

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from ..api import replies as r
 from ..config.options import Settings
@@ -33,6 +33,7 @@ from ..steering.plan import Diversion
 from ..storage.state_file import now_text
 from ..system.dns import SOA, ask
 from ..uplinks.lifecycle import Uplinks
+from ..values import dataclass
 
 PROBES = 5
 TARGETS = 2  # of one family: one may be down by itself

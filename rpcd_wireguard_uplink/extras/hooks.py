@@ -13,7 +13,7 @@ import os
 import stat
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 
 from ..api import replies as r
 from ..errors import UplinkError
@@ -21,6 +21,7 @@ from ..model import HistoryEntry
 from ..storage.state_file import now_text
 from ..system import process
 from ..text import printable
+from ..values import dataclass
 from ..warnings import Warnings
 
 log = logging.getLogger("wireguard-uplink")

@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import date
 
 from ..events import Events, PathsChanged
 from ..model import Family, Health, PathKind
 from ..probing.capacity import Capacity
+from ..values import dataclass
 from ..warnings import Warnings
 from .decision import Scene
 from .machine import AWAY

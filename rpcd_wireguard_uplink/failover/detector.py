@@ -15,7 +15,7 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from ..config.probe_profile import QUIET_SHARE, ProbeProfile
 from ..model import Health
@@ -23,6 +23,7 @@ from ..probing.link_quality import LinkQuality, Sla
 from ..probing.round_trip import RoundTrip
 from ..probing.targets import Targets
 from ..reasons import because, joined
+from ..values import dataclass
 
 RATE_PROBES = 10  # fewer say nothing about a rate
 RATE_LIMIT = 0.4  # the k of n: this share lost is a verdict

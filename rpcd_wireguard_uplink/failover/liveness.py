@@ -9,11 +9,12 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from ..model import TABLE, Family, Health, PathKind
 from ..probing.doubt import REST_S, Stage
 from ..system.nft import TableReader
+from ..values import dataclass
 from .paths import PathKey, PathSet, WatchedPath
 
 NEWS = 2  # packets; one of our own answers may come between the look and the comparison

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Container
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from ..config.options import Anchor, Settings
 from ..errors import NotSupported
@@ -20,6 +20,7 @@ from ..probing.mtu_search import MtuSearch
 from ..probing.probe_kind import ProbeKind, ProbeKinds
 from ..probing.service_probe import Page, ServiceProber
 from ..system.network import NetworkState
+from ..values import dataclass
 from ..warnings import Warnings
 from .detector import PathHealth
 from .machine import Path

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from ..config.probe_profile import ProbeProfile
 from ..model import Health
 from ..system.proc import DeviceCounters, read_devices
+from ..values import dataclass
 from .machine import AWAY, Phase
 from .paths import WatchedPath
 

@@ -9,11 +9,11 @@ reason, so that it can be told. docs/selection.md works examples.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import NamedTuple
 
 from ..model import Cost, Health, PathKind
 from ..reasons import because
+from ..values import dataclass
 
 FRESH_S = 3.0  # how recent an answer is that a shared underlay is not yet fatal
 PAGE_MBIT = 20.0  # a web page of 2.5 MB

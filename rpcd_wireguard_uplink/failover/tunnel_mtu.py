@@ -8,11 +8,12 @@ then, to see whether it is still there. Sends by the paths' own probers.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 
 from ..model import LEAST_MTU, Health, PathKind, Uplink
 from ..platform.network_reader import NetworkReader
 from ..probing.mtu_search import NEVER_S
+from ..values import dataclass
 from .paths import PathSet, WatchedPath
 
 ACTIVE_S = 15.0  # a hundredth of what the probes of a path in use take

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Container, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from ..config.store import ConfigStore
 from ..events import CarryingChanged, Events, PeerNews, Recorded, UplinkChanged
@@ -16,6 +16,7 @@ from ..failover.machine import Moved
 from ..model import HistoryEntry
 from ..storage.state_file import now_text
 from ..system.proc import device_bytes
+from ..values import dataclass
 
 MOST_ENTRIES = 200
 HOMEWARD = ("failback", "recovered")

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, Self
+
+from ..values import dataclass
 
 SPANS = {"hour": (60, 60), "day": (900, 96), "month": (28_800, 90)}
 """Each span: the seconds of a point, and how many points are kept."""

@@ -11,7 +11,7 @@ import contextlib
 import json
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, Protocol
 
 from ..config.options import MqttSettings
@@ -19,6 +19,7 @@ from ..config.store import ConfigStore
 from ..errors import InvalidArgument, NotTrusted, UplinkError
 from ..schema.json_message import parse_json_message
 from ..tasks import TaskSet
+from ..values import dataclass
 from ..warnings import Warnings
 from .offer_validation import OfferValidator
 from .offers import Numbering, Source

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
 from ..config.settings import Config
@@ -25,6 +25,7 @@ from ..events import (
 from ..model import DEVICE_GROUP, is_own_name
 from ..platform.network_reader import NetworkReader
 from ..tasks import rest
+from ..values import dataclass
 from ..warnings import Warnings
 from .offer_validation import OfferValidator
 from .offers import OfferBook, Source

@@ -10,12 +10,13 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
 from ..errors import InvalidArgument, NotSupported, NotTrusted, UplinkError
 from ..events import Events, NumbersChanged, OfferReceived, OfferWithdrawn
 from ..text import quoted
+from ..values import dataclass
 from .offers import OfferBook, Source
 from .rate_limit import Buckets
 from .registry.peers import Peers

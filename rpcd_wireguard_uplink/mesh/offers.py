@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from enum import Enum
 from typing import Any
 
 from ..errors import InvalidArgument
+from ..values import dataclass
 from .wire.offer import Offer
 
 MOST_OFFERS = 1000

@@ -7,12 +7,13 @@ something adds its routes; a device other than the mesh's has a handler of its o
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
 from ..config.store import ConfigStore
 from ..errors import NotTrusted, Status, UplinkError
 from ..schema.json_message import parse_json_message
+from ..values import dataclass
 from ..warnings import Warnings
 from .advertiser import Advertiser
 from .http import Request, Response, Server

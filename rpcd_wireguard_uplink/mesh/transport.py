@@ -10,12 +10,13 @@ import asyncio
 import random
 import time
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
 from ..config.store import ConfigStore
 from ..errors import NotTrusted, UplinkError
 from ..tasks import tell, woken
+from ..values import dataclass
 from .http import request
 from .registry.directory import MeshPeer
 

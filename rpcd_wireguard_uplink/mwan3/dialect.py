@@ -6,11 +6,11 @@ An option that mwan3 would not understand counts as it does there.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass
 
 from ..model import MWAN3_MASK as POLICY_MASK
 from ..model import Family, is_marked, is_own_name
 from ..uci import Section
+from ..values import dataclass
 
 ANYWHERE = {Family.IPV4: "0.0.0.0/0", Family.IPV6: "::/0"}
 SETTLE_S = 3

@@ -9,7 +9,6 @@ adding a value to its list, and left by that value.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 
 from ..config.options import CONFIG, DEFAULT_TARGETS, MAIN_NAME, Settings
 from ..errors import ConfigError
@@ -17,6 +16,7 @@ from ..model import MARK_OPTION, PEER_OPTION, Family, Uplink, alias_name, is_mar
 from ..platform.tunnels import SectionPlan, plan_sections
 from ..schema.endpoints import is_literal
 from ..uci import Draft, Section, Value, export, parse
+from ..values import dataclass
 from .dialect import (
     ANYWHERE,
     RULE_NAME_LENGTH,

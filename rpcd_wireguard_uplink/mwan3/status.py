@@ -6,12 +6,13 @@ Nothing is judged by it: steering has its own probes, and an owner may compare.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
 from ..errors import UplinkError
 from ..model import Family
 from ..platform.linux import Platform
+from ..values import dataclass
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 
 from ..config.options import Settings
 from ..errors import UplinkError
@@ -20,6 +20,7 @@ from ..platform.tunnels import SectionPlan
 from ..system import process
 from ..system.files import read_or_tell, read_text
 from ..uci import Draft, Section
+from ..values import dataclass
 from .dialect import (
     ROUTE_MONITOR,
     admit_command,

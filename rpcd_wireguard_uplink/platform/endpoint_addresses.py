@@ -12,7 +12,6 @@ import asyncio
 import json
 import time
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from ..errors import CommandFailed, InvalidArgument
@@ -20,6 +19,7 @@ from ..model import Endpoint, Family, PeerCounters
 from ..schema.endpoints import is_literal, parse_endpoint
 from ..system.dns import resolve_all
 from ..system.files import read_or_tell, read_table, replace_file
+from ..values import dataclass
 from ..warnings import Warnings
 
 FIRST_TRY_S = 4.0  # a handshake takes a round trip, and is begun anew after 5 s

@@ -9,12 +9,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from ..errors import UplinkError
 from ..tasks import woken
 from ..ubus.client import Client
+from ..values import dataclass
 
 INTERFACES = "network.interface"
 CALL_S = 5.0

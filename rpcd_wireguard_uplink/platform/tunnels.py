@@ -8,7 +8,6 @@ one behind.
 from __future__ import annotations
 
 from collections.abc import Container, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 
 from ..model import (
     DEFAULT_MTU,
@@ -25,6 +24,7 @@ from ..model import (
     mark_alias,
 )
 from ..uci import Draft, Section, Value
+from ..values import dataclass
 
 NETWORK = "network"
 KEEPALIVE_S = 25

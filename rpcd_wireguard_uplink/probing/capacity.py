@@ -8,7 +8,8 @@ traffic that fills it, nothing is learnt, and the advertised speed counts.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+
+from ..values import dataclass
 
 LEAST_S, MOST_S = 4.0, 20.0  # of one reading: the rate of a moment says little
 IDLE_MBPS = 0.1

@@ -9,8 +9,10 @@ knows of losses is the same with bursts and without.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import field
 from enum import Enum
+
+from ..values import dataclass
 
 BURST = 3  # probes
 BACKUPS_ASKED = 2  # with so many probes of a burst under way, backups are asked whether they live

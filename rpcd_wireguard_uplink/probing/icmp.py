@@ -11,11 +11,12 @@ import socket
 import struct
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from ..errors import NotSupported
 from ..model import Family
 from ..system.dns import bound_socket
+from ..values import dataclass
 from .targets import hops_of
 
 _ECHO = struct.Struct("!BBHHH")

@@ -9,7 +9,8 @@ passed a limit is below its SLA until it is below half of that limit. No clock, 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+
+from ..values import dataclass
 
 AVERAGED_S = 30.0
 LONGEST_STEP_S = 0.5  # a probe stands for the time since the one before it, but for no longer

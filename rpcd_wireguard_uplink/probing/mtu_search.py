@@ -9,9 +9,10 @@ is known to answer them by another path. No clock, no I/O.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from ..model import LEAST_MTU
+from ..values import dataclass
 
 STEP = 16  # WireGuard pads what it carries to multiples of it (its whitepaper, section 5.4.6)
 CONTROL = 64  # passes everywhere: whether the path answers at all now

@@ -9,8 +9,10 @@ answer that comes from this side of an outage (targets.py) is none. No clock, no
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from enum import Enum
+
+from ..values import dataclass
 
 
 class ProbeKind(Enum):

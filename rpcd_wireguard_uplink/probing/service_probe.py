@@ -17,11 +17,12 @@ import select
 import socket
 import struct
 import time
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from ..errors import NotSupported
 from ..model import Family
 from ..system.dns import SOA, bound_socket, parse_answers, question
+from ..values import dataclass
 from .icmp import ANY, RECVTTL, Reply, hops_told
 from .probe_kind import ProbeKind
 

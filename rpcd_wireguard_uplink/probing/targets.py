@@ -11,7 +11,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
+
+from ..values import dataclass
 
 LOSSES = 3  # losses in a row that make a target silent, or set it aside where others answer
 STEADY = 5  # answers in a row that another target must have for that

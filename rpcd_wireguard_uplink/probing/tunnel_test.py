@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import asyncio
 import time
-from dataclasses import dataclass
 
 from ..errors import NotSupported
 from ..model import Family
 from ..system.dns import resolve_all
+from ..values import dataclass
 from .icmp import Prober
 
 INTERVAL_S = 0.2

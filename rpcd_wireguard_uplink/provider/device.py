@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from ..errors import CommandFailed, NotFound
 from ..model import (
@@ -23,6 +23,7 @@ from ..model import (
 )
 from ..system import nft, process, wg
 from ..system.rtnetlink import Kernel
+from ..values import dataclass
 from .firewall import TABLE, provider_script
 from .plan import Lease, ProviderPlan
 from .rates import Shaper, can_shape, wanted_shapes

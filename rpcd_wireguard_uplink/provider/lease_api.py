@@ -6,7 +6,6 @@ renews it or gives it back, also while the mesh is away.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 from ..mesh.advertiser import Advertiser
@@ -17,6 +16,7 @@ from ..mesh.registry.directory import MeshPeer
 from ..mesh.registry.peers import Peers
 from ..mesh.wire.lease import Denial, Deny, LeaseGrant, LeaseRelease, LeaseRequest
 from ..model import PROVIDER_DEVICE
+from ..values import dataclass
 from .lease_server import LeaseServer
 from .offer import OwnOffer
 

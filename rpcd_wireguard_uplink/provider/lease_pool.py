@@ -8,10 +8,11 @@ from __future__ import annotations
 import hashlib
 import ipaddress
 from collections.abc import Collection, Container, Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 
 from ..config.options import LEASE_S, Consumer
 from ..mesh.wire.lease import Denial, Deny, LeaseRequest
+from ..values import dataclass
 from .plan import Lease, Network
 
 SESSION_S = 180.0  # a session is given up after it (WireGuard's whitepaper, section 6.1)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from datetime import date
 
 from ..config.options import Consumer, consumer_name
@@ -24,6 +24,7 @@ from ..model import NOT_COUNTED, ConsumerRow, PeerCounters
 from ..reasons import because
 from ..storage.usage_file import UsageFile
 from ..tasks import TaskSet, rest
+from ..values import dataclass
 from ..warnings import Warnings
 from .lease_pool import SESSION_S, LeasePool
 from .plan import Lease

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from dataclasses import dataclass
 
 from ..config.store import ConfigStore
 from ..errors import NotSupported
@@ -22,6 +21,7 @@ from ..mesh.wire.offer import Offer, Withdrawal
 from ..model import Family, Health
 from ..storage.state_file import now_text
 from ..tasks import rest
+from ..values import dataclass
 from .lease_server import LeaseServer
 from .site import Site
 

@@ -8,11 +8,12 @@ from __future__ import annotations
 import hashlib
 import ipaddress
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from ..config.options import MESH_PORT, ProviderSettings
 from ..mesh.wire.endpoints import MOST_ENDPOINTS, ScopedEndpoint
 from ..model import Family, is_own_name
+from ..values import dataclass
 
 POOL_TRIES = 256
 

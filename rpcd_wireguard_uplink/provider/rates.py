@@ -11,12 +11,12 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 
 from ..errors import CommandFailed
 from ..model import IFB_DEVICE, PROVIDER_DEVICE, TRIAL_DEVICE
 from ..system import process
 from ..system.rtnetlink import Kernel
+from ..values import dataclass
 from .plan import Lease
 
 QUEUE_S = 0.1

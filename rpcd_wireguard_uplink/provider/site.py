@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import ipaddress
 import os
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 
 from ..config.options import CONFIG, PROVIDER_NAME, ProviderSettings
 from ..config.store import ConfigStore
@@ -21,6 +21,7 @@ from ..platform.tunnels import tunnel_mtu
 from ..system import wg
 from ..system.proc import forwarding_fault
 from ..system.rtnetlink import by_device
+from ..values import dataclass
 from ..warnings import Warnings
 from .device import Provider
 from .lease_pool import LeasePool

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from dataclasses import dataclass
 
 from ..errors import InvalidArgument
 from ..text import quoted
+from ..values import dataclass
 
 # A label of a host name; underscores are no part of host names, but names on local networks have
 # them and resolvers take them.

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import (
     Any,
     ClassVar,
@@ -20,6 +19,7 @@ from typing import (
 )
 
 from ..reasons import Reason, code_of
+from ..values import dataclass
 from .shapes import Tree
 
 REQUIRED = object()

@@ -14,7 +14,7 @@ import sys
 import time
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 
 from ..carrying.counters import COUNTED, carrying_script
 from ..errors import UplinkError
@@ -25,6 +25,7 @@ from ..system import netlink, nft
 from ..system.nft import ConnectionTracking
 from ..system.rtnetlink import Kernel
 from ..tasks import rest
+from ..values import dataclass
 from ..warnings import Warnings
 from . import filter as nftables
 from .dns import LookUps

@@ -15,12 +15,12 @@ from __future__ import annotations
 import ipaddress
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 
 from ..config.options import DEFAULT_RESOLVERS, DEFAULT_TARGETS
 from ..model import FOREIGN_MASK, PROBE_MARK, Family
 from ..system.dns import STAND_INS, TunnelResolvers
 from ..system.rtnetlink import Rule
+from ..values import dataclass
 from .filter import REJECT, T
 from .plan import SteeringPlan
 from .rules import SLOT_SHIFT, policy_sources

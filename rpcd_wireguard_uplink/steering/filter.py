@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from ..config.options import Anchor
 from ..model import (
@@ -35,6 +35,7 @@ from ..model import (
     TABLE,
     Family,
 )
+from ..values import dataclass
 from .plan import MAIN_SLOT, SteeringPlan, anchor_path
 from .rules import SLOT_SHIFT
 from .tables import PRIVATE

@@ -8,11 +8,12 @@ from __future__ import annotations
 import contextlib
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
 from ..model import DefaultRoute, Family
 from ..system.files import UnusableFile, read_table, replace_file
+from ..values import dataclass
 from .plan import FIRST_SLOT, MOST_SLOTS, Diversion
 
 

@@ -12,13 +12,14 @@ import errno
 import os
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 
 from ..errors import CommandFailed
 from ..model import DefaultRoute, Family
 from ..system import netlink, rtnetlink
 from ..system.netlink import Message
 from ..system.rtnetlink import MAIN, Kernel, Route, Rule
+from ..values import dataclass
 from ..warnings import Warnings
 from . import rules, tables
 from .plan import (

@@ -16,7 +16,7 @@ table.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import lru_cache
 
 from ..model import LED_MARK, MWAN3_MASK, OUTER_MARK, PROBE_MARK, PROVIDER_DEVICE, SLOT_MASK, Family
@@ -36,6 +36,7 @@ from ..system.rtnetlink import (
     rule_selectors,
     with_mark,
 )
+from ..values import dataclass
 from .plan import (
     BOUND_TABLE,
     DIVERTED_TABLE,

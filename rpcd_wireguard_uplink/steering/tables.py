@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
@@ -29,6 +29,7 @@ from ..system.rtnetlink import (
     delete_route,
     filled,
 )
+from ..values import dataclass
 from .plan import (
     BOUND_TABLE,
     DIVERTED_TABLE,

@@ -18,10 +18,10 @@ import stat
 import subprocess
 import time
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
 
 from ..system.files import read_or_tell, read_text, replace_file
 from ..system.proc import filter_of, read_setting, write_setting
+from ..values import dataclass
 from .plan import DIVERTING, STANDING
 
 BEAT_S = 1.0

@@ -12,12 +12,13 @@ import json
 import logging
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import UTC, datetime
 from typing import Any
 
 from ..model import HistoryEntry
 from ..system.files import UnusableFile, read_table, replace_file
+from ..values import dataclass
 from ..warnings import Warnings
 
 log = logging.getLogger(__name__)

@@ -7,11 +7,12 @@ no clock, reads no counters and writes no file.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import date, timedelta
 from typing import Any
 
 from ..errors import InvalidArgument
+from ..values import dataclass
 
 VERSION = 1
 MOST_KEYS = 256  # more than consumers can have leases at once

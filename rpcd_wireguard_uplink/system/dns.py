@@ -14,11 +14,12 @@ import socket
 import struct
 import threading
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from ..errors import InvalidArgument
 from ..model import MWAN3_MASK, PROBE_MARK, Family
 from ..schema.endpoints import parse_host
+from ..values import dataclass
 
 A, AAAA, SOA, RRSIG = 1, 28, 6, 46
 PORT = 53

@@ -12,11 +12,12 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from ipaddress import IPv4Network, IPv6Network, collapse_addresses, ip_interface, ip_network
 
 from ..model import DefaultRoute, Family, Link, PathKind, PeerCounters, is_own_name
 from ..reasons import because
+from ..values import dataclass
 from .rtnetlink import PPP, PROTO_KERNEL, UNICAST, Route
 
 

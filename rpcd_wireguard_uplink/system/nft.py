@@ -10,11 +10,11 @@ import os
 import socket
 import struct
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 
 from ..errors import CommandFailed, UplinkError
 from ..events import Event
 from ..model import Family
+from ..values import dataclass
 from . import process
 from .netlink import NETFILTER, Message, Netlink, network_number, parse_attributes, text
 

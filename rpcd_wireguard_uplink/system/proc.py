@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 
 from ..model import PROVIDER_DEVICE, Family
+from ..values import dataclass
 
 SETTINGS = "/proc/sys/net"
 

@@ -11,10 +11,10 @@ import contextlib
 import os
 import signal
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from ..errors import CommandFailed, TimedOut
+from ..values import dataclass
 
 MOST_KEPT = 4096
 MOST_OUTPUT = 1 << 20

@@ -14,12 +14,13 @@ import struct
 import sys
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cached_property, lru_cache
 from typing import NamedTuple, TypeVar
 
 from ..errors import CommandFailed
 from ..model import OUTER_MARK, OWN_PROTOCOLS, DefaultRoute, Family, Link
+from ..values import dataclass
 from . import netlink, nft
 from .netlink import Message, attribute, nested, number, parse_attributes, text
 

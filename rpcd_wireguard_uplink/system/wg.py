@@ -12,10 +12,11 @@ import asyncio
 import ipaddress
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from ..errors import CommandFailed, InvalidArgument
 from ..model import OUTER_MARK, Endpoint, PeerCounters, Tunnel, is_key
+from ..values import dataclass
 from . import process
 from .rtnetlink import Kernel
 

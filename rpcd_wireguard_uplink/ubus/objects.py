@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from ..errors import BusError, Status
+from ..values import dataclass
 from .blobmsg import Encoded, Type, decode_table, encode_table
 
 

@@ -7,11 +7,12 @@ ids of the objects that are published over it. A new connection starts with a ne
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from functools import lru_cache
 from typing import Any, NamedTuple
 
 from ..errors import BusError, MessageTooLarge, Status
+from ..values import dataclass
 from .blobmsg import Encoded, encode_table, text_of
 from .framing import (
     EVENT_OBJECT,

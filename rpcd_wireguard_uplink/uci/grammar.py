@@ -12,10 +12,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Literal
 
 from ..errors import ConfigError
+from ..values import dataclass
 
 Keyword = Literal["package", "config", "option", "list"]
 

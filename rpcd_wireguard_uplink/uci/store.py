@@ -13,9 +13,9 @@ import stat
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
 
 from ..errors import ConfigError, Status
+from ..values import dataclass
 from .document import Document, parse
 from .draft import Draft
 from .grammar import is_package

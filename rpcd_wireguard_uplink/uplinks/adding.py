@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from ..config.store import ConfigStore
 from ..errors import InvalidArgument, NotFound, NotSupported, NotTrusted, UplinkError
@@ -20,6 +20,7 @@ from ..platform.linux import Platform
 from ..reasons import because
 from ..schema.endpoints import parse_endpoint
 from ..system import wg
+from ..values import dataclass
 from .lease_client import LeaseClient
 from .lifecycle import Uplinks
 from .terms import cost_of

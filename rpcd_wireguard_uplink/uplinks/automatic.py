@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from ..config.store import ConfigStore
 from ..errors import UplinkError
@@ -22,6 +22,7 @@ from ..mesh.wire.offer import Offer
 from ..model import Uplink
 from ..reasons import because
 from ..tasks import rest
+from ..values import dataclass
 from ..warnings import Warnings
 from .adding import Adding
 from .lease_client import LeaseClient

@@ -12,7 +12,7 @@ import ipaddress
 import random
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from typing import Any
 
 from ..config.store import ConfigStore
@@ -39,6 +39,7 @@ from ..reasons import because
 from ..schema.endpoints import is_literal
 from ..system.rtnetlink import Address
 from ..tasks import TaskSet, rest, tell
+from ..values import dataclass
 from ..warnings import Warnings
 from .lifecycle import Uplinks
 

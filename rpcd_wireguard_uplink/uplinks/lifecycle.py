@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 
 from ..config.settings import Config
 from ..config.store import ConfigStore
@@ -33,6 +33,7 @@ from ..system import wg
 from ..tasks import rest
 from ..text import quoted
 from ..uci import Draft, Section
+from ..values import dataclass
 from ..warnings import Warnings
 from .wans import Wans, tunnels_ahead, wan_routes
 from .watch import WatchList

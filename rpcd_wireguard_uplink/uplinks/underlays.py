@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Coroutine
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from ..config.store import ConfigStore
 from ..failover.machine import AWAY
@@ -19,6 +19,7 @@ from ..failover.monitor import Monitor
 from ..model import Family, Health, PathKind
 from ..platform.endpoint_addresses import Way
 from ..platform.linux import Platform
+from ..values import dataclass
 from ..warnings import Warnings
 
 

@@ -7,7 +7,7 @@ stops nothing. A tunnel's default route must stay behind every WAN's.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from ..config.store import ConfigStore
 from ..config.wan_names import WanNames
@@ -17,6 +17,7 @@ from ..mwan3.sections import MWAN3
 from ..mwan3.status import View
 from ..mwan3.sync import Keeper
 from ..platform.linux import Platform
+from ..values import dataclass
 from ..warnings import Warnings
 
 

@@ -7,7 +7,7 @@ addresses of their provider.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from ..config.store import ConfigStore
 from ..events import Events, StatusChanged
@@ -16,6 +16,7 @@ from ..failover.monitor import Monitor
 from ..failover.paths import Watch
 from ..model import DEVICE_GROUP, NOT_COUNTED, Family, Health, Uplink
 from ..platform.linux import Platform
+from ..values import dataclass
 from ..warnings import Warnings
 from .wans import Wans
 

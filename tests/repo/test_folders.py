@@ -15,6 +15,7 @@ from tests.repo import PACKAGE, ROOT
 
 ORDER = (
     *(
+        "values",
         "errors",
         "text",
         "reasons",

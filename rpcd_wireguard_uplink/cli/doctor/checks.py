@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from enum import Enum
 
 from ...carrying.forwarding import Blockage
@@ -18,6 +18,7 @@ from ...config.wan_names import unknown_names, wan_devices
 from ...model import DefaultRoute, is_marked, is_own_name
 from ...platform.tunnels import words_of
 from ...uci import Section
+from ...values import dataclass
 
 PROGRAMS: Mapping[str, tuple[str, str, str]] = {
     "ip": ("traffic would stay diverted where the service dies", "ip-full", "iproute2"),

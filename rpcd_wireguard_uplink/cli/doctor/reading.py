@@ -14,7 +14,6 @@ import stat
 import time
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import Any
 
 from ...api.methods import OBJECT
@@ -34,6 +33,7 @@ from ...system.wg import Ages
 from ...ubus import DEFAULT_SOCKET
 from ...ubus.client import Client
 from ...uci import MissingConfig, Section, Store
+from ...values import dataclass
 from ..start import is_openwrt, start_command
 from .checks import PROGRAMS, Facts
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Collection
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
 from ...errors import BusError, MessageTooLarge, Status
@@ -28,6 +28,7 @@ from ...ubus.framing import (
     put_raw,
     put_string,
 )
+from ...values import dataclass
 
 MOST_DECLARED = MAX_MESSAGE // 2
 """A path and signature of this size can still be announced and looked up in one message."""

@@ -11,11 +11,11 @@ import contextlib
 import json
 import socket
 from collections.abc import Awaitable, Callable, Collection, Mapping
-from dataclasses import dataclass
 
 import h11
 
 from ...tasks import tell
+from ...values import dataclass
 
 MOST_BODY = 16384
 MOST_HEADERS = 8192

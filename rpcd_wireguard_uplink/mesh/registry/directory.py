@@ -13,13 +13,14 @@ import ipaddress
 import os
 import re
 from collections.abc import Collection, Iterable, Mapping, MutableMapping
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from ...config.options import Pin
 from ...schema.shapes import PEER_ID
 from ...system.files import read_or_tell, read_text
 from ...system.rtnetlink import Kernel, by_device
 from ...system.wg import Ages, Device, read_devices
+from ...values import dataclass
 
 NODE_ID_FILE = "/var/run/secubox-p2p/node.id"  # _init_node_info, secubox-p2p
 UPLINK_DEVICES = "wgup"

@@ -7,7 +7,7 @@ themselves over the mesh, and asks trust.py. Decides nothing itself and changes 
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
 from ...config.store import ConfigStore
@@ -16,6 +16,7 @@ from ...errors import InvalidArgument, NotTrusted, UplinkError
 from ...reasons import because
 from ...system.rtnetlink import Kernel
 from ...system.wg import Ages
+from ...values import dataclass
 from ...warnings import Warnings
 from ..offers import OfferBook
 from ..wire.lease import Denial, Deny, Identity

@@ -9,13 +9,14 @@ the owner to accept. Reads and writes nothing.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import field
 from enum import Enum
 from functools import cached_property
 
 from ...config.options import Pin, pin_name
 from ...errors import InvalidArgument, NotFound, NotTrusted
 from ...reasons import because
+from ...values import dataclass
 from ..wire.lease import Identity
 from .directory import Directory, MeshPeer, plain_address
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from ...errors import InvalidArgument
@@ -15,6 +14,7 @@ from ...model import Endpoint
 from ...schema import shapes as s
 from ...schema.endpoints import parse_host
 from ...text import quoted
+from ...values import dataclass
 
 MOST_ENDPOINTS = 8
 

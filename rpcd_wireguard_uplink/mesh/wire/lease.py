@@ -10,7 +10,6 @@ import functools
 import ipaddress
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, TypeVar
 
@@ -18,6 +17,7 @@ from ...errors import InvalidArgument
 from ...schema import shapes as s
 from ...schema.endpoints import parse_host
 from ...text import printable, quoted
+from ...values import dataclass
 from .endpoints import (
     MOST_ENDPOINTS,
     SCOPED_ENDPOINT,
