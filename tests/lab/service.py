@@ -12,7 +12,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -167,6 +167,21 @@ class Service:
                 return file.read()[-characters:]
         except FileNotFoundError:
             return ""
+
+    @contextlib.contextmanager
+    def hung(self) -> Iterator[float]:
+        """The service hangs (SIGSTOP) meanwhile, from this moment; nsenter, which started it, stops
+        with it.
+        """
+        pid = self.pid
+        with open(f"/proc/{pid}/stat", encoding="ascii") as file:
+            parent = int(file.read().rpartition(")")[2].split()[1])
+        os.kill(pid, signal.SIGSTOP)
+        try:
+            yield time.monotonic()
+        finally:
+            os.kill(pid, signal.SIGCONT)
+            os.kill(parent, signal.SIGCONT)
 
     def reload(self) -> None:
         """Have it read its configuration again (SIGHUP)."""

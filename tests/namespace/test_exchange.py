@@ -196,10 +196,11 @@ def test_consumers_reach_the_internet_and_nothing_else(mesh: Mesh) -> None:
     near = [*own, *other, f"{LAN4}.2"]
     for address in mesh.address_in("c1", "p1"):  # c2 would even answer
         mesh.peers["c2"].router.node.sh(f"ip route add {address} dev wgup_p1")
-    node.sh("nft delete table inet wgup_provider")
     # Not c2's: a provider leads no consumer to another, and c2 lets nobody in.
     reachable = [address for address in near if address not in other]
-    open_to_all = dict(zip(reachable, c1.through("p1", *reachable), strict=True))
+    with p1.service.hung():  # or it would put the table back
+        node.sh("nft delete table inet wgup_provider")
+        open_to_all = dict(zip(reachable, c1.through("p1", *reachable), strict=True))
     assert not REFUSED & set(open_to_all.values()), open_to_all
     p1.ask("uplink_offer")  # what is there is looked after every 10 s, and at once by this
     for found, address in zip(c1.through("p1", *near), near, strict=True):
