@@ -256,7 +256,7 @@ class EndpointAddresses:
     ) -> Endpoint | None:
         """Leave an address whose way is doubted, or has none; None where no other is better."""
         search = self._searches.get(name)
-        if search is None or search.current is None:
+        if search is None or search.current is None or not self._elsewhere(search):
             return None
         way = self._way_to(search.current)
         if way[0] and way not in doubted:
@@ -292,9 +292,12 @@ class EndpointAddresses:
         search = self._searches.get(name)
         if search is None:
             return []
-        known = (each for each in search.endpoints if is_literal(each.host))
-        found = ((each, self._way_to(each)) for each in known if each != search.current)
+        found = ((each, self._way_to(each)) for each in self._elsewhere(search))
         return [(each, way) for each, way in found if each.host in search.sure or way[0] in wans]
+
+    def _elsewhere(self, search: _Search) -> list[Endpoint]:
+        known = (each for each in search.endpoints if is_literal(each.host))
+        return [each for each in known if each != search.current]
 
     def _way_to(self, at: Endpoint) -> Way:
         return self._device_towards(at.host), Family.of(at.host)

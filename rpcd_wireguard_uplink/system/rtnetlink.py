@@ -529,7 +529,10 @@ class Kernel:
     def device_towards(self, address: str, mark: int = OUTER_MARK) -> str:
         """The device that packets with that mark leave by; '' where none does."""
         index = self._way_to(address, number(_MARK, mark))
-        return dict(socket.if_nameindex()).get(index, "")
+        try:
+            return socket.if_indextoname(index) if index else ""
+        except OSError:
+            return ""  # it is gone by now
 
     def has_route(self, address: str, source: str, device: str) -> bool:
         """Whether a packet that came in by that device from there would be sent on."""

@@ -357,7 +357,7 @@ def test_attributes_of_any_length_never_raise(
 
 def test_the_device_towards_an_address(mocker: MockerFixture) -> None:
     kernel = Kernel()
-    mocker.patch("socket.if_nameindex", return_value=[(3, "wan"), (1, "lo")])
+    mocker.patch("socket.if_indextoname", side_effect={3: "wan"}.get)
     ask = mocker.patch.object(kernel._netlink, "ask", return_value=route_message(number(4, 3)))
     assert kernel.device_towards("192.0.2.9") == "wan"
     kind, body = ask.call_args.args
