@@ -143,7 +143,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> object:
 def pytest_runtest_setup(item: pytest.Item) -> None:
     is_timed = item.nodeid.startswith(SLEEPS)
     if os.geteuid() == 0:
-        os.setpriority(os.PRIO_PROCESS, 0, 0 if is_timed else 10)
+        os.setpriority(os.PRIO_PROCESS, 0, 0 if is_timed else 5)
     path = environment()["PATH"]
     for mark in item.iter_markers("needs"):
         for program in mark.args:

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 
 
-async def until(holds: Callable[[], object], timeout_s: float = 10.0) -> None:
+async def until(holds: Callable[[], object], timeout_s: float = 30.0) -> None:
     """Let the loop work until this is true."""
     deadline_s = time.monotonic() + timeout_s
     while not holds():
