@@ -27,16 +27,12 @@ from ..system.rtnetlink import Kernel
 from ..tasks import rest
 from ..values import dataclass
 from ..warnings import Warnings
-from . import filter as nftables
 from .dns import LookUps
-from .filter import (
-    REFRESH_S,
-    Draining,
-    EarlyConnections,
-    anchors_script,
-    block_script,
-    can_drain,
-)
+from .filter import table
+from .filter.anchors import anchors_script
+from .filter.early import EarlyConnections
+from .filter.kill_switch import block_script, kill_switch_script
+from .filter.table import REFRESH_S, Draining, can_drain
 from .memory import Memory
 from .plan import (
     DIVERTING,
@@ -62,7 +58,7 @@ MOVES = ("failover", "switch", "failback", "drill")
 
 @dataclass(frozen=True, slots=True)
 class PlanApplied(Event):
-    """The plan is in force, in rules and routes and in nftables."""
+    """The plan is in force, in rules and routes and in table."""
 
     plan: SteeringPlan
 
@@ -230,12 +226,12 @@ class SteeringController:
         for family, tunnel in drained.items():
             # Before the traffic leaves: no packet of what stays may meet the other path.
             slot = self.memory.slots[tunnel]
-            await self._run(nftables.drain_script(family, slot, self._plan.drain_s))
+            await self._run(table.drain_script(family, slot, self._plan.drain_s))
             self._filter.drained = {**self._filter.drained, family: tunnel}
         if home := [f for f, d in wanted.items() if d is None and f in self.diversions]:
             # Look-ups first: nothing may be asked of a tunnel's resolver by a WAN.
             redirect = self._redirect()
-            await self._run("".join(map(nftables.ended_script, home)) + redirect)
+            await self._run("".join(map(table.ended_script, home)) + redirect)
             self._filter.redirect = redirect
         return drained
 
@@ -251,9 +247,9 @@ class SteeringController:
         if standing == self._filter.standing:
             return
         redirect = self._redirect()
-        script = nftables.standing_script(plan.tunnels, wans, slots, plan.prefixes)
+        script = table.standing_script(plan.tunnels, wans, slots, plan.prefixes)
         carrying = carrying_script(plan.tunnels, self._sets.packets(COUNTED))
-        script += nftables.kill_switch_script() + carrying + redirect
+        script += kill_switch_script() + carrying + redirect
         script += (anchors := anchors_script(plan, self.memory.slots))
         draining = self._draining.script(self.memory.slots, time.monotonic())
         draining += self._filter.early.keeping(slots)
@@ -324,7 +320,7 @@ class SteeringController:
         held, drained = self._filter, {f: self._draining.tunnel(f) for f in Family}
         blocked, diverted, redirect = self._plan.blocked, dict(self.diversions), self._redirect()
         ended = [f for f, tunnel in held.drained.items() if tunnel and not drained[f]]
-        script = "".join(map(nftables.undrain_script, ended))
+        script = "".join(map(table.undrain_script, ended))
         script += block_script(blocked) if blocked != held.blocked else ""
         script += self._refreshing() if diverted != held.diverted else ""
         script += redirect if redirect != held.redirect else ""
@@ -375,7 +371,7 @@ class SteeringController:
         }
         is_wan = to not in ("", *self._plan.tunnels)
         early = self._filter.early.refreshed(self._plan, slots)
-        return early + nftables.refresh_script(dead, (to,) if is_wan else ())
+        return early + table.refresh_script(dead, (to,) if is_wan else ())
 
     def _drained_by(self, wanted: Mapping[Family, Diversion | None]) -> dict[Family, str]:
         """The tunnels that connections may finish on although traffic leaves them."""

@@ -56,7 +56,15 @@ PURE = (
     *("probing/capacity", "failover/selection", "failover/machine"),
     *("probing/targets", "probing/probe_kind", "probing/mtu_search", "probing/round_trip"),
     "mwan3/sections",
-    *("steering/plan", "steering/tables", "steering/rules", "steering/filter"),
+    *(
+        "steering/plan",
+        "steering/tables",
+        "steering/rules",
+        "steering/filter/table",
+        "steering/filter/early",
+        "steering/filter/anchors",
+        "steering/filter/kill_switch",
+    ),
 )
 """Decisions: neither a clock nor input."""
 

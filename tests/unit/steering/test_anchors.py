@@ -8,7 +8,7 @@ import pytest
 
 from rpcd_wireguard_uplink.config.options import Anchor
 from rpcd_wireguard_uplink.model import LED_MARK, SLOT_MASK, Family
-from rpcd_wireguard_uplink.steering.filter import anchors_script
+from rpcd_wireguard_uplink.steering.filter.anchors import anchors_script
 from rpcd_wireguard_uplink.steering.plan import SteeringPlan, anchor_path, device_of_path
 from tests.unit.steering.scenes import V4, V6
 

@@ -39,9 +39,9 @@ from rpcd_wireguard_uplink.model import (
 from rpcd_wireguard_uplink.platform.network_reader import NetworkReader
 from rpcd_wireguard_uplink.steering import controller as module
 from rpcd_wireguard_uplink.steering import coordinator, routing
-from rpcd_wireguard_uplink.steering import filter as filter_module
 from rpcd_wireguard_uplink.steering.controller import PlanApplied, SteeringController
 from rpcd_wireguard_uplink.steering.coordinator import SteeringCoordinator
+from rpcd_wireguard_uplink.steering.filter import early as early_module
 from rpcd_wireguard_uplink.steering.plan import (
     DIVERTED_TABLE,
     DIVERTING,
@@ -1051,7 +1051,7 @@ async def test_they_are_kept_as_long_as_there_are_any(
     doubted.steering.doubt(V4, "")
     await doubted.settle()
     doubted.connections.are_left = are_left
-    mocker.patch.object(filter_module, "LOOK_S", -1.0)
+    mocker.patch.object(early_module, "LOOK_S", -1.0)
     count = len(doubted.scripts())
     await doubted.control._look_at_early_ones()
     renewed = [

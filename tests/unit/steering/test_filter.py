@@ -11,16 +11,17 @@ import pytest
 from rpcd_wireguard_uplink import model as marks
 from rpcd_wireguard_uplink.model import PROVIDER_DEVICE, DefaultRoute, Family
 from rpcd_wireguard_uplink.steering import dns
-from rpcd_wireguard_uplink.steering.filter import (
-    BEGIN,
+from rpcd_wireguard_uplink.steering.filter import LAPSE_S
+from rpcd_wireguard_uplink.steering.filter.early import BEGIN, EarlyConnections
+from rpcd_wireguard_uplink.steering.filter.kill_switch import (
     CHOSEN_MASK,
-    LAPSE_S,
-    REFRESH_S,
-    EarlyConnections,
     block_script,
+    kill_switch_script,
+)
+from rpcd_wireguard_uplink.steering.filter.table import (
+    REFRESH_S,
     drain_script,
     ended_script,
-    kill_switch_script,
     refresh_script,
     standing_script,
     undrain_script,

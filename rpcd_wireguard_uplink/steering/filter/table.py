@@ -1,0 +1,253 @@
+"""The standing form of the table, and what a diversion and its draining have in force. Pure.
+
+Every connection carries the slot of the path by which its first packet left, in bits of its
+connection mark that nobody else uses. So the connections of a path can be deleted at once, or led
+back to their path by their mark (draining; answers to what came in by a dead WAN). A packet that
+carries a mark of another program is never marked. What steers lapses by itself unless refreshed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+
+from ...model import (
+    FOREIGN_MASK,
+    INBOUND,
+    LED_MARK,
+    MWAN3_MASK,
+    OUTER_MARK,
+    PROVIDER_DEVICE,
+    SLOT_MASK,
+    Family,
+)
+from ..plan import MAIN_SLOT, SteeringPlan
+from ..rules import SLOT_SHIFT
+from . import LAPSE_S, REJECT, T
+from .anchors import ANCHOR_CHAINS
+from .early import BEGIN, early_chains, noted_pairs
+
+REFRESH_S = 1.5
+_HOOKS = (
+    ("steer", "type filter hook prerouting priority -149; policy accept;"),
+    ("steer_own", "type route hook output priority -149; policy accept;"),
+    ("own_loop", "type filter hook output priority 1; policy accept;"),
+    ("through", "type filter hook forward priority -1; policy accept;"),
+    ("stamp", "type filter hook postrouting priority -149; policy accept;"),
+    ("nat", "type nat hook postrouting priority 100; policy accept;"),
+)
+
+_OURS = INBOUND | SLOT_MASK | LED_MARK
+# Others give a packet the whole mark of its connection (wg-quick every UDP packet): our bits of it
+# are taken out again, or an answer would be led into the tunnel and no exact `fwmark` rule fit.
+_RESTORED = (
+    f"ct mark & {SLOT_MASK:#x} != 0 meta mark & {SLOT_MASK:#x} != 0 "
+    f"meta mark set meta mark & {0xFFFFFFFF ^ _OURS:#x}"
+)
+
+
+def standing_script(
+    tunnels: Sequence[str],
+    wans: Mapping[Family, Sequence[str]],
+    slots: Mapping[str, int],
+    prefixes: Mapping[str, Sequence[str]],
+) -> str:
+    """nft commands that bring the table to its standing form and leave what is in force alone.
+
+    `wans` are the WAN devices of each family, `slots` the number of each path, `prefixes` each
+    WAN's own networks. Everything is one transaction.
+    """
+    every_wan = list(dict.fromkeys(name for names in wans.values() for name in names))
+    out = [f"add table {T}", f"add set {T} diverted {{ type nf_proto; flags timeout; }}"]
+    for name in ("tunnels", "wans"):
+        out.append(f"add set {T} {name} {{ type ifname; }}")
+    out.append(f"add set {T} translated {{ type ifname; flags timeout; }}")
+    out.append(f"add set {T} own6 {{ type ifname . ipv6_addr; flags interval; }}")
+    for n, kind in ((4, "ipv4_addr"), (6, "ipv6_addr")):
+        out += [
+            f"add set {T} heard{n} {{ type ifname; counter; }}",
+            f"add set {T} onlink{n} {{ type {kind}; flags interval; auto-merge; }}",
+            f"add map {T} drain{n} {{ type mark : verdict; flags timeout; }}",
+            f"add map {T} kept{n} {{ type mark : verdict; flags timeout; }}",
+            f"add map {T} answer{n} {{ type mark : verdict; flags timeout; }}",
+        ]
+    out += [f"add chain {T} {name}" for name in ANCHOR_CHAINS]
+    for name, hook in _HOOKS:
+        out += [f"add chain {T} {name} {{ {hook} }}", f"flush chain {T} {name}"]
+    out += early_chains()
+    for slot in sorted({MAIN_SLOT, *slots.values()}):
+        out += _slot_chains(slot)
+    out += [f"add rule {T} steer {rule}" for rule in _steering(every_wan, slots)]
+    out += [f"add rule {T} steer_own {rule}" for rule in (_RESTORED, *_restoring(), BEGIN)]
+    out += [
+        f"add rule {T} own_loop meta mark & 0xff == {OUTER_MARK:#x} oifname @tunnels drop",
+        f'add rule {T} through iifname "{PROVIDER_DEVICE}" oifname @tunnels {REJECT}',
+        f"add rule {T} through oifname @tunnels tcp flags syn tcp option maxseg size set rt mtu",
+        # Where tracking takes up no running connection (tcp_loose 0), it is reset at once.
+        f"add rule {T} through oifname @tunnels ct state invalid tcp flags & (syn | rst) == 0 "
+        "reject with tcp reset",
+        f"add rule {T} stamp jump strayed",
+        f"add rule {T} stamp ct mark & {INBOUND | SLOT_MASK:#x} != 0 return",
+        *_vmap("stamp", "ct direction original oifname", "out", slots),
+        f"add rule {T} nat oifname @tunnels masquerade",
+        f"add rule {T} nat oifname @translated oifname . ip6 saddr != @own6 masquerade",
+    ]
+    for name, devices in (("tunnels", tunnels), ("wans", every_wan)):
+        out += [f"flush set {T} {name}", *_elements(name, devices)]
+    for family in Family:
+        n = family.version
+        out += [f"flush set {T} heard{n}", *_elements(f"heard{n}", wans.get(family, ()))]
+        nets = [p for w in every_wan for p in prefixes.get(w, ()) if Family.of(p) is family]
+        out.append(f"flush set {T} onlink{n}")
+        out += [f"add element {T} onlink{n} {{ {', '.join(nets)} }}"] if nets else []
+    out.append(f"flush set {T} own6")
+    own = [f'"{w}" . {p}' for w in every_wan for p in prefixes.get(w, ()) if ":" in p]
+    out += [f"add element {T} own6 {{ {', '.join(own)} }}"] if own else []
+    return "\n".join(out) + "\n"
+
+
+def _slot_chains(slot: int) -> list[str]:
+    bits = slot << SLOT_SHIFT
+    chains = {
+        f"to_{slot}": f"meta mark set meta mark | {bits:#x} accept",
+        f"led_{slot}": f"meta mark set meta mark | {LED_MARK | bits:#x} accept",
+        f"out_{slot}": f"ct mark set ct mark | {bits:#x}",
+        f"in_{slot}": f"ct mark set ct mark | {INBOUND | bits:#x}",
+    }
+    out = []
+    for name, rule in chains.items():
+        out += [f"add chain {T} {name}", f"flush chain {T} {name}", f"add rule {T} {name} {rule}"]
+    return out + [f"add rule {T} out_{slot} {rule}" for rule in noted_pairs(slot)]
+
+
+def _steering(wans: Collection[str], slots: Mapping[str, int]) -> list[str]:
+    rules = [_RESTORED]
+    rules += [
+        f"meta nfproto {f.value} ct state established ct direction reply "
+        f"{f.word} saddr != @onlink{f.version} iifname @heard{f.version}"
+        for f in Family
+    ]
+    of_wans = {name: slots[name] for name in wans if name in slots}
+    fresh = f"ct state new ct mark & {INBOUND | SLOT_MASK:#x} == 0"
+    # A late answer to what was moved away is no new connection: it comes from a service's port.
+    kinds = ("tcp flags & (syn | ack) == syn", "udp sport 1024-65535", "meta l4proto != { 6, 17 }")
+    for what in kinds:
+        rules += [_vmap_rule(f"{fresh} {what} iifname", "in", of_wans)] if of_wans else []
+    rules += [
+        # mwan3 has marked it; while mwan3 starts, a marked answer would find no route to the LAN.
+        f"iifname @tunnels meta mark set meta mark & {0xFFFFFFFF ^ MWAN3_MASK:#x} return",
+        f'iifname "{PROVIDER_DEVICE}" return',
+        "fib daddr type { local, broadcast, multicast } return",
+    ]
+    return [*rules, *_restoring(), BEGIN]
+
+
+def _restoring() -> list[str]:
+    """Rules that give a packet the mark of its connection's path, where that is asked for."""
+    rules = [f"meta mark & {FOREIGN_MASK:#x} != 0 return", "jump anchored"]
+    for family in Family:
+        for direction, name in (("original", "drain"), ("original", "kept"), ("reply", "answer")):
+            rules.append(
+                f"meta nfproto {family.value} ct direction {direction} "
+                f"ct mark & {INBOUND | SLOT_MASK:#x} vmap @{name}{family.version}"
+            )
+    return rules
+
+
+def _vmap(chain: str, match: str, verb: str, slots: Mapping[str, int]) -> list[str]:
+    return [f"add rule {T} {chain} {_vmap_rule(match, verb, slots)}"] if slots else []
+
+
+def _vmap_rule(match: str, verb: str, slots: Mapping[str, int]) -> str:
+    cases = ", ".join(f'"{name}" : jump {verb}_{slot}' for name, slot in slots.items())
+    return f"{match} vmap {{ {cases} }}"
+
+
+def _elements(name: str, devices: Iterable[str]) -> list[str]:
+    quoted = ", ".join(f'"{device}"' for device in devices)
+    return [f"add element {T} {name} {{ {quoted} }}"] if quoted else []
+
+
+def refresh_script(diverted: Mapping[Family, Iterable[int]], translated: Iterable[str] = ()) -> str:
+    """nft commands that give the elements of diversions their full time again, without a gap.
+
+    `diverted` maps each family with a diversion to the slots of its dead WANs, whose inbound
+    connections are still answered by them. `translated` are the WANs that IPv6 is diverted to:
+    their ISPs may drop the addresses of another one's prefix.
+    """
+    out = []
+    for name in translated:
+        out += _renewed("translated", f'"{name}" timeout {LAPSE_S:g}s', f'"{name}"')
+    for family, dead in diverted.items():
+        word = family.value
+        out += _renewed("diverted", f"{word} timeout {LAPSE_S:g}s", word)
+        for slot in dead:
+            key = f"{INBOUND | slot << SLOT_SHIFT:#x}"
+            full = f"{key} timeout {LAPSE_S:g}s : goto to_{MAIN_SLOT}"
+            out += _renewed(f"answer{family.version}", full, key)
+    return "\n".join(out) + "\n" if out else ""
+
+
+def _renewed(name: str, full: str, key: str) -> list[str]:
+    add = f"add element {T} {name} {{ {full} }}"
+    return [add, f"delete element {T} {name} {{ {key} }}", add]
+
+
+def ended_script(family: Family) -> str:
+    """nft commands that end what a family's diversion had in force."""
+    return (
+        f"add element {T} diverted {{ {family.value} timeout 1s }}\n"
+        f"delete element {T} diverted {{ {family.value} }}\n"
+        f"flush map {T} answer{family.version}\n"
+        f"flush map {T} early{family.version}\n"
+        + (f"flush set {T} translated\n" if family is Family.IPV6 else "")
+    )
+
+
+def drain_script(family: Family, slot: int, seconds: float) -> str:
+    """nft commands that keep a path's connections on it for so long, and end any other draining."""
+    key = f"{slot << SLOT_SHIFT:#x} timeout {max(1, round(seconds))}s : goto to_{slot}"
+    return undrain_script(family) + f"add element {T} drain{family.version} {{ {key} }}\n"
+
+
+def undrain_script(family: Family) -> str:
+    """nft commands that end draining before its time."""
+    return f"flush map {T} drain{family.version}\n"
+
+
+class Draining:
+    """Connections that may finish on a tunnel although traffic has left it: family -> the tunnel,
+    and until when.
+    """
+
+    def __init__(self) -> None:
+        self._until: dict[Family, tuple[str, float]] = {}
+
+    def tunnel(self, family: Family) -> str:
+        """The tunnel on which connections finish; '' for none."""
+        return self._until.get(family, ("", 0.0))[0]
+
+    def leave(self, family: Family, tunnel: str, until_s: float) -> None:
+        """Traffic leaves the tunnel, '' for one that is not drained: what drained before ends."""
+        self._until.pop(family, None)
+        if tunnel:
+            self._until[family] = (tunnel, until_s)
+
+    def overdue(self, plan: SteeringPlan, now_s: float) -> set[Family]:
+        """The families whose draining must end now."""
+        return {
+            family
+            for family, (device, until_s) in self._until.items()
+            if now_s >= until_s or not can_drain(plan, family, device)
+        }
+
+    def script(self, slots: Mapping[str, int], now_s: float) -> str:
+        return "".join(
+            drain_script(family, slots[device], until_s - now_s)
+            for family, (device, until_s) in self._until.items()
+            if device in slots
+        )
+
+
+def can_drain(plan: SteeringPlan, family: Family, device: str) -> bool:
+    """Whether connections can go on by a tunnel."""
+    return device in plan.tunnels and device not in plan.dead.get(family, ())
