@@ -9,7 +9,7 @@ LAB_STAMP := $(VENV)/.installed-lab
 BIN := $(VENV)/bin
 QUIETLY := -qq --no-compile --disable-pip-version-check --root-user-action=ignore
 # Three laboratories, which mostly sleep, beside what computes and gives way to them.
-PYTEST := $(BIN)/python -m pytest -n 4 --dist loadgroup
+PYTEST := $(BIN)/python -m pytest -n 4 --dist loadgroup --max-worker-restart 0
 
 # For `make install`: the folder of Python's packages on the router.
 PYTHON_SITE ?= /usr/lib/python3.11/site-packages
@@ -59,10 +59,10 @@ fuzz: $(STAMP) ## feed every parser with damaged input for SECONDS=60; SEED=
 	@$(BIN)/python -m tests.fuzz $(or $(SECONDS),60) $(SEED)
 
 test: system $(STAMP) ## run every case once, in short form; ARGS=... names tests instead
-	@$(PYTEST) $(or $(ARGS),-m 'not deep')
+	@$(PYTEST) -o faulthandler_timeout=240 $(or $(ARGS),-m 'not deep')
 
 test-deep: system $(STAMP) ## run all tests, long ones and relatives too
-	@$(PYTEST) $(ARGS)
+	@$(PYTEST) -o faulthandler_timeout=4000 $(ARGS)
 
 test-next: ## try a newer Python, if there is one: import all, and test what depends on Python
 	@next=; for candidate in $(NEXT); do \

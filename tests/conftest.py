@@ -140,6 +140,12 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> object:
     return ByKind(config, log)
 
 
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    """Name a failed test at once: a run that is ended from outside has no closing lines."""
+    if report.failed and in_ci() and "PYTEST_XDIST_WORKER" not in os.environ:
+        print(f"\n{report.nodeid}, {report.when}: {str(report.longrepr)[-300:]}", flush=True)
+
+
 def pytest_runtest_setup(item: pytest.Item) -> None:
     is_timed = item.nodeid.startswith(SLEEPS)
     if os.geteuid() == 0:
