@@ -1,14 +1,16 @@
 """Passive liveness: what still arrives from beyond a WAN that is suspect.
 
 Reads the counters of our nftables table, and only while a WAN is suspect or doubted. What the sign
-is worth is for the detector to say; a doubt it ends.
+is worth is for the detector to say; a doubt it ends. What arrives in one family whose own probes
+are late is a sign for the other family too: both wait in the queue of one device. Where its probes
+are answered in time it is none, and the other family may well be dead alone.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import field
 
 from ..model import TABLE, Family, Health, PathKind
@@ -48,35 +50,43 @@ class PassiveLiveness:
     def begin(self, path: WatchedPath) -> None:
         """Listen to a path from now on, by `look`."""
         self._counts.pop(path.key, None)
-        self.look(path.family)
+        self.look()
 
-    def look(self, family: Family) -> None:
-        """See what has come by the paths of a family since the last look."""
-        self._take(family, self._sets.packets(f"heard{family.version}"))
+    def look(self) -> None:
+        """See what has come by the paths since the last look."""
+        now_s, heard = time.monotonic(), set()
+        for family in {family for _, family in self.paths}:
+            for path in self._arrived(family, now_s):
+                heard.add(path.key)
+                if path.is_late(now_s):
+                    heard |= {(path.device, each) for each in Family} & self.paths.keys()
+        has_trust = False
+        for key in heard:
+            path = self.paths[key]
+            path.health.saw_traffic(now_s)
+            has_trust = path.doubt.heard(now_s, rest_s=REST_S) or has_trust
+        if has_trust:
+            self.on_trust()
 
     async def follow(self, pause_s: float) -> None:
         """Look every `pause_s` until no WAN is suspect; each path hears what came by it."""
         self._is_running = True
         try:
-            while suspects := self._suspects():
-                for family in {path.family for path in suspects}:
-                    self.look(family)
+            while self._suspects():
+                self.look()
                 await asyncio.sleep(pause_s)
         finally:
             self._is_running = False
             self._counts.clear()
 
-    def _take(self, family: Family, arrived: Mapping[str, int]) -> None:
-        now_s, has_trust = time.monotonic(), False
-        for device, count in arrived.items():
+    def _arrived(self, family: Family, now_s: float) -> Iterator[WatchedPath]:
+        """The paths by which something of the family has come since the last look."""
+        for device, count in self._sets.packets(f"heard{family.version}").items():
             path = self.paths.get((device, family))
             if path is None:
                 continue
             path.collect(now_s)
             others = count - path.replies  # answers to our own probes were counted as well
             if others >= self._counts.setdefault(path.key, others) + NEWS:
-                path.health.saw_traffic(now_s)
-                has_trust = path.doubt.heard(now_s, rest_s=REST_S) or has_trust
                 self._counts[path.key] = others
-        if has_trust:
-            self.on_trust()
+                yield path

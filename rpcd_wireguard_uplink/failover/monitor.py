@@ -398,14 +398,17 @@ class Monitor:
         for path in self.paths.values():
             if path.doubt.stage is not Stage.CALM and path is not doubtable.get(path.family):
                 path.doubt.end()
+        due = {family for family, path in doubtable.items() if now_s >= path.doubt_due_s}
+        # Both families are asked: where a queue delays them, what arrives in either tells.
+        asked = {doubtable[f].device for f in due if doubtable[f].doubt.stage is Stage.CALM}
         for family, path in doubtable.items():
-            if now_s < path.doubt_due_s:
-                continue
-            if path.doubt.stage is Stage.CALM:
+            if path.device in asked and path.doubt.stage is Stage.CALM:
                 path.doubt.begin(now_s)
                 self._liveness.begin(path)
+            elif family in due:
+                self._liveness.look()
             else:
-                self._liveness.look(family)
+                continue
             path.collect(now_s)
             path.ask_in_doubt(now_s)
             if path.doubt.asks_backups(now_s):

@@ -171,6 +171,11 @@ class WatchedPath:
         """How long an answer is waited for before the path is doubted."""
         return self.health.round_trip.timeout_s(LEAST_PATIENCE_S, LONGEST_PATIENCE_S)
 
+    def is_late(self, now_s: float) -> bool:
+        """Whether an answer is overdue."""
+        sent = [self.health.unanswered_since_s, self.doubt.asked_since_s]
+        return any(at_s is not None and now_s - at_s > self.hurry_s for at_s in sent)
+
     @property
     def doubt_due_s(self) -> float:
         """When the doubt is to be looked at again."""

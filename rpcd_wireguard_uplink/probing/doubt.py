@@ -75,6 +75,11 @@ class Doubt:
         if self.stage is Stage.ASKING and now_s >= self.due_s and len(self._sent) >= BURST:
             self.stage, self.since_s, self.due_s = Stage.DOUBTED, now_s, math.inf
 
+    @property
+    def asked_since_s(self) -> float | None:
+        """When the burst's first probe left, which nothing has answered; None without a burst."""
+        return min((at_s for _, at_s in self._sent.values()), default=None)
+
     def asked(self, sequence: int) -> tuple[str, float] | None:
         """The target that a probe of the burst went to, and when; None where it was none."""
         return self._sent.get(sequence)

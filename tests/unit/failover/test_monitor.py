@@ -122,6 +122,7 @@ class Doubted:
     def __init__(self, mocker: MockerFixture, tmp_path: Path, **options: object) -> None:
         self.clock = mocker.patch("rpcd_wireguard_uplink.failover.monitor.time")
         self.clock.monotonic.return_value = NOW_S
+        mocker.patch("rpcd_wireguard_uplink.failover.liveness.time", self.clock)
         self.choices = Choices.lay(tmp_path, [uplink_of("a"), uplink_of("b")], **options)
         self.monitor = self.choices.monitor
         self.monitor._is_watching = True
@@ -129,25 +130,35 @@ class Doubted:
         self.counted: dict[str, int] = {"wan": 100}
         mocker.patch.object(self.monitor._steering, "carry_out", self._carry_out)
         mocker.patch.object(
-            self.monitor._liveness._sets, "packets", lambda name: dict(self.counted)
+            self.monitor._liveness._sets,
+            "packets",
+            lambda name: dict(self.counted) if name == "heard4" else {},
         )
         mocker.patch.object(PassiveLiveness, "is_needed", False)
         self.sent: list[tuple[str, int]] = []
         self.replies: dict[str, list[Reply]] = {}
         for path in list(self.monitor.paths.values()):
-            if path.family is Family.IPV6:
+            if path.family is Family.IPV6 and path.device != "wan":
                 del self.monitor.paths[path.key]
                 continue
+            name = "wan6" if path.family is Family.IPV6 else path.device
             path.prober = mocker.create_autospec(Prober, instance=True)
-            path.prober.send.side_effect = lambda _, name=path.device: self._send(name)
-            path.prober.drain.side_effect = lambda name=path.device: self.replies.pop(name, [])
+            path.prober.send.side_effect = lambda _, name=name: self._send(name)
+            path.prober.drain.side_effect = lambda name=name: self.replies.pop(name, [])
             path.descriptor, path.last_sent_s, path.pause_s = 99, NOW_S, 30.0
+        self.wan6 = self.monitor.paths.pop(("wan", Family.IPV6))
         self.wan = self.monitor.paths["wan", Family.IPV4]
-        self.wan.health = PathHealth(DEFAULT_PROFILE, ("a", "b"))
-        for number in range(40):
-            self.wan.health.sent(-number, "ab"[number % 2], NOW_S - 10.0 + number / 4)
-            self.wan.health.answered(-number, NOW_S - 9.98 + number / 4)
-        self.wan.last_sent_s = float("-inf")
+        for wan in (self.wan, self.wan6):
+            wan.health = PathHealth(DEFAULT_PROFILE, ("a", "b"))
+            for number in range(40):
+                wan.health.sent(-number, "ab"[number % 2], NOW_S - 10.0 + number / 4)
+                wan.health.answered(-number, NOW_S - 9.98 + number / 4)
+            wan.last_sent_s = float("-inf")
+
+    def watch_both_families(self) -> None:
+        """IPv6 too, whose probe left first."""
+        self.monitor.paths[self.wan6.key] = self.wan6
+        self.wan.last_sent_s = NOW_S - 0.2
 
     def _carry_out(self, decisions: dict[Family, Decision]) -> None:
         self.early = {f: d.early for f, d in decisions.items() if d.early}
@@ -202,13 +213,39 @@ async def test_what_arrives_on_the_wan_is_no_death(doubted: Doubted, when_s: flo
     doubted.pass_s(when_s)
     before = doubted.wan.doubt.stage
     doubted.counted["wan"] += 50
-    doubted.monitor._liveness.look(Family.IPV4)
+    doubted.monitor._liveness.look()
     assert (before, doubted.wan.doubt.stage) == (
         Stage.ASKING if when_s < 0.1 else Stage.DOUBTED,
         Stage.CALM,
     )
     doubted.pass_s(REST_S - 0.1)
     assert doubted.wan.doubt.stage is Stage.CALM
+
+
+async def test_a_queue_delays_both_families_and_what_arrives_in_one_tells(
+    doubted: Doubted,
+) -> None:
+    """A download of IPv4 fills it; nobody uses IPv6."""
+    doubted.watch_both_families()
+    for _ in range(300):
+        doubted.pass_s(0.01)
+        doubted.counted["wan"] += 4
+        doubted.monitor._liveness.look()  # as while a WAN is suspect
+        stages = {doubted.wan.doubt.stage, doubted.wan6.doubt.stage}
+        assert Stage.DOUBTED not in stages
+    assert {doubted.wan.health.state, doubted.wan6.health.state} == {Health.SUSPECT}
+    assert {s.phase for s in doubted.monitor.states.values()} <= {Phase.PRIMARY, Phase.SUSPECT}
+
+
+async def test_one_family_that_dies_alone_is_doubted(doubted: Doubted) -> None:
+    """What arrives in the other one, whose probes are answered, says nothing of it."""
+    doubted.watch_both_families()
+    for _ in range(30):
+        doubted.pass_s(0.01)
+        doubted.counted["wan"] += 4
+        if doubted.wan.health.is_waiting or doubted.wan.doubt.stage is Stage.ASKING:
+            doubted.answer("wan")
+    assert (doubted.wan.doubt.stage, doubted.wan6.doubt.stage) == (Stage.CALM, Stage.DOUBTED)
 
 
 async def test_no_backup_is_used_that_is_not_known_to_live(doubted: Doubted) -> None:
