@@ -59,7 +59,7 @@ fuzz: $(STAMP) ## feed every parser with damaged input for SECONDS=60; SEED=
 	@$(BIN)/python -m tests.fuzz $(or $(SECONDS),60) $(SEED)
 
 test: system $(STAMP) ## run every case once, in short form; ARGS=... names tests instead
-	@$(PYTEST) -o faulthandler_timeout=240 $(or $(ARGS),-m 'not deep')
+	@$(PYTEST) -o faulthandler_timeout=600 $(or $(ARGS),-m 'not deep')
 
 test-deep: system $(STAMP) ## run all tests, long ones and relatives too
 	@$(PYTEST) -o faulthandler_timeout=4000 $(ARGS)

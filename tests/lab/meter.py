@@ -158,7 +158,7 @@ class Meter:
         fits: Callable[[Sample], bool],
         *,
         since: float = 0.0,
-        timeout_s: float = 10.0,
+        timeout_s: float = 30.0,
     ) -> Sample:
         """The first answered sample sent after `since` that fits; waits until there is one.
 
@@ -183,7 +183,7 @@ class Meter:
         )
 
     def wait_for_source(
-        self, wanted: str | Sequence[str], *, since: float = 0.0, timeout_s: float = 10.0
+        self, wanted: str | Sequence[str], *, since: float = 0.0, timeout_s: float = 30.0
     ) -> Sample:
         """The first sample sent after `since` that the server saw come from `wanted`."""
         accepted = [wanted] if isinstance(wanted, str) else list(wanted)
@@ -247,7 +247,7 @@ class Flows:
     """A node's steady UDP flows to the echo servers of both families. A context manager."""
 
     def __init__(
-        self, node: Node, rate_hz: float = 100.0, patience_s: float = 10.0, **of_meter: Any
+        self, node: Node, rate_hz: float = 100.0, patience_s: float = 30.0, **of_meter: Any
     ) -> None:
         """The first answers come within `patience_s`."""
         self.patience_s = patience_s
@@ -265,7 +265,7 @@ class Flows:
     def __iter__(self) -> Iterator[Meter]:
         return iter((self.ipv4, self.ipv6))
 
-    def by(self, addresses: Sequence[str], *, since: float = 0.0, timeout_s: float = 10.0) -> float:
+    def by(self, addresses: Sequence[str], *, since: float = 0.0, timeout_s: float = 30.0) -> float:
         """Wait until the servers see both come from these addresses; when the later was sent."""
         deadline = time.monotonic() + timeout_s
         return max(
@@ -273,7 +273,7 @@ class Flows:
             for meter, address in zip(self, addresses, strict=True)
         )
 
-    def answered(self, *, since: float, timeout_s: float = 10.0) -> None:
+    def answered(self, *, since: float, timeout_s: float = 30.0) -> None:
         """Wait until both are answered again, by whatever way."""
         for meter in self:
             meter.wait_for(lambda sample: True, since=since, timeout_s=timeout_s)
@@ -283,7 +283,7 @@ class Flows:
         return max(longest(meter.samples(since)).seconds for meter in self)
 
 
-def settled(*meters: Meter, timeout_s: float = 10.0) -> None:
+def settled(*meters: Meter, timeout_s: float = 30.0) -> None:
     """Wait until each meter has been answered."""
     for meter in meters:
         meter.wait_for(lambda sample: True, timeout_s=timeout_s)

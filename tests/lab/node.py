@@ -166,7 +166,7 @@ class Child:
             except ProcessLookupError:
                 pass
 
-    def wait(self, timeout_s: float = 10.0) -> int:
+    def wait(self, timeout_s: float = 30.0) -> int:
         """Wait for its end and return the exit status. Raises LabError when it goes on."""
         try:
             return self.entered.wait(timeout_s)
@@ -244,7 +244,7 @@ class Node:
         argv: Sequence[str],
         *,
         input: str | None = None,
-        timeout_s: float = 10.0,
+        timeout_s: float = 30.0,
         check: bool = True,
     ) -> subprocess.CompletedProcess[str]:
         """Run a command in the node to its end.
@@ -253,7 +253,7 @@ class Node:
         """
         return self._finish(self.inside(argv), argv, input, timeout_s, check)
 
-    def sh(self, script: str, *, timeout_s: float = 10.0) -> str:
+    def sh(self, script: str, *, timeout_s: float = 30.0) -> str:
         """Run shell lines in the node, stopping at the first that fails; returns their output."""
         return self.run(["sh", "-e", "-c", script], timeout_s=timeout_s).stdout
 
@@ -338,7 +338,8 @@ class Node:
             out, err = started.communicate(input, timeout_s)
         except subprocess.TimeoutExpired as error:
             Child(said, started).kill()
-            started.communicate()
+            with contextlib.suppress(subprocess.TimeoutExpired):  # what it began may hold its pipes
+                started.communicate(timeout=5.0)
             raise LabError(f"{self.name}: {said} took longer than {timeout_s:g} s") from error
         if check and started.returncode != 0:
             detail = (err or out).strip()[-1000:] or f"exit {started.returncode}"
@@ -389,12 +390,14 @@ def _end(holder: subprocess.Popen[str]) -> str:
     said = ""
     for stream in (holder.stderr, holder.stdout):
         if stream and not stream.closed:
-            said = said or stream.read().strip()
+            os.set_blocking(stream.fileno(), False)  # what outlived it may hold the other end
+            with contextlib.suppress(OSError, TypeError):
+                said = said or stream.read().strip()
             stream.close()
     return said or f"exit status {holder.returncode}"
 
 
-def _only_child(parent: int, timeout_s: float = 2.0) -> int:
+def _only_child(parent: int, timeout_s: float = 20.0) -> int:
     """The pid of a process's child, read from /proc. Raises LabError when none appears."""
     deadline = time.monotonic() + timeout_s
     while time.monotonic() < deadline:

@@ -72,7 +72,7 @@ def loads(node: Node, address: str) -> bool:
     return node.run(argv, check=False, timeout_s=60.0).stdout.strip() == "loaded"
 
 
-def until(look: Callable[[], T], fits: Callable[[T], object], timeout_s: float = 10.0) -> T:
+def until(look: Callable[[], T], fits: Callable[[T], object], timeout_s: float = 30.0) -> T:
     """What was seen when it fitted. Raises LabError with the last that did not."""
     deadline = time.monotonic() + timeout_s
     while not fits(seen := look()):
@@ -115,7 +115,7 @@ class Typing:
         times = [since, *(at for at in list(self._times) if at > since), time.monotonic()]
         return max(later - earlier for earlier, later in pairwise(times))
 
-    def ended(self, timeout_s: float = 10.0) -> str:
+    def ended(self, timeout_s: float = 30.0) -> str:
         """Wait for its end; the name of the error. Raises LabError where it goes on or hangs."""
         return until(lambda: self.words[-1], lambda word: word != "echo", timeout_s)
 

@@ -20,7 +20,7 @@ from .provider import Provider, make_providers, new_keys
 from .service import Service
 
 TARGETS = ("1.1.1.1", "8.8.8.8", "2606:4700:4700::1111", "2001:4860:4860::8888")
-WAIT_S = 15.0
+WAIT_S = 30.0
 Status = dict[str, Any]
 
 

@@ -91,7 +91,7 @@ class Service:
         """Whether it was started and has not ended."""
         return self._child is not None and self._child.returncode is None
 
-    def start(self, *, timeout_s: float = 10.0, wait: bool = True) -> float:
+    def start(self, *, timeout_s: float = 30.0, wait: bool = True) -> float:
         """Start it and wait for its object on the bus; returns the seconds that took.
 
         Raises LabError with the end of its log where it does not come up.
@@ -104,7 +104,7 @@ class Service:
             self.wait_until_up(timeout_s)
         return time.monotonic() - began
 
-    def wait_until_up(self, timeout_s: float = 10.0) -> None:
+    def wait_until_up(self, timeout_s: float = 30.0) -> None:
         """Return when the object answers on the bus."""
         deadline = time.monotonic() + timeout_s
         while time.monotonic() < deadline:

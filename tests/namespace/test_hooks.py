@@ -88,7 +88,7 @@ def posted(router: Router) -> list[tuple[str, str, dict[str, Any]]]:
     return [(sender, path, json.loads(body)) for sender, path, body in split]
 
 
-def soon(fits: Callable[[], bool], router: Router, timeout_s: float = 15.0) -> None:
+def soon(fits: Callable[[], bool], router: Router, timeout_s: float = 30.0) -> None:
     deadline = time.monotonic() + timeout_s
     while not fits():
         assert time.monotonic() < deadline, router.service.log()

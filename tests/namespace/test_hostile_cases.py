@@ -89,7 +89,7 @@ class Home:
     def path(self, *parts: str) -> str:
         return os.path.join(self.service.folder, *parts)
 
-    def tells(self, word: str, timeout_s: float = 15.0) -> Status:
+    def tells(self, word: str, timeout_s: float = 30.0) -> Status:
         """Wait until a problem with this word (a regular expression) is told."""
         return self.router.wait(
             lambda s: any(re.search(word, problem) for problem in s["problems"]), timeout_s

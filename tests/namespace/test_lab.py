@@ -31,7 +31,7 @@ from tests.lab.provider import RESOLVED4, Provider, make_device, make_provider, 
 from tests.lab.service import OBJECT, PROJECT, Service
 
 
-def eventually(fits: Callable[[], bool], timeout_s: float = 10.0) -> bool:
+def eventually(fits: Callable[[], bool], timeout_s: float = 30.0) -> bool:
     """Whether it becomes true in time."""
     deadline = time.monotonic() + timeout_s
     while time.monotonic() < deadline:

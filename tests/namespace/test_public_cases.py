@@ -1103,7 +1103,7 @@ balanced = lent(balanced_two)
 balanced3 = lent(balanced_three)
 
 
-def shared_by(node: Node, *lines: Wan, timeout_s: float = 10.0) -> None:
+def shared_by(node: Node, *lines: Wan, timeout_s: float = 30.0) -> None:
     """Wait until new flows of both families are seen from all of these WANs and nowhere else."""
     for address in (ECHO4, ECHO6):
         wanted = {ways(line)[address] for line in lines}
@@ -1343,7 +1343,7 @@ def test_case_07_modem_that_answers_a_target(odd: Odd, when: str) -> None:
         odd.router.wait_primary()
 
 
-def told(odd: Odd, *words: str, timeout_s: float = 10.0) -> str:
+def told(odd: Odd, *words: str, timeout_s: float = 30.0) -> str:
     """The problem that has one of these words, as soon as status tells it."""
 
     def found() -> list[str]:
