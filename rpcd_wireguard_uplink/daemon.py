@@ -287,6 +287,7 @@ class Daemon:
         on(Moved, self.history.record_move)
         on(e.UplinkChanged, self.history.record_uplink)
         on(e.CarryingChanged, self.history.record_carrying)
+        on(e.DoubtEnded, self.history.record_doubt)
         on(e.PeerNews, self.history.record_peer)
         on(e.Recorded, lambda event: self._send(event.name, event.entry.as_table()))
         on(e.OfferReceived, lambda event: self._send_offer("offer", event))

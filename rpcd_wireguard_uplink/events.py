@@ -51,6 +51,16 @@ class CarryingChanged(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class DoubtEnded(Event):
+    """New connections left by a backup for so long while a WAN was in doubt; it was alive."""
+
+    family: Family
+    wan: str
+    backup: str
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
 class UplinkChanged(Event):
     """An uplink came, went or changed; `kind` is uplink_added, uplink_removed or uplink_changed."""
 

@@ -217,8 +217,8 @@ class HistoryEntry(Record):
 
     at: str = member("when, ISO 8601 in UTC", column="WHEN")
     kind: str = member(
-        "failover, failback, switch (from uplink to uplink), stranded, not_carrying, carrying, "
-        "uplink_added, uplink_removed and others",
+        "failover, failback, switch (from uplink to uplink), stranded, doubted, not_carrying, "
+        "carrying, uplink_added, uplink_removed and others",
         pattern=r"^[a-z_]{1,32}$(?!\n)",
         column="WHAT",
     )

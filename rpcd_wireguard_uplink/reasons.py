@@ -29,6 +29,10 @@ TEMPLATES = {
     "nothing_else": "...; no other path answers",
     "nothing_answers": "neither %s nor any backup answers",
     "answers_for": "%s answers for %s s",
+    "was_doubted": "%s was silent for a moment: new connections left by a backup for %s s",
+    "was_doubted_often": "%s was silent for a moment %s times in %s minutes: new connections left "
+    "by a backup for %s s in all",
+    "weight_set": "its weight is %s now",
     "answers_again": "%s answers again",
     "answers_instead": "%s answers, %s does not",
     "lost_again": "the WAN was lost again: ...",

@@ -15,7 +15,7 @@ from dataclasses import replace
 from typing import Protocol
 
 from ..config.options import Anchor, Settings
-from ..events import Events, PathsChanged
+from ..events import DoubtEnded, Events, PathsChanged
 from ..model import DefaultRoute, Family, Health, PathKind, Uplink
 from ..platform.linux import Platform
 from ..platform.network_reader import NetworkReader
@@ -116,6 +116,7 @@ class Monitor:
         self._events = events
         self._liveness = PassiveLiveness(self.paths, lambda: self._evaluate(time.monotonic()))
         self.early: dict[Family, str] = {}
+        self._early_since: dict[Family, tuple[str, str, float]] = {}  # WAN, backup, when it began
         self.spread: Mapping[Family, Sequence[str]] = {}
         self._use = WanUse()
         self._tick_handle: asyncio.TimerHandle | None = None
@@ -426,6 +427,7 @@ class Monitor:
         if path.doubt.stage is not Stage.DOUBTED or not alive:
             return replace(decision, ready=able[0] if able else "")
         self.early[family] = before if before in alive else alive[0]
+        self._early_since.setdefault(family, (path.device, self.early[family], now_s))
         return replace(decision, ready=self.early[family], early=self.early[family])
 
     def _has_answered(self, name: str, doubted: WatchedPath) -> bool:
@@ -449,4 +451,12 @@ class Monitor:
         if any(decision.change is not None for decision in decisions.values()):
             self.counters.read_soon()
         self._plan_tick(now_s)
+        self._tell_doubts(decisions, now_s)
         self._events.publish(PathsChanged())
+
+    def _tell_doubts(self, decisions: Mapping[Family, Decision], now_s: float) -> None:
+        """Tell of doubts that have ended without a verdict."""
+        for family in self._early_since.keys() - self.early.keys():
+            wan, backup, since_s = self._early_since.pop(family)
+            if decisions[family].change is None:
+                self._events.publish(DoubtEnded(family, wan, backup, now_s - since_s))

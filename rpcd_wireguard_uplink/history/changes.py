@@ -6,19 +6,23 @@ The state file carries the entries over a restart.
 
 from __future__ import annotations
 
+import math
+import time
 from collections import deque
 from collections.abc import Callable, Container, Iterable, Mapping
 from dataclasses import field
 
 from ..config.store import ConfigStore
-from ..events import CarryingChanged, Events, PeerNews, Recorded, UplinkChanged
+from ..events import CarryingChanged, DoubtEnded, Events, PeerNews, Recorded, UplinkChanged
 from ..failover.machine import Moved
-from ..model import HistoryEntry
+from ..model import Family, HistoryEntry
+from ..reasons import because
 from ..storage.state_file import now_text
 from ..system.proc import device_bytes
 from ..values import dataclass
 
 MOST_ENTRIES = 200
+DOUBTS_PAUSE_S = 3600.0  # between two entries about doubts of a family
 HOMEWARD = ("failback", "recovered")
 
 
@@ -30,6 +34,9 @@ class History:
     _entries: deque[HistoryEntry] = field(default_factory=lambda: deque(maxlen=MOST_ENTRIES))
     # By family: of the outage before it was reported.
     _without_ms: dict[str, int] = field(default_factory=dict)
+    # By family: of its last entry about doubts when it was made, and of the doubts since then how
+    # many there were and for how long.
+    _doubts: dict[Family, tuple[float, int, float]] = field(default_factory=dict)
     # By family: the uplink in use, and what its device had counted when it came into use.
     _used: dict[str, tuple[str, int]] = field(default_factory=dict)
 
@@ -78,6 +85,34 @@ class History:
             cause=event.cause or "flows of the LAN are answered again, or their cause is mended",
         )
         self._add("carrying", entry)
+
+    def record_doubt(self, event: DoubtEnded) -> None:
+        """A WAN was doubted and is alive. A lossy line is doubted again and again: the first time
+        is an entry, further ones are told together.
+        """
+        now_s = time.monotonic()
+        told_s, count, total_s = self._doubts.get(event.family, (-math.inf, 0, 0.0))
+        count, total_s = count + 1, total_s + event.seconds
+        if now_s - told_s < DOUBTS_PAUSE_S:
+            self._doubts[event.family] = told_s, count, total_s
+            return
+        self._doubts[event.family] = now_s, 0, 0.0
+        cause = because("was_doubted", event.wan, f"{total_s:.1f}")
+        if count > 1:
+            minutes = math.ceil((now_s - told_s) / 60)
+            cause = because("was_doubted_often", event.wan, count, minutes, f"{total_s:.1f}")
+        peers = {uplink.interface: uplink.peer_id for uplink in self._store.current.uplinks}
+        entry = HistoryEntry(
+            at=now_text(),
+            kind="doubted",
+            family=event.family.value,
+            from_path=event.wan,
+            to_path=event.backup,
+            peer_id=peers.get(event.backup, ""),
+            cause=cause,
+            duration_s=round(total_s, 3),
+        )
+        self._add("doubt", entry)
 
     def record_peer(self, event: PeerNews) -> None:
         entry = HistoryEntry.of(event, at=now_text())

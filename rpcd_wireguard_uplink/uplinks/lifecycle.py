@@ -386,9 +386,12 @@ class Uplinks:
     async def set_weight(self, peer_id: str, weight: int) -> None:
         """Prefer an uplink by this weight. NotFound where there is none."""
         async with self.changing():
-            uplink = replace(self.require(peer_id), weight=weight)
+            before = self.require(peer_id)
+            uplink = replace(before, weight=weight)
             await self._edit(lambda config: config.with_uplink(uplink))
             await self._prefer()
+        if uplink != before:
+            self._report("uplink_changed", uplink, because("weight_set", weight))
         self._events.publish(StatusChanged())
 
     async def set_failover(self, enabled: bool) -> None:

@@ -136,7 +136,12 @@ async def test_priority(router: Router) -> None:
         await router.call("uplink_add", peer_id=peer)
     listed = (await router.call("uplink_list"))["uplinks"]
     assert [u["peer_id"] for u in listed] == ["nodea", "nodeb"]
-    assert (await router.call("uplink_set_priority", peer_id="nodeb", weight=90))["weight"] == 90
+    for _ in range(2):
+        weighed = await router.call("uplink_set_priority", peer_id="nodeb", weight=90)
+        assert weighed["weight"] == 90
+    events = (await router.call("uplink_history"))["events"]
+    told = [(e["kind"], e["peer_id"], e["cause"]) for e in events if "weight" in e["cause"]]
+    assert told == [("uplink_changed", "nodeb", "its weight is 90 now")], "what changes is told"
     listed = (await router.call("uplink_list"))["uplinks"]
     assert [(u["peer_id"], u["weight"]) for u in listed] == [("nodeb", 90), ("nodea", 10)]
     refused = await router.refusal("uplink_set_priority", peer_id="nodec", weight=1)

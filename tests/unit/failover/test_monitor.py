@@ -9,6 +9,7 @@ import pytest
 from pytest_mock import MockerFixture
 
 from rpcd_wireguard_uplink.config.probe_profile import DEFAULT_PROFILE, FAST_PROFILE
+from rpcd_wireguard_uplink.events import DoubtEnded
 from rpcd_wireguard_uplink.failover.detector import PathHealth
 from rpcd_wireguard_uplink.failover.liveness import PassiveLiveness
 from rpcd_wireguard_uplink.failover.machine import Choice, Decision, Phase, State
@@ -127,6 +128,8 @@ class Doubted:
         self.monitor = self.choices.monitor
         self.monitor._is_watching = True
         self.early: dict[Family, str] = {}
+        self.told: list[DoubtEnded] = []
+        self.monitor._events.subscribe(DoubtEnded, self.told.append)
         self.counted: dict[str, int] = {"wan": 100}
         mocker.patch.object(self.monitor._steering, "carry_out", self._carry_out)
         mocker.patch.object(
@@ -205,6 +208,9 @@ async def test_a_lost_burst_leads_new_connections_to_a_backup_that_answers(
     assert doubted.early == {Family.IPV4: "wgup_b"} == doubted.monitor.early
     doubted.answer("wan")
     assert doubted.early == {} and doubted.wan.doubt.stage is Stage.CALM
+    (told,) = doubted.told
+    assert (told.family, told.wan, told.backup) == (Family.IPV4, "wan", "wgup_b")
+    assert 0 < told.seconds < 0.1
 
 
 @pytest.mark.parametrize("when_s", [0.08, 0.25])
@@ -263,6 +269,7 @@ async def test_a_verdict_ends_the_doubt(doubted: Doubted) -> None:
         doubted.answer("wgup_a")
     assert doubted.monitor.states[Family.IPV4].phase is Phase.FAILED_OVER
     assert doubted.early == {} and doubted.wan.doubt.stage is Stage.CALM
+    assert doubted.told == [], "the failover is"
 
 
 @pytest.mark.parametrize(

@@ -5,9 +5,17 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+from pytest_mock import MockerFixture
 
 from rpcd_wireguard_uplink.config.settings import Config
-from rpcd_wireguard_uplink.events import CarryingChanged, Events, PeerNews, Recorded, UplinkChanged
+from rpcd_wireguard_uplink.events import (
+    CarryingChanged,
+    DoubtEnded,
+    Events,
+    PeerNews,
+    Recorded,
+    UplinkChanged,
+)
 from rpcd_wireguard_uplink.failover.machine import Change, Move, Moved
 from rpcd_wireguard_uplink.history.changes import MOST_ENTRIES, History
 from rpcd_wireguard_uplink.model import Family, HistoryEntry
@@ -106,6 +114,25 @@ def test_every_kind_of_news_is_an_entry(history: History, heard: Heard) -> None:
         ("carrying", "not_carrying", "nodea", "wgup_a"),
         ("carrying", "carrying", "nodea", "wgup_a"),
     ]
+
+
+def test_a_lossy_line_is_told_once_an_hour(
+    history: History, heard: Heard, mocker: MockerFixture
+) -> None:
+    clock = mocker.patch("rpcd_wireguard_uplink.history.changes.time")
+    for minute in range(125):
+        clock.monotonic.return_value = 60.0 * minute
+        history.record_doubt(DoubtEnded(Family.IPV6, "wan", "wgup_a", 0.25))
+    told = [(name, e.kind, e.family, e.from_path, e.to_path, e.peer_id) for name, e in heard]
+    assert told == [("doubt", "doubted", "ipv6", "wan", "wgup_a", "nodea")] * 3
+    assert [entry.cause for _, entry in heard[:2]] == [
+        "wan was silent for a moment: new connections left by a backup for 0.2 s",
+        "wan was silent for a moment 60 times in 60 minutes: new connections left by a backup for "
+        "15.0 s in all",
+    ]
+    assert [entry.duration_s for _, entry in heard] == [0.25, 15.0, 15.0]
+    history.record_doubt(DoubtEnded(Family.IPV4, "wan", "wgup_a", 0.25))
+    assert len(heard) == 4, "each family has entries of its own"
 
 
 def test_it_keeps_the_last(history: History) -> None:

@@ -8,6 +8,7 @@
  */
 
 const EVENTS = {
+	doubted: _('New connections left by %s early'),
 	not_carrying: _('%s gives no answers'),
 	carrying: _('%s gives answers again'),
 	uplink_added: _('Backup %s added'),
