@@ -142,7 +142,8 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> object:
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:
     """Name a failed test at once: a run that is ended from outside has no closing lines."""
-    if report.outcome in ("failed", "rerun") and in_ci() and "PYTEST_XDIST_WORKER" not in os.environ:
+    is_worker = "PYTEST_XDIST_WORKER" in os.environ
+    if report.outcome in ("failed", "rerun") and in_ci() and not is_worker:
         print(f"\n{report.nodeid}, {report.when}: {str(report.longrepr)[-300:]}", flush=True)
 
 
