@@ -33,14 +33,16 @@ def texts_of_script(source: str) -> list[str]:
 
 
 def texts(root: Path) -> list[str]:
-    """All texts of the pages and of the menu, in order and once each."""
+    """All texts of the pages, of the menu and of the service's sentences, in order, once each."""
+    from rpcd_wireguard_uplink.reasons import page_texts
+
     found: list[str] = []
     for file in sorted(root.glob("root/usr/share/luci/menu.d/*.json")):
         entries = json.loads(file.read_text("utf-8")).values()
         found += [entry["title"] for entry in entries if "title" in entry]
     for file in sorted(root.glob("htdocs/**/*.js")):
         found += texts_of_script(file.read_text("utf-8"))
-    return list(dict.fromkeys(found))
+    return list(dict.fromkeys([*found, *page_texts().values()]))
 
 
 def parse(text: str) -> dict[str, str]:

@@ -1,18 +1,24 @@
 """Reasons: sentences that say why, with codes for programs and for pages in other languages.
 
 A reason is made where the fact is known, of a template: at %s stands an argument, at ... another
-sentence. Where that is a reason too, the code is both, joined by a slash, and the arguments are
-those of both: "it is down: no answer to 3 probes in 4.2 s" is down/no_answer with 3 and 4.2.
+sentence, and what is in {} is for the command line alone, since pages have buttons. Where the other
+sentence is a reason too, the code is both, joined by a slash, and the arguments are those of both:
+"it is down: no answer to 3 probes in 4.2 s" is down/no_answer with 3 and 4.2. The pages get the
+templates by `uplink_texts` and translate them (po/).
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from typing import Self
 
 TEMPLATES = {
-    "not_trusted": "%s is not trusted: ...",
-    "not_confirmed": "%s is approved, but its mesh key is not confirmed: ...",
+    "not_trusted": "%s is not trusted{: ...}",
+    "not_approved": "%s is not trusted: master-link's record of it (%s) is %s; approve it there "
+    "first",
+    "unapproved": "%s is not trusted: master-link has not approved it; approve it there first",
+    "not_confirmed": "%s is approved, but its mesh key is not confirmed{: ...}",
     "no_address": "the tunnel has no address of this family",
     "down": "it is down: ...",
     "never_answered": "nothing has answered through it yet",
@@ -33,23 +39,27 @@ TEMPLATES = {
     "was_doubted_often": "%s was silent for a moment %s times in %s minutes: new connections left "
     "by a backup for %s s in all",
     "weight_set": "its weight is %s now",
+    "own_wan_answers": "%s, a WAN of the router's own, answers for %s s",
+    "cheaper_answers": "%s costs less, and answers for %s s",
     "answers_again": "%s answers again",
     "answers_instead": "%s answers, %s does not",
     "lost_again": "the WAN was lost again: ...",
     "gone": "%s is gone",
+    "device_gone": "its device is gone",
+    "route_gone": "its default route is gone",
     "no_wan_answers": "no WAN answers",
     "no_route": "there is no default route",
     "needs_wan": "This uplink travels over %s and can't help when that line is dead.",
     "same_wan": "%s leaves by the same WAN as this router, and is tried last.",
     "rollback_pending": "settings that were applied in LuCI wait to be confirmed, and %s may be "
     "put back: confirm them, or try again in two minutes",
-    "carrier_lost": "carrier lost",
+    "carrier_lost": "the cable or the connection is gone",
     "chosen": "chosen by hand",
     "asked_for": "asked for",
-    "few_uplinks": "min_uplinks",
+    "few_uplinks": "too few backups were ready",
     "well": "all went well",
-    "not_added": "no uplink yet: `wgctl uplink add %s` makes one",
-    "declined": "you removed it: `wgctl uplink add %s` brings it back",
+    "not_added": "it is not a backup yet{: `wgctl uplink add %s` makes one}",
+    "declined": "you removed it{: `wgctl uplink add %s` brings it back}",
     "no_wan": "%s has no WAN here.",
     "nowhere": "%s goes nowhere: ....",
     "leaves": "%s leaves by %s; %s would be next.",
@@ -75,6 +85,14 @@ TEMPLATES = {
 }
 
 
+_BRACES = dict.fromkeys(map(ord, "{}"))
+
+
+def page_texts() -> dict[str, str]:
+    """By code, what pages show: %s for another sentence too, and nothing for the command line."""
+    return {c: re.sub(r"\{[^}]*\}", "", t).replace("...", "%s") for c, t in TEMPLATES.items()}
+
+
 class Reason(str):
     """A sentence with its code ('' for none) and what it is filled with; str() keeps them."""
 
@@ -93,7 +111,7 @@ class Reason(str):
 
 def because(code: str, *given: object) -> Reason:
     """The sentence of that code, filled with what is given; another sentence comes last."""
-    template, words = TEMPLATES[code], tuple(map(str, given))
+    template, words = TEMPLATES[code].translate(_BRACES), tuple(map(str, given))
     text = template.replace("...", "%s") % words
     if "..." not in template:
         return Reason(text, code, words)

@@ -13,6 +13,7 @@ from types import MappingProxyType
 from typing import Any, Literal
 
 from ..errors import Status, UplinkError, place_of
+from ..reasons import code_of
 from ..schema import shapes as s
 from ..schema import validation
 from ..schema.record import Record
@@ -117,7 +118,10 @@ def error_reply(error: BaseException) -> tuple[dict[str, Any], Status]:
     where it was raised go to the log, its text does not, since it may hold anything.
     """
     if isinstance(error, UplinkError):
-        return {"success": False, "error": str(error), "code": error.code}, error.status
+        told = str(error)
+        code, args = code_of(told)
+        table = {"success": False, "error": told, "code": error.code}
+        return table | ({"error_code": code, "error_args": [*args]} if code else {}), error.status
     import logging
 
     logging.getLogger(__name__).error("%s at %s", type(error).__name__, place_of(error))
@@ -198,6 +202,9 @@ _UPLINKS = (
         example="--limit 10"),
     Method("uplink_pulse", "read", r.Pulse,
         "Tells the numbers of every path now, and whether other replies differ from before.",
+        alias=""),
+    Method("uplink_texts", "read", r.Texts,
+        "Gives the texts of the codes of sentences, for pages that translate them.",
         alias=""),
     Method("uplink_series", "read", r.SeriesReply,
         "Gives latency, loss and traffic of every path over the last hour, day or month.",

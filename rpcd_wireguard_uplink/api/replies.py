@@ -328,6 +328,17 @@ class Status(Record):
     mwan3_status: str | None = member("each interface's status; absent like mwan3", default=None)
 
 
+class Text(Record):
+    code: str = member("of a sentence, as in its _code")
+    text: str = member("it in English, with %s where an argument or the next code's text stands")
+
+
+class Texts(Record):
+    """`uplink_texts`"""
+
+    texts: Sequence[Text] = member("one for each code")
+
+
 class PathPulse(Record):
     """The numbers of one path now."""
 

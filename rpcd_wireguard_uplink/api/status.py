@@ -28,7 +28,7 @@ from ..platform.linux import Platform
 from ..probing.icmp import PROBE_BYTES
 from ..probing.probe_kind import ProbeKind
 from ..provider.lease_server import LeaseServer
-from ..reasons import because, code_of
+from ..reasons import because, code_of, page_texts
 from ..uplinks.terms import offer_reason
 from ..uplinks.wans import Wans
 from ..values import dataclass
@@ -103,6 +103,11 @@ class StatusMethods:
 
     def uplink_history(self, limit: int = 50) -> r.History:
         return r.History(events=self._history.newest(limit))
+
+    # --- uplink_texts
+
+    def uplink_texts(self) -> r.Texts:
+        return r.Texts(texts=[r.Text(code=c, text=t) for c, t in page_texts().items()])
 
     # --- uplink_status
 

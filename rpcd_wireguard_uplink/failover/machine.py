@@ -259,13 +259,11 @@ def _decide_away(
             return _stay(state, Phase.FAILED_OVER, state.active, cause, now_s), None
         wan = None if active is None or active.is_wan else _held_wan(backups, settings, now_s)
         if wan is not None:
-            who = f"{wan.name}, a WAN of the router's own,"
-            cause = because("answers_for", who, f"{settings.hold_s:g}")
+            cause = because("own_wan_answers", wan.name, f"{settings.hold_s:g}")
             return _move(state, Phase.FAILED_OVER, wan.name, "switch", cause, now_s)
         cheaper = None if active is None else _cheaper(active, backups, settings, now_s)
         if cheaper is not None:
-            who = f"{cheaper.name} costs less, and"
-            cause = because("answers_for", who, f"{settings.hold_s:g}")
+            cause = because("cheaper_answers", cheaper.name, f"{settings.hold_s:g}")
             return _gently(_move(state, Phase.FAILED_OVER, cheaper.name, "switch", cause, now_s))
         return state, None
     best = next((b for b in backups if b.usable and b.name != state.active), None)

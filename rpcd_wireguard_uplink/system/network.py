@@ -154,11 +154,11 @@ class NetworkState:
         """Why nothing can leave by the device, or '' where it can."""
         link = self.links.get(index)
         if link is None:
-            return because("gone", "its device")
+            return because("device_gone")
         if not link.carrier:
             return because("carrier_lost")
         if kind is PathKind.WAN and not self.wans[family].has_route(device):
-            return because("gone", "its default route")
+            return because("route_gone")
         return ""
 
     def route_of(self, device: str, family: Family) -> DefaultRoute:

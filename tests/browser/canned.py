@@ -8,7 +8,7 @@ from typing import Any
 
 from docs.schemas import check_reply, reply_schema
 from rpcd_wireguard_uplink.api.methods import METHODS, OBJECT
-from rpcd_wireguard_uplink.reasons import because, code_of
+from rpcd_wireguard_uplink.reasons import because, code_of, page_texts
 
 from .gateway import Answer, Session
 from .mesh import BrowserSession
@@ -197,6 +197,7 @@ def calm() -> Service:
                     for path in ("eth0", "wgup_nodea")
                 ],
             },
+            "uplink_texts": {"texts": [{"code": c, "text": t} for c, t in page_texts().items()]},
             "uplink_check": {"findings": []},
             "uplink_notify": {**done, "hooks": [{"name": "10-mail", "error": ""}]},
             "uplink_trust_accept": {**done, "peer_id": "nodec", "peer": trust("nodec", "trusted")},

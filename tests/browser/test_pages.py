@@ -382,7 +382,7 @@ def test_numbers_are_written_where_nothing_else_differs(show) -> None:
     service.status["uplinks"][0].update(usable=False, reason=because("not_watched"))
     service.happens()
     page.asks_now()
-    page.sees("it is not tested yet", "#wgup-path-wgup_nodea")
+    page.sees("it is not watched yet", "#wgup-path-wgup_nodea")
     page.sees("2 GB today", "#wgup-path-wgup_nodea")
     assert page.js("card.isConnected && card.innerText.includes('not ready')")
 

@@ -11,7 +11,7 @@ import pytest
 from rpcd_wireguard_uplink.api import methods
 from rpcd_wireguard_uplink.failover.selection import Candidate, reason_against
 from rpcd_wireguard_uplink.model import Health, PathKind
-from rpcd_wireguard_uplink.reasons import because, code_of
+from rpcd_wireguard_uplink.reasons import because, code_of, page_texts
 
 from . import site
 from .mesh import ACL, BrowserSession
@@ -255,6 +255,8 @@ def test_sentences_of_the_service_are_translated(session: BrowserSession, page, 
     """The service's own sentences, as its decisions make them."""
     page.open(serve(session.gateway).url("", session.guest, lang="de"))
     page.until("L.loaded")
+    rows = [{"code": code, "text": text} for code, text in page_texts().items()]
+    page.js("L.require('wireguard-uplink.words').then(w => w.learn({ texts: a[0] }))", rows)
     candidate = Candidate("wgup_a", PathKind.UPLINK, Health.UP, last_answer_age_s=1.0)
     said = [
         reason_against(replace(candidate, **change))

@@ -16,7 +16,6 @@ from po.catalogue import (
     texts,
     texts_of_script,
 )
-from rpcd_wireguard_uplink.reasons import TEMPLATES
 
 LANGUAGES = ("fr", "de")
 SAMPLE = {"a": "bc", "abc": "é", 'It "ends"': 'x "y"', "abcde f": "12345"}
@@ -68,10 +67,3 @@ def test_what_is_not_understood_is_refused() -> None:
     with pytest.raises(ValueError, match="literal"):
         texts_of_script("_('a' + b)")
     assert texts_of_script(r"x_('no') + _('it\'s') + _( 'two' )") == ["it's", "two"]
-
-
-def test_pages_know_the_codes_of_the_service() -> None:
-    script = HERE.parent / "htdocs/luci-static/resources/wireguard-uplink/words.js"
-    table = re.search(r"^const TEXTS = \{\n(.*?)^\};", script.read_text("utf-8"), re.M | re.S)
-    assert table is not None
-    assert re.findall(r"^\t(\w+): ", table[1], re.M) == list(TEMPLATES)

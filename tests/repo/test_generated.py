@@ -54,6 +54,7 @@ def test_acl_groups() -> None:
             "uplink_status",
             "uplink_history",
             "uplink_pulse",
+            "uplink_texts",
             "uplink_series",
             "uplink_explain",
             "uplink_simulate",

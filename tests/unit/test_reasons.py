@@ -11,7 +11,7 @@ from rpcd_wireguard_uplink.config.options import Settings
 from rpcd_wireguard_uplink.errors import UplinkError
 from rpcd_wireguard_uplink.failover.machine import Path, State, decide
 from rpcd_wireguard_uplink.model import Health, HistoryEntry
-from rpcd_wireguard_uplink.reasons import TEMPLATES, Reason, because, code_of, joined
+from rpcd_wireguard_uplink.reasons import TEMPLATES, Reason, because, code_of, joined, page_texts
 from rpcd_wireguard_uplink.warnings import Warnings
 from tests.repo import PACKAGE
 
@@ -44,6 +44,14 @@ MADE = [
 @pytest.mark.parametrize(("reason", "text", "code", "arguments"), MADE)
 def test_what_a_reason_says(reason: Reason, text: str, code: str, arguments: object) -> None:
     assert (reason, reason.code, reason.arguments) == (text, code, arguments)
+
+
+def test_what_is_for_the_command_line_is_not_for_pages() -> None:
+    texts = page_texts()
+    assert because("not_added", "a") == "it is not a backup yet: `wgctl uplink add a` makes one"
+    assert texts["not_added"] == "it is not a backup yet"
+    assert texts["nothing_else"] == "%s; no other path answers"
+    assert not [text for text in texts.values() if re.search(r"wgctl|[{}]|\.\.\.", text)]
 
 
 def test_text_alone_has_no_code() -> None:

@@ -192,11 +192,9 @@ def _unbound_reason(peer_id: str, ground: Ground, candidates: tuple[Approval, ..
 def _untrusted_reason(peer_id: str, ground: Ground) -> str:
     for record in ground.fitting(peer_id):
         if record.status != APPROVED:
-            where = f"master-link's record of it ({record.fingerprint}) is {record.status}"
-            return because("not_trusted", peer_id, f"{where}; approve it there first")
+            return because("not_approved", peer_id, record.fingerprint, record.status)
     if ground.source == "master-link":
-        mend = "master-link has not approved it; approve it there first"
-        return because("not_trusted", peer_id, mend)
+        return because("unapproved", peer_id)
     return because("not_trusted", peer_id, f"{ACCEPT} {peer_id}")
 
 

@@ -228,7 +228,7 @@ def test_peers_that_are_no_candidates(tmp_path: Path) -> None:
     others = explained(choices, *offers, distrusted={"stranger": "stranger is not trusted"})
     assert [(row["peer_id"], row["configured"], row["reason"]) for row in others["others"]] == [
         ("off", True, "the uplink is disabled in its section"),
-        ("new", False, "no uplink yet: `wgctl uplink add new` makes one"),
+        ("new", False, "it is not a backup yet: `wgctl uplink add new` makes one"),
         ("stranger", False, "stranger is not trusted"),
         ("spent", False, "the peer's quota of this month is used up"),
         ("fed", False, "the peer has no WAN of its own now: it uses nodeA's internet"),

@@ -70,6 +70,7 @@ TAKES = {
     "uplink_gossip": "message origin?",
     "uplink_history": "limit?",
     "uplink_pulse": "",
+    "uplink_texts": "",
     "uplink_series": "span?",
     "uplink_explain": "",
     "uplink_simulate": "fail",

@@ -248,7 +248,7 @@ async def test_status_of_a_watched_uplink(router: Router) -> None:
     assert uplink["shared_fate"] is True
     assert uplink["underlay"] == LINE
     assert uplink["usable"] is False
-    assert uplink["reason_code"] == "down/gone"
+    assert uplink["reason_code"] == "down/device_gone"
     codes = dict(zip(status["problems"], status["problem_codes"], strict=True))
     assert codes[uplink["note"]] == {"code": "needs_wan", "args": [LINE]}
     added = status["events"][-1]

@@ -95,7 +95,10 @@ async def test_why_a_path_is_detached(machine: Machine, network: NetworkReader) 
     assert network.set_carrier(2, False)
     assert not network.set_carrier(2, False)
     assert not network.set_carrier(99, False)
-    assert network.state.why_detached("wan", 2, PathKind.WAN, V4) == "carrier lost"
+    assert (
+        network.state.why_detached("wan", 2, PathKind.WAN, V4)
+        == "the cable or the connection is gone"
+    )
     assert network.set_carrier(2, True)
     machine.routes[V4] = []
     await network.read([UPLINK])
@@ -168,7 +171,10 @@ async def test_a_link_that_falls_during_a_reading_stays_down(
 
     machine.kernel.default_routes = read  # type: ignore[method-assign]
     await network.read([UPLINK])
-    assert network.state.why_detached("wan", 2, PathKind.WAN, V4) == "carrier lost"
+    assert (
+        network.state.why_detached("wan", 2, PathKind.WAN, V4)
+        == "the cable or the connection is gone"
+    )
 
 
 async def test_mtu(machine: Machine, network: NetworkReader) -> None:

@@ -9,6 +9,7 @@
  */
 
 const OBJECT = 'luci.wireguard-dashboard';
+const texts = rpc.declare({ object: OBJECT, method: 'uplink_texts' });
 
 function failure(kind, sentence) {
 	return Object.assign(new Error(sentence), { kind: kind });
@@ -30,6 +31,14 @@ function inWords(error) {
 	return failure('', text);
 }
 
+/* The texts of the service's sentences, asked for once, along with the first call. */
+let learned = null;
+
+function learn(ask) {
+	learned = learned || ask().then((reply) => words.learn(reply)).catch(() => { learned = null; });
+	return learned;
+}
+
 return baseclass.extend({
 	/* Call uplink_METHOD; `values` by name, those that are undefined are left out. What may take
 	 * longer than a moment must not share a request with others: their answers would wait for it. */
@@ -37,10 +46,10 @@ return baseclass.extend({
 		const names = Object.keys(values || {});
 		const call = rpc.declare({ object: OBJECT, method: 'uplink_' + method, params: names, nobatch: alone });
 
-		return call.apply(null, names.map((name) => values[name])).then(function(reply) {
+		return Promise.all([ call.apply(null, names.map((name) => values[name])), learn(texts) ]).then(function([ reply ]) {
 			if (L.isObject(reply)) {
 				if (reply.success === false && reply.error)
-					throw failure('', reply.code == 'rollback_pending' ? words.text([ reply.code ], []) : reply.error);
+					throw failure('', words.said(reply, 'error'));
 				return reply;
 			}
 			if (reply)

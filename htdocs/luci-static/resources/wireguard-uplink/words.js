@@ -24,70 +24,14 @@ const COSTS = { free: _('free'), metered: _('metered'), unknown: _('cost unknown
 
 const ROLLBACK = [ _('Settings that were just applied are not confirmed.'), _('Until they are, or are put back by themselves, nothing can be changed here.') ];
 
-/* What the service's codes say (rpcd_wireguard_uplink/reasons.py), filled with their arguments. */
-const TEXTS = {
-	not_trusted: _('%s is not trusted yet'),
-	not_confirmed: _('%s is approved; confirm its key here'),
-	no_address: _('its tunnel has no address of this kind'),
-	down: _('it is down: %s'),
-	never_answered: _('nothing has answered through it yet'),
-	needs_dead_wan: _('it needs the WAN that failed'),
-	not_watched: _('it is not tested yet'),
-	service_disabled: _('the service is disabled in the settings'),
-	uplink_disabled: _('it is disabled in the configuration'),
-	failover_off: _('automatic failover is off'),
-	disabled: _('the service is disabled in the settings'),
-	no_answer: _('no answer to %s probes in %s s'),
-	probes_lost: _('%s of %s probes lost'),
-	targets_silent: _('%s of %s addresses do not answer'),
-	not_yet: _('%s, no answer yet'),
-	nothing_else: _('%s; nothing else answers'),
-	nothing_answers: _('neither %s nor any backup answers'),
-	answers_for: _('%s works again for %s s'),
-	was_doubted: _('%s was silent for a moment: new connections left by a backup for %s s'),
-	was_doubted_often: _('%s was silent for a moment %s times in %s minutes: new connections left by a backup for %s s in all'),
-	weight_set: _('its weight is %s now'),
-	answers_again: _('%s answers again'),
-	answers_instead: _('%s answers, %s does not'),
-	lost_again: _('the WAN was lost again: %s'),
-	gone: _('%s is gone'),
-	no_wan_answers: _('no WAN answers'),
-	no_route: _('no WAN is connected'),
-	needs_wan: _('This backup needs %s and can not help when that is dead.'),
-	same_wan: _('%s uses the same internet connection as this router, and is tried last.'),
-	rollback_pending: ROLLBACK.join(' '),
-	carrier_lost: _('the cable or the connection is gone'),
-	chosen: _('chosen by hand'),
-	asked_for: _('asked for'),
-	few_uplinks: _('too few backups were ready'),
-	well: _('all went well'),
-	not_added: _('it is not a backup yet'),
-	declined: _('you removed it'),
-	no_wan: _('%s: no WAN is connected.'),
-	nowhere: _('%s: no internet, %s.'),
-	leaves: _('%s uses %s, and %s if that fails.'),
-	leaves_last: _('%s uses %s, and nothing if that fails.'),
-	would_go: _('%s would use %s, and %s if that failed too.'),
-	would_go_last: _('%s would use %s, and nothing if that failed too.'),
-	assumed: _('said to fail'),
-	first: _('%s comes first.'),
-	after: _('%s comes after %s: %s.'),
-	unusable: _('%s is not used: %s.'),
-	own_wan: _('your own WANs come first'),
-	needs_that_wan: _('it needs the WAN that it should replace'),
-	metric: _('its metric is %s, not %s'),
-	metered: _('it is metered, the other is free'),
-	cost_unknown: _('nobody has said what it costs'),
-	nearly_spent: _('its quota is nearly used up'),
-	weight: _('its weight is %s, not %s'),
-	price: _('a GB costs %s there, not %s'),
-	slower: _('a web page takes %s ms through it, %s ms through the other'),
-	kept: _('the other is in use, and not much worse'),
-	alike: _('they are alike, and the names decide'),
-	of: '%s: %s'
-};
+/* What the codes of the service's sentences say (reasons.py there, by uplink_texts). */
+let texts = {};
+const inLanguage = _;  // of what is no literal here
 const UNITS = [ [ 0, 1, '–' ], [ 100, 1, _('%s s') ], [ 6000, 60, _('%s min') ], [ 172800, 3600, _('%s h') ], [ Infinity, 86400, _('%s days') ] ];
 const FORMATS = [ 0, 1 ].map((digits) => new Intl.NumberFormat(document.documentElement.lang || undefined, { maximumFractionDigits: digits }));
+
+/* Numbers in sentences may be ports. */
+const plain = new Intl.NumberFormat(document.documentElement.lang || undefined, { useGrouping: false, maximumFractionDigits: 6 });
 
 /* A number in the reader's way, with at most `digits` (0 or 1) behind the point. */
 function number(value, digits) {
@@ -96,6 +40,12 @@ function number(value, digits) {
 
 return baseclass.extend({
 	number: number,
+
+	/* Take the reply of uplink_texts. */
+	learn(reply) {
+		texts = Object.fromEntries(reply.texts.map((each) => [ each.code, each.text ]));
+	},
+
 	/* The sentence `name` of a reply in the reader's language, with the WANs' names for their devices;
 	 * what is not known stays as it came. */
 	said(reply, name, status) {
@@ -104,9 +54,9 @@ return baseclass.extend({
 
 	/* A sentence by its codes, each of which is the end of the one before; '' where one is not known. */
 	text([ code, ...rest ], given, status) {
-		const text = TEXTS[code] || '', own = rest.length ? text.split('%s').length - 2 : given.length;
+		const text = inLanguage(texts[code] || ''), own = rest.length ? text.split('%s').length - 2 : given.length;
 		const end = rest.length ? this.text(rest, given.slice(own), status) : ' ';
-		const filled = given.slice(0, own).map((each) => isNaN(each) ? status ? this.path(status, each) : each : number(+each, 1));
+		const filled = given.slice(0, own).map((each) => /^\d+(\.\d+)?$/.test(each) ? plain.format(each) : status ? this.path(status, each) : each);
 
 		return end && text.format(...filled, end);
 	},
