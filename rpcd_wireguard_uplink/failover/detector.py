@@ -198,6 +198,11 @@ class PathHealth:
         """
         return self._row_lost > 0 or (self.state is Health.DOWN and not self._row_answered)
 
+    @property
+    def lost_in_row(self) -> int:
+        """How many probes were lost since anything arrived."""
+        return self._row_lost
+
     def next_target(self, now_s: float) -> str:
         return self.targets.next(now_s)
 

@@ -275,6 +275,13 @@ class EndpointAddresses:
             search.step(origin, None, *self._reading(name))
         return origin
 
+    def way(self, name: str) -> tuple[Way, float] | None:
+        """The way to the address that is tried now, and since when (monotonic); None for none."""
+        search = self._searches.get(name)
+        if search is None or search.current is None:
+            return None
+        return self._way_to(search.current), search.set_s
+
     def way_back(self, name: str) -> tuple[Way, float] | None:
         """The way to the address that was left, and when (monotonic); None where none was.
 

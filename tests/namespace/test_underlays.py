@@ -7,9 +7,10 @@ import time
 import pytest
 
 from tests.lab.lab import Lab
-from tests.lab.meter import Meter, longest, settled, sources
+from tests.lab.meter import Flows, Meter, longest, settled, sources
 from tests.lab.network import ECHO4, ECHO6, PROVIDER4, consumer_network
 from tests.lab.provider import make_providers
+from tests.lab.reach import reached
 from tests.lab.router import Router, settings
 from tests.namespace.conftest import lent
 
@@ -59,20 +60,39 @@ def test_flows_inside_go_on_while_the_wan_dies_and_comes_back(router: Router, fa
             assert gap_s < 1.0, "the search for another address would take 20 s"
 
 
-def test_an_unplugged_neighbour_link_is_left_for_the_wan(lab: Lab) -> None:
+CUT = """
+table netdev cut {
+	chain in { type filter hook ingress device mesh priority 0; drop; }
+	chain out { type filter hook egress device mesh priority 0; drop; }
+}
+"""
+
+
+@pytest.mark.parametrize("fault", ["silent", "carrier"])
+def test_a_dead_neighbour_link_is_left_for_the_wan(lab: Lab, fault: str) -> None:
+    """With anchored connections the tunnel is watched as closely as a WAN in use."""
+    anchor = "\nconfig anchor 'all'\n\toption peer 'nodea'\n\toption port '7'\n"
     network = consumer_network(lab)
-    router = Router.build(network, make_providers(network), settings())
+    router = Router.build(network, make_providers(network), settings() + anchor)
     port, link, far = router.providers[0].listen_port, network.neighbours[0], network.providers[0]
     router.uplinks += f"\tlist other_endpoint '{PROVIDER4}:{port}'\n"
-    router.configure(settings())
+    router.configure(settings() + anchor)
     router.start()
-    with Meter(network.consumer, ECHO4, device=TUNNEL, rate_hz=50) as meter:
-        settled(meter)
-        goes_by(router, link.consumer_device)
+    goes_by(router, link.consumer_device)
+    reached(network.host, dict(zip((ECHO4, ECHO6), network.by_uplink, strict=True)))
+    with Flows(network.host, rate_hz=50) as flows:
         began = time.monotonic()
-        far.run(["ip", "link", "set", link.provider_device, "down"])
+        if fault == "silent":
+            far.nft(CUT)
+        else:
+            far.run(["ip", "link", "set", link.provider_device, "down"])
         goes_by(router, "wan")
-        far.run(["ip", "link", "set", link.provider_device, "up"])
-        goes_by(router, link.consumer_device)
-        found = meter.samples(began)
-        assert longest(found).seconds < 1.0
+        flows.answered(since=time.monotonic())
+        if fault == "carrier":
+            far.run(["ip", "link", "set", link.provider_device, "up"])
+            goes_by(router, link.consumer_device)
+        for meter, address in zip(flows, network.by_uplink, strict=True):
+            found = meter.samples(began)
+            assert sources(found) == [address]
+            print(f"\n{fault}: {longest(found).seconds:.2f} s")
+            assert longest(found).seconds < 1.0

@@ -292,6 +292,10 @@ class Endpoints:
         before, known[name] = known.get(name, ()), tuple(endpoints)
         return known[name] != before
 
+    def way(self, name: str) -> tuple[Way, float] | None:
+        host = self.current(name)
+        return ((self.machine.towards.get(host, ""), Family.of(host)), 0.0) if host else None
+
     def way_back(self, name: str) -> tuple[Way, float] | None:
         return self.machine.ways_back.get(name)
 

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import copy
 import time
 from dataclasses import replace
 
 import pytest
+from pytest_mock import MockerFixture
 
+from rpcd_wireguard_uplink.config.probe_profile import DEFAULT_PROFILE
+from rpcd_wireguard_uplink.failover.detector import PathHealth
 from rpcd_wireguard_uplink.failover.machine import Phase
 from rpcd_wireguard_uplink.model import Endpoint, Family, Health, Link
 from tests.unit.fakes import key_of, set_network
@@ -115,3 +119,54 @@ async def test_the_way_back(
     router.daemon.underlays._well_since_s[LINE, Family.IPV4] = now_s - well_s
     await router.daemon.underlays.follow()
     assert router.machine.returned == [TUNNEL] * returns
+
+
+def silence(router: Router, losses: int, losses6: int) -> None:
+    """So many of the tunnel's probes were lost since the last answer, in IPv4 and IPv6."""
+    paths = router.daemon.monitor.paths
+    if (TUNNEL, Family.IPV6) not in paths:
+        paths[TUNNEL, Family.IPV6] = copy.copy(paths[TUNNEL, Family.IPV4])
+        paths[TUNNEL, Family.IPV6].health = PathHealth(DEFAULT_PROFILE, ("::1",))
+    for family, lost in zip(Family, (losses, losses6), strict=True):
+        health = paths[TUNNEL, family].health
+        health.last_answer_s, health._row_lost = time.monotonic(), lost
+
+
+async def test_a_tunnel_that_falls_silent_by_a_good_way_tries_the_other(
+    router: Router, mocker: MockerFixture
+) -> None:
+    router, now_s = await begun(router), time.monotonic()
+    clock = mocker.patch("rpcd_wireguard_uplink.uplinks.underlays.time")
+    clock.monotonic.return_value = now_s
+    for losses in ((2, 2), (3, 0)):
+        silence(router, *losses)
+        assert not await noticed(router)
+    silence(router, 3, 1)
+    assert await noticed(router) and not await noticed(router)
+    (_, ways), (names, left) = router.machine.left
+    assert ways == frozenset() and names == [TUNNEL] and left == {(LINE, Family.IPV4)}
+    router.machine.ways_back[TUNNEL] = (LINE, Family.IPV4), now_s - 99.0
+    for after_s, returns, leaves in (
+        (59.0, False, False),
+        (61.0, True, True),  # it returns, and is silent at once
+        (61.0 + 119.0, False, False),
+        (61.0 + 121.0, True, True),  # for so much longer
+    ):
+        clock.monotonic.return_value = now_s + after_s
+        router.machine.returned.clear()
+        await router.daemon.underlays.follow()
+        assert (router.machine.returned == [TUNNEL]) == returns
+        assert (await noticed(router)) == leaves
+
+
+async def test_a_tunnel_that_is_silent_by_a_wan_in_doubt_says_nothing_of_it(
+    router: Router,
+) -> None:
+    router = await begun(router)
+    doubt(router, Health.SUSPECT)
+    silence(router, 9, 9)
+    assert await noticed(router)
+    doubt(router, Health.UP)
+    silence(router, 0, 0)
+    await noticed(router)
+    assert router.daemon.underlays._silent == {}
