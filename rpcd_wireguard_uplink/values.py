@@ -1,8 +1,9 @@
 """`dataclass`, with less work at the start: a router pays for each method that is generated.
 
-Of a class only `__init__` is generated; comparison, hash and text are shared. It takes what
-dataclasses.dataclass takes of what is used here, and what is made of it is one (`replace`, `fields`
-work). That a frozen one is not written to is for the type checker to see, which reads the original.
+`__init__` is made when the first object of a class is, and what `fields` and `replace` ask for when
+they do; comparison, hash and text are shared. It takes what dataclasses.dataclass takes of what is
+used here. That a frozen one is not written to is for the type checker to see, which reads the
+original.
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ if TYPE_CHECKING:
 else:
     import dataclasses
     from operator import attrgetter
+
+    NOTHING = dataclasses.MISSING
 
     def dataclass(
         cls: type | None = None,
@@ -28,33 +31,107 @@ else:
 
         def make(cls: type) -> type:
             own = cls.__dict__
-            made = dataclasses.dataclass(cls, eq=False, repr=False, slots=slots)
+            kinds = own.get("__annotations__", {})
+            names = [name for name in kinds if not kinds[name].startswith("ClassVar[")]
+            given = {name: own.get(name, NOTHING) for name in names}
+            made = _slotted(cls, names) if slots else _with_defaults(cls, given)
+            made._declared = {**getattr(cls, "_declared", {}), **given}
+            made.__dataclass_fields__ = _Later(made, "__dataclass_fields__", _fields)
+            made.__match_args__ = _Later(made, "__match_args__", _match_args)
+            if "__init__" not in own:
+                made.__init__ = _Later(made, "__init__", _init)
             if eq:
-                value = _value_of(made)
+                made._compared = _Later(made, "_compared", _comparison)
                 if "__eq__" not in own:
-                    made.__eq__ = _comparison(value)
+                    made.__eq__ = _is_equal
                 if "__hash__" not in own:
-                    made.__hash__ = (lambda self: hash(value(self))) if frozen else None
+                    made.__hash__ = _hash if frozen else None
             if repr and "__repr__" not in own:
                 made.__repr__ = _text
             return made
 
         return make if cls is None else make(cls)
 
-    def _value_of(made: type) -> Any:
+    class _Later:
+        """An attribute of a class that is made when it is first read."""
+
+        __slots__ = ("made", "make", "name")
+
+        def __init__(self, made: type, name: str, make: Any) -> None:
+            self.made, self.name, self.make = made, name, make
+
+        def __get__(self, instance: object, cls: type) -> Any:
+            setattr(self.made, self.name, self.make(self.made))
+            return getattr(cls if instance is None else instance, self.name)
+
+    def _slotted(cls: type, names: list[str]) -> type:
+        """The class again: slots can't be added to one that is there."""
+        left_out = {*names, "__dict__", "__weakref__"}
+        own = {name: value for name, value in cls.__dict__.items() if name not in left_out}
+        made = type(cls)(cls.__name__, cls.__bases__, {**own, "__slots__": tuple(names)})
+        made.__qualname__ = cls.__qualname__
+        return made
+
+    def _with_defaults(cls: type, given: dict[str, Any]) -> type:
+        for name, value in given.items():
+            if isinstance(value, dataclasses.Field):
+                delattr(cls, name)
+                if value.default is not NOTHING:
+                    setattr(cls, name, value.default)
+        return cls
+
+    def _init(made: type) -> Any:
+        """The method that takes the values, as dataclasses has it (_init_fn)."""
+        taken, lines, known = ["self"], [], {"absent": NOTHING}
+        for name, value in made._declared.items():
+            is_field = isinstance(value, dataclasses.Field)
+            factory = value.default_factory if is_field else NOTHING
+            default = value.default if is_field else value
+            known[f"_{name}"] = factory if factory is not NOTHING else default
+            if factory is not NOTHING:
+                if value.init:
+                    taken.append(f"{name}=absent")
+                    lines.append(f" self.{name} = _{name}() if {name} is absent else {name}")
+                else:
+                    lines.append(f" self.{name} = _{name}()")
+            elif not is_field or value.init:
+                taken.append(name if default is NOTHING else f"{name}=_{name}")
+                lines.append(f" self.{name} = {name}")
+            elif default is not NOTHING:
+                lines.append(f" self.{name} = _{name}")
+        if hasattr(made, "__post_init__"):
+            lines.append(" self.__post_init__()")
+        lines = [f"def __init__({', '.join(taken)}):", *(lines or [" pass"])]
+        exec("\n".join(lines), known)  # noqa: S102 -- as dataclasses does, of names of attributes
+        return known["__init__"]
+
+    def _fields(made: type) -> dict[str, Any]:
+        """What dataclasses asks for, which it makes of a twin."""
+        given = {name: each for name, each in made._declared.items() if each is not NOTHING}
+        kinds = dict.fromkeys(made._declared, object)
+        twin = type("Twin", (), {"__annotations__": kinds, "__doc__": "", **given})
+        return dataclasses.dataclass(twin, init=False, eq=False, repr=False).__dataclass_fields__
+
+    def _names(made: type, flag: str) -> list[str]:
+        """The fields that take part in something, which is `compare`, `repr` or `init`."""
+        return [name for name, each in made._declared.items() if getattr(each, flag, True)]
+
+    def _match_args(made: type) -> tuple[str, ...]:
+        return tuple(_names(made, "init"))
+
+    def _comparison(made: type) -> Any:
         """What tells one from another, as something that can be compared and hashed."""
-        names = [field.name for field in dataclasses.fields(made) if field.compare]
-        return attrgetter(*names) if names else lambda self: ()
+        names = _names(made, "compare")
+        return attrgetter(*names) if names else staticmethod(lambda _: ())
 
-    def _comparison(value: Any) -> Any:
-        def is_equal(self: object, other: object) -> bool:
-            if other.__class__ is not self.__class__:
-                return NotImplemented
-            return value(self) == value(other)
+    def _is_equal(self: Any, other: object) -> bool:
+        if other.__class__ is not self.__class__:
+            return NotImplemented
+        return self._compared(self) == self._compared(other)
 
-        return is_equal
+    def _hash(self: Any) -> int:
+        return hash(self._compared(self))
 
     def _text(self: object) -> str:
-        shown = (field.name for field in dataclasses.fields(self) if field.repr)
-        told = ", ".join(f"{name}={getattr(self, name)!r}" for name in shown)
-        return f"{type(self).__qualname__}({told})"
+        told = (f"{name}={getattr(self, name)!r}" for name in _names(type(self), "repr"))
+        return f"{type(self).__qualname__}({', '.join(told)})"
