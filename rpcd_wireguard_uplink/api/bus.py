@@ -15,6 +15,7 @@ from typing import Any
 from ..errors import BusError, MethodNotFound, NameTaken, Status, TimedOut
 from ..events import Events, HotplugReported
 from ..schema.record import Record
+from ..schema.validation import Schema
 from ..tasks import TaskSet
 from ..ubus import BusObject, Call, Reply, encode_table
 from ..ubus.blobmsg import Type
@@ -43,6 +44,7 @@ class BusService:
         self._handlers: dict[str, Callable[..., Any]] = {}
         self._remembered: dict[str, Reply] = {}
         self._started = asyncio.Event()
+        self._preparing = asyncio.Lock()
         self._joined = False
 
     # --- life
@@ -75,7 +77,6 @@ class BusService:
             for name in methods.METHODS
         }
         self._started.set()
-        await asyncio.to_thread(methods.prepare_validation)
         # Now that nothing is left that could fail: this may take the dashboard's name.
         self._tasks.spawn("joining the bus", self._keep_joining())
         if self._dashboard.installed:
@@ -149,6 +150,8 @@ class BusService:
                 if self._dashboard.installed:
                     return self._finish(call.method, self._dashboard.forward(call))
                 raise MethodNotFound(f"{methods.OBJECT} has no method {call.method[:40]}")
+            if not method.arguments.is_ready(methods.given(method, call.arguments)):
+                return self._handle_once_prepared(call, method.arguments)
             arguments = methods.parse_arguments(method, call.arguments)
             if remembered is not None:
                 return remembered
@@ -161,6 +164,18 @@ class BusService:
 
     async def _handle_later(self, call: Call) -> Reply:
         await self._started.wait()
+        return await self._handle_again(call)
+
+    async def _handle_once_prepared(self, call: Call, arguments: Schema) -> Reply:
+        """What loads a library must not hold a switch up."""
+        try:
+            async with self._preparing:
+                await asyncio.to_thread(arguments.prepare)
+        except Exception as error:
+            return _failure(error)
+        return await self._handle_again(call)
+
+    async def _handle_again(self, call: Call) -> Reply:
         reply = self._handle(call)
         return reply if isinstance(reply, Reply) else await reply
 

@@ -75,23 +75,16 @@ def parse_arguments(method: Method, raw: Mapping[str, Any]) -> dict[str, Any]:
 
     Raises InvalidArgument with a sentence that names the argument.
     """
-    given = {
+    return validation.parse(method.arguments, given(method, raw), method.name)
+
+
+def given(method: Method, raw: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments of a call as they came, without those that don't count."""
+    return {
         name: value
         for name, value in raw.items()
         if name != SESSION_ARGUMENT and not (value == "" and method.is_older)
     }
-    return validation.parse(method.arguments, given, method.name)
-
-
-def prepare_validation() -> None:
-    """Load the validation library and make every method's validator.
-
-    The first call with arguments does it otherwise, and takes a tenth of a second or more for it.
-    May run in a thread, so that a daemon can do it once it has registered.
-    """
-    for method in METHODS.values():
-        # A first check loads the last parts of the library; any value will do.
-        next(method.arguments.prepare().iter_errors(None), None)
 
 
 def signature(method: Method) -> Mapping[str, Type]:

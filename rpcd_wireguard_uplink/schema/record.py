@@ -32,6 +32,7 @@ _KINDS: Mapping[str, type | tuple[type, ...]] = {
     "number": (int, float),
     "boolean": bool,
     "array": list,
+    "object": dict,
 }
 
 

@@ -3,7 +3,8 @@
 null counts as absent, a value is coerced by its declared type only, and a sentence is built from
 the path and the keyword, never from the library's message. A schema may carry annotations: `x-must`
 (words after "must" for a pattern), `x-secret` (the value is never quoted), `x-words` (for the
-command line). The library is loaded when the first value is checked: it takes much memory.
+command line). jsonschema judges what owners give, and is loaded with the first of it: it takes 4 MB
+and much time. What peers say is judged by the same keywords without it (keywords.py).
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import InvalidArgument
 from ..text import quoted, shortened
-from .endpoints import parse_address, parse_endpoint, parse_host
+from .keywords import FORMATS, Fault, faults
 from .lean import leaving_out
 
 if TYPE_CHECKING:
@@ -57,8 +58,17 @@ class Schema:
         """Return the validator, and make it first where that was not done yet."""
         if self._validator is None:
             # The type says `dict`; nothing writes to the tree.
-            self._validator = _validator_class()(dict(self.tree), format_checker=_format_checker())
+            made = _validator_class()(dict(self.tree), format_checker=_format_checker())
+            # A first check loads the last parts of the library; any value will do.
+            next(made.iter_errors(None), None)
+            self._validator = made
         return self._validator
+
+    def is_ready(self, raw: Mapping[str, Any]) -> bool:
+        """Whether this can be checked without `prepare`, which takes a tenth of a second or more
+        for the first schema of a process. It may run in a thread.
+        """
+        return self._validator is not None or not (raw or self.required)
 
     def fault(self, value: Any, owner: str) -> str:
         """Return what is wrong with a value and what would be right, as a sentence, or ''; `owner`
@@ -66,8 +76,7 @@ class Schema:
         """
         if value == {} and not self.required:
             return ""
-        error = min(self.prepare().iter_errors(value), key=_urgency, default=None)
-        return "" if error is None else _sentence(error, owner)
+        return _first_of(self.prepare().iter_errors(value), owner)
 
 
 def coerced(schema: Mapping[str, Any], value: Any) -> Any:
@@ -107,7 +116,20 @@ def parse(schema: Schema, raw: Mapping[str, Any], owner: str) -> dict[str, Any]:
     return value
 
 
-def _sentence(error: ValidationError, owner: str) -> str:
+def parse_message(schema: Schema, raw: Mapping[str, Any], owner: str) -> dict[str, Any]:
+    """Return what a peer said as `parse` does, without the library."""
+    value: dict[str, Any] = coerced(schema.tree, raw)
+    if fault := _first_of(faults(schema.tree, value), owner):
+        raise InvalidArgument(fault)
+    return value
+
+
+def _first_of(errors: Iterable[Fault | ValidationError], owner: str) -> str:
+    error = min(errors, key=_urgency, default=None)
+    return "" if error is None else _sentence(error, owner)
+
+
+def _sentence(error: Fault | ValidationError, owner: str) -> str:
     """What is wrong, without secrets and foreign control codes."""
     schema: Mapping[str, Any] = error.schema if isinstance(error.schema, Mapping) else {}
     path, keyword = tuple(error.absolute_path), str(error.validator)
@@ -172,7 +194,7 @@ def _found(schema: Mapping[str, Any], value: Any) -> str:
     return "a string" if isinstance(value, str) else "a number"
 
 
-def _urgency(error: ValidationError) -> tuple[int, str]:
+def _urgency(error: Fault | ValidationError) -> tuple[int, str]:
     first = {"additionalProperties": 0, "required": 1, "type": 2}
     return first.get(str(error.validator), 3), _place(error.absolute_path)
 
@@ -203,11 +225,7 @@ def _format_checker() -> Any:
     from jsonschema import FormatChecker
 
     checker = FormatChecker(formats=())
-    for name, parser in (
-        ("endpoint", parse_endpoint),
-        ("host", parse_host),
-        ("address", parse_address),
-    ):
+    for name, parser in FORMATS.items():
         checker.checks(name, raises=InvalidArgument)(functools.partial(_accepts, parser))
     return checker
 

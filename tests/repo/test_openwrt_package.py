@@ -77,7 +77,8 @@ sys.meta_path.insert(0, Refuse())
 for name in sorted(names):
     importlib.import_module(name)
 if "rpcd_wireguard_uplink.api.methods" in names:
-    importlib.import_module("rpcd_wireguard_uplink.api.methods").prepare_validation()
+    methods = importlib.import_module("rpcd_wireguard_uplink.api.methods").METHODS
+    methods["uplink_add"].arguments.prepare()
 socket.getaddrinfo("127.0.0.1", 53)
 """
 

@@ -208,7 +208,7 @@ def checked(schema: Schema, table: Mapping[str, Any], name: str) -> dict[str, An
         value = table.get(member)
         if isinstance(value, list) and len(value) > tree.get("maxItems", len(value)):
             raise InvalidArgument(f"{member} must {tree['x-must']}")
-    return validation.parse(schema, table, name)
+    return validation.parse_message(schema, table, name)
 
 
 # --- shapes that messages share

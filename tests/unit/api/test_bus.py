@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -10,10 +11,12 @@ from typing import Any
 import pytest
 
 from rpcd_wireguard_uplink.api.bus import BusService
-from rpcd_wireguard_uplink.api.methods import OBJECT
+from rpcd_wireguard_uplink.api.methods import METHODS, OBJECT
 from rpcd_wireguard_uplink.errors import BusError, TimedOut, UplinkError
 from rpcd_wireguard_uplink.events import Events
 from rpcd_wireguard_uplink.extras.standalone.broker import Broker
+from rpcd_wireguard_uplink.schema.record import Record, member
+from rpcd_wireguard_uplink.schema.validation import Schema
 from rpcd_wireguard_uplink.tasks import TaskSet
 from rpcd_wireguard_uplink.ubus.client import Client
 from rpcd_wireguard_uplink.warnings import Warnings
@@ -45,3 +48,39 @@ async def test_a_bus_that_is_lost_while_it_is_joined_ends_no_service(
     found = await service.client.lookup(OBJECT)
     assert [info.path for info in found] == [OBJECT]
     await asyncio.sleep(0)
+
+
+class Part:
+    """Answers every method with what it was given."""
+
+    def __getattr__(self, name: str) -> Any:
+        return lambda **arguments: Echo(told=repr(arguments))
+
+
+class Echo(Record):
+    told: str = member("what was given")
+
+
+async def test_what_loads_a_library_keeps_nobody_waiting(
+    service: BusService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    schema = Schema(METHODS["uplink_test"].arguments.tree)
+    monkeypatch.setitem(vars(METHODS["uplink_test"]), "arguments", schema)
+    await service.begin([Part()])
+    await service.join()
+    call = service.client.call
+    assert schema.is_ready({}) is False and METHODS["uplink_history"].arguments.is_ready({})
+
+    where: list[str] = []
+    prepare = Schema.prepare
+    monkeypatch.setattr(
+        Schema,
+        "prepare",
+        lambda each: where.append(threading.current_thread().name) or prepare(each),
+    )
+    told = [
+        await call(OBJECT, "uplink_test", {"peer_id": "a", "count": "5"}, timeout_s=20)
+        for _ in range(2)
+    ]
+    assert told == [{"told": "{'peer_id': 'a', 'count': 5}"}] * 2
+    assert [name == "MainThread" for name in where] == [False, True, True], "once, in a thread"

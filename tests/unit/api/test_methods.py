@@ -408,9 +408,9 @@ def test_the_example_in_the_documentation_works() -> None:
 def test_validation_can_be_prepared_beforehand() -> None:
     code = (
         "import sys; from rpcd_wireguard_uplink.api import methods; "
-        "methods.prepare_validation(); before = set(sys.modules); "
-        "methods.parse_arguments(methods.METHODS['uplink_test'], "
-        "{'peer_id': 'a', 'target': '1.1.1.1', 'count': '5'}); "
+        "method = methods.METHODS['uplink_test']; "
+        "method.arguments.prepare(); before = set(sys.modules); "
+        "methods.parse_arguments(method, {'peer_id': 'a', 'target': '1.1.1.1', 'count': '5'}); "
         "print('jsonschema' in before, sorted(set(sys.modules) - before))"
     )
     done = subprocess.run(

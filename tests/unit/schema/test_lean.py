@@ -32,15 +32,18 @@ def test_the_parts_are_free_again_after_an_error() -> None:
     assert "wave_of_no_use" not in sys.modules
 
 
-def test_the_service_loads_no_tls_until_somebody_wants_it() -> None:
+def test_the_service_loads_no_tls_and_no_jsonschema_until_somebody_wants_it() -> None:
     script = (
         f"import sys, rpcd_wireguard_uplink.__main__\nUNUSED = {UNUSED}\n"
-        "from rpcd_wireguard_uplink.api.methods import prepare_validation\n"
-        "prepare_validation()\n"
+        "import rpcd_wireguard_uplink.daemon\n"
+        "from rpcd_wireguard_uplink.api.methods import METHODS\n"
+        "print('jsonschema' in sys.modules)\n"
+        "METHODS['uplink_add'].arguments.prepare()\n"
         "print([name for name in ('jsonschema', *UNUSED) if name in sys.modules])\n"
         "import ssl, hashlib\n"
         "print(ssl.create_default_context() is not None, hashlib.sha256(b'a').hexdigest()[:8])\n"
     )
     words = [sys.executable, "-c", script]
     done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, timeout=60)
-    assert done.stdout.splitlines() == ["['jsonschema']", "True ca978112"], done.stderr
+    told = ["False", "['jsonschema']", "True ca978112"]
+    assert done.stdout.splitlines() == told, done.stderr

@@ -246,7 +246,7 @@ def test_json_that_is_no_object(text: str) -> None:
 
 
 def test_a_list_that_is_too_long_costs_nothing(mocker: MockerFixture) -> None:
-    looked = mocker.patch("rpcd_wireguard_uplink.schema.validation.parse")
+    looked = mocker.patch("rpcd_wireguard_uplink.schema.validation.parse_message")
     with pytest.raises(InvalidArgument, match="endpoints must have at most 8"):
         parse_message(offer(endpoints=[{}] * 5000))
     looked.assert_not_called()
