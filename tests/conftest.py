@@ -81,6 +81,7 @@ def pytest_configure(config: pytest.Config) -> None:
         "ours", deadline=None, derandomize=in_ci(), max_examples=25 if is_short else 200
     )
     settings.load_profile("ours")
+    gc.disable()  # nothing of what is collected is garbage
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -104,6 +105,7 @@ def pytest_collection_finish() -> None:
     """What was collected stays to the end: a collection of garbage need not go through it."""
     gc.collect()
     gc.freeze()
+    gc.enable()
 
 
 @pytest.hookimpl(optionalhook=True)

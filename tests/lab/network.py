@@ -109,22 +109,22 @@ def _build_core(internet: Node, isps: tuple[Node, ...]) -> None:
     held = [f"{a}/32" for a in (ECHO4, *RESOLVERS4, *PROBED4)]
     held += [f"{a}/128" for a in (ECHO6, *RESOLVERS6, *PROBED6)]
     nodad = {True: " nodad", False: ""}
-    internet.sh("\n".join(f"ip addr add {a} dev lo{nodad[':' in a]}" for a in held))
+    internet.ip(*(f"addr add {a} dev lo{nodad[':' in a]}" for a in held))
     for number, isp in enumerate(isps, start=1):
         join(internet, f"isp{number}", isp, "core")
         near4, far4 = f"192.0.2.{number * 4 + 1}", f"192.0.2.{number * 4 + 2}"
         near6, far6 = f"2001:db8:0:{number}::1", f"2001:db8:0:{number}::2"
-        internet.sh(
-            f"ip addr add {near4}/30 dev isp{number}\n"
-            f"ip addr add {near6}/64 dev isp{number} nodad\n"
-            f"ip route add {_range4(number)}.0/24 via {far4}\n"
-            f"ip route add 2001:db8:{number}000::/36 via {far6}"
+        internet.ip(
+            f"addr add {near4}/30 dev isp{number}",
+            f"addr add {near6}/64 dev isp{number} nodad",
+            f"route add {_range4(number)}.0/24 via {far4}",
+            f"route add 2001:db8:{number}000::/36 via {far6}",
         )
-        isp.sh(
-            f"ip addr add {far4}/30 dev core\n"
-            f"ip addr add {far6}/64 dev core nodad\n"
-            f"ip route add default via {near4}\n"
-            f"ip route add default via {near6}"
+        isp.ip(
+            f"addr add {far4}/30 dev core",
+            f"addr add {far6}/64 dev core nodad",
+            f"route add default via {near4}",
+            f"route add default via {near6}",
         )
 
 
@@ -160,10 +160,12 @@ def masquerade(router: Node, wans: list[str]) -> None:
 
 def _build_lan(consumer: Node, host: Node) -> None:
     join(consumer, "lan", host, "eth0")
-    consumer.sh("ip addr add 192.168.1.1/24 dev lan\nip addr add fd00:1::1/64 dev lan nodad")
-    host.sh(
-        f"ip addr add {HOST4}/24 dev eth0\nip addr add {HOST6}/64 dev eth0 nodad\n"
-        "ip route add default via 192.168.1.1\nip route add default via fd00:1::1"
+    consumer.ip("addr add 192.168.1.1/24 dev lan", "addr add fd00:1::1/64 dev lan nodad")
+    host.ip(
+        f"addr add {HOST4}/24 dev eth0",
+        f"addr add {HOST6}/64 dev eth0 nodad",
+        "route add default via 192.168.1.1",
+        "route add default via fd00:1::1",
     )
 
 
@@ -177,12 +179,12 @@ def _link(consumer: Node, provider: Node, number: int) -> Neighbour:
         provider6=f"fd70:{number + 1}::2",
     )
     join(consumer, made.consumer_device, provider, made.provider_device)
-    consumer.sh(
-        f"ip addr add {made.consumer4}/24 dev {made.consumer_device}\n"
-        f"ip addr add {made.consumer6}/64 dev {made.consumer_device} nodad"
+    consumer.ip(
+        f"addr add {made.consumer4}/24 dev {made.consumer_device}",
+        f"addr add {made.consumer6}/64 dev {made.consumer_device} nodad",
     )
-    provider.sh(
-        f"ip addr add {made.provider4}/24 dev mesh\nip addr add {made.provider6}/64 dev mesh nodad"
+    provider.ip(
+        f"addr add {made.provider4}/24 dev mesh", f"addr add {made.provider6}/64 dev mesh nodad"
     )
     return made
 

@@ -257,6 +257,10 @@ class Node:
         """Run shell lines in the node, stopping at the first that fails; returns their output."""
         return self.run(["sh", "-e", "-c", script], timeout_s=timeout_s).stdout
 
+    def ip(self, *commands: str) -> None:
+        """Run these `ip` commands, without that word, in one process; stops at what fails."""
+        self.run(["ip", "-batch", "-"], input="\n".join(commands))
+
     def ask(self, name: str, *arguments: object, timeout_s: float = 20.0) -> str:
         """What one of programs/ prints that is run in the node."""
         return self.run(program(name, *arguments), timeout_s=timeout_s).stdout.strip()
@@ -353,11 +357,10 @@ def join(near: Node, near_device: str, far: Node, far_device: str) -> None:
     It is made inside the near node and its other end moved by pid, so the machine's own network
     never sees it.
     """
-    words = ["ip", "link", "add", near_device, "type", "veth"]
-    words += ["peer", "name", far_device, "netns", str(far.pid)]
-    near._finish(near.on_wire(words), words, None, 10.0, True)
-    near.run(["ip", "link", "set", near_device, "up"])
-    far.run(["ip", "link", "set", far_device, "up"])
+    made = f"link add {near_device} type veth peer name {far_device} netns {far.pid}"
+    words = ["ip", "-batch", "-"]
+    near._finish(near.on_wire(words), words, f"{made}\nlink set {near_device} up", 10.0, True)
+    far.ip(f"link set {far_device} up")
 
 
 def _hold(command: list[str]) -> subprocess.Popen[str]:

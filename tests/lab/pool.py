@@ -21,11 +21,11 @@ from .node import LabError, Node
 from .router import Router, Status
 
 LOOK = """
-for family in -4 -6; do
-  ip $family rule; ip $family route show table all | grep -v '^local fe80:' | sort
-done
-ip -o addr show scope global | cut -d: -f2- | sort; ip -o link | cut -d: -f2 | cut -d@ -f1 | sort
-nft -s list tables | grep -v wgup | while read -r words; do nft -s list $words; done
+ip -4 rule; ip -6 rule; echo --
+ip -4 route show table all; ip -6 route show table all; echo --
+ip -o addr show scope global; echo --
+ip -o link; echo --
+nft -s list ruleset
 """
 SETTLE_S = 3.0
 TELLS_S = 0.5
@@ -60,7 +60,7 @@ class _Kept:
     lab: Lab
     made: HasRouter
     status: _Gist
-    look: str
+    look: list[str]
     config: str
     uplinks: str
 
@@ -113,9 +113,17 @@ def added(node: Node, *commands: str) -> Iterator[None]:
     node.sh("\n".join(f"{command} || true" for command in reversed(gone)))
 
 
-def look(node: Node) -> str:
+def look(node: Node) -> list[str]:
     """The node's rules, routes, addresses, devices and nftables, but for our table."""
-    return node.sh(LOOK)
+    rules, routes, addresses, links, ruleset = node.sh(LOOK).split("--\n")
+    tables = re.split("^(?=table )", ruleset, flags=re.MULTILINE)
+    return [
+        *rules.splitlines(),
+        *sorted(line for line in routes.splitlines() if not line.startswith("local fe80:")),
+        *sorted(line.partition(":")[2] for line in addresses.splitlines()),
+        *sorted(re.split("[:@]", line)[1] for line in links.splitlines()),
+        *(table for table in tables if "wgup" not in table.partition("\n")[0]),
+    ]
 
 
 def _make(build: Callable[[Lab], T]) -> _Kept:

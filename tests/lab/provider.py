@@ -56,7 +56,7 @@ class Provider:
         allowed = ",".join(f"{a}/{128 if ':' in a else 32}" for a in plain)
         words = ["wg", "set", DEVICE, "peer", public_key, "allowed-ips", allowed]
         self.node.run(words)
-        self.node.sh("\n".join(f"ip route replace {a} dev {DEVICE}" for a in plain))
+        self.node.ip(*(f"route replace {a} dev {DEVICE}" for a in plain))
         self.admitted[public_key] = plain
 
     def admit_reply(self, reply: Mapping[str, Any], consumer: Node, address: str) -> None:
@@ -119,10 +119,10 @@ def make_provider(
     words = ["wg", "set", DEVICE, "listen-port", str(listen_port), "private-key", "/dev/stdin"]
     node.run(words, input=private)
     tunnel4, tunnel6 = f"10.77.{place}.1", f"fd77:{place + 1}::1"
-    node.sh(
-        f"ip addr add {tunnel4}/24 dev {DEVICE}\n"
-        f"ip addr add {tunnel6}/64 dev {DEVICE} nodad\n"
-        f"ip link set {DEVICE} up"
+    node.ip(
+        f"addr add {tunnel4}/24 dev {DEVICE}",
+        f"addr add {tunnel6}/64 dev {DEVICE} nodad",
+        f"link set {DEVICE} up",
     )
     server = None
     if resolver:

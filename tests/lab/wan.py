@@ -41,15 +41,15 @@ class Wan:
     def connect(self) -> None:
         """Make the cable, the addresses at both ends and the router's default routes."""
         join(self.isp, self.isp_device, self.router, self.device)
-        self.isp.sh(
-            f"ip addr add {self.gateway4}/29 dev {self.isp_device}\n"
-            f"ip addr add {self.gateway6}/64 dev {self.isp_device} nodad"
+        self.isp.ip(
+            f"addr add {self.gateway4}/29 dev {self.isp_device}",
+            f"addr add {self.gateway6}/64 dev {self.isp_device} nodad",
         )
-        self.router.sh(
-            f"ip addr add {self.address4}/29 dev {self.device}\n"
-            f"ip addr add {self.address6}/64 dev {self.device} nodad"
+        self.router.ip(
+            f"addr add {self.address4}/29 dev {self.device}",
+            f"addr add {self.address6}/64 dev {self.device} nodad",
+            *self._routes,
         )
-        self.add_routes()
 
     def drop(self, percent: int = 100, *, gateway_answers: bool = False) -> float:
         """Lose packets silently in both directions; returns the moment just before.
@@ -108,11 +108,7 @@ class Wan:
 
     def add_routes(self) -> None:
         """The router's default routes by this WAN, as its network configuration would add."""
-        four, six = self._metrics
-        self.router.sh(
-            f"ip route replace default via {self.gateway4} dev {self.device} {four}\n"
-            f"ip -6 route replace default via {self.gateway6} dev {self.device} {six}"
-        )
+        self.router.ip(*self._routes)
 
     def remove_routes(self) -> None:
         """Take them away, as `ifdown` would. Routes that have gone already are no error."""
@@ -120,6 +116,14 @@ class Wan:
         self.router.sh(
             f"ip route del default via {self.gateway4} dev {self.device} {four} || true\n"
             f"ip -6 route del default via {self.gateway6} dev {self.device} {six} || true"
+        )
+
+    @property
+    def _routes(self) -> tuple[str, str]:
+        four, six = self._metrics
+        return (
+            f"route replace default via {self.gateway4} dev {self.device} {four}",
+            f"route replace default via {self.gateway6} dev {self.device} {six}",
         )
 
     @property

@@ -27,6 +27,7 @@ TARGETS = ("1.1.1.1", "8.8.8.8", "9.9.9.9")
 NEVER_S = float("inf")
 LONGEST_SLEEP_S = 5.0
 MAX_LOSS = 0.2
+IN_USE, IN_DOUBT = Role(Phase.PRIMARY, True, True), Role(Phase.SUSPECT, True, True)
 
 
 @dataclass(frozen=True)
@@ -208,8 +209,7 @@ class Watcher:
                 yield due_s, None
 
     def _interval_s(self) -> float:
-        suspect = self.health.state is Health.SUSPECT
-        role = Role(Phase.SUSPECT if suspect else Phase.PRIMARY, True, True)
+        role = IN_DOUBT if self.health.state is Health.SUSPECT else IN_USE
         return interval_s(self._path, role, self.profile, 30.0, self.now_s)
 
     def _tick_s(self) -> float:
