@@ -186,9 +186,9 @@ Where a peer refuses, the code is [the peer's](messages.md#lease_denial), with s
 
 Sentences that say why are for people, and may be worded anew. What programs read has the same name
 with `_code`, and with `_args` what stands at %s. At ... stands another sentence: the code is both,
-joined by a slash, such as `down/no_answer`. What is in {{}} is for the command line alone. An error
-has them as `error_code` and `error_args`, where it has a code. A sentence that is not listed has
-the code "".
+joined by a slash, such as `down/no_answer`. What is in {{}} is for the command line alone, what is
+in [] for pages alone. An error has them as `error_code` and `error_args`, where it has a code. A
+sentence that is not listed has the code "".
 
 | code | sentence |
 | --- | --- |

@@ -32,7 +32,7 @@ from ..mesh.offers import OfferBook
 from ..mesh.registry.peers import Peers
 from ..model import Family, Health, PathKind
 from ..probing.probe_kind import ProbeKind
-from ..reasons import because
+from ..reasons import because, joined, told_with
 from ..text import quoted
 from ..uplinks.terms import offer_reason
 from ..values import dataclass
@@ -130,16 +130,14 @@ class ExplainMethods:
         state, primary = self._monitor.states[family], primary_of(self._monitor, family)
         path, told = self._monitor.paths.get((state.active, family)), []
         if path is not None and path.kinds.present is not ProbeKind.PING:
-            told.append(f"It answers {path.kinds.present.shown}, not ping.")
+            told.append(because("answers_otherwise", path.kinds.present.shown))
         if early := self._monitor.early.get(family):
-            told.append(
-                f"New connections leave by {names.get(early, early)} while the WAN is in doubt."
-            )
+            told.append(because("early_by", names.get(early, early)))
         if state.phase is Phase.PRIMARY and primary is not None and primary.below_sla:
-            told.append(f"It {primary.below_sla}, and nothing clearly better answers.")
+            told.append(because("no_better", primary.below_sla))
         if family in self._carrying.sentences:
-            told.append(f"{self._carrying.sentences[family]}.")
-        return " ".join(told)
+            told.append(told_with(self._carrying.sentences[family], "."))
+        return joined(" ", told)
 
     def _row(
         self, family: Family, number: int, ordered: list[Ranked], names: Mapping[str, str]
@@ -200,10 +198,8 @@ class ExplainMethods:
         for word in fail:
             if word not in known:
                 listed = ", ".join(sorted(known))
-                raise NotFound(
-                    f"{quoted(word)} is no path of this router; known are {listed}",
-                    code="unknown_path",
-                )
+                told = because("no_such_path", quoted(word), listed)
+                raise NotFound(told, code="unknown_path")
         return {device for word in fail for device in known[word]}
 
     def _simulated(

@@ -24,6 +24,7 @@ from ..mesh.registry.trust import pins_to_revoke, wanted_pin
 from ..mesh.wire.lease import Identity
 from ..provider.lease_server import LeaseServer
 from ..provider.offer import OwnOffer
+from ..reasons import because
 from ..values import dataclass
 from . import replies as r
 
@@ -47,7 +48,7 @@ class ProviderMethods:
         await self._write(wanted)
         if failure := self._lease_server.failure:
             await self._write(before)
-            raise CommandFailed(f"nothing is offered: {failure}")
+            raise CommandFailed(because("not_offered", failure))
         self._own_offer.announce()
         node_id = self._peers.node_id
         return r.Offered(
@@ -75,12 +76,9 @@ class ProviderMethods:
         """What keeps peers from using the offer, as a sentence."""
         peers = self._peers
         if not peers.mesh.own:
-            return (
-                "No mesh is known: bring its WireGuard device up, give each peer an address of "
-                "its own (/32 or /128) in allowed_ips, or name the device by list mesh."
-            )
+            return because("no_mesh")
         if not any(not peers.verdict(i).reason for i in peers.directory.peer_ids):
-            return "No mesh peer is trusted yet: `wgctl uplink trust` lists them."
+            return because("nobody_trusted")
         return ""
 
     async def uplink_withdraw(self) -> r.Done:

@@ -95,7 +95,7 @@ class UplinkRow(Record):
     state: str = member(PATH_STATE, column="STATE")
     active: bool = member(ACTIVE, column="TRAFFIC")
     shared_fate: bool = member(SHARED_FATE)
-    note: str = member(NOTE)
+    note: str = member(NOTE, coded=True)
 
 
 class Uplinks(Record):
@@ -212,8 +212,8 @@ class AnchorRow(Record):
     peer_id: str = member(PEER, column="BY")
     interface: str = member(f'{INTERFACE}; "" without an uplink to the peer', column="BY")
     active: bool = member("whether new connections of it go there now", column="ACTIVE")
-    reason: str = member('why they do not; else ""', column="WHY", last=True)
-    note: str = member(NOTE)
+    reason: str = member('why they do not; else ""', column="WHY", last=True, coded=True)
+    note: str = member(NOTE, coded=True)
 
 
 class FamilyState(Record):
@@ -394,7 +394,7 @@ class CandidateRow(Record):
     name: str = member("the peer's id, or the WAN's name", column="PATH")
     kind: str = member("wan: a WAN of the router's own; uplink", enum=["wan", "uplink"])
     usable: bool = member(USABLE)
-    reason: str = member(REASON)
+    reason: str = member(REASON, coded=True)
     active: bool = member(ACTIVE)
     health: str = member(
         "by the probes", enum=["unknown", "up", "suspect", "down"], column="HEALTH"
@@ -426,7 +426,7 @@ class ExplainedFamily(Record):
     primary: str = member('device of the WAN that is backed up; "" if none')
     cause: str = member('why it is in this state; else ""', coded=True)
     sentence: str = member(SENTENCE, coded=True)
-    note: str = member('what else is to be said of the path in use; else ""')
+    note: str = member('what else is to be said of the path in use; else ""', coded=True)
     candidates: Sequence[CandidateRow] = member("all backups in the order of preference")
 
 
@@ -463,7 +463,7 @@ class FindingRow(Record):
     level: str = member(
         "wrong keeps the service from its work; a note is worth knowing", enum=["wrong", "note"]
     )
-    what: str = member("what is wrong, as a sentence")
+    what: str = member("what is wrong, as a sentence", coded=True)
     mend: str = member('a command that mends it; "" where none is known')
 
 
@@ -473,7 +473,7 @@ class Checked(Record):
 
 class HookRun(Record):
     name: str = member("the file's name")
-    error: str = member('why it failed; "" where it did not')
+    error: str = member('why it failed; "" where it did not', coded=True)
 
 
 class Notified(Done):
@@ -486,7 +486,7 @@ class DrillStep(Record):
         column="STEP",
     )
     ok: bool = member("whether it went well", column="OK")
-    told: str = member("what was found", column="FOUND", last=True)
+    told: str = member("what was found", column="FOUND", last=True, coded=True)
     took_ms: int = member("ms that it took", column="TOOK")
 
 
@@ -526,7 +526,7 @@ class OwnOffer(Record):
 
 class Offered(Done):
     offer: OwnOffer = member("what this router offers")
-    note: str = member(NOTE)
+    note: str = member(NOTE, coded=True)
 
 
 class Denial(Record):

@@ -266,8 +266,9 @@ class StatusMethods:
 
     def problems(self) -> Iterator[str]:
         config = self._store.current
-        yield from self._warnings.all()
-        yield from config.warnings
+        for sentence in self._warnings.all():
+            yield sentence if code_of(sentence)[0] else because("reported", sentence)
+        yield from (because("setting", sentence) for sentence in config.warnings)
         yield from filter(None, (fate_note(self._monitor, uplink) for uplink in config.uplinks))
         yield from anchor_problems(anchor_rows(config, self._monitor), config)
         yield from self._prefix_note()
@@ -279,7 +280,7 @@ class StatusMethods:
         wan = network.wans[Family.IPV6].primary
         if wan is not None and network.lost_prefix:
             name = self._platform.logical_name(wan.device)
-            yield f"LAN hosts lost their IPv6 prefix with {name}: they fall back to IPv4."
+            yield because("lost_prefix", name)
 
     def _probe_notes(self) -> Iterable[str]:
         """Where probes do not come through, or prove nothing."""
@@ -289,9 +290,9 @@ class StatusMethods:
             name = names.get(path.device) or self._platform.logical_name(path.device)
             method = path.kinds.present.shown
             if path.kinds.present is not ProbeKind.PING:
-                notes[f"{name} answers {method} but not ping: it is watched by {method}"] = None
+                notes[because("watched_by", name, method, method)] = None
             for doubt in path.health.targets.doubts():
-                notes[f"{name}: {doubt}, which proves nothing beyond it"] = None
+                notes[because("proves_nothing", name, doubt)] = None
         return notes
 
 
@@ -389,24 +390,24 @@ def anchor_problems(rows: list[r.AnchorRow], config: Config) -> Iterator[str]:
     enabled = {anchor.name for anchor in config.anchors if anchor.enabled}
     for row in rows:
         if row.reason and row.name in enabled:
-            yield f"anchor {row.name}: {row.reason}: such connections go by the usual way"
+            yield because("anchor_unused", row.name, row.reason)
         if row.note:
-            yield f"anchor {row.name}: {row.note}"
+            yield because("anchor_note", row.name, row.note)
 
 
 def _anchor_reason(anchor: Anchor, uplink: Uplink | None, monitor: Monitor) -> str:
     if not anchor.enabled:
-        return "it is disabled in its section"
+        return because("section_disabled")
     if uplink is None:
-        return f"there is no uplink to {anchor.peer_id}"
+        return because("no_anchor_uplink", anchor.peer_id)
     if uplink not in monitor.watch.active_uplinks:
-        return f"the uplink to {anchor.peer_id} is not used"
+        return because("uplink_unused", anchor.peer_id)
     families = [family for family in Family if anchor.addresses(family) is not None]
     held = {monitor.network.state.private_default.get(family, "") for family in families}
     if "" not in held and held:
-        return f"{' and '.join(sorted(held))}, a VPN, has the default route"
+        return because("vpn_has_default", ", ".join(sorted(held)))
     if not any(uplink.interface in monitor.paths.answering(family) for family in families):
-        return f"nothing is answered through {uplink.interface}"
+        return because("nothing_through", uplink.interface)
     return ""
 
 
@@ -419,10 +420,7 @@ def _anchor_note(anchor: Anchor, uplink: Uplink | None, monitor: Monitor) -> str
         return ""
     if below in network.wan_devices() and any(len(w.routes) > 1 for w in network.wans.values()):
         return ""
-    return (
-        f"{anchor.peer_id} is reached by {below} alone, and what is anchored ends with it: give "
-        f"another address of the peer, `list other_endpoint` in section {name}, or a second WAN"
-    )
+    return because("anchor_one_way", anchor.peer_id, below, name)
 
 
 # --- rows

@@ -31,7 +31,7 @@ def _seconds(text: str) -> float:
     """A time span such as 90s, 10m or 2h. Raises InvalidArgument."""
     found = float(text.rstrip("smh")) * _UNITS.get(text[-1], 1.0)
     if not 1.0 <= found <= LONGEST_CHOICE_S:
-        raise InvalidArgument(f"for must be from 1s to 24h, not {text}")
+        raise InvalidArgument(because("bad_span", text))
     return found
 
 
@@ -128,7 +128,7 @@ class UplinkMethods:
         seconds = _seconds(span)
         device = "" if path == "wan" else self._uplinks.require(path).interface
         if why := self._why_dead(device, now_s):
-            raise PeerUnreachable(f"{path} can't be used now: {why}", code="path_down")
+            raise PeerUnreachable(because("path_unusable", path, why), code="path_down")
         await self._monitor.choose(Choice(device, now_s + seconds))
         span += " s" * span.isdigit()
         return r.Used(

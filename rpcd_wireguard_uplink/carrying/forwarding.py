@@ -14,6 +14,7 @@ from dataclasses import replace
 from typing import Any
 
 from ..model import PROVIDER_DEVICE, Family
+from ..reasons import because, told_with
 from ..values import dataclass
 from .ruleset import Chain, Ruleset
 from .verdict import Outcome, Packet, Verdict, judge_packet
@@ -64,8 +65,8 @@ class Blockage:
         """The problem and its remedy, for status."""
         if not self.mend:
             return self.what
-        told = f"{self.what}: `{self.mend}` lets it pass"
-        return told if self.lasts else f"{told} until the firewall is loaded anew: {_KEEP}"
+        until = "" if self.lasts else f" until the firewall is loaded anew: {_KEEP}"
+        return told_with(self.what, f": `{self.mend}` lets it pass{until}")
 
 
 def without_zones(found: Blockage) -> Blockage:
@@ -188,10 +189,8 @@ def _told(ruleset: Ruleset, gaps: Sequence[_Gap]) -> Blockage:
     who, mend = _owner(ruleset, base, gaps, first)
     shown = " and ".join(family.shown for family in families)
     sent, into = ", ".join(lans), ", ".join(tunnels)
-    what = f"{who} drops what {sent} sends into {into}"
-    if not forth:
-        what = f"{who} drops the answers that {sent} gets from {into}"
-    what += f" ({shown}: {_place(first)})"
+    code = "drops_sent" if forth else "drops_answers"
+    what = because(code, who, sent, into, f"{shown}: {_place(first)}")
     lasts, table = mend.startswith(_LASTING), (base.family, base.table)
     return Blockage(families, lans, tunnels, what, mend, lasts, table)
 

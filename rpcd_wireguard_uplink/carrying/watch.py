@@ -17,6 +17,7 @@ from ..events import CarryingChanged, Events
 from ..failover.machine import Phase
 from ..failover.monitor import Monitor
 from ..model import DEVICE_GROUP, PROVIDER_DEVICE, Family, is_own_name
+from ..reasons import because, told_with
 from ..system import nft
 from ..system.proc import Losses, is_strict, read_losses
 from ..system.rtnetlink import Kernel, by_device
@@ -46,15 +47,12 @@ DIVERTED = (Phase.FAILED_OVER, Phase.HOLDING)
 _NAT = ("masquerade", "snat")
 
 _WHAT = {
-    Finding.BLOCKED: "{family} flows of the LAN towards {path} are dropped on this router",
-    Finding.SILENT: "{family} flows of the LAN leave by {path} and nothing comes back",
-    Finding.KEPT: "{family} answers from {path} are dropped on this router",
+    Finding.BLOCKED: "lan_dropped",
+    Finding.SILENT: "lan_silent",
+    Finding.KEPT: "lan_kept",
 }
 _UNCOUNTED = "whether traffic comes back is not known: {}"
-_UNNAMED = (
-    "a rule does it that can't be named; look for drop and reject in the forward chains that "
-    "`nft list ruleset` shows"
-)
+_UNNAMED = because("rule_unnamed")
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,11 +165,11 @@ class CarryingWatch:
         told = self.sentences.get(family, "")
         sentence = ""
         if trail.finding is not Finding.NONE:
-            what = _WHAT[trail.finding].format(family=family.shown, path=trail.path)
-            if told.startswith(what):
+            what = (_WHAT[trail.finding], family.shown, trail.path)
+            if told.startswith(because(*what, "")):
                 return
             cause = await self._cause(family, trail)
-            sentence = f"{what}: {cause}" if cause else ""
+            sentence = because(*what, cause) if cause else ""
         elif trail.has_no_way(UNTRIED_S) and self._has_lost_routes(family):
             sentence = self._no_route(family, trail.path)
         if sentence != told:
@@ -197,17 +195,10 @@ class CarryingWatch:
             return _UNNAMED
         is_filtered = read_losses().reverse_path > self._lost.reverse_path
         if family is Family.IPV4 and is_filtered and is_strict(trail.path):
-            setting = f"net.ipv4.conf.{trail.path}.rp_filter=2"
-            return f"rp_filter is strict and drops the answers: `sysctl -w {setting}` lets them in"
+            return because("filter_strict", trail.path)
         if (family, trail.path) in self._untranslated:
-            return (
-                "nothing translates the LAN's addresses to the tunnel's: the nat chain of table "
-                "inet wgup is gone; a restart of the service makes it again"
-            )
-        return (
-            "nothing on this router explains it; does the peer forward and translate what comes "
-            "out of the tunnel?"
-        )
+            return because("untranslated")
+        return because("unexplained")
 
     def _has_lost_routes(self, family: Family) -> bool:
         return read_losses().routeless(family) - self._lost.routeless(family) >= LOST_FLOWS
@@ -218,10 +209,8 @@ class CarryingWatch:
         for lan, addresses in paths.lans.items():
             host = host_on(addresses, family)
             if host and not self._kernel.has_route(ORDINARY[family], host, lan):
-                return (
-                    f"{family.shown} flows of the LAN have no route, although {tunnel} is up: "
-                    f"`ip route get {ORDINARY[family]} from {host} iif {lan}` finds none"
-                )
+                places = (tunnel, ORDINARY[family], host, lan)
+                return because("lan_no_route", family.shown, *places)
         return ""
 
     async def check_firewall(self) -> None:
@@ -263,7 +252,7 @@ class CarryingWatch:
             found = [b for b in self._found.blockages if tunnel in b.tunnels]
             is_settled = not any(b.table == FW4 for b in found)
             if is_settled or time.monotonic() > deadline_s:
-                return [f"{b.sentence}." for b in found]
+                return [told_with(b.sentence, ".") for b in found]
             await asyncio.sleep(0.5)
 
     def _served(self) -> Paths:

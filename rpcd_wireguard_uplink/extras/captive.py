@@ -20,6 +20,7 @@ from ..errors import InvalidArgument
 from ..failover.monitor import Monitor
 from ..model import Family
 from ..probing.service_probe import Page
+from ..reasons import because
 from ..system.dns import bound_socket, look_up
 from ..tasks import rest
 from ..values import dataclass
@@ -198,7 +199,7 @@ class CaptiveWatch:
             if verdict is not None:
                 bad = uplink.interface if verdict.url else ""
                 break
-        told = f"{url} does not answer 204 through {bad} either" if bad else ""
+        told = because("portal_page_wrong", url, bad) if bad else ""
         self._monitor.warnings.set(WRONG_PAGE, told)
         return not bad
 
@@ -237,5 +238,5 @@ class CaptiveWatch:
         for device, found in self._portals.items():
             name = monitor.platform.logical_name(device)
             at = f" ({', '.join(found.addresses)})" if found.addresses else ""
-            warnings[device] = f"{name} is held by a captive portal: open {found.url}{at} to log in"
+            warnings[device] = because("portal", name, f"{found.url}{at}")
         monitor.warnings.replace("captive ", warnings)

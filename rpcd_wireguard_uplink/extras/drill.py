@@ -69,7 +69,7 @@ class Drills:
             self._require_home()
             chosen = [self._best(chosen)]
         if self._drilling:
-            raise NotSupported("a drill is under way: wait for its end", code="drill_running")
+            raise NotSupported(because("drill_running"), code="drill_running")
         self._drilling = True
         begun_s = time.monotonic()
         try:
@@ -94,27 +94,18 @@ class Drills:
         watched = list(self._monitor.watch.uplinks) if self._monitor.paths else []
         if not peer_id:
             if not watched:
-                raise NotFound(
-                    "there is no uplink to rehearse: `wgctl uplink list` shows what there is",
-                    code="no_uplink",
-                )
+                raise NotFound(because("drill_none"), code="no_uplink")
             return watched
         uplink = self._uplinks.require(peer_id)
         if reason := self._peers.distrust_reason(peer_id):
             raise NotTrusted(reason)
         if uplink not in watched:
-            raise NotSupported(
-                f"the uplink to {peer_id} is switched off: `wgctl uplink why` tells more",
-                code="not_watched",
-            )
+            raise NotSupported(because("switched_off", peer_id), code="not_watched")
         return [uplink]
 
     def _require_home(self) -> None:
         if any(state.phase in AWAY for state in self._monitor.states.values()):
-            raise NotSupported(
-                "traffic is on an uplink already, this is no time for a drill with all of it",
-                code="failed_over",
-            )
+            raise NotSupported(because("away_already"), code="failed_over")
 
     def _best(self, chosen: Sequence[Uplink]) -> Uplink:
         now_s, monitor = time.monotonic(), self._monitor
@@ -123,13 +114,11 @@ class Drills:
             for ranked in ranked_backups(monitor, family, now_s):
                 if ranked.usable and ranked.candidate.name in by_name:
                     return by_name[ranked.candidate.name]
-        raise NotSupported(
-            "no uplink answers now: `wgctl uplink why` tells more", code="no_usable_uplink"
-        )
+        raise NotSupported(because("drill_no_usable"), code="no_usable_uplink")
 
     async def _lead(self, uplink: Uplink, steps: list[r.DrillStep], seconds: int) -> None:
         if not any(step.ok for step in steps if step.step in FAMILY_STEPS):
-            steps.append(_step("traffic", False, "not tried, since no probe was answered"))
+            steps.append(_step("traffic", False, because("untried")))
             return
         self._require_home()
         steps.append(await lead_traffic(self._monitor, self._steering, uplink, seconds))
@@ -193,11 +182,11 @@ async def _shaken(uplink: Uplink, platform: Platform) -> r.DrillStep:
     """Last, so that what the probes brought about counts."""
     counted = (await platform.read_counters()).get(uplink.interface)
     if counted is None:
-        return _step("tunnel", False, f"{uplink.interface} is not there")
+        return _step("tunnel", False, because("tunnel_gone", uplink.interface))
     if counted.handshake_age_s is None:
-        told = f"no handshake with {counted.endpoint or uplink.endpoint} yet"
+        told = because("no_handshake_with", counted.endpoint or uplink.endpoint)
         return _step("tunnel", False, told)
-    return _step("tunnel", True, f"the last handshake was {counted.handshake_age_s:.0f} s ago")
+    return _step("tunnel", True, because("shook_hands", f"{counted.handshake_age_s:.0f}"))
 
 
 async def _best(uplink: Uplink, targets: Sequence[str], count: int, size: int = 0) -> Tested:
@@ -207,16 +196,17 @@ async def _best(uplink: Uplink, targets: Sequence[str], count: int, size: int = 
 
 async def _probe(uplink: Uplink, family: Family, settings: Settings) -> r.DrillStep:
     tested = await _best(uplink, settings.targets_of(family), PROBES)
-    told = f"{tested.received} of {tested.sent or PROBES} probes were answered"
+    numbers = (tested.received, tested.sent or PROBES)
+    told = because("probes_answered", *numbers)
     if tested.received:
-        told += f", {tested.latency_ms:.0f} ms"
+        told = because("probes_answered_in", *numbers, f"{tested.latency_ms:.0f}")
     return _step(family.value, tested.received > 0, tested.error or told)
 
 
 async def _try_size(uplink: Uplink, family: Family, settings: Settings, mtu: int) -> r.DrillStep:
     tested = await _best(uplink, settings.targets_of(family), SIZED_PROBES, mtu)
-    passes = "pass" if tested.received else "don't pass"
-    return _step("mtu", tested.received > 0, f"packets of {mtu} bytes {passes}")
+    told = because("size_passes" if tested.received else "size_stops", mtu)
+    return _step("mtu", tested.received > 0, told)
 
 
 async def _look_up(uplink: Uplink, settings: Settings) -> r.DrillStep:
@@ -226,14 +216,14 @@ async def _look_up(uplink: Uplink, settings: Settings) -> r.DrillStep:
         if uplink.carries(Family.of(server))
     ][:SERVERS]
     if not able:
-        return _step("dns", False, "no resolver is known for it")
+        return _step("dns", False, because("no_resolver"))
     found = await asyncio.gather(*(ask(server, uplink.interface, "", SOA) for server in able))
     good = [server for server, records in zip(able, found, strict=True) if records]
     if good:
-        return _step("dns", True, f"{good[0]} answers")
+        return _step("dns", True, because("resolver_answers", good[0]))
     silent = all(records is None for records in found)
-    what = "no answer" if silent else "an answer, but no name was found"
-    return _step("dns", False, f"{what}, from {', '.join(able)}")
+    code = "resolvers_silent" if silent else "no_name_found"
+    return _step("dns", False, because(code, ", ".join(able)))
 
 
 async def lead_traffic(
@@ -246,10 +236,10 @@ async def lead_traffic(
     """
     diversions = list(_diversions(monitor, uplink))
     if not diversions:
-        return _step("traffic", False, "it answers in no family that has a WAN")
+        return _step("traffic", False, because("no_family"))
     before = (await monitor.platform.read_counters()).get(uplink.interface)
     begun_s = time.monotonic()
-    told = f"a drill: all traffic is led through {uplink.peer_id} for {seconds} s"
+    told = because("drill_on", uplink.peer_id, seconds)
     monitor.warnings.set("drill", told)
     try:
         for diversion in diversions:
@@ -260,7 +250,7 @@ async def lead_traffic(
         lasted_s = time.monotonic() - begun_s
         for diversion in diversions:
             if monitor.states[diversion.family].phase not in AWAY:
-                over = f"the drill of {uplink.peer_id} is over"
+                over = because("drill_over", uplink.peer_id)
                 change = Change("drill", uplink.interface, diversion.dead[0], over, lasted_s)
                 steering.end_drill(diversion.family, change)
         monitor.warnings.clear_topic("drill")
@@ -270,8 +260,8 @@ async def lead_traffic(
         down, up = after.rx_bytes - before.rx_bytes, after.tx_bytes - before.tx_bytes
         moved = f"{down / 1e6:.2f} MB came and {up / 1e6:.2f} MB went by it"
     shown = " and ".join(diversion.family.value for diversion in diversions)
-    told = failure or f"{shown} used it for {lasted_s:.0f} s: {moved}"
-    return _step("traffic", not failure, told, round(lasted_s * 1000))
+    found = failure or f"{shown} used it for {lasted_s:.0f} s: {moved}"
+    return _step("traffic", not failure, found, round(lasted_s * 1000))
 
 
 def _diversions(monitor: Monitor, uplink: Uplink) -> Iterator[Diversion]:
@@ -300,7 +290,7 @@ async def _hold(
         if not has_moved and now_s > moves_by_s:
             return monitor.warnings.get("switch", f"the traffic did not move in {MOVE_S:g} s")
         if any(monitor.states[each.family].phase in AWAY for each in diversions):
-            return "a WAN failed meanwhile: this is no drill any more"
+            return because("wan_failed_meanwhile")
         for each in diversions:
             path = monitor.paths.get((uplink.interface, each.family))
             if path is None or path.health.state is Health.DOWN:

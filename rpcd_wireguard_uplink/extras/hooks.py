@@ -18,6 +18,7 @@ from dataclasses import field, replace
 from ..api import replies as r
 from ..errors import UplinkError
 from ..model import HistoryEntry
+from ..reasons import because
 from ..storage.state_file import now_text
 from ..system import process
 from ..text import printable
@@ -90,7 +91,7 @@ class Hooks:
         if len(self._waiting) > MOST_WAITING:
             self._waiting.popleft()
             self._dropped += 1
-            told = f"{self._dropped} events were not told to hooks since the service began."
+            told = because("hooks_dropped", self._dropped)
             self._warnings.set("hooks backlog", told)
         self._has_news.set()
 
@@ -171,6 +172,6 @@ async def _run_hook(path: str, variables: dict[str, str]) -> str:
     if done.returncode == 0:
         return ""
     first = next(iter(done.stdout.strip().splitlines()), "it said nothing")
-    told = f"failed (exit status {done.returncode}): {printable(first[:200])}"
+    told = because("hook_failed", done.returncode, printable(first[:200]))
     log.warning("hook: %s %s", path, told)
     return told

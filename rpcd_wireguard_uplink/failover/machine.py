@@ -57,7 +57,7 @@ class Path:
     @property
     def objection(self) -> str:
         """Why traffic does not go to the primary yet, although it answers."""
-        return self.refused or (f"it {self.below_sla}" if self.below_sla else "")
+        return self.refused or (because("it", self.below_sla) if self.below_sla else "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,13 +208,13 @@ def _decide_home(
     if primary.health is not Health.DOWN:
         better = next((b for b in backups if b.usable and b.is_better), None)
         if primary.below_sla and better is not None:
-            cause = f"{primary.name} {primary.below_sla}"
+            cause = because("worse", primary.name, primary.below_sla)
             state = replace(state, flaps=_flaps(state, settings, now_s))
             return _move(state, Phase.FAILED_OVER, better.name, "failover", cause, now_s)
         suspect = primary.health is Health.SUSPECT
         phase = Phase.SUSPECT if suspect else Phase.PRIMARY
         if state.phase is Phase.STRANDED:
-            cause = f"{primary.name} may be alive again"
+            cause = because("maybe_again", primary.name)
             if primary.health is Health.UP:
                 cause = because("answers_again", primary.name)
             return _move(state, phase, primary.name, "recovered", cause, now_s)
@@ -245,7 +245,7 @@ def _decide_away(
             return _move(state, Phase.PRIMARY, primary.name, "failback", cause, now_s)
         cause = because("answers_again", primary.name)
         if primary.objection:
-            cause = f"{cause}, but {primary.objection}"
+            cause = because("answers_but", primary.name, primary.objection)
         holding = _stay(state, Phase.HOLDING, state.active, cause, now_s)
         return replace(holding, good_since_s=good_since_s), None
     if primary.health is Health.DOWN:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 
+from ..reasons import because
 from ..values import dataclass
 
 AVERAGED_S = 30.0
@@ -57,8 +58,8 @@ class LinkQuality:
         latency_s = self.latency_s or 0.0
         lossy = self.loss / self.sla.max_loss if self.sla.max_loss else 0.0
         slow = latency_s / self.sla.max_latency_s if self.sla.max_latency_s else 0.0
-        loses = f"loses {100 * self.loss:.0f} % of its probes"
-        takes = f"takes {1000 * latency_s:.0f} ms"
+        loses = because("loses", f"{100 * self.loss:.0f}")
+        takes = because("takes", f"{1000 * latency_s:.0f}")
         worst = max(lossy, slow)
         self.near_sla = "" if worst < GOOD_SHARE else loses if lossy >= slow else takes
         self.below_sla = self.near_sla if worst >= 1.0 or self.below_sla else ""

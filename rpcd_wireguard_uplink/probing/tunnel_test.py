@@ -10,6 +10,7 @@ import time
 
 from ..errors import NotSupported
 from ..model import Family
+from ..reasons import because
 from ..system.dns import resolve_all
 from ..values import dataclass
 from .icmp import Prober
@@ -36,7 +37,7 @@ async def run_test(device: str, target: str, count: int, size: int = 0) -> Teste
     """
     addresses = await resolve_all(target)
     if not addresses:
-        return Tested(error=f"the name {target[:40]} has no address that can be found now")
+        return Tested(error=because("no_such_name", target[:40]))
     address = addresses[0]
     prober = Prober(device, Family.of(address))
     try:
@@ -88,9 +89,7 @@ def _tested(count: int, refused: int, round_trips: list[float]) -> Tested:
         received=answered,
         latency_ms=round(middle * 1000, 3),
         loss_pct=round(100.0 * (count - answered) / count, 1),
-        error="probes can't leave by this tunnel: there is no such device or route"
-        if refused == count
-        else "",
+        error=because("no_way_out") if refused == count else "",
     )
 
 
@@ -99,5 +98,5 @@ def advice(received: int, handshake_age_s: float | None) -> str:
     if received:
         return ""
     if handshake_age_s is None:
-        return "no handshake yet: did the provider admit our public key, and is its endpoint right?"
-    return "the tunnel is up, but nothing answers through it: does the provider have internet?"
+        return because("admit_us")
+    return because("up_but_silent")

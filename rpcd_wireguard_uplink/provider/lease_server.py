@@ -185,7 +185,7 @@ class LeaseServer:
         if lease is None or lease.peer_id != peer_id:
             return False
         self.pool.release(public_key, time.monotonic())
-        await self._lost_leases([lease], "given back")
+        await self._lost_leases([lease], because("given_back"))
         return True
 
     async def revoke(self) -> None:
@@ -195,7 +195,7 @@ class LeaseServer:
         for peer_id in {lease.peer_id for lease in self.pool.leases}:
             if self._mesh_peers.verdict(peer_id).reason:
                 gone = self.pool.revoke(peer_id, time.monotonic())
-                await self._lost_leases(gone, "not trusted any more")
+                await self._lost_leases(gone, because("trust_lost"))
                 await self._keep()
 
     async def _lost_leases(self, leases: list[Lease], cause: str) -> None:
@@ -227,9 +227,7 @@ class LeaseServer:
         if self.pool is None:
             return
         wanted = {consumer.name: consumer for consumer in self._consumers(self.pool)}
-        with self._warnings.catch(
-            "consumers", sentence=lambda e: because("of", "the leases can't be kept", e)
-        ):
+        with self._warnings.catch("consumers", sentence=lambda e: because("leases_not_kept", e)):
             if {consumer.name: consumer for consumer in self._store.current.consumers} != wanted:
                 consumers = tuple(wanted.values())
                 await self._store.edit(lambda c: replace(c, consumers=consumers), tell=tell)
@@ -269,7 +267,7 @@ class LeaseServer:
             self._warnings.set("provider", str(error))
             return
         alive = {key for key, peer in self.peers.items() if peer.is_alive(SESSION_S)}
-        await self._lost_leases(pool.expire(now_s, alive), "it was not renewed")
+        await self._lost_leases(pool.expire(now_s, alive), because("not_renewed"))
         for lease in pool.leases:
             if self._is_silent(lease.public_key):
                 await self._readmit(lease.public_key)

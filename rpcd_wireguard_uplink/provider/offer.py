@@ -19,6 +19,7 @@ from ..mesh.upstream_identity import LOOP_PREFIX, Upstream, fitting
 from ..mesh.wire.lease import Denial, Deny, LeaseGrant, LeaseRequest
 from ..mesh.wire.offer import Offer, Withdrawal
 from ..model import Family, Health
+from ..reasons import because
 from ..storage.state_file import now_text
 from ..tasks import rest
 from ..values import dataclass
@@ -88,19 +89,19 @@ class OwnOffer:
     def reason(self) -> str:
         """Why the offer does not hold now; '' if it does."""
         if self._has_ended:
-            return "this router's service stops"
+            return because("stopping")
         if not self._site.enabled or self._lease_server.pool is None:
-            return self._lease_server.failure or "it is not configured"
+            return self._lease_server.failure or because("not_configured")
         if self._alive_since_s is None:
-            return "the WAN is dead" if self._lost else "the WAN was not seen to work yet"
+            return because("wan_dead" if self._lost else "wan_unseen")
         held_s = time.monotonic() - self._alive_since_s
         if self._lost and held_s < self._store.current.settings.hold_s:
-            return "the WAN came back and must stay so for the hold time"
+            return because("wan_must_hold")
         if self._lease_server.is_spent:
-            return "this month's quota is used up"
+            return because("quota_spent")
         if self._site.blocked:
             return self._site.blocked
-        return "" if self._site.endpoints else "no address of this router is known"
+        return "" if self._site.endpoints else because("no_own_address")
 
     def _wan_is_alive(self) -> bool | None:
         """Whether the first WAN answers; None while that is not known."""
@@ -125,7 +126,7 @@ class OwnOffer:
         self.is_offered = not reason
         self._lost = self._lost and not self.is_offered
         kind = "offering" if self.is_offered else "withdrawn"
-        cause = reason or "the WAN works"
+        cause = reason or because("wan_works")
         self._events.publish(PeerNews("offer", kind, self._site.node_id, cause))
         self._events.publish(OfferAnnounced(self.message()))
 
@@ -202,11 +203,7 @@ class OwnOffer:
                 break
             await asyncio.sleep(0.1)
         if not self._wan_is_alive():
-            raise NotSupported(
-                "this router's own WAN does not answer: an offer would help nobody; "
-                "`wgctl uplink status` tells more",
-                code="wan_down",
-            )
+            raise NotSupported(because("wan_silent"), code="wan_down")
 
     def require_forwarding(self) -> None:
         """NotSupported, with the command that mends it, where the kernel forwards nothing."""

@@ -18,6 +18,7 @@ from ..model import DEFAULT_MTU, DEVICE_GROUP, PROVIDER_DEVICE, Family
 from ..platform.linux import Platform
 from ..platform.network_reader import NetworkReader
 from ..platform.tunnels import tunnel_mtu
+from ..reasons import told_with
 from ..system import wg
 from ..system.proc import forwarding_fault
 from ..system.rtnetlink import by_device
@@ -67,7 +68,8 @@ class Site:
         """Why the kernel would not forward for consumers, with the command; '' where it does."""
         lines = self._network.state.wans
         what, mend = forwarding_fault({family: lines[family].known for family in Family})
-        return f"{what}: `{mend}`, and keep it in {self._platform.sysctl_file}" if what else ""
+        more = f": `{mend}`, and keep it in {self._platform.sysctl_file}"
+        return told_with(what, more) if what else ""
 
     def look(self) -> None:
         """See by which addresses consumers may come, and whether the kernel lets them through."""

@@ -21,6 +21,7 @@ from ..errors import UplinkError
 from ..events import Event, Events
 from ..failover.machine import Move, Moved
 from ..model import INBOUND, SLOT_MASK, TABLE, Family
+from ..reasons import because
 from ..system import netlink, nft
 from ..system.nft import ConnectionTracking
 from ..system.rtnetlink import Kernel
@@ -405,7 +406,7 @@ class SteeringController:
             diversion, told = self.diversions.get(family), ""
             if diversion is not None and self._plan.is_share(diversion):
                 names, to = " and ".join(diversion.dead), diversion.route.device
-                told = f"{names} does not answer ({family.value}): its share goes by {to}"
+                told = because("share_moves", names, family.value, to)
             self._warnings.set(f"share {family.value}", told)
 
     async def _remove(self) -> None:

@@ -17,6 +17,7 @@ from ..failover.machine import Adopted, Change, Decision, Move
 from ..model import Family, Uplink
 from ..platform.network_reader import NetworkReader
 from ..platform.tunnels import tunnel_mtu
+from ..reasons import because
 from ..tasks import TaskSet
 from ..warnings import Warnings
 from .controller import PlanApplied, SteeringController
@@ -109,11 +110,7 @@ class SteeringCoordinator:
         for family in Family:
             name, told = self._network.state.only_private(family), ""
             if name:
-                told = (
-                    f"the only default route ({family.value}) is by {name}, a tunnel, which is not "
-                    "taken for a WAN: if it is a way to the internet of its own, name it, with the "
-                    f"WANs, in `list wan '{name}'` of /etc/config/wireguard-uplink"
-                )
+                told = because("only_tunnel", family.value, name, name)
             self._warnings.set(f"only default {family.value}", told)
 
     def carry_out(self, decisions: Mapping[Family, Decision]) -> None:

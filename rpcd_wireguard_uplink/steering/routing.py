@@ -16,6 +16,7 @@ from dataclasses import field, replace
 
 from ..errors import CommandFailed
 from ..model import DefaultRoute, Family
+from ..reasons import because
 from ..system import netlink, rtnetlink
 from ..system.netlink import Message
 from ..system.rtnetlink import MAIN, Kernel, Route, Rule
@@ -471,12 +472,8 @@ class Routing:
         diversion, name = plan.diversions.get(family), self._private_default(plan, family)
         vpn = self._applied[family].hold_vpn(name, diverted=diversion is not None)
         is_held = diversion is not None and not name and bool(vpn)
-        told = (
-            f"the default route by {vpn}, a VPN, went away during the outage "
-            f"({family.value}): new traffic is refused until it or the WAN is back, so that "
-            "nothing leaves in clear"
-        )
-        self._warnings.set(f"vpn {family.value}", told if is_held else "")
+        told = because("vpn_gone", vpn, family.value) if is_held else ""
+        self._warnings.set(f"vpn {family.value}", told)
         if diversion is None or not is_held:
             return plan
         held: dict[Family, Diversion] = {**plan.diversions}
@@ -498,13 +495,8 @@ class Routing:
         if len(self._repaired_s) < MANY_REPAIRS:
             return
         who = ", ".join(running_managers()) or "another program"
-        self._warnings.set(
-            "repairs",
-            f"our routing rules, routes or nftables table were removed {len(self._repaired_s)} "
-            f"times within {REPAIRS_KEPT_S / 60:g} min and put back: find out whether {who} "
-            "removes them, and have it leave foreign ones alone (systemd-networkd: "
-            "ManageForeignRoutingPolicyRules=no and ManageForeignRoutes=no)",
-        )
+        minutes = f"{REPAIRS_KEPT_S / 60:g}"
+        self._warnings.set("repairs", because("repairs", len(self._repaired_s), minutes, who))
 
 
 _COPIES = (DIVERTED_TABLE, UNDERLAY_TABLE)

@@ -11,6 +11,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import suppress
 
 from ..model import PROVIDER_DEVICE, Family
+from ..reasons import because
 from ..values import dataclass
 
 SETTINGS = "/proc/sys/net"
@@ -53,9 +54,7 @@ def forwarding_fault(
         settings += ["net.ipv6.conf.all.forwarding=1"]
     if not off:
         return "", ""
-    what = (
-        f"this router does not forward {' and '.join(off)}: LAN hosts and consumers reach nothing"
-    )
+    what = because("not_forwarding", ", ".join(off))
     return what, f"sysctl -w {' '.join(settings)}"
 
 

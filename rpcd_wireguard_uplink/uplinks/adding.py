@@ -65,7 +65,7 @@ class Adding:
         existing = self._store.current.uplink_to(peer_id)
         offer = self._offers.get(peer_id, time.monotonic())
         if peer_id == self._peers.node_id:
-            raise InvalidArgument(f"{peer_id} is this router itself", code="own_id")
+            raise InvalidArgument(because("own_id", peer_id), code="own_id")
         base = existing or _base(peer_id, given, offer)
         is_complete = given.endpoint is not None and given.public_key is not None
         reason = self._peers.distrust_reason(peer_id)
@@ -74,10 +74,7 @@ class Adding:
         if reason:
             raise NotTrusted(reason)
         if existing is None and not is_complete and offer is not None and not offer.available:
-            raise NotSupported(
-                f"{peer_id} says that its internet is not available now; try again later",
-                code="not_available",
-            )
+            raise NotSupported(because("peer_not_available", peer_id), code="not_available")
         wanted = _changed(base, given)
         wanted = replace(wanted, auto=auto and existing is None)
         if offer is not None and not self._peers.offer_distrust_reason(offer):
@@ -87,10 +84,7 @@ class Adding:
             wanted, private = await self._with_lease(wanted, given)
         async with self._uplinks.changing():
             if self._store.current.uplink_to(peer_id) != existing:
-                raise UplinkError(
-                    f"the uplink to {peer_id} was changed by somebody else meanwhile: try again",
-                    code="changed",
-                )
+                raise UplinkError(because("changed_meanwhile", peer_id), code="changed")
             if existing is None:
                 wanted = await self._uplinks.create(wanted, private)
             elif wanted != existing:
@@ -152,11 +146,7 @@ def _base(peer_id: str, given: Given, offer: Offer | None) -> Uplink:
     if given.endpoint is not None and given.public_key is not None:
         return Uplink(peer_id, "", parse_endpoint(given.endpoint), given.public_key, ())
     if offer is None:
-        raise NotFound(
-            f"{peer_id} does not offer its internet: `wgctl uplink offer` there does, or give "
-            "--endpoint and --public-key here",
-            code="no_offer",
-        )
+        raise NotFound(because("no_offer", peer_id), code="no_offer")
     return Uplink(peer_id, "", offer.endpoint, offer.public_key, ())
 
 

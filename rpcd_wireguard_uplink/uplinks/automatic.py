@@ -116,8 +116,7 @@ class AutomaticUplinks:
                 await self._adding.add(choice.peer_id, auto=True)
             except UplinkError as error:
                 self._passed_over[choice.peer_id] = time.monotonic() + PASS_OVER_S
-                told = f"no uplink to {choice.peer_id} could be made"
-                self._warnings.set("min_uplinks", because("of", told, error))
+                self._warnings.set("min_uplinks", because("none_made", choice.peer_id, error))
 
     def _is_able(self, offer: Offer) -> bool:
         """Whether an uplink may be made to the peer without its owner's word."""
@@ -141,5 +140,5 @@ class AutomaticUplinks:
         async with self._dropping:
             for uplink in self._store.current.uplinks:
                 if uplink.auto and self._peers.distrust_reason(uplink.peer_id):
-                    why = "its peer is not trusted any more"
+                    why = because("peer_untrusted")
                     await self._adding.remove(uplink.peer_id, why, decline=False)

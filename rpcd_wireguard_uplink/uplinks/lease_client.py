@@ -107,16 +107,11 @@ class LeaseClient:
         try:
             grant = await self._request(wanted, peer.addresses[0], peer.device)
         except (PeerUnreachable, TimedOut) as error:
-            raise PeerUnreachable(
-                f"{wanted.peer_id} can't be asked for a lease over the mesh ({error}): try again, "
-                "or give its endpoint, public_key and an address that it has admitted"
-            ) from error
+            told = because("lease_unreachable", wanted.peer_id, error)
+            raise PeerUnreachable(told) from error
         endpoints = self._ordered(grant.endpoints, peer)
         if not endpoints:
-            raise NotSupported(
-                f"{wanted.peer_id} named no endpoint that this router could use",
-                code="no_endpoint",
-            )
+            raise NotSupported(because("no_endpoint", wanted.peer_id), code="no_endpoint")
         self._held[grant.public_key] = _Held(
             _renewal_s(grant), endpoints=endpoints, limit_mbps=grant.limit_mbps
         )
@@ -188,8 +183,8 @@ class LeaseClient:
         try:
             await self._renew_now(uplink, held)
         except UplinkError as error:
-            told = f"the lease of {uplink.peer_id} was not renewed"
-            self._warnings.set(_topic(uplink), because("of", told, error))
+            not_renewed = because("lease_not_renewed", uplink.peer_id, error)
+            self._warnings.set(_topic(uplink), not_renewed)
             held.note_failure()
         except Exception as error:
             told = tell(f"renewing the lease of {uplink.peer_id}", error)
@@ -232,11 +227,8 @@ class LeaseClient:
         That is a write to flash, so one that does it again and again is not followed.
         """
         if not self._moves.take(uplink.peer_id, time.monotonic()):
-            raise NotSupported(
-                f"{uplink.peer_id} gives another place again and again: the one before stays for "
-                "some hours",
-                code="too_many_places",
-            )
+            told = because("too_many_places", uplink.peer_id)
+            raise NotSupported(told, code="too_many_places")
         self._held[grant.public_key] = self._held.pop(uplink.public_key, _Held())
         async with self._uplinks.changing() as config:
             existing = config.uplink_to(uplink.peer_id)
@@ -244,7 +236,7 @@ class LeaseClient:
                 return
             wanted = _placed(uplink, grant, endpoints)
             await self._uplinks.change(existing, wanted)
-        cause = "the provider gave another place"
+        cause = because("other_place")
         self._events.publish(UplinkChanged("uplink_changed", wanted, cause))
 
     def _ordered(
@@ -293,23 +285,18 @@ class LeaseClient:
         if grant.peer_id != uplink.peer_id:
             raise InvalidArgument(f"the lease is of {grant.peer_id}, not of {uplink.peer_id}")
         if grant.public_key == uplink.own_public_key:
-            raise InvalidArgument(
-                f"{uplink.peer_id} gave this router's own key as its own", code="key_is_ours"
-            )
+            raise InvalidArgument(because("key_is_ours", uplink.peer_id), code="key_is_ours")
         clash = next((n for n in wanted.avoid if _is_inside(grant.addresses, n)), "")
-        told = f"inside this router's network {clash}" if clash else ""
+        told = because("lease_inside", uplink.peer_id, clash) if clash else ""
         routes, own = self._platform.kernel.destinations(), self._platform.kernel.addresses()
         mesh = self._peers.mesh.peers
         if set(grant.addresses) != set(uplink.addresses):  # or nothing new is taken
-            told = told or taken(grant.addresses, routes, own, self._named(uplink), mesh)
+            where = taken(grant.addresses, routes, own, self._named(uplink), mesh)
+            told = told or (because("lease_clash", uplink.peer_id, where) if where else "")
         if told:
             if not uplink.interface:
                 self._return(uplink, host, device)
-            raise InvalidArgument(
-                f"{uplink.peer_id} gave an address {told}: its owner can set another pool4 and "
-                "pool6",
-                code=Deny.ADDRESS_CONFLICT,
-            )
+            raise InvalidArgument(told, code=Deny.ADDRESS_CONFLICT)
         # Look-ups are led to it: to this router itself they would go round, and what is here is
         # none of the provider's business.
         far = (each for each in grant.dns if not taken((each,), routes, own, {}, mesh))

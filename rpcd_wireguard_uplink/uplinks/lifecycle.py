@@ -126,10 +126,7 @@ class Uplinks:
     def require(self, peer_id: str) -> Uplink:
         uplink = self._store.current.uplink_to(peer_id)
         if uplink is None:
-            raise NotFound(
-                f"there is no uplink to {quoted(peer_id)}: `wgctl uplink list` shows them",
-                code="no_uplink",
-            )
+            raise NotFound(because("uplink_missing", quoted(peer_id)), code="no_uplink")
         return uplink
 
     # --- changing
@@ -177,7 +174,7 @@ class Uplinks:
         before = wan_routes(self._wans.default_routes())
         failed = await self._apply_sections()
         if uplink.interface in failed:
-            raise CommandFailed(f"the tunnel can't be made: {failed[uplink.interface]}")
+            raise CommandFailed(because("tunnel_not_made", failed[uplink.interface]))
         for pause_s in ROUTE_PAUSES_S:
             await asyncio.sleep(pause_s)
             routes = self._wans.default_routes()
@@ -186,11 +183,7 @@ class Uplinks:
                 break
         else:
             names = ", ".join(sorted({device for _, device in lost}))
-            raise CommandFailed(
-                f"the default route by {names} was gone behind the change, which was undone: try "
-                "again when the line is back",
-                code="line_lost",
-            )
+            raise CommandFailed(because("route_lost", names), code="line_lost")
         if why := tunnels_ahead(routes).get(uplink.interface):
             raise CommandFailed(f"{why}; the change was undone", code="tunnel_ahead")
 
@@ -235,12 +228,12 @@ class Uplinks:
             if uplink.interface in failed:
                 await self._undo(uplink)
                 if "undo" not in self._warnings:
-                    self._report("uplink_removed", uplink, "its making was interrupted; undone")
+                    self._report("uplink_removed", uplink, because("interrupted_undone"))
                 continue
             told = f"finishing {uplink.interface} failed: {{}}; tried again soon"
             with self._warnings.catch("undo", sentence=told.format):
                 await self._write_uplink(replace(uplink, pending=False))
-                self._report("uplink_added", uplink, "its making was interrupted; finished")
+                self._report("uplink_added", uplink, because("interrupted_done"))
         if pending:
             await self._watch.follow()
 
@@ -291,7 +284,7 @@ class Uplinks:
         _, public = await self._platform.generate_keys(uplink.interface)
         addresses = uplink.addresses or derived_addresses(public)
         await self._write_uplink(replace(uplink, own_public_key=public, addresses=addresses))
-        self._report("uplink_added", uplink, "found in the configuration")
+        self._report("uplink_added", uplink, because("found_configured"))
 
     async def _removed_key(self, uplink: Uplink) -> str:
         """The key that was put aside when the section was gone, if it is the one it tells of."""

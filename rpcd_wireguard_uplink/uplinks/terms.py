@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from ..failover.selection import Terms, page_ms
 from ..mesh.wire.offer import Offer
 from ..model import Cost, Uplink
+from ..reasons import because
 
 
 def terms_of(offer: Offer, limit_mbps: int = 0) -> Terms:
@@ -29,12 +30,12 @@ def cost_of(offer: Offer) -> Cost:
 def offer_reason(offer: Offer) -> str:
     """Why no uplink can be made from an offer of a trusted peer; '' if one can."""
     if not offer.available:
-        return "the peer says that its internet is not available"
+        return because("peer_offers_none")
     feeders = [token.partition("=")[2] for token in offer.egress if token.startswith("uplink=")]
     if feeders:
-        return f"the peer has no WAN of its own now: it uses {feeders[0]}'s internet"
+        return because("peer_on_uplink", feeders[0])
     if offer.quota_gb and not offer.quota_left_gb:
-        return "the peer's quota of this month is used up"
+        return because("peer_quota_spent")
     return ""
 
 

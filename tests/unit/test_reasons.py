@@ -2,18 +2,31 @@
 
 from __future__ import annotations
 
+import ast
 import copy
 import re
+from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
+from docs.schemas import reply_schema
+from rpcd_wireguard_uplink.api.methods import METHODS
 from rpcd_wireguard_uplink.config.options import Settings
 from rpcd_wireguard_uplink.errors import UplinkError
 from rpcd_wireguard_uplink.failover.machine import Path, State, decide
 from rpcd_wireguard_uplink.model import Health, HistoryEntry
-from rpcd_wireguard_uplink.reasons import TEMPLATES, Reason, because, code_of, joined, page_texts
+from rpcd_wireguard_uplink.reasons import (
+    TEMPLATES,
+    Reason,
+    because,
+    code_of,
+    joined,
+    page_texts,
+    told_with,
+)
 from rpcd_wireguard_uplink.warnings import Warnings
-from tests.repo import PACKAGE
+from tests.repo import PACKAGE, ROOT
 
 SILENT = because("no_answer", 3, "4.2")
 NINE = because("gone", "wan")
@@ -51,7 +64,11 @@ def test_what_is_for_the_command_line_is_not_for_pages() -> None:
     assert because("not_added", "a") == "it is not a backup yet: `wgctl uplink add a` makes one"
     assert texts["not_added"] == "it is not a backup yet"
     assert texts["nothing_else"] == "%s; no other path answers"
-    assert not [text for text in texts.values() if re.search(r"wgctl|[{}]|\.\.\.", text)]
+    assert because("setting", "no such option") == "no such option"
+    assert texts["setting"] == "A setting can not be used: %s"
+    assert not [
+        text for text in texts.values() if re.search(r"`?wgctl uplink|[{}[\]]|\.\.\.", text)
+    ]
 
 
 def test_text_alone_has_no_code() -> None:
@@ -76,10 +93,12 @@ def test_its_code_goes_where_the_sentence_goes() -> None:
     assert (entry.cause_code, entry.cause_args) == code_of(SILENT)
 
 
-def test_one_sentence_alone_keeps_its_code() -> None:
+def test_several_sentences_have_the_code_of_the_first() -> None:
     assert code_of(joined("; ", iter([SILENT]))) == code_of(SILENT)
     assert (both := joined("; ", [SILENT, "and more"])) == f"{SILENT}; and more"
-    assert code_of(both) == code_of(joined("; ", [])) == ("", ())
+    assert code_of(both) == code_of(SILENT)
+    assert code_of(joined("; ", [])) == ("", ())
+    assert code_of(told_with(SILENT, ": `reboot`")) == code_of(SILENT)
 
 
 def test_a_failover_tells_why_by_codes() -> None:
@@ -101,7 +120,71 @@ def test_the_history_of_an_earlier_run_keeps_its_codes() -> None:
     assert bare.as_table() == {**entry.as_table(), "cause_code": "", "cause_args": []}
 
 
+TELLING = ("api", "cli/doctor", "extras/drill", "failover", "mesh/registry", "provider/offer")
+NOT_FOR_PAGES = ("api/bus.py", "api/secubox.py")
+TOLD_BY = {"_step": 2, "_wrong": 1, "_note": 1, "set": 1}
+NAMED = re.compile(r"reason|_note$|_fault$|advice|cause|note")
+
+
+def told_in_place(tree: ast.AST) -> Iterator[ast.expr]:
+    """Sentences that are given to whoever asks: of errors, warnings, steps and findings, and what
+    functions that are named for it return.
+    """
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Raise) and isinstance(node.exc, ast.Call):
+            yield from node.exc.args[:1]
+        if isinstance(node, ast.Call):
+            owner, _, name = ast.unparse(node.func).rpartition(".")
+            if name in TOLD_BY and (name != "set" or owner.endswith("warnings")):
+                yield from node.args[TOLD_BY[name] :][:1]
+            yield from (k.value for k in node.keywords if k.arg in ("reason", "note", "cause"))
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and NAMED.search(node.name):
+            found = (each.value for each in ast.walk(node) if isinstance(each, ast.Return))
+            yield from (each for each in found if each is not None)
+
+
+def test_what_pages_show_is_a_reason() -> None:
+    """A sentence has a code, or German and French readers get it in English."""
+    plain = []
+    for file in PACKAGE.rglob("*.py"):
+        name = str(file.relative_to(PACKAGE))
+        if name.startswith(TELLING) and name not in NOT_FOR_PAGES:
+            for each in told_in_place(ast.parse(file.read_text("utf-8"))):
+                parts = [each.body, each.orelse] if isinstance(each, ast.IfExp) else [each]
+                texts = [p.value for p in parts if isinstance(p, ast.Constant)]
+                is_text = any(isinstance(t, str) and " " in t for t in texts)
+                if is_text or any(isinstance(part, ast.JoinedStr) for part in parts):
+                    plain.append(f"{file.name}:{each.lineno} {ast.unparse(each)}")
+    assert plain == []
+
+
+def asked_by_pages() -> set[str]:
+    texts = (file.read_text("utf-8") for file in (ROOT / "htdocs").rglob("*.js"))
+    return {f"uplink_{n}" for t in texts for n in re.findall(r"bus\.(?:ask|act)\('(\w+)'", t)}
+
+
+def sentences(tree: dict[str, Any], place: str) -> Iterator[tuple[str, bool]]:
+    """The members of a reply that are sentences, and whether each has a code."""
+    known = tree.get("properties", {})
+    for name, member in known.items():
+        inner = member.get("items", member)
+        yield from sentences(inner, f"{place}.{name}")
+        if name in ("reason", "note", "cause", "sentence", "error", "what", "told"):
+            yield f"{place}.{name}", f"{name}_code" in known
+
+
+def test_every_sentence_that_pages_ask_for_has_a_place_for_its_code() -> None:
+    asked = asked_by_pages() | {"uplink_status", "uplink_list", "uplink_trust", "uplink_consumers"}
+    assert {"uplink_add", "uplink_drill", "uplink_check"} <= asked
+    trees = {name: reply_schema(METHODS[name]).tree for name in asked}
+    found = dict(each for name, tree in trees.items() for each in sentences(tree, name))
+    assert len(found) > 20
+    assert [place for place, has_code in found.items() if not has_code] == []
+
+
 def test_the_service_gives_each_of_them() -> None:
     sources = (f.read_text("utf-8") for f in PACKAGE.rglob("*.py") if f.name != "reasons.py")
-    given = re.findall(r"\bbecause\(\s*([^,)]+)", "\n".join(sources))
-    assert set(re.findall(r'"(\w+)"', " ".join(given))) == TEMPLATES.keys()
+    text = "\n".join(sources)
+    given = re.findall(r"\bbecause\(\s*([^,)]+)", text)
+    assert set(re.findall(r'"(\w+)"', " ".join(given))) <= TEMPLATES.keys()
+    assert set(re.findall(r'"(\w+)"', text)) >= TEMPLATES.keys()

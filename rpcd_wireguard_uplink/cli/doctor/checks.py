@@ -17,16 +17,17 @@ from ...config.parser import parse_config
 from ...config.wan_names import unknown_names, wan_devices
 from ...model import DefaultRoute, is_marked, is_own_name
 from ...platform.tunnels import words_of
+from ...reasons import Reason, because, code_of, told_with
 from ...uci import Section
 from ...values import dataclass
 
 PROGRAMS: Mapping[str, tuple[str, str, str]] = {
-    "ip": ("traffic would stay diverted where the service dies", "ip-full", "iproute2"),
-    "nft": ("traffic can't be switched", "nftables-json", "nftables"),
-    "wg": ("tunnels can't be made", "wireguard-tools", "wireguard-tools"),
-    "conntrack": ("a spent quota would end no running connection", "conntrack", "conntrack"),
+    "ip": ("ip_for", "ip-full", "iproute2"),
+    "nft": ("nft_for", "nftables-json", "nftables"),
+    "wg": ("wg_for", "wireguard-tools", "wireguard-tools"),
+    "conntrack": ("conntrack_for", "conntrack", "conntrack"),
 }
-"""Each program: what does not work without it, its package on OpenWrt, its package elsewhere."""
+"""Each program: the code of what fails without it, its package on OpenWrt, that elsewhere."""
 
 
 class Level(Enum):
@@ -122,7 +123,7 @@ def check_programs(facts: Facts) -> Iterator[Finding]:
     for name, (why, *packages) in PROGRAMS.items():
         if name in facts.missing:
             mend = _install(facts, packages[0 if facts.openwrt else 1])
-            yield _wrong("programs", f"{name} is missing: {why}.", mend)
+            yield _wrong("programs", because("missing", name, because(why)), mend)
 
 
 def _install(facts: Facts, packages: str) -> str:
@@ -132,23 +133,23 @@ def _install(facts: Facts, packages: str) -> str:
 def check_kernel(facts: Facts) -> Iterator[Finding]:
     """WireGuard, nftables with what steering uses, raw sockets."""
     if not facts.wireguard:
-        told = "The kernel has no WireGuard, and there is no wireguard-go."
+        told = because("no_wireguard")
         package = "kmod-wireguard" if facts.openwrt else "wireguard-go"
         yield _wrong("kernel", told, _install(facts, package))
     if facts.wireguard == "wireguard-go":
-        yield _note("kernel", "The kernel has no WireGuard: wireguard-go is used, which is slower.")
+        yield _note("kernel", because("wireguard_go"))
     if facts.table_error and "nft" not in facts.missing:
         mend = _install(facts, "kmod-nft-fib kmod-nft-nat") if facts.openwrt else ""
-        told = f"nft refuses the table that moves traffic: {facts.table_error}."
+        told = because("nft_refuses", facts.table_error)
         yield _wrong("kernel", told, mend)
     if not facts.raw_sockets:
-        yield _wrong("kernel", "Probes need raw sockets, which this user may not open: be root.")
+        yield _wrong("kernel", because("no_raw_sockets"))
 
 
 def check_clock(facts: Facts) -> Iterator[Finding]:
     """WireGuard refuses a handshake that is older than one that it knows."""
     if facts.now_s < facts.built_s:
-        told = "The clock is older than this software: peers may refuse the handshakes."
+        told = because("clock_old")
         mend = "ntpd -n -q -p pool.ntp.org" if facts.openwrt else "timedatectl set-ntp true"
         yield _wrong("clock", told, mend)
 
@@ -156,7 +157,7 @@ def check_clock(facts: Facts) -> Iterator[Finding]:
 def check_reverse_path(facts: Facts) -> Iterator[Finding]:
     """The filter of a device is the stricter of its own and `all` (ip-sysctl, rp_filter)."""
     if facts.strict_filter:
-        told = "net.ipv4.conf.all.rp_filter is 1: answers to probes of idle tunnels are dropped."
+        told = because("filter_is_strict")
         setting = "net.ipv4.conf.all.rp_filter=0"
         file = "/etc/sysctl.conf" if facts.openwrt else "/etc/sysctl.d/90-router.conf"
         mend = f"echo {setting} >>{file} && sysctl -w {setting}"
@@ -165,32 +166,31 @@ def check_reverse_path(facts: Facts) -> Iterator[Finding]:
 
 def check_name(facts: Facts) -> Iterator[Finding]:
     if facts.holder == "other":
-        told = "luci.wireguard-dashboard on the bus is another program's: the service takes it over"
-        yield _wrong("name", f"{told} when it starts.", facts.start)
+        yield _wrong("name", because("name_is_others"), facts.start)
     elif facts.holder == "no bus" and facts.openwrt:
-        yield _note("name", "There is no bus; failover works without one, wgctl does not.")
+        yield _note("name", because("no_bus"))
     elif facts.holder != "service":
-        unsent = "Nothing was sent over the WANs: whether they have internet is not known."
-        yield _note("name", f"The service is not running. {unsent}", facts.start)
+        yield _note("name", because("not_running"), facts.start)
 
 
 def check_configuration(facts: Facts) -> Iterator[Finding]:
     """Files that can't be read, values that can't be used, options that nobody knows."""
     for name, why in facts.unreadable.items():
-        yield _wrong("configuration", f"{why}.", f"vi /etc/config/{name}")
+        yield _wrong("configuration", because("setting", f"{why}."), f"vi /etc/config/{name}")
     mend = f"vi /etc/config/{CONFIG}"
     if facts.openwrt:
         mend += " && /etc/init.d/wireguard-uplink reload"
     config = parse_config(facts.configs.get(CONFIG, ()))
     for fault in config.faults:
-        yield _wrong("configuration", f"{fault.told}.", fault.mend or mend)
+        yield _wrong("configuration", because("setting", f"{fault.told}."), fault.mend or mend)
     for warning in config.unknown:
-        yield _note("configuration", f"{warning}.", mend)
+        yield _note("configuration", because("setting", f"{warning}."), mend)
     devices, unknown = wan_devices(config.settings.lines, facts.interfaces, facts.devices)
     if unknown and facts.holder != "service":  # which says so itself
         instead = "the others are watched" if devices else "every WAN is watched"
         there = facts.interfaces or facts.devices
-        yield _wrong("configuration", f"{unknown_names('wan', unknown, there, instead)}.", mend)
+        told = f"{unknown_names('wan', unknown, there, instead)}."
+        yield _wrong("configuration", because("setting", told), mend)
 
 
 _NOT_LASTING = "; this helps until the firewall is loaded anew: have its own rules say so too"
@@ -201,7 +201,7 @@ def check_forwarding(facts: Facts) -> Iterator[Finding]:
     for found in facts.blockages:
         yield _wrong(
             "forwarding",
-            f"{found.what}{_NOT_LASTING if found.mend and not found.lasts else ''}.",
+            told_with(found.what, f"{_NOT_LASTING * (bool(found.mend) and not found.lasts)}."),
             found.mend,
         )
 
@@ -211,7 +211,7 @@ def check_provider(facts: Facts) -> Iterator[Finding]:
     what, mend = facts.unforwarded
     is_provider = parse_config(facts.configs.get(CONFIG, ())).provider.enabled
     if what and (is_provider or facts.lans):
-        yield _wrong("provider", f"{what[0].upper()}{what[1:]}.", mend)
+        yield _wrong("provider", Reason(f"{what[0].upper()}{what[1:]}.", *code_of(what)), mend)
 
 
 def check_service(facts: Facts) -> Iterator[Finding]:
@@ -227,14 +227,14 @@ def check_keys(facts: Facts) -> Iterator[Finding]:
     """Private keys are root's alone."""
     for path in facts.exposed:
         mend = f"chmod go= {shlex.quote(path)}"
-        yield _wrong("keys", f"{path} can be read by others than root.", mend)
+        yield _wrong("keys", because("key_exposed", path), mend)
 
 
 def check_files(facts: Facts) -> Iterator[Finding]:
     """Configuration and keys can be saved."""
     for path, mounted in facts.read_only.items():
         mend = f"mount -o remount,rw {shlex.quote(mounted)}"
-        yield _wrong("files", f"{path} is read-only: no uplink can be made.", mend)
+        yield _wrong("files", because("read_only", path), mend)
 
 
 def check_mwan3(facts: Facts) -> Iterator[Finding]:
@@ -250,7 +250,7 @@ def check_mwan3(facts: Facts) -> Iterator[Finding]:
     if not tracked:
         return
     if not any(s.name == "globals" for s in facts.sections("mwan3", "globals")):
-        told = "mwan3 has no section globals: it neither starts nor stops cleanly."
+        told = because("mwan3_globals")
         mend = "uci set mwan3.globals=globals && uci set mwan3.globals.mmx_mask=0x3F00"
         yield _wrong("mwan3", told, f"{mend} && uci commit mwan3 && /etc/init.d/mwan3 restart")
     networks = {s.name: s.options for s in facts.sections("network", "interface")}
@@ -262,9 +262,9 @@ def check_mwan3(facts: Facts) -> Iterator[Finding]:
         metric, family = options.get("metric", "0"), section.options.get("family", "ipv4")
         other = taken.setdefault((family, metric), section.name)
         if metric == "0":
-            told = f"network.{section.name} has no metric: mwan3 can't use that WAN."
+            told = because("no_metric", section.name)
         elif other != section.name:
-            told = f"network.{section.name} and network.{other} have the same metric {metric}."
+            told = because("same_metric", section.name, other, metric)
         else:
             continue
         yield _wrong("mwan3", told, _set_metric(facts, section.name))
@@ -294,13 +294,13 @@ def check_firewall(facts: Facts) -> Iterator[Finding]:
             continue
         zone = next((z for z in zones if _covers(z, name, device)), None)
         if zone is None:
-            told = f"The WAN {name} ({device}) is in no firewall zone."
+            told = because("no_zone", name, device)
             outer = [i for i, z in enumerate(zones) if z.options.get("masq") == "1"]
             outer += [i for i, z in enumerate(zones) if z.options.get("name") == "wan"]
             mend = f"uci add_list firewall.@zone[{outer[0]}].network={name}" if outer else ""
             yield _wrong("firewall", told, f"{mend} && {apply}" if mend else "")
         elif (zone_name := str(zone.options.get("name", zone.name))) not in reached:
-            told = f"No forwarding leads to the firewall zone {zone_name} of {name}."
+            told = because("no_zone_forwarding", zone_name, name)
             inner = _inner_zone(zones)
             sets = {"src": inner, "dest": zone_name}  # anybody's names: no commands of theirs
             mend = "uci add firewall forwarding" + "".join(
@@ -326,16 +326,16 @@ def check_offloading(facts: Facts) -> Iterator[Finding]:
     """Offloaded packets pass by our table; software offloading sees a route that changed."""
     for section in facts.sections("firewall", "defaults"):
         if section.options.get("flow_offloading_hw", "0") == "1":
-            told = "Hardware flow offloading is on: whether running connections move is untested."
+            told = because("hardware_offload")
             mend = "uci set firewall.@defaults[0].flow_offloading_hw=0 && uci commit firewall"
             yield _note("offloading", told, f"{mend} && /etc/init.d/firewall reload")
 
 
 def check_wans(facts: Facts) -> Iterator[Finding]:
     if not facts.routes:
-        yield _note("lines", "No WAN has a default route now: there is nothing to watch.")
+        yield _note("lines", because("nothing_to_watch"))
     for device in facts.dead_wans:
-        yield _wrong("lines", f"No probe through the WAN {device} is answered.")
+        yield _wrong("lines", because("wan_probes_lost", device))
 
 
 CHECKS: tuple[Callable[[Facts], Iterator[Finding]], ...] = (

@@ -14,6 +14,7 @@ import stat
 import time
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
+from itertools import zip_longest
 from typing import Any
 
 from ...api.methods import OBJECT
@@ -26,6 +27,7 @@ from ...mesh.registry.directory import read_mesh
 from ...mesh.registry.listing import tunnel_fault
 from ...model import DEVICE_GROUP, PROVIDER_DEVICE, TUNNEL_PREFIX, DefaultRoute, Family
 from ...platform.netifd import parse_dump
+from ...reasons import Reason, because, told_with
 from ...system import process
 from ...system.proc import forwarding_fault, read_lenient
 from ...system.rtnetlink import Kernel, by_device
@@ -149,11 +151,16 @@ async def read_bus(path: str) -> tuple[str, Spoken, Spoken, Mapping[str, Any], S
         if found and OURS_ALONE in found[0].methods:
             holder = "service"
             status = await client.call(OBJECT, "uplink_status", timeout_s=BUS_TIMEOUT_S)
-            problems = [str(problem) for problem in status.get("problems", ())]
+            codes = status.get("problem_codes", ())
+            told: Any = zip_longest(status.get("problems", ()), codes, fillvalue={})
+            problems = [
+                Reason(str(problem), each.get("code", ""), tuple(each.get("args", ())))
+                for problem, each in told
+            ]
             dead = [row["device"] for row in status.get("wans", ()) if row["state"] == "down"]
             listed = await client.call(OBJECT, "uplink_list", timeout_s=BUS_TIMEOUT_S)
             rows = listed.get("uplinks", ())
-            notes = [f"{row['peer_id']}: {row['note']}" for row in rows if row.get("note")]
+            notes = [because("of", r["peer_id"], _said(r, "note")) for r in rows if r.get("note")]
             trust = await client.call(OBJECT, "uplink_trust", timeout_s=BUS_TIMEOUT_S)
             notes += [_peer_sentence(row) for row in trust.get("peers", ()) if row.get("reason")]
         if await client.lookup("network.interface"):
@@ -168,9 +175,14 @@ async def read_bus(path: str) -> tuple[str, Spoken, Spoken, Mapping[str, Any], S
 
 def _peer_sentence(row: Mapping[str, Any]) -> str:
     name = row["peer_id"] or f"Mesh peer {row['mesh_key'][:8]}"
-    reason = str(row["reason"])
-    told = reason if reason.startswith(f"{name} ") else f"{name}: {reason}"
-    return told if told.endswith("?") else f"{told}."
+    reason = _said(row, "reason")
+    told = reason if reason.startswith(f"{name} ") else because("of", name, reason)
+    return told if told.endswith("?") else told_with(told, ".")
+
+
+def _said(row: Mapping[str, Any], name: str) -> Reason:
+    """A sentence of a reply, with the code and the arguments beside it."""
+    return Reason(str(row[name]), row.get(f"{name}_code", ""), tuple(row.get(f"{name}_args", ())))
 
 
 async def read_peers(sections: Iterable[Section]) -> Spoken:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Collection
 
 from ...errors import TimedOut, UplinkError
 from ...model import TrustRow
+from ...reasons import because
 from .directory import MeshPeer, plain_address, proposed_id
 from .peers import Peers
 from .trust import State
@@ -95,21 +96,19 @@ def tunnel_fault(peer: MeshPeer, own: Collection[str]) -> str:
     """
     if peer.addresses:
         return ""
-    at = f"peer {peer.key[:8]} of {peer.device}"
-    mend = "give it its own mesh address there, such as 10.9.0.2/32"
+    at, mend = (peer.key[:8], peer.device), because("give_address")
     if not peer.allowed:
-        return f"{at} has no allowed_ips: {mend}"
+        return because("no_allowed_ips", *at, mend)
     networks = [ipaddress.ip_network(text, strict=False) for text in peer.allowed]
     hosts = [net.network_address for net in networks if net.prefixlen == net.max_prefixlen]
     for host in hosts:
         if plain_address(str(host)) in own:
-            return f"{at} has this router's own address {host} in its allowed_ips: {mend}"
-        return f"{at} shares {host} in its allowed_ips with another peer: {mend}"
+            return because("own_allowed_ip", *at, host, mend)
+        return because("shared_allowed_ip", *at, host, mend)
     if all(net.prefixlen == 0 for net in networks):
-        told = f"{at} may send from every address, as a VPN's server, which proves nobody"
-        return f"{told}: if it is a router of the mesh, {mend}"
+        return because("any_allowed_ip", *at, mend)
     told = ", ".join(map(str, networks[:3]))
-    return f"{at} has only networks in its allowed_ips ({told}), which prove nobody: {mend}"
+    return because("only_networks", *at, told, mend)
 
 
 def answer_fault(peer: MeshPeer, failure: UplinkError | None, port: int) -> str:
@@ -119,23 +118,16 @@ def answer_fault(peer: MeshPeer, failure: UplinkError | None, port: int) -> str:
     where = f"{peer.addresses[0]} TCP port {port}" if peer.addresses else peer.device
     if peer.handshake_age_s is None:
         if not peer.endpoint:
-            return f"it has not come up, and {peer.device} has no endpoint of it to call"
-        return f"no handshake with it at {peer.endpoint}: it is off, or keys or endpoint are wrong"
-    service = "rpcd-wireguard-uplink"
+            return because("never_came_up", peer.device)
+        return because("no_handshake_at", peer.endpoint)
     if failure.code not in ("bad_reply", "not_a_peer") and peer.handshake_age_s > SILENT_S:
-        age_min = peer.handshake_age_s / 60
-        return f"no handshake with it for {age_min:.0f} min: it is off, or can't be reached"
+        return because("handshake_is_old", f"{peer.handshake_age_s / 60:.0f}")
     if isinstance(failure, TimedOut):
-        return f"it does not answer at {where}: does its firewall accept that from the mesh?"
+        return because("silent_at", where)
     if failure.code == "bad_reply":
-        return f"what answers at {where} is not {service}: is the port another program's?"
+        return because("other_program_at", where)
     if failure.code == "not_a_peer":
-        return (
-            f"it does not take us for one peer: its {service} needs this router's own address "
-            "as /32 or /128 in allowed_ips"
-        )
+        return because("not_known_there")
     if isinstance(failure.__cause__, ConnectionRefusedError):
-        return (
-            f"nothing listens at {where}: is {service} running there, enabled, and the port open?"
-        )
-    return f"it can't be asked: {str(failure).rstrip('.')}"
+        return because("nothing_listens", where)
+    return because("not_askable", str(failure).rstrip("."))

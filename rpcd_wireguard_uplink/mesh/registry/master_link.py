@@ -15,6 +15,7 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMappi
 from typing import Any
 
 from ...errors import CallFailed, CommandFailed, Status
+from ...reasons import because
 from ...system import process
 from ...system.files import read_names, read_or_tell, read_table
 from .directory import Record, is_peer_id, plain_address
@@ -148,7 +149,7 @@ async def publish_gossip(message: Mapping[str, Any], mirrorctl: str = MIRRORCTL)
     # process.run's own error would quote the message.
     done = await process.run(argv, timeout_s=SENDING_S, check=False)
     if done.returncode != 0:
-        raise CommandFailed("mirrornet sent nothing: has secubox-p2p found a peer yet?")
+        raise CommandFailed(because("nothing_sent"))
     return True
 
 

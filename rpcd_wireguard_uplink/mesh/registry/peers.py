@@ -82,7 +82,7 @@ class Peers:
             unknown = unknown_names("mesh", self.mesh.missing, self.mesh.found)
             self.warnings.set("mesh names", unknown)
         except UplinkError as error:
-            self.warnings.set("mesh", f"the mesh can't be read: {error}")
+            self.warnings.set("mesh", because("mesh_unread", error))
         keys = {peer.key for peer in self.mesh.peers}
         self._said = {key: said for key, said in self._said.items() if key in keys}
         self._refused = {key: told for key, told in self._refused.items() if key in keys}
@@ -143,17 +143,12 @@ class Peers:
             self.warnings.set("node_id", "")
             return
         own_key = self.mesh.devices.get(peers[0].device, self.node_id)
-        self.warnings.set(
-            "node_id",
-            f"{self.node_id} is the id of this router and of other mesh peers: set option node_id "
-            f"in section uplink here, such as {proposed_id(self.node_id, own_key)}, or there",
-        )
+        other_id = proposed_id(self.node_id, own_key)
+        self.warnings.set("node_id", because("same_id", self.node_id, other_id))
 
     def _same_id(self, peer: MeshPeer) -> str:
-        return (
-            f"mesh peer {peer.addresses[0]} says that it is {self.node_id}, as this router is: set "
-            f"option node_id in its section uplink, such as {proposed_id(self.node_id, peer.key)}"
-        )
+        other_id = proposed_id(self.node_id, peer.key)
+        return because("says_our_id", peer.addresses[0], self.node_id, other_id)
 
     def require_own_name(self, peer: MeshPeer, peer_id: str) -> None:
         """NotTrusted where a peer goes by an id that is bound to another, or is bound to another
@@ -163,9 +158,8 @@ class Peers:
         name = self.directory.name_of(peer.key)
         is_bound = bool(name) and self.directory.bound_key(name) == peer.key
         if bound not in (None, peer.key) or (is_bound and name != peer_id):
-            raise NotTrusted(
-                f"the mesh peer at {peer.addresses[0]} is not {peer_id}", code=Deny.OTHER_PEER
-            )
+            told = because("other_peer", peer.addresses[0], peer_id)
+            raise NotTrusted(told, code=Deny.OTHER_PEER)
 
     def identity_of(self, peer_id: str) -> str:
         """The signing key that a peer is known by: the pinned one, or what it said itself."""

@@ -15,13 +15,12 @@ from functools import cached_property
 
 from ...config.options import Pin, pin_name
 from ...errors import InvalidArgument, NotFound, NotTrusted
-from ...reasons import because
+from ...reasons import because, told_with
 from ...values import dataclass
 from ..wire.lease import Identity
 from .directory import Directory, MeshPeer, plain_address
 
 ACCEPT = "wgctl uplink trust accept"
-REVOKE = "wgctl uplink trust revoke"
 APPROVED = "approved"
 
 
@@ -120,10 +119,11 @@ def verdict(
         return Verdict(State.UNTRUSTED, refusal)
     change = "" if local and not key else _other_key(peer_id, ground.directory, key)
     if pin is not None and pin.identity and identity and identity != pin.identity:
-        change = f"it was confirmed with identity {_cut(pin.identity)} and now has {_cut(identity)}"
+        change = because("other_identity", _cut(pin.identity), _cut(identity))
     if change:
-        told = f"{peer_id} is not who was confirmed: {change}; if that is its owner's doing"
-        return Verdict(State.CHANGED, f"{told}: {ACCEPT} {peer_id}")
+        told = because("not_the_confirmed", peer_id, change)
+        mend = f"; if that is its owner's doing: {ACCEPT} {peer_id}"
+        return Verdict(State.CHANGED, told_with(told, mend))
     if _is_approved(peer_id, pin, ground, local):
         return Verdict(State.TRUSTED)
     candidates = tuple(a for a in ground.fitting(peer_id) if a.status == APPROVED)
@@ -139,11 +139,10 @@ def _refusal(peer_id: str, pin: Pin | None, ground: Ground) -> str:
     if ground.approvals is None and ground.source == "auto":
         return ""
     record = ground.record(pin.fingerprint)
-    name = f"master-link's approval of {peer_id} (fingerprint {pin.fingerprint})"
     if record is None:
-        return f"{name} is gone: approve it there again, or {ACCEPT} {peer_id}"
+        return because("approval_gone", peer_id, pin.fingerprint, peer_id)
     if record.status != APPROVED:
-        return f"{name} is {record.status}: approve it there again"
+        return because("approval_is", peer_id, pin.fingerprint, record.status)
     return ""
 
 
@@ -158,10 +157,8 @@ def _other_key(peer_id: str, directory: Directory, key: str) -> str:
         return ""
     if not bound:
         address = directory.mapped_address(peer_id)
-        return (
-            f"list peer puts it at {address}, and a peer with mesh key {_cut(key)} goes by its id"
-        )
-    return f"it was confirmed with mesh key {_cut(bound)} and now comes with {_cut(key)}"
+        return because("mapped_elsewhere", address, _cut(key))
+    return because("other_mesh_key", _cut(bound), _cut(key))
 
 
 def _is_approved(peer_id: str, pin: Pin | None, ground: Ground, local: bool) -> bool:
@@ -177,15 +174,10 @@ def _is_approved(peer_id: str, pin: Pin | None, ground: Ground, local: bool) -> 
 def _unbound_reason(peer_id: str, ground: Ground, candidates: tuple[Approval, ...]) -> str:
     claimants = ground.directory.claimants(peer_id)
     if ground.directory.bound_key(peer_id) is None and not claimants:
-        return (
-            f"{peer_id} is approved, but no mesh peer goes by its id yet: wait for it, "
-            f"or add `list peer '{peer_id} ADDRESS'` to /etc/config/wireguard-uplink"
-        )
+        return because("approved_unseen", peer_id, peer_id)
     if len(candidates) > 1:
-        return (
-            f"{peer_id} is approved, but not confirmed, and {len(candidates)} approvals fit: "
-            f"{ACCEPT} {peer_id} --fingerprint {candidates[0].fingerprint}, or one of the others"
-        )
+        first = candidates[0].fingerprint
+        return because("approvals_fit", peer_id, len(candidates), peer_id, first)
     return because("not_confirmed", peer_id, f"{ACCEPT} {peer_id}")
 
 
@@ -212,10 +204,8 @@ def wanted_pin(
     """
     peer = _the_peer(peer_id, ground.directory)
     if identity is not None and identity.peer_id != peer_id:
-        raise InvalidArgument(
-            f"the peer at {_place(peer)} says that it is {identity.peer_id}, not {peer_id}: "
-            f"{ACCEPT} {identity.peer_id}, or correct list peer"
-        )
+        name = identity.peer_id
+        raise InvalidArgument(because("says_other_name", _place(peer), name, peer_id, name))
     old = ground.directory.pin(peer_id)
     return Pin(
         name=old.name if old is not None else pin_name(peer_id),
@@ -231,30 +221,19 @@ def _the_peer(peer_id: str, directory: Directory) -> MeshPeer:
     address = directory.mapped_address(peer_id)
     mapped = directory.source(address) if address else None
     if address and mapped is None:
-        raise NotFound(
-            f"no mesh peer has {address} for its own, where list peer puts {peer_id}: "
-            "correct the entry, or give that peer a /32 or /128 in its allowed_ips"
-        )
+        raise NotFound(because("nobody_there", address, peer_id))
     pin = directory.pin(peer_id)
     pinned = directory.of_key(pin.mesh_key) if pin is not None else None
     found = [mapped] if mapped else [*([pinned] if pinned else []), *directory.claimants(peer_id)]
     if not found:
-        raise NotFound(
-            f"{peer_id} was not seen on the mesh yet: bring its mesh tunnel up, "
-            f"or add `list peer '{peer_id} ADDRESS'` to /etc/config/wireguard-uplink"
-        )
+        raise NotFound(because("not_seen", peer_id, peer_id))
     if len(found) > 1:
         who = ", ".join(f"{_cut(peer.key)} at {_place(peer)}" for peer in found)
-        raise InvalidArgument(
-            f"{len(found)} mesh peers go by the id {peer_id} ({who}): "
-            f"say which one by list peer '{peer_id} ADDRESS'"
-        )
+        raise InvalidArgument(because("several_named", len(found), peer_id, who, peer_id))
     for other in directory.pins:
         if other.mesh_key == found[0].key and other.peer_id != peer_id:
-            raise InvalidArgument(
-                f"the mesh key of {peer_id} is confirmed as {other.peer_id}'s: "
-                f"{REVOKE} {other.peer_id} first"
-            )
+            name = other.peer_id
+            raise InvalidArgument(because("key_is_others", peer_id, name, name))
     return found[0]
 
 
@@ -262,30 +241,25 @@ def _the_fingerprint(peer_id: str, ground: Ground, asked: str) -> str:
     """The fingerprint to pin; '' where the owner's own word is all there is."""
     if ground.source == "uci":
         if asked:
-            raise InvalidArgument("trust_source is uci, so no fingerprint is used: leave it out")
+            raise InvalidArgument(because("no_fingerprint_used"))
         return ""
     old = ground.directory.pin(peer_id)
     record = ground.record(asked or (old.fingerprint if old is not None else ""))
     if asked and record is None:
-        raise NotFound(f"master-link holds no record {asked}: see the fingerprints on its page")
+        raise NotFound(because("no_record", asked))
     if asked and ground.pinned_to(asked) not in ("", peer_id):
-        raise InvalidArgument(
-            f"fingerprint {asked} is confirmed as {ground.pinned_to(asked)}'s: "
-            f"{REVOKE} {ground.pinned_to(asked)} first"
-        )
+        name = ground.pinned_to(asked)
+        raise InvalidArgument(because("fingerprint_is_others", asked, name, name))
     if record is not None and record.status != APPROVED:
-        told = f"master-link's record {record.fingerprint} is {record.status}"
-        raise NotTrusted(f"{told}: approve it there first")
+        raise NotTrusted(because("record_is", record.fingerprint, record.status))
     if record is not None:
         return record.fingerprint
     found = [a.fingerprint for a in ground.fitting(peer_id) if a.status == APPROVED]
     if len(found) > 1:
-        raise InvalidArgument(
-            f"several approvals of master-link fit {peer_id}: name one, "
-            f"--fingerprint {' or '.join(found)}"
-        )
+        raise InvalidArgument(because("several_approvals", peer_id, " or ".join(found)))
     if not found and ground.source == "master-link":
-        raise NotTrusted(_untrusted_reason(peer_id, ground) + "; or name it, --fingerprint")
+        told = _untrusted_reason(peer_id, ground)
+        raise NotTrusted(told_with(told, "; or name it, --fingerprint"))
     return found[0] if found else ""
 
 
@@ -297,7 +271,7 @@ def pins_to_revoke(peer_id: str, ground: Ground) -> set[str]:
     """
     pins = {pin.name for pin in ground.directory.pins if pin.peer_id == peer_id}
     if not pins and peer_id not in ground.trusted_peers:
-        raise NotFound(f"{peer_id} was not trusted by this router: see wgctl uplink trust")
+        raise NotFound(because("never_trusted", peer_id))
     return pins
 
 

@@ -41,7 +41,7 @@ ON4, ON6 = "net.ipv4.ip_forward=1", "net.ipv6.conf.all.forwarding=1"
             *({"ipv4/conf/wgup_srv/forwarding": "0"}, "4 6", "IPv4"),
             f"{ON4} net.ipv4.conf.wgup_srv.forwarding=1",
         ),
-        (OFF4 | OFF6, "4 6", "IPv4 and IPv6", f"{ON4} {ON6}"),
+        (OFF4 | OFF6, "4 6", "IPv4, IPv6", f"{ON4} {ON6}"),
         (OFF6 | HAS_RA, "4 6", "IPv6", f"net.ipv6.conf.wan.accept_ra=2 {ON6}"),
     ],
 )

@@ -93,7 +93,7 @@ return baseclass.extend({
 			],
 			label: _('Add'),
 			work: (given) => page.done(bus.act('add', given), (reply) => [
-				reply.message, words.said(reply, 'note'), _('The public key of this router for it: %s').format(reply.public_key)
+				_('The tunnel to %s is made.').format(reply.peer_id), words.said(reply, 'note'), _('The public key of this router for it: %s').format(reply.public_key)
 			])
 		});
 	}

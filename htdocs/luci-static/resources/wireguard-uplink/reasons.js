@@ -16,7 +16,7 @@ function list(sentences) {
 return baseclass.extend({
 	why(page) {
 		dialog.show(_('Why this way?'), bus.ask('explain').then((found) => found.families.map((family) => E('div', [
-			E('p', [ E('strong', [ words.said(family, 'sentence') ]) ].concat([ ' ', family.state == 'stranded' ? '' : words.said(family, 'cause', page.status), ' ', family.note ])),
+			E('p', [ E('strong', [ words.said(family, 'sentence') ]) ].concat([ ' ', family.state == 'stranded' ? '' : words.said(family, 'cause', page.status), ' ', words.said(family, 'note', page.status) ])),
 			list(family.candidates.map((each) => words.said(each, 'sentence')))
 		])).concat(found.others.length ? [ list(found.others.map((each) => '%s: %s'.format(each.peer_id, words.said(each, 'reason')))) ] : [])));
 	},
@@ -41,21 +41,21 @@ return baseclass.extend({
 			label: _('Rehearse'),
 			work: () => page.done(bus.act('drill', {}), (found) => found.drills.map((each) => each.ok
 				? _('%s would carry the traffic.').format(each.peer_id)
-				: _('%s would not: %s').format(each.peer_id, words.said(each, 'note'))))
+				: _('%s would not: %s').format(each.peer_id, each.steps.filter((step) => !step.ok).map((step) => words.said(step, 'told')).join('; '))))
 		});
 	},
 
 	check() {
 		dialog.show(_('Check this router'), bus.act('check', {}).then((found) => found.findings.length
 			? found.findings.map((each) => E('p', { class: 'wgup-problem wgup-' + (each.level == 'wrong' ? 'bad' : 'warn') }, [
-				each.what, each.mend ? E('div', { class: 'wgup-key' }, [ each.mend ]) : ''
+				words.said(each, 'what'), each.mend ? E('div', { class: 'wgup-key' }, [ each.mend ]) : ''
 			]))
 			: [ _('Nothing is wrong.') ]));
 	},
 
 	notify() {
 		dialog.show(_('Test the notices'), bus.act('notify', {}).then((found) => found.hooks.length
-			? [ list(found.hooks.map((each) => '%s: %s'.format(each.name, each.error || _('ran well')))) ]
+			? [ list(found.hooks.map((each) => '%s: %s'.format(each.name, words.said(each, 'error') || _('ran well')))) ]
 			: [ _('There are no notices yet: each executable file in /etc/wireguard-uplink.d is run when something happens.') ]));
 	}
 });

@@ -66,7 +66,7 @@ return baseclass.extend({
 				{ name: 'metered', label: _('It is paid by volume'), type: 'checkbox', value: now.metered }
 			],
 			label: _('Offer'),
-			work: (given) => page.done(bus.act('offer', given), (reply) => [ reply.note ])
+			work: (given) => page.done(bus.act('offer', given), (reply) => [ words.said(reply, 'note') ])
 		});
 	},
 
