@@ -1,4 +1,4 @@
-"""Runs every measurement and prints the table: `python -m tests.bench [--quick]`.
+"""Runs every measurement and prints the table: `python -m tests.bench [--quick] [--runs=N]`.
 
 Owns what runs beside what: what is timed runs alone, what only counts runs side by side. The exit
 status is 0 when all was measured, whatever was found; 1 where something could not be measured.
@@ -16,15 +16,30 @@ from concurrent.futures import ProcessPoolExecutor
 
 from tests.lab.node import refused
 
-from . import anchors, areas, calls, calm, handover, large_mesh, slow_router, switches
+from . import (
+    anchors,
+    areas,
+    calls,
+    calm,
+    forwarding,
+    growth,
+    handover,
+    large_mesh,
+    peers,
+    shared_load,
+    slow_router,
+    switches,
+)
 from .table import Row, table_lines
 
 RUNS = 20
 Measurement = tuple[Callable[..., list[Row]], tuple[int, ...]]
 
 
-def plan(quick: bool) -> list[list[Measurement]]:
-    """What is measured: groups one after another, each group's members at once."""
+def plan(quick: bool, runs: int = RUNS) -> list[list[Measurement]]:
+    """What is measured: groups one after another, each group's members at once. With fewer runs
+    than usual the quiet time on a slow core is shorter too.
+    """
     if quick:
         return [
             [
@@ -40,6 +55,9 @@ def plan(quick: bool) -> list[list[Measurement]]:
             [(slow_router.measure_slow_router, (2, 20))],
             [(calls.measure_start, (2,))],
             [(calls.measure_calls, (2,))],
+            [(growth.measure_growth, (30,))],
+            [(forwarding.measure_forwarding, (3,)), (peers.measure_peers, (1,))],
+            [(shared_load.measure_shared_load, (2,))],
             [
                 (calm.simulate_days, (1,)),
                 (large_mesh.measure_mesh, (40, 2)),
@@ -47,23 +65,27 @@ def plan(quick: bool) -> list[list[Measurement]]:
             ],
         ]
     return [
-        [(switches.measure_fast_pace, (RUNS,))],
-        [(switches.measure_default_pace, (RUNS,))],
-        [(switches.measure_lost_provider, (RUNS,))],
-        [(anchors.measure_anchors, (RUNS,))],
-        [(handover.measure_handover, (RUNS,))],
-        [(handover.measure_slow_handover, (RUNS,))],
-        [(slow_router.measure_slow_router, (RUNS // 2, 600))],
-        [(calls.measure_start, (RUNS,))],
-        [(calls.measure_calls, (RUNS,))],
-        [(calls.measure_idle, (RUNS,))],
+        [(forwarding.measure_forwarding, (runs,))],
+        [(peers.measure_peers, (max(1, runs // 2),))],
+        [(shared_load.measure_shared_load, (max(1, runs // 4),))],
+        [(growth.measure_growth, (10 * runs,))],
+        [(switches.measure_fast_pace, (runs,))],
+        [(switches.measure_default_pace, (runs,))],
+        [(switches.measure_lost_provider, (runs,))],
+        [(anchors.measure_anchors, (runs,))],
+        [(handover.measure_handover, (runs,))],
+        [(handover.measure_slow_handover, (runs,))],
+        [(slow_router.measure_slow_router, (max(1, runs // 2), 600 * runs // RUNS))],
+        [(calls.measure_start, (runs,))],
+        [(calls.measure_calls, (runs,))],
+        [(calls.measure_idle, (runs,))],
         [
-            (calm.simulate_flapping, (RUNS,)),
+            (calm.simulate_flapping, (runs,)),
             (calm.measure_flapping, ()),
-            (calm.simulate_days, (RUNS,)),
+            (calm.simulate_days, (runs,)),
         ],
         [(large_mesh.measure_mesh, (200, RUNS))],
-        [(areas.measure_areas, (RUNS,))],
+        [(areas.measure_areas, (runs,))],
     ]
 
 
@@ -106,8 +128,9 @@ def main() -> int:
         print(reason, file=sys.stderr)
         return 1
     began, quick = time.monotonic(), "--quick" in sys.argv[1:]
+    given = [word.removeprefix("--runs=") for word in sys.argv[1:] if word.startswith("--runs=")]
     print(f"begun  {machine()}", flush=True)
-    rows, failures = measure(plan(quick))
+    rows, failures = measure(plan(quick, int((given or [RUNS])[-1])))
     for line in table_lines(rows):
         print(line)
     print(f"ended  {machine()}, after {time.monotonic() - began:.0f} s")

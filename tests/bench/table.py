@@ -19,7 +19,9 @@ def quantile(values: Sequence[float], share: float) -> float:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One number. `by` says which statistic of `values` must not exceed `limit`."""
+    """One number. `by` says which statistic of `values` must not exceed `limit`; where that is a
+    floor, which must not be below it: the worst is the least then.
+    """
 
     name: str
     unit: str
@@ -27,6 +29,7 @@ class Row:
     limit: float
     by: Judge = "p95"
     note: str = ""
+    is_floor: bool = False
 
     @property
     def median(self) -> float:
@@ -34,17 +37,20 @@ class Row:
 
     @property
     def p95(self) -> float:
-        return quantile(self.values, 0.95)
+        return quantile(self.values, 0.05 if self.is_floor else 0.95)
 
     @property
     def worst(self) -> float:
-        return max(self.values)
+        return min(self.values) if self.is_floor else max(self.values)
 
     @property
     def verdict(self) -> str:
         """`reached` or `not reached`; what could not be measured was not reached."""
-        found = bool(self.values) and getattr(self, self.by) <= self.limit
-        return "reached" if found else "not reached"
+        if not self.values:
+            return "not reached"
+        seen: float = getattr(self, self.by)
+        is_reached = seen >= self.limit if self.is_floor else seen <= self.limit
+        return "reached" if is_reached else "not reached"
 
     @property
     def fields(self) -> tuple[str, ...]:
@@ -52,7 +58,7 @@ class Row:
         numbers = ("-",) * 3
         if self.values:
             numbers = (_number(self.median), _number(self.p95), _number(self.worst))
-        target = f"{self.by} <= {_number(self.limit)}"
+        target = f"{self.by} {'>=' if self.is_floor else '<='} {_number(self.limit)}"
         return (self.name, self.unit, str(len(self.values)), *numbers, target, self.note)
 
 

@@ -50,6 +50,13 @@ def test_the_verdict_is_by_the_statistic_that_was_promised(by, limit, verdict) -
     assert table_lines([row])[1].endswith(f"\t{verdict}")
 
 
+def test_a_floor_is_judged_from_below() -> None:
+    row = Row("n", "Mbit/s", TWENTY, 1, "worst", is_floor=True)
+    assert (row.worst, row.p95, row.verdict) == (1, 1, "reached")
+    assert Row("n", "Mbit/s", TWENTY, 1.1, "worst", is_floor=True).verdict == "not reached"
+    assert "worst >= 1" in table_lines([row])[1]
+
+
 def test_what_was_not_measured_was_not_reached() -> None:
     assert Row("n", "s", (), 1).verdict == "not reached"
     assert table_lines([Row("n", "s", (), 1)])[1].endswith("\tnot reached")

@@ -37,7 +37,9 @@ def kill_switch_script() -> str:
     out = [f"add set {t} blocked{f.version} {{ type ifname; flags timeout; }}" for f in Family]
     out += [f"add chain {t} {name} {{ {hook} }}" for name, hook in _BLOCK_CHAINS]
     out.append(f"add chain {t} refuse_all")
-    out += [f"flush chain {t} {name}" for name in ("block", "block_own", "refuse_all")]
+    out += [f"add chain {t} refuse{f.version}" for f in Family]
+    chains = ("block", "block_own", "refuse_all", *(f"refuse{f.version}" for f in Family))
+    out += [f"flush chain {t} {name}" for name in chains]
     out += [
         # An established connection may outlive a short outage: only new ones are reset.
         f"add rule {t} refuse_all tcp flags & (syn | ack) == syn reject with tcp reset",
@@ -49,10 +51,10 @@ def kill_switch_script() -> str:
     out += [f"add rule {t} block_own {rule}" for rule in _own_that_passes()]
     for family in Family:
         n, word = family.version, family.word
-        refused = f"meta nfproto {family.value} oifname @blocked{n}"
+        rule = f"meta nfproto {family.value} oifname @blocked{n} jump refuse{n}"
+        out += [f"add rule {t} {chain} {rule}" for chain, _ in _BLOCK_CHAINS]
         for what in ("meta l4proto { tcp, udp } th dport 53", f"{word} daddr != @onlink{n}"):
-            rule = f"{refused} {what} goto refuse_all"
-            out += [f"add rule {t} {chain} {rule}" for chain, _ in _BLOCK_CHAINS]
+            out.append(f"add rule {t} refuse{n} {what} goto refuse_all")
     return "\n".join(out) + "\n"
 
 

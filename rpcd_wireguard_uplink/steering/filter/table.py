@@ -18,6 +18,7 @@ from ...model import (
     OUTER_MARK,
     PROVIDER_DEVICE,
     SLOT_MASK,
+    TUNNEL_PREFIX,
     Family,
 )
 from ..plan import MAIN_SLOT, SteeringPlan
@@ -27,6 +28,7 @@ from .anchors import ANCHOR_CHAINS
 from .early import BEGIN, early_chains, noted_pairs
 
 REFRESH_S = 1.5
+_OWN_NAMES = f'"{TUNNEL_PREFIX}*"'  # tunnels, and the provider's device
 _HOOKS = (
     ("steer", "type filter hook prerouting priority -149; policy accept;"),
     ("steer_own", "type route hook output priority -149; policy accept;"),
@@ -76,15 +78,19 @@ def standing_script(
     out += early_chains()
     for slot in sorted({MAIN_SLOT, *slots.values()}):
         out += _slot_chains(slot)
+    for name, rules in _restoring().items():
+        out += [f"add chain {T} {name}", f"flush chain {T} {name}"]
+        out += [f"add rule {T} {name} {rule}" for rule in rules]
     out += [f"add rule {T} steer {rule}" for rule in _steering(every_wan, slots)]
-    out += [f"add rule {T} steer_own {rule}" for rule in (_RESTORED, *_restoring(), BEGIN)]
+    out += [f"add rule {T} steer_own {rule}" for rule in (_RESTORED, *_MARKED, BEGIN)]
     out += [
         f"add rule {T} own_loop meta mark & 0xff == {OUTER_MARK:#x} oifname @tunnels drop",
-        f'add rule {T} through iifname "{PROVIDER_DEVICE}" oifname @tunnels {REJECT}',
-        f"add rule {T} through oifname @tunnels tcp flags syn tcp option maxseg size set rt mtu",
+        f"add rule {T} through oifname != {_OWN_NAMES} return",
+        f"add rule {T} through oifname != @tunnels return",
+        f'add rule {T} through iifname "{PROVIDER_DEVICE}" {REJECT}',
+        f"add rule {T} through tcp flags syn tcp option maxseg size set rt mtu",
         # Where tracking takes up no running connection (tcp_loose 0), it is reset at once.
-        f"add rule {T} through oifname @tunnels ct state invalid tcp flags & (syn | rst) == 0 "
-        "reject with tcp reset",
+        f"add rule {T} through ct state invalid tcp flags & (syn | rst) == 0 reject with tcp reset",
         f"add rule {T} stamp jump strayed",
         f"add rule {T} stamp ct mark & {INBOUND | SLOT_MASK:#x} != 0 return",
         *_vmap("stamp", "ct direction original oifname", "out", slots),
@@ -136,21 +142,36 @@ def _steering(wans: Collection[str], slots: Mapping[str, int]) -> list[str]:
         # mwan3 has marked it; while mwan3 starts, a marked answer would find no route to the LAN.
         f"iifname @tunnels meta mark set meta mark & {0xFFFFFFFF ^ MWAN3_MASK:#x} return",
         f'iifname "{PROVIDER_DEVICE}" return',
-        "fib daddr type { local, broadcast, multicast } return",
     ]
-    return [*rules, *_restoring(), BEGIN]
+    # Most packets are of running connections: the rules behind this are for the others. To compare
+    # a prefix takes less than to look a name up.
+    rules.insert(3, f"ct state established iifname != {_OWN_NAMES} goto running")
+    return [*rules, "fib daddr type { local, broadcast, multicast } return", *_MARKED, BEGIN]
 
 
-def _restoring() -> list[str]:
-    """Rules that give a packet the mark of its connection's path, where that is asked for."""
-    rules = [f"meta mark & {FOREIGN_MASK:#x} != 0 return", "jump anchored"]
-    for family in Family:
-        for direction, name in (("original", "drain"), ("original", "kept"), ("reply", "answer")):
-            rules.append(
-                f"meta nfproto {family.value} ct direction {direction} "
-                f"ct mark & {INBOUND | SLOT_MASK:#x} vmap @{name}{family.version}"
+_MARKED = (
+    f"meta mark & {FOREIGN_MASK:#x} != 0 return",
+    "jump anchored",
+    "meta nfproto vmap { ipv4 : jump restoring4, ipv6 : jump restoring6 }",
+)
+"""The rules that give a packet the mark of its connection's path, where that is asked for."""
+
+
+def _restoring() -> dict[str, list[str]]:
+    """The chains that these rules lead to, and the one of running connections of no tunnel."""
+    found = {
+        f"restoring{family.version}": [
+            f"ct direction {direction} ct mark & {INBOUND | SLOT_MASK:#x} "
+            f"vmap @{name}{family.version}"
+            for direction, name in (
+                ("original", "drain"),
+                ("original", "kept"),
+                ("reply", "answer"),
             )
-    return rules
+        ]
+        for family in Family
+    }
+    return {**found, "running": list(_MARKED)}
 
 
 def _vmap(chain: str, match: str, verb: str, slots: Mapping[str, int]) -> list[str]:

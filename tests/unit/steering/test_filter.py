@@ -97,18 +97,22 @@ def test_the_marks_of_others_are_left_alone() -> None:
     assert ours & others == 0 and marks.SLOT_MASK & marks.INBOUND == 0
     for slot in (MAIN_SLOT, FIRST_SLOT, MOST_SLOTS):
         assert (slot << SLOT_SHIFT) & ~marks.SLOT_MASK == 0
-    for chain in ("steer", "steer_own"):
+    for chain in ("steer", "steer_own", "running"):
         found = rules_of(STANDING, chain)
         foreign = found.index("meta mark & 0xc0ffc0ff != 0 return")
-        assert all("vmap @" not in rule for rule in found[:foreign])
-        assert sum("vmap @" in rule for rule in found[foreign:]) == 6
+        assert all("vmap @" not in rule and "restoring" not in rule for rule in found[:foreign])
+        assert sum("restoring" in rule for rule in found[foreign:]) == 1
+    for n in (4, 6):
+        assert all(f"vmap @{kind}{n}" in STANDING for kind in ("drain", "kept", "answer"))
+        assert sum("vmap @" in rule for rule in rules_of(STANDING, f"restoring{n}")) == 3
 
 
 def test_a_consumer_of_ours_enters_no_tunnel() -> None:
-    assert any(
-        f'iifname "{PROVIDER_DEVICE}" oifname @tunnels reject with icmpx port-unreachable' in rule
-        for rule in rules_of(STANDING, "through")
-    )
+    assert rules_of(STANDING, "through")[:3] == [
+        'oifname != "wgup_*" return',
+        "oifname != @tunnels return",
+        f'iifname "{PROVIDER_DEVICE}" reject with icmpx port-unreachable',
+    ]
 
 
 # --- in a real nft
@@ -360,7 +364,9 @@ def test_what_is_never_led_away_early() -> None:
         found = rules_of(STANDING, chain)
         jump = found.index(BEGIN)
         assert "meta mark & 0xc0ffc0ff != 0 return" in found[:jump]
-    assert "iifname @tunnels" in " ".join(rules_of(STANDING, "steer")[:jump])
+    steer = rules_of(STANDING, "steer")
+    assert "iifname @tunnels" in " ".join(steer[: steer.index(BEGIN)])
+    assert BEGIN not in rules_of(STANDING, "running")
 
 
 # --- the kill switch
@@ -398,6 +404,8 @@ def test_own_packets_that_pass_come_before_what_is_refused() -> None:
 def test_the_wans_own_network_stays_reachable_but_for_look_ups() -> None:
     for n, word in ((4, "ip"), (6, "ip6")):
         rules = [x for x in kill_switch_script().splitlines() if f"@blocked{n}" in x]
-        assert sum(f"{word} daddr != @onlink{n} goto refuse_all" in x for x in rules) == 2
-        assert sum("th dport 53 goto refuse_all" in x for x in rules) == 2
-        assert all(f"meta nfproto ipv{n} " in x for x in rules)
+        assert len(rules) == 2, "forwarded packets and the router's own"
+        assert all(f"meta nfproto ipv{n} " in x and f"jump refuse{n}" in x for x in rules)
+        refused = [rule for rule in kill_switch_script().splitlines() if f"refuse{n} " in rule]
+        assert sum(f"{word} daddr != @onlink{n} goto refuse_all" in x for x in refused) == 1
+        assert sum("th dport 53 goto refuse_all" in x for x in refused) == 1
