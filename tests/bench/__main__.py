@@ -66,8 +66,8 @@ def plan(quick: bool, runs: int = RUNS) -> list[list[Measurement]]:
         ]
     return [
         [(forwarding.measure_forwarding, (runs,))],
-        [(peers.measure_peers, (max(1, runs // 2),))],
-        [(shared_load.measure_shared_load, (max(1, runs // 4),))],
+        [(peers.measure_peers, (runs,))],
+        [(shared_load.measure_shared_load, (runs,))],
         [(growth.measure_growth, (10 * runs,))],
         [(switches.measure_fast_pace, (runs,))],
         [(switches.measure_default_pace, (runs,))],
@@ -130,7 +130,7 @@ def main() -> int:
     began, quick = time.monotonic(), "--quick" in sys.argv[1:]
     given = [word.removeprefix("--runs=") for word in sys.argv[1:] if word.startswith("--runs=")]
     print(f"begun  {machine()}", flush=True)
-    rows, failures = measure(plan(quick, int((given or [RUNS])[-1])))
+    rows, failures = measure(plan(quick, int(given[-1]) if given else RUNS))
     for line in table_lines(rows):
         print(line)
     print(f"ended  {machine()}, after {time.monotonic() - began:.0f} s")
