@@ -227,7 +227,7 @@ class SteeringController:
         for family, tunnel in drained.items():
             # Before the traffic leaves: no packet of what stays may meet the other path.
             slot = self.memory.slots[tunnel]
-            await self._run(table.drain_script(family, slot, self._plan.drain_s))
+            await self._run(table.drain_script(family, slot, self._plan.filter.drain_s))
             self._filter.drained = {**self._filter.drained, family: tunnel}
         if home := [f for f, d in wanted.items() if d is None and f in self.diversions]:
             # Look-ups first: nothing may be asked of a tunnel's resolver by a WAN.
@@ -241,14 +241,14 @@ class SteeringController:
         plan = self._plan
         wans = {f: tuple(sorted(plan.known(f))) for f in Family}
         names = [*plan.tunnels, *sorted({name for known in wans.values() for name in known})]
-        anchored = map(anchor_path, dict.fromkeys(device for _, device in plan.anchors))
+        anchored = map(anchor_path, dict.fromkeys(device for _, device in plan.filter.anchors))
         numbers = self.memory.number([*names, *anchored], FIRST_SLOT, MOST_SLOTS)
         slots = {name: numbers[name] for name in names if name in numbers}
-        standing = (plan.tunnels, wans, slots, plan.prefixes)
+        standing = (plan.tunnels, wans, slots, plan.filter.prefixes)
         if standing == self._filter.standing:
             return
         redirect = self._redirect()
-        script = table.standing_script(plan.tunnels, wans, slots, plan.prefixes)
+        script = table.standing_script(plan.tunnels, wans, slots, plan.filter.prefixes)
         carrying = carrying_script(plan.tunnels, self._sets.packets(COUNTED))
         script += kill_switch_script() + carrying + redirect
         script += (anchors := anchors_script(plan, self.memory.slots))
@@ -280,7 +280,7 @@ class SteeringController:
             raise
         for family, tunnel in ended.items():
             kept = (drained or {}).get(family, "")
-            self._draining.leave(family, kept, now_s + plan.drain_s)
+            self._draining.leave(family, kept, now_s + plan.filter.drain_s)
             now = self.diversions.get(family)
             left = {*_left_behind(before.get(family), now), tunnel}
             for device in left - {"", kept, now.route.device if now else ""}:
@@ -319,7 +319,11 @@ class SteeringController:
     async def _renew_filter(self) -> None:
         """What nftables does about it: answers, refusals, look-ups, the end of draining."""
         held, drained = self._filter, {f: self._draining.tunnel(f) for f in Family}
-        blocked, diverted, redirect = self._plan.blocked, dict(self.diversions), self._redirect()
+        blocked, diverted, redirect = (
+            self._plan.filter.blocked,
+            dict(self.diversions),
+            self._redirect(),
+        )
         ended = [f for f, tunnel in held.drained.items() if tunnel and not drained[f]]
         script = "".join(map(table.undrain_script, ended))
         script += block_script(blocked) if blocked != held.blocked else ""
@@ -385,7 +389,7 @@ class SteeringController:
             )
         }
         plan = self._plan
-        return {f: d for f, d in left.items() if plan.drain_s and can_drain(plan, f, d)}
+        return {f: d for f, d in left.items() if plan.filter.drain_s and can_drain(plan, f, d)}
 
     def _delete_connections(self, family: Family, device: str) -> None:
         slot = self.memory.slots.get(device)

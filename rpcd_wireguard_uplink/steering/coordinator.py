@@ -73,9 +73,8 @@ class SteeringCoordinator:
 
     def use(self, settings: Settings, anchors: Sequence[Anchor] = ()) -> None:
         self._settings, self._anchors = settings, tuple(anchors)
-        self._wish = replace(
-            self._wish, public_resolvers=settings.resolvers, drain_s=settings.sticky_s
-        )
+        resolvers = settings.resolvers
+        self._wish = self._wish.filtering(public_resolvers=resolvers, drain_s=settings.sticky_s)
 
     def lead_marks(self, marks: Collection[int]) -> None:
         self._wish = replace(self._wish, marks=tuple(marks))
@@ -139,13 +138,12 @@ class SteeringCoordinator:
         deaths = {family: decision.dead for family, decision in decisions.items()}
         # Rules that stand cost less than rules that change.
         led = {**self._wish.led, **{f: tuple(names) for f, names in ready.items()}}
-        self._wish = replace(
-            self._wish, dead=deaths, blocked=blocked, led=led, early=early, spread=spread
-        )
+        self._wish = replace(self._wish, dead=deaths, led=led)
+        self._wish = self._wish.filtering(blocked=blocked, early=early, spread=spread)
         if moves:
             gentle = all(move.change.is_gentle for move in moves)
             drain_s = self._settings.sticky_time_s if gentle else self._settings.sticky_s
-            self._wish = replace(self._wish, drain_s=drain_s)
+            self._wish = self._wish.filtering(drain_s=drain_s)
         self._apply(moves)
 
     def drill(self, diversion: Diversion, change: Change) -> None:
@@ -186,7 +184,7 @@ class SteeringCoordinator:
         tunnels = {uplink.peer_id: uplink.interface for uplink in self._uplinks or ()}
         named = ((anchor, tunnels.get(anchor.peer_id, "")) for anchor in self._anchors)
         anchors = tuple((anchor, device) for anchor, device in named if device)
-        if not anchors and not self._wish.anchors:
+        if not anchors and not self._wish.filter.anchors:
             return
         anchored, anchoring = {}, {}
         for family in Family:
@@ -201,7 +199,8 @@ class SteeringCoordinator:
             held = (d for d in fit if now_s - self._lost_s.get((family, d), now_s) < GRACE_S)
             anchored[family] = tuple(dict.fromkeys(held))
             anchoring[family] = frozenset(fit) & self._answering.get(family, frozenset())
-        self._wish = replace(self._wish, anchors=anchors, anchored=anchored, anchoring=anchoring)
+        self._wish = replace(self._wish, anchored=anchored)
+        self._wish = self._wish.filtering(anchors=anchors, anchoring=anchoring)
 
     # --- underlays
 

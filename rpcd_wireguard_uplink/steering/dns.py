@@ -165,7 +165,7 @@ class LookUps:
             if plan.is_share(diversion):
                 continue  # look-ups go on as they are
             serving = diversion.route.device if diversion else plan.preferred
-            able = [*self._inside.get(serving, ()), *plan.public_resolvers]
+            able = [*self._inside.get(serving, ()), *plan.filter.public_resolvers]
             ours = [server for server in able if Family.of(server) is family]
             if ours:
                 targets[family] = (ours[0], slots.get(serving, 0))
@@ -176,6 +176,6 @@ class LookUps:
         devices, sources, ports = policy_sources(found)
         offered = [server for servers in plan.resolvers.values() for server in servers]
         exempt = Exempt(frozenset(devices), frozenset(sources), ports)
-        known, isp = {*plan.wan_resolvers, *offered}, {*plan.wan_resolvers} - PUBLIC
-        isp -= {*plan.public_resolvers}
+        known, isp = {*plan.filter.wan_resolvers, *offered}, {*plan.filter.wan_resolvers} - PUBLIC
+        isp -= {*plan.filter.public_resolvers}
         return redirect_script(known, targets, dead, exempt, isp)

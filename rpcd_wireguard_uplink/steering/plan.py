@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import field, replace
 from enum import Enum
+from typing import Any
 
 from ..config.options import Anchor
 from ..failover.machine import AWAY, Phase, State
@@ -53,29 +54,52 @@ class Diversion:
 
 
 @dataclass(frozen=True, slots=True)
+class FilterPlan:
+    """What nftables alone is to do: no rule or route follows from it.
+
+    `prefixes` are each WAN's own networks; by the devices that are `blocked` nothing may leave.
+    Connections may stay on a tunnel for `drain_s` once traffic has left it.
+
+    `anchors` are the owner's with the tunnels that they lead to; new connections of theirs are led
+    to those `anchoring`. `early` are the backups by which new connections of a family leave, while
+    its WAN is in doubt; while it is diverted they may be `spread` over several, with the weight of
+    each.
+
+    `public_resolvers` serve by any path, `wan_resolvers` are those of the WANs.
+    """
+
+    prefixes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    blocked: Mapping[Family, tuple[str, ...]] = field(default_factory=dict)
+    drain_s: float = 0.0
+    anchors: tuple[tuple[Anchor, str], ...] = ()
+    anchoring: Mapping[Family, frozenset[str]] = field(default_factory=dict)
+    early: Mapping[Family, str] = field(default_factory=dict)
+    spread: Mapping[Family, tuple[tuple[str, int], ...]] = field(default_factory=dict)
+    public_resolvers: tuple[str, ...] = ()
+    wan_resolvers: tuple[str, ...] = ()
+
+
+_NO_FILTER = FilterPlan()
+
+
+@dataclass(frozen=True, slots=True)
 class SteeringPlan:
     """The whole wish; without tunnels nothing of ours is wanted.
 
     `tunnels` lead to providers, `private` are tunnels of the owner (a VPN, the mesh). `wans` are
     each family's, best first, with gone ones; those that have a default route now are `routed`, and
-    `primary` is the one that a diversion takes out next, so that its table is there before.
-    `prefixes` are each WAN's own networks. `dead` are the devices that answer nothing.
+    `primary` is the one that a diversion takes out next, so that its table is there before. `dead`
+    are the devices that answer nothing.
 
-    `blocked` are devices by which nothing may leave, `portals` addresses that stay on their WAN
-    (device -> addresses), `marks` mwan3's for the WANs' traffic. Connections may stay on a tunnel
-    for `drain_s` once traffic has left it.
+    `portals` are addresses that stay on their WAN (device -> addresses), `marks` mwan3's for the
+    WANs' traffic.
 
     `led` are the paths that new connections may be led to by a mark, whatever is diverted: the
-    kernel's own rules and routes come first, but for those by a WAN.
+    kernel's own rules and routes come first, but for those by a WAN. Connections of anchors stay on
+    a family's `anchored` tunnels.
 
-    `anchors` are the owner's with the tunnels that they lead to. Such connections stay on a
-    family's `anchored` tunnels, and new ones are led to those `anchoring`.
-
-    `early` are the backups by which new connections of a family leave, while its WAN is in doubt;
-    while it is diverted they may be `spread` over several, with the weight of each.
-
-    `resolvers` serve inside each tunnel, `public_resolvers` by any path; while nothing is diverted
-    those of the `preferred` tunnel are ready. `wan_resolvers` are those of the WANs.
+    `resolvers` serve inside each tunnel; while nothing is diverted those of the `preferred` tunnel
+    are ready.
     """
 
     tunnels: tuple[str, ...] = ()
@@ -83,23 +107,19 @@ class SteeringPlan:
     wans: Mapping[Family, tuple[DefaultRoute, ...]] = field(default_factory=dict)
     routed: Mapping[Family, frozenset[str]] = field(default_factory=dict)
     primary: Mapping[Family, str] = field(default_factory=dict)
-    prefixes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     dead: Mapping[Family, frozenset[str]] = field(default_factory=dict)
     diversions: Mapping[Family, Diversion] = field(default_factory=dict)
-    blocked: Mapping[Family, tuple[str, ...]] = field(default_factory=dict)
     portals: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     marks: tuple[int, ...] = ()
     led: Mapping[Family, tuple[str, ...]] = field(default_factory=dict)
-    anchors: tuple[tuple[Anchor, str], ...] = ()
     anchored: Mapping[Family, tuple[str, ...]] = field(default_factory=dict)
-    anchoring: Mapping[Family, frozenset[str]] = field(default_factory=dict)
-    early: Mapping[Family, str] = field(default_factory=dict)
-    spread: Mapping[Family, tuple[tuple[str, int], ...]] = field(default_factory=dict)
-    drain_s: float = 0.0
     resolvers: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    public_resolvers: tuple[str, ...] = ()
-    wan_resolvers: tuple[str, ...] = ()
     preferred: str = ""
+    filter: FilterPlan = _NO_FILTER
+
+    def filtering(self, **changes: Any) -> SteeringPlan:
+        """The plan with these changes of what nftables alone does."""
+        return replace(self, filter=replace(self.filter, **changes))
 
     def known(self, family: Family) -> frozenset[str]:
         return frozenset(wan.device for wan in self.wans.get(family, ()))
@@ -110,11 +130,11 @@ class SteeringPlan:
         return (*anchored, *self.led.get(family, ()))
 
     def of(self, family: Family) -> SteeringPlan:
-        """The plan without what is decided of the other family."""
+        """What rules and routes of the family follow from."""
         diversion = self.diversions.get(family)
         diversions = {} if diversion is None else {family: diversion}
         dead = {family: self.dead.get(family, frozenset())}
-        return replace(self, dead=dead, diversions=diversions, blocked={})
+        return replace(self, dead=dead, diversions=diversions, filter=_NO_FILTER)
 
     def is_share(self, diversion: Diversion | None) -> bool:
         """Whether only another WAN's share of the traffic is moved, to the primary."""
@@ -149,17 +169,19 @@ def plan_of(network: NetworkState, uplinks: Sequence[Uplink], wish: SteeringPlan
         names = [route.device for route in known.routes]
         gone = [wan for wan in known.known.values() if wan.device not in names]
         wans[family] = (*known.routes, *gone)
-    return replace(
+    plan = replace(
         wish,
         tunnels=tuple(uplink.interface for uplink in uplinks),
         private=network.private,
         wans=wans,
         routed={f: frozenset(r.device for r in w.routes) for f, w in network.wans.items()},
         primary={f: w.primary.device for f, w in network.wans.items() if w.primary is not None},
-        prefixes={name: tuple(network.prefixes_of(name)) for name in network.wan_devices()},
         resolvers={uplink.interface: tuple(uplink.resolvers) for uplink in uplinks},
-        wan_resolvers=tuple(network.resolvers),
         preferred=max(uplinks, key=lambda u: u.weight).interface if uplinks else "",
+    )
+    return plan.filtering(
+        prefixes={name: tuple(network.prefixes_of(name)) for name in network.wan_devices()},
+        wan_resolvers=tuple(network.resolvers),
     )
 
 

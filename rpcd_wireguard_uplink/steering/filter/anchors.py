@@ -28,7 +28,7 @@ def anchors_script(plan: SteeringPlan, slots: Mapping[str, int]) -> str:
     is done to connections of the tunnel does not touch it. What the owner's rules and routes lead
     elsewhere is no anchored connection any more.
     """
-    tunnels = list(dict.fromkeys(device for _, device in plan.anchors))
+    tunnels = list(dict.fromkeys(device for _, device in plan.filter.anchors))
     marked = {name: slots[path] for name in tunnels if (path := anchor_path(name)) in slots}
     out = []
     for name in (*ANCHOR_CHAINS, *(f"anchor_{slot}" for slot in marked.values())):
@@ -62,9 +62,9 @@ def anchors_script(plan: SteeringPlan, slots: Mapping[str, int]) -> str:
             "goto anchoring",
         )
     ]
-    for anchor, name in plan.anchors:
+    for anchor, name in plan.filter.anchors:
         for family in Family:
-            match = _match(anchor, family) if name in plan.anchoring.get(family, ()) else ""
+            match = _match(anchor, family) if name in plan.filter.anchoring.get(family, ()) else ""
             if match and name in marked:
                 chains = ["anchoring", *(["anchoring_names"] if anchor.asks_names else [])]
                 rule = f"{match} goto anchor_{marked[name]}"

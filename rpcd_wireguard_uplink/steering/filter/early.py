@@ -142,7 +142,7 @@ class EarlyConnections:
         those of the path that had the rest, unless they may finish.
         """
         ways = dict(self.leaving.get(family, ()))
-        is_over = family not in plan.diversions and not plan.drain_s
+        is_over = family not in plan.diversions and not plan.filter.drain_s
         return is_over and len(ways) > 1 and device in ways
 
     def refreshed(self, plan: SteeringPlan, slots: Mapping[str, int]) -> str:
@@ -179,9 +179,9 @@ def _is_there(plan: SteeringPlan, family: Family, device: str) -> bool:
 
 def _wanted(plan: SteeringPlan, family: Family, slots: Mapping[str, int]) -> Ways:
     """By which paths new connections leave: by one in a doubt, by several in an outage."""
-    early = plan.early.get(family, "")
+    early = plan.filter.early.get(family, "")
     is_away = family in plan.diversions
-    ways = plan.spread.get(family, ()) if is_away else ((early, 1),) if early else ()
+    ways = plan.filter.spread.get(family, ()) if is_away else ((early, 1),) if early else ()
     able = [way for way in ways if way[0] in slots and _is_there(plan, family, way[0])]
     return tuple(able) if len(able) > is_away else ()
 

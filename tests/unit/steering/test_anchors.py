@@ -24,8 +24,9 @@ def rules(
     """The rules by chain; by default every tunnel takes new connections of both families."""
     tunnels = tuple(device for _, device in anchors)
     plan = SteeringPlan(
+        anchored=anchored if anchored is not None else dict.fromkeys(Family, tunnels)
+    ).filtering(
         anchors=anchors,
-        anchored=anchored if anchored is not None else dict.fromkeys(Family, tunnels),
         anchoring=(
             anchoring if anchoring is not None else dict.fromkeys(Family, frozenset(tunnels))
         ),

@@ -112,7 +112,7 @@ class Wishing(SteeringCoordinator):
         self._divert(family, diversion)
 
     def block(self, blocked: Mapping[Family, tuple[str, ...]]) -> None:
-        self._wish = replace(self._wish, blocked=blocked)
+        self._wish = self._wish.filtering(blocked=blocked)
 
     def bury(self, family: Family, dead: Collection[str]) -> None:
         self._wish = replace(self._wish, dead={**self._wish.dead, family: frozenset(dead)})
@@ -121,15 +121,16 @@ class Wishing(SteeringCoordinator):
         """Have new connections leave by a backup; '' to end it."""
         led = {**self._wish.led, family: (backup,)} if backup else self._wish.led
         early = {family: backup} if backup else {}
-        self._wish = replace(self._wish, led=led, early=early)
+        self._wish = replace(self._wish, led=led).filtering(early=early)
 
     def share(self, family: Family, ways: tuple[tuple[str, int], ...]) -> None:
         """Have new connections spread over these paths."""
         led = {**self._wish.led, family: tuple(name for name, _ in ways)} if ways else {}
-        self._wish = replace(self._wish, led=led or self._wish.led, spread={family: ways})
+        wish = replace(self._wish, led=led or self._wish.led)
+        self._wish = wish.filtering(spread={family: ways})
 
     def configure(self, resolvers: tuple[str, ...], drain_s: float) -> None:
-        self._wish = replace(self._wish, public_resolvers=resolvers, drain_s=drain_s)
+        self._wish = self._wish.filtering(public_resolvers=resolvers, drain_s=drain_s)
 
     def commit(self) -> None:
         moves, self.moves = getattr(self, "moves", []), []

@@ -268,7 +268,7 @@ PLAN = SteeringPlan(
 
 def leaving(**paths: str) -> SteeringPlan:
     """A plan by which new connections of these families leave early."""
-    return replace(PLAN, early={Family(name): path for name, path in paths.items()})
+    return PLAN.filtering(early={Family(name): path for name, path in paths.items()})
 
 
 @real
@@ -302,7 +302,7 @@ THREE = {**SLOTS, "wgup_c": 6}
 def spreading(*ways: tuple[str, int], **changes: Any) -> SteeringPlan:
     """A plan by which new IPv4 connections spread while the WAN is dead."""
     tunnels = ("wgup_a", "wgup_b", "wgup_c")
-    return replace(AWAY, tunnels=tunnels, spread={V4: ways}, **changes)
+    return replace(AWAY, tunnels=tunnels, **changes).filtering(spread={V4: ways})
 
 
 def shares(script: str) -> list[str]:
@@ -328,7 +328,7 @@ def test_shares_follow_the_speeds_and_what_dies_goes_to_another_alone() -> None:
 @pytest.mark.parametrize("drain_s", [0.0, 600.0])
 def test_an_outage_that_is_over_spreads_nothing(drain_s: float) -> None:
     begun, _, _ = EarlyConnections().follow(spreading(("wgup_a", 1), ("wgup_b", 1)), THREE, 0.0)
-    home = replace(PLAN, drain_s=drain_s)
+    home = PLAN.filtering(drain_s=drain_s)
     over, script, gone = begun.follow(home, THREE, 1.0)
     assert "flush map inet wgup early4" in script and over.leaving == {}
     assert gone == ([] if drain_s else [(V4, "wgup_b")])

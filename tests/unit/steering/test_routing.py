@@ -318,6 +318,14 @@ def test_a_switch_that_was_prepared_derives_no_rule(mocker: MockerFixture) -> No
     assert bench.routing.holds_ours(DIVERTING) == {V4, V6}
 
 
+def test_what_nftables_alone_does_derives_no_routes(bench: Bench, mocker: MockerFixture) -> None:
+    derived = mocker.spy(routing.tables, "diverted_copy")
+    bench.routing.follow(PLAN.filtering(early={V4: "wgup_a"}, drain_s=9.0), {})
+    assert not derived.called
+    bench.routing.follow(replace(PLAN, marks=(0x100,)), {})
+    assert derived.called
+
+
 @pytest.mark.parametrize(
     "message",
     [
