@@ -21,12 +21,7 @@ from rpcd_wireguard_uplink.config.option import Fallback, Option, SectionType
 from rpcd_wireguard_uplink.config.options import CONFIG, MESH_PORT, RETIRED, SECTIONS, Settings
 from rpcd_wireguard_uplink.config.probe_profile import PROFILES
 from rpcd_wireguard_uplink.errors import Status
-from rpcd_wireguard_uplink.mesh.wire.lease import (
-    Identity,
-    LeaseGrant,
-    LeaseRelease,
-    LeaseRequest,
-)
+from rpcd_wireguard_uplink.mesh.wire.lease import Identity, LeaseGrant, LeaseRelease, LeaseRequest
 from rpcd_wireguard_uplink.mesh.wire.offer import Offer, Withdrawal
 from rpcd_wireguard_uplink.mesh.wire.signing import DECIMALS, DOMAIN
 from rpcd_wireguard_uplink.reasons import TEMPLATES

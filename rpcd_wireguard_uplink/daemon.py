@@ -147,13 +147,7 @@ class Daemon:
             platform, self.store, self.uplinks, self.monitor, self.peers, warnings, tasks, events
         )
         self.adding = Adding(
-            platform,
-            self.store,
-            self.uplinks,
-            self.lease_client,
-            self.offers,
-            self.peers,
-            events,
+            platform, self.store, self.uplinks, self.lease_client, self.offers, self.peers, events
         )
         self.automatic = AutomaticUplinks(
             self.store,
@@ -186,13 +180,7 @@ class Daemon:
         # Talking with the mesh.
         self.validator = OfferValidator(self.offers, self.peers, self._own_keys, events)
         self.agent = MeshAgent(
-            self.store,
-            self.peers,
-            self.offers,
-            self.validator,
-            self.network,
-            warnings,
-            events,
+            self.store, self.peers, self.offers, self.validator, self.network, warnings, events
         )
         self.advertiser = Advertiser(
             self.store,
@@ -207,12 +195,7 @@ class Daemon:
             tasks,
         )
         self.peer_api = PeerApi(
-            self.store,
-            self.peers,
-            self.validator,
-            self.advertiser,
-            self.agent.transport,
-            warnings,
+            self.store, self.peers, self.validator, self.advertiser, self.agent.transport, warnings
         )
         LeaseApi(
             self.peer_api,
@@ -338,8 +321,7 @@ class Daemon:
 
         hooks = Hooks(hooks_dir, self.warnings, lambda: self.peers.node_id)
         self.events.subscribe(
-            e.Recorded,
-            lambda event: hooks.add(Notice(event.name, self.peers.node_id, event.entry)),
+            e.Recorded, lambda event: hooks.add(Notice(event.name, self.peers.node_id, event.entry))
         )
         portals = CaptiveWatch(self.monitor, lambda: self.store.current.settings.captive_check)
         self.tasks.supervise("running hooks", hooks.run)

@@ -18,16 +18,7 @@ from ..failover.decision import candidates_of, primary_of
 from ..failover.machine import AWAY, Path, Phase, State, decide
 from ..failover.monitor import Monitor
 from ..failover.paths import backup_path
-from ..failover.selection import (
-    KEPT,
-    TIERS,
-    Candidate,
-    Place,
-    Ranked,
-    place_of,
-    rank,
-    score_ms,
-)
+from ..failover.selection import KEPT, TIERS, Candidate, Place, Ranked, place_of, rank, score_ms
 from ..mesh.offers import OfferBook
 from ..mesh.registry.peers import Peers
 from ..model import Family, Health, PathKind

@@ -191,9 +191,7 @@ class UplinkHealth(Record):
     month_bytes: int = member("bytes both ways since the first of the month", column="THIS MONTH")
     cost: str = member("what using it costs; decides before the weight", enum=list(TIERS))
     quota_left_gb: float = member(
-        "GB left this month, as the peer says; -1 if unknown",
-        low=-1,
-        column="QUOTA",
+        "GB left this month, as the peer says; -1 if unknown", low=-1, column="QUOTA"
     )
     endpoint: str = member(ENDPOINT)
     probe_mb_a_day: float = member("what probes take at their present pace, both ways, MB a day")
@@ -315,8 +313,7 @@ class Status(Record):
     uplinks: Sequence[UplinkHealth] = member("the configured uplinks, best first")
     anchors: Sequence[AnchorRow] = member("the anchors of the configuration, in its order")
     peer_offers: Sequence[PeerOffer] = member(
-        "newest offers of peers with internet, for SecuBox",
-        most=OFFERS_IN_STATUS,
+        "newest offers of peers with internet, for SecuBox", most=OFFERS_IN_STATUS
     )
     events: Sequence[HistoryEntry] = member("the last changes, newest first", most=EVENTS_IN_STATUS)
     problems: Sequence[str] = member("what the owner should mend")
@@ -565,8 +562,7 @@ class OlderUplink(Record):
     priority: int = member("1 to 100, the lower one is preferred", low=1, high=100)
     weight: int = member(WEIGHT)
     status: str = member(
-        "active: ready or in use; testing: not known yet; down",
-        enum=["active", "testing", "down"],
+        "active: ready or in use; testing: not known yet; down", enum=["active", "testing", "down"]
     )
     enabled: bool = member("whether its section is enabled")
     state: str = member("up or down", enum=["up", "down"])

@@ -100,10 +100,7 @@ class OlderMethods:
         return r.OlderTested.of(tested, success=tested.reachable, result=result)
 
     async def set_uplink_priority(
-        self,
-        interface: str,
-        priority: str | int | None = None,
-        weight: str | int | None = None,
+        self, interface: str, priority: str | int | None = None, weight: str | int | None = None
     ) -> r.OlderDone:
         wanted = wanted_weight(priority, weight)
         if wanted is None:

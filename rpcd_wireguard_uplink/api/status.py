@@ -145,10 +145,7 @@ class StatusMethods:
             uplink_count=len(config.uplinks),
             active_count=sum(uplink.enabled for uplink in config.uplinks),
             primary=self._wan_health(primary, now_s),
-            families=r.Families(
-                ipv4=self._family(Family.IPV4),
-                ipv6=self._family(Family.IPV6),
-            ),
+            families=r.Families(ipv4=self._family(Family.IPV4), ipv6=self._family(Family.IPV6)),
             wans=[self._wan_health(d, now_s) for d in monitor.network.state.wan_devices()],
             uplinks=self._uplinks_health({offer.peer_id: offer for offer in offers}, now_s),
             anchors=anchor_rows(config, monitor),

@@ -25,15 +25,7 @@ from ..tasks import woken
 from ..values import dataclass
 from ..warnings import Warnings
 from .counters import TABLE_NAME, Finding, Trail, read_counters, sample_of
-from .forwarding import (
-    FW4,
-    Forwarding,
-    Paths,
-    host_on,
-    lan_devices,
-    look_through,
-    without_zones,
-)
+from .forwarding import FW4, Forwarding, Paths, host_on, lan_devices, look_through, without_zones
 from .ruleset import Ruleset, read_ruleset
 from .verdict import ORDINARY, Packet, meets
 
@@ -46,11 +38,7 @@ TOPIC = "forwarding "
 DIVERTED = (Phase.FAILED_OVER, Phase.HOLDING)
 _NAT = ("masquerade", "snat")
 
-_WHAT = {
-    Finding.BLOCKED: "lan_dropped",
-    Finding.SILENT: "lan_silent",
-    Finding.KEPT: "lan_kept",
-}
+_WHAT = {Finding.BLOCKED: "lan_dropped", Finding.SILENT: "lan_silent", Finding.KEPT: "lan_kept"}
 _UNCOUNTED = "whether traffic comes back is not known: {}"
 _UNNAMED = because("rule_unnamed")
 

@@ -428,9 +428,7 @@ SECTIONS = {
             CONSUMER_TYPE, "A lease that was given; the service writes it.", rows(Consumer)
         ),
         SectionType(
-            PIN_TYPE,
-            "A peer that you accepted; `wgctl uplink trust accept` writes it.",
-            rows(Pin),
+            PIN_TYPE, "A peer that you accepted; `wgctl uplink trust accept` writes it.", rows(Pin)
         ),
     )
 }

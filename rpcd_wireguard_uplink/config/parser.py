@@ -195,12 +195,7 @@ class _Reading:
         return None
 
     def fault(
-        self,
-        section: str,
-        option: str,
-        told: str,
-        then: str,
-        instead: Sequence[str] | None = (),
+        self, section: str, option: str, told: str, then: str, instead: Sequence[str] | None = ()
     ) -> None:
         """Note what is wrong, what follows, and how to mend it: by `instead` or, without, a value
         of the owner's; None where the option should go.

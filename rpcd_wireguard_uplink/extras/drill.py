@@ -129,19 +129,11 @@ class Drills:
         note = joined("; ", (because("of", step.step, step.told) for step in bad))
         kind = "drill_failed" if bad else "drill_passed"
         self._events.publish(PeerNews("drill", kind, uplink.peer_id, note or because("well")))
-        return r.DrillRow.of(
-            uplink,
-            ok=not bad,
-            note=note,
-            steps=steps,
-        )
+        return r.DrillRow.of(uplink, ok=not bad, note=note, steps=steps)
 
 
 async def rehearse(
-    uplink: Uplink,
-    settings: Settings,
-    monitor: Monitor,
-    offer: Offer | None,
+    uplink: Uplink, settings: Settings, monitor: Monitor, offer: Offer | None
 ) -> list[r.DrillStep]:
     """Try a tunnel without touching anybody's traffic; takes 1 to 4 s.
 

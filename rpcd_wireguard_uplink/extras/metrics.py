@@ -39,12 +39,7 @@ OF_UPLINKS = (
     ),
 )
 OF_CONSUMERS = (
-    (
-        "consumer_received_bytes_total",
-        "Bytes received through a consumer's tunnel.",
-        "rx_bytes",
-        1,
-    ),
+    ("consumer_received_bytes_total", "Bytes received through a consumer's tunnel.", "rx_bytes", 1),
     ("consumer_sent_bytes_total", "Bytes sent through a consumer's tunnel.", "tx_bytes", 1),
 )
 """Name and meaning of a metric, the member of a row that it shows, and what that is divided by."""

@@ -77,11 +77,7 @@ class OfferValidator:
             self.refused[code] += 1
 
     def _check(
-        self,
-        message: Offer | Withdrawal,
-        raw: Mapping[str, Any] | str,
-        source: Source,
-        sender: str,
+        self, message: Offer | Withdrawal, raw: Mapping[str, Any] | str, source: Source, sender: str
     ) -> None:
         peer_id = message.peer_id
         if peer_id == self._peers.node_id:

@@ -21,13 +21,7 @@ from ..system import process
 from ..system.files import read_or_tell, read_text
 from ..uci import Draft, Section
 from ..values import dataclass
-from .dialect import (
-    ROUTE_MONITOR,
-    admit_command,
-    dismiss_command,
-    diverted_marks,
-    is_enabled,
-)
+from .dialect import ROUTE_MONITOR, admit_command, dismiss_command, diverted_marks, is_enabled
 from .sections import MWAN3, NO_POLICY, Plan, Wanted, plan_mwan3, render, wanted_mwan3
 from .status import View, read_view
 

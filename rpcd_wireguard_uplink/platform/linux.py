@@ -21,16 +21,7 @@ from functools import partial
 from typing import Any
 
 from ..errors import CommandFailed, ConfigError, NotSupported, Status, UplinkError
-from ..model import (
-    DEVICE_GROUP,
-    Endpoint,
-    Link,
-    PeerCounters,
-    Tunnel,
-    Uplink,
-    is_key,
-    mark_alias,
-)
+from ..model import DEVICE_GROUP, Endpoint, Link, PeerCounters, Tunnel, Uplink, is_key, mark_alias
 from ..reasons import because
 from ..system import nft, process, wg
 from ..system.dns import SERVER_FILES, parse_resolvers

@@ -10,15 +10,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from ipaddress import IPv6Interface
 
-from ..model import (
-    DEVICE_GROUP,
-    PROVIDER_DEVICE,
-    DefaultRoute,
-    Family,
-    Link,
-    Uplink,
-    is_own_name,
-)
+from ..model import DEVICE_GROUP, PROVIDER_DEVICE, DefaultRoute, Family, Link, Uplink, is_own_name
 from ..system.network import NetworkState, Wans, is_used, own_networks, private_tunnels
 from ..system.rtnetlink import MAIN, Address, Route, by_device
 from .linux import Platform

@@ -15,15 +15,7 @@ from dataclasses import replace
 from typing import Any
 
 from ..errors import CommandFailed, UplinkError
-from ..model import (
-    DEVICE_GROUP,
-    Family,
-    Link,
-    PeerCounters,
-    Tunnel,
-    Uplink,
-    is_own_name,
-)
+from ..model import DEVICE_GROUP, Family, Link, PeerCounters, Tunnel, Uplink, is_own_name
 from ..schema.endpoints import is_literal
 from ..system.dns import STAND_INS
 from ..ubus.client import Client
@@ -223,10 +215,7 @@ class OpenWrt(Platform):
         return found, self.kernel.devices() if new or gone or stale else links
 
     def _is_installed(
-        self,
-        tunnel: Tunnel,
-        found: Mapping[str, Interface],
-        counters: Mapping[str, PeerCounters],
+        self, tunnel: Tunnel, found: Mapping[str, Interface], counters: Mapping[str, PeerCounters]
     ) -> bool:
         """Whether netifd and WireGuard have the tunnel as it should be."""
         counted = counters.get(tunnel.interface)

@@ -10,13 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import (
-    Any,
-    ClassVar,
-    NoReturn,
-    Self,
-    dataclass_transform,
-)
+from typing import Any, ClassVar, NoReturn, Self, dataclass_transform
 
 from ..reasons import Reason, code_of
 from ..values import dataclass

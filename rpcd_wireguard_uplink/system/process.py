@@ -31,11 +31,7 @@ class Completed:
 
 
 async def run(
-    argv: Sequence[str],
-    *,
-    stdin: str | None = None,
-    timeout_s: float = 5.0,
-    check: bool = True,
+    argv: Sequence[str], *, stdin: str | None = None, timeout_s: float = 5.0, check: bool = True
 ) -> Completed:
     """Run a command to its end and return what it left.
 

@@ -216,10 +216,7 @@ def tell(story: Story) -> None:
     wan, host = story.home.wan, story.home.host
     if host is None:
         raise LabError("the lab has no LAN host")
-    with (
-        Meter(host, ECHO4, rate_hz=RATE_HZ) as ipv4,
-        Meter(host, ECHO6, rate_hz=RATE_HZ) as ipv6,
-    ):
+    with Meter(host, ECHO4, rate_hz=RATE_HZ) as ipv4, Meter(host, ECHO6, rate_hz=RATE_HZ) as ipv6:
         meters = {"IPv4": ipv4, "IPv6": ipv6}
         time.sleep(SETTLE_S)
         rows = break_and_mend(story, meters, "packets silently dropped", wan.drop, wan.restore)

@@ -154,11 +154,7 @@ class Meter:
         return [sample for sample in self.so_far(since) if sample.sent <= end]
 
     def wait_for(
-        self,
-        fits: Callable[[Sample], bool],
-        *,
-        since: float = 0.0,
-        timeout_s: float = 30.0,
+        self, fits: Callable[[Sample], bool], *, since: float = 0.0, timeout_s: float = 30.0
     ) -> Sample:
         """The first answered sample sent after `since` that fits; waits until there is one.
 

@@ -36,12 +36,7 @@ def asking(
 
 
 def reached(
-    node: Node,
-    ways: Ways,
-    *,
-    kind: Kind = "tcp",
-    source: str | None = None,
-    timeout_s: float = 6.0,
+    node: Node, ways: Ways, *, kind: Kind = "tcp", source: str | None = None, timeout_s: float = 6.0
 ) -> None:
     """Wait until new connections to each address come by its way. Raises LabError where not."""
     since = time.monotonic()

@@ -133,9 +133,7 @@ def test_a_line_that_drops_pings_later_is_no_dead_wan(network: ConsumerNetwork, 
     router.wait_primary()
 
 
-def test_a_line_that_lets_connections_through_only_is_no_dead_wan(
-    network: ConsumerNetwork,
-) -> None:
+def test_a_line_that_lets_connections_through_only_is_no_dead_wan(network: ConsumerNetwork) -> None:
     """Neither ping nor DNS over UDP; something accepts connections at the targets."""
     network.lab.start(network.internet, "accept", 443, *RESOLVERS4, *RESOLVERS6)
     router = lay(network, pace="default")
@@ -145,9 +143,7 @@ def test_a_line_that_lets_connections_through_only_is_no_dead_wan(
     assert watched_by(router, "wan") == {"TCP"}
 
 
-def test_a_line_that_lets_web_pages_through_only_is_no_dead_wan(
-    network: ConsumerNetwork,
-) -> None:
+def test_a_line_that_lets_web_pages_through_only_is_no_dead_wan(network: ConsumerNetwork) -> None:
     network.lab.start(network.internet, "web", ECHO4, 80, 204)
     page = f"http://{ECHO4}/generate_204"
     router = lay(network, pace="default", captive_check=page, targets=RESOLVERS4)

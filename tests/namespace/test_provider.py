@@ -254,10 +254,7 @@ def test_what_others_deleted_is_back(world: World, damage: str) -> None:
     assert len(world.kernel().splitlines()) == len(before)
     world.a.dial()
     world.b.dial()
-    assert world.a.reaches(ECHO4, ECHO6) == [
-        world.network.wan.address4,
-        world.network.wan.address6,
-    ]
+    assert world.a.reaches(ECHO4, ECHO6) == [world.network.wan.address4, world.network.wan.address6]
 
 
 def test_a_foreign_device_is_left_alone(world: World) -> None:

@@ -480,13 +480,7 @@ def test_case_04_guests_of_an_owners_rule_stay_where_they_are(
     with added(guests.node, *guests_rules(guests, selector)), ExitStack() as stack:
         meters = {
             address: stack.enter_context(
-                Meter(
-                    guests.guest.node,
-                    address,
-                    kind="tcp",
-                    rate_hz=20,
-                    tos=tos,
-                )
+                Meter(guests.guest.node, address, kind="tcp", rate_hz=20, tos=tos)
             )
             for address in expected
         }
@@ -1641,9 +1635,7 @@ def test_case_17_all_routers_are_called_openwrt(lab: Lab) -> None:
         return {row["mesh_key"]: row["reason"] for row in rows_of(one)}
 
     reasons = until(
-        told_of,
-        lambda rows: all("OpenWrt-" in rows.get(key, "") for key in keys),
-        40.0,
+        told_of, lambda rows: all("OpenWrt-" in rows.get(key, "") for key in keys), 40.0
     )
     words = {word.strip(".,") for text in reasons.values() for word in text.split()}
     proposed = {word for word in words if word.startswith("OpenWrt-")}

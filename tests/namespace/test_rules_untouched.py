@@ -144,11 +144,7 @@ def measured(namespaces: None) -> Iterator[Measured]:
         before = tracked(consumer)
         died = network.wan.drop()
         router.wait_failed_over()
-        for meter, source in zip(
-            lost_flows,
-            network.provider_wans[0].addresses,
-            strict=True,
-        ):
+        for meter, source in zip(lost_flows, network.provider_wans[0].addresses, strict=True):
             meter.wait_for_source(source, since=died)
         time.sleep(1.0)
         after = tracked(consumer)

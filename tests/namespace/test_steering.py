@@ -399,10 +399,7 @@ def test_owners_exact_mark_is_restored_exactly(two_wans: Router) -> None:
         "ip route add 192.168.1.0/24 dev lan table 257",
     ]
     ways = {ECHO4: wan2.address4, ECHO6: wan2.address6}
-    with (
-        added(node, *routes, *guest.rule("fwmark 0x10")),
-        contextlib.ExitStack() as stack,
-    ):
+    with added(node, *routes, *guest.rule("fwmark 0x10")), contextlib.ExitStack() as stack:
         meters = {a: stack.enter_context(Meter(guest.node, a, rate_hz=50)) for a in ways}
         for address, way in ways.items():
             meters[address].wait_for_source(way)
@@ -500,11 +497,7 @@ def test_drained_connections_stay_whole_across_a_second_failover(network: Consum
             reached(network.host, {ECHO4: wan.address4, ECHO6: wan.address6})
             failed_back = time.monotonic()
             time.sleep(1.0)
-            for meter, way in zip(
-                (*old, *new),
-                provider_wan.addresses * 2,
-                strict=True,
-            ):
+            for meter, way in zip((*old, *new), provider_wan.addresses * 2, strict=True):
                 assert sources(meter.samples(second)) == [way], "both finish on the uplink"
             assert old.longest_s(since) < 0.3
             left_s = failed_back + seconds + 4.0 - time.monotonic()

@@ -109,10 +109,7 @@ def _address(description: str) -> s.Tree:
 
 
 _CONSUMER = {**s.PEER_ID, "description": "the consumer's id"}
-_CONSUMER_KEY = {
-    **s.PUBLIC_KEY,
-    "description": "the WireGuard public key of the consumer's tunnel",
-}
+_CONSUMER_KEY = {**s.PUBLIC_KEY, "description": "the WireGuard public key of the consumer's tunnel"}
 
 
 class LeaseRequest(Message, name="lease_request"):

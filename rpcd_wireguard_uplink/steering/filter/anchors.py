@@ -6,13 +6,7 @@ import ipaddress
 from collections.abc import Iterable, Mapping, Sequence
 
 from ...config.options import Anchor
-from ...model import (
-    INBOUND,
-    LED_MARK,
-    MWAN3_MASK,
-    SLOT_MASK,
-    Family,
-)
+from ...model import INBOUND, LED_MARK, MWAN3_MASK, SLOT_MASK, Family
 from ..plan import SteeringPlan, anchor_path
 from ..rules import SLOT_SHIFT
 from . import T

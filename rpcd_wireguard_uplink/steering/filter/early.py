@@ -11,12 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import field
 
-from ...model import (
-    INBOUND,
-    LED_MARK,
-    SLOT_MASK,
-    Family,
-)
+from ...model import INBOUND, LED_MARK, SLOT_MASK, Family
 from ...values import dataclass
 from ..plan import SteeringPlan
 from ..rules import SLOT_SHIFT

@@ -9,14 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from ...model import (
-    MWAN3_MASK,
-    OUTER_MARK,
-    PROBE_MARK,
-    PROVIDER_DEVICE,
-    SLOT_MASK,
-    Family,
-)
+from ...model import MWAN3_MASK, OUTER_MARK, PROBE_MARK, PROVIDER_DEVICE, SLOT_MASK, Family
 from . import LAPSE_S, T
 
 CHOSEN_MASK = 0x00FF0000  # where pbr (fw_mask) and Tailscale keep their marks

@@ -53,11 +53,7 @@ def second(tmp_path: Path, weight: int = 10, **terms: Any) -> str:
     ("weight", "terms", "why"),
     [
         (100, {"metered": True}, "it is metered, and the other is free"),
-        (
-            100,
-            {"quota_gb": 10, "quota_left_gb": 0.1},
-            "its quota is nearly spent",
-        ),
+        (100, {"quota_gb": 10, "quota_left_gb": 0.1}, "its quota is nearly spent"),
         (5, {}, "its weight is 5, not 10"),
         (10, {"price_per_gb": 2.5}, "a GB costs 2.5 there, not 1"),
         (
@@ -131,13 +127,7 @@ def test_what_is_in_use_and_not_the_best(tmp_path: Path) -> None:
             "It takes 900 ms, and nothing clearly better answers.",
         ),
         (Phase.FAILED_OVER, "wgup_nodea", "wan: x", "", ""),
-        (
-            Phase.HOLDING,
-            "wgup_nodea",
-            "wan answers again",
-            "loses 9 % of its probes",
-            "",
-        ),
+        (Phase.HOLDING, "wgup_nodea", "wan answers again", "loses 9 % of its probes", ""),
     ],
 )
 def test_how_a_family_is_told(

@@ -228,9 +228,7 @@ async def test_what_arrives_on_the_wan_is_no_death(doubted: Doubted, when_s: flo
     assert doubted.wan.doubt.stage is Stage.CALM
 
 
-async def test_a_queue_delays_both_families_and_what_arrives_in_one_tells(
-    doubted: Doubted,
-) -> None:
+async def test_a_queue_delays_both_families_and_what_arrives_in_one_tells(doubted: Doubted) -> None:
     """A download of IPv4 fills it; nobody uses IPv6."""
     doubted.watch_both_families()
     for _ in range(300):

@@ -159,9 +159,7 @@ async def test_a_tunnel_that_falls_silent_by_a_good_way_tries_the_other(
         assert (await noticed(router)) == leaves
 
 
-async def test_a_tunnel_that_is_silent_by_a_wan_in_doubt_says_nothing_of_it(
-    router: Router,
-) -> None:
+async def test_a_tunnel_that_is_silent_by_a_wan_in_doubt_says_nothing_of_it(router: Router) -> None:
     router = await begun(router)
     doubt(router, Health.SUSPECT)
     silence(router, 9, 9)
