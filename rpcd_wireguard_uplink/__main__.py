@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import gc
 import logging
@@ -11,13 +10,13 @@ import resource
 import signal
 import sys
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from .schema.lean import leaving_out
 
-with leaving_out("ssl", "_hashlib", "bz2", "lzma"):
+with leaving_out("ssl", "_hashlib"):
     import asyncio
     import hashlib  # noqa: F401
-    import shutil  # noqa: F401
 
 from .api import methods
 from .api.bus import JOIN_TIMEOUT_S, BusService
@@ -27,33 +26,54 @@ from .events import Events, ReloadAsked
 from .tasks import TaskSet
 from .ubus import DEFAULT_SOCKET
 from .ubus.client import Client
+from .values import dataclass
 from .warnings import Warnings
+
+if TYPE_CHECKING:
+    import argparse
 
 log = logging.getLogger("wireguard-uplink")
 
 OURS_ALONE = "uplink_gossip"  # the dashboard has methods of the same names, but not this one
 
 
+PLATFORMS = ("auto", "openwrt", "standalone")
+
+
+@dataclass
+class Options:
+    """What the service, or `uninstall`, is told on its command line."""
+
+    command: str = "serve"
+    platform: str = "auto"
+    socket: str = DEFAULT_SOCKET
+    config_dir: str = "/etc/config"
+    keys_dir: str = "/etc/wireguard-uplink/keys"
+    state_file: str = "/var/run/wireguard-uplinks.json"
+    verbose: bool = False
+    hooks_dir: str = "/etc/wireguard-uplink.d"
+    broker: bool = False
+    syslog: bool = False
+
+
 def command_line() -> argparse.ArgumentParser:
+    import argparse
+
     parser = argparse.ArgumentParser(prog="rpcd-wireguard-uplink", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     doc = "Publishes luci.wireguard-dashboard on the bus and does the work, until SIGTERM."
     serve = commands.add_parser("serve", help=doc, description=doc)
     doc = "Takes back all that the service made; its configuration and keys stay."
     back = commands.add_parser("uninstall", help=doc, description=doc)
-    for command, run in ((serve, run_service), (back, uninstall)):
-        command.set_defaults(run=run)
-        command.add_argument(
-            "--platform", choices=("auto", "openwrt", "standalone"), default="auto"
-        )
-        command.add_argument("--socket", metavar="PATH", default=DEFAULT_SOCKET, help="the bus")
-        command.add_argument("--config-dir", metavar="DIR", default="/etc/config")
-        command.add_argument("--keys-dir", metavar="DIR", default="/etc/wireguard-uplink/keys")
-        command.add_argument(
-            "--state-file", metavar="FILE", default="/var/run/wireguard-uplinks.json"
-        )
+    usual = Options()
+    for command in (serve, back):
+        command.add_argument("--platform", choices=PLATFORMS, default=usual.platform)
+        command.add_argument("--socket", metavar="PATH", default=usual.socket, help="the bus")
+        command.add_argument("--config-dir", metavar="DIR", default=usual.config_dir)
+        command.add_argument("--keys-dir", metavar="DIR", default=usual.keys_dir)
+        command.add_argument("--state-file", metavar="FILE", default=usual.state_file)
         command.add_argument("--verbose", action="store_true", help="log more")
-    serve.add_argument("--hooks-dir", metavar="DIR", default="/etc/wireguard-uplink.d")
+    serve.add_argument("--hooks-dir", metavar="DIR", default=usual.hooks_dir)
     serve.add_argument(
         "--broker", action="store_true", help="run a bus of our own at the socket (no ubusd there)"
     )
@@ -61,14 +81,30 @@ def command_line() -> argparse.ArgumentParser:
     return parser
 
 
+def parse_plain(words: Sequence[str]) -> Options | None:
+    """The options of a service that is started as usual: argparse would stay in its memory. None
+    where there is anything that argparse has to judge.
+    """
+    given, rest = Options(), iter(words[1:])
+    known = {f"--{name.replace('_', '-')}": name for name in vars(given) if name != "command"}
+    for word in rest:
+        name = known.get(word, "")
+        is_switch = isinstance(getattr(given, name, None), bool)
+        value = True if is_switch else next(rest, "-")
+        if not name or str(value).startswith("-"):
+            return None
+        setattr(given, name, value)
+    return given if [*words[:1]] == ["serve"] and given.platform in PLATFORMS else None
+
+
 def main(argv: Sequence[str] | None = None) -> int:
-    given = command_line().parse_args(argv)
+    words = sys.argv[1:] if argv is None else argv
+    given = parse_plain(words) or command_line().parse_args(words, Options())
     logging.basicConfig(
         level=logging.DEBUG if given.verbose else logging.INFO,
-        handlers=[_log_handler(to_syslog=getattr(given, "syslog", False))],
+        handlers=[_log_handler(to_syslog=given.syslog)],
     )
-    status: int = given.run(given)
-    return status
+    return run_service(given) if given.command == "serve" else uninstall(given)
 
 
 def _level(record: logging.LogRecord) -> int:
@@ -106,7 +142,7 @@ def _log_handler(*, to_syslog: bool) -> logging.Handler:
     return handler
 
 
-def run_service(options: argparse.Namespace) -> int:
+def run_service(options: Options) -> int:
     """Run the service in this process; its exit status."""
     # Keys are in its memory. 1 keeps the kernel from a dump to a file and to a program (core(5);
     # do_coredump in fs/coredump.c takes that limit for a crash handler's own crash).
@@ -119,7 +155,7 @@ def run_service(options: argparse.Namespace) -> int:
     return 0
 
 
-async def _serve(options: argparse.Namespace) -> None:
+async def _serve(options: Options) -> None:
     """Serve until a signal says stop. Raises UplinkError where it can't begin."""
     warnings = Warnings()
     tasks = TaskSet(warnings)
@@ -175,7 +211,7 @@ async def _serve(options: argparse.Namespace) -> None:
         await stopping.wait()
 
 
-def uninstall(options: argparse.Namespace) -> int:
+def uninstall(options: Options) -> int:
     """Take back all that a service made here; the exit status, 1 where something stays."""
     failed = asyncio.run(_take_back(options))
     for sentence in failed:
@@ -183,7 +219,7 @@ def uninstall(options: argparse.Namespace) -> int:
     return int(bool(failed))
 
 
-async def _take_back(options: argparse.Namespace) -> list[str]:
+async def _take_back(options: Options) -> list[str]:
     from .daemon import make_platform
     from .storage.state_file import run_dir_of
     from .uninstall import take_back

@@ -6,7 +6,6 @@ clock or durations; wall-clock times are ISO 8601 strings in UTC, for people onl
 
 from __future__ import annotations
 
-import base64
 import binascii
 import hashlib
 import ipaddress
@@ -331,10 +330,10 @@ def alias_name(interface: str) -> str:
 def is_key(text: str) -> bool:
     """Whether the text is a WireGuard key: 32 bytes in base64, in its one canonical form."""
     try:
-        raw = base64.b64decode(text, validate=True)
+        raw = binascii.a2b_base64(text, strict_mode=True)
     except (binascii.Error, ValueError):
         return False
-    return len(raw) == 32 and base64.b64encode(raw).decode() == text
+    return len(raw) == 32 and binascii.b2a_base64(raw, newline=False).decode() == text
 
 
 def derived_addresses(public_key: str) -> tuple[str, str]:

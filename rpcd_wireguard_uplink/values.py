@@ -17,6 +17,7 @@ else:
     from operator import attrgetter
 
     NOTHING = dataclasses.MISSING
+    SHARED: dict[str, Any] = {}  # what most of the methods that are made know: nothing
 
     def dataclass(
         cls: type | None = None,
@@ -35,7 +36,8 @@ else:
             names = [name for name in kinds if not kinds[name].startswith("ClassVar[")]
             given = {name: own.get(name, NOTHING) for name in names}
             made = _slotted(cls, names) if slots else _with_defaults(cls, given)
-            made._declared = {**getattr(cls, "_declared", {}), **given}
+            inherited = getattr(cls, "_declared", None)
+            made._declared = {**inherited, **given} if inherited else given
             made.__dataclass_fields__ = _Later(made, "__dataclass_fields__", _fields)
             made.__match_args__ = _Later(made, "__match_args__", _match_args)
             if "__init__" not in own:
@@ -82,28 +84,33 @@ else:
 
     def _init(made: type) -> Any:
         """The method that takes the values, as dataclasses has it (_init_fn)."""
-        taken, lines, known = ["self"], [], {"absent": NOTHING}
+        taken, lines, known, defaults = ["self"], [], {}, []
         for name, value in made._declared.items():
             is_field = isinstance(value, dataclasses.Field)
             factory = value.default_factory if is_field else NOTHING
             default = value.default if is_field else value
-            known[f"_{name}"] = factory if factory is not NOTHING else default
+            source = name
             if factory is not NOTHING:
-                if value.init:
-                    taken.append(f"{name}=absent")
-                    lines.append(f" self.{name} = _{name}() if {name} is absent else {name}")
-                else:
-                    lines.append(f" self.{name} = _{name}()")
-            elif not is_field or value.init:
-                taken.append(name if default is NOTHING else f"{name}=_{name}")
-                lines.append(f" self.{name} = {name}")
-            elif default is not NOTHING:
-                lines.append(f" self.{name} = _{name}")
+                known |= {f"_{name}": factory, "absent": NOTHING}
+                source = (
+                    f"_{name}() if {name} is absent else {name}" if value.init else f"_{name}()"
+                )
+            elif is_field and not value.init:
+                if default is NOTHING:
+                    continue
+                known[source := f"_{name}"] = default
+            if not is_field or value.init:
+                has_default = default is not factory  # both are missing otherwise
+                taken.append(f"{name}=None" if has_default else name)
+                defaults += [default if factory is NOTHING else NOTHING] * has_default
+            lines.append(f" self.{name} = {source}")
         if hasattr(made, "__post_init__"):
             lines.append(" self.__post_init__()")
         lines = [f"def __init__({', '.join(taken)}):", *(lines or [" pass"])]
-        exec("\n".join(lines), known)  # noqa: S102 -- as dataclasses does, of names of attributes
-        return known["__init__"]
+        found: dict[str, Any] = {}
+        exec("\n".join(lines), known or SHARED, found)  # noqa: S102 -- as dataclasses does it
+        found["__init__"].__defaults__ = tuple(defaults)
+        return found["__init__"]
 
     def _fields(made: type) -> dict[str, Any]:
         """What dataclasses asks for, which it makes of a twin."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import field
 from typing import Any
@@ -27,6 +28,8 @@ MOST_CHARACTERS = 8_000_000
 LONG_LISTING = 300_000
 MOST_SETS = 16
 LIST_S = 10.0
+_HEAD = re.compile(r'\s*\{\s*"nftables"\s*:\s*\[\s*')
+_BETWEEN = re.compile(r"[\s,]*")
 _SAVE = {"ip": "iptables-save", "ip6": "ip6tables-save"}
 
 
@@ -81,17 +84,17 @@ def parse_ruleset(text: str) -> Ruleset:
 
 
 def _parsed(text: str) -> Ruleset:
-    listed = list(_rows(json.loads(text)["nftables"]))
     heads: dict[Place, Mapping[str, Any]] = {}
     rules: dict[Place, list[Rule]] = {}
     elements: dict[Place, Sequence[Any]] = {}
     unread: list[tuple[str, Place]] = []
-    for kind, row in listed:
+    for kind, row in _rows(text):
         if kind == "chain":
             heads[row["family"], row["table"], row["name"]] = row
         elif kind == "rule":
             place = (row["family"], row["table"], row["chain"])
-            rules.setdefault(place, []).append(Rule(tuple(row.get("expr", ()))))
+            if not _is_ours(row) or heads[place].get("hook") == "postrouting":
+                rules.setdefault(place, []).append(Rule(tuple(row.get("expr", ()))))
         elif kind in ("set", "map") and "elem" in row:
             elements[row["family"], row["table"], row["name"]] = row["elem"]
         elif kind in ("set", "map") and "ifname" in row.get("type", ()) and _is_wanted(row):
@@ -109,13 +112,26 @@ def _parsed(text: str) -> Ruleset:
     return Ruleset(chains, elements, unread)
 
 
+def _is_ours(row: Mapping[str, Any]) -> bool:
+    """Whether it is of our own tables; of them only counts what a packet's addresses become."""
+    name: str = row["table"]
+    return name.startswith("wgup")
+
+
 def _is_wanted(row: Mapping[str, Any]) -> bool:
-    """Whether a packet's way depends on the set: of ours only what is translated does."""
-    return not row["table"].startswith("wgup") or row["name"] == "tunnels"
+    """Whether a packet's way depends on the set."""
+    return not _is_ours(row) or row["name"] == "tunnels"
 
 
-def _rows(listed: Sequence[Mapping[str, Any]]) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    for entry in listed:
+def _rows(text: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """The rows of a listing, one read after another: all at once are ten times their text."""
+    head = _HEAD.match(text)
+    if head is None:
+        raise ValueError("no listing")
+    place, decode = head.end(), json.JSONDecoder().raw_decode
+    while text[place] != "]":
+        entry, place = decode(text, place)
+        place = _BETWEEN.match(text, place).end()  # type: ignore[union-attr] # it may be empty
         for kind, row in entry.items():
             if isinstance(row, Mapping) and "family" in row and "table" in row:
                 yield kind, row

@@ -14,9 +14,9 @@ import struct
 import sys
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import replace
-from functools import cached_property, lru_cache
-from typing import NamedTuple, TypeVar
+from dataclasses import field, replace
+from functools import lru_cache
+from typing import Any, NamedTuple, TypeVar
 
 from ..errors import CommandFailed
 from ..model import OUTER_MARK, OWN_PROTOCOLS, DefaultRoute, Family, Link
@@ -82,7 +82,11 @@ class Hop:
     other: tuple[tuple[int, bytes], ...] = ()
 
 
-@dataclass(frozen=True)
+def _made_once() -> Any:
+    return field(default=None, init=False, compare=False, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
 class Route:
     """One route. `destination` and `source` are prefixes ('' where everything matches)."""
 
@@ -97,21 +101,32 @@ class Route:
     source: str = ""
     tos: int = 0
     other: tuple[tuple[int, bytes], ...] = ()
+    _place: tuple[object, ...] | None = _made_once()
+    _identity: tuple[object, ...] | None = _made_once()
 
-    @cached_property
+    @property
     def length(self) -> int:
         """Bits of the destination's prefix."""
         return int(self.destination.rpartition("/")[2]) if self.destination else 0
 
-    @cached_property
+    @property
     def place(self) -> tuple[object, ...]:
         """What two routes that stand in each other's place have in common."""
-        metric = self.metric or (1024 if self.family is Family.IPV6 else 0)
-        return self.family.version, self.table, self.destination, self.source, self.tos, metric
+        if self._place is None:
+            metric = self.metric or (1024 if self.family is Family.IPV6 else 0)
+            of = self.family.version, self.table, self.destination, self.source, self.tos, metric
+            object.__setattr__(self, "_place", of)
+            return of
+        return self._place
 
-    @cached_property
+    @property
     def identity(self) -> tuple[object, ...]:
         """What tells a route from every other, whatever the kernel has filled in."""
+        if self._identity is None:
+            object.__setattr__(self, "_identity", self._identify())
+        return self._identity or ()
+
+    def _identify(self) -> tuple[object, ...]:
         hops = () if self.kind != UNICAST else self.hops
         many = len(hops) > 1
         ways = tuple((h.index, h.gateway, h.weight if many else 0, h.other) for h in hops)

@@ -163,14 +163,26 @@ def terminated(line: Line) -> Line:
 class Document:
     """A configuration, immutable; a Draft edits it."""
 
-    __slots__ = ("_sections", "file", "lines", "names")
+    __slots__ = ("_content", "_lines", "_sections", "file", "names")
 
     def __init__(self, file: str, lines: Iterable[Line] = (), names: Sequence[str] = ()) -> None:
         """For this package only: `parse` makes documents. `names` are the sections' by number."""
         self.file = file
-        self.lines = tuple(lines)
+        self._content: bytes | None = None
+        self._lines = tuple(lines)
         self.names = tuple(names)
-        self._sections = interpret(self.lines, self.names)
+        self._sections = interpret(self._lines, self.names)
+
+    def without_lines(self, content: bytes) -> Document:
+        """Itself, to be kept: an edit parses the content again. Lines take most of the memory."""
+        self._content, self._lines = content, ()
+        return self
+
+    @property
+    def lines(self) -> tuple[Line, ...]:
+        if self._content is None:
+            return self._lines
+        return parse(self._content, file=self.file).lines
 
     @property
     def sections(self) -> tuple[Section, ...]:

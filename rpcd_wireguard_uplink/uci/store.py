@@ -144,7 +144,8 @@ class Store:
         """The document of that content, parsed once for as long as the file holds it."""
         known = self._parsed.get(path)
         if known is None or known[0] != content:
-            known = self._parsed[path] = content, parse(content, file=path)
+            document = parse(content, file=path).without_lines(content)
+            known = self._parsed[path] = content, document
         return known[1]
 
     def _path(self, config: str) -> str:

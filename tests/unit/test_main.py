@@ -7,7 +7,7 @@ import syslog
 
 import pytest
 
-from rpcd_wireguard_uplink.__main__ import _log_handler
+from rpcd_wireguard_uplink.__main__ import Options, _log_handler, command_line, parse_plain
 
 LEVELS = [
     (logging.DEBUG, syslog.LOG_DEBUG),
@@ -44,3 +44,29 @@ def test_people_read_the_name_of_the_level(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.delenv("JOURNAL_STREAM", raising=False)
     said = _log_handler(to_syslog=False).format(record(logging.INFO))
     assert said == "wireguard-uplink: INFO: said"
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "serve",
+        "serve --syslog",
+        "serve --platform standalone --broker --verbose",
+        "serve --socket /a --config-dir b --keys-dir c --state-file d --hooks-dir e",
+    ],
+)
+def test_a_usual_start_is_read_as_argparse_reads_it(words: str) -> None:
+    found = parse_plain(words.split())
+    assert found == command_line().parse_args(words.split(), Options())
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        *("", "uninstall", "--help", "serve --help", "serve --socket", "serve --platform x"),
+        *("serve extra", "serve --socket=/a", "serve --keys_dir /a", "serve --command x"),
+        "serve --socket --broker",
+    ],
+)
+def test_all_else_is_for_argparse(words: str) -> None:
+    assert parse_plain(words.split()) is None

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import glob
 import os
-import shutil
 import socket
 import stat
 import time
@@ -28,6 +27,7 @@ from ...mesh.registry.listing import tunnel_fault
 from ...model import DEVICE_GROUP, PROVIDER_DEVICE, TUNNEL_PREFIX, DefaultRoute, Family
 from ...platform.netifd import parse_dump
 from ...reasons import Reason, because, told_with
+from ...schema.lean import leaving_out
 from ...system import process
 from ...system.proc import forwarding_fault, read_lenient
 from ...system.rtnetlink import Kernel, by_device
@@ -38,6 +38,9 @@ from ...uci import MissingConfig, Section, Store
 from ...values import dataclass
 from ..start import is_openwrt, start_command
 from .checks import PROGRAMS, Facts
+
+with leaving_out("bz2", "lzma"):  # the service loads this, too
+    import shutil
 
 CONFIGS = (CONFIG, "network", "firewall", "mwan3")
 OURS_ALONE = "uplink_gossip"  # the dashboard has methods of the same names, but not this one

@@ -111,7 +111,8 @@ async def read_records(
     """
     table: Table | None = await asyncio.to_thread(read_or_tell, read_table, path, None)
     if table is None:
-        await asyncio.sleep(WRITING_S)
+        if await asyncio.to_thread(os.path.exists, path):
+            await asyncio.sleep(WRITING_S)
         table = await asyncio.to_thread(read_or_tell, read_table, path, None, problems)
         table = table or await _ask(call, ("luci.secubox-p2p",), "get_peers")
     elif problems is not None:

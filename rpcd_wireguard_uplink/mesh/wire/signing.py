@@ -9,7 +9,6 @@ it by its sequence.
 
 from __future__ import annotations
 
-import base64
 import binascii
 import json
 import os
@@ -46,7 +45,7 @@ class Signer:
 
     def __init__(self, secret: SigningKey) -> None:
         self._secret = secret
-        self.key = base64.b64encode(bytes(secret.verify_key)).decode()
+        self.key = _base64(bytes(secret.verify_key)).decode()
 
     def __repr__(self) -> str:
         return f"Signer({self.key})"
@@ -67,7 +66,7 @@ class Signer:
             if seed is None:
                 seed = os.urandom(32)
                 # Peers pin this key, so a power cut must not change it.
-                replace_file(path, base64.b64encode(seed) + b"\n")
+                replace_file(path, _base64(seed) + b"\n")
         except UnusableFile as error:
             raise CommandFailed(f"the signing key can't be used: {error}") from error
         except OSError as error:
@@ -83,7 +82,7 @@ class Signer:
         """
         signed = {**table, "identity": self.key}
         signature = self._secret.sign(canonical_bytes(signed)).signature
-        return {**signed, "signature": base64.b64encode(signature).decode()}
+        return {**signed, "signature": _base64(signature).decode()}
 
 
 def verify(raw: Mapping[str, Any] | str) -> str:
@@ -108,10 +107,10 @@ def verify(raw: Mapping[str, Any] | str) -> str:
         # Keys are compared as text, so only the one canonical form counts.
         if not is_key(identity):
             raise ValueError("no key")
-        proof = base64.b64decode(signature, validate=True)
+        proof = binascii.a2b_base64(signature, strict_mode=True)
         if len(proof) != SIGNATURE_BYTES:
             raise ValueError("no signature")
-        VerifyKey(base64.b64decode(identity)).verify(signed, proof)
+        VerifyKey(binascii.a2b_base64(identity)).verify(signed, proof)
     except (BadSignatureError, binascii.Error, ValueError) as error:
         raise InvalidArgument(
             "the message's signature is wrong: it was changed on its way, or is forged",
@@ -169,4 +168,8 @@ def _read_seed(path: str) -> bytes | None:
             f"{path} holds no signing key: put its backup there, or remove it for a new one, "
             "which every peer must accept"
         )
-    return base64.b64decode(text)
+    return binascii.a2b_base64(text)
+
+
+def _base64(data: bytes) -> bytes:
+    return binascii.b2a_base64(data, newline=False)

@@ -469,3 +469,21 @@ def test_a_blockage_names_its_place() -> None:
         "The firewall (nftables, table inet filter) drops what lan sends into wgup_nodea "
         "(IPv4 and IPv6: the policy of chain forward of table inet filter)"
     )
+
+
+def test_of_our_own_table_only_what_is_translated_is_kept() -> None:
+    def row(kind: str, **members: object) -> dict[str, object]:
+        return {kind: {"family": "inet", "table": "wgup", **members}}
+
+    listed = [
+        {"metainfo": {"version": "1.0.6"}},
+        row("chain", name="nat", hook="postrouting", prio=100, policy="accept"),
+        row("chain", name="steer", hook="prerouting", prio=-149, policy="accept"),
+        row("chain", name="out_10"),
+        row("rule", chain="nat", expr=[{"masquerade": None}]),
+        *[row("rule", chain=chain, expr=[{"accept": None}]) for chain in ("steer", "out_10")],
+    ]
+    for text in (json.dumps({"nftables": listed}), json.dumps({"nftables": listed}, indent=1)):
+        found = parse_ruleset(text)
+        counts = {name: len(chain.rules) for (*_, name), chain in found.chains.items()}
+        assert counts == {"nat": 1, "steer": 0, "out_10": 0}
