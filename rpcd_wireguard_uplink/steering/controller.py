@@ -12,7 +12,7 @@ import asyncio
 import os
 import sys
 import time
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import field, replace
 
@@ -68,7 +68,7 @@ class PlanApplied(Event):
 class _InForce:
     """What nftables was last given."""
 
-    standing: object = None
+    standing: tuple[Sequence[str], *tuple[object, ...]] | None = None
     redirect: str = ""
     blocked: Mapping[Family, tuple[str, ...]] = field(default_factory=dict)
     diverted: Mapping[Family, Diversion] = field(default_factory=dict)
@@ -76,6 +76,11 @@ class _InForce:
     anchors: str = ""
     anchored: Mapping[Family, tuple[str, ...]] = field(default_factory=dict)
     early: EarlyConnections = field(default_factory=EarlyConnections)
+
+    @property
+    def paths(self) -> Sequence[str]:
+        """The devices that the table knows."""
+        return self.standing[0] if self.standing is not None else ()
 
 
 class SteeringController:
@@ -188,9 +193,9 @@ class SteeringController:
     def _can_move_at_once(self) -> bool:
         """Whether nothing has to be told to nftables before."""
         wanted = self._changes()
-        is_away = wanted and all(diversion is not None for diversion in wanted.values())
-        is_free = not self._is_preparing and self._filter.standing is not None
-        return bool(is_away) and is_free and not self._drained_by(wanted)
+        paths = [diversion.route.device if diversion else "" for diversion in wanted.values()]
+        are_known = bool(paths) and {*paths} <= {*self._filter.paths}
+        return are_known and not self._is_preparing and not self._drained_by(wanted)
 
     def _changes(self) -> dict[Family, Diversion | None]:
         plan, now = self._plan.diversions, self.diversions
@@ -202,9 +207,9 @@ class SteeringController:
             if not self._plan.tunnels:
                 await self._remove()
                 return
+            await self._stand()
             self._is_preparing = True
             try:
-                await self._stand()
                 drained = await self._prepare(wanted := self._changes())
                 while wanted != self._changes():  # decided meanwhile, for the other family
                     drained = await self._prepare(wanted := self._changes())
@@ -244,7 +249,7 @@ class SteeringController:
         anchored = map(anchor_path, dict.fromkeys(device for _, device in plan.filter.anchors))
         numbers = self.memory.number([*names, *anchored], FIRST_SLOT, MOST_SLOTS)
         slots = {name: numbers[name] for name in names if name in numbers}
-        standing = (plan.tunnels, wans, slots, plan.filter.prefixes)
+        standing = (names, plan.tunnels, wans, slots, plan.filter.prefixes)
         if standing == self._filter.standing:
             return
         redirect = self._redirect()

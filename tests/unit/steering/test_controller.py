@@ -1355,6 +1355,27 @@ async def test_the_other_family_waits_for_no_nftables(
     assert {"ipv4", "ipv6"} <= set(" ".join(standing.scripts()[-2:]).replace(",", " ").split())
 
 
+@pytest.mark.parametrize(("uplinks", "at_once"), [([UPLINK], True), ([OTHER, UPLINK], False)])
+async def test_a_verdict_waits_for_nftables_only_where_it_does_not_know_the_path(
+    standing: Bench, mocker: MockerFixture, uplinks: list[Uplink], at_once: bool
+) -> None:
+    """It falls while nftables is told of other uplinks than before, and that may take seconds."""
+    await standing.steering.ensure([OTHER, *([UPLINK] if at_once else [])])
+    run, seen = module.nft.run_script, list[bool]()
+
+    async def run_and_decide(script: str) -> None:
+        if not seen:
+            standing.steering.want(V4, AWAY, OVER, 300)
+            standing.steering.commit()
+            seen.append(standing.diverted())
+        await run(script)
+
+    mocker.patch.object(module.nft, "run_script", run_and_decide)
+    await standing.steering.ensure(uplinks)
+    assert seen == [at_once]
+    assert standing.where() == "wgup_a" and [kind for kind, *_ in standing.told] == ["failover"]
+
+
 async def test_a_stop_finishes_the_change_that_was_begun(standing: Bench) -> None:
     """A new run takes over both families, or watches the one that was forgotten from the start."""
     standing.steering.want(V4, AWAY, OVER, 300)
