@@ -15,6 +15,7 @@ from typing import Any
 
 from ..model import PROVIDER_DEVICE, Family
 from ..reasons import because, told_with
+from ..system.nft import name_text
 from ..values import dataclass
 from .ruleset import Chain, Ruleset
 from .verdict import Outcome, Packet, Verdict, judge_packet
@@ -265,7 +266,7 @@ def _nft_commands(base: Chain, gaps: Iterable[_Gap]) -> str:
 
 
 def _nft_set(names: Iterable[str]) -> str:
-    quoted = [f'"{name}"' for name in dict.fromkeys(names)]
+    quoted = [name_text(name) for name in dict.fromkeys(names)]
     return quoted[0] if len(quoted) == 1 else f"{{ {', '.join(quoted)} }}"
 
 

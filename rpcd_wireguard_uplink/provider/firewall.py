@@ -12,6 +12,7 @@ import ipaddress
 from collections.abc import Iterable, Sequence
 
 from ..model import PROVIDER_DEVICE, Family
+from ..system.nft import names_text
 from .plan import ProviderPlan
 
 TABLE = "wgup_provider"
@@ -159,8 +160,8 @@ def _resolver(plan: ProviderPlan, family: Family) -> str:
 
 
 def _names(devices: Iterable[str]) -> str:
-    quoted = ", ".join(f'"{device}"' for device in devices)
-    return f"{{ {quoted} }}" if quoted else ""
+    names = names_text(devices)
+    return f"{{ {names} }}" if names else ""
 
 
 def _merged(nets: Sequence[ipaddress.IPv4Network | ipaddress.IPv6Network]) -> str:

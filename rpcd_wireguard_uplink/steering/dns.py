@@ -19,6 +19,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from ..config.options import DEFAULT_RESOLVERS, DEFAULT_TARGETS
 from ..model import FOREIGN_MASK, PROBE_MARK, Family
 from ..system.dns import STAND_INS, TunnelResolvers
+from ..system.nft import names_text
 from ..system.rtnetlink import Rule
 from ..values import dataclass
 from .filter import REJECT, T
@@ -94,9 +95,8 @@ def _exempted(exempt: Exempt) -> list[str]:
     if exempt.everything:
         return [_LOOK_UP]
     rules = []
-    if exempt.devices:
-        quoted = ", ".join(f'"{name}"' for name in sorted(exempt.devices))
-        rules.append(f"iifname {{ {quoted} }}")
+    if names := names_text(sorted(exempt.devices)):
+        rules.append(f"iifname {{ {names} }}")
     for source in sorted(exempt.sources):
         rules.append(f"{Family.of(source).word} saddr {source}")
     return rules
@@ -126,8 +126,8 @@ def _family_rules(
         f"add element {T} {name} {{ {', '.join(mine)} }}",
         f"add rule {T} refuse {word} daddr {STAND_INS[family]} {REJECT}",
     ]
-    quoted = ", ".join(f'"{device}"' for device in dead)
-    away = ["oifname @tunnels", *([f"oifname {{ {quoted} }}"] if quoted else [])]
+    names = names_text(dead)
+    away = ["oifname @tunnels", *([f"oifname {{ {names} }}"] if names else [])]
     if target:
         asked, redirected = f"{word} daddr @{name}", f"dnat {word} to {target}"
         # The address stands first: behind a set of families nft 1.1 knows none for it.

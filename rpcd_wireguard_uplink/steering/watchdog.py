@@ -199,4 +199,4 @@ class ReversePath:
                 os.unlink(self.saved_path)
             return
         text = "".join(f"{name} {value}\n" for name, value in values.items())
-        replace_file(self.saved_path, text.encode("ascii"), is_lasting=False)
+        replace_file(self.saved_path, text.encode(), is_lasting=False)

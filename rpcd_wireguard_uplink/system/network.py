@@ -18,6 +18,7 @@ from ipaddress import IPv4Network, IPv6Network, collapse_addresses, ip_interface
 from ..model import DefaultRoute, Family, Link, PathKind, PeerCounters, is_own_name
 from ..reasons import because
 from ..values import dataclass
+from .nft import can_name
 from .rtnetlink import PPP, PROTO_KERNEL, UNICAST, Route
 
 
@@ -42,7 +43,8 @@ class Wans:
         """
 
         def is_wan(device: str) -> bool:
-            return not (is_own_name(device) or device in tunnels or (only and device not in only))
+            is_other = is_own_name(device) or device in tunnels or (only and device not in only)
+            return can_name(device) and not is_other
 
         def order(route: DefaultRoute) -> tuple[int, int]:
             return only.index(route.device) if only else 0, route.metric

@@ -61,6 +61,24 @@ async def delete_table(family: str, name: str) -> None:
     await process.run(["nft", "delete", "table", family, name], check=False)
 
 
+def can_name(device: str) -> bool:
+    """Whether nft can be told of a device: it has no way to write a quotation mark in a name, nor a
+    backslash before a star at its end (xstrunescape, utils.c); and what is no UTF-8 was not read.
+    """
+    has_both = "\\" in device and device.endswith("*")
+    return not (has_both or '"' in device or "\ufffd" in device)
+
+
+def names_text(devices: Iterable[str]) -> str:
+    """These devices as elements of a set, without those that nft can't be told of."""
+    return ", ".join(map(name_text, filter(can_name, devices)))
+
+
+def name_text(device: str) -> str:
+    """A device as nft reads it: a star at the end would stand for any end."""
+    return f'"{device[:-1]}\\*"' if device.endswith("*") else f'"{device}"'
+
+
 async def read_tables() -> set[str]:
     """The names of the inet tables. Raises CommandFailed where nft does not print such a list."""
     return parse_tables((await process.run(["nft", "list", "tables", "inet"])).stdout)

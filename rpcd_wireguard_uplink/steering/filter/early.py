@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import field
 
 from ...model import INBOUND, LED_MARK, SLOT_MASK, Family
+from ...system.nft import name_text
 from ...values import dataclass
 from ..plan import SteeringPlan
 from ..rules import SLOT_SHIFT
@@ -198,8 +199,9 @@ def _leaving(plan: SteeringPlan, family: Family, ways: Ways, slots: Mapping[str,
     out = _leading("early", family, f"led_{slots[device]}", LAPSE_S)
     if family is Family.IPV6 and device not in plan.tunnels:
         # Another WAN, whose ISP may drop addresses of the first one's prefix.
-        add = f'add element {T} translated {{ "{device}" timeout {LAPSE_S:g}s }}'
-        out += [add, f'delete element {T} translated {{ "{device}" }}', add]
+        name = name_text(device)
+        add = f"add element {T} translated {{ {name} timeout {LAPSE_S:g}s }}"
+        out += [add, f"delete element {T} translated {{ {name} }}", add]
     return out
 
 

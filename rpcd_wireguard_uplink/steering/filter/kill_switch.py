@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from ...model import MWAN3_MASK, OUTER_MARK, PROBE_MARK, PROVIDER_DEVICE, SLOT_MASK, Family
+from ...system.nft import name_text
 from . import LAPSE_S, T
 
 CHOSEN_MASK = 0x00FF0000  # where pbr (fw_mask) and Tailscale keep their marks
@@ -70,6 +71,7 @@ def block_script(blocked: Blocked) -> str:
     for family in Family:
         name = f"{T} blocked{family.version}"
         out.append(f"flush set {name}")
-        devices = ", ".join(f'"{d}" timeout {LAPSE_S:g}s' for d in blocked.get(family, ()))
+        names = map(name_text, blocked.get(family, ()))
+        devices = ", ".join(f"{each} timeout {LAPSE_S:g}s" for each in names)
         out += [f"add element {name} {{ {devices} }}"] if devices else []
     return "\n".join(out) + "\n"

@@ -21,6 +21,7 @@ from ...model import (
     TUNNEL_PREFIX,
     Family,
 )
+from ...system.nft import name_text, names_text
 from ..plan import MAIN_SLOT, SteeringPlan
 from ..rules import SLOT_SHIFT
 from . import LAPSE_S, REJECT, T
@@ -106,7 +107,7 @@ def standing_script(
         out.append(f"flush set {T} onlink{n}")
         out += [f"add element {T} onlink{n} {{ {', '.join(nets)} }}"] if nets else []
     out.append(f"flush set {T} own6")
-    own = [f'"{w}" . {p}' for w in every_wan for p in prefixes.get(w, ()) if ":" in p]
+    own = [f"{name_text(w)} . {p}" for w in every_wan for p in prefixes.get(w, ()) if ":" in p]
     out += [f"add element {T} own6 {{ {', '.join(own)} }}"] if own else []
     return "\n".join(out) + "\n"
 
@@ -179,13 +180,13 @@ def _vmap(chain: str, match: str, verb: str, slots: Mapping[str, int]) -> list[s
 
 
 def _vmap_rule(match: str, verb: str, slots: Mapping[str, int]) -> str:
-    cases = ", ".join(f'"{name}" : jump {verb}_{slot}' for name, slot in slots.items())
+    cases = ", ".join(f"{name_text(w)} : jump {verb}_{slot}" for w, slot in slots.items())
     return f"{match} vmap {{ {cases} }}"
 
 
 def _elements(name: str, devices: Iterable[str]) -> list[str]:
-    quoted = ", ".join(f'"{device}"' for device in devices)
-    return [f"add element {T} {name} {{ {quoted} }}"] if quoted else []
+    names = names_text(devices)
+    return [f"add element {T} {name} {{ {names} }}"] if names else []
 
 
 def refresh_script(diverted: Mapping[Family, Iterable[int]], translated: Iterable[str] = ()) -> str:
@@ -197,7 +198,8 @@ def refresh_script(diverted: Mapping[Family, Iterable[int]], translated: Iterabl
     """
     out = []
     for name in translated:
-        out += _renewed("translated", f'"{name}" timeout {LAPSE_S:g}s', f'"{name}"')
+        element = name_text(name)
+        out += _renewed("translated", f"{element} timeout {LAPSE_S:g}s", element)
     for family, dead in diverted.items():
         word = family.value
         out += _renewed("diverted", f"{word} timeout {LAPSE_S:g}s", word)

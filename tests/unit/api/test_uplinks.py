@@ -12,7 +12,7 @@ import pytest
 from rpcd_wireguard_uplink.errors import Status
 from rpcd_wireguard_uplink.failover.machine import Change, Move, Moved
 from rpcd_wireguard_uplink.mesh.offers import MOST_OFFERS
-from rpcd_wireguard_uplink.model import Family, Health, PeerCounters
+from rpcd_wireguard_uplink.model import Family, Health, Link, PeerCounters
 from rpcd_wireguard_uplink.ubus.blobmsg import encode_table
 from rpcd_wireguard_uplink.ubus.framing import MAX_MESSAGE
 from tests.unit.fakes import key_of, set_network
@@ -357,6 +357,13 @@ async def test_a_wan_that_is_not_there_is_told_and_the_others_are_watched(router
     router.write("wireguard-uplink", CONFIG)
     await service.uplinks.reload()
     assert not [t for t in (await router.call("uplink_status"))["problems"] if "list wan" in t]
+
+
+async def test_a_device_whose_name_cannot_be_used_is_told(router: Router) -> None:
+    router.machine.links.append(Link('q"q', 77))
+    await router.daemon.uplinks.reload()
+    problems = (await router.call("uplink_status"))["problems"]
+    assert any('nftables can\'t be told the name of device "q"q"' in told for told in problems)
 
 
 async def test_the_owners_name_of_a_wan_is_understood(router: Router) -> None:

@@ -315,6 +315,13 @@ def test_strict_ones_are_loosened_and_given_back(
     assert not saved.exists()
 
 
+def test_devices_of_any_name_are_loosened(conf: Conf, filtering: ReversePath) -> None:
+    name = "b\xfcro"
+    conf.set(name, "1")
+    assert filtering.loosen({name}) == "" and conf.get(name) == "2"
+    assert filtering.loosen(()) == "" and conf.get(name) == "1"
+
+
 def test_what_is_not_strict_is_left_alone(conf: Conf, filtering: ReversePath, saved: Path) -> None:
     assert filtering.loosen({"open", "loose"}) == ""
     assert (conf.get("open"), conf.get("loose")) == ("0", "2")

@@ -34,6 +34,13 @@ def test_a_tunnel_is_known_by_its_name_before_anybody_marks_it() -> None:
     assert (wans.primary, set(wans.known)) == (route("wan", 10), {"wan"})
 
 
+@pytest.mark.parametrize("name", ['q"q', "q\ufffdq"])
+def test_a_device_that_nftables_cannot_be_told_of_is_no_wan(name: str) -> None:
+    """Its name in a script would have all of it refused."""
+    wans = Wans().after([route(name, 1), route("a", 10)], (), (name, "a"))
+    assert wans.primary is not None and wans.primary.device == "a" and [*wans.known] == ["a"]
+
+
 def test_a_device_that_turns_out_to_be_a_tunnel_is_a_wan_no_longer() -> None:
     """The mesh's own device: it is marked once its peers are known."""
     found = [route("wan", 10), route("wg0")]

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import errno
+import shlex
 import socket
 import struct
+import sys
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -16,6 +19,7 @@ from rpcd_wireguard_uplink.model import Family
 from rpcd_wireguard_uplink.system import nft
 from rpcd_wireguard_uplink.system.netlink import Message, parse_attributes, text
 from rpcd_wireguard_uplink.system.nft import ConnectionTracking
+from tests.unit.apart import apart
 from tests.unit.fakes import replace_commands
 
 
@@ -33,6 +37,40 @@ async def test_a_table_that_is_not_there_is_deleted_too(mocker: MockerFixture) -
     commands.answers["nft delete"] = CommandFailed("No such file or directory")
     await nft.delete_table("inet", "x")
     assert commands.lines() == ["nft delete table inet x"]
+
+
+ODD_NAMES = [
+    "wan",
+    "b\xfcro",
+    "st*",
+    "*",
+    "a\\b",
+    "a*b",
+    "a\\",
+    "o'o",
+    "$x",
+    "{",
+    "@a",
+    "-x",
+    "a#b",
+]
+
+
+@pytest.mark.needs("unshare", "nft")
+def test_devices_of_any_name() -> None:
+    """Linux takes whatever has no blank, slash or colon; a star is no wildcard here."""
+    program = (
+        "from rpcd_wireguard_uplink.system.nft import TableReader; "
+        "print(*(each.text for each in TableReader('t').read('names')))"
+    )
+    root = Path(__file__).parents[3]
+    elements = nft.names_text(['q"q', *ODD_NAMES, "a\\b*", "\ufffd"])
+    script = (
+        f"add table inet t; add set inet t names {{ type ifname; elements = {{ {elements} }}; }}"
+    )
+    command = f"export PYTHONPATH={root}\nnft {shlex.quote(script)}\n"
+    found = apart(f"{command}{sys.executable} -c {shlex.quote(program)}", cwd=root).split()
+    assert sorted(found) == sorted(ODD_NAMES)
 
 
 def event(kind: int, name: str) -> Message:
