@@ -185,7 +185,13 @@ TEMPLATES = {
     "--endpoint and --public-key here}",
     "lease_unreachable": "%s can't be asked for a lease over the mesh (%s): try again, or give "
     "its endpoint, public_key and an address that it has admitted",
-    "no_endpoint": "%s named no endpoint that this router could use",
+    "no_endpoint": "%s named no endpoint that this router could use: ...",
+    "own_address": "%s is this router's own address",
+    "behind_uplink": "%s is behind an uplink",
+    "no_route_to": "no route leads to %s",
+    "host_of_lan": "%s is in this router's network %s, where the mesh does not reach it",
+    "device_name": "nftables can't be told the name of device %s, so it is taken for no WAN: if it "
+    "is one, rename it (`ip link set dev OLD name NEW`)",
     "too_many_places": "%s gives another place again and again: the one before stays for some "
     "hours",
     "key_is_ours": "%s gave this router's own key as its own",

@@ -1,4 +1,4 @@
-"""Hosts, endpoints and tunnel addresses as text: which of them a peer or a tunnel can have.
+"""Hosts, endpoints, tunnel addresses and keys as text: which of them a peer or a tunnel can have.
 
 Owns that check only. It looks no name up and does not know who may use which address; a name that
 passes here can still resolve to anything.
@@ -6,6 +6,7 @@ passes here can still resolve to anything.
 
 from __future__ import annotations
 
+import base64
 import ipaddress
 import re
 
@@ -21,6 +22,12 @@ _LABEL = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?")
 _NUMERIC_LABEL = re.compile(r"[0-9]+|0[xX][0-9A-Fa-f]*")
 _PREFIX = re.compile(r"[0-9]{1,3}")
 _LONGEST_NAME = 253
+_FIELD = 2**255 - 1
+_SMALL_POINTS = {  # cr.yp.to/ecdh.html#validate
+    *(0, 1, 2**255 - 20, 2**255 - 19, 2**255 - 18),
+    325606250916557431795983626356110631294008115727848805560023387167927233504,
+    39382357235489614581723060781553021112529911719440698176882885853963445705823,
+}
 DEFAULT_PORT = 51820
 
 
@@ -97,6 +104,19 @@ def parse_address(text: str) -> str:
             f"{quoted(text)} has no prefix length from 1 to {address.max_prefixlen} behind the /"
         )
     return f"{address}/{int(prefix)}"
+
+
+def parse_key(text: str) -> str:
+    """Return a WireGuard public key as it is. Raises InvalidArgument for a point of small order,
+    with which X25519 gives everybody the same secret, and WireGuard makes no tunnel (noise.c).
+    """
+    try:
+        number = int.from_bytes(base64.b64decode(text, validate=True), "little")
+    except ValueError:
+        return text  # its pattern is for others to check
+    if number & _FIELD in _SMALL_POINTS:
+        raise InvalidArgument("no tunnel can be made with it; give the peer's own")
+    return text
 
 
 def _checked_name(text: str) -> str:

@@ -11,13 +11,14 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from ..errors import InvalidArgument
-from .endpoints import parse_address, parse_endpoint, parse_host
+from .endpoints import parse_address, parse_endpoint, parse_host, parse_key
 from .record import is_of_kind
 
 FORMATS: Mapping[str, Callable[[str], object]] = {
     "endpoint": parse_endpoint,
     "host": parse_host,
     "address": parse_address,
+    "key": parse_key,
 }
 
 

@@ -74,6 +74,7 @@ PUBLIC_KEY = text(
     "the peer's WireGuard public key",
     pattern=r"^[A-Za-z0-9+/]{42}[AEIMQUYcgkosw048]=$(?!\n)",
     must="be a WireGuard public key: 44 characters of base64",
+    format="key",
 ) | {"x-secret": True}
 WEIGHT = whole("a weight from 1 to 100; the peer with the higher one is preferred", 1, 100)
 ENDPOINT = text(

@@ -111,20 +111,22 @@ class LeaseClient:
             raise PeerUnreachable(told) from error
         endpoints = self._ordered(grant.endpoints, peer)
         if not endpoints:
-            raise NotSupported(because("no_endpoint", wanted.peer_id), code="no_endpoint")
-        self._held[grant.public_key] = _Held(
+            fault = self._fault_of(grant.endpoints[0], peer)
+            told = because("no_endpoint", wanted.peer_id, fault)
+            raise NotSupported(told, code="no_endpoint")
+        self._held[wanted.peer_id] = _Held(
             _renewal_s(grant), endpoints=endpoints, limit_mbps=grant.limit_mbps
         )
         return replace(_placed(wanted, grant, endpoints), leased=True)
 
     def limit_mbps(self, uplink: Uplink) -> int:
         """What the provider grants each way; 0 for no limit, or while it was not asked."""
-        held = self._held.get(uplink.public_key)
+        held = self._held.get(uplink.peer_id)
         return held.limit_mbps if held is not None else 0
 
     def release(self, uplink: Uplink) -> None:
         """Give a removed uplink's lease back, in the background; the provider's clock does else."""
-        self._held.pop(uplink.public_key, None)
+        self._held.pop(uplink.peer_id, None)
         peer = self._peers.directory.named(uplink.peer_id)
         if uplink.leased and peer is not None and peer.addresses:
             self._return(uplink, peer.addresses[0], peer.device)
@@ -155,7 +157,7 @@ class LeaseClient:
             kept = {uplink.interface for uplink in leased}
             self._warnings.keep("lease ", kept)
             for uplink in leased:
-                held = self._held.setdefault(uplink.public_key, _Held(now_s))
+                held = self._held.setdefault(uplink.peer_id, _Held(now_s))
                 if held.due_s <= now_s:
                     held.postpone(LONGEST_RETRY_S)
                     self._tasks.spawn("renewing a lease", self._renew(uplink, held))
@@ -175,7 +177,7 @@ class LeaseClient:
     def hasten(self, event: PeerAnswered) -> None:
         """The peer is there: what failed is tried again soon, however long it was to wait."""
         for uplink in self._store.current.wanted_uplinks:
-            held = self._held.get(uplink.public_key)
+            held = self._held.get(uplink.peer_id)
             if uplink.peer_id == event.peer_id and held is not None:
                 held.hasten()
 
@@ -229,7 +231,6 @@ class LeaseClient:
         if not self._moves.take(uplink.peer_id, time.monotonic()):
             told = because("too_many_places", uplink.peer_id)
             raise NotSupported(told, code="too_many_places")
-        self._held[grant.public_key] = self._held.pop(uplink.public_key, _Held())
         async with self._uplinks.changing() as config:
             existing = config.uplink_to(uplink.peer_id)
             if existing != uplink:
@@ -244,29 +245,42 @@ class LeaseClient:
     ) -> tuple[ScopedEndpoint, ...]:
         """The endpoints that this router could use, those first that need none of its lines.
 
-        Where the mesh itself reaches the peer is the surest; an address that is ours, or of a
-        network of ours that the mesh does not use, may be somebody else's.
+        Where the mesh itself reaches the peer is the surest.
         """
         lines = {
             each.primary.device
             for each in self._monitor.network.state.wans.values()
             if each.primary is not None
         }
-        own = {each.text.partition("/")[0] for each in self._platform.kernel.addresses()}
-        live = _live_host(peer)
+        live, towards = _live_host(peer), self._platform.kernel.device_towards
         ranked: list[tuple[int, int, ScopedEndpoint]] = []
         for number, endpoint in enumerate(endpoints):
-            if endpoint.host in own:
+            if self._fault_of(endpoint, peer):
                 continue
-            device = ""
-            if is_literal(endpoint.host):
-                device = self._platform.kernel.device_towards(endpoint.host)
-                if not device or is_own_name(device):
-                    continue
-            over_line = not device or device in lines
+            over_line = not is_literal(endpoint.host) or towards(endpoint.host) in lines
             rank = (0 if endpoint.host == live else 1) + (2 if over_line else 0)
             ranked.append((rank, number, endpoint))
         return tuple(endpoint for _, _, endpoint in sorted(ranked, key=lambda each: each[:2]))
+
+    def _fault_of(self, endpoint: ScopedEndpoint, peer: MeshPeer | None) -> str:
+        """Why this router can't use an endpoint, as a reason; '' where it can."""
+        host, kernel = endpoint.host, self._platform.kernel
+        if not is_literal(host):
+            return ""
+        ip, own = ipaddress.ip_address(host), kernel.addresses()
+        if any(ip == ipaddress.ip_interface(each.text).ip for each in own):
+            return because("own_address", host)
+        device = kernel.device_towards(host)
+        if not device or is_own_name(device):
+            return because("behind_uplink" if device else "no_route_to", host)
+        live = _live_host(peer)
+        shared = {*self._monitor.network.state.wan_devices()}
+        shared |= {kernel.device_towards(live)} if live else set()
+        for each in own if endpoint.scope != "link" else ():
+            network = ipaddress.ip_interface(each.text).network
+            if ip in network and network.num_addresses > 1 and each.device not in shared:
+                return because("host_of_lan", host, network)
+        return ""
 
     # --- the wire
 

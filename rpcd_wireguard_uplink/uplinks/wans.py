@@ -17,6 +17,7 @@ from ..mwan3.sections import MWAN3
 from ..mwan3.status import View
 from ..mwan3.sync import Keeper
 from ..platform.linux import Platform
+from ..reasons import because
 from ..system.nft import can_name
 from ..text import quoted
 from ..values import dataclass
@@ -51,7 +52,8 @@ class Wans:
         links = [link.name for link in self._platform.kernel.devices()]
         is_changed = self._names.follow(names, interfaces, links)
         self._warnings.set("wan", self._names.problem)
-        self._warnings.set("device names", _unnameable(links))
+        odd = ", ".join(quoted(device) for device in links if not can_name(device))
+        self._warnings.set("device names", because("device_name", odd) if odd else "")
         return is_changed
 
     def default_routes(self) -> list[DefaultRoute]:
@@ -118,12 +120,6 @@ class Wans:
         except UplinkError as error:
             self._warnings.set("mwan3", str(error))
             return (0,)
-
-
-def _unnameable(devices: Iterable[str]) -> str:
-    names = ", ".join(quoted(device) for device in devices if not can_name(device))
-    told = f"nftables can't be told the name of device {names}, so it is taken for no WAN: if it is"
-    return f"{told} one, rename it (`ip link set dev OLD name NEW`)" if names else ""
 
 
 def wan_routes(routes: Iterable[DefaultRoute]) -> set[tuple[Family, str]]:

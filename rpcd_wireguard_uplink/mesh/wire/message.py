@@ -7,6 +7,7 @@ written, unless it is declared `always`. docs/adding-a-field.md shows how one is
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, ClassVar, Self, dataclass_transform
 
@@ -15,6 +16,8 @@ from ...schema import shapes as s
 from ...schema import validation
 from ...schema.record import REQUIRED, Member, Record, is_of_kind
 from ...schema.validation import Schema
+
+LONGEST = 8192  # as JSON: twice what the members that are known can have
 
 Reader = Callable[[str, Any], Any]
 Writer = Callable[[Any], Any]
@@ -208,6 +211,10 @@ def checked(schema: Schema, table: Mapping[str, Any], name: str) -> dict[str, An
         value = table.get(member)
         if isinstance(value, list) and len(value) > tree.get("maxItems", len(value)):
             raise InvalidArgument(f"{member} must {tree['x-must']}")
+    if len(json.dumps(table)) > LONGEST:
+        raise InvalidArgument(
+            f"the message is longer than {LONGEST} bytes; send less", code="too_large"
+        )
     return validation.parse_message(schema, table, name)
 
 

@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import base64
+
 import pytest
 
 from rpcd_wireguard_uplink.errors import InvalidArgument
-from rpcd_wireguard_uplink.schema.endpoints import parse_address, parse_endpoint, parse_host
+from rpcd_wireguard_uplink.schema.endpoints import (
+    parse_address,
+    parse_endpoint,
+    parse_host,
+    parse_key,
+)
 
 
 @pytest.mark.parametrize(
@@ -71,6 +78,28 @@ def test_endpoints_refused(text: str) -> None:
 )
 def test_addresses(text: str, address: str) -> None:
     assert parse_address(text) == address
+
+
+SMALL = (
+    *(0, 1, 2**255 - 20, 2**255 - 19, 2**255 - 18),
+    0xB8495F16056286FDB1329CEB8D09DA6AC49FF1FAE35616AEB8413B7C7AEBE0,
+    0x57119FD0DD4E22D8868E1C58C45C44045BEF839C55B1D0B1248C50A3BC959C5F,
+)
+
+
+@pytest.mark.parametrize("point", SMALL)
+@pytest.mark.parametrize("top", [0, 1 << 255])
+def test_a_key_that_gives_everybody_the_same_secret(point: int, top: int) -> None:
+    """X25519 ignores the top bit (RFC 7748, section 5)."""
+    text = base64.b64encode((point | top).to_bytes(32, "little")).decode()
+    with pytest.raises(InvalidArgument, match="no tunnel can be made"):
+        parse_key(text)
+
+
+def test_keys_that_pass() -> None:
+    for number in range(2, 20):
+        text = base64.b64encode(number.to_bytes(32, "little")).decode()
+        assert parse_key(text) == text
 
 
 BAD_PREFIXES = "10.0.0.1/ 10.0.0.1/0 10.0.0.1/33 10.0.0.1/255.255.255.0 fd00::2/129"

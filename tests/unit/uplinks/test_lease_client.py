@@ -53,6 +53,7 @@ REFUSALS: list[tuple[int, dict[str, Any], type[UplinkError], str]] = [
     (200, given(public_key=key_of("own")), InvalidArgument, "key_is_ours"),
     (200, given(addresses=("192.168.1.77/32",)), InvalidArgument, "address_conflict"),
     (200, given(endpoints=(ScopedEndpoint("192.168.1.1", 1),)), NotSupported, "no_endpoint"),
+    (200, given(endpoints=(ScopedEndpoint("192.168.1.9", 1),)), NotSupported, "no_endpoint"),
 ]
 
 
@@ -92,7 +93,7 @@ async def router(
     more = f"\toption mesh_port '{port}'\n\toption node_id 'me'\n"
     router.write("wireguard-uplink", CONFIG + more)
     router.machine.addresses["lan0"] = ["192.168.1.1/24"]
-    router.machine.towards[""] = "wan0"
+    router.machine.towards |= {"": "wan0", "192.168.1.9": "lan0"}
     await router.start()
     mocker.patch.object(Directory, "named", lambda self, peer_id: provider.peer)
     mocker.patch.object(Peers, "distrust_reason", return_value="")
@@ -151,6 +152,42 @@ async def test_no_resolver_is_this_routers_own_or_in_a_network_of_its(
     assert granted is not None and granted.resolvers == ("10.77.1.1", "1.1.1.1")
 
 
+@pytest.mark.parametrize("way", ["link", "where the mesh reaches it"])
+async def test_a_provider_may_be_a_host_of_a_shared_network(
+    router: Router, lease_client: LeaseClient, provider: Provider, way: str
+) -> None:
+    assert provider.peer is not None
+    scope, live = ("link", "") if way == "link" else ("public", "192.168.1.9:51820")
+    provider.peer = replace(provider.peer, endpoint=live)
+    near = ScopedEndpoint("192.168.1.9", 51821, scope)
+    provider.answer = Response(200, given(endpoints=(near,)))
+    granted = await lease_client.ask(WANTED)
+    assert granted is not None and granted.endpoint == near.endpoint
+
+
+async def test_a_host_of_the_lan_is_named_where_it_is_refused(
+    lease_client: LeaseClient, provider: Provider
+) -> None:
+    provider.answer = Response(200, given(endpoints=(ScopedEndpoint("192.168.1.9", 1),)))
+    with pytest.raises(NotSupported) as caught:
+        await lease_client.ask(WANTED)
+    assert str(caught.value) == (
+        "nodea named no endpoint that this router could use: 192.168.1.9 is in this router's "
+        "network 192.168.1.0/24, where the mesh does not reach it"
+    )
+
+
+async def test_a_grant_with_anothers_key_changes_nothing_of_the_other(
+    router: Router, lease_client: LeaseClient, provider: Provider
+) -> None:
+    provider.answer = Response(200, given(peer_id="nodeb", limit_mbps=7))
+    other = await lease_client.ask(replace(WANTED, peer_id="nodeb"))
+    assert other is not None
+    provider.answer = Response(200, given(limit_mbps=100, lease_s=604800))
+    await lease_client.ask(WANTED)
+    assert lease_client.limit_mbps(other) == 7
+
+
 async def test_without_a_peer_on_the_mesh_nobody_is_asked(
     lease_client: LeaseClient, provider: Provider
 ) -> None:
@@ -176,7 +213,7 @@ async def test_a_renewal_that_fails_is_told_until_its_uplink_is_gone(
     granted = await lease_client.ask(WANTED)
     assert granted is not None
     uplink = replace(granted, interface="wgup_nodea")
-    held, warnings = lease_client._held[granted.public_key], router.daemon.warnings
+    held, warnings = lease_client._held["nodea"], router.daemon.warnings
     provider.answer = Response(503, {"code": "full", "error": "no place"})
     await lease_client._renew(uplink, held)
     assert "no place" in warnings["lease wgup_nodea"]
@@ -207,7 +244,7 @@ async def test_a_provider_that_gives_another_place_each_time_wears_no_flash(
         provider.answer = Response(200, GRANT.replaced(addresses=addresses).as_table())
         uplink = router.config.uplink_to("nodea")
         assert uplink is not None
-        await lease_client._renew(uplink, lease_client._held[uplink.public_key])
+        await lease_client._renew(uplink, lease_client._held["nodea"])
         texts.append(router.text("wireguard-uplink"))
     assert len({*texts}) == 3, "who was set up anew is followed, twice"
     assert "10.77.1.4/32" in texts[-1]
@@ -215,7 +252,7 @@ async def test_a_provider_that_gives_another_place_each_time_wears_no_flash(
     provider.answer = Response(
         200, GRANT.replaced(addresses=("10.77.1.4/32", "fd77::4/128")).as_table()
     )
-    await lease_client._renew(uplink, lease_client._held[uplink.public_key])
+    await lease_client._renew(uplink, lease_client._held["nodea"])
     assert "lease wgup_nodea" not in router.daemon.warnings
 
 
@@ -230,7 +267,7 @@ async def test_the_other_endpoints_of_a_lease_are_known(
     granted = await lease_client.ask(WANTED)
     assert granted is not None
     named = ScopedEndpoint("p.example", 9)
-    lease_client._held[granted.public_key].endpoints += (named,)
+    lease_client._held["nodea"].endpoints += (named,)
     keep(router, replace(granted, interface="wgup_nodea"))
     await until(lambda: router.machine.known_endpoints)
     assert router.machine.known_endpoints == {"wgup_nodea": (granted.endpoint, named.endpoint)}
