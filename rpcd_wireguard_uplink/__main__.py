@@ -23,7 +23,7 @@ from .api.bus import JOIN_TIMEOUT_S, BusService
 from .cli.check import CheckMethod
 from .errors import BusError, UplinkError
 from .events import Events, ReloadAsked
-from .tasks import TaskSet
+from .tasks import TaskSet, reserve_threads
 from .ubus import DEFAULT_SOCKET
 from .ubus.client import Client
 from .values import dataclass
@@ -157,6 +157,7 @@ def run_service(options: Options) -> int:
 
 async def _serve(options: Options) -> None:
     """Serve until a signal says stop. Raises UplinkError where it can't begin."""
+    reserve_threads()
     warnings = Warnings()
     tasks = TaskSet(warnings)
     events = Events(tasks)

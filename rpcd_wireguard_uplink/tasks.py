@@ -7,11 +7,17 @@ never its text.
 
 from __future__ import annotations
 
+import _thread
 import asyncio
 import contextlib
+import errno
 import logging
 import math
+import os
+import sys
+import threading
 from collections.abc import Callable, Coroutine
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from .errors import UplinkError, place_of
@@ -22,7 +28,36 @@ log = logging.getLogger("wireguard-uplink")
 RESTART_PAUSE_S = 1.0
 WELL_S = 60.0  # what has run so long without failing again is well
 GRAIN_S = 0.5
+WORKERS = 4
 MENDED_S = 10.0  # and after a failure of a known kind, as of a program that is there again
+
+
+def reserve_threads() -> None:
+    """Have all threads that the running loop's work needs, and none for each command.
+
+    Whoever begins a thread waits until it runs (Thread.start). Where it dies before that, for lack
+    of memory, he waits for ever, and with him all that the loop does.
+    """
+    workers, are_there = ThreadPoolExecutor(WORKERS), threading.Barrier(WORKERS + 1)
+    for _ in range(WORKERS):
+        workers.submit(are_there.wait)
+    are_there.wait()
+    loop = asyncio.get_running_loop()
+    loop.set_default_executor(workers)
+    if sys.version_info < (3, 12):  # later ones do so by themselves
+        with contextlib.suppress(OSError):  # a kernel before 5.3
+            os.close(os.pidfd_open(os.getpid()))
+            watcher = asyncio.PidfdChildWatcher()
+            watcher.attach_loop(loop)
+            asyncio.set_child_watcher(watcher)
+
+
+def begin_thread(work: Callable[[], None]) -> None:
+    """Do this in a thread of its own, that nobody waits for. Raises OSError where there is none."""
+    try:
+        _thread.start_new_thread(work, ())
+    except RuntimeError as error:
+        raise OSError(errno.EAGAIN, "no thread can be begun: memory is short") from error
 
 
 class TaskSet:

@@ -12,13 +12,13 @@ import itertools
 import os
 import socket
 import struct
-import threading
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import field
 
 from ..errors import InvalidArgument
 from ..model import MWAN3_MASK, PROBE_MARK, Family
 from ..schema.endpoints import parse_host
+from ..tasks import begin_thread
 from ..values import dataclass
 
 A, AAAA, SOA, RRSIG = 1, 28, 6, 46
@@ -217,11 +217,11 @@ async def resolve_all(host: str, timeout_s: float = RESOLVE_S) -> tuple[str, ...
         except RuntimeError:
             return  # the loop was closed meanwhile
 
-    threading.Thread(target=look_up, name="resolver", daemon=True).start()
     try:
+        begin_thread(look_up)
         async with asyncio.timeout(timeout_s):
             return await found
-    except TimeoutError:
+    except OSError:  # a TimeoutError too
         return ()
 
 

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import _thread
 import asyncio
 import logging
+import threading
+import time
 
 import pytest
 
 from rpcd_wireguard_uplink import tasks
-from rpcd_wireguard_uplink.tasks import TaskSet, keep_running
+from rpcd_wireguard_uplink.system import process
+from rpcd_wireguard_uplink.tasks import TaskSet, begin_thread, keep_running, reserve_threads
 from rpcd_wireguard_uplink.warnings import Warnings
 
 
@@ -40,6 +44,28 @@ async def test_a_task_that_fails_is_begun_again_and_told(
     assert "switching failed unexpectedly (KeyError at" in problems["task switching"]
     assert "switching: KeyError at" in caplog.text
     assert "a secret" not in caplog.text + str(problems)
+
+
+def test_no_thread_is_begun_when_memory_is_short(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that dies before it runs would be waited for, by all that this process does."""
+    begun = threading.Event()
+
+    async def work() -> None:
+        reserve_threads()
+        begin_thread(begun.set)
+        with monkeypatch.context() as without:
+            without.setattr(_thread, "start_new_thread", no_memory)
+            without.setattr(threading, "_start_new_thread", no_memory)
+            await asyncio.gather(*(asyncio.to_thread(time.sleep, 0.001) for _ in range(50)))
+            await process.run(["true"])
+            with pytest.raises(OSError, match="no thread"):
+                begin_thread(begun.set)
+
+    def no_memory(*_: object) -> None:
+        raise RuntimeError("can't start new thread")
+
+    asyncio.run(work())
+    assert begun.wait(10)
 
 
 async def test_its_end_is_not_held_up() -> None:

@@ -10,9 +10,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
-import threading
 from collections.abc import Callable
 from typing import Any
+
+from ...tasks import begin_thread
 
 MOST_PAYLOAD = 16384
 MOST_PACKET = MOST_PAYLOAD + 1024
@@ -166,5 +167,5 @@ async def connect(mqtt: Any, client: Any, host: str, port: int) -> None:
         elif (sock := client.socket()) is not None:
             sock.close()
 
-    threading.Thread(target=work, name="mqtt connect", daemon=True).start()
+    begin_thread(work)
     await done
