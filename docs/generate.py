@@ -22,10 +22,11 @@ from rpcd_wireguard_uplink.config.options import CONFIG, MESH_PORT, RETIRED, SEC
 from rpcd_wireguard_uplink.config.probe_profile import PROFILES
 from rpcd_wireguard_uplink.errors import Status
 from rpcd_wireguard_uplink.mesh.wire.lease import Identity, LeaseGrant, LeaseRelease, LeaseRequest
+from rpcd_wireguard_uplink.mesh.wire.message import LONGEST
 from rpcd_wireguard_uplink.mesh.wire.offer import Offer, Withdrawal
 from rpcd_wireguard_uplink.mesh.wire.signing import DECIMALS, DOMAIN
 from rpcd_wireguard_uplink.reasons import TEMPLATES
-from rpcd_wireguard_uplink.schema.json_message import DEEPEST, LONGEST_JSON
+from rpcd_wireguard_uplink.schema.json_message import DEEPEST
 from rpcd_wireguard_uplink.schema.validation import Schema
 
 from .schemas import LEASE_DENIAL, reply_schema
@@ -254,7 +255,7 @@ def messages_text() -> str:
     rows = {name: schema.tree for name, schema in MESSAGES.items()}
     return _MESSAGES_PAGE.format(
         port=MESH_PORT,
-        longest=LONGEST_JSON,
+        longest=LONGEST,
         deepest=DEEPEST,
         domain=DOMAIN.decode().strip(),
         decimals=DECIMALS,

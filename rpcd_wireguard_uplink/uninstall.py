@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable
 
 from .config.options import Settings
 from .errors import CommandFailed, UplinkError
-from .model import DEVICE_GROUP, Family
+from .model import DEVICE_GROUP, INBOUND, SLOT_MASK, Family
 from .mwan3.sync import Keeper
 from .platform.linux import Platform
 from .platform.tunnels import NETWORK, plan_sections
@@ -36,6 +36,7 @@ async def take_back(platform: Platform, run_dir: str) -> list[str]:
         ("tunnels", lambda: _remove_tunnels(platform)),
         ("mwan3", lambda: Keeper(platform).apply((), Settings(), (), final=True)),
         ("nftables", remove_tables),
+        ("connections", lambda: platform.connections.clear_bits(INBOUND | SLOT_MASK)),
         ("device groups", lambda: _reset_groups(platform.kernel)),
         ("the run folder", lambda: _remove_run_folder(run_dir)),
     )

@@ -428,6 +428,7 @@ class SteeringController:
             self._reverse_path.loosen(())
             self._watchdog.end()
             self.memory.save({})
+            self._connections.clear_bits(INBOUND | SLOT_MASK)
         self._report()
 
     def carrying(self, family: Family) -> set[str]:

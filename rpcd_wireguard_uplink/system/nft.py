@@ -16,15 +16,24 @@ from ..events import Event
 from ..model import Family
 from ..values import dataclass
 from . import process
-from .netlink import NETFILTER, Message, Netlink, network_number, parse_attributes, text
+from .netlink import (
+    NETFILTER,
+    Message,
+    Netlink,
+    attribute,
+    network_number,
+    parse_attributes,
+    text,
+)
 
 EVENT_GROUPS = 1 << 6  # NFNLGRP_NFTABLES
 _DELTABLE = 10 << 8 | 2  # NFNL_SUBSYS_NFTABLES, NFT_MSG_DELTABLE
 _NEWGEN = 10 << 8 | 15
+_CHANGE_CONNECTION = 1 << 8  # IPCTNL_MSG_CT_NEW, of one that is there
 _GET_CONNECTIONS = 1 << 8 | 1
 _DELETE_CONNECTIONS = 1 << 8 | 2  # NFNL_SUBSYS_CTNETLINK, IPCTNL_MSG_CT_DELETE
 _CONNTRACK = struct.Struct("!BBH")  # struct nfgenmsg; version 1 has the family count for a flush
-_MARK, _MARK_MASK = 8, 21
+_TUPLE, _MARK, _ZONE, _MARK_MASK = 1, 8, 18, 21
 _DOMAINS = {Family.IPV4: socket.AF_INET, Family.IPV6: socket.AF_INET6}
 _TABLE = 1  # the attribute that names the table, whatever the message is about
 _GETSETELEM = 10 << 8 | 13  # NFNL_SUBSYS_NFTABLES, NFT_MSG_GETSETELEM
@@ -192,6 +201,22 @@ class ConnectionTracking:
         body = _CONNTRACK.pack(_DOMAINS[family], 0, 0)
         body += network_number(_MARK, mark) + network_number(_MARK_MASK, mask)
         return bool(self._netlink.dump(_GET_CONNECTIONS, body))
+
+    def clear_bits(self, bits: int) -> None:
+        """Take these bits out of all connections' marks, and leave the rest of each."""
+        for family, domain in _DOMAINS.items():
+            head = _CONNTRACK.pack(domain, 0, 0)
+            cleared = network_number(_MARK, 0) + network_number(_MARK_MASK, bits)
+            changes = []
+            for message in self._netlink.dump(_GET_CONNECTIONS, head):
+                found = dict(parse_attributes(message.body, len(head)))
+                if _number(found.get(_MARK, b"")) & bits:
+                    which = [attribute(k, found[k]) for k in (_TUPLE, _ZONE) if k in found]
+                    changes.append(Message(_CHANGE_CONNECTION, head + b"".join(which) + cleared))
+            errors = {*self._netlink.change(changes)} - {0, errno.ENOENT}  # some ended meanwhile
+            if errors:
+                told = os.strerror(min(errors))
+                raise CommandFailed(f"{family.shown} connections keep marks of ours: {told}")
 
     def delete_marked(self, family: Family, mark: int, mask: int) -> None:
         """Delete the family's connections whose mark is that; none at all is no error."""

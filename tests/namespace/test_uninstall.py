@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from rpcd_wireguard_uplink.model import INBOUND, SLOT_MASK
 from rpcd_wireguard_uplink.storage.state_file import run_dir_of
 from tests.lab.meter import Flows, Meter, settled
 from tests.lab.network import ECHO4, ConsumerNetwork
@@ -52,6 +53,14 @@ def tracked(node: Node, addresses: Iterable[str]) -> list[str]:
     return [line for text in found for line in text.splitlines() if ends & {*line.split()}]
 
 
+def marked(node: Node) -> list[str]:
+    """The connections whose marks have bits of ours."""
+    found = [node.run(["conntrack", "-L", "-f", each]).stdout for each in ("ipv4", "ipv6")]
+    marks = {line: line.partition(" mark=")[2].split() for line in "".join(found).splitlines()}
+    ours = INBOUND | SLOT_MASK
+    return [line for line, mark in marks.items() if mark and int(mark[0]) & ours]
+
+
 def tunnel_addresses(node: Node) -> list[str]:
     return [text.partition("/")[0] for text in node.addresses("wgup_nodea")]
 
@@ -64,9 +73,10 @@ def test_no_connection_of_a_removed_uplink_stays(network: ConsumerNetwork) -> No
     router.wait_failed_over()
     with Flows(network.host, rate_hz=20) as flows:
         addresses = tunnel_addresses(network.consumer)
-        assert tracked(network.consumer, addresses)
+        assert tracked(network.consumer, addresses) and marked(network.consumer)
         router.service.expect("uplink_remove", {"peer_id": "nodea"})
         assert tracked(network.consumer, addresses) == []
+        assert marked(network.consumer) == []
         flows.by(network.wan.addresses, since=network.wan.restore())
 
 
@@ -83,11 +93,11 @@ def test_nothing_of_ours_stays_in_the_kernel(network: ConsumerNetwork) -> None:
         router.wait_failed_over()
         meter.wait_for_source(network.provider_wans[0].address4)
         addresses = tunnel_addresses(network.consumer)
-        assert tracked(network.consumer, addresses)
+        assert tracked(network.consumer, addresses) and marked(network.consumer)
         router.service.kill()
         status, told = uninstall(router)
         assert (status, told) == (0, "")
-        assert tracked(network.consumer, addresses) == []
+        assert tracked(network.consumer, addresses) == marked(network.consumer) == []
         meter.wait_for_source(network.wan.address4, since=network.wan.restore())
     assert kernel_state(network.consumer) == before
     kept = [name for name in os.listdir(router.service.keys_dir) if name.endswith(".key")]

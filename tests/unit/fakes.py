@@ -518,9 +518,13 @@ class TrackedConnections(ConnectionTracking):
 
     deleted: list[tuple[Family, int, int]] = field(default_factory=list)
     are_left: bool = False
+    cleared: int = 0
 
     def has_marked(self, family: Family, mark: int, mask: int) -> bool:
         return self.are_left
+
+    def clear_bits(self, bits: int) -> None:
+        self.cleared |= bits
 
     def delete_marked(self, family: Family, mark: int, mask: int) -> None:
         self.deleted.append((family, mark, mask))

@@ -510,7 +510,7 @@ async def test_the_standing_part_follows_changes_only(standing: Bench) -> None:
 async def test_removal_leaves_nothing(away: Bench) -> None:
     foreign = away.kernel.rules(V4)[0], away.kernel.routes(V4)[0]
     await away.steering.ensure([])
-    assert away.ours() == []
+    assert away.ours() == [] and away.connections.cleared == INBOUND | SLOT_MASK
     assert away.where() == "wan"
     assert foreign[0] in away.kernel.rules(V4) and foreign[1] in away.kernel.routes(V4)
     assert away.commands.lines("nft delete") == ["nft delete table inet wgup"]
