@@ -16,15 +16,7 @@ from ..events import Event
 from ..model import Family
 from ..values import dataclass
 from . import process
-from .netlink import (
-    NETFILTER,
-    Message,
-    Netlink,
-    attribute,
-    network_number,
-    parse_attributes,
-    text,
-)
+from .netlink import NETFILTER, Message, Netlink, attribute, network_number, parse_attributes, text
 
 EVENT_GROUPS = 1 << 6  # NFNLGRP_NFTABLES
 _DELTABLE = 10 << 8 | 2  # NFNL_SUBSYS_NFTABLES, NFT_MSG_DELTABLE
