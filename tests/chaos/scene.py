@@ -112,7 +112,10 @@ class Fork:
 
     def stop(self) -> int:
         self.signal(15)
-        return self.wait()
+        deadline = time.monotonic() + 15.0
+        while self.returncode is None and time.monotonic() < deadline:
+            time.sleep(0.02)
+        return self.kill()
 
     def kill(self) -> int:
         self.signal(9)
