@@ -6,7 +6,7 @@ passes here can still resolve to anything.
 
 from __future__ import annotations
 
-import base64
+import binascii
 import ipaddress
 import re
 
@@ -111,7 +111,7 @@ def parse_key(text: str) -> str:
     with which X25519 gives everybody the same secret, and WireGuard makes no tunnel (noise.c).
     """
     try:
-        number = int.from_bytes(base64.b64decode(text, validate=True), "little")
+        number = int.from_bytes(binascii.a2b_base64(text), "little")
     except ValueError:
         return text  # its pattern is for others to check
     if number & _FIELD in _SMALL_POINTS:
