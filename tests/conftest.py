@@ -16,7 +16,7 @@ from fnmatch import fnmatch
 import pytest
 from hypothesis import settings
 
-from tests.lab.node import environment
+from tests.lab.node import environment, refused
 
 CASE = re.compile(r"(tests/namespace/test_public_cases\.py)::test_case_(\d+)")
 CASES = {"03": "two WANs", "13": "two WANs", **dict.fromkeys(("04", "05", "06"), "VPN")}
@@ -157,10 +157,23 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     for mark in item.iter_markers("needs"):
         for program in mark.args:
             if shutil.which(program, path=path) is None:
-                sentence = f"{program} is not on PATH"
-                if in_ci() and program not in OPTIONAL:
-                    pytest.fail(f"{sentence}; `make system` installs it", pytrace=False)
-                pytest.skip(sentence)
+                if program in OPTIONAL:
+                    pytest.skip(f"{program} is not on PATH")
+                lacking(f"{program} is not on PATH; `make system` installs it")
+
+
+def lacking(sentence: str) -> None:
+    """Skip what this machine can't run; fail where nobody would read of it."""
+    if in_ci():
+        pytest.fail(sentence, pytrace=False)
+    pytest.skip(sentence)
+
+
+@pytest.fixture(scope="session")
+def namespaces() -> None:
+    """No test with this where no namespaces can be made."""
+    if reason := refused():
+        lacking(reason)
 
 
 def in_ci() -> bool:

@@ -9,28 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import in_ci
-from tests.lab.node import refused
+from tests.conftest import lacking
 
 PROGRAMS = ("chromium", "chromedriver")
 
 
-def lacking(sentence: str) -> None:
-    if in_ci():
-        pytest.fail(sentence, pytrace=False)
-    pytest.skip(sentence)
-
-
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "home(*uplinks, trusted): how the router is to be")
-
-
-@pytest.fixture(scope="session")
-def namespaces() -> None:
-    """Skips where no namespaces can be made here; fails where CI=true."""
-    reason = refused()
-    if reason:
-        lacking(reason)
 
 
 @pytest.fixture(scope="session")

@@ -2,28 +2,16 @@
 
 from __future__ import annotations
 
-import os
 import random
 from pathlib import Path
 
 import pytest
-
-from tests.lab.node import refused
 
 from . import bus, crashes, limits, soak
 from .crashes import Campaign, Row
 from .powercut import Disk
 
 SEED = random.randrange(1 << 32)
-
-
-@pytest.fixture(scope="module")
-def namespaces() -> None:
-    reason = refused()
-    if reason and os.environ.get("CI") == "true":
-        pytest.fail(reason, pytrace=False)
-    if reason:
-        pytest.skip(reason)
 
 
 def check(rows: list[Row]) -> None:

@@ -1,15 +1,13 @@
-"""Fixtures of the tests in namespaces: a laboratory, or a skip that says why there is none."""
+"""Fixtures of the tests in namespaces: laboratories."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Generator, Iterator
 
 import pytest
 
 from tests.lab.lab import Lab
 from tests.lab.network import ConsumerNetwork, consumer_network
-from tests.lab.node import refused
 from tests.lab.pool import RouterPool, T
 from tests.lab.router import Router, settings
 
@@ -24,16 +22,6 @@ def pytest_runtest_makereport(
     if call.when == "call":
         item.stash[FAILED] = call.excinfo is not None
     return (yield)
-
-
-@pytest.fixture(scope="session")
-def namespaces() -> None:
-    """Skips where no namespaces can be made here; fails where CI=true."""
-    reason = refused()
-    if reason and os.environ.get("CI") == "true":
-        pytest.fail(reason, pytrace=False)
-    if reason:
-        pytest.skip(reason)
 
 
 @pytest.fixture

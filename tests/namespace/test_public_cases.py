@@ -1104,42 +1104,21 @@ def shared_by(node: Node, *lines: Wan, timeout_s: float = 30.0) -> None:
         until(lambda a=address: spread(node, a), lambda s, w=wanted: set(s) == w, timeout_s)
 
 
-def test_case_13_second_hop_of_a_balanced_default_dies(balanced: Odd) -> None:
+@pytest.mark.parametrize(
+    "how", ["second", "second's carrier", "second of nexthop objects", "first"]
+)
+def test_case_13_hop_of_a_balanced_default_dies(balanced: Odd, how: str) -> None:
+    """FRR and systemd-networkd write balanced defaults by the ids of nexthop objects."""
     wan, wan2, host = balanced.wan, balanced.wan2, balanced.host
+    if "objects" in how:
+        balance_by_objects([wan, wan2])
     shared_by(host, wan, wan2)
-    wan2.drop()
-    shared_by(host, wan)
-    wan2.restore()
-    shared_by(host, wan, wan2, timeout_s=15.0)
-
-
-def test_case_13_second_hop_loses_its_carrier(balanced: Odd) -> None:
-    wan, wan2, host = balanced.wan, balanced.wan2, balanced.host
-    shared_by(host, wan, wan2)
-    wan2.carrier_down()
-    shared_by(host, wan)
-    wan2.carrier_up()
-    shared_by(host, wan, wan2, timeout_s=15.0)
-
-
-def test_case_13_second_hop_of_nexthop_objects_dies(balanced: Odd) -> None:
-    """As FRR and systemd-networkd write balanced defaults: by the ids of nexthop objects."""
-    wan, wan2, host = balanced.wan, balanced.wan2, balanced.host
-    balance_by_objects([wan, wan2])
-    shared_by(host, wan, wan2)
-    balanced.router.wait_primary()
-    wan2.drop()
-    shared_by(host, wan)
-    wan2.restore()
-    shared_by(host, wan, wan2, timeout_s=15.0)
-
-
-def test_case_13_first_hop_of_a_balanced_default_dies(balanced: Odd) -> None:
-    wan, wan2, host = balanced.wan, balanced.wan2, balanced.host
-    shared_by(host, wan, wan2)
-    wan.drop()
-    shared_by(host, wan2)
-    wan.restore()
+    if "objects" in how:
+        balanced.router.wait_primary()
+    dead, other = (wan, wan2) if how == "first" else (wan2, wan)
+    dead.carrier_down() if "carrier" in how else dead.drop()
+    shared_by(host, other)
+    dead.carrier_up() if "carrier" in how else dead.restore()
     shared_by(host, wan, wan2, timeout_s=15.0)
 
 

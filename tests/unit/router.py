@@ -20,7 +20,7 @@ from rpcd_wireguard_uplink.daemon import Daemon
 from rpcd_wireguard_uplink.errors import CommandFailed, Status, UplinkError
 from rpcd_wireguard_uplink.events import Events
 from rpcd_wireguard_uplink.mesh import advertiser
-from rpcd_wireguard_uplink.model import DefaultRoute, Family, Link
+from rpcd_wireguard_uplink.model import DefaultRoute, Family, Health, Link
 from rpcd_wireguard_uplink.platform.linux import Platform
 from rpcd_wireguard_uplink.provider import site
 from rpcd_wireguard_uplink.schema.record import Record
@@ -132,6 +132,21 @@ class Router:
         check_reply(method, reply)
         self.replies.append(json.dumps(reply))
         return reply
+
+    async def with_neighbour(self, config: str) -> None:
+        """Use this configuration of an uplink by the WAN to a peer that is a neighbour too."""
+        self.machine.towards = {"192.0.2.7": LINE, "172.16.0.2": "mesh0"}
+        self.machine.links.append(Link("mesh0", 77))
+        self.write("wireguard-uplink", config)
+        await self.daemon.uplinks.reload()
+        await self.daemon.underlays.follow()
+        await self.daemon.monitor.reread()
+
+    def judge(self, device: str, health: Health) -> None:
+        """Have the device's paths be like that."""
+        for path in self.daemon.monitor.paths.values():
+            if path.device == device:
+                path.health.state = health
 
     async def refusal(self, name: str, **arguments: Any) -> tuple[Status, str]:
         with pytest.raises(UplinkError) as caught:

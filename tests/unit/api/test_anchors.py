@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from rpcd_wireguard_uplink.model import Family, Health, Link
+from rpcd_wireguard_uplink.model import Family, Health
 from tests.unit.fakes import key_of, set_network
 from tests.unit.router import CONFIG, LINE, Router
 
@@ -33,22 +33,6 @@ config anchor 'lost'
 """
 
 
-async def begun(router: Router, more: str = "") -> Router:
-    router.machine.towards = {"192.0.2.7": LINE, "172.16.0.2": "mesh0"}
-    router.machine.links.append(Link("mesh0", 77))
-    router.write("wireguard-uplink", CONFIG + UPLINK + more + ANCHORS)
-    await router.daemon.uplinks.reload()
-    await router.daemon.underlays.follow()
-    await router.daemon.monitor.reread()
-    return router
-
-
-def judge(router: Router, health: Health) -> None:
-    for path in router.daemon.monitor.paths.values():
-        if path.device == TUNNEL:
-            path.health.state = health
-
-
 async def shown(router: Router) -> tuple[dict[str, Any], str]:
     """The rows by name, and the problems that name anchors."""
     status = await router.call("uplink_status")
@@ -57,14 +41,14 @@ async def shown(router: Router) -> tuple[dict[str, Any], str]:
 
 
 async def test_where_anchored_connections_go(router: Router) -> None:
-    router = await begun(router)
-    judge(router, Health.UP)
+    await router.with_neighbour(CONFIG + UPLINK + ANCHORS)
+    router.judge(TUNNEL, Health.UP)
     rows, told = await shown(router)
     assert [rows[name]["active"] for name in ("calls", "later", "lost")] == [True, False, False]
     assert rows["calls"]["interface"] == TUNNEL and rows["calls"]["reason"] == ""
     assert rows["later"]["reason"] == "it is disabled in its section"
     assert "anchor lost: there is no uplink to nobody" in told and "later" not in told
-    judge(router, Health.DOWN)
+    router.judge(TUNNEL, Health.DOWN)
     rows, told = await shown(router)
     assert rows["calls"]["reason"] == f"nothing is answered through {TUNNEL}"
     assert "such connections go by the usual way" in told
@@ -76,8 +60,8 @@ async def test_where_anchored_connections_go(router: Router) -> None:
 @pytest.mark.parametrize("has_other", [False, True])
 async def test_who_has_no_second_underlay_is_told(router: Router, has_other: bool) -> None:
     other = "\tlist other_endpoint '172.16.0.2:51820'\n" if has_other else ""
-    router = await begun(router, other)
-    judge(router, Health.UP)
+    await router.with_neighbour(CONFIG + UPLINK + other + ANCHORS)
+    router.judge(TUNNEL, Health.UP)
     rows, told = await shown(router)
     assert (f"nodea is reached by {LINE} alone" in rows["calls"]["note"]) is not has_other
     assert ("anchor calls: nodea is reached by" in told) is not has_other

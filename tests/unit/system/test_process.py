@@ -13,6 +13,7 @@ import warnings
 from pathlib import Path
 
 import pytest
+from pytest_mock import MockerFixture
 
 from rpcd_wireguard_uplink.errors import CommandFailed, TimedOut, UplinkError
 from rpcd_wireguard_uplink.mesh.registry import directory as mesh
@@ -120,12 +121,9 @@ RUBBISH = [
 
 @pytest.mark.parametrize("text", RUBBISH, ids=lambda text: text[:12])
 async def test_rubbish_is_told_or_nothing_but_never_another_exception(
-    monkeypatch: pytest.MonkeyPatch, text: str
+    mocker: MockerFixture, text: str
 ) -> None:
-    async def print_it(argv: list[str], **_: object) -> process.Completed:
-        return process.Completed(0, text, "")
-
-    monkeypatch.setattr(process, "run", print_it)
+    mocker.patch.object(process, "run", return_value=process.Completed(0, text, ""))
     for read in (
         lambda: wg.read_counters(wg.Ages()),
         lambda: wg.read_device("a", wg.Ages()),
@@ -138,15 +136,9 @@ async def test_rubbish_is_told_or_nothing_but_never_another_exception(
 
 
 @pytest.mark.parametrize("text", ["rubbish", "[1]", "{}", "a\tb\tc"])
-async def test_rubbish_is_never_taken_for_nothing(
-    monkeypatch: pytest.MonkeyPatch, text: str
-) -> None:
+async def test_rubbish_is_never_taken_for_nothing(mocker: MockerFixture, text: str) -> None:
     """A router whose `wg` prints it has not lost its mesh's peers."""
-
-    async def print_it(argv: list[str], **_: object) -> process.Completed:
-        return process.Completed(0, text, "")
-
-    monkeypatch.setattr(process, "run", print_it)
+    mocker.patch.object(process, "run", return_value=process.Completed(0, text, ""))
     for read in (
         lambda: wg.read_counters(wg.Ages()),
         lambda: mesh.read_mesh(RoutingTables(), (), wg.Ages()),

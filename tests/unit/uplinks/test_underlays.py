@@ -12,7 +12,7 @@ from pytest_mock import MockerFixture
 from rpcd_wireguard_uplink.config.probe_profile import DEFAULT_PROFILE
 from rpcd_wireguard_uplink.failover.detector import PathHealth
 from rpcd_wireguard_uplink.failover.machine import Phase
-from rpcd_wireguard_uplink.model import Endpoint, Family, Health, Link
+from rpcd_wireguard_uplink.model import Endpoint, Family, Health
 from tests.unit.fakes import key_of, set_network
 from tests.unit.router import CONFIG, LINE, Router
 
@@ -27,23 +27,11 @@ config uplink '{TUNNEL}'
 WAYS = frozenset((LINE, family) for family in Family)
 
 
-async def begun(router: Router) -> Router:
-    """With an uplink by the WAN whose peer is a neighbour too, and a WAN that answers."""
-    router.machine.towards = {"192.0.2.7": LINE, "172.16.0.2": "mesh0"}
-    router.machine.links.append(Link("mesh0", 77))
-    router.write("wireguard-uplink", CONFIG + UPLINK)
-    await router.daemon.uplinks.reload()
-    await router.daemon.underlays.follow()
-    await router.daemon.monitor.reread()
-    doubt(router, Health.UP)
+async def begin(router: Router) -> None:
+    """With a WAN that answers."""
+    await router.with_neighbour(CONFIG + UPLINK)
+    router.judge(LINE, Health.UP)
     router.machine.left.clear()
-    return router
-
-
-def doubt(router: Router, health: Health) -> None:
-    for path in router.daemon.monitor.paths.values():
-        if path.device == LINE:
-            path.health.state = health
 
 
 async def noticed(router: Router) -> bool:
@@ -55,19 +43,19 @@ async def noticed(router: Router) -> bool:
 
 
 async def test_a_wan_in_doubt_is_left_once(router: Router) -> None:
-    router = await begun(router)
+    await begin(router)
     assert router.machine.known_endpoints[TUNNEL] == (Endpoint("172.16.0.2"),)
     assert not await noticed(router)
-    doubt(router, Health.SUSPECT)
+    router.judge(LINE, Health.SUSPECT)
     assert await noticed(router)
-    doubt(router, Health.DOWN)
+    router.judge(LINE, Health.DOWN)
     assert not await noticed(router), "the verdict is no news"
     [(names, ways)] = router.machine.left
     assert names == [TUNNEL] and ways == {w for w in WAYS if w in ways} != set()
 
 
 async def test_a_link_without_carrier_is_a_way_in_doubt(router: Router) -> None:
-    router = await begun(router)
+    await begin(router)
     state = router.daemon.monitor.network.state
     links = {i: replace(x, carrier=x.name != "mesh0") for i, x in state.links.items()}
     set_network(router.daemon.monitor.network, links=links)
@@ -76,7 +64,7 @@ async def test_a_link_without_carrier_is_a_way_in_doubt(router: Router) -> None:
 
 
 async def test_who_can_step_aside_does_not_share_the_wans_fate(router: Router) -> None:
-    router = await begun(router)
+    await begin(router)
     network = router.daemon.monitor.network
     assert network.state.underlays == {TUNNEL: LINE}
     assert network.state.second_underlays == {TUNNEL: "mesh0"}
@@ -86,7 +74,7 @@ async def test_who_can_step_aside_does_not_share_the_wans_fate(router: Router) -
     await router.daemon.underlays.follow()
     await router.daemon.monitor.reread()
     assert router.daemon.monitor.sharing_underlay() == {TUNNEL}
-    doubt(router, Health.DOWN)
+    router.judge(LINE, Health.DOWN)
     assert not await noticed(router), "it has nowhere to go"
 
 
@@ -104,17 +92,17 @@ async def test_who_can_step_aside_does_not_share_the_wans_fate(router: Router) -
 async def test_the_way_back(
     router: Router, way: str, is_answered: bool, phase: Phase, well_s: float, returns: bool
 ) -> None:
-    router = await begun(router)
+    await begin(router)
     monitor, now_s = router.daemon.monitor, time.monotonic()
     router.machine.ways_back[TUNNEL] = (way, Family.IPV4), now_s - 10.0
     for path in monitor.paths.values():
         path.health.last_answer_s = now_s if is_answered else now_s - 11.0
     monitor.states[Family.IPV4] = replace(monitor.states[Family.IPV4], phase=phase)
-    doubt(router, Health.DOWN)
+    router.judge(LINE, Health.DOWN)
     await router.daemon.underlays.follow()
     assert router.machine.returned == ([TUNNEL] if way == "mesh0" or not way else []) * returns
     router.machine.returned.clear()
-    doubt(router, Health.UP)
+    router.judge(LINE, Health.UP)
     router.daemon.underlays._take_doubts()
     router.daemon.underlays._well_since_s[LINE, Family.IPV4] = now_s - well_s
     await router.daemon.underlays.follow()
@@ -135,7 +123,8 @@ def silence(router: Router, losses: int, losses6: int) -> None:
 async def test_a_tunnel_that_falls_silent_by_a_good_way_tries_the_other(
     router: Router, mocker: MockerFixture
 ) -> None:
-    router, now_s = await begun(router), time.monotonic()
+    await begin(router)
+    now_s = time.monotonic()
     clock = mocker.patch("rpcd_wireguard_uplink.uplinks.underlays.time")
     clock.monotonic.return_value = now_s
     for losses in ((2, 2), (3, 0)):
@@ -160,11 +149,11 @@ async def test_a_tunnel_that_falls_silent_by_a_good_way_tries_the_other(
 
 
 async def test_a_tunnel_that_is_silent_by_a_wan_in_doubt_says_nothing_of_it(router: Router) -> None:
-    router = await begun(router)
-    doubt(router, Health.SUSPECT)
+    await begin(router)
+    router.judge(LINE, Health.SUSPECT)
     silence(router, 9, 9)
     assert await noticed(router)
-    doubt(router, Health.UP)
+    router.judge(LINE, Health.UP)
     silence(router, 0, 0)
     await noticed(router)
     assert router.daemon.underlays._silent == {}
