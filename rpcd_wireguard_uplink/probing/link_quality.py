@@ -58,8 +58,12 @@ class LinkQuality:
         latency_s = self.latency_s or 0.0
         lossy = self.loss / self.sla.max_loss if self.sla.max_loss else 0.0
         slow = latency_s / self.sla.max_latency_s if self.sla.max_latency_s else 0.0
-        loses = because("loses", f"{100 * self.loss:.0f}")
-        takes = because("takes", f"{1000 * latency_s:.0f}")
-        worst = max(lossy, slow)
-        self.near_sla = "" if worst < GOOD_SHARE else loses if lossy >= slow else takes
-        self.below_sla = self.near_sla if worst >= 1.0 or self.below_sla else ""
+        if lossy < GOOD_SHARE and slow < GOOD_SHARE:
+            self.near_sla = self.below_sla = ""
+            return
+        if lossy >= slow:
+            self.near_sla = because("loses", f"{100 * self.loss:.0f}")
+        else:
+            self.near_sla = because("takes", f"{1000 * latency_s:.0f}")
+        is_below = lossy >= 1.0 or slow >= 1.0 or self.below_sla
+        self.below_sla = self.near_sla if is_below else ""

@@ -170,7 +170,7 @@ class Targets:
 
     def short_since_s(self) -> float | None:
         """Since when some targets answer, but fewer than must; None otherwise."""
-        if not any(target.is_silent for target in self.known.values()):
+        if not self.silent():
             return None
         voters = self._voters()
         silent_s = sorted(t.silent_since_s or 0.0 for t in voters if t.is_silent)
@@ -214,7 +214,7 @@ class Targets:
             target.rest(0.0)
 
     def silent(self) -> list[str]:
-        return [address for address, target in self.known.items() if target.is_silent]
+        return [address for address, target in self.known.items() if target.losses >= LOSSES]
 
     def doubts(self) -> list[str]:
         """A clause for each target whose answers prove nothing."""

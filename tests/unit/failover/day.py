@@ -173,18 +173,23 @@ class Watcher:
             pass
 
     def _live(self, until_s: float) -> Iterator[float]:
-        for event_s, answer in self._events(until_s):
-            before = self.health.state
-            self.now_s = event_s
+        while True:
+            due_s, answer = min(self._tick_s(), self._hear_s), None
+            if self._answers and self._answers[0][0] <= due_s:
+                due_s, _, answer = self._answers[0]
+            if due_s > until_s:
+                break
+            before, self.now_s = self.health.state, due_s
             if answer is not None:
+                heapq.heappop(self._answers)
                 self.arrived.append(answer)
-                self._path.collect(event_s)
-            elif event_s >= self._hear_s:
+                self._path.collect(due_s)
+            elif due_s >= self._hear_s:
                 self._hear()
             else:
                 self._tick()
             self._note(before)
-            yield event_s
+            yield due_s
         self.now_s = until_s
 
     def run_to_verdict(self, until_s: float) -> float | None:
@@ -193,20 +198,6 @@ class Watcher:
             if self.verdicts and self.verdicts[-1][0] == event_s:
                 return event_s
         return None
-
-    def _events(self, until_s: float) -> Iterator[tuple[float, Reply | None]]:
-        while True:
-            due_s = min(self._tick_s(), self._hear_s)
-            if self._answers and self._answers[0][0] <= due_s:
-                due_s, _, answer = self._answers[0]
-                if due_s > until_s:
-                    return
-                heapq.heappop(self._answers)
-                yield due_s, answer
-            elif due_s > until_s:
-                return
-            else:
-                yield due_s, None
 
     def _interval_s(self) -> float:
         role = IN_DOUBT if self.health.state is Health.SUSPECT else IN_USE
