@@ -398,10 +398,11 @@ def options_script() -> str:
     """The data of the settings page: the checks of every option that its form shows."""
     form = (Path(__file__).parents[1] / FORM_FILE).read_text(encoding="utf-8")
     shown = set(re.findall(r"\[ '(\w+)', _\(", form))
+    anonymous = set(re.findall(r"form\.GridSection, '(\w+)'", form))
     sections = [
         replace(kind, options=tuple(o for o in kind.options if o.name in shown))
         for kind in SECTIONS.values()
-        if kind.name
+        if kind.name or kind.type in anonymous
     ]
     kinds = {
         option.kind.pattern: option.kind
@@ -414,7 +415,7 @@ def options_script() -> str:
         for pattern, kind in kinds.items()
     )
     tables = (
-        f"\t\t{each.name}: {{\n" + ",\n".join(_checks(each, [*kinds])) + "\n\t\t}"
+        f"\t\t{each.name or each.type}: {{\n" + ",\n".join(_checks(each, [*kinds])) + "\n\t\t}"
         for each in sections
     )
     paces = (f"\t\t{name}: {json.dumps(_bounds_s(name))}" for name in PROFILES)

@@ -290,6 +290,21 @@ class ByHand(Record):
     left_s: float = member("seconds until it ends by itself")
 
 
+class Summary(Record):
+    """The status for people."""
+
+    now: str = member("whether the internet works, and by which way", coded=True)
+    next: str = member('what happens if that way fails; "" while it matters not', coded=True)
+    advice: str = member("the one thing to do", coded=True)
+    action: str = member(
+        'what a button for it does; "" for none', enum=["", "settings", "check", "failover", "add"]
+    )
+    peer_id: str = member('the peer that the advice is to add; else ""')
+
+
+UNSAID = Summary(now="", next="", advice="", action="", peer_id="")
+
+
 class Status(Record):
     available: bool = member("always true: SecuBox's plugin says false where it can't do anything")
     version: str = member("the release of the service")
@@ -318,6 +333,7 @@ class Status(Record):
     events: Sequence[HistoryEntry] = member("the last changes, newest first", most=EVENTS_IN_STATUS)
     problems: Sequence[str] = member("what the owner should mend")
     problem_codes: Sequence[Coded] = member("the code of each of problems")
+    summary: Summary = member("all that in plain words")
     mwan3: Mwan3 | None = member("mwan3's own view; absent where it is not installed", default=None)
     mwan3_available: bool | None = member(
         "as in mwan3, for SecuBox; absent like mwan3", default=None

@@ -36,6 +36,7 @@ from ..warnings import Warnings
 from . import replies as r
 
 API = 1
+Advice = tuple[str, str, str]  # a sentence, what a button for it does, the peer it is about
 SEVERITY = (
     Phase.DISABLED,
     Phase.STRANDED,
@@ -127,7 +128,7 @@ class StatusMethods:
         mwan3 = self._wans.mwan3_view
         problems = list(self.problems())
         is_mwan3_there = None if mwan3 is None else bool(mwan3.interfaces)
-        return r.Status(
+        status = r.Status(
             available=True,
             version=__version__,
             api=API,
@@ -153,10 +154,14 @@ class StatusMethods:
             events=self._history.newest(r.EVENTS_IN_STATUS),
             problems=problems,
             problem_codes=[r.Coded(code=c, args=a) for c, a in map(code_of, problems)],
+            summary=r.UNSAID,
             mwan3=None if mwan3 is None else _mwan3(mwan3),
             mwan3_available=is_mwan3_there,
             mwan3_status=None if mwan3 is None else mwan3.told,
         )
+        configured = {uplink.peer_id for uplink in config.uplinks}
+        rows = (self._offer_row(each, now_s, each.peer_id in configured) for each in offers)
+        return status.replaced(summary=summarized(status, rows))
 
     def _by_hand(self, now_s: float) -> r.ByHand | None:
         choice = self._monitor.choice
@@ -418,6 +423,84 @@ def _anchor_note(anchor: Anchor, uplink: Uplink | None, monitor: Monitor) -> str
     if below in network.wan_devices() and any(len(w.routes) > 1 for w in network.wans.values()):
         return ""
     return because("anchor_one_way", anchor.peer_id, below, name)
+
+
+# --- in plain words
+
+
+def summarized(status: r.Status, offers: Iterable[r.OfferRow]) -> r.Summary:
+    """Is the internet working and by which way, what if that fails, what to do. Pure.
+
+    `offers` are looked at where there is no backup.
+    """
+    names = {each.device: each.path for each in status.wans}
+    names |= {each.interface: each.peer_id for each in status.uplinks}
+    name = names.get(status.active_path, status.active_path) or "-"
+    off = not status.enabled or (not status.auto_failover and status.state != "stranded")
+    state = "disabled" if off else status.state
+    advice, action, peer_id = _advice(status, offers)
+    return r.Summary(
+        now=_now(status, state, name),
+        next=_next(status, state, name),
+        advice=advice,
+        action=action,
+        peer_id=peer_id,
+    )
+
+
+def _now(status: r.Status, state: str, name: str) -> str:
+    wan, chosen = status.primary.path or name, status.by_hand
+    if state in ("primary", "failed_over") and chosen is not None and chosen.path != "wan":
+        return because("now_chosen", name)
+    if state == "failed_over":
+        return because("now_failed_over", wan, name)
+    if state == "holding":
+        return because("now_holding", wan, name)
+    if state == "stranded":
+        return because("now_stranded")
+    if state == "disabled":
+        return because("now_off" if status.enabled else "now_disabled", name)
+    if state == "suspect":
+        return because("now_suspect", name)
+    return because("now_works", name)
+
+
+def _next(status: r.Status, state: str, name: str) -> str:
+    active = status.active_path
+    if state == "disabled":
+        works = any(each.device == active and each.state != "down" for each in status.wans)
+        return because("now_works", name) if works else ""
+    if state == "stranded":
+        return ""
+    able = [e.path for e in status.wans if e.device != active and e.state in ("up", "suspect")]
+    able += [each.peer_id for each in status.uplinks if each.usable and not each.active]
+    if not able:
+        return because("next_none", name)
+    return because("next_moves", name, able[0], f"{round(status.detection_bound_ms / 1000, 1):g}")
+
+
+def _advice(status: r.Status, offers: Iterable[r.OfferRow]) -> Advice:
+    portal = next((each for each in status.wans if each.portal), None)
+    if not status.enabled:
+        return because("do_enable"), "settings", ""
+    if portal is not None:
+        return because("do_log_in", portal.path, portal.portal), "", ""
+    if status.state == "stranded":
+        return because("do_check"), "check", ""
+    if not status.auto_failover:
+        return because("do_turn_on"), "failover", ""
+    if status.state == "failed_over" and status.by_hand is None:
+        return because("do_mend", status.primary.path), "", ""
+    if any(each.usable for each in status.uplinks):
+        problem = next(iter(status.problems), "")
+        return (problem, "check", "") if problem else (because("do_nothing"), "", "")
+    if status.uplinks:
+        return because("not_ready", status.uplinks[0].reason), "check", ""
+    able = [each for each in offers if not each.configured]
+    best = next((e for e in able if e.usable), next((e for e in able if not e.trusted), None))
+    if best is not None:
+        return because("do_add", best.peer_id), "add", best.peer_id
+    return because("do_ask"), "", ""
 
 
 # --- rows

@@ -181,9 +181,11 @@ _ID = PEER_ID["pattern"].removeprefix("^").removesuffix(r"$(?!\n)")
 FLAG = Kind(_flag, "1 or 0", lambda value: "1" if value else "0", "bool")
 TEXT = Kind(lambda text: text, "text")
 ID = matching(_ID, PEER_ID["x-must"].removeprefix("be "))
-ADDRESS = Kind(_address, "an IPv4 or IPv6 address", datatype="ipaddr")
+ADDRESS = Kind(_address, "an IPv4 or IPv6 address", datatype="ipaddr(1)")
 NETWORK = Kind(
-    _network, "an address or a network, as in 192.168.1.7 or 2001:db8::/32", datatype="cidr"
+    _network,
+    "an address or a network, as in 192.168.1.7 or 2001:db8::/32",
+    datatype="or(ipaddr(1),cidr)",
 )
 PORTS = Kind(
     _ports,
@@ -191,7 +193,11 @@ PORTS = Kind(
     lambda ports: "-".join(map(str, sorted({*ports}))),
     datatype="portrange",
 )
-DSCP = Kind(_dscp, "a code point: a number from 0 to 63, or a name as EF, AF41, CS5")
+DSCP = Kind(
+    _dscp,
+    "a code point: a number from 0 to 63, or a name as EF, AF41, CS5",
+    pattern="[1-5]?[0-9]|6[0-3]|[Cc][Ss][0-7]|[Aa][Ff][1-4][1-3]|[Ee][Ff]|[Vv][Aa]|[Ll][Ee]",
+)
 HOST = Kind(parse_host, "a host name or an address of another machine", datatype="host")
 ENDPOINT = Kind(parse_endpoint, "HOST:PORT, an IPv6 address in brackets, of another machine")
 BROKER = Kind(_broker, "a host name or an address", datatype="host")

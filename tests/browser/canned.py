@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import copy
 from dataclasses import dataclass, field
+from types import SimpleNamespace
 from typing import Any
 
 from docs.schemas import check_reply, reply_schema
 from rpcd_wireguard_uplink.api.methods import METHODS, OBJECT
+from rpcd_wireguard_uplink.api.status import summarized
 from rpcd_wireguard_uplink.reasons import because, code_of, page_texts
 
 from .gateway import Answer, Session
@@ -81,6 +83,18 @@ def family(path: str, state: str) -> Table:
     return held | {"early_path": "", "spread": []}
 
 
+def summary_of(status: Table, offers: list[Table]) -> Table:
+    """What the service says of a status in plain words."""
+
+    def record(found: Any) -> Any:
+        if isinstance(found, dict):
+            return SimpleNamespace(**{name: record(each) for name, each in found.items()})
+        return [record(each) for each in found] if isinstance(found, list) else found
+
+    found = {"by_hand": None, "problems": [], **status}
+    return summarized(record(found), record(offers)).as_table()
+
+
 def coded(found: Any, tree: Table) -> Any:
     """A reply with the codes of its sentences, where the schema has them."""
     if isinstance(found, list):
@@ -126,6 +140,9 @@ class Service:
         if method in self.errors:
             return 9, {"success": False, "error": self.errors[method], "code": "x"}
         reply = self.pulse() if method == "uplink_pulse" else self.replies[method]
+        if method == "uplink_status":
+            offers = self.replies["uplink_list"]["offers"]
+            reply = {**reply, "summary": summary_of(reply, offers)}
         reply = coded(copy.deepcopy(reply), reply_schema(METHODS[method]).tree)
         check_reply(METHODS[method], reply)
         return 0, reply

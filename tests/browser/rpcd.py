@@ -60,8 +60,18 @@ class Rpcd:
             document = Store(self.config_dir).read(given["config"])
         except MissingConfig:
             return 4, None
-        sections = enumerate(document.sections)
-        return 0, {"values": {section.name: _values(section, i) for i, section in sections}}
+        found = {each.name: _values(each, i) for i, each in enumerate(document.sections)}
+        for config, kind, section, name, value in self.pending:
+            if config != given["config"]:
+                continue
+            if kind == "add":
+                about = {".anonymous": True, ".type": name, ".name": section, ".index": len(found)}
+                found[section] = about
+            elif name is None:
+                found.pop(section, None)
+            else:
+                found[section] |= {name: list(value) if isinstance(value, tuple) else value}
+        return 0, {"values": found}
 
     def _set(self, session: Session, given: Table) -> Answer:
         config, section = given["config"], given["section"]

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from rpcd_wireguard_uplink.config.kinds import MESH_PEER
-from rpcd_wireguard_uplink.config.options import SECTIONS, Settings
+from rpcd_wireguard_uplink.config.options import ANCHOR_TYPE, SECTIONS, Settings
 from rpcd_wireguard_uplink.config.parser import parse_config
 from rpcd_wireguard_uplink.config.probe_profile import PROFILES
 from rpcd_wireguard_uplink.uci import Store
@@ -32,7 +32,7 @@ form_only = pytest.mark.skipif(REAL is None, reason="LUCI_RESOURCES names no rea
 
 
 def test_every_option_is_one_of_the_service() -> None:
-    sections = [kind for kind in SECTIONS.values() if kind.name]
+    sections = [kind for kind in SECTIONS.values() if kind.name or kind.type == ANCHOR_TYPE]
     known = {option.name for kind in sections for option in kind.options}
     view = re.sub(r"map\.section\([^_]*", "", VIEW.read_text(encoding="utf-8"))
     names = set(re.findall(r"\[ '([a-z]\w+)', _\(", view))
@@ -46,15 +46,16 @@ def test_every_field_is_in_a_tab() -> None:
     tabs = set(re.findall(r"section\.tab\('(\w+)'", view))
     places = re.findall(r"\badd\(section, '(\w*)', \[", view)
     assert set(places) - {""} == tabs
-    assert places.count("") == 1, "the broker's section has no tabs"
+    assert places.count("") == 2, "the broker's section and anchors have no tabs"
 
 
 SHOWN = set(re.findall(r"\[ '(\w+)', _\(", VIEW.read_text(encoding="utf-8")))
 PATTERNS = [
-    (f"{kind.name}.{option.name}", option)
+    (kind.type, f"{kind.name or kind.type}.{option.name}", option)
     for kind in SECTIONS.values()
     for option in kind.options
-    if kind.name and option.kind.pattern and option.name in SHOWN
+    if kind.name or kind.type == ANCHOR_TYPE
+    if option.kind.pattern and option.name in SHOWN
 ]
 
 
@@ -65,8 +66,11 @@ def test_the_form_takes_what_the_service_takes(session: BrowserSession, page, se
         "L.require('wireguard-uplink.fields')"
         ".then(o => o.check({}, a[0]).validate('id', a[1]) === true)"
     )
-    for name, option in PATTERNS:
-        section_type = next(k.type for k in SECTIONS.values() if k.name == name.split(".")[0])
+    for section_type, name, option in PATTERNS:
+        checked = (
+            f"L.require('wireguard-uplink.fields').then(o => o.check({{}}, '{name}').datatype)"
+        )
+        assert page.js(checked) is None, "LuCI's validator fails with an empty one"
         for sample in SAMPLES[section_type][option.name]:
             for item in (sample,) if isinstance(sample, str) else sample:
                 is_taken = page.js(script, name, item)
@@ -165,3 +169,33 @@ def test_a_reading_session_gets_a_form_that_cannot_be_saved(
 def test_pictures(settings, pictures: Path) -> None:
     settings.js("(document.querySelector(\"[data-tab='detection'] a\").click(), 1)")
     settings.pictures(pictures, "settings")
+
+
+ANCHOR = f"{CONFIG}\nconfig anchor\n\toption peer 'nodeB'\n\tlist source '192.168.1.20'\n"
+ROWS = "document.querySelectorAll('#cbi-wireguard-uplink-anchor tr.cbi-section-table-row').length"
+
+
+@form_only
+def test_an_anchor_is_listed_made_and_removed(session: BrowserSession, page, serve) -> None:
+    """One dialog; what the service would not use is not taken."""
+    Path(session.rpcd.config_dir, "wireguard-uplink").write_text(ANCHOR)
+    page.open(serve(session.gateway).url(SETTINGS, session.owner))
+    page.sees("192.168.1.20", "#cbi-wireguard-uplink-anchor")
+    page.click("#cbi-wireguard-uplink-anchor .cbi-button-add")
+    place = ".modal [data-name=%s] input:not([type=hidden])"
+    page.find(place % "peer").send_keys("nodeC\t")
+    page.click(".modal .cbi-button-positive.important")
+    page.sees("Say which connections", ".modal, .cbi-tooltip")
+    page.find(place % "port").send_keys("5060\n")
+    page.until("!document.querySelector('.modal .cbi-input-invalid')")
+    page.click(".modal .cbi-button-positive.important")
+    page.until(f"{ROWS} == 2 && !document.body.classList.contains('modal-overlay-active')")
+    page.click("#cbi-wireguard-uplink-anchor .cbi-button-remove")
+    page.until(f"{ROWS} == 1")
+    page.js("(document.querySelector('.cbi-button-save').click(), 1)")
+    page.until("document.querySelectorAll('#indicators [data-indicator=uci-changes]').length")
+    session.rpcd.commit()
+    found = parse_config(Store(session.rpcd.config_dir).read("wireguard-uplink").sections)
+    assert not found.warnings
+    [anchor] = found.anchors
+    assert (anchor.peer_id, anchor.ports, anchor.enabled) == ("nodeC", ((5060, 5060),), True)

@@ -14,11 +14,12 @@ from rpcd_wireguard_uplink.model import Health, PathKind
 from rpcd_wireguard_uplink.reasons import because, code_of, page_texts
 
 from . import site
+from .canned import summary_of
 from .mesh import ACL, BrowserSession
 from .site import HTDOCS, menu
 
 KEY, OTHER = "A" * 43 + "=", "B" * 43 + "="
-NAMES = ("uplink_status", "uplink_list", "uplink_trust")
+NAMES = ("uplink_status", "uplink_list", "uplink_trust", "uplink_texts")
 UPLINK = {"peer_id": "nodea", "interface": "wgup_nodea", "state": "up", "active": False}
 STATUS: dict[str, Any] = {
     "enabled": 1,
@@ -39,6 +40,7 @@ LISTED: dict[str, Any] = {
     "offers": [{"peer_id": "nodeb", "usable": True, "metered": True, "quota_left_gb": 3.5}],
     "uplinks": [{**UPLINK, "public_key": KEY}],
 }
+TEXTS = [{"code": code, "text": text} for code, text in page_texts().items()]
 TRUST: dict[str, Any] = {"peers": [{"peer_id": "nodeb", "mesh_key": OTHER}]}
 
 
@@ -46,7 +48,8 @@ TRUST: dict[str, Any] = {"peers": [{"peer_id": "nodeb", "mesh_key": OTHER}]}
 def session() -> BrowserSession:
     """A gateway to a service that says what the test wants."""
     made = BrowserSession.to("/nonexistent", "/nonexistent")
-    replies = dict(zip(NAMES, (STATUS, LISTED, TRUST), strict=True))
+    status = {**STATUS, "summary": summary_of(STATUS, LISTED["offers"])}
+    replies = dict(zip(NAMES, (status, LISTED, TRUST, {"texts": TEXTS}), strict=True))
     made.gateway.others[methods.OBJECT] = {
         name: (lambda session, given, reply=reply: (0, reply)) for name, reply in replies.items()
     }
@@ -58,6 +61,13 @@ def runtime(session: BrowserSession, page, serve):
     page.open(serve(session.gateway).url("", session.guest))
     page.until("L.loaded")
     return page
+
+
+def rewritten(session: BrowserSession, **changes: Any) -> None:
+    """Have the status be another one."""
+    status = {**STATUS, **changes}
+    status["summary"] = summary_of(status, LISTED["offers"])
+    session.gateway.rewrite = lambda method, table: status if "families" in table else table
 
 
 def included(page) -> str:
@@ -78,7 +88,7 @@ def test_the_first_page_says_where_traffic_goes(runtime) -> None:
 
 
 def test_the_first_page_says_that_failover_is_off(runtime, session: BrowserSession) -> None:
-    session.gateway.rewrite = lambda method, table: {**table, "auto_failover": 0}
+    rewritten(session, auto_failover=0)
     assert "Automatic failover is off" in included(runtime)
 
 
@@ -199,7 +209,7 @@ def test_long_words_are_broken_on_a_phone(session: BrowserSession, page, serve) 
     page.open(serve(session.gateway).url("", session.guest), width=360)
     page.until("L.loaded")
     name = "x" * 80
-    session.gateway.rewrite = lambda method, table: {**table, "primary": {"path": name}}
+    rewritten(session, primary={"path": name})
     assert name in included(page)
     page.js(
         "L.require('wireguard-uplink.words').then(words => document.getElementById('view')"
@@ -255,8 +265,7 @@ def test_sentences_of_the_service_are_translated(session: BrowserSession, page, 
     """The service's own sentences, as its decisions make them."""
     page.open(serve(session.gateway).url("", session.guest, lang="de"))
     page.until("L.loaded")
-    rows = [{"code": code, "text": text} for code, text in page_texts().items()]
-    page.js("L.require('wireguard-uplink.words').then(w => w.learn({ texts: a[0] }))", rows)
+    page.js("L.require('wireguard-uplink.words').then(w => w.learn({ texts: a[0] }))", TEXTS)
     candidate = Candidate("wgup_a", PathKind.UPLINK, Health.UP, last_answer_age_s=1.0)
     said = [
         reason_against(replace(candidate, **change))

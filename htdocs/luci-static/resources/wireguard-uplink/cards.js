@@ -65,7 +65,7 @@ return baseclass.extend({
 
 			return this.card(page, wan.device, wan.path, wan, [], () => [
 				used ? words.mark('good', _('in use')) : words.state(wan.state), [ wan.portal ? _('Log in at %s').format(wan.portal) : '' ], [
-					page.button('use-' + wan.device, _('Use now…'), 'wgup-name-' + wan.device, () => this.use(page, 'wan', wan.path), wan.state == 'up' && !used)
+					page.buttonFor(wan.device, 'use', _('Use now…'), () => this.use(page, 'wan', wan.path), wan.state == 'up' && !used)
 				], ''
 			]);
 		}));
@@ -78,7 +78,7 @@ return baseclass.extend({
 			return E('p', { id: 'wgup-none' }, [ _('There is no backup yet.') ]);
 		return E('ol', { class: 'wgup-cards', id: 'wgup-backups' }, all.map((each, i) => {
 			const peer = each.peer_id, name = each.interface;
-			const make = (id, text, action, allowed, kind) => page.button('%s-%s'.format(id, name), text, 'wgup-name-' + name, action, allowed, kind);
+			const make = page.buttonFor.bind(page, name);
 			const arrow = (id, text, step) => comparable(each, all[i + step]) ? [ ' ', make(id, text, () => this.move(page, peer, step)) ] : [];
 
 			return this.card(page, name, '%d. %s'.format(i + 1, peer), each, [

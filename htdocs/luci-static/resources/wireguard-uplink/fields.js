@@ -14,18 +14,18 @@ function found(name) {
 }
 
 return baseclass.extend({
-	/* The class of LuCI's form that suits an option, by SECTION.OPTION. */
-	widget(name) {
-		const row = found(name);
+	/* The class of LuCI's form that suits an option, by SECTION.OPTION, with or without choices. */
+	widget(name, choices) {
+		const row = found(name), isMany = Array.isArray(row[0]);
 
-		return Array.isArray(row) ? Array.isArray(row[0]) ? 'DynamicList' : 'Value' : 'Flag';
+		return choices ? isMany ? 'MultiValue' : 'ListValue' : Array.isArray(row) ? isMany ? 'DynamicList' : 'Value' : 'Flag';
 	},
 
 	/* Have a field of the form take what the service takes, and show the default. */
 	check(field, name) {
 		const row = found(name), [ fallback, datatype, kind ] = L.toArray(row), [ pattern, must ] = options.kinds[kind] || [];
 
-		field.datatype = datatype;
+		field.datatype = datatype || null;
 		field[Array.isArray(row) ? 'placeholder' : 'default'] = String(fallback || '');
 		if (pattern)
 			field.validate = (id, value) => pattern.test(value) || !value || must;

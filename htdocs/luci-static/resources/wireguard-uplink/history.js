@@ -7,23 +7,6 @@
  * everything in between together.
  */
 
-const EVENTS = {
-	doubted: _('New connections left by %s early'),
-	not_carrying: _('%s gives no answers'),
-	carrying: _('%s gives answers again'),
-	uplink_added: _('Backup %s added'),
-	uplink_changed: _('Backup %s changed'),
-	uplink_removed: _('Backup %s removed'),
-	trusted: _('%s is trusted'),
-	untrusted: _('%s is not trusted any more'),
-	offering: _('Internet offered to peers'),
-	withdrawn: _('Offer withdrawn'),
-	lease_granted: _('%s may use your internet'),
-	lease_ended: _('%s does not use your internet any more'),
-	drill: _('Rehearsal with %s'),
-	drill_passed: _('Rehearsal with %s passed'),
-	drill_failed: _('Rehearsal with %s failed')
-};
 const STARTS = [ 'failover', 'switch', 'stranded' ];
 const ENDS = [ 'failback', 'recovered' ];
 const TOGETHER_MS = 10000;
@@ -87,7 +70,7 @@ return baseclass.extend({
 		if (ENDS.includes(first.kind))
 			return _('Back on %s').format(words.path(status, first.to));
 		if (!STARTS.includes(first.kind))
-			return (EVENTS[first.kind] || first.kind.replace(/_/g, ' ')).format(first.peer_id || first.to);
+			return words.text([ first.kind ], [ first.peer_id || first.to ]) || first.kind;
 
 		const used = {};
 

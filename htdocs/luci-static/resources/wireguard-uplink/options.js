@@ -11,7 +11,8 @@ return baseclass.extend({
 		[ /^(?:(?!wgup)[A-Za-z0-9_.-]{1,15})$/, _('a WireGuard device that is none of this service\'s') ],
 		[ /^(?:[A-Za-z0-9][A-Za-z0-9._-]{0,63} +[0-9A-Fa-f.:]+)$/, _('a peer\'s id and its address in the mesh, as in \'nodeA 10.9.0.1\'') ],
 		[ /^(?:\/[^\x00-\x1f\x7f]{1,254})$/, _('a file\'s whole path') ],
-		[ /^(?:[0-9A-Za-z_.-]+(?:\/[0-9A-Za-z_.-]+)*)$/, _('words of a topic with / between them') ]
+		[ /^(?:[0-9A-Za-z_.-]+(?:\/[0-9A-Za-z_.-]+)*)$/, _('words of a topic with / between them') ],
+		[ /^(?:[1-5]?[0-9]|6[0-3]|[Cc][Ss][0-7]|[Aa][Ff][1-4][1-3]|[Ee][Ff]|[Vv][Aa]|[Ll][Ee])$/, _('a code point: a number from 0 to 63, or a name as EF, AF41, CS5') ]
 	],
 
 	/* How long a dead WAN may go unnoticed (s): at least, at most, less than failover_timeout. */
@@ -30,14 +31,16 @@ return baseclass.extend({
 			failover_timeout: [ '10', 'range(1,3600)' ],
 			prefer_latency: '1',
 			pace: [ 'default' ],
+			early_failover: [ 'free' ],
 			hold_time: [ '30', 'range(0,86400)' ],
 			max_hold_time: [ '1800', 'range(0,86400)' ],
-			track_ip: [ [], 'ipaddr' ],
+			track_ip: [ [], 'ipaddr(1)' ],
 			reliability: [ '0', 'range(0,20)' ],
 			trusted_peer: [ [], '', 0 ],
-			dns: [ [], 'ipaddr' ],
+			dns: [ [], 'ipaddr(1)' ],
 			captive_check: [ '', '', 1 ],
 			fail_closed: '0',
+			spread: '0',
 			sticky_failback: '0',
 			sticky_time: [ '600', 'range(1,86400)' ],
 			max_loss: [ '20', 'range(0,100)' ],
@@ -63,7 +66,7 @@ return baseclass.extend({
 			endpoint: [ '', 'host' ],
 			pool4: [ '', 'cidr4' ],
 			pool6: [ '', 'cidr6' ],
-			dns: [ [], 'ipaddr' ]
+			dns: [ [], 'ipaddr(1)' ]
 		},
 		broker: {
 			enabled: '0',
@@ -73,6 +76,15 @@ return baseclass.extend({
 			ca_file: [ '', '', 4 ],
 			prefix: [ 'secubox/uplink', '', 5 ],
 			area: [ [], '', 0 ]
+		},
+		anchor: {
+			peer: [ '', '', 0 ],
+			source: [ [], 'or(ipaddr(1),cidr)' ],
+			destination: [ [], 'or(ipaddr(1),cidr)' ],
+			protocol: [ [] ],
+			port: [ [], 'portrange' ],
+			dscp: [ [], '', 6 ],
+			enabled: '1'
 		}
 	}
 });

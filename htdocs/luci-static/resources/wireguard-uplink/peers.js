@@ -46,7 +46,7 @@ return baseclass.extend({
 	row(page, peer) {
 		const offer = peer.offer, trust = peer.trust, isTrusted = trust.state == 'trusted';
 		const mayTrust = !!trust.mesh_key && !!trust.peer_id;
-		const make = (id, text, action, allowed, kind) => page.button('%s-%s'.format(id, peer.id), text, 'wgup-name-' + peer.id, action, allowed, kind);
+		const make = page.buttonFor.bind(page, peer.id);
 		const buttons = [];
 
 		if (offer && offer.configured)

@@ -115,78 +115,11 @@ return baseclass.extend({
 		return this.said({ is: status.problems[i], is_code: code, is_args: args }, 'is', status);
 	},
 
-	/* The one word for where things are; an unwatched network is worse than one that is on a backup. */
-	stateOf: (status) => !status.enabled || !status.auto_failover && status.state != 'stranded' ? 'disabled' : status.state,
-
-	kindOf(status) {
-		const kinds = { primary: 'good', suspect: 'warn', failed_over: 'warn', holding: 'warn', stranded: 'bad', disabled: 'bad' };
-		return kinds[this.stateOf(status)] || 'idle';
-	},
+	/* An unwatched network is worse than one that is on a backup. */
+	kindOf: (status) => !status.enabled || !status.auto_failover || status.state == 'stranded' ? 'bad' : status.state == 'primary' ? 'good' : 'warn',
 
 	/* Told while settings that LuCI applied may be put back. */
 	rollback: () => E('div', { class: 'wgup-now wgup-bad', id: 'wgup-rollback' }, [
 		E('strong', [ ROLLBACK[0] ]), ROLLBACK[1]
-	]),
-
-	/* Is the internet working, and by which way: one sentence without numbers. */
-	now(status) {
-		const name = this.path(status, status.active_path), wan = (status.primary || {}).path || name, state = this.stateOf(status);
-
-		if ([ 'primary', 'failed_over' ].includes(state) && status.by_hand && status.by_hand.path != 'wan')
-			return _('The internet works, through %s: you chose it.').format(name);
-		switch (state) {
-		case 'primary':
-			return _('The internet works, through %s.').format(name);
-		case 'suspect':
-			return _('%s is losing packets; traffic still uses it.').format(name);
-		case 'failed_over':
-			return _('%s is down. The internet works, through %s.').format(wan, name);
-		case 'holding':
-			return _('%s is back. Traffic returns to it soon, from %s.').format(wan, name);
-		case 'stranded':
-			return _('There is no internet: no WAN and no backup answers.');
-		}
-		return status.enabled ? _('Automatic failover is off: traffic stays on %s even when it fails.').format(name)
-			: _('The service is disabled: nothing happens when %s fails.').format(name);
-	},
-
-	/* What happens if the way in use fails. */
-	next(status) {
-		const name = this.path(status, status.active_path);
-		const wan = status.wans.find((each) => each.device != status.active_path && [ 'up', 'suspect' ].includes(each.state));
-		const uplink = status.uplinks.find((each) => each.usable && !each.active);
-		const to = wan ? wan.path : uplink ? uplink.peer_id : '';
-
-		if (this.stateOf(status) == 'disabled')
-			return status.wans.some((each) => each.device == status.active_path && each.state != 'down') ? _('The internet works, through %s.').format(name) : '';
-		if (status.state == 'stranded')
-			return '';
-		if (!to)
-			return _('If %s fails, there is no internet: no backup is ready.').format(name);
-		return _('If %s fails, traffic moves to %s within %s s.').format(name, to, number(status.detection_bound_ms / 1000, 1));
-	},
-
-	/* The one thing to do: its sentence and what a button for it does ('' for none). */
-	advice(status, offers) {
-		const portal = status.wans.find((each) => each.portal);
-		const offer = (offers || []).find((each) => each.usable && !each.configured) || (offers || []).find((each) => !each.trusted && !each.configured);
-
-		if (!status.enabled)
-			return [ _('Enable the service in the settings.'), 'settings' ];
-		if (portal)
-			return [ _('%s wants a login: open %s').format(portal.path, portal.portal), '' ];
-		if (status.state == 'stranded')
-			return [ _('Look at modem and cables, then check this router.'), 'check' ];
-		if (!status.auto_failover)
-			return [ _('Turn automatic failover on.'), 'failover' ];
-		if (status.state == 'failed_over' && !status.by_hand)
-			return [ _('Have %s mended: look at its modem and cables.').format((status.primary || {}).path), '' ];
-		if (status.uplinks.some((each) => each.usable))
-			return status.problems.length ? [ this.problem(status, 0), 'check' ] : [ _('Nothing to do.'), '' ];
-		if (status.uplinks.length)
-			return [ _('No backup is ready: %s.').format(this.said(status.uplinks[0], 'reason')), 'check' ];
-		if (offer)
-			return [ _('%s offers its internet: add it as backup.').format(offer.peer_id), 'add', offer.peer_id ];
-		return [ _('No backup is ready, and no peer offers its internet: ask the owner of another router of the mesh to offer it.'), '' ];
-	}
+	])
 });

@@ -72,6 +72,11 @@ return view.extend({
 		}, [ text ]);
 	},
 
+	/* A button for what is shown under the id wgup-name-KEY. */
+	buttonFor(key, name, text, action, allowed, kind) {
+		return this.button(name + '-' + key, text, 'wgup-name-' + key, action, allowed, kind);
+	},
+
 	/* Call a part that is loaded when it is first wanted. */
 	later(part, action, what) {
 		return L.require('wireguard-uplink.' + part).then((found) => found[action](this, what));
@@ -192,22 +197,21 @@ return view.extend({
 	},
 
 	drawNow() {
-		const status = this.status, chosen = status.by_hand;
+		const status = this.status, chosen = status.by_hand, summary = status.summary;
 		const isOpen = this.pulse.rollback_s > 0;
-		const [ advice, what ] = isOpen ? [ _('Confirm the settings in LuCI, or wait until they are put back.'), '' ] : words.advice(status, this.list.offers);
 		const four = status.families.ipv4.active_path, six = status.families.ipv6.active_path;
 		const buttons = {
 			settings: () => E('a', { class: 'btn cbi-button', href: L.url(SETTINGS) }, [ _('Settings') ]),
 			check: () => this.button('advice-check', _('Check this router'), null, () => this.later('reasons', 'check'), true, 'action'),
 			failover: () => this.button('advice-failover', _('Turn it on'), null, () => this.turnFailover(), true, 'positive'),
-			add: () => this.button('advice-add', _('Add as backup…'), null, () => this.later('pairing', 'add', peers.find(this, words.advice(this.status, this.list.offers)[2])), true, 'positive')
+			add: () => this.button('advice-add', _('Add as backup…'), null, () => this.later('pairing', 'add', peers.find(this, this.status.summary.peer_id)), true, 'positive')
 		};
 
 		return [
 			isOpen ? words.rollback() : '',
 			E('div', { class: 'wgup-now wgup-' + words.kindOf(status) }, [
-				E('strong', { id: 'wgup-now', role: 'status' }, [ words.now(status) ]),
-				E('div', { id: 'wgup-next' }, [ words.next(status) ]),
+				E('strong', { id: 'wgup-now', role: 'status' }, [ words.said(summary, 'now', status) ]),
+				E('div', { id: 'wgup-next' }, [ words.said(summary, 'next', status) ]),
 				E('div', { class: 'wgup-note' }, [ [
 					_('It has been so for %s.').format(words.span(status.since_s)), words.said(status, 'cause', status),
 					status.release_s >= 0 ? _('Back in %s.').format(words.span(status.release_s)) : '',
@@ -219,7 +223,8 @@ return view.extend({
 				]) : ''
 			]),
 			this.picture(),
-			E('p', { id: 'wgup-advice' }, [ E('strong', [ _('What to do:') ]), ' ', advice, ' ', what ? buttons[what]() : '' ]),
+			E('p', { id: 'wgup-advice' }, [ E('strong', [ _('What to do:') ]), ' ' ].concat(isOpen ? [ _('Confirm the settings in LuCI, or wait until they are put back.') ]
+				: [ words.said(summary, 'advice', status), ' ', summary.action ? buttons[summary.action]() : '' ])),
 			E('div', { id: 'wgup-problems' }, status.problems.slice(0, 5).map((each, i) => E('div', { class: 'wgup-problem' }, [ words.problem(status, i) ])))
 		];
 	},

@@ -1,6 +1,7 @@
 'use strict';
 'require view';
 'require form';
+'require wireguard-uplink.bus as bus';
 'require wireguard-uplink.fields as fields';
 
 /*
@@ -14,7 +15,7 @@ function add(section, tab, rows) {
 	const made = {};
 
 	for (const [ name, title, help, choices ] of rows) {
-		const full = section.section + '.' + name, widget = form[choices ? 'ListValue' : fields.widget(full)];
+		const full = (section.section || section.sectiontype) + '.' + name, widget = form[fields.widget(full, choices)];
 		const field = made[name] = fields.check(tab ? section.taboption(tab, widget, name, title, help) : section.option(widget, name, title, help), full);
 
 		for (const value in choices) {
@@ -68,10 +69,14 @@ function mainSection(map) {
 		[ 'auto_failover', _('Automatic failover'), _('Traffic moves to a backup when the WAN is dead.') ],
 		[ 'min_uplinks', _('Backups to keep ready'), _('Fewer than this, and the best offers of trusted peers are added by themselves.') ],
 		[ 'prefer_latency', _('Prefer quick peers') ],
+		[ 'spread', _('Use several backups at once'), _('In an outage, new connections spread over the backups that cost the same.') ],
 		[ 'fail_closed', _('Block rather than leak'), _('When nothing answers, what would leave by the dead WAN is blocked.') ]
 	]);
 	detectionOptions(section);
 	add(section, 'detection', [
+		[ 'early_failover', _('At the first doubt of the WAN'), _('New connections may leave by a backup at once, and by the WAN again when it answers.'), {
+			off: _('wait until it is dead'), free: _('use a free backup'), all: _('use any backup')
+		} ],
 		[ 'check_interval', _('Tests of idle backups, every (s)') ],
 		[ 'hold_time', _('A WAN that is back must stay good for (s)') ],
 		[ 'max_hold_time', _('and for so long at most, where it fails again and again (s)') ],
@@ -141,13 +146,55 @@ function brokerSection(map) {
 	]).port.placeholder = '1883';
 }
 
+/* Connections that keep one address, in the order in which they are tried. */
+function anchorSection(map, peers) {
+	const section = map.section(form.GridSection, 'anchor', _('Anchored connections'), _('They always leave by the tunnel of one peer while it answers, and so keep their address when the WAN fails: for calls and logins.'));
+
+	section.addremove = section.anonymous = section.sortable = true;
+
+	const { peer, enabled, source, ...others } = add(section, '', [
+		[ 'peer', _('Peer') ],
+		[ 'source', _('From these addresses of the LAN') ],
+		[ 'destination', _('To these addresses') ],
+		[ 'protocol', _('Protocols'), null, Object.fromEntries([ 'tcp', 'udp', 'icmp', 'sctp', 'esp', 'ah', 'gre' ].map((each) => [ each, each.toUpperCase() ])) ],
+		[ 'port', _('Ports of the destination') ],
+		[ 'dscp', _('DSCP marks') ],
+		[ 'enabled', _('Enabled') ]
+	]);
+	const isId = peer.validate;
+
+	peer.rmempty = false;
+	peers.forEach((each) => peer.value(each));
+	/* LuCI's window has copies of the fields: `this` is the one in it. */
+	peer.validate = function(id, value) {
+		const [ sources, destinations, protocols, ports, marks ] = [ 'source', 'destination', 'protocol', 'port', 'dscp' ].map((name) => L.toArray(this.section.formvalue(id, name)));
+		const isSix = (address) => address.includes(':');
+
+		if (![].concat(sources, destinations, protocols, ports, marks).length)
+			return _('Say which connections: by address, protocol, port or DSCP.');
+		if (ports.length && protocols.length && !protocols.some((each) => [ 'tcp', 'udp' ].includes(each)))
+			return _('Only TCP and UDP have ports.');
+		if (sources.length && destinations.length && !sources.some((one) => destinations.some((other) => isSix(one) == isSix(other))))
+			return _('Sources and destinations are of different families.');
+		return isId(id, value);
+	};
+	for (const each of [ source, ...Object.values(others) ])
+		each.onchange = function(event, id) { this.section.getUIElement(id, 'peer').triggerValidation(); };
+	for (const each of Object.values(others))
+		each.modalonly = true;
+	enabled.editable = true;
+}
+
 return view.extend({
-	render() {
+	load: () => bus.ask('list').then((list) => list.uplinks.map((each) => each.peer_id), () => []),
+
+	render(peers) {
 		const map = new form.Map('wireguard-uplink', _('Backup uplinks: settings'), _('An empty field means the value that stands in it in grey.'));
 
 		mainSection(map);
 		providerSection(map);
 		brokerSection(map);
+		anchorSection(map, peers);
 		return map.render();
 	}
 });

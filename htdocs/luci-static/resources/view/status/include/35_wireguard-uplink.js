@@ -15,13 +15,13 @@ return baseclass.extend({
 	render([ status, pulse ]) {
 		const isGone = !status.families, isStopped = status.kind == 'stopped';
 		const lines = isGone ? [ isStopped ? status.message : '' ]
-			: [ words.next(status), [ _('What to do:'), words.advice(status)[0] ].join(' ') ];
+			: [ words.said(status.summary, 'next', status), [ _('What to do:'), words.said(status.summary, 'advice', status) ].join(' ') ];
 
 		return E('div', [
 			E('link', { rel: 'stylesheet', href: L.resource('wireguard-uplink/uplink.css') }),
 			pulse.rollback_s > 0 ? words.rollback() : '',
 			E('div', { class: 'wgup-now wgup-' + (isGone ? 'bad' : words.kindOf(status)) }, [
-				E('strong', [ isStopped ? _('Nothing watches the internet connection.') : isGone ? status.message : words.now(status) ])
+				E('strong', [ isStopped ? _('Nothing watches the internet connection.') : isGone ? status.message : words.said(status.summary, 'now', status) ])
 			].concat(lines.filter(Boolean).map((each) => E('div', [ each ])), [
 				E('a', { href: L.url('admin/network/wireguard-uplink/overview') }, [ _('Backup uplinks') ])
 			]))
