@@ -22,6 +22,8 @@ CLOSE_S = 2.0
 MOST_AT_ONCE = 16
 TURN_S = 0.02
 
+MOST_WAITING = 200  # of our messages
+_QUEUE_IS_FULL = 15  # MQTT_ERR_QUEUE_SIZE
 _CONNECT = 1  # the packet's type (MQTT 5, 2.1.2)
 
 
@@ -30,7 +32,7 @@ class Link:
 
     def __init__(self, client: Any) -> None:
         self.client = client
-        self._messages = 0
+        self._heard = 0
         self._loop = asyncio.get_running_loop()
         self.accepted: asyncio.Future[int] = self._loop.create_future()
         self._lost: asyncio.Future[None] = self._loop.create_future()
@@ -41,6 +43,7 @@ class Link:
             raise ConnectionError("the connection was closed at once")
         self._fd = self._sock.fileno()
         client.on_connect = self._answered
+        client.on_log = self._note
         client.on_socket_close = lambda *_: self._forget()
         client.on_socket_register_write = lambda *_: self._follow_writes()
         client.on_socket_unregister_write = lambda *_: self._follow_writes()
@@ -50,11 +53,9 @@ class Link:
     def publish(self, topic: str, payload: bytes) -> bool:
         """Send a message that the topic keeps, at least once; whether there was a connection."""
         self._last = self.client.publish(topic, payload, qos=1, retain=True)
+        if self._last.rc == _QUEUE_IS_FULL:
+            self._fail(ConnectionError("it acknowledges nothing"))
         return bool(self._last.rc == 0)
-
-    def count_message(self) -> None:
-        """A message came: after a few of them others have their turn."""
-        self._messages += 1
 
     async def lost(self) -> None:
         """Return when the connection is no more; raises what the library stumbled over."""
@@ -88,6 +89,10 @@ class Link:
         if not self.accepted.done():
             self.accepted.set_result(getattr(reason, "value", reason))
 
+    def _note(self, client: Any, userdata: Any, level: int, text: str) -> None:
+        """Count packets of any kind: the library tells of each in its log."""
+        self._heard += text.startswith("Received")
+
     def _forget(self) -> None:
         """The library closes its socket, or we do: its number may soon be another file's."""
         if self._sock is None:
@@ -106,11 +111,11 @@ class Link:
 
     def _readable(self) -> None:
         """Take a few packets and then let others have their turn, whatever the broker sends."""
-        before = self._messages
+        before = self._heard
         for _ in range(MOST_AT_ONCE):
             if not self._attempt(self.client.loop_read):
                 return
-        if self._messages != before and self._sock is not None:
+        if self._heard != before and self._sock is not None:
             self._loop.remove_reader(self._fd)
             self._turn = self._loop.call_later(TURN_S, self._next_turn)
 
@@ -133,12 +138,17 @@ class Link:
             # The library would keep 256 MB of a packet until it is whole.
             if getattr(self.client, "_in_packet", {}).get("remaining_length", 0) > MOST_PACKET:
                 raise ConnectionError("it sends packets that are larger than was asked for")
+            if getattr(self.client, "_in_messages", None):  # which are kept until it says more
+                raise ConnectionError("it sends with a quality of service that was not asked for")
         except Exception as error:
-            waiting = self._lost if self.accepted.done() else self.accepted
-            if not waiting.done():
-                waiting.set_exception(error.with_traceback(None))
-            self.close()
+            self._fail(error)
         return self._sock is not None
+
+    def _fail(self, error: Exception) -> None:
+        waiting = self._lost if self.accepted.done() else self.accepted
+        if not waiting.done():
+            waiting.set_exception(error.with_traceback(None))
+        self.close()
 
 
 async def connect(mqtt: Any, client: Any, host: str, port: int) -> None:

@@ -20,7 +20,7 @@ from ...errors import ConfigError, NotSupported
 from ...system.files import UnusableFile, read_bytes
 from ...tasks import tell
 from ...text import printable, shortened
-from .connection import MOST_PAYLOAD, Link, connect
+from .connection import MOST_PAYLOAD, MOST_WAITING, Link, connect
 from .password import FOLDER, Password
 
 log = logging.getLogger(__name__)
@@ -192,6 +192,7 @@ class MqttTransport:
                 raise ConfigError(f"ca_file can't be used: {error}") from error
             except (OSError, ValueError) as error:
                 raise ConfigError(f"ca_file can't be used: {_reason(error)}") from error
+        client.max_queued_messages_set(MOST_WAITING)
         client.will_set(self._own, self._will(), qos=1, retain=True)
         client.on_message = self._received
         return client
@@ -199,7 +200,6 @@ class MqttTransport:
     def _received(self, client: Any, userdata: Any, message: Any) -> None:
         if self._link is None or client is not self._link.client:
             return
-        self._link.count_message()
         place, slash, peer_id = message.topic.rpartition("/")
         is_heard = place + slash in self._topics and len(peer_id) <= 64
         if is_heard and 0 < len(message.payload) <= MOST_PAYLOAD:

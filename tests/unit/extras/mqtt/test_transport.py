@@ -22,6 +22,7 @@ import pytest
 
 from rpcd_wireguard_uplink.config.options import MqttSettings
 from rpcd_wireguard_uplink.errors import ConfigError, NotSupported
+from rpcd_wireguard_uplink.extras.mqtt import connection
 from rpcd_wireguard_uplink.extras.mqtt import transport as module
 from rpcd_wireguard_uplink.extras.mqtt.password import FOLDER
 from rpcd_wireguard_uplink.extras.mqtt.transport import MOST_PAYLOAD, MqttTransport
@@ -138,7 +139,6 @@ async def peers(
     finally:
         for peer in made:
             await peer.transport.close()
-    await until(lambda: not any(t.name == "mqtt connect" for t in threading.enumerate()))
     made.clear()
     await until(lambda: len(os.listdir("/proc/self/fd")) <= before)
 
@@ -556,6 +556,62 @@ async def test_a_packet_without_end_is_not_waited_for() -> None:
     assert sent.count(100) == 0
 
 
+@asynccontextmanager
+async def evil(send: bytes) -> AsyncIterator[MqttSettings]:
+    """A broker that takes everybody, sends this at the subscription, and answers nothing else."""
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(1000)
+        writer.write(b"\x20\x03\x00\x00\x00")  # CONNACK
+        await reader.read(1000)
+        with suppress(ConnectionError):
+            writer.write(send)
+            while await reader.read(10000):
+                pass
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    yield MqttSettings(True, "127.0.0.1", server.sockets[0].getsockname()[1])
+    server.close()
+
+
+async def test_messages_that_are_never_finished_are_not_kept() -> None:
+    """With QoS 2 the library keeps each until the broker says that it may be passed on."""
+    packets = [
+        bytes((0x34, 0x8B, 0x08, 0, 1, 97)) + number.to_bytes(2, "big") + bytes(1030)
+        for number in range(1, 2000)
+    ]
+    async with evil(b"".join(packets)) as settings, peers(settings, "nodeA") as (one,):
+        await until(lambda: len(one.states) > 1)
+        assert "a quality of service that was not asked for" in one.states[1]
+
+
+async def test_packets_that_are_no_messages_leave_the_loop_free(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    turns, real = [0], connection.Link._readable
+
+    def counted(link: connection.Link) -> None:
+        turns[0] += 1
+        real(link)
+
+    async with evil(b"\xd0\x00" * 5000) as settings, peers(settings, "nodeA") as (one,):
+        monkeypatch.setattr(connection.Link, "_readable", counted)
+        await one.connected()
+        monkeypatch.setattr(connection, "TURN_S", 60.0)
+        turns[0] = 0
+        await asyncio.sleep(0.2)
+        assert turns[0] <= 2
+
+
+async def test_a_broker_that_acknowledges_nothing_is_left() -> None:
+    async with evil(b"") as settings, peers(settings, "nodeA") as (one,):
+        await one.connected()
+        assert sum(one.transport.publish(b"x") for _ in range(1000)) <= 200
+        await until(lambda: len(one.states) > 1)
+        assert "acknowledges nothing" in one.states[1]
+
+
 async def test_a_silent_broker_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "ANSWER_S", 0.2)
     with socket.create_server(("127.0.0.1", 0)) as silent:
@@ -583,7 +639,6 @@ async def test_a_close_does_not_wait_for_a_look_up(monkeypatch: pytest.MonkeyPat
         await asyncio.wait_for(one.transport.close(), 5)
     finally:
         hang.set()
-    await until(lambda: not any(t.name == "mqtt connect" for t in threading.enumerate()))
     await until(lambda: len(os.listdir("/proc/self/fd")) == before)
     listener.close()
 
