@@ -18,10 +18,12 @@ import sys
 import threading
 from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, TypeVar
 
 from .errors import UplinkError, place_of
 from .warnings import Warnings
+
+T = TypeVar("T")
 
 log = logging.getLogger("wireguard-uplink")
 
@@ -29,6 +31,7 @@ RESTART_PAUSE_S = 1.0
 WELL_S = 60.0  # what has run so long without failing again is well
 GRAIN_S = 0.5
 WORKERS = 4
+_FREE = threading.BoundedSemaphore(32)  # threads of begin_thread
 MENDED_S = 10.0  # and after a failure of a known kind, as of a program that is there again
 
 
@@ -54,10 +57,40 @@ def reserve_threads() -> None:
 
 def begin_thread(work: Callable[[], None]) -> None:
     """Do this in a thread of its own, that nobody waits for. Raises OSError where there is none."""
+
+    def run() -> None:
+        try:
+            work()
+        finally:
+            _FREE.release()
+
+    if not _FREE.acquire(blocking=False):  # as for look-ups that nobody answers
+        raise OSError(errno.EAGAIN, "no thread can be begun: too many run")
     try:
-        _thread.start_new_thread(work, ())
+        _thread.start_new_thread(run, ())
     except RuntimeError as error:
+        _FREE.release()
         raise OSError(errno.EAGAIN, "no thread can be begun: memory is short") from error
+
+
+class Once:
+    """Work that is done once at a time, however many ask for it: who comes while it runs is served
+    by the next one, with all who wait.
+    """
+
+    def __init__(self) -> None:
+        self._lock, self._begun = asyncio.Lock(), 0
+        self._last: asyncio.Future[Any] | None = None
+
+    async def do(self, work: Callable[[], Coroutine[Any, Any, T]]) -> T:
+        wanted = self._begun + 1
+        async with self._lock:
+            if self._last is None or self._begun < wanted:
+                self._begun += 1
+                self._last = asyncio.ensure_future(work())
+                await asyncio.wait([self._last])
+            found: T = self._last.result()
+            return found
 
 
 class TaskSet:

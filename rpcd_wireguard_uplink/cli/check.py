@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+from dataclasses import field
+
 from ..api import replies as r
+from ..tasks import Once
 from ..values import dataclass
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(eq=False, repr=False)
 class CheckMethod:
     """The preflight of the router whose configuration, keys and bus these are."""
 
     _config_dir: str
     _keys_dir: str
     _socket: str
+    _once: Once = field(default_factory=Once)
 
     async def uplink_check(self) -> r.Checked:
+        """It starts a dozen programs: many who ask at once share one."""
+        return await self._once.do(self._examine)
+
+    async def _examine(self) -> r.Checked:
         from .doctor import Places, examine, read_facts
 
         places = Places(self._config_dir, self._keys_dir, self._socket)

@@ -21,6 +21,7 @@ from ..model import HistoryEntry
 from ..reasons import because
 from ..storage.state_file import now_text
 from ..system import process
+from ..tasks import Once
 from ..text import printable
 from ..values import dataclass
 from ..warnings import Warnings
@@ -83,6 +84,7 @@ class Hooks:
     _waiting: deque[Notice] = field(default_factory=deque)
     _has_news: asyncio.Event = field(default_factory=asyncio.Event)
     _dropped: int = 0
+    _once: Once = field(default_factory=Once)
 
     def add(self, notice: Notice) -> None:
         before = self._waiting.pop() if self._waiting else None
@@ -109,6 +111,9 @@ class Hooks:
 
     async def uplink_notify(self) -> r.Notified:
         """Run every hook with an event `test`, and tell what became of each."""
+        return await self._once.do(self._notify)
+
+    async def _notify(self) -> r.Notified:
         entry = HistoryEntry(at=now_text(), kind="test", cause="a test that the owner asked for")
         variables = Notice("test", self._router(), entry).environment()
         found = [

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import _thread
 import asyncio
+import functools
 import logging
 import threading
 import time
@@ -12,8 +13,9 @@ import pytest
 
 from rpcd_wireguard_uplink import tasks
 from rpcd_wireguard_uplink.system import process
-from rpcd_wireguard_uplink.tasks import TaskSet, begin_thread, keep_running, reserve_threads
+from rpcd_wireguard_uplink.tasks import Once, TaskSet, begin_thread, keep_running, reserve_threads
 from rpcd_wireguard_uplink.warnings import Warnings
+from tests.unit.waiting import until
 
 
 async def test_a_task_that_fails_is_begun_again_and_told(
@@ -66,6 +68,43 @@ def test_no_thread_is_begun_when_memory_is_short(monkeypatch: pytest.MonkeyPatch
 
     asyncio.run(work())
     assert begun.wait(10)
+
+
+async def test_threads_that_do_not_end_are_few(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Look-ups by a name server that does not answer: each takes half a minute."""
+    monkeypatch.setattr(tasks, "_FREE", threading.BoundedSemaphore(3))
+    release, ended = threading.Event(), [threading.Event() for _ in range(3)]
+
+    def work(number: int) -> None:
+        release.wait(30)
+        ended[number].set()
+
+    for number in range(3):
+        begin_thread(functools.partial(work, number))
+    with pytest.raises(OSError, match="no thread"):
+        begin_thread(release.wait)
+    release.set()
+    assert all(event.wait(10) for event in ended)
+    await until(lambda: tasks._FREE.acquire(blocking=False))
+
+
+async def test_however_many_ask_at_once_two_are_served() -> None:
+    """Who comes while it runs is served by the next one, which began after he came."""
+    runs = 0
+
+    async def work() -> int:
+        nonlocal runs
+        runs += 1
+        await asyncio.sleep(0)
+        if runs == 4:
+            raise KeyError
+        return runs
+
+    once = Once()
+    assert await asyncio.gather(*(once.do(work) for _ in range(50))) == [1, *[2] * 49]
+    failed = await asyncio.gather(*(once.do(work) for _ in range(3)), return_exceptions=True)
+    assert failed[0] == 3 and [type(each) for each in failed[1:]] == [KeyError, KeyError]
+    assert await once.do(work) == 5
 
 
 async def test_its_end_is_not_held_up() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import shlex
@@ -16,6 +17,7 @@ from pytest_mock import MockerFixture
 from rpcd_wireguard_uplink.api.methods import METHODS, OBJECT
 from rpcd_wireguard_uplink.carrying.forwarding import Blockage
 from rpcd_wireguard_uplink.cli import doctor, main
+from rpcd_wireguard_uplink.cli.check import CheckMethod
 from rpcd_wireguard_uplink.cli.doctor import CHECKS, Facts, Level, Places, examine, reading
 from rpcd_wireguard_uplink.errors import CommandFailed
 from rpcd_wireguard_uplink.extras.standalone.broker import Broker
@@ -395,6 +397,23 @@ async def test_it_runs_here_without_a_service(tmp_path: Path) -> None:
     if os.geteuid() == 0:
         assert facts.table_error == ""
     assert "often" in " ".join(finding.what for finding in examine(facts))
+
+
+async def test_many_who_ask_the_service_at_once_share_one_look(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    looks = 0
+
+    async def read(places: Places) -> Facts:
+        nonlocal looks
+        looks += 1
+        await asyncio.sleep(0)
+        return healthy()
+
+    monkeypatch.setattr(doctor, "read_facts", read)
+    check = CheckMethod("", "", "")
+    await asyncio.gather(*(check.uplink_check() for _ in range(100)))
+    assert looks == 2
 
 
 @pytest.fixture
