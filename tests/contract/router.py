@@ -189,7 +189,7 @@ class Router:
 
     def start_uhttpd(self) -> None:
         words = ["uhttpd", "-f", "-p", "127.0.0.1:8080", "-h", "/www", "-u", "/ubus", "-U", SOCKET]
-        self._start(*words, log="uhttpd")
+        self.uhttpd = self._start(*words, log="uhttpd")
 
     def start_service(self, python_path: str = str(PROJECT)) -> Child:
         words = [sys.executable, "-m", "rpcd_wireguard_uplink", "serve", "--socket", SOCKET]

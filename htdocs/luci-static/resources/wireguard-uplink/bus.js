@@ -10,20 +10,24 @@
 
 const OBJECT = 'luci.wireguard-dashboard';
 const texts = rpc.declare({ object: OBJECT, method: 'uplink_texts' });
+const probe = rpc.declare({ object: 'session', method: 'access' });
 
 function failure(kind, sentence) {
-	return Object.assign(new Error(sentence), { kind: kind });
+	return Object.assign(new Error(sentence), { kind });
 }
 
-function inWords(error) {
+/* `isRead`: what was asked for is open to every session. */
+function inWords(error, isRead) {
 	const text = String(error && error.message || error).split('\n')[0];
 
-	if (error && error.name == 'SessionError')
-		return failure('session', _('Your session is over: log in again.'));
+	if (error && error.name == 'SessionError' || isRead && text.includes('-32002'))
+		return failure('session', _('Your session is over: log in again. If that fails, rpcd is not running.'));
 	if (text.includes('-32002'))
 		return failure('', _('This login may look, but change nothing here. Log in as a user who may.'));
 	if (text.includes('-32000'))
-		return failure('stopped', _('The service is not running, so nothing happens when a WAN fails. Start it under System, Startup: wireguard-uplink.'));
+		return probe().then(() => '', String).then((told) => told.includes('-32000')
+			? failure('router', _('The router\'s bus (ubus) does not answer, so nothing can be asked. The service may well be at work.'))
+			: failure('stopped', _('The service is not running, so nothing happens when a WAN fails. Start it under System, Startup: wireguard-uplink.')));
 	if (text.includes('timed out') || text.includes('-32003'))
 		return failure('', _('The router did not answer in time. It may still be at work: look again in a moment.'));
 	if (text.includes('aborted') || text.includes('HTTP error'))
@@ -55,7 +59,7 @@ return baseclass.extend({
 			if (reply)
 				throw failure('', _('The service refused this: %s.').format(rpc.getStatusText(reply)));
 			return {};
-		}, (error) => { throw inWords(error); });
+		}, (error) => Promise.resolve(inWords(error, !alone)).then((failed) => { throw failed; }));
 	},
 
 	/* What changes or measures something, alone in its request. */

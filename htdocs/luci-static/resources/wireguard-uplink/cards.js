@@ -43,7 +43,7 @@ function reordered(uplinks, peer, step) {
 }
 
 return baseclass.extend({
-	reordered: reordered,
+	reordered,
 
 	/* The ways as the picture has them. */
 	ways(page) {
@@ -51,7 +51,7 @@ return baseclass.extend({
 		const note = (path, device, ready) => path.state == 'down' ? _('down')
 			: words.dotted(words.ms(path.latency_ms), page.rates[device] > 20 ? words.rate(page.rates[device]) : ready);
 		const way = (name, path, device, active, ready) => ({
-			name: name, kbps: page.rates[device] || 0, note: note(path, device, ready),
+			name, kbps: page.rates[device] || 0, note: note(path, device, ready),
 			kind: path.state == 'down' ? 'dead' : active ? 'used' : ready == _('ready') ? 'ready' : 'idle'
 		});
 
@@ -117,7 +117,7 @@ return baseclass.extend({
 		const series = L.toArray(page.series && page.series.paths).find((each) => each.path == key) || { latency_ms: [] };
 		const known = series.latency_ms.filter((each) => each >= 0);
 
-		return E('li', { class: 'wgup-card', id: id }, [
+		return E('li', { class: 'wgup-card', id }, [
 			E('div', [
 				E('h4', [ E('span', { id: 'wgup-name-' + key }, [ name ]), ' ', mark ])
 			].concat(reasons.filter(Boolean).map((each) => words.note(each)), [
@@ -142,7 +142,7 @@ return baseclass.extend({
 			sentences: [ _('All traffic leaves by it until the time is over, or until it fails. Connections that are open may break.') ],
 			fields: [ { name: 'for', label: _('For'), options: TIMES } ],
 			label: _('Use now'),
-			work: (given) => page.done(bus.act('use', { path: path, for: given['for'] }))
+			work: (given) => page.done(bus.act('use', { path, for: given['for'] }))
 		});
 	},
 

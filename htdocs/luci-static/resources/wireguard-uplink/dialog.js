@@ -32,9 +32,9 @@ function field(each) {
 	const id = 'wgup-field-' + each.name;
 	const type = each.type || 'text';
 	const input = each.options
-		? E('select', { class: 'cbi-input-select', id: id, name: each.name }, each.options.map(([ value, text ]) => E('option', { value: value }, [ text ])))
+		? E('select', { class: 'cbi-input-select', id, name: each.name }, each.options.map(([ value, text ]) => E('option', { value }, [ text ])))
 		: E('input', Object.assign({
-			id: id, name: each.name, class: 'cbi-input-' + (type == 'checkbox' ? type : 'text'), type: type,
+			id, name: each.name, class: 'cbi-input-' + (type == 'checkbox' ? type : 'text'), type,
 			'aria-describedby': each.help ? id + '-help' : null
 		}, each.more));
 

@@ -21,7 +21,7 @@ function svg(name, attributes, children) {
 }
 
 function label(x, y, text, more) {
-	return svg('text', Object.assign({ x: x, y: y, 'text-anchor': 'middle' }, more), [ document.createTextNode(text) ]);
+	return svg('text', Object.assign({ x, y, 'text-anchor': 'middle' }, more), [ document.createTextNode(text) ]);
 }
 
 /* A way between two points, drawn as what it is: used, ready, or broken. */
@@ -31,8 +31,8 @@ function way(kind, x1, y1, x2, y2, kbps) {
 	const seconds = Math.max(0.5, 3 - Math.log10(Math.max(1, kbps)) / 2);
 
 	return [
-		svg('path', { d: d, class: 'wgup-way wgup-way-' + kind }),
-		kind == 'used' && kbps > 20 ? svg('path', { d: d, class: 'wgup-flow', style: 'animation-duration: %.1fs'.format(seconds) }) : null,
+		svg('path', { d, class: 'wgup-way wgup-way-' + kind }),
+		kind == 'used' && kbps > 20 ? svg('path', { d, class: 'wgup-flow', style: 'animation-duration: %.1fs'.format(seconds) }) : null,
 		kind == 'dead' ? label(half, (y1 + y2) / 2 + 6, '✕', { class: 'wgup-cut' }) : null
 	];
 }
@@ -58,7 +58,7 @@ return baseclass.extend({
 		};
 
 		return svg('svg', {
-			id: 'wgup-picture', viewBox: '0 0 %d %d'.format(width, height), width: width, height: height, role: 'img',
+			id: 'wgup-picture', viewBox: '0 0 %d %d'.format(width, height), width, height, role: 'img',
 			'aria-label': paths.map((path) => '%s: %s'.format(path.name, path.note)).join('. ')
 		}, paths.map(node).concat([
 			svg('path', { d: 'M%d,%d l22,-20 l22,20 v24 h-44 z'.format(8, middle - 4), class: 'wgup-node' }),

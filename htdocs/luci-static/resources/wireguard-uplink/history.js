@@ -33,7 +33,7 @@ function rows(events) {
 				row.until = Object.values(open).includes(row) ? null : at;
 				continue;
 			}
-			found.push({ at: at, until: isStart ? null : at, events: [ event ] });
+			found.push({ at, until: isStart ? null : at, events: [ event ] });
 			if (isStart)
 				open[event.family] = found[found.length - 1];
 		}
@@ -41,14 +41,14 @@ function rows(events) {
 			last.events.push(event);
 		}
 		else {
-			found.push({ at: at, until: at, events: [ event ] });
+			found.push({ at, until: at, events: [ event ] });
 		}
 	}
 	return found.reverse();
 }
 
 return baseclass.extend({
-	rows: rows,
+	rows,
 
 	section(page) {
 		const all = rows(page.history.events), shown = all.slice(0, page.shown.history || 5);

@@ -12,13 +12,13 @@ const SHOWN = 10;
 /* What is known of each peer: its offer, and what trust there is. Usable ones first. */
 function known(page) {
 	const all = new Map();
-	const take = (id, more) => all.set(id, Object.assign(all.get(id) || { id: id }, more));
+	const take = (id, more) => all.set(id, Object.assign(all.get(id) || { id }, more));
 	const rank = (each) => each.offer ? (each.offer.configured ? 1 : each.offer.usable ? 0 : each.offer.trusted ? 2 : 3) : each.trust.state == 'trusted' ? 2 : 4;
 
 	for (const trust of page.trust.peers)
-		take(trust.peer_id || trust.mesh_key, { trust: trust });
+		take(trust.peer_id || trust.mesh_key, { trust });
 	for (const offer of page.list.offers)
-		take(offer.peer_id, { offer: offer });
+		take(offer.peer_id, { offer });
 	for (const each of all.values())
 		each.trust = each.trust || { state: each.offer.trusted ? 'trusted' : 'untrusted', reason: each.offer.reason };
 	return Array.from(all.values()).sort((one, other) => rank(one) - rank(other) || (one.id < other.id ? -1 : 1));

@@ -60,7 +60,7 @@ function mergeChildren(shown, wanted) {
 }
 
 return baseclass.extend({
-	same: (name, id) => E(name, { id: id, 'data-same': '' }),
+	same: (name, id) => E(name, { id, 'data-same': '' }),
 
 	/* Make `place` hold these nodes. */
 	into(place, nodes) {

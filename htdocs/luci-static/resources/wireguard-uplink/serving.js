@@ -51,7 +51,7 @@ return baseclass.extend({
 	offer(page) {
 		const now = page.consumers.offer || {};
 		const number = (name, label, empty, help, more) => ({
-			name: name, label: label, help: help, type: 'number', empty: empty, value: now[name] > 0 ? now[name] : '', more: Object.assign({ min: 0 }, more)
+			name, label, help, type: 'number', empty, value: now[name] > 0 ? now[name] : '', more: Object.assign({ min: 0 }, more)
 		});
 
 		dialog.ask({

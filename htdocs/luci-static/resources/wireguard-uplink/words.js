@@ -39,7 +39,7 @@ function number(value, digits) {
 }
 
 return baseclass.extend({
-	number: number,
+	number,
 
 	/* Take the reply of uplink_texts. */
 	learn(reply) {
@@ -74,15 +74,14 @@ return baseclass.extend({
 
 	/* A table; a row is its id and its cells. */
 	table(id, titles, rows) {
-		return E('table', { class: 'table wgup', id: id }, [
+		return E('table', { class: 'table wgup', id }, [
 			E('tr', { class: 'tr table-titles' }, titles.map((title) => E('th', { class: 'th' }, [ title ])))
 		].concat(rows.map(([ name, ...cells ]) => E('tr', { class: 'tr', id: name }, cells.map((cell, i) =>
 			E('td', { class: titles[i] ? 'td' : 'td right', 'data-title': titles[i] || null }, [].concat(cell)))))));
 	},
 
 	state(name) {
-		const known = STATES[name] || [ 'idle', name ];
-		return this.mark(known[0], known[1]);
+		return this.mark(...(STATES[name] || [ 'idle', name ]));
 	},
 
 	ms: (value) => value < 0 ? '–' : _('%s ms').format(number(value, value < 10 ? 1 : 0)),

@@ -67,7 +67,7 @@ return view.extend({
 		const id = 'wgup-' + name;
 
 		return E('button', {
-			class: 'btn cbi-button' + (kind ? ' cbi-button-' + kind : ''), type: 'button', id: id, 'aria-labelledby': subject ? id + ' ' + subject : null,
+			class: 'btn cbi-button' + (kind ? ' cbi-button-' + kind : ''), type: 'button', id, 'aria-labelledby': subject ? id + ' ' + subject : null,
 			disabled: forbidden ? '' : null, click: action
 		}, [ text ]);
 	},
@@ -96,7 +96,7 @@ return view.extend({
 	},
 
 	setSpan(span) {
-		Object.assign(this, { span: span, seriesAt: 0 });
+		Object.assign(this, { span, seriesAt: 0 });
 		return this.look().then(() => this.draw());
 	},
 
@@ -160,7 +160,7 @@ return view.extend({
 			asked.push(bus.ask('series', { span: this.span }));
 		return Promise.all(asked).then(([ pulse, series ]) => {
 			if (series)
-				Object.assign(this, { series: series, seriesAt: now });
+				Object.assign(this, { series, seriesAt: now });
 
 			isQuiet = pulse.stamp == this.pulse.stamp && !this.failure;
 			this.pulse = pulse;
