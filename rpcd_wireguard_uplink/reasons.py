@@ -35,13 +35,13 @@ TEMPLATES = {
     "not_yet": "..., no answer yet",
     "nothing_else": "...; no other path answers",
     "nothing_answers": "neither %s nor any backup answers",
-    "answers_for": "%s answers for %s s",
+    "answers_for": "%s has answered for %s s",
     "was_doubted": "%s was silent for a moment: new connections left by a backup for %s s",
     "was_doubted_often": "%s was silent for a moment %s times in %s minutes: new connections left "
     "by a backup for %s s in all",
     "weight_set": "its weight is %s now",
-    "own_wan_answers": "%s, a WAN of the router's own, answers for %s s",
-    "cheaper_answers": "%s costs less, and answers for %s s",
+    "own_wan_answers": "%s, a WAN of the router's own, has answered for %s s",
+    "cheaper_answers": "%s costs less, and has answered for %s s",
     "answers_again": "%s answers again",
     "answers_instead": "%s answers, %s does not",
     "lost_again": "the WAN was lost again: ...",
@@ -50,7 +50,7 @@ TEMPLATES = {
     "route_gone": "its default route is gone",
     "no_wan_answers": "no WAN answers",
     "no_route": "there is no default route",
-    "needs_wan": "This uplink travels over %s and can't help when that line is dead.",
+    "needs_wan": "This uplink travels over %s and can't help when that WAN is dead.",
     "same_wan": "%s leaves by the same WAN as this router, and is tried last.",
     "rollback_pending": "settings that were applied in LuCI wait to be confirmed, and %s may be "
     "put back: confirm them, or try again in two minutes",
@@ -100,7 +100,7 @@ TEMPLATES = {
     "no_mesh": "No mesh is known: bring its WireGuard device up, give each peer an address of "
     "its own (/32 or /128) in allowed_ips, or name the device by list mesh.",
     "nobody_trusted": "No mesh peer is trusted yet{: `wgctl uplink trust` lists them}.",
-    "not_the_confirmed": "%s is not who was confirmed: ...",
+    "not_the_confirmed": "%s is not the peer that was confirmed: ...",
     "other_identity": "it was confirmed with identity %s and now has %s",
     "other_mesh_key": "it was confirmed with mesh key %s and now comes with %s",
     "mapped_elsewhere": "list peer puts it at %s, and a peer with mesh key %s goes by its id",
@@ -138,7 +138,7 @@ TEMPLATES = {
     "silent_at": "it does not answer at %s: does its firewall accept that from the mesh?",
     "other_program_at": "what answers at %s is not rpcd-wireguard-uplink: is the port another "
     "program's?",
-    "not_known_there": "it does not take us for one peer: its rpcd-wireguard-uplink needs this "
+    "not_known_there": "it does not recognize this router: its rpcd-wireguard-uplink needs this "
     "router's own address as /32 or /128 in allowed_ips",
     "nothing_listens": "nothing listens at %s: is rpcd-wireguard-uplink running there, enabled, "
     "and the port open?",
@@ -190,21 +190,21 @@ TEMPLATES = {
     "behind_uplink": "%s is behind an uplink",
     "no_route_to": "no route leads to %s",
     "host_of_lan": "%s is in this router's network %s, where the mesh does not reach it",
-    "device_name": "nftables can't be told the name of device %s, so it is taken for no WAN: if it "
-    "is one, rename it (`ip link set dev OLD name NEW`)",
-    "too_many_places": "%s gives another place again and again: the one before stays for some "
-    "hours",
+    "device_name": "nftables can't be given the name of device %s, so the device is not used as a "
+    "WAN: if it is one, rename it (`ip link set dev OLD name NEW`)",
+    "too_many_places": "%s changes the addresses of the lease again and again: the present ones "
+    "stay for some hours",
     "key_is_ours": "%s gave this router's own key as its own",
     "lease_inside": "%s gave an address inside this router's network %s: its owner can set "
     "another pool4 and pool6",
     "lease_clash": "%s gave an address %s: its owner can set another pool4 and pool6",
     "lease_not_renewed": "the lease of %s was not renewed: ...",
-    "other_place": "the provider gave another place",
+    "other_place": "the provider gave other addresses",
     "tunnel_not_made": "the tunnel can't be made: ...",
-    "route_lost": "the default route by %s was gone behind the change, which was undone: try "
-    "again when the line is back",
-    "interrupted_undone": "its making was interrupted; undone",
-    "interrupted_done": "its making was interrupted; finished",
+    "route_lost": "the default route by %s was gone after the change, which was undone: try again "
+    "when that WAN is back",
+    "interrupted_undone": "adding it was interrupted, and was undone",
+    "interrupted_done": "adding it was interrupted, and is finished now",
     "found_configured": "found in the configuration",
     "none_made": "no uplink to %s could be made: ...",
     "peer_untrusted": "its peer is not trusted any more",
@@ -229,15 +229,16 @@ TEMPLATES = {
     "drill_over": "the drill of %s is over",
     "wan_failed_meanwhile": "a WAN failed meanwhile: this is no drill any more",
     "drill_none": "there is no uplink to rehearse{: `wgctl uplink list` shows what there is}",
-    "away_already": "traffic is on an uplink already, this is no time for a drill with all of it",
+    "away_already": "traffic is on an uplink already: try a drill with all of it again after the "
+    "failback",
     "portal": "%s is held by a captive portal: open %s to log in",
     "portal_page_wrong": "%s does not answer 204 through %s either",
-    "hooks_dropped": "%s events were not told to hooks since the service began.",
+    "hooks_dropped": "%s events did not reach the hooks since the service began.",
     "hook_failed": "failed (exit status %s): ...",
     "lan_dropped": "%s flows of the LAN towards %s are dropped on this router: ...",
     "lan_silent": "%s flows of the LAN leave by %s and nothing comes back: ...",
     "lan_kept": "%s answers from %s are dropped on this router: ...",
-    "rule_unnamed": "a rule does it that can't be named{; look for drop and reject in the "
+    "rule_unnamed": "a rule drops them that can't be named{; look for drop and reject in the "
     "forward chains that `nft list ruleset` shows}",
     "filter_strict": "rp_filter is strict and drops the answers{: `sysctl -w "
     "net.ipv4.conf.%s.rp_filter=2` lets them in}",
@@ -259,7 +260,7 @@ TEMPLATES = {
     "and put back: find out whether %s removes them, and have it leave foreign ones alone "
     "(systemd-networkd: ManageForeignRoutingPolicyRules=no and ManageForeignRoutes=no)",
     "missing": "%s is missing: ....",
-    "ip_for": "traffic would stay diverted where the service dies",
+    "ip_for": "traffic would stay diverted if the service died",
     "nft_for": "traffic can't be switched",
     "wg_for": "tunnels can't be made",
     "conntrack_for": "a spent quota would end no running connection",
@@ -293,7 +294,7 @@ TEMPLATES = {
     "no_record": "master-link holds no record %s: see the fingerprints on its page",
     "fingerprint_is_others": "fingerprint %s is confirmed as %s's{: wgctl uplink trust revoke %s "
     "first}",
-    "no_fingerprint_used": "trust_source is uci, so no fingerprint is used: leave it out",
+    "no_fingerprint_used": "option trust is uci, so no fingerprint is used: leave it out",
     "no_such_path": "%s is no path of this router; known are %s",
     "bad_span": "for must be from 1s to 24h, not %s",
     "setting": "[A setting can not be used: ]...",

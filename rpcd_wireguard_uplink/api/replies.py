@@ -422,9 +422,9 @@ class CandidateRow(Record):
     loss_pct: float = member(LOSS, column="LOSS")
     advertised_mbps: int = member("Mbit/s as offered or granted; 0 if not said", column="MBIT/S")
     measured_mbps: int = member("Mbit/s that it gave at its limit; 0 if unknown", column="MEASURED")
-    expected_mbps: int = member("Mbit/s that the score is made with", column="AT MBIT/S")
+    expected_mbps: int = member("Mbit/s that the score is made with", column="EXPECTED")
     score_ms: float = member(
-        "ms that a page would take through it; less is better", column="A PAGE IN"
+        "ms that a page would take through it; less is better", column="PAGE LOAD"
     )
     last_answer_s: float = member(
         "seconds since the last answer; -1 if never", low=-1, column="ANSWERED"

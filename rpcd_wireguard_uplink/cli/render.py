@@ -30,7 +30,7 @@ _COLOURS = {
 MINOR = (
     *("MOVED IN", "LASTED BEFORE", "FROM", "NOTICED IN", "IDENTITY", "MESH KEY", "MEASURED"),
     *("METRIC", "ANSWERED", "HANDSHAKE", "TODAY", "LOSS", "ADDRESS", "RECEIVED", "THIS MONTH"),
-    *("MESH ADDRESS", "MBIT/S", "AT MBIT/S"),
+    *("MESH ADDRESS", "MBIT/S", "EXPECTED"),
 )
 """Columns that a narrow terminal does without, the first ones first; `--json` has all."""
 LEAST = 24  # characters of a sentence on a line
@@ -140,8 +140,10 @@ def duration(seconds: float) -> str:
 
 
 def milliseconds(value: float) -> str:
-    """Return a time in ms with a decimal where it has one, "-" if unknown."""
-    return "-" if value < 0 else f"{value:.1f}".removesuffix(".0") + " ms"
+    """Return a time in ms, below 100 with a decimal where it has one; "-" if unknown."""
+    if value < 0:
+        return "-"
+    return f"{value:.{int(value < 100)}f}".removesuffix(".0") + " ms"
 
 
 def size(number: float) -> str:
@@ -314,8 +316,8 @@ def _explain(reply: Reply, colour: bool) -> Iterator[str]:
             yield from (f"- {printable(row['sentence'])}" for row in family["candidates"])
         yield ""
     if any(family["candidates"] for family in reply["families"]):
-        yield f"A page is {PAGE_MBIT / 8:g} MB and {PAGE_ROUND_TRIPS} round trips. What nobody has"
-        yield f"said or measured counts as {UNKNOWN_MBPS} Mbit/s and {UNKNOWN_MS:g} ms."
+        yield f"A page load is {PAGE_MBIT / 8:g} MB in {PAGE_ROUND_TRIPS} round trips. An unknown"
+        yield f"speed counts as {UNKNOWN_MBPS} Mbit/s, an unknown latency as {UNKNOWN_MS:g} ms."
     if reply["others"]:
         yield from ("", "No candidates")
         for row in reply["others"]:

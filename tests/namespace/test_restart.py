@@ -88,7 +88,7 @@ def test_new_connections_go_to_the_free_peer_that_is_back(router: Router) -> Non
             assert typing.words.count("echo") > before, "it finishes where it began"
         router.until_told("switch")
         [*_, entry] = router.events("switch")
-        assert entry["cause"] == "wgup_nodea costs less, and answers for 1 s"
+        assert entry["cause"] == "wgup_nodea costs less, and has answered for 1 s"
     finally:
         free.restore()
         network.wan.restore()

@@ -20,7 +20,7 @@ from tests.namespace.conftest import lent
 
 pytestmark = pytest.mark.needs("conntrack")
 
-FATE = "This uplink travels over wan and can't help when that line is dead."
+FATE = "This uplink travels over wan and can't help when that WAN is dead."
 
 
 def test_uplink_over_the_wan_itself_says_that_it_cannot_help(lab: Lab) -> None:

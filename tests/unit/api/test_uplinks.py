@@ -363,7 +363,7 @@ async def test_a_device_whose_name_cannot_be_used_is_told(router: Router) -> Non
     router.machine.links.append(Link('q"q', 77))
     await router.daemon.uplinks.reload()
     problems = (await router.call("uplink_status"))["problems"]
-    assert any('nftables can\'t be told the name of device "q"q"' in told for told in problems)
+    assert any('nftables can\'t be given the name of device "q"q"' in told for told in problems)
 
 
 async def test_the_owners_name_of_a_wan_is_understood(router: Router) -> None:

@@ -227,7 +227,7 @@ async def test_a_rule_that_can_not_be_judged(scene: Scene) -> None:
     scene.kernel.chains.append(firewall(TO_WAN, Rule(({"xt": None},))))
     await scene.second()
     await scene.seconds(3, "entered")
-    assert "a rule does it that can't be named" in scene.sentence
+    assert "a rule drops them that can't be named" in scene.sentence
 
 
 async def test_many_rules_are_judged_beside_the_probes(scene: Scene, mocker: MockerFixture) -> None:

@@ -319,7 +319,7 @@ async def test_where_too_many_wait_the_oldest_are_dropped_and_counted(folder: Fo
     folder.put("hook", f"echo $WGUP_ROUTER >>{folder.out}")
     for number in range(MOST_WAITING + 3):
         folder.hooks.add(replace(NOTICE, router=str(number)))
-    told = "3 events were not told to hooks since the service began."
+    told = "3 events did not reach the hooks since the service began."
     assert folder.warnings == {"hooks backlog": told}
     await folder.begin()
     try:

@@ -113,8 +113,8 @@ def test_failback_waits_for_the_hold_time() -> None:
     state, change = decide(state, wan(UP), [A], RULES, 159.9)
     assert (state.phase, change) == (Phase.HOLDING, None)
     state, change = decide(state, wan(UP), [A], RULES, 160.0)
-    assert state == State(Phase.PRIMARY, "wan", 160.0, "wan answers for 30.0 s", 160.0)
-    assert change == Change("failback", "a", "wan", "wan answers for 30.0 s", 60.0)
+    assert state == State(Phase.PRIMARY, "wan", 160.0, "wan has answered for 30.0 s", 160.0)
+    assert change == Change("failback", "a", "wan", "wan has answered for 30.0 s", 60.0)
 
 
 @pytest.mark.parametrize("hold_s", [0.0, 30.0])
@@ -155,7 +155,7 @@ def test_a_line_of_the_routers_own_relieves_a_tunnel_after_the_hold_time(
     assert (state.active, change is not None) == (("wan2", True) if moves else ("a", False))
     if change is not None:
         assert (change.kind, change.from_path) == ("switch", "a")
-        assert "wan2, a WAN of the router's own, answers for 30 s" in change.cause
+        assert "wan2, a WAN of the router's own, has answered for 30 s" in change.cause
 
 
 def test_without_a_hold_time_failback_is_at_once() -> None:

@@ -248,7 +248,7 @@ async def test_a_provider_that_gives_another_place_each_time_wears_no_flash(
         texts.append(router.text("wireguard-uplink"))
     assert len({*texts}) == 3, "who was set up anew is followed, twice"
     assert "10.77.1.4/32" in texts[-1]
-    assert "another place again and again" in router.daemon.warnings["lease wgup_nodea"]
+    assert "addresses of the lease again and again" in router.daemon.warnings["lease wgup_nodea"]
     provider.answer = Response(
         200, GRANT.replaced(addresses=("10.77.1.4/32", "fd77::4/128")).as_table()
     )

@@ -294,7 +294,7 @@ REFUSED: list[tuple[str, Ground, str, type[UplinkError], str]] = [
     ("fingerprint of another", ground(TAKEN, said=SAID, approvals=(RECORD,)),
      FP, InvalidArgument, REVOKE),
     ("fingerprint without master-link", ground(said=SAID, source="uci"),
-     FP, InvalidArgument, "trust_source is uci"),
+     FP, InvalidArgument, "option trust is uci"),
 ]  # fmt: skip
 
 
