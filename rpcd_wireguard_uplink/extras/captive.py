@@ -22,7 +22,7 @@ from ..model import Family
 from ..probing.service_probe import Page
 from ..reasons import because
 from ..system.dns import bound_socket, look_up
-from ..tasks import rest
+from ..tasks import receive, rest
 from ..values import dataclass
 
 LOOK_S = 2.0
@@ -107,7 +107,7 @@ async def fetch_head(url: str, address: str, device: str) -> bytes:
             await loop.sock_connect(sock, (address, page.port))
             await loop.sock_sendall(sock, page.request)
             while b"\r\n\r\n" not in head and len(head) < LONGEST_HEAD:
-                more = await loop.sock_recv(sock, 4096)
+                more = await receive(sock, 4096)
                 if not more:
                     break
                 head += more

@@ -18,7 +18,7 @@ from dataclasses import field
 from ..errors import InvalidArgument
 from ..model import MWAN3_MASK, PROBE_MARK, Family
 from ..schema.endpoints import parse_host
-from ..tasks import begin_thread
+from ..tasks import begin_thread, receive
 from ..values import dataclass
 
 A, AAAA, SOA, RRSIG = 1, 28, 6, 46
@@ -142,7 +142,7 @@ async def _exchange(
         async with asyncio.timeout(TIMEOUT_S):
             await loop.sock_sendall(sock, query)
             while True:
-                found = parse_answers(await loop.sock_recv(sock, 4096), number)
+                found = parse_answers(await receive(sock, 4096), number)
                 if found is not None:
                     return found
     except TimeoutError:

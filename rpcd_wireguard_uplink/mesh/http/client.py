@@ -14,6 +14,7 @@ import h11
 
 from ...errors import InvalidArgument, PeerUnreachable, TimedOut
 from ...schema.json_message import LONGEST_JSON, parse_json_message
+from ...tasks import receive
 from ...text import shortened
 from .connection import MOST_BODY, MOST_HEADERS
 from .sockets import name_of, tcp_socket
@@ -76,7 +77,7 @@ async def _exchange(
     while True:
         event = parser.next_event()
         if event is h11.NEED_DATA:
-            parser.receive_data(await loop.sock_recv(sock, MOST_BODY))
+            parser.receive_data(await receive(sock, MOST_BODY))
         elif isinstance(event, h11.Response):
             status = event.status_code
             if b"transfer-encoding" in dict(event.headers):
@@ -87,3 +88,5 @@ async def _exchange(
                 raise ValueError("the answer is too long")
         elif isinstance(event, h11.EndOfMessage):
             return status, parse_json_message(found)
+        else:
+            raise ValueError("our server says nothing before its answer")

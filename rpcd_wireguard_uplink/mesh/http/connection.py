@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable, Collection, Mapping
 
 import h11
 
-from ...tasks import tell
+from ...tasks import receive, tell
 from ...values import dataclass
 
 MOST_BODY = 16384
@@ -116,7 +116,7 @@ class Connection:
         # What the peer still sends is thrown away: closing now would reset the connection, and the
         # answer could be lost with it.
         self._sock.shutdown(socket.SHUT_WR)
-        while await self._loop.sock_recv(self._sock, MOST_BODY):
+        while await receive(self._sock, MOST_BODY):
             pass
 
     async def _answer(self) -> Response | None:
@@ -126,7 +126,7 @@ class Connection:
         while True:
             event = self._parser.next_event()
             if event is h11.NEED_DATA:
-                self._parser.receive_data(await self._loop.sock_recv(self._sock, room))
+                self._parser.receive_data(await receive(self._sock, room))
             elif isinstance(event, h11.Request):
                 if status := _refused(event, self._rules.paths):
                     return self._refuse(status)

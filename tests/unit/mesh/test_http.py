@@ -9,13 +9,15 @@ import logging
 import os
 import socket
 import struct
+import threading
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
 
-from rpcd_wireguard_uplink.errors import PeerUnreachable, TimedOut
+from rpcd_wireguard_uplink.errors import PeerUnreachable, TimedOut, UplinkError
 from rpcd_wireguard_uplink.mesh.http import Request, Response, Server, request
 from rpcd_wireguard_uplink.mesh.http import server as server_module
 from rpcd_wireguard_uplink.mesh.http.connection import MOST_HEADERS
@@ -578,6 +580,7 @@ def reply(body: bytes, extra: bytes = b"") -> bytes:
         reply(b'{"a": "' + b"x" * 17000 + b'"}'),
         b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n",
         b'HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{"a": 1}',
+        b"HTTP/1.1 100 Continue\r\n\r\n" * 1000 + reply(b'{"a": 1}'),
     ],
     ids=lambda data: repr(data[:60]),
 )
@@ -587,6 +590,33 @@ async def test_what_is_no_peer_is_told(data: bytes) -> None:
             await ask(port)
         assert caught.value.code == "bad_reply"
         assert str(port) in str(caught.value) and len(str(caught.value)) < 120
+
+
+@pytest.mark.parametrize(
+    "data",
+    [b"HTTP/1.1 100 Continue\r\n\r\n", b"HTTP/1.1 200 OK\r\nContent-Length: 99999999\r\n\r\n"],
+    ids=["no answer yet", "long"],
+)
+async def test_a_peer_that_sends_without_end_holds_nobody_up(data: bytes) -> None:
+    """Not even the loop: there is always something to read, and no pause in it."""
+    server = socket.create_server(("127.0.0.1", 0))
+    was_left = threading.Event()
+
+    def serve() -> None:
+        with server, server.accept()[0] as sock:
+            end_s = time.monotonic() + 20
+            try:
+                while time.monotonic() < end_s:
+                    sock.sendall(data * 1000)
+            except OSError:
+                was_left.set()
+
+    sending = threading.Thread(target=serve)
+    sending.start()
+    with pytest.raises(UplinkError):
+        await request("127.0.0.1", server.getsockname()[1], "GET", "/v1/offer", timeout_s=0.5)
+    await asyncio.to_thread(sending.join)
+    assert was_left.is_set()
 
 
 async def test_a_reset_is_unreachable() -> None:
