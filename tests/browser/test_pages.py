@@ -472,12 +472,13 @@ def test_a_hidden_page_asks_nothing(show) -> None:
     wait_for(lambda: service.calls)
 
 
-def test_from_right_to_left(show) -> None:
-    page = show(canned.calm(), width=768)
+@pytest.mark.parametrize("width", [320, 768])
+def test_from_right_to_left(show, width: int) -> None:
+    page = show(canned.calm(), width=width)
     page.js("(document.documentElement.dir = 'rtl')")
     edges = "(s => [s.borderRightWidth, s.borderLeftWidth])(getComputedStyle(a[0]))"
     assert page.js(edges, page.find(".wgup-now")) == ["6px", "0px"]
-    outside = "e => (r => r.left < 0 || r.right > 768)(e.getBoundingClientRect())"
+    outside = f"e => (r => r.left < 0 || r.right > {width})(e.getBoundingClientRect())"
     assert page.js(f"[...document.querySelectorAll('#view *')].filter({outside}).length") == 0
 
 
@@ -489,6 +490,8 @@ def test_from_right_to_left(show) -> None:
 )
 def test_at_320_px_nothing_is_cut_off(show, state: str, lang: str) -> None:
     page = show(canned.STATES[state](), width=320, height=640, lang=lang)
+    cut = "[...document.querySelectorAll('#wgup-picture text')].map(e => e.textContent)"
+    assert not [text for text in page.js(cut) if "…" in text]
     wide = "e => e.getBoundingClientRect().right > 320"
     found = f"[...document.querySelectorAll('#view *')].filter({wide}).map(e => e.outerHTML)"
     assert [html[:200] for html in page.js(found)] == []
@@ -554,6 +557,9 @@ def test_wcag_as_axe_sees_it(show, axe: str, state: str, dark: bool) -> None:
     page.js("document.querySelectorAll('details').forEach(d => { d.open = true })")
     page.js("(eval(a[0]), 1)", axe)
     assert page.js(AXE, "#view") == []
+    page.js("(document.querySelector('#view').append(E('img', { id: 'unnamed', src: '' })), 1)")
+    assert len(page.js(AXE, "#view")) == 1, "it sees what is wrong"
+    page.js("(document.querySelector('#unnamed').remove(), 1)")
     page.click("#wgup-offer")
     page.sees("Offer your internet", MODAL)
     page.until("!document.querySelector('#modal_overlay').getAnimations().length")

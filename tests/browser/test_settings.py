@@ -168,6 +168,7 @@ def test_a_reading_session_gets_a_form_that_cannot_be_saved(
 @form_only
 def test_pictures(settings, pictures: Path) -> None:
     settings.js("(document.querySelector(\"[data-tab='detection'] a\").click(), 1)")
+    settings.until("!document.getAnimations().length")
     settings.pictures(pictures, "settings")
 
 

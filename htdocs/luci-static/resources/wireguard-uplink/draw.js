@@ -48,13 +48,15 @@ return baseclass.extend({
 		const wide = Math.min(210, width - 2 * EDGE - 2 * Math.max(18, width / 10));
 		const left = (width - wide) / 2, right = left + wide;
 		const cut = (text, size) => text.length > wide / size ? text.slice(0, wide / size - 1) + '…' : text;
+		/* The traffic alone where there is no room for more. */
+		const brief = (text) => text.length > wide / 6.6 ? text.split(' · ').pop() : text;
 		const node = (path, i) => {
 			const y = (height - paths.length * ROW) / 2 + (i + 0.5) * ROW;
 
 			return svg('g', { class: 'wgup-path-' + path.kind }, [].concat(
 				way(path.kind, EDGE, middle, left, y, path.kbps), way(path.kind, right, y, width - EDGE, middle, path.kbps),
 				svg('rect', { x: left, y: y - 22, width: wide, height: 44, rx: 6, class: 'wgup-node' }),
-				label(width / 2, y - 4, cut(path.name, 9), { class: 'wgup-name' }), label(width / 2, y + 14, cut(path.note, 6.6))));
+				label(width / 2, y - 4, cut(path.name, 9), { class: 'wgup-name' }), label(width / 2, y + 14, cut(brief(path.note), 6.6))));
 		};
 
 		return svg('svg', {

@@ -64,6 +64,8 @@ return baseclass.extend({
 	cost: (name) => COSTS[name] || name,
 	left: (gb) => gb < 0 ? '' : _('%s GB left').format(number(gb, 1)),
 
+	sheet: () => E('link', { rel: 'stylesheet', href: L.resource('wireguard-uplink/uplink.css') }),
+
 	mark(kind, text) {
 		return E('span', { class: 'wgup-mark wgup-' + kind }, [ text ]);
 	},

@@ -38,7 +38,7 @@ return view.extend({
 		]);
 
 		this.root = E('div', { class: 'cbi-map wgup-all' }, [
-			E('link', { rel: 'stylesheet', href: L.resource('wireguard-uplink/uplink.css') }),
+			words.sheet(),
 			E('h2', [ _('Backup uplinks') ]),
 			this.mayChange ? '' : E('p', { id: 'wgup-readonly' }, [ _('You may look, but not change anything: this login only reads.') ]),
 			this.places.error = E('div', { role: 'alert' }),
@@ -192,7 +192,7 @@ return view.extend({
 	},
 
 	picture() {
-		const room = this.root.clientWidth || (document.getElementById('view') || document.body).clientWidth;
+		const room = this.root.clientWidth || document.getElementById('view').clientWidth;
 		return draw.picture(cards.ways(this), Math.max(260, Math.min(680, room - 8)));
 	},
 

@@ -18,7 +18,7 @@ return baseclass.extend({
 			: [ words.said(status.summary, 'next', status), [ _('What to do:'), words.said(status.summary, 'advice', status) ].join(' ') ];
 
 		return E('div', [
-			E('link', { rel: 'stylesheet', href: L.resource('wireguard-uplink/uplink.css') }),
+			words.sheet(),
 			pulse.rollback_s > 0 ? words.rollback() : '',
 			E('div', { class: 'wgup-now wgup-' + (isGone ? 'bad' : words.kindOf(status)) }, [
 				E('strong', [ isStopped ? _('Nothing watches the internet connection.') : isGone ? status.message : words.said(status.summary, 'now', status) ])
