@@ -134,7 +134,7 @@ def _family_rules(
         out.append(f"add rule {T} redirect{n} {asked} meta nfproto @diverted {redirected}")
         out += [f"add rule {T} asking {_LOOK_UP} {way} {asked} {redirected}" for way in away]
     if target and slot:
-        led = f"{_LOOK_UP} {word} daddr {target} ct status dnat"
+        led = f"ct status dnat {_LOOK_UP} {word} daddr {target}"  # what is rare comes first
         mark = f"meta mark set meta mark | {slot << SLOT_SHIFT:#x}"
         out += [
             f"add rule {T} {chain} {led} meta nfproto @diverted {mark}"

@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 
 from tests.lab.node import refused
+from tests.lab.service import PROJECT
 
 from . import (
     anchors,
@@ -30,9 +31,11 @@ from . import (
     slow_router,
     switches,
 )
+from .plot import picture
 from .table import Row, table_lines
 
 RUNS = 20
+PICTURE = os.path.join(PROJECT, "docs", "benchmarks.svg")
 Measurement = tuple[Callable[..., list[Row]], tuple[int, ...]]
 
 
@@ -133,6 +136,9 @@ def main() -> int:
     rows, failures = measure(plan(quick, int(given[-1]) if given else RUNS))
     for line in table_lines(rows):
         print(line)
+    if not quick:
+        with open(PICTURE, "w", encoding="utf-8") as file:
+            file.write(picture(rows, f"Numbers and their targets, {time.strftime('%Y-%m-%d')}"))
     print(f"ended  {machine()}, after {time.monotonic() - began:.0f} s")
     for failure in failures:
         print(failure, file=sys.stderr)

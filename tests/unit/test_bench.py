@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from xml.etree import ElementTree
+
 import pytest
 
 from rpcd_wireguard_uplink.mesh.registry.directory import peers_on
 from rpcd_wireguard_uplink.system.wg import Ages, parse_dump
 from tests.bench import __main__ as bench
 from tests.bench import large_mesh
+from tests.bench.plot import LEAST, MOST, picture, share_of_target
 from tests.bench.switches import count_leaks
 from tests.bench.table import Row, quantile, table_lines
 from tests.lab.capture import UDP, Packet
@@ -55,6 +58,21 @@ def test_a_floor_is_judged_from_below() -> None:
     assert (row.worst, row.p95, row.verdict) == (1, 1, "reached")
     assert Row("n", "Mbit/s", TWENTY, 1.1, "worst", is_floor=True).verdict == "not reached"
     assert "worst >= 1" in table_lines([row])[1]
+
+
+def test_the_picture_shows_each_number_by_its_distance_from_the_target() -> None:
+    rows = [
+        Row("<two>", "s", (1.0, 2.0), 2, "worst"),
+        Row("floor", "Mbit/s", (20.0,), 10, "worst", is_floor=True),
+        Row("none", "switches", (0.0,), 0, "worst"),
+        Row("some", "switches", (3.0,), 0, "worst"),
+        Row("not measured", "s", (), 1),
+    ]
+    shares = [share_of_target(row, row.worst) for row in rows[:4]]
+    assert shares == [1.0, 0.5, LEAST, MOST]
+    svg = ElementTree.fromstring(picture(rows, "a & b"))
+    names = [text.text for text in svg.iter("{http://www.w3.org/2000/svg}text")]
+    assert names[0] == "a & b" and names[-4:] == ["<two>", "floor", "none", "some"]
 
 
 def test_what_was_not_measured_was_not_reached() -> None:

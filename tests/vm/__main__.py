@@ -22,7 +22,7 @@ CACHE = os.path.join(PROJECT, "build", "vm")
 TREE = os.path.join(CACHE, "tree")
 BUSYBOX = os.path.join(TREE, "usr/bin/busybox")
 INITRAMFS = os.path.join(CACHE, "initramfs")
-WITH_NEEDED = ("qemu-system-x86", "kmod")
+WITH_NEEDED = ("qemu-system-x86", "kmod", "ppp", "pppoe")
 """Packages that are unpacked with all that they need and this machine has not."""
 KERNEL = "linux-image-amd64"
 EARLY = ("virtio_pci", "9pnet_virtio", "9p", "overlay")
@@ -62,7 +62,8 @@ def libraries() -> dict[str, str]:
 def unpack() -> None:
     """Fetch and unpack the packages, unless an earlier run did."""
     done = os.path.join(CACHE, "unpacked")
-    if os.path.exists(done):
+    names = " ".join((*WITH_NEEDED, KERNEL))
+    if os.path.exists(done) and read(done) == names:
         return
     shutil.rmtree(CACHE, ignore_errors=True)
     packages = os.path.join(CACHE, "packages")
@@ -91,8 +92,13 @@ def unpack() -> None:
     depmod = os.path.join(CACHE, "depmod")
     os.symlink(os.path.join(TREE, "usr/bin/kmod"), depmod)
     run(depmod, "-b", TREE, release())
-    with open(done, "w", encoding="ascii"):
-        pass
+    with open(done, "w", encoding="ascii") as file:
+        file.write(names)
+
+
+def read(path: str) -> str:
+    with open(path, encoding="ascii") as file:
+        return file.read()
 
 
 def release() -> str:

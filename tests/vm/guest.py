@@ -19,6 +19,7 @@ SCENES = {
     "wireguard": scenes.kernel_wireguard,
     "vrf": scenes.beside_a_vrf,
     "offload": scenes.flow_offload,
+    "pppoe": scenes.pppoe_wan,
 }
 
 

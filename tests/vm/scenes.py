@@ -1,4 +1,4 @@
-"""What Debian's kernel has and a test machine's may lack: WireGuard, VRFs, flow tables.
+"""What Debian's kernel has and a test machine's may lack: WireGuard, VRFs, flow tables, PPPoE.
 
 Each scene takes the router as it was built and gives rows of (what, result, seconds). Waits are
 long, since an emulated processor has a twentieth of the speed.
@@ -6,15 +6,18 @@ long, since an emulated processor has a twentieth of the speed.
 
 from __future__ import annotations
 
+import re
+import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
+from typing import IO
 
 from tests.lab import network as addresses
 from tests.lab.meter import Flows, longest, lost
 from tests.lab.network import ECHO4, ECHO6
-from tests.lab.node import Node, join
-from tests.lab.reach import Typing
+from tests.lab.node import Child, Node, join
+from tests.lab.reach import Typing, until
 from tests.lab.router import Router
 from tests.lab.wan import Wan
 
@@ -126,6 +129,74 @@ def flow_offload(router: Router) -> Rows:
                 yield f"TCP by {stream.source}", reset, time.monotonic() - died
             typing = []
     network.consumer.nft("delete table inet owner")
+
+
+NEAR4, FAR4 = "198.51.100.66", "198.51.100.65"
+NEAR6, FAR6 = "2001:db8:1000:41::66", "2001:db8:1000:41::65"
+OPTIONS = "noauth\nnodefaultroute\n+ipv6\nlcp-echo-interval 20\nlcp-echo-failure 3\n"
+
+
+def pppoe_wan(router: Router) -> Rows:
+    """The WAN is a PPPoE session over the same cable, with pppd at both ends: it falls silent, and
+    then it is hung up and dialled again.
+    """
+    network, lab = router.network, router.network.lab
+    consumer, isp, cable = network.consumer, network.isp1, network.wan
+    subprocess.run(["modprobe", "-a", "pppoe"], check=True)  # a node may not
+    options = lab.path("ppp", "options")
+    with open(options, "w", encoding="ascii") as file:
+        file.write(OPTIONS)
+    server = [*("pppoe-server", "-F", "-I", cable.isp_device, "-O", options)]
+    log = open(lab.path("ppp", "log"), "w", encoding="utf-8")  # noqa: SIM115
+    lab.at_close(isp.popen([*server, "-L", FAR4, "-R", NEAR4], stdout=log, stderr=log))
+    translated = "nft add rule inet wan_nat postrouting oifname pppoe-wan masquerade"
+    consumer.sh(translated, timeout_s=LONG_S)
+    cable.remove_routes()
+    session = Wan(consumer, "pppoe-wan", isp, cable.isp_device, NEAR4, FAR4, NEAR6, FAR6, metric=10)
+    dialled, took_s = dial(session, log)
+    try:
+        kind = shows(consumer, "-d link show dev pppoe-wan")
+        yield "a session: both families' addresses", expect("ppp" in kind, "ppp"), took_s
+        with Flows(network.host, **PACE) as flows:
+            flows.by(session.addresses, timeout_s=LONG_S)
+            router.wait_primary(LONG_S)
+            yield from over_and_back(router, flows, session)
+            hung_up = time.monotonic()
+            dialled.kill()
+            moved = flows.by(network.by_uplink, since=hung_up, timeout_s=LONG_S)
+            yield "hung up: both families by the uplink", gap(flows, hung_up), moved - hung_up
+            again = time.monotonic()
+            dialled, _ = dial(session, log)
+            back = flows.by(session.addresses, since=again, timeout_s=LONG_S)
+            yield "dialled again: both families by it", gap(flows, again), back - again
+    finally:
+        dialled.kill()
+        cable.add_routes()
+
+
+def dial(session: Wan, log: IO[str]) -> tuple[Child, float]:
+    """Begin a session as netifd does; pppd, and the seconds until its device has addresses and
+    routes.
+    """
+    began, router = time.monotonic(), session.router
+    words = ["pppd", "nodetach", "plugin", "rp-pppoe.so", "nic-wan", "ifname", session.device]
+    child = router.popen([*words, *OPTIONS.split(), "noipdefault"], stdout=log, stderr=log)
+    until(lambda: shows(router, "addr show"), lambda shown: session.address4 in shown, LONG_S)
+    until(lambda: shows(session.isp, "route"), lambda shown: session.address4 in shown, LONG_S)
+    far = re.search(rf"{session.address4} dev (ppp\d+)", shows(session.isp, "route"))
+    assert far is not None
+    router.sh(
+        f"ip addr add {session.address6}/64 dev {session.device} nodad\n"
+        f"ip route replace default dev {session.device} metric {session.metric}\n"
+        f"ip -6 route replace default dev {session.device} metric {1024 + session.metric}",
+        timeout_s=LONG_S,
+    )
+    session.isp.sh(f"ip -6 route replace {session.address6}/128 dev {far[1]}", timeout_s=LONG_S)
+    return child, time.monotonic() - began
+
+
+def shows(node: Node, what: str) -> str:
+    return node.run(["ip", *what.split()], check=False, timeout_s=LONG_S).stdout
 
 
 def expect(so: object, told: str) -> str:

@@ -43,7 +43,7 @@ _OURS = INBOUND | SLOT_MASK | LED_MARK
 # Others give a packet the whole mark of its connection (wg-quick every UDP packet): our bits of it
 # are taken out again, or an answer would be led into the tunnel and no exact `fwmark` rule fit.
 _RESTORED = (
-    f"ct mark & {SLOT_MASK:#x} != 0 meta mark & {SLOT_MASK:#x} != 0 "
+    f"meta mark & {SLOT_MASK:#x} != 0 ct mark & {SLOT_MASK:#x} != 0 "
     f"meta mark set meta mark & {0xFFFFFFFF ^ _OURS:#x}"
 )
 
@@ -129,7 +129,7 @@ def _slot_chains(slot: int) -> list[str]:
 def _steering(wans: Collection[str], slots: Mapping[str, int]) -> list[str]:
     rules = [_RESTORED]
     rules += [
-        f"meta nfproto {f.value} ct state established ct direction reply "
+        f"ct direction reply meta nfproto {f.value} ct state established "
         f"{f.word} saddr != @onlink{f.version} iifname @heard{f.version}"
         for f in Family
     ]

@@ -116,9 +116,9 @@ def test_a_redirected_look_up_carries_the_slot_of_its_path() -> None:
     script = lines("192.0.2.1", targets={V4: ("10.9.0.1", 3)})
     for chain in ("led", "led_own"):
         [rule] = rules(script, chain)[1:]
-        assert rule.endswith(
-            "ip daddr 10.9.0.1 ct status dnat meta nfproto @diverted "
-            "meta mark set meta mark | 0x3000000"
+        assert rule == (
+            "ct status dnat meta l4proto { tcp, udp } th dport 53 ip daddr 10.9.0.1 "
+            "meta nfproto @diverted meta mark set meta mark | 0x3000000"
         )
     assert rules(lines("192.0.2.1"), "led")[1:] == [], "no slot, no mark"
 
