@@ -11,6 +11,7 @@ import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
+from dataclasses import replace
 from typing import IO
 
 from tests.lab import network as addresses
@@ -31,6 +32,7 @@ def over_and_back(router: Router, flows: Flows, wan: Wan) -> Rows:
     died = wan.drop()
     moved = flows.by(router.network.by_uplink, since=died, timeout_s=LONG_S)
     router.wait_failed_over(timeout_s=LONG_S)
+    router.until_told("failover")  # the history comes after the switch
     verdicts = [event["detection_ms"] / 1000 for event in router.events("failover")[-2:]]
     told = f"{gap(flows, died)}, silence of {max(verdicts):.1f} s"
     yield "silent WAN: both families by the uplink", told, moved - died
@@ -151,22 +153,24 @@ def pppoe_wan(router: Router) -> Rows:
     lab.at_close(isp.popen([*server, "-L", FAR4, "-R", NEAR4], stdout=log, stderr=log))
     translated = "nft add rule inet wan_nat postrouting oifname pppoe-wan masquerade"
     consumer.sh(translated, timeout_s=LONG_S)
+    router.service.stop()  # it would look out for the return of the WAN that there was
     cable.remove_routes()
     session = Wan(consumer, "pppoe-wan", isp, cable.isp_device, NEAR4, FAR4, NEAR6, FAR6, metric=10)
-    dialled, took_s = dial(session, log)
+    session, dialled, took_s = dial(session, log)
     try:
         kind = shows(consumer, "-d link show dev pppoe-wan")
         yield "a session: both families' addresses", expect("ppp" in kind, "ppp"), took_s
+        router.service.start(timeout_s=LONG_S)
         with Flows(network.host, **PACE) as flows:
             flows.by(session.addresses, timeout_s=LONG_S)
             router.wait_primary(LONG_S)
             yield from over_and_back(router, flows, session)
             hung_up = time.monotonic()
-            dialled.kill()
+            consumer.run(["busybox", "killall", "pppd"])  # it tells the other end
             moved = flows.by(network.by_uplink, since=hung_up, timeout_s=LONG_S)
             yield "hung up: both families by the uplink", gap(flows, hung_up), moved - hung_up
             again = time.monotonic()
-            dialled, _ = dial(session, log)
+            session, dialled, _ = dial(session, log)
             back = flows.by(session.addresses, since=again, timeout_s=LONG_S)
             yield "dialled again: both families by it", gap(flows, again), back - again
     finally:
@@ -174,16 +178,18 @@ def pppoe_wan(router: Router) -> Rows:
         cable.add_routes()
 
 
-def dial(session: Wan, log: IO[str]) -> tuple[Child, float]:
-    """Begin a session as netifd does; pppd, and the seconds until its device has addresses and
-    routes.
+def dial(session: Wan, log: IO[str]) -> tuple[Wan, Child, float]:
+    """Begin a session as netifd does: the WAN with the address that it got, pppd, and the seconds
+    until its device has addresses and routes.
     """
-    began, router = time.monotonic(), session.router
+    began, router, isp = time.monotonic(), session.router, session.isp
     words = ["pppd", "nodetach", "plugin", "rp-pppoe.so", "nic-wan", "ifname", session.device]
     child = router.popen([*words, *OPTIONS.split(), "noipdefault"], stdout=log, stderr=log)
-    until(lambda: shows(router, "addr show"), lambda shown: session.address4 in shown, LONG_S)
-    until(lambda: shows(session.isp, "route"), lambda shown: session.address4 in shown, LONG_S)
-    far = re.search(rf"{session.address4} dev (ppp\d+)", shows(session.isp, "route"))
+    own = f"-4 addr show dev {session.device}"
+    near = until(lambda: re.search(r"inet (\S+) peer", shows(router, own)), bool, LONG_S)
+    assert near is not None
+    by_far = rf"^{re.escape(near[1])} dev (ppp\d+)"
+    far = until(lambda: re.search(by_far, shows(isp, "route"), re.MULTILINE), bool, LONG_S)
     assert far is not None
     router.sh(
         f"ip addr add {session.address6}/64 dev {session.device} nodad\n"
@@ -191,8 +197,8 @@ def dial(session: Wan, log: IO[str]) -> tuple[Child, float]:
         f"ip -6 route replace default dev {session.device} metric {1024 + session.metric}",
         timeout_s=LONG_S,
     )
-    session.isp.sh(f"ip -6 route replace {session.address6}/128 dev {far[1]}", timeout_s=LONG_S)
-    return child, time.monotonic() - began
+    isp.sh(f"ip -6 route replace {session.address6}/128 dev {far[1]}", timeout_s=LONG_S)
+    return replace(session, address4=near[1]), child, time.monotonic() - began
 
 
 def shows(node: Node, what: str) -> str:
