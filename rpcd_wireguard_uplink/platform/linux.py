@@ -20,6 +20,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
+from ..config.options import CONFIG
 from ..errors import CommandFailed, ConfigError, NotSupported, Status, UplinkError
 from ..model import DEVICE_GROUP, Endpoint, Link, PeerCounters, Tunnel, Uplink, is_key, mark_alias
 from ..reasons import because
@@ -114,12 +115,15 @@ class Platform:
         return self._store.signature(config)
 
     async def sweep(self) -> None:
-        """Remove the files that writes left which were killed in the middle; for a start."""
+        """Remove the files that writes left which were killed in the middle, and have nobody else
+        able to lock our configuration; for a start.
+        """
         await asyncio.to_thread(self._sweep)
 
     def _sweep(self) -> None:
         for config in EDITED:
             self._store.remove_unfinished(config)
+        self._store.shut_out_others(CONFIG)
         for folder in (self._keys_dir, os.path.dirname(self._keys_dir.rstrip("/"))):
             remove_unfinished(folder)
 

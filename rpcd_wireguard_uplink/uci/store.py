@@ -133,6 +133,14 @@ class Store:
                 _replace(place, new_file, new, before)
                 draft.settle(_signature(os.fstat(new_file)))
 
+    def shut_out_others(self, config: str) -> None:
+        """Let nobody but owner and group open a configuration: who reads it can hold its lock."""
+        with suppress(OSError):
+            path = os.path.realpath(self._path(config))
+            mode = stat.S_IMODE(os.stat(path).st_mode)
+            if mode & stat.S_IRWXO:
+                os.chmod(path, mode & ~stat.S_IRWXO)
+
     def remove_unfinished(self, config: str) -> None:
         """Remove the new file that an edit left which was killed; not what somebody writes now."""
         with suppress(OSError, ConfigBusy), ExitStack() as stack:

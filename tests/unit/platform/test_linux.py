@@ -30,6 +30,19 @@ def machine(tmp_path: Path) -> Platform:
     return Platform(str(tmp_path / "config"), str(tmp_path / "keys"), Warnings())
 
 
+@pytest.mark.parametrize(("mode", "wanted"), [(0o644, 0o640), (0o600, 0o600)])
+async def test_our_configuration_is_not_everybodys_to_lock(
+    machine: Platform, tmp_path: Path, mode: int, wanted: int
+) -> None:
+    """Whoever may read it could hold its lock for ever, and nothing could be changed."""
+    path = tmp_path / "config" / "wireguard-uplink"
+    path.parent.mkdir()
+    path.touch()
+    path.chmod(mode)
+    await machine.sweep()
+    assert path.stat().st_mode & 0o777 == wanted
+
+
 # --- the filter for what comes in by tunnels
 
 
