@@ -147,7 +147,7 @@ def test_history_and_state_file_tell_cause_and_times(fast: Router) -> None:
         assert 0 <= entry["switch_ms"] < 1000
     for entry in told[2:]:
         assert (entry["from"], entry["to"]) == ("wgup_nodea", "wan")
-        assert "wan answers" in entry["cause"]
+        assert "wan has answered" in entry["cause"]
         assert 1.0 + HOLD_S < entry["duration_s"] < 15.0
 
 
