@@ -207,7 +207,11 @@ class Monitor:
             await self._stale.wait()
             await asyncio.sleep(SETTLE_S)
             self._stale.clear()
-            await self.reread()
+            try:
+                await self.reread()
+            except Exception:
+                self._stale.set()  # who begins this again would wait for other news
+                raise
             await asyncio.sleep(REREAD_PAUSE_S)
 
     async def reread(self) -> None:

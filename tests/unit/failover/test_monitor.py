@@ -35,6 +35,17 @@ async def test_a_tick_that_fails_is_told_and_followed_by_another(
     watching._tick_handle.cancel()
 
 
+async def test_a_reading_of_the_kernel_that_failed_unexpectedly_is_done_again(
+    mocker: MockerFixture, tmp_path: object
+) -> None:
+    watching = monitor_of(Machine(str(tmp_path)))
+    mocker.patch.object(watching, "_reread", side_effect=OSError("no descriptors"))
+    watching._stale.set()
+    with pytest.raises(OSError, match="no descriptors"):
+        await watching._follow_network()
+    assert watching._stale.is_set(), "for who begins it again"
+
+
 async def test_what_an_earlier_run_left_open_stays_until_its_path_is_looked_at(
     tmp_path: object,
 ) -> None:
