@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from dataclasses import dataclass as dataclass
+    from dataclasses import replace as replace
 else:
     import dataclasses
     from operator import attrgetter
@@ -53,6 +54,13 @@ else:
             return made
 
         return make if cls is None else make(cls)
+
+    def replace(of: Any, /, **changes: Any) -> Any:
+        """As dataclasses.replace, in half the time: a probing service calls it all day."""
+        for name in of.__match_args__:
+            if name not in changes:
+                changes[name] = getattr(of, name)
+        return type(of)(**changes)
 
     class _Later:
         """An attribute of a class that is made when it is first read."""

@@ -6,7 +6,6 @@ Functions of the monitor's own view (`Scene`) and the time; nothing is changed.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping
-from dataclasses import replace
 from typing import Protocol
 
 from ..model import Family, Health, PathKind, Uplink
@@ -14,6 +13,7 @@ from ..platform.network_reader import NetworkReader
 from ..probing.capacity import Capacity
 from ..reasons import because
 from ..storage.usage import Ledger
+from ..values import replace
 from . import machine
 from .machine import AWAY, Change, Choice, Decision, Path, Phase, State
 from .paths import PathSet, Watch, backup_path

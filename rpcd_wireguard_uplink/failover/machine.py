@@ -9,14 +9,13 @@ primary is not among them.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
 from enum import Enum
 
 from ..config.options import Settings
 from ..events import Event
 from ..model import Family, Health
 from ..reasons import because
-from ..values import dataclass
+from ..values import dataclass, replace
 
 
 class Phase(Enum):

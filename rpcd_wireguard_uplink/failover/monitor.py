@@ -11,7 +11,6 @@ import asyncio
 import math
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import replace
 from typing import Protocol
 
 from ..config.options import Anchor, Settings
@@ -25,6 +24,7 @@ from ..storage.usage import Ledger
 from ..system.netlink import Events as KernelNews
 from ..system.rtnetlink import LINK_GROUPS, link_events
 from ..tasks import TaskSet, tell_awhile
+from ..values import replace
 from ..warnings import Warnings
 from .counters import CounterWatch
 from .decision import decide, early_backups
@@ -420,9 +420,12 @@ class Monitor:
                 for name in early_backups(self, family, now_s)[:BACKUPS]:
                     self._probe(self.paths[name, family], now_s)
 
-    def _with_doubt(self, decision: Decision, family: Family, now_s: float) -> Decision:
-        """The decision with the backup that new connections leave by, if the primary is doubted."""
-        path = self._doubtable().get(family)
+    def _with_doubt(
+        self, decision: Decision, family: Family, path: WatchedPath | None, now_s: float
+    ) -> Decision:
+        """The decision with the backup that new connections leave by, if the primary, which is
+        `path` where it may be doubted, is.
+        """
         before = self.early.pop(family, "")
         if path is None or path.doubt.backups_asked_s > now_s:
             return decision
@@ -447,7 +450,8 @@ class Monitor:
             self.choice = None
         decisions = {family: decide(self, family, now_s) for family in Family}
         self.states.update({family: decision.state for family, decision in decisions.items()})
-        decisions = {f: self._with_doubt(d, f, now_s) for f, d in decisions.items()}
+        may = self._doubtable()
+        decisions = {f: self._with_doubt(d, f, may.get(f), now_s) for f, d in decisions.items()}
         if self.choice is not None and not self.choice.is_kept(decisions.values()):
             self.choice = None
         self.spread = {f: [name for name, _ in d.spread] for f, d in decisions.items()}

@@ -7,12 +7,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import replace
 
 from ..config.probe_profile import ProbeProfile
 from ..model import Health
 from ..system.proc import DeviceCounters, read_devices
-from ..values import dataclass
+from ..values import dataclass, replace
 from .machine import AWAY, Phase
 from .paths import WatchedPath
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import replace
 
 from ..config.options import Anchor, Settings
 from ..events import Events
@@ -19,6 +18,7 @@ from ..platform.network_reader import NetworkReader
 from ..platform.tunnels import tunnel_mtu
 from ..reasons import because
 from ..tasks import TaskSet
+from ..values import replace
 from ..warnings import Warnings
 from .controller import PlanApplied, SteeringController
 from .plan import Diversion, SteeringPlan, blocked_of, diversion_of, plan_of

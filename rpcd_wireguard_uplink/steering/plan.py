@@ -8,7 +8,7 @@ to one path. Each path has a table of its own, so that connections can be led in
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import field, replace
+from dataclasses import field
 from enum import Enum
 from typing import Any
 
@@ -18,7 +18,7 @@ from ..model import OWN_PROTOCOLS, DefaultRoute, Family, Uplink, is_own_name
 from ..system.netlink import Message
 from ..system.network import NetworkState
 from ..system.rtnetlink import Route, Rule
-from ..values import dataclass
+from ..values import dataclass, replace
 
 UNDERLAY_TABLE = 5179  # for the tunnels' own packets and a provider's consumers
 DIVERTED_TABLE = 5180  # main without the dead WANs

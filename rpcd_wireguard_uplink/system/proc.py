@@ -107,8 +107,8 @@ def is_strict(device: str) -> bool:
 
 def read_lenient(path: str) -> str:
     """A file's text, '' where it can't be read; a device's name in it may be no ASCII."""
-    with suppress(OSError), open(path, encoding="utf-8", errors="replace") as file:
-        return file.read()
+    with suppress(OSError), open(path, "rb", buffering=0) as file:
+        return file.read().decode(errors="replace")
     return ""
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from rpcd_wireguard_uplink import values
 from rpcd_wireguard_uplink.values import dataclass
 
 
@@ -63,6 +64,7 @@ def test_as_the_original(given: dict[str, bool]) -> None:
                 is_hashable and hash(one) == hash(same),
                 repr(one) if given.get("repr", True) else "",
                 replace(one, name="c").name,
+                values.replace(one, name="c", seen=5) == replace(one, name="c", seen=5),
                 [each.name for each in fields(kind)],
                 copy.copy(one).numbers,
                 (one.heard, one.counts, one.rank, one.length, kind("d", heard=["x"]).heard),
