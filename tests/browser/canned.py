@@ -138,7 +138,10 @@ class Service:
     def answer(self, method: str, given: Table) -> Answer:
         self.calls.append((method, {k: v for k, v in given.items() if k != "ubus_rpc_session"}))
         if method in self.errors:
-            return 9, {"success": False, "error": self.errors[method], "code": "x"}
+            told = self.errors[method]
+            code, args = code_of(told)
+            table = {"success": False, "error": told, "code": "x"}
+            return 9, {**table, "error_code": code, "error_args": [*args]}
         reply = self.pulse() if method == "uplink_pulse" else self.replies[method]
         if method == "uplink_status":
             offers = self.replies["uplink_list"]["offers"]

@@ -164,6 +164,30 @@ def test_why_and_what_if_are_in_the_readers_language(show) -> None:
     page.sees("IPv4 würde nodeA nutzen, und nodeB, wenn auch das ausfiele.", MODAL)
 
 
+def test_findings_steps_and_errors_are_in_the_readers_language(show) -> None:
+    service = canned.calm()
+    what = because("missing", "wg", because("wg_for"))
+    service.replies["uplink_check"]["findings"] = [
+        {"check": "programs", "level": "wrong", "what": what, "mend": "apk add x"}
+    ]
+    service.errors["uplink_test"] = because("path_unusable", "nodea", because("no_wan_answers"))
+    replies = json.loads(REPLIES.read_text(encoding="utf-8"))
+    drill = service.replies["uplink_drill"] = replies["uplink_drill"]
+    step = {"step": "mtu", "ok": False, "told": because("size_stops", 1420), "took_ms": 9}
+    drill["drills"] = [{**drill["drills"][0], "ok": False, "note": "", "steps": [step]}]
+    page = show(service, lang="de")
+    page.click("#wgup-more summary")
+    page.click("#wgup-check")
+    page.sees("wg fehlt: Tunnel können nicht gemacht werden.", MODAL)
+    page.press("ESCAPE")
+    page.click("#wgup-rehearse")
+    page.click(".modal .wgup-do")
+    page.sees("Pakete von 1420 Bytes kommen nicht durch", MODAL)
+    page.press("ESCAPE")
+    page.click("#wgup-test-wgup_nodea")
+    page.sees("nodea ist jetzt nicht nutzbar: kein WAN antwortet", MODAL)
+
+
 def test_a_session_that_is_over(show) -> None:
     page = show(canned.calm())
     page.session.gateway.sessions.clear()
