@@ -119,7 +119,7 @@ _METHODS_PAGE = """\
 
 <!-- Made from rpcd_wireguard_uplink/api/methods.py by `make generate`; don't edit. -->
 
-The object `{object}` on the bus. Every argument is checked before anything is done:
+The service is the object `{object}` on the bus. It checks every argument before it does anything:
 numbers may come as strings, `null` is the same as not given, `ubus_rpc_session` is
 ignored, and any other argument that a method does not list is refused.
 
@@ -140,11 +140,12 @@ From a shell, as root:
     ubus call {object} uplink_status
     ubus -S call {object} uplink_remove '{{"peer_id": "nodea"}}'
 
-Scripts want `-S`: the reply is one line, also that of an error, and the exit status is the one
-below (without `-S` and a terminal, `ubus` exits with 256 less it: 252 for 4). Where there is no
-`ubus`, as on plain Linux, `python3 -m rpcd_wireguard_uplink.extras.standalone` takes the same
-arguments. `wgctl uplink COMMAND --json` prints the same replies with the same statuses, and exits
-with 1 after a test or a drill that failed. A program in Python needs nothing but `ubus`:
+Scripts should use `-S`: each reply, an error's too, is one line, and the exit status is the one
+below. (Without `-S` and without a terminal, `ubus` exits with 256 minus that status: 252 for 4.)
+Where there is no `ubus`, as on plain Linux, `python3 -m rpcd_wireguard_uplink.extras.standalone`
+takes the same arguments. `wgctl uplink COMMAND --json` prints the same replies with the same
+statuses, and exits with 1 after a test or a drill that failed. A program in Python needs nothing
+but `ubus`:
 
 ```python
 import json
@@ -165,7 +166,7 @@ for uplink in call("uplink_status")["uplinks"]:
 ```
 
 `uplink_add`, `uplink_test` and `uplink_drill` take seconds. Pages call by rpcd's JSON-RPC, with
-LuCI's `rpc.declare`. What happens meanwhile comes as [events](telling.md#what-is-told).
+LuCI's `rpc.declare`. What happens at other times comes as [events](telling.md#what-is-told).
 
 ## Errors
 
@@ -180,11 +181,11 @@ Where a peer refuses, the code is [the peer's](messages.md#lease_denial), with s
 
 ## Codes of sentences
 
-Sentences that say why are for people, and may be worded anew. What programs read has the same name
-with `_code`, and with `_args` what stands at %s. At ... stands another sentence: the code is both,
-joined by a slash, such as `down/no_answer`. What is in {{}} is for the command line alone, what is
-in [] for pages alone. An error has them as `error_code` and `error_args`, where it has a code. A
-sentence that is not listed has the code "".
+Sentences that say why are for people, and later releases may word them anew. Programs read the
+code: the member NAME has it in NAME`_code`, and the values at %s in NAME`_args`. At ... the
+sentence contains another one: the code then names both, such as `down/no_answer`. Only the command
+line shows what is in {{}}, only the pages what is in []. An error with a code has
+`error_code` and `error_args`. A sentence that is not in this table has the code "".
 
 | code | sentence |
 | --- | --- |
@@ -196,14 +197,13 @@ _MESSAGES_PAGE = """\
 
 <!-- Made from the schemas in rpcd_wireguard_uplink/mesh/wire by `make generate`; don't edit. -->
 
-What peers say to each other, as JSON (RFC 8259, UTF-8): offers and withdrawals by the
-mesh, the bus or MQTT, everything else by HTTP over the mesh and inside the tunnel, TCP
-port {port}. A message is one object of at most {longest} bytes and {deepest}
-levels, with each member once. `null` is the same as not given; members that are not
-listed here are skipped, so that newer peers can say more. Whatever else breaks the
-schema is refused as a whole.
+Peers talk in JSON (RFC 8259, UTF-8). Offers and withdrawals travel by the mesh, the bus or
+MQTT. Everything else goes by HTTP to TCP port {port}, over the mesh and inside the tunnel. A
+message is one object of at most {longest} bytes and {deepest} levels, with each member once.
+`null` is the same as not given. A router skips members that are not listed here, so that newer
+peers can say more, and refuses a message that breaks the schema in any other way.
 
-An offer or withdrawal that passed through others must be signed. Signed are the line
+An offer or withdrawal that other routers pass on must be signed. The signature is over the line
 `{domain}`, its line feed, and all members but `signature` as JSON:
 names sorted by code point, no spaces, what is not ASCII as `\\u` and four small hex
 digits, numbers rounded to {decimals} decimals and as integers where they are whole.

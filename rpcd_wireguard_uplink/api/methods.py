@@ -143,11 +143,11 @@ _OFFER: Mapping[str, Tree] = {
 
 _UPLINKS = (
     Method("uplink_list", "read", r.Uplinks,
-        "Lists the offers of mesh peers, usable or why not, and the configured uplinks."),
+        "Lists the configured uplinks and mesh peers' offers, each usable or with the reason."),
     Method("uplink_status", "read", r.Status,
         "Tells which path traffic takes and why, and how every path is doing."),
     Method("uplink_add", "write", r.Added,
-        "Makes an uplink from a peer's offer or from given values, or changes it.",
+        "Adds an uplink, from a peer's offer or from given values, or changes it.",
         needed=_PEER,
         optional={"weight": s.WEIGHT, "endpoint": s.ENDPOINT, "public_key": s.PUBLIC_KEY,
                   "address": s.ADDRESS},
@@ -156,7 +156,7 @@ _UPLINKS = (
         "Removes an uplink and everything that was made for it, and nothing else.",
         needed=_PEER, example="nodea"),
     Method("uplink_test", "write", r.Tested,
-        "Sends probes through an uplink's tunnel; takes seconds. No answer is no error.",
+        "Sends probes through an uplink's tunnel; takes seconds. A silent tunnel is no error.",
         needed=_PEER,
         optional={
             "target": s.HOST | {"description":
@@ -172,7 +172,7 @@ _UPLINKS = (
                            | {"x-words": {"enable": True, "disable": False}}},
         alias="failover", example="disable"),
     Method("uplink_use", "write", r.Used,
-        "Has all traffic leave by one path for a while, or ends that; a path that dies is left.",
+        "Leads all traffic by one path for a while or until that path dies, or ends that.",
         needed={"path": s.PEER_ID | {"description":
             "a peer's id, wan for the router's own WAN, or auto to end it"}},
         optional={"for": s.text(
@@ -181,7 +181,7 @@ _UPLINKS = (
             pattern=r"^[0-9]{1,5}[smh]?$(?!\n)")},
         example="nodea --for 30m"),
     Method("uplink_gossip", "local", r.Heard,
-        "Hands in a message of the mesh, for the package that carries its gossip.",
+        "Takes a message of the mesh from the package that carries the mesh's gossip.",
         needed={"message": {"type": ["object", "string"], "maxLength": LONGEST_MESSAGE,
             "description": "an uplink_offer or uplink_withdraw, "
                            "as a table or as JSON text of at most 16,384 characters"}},
@@ -194,10 +194,10 @@ _UPLINKS = (
         optional={"limit": s.whole("how many entries at most, 1 to 200", 1, r.LONGEST_HISTORY)},
         example="--limit 10"),
     Method("uplink_pulse", "read", r.Pulse,
-        "Tells the numbers of every path now, and whether other replies differ from before.",
+        "Tells the numbers of every path now, and whether other replies have changed.",
         alias=""),
     Method("uplink_texts", "read", r.Texts,
-        "Gives the texts of the codes of sentences, for pages that translate them.",
+        "Gives the English sentence of each code, for pages that translate it.",
         alias=""),
     Method("uplink_series", "read", r.SeriesReply,
         "Gives latency, loss and traffic of every path over the last hour, day or month.",
@@ -208,19 +208,19 @@ _UPLINKS = (
 )
 _CHOICE = (
     Method("uplink_explain", "read", r.Explained,
-        "Explains which path traffic takes, and ranks all backups with the numbers behind it.",
+        "Explains which path traffic takes, and ranks all backups with the numbers behind that.",
         alias="why"),
     Method("uplink_simulate", "read", r.Simulated,
         "Tells what would happen if these paths failed, without touching anything.",
         needed={"fail": {
-            **s.rows("the paths that shall fail: devices, names of WANs, or peer ids",
+            **s.rows("the paths to assume dead: devices, names of WANs, or peer ids",
                      s.text("a path", maxLength=64), 64),
             "minItems": 1,
             "x-must": "have from 1 to 64 entries",
             "x-secret": True}},  # too long to be quoted
         example="wan"),
     Method("uplink_drill", "write", r.Drilled,
-        "Rehearses a failover: by own probes only, or for some seconds with all traffic.",
+        "Rehearses a failover: with probes of its own, or for some seconds with all traffic.",
         optional={
             "peer_id": s.PEER_ID | {"description": "the peer to drill with; all if left out"},
             "all_traffic": s.flag("1 to lead the traffic of everybody through one uplink and back, "
@@ -230,7 +230,7 @@ _CHOICE = (
 )
 _ROUTER = (
     Method("uplink_check", "write", r.Checked,
-        "Looks what is missing or wrong on this router, as `wgctl uplink doctor` does.",
+        "Looks for what is missing or wrong on this router, as `wgctl uplink doctor` does.",
         alias=""),
     Method("uplink_notify", "write", r.Notified,
         "Runs every hook of the owner's with a test event, and tells what became of each.",
@@ -242,11 +242,11 @@ _PEERS = (
         optional=_OFFER, progress="measuring this router's WAN",
         example="--bandwidth-mbps 100 --limit-mbps 20"),
     Method("uplink_withdraw", "write", r.Done,
-        "Takes the offer back; consumers lose this uplink, their leases are kept."),
+        "Takes the offer back: consumers lose this uplink and keep their leases."),
     Method("uplink_consumers", "read", r.Consumers,
         "Lists the peers that have a lease of this router's internet, and what they used."),
     Method("uplink_trust", "read", r.TrustList,
-        "Lists the mesh peers and whether each is trusted, or what is missing for it."),
+        "Lists the mesh peers, whether each is trusted, and what is missing where it is not."),
     Method("uplink_trust_accept", "write", r.Trusted,
         "Trusts a mesh peer: pins its mesh key and its identity as they are now.",
         needed=_PEER,
@@ -256,7 +256,7 @@ _PEERS = (
             pattern=r"^[A-Za-z0-9:._-]{1,128}$(?!\n)")},
         example="nodea"),
     Method("uplink_trust_revoke", "write", r.DonePeer,
-        "Trusts a peer no longer: its offers, its leases and uplinks made by itself go.",
+        "Ends the trust in a peer: its offers, its leases and its automatic uplinks go.",
         needed=_PEER, example="nodea"),
 )
 

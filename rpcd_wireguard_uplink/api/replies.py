@@ -47,14 +47,14 @@ STATE: Tree = {
     "enum": list(STATES),
 }
 ACTIVE_PATH = (
-    'device or uplink interface that traffic leaves by; "" if none. While stranded: where it is '
-    "led although nothing answers there"
+    'device or uplink interface that traffic leaves by; "" if none. While stranded: the one that '
+    "traffic is led to although nothing answers there"
 )
 LATENCY: Tree = {"description": "round trip in ms; -1 while unknown", "minimum": -1}
 LOSS: Tree = {"description": "lost probes in percent", "maximum": 100}
 OR_GAP: Tree = {"type": "number", "minimum": -1}
 FAMILY: Tree = {"description": "the address family", "enum": ["ipv4", "ipv6"]}
-SENTENCE = "the same for people"
+SENTENCE = "where traffic goes, as one sentence"
 SUCCESS: Tree = {"description": "always true; an error has false", "const": True}
 SWITCH: Tree = {"enum": [0, 1]}  # SecuBox's page compares with 1, and `true` is not 1 there
 
@@ -222,7 +222,7 @@ class FamilyState(Record):
     )
     carrying: bool | None = member(
         "while an uplink is in use: true where flows of the LAN are answered through it, false "
-        "where none is (problems says why), null where nothing lately tells"
+        "where none is (problems says why), null where no recent flow shows it"
     )
     early_path: str = member(
         'the backup by which new connections leave while the WAN is in doubt; "" if it is not'
@@ -280,7 +280,7 @@ class Coded(Record):
     """What a sentence says, for programs."""
 
     code: str = member('codes of the sentence, joined by slashes; "" where it has none')
-    args: Sequence[str] = member("what it is filled with")
+    args: Sequence[str] = member("the values in it, in their order")
 
 
 class ByHand(Record):
@@ -294,7 +294,7 @@ class Summary(Record):
     """The status for people."""
 
     now: str = member("whether the internet works, and by which way", coded=True)
-    next: str = member('what happens if that way fails; "" while it matters not', coded=True)
+    next: str = member('what happens if that way fails; "" where that does not matter', coded=True)
     advice: str = member("the one thing to do", coded=True)
     action: str = member(
         'what a button for it does; "" for none', enum=["", "settings", "check", "failover", "add"]
@@ -308,7 +308,7 @@ UNSAID = Summary(now="", next="", advice="", action="", peer_id="")
 class Status(Record):
     available: bool = member("always true: SecuBox's plugin says false where it can't do anything")
     version: str = member("the release of the service")
-    api: int = member("rises when a member or a method goes or changes its meaning", low=1)
+    api: int = member("rises when a member or a method is removed or changes its meaning", low=1)
     enabled: int = member(SWITCH, description="1 if the service does anything at all")
     auto_failover: int = member(SWITCH, description="1 if traffic is moved automatically")
     offering: int = member(SWITCH, description="1 if this router offers its internet to peers")
@@ -317,7 +317,7 @@ class Status(Record):
     active_path: str = member(ACTIVE_PATH)
     since_s: float = member("seconds in this state")
     cause: str = member("what led to this state, as a sentence", coded=True)
-    release_s: float = member("seconds until failback; -1 if no WAN answers again", low=-1)
+    release_s: float = member("seconds until failback; -1 while no WAN is back", low=-1)
     by_hand: ByHand | None = member("what the owner chose; absent if nothing", default=None)
     detection_bound_ms: int = member("ms after which a dead WAN is noticed at the latest")
     uplink_count: int = member("number of configured uplinks")
@@ -333,7 +333,7 @@ class Status(Record):
     events: Sequence[HistoryEntry] = member("the last changes, newest first", most=EVENTS_IN_STATUS)
     problems: Sequence[str] = member("what the owner should mend")
     problem_codes: Sequence[Coded] = member("the code of each of problems")
-    summary: Summary = member("all that in plain words")
+    summary: Summary = member("the status in plain words")
     mwan3: Mwan3 | None = member("mwan3's own view; absent where it is not installed", default=None)
     mwan3_available: bool | None = member(
         "as in mwan3, for SecuBox; absent like mwan3", default=None
@@ -343,7 +343,7 @@ class Status(Record):
 
 class Text(Record):
     code: str = member("of a sentence, as in its _code")
-    text: str = member("it in English, with %s where an argument or the next code's text stands")
+    text: str = member("the sentence in English; %s is an argument or the next code's text")
 
 
 class Texts(Record):
@@ -366,11 +366,11 @@ class PathPulse(Record):
 class Pulse(Record):
     stamp: int = member("differs whenever other replies differ by more than numbers")
     since_s: float = member("seconds in this state")
-    release_s: float = member("seconds until failback; -1 if no WAN answers again", low=-1)
+    release_s: float = member("seconds until failback; -1 while no WAN is back", low=-1)
     left_s: float = member("seconds until the path chosen by hand is given up; 0 if none is")
     rollback_s: float = member(
-        "seconds for which settings that LuCI applied may still be put back, and changes are "
-        "refused; 0 if none wait"
+        "seconds for which LuCI may still roll settings back, and changes are refused; 0 if none "
+        "wait to be confirmed"
     )
     paths: Sequence[PathPulse] = member("the WANs, then the uplinks, best first")
 
@@ -410,12 +410,12 @@ class CandidateRow(Record):
     reason: str = member(REASON, coded=True)
     active: bool = member(ACTIVE)
     health: str = member(
-        "by the probes", enum=["unknown", "up", "suspect", "down"], column="HEALTH"
+        "what the probes say", enum=["unknown", "up", "suspect", "down"], column="HEALTH"
     )
     shared_fate: bool = member(SHARED_FATE)
     metric: int = member("of a WAN: lower comes first; 0 for an uplink", column="METRIC")
     weight: int = member("of an uplink: higher is first; 0 for a WAN", high=100, column="WEIGHT")
-    tier: str = member("cost", enum=list(TIERS), column="COST")
+    tier: str = member("what using it costs", enum=list(TIERS), column="COST")
     price_per_gb: float = member("what a GB costs, as the mesh counts; 0: free", column="COST")
     quota_left_gb: float = member("GB left of its quota; -1 without", low=-1, column="COST")
     latency_ms: float = member(LATENCY, column="LATENCY")
@@ -439,7 +439,7 @@ class ExplainedFamily(Record):
     primary: str = member('device of the WAN that is backed up; "" if none')
     cause: str = member('why it is in this state; else ""', coded=True)
     sentence: str = member(SENTENCE, coded=True)
-    note: str = member('what else is to be said of the path in use; else ""', coded=True)
+    note: str = member('what the owner should know of the path in use; else ""', coded=True)
     candidates: Sequence[CandidateRow] = member("all backups in the order of preference")
 
 
@@ -465,7 +465,7 @@ class SimulatedFamily(Record):
 
 
 class Simulated(Record):
-    fail: Sequence[str] = member("the devices that shall fail")
+    fail: Sequence[str] = member("the devices that are assumed dead")
     families: Sequence[SimulatedFamily] = member("one for each address family")
 
 
@@ -507,7 +507,7 @@ class DrillRow(Record):
     peer_id: str = member(PEER)
     interface: str = member(INTERFACE)
     ok: bool = member("whether all went well")
-    note: str = member('what did not; else ""', coded=True)
+    note: str = member('what did not go well; else ""', coded=True)
     steps: Sequence[DrillStep] = member("what was tried")
 
 

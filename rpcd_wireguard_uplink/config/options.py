@@ -58,7 +58,7 @@ class Settings:
     """What the main section says but for the mesh."""
 
     enabled: bool = option(k.FLAG, True,
-        help="0: no tunnels, no probes, nothing moved")
+        help="0: the service makes no tunnel, sends no probe and moves no traffic")
     auto_failover: bool = option(k.FLAG, True,
         help="0: tunnels are kept up and watched, but traffic is never moved")
     min_uplinks: int = option(k.whole(0, 60), 2,
@@ -100,10 +100,10 @@ class Settings:
         help="the WANs in order of preference: devices, or netifd's interfaces; without it "
              "every device with a default route")
     policies: tuple[str, ...] = option(k.TEXT, (), many=True, name="policy",
-        help="mwan3's policies that uplinks join as members, `none` for no part in mwan3; "
+        help="mwan3's policies that uplinks join as members, `none` to keep out of mwan3; "
              "without it every policy that a catch-all rule uses")
     resolvers: tuple[str, ...] = option(k.ADDRESS, DEFAULT_RESOLVERS, many=True, name="dns",
-        help="what answers, through the tunnel, look-ups that were meant for the dead WAN's "
+        help="resolvers that answer, through the tunnel, look-ups meant for the dead WAN's "
              "resolvers, where the provider's resolver can't")
     captive_check: str = option(k.PAGE, "",
         help="a page that answers 204, by which a captive portal on the WAN is known; none is "
@@ -116,7 +116,7 @@ class Settings:
     sticky_failback: bool = option(k.FLAG, False,
         help="1: connections on the tunnel may finish there when traffic goes back to the WAN")
     sticky_time_s: float = option(k.seconds(1, 86400), 600.0, unit="s", name="sticky_time",
-        help="how long they may")
+        help="how long connections may stay on the tunnel for that")
     max_loss: float = option(k.whole(0, 100, per=100), 0.2, unit="%",
         help="loss beyond which a path is degraded and left for a clearly better one; 0: no "
              "limit")
@@ -202,7 +202,7 @@ class ProviderSettings:
     bandwidth_mbps: int = option(k.whole(0, 1_000_000), 0, unit="Mbit/s",
         help="the speed that is advertised; 0: not said")
     latency_ms: float = option(k.decimal(60_000), -1.0, unit="ms",
-        help="the latency that is advertised; measured without")
+        help="the latency that is advertised; without it the service measures it")
     wan_type: str = option(k.WAN_TYPE, "",
         help="the kind of WAN that is advertised, such as fiber or lte")
     metered: bool = option(k.FLAG, False, bad=True,
@@ -274,7 +274,7 @@ class MqttSettings:
     host: str = option(k.BROKER, "", bad=Fallback.OFF,
         help="where the broker listens")
     given_port: int | None = option(k.whole(1, 65535), None, name="port",
-        help="the broker's TCP port; 1883 without, 8883 with `tls`")
+        help="the broker's TCP port; without it 1883, or 8883 with `tls`")
     user: str = option(k.TEXT, "",
         help="the name to log in with")
     password_file: str = option(k.PATH, "", bad=Fallback.OFF,
@@ -315,7 +315,7 @@ class Anchor:
         help="where they go")
     protocols: frozenset[str] = option(k.choice(*PROTOCOLS), frozenset(), many=True,
         collect=frozenset, name="protocol", bad=Fallback.OFF,
-        help="their protocols; all without")
+        help="their protocols; without it all")
     ports: tuple[tuple[int, int], ...] = option(k.PORTS, (), many=True, name="port",
         bad=Fallback.OFF,
         help="their ports at the destination, of TCP and UDP; look-ups of names are anchored only "

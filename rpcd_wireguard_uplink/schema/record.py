@@ -196,7 +196,7 @@ def _with_codes(declared: Mapping[str, Member]) -> dict[str, Member]:
             code = f'codes of {name}, joined by slashes; "" where it has none'
             members[f"{name}_code"] = member({"type": "string", "description": code}, default="")
             words = {"type": "array", "items": {"type": "string"}}
-            given = {**words, "description": f"what {name} is filled with"}
+            given = {**words, "description": f"the values in {name}, in their order"}
             members[f"{name}_args"] = member(given, default=())
     for name, each in members.items():
         each.take_name(name)

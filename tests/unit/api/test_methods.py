@@ -213,10 +213,7 @@ REFUSALS: dict[str, list[tuple[dict[str, Any], str]]] = {
     ],
     "uplink_history": [({"limit": "201"}, "limit must be from 1 to 200, not 201")],
     "uplink_simulate": [
-        (
-            {},
-            "fail is missing: give the paths that shall fail: devices, names of WANs, or peer ids",
-        ),
+        ({}, "fail is missing: give the paths to assume dead: devices, names of WANs, or peer ids"),
         ({"fail": "wan"}, "fail must be a list, not a string"),
         ({"fail": []}, "fail must have from 1 to 64 entries"),
         ({"fail": ["a"] * 65}, "fail must have from 1 to 64 entries"),
