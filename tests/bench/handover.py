@@ -142,7 +142,8 @@ def limited(pid: int, share: float) -> Iterator[None]:
         limits = {"cpu.cfs_period_us": str(PERIOD_US), "cpu.cfs_quota_us": str(quota_us)}
     os.mkdir(group)
     # What is ahead of other work (`chrt`) can't be given a share.
-    os.sched_setscheduler(pid, os.SCHED_OTHER, os.sched_param(0))
+    for thread in os.listdir(f"/proc/{pid}/task"):
+        os.sched_setscheduler(int(thread), os.SCHED_OTHER, os.sched_param(0))
     try:
         for name, value in {**limits, "cgroup.procs": str(pid)}.items():
             _write(os.path.join(group, name), value)
