@@ -2,7 +2,7 @@
 
 A name that means nothing never hides a WAN that is there: where none of them means anything, every
 WAN with a default route is watched. A name that meant a device once means it while that is gone,
-because a PPPoE device goes with its line.
+because a PPPoE device goes with its session.
 """
 
 from __future__ import annotations

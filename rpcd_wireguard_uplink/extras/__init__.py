@@ -1,1 +1,1 @@
-"""Optional parts, loaded by option."""
+"""Optional parts, each loaded only where the configuration or the machine asks for it."""

@@ -87,7 +87,7 @@ class History:
         self._add("carrying", entry)
 
     def record_doubt(self, event: DoubtEnded) -> None:
-        """A WAN was doubted and is alive. A lossy line is doubted again and again: the first time
+        """A WAN was doubted and is alive. A lossy WAN is doubted again and again: the first time
         is an entry, further ones are told together.
         """
         now_s = time.monotonic()

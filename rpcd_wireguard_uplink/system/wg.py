@@ -179,7 +179,7 @@ async def remove_other_peers(tunnel: Tunnel) -> None:
 async def configure_served(device: str, private_key: str, listen_port: int) -> None:
     """Give a provider's device its key, port and mark; its peers stay.
 
-    With the tunnels' mark its own packets are led as theirs are: by the best live line or to an
+    With the tunnels' mark its own packets are led as theirs are: by the best live WAN or to an
     on-link consumer, and never into a tunnel or the mesh, whatever is diverted at the moment.
     """
     argv = ["wg", "set", device, "private-key", "/dev/stdin", "listen-port", str(listen_port)]

@@ -1,7 +1,7 @@
-"""This router as a consumer: places asked of providers, renewed, given back.
+"""This router as a consumer: leases asked of providers, renewed, given back.
 
 A lease is asked for over the mesh, and inside the tunnel too once it stands, because the mesh may
-be gone with the line that failed. Nothing here takes an uplink away: while one carries traffic its
+be gone with the WAN that failed. Nothing here takes an uplink away: while one carries traffic its
 probes alone decide. Renewals write nothing to flash.
 """
 
@@ -243,7 +243,7 @@ class LeaseClient:
     def _ordered(
         self, endpoints: Sequence[ScopedEndpoint], peer: MeshPeer | None
     ) -> tuple[ScopedEndpoint, ...]:
-        """The endpoints that this router could use, those first that need none of its lines.
+        """The endpoints that this router could use, those first that need none of its WANs.
 
         Where the mesh itself reaches the peer is the surest.
         """
