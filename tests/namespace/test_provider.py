@@ -32,6 +32,7 @@ from tests.lab.consumers import (
 from tests.lab.lab import Lab
 from tests.lab.meter import Flows, Meter, lost
 from tests.lab.network import ECHO4, ECHO6, HOST4, HOST6
+from tests.lab.reach import until
 
 pytestmark = pytest.mark.needs("tc", "conntrack")
 
@@ -227,11 +228,15 @@ def test_one_that_begins_flows_without_end_leaves_room_for_others(world: World) 
 @pytest.mark.parametrize("way", ["down", "up"])
 def test_each_consumer_has_its_rate(world: World, way: str) -> None:
     world.apply(limit_mbps=LIMIT_MBPS)
-    with ThreadPoolExecutor(2) as both:
-        pairs = ((world.a, ECHO4), (world.b, ECHO6))
-        found = [both.submit(rate_mbps, world, each, server, way) for each, server in pairs]
-        rates = [future.result() for future in found]
-    assert all(abs(rate / LIMIT_MBPS - 1) < 0.15 for rate in rates), rates
+
+    def rates() -> list[float]:
+        with ThreadPoolExecutor(2) as both:
+            pairs = ((world.a, ECHO4), (world.b, ECHO6))
+            found = [both.submit(rate_mbps, world, each, server, way) for each, server in pairs]
+            return [future.result() for future in found]
+
+    # A busy machine may give less than the limit for a while.
+    until(rates, lambda found: all(abs(rate / LIMIT_MBPS - 1) < 0.15 for rate in found))
 
 
 def test_lines_are_never_shaped(world: World) -> None:
