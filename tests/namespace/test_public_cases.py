@@ -918,11 +918,14 @@ def own_rules(node: Node, before: Sequence[str] = ()) -> list[str]:
 
 
 def delete_rules(node: Node, rules: Sequence[str]) -> None:
-    """Delete these rules, as another program would."""
+    """Delete these rules, as another program would. One that is just being put back behind another
+    is not there for a moment: it is deleted after that.
+    """
     for rule in rules:
         family, _, text = rule.partition(" ")
         pref, _, selector = text.partition(":\t")
-        node.sh(f"ip {family} rule del pref {pref} {selector.replace(' [detached]', '')}")
+        words = f"ip {family} rule del pref {pref} {selector.replace(' [detached]', '')}".split()
+        until(lambda argv=words: node.run(argv, check=False).returncode, lambda code: code == 0)  # type: ignore[misc]
 
 
 def own_tables(node: Node) -> list[str]:
