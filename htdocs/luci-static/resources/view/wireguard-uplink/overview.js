@@ -224,7 +224,7 @@ return view.extend({
 			]),
 			this.picture(),
 			E('p', { id: 'wgup-advice' }, [ E('strong', [ _('What to do:') ]), ' ' ].concat(isOpen ? [ _('Confirm the settings in LuCI, or wait until they are put back.') ]
-				: [ words.said(summary, 'advice', status), ' ', summary.action ? buttons[summary.action]() : '' ])),
+				: [ words.said(summary, 'advice', status), ' ', (buttons[summary.action] || String)() ])),
 			E('div', { id: 'wgup-problems' }, status.problems.slice(0, 5).map((each, i) => E('div', { class: 'wgup-problem' }, [ words.problem(status, i) ])))
 		];
 	},
