@@ -81,7 +81,7 @@ def command_line() -> argparse.ArgumentParser:
     return parser
 
 
-def parse_plain(words: Sequence[str]) -> Options | None:
+def plain_options(words: Sequence[str]) -> Options | None:
     """The options of a service that is started as usual: argparse would stay in its memory. None
     where there is anything that argparse has to judge.
     """
@@ -99,7 +99,7 @@ def parse_plain(words: Sequence[str]) -> Options | None:
 
 def main(argv: Sequence[str] | None = None) -> int:
     words = sys.argv[1:] if argv is None else argv
-    given = parse_plain(words) or command_line().parse_args(words, Options())
+    given = plain_options(words) or command_line().parse_args(words, Options())
     logging.basicConfig(
         level=logging.DEBUG if given.verbose else logging.INFO,
         handlers=[_log_handler(to_syslog=given.syslog)],

@@ -7,7 +7,7 @@ import syslog
 
 import pytest
 
-from rpcd_wireguard_uplink.__main__ import Options, _log_handler, command_line, parse_plain
+from rpcd_wireguard_uplink.__main__ import Options, _log_handler, command_line, plain_options
 
 LEVELS = [
     (logging.DEBUG, syslog.LOG_DEBUG),
@@ -56,7 +56,7 @@ def test_people_read_the_name_of_the_level(monkeypatch: pytest.MonkeyPatch) -> N
     ],
 )
 def test_a_usual_start_is_read_as_argparse_reads_it(words: str) -> None:
-    found = parse_plain(words.split())
+    found = plain_options(words.split())
     assert found == command_line().parse_args(words.split(), Options())
 
 
@@ -69,4 +69,4 @@ def test_a_usual_start_is_read_as_argparse_reads_it(words: str) -> None:
     ],
 )
 def test_all_else_is_for_argparse(words: str) -> None:
-    assert parse_plain(words.split()) is None
+    assert plain_options(words.split()) is None
