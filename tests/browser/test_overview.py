@@ -9,6 +9,7 @@ import pytest
 from tests.lab.lab import Lab
 from tests.lab.node import LabError
 
+from .canned import outage
 from .mesh import OFFERS, OVERVIEW, Mesh
 
 pytestmark = pytest.mark.needs("conntrack")
@@ -207,7 +208,8 @@ def hostile(value: object) -> object:
 
 def test_hostile_texts_stay_text(mesh: Mesh, session, page, serve) -> None:
     """The service refuses such names; a page must not depend on that."""
-    session.gateway.rewrite = lambda method, table: hostile(table)
+    told = {"uplink_history": {"events": outage()}}
+    session.gateway.rewrite = lambda method, table: hostile(table | told.get(method, {}))
     page.open(serve(session.gateway).url(OVERVIEW, session.owner))
     page.until(SHOWN)
     for place in ("now", "wans", "peers", "history"):
