@@ -361,7 +361,9 @@ class Scene:
 
         def rewrite(old: str, new: str) -> bool:
             text = self.service.read_config().replace(old, "")
+            mode = os.stat(self.service.config_file).st_mode & 0o777
             self.service.configure(text.replace("\toption hold_time", f"{new}\toption hold_time"))
+            os.chmod(self.service.config_file, mode)  # as whoever edits it keeps it
             self.service.reload()
             return True
 
