@@ -57,7 +57,7 @@ def test_the_main_job_needs_two_capabilities_and_systemd_hears_of_it(
                 meter.wait_for_source(address, since=cut)
             network.wan.restore()
             router.wait_primary(30.0)
-        assert router.service.expect("uplink_status")["problems"] == []
+        router.wait(lambda status: status["problems"] == [])
         router.service.stop()
         notified.hears("STOPPING=1")
 
