@@ -21,7 +21,7 @@ def test_it_is_refused_with_the_command_that_mends_it(lab: Lab) -> None:
     node = p.router.node
     node.sh("echo 0 >/proc/sys/net/ipv4/ip_forward\necho 0 >/proc/sys/net/ipv6/conf/all/forwarding")
     answer = p.service.call("uplink_offer")
-    assert answer.data["code"] == "no_forwarding" and "IPv4 and IPv6" in answer.data["error"]
+    assert answer.data["code"] == "no_forwarding" and "IPv4, IPv6" in answer.data["error"]
     assert p.ask("uplink_consumers")["offering"] == 0
     command = re.search(r"`sysctl -w ([^`]*)`", answer.data["error"])
     assert command is not None
