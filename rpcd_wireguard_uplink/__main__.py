@@ -10,6 +10,7 @@ import resource
 import signal
 import sys
 from collections.abc import Sequence
+from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 from .schema.lean import leaving_out
@@ -21,7 +22,7 @@ with leaving_out("ssl", "_hashlib"):
 from .api import methods
 from .api.bus import JOIN_TIMEOUT_S, BusService
 from .cli.check import CheckMethod
-from .errors import BusError, UplinkError
+from .errors import BusError, NotSupported, UplinkError
 from .events import Events, ReloadAsked
 from .tasks import TaskSet, reserve_threads
 from .ubus import DEFAULT_SOCKET
@@ -155,6 +156,16 @@ def run_service(options: Options) -> int:
     return 0
 
 
+def require_libraries() -> None:
+    """Raises NotSupported where a library is lacking that is loaded only when it is needed."""
+    lacking = [name for name in ("jsonschema", "h11") if find_spec(name) is None]
+    if lacking:
+        raise NotSupported(
+            f"Python's {' and '.join(lacking)} can't be found: install "
+            + " ".join(f"python3-{name}" for name in lacking)
+        )
+
+
 async def _serve(options: Options) -> None:
     """Serve until a signal says stop. Raises UplinkError where it can't begin."""
     reserve_threads()
@@ -176,6 +187,7 @@ async def _serve(options: Options) -> None:
         bus = BusService(options.socket, tasks, events)
         stack.push_async_callback(bus.give_back)
         await bus.join()
+        require_libraries()
         # What the service is made of is loaded once its object is on the bus. That takes seconds
         # on a slow router, and a diversion of an earlier run must not lapse meanwhile.
         from .steering.watchdog import Watchdog

@@ -87,6 +87,7 @@ class BusService:
 
     async def give_back(self) -> None:
         """Have rpcd publish the dashboard's plugin again, where it gave its name to us."""
+        await self.close()  # our object is off the bus before, also after a start that failed
         if self._dashboard.installed and (self._published or self._dashboard.marked):
             await self._dashboard.give_back()
 

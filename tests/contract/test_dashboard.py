@@ -115,7 +115,7 @@ def test_a_service_that_cannot_start_gives_the_name_back(router: Router) -> None
     assert router.service is not None
     router.service.kill()
     os.mkdir(router.outside("/run/lacking"))
-    router.write("/run/lacking/jsonschema.py", "raise ImportError('not installed')\n")
+    router.write("/run/lacking/sitecustomize.py", "import sys; sys.modules['jsonschema'] = None\n")
     lacking = f"/run/lacking:{PROJECT}"
     assert router.start_service(lacking).wait(20) != 0
     router.until(lambda: router.owner() == "plugin", "the name is given back")

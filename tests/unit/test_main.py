@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 import logging
+import sys
 import syslog
 
 import pytest
 
-from rpcd_wireguard_uplink.__main__ import Options, _log_handler, command_line, plain_options
+from rpcd_wireguard_uplink.__main__ import (
+    Options,
+    _log_handler,
+    command_line,
+    plain_options,
+    require_libraries,
+)
+from rpcd_wireguard_uplink.errors import NotSupported
 
 LEVELS = [
     (logging.DEBUG, syslog.LOG_DEBUG),
@@ -70,3 +78,11 @@ def test_a_usual_start_is_read_as_argparse_reads_it(words: str) -> None:
 )
 def test_all_else_is_for_argparse(words: str) -> None:
     assert plain_options(words.split()) is None
+
+
+def test_a_library_that_is_lacking_is_named_at_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is loaded with the first call that needs it, which would be too late to say so."""
+    require_libraries()
+    monkeypatch.setitem(sys.modules, "jsonschema", None)
+    with pytest.raises(NotSupported, match=r"jsonschema can't be found: .* python3-jsonschema"):
+        require_libraries()
