@@ -59,7 +59,8 @@ DEEP = {
     "provider": "*serves_renewals_only[[]changes1* *rate[[]up* *without_end*",
     "by_hand": "*wrong_span* *choice_that_dies*",
     # What all others stand on.
-    "lab": "*silent_drop* *loss_in_percent* *provider[[]wan* *variants* *upstream_death*",
+    "lab": "*maker_is_killed[[]15* *silent_drop* *loss_in_percent* *provider[[]wan* *variants*"
+    " *upstream_death*",
     "exchange": "*a_place_is_good_again* *offers_again_after* *both_have_their_limit*"
     " *dead_line_is_not_offered* *firewall_that_drops*",
     "exchange_mqtt": "*[[]stop* *clock_went_back* *is_gone_at_once*",
