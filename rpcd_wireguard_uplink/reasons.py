@@ -2,10 +2,10 @@
 
 A reason is made where the fact is known, of a template: at %s stands an argument, at ... another
 sentence. What is in {} is for the command line alone, since pages have buttons, and what is in []
-for pages alone, before what stays English. Where the other
-sentence is a reason too, the code is both, joined by a slash, and the arguments are those of both:
-"it is down: no answer to 3 probes in 4.2 s" is down/no_answer with 3 and 4.2. The pages get the
-templates by `uplink_texts` and translate them (po/).
+for pages alone, before what stays English. Where the other sentence is a reason too, the code is
+both, joined by a slash, and the arguments are those of both: "it is down: no answer to 3 probes in
+4.2 s" is down/no_answer with 3 and 4.2. The pages get the templates by `uplink_texts` and translate
+them (po/).
 """
 
 from __future__ import annotations

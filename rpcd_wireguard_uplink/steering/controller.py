@@ -324,11 +324,8 @@ class SteeringController:
     async def _renew_filter(self) -> None:
         """What nftables does about it: answers, refusals, look-ups, the end of draining."""
         held, drained = self._filter, {f: self._draining.tunnel(f) for f in Family}
-        blocked, diverted, redirect = (
-            self._plan.filter.blocked,
-            dict(self.diversions),
-            self._redirect(),
-        )
+        blocked, redirect = self._plan.filter.blocked, self._redirect()
+        diverted = dict(self.diversions)
         ended = [f for f, tunnel in held.drained.items() if tunnel and not drained[f]]
         script = "".join(map(table.undrain_script, ended))
         script += block_script(blocked) if blocked != held.blocked else ""

@@ -7,7 +7,14 @@ import time
 from tests.lab.lab import Lab
 from tests.lab.node import program
 from tests.lab.router import settings
-from tests.namespace.test_spread import LEAST_MBPS, LOADED4, NAMES, SHAPE, received, sharing
+from tests.namespace.test_spread import (
+    LEAST_MBPS,
+    LOADED4,
+    NAMES,
+    limit_providers,
+    received,
+    sharing,
+)
 
 from .table import Row
 
@@ -20,17 +27,13 @@ def measure_shared_load(windows: int) -> list[Row]:
     found: dict[bool, list[float]] = {}
     with Lab() as lab:
         router = sharing(lab)
-        network = router.network
-        for line in network.provider_wans:
-            line.isp.sh(f"tc qdisc add dev {line.isp_device} root {SHAPE}")
-        for address in LOADED4:
-            lab.start(network.internet, "serve_downloads", address)
+        limit_providers(lab, router)
         for is_shared in (True, False):
             router.configure(settings(NAMES, spread=int(is_shared), hold_time=0))
             wanted = 2 if is_shared else 0
             router.wait(lambda s, n=wanted: len(s["families"]["ipv4"]["spread"]) == n)  # type: ignore[misc]
             seconds = FILLED_S + windows * WINDOW_S + 5.0
-            loads = [network.host.popen(program("download", a, seconds)) for a in LOADED4]
+            loads = [router.network.host.popen(program("download", a, seconds)) for a in LOADED4]
             time.sleep(FILLED_S)
             for _ in range(windows):
                 before, began_s = received(router), time.monotonic()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Callable, Iterator
 from types import SimpleNamespace
 from typing import Any
@@ -13,20 +12,13 @@ import pytest
 from tests.contract.router import Router
 from tests.lab.lab import Lab
 
-from . import site
 from .mesh import OVERVIEW
-from .test_small_parts import API, PEERS_VIEW, included
+from .test_small_parts import API, add_dashboard, included
 
 pytestmark = [
     pytest.mark.needs("ubusd", "ubus", "rpcd", "uhttpd"),
     pytest.mark.xdist_group("router"),
 ]
-POST = """\
-import sys, urllib.request
-request = urllib.request.Request("http://127.0.0.1:8080/ubus", data=sys.stdin.buffer.read())
-opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-print(opener.open(request, timeout=30).read().decode())
-"""
 
 
 class Through:
@@ -38,7 +30,7 @@ class Through:
         self.sessions = {self.owner.sid: self.owner}
 
     def handle(self, body: bytes) -> Any:
-        return json.loads(self.router.run(sys.executable, "-c", POST, input=body.decode()))
+        return self.router.post(json.loads(body))
 
 
 @pytest.fixture
@@ -128,16 +120,7 @@ def test_the_dashboards_peers_have_the_column(
         f"const peers = {json.dumps([{'public_key': key} for key in keys])};\n"
         "return baseclass.extend({ getPeers: () => Promise.resolve(peers) });\n"
     )
-    for name, text in (
-        ("wireguard-dashboard/api.js", api),
-        ("view/wireguard-dashboard/peers.js", PEERS_VIEW),
-    ):
-        (tmp_path / name).parent.mkdir(parents=True)
-        (tmp_path / name).write_text(text)
-    places = site._places
-    monkeypatch.setattr(
-        site, "_places", lambda path: [tmp_path / path.partition("resources/")[2], *places(path)]
-    )
+    add_dashboard(api, monkeypatch, tmp_path)
     page = opened("admin/services/wireguard/peers")
     page.until("document.querySelectorAll('.wgup-column').length == 3")
     cells = "[...document.querySelectorAll('#peers-table tr')].map(r => r.children[1].innerText)"

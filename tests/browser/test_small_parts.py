@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -238,20 +239,25 @@ return view.extend({
 """
 
 
+def add_dashboard(api: str, monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
+    """Have the site serve this script and the view of a dashboard, kept in a folder."""
+    for name, text in (
+        ("wireguard-dashboard/api.js", api),
+        ("view/wireguard-dashboard/peers.js", PEERS_VIEW),
+    ):
+        (folder / name).parent.mkdir(parents=True)
+        (folder / name).write_text(text)
+    places = site._places
+    monkeypatch.setattr(
+        site, "_places", lambda path: [folder / path.partition("resources/")[2], *places(path)]
+    )
+
+
 def test_the_dashboards_view_of_peers_gets_the_column(
     session: BrowserSession, page, serve, monkeypatch, tmp_path
 ) -> None:
     """The dashboard stays as it is: its menu entry leads to a view that wraps its own."""
-    for name, text in (
-        ("wireguard-dashboard/api.js", API),
-        ("view/wireguard-dashboard/peers.js", PEERS_VIEW),
-    ):
-        (tmp_path / name).parent.mkdir(parents=True)
-        (tmp_path / name).write_text(text)
-    places = site._places
-    monkeypatch.setattr(
-        site, "_places", lambda path: [tmp_path / path.partition("resources/")[2], *places(path)]
-    )
+    add_dashboard(API, monkeypatch, tmp_path)
     peers = {"peers": [{"public_key": KEY}, {"public_key": OTHER}, {"public_key": "C"}]}
     session.gateway.others["dashboard"] = {"peers": lambda session, given: (0, peers)}
     session.guest.grant({"ubus": {"dashboard": ["peers"]}}, "read")

@@ -41,6 +41,14 @@ def sharing(lab: Lab) -> Router:
     return router
 
 
+def limit_providers(lab: Lab, router: Router) -> None:
+    """Give each provider's WAN 8 Mbit/s, and have downloads served at LOADED4."""
+    for wan in router.network.provider_wans:
+        wan.isp.sh(f"tc qdisc add dev {wan.isp_device} root {SHAPE}")
+    for address in LOADED4:
+        lab.start(router.network.internet, "serve_downloads", address)
+
+
 def received(router: Router) -> int:
     """Bytes that came by both tunnels."""
     paths = [f"/sys/class/net/wgup_{name}/statistics/rx_bytes" for name in NAMES]
@@ -49,12 +57,9 @@ def received(router: Router) -> int:
 
 def test_two_providers_give_what_both_have(lab: Lab) -> None:
     router = sharing(lab)
-    network = router.network
-    for line in network.provider_wans:
-        line.isp.sh(f"tc qdisc add dev {line.isp_device} root {SHAPE}")
+    limit_providers(lab, router)
     for address in LOADED4:
-        lab.start(network.internet, "serve_downloads", address)
-        network.host.popen(program("download", address, 14))
+        router.network.host.popen(program("download", address, 14))
     time.sleep(3.0)  # until the queues are full
     before, begun = received(router), time.monotonic()
     time.sleep(8.0)
