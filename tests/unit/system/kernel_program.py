@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import sys
+import time
 from dataclasses import replace
 
 from rpcd_wireguard_uplink.errors import CommandFailed
@@ -22,6 +24,7 @@ from rpcd_wireguard_uplink.system.rtnetlink import (
     delete_route,
     delete_rule,
     filled,
+    link_events,
 )
 from tests.unit.steering.scenes import plan_changes
 
@@ -31,7 +34,7 @@ TABLE, PROTOCOL = 5180, 151
 def tell(kernel: Kernel) -> dict[str, object]:
     return {
         "devices": {d.name: d.carrier for d in kernel.devices()},
-        "addresses": [address.text for address in kernel.addresses()],
+        "addresses": sorted(address.text for address in kernel.addresses()),
         "rules": {f.value: [rule.priority for rule in kernel.rules(f)] for f in Family},
         "defaults": {
             f.value: [
@@ -77,7 +80,7 @@ def copy(kernel: Kernel) -> dict[str, object]:
         gone = plan_changes(held, [], put, [])
         kernel.change([request.message for request in gone])
         left += sum(map(len, ours(kernel, family)))
-    return {"refused": refused, "first": first, "again": again, "left": left}
+    return {"refused": refused, "are_many": first > 1000, "again": again, "left": left}
 
 
 def news(kernel: Kernel) -> dict[str, object]:
@@ -88,6 +91,14 @@ def news(kernel: Kernel) -> dict[str, object]:
     kernel.change([add_route(route), add_rule(rule), delete_rule(rule), delete_route(route)])
     messages, lost = events.read()
     assert not lost
+    subprocess.run(["ip", "link", "set", "far", "down"], check=True)
+    names = {d.index: d.name for d in kernel.devices()}
+    carriers: dict[str, bool] = {}
+    deadline_s = time.monotonic() + 10.0
+    while set(carriers) != {"far", "wan"} and time.monotonic() < deadline_s:
+        for event in link_events(events.read()[0]):
+            if event is not None:
+                carriers[names[event[0]]] = event[1]
     events.close()
     mtu = {d.name: d.mtu for d in kernel.devices()}["tun0"]
     missing = ""
@@ -95,7 +106,12 @@ def news(kernel: Kernel) -> dict[str, object]:
         kernel.set_device("gone", mtu=1300)
     except CommandFailed as error:
         missing = str(error)
-    return {"kinds": sorted({m.kind for m in messages}), "mtu": mtu, "missing": missing}
+    return {
+        "kinds": sorted({m.kind for m in messages}),
+        "mtu": mtu,
+        "missing": missing,
+        "carriers": carriers,
+    }
 
 
 def change(kernel: Kernel) -> dict[str, object]:

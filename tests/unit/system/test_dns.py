@@ -43,17 +43,13 @@ def reply_to(query: bytes, records: Records = (), code: int = 0) -> bytes:
     return query[:2] + counts + query[12:end] + body
 
 
-def test_a_plain_question() -> None:
+def test_questions() -> None:
+    """With signatures: an OPT record with the DO bit more (RFC 6891, RFC 3225)."""
     wire = question(0x0102, "gw.example.", A)
     assert wire == bytes.fromhex("010201000001000000000000") + b"\2gw\7example\0\0\1\0\1"
-
-
-def test_a_question_that_wants_signatures() -> None:
-    """The root's SOA and an OPT record with the DO bit (RFC 6891, RFC 3225)."""
-    wire = question(1, "", SOA, signed=True)
-    assert wire[10:12] == b"\0\1", "one additional record"
-    assert wire[12:17] == b"\0\0\6\0\1"
-    assert wire[17:] == bytes.fromhex("00 0029 04d0 00008000 0000")
+    of_the_root = bytes.fromhex("000101000001000000000001" + "00 0006 0001")
+    options = bytes.fromhex("00 0029 04d0 00008000 0000")
+    assert question(1, "", SOA, signed=True) == of_the_root + options
 
 
 @pytest.mark.parametrize("name", ["a" * 64, "b\u00fccher.example"])
@@ -132,6 +128,7 @@ async def test_a_question_is_asked_again(mocker: MockerFixture, server: Server) 
     assert await ask("127.0.0.1", "wgup_a", "gw.example", A) == [(A, bytes([192, 0, 2, 7]))]
     assert len(server.asked) == 2
     server.silent = 99
+    mocker.patch.object(resolvers, "TIMEOUT_S", 0.01)
     assert await ask("127.0.0.1", "wgup_a", "gw.example", A) is None
 
 
@@ -183,19 +180,25 @@ async def test_only_who_passes_signatures_on_serves(mocker: MockerFixture) -> No
 # --- the system's resolver
 
 
+ROWS = [(0, 0, 0, "", ("2001:db8::7", 0, 0, 0)), (0, 0, 0, "", ("192.0.2.7", 0))]
+
+
 @pytest.mark.parametrize(
-    ("host", "address"), [("192.0.2.1", "192.0.2.1"), ("2001:DB8::1", "2001:db8::1")]
+    ("host", "outcome", "addresses"),
+    [
+        ("192.0.2.1", OSError("a literal was looked up"), ("192.0.2.1",)),
+        ("2001:DB8::1", OSError("a literal was looked up"), ("2001:db8::1",)),
+        ("gw.example", ROWS, ("2001:db8::7", "192.0.2.7")),
+        ("gw.example", [], ()),
+        ("gw.example", socket.gaierror("no such name"), ()),
+        ("gw.example", UnicodeError("label too long"), ()),
+    ],
 )
-async def test_a_literal_needs_no_look_up(mocker: MockerFixture, host: str, address: str) -> None:
-    asked = mocker.patch("socket.getaddrinfo")
-    assert await resolve_all(host) == (address,)
-    asked.assert_not_called()
-
-
-async def test_every_address_is_found(mocker: MockerFixture) -> None:
-    rows = [(0, 0, 0, "", ("2001:db8::7", 0, 0, 0)), (0, 0, 0, "", ("192.0.2.7", 0))]
-    mocker.patch("socket.getaddrinfo", return_value=rows)
-    assert await resolve_all("gw.example") == ("2001:db8::7", "192.0.2.7")
+async def test_addresses_by_the_systems_resolver(
+    mocker: MockerFixture, host: str, outcome: object, addresses: tuple[str, ...]
+) -> None:
+    mocker.patch("socket.getaddrinfo", side_effect=[outcome])
+    assert await resolve_all(host) == addresses
 
 
 @pytest.mark.parametrize(
@@ -211,17 +214,6 @@ async def test_every_address_is_found(mocker: MockerFixture) -> None:
 def test_families_take_turns(found: str, order: str) -> None:
     """And nobody's tunnel leads to this router itself, whatever a name says."""
     assert in_turns(found.split()) == tuple(order.split())
-
-
-@pytest.mark.parametrize(
-    "outcome", [socket.gaierror("no such name"), UnicodeError("label too long"), []]
-)
-async def test_what_is_not_found_is_empty(mocker: MockerFixture, outcome: object) -> None:
-    if isinstance(outcome, Exception):
-        mocker.patch("socket.getaddrinfo", side_effect=outcome)
-    else:
-        mocker.patch("socket.getaddrinfo", return_value=outcome)
-    assert await resolve_all("gw.example") == ()
 
 
 async def test_a_resolver_that_hangs_holds_nobody_up(mocker: MockerFixture) -> None:

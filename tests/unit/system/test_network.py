@@ -9,7 +9,6 @@ from rpcd_wireguard_uplink.system.network import (
     Wans,
     is_private_tunnel,
     own_networks,
-    ppp_vpns,
     private_tunnels,
 )
 from rpcd_wireguard_uplink.system.rtnetlink import PPP, Hop, Route
@@ -22,23 +21,34 @@ def route(device: str, metric: int = 0, gateway: str = "") -> DefaultRoute:
 
 
 def test_the_wan_with_the_lowest_metric_is_the_primary() -> None:
-    wans = Wans().after([route("b", 20), route("a", 10)], ())
-    assert wans.primary == route("a", 10)
-    assert set(wans.known) == {"a", "b"}
-    assert wans == wans.after([route("a", 10), route("b", 20)], ()), "the order says nothing"
+    wans = Wans().after([route("b", 20), route("a", 10, "192.0.2.1")], ())
+    assert (wans.primary, set(wans.known)) == (route("a", 10, "192.0.2.1"), {"a", "b"})
+    assert wans == wans.after([route("a", 10, "192.0.2.1"), route("b", 20)], ()), "in any order"
+    moved = wans.after([route("a", 10, "192.0.2.2")], ())
+    assert moved.primary == route("a", 10, "192.0.2.2"), "a new gateway"
 
 
-def test_a_tunnel_is_known_by_its_name_before_anybody_marks_it() -> None:
-    found = [route("wan", 10), route("wgup_a"), route("wgup_srv"), route("wgup6a"), route("tun")]
-    wans = Wans().after(found, ["tun"])
-    assert (wans.primary, set(wans.known)) == (route("wan", 10), {"wan"})
-
-
-@pytest.mark.parametrize("name", ['q"q', "q\ufffdq"])
-def test_a_device_that_nftables_cannot_be_told_of_is_no_wan(name: str) -> None:
-    """Its name in a script would have all of it refused."""
-    wans = Wans().after([route(name, 1), route("a", 10)], (), (name, "a"))
-    assert wans.primary is not None and wans.primary.device == "a" and [*wans.known] == ["a"]
+@pytest.mark.parametrize(
+    ("found", "tunnels", "only", "wans"),
+    [
+        # A tunnel is known by its name before anybody marks it.
+        ("wgup_a wgup_srv wgup6a wan", [], (), "wan"),
+        ("tun wan", ["tun"], (), "wan"),
+        # nft would refuse all of a script with such a name.
+        ('q"q wan', [], ('q"q', "wan"), "wan"),
+        ("q\ufffdq wan", [], ("q\ufffdq", "wan"), "wan"),
+        # The owner names the WANs, and their order.
+        ("vpn a b", [], ("b", "a"), "b a"),
+    ],
+)
+def test_devices_with_a_default_route_that_are_no_wans(
+    found: str, tunnels: list[str], only: tuple[str, ...], wans: str
+) -> None:
+    routes = [route(name, metric) for metric, name in enumerate(found.split())]
+    told = Wans().after(routes, tunnels, only)
+    primary = told.primary.device if told.primary is not None else ""
+    assert (primary, set(told.known)) == (wans.split()[0], set(wans.split()))
+    assert [each.device for each in told.routes] == wans.split()
 
 
 def test_a_device_that_turns_out_to_be_a_tunnel_is_a_wan_no_longer() -> None:
@@ -48,7 +58,6 @@ def test_a_device_that_turns_out_to_be_a_tunnel_is_a_wan_no_longer() -> None:
     assert wans.primary == route("wg0")
     wans = wans.after(found, ["wg0"])
     assert (wans.primary, set(wans.known)) == (route("wan", 10), {"wan"})
-    assert wans.after([], ["wg0"]).primary == route("wan", 10)
 
 
 def test_a_wan_without_a_route_is_remembered_as_the_primary() -> None:
@@ -56,33 +65,12 @@ def test_a_wan_without_a_route_is_remembered_as_the_primary() -> None:
     assert wans.primary == route("a", 10)
     assert not wans.has_route("a")
     assert wans.after([], ()).primary == route("a", 10)
-
-
-def test_a_wan_that_is_better_takes_its_place() -> None:
-    wans = Wans().after([route("b", 20)], ()).after([], ()).after([route("a", 10)], ())
-    assert wans.primary == route("a", 10)
-    assert wans.after([route("a", 10), route("b", 5)], ()).primary == route("b", 5)
-
-
-def test_a_new_gateway_is_followed() -> None:
-    wans = Wans().after([route("a", 10, "192.0.2.1")], ()).after([route("a", 10, "192.0.2.2")], ())
-    assert wans.primary == route("a", 10, "192.0.2.2")
-
-
-def test_the_owner_may_name_the_wans_and_their_order() -> None:
-    wans = Wans().after([route("a", 1), route("b", 2), route("vpn", 0)], (), ("b", "a"))
-    assert (wans.primary, set(wans.known)) == (route("b", 2), {"a", "b"})
+    assert wans.after([route("c", 5)], ()).primary == route("c", 5), "a better one takes its place"
 
 
 # --- which devices are WANs
 
-
-V4 = Family.IPV4
-WAN, PPP0, TUN0 = (
-    Link("wan", 2, 0),
-    Link("ppp0", 3, 0, hardware=PPP),
-    Link("tun0", 4, 0, kind="tun"),
-)
+WAN, PPP0, TUN0 = Link("wan", 2), Link("ppp0", 3, hardware=PPP), Link("tun0", 4, kind="tun")
 
 
 def link(name: str = "x", kind: str = "", hardware: int = 1) -> Link:
@@ -124,10 +112,7 @@ def test_tunnels_of_the_owner(found: Link, protocol: str, is_private: bool) -> N
     assert is_private_tunnel(found, protocol) is is_private
 
 
-def test_a_ppp_device_is_a_vpn_where_its_server_is_reached_by_another() -> None:
-    vpn = [by("", 3), by("", 2, "192.0.2.1"), by("203.0.113.5/32", 2, "192.0.2.1")]
-    assert ppp_vpns([WAN, PPP0], vpn) == {"ppp0"}
-    assert private_tunnels([WAN, PPP0], {}, vpn, ()) == {"ppp0"}
+VPN = [by("", 3), by("", 2, "192.0.2.1"), by("203.0.113.5/32", 2, "192.0.2.1")]
 
 
 @pytest.mark.parametrize(
@@ -141,11 +126,13 @@ def test_a_ppp_device_is_a_vpn_where_its_server_is_reached_by_another() -> None:
         [],
     ],
 )
-def test_a_dial_in_is_a_wan(main: list[Route]) -> None:
-    assert ppp_vpns([WAN, PPP0], main) == frozenset()
+def test_a_ppp_device_is_a_wan_unless_its_server_is_reached_by_another(main: list[Route]) -> None:
+    assert private_tunnels([WAN, PPP0], {}, main, ()) == frozenset()
 
 
 def test_what_the_owner_names_is_a_wan() -> None:
+    assert private_tunnels([WAN, PPP0], {}, VPN, ()) == {"ppp0"}
+    assert private_tunnels([WAN, PPP0], {}, VPN, ("ppp0",)) == frozenset()
     links = [WAN, TUN0, Link("wg0", 5, 0, kind="wireguard"), PPP0]
     assert private_tunnels(links, {}, [], ()) == {"tun0", "wg0"}
     assert private_tunnels(links, {}, [], ("tun0",)) == {"wg0"}

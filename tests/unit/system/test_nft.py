@@ -40,19 +40,8 @@ async def test_a_table_that_is_not_there_is_deleted_too(mocker: MockerFixture) -
 
 
 ODD_NAMES = [
-    "wan",
-    "b\xfcro",
-    "st*",
-    "*",
-    "a\\b",
-    "a*b",
-    "a\\",
-    "o'o",
-    "$x",
-    "{",
-    "@a",
-    "-x",
-    "a#b",
+    *("wan", "b\xfcro", "st*", "*", "a\\b", "a*b", "a\\"),
+    *("o'o", "$x", "{", "@a", "-x", "a#b"),
 ]
 
 

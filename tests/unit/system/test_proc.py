@@ -15,17 +15,15 @@ from rpcd_wireguard_uplink.system.proc import (
 )
 
 BOTH = {Family.IPV4: ("wan",), Family.IPV6: ("wan",)}
+SERVED, RA = "ipv4/conf/wgup_srv/forwarding", "ipv6/conf/wan/accept_ra"
 ON = {
     "ipv4/conf/all/forwarding": "1",
     "ipv4/conf/default/forwarding": "1",
     "ipv4/conf/wan/forwarding": "1",
     "ipv6/conf/all/forwarding": "1",
 }
-OFF4 = dict.fromkeys((name for name in ON if name.startswith("ipv4")), "0")
-
-
+OFF4 = {name: "0" for name in ON if name.startswith("ipv4")}
 OFF6 = {"ipv6/conf/all/forwarding": "0"}
-HAS_RA = {"ipv6/conf/wan/accept_ra": "1"}
 ON4, ON6 = "net.ipv4.ip_forward=1", "net.ipv6.conf.all.forwarding=1"
 
 
@@ -36,13 +34,10 @@ ON4, ON6 = "net.ipv4.ip_forward=1", "net.ipv6.conf.all.forwarding=1"
         (OFF4, "6", "", ""),
         (OFF6, "4", "", ""),
         (OFF4, "4 6", "IPv4", ON4),
-        ({"ipv4/conf/wan/forwarding": "0"}, "4 6", "IPv4", f"{ON4} net.ipv4.conf.wan.forwarding=1"),
-        (
-            *({"ipv4/conf/wgup_srv/forwarding": "0"}, "4 6", "IPv4"),
-            f"{ON4} net.ipv4.conf.wgup_srv.forwarding=1",
-        ),
+        ({"ipv4/conf/wan/forwarding": "0"}, "4", "IPv4", f"{ON4} net.ipv4.conf.wan.forwarding=1"),
+        ({SERVED: "0"}, "4", "IPv4", f"{ON4} net.ipv4.conf.wgup_srv.forwarding=1"),
         (OFF4 | OFF6, "4 6", "IPv4, IPv6", f"{ON4} {ON6}"),
-        (OFF6 | HAS_RA, "4 6", "IPv6", f"net.ipv6.conf.wan.accept_ra=2 {ON6}"),
+        (OFF6 | {RA: "1"}, "4 6", "IPv6", f"net.ipv6.conf.wan.accept_ra=2 {ON6}"),
     ],
 )
 def test_what_is_off(changed: dict[str, str], families: str, what: str, switches: str) -> None:
