@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import ast
-import subprocess
-import sys
 from collections.abc import Iterable, Iterator
 from functools import cache
 from pathlib import Path
@@ -14,20 +12,8 @@ import pytest
 from tests.repo import PACKAGE, ROOT
 
 ORDER = (
-    *(
-        "values",
-        "errors",
-        "text",
-        "reasons",
-        "schema",
-        "model",
-        "uci",
-        "ubus",
-        "warnings",
-        "tasks",
-        "events",
-        "system",
-    ),
+    *("values", "errors", "text", "reasons", "schema", "model", "uci", "ubus"),
+    *("warnings", "tasks", "events", "system"),
     *("config", "storage", "platform", "probing"),
     *("failover", "mwan3", "mesh", "carrying", "steering", "history"),
     *("uplinks", "provider", "api", "extras", "cli", "uninstall", "daemon", "__main__"),
@@ -41,30 +27,16 @@ NOT_YET: set[tuple[str, str]] = set()
 """Imports that still go the wrong way. Each must be found: this list only becomes shorter."""
 
 PURE = (
-    *(
-        "errors",
-        "text",
-        "reasons",
-        "model",
-        "storage/usage",
-        "history/series",
-        "config/options",
-        "schema/endpoints",
-    ),
+    *("errors", "text", "reasons", "model", "storage/usage", "history/series"),
+    *("config/options", "schema/endpoints"),
     *("mesh/registry/trust", "provider/lease_pool", "provider/plan", "platform/tunnels"),
     *("config/probe_profile", "probing/link_quality", "failover/detector"),
     *("probing/capacity", "failover/selection", "failover/machine"),
     *("probing/targets", "probing/probe_kind", "probing/mtu_search", "probing/round_trip"),
     "mwan3/sections",
-    *(
-        "steering/plan",
-        "steering/tables",
-        "steering/rules",
-        "steering/filter/table",
-        "steering/filter/early",
-        "steering/filter/anchors",
-        "steering/filter/kill_switch",
-    ),
+    *("steering/plan", "steering/tables", "steering/rules"),
+    *("steering/filter/table", "steering/filter/early", "steering/filter/anchors"),
+    "steering/filter/kill_switch",
 )
 """Decisions: neither a clock nor input."""
 
@@ -84,9 +56,17 @@ def tree_of(path: Path) -> ast.Module:
     return ast.parse(path.read_text(encoding="utf-8"))
 
 
+def statements(node: ast.AST) -> Iterator[ast.AST]:
+    """Every statement below a node; what is in expressions is not looked at."""
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, (ast.stmt, ast.excepthandler, ast.match_case)):
+            yield child
+            yield from statements(child)
+
+
 def imported(module: ast.Module, package: str) -> Iterator[str]:
     """The full names of the modules that a module of `package` imports, wherever it does so."""
-    for node in ast.walk(module):
+    for node in statements(module):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -154,15 +134,9 @@ def test_the_scan_sees_every_form_of_import() -> None:
     text = (
         "import socket\nfrom .. import process\nfrom ..model import Uplink\nfrom . import lane\n"
         "def f():\n    from rpcd_wireguard_uplink import daemon\n    import a.b as c\n"
+        "try:\n    import tried\nexcept E:\n    import caught\nelse:\n    import then\n"
+        "match 1:\n    case 1:\n        import matched\n"
     )
     found = set(imported(ast.parse(text), "rpcd_wireguard_uplink.routing"))
     assert inner_folders(found) == {"process", "model", "routing", "daemon"}
-    assert {"socket", "a.b"} <= found
-
-
-def test_method_table_loads_without_asyncio() -> None:
-    code = "import rpcd_wireguard_uplink.api.methods, sys; print(*sys.modules)"
-    loaded = subprocess.check_output([sys.executable, "-c", code], cwd=ROOT, text=True).split()
-    assert "rpcd_wireguard_uplink.api.methods" in loaded
-    assert "asyncio" not in loaded
-    assert "rpcd_wireguard_uplink.uplinks.lifecycle" not in loaded
+    assert {"socket", "a.b", "tried", "caught", "then", "matched"} <= found

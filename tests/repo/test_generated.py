@@ -19,10 +19,13 @@ from rpcd_wireguard_uplink.api.methods import METHODS, OBJECT
 ROOT = Path(__file__).resolve().parents[2]
 
 
-@pytest.mark.parametrize("name", generate.generated())
+GENERATED = generate.generated()
+
+
+@pytest.mark.parametrize("name", GENERATED)
 def test_committed_files_are_what_the_table_gives(name: str) -> None:
     committed = (ROOT / name).read_text(encoding="utf-8")
-    assert committed == generate.generated()[name], f"{name} is stale: run `make generate`"
+    assert committed == GENERATED[name], f"{name} is stale: run `make generate`"
 
 
 def test_the_page_has_every_code_that_a_call_may_end_with() -> None:
@@ -43,50 +46,25 @@ def test_the_page_has_every_code_that_a_call_may_end_with() -> None:
     assert len(found) > 10 and found <= told, found - told
 
 
+READ = """
+uplink_list uplink_status uplink_history uplink_pulse uplink_texts uplink_series uplink_explain
+uplink_simulate uplink_consumers uplink_trust uplinks
+"""
+WRITE = """
+uplink_add uplink_remove uplink_test uplink_set_priority uplink_set_failover uplink_use uplink_drill
+uplink_check uplink_notify uplink_offer uplink_withdraw uplink_trust_accept uplink_trust_revoke
+add_uplink remove_uplink test_uplink offer_uplink withdraw_uplink set_uplink_priority
+set_uplink_failover
+"""
+
+
 def test_acl_groups() -> None:
     acl = json.loads(generate.acl_text())
     assert list(acl) == ["rpcd-wireguard-uplink"]
     groups = acl["rpcd-wireguard-uplink"]
     assert groups["description"]
-    assert groups["read"]["ubus"] == {
-        OBJECT: [
-            "uplink_list",
-            "uplink_status",
-            "uplink_history",
-            "uplink_pulse",
-            "uplink_texts",
-            "uplink_series",
-            "uplink_explain",
-            "uplink_simulate",
-            "uplink_consumers",
-            "uplink_trust",
-            "uplinks",
-        ]
-    }
-    assert groups["write"]["ubus"] == {
-        OBJECT: [
-            "uplink_add",
-            "uplink_remove",
-            "uplink_test",
-            "uplink_set_priority",
-            "uplink_set_failover",
-            "uplink_use",
-            "uplink_drill",
-            "uplink_check",
-            "uplink_notify",
-            "uplink_offer",
-            "uplink_withdraw",
-            "uplink_trust_accept",
-            "uplink_trust_revoke",
-            "add_uplink",
-            "remove_uplink",
-            "test_uplink",
-            "offer_uplink",
-            "withdraw_uplink",
-            "set_uplink_priority",
-            "set_uplink_failover",
-        ]
-    }
+    assert groups["read"]["ubus"] == {OBJECT: READ.split()}
+    assert groups["write"]["ubus"] == {OBJECT: WRITE.split()}
     assert "uplink_gossip" not in generate.acl_text()
 
 
@@ -144,8 +122,8 @@ def test_writes_once_and_only_into_a_checkout(
     assert os.listdir(tmp_path) == []
     (tmp_path / "setup.cfg").touch()
     assert generate.main([str(tmp_path)]) == 0
-    assert capsys.readouterr().out.splitlines() == [f"wrote {n}" for n in generate.generated()]
-    for name, text in generate.generated().items():
+    assert capsys.readouterr().out.splitlines() == [f"wrote {name}" for name in GENERATED]
+    for name, text in GENERATED.items():
         assert (tmp_path / name).read_text(encoding="utf-8") == text
     assert generate.main([str(tmp_path)]) == 0
     assert capsys.readouterr().out == ""

@@ -174,7 +174,8 @@ def test_a_program_that_is_run_is_known() -> None:
     """Every literal first word of an argument vector in the package."""
     found = set()
     for path in modules():
-        for node in ast.walk(tree_of(path)):
+        runs = "run(" in path.read_text(encoding="utf-8")
+        for node in ast.walk(tree_of(path)) if runs else ():
             if isinstance(node, ast.Call) and node.args and isinstance(node.args[0], ast.List):
                 words = node.args[0].elts
                 if words and isinstance(words[0], ast.Constant):
@@ -256,10 +257,13 @@ def run_script(feed: Path, name: str, folder: Path, **variables: str) -> list[st
     text = text.replace("/usr/libexec/wireguard-uplink/", f"{folder}/libexec/")
     text = text.replace("/usr/bin/", f"{folder}/bin/")
     text = text.replace("/etc/init.d/", f"{folder}/etc/init.d/").replace("/var/run/", f"{folder}/")
-    words = {"PATH": os.environ["PATH"], **variables}
+    words = {"PATH": os.environ["PATH"]} | variables
     done = subprocess.run(["sh", "-c", text], env=words, capture_output=True, text=True, timeout=60)
     assert (done.returncode, done.stderr) == (0, ""), done.stderr
     return log.read_text().splitlines()
+
+
+GIVEN_BACK = ["rpcd-wireguard-uplink uninstall", "dashboard give-back", "dashboard unlink"]
 
 
 def test_an_install_tells_rpcd(feed: Path, tmp_path: Path) -> None:
@@ -277,27 +281,30 @@ def test_a_removal_gives_everything_back(feed: Path, tmp_path: Path) -> None:
     gone.wait()
     (tmp_path / "wireguard-uplink.pid").write_text(f"{gone.pid}\n")
     told = run_script(feed, "prerm", tmp_path)
-    assert told == [
-        "wireguard-uplink stop",
-        "rpcd-wireguard-uplink uninstall",
-        "dashboard give-back",
-        "dashboard unlink",
-    ]
+    assert told == ["wireguard-uplink stop", *GIVEN_BACK]
     assert run_script(feed, "postrm", tmp_path) == ["rpcd reload"]
     assert run_script(feed, "prerm", tmp_path, PKG_UPGRADE="1") == []
 
 
 def test_the_name_is_given_back_only_once_the_service_is_gone(feed: Path, tmp_path: Path) -> None:
-    service = subprocess.Popen(["sleep", "2"])
+    service = subprocess.Popen(["sleep", "60"])
     (tmp_path / "wireguard-uplink.pid").write_text(f"{service.pid}\n")
     reaper = threading.Thread(target=service.wait)  # procd's part
     reaper.start()
+    second, asleep = tmp_path / "second", tmp_path / "sleeps" / "sleep"
+    asleep.parent.mkdir()
+    asleep.write_text(
+        f'#!/bin/sh\necho "sleep $1" >>{tmp_path}/log\n'
+        f"[ -e {second} ] || exec touch {second}\n"
+        f"kill {service.pid}\nwhile kill -0 {service.pid} 2>/dev/null; do :; done\n"
+    )
+    asleep.chmod(0o755)
     try:
-        run_script(feed, "prerm", tmp_path)
-        assert not reaper.is_alive() or service.poll() is not None
+        told = run_script(feed, "prerm", tmp_path, PATH=f"{asleep.parent}:{os.environ['PATH']}")
     finally:
         service.kill()
         reaper.join()
+    assert told == ["wireguard-uplink stop", "sleep 1", "sleep 1", *GIVEN_BACK]
 
 
 @pytest.mark.parametrize("name", ["postinst", "prerm", "postrm"])

@@ -173,16 +173,25 @@ def test_the_real_opkg_installs_and_removes_it(made: list[Path], tmp_path: Path)
 # --- Debian
 
 
+def quick_deb(folder: Path) -> Path:
+    with pytest.MonkeyPatch.context() as quickly:
+        quickly.setenv("DPKG_DEB_COMPRESSOR_TYPE", "gzip")
+        return deb.build(folder)
+
+
+@pytest.mark.deep
+def test_a_deb_is_the_same_bytes_each_time(tmp_path: Path) -> None:
+    first, second = quick_deb(tmp_path / "first"), quick_deb(tmp_path / "second")
+    assert first.read_bytes() == second.read_bytes()
+
+
 @pytest.fixture(scope="module")
 def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A root folder with the files of the .deb, and its control files in DEBIAN."""
     if shutil.which("dpkg-deb") is None:
         pytest.skip("dpkg-deb is not here")
     folder = tmp_path_factory.mktemp("deb")
-    with pytest.MonkeyPatch.context() as quickly:
-        quickly.setenv("DPKG_DEB_COMPRESSOR_TYPE", "gzip")
-        file = deb.build(folder)
-        assert file.read_bytes() == deb.build(folder / "again").read_bytes()
+    file = quick_deb(folder)
     subprocess.run(["dpkg-deb", "-R", str(file), str(folder / "root")], check=True)
     return folder / "root"
 

@@ -17,6 +17,7 @@ MADE = {"build", "dist", "node_modules", "__pycache__"}
 LEAKS = re.compile(
     r"(?<![\w}])/(?:(?:work|opt)/(?:main|shared|real)\b|tmp/real\b|(?:root|home)/[.\w])"
 )
+CONFLICT = re.compile(r"^[<>]{7}(?: .*)?$", re.MULTILINE)
 VAGUE = {"utils", "helpers", "base", "manager", "common"}
 
 
@@ -35,16 +36,27 @@ def project_files() -> list[Path]:
     return sorted(path for path in found if path.suffix not in {".pyc", ".so", ".webp"})
 
 
-def test_no_path_of_the_machine_it_was_written_on() -> None:
-    files = project_files()
-    assert ROOT / "setup.cfg" in files and ROOT / ".ci" / "run" in files
-    found = []
-    for path in files:
-        text = path.read_text(encoding="utf-8", errors="replace")
-        for number, line in enumerate(text.splitlines(), start=1):
-            if LEAKS.search(line):
-                found.append(f"{path.relative_to(ROOT)}:{number}: {line.strip()[:80]}")
+@pytest.fixture(scope="module")
+def texts() -> dict[str, str]:
+    """Every file that would be committed, by its path in the project."""
+    return {
+        str(path.relative_to(ROOT)): path.read_text(encoding="utf-8", errors="replace")
+        for path in project_files()
+    }
+
+
+@pytest.mark.parametrize("unwanted", [LEAKS, CONFLICT], ids=["machine's paths", "conflicts"])
+def test_what_is_in_no_file(texts: dict[str, str], unwanted: re.Pattern[str]) -> None:
+    """No path of the machine it was written on, no mark of a merge that stopped half-way."""
+    assert {"setup.cfg", ".ci/run"} <= texts.keys()
+    found = {name: match[0] for name, text in texts.items() if (match := unwanted.search(text))}
     assert not found
+
+
+def test_the_search_finds_a_conflict() -> None:
+    ours, middle, theirs = ("<" * 7 + " HEAD", "=" * 7, ">" * 7 + " main")
+    assert len(CONFLICT.findall(f"a\n{ours}\nb\n{middle}\nc\n{theirs}\n")) == 2
+    assert not CONFLICT.search(f"{middle}\nx{ours}\n>>> {theirs}\n<<<<<<")
 
 
 @pytest.mark.parametrize("parts", [("", "work", "main"), ("", "opt", "real"), ("", "root", ".x")])
