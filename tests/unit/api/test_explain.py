@@ -22,6 +22,7 @@ from rpcd_wireguard_uplink.model import Family, Health
 from tests.unit.choices import Choices, explain_methods, offer_of, uplink_of
 from tests.unit.fakes import replace_commands
 
+NOTHING_BETTER = "and nothing clearly better answers."
 V4_ONLY = ("10.7.7.2/32",)
 
 
@@ -33,20 +34,9 @@ def explained(
     return reply
 
 
-def sentences(choices: Choices, family: int = 0) -> list[str]:
-    return [row["sentence"] for row in explained(choices)["families"][family]["candidates"]]
-
-
-def second(tmp_path: Path, weight: int = 10, **terms: Any) -> str:
-    """What is said of nodeB, whose terms are worse than nodeA's."""
-    choices = Choices.lay(tmp_path, [uplink_of("nodeA"), uplink_of("nodeB", weight)])
-    choices.monitor.terms = {
-        "wgup_nodea": Terms(price_per_gb=1 if "price_per_gb" in terms else 0, bandwidth_mbps=50),
-        "wgup_nodeb": Terms(**{"bandwidth_mbps": 50, **terms}),
-    }
-    said = sentences(choices)
-    assert said[0] == "nodeA comes first."
-    return said[1]
+def sentences(choices: Choices) -> list[str]:
+    """What is said of each of the candidates for IPv4."""
+    return [row["sentence"] for row in explained(choices)["families"][0]["candidates"]]
 
 
 @pytest.mark.parametrize(
@@ -67,7 +57,14 @@ def second(tmp_path: Path, weight: int = 10, **terms: Any) -> str:
 def test_one_uplink_after_another(
     tmp_path: Path, weight: int, terms: dict[str, Any], why: str
 ) -> None:
-    assert second(tmp_path, weight, **terms) == f"nodeB comes after nodeA: {why}."
+    """nodeB, whose terms are worse than nodeA's."""
+    choices = Choices.lay(tmp_path, [uplink_of("nodeA"), uplink_of("nodeB", weight)])
+    price = 1 if "price_per_gb" in terms else 0
+    choices.monitor.terms = {
+        "wgup_nodea": Terms(price_per_gb=price, bandwidth_mbps=50),
+        "wgup_nodeb": Terms(**{"bandwidth_mbps": 50, **terms}),
+    }
+    assert sentences(choices) == ["nodeA comes first.", f"nodeB comes after nodeA: {why}."]
 
 
 def test_lines_come_first_by_metric(tmp_path: Path) -> None:
@@ -103,10 +100,8 @@ def test_what_is_in_use_and_not_the_best(tmp_path: Path) -> None:
     state = replace(monitor.states[Family.IPV4], phase=Phase.FAILED_OVER, active="wgup_nodea")
     monitor.states[Family.IPV4] = replace(state, cause="wan: carrier lost")
     family = explained(choices)["families"][0]
-    assert (family["sentence"], family["cause"]) == (
-        "IPv4 leaves by nodeA; nodeB would be next.",
-        "wan: carrier lost",
-    )
+    assert family["sentence"] == "IPv4 leaves by nodeA; nodeB would be next."
+    assert family["cause"] == "wan: carrier lost"
     assert [row["active"] for row in family["candidates"]] == [True, False]
     assert [row["sentence"] for row in family["candidates"]] == [
         "nodeA comes first.",
@@ -119,13 +114,7 @@ def test_what_is_in_use_and_not_the_best(tmp_path: Path) -> None:
     [
         (Phase.PRIMARY, "wan", "", "", ""),
         (Phase.SUSPECT, "wan", "probes unanswered", "", ""),
-        (
-            Phase.PRIMARY,
-            "wan",
-            "",
-            "takes 900 ms",
-            "It takes 900 ms, and nothing clearly better answers.",
-        ),
+        (Phase.PRIMARY, "wan", "", "takes 900 ms", f"It takes 900 ms, {NOTHING_BETTER}"),
         (Phase.FAILED_OVER, "wgup_nodea", "wan: x", "", ""),
         (Phase.HOLDING, "wgup_nodea", "wan answers again", "loses 9 % of its probes", ""),
     ],
@@ -153,26 +142,11 @@ def test_all_numbers(tmp_path: Path) -> None:
     health._statistics.extend([True, False, True, True])
     row = explained(choices)["families"][0]["candidates"][0]
     assert {name: row[name] for name in row if not name.startswith(("sentence", "reason"))} == {
-        "place": 1,
-        "path": "wgup_nodea",
-        "name": "nodeA",
-        "kind": "uplink",
-        "usable": True,
-        "active": False,
-        "health": "up",
-        "shared_fate": False,
-        "metric": 0,
-        "weight": 40,
-        "tier": "metered",
-        "price_per_gb": 0.25,
-        "quota_left_gb": 12.5,
-        "latency_ms": 20.0,
-        "loss_pct": 25.0,
-        "advertised_mbps": 100,
-        "measured_mbps": 8,
-        "expected_mbps": 8,
-        "score_ms": 2700.0,
-        "last_answer_s": 1.0,
+        **{"place": 1, "path": "wgup_nodea", "name": "nodeA", "kind": "uplink"},
+        **{"usable": True, "active": False, "health": "up", "shared_fate": False},
+        **{"metric": 0, "weight": 40, "tier": "metered", "price_per_gb": 0.25},
+        **{"quota_left_gb": 12.5, "latency_ms": 20.0, "loss_pct": 25.0, "score_ms": 2700.0},
+        **{"advertised_mbps": 100, "measured_mbps": 8, "expected_mbps": 8, "last_answer_s": 1.0},
     }
 
 
@@ -185,23 +159,19 @@ def test_a_first_doubt_is_told(tmp_path: Path) -> None:
     ]
 
 
-def test_a_tunnel_without_the_family_is_told(tmp_path: Path) -> None:
+def test_a_family_that_the_tunnel_or_every_wan_lacks(tmp_path: Path) -> None:
     choices = Choices.lay(tmp_path, [uplink_of("nodeA", addresses=V4_ONLY)])
-    assert sentences(choices, 1) == [
-        "nodeA can't be used: the tunnel has no address of this family."
-    ]
     family = explained(choices)["families"][1]
     assert family["sentence"] == "IPv6 leaves by wan; nothing else could take over now."
-
-
-def test_a_family_without_a_line(tmp_path: Path) -> None:
-    choices = Choices.lay(tmp_path, [uplink_of("nodeA", addresses=V4_ONLY)])
+    [row] = family["candidates"]
+    assert row["sentence"] == "nodeA can't be used: the tunnel has no address of this family."
     choices.without_wan(Family.IPV6)
     states = choices.monitor.states
     states[Family.IPV6] = replace(states[Family.IPV6], active="")
     family = explained(choices)["families"][1]
-    assert family["candidates"] == []
-    assert "has no WAN here" in family["sentence"]
+    assert (family["candidates"], "has no WAN here" in family["sentence"]) == ([], True)
+    row = simulated(choices, "wan")["families"][1]
+    assert (row["moves"], row["sentence"]) == (False, "IPv6 has no WAN here.")
 
 
 def test_peers_that_are_no_candidates(tmp_path: Path) -> None:
@@ -253,9 +223,9 @@ def simulated(choices: Choices, *fail: str) -> dict[str, Any]:
     return reply
 
 
-def outcome(choices: Choices, *fail: str, family: int = 0) -> tuple[str, str, str]:
-    """State, path and what would be next of one family."""
-    row = simulated(choices, *fail)["families"][family]
+def outcome(choices: Choices, *fail: str) -> tuple[str, str, str]:
+    """State, path and what would be next of IPv4."""
+    row = simulated(choices, *fail)["families"][0]
     return row["state"], row["active_path"], row["next_path"]
 
 
@@ -353,9 +323,3 @@ def test_with_failover_off_nothing_moves(tmp_path: Path) -> None:
     choices = Choices.lay(tmp_path, [uplink_of("nodeA")], auto_failover=False)
     row = simulated(choices, "wan")["families"][0]
     assert (row["active_path"], row["cause"]) == ("wan", "automatic failover is off")
-
-
-def test_nothing_fails_over_in_a_family_without_a_wan(choices: Choices) -> None:
-    choices.without_wan(Family.IPV6)
-    row = simulated(choices, "wan")["families"][1]
-    assert (row["moves"], row["sentence"]) == (False, "IPv6 has no WAN here.")

@@ -13,8 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
 from docs.schemas import check_reply, reply_schema
@@ -29,6 +27,7 @@ from rpcd_wireguard_uplink.api.methods import (
 )
 from rpcd_wireguard_uplink.errors import InvalidArgument, Status, UplinkError
 from rpcd_wireguard_uplink.schema import shapes
+from rpcd_wireguard_uplink.ubus.blobmsg import Type
 
 ROOT = Path(__file__).resolve().parents[3]
 KEY = "AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE="
@@ -37,6 +36,9 @@ PEER_ID_RULE = (
     "peer_id must be 1 to 64 letters, digits, dots, underscores or hyphens, "
     "and begin with a letter or digit"
 )
+PORTS = "give a number from 1 to 65535"
+NO_HOST = "is neither a host name nor an IP address"
+NO_BITS = "has no prefix length from 1 to 32 behind the /"
 KEY_RULE = "public_key must be a WireGuard public key: 44 characters of base64"
 
 
@@ -122,26 +124,23 @@ def test_table_is_unambiguous() -> None:
 def test_schemas_keep_the_rules(name: str) -> None:
     for tree in schemas_of(name):
         Draft202012Validator.check_schema(tree)
-        for node in walk(tree):
-            if not isinstance(node, dict):
-                continue
+        for node in (found for found in walk(tree) if isinstance(found, dict)):
             assert "oneOf" not in node
             if isinstance(node.get("pattern"), str):
                 assert not re.search(r"\$(?!\(\?!\\n\))|\\d|\\w", node["pattern"])
+            if isinstance(node.get("properties"), dict):
+                assert all(field.get("description") for field in node["properties"].values())
 
 
-@pytest.mark.parametrize("name", METHODS)
-def test_every_field_is_described(name: str) -> None:
-    for tree in schemas_of(name):
-        for node in walk(tree):
-            if isinstance(node, dict) and isinstance(node.get("properties"), dict):
-                for field, schema in node["properties"].items():
-                    assert schema.get("description"), f"{name}: {field}"
+def loaded_by(code: str) -> str:
+    """What a fresh Python prints."""
+    words = [sys.executable, "-c", f"import sys; {code}"]
+    return subprocess.check_output(words, text=True, cwd=ROOT).strip()
 
 
 def test_import_loads_neither_asyncio_nor_jsonschema() -> None:
-    code = (
-        "import sys; before = set(sys.modules); "
+    found = loaded_by(
+        "before = set(sys.modules); "
         "from rpcd_wireguard_uplink.api import methods; "
         "from rpcd_wireguard_uplink.mesh.wire import offer; "
         "methods.parse_arguments(methods.METHODS['uplink_status'], {'ubus_rpc_session': 'x'}); "
@@ -149,10 +148,18 @@ def test_import_loads_neither_asyncio_nor_jsonschema() -> None:
         "'rpcd_wireguard_uplink.ubus.client', 'rpcd_wireguard_uplink.uplinks.lifecycle') "
         "if m in set(sys.modules) - before])"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT
+    assert found == "[]"
+
+
+def test_validation_can_be_prepared_beforehand() -> None:
+    found = loaded_by(
+        "from rpcd_wireguard_uplink.api import methods; "
+        "method = methods.METHODS['uplink_test']; "
+        "method.arguments.prepare(); before = set(sys.modules); "
+        "methods.parse_arguments(method, {'peer_id': 'a', 'target': '1.1.1.1', 'count': '5'}); "
+        "print('jsonschema' in before, sorted(set(sys.modules) - before))"
     )
-    assert done.stdout.strip() == "[]"
+    assert found == "True []"
 
 
 REFUSALS: dict[str, list[tuple[dict[str, Any], str]]] = {
@@ -160,7 +167,6 @@ REFUSALS: dict[str, list[tuple[dict[str, Any], str]]] = {
         ({}, "peer_id is missing: give the id of a mesh peer"),
         ({"peer_id": None}, "peer_id is missing: give the id of a mesh peer"),
         ({"peer_id": 5}, "peer_id must be a string, not a number"),
-        ({"peer_id": True}, "peer_id must be a string, not a boolean"),
         ({"peer_id": ["a"]}, "peer_id must be a string, not a list"),
         ({"peer_id": {}}, "peer_id must be a string, not a table"),
         ({"peer_id": "a b"}, f'{PEER_ID_RULE}, not "a b"'),
@@ -172,8 +178,8 @@ REFUSALS: dict[str, list[tuple[dict[str, Any], str]]] = {
         ({"peer_id": "\x1b[2J"}, f'{PEER_ID_RULE}, not "\\x1b[2J"'),
         ({"peer_id": "x", "extra": 1}, f"extra is not an argument of uplink_add; {ADD_TAKES}"),
         (
-            {"e\x07" + "x" * 99: 1},
-            f"e\\x07{'x' * 38}... is not an argument of uplink_add; {ADD_TAKES}",
+            {f"\x07{'x' * 99}": 1},
+            f"\\x07{'x' * 39}... is not an argument of uplink_add; {ADD_TAKES}",
         ),
         ({"peer_id": "x", "weight": "heavy"}, 'weight must be a whole number, not "heavy"'),
         ({"peer_id": "x", "weight": True}, "weight must be a whole number, not a boolean"),
@@ -190,26 +196,20 @@ REFUSALS: dict[str, list[tuple[dict[str, Any], str]]] = {
         ({"peer_id": "x", "public_key": KEY + "\n"}, KEY_RULE),
         ({"peer_id": "x", "public_key": 7}, "public_key must be a string, not a number"),
         (
-            {"peer_id": "x", "endpoint": "[::1]:51820"},
+            {"peer_id": "x", "endpoint": "[::1]:5"},
             'endpoint can\'t be used: "::1" is a loopback address',
         ),
-        (
-            {"peer_id": "x", "endpoint": "h:65536"},
-            "endpoint has no valid port: give a number from 1 to 65535",
-        ),
+        ({"peer_id": "x", "endpoint": "h:65536"}, f"endpoint has no valid port: {PORTS}"),
         ({"peer_id": "x", "endpoint": "h" * 263}, "endpoint is longer than 262 characters"),
         (
             {"peer_id": "x", "address": "10.0.0.1/33"},
-            'address can\'t be used: "10.0.0.1/33" has no prefix length from 1 to 32 behind the /',
+            f'address can\'t be used: "10.0.0.1/33" {NO_BITS}',
         ),
     ],
     "uplink_status": [({"a": 1}, "a is not an argument of uplink_status; it takes none")],
     "uplink_test": [
         ({"peer_id": "x", "count": 21}, "count must be from 1 to 20, not 21"),
-        (
-            {"peer_id": "x", "target": "-c 5"},
-            'target can\'t be used: "-c 5" is neither a host name nor an IP address',
-        ),
+        ({"peer_id": "x", "target": "-c 5"}, f'target can\'t be used: "-c 5" {NO_HOST}'),
     ],
     "uplink_history": [({"limit": "201"}, "limit must be from 1 to 200, not 201")],
     "uplink_simulate": [
@@ -309,21 +309,20 @@ def test_takes_and_coerces(name: str, raw: dict[str, Any], taken: dict[str, Any]
     assert raw == before
 
 
-@given(st.text(min_size=8, max_size=60))
+@pytest.mark.parametrize(
+    "secret", [KEY[1:], "A" * 60, "a b c d e", "{secret!r} %s", "\x00\n'\"ä😀"]
+)
 def test_a_key_is_never_quoted(secret: str) -> None:
-    try:
+    with pytest.raises(InvalidArgument) as caught:
         parse_arguments(METHODS["uplink_add"], {"peer_id": "x", "public_key": secret})
-    except InvalidArgument as error:
-        assert str(error) == KEY_RULE
+    assert str(caught.value) == KEY_RULE
 
 
 @pytest.mark.parametrize("name", METHODS)
-def test_canned_replies_are_as_promised(name: str, canned: dict[str, Any]) -> None:
+def test_replies_are_as_promised_and_a_missing_field_is_named(
+    name: str, canned: dict[str, Any]
+) -> None:
     check_reply(METHODS[name], canned[name])
-
-
-@pytest.mark.parametrize("name", METHODS)
-def test_each_missing_field_of_a_reply_is_named(name: str, canned: dict[str, Any]) -> None:
     for field in canned[name]:
         lacking = {key: value for key, value in canned[name].items() if key != field}
         with pytest.raises(UplinkError, match=rf"^reply of {name}: {field} is missing"):
@@ -344,17 +343,10 @@ def test_a_wrong_reply_is_told_with_its_path(canned: dict[str, Any]) -> None:
 
 
 def test_signature_is_what_the_bus_advertises() -> None:
-    blobmsg = pytest.importorskip("rpcd_wireguard_uplink.ubus.blobmsg")
-    kinds = blobmsg.Type
-    assert signature(METHODS["uplink_add"]) == {
-        "peer_id": kinds.STRING,
-        "weight": kinds.INT32,
-        "endpoint": kinds.STRING,
-        "public_key": kinds.STRING,
-        "address": kinds.STRING,
-    }
-    assert signature(METHODS["uplink_set_failover"]) == {"enabled": kinds.BOOL}
-    assert signature(METHODS["uplink_gossip"]) == {"message": kinds.TABLE, "origin": kinds.STRING}
+    texts = dict.fromkeys(("peer_id", "endpoint", "public_key", "address"), Type.STRING)
+    assert signature(METHODS["uplink_add"]) == {**texts, "weight": Type.INT32}
+    assert signature(METHODS["uplink_set_failover"]) == {"enabled": Type.BOOL}
+    assert signature(METHODS["uplink_gossip"]) == {"message": Type.TABLE, "origin": Type.STRING}
     assert signature(METHODS["uplink_status"]) == {}
 
 
@@ -400,17 +392,3 @@ def test_the_example_in_the_documentation_works() -> None:
         parse_arguments(made, {"peer_id": "nodeA", "label": "a" * 21})
     with pytest.raises(InvalidArgument, match="label is missing: give the label"):
         parse_arguments(made, {"peer_id": "nodeA"})
-
-
-def test_validation_can_be_prepared_beforehand() -> None:
-    code = (
-        "import sys; from rpcd_wireguard_uplink.api import methods; "
-        "method = methods.METHODS['uplink_test']; "
-        "method.arguments.prepare(); before = set(sys.modules); "
-        "methods.parse_arguments(method, {'peer_id': 'a', 'target': '1.1.1.1', 'count': '5'}); "
-        "print('jsonschema' in before, sorted(set(sys.modules) - before))"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT
-    )
-    assert done.stdout.strip() == "True []"

@@ -2,56 +2,52 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 from pytest_mock import MockerFixture
 
-from rpcd_wireguard_uplink.errors import CommandFailed, NotFound, NotSupported, UplinkError
+from rpcd_wireguard_uplink.errors import CommandFailed, NotFound, NotSupported, Status, UplinkError
 from rpcd_wireguard_uplink.provider import offer as offering_module
 from rpcd_wireguard_uplink.provider import site as serving_module
 from rpcd_wireguard_uplink.provider.device import Provider
-from tests.unit.fakes import Commands, key_of
+from rpcd_wireguard_uplink.provider.offer import OwnOffer
+from tests.unit.fakes import key_of
 from tests.unit.mesh_router import MeshRouter
 from tests.unit.router import offer
 
+LEASE_REQUEST = {"type": "lease_request", "peer_id": "nodea", "public_key": key_of("c")}
+
 
 @pytest.fixture
-async def router(
-    tmp_path: Path, commands: Commands, mocker: MockerFixture
-) -> AsyncIterator[MeshRouter]:
-    mocker.patch.object(offering_module, "MEASURE_S", 0.2)
-    made = MeshRouter(tmp_path, commands)
-    await made.start()
-    yield made
-    await made.stop()
+async def router(mesh_router: MeshRouter, wan_is_alive: Mock) -> MeshRouter:
+    """A router on a mesh whose WAN is alive."""
+    return mesh_router
 
 
-def line_is(router: MeshRouter, mocker: MockerFixture, alive: bool | None) -> None:
-    mocker.patch.object(router.daemon.own_offer, "_wan_is_alive", return_value=alive)
+@pytest.fixture
+def wan_is_alive(mocker: MockerFixture) -> Mock:
+    mocker.patch.object(offering_module, "MEASURE_S", 0.01)
+    found: Mock = mocker.patch.object(OwnOffer, "_wan_is_alive", return_value=True)
+    return found
 
 
+@pytest.mark.parametrize("alive", [False, None])
 async def test_a_dead_line_is_not_offered_and_nothing_is_written(
-    router: MeshRouter, mocker: MockerFixture
+    router: MeshRouter, wan_is_alive: Mock, alive: bool | None
 ) -> None:
     before = router.files()
-    for alive in (False, None):
-        line_is(router, mocker, alive)
-        with pytest.raises(NotSupported) as caught:
-            await router.call("uplink_offer")
-        assert caught.value.code == "wan_down"
+    wan_is_alive.return_value = alive
+    assert await router.refusal("uplink_offer") == (Status.NOT_SUPPORTED, "wan_down")
     assert router.files() == before
 
 
-async def test_an_offer_and_its_end(router: MeshRouter, mocker: MockerFixture) -> None:
-    line_is(router, mocker, True)
+async def test_an_offer_and_its_end(router: MeshRouter) -> None:
     reply = await router.call("uplink_offer", bandwidth_mbps=50, metered=True)
     assert (reply["offer"]["available"], reply["offer"]["bandwidth_mbps"]) == (True, 50)
     assert reply["offer"]["endpoint"] == "8.8.4.4:51821"
     told = await router.ask("/v1/offer")
-    assert told.status == 200, told
-    assert told.table["metered"] is True
+    assert (told.status, told.table["metered"]) == (200, True)
     assert (await router.call("uplink_consumers"))["offering"] == 1
     kept = router.text("wireguard-uplink")
     assert "option bandwidth_mbps '50'" in kept and "option pool4 '10." in kept
@@ -66,7 +62,6 @@ async def test_an_offer_and_its_end(router: MeshRouter, mocker: MockerFixture) -
 async def test_what_the_kernel_refuses_is_taken_back(
     router: MeshRouter, mocker: MockerFixture
 ) -> None:
-    line_is(router, mocker, True)
     mocker.patch.object(Provider, "apply", side_effect=CommandFailed("nft is missing"))
     with pytest.raises(CommandFailed, match="nothing is offered: nft is missing"):
         await router.call("uplink_offer", bandwidth_mbps=50)
@@ -78,7 +73,6 @@ async def test_what_the_kernel_refuses_is_taken_back(
 async def test_a_router_that_forwards_nothing_offers_nothing(
     router: MeshRouter, mocker: MockerFixture
 ) -> None:
-    line_is(router, mocker, True)
     off = mocker.patch.object(
         serving_module, "forwarding_fault", return_value=("it forwards nothing", "sysctl -w x=1")
     )
@@ -97,8 +91,7 @@ async def test_a_router_that_forwards_nothing_offers_nothing(
     router.daemon.own_offer.watch()
     told = await router.ask("/v1/offer")
     assert (told.status, "sysctl" in told.table["error"]) == (404, True)
-    wanted = {"type": "lease_request", "peer_id": "nodea", "public_key": key_of("c")}
-    assert (await router.ask("/v1/lease", wanted)).table["code"] == "not_offering"
+    assert (await router.ask("/v1/lease", LEASE_REQUEST)).table["code"] == "not_offering"
     status = await router.call("uplink_status")
     assert any("sysctl -w x=1" in problem for problem in status["problems"])
     off.return_value = ("", "")
@@ -109,37 +102,28 @@ async def test_a_router_that_forwards_nothing_offers_nothing(
 
 
 async def test_a_limit_needs_what_shapes(router: MeshRouter, mocker: MockerFixture) -> None:
-    line_is(router, mocker, True)
     mocker.patch.object(Provider, "can_shape", return_value="install tc-tiny kmod-ifb")
-    with pytest.raises(NotSupported) as caught:
-        await router.call("uplink_offer", limit_mbps=5)
-    assert caught.value.code == "no_shaping"
+    refused = await router.refusal("uplink_offer", limit_mbps=5)
+    assert refused == (Status.NOT_SUPPORTED, "no_shaping")
     assert (await router.call("uplink_offer"))["success"]
 
 
 async def test_a_line_that_dies_takes_the_offer_and_names_itself(
-    router: MeshRouter, mocker: MockerFixture
+    router: MeshRouter, wan_is_alive: Mock
 ) -> None:
-    line_is(router, mocker, True)
     await router.call("uplink_offer")
-    line_is(router, mocker, False)
+    wan_is_alive.return_value = False
     router.daemon.own_offer.watch()
     assert router.kinds("offer") == ["offering", "withdrawn"]
     told = await router.ask("/v1/offer")
     assert (told.status, told.table["error"]) == (404, "the WAN is dead")
-    line_is(router, mocker, True)
+    wan_is_alive.return_value = True
     router.daemon.own_offer.watch()
     assert (await router.ask("/v1/offer")).status == 404, "it must stay so for the hold time"
-    denied = await router.ask(
-        "/v1/lease", {"type": "lease_request", "peer_id": "nodea", "public_key": key_of("c")}
-    )
-    assert denied.table["code"] == "wan_down"
+    assert (await router.ask("/v1/lease", LEASE_REQUEST)).table["code"] == "wan_down"
 
 
-async def test_an_address_that_goes_while_the_offer_stands(
-    router: MeshRouter, mocker: MockerFixture
-) -> None:
-    line_is(router, mocker, True)
+async def test_an_address_that_goes_while_the_offer_stands(router: MeshRouter) -> None:
     await router.call("uplink_offer")
     router.daemon.lease_server.site.endpoints = ()
     router.daemon.own_offer.announce()
@@ -150,7 +134,6 @@ async def test_an_address_that_goes_while_the_offer_stands(
 async def test_what_was_counted_is_shown_though_the_device_is_gone(
     router: MeshRouter, mocker: MockerFixture
 ) -> None:
-    line_is(router, mocker, True)
     await router.call("uplink_offer")
     mocker.patch.object(Provider, "read_peers", side_effect=CommandFailed("wg: not found"))
     assert (await router.call("uplink_consumers"))["offering"] == 1

@@ -9,6 +9,7 @@ import pytest
 from tests.browser import canned
 
 OFFER = canned.offer("nodec")
+PORTAL = canned.wan(portal="http://x/")
 CASES = [
     # the state, what is changed, now, next, advice, its action
     ("calm", {}, "now_works", "next_moves", "do_nothing", ""),
@@ -22,14 +23,7 @@ CASES = [
     ("stranded", {"auto_failover": 0}, "now_stranded", "", "do_check", "check"),
     ("failover_off", {}, "now_off", "now_works", "do_turn_on", "failover"),
     ("by_hand", {}, "now_chosen", "next_moves", "do_nothing", ""),
-    (
-        "calm",
-        {"wans": [canned.wan(portal="http://x/")]},
-        "now_works",
-        "next_moves",
-        "do_log_in",
-        "",
-    ),
+    ("calm", {"wans": [PORTAL]}, "now_works", "next_moves", "do_log_in", ""),
 ]
 
 
