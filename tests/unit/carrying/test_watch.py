@@ -279,31 +279,32 @@ async def test_what_can_not_be_read_is_told(scene: Scene) -> None:
     assert scene.problems == {}
 
 
-async def test_calm_costs_nothing_until_the_rules_change(mocker: MockerFixture) -> None:
-    kernel = Kernel()
-    mocker.patch.object(carrying_watch, "read_ruleset", kernel.read_ruleset)
-    mocker.patch.object(carrying_watch, "CALM_S", 0.05)
-    calm = InUse({}, AWAY.wans, AWAY.uplinks)
-    events = Events(TaskSet(Warnings()))
-    watch = CarryingWatch(cast(rtnetlink.Kernel, kernel), lambda: calm, Warnings(), events)
-    task = asyncio.create_task(watch.follow())
-    try:
-        await asyncio.sleep(0.3)
-        assert kernel.looks == 1
-        for _ in range(20):  # a firewall that is loaded anew changes in many steps
-            watch.look_at_rules()
-        await asyncio.sleep(0.3)
-        assert kernel.looks == 2
-        watch.notice("home", "devices")
-        watch.notice("home", "devices")
-        await asyncio.sleep(0.3)
-        assert kernel.looks == 3
-        watch.notice("away", "devices")
-        await asyncio.sleep(0.3)
-        assert kernel.looks == 3
-    finally:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
+async def test_calm_costs_nothing_until_the_rules_change(
+    scene: Scene, mocker: MockerFixture
+) -> None:
+    async def woken(kicked: asyncio.Event, pause_s: float | None) -> None:
+        if pause_s is None:
+            await kicked.wait()
+        scene.now_s += pause_s or 0.0
+
+    async def looks() -> int:
+        for _ in range(20):
+            await asyncio.sleep(0)
+        return scene.kernel.looks
+
+    mocker.patch.object(carrying_watch, "woken", woken)
+    scene.used["now"] = InUse({}, AWAY.wans, AWAY.uplinks)
+    task = asyncio.create_task(scene.watch.follow())
+    assert await looks() == 1
+    for _ in range(20):  # a firewall that is loaded anew changes in many steps
+        scene.watch.look_at_rules()
+    assert await looks() == 2 and scene.now_s == 1010.0
+    for _ in range(2):
+        scene.watch.notice("home", "devices")
+    assert await looks() == 3
+    scene.watch.notice("away", "devices")
+    assert await looks() == 3
+    task.cancel()
 
 
 async def test_fw4_is_given_time_to_take_the_tunnel_in(scene: Scene, mocker: MockerFixture) -> None:

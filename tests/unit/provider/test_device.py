@@ -53,6 +53,16 @@ def scene(mocker: MockerFixture) -> Scene:
     return made
 
 
+@pytest.fixture
+async def installed(scene: Scene) -> Provider:
+    """The plan is in force, with both consumers."""
+    scene.has(A, B)
+    provider = Provider(scene.kernel)
+    await provider.apply(PLAN)
+    scene.calls.clear()
+    return provider
+
+
 def changing(scene: Commands) -> list[str]:
     """What was run that is more than reading."""
     reading = ("wg show", "nft list")
@@ -62,7 +72,13 @@ def changing(scene: Commands) -> list[str]:
 
 
 async def test_rules_stand_before_the_device_and_consumers_come_last(scene: Scene) -> None:
+    addresses = {"wan": ["198.51.100.2/29"], "lan": ["192.0.2.1/24"]}
+    machine = SimpleNamespace(addresses=addresses, public_ipv6=set(), links=[])
+    scene.kernel.machine = cast(Machine, machine)
     await Provider(scene.kernel).apply(PLAN)
+    [script] = scene.inputs("nft -f -")
+    assert "198.51.100.0/29" in script and "192.0.2.0" not in script, "the WAN's own network"
+    assert scene.inputs("wg set wgup_srv private-key") == [SECRET + "\n"], "by standard input"
     run = changing(scene)
     assert run[:2] == ["nft -f -", "make wgup_srv wireguard"]
     assert run[-1] == (
@@ -73,74 +89,40 @@ async def test_rules_stand_before_the_device_and_consumers_come_last(scene: Scen
     assert not [line for line in run if SECRET in line]
 
 
-async def test_the_key_goes_in_by_standard_input(scene: Scene) -> None:
-    await Provider(scene.kernel).apply(PLAN)
-    assert scene.inputs("wg set wgup_srv private-key") == [SECRET + "\n"]
-
-
-async def test_the_same_plan_again_only_reads(scene: Scene) -> None:
-    provider = Provider(scene.kernel)
-    await provider.apply(PLAN)
-    scene.has(A, B)
-    changing(scene)
-    await provider.apply(PLAN)
+async def test_the_same_plan_again_only_reads(scene: Scene, installed: Provider) -> None:
+    await installed.apply(PLAN)
     assert len(scene.calls) <= 4
     assert changing(scene) == []
 
 
-async def test_a_deleted_table_comes_back(scene: Scene) -> None:
-    provider = Provider(scene.kernel)
-    await provider.apply(PLAN)
-    scene.has(A, B)
-    changing(scene)
+async def test_what_somebody_undid_is_done_again(scene: Scene, installed: Provider) -> None:
     scene.answers["nft list tables"] = "table inet fw4\ntable inet wgup_provider2\n"
-    await provider.apply(PLAN)
+    await installed.apply(PLAN)
     assert changing(scene) == ["nft -f -"]
-
-
-async def test_a_deleted_device_is_made_again(scene: Scene) -> None:
-    provider = Provider(scene.kernel)
-    scene.has(A, B)
-    await provider.apply(PLAN)
+    scene.answers["nft list tables"] = "table inet wgup_provider\n"
+    scene.kernel.found_devices = [replace(DEVICE, carrier=False, alias=PROVIDER_ALIAS)]
+    await installed.apply(PLAN)
+    assert changing(scene) == [
+        "set wgup_srv mtu 1420 up True",
+        "address wgup_srv 10.61.7.1/24 fd61:7::1/64",
+    ]
     scene.kernel.found_devices = []
-    changing(scene)
-    await provider.apply(PLAN)
+    await installed.apply(PLAN)
     run = changing(scene)
     assert run[0] == "make wgup_srv wireguard"
     assert len([line for line in run if " allowed-ips " in line]) == 1
 
 
-async def test_only_who_comes_or_goes_is_touched(scene: Scene) -> None:
-    provider = Provider(scene.kernel)
-    await provider.apply(PLAN)
-    scene.has(A, B)
-    changing(scene)
-    await provider.apply(replace(PLAN, leases=(A,)))
+async def test_only_what_differs_is_touched(scene: Scene, installed: Provider) -> None:
+    await installed.apply(replace(PLAN, leases=(A,)))
     assert changing(scene) == [f"wg set wgup_srv peer {B.public_key} remove"]
     scene.has(A)
     moved = replace(A, addresses=("10.61.7.9/32",))
-    await provider.apply(replace(PLAN, leases=(moved,)))
+    await installed.apply(replace(PLAN, leases=(moved,)))
     assert changing(scene) == [f"wg set wgup_srv peer {A.public_key} allowed-ips 10.61.7.9/32"]
-
-
-async def test_another_port_is_set_in_place(scene: Scene) -> None:
-    scene.has(A, B)
-    provider = Provider(scene.kernel)
-    await provider.apply(PLAN)
-    changing(scene)
-    await provider.apply(replace(PLAN, listen_port=6000))
+    await installed.apply(replace(PLAN, leases=(A,), listen_port=6000))
     [line] = changing(scene)
     assert line.endswith("listen-port 6000 fwmark 0x51")
-
-
-async def test_a_device_that_is_down_is_set_up(scene: Scene) -> None:
-    scene.has(A, B)
-    provider = Provider(scene.kernel)
-    await provider.apply(PLAN)
-    scene.kernel.found_devices = [replace(DEVICE, carrier=False, alias=PROVIDER_ALIAS)]
-    changing(scene)
-    await provider.apply(PLAN)
-    assert "set wgup_srv mtu 1420 up True" in changing(scene)
 
 
 @pytest.mark.parametrize(
@@ -173,27 +155,21 @@ def test_the_platforms_leave_the_device_alone() -> None:
     assert marked_others(links, ()) == ["wgup_x"]
 
 
-async def test_what_failed_is_tried_again(scene: Scene) -> None:
-    provider = Provider(scene.kernel)
-    for failing in ("nft -f", "wg set", "set wgup_srv", "tc -batch"):
-        held: dict[str, Any] = scene.kernel.refusals if "wgup" in failing else scene.answers
-        held[failing] = CommandFailed("no")
-        with pytest.raises(CommandFailed):
-            await provider.apply(replace(PLAN, limit_mbps=20))
-        del held[failing]
-        scene.calls.clear()
-        await provider.apply(replace(PLAN, limit_mbps=20))
-        again = scene.lines(failing.replace("tc -batch", "tc"))
-        assert again != [], failing
-        provider = Provider(scene.kernel)
+@pytest.mark.parametrize("failing", ["nft -f", "wg set", "set wgup_srv", "tc -batch"])
+async def test_what_failed_is_tried_again(scene: Scene, failing: str) -> None:
+    provider, plan = Provider(scene.kernel), replace(PLAN, limit_mbps=20)
+    held: dict[str, Any] = scene.kernel.refusals if "wgup" in failing else scene.answers
+    held[failing] = CommandFailed("no")
+    with pytest.raises(CommandFailed):
+        await provider.apply(plan)
+    del held[failing]
+    scene.calls.clear()
+    await provider.apply(plan)
+    assert scene.lines(failing.replace("tc -batch", "tc")) != []
 
 
-async def test_closing_is_the_first_that_happens(scene: Scene) -> None:
-    scene.has(A, B)
-    provider = Provider(scene.kernel)
-    await provider.apply(PLAN)
-    changing(scene)
-    await provider.apply(replace(PLAN, is_open=False))
+async def test_closing_is_the_first_that_happens(scene: Scene, installed: Provider) -> None:
+    await installed.apply(replace(PLAN, is_open=False))
     [script] = scene.inputs("nft -f -")
     assert "accept" not in script.partition("chain from_consumers")[2].partition("}")[0]
     assert changing(scene) == [
@@ -205,17 +181,15 @@ async def test_closing_is_the_first_that_happens(scene: Scene) -> None:
 
 @pytest.mark.parametrize("answer", [CommandFailed("broken"), "}{ rubbish"])
 async def test_running_connections_that_are_not_deleted_are_told_and_tried_again(
-    scene: Scene, answer: str | Exception
+    scene: Scene, installed: Provider, answer: str | Exception
 ) -> None:
-    provider = Provider(scene.kernel)
-    await provider.apply(PLAN)
     scene.answers["conntrack"] = answer
     for _ in range(2):
         with pytest.raises(CommandFailed, match="running connections of consumers go on"):
-            await provider.apply(replace(PLAN, is_open=False))
+            await installed.apply(replace(PLAN, is_open=False))
     del scene.answers["conntrack"]
     scene.calls.clear()
-    await provider.apply(replace(PLAN, is_open=False))
+    await installed.apply(replace(PLAN, is_open=False))
     assert len(scene.lines("conntrack")) == 2
 
 
@@ -228,14 +202,6 @@ async def test_a_program_that_prints_where_it_never_does_is_another(
         await Provider(scene.kernel).apply(replace(PLAN, limit_mbps=20))
 
 
-async def test_the_lines_own_networks_are_closed(scene: Scene) -> None:
-    addresses = {"wan": ["198.51.100.2/29"], "lan": ["192.0.2.1/24"]}
-    machine = SimpleNamespace(addresses=addresses, public_ipv6=set(), links=[])
-    scene.kernel.machine = cast(Machine, machine)
-    await Provider(scene.kernel).apply(PLAN)
-    assert "198.51.100.0/29" in scene.inputs("nft -f -")[0]
-
-
 async def test_counters(scene: Scene) -> None:
     scene.has(A, B)
     found = await Provider(scene.kernel).read_peers()
@@ -245,28 +211,18 @@ async def test_counters(scene: Scene) -> None:
     assert await Provider(scene.kernel).read_peers() == {}
 
 
-async def test_a_consumer_is_let_in_again(scene: Scene) -> None:
-    provider = Provider(scene.kernel)
-    with pytest.raises(NotFound):
-        await provider.readmit(A.public_key)
-    await provider.apply(PLAN)
-    changing(scene)
-    await provider.readmit(A.public_key)
+async def test_a_consumer_is_let_in_again_until_all_is_removed(
+    scene: Scene, installed: Provider
+) -> None:
+    await installed.readmit(A.public_key)
     assert changing(scene) == [
         f"wg set wgup_srv peer {A.public_key} remove "
         f"peer {A.public_key} allowed-ips 10.61.7.2/32,fd61:7::2/128"
     ]
-
-
-async def test_removing(scene: Scene) -> None:
-    provider = Provider(scene.kernel)
-    await provider.apply(PLAN)
-    scene.has(A, B)
-    changing(scene)
-    await provider.remove()
+    await installed.remove()
     gone = ["delete wgup_try", "delete wgup_srv", "nft delete table inet wgup_provider"]
     assert changing(scene) == gone
     with pytest.raises(NotFound):
-        await provider.readmit(A.public_key)
-    await provider.apply(PLAN)
+        await installed.readmit(A.public_key)
+    await installed.apply(PLAN)
     assert "nft -f -" in changing(scene)

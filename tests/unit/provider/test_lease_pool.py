@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -24,17 +25,28 @@ def new_pool(most: int = 8, prefix: int = 24) -> LeasePool:
 
 
 def ask(
-    pool: LeasePool, peer: str, now_s: float = 0.0, key: str = "", avoid: tuple[str, ...] = ()
+    pool: LeasePool,
+    peer: str,
+    now_s: float = 0.0,
+    key: str = "",
+    avoid: tuple[str, ...] = (),
+    **provider: Any,
 ) -> Lease | Denial:
-    return pool.request(
-        LeaseRequest(peer_id=peer, public_key=key_of(key or peer), avoid=avoid), now_s
-    )
+    request = LeaseRequest(peer_id=peer, public_key=key_of(key or peer), avoid=avoid)
+    return pool.request(request, now_s, **provider)
 
 
 def granted(pool: LeasePool, peer: str, now_s: float = 0.0, key: str = "") -> Lease:
     answer = ask(pool, peer, now_s, key)
     assert isinstance(answer, Lease), answer
     return answer
+
+
+def denied(pool: LeasePool, peer: str, code: Deny, **how: Any) -> str:
+    """The sentence by which this is denied."""
+    answer = ask(pool, peer, **how)
+    assert isinstance(answer, Denial) and answer.code is code, answer
+    return answer.error
 
 
 def consumer(lease: Lease) -> Consumer:
@@ -44,7 +56,7 @@ def consumer(lease: Lease) -> Consumer:
 # --- granting
 
 
-def test_a_lease_has_the_same_place_in_both_pools() -> None:
+def test_a_lease_has_the_same_place_in_both_pools_and_is_found() -> None:
     pool = new_pool()
     lease = granted(pool, "a", now_s=5.0)
     four, six = (ipaddress.ip_interface(text) for text in lease.addresses)
@@ -55,6 +67,11 @@ def test_a_lease_has_the_same_place_in_both_pools() -> None:
     assert (lease.peer_id, lease.public_key) == ("a", key_of("a"))
     assert lease.expires_s == 5.0 + TERM_S
     assert pool.gateways == ("10.77.0.1/24", "fd77::1/64")
+    assert pool.by_key(key_of("a")) == pool.by_address(str(four.ip)) == lease
+    assert pool.by_address(six.ip.exploded) == lease
+    for address in ("10.77.0.1", "10.78.0.2", "fd78::2", "", "x", "fd77::ffff:2"):
+        assert pool.by_address(address) is None
+    assert pool.by_key(key_of("b")) is None
 
 
 def test_the_same_request_again_renews() -> None:
@@ -80,17 +97,6 @@ def test_a_new_key_replaces_the_old_one() -> None:
     assert granted(pool, "b", key="a").peer_id == "b"
 
 
-def test_leases_are_found() -> None:
-    pool = new_pool()
-    lease = granted(pool, "a")
-    four, six = (text.split("/")[0] for text in lease.addresses)
-    assert pool.by_key(key_of("a")) == pool.by_address(four) == pool.by_address(six) == lease
-    assert pool.by_address(ipaddress.IPv6Address(six).exploded) == lease
-    for address in ("10.77.0.1", "10.78.0.2", "fd78::2", "", "x", "fd77::ffff:2"):
-        assert pool.by_address(address) is None
-    assert pool.by_key(key_of("b")) is None
-
-
 def test_leases_are_in_the_order_of_their_addresses() -> None:
     pool = new_pool(most=50)
     for number in range(50):
@@ -102,25 +108,15 @@ def test_leases_are_in_the_order_of_their_addresses() -> None:
 # --- denying
 
 
-def test_a_key_of_another_peer() -> None:
+def test_a_key_of_another_peer_or_of_ours() -> None:
     pool = new_pool()
     lease = granted(pool, "a")
-    denial = ask(pool, "b", key="a")
-    assert isinstance(denial, Denial)
-    assert denial.code is Deny.KEY_IN_USE
-    assert "remove the uplink and add it again" in denial.error
-    assert key_of("a") not in denial.error
+    told = denied(pool, "b", Deny.KEY_IN_USE, key="a")
+    assert "remove the uplink and add it again" in told and key_of("a") not in told
     assert pool.leases == (lease,)
-
-
-def test_a_key_of_ours() -> None:
-    pool = new_pool()
-    request = LeaseRequest(peer_id="a", public_key=key_of("own"))
-    denial = pool.request(request, 0.0, own_keys={key_of("own")})
-    assert isinstance(denial, Denial)
-    assert denial.code is Deny.KEY_IN_USE
-    assert "the provider's own" in denial.error
-    assert isinstance(pool.request(request, 0.0, own_keys={key_of("other")}), Lease)
+    told = denied(pool, "b", Deny.KEY_IN_USE, own_keys={key_of("b")})
+    assert "the provider's own" in told
+    assert isinstance(ask(pool, "b", own_keys={key_of("other")}), Lease)
 
 
 @pytest.mark.parametrize(
@@ -139,23 +135,18 @@ def test_a_key_of_ours() -> None:
     ],
 )
 def test_networks_to_avoid(avoid: str, named: str) -> None:
-    answer = ask(new_pool(), "a", avoid=("192.168.1.0/24", avoid))
+    asked = ("192.168.1.0/24", avoid)
     if not named:
-        assert isinstance(answer, Lease)
+        assert isinstance(ask(new_pool(), "a", avoid=asked), Lease)
         return
-    assert isinstance(answer, Denial)
-    assert answer.code is Deny.ADDRESS_CONFLICT
-    assert named in answer.error
-    assert f"set another pool{6 if ':' in avoid else 4}" in answer.error
+    told = denied(new_pool(), "a", Deny.ADDRESS_CONFLICT, avoid=asked)
+    assert named in told and f"set another pool{6 if ':' in avoid else 4}" in told
 
 
 def test_the_own_networks_of_the_provider() -> None:
-    request = LeaseRequest(peer_id="a", public_key=key_of("a"))
-    denial = new_pool().request(request, 0.0, own_networks=["10.77.0.7/16"])
-    assert isinstance(denial, Denial)
-    assert denial.code is Deny.ADDRESS_CONFLICT
-    assert "the provider's own network 10.77.0.0/16 overlaps" in denial.error
-    assert isinstance(new_pool().request(request, 0.0, own_networks=["10.78.0.0/16"]), Lease)
+    told = denied(new_pool(), "a", Deny.ADDRESS_CONFLICT, own_networks=["10.77.0.7/16"])
+    assert "the provider's own network 10.77.0.0/16 overlaps" in told
+    assert isinstance(ask(new_pool(), "a", own_networks=["10.78.0.0/16"]), Lease)
 
 
 @pytest.mark.parametrize("is_over", [False, True])
@@ -167,19 +158,14 @@ def test_what_was_given_here_is_no_conflict(is_over: bool) -> None:
         assert pool.expire(TERM_S) == [lease]
     given = (*lease.addresses, "10.77.0.1/32", "fd77::1/128")
     assert isinstance(ask(pool, "a", avoid=given), Lease)
-    other = ask(pool, "b", avoid=given)
-    assert isinstance(other, Denial)
-    assert other.code is Deny.ADDRESS_CONFLICT
+    denied(pool, "b", Deny.ADDRESS_CONFLICT, avoid=given)
 
 
 def test_full() -> None:
     pool = new_pool(most=2)
     granted(pool, "a")
     granted(pool, "b")
-    denial = ask(pool, "c")
-    assert isinstance(denial, Denial)
-    assert denial.code is Deny.FULL
-    assert "already serves 2 consumers" in denial.error
+    assert "already serves 2 consumers" in denied(pool, "c", Deny.FULL)
     granted(pool, "a", now_s=1.0)
     granted(pool, "b", key="b2")
     assert pool.release(key_of("a"), 1.0) is not None
@@ -191,29 +177,20 @@ def test_no_address_is_left(prefix: int, places: int) -> None:
     pool = new_pool(most=20, prefix=prefix)
     for number in range(places):
         granted(pool, f"p{number}")
-    denial = ask(pool, "one too many")
-    assert isinstance(denial, Denial)
-    assert denial.code is Deny.NO_ADDRESS
-    assert f"10.77.0.0/{prefix}" in denial.error
+    assert f"10.77.0.0/{prefix}" in denied(pool, "one too many", Deny.NO_ADDRESS)
 
 
 # --- ending
 
 
-def test_release() -> None:
+def test_released_and_revoked() -> None:
     pool = new_pool()
-    lease = granted(pool, "a")
-    assert pool.release(key_of("b"), 1.0) is None
-    assert pool.release(key_of("a"), 1.0) == lease
+    released, revoked, other = (granted(pool, name) for name in "abc")
+    assert pool.release(key_of("d"), 1.0) is None
+    assert pool.release(key_of("a"), 1.0) == released
     assert pool.release(key_of("a"), 1.0) is None
-    assert pool.leases == ()
-
-
-def test_revoke() -> None:
-    pool = new_pool()
-    lease, other = granted(pool, "a"), granted(pool, "b")
-    assert pool.revoke("a", 0.0) == [lease]
-    assert pool.revoke("a", 0.0) == []
+    assert pool.revoke("b", 0.0) == [revoked]
+    assert pool.revoke("b", 0.0) == []
     assert pool.leases == (other,)
 
 
@@ -338,9 +315,7 @@ def test_more_than_the_limit_are_restored_and_count() -> None:
     pool, smaller = new_pool(), new_pool(most=2)
     smaller.restore([consumer(granted(pool, name)) for name in "abc"], 0.0)
     assert len(smaller.leases) == 3
-    denial = ask(smaller, "d")
-    assert isinstance(denial, Denial)
-    assert denial.code is Deny.FULL
+    denied(smaller, "d", Deny.FULL)
 
 
 # --- what no sequence breaks

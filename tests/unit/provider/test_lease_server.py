@@ -19,7 +19,6 @@ from rpcd_wireguard_uplink.provider.offer import OwnOffer
 from rpcd_wireguard_uplink.uci.store import UnwritableConfig
 from tests.unit.fakes import key_of, set_network
 from tests.unit.mesh_router import CONFIG, MeshRouter
-from tests.unit.waiting import until
 
 WANTED = LeaseRequest(peer_id="nodea", public_key=key_of("consumer"))
 
@@ -29,20 +28,21 @@ def router(provider: MeshRouter) -> MeshRouter:
     return provider
 
 
-def names() -> set[str]:
-    return {task.get_name() for task in asyncio.all_tasks()}
-
-
-async def settled(router: MeshRouter) -> None:
+async def settled() -> None:
     """Until what goes on in the background is done."""
-    await until(lambda: "keeping leases" not in names(), 20.0)
+    while "keeping leases" in {task.get_name() for task in asyncio.all_tasks()}:
+        await asyncio.sleep(0)
 
 
 async def grant(router: MeshRouter) -> LeaseGrant:
     granted = await router.daemon.own_offer.grant(WANTED)
     assert isinstance(granted, LeaseGrant), granted
-    await settled(router)
+    await settled()
     return granted
+
+
+def asked_by(peer_id: str, key: str) -> LeaseRequest:
+    return LeaseRequest(peer_id=peer_id, public_key=key_of(key))
 
 
 async def test_a_lease_is_kept_and_a_renewal_writes_nothing(router: MeshRouter) -> None:
@@ -67,16 +67,24 @@ async def test_the_tunnels_fit_the_narrowest_line(router: MeshRouter) -> None:
     assert router.daemon.lease_server.site.mtu == 1412
 
 
+async def problems(router: MeshRouter) -> str:
+    return " ".join((await router.call("uplink_status"))["problems"])
+
+
+async def restart_unwritten(router: MeshRouter, mocker: MockerFixture) -> list[tuple[str, str]]:
+    """Crash before the file is written again; peer and key of each consumer afterwards."""
+    mocker.patch.object(router.daemon.lease_server, "_keep_now")
+    await router.restart()
+    return [(r.peer_id, r.public_key) for r in router.daemon.lease_server.consumer_rows()]
+
+
 async def test_a_restart_keeps_the_place(router: MeshRouter, mocker: MockerFixture) -> None:
     granted = await grant(router)
     await router.restart()
     refusal = Denial(Deny.WAN_DOWN, "the WAN is dead")
     mocker.patch.object(OwnOffer, "refusal", return_value=refusal)
     assert (await grant(router)).addresses == granted.addresses
-    other = await router.daemon.own_offer.grant(
-        LeaseRequest(peer_id="nodeb", public_key=key_of("b"))
-    )
-    assert isinstance(other, Denial)
+    assert isinstance(await router.daemon.own_offer.grant(asked_by("nodeb", "b")), Denial)
 
 
 @pytest.mark.parametrize("damage", ["", "{", '{"given": [[1, 2]]}', "[]"])
@@ -91,12 +99,9 @@ async def test_a_crash_loses_no_lease_that_is_not_written_yet(
     assert await grant(router) == granted
     assert "config consumer" not in router.text("wireguard-uplink")
     if damage:
-        with open(server._unkept._path, "w", encoding="utf-8") as file:
-            file.write(damage)
-    mocker.patch.object(server, "_keep_now")
-    await router.restart()
-    rows = router.daemon.lease_server.consumer_rows()
-    assert [row.peer_id for row in rows] == ([] if damage else ["nodea"])
+        Path(server._unkept._path).write_text(damage, encoding="utf-8")
+    known = [] if damage else [("nodea", WANTED.public_key)]
+    assert await restart_unwritten(router, mocker) == known
 
 
 async def test_what_an_earlier_run_noted_is_taken_back_once_it_is_kept(
@@ -115,12 +120,9 @@ async def test_a_lease_that_ended_does_not_come_back_after_a_crash(
     router: MeshRouter, mocker: MockerFixture
 ) -> None:
     await grant(router)
-    server = router.daemon.lease_server
-    assert await server.release(WANTED.public_key, "nodea")
+    assert await router.daemon.lease_server.release(WANTED.public_key, "nodea")
     assert "config consumer" in router.text("wireguard-uplink")
-    mocker.patch.object(server, "_keep_now")
-    await router.restart()
-    assert router.daemon.lease_server.consumer_rows() == []
+    assert await restart_unwritten(router, mocker) == []
 
 
 async def test_who_lost_its_trust_while_we_were_away_has_no_place(router: MeshRouter) -> None:
@@ -134,19 +136,25 @@ async def test_who_lost_its_trust_while_we_were_away_has_no_place(router: MeshRo
     assert "config consumer" not in router.text("wireguard-uplink")
 
 
+@pytest.mark.parametrize(
+    ("fault", "told"),
+    [
+        (CommandFailed("disk full"), "disk full"),
+        (UnwritableConfig("No space left"), "leases can't be kept"),  # public case 11
+    ],
+)
 async def test_a_lease_that_could_not_be_kept_is_told_and_kept_later(
-    router: MeshRouter, mocker: MockerFixture
+    router: MeshRouter, mocker: MockerFixture, fault: Exception, told: str
 ) -> None:
-    failing = mocker.patch.object(router.machine, "edit", side_effect=CommandFailed("disk full"))
+    failing = mocker.patch.object(router.machine, "edit", side_effect=fault)
     await grant(router)
-    problems = (await router.call("uplink_status"))["problems"]
-    assert any("disk full" in problem for problem in problems)
+    assert told in await problems(router)
     mocker.stop(failing)
     pool = router.daemon.lease_server.pool
     assert pool is not None
     await router.daemon.lease_server._keep_house(pool)
     assert "config consumer" in router.text("wireguard-uplink")
-    assert not any("disk full" in p for p in (await router.call("uplink_status"))["problems"])
+    assert told not in await problems(router)
 
 
 async def test_an_unexpected_failure_is_told_by_its_class(
@@ -154,9 +162,8 @@ async def test_an_unexpected_failure_is_told_by_its_class(
 ) -> None:
     mocker.patch.object(router.machine, "edit", side_effect=RuntimeError("a secret"))
     await grant(router)
-    problems = " ".join((await router.call("uplink_status"))["problems"])
-    assert "RuntimeError" in problems
-    assert "secret" not in problems
+    told = await problems(router)
+    assert "RuntimeError" in told and "secret" not in told
 
 
 async def test_a_provider_that_is_turned_off_in_the_middle(router: MeshRouter) -> None:
@@ -168,7 +175,7 @@ async def test_a_provider_that_is_turned_off_in_the_middle(router: MeshRouter) -
         await router.daemon.store.reload()
         await router.daemon.lease_server.follow()
         assert router.daemon.lease_server.pool is None
-    await settled(router)
+    await settled()
     assert "consumers" not in router.daemon.warnings
     refused = await router.daemon.lease_server.grant(WANTED)
     assert isinstance(refused, Denial)
@@ -216,10 +223,6 @@ async def test_pools_are_chosen_once_and_avoid_our_networks(router: MeshRouter) 
     lease_server = router.daemon.lease_server
     settings = lease_server.site.with_pools(lease_server.site.settings)
     assert (settings.pool4, settings.pool6) == ("10.77.1.0/24", "fd77::/64"), "as configured"
-
-
-def asked_by(peer_id: str, key: str) -> LeaseRequest:
-    return LeaseRequest(peer_id=peer_id, public_key=key_of(key))
 
 
 async def test_case_11_new_keys_have_a_pace(router: MeshRouter, mocker: MockerFixture) -> None:
@@ -282,21 +285,10 @@ async def test_case_11_a_restart_lets_the_key_in_that_was_let_in_last(
 ) -> None:
     """A crash before it was written cuts nobody off."""
     granted = await grant(router)
-    server = router.daemon.lease_server
-    again = await server.grant(asked_by("nodea", "new"))
+    again = await router.daemon.lease_server.grant(asked_by("nodea", "new"))
     assert isinstance(again, LeaseGrant) and again.addresses == granted.addresses
     assert key_of("new") not in router.text("wireguard-uplink")
-    mocker.patch.object(server, "_keep_now")
-    await router.restart()
-    rows = router.daemon.lease_server.consumer_rows()
-    assert [(row.peer_id, row.public_key) for row in rows] == [("nodea", key_of("new"))]
-
-
-async def test_case_11_a_full_disk_is_told(router: MeshRouter, mocker: MockerFixture) -> None:
-    mocker.patch.object(router.machine, "edit", side_effect=UnwritableConfig("No space left"))
-    await grant(router)
-    problems = (await router.call("uplink_status"))["problems"]
-    assert any("leases can't be kept" in problem for problem in problems)
+    assert await restart_unwritten(router, mocker) == [("nodea", key_of("new"))]
 
 
 async def test_case_13_a_start_removes_what_nothing_names_any_more(

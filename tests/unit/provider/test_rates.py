@@ -32,6 +32,15 @@ def commands(mocker: MockerFixture) -> Commands:
     return replace_commands(mocker)
 
 
+@pytest.fixture
+async def shaper(commands: Commands) -> Shaper:
+    """The first consumer has its rate."""
+    shaper = Shaper(RoutingTables(commands=commands))
+    await shaper.apply({NUMBER_A: A}, 20, LINKS)
+    commands.calls.clear()
+    return shaper
+
+
 def told(commands: Commands) -> list[str]:
     """What tc was told line by line, and everything else that was run."""
     found = []
@@ -81,18 +90,9 @@ async def test_the_first_consumer(commands: Commands) -> None:
     assert [line for line in first if "dev wan" in line] == []
 
 
-async def test_what_stands_is_not_told_again(commands: Commands) -> None:
-    shaper = Shaper(RoutingTables(commands=commands))
+async def test_only_who_comes_or_goes_is_touched(commands: Commands, shaper: Shaper) -> None:
     await shaper.apply({NUMBER_A: A}, 20, LINKS)
-    told(commands)
-    await shaper.apply({NUMBER_A: A}, 20, LINKS)
-    assert told(commands) == []
-
-
-async def test_only_who_comes_or_goes_is_touched(commands: Commands) -> None:
-    shaper = Shaper(RoutingTables(commands=commands))
-    await shaper.apply({NUMBER_A: A}, 20, LINKS)
-    told(commands)
+    assert told(commands) == [], "what stands is not told again"
     await shaper.apply({NUMBER_A: A, NUMBER_B: B}, 20, LINKS)
     came = told(commands)
     await shaper.apply({NUMBER_A: A}, 20, LINKS)
@@ -102,20 +102,14 @@ async def test_only_who_comes_or_goes_is_touched(commands: Commands) -> None:
     assert [line.split()[:2] for line in gone] == [["filter", "delete"], ["class", "delete"]] * 2
 
 
-async def test_another_rate_keeps_the_queues(commands: Commands) -> None:
-    shaper = Shaper(RoutingTables(commands=commands))
-    await shaper.apply({NUMBER_A: A}, 20, LINKS)
-    told(commands)
+async def test_another_rate_keeps_the_queues(commands: Commands, shaper: Shaper) -> None:
     await shaper.apply({NUMBER_A: A}, 30, LINKS)
     changed = told(commands)
     assert len([line for line in changed if " rate 30mbit " in line]) == 2
     assert not [line for line in changed if line.startswith(("qdisc", "class delete"))]
 
 
-async def test_other_addresses_replace_the_filters(commands: Commands) -> None:
-    shaper = Shaper(RoutingTables(commands=commands))
-    await shaper.apply({NUMBER_A: A}, 20, LINKS)
-    told(commands)
+async def test_other_addresses_replace_the_filters(commands: Commands, shaper: Shaper) -> None:
     await shaper.apply({NUMBER_A: (A[0], "fd61:7::22")}, 20, LINKS)
     changed = told(commands)
     assert changed.index("filter delete dev wgup_srv parent 1: prio 1794") < next(
@@ -136,11 +130,8 @@ async def test_what_an_earlier_run_left_is_taken_over(commands: Commands) -> Non
 
 @pytest.mark.parametrize("links", [("wgup_srv",), ("wgup_ifb",)])
 async def test_a_device_made_anew_gets_everything_again(
-    commands: Commands, links: tuple[str, ...]
+    commands: Commands, shaper: Shaper, links: tuple[str, ...]
 ) -> None:
-    shaper = Shaper(RoutingTables(commands=commands))
-    await shaper.apply({NUMBER_A: A}, 20, LINKS)
-    told(commands)
     await shaper.apply({NUMBER_A: A}, 20, links)
     lines = told(commands)
     assert "qdisc replace dev wgup_srv root handle 1: htb" in lines
@@ -150,22 +141,17 @@ async def test_a_device_made_anew_gets_everything_again(
 
 @pytest.mark.parametrize(("shapes", "rate_mbps"), [({}, 20), ({NUMBER_A: A}, 0)])
 async def test_nothing_to_shape(
-    commands: Commands, shapes: dict[int, tuple[str, ...]], rate_mbps: int
+    commands: Commands, shaper: Shaper, shapes: dict[int, tuple[str, ...]], rate_mbps: int
 ) -> None:
-    shaper = Shaper(RoutingTables(commands=commands))
-    await shaper.apply(shapes, rate_mbps, ("wgup_srv",))
+    await Shaper(RoutingTables(commands=commands)).apply(shapes, rate_mbps, ("wgup_srv",))
     assert told(commands) == [], "no tc is needed for it"
-    await shaper.apply({NUMBER_A: A}, 20, LINKS)
-    told(commands)
     await shaper.apply(shapes, rate_mbps, LINKS)
     assert told(commands)[-1] == "delete wgup_ifb"
     await shaper.apply(shapes, rate_mbps, ("wgup_srv",))
     assert told(commands) == []
 
 
-async def test_what_failed_is_begun_again(commands: Commands) -> None:
-    shaper = Shaper(RoutingTables(commands=commands))
-    await shaper.apply({NUMBER_A: A}, 20, LINKS)
+async def test_what_failed_is_begun_again(commands: Commands, shaper: Shaper) -> None:
     commands.answers["tc -batch"] = CommandFailed("no")
     with pytest.raises(CommandFailed):
         await shaper.apply({NUMBER_A: A, NUMBER_B: B}, 20, LINKS)

@@ -1,11 +1,14 @@
 """Run in a namespace by test_real_kernel: a diversion put in force and taken back, as one sees it.
 
-Prints, for each family, where packets go before, in and after it, and what a second look asks for.
+Beside each rule of others that its argument has (JSON: name -> rule) it prints, for each family,
+where packets go before, in and after it, and what a second look asks for.
 """
 
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 
 from rpcd_wireguard_uplink.model import DefaultRoute, Family
 from rpcd_wireguard_uplink.steering.plan import Diversion, SteeringPlan
@@ -61,5 +64,16 @@ def run(family: Family) -> dict[str, object]:
     return {**told, "refused": kernel.refused, "again": again, "left": len(left), **warnings}
 
 
+def beside(rule: str) -> dict[str, object]:
+    def change(verb: str) -> None:
+        for version in ("-4", "-6") if rule else ():
+            subprocess.run(["ip", version, "rule", verb, *rule.split()], check=True)
+
+    change("add")
+    found = {family.value: run(family) for family in Family}
+    change("del")
+    return found
+
+
 if __name__ == "__main__":
-    print(json.dumps({family.value: run(family) for family in Family}))
+    print(json.dumps({name: beside(rule) for name, rule in json.loads(sys.argv[1]).items()}))

@@ -98,13 +98,13 @@ def plan(
     )
 
 
-def ways(routes: list[Route]) -> dict[str, list[tuple[str, str]]]:
-    """Destination ('' for the default) -> (device, gateway) of each hop, by metric."""
-    found: dict[str, list[tuple[str, str]]] = {}
+def ways(routes: list[Route]) -> dict[str, str]:
+    """Destination ('' for the default) -> device and gateway of each hop, by metric."""
+    found: dict[str, list[str]] = {}
     for route in sorted(routes, key=lambda each: each.metric):
-        held = found.setdefault(route.destination, [])
-        held += [(NAMES[h.index], h.gateway) for h in route.hops] or [("refused", "")]
-    return found
+        hops = [f"{NAMES[h.index]} {h.gateway}".strip() for h in route.hops]
+        found.setdefault(route.destination, []).extend(hops or ["refused"])
+    return {destination: ", ".join(hops) for destination, hops in found.items()}
 
 
 def diverted_routes(

@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import errno
 import sys
-from collections.abc import AsyncIterator, Callable, Collection, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pytest_mock import MockerFixture
@@ -139,7 +140,7 @@ class Wishing(SteeringCoordinator):
         self._apply(moves)
 
 
-@dataclass
+@dataclass(repr=False)  # asyncio writes down what a fixture returns
 class Bench:
     """A controller, its kernel, and what was told."""
 
@@ -171,7 +172,7 @@ class Bench:
         rules = [r for f in Family for r in self.kernel.rules(f) if r.protocol > 150]
         return [*rules, *(r for f in Family for r in self.kernel.routes(f) if r.protocol > 150)]
 
-    def table(self, number: int, family: Family = V4) -> dict[str, list[tuple[str, str]]]:
+    def table(self, number: int, family: Family = V4) -> dict[str, str]:
         return ways([r for r in self.kernel.routes(family) if r.table == number])
 
     def where(self, to: str = "9.9.9.9", mark: int = 0) -> str:
@@ -190,12 +191,28 @@ class Bench:
         return [(family, names[mark]) for family, mark, _ in self.connections.deleted]
 
     @asynccontextmanager
-    async def following(self) -> AsyncIterator[None]:
-        task = asyncio.create_task(self.control.follow())
+    async def running(self, *works: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
+        tasks = [asyncio.create_task(work) for work in works]
         try:
             yield
         finally:
-            task.cancel()
+            for task in tasks:
+                task.cancel()
+
+    def before_scripts(self, mocker: MockerFixture, act: Callable[[str], object]) -> None:
+        """Have this done before each script that nftables is given."""
+        run = nft.run_script
+
+        async def acted(script: str) -> None:
+            act(script)
+            await run(script)
+
+        mocker.patch.object(nft, "run_script", acted)
+
+    def decide(self, diversion: Diversion | None, family: Family = V4) -> None:
+        """Have a decision carried out, as far as it is at once."""
+        self.steering.want(family, diversion, OVER if diversion else BACK, 300 if diversion else -1)
+        self.steering.commit()
 
     async def until(self, condition: Callable[[], object]) -> None:
         async with asyncio.timeout(20):
@@ -211,9 +228,9 @@ class Bench:
     async def settle(self) -> None:
         """Have what is wanted carried out."""
         self.steering.commit()
-        async with self.following():
-            await self.until(lambda: not self.control._kicked.is_set())
-            await asyncio.sleep(0.02)
+        while self.control._kicked.is_set():
+            self.control._kicked.clear()
+            await self.control.settle()
 
     async def divert(self, *wanted: Diversion, change: Change = OVER) -> None:
         for diversion in wanted:
@@ -306,7 +323,7 @@ async def away(standing: Bench) -> Bench:
 async def test_the_standing_part_diverts_nothing(standing: Bench) -> None:
     assert standing.where() == "wan" and standing.where("2001:db8:5::1") == "wan"
     assert standing.where(mark=0x51) == "wan"
-    assert standing.table(DIVERTED_TABLE)[""] == [("wan2", "198.51.100.1")], "ready in advance"
+    assert standing.table(DIVERTED_TABLE)[""] == "wan2 198.51.100.1", "ready in advance"
     assert standing.problems == {} and standing.told == []
 
 
@@ -346,9 +363,8 @@ async def test_a_wish_waits_for_the_standing_part(bench: Bench) -> None:
 
 async def test_what_fails_is_tried_again_and_told_once(standing: Bench) -> None:
     standing.kernel.errors[NEWRULE] = errno.ENOMEM
-    standing.steering.want(V4, AWAY, OVER, 300)
-    standing.steering.commit()
-    async with standing.following():
+    standing.decide(AWAY)
+    async with standing.running(standing.control.follow()):
         await standing.until(lambda: standing.problems)
         assert standing.told == [] and not standing.steering.diversions
         assert "refused the rule" in standing.problems["switch"]
@@ -364,9 +380,8 @@ async def test_what_fails_is_tried_again_and_told_once(standing: Bench) -> None:
 async def test_an_nft_that_fails_on_the_way_home_keeps_the_diversion(away: Bench) -> None:
     """No look-up may be led by a WAN to a tunnel's resolver."""
     away.commands.answers["nft"] = CommandFailed("nft is busy")
-    away.steering.want(V4, None, BACK, -1)
-    away.steering.commit()
-    async with away.following():
+    away.decide(None)
+    async with away.running(away.control.follow()):
         await away.until(lambda: "switch" in away.problems)
         assert away.where() == "wgup_a" and away.steering.diversions == {V4: AWAY}
         away.commands.answers.clear()
@@ -376,9 +391,8 @@ async def test_an_nft_that_fails_on_the_way_home_keeps_the_diversion(away: Bench
 
 async def test_an_nft_that_fails_on_the_way_out_holds_up_no_traffic(standing: Bench) -> None:
     standing.commands.answers["nft"] = CommandFailed("nft is busy")
-    standing.steering.want(V4, AWAY, OVER, 300)
-    standing.steering.commit()
-    async with standing.following():
+    standing.decide(AWAY)
+    async with standing.running(standing.control.follow()):
         await standing.until(lambda: "switch" in standing.problems)
         assert standing.where() == "wgup_a"
         assert len(standing.told) == 1
@@ -400,9 +414,8 @@ async def test_the_newest_wish_counts(standing: Bench) -> None:
 async def test_both_families_move_in_one_change(standing: Bench) -> None:
     """In it is what leads traffic away: a route and the rules. The path's own table is next."""
     before, standing.kernel.batches = {*standing.ours()}, 0
-    for diversion in (AWAY, AWAY6):
-        standing.steering.want(diversion.family, diversion, OVER, 300)
-    standing.steering.commit()
+    standing.steering.want(V4, AWAY, OVER, 300)
+    standing.decide(AWAY6, V6)
     assert standing.kernel.batches == 1
     added = {*standing.ours()} - before
     assert len([each for each in added if isinstance(each, Route)]) == 2
@@ -417,31 +430,31 @@ async def test_both_families_move_in_one_change(standing: Bench) -> None:
 async def test_back_home(standing: Bench) -> None:
     rules = standing.kernel.rules(V4)
     await standing.divert(AWAY)
-    away = standing
+    standing.connections.deleted.clear()
+    await standing.go_home()
+    assert standing.where() == "wan" and not standing.diverted()
+    assert standing.forgotten() == [(V4, "wgup_a")], "the tunnel's, not the WAN's"
+    assert standing.told[-1][0] == "failback"
+    assert standing.words[-1] == "calm"
+    assert "delete element inet wgup diverted { ipv4 }" in "".join(standing.scripts())
+    assert standing.kernel.rules(V4) == rules, "what stands has stood"
+
+
+@pytest.mark.parametrize(
+    ("path", "dead", "left"),
+    [
+        ("wgup_b", ["wan"], "wgup_a"),
+        ("wan2", ["wan"], "wgup_a"),
+        ("wgup_a", ["wan", "wan2"], "wan2"),
+    ],
+)
+async def test_only_what_traffic_leaves_or_what_is_newly_dead_is_forgotten(
+    away: Bench, path: str, dead: list[str], left: str
+) -> None:
     away.connections.deleted.clear()
-    await away.go_home()
-    assert away.where() == "wan" and not away.diverted()
-    assert away.forgotten() == [(V4, "wgup_a")], "the tunnel's, not the WAN's"
-    assert away.told[-1][0] == "failback"
-    assert away.words[-1] == "calm"
-    assert "delete element inet wgup diverted { ipv4 }" in "".join(away.scripts())
-    assert away.kernel.rules(V4) == rules, "what stands has stood"
-
-
-async def test_from_one_path_to_another(away: Bench) -> None:
-    away.connections.deleted.clear()
-    await away.divert(replace(AWAY, route=DefaultRoute(V4, "wgup_b")))
-    assert away.where() == "wgup_b" and away.forgotten() == [(V4, "wgup_a")]
-    await away.divert(TO_WAN2)
-    assert away.where() == "wan2"
-    assert away.forgotten()[1:] == [(V4, "wgup_b")]
-
-
-async def test_another_wan_that_dies_meanwhile(away: Bench) -> None:
-    away.connections.deleted.clear()
-    await away.divert(replace(AWAY, dead=("wan", "wan2")))
-    assert away.forgotten() == [(V4, "wan2")], "only what is newly dead"
-    assert away.where() == "wgup_a"
+    route = TO_WAN2.route if path == "wan2" else DefaultRoute(V4, path)
+    await away.divert(Diversion(V4, tuple(dead), route))
+    assert away.where() == path and away.forgotten() == [(V4, left)]
 
 
 async def test_being_stranded_moves_nothing(standing: Bench) -> None:
@@ -520,18 +533,14 @@ async def test_removal_leaves_nothing(away: Bench) -> None:
     await away.steering.ensure([])
     assert len(away.kernel.requests) == requests
     assert len(away.commands.lines("nft delete")) == 1
-
-
-async def test_uplinks_that_come_again_work_again(away: Bench) -> None:
-    await away.steering.ensure([])
     await away.steering.ensure([UPLINK, OTHER])
     await away.settle()
     assert away.where() == "wan"
     await away.divert(AWAY)
-    assert away.where() == "wgup_a"
+    assert away.where() == "wgup_a", "uplinks that come again work again"
 
 
-async def test_leftovers_of_an_earlier_run_are_removed(away: Bench, mocker: MockerFixture) -> None:
+async def test_leftovers_of_an_earlier_run_are_removed(away: Bench) -> None:
     """Its uplinks were removed from the file while it was down."""
     again = away.make()
     await again.ensure([])
@@ -553,7 +562,7 @@ async def test_a_tunnel_that_was_made_anew_gets_its_routes_back(away: Bench) -> 
 # --- a restart
 
 
-async def test_an_earlier_run_is_taken_over(away: Bench, mocker: MockerFixture) -> None:
+async def test_an_earlier_run_is_taken_over(away: Bench) -> None:
     requests, scripts = len(away.kernel.requests), len(away.scripts())
     again = away.make()
     assert await away.start(again) == {V4: Adopted("wgup_a", ("wan",))}
@@ -568,15 +577,13 @@ async def test_an_earlier_run_is_taken_over(away: Bench, mocker: MockerFixture) 
     await again.stop()
 
 
-async def test_what_was_taken_back_meanwhile_is_not_taken_over(
-    away: Bench, mocker: MockerFixture
-) -> None:
+async def test_what_was_taken_back_meanwhile_is_not_taken_over(away: Bench) -> None:
     rules = away.kernel.found_rules[V4]
     rules[:] = [rule for rule in rules if rule.protocol != DIVERTING]
     assert await away.start(away.make()) == {}
 
 
-async def test_rules_without_a_memory_are_taken_back(away: Bench, mocker: MockerFixture) -> None:
+async def test_rules_without_a_memory_are_taken_back(away: Bench) -> None:
     """A lost file: nobody knows what they are for, and the monitor will ask anew."""
     Path(away.control.memory.path).unlink()
     again = away.make()
@@ -590,32 +597,21 @@ async def test_rules_without_a_memory_are_taken_back(away: Bench, mocker: Mocker
 
 async def follow_news(bench: Bench, count: int = 1) -> None:
     """Have the kernel's news followed so many times."""
-    task = asyncio.create_task(bench.control.follow_kernel())
-    try:
+    async with bench.running(bench.control.follow_kernel()):
         for _ in range(count):
             bench.control._news.set()
             await bench.until(lambda: not bench.control._news.is_set())
-            await asyncio.sleep(0.01)
-    finally:
-        task.cancel()
 
 
-def flush_rules(bench: Bench) -> None:
-    """What systemd-networkd and netifd do at their start."""
+def flush(found: dict[Family, Any]) -> None:
+    """What systemd-networkd and netifd do at their start to rules, and others to routes."""
     for family in Family:
-        rules = bench.kernel.found_rules[family]
-        rules[:] = [rule for rule in rules if rule.protocol < 150]
-
-
-def flush_routes(bench: Bench) -> None:
-    for family in Family:
-        routes = bench.kernel.found_routes[family]
-        routes[:] = [route for route in routes if route.protocol < 150]
+        found[family] = [each for each in found[family] if each.protocol < 150]
 
 
 async def test_rules_that_somebody_removes_are_put_back_and_told_after_three(away: Bench) -> None:
     for count in range(1, 4):
-        flush_rules(away)
+        flush(away.kernel.found_rules)
         assert away.where() == "wan"
         await follow_news(away)
         assert away.where() == "wgup_a"
@@ -624,7 +620,7 @@ async def test_rules_that_somebody_removes_are_put_back_and_told_after_three(awa
 
 
 async def test_routes_that_somebody_removes_are_put_back(away: Bench) -> None:
-    flush_routes(away)
+    flush(away.kernel.found_routes)
     await follow_news(away)
     assert away.where() == "wgup_a" and away.table(UNDERLAY_TABLE)
     await follow_news(away, 3)
@@ -649,23 +645,19 @@ async def test_a_change_of_main_is_followed(away: Bench) -> None:
     ]
     await follow_news(away)
     assert away.where("10.8.0.9") == "refused", "a private network without a route"
-
-
-async def test_quiet_news_ask_for_nothing(away: Bench) -> None:
     batches = away.kernel.batches
     await follow_news(away, 3)
-    assert away.kernel.batches == batches
+    assert away.kernel.batches == batches, "quiet news ask for nothing"
 
 
 async def test_a_kernel_that_refuses_while_it_is_followed(away: Bench) -> None:
-    flush_rules(away)
+    flush(away.kernel.found_rules)
     away.kernel.errors[NEWRULE] = errno.EPERM
-    task = asyncio.create_task(away.control.follow_kernel())
     away.control._news.set()
-    await away.until(lambda: "steering" in away.problems)
-    away.kernel.errors.clear()
-    await away.until(lambda: "steering" not in away.problems)
-    task.cancel()
+    async with away.running(away.control.follow_kernel()):
+        await away.until(lambda: "steering" in away.problems)
+        away.kernel.errors.clear()
+        await away.until(lambda: "steering" not in away.problems)
     assert away.where() == "wgup_a"
 
 
@@ -696,18 +688,14 @@ async def test_a_table_that_somebody_deleted_is_built_anew(away: Bench) -> None:
     await away.settle()
     before = len(away.scripts())
     away.commands.answers["nft"] = CommandFailed("No such file or directory")
-    task = asyncio.create_task(away.control.keep_fresh())
-    async with away.following():
+    async with away.running(away.control.keep_fresh(), away.control.follow()):
         await away.until(lambda: "refresh" in away.problems)
         away.commands.answers.clear()
-        await away.until(lambda: "refresh" not in away.problems)
-        await away.until(lambda: "switch" not in away.problems)
-        await asyncio.sleep(0.02)
-    task.cancel()
+        await away.until(lambda: not {"refresh", "switch"} & {*away.problems})
+        await away.until(lambda: 'blocked6 { "wan"' in away.scripts()[-1])
     after = away.scripts()[before:]
     built = max(n for n, script in enumerate(after) if "add table inet wgup" in script)
     assert "diverted { ipv4 timeout" in after[built], "what is in force comes with it"
-    assert any('blocked6 { "wan"' in script for script in after[built:])
     assert away.where() == "wgup_a" and len(away.told) == 1
 
 
@@ -845,6 +833,11 @@ async def test_a_portal_stays_on_its_wan(standing: Bench) -> None:
 BLOCKED = {V4: (), V6: ("wan",)}
 
 
+async def hang(script: str) -> None:
+    """What an nft does that never ends."""
+    await asyncio.Event().wait()
+
+
 async def test_what_is_blocked_waits_for_the_standing_part_and_is_refreshed(bench: Bench) -> None:
     bench.steering.block(BLOCKED)
     assert not bench.is_kicked, "there is no table yet"
@@ -854,9 +847,8 @@ async def test_what_is_blocked_waits_for_the_standing_part_and_is_refreshed(benc
     bench.steering.block(dict(BLOCKED))
     assert not bench.is_kicked
     laid = len(bench.scripts())
-    task = asyncio.create_task(bench.control.keep_fresh())
-    await bench.until(lambda: len(bench.scripts()) > laid)
-    task.cancel()
+    async with bench.running(bench.control.keep_fresh()):
+        await bench.until(lambda: len(bench.scripts()) > laid)
     assert 'blocked6 { "wan"' in bench.scripts()[-1]
     bench.steering.block({})
     await bench.settle()
@@ -874,11 +866,8 @@ async def test_diverting_and_blocking_are_one_transaction(standing: Bench) -> No
 
 async def test_nothing_in_force_is_nothing_to_refresh(standing: Bench) -> None:
     before = len(standing.scripts())
-    works = (standing.control.keep_alive(), standing.control.keep_fresh())
-    tasks = [asyncio.create_task(work) for work in works]
-    await standing.until(lambda: standing.words.count("calm") > 3)
-    for task in tasks:
-        task.cancel()
+    async with standing.running(standing.control.keep_alive(), standing.control.keep_fresh()):
+        await standing.until(lambda: standing.words.count("calm") > 3)
     assert len(standing.scripts()) == before
 
 
@@ -886,18 +875,11 @@ async def test_an_nft_that_hangs_keeps_nobody_from_saying_that_the_process_lives
     away: Bench, mocker: MockerFixture
 ) -> None:
     """Else the watchdog would end the diversion, and it would be taken for somebody's removal."""
-
-    async def hang(script: str) -> None:
-        await asyncio.sleep(3600)
-
-    told = mocker.patch.object(nft, "run_script", side_effect=hang)
-    works = (away.control.keep_alive(), away.control.keep_fresh())
-    tasks = [asyncio.create_task(work) for work in works]
-    await away.until(lambda: told.called)
-    before = len(away.words)
-    await away.until(lambda: len(away.words) > before + 3)
-    for task in tasks:
-        task.cancel()
+    hanging = mocker.patch.object(nft, "run_script", side_effect=hang)
+    async with away.running(away.control.keep_alive(), away.control.keep_fresh()):
+        await away.until(lambda: hanging.called)
+        before = len(away.words)
+        await away.until(lambda: len(away.words) > before + 3)
     assert "repairs" not in away.problems
 
 
@@ -928,14 +910,7 @@ async def test_draining_begins_before_the_traffic_leaves(
 ) -> None:
     away.steering.configure((), 600.0)
     seen: list[str] = []
-    run = away.commands.run
-
-    async def noted(argv: list[str], **options: str) -> object:
-        if "drain4 {" in options.get("stdin", ""):
-            seen.append(away.where())
-        return await run(argv, **options)  # type: ignore[arg-type]
-
-    mocker.patch("rpcd_wireguard_uplink.system.process.run", noted)
+    away.before_scripts(mocker, lambda s: seen.append(away.where()) if "drain4 {" in s else None)
     await away.go_home()
     assert seen == ["wgup_a"]
 
@@ -950,9 +925,8 @@ async def test_they_end_by_time_with_the_tunnel_or_its_uplink(draining: Bench, w
     else:
         draining.steering._uplinks = (OTHER,)
     draining.steering.commit()
-    task = asyncio.create_task(draining.control.keep_fresh())
-    await draining.until(draining.control._kicked.is_set)
-    task.cancel()
+    async with draining.running(draining.control.keep_fresh()):
+        await draining.until(draining.control._kicked.is_set)
     await draining.settle()
     assert draining.connections.deleted == [(V4, slot << SLOT_SHIFT, INBOUND | SLOT_MASK)]
     assert "flush map inet wgup drain4" in draining.scripts()[-1]
@@ -1161,13 +1135,8 @@ async def test_look_ups_are_led_home_before_the_traffic(away: Bench, mocker: Moc
     await away.steering.ensure([UPLINK, OTHER])
     await away.settle()
     seen: list[tuple[str, bool]] = []
-    run = away.commands.run
-
-    async def noted(argv: list[str], **options: str) -> object:
-        seen.append((away.where(), "delete element inet wgup diverted" in options["stdin"]))
-        return await run(argv, **options)  # type: ignore[arg-type]
-
-    mocker.patch("rpcd_wireguard_uplink.system.process.run", noted)
+    ended = "delete element inet wgup diverted"
+    away.before_scripts(mocker, lambda script: seen.append((away.where(), ended in script)))
     await away.go_home()
     assert seen[0] == ("wgup_a", True)
 
@@ -1206,16 +1175,13 @@ async def test_resolvers_are_looked_for_while_nothing_is_diverted(
 ) -> None:
     mocker.patch.object(module, "RESOLVERS_S", 0.01)
     look = mocker.patch.object(TunnelResolvers, "look", return_value={"wgup_a": ("10.7.7.1",)})
-    task = asyncio.create_task(away.control.follow_resolvers())
-    try:
-        await asyncio.sleep(0.05)
+    async with away.running(away.control.follow_resolvers()):
+        await asyncio.sleep(0.03)
         look.assert_not_called()
         await away.go_home()
         await away.until(lambda: look.called)
         await away.settle()
         assert "10.7.7.1" in target(away.scripts()[-1])
-    finally:
-        task.cancel()
 
 
 # --- underlays and MTU
@@ -1258,10 +1224,10 @@ async def test_tunnels_fit_when_outer_packets_move(standing: Bench) -> None:
     standing.machine.tunnels["wgup_a"] = Tunnel("wgup_a", "nodea", "K", endpoint=UPLINK.endpoint)
     standing.machine.towards["192.0.2.9"] = "wan2"
     standing.steering.bury(V4, {"wan"})
-    task = asyncio.create_task(standing.steering._follow_underlays())
-    await standing.divert(AWAY)
-    task.cancel()
-    assert "set wgup_a mtu 1320" in standing.kernel.changes
+    async with standing.running(standing.steering._follow_underlays()):
+        await standing.divert(AWAY)
+        await standing.until(lambda: standing.kernel.changes)
+    assert standing.kernel.changes == ["set wgup_a mtu 1320"]
     assert standing.steering._network.state.underlays["wgup_a"] == "wan2"
 
 
@@ -1289,22 +1255,21 @@ async def test_a_missing_watchdog_is_told(standing: Bench, mocker: MockerFixture
 
 
 async def test_a_refresh_beside_a_failback_renews_no_redirect(
-    standing: Bench, mocker: MockerFixture
+    away: Bench, mocker: MockerFixture
 ) -> None:
     """A look-up would be led to the tunnel's resolver after the traffic went home."""
-    await standing.divert(AWAY)
-    run, scripts = module.nft.run_script, list[str]()
-    beside: list[asyncio.Task[None]] = []
+    scripts: list[str] = []
+    away.before_scripts(mocker, scripts.append)
+    run, beside = nft.run_script, list[asyncio.Task[None]]()
 
     async def run_beside(script: str) -> None:
-        scripts.append(script)
         if not beside:
-            beside.append(asyncio.create_task(standing.control._refresh()))
-            await asyncio.sleep(0.01)
+            beside.append(asyncio.create_task(away.control._refresh()))
+            await asyncio.sleep(0)
         await run(script)
 
-    mocker.patch.object(module.nft, "run_script", run_beside)
-    await standing.go_home()
+    mocker.patch.object(nft, "run_script", run_beside)
+    await away.go_home()
     await beside[0]
     assert "delete element inet wgup diverted" in scripts[0]
     assert not [s for s in scripts[1:] if "add element inet wgup diverted { ipv4 timeout" in s]
@@ -1317,16 +1282,14 @@ async def test_the_other_family_that_goes_home_meanwhile_is_prepared_too(
     """Its look-ups would be led to the tunnel's resolver, and its connections be cut, otherwise."""
     standing.steering.configure((), drain_s)
     await standing.divert(AWAY, AWAY6)
-    run, scripts = module.nft.run_script, list[str]()
+    scripts: list[str] = []
 
-    async def run_and_decide(script: str) -> None:
+    def decide(script: str) -> None:
         if not scripts:
-            standing.steering.want(V6, None, BACK, -1)
-            standing.steering.commit()
+            standing.decide(None, V6)
         scripts.append(script if standing.diverted(V6) else "")
-        await run(script)
 
-    mocker.patch.object(module.nft, "run_script", run_and_decide)
+    standing.before_scripts(mocker, decide)
     await standing.go_home()
     before = "".join(scripts)
     assert "delete element inet wgup diverted { ipv6 }" in before
@@ -1338,16 +1301,14 @@ async def test_the_other_family_waits_for_no_nftables(
     standing: Bench, mocker: MockerFixture
 ) -> None:
     """Its verdict falls while nftables is told of the first family, which has moved."""
-    run, seen = module.nft.run_script, list[bool]()
+    seen: list[bool] = []
 
-    async def run_and_decide(script: str) -> None:
+    def decide(script: str) -> None:
         if not seen:
-            standing.steering.want(V6, AWAY6, OVER, 300)
-            standing.steering.commit()
+            standing.decide(AWAY6, V6)
             seen.append(standing.diverted(V4) and standing.diverted(V6))
-        await run(script)
 
-    mocker.patch.object(module.nft, "run_script", run_and_decide)
+    standing.before_scripts(mocker, decide)
     await standing.divert(AWAY)
     assert seen == [True]
     assert set(standing.forgotten()) == {(V4, "wan"), (V6, "wan")}
@@ -1361,16 +1322,14 @@ async def test_a_verdict_waits_for_nftables_only_where_it_does_not_know_the_path
 ) -> None:
     """It falls while nftables is told of other uplinks than before, and that may take seconds."""
     await standing.steering.ensure([OTHER, *([UPLINK] if at_once else [])])
-    run, seen = module.nft.run_script, list[bool]()
+    seen: list[bool] = []
 
-    async def run_and_decide(script: str) -> None:
+    def decide(script: str) -> None:
         if not seen:
-            standing.steering.want(V4, AWAY, OVER, 300)
-            standing.steering.commit()
+            standing.decide(AWAY)
             seen.append(standing.diverted())
-        await run(script)
 
-    mocker.patch.object(module.nft, "run_script", run_and_decide)
+    standing.before_scripts(mocker, decide)
     await standing.steering.ensure(uplinks)
     assert seen == [at_once]
     assert standing.where() == "wgup_a" and [kind for kind, *_ in standing.told] == ["failover"]
@@ -1379,8 +1338,7 @@ async def test_a_verdict_waits_for_nftables_only_where_it_does_not_know_the_path
 async def test_a_stop_finishes_the_change_that_was_begun(standing: Bench) -> None:
     """A new run takes over both families, or watches the one that was forgotten from the start."""
     standing.steering.want(V4, AWAY, OVER, 300)
-    standing.steering.want(V6, AWAY6, OVER, 300)
-    standing.steering.commit()
+    standing.decide(AWAY6, V6)
     await standing.steering.stop()
     assert set(standing.control.memory.load()) == {V4, V6}
     assert len(standing.told) == 2
@@ -1389,13 +1347,9 @@ async def test_a_stop_finishes_the_change_that_was_begun(standing: Bench) -> Non
 async def test_a_stop_waits_only_so_long_for_what_hangs(
     standing: Bench, mocker: MockerFixture
 ) -> None:
-    async def hang(script: str) -> None:
-        await asyncio.Event().wait()
-
     mocker.patch.object(module, "LAST_CHANGE_S", 0.02)
-    hanging = mocker.patch.object(module.nft, "run_script", side_effect=hang)
-    standing.steering.want(V4, AWAY, OVER, 300)
-    standing.steering.commit()
+    hanging = mocker.patch.object(nft, "run_script", side_effect=hang)
+    standing.decide(AWAY)
     async with asyncio.timeout(5):
         await standing.steering.stop()
     hanging.assert_called()

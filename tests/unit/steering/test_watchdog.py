@@ -16,7 +16,6 @@ from rpcd_wireguard_uplink.steering import watchdog as module
 from rpcd_wireguard_uplink.steering.watchdog import ReversePath, Watchdog, find_shell
 from rpcd_wireguard_uplink.system import proc
 
-SILENCE_S = 1
 TAKEN_BACK = [
     f"{family} {what} protocol {protocol}"
     for what in ("rule flush", "route flush table all")
@@ -25,11 +24,11 @@ TAKEN_BACK = [
 ]
 
 
-def wait_for(condition: Callable[[], bool], within_s: float = 15.0) -> None:
-    end_s = time.monotonic() + within_s
+def wait_for(condition: Callable[[], bool]) -> None:
+    end_s = time.monotonic() + 15.0
     while not condition():
         assert time.monotonic() < end_s
-        time.sleep(0.02)
+        time.sleep(0.01)
 
 
 class Scene:
@@ -50,6 +49,11 @@ class Scene:
 
     def running(self) -> int:
         return sum(child.poll() is None for child in self.children)
+
+    def begin(self, watchdog: Watchdog) -> None:
+        """Have it armed and listening."""
+        assert watchdog.beat(armed=True) == ""
+        wait_for(self.has_reader)
 
     def has_reader(self) -> bool:
         try:
@@ -74,12 +78,6 @@ def scene(tmp_path: Path, mocker: MockerFixture) -> Iterator[Scene]:
     for child in found.children:
         child.kill()
         child.wait()
-
-
-@pytest.fixture
-def impatient(mocker: MockerFixture) -> None:
-    """It waits for a second only."""
-    mocker.patch.object(module, "SILENCE_S", SILENCE_S)
 
 
 @pytest.fixture
@@ -110,49 +108,52 @@ def test_one_is_started_and_ends_when_told(scene: Scene, watchdog: Watchdog) -> 
     assert len(scene.children) == 1
 
 
-@pytest.mark.usefixtures("impatient")
-def test_silence_takes_the_rules_back(scene: Scene, watchdog: Watchdog) -> None:
+@pytest.mark.parametrize(
+    ("shell", "silence_s"),
+    [
+        pytest.param("bash", 0.3, marks=pytest.mark.needs("bash")),
+        pytest.param("busybox ash", 1, marks=pytest.mark.needs("busybox")),
+    ],
+)
+def test_silence_takes_the_rules_back(
+    scene: Scene, watchdog: Watchdog, mocker: MockerFixture, shell: str, silence_s: float
+) -> None:
     """Even where it comes right after the first word, before the shell has opened its end."""
+    mocker.patch.object(module, "SILENCE_S", silence_s)
+    mocker.patch.object(module, "find_shell", return_value=["/usr/bin/env", *shell.split()])
     scene.directory.mkdir()
     Path(watchdog.saved_path).write_text("no-such-device 1\n")
-    watchdog.beat(armed=True)
     begun_s = time.monotonic()
+    watchdog.beat(armed=True)
     watchdog.leave()
     wait_for(lambda: scene.running() == 0)
-    assert time.monotonic() - begun_s > SILENCE_S - 0.5
+    assert time.monotonic() - begun_s > silence_s
     assert scene.calls() == TAKEN_BACK
     assert not os.path.exists(watchdog.saved_path)
 
 
-@pytest.mark.usefixtures("impatient")
-def test_a_service_that_is_back_in_time_takes_it_over(scene: Scene, watchdog: Watchdog) -> None:
-    watchdog.beat(armed=True)
-    wait_for(scene.has_reader)
-    watchdog.leave()
-    again = Watchdog(str(scene.directory))
-    end_s = time.monotonic() + SILENCE_S + 1.5
-    while time.monotonic() < end_s:
-        assert again.beat(armed=True) == ""
-        time.sleep(0.1)
-    assert scene.calls() == []
-    assert len(scene.children) == 1
-    again.end()
-    wait_for(lambda: scene.running() == 0)
-
-
-@pytest.mark.usefixtures("impatient")
 def test_a_service_that_is_being_loaded_gives_it_its_full_time(
-    scene: Scene, watchdog: Watchdog
+    scene: Scene, watchdog: Watchdog, mocker: MockerFixture
 ) -> None:
-    watchdog.beat(armed=True)
-    wait_for(scene.has_reader)
-    watchdog.beat(armed=True)
+    mocker.patch.object(module, "SILENCE_S", 1)
+    scene.begin(watchdog)
     watchdog.leave()
-    begun = time.monotonic()
-    time.sleep(SILENCE_S / 2)
+    time.sleep(0.3)
+    begun_s = time.monotonic()
     Watchdog(str(scene.directory)).prolong()
     wait_for(lambda: scene.running() == 0)
-    assert time.monotonic() - begun > SILENCE_S * 1.4
+    assert time.monotonic() - begun_s > 0.9
+
+
+def test_a_service_that_is_back_in_time_takes_it_over(scene: Scene, watchdog: Watchdog) -> None:
+    scene.begin(watchdog)
+    watchdog.leave()
+    again = Watchdog(str(scene.directory))
+    for _ in range(5):
+        assert again.beat(armed=True) == ""
+    again.end()
+    wait_for(lambda: scene.running() == 0)
+    assert scene.calls() == [] and len(scene.children) == 1
 
 
 def test_nothing_is_made_where_no_diversion_is(tmp_path: Path) -> None:
@@ -162,8 +163,7 @@ def test_nothing_is_made_where_no_diversion_is(tmp_path: Path) -> None:
 
 def test_calm_ends_the_watchdog(scene: Scene, watchdog: Watchdog) -> None:
     """A service that dies later, while nothing is diverted, leaves no process behind."""
-    watchdog.beat(armed=True)
-    wait_for(scene.has_reader)
+    scene.begin(watchdog)
     watchdog.beat(armed=False)
     wait_for(lambda: scene.running() == 0)
     assert scene.calls() == []
@@ -173,16 +173,17 @@ def test_calm_ends_the_watchdog(scene: Scene, watchdog: Watchdog) -> None:
     watchdog.end()
 
 
-def test_calm_before_it_has_begun(scene: Scene, watchdog: Watchdog) -> None:
+def test_calm_or_the_end_before_it_has_begun(scene: Scene, watchdog: Watchdog) -> None:
     watchdog.beat(armed=True)
     watchdog.beat(armed=False)
     wait_for(lambda: watchdog.beat(armed=False) or scene.running() == 0)
-    assert scene.calls() == []
+    watchdog.beat(armed=True)
+    watchdog.end()
+    assert scene.running() == 0 and scene.calls() == []
 
 
 def test_one_that_was_killed_is_started_again(scene: Scene, watchdog: Watchdog) -> None:
-    watchdog.beat(armed=True)
-    wait_for(scene.has_reader)
+    scene.begin(watchdog)
     watchdog.beat(armed=True)
     scene.children[0].kill()
     scene.children[0].wait()
@@ -198,19 +199,12 @@ def test_one_whose_fifo_is_gone_is_replaced(
 ) -> None:
     """Somebody cleaned /run: it would hear nothing more, and take the diversion back."""
     mocker.patch.object(module, "STARTING_S", 0.0)
-    watchdog.beat(armed=True)
-    wait_for(scene.has_reader)
+    scene.begin(watchdog)
     watchdog.leave()
     (scene.directory / "heartbeat").unlink()
     assert watchdog.beat(armed=True) == ""
     assert scene.running() == 1 and len(scene.children) == 2
     wait_for(scene.has_reader)
-    watchdog.end()
-    assert scene.running() == 0
-
-
-def test_the_end_before_it_has_begun(scene: Scene, watchdog: Watchdog) -> None:
-    watchdog.beat(armed=True)
     watchdog.end()
     assert scene.running() == 0
 
@@ -251,16 +245,6 @@ def test_shells(there: set[str], found: list[str], mocker: MockerFixture) -> Non
     """bash, or BusyBox's; dash has no time limit."""
     mocker.patch.object(module.os, "access", lambda path, mode: path in there)
     assert find_shell({"PATH": "/x"}) == found
-
-
-@pytest.mark.needs("busybox")
-@pytest.mark.usefixtures("impatient")
-def test_busybox_takes_back_too(scene: Scene, watchdog: Watchdog, mocker: MockerFixture) -> None:
-    mocker.patch.object(module, "find_shell", return_value=["/usr/bin/env", "busybox", "ash"])
-    watchdog.beat(armed=True)
-    watchdog.leave()
-    wait_for(lambda: scene.running() == 0)
-    assert scene.calls() == TAKEN_BACK
 
 
 # --- reverse path filtering
@@ -322,14 +306,13 @@ def test_devices_of_any_name_are_loosened(conf: Conf, filtering: ReversePath) ->
     assert filtering.loosen(()) == "" and conf.get(name) == "1"
 
 
-def test_what_is_not_strict_is_left_alone(conf: Conf, filtering: ReversePath, saved: Path) -> None:
+def test_what_is_not_strict_is_left_alone_unless_all_are(
+    conf: Conf, filtering: ReversePath, saved: Path
+) -> None:
+    """The kernel takes the larger of `all` and the device's."""
     assert filtering.loosen({"open", "loose"}) == ""
     assert (conf.get("open"), conf.get("loose")) == ("0", "2")
     assert not saved.exists()
-
-
-def test_a_strict_all_counts_for_everyone(conf: Conf, filtering: ReversePath, saved: Path) -> None:
-    """The kernel takes the larger of `all` and the device's."""
     conf.set("all", "1")
     assert filtering.loosen({"open", "loose"}) == ""
     assert (conf.get("open"), conf.get("loose"), conf.get("all")) == ("2", "2", "1")

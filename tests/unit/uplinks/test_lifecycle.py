@@ -5,6 +5,7 @@ any step is mended by the next start, and no secret is ever told.
 from __future__ import annotations
 
 import errno
+import itertools
 import json
 import logging
 import os
@@ -25,6 +26,25 @@ from rpcd_wireguard_uplink.uci.store import UnwritableConfig
 from tests.unit.fakes import Commands, Crash, Machine, key_of
 from tests.unit.router import CONFIG, LINE, NETWORK, Router, offer
 
+
+async def added(router: Router, *peer_ids: str) -> dict[str, str]:
+    """Uplinks to these peers; the files then."""
+    for peer_id in peer_ids:
+        await router.call("uplink_gossip", message=offer(peer_id))
+        await router.call("uplink_add", peer_id=peer_id)
+    return router.files()
+
+
+async def problems(router: Router) -> str:
+    return "\n".join((await router.call("uplink_status"))["problems"])
+
+
+def without_nodea(text: str) -> str:
+    """Our file without the section of the uplink to nodea, which another one follows."""
+    head, _, tail = text.partition("\nconfig uplink 'wgup_nodea'")
+    return head + tail[tail.index("\nconfig uplink") :]
+
+
 # --- what goes wrong
 
 
@@ -43,9 +63,7 @@ async def test_a_tunnel_that_cannot_be_made_is_undone(router: Router) -> None:
 
 
 async def test_a_change_that_cannot_be_made_is_taken_back(router: Router) -> None:
-    await router.call("uplink_gossip", message=offer("nodea"))
-    await router.call("uplink_add", peer_id="nodea")
-    before = router.files()
+    before = await added(router, "nodea")
     router.machine.refusals["wgup_nodea"] = "no kernel module"
     with pytest.raises(CommandFailed):
         await router.call("uplink_add", peer_id="nodea", weight=99)
@@ -81,8 +99,7 @@ async def test_a_change_that_costs_the_router_its_line_is_undone(
 
 
 async def test_the_last_good_configuration_stays_in_force(router: Router) -> None:
-    await router.call("uplink_gossip", message=offer("nodea"))
-    await router.call("uplink_add", peer_id="nodea")
+    await added(router, "nodea")
     good = router.text("wireguard-uplink")
     before, tunnels = router.files(), router.machine.tunnels
     bad = CONFIG + "config uplink 'half"
@@ -90,7 +107,7 @@ async def test_the_last_good_configuration_stays_in_force(router: Router) -> Non
     await router.daemon.uplinks.reload()
     status = await router.call("uplink_status")
     assert status["uplink_count"] == 1
-    assert any("last good configuration" in problem for problem in status["problems"])
+    assert "last good configuration" in "\n".join(status["problems"])
     calls: dict[str, dict[str, Any]] = {
         "uplink_add": {"peer_id": "nodea", "weight": 5},
         "uplink_remove": {"peer_id": "nodea"},
@@ -110,15 +127,14 @@ async def test_the_last_good_configuration_stays_in_force(router: Router) -> Non
 
 async def test_one_bad_option_stops_nothing_else(router: Router) -> None:
     """Nor does a section that can't be used: what is wrong is told, and left as it is."""
-    await router.call("uplink_gossip", message=offer("nodea"))
-    await router.call("uplink_add", peer_id="nodea")
+    await added(router, "nodea")
     tunnels = router.machine.tunnels
     half = "\nconfig uplink 'x'\n\toption peer_id 'nodeb'\n"
     router.write(
         "wireguard-uplink", router.text("wireguard-uplink").replace("'60'", "'soon'") + half
     )
     await router.daemon.uplinks.reload()
-    told = "\n".join((await router.call("uplink_status"))["problems"])
+    told = await problems(router)
     assert "check_interval is 'soon': it must be a whole number from 1 to 3600" in told
     assert "the last good value, 60, stays in force: `wgctl uplink set check_interval 60`" in told
     assert "wireguard-uplink.x: an uplink's section is named like its interface" in told
@@ -128,21 +144,9 @@ async def test_one_bad_option_stops_nothing_else(router: Router) -> None:
     text = router.text("wireguard-uplink")
     assert "'soon'" in text and half in text and "auto_failover '0'" in text
     assert router.machine.tunnels == tunnels
-    head, _, tail = text.partition("\nconfig uplink 'wgup_nodea'")
-    router.write("wireguard-uplink", head + tail[tail.index("\nconfig uplink") :])
+    router.write("wireguard-uplink", without_nodea(text))
     await router.daemon.uplinks.reload()
     assert not router.machine.tunnels, "what a bad file takes out stays out"
-
-
-async def test_a_start_over_a_bad_file_touches_nothing(router: Router) -> None:
-    await router.call("uplink_gossip", message=offer("nodea"))
-    await router.call("uplink_add", peer_id="nodea")
-    router.write("wireguard-uplink", "config uplink 'half")
-    before, tunnels = router.files(), router.machine.tunnels
-    await router.restart()
-    assert router.files() == before
-    assert router.machine.tunnels == tunnels
-    assert (await router.call("uplink_status"))["problems"]
 
 
 async def test_a_state_file_that_cannot_be_written_is_a_problem_and_no_more(router: Router) -> None:
@@ -150,7 +154,7 @@ async def test_a_state_file_that_cannot_be_written_is_a_problem_and_no_more(rout
     router.state_file.mkdir()
     assert (await router.call("uplink_gossip", message=offer("nodea")))["accepted"]
     router.daemon.state_file.write()
-    assert any("can't write" in p for p in (await router.call("uplink_status"))["problems"])
+    assert "can't write" in await problems(router)
 
 
 # --- crashes
@@ -170,17 +174,20 @@ def unchanging(files: Mapping[str, str]) -> dict[str, str]:
     return kept
 
 
-async def steps_of(router: Router, name: str, **arguments: Any) -> int:
-    """How many steps a call takes."""
-    before = len(router.machine.steps)
-    await router.call(name, **arguments)
-    return len(router.machine.steps) - before
-
-
-async def crash_everywhere(
-    tmp_path: Path, name: str, prepare: str, arguments: dict[str, Any]
-) -> int:
-    """Kill the service before and after each step of a call, and start it anew each time."""
+@pytest.mark.usefixtures("commands")
+@pytest.mark.parametrize(
+    ("prepare", "name", "arguments", "least"),
+    [
+        # intent, keys, values, network, tunnel, keys kept, pending gone
+        pytest.param("", "uplink_add", {}, 7, id="an addition"),
+        pytest.param("uplink_add", "uplink_remove", {}, 1, id="a removal"),
+        pytest.param("uplink_add", "uplink_add", {"endpoint": "198.51.100.1:7"}, 1, id="a change"),
+    ],
+)
+async def test_killed_at_any_step_of(
+    tmp_path: Path, prepare: str, name: str, arguments: dict[str, Any], least: int
+) -> None:
+    """Before and after each step, and started anew each time."""
     template = Router(tmp_path / "template")
     template.write("wireguard-uplink", CONFIG)
     template.write("network", NETWORK)
@@ -189,47 +196,30 @@ async def crash_everywhere(
     if prepare:
         await template.call(prepare, peer_id="nodea")
     await template.stop()
-    shutil.copytree(tmp_path / "template", tmp_path / "done", ignore=FIFOS)
-    done = Router(tmp_path / "done")
-    await done.start()
-    old = done.files()
-    count = await steps_of(done, name, **arguments)
-    new = done.files()
+
+    async def copy(folder: str) -> Router:
+        shutil.copytree(template.directory, tmp_path / folder, ignore=FIFOS)
+        router = Router(tmp_path / folder)
+        await router.start()
+        return router
+
+    done = await copy("done")
+    old, steps = unchanging(done.files()), len(done.machine.steps)
+    await done.call(name, peer_id="nodea", **arguments)
+    new, count = unchanging(done.files()), len(done.machine.steps) - steps
     await done.stop()
-    for step in range(1, count + 1):
-        for after in (False, True):
-            folder = tmp_path / f"{step}-{after}"
-            shutil.copytree(tmp_path / "template", folder, ignore=FIFOS)
-            router = Router(folder)
-            await router.start()
-            router.machine.dies_at, router.machine.after = len(router.machine.steps) + step, after
-            with pytest.raises(Crash):
-                await router.call(name, **arguments)
-            await router.restart()
-            found = unchanging(router.files())
-            assert found in (unchanging(old), unchanging(new)), (step, after)
-            router.assert_consistent()
-            status = await router.call("uplink_status")
-            assert status["uplink_count"] == len(router.machine.tunnels)
-            await router.stop()
-    return count
-
-
-@pytest.mark.usefixtures("commands")
-async def test_killed_at_any_step_of_an_addition(tmp_path: Path) -> None:
-    count = await crash_everywhere(tmp_path, "uplink_add", "", {"peer_id": "nodea"})
-    assert count >= 7, "intent, keys, values, network, tunnel, keys kept, pending gone"
-
-
-@pytest.mark.usefixtures("commands")
-async def test_killed_at_any_step_of_a_removal(tmp_path: Path) -> None:
-    await crash_everywhere(tmp_path, "uplink_remove", "uplink_add", {"peer_id": "nodea"})
-
-
-@pytest.mark.usefixtures("commands")
-async def test_killed_at_any_step_of_a_change(tmp_path: Path) -> None:
-    arguments = {"peer_id": "nodea", "endpoint": "198.51.100.1:7"}
-    await crash_everywhere(tmp_path, "uplink_add", "uplink_add", arguments)
+    assert count >= least
+    for step, after in itertools.product(range(1, count + 1), (False, True)):
+        router = await copy(f"{step}-{after}")
+        router.machine.dies_at, router.machine.after = len(router.machine.steps) + step, after
+        with pytest.raises(Crash):
+            await router.call(name, peer_id="nodea", **arguments)
+        await router.restart()
+        assert unchanging(router.files()) in (old, new), (step, after)
+        router.assert_consistent()
+        status = await router.call("uplink_status")
+        assert status["uplink_count"] == len(router.machine.tunnels)
+        await router.stop()
 
 
 @pytest.mark.parametrize("lasts", [True, False])
@@ -245,7 +235,7 @@ async def test_what_was_written_although_the_disk_refused_is_undone(
     assert "pending" in router.text("wireguard-uplink")
     if lasts:
         await router.daemon.uplinks.reload()
-        assert "undoing wgup_nodea failed" in str((await router.call("uplink_status"))["problems"])
+        assert "undoing wgup_nodea failed" in await problems(router)
         assert (await router.call("uplink_history"))["events"] == [], "not undone, and not told so"
     mocker.stop(refused)
     await router.daemon.uplinks.reload()
@@ -265,9 +255,7 @@ async def test_private_keys_are_never_told(
     router: Router, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG)
-    for peer in ("nodea", "nodeb"):
-        await router.call("uplink_gossip", message=offer(peer))
-        await router.call("uplink_add", peer_id=peer)
+    await added(router, "nodea", "nodeb")
     secrets = [*router.machine.keys().values(), "SECRET-OF-THE-OWNER"]
     assert len(secrets) == 3
     router.machine.refusals["wgup_nodea"] = "refused"
@@ -295,9 +283,7 @@ async def test_private_keys_are_never_told(
 async def test_a_bad_key_file_takes_down_only_its_uplink_and_is_named(
     router: Router, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for peer_id in ("nodea", "nodeb"):
-        await router.call("uplink_gossip", message=offer(peer_id))
-        await router.call("uplink_add", peer_id=peer_id)
+    await added(router, "nodea", "nodeb")
     read_key, generated = Machine.read_key, Machine.generate_keys
 
     async def broken(machine: Machine, interface: str) -> str:
@@ -310,17 +296,16 @@ async def test_a_bad_key_file_takes_down_only_its_uplink_and_is_named(
     router.write("network", NETWORK)
     await router.restart()
     assert set(router.machine.tunnels) == {"wgup_nodeb"}
-    assert "wgup_nodea.key" in str((await router.call("uplink_status"))["problems"])
+    assert "wgup_nodea.key" in await problems(router)
     monkeypatch.setattr(Machine, "read_key", read_key)
     monkeypatch.setattr(Machine, "generate_keys", generated)
     await router.daemon.uplinks.reload()
     assert set(router.machine.tunnels) == {"wgup_nodea", "wgup_nodeb"}
-    assert "wgup_nodea.key" not in str((await router.call("uplink_status"))["problems"])
+    assert "wgup_nodea.key" not in await problems(router)
 
 
 async def test_a_lost_key_file_ends_no_tunnel(router: Router) -> None:
-    await router.call("uplink_gossip", message=offer("nodea"))
-    await router.call("uplink_add", peer_id="nodea")
+    await added(router, "nodea")
     before, keys = router.machine.tunnels["wgup_nodea"], router.machine.keys()
     (router.directory / "keys" / "wgup_nodea").unlink()
     await router.restart()
@@ -343,9 +328,7 @@ async def test_the_filter_stands_before_a_tunnel_and_goes_after_the_last(
 
     monkeypatch.setattr(Machine, "sync", watched)
     router.machine.guards.clear()
-    for peer_id in ("nodea", "nodeb"):
-        await router.call("uplink_gossip", message=offer(peer_id))
-        await router.call("uplink_add", peer_id=peer_id)
+    await added(router, "nodea", "nodeb")
     assert seen == [(1, set()), (2, set())] and router.machine.guards == [set()]
     text = router.text("wireguard-uplink")
     router.write("wireguard-uplink", text + "\toption inbound '1'\n")
@@ -367,24 +350,15 @@ async def test_a_filter_that_can_not_stand_is_told(
         raise CommandFailed("nft failed: no such file")
 
     monkeypatch.setattr(Machine, "guard_tunnels", fail)
-    await router.call("uplink_gossip", message=offer("nodea"))
-    await router.call("uplink_add", peer_id="nodea")
-    told = str((await router.call("uplink_status"))["problems"])
+    await added(router, "nodea")
+    told = await problems(router)
     assert "can't be filtered (nft failed" in told
     monkeypatch.undo()
     await router.daemon.uplinks.guard_tunnels()
-    assert "filtered" not in str((await router.call("uplink_status"))["problems"])
+    assert "filtered" not in await problems(router)
 
 
 # --- absence is not intent
-
-
-async def two_uplinks(router: Router) -> dict[str, str]:
-    """Uplinks to nodea and nodeb; the files then."""
-    for peer_id in ("nodea", "nodeb"):
-        await router.call("uplink_gossip", message=offer(peer_id))
-        await router.call("uplink_add", peer_id=peer_id)
-    return router.files()
 
 
 LOST = {
@@ -403,7 +377,7 @@ LOST = {
 async def test_a_configuration_that_is_lost_deletes_nothing(
     router: Router, name: str, restarts: bool
 ) -> None:
-    before, text = await two_uplinks(router), LOST[name]
+    before, text = await added(router, "nodea", "nodeb"), LOST[name]
     tunnels = dict(router.machine.tunnels)
     path = router.directory / "config" / "wireguard-uplink"
     if text is None:
@@ -418,23 +392,22 @@ async def test_a_configuration_that_is_lost_deletes_nothing(
     found = {k: v for k, v in router.files().items() if k != "wireguard-uplink"}
     assert found == {k: v for k, v in before.items() if k != "wireguard-uplink"}
     assert router.machine.tunnels == tunnels
-    assert "wireguard-uplink" in str((await router.call("uplink_status"))["problems"])
+    assert "wireguard-uplink" in await problems(router)
     refusal = await router.refusal("uplink_set_failover", enabled=False)
     assert refusal[1] == "bad_config", "nothing is written on top of what is lost"
     assert not path.exists() if text is None else path.read_text() == text
     router.write("wireguard-uplink", before["wireguard-uplink"])
     await router.daemon.uplinks.reload()
     assert router.files() == before and router.machine.tunnels == tunnels
-    assert "wireguard-uplink" not in str((await router.call("uplink_status"))["problems"])
+    assert "wireguard-uplink" not in await problems(router)
     assert "uplink_removed" not in [table.get("kind") for _, table in router.events]
 
 
 async def test_a_whole_file_without_a_section_is_a_removal_that_is_remembered(
     router: Router,
 ) -> None:
-    before = await two_uplinks(router)
-    head, _, tail = before["wireguard-uplink"].partition("\nconfig uplink 'wgup_nodea'")
-    router.write("wireguard-uplink", head + tail[tail.index("\nconfig uplink") :])
+    before = await added(router, "nodea", "nodeb")
+    router.write("wireguard-uplink", without_nodea(before["wireguard-uplink"]))
     await router.daemon.uplinks.reload()
     assert set(router.machine.tunnels) == {"wgup_nodeb"}
     assert router.config.settings.declined == {"nodea"}
@@ -450,16 +423,15 @@ async def test_a_whole_file_without_a_section_is_a_removal_that_is_remembered(
 async def test_a_new_router_without_a_file_begins_anew(router: Router) -> None:
     (router.directory / "config" / "wireguard-uplink").unlink()
     await router.restart()
-    assert "lost" not in str((await router.call("uplink_status"))["problems"])
+    assert "lost" not in await problems(router)
     await router.call("uplink_set_failover", enabled=True)
     assert "config wireguard-uplink 'uplink'" in router.text("wireguard-uplink")
 
 
 async def test_a_section_that_comes_back_finds_its_key(router: Router, commands: Commands) -> None:
-    before = await two_uplinks(router)
+    before = await added(router, "nodea", "nodeb")
     tunnels, private = dict(router.machine.tunnels), router.machine.keys()["wgup_nodea"]
-    head, _, tail = before["wireguard-uplink"].partition("\nconfig uplink 'wgup_nodea'")
-    router.write("wireguard-uplink", head + tail[tail.index("\nconfig uplink") :])
+    router.write("wireguard-uplink", without_nodea(before["wireguard-uplink"]))
     await router.daemon.uplinks.reload()
     assert set(router.machine.keys()) == {"wgup_nodeb"}
     commands.answers["wg pubkey"] = key_of(f"public of {private}")
@@ -468,7 +440,7 @@ async def test_a_section_that_comes_back_finds_its_key(router: Router, commands:
     assert router.machine.tunnels == tunnels and router.machine.keys()["wgup_nodea"] == private
     # Somebody else's section by the same name gets a key of its own.
     commands.answers["wg pubkey"] = key_of("another")
-    router.write("wireguard-uplink", head + tail[tail.index("\nconfig uplink") :])
+    router.write("wireguard-uplink", without_nodea(before["wireguard-uplink"]))
     await router.daemon.uplinks.reload()
     router.write("wireguard-uplink", before["wireguard-uplink"])
     await router.daemon.uplinks.reload()
@@ -480,7 +452,7 @@ async def test_a_lost_network_file_is_no_reason_to_end_a_tunnel(
     router: Router, text: str | None
 ) -> None:
     """It holds what is derived: where it is ours alone it is made anew, with the same keys."""
-    before = await two_uplinks(router)
+    before = await added(router, "nodea", "nodeb")
     tunnels, path = dict(router.machine.tunnels), router.directory / "config" / "network"
     if text is None:
         path.unlink()
@@ -491,11 +463,11 @@ async def test_a_lost_network_file_is_no_reason_to_end_a_tunnel(
     assert router.machine.tunnels == tunnels
     assert router.files()["keys/wgup_nodea"] == before["keys/wgup_nodea"]
     is_bad = bool(text)
-    assert ("network" in str((await router.call("uplink_status"))["problems"])) is is_bad
+    assert ("network" in await problems(router)) is is_bad
     router.write("network", before["network"])
     await router.daemon.uplinks.restore_tunnels()
     assert router.files() == before and router.machine.tunnels == tunnels
-    assert "network" not in str((await router.call("uplink_status"))["problems"])
+    assert "network" not in await problems(router)
 
 
 # --- a disk that is full, a file that is locked
@@ -521,7 +493,7 @@ async def test_what_can_not_be_written_is_undone_or_finished_by_the_next_try(
     with monkeypatch.context() as patched:
         patched.setattr(Machine, "edit", full)
         assert await router.refusal("uplink_add", peer_id="nodea") == (13, "config_io")
-        told = str((await router.call("uplink_status"))["problems"])
+        told = await problems(router)
         assert ("undoing wgup_nodea failed" in told) is (last > 1)
     if how == "add":
         assert (await router.call("uplink_add", peer_id="nodea"))["success"]
@@ -533,7 +505,7 @@ async def test_what_can_not_be_written_is_undone_or_finished_by_the_next_try(
         assert [u.peer_id for u in router.daemon.monitor.watch.uplinks] == ["nodea"]
     else:
         assert router.files() == before
-    assert "undo" not in str((await router.call("uplink_status"))["problems"])
+    assert "undo" not in await problems(router)
 
 
 async def test_the_last_good_copy_is_kept_once_there_is_room_again(router: Router) -> None:
@@ -542,10 +514,10 @@ async def test_the_last_good_copy_is_kept_once_there_is_room_again(router: Route
     kept.unlink()
     kept.mkdir()
     await router.call("uplink_set_failover", enabled=False)
-    assert "can't be kept" in str((await router.call("uplink_status"))["problems"])
+    assert "can't be kept" in await problems(router)
     kept.rmdir()
     assert await router.daemon.uplinks.restore_tunnels()
-    assert "can't be kept" not in str((await router.call("uplink_status"))["problems"])
+    assert "can't be kept" not in await problems(router)
     assert text != kept.read_text() and "auto_failover '0'" in kept.read_text()
     assert not await router.daemon.uplinks.restore_tunnels()
 
@@ -554,8 +526,7 @@ async def test_a_removal_that_the_disk_cuts_short_is_finished_soon(
     router: Router, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Our file says that the uplink is gone: what is derived from it follows, by itself."""
-    await router.call("uplink_gossip", message=offer("nodea"))
-    await router.call("uplink_add", peer_id="nodea")
+    await added(router, "nodea")
     edit = Machine.edit
 
     async def refuse(machine: Machine, config: str, change: Callable[[Draft], None]) -> object:
