@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import io
 import json
 import os
 import pty
+import shlex
 import signal
 import subprocess
 import sys
@@ -15,6 +17,7 @@ import termios
 import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -36,11 +39,13 @@ from rpcd_wireguard_uplink.errors import NotFound, NotTrusted, Status, UplinkErr
 from rpcd_wireguard_uplink.extras.standalone.broker import Broker
 from rpcd_wireguard_uplink.ubus import BusObject, Call, Reply
 from rpcd_wireguard_uplink.ubus.client import Client
+from tests.unit.waiting import until
 
 KEY = "AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE="
 ROOT = Path(__file__).resolve().parents[3]
 DATA = ROOT / "tests" / "data"
 SHOWN = DATA / "wgctl.txt"
+UNIT = "usr/lib/systemd/system/wireguard-uplink.service"
 HOSTILE = "\x1b[2J\x07evil\u202e\r\nnext"
 
 
@@ -169,18 +174,16 @@ async def test_every_command_calls_its_method_and_prints_json(
 
 
 @pytest.mark.parametrize(
-    "argv",
+    "line",
     [
-        ("-s", "{}", "--json", "uplink", "status"),
-        ("uplink", "-s", "{}", "--json", "status"),
-        ("uplink", "status", "-s", "{}", "--json"),
-        ("--json", "uplink", "status", "--socket={}"),
+        "-s {} --json uplink status",
+        "uplink -s {} --json status",
+        "uplink status -s {} --json",
+        "--json uplink status --socket={}",
     ],
 )
-async def test_common_options_stand_anywhere(
-    service: Service, wgctl: Any, argv: tuple[str, ...]
-) -> None:
-    said = await wgctl(*(word.format(service.socket) for word in argv))
+async def test_common_options_stand_anywhere(service: Service, wgctl: Any, line: str) -> None:
+    said = await wgctl(*line.format(service.socket).split())
     assert (said.status, said.err) == (0, "")
     assert json.loads(said.out) == service.replies["uplink_status"]
 
@@ -203,6 +206,19 @@ async def test_metrics_are_printed(service: Service, wgctl: Any) -> None:
     assert f"wireguard_uplink_path_up{{{path}}} 1\n" in said.out
 
 
+def ipv4(state: str, **more: Any) -> dict[str, Any]:
+    return {"families": {"ipv4": {"state": state, "active_path": "x", **more}}}
+
+
+DEAD = {"reachable": False, "received": 0, "handshake_age_s": -1, "error": "it is silent"}
+DEAD_TEXT = """\
+nodeA does not carry traffic: 0 of 5 probes to 1.1.1.1 were answered through wgup_nodea
+it is silent
+There was no handshake yet
+"""
+OF_EARLY_PATH = "new connections by y, since the WAN is in doubt"
+
+
 @pytest.mark.parametrize(
     ("command", "changes", "wanted"),
     [
@@ -214,31 +230,14 @@ async def test_metrics_are_printed(service: Service, wgctl: Any) -> None:
         ("status", {"release_s": 12.0}, "Failback  in 12 s, if the WAN stays good\n"),
         (
             "status",
-            {"families": {"ipv4": {"state": "failed_over", "active_path": "x", "carrying": False}}},
-            "IPv4      failed_over, leaves by x, and nothing comes back\n",
+            ipv4("holding", carrying=False),
+            "holding, leaves by x, and nothing comes back\n",
         ),
-        (
-            "status",
-            {"families": {"ipv4": {"state": "suspect", "active_path": "x", "early_path": "y"}}},
-            "IPv4      suspect, leaves by x, new connections by y, since the WAN is in doubt\n",
-        ),
-        (
-            "status",
-            {
-                "families": {
-                    "ipv4": {"state": "failed_over", "active_path": "x", "spread": ["w", "x"]}
-                }
-            },
-            "IPv4      failed_over, leaves by x, shared with w\n",
-        ),
+        ("status", ipv4("suspect", early_path="y"), f"suspect, leaves by x, {OF_EARLY_PATH}\n"),
+        ("status", ipv4("holding", spread=["w", "x"]), "holding, leaves by x, shared with w\n"),
         ("consumers", {"offering": 0}, "This router does not offer its internet"),
         ("trust", {"peers": []}, "No mesh peer has been seen"),
-        (
-            "test",
-            {"reachable": False, "received": 0, "handshake_age_s": -1, "error": "it is silent"},
-            "nodeA does not carry traffic: 0 of 5 probes to 1.1.1.1 were answered through "
-            "wgup_nodea\nit is silent\nThere was no handshake yet\n",
-        ),
+        ("test", DEAD, DEAD_TEXT),
     ],
 )
 def test_other_replies_for_people(command: str, changes: dict[str, Any], wanted: str) -> None:
@@ -246,76 +245,88 @@ def test_other_replies_for_people(command: str, changes: dict[str, Any], wanted:
     assert wanted in render(name, {**canned()[name], **changes})
 
 
-async def test_status_is_watched(service: Service) -> None:
-    """Once a second over one connection, also while the service is away, until Ctrl-C."""
-    argv = [sys.executable, "-m", "rpcd_wireguard_uplink.cli.main", "-s", service.socket]
-    child = await asyncio.create_subprocess_exec(
-        *(*argv, "uplink", "status", "--watch", "--json"),
-        stdout=subprocess.PIPE,
-        cwd=ROOT,
-        # A shell that runs the tests in the background has Ctrl-C ignored.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
-    )
-    assert child.stdout is not None
+# --- watching
 
-    async def following() -> Any:
-        return json.loads(await asyncio.wait_for(child.stdout.readline(), 30))
 
-    try:
-        assert await following() == service.replies["uplink_status"]
+@contextlib.asynccontextmanager
+async def watched(service: Service, *, json: bool) -> AsyncIterator[Terminal]:
+    """The terminal on which the status is watched."""
+    options = argparse.Namespace(socket=service.socket, json=json)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(sys, "stdout", terminal := Terminal())
+        patched.setattr(main, "WATCH_S", 0.01)
+        watching = asyncio.create_task(main._watch(METHODS["uplink_status"], options))
+        yield terminal
+        watching.cancel()
+        await asyncio.gather(watching, return_exceptions=True)
+
+
+async def test_the_status_is_watched_while_the_service_comes_and_goes(service: Service) -> None:
+    """Over one connection."""
+    async with watched(service, json=True) as terminal:
+
+        def last() -> dict[str, Any]:
+            found: dict[str, Any] = json.loads((terminal.getvalue().splitlines() or ["{}"])[-1])
+            return found
+
+        await until(lambda: last() == service.replies["uplink_status"])
         service.error = NotFound("it is away")
-        while "it is away" not in (shown := await following()).get("error", ""):
-            assert shown == service.replies["uplink_status"]
+        await until(lambda: "it is away" in last().get("error", ""))
         service.error = None
-        while "error" in await following():
-            pass
-        child.send_signal(signal.SIGINT)
-        await asyncio.wait_for(child.wait(), 30)
-    finally:
-        if child.returncode is None:
-            child.kill()
-            await child.wait()
-    assert child.returncode == 0
+        await until(lambda: last() == service.replies["uplink_status"])
     assert len(set(service.callers)) == 1
+
+
+async def test_a_terminal_is_cleared_before_each_status(service: Service) -> None:
+    async with watched(service, json=False) as terminal:
+        await until(lambda: terminal.getvalue().count(main._CLEAR) > 2)
+    before, *frames = terminal.getvalue().split(main._CLEAR)
+    assert before == ""
+    assert all(frame.startswith("State     ") for frame in frames)
+
+
+@contextlib.asynccontextmanager
+async def child(*words: str, **streams: Any) -> AsyncIterator[asyncio.subprocess.Process]:
+    """`wgctl` in a process of its own, which ends with the block."""
+    argv = [sys.executable, "-m", "rpcd_wireguard_uplink.cli.main", *words]
+    made = await asyncio.create_subprocess_exec(*argv, cwd=ROOT, **streams)
+    try:
+        async with asyncio.timeout(30):
+            yield made
+    finally:
+        if made.returncode is None:
+            made.kill()
+            await made.wait()
+
+
+async def test_ctrl_c_ends_watching(service: Service) -> None:
+    words = ("-s", service.socket, "uplink", "status", "--watch", "--json")
+    # A shell that runs the tests in the background has Ctrl-C ignored.
+    start = partial(signal.signal, signal.SIGINT, signal.default_int_handler)
+    async with child(*words, stdout=subprocess.PIPE, preexec_fn=start) as watching:
+        assert watching.stdout is not None
+        assert json.loads(await watching.stdout.readline()) == service.replies["uplink_status"]
+        watching.send_signal(signal.SIGINT)
+        assert await watching.wait() == 0
 
 
 async def test_q_ends_watching_and_the_terminal_is_as_before(service: Service) -> None:
     outer, inner = pty.openpty()
     before = termios.tcgetattr(inner)
-    words = ["-m", "rpcd_wireguard_uplink.cli.main", "status", "--watch", "-s", service.socket]
-    pipe = asyncio.subprocess.PIPE
-    child = await asyncio.create_subprocess_exec(
-        sys.executable, *words, cwd=ROOT, stdin=inner, stdout=pipe
-    )
+    words = ("status", "--watch", "-s", service.socket)
     try:
-        async with asyncio.timeout(30):
-            assert child.stdout is not None and await child.stdout.readline()
-            while termios.tcgetattr(inner)[3] & termios.ICANON:
-                await asyncio.sleep(0.02)
+        async with child(*words, stdin=inner, stdout=subprocess.PIPE) as watching:
+            assert watching.stdout is not None and await watching.stdout.readline()
+            await until(lambda: not termios.tcgetattr(inner)[3] & termios.ICANON)
             os.write(outer, b"q")
-            assert await child.wait() == 0
+            assert await watching.wait() == 0
         assert termios.tcgetattr(inner) == before
     finally:
-        if child.returncode is None:
-            child.kill()
-            await child.wait()
         os.close(outer)
         os.close(inner)
 
 
-async def test_a_terminal_is_cleared_before_each_status(
-    service: Service, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    terminal = Terminal()
-    monkeypatch.setattr(sys, "stdout", terminal)
-    monkeypatch.setattr(main, "WATCH_S", 0.01)
-    options = argparse.Namespace(socket=service.socket, json=False)
-    with pytest.raises(TimeoutError):
-        async with asyncio.timeout(2):
-            await main._watch(METHODS["uplink_status"], options)
-    frames = terminal.getvalue().split(main._CLEAR)
-    assert frames[0] == "" and len(frames) > 2
-    assert all(frame.startswith("State     ") for frame in frames[1:])
+# --- what is wrong
 
 
 async def test_the_version_is_told(wgctl: Any) -> None:
@@ -341,28 +352,28 @@ async def test_the_services_errors_are_told(
 
 
 @pytest.mark.parametrize(
-    ("words", "sentence"),
+    ("line", "sentence"),
     [
-        (("add",), "the following arguments are required: PEER; see `wgctl uplink add --help`"),
-        (("add", "a b"), 'begin with a letter or digit, not "a b"'),
-        (("add", "a", "--weight", "heavy"), 'weight must be a whole number, not "heavy"'),
-        (("priority", "a", "-5"), "weight must be from 1 to 100, not -5"),
-        (("add", "a", "--weigh", "5"), "unrecognized arguments: --weigh 5"),
-        (("stauts",), "did you mean `wgctl uplink status`?"),
-        (("failover", "maybe"), 'enabled must be enable or disable, not "maybe"'),
-        (("list", "\x1b[2J"), "unrecognized arguments: \\x1b[2J"),
-        (("history", "--limit", "0"), "limit must be from 1 to 200, not 0"),
+        ("add", "the following arguments are required: PEER; see `wgctl uplink add --help`"),
+        ("add 'a b'", 'begin with a letter or digit, not "a b"'),
+        ("add a --weight heavy", 'weight must be a whole number, not "heavy"'),
+        ("priority a -5", "weight must be from 1 to 100, not -5"),
+        ("add a --weigh 5", "unrecognized arguments: --weigh 5"),
+        ("stauts", "did you mean `wgctl uplink status`?"),
+        ("failover maybe", 'enabled must be enable or disable, not "maybe"'),
+        ("list \x1b[2J", "unrecognized arguments: \\x1b[2J"),
+        ("history --limit 0", "limit must be from 1 to 200, not 0"),
+        # Options as they were typed.
+        ("offer --max-consumers 0", "--max-consumers must be from 1 to 200, not 0"),
+        ("use nodea --for soon", "--for must be a number of seconds"),
     ],
 )
 async def test_a_wrong_command_line_is_2_and_calls_nothing(
-    service: Service, wgctl: Any, words: tuple[str, ...], sentence: str
+    service: Service, wgctl: Any, line: str, sentence: str
 ) -> None:
-    said = await wgctl("uplink", "-s", service.socket, *words)
-    assert said.status == 2
-    assert sentence in said.err
-    assert len(said.err.splitlines()) == 1
-    assert said.out == ""
-    assert service.calls == []
+    said = await wgctl("uplink", "-s", service.socket, *shlex.split(line))
+    assert (said.status, said.out, service.calls) == (2, "", [])
+    assert sentence in said.err and len(said.err.splitlines()) == 1
 
 
 @pytest.mark.parametrize("argv", [(), ("uplink",)])
@@ -403,19 +414,6 @@ async def test_uplink_may_be_left_out(service: Service, words: tuple[str, ...]) 
     options = parser.parse_args(main._with_uplink(parser, list(words)))
     assert options.run.args[0] is METHODS["uplink_status"]
     assert main._with_uplink(parser, ["stauts"]) == ["stauts"]
-
-
-@pytest.mark.parametrize(
-    ("words", "said"),
-    [
-        (("offer", "--max-consumers", "0"), "--max-consumers must be from 1 to 200, not 0"),
-        (("use", "nodea", "--for", "soon"), "--for must be a number of seconds"),
-        (("priority", "nodea", "101"), "weight must be from 1 to 100, not 101"),
-    ],
-)
-async def test_an_error_names_what_was_typed(wgctl: Any, words: tuple[str, ...], said: str) -> None:
-    done = await wgctl("uplink", *words)
-    assert done.status == 2 and done.err.startswith(said)
 
 
 async def test_a_test_that_fails_is_1(service: Service, wgctl: Any) -> None:
@@ -462,14 +460,16 @@ async def test_without_the_service_it_is_10(bus: str, wgctl: Any) -> None:
 
 def test_what_starts_the_service(tmp_path: Path) -> None:
     root = str(tmp_path)
-    assert start_command(root=root) == "rpcd-wireguard-uplink serve --platform standalone --broker"
-    (tmp_path / "usr/lib/systemd/system").mkdir(parents=True)
-    (tmp_path / "usr/lib/systemd/system/wireguard-uplink.service").touch()
-    assert start_command(root=root).endswith("--broker")  # systemd itself does not run
-    (tmp_path / "run/systemd/system").mkdir(parents=True)
-    assert start_command(root=root) == "systemctl start wireguard-uplink"
-    (tmp_path / "etc").mkdir()
-    (tmp_path / "etc/openwrt_release").touch()
+    for there, command in (
+        ("etc/hostname", "rpcd-wireguard-uplink serve --platform standalone --broker"),
+        # A unit alone: systemd itself does not run.
+        (UNIT, "rpcd-wireguard-uplink serve --platform standalone --broker"),
+        ("run/systemd/system/x", "systemctl start wireguard-uplink"),
+        ("etc/openwrt_release", "/etc/init.d/wireguard-uplink start"),
+    ):
+        (tmp_path / there).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / there).touch()
+        assert start_command(root=root) == command
     assert start_command("restart", root) == "/etc/init.d/wireguard-uplink restart"
 
 
@@ -487,24 +487,23 @@ async def test_another_program_with_the_name_is_told(bus: str, wgctl: Any) -> No
 
 
 async def test_what_peers_say_can_not_reach_the_terminal(service: Service, wgctl: Any) -> None:
+    def is_harmless(text: str) -> bool:
+        return all(line.isprintable() for line in text.split("\n"))
+
     for name in ("uplink_list", "uplink_status", "uplink_add", "uplink_test", "uplink_history"):
         service.replies[name] = poisoned(service.replies[name], reply_schema(METHODS[name]).tree)
     for words, method, _ in COMMANDS:
         said = await wgctl("uplink", *words.split(), "-s", service.socket)
         assert said.status == (method == "uplink_drill")
-        assert all(line.isprintable() for line in said.out.split("\n")), method
-        assert not any(line.startswith("next") for line in said.out.splitlines())
+        assert is_harmless(said.out) and "\nnext" not in said.out, method
         said = await wgctl("uplink", *words.split(), "-s", service.socket, "--json")
-        assert said.out.isascii()
-        assert all(line.isprintable() for line in said.out.split("\n"))
+        assert said.out.isascii() and is_harmless(said.out)
     service.replies["uplink_test"]["reachable"] = False
     said = await wgctl("uplink", "test", "nodeA", "-s", service.socket)
-    assert "evil" in said.out
-    assert all(line.isprintable() for line in said.out.split("\n"))
+    assert "evil" in said.out and is_harmless(said.out)
     service.error = NotFound(HOSTILE)
     said = await wgctl("uplink", "remove", "nodeA", "-s", service.socket)
-    assert said.status == 4
-    assert all(line.isprintable() for line in said.err.split("\n"))
+    assert said.status == 4 and is_harmless(said.err)
 
 
 def poisoned(value: Any, schema: dict[str, Any]) -> Any:
@@ -531,7 +530,7 @@ async def test_a_reply_of_another_release_is_shown_as_it_is(
 async def test_progress_on_a_terminal_counts_and_goes_away(
     service: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    service.delay_s = 0.3
+    service.delay_s = 0.05
     terminal = Terminal()
     monkeypatch.setattr(sys, "stderr", terminal)
     argv = ["uplink", "test", "nodeA", "-s", service.socket]
@@ -541,48 +540,34 @@ async def test_progress_on_a_terminal_counts_and_goes_away(
     assert said.endswith("\r\x1b[K")
 
 
+@pytest.mark.parametrize("no_color", [None, "1"])
 async def test_colour_only_on_a_terminal_and_never_against_no_color(
-    service: Service, monkeypatch: pytest.MonkeyPatch
+    service: Service, monkeypatch: pytest.MonkeyPatch, no_color: str | None
 ) -> None:
     monkeypatch.delenv("NO_COLOR", raising=False)
+    if no_color is not None:
+        monkeypatch.setenv("NO_COLOR", no_color)
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stdout", terminal)
     argv = ["uplink", "list", "-s", service.socket]
-    terminal = Terminal()
-    monkeypatch.setattr(sys, "stdout", terminal)
     assert await asyncio.to_thread(main.main, argv) == 0
-    assert "\x1b[32mup" in terminal.getvalue()
-    monkeypatch.setenv("NO_COLOR", "1")
-    terminal = Terminal()
-    monkeypatch.setattr(sys, "stdout", terminal)
-    assert await asyncio.to_thread(main.main, argv) == 0
-    assert "\x1b" not in terminal.getvalue()
+    assert ("\x1b[32mup" in terminal.getvalue()) is (no_color is None)
+    assert ("\x1b" in terminal.getvalue()) is (no_color is None)
 
 
 async def test_a_closed_pipe_is_no_traceback(service: Service) -> None:
     reading, writing = os.pipe()
     os.close(reading)
-    child = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "rpcd_wireguard_uplink.cli.main"),
-        *("uplink", "list", "-s", service.socket),
-        stdout=writing,
-        stderr=subprocess.PIPE,
-        cwd=ROOT,
-    )
-    os.close(writing)
-    _, err = await asyncio.wait_for(child.communicate(), 30)
-    assert (child.returncode, err) == (0, b"")
+    words = ("uplink", "list", "-s", service.socket)
+    async with child(*words, stdout=writing, stderr=subprocess.PIPE) as made:
+        os.close(writing)
+        _, err = await made.communicate()
+    assert (made.returncode, err) == (0, b"")
 
 
 @pytest.mark.parametrize(
     ("seconds", "text"),
-    [
-        (-1, "-"),
-        (0, "0 s"),
-        (119, "119 s"),
-        (120, "2 min"),
-        (7200, "2 h"),
-        (172800, "2 d"),
-        (1e9, "11574 d"),
-    ],
+    [(-1, "-"), (0, "0 s"), (119, "119 s"), (120, "2 min"), (7200, "2 h"), (172800, "2 d")],
 )
 def test_durations(seconds: float, text: str) -> None:
     assert duration(seconds) == text
