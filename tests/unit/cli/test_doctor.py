@@ -92,14 +92,14 @@ def healthy(**changed: Any) -> Facts:
     return replace(facts, **changed)
 
 
-def test_a_healthy_router_hears_nothing() -> None:
-    assert examine(healthy()) == []
-    assert examine(Facts(routes=(DefaultRoute(Family.IPV4, "eth0"),))) == []
+def uplink_section(*lines: str) -> dict[str, str]:
+    return {"wireguard-uplink": "\n\t".join(("config wireguard-uplink 'uplink'", *lines)) + "\n"}
 
 
-BAD_UPLINK = "config wireguard-uplink 'uplink'\n\toption check_interval 'often'\n"
-UNKNOWN = "config wireguard-uplink 'uplink'\n\toption colour 'blue'\n"
-NO_SUCH_WAN = "config wireguard-uplink 'uplink'\n\tlist wan 'eth99'\n\tlist wan 'eth1'\n"
+BAD_UPLINK = uplink_section("option check_interval 'often'")
+UNKNOWN = uplink_section("option colour 'blue'")
+NO_SUCH_WAN = uplink_section("list wan 'eth99'", "list wan 'eth1'")
+HARDWARE = {"firewall": FIREWALL.replace("flow_offloading", "flow_offloading_hw")}
 NO_METRIC = NETWORK.replace("\toption metric '20'\n", "")
 SAME_METRIC = NETWORK.replace("'20'", "'10'")
 NO_GLOBALS = MWAN3.replace("config globals 'globals'\n", "")
@@ -123,10 +123,7 @@ CASES = [
     ({"raw_sockets": False}, "kernel", "wrong", "raw sockets", ""),
     ({"now_s": 1e8}, "clock", "wrong", "clock", "ntpd"),
     ({"strict_filter": True}, "rp_filter", "wrong", "rp_filter is 1", "=0 >>/etc/sysctl.conf"),
-    (
-        *({"strict_filter": True, "openwrt": False}, "rp_filter", "wrong", "rp_filter is 1"),
-        "rp_filter=0 >>/etc/sysctl.d/90-router.conf",
-    ),
+    ({"strict_filter": True, "openwrt": False}, "rp_filter", "wrong", "is 1", ".d/90-router.conf"),
     ({"holder": "other"}, "name", "wrong", "another program", "restart"),
     ({"holder": "nobody"}, "name", "note", "Nothing was sent over the WANs", "restart"),
     ({"holder": "no bus"}, "name", "note", "no bus", ""),
@@ -136,14 +133,8 @@ CASES = [
     ({"problems": ("the table is gone",)}, "service", "wrong", "the table is gone", ""),
     ({"notes": ("a: travels over wan",)}, "service", "note", "over wan", ""),
     ({"unreadable": {"network": "x is no UCI"}}, "configuration", "wrong", "no UCI", "vi "),
-    (
-        {"configs": {"wireguard-uplink": BAD_UPLINK}},
-        "configuration",
-        "wrong",
-        "often",
-        "set check_interval",
-    ),
-    ({"configs": {"wireguard-uplink": UNKNOWN}}, "configuration", "note", "colour", "reload"),
+    ({"configs": BAD_UPLINK}, "configuration", "wrong", "often", "set check_interval"),
+    ({"configs": UNKNOWN}, "configuration", "note", "colour", "reload"),
     ({"exposed": ("/k/a.key",)}, "keys", "wrong", "/k/a.key", "chmod go= /k/a.key"),
     ({"configs": {"mwan3": NO_GLOBALS}}, "mwan3", "wrong", "globals", "mwan3.globals=globals"),
     ({"configs": {"network": NO_METRIC}}, "mwan3", "wrong", "network.lte", "network.lte.metric=40"),
@@ -152,10 +143,7 @@ CASES = [
     ({"configs": {"firewall": NO_WAN_ZONE}}, "firewall", "wrong", "wan (eth1)", ""),
     ({"configs": {"firewall": NO_FORWARDING}}, "firewall", "wrong", "zone wan", ".src=home"),
     ({"wans": {"lte": "ppp0"}}, "firewall", "wrong", "zone guest", ".dest=guest"),
-    (
-        {"configs": {"firewall": FIREWALL.replace("flow_offloading", "flow_offloading_hw")}},
-        *("offloading", "note", "Hardware", "flow_offloading_hw=0"),
-    ),
+    ({"configs": HARDWARE}, "offloading", "note", "Hardware", "flow_offloading_hw=0"),
     ({"blockages": (BLOCKED,)}, "forwarding", "wrong", "ufw drops", "ufw route allow"),
     ({"routes": ()}, "lines", "note", "default route", ""),
 ]
@@ -185,25 +173,8 @@ def test_every_check_has_a_case() -> None:
     assert named == heard | {"check_provider"}
 
 
-def test_our_own_interfaces_are_no_wans_of_the_owner() -> None:
-    """As they are after an add beside mwan3: netifd has two names for the tunnel."""
-    ours = "".join(
-        f"config interface '{name}'\n\toption enabled '1'\n" for name in ("wgup_a", "wgup6a")
-    )
-    wans = {"wan": "eth1", "wgup_a": "wgup_a", "wgup6a": "wgup_a"}
-    changed = healthy(configs={"mwan3": MWAN3 + ours, "network": NETWORK + ours}, wans=wans)
-    assert examine(changed) == []
-    none_tracked = MWAN3.replace("enabled '1'", "enabled '0'").replace("config globals", "config x")
-    assert examine(healthy(configs={"mwan3": none_tracked + ours})) == []
-
-
-def test_without_a_known_package_manager_no_command_is_given() -> None:
-    found = examine(Facts(installer="", missing=frozenset({"nft"}), routes=healthy().routes))
-    assert [f.mend for f in found] == [""]
-
-
 def test_a_wan_that_is_not_there_is_told_where_no_service_does() -> None:
-    facts = healthy(configs={"wireguard-uplink": NO_SUCH_WAN}, devices=("eth1",))
+    facts = healthy(configs=NO_SUCH_WAN, devices=("eth1",))
     assert examine(facts) == []
     found = [f for f in examine(replace(facts, holder="nobody")) if f.check == "configuration"]
     assert [finding.level for finding in found] == [Level.WRONG]
@@ -239,36 +210,55 @@ def test_a_router_with_a_lan_that_forwards_nothing_is_told_once() -> None:
     assert (found.level, found.mend) == (Level.WRONG, "sysctl -w x=1")
 
 
-def test_elsewhere_the_packages_have_other_names() -> None:
-    found = examine(Facts(missing=frozenset({"ip", "nft"}), routes=()))
-    assert [f.mend for f in found if f.mend] == [
-        "apt-get install iproute2",
-        "apt-get install nftables",
-    ]
+# As they are after an add beside mwan3: netifd has two names for the tunnel.
+OURS = "".join(f"config interface '{n}'\n\toption enabled '1'\n" for n in ("wgup_a", "wgup6a"))
+OUR_DEVICES = {"wan": "eth1", "wgup_a": "wgup_a", "wgup6a": "wgup_a"}
+UNTRACKED = MWAN3.replace("enabled '1'", "enabled '0'").replace("config globals", "config x") + OURS
+ETH0 = (DefaultRoute(Family.IPV4, "eth0"),)
+NO_NFT = frozenset({"nft"})
+TELLS_OF_NFT = ("can't run nft: No such file or directory; is it installed?", "can't run tc: x")
+WHOLE: dict[str, tuple[Facts, list[tuple[str, str]]]] = {
+    "all is well": (healthy(), []),
+    "elsewhere all is well": (Facts(routes=ETH0), []),
+    "our own interfaces are no WANs of the owner": (
+        healthy(configs={"mwan3": MWAN3 + OURS, "network": NETWORK + OURS}, wans=OUR_DEVICES),
+        [],
+    ),
+    "mwan3 tracks none of the owner's": (healthy(configs={"mwan3": UNTRACKED}), []),
+    "without mwan3": (healthy(configs={"mwan3": "", "network": NO_METRIC}), []),
+    "without a known package manager no command is given": (
+        Facts(installer="", missing=NO_NFT, routes=ETH0),
+        [("programs", "")],
+    ),
+    "elsewhere the packages have other names": (
+        Facts(missing=frozenset({"ip", "nft"}), routes=ETH0),
+        [("programs", "apt-get install iproute2"), ("programs", "apt-get install nftables")],
+    ),
+    "a missing program is told once": (
+        healthy(missing=NO_NFT, problems=TELLS_OF_NFT),
+        [("programs", "opkg install nftables-json"), ("service", "")],
+    ),
+    "what the service tells of the firewall keeps its command": (
+        healthy(blockages=(BLOCKED,), problems=(BLOCKED.sentence,)),
+        [("forwarding", ALLOW)],
+    ),
+}
+
+
+@pytest.mark.parametrize("name", WHOLE)
+def test_all_that_is_told(name: str) -> None:
+    facts, found = WHOLE[name]
+    assert [(finding.check, finding.mend) for finding in examine(facts)] == found
 
 
 def test_the_same_is_not_said_twice() -> None:
-    told = next(iter(examine(healthy(configs={"wireguard-uplink": BAD_UPLINK})))).what
-    both = healthy(configs={"wireguard-uplink": BAD_UPLINK}, problems=(told.rstrip("."),))
-    assert len(examine(both)) == 1
+    [told] = examine(healthy(configs=BAD_UPLINK))
+    assert len(examine(healthy(configs=BAD_UPLINK, problems=(told.what.rstrip("."),)))) == 1
 
 
-def test_a_missing_program_is_told_once() -> None:
-    told = ("can't run nft: No such file or directory; is it installed?", "can't run tc: x")
-    found = examine(healthy(missing=frozenset({"nft"}), problems=told))
-    assert [finding.check for finding in found] == ["programs", "service"]
-
-
-def test_what_the_service_tells_of_the_firewall_keeps_its_command() -> None:
-    both = healthy(blockages=(BLOCKED,), problems=(BLOCKED.sentence,))
-    assert [finding.mend for finding in examine(both)] == [ALLOW]
-
-
-def test_without_mwan3_and_firewall_nothing_is_said_of_them() -> None:
-    assert examine(healthy(configs={"mwan3": "", "network": NO_METRIC})) == []
-    bare = healthy()
-    configs = {name: bare.configs[name] for name in ("network", "wireguard-uplink")}
-    assert examine(replace(bare, configs=configs)) == []
+def test_without_a_firewall_nothing_is_said_of_it() -> None:
+    configs = {name: healthy().configs[name] for name in ("network", "wireguard-uplink")}
+    assert examine(replace(healthy(), configs=configs)) == []
 
 
 # --- readers
@@ -363,6 +353,7 @@ def test_exposed_keys(tmp_path: Path) -> None:
         ("lib/modules/6.6/modules.builtin", "kernel/net/wireguard/wireguard.ko\n", "kernel"),
         ("sys/module/wireguard/version", "", "kernel"),
         ("lib/modules/6.5/wireguard.ko", "", ""),
+        ("wireguard-go", "#!/bin/sh\n", "wireguard-go"),
     ],
 )
 def test_where_wireguard_is(
@@ -370,17 +361,10 @@ def test_where_wireguard_is(
 ) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     path = tmp_path / file
-    path.parent.mkdir(parents=True)
+    path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text)
+    path.chmod(0o755)
     assert reading.find_wireguard("6.6", str(tmp_path)) == found
-
-
-def test_wireguard_go_is_second_best(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    program = tmp_path / "wireguard-go"
-    program.write_text("#!/bin/sh\n")
-    program.chmod(0o755)
-    monkeypatch.setenv("PATH", str(tmp_path))
-    assert reading.find_wireguard("6.6", str(tmp_path)) == "wireguard-go"
 
 
 # --- the command
@@ -388,7 +372,7 @@ def test_wireguard_go_is_second_best(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 @pytest.mark.needs("ip", "nft")
 async def test_it_runs_here_without_a_service(tmp_path: Path) -> None:
-    (tmp_path / "wireguard-uplink").write_text(BAD_UPLINK)
+    (tmp_path / "wireguard-uplink").write_text(BAD_UPLINK["wireguard-uplink"])
     places = Places(str(tmp_path), str(tmp_path / "keys"), str(tmp_path / "no.sock"))
     facts = await reading.read_facts(places)
     assert facts.holder == "no bus"
