@@ -17,7 +17,7 @@ from pytest_mock import MockerFixture
 
 from rpcd_wireguard_uplink.config.options import Settings
 from rpcd_wireguard_uplink.config.settings import Config
-from rpcd_wireguard_uplink.daemon import Daemon, make_platform
+from rpcd_wireguard_uplink.daemon import make_platform
 from rpcd_wireguard_uplink.errors import CommandFailed, ConfigError
 from rpcd_wireguard_uplink.extras.standalone.broker import Broker
 from rpcd_wireguard_uplink.model import Endpoint, Family, Link, PathKind, Uplink, mark_alias
@@ -64,11 +64,8 @@ class Router:
         self.config = directory / "config"
         self.config.mkdir()
         self.keys = directory / "keys"
-        for name, text in (
-            ("network", NETWORK),
-            ("firewall", FIREWALL),
-            ("wireguard-uplink", CONFIG),
-        ):
+        texts = {"network": NETWORK, "firewall": FIREWALL, "wireguard-uplink": CONFIG}
+        for name, text in texts.items():
             (self.config / name).write_text(text)
         self.kernel = Kernel()
         self.bus = bus
@@ -124,6 +121,14 @@ class Router:
         self.daemon.peers.rebuild()
         return await self.uplinks.create(uplink)
 
+    def provider_files(self) -> tuple[str, str]:
+        return self.text("network"), self.text("firewall")
+
+    async def stand(self, port: int = 51821) -> None:
+        """This router is a provider."""
+        gateways = ("10.7.8.1/24", "fd12::1/64")
+        await self.platform.install_provider(gateways, port, ("mesh0",), 7333)
+
     def is_marked(self, uplink: Uplink) -> bool:
         name = uplink.interface
         alias, group = self.kernel.alias.get(name), self.kernel.group.get(name)
@@ -163,9 +168,8 @@ async def test_a_tunnel_is_a_complete_section_that_netifd_brings_up(router: Rout
     uplink = await router.create()
     assert uplink.interface == "wgup_nodea"
     interface, peer = router.section("wgup_nodea"), router.section("wgup_nodea_peer")
-    assert interface.options["zone"] == "outside"
-    assert interface.options["nohostroute"] == "1"
-    assert interface.options["fwmark"] == "0x51"
+    wanted = {"zone": "outside", "nohostroute": "1", "fwmark": "0x51"}
+    assert wanted.items() <= interface.options.items()
     assert interface.options["private_key"] == await router.platform.read_key("wgup_nodea")
     assert "metric" not in interface.options, "no route, so no metric"
     assert (peer.type, peer.options["endpoint_host"]) == ("wireguard_wgup_nodea", "192.0.2.7")
@@ -220,7 +224,7 @@ async def test_a_change_is_in_force_whether_netifd_notices_it_or_not(
 async def test_a_tunnel_that_netifd_refuses_is_undone_with_its_reason(
     router: Router, mocker: MockerFixture
 ) -> None:
-    mocker.patch.object(netifd, "UP_S", 0.3)
+    mocker.patch.object(netifd, "UP_S", 0.05)
     router.netifd.stuck.add("wgup_nodea")
     with pytest.raises(CommandFailed, match="NO_DEVICE"):
         await router.create()
@@ -409,6 +413,9 @@ async def test_lines_have_the_owner_s_names(router: Router) -> None:
     await router.uplinks.apply()
     assert router.platform.logical_name("pppoe-wan") == "wan"
     assert router.platform.logical_name("eth9") == "eth9"
+    await router.daemon.monitor.network.read(())
+    wans = router.daemon.status.uplink_status().wans
+    assert [(wan.path, wan.device) for wan in wans] == [("wan", "pppoe-wan")]
     await router.netifd.also("WAN6", "pppoe-wan")
     async with asyncio.timeout(10):
         while router.platform.logical_name("eth9") == "eth9":
@@ -430,51 +437,48 @@ async def test_a_line_may_be_named_as_netifd_does(router: Router) -> None:
 BOTH = replace(UPLINK, addresses=("10.7.0.2/32", "fd07::2/128"))
 
 
-def watching(router: Router, directory: Path) -> Daemon:
-    """A service that looks at the kernel whenever netifd changes something there."""
+@pytest.fixture
+def mwan3_router(router: Router) -> Router:
+    """A router that uses mwan3, and looks at the kernel whenever netifd changes something there."""
     (router.config / "mwan3").write_text("config globals 'globals'\n")
-    (router.config.parent / "rc.d").mkdir()
-    (router.config.parent / "rc.d" / "S19mwan3").symlink_to("../init.d/mwan3")
+    started = router.config.parent / "rc.d" / "S19mwan3"
+    started.parent.mkdir()
+    started.symlink_to("../init.d/mwan3")
     router.watch()
-    return router.daemon
+    return router
 
 
-async def test_adds_beside_a_netifd_that_is_faster_than_our_mark(
-    router: Router, tmp_path: Path
-) -> None:
+async def test_adds_beside_a_netifd_that_is_faster_than_our_mark(mwan3_router: Router) -> None:
     """Its default route is there before its group is set and before the uplink is known."""
-    service = watching(router, tmp_path)
-    dead = []
-    for number in range(10):
-        uplink = await router.create(BOTH)
-        await service.monitor.reread()
-        devices = {f: set(service.monitor.network.state.wans[f].known) for f in Family}
-        kinds = {path.kind for path in service.monitor.paths.values() if path.device != "pppoe-wan"}
-        if devices != {V4: {"pppoe-wan"}, V6: set()} or kinds != {PathKind.UPLINK}:
-            dead.append((number, devices, kinds))
-        await router.uplinks.remove(uplink)
-    assert not dead
+    monitor = mwan3_router.daemon.monitor
+    for _ in range(2):
+        uplink = await mwan3_router.create(BOTH)
+        await monitor.reread()
+        devices = {family: set(monitor.network.state.wans[family].known) for family in Family}
+        assert devices == {V4: {"pppoe-wan"}, V6: set()}
+        kinds = {path.kind for path in monitor.paths.values() if path.device != "pppoe-wan"}
+        assert kinds == {PathKind.UPLINK}
+        await mwan3_router.uplinks.remove(uplink)
 
 
-async def test_default_routes_of_tunnels_stand_behind_every_wan_s(
-    router: Router, tmp_path: Path
-) -> None:
-    watching(router, tmp_path)
-    router.kernel.routes6["pppoe-wan"] = 1024  # the kernel's own choice where there is none
-    router.kernel.metrics["pppoe-wan"] = 100_000
-    first = await router.create(BOTH)
-    second = await router.create(replace(BOTH, peer_id="node-b", public_key=key_of("b")))
-    metrics = [router.kernel.metrics[uplink.interface] for uplink in (first, second)]
+async def test_default_routes_of_tunnels_stand_behind_every_wan_s(mwan3_router: Router) -> None:
+    kernel = mwan3_router.kernel
+    kernel.routes6["pppoe-wan"] = 1024  # the kernel's own choice where there is none
+    kernel.metrics["pppoe-wan"] = 100_000
+    first = await mwan3_router.create(BOTH)
+    second = await mwan3_router.create(replace(BOTH, peer_id="node-b", public_key=key_of("b")))
+    metrics = [kernel.metrics[uplink.interface] for uplink in (first, second)]
     assert len({*metrics}) == 2
     assert all(1 << 30 < metric < (1 << 31) - 1 for metric in metrics), "netifd takes 31 bits"
-    assert not [p for p in router.daemon.warnings if p.startswith("order")]
+    assert not [p for p in mwan3_router.daemon.warnings if p.startswith("order")]
 
 
 async def test_only_an_mwan3_that_is_used_gets_default_routes_of_tunnels(
-    router: Router, tmp_path: Path
+    mwan3_router: Router,
 ) -> None:
     """Without it they would carry traffic by themselves as soon as the WANs' are gone."""
-    service = watching(router, tmp_path)
+    router = mwan3_router
+    service = router.daemon
     made = await router.create(BOTH)
     assert made.interface in router.kernel.metrics and "wgup6" in router.text("network")
     await service.uplinks.set_failover(enabled=False)
@@ -482,7 +486,7 @@ async def test_only_an_mwan3_that_is_used_gets_default_routes_of_tunnels(
     assert "wgup6" not in router.text("network") and router.is_marked(made)
     await service.uplinks.set_failover(enabled=True)
     assert made.interface in router.kernel.metrics
-    (tmp_path / "rc.d" / "S19mwan3").unlink()
+    (router.config.parent / "rc.d" / "S19mwan3").unlink()
     assert not service.uplinks.changed_outside, "nobody looked yet"
     await router.daemon.wans.follow_mwan3()
     assert service.uplinks.changed_outside
@@ -493,10 +497,10 @@ async def test_only_an_mwan3_that_is_used_gets_default_routes_of_tunnels(
 
 @pytest.mark.parametrize("handler", ["uc", "sh"])
 async def test_a_metric_of_an_earlier_version_is_replaced_once(
-    router: Router, tmp_path: Path, handler: str
+    mwan3_router: Router, handler: str
 ) -> None:
+    router = mwan3_router
     router.netifd.handler = handler
-    watching(router, tmp_path)
     made = await router.create(BOTH)
     new = router.kernel.metrics[made.interface]
     text = router.text("network").replace(f"'{new}'", "'1001'")
@@ -512,10 +516,8 @@ async def test_a_metric_of_an_earlier_version_is_replaced_once(
     assert (router.text("network"), router.netifd.reloads) == (written, reloads)
 
 
-async def test_a_route_that_netifd_left_in_its_old_place_is_made_anew(
-    router: Router, tmp_path: Path
-) -> None:
-    watching(router, tmp_path)
+async def test_a_route_that_netifd_left_in_its_old_place_is_made_anew(mwan3_router: Router) -> None:
+    router = mwan3_router
     made = await router.create(BOTH)
     new = router.kernel.metrics[made.interface]
     row = router.netifd.row(made.interface)
@@ -524,8 +526,8 @@ async def test_a_route_that_netifd_left_in_its_old_place_is_made_anew(
     assert {route["metric"] for route in router.netifd.row(made.interface)["route"]} == {new}
 
 
-async def test_a_wan_that_stands_behind_a_tunnel_is_told(router: Router, tmp_path: Path) -> None:
-    watching(router, tmp_path)
+async def test_a_wan_that_stands_behind_a_tunnel_is_told(mwan3_router: Router) -> None:
+    router = mwan3_router
     before = router.files()
     router.kernel.metrics["pppoe-wan"] = (1 << 32) - 1
     with pytest.raises(CommandFailed, match="while pppoe-wan is well"):
@@ -543,42 +545,27 @@ async def test_a_wan_that_stands_behind_a_tunnel_is_told(router: Router, tmp_pat
     assert f"order {made.interface}" not in router.daemon.warnings
 
 
-async def test_a_device_that_netifd_made_anew_is_marked_again(
-    router: Router, tmp_path: Path
-) -> None:
-    service = router.daemon
+async def test_a_device_that_netifd_made_anew_is_marked_again(router: Router) -> None:
     uplink = await router.create()
     await router.again(uplink.interface, "down", "up")
     assert not router.is_marked(uplink)
-    await service.monitor.network.read(())  # as after each of the kernel's link events
-    await service.uplinks.restore_tunnels()
+    await router.daemon.monitor.network.read(())  # as after each of the kernel's link events
+    await router.uplinks.restore_tunnels()
     assert router.is_marked(uplink)
 
 
 @pytest.mark.parametrize(("handshake", "told"), [(1700000000, "has shaken"), (0, "not shaken")])
 async def test_the_reply_says_whether_the_tunnel_shakes_hands(
-    router: Router, tmp_path: Path, mocker: MockerFixture, handshake: int, told: str
+    router: Router, mocker: MockerFixture, handshake: int, told: str
 ) -> None:
     mocker.patch.object(adding, "HANDSHAKE_S", 0.01)
     router.kernel.handshake = handshake
-    service = router.daemon
     await router.read()
-    service.peers.rebuild()
-    reply = await service.uplink_methods.uplink_add(
+    router.daemon.peers.rebuild()
+    reply = await router.daemon.uplink_methods.uplink_add(
         "node-a", endpoint="192.0.2.7", public_key=key_of("a")
     )
     assert told in reply.message and reply.success is True
-
-
-async def test_status_shows_the_lines_by_their_logical_names(
-    router: Router, tmp_path: Path
-) -> None:
-    service = router.daemon
-    await router.read()
-    await router.uplinks.apply()
-    await service.monitor.network.read(())
-    wans = service.status.uplink_status().wans
-    assert [(wan.path, wan.device) for wan in wans] == [("wan", "pppoe-wan")]
 
 
 def test_a_style_says_what_netifd_needs_besides() -> None:
@@ -586,14 +573,10 @@ def test_a_style_says_what_netifd_needs_besides() -> None:
     plain, plain_peer = wanted_sections(uplink, key_of("own"))
     style = NetworkStyle(metric=1001, routed=True, dns=("10.7.0.1",), dns_metric=1001)
     styled, peer = wanted_sections(uplink, key_of("own"), style)
-    assert plain.options.items() < styled.options.items()
-    assert {
-        name: styled.options[name] for name in styled.options.keys() - plain.options.keys()
-    } == {"metric": "1001", "dns": ("10.7.0.1",), "dns_metric": "1001"}
-    assert (plain_peer.options["route_allowed_ips"], peer.options["route_allowed_ips"]) == (
-        "0",
-        "1",
-    )
+    besides = {"metric": "1001", "dns": ("10.7.0.1",), "dns_metric": "1001"}
+    assert styled.options == {**plain.options, **besides}
+    assert peer.options == {**plain_peer.options, "route_allowed_ips": "1"}
+    assert plain_peer.options["route_allowed_ips"] == "0"
     assert not plan_sections((styled, peer), (styled, peer))
 
 
@@ -642,42 +625,37 @@ def fw4(router: Router, mocker: MockerFixture) -> Fw4:
     return made
 
 
-async def stand(router: Router, port: int = 51821) -> None:
-    gateways = ("10.7.8.1/24", "fd12::1/64")
-    await router.platform.install_provider(gateways, port, ("mesh0",), 7333)
-
-
 async def test_a_provider_stands_in_netifd_and_fw4_and_goes_without_a_trace(
     router: Router, fw4: Fw4
 ) -> None:
-    await stand(router)
+    await router.stand()
     options = router.section("wgup_srv").options
     assert (options["device"], options["ipaddr"]) == ("wgup_srv", ("10.7.8.1/24",))
     assert "option dest 'outside'" in router.text("firewall")
     assert router.text("firewall").startswith(FIREWALL)
     assert (fw4.reloads, router.netifd.reloads) == (1, 1)
-    files = (router.text("network"), router.text("firewall"))
+    files = router.provider_files()
     router.restart()
-    await stand(router)
+    await router.stand()
     assert (fw4.reloads, router.netifd.reloads) == (1, 1), "a new start tells nobody anything"
-    assert (router.text("network"), router.text("firewall")) == files
-    await stand(router, port=5555)
+    assert router.provider_files() == files
+    await router.stand(port=5555)
     assert "5555" in router.text("firewall") and "51821" not in router.text("firewall")
     assert (fw4.reloads, router.netifd.reloads) == (2, 1)
     for _ in range(2):
         await router.platform.remove_provider()
-        assert (router.text("network"), router.text("firewall")) == (NETWORK, FIREWALL)
+        assert router.provider_files() == (NETWORK, FIREWALL)
         assert (fw4.reloads, router.netifd.reloads) == (3, 2)
 
 
 async def test_uplinks_come_and_go_beside_a_provider(router: Router, fw4: Fw4) -> None:
-    await stand(router)
+    await router.stand()
     section = router.section("wgup_srv")
     uplink = await router.create()
     assert router.section("wgup_srv") == section
     await router.platform.remove_provider()
     assert router.is_marked(uplink) and router.section(uplink.interface)
-    await stand(router)
+    await router.stand()
     await router.uplinks.remove(uplink)
     assert router.section("wgup_srv") == section
     assert "wgup_nodea" not in router.text("network")
@@ -687,48 +665,48 @@ async def test_uplinks_come_and_go_beside_a_provider(router: Router, fw4: Fw4) -
 async def test_a_provider_that_can_not_stand_leaves_all_as_it_was(
     router: Router, fw4: Fw4, mocker: MockerFixture, trouble: str
 ) -> None:
-    await stand(router)
+    await router.stand()
     await router.platform.remove_provider()
     if trouble == "netifd":
         mocker.patch.object(netifd.Netifd, "call", side_effect=CommandFailed("gone"))
     else:
         setattr(fw4, trouble, True)
     with pytest.raises(CommandFailed, match=r"fw4|reload|gone"):
-        await stand(router)
-    assert (router.text("network"), router.text("firewall")) == (NETWORK, FIREWALL)
+        await router.stand()
+    assert router.provider_files() == (NETWORK, FIREWALL)
 
 
 async def test_a_change_that_fails_leaves_what_stood(router: Router, fw4: Fw4) -> None:
-    await stand(router)
+    await router.stand()
     before = router.text("firewall")
     fw4.refuses = True
     with pytest.raises(CommandFailed):
-        await stand(router, port=5555)
+        await router.stand(port=5555)
     assert router.text("firewall") == before
     assert router.section("wgup_srv")
 
 
 async def test_a_firewall_that_is_not_running_is_no_hindrance(router: Router, fw4: Fw4) -> None:
     fw4.running = False
-    await stand(router)
+    await router.stand()
     assert "wgup_srv" in router.text("firewall"), "for when it starts"
 
 
 async def test_without_a_firewall_there_is_only_netifd(router: Router, fw4: Fw4) -> None:
     (router.config / "firewall").unlink()
-    await stand(router)
+    await router.stand()
     assert router.section("wgup_srv")
     assert not (router.config / "firewall").exists()
     assert fw4.reloads == 0
 
 
 async def test_what_netifd_or_fw4_lost_is_told_again(router: Router, fw4: Fw4) -> None:
-    await stand(router)
+    await router.stand()
     fw4.chain = "{ }"
-    await stand(router)
+    await router.stand()
     assert (fw4.reloads, router.netifd.reloads) == (2, 1)
     router.netifd.forget("wgup_srv")
-    await stand(router)
+    await router.stand()
     assert (fw4.reloads, router.netifd.reloads) == (2, 2)
 
 
@@ -738,7 +716,7 @@ async def test_tunnels_and_the_mesh_are_no_ways_out(router: Router, fw4: Fw4) ->
     for name, device in (("a", "mesh0"), ("b", "wgup_nodea")):
         await router.netifd.also(name, device)
         router.kernel.routes.append(device)
-    await stand(router)
+    await router.stand()
     assert router.text("firewall").count("config forwarding") == 1
     assert "option dest 'outside'" in router.text("firewall")
 
@@ -746,7 +724,7 @@ async def test_tunnels_and_the_mesh_are_no_ways_out(router: Router, fw4: Fw4) ->
 async def test_a_firewall_without_a_way_out_is_told(router: Router, fw4: Fw4) -> None:
     (router.config / "firewall").write_text("config zone\n\toption name 'lan'\n")
     with pytest.raises(ConfigError, match="add the WAN's interface"):
-        await stand(router)
+        await router.stand()
     assert router.text("network") == NETWORK
 
 
@@ -814,7 +792,7 @@ async def test_a_network_without_the_routers_interfaces_is_left_alone(
     with pytest.raises(ConfigError, match="lost or cut off"):
         await router.create(replace(UPLINK, peer_id="another"))
     with pytest.raises(ConfigError, match="lost or cut off"):
-        await stand(router)
+        await router.stand()
     assert not path.exists() if text is None else path.read_text() == text
     assert router.netifd.reloads == reloads and router.is_marked(uplink)
     path.write_text(before)
