@@ -81,14 +81,12 @@ class Writes:
         return found
 
     def look(self) -> None:
-        now = self._read()
-        self.names += [
-            name for name in now.keys() | self._seen if now.get(name) != self._seen.get(name)
-        ]
-        self._seen = now
+        before, self._seen = self._seen, self._read()
+        names = before.keys() | self._seen
+        self.names += [name for name in names if before.get(name) != self._seen.get(name)]
 
 
-@pytest.fixture(params=[60.0, pytest.param(lease_server.HOUSEKEEPING_S, marks=pytest.mark.deep)])
+@pytest.fixture(params=[300.0, pytest.param(lease_server.HOUSEKEEPING_S, marks=pytest.mark.deep)])
 async def router(tmp_path: Path, mocker: MockerFixture, request: pytest.FixtureRequest) -> Router:
     """A provider that looks after its consumers every so many seconds."""
     commands_of_a_router(mocker)

@@ -31,18 +31,15 @@ def record(level: int, text: str = "said") -> logging.LogRecord:
 
 
 @pytest.mark.parametrize(("level", "expected"), LEVELS)
-def test_syslog_gets_the_level(monkeypatch: pytest.MonkeyPatch, level: int, expected: int) -> None:
+def test_syslog_and_the_journal_get_the_level(
+    monkeypatch: pytest.MonkeyPatch, level: int, expected: int
+) -> None:
+    """The journal reads it in front of each line."""
     told: list[tuple[int, str]] = []
     monkeypatch.setattr(syslog, "openlog", lambda *_: None)
     monkeypatch.setattr(syslog, "syslog", lambda *words: told.append(words))
     _log_handler(to_syslog=True).emit(record(level))
     assert told == [(expected, "said")]
-
-
-@pytest.mark.parametrize(("level", "expected"), LEVELS)
-def test_the_journal_reads_the_level_in_front_of_each_line(
-    monkeypatch: pytest.MonkeyPatch, level: int, expected: int
-) -> None:
     monkeypatch.setenv("JOURNAL_STREAM", "8:1")
     text = _log_handler(to_syslog=False).format(record(level, "one\ntwo"))
     assert text == f"<{expected}>one\n<{expected}>two"

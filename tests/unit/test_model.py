@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ipaddress
+import re
+from contextlib import nullcontext
 
 import pytest
 from hypothesis import given
@@ -38,23 +40,13 @@ def test_names(peer_id: str, name: str) -> None:
     assert interface_name(peer_id, ()) == name
 
 
-@pytest.mark.parametrize("peer_id", ["srv", "ifb", "Try", "---", "\u00e9\u00e9", "nodea"])
-def test_names_that_are_not_free(peer_id: str) -> None:
-    name = interface_name(peer_id, {"wgup_nodea"})
-    assert name not in {"wgup_nodea", "wgup_", *RESERVED}
-    assert name.startswith("wgup_")
-
-
-@given(st.lists(st.text(min_size=1, max_size=64), max_size=30))
-def test_names_are_unlike_and_short(peer_ids: list[str]) -> None:
+def test_names_are_unlike_and_short() -> None:
+    odd = ("srv", "ifb", "Try", "---", "\u00e9\u00e9", "\u0663", "a\0b", "_", "A" * 64)
     taken: set[str] = set()
-    for peer_id in peer_ids:
+    for peer_id in (*odd, *["nodea"] * 200, *(f"averylongname{number}" for number in range(30))):
         name = interface_name(peer_id, taken)
-        assert name not in taken
-        assert len(name) <= NAME_LENGTH
-        assert name.isascii()
-        assert name.replace("_", "").isalnum()
-        assert name not in RESERVED
+        assert re.fullmatch("wgup_[a-z0-9]+", name) and len(name) <= NAME_LENGTH
+        assert name not in {*taken, *RESERVED}
         taken.add(name)
 
 
@@ -98,40 +90,23 @@ def test_derived_addresses(raw: bytes) -> None:
 
 @pytest.mark.parametrize(
     ("text", "normal"),
-    [("10.0.0.1", "10.0.0.1/32"), ("10.0.0.1/24", "10.0.0.1/24"), ("FD00::1", "fd00::1/128")],
+    [
+        *(("10.0.0.1", "10.0.0.1/32"), ("10.0.0.1/24", "10.0.0.1/24"), ("FD00::1", "fd00::1/128")),
+        *((bad, None) for bad in ("", "x", "127.0.0.1", "224.0.0.1", "0.0.0.0", "::1")),
+        ("10.0.0.1/99", None),
+    ],
 )
-def test_normal_addresses(text: str, normal: str) -> None:
-    assert normal_address(text) == normal
+def test_addresses(text: str, normal: str | None) -> None:
+    with pytest.raises(InvalidArgument) if normal is None else nullcontext():
+        assert normal_address(text) == normal
 
 
-@pytest.mark.parametrize(
-    "text", ["", "x", "127.0.0.1", "224.0.0.1", "0.0.0.0", "::1", "10.0.0.1/99"]
-)
-def test_addresses_refused(text: str) -> None:
-    with pytest.raises(InvalidArgument):
-        normal_address(text)
-
-
-def test_an_uplink_tells_its_families() -> None:
+def test_what_records_tell_of_themselves() -> None:
     uplink = Uplink("a", "wgup_a", Endpoint("h"), "k", ("10.0.0.1/32", "10.0.0.2/32"))
-    assert uplink.carries(Family.IPV4)
-    assert not uplink.carries(Family.IPV6)
-    assert uplink.address(Family.IPV4) == "10.0.0.1/32"
-    assert uplink.address(Family.IPV6) == ""
-
-
-def test_endpoints_are_shown_with_brackets_where_needed() -> None:
+    assert [family for family in Family if uplink.carries(family)] == [Family.IPV4]
+    assert [uplink.address(family) for family in Family] == ["10.0.0.1/32", ""]
     assert str(Endpoint("2001:db8::1", 7)) == "[2001:db8::1]:7"
     assert str(Endpoint("h", 7)) == "h:7"
-
-
-def test_a_private_key_is_not_shown() -> None:
     assert "SECRET" not in repr(Tunnel("wgup_a", "a", "SECRET"))
-
-
-@pytest.mark.parametrize(
-    ("options", "marked"),
-    [({"secubox_uplink": "1"}, True), ({"secubox_uplink": "0"}, False), ({}, False)],
-)
-def test_marks(options: dict[str, str], marked: bool) -> None:
-    assert is_marked(options) is marked
+    marks: list[dict[str, str]] = [{"secubox_uplink": "1"}, {"secubox_uplink": "0"}, {}]
+    assert [is_marked(options) for options in marks] == [True, False, False]

@@ -94,20 +94,17 @@ def test_we_serve_the_recorded_calls_as_python_ubus_did(split):
             assert connection.add_object(obj).data == next(sent)
     assert [event.status for event in completed] == [Status.OK]
     assert connection.objects == {0x2D8859FA: obj}
-    echo = invoked[0]
+    echo, big, bad, unknown = invoked
     assert (echo.method, echo.user, echo.group) == ("echo", "root", "root")
     assert echo.target is obj
     assert decode_table(echo.data) == VALUES
     assert connection.reply(echo, Reply(VALUES)) == next(sent) + next(sent)
-    big = invoked[1]
     data, status = next(sent), next(sent)
     (message,) = FrameReader().feed(data)
     table = decode_table(parse_attributes(message.body)[Attr.DATA])
     assert connection.reply(big, Reply(table)) == data + status
-    refused = Reply(status=Status.INVALID_ARGUMENT)
-    assert connection.reply(invoked[2], refused) == next(sent)
-    missing = Reply(status=Status.METHOD_NOT_FOUND)
-    assert connection.reply(invoked[3], missing) == next(sent)
+    assert connection.reply(bad, Reply(status=Status.INVALID_ARGUMENT)) == next(sent)
+    assert connection.reply(unknown, Reply(status=Status.METHOD_NOT_FOUND)) == next(sent)
 
 
 def test_we_call_as_the_real_command_does():
@@ -269,13 +266,8 @@ def test_any_messages_in_any_split_are_understood_or_refused(bodies, data):
 @pytest.mark.parametrize(
     ("path", "methods"),
     [
-        ("", {}),
-        ("a\0b", {}),
-        ("a*", {}),
-        (7, {}),
-        ("a", {"": {}}),
-        ("a", {"m": {"": Type.STRING}}),
-        ("a", {"m": {"x": 3}}),
+        *(("", {}), ("a\0b", {}), ("a*", {}), (7, {})),
+        *(("a", {"": {}}), ("a", {"m": {"": Type.STRING}}), ("a", {"m": {"x": 3}})),
     ],
 )
 def test_bad_declarations_are_refused(path, methods):

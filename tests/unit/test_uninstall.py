@@ -49,10 +49,8 @@ async def test_only_our_own_configuration_and_the_keys_stay(
     assert after == before | {"network": NETWORK, "mwan3": MWAN3}
     assert not (router.directory / "run").exists()
     assert router.machine.tunnels == {} and router.machine.rendered == ""
-    assert await take_back(router.machine, str(router.directory / "run")) == [], (
-        "a second time changes nothing"
-    )
-    assert router.files() == after
+    again = await take_back(router.machine, str(router.directory / "run"))
+    assert (again, router.files()) == ([], after), "a second time changes nothing"
 
 
 async def test_what_fails_is_told_and_the_rest_goes_all_the_same(
