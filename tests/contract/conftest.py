@@ -106,8 +106,12 @@ async def run(*argv: str, **more: str) -> tuple[int, bytes, bytes]:
     return child.returncode or 0, out, err
 
 
-async def until(condition: Callable[[], object], timeout_s: float = 10.0) -> None:
-    """Wait until something is true."""
-    async with asyncio.timeout(timeout_s):
-        while not condition():
-            await asyncio.sleep(0.01)
+async def first_line(
+    child: asyncio.subprocess.Process, tell: Callable[[], Awaitable[object]]
+) -> str:
+    """What a child prints first, told again and again until it listens."""
+    reading = asyncio.create_task(child.stdout.readline())
+    while not reading.done():
+        await tell()
+        await asyncio.wait([reading], timeout=0.2)
+    return reading.result().decode()

@@ -36,6 +36,15 @@ def mode_of(path: str) -> int:
     return stat.S_IMODE(os.stat(path).st_mode)
 
 
+async def objects_at(path: str) -> list[object]:
+    """The objects on the bus that is served there."""
+    client = Client(path)
+    await client.connect()
+    found = await client.lookup()
+    await client.close()
+    return found
+
+
 @pytest.mark.parametrize("umask", [0o000, 0o077])
 @pytest.mark.parametrize("mode", [0o600, 0o660])
 async def test_the_socket_has_the_mode_that_was_asked_for(tmp_path, mode, umask):
@@ -78,10 +87,7 @@ async def test_a_file_that_nobody_serves_is_replaced(tmp_path):
         dead.bind(path)
     broker = Broker(path)
     await broker.start()
-    client = Client(path)
-    await client.connect()
-    assert await client.lookup() == []
-    await client.close()
+    assert await objects_at(path) == []
     await broker.close()
 
 
@@ -94,9 +100,7 @@ async def test_a_bus_that_is_served_is_left_alone(tmp_path):
     status, _, err = await run(*COMMAND, "-s", path, "broker")
     assert status == 1
     assert b"already" in err
-    client = Client(path)
-    await client.connect()
-    await client.close()
+    assert await objects_at(path) == []
     await broker.close()
 
 
@@ -117,9 +121,7 @@ async def test_brokers_that_start_together_leave_one(tmp_path):
     brokers = [Broker(path) for _ in range(4)]
     results = await asyncio.gather(*(one.start() for one in brokers), return_exceptions=True)
     assert sorted(type(result).__name__ for result in results) == ["BusError"] * 3 + ["NoneType"]
-    client = Client(path)
-    await client.connect()
-    await client.close()
+    assert await objects_at(path) == []
     await asyncio.gather(*(one.close() for one in brokers))
     assert not os.path.exists(path)
 
@@ -131,9 +133,7 @@ async def test_a_broker_does_not_remove_its_successors_socket(tmp_path):
     os.unlink(path)
     await two.start()
     await one.close()
-    client = Client(path)
-    await client.connect()
-    await client.close()
+    assert await objects_at(path) == []
     await two.close()
 
 

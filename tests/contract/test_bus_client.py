@@ -21,8 +21,7 @@ from rpcd_wireguard_uplink.errors import (
 )
 from rpcd_wireguard_uplink.ubus import BusObject, Call, Encoded, Reply, Type, encode_table
 from rpcd_wireguard_uplink.ubus.client import Client
-
-from .conftest import until
+from tests.unit.waiting import until
 
 VALUES = {"s": "aüz", "i": -5, "b": True, "d": 2.5, "l": 1 << 40, "n": None, "e": [], "t": {}}
 VALUES |= {"a": [1, "x", None, [True]], "k": {"k": {"n": 0}}}

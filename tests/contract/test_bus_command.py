@@ -12,7 +12,7 @@ import pytest
 from rpcd_wireguard_uplink.errors import Status
 from rpcd_wireguard_uplink.ubus import BusObject, Call, Reply, Type
 
-from .conftest import COMMAND, run
+from .conftest import COMMAND, first_line, run
 
 RECORDED = json.loads((Path(__file__).parent.parent / "data" / "ubus-wire.json").read_text())
 COMMANDS = {
@@ -26,12 +26,6 @@ VALUES = (
     '"l":9007199254740993,"m":99999999999999999999,"o":-99999999999999999999,"z":"a\\u0000b",'
     '"a":[1,"x",null,[true],[],{}],"t":{"k":{"n":0}},"n":null} and more'
 )
-
-
-def words(what: str) -> list[str]:
-    """The arguments in a recorded command line; JSON is its last word."""
-    parts = what.split(" ")
-    return parts[1:]
 
 
 def uplink(number: int) -> dict[str, object]:
@@ -68,10 +62,10 @@ async def server(shared_bus, connect):
 
 
 @pytest.mark.parametrize(
-    "what", [what for what in COMMANDS if words(what)[0] not in ("listen", "wait_for", "send")]
+    "what", [what for what in COMMANDS if what.split()[1] not in ("listen", "wait_for", "send")]
 )
 async def test_output_and_status_are_those_recorded(shared_bus, server, what):
-    status, out, _ = await run(*COMMAND, "-s", shared_bus.path, *words(what))
+    status, out, _ = await run(*COMMAND, "-s", shared_bus.path, *what.split(" ")[1:])
     recorded = COMMANDS[what]
     (info,) = await server.lookup("test.object")
     wanted = recorded["stdout"].replace("2d8859fa", f"{info.object_id:08x}")
@@ -79,17 +73,16 @@ async def test_output_and_status_are_those_recorded(shared_bus, server, what):
 
 
 async def test_events_are_printed_as_recorded(shared_bus, server):
+    async def tell():
+        await server.send("other", {})
+        await server.send("wireguard-uplink.failover", {"peer_id": "nodeA", "outage_ms": 320})
+
     child = await asyncio.create_subprocess_exec(
         *COMMAND, "-s", shared_bus.path, "listen", "wireguard-uplink.*", stdout=-1
     )
     try:
-        reading = asyncio.create_task(child.stdout.readline())
-        while not reading.done():
-            await server.send("other", {})
-            await server.send("wireguard-uplink.failover", {"peer_id": "nodeA", "outage_ms": 320})
-            await asyncio.wait([reading], timeout=0.2)
         wanted = COMMANDS["ubus listen wireguard-uplink.*"]["stdout"]
-        assert reading.result().decode() == wanted
+        assert await first_line(child, tell) == wanted
     finally:
         child.terminate()
         assert await child.wait() == 0

@@ -12,8 +12,9 @@ import pytest
 
 from rpcd_wireguard_uplink.errors import CallFailed, NameTaken, Status
 from rpcd_wireguard_uplink.ubus import BusObject, Reply, Type
+from tests.unit.waiting import until
 
-from .conftest import run, until
+from .conftest import first_line, run
 
 python_ubus = pytest.mark.skipif(
     importlib.util.find_spec("ubus") is None, reason="python-ubus (extra interop) is not installed"
@@ -100,13 +101,10 @@ async def test_the_real_command_hears_and_waits(shared_bus, connect):
     child = await asyncio.create_subprocess_exec(*command, "listen", "from.*", stdout=-1)
     waiting = asyncio.create_task(run(*command, "wait_for", "test.ours"))
     try:
-        reading = asyncio.create_task(child.stdout.readline())
-        while not reading.done():
-            await client.send("from.us", VALUES)
-            await asyncio.wait([reading], timeout=0.2)
         wanted = json.dumps(VALUES, ensure_ascii=False, separators=(",", ":"))
         wanted = wanted.replace("2.5", "2.500000")
-        assert reading.result().decode() == f'{{ "from.us": {wanted} }}\n'
+        told = await first_line(child, lambda: client.send("from.us", VALUES))
+        assert told == f'{{ "from.us": {wanted} }}\n'
         assert not waiting.done()
         await client.publish(ours())
         assert await waiting == (0, b"", b"")
@@ -122,11 +120,8 @@ async def test_the_real_command_hears_our_notifications(shared_bus, connect):
     command = (shutil.which("ubus"), "-s", shared_bus.path, "subscribe", "test.ours")
     child = await asyncio.create_subprocess_exec(*command, stdout=-1)
     try:
-        reading = asyncio.create_task(child.stdout.readline())
-        while not reading.done():
-            await client.notify("test.ours", "changed", {"i": 1})
-            await asyncio.wait([reading], timeout=0.2)
-        assert reading.result() == b'{ "changed": {"i":1} }\n'
+        told = await first_line(child, lambda: client.notify("test.ours", "changed", {"i": 1}))
+        assert told == '{ "changed": {"i":1} }\n'
     finally:
         child.terminate()
         await child.wait()

@@ -14,13 +14,15 @@ import pytest
 
 from tests.contract.router import LIBRARY, OBJECT, PLUGIN, PROJECT, SOCKET, WGCTL, Router
 from tests.lab.lab import Lab
-from tests.lab.node import refused
+from tests.lab.node import Child, refused
+from tests.unit.router import offer
 
 pytestmark = [
     pytest.mark.needs("ubusd", "ubus", "rpcd", "uhttpd"),
     pytest.mark.xdist_group("router"),
 ]
 KEY = "AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE="
+ENDPOINT = {"host": "192.0.2.7", "port": 51820, "public_key": KEY}
 FOREIGN = ("status", "echo", "words", "nothing", "failing", "number", "two", "cut", "unknown")
 
 
@@ -38,13 +40,34 @@ def router(possible: None) -> Iterator[Router]:
         yield made
 
 
-def hosted(router: Router) -> None:
-    """Boot with the dashboard, then with the service; it has the name."""
+def serve(router: Router) -> Child:
+    """Start the service, which has the name then."""
+    service = router.start_service()
+    router.until(lambda: router.owner() == "ours", "the name is taken over")
+    return service
+
+
+def give_back(router: Router) -> None:
+    """Stop the service; rpcd has the plugin again."""
+    assert router.service is not None and router.service.stop(15.0) == 0
+    router.until(lambda: router.owner() == "plugin", "the name is given back")
+
+
+def hosted(router: Router) -> Child:
+    """Boot with the dashboard, then with the service."""
     router.install_dashboard()
     router.start_rpcd()
     router.until(lambda: router.owner() == "plugin", "rpcd publishes the plugin")
-    router.start_service()
-    router.until(lambda: router.owner() == "ours", "the name is taken over")
+    return serve(router)
+
+
+@pytest.fixture
+def web(router: Router) -> Router:
+    """A router without the dashboard, and with uhttpd."""
+    router.start_rpcd()
+    serve(router)
+    router.start_uhttpd()
+    return router
 
 
 def test_the_name_is_taken_and_given_back(router: Router) -> None:
@@ -55,8 +78,7 @@ def test_the_name_is_taken_and_given_back(router: Router) -> None:
     assert before["status"][0] == 0 and before["words"][0] == 2 and before["nothing"][0] == 5
     assert router.call("uplinks") == (0, {"uplinks": "of the plugin"})
 
-    router.start_service()
-    router.until(lambda: router.owner() == "ours", "the name is taken over")
+    serve(router)
     assert router.mode(PLUGIN) == 0o1755
     assert {name: router.call(name, **arguments) for name in FOREIGN} == before
     assert router.call("uplinks") == (0, {"uplinks": []})
@@ -64,8 +86,7 @@ def test_the_name_is_taken_and_given_back(router: Router) -> None:
     assert '"echo":{"text":"String","small":"(unknown)","flag":"Boolean","rows":"Array"}' in listed
     assert '"uplink_list":{}' in listed
 
-    assert router.service is not None and router.service.stop(15.0) == 0
-    router.until(lambda: router.owner() == "plugin", "the name is given back")
+    give_back(router)
     assert router.mode(PLUGIN) == 0o755
     assert router.call("uplinks") == (0, {"uplinks": "of the plugin"})
     assert router.read("/run/reloads") == "reload\nreload\n"
@@ -93,27 +114,20 @@ def test_it_survives_rpcd_a_reinstall_and_the_bus(router: Router) -> None:
     router.until(lambda: "session" in router.objects(), "rpcd is back")
     assert router.owner() == "ours"
     assert router.call("status")[1]["name"] == "plugin"
-    assert router.service is not None and router.service.stop(15.0) == 0
-    router.until(lambda: router.owner() == "plugin", "a reinstalled plugin is published again")
+    give_back(router)  # a reinstalled plugin is published again
 
 
 def test_a_crash_leaves_the_name_takeable_and_the_mark_is_found_again(router: Router) -> None:
-    hosted(router)
-    assert router.service is not None
-    router.service.kill()
+    hosted(router).kill()
     router.until(lambda: router.owner() == "", "the bus has noticed")
     assert router.mode(PLUGIN) == 0o1755
-    router.start_service()
-    router.until(lambda: router.owner() == "ours", "the next run has the name")
+    serve(router)
     assert router.call("status")[1]["name"] == "plugin"
-    assert router.service.stop(15.0) == 0
-    router.until(lambda: router.owner() == "plugin", "and gives it back")
+    give_back(router)
 
 
 def test_a_service_that_cannot_start_gives_the_name_back(router: Router) -> None:
-    hosted(router)
-    assert router.service is not None
-    router.service.kill()
+    hosted(router).kill()
     os.mkdir(router.outside("/run/lacking"))
     router.write("/run/lacking/sitecustomize.py", "import sys; sys.modules['jsonschema'] = None\n")
     lacking = f"/run/lacking:{PROJECT}"
@@ -140,10 +154,8 @@ done
 """
     with open(router.lab.path("answers"), "w", encoding="ascii") as file:
         child = router.node.popen(router.inside("sh", "-c", caller), stdout=file)
-        router.start_service()
-        router.until(lambda: router.owner() == "ours", "the name is taken over")
-        assert router.service is not None and router.service.stop(15.0) == 0
-        router.until(lambda: router.owner() == "plugin", "the name is given back")
+        serve(router)
+        give_back(router)
         child.kill()
     with open(router.lab.path("answers"), encoding="ascii") as file:
         statuses = file.read().split()
@@ -155,21 +167,18 @@ done
 
 def test_without_the_dashboard_none_of_this_happens(router: Router) -> None:
     router.start_rpcd()
-    router.start_service()
-    router.until(lambda: router.owner() == "ours", "the service is up")
+    service = serve(router)
     assert router.call("status")[0] == 3
-    assert router.service is not None and router.service.stop(15.0) == 0
+    assert service.stop(15.0) == 0
     assert not os.path.exists(router.outside("/run/reloads"))
 
 
 def test_a_bus_that_restarts_while_the_plugin_can_run(router: Router) -> None:
     router.install_dashboard()
     router.start_rpcd()
-    router.start_service()
-    router.until(lambda: router.owner() == "ours", "the name is taken over")
+    service = serve(router)
     router.install_dashboard()
-    assert router.service is not None
-    router.service.signal(signal.SIGSTOP)
+    service.signal(signal.SIGSTOP)
     try:
         router.bus.stop()
         router.rpcd.kill()
@@ -177,87 +186,65 @@ def test_a_bus_that_restarts_while_the_plugin_can_run(router: Router) -> None:
         router.start_rpcd()
         router.until(lambda: router.owner() == "plugin", "rpcd was faster")
     finally:
-        router.service.entered.send_signal(signal.SIGCONT)  # nsenter stops with its child
-        router.service.signal(signal.SIGCONT)
+        service.entered.send_signal(signal.SIGCONT)  # nsenter stops with its child
+        service.signal(signal.SIGCONT)
     router.until(lambda: router.owner() == "ours", "the name is ours again")
 
 
-def test_json_rpc_as_luci_sends_it(router: Router) -> None:
-    router.start_rpcd()
-    router.start_service()
-    router.start_uhttpd()
-    router.until(lambda: router.owner() == "ours", "the service is up")
-    session = router.login("root")
+def test_json_rpc_as_luci_sends_it(web: Router) -> None:
+    session = web.login("root")
     adding = {"peer_id": "nodeA", "endpoint": "192.0.2.7:51820", "public_key": KEY, "weight": "50"}
     batch = [
-        router.web_call(session, "uplink_list", {}),
-        router.web_call(session, "uplink_status", {}),
-        router.web_call(session, "uplink_add", adding),
-        router.web_call(session, "uplinks", {}),
+        web.web_call(session, "uplink_list", {}),
+        web.web_call(session, "uplink_status", {}),
+        web.web_call(session, "uplink_add", adding),
+        web.web_call(session, "uplinks", {}),
     ]
-    listed, status, added, older = (reply["result"] for reply in router.post(batch))
+    listed, status, added, older = (reply["result"] for reply in web.post(batch))
     assert listed == [0, {"offers": [], "uplinks": []}]
     assert status[0] == 0 and status[1]["enabled"] == 1
     assert added[0] == 0 and added[1]["success"] is True and added[1]["weight"] == 50
     row = older[1]["uplinks"][0]
     assert (row["peer_pubkey"], row["priority"]) == (KEY, 51)
 
-    wrong = router.post(router.web_call(session, "uplink_add", {"peer_id": "no body"}))
+    wrong = web.post(web.web_call(session, "uplink_add", {"peer_id": "no body"}))
     assert wrong["result"][0] == 2
     assert wrong["result"][1]["code"] == "invalid_argument"
     assert "peer_id must be" in wrong["result"][1]["error"]
-    stranger = router.post(router.web_call(session, "uplink_remove", {"peer_id": "nodeZ"}))
+    stranger = web.post(web.web_call(session, "uplink_remove", {"peer_id": "nodeZ"}))
     assert stranger["result"][0] == 4 and "nodeZ" in stranger["result"][1]["error"]
-    local = router.post(router.web_call(session, "uplink_gossip", {"message": {}}))
+    local = web.post(web.web_call(session, "uplink_gossip", {"message": {}}))
     assert local["error"]["code"] == -32002
 
 
 @pytest.mark.parametrize("end", ["confirm", "rollback"])
-def test_changes_while_a_rollback_is_pending_are_refused(router: Router, end: str) -> None:
+def test_changes_while_a_rollback_is_pending_are_refused(web: Router, end: str) -> None:
     """They would be undone without a word; behind it they are made, and stay."""
-    router.start_rpcd()
-    router.start_service()
-    router.start_uhttpd()
-    router.until(lambda: router.owner() == "ours", "the service is up")
-    session = router.login("root")
+    session = web.login("root")
 
     def uci(method: str, **arguments: object) -> int:
         table = json.dumps({**arguments, "ubus_rpc_session": session})
-        return router.ubus("call", "uci", method, table)[0]
+        return web.ubus("call", "uci", method, table)[0]
 
     values = {"config": "wireguard-uplink", "section": "uplink", "values": {"hold_time": "20"}}
     assert uci("set", **values) == 0
     assert uci("apply", rollback=True, timeout=60) == 0
-    refused = router.post(router.web_call(session, "uplink_set_failover", {"enabled": 0}))
+    refused = web.post(web.web_call(session, "uplink_set_failover", {"enabled": 0}))
     assert refused["result"][0] == 6
     assert refused["result"][1]["code"] == "rollback_pending"
     assert uci(end) == 0
-    changed = router.post(router.web_call(session, "uplink_set_failover", {"enabled": 0}))
+    changed = web.post(web.web_call(session, "uplink_set_failover", {"enabled": 0}))
     assert changed["result"][0] == 0, changed
-    text = router.read("/etc/config/wireguard-uplink")
+    text = web.read("/etc/config/wireguard-uplink")
     assert "auto_failover '0'" in text
     assert ("hold_time '20'" in text) is (end == "confirm")
 
 
-def test_an_unprivileged_session_is_refused(router: Router) -> None:
-    router.start_rpcd()
-    router.start_service()
-    router.start_uhttpd()
-    router.until(lambda: router.owner() == "ours", "the service is up")
-    guest = router.login("guest")
+def test_an_unprivileged_session_is_refused(web: Router) -> None:
+    guest = web.login("guest")
     for method in ("uplink_list", "uplink_add", "uplinks", "set_uplink_failover"):
-        reply = router.post(router.web_call(guest, method, {}))
+        reply = web.post(web.web_call(guest, method, {}))
         assert reply["error"] == {"code": -32002, "message": "Access denied"}
-
-
-def offer(peer_id: str) -> dict[str, object]:
-    return {
-        "type": "uplink_offer",
-        "peer_id": peer_id,
-        "timestamp": "2026-01-28T10:30:00Z",
-        "capabilities": {"bandwidth_mbps": 100, "latency_ms": 15, "available": True},
-        "endpoint": {"host": "192.0.2.7", "port": 51820, "public_key": KEY},
-    }
 
 
 def test_the_commands_of_both_packages(router: Router) -> None:
@@ -265,10 +252,8 @@ def test_the_commands_of_both_packages(router: Router) -> None:
     aside = router.outside(f"{WGCTL}.dashboard")
     router.until(lambda: os.path.exists(aside) and router.run(WGCTL, "help"), "the links")
     assert router.run(WGCTL, "show", "wg0") == "the dashboard was asked: show wg0\n"
-    assert json.loads(router.run(WGCTL, "--json", "-s", SOCKET, "uplink", "list")) == {
-        "offers": [],
-        "uplinks": [],
-    }
+    listed = json.loads(router.run(WGCTL, "--json", "-s", SOCKET, "uplink", "list"))
+    assert listed == {"offers": [], "uplinks": []}
     assert json.loads(router.run(WGCTL, "uplink", "list", "--json", "-s", SOCKET))
     router.run("sh", "/usr/libexec/wireguard-uplink/dashboard", "unlink")
     assert router.run(WGCTL, "uplink") == "the dashboard was asked: uplink\n"
@@ -288,16 +273,14 @@ def test_the_library_that_scripts_source(router: Router) -> None:
     router.until(lambda: sourced("p2p_available")[2] == 0, "the links")
     assert sourced("get_peer_uplink_offers")[0] == "[ ]"
     assert sourced("get_peer_uplink_offer nodeA")[2] != 0
-    router.call("uplink_gossip", message=offer("nodeA"))
+    router.call("uplink_gossip", message=offer("nodeA", endpoint=ENDPOINT))
     (listed,) = json.loads(sourced("get_peer_uplink_offers")[0])
     assert (listed["node_id"], listed["wg_pubkey"]) == ("nodeA", KEY)
     assert json.loads(sourced("get_peer_uplink_offer nodeA")[0]) == listed
 
     assert sourced("create_uplink_interface '' ''")[2] == 1
-    assert sourced("create_uplink_interface 'a\"b' h")[1:] == (
-        "peer_pubkey holds a character that it can't have",
-        1,
-    )
+    told = "peer_pubkey holds a character that it can't have"
+    assert sourced("create_uplink_interface 'a\"b' h")[1:] == (told, 1)
     name, told, status = sourced(f"create_uplink_interface {KEY} 192.0.2.7:51820 0.0.0.0/0")
     assert (name, told, status) == ("wgup_nodea", "", 0)
     assert sourced("get_active_uplinks")[0] == name
