@@ -8,8 +8,8 @@ STAMP := $(VENV)/.installed
 LAB_STAMP := $(VENV)/.installed-lab
 BIN := $(VENV)/bin
 QUIETLY := -qq --no-compile --disable-pip-version-check --root-user-action=ignore
-# Three laboratories, which mostly sleep, beside what computes and gives way to them.
-PYTEST := $(BIN)/python -m pytest -n 4 --dist loadgroup --max-worker-restart 0
+# Four laboratories, which mostly sleep, beside what computes and gives way to them.
+PYTEST := $(BIN)/python -m pytest -n 5 --dist loadgroup --max-worker-restart 0
 
 # For `make install`: the folder of Python's packages on the router.
 PYTHON_SITE ?= /usr/lib/python3.11/site-packages

@@ -30,6 +30,12 @@ return new Promise((done, fail) => {
 });
 """
 """Looks in the page itself, which asks less of the machine than a question after the other."""
+HURRY = """
+for (const name of ['setTimeout', 'setInterval']) {
+  const timer = window[name];
+  window[name] = (run, ms, ...given) => timer(run, ms / %d, ...given);
+}
+"""
 VISIBLE = "e => e.offsetParent !== null || getComputedStyle(e).position == 'fixed'"
 
 
@@ -85,13 +91,21 @@ class Page:
     def __init__(self, browser: Chrome) -> None:
         self.browser = browser
 
-    def open(self, url: str, *, width: int = 1000, height: int = 900) -> None:
-        """Load an address in a window of this size, as a phone of this width would."""
+    def open(self, url: str, *, width: int = 1000, height: int = 900, speed: int = 1) -> None:
+        """Load an address in a window of this size, as a phone of this width would. Its timers run
+        so many times as fast.
+        """
         size = {"width": width, "height": height, "screenWidth": width, "screenHeight": height}
         self.browser.execute_cdp_cmd(
             "Emulation.setDeviceMetricsOverride", {**size, "deviceScaleFactor": 1, "mobile": False}
         )
+        add, remove = (
+            "Page.addScriptToEvaluateOnNewDocument",
+            "Page.removeScriptToEvaluateOnNewDocument",
+        )
+        hurry = self.browser.execute_cdp_cmd(add, {"source": HURRY % speed})
         self.browser.get(url)  # which may return a little too early
+        self.browser.execute_cdp_cmd(remove, hurry)
         self.until("location.href != 'about:blank' && document.readyState == 'complete'")
 
     def close(self) -> None:

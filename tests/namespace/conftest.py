@@ -37,9 +37,9 @@ def network(lab: Lab) -> ConsumerNetwork:
     return consumer_network(lab)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def pool(namespaces: None) -> Iterator[RouterPool]:
-    """The routers that tests share."""
+    """The routers that a file's tests share; one that is kept goes on probing."""
     with RouterPool() as made:
         yield made
 
