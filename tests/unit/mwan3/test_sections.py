@@ -70,9 +70,7 @@ def applied(
 WAN6_ON = "config interface 'wan6'\n\toption enabled '1'"
 
 
-def with_wan6(text: str) -> str:
-    """The configuration with its wan6 switched on."""
-    return text.replace(WAN6_ON.replace("'1'", "'0'"), WAN6_ON)
+WITH_WAN6 = SHIPPED.replace(WAN6_ON.replace("'1'", "'0'"), WAN6_ON)
 
 
 def read(text: str) -> Document:
@@ -92,27 +90,46 @@ def names(document: Document, kind: str = "") -> list[str]:
 # --- mwan3 as shipped
 
 
-def test_our_members_join_the_policy_of_the_catch_all_rules_and_no_other() -> None:
-    before = read(with_wan6(SHIPPED))
-    after = applied(before, A, B)
-    ours = ("wgup_nodeb_m", "wgup6nodeb_m", f"{A.interface}_m", "wgup6nodeawit_m")
-    theirs = get(before, "balanced").options["use_member"]
-    assert get(after, "balanced").options["use_member"] == (*theirs, *ours)
-    for policy in ("wan_only", "wanb_only", "wan_wanb", "wanb_wan"):
-        assert get(after, policy) == get(before, policy)
+A4, A6 = f"{A.interface}_m", "wgup6nodeawit_m"
+KILL_SWITCH = SHIPPED.replace("option interface 'wan'", "option interface 'vpn'")
+BOTH_POLICIES = {"balanced": [A4], "wan_only": [A4]}
+JOINED: dict[str, tuple[str, tuple[str, ...], dict[str, list[str]]]] = {
+    "the catch-all rules' policy": (WITH_WAN6, (), {"balanced": [A4, A6]}),
+    # Our member alone would take all of IPv6, outage or not.
+    "without IPv6 where wan6 is disabled, as shipped": (SHIPPED, (), {"balanced": [A4]}),
+    "though it is named": (SHIPPED, ("balanced",), {"balanced": [A4]}),
+    "not that of a VPN alone": (KILL_SWITCH, (), {}),
+    "a named one": (SHIPPED, ("wan_only",), {"wan_only": [A4]}),
+    "those that are there": (SHIPPED, ("wan_only", "balanced", "no"), BOTH_POLICIES),
+}
+
+
+def joined(document: Document) -> dict[str, list[str]]:
+    """Our members in each of the owner's policies that has any."""
+    found = {}
+    for policy in document.of_type("policy"):
+        ours = [name for name in policy.options.get("use_member", ()) if name.startswith("wgup")]
+        found |= {policy.name: ours} if ours and policy.name != "wg_underlay" else {}
+    return found
+
+
+@pytest.mark.parametrize(("text", "policies", "wanted"), JOINED.values(), ids=JOINED)
+def test_which_policies_are_joined(
+    text: str, policies: tuple[str, ...], wanted: dict[str, list[str]]
+) -> None:
+    after = applied(read(text), A, settings=Settings(policies=policies))
+    assert joined(after) == wanted
     assert "wg_uplinks" not in names(after)
 
 
-@pytest.mark.parametrize("named", [(), ("balanced",)])
-def test_a_family_without_a_line_in_the_policy_is_not_joined(named: tuple[str, ...]) -> None:
-    """As shipped, wan6 is disabled: our member alone would take all of IPv6, outage or not."""
-    settings = Settings(policies=named)
-    after = applied(read(SHIPPED), A, settings=settings)
-    assert get(after, "balanced").options["use_member"][-1] == f"{A.interface}_m"
-    both = applied(read(with_wan6(SHIPPED)), A, settings=settings)
-    assert get(both, "balanced").options["use_member"][-1] == "wgup6nodeawit_m"
-    switched_off = read(both.render().replace(WAN6_ON, WAN6_ON.replace("'1'", "'0'")))
-    assert get(applied(switched_off, A, settings=settings), "balanced") == get(after, "balanced")
+def test_a_family_whose_line_is_switched_off_leaves_the_policy() -> None:
+    both = applied(read(WITH_WAN6), A)
+    off = read(both.render().replace(WAN6_ON, WAN6_ON.replace("'1'", "'0'")))
+    assert joined(applied(off, A)) == {"balanced": [A4]}
+    after = applied(read(WITH_WAN6), A, B)
+    theirs = get(read(WITH_WAN6), "balanced").options["use_member"]
+    ours = ("wgup_nodeb_m", "wgup6nodeb_m", A4, A6)
+    assert get(after, "balanced").options["use_member"] == (*theirs, *ours), "by weight"
 
 
 def test_metrics_are_distinct_behind_the_owners_and_by_weight() -> None:
@@ -125,30 +142,12 @@ def test_metrics_are_distinct_behind_the_owners_and_by_weight() -> None:
     assert names(heavier) == names(after)
 
 
-def test_the_policy_of_a_vpn_alone_is_not_joined() -> None:
-    killswitch = SHIPPED.replace("option interface 'wan'", "option interface 'vpn'")
-    after = applied(read(killswitch), A, lines=("wan",))
-    assert get(after, "balanced") == get(read(killswitch), "balanced")
-
-
 def test_what_was_joined_stays_while_the_lines_are_unknown() -> None:
     named = replace(A, endpoint=Endpoint("gw.example"))
     after = applied(read(SHIPPED), named)
     assert not plan_mwan3(wanted_mwan3(after.sections, [named], SETTINGS, ()), after.sections)
     own = applied(read(TRACKED), A)
     assert not plan_mwan3(wanted_mwan3(own.sections, [A], SETTINGS, ()), own.sections)
-
-
-@pytest.mark.parametrize(
-    ("policies", "joined"),
-    [(("wan_only",), ["wan_only"]), (("wan_only", "balanced", "no"), ["wan_only", "balanced"])],
-)
-def test_option_policy_names_what_is_joined(policies: tuple[str, ...], joined: list[str]) -> None:
-    after = applied(read(SHIPPED), A, settings=Settings(policies=policies))
-    found = [
-        p.name for p in after.of_type("policy") if f"{A.interface}_m" in p.options["use_member"]
-    ]
-    assert found == joined
 
 
 @pytest.mark.parametrize("off", [Settings(policies=("none",)), Settings(auto_failover=False)])

@@ -63,30 +63,28 @@ def test_one_probe_is_all_where_it_passes() -> None:
     assert found.step(1.0, 0.0) == ()
 
 
-def test_lost_probes_are_no_limit() -> None:
-    lost = {1, 2}
-    assert search(lambda size, step: 0 if step in lost else size).limit == 0
+NONE_PASS = "packets of 1280 bytes do not pass"
 
 
-def test_a_target_that_drops_large_probes_is_no_limit() -> None:
-    assert search(lambda size, step: size if step % 2 or size < 1000 else 0).limit == 0
+def drops_large(size: int, step: int) -> int:
+    """One of two targets drops large probes."""
+    return size if step % 2 or size < 1000 else 0
 
 
-def test_targets_that_shorten_their_answers_say_nothing() -> None:
-    found = search(lambda size, _: min(size, 92))
-    assert (found.limit, found.fault, found.is_open) == (0, "", True)
-
-
-def test_a_path_that_answers_nothing_now_says_nothing() -> None:
-    found = search(lambda size, _: 0, proven=frozenset({"target 0"}))
-    assert (found.limit, found.fault, found.is_open) == (0, "", False)
-
-
-def test_too_little_is_a_fault_only_where_a_target_would_have_answered() -> None:
-    found = search(up_to(CONTROL))
-    assert (found.fault, found.is_open) == ("", True)
-    found = search(up_to(CONTROL), proven=frozenset({"target 1"}))
-    assert found.fault == "packets of 1280 bytes do not pass"
+@pytest.mark.parametrize(
+    ("passes", "proven", "fault", "is_open"),
+    [
+        pytest.param(lambda size, step: size if step > 2 else 0, "", "", False, id="lost probes"),
+        pytest.param(drops_large, "", "", False, id="a target that drops large probes"),
+        pytest.param(lambda size, _: min(size, 92), "", "", True, id="shortened answers"),
+        pytest.param(lambda size, _: 0, "target 0", "", False, id="no answers now"),
+        pytest.param(up_to(CONTROL), "", "", True, id="small ones of an unknown target"),
+        pytest.param(up_to(CONTROL), "target 1", NONE_PASS, False, id="small ones alone"),
+    ],
+)
+def test_what_is_no_limit(passes: Passes, proven: str, fault: str, is_open: bool) -> None:
+    found = search(passes, proven=frozenset({proven} - {""}))
+    assert (found.limit, found.fault, found.is_open) == (0, fault, is_open)
 
 
 def test_a_fault_ends_when_something_passes() -> None:

@@ -44,9 +44,9 @@ class Rounds:
         return [self.round(fates) for _ in range(count)][-1]
 
 
-def begun(*addresses: str, reliability: int = 0) -> Rounds:
+def begun(*addresses: str) -> Rounds:
     """All have answered for a while."""
-    made = Rounds(Targets(addresses, reliability))
+    made = Rounds(Targets(addresses))
     made.rounds(10, "+" * len(addresses))
     return made
 
@@ -122,57 +122,37 @@ def test_a_queue_that_drains_brings_nobody_nearer() -> None:
 
 
 @pytest.mark.parametrize(
-    ("targets", "fates", "is_short"),
+    ("reliability", "before", "fates", "is_short"),
     [
-        (2, "+.", False),  # one of two may be down by itself
-        (3, "++.", False),
-        (3, "+..", True),
-        (4, "++..", False),
-        (4, "+...", True),
-        (5, "+++..", False),
-        (5, "++...", True),
-        (1, "+", False),
-        (3, "...", False),  # that is silence, and no dispute
+        (0, "++", "+.", False),  # one of two may be down by itself
+        (0, "+++", "++.", False),
+        (0, "+++", "+..", True),
+        (0, "++++", "++..", False),
+        (0, "++++", "+...", True),
+        (0, "+++++", "+++..", False),
+        (0, "+++++", "++...", True),
+        (0, "+", "+", False),
+        (0, "+++", "...", False),  # that is silence, and no dispute
+        (1, "+++", "+..", False),  # by the owner's word
+        (2, "+++", "+..", True),
+        (2, "+++", "++.", False),
+        (3, "+++", "++.", True),
+        (9, "+++", "++.", True),
+        (9, "+++", "+++", False),
+        (2, "", "+.", True),  # one that never answered counts too
+        (0, "", "0++", False),  # one that the next hop answers does not
+        (2, "", "0++", False),
     ],
 )
-def test_half_of_three_or_more_that_answered_must_answer(
-    targets: int, fates: str, is_short: bool
-) -> None:
-    made = begun(*("abcde"[:targets]))
+def test_how_many_must_answer(reliability: int, before: str, fates: str, is_short: bool) -> None:
+    made = Rounds(Targets("abcde"[: len(fates)], reliability))
+    if before:
+        made.rounds(10, before)
+    begun_s = made.now_s
     made.rounds(LOSSES + 1, fates)
-    assert (made.targets.short_since_s() is not None) is is_short
-
-
-@pytest.mark.parametrize(
-    ("reliability", "fates", "is_short"),
-    [
-        (1, "+..", False),
-        (2, "+..", True),
-        (2, "++.", False),
-        (3, "++.", True),
-        (9, "++.", True),
-        (9, "+++", False),
-    ],
-)
-def test_the_owner_may_say_how_many(reliability: int, fates: str, is_short: bool) -> None:
-    made = begun(A, B, C, reliability=reliability)
-    made.rounds(LOSSES + 1, fates)
-    assert (made.targets.short_since_s() is not None) is is_short
-
-
-def test_by_the_owners_word_one_that_never_answered_counts_too() -> None:
-    made = Rounds(Targets((A, B), 2))
-    made.rounds(LOSSES + 1, "+.")
-    assert made.targets.short_since_s() == 1001.0
-    assert not made.targets.enough_since(0.0)
-
-
-@pytest.mark.parametrize("reliability", [0, 2])
-def test_one_that_is_answered_by_the_next_hop_is_not_counted(reliability: int) -> None:
-    made = Rounds(Targets((A, B, C), reliability))
-    made.rounds(LOSSES + 1, "0++")
-    assert made.targets.short_since_s() is None
-    assert made.targets.enough_since(0.0)
+    assert made.targets.short_since_s() == (begun_s + 1 if is_short else None)
+    if not before:
+        assert made.targets.enough_since(0.0) is not is_short
 
 
 def test_one_that_fell_silent_long_before_is_down_by_itself() -> None:

@@ -423,6 +423,8 @@ async def test_both_families_move_in_one_change(standing: Bench) -> None:
     await standing.settle()
     assert standing.kernel.batches == 2
     assert standing.where() == "wgup_a" and standing.where("2001:db8:5::1") == "wgup_a"
+    redirected = standing.where("1.1.1.1", mark=standing.slot("wgup_a") << SLOT_SHIFT)
+    assert redirected == "wgup_a", "whatever else is ruled, as `from <the WAN> lookup main`"
     assert set(standing.forgotten()) == {(V4, "wan"), (V6, "wan")}
     assert len(standing.told) == 2
 
@@ -941,12 +943,16 @@ async def test_a_failover_takes_them_along(draining: Bench, to: str) -> None:
     assert draining.control._draining.tunnel(V4) == ""
 
 
-async def test_a_dead_tunnel_drains_nothing(away: Bench) -> None:
-    away.steering.configure((), 600.0)
-    away.steering.bury(V4, {"wgup_a"})
-    away.connections.deleted.clear()
-    await away.go_home()
-    assert away.control._draining.tunnel(V4) == "" and away.forgotten() == [(V4, "wgup_a")]
+@pytest.mark.parametrize(
+    ("to", "left"), [(AWAY, "wgup_a"), (TO_WAN2, "wan2")], ids=["a dead tunnel", "a WAN"]
+)
+async def test_what_drains_nothing(standing: Bench, to: Diversion, left: str) -> None:
+    standing.steering.configure((), 600.0)
+    await standing.divert(to)
+    standing.steering.bury(V4, {"wgup_a"})
+    standing.connections.deleted.clear()
+    await standing.go_home()
+    assert standing.control._draining.tunnel(V4) == "" and standing.forgotten() == [(V4, left)]
 
 
 # --- shared load
@@ -1086,14 +1092,6 @@ async def test_a_restart_takes_over_what_finishes_on_a_backup(
     assert steering.controller._filter.early.overdue(0.0), "looked at soon"
 
 
-async def test_another_wan_is_not_drained(standing: Bench) -> None:
-    standing.steering.configure((), 600.0)
-    await standing.divert(TO_WAN2)
-    standing.connections.deleted.clear()
-    await standing.go_home()
-    assert standing.forgotten() == [(V4, "wan2")]
-
-
 # --- look-ups
 
 
@@ -1123,11 +1121,6 @@ async def test_look_ups_go_where_the_traffic_goes(bench: Bench) -> None:
     assert target(bench.scripts()[-1]) == ["10.7.7.1", "fd09::1"]
     await bench.divert(TO_WAN2)
     assert target(bench.scripts()[-1]) == ["1.1.1.1", "fd09::1"]
-
-
-async def test_a_redirected_look_up_goes_by_the_path_whatever_else_is_ruled(away: Bench) -> None:
-    """`from <the WAN's address> lookup main` would lead it out of the dead WAN."""
-    assert away.where("1.1.1.1", mark=away.slot("wgup_a") << SLOT_SHIFT) == "wgup_a"
 
 
 async def test_look_ups_are_led_home_before_the_traffic(away: Bench, mocker: MockerFixture) -> None:
@@ -1187,30 +1180,22 @@ async def test_resolvers_are_looked_for_while_nothing_is_diverted(
 # --- underlays and MTU
 
 
-async def test_a_tunnel_fits_its_underlay(bench: Bench) -> None:
+async def test_a_tunnel_fits_its_underlay(bench: Bench, mocker: MockerFixture) -> None:
     bench.set_links({2: Link("wan", 2, 0, mtu=1492), 5: Link("wgup_a", 5, 51, mtu=1420)})
     bench.steering._uplinks = (UPLINK,)
     await bench.steering.follow_underlays()
     assert bench.kernel.changes == [], "its underlay is not known yet"
     bench.machine.tunnels["wgup_a"] = Tunnel("wgup_a", "nodea", "K", endpoint=UPLINK.endpoint)
     bench.machine.towards["192.0.2.9"] = "wan"
+    failing = mocker.patch.object(Kernel, "set_device", side_effect=CommandFailed("busy"))
     await bench.steering.follow_underlays()
-    assert bench.kernel.changes == ["set wgup_a mtu 1412"]
+    assert bench.problems == {"mtu wgup_a": "busy"}
+    mocker.stop(failing)
+    await bench.steering.follow_underlays()
+    assert bench.kernel.changes == ["set wgup_a mtu 1412"] and bench.problems == {}
     bench.set_links({2: Link("wan", 2, 0, mtu=1492), 5: Link("wgup_a", 5, 51, mtu=1412)})
     await bench.steering.follow_underlays()
     assert len(bench.kernel.changes) == 1, "what fits is left alone"
-
-
-async def test_an_mtu_that_cannot_be_set_is_told(bench: Bench, mocker: MockerFixture) -> None:
-    bench.set_links({2: Link("wan", 2, 0, mtu=1492), 5: Link("wgup_a", 5, 51, mtu=9)})
-    set_network(bench.steering._network, underlays={"wgup_a": "wan"})
-    bench.steering._uplinks = (UPLINK,)
-    setting = mocker.patch.object(Kernel, "set_device", side_effect=CommandFailed("busy"))
-    await bench.steering.follow_underlays()
-    assert bench.problems == {"mtu wgup_a": "busy"}
-    setting.side_effect = None
-    await bench.steering.follow_underlays()
-    assert bench.problems == {}
 
 
 async def test_tunnels_fit_when_outer_packets_move(standing: Bench) -> None:

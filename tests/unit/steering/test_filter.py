@@ -61,17 +61,10 @@ def test_the_refresh_never_leaves_a_gap_and_is_often_enough() -> None:
     assert delete == "delete element inet wgup diverted { ipv4 }"
     assert REFRESH_S * 3 < LAPSE_S, "two refreshes may fail"
     assert refresh_script({}) == ""
-
-
-def test_answers_of_what_came_in_by_a_dead_wan() -> None:
-    script = refresh_script({V6: [4]})
+    script = refresh_script({V6: [4]}, ["wwan"])
     assert "add element inet wgup answer6 { 0x44000000 timeout 5s : goto to_1 }" in script
     assert "delete element inet wgup answer6 { 0x44000000 }" in script
     assert "answer4" not in script
-
-
-def test_what_another_isp_may_drop_is_translated() -> None:
-    script = refresh_script({V6: ()}, ["wwan"])
     assert 'add element inet wgup translated { "wwan" timeout 5s }' in script
 
 
@@ -162,16 +155,10 @@ def test_real_the_standing_part_loads_and_loads_again() -> None:
         assert chains(once)[chain] > 0
     assert sorted(elements(twice, "set", "tunnels")) == TUNNELS
     assert sorted(elements(twice, "set", "wans")) == ["wan", "wwan"]
-    for name in ("drain4", "answer6"):
-        assert elements(twice, "map", name) == []
+    assert elements(twice, "map", "drain4") == elements(twice, "map", "answer6") == []
     assert elements(twice, "set", "diverted") == []
-
-
-@real
-def test_real_without_tunnels_or_wans() -> None:
-    bare = standing_script([], {}, {}, {}) + kill_switch_script()
-    listed = nft(bare + dns.redirect_script([], {}))
-    assert elements(listed, "set", "tunnels") == []
+    heard = [entry["elem"] for entry in elements(twice, "set", "heard4")]
+    assert {each["val"]: each["counter"]["packets"] for each in heard} == {"wan": 0, "wwan": 0}
 
 
 @real
@@ -181,59 +168,41 @@ def test_real_prefixes_that_overlap_or_repeat() -> None:
         "wan": ["192.0.2.0/24", "2001:db8::/48", "fe80::/64"],
         "wwan": ["192.0.2.0/24", "192.0.0.0/16", "2001:db8:0:1::/64", "fe80::/64"],
     }
-    listed = nft(
-        standing_script(TUNNELS, {V4: ["wan", "wwan"], V6: ["wan", "wwan"]}, SLOTS, prefixes)
-    )
+    both = {family: ["wan", "wwan"] for family in Family}
+    bare = standing_script([], {}, {}, {}) + kill_switch_script() + dns.redirect_script([], {})
+    listed = nft(bare, standing_script(TUNNELS, both, SLOTS, prefixes))
     assert len(elements(listed, "set", "onlink4")) == 1, "merged"
     assert len(elements(listed, "set", "own6")) == 4
 
 
 @real
-def test_real_heard_counts_begin_at_nothing() -> None:
-    listed = nft(STANDING, then="list set inet wgup heard4")
-    held = [entry["elem"] for entry in elements(listed, "set", "heard4")]
-    assert {each["val"]: each["counter"]["packets"] for each in held} == {"wan": 0, "wwan": 0}
-
-
-@real
 def test_real_refreshed_elements_lapse_and_outlive_the_standing_part() -> None:
-    listed = nft(EVERYTHING, REFRESH, EVERYTHING)
-    held = elements(listed, "set", "diverted")
-    assert {entry["elem"]["val"] for entry in held} == {"ipv4", "ipv6"}
-    answers = elements(listed, "map", "answer4")
-    assert len(answers) == 1
-    for entry in (*held, answers[0][0], *elements(listed, "set", "translated")):
-        assert 0 < entry["elem"]["timeout"] <= LAPSE_S
+    blocked = block_script({V4: ["wan", "wwan"], V6: ["wan"]})
+    listed = nft(EVERYTHING, REFRESH, REFRESH, blocked, EVERYTHING)
+    held = [each["elem"] for each in elements(listed, "set", "diverted")]
+    assert {each["val"] for each in held} == {"ipv4", "ipv6"}
+    [[answer, _]] = elements(listed, "map", "answer4")
+    shut = [each["elem"] for each in elements(listed, "set", "blocked4")]
+    assert {each["val"] for each in shut} == {"wan", "wwan"}
+    translated = [each["elem"] for each in elements(listed, "set", "translated")]
+    for each in (*held, answer["elem"], *translated, *shut):
+        assert 0 < each["timeout"] <= LAPSE_S
 
 
 @real
-def test_real_refreshing_again_and_ending() -> None:
-    listed = nft(EVERYTHING, REFRESH, REFRESH, ended_script(V6))
+def test_real_each_part_ends_by_itself() -> None:
+    drained = drain_script(V4, 2, 600) + drain_script(V6, 3, 30)
+    blocked = block_script({V4: ["wan", "wwan"], V6: ["wan"]})
+    ends = ended_script(V6) + undrain_script(V4) + block_script({V6: ["wan"]})
+    begun = nft(EVERYTHING, ended_script(V4), REFRESH, drained, EVERYTHING)
+    [[key, verdict]] = elements(begun, "map", "drain4")
+    assert (key["elem"]["val"], key["elem"]["timeout"]) == (2 << SLOT_SHIFT, 600)
+    assert verdict == {"goto": {"target": "to_2"}}
+    listed = nft(EVERYTHING, REFRESH, drained, blocked, ends)
     assert [e["elem"]["val"] for e in elements(listed, "set", "diverted")] == ["ipv4"]
     assert elements(listed, "map", "answer6") == [] and elements(listed, "map", "answer4")
     assert elements(listed, "set", "translated") == []
-    assert nft(EVERYTHING, ended_script(V4)), "nothing was in force"
-
-
-@real
-def test_real_draining_lapses_by_the_kernel() -> None:
-    listed = nft(EVERYTHING, drain_script(V4, 2, 600), drain_script(V6, 3, 30), EVERYTHING)
-    [[key, verdict]] = elements(listed, "map", "drain4")
-    assert (key["elem"]["val"], key["elem"]["timeout"]) == (2 << SLOT_SHIFT, 600)
-    assert verdict == {"goto": {"target": "to_2"}}
-    ended = nft(EVERYTHING, drain_script(V4, 2, 600), drain_script(V6, 3, 30), undrain_script(V4))
-    assert elements(ended, "map", "drain4") == []
-    assert len(elements(ended, "map", "drain6")) == 1
-
-
-@real
-def test_real_blocking_lapses_and_says_all_that_is_blocked() -> None:
-    both = block_script({V4: ["wan", "wwan"], V6: ["wan"]})
-    listed = nft(EVERYTHING, both, EVERYTHING)
-    held = elements(listed, "set", "blocked4")
-    assert {entry["elem"]["val"] for entry in held} == {"wan", "wwan"}
-    assert all(0 < entry["elem"]["timeout"] <= LAPSE_S for entry in held)
-    listed = nft(EVERYTHING, both, block_script({V6: ["wan"]}))
+    assert elements(listed, "map", "drain4") == [] and len(elements(listed, "map", "drain6")) == 1
     assert elements(listed, "set", "blocked4") == []
     assert len(elements(listed, "set", "blocked6")) == 1
 
@@ -241,9 +210,9 @@ def test_real_blocking_lapses_and_says_all_that_is_blocked() -> None:
 @real
 def test_real_a_slot_that_is_no_longer_used_harms_nothing() -> None:
     fewer = standing_script(TUNNELS[:1], {V4: ["wan"]}, {"wgup_a": 2, "wan": 4}, {})
+    other = standing_script(TUNNELS, WANS, {**SLOTS, "wgup_a": 7, "new": 63}, PREFIXES)
     listed = nft(EVERYTHING, drain_script(V4, 3, 30), fewer)
     assert sorted(elements(listed, "set", "tunnels")) == ["wgup_a"]
-    other = standing_script(TUNNELS, WANS, {**SLOTS, "wgup_a": 7, "new": 63}, PREFIXES)
     assert chains(nft(EVERYTHING, other))["to_63"] == 1
 
 
@@ -256,8 +225,7 @@ def test_real_every_redirect_loads() -> None:
         dns.redirect_script(["192.0.2.1"], targets, {V4: ["wan"], V6: ["wan", "wwan"]}),
         dns.redirect_script([], targets, {}, dns.Exempt(everything=True)),
     ]
-    listed = nft(EVERYTHING, *scripts)
-    assert chains(listed)["refuse"] > 0
+    assert chains(nft(EVERYTHING, *scripts))["refuse"] > 0
 
 
 PLAN = SteeringPlan(
@@ -370,9 +338,6 @@ def test_what_is_never_led_away_early() -> None:
 
 
 # --- the kill switch
-
-
-V4, V6 = Family.IPV4, Family.IPV6
 
 
 def test_blocking_says_all_that_is_blocked() -> None:

@@ -65,6 +65,15 @@ def test_a_folder_that_cannot_be_written_is_no_error(tmp_path: Path) -> None:
     assert memory.load() == {}
 
 
+def numbered(path: str, **slots: int) -> dict[str, int]:
+    """The numbers that paths have after a restart, where the file says these."""
+    Path(path).parent.mkdir()
+    Path(path).write_text(json.dumps({"slots": slots, "diversions": {}}))
+    memory = Memory(path)
+    memory.load()
+    return memory.number(slots, 2, 63)
+
+
 GOOD = {"slots": {"wan": 2}, "diversions": {}}
 
 
@@ -101,17 +110,8 @@ def test_a_damaged_file_is_as_good_as_none(path: str, text: str) -> None:
 @pytest.mark.parametrize("slot", [-1, 0, 1, 64, 255, 2**40])
 def test_a_number_out_of_bounds_is_not_believed(path: str, slot: int) -> None:
     """It would mark connections with other programs' bits."""
-    Path(path).parent.mkdir()
-    Path(path).write_text(json.dumps({"slots": {"wan": slot}, "diversions": {}}))
-    memory = Memory(path)
-    memory.load()
-    assert 2 <= memory.number(["wan"], 2, 63)["wan"] <= 63
+    assert 2 <= numbered(path, wan=slot)["wan"] <= 63
 
 
 def test_two_paths_never_have_one_number(path: str) -> None:
-    Path(path).parent.mkdir()
-    Path(path).write_text(json.dumps({"slots": {"wan": 5, "wgup_a": 5}, "diversions": {}}))
-    memory = Memory(path)
-    memory.load()
-    found = memory.number(["wan", "wgup_a"], 2, 63)
-    assert len(set(found.values())) == 2
+    assert len({*numbered(path, wan=5, wgup_a=5).values()}) == 2

@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Collection, Sequence
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -83,6 +84,17 @@ def at(rules: Sequence[Rule], priority: int) -> list[tuple[int, int]]:
     return [(rule.table, rule.target) for rule in rules if rule.priority == priority]
 
 
+def listed(rules: Sequence[Rule]) -> dict[int, str]:
+    """What is asked at each preference, in order."""
+    tables = {DIVERTED_TABLE: "diverted", LAST_TABLE: "last", MAIN: "main"}
+    found: dict[int, list[str]] = {}
+    for rule in rules:
+        word = f"goto {rule.target}" if rule.action == GOTO else tables[rule.table]
+        oif = f" by {rule.output_device}" if rule.output_device else ""
+        found.setdefault(rule.priority, []).append(word + oif)
+    return {priority: ", ".join(words) for priority, words in found.items()}
+
+
 # --- standing
 
 
@@ -142,17 +154,97 @@ def test_nothing_is_diverted_without_a_diversion() -> None:
     assert diverting_rules(plan(diversion(family=V6)), V4, KERNEL, (), ()) == []
 
 
-def test_main_alone() -> None:
-    rules = twins(bound=["wan", "vpn"])
-    assert [(r.table, r.output_device) for r in rules if r.priority == 32765] == [
-        (MAIN, "vpn"),
-        (MAIN, "wan"),
-        (DIVERTED_TABLE, ""),
-        (0, ""),
-    ]
-    assert at(rules, 32765)[-1] == (0, 32767), "the owner's rules after main are asked as ever"
-    assert rules[-1] == Rule(V4, END_PRIORITY, LAST_TABLE, protocol=DIVERTING)
+def mwan3(mark: int, table: int, priority: int, mask: int = 0x3F00) -> Rule:
+    return Rule(V4, priority, table, selectors=rule_selectors(mark=(mark, mask)))
+
+
+TAILSCALE = rule_selectors(mark=(0x80000, 0xFF0000))
+ALONE = [Rule(V4, 32765, MAIN, selectors=SUPPRESSED)]
+PBR = [Rule(V4, 30000, MAIN, selectors=((14, struct.pack("=I", 1)),))]
+WG_QUICK = [
+    Rule(V4, 32764, MAIN, selectors=SUPPRESSED),
+    Rule(V4, 32765, 51820, flags=INVERT, selectors=WG_MARK),
+]
+MWAN3 = [mwan3(0x100, 1, 2001), mwan3(0x200, 2, 2002), mwan3(0x300, 3, 2003)]
+BYPASS = [
+    Rule(V4, 5210, MAIN, selectors=TAILSCALE),
+    Rule(V4, 5230, 253, selectors=TAILSCALE),
+    Rule(V4, 5250, 0, 7, TAILSCALE),
+    Rule(V4, 5270, 52),
+]
+TWINS: dict[str, tuple[list[Rule], dict[str, Collection[Any]], dict[int, str]]] = {
+    "main alone": (
+        [],
+        {"bound": ["wan", "vpn"]},
+        {32765: "main by vpn, main by wan, diverted, goto 32767"},
+    ),
+    "Tailscale's own packets ask main, then would be refused": (
+        BYPASS,
+        {},
+        {5209: "diverted, last, goto 5230"},
+    ),
+    "what is not in wg-quick's mark goes into it": (
+        WG_QUICK,
+        {"bound": ["wan"]},
+        {32763: "diverted, goto 32765", 32765: "main by wan, diverted, goto 32767"},
+    ),
+    "mwan3's marks of dead WANs, none of a live one": (
+        MWAN3,
+        {"marks": [0x100, 0x200], "live": [2]},
+        {2000: "diverted, last"},
+    ),
+    "a mark under another mask": ([mwan3(0x100, 1, 2001, 0xFF00)], {"marks": [0x100]}, {}),
+    "no rule can stand before preference 0": ([Rule(V4, 0, MAIN)], {}, {}),
+    "one can before 1": (
+        [Rule(V4, 1, MAIN, selectors=WG_MARK)],
+        {},
+        {0: "diverted, last, goto 32765"},
+    ),
+    "owners' rules after main come before the end": (
+        [Rule(V4, 40000, 77), Rule(V4, 50000, MAIN)],
+        {},
+        {49999: f"diverted, goto {END_PRIORITY}"},
+    ),
+    "pbr's main: past it there is but main, which is dead": (
+        PBR,
+        {},
+        {29999: "diverted, goto 32765"},
+    ),
+    "another rule for main": ([Rule(V4, 100, MAIN)], {}, {99: "diverted, goto 32765"}),
+    "past it to the next rule's twin": (
+        [Rule(V4, 100, MAIN), mwan3(0x100, 1, 200)],
+        {"marks": [0x100]},
+        {99: "diverted, goto 199", 199: "diverted, last"},
+    ),
+    "a rule just before main": (
+        ALONE,
+        {"bound": ["wan"]},
+        {
+            32764: "diverted, main by wan, diverted, goto 32767, goto 32767",
+            32765: "main by wan, diverted, goto 32767",
+        },
+    ),
+    "rules behind everything": (
+        [Rule(V4, 0xFFFFFFFF, MAIN), Rule(V4, 0xFFFFFFFE, MAIN, selectors=WG_MARK)],
+        {},
+        {0xFFFFFFFD: "diverted, last, diverted, last", END_PRIORITY: "diverted, last"},
+    ),
+}
+
+
+@pytest.mark.parametrize(("others", "how", "wanted"), TWINS.values(), ids=TWINS)
+def test_twins(others: list[Rule], how: dict[str, Collection[Any]], wanted: dict[int, str]) -> None:
+    rules = twins(*others, **how)
+    assert listed(rules) == {32765: "diverted, goto 32767", END_PRIORITY: "last", **wanted}
     assert {rule.protocol for rule in rules} == {DIVERTING}
+    assert len({*rules}) == len(rules), "the kernel takes no rule twice"
+    assert all(rule.target > rule.priority for rule in rules if rule.action == GOTO)
+    assert {rule.mark for rule in rules if rule.priority == 2000} <= {(0x100, 0x3F00)}
+
+
+def test_without_a_rule_for_default_the_end_is_the_next() -> None:
+    only = diverting_rules(plan(diversion()), V4, [LOOKUP_MAIN, Rule(V4, 40000, 77)], (), ())
+    assert at(only, 32765)[-1] == (0, BOUND_PRIORITY)
 
 
 SELECTORS = [
@@ -179,85 +271,6 @@ def test_a_twin_selects_exactly_what_its_rule_does(said: dict[str, object]) -> N
             rule.flags,
         )
     assert (DIVERTED_TABLE, 0) in at(made, 999)
-
-
-def test_a_bypass_of_the_owner_goes_the_chosen_way_at_once() -> None:
-    """Tailscale: its own packets ask main, then would be refused."""
-    mark = rule_selectors(mark=(0x80000, 0xFF0000))
-    bypass = [
-        Rule(V4, 5210, MAIN, selectors=mark),
-        Rule(V4, 5230, 253, selectors=mark),
-        Rule(V4, 5250, 0, 7, mark),
-        Rule(V4, 5270, 52),
-    ]
-    rules = twins(*bypass)
-    assert at(rules, 5209) == [(DIVERTED_TABLE, 0), (LAST_TABLE, 0), (0, 5230)]
-    assert {rule.priority for rule in rules} == {5209, 32765, END_PRIORITY}
-
-
-def test_wg_quick_before_us() -> None:
-    """What is not in the VPN's mark goes into it; `main suppress_prefixlength 0` comes first."""
-    found = [
-        Rule(V4, 32764, MAIN, selectors=SUPPRESSED),
-        Rule(V4, 32765, 51820, flags=INVERT, selectors=WG_MARK),
-    ]
-    rules = twins(*found, bound=["wan"])
-    assert at(rules, 32763) == [(DIVERTED_TABLE, 0), (0, 32765)]
-    assert at(rules, 32765) == [(MAIN, 0), (DIVERTED_TABLE, 0), (0, 32767)]
-
-
-def mwan3(mark: int, table: int, priority: int) -> Rule:
-    return Rule(V4, priority, table, selectors=rule_selectors(mark=(mark, 0x3F00)))
-
-
-def test_mwan3s_marks_of_dead_wans() -> None:
-    found = [mwan3(0x100, 1, 2001), mwan3(0x200, 2, 2002), mwan3(0x300, 3, 2003)]
-    rules = twins(*found, marks=[0x100, 0x200], live=[2])
-    assert at(rules, 2000) == [(DIVERTED_TABLE, 0), (LAST_TABLE, 0)]
-    assert not at(rules, 2001) and not at(rules, 2002), "a live WAN's, and no WAN's at all"
-    twin = next(rule for rule in rules if rule.priority == 2000)
-    assert twin.mark == (0x100, 0x3F00)
-    assert not at(twins(replace(found[0], selectors=rule_selectors(mark=(0x100, 0xFF00)))), 2000)
-
-
-def test_a_rule_at_priority_0_is_left_alone() -> None:
-    assert {r.priority for r in twins(Rule(V4, 0, MAIN))} == {32765, END_PRIORITY}
-    assert at(twins(Rule(V4, 1, MAIN, selectors=WG_MARK)), 0)[0] == (DIVERTED_TABLE, 0)
-
-
-def test_owners_rules_after_main_are_asked_before_the_end() -> None:
-    rules = twins(Rule(V4, 40000, 77), Rule(V4, 50000, MAIN))
-    assert at(rules, 49999)[-1] == (0, END_PRIORITY)
-    only = diverting_rules(plan(diversion()), V4, [LOOKUP_MAIN, Rule(V4, 40000, 77)], (), ())
-    assert at(only, 32765)[-1] == (0, BOUND_PRIORITY)
-
-
-def test_the_way_past_leads_to_the_next_rules_twin() -> None:
-    """pbr: `lookup main suppress_prefixlength 1`; past it there is but main, which is dead."""
-    rules = twins(Rule(V4, 30000, MAIN, selectors=((14, struct.pack("=I", 1)),)))
-    assert at(rules, 29999) == [(DIVERTED_TABLE, 0), (0, 32765)]
-    assert at(twins(Rule(V4, 100, MAIN)), 99)[-1] == (0, 32765)
-    assert at(twins(Rule(V4, 100, MAIN), mwan3(0x100, 1, 200), marks=[0x100]), 99)[-1] == (0, 199)
-
-
-def test_rules_that_follow_at_once() -> None:
-    """`ip rule add lookup main suppress_prefixlength 0` alone: it stands just before main."""
-    rules = twins(Rule(V4, 32765, MAIN, selectors=SUPPRESSED), bound=["wan"])
-    assert at(rules, 32764) == [
-        (DIVERTED_TABLE, 0),
-        (MAIN, 0),
-        (DIVERTED_TABLE, 0),
-        (0, 32767),
-        (0, 32767),
-    ]
-    assert at(rules, 32765) == [(MAIN, 0), (DIVERTED_TABLE, 0), (0, 32767)]
-    assert len(set(rules)) == len(rules), "the kernel takes no rule twice"
-
-
-def test_a_rule_behind_everything() -> None:
-    rules = twins(Rule(V4, 0xFFFFFFFF, MAIN), Rule(V4, 0xFFFFFFFE, MAIN, selectors=WG_MARK))
-    assert (LAST_TABLE, 0) in at(rules, 0xFFFFFFFE)
-    assert all(rule.target > rule.priority for rule in rules if rule.action == GOTO)
 
 
 @given(st.data())
@@ -308,13 +321,7 @@ def everybodys(
     ]
 
 
-WG_QUICK = [
-    Rule(V4, 32764, MAIN, selectors=SUPPRESSED),
-    Rule(V4, 32765, 51820, flags=INVERT, selectors=WG_MARK),
-]
 POLICY = [Rule(V4, 1000, 7, **FROM_LAN)]  # type: ignore[arg-type]
-PBR = [Rule(V4, 30000, MAIN, selectors=((14, struct.pack("=I", 1)),))]
-ALONE = [Rule(V4, 32765, MAIN, selectors=SUPPRESSED)]
 VRF = [Rule(V4, 1000, 0, selectors=((L3MDEV, b"\1"),))]
 OUT = Packet("203.0.113.9")
 
