@@ -25,7 +25,7 @@ from rpcd_wireguard_uplink.ubus.client import Client
 from rpcd_wireguard_uplink.uci import Draft, Section, export
 from rpcd_wireguard_uplink.warnings import Warnings
 from tests.unit.fakes import key_of
-from tests.unit.uci_texts import sections
+from tests.unit.uci_texts import sections, writable
 
 pytestmark = pytest.mark.needs("uci")
 
@@ -139,14 +139,8 @@ def test_uci_reads_every_edit_as_it_was_meant(
 
 
 def put(draft: Draft, wanted: list[Section]) -> None:
-    plain = str.maketrans("", "", "".join(map(chr, range(1, 32))))
     for section in wanted:
-        options = {
-            name: (value.translate(plain) or "v")
-            if isinstance(value, str)
-            else tuple(item.translate(plain) for item in value)
-            for name, value in section.options.items()
-        }
+        options = writable(section.options)
         if section.anonymous:
             draft.add_anonymous(section.type, options)
         else:

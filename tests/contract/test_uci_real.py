@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from rpcd_wireguard_uplink.errors import ConfigError
 from rpcd_wireguard_uplink.uci import Document, Draft, Section, Store, export, parse
 from rpcd_wireguard_uplink.uci.grammar import quote
-from tests.unit.uci_texts import OPTIONS, TEXTS, sections
+from tests.unit.uci_texts import OPTIONS, TEXTS, sections, writable
 
 pytestmark = pytest.mark.needs("uci")
 
@@ -100,23 +100,12 @@ def test_uci_reads_what_we_write(uci: Uci, found: list[Section]) -> None:
     draft = Draft(parse("", file=PACKAGE))
     for section in found:
         if section.anonymous:
-            draft.add_anonymous(section.type, kept(section))
+            draft.add_anonymous(section.type, writable(section.options))
         else:
-            draft.set_section(section.name, section.type, kept(section))
+            draft.set_section(section.name, section.type, writable(section.options))
     document = draft.document
     uci.file.write_bytes(document.encode())
     assert uci.run("export", PACKAGE) == encoded(export(document, PACKAGE))
-
-
-def kept(section: Section) -> dict[str, str | tuple[str, ...]]:
-    """The options without the control characters that may be read but not written."""
-    plain = str.maketrans("", "", "".join(map(chr, range(1, 32))))
-    return {
-        name: (value.translate(plain) or "v")
-        if isinstance(value, str)
-        else tuple(item.translate(plain) for item in value)
-        for name, value in section.options.items()
-    }
 
 
 STEPS = st.lists(
@@ -164,7 +153,7 @@ def test_a_stored_file_is_the_one_that_uci_commits(
     uci: Uci, options: dict[str, str | tuple[str, ...]]
 ) -> None:
     """Only the empty lines at the start and the end of the file differ."""
-    options = kept(Section("t", "s", False, options))
+    options = writable(options)
     uci.file.unlink(missing_ok=True)
     with Store(str(uci.directory)).edit(PACKAGE) as draft:
         draft.set_section("s", "t", options)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from hypothesis import strategies as st
 
-from rpcd_wireguard_uplink.uci import Section, parse
+from rpcd_wireguard_uplink.uci import Section, Value, parse
 from rpcd_wireguard_uplink.uci.grammar import quote
 
 # Whatever a quote, a comment or the end of a line does, it does it next to something else.
@@ -12,16 +12,8 @@ PIECES = [
     *("config", "option", "list", "package", "c", "o", "l", "p", "x", "conf"),
     *("'", '"', "\\", "\n", "\r\n", ";", "#", " ", "\t", "\v", "\f", "\r"),
     *("a", "b_1", "t-x", "cfg01b606", "é", "\u2003", "\udcff", "''", "'v w'", '"q"'),
-    *(
-        "\\\n",
-        "\\\r\n",
-        "\nconfig a b\n",
-        "\nconfig a cfg02b606\n",
-        "\n\toption b 'x'\n",
-        "\nlist b c\n",
-        " ;",
-        "\x01",
-    ),
+    *("\\\n", "\\\r\n", "\nconfig a b\n", "\nconfig a cfg02b606\n"),
+    *("\n\toption b 'x'\n", "\nlist b c\n", " ;", "\x01"),
 ]
 
 NAMES = st.sampled_from(["a", "b", "wan", "x_1", "cfg01b606", "cfg02b606"])
@@ -33,6 +25,17 @@ STORED = ITEMS.map(lambda item: parse(f"config a\nlist b {quote(item)}\n", file=
 )
 VALUES = STORED.filter(bool) | st.lists(STORED, min_size=1, max_size=3).map(tuple)
 OPTIONS = st.dictionaries(NAMES, VALUES, max_size=3)
+
+
+def writable(options: dict[str, Value]) -> dict[str, Value]:
+    """The options without the control characters that may be read but not written."""
+    plain = str.maketrans("", "", "".join(map(chr, range(1, 32))))
+    return {
+        name: (value.translate(plain) or "v")
+        if isinstance(value, str)
+        else tuple(item.translate(plain) for item in value)
+        for name, value in options.items()
+    }
 
 
 @st.composite

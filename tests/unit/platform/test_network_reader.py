@@ -18,16 +18,18 @@ from rpcd_wireguard_uplink.model import (
     Tunnel,
     Uplink,
 )
+from rpcd_wireguard_uplink.platform import network_reader
 from rpcd_wireguard_uplink.platform.network_reader import NetworkReader
 from tests.unit.fakes import Machine
 
 V4, V6 = Family.IPV4, Family.IPV6
-WAN, MESH, TUNNEL = Link("wan", 2, 0), Link("mesh0", 3, 0), Link("wgup_a", 4, DEVICE_GROUP)
+WAN, MESH, TUNNEL = Link("wan", 2, mtu=1492), Link("mesh0", 3), Link("wgup_a", 4, DEVICE_GROUP)
 UPLINK = Uplink("nodea", "wgup_a", Endpoint("192.0.2.9"), "key", ("10.0.0.1/32",))
 
 
 @pytest.fixture
-def machine(tmp_path: Path) -> Machine:
+def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Machine:
+    monkeypatch.setattr(network_reader, "ROUTE_LOSS_S", 0.0)
     found = Machine(str(tmp_path))
     found.links = [WAN, MESH, TUNNEL]
     found.routes[V4] = [DefaultRoute(V4, "wan", "198.51.100.1", 10)]
@@ -49,8 +51,8 @@ async def test_lines(network: NetworkReader) -> None:
     assert network.state.prefixes_of("wan") == ["198.51.100.0/24", "2001:db8::/64"]
     assert network.state.route_of("wan", V4).gateway == "198.51.100.1"
     assert network.state.route_of("wgup_a", V4) == DefaultRoute(V4, "wgup_a")
-    assert network.state.index_of("mesh0") == 3
-    assert network.state.index_of("gone") == 0
+    assert [network.state.index_of(name) for name in ("mesh0", "gone")] == [3, 0]
+    assert [network.state.mtu_of(name) for name in ("wan", "gone")] == [1492, 0]
 
 
 async def test_no_tunnel_is_ever_a_line(machine: Machine, network: NetworkReader) -> None:
@@ -81,28 +83,28 @@ async def test_a_line_that_lost_all_is_remembered(machine: Machine, network: Net
     machine.links = [TUNNEL]
     await network.read([UPLINK])
     primary = network.state.wans[V4].primary
-    assert primary is not None
-    assert primary.device == "wan"
+    assert primary is not None and primary.device == "wan"
     assert network.state.addresses_of("wan", V4) == ["198.51.100.2/24"]
     assert network.state.addresses_of("wan", V6) == ["2001:db8::2/64"]
-    assert network.state.why_detached("wan", 2, PathKind.WAN, V4) == "its device is gone"
+    assert why_the_wan_is_detached(network) == "its device is gone"
+
+
+def why_the_wan_is_detached(network: NetworkReader, family: Family = V4) -> str:
+    return network.state.why_detached("wan", 2, PathKind.WAN, family)
 
 
 async def test_why_a_path_is_detached(machine: Machine, network: NetworkReader) -> None:
-    assert network.state.why_detached("wan", 2, PathKind.WAN, V4) == ""
-    assert network.state.why_detached("wan", 2, PathKind.WAN, V6) == "its default route is gone"
+    assert why_the_wan_is_detached(network) == ""
+    assert why_the_wan_is_detached(network, V6) == "its default route is gone"
     assert network.state.why_detached("wgup_a", 4, PathKind.UPLINK, V4) == ""
     assert network.set_carrier(2, False)
     assert not network.set_carrier(2, False)
     assert not network.set_carrier(99, False)
-    assert (
-        network.state.why_detached("wan", 2, PathKind.WAN, V4)
-        == "the cable or the connection is gone"
-    )
+    assert why_the_wan_is_detached(network) == "the cable or the connection is gone"
     assert network.set_carrier(2, True)
     machine.routes[V4] = []
     await network.read([UPLINK])
-    assert network.state.why_detached("wan", 2, PathKind.WAN, V4) == "its default route is gone"
+    assert why_the_wan_is_detached(network) == "its default route is gone"
 
 
 @pytest.mark.parametrize(
@@ -145,11 +147,6 @@ async def test_the_last_underlay_is_kept_where_no_way_leads(
     assert "wgup_a" in network.state.sharing_underlay()
 
 
-async def test_the_owner_may_limit_the_lines(machine: Machine, network: NetworkReader) -> None:
-    await network.read([], ("wwan",))
-    assert network.state.wan_devices() == []
-
-
 async def test_a_dead_wan_is_remembered_within_the_limit(
     machine: Machine, network: NetworkReader
 ) -> None:
@@ -171,48 +168,24 @@ async def test_a_link_that_falls_during_a_reading_stays_down(
 
     machine.kernel.default_routes = read  # type: ignore[method-assign]
     await network.read([UPLINK])
-    assert (
-        network.state.why_detached("wan", 2, PathKind.WAN, V4)
-        == "the cable or the connection is gone"
-    )
-
-
-async def test_mtu(machine: Machine, network: NetworkReader) -> None:
-    machine.links = [Link("wan", 2, 0, mtu=1492)]
-    await network.read([])
-    assert network.state.mtu_of("wan") == 1492
-    assert network.state.mtu_of("gone") == 0
+    assert why_the_wan_is_detached(network) == "the cable or the connection is gone"
 
 
 async def test_hosts_that_lose_their_prefix(machine: Machine, network: NetworkReader) -> None:
     """The line's own addresses and the tunnels' are none of the LAN's."""
     six = [DefaultRoute(V6, "wan")]
-    machine.routes[V6] = six
-    machine.public_ipv6 = {"wan", "wgup_a", "br-lan"}
-    await network.read([UPLINK])
-    assert not network.state.lost_prefix
-    machine.public_ipv6 = {"wan", "wgup_a"}
-    await network.read([UPLINK])
-    assert not network.state.lost_prefix, "the line is there"
-    machine.routes[V6] = []
-    await network.read([UPLINK])
-    assert network.state.lost_prefix
-    machine.public_ipv6 = {"br-lan"}
-    await network.read([UPLINK])
-    assert not network.state.lost_prefix
-    machine.public_ipv6, machine.routes[V6] = set(), six
-    await network.read([UPLINK])
-    assert not network.state.lost_prefix
-
-
-async def test_a_lan_that_never_had_a_prefix_loses_none(
-    machine: Machine, network: NetworkReader
-) -> None:
-    machine.routes[V6] = [DefaultRoute(V6, "wan")]
-    await network.read([UPLINK])
-    machine.routes[V6] = []
-    await network.read([UPLINK])
-    assert not network.state.lost_prefix
+    for routes, devices, lost_prefix in (
+        (six, {"wan", "wgup_a"}, False),
+        ([], {"wan", "wgup_a"}, False),  # a LAN that never had one loses none
+        (six, {"wan", "wgup_a", "br-lan"}, False),
+        (six, {"wan", "wgup_a"}, False),  # the line is there
+        ([], {"wan", "wgup_a"}, True),
+        ([], {"br-lan"}, False),
+        (six, set(), False),
+    ):
+        machine.routes[V6], machine.public_ipv6 = routes, devices
+        await network.read([UPLINK])
+        assert network.state.lost_prefix is lost_prefix, (routes, devices)
 
 
 @pytest.mark.parametrize(("metric", "held"), [(5, "vpn"), (20, "")])

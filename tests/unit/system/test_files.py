@@ -24,72 +24,57 @@ NOBODY = 65534
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can plant another user's file")
 
 
-def _fifo(path: Path) -> None:
-    os.mkfifo(path)
-
-
-def _folder(path: Path) -> None:
-    path.mkdir()
-
-
-def _socket(path: Path) -> None:
+def a_socket(path: Path) -> None:
     with socket.socket(socket.AF_UNIX) as made:
         made.bind(str(path))
 
 
-def _device(path: Path) -> None:
-    path.symlink_to("/dev/zero")
-
-
-def _loop(path: Path) -> None:
-    path.symlink_to(path.name)
-
-
-def _below_a_file(path: Path) -> None:
+def below_a_file(path: Path) -> None:
     path.with_name("file").write_text("")
     path.symlink_to("file/deeper")
 
 
-def _others_file(path: Path) -> None:
+def of_another_user(path: Path) -> None:
     path.write_text("nameserver 192.0.2.1\n")
     os.chown(path, NOBODY, NOBODY)
 
 
-def _writable(path: Path) -> None:
+def writable(path: Path) -> None:
     path.write_text("nameserver 192.0.2.1\n")
     path.chmod(0o666)
 
 
-def _others_link(path: Path) -> None:
+def link_of_another_user(path: Path) -> None:
     target = path.with_name("target")
     target.write_text("nameserver 192.0.2.1\n")
     path.symlink_to(target)
     os.chown(path, NOBODY, NOBODY, follow_symlinks=False)
 
 
-def _long(path: Path) -> None:
-    with path.open("wb") as file:
-        file.truncate(10**9)
-
-
-PLANTED: dict[str, tuple[Callable[[Path], None], str]] = {
-    "fifo": (_fifo, "is a FIFO"),
-    "folder": (_folder, "is a folder"),
-    "socket": (_socket, "is a socket"),
-    "device": (_device, "is a device"),
-    "below a file": (_below_a_file, "can't be read"),
-    "loop": (_loop, "can't be read"),
-    "others": (_others_file, "not root's"),
-    "writable": (_writable, "other users may write"),
-    "link": (_others_link, "not root's"),
-    "long": (_long, "longer than"),
-}
+def too_long(path: Path) -> None:
+    path.touch()
+    os.truncate(path, 10**9)
 
 
 @as_root
-@pytest.mark.parametrize("name", PLANTED)
-def test_what_another_user_plants_is_refused_at_once_and_named(tmp_path: Path, name: str) -> None:
-    plant, told = PLANTED[name]
+@pytest.mark.parametrize(
+    ("plant", "told"),
+    [
+        (os.mkfifo, "is a FIFO"),
+        (os.mkdir, "is a folder"),
+        (a_socket, "is a socket"),
+        (lambda path: path.symlink_to("/dev/zero"), "is a device"),
+        (lambda path: path.symlink_to(path.name), "can't be read"),
+        (below_a_file, "can't be read"),
+        (of_another_user, "not root's"),
+        (writable, "other users may write"),
+        (link_of_another_user, "not root's"),
+        (too_long, "longer than"),
+    ],
+)
+def test_what_another_user_plants_is_refused_at_once_and_named(
+    tmp_path: Path, plant: Callable[[Path], object], told: str
+) -> None:
     path = tmp_path / "planted"
     plant(path)
     begun_s = time.monotonic()
@@ -167,9 +152,9 @@ def test_what_is_no_table_is_told(tmp_path: Path, text: str) -> None:
         read_table(str(path))
 
 
-def test_a_path_with_a_nul_is_none(tmp_path: Path) -> None:
+def test_a_path_with_a_nul_is_none() -> None:
     with pytest.raises(UnusableFile):
-        read_bytes(f"{tmp_path}/a\0b")
+        read_bytes("/tmp/a\0b")
 
 
 def test_it_is_told_while_it_lasts(tmp_path: Path) -> None:
