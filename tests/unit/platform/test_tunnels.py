@@ -35,10 +35,6 @@ def carried_out(wanted: list[Section], text: str) -> str:
     return draft.document.render()
 
 
-def test_nothing_wanted_and_nothing_ours_is_no_plan() -> None:
-    assert not plan_sections([], [THEIRS])
-
-
 def test_a_plan_carried_out_leaves_none() -> None:
     wanted = sections(UPLINK, OTHER)
     text = carried_out(wanted, "config interface 'lan'\n")
@@ -65,39 +61,33 @@ def test_every_difference_is_seen(changed: Uplink) -> None:
     assert plan.remove == ()
 
 
-def test_weights_are_not_in_network() -> None:
+def test_what_is_left_alone() -> None:
+    """What is not ours or not in `network`; but an option that somebody added to ours goes."""
+    assert not plan_sections([], [THEIRS])
     assert not plan_sections(sections(replace(UPLINK, weight=99)), sections(UPLINK))
-
-
-def test_an_option_that_somebody_added_to_ours_goes() -> None:
+    taken = Section("interface", "wgup_a", False, {"proto": "none"})
+    unmarked = Section("interface", "wgup_old", False, {"secubox_uplink": "0"})
+    plan = plan_sections(sections(UPLINK), [THEIRS, taken, unmarked])
+    assert ([s.name for s in plan.write], plan.remove) == (["wgup_a_peer"], ())
     interface, peer = sections(UPLINK)
     edited = replace(interface, options={**interface.options, "metric": "0"})
     assert plan_sections([interface, peer], [edited, peer]).write == (interface,)
 
 
-def test_an_unmarked_section_is_never_changed_or_removed() -> None:
-    taken = Section("interface", "wgup_a", False, {"proto": "none"})
-    unmarked = Section("interface", "wgup_old", False, {"secubox_uplink": "0"})
-    plan = plan_sections(sections(UPLINK), [THEIRS, taken, unmarked])
-    assert [s.name for s in plan.write] == ["wgup_a_peer"]
-    assert plan.remove == ()
-
-
-def test_tunnels_are_what_the_sections_mean() -> None:
-    assert tunnels_of([THEIRS, *sections(UPLINK)]) == [
+def test_tunnels_are_what_complete_sections_mean() -> None:
+    interface, peer = sections(UPLINK)
+    assert tunnels_of([THEIRS, interface, peer]) == [
         Tunnel("wgup_a", "nodea", "SECRET", UPLINK.addresses, "PEER", Endpoint("gw.example", 7))
     ]
-
-
-def test_incomplete_or_disabled_tunnels_are_left_out() -> None:
-    interface, peer = sections(UPLINK)
-    assert tunnels_of([interface]) == []
-    assert tunnels_of([peer]) == []
-    assert (
-        tunnels_of([replace(interface, options={**interface.options, "disabled": "1"}), peer]) == []
-    )
+    disabled = replace(interface, options={**interface.options, "disabled": "1"})
     bare = {k: v for k, v in interface.options.items() if k != "secubox_uplink"}
-    assert tunnels_of([replace(interface, options=bare), peer]) == []
+    for left_out in (
+        [interface],
+        [peer],
+        [disabled, peer],
+        [replace(interface, options=bare), peer],
+    ):
+        assert tunnels_of(left_out) == []
 
 
 TUNNEL = Tunnel("wgup_a", "nodea", "SECRET")
@@ -125,10 +115,8 @@ def test_devices(
     delete: tuple[str, ...],
 ) -> None:
     plan = plan_devices(wanted, links, applied)
-    assert [t.interface for t in plan.create] == create
-    assert [t.interface for t in plan.update] == update
-    assert plan.delete == delete
-    assert not plan.refused
+    made, changed = ([each.interface for each in part] for part in (plan.create, plan.update))
+    assert (made, changed, plan.delete, plan.refused) == (create, update, delete, {})
 
 
 @pytest.mark.parametrize("alias", ["", "mine", mark_alias("nodeb")])
