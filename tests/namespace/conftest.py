@@ -45,16 +45,26 @@ def pool(namespaces: None) -> Iterator[RouterPool]:
 
 
 def lent(build: Callable[[Lab], T]) -> Callable[..., Iterator[T]]:
-    """A fixture that lends what `build` makes; it is not lent again after a test that failed."""
+    """A fixture that lends what `build` makes; it is not lent again after a test that failed, nor
+    put in order where no later test of the file asks for it.
+    """
 
     @pytest.fixture
     def fixture(pool: RouterPool, request: pytest.FixtureRequest) -> Iterator[T]:
         with pool.use(build) as made:
             yield made
-            if request.node.stash.get(FAILED, True):
+            is_last = not is_wanted_after(request.node, request.fixturename or "")
+            if request.node.stash.get(FAILED, True) or is_last:
                 pool.spoil()
 
     return fixture
+
+
+def is_wanted_after(item: pytest.Item, fixture: str) -> bool:
+    """Whether a later test of this file, of those that are run, has the fixture."""
+    items = item.session.items
+    later = (other for other in items[items.index(item) + 1 :] if other.path == item.path)
+    return any(fixture in getattr(other, "fixturenames", ()) for other in later)
 
 
 def plain(lab: Lab) -> Router:
