@@ -150,6 +150,8 @@ TEMPLATES = {
     "its section uplink, such as %s",
     "other_peer": "the mesh peer at %s is not %s",
     "lost_prefix": "LAN hosts lost their IPv6 prefix with %s: they fall back to IPv4.",
+    "busy": "This router is busy: it probes every %s s in place of %s, and traffic leaves a WAN "
+    "that falls silent within %s s.",
     "watched_by": "%s answers %s but not ping: it is watched by %s",
     "proves_nothing": "%s: %s, which proves nothing beyond it",
     "section_disabled": "it is disabled in its section",

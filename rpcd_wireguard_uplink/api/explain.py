@@ -119,13 +119,16 @@ class ExplainMethods:
     def _note(self, family: Family, names: Mapping[str, str]) -> str:
         """What else is to be said of the path in use; '' for nothing."""
         state, primary = self._monitor.states[family], primary_of(self._monitor, family)
-        path, told = self._monitor.paths.get((state.active, family)), []
+        path = self._monitor.paths.get((state.active, family))
+        told: list[str] = []
         if path is not None and path.kinds.present is not ProbeKind.PING:
             told.append(because("answers_otherwise", path.kinds.present.shown))
         if early := self._monitor.early.get(family):
             told.append(because("early_by", names.get(early, early)))
         if state.phase is Phase.PRIMARY and primary is not None and primary.below_sla:
             told.append(because("no_better", primary.below_sla))
+        if eased := self._monitor.why_eased():
+            told.append(eased)
         if family in self._carrying.sentences:
             told.append(told_with(self._carrying.sentences[family], "."))
         return joined(" ", told)

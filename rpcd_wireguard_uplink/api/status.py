@@ -124,7 +124,6 @@ class StatusMethods:
         lead = min(monitor.states.values(), key=lambda state: SEVERITY.index(state.phase))
         wans = monitor.network.state.wans.values()
         primary = next((each.primary.device for each in wans if each.primary is not None), "")
-        bound_s = config.settings.detection_bound_s(self._timeout_s())
         mwan3 = self._wans.mwan3_view
         problems = list(self.problems())
         is_mwan3_there = None if mwan3 is None else bool(mwan3.interfaces)
@@ -142,7 +141,7 @@ class StatusMethods:
             cause=lead.cause,
             release_s=_release_s(lead, config, now_s),
             by_hand=self._by_hand(now_s),
-            detection_bound_ms=round(bound_s * 1000),
+            detection_bound_ms=round(monitor.detection_bound_s * 1000),
             uplink_count=len(config.uplinks),
             active_count=sum(uplink.enabled for uplink in config.uplinks),
             primary=self._wan_health(primary, now_s),
@@ -255,15 +254,6 @@ class StatusMethods:
             found[device] = (path_state(monitor, device), _latency_ms(paths), _loss_pct(paths))
         return found
 
-    def _timeout_s(self) -> float | None:
-        """The longest time that an answer through a primary is waited for now."""
-        primaries = [
-            self._monitor.paths.get((wans.primary.device, family))
-            for family, wans in self._monitor.network.state.wans.items()
-            if wans.primary is not None
-        ]
-        return max((path.health.timeout_s for path in primaries if path is not None), default=None)
-
     # --- what the owner should mend
 
     def problems(self) -> Iterator[str]:
@@ -275,6 +265,8 @@ class StatusMethods:
         yield from anchor_problems(anchor_rows(config, self._monitor), config)
         yield from self._prefix_note()
         yield from self._probe_notes()
+        if eased := self._monitor.why_eased():
+            yield eased
 
     def _prefix_note(self) -> Iterator[str]:
         """Where hosts have no public IPv6 address any more."""

@@ -155,13 +155,15 @@ class Settings:
         evidence_s = max(0.0, room_s - profile.longest_silence_s)
         return replace(profile, timeout_cap_s=cap_s, passive_limit_s=evidence_s)
 
-    def detection_bound_s(self, timeout_s: float | None = None) -> float:
+    def detection_bound_s(
+        self, timeout_s: float | None = None, profile: ProbeProfile | None = None
+    ) -> float:
         """The longest time from a silent death to moved traffic, while the WAN is used.
 
         `timeout_s` is how long an answer is waited for now; without it the longest that the profile
-        allows, on the slowest WAN.
+        allows, on the slowest WAN. `profile` is what it is probed by now.
         """
-        profile = self.probe_profile
+        profile = profile or self.probe_profile
         return profile.detection_bound_s(timeout_s or profile.timeout_cap_s) + SWITCH_BOUND_S
 
     def targets_of(self, family: Family) -> tuple[str, ...]:

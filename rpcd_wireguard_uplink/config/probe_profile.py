@@ -5,7 +5,7 @@ Numbers only: failover/detector.py judges by them, failover/paths.py probes by t
 
 from __future__ import annotations
 
-from ..values import dataclass
+from ..values import dataclass, replace
 
 QUIET_SHARE = 2 / 3  # of the allowed silence in which nothing may arrive, late answers included
 
@@ -41,6 +41,10 @@ class ProbeProfile:
         timeout and what has to follow, whichever is longer.
         """
         return self.interval_s + max(self.longest_silence_s, timeout_s + self.confirm_s)
+
+    def eased(self) -> ProbeProfile:
+        """The same for a router that is too busy: probes leave half as often while all is well."""
+        return replace(self, interval_s=2 * self.interval_s)
 
     @property
     def longest_silence_s(self) -> float:

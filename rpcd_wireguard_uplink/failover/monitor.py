@@ -8,18 +8,21 @@ in the same turn of the event loop. Nothing here waits for a lock of the configu
 from __future__ import annotations
 
 import asyncio
+import logging
 import math
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Protocol
 
 from ..config.options import Anchor, Settings
+from ..config.probe_profile import ProbeProfile
 from ..events import DoubtEnded, Events, PathsChanged
 from ..model import DefaultRoute, Family, Health, PathKind, Uplink
 from ..platform.linux import Platform
 from ..platform.network_reader import NetworkReader
 from ..probing.capacity import Capacity
 from ..probing.doubt import Stage
+from ..reasons import because
 from ..storage.usage import Ledger
 from ..system.netlink import Events as KernelNews
 from ..system.rtnetlink import LINK_GROUPS, link_events
@@ -31,12 +34,13 @@ from .decision import decide, early_backups
 from .liveness import PassiveLiveness
 from .machine import AWAY, Adopted, Choice, Decision, Phase, State
 from .paths import PathSet, Watch, WatchedPath
-from .schedule import Role, Roles, WanUse, interval_s
+from .schedule import LATE_S, Busyness, Role, Roles, WanUse, interval_s
 from .selection import Terms
 from .tunnel_mtu import MtuWatch
 
-LATE_S = 0.05
-UNHURRIED_S, EARLY_SHARE = 1.0, 0.1  # probes that nobody waits for leave together: fewer wake-ups
+log = logging.getLogger("wireguard-uplink")
+
+EARLY_S = 0.001
 LONGEST_SLEEP_S = 5.0
 SETTLE_S = 0.05  # kernel events come in bursts: read once behind them
 REREAD_PAUSE_S = 0.2
@@ -102,6 +106,7 @@ class Monitor:
         self.who_refuses = who_refuses
         self.ledger = ledger
         self.watch = Watch(Settings())
+        self._busyness = Busyness()
         now_s = time.monotonic()
         self.states = {family: State(since_s=now_s, moved_s=now_s) for family in Family}
         self.paths = PathSet(self._on_reply, warnings)
@@ -122,6 +127,7 @@ class Monitor:
         self._tick_handle: asyncio.TimerHandle | None = None
         self._is_watching = False
         self._planned_s = 0.0
+        self._is_for_answer = False  # the next tick is
         self._stale = asyncio.Event()
         self._rereading = asyncio.Lock()
         self._tasks = TaskSet(warnings)
@@ -189,6 +195,31 @@ class Monitor:
         self.choice = choice
         self._evaluate(time.monotonic())
         await self._steering.settle()
+
+    @property
+    def profile(self) -> ProbeProfile:
+        """What paths are probed by now: the settings' profile, eased while this router is busy."""
+        profile = self.watch.settings.probe_profile
+        return profile.eased() if self._busyness.is_busy else profile
+
+    def why_eased(self) -> str:
+        """Why paths are probed less often than the settings say; '' where they are not."""
+        if not self._busyness.is_busy:
+            return ""
+        usual = self.watch.settings.probe_profile
+        paces = (f"{profile.interval_s:g}" for profile in (self.profile, usual))
+        return because("busy", *paces, f"{self.detection_bound_s:.1f}")
+
+    @property
+    def detection_bound_s(self) -> float:
+        """The longest time from a silent death to moved traffic, as WANs answer now."""
+        primaries = [
+            self.paths.get((wans.primary.device, family))
+            for family, wans in self.network.state.wans.items()
+            if wans.primary is not None
+        ]
+        found = (path.health.timeout_s for path in primaries if path is not None)
+        return self.watch.settings.detection_bound_s(max(found, default=None), self.profile)
 
     def sharing_underlay(self) -> frozenset[str]:
         """The uplinks that need the WAN that they should replace: their outer packets have no
@@ -260,7 +291,8 @@ class Monitor:
     # --- probing
 
     def _on_reply(self, path: WatchedPath) -> None:
-        before, is_awaited = path.health.state, any(self._in_doubt())
+        before = path.health.state
+        is_awaited = any(p.doubt.stage is not Stage.CALM for p in self.paths.values())
         now_s = time.monotonic()
         self._excuse(now_s)
         path.collect(now_s)
@@ -277,9 +309,14 @@ class Monitor:
         lag_s = now_s - self._planned_s
         if self._tick_handle is not None and lag_s > LATE_S:
             self._planned_s = now_s
+            self._note_lag(lag_s, now_s)
             for path in self.paths.values():
                 path.health.excuse(lag_s)
                 path.doubt.excuse(lag_s)
+
+    def _note_lag(self, lag_s: float, now_s: float) -> None:
+        if self._busyness.ticked(lag_s, now_s):
+            log.info("%s", self.why_eased() or "paths are probed at the usual pace again")
 
     def _plan_tick(self, now_s: float) -> None:
         self._excuse(now_s)
@@ -288,30 +325,33 @@ class Monitor:
         due_s = min(now_s + LONGEST_SLEEP_S, self.mtus.due_s)
         if self.choice is not None:
             due_s = min(due_s, self.choice.until_s)
-        roles = {family: self._roles(family) for family in Family}
+        roles, profile = {family: self._roles(family) for family in Family}, self.profile
+        answers_s = min((p.doubt_due_s for p in self._doubtable().values()), default=math.inf)
         for path in self.paths.values():
-            path.plan(self._pause_s(path, roles[path.family], now_s))
-            due_s = min(due_s, path.last_sent_s + path.pause_s)
+            path.plan(self._pause_s(path, roles[path.family], profile, now_s))
+            due_s = min(due_s, path.probe_due_s)
             if path.health.is_waiting:
                 deadline_s = path.health.next_deadline_s()
-                due_s = due_s if deadline_s is None else min(due_s, deadline_s)
-        due_s = min([due_s, *(path.doubt_due_s for path in self._doubtable().values())])
+                answers_s = answers_s if deadline_s is None else min(answers_s, deadline_s)
         for state in self.states.values():
             if state.phase is Phase.HOLDING and state.good_since_s is not None:
                 due_s = min(due_s, state.good_since_s + self.watch.settings.held_s(state.flaps))
-        self._planned_s = max(due_s, now_s + 0.001)
+        self._is_for_answer = answers_s < due_s
+        self._planned_s = max(min(due_s, answers_s), now_s + EARLY_S)
         loop = asyncio.get_running_loop()
         self._tick_handle = loop.call_later(self._planned_s - now_s, self._tick)
 
     def pause_s(self, path: WatchedPath, now_s: float) -> float:
         """Seconds between two probes of the path now; infinite where none can leave."""
-        return self._pause_s(path, self._roles(path.family), now_s)
+        return self._pause_s(path, self._roles(path.family), self.profile, now_s)
 
-    def _pause_s(self, path: WatchedPath, roles: Roles, now_s: float) -> float:
+    def _pause_s(
+        self, path: WatchedPath, roles: Roles, profile: ProbeProfile, now_s: float
+    ) -> float:
         if not path.health.attached or path.descriptor < 0:
             return math.inf
-        settings, role = self.watch.settings, roles.of(path.device)
-        return interval_s(path, role, settings.probe_profile, settings.check_interval_s, now_s)
+        role, check_s = roles.of(path.device), self.watch.settings.check_interval_s
+        return interval_s(path, role, profile, check_s, now_s)
 
     def _roles(self, family: Family) -> Roles:
         state, network = self.states[family], self.network.state
@@ -328,19 +368,24 @@ class Monitor:
 
     def _tick(self) -> None:
         try:
+            now_s = time.monotonic()
+            self._excuse(now_s)
+            self._note_lag(0.0, now_s)
+            if self._is_for_answer:
+                self._plan_tick(now_s)
+                if self._planned_s > now_s + EARLY_S:
+                    return  # the answers have come, and nothing else is due
             self._probe_and_judge()
         except Exception as error:
             tell_awhile("probing", "probing", error, self.warnings)
             self._plan_tick(time.monotonic())
 
     def _probe_and_judge(self) -> None:
-        self._excuse(time.monotonic())
         if self._judge():
             self._evaluate(time.monotonic())  # before any probe leaves: a verdict waits for nothing
         for path in self.paths.values():
             now_s = time.monotonic()  # a round of many paths takes long on a slow router
-            early_s = EARLY_SHARE * path.pause_s if path.pause_s >= UNHURRIED_S else 0.001
-            if path.descriptor >= 0 and now_s >= path.last_sent_s + path.pause_s - early_s:
+            if path.descriptor >= 0 and now_s >= path.probe_due_s - EARLY_S:
                 self._probe(path, now_s)
         self._follow_doubts(time.monotonic())
         now_s = time.monotonic()
@@ -393,9 +438,6 @@ class Monitor:
             if is_alive and is_known and not path.kinds.present.is_dear:
                 found[family] = path
         return found
-
-    def _in_doubt(self) -> Iterator[WatchedPath]:
-        return (p for p in self._doubtable().values() if p.doubt.stage is not Stage.CALM)
 
     def _follow_doubts(self, now_s: float) -> None:
         """Ask by bursts, listen meanwhile, and ask the backups whether they live."""

@@ -6,6 +6,7 @@ Sockets are held here, no timers.
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections.abc import Callable, Container
 from dataclasses import field
@@ -26,6 +27,8 @@ from .detector import PathHealth
 from .machine import Path
 from .selection import Ranked
 
+UNHURRIED_S, ROUND_S = 1.0, 2.0
+EARLY_SHARE = 0.1
 BETTER_LOSS = 0.05  # at most this share lost lately, and it is clearly better than a degraded path
 
 
@@ -107,10 +110,13 @@ class WatchedPath:
         return descriptor
 
     def close(self) -> None:
+        self.prober.close()
+        self.descriptor, self.index = -1, 0
+
+    def close_services(self) -> None:
         if self.services is not None:
             self.services.close()
-        self.prober.close()
-        self.services, self.descriptor, self.index = None, -1, 0
+            self.services = None
 
     def use(self, settings: Settings) -> None:
         sla = Sla(settings.max_loss, settings.max_latency_s)
@@ -119,6 +125,19 @@ class WatchedPath:
     def plan(self, pause_s: float) -> None:
         """Have so many seconds between two probes."""
         self.pause_s = pause_s
+
+    @property
+    def probe_due_s(self) -> float:
+        """When the next probe is to leave.
+
+        Those that nobody waits for leave in rounds, one each 2 s, whatever each path's pause: to
+        wake up costs more than a probe. None leaves much later than its pause says.
+        """
+        due_s = self.last_sent_s + self.pause_s
+        if self.pause_s < UNHURRIED_S or not math.isfinite(due_s):
+            return due_s
+        round_s = min(self.pause_s, ROUND_S)
+        return math.floor(due_s / round_s + EARLY_SHARE) * round_s
 
     def note_use(self, is_used: bool) -> None:
         """Whether people use the path: it is probed less often where nobody does."""
@@ -288,6 +307,8 @@ class PathSet(dict[PathKey, WatchedPath]):
 
     def ask_otherwise(self, path: WatchedPath, now_s: float) -> None:
         """Try other kinds of probes where the path's own goes unanswered and it is time."""
+        if path.health.state is Health.UP and path.kinds.is_settled:
+            self._close_services(path)
         if path.services is None and path.index and path.health.is_unanswered:
             try:
                 descriptor = path.open_services()
@@ -296,11 +317,15 @@ class PathSet(dict[PathKey, WatchedPath]):
             asyncio.get_running_loop().add_reader(descriptor, self._on_reply, path)
         path.try_others(now_s)
 
+    def _close_services(self, path: WatchedPath) -> None:
+        if path.services is not None:
+            asyncio.get_running_loop().remove_reader(path.services.descriptor)
+            path.close_services()
+
     def _unbind(self, path: WatchedPath) -> None:
-        descriptors = [path.descriptor] if path.descriptor >= 0 else []
-        descriptors += [path.services.descriptor] if path.services is not None else []
-        for descriptor in descriptors:
-            asyncio.get_running_loop().remove_reader(descriptor)
+        self._close_services(path)
+        if path.descriptor >= 0:
+            asyncio.get_running_loop().remove_reader(path.descriptor)
         path.close()
 
 

@@ -1,6 +1,7 @@
 """How often a path is probed: often while it is suspect or in use, rarely as an idle backup.
 
-And whether people use a WAN, by the packets that it sends: one that nobody uses is probed less.
+And whether people use a WAN, by the packets that it sends: one that nobody uses is probed less. A
+router that is too busy to be on time probes less too.
 """
 
 from __future__ import annotations
@@ -22,6 +23,10 @@ AWAY_INTERVAL_S = 5.0
 CONFIRM_AGE_S = 1.0  # an answer older than this is asked for anew before a switch
 IDLE_PACKETS_PER_S = 1.0
 TOGETHER_S = 0.05  # probes of one round: their counters are read once
+LATE_S = 0.05  # a tick that comes later than this was held up
+BUSY_SHARE, BUSY_WINDOW_S = 0.5, 20.0  # of the time before late ticks, and it is not one hiccup
+CALM_SHARE, CALM_AFTER_S = 0.1, 300.0
+LONGEST_STEP_S = 2.0  # what one tick may count for
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +77,30 @@ def interval_s(
     if path.health.state is not Health.UP and now_s - path.born_s < NEW_PATH_S:
         return NEW_PATH_INTERVAL_S
     return min(check_interval_s, AWAY_INTERVAL_S) if role.phase in AWAY else check_interval_s
+
+
+@dataclass(slots=True)
+class Busyness:
+    """Whether this router is too busy to probe at the usual pace: most ticks of the probe loop come
+    late. It is again what it was once that has not been so for minutes.
+    """
+
+    is_busy: bool = False
+    late_share: float = 0.0
+    _noted_s: float = -math.inf
+    _busy_s: float = -math.inf
+
+    def ticked(self, lag_s: float, now_s: float) -> bool:
+        """A tick came so late; whether `is_busy` has changed by that."""
+        step_s = min(now_s - self._noted_s, LONGEST_STEP_S)
+        self._noted_s = now_s
+        self.late_share += ((lag_s > LATE_S) - self.late_share) * step_s / BUSY_WINDOW_S
+        if self.late_share >= BUSY_SHARE:
+            self._busy_s = now_s
+        was_busy, is_late = self.is_busy, self.late_share > CALM_SHARE
+        is_recent = now_s - self._busy_s < CALM_AFTER_S
+        self.is_busy = self._busy_s == now_s or (was_busy and (is_late or is_recent))
+        return self.is_busy is not was_busy
 
 
 @dataclass(slots=True)

@@ -57,6 +57,11 @@ class ProbeKinds:
     _turn: int = 0
     _has_returned: bool = False
 
+    @property
+    def is_settled(self) -> bool:
+        """Whether pings alone are sent, and no answer to anything else is awaited."""
+        return self.present is PING and not self._trials
+
     def due(
         self, is_unanswered: bool, pause_s: float, now_s: float, *, has_page: bool = False
     ) -> Sequence[ProbeKind]:

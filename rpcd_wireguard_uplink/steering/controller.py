@@ -488,6 +488,7 @@ class SteeringController:
             except UplinkError as error:
                 self._warnings.set("refresh", str(error))
                 self._lose_table()
+            self._look_at_drained()
             if self._draining.overdue(self._plan, time.monotonic()):
                 self._kicked.set()
 
@@ -509,11 +510,24 @@ class SteeringController:
         now_s, early = time.monotonic(), self._filter.early
         if overdue := early.overdue(now_s):
             for family, device in overdue:
-                mark, are_left = self.memory.slots.get(device, 0) << SLOT_SHIFT, True
-                with suppress(UplinkError):
-                    are_left = self._connections.has_marked(family, mark, INBOUND | SLOT_MASK)
+                are_left = self._has_connections(family, device)
                 early.looked(family, device, are_left=are_left, now_s=now_s)
             await self._run(early.keeping(self.memory.slots))
+
+    def _look_at_drained(self) -> None:
+        """Have draining end as soon as nothing is left: a path in use is probed more often."""
+        now_s = time.monotonic()
+        for family, tunnel in self._draining.to_look_at(now_s):
+            are_left = self._has_connections(family, tunnel)
+            self._draining.looked(family, are_left=are_left, now_s=now_s)
+
+    def _has_connections(self, family: Family, device: str) -> bool:
+        """Whether connections that began here are on the path, as far as can be told."""
+        mark = self.memory.slots.get(device, 0) << SLOT_SHIFT
+        try:
+            return self._connections.has_marked(family, mark, INBOUND | SLOT_MASK)
+        except UplinkError:
+            return True
 
     def _kept_before(self) -> Iterator[tuple[Family, str]]:
         """The paths that connections finish on which began early in an earlier run."""

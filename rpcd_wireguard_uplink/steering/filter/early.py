@@ -21,7 +21,7 @@ from . import LAPSE_S, T
 
 PAIR_S = 60
 KEPT_S = 120  # how long connections stay without a look at whether there are any
-LOOK_S = 50.0
+LOOK_S = 50.0  # a look at a large table of connections takes milliseconds
 MOST_PAIRS = 16384
 SHARES, SEED = 100, 0x77677570
 

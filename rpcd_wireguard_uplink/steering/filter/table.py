@@ -26,7 +26,7 @@ from ..plan import MAIN_SLOT, SteeringPlan
 from ..rules import SLOT_SHIFT
 from . import LAPSE_S, REJECT, T
 from .anchors import ANCHOR_CHAINS
-from .early import BEGIN, early_chains, noted_pairs
+from .early import BEGIN, LOOK_S, early_chains, noted_pairs
 
 REFRESH_S = 1.5
 _OWN_NAMES = f'"{TUNNEL_PREFIX}*"'  # tunnels, and the provider's device
@@ -239,11 +239,12 @@ def undrain_script(family: Family) -> str:
 
 class Draining:
     """Connections that may finish on a tunnel although traffic has left it: family -> the tunnel,
-    and until when.
+    and until when; it ends before where there are none.
     """
 
     def __init__(self) -> None:
         self._until: dict[Family, tuple[str, float]] = {}
+        self._looked_s: dict[Family, float] = {}
 
     def tunnel(self, family: Family) -> str:
         """The tunnel on which connections finish; '' for none."""
@@ -252,8 +253,23 @@ class Draining:
     def leave(self, family: Family, tunnel: str, until_s: float) -> None:
         """Traffic leaves the tunnel, '' for one that is not drained: what drained before ends."""
         self._until.pop(family, None)
+        self._looked_s.pop(family, None)
         if tunnel:
             self._until[family] = (tunnel, until_s)
+
+    def to_look_at(self, now_s: float) -> list[tuple[Family, str]]:
+        """The tunnels for which it is time to look whether connections are left there."""
+        return [
+            (family, tunnel)
+            for family, (tunnel, _) in self._until.items()
+            if now_s - self._looked_s.setdefault(family, now_s) >= LOOK_S
+        ]
+
+    def looked(self, family: Family, *, are_left: bool, now_s: float) -> None:
+        """Note whether connections were left on the family's tunnel."""
+        self._looked_s[family] = now_s
+        if not are_left:
+            self._until[family] = (self.tunnel(family), now_s)
 
     def overdue(self, plan: SteeringPlan, now_s: float) -> set[Family]:
         """The families whose draining must end now."""

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 from pytest_mock import MockerFixture
 
+from rpcd_wireguard_uplink.api.status import StatusMethods
 from rpcd_wireguard_uplink.config.probe_profile import DEFAULT_PROFILE, FAST_PROFILE
 from rpcd_wireguard_uplink.events import DoubtEnded
 from rpcd_wireguard_uplink.failover.detector import PathHealth
@@ -19,8 +21,9 @@ from rpcd_wireguard_uplink.model import DefaultRoute, Family, Health, PathKind
 from rpcd_wireguard_uplink.probing.doubt import REST_S, Stage
 from rpcd_wireguard_uplink.probing.icmp import Prober, Reply
 from rpcd_wireguard_uplink.probing.probe_kind import ProbeKind
-from tests.unit.choices import NOW_S, Choices, uplink_of
-from tests.unit.fakes import Machine, monitor_of
+from rpcd_wireguard_uplink.warnings import Warnings
+from tests.unit.choices import NOW_S, Choices, explain_methods, uplink_of
+from tests.unit.fakes import Machine, monitor_of, store_of
 
 
 async def test_a_tick_that_fails_is_told_and_followed_by_another(
@@ -123,6 +126,75 @@ async def test_an_answer_that_waited_for_this_process_says_nothing_of_the_round_
     held.watching._tick()
     assert (held.health.latency_ms, held.health.timeout_s) == before
     assert held.health.loss_pct == 0
+    held.end()
+
+
+async def test_a_router_that_is_always_late_probes_less_and_says_so(
+    mocker: MockerFixture, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    choices = Choices.lay(tmp_path, [uplink_of("a")])
+    monitor, clock = choices.monitor, mocker.patch("rpcd_wireguard_uplink.failover.monitor.time")
+    wan = monitor.paths["wan", Family.IPV4]
+    wan.descriptor, monitor._is_watching = 99, True
+    clock.monotonic.return_value = NOW_S
+    mocker.patch.object(monitor, "_probe", lambda path, now_s: setattr(path, "last_sent_s", now_s))
+    mocker.patch.object(monitor._steering, "carry_out")
+
+    def run(seconds: float, lag_s: float) -> None:
+        end_s = clock.monotonic() + seconds
+        while clock.monotonic() < end_s:
+            clock.monotonic.return_value = monitor._planned_s + lag_s
+            monitor._excuse(clock.monotonic())
+            monitor._tick()
+
+    monitor._plan_tick(NOW_S)
+    run(5.0, 0.01)
+    assert (monitor.pause_s(wan, NOW_S), monitor.why_eased()) == (0.25, "")
+    before_s = monitor.detection_bound_s
+    run(30.0, 0.2)
+    assert monitor.pause_s(wan, NOW_S) == 0.5
+    assert monitor.detection_bound_s == before_s + 0.25
+    told = (
+        "This router is busy: it probes every 0.5 s in place of 0.25, and traffic leaves a WAN "
+        f"that falls silent within {monitor.detection_bound_s:.1f} s."
+    )
+    assert monitor.why_eased() == told and caplog.messages == [told]
+    assert [f.note for f in explain_methods(choices).uplink_explain().families] == [told] * 2
+    parts = monitor.platform, store_of(choices.config), monitor, *[cast(Any, None)] * 6, Warnings()
+    assert list(StatusMethods(*parts).problems()) == [told]
+    wan.note_use(False)  # in larger steps
+    run(400.0, 0.01)
+    wan.note_use(True)
+    run(0.1, 0.01)
+    assert (monitor.pause_s(wan, NOW_S), monitor.why_eased()) == (0.25, "")
+    assert caplog.messages == [told, "paths are probed at the usual pace again"]
+    assert monitor._tick_handle is not None
+    monitor._tick_handle.cancel()
+
+
+async def test_an_answer_in_time_leaves_nothing_to_look_at(
+    mocker: MockerFixture, tmp_path: object
+) -> None:
+    """The tick that was planned for the case that it would not come decides nothing."""
+    held = HeldUp(mocker, Machine(str(tmp_path)))
+    held.probed("+" * 12)
+    watching, path = held.watching, held.watching.paths["wan", Family.IPV4]
+    decided = mocker.spy(watching, "_evaluate")
+    held.prober.send.return_value = 12
+    watching._probe(path, held.clock.monotonic())
+    watching._plan_tick(held.clock.monotonic())
+    overdue_s = watching._planned_s
+    assert overdue_s < path.probe_due_s
+    held.prober.drain.return_value = [Reply(12)]
+    watching._on_reply(path)
+    held.prober.drain.return_value = []
+    held.clock.monotonic.return_value = overdue_s
+    watching._tick()
+    assert decided.call_count == 0 and watching._planned_s > overdue_s
+    held.clock.monotonic.return_value = watching._planned_s
+    watching._tick()
+    assert decided.call_count == 1, "the next probe leaves"
     held.end()
 
 

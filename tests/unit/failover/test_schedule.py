@@ -8,7 +8,7 @@ from rpcd_wireguard_uplink.config.probe_profile import DEFAULT_PROFILE
 from rpcd_wireguard_uplink.failover.detector import PathHealth
 from rpcd_wireguard_uplink.failover.machine import Phase
 from rpcd_wireguard_uplink.failover.paths import WatchedPath
-from rpcd_wireguard_uplink.failover.schedule import NEW_PATH_S, Role, Traffic, interval_s
+from rpcd_wireguard_uplink.failover.schedule import NEW_PATH_S, Busyness, Role, Traffic, interval_s
 from rpcd_wireguard_uplink.model import Family, Health, PathKind
 from rpcd_wireguard_uplink.probing.icmp import Prober
 from rpcd_wireguard_uplink.probing.probe_kind import ProbeKind
@@ -69,6 +69,32 @@ def test_probes_that_are_a_connection_each_are_sent_less_often() -> None:
         assert interval_s(path, role, DEFAULT_PROFILE, CHECK_S, NOW_S) == wanted_s
 
 
+def test_probes_that_nobody_waits_for_leave_together() -> None:
+    """Paths that began at odd moments, each with a pause of its own, and a clock that is late."""
+    health, pauses = PathHealth(DEFAULT_PROFILE, ("192.0.2.1",)), (2.0, 2.0, 5.0, 30.0)
+    paths = [WatchedPath("d", PathKind.UPLINK, V4, health, Prober("d", V4), 0.0) for _ in pauses]
+    for number, (path, pause_s) in enumerate(zip(paths, pauses, strict=True)):
+        path.last_sent_s, path.pause_s = NOW_S + 0.73 * number, pause_s
+    woken, now_s, sent = set(), NOW_S, [0, 0, 0, 0]
+    while now_s < NOW_S + 120:
+        now_s = min(path.probe_due_s for path in paths) + 0.013
+        woken.add(now_s)
+        for number, path in enumerate(paths):
+            if now_s >= path.probe_due_s:
+                assert now_s - path.last_sent_s < path.pause_s + 0.3
+                path.last_sent_s, sent[number] = now_s, sent[number] + 1
+    assert len(woken) <= 61 and sent[:2] == [60, 60] and sent[3] <= 5
+
+
+@pytest.mark.parametrize("pause_s", [0.1, 0.25, float("inf")])
+def test_probes_that_are_waited_for_leave_at_their_time(pause_s: float) -> None:
+    health = PathHealth(DEFAULT_PROFILE, ("192.0.2.1",))
+    path = WatchedPath("d", PathKind.WAN, V4, health, Prober("d", V4), 0.0, pause_s=pause_s)
+    assert path.probe_due_s < NOW_S or pause_s == float("inf"), "the first one at once"
+    path.last_sent_s = NOW_S + 0.73
+    assert path.probe_due_s == NOW_S + 0.73 + pause_s
+
+
 @pytest.mark.parametrize(
     ("phase", "is_wanted", "expected_s"),
     [(Phase.PRIMARY, True, FAST_S), (Phase.PRIMARY, False, CHECK_S)],
@@ -108,3 +134,32 @@ def test_counters_that_begin_anew_are_no_use() -> None:
     assert not traffic.is_used
     assert not traffic.seen(3, 20.0)
     assert not traffic.seen(4, 30.0)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "pause_s", "lag_s", "was_busy", "is_busy"),
+    [
+        (600.0, 0.1, 0.04, False, False),
+        (5.0, 0.1, 0.2, False, False),
+        (20.0, 0.1, 0.2, False, True),
+        (20.0, 2.0, 0.06, False, True),
+        (1.0, 1.0, 900.0, False, False),  # one hiccup, be it a suspended machine
+        (60.0, 0.1, 0.0, True, True),
+        (600.0, 0.1, 0.0, True, False),
+        (600.0, 0.1, 0.2, True, True),
+    ],
+)
+def test_a_router_is_busy_whose_ticks_come_late_for_a_while(
+    seconds: float, pause_s: float, lag_s: float, was_busy: bool, is_busy: bool
+) -> None:
+    busyness, changes, now_s = Busyness(), 0, NOW_S
+    if was_busy:
+        while not busyness.is_busy:
+            now_s += 0.3
+            busyness.ticked(0.2, now_s)
+    end_s = now_s + seconds
+    while now_s < end_s:
+        now_s += pause_s
+        changes += busyness.ticked(lag_s, now_s)
+    assert busyness.is_busy is is_busy
+    assert changes == (was_busy is not is_busy)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import sys
+import time
 from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
@@ -43,6 +44,7 @@ from rpcd_wireguard_uplink.steering import coordinator, routing
 from rpcd_wireguard_uplink.steering.controller import PlanApplied, SteeringController
 from rpcd_wireguard_uplink.steering.coordinator import SteeringCoordinator
 from rpcd_wireguard_uplink.steering.filter import early as early_module
+from rpcd_wireguard_uplink.steering.filter import table as table_module
 from rpcd_wireguard_uplink.steering.plan import (
     DIVERTED_TABLE,
     DIVERTING,
@@ -933,6 +935,19 @@ async def test_they_end_by_time_with_the_tunnel_or_its_uplink(draining: Bench, w
     assert draining.connections.deleted == [(V4, slot << SLOT_SHIFT, INBOUND | SLOT_MASK)]
     assert "flush map inet wgup drain4" in draining.scripts()[-1]
     assert not draining.steering.carrying(V4)
+
+
+async def test_it_ends_when_all_have_finished(draining: Bench, mocker: MockerFixture) -> None:
+    mocker.patch.object(table_module, "LOOK_S", 0.0)
+    draining.connections.are_left = True
+    draining.control._look_at_drained()
+    assert not draining.control._draining.overdue(draining.control._plan, time.monotonic())
+    draining.connections.are_left = False
+    async with draining.running(draining.control.keep_fresh()):
+        await draining.until(draining.control._kicked.is_set)
+    await draining.settle()
+    assert "flush map inet wgup drain4" in draining.scripts()[-1]
+    assert not draining.steering.carrying(V4), "nor is it probed like a path in use"
 
 
 @pytest.mark.parametrize("to", ["wgup_a", "wan2"])
