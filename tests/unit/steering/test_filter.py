@@ -35,8 +35,8 @@ from rpcd_wireguard_uplink.steering.plan import (
 )
 from rpcd_wireguard_uplink.steering.rules import SLOT_SHIFT
 from tests.unit.apart import apart
+from tests.unit.steering.scenes import V4, V6
 
-V4, V6 = Family.IPV4, Family.IPV6
 TUNNELS = ["wgup_a", "wgup_b"]
 WANS = {V4: ["wan", "wwan"], V6: ["wan"]}
 SLOTS = {"wgup_a": 2, "wgup_b": 3, "wan": 4, "wwan": 5}

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from rpcd_wireguard_uplink.model import DefaultRoute, Family
+from rpcd_wireguard_uplink.model import DefaultRoute
 from rpcd_wireguard_uplink.steering.memory import Memory
 from rpcd_wireguard_uplink.steering.plan import Diversion
+from tests.unit.steering.scenes import V4, V6
 
-V4, V6 = Family.IPV4, Family.IPV6
 AWAY = {
     V4: Diversion(V4, ("wan", "wan2"), DefaultRoute(V4, "wgup_a")),
     V6: Diversion(V6, ("wan",), DefaultRoute(V6, "wan2", "fe80::1")),

@@ -10,8 +10,8 @@ from rpcd_wireguard_uplink.failover.machine import Phase, State
 from rpcd_wireguard_uplink.model import DefaultRoute, Family
 from rpcd_wireguard_uplink.steering.plan import blocked_of, diversion_of
 from rpcd_wireguard_uplink.system.network import NetworkState, Wans
+from tests.unit.steering.scenes import V4, V6
 
-V4, V6 = Family.IPV4, Family.IPV6
 STRANDED, AT_HOME, AWAY, HOLDING = (
     State(Phase.STRANDED, "wan"),
     State(Phase.PRIMARY, "wan"),

@@ -33,9 +33,8 @@ from rpcd_wireguard_uplink.system.rtnetlink import (
     rule_selectors,
 )
 from tests.unit.fakes import RoutingTables
-from tests.unit.steering.scenes import plan_changes
+from tests.unit.steering.scenes import V4, plan_changes
 
-V4, V6 = Family.IPV4, Family.IPV6
 DEFAULT = Route(V4, DIVERTED_TABLE, "", (Hop(2, "192.0.2.1"),), 5, protocol=STANDING)
 NET = Route(V4, DIVERTED_TABLE, "10.7.0.0/24", (Hop(4),), protocol=STANDING)
 RULE = Rule(V4, 99, 5179, protocol=STANDING)

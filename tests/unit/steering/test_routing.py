@@ -135,13 +135,19 @@ class Bench:
         )
 
 
-@pytest.fixture
-def bench() -> Bench:
+def listening(*six: Route) -> Bench:
+    """A router with these routes of IPv6, on which nothing was put in force yet."""
     kernel = Telling()
     kernel.found_devices = [Link(name, index) for name, index in INDEXES.items()]
-    kernel.found_routes = {V4: [default("wan"), LAN], V6: []}
+    kernel.found_routes = {V4: [default("wan"), LAN], V6: [*six]}
     bench = Bench(kernel, Routing(kernel, Warnings()))
     bench.routing.listen(lambda: None)
+    return bench
+
+
+@pytest.fixture
+def bench() -> Bench:
+    bench = listening()
     assert set(bench.follow()) == EVERYTHING
     assert bench.is_right() and bench.follow() == []
     return bench
@@ -219,19 +225,15 @@ CHANGES = st.tuples(
 @given(st.lists(st.lists(CHANGES, max_size=4), max_size=5))
 def test_following_ends_like_reading(bursts: list[list[tuple[int, bool, Route]]]) -> None:
     """Whatever others add, replace and delete, one by one or together."""
-    kernel = Telling()
-    kernel.found_devices = [Link(name, index) for name, index in INDEXES.items()]
-    kernel.found_routes = {V4: [default("wan"), LAN], V6: []}
-    bench = Bench(kernel, Routing(kernel, Warnings()))
-    bench.routing.listen(lambda: None)
+    bench = listening()
     bench.follow()
     for burst in bursts:
         for flags, is_new, route in burst:
-            held = {r.identity for r in kernel.found_routes[V4]}
+            held = {r.identity for r in bench.kernel.found_routes[V4]}
             if is_new and route.identity not in held:
-                kernel.happen(add_route(route, flags))
+                bench.kernel.happen(add_route(route, flags))
             elif not is_new and route.identity in held:
-                kernel.happen(delete_route(route))
+                bench.kernel.happen(delete_route(route))
         bench.follow()
         assert bench.is_right()
 
@@ -296,17 +298,11 @@ AWAY = plan(diversion(), diversion(family=V6), wans=("wan", "wan2"), primary="wa
 
 def prepared_or_not() -> tuple[Bench, Bench]:
     """Two routers in calm; one of them is prepared."""
-    benches = []
-    for _ in range(2):
-        kernel = Telling()
-        kernel.found_devices = [Link(name, index) for name, index in INDEXES.items()]
-        kernel.found_routes = {V4: [default("wan"), LAN], V6: [default("wan", V6)]}
-        bench = Bench(kernel, Routing(kernel, Warnings()))
-        bench.routing.listen(lambda: None)
+    prepared, other = listening(default("wan", V6)), listening(default("wan", V6))
+    for bench in (prepared, other):
         bench.routing.follow(CALM, {})
-        benches.append(bench)
-    benches[0].routing.prepare(CALM, {})
-    return benches[0], benches[1]
+    prepared.routing.prepare(CALM, {})
+    return prepared, other
 
 
 def test_a_switch_that_was_prepared_derives_no_rule(mocker: MockerFixture) -> None:
