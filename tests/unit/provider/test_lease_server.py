@@ -30,8 +30,9 @@ def router(provider: MeshRouter) -> MeshRouter:
 
 async def settled() -> None:
     """Until what goes on in the background is done."""
-    while "keeping leases" in {task.get_name() for task in asyncio.all_tasks()}:
-        await asyncio.sleep(0)
+    async with asyncio.timeout(20.0):
+        while keeping := [t for t in asyncio.all_tasks() if t.get_name() == "keeping leases"]:
+            await asyncio.wait(keeping)
 
 
 async def grant(router: MeshRouter) -> LeaseGrant:
@@ -248,7 +249,7 @@ async def test_case_11_many_peers_together_wear_out_no_flash(
     router: MeshRouter, mocker: MockerFixture
 ) -> None:
     lease_server = router.daemon.lease_server
-    kept = mocker.spy(type(lease_server), "_keep_now")
+    kept = mocker.patch.object(type(lease_server), "_keep_now")
     assert lease_server.pool is not None
     lease_server.pool.limit(WRITES + 4, 3600.0)
     for number in range(WRITES + 4):

@@ -186,6 +186,10 @@ class Bench:
     def slot(self, device: str) -> int:
         return self.control.memory.slots[device]
 
+    def mark(self, path: str, also: int = 0) -> int:
+        """What leads a connection to this path."""
+        return also | self.slot(path) << SLOT_SHIFT
+
     def forgotten(self) -> list[tuple[Family, str]]:
         """Family and device of each path whose connections were deleted."""
         names = {slot << SLOT_SHIFT: name for name, slot in self.control.memory.slots.items()}
@@ -425,7 +429,7 @@ async def test_both_families_move_in_one_change(standing: Bench) -> None:
     await standing.settle()
     assert standing.kernel.batches == 2
     assert standing.where() == "wgup_a" and standing.where("2001:db8:5::1") == "wgup_a"
-    redirected = standing.where("1.1.1.1", mark=standing.slot("wgup_a") << SLOT_SHIFT)
+    redirected = standing.where("1.1.1.1", mark=standing.mark("wgup_a"))
     assert redirected == "wgup_a", "whatever else is ruled, as `from <the WAN> lookup main`"
     assert set(standing.forgotten()) == {(V4, "wan"), (V6, "wan")}
     assert len(standing.told) == 2
@@ -902,7 +906,7 @@ async def draining(away: Bench) -> Bench:
 async def test_connections_stay_on_the_tunnel(draining: Bench) -> None:
     assert draining.connections.deleted == []
     assert draining.where() == "wan"
-    assert draining.where(mark=draining.slot("wgup_a") << SLOT_SHIFT) == "wgup_a"
+    assert draining.where(mark=draining.mark("wgup_a")) == "wgup_a"
     [script] = [s for s in draining.scripts() if "add element inet wgup drain4" in s]
     assert f"{draining.slot('wgup_a') << SLOT_SHIFT:#x} timeout 600s" in script
     assert draining.steering.carrying(V4) == {"wgup_a"}
@@ -921,7 +925,7 @@ async def test_draining_begins_before_the_traffic_leaves(
 
 @pytest.mark.parametrize("why", ["time", "dead", "removed"])
 async def test_they_end_by_time_with_the_tunnel_or_its_uplink(draining: Bench, why: str) -> None:
-    slot = draining.slot("wgup_a")
+    mark = draining.mark("wgup_a")
     if why == "time":
         draining.control._draining.leave(V4, "wgup_a", 0.0)
     elif why == "dead":
@@ -932,7 +936,7 @@ async def test_they_end_by_time_with_the_tunnel_or_its_uplink(draining: Bench, w
     async with draining.running(draining.control.keep_fresh()):
         await draining.until(draining.control._kicked.is_set)
     await draining.settle()
-    assert draining.connections.deleted == [(V4, slot << SLOT_SHIFT, INBOUND | SLOT_MASK)]
+    assert draining.connections.deleted == [(V4, mark, INBOUND | SLOT_MASK)]
     assert "flush map inet wgup drain4" in draining.scripts()[-1]
     assert not draining.steering.carrying(V4)
 
@@ -978,7 +982,7 @@ async def test_load_is_shared_by_marks_until_the_failback(away: Bench) -> None:
     away.steering.share(V4, ways)
     await away.settle()
     assert "early4 { ipv4 timeout 5s : goto spread4 }" in away.scripts()[-1]
-    slot = away.slot("wgup_b") << SLOT_SHIFT
+    slot = away.mark("wgup_b")
     assert away.where() == "wgup_a"
     assert away.where(mark=LED_MARK | slot) == away.where(mark=slot) == "wgup_b"
     assert away.where("10.7.0.9", mark=LED_MARK | slot) == "lan"
@@ -1011,20 +1015,14 @@ async def doubted(standing: Bench) -> Bench:
     return standing
 
 
-def early_mark(bench: Bench, device: str) -> int:
-    return LED_MARK | bench.slot(device) << SLOT_SHIFT
-
-
 async def test_new_connections_leave_early_and_nothing_else_moves(doubted: Bench) -> None:
     slot = doubted.slot("wgup_a")
     assert f"early4 {{ ipv4 timeout 5s : goto led_{slot} }}" in doubted.scripts()[-1]
-    assert (
-        f"kept4 {{ {slot << SLOT_SHIFT:#x} timeout 120s : goto to_{slot} }}"
-        in (doubted.scripts()[-1])
-    )
+    kept = f"kept4 {{ {doubted.mark('wgup_a'):#x} timeout 120s : goto to_{slot} }}"
+    assert kept in doubted.scripts()[-1]
     assert doubted.where() == "wan" and not doubted.diverted()
-    assert doubted.where(mark=early_mark(doubted, "wgup_a")) == "wgup_a"
-    assert doubted.where("10.7.0.9", mark=early_mark(doubted, "wgup_a")) == "lan"
+    assert doubted.where(mark=doubted.mark("wgup_a", LED_MARK)) == "wgup_a"
+    assert doubted.where("10.7.0.9", mark=doubted.mark("wgup_a", LED_MARK)) == "lan"
     assert "wgup_a" in doubted.steering.carrying(V4) - doubted.steering.carrying(V6)
     assert doubted.connections.deleted == []
 
@@ -1036,7 +1034,7 @@ async def test_they_finish_there_once_the_doubt_is_over(doubted: Bench) -> None:
     assert "flush map inet wgup early4" in doubted.scripts()[-1]
     assert f"again4 {{ ipv4 timeout 60s : goto led_{slot} }}" in doubted.scripts()[-1]
     assert "kept4" not in doubted.scripts()[-1], "it stays"
-    assert doubted.where(mark=slot << SLOT_SHIFT) == "wgup_a"
+    assert doubted.where(mark=doubted.mark("wgup_a")) == "wgup_a"
     assert doubted.connections.deleted == []
 
 
@@ -1068,9 +1066,7 @@ async def test_a_verdict_leaves_them_alone(doubted: Bench) -> None:
     )
     await doubted.go_home()
     assert doubted.where() == "wan" and not doubted.diverted()
-    assert doubted.where(mark=early_mark(doubted, "wgup_a")) == "wgup_a", (
-        "it is ready for the next doubt"
-    )
+    assert doubted.where(mark=doubted.mark("wgup_a", LED_MARK)) == "wgup_a", "ready for the next"
 
 
 async def test_a_verdict_for_another_path_keeps_them_on_theirs(doubted: Bench) -> None:
@@ -1078,18 +1074,18 @@ async def test_a_verdict_for_another_path_keeps_them_on_theirs(doubted: Bench) -
     await doubted.divert(TO_WAN2)
     assert doubted.forgotten() == [(V4, "wan")]
     assert "delete element inet wgup kept4" not in doubted.scripts()[-1]
-    assert doubted.where(mark=doubted.slot("wgup_a") << SLOT_SHIFT) == "wgup_a"
+    assert doubted.where(mark=doubted.mark("wgup_a")) == "wgup_a"
 
 
 @pytest.mark.parametrize("why", ["dead", "removed"])
 async def test_a_backup_that_is_lost_keeps_none(doubted: Bench, why: str) -> None:
-    slot = doubted.slot("wgup_a")
+    mark = doubted.mark("wgup_a")
     if why == "dead":
         doubted.steering.bury(V4, {"wgup_a"})
     else:
         doubted.steering._uplinks = (OTHER,)
     await doubted.settle()
-    assert doubted.connections.deleted == [(V4, slot << SLOT_SHIFT, INBOUND | SLOT_MASK)]
+    assert doubted.connections.deleted == [(V4, mark, INBOUND | SLOT_MASK)]
     for gone in ("flush map inet wgup early4", "flush set inet wgup pairs4"):
         assert gone in doubted.scripts()[-1]
     assert not doubted.steering.carrying(V4)
@@ -1098,7 +1094,7 @@ async def test_a_backup_that_is_lost_keeps_none(doubted: Bench, why: str) -> Non
 async def test_a_restart_takes_over_what_finishes_on_a_backup(
     doubted: Bench, mocker: MockerFixture
 ) -> None:
-    key = (doubted.slot("wgup_a") << SLOT_SHIFT).to_bytes(4, sys.byteorder)
+    key = doubted.mark("wgup_a").to_bytes(4, sys.byteorder)
     steering = doubted.make()
     kept = {"kept4": [Element(key)], "kept6": []}
     mocker.patch.object(steering.controller._sets, "read", kept.__getitem__)
@@ -1380,7 +1376,7 @@ async def anchoring(standing: Bench) -> Bench:
 
 def led(bench: Bench, to: str = "9.9.9.9") -> str:
     """Where a packet of an anchored connection goes."""
-    return bench.where(to, LED_MARK | bench.slot(ANCHORED) << SLOT_SHIFT)
+    return bench.where(to, bench.mark(ANCHORED, LED_MARK))
 
 
 def takes_new(bench: Bench) -> bool:

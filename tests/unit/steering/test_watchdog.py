@@ -89,7 +89,8 @@ def test_without_a_diversion_none_is_started(scene: Scene, watchdog: Watchdog) -
     assert watchdog.beat(armed=False) == ""
     watchdog.leave()
     watchdog.end()
-    assert scene.children == []
+    watchdog.prolong()
+    assert scene.children == [] and not scene.directory.exists()
 
 
 def test_one_is_started_and_ends_when_told(scene: Scene, watchdog: Watchdog) -> None:
@@ -103,9 +104,8 @@ def test_one_is_started_and_ends_when_told(scene: Scene, watchdog: Watchdog) -> 
     assert len(scene.children) == 1
     watchdog.end()
     assert scene.running() == 0
-    assert scene.calls() == []
     assert watchdog.beat(armed=False) == ""
-    assert len(scene.children) == 1
+    assert len(scene.children) == 1 and scene.calls() == []
 
 
 @pytest.mark.parametrize(
@@ -154,11 +154,6 @@ def test_a_service_that_is_back_in_time_takes_it_over(scene: Scene, watchdog: Wa
     again.end()
     wait_for(lambda: scene.running() == 0)
     assert scene.calls() == [] and len(scene.children) == 1
-
-
-def test_nothing_is_made_where_no_diversion_is(tmp_path: Path) -> None:
-    Watchdog(str(tmp_path / "run")).prolong()
-    assert not (tmp_path / "run").exists()
 
 
 def test_calm_ends_the_watchdog(scene: Scene, watchdog: Watchdog) -> None:

@@ -115,11 +115,18 @@ def keep(router: Router, uplink: Uplink) -> None:
     router.daemon.store.current = config
 
 
+async def place(client: LeaseClient, provider: Provider, **changes: Any) -> Uplink:
+    """What a grant with these changes makes of the wish."""
+    provider.answer = Response(200, given(**changes))
+    granted = await client.ask(WANTED)
+    assert granted is not None
+    return granted
+
+
 async def test_a_place_is_asked_for_with_what_is_to_be_avoided(
     lease_client: LeaseClient, provider: Provider
 ) -> None:
-    granted = await lease_client.ask(WANTED)
-    assert granted is not None
+    granted = await place(lease_client, provider)
     assert (granted.addresses, granted.public_key) == (GRANT.addresses, GRANT.public_key)
     assert granted.leased
     assert granted.endpoint == Endpoint("192.0.2.7", 51821), "our own address is no provider's"
@@ -148,10 +155,9 @@ async def test_no_resolver_is_this_routers_own_or_in_a_network_of_its(
 ) -> None:
     kernel = cast(RoutingTables, router.machine.kernel)
     kernel.found_destinations = [("lan0", "192.168.1.0/24"), ("lan0", "fe80::/64"), ("wan0", "")]
-    given = ("192.168.1.1", "10.77.1.1", "fe80::1", "1.1.1.1")
-    provider.answer = Response(200, GRANT.replaced(dns=given).as_table())
-    granted = await lease_client.ask(WANTED)
-    assert granted is not None and granted.resolvers == ("10.77.1.1", "1.1.1.1")
+    offered = ("192.168.1.1", "10.77.1.1", "fe80::1", "1.1.1.1")
+    granted = await place(lease_client, provider, dns=offered)
+    assert granted.resolvers == ("10.77.1.1", "1.1.1.1")
 
 
 @pytest.mark.parametrize("way", ["link", "where the mesh reaches it"])
@@ -162,9 +168,7 @@ async def test_a_provider_may_be_a_host_of_a_shared_network(
     scope, live = ("link", "") if way == "link" else ("public", "192.168.1.9:51820")
     provider.peer = replace(provider.peer, endpoint=live)
     near = ScopedEndpoint("192.168.1.9", 51821, scope)
-    provider.answer = Response(200, given(endpoints=(near,)))
-    granted = await lease_client.ask(WANTED)
-    assert granted is not None and granted.endpoint == near.endpoint
+    assert (await place(lease_client, provider, endpoints=(near,))).endpoint == near.endpoint
 
 
 async def test_a_host_of_the_lan_is_named_where_it_is_refused(
@@ -185,8 +189,7 @@ async def test_a_grant_with_anothers_key_changes_nothing_of_the_other(
     provider.answer = Response(200, given(peer_id="nodeb", limit_mbps=7))
     other = await lease_client.ask(replace(WANTED, peer_id="nodeb"))
     assert other is not None
-    provider.answer = Response(200, given(limit_mbps=100, lease_s=604800))
-    await lease_client.ask(WANTED)
+    await place(lease_client, provider, limit_mbps=100, lease_s=604800)
     assert lease_client.limit_mbps(other) == 7
 
 
@@ -200,8 +203,7 @@ async def test_without_a_peer_on_the_mesh_nobody_is_asked(
 async def test_an_uplink_that_is_gone_gives_its_lease_back(
     lease_client: LeaseClient, provider: Provider
 ) -> None:
-    granted = await lease_client.ask(WANTED)
-    assert granted is not None
+    granted = await place(lease_client, provider)
     provider.answer = Response(200, {"released": True})
     lease_client.release(granted)
     lease_client.release(replace(granted, leased=False))
@@ -212,9 +214,7 @@ async def test_an_uplink_that_is_gone_gives_its_lease_back(
 async def test_a_renewal_that_fails_is_told_until_its_uplink_is_gone(
     router: Router, lease_client: LeaseClient, provider: Provider, mocker: MockerFixture
 ) -> None:
-    granted = await lease_client.ask(WANTED)
-    assert granted is not None
-    uplink = replace(granted, interface="wgup_nodea")
+    uplink = replace(await place(lease_client, provider), interface="wgup_nodea")
     held, warnings = lease_client._held["nodea"], router.daemon.warnings
     provider.answer = Response(503, {"code": "full", "error": "no place"})
     await lease_client._renew(uplink, held)
@@ -243,7 +243,7 @@ async def test_a_provider_that_gives_another_place_each_time_wears_no_flash(
     texts = [router.text("wireguard-uplink")]
     for number in range(3, 30):
         addresses = (f"10.77.1.{number}/32", f"fd77::{number}/128")
-        provider.answer = Response(200, GRANT.replaced(addresses=addresses).as_table())
+        provider.answer = Response(200, given(addresses=addresses))
         uplink = router.config.uplink_to("nodea")
         assert uplink is not None
         await lease_client._renew(uplink, lease_client._held["nodea"])
@@ -251,9 +251,7 @@ async def test_a_provider_that_gives_another_place_each_time_wears_no_flash(
     assert len({*texts}) == 3, "who was set up anew is followed, twice"
     assert "10.77.1.4/32" in texts[-1]
     assert "addresses of the lease again and again" in router.daemon.warnings["lease wgup_nodea"]
-    provider.answer = Response(
-        200, GRANT.replaced(addresses=("10.77.1.4/32", "fd77::4/128")).as_table()
-    )
+    provider.answer = Response(200, given(addresses=("10.77.1.4/32", "fd77::4/128")))
     await lease_client._renew(uplink, lease_client._held["nodea"])
     assert "lease wgup_nodea" not in router.daemon.warnings
 
@@ -266,8 +264,7 @@ async def test_the_other_endpoints_of_a_lease_are_known(
     """
     assert provider.peer is not None
     provider.peer = replace(provider.peer, endpoint="[fd70:9::2]:51820")
-    granted = await lease_client.ask(WANTED)
-    assert granted is not None
+    granted = await place(lease_client, provider)
     named = ScopedEndpoint("p.example", 9)
     lease_client._held["nodea"].endpoints += (named,)
     keep(router, replace(granted, interface="wgup_nodea"))
