@@ -9,7 +9,6 @@ import json
 import os
 import sys
 import time
-from collections.abc import Iterator
 
 import pytest
 
@@ -17,7 +16,7 @@ from tests.lab.lab import Lab
 from tests.lab.meter import Flows, Meter, longest, settled
 from tests.lab.network import ECHO4, ConsumerNetwork
 from tests.lab.node import Child, Node
-from tests.lab.provider import Provider, make_provider
+from tests.lab.provider import make_provider
 from tests.lab.router import Router, settings
 from tests.lab.service import Service, variables
 
@@ -145,25 +144,14 @@ config wireguard_wgup_mine
 """
 
 
-@pytest.fixture
-def bare(network: ConsumerNetwork) -> Iterator[tuple[Service, Provider]]:
-    """A service without uplinks, on a router with things named like ours that are not ours."""
-    provider = make_provider(network.lab, network.providers[0])
-    service = Service(network.lab, network.consumer, settings())
+def test_devices_and_sections_of_others_are_never_touched(network: ConsumerNetwork) -> None:
+    """Not by adding a peer of that name, not by removing it, not by a start."""
+    node, provider = network.consumer, make_provider(network.lab, network.providers[0])
+    service = Service(network.lab, node, settings(peers=("nodea", "other")))
     with open(os.path.join(service.config_dir, "network"), "w", encoding="utf-8") as file:
         file.write(UNTOUCHABLE)
-    network.consumer.sh("ip link add wgup_other type veth peer name wgup_othpeer")
-    yield service, provider
-
-
-def test_devices_and_sections_of_others_are_never_touched(
-    network: ConsumerNetwork, bare: tuple[Service, Provider]
-) -> None:
-    """Not by adding a peer of that name, not by removing it, not by a start."""
-    service, provider = bare
-    node = network.consumer
+    node.sh("ip link add wgup_other type veth peer name wgup_othpeer")
     message = provider.offer(network.neighbours[0].provider4) | {"peer_id": "other"}
-    service.configure(settings(peers=("nodea", "other")))
     service.start()
     service.expect("uplink_gossip", {"message": message})
     before = json.loads(node.run(["ip", "-j", "link", "show", "wgup_other"]).stdout)

@@ -28,17 +28,8 @@ from tests.lab.network import (
 )
 from tests.lab.node import Child, LabError, Node, program, refused
 from tests.lab.provider import RESOLVED4, Provider, make_device, make_provider, new_keys
+from tests.lab.reach import until
 from tests.lab.service import OBJECT, PROJECT, Service
-
-
-def eventually(fits: Callable[[], bool], timeout_s: float = 30.0) -> bool:
-    """Whether it becomes true in time."""
-    deadline = time.monotonic() + timeout_s
-    while time.monotonic() < deadline:
-        if fits():
-            return True
-        time.sleep(0.02)
-    return fits()
 
 
 def connect(network: ConsumerNetwork, provider: Provider, endpoint: str) -> Node:
@@ -135,14 +126,14 @@ def test_carrier_loss_is_seen_by_the_router(network: ConsumerNetwork) -> None:
 
     assert carrier()
     network.wan.carrier_down()
-    assert eventually(lambda: not carrier())
+    until(carrier, lambda seen: not seen)
     network.wan.remove_routes()
     assert "default" not in network.consumer.sh("ip route; ip -6 route")
     network.wan.carrier_up()
     network.wan.add_routes()
-    assert eventually(carrier)
-    assert eventually(lambda: ask(network.host, ECHO4) == network.wan.address4)
-    assert eventually(lambda: ask(network.host, ECHO6) == network.wan.address6)
+    until(carrier, bool)
+    until(lambda: ask(network.host, ECHO4), lambda seen: seen == network.wan.address4)
+    until(lambda: ask(network.host, ECHO6), lambda seen: seen == network.wan.address6)
 
 
 @pytest.mark.parametrize("underlay", ["neighbour", "wan"])
@@ -259,8 +250,8 @@ def test_nothing_stays_when_the_maker_is_killed(namespaces: None, number: signal
         maker.send_signal(number)
         maker.wait(10)
         maker.stdout.close()
-    assert eventually(lambda: not inhabitants(set(lines))), inhabitants(set(lines))
-    assert eventually(lambda: not os.path.exists(folder))
+    until(lambda: inhabitants(set(lines)), lambda living: not living)
+    until(lambda: os.path.exists(folder), lambda there: not there)
 
 
 def test_nothing_stays_after_closing(namespaces: None) -> None:
