@@ -93,7 +93,10 @@ def plan(quick: bool, runs: int = RUNS) -> list[list[Measurement]]:
 
 
 def measure(groups: Sequence[Sequence[Measurement]]) -> tuple[list[Row], list[str]]:
-    """The rows in the order of the plan, and a sentence for each measurement that failed."""
+    """The rows in the order of the plan, and a sentence for each measurement that failed.
+
+    Each measurement's rows are written to stderr as soon as it is over.
+    """
     rows: list[Row] = []
     failures: list[str] = []
     context = multiprocessing.get_context("spawn")
@@ -103,7 +106,9 @@ def measure(groups: Sequence[Sequence[Measurement]]) -> tuple[list[Row], list[st
             for name, future in waiting:
                 print(f"{name} ...", file=sys.stderr, flush=True)
                 try:
-                    rows += future.result()
+                    rows += (found := future.result())
+                    for line in table_lines(found)[1:]:
+                        print(line, file=sys.stderr, flush=True)
                 except Exception as error:
                     failures.append(f"{name}: {type(error).__name__}: {str(error)[:2000]}")
     return rows, failures

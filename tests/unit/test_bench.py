@@ -124,10 +124,15 @@ def test_every_number_has_twenty_runs_unless_it_is_to_be_quick() -> None:
     assert all(numbers[-1] >= 20 for name, numbers in full.items() if name not in once)
 
 
-def test_a_measurement_that_fails_is_told_and_the_others_go_on() -> None:
+def test_a_measurement_that_fails_is_told_and_the_others_go_on(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     rows, failures = bench.measure([[(_broken, (1,)), (_fine, (3,))]])
     assert [len(row.values) for row in rows] == [3]
     assert failures == ["_broken: ValueError: 1 is too few"]
+    told = capsys.readouterr().err.splitlines()
+    assert told[:2] == ["_broken ...", "_fine ..."]
+    assert told[2].split() == ["n", "s", "3", "1", "1", "1", "p95", "<=", "1", "reached"]
 
 
 def _fine(runs: int) -> list[Row]:
