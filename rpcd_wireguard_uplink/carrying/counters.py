@@ -36,7 +36,9 @@ _PRIVATE = (
 )
 COUNTED = "carry_entered4"
 """One of the sets that hold the names of tunnels; all of them hold the same."""
-_HOOKS = (("carry_early", -10), ("carry_late", 1000))  # others' filters are at -1 to 50
+ENTERING, _LEAVING = "carry_entering", "carry_leaving"
+_CHAINS = ((ENTERING, "entered", "back"), (_LEAVING, "left", "home"))
+_LATE = 1000  # others' filters are at -1 to 50
 
 
 class Finding(Enum):
@@ -64,7 +66,7 @@ class Sample:
 
 
 def carrying_script(tunnels: Collection[str], known: Iterable[str] = ()) -> str:
-    """nft commands for the standing part of our table; what was counted of these tunnels stays.
+    """nft commands for the sets of our table; what was counted of these tunnels stays.
 
     `known` are the names that COUNTED holds by now.
     """
@@ -82,28 +84,35 @@ def carrying_script(tunnels: Collection[str], known: Iterable[str] = ()) -> str:
             f"type {family.value}_addr; size 128; flags dynamic,timeout; timeout {REMEMBERED_S}s;"
         )
         out += [f"add set {TABLE} carry_{seen}{n} {{ {dynamic} }}" for seen in _DESTINATIONS]
-    for chain, priority in _HOOKS:
-        hook = f"type filter hook forward priority {priority}; policy accept;"
-        out += [f"add chain {TABLE} {chain} {{ {hook} }}", f"add chain {TABLE} {chain}_new"]
-        out += [f"flush chain {TABLE} {chain}", f"flush chain {TABLE} {chain}_new"]
-    for (chain, _), new, seen, answered in zip(
-        _HOOKS, ("entered", "left"), _DESTINATIONS, ("back", "home"), strict=True
-    ):
-        answers = "ct direction reply ct state established"
-        out += [
-            f"add rule {TABLE} {chain} {answers} meta nfproto {f.value} "
-            f"iifname @carry_{answered}{f.version}"
-            for f in Family
-        ]
-        # A connection is confirmed behind the last hook: until then this is its first packet.
-        out.append(f"add rule {TABLE} {chain} ct status & confirmed == 0 jump {chain}_new")
+    for (chain, new, answered), seen in zip(_CHAINS, _DESTINATIONS, strict=True):
+        out += [f"add chain {TABLE} {chain}_new", f"flush chain {TABLE} {chain}_new"]
         out += [f"add rule {TABLE} {chain}_new {rule}" for rule in _UNOWED]
         out += [
             f"add rule {TABLE} {chain}_new meta nfproto {f.value} oifname @carry_{new}{f.version} "
             f"update @carry_{seen}{f.version} {{ {f.word} daddr }}"
             for f in Family
         ]
+        out += [f"add chain {TABLE} {chain}", f"flush chain {TABLE} {chain}"]
+        # A connection is confirmed behind the last hook: until then this is its first packet.
+        out.append(f"add rule {TABLE} {chain} ct status & confirmed == 0 goto {chain}_new")
+        out.append(f"add rule {TABLE} {chain} ct direction original return")
+        out += [
+            f"add rule {TABLE} {chain} ct state established meta nfproto {f.value} "
+            f"iifname @carry_{answered}{f.version}"
+            for f in Family
+        ]
     return "\n".join(out) + "\n"
+
+
+def counting_script(*, is_counting: bool) -> str:
+    """nft commands for the later chain at the forward hook, which is there while something counts:
+    what leads packets to tunnels jumps to ENTERING.
+    """
+    add = f"add chain {TABLE} carry_late"
+    if not is_counting:
+        return f"{add}\nflush chain {TABLE} carry_late\ndelete chain {TABLE} carry_late\n"
+    add += f" {{ type filter hook forward priority {_LATE}; policy accept; }}"
+    return f"{add}\nflush chain {TABLE} carry_late\nadd rule {TABLE} carry_late jump {_LEAVING}\n"
 
 
 _UNOWED = (

@@ -1,22 +1,20 @@
-"""Makes the kernel follow the steering plan: one wish, compared with what is there, and applied.
+"""Makes the kernel follow the steering plan: one wish, and the order in which it is carried out.
 
-Rules and routes are changed at once, over one netlink socket, where a decision leads traffic away;
-connection tracking follows in the same step, nftables and look-ups behind it. On the way home
-nftables comes first. What somebody else removes is put back. When this process falls silent, the
-nftables elements of a diversion lapse and a watchdog takes its rules back.
+Rules and routes (routing.py) are changed at once, over one netlink socket, where a decision leads
+traffic away; connection tracking follows in the same step, nftables and look-ups (filtering.py)
+behind it. On the way home nftables comes first. What somebody else removes is put back. When this
+process falls silent, elements in nftables lapse and a watchdog takes its rules back.
 """
 
 from __future__ import annotations
 
 import asyncio
 import os
-import sys
 import time
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from contextlib import suppress
-from dataclasses import field, replace
+from dataclasses import replace
 
-from ..carrying.counters import COUNTED, carrying_script
 from ..errors import UplinkError
 from ..events import Event, Events
 from ..failover.machine import Move, Moved
@@ -28,22 +26,10 @@ from ..system.rtnetlink import Kernel
 from ..tasks import rest
 from ..values import dataclass
 from ..warnings import Warnings
-from .dns import LookUps
-from .filter import table
-from .filter.anchors import anchors_script
-from .filter.early import EarlyConnections
-from .filter.kill_switch import block_script, kill_switch_script
-from .filter.table import REFRESH_S, Draining, can_drain
+from .filter.table import REFRESH_S, can_drain
+from .filtering import Course, Filtering
 from .memory import Memory
-from .plan import (
-    DIVERTING,
-    FIRST_SLOT,
-    MOST_SLOTS,
-    Diversion,
-    SteeringPlan,
-    anchor_path,
-    device_of_path,
-)
+from .plan import DIVERTING, Diversion, SteeringPlan, anchor_path, device_of_path
 from .routing import Routing
 from .rules import SLOT_SHIFT
 from .watchdog import BEAT_S, ReversePath, Watchdog
@@ -64,25 +50,6 @@ class PlanApplied(Event):
     plan: SteeringPlan
 
 
-@dataclass(slots=True)
-class _InForce:
-    """What nftables was last given."""
-
-    standing: tuple[Sequence[str], *tuple[object, ...]] | None = None
-    redirect: str = ""
-    blocked: Mapping[Family, tuple[str, ...]] = field(default_factory=dict)
-    diverted: Mapping[Family, Diversion] = field(default_factory=dict)
-    drained: Mapping[Family, str] = field(default_factory=dict)
-    anchors: str = ""
-    anchored: Mapping[Family, tuple[str, ...]] = field(default_factory=dict)
-    early: EarlyConnections = field(default_factory=EarlyConnections)
-
-    @property
-    def paths(self) -> Sequence[str]:
-        """The devices that the table knows."""
-        return self.standing[0] if self.standing is not None else ()
-
-
 class SteeringController:
     """Steering on one router. `diversions` are those in force. `run_dir` is ours on a tmpfs."""
 
@@ -94,17 +61,15 @@ class SteeringController:
         warnings: Warnings,
         events: Events,
     ) -> None:
-        self.diversions: dict[Family, Diversion] = {}
         self.memory = Memory(os.path.join(run_dir, "steering.json"))
         self.routing = Routing(kernel, warnings)
-        self._kernel, self._connections, self._sets = kernel, connections, nft.TableReader(TABLE)
+        self._kernel, self._connections = kernel, connections
         self._warnings, self._events = warnings, events
         self._watchdog = Watchdog(run_dir)
         self._reverse_path = ReversePath(self._watchdog.saved_path)
-        self._look_ups = LookUps()
-        self._draining = Draining()
-        self._filter = _InForce()
-        self._plan = SteeringPlan()
+        self._course = Course()
+        self._filter = Filtering(self._course, self.memory, connections, self.routing.rules)
+        self._anchored: Mapping[Family, tuple[str, ...]] = {}
         self._moves: list[tuple[Move, float]] = []
         self._moved_s = 0.0
         self._led: _Slots = {}
@@ -112,7 +77,12 @@ class SteeringController:
         self._is_preparing = False  # nftables is being told, and then traffic moves
         self._table_news: netlink.Events | None = None
         self._kicked, self._news = asyncio.Event(), asyncio.Event()
-        self._applying, self._filtering = asyncio.Lock(), asyncio.Lock()
+        self._applying = asyncio.Lock()
+
+    @property
+    def diversions(self) -> Mapping[Family, Diversion]:
+        """Those that rules and routes have in force."""
+        return self._course.diversions
 
     # --- life
 
@@ -122,12 +92,12 @@ class SteeringController:
         self._table_news = self._kernel.listen_to_tables(self._on_table_news)
         diverted = self.routing.holds_ours(DIVERTING)
         found = {f: d for f, d in self.memory.load().items() if f in diverted}
-        self.diversions = dict(found)
-        self._filter.early = EarlyConnections.taken_over(self._kept_before())
-        self._plan = replace(self._plan, diversions=found)
+        self._course.diversions = dict(found)
+        self._course.plan = replace(self._course.plan, diversions=found)
+        self._filter.take_over()
         if found:
             self._beat()
-            await self._refresh()
+            await self._filter.refresh()
         else:
             self._reverse_path.loosen(())
         return found
@@ -151,19 +121,18 @@ class SteeringController:
     def _on_table_news(self) -> None:
         messages, lost = self._table_news.read() if self._table_news is not None else ([], False)
         for name in nft.deleted_tables(messages):
-            if name == TABLE and self._filter.standing is not None:
+            if name == TABLE and self._filter.is_there:
                 self.routing.note_repair()
                 self._lose_table()
             self._events.publish(nft.TableDeleted(name))
         if lost or nft.changes_others(messages, TABLE):
             self._events.publish(nft.OthersChanged())
         if lost:
-            self._filter.standing = None
-            self._kicked.set()
+            self._lose_table()
             self._events.publish(nft.TableDeleted(""))
 
     def _lose_table(self) -> None:
-        self._filter.standing, self._filter.blocked = None, {}
+        self._filter.lose()
         self._kicked.set()
 
     def _on_news(self) -> None:
@@ -179,9 +148,9 @@ class SteeringController:
         """
         begun_s = time.monotonic()
         added = [(move, begun_s) for move in moves]
-        if plan == self._plan and not added:
+        if plan == self._course.plan and not added:
             return
-        self._plan = plan
+        self._course.plan = plan
         self._moves += added
         self._kicked.set()
         if self._can_move_at_once():
@@ -198,16 +167,16 @@ class SteeringController:
         return are_known and not self._is_preparing and not self._drained_by(wanted)
 
     def _changes(self) -> dict[Family, Diversion | None]:
-        plan, now = self._plan.diversions, self.diversions
+        plan, now = self._course.plan.diversions, self.diversions
         return {f: plan.get(f) for f in Family if plan.get(f) != now.get(f)}
 
     async def settle(self) -> None:
         """Carry out the plan as it is now. Raises UplinkError where something refuses."""
         async with self._applying:
-            if not self._plan.tunnels:
+            if not self._course.plan.tunnels:
                 await self._remove()
                 return
-            await self._stand()
+            await self._filter.stand()
             self._is_preparing = True
             try:
                 drained = await self._prepare(wanted := self._changes())
@@ -221,47 +190,18 @@ class SteeringController:
             self.memory.save(self.diversions)
             self._warn_of_shares()
             self._report()
-            await self._renew_filter()
+            for family, path in await self._filter.renew():
+                self._delete_connections(family, path)
             self._let_go()
-            self.routing.prepare(self._plan, self._led)
-        self._events.publish(PlanApplied(self._plan))
+            self.routing.prepare(self._course.plan, self._led)
+        self._events.publish(PlanApplied(self._course.plan))
 
     async def _prepare(self, wanted: Mapping[Family, Diversion | None]) -> dict[Family, str]:
-        """What nftables must know before traffic moves so; the tunnels that are drained."""
+        """Tell nftables what it must know before traffic moves so; the tunnels to be drained."""
         drained = self._drained_by(wanted)
-        for family, tunnel in drained.items():
-            # Before the traffic leaves: no packet of what stays may meet the other path.
-            slot = self.memory.slots[tunnel]
-            await self._run(table.drain_script(family, slot, self._plan.filter.drain_s))
-            self._filter.drained = {**self._filter.drained, family: tunnel}
-        if home := [f for f, d in wanted.items() if d is None and f in self.diversions]:
-            # Look-ups first: nothing may be asked of a tunnel's resolver by a WAN.
-            redirect = self._redirect()
-            await self._run("".join(map(table.ended_script, home)) + redirect)
-            self._filter.redirect = redirect
+        home = [f for f, d in wanted.items() if d is None and f in self.diversions]
+        await self._filter.prepare(drained, home)
         return drained
-
-    async def _stand(self) -> None:
-        """Have the table's standing part in force, with all that is in force by it."""
-        plan = self._plan
-        wans = {f: tuple(sorted(plan.known(f))) for f in Family}
-        names = [*plan.tunnels, *sorted({name for known in wans.values() for name in known})]
-        anchored = map(anchor_path, dict.fromkeys(device for _, device in plan.filter.anchors))
-        numbers = self.memory.number([*names, *anchored], FIRST_SLOT, MOST_SLOTS)
-        slots = {name: numbers[name] for name in names if name in numbers}
-        standing = (names, plan.tunnels, wans, slots, plan.filter.prefixes)
-        if standing == self._filter.standing:
-            return
-        redirect = self._redirect()
-        script = table.standing_script(plan.tunnels, wans, slots, plan.filter.prefixes)
-        carrying = carrying_script(plan.tunnels, self._sets.packets(COUNTED))
-        script += kill_switch_script() + carrying + redirect
-        script += (anchors := anchors_script(plan, self.memory.slots))
-        draining = self._draining.script(self.memory.slots, time.monotonic())
-        draining += self._filter.early.keeping(slots)
-        await self._run(script + self._refreshing() + draining)
-        self._filter.standing, self._filter.redirect = standing, redirect
-        self._filter.anchors = anchors
 
     def _move(
         self, drained: Mapping[Family, str] | None = None, slots: _Slots | None = None
@@ -270,22 +210,23 @@ class SteeringController:
 
         `slots` are the paths that marks lead into: by default those that the plan needs then.
         """
-        plan, before, wanted = self._plan, self.diversions, self._changes()
+        plan, before, wanted = self._course.plan, self.diversions, self._changes()
         now_s = time.monotonic()
-        ended = {f: self._draining.tunnel(f) for f in self._draining.overdue(plan, now_s)}
+        draining = self._filter.draining
+        ended = {f: draining.tunnel(f) for f in draining.overdue(plan, now_s)}
         for family in wanted:
-            ended[family] = self._draining.tunnel(family)
-        self.diversions = dict(plan.diversions)
+            ended[family] = draining.tunnel(family)
+        self._course.diversions = dict(plan.diversions)
         try:
             if slots is None:
                 slots = self._slots_of({**ended, **(drained or {})})
             self._follow_routing(slots)
         except UplinkError:
-            self.diversions = before  # so that the next try finds a difference
+            self._course.diversions = before  # so that the next try finds a difference
             raise
         for family, tunnel in ended.items():
             kept = (drained or {}).get(family, "")
-            self._draining.leave(family, kept, now_s + plan.filter.drain_s)
+            draining.leave(family, kept, now_s + plan.filter.drain_s)
             now = self.diversions.get(family)
             left = {*_left_behind(before.get(family), now), tunnel}
             for device in left - {"", kept, now.route.device if now else ""}:
@@ -296,10 +237,10 @@ class SteeringController:
         """The paths that something is led into by its mark: those in use, and those drained."""
         found: dict[Family, dict[str, int]] = {}
         for family in Family:
-            names = {draining.get(family, self._draining.tunnel(family))}
-            there = {*self._plan.tunnels, *self._plan.known(family)}
+            names = {draining.get(family, self._filter.draining.tunnel(family))}
+            there = {*self._course.plan.tunnels, *self._course.plan.known(family)}
             kept = (device for of, device in self._filter.early.kept if of is family)
-            led = (*self._plan.led_paths(family), *kept)
+            led = (*self._course.plan.led_paths(family), *kept)
             names.update(path for path in led if device_of_path(path) in there)
             if family in self.diversions:
                 names.add(self.diversions[family].route.device)
@@ -310,7 +251,7 @@ class SteeringController:
     def _follow_routing(self, slots: _Slots) -> None:
         """Have rules and routes as the plan says, with the diversions that are in force."""
         self._led = slots
-        plan = replace(self._plan, diversions=self.diversions)
+        plan = replace(self._course.plan, diversions=self.diversions)
         for family in self.routing.follow(plan, slots) & self.diversions.keys():
             for device in self.diversions[family].dead:  # flows began there without the rules
                 self._delete_connections(family, device)
@@ -321,64 +262,17 @@ class SteeringController:
             took_ms = max(1, round((self._moved_s - begun_s) * 1000))
             self._events.publish(Moved(move, took_ms if move.change.kind in MOVES else -1))
 
-    async def _renew_filter(self) -> None:
-        """What nftables does about it: answers, refusals, look-ups, the end of draining."""
-        held, drained = self._filter, {f: self._draining.tunnel(f) for f in Family}
-        blocked, redirect = self._plan.filter.blocked, self._redirect()
-        diverted = dict(self.diversions)
-        ended = [f for f, tunnel in held.drained.items() if tunnel and not drained[f]]
-        script = "".join(map(table.undrain_script, ended))
-        script += block_script(blocked) if blocked != held.blocked else ""
-        script += self._refreshing() if diverted != held.diverted else ""
-        script += redirect if redirect != held.redirect else ""
-        anchors = anchors_script(self._plan, self.memory.slots)
-        script += anchors if anchors != held.anchors else ""
-        plan = replace(self._plan, diversions=diverted)
-        early, more, gone = held.early.follow(plan, self.memory.slots, time.monotonic())
-        await self._run(script + more)
-        for family, device in gone:
-            self._delete_connections(family, device)
-        held.early, held.anchors = early, anchors
-        held.blocked, held.redirect, held.diverted, held.drained = (
-            blocked,
-            redirect,
-            diverted,
-            drained,
-        )
-
     def _let_go(self) -> None:
         """Have anchored connections begin anew where their tunnel is dead, or no anchor is left."""
-        held, now = self._filter, self._plan.anchored
-        for family, tunnels in held.anchored.items():
-            for tunnel in {*tunnels} - {*now.get(family, ())}:
+        before, self._anchored = self._anchored, self._course.plan.anchored
+        for family, tunnels in before.items():
+            for tunnel in {*tunnels} - {*self._anchored.get(family, ())}:
                 self._delete_connections(family, anchor_path(tunnel))
-        held.anchored = now
 
     @property
     def _is_armed(self) -> bool:
         """Whether what is in force must end if this process falls silent."""
-        return bool(self.diversions) or any(self._plan.anchored.values())
-
-    async def _run(self, script: str) -> None:
-        if script:
-            async with self._filtering:
-                await nft.run_script(script)
-
-    def _redirect(self) -> str:
-        return self._look_ups.script(self._plan, self.memory.slots, self.routing.rules())
-
-    def _refreshing(self) -> str:
-        # What is about to end is not renewed: its look-ups go home before its traffic.
-        lasting = {f: d for f, d in self.diversions.items() if f in self._plan.diversions}
-        slots, native = self.memory.slots, lasting.get(Family.IPV6)
-        to = native.route.device if native is not None else ""
-        dead = {
-            family: [slots[name] for name in diversion.dead if name in slots]
-            for family, diversion in lasting.items()
-        }
-        is_wan = to not in ("", *self._plan.tunnels)
-        early = self._filter.early.refreshed(self._plan, slots)
-        return early + table.refresh_script(dead, (to,) if is_wan else ())
+        return bool(self.diversions) or any(self._course.plan.anchored.values())
 
     def _drained_by(self, wanted: Mapping[Family, Diversion | None]) -> dict[Family, str]:
         """The tunnels that connections may finish on although traffic leaves them."""
@@ -390,7 +284,7 @@ class SteeringController:
                 diversion is None or diversion.route.device != self.diversions[family].route.device
             )
         }
-        plan = self._plan
+        plan = self._course.plan
         return {f: d for f, d in left.items() if plan.filter.drain_s and can_drain(plan, f, d)}
 
     def _delete_connections(self, family: Family, device: str) -> None:
@@ -410,18 +304,16 @@ class SteeringController:
         """Say where a dead WAN's share of balanced traffic goes."""
         for family in Family:
             diversion, told = self.diversions.get(family), ""
-            if diversion is not None and self._plan.is_share(diversion):
+            if diversion is not None and self._course.plan.is_share(diversion):
                 names, to = " and ".join(diversion.dead), diversion.route.device
                 told = because("share_moves", names, family.value, to)
             self._warnings.set(f"share {family.value}", told)
 
     async def _remove(self) -> None:
-        is_there = self._filter.standing is not None or self.diversions
-        if is_there or self.routing.holds_ours():
-            self._filter, self._draining = _InForce(), Draining()
-            self.diversions = {}
+        if self._filter.is_there or self.diversions or self.routing.holds_ours():
+            self._course.diversions, self._anchored = {}, {}
             self.routing.follow(SteeringPlan(), {})
-            await nft.delete_table("inet", TABLE)
+            await self._filter.remove()
             self._reverse_path.loosen(())
             self._watchdog.end()
             self.memory.save({})
@@ -430,10 +322,13 @@ class SteeringController:
 
     def carrying(self, family: Family) -> set[str]:
         """The devices that traffic is led to: diverted, in a drill too, or to stay there."""
-        diversion = self._plan.diversions.get(family)
-        led = {"" if diversion is None else diversion.route.device, self._draining.tunnel(family)}
+        diversion = self._course.plan.diversions.get(family)
+        led = {
+            "" if diversion is None else diversion.route.device,
+            self._filter.draining.tunnel(family),
+        }
         led |= self._filter.early.devices(family, time.monotonic())
-        return {*led, *self._plan.anchored.get(family, ())} - {""}
+        return {*led, *self._course.plan.anchored.get(family, ())} - {""}
 
     # --- tasks
 
@@ -448,9 +343,9 @@ class SteeringController:
         """The task: whenever the kernel's rules or routes changed, make them what they must be."""
 
         async def follow() -> None:
-            if self._filter.standing is not None:
+            if self._filter.is_there:
                 self._follow_routing(self._slots_of({}))
-                self.routing.prepare(self._plan, self._led)
+                self.routing.prepare(self._course.plan, self._led)
 
         while True:
             await self._news.wait()
@@ -482,67 +377,24 @@ class SteeringController:
         while True:
             await rest(CALM_S if self._is_calm else REFRESH_S)
             try:
-                await self._refresh()
+                await self._filter.refresh()
                 self._warnings.clear_topic("refresh")
-                await self._look_at_early_ones()
+                await self._filter.look_at_early_ones()
             except UplinkError as error:
                 self._warnings.set("refresh", str(error))
                 self._lose_table()
-            self._look_at_drained()
-            if self._draining.overdue(self._plan, time.monotonic()):
+            self._filter.look_at_drained()
+            if self._filter.is_overdue:
                 self._kicked.set()
 
     @property
     def _is_calm(self) -> bool:
-        is_led = self._is_armed or self._is_loose or bool(self._filter.early.leaving)
-        return not (is_led or any(self._filter.blocked.values()))
-
-    async def _refresh(self) -> None:
-        async with self._filtering:  # made here: never of a diversion that another script ended
-            script = self._refreshing()
-            if any(self._filter.blocked.values()):
-                script += block_script(self._filter.blocked)
-            if script:
-                await nft.run_script(script)
-
-    async def _look_at_early_ones(self) -> None:
-        """Keep the connections that began early on their path, as long as there are any."""
-        now_s, early = time.monotonic(), self._filter.early
-        if overdue := early.overdue(now_s):
-            for family, device in overdue:
-                are_left = self._has_connections(family, device)
-                early.looked(family, device, are_left=are_left, now_s=now_s)
-            await self._run(early.keeping(self.memory.slots))
-
-    def _look_at_drained(self) -> None:
-        """Have draining end as soon as nothing is left: a path in use is probed more often."""
-        now_s = time.monotonic()
-        for family, tunnel in self._draining.to_look_at(now_s):
-            are_left = self._has_connections(family, tunnel)
-            self._draining.looked(family, are_left=are_left, now_s=now_s)
-
-    def _has_connections(self, family: Family, device: str) -> bool:
-        """Whether connections that began here are on the path, as far as can be told."""
-        mark = self.memory.slots.get(device, 0) << SLOT_SHIFT
-        try:
-            return self._connections.has_marked(family, mark, INBOUND | SLOT_MASK)
-        except UplinkError:
-            return True
-
-    def _kept_before(self) -> Iterator[tuple[Family, str]]:
-        """The paths that connections finish on which began early in an earlier run."""
-        names = {slot << SLOT_SHIFT: name for name, slot in self.memory.slots.items()}
-        for family in Family:
-            with suppress(UplinkError):
-                for element in self._sets.read(f"kept{family.version}"):
-                    mark = int.from_bytes(element.key, sys.byteorder)
-                    if mark in names:
-                        yield family, names[mark]
+        return not (self._is_armed or self._is_loose or self._filter.lapses)
 
     async def follow_resolvers(self) -> None:
         """The task: while nothing is diverted, find out which resolvers serve in each tunnel."""
         while True:
-            if not self.diversions and await self._look_ups.look(self._plan):
+            if not self.diversions and await self._filter.look_ups.look(self._course.plan):
                 self._kicked.set()
             await rest(RESOLVERS_S)
 

@@ -22,21 +22,19 @@ from ..system.dns import STAND_INS, TunnelResolvers
 from ..system.nft import names_text
 from ..system.rtnetlink import Rule
 from ..values import dataclass
-from .filter import REJECT, T
+from .filter import REJECT, T, base_chains
 from .plan import SteeringPlan
 from .rules import SLOT_SHIFT, policy_sources
 
 _LOOK_UP = "meta l4proto { tcp, udp } th dport 53"
 _CHAINS = (
-    ("asked", "type nat hook prerouting priority -100;"),
-    ("asking", "type nat hook output priority -100;"),
-    ("led", "type filter hook prerouting priority -99;"),
-    ("led_own", "type route hook output priority -99;"),
-    ("refuse_asked", "type filter hook forward priority 0;"),
-    ("refuse_asking", "type filter hook output priority 0;"),
+    ("asked", "type nat hook prerouting priority -100; policy accept;"),
+    ("asking", "type nat hook output priority -100; policy accept;"),
+    ("refuse_asking", "type filter hook output priority 0; policy accept;"),
 )
+_AWAY_CHAINS = (("led_own", "type route hook output priority -99; policy accept;"),)
 PUBLIC = frozenset({*DEFAULT_TARGETS, *DEFAULT_RESOLVERS})
-_TARGETS = ("redirect4", "redirect6", "refuse")
+_TARGETS = ("redirect4", "redirect6", "redirected", "refuse")
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,22 +54,25 @@ def redirect_script(
     dead: Mapping[Family, Iterable[str]] | None = None,
     exempt: Exempt | None = None,
     isp: Iterable[str] = (),
+    *,
+    is_away: bool = True,
 ) -> str:
     """nft commands that put the redirect in its standing form, to be part of the table's script.
 
     `resolvers` are the WANs' own and those of the tunnels, `targets` what answers instead, with the
     slot of its path. `dead` are each family's dead WANs, `isp` the resolvers that serve their own
-    customers only.
+    customers only. `is_away` says that look-ups may be redirected.
     """
     exempt = exempt or Exempt()
     known = _addresses([*resolvers, *STAND_INS.values()])
-    out = [f"add chain {T} {name} {{ {hook} policy accept; }}" for name, hook in _CHAINS]
-    out += [f"add chain {T} {name}" for name in _TARGETS]
-    out += [f"flush chain {T} {name}" for name in (*(name for name, _ in _CHAINS), *_TARGETS)]
+    out = base_chains(_CHAINS, are_wanted=True) + base_chains(_AWAY_CHAINS, are_wanted=is_away)
+    for name in _TARGETS:
+        out += [f"add chain {T} {name}", f"flush chain {T} {name}"]
     ours = f"meta mark & 0xff == {PROBE_MARK:#x} return"
     foreign = f"meta mark & {FOREIGN_MASK:#x} != 0 return"
     out += [f"add rule {T} {name} {ours}" for name in ("asking", "refuse")]
-    out += [f"add rule {T} {name} {foreign}" for name in ("asked", "asking", "led", "led_own")]
+    marking = ("led_own",) if is_away else ()
+    out += [f"add rule {T} {name} {foreign}" for name in ("asked", "asking", *marking)]
     out += [f"add rule {T} asked {rule} return" for rule in _exempted(exempt)]
     for family in Family:
         name = f"{T} isp{family.version}"
@@ -80,14 +81,13 @@ def redirect_script(
         out += [f"add element {name} {{ {', '.join(served)} }}"] if served else []
         target, slot = targets.get(family, ("", 0))
         mine = known - _addresses([target])
-        out += _family_rules(family, mine, target, slot, (dead or {}).get(family, ()))
+        out += _family_rules(
+            family, mine, target, slot, (dead or {}).get(family, ()), is_away=is_away
+        )
     for family in Family:
         way = f"meta nfproto {family.value} {_LOOK_UP} jump redirect{family.version}"
         out.append(f"add rule {T} asked {way}")
-    out += [
-        f"add rule {T} refuse_asked {_LOOK_UP} jump refuse",
-        f"add rule {T} refuse_asking {_LOOK_UP} jump refuse",
-    ]
+    out.append(f"add rule {T} refuse_asking {_LOOK_UP} jump refuse")
     return "\n".join(out) + "\n"
 
 
@@ -114,7 +114,13 @@ def _addresses(texts: Iterable[str]) -> set[str]:
 
 
 def _family_rules(
-    family: Family, known: Iterable[str], target: str, slot: int, dead: Iterable[str]
+    family: Family,
+    known: Iterable[str],
+    target: str,
+    slot: int,
+    dead: Iterable[str],
+    *,
+    is_away: bool,
 ) -> list[str]:
     """What was redirected has another destination by the time that `refuse` looks at it."""
     word, n = family.word, family.version
@@ -130,16 +136,18 @@ def _family_rules(
     away = ["oifname @tunnels", *([f"oifname {{ {names} }}"] if names else [])]
     if target:
         asked, redirected = f"{word} daddr @{name}", f"dnat {word} to {target}"
+        mark = f" meta mark set meta mark | {slot << SLOT_SHIFT:#x}" if slot else ""
         # The address stands first: behind a set of families nft 1.1 knows none for it.
-        out.append(f"add rule {T} redirect{n} {asked} meta nfproto @diverted {redirected}")
+        rule = f"{asked} meta nfproto @diverted{mark} {redirected}"
+        out.append(f"add rule {T} redirect{n} {rule}")
         out += [f"add rule {T} asking {_LOOK_UP} {way} {asked} {redirected}" for way in away]
-    if target and slot:
-        led = f"ct status dnat {_LOOK_UP} {word} daddr {target}"  # what is rare comes first
-        mark = f"meta mark set meta mark | {slot << SLOT_SHIFT:#x}"
-        out += [
-            f"add rule {T} {chain} {led} meta nfproto @diverted {mark}"
-            for chain in ("led", "led_own")
-        ]
+        if slot:
+            # Translation sees the first packet of a connection alone.
+            led = f"ct direction original {_LOOK_UP} ct reply {word} saddr {target}"
+            out.append(f"add rule {T} redirected {led} meta nfproto @diverted{mark}")
+        if slot and is_away:
+            led = f"ct status dnat {_LOOK_UP} {word} daddr {target}"  # what is rare comes first
+            out.append(f"add rule {T} led_own {led} meta nfproto @diverted{mark}")
     return out + [f"add rule {T} refuse {way} {word} daddr @{name} {REJECT}" for way in away]
 
 
@@ -156,8 +164,10 @@ class LookUps:
         self._inside = await self._resolvers.look(plan.resolvers, time.monotonic())
         return self._inside != before
 
-    def script(self, plan: SteeringPlan, slots: Mapping[str, int], found: Iterable[Rule]) -> str:
-        """The redirect; `found` are everybody's rules."""
+    def script(
+        self, plan: SteeringPlan, slots: Mapping[str, int], found: Iterable[Rule], *, is_away: bool
+    ) -> str:
+        """The redirect; `found` are everybody's rules. `is_away`: traffic is not back home yet."""
         targets: dict[Family, tuple[str, int]] = {}
         dead: dict[Family, Sequence[str]] = {}
         for family in Family:
@@ -178,4 +188,4 @@ class LookUps:
         exempt = Exempt(frozenset(devices), frozenset(sources), ports)
         known, isp = {*plan.filter.wan_resolvers, *offered}, {*plan.filter.wan_resolvers} - PUBLIC
         isp -= {*plan.filter.public_resolvers}
-        return redirect_script(known, targets, dead, exempt, isp)
+        return redirect_script(known, targets, dead, exempt, isp, is_away=is_away)

@@ -9,13 +9,15 @@ import pytest
 from tests.lab.lab import Lab
 from tests.lab.meter import Flows, Meter, lost, settled
 from tests.lab.network import ECHO4, ECHO6
-from tests.lab.reach import Typing
+from tests.lab.reach import Typing, until
 from tests.lab.router import Router, settings
 from tests.namespace.conftest import lent
 
 pytestmark = pytest.mark.needs("conntrack")
 
 STICKY_S = 6
+WAYS = ("prerouting", "forward", "postrouting")
+AT_REST, ENTERED = {"steer", "stamp"}, {"steer", "stamp", "forth"}
 
 
 def draining(lab: Lab) -> Router:
@@ -23,6 +25,16 @@ def draining(lab: Lab) -> Router:
 
 
 router = lent(draining)
+
+
+def hooks(router: Router) -> set[str]:
+    """The chains of our table that each forwarded packet passes."""
+    listed = router.network.consumer.sh("nft list table inet wgup")
+    return {
+        chain.split(" ", 1)[0]
+        for chain in listed.split("\tchain ")[1:]
+        if any(f"type filter hook {where} " in chain for where in WAYS)
+    }
 
 
 def source_now(router: Router, address: str) -> str | None:
@@ -34,8 +46,10 @@ def source_now(router: Router, address: str) -> str | None:
 def test_old_connections_finish_on_the_tunnel_and_new_ones_use_the_wan(router: Router) -> None:
     network, provider_wan = router.network, router.network.provider_wans[0]
     router.wait_primary()
+    until(lambda: hooks(router), lambda found: found == AT_REST)
     network.wan.drop()
     router.wait_failed_over()
+    until(lambda: hooks(router), lambda found: found == {*ENTERED, "carry_late"})
     host = network.host
     with Flows(host, rate_hz=50) as flows:
         with Typing(network.host, ECHO4) as typing:
@@ -44,6 +58,7 @@ def test_old_connections_finish_on_the_tunnel_and_new_ones_use_the_wan(router: R
             router.wait_primary()
             back = time.monotonic()
             router.until_told("failback")
+            assert hooks(router) == ENTERED
             assert source_now(router, ECHO4) == network.wan.address4
             assert source_now(router, ECHO6) == network.wan.address6
             time.sleep(0.5)
@@ -56,6 +71,7 @@ def test_old_connections_finish_on_the_tunnel_and_new_ones_use_the_wan(router: R
                 moved = meter.wait_for_source(own, since=back, timeout_s=STICKY_S + 5.0)
                 assert moved.sent - back > STICKY_S - 2.0
         assert typing.words.count("echo") > 20
+    until(lambda: hooks(router), lambda found: found == AT_REST)
 
 
 def test_a_tunnel_that_dies_keeps_nothing(router: Router) -> None:

@@ -91,6 +91,10 @@ class EarlyConnections:
         paired, until_s = self.paired.get(family, ("", 0.0))
         return {*dict(self.leaving.get(family, ())), paired if now_s < until_s else ""}
 
+    def leads(self, now_s: float) -> bool:
+        """Whether new connections leave by another path, or pairs keep to one."""
+        return bool(self.leaving) or any(now_s < until_s for _, until_s in self.paired.values())
+
     @staticmethod
     def taken_over(kept: Iterable[tuple[Family, str]]) -> EarlyConnections:
         """What an earlier run left, as nftables still has it; it is looked at soon."""

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 
 from ...model import MWAN3_MASK, OUTER_MARK, PROBE_MARK, PROVIDER_DEVICE, SLOT_MASK, Family
 from ...system.nft import name_text
-from . import LAPSE_S, T
+from . import LAPSE_S, T, base_chains
 
 CHOSEN_MASK = 0x00FF0000  # where pbr (fw_mask) and Tailscale keep their marks
 BYPASS_MARK = 0x00080000  # tailscaled's own packets: they ask for the main table
@@ -25,28 +25,27 @@ _BLOCK_CHAINS = (
 )
 
 
-def kill_switch_script() -> str:
-    """nft commands for the kill switch's standing part; what is blocked stays so."""
+def kill_switch_script(*, is_blocking: bool) -> str:
+    """nft commands for the kill switch's chains; what is blocked stays so."""
     t = T
     out = [f"add set {t} blocked{f.version} {{ type ifname; flags timeout; }}" for f in Family]
-    out += [f"add chain {t} {name} {{ {hook} }}" for name, hook in _BLOCK_CHAINS]
-    out.append(f"add chain {t} refuse_all")
-    out += [f"add chain {t} refuse{f.version}" for f in Family]
-    chains = ("block", "block_own", "refuse_all", *(f"refuse{f.version}" for f in Family))
-    out += [f"flush chain {t} {name}" for name in chains]
+    out += base_chains(_BLOCK_CHAINS, are_wanted=is_blocking)
+    for name in ("refuse_all", *(f"refuse{f.version}" for f in Family)):
+        out += [f"add chain {t} {name}", f"flush chain {t} {name}"]
     out += [
         # An established connection may outlive a short outage: only new ones are reset.
         f"add rule {t} refuse_all tcp flags & (syn | ack) == syn reject with tcp reset",
         # Of the unreachables only this one reaches a UDP socket at once (icmp_err_convert, icmp.c).
         f"add rule {t} refuse_all meta l4proto udp reject with icmpx type port-unreachable",
         f"add rule {t} refuse_all reject with icmpx type no-route",
-        f'add rule {t} block iifname "{PROVIDER_DEVICE}" return',
     ]
-    out += [f"add rule {t} block_own {rule}" for rule in _own_that_passes()]
+    if is_blocking:
+        out.append(f'add rule {t} block iifname "{PROVIDER_DEVICE}" return')
+        out += [f"add rule {t} block_own {rule}" for rule in _own_that_passes()]
     for family in Family:
         n, word = family.version, family.word
         rule = f"meta nfproto {family.value} oifname @blocked{n} jump refuse{n}"
-        out += [f"add rule {t} {chain} {rule}" for chain, _ in _BLOCK_CHAINS]
+        out += [f"add rule {t} {chain} {rule}" for chain, _ in _BLOCK_CHAINS if is_blocking]
         for what in ("meta l4proto { tcp, udp } th dport 53", f"{word} daddr != @onlink{n}"):
             out.append(f"add rule {t} refuse{n} {what} goto refuse_all")
     return "\n".join(out) + "\n"

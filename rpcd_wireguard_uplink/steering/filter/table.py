@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
+from ...carrying.counters import ENTERING
 from ...model import (
     FOREIGN_MASK,
     INBOUND,
@@ -22,9 +23,10 @@ from ...model import (
     Family,
 )
 from ...system.nft import name_text, names_text
+from ...values import dataclass
 from ..plan import MAIN_SLOT, SteeringPlan
 from ..rules import SLOT_SHIFT
-from . import LAPSE_S, REJECT, T
+from . import LAPSE_S, REJECT, T, base_chains
 from .anchors import ANCHOR_CHAINS
 from .early import BEGIN, LOOK_S, early_chains, noted_pairs
 
@@ -34,11 +36,13 @@ _HOOKS = (
     ("steer", "type filter hook prerouting priority -149; policy accept;"),
     ("steer_own", "type route hook output priority -149; policy accept;"),
     ("own_loop", "type filter hook output priority 1; policy accept;"),
-    ("through", "type filter hook forward priority -1; policy accept;"),
     ("stamp", "type filter hook postrouting priority -149; policy accept;"),
     ("nat", "type nat hook postrouting priority 100; policy accept;"),
 )
+_ENTRY = (("forth", "type filter hook forward priority -10; policy accept;"),)
+_FORMER = ("led", "refuse_asked", "through", "carry_early")  # base chains of earlier releases
 
+_FILLED = ("running", "unled", "restoring4", "restoring6", "redirected", "refuse")  # elsewhere
 _OURS = INBOUND | SLOT_MASK | LED_MARK
 # Others give a packet the whole mark of its connection (wg-quick every UDP packet): our bits of it
 # are taken out again, or an answer would be led into the tunnel and no exact `fwmark` rule fit.
@@ -53,6 +57,8 @@ def standing_script(
     wans: Mapping[Family, Sequence[str]],
     slots: Mapping[str, int],
     prefixes: Mapping[str, Sequence[str]],
+    *,
+    has_anchors: bool = False,
 ) -> str:
     """nft commands that bring the table to its standing form and leave what is in force alone.
 
@@ -74,25 +80,22 @@ def standing_script(
             f"add map {T} answer{n} {{ type mark : verdict; flags timeout; }}",
         ]
     out += [f"add chain {T} {name}" for name in ANCHOR_CHAINS]
-    for name, hook in _HOOKS:
-        out += [f"add chain {T} {name} {{ {hook} }}", f"flush chain {T} {name}"]
+    out += [f"add chain {T} {name}" for name in _FILLED]
+    out += base_chains(((name, "") for name in _FORMER), are_wanted=False)
+    out += base_chains(_HOOKS, are_wanted=True)
     out += early_chains()
     for slot in sorted({MAIN_SLOT, *slots.values()}):
         out += _slot_chains(slot)
-    for name, rules in _restoring().items():
-        out += [f"add chain {T} {name}", f"flush chain {T} {name}"]
+    for name, rules in _steering(every_wan, slots).items():
+        out += (
+            [f"add chain {T} {name}", f"flush chain {T} {name}"] if name not in dict(_HOOKS) else []
+        )
         out += [f"add rule {T} {name} {rule}" for rule in rules]
-    out += [f"add rule {T} steer {rule}" for rule in _steering(every_wan, slots)]
-    out += [f"add rule {T} steer_own {rule}" for rule in (_RESTORED, *_MARKED, BEGIN)]
     out += [
         f"add rule {T} own_loop meta mark & 0xff == {OUTER_MARK:#x} oifname @tunnels drop",
-        f"add rule {T} through oifname != {_OWN_NAMES} return",
-        f"add rule {T} through oifname != @tunnels return",
-        f'add rule {T} through iifname "{PROVIDER_DEVICE}" {REJECT}',
-        f"add rule {T} through tcp flags syn tcp option maxseg size set rt mtu",
-        # Where tracking takes up no running connection (tcp_loose 0), it is reset at once.
-        f"add rule {T} through ct state invalid tcp flags & (syn | rst) == 0 reject with tcp reset",
-        f"add rule {T} stamp jump strayed",
+        f"add rule {T} stamp oifname {_OWN_NAMES} tcp flags syn oifname @tunnels "
+        "tcp option maxseg size set rt mtu",
+        *([f"add rule {T} stamp jump strayed"] if has_anchors else []),
         f"add rule {T} stamp ct mark & {INBOUND | SLOT_MASK:#x} != 0 return",
         *_vmap("stamp", "ct direction original oifname", "out", slots),
         f"add rule {T} nat oifname @tunnels masquerade",
@@ -126,53 +129,87 @@ def _slot_chains(slot: int) -> list[str]:
     return out + [f"add rule {T} out_{slot} {rule}" for rule in noted_pairs(slot)]
 
 
-def _steering(wans: Collection[str], slots: Mapping[str, int]) -> list[str]:
-    rules = [_RESTORED]
-    rules += [
-        f"ct direction reply meta nfproto {f.value} ct state established "
-        f"{f.word} saddr != @onlink{f.version} iifname @heard{f.version}"
-        for f in Family
-    ]
+def _steering(wans: Collection[str], slots: Mapping[str, int]) -> dict[str, list[str]]:
+    """The rules of each chain before routing. Most packets are of running connections: these pass
+    two rules, and to compare a prefix takes less than to look a name up.
+    """
     of_wans = {name: slots[name] for name in wans if name in slots}
-    fresh = f"ct state new ct mark & {INBOUND | SLOT_MASK:#x} == 0"
     # A late answer to what was moved away is no new connection: it comes from a service's port.
     kinds = ("tcp flags & (syn | ack) == syn", "udp sport 1024-65535", "meta l4proto != { 6, 17 }")
-    for what in kinds:
-        rules += [_vmap_rule(f"{fresh} {what} iifname", "in", of_wans)] if of_wans else []
-    rules += [
-        # mwan3 has marked it; while mwan3 starts, a marked answer would find no route to the LAN.
-        f"iifname @tunnels meta mark set meta mark & {0xFFFFFFFF ^ MWAN3_MASK:#x} return",
-        f'iifname "{PROVIDER_DEVICE}" return',
-    ]
-    # Most packets are of running connections: the rules behind this are for the others. To compare
-    # a prefix takes less than to look a name up.
-    rules.insert(3, f"ct state established iifname != {_OWN_NAMES} goto running")
-    return [*rules, "fib daddr type { local, broadcast, multicast } return", *_MARKED, BEGIN]
+    return {
+        "arrived": [_vmap_rule(f"{what} iifname", "in", of_wans) for what in kinds if of_wans],
+        "heard": [
+            f"meta nfproto {f.value} {f.word} saddr != @onlink{f.version} iifname @heard{f.version}"
+            for f in Family
+        ],
+        "steer": [
+            _RESTORED,
+            f"ct state established iifname != {_OWN_NAMES} goto running",
+            f"ct state new ct mark & {INBOUND | SLOT_MASK:#x} == 0 jump arrived",
+            # mwan3 has marked it; while mwan3 starts, a marked answer would find no way to the LAN.
+            f"iifname @tunnels meta mark set meta mark & {0xFFFFFFFF ^ MWAN3_MASK:#x} return",
+            f'iifname "{PROVIDER_DEVICE}" return',
+            "goto unled",
+        ],
+        "steer_own": [_RESTORED, "goto unled"],
+    }
 
 
-_MARKED = (
-    f"meta mark & {FOREIGN_MASK:#x} != 0 return",
-    "jump anchored",
-    "meta nfproto vmap { ipv4 : jump restoring4, ipv6 : jump restoring6 }",
-)
-"""The rules that give a packet the mark of its connection's path, where that is asked for."""
+@dataclass(frozen=True, slots=True)
+class Leading:
+    """What leads packets by marks now: which of the maps `answer`, `drain` and `kept` hold
+    something, whether there are anchors, and whether new connections begin elsewhere.
+    """
+
+    maps: frozenset[str] = frozenset()
+    anchors: bool = False
+    begins: bool = False
+
+    def __bool__(self) -> bool:
+        return bool(self.maps) or self.anchors or self.begins
 
 
-def _restoring() -> dict[str, list[str]]:
-    """The chains that these rules lead to, and the one of running connections of no tunnel."""
-    found = {
-        f"restoring{family.version}": [
+def leading_script(leading: Leading, *, enters: bool, is_counting: bool = False) -> str:
+    """nft commands for the rules that lead packets by marks, as far as anything is led, and for
+    what holds where packets may enter a tunnel (`enters`), and be counted.
+    """
+    marked = ["jump anchored"] if leading.anchors else []
+    if "answer" in leading.maps:
+        marked.append("ct status dnat jump redirected")
+    if leading.maps:
+        marked.append("meta nfproto vmap { ipv4 : jump restoring4, ipv6 : jump restoring6 }")
+    if leading:
+        marked.insert(0, f"meta mark & {FOREIGN_MASK:#x} != 0 return")
+    local = ["fib daddr type { local, broadcast, multicast } return"] if leading else []
+    chains = {
+        "running": ["ct direction reply jump heard", *marked],
+        "unled": [*marked[:1], *local, *marked[1:], *([BEGIN] if leading.begins else [])],
+    }
+    for family in Family:
+        chains[f"restoring{family.version}"] = [
             f"ct direction {direction} ct mark & {INBOUND | SLOT_MASK:#x} "
             f"vmap @{name}{family.version}"
-            for direction, name in (
-                ("original", "drain"),
-                ("original", "kept"),
-                ("reply", "answer"),
-            )
+            for name, direction in _LED_BY
+            if name in leading.maps
         ]
-        for family in Family
-    }
-    return {**found, "running": list(_MARKED)}
+    out = base_chains(_ENTRY, are_wanted=enters)
+    for name in chains:
+        out += [f"add chain {T} {name}", f"flush chain {T} {name}"]
+    for name, rules in chains.items():
+        out += [f"add rule {T} {name} {rule}" for rule in rules]
+    forth = (
+        *([f"jump {ENTERING}"] if is_counting else []),
+        "th dport 53 meta l4proto { tcp, udp } jump refuse",
+        f"oifname != {_OWN_NAMES} return",
+        f'iifname "{PROVIDER_DEVICE}" oifname @tunnels {REJECT}',
+        # Where tracking takes up no running connection (tcp_loose 0), it is reset at once.
+        "tcp flags & (syn | rst) == 0 ct state invalid oifname @tunnels reject with tcp reset",
+    )
+    out += [f"add rule {T} forth {rule}" for rule in forth if enters]
+    return "\n".join(out) + "\n"
+
+
+_LED_BY = (("drain", "original"), ("kept", "original"), ("answer", "reply"))
 
 
 def _vmap(chain: str, match: str, verb: str, slots: Mapping[str, int]) -> list[str]:

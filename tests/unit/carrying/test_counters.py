@@ -15,6 +15,7 @@ from rpcd_wireguard_uplink.carrying.counters import (
     Sample,
     Trail,
     carrying_script,
+    counting_script,
     read_counters,
     sample_of,
 )
@@ -273,7 +274,7 @@ def test_elements_of_a_dump() -> None:
 
 
 def test_chains_are_named_for_what_they_are() -> None:
-    script = carrying_script(["wgup_a"])
+    script = carrying_script(["wgup_a"]) + counting_script(is_counting=True)
     lines = [line.split() for line in script.splitlines()]
     assert all(words[4].startswith("carry_") for words in lines)
     assert "flush set" not in script, "what was counted stays"

@@ -528,6 +528,63 @@ async def test_the_standing_part_follows_changes_only(standing: Bench) -> None:
     assert len(standing.scripts()) == scripts + 1
 
 
+def hooks(bench: Bench) -> set[str]:
+    """The chains that are at a hook which forwarded packets pass, after all that nft was told."""
+    found: set[str] = set()
+    for line in "".join(bench.scripts()).splitlines():
+        words = line.split()
+        if words[:2] == ["add", "chain"] and "hook" in words and words[7] != "nat":
+            found |= {words[4]} if words[9] != "output" else set()
+        elif words[:2] == ["delete", "chain"]:
+            found.discard(words[4])
+    return found
+
+
+IDLE = {"steer", "stamp"}
+ENTERED = {*IDLE, "forth"}
+CARRYING = {*ENTERED, "carry_late"}
+
+
+async def test_chains_are_at_their_hooks_while_something_needs_them(standing: Bench) -> None:
+    standing.steering.configure((), 600.0)
+    assert hooks(standing) == IDLE
+    standing.steering.doubt(V4, "wgup_a")
+    await standing.settle()
+    assert hooks(standing) == ENTERED
+    standing.steering.doubt(V4, "")
+    await standing.divert(AWAY)
+    assert hooks(standing) == CARRYING
+    standing.steering.block({V6: ("wan",)})
+    await standing.settle()
+    assert hooks(standing) == {*CARRYING, "block"}
+    standing.steering.block({})
+    await standing.go_home()
+    assert hooks(standing) == ENTERED, "connections finish on the tunnel"
+    assert "@drain4" in standing.control._filter.parts["leading"]
+    standing.steering.bury(V4, {"wgup_a"})
+    await standing.settle()
+    assert hooks(standing) == IDLE
+
+
+async def test_rules_that_draining_needs_are_there_before_its_element(away: Bench) -> None:
+    away.steering.configure((), 600.0)
+    await away.go_home()
+    told = "".join(away.scripts())
+    assert told.index("vmap @drain4") < told.index("add element inet wgup drain4")
+
+
+async def test_an_outage_by_another_wan_counts_no_tunnel(standing: Bench) -> None:
+    await standing.divert(TO_WAN2)
+    assert hooks(standing) == ENTERED
+
+
+async def test_beside_mwan3_packets_may_enter_a_tunnel_at_any_time(standing: Bench) -> None:
+    for marks, expected in (((0,), IDLE), ((0, 0x100), ENTERED)):
+        standing.steering.lead_marks(marks)
+        await standing.settle()
+        assert hooks(standing) == expected
+
+
 async def test_removal_leaves_nothing(away: Bench) -> None:
     foreign = away.kernel.rules(V4)[0], away.kernel.routes(V4)[0]
     await away.steering.ensure([])
@@ -927,7 +984,7 @@ async def test_draining_begins_before_the_traffic_leaves(
 async def test_they_end_by_time_with_the_tunnel_or_its_uplink(draining: Bench, why: str) -> None:
     mark = draining.mark("wgup_a")
     if why == "time":
-        draining.control._draining.leave(V4, "wgup_a", 0.0)
+        draining.control._filter.draining.leave(V4, "wgup_a", 0.0)
     elif why == "dead":
         draining.steering.bury(V4, {"wgup_a"})
     else:
@@ -944,8 +1001,10 @@ async def test_they_end_by_time_with_the_tunnel_or_its_uplink(draining: Bench, w
 async def test_it_ends_when_all_have_finished(draining: Bench, mocker: MockerFixture) -> None:
     mocker.patch.object(table_module, "LOOK_S", 0.0)
     draining.connections.are_left = True
-    draining.control._look_at_drained()
-    assert not draining.control._draining.overdue(draining.control._plan, time.monotonic())
+    draining.control._filter.look_at_drained()
+    assert not draining.control._filter.draining.overdue(
+        draining.control._course.plan, time.monotonic()
+    )
     draining.connections.are_left = False
     async with draining.running(draining.control.keep_fresh()):
         await draining.until(draining.control._kicked.is_set)
@@ -959,7 +1018,7 @@ async def test_a_failover_takes_them_along(draining: Bench, to: str) -> None:
     await draining.divert(AWAY if to == "wgup_a" else TO_WAN2)
     assert "flush map inet wgup drain4" in "".join(draining.scripts()[-2:])
     assert ((V4, "wgup_a") in draining.forgotten()) is (to == "wan2")
-    assert draining.control._draining.tunnel(V4) == ""
+    assert draining.control._filter.draining.tunnel(V4) == ""
 
 
 @pytest.mark.parametrize(
@@ -971,7 +1030,9 @@ async def test_what_drains_nothing(standing: Bench, to: Diversion, left: str) ->
     standing.steering.bury(V4, {"wgup_a"})
     standing.connections.deleted.clear()
     await standing.go_home()
-    assert standing.control._draining.tunnel(V4) == "" and standing.forgotten() == [(V4, left)]
+    assert standing.control._filter.draining.tunnel(V4) == "" and standing.forgotten() == [
+        (V4, left)
+    ]
 
 
 # --- shared load
@@ -1042,7 +1103,7 @@ async def test_they_are_kept_as_long_as_there_are_any(
     doubted.connections.are_left = are_left
     mocker.patch.object(early_module, "LOOK_S", -1.0)
     count = len(doubted.scripts())
-    await doubted.control._look_at_early_ones()
+    await doubted.control._filter.look_at_early_ones()
     renewed = [
         script for script in doubted.scripts()[count:] if "add element inet wgup kept4" in script
     ]
@@ -1092,7 +1153,7 @@ async def test_a_restart_takes_over_what_finishes_on_a_backup(
     key = doubted.mark("wgup_a").to_bytes(4, sys.byteorder)
     steering = doubted.make()
     kept = {"kept4": [Element(key)], "kept6": []}
-    mocker.patch.object(steering.controller._sets, "read", kept.__getitem__)
+    mocker.patch.object(steering.controller._filter._sets, "read", kept.__getitem__)
     await doubted.start(steering)
     assert [*steering.controller._filter.early.kept] == [(V4, "wgup_a")]
     assert steering.controller._filter.early.overdue(0.0), "looked at soon"
@@ -1117,7 +1178,10 @@ async def test_look_ups_go_where_the_traffic_goes(bench: Bench) -> None:
     heavy = replace(OTHER, weight=50, resolvers=("10.9.0.1",))
     light = replace(UPLINK, resolvers=("10.7.7.1",))
     bench.steering.configure(("1.1.1.1", "2606:4700:4700::1111"), 0.0)
-    bench.control._look_ups._inside = {"wgup_a": ("10.7.7.1",), "wgup_b": ("10.9.0.1", "fd09::1")}
+    bench.control._filter.look_ups._inside = {
+        "wgup_a": ("10.7.7.1",),
+        "wgup_b": ("10.9.0.1", "fd09::1"),
+    }
     await bench.steering.ensure([light, heavy])
     await bench.settle()
     assert target(bench.scripts()[0]) == ["10.9.0.1", "fd09::1"], "the likeliest, in advance"
@@ -1163,10 +1227,10 @@ async def test_new_public_resolvers_are_laid(standing: Bench) -> None:
 
 
 async def test_a_share_that_moved_leaves_look_ups_alone(standing: Bench) -> None:
-    before = standing.control._filter.redirect
+    before = standing.control._filter.parts["redirect"]
     standing.steering.renew(V4, Diversion(V4, ("wan2",), DefaultRoute(V4, "wan", "192.0.2.1")))
     await standing.settle()
-    assert target(standing.control._filter.redirect) == target(before)
+    assert target(standing.control._filter.parts["redirect"]) == target(before)
 
 
 async def test_resolvers_are_looked_for_while_nothing_is_diverted(
@@ -1255,7 +1319,7 @@ async def test_a_refresh_beside_a_failback_renews_no_redirect(
 
     async def run_beside(script: str) -> None:
         if not beside:
-            beside.append(asyncio.create_task(away.control._refresh()))
+            beside.append(asyncio.create_task(away.control._filter.refresh()))
             await asyncio.sleep(0)
         await run(script)
 

@@ -78,8 +78,8 @@ def test_what_was_not_moved_is_looked_at_behind_what_moves() -> None:
     assert "filter hook output priority 0" in refusing
     assert f"ip daddr {STAND_IN4} reject with icmpx port-unreachable" in rules(script, "refuse")
     jumps = [line for line in script if line.endswith("jump refuse")]
-    assert len(jumps) == 2
-    assert all("{ tcp, udp } th dport 53" in line for line in jumps), "DoT and DoH stay alone"
+    assert len(jumps) == 1
+    assert "{ tcp, udp } th dport 53" in jumps[0], "DoT and DoH stay alone"
 
 
 def test_hosts_are_moved_while_their_family_is_diverted() -> None:
@@ -99,7 +99,7 @@ def test_our_own_questions_come_first() -> None:
         assert rules(lines("192.0.2.1"), chain)[0] == "meta mark & 0xff == 0x52 return"
 
 
-@pytest.mark.parametrize("chain", ["asked", "asking", "led", "led_own"])
+@pytest.mark.parametrize("chain", ["asked", "asking", "led_own"])
 def test_packets_with_marks_of_others_are_left_alone(chain: str) -> None:
     found = rules(lines("192.0.2.1", targets={V4: ("1.1.1.1", 3)}), chain)
     foreign = "meta mark & 0xc0ffc0ff != 0 return"
@@ -110,13 +110,18 @@ def test_packets_with_marks_of_others_are_left_alone(chain: str) -> None:
 
 def test_a_redirected_look_up_carries_the_slot_of_its_path() -> None:
     script = lines("192.0.2.1", targets={V4: ("10.9.0.1", 3)})
-    for chain in ("led", "led_own"):
-        [rule] = rules(script, chain)[1:]
-        assert rule == (
-            "ct status dnat meta l4proto { tcp, udp } th dport 53 ip daddr 10.9.0.1 "
-            "meta nfproto @diverted meta mark set meta mark | 0x3000000"
-        )
-    assert rules(lines("192.0.2.1"), "led")[1:] == [], "no slot, no mark"
+    mark = "meta nfproto @diverted meta mark set meta mark | 0x3000000"
+    look_up = "meta l4proto { tcp, udp } th dport 53"
+    assert rules(script, "led_own")[1:] == [f"ct status dnat {look_up} ip daddr 10.9.0.1 {mark}"]
+    assert rules(script, "redirect4") == [f"ip daddr @resolvers4 {mark} dnat ip to 10.9.0.1"]
+    later = f"ct direction original {look_up} ct reply ip saddr 10.9.0.1 {mark}"
+    assert rules(script, "redirected") == [later]
+    assert "meta mark set" not in "".join(lines("192.0.2.1")), "no slot, no mark"
+
+
+def test_no_chain_marks_look_ups_while_none_is_led() -> None:
+    script = redirect_script(["192.0.2.1"], {V4: ("10.9.0.1", 3)}, is_away=False).splitlines()
+    assert rules(script, "led_own") == [] and "delete chain inet wgup led_own" in script
 
 
 def test_what_the_owner_leads_elsewhere_is_exempt() -> None:

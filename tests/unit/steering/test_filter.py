@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from rpcd_wireguard_uplink import model as marks
+from rpcd_wireguard_uplink.carrying.counters import carrying_script, counting_script
 from rpcd_wireguard_uplink.model import PROVIDER_DEVICE, DefaultRoute, Family
 from rpcd_wireguard_uplink.steering import dns
 from rpcd_wireguard_uplink.steering.filter import LAPSE_S
@@ -20,8 +21,10 @@ from rpcd_wireguard_uplink.steering.filter.kill_switch import (
 )
 from rpcd_wireguard_uplink.steering.filter.table import (
     REFRESH_S,
+    Leading,
     drain_script,
     ended_script,
+    leading_script,
     refresh_script,
     standing_script,
     undrain_script,
@@ -44,7 +47,9 @@ PREFIXES = {
     "wan": ["192.0.2.0/24", "2001:db8::/64", "2001:db8:100::/56"],
     "wwan": ["198.51.100.0/24"],
 }
-STANDING = standing_script(TUNNELS, WANS, SLOTS, PREFIXES)
+LED = Leading(frozenset({"answer", "drain", "kept"}), anchors=True, begins=True)
+STANDING = standing_script(TUNNELS, WANS, SLOTS, PREFIXES, has_anchors=True)
+STANDING += carrying_script(TUNNELS) + leading_script(LED, enters=True, is_counting=True)
 
 
 def rules_of(script: str, chain: str) -> list[str]:
@@ -90,7 +95,7 @@ def test_the_marks_of_others_are_left_alone() -> None:
     assert ours & others == 0 and marks.SLOT_MASK & marks.INBOUND == 0
     for slot in (MAIN_SLOT, FIRST_SLOT, MOST_SLOTS):
         assert (slot << SLOT_SHIFT) & ~marks.SLOT_MASK == 0
-    for chain in ("steer", "steer_own", "running"):
+    for chain in ("unled", "running"):
         found = rules_of(STANDING, chain)
         foreign = found.index("meta mark & 0xc0ffc0ff != 0 return")
         assert all("vmap @" not in rule and "restoring" not in rule for rule in found[:foreign])
@@ -101,11 +106,43 @@ def test_the_marks_of_others_are_left_alone() -> None:
 
 
 def test_a_consumer_of_ours_enters_no_tunnel() -> None:
-    assert rules_of(STANDING, "through")[:3] == [
+    assert rules_of(STANDING, "forth")[2:4] == [
         'oifname != "wgup_*" return',
-        "oifname != @tunnels return",
-        f'iifname "{PROVIDER_DEVICE}" reject with icmpx port-unreachable',
+        f'iifname "{PROVIDER_DEVICE}" oifname @tunnels reject with icmpx port-unreachable',
     ]
+
+
+def test_what_is_not_in_force_costs_a_running_connection_nothing() -> None:
+    """Beside the two rules that each of its packets passes before routing and the two behind it."""
+    bare = standing_script(TUNNELS, WANS, SLOTS, PREFIXES)
+    closed = leading_script(Leading(), enters=False)
+    assert [rule.split()[:2] for rule in rules_of(bare, "steer")[:2]] == [
+        ["meta", "mark"],
+        ["ct", "state"],
+    ]
+    assert rules_of(closed, "running") == ["ct direction reply jump heard"]
+    assert rules_of(closed, "unled") == []
+    assert rules_of(bare, "stamp")[1] == "ct mark & 0x7f000000 != 0 return"
+    assert not any("strayed" in rule for rule in rules_of(bare, "stamp"))
+
+
+@pytest.mark.parametrize(
+    ("leading", "expected"),
+    [
+        (Leading(frozenset({"answer"})), ["ct status", "meta nfproto"]),
+        (Leading(anchors=True), ["jump anchored"]),
+        (Leading(frozenset({"kept"}), anchors=True), ["jump anchored", "meta nfproto"]),
+        (Leading(begins=True), []),
+    ],
+)
+def test_only_what_leads_is_asked(leading: Leading, expected: list[str]) -> None:
+    script = leading_script(leading, enters=True)
+    found = rules_of(script, "running")
+    assert found[:2] == ["ct direction reply jump heard", "meta mark & 0xc0ffc0ff != 0 return"]
+    assert [" ".join(rule.split()[:2]) for rule in found[2:]] == expected
+    maps = {name for rule in rules_of(script, "restoring4") for name in LED.maps if name in rule}
+    assert maps == leading.maps
+    assert (BEGIN in rules_of(script, "unled")) is leading.begins
 
 
 # --- in a real nft
@@ -128,7 +165,18 @@ REDIRECT = dns.redirect_script(
     {V4: ["wan"]},
     dns.Exempt(frozenset({"guest"}), frozenset({"10.8.0.0/16", "2001:db8:9::/48"})),
 )
-EVERYTHING = STANDING + kill_switch_script() + REDIRECT
+KILL_SWITCH = kill_switch_script(is_blocking=True)
+EVERYTHING = STANDING + KILL_SWITCH + REDIRECT
+EVERYTHING += counting_script(is_counting=True)
+CLOSED = "".join(
+    (
+        leading_script(Leading(), enters=False),
+        kill_switch_script(is_blocking=False),
+        counting_script(is_counting=False),
+        dns.redirect_script(["192.0.2.1"], {V4: ("1.1.1.1", 2)}, is_away=False),
+    )
+)
+STANDING_HOOKS = {"steer", "stamp"}
 REFRESH = refresh_script({V4: [4], V6: [4]}, ["wwan"])
 
 
@@ -151,7 +199,7 @@ def chains(listed: list[dict[str, Any]]) -> dict[str, int]:
 def test_real_the_standing_part_loads_and_loads_again() -> None:
     once, twice = nft(EVERYTHING), nft(EVERYTHING, EVERYTHING)
     assert chains(once) == chains(twice)
-    for chain in ("steer", "steer_own", "through", "stamp", "nat", "block", "asked", "refuse"):
+    for chain in ("steer", "unled", "forth", "stamp", "nat", "block", "asked", "refuse"):
         assert chains(once)[chain] > 0
     assert sorted(elements(twice, "set", "tunnels")) == TUNNELS
     assert sorted(elements(twice, "set", "wans")) == ["wan", "wwan"]
@@ -159,6 +207,56 @@ def test_real_the_standing_part_loads_and_loads_again() -> None:
     assert elements(twice, "set", "diverted") == []
     heard = [entry["elem"] for entry in elements(twice, "set", "heard4")]
     assert {each["val"]: each["counter"]["packets"] for each in heard} == {"wan": 0, "wwan": 0}
+
+
+def hooked(listed: list[dict[str, Any]]) -> set[str]:
+    """The base chains that each forwarded packet passes; translation sees a first one only."""
+    found = [entry["chain"] for entry in listed if "chain" in entry]
+    return {
+        each["name"]
+        for each in found
+        if each.get("hook") in ("prerouting", "forward", "postrouting") and each["type"] != "nat"
+    }
+
+
+@real
+def test_real_base_chains_are_there_while_something_needs_them() -> None:
+    assert hooked(nft(EVERYTHING)) == STANDING_HOOKS | {"forth", "block", "carry_late"}
+    standing = standing_script(TUNNELS, WANS, SLOTS, PREFIXES) + carrying_script(TUNNELS)
+    assert hooked(nft(standing + CLOSED)) == STANDING_HOOKS
+    assert hooked(nft(EVERYTHING, CLOSED)) == STANDING_HOOKS
+    assert chains(nft(standing + CLOSED, EVERYTHING)) == chains(nft(EVERYTHING))
+
+
+BEFORE = """table inet wgup {
+    set diverted { type nf_proto; flags timeout; elements = { ipv4 timeout 5s } }
+    set wans { type ifname; elements = { "wan" } }
+    map answer4 { type mark : verdict; flags timeout;
+        elements = { 0x44000000 timeout 5s : goto to_1 } }
+    chain to_1 { meta mark set meta mark | 0x1000000 accept; }
+    chain anchored { }
+    chain running { jump anchored; ct mark & 0x7f000000 vmap @answer4; }
+    chain steer { type filter hook prerouting priority -149; goto running; }
+    chain led { type filter hook prerouting priority -99; meta mark 1 return; }
+    chain through { type filter hook forward priority -1; oifname != "wgup_*" return; }
+    chain block { type filter hook forward priority -2; iifname "wgup_srv" return; }
+    chain refuse_asked { type filter hook forward priority 0; udp dport 53 drop; }
+    chain carry_early { type filter hook forward priority -10; return; }
+    chain carry_late { type filter hook forward priority 1000; return; }
+    chain stamp { type filter hook postrouting priority -149; jump anchored; }
+}
+"""
+"""A table as releases had it whose chains were at their hooks at all times, in an outage."""
+
+
+@real
+def test_real_the_table_of_an_earlier_release_is_taken_over() -> None:
+    standing = standing_script(TUNNELS, WANS, SLOTS, PREFIXES) + carrying_script(TUNNELS)
+    listed = nft(BEFORE, standing + CLOSED)
+    assert hooked(listed) == STANDING_HOOKS and chains(listed) == chains(nft(standing + CLOSED))
+    listed = nft(BEFORE, EVERYTHING)
+    assert chains(listed) == chains(nft(EVERYTHING))
+    assert len(elements(listed, "map", "answer4")) == len(elements(listed, "set", "diverted")) == 1
 
 
 @real
@@ -169,7 +267,7 @@ def test_real_prefixes_that_overlap_or_repeat() -> None:
         "wwan": ["192.0.2.0/24", "192.0.0.0/16", "2001:db8:0:1::/64", "fe80::/64"],
     }
     both = {family: ["wan", "wwan"] for family in Family}
-    bare = standing_script([], {}, {}, {}) + kill_switch_script() + dns.redirect_script([], {})
+    bare = standing_script([], {}, {}, {}) + KILL_SWITCH + dns.redirect_script([], {})
     listed = nft(bare, standing_script(TUNNELS, both, SLOTS, prefixes))
     assert len(elements(listed, "set", "onlink4")) == 1, "merged"
     assert len(elements(listed, "set", "own6")) == 4
@@ -328,12 +426,10 @@ def test_what_is_never_led_away_early() -> None:
     for what in ("iifname @wans", "fib daddr type", "192.168.0.0/16", "fc00::/7", "@isp4"):
         assert what in kept
     assert all("return" in rule for rule in rules[: led[0]])
-    for chain in ("steer", "steer_own"):
-        found = rules_of(STANDING, chain)
-        jump = found.index(BEGIN)
-        assert "meta mark & 0xc0ffc0ff != 0 return" in found[:jump]
-    steer = rules_of(STANDING, "steer")
-    assert "iifname @tunnels" in " ".join(steer[: steer.index(BEGIN)])
+    assert all(rules_of(STANDING, name)[-1] == "goto unled" for name in ("steer", "steer_own"))
+    assert rules_of(STANDING, "unled")[0] == "meta mark & 0xc0ffc0ff != 0 return"
+    assert rules_of(STANDING, "unled")[-1] == BEGIN
+    assert "iifname @tunnels" in " ".join(rules_of(STANDING, "steer"))
     assert BEGIN not in rules_of(STANDING, "running")
 
 
@@ -351,14 +447,14 @@ def test_blocking_says_all_that_is_blocked() -> None:
 
 
 def test_what_is_blocked_outlives_the_standing_part() -> None:
-    script = kill_switch_script()
+    script = KILL_SWITCH
     assert "flush set" not in script and "delete" not in script
     for chain in ("block", "block_own", "refuse_all"):
         assert f"flush chain inet wgup {chain}" in script
 
 
 def test_own_packets_that_pass_come_before_what_is_refused() -> None:
-    rules = [x for x in kill_switch_script().splitlines() if "add rule inet wgup block_own " in x]
+    rules = [x for x in KILL_SWITCH.splitlines() if "add rule inet wgup block_own " in x]
     passing = [rule for rule in rules if rule.endswith(" return")]
     assert rules[: len(passing)] == passing
     assert any("0x51, 0x52" in rule for rule in passing), "outer packets and probes"
@@ -368,9 +464,9 @@ def test_own_packets_that_pass_come_before_what_is_refused() -> None:
 
 def test_the_wans_own_network_stays_reachable_but_for_look_ups() -> None:
     for n, word in ((4, "ip"), (6, "ip6")):
-        rules = [x for x in kill_switch_script().splitlines() if f"@blocked{n}" in x]
+        rules = [x for x in KILL_SWITCH.splitlines() if f"@blocked{n}" in x]
         assert len(rules) == 2, "forwarded packets and the router's own"
         assert all(f"meta nfproto ipv{n} " in x and f"jump refuse{n}" in x for x in rules)
-        refused = [rule for rule in kill_switch_script().splitlines() if f"refuse{n} " in rule]
+        refused = [rule for rule in KILL_SWITCH.splitlines() if f"refuse{n} " in rule]
         assert sum(f"{word} daddr != @onlink{n} goto refuse_all" in x for x in refused) == 1
         assert sum("th dport 53 goto refuse_all" in x for x in refused) == 1
