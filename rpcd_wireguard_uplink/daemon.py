@@ -44,7 +44,7 @@ from .provider.site import Site
 from .provider.unkept_leases import UnkeptLeases
 from .steering.controller import PlanApplied
 from .steering.coordinator import SteeringCoordinator
-from .storage.state_file import StateFile, now_text, read_state, run_dir_of, write_state
+from .storage.state_file import Remembered, StateFile, now_text, read_state, run_dir_of, write_state
 from .storage.usage_file import UsageFile
 from .system.files import UnusableFile, read_table
 from .system.nft import OthersChanged, TableDeleted
@@ -57,6 +57,7 @@ from .uplinks.lifecycle import Uplinks, has_made
 from .uplinks.underlays import Underlays
 from .uplinks.wans import Wans
 from .uplinks.watch import WatchList
+from .values import dataclass
 from .warnings import Warnings
 
 log = logging.getLogger("wireguard-uplink")
@@ -78,7 +79,26 @@ def make_platform(
     return Platform(config_dir, keys_dir, warnings)
 
 
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What most parts ask or tell. Files that last lie in `folder`, the others in `run_dir`."""
+
+    platform: Platform
+    store: ConfigStore
+    offers: OfferBook
+    peers: Peers
+    upstream: Upstream
+    numbering: Numbering
+    warnings: Warnings
+    tasks: TaskSet
+    events: e.Events
+    folder: str
+    run_dir: str
+
+
 class Daemon:
+    """The parts of one service, each made of those before it."""
+
     def __init__(
         self,
         platform: Platform,
@@ -90,150 +110,47 @@ class Daemon:
         tasks: TaskSet,
         events: e.Events,
     ) -> None:
-        folder = os.path.dirname(keys_dir.rstrip("/"))
         self.platform, self.bus = platform, bus
         self.warnings, self.tasks, self.events = warnings, tasks, events
         self.remembered = read_state(state_file)
-        self.store = ConfigStore(
-            platform,
-            lambda: has_made(platform),
-            events,
-            warnings,
-            os.path.join(folder, "last-good"),
-        )
+        known = know(platform, bus, keys_dir, state_file, self.remembered, warnings, tasks, events)
+        self.store, self.offers, self.peers = known.store, known.offers, known.peers
+        self.upstream, self.numbering = known.upstream, known.numbering
         self.history = History(events, self.store)
-        self.usage = UsageFile(os.path.join(folder, "uplink-usage.json"), warnings)
-
-        # Who is on the mesh, and what the router looks like.
-        self.offers = OfferBook()
-        self.peers = Peers(
-            self.store,
-            self.offers,
-            warnings,
-            platform.kernel,
-            bus.call,
-            identities={**self.remembered.identities},
+        self.usage = UsageFile(os.path.join(known.folder, "uplink-usage.json"), warnings)
+        self.wans, self.steering, self.monitor, self.carrying = watch_paths(known, self.usage)
+        self.watch, self.underlays, self.uplinks = keep_tunnels(known, self.wans, self.monitor)
+        self.lease_client, self.adding, self.automatic = use_others(
+            known, self.uplinks, self.monitor
         )
-        self.wans = Wans(platform, self.store, warnings)
-        self.network = NetworkReader(platform)
-        self.steering = SteeringCoordinator(self.network, run_dir_of(state_file), warnings, events)
-        self.monitor = Monitor(
-            platform,
-            self.network,
-            self.steering,
-            self.wans.mwan3.who_refuses,
-            self.usage.ledger,
-            warnings,
-            events,
-        )
-        self.carrying = CarryingWatch(
-            platform.kernel, lambda: in_use(self.monitor), warnings, events
-        )
-
-        # Using others.
-        self.upstream = Upstream(platform.kernel)
-        self.watch = WatchList(
-            platform,
-            self.store,
-            self.wans,
-            self.monitor,
-            self.peers.distrust_reason,
-            warnings,
-            events,
-        )
-        self.underlays = Underlays(platform, self.store, self.monitor, warnings)
-        self.uplinks = Uplinks(platform, self.store, self.wans, self.watch, warnings, events)
-        self.lease_client = LeaseClient(
-            platform, self.store, self.uplinks, self.monitor, self.peers, warnings, tasks, events
-        )
-        self.adding = Adding(
-            platform, self.store, self.uplinks, self.lease_client, self.offers, self.peers, events
-        )
-        self.automatic = AutomaticUplinks(
-            self.store,
-            self.uplinks,
-            self.adding,
-            self.lease_client,
-            self.monitor,
-            self.offers,
-            self.peers,
-            self.upstream,
-            warnings,
-        )
-
-        # Serving others.
-        self.lease_server = LeaseServer(
-            Site(platform, self.store, self.network, self.peers, warnings),
-            self.store,
-            self.peers,
-            UsageFile(os.path.join(folder, "usage.json"), warnings),
-            UnkeptLeases(f"{run_dir_of(state_file)}/leases.json", warnings),
-            warnings,
-            tasks,
-            events,
-        )
-        self.numbering = Numbering()
-        self.own_offer = OwnOffer(
-            self.store, self.lease_server, self.monitor, self.upstream, self.numbering, events
-        )
-
-        # Talking with the mesh.
+        self.lease_server, self.own_offer = serve_others(known, self.monitor)
         self.validator = OfferValidator(self.offers, self.peers, self._own_keys, events)
-        self.agent = MeshAgent(
-            self.store, self.peers, self.offers, self.validator, self.network, warnings, events
+        self.agent, self.advertiser, self.peer_api = join_mesh(
+            known, keys_dir, self.monitor, self.validator, self.lease_server, self.own_offer
         )
-        self.advertiser = Advertiser(
-            self.store,
-            self.peers,
-            self.validator,
-            self.agent.transport,
-            self.numbering,
-            self.own_offer.message,
-            lambda *given: _open_broker(*given, folder),
-            os.path.join(keys_dir, "identity.seed"),
-            warnings,
-            tasks,
-        )
-        self.peer_api = PeerApi(
-            self.store, self.peers, self.validator, self.advertiser, self.agent.transport, warnings
-        )
-        LeaseApi(
-            self.peer_api,
-            self.peers,
-            self.validator,
-            self.advertiser,
-            self.own_offer,
-            self.lease_server,
-        )
-
-        # Answering on the bus.
         self.status = StatusMethods(
-            platform,
-            self.store,
-            self.monitor,
-            self.carrying,
-            self.wans,
-            self.offers,
-            self.peers,
-            self.lease_server,
-            self.history,
-            warnings,
+            *(platform, self.store, self.monitor, self.carrying, self.wans, self.offers),
+            *(self.peers, self.lease_server, self.history, warnings),
         )
-        self._series, self._series_file = Series(), f"{run_dir_of(state_file)}/series.json"
+        self._series, self._series_file = Series(), f"{known.run_dir}/series.json"
         self.series_methods = SeriesMethods(self.status, self._series)
         self.uplink_methods = UplinkMethods(
-            platform,
-            self.store,
-            self.monitor,
-            self.carrying,
-            self.validator,
-            self.uplinks,
-            self.adding,
+            *(platform, self.store, self.monitor, self.carrying, self.validator),
+            *(self.uplinks, self.adding),
         )
         self.provider_methods = ProviderMethods(
             self.store, self.peers, self.validator, self.lease_server, self.own_offer
         )
         self.trust_methods = TrustMethods(self.store, self.offers, self.peers, self.agent, events)
+        self.methods: tuple[object, ...] = (
+            OlderMethods(
+                *(self.store, self.monitor, self.offers),
+                *(self.uplink_methods, self.provider_methods),
+            ),
+            ExplainMethods(self.store, self.monitor, self.carrying, self.offers, self.peers),
+            *(self.status, self.uplink_methods, self.series_methods),
+            *(self.provider_methods, self.trust_methods),
+        )
         self.state_file = StateFile(state_file, self._state, warnings)
         self._subscribe()
 
@@ -337,17 +254,6 @@ class Daemon:
         )
         return drills, hooks
 
-    @property
-    def methods(self) -> tuple[object, ...]:
-        older = OlderMethods(
-            self.store, self.monitor, self.offers, self.uplink_methods, self.provider_methods
-        )
-        explain = ExplainMethods(self.store, self.monitor, self.carrying, self.offers, self.peers)
-        return (
-            *(older, explain, self.status, self.uplink_methods, self.series_methods),
-            *(self.provider_methods, self.trust_methods),
-        )
-
     async def stop(self) -> None:
         """Withdraw what is offered and end; tunnels and consumers stay, and a diversion ends unless
         a new run takes it over.
@@ -433,6 +339,106 @@ class Daemon:
             "identities": dict(self.peers.identities),
             "history": [entry.as_table() for entry in self.history.oldest_first()],
         }
+
+
+# --- the parts
+
+
+def know(
+    platform: Platform,
+    bus: BusService,
+    keys_dir: str,
+    state_file: str,
+    remembered: Remembered,
+    warnings: Warnings,
+    tasks: TaskSet,
+    events: e.Events,
+) -> Known:
+    """The configuration, who is on the mesh, and what is offered there."""
+    folder = os.path.dirname(keys_dir.rstrip("/"))
+    kept_file = os.path.join(folder, "last-good")
+    store = ConfigStore(platform, lambda: has_made(platform), events, warnings, kept_file)
+    offers, heard = OfferBook(), {**remembered.identities}
+    peers = Peers(store, offers, warnings, platform.kernel, bus.call, identities=heard)
+    return Known(
+        *(platform, store, offers, peers, Upstream(platform.kernel), Numbering()),
+        *(warnings, tasks, events, folder, run_dir_of(state_file)),
+    )
+
+
+def watch_paths(
+    known: Known, usage: UsageFile
+) -> tuple[Wans, SteeringCoordinator, Monitor, CarryingWatch]:
+    """The router's WANs, what its paths are worth, where traffic goes and whether it arrives."""
+    platform, warnings, events = known.platform, known.warnings, known.events
+    wans, network = Wans(platform, known.store, warnings), NetworkReader(platform)
+    steering = SteeringCoordinator(network, known.run_dir, warnings, events)
+    refuses = wans.mwan3.who_refuses
+    monitor = Monitor(platform, network, steering, refuses, usage.ledger, warnings, events)
+    carrying = CarryingWatch(platform.kernel, lambda: in_use(monitor), warnings, events)
+    return wans, steering, monitor, carrying
+
+
+def keep_tunnels(
+    known: Known, wans: Wans, monitor: Monitor
+) -> tuple[WatchList, Underlays, Uplinks]:
+    """The uplinks that are configured."""
+    platform, store, warnings, events = known.platform, known.store, known.warnings, known.events
+    distrust = known.peers.distrust_reason
+    watch = WatchList(platform, store, wans, monitor, distrust, warnings, events)
+    uplinks = Uplinks(platform, store, wans, watch, warnings, events)
+    return watch, Underlays(platform, store, monitor, warnings), uplinks
+
+
+def use_others(
+    known: Known, uplinks: Uplinks, monitor: Monitor
+) -> tuple[LeaseClient, Adding, AutomaticUplinks]:
+    """Leases of peers, and the uplinks that are made of their offers."""
+    platform, store, warnings, events = known.platform, known.store, known.warnings, known.events
+    offers, peers = known.offers, known.peers
+    client = LeaseClient(platform, store, uplinks, monitor, peers, warnings, known.tasks, events)
+    adding = Adding(platform, store, uplinks, client, offers, peers, events)
+    automatic = AutomaticUplinks(
+        store, uplinks, adding, client, monitor, offers, peers, known.upstream, warnings
+    )
+    return client, adding, automatic
+
+
+def serve_others(known: Known, monitor: Monitor) -> tuple[LeaseServer, OwnOffer]:
+    """This router as a provider."""
+    store, peers, warnings = known.store, known.peers, known.warnings
+    site = Site(known.platform, store, monitor.network, peers, warnings)
+    usage = UsageFile(os.path.join(known.folder, "usage.json"), warnings)
+    unkept = UnkeptLeases(f"{known.run_dir}/leases.json", warnings)
+    server = LeaseServer(site, store, peers, usage, unkept, warnings, known.tasks, known.events)
+    offer = OwnOffer(store, server, monitor, known.upstream, known.numbering, known.events)
+    return server, offer
+
+
+def join_mesh(
+    known: Known,
+    keys_dir: str,
+    monitor: Monitor,
+    validator: OfferValidator,
+    server: LeaseServer,
+    offer: OwnOffer,
+) -> tuple[MeshAgent, Advertiser, PeerApi]:
+    """What this router says to the mesh and hears there."""
+    store, peers, warnings = known.store, known.peers, known.warnings
+    agent = MeshAgent(
+        store, peers, known.offers, validator, monitor.network, warnings, known.events
+    )
+    advertiser = Advertiser(
+        *(store, peers, validator, agent.transport, known.numbering, offer.message),
+        *(
+            lambda *given: _open_broker(*given, known.folder),
+            os.path.join(keys_dir, "identity.seed"),
+        ),
+        *(warnings, known.tasks),
+    )
+    api = PeerApi(store, peers, validator, advertiser, agent.transport, warnings)
+    LeaseApi(api, peers, validator, advertiser, offer, server)
+    return agent, advertiser, api
 
 
 def _open_broker(*given: Any) -> BrokerTransport:
