@@ -35,9 +35,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("wireguard-uplink")
 
-OURS_ALONE = "uplink_gossip"  # the dashboard has methods of the same names, but not this one
-
-
 PLATFORMS = ("auto", "openwrt", "standalone")
 
 
@@ -242,7 +239,7 @@ async def _take_back(options: Options) -> list[str]:
         with contextlib.suppress(BusError):  # files and the kernel can do without
             await client.connect(JOIN_TIMEOUT_S)
             found = await client.lookup(methods.OBJECT)
-            if found and OURS_ALONE in found[0].methods:
+            if found and methods.OURS_ALONE in found[0].methods:
                 return ["the service still runs: stop it first"]
         with contextlib.suppress(FileNotFoundError):
             os.unlink(options.state_file)

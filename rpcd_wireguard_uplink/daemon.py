@@ -22,7 +22,7 @@ from .api.status import StatusMethods
 from .api.uplinks import UplinkMethods
 from .carrying.watch import CarryingWatch, in_use
 from .config.store import ConfigChanged, ConfigStore
-from .errors import NotSupported
+from .errors import CommandFailed, NotSupported
 from .failover.machine import Moved
 from .failover.monitor import Monitor
 from .history.changes import History
@@ -270,7 +270,7 @@ class Daemon:
         await self.bus.close()
         await self.monitor.stop()
         self.state_file.write()
-        with suppress(OSError):
+        with suppress(CommandFailed):
             write_state(self._series_file, self._series.as_table())
 
     # --- following

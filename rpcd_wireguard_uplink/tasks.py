@@ -14,7 +14,6 @@ import errno
 import logging
 import math
 import os
-import socket
 import sys
 import threading
 from collections.abc import Callable, Coroutine
@@ -72,14 +71,6 @@ def begin_thread(work: Callable[[], None]) -> None:
     except RuntimeError as error:
         _FREE.release()
         raise OSError(errno.EAGAIN, "no thread can be begun: memory is short") from error
-
-
-async def receive(sock: socket.socket, most: int) -> bytes:
-    """The next bytes of a socket. The loop's own sock_recv gives nobody else a turn, and no timeout
-    either, as long as there is something to read.
-    """
-    await asyncio.sleep(0)
-    return await asyncio.get_running_loop().sock_recv(sock, most)
 
 
 class Once:

@@ -62,7 +62,7 @@ class ExplainMethods:
         monitor = self._monitor
         devices = monitor.network.state.wan_devices()
         names = {device: monitor.platform.logical_name(device) for device in devices}
-        return names | {u.interface: u.peer_id for u in self._store.current.uplinks}
+        return names | self._store.current.peer_names
 
     # --- uplink_explain
 

@@ -24,6 +24,7 @@ from ..values import dataclass
 from . import replies as r
 
 OBJECT = "luci.wireguard-dashboard"
+OURS_ALONE = "uplink_gossip"  # the dashboard has methods of the same names, but not this one
 # uhttpd appends the caller's session to the arguments of every call.
 SESSION_ARGUMENT = "ubus_rpc_session"
 LONGEST_MESSAGE = 16384

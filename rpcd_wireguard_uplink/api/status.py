@@ -166,7 +166,7 @@ class StatusMethods:
         choice = self._monitor.choice
         if choice is None:
             return None
-        names = {each.interface: each.peer_id for each in self._store.current.uplinks}
+        names = self._store.current.peer_names
         left_s = round(max(0.0, choice.until_s - now_s), 1)
         return r.ByHand(path=names.get(choice.device, choice.device) or "wan", left_s=left_s)
 
@@ -182,7 +182,7 @@ class StatusMethods:
         )
 
     def _wan_health(self, device: str, now_s: float) -> r.WanHealth:
-        paths = _paths_of(self._monitor, device)
+        paths = self._monitor.paths.of(device)
         answers = [p.health.last_answer_s for p in paths if p.health.last_answer_s is not None]
         portal = self._monitor.portals.get(device, "")
         worst = min(paths, key=lambda p: p.health.state is Health.UP, default=None)
@@ -216,7 +216,7 @@ class StatusMethods:
     ) -> r.UplinkHealth:
         monitor, config = self._monitor, self._store.current
         network = monitor.network.state
-        paths = _paths_of(monitor, uplink.interface)
+        paths = monitor.paths.of(uplink.interface)
         counted = network.counters.get(uplink.interface, NOT_COUNTED)
         usable = any(each.usable for each in seen)
         reason = uplink_reason(uplink, config, seen, self._peers.distrust_reason(uplink.peer_id))
@@ -250,7 +250,7 @@ class StatusMethods:
         wans = [self._wan_health(d, now_s) for d in monitor.network.state.wan_devices()]
         found = {wan.device: (wan.state, wan.latency_ms, wan.loss_pct) for wan in wans}
         for uplink in self._store.current.uplinks:
-            paths, device = _paths_of(monitor, uplink.interface), uplink.interface
+            paths, device = monitor.paths.of(uplink.interface), uplink.interface
             found[device] = (path_state(monitor, device), _latency_ms(paths), _loss_pct(paths))
         return found
 
@@ -278,7 +278,7 @@ class StatusMethods:
 
     def _probe_notes(self) -> Iterable[str]:
         """Where probes do not come through, or prove nothing."""
-        names = {uplink.interface: uplink.peer_id for uplink in self._store.current.uplinks}
+        names = self._store.current.peer_names
         notes: dict[str, None] = {}
         for path in self._monitor.paths.values():
             name = names.get(path.device) or self._platform.logical_name(path.device)
@@ -309,7 +309,7 @@ def fate_note(monitor: Monitor, uplink: Uplink) -> str:
 
 def path_state(monitor: Monitor, device: str) -> str:
     """The best of the families' states; `connecting` before WireGuard's first handshake."""
-    paths = _paths_of(monitor, device)
+    paths = monitor.paths.of(device)
     states = {path.health.state for path in paths}
     for health in (Health.UP, Health.SUSPECT, Health.DOWN):
         if health in states:
@@ -329,11 +329,6 @@ def uplink_reason(uplink: Uplink, config: Config, seen: list[Ranked], distrust_r
     if distrust_reason:
         return distrust_reason
     return seen[0].reason if seen else because("not_watched")
-
-
-def _paths_of(monitor: Monitor, device: str) -> list[WatchedPath]:
-    found = [monitor.paths.get((device, family)) for family in Family]
-    return [path for path in found if path is not None]
 
 
 def _latency_ms(paths: list[WatchedPath]) -> float:

@@ -70,11 +70,6 @@ class Blockage:
         return told_with(self.what, f": `{self.mend}` lets it pass{until}")
 
 
-def without_zones(found: Blockage) -> Blockage:
-    """Of consumers: what opens a zone for tunnels does not for them, where the zone is our own."""
-    return replace(found, mend="") if found.has_zones else found
-
-
 @dataclass(frozen=True, slots=True)
 class _Gap:
     family: Family
@@ -141,6 +136,14 @@ def look_through(ruleset: Ruleset, paths: Paths) -> Forwarding:
         key = (_is_iptables(base) or base.family, base.table, base.name) if base else ()
         groups.setdefault(key, []).append(gap)
     return Forwarding(tuple(_told(ruleset, gaps) for gaps in groups.values()), frozenset(unsure))
+
+
+def look_both_ways(ruleset: Ruleset, paths: Paths, served: Paths) -> Forwarding:
+    """What the firewall does to this router's LANs, and to the consumers that it serves."""
+    found, blocked = look_through(ruleset, paths), look_through(ruleset, served).blockages
+    # Of consumers: what opens a zone for tunnels does not for them, where the zone is our own.
+    consumers = (replace(each, mend="") if each.has_zones else each for each in blocked)
+    return replace(found, blockages=(*found.blockages, *consumers))
 
 
 def _gaps(ruleset: Ruleset, paths: Paths) -> Iterator[_Gap]:

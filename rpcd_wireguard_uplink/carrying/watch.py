@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import field, replace
+from dataclasses import field
 
 from ..errors import UplinkError
 from ..events import CarryingChanged, Events
@@ -25,7 +25,7 @@ from ..tasks import woken
 from ..values import dataclass
 from ..warnings import Warnings
 from .counters import TABLE_NAME, Finding, Trail, read_counters, sample_of
-from .forwarding import FW4, Forwarding, Paths, host_on, lan_devices, look_through, without_zones
+from .forwarding import FW4, Forwarding, Paths, host_on, lan_devices, look_both_ways
 from .ruleset import Ruleset, read_ruleset
 from .verdict import ORDINARY, Packet, meets
 
@@ -268,9 +268,7 @@ def _findings(
     """
     ways = [(family, name) for name, carried in paths.tunnels.items() for family in carried]
     bare = {w for w in ways if not meets(ruleset, Packet(w[0], "", w[1]), "postrouting", _NAT)}
-    found, blocked = look_through(ruleset, paths), look_through(ruleset, served).blockages
-    consumers = tuple(without_zones(each) for each in blocked)
-    return replace(found, blockages=(*found.blockages, *consumers)), frozenset(bare)
+    return look_both_ways(ruleset, paths, served), frozenset(bare)
 
 
 def _topic(family: Family) -> str:

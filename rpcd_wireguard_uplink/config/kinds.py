@@ -85,9 +85,9 @@ def choice(*words: str) -> Kind:
     return held_to(words.__contains__, f"one of {', '.join(words)}", words=words)
 
 
-def matching(pattern: str, must: str, datatype: str = "") -> Kind:
+def matching(pattern: str, must: str) -> Kind:
     test = functools.partial(re.fullmatch, pattern)
-    return held_to(test, must, datatype=datatype, pattern=pattern)
+    return held_to(test, must, pattern=pattern)
 
 
 def key(what: str) -> Kind:

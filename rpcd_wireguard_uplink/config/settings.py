@@ -60,6 +60,11 @@ class Config:
         """The uplinks whose tunnels should be there."""
         return tuple(u for u in self.uplinks if u.enabled) if self.settings.enabled else ()
 
+    @property
+    def peer_names(self) -> dict[str, str]:
+        """The peers of the uplinks, by interface."""
+        return {uplink.interface: uplink.peer_id for uplink in self.uplinks}
+
     def uplink_to(self, peer_id: str) -> Uplink | None:
         return next((uplink for uplink in self.uplinks if uplink.peer_id == peer_id), None)
 

@@ -21,8 +21,9 @@ from ..failover.monitor import Monitor
 from ..model import Family
 from ..probing.service_probe import Page
 from ..reasons import because
-from ..system.dns import bound_socket, look_up
-from ..tasks import receive, rest
+from ..system.dns import look_up
+from ..system.sockets import bound_socket, receive
+from ..tasks import rest
 from ..values import dataclass
 
 LOOK_S = 2.0
@@ -212,8 +213,8 @@ class CaptiveWatch:
 
     def _is_due(self, device: str, now_s: float) -> bool:
         """Also at once when a WAN begins or ceases to answer probes."""
-        paths = [self._monitor.paths.get((device, family)) for family in Family]
-        answers = any(path is not None and path.health.alive_since_s is not None for path in paths)
+        paths = self._monitor.paths.of(device)
+        answers = any(path.health.alive_since_s is not None for path in paths)
         changed = self._answers.get(device) is not answers
         self._answers[device] = answers
         return changed or now_s >= self._due_s.get(device, now_s)
@@ -224,10 +225,9 @@ class CaptiveWatch:
             self._portals[device] = verdict
         elif verdict is not None:
             self._portals.pop(device, None)
-            for family in Family:
-                path = self._monitor.paths.get((device, family))
-                if path is not None and verdict.page is not None:
-                    is_able = Family.of(verdict.page.address) is family
+            for path in self._monitor.paths.of(device):
+                if verdict.page is not None:
+                    is_able = Family.of(verdict.page.address) is path.family
                     path.use_page(verdict.page if is_able else None)
         pause_s = UNKNOWN_S if verdict is None else FREE_S
         self._due_s[device] = now_s + (HELD_S if device in self._portals else pause_s)

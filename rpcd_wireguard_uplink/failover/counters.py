@@ -9,7 +9,7 @@ from dataclasses import field
 from datetime import date
 
 from ..events import Events, PathsChanged
-from ..model import Family, Health, PathKind
+from ..model import Health, PathKind
 from ..probing.capacity import Capacity
 from ..values import dataclass
 from ..warnings import Warnings
@@ -66,8 +66,8 @@ class CounterWatch:
         for device in capacities.keys() - counters.keys():
             del capacities[device]
         for device, counted in counters.items():
-            paths = [self._scene.paths.get((device, family)) for family in Family]
-            latency_ms = max((p.health.latency_ms for p in paths if p is not None), default=-1.0)
+            paths = self._scene.paths.of(device)
+            latency_ms = max((path.health.latency_ms for path in paths), default=-1.0)
             capacity = capacities.setdefault(device, Capacity())
             capacity.seen(counted.rx_bytes, latency_ms, now_s)
 

@@ -252,6 +252,11 @@ class PathSet(dict[PathKey, WatchedPath]):
         self._on_reply = on_reply
         self._warnings = warnings
 
+    def of(self, device: str) -> list[WatchedPath]:
+        """The paths of a device, in each family in which it is watched."""
+        found = (self.get((device, family)) for family in Family)
+        return [path for path in found if path is not None]
+
     def keep(self, wanted: Container[PathKey]) -> None:
         for key in [key for key in self if key not in wanted]:
             self._unbind(self.pop(key))

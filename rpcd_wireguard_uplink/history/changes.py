@@ -54,7 +54,7 @@ class History:
     def record_move(self, event: Moved) -> None:
         """A family's traffic took another path, or its state changed."""
         move, change = event.move, event.move.change
-        peers = {uplink.interface: uplink.peer_id for uplink in self._store.current.uplinks}
+        peers = self._store.current.peer_names
         entry = HistoryEntry.of(
             *(change, move, event),
             at=now_text(),
@@ -75,7 +75,7 @@ class History:
 
     def record_carrying(self, event: CarryingChanged) -> None:
         """Flows by the path in use are not answered any more, or they are again."""
-        peers = {uplink.interface: uplink.peer_id for uplink in self._store.current.uplinks}
+        peers = self._store.current.peer_names
         entry = HistoryEntry(
             at=now_text(),
             kind="not_carrying" if event.cause else "carrying",
@@ -101,7 +101,7 @@ class History:
         if count > 1:
             minutes = math.ceil((now_s - told_s) / 60)
             cause = because("was_doubted_often", event.wan, count, minutes, f"{total_s:.1f}")
-        peers = {uplink.interface: uplink.peer_id for uplink in self._store.current.uplinks}
+        peers = self._store.current.peer_names
         entry = HistoryEntry(
             at=now_text(),
             kind="doubted",

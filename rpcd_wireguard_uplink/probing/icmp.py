@@ -15,7 +15,7 @@ from dataclasses import field
 
 from ..errors import NotSupported
 from ..model import Family
-from ..system.dns import bound_socket
+from ..system.sockets import bound_socket
 from ..values import dataclass
 from .targets import hops_of
 

@@ -21,7 +21,8 @@ from dataclasses import field
 
 from ..errors import NotSupported
 from ..model import Family
-from ..system.dns import SOA, bound_socket, parse_answers, question
+from ..system.dns import SOA, parse_answers, question
+from ..system.sockets import bound_socket
 from ..values import dataclass
 from .icmp import ANY, RECVTTL, Reply, hops_told
 from .probe_kind import ProbeKind

@@ -49,7 +49,6 @@ class UnkeptLeases:
         ended = [c.public_key for c in kept if c.public_key not in keys]
         if (given, ended) == self._written:
             return
-        told = f"can't write {self._path}: {{0.strerror}}"
-        with self._warnings.catch("unkept leases", OSError, sentence=told.format):
+        with self._warnings.catch("unkept leases"):
             write_state(self._path, {"given": given, "ended": ended})
             self._written = (given, ended)

@@ -16,6 +16,7 @@ from dataclasses import field
 from datetime import UTC, datetime
 from typing import Any
 
+from ..errors import CommandFailed
 from ..model import HistoryEntry
 from ..system.files import UnusableFile, read_table, replace_file
 from ..values import dataclass
@@ -65,9 +66,9 @@ class StateFile:
         if self._writing is not None:
             self._writing.cancel()
             self._writing = None
-        told = f"can't write {self._path}: {{0.strerror}}"
-        with self._warnings.catch("state", OSError, sentence=told.format):
-            write_state(self._path, {"at": now_text(), **self._content()})
+        content = {"at": now_text(), **self._content()}
+        with self._warnings.catch("state"):
+            write_state(self._path, content)
 
     def write_soon(self) -> None:
         """Write within two seconds: a thousand peers' offers are one write."""
@@ -76,9 +77,12 @@ class StateFile:
 
 
 def write_state(path: str, content: Mapping[str, Any]) -> None:
-    """Replace the file; a reader sees the old or the new one. Raises OSError."""
+    """Replace the file; a reader sees the old or the new one. Raises CommandFailed."""
     text = json.dumps({**content, "version": VERSION}, separators=(",", ":")) + "\n"
-    replace_file(path, text.encode(), 0o644, is_lasting=False)
+    try:
+        replace_file(path, text.encode(), 0o644, is_lasting=False)
+    except OSError as error:
+        raise CommandFailed(f"can't write {path}: {error.strerror}") from error
 
 
 def read_state(path: str) -> Remembered:

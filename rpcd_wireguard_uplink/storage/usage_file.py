@@ -49,9 +49,6 @@ class UsageFile:
         table = self.ledger.to_table()
         if table == self._saved:
             return
-        try:
+        with self._warnings.catch(self._topic):
             await asyncio.to_thread(write_state, self._path, table)
             self._saved = table
-            self._warnings.clear_topic(self._topic)
-        except OSError as error:
-            self._warnings.set(self._topic, f"can't write {self._path}: {error.strerror}")

@@ -16,10 +16,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import field
 
 from ..errors import InvalidArgument
-from ..model import MWAN3_MASK, PROBE_MARK, Family
+from ..model import Family
 from ..schema.endpoints import parse_host
-from ..tasks import begin_thread, receive
+from ..tasks import begin_thread
 from ..values import dataclass
+from .sockets import bound_socket, receive
 
 A, AAAA, SOA, RRSIG = 1, 28, 6, 46
 PORT = 53
@@ -42,30 +43,6 @@ _RECORD = struct.Struct("!HHIH")
 _RECURSE = 0x0100
 _RESPONSE = 0x8000
 _OPT = b"\0" + struct.pack("!HHIH", 41, 1232, 0x8000, 0)  # EDNS with the DO bit (RFC 3225)
-_SO_BINDTODEVICE = getattr(socket, "SO_BINDTODEVICE", 25)
-_SO_MARK = getattr(socket, "SO_MARK", 36)
-
-
-def bound_socket(
-    device: str, address: str, kind: socket.SocketKind, protocol: int = 0
-) -> socket.socket:
-    """A non-blocking socket towards an address that leaves by the device, whatever is diverted.
-
-    Its mark has all of mwan3's bits (MMX_DEFAULT, what mwan3 leaves to the main table). mwan3 would
-    mark a probe for the WAN that its policies prefer now, and by that WAN's table IPv6 finds no way
-    out of another device.
-
-    Raises OSError where the device is missing or this user may not.
-    """
-    domain = socket.AF_INET6 if ":" in address else socket.AF_INET
-    sock = socket.socket(domain, kind | socket.SOCK_NONBLOCK, protocol)
-    try:
-        sock.setsockopt(socket.SOL_SOCKET, _SO_BINDTODEVICE, device.encode() + b"\0")
-        sock.setsockopt(socket.SOL_SOCKET, _SO_MARK, PROBE_MARK | MWAN3_MASK)
-    except OSError:
-        sock.close()
-        raise
-    return sock
 
 
 def question(number: int, name: str, kind: int, *, signed: bool = False) -> bytes:

@@ -32,7 +32,7 @@ from ..reasons import because
 from ..system import wg
 from ..tasks import rest
 from ..text import quoted
-from ..uci import Draft, Section
+from ..uci import Section
 from ..values import dataclass
 from ..warnings import Warnings
 from .wans import Wans, tunnels_ahead, wan_routes
@@ -314,16 +314,9 @@ class Uplinks:
         routed = await self._wans.mwan3.is_wanted(self._store.current.settings)
         wanted = await self._platform.wanted_sections(keyed, found, routed=routed)
         plan = plan_sections(wanted, found)
-
-        def write(draft: Draft) -> None:
-            for name in plan.remove:
-                draft.remove_section(name)
-            for section in plan.write:
-                draft.set_section(section.name, section.type, section.options)
-
         await self._wans.apply_mwan3(standing, final=False)
         if plan:
-            await self._platform.edit(NETWORK, write)
+            await self._platform.edit(NETWORK, plan.apply)
         tunnels = tunnels_of((await self._platform.read(NETWORK)).sections)
         opened = {uplink.interface for uplink in standing if uplink.inbound}
         if tunnels and opened != self._opened:

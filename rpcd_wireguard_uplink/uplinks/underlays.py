@@ -83,8 +83,8 @@ class Underlays:
         """Whether the tunnel was answered by its way, which it has since then, and is not now, in
         neither family.
         """
-        paths = (self._monitor.paths.get((name, family)) for family in Family)
-        known = [p.health for p in paths if p is not None and p.health.last_answer_s is not None]
+        found = (path.health for path in self._monitor.paths.of(name))
+        known = [health for health in found if health.last_answer_s is not None]
         lost = max((health.lost_in_row for health in known), default=0)
         answered_s = max((health.last_answer_s or 0.0 for health in known), default=0.0)
         is_lost = lost >= LOSSES and all(health.is_unanswered for health in known)
@@ -145,8 +145,7 @@ class Underlays:
         if left[0] == self._silent_way(name):
             return False
         way, since_s = left
-        paths = [self._monitor.paths.get((name, family)) for family in Family]
-        answers = [p.health.last_answer_s or 0.0 for p in paths if p is not None]
+        answers = [p.health.last_answer_s or 0.0 for p in self._monitor.paths.of(name)]
         if max(answers, default=0.0) < since_s:
             return True
         is_wan = way[0] in self._monitor.network.state.wans[way[1]].known

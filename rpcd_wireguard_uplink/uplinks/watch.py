@@ -14,7 +14,7 @@ from ..events import Events, StatusChanged
 from ..failover.machine import AWAY
 from ..failover.monitor import Monitor
 from ..failover.paths import Watch
-from ..model import DEVICE_GROUP, NOT_COUNTED, Family, Health, Uplink
+from ..model import DEVICE_GROUP, NOT_COUNTED, Health, Uplink
 from ..platform.linux import Platform
 from ..values import dataclass
 from ..warnings import Warnings
@@ -88,8 +88,7 @@ class WatchList:
         """Those that WireGuard hears nothing from, sooner where no probe is answered either."""
         for uplink in self._store.current.wanted_uplinks:
             counted = self._monitor.network.state.counters.get(uplink.interface, NOT_COUNTED)
-            found = [self._monitor.paths.get((uplink.interface, family)) for family in Family]
-            states = {path.health.state for path in found if path is not None}
+            states = {path.health.state for path in self._monitor.paths.of(uplink.interface)}
             within_s = DEAD_S if states == {Health.DOWN} else STALLED_S
             if not counted.is_alive(within_s):
                 yield uplink

@@ -16,8 +16,8 @@ from contextlib import suppress
 from itertools import zip_longest
 from typing import Any
 
-from ...api.methods import OBJECT
-from ...carrying.forwarding import Blockage, Paths, lan_devices, look_through, without_zones
+from ...api.methods import OBJECT, OURS_ALONE
+from ...carrying.forwarding import Blockage, Paths, lan_devices, look_both_ways
 from ...carrying.ruleset import read_ruleset
 from ...config.options import CONFIG
 from ...config.parser import parse_config
@@ -43,7 +43,6 @@ with leaving_out("bz2", "lzma"):  # the service loads this, too
     import shutil
 
 CONFIGS = (CONFIG, "network", "firewall", "mwan3")
-OURS_ALONE = "uplink_gossip"  # the dashboard has methods of the same names, but not this one
 BUS_TIMEOUT_S = 2.0
 _TABLE = """
 table inet wgup_check {
@@ -220,10 +219,8 @@ async def _forwarding(
         consumers = {n: a for n, a in addresses.items() if n == PROVIDER_DEVICE}
         if not (lines and (tunnels or consumers)):
             return lans, ()
-        ruleset = await read_ruleset()
-        found = look_through(ruleset, Paths(inner, list(lines), tunnels)).blockages
-        served = look_through(ruleset, Paths(consumers, (), lines)).blockages
-        return lans, (*found, *map(without_zones, served))
+        ours, served = Paths(inner, list(lines), tunnels), Paths(consumers, (), lines)
+        return lans, look_both_ways(await read_ruleset(), ours, served).blockages
     except UplinkError:
         return lans, ()
 

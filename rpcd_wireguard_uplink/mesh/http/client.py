@@ -14,7 +14,7 @@ import h11
 
 from ...errors import InvalidArgument, PeerUnreachable, TimedOut
 from ...schema.json_message import LONGEST_JSON, parse_json_message
-from ...tasks import receive
+from ...system.sockets import receive
 from ...text import shortened
 from .connection import MOST_BODY, MOST_HEADERS
 from .sockets import name_of, tcp_socket

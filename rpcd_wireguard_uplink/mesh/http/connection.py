@@ -14,7 +14,8 @@ from collections.abc import Awaitable, Callable, Collection, Mapping
 
 import h11
 
-from ...tasks import receive, tell
+from ...system.sockets import receive
+from ...tasks import tell
 from ...values import dataclass
 
 MOST_BODY = 16384

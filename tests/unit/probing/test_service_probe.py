@@ -16,7 +16,7 @@ from rpcd_wireguard_uplink.probing import service_probe
 from rpcd_wireguard_uplink.probing.icmp import Reply
 from rpcd_wireguard_uplink.probing.probe_kind import ProbeKind
 from rpcd_wireguard_uplink.probing.service_probe import Page, ServiceProber
-from rpcd_wireguard_uplink.system import dns
+from rpcd_wireguard_uplink.system import sockets
 
 ANSWER = struct.pack("!HHHIH", 0xC00C, 6, 1, 5, 22) + bytes(22)
 
@@ -28,7 +28,7 @@ def reply_to(query: bytes, flags: int = 0x8180, answers: int = 1) -> bytes:
 @pytest.fixture
 def prober(monkeypatch: pytest.MonkeyPatch) -> Iterator[ServiceProber]:
     """One on loopback, where neither a bound device nor a mark needs rights."""
-    monkeypatch.setattr(dns, "_SO_MARK", socket.SO_REUSEADDR)
+    monkeypatch.setattr(sockets, "_SO_MARK", socket.SO_REUSEADDR)
     made = ServiceProber("lo", Family.IPV4)
     try:
         made.open()

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from rpcd_wireguard_uplink.errors import CommandFailed
 from rpcd_wireguard_uplink.model import HistoryEntry
 from rpcd_wireguard_uplink.storage.state_file import (
     Remembered,
@@ -79,7 +80,7 @@ def test_a_write_that_fails_leaves_the_old_file(tmp_path: Path) -> None:
 
 def test_a_folder_in_the_way_is_told(tmp_path: Path) -> None:
     (tmp_path / "state.json").mkdir()
-    with pytest.raises(OSError, match="directory"):
+    with pytest.raises(CommandFailed, match="directory"):
         write_state(str(tmp_path / "state.json"), {})
     assert os.listdir(tmp_path) == ["state.json"]
 
