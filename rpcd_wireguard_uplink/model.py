@@ -1,6 +1,6 @@
 """The nouns that cross layers, as frozen dataclasses, and the rules about them that need no I/O.
 
-Knows nothing of the bus, of files or of commands. Times named `*_s` are seconds of the monotonic
+Times named `*_s` are seconds of the monotonic
 clock or durations; wall-clock times are ISO 8601 strings in UTC, for people only.
 """
 

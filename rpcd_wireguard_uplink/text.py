@@ -1,7 +1,6 @@
 """How foreign text appears in a sentence or on a terminal: on one line, nothing unprintable.
 
-Owns that one rule. Knows nothing of what the text means; whether it may be shown at all (keys may
-not) is decided by whoever quotes it.
+Whether the text may be shown at all (keys may not) is decided by whoever quotes it.
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@ rpcd publishes the plugin under the name before any service starts. It publishes
 that lists no methods (rpc_plugin_parse_exec, plugin.c), so the script puts such a stand-in in the
 plugin's place, marked by the sticky bit, which nothing else uses, and has rpcd reload; then the
 name is free. The mark survives a crash and a reboot, and a reinstalled plugin is unmarked again.
-Calls are forwarded by rpcd's rules (rpc_plugin_call). Knows no method of either side.
+Calls are forwarded by rpcd's rules (rpc_plugin_call).
 """
 
 from __future__ import annotations

@@ -133,15 +133,13 @@ def _install(facts: Facts, packages: str) -> str:
 def check_kernel(facts: Facts) -> Iterator[Finding]:
     """WireGuard, nftables with what steering uses, raw sockets."""
     if not facts.wireguard:
-        told = because("no_wireguard")
         package = "kmod-wireguard" if facts.openwrt else "wireguard-go"
-        yield _wrong("kernel", told, _install(facts, package))
+        yield _wrong("kernel", because("no_wireguard"), _install(facts, package))
     if facts.wireguard == "wireguard-go":
         yield _note("kernel", because("wireguard_go"))
     if facts.table_error and "nft" not in facts.missing:
         mend = _install(facts, "kmod-nft-fib kmod-nft-nat") if facts.openwrt else ""
-        told = because("nft_refuses", facts.table_error)
-        yield _wrong("kernel", told, mend)
+        yield _wrong("kernel", because("nft_refuses", facts.table_error), mend)
     if not facts.raw_sockets:
         yield _wrong("kernel", because("no_raw_sockets"))
 
@@ -149,19 +147,17 @@ def check_kernel(facts: Facts) -> Iterator[Finding]:
 def check_clock(facts: Facts) -> Iterator[Finding]:
     """WireGuard refuses a handshake that is older than one that it knows."""
     if facts.now_s < facts.built_s:
-        told = because("clock_old")
         mend = "ntpd -n -q -p pool.ntp.org" if facts.openwrt else "timedatectl set-ntp true"
-        yield _wrong("clock", told, mend)
+        yield _wrong("clock", because("clock_old"), mend)
 
 
 def check_reverse_path(facts: Facts) -> Iterator[Finding]:
     """The filter of a device is the stricter of its own and `all` (ip-sysctl, rp_filter)."""
     if facts.strict_filter:
-        told = because("filter_is_strict")
         setting = "net.ipv4.conf.all.rp_filter=0"
         file = "/etc/sysctl.conf" if facts.openwrt else "/etc/sysctl.d/90-router.conf"
         mend = f"echo {setting} >>{file} && sysctl -w {setting}"
-        yield _wrong("rp_filter", told, mend)
+        yield _wrong("rp_filter", because("filter_is_strict"), mend)
 
 
 def check_name(facts: Facts) -> Iterator[Finding]:
@@ -326,9 +322,9 @@ def check_offloading(facts: Facts) -> Iterator[Finding]:
     """Offloaded packets pass by our table; software offloading sees a route that changed."""
     for section in facts.sections("firewall", "defaults"):
         if section.options.get("flow_offloading_hw", "0") == "1":
-            told = because("hardware_offload")
             mend = "uci set firewall.@defaults[0].flow_offloading_hw=0 && uci commit firewall"
-            yield _note("offloading", told, f"{mend} && /etc/init.d/firewall reload")
+            mend += " && /etc/init.d/firewall reload"
+            yield _note("offloading", because("hardware_offload"), mend)
 
 
 def check_wans(facts: Facts) -> Iterator[Finding]:

@@ -30,7 +30,7 @@ from rpcd_wireguard_uplink.extras.captive import (
     parse_check,
 )
 from rpcd_wireguard_uplink.failover.monitor import Monitor
-from rpcd_wireguard_uplink.failover.paths import Watch
+from rpcd_wireguard_uplink.failover.paths import PathSet, Watch
 from rpcd_wireguard_uplink.model import DefaultRoute, Endpoint, Family, Link, Uplink
 from rpcd_wireguard_uplink.platform.network_reader import NetworkReader
 from rpcd_wireguard_uplink.warnings import Warnings
@@ -182,7 +182,7 @@ class Bench:
         uplink = Uplink("nodea", "wgup_a", Endpoint("192.0.2.9"), "key", ())
         self.monitor = SimpleNamespace(
             network=self.network,
-            paths=dict[object, object](),
+            paths=PathSet(lambda path: None, Warnings()),
             warnings=Warnings(),
             platform=self.machine,
             watch=Watch(Settings(), (uplink,)),
@@ -241,7 +241,9 @@ async def test_when_a_line_is_looked_at(bench: Bench) -> None:
 async def test_a_line_is_looked_at_when_its_probes_say_something_new(bench: Bench) -> None:
     await bench.look(0.0)
     health = SimpleNamespace(alive_since_s=0.5)
-    bench.monitor.paths["wan", V4] = SimpleNamespace(health=health, use_page=lambda page: None)
+    bench.monitor.paths["wan", V4] = SimpleNamespace(
+        family=V4, health=health, use_page=lambda page: None
+    )
     assert await bench.look(1.0) == ["wan"]
     assert await bench.look(2.0) == []
     health.alive_since_s = None
