@@ -430,11 +430,8 @@ def join_mesh(
     )
     advertiser = Advertiser(
         *(store, peers, validator, agent.transport, known.numbering, offer.message),
-        *(
-            lambda *given: _open_broker(*given, known.folder),
-            os.path.join(keys_dir, "identity.seed"),
-        ),
-        *(warnings, known.tasks),
+        lambda *given: _open_broker(*given, known.folder),
+        *(os.path.join(keys_dir, "identity.seed"), warnings, known.tasks),
     )
     api = PeerApi(store, peers, validator, advertiser, agent.transport, warnings)
     LeaseApi(api, peers, validator, advertiser, offer, server)
