@@ -178,4 +178,9 @@ async def connect(mqtt: Any, client: Any, host: str, port: int) -> None:
             sock.close()
 
     begin_thread(work)
-    await done
+    try:
+        await done
+    except asyncio.CancelledError:
+        if not done.cancelled():  # it is connected since this moment, and nobody was told
+            finish(None)
+        raise

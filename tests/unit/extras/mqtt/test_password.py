@@ -68,35 +68,13 @@ def test_no_other_file_of_roots_is_sent(settings: MqttSettings, name: str) -> No
     assert "password_file" in refusal(settings, "/etc/shadow")
 
 
-def _readable(path: Path) -> None:
-    path.chmod(0o640)
-
-
-def _others(path: Path) -> None:
-    os.chown(path, 65534, 65534)
-
-
-def _fifo(path: Path) -> None:
-    path.unlink()
-    os.mkfifo(path, 0o600)
-
-
-def _empty(path: Path) -> None:
-    path.write_text("")
-
-
-def _gone(path: Path) -> None:
-    path.unlink()
-
-
 @pytest.mark.parametrize(
     ("spoil", "told"),
     [
-        (_readable, "chmod 600"),
-        pytest.param(_others, "not root's", marks=AS_ROOT),
-        (_fifo, "a FIFO"),
-        (_empty, "empty or not there"),
-        (_gone, "empty or not there"),
+        pytest.param(lambda path: path.chmod(0o640), "chmod 600", id="readable"),
+        pytest.param(lambda path: os.chown(path, 99, 99), "not root's", marks=AS_ROOT, id="others"),
+        pytest.param(lambda path: path.write_text(""), "empty or not there", id="empty"),
+        pytest.param(lambda path: path.unlink(), "empty or not there", id="gone"),
     ],
 )
 def test_only_a_private_file_of_roots_is_used(
