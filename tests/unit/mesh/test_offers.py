@@ -46,22 +46,18 @@ def test_order(known: int | None, later: float, sequence: int | None, is_accepte
     assert (found.wan_type == "new") is is_accepted
 
 
-def test_age_counts_from_receipt() -> None:
+def test_an_offer_ends_when_it_is_withdrawn_and_by_its_age_since_receipt() -> None:
     assert OFFER.replaced(ttl_s=None).expires_s == 1900.0
-    book = OfferBook()
-    book.accept(OFFER)
-    assert book.get("a", 1100.1) is None
-    assert list(book.fresh(1100.0)) == [OFFER]
-    assert list(book.fresh(1100.1)) == []
-    assert list(book.fresh(1000.0)) == [], "what expired is dropped for good"
-
-
-def test_a_withdrawal() -> None:
     book = OfferBook()
     assert not book.withdraw("a")
     book.accept(OFFER)
     assert book.withdraw("a")
     assert book.get("a", 1000.0) is None
+    book.accept(OFFER.replaced(sequence=6))
+    assert book.get("a", 1100.1) is None
+    assert list(book.fresh(1100.0)) == [OFFER.replaced(sequence=6)]
+    assert list(book.fresh(1100.1)) == []
+    assert list(book.fresh(1000.0)) == [], "what expired is dropped for good"
 
 
 def test_numbers_go_on_above_what_was_used_before() -> None:

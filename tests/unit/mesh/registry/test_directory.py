@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Iterable
 from types import SimpleNamespace
-from typing import cast
+from typing import Any, cast
 
 import pytest
 from hypothesis import given
@@ -17,8 +16,6 @@ from rpcd_wireguard_uplink.config.options import Pin
 from rpcd_wireguard_uplink.mesh.registry import directory as mesh
 from rpcd_wireguard_uplink.mesh.registry.directory import Directory, MeshPeer, Record
 from rpcd_wireguard_uplink.system.wg import Ages, parse_dump
-from tests.repo import ROOT
-from tests.unit.apart import apart
 from tests.unit.fakes import Machine, RoutingTables, key_of, replace_commands
 
 OWN, A, B, C = (key_of(name) for name in ("own", "a", "b", "c"))
@@ -67,14 +64,10 @@ def test_a_peer() -> None:
     )
 
 
-def test_a_peer_that_was_never_met() -> None:
+def test_a_peer_that_was_never_met_and_one_met_in_the_future() -> None:
     line = f"wg0\t{A}\t(none)\t(none)\t(none)\t0\t0\t0\toff\n"
     assert peers_of([line]) == (MeshPeer("wg0", A),)
-
-
-def test_a_handshake_from_the_future_is_new() -> None:
-    found = peers_of([peer("wg0", A, "(none)", 1800000000)])
-    assert found[0].handshake_age_s == 0
+    assert peers_of([peer("wg0", A, "(none)", 1800000000)])[0].handshake_age_s == 0
 
 
 WIDE = "0.0.0.0/0 ::/0 10.9.0.0/24 10.9.0.0/31 fd00::/127 fd00::1/32"
@@ -86,19 +79,21 @@ def test_what_proves_nothing(allowed: str) -> None:
     assert proven(peer("wg0", A, allowed)) == {A: ()}
 
 
-def test_a_wide_prefix_takes_nothing_from_the_one_that_owns_an_address() -> None:
-    lines = peer("wg0", A, "10.9.0.0/24,0.0.0.0/0"), peer("wg0", B, "10.9.0.2/32")
-    assert proven(*lines) == {A: (), B: ("10.9.0.2",)}
-
-
-def test_an_address_of_two_keys_proves_neither() -> None:
-    lines = peer("wg0", A, "10.9.0.1/32,10.9.0.9/32"), peer("wg1", B, "10.9.0.1/32")
-    assert proven(*lines) == {A: ("10.9.0.9",), B: ()}
-
-
-def test_two_spellings_are_one_address() -> None:
-    lines = peer("wg0", A, "fd00::1/128"), peer("wg1", B, "fd00:0:0::0001/128")
-    assert proven(*lines) == {A: (), B: ()}
+@pytest.mark.parametrize(
+    ("of_a", "of_b", "proof"),
+    [
+        ("10.9.0.0/24,0.0.0.0/0", "10.9.0.2/32", {A: (), B: ("10.9.0.2",)}),
+        ("10.9.0.1/32,10.9.0.9/32", "10.9.0.1/32", {A: ("10.9.0.9",), B: ()}),
+        ("fd00::1/128", "fd00:0:0::0001/128", {A: (), B: ()}),
+        ("10.9.0.8/32,10.9.0.2/32", "(none)", {A: ("10.9.0.2",), B: ()}),
+    ],
+    ids=["a wide prefix takes nothing", "two keys", "two spellings", "our own address"],
+)
+def test_an_address_proves_the_one_key_that_owns_it(
+    of_a: str, of_b: str, proof: dict[str, tuple[str, ...]]
+) -> None:
+    lines = peer("wg0", A, of_a), peer("wg1", B, of_b)
+    assert proven(*lines, own=("10.9.0.8/24", "fd00::8/64")) == proof
 
 
 def test_one_key_on_two_devices_is_one_peer() -> None:
@@ -109,40 +104,26 @@ def test_one_key_on_two_devices_is_one_peer() -> None:
     assert source is not None and source.key == A
 
 
-def test_our_own_address_proves_nobody() -> None:
-    line = peer("wg0", A, "10.9.0.1/32,10.9.0.2/32")
-    assert proven(line, own=("10.9.0.1/24", "fd00::1/64")) == {A: ("10.9.0.2",)}
-
-
-async def test_mesh_devices(mocker: MockerFixture) -> None:
-    names = ("wg0", "wgup_a", "wgup_srv", "home")
-    dump = "".join(device(name) + peer(name, A, "(none)") for name in names)
-    replace_commands(mocker).answers = {"wg show all dump": dump}
-    found = await mesh.read_mesh(RoutingTables(), (), Ages())
-    assert found.devices == {"wg0": OWN, "home": OWN}
-    named = await mesh.read_mesh(RoutingTables(), ["home", "wgup_a", "wg9"], Ages())
-    assert named.devices == {"home": OWN}
-    assert [each.device for each in named.peers] == ["home"]
-    assert named.missing == ("wgup_a", "wg9")
-
-
 def kernel_with(**addresses: str) -> RoutingTables:
     """A kernel whose devices have these addresses."""
     machine = SimpleNamespace(addresses={n: [a] for n, a in addresses.items()}, public_ipv6=set())
     return RoutingTables(machine=cast(Machine, machine))
 
 
-async def test_the_mesh_is_read(mocker: MockerFixture) -> None:
-    dump = device("wg0") + peer("wg0", A, "10.9.0.1/32,10.9.0.2/32") + device("wgup_a")
+async def test_mesh_devices(mocker: MockerFixture) -> None:
+    names = ("wg0", "wgup_a", "wgup_srv", "home")
+    dump = "".join(device(name) + peer(name, A, "10.9.0.1/32,10.9.0.2/32") for name in names)
+    replace_commands(mocker).answers = {"wg show all dump": dump}
     kernel = kernel_with(wg0="10.9.0.1/24")
-    commands = replace_commands(mocker)
-    commands.answers = {"wg show all dump": dump}
     found = await mesh.read_mesh(kernel, (), Ages())
-    assert found.own == {"wg0": ("10.9.0.1/24",)}
-    assert [one.addresses for one in found.peers] == [("10.9.0.2",)]
+    assert found.devices == {"wg0": OWN, "home": OWN}
+    assert found.own["wg0"] == ("10.9.0.1/24",)
+    assert found.peers[0].addresses == ("10.9.0.2",)
     assert SECRET not in repr(found) and SHARED not in repr(found)
-    other = await mesh.read_mesh(kernel, ["wg7"], Ages())
-    assert (other.own, other.missing, other.found) == ({}, ("wg7",), ("wg0",))
+    named = await mesh.read_mesh(kernel, ["home", "wgup_a", "wg9"], Ages())
+    assert named.devices == {"home": OWN}
+    assert [each.device for each in named.peers] == ["home"]
+    assert (named.missing, named.found) == (("wgup_a", "wg9"), ("wg0", "home"))
 
 
 @pytest.mark.parametrize(
@@ -172,28 +153,6 @@ async def test_a_mesh_is_where_a_peer_has_an_address_of_its_own(
     assert (set(named.own), named.others) == ({"vpn"}, ()), "the owner decides"
 
 
-@pytest.mark.needs("wg", "ip", "unshare", "wireguard-go")
-def test_the_mesh_of_real_devices() -> None:
-    script = (
-        "mount -t tmpfs none /run; for name in wg0 wgup_x; do"
-        " ip link add name $name type wireguard 2>/dev/null || wireguard-go $name >/dev/null 2>&1;"
-        f"done; wg set wg0 peer {A} allowed-ips 10.9.0.2/32,fd00::2/128 endpoint 192.0.2.1:5;"
-        f"wg set wg0 peer {B} allowed-ips 0.0.0.0/0; wg set wgup_x peer {C} allowed-ips ::/0;"
-        "ip address add 10.9.0.1/24 dev wg0;"
-        f"{sys.executable} -c 'import asyncio;"
-        "from rpcd_wireguard_uplink.mesh.registry.directory import *;"
-        "found = asyncio.run(read_mesh(Kernel(), (), Ages())); print(*found.own.items());"
-        "print(*((p.key, p.addresses, p.endpoint) for p in found.peers), sep=chr(10))'"
-    )
-    # What the script leaves running ends with it: it is the first process of its namespace.
-    printed = apart(script, "--mount", "--pid", "--fork", "--kill-child", cwd=ROOT)
-    first, *rest = printed.splitlines()
-    assert first == "('wg0', ('10.9.0.1/24',))"
-    assert sorted(rest) == sorted(
-        map(str, [(A, ("10.9.0.2", "fd00::2"), "192.0.2.1:5"), (B, (), "")])
-    )
-
-
 # --- the directory
 
 PEER_A = MeshPeer("wg0", A, ("10.9.0.1", "fd00::1"), "", 10.0)
@@ -217,57 +176,58 @@ def test_no_source(text: str) -> None:
     assert Directory(PEERS).source(text) is None
 
 
-def test_a_pin_binds() -> None:
-    directory = Directory(PEERS, pins=[Pin("t", "nodeA", A)], said={A: "other", B: "nodeA"})
-    assert directory.named("nodeA") == PEER_A and directory.bound_key("nodeA") == A
-    assert directory.name_of(A) == "nodeA" and directory.named("other") is None
-    assert directory.claimants("nodeA") == (PEER_B,)
+def pin(peer_id: str, key: str) -> Pin:
+    return Pin("t", peer_id, key)
 
 
-def test_a_pin_of_a_peer_that_is_away() -> None:
-    directory = Directory([PEER_B], pins=[Pin("t", "nodeA", A)], said={B: "nodeA"})
-    assert directory.named("nodeA") is None and directory.bound_key("nodeA") == A
-    assert directory.name_of(B) == "nodeA" and directory.of_key(B) == PEER_B
+AT_A, FAR = Record("nodeA", "", ("192.168.1.5", "10.9.0.1")), key_of("away")
 
 
-def test_a_mapped_address_binds() -> None:
-    directory = Directory(PEERS, mapped=[("nodeA", "FD00::1")], said={B: "nodeA"})
-    assert directory.named("nodeA") == PEER_A and directory.name_of(A) == "nodeA"
-    directory = Directory(PEERS, mapped=[("nodeA", "10.9.0.7")], said={B: "nodeA"})
-    assert directory.named("nodeA") is None and directory.bound_key("nodeA") == ""
+@pytest.mark.parametrize(
+    ("words", "named", "bound", "claimants"),
+    [
+        ({"pins": [pin("nodeA", A)], "said": {A: "x", B: "nodeA"}}, PEER_A, A, (PEER_B,)),
+        ({"pins": [pin("nodeA", FAR)], "said": {B: "nodeA"}}, None, FAR, (PEER_B,)),
+        ({"mapped": [("nodeA", "FD00::1")], "said": {B: "nodeA"}}, PEER_A, A, (PEER_B,)),
+        ({"mapped": [("nodeA", "10.9.0.7")], "said": {B: "nodeA"}}, None, "", (PEER_B,)),
+        ({"pins": [pin("nodeB", A)], "mapped": [("nodeA", "10.9.0.1")]}, None, "", ()),
+        ({"pins": [pin("nodeA", A)], "mapped": [("nodeA", "10.9.0.2")]}, PEER_A, A, ()),
+        ({"records": [AT_A]}, PEER_A, None, (PEER_A,)),
+        ({"records": [AT_A], "said": {A: "nodeX"}}, None, None, ()),
+        ({"said": {A: "nodeA", B: "nodeA"}}, None, None, (PEER_A, PEER_B)),
+        ({"said": {FAR: "nodeA"}}, None, None, ()),
+        ({}, None, None, ()),
+    ],
+    ids=[
+        *("a pin binds", "a pin of a peer that is away", "a mapped address binds"),
+        *("a mapped address of nobody", "the address has another's pin", "a pin goes first"),
+        *("another package's claim", "what it says itself goes first", "two claim it"),
+        *("one who is away claims it", "no word"),
+    ],
+)
+def test_whom_an_id_means(
+    words: dict[str, Any],
+    named: MeshPeer | None,
+    bound: str | None,
+    claimants: tuple[MeshPeer, ...],
+) -> None:
+    directory = Directory(PEERS, **words)
+    assert directory.named("nodeA") == named
+    assert directory.bound_key("nodeA") == bound
+    assert directory.claimants("nodeA") == claimants
 
 
-def test_a_pin_goes_before_a_mapped_address() -> None:
-    pins, mapped = [Pin("t", "nodeB", A)], [("nodeA", "10.9.0.1"), ("nodeB", "10.9.0.2")]
-    directory = Directory(PEERS, pins=pins, mapped=mapped)
-    assert directory.named("nodeB") == PEER_A and directory.name_of(A) == "nodeB"
-    assert directory.named("nodeA") is None and directory.bound_key("nodeA") == ""
-
-
-def test_a_claim() -> None:
-    directory = Directory(PEERS, records=[Record("nodeA", "", ("192.168.1.5", "10.9.0.1"))])
-    assert directory.named("nodeA") == PEER_A and directory.name_of(A) == "nodeA"
-    assert directory.bound_key("nodeA") is None
-    assert directory.named("nodeB") is None and directory.name_of(C) == ""
-
-
-def test_what_a_peer_says_of_itself_goes_before_what_others_say() -> None:
-    records = [Record("nodeX", "", ("10.9.0.1",))]
-    directory = Directory(PEERS, records=records, said={A: "nodeA", key_of("away"): "nodeZ"})
-    assert directory.name_of(A) == "nodeA" and directory.claimants("nodeX") == ()
-    assert directory.claimants("nodeZ") == ()
-
-
-def test_two_that_claim_an_id_have_it_neither() -> None:
-    directory = Directory(PEERS, said={A: "nodeA", B: "nodeA"})
-    assert directory.named("nodeA") is None and directory.claimants("nodeA") == (PEER_A, PEER_B)
-
-
-def test_every_id() -> None:
+def test_what_a_key_goes_by() -> None:
     directory = Directory(
-        PEERS, pins=[Pin("t", "pinned", B)], mapped=[("mapped", "10.1.1.1")], said={A: "claimed"}
+        PEERS,
+        pins=[pin("pinned", B)],
+        mapped=[("mapped", "10.1.1.1")],
+        records=[Record("recorded", "", ("10.9.0.1",))],
+        said={A: "claimed", B: "another"},
     )
+    assert [directory.name_of(key) for key in (A, B, C)] == ["claimed", "pinned", ""]
     assert directory.peer_ids == ["claimed", "mapped", "pinned"]
+    assert (directory.of_key(B), directory.of_key(FAR)) == (PEER_B, None)
 
 
 def test_what_a_peer_is_known_by() -> None:

@@ -1,4 +1,7 @@
-"""Messages of the mesh: the specification's examples, what is added, and hostile ones."""
+"""Offers and withdrawals: the specification's example, what is added to it, and hostile ones.
+
+What is written is read back for the recorded messages of test_message.py.
+"""
 
 from __future__ import annotations
 
@@ -6,8 +9,6 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from pytest_mock import MockerFixture
 
 from rpcd_wireguard_uplink.errors import InvalidArgument
@@ -36,6 +37,12 @@ def endpoint(host: Any = "nodeA.example.com", port: Any = 51820, key: Any = KEY)
     return {"endpoint": {"host": host, "port": port, "public_key": key}}
 
 
+def parsed_offer(**changes: Any) -> Offer:
+    found = parse_message(offer(**changes))
+    assert isinstance(found, Offer)
+    return found
+
+
 def test_the_specifications_offer_as_a_table_and_as_json() -> None:
     wanted = Offer(
         peer_id="nodeA",
@@ -48,42 +55,37 @@ def test_the_specifications_offer_as_a_table_and_as_json() -> None:
         available=True,
         timestamp="2026-02-28T12:00:00Z",
     )
-    assert parse_message(offer()) == wanted
-    assert parse_message(json.dumps(offer())) == wanted
+    assert parse_message(offer()) == parse_message(json.dumps(offer())) == wanted
+    assert json.dumps(wanted.as_table()) == json.dumps(offer())
 
 
 def test_the_smallest_offer_says_little() -> None:
     least = {"type": "uplink_offer", "peer_id": "b"}
     found = parse_message({**least, "endpoint": {"host": "10.0.0.9", "public_key": KEY}})
-    assert found == Offer(peer_id="b", host="10.0.0.9", port=51820, public_key=KEY)
     assert isinstance(found, Offer)
-    assert (found.bandwidth_mbps, found.latency_ms, found.available) == (0, -1.0, True)
+    assert (found.port, found.bandwidth_mbps, found.latency_ms) == (51820, 0, -1.0)
+    assert found.available
 
 
 def test_what_is_added_and_what_is_unknown() -> None:
-    found = parse_message(
-        offer(
-            sequence="12",
-            ttl_s=60.0,
-            egress="203.0.113.5",
-            metered=1,
-            quota_gb="12.5",
-            quota_left_gb=None,
-            colour={"a": [None]},
-        )
-    )
-    assert isinstance(found, Offer)
-    assert (found.sequence, found.ttl_s, found.egress) == (12, 60, ("203.0.113.5",))
-    assert (found.metered, found.quota_gb, found.quota_left_gb) == (True, 12.5, -1.0)
-
-
-def test_further_endpoints_and_what_signs() -> None:
     rows = [
         {"host": "2001:DB8:0::7", "port": 51821},
         {"host": "10.40.0.2", "port": 51821.0, "scope": "link", "colour": 1},
     ]
-    found = parse_message(offer(endpoints=rows, identity=KEY, signature=SIGNATURE))
-    assert isinstance(found, Offer)
+    found = parsed_offer(
+        sequence="12",
+        ttl_s=60.0,
+        egress="203.0.113.5",
+        metered=1,
+        quota_gb="12.5",
+        quota_left_gb=None,
+        endpoints=rows,
+        identity=KEY,
+        signature=SIGNATURE,
+        colour={"a": [None]},
+    )
+    assert (found.sequence, found.ttl_s, found.egress) == (12, 60, ("203.0.113.5",))
+    assert (found.metered, found.quota_gb, found.quota_left_gb) == (True, 12.5, -1.0)
     assert found.endpoints == (
         ScopedEndpoint("2001:db8::7", 51821, "public"),
         ScopedEndpoint("10.40.0.2", 51821, "link"),
@@ -92,37 +94,15 @@ def test_further_endpoints_and_what_signs() -> None:
     assert (found.identity, found.signature) == (KEY, SIGNATURE)
 
 
-def test_withdraw_with_all_that_it_can_say() -> None:
+def test_a_withdrawal() -> None:
     raw = {"type": "uplink_withdraw", "peer_id": "a", "reason": "wan is down", "egress": "wan=1"}
-    found = parse_message({**raw, "identity": KEY, "signature": SIGNATURE})
-    assert found == Withdrawal(
-        peer_id="a",
-        timestamp="",
-        sequence=None,
-        reason="wan is down",
-        egress=("wan=1",),
-        identity=KEY,
-        signature=SIGNATURE,
-    )
-
-
-def test_the_specifications_offer_is_written_as_it_was_read() -> None:
-    found = parse_message(offer())
-    assert isinstance(found, Offer)
-    assert json.dumps(found.as_table()) == json.dumps(offer())
+    wanted = Withdrawal(peer_id="a", reason="wan is down", egress=("wan=1",))
+    assert parse_message(raw) == wanted
 
 
 def test_what_is_not_said_is_not_written_but_zero_is_said() -> None:
-    message = Offer(
-        peer_id="b",
-        host="10.0.0.9",
-        public_key=KEY,
-        latency_ms=0.0,
-        sequence=0,
-        quota_gb=5.0,
-        quota_left_gb=0.0,
-    )
-    table = message.as_table()
+    said = {"latency_ms": 0.0, "sequence": 0, "quota_gb": 5.0, "quota_left_gb": 0.0}
+    table = Offer(peer_id="b", host="10.0.0.9", public_key=KEY, **said).as_table()
     assert ".0" not in json.dumps(table).replace("10.0.0.9", "")
     assert table == {
         "type": "uplink_offer",
@@ -133,17 +113,15 @@ def test_what_is_not_said_is_not_written_but_zero_is_said() -> None:
         "quota_gb": 5,
         "quota_left_gb": 0,
     }
-    assert Withdrawal(peer_id="b").as_table() == {"type": "uplink_withdraw", "peer_id": "b"}
 
 
-@pytest.mark.parametrize(
-    "host",
-    [
-        *("127.0.0.1", "::1", "224.0.0.5", "ff02::1", "0.0.0.0", "::", "255.255.255.255"),
-        *("169.254.10.1", "fe80::1", "::ffff:127.0.0.1", "::ffff:169.254.0.1", "localhost"),
-        *("fe80::1%eth0", "127.1", "", "a b"),
-    ],
-)
+HOSTS = """
+    127.0.0.1 ::1 224.0.0.5 ff02::1 0.0.0.0 :: 255.255.255.255 169.254.10.1 fe80::1 127.1
+    ::ffff:127.0.0.1 ::ffff:169.254.0.1 localhost fe80::1%eth0
+"""
+
+
+@pytest.mark.parametrize("host", [*HOSTS.split(), "", "a b"])
 def test_a_host_that_no_peer_can_have(host: str) -> None:
     with pytest.raises(InvalidArgument) as caught:
         check_endpoint_host(host)
@@ -192,7 +170,6 @@ REFUSED = [
     (endpoint(host="127.0.0.1"), 'endpoint.host can\'t be used: "127.0.0.1" is a loopback address'),
     (endpoint(host="h;reboot"),
      'endpoint.host can\'t be used: "h;reboot" is neither a host name nor an IP address'),
-    (endpoint(host="fe80::1"), f'endpoint.host can\'t be used: "fe80::1" {LINK_LOCAL}'),
     ({"capabilities": {"latency_ms": float("nan")}},
      "capabilities.latency_ms must be a number, not nan"),
     ({"capabilities": {"bandwidth_mbps": -1}},
@@ -225,29 +202,6 @@ def test_refuses_with_a_sentence(changes: dict[str, Any], sentence: str) -> None
     assert str(caught.value) == sentence
 
 
-@pytest.mark.parametrize(
-    "text",
-    [
-        "",
-        "{",
-        "[" * 16000,
-        '{"a": ' * 2000,
-        '{"sequence": ' + "9" * 9000 + "}",
-        '{"type": NaN}',
-        "{'type': 'uplink_offer'}",
-    ],
-)
-def test_text_that_is_no_json(text: str) -> None:
-    with pytest.raises(InvalidArgument, match=r"^the message is not valid JSON"):
-        parse_message(text)
-
-
-@pytest.mark.parametrize("text", ["[]", "5", "null", '"uplink_offer"'])
-def test_json_that_is_no_object(text: str) -> None:
-    with pytest.raises(InvalidArgument, match="not an object"):
-        parse_message(text)
-
-
 def test_a_list_that_is_too_long_costs_nothing(mocker: MockerFixture) -> None:
     looked = mocker.patch("rpcd_wireguard_uplink.schema.validation.parse_message")
     with pytest.raises(InvalidArgument, match="endpoints must have at most 8"):
@@ -266,6 +220,9 @@ def test_size_is_counted_in_bytes() -> None:
 @pytest.mark.parametrize(
     ("raw", "sentence"),
     [
+        (b"", "not valid JSON"),
+        (b"[" * 16000, "not valid JSON"),
+        (b'{"sequence": ' + b"9" * 9000 + b"}", "not valid JSON"),
         (b'{"a": 1, "a": 1}', "a member twice"),
         (b'{"x": [{"a": 1, "\\u0061": 2}]}', "a member twice"),
         (b'{"a": ' + b"[" * 16 + b"]" * 16 + b"}", "more than 16 levels"),
@@ -278,6 +235,7 @@ def test_size_is_counted_in_bytes() -> None:
         ('{"a": 1}'.encode("utf-16"), "not valid JSON"),
         (b'{"a": 1} {}', "not valid JSON"),
         (b'["type"]', "not an object"),
+        (b"null", "not an object"),
     ],
 )
 def test_foreign_json_is_read_strictly(raw: bytes, sentence: str) -> None:
@@ -294,63 +252,3 @@ def test_the_limits_are_what_they_say() -> None:
     assert parse_json_message(b"{}", limit=2) == {}
     with pytest.raises(InvalidArgument, match="longer than 2 bytes"):
         parse_json_message(b"{ }", limit=2)
-
-
-KEYS = st.sampled_from([KEY, "//////////////////////////////////////////8="])
-NAMES = st.from_regex(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", fullmatch=True)
-LINES = st.text(st.sampled_from("ab1=.:,"), max_size=40)
-STAMPS = st.sampled_from(["", "2026-02-28T12:00:00Z"])
-SEQUENCES = st.none() | st.integers(0, 2**53 - 1)
-TOKENS = LINES.map(lambda text: tuple(text.split(",")) if text else ())
-PORTS = st.integers(1, 65535)
-HOSTS = (
-    st.ip_addresses(network="192.0.2.0/24")
-    | st.ip_addresses(network="2001:db8::/32")
-    | st.just("a.b")
-).map(str)
-OFFERS = st.builds(
-    Offer,
-    peer_id=NAMES,
-    host=HOSTS,
-    port=PORTS,
-    public_key=KEYS,
-    bandwidth_mbps=st.integers(0, 1_000_000),
-    latency_ms=st.just(-1.0) | st.floats(0, 60_000),
-    wan_type=st.sampled_from(["", "fiber", "lte"]),
-    available=st.booleans(),
-    timestamp=STAMPS,
-    sequence=SEQUENCES,
-    ttl_s=st.none() | st.integers(1, 604800),
-    egress=TOKENS,
-    metered=st.booleans(),
-    quota_gb=st.floats(0, 1_000_000),
-    quota_left_gb=st.just(-1.0) | st.floats(0, 1_000_000),
-    endpoints=st.lists(
-        st.builds(ScopedEndpoint, HOSTS, PORTS, st.sampled_from(["link", "public"])), max_size=8
-    ).map(tuple),
-    identity=KEYS | st.just(""),
-    signature=st.sampled_from(["", SIGNATURE]),
-)
-WITHDRAWALS = st.builds(
-    Withdrawal,
-    peer_id=NAMES,
-    timestamp=STAMPS,
-    sequence=SEQUENCES,
-    reason=LINES,
-    egress=TOKENS,
-    identity=KEYS | st.just(""),
-    signature=st.sampled_from(["", SIGNATURE]),
-)
-
-
-@given(OFFERS)
-def test_an_offer_is_read_as_it_was_written(message: Offer) -> None:
-    table = message.as_table()
-    assert parse_message(table) == message
-    assert parse_message(json.dumps(table)) == message
-
-
-@given(WITHDRAWALS)
-def test_a_withdrawal_is_read_as_it_was_written(message: Withdrawal) -> None:
-    assert parse_message(message.as_table()) == message
-    assert parse_message(json.dumps(message.as_table())) == message
