@@ -2,7 +2,9 @@
 
 `watch` drives a PathHealth the way the monitor does, by events instead of a clock: what is overdue
 expires before the next probe leaves, the pace is `paths.interval_s`, and while the line is suspect
-packets of other people's traffic count as evidence. Knows nothing of sockets or failover.
+packets of other people's traffic count as evidence.
+
+A test of many seeds takes few of them in the short form; `make test-deep` takes all (`seeds`).
 """
 
 from __future__ import annotations
@@ -12,7 +14,9 @@ import random
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
-from rpcd_wireguard_uplink.config.probe_profile import ProbeProfile
+import pytest
+
+from rpcd_wireguard_uplink.config.probe_profile import DEFAULT_PROFILE, FAST_PROFILE, ProbeProfile
 from rpcd_wireguard_uplink.failover.detector import PathHealth
 from rpcd_wireguard_uplink.failover.machine import Phase
 from rpcd_wireguard_uplink.failover.paths import WatchedPath
@@ -27,7 +31,17 @@ TARGETS = ("1.1.1.1", "8.8.8.8", "9.9.9.9")
 NEVER_S = float("inf")
 LONGEST_SLEEP_S = 5.0
 MAX_LOSS = 0.2
+PROFILES = pytest.mark.parametrize(
+    "profile", [DEFAULT_PROFILE, FAST_PROFILE], ids=["default", "fast"]
+)
 IN_USE, IN_DOUBT = Role(Phase.PRIMARY, True, True), Role(Phase.SUSPECT, True, True)
+
+
+def seeds(few: int, all_of_them: int, first: int = 0) -> pytest.MarkDecorator:
+    """Have a test run with few seeds, and with all of them in test-deep."""
+    short, whole = range(first, first + few), range(all_of_them)
+    rows = [pytest.param(short, id="few"), pytest.param(whole, id="all", marks=pytest.mark.deep)]
+    return pytest.mark.parametrize("seeds", rows)
 
 
 @dataclass(frozen=True)

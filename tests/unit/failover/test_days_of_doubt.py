@@ -15,7 +15,7 @@ from rpcd_wireguard_uplink.config.probe_profile import DEFAULT_PROFILE
 from rpcd_wireguard_uplink.failover.detector import PathHealth
 from rpcd_wireguard_uplink.model import Health
 from rpcd_wireguard_uplink.probing.doubt import REST_S, Stage
-from tests.unit.failover.day import Line, Watcher, random_bursts
+from tests.unit.failover.day import Line, Watcher, random_bursts, seeds
 
 HOUR_S = 3600.0
 
@@ -63,37 +63,38 @@ def watched(seed: int, until_s: float, **of_line: object) -> Doubting:
     return watcher
 
 
+@seeds(few=10, all_of_them=40)
 @pytest.mark.parametrize("delay_s", [0.005, 0.02, 0.12])
-def test_a_death_is_doubted_long_before_its_verdict(delay_s: float) -> None:
+def test_a_death_is_doubted_long_before_its_verdict(delay_s: float, seeds: range) -> None:
     waits = []
-    for seed in range(40):
-        watcher = watched(seed, 30 + seed * 0.0937, delay_s=lambda _: delay_s)
+    for seed in seeds:
+        watcher = watched(seed, 15 + seed * 0.0937, delay_s=lambda _: delay_s)
         died_s = watcher.line.dead_from_s = watcher.now_s
         assert watcher.run_to_verdict(died_s + 5) is not None
         assert len(watcher.doubts) == 1
         begun_s, ended_s = watcher.doubts[0]
         assert ended_s == watcher.verdicts[0][0], "the verdict takes over"
         waits.append(begun_s - died_s)
-    assert sorted(waits)[37] <= 0.45 + 3 * max(0.0, delay_s - 0.02)
+    assert sorted(waits)[int(0.93 * len(waits))] <= 0.45 + 3 * max(0.0, delay_s - 0.02)
 
 
 @pytest.mark.parametrize("has_traffic", [False, True])
-def test_hours_of_loss_and_bursts(has_traffic: bool) -> None:
+@pytest.mark.parametrize("hours", [0.5, pytest.param(1, marks=pytest.mark.deep)])
+def test_hours_of_loss_and_bursts(has_traffic: bool, hours: float) -> None:
     """2 % of loss and a burst of 300 ms a minute: what doubts there are, bursts explain."""
-    hours = 1
     bursts = random_bursts(random.Random(3), hours * HOUR_S, 60.0)
     watcher = watched(3, hours * HOUR_S, loss=0.02, bursts=bursts, has_traffic=has_traffic)
     explained = [d for d in watcher.doubts if any(b.begin_s < d[0] < b.end_s + 0.2 for b in bursts)]
     assert watcher.verdicts == []
     assert len(watcher.doubts) - len(explained) <= 1
-    assert 10 <= len(explained) <= len(bursts), "a burst of half a second is one"
+    assert 10 * hours <= len(explained) <= len(bursts), "a burst of half a second is one"
     assert sum(end - begin for begin, end in watcher.doubts) < 0.01 * hours * HOUR_S
 
 
 def test_a_calm_line_is_never_doubted_and_asked_no_more_than_before() -> None:
-    watcher = watched(1, HOUR_S)
+    watcher = watched(1, HOUR_S / 6)
     plain = Watcher(Line(random.Random(1)), DEFAULT_PROFILE)
-    plain.run(HOUR_S)
+    plain.run(HOUR_S / 6)
     assert watcher.doubts == [] and watcher.probes_sent == plain.probes_sent
 
 
@@ -115,5 +116,5 @@ def test_a_saturated_line_is_not_doubted() -> None:
     def queue(sent_s: float) -> float:
         return 0.02 + min(2.0, max(0.0, sent_s - 100.0) * 0.66) * (sent_s < 400.0)
 
-    watcher = watched(5, 600.0, delay_s=queue, has_traffic=True)
+    watcher = watched(5, 430.0, delay_s=queue, has_traffic=True)
     assert watcher.doubts == [] and watcher.verdicts == []

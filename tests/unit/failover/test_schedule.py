@@ -19,6 +19,23 @@ NOW_S, CHECK_S = 1000.0, 30.0
 FAST_S, CONFIRM_S, IDLE_S = 0.25, 0.1, 2.0
 
 
+def path(
+    kind: PathKind = PathKind.UPLINK,
+    state: Health = UP,
+    answer_age_s: float | None = 0.0,
+    born_s: float = 0.0,
+    used: bool = True,
+) -> WatchedPath:
+    health = PathHealth(DEFAULT_PROFILE, ("192.0.2.1",))
+    health.state = state
+    health.last_answer_s = None if answer_age_s is None else NOW_S - answer_age_s
+    return WatchedPath("d", kind, V4, health, Prober("d", V4), born_s, is_used=used)
+
+
+def pace_s(watched: WatchedPath, *role: object) -> float:
+    return interval_s(watched, Role(*role), DEFAULT_PROFILE, CHECK_S, NOW_S)  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize(
     ("phase", "role", "state", "used", "answer_age_s", "expected_s"),
     [
@@ -49,24 +66,16 @@ def test_pace(
     answer_age_s: float | None,
     expected_s: float,
 ) -> None:
-    health = PathHealth(DEFAULT_PROFILE, ("192.0.2.1",))
-    health.state = state
-    health.last_answer_s = None if answer_age_s is None else NOW_S - answer_age_s
     born_s = NOW_S - (1.0 if role.startswith("new") else NEW_PATH_S)
-    path = WatchedPath("d", PathKind.UPLINK, V4, health, Prober("d", V4), born_s, is_used=used)
-    role = Role(phase, role == "primary", role == "active")
-    assert interval_s(path, role, DEFAULT_PROFILE, CHECK_S, NOW_S) == expected_s
+    watched = path(PathKind.UPLINK, state, answer_age_s, born_s, used)
+    assert pace_s(watched, phase, role == "primary", role == "active") == expected_s
 
 
 def test_probes_that_are_a_connection_each_are_sent_less_often() -> None:
-    health = PathHealth(DEFAULT_PROFILE, ("192.0.2.1",))
-    health.state, health.last_answer_s = UP, NOW_S
-    path = WatchedPath("d", PathKind.WAN, V4, health, Prober("d", V4), 0.0)
-    role = Role(Phase.PRIMARY, True, True)
+    watched = path(PathKind.WAN)
     for method in ProbeKind:
-        path.kinds.present = method
-        wanted_s = 1.0 if method.is_dear else FAST_S
-        assert interval_s(path, role, DEFAULT_PROFILE, CHECK_S, NOW_S) == wanted_s
+        watched.kinds.present = method
+        assert pace_s(watched, Phase.PRIMARY, True, True) == (1.0 if method.is_dear else FAST_S)
 
 
 def test_probes_that_nobody_waits_for_leave_together() -> None:
@@ -95,18 +104,10 @@ def test_probes_that_are_waited_for_leave_at_their_time(pause_s: float) -> None:
     assert path.probe_due_s == NOW_S + 0.73 + pause_s
 
 
-@pytest.mark.parametrize(
-    ("phase", "is_wanted", "expected_s"),
-    [(Phase.PRIMARY, True, FAST_S), (Phase.PRIMARY, False, CHECK_S)],
-)
-def test_a_backup_that_may_soon_be_needed_is_probed_fast(
-    phase: Phase, is_wanted: bool, expected_s: float
-) -> None:
-    health = PathHealth(DEFAULT_PROFILE, ("192.0.2.1",))
-    health.state, health.last_answer_s = UP, NOW_S - 20.0
-    path = WatchedPath("d", PathKind.UPLINK, V4, health, Prober("d", V4), 0.0)
-    role = Role(phase, False, False, is_wanted)
-    assert interval_s(path, role, DEFAULT_PROFILE, CHECK_S, NOW_S) == expected_s
+def test_a_backup_that_may_soon_be_needed_is_probed_fast() -> None:
+    backup = path(answer_age_s=20.0)
+    assert pace_s(backup, Phase.PRIMARY, False, False, True) == FAST_S
+    assert pace_s(backup, Phase.PRIMARY, False, False, False) == CHECK_S
 
 
 def test_use_is_noticed_at_once_and_idleness_after_a_window() -> None:
@@ -118,16 +119,13 @@ def test_use_is_noticed_at_once_and_idleness_after_a_window() -> None:
     assert traffic.seen(1015, 12.0), "eleven packets since the window began"
 
 
-def test_own_probes_are_no_use() -> None:
+def test_own_probes_and_counters_that_begin_anew_are_no_use() -> None:
     traffic = Traffic(window_s=10.0)
     traffic.seen(0, 0.0)
     for number in range(1, 101):
         traffic.probed()
         traffic.seen(number, number / 10)
     assert not traffic.is_used
-
-
-def test_counters_that_begin_anew_are_no_use() -> None:
     traffic = Traffic(window_s=10.0)
     traffic.seen(5000, 0.0)
     traffic.seen(5001, 10.0)

@@ -21,6 +21,9 @@ from rpcd_wireguard_uplink.model import Cost, Health, PathKind
 
 GOOD = Candidate("a", PathKind.UPLINK, Health.UP, weight=10, latency_ms=20.0, last_answer_age_s=1.0)
 LINE = Candidate("wan2", PathKind.WAN, Health.UP, metric=20, last_answer_age_s=1.0)
+SHARING = replace(GOOD, shares_underlay=True, outlives_primary=True)
+UNANSWERED = "nothing has answered through it yet"
+OVER_THE_DEAD = "it travels over the WAN that failed and does not answer now"
 
 
 @pytest.mark.parametrize(
@@ -30,23 +33,12 @@ LINE = Candidate("wan2", PathKind.WAN, Health.UP, metric=20, last_answer_age_s=1
         (replace(GOOD, health=Health.SUSPECT), ""),
         (replace(GOOD, carries_family=False), "the tunnel has no address of this family"),
         (replace(GOOD, health=Health.DOWN, cause="carrier lost"), "it is down: carrier lost"),
-        (replace(GOOD, health=Health.UNKNOWN), "nothing has answered through it yet"),
-        (
-            replace(GOOD, health=Health.SUSPECT, last_answer_age_s=None),
-            "nothing has answered through it yet",
-        ),
+        (replace(GOOD, health=Health.UNKNOWN), UNANSWERED),
+        (replace(GOOD, health=Health.SUSPECT, last_answer_age_s=None), UNANSWERED),
         (replace(GOOD, last_answer_age_s=600.0), ""),
-        (replace(GOOD, shares_underlay=True, outlives_primary=True), ""),
-        (
-            replace(GOOD, shares_underlay=True, outlives_primary=False),
-            "it travels over the WAN that failed and does not answer now",
-        ),
-        (
-            replace(
-                GOOD, shares_underlay=True, outlives_primary=True, last_answer_age_s=FRESH_S + 1
-            ),
-            "it travels over the WAN that failed and does not answer now",
-        ),
+        (SHARING, ""),
+        (replace(SHARING, outlives_primary=False), OVER_THE_DEAD),
+        (replace(SHARING, last_answer_age_s=FRESH_S + 1), OVER_THE_DEAD),
     ],
 )
 def test_reasons(candidate: Candidate, reason: str) -> None:
