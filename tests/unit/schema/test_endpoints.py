@@ -14,20 +14,12 @@ from rpcd_wireguard_uplink.schema.endpoints import (
     parse_key,
 )
 
+UNCHANGED = ["nodeA.example.com", "nodeA", "node_a.lan", "192.0.2.1", "fe80::1"]
+UNCHANGED += ["64:ff9b::c000:201", "xn--bcher-kva.example", "a" * 63 + ".b"]
+
 
 @pytest.mark.parametrize(
-    ("text", "host"),
-    [
-        ("nodeA.example.com", "nodeA.example.com"),
-        ("nodeA", "nodeA"),
-        ("node_a.lan", "node_a.lan"),
-        ("xn--bcher-kva.example", "xn--bcher-kva.example"),
-        ("a" * 63 + ".b", "a" * 63 + ".b"),
-        ("192.0.2.1", "192.0.2.1"),
-        ("2001:DB8:0::1", "2001:db8::1"),
-        ("fe80::1", "fe80::1"),
-        ("64:ff9b::c000:201", "64:ff9b::c000:201"),
-    ],
+    ("text", "host"), [*((same, same) for same in UNCHANGED), ("2001:DB8:0::1", "2001:db8::1")]
 )
 def test_hosts(text: str, host: str) -> None:
     assert parse_host(text) == host
@@ -88,18 +80,13 @@ SMALL = (
 
 
 @pytest.mark.parametrize("point", SMALL)
-@pytest.mark.parametrize("top", [0, 1 << 255])
-def test_a_key_that_gives_everybody_the_same_secret(point: int, top: int) -> None:
+def test_a_key_that_gives_everybody_the_same_secret(point: int) -> None:
     """X25519 ignores the top bit (RFC 7748, section 5)."""
-    text = base64.b64encode((point | top).to_bytes(32, "little")).decode()
-    with pytest.raises(InvalidArgument, match="no tunnel can be made"):
-        parse_key(text)
-
-
-def test_keys_that_pass() -> None:
-    for number in range(2, 20):
-        text = base64.b64encode(number.to_bytes(32, "little")).decode()
-        assert parse_key(text) == text
+    for number in (point, point | 1 << 255):
+        with pytest.raises(InvalidArgument, match="no tunnel can be made"):
+            parse_key(base64.b64encode(number.to_bytes(32, "little")).decode())
+    good = base64.b64encode((9).to_bytes(32, "little")).decode()
+    assert parse_key(good) == good
 
 
 BAD_PREFIXES = "10.0.0.1/ 10.0.0.1/0 10.0.0.1/33 10.0.0.1/255.255.255.0 fd00::2/129"

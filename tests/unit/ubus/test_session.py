@@ -107,43 +107,41 @@ async def test_a_link_keeps_order_and_refuses_past_its_limit():
     theirs.close()
 
 
-async def test_a_bus_that_stopped_reading_counts_as_lost(tmp_path):
-    path = str(tmp_path / "deaf.sock")
-    with socket.socket(socket.AF_UNIX) as listener:
-        listener.bind(path)
-        listener.listen()
-        client = Client(path)
-        connecting = asyncio.create_task(client.connect())
-        await asyncio.sleep(0)
-        sock, _ = listener.accept()
-        with sock:
-            sock.sendall(HELLO)
-            await connecting
-            calls = []
-            while client.connected and len(calls) < 100:
-                data = {"v": "x" * 500_000}
-                calls.append(asyncio.create_task(client.send("event", data)))
-                await asyncio.sleep(0.001)
-            results = await asyncio.wait_for(asyncio.gather(*calls, return_exceptions=True), 20)
-            assert 8 <= len(calls) < 100
-            assert all(isinstance(result, BusError) for result in results)
-        await client.close()
+@pytest.fixture
+def listener(tmp_path):
+    """A bus that says nothing by itself."""
+    with socket.socket(socket.AF_UNIX) as sock:
+        sock.bind(str(tmp_path / "bus.sock"))
+        sock.listen()
+        yield sock
 
 
-async def test_a_bus_that_does_not_greet_is_an_error(tmp_path):
-    path = str(tmp_path / "mute.sock")
-    with socket.socket(socket.AF_UNIX) as listener:
-        listener.bind(path)
-        listener.listen()
-        with pytest.raises(BusError, match="does not answer"):
-            await Client(path).connect(0.1)
+async def test_a_bus_that_stopped_reading_counts_as_lost(listener):
+    client = Client(listener.getsockname())
+    connecting = asyncio.create_task(client.connect())
+    await asyncio.sleep(0)
+    sock, _ = listener.accept()
+    with sock:
+        sock.sendall(HELLO)
+        await connecting
+        calls = []
+        while client.connected and len(calls) < 100:
+            data = {"v": "x" * 500_000}
+            calls.append(asyncio.create_task(client.send("event", data)))
+            await asyncio.sleep(0.001)
+        results = await asyncio.wait_for(asyncio.gather(*calls, return_exceptions=True), 20)
+        assert 8 <= len(calls) < 100
+        assert all(isinstance(result, BusError) for result in results)
+    await client.close()
 
 
-def test_the_package_does_not_load_the_event_loop():
-    code = "import sys, rpcd_wireguard_uplink.ubus; print('asyncio' in sys.modules)"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout == "False\n"
-    command = "rpcd_wireguard_uplink.extras.standalone.__main__"
-    code = f"import sys, {command}; print('asyncio' in sys.modules)"
+async def test_a_bus_that_does_not_greet_is_an_error(listener):
+    with pytest.raises(BusError, match="does not answer"):
+        await Client(listener.getsockname()).connect(0.05)
+
+
+@pytest.mark.parametrize("module", ["ubus", "extras.standalone.__main__"])
+def test_the_package_does_not_load_the_event_loop(module):
+    code = f"import sys, rpcd_wireguard_uplink.{module}; print('asyncio' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "False\n"

@@ -151,14 +151,6 @@ def test_anonymous_names_hold_while_others_go() -> None:
     assert draft.get(added) == draft.sections[-1]
 
 
-def test_types_that_need_quotes_are_quoted() -> None:
-    draft = Draft(parse("", file="f"))
-    draft.set_section("a", "b'c#d", {})
-    draft.add_anonymous("e;f", {})
-    again = parse(draft.document.render(), file="f")
-    assert [section.type for section in again.sections] == ["b'c#d", "e;f"]
-
-
 REFUSED = [
     (
         lambda d: d.set_option("wan", "key", "se\0cret"),

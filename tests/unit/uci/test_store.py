@@ -46,13 +46,6 @@ def locked(path: Path) -> Iterator[None]:
         yield
 
 
-def test_an_edit_is_written(store: Store, tmp_path: Path) -> None:
-    assert store.read("network").render() == TEXT
-    set_mtu(store, "1420")
-    assert (tmp_path / "network").read_text() == TEXT.replace("1500", "1420")
-    assert names(store) == ["network"]
-
-
 def test_a_missing_file(store: Store) -> None:
     with pytest.raises(MissingConfig, match="dhcp doesn't exist") as caught:
         store.read("dhcp")
@@ -82,11 +75,8 @@ def test_mode_and_owner_are_kept(store: Store, tmp_path: Path) -> None:
     set_mtu(store, "1420")
     after = path.stat()
     assert after.st_ino != before.st_ino
-    assert (after.st_mode, after.st_uid, after.st_gid) == (
-        before.st_mode,
-        before.st_uid,
-        before.st_gid,
-    )
+    for kept in ("st_mode", "st_uid", "st_gid"):
+        assert getattr(after, kept) == getattr(before, kept)
 
 
 def test_a_link_is_written_through(store: Store, tmp_path: Path) -> None:
@@ -100,30 +90,19 @@ def test_a_link_is_written_through(store: Store, tmp_path: Path) -> None:
     assert os.listdir(target) == ["real"]
 
 
-def test_nothing_is_written_without_a_change(store: Store) -> None:
+def test_nothing_is_written_without_a_change_or_after_an_error(store: Store) -> None:
     before = store.signature("network")
     set_mtu(store, "1500")
     with store.edit("dhcp"):
         pass
-    assert store.signature("network") == before
-    assert names(store) == ["network"]
-
-
-def test_the_signature_tells_a_change(store: Store) -> None:
-    before = store.signature("network")
-    assert store.signature("network") == before
-    set_mtu(store, "1501")
-    assert store.signature("network") != before
-
-
-def test_nothing_is_written_after_an_error(store: Store) -> None:
-    before = store.signature("network")
     for config in ("network", "dhcp"):
         with pytest.raises(OSError, match="mine"), store.edit(config) as draft:
             draft.set_section("x", "t", {})
             raise OSError("mine")
     assert store.signature("network") == before
     assert names(store) == ["network"]
+    set_mtu(store, "1501")
+    assert store.signature("network") != before
 
 
 def test_a_broken_file_is_not_overwritten(store: Store, tmp_path: Path) -> None:
@@ -280,12 +259,3 @@ def test_a_writer_killed_between_any_two_calls_leaves_old_or_new(
     assert left[:written] == [old] * written
     assert set(left[written:]) == {new}
     assert written > 5, "the calls were not seen"
-
-
-def test_a_killed_writer_of_a_new_file_leaves_no_lock(store: Store, tmp_path: Path) -> None:
-    (tmp_path / ".dhcp.new").write_text("config half 'wri")
-    with store.edit("dhcp") as draft:
-        assert draft.sections == ()
-        draft.set_section("a", "t", {})
-    assert (tmp_path / "dhcp").read_text() == "config t 'a'\n"
-    assert names(store) == ["dhcp", "network"]
