@@ -92,6 +92,7 @@ def test_what_is_added_and_what_is_unknown() -> None:
     )
     assert [type(each.port) for each in found.endpoints] == [int, int]
     assert (found.identity, found.signature) == (KEY, SIGNATURE)
+    assert parse_message(found.as_table()) == found
 
 
 def test_a_withdrawal() -> None:
