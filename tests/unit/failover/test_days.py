@@ -195,6 +195,13 @@ def test_three_quarters_lost_are_noticed_within_a_second_at_the_fast_pace() -> N
     assert quantile(times, 0.95) <= 1.0
 
 
+@PROFILES
+def test_a_tenth_of_the_packets_lost_is_no_death(profile: ProbeProfile) -> None:
+    watcher = Watcher(Line(random.Random(7), loss=0.1), profile)
+    watcher.run(300)
+    assert watcher.verdicts == []
+
+
 @seeds(few=1, all_of_them=3)
 @pytest.mark.parametrize("count", [1, 2])
 @PROFILES

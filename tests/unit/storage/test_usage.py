@@ -84,6 +84,14 @@ def test_what_forgotten_keys_moved_ends_with_its_period() -> None:
     assert ledger.total == Usage(0, 0)
 
 
+def test_keys_in_use_are_never_forgotten() -> None:
+    ledger = Ledger()
+    many = {f"k{number}": 1 for number in range(MOST_KEYS + 10)}
+    for _ in range(3):
+        ledger.record(many, DAY, 1)
+    assert ledger.total.period == MOST_KEYS + 10
+
+
 # --- days
 
 

@@ -111,6 +111,13 @@ def test_of_two_sections_with_one_name_the_first_is_meant() -> None:
     assert document.get("cfg02b606") is document.sections[0]
 
 
+def test_bytes_that_are_not_utf8_survive() -> None:
+    content = b"config a 'b'\n\toption c '\xff\xc3\xa9'\n"
+    document = parse(content, file="f")
+    assert document.sections[0].options["c"] == "\udcffé"
+    assert document.encode() == content
+
+
 def test_the_recorded_export_reads_back_as_it_was() -> None:
     """As `uci export` printed a value with quotes, a backslash and a line break."""
     text = (

@@ -259,3 +259,14 @@ def test_a_writer_killed_between_any_two_calls_leaves_old_or_new(
     assert left[:written] == [old] * written
     assert set(left[written:]) == {new}
     assert written > 5, "the calls were not seen"
+
+
+def test_a_killed_writer_of_a_new_file_leaves_no_lock_and_no_text(
+    store: Store, tmp_path: Path
+) -> None:
+    (tmp_path / ".dhcp.new").write_text("config half 'wri")
+    with store.edit("dhcp") as draft:
+        assert draft.sections == ()
+        draft.set_section("a", "t", {})
+    assert (tmp_path / "dhcp").read_text() == "config t 'a'\n"
+    assert names(store) == ["dhcp", "network"]
