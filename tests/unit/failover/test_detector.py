@@ -256,6 +256,13 @@ def test_traffic_holds_a_verdict_up_for_a_bounded_time(path: Path) -> None:
     assert path.state is DOWN, "it brings no dead path back"
 
 
+def test_traffic_does_not_hide_a_rate_of_loss(path: Path) -> None:
+    for _ in range(12):
+        path.probe(".++.")
+        path.health.saw_traffic(path.now_s)
+    assert path.state is DOWN
+
+
 # --- carrier and route
 
 
