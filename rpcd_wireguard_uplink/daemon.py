@@ -42,6 +42,7 @@ from .provider.lease_server import LeaseServer
 from .provider.offer import OfferAnnounced, OwnOffer
 from .provider.site import Site
 from .provider.unkept_leases import UnkeptLeases
+from .reasons import because
 from .steering.controller import PlanApplied
 from .steering.coordinator import SteeringCoordinator
 from .storage.state_file import Remembered, StateFile, now_text, read_state, run_dir_of, write_state
@@ -443,7 +444,5 @@ def _open_broker(*given: Any) -> BrokerTransport:
     try:
         from .extras.mqtt.transport import MqttTransport
     except ImportError as error:  # a package of its own on OpenWrt
-        raise NotSupported(
-            "MQTT needs its own package: install rpcd-wireguard-uplink-mqtt"
-        ) from error
+        raise NotSupported(because("mqtt_package")) from error
     return MqttTransport(*given)

@@ -14,6 +14,7 @@ from dataclasses import field
 from enum import Enum
 
 from .errors import InvalidArgument
+from .reasons import because
 from .schema.endpoints import DEFAULT_PORT as DEFAULT_PORT
 from .schema.endpoints import Endpoint as Endpoint
 from .schema.record import Record, member
@@ -311,7 +312,7 @@ def interface_name(peer_id: str, taken: Container[str]) -> str:
         name = TUNNEL_PREFIX + plain[:4] + digest[:4]
         if name not in taken:
             return name
-    raise InvalidArgument(f"no interface name is free for {peer_id}: remove an uplink first")
+    raise InvalidArgument(because("no_name_free", peer_id))
 
 
 def is_own_name(interface: str) -> bool:
@@ -356,10 +357,10 @@ def normal_address(text: str) -> str:
     try:
         interface = ipaddress.ip_interface(text)
     except ValueError as error:
-        raise InvalidArgument("address is not an IPv4 or IPv6 address") from error
+        raise InvalidArgument(because("address_is_none")) from error
     ip = interface.ip
     if ip.is_loopback or ip.is_multicast or ip.is_unspecified:
-        raise InvalidArgument(f"address {ip} can't be a tunnel's: take one of a private range")
+        raise InvalidArgument(because("address_no_tunnels", ip))
     return str(interface)
 
 

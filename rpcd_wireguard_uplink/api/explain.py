@@ -241,9 +241,9 @@ class ExplainMethods:
         if found.name in failed:
             cause = ASSUMED
         elif underlay in failed and underlay not in wans:
-            cause = f"it travels over {underlay}"
+            cause = because("travels_over", underlay)
         elif underlay in wans and wans <= set(failed):
-            cause = "no WAN is left that it could travel over"
+            cause = because("no_wan_left")
         if cause:
             return replace(found, health=Health.DOWN, cause=cause)
         if found.shares_underlay and network.primaries() & set(failed):

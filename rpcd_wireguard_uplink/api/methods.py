@@ -13,7 +13,7 @@ from types import MappingProxyType
 from typing import Any, Literal
 
 from ..errors import Status, UplinkError, place_of
-from ..reasons import code_of
+from ..reasons import because, code_of, reported
 from ..schema import shapes as s
 from ..schema import validation
 from ..schema.record import Record
@@ -113,14 +113,17 @@ def error_reply(error: BaseException) -> tuple[dict[str, Any], Status]:
     """
     if isinstance(error, UplinkError):
         told = str(error)
-        code, args = code_of(told)
-        table = {"success": False, "error": told, "code": error.code}
-        return table | ({"error_code": code, "error_args": [*args]} if code else {}), error.status
+        return _refusal(told, error.code), error.status
     import logging
 
     logging.getLogger(__name__).error("%s at %s", type(error).__name__, place_of(error))
-    sentence = "something failed inside the service; its log names the place"
-    return {"success": False, "error": sentence, "code": UplinkError.code}, Status.UNKNOWN_ERROR
+    return _refusal(because("internal"), UplinkError.code), Status.UNKNOWN_ERROR
+
+
+def _refusal(told: str, code: str) -> dict[str, Any]:
+    reason, args = code_of(reported(told))
+    table = {"success": False, "error": told, "code": code}
+    return {**table, "error_code": reason, "error_args": [*args]}
 
 
 # --- the table
@@ -204,7 +207,7 @@ _UPLINKS = (
         "Gives latency, loss and traffic of every path over the last hour, day or month.",
         optional={"span": s.text(
             "hour (a point a minute), day (15 minutes) or month (8 hours); hour if left out",
-            "be hour, day or month", pattern=r"^(?:hour|day|month)$(?!\n)")},
+            because("must_span"), pattern=r"^(?:hour|day|month)$(?!\n)")},
         alias=""),
 )
 _CHOICE = (
@@ -217,7 +220,7 @@ _CHOICE = (
             **s.rows("the paths to assume dead: devices, names of WANs, or peer ids",
                      s.text("a path", maxLength=64), 64),
             "minItems": 1,
-            "x-must": "have from 1 to 64 entries",
+            "x-must": because("must_entries"),
             "x-secret": True}},  # too long to be quoted
         example="wan"),
     Method("uplink_drill", "write", r.Drilled,
@@ -253,7 +256,7 @@ _PEERS = (
         needed=_PEER,
         optional={"fingerprint": s.text(
             "master-link's fingerprint of the peer, where several could be meant",
-            "be 1 to 128 letters, digits, dots, colons or hyphens",
+            because("must_fingerprint"),
             pattern=r"^[A-Za-z0-9:._-]{1,128}$(?!\n)")},
         example="nodea"),
     Method("uplink_trust_revoke", "write", r.DonePeer,
@@ -265,7 +268,7 @@ _PEERS = (
 
 _OLDER_INTERFACE: Mapping[str, Tree] = {
     "interface": s.text("the name of an uplink's network interface",
-        "be 1 to 15 letters, digits, dots, underscores or hyphens",
+        because("must_interface"),
         pattern=r"^[A-Za-z0-9_.-]{1,15}$(?!\n)")}
 _TO_100 = r"^(?:[1-9][0-9]?|100)$(?!\n)"
 _AMOUNT = r"^[0-9]{1,6}$(?!\n)"
@@ -295,7 +298,7 @@ _OLDER = (
         _OLDER_INTERFACE, _OLDER_ORDER),
     Method("set_uplink_failover", "write", r.Switched, "The older name of uplink_set_failover.",
         {"enabled": s.digits("1 to fail over automatically, 0 not to", r"^[01]$(?!\n)", 0, 1)
-                    | {"type": ["string", "integer", "boolean"], "x-must": "be 1 or 0"}}),
+                    | {"type": ["string", "integer", "boolean"], "x-must": because("must_flag")}}),
 )
 # fmt: on
 

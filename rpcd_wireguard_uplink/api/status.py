@@ -28,7 +28,7 @@ from ..platform.linux import Platform
 from ..probing.icmp import PROBE_BYTES
 from ..probing.probe_kind import ProbeKind
 from ..provider.lease_server import LeaseServer
-from ..reasons import because, code_of, page_texts
+from ..reasons import because, code_of, page_texts, reported
 from ..uplinks.terms import offer_reason
 from ..uplinks.wans import Wans
 from ..values import dataclass
@@ -259,8 +259,8 @@ class StatusMethods:
     def problems(self) -> Iterator[str]:
         config = self._store.current
         for sentence in self._warnings.all():
-            yield sentence if code_of(sentence)[0] else because("reported", sentence)
-        yield from (because("setting", sentence) for sentence in config.warnings)
+            yield reported(sentence)
+        yield from (because("setting", reported(sentence)) for sentence in config.warnings)
         yield from filter(None, (fate_note(self._monitor, uplink) for uplink in config.uplinks))
         yield from anchor_problems(anchor_rows(config, self._monitor), config)
         yield from self._prefix_note()

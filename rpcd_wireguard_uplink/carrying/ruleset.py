@@ -16,6 +16,7 @@ from typing import Any
 
 from ..errors import CommandFailed, UplinkError
 from ..model import Family
+from ..reasons import because
 from ..system import process
 from ..values import dataclass
 from .iptables import parse_save
@@ -141,7 +142,7 @@ async def read_ruleset() -> Ruleset:
     """The ruleset in force, without the elements of large sets. Raises UplinkError."""
     listed = await process.run(["nft", "-j", "-t", "list", "ruleset"], timeout_s=LIST_S)
     if len(listed.stdout) > MOST_CHARACTERS:
-        raise CommandFailed("the packet filter's ruleset is too large to be looked through")
+        raise CommandFailed(because("ruleset_too_large"))
     is_long = len(listed.stdout) > LONG_LISTING  # what takes long must not hold up the probes
     found = (
         await asyncio.to_thread(parse_ruleset, listed.stdout)

@@ -39,7 +39,6 @@ DIVERTED = (Phase.FAILED_OVER, Phase.HOLDING)
 _NAT = ("masquerade", "snat")
 
 _WHAT = {Finding.BLOCKED: "lan_dropped", Finding.SILENT: "lan_silent", Finding.KEPT: "lan_kept"}
-_UNCOUNTED = "whether traffic comes back is not known: {}"
 _UNNAMED = because("rule_unnamed")
 
 
@@ -138,7 +137,7 @@ class CarryingWatch:
         for family in used.keys() - self._trails.keys():
             self._trails[family] = Trail(used[family])
         counters = None
-        with self._warnings.catch("carrying", sentence=_UNCOUNTED.format):
+        with self._warnings.catch("carrying", sentence=lambda e: because("uncounted", e)):
             counters = read_counters(self._sets)
         if counters is None:
             return

@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from ..model import TUNNEL_PREFIX, is_key, normal_address
+from ..reasons import because
 from ..schema.endpoints import parse_endpoint, parse_host
 from ..schema.shapes import PEER_ID
 from ..values import dataclass
@@ -49,7 +50,7 @@ def whole(low: int, high: int, *, per: int = 0) -> Kind:
 
     return Kind(
         parse,
-        f"a whole number from {low} to {high}",
+        because("form_whole", low, high),
         lambda value: plain_number(round(value * (per or 1))),
         "port" if (low, high) == (1, 65535) else f"range({low},{high})",
     )
@@ -67,7 +68,7 @@ def decimal(high: int) -> Kind:
             raise ValueError
         return float(text)
 
-    return Kind(parse, f"a number from 0 to {high}", plain_number, f"and(ufloat,max({high}))")
+    return Kind(parse, because("form_decimal", high), plain_number, f"and(ufloat,max({high}))")
 
 
 def held_to(test: Callable[[str], object], must: str, **form: Any) -> Kind:
@@ -82,16 +83,12 @@ def held_to(test: Callable[[str], object], must: str, **form: Any) -> Kind:
 
 
 def choice(*words: str) -> Kind:
-    return held_to(words.__contains__, f"one of {', '.join(words)}", words=words)
+    return held_to(words.__contains__, because("form_choice", ", ".join(words)), words=words)
 
 
 def matching(pattern: str, must: str) -> Kind:
     test = functools.partial(re.fullmatch, pattern)
     return held_to(test, must, pattern=pattern)
-
-
-def key(what: str) -> Kind:
-    return held_to(is_key, f"{what} (32 bytes in base64)")
 
 
 def pool(
@@ -100,7 +97,7 @@ def pool(
     """A network inside one of these, with a prefix of at most this length."""
 
     def parse(text: str) -> str:
-        found = ipaddress.ip_network(text)
+        found = _network(text, "pool_bits")
         is_inside = any(found.version == one.version and found.subnet_of(one) for one in ranges)  # type: ignore[arg-type]
         if found.prefixlen > longest or not is_inside:
             raise ValueError
@@ -108,7 +105,7 @@ def pool(
 
     inside = ", ".join(map(str, ranges))
     version = ranges[0].version
-    return Kind(parse, f"a network up to /{longest} inside {inside}", datatype=f"cidr{version}")
+    return Kind(parse, because("form_pool", longest, inside), datatype=f"cidr{version}")
 
 
 def _flag(text: str) -> bool:
@@ -160,8 +157,12 @@ _DSCP = {
 """Names of code points, and their numbers (RFC 2474, 2597, 3246, 5865, 8622)."""
 
 
-def _network(text: str) -> str:
-    return str(ipaddress.ip_network(text))
+def _network(text: str, code: str) -> ipaddress.IPv4Network | ipaddress.IPv6Network:
+    """Raises ValueError that names the network where bits behind the prefix are set."""
+    found = ipaddress.ip_interface(text)
+    if found.ip != found.network.network_address:
+        raise ValueError(because(code, found.network, found.ip))
+    return found.network
 
 
 def _ports(text: str) -> tuple[int, int]:
@@ -178,55 +179,41 @@ def _dscp(text: str) -> int:
 
 
 _ID = PEER_ID["pattern"].removeprefix("^").removesuffix(r"$(?!\n)")
-FLAG = Kind(_flag, "1 or 0", lambda value: "1" if value else "0", "bool")
-TEXT = Kind(lambda text: text, "text")
-ID = matching(_ID, PEER_ID["x-must"].removeprefix("be "))
-ADDRESS = Kind(_address, "an IPv4 or IPv6 address", datatype="ipaddr(1)")
+FLAG = Kind(_flag, because("form_flag"), lambda value: "1" if value else "0", "bool")
+TEXT = Kind(lambda text: text, because("form_text"))
+ID = matching(_ID, because("form_id"))
+ADDRESS = Kind(_address, because("form_address"), datatype="ipaddr(1)")
 NETWORK = Kind(
-    _network,
-    "an address or a network, as in 192.168.1.7 or 2001:db8::/32",
+    lambda text: str(_network(text, "host_bits")),
+    because("form_network"),
     datatype="or(ipaddr(1),cidr)",
 )
 PORTS = Kind(
     _ports,
-    "a port or a range of ports, as in 5060 or 10000-20000",
+    because("form_ports"),
     lambda ports: "-".join(map(str, sorted({*ports}))),
     datatype="portrange",
 )
 DSCP = Kind(
     _dscp,
-    "a code point: a number from 0 to 63, or a name as EF, AF41, CS5",
+    because("form_dscp"),
     pattern="[1-5]?[0-9]|6[0-3]|[Cc][Ss][0-7]|[Aa][Ff][1-4][1-3]|[Ee][Ff]|[Vv][Aa]|[Ll][Ee]",
 )
-HOST = Kind(parse_host, "a host name or an address of another machine", datatype="host")
-ENDPOINT = Kind(parse_endpoint, "HOST:PORT, an IPv6 address in brackets, of another machine")
-BROKER = Kind(_broker, "a host name or an address", datatype="host")
-TUNNEL_ADDRESS = Kind(normal_address, "a host's address, with a prefix length or without")
-CONSUMER_ADDRESS = Kind(_consumer_address, "one consumer's: /32 or /128")
-MESH_PEER = Kind(
-    _mesh_peer,
-    "a peer's id and its address in the mesh, as in 'nodeA 10.9.0.1'",
-    " ".join,
-    pattern=rf"{_ID} +[0-9A-Fa-f.:]+",
-)
-PATH = matching(r"/[^\x00-\x1f\x7f]{1,254}", "a file's whole path")
-DEVICE = matching(
-    rf"(?!{TUNNEL_PREFIX.rstrip('_')})[A-Za-z0-9_.-]{{1,15}}",
-    "a WireGuard device that is none of this service's",
-)
-WG_KEY = key("a WireGuard key")
+HOST = Kind(parse_host, because("form_host"), datatype="host")
+ENDPOINT = Kind(parse_endpoint, because("form_endpoint"))
+BROKER = Kind(_broker, because("form_broker"), datatype="host")
+TUNNEL_ADDRESS = Kind(normal_address, because("form_tunnel_address"))
+CONSUMER_ADDRESS = Kind(_consumer_address, because("form_consumer_address"))
+MESH_PEER = Kind(_mesh_peer, because("form_mesh_peer"), " ".join, pattern=rf"{_ID} +[0-9A-Fa-f.:]+")
+PATH = matching(r"/[^\x00-\x1f\x7f]{1,254}", because("form_path"))
+DEVICE = matching(rf"(?!{TUNNEL_PREFIX.rstrip('_')})[A-Za-z0-9_.-]{{1,15}}", because("form_device"))
+WG_KEY = held_to(is_key, because("form_wg_key"))
+SIGNING_KEY = held_to(is_key, because("form_signing_key"))
 # Where a consumer takes addresses from; 100.64.0.0/10 is left to Tailscale and carriers' NAT.
 POOL4 = pool([*map(ipaddress.IPv4Network, ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16"))], 30)
 POOL6 = pool([ipaddress.IPv6Network("fc00::/7")], 120)
-PAGE = matching(
-    r"http://[A-Za-z0-9.\[][!-~]{0,190}",
-    "the URL of a page that answers 204, and begin with http://",
-)
-FINGERPRINT = matching(r"[0-9A-Za-z:+/=._-]{1,128}", "a fingerprint of master-link's")
-TOPIC = matching(r"[0-9A-Za-z_.-]+(?:/[0-9A-Za-z_.-]+)*", "words of a topic with / between them")
-WAN_TYPE = matching(r"[0-9A-Za-z_./+ -]{1,32}", "at most 32 plain characters")
-NO_PASSWORD = Kind(
-    _refuse,
-    "an option of this file: LuCI may read it; put the password into a file of its own that only "
-    "root can read, and name that in password_file",
-)
+PAGE = matching(r"http://[A-Za-z0-9.\[][!-~]{0,190}", because("form_page"))
+FINGERPRINT = matching(r"[0-9A-Za-z:+/=._-]{1,128}", because("form_fingerprint"))
+TOPIC = matching(r"[0-9A-Za-z_.-]+(?:/[0-9A-Za-z_.-]+)*", because("form_topic"))
+WAN_TYPE = matching(r"[0-9A-Za-z_./+ -]{1,32}", because("form_wan_type"))
+NO_PASSWORD = Kind(_refuse, because("form_no_password"))

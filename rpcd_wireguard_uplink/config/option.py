@@ -8,6 +8,7 @@ from enum import Enum
 from typing import Any
 
 from ..errors import InvalidArgument
+from ..reasons import code_of, told_with
 from ..uci import Value
 from ..values import dataclass
 from . import kinds as k
@@ -57,10 +58,10 @@ class Option:
         """What a value or an item of a list must be, where it is not; else ''."""
         try:
             self.kind.parse(item)
-        except ValueError:
-            return self.kind.must
+        except ValueError as error:
+            return str(error) if code_of(str(error))[0] else self.kind.must
         except InvalidArgument as error:
-            return f"{self.kind.must} ({error})"
+            return told_with(self.kind.must, f" ({error})")
         return ""
 
     def value(self, items: Sequence[str]) -> Any:

@@ -260,7 +260,7 @@ class Pin:
     mesh_key: str = option(k.WG_KEY, "", needed="is the peer's in the mesh", secret=True,
         bad=Fallback.OFF, is_unique=True,
         help="its WireGuard key in the mesh")
-    identity: str = option(k.key("an Ed25519 key"), "", secret=True, bad=Fallback.OFF,
+    identity: str = option(k.SIGNING_KEY, "", secret=True, bad=Fallback.OFF,
         is_unique=True,
         help="the key that it signs with")
     fingerprint: str = option(k.FINGERPRINT, "", bad=Fallback.OFF,
@@ -344,14 +344,13 @@ class Anchor:
 
     @property
     def fault(self) -> str:
-        """Why no connection could fit, or all would; '' where it can be used."""
+        """The code of why no connection could fit, or all would; '' where it can be used."""
         if not (self.sources or self.destinations or self.protocols or self.ports or self.dscp):
-            return "has nothing to know connections by: give source, destination, protocol, port " \
-                "or dscp"
+            return "anchor_empty"
         if self.ports and self.protocols and not self.protocols & {"tcp", "udp"}:
-            return "has ports, which only tcp and udp have, and another protocol"
+            return "anchor_ports"
         if not any(self.addresses(family) for family in Family):
-            return "has sources of one address family and destinations of the other"
+            return "anchor_families"
         return ""
 
 

@@ -13,6 +13,7 @@ from dataclasses import fields, replace
 from typing import Any, TypeVar
 
 from ..model import NAME_LENGTH, RESERVED, TUNNEL_PREFIX, Cost, Endpoint, Uplink
+from ..reasons import because, told_with
 from ..text import printable
 from ..uci import Section, Value
 from . import options as o
@@ -20,6 +21,8 @@ from .option import Fallback, Option, SectionType
 from .settings import Config, Fault
 
 R = TypeVar("R")
+Told = tuple[str, ...]
+"""A reason's code and what stands behind the option's name in it."""
 
 
 def parse_config(sections: Iterable[Section], last: Iterable[Section] = ()) -> Config:
@@ -30,13 +33,12 @@ def parse_config(sections: Iterable[Section], last: Iterable[Section] = ()) -> C
     provider = _made(o.ProviderSettings, reading.only(o.PROVIDER_TYPE))
     mqtt = _made(o.MqttSettings, reading.only(o.MQTT_TYPE))
     if mqtt.enabled and not mqtt.host:
-        reading.fault(
-            o.MQTT_NAME, "host", "is missing: it is where the broker listens", "it is off"
-        )
+        missing = "setting_missing", "is where the broker listens"
+        reading.fault(o.MQTT_NAME, "host", missing, "it is off")
         mqtt = replace(mqtt, enabled=False)
     peering = _made(o.PeerSettings, main)
     if "mqtt" in peering.carriers and not mqtt.enabled:
-        told = f"names mqtt: set enabled and host in a section config {o.MQTT_TYPE} '{o.MQTT_NAME}'"
+        told = "mqtt_named", o.MQTT_TYPE, o.MQTT_NAME
         reading.fault(o.MAIN_NAME, "carrier", told, "offers do not travel by it")
     carriers = peering.carriers - {"mqtt"} | ({"mqtt"} if mqtt.enabled else set())
     return Config(
@@ -70,7 +72,7 @@ class _Reading:
         self.good: dict[tuple[str, str], Section] = {}
         self.faults: list[Fault] = []
         self.unknown: list[str] = [
-            f"{o.CONFIG}.{section.name}: sections of type {section.type} are unknown"
+            because("section_unknown", f"{o.CONFIG}.{section.name}", section.type)
             for section in sections
             if section.type not in o.SECTIONS
         ]
@@ -83,8 +85,8 @@ class _Reading:
             if section.type != section_type:
                 continue
             if section_type != o.MAIN_TYPE and section.name != kind.name:
-                told = f"{o.CONFIG}.{section.name}: name it: config {section_type} '{kind.name}'"
-                self.faults.append(Fault(told))
+                place = f"{o.CONFIG}.{section.name}"
+                self.faults.append(Fault(because("name_it", place, section_type, kind.name)))
                 continue
             values, is_usable = self._values(kind, section)
             if not is_usable:
@@ -101,12 +103,9 @@ class _Reading:
             is_named = name.startswith(TUNNEL_PREFIX) and len(name) <= NAME_LENGTH
             is_named = is_named and name not in RESERVED
             if section.type == section_type == o.UPLINK_TYPE and not is_named:
-                told = (
-                    f"{o.CONFIG}.{name}: an uplink's section is named like its interface: "
-                    f"{TUNNEL_PREFIX} and up to {NAME_LENGTH - len(TUNNEL_PREFIX)} letters, digits "
-                    f"or underscores, and none of {', '.join(sorted(RESERVED))}; it is not used"
-                )
-                self.faults.append(Fault(told))
+                rest, others = NAME_LENGTH - len(TUNNEL_PREFIX), ", ".join(sorted(RESERVED))
+                told = f"{o.CONFIG}.{name}", TUNNEL_PREFIX, rest, others
+                self.faults.append(Fault(because("uplink_misnamed", *told)))
             elif section.type == section_type:
                 values, is_usable = self._values(kind, section)
                 if is_usable:
@@ -142,13 +141,11 @@ class _Reading:
                 if not isinstance(option.bad, Fallback):
                     values[option.key] = option.bad
         for name in section.options:
+            full = f"{o.CONFIG}.{section.name}.{name}"
             if section.type == o.MAIN_TYPE and name in o.RETIRED:
-                told = f"has no effect any more: {o.RETIRED[name]}"
+                self.unknown.append(because("option_retired", full, o.RETIRED[name]))
             elif kind.option(name) is None:
-                told = "is not an option of this service"
-            else:
-                continue
-            self.unknown.append(f"{o.CONFIG}.{section.name}.{name} {told}")
+                self.unknown.append(because("option_unknown", full))
         self.good[place] = Section(section.type, section.name, False, good)
         return values, is_usable
 
@@ -166,9 +163,9 @@ class _Reading:
         items = () if text is None else option.items(text)
         good = tuple(item for item in items if not option.why_not(item))
         if text is None:
-            told = f"is missing: it {option.needed}"
+            told: Told = ("setting_missing", option.needed)
         elif not option.many and isinstance(text, tuple):
-            good, told = (), _refusal(option, " ".join(text), "an option, not a list")
+            good, told = (), _refusal(option, " ".join(text), because("form_no_list"))
         elif len(good) < len(items):
             bad = next(item for item in items if option.why_not(item))
             told = _refusal(option, bad, option.why_not(bad))
@@ -195,7 +192,7 @@ class _Reading:
         return None
 
     def fault(
-        self, section: str, option: str, told: str, then: str, instead: Sequence[str] | None = ()
+        self, section: str, option: str, told: Told, then: str, instead: Sequence[str] | None = ()
     ) -> None:
         """Note what is wrong, what follows, and how to mend it: by `instead` or, without, a value
         of the owner's; None where the option should go.
@@ -203,17 +200,15 @@ class _Reading:
         name = option if section == o.MAIN_NAME else f"{section}.{option}"
         words = " ".join(map(shlex.quote, instead)) if instead else "VALUE"
         mend = f"unset {name}" if instead is None else f"set {name} {words}"
-        self.faults.append(
-            Fault(f"{o.CONFIG}.{section}.{option} {told}; {then}", f"wgctl uplink {mend}")
-        )
+        sentence = because(told[0], f"{o.CONFIG}.{section}.{option}", *told[1:])
+        self.faults.append(Fault(told_with(sentence, f"; {then}"), f"wgctl uplink {mend}"))
 
     def usable_anchors(self) -> tuple[o.Anchor, ...]:
         """Those by which connections can be known; the first that fits one counts."""
         found = []
         for anchor in (_made(o.Anchor, values) for values in self.all(o.ANCHOR_TYPE)):
             if anchor.fault:
-                told = f"{o.CONFIG}.{anchor.name} {anchor.fault}; it is not used"
-                self.faults.append(Fault(told))
+                self.faults.append(Fault(because(anchor.fault, f"{o.CONFIG}.{anchor.name}")))
             else:
                 found.append(anchor)
         return tuple(found)
@@ -224,11 +219,12 @@ class _Reading:
         if bound_s <= timeout_s:
             return settings
         profile = settings.probe_profile
-        told = (
-            f"is {timeout_s:g} s, but pace '{settings.profile_name}' needs {bound_s:.1f} s: "
-            f"{profile.interval_s:g} s to the next probe, "
-            f"{bound_s - profile.interval_s - o.SWITCH_BOUND_S:.1f} s without an answer, "
-            f"{o.SWITCH_BOUND_S:g} s to switch; raise failover_timeout or choose pace 'fast'"
+        silent_s = bound_s - profile.interval_s - o.SWITCH_BOUND_S
+        told = because(
+            "pace_too_slow",
+            f"{o.CONFIG}.{o.MAIN_NAME}.failover_timeout",
+            *(f"{timeout_s:g}", settings.profile_name, f"{bound_s:.1f}"),
+            *(f"{profile.interval_s:g}", f"{silent_s:.1f}", f"{o.SWITCH_BOUND_S:g}"),
         )
         place = (o.MAIN_TYPE, "")
         before = self._before(place)
@@ -247,12 +243,8 @@ class _Reading:
         self._mend(place, option, text)
         last = "the last good " if before.get(option) == text else ""
         then = f"{last}{option} {text} {'stays in force' if last else 'is used'}"
-        self.faults.append(
-            Fault(
-                f"{o.CONFIG}.{o.MAIN_NAME}.failover_timeout {told}; {then}",
-                f"wgctl uplink set {option} {text}",
-            )
-        )
+        mend = f"wgctl uplink set {option} {text}"
+        self.faults.append(Fault(told_with(told, f"; {then}"), mend))
         return suited
 
     def _mend(self, place: tuple[str, str], option: str, text: Value) -> None:
@@ -291,9 +283,9 @@ class _Reading:
             if clash is not None:
                 other = holders[clash]
                 out |= {name} if keeps_first or other in old else {name, other}
-                who = "neither is" if other in out else f"{prefix}{name} is not"
-                told = f"{prefix}{name} and {prefix}{other} have the same {clash[0]}; {who} used"
-                self.faults.append(Fault(f"{told}: remove one"))
+                told = f"{prefix}{name}", f"{prefix}{other}", clash[0]
+                both = because("neither_used", *told) if other in out else ""
+                self.faults.append(Fault(both or because("one_unused", *told, told[0])))
             holders = {**dict.fromkeys(marks[name], name), **holders}
         return {*marks} - out
 
@@ -308,10 +300,10 @@ def _place(section: Section) -> tuple[str, str]:
     return section.type, "" if kind is not None and kind.name else section.name
 
 
-def _refusal(option: Option, shown: str, must: str) -> str:
+def _refusal(option: Option, shown: str, must: str) -> Told:
     if option.secret:
-        return f"is not {must}"
-    return f"is '{printable(shown[:40])}': it must be {must}"
+        return "setting_is_not", must
+    return "setting_must", printable(shown[:40]), must
 
 
 def _made(record: Callable[..., R], values: Mapping[str, Any]) -> R:

@@ -7,6 +7,7 @@ from dataclasses import field, replace
 from typing import Any
 
 from ..model import Uplink
+from ..reasons import told_with
 from ..uci import Section
 from ..values import dataclass
 from .options import Anchor, Consumer, MqttSettings, PeerSettings, Pin, ProviderSettings, Settings
@@ -20,7 +21,7 @@ class Fault:
     mend: str = ""
 
     def __str__(self) -> str:
-        return f"{self.told}: `{self.mend}` mends it" if self.mend else self.told
+        return told_with(self.told, f": `{self.mend}` mends it") if self.mend else self.told
 
 
 @dataclass(frozen=True, slots=True)

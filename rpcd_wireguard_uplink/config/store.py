@@ -15,6 +15,7 @@ from typing import Protocol
 
 from ..errors import ConfigError, UplinkError
 from ..events import Event, Events
+from ..reasons import because, of_system
 from ..system.files import UnusableFile, read_text, replace_file
 from ..uci import Document, Draft, export, parse
 from ..values import dataclass
@@ -26,10 +27,7 @@ from .writer import write_config
 
 log = logging.getLogger(__name__)
 
-LOST = (
-    f"{CONFIG} is lost or cut off (it has no section of type {MAIN_TYPE}), so nothing is changed "
-    "for it: put it back, or begin anew with `wgctl uplink set enabled 1`"
-)
+LOST = because("config_lost", CONFIG, MAIN_TYPE)
 KEPT_HEAD = f"# The last good {CONFIG}, for a start over a bad one; made by the service.\n"
 
 
@@ -152,9 +150,7 @@ class ConfigStore:
         try:
             document = await self._files.read(CONFIG)
         except ConfigError as error:
-            return await self._fall_back(
-                kept, f"{error}; the last good configuration stays in force"
-            )
+            return await self._fall_back(kept, because("config_unread", error))
         config = parse_config(document.sections, (kept if kept.good else self.current).good)
         self._is_lost = not document.of_type(MAIN_TYPE)
         if self._is_lost and (config != self.current or kept.has_made or await self._is_made()):
@@ -176,8 +172,7 @@ class ConfigStore:
     async def keep(self) -> None:
         """Have what is in force kept for the next start; to be called again where that failed."""
         if not any(uplink.pending for uplink in self.current.uplinks):
-            told = "the last good configuration can't be kept for the next start: {}"
-            with self._warnings.catch("kept config", UplinkError, OSError, sentence=told.format):
+            with self._warnings.catch("kept config", UplinkError, OSError, sentence=_unkept):
                 await asyncio.to_thread(self._keep, self.current)
 
     async def _is_made(self) -> bool:
@@ -207,3 +202,7 @@ class ConfigStore:
         if text != self._kept:
             replace_file(self._kept_file, text.encode("utf-8", "surrogateescape"))
             self._kept = text
+
+
+def _unkept(error: Exception) -> str:
+    return because("config_unkept", of_system(error) if isinstance(error, OSError) else error)

@@ -11,6 +11,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import field
 
 from ..model import is_own_name
+from ..reasons import because, told_with
 from ..text import quoted
 from ..values import dataclass
 
@@ -51,9 +52,9 @@ def unknown_names(
     some = [name for name in dict.fromkeys(there) if name not in loops and not is_own_name(name)]
     told = ", ".join(some[:MOST_TOLD]) + (" and others" if len(some) > MOST_TOLD else "")
     names = ", ".join(map(quoted, unknown))
-    have = f"there are {told}" if told else "there is none"
-    sentence = f"list {option} names {names}, which this router does not have ({have})"
-    return f"{sentence}: {instead}" if instead else sentence
+    code = "unknown_devices" if told else "no_devices"
+    sentence = because(code, option, names, *filter(None, [told]))
+    return told_with(sentence, f": {instead}") if instead else sentence
 
 
 @dataclass(slots=True)

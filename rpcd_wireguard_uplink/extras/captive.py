@@ -58,9 +58,9 @@ def parse_check(url: str) -> SplitResult:
         parts = urlsplit(url)
         port = parts.port  # a bad one raises here
     except ValueError as error:
-        raise InvalidArgument("captive_check is not a URL") from error
+        raise InvalidArgument(because("portal_no_url")) from error
     if not (_PLAIN_URL.fullmatch(url) and parts.scheme == "http" and parts.hostname and port != 0):
-        raise InvalidArgument("captive_check must be a URL that begins with http://")
+        raise InvalidArgument(because("portal_not_http"))
     return parts
 
 

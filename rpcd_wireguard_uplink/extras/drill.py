@@ -156,7 +156,7 @@ async def rehearse(
     for token in offer.egress if offer is not None else ():
         name, _, address = token.partition("=")
         if name == "addr" and ":" not in address:  # of IPv6 only the network is in the offer
-            told = f"the internet sees {address}, says {uplink.peer_id}"
+            told = because("exit_seen", address, uplink.peer_id)
             steps.append(_step("exit", True, told))
     return steps
 
@@ -247,12 +247,12 @@ async def lead_traffic(
                 steering.end_drill(diversion.family, change)
         monitor.warnings.clear_topic("drill")
     after = (await monitor.platform.read_counters()).get(uplink.interface)
-    moved = "nothing was counted"
+    moved = because("nothing_counted")
     if before is not None and after is not None:
         down, up = after.rx_bytes - before.rx_bytes, after.tx_bytes - before.tx_bytes
-        moved = f"{down / 1e6:.2f} MB came and {up / 1e6:.2f} MB went by it"
+        moved = because("mb_moved", f"{down / 1e6:.2f}", f"{up / 1e6:.2f}")
     shown = " and ".join(diversion.family.value for diversion in diversions)
-    found = failure or f"{shown} used it for {lasted_s:.0f} s: {moved}"
+    found = failure or because("drilled", shown, f"{lasted_s:.0f}", moved)
     return _step("traffic", not failure, found, round(lasted_s * 1000))
 
 

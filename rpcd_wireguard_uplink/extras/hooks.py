@@ -18,7 +18,7 @@ from dataclasses import field, replace
 from ..api import replies as r
 from ..errors import UplinkError
 from ..model import HistoryEntry
-from ..reasons import because
+from ..reasons import because, joined, of_system
 from ..storage.state_file import now_text
 from ..system import process
 from ..tasks import Once
@@ -114,7 +114,7 @@ class Hooks:
         return await self._once.do(self._notify)
 
     async def _notify(self) -> r.Notified:
-        entry = HistoryEntry(at=now_text(), kind="test", cause="a test that the owner asked for")
+        entry = HistoryEntry(at=now_text(), kind="test", cause=because("test_asked_for"))
         variables = Notice("test", self._router(), entry).environment()
         found = [
             r.HookRun(name=os.path.basename(path), error=await _run_hook(path, variables))
@@ -124,7 +124,7 @@ class Hooks:
 
     def _find(self) -> list[str]:
         found, refused = find_hooks(self._folder)
-        self._warnings.set("hooks", " ".join(refused))
+        self._warnings.set("hooks", joined(" ", refused))
         return found
 
 
@@ -138,7 +138,7 @@ def find_hooks(folder: str) -> tuple[list[str], list[str]]:
     except FileNotFoundError:
         return [], []
     except OSError as error:
-        return [], [f"No hook is run: can't read {folder}: {error.strerror}."]
+        return [], [because("hooks_unread", folder, of_system(error))]
     if refused:
         return [], [refused]
     found, refusals = [], []
@@ -149,7 +149,7 @@ def find_hooks(folder: str) -> tuple[list[str], list[str]]:
                 continue
             refused = _why_unsafe(path)
         except OSError as error:  # a link to nowhere
-            refused = f"{printable(path)} is not run: {error.strerror}."
+            refused = because("hook_unread", printable(path), of_system(error))
         if refused:
             refusals.append(refused)
         else:
@@ -161,9 +161,9 @@ def _why_unsafe(path: str) -> str:
     """Why nothing is run from here: somebody else could have written it. '' if it may be run."""
     about, shown = os.stat(path), printable(path)
     if about.st_uid not in (0, os.geteuid()):
-        return f"{shown} is not run: it is not root's; `chown root {shown}` if you know it."
+        return because("hook_not_roots", shown, shown)
     if about.st_mode & 0o022:
-        return f"{shown} is not run: others may write to it; `chmod go-w {shown}` if you know it."
+        return because("hook_writable", shown, shown)
     return ""
 
 

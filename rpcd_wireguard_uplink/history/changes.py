@@ -82,7 +82,7 @@ class History:
             family=event.family.value,
             to_path=event.path,
             peer_id=peers.get(event.path, ""),
-            cause=event.cause or "flows of the LAN are answered again, or their cause is mended",
+            cause=event.cause or because("carrying_again"),
         )
         self._add("carrying", entry)
 

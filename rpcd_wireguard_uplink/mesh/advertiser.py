@@ -17,6 +17,7 @@ from typing import Any, Protocol
 from ..config.options import MqttSettings
 from ..config.store import ConfigStore
 from ..errors import InvalidArgument, NotTrusted, UplinkError
+from ..reasons import because
 from ..schema.json_message import parse_json_message
 from ..tasks import TaskSet
 from ..values import dataclass
@@ -141,9 +142,7 @@ class Advertiser:
             self._tasks.spawn("gossip", self._gossip(table))
 
     async def _gossip(self, table: Table) -> None:
-        with self._warnings.catch(
-            "gossip", sentence="mirrornet did not take the message: {}".format
-        ):
+        with self._warnings.catch("gossip", sentence=lambda e: because("gossip_refused", e)):
             await publish_gossip(table)
 
     async def stop(self) -> None:
@@ -179,7 +178,7 @@ class Advertiser:
         if self._signer is None or self._mqtt is None or sequence is None:
             return
         if verify(table) != self._signer.key:
-            raise NotTrusted("another router speaks in this router's name", code="own_id")
+            raise NotTrusted(because("name_used"), code="own_id")
         if self._numbering.surpass(sequence):
             self._mqtt.renew()  # the last will must be above it too
 

@@ -10,10 +10,11 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
-from ..config.options import CONFIG, DEFAULT_TARGETS, MAIN_NAME, Settings
+from ..config.options import CONFIG, DEFAULT_TARGETS, Settings
 from ..errors import ConfigError
 from ..model import MARK_OPTION, PEER_OPTION, Family, Uplink, alias_name, is_marked, is_own_name
 from ..platform.tunnels import SectionPlan, plan_sections
+from ..reasons import because
 from ..schema.endpoints import is_literal
 from ..uci import Draft, Section, Value, export, parse
 from ..values import dataclass
@@ -195,10 +196,7 @@ class _Composer:
         metrics = [m for s in members if (m := number_of(s, "metric", 1)) <= HIGHEST_METRIC]
         lowest = max([9, *metrics]) + 1
         if lowest + len(self.uplinks) - 1 > HIGHEST_METRIC:
-            raise ConfigError(
-                f"{MWAN3}: a member has metric {lowest - 1}, and the uplinks need metrics behind "
-                f"it, but mwan3 takes none above {HIGHEST_METRIC}: lower the members' metrics"
-            )
+            raise ConfigError(because("mwan3_metrics", lowest - 1, HIGHEST_METRIC))
         return lowest
 
     # --- our sections
@@ -207,10 +205,8 @@ class _Composer:
         """One a family. mwan3 finds an interface by netifd's name, so the names are given."""
         limit = 2 ** mask_of(self.found).bit_count() - 4
         if len(self.their_interfaces) + len(self.tunnels) > limit:
-            raise ConfigError(
-                f"{MWAN3}: {len(self.their_interfaces)} interfaces and {len(self.tunnels)} of the "
-                f"uplinks are more than the {limit} that mmx_mask has room for: remove an uplink"
-            )
+            theirs, ours = len(self.their_interfaces), len(self.tunnels)
+            raise ConfigError(because("mwan3_full", theirs, ours, limit))
         bounds_s = (tracker_of(s).bound_s for s in self.their_interfaces if is_enabled(s))
         slowest_s = max(bounds_s, default=0)
         for uplink, family, name in self.tunnels:
@@ -325,12 +321,8 @@ def plan_tracker(track_ips: int, underlay_s: int, settings: Settings) -> Tracker
     fastest = Tracker(track_ips, 1, underlay_s + 1, timeout_s=1, down=2)
     room_s = limit_s - fastest.bound_s
     if room_s < 0:
-        raise ConfigError(
-            f"{CONFIG}.{MAIN_NAME}.failover_timeout is {settings.failover_timeout_s:g} s, but "
-            f"mwan3's tracker of a tunnel needs {fastest.arithmetic()}, which is more than the "
-            f"{underlay_s} s of its slowest WAN and failover_timeout: set failover_timeout to "
-            f"{fastest.bound_s - underlay_s} or more, or `option policy '{NO_POLICY}'`"
-        )
+        given = f"{settings.failover_timeout_s:g}", fastest.arithmetic(), underlay_s
+        raise ConfigError(because("mwan3_timeout", *given, fastest.bound_s - underlay_s, NO_POLICY))
     interval_s = min(1 + room_s, max(1, int(settings.check_interval_s)))
     return Tracker(track_ips, interval_s, underlay_s + 1, timeout_s=1, down=2)
 

@@ -17,6 +17,7 @@ from ..model import Family, Uplink, is_marked, is_own_name
 from ..platform.linux import Platform
 from ..platform.netifd import running_instances
 from ..platform.tunnels import SectionPlan
+from ..reasons import because
 from ..system import process
 from ..system.files import read_or_tell, read_text
 from ..uci import Draft, Section
@@ -148,7 +149,7 @@ class Keeper:
         for name in self.platform.interfaces_on(device):
             note = _read_note(os.path.join(self.state_dir, name))
             if note == "offline" and self._families.get(name) == family.value:
-                return f"mwan3 holds {name} to be offline"
+                return because("mwan3_offline", name)
         return ""
 
     def _names(self, devices: Sequence[str]) -> list[str]:

@@ -16,6 +16,7 @@ from typing import Any
 
 from ..errors import CommandFailed, InvalidArgument
 from ..model import Endpoint, Family, PeerCounters
+from ..reasons import because, of_system
 from ..schema.endpoints import is_literal, parse_endpoint
 from ..system.dns import resolve_all
 from ..system.files import read_or_tell, read_table, replace_file
@@ -186,8 +187,7 @@ class GoodAddresses:
         except OSError as error:
             self._is_dirty = True
             raise CommandFailed(
-                f"{self._path} can't be written ({error.strerror}): after a boot without a "
-                "resolver the providers' addresses would not be known"
+                because("addresses_unwritten", self._path, of_system(error))
             ) from error
 
 

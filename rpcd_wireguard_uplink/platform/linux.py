@@ -23,7 +23,7 @@ from typing import Any
 from ..config.options import CONFIG
 from ..errors import CommandFailed, ConfigError, NotSupported, Status, UplinkError
 from ..model import DEVICE_GROUP, Endpoint, Link, PeerCounters, Tunnel, Uplink, is_key, mark_alias
-from ..reasons import because
+from ..reasons import because, of_system
 from ..system import nft, process, wg
 from ..system.dns import SERVER_FILES, parse_resolvers
 from ..system.files import (
@@ -149,7 +149,7 @@ class Platform:
         try:
             replace_file(path, f"{private}\n".encode("ascii"))
         except OSError as error:
-            raise CommandFailed(f"can't write {path}: {error.strerror}") from error
+            raise CommandFailed(because("unwritten", path, of_system(error))) from error
 
     def _key_path(self, interface: str) -> str:
         return os.path.join(self._keys_dir, f"{interface}.key")
@@ -165,10 +165,7 @@ class Platform:
             return ""
         text = key.decode(errors="replace").strip()
         if not is_key(text):
-            raise UnusableFile(
-                f"{path} holds no WireGuard key: put its backup there, or remove it for a new "
-                "one, which the peer must admit"
-            )
+            raise UnusableFile(because("no_key_in_file", path))
         return text
 
     async def keep_keys(self, interfaces: Collection[str]) -> None:
@@ -193,8 +190,8 @@ class Platform:
                         os.utime(path, follow_symlinks=False)
             self.warnings.clear_topic("keys")
         except (OSError, UnusableFile) as error:
-            reason = error.strerror if isinstance(error, OSError) else error
-            told = f"keys of removed uplinks can't be put aside: {reason}"
+            reason = of_system(error) if isinstance(error, OSError) else error
+            told = because("keys_not_aside", reason)
             self.warnings.set("keys", told)
 
     async def read_removed_key(self, interface: str) -> str:
@@ -397,7 +394,7 @@ class Platform:
         self, path: str, method: str, arguments: Mapping[str, Any] | None = None
     ) -> dict[str, Any]:
         """What an object on netifd's and procd's bus replies. Raises UplinkError."""
-        raise NotSupported(f"there is no {path} without netifd")
+        raise NotSupported(because("no_netifd", path))
 
 
 def loosen_reverse_path(device: str) -> None:
@@ -436,4 +433,4 @@ def _keep_text(path: str, text: str) -> None:
         os.makedirs(os.path.dirname(path), exist_ok=True)
         replace_file(path, text.encode("ascii"), mode=0o644)
     except OSError as error:
-        raise CommandFailed(f"can't write {path}: {error.strerror}") from error
+        raise CommandFailed(because("unwritten", path, of_system(error))) from error

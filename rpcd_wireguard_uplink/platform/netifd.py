@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from ..errors import UplinkError
+from ..reasons import because
 from ..tasks import woken
 from ..ubus.client import Client
 from ..values import dataclass
@@ -41,12 +42,8 @@ class Interface:
     def why_down(self) -> str:
         """A sentence for the owner."""
         if self.stopped:
-            return f"it was taken down: `ifup {self.name}` brings it back"
-        reason = self.error or "no reason was given"
-        return (
-            f"netifd does not bring it up ({reason}): are wireguard-tools and kmod-wireguard "
-            "installed? `logread -e netifd` tells more"
-        )
+            return because("taken_down", self.name)
+        return because("netifd_fails", self.error or "no reason was given")
 
 
 def parse_interface(row: Mapping[str, Any]) -> Interface:

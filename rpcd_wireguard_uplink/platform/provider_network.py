@@ -14,6 +14,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from ..errors import CommandFailed, ConfigError, UplinkError
 from ..model import MARK_OPTION, PROVIDER_DEVICE, is_marked
+from ..reasons import because
 from ..system import process
 from ..uci import Section, Value
 from .linux import Platform
@@ -144,9 +145,7 @@ def plan_provider(config: str, wanted: Sequence[Section], found: Sequence[Sectio
     theirs = {section.name for section in found if not is_marked(section.options)}
     for section in wanted:
         if section.name in theirs:
-            raise ConfigError(
-                f"{config}: a section {section.name} that is not ours is there: rename or remove it"
-            )
+            raise ConfigError(because("section_not_ours", config, section.name))
     return plan_sections(wanted, found, _role(config))
 
 
@@ -180,7 +179,7 @@ def provider_zones(firewall: Sequence[Section], wans: Iterable[Collection[str]])
     }
     zones = tuple(sorted(found & names)) or tuple(filter(None, [wan_zone(theirs, ())]))
     if not zones:
-        raise ConfigError("firewall: no zone has a WAN: add the WAN's interface to one")
+        raise ConfigError(because("no_wan_zone"))
     return zones
 
 
@@ -217,10 +216,10 @@ async def reload_firewall() -> None:
     """
     checked = await process.run(["fw4", "check"], timeout_s=RENDER_S, check=False)
     if checked.returncode != 0:
-        raise CommandFailed("fw4 refuses /etc/config/firewall: `fw4 check` tells why")
+        raise CommandFailed(because("fw4_refuses"))
     done = await process.run([INIT, "reload"], timeout_s=RENDER_S, check=False)
     if done.returncode != 0 and await _chain("input"):
-        raise CommandFailed(f"`{INIT} reload` failed: `{INIT} restart` tells why, or mends it")
+        raise CommandFailed(because("fw4_reload", INIT, INIT))
 
 
 async def _chain(chain: str) -> str:

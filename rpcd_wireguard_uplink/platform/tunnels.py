@@ -23,6 +23,7 @@ from ..model import (
     is_marked,
     mark_alias,
 )
+from ..reasons import because
 from ..uci import Draft, Section, Value
 from ..values import dataclass
 
@@ -34,10 +35,7 @@ ROLE_OPTION = "secubox_role"
 OUTER_BYTES = 80  # an IPv6 header, UDP, and WireGuard's own 32 (its whitepaper, section 5.4.6)
 
 
-LOST_NETWORK = (
-    f"{NETWORK} is lost or cut off (it has no interface but ours), so nothing is changed for it: "
-    "put it back"
-)
+LOST_NETWORK = because("network_lost", NETWORK)
 
 
 @dataclass(frozen=True, slots=True)

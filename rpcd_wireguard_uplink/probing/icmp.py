@@ -15,6 +15,7 @@ from dataclasses import field
 
 from ..errors import NotSupported
 from ..model import Family
+from ..reasons import because, of_system
 from ..system.sockets import bound_socket
 from ..values import dataclass
 from .targets import hops_of
@@ -115,10 +116,10 @@ class Prober:
             if source:
                 sock.bind((source, 0))
         except PermissionError as error:
-            raise NotSupported("probes need raw sockets: run as root") from error
+            raise NotSupported(because("probes_need_root")) from error
         except OSError as error:
             self.close()
-            raise NotSupported(f"can't probe through {self.device}: {error.strerror}") from error
+            raise NotSupported(because("no_probes", self.device, of_system(error))) from error
         return sock.fileno()
 
     def close(self) -> None:

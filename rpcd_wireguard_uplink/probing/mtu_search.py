@@ -12,6 +12,7 @@ from __future__ import annotations
 from dataclasses import field
 
 from ..model import LEAST_MTU
+from ..reasons import because
 from ..values import dataclass
 
 STEP = 16  # WireGuard pads what it carries to multiples of it (its whitepaper, section 5.4.6)
@@ -113,7 +114,7 @@ class MtuSearch:
         elif self._best:
             self.limit, self.fault = self._best, ""
         elif self._is_alive and self.tried & proven:
-            self.fault = f"packets of {LEAST_MTU} bytes do not pass"
+            self.fault = because("size_no_pass", LEAST_MTU)
         return (self.limit, self.fault) != before
 
     @property

@@ -21,6 +21,7 @@ from dataclasses import field
 
 from ..errors import NotSupported
 from ..model import Family
+from ..reasons import because, of_system
 from ..system.dns import SOA, parse_answers, question
 from ..system.sockets import bound_socket
 from ..values import dataclass
@@ -86,7 +87,7 @@ class ServiceProber:
             sock = self._bound(socket.SOCK_DGRAM)
             sock.setsockopt(*RECVTTL[self.family], 1)
         except OSError as error:
-            raise NotSupported(f"can't probe through {self.device}: {error.strerror}") from error
+            raise NotSupported(because("no_probes", self.device, of_system(error))) from error
         self._datagrams = sock
         self._epoll = select.epoll()
         self._epoll.register(sock.fileno(), select.EPOLLIN)

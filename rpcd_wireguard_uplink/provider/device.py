@@ -21,6 +21,7 @@ from ..model import (
     Link,
     PeerCounters,
 )
+from ..reasons import because
 from ..system import nft, process, wg
 from ..system.rtnetlink import Kernel
 from ..values import dataclass
@@ -86,9 +87,7 @@ class Provider:
         if link is None:
             await wg.make_device(self.kernel, PROVIDER_DEVICE)
         elif link.alias != PROVIDER_ALIAS and not _is_unfinished(link, served, plan.private_key):
-            raise CommandFailed(
-                f"a device {PROVIDER_DEVICE} that is not ours is there: rename or remove it"
-            )
+            raise CommandFailed(because("device_not_ours", PROVIDER_DEVICE))
         if link is None or link.alias != PROVIDER_ALIAS:
             self.kernel.set_device(PROVIDER_DEVICE, alias=PROVIDER_ALIAS, group=DEVICE_GROUP)
         named = (plan.private_key, plan.listen_port, OUTER_MARK)
@@ -136,7 +135,7 @@ class Provider:
         """
         lease = self._leases.get(public_key)
         if lease is None:
-            raise NotFound("no consumer has that key: its lease is gone")
+            raise NotFound(because("lease_gone"))
         await wg.change_peers(PROVIDER_DEVICE, [public_key], {public_key: _networks(lease)})
 
 
@@ -152,10 +151,8 @@ async def _forget_flows(plan: ProviderPlan) -> None:
         done = await process.run(argv, check=False)
         if "flow entries have been deleted" not in done.stderr:
             said = done.stderr.strip().splitlines()
-            raise CommandFailed(
-                "running connections of consumers go on, conntrack does not delete them: "
-                + (said[0][:200] if said else "it says nothing about it")
-            )
+            told = said[0][:200] if said else "it says nothing about it"
+            raise CommandFailed(because("flows_go_on", told))
 
 
 def _networks(lease: Lease) -> tuple[str, ...]:

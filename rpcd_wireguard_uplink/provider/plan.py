@@ -13,6 +13,7 @@ from dataclasses import field
 from ..config.options import MESH_PORT, ProviderSettings
 from ..mesh.wire.endpoints import MOST_ENDPOINTS, ScopedEndpoint
 from ..model import Family, is_own_name
+from ..reasons import because
 from ..values import dataclass
 
 POOL_TRIES = 256
@@ -75,7 +76,7 @@ def pool_networks(
         four = ipaddress.IPv4Network((bytes((10, digest[0], digest[1], 0)), 24))
         if not any(four.overlaps(net) for net in taken if net.version == 4):
             return four, six
-    raise ValueError("no network is free for consumers: set option pool4")
+    raise ValueError(because("no_pool_free"))
 
 
 def reachable_by(

@@ -14,6 +14,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from ..errors import CommandFailed
 from ..model import IFB_DEVICE, PROVIDER_DEVICE, TRIAL_DEVICE
+from ..reasons import because
 from ..system import process
 from ..system.rtnetlink import Kernel
 from ..values import dataclass
@@ -97,11 +98,11 @@ async def can_shape(kernel: Kernel) -> str:
     try:
         kernel.make_device(TRIAL_DEVICE, "ifb")
     except CommandFailed:
-        return "rates can't be limited: the kernel has no ifb (OpenWrt: install kmod-ifb)"
+        return because("no_ifb")
     try:
         await _tc([line for line in lines if " delete " not in line])
     except CommandFailed as error:
-        return f"rates can't be limited (OpenWrt: install tc-tiny, kmod-sched-core): {error}"
+        return because("no_tc", error)
     finally:
         kernel.delete_device(TRIAL_DEVICE)
     return ""

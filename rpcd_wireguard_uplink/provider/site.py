@@ -18,7 +18,7 @@ from ..model import DEFAULT_MTU, DEVICE_GROUP, PROVIDER_DEVICE, Family
 from ..platform.linux import Platform
 from ..platform.network_reader import NetworkReader
 from ..platform.tunnels import tunnel_mtu
-from ..reasons import told_with
+from ..reasons import because, told_with
 from ..system import wg
 from ..system.proc import forwarding_fault
 from ..system.rtnetlink import by_device
@@ -142,7 +142,7 @@ class Site:
         try:
             return pool_networks(self.node_id, self.networks, settings.pool4, settings.pool6)
         except ValueError as error:
-            raise ConfigError(f"{CONFIG}.{PROVIDER_NAME}: {error}") from error
+            raise ConfigError(because("of", f"{CONFIG}.{PROVIDER_NAME}", error)) from error
 
     def with_pools(self, settings: ProviderSettings) -> ProviderSettings:
         """Settings whose pools are chosen, to be kept: a network that comes later moves nobody."""

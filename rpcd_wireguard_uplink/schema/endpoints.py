@@ -11,6 +11,7 @@ import ipaddress
 import re
 
 from ..errors import InvalidArgument
+from ..reasons import because
 from ..text import quoted
 from ..values import dataclass
 
@@ -51,14 +52,14 @@ def parse_endpoint(text: str) -> Endpoint:
     if text.startswith("["):
         host, bracket, rest = text[1:].partition("]")
         if not bracket or (rest and not rest.startswith(":")):
-            raise InvalidArgument("endpoint must be [address]:port for an IPv6 address")
+            raise InvalidArgument(because("endpoint_brackets", "[address]:port"))
         port = rest[1:]
     elif text.count(":") == 1:
         host, port = text.split(":")
     if not port:
         return Endpoint(parse_host(host))
     if not (port.isascii() and port.isdigit() and len(port) < 6 and 1 <= int(port) <= 65535):
-        raise InvalidArgument("endpoint has no valid port: give a number from 1 to 65535")
+        raise InvalidArgument(because("endpoint_port"))
     return Endpoint(parse_host(host), int(port))
 
 
@@ -95,14 +96,12 @@ def parse_address(text: str) -> str:
     try:
         address = ipaddress.ip_address(host)
     except ValueError as error:
-        raise InvalidArgument(f"{quoted(text)} is not an IPv4 or IPv6 address") from error
+        raise InvalidArgument(because("no_ip_address", quoted(text))) from error
     _refuse_unusable(address)
     if not slash:
         return str(address)
     if not _PREFIX.fullmatch(prefix) or not 1 <= int(prefix) <= address.max_prefixlen:
-        raise InvalidArgument(
-            f"{quoted(text)} has no prefix length from 1 to {address.max_prefixlen} behind the /"
-        )
+        raise InvalidArgument(because("prefix_length", quoted(text), address.max_prefixlen))
     return f"{address}/{int(prefix)}"
 
 
@@ -115,39 +114,35 @@ def parse_key(text: str) -> str:
     except ValueError:
         return text  # its pattern is for others to check
     if number & _FIELD in _SMALL_POINTS:
-        raise InvalidArgument("no tunnel can be made with it; give the peer's own")
+        raise InvalidArgument(because("weak_key"))
     return text
 
 
 def _checked_name(text: str) -> str:
     labels = text.split(".")
     if len(text) > _LONGEST_NAME or not all(_LABEL.fullmatch(label) for label in labels):
-        raise InvalidArgument(f"{quoted(text)} is neither a host name nor an IP address")
+        raise InvalidArgument(because("no_host", quoted(text)))
     if _NUMERIC_LABEL.fullmatch(labels[-1]):
-        raise InvalidArgument(
-            f"{quoted(text)} is no IPv4 address: that has four numbers from 0 to 255"
-        )
+        raise InvalidArgument(because("no_ipv4", quoted(text)))
     if labels[-1].lower() == "localhost":
-        raise InvalidArgument(f"{quoted(text)} is the loopback of whoever looks it up")
+        raise InvalidArgument(because("is_localhost", quoted(text)))
     return text
 
 
 def _refuse_unusable(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> None:
     if isinstance(address, ipaddress.IPv6Address):
         if address.scope_id is not None:
-            raise InvalidArgument(
-                f"{quoted(str(address))} names a device; give the address without %"
-            )
+            raise InvalidArgument(because("names_device", quoted(str(address))))
         if address.ipv4_mapped is not None:
             address = address.ipv4_mapped
     shown = quoted(str(address))
     if address.is_loopback:
-        raise InvalidArgument(f"{shown} is a loopback address")
+        raise InvalidArgument(because("is_loopback", shown))
     if address.is_multicast:
-        raise InvalidArgument(f"{shown} is a multicast address")
+        raise InvalidArgument(because("is_multicast", shown))
     if isinstance(address, ipaddress.IPv4Address):
         # 0.0.0.0/8 is "this network", 240.0.0.0/4 is reserved and ends in the broadcast address.
         if address.packed[0] == 0 or address.is_reserved:
-            raise InvalidArgument(f"{shown} is not an address that a machine can have")
+            raise InvalidArgument(because("no_machines", shown))
     elif address.is_unspecified:
-        raise InvalidArgument(f"{shown} is the unspecified address")
+        raise InvalidArgument(because("is_unspecified", shown))

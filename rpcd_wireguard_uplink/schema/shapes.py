@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from ..reasons import because
+
 Tree = dict[str, Any]
 
 
@@ -31,7 +33,7 @@ def number(description: str, minimum: float = 0, maximum: float | None = None) -
 def digits(description: str, pattern: str, low: int, high: int) -> Tree:
     """Return the schema of a whole number that may come as text, and is declared as text."""
     tree = {**whole(description, low, high), "type": ["string", "integer"], "pattern": pattern}
-    return {**tree, "x-must": f"be a whole number from {low} to {high}"}
+    return {**tree, "x-must": because("must_whole", low, high)}
 
 
 def flag(description: str) -> Tree:
@@ -67,13 +69,12 @@ def table(
 PEER_ID = text(
     "the id of a mesh peer",
     pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$(?!\n)",
-    must="be 1 to 64 letters, digits, dots, underscores or hyphens, "
-    "and begin with a letter or digit",
+    must=because("must_id"),
 )
 PUBLIC_KEY = text(
     "the peer's WireGuard public key",
     pattern=r"^[A-Za-z0-9+/]{42}[AEIMQUYcgkosw048]=$(?!\n)",
-    must="be a WireGuard public key: 44 characters of base64",
+    must=because("must_key"),
     format="key",
 ) | {"x-secret": True}
 WEIGHT = whole("a weight from 1 to 100; the peer with the higher one is preferred", 1, 100)

@@ -16,6 +16,7 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from ..errors import InvalidArgument
+from ..reasons import because, joined, told_with
 from ..text import quoted, shortened
 from .keywords import FORMATS, Fault, faults
 from .lean import leaving_out
@@ -27,12 +28,12 @@ if TYPE_CHECKING:
 _INTEGER = re.compile(r"-?[0-9]{1,18}")
 _DECIMAL = re.compile(r"-?[0-9]{1,18}(?:\.[0-9]{1,18})?")
 _TYPE_WORDS = {
-    "string": "a string",
-    "integer": "a whole number",
-    "number": "a number",
-    "boolean": "0 or 1",
-    "object": "a table",
-    "array": "a list",
+    "string": because("a_string"),
+    "integer": because("a_whole_number"),
+    "number": because("a_number"),
+    "boolean": because("a_flag"),
+    "object": because("a_table"),
+    "array": because("a_list"),
 }
 
 
@@ -138,28 +139,31 @@ def _sentence(error: Fault | ValidationError, owner: str) -> str:
         known = list(schema.get("properties", {}))
         unknown = min(name for name in value if name not in known)
         takes = ", ".join(known) if known else "none"
-        return f"{_place((*path, unknown))} is not an argument of {owner}; it takes {takes}"
+        return because("no_argument", _place((*path, unknown)), owner, takes)
     if keyword == "required":
         missing = next(name for name in schema["required"] if name not in value)
         hint = schema["properties"][missing].get("description", "it")
-        return f"{_place((*path, missing))} is missing: give {hint}"
+        return because("argument_missing", _place((*path, missing)), hint)
     where = _place(path) or "the value"
     if keyword == "type":
-        return f"{where} must be {_wanted(schema)}, not {_found(schema, value)}"
+        return told_with(
+            because("must_be", where, _wanted(schema)), f", not {_found(schema, value)}"
+        )
     if keyword == "maxLength":
-        return f"{where} is longer than {schema['maxLength']} characters"
+        return because("longer", where, schema["maxLength"])
     if keyword == "format" and isinstance(error.cause, InvalidArgument):
         cause = str(error.cause)
-        return cause if cause.startswith(f"{where} ") else f"{where} can't be used: {cause}"
+        return cause if cause.startswith(f"{where} ") else because("option_unusable", where, cause)
     shown = "" if schema.get("x-secret") else f", not {quoted(value)}"
     if keyword in ("minimum", "maximum") and {"minimum", "maximum"} <= schema.keys():
-        return f"{where} must be from {schema['minimum']} to {schema['maximum']}{shown}"
+        bounds = schema["minimum"], schema["maximum"]
+        return told_with(because("must_range", where, *bounds), shown)
     if keyword in ("enum", "const"):
         allowed = schema["enum"] if keyword == "enum" else [schema["const"]]
-        return f"{where} must be one of {', '.join(map(quoted, allowed))}{shown}"
+        return told_with(because("must_choice", where, ", ".join(map(quoted, allowed))), shown)
     if "x-must" in schema:
-        return f"{where} must {schema['x-must']}{shown}"
-    return f"{where} breaks the rule {keyword} {schema[keyword]}{shown}"
+        return told_with(because("must", where, schema["x-must"]), shown)
+    return told_with(because("breaks_rule", where, keyword, schema[keyword]), shown)
 
 
 def _place(path: Iterable[str | int]) -> str:
@@ -176,7 +180,7 @@ def _place(path: Iterable[str | int]) -> str:
 def _wanted(schema: Mapping[str, Any]) -> str:
     declared = schema["type"]
     names = [declared] if isinstance(declared, str) else declared
-    return " or ".join(_TYPE_WORDS[name] for name in names)
+    return joined(" or ", (_TYPE_WORDS[name] for name in names))
 
 
 def _found(schema: Mapping[str, Any], value: Any) -> str:

@@ -16,7 +16,7 @@ from dataclasses import field, replace
 
 from ..errors import CommandFailed
 from ..model import DefaultRoute, Family
-from ..reasons import because
+from ..reasons import because, of_errno
 from ..system import netlink, rtnetlink
 from ..system.netlink import Message
 from ..system.rtnetlink import MAIN, Kernel, Route, Rule
@@ -454,14 +454,14 @@ class Routing:
             if code in _HARMLESS or request.is_removal:
                 continue
             about = request.about
-            said = os.strerror(code)
+            said = of_errno(code, os.strerror(code))
             if isinstance(about, Rule):
-                raise CommandFailed(f"the kernel refused the rule {about.priority}: {said}")
+                raise CommandFailed(because("rule_refused", about.priority, said))
             if about.table == DIVERTED_TABLE and about.destination:
-                told = f"the route {about.destination} was not copied: {said}"
+                told = because("route_not_copied", about.destination, said)
                 self._warnings.set("route", told)
             elif code not in _NO_WAY_NOW:
-                raise CommandFailed(f"the kernel refused a route of table {about.table}: {said}")
+                raise CommandFailed(because("route_refused", about.table, said))
 
     # --- an owner's VPN
 

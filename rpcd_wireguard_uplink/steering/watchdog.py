@@ -19,6 +19,7 @@ import subprocess
 import time
 from collections.abc import Collection, Mapping
 
+from ..reasons import because, of_system
 from ..system.files import read_or_tell, read_text, replace_file
 from ..system.proc import filter_of, read_setting, write_setting
 from ..values import dataclass
@@ -146,7 +147,7 @@ class Watchdog:
             )
             self._started_s = time.monotonic()
         except OSError as error:
-            return f"the watchdog can't be started: {error.strerror}"
+            return because("no_watchdog", of_system(error))
         return ""
 
 
@@ -186,7 +187,7 @@ class ReversePath:
             for name in fresh:
                 write_setting(filter_of(name), LOOSE)
         except OSError as error:
-            return f"rp_filter can't be set: {error.strerror}"
+            return because("filter_unset", of_system(error))
         return ""
 
     def _saved(self) -> dict[str, str]:

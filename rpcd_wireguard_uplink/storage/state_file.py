@@ -18,6 +18,7 @@ from typing import Any
 
 from ..errors import CommandFailed
 from ..model import HistoryEntry
+from ..reasons import because, of_system
 from ..system.files import UnusableFile, read_table, replace_file
 from ..values import dataclass
 from ..warnings import Warnings
@@ -82,7 +83,7 @@ def write_state(path: str, content: Mapping[str, Any]) -> None:
     try:
         replace_file(path, text.encode(), 0o644, is_lasting=False)
     except OSError as error:
-        raise CommandFailed(f"can't write {path}: {error.strerror}") from error
+        raise CommandFailed(because("unwritten", path, of_system(error))) from error
 
 
 def read_state(path: str) -> Remembered:

@@ -12,6 +12,7 @@ from datetime import date, timedelta
 from typing import Any
 
 from ..errors import InvalidArgument
+from ..reasons import because
 from ..values import dataclass
 
 VERSION = 1
@@ -108,8 +109,7 @@ class Ledger:
         try:
             return cls._parsed(table)
         except (ValueError, TypeError, KeyError, AttributeError, ArithmeticError) as error:
-            told = "the record of traffic can't be read: counting begins anew"
-            raise InvalidArgument(told) from error
+            raise InvalidArgument(because("usage_unread")) from error
 
     @classmethod
     def _parsed(cls, table: Any) -> Ledger:

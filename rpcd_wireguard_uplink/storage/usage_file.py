@@ -6,6 +6,7 @@ import asyncio
 import time
 
 from ..errors import InvalidArgument
+from ..reasons import because
 from ..system.files import UnusableFile, read_table
 from ..warnings import Warnings
 from .state_file import write_state
@@ -30,9 +31,9 @@ class UsageFile:
             table = read_table(self._path)
             return Ledger() if table is None else Ledger.from_table(table)
         except UnusableFile as error:
-            told = f"{error}: counting traffic begins anew"
+            told = because("usage_anew", error)
         except InvalidArgument as error:
-            told = f"{self._path}: {error}"
+            told = because("of", self._path, error)
         self._warnings.set(self._topic, told)
         return Ledger()
 

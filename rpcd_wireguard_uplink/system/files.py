@@ -18,6 +18,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from typing import Any, TypeVar
 
 from ..errors import Status, UplinkError
+from ..reasons import because, of_system
 from ..text import printable
 
 T = TypeVar("T")
@@ -50,13 +51,15 @@ def read_bytes(path: str, most: int = MOST_BYTES, *, private: bool = False) -> b
             return None
         about = os.fstat(found)
         if not stat.S_ISREG(about.st_mode):
-            raise UnusableFile(f"{printable(path)} is ignored: it is {_kind(about.st_mode)}")
+            raise UnusableFile(
+                because("file_ignored", printable(path), because(_kind(about.st_mode)))
+            )
         if private and about.st_mode & 0o077:
-            raise UnusableFile(f"{printable(path)} is ignored: `chmod 600 {printable(path)}` first")
+            raise UnusableFile(because("file_readable", printable(path), printable(path)))
         with _told(path), os.fdopen(_open(found, _READ), "rb") as file:
             data = file.read(most + 1)
     if len(data) > most:
-        raise UnusableFile(f"{printable(path)} is ignored: it is longer than {most} bytes")
+        raise UnusableFile(because("file_ignored", printable(path), because("too_long", most)))
     return data
 
 
@@ -74,9 +77,9 @@ def read_table(path: str, most: int = MOST_BYTES) -> dict[str, Any] | None:
     try:
         table = json.loads(data.decode(errors="replace"))
     except (ValueError, RecursionError) as error:
-        raise UnusableFile(f"{printable(path)} is ignored: it is not JSON") from error
+        raise UnusableFile(because("file_ignored", printable(path), because("no_json"))) from error
     if not isinstance(table, dict):
-        raise UnusableFile(f"{printable(path)} is ignored: it is not a JSON object")
+        raise UnusableFile(because("file_ignored", printable(path), because("no_json_object")))
     return table
 
 
@@ -199,13 +202,13 @@ def _check(about: os.stat_result, shown: str, name: str) -> None:
     """Refuse what another user owns or may change."""
     top = os.stat("/")  # its owner is another only in a user namespace without the machine's root
     if about.st_uid not in (0, top.st_uid, os.geteuid()):
-        raise UnusableFile(f"{shown} is ignored: {name} is not root's, but user {about.st_uid}'s")
+        raise UnusableFile(because("file_not_roots", shown, name, about.st_uid))
     is_folder = stat.S_ISDIR(about.st_mode)
     if not (is_folder or stat.S_ISREG(about.st_mode)) or about.st_mode & stat.S_ISVTX:
         return
     by_group = about.st_mode & stat.S_IWGRP and about.st_gid not in (0, top.st_gid, os.getegid())
     if about.st_mode & stat.S_IWOTH or by_group:
-        raise UnusableFile(f"{shown} is ignored: other users may write to {name}")
+        raise UnusableFile(because("file_writable", shown, name))
 
 
 def _hold(stack: ExitStack, name: str, folder: int | None) -> int:
@@ -219,8 +222,8 @@ def _open(found: int, flags: int) -> int:
 
 
 def _kind(mode: int) -> str:
-    names = ((stat.S_ISDIR, "a folder"), (stat.S_ISFIFO, "a FIFO"), (stat.S_ISSOCK, "a socket"))
-    return next((name for test, name in names if test(mode)), "a device") + ", not a file"
+    names = ((stat.S_ISDIR, "is_folder"), (stat.S_ISFIFO, "is_fifo"), (stat.S_ISSOCK, "is_socket"))
+    return next((name for test, name in names if test(mode)), "is_device")
 
 
 @contextmanager
@@ -229,6 +232,6 @@ def _told(path: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise UnusableFile(f"{printable(path)} can't be read: {error.strerror}") from error
+        raise UnusableFile(because("unread", printable(path), of_system(error))) from error
     except ValueError as error:  # a NUL in it
-        raise UnusableFile(f"{printable(path)} can't be read: it is no path") from error
+        raise UnusableFile(because("unread", printable(path), because("no_path"))) from error

@@ -15,6 +15,7 @@ import struct
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from ..errors import CommandFailed, TimedOut
+from ..reasons import because, of_errno, of_system
 from ..values import dataclass
 
 HEADER = struct.Struct("=IHHII")  # struct nlmsghdr: length, type, flags, sequence, port
@@ -95,6 +96,10 @@ def parse_messages(data: bytes) -> Iterator[tuple[int, Message]]:
         offset += (length + 3) & ~3
 
 
+def _reason_of(message: Message) -> str:
+    return of_errno(code := _error_of(message), os.strerror(code))
+
+
 def _error_of(message: Message) -> int:
     """The errno of an acknowledgement, 0 for success."""
     return -int(_ERROR.unpack_from(message.body)[0]) if len(message.body) >= 4 else errno.EBADMSG
@@ -122,7 +127,7 @@ class Netlink:
             if message.kind == DONE:
                 return found
             if message.kind == ERROR:
-                raise CommandFailed(f"netlink dump {kind}: {os.strerror(_error_of(message))}")
+                raise CommandFailed(because("netlink_dump", kind, _reason_of(message)))
             found.append(message)
         return found
 
@@ -131,9 +136,9 @@ class Netlink:
         first = self._send([Message(kind, body)])
         for _, message in self._answers(first, 1):
             if message.kind == ERROR:
-                raise CommandFailed(f"netlink request {kind}: {os.strerror(_error_of(message))}")
+                raise CommandFailed(because("netlink_request", kind, _reason_of(message)))
             return message
-        raise TimedOut("the kernel gave no answer")
+        raise TimedOut(because("kernel_silent"))
 
     def change(self, messages: Sequence[Message]) -> list[int]:
         """Carry out changes in order; the errno of each, 0 for success."""
@@ -164,7 +169,7 @@ class Netlink:
                 )
                 sock.bind((0, 0))
             except OSError as error:
-                raise CommandFailed(f"no netlink socket: {error.strerror}") from error
+                raise CommandFailed(because("no_netlink", of_system(error))) from error
             sock.settimeout(TIMEOUT_S)
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, BUFFER)
             self._socket, self._port = sock, int(sock.getsockname()[0])
@@ -186,7 +191,7 @@ class Netlink:
             self._open().sendto(b"".join(packed), (0, 0))
         except OSError as error:
             self.close()
-            raise CommandFailed(f"netlink request refused: {error.strerror}") from error
+            raise CommandFailed(because("netlink_refused", of_system(error))) from error
         return first
 
     def _answers(self, first: int, count: int) -> Iterator[tuple[int, Message]]:
@@ -195,10 +200,10 @@ class Netlink:
                 data = self._open().recv(DATAGRAM)
             except TimeoutError as error:
                 self.close()
-                raise TimedOut("the kernel did not answer a netlink request") from error
+                raise TimedOut(because("netlink_silent")) from error
             except OSError as error:
                 self.close()
-                raise CommandFailed(f"netlink answer lost: {error.strerror}") from error
+                raise CommandFailed(because("netlink_lost", of_system(error))) from error
             for sequence, message in parse_messages(data):
                 if first <= sequence < first + count:
                     yield sequence, message

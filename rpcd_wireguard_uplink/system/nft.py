@@ -14,6 +14,7 @@ from collections.abc import Iterable, Iterator
 from ..errors import CommandFailed, UplinkError
 from ..events import Event
 from ..model import Family
+from ..reasons import because, of_errno
 from ..values import dataclass
 from . import process
 from .netlink import NETFILTER, Message, Netlink, attribute, network_number, parse_attributes, text
@@ -207,8 +208,8 @@ class ConnectionTracking:
                     changes.append(Message(_CHANGE_CONNECTION, head + b"".join(which) + cleared))
             errors = {*self._netlink.change(changes)} - {0, errno.ENOENT}  # some ended meanwhile
             if errors:
-                told = os.strerror(min(errors))
-                raise CommandFailed(f"{family.shown} connections keep marks of ours: {told}")
+                told = of_errno(code := min(errors), os.strerror(code))
+                raise CommandFailed(because("marks_stay", family.shown, told))
 
     def delete_marked(self, family: Family, mark: int, mask: int) -> None:
         """Delete the family's connections whose mark is that; none at all is no error."""
@@ -216,4 +217,4 @@ class ConnectionTracking:
         body += network_number(_MARK, mark) + network_number(_MARK_MASK, mask)
         error = self._netlink.change([Message(_DELETE_CONNECTIONS, body)])[0]
         if error not in (0, errno.ENOENT):
-            raise CommandFailed(f"connections could not be deleted: {os.strerror(error)}")
+            raise CommandFailed(because("connections_stay", of_errno(error, os.strerror(error))))

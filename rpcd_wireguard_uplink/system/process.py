@@ -14,6 +14,7 @@ from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from typing import Any
 
 from ..errors import CommandFailed, TimedOut
+from ..reasons import because, of_system
 from ..values import dataclass
 
 MOST_KEPT = 4096
@@ -42,16 +43,17 @@ async def run(
     feed = asyncio.subprocess.PIPE if data is not None else asyncio.subprocess.DEVNULL
     pipes: dict[str, Any] = {"stdin": feed, "stderr": asyncio.subprocess.PIPE}
     try:
-        async with _running(argv, timeout_s, "; is it installed?", **pipes) as child:
+        async with _running(argv, timeout_s, "not_started", **pipes) as child:
             out, err = await _talk(child, data)
     except _TooMuch as error:
-        raise CommandFailed(f"{argv[0]} printed more than {MOST_OUTPUT} bytes: ended") from error
+        raise CommandFailed(because("program_floods", argv[0], MOST_OUTPUT)) from error
     stdout, stderr = out.decode(errors="replace"), err.decode(errors="replace")
     code = child.returncode if child.returncode is not None else -1
     if check and code != 0:
         said = stderr.strip().splitlines()
-        detail = said[0][:200] if said else f"exit status {code}"
-        raise CommandFailed(f"{' '.join(argv[:4])} failed: {detail}")
+        detail = said[0][:200] if said else because("exit_status", code)
+        name = "program_said" if said else "program_failed"
+        raise CommandFailed(because(name, " ".join(argv[:4]), detail))
     return Completed(code, stdout, stderr)
 
 
@@ -61,10 +63,7 @@ async def run_silent(argv: Sequence[str], *, stdin: str | None = None) -> None:
     Raises as run() does, and CommandFailed where it prints something all the same.
     """
     if (await run(argv, stdin=stdin)).stdout:
-        raise CommandFailed(
-            f"{' '.join(argv[:4])} printed something, as it never does: is it the program that is "
-            "meant?"
-        )
+        raise CommandFailed(because("program_prints", " ".join(argv[:4])))
 
 
 @contextlib.contextmanager
@@ -80,10 +79,7 @@ def understood(program: str) -> Iterator[None]:
         ArithmeticError,
         RecursionError,
     ) as e:
-        raise CommandFailed(
-            f"what {program} printed can't be understood ({type(e).__name__}): is it the program "
-            "that is meant?"
-        ) from e
+        raise CommandFailed(because("program_odd", program, type(e).__name__)) from e
 
 
 class _TooMuch(Exception):
@@ -145,13 +141,13 @@ async def run_apart(
 
 @contextlib.asynccontextmanager
 async def _running(
-    argv: Sequence[str], timeout_s: float, hint: str = "", **more: Any
+    argv: Sequence[str], timeout_s: float, told: str = "not_run", **more: Any
 ) -> AsyncIterator[asyncio.subprocess.Process]:
     """A command that has ended behind the block: by itself, or killed with all that it started."""
     try:
         child = await _start(argv, stdout=asyncio.subprocess.PIPE, **more)
     except OSError as error:
-        raise CommandFailed(f"can't run {argv[0]}: {error.strerror}{hint}") from error
+        raise CommandFailed(because(told, argv[0], of_system(error))) from error
     ended = False
     try:
         async with asyncio.timeout(timeout_s):
@@ -159,7 +155,7 @@ async def _running(
             await child.wait()
         ended = True
     except TimeoutError as error:
-        raise TimedOut(f"{argv[0]} did not finish within {timeout_s:g} s") from error
+        raise TimedOut(because("program_slow", argv[0], f"{timeout_s:g}")) from error
     finally:
         if not ended:
             await _end(child)

@@ -20,6 +20,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from ..errors import CommandFailed
 from ..model import OUTER_MARK, OWN_PROTOCOLS, DefaultRoute, Family, Link
+from ..reasons import because, of_errno
 from ..values import dataclass
 from . import netlink, nft
 from .netlink import Message, attribute, nested, number, parse_attributes, text
@@ -595,7 +596,7 @@ class Kernel:
         """Make a device of that kind (wireguard, ifb)."""
         info = nested(_LINKINFO, [text(_INFO_KIND, kind)])
         body = _LINK.pack(0, 0, 0, 0, 0) + text(_IFNAME, name) + info
-        self._do(f"can't make {name}", Message(NEWLINK, body, netlink.CREATE | netlink.EXCL))
+        self._do("not_made", name, Message(NEWLINK, body, netlink.CREATE | netlink.EXCL))
 
     def set_device(
         self,
@@ -612,13 +613,13 @@ class Kernel:
         parts += [attribute(_IFALIAS, alias.encode())] if alias else []
         parts += [number(_GROUP, group)] if group is not None else []
         parts += [number(_MTU, mtu)] if mtu else []
-        self._do(f"can't set {name}", Message(NEWLINK, b"".join(parts)))
+        self._do("not_set", name, Message(NEWLINK, b"".join(parts)))
 
     def delete_device(self, name: str) -> None:
         """Delete a device; one that is not there is no error."""
         body = _LINK.pack(0, 0, 0, 0, 0) + text(_IFNAME, name)
         with suppress(CommandFailed):
-            self._do(name, Message(DELLINK, body))
+            self._do("not_set", name, Message(DELLINK, body))
 
     def set_addresses(self, device: str, wanted: Collection[str]) -> None:
         """Let a device have these global addresses (with prefix lengths) and no others."""
@@ -627,12 +628,12 @@ class Kernel:
         gone = [Message(DELADDR, _address_body(index, a)) for a in found if a not in wanted]
         flags = netlink.CREATE | netlink.REPLACE
         new = [Message(NEWADDR, _address_body(index, a), flags) for a in wanted]
-        self._do(f"can't set the addresses of {device}", *gone, *new)
+        self._do("addresses_not_set", device, *gone, *new)
 
-    def _do(self, refused: str, *messages: Message) -> None:
-        """Carry out changes; `refused` begins the error where the kernel refuses one."""
+    def _do(self, refused: str, name: str, *messages: Message) -> None:
+        """Carry out changes; `refused` is the reason of the error where the kernel refuses one."""
         if code := next(filter(None, self.change(messages)), 0):
-            raise CommandFailed(f"{refused}: {os.strerror(code)}")
+            raise CommandFailed(because(refused, name, of_errno(code, os.strerror(code))))
 
 
 def link_events(messages: Iterable[Message]) -> Iterator[tuple[int, bool] | None]:

@@ -16,6 +16,7 @@ from dataclasses import field
 
 from ..errors import CommandFailed, InvalidArgument
 from ..model import OUTER_MARK, Endpoint, PeerCounters, Tunnel, is_key
+from ..reasons import because, joined
 from ..values import dataclass
 from . import process
 from .rtnetlink import Kernel
@@ -106,7 +107,7 @@ async def make_device(kernel: Kernel, name: str) -> None:
         try:
             await process.run(["wireguard-go", name], timeout_s=10.0)
         except CommandFailed as error:
-            raise CommandFailed(f"{refused}; {error}") from error
+            raise CommandFailed(joined("; ", (str(refused), str(error)))) from error
 
 
 async def generate_keys() -> tuple[str, str]:
@@ -137,9 +138,7 @@ async def configure(tunnel: Tunnel) -> None:
         try:
             ipaddress.ip_address(tunnel.endpoint.host)
         except ValueError as error:
-            raise InvalidArgument(
-                f"endpoint {tunnel.endpoint.host[:40]} is a name; it must be resolved first"
-            ) from error
+            raise InvalidArgument(because("endpoint_is_name", tunnel.endpoint.host[:40])) from error
         argv += ["endpoint", str(tunnel.endpoint)]
     argv += ["persistent-keepalive", str(tunnel.keepalive_s), "allowed-ips", "0.0.0.0/0,::/0"]
     await process.run_silent(argv, stdin=tunnel.private_key + "\n")
@@ -227,7 +226,7 @@ def parse_dump(text: str, ages: Ages) -> dict[str, Device]:
     """
     rows = [line.split("\t") for line in text.splitlines()]
     if any(len(fields) not in (5, 9) for fields in rows):
-        raise CommandFailed("wg show did not print a dump as wg(8) describes it")
+        raise CommandFailed(because("no_wg_dump"))
     peers: dict[str, list[PeerCounters]] = {}
     with process.understood("wg"):
         for device, *fields in (row for row in rows if len(row) == 9):

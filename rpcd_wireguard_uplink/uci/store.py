@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 
 from ..errors import ConfigError, Status
+from ..reasons import because, of_system
 from ..values import dataclass
 from .document import Document, parse
 from .draft import Draft
@@ -86,7 +87,7 @@ class Store:
             except FileNotFoundError:
                 if missing_ok:
                     return parse("", file=path)
-                raise MissingConfig(f"{path} doesn't exist; create it") from None
+                raise MissingConfig(because("config_missing", path)) from None
             return self._parse(_content(descriptor, path), path)
 
     def signature(self, config: str) -> Signature | None:
@@ -205,9 +206,7 @@ def _wait_for_lock(descriptor: int, path: str, deadline: float) -> None:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             if time.monotonic() >= deadline:
-                raise ConfigBusy(
-                    f"{path} is being changed by another program; nothing was written, try again"
-                ) from None
+                raise ConfigBusy(because("config_locked", path)) from None
             time.sleep(_LOCK_PAUSE_S)
         else:
             return
@@ -226,9 +225,7 @@ def _replace(place: _Place, new_file: int, content: bytes, before: os.stat_resul
     os.fchmod(new_file, _NEW_FILE_MODE if before is None else stat.S_IMODE(before.st_mode))
     os.fsync(new_file)
     if _signature_of(place) != (None if before is None else _signature(before)):
-        raise ConfigBusy(
-            f"{place.path} was changed by another program meanwhile; nothing was written, try again"
-        )
+        raise ConfigBusy(because("config_changed", place.path))
     os.replace(place.new_name, place.name, src_dir_fd=place.directory, dst_dir_fd=place.directory)
     os.fsync(place.directory)
 
@@ -259,7 +256,7 @@ def _open(stack: ExitStack, name: str, flags: int, directory: int | None = None)
 def _content(descriptor: int, path: str) -> bytes:
     found = os.fstat(descriptor)
     if not stat.S_ISREG(found.st_mode):
-        raise UnwritableConfig(f"{path} is not a file; put a file there")
+        raise UnwritableConfig(because("config_no_file", path))
     parts = []
     offset = 0
     while part := os.pread(descriptor, max(found.st_size - offset, 4096), offset):
@@ -284,4 +281,4 @@ def _translated(path: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise UnwritableConfig(f"{path}: {error.strerror}; the old content is kept") from error
+        raise UnwritableConfig(because("config_unwritten", path, of_system(error))) from error

@@ -35,7 +35,7 @@ from ..mesh.wire.endpoints import ScopedEndpoint
 from ..mesh.wire.lease import Denial, Deny, LeaseGrant, LeaseRelease, LeaseRequest
 from ..model import DEVICE_GROUP, PROVIDER_DEVICE, Uplink, is_own_name
 from ..platform.linux import Platform
-from ..reasons import because
+from ..reasons import TEMPLATES, Reason, because
 from ..schema.endpoints import is_literal
 from ..system.rtnetlink import Address
 from ..tasks import TaskSet, rest, tell
@@ -213,7 +213,7 @@ class LeaseClient:
         active = {state.active for state in states}
         away = any(state.phase in AWAY for state in states)
         ways = inside + ways if away and uplink.interface in active else ways + inside
-        failure: UplinkError = PeerUnreachable(f"{uplink.peer_id} was not seen on the mesh")
+        failure: UplinkError = PeerUnreachable(because("peer_unseen", uplink.peer_id))
         for host, device in ways:
             try:
                 return await self._request(uplink, host, device)
@@ -294,10 +294,14 @@ class LeaseClient:
         if status != 200:
             refusal = Denial.parse(table)
             kind = NotTrusted if refusal.code in _UNTRUSTED else NotSupported
-            raise kind(f"{uplink.peer_id} says no: {refusal.error}", code=refusal.code)
+            why = f"deny_{refusal.code}"
+            is_known = why in TEMPLATES
+            told = Reason(refusal.error, why) if is_known else refusal.error
+            name = "refused" if is_known else "refuses"
+            raise kind(because(name, uplink.peer_id, told), code=refusal.code)
         grant = LeaseGrant.parse(table)
         if grant.peer_id != uplink.peer_id:
-            raise InvalidArgument(f"the lease is of {grant.peer_id}, not of {uplink.peer_id}")
+            raise InvalidArgument(because("lease_is_others", grant.peer_id, uplink.peer_id))
         if grant.public_key == uplink.own_public_key:
             raise InvalidArgument(because("key_is_ours", uplink.peer_id), code="key_is_ours")
         clash = next((n for n in wanted.avoid if _is_inside(grant.addresses, n)), "")
@@ -391,20 +395,20 @@ def taken(
         for text in peer.allowed:
             network = ipaddress.ip_network(text, strict=False)
             if network.prefixlen >= LEAST_PREFIX and any(ip in network for ip in given):
-                return f"of mesh peer {peer.key[:8]} ({network})"
+                return because("of_mesh_peer", peer.key[:8], network)
     for ip in given:
         if ip in used:
-            return f"that the uplink to {used[ip]} has ({ip})"
+            return because("of_other_uplink", used[ip], ip)
     for device, text, _ in own:
         ip = ipaddress.ip_interface(text).ip
         if ip in given and not _is_tunnel(device):
-            return f"of this router's own ({ip})"
+            return because("of_this_router", ip)
     for device, prefix in routes:
         if prefix and not _is_tunnel(device):
             network = ipaddress.ip_network(prefix)
             if network.prefixlen >= LEAST_PREFIX and any(ip in network for ip in given):
                 one = network.num_addresses == 1
-                return f"that a route leads to ({network[0] if one else network})"
+                return because("of_a_route", network[0] if one else network)
     return ""
 
 

@@ -11,6 +11,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import field, replace
+from functools import partial
 
 from ..config.settings import Config
 from ..config.store import ConfigStore
@@ -185,11 +186,11 @@ class Uplinks:
             names = ", ".join(sorted({device for _, device in lost}))
             raise CommandFailed(because("route_lost", names), code="line_lost")
         if why := tunnels_ahead(routes).get(uplink.interface):
-            raise CommandFailed(f"{why}; the change was undone", code="tunnel_ahead")
+            raise CommandFailed(because("undone", why), code="tunnel_ahead")
 
     async def _undo(self, uplink: Uplink) -> None:
-        told = f"undoing {uplink.interface} failed: {{}}; tried again soon"
-        with self._warnings.catch("undo", sentence=told.format):
+        told = partial(because, "undoing_failed", uplink.interface)
+        with self._warnings.catch("undo", sentence=told):
             await self._edit(lambda config: config.without_uplink(uplink.interface))
             await self._apply_sections()
 
@@ -230,8 +231,8 @@ class Uplinks:
                 if "undo" not in self._warnings:
                     self._report("uplink_removed", uplink, because("interrupted_undone"))
                 continue
-            told = f"finishing {uplink.interface} failed: {{}}; tried again soon"
-            with self._warnings.catch("undo", sentence=told.format):
+            told = partial(because, "finishing_failed", uplink.interface)
+            with self._warnings.catch("undo", sentence=told):
                 await self._write_uplink(replace(uplink, pending=False))
                 self._report("uplink_added", uplink, because("interrupted_done"))
         if pending:
@@ -341,8 +342,7 @@ class Uplinks:
 
     async def _guard(self, opened: set[str]) -> None:
         self._opened = opened
-        told = "providers can reach this router and its LAN: their tunnels can't be filtered"
-        with self._warnings.catch("inbound", sentence=f"{told} ({{}})".format):
+        with self._warnings.catch("inbound", sentence=partial(because, "unguarded")):
             await self._platform.guard_tunnels(opened)
 
     def _report(self, kind: str, uplink: Uplink, cause: str) -> None:

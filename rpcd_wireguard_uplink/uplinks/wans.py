@@ -132,7 +132,7 @@ def tunnels_ahead(routes: Sequence[DefaultRoute]) -> dict[str, str]:
 
     A family whose WANs have no route now has nothing to be behind.
     """
-    ahead = {}
+    ahead: dict[str, str] = {}
     for family in Family:
         wans = [r for r in routes if r.family is family and not is_own_name(r.device)]
         last = max(wans, key=lambda route: route.metric, default=None)
@@ -140,10 +140,7 @@ def tunnels_ahead(routes: Sequence[DefaultRoute]) -> dict[str, str]:
             if last is None or route.family is not family or not is_own_name(route.device):
                 continue
             if route.metric <= last.metric:
-                ahead[route.device] = (
-                    f"the default route of {route.device} (metric {route.metric}) does not stand "
-                    f"behind that of {last.device} (metric {last.metric}), so IPv{family.version} "
-                    f"may leave by the tunnel while {last.device} is well: give the interface on "
-                    f"{last.device} a lower metric"
-                )
+                own, others = (route.device, route.metric), (last.device, last.metric)
+                given = *own, *others, family.shown, last.device, last.device
+                ahead[route.device] = because("tunnel_ahead", *given)
     return ahead

@@ -6,6 +6,7 @@ The form itself needs LuCI's own code: LUCI_RESOURCES=DIR names it.
 from __future__ import annotations
 
 import re
+from ipaddress import ip_network
 from pathlib import Path
 
 import pytest
@@ -50,6 +51,7 @@ def test_every_field_is_in_a_tab() -> None:
 
 
 SHOWN = set(re.findall(r"\[ '(\w+)', _\(", VIEW.read_text(encoding="utf-8")))
+NETWORK = next(o for o in SECTIONS[ANCHOR_TYPE].options if o.name == "source")
 PATTERNS = [
     (kind.type, f"{kind.name or kind.type}.{option.name}", option)
     for kind in SECTIONS.values()
@@ -76,6 +78,31 @@ def test_the_form_takes_what_the_service_takes(session: BrowserSession, page, se
                 is_taken = page.js(script, name, item)
                 assert is_taken or option.why_not(item), (name, item)
                 assert not is_taken or not option.why_not(item) or option.kind is MESH_PEER
+
+
+NETWORKS = (
+    *("192.168.1.0/24", "192.168.1.5/24", "10.1.2.3/15", "10.9.255.255/9", "192.168.1.7/32"),
+    *("192.168.1.7", "255.255.255.255/1", "2001:db8::/32", "2001:db8::5/32", "fd00:1:2:3::/63"),
+    *("fd00::1/128", "fd00::1", "::/0", "0.0.0.0/0"),
+)
+
+
+def test_a_network_with_bits_of_a_host_is_refused_and_named(
+    session: BrowserSession, page, serve
+) -> None:
+    """Before it is saved as the service does: a section that it refuses would not be used."""
+    page.open(serve(session.gateway).url("", session.owner))
+    page.until("L.loaded")
+    script = (
+        "L.require('wireguard-uplink.fields').then(o => o.check({}, 'anchor.source')"
+        ".validate('id', a[0]))"
+    )
+    for text in NETWORKS:
+        meant, told = ip_network(text, strict=False), page.js(script, text)
+        assert (told is True) == (not NETWORK.why_not(text)), text
+        if told is not True:
+            assert str(meant) in NETWORK.why_not(text)
+            assert ip_network(re.findall(r"[0-9a-f.:]+/\d+", told)[0]) == meant
 
 
 @pytest.fixture

@@ -13,6 +13,7 @@ import os
 
 from ...config.options import MqttSettings
 from ...errors import ConfigError
+from ...reasons import because
 from ...system.files import UnusableFile, read_bytes, read_table, replace_file
 from ...text import printable
 
@@ -35,22 +36,20 @@ class Password:
         inside = os.path.relpath(path, self._folder).split(os.sep)
         if inside[0] in (os.pardir, os.curdir, KEYS):
             raise ConfigError(
-                f"password_file {shown} is not used: only a file below {self._folder} is, and none "
-                f"of {KEYS}/: put the password into {self._folder}/mqtt-password"
+                because("password_elsewhere", shown, self._folder, f"{KEYS}/", self._folder)
             )
         try:
             data = read_bytes(path, MOST_BYTES, private=True)
             known = read_table(self._note)
         except UnusableFile as error:
-            raise ConfigError(f"password_file can't be used: {error}") from error
+            raise ConfigError(because("option_unusable", "password_file", error)) from error
         if not data:
-            raise ConfigError(f"password_file can't be used: {shown} is empty or not there")
+            raise ConfigError(
+                because("option_unusable", "password_file", because("empty_file", shown))
+            )
         if known is not None and not self._fits(known):
             host, port = (printable(str(known.get(name))) for name in ("host", "port"))
-            raise ConfigError(
-                f"password_file is not used: the password was given for {host} port {port}, and "
-                f"the broker's settings are others now; if that is your doing, remove {self._note}"
-            )
+            raise ConfigError(because("password_of_other", host, port, self._note))
         return data.split(b"\n")[0].rstrip(b"\r")
 
     def opened(self) -> None:

@@ -17,6 +17,7 @@ from typing import Any
 
 from ...config.options import MqttSettings
 from ...errors import ConfigError, NotSupported
+from ...reasons import because, of_system
 from ...system.files import UnusableFile, read_bytes
 from ...tasks import tell
 from ...text import printable, shortened
@@ -29,6 +30,7 @@ ANSWER_S = 10.0
 FIRST_PAUSE_S = 1.0
 LONGEST_PAUSE_S = 60.0
 MOST_CA = 4 << 20
+PAHO = "python3-paho-mqtt (pip: rpcd-wireguard-uplink[mqtt])"
 
 _REFUSED_USER = (134, 135)  # bad user name or password, not authorized (MQTT 5, 3.2.2.2)
 
@@ -62,7 +64,7 @@ class MqttTransport:
         self._offers = f"{settings.prefix}/offer/"
         self._topics = [self._offers, *(f"{self._offers}{area}/" for area in settings.areas)]
         self._own = self._topics[1 if settings.areas else 0] + peer_id
-        self._where = f"the MQTT broker at {shortened(settings.host)} port {settings.port}"
+        self._where = f"{shortened(settings.host)} port {settings.port}"
         self._problem: str | None = None
         self._closing = False
         self._link: Link | None = None
@@ -73,9 +75,7 @@ class MqttTransport:
         try:
             import paho.mqtt.client
         except ImportError as error:
-            raise NotSupported(
-                "MQTT needs paho-mqtt: install python3-paho-mqtt (pip: rpcd-wireguard-uplink[mqtt])"
-            ) from error
+            raise NotSupported(because("no_paho", PAHO)) from error
         self._new_client(paho.mqtt.client)
         self._task = asyncio.create_task(self._keep_connected(paho.mqtt.client))
 
@@ -120,10 +120,10 @@ class MqttTransport:
                 self._link = Link(client)
                 problem = await self._stay(self._link)
             except (OSError, ValueError, ConfigError) as error:
-                problem = f"{self._where} can't be used: {_reason(error)}"
+                problem = because("broker_unusable", self._where, _reason(error))
             except Exception as error:  # paho's own errors on bytes that are no MQTT
                 tell("MQTT", error)
-                problem = f"{self._where} can't be used: it must speak MQTT 5"
+                problem = because("broker_unusable", self._where, because("no_mqtt5"))
             finally:
                 if self._link is not None:
                     self._link.close()
@@ -144,12 +144,12 @@ class MqttTransport:
         """Wait for the broker's yes, then until the connection is lost; a sentence on why."""
         await asyncio.wait([link.accepted], timeout=ANSWER_S)
         if not link.accepted.done():
-            return f"{self._where} does not answer"
+            return because("broker_silent", self._where)
         code = link.accepted.result()
         if code in _REFUSED_USER:
-            return f"{self._where} refuses the user or the password: see user and password_file"
+            return because("broker_refuses_user", self._where)
         if code:
-            return f"{self._where} refuses the connection (reason {code})"
+            return because("broker_refuses", self._where, code)
         await self._remember_broker()
         for topic in self._topics:
             link.client.subscribe(topic + "+", 1)
@@ -157,7 +157,7 @@ class MqttTransport:
             link.publish(self._offers + self._peer_id, b"")  # before it knew of areas
         self._tell("")
         await link.lost()
-        return f"the connection to {self._where} was lost"
+        return because("broker_lost", self._where)
 
     async def _remember_broker(self) -> None:
         if self._password is not None:
@@ -182,16 +182,20 @@ class MqttTransport:
             elif options.user:
                 client.username_pw_set(options.user)
         except ValueError as error:
-            raise ConfigError(f"user or password can't be used: {_reason(error)}") from error
+            raise ConfigError(because("login_unusable", _reason(error))) from error
         if options.tls:
             try:
                 if options.ca_file and read_bytes(options.ca_file, MOST_CA) is None:
-                    raise ConfigError(f"ca_file can't be used: {options.ca_file} is not there")
+                    raise ConfigError(
+                        because(
+                            "option_unusable", "ca_file", because("tunnel_gone", options.ca_file)
+                        )
+                    )
                 client.tls_set(ca_certs=options.ca_file or None)
             except UnusableFile as error:
-                raise ConfigError(f"ca_file can't be used: {error}") from error
+                raise ConfigError(because("option_unusable", "ca_file", error)) from error
             except (OSError, ValueError) as error:
-                raise ConfigError(f"ca_file can't be used: {_reason(error)}") from error
+                raise ConfigError(because("option_unusable", "ca_file", _reason(error))) from error
         client.max_queued_messages_set(MOST_WAITING)
         client.will_set(self._own, self._will(), qos=1, retain=True)
         client.on_message = self._received
@@ -213,7 +217,7 @@ def _reason(error: Exception) -> str:
     """Why, without what the other side wrote."""
     invalid = getattr(error, "verify_message", "")  # ssl.SSLCertVerificationError, without ssl
     if invalid:
-        return f"its certificate is not valid ({printable(invalid)})"
+        return because("bad_certificate", printable(invalid))
     if isinstance(error, OSError):
-        return error.strerror or printable(str(error))
+        return of_system(error)
     return printable(str(error)) if isinstance(error, ConfigError) else type(error).__name__

@@ -13,6 +13,7 @@ from typing import Any
 import h11
 
 from ...errors import InvalidArgument, PeerUnreachable, TimedOut
+from ...reasons import because, of_errno
 from ...schema.json_message import LONGEST_JSON, parse_json_message
 from ...system.sockets import receive
 from ...text import shortened
@@ -47,15 +48,16 @@ async def request(
             await asyncio.get_running_loop().sock_connect(sock, name_of(host, port, device))
             return await _exchange(sock, method, path, body)
     except TimeoutError as error:
-        raise TimedOut(f"The peer at {where} did not answer within {timeout_s:g} s.") from error
+        raise TimedOut(because("peer_silent", where, f"{timeout_s:g}")) from error
     except (ValueError, InvalidArgument, h11.RemoteProtocolError) as error:
-        sentence = f"What answers at {where} is no peer that speaks as we do."
+        sentence = because("no_peer_there", where)
         raise PeerUnreachable(sentence, code="bad_reply") from error
     except OSError as error:
         # asyncio puts the address in the place of the error's own words.
         known = error.errno is not None and error.errno > 0
-        reason = os.strerror(error.errno or 0) if known else "that is no address"
-        raise PeerUnreachable(f"The peer at {where} can't be reached: {reason}.") from error
+        number = error.errno or 0
+        reason = of_errno(number, os.strerror(number)) if known else because("bad_address")
+        raise PeerUnreachable(because("peer_unreached", where, reason)) from error
     finally:
         if sock is not None:
             sock.close()

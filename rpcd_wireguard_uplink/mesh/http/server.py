@@ -9,6 +9,7 @@ import socket
 from collections import deque
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 
+from ...reasons import because, of_system
 from ...system.rtnetlink import index_of
 from ...warnings import Warnings
 from ..rate_limit import Buckets
@@ -160,5 +161,5 @@ def _place(address: Address) -> str:
 
 
 def _fault(address: Address, error: OSError) -> str:
-    reason = error.strerror or "that is no address"
-    return f"Peers get no answer on {_place(address)}: {reason}. It is tried again."
+    reason = of_system(error) if error.strerror else because("bad_address")
+    return because("not_listening", _place(address), reason)

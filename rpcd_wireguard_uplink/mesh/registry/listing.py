@@ -47,7 +47,7 @@ def trust_rows(
     for peer in (*directory.peers, *peers.mesh.others):
         if peer.key not in known:
             claimed, refusal = peers.refused_of(peer)
-            reason = fault(peer) or refusal or "it was not asked for its id yet"
+            reason = fault(peer) or refusal or because("not_asked_yet")
             row = trust_row(peers, claimed, peer)
             state = State.UNTRUSTED.value
             found.append(row.replaced(state=state, reason=reason, offering=False))
@@ -55,10 +55,8 @@ def trust_rows(
 
 
 def _twin(peers: Peers, peer_id: str, peer: MeshPeer) -> TrustRow:
-    reason = (
-        f"several mesh peers say that they are {peer_id}: set option node_id in the section "
-        f"uplink of each, such as {proposed_id(peer_id, peer.key)} at {peer.addresses[0]}"
-    )
+    proposed = proposed_id(peer_id, peer.key)
+    reason = because("several_say", peer_id, proposed, peer.addresses[0])
     return trust_row(peers, peer_id, peer).replaced(reason=reason)
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from ...errors import InvalidArgument
 from ...model import Endpoint
+from ...reasons import because
 from ...schema import shapes as s
 from ...schema.endpoints import parse_host
 from ...text import quoted
@@ -53,7 +54,7 @@ def usable_host(place: str, text: str) -> str:
     try:
         return check_endpoint_host(text)
     except InvalidArgument as error:
-        raise InvalidArgument(f"{place} can't be used: {error}", code=error.code) from error
+        raise InvalidArgument(because("option_unusable", place, error), code=error.code) from error
 
 
 def check_endpoint_host(host: str, own_addresses: Iterable[str] = ()) -> str:
@@ -73,11 +74,9 @@ def check_endpoint_host(host: str, own_addresses: Iterable[str] = ()) -> str:
     except ValueError:
         return usual
     if address.is_link_local:
-        problem = "is link-local; give an address that can be routed"
-        raise InvalidArgument(f"{quoted(usual)} {problem}", code="bad_endpoint")
+        raise InvalidArgument(because("link_local", quoted(usual)), code="bad_endpoint")
     if any(_unmapped(own) == address for own in own_addresses):
-        problem = "is this router's own address; give the peer's"
-        raise InvalidArgument(f"{quoted(usual)} {problem}", code="own_address")
+        raise InvalidArgument(because("ours_not_peers", quoted(usual)), code="own_address")
     return usual
 
 

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from ...errors import CommandFailed, ConfigError, InvalidArgument, NotSupported
 from ...model import is_key
+from ...reasons import because, of_system
 from ...schema.json_message import DEEPEST, parse_json_message
 from ...system.files import UnusableFile, read_bytes, replace_file
 
@@ -68,11 +69,9 @@ class Signer:
                 # Peers pin this key, so a power cut must not change it.
                 replace_file(path, _base64(seed) + b"\n")
         except UnusableFile as error:
-            raise CommandFailed(f"the signing key can't be used: {error}") from error
+            raise CommandFailed(because("signing_unusable", error)) from error
         except OSError as error:
-            raise CommandFailed(
-                f"can't keep the signing key in {path}: {error.strerror}"
-            ) from error
+            raise CommandFailed(because("signing_unkept", path, of_system(error))) from error
         return cls(SigningKey(seed))
 
     def sign(self, table: Mapping[str, Any]) -> dict[str, Any]:
@@ -164,10 +163,7 @@ def _read_seed(path: str) -> bytes | None:
         return None
     text = found.decode("ascii", "replace").strip()
     if not is_key(text):
-        raise ConfigError(
-            f"{path} holds no signing key: put its backup there, or remove it for a new one, "
-            "which every peer must accept"
-        )
+        raise ConfigError(because("no_seed", path))
     return binascii.a2b_base64(text)
 
 

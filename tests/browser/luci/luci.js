@@ -362,5 +362,16 @@
 		hasViewPermission: () => env.nodespec && env.nodespec.satisfied ? !env.nodespec.readonly : null
 	};
 
-	Object.assign(classes, { baseclass: Base, view, dom, rpc, poll, ui });
+	/* What validation.js has of addresses: their numbers, or null. */
+	const validation = {
+		parseIPv4: (text) => /^\d+(\.\d+){3}$/.test(text) ? text.split('.').map(Number) : null,
+		parseIPv6(text) {
+			const [ head, tail ] = text.split('::').map((part) => part ? part.split(':') : []);
+			const words = tail ? [ ...head, ...Array(8 - head.length - tail.length).fill('0'), ...tail ] : head;
+
+			return words.length == 8 ? words.map((word) => parseInt(word, 16)) : null;
+		}
+	};
+
+	Object.assign(classes, { baseclass: Base, view, dom, rpc, poll, ui, validation });
 })();

@@ -363,7 +363,9 @@ def test_every_exception_of_the_tree_becomes_its_status() -> None:
         table, status = error_reply(kind("what, where, what to do"))
         assert status is kind.status
         assert status is not Status.OK
-        assert table == {"success": False, "error": "what, where, what to do", "code": kind.code}
+        told = {"error": "what, where, what to do", "code": kind.code}
+        quoted = {"error_code": "reported", "error_args": ["what, where, what to do"]}
+        assert table == {"success": False, **told, **quoted}
     table, _ = error_reply(errors.NotFound("none", code="no_offer"))
     assert table["code"] == "no_offer"
 

@@ -348,7 +348,8 @@ async def test_the_services_errors_are_told(
     assert said == Said(status, "", f"{error}\n")
     said = await wgctl("uplink", "add", "nodeA", "--json", "-s", service.socket)
     assert (said.status, said.err) == (status, f"{error}\n")
-    assert json.loads(said.out) == {"success": False, "error": str(error), "code": code}
+    quoted = {"error_code": "reported", "error_args": [str(error)]}
+    assert json.loads(said.out) == {"success": False, "error": str(error), "code": code, **quoted}
 
 
 @pytest.mark.parametrize(

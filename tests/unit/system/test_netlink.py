@@ -196,7 +196,7 @@ def test_after_an_error_of_its_own_a_socket_is_opened_anew(
         line.change(change)
     assert line.change(change) == [0]
     mocker.patch.object(kernel[1], "recv", side_effect=OSError(errno.ENOBUFS, "no buffers"))
-    with pytest.raises(CommandFailed, match="no buffers"):
+    with pytest.raises(CommandFailed, match="No buffer space"):
         line.change(change)
     assert line.change(change) == [0]
     mocker.patch.object(kernel[2], "sendto", side_effect=OSError(errno.EMSGSIZE, "too long"))
@@ -207,7 +207,7 @@ def test_after_an_error_of_its_own_a_socket_is_opened_anew(
 
 def test_no_socket_is_a_clear_error(mocker: MockerFixture) -> None:
     mocker.patch.object(netlink.socket, "socket", side_effect=OSError(errno.EMFILE, "too many"))
-    with pytest.raises(CommandFailed, match="too many"):
+    with pytest.raises(CommandFailed, match="Too many open files"):
         Netlink(netlink.ROUTE).dump(26, b"")
 
 

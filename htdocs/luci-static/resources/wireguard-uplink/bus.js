@@ -23,7 +23,7 @@ function inWords(error, isRead) {
 	if (error && error.name == 'SessionError' || isRead && text.includes('-32002'))
 		return failure('session', _('Your session is over: log in again. If that fails, rpcd is not running.'));
 	if (text.includes('-32002'))
-		return failure('', _('This login may look, but change nothing here. Log in as a user who may.'));
+		return failure('', words.READS);
 	if (text.includes('-32000'))
 		return probe().then(() => '', String).then((told) => told.includes('-32000')
 			? failure('router', _('The router\'s bus (ubus) does not answer, so nothing can be asked. The service may well be at work.'))
@@ -50,7 +50,7 @@ return baseclass.extend({
 		const names = Object.keys(values || {});
 		const call = rpc.declare({ object: OBJECT, method: 'uplink_' + method, params: names, nobatch: alone });
 
-		return Promise.all([ call.apply(null, names.map((name) => values[name])), learn(texts) ]).then(function([ reply ]) {
+		return Promise.all([ call(...names.map((name) => values[name])), learn(texts) ]).then(([ reply ]) => {
 			if (L.isObject(reply)) {
 				if (reply.success === false && reply.error)
 					throw failure('', words.said(reply, 'error'));

@@ -64,7 +64,7 @@ return baseclass.extend({
 			const used = page.uses(wan.device);
 
 			return this.card(page, wan.device, wan.path, wan, [], () => [
-				used ? words.mark('good', _('in use')) : words.state(wan.state), [ wan.portal ? _('Log in at %s').format(wan.portal) : '' ], [
+				used ? words.inUse() : words.state(wan.state), [ wan.portal ? _('Log in at %s').format(wan.portal) : '' ], [
 					page.buttonFor(wan.device, 'use', _('Use now…'), () => this.use(page, 'wan', wan.path), wan.state == 'up' && !used)
 				], ''
 			]);
@@ -85,7 +85,7 @@ return baseclass.extend({
 				words.cost(each.cost), _('%s today').format(words.bytes(each.today_bytes)), _('%s this month').format(words.bytes(each.month_bytes)),
 				words.left(each.quota_left_gb)
 			], () => [
-				each.active ? words.mark('good', _('in use')) : each.usable ? words.mark('good', _('ready')) : words.mark('warn', _('not ready')),
+				each.active ? words.inUse() : each.usable ? words.mark('good', _('ready')) : words.mark('warn', _('not ready')),
 				[ each.usable ? '' : words.said(each, 'reason'), words.said(each, 'note') ], [
 					make('use', _('Use now…'), () => this.use(page, peer, peer), each.usable && !each.active, 'action'), ' ',
 					make('test', _('Test'), () => this.test(page, peer)), ' ',

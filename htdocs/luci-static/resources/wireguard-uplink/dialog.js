@@ -24,8 +24,13 @@ function button(label, kind, action) {
 	return E('button', { class: 'btn cbi-button ' + kind, type: action ? 'button' : 'submit', click: action || null }, [ label ]);
 }
 
+/* Shown while work is under way. */
+function wait() {
+	return E('p', { class: 'spinning' }, [ _('This takes some seconds…') ]);
+}
+
 function paragraph(each) {
-	return typeof(each) == 'string' ? E('p', [ each ]) : each;
+	return typeof(each) == 'string' ? E('p', words.quoted(each)) : each;
 }
 
 function field(each) {
@@ -95,14 +100,14 @@ return baseclass.extend({
 			event.preventDefault();
 			error.replaceChildren();
 			busy(true);
-			news.replaceChildren(E('p', { class: 'spinning' }, [ _('This takes some seconds…') ]));
+			news.replaceChildren(wait());
 			asked.work(values, (text) => news.lastChild.before(E('p', [ '✓ ' + text ]))).then((told) => {
 				const found = (told || []).filter(Boolean);
 
 				news.lastChild.remove();
 				if (!found.length)
 					return close();
-				for (const node of Array.from(form.children))
+				for (const node of [ ...form.children ])
 					if (node != news && node != row)
 						node.remove();
 				news.append(...found.map(paragraph));
@@ -121,7 +126,7 @@ return baseclass.extend({
 
 	/* Show what `work` finds, as nodes or texts. */
 	show(title, work) {
-		const place = E('div', { role: 'status' }, [ E('p', { class: 'spinning' }, [ _('This takes some seconds…') ]) ]);
+		const place = E('div', { role: 'status' }, [ wait() ]);
 		const row = E('div', { class: 'right' }, [ button(_('Close'), '', close) ]);
 
 		this.open(title, [ place, row ]);
@@ -138,7 +143,7 @@ return baseclass.extend({
 		box.querySelector('h4').id = 'wgup-dialog-title';
 		box.setAttribute('aria-labelledby', 'wgup-dialog-title');
 		box.onkeydown = function(event) {
-			const all = Array.from(box.querySelectorAll('input, select, button, summary')).filter((node) => !node.disabled);
+			const all = [ ...box.querySelectorAll('input, select, button, summary') ].filter((node) => !node.disabled);
 			const edge = event.shiftKey ? all[0] : all[all.length - 1];
 
 			if (event.key == 'Escape' && all.length)

@@ -1,5 +1,6 @@
 'use strict';
 'require baseclass';
+'require validation';
 'require wireguard-uplink.options as options';
 
 /*
@@ -11,6 +12,15 @@ function found(name) {
 	const [ section, option ] = name.split('.');
 
 	return options.sections[section][option] || [];
+}
+
+/* True, or the network that is meant where an address with a prefix has bits beyond that. */
+function isNetwork(text) {
+	const [ address, bits ] = text.split('/'), four = validation.parseIPv4(address), size = four ? 8 : 16;
+	const words = four || validation.parseIPv6(address) || [];
+	const kept = words.map((word, i) => word & -1 << Math.max(0, Math.min(size, size * (i + 1) - bits)));
+
+	return !bits || kept.join() == words.join() || _('The network is %s.').format(kept.map((word) => word.toString(four ? 10 : 16)).join(four ? '.' : ':') + '/' + bits);
 }
 
 return baseclass.extend({
@@ -29,6 +39,8 @@ return baseclass.extend({
 		field[Array.isArray(row) ? 'placeholder' : 'default'] = String(fallback || '');
 		if (pattern)
 			field.validate = (id, value) => pattern.test(value) || !value || must;
+		else if (/cidr/.test(datatype))
+			field.validate = (id, value) => isNetwork(value);
 
 		return field;
 	},

@@ -78,7 +78,7 @@ return baseclass.extend({
 			used[each.from] = Math.max(used[each.from] || 0, each.used_bytes);
 
 		const bytes = Object.values(used).reduce((sum, each) => sum + Math.max(0, each), 0);
-		const names = Array.from(new Set(moved.map((each) => words.path(status, each.to))));
+		const names = [ ...new Set(moved.map((each) => words.path(status, each.to))) ];
 
 		return [
 			names.length ? _('%s failed, %s took over').format(words.path(status, first.from), names.join(', ')) : _('%s failed, nothing took over').format(words.path(status, first.from)),

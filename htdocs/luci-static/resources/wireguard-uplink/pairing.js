@@ -17,6 +17,7 @@ function keys(trust) {
 	]);
 }
 
+const made = (id) => _('The tunnel to %s is made.').format(id);
 const changed = (trust) => trust.state == 'changed' ? _('Its key is not the one that was confirmed before. Ask its owner why, before you go on.') : '';
 
 return baseclass.extend({
@@ -38,7 +39,7 @@ return baseclass.extend({
 					tell(_('%s is trusted.').format(id));
 				return this.until(id, 20);
 			}).then(() => bus.act('add', { peer_id: id })).then((added) => {
-				tell(_('The tunnel to %s is made.').format(id));
+				tell(made(id));
 				return bus.act('test', { peer_id: id }).then((tested) => [ cards.found(tested)[0], words.said(added, 'note') ]);
 			}), (told) => told)
 		});
@@ -88,12 +89,12 @@ return baseclass.extend({
 			fields: [
 				{ name: 'peer_id', label: _('Peer'), more: { required: '', maxlength: 64 } },
 				{ name: 'endpoint', label: _('Address and port'), more: { required: '', placeholder: 'peer.example.com:51820' } },
-				{ name: 'public_key', label: _('Public key'), more: { required: '', maxlength: 44 } },
+				{ name: 'public_key', label: _('Public key'), more: { required: '' } },
 				{ name: 'address', label: _('Own tunnel address'), help: _('Left out, one is derived from the key.') }
 			],
 			label: _('Add'),
 			work: (given) => page.done(bus.act('add', given), (reply) => [
-				_('The tunnel to %s is made.').format(reply.peer_id), words.said(reply, 'note'), _('The public key of this router for it: %s').format(reply.public_key)
+				made(reply.peer_id), words.said(reply, 'note'), _('The public key of this router for it: %s').format(reply.public_key)
 			])
 		});
 	}

@@ -14,9 +14,7 @@ return baseclass.extend({
 
 	/* What there is to know of peers, by key. */
 	load() {
-		const asked = [ bus.ask('status'), bus.ask('list'), bus.ask('trust') ];
-
-		return Promise.all(asked).then(function([ status, list, trust ]) {
+		return Promise.all([ 'status', 'list', 'trust' ].map((name) => bus.ask(name))).then(([ status, list, trust ]) => {
 			const found = new Map();
 			const tell = (key, more) => key && found.set(key, Object.assign(found.get(key) || {}, more));
 
@@ -36,8 +34,8 @@ return baseclass.extend({
 		const known = found.get(key) || {};
 
 		if (known.uplink)
-			return E('a', { href: L.url('admin/network/wireguard-uplink/overview'), title: words.said(known.uplink, 'reason') || null }, [
-				known.uplink.active ? words.mark('good', _('in use')) : words.state(known.uplink.state)
+			return E('a', { href: words.url('overview'), title: words.said(known.uplink, 'reason') || null }, [
+				known.uplink.active ? words.inUse() : words.state(known.uplink.state)
 			]);
 		if (known.offer)
 			return words.mark('idle', known.offer.usable ? _('offered, %s').format(words.offerCost(known.offer)) : _('offered, not usable'));
@@ -56,7 +54,7 @@ return baseclass.extend({
 				row.insertBefore(made, row.lastElementChild);
 		};
 
-		Array.from(table.querySelectorAll('tr')).forEach((row, i) => place(row, i
+		[ ...table.querySelectorAll('tr') ].forEach((row, i) => place(row, i
 			? E('td', { class: 'td' }, [ this.cell(found, (peers[i - 1] || {}).public_key) ]) : E('th', { class: 'th' }, [ this.title ])));
 	}
 });

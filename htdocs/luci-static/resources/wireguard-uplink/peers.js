@@ -21,7 +21,7 @@ function known(page) {
 		take(offer.peer_id, { offer });
 	for (const each of all.values())
 		each.trust = each.trust || { state: each.offer.trusted ? 'trusted' : 'untrusted', reason: each.offer.reason };
-	return Array.from(all.values()).sort((one, other) => rank(one) - rank(other) || (one.id < other.id ? -1 : 1));
+	return [ ...all.values() ].sort((one, other) => rank(one) - rank(other) || (one.id < other.id ? -1 : 1));
 }
 
 return baseclass.extend({

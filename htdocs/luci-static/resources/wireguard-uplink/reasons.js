@@ -10,7 +10,7 @@
  */
 
 function list(sentences) {
-	return E('ul', sentences.map((each) => E('li', [ each ])));
+	return E('ul', sentences.map((each) => E('li', words.quoted(each))));
 }
 
 return baseclass.extend({

@@ -35,8 +35,8 @@ function merge(shown, wanted) {
 function mergeChildren(shown, wanted) {
 	let at = shown.firstChild;
 
-	for (const child of Array.from(wanted.childNodes)) {
-		const own = child.id && !(at && at.id == child.id) ? Array.from(shown.childNodes).find((node) => node.id == child.id) : null;
+	for (const child of [ ...wanted.childNodes ]) {
+		const own = child.id && !(at && at.id == child.id) ? [ ...shown.childNodes ].find((node) => node.id == child.id) : null;
 
 		if (own) {
 			shown.insertBefore(own, at);

@@ -22,8 +22,6 @@ const STATES = {
 };
 const COSTS = { free: _('free'), metered: _('metered'), unknown: _('cost unknown'), 'nearly spent': _('nearly used up') };
 
-const ROLLBACK = [ _('Settings that were just applied are not confirmed.'), _('Until they are, or are put back by themselves, nothing can be changed here.') ];
-
 /* What the codes of the service's sentences say (reasons.py there, by uplink_texts). */
 let texts = {};
 const inLanguage = _;  // of what is no literal here
@@ -38,8 +36,19 @@ function number(value, digits) {
 	return FORMATS[digits || 0].format(value);
 }
 
+function mark(kind, text) {
+	return E('span', { class: 'wgup-mark wgup-' + kind }, [ text ]);
+}
+
+/* A service's sentence, as nodes: between quotation marks are a program's own words. */
+function quoted(text) {
+	return text.split(/[“„«](.+)[”“»]/).map((each, i) => i % 2 ? E('q', { lang: 'en' }, [ each.trim() ]) : each);
+}
+
 return baseclass.extend({
+	READS: _('This login may look, but change nothing here. Log in as a user who may.'),
 	number,
+	quoted,
 
 	/* Take the reply of uplink_texts. */
 	learn(reply) {
@@ -64,14 +73,14 @@ return baseclass.extend({
 	cost: (name) => COSTS[name] || name,
 	left: (gb) => gb < 0 ? '' : _('%s GB left').format(number(gb, 1)),
 
+	url: (page) => L.url('admin/network/wireguard-uplink/' + page),
 	sheet: () => E('link', { rel: 'stylesheet', href: L.resource('wireguard-uplink/uplink.css') }),
 
-	mark(kind, text) {
-		return E('span', { class: 'wgup-mark wgup-' + kind }, [ text ]);
-	},
+	mark,
 
+	inUse: () => mark('good', _('in use')),
 	note: (...content) => E('div', { class: 'wgup-note' }, content),
-	bad: (text) => E('p', { class: 'wgup-problem wgup-bad' }, [ text ]),
+	bad: (text) => E('p', { class: 'wgup-problem wgup-bad' }, quoted(text)),
 	dotted: (...parts) => parts.filter(Boolean).join(' · '),
 
 	/* A table; a row is its id and its cells. */
@@ -113,7 +122,7 @@ return baseclass.extend({
 	problem(status, i) {
 		const { code, args } = L.toArray(status.problem_codes)[i] || {};
 
-		return this.said({ is: status.problems[i], is_code: code, is_args: args }, 'is', status);
+		return quoted(this.said({ is: status.problems[i], is_code: code, is_args: args }, 'is', status));
 	},
 
 	/* An unwatched network is worse than one that is on a backup. */
@@ -121,6 +130,6 @@ return baseclass.extend({
 
 	/* Told while settings that LuCI applied may be put back. */
 	rollback: () => E('div', { class: 'wgup-now wgup-bad', id: 'wgup-rollback' }, [
-		E('strong', [ ROLLBACK[0] ]), ROLLBACK[1]
+		E('strong', [ _('Settings that were just applied are not confirmed.') ]), _('Until they are, or are put back by themselves, nothing can be changed here.')
 	])
 });

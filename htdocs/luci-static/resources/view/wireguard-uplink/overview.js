@@ -19,7 +19,6 @@
 const PULSE_S = 6;
 const SERIES_S = 600;
 const HISTORY = 50;
-const SETTINGS = 'admin/network/wireguard-uplink/settings';
 
 return view.extend({
 	handleSave: null,
@@ -40,16 +39,16 @@ return view.extend({
 		this.root = E('div', { class: 'cbi-map wgup-all' }, [
 			words.sheet(),
 			E('h2', [ _('Backup uplinks') ]),
-			this.mayChange ? '' : E('p', { id: 'wgup-readonly' }, [ _('You may look, but not change anything: this login only reads.') ]),
+			this.mayChange ? '' : E('p', { id: 'wgup-readonly' }, [ words.READS ]),
 			this.places.error = E('div', { role: 'alert' }),
-			section('now', ''),
-			section('guide', ''),
+			section('now'),
+			section('guide'),
 			section('wans', _('Your WANs')),
 			section('backups', _('Backups, in the order of use')),
 			section('peers', _('Peers')),
 			section('serving', _('Your internet for peers')),
 			section('history', _('History')),
-			section('more', '')
+			section('more')
 		]);
 
 		this.draw();
@@ -201,7 +200,7 @@ return view.extend({
 		const isOpen = this.pulse.rollback_s > 0;
 		const four = status.families.ipv4.active_path, six = status.families.ipv6.active_path;
 		const buttons = {
-			settings: () => E('a', { class: 'btn cbi-button', href: L.url(SETTINGS) }, [ _('Settings') ]),
+			settings: () => E('a', { class: 'btn cbi-button', href: words.url('settings') }, [ _('Settings') ]),
 			check: () => this.button('advice-check', _('Check this router'), null, () => this.later('reasons', 'check'), true, 'action'),
 			failover: () => this.button('advice-failover', _('Turn it on'), null, () => this.turnFailover(), true, 'positive'),
 			add: () => this.button('advice-add', _('Add as backup…'), null, () => this.later('pairing', 'add', peers.find(this, this.status.summary.peer_id)), true, 'positive')
@@ -212,11 +211,11 @@ return view.extend({
 			E('div', { class: 'wgup-now wgup-' + words.kindOf(status) }, [
 				E('strong', { id: 'wgup-now', role: 'status' }, [ words.said(summary, 'now', status) ]),
 				E('div', { id: 'wgup-next' }, [ words.said(summary, 'next', status) ]),
-				E('div', { class: 'wgup-note' }, [ [
+				words.note([
 					_('It has been so for %s.').format(words.span(status.since_s)), words.said(status, 'cause', status),
 					status.release_s >= 0 ? _('Back in %s.').format(words.span(status.release_s)) : '',
 					four && six && four != six ? _('IPv4 uses %s, IPv6 uses %s.').format(words.path(status, four), words.path(status, six)) : ''
-				].filter(Boolean).join(' ') ]),
+				].filter(Boolean).join(' ')),
 				chosen ? E('p', { id: 'wgup-chosen' }, [
 					_('You chose %s, for another %s.').format(chosen.path == 'wan' ? words.path(status, status.active_path) : chosen.path, words.span(chosen.left_s)), ' ',
 					this.button('release', _('Back to automatic'), null, () => cards.release(this), true, 'positive')
@@ -225,7 +224,7 @@ return view.extend({
 			this.picture(),
 			E('p', { id: 'wgup-advice' }, [ E('strong', [ _('What to do:') ]), ' ' ].concat(isOpen ? [ _('Confirm the settings in LuCI, or wait until they are put back.') ]
 				: [ words.said(summary, 'advice', status), ' ', (buttons[summary.action] || String)() ])),
-			E('div', { id: 'wgup-problems' }, status.problems.slice(0, 5).map((each, i) => E('div', { class: 'wgup-problem' }, [ words.problem(status, i) ])))
+			E('div', { id: 'wgup-problems' }, status.problems.slice(0, 5).map((each, i) => E('div', { class: 'wgup-problem' }, words.problem(status, i))))
 		];
 	},
 

@@ -66,7 +66,7 @@ function mainSection(map) {
 
 	add(section, 'general', [
 		[ 'enabled', _('Enabled') ],
-		[ 'auto_failover', _('Automatic failover'), _('Traffic moves to a backup when the WAN is dead.') ],
+		[ 'auto_failover', _('Automatic failover') ],
 		[ 'min_uplinks', _('Backups to keep ready'), _('Fewer than this, and the best offers of trusted peers are added by themselves.') ],
 		[ 'prefer_latency', _('Prefer quick peers') ],
 		[ 'spread', _('Use several backups at once'), _('In an outage, new connections spread over the backups that cost the same.') ],
@@ -82,12 +82,12 @@ function mainSection(map) {
 		[ 'max_hold_time', _('and for so long at most, where it fails again and again (s)') ],
 		[ 'track_ip', _('Addresses to test with'), _('Without any, public resolvers of several operators.') ],
 		[ 'reliability', _('Addresses of a family that must answer'), _('0 is one, and half of three or more that fall silent together.') ],
-		[ 'captive_check', _('Page that shows a captive portal'), _('An http:// page that answers 204. Without it none is asked.') ]
+		[ 'captive_check', _('Page that shows a captive portal') ]
 	]);
 	add(section, 'limits', [
 		[ 'max_loss', _('Degraded from this loss on (%)'), _('0 is no limit.') ],
 		[ 'max_latency', _('Degraded from this latency on (ms)'), _('0 is no limit.') ],
-		[ 'sticky_failback', _('Let connections finish on the backup'), _('When the WAN is back, only new connections use it at once.') ],
+		[ 'sticky_failback', _('Let connections finish on the backup') ],
 		[ 'sticky_time', _('for so long at most (s)') ]
 	]).sticky_time.depends('sticky_failback', '1');
 	add(section, 'mesh', [
@@ -96,7 +96,7 @@ function mainSection(map) {
 			auto: _('master-link where it is installed'), uci: _('the list below and this page'), 'master-link': _('master-link only')
 		} ],
 		[ 'trusted_peer', _('Peers that may be backups'), _('Where master-link does not say so.') ],
-		[ 'peer', _('Peers by hand'), _('Id and mesh address: nodeB 10.9.0.2') ],
+		[ 'peer', _('Peers by hand (nodeB 10.9.0.2)') ],
 		[ 'mesh', _('WireGuard devices of the mesh'), _('Without any, all that are not of this service.') ],
 		[ 'mesh_port', _('Port for offers (TCP)') ],
 		[ 'poll_interval', _('Ask for offers every (s)') ]
@@ -124,14 +124,14 @@ function providerSection(map) {
 		[ 'listen_port', _('Port of the tunnels (UDP)') ],
 		[ 'endpoint', _('Address from outside'), _('Without it the public address of the WAN.') ],
 		[ 'pool4', _('Network for peers (IPv4)'), _('Without it one is chosen.') ],
-		[ 'pool6', _('Network for peers (IPv6)'), _('Without it one is chosen.') ],
+		[ 'pool6', _('Network for peers (IPv6)') ],
 		[ 'dns', _('Resolvers for peers'), _('Without any, those of the WAN.') ],
 		[ 'lease_time', _('A silent peer keeps its addresses for (s)') ]
 	]);
 }
 
 function brokerSection(map) {
-	const section = map.section(form.NamedSection, 'broker', 'mqtt', _('MQTT for large meshes'), _('Carries offers where this router can not ask every peer itself.'));
+	const section = map.section(form.NamedSection, 'broker', 'mqtt', _('MQTT for large meshes'));
 
 	section.addremove = true;
 	add(section, '', [
@@ -167,14 +167,14 @@ function anchorSection(map, peers) {
 	peers.forEach((each) => peer.value(each));
 	/* LuCI's window has copies of the fields: `this` is the one in it. */
 	peer.validate = function(id, value) {
-		const [ sources, destinations, protocols, ports, marks ] = [ 'source', 'destination', 'protocol', 'port', 'dscp' ].map((name) => L.toArray(this.section.formvalue(id, name)));
-		const isSix = (address) => address.includes(':');
+		const given = [ 'source', 'destination', 'protocol', 'port', 'dscp' ].map((name) => L.toArray(this.section.formvalue(id, name)));
+		const [ sources, destinations, protocols, ports ] = given;
 
-		if (![].concat(sources, destinations, protocols, ports, marks).length)
+		if (!given.flat().length)
 			return _('Say which connections: by address, protocol, port or DSCP.');
 		if (ports.length && protocols.length && !protocols.some((each) => [ 'tcp', 'udp' ].includes(each)))
 			return _('Only TCP and UDP have ports.');
-		if (sources.length && destinations.length && !sources.some((one) => destinations.some((other) => isSix(one) == isSix(other))))
+		if (sources.length && destinations.length && !sources.some((one) => destinations.some((other) => one.includes(':') == other.includes(':'))))
 			return _('Sources and destinations are of different families.');
 		return isId(id, value);
 	};

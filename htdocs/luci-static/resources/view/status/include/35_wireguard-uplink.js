@@ -23,7 +23,7 @@ return baseclass.extend({
 			E('div', { class: 'wgup-now wgup-' + (isGone ? 'bad' : words.kindOf(status)) }, [
 				E('strong', [ isStopped ? _('Nothing watches the internet connection.') : isGone ? status.message : words.said(status.summary, 'now', status) ])
 			].concat(lines.filter(Boolean).map((each) => E('div', [ each ])), [
-				E('a', { href: L.url('admin/network/wireguard-uplink/overview') }, [ _('Backup uplinks') ])
+				E('a', { href: words.url('overview') }, [ _('Backup uplinks') ])
 			]))
 		]);
 	}
