@@ -92,6 +92,7 @@ def test_the_picture_shows_the_way_in_use_and_dead_ones(show) -> None:
     page = show(service)
     ways = "[...document.querySelectorAll('#wgup-picture > g')].map(g => g.getAttribute('class'))"
     assert page.js(ways) == ["wgup-path-used", "wgup-path-ready", "wgup-path-dead"]
+    assert page.count("#wgup-picture .wgup-flow") == 2, "traffic is seen to move"
     assert "12 ms · 2.5 Mbit/s" in page.js("document.querySelector('#wgup-picture').textContent")
     assert "nodea: 22 ms" in page.js(
         "document.querySelector('#wgup-picture').getAttribute('aria-label')"
@@ -101,11 +102,6 @@ def test_the_picture_shows_the_way_in_use_and_dead_ones(show) -> None:
     page.asks_now()
     page.until(f"{ways} + '' == 'wgup-path-dead,wgup-path-used,wgup-path-dead'")
     page.sees("through nodea", "#wgup-now")
-
-
-def test_traffic_that_moves_is_seen_to_move(show) -> None:
-    page = show(canned.calm())
-    assert page.count("#wgup-picture .wgup-flow") == 2
 
 
 def test_stopped_is_grey_and_says_what_to_do(show, pictures: Path) -> None:
@@ -141,11 +137,15 @@ def test_a_pending_rollback_is_unmistakable(show) -> None:
 
 def test_reasons_are_in_the_readers_language(show) -> None:
     service = canned.failed_over()
-    service.status["problems"] = [because("same_wan", "nodea")]
+    said = because("program_said", "nft -f -", "Error: syntax error")
+    service.status["problems"] = [because("same_wan", "nodea"), said]
     page = show(service, lang="de")
     page.sees("wan: keine Antwort auf 3 Prüfpakete in 1,4 s", "#wgup-now-section")
     page.sees("sie ist ausgefallen: keine Antwort auf 3 Prüfpakete in 4,2 s", "#wgup-backups")
     page.sees("nodea nutzt denselben Internetanschluss", "#wgup-problems")
+    page.sees("nft -f - ist fehlgeschlagen und meldet: ", "#wgup-problems")
+    quoted = "[...document.querySelectorAll('#wgup-problems q')].map(q => [q.lang, q.innerText])"
+    assert page.js(quoted) == [["en", "Error: syntax error"]], "a screen reader reads it right"
 
 
 def test_why_and_what_if_are_in_the_readers_language(show) -> None:
