@@ -193,10 +193,12 @@ def test_a_reading_session_gets_a_form_that_cannot_be_saved(
 
 
 @form_only
-def test_pictures(settings, pictures: Path) -> None:
-    settings.js("(document.querySelector(\"[data-tab='detection'] a\").click(), 1)")
-    settings.until("!document.getAnimations().length")
-    settings.pictures(pictures, "settings")
+def test_pictures(session: BrowserSession, page, serve, pictures: Path) -> None:
+    page.open(serve(session.gateway).url(SETTINGS, session.owner), width=768)
+    page.until("!!document.querySelector('#wgup-bound')")
+    page.js("(document.querySelector(\"[data-tab='detection'] a\").click(), 1)")
+    page.until("!document.getAnimations().length")
+    page.pictures(pictures, "settings-768")
 
 
 ANCHOR = f"{CONFIG}\nconfig anchor\n\toption peer 'nodeB'\n\tlist source '192.168.1.20'\n"

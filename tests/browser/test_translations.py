@@ -49,6 +49,21 @@ def test_every_text_is_translated(lang: str) -> None:
         assert translated.endswith("…") == text.endswith("…"), text
 
 
+@pytest.mark.parametrize(
+    ("lang", "others"),
+    [
+        ("de", r"\b(?:Umschalten|Failover|Besitzer|Peers?|Uplinks?|Backups?)\b"),
+        ("fr", r"\b(?:bascules?|failover|fournisseurs?|uplinks?)\b(?! ')"),
+    ],
+)
+def test_one_word_for_one_thing(lang: str, others: str) -> None:
+    """Failover, owner, peer and backup have one word each, whoever has written the sentence."""
+    names = r"\S*wireguard-uplink\S*|(?:section|Abschnitt) uplink|failover_timeout|`[^`]*`"
+    found = catalogue(lang)
+    told = {text: re.sub(names, "", translated) for text, translated in found.items() if text}
+    assert {text: t for text, t in told.items() if re.search(others, t, re.I)} == {}
+
+
 def test_the_compiled_form_is_luci_s() -> None:
     assert compile_catalogue(SAMPLE).hex() == COMPILED
     assert compile_catalogue({"": "header", "not yet": ""}) == b""
