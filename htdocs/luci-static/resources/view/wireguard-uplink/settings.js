@@ -3,6 +3,7 @@
 'require form';
 'require wireguard-uplink.bus as bus';
 'require wireguard-uplink.fields as fields';
+'require wireguard-uplink.words as words';
 
 /*
  * The options of /etc/config/wireguard-uplink. Uplinks, trust and leases are not here: the overview
@@ -29,7 +30,7 @@ function add(section, tab, rows) {
 /* The pace and the time, and below them what they come to. */
 function detectionOptions(section) {
 	const { pace, failover_timeout: timeout } = add(section, 'detection', [
-		[ 'pace', _('Pace of the tests'), _('The fast pace mostly notices a dead WAN within half a second; it sends ten small packets a second on the way in use.'), {
+		[ 'pace', _('Pace of the tests'), _('The fast pace notices most outages within half a second, by ten small packets a second.'), {
 			default: _('normal'), fast: _('fast')
 		} ],
 		[ 'failover_timeout', _('Longest time to a switch (s)') ]
@@ -40,8 +41,8 @@ function detectionOptions(section) {
 		const bound = fields.bound(paceName, seconds);
 
 		return bound <= seconds
-			? [ true, _('A dead WAN is noticed and left after %.1f s at the latest, on the slowest one.').format(bound) ]
-			: [ false, _('This pace needs %.1f s, which is more than %d s: take more time or the fast pace.').format(bound, seconds) ];
+			? [ true, _('A dead WAN is noticed and left after %s s at the latest, on the slowest one.').format(words.number(bound, 1)) ]
+			: [ false, _('This pace needs %s s, which is more than %s s: take more time or the fast pace.').format(words.number(bound, 1), seconds) ];
 	};
 	const judge = (id) => judged(now(pace, id), +now(timeout, id));
 
@@ -95,7 +96,7 @@ function mainSection(map) {
 		[ 'trust', _('Who decides on trust'), null, {
 			auto: _('master-link where it is installed'), uci: _('the list below and this page'), 'master-link': _('master-link only')
 		} ],
-		[ 'trusted_peer', _('Peers that may be backups'), _('Where master-link does not say so.') ],
+		[ 'trusted_peer', _('Peers that may be backups') ],
 		[ 'peer', _('Peers by hand (nodeB 10.9.0.2)') ],
 		[ 'mesh', _('WireGuard devices of the mesh'), _('Without any, all that are not of this service.') ],
 		[ 'mesh_port', _('Port for offers (TCP)') ],
@@ -117,7 +118,7 @@ function providerSection(map) {
 		[ 'max_consumers', _('Peers at the same time') ],
 		[ 'metered', _('It is paid by volume') ],
 		[ 'quota_gb', _('GB a month for all of them'), _('0 is no limit.') ],
-		[ 'price_per_gb', _('Price of a GB'), _('In what the mesh counts in; cheaper offers are taken first.') ],
+		[ 'price_per_gb', _('Price of a GB'), _('Cheaper offers are taken first.') ],
 		[ 'reset_day', _('Day that begins the month') ]
 	]);
 	add(section, 'network', [
