@@ -460,7 +460,7 @@ def test_a_reading_session_sees_and_cannot_act(page, serve) -> None:
     session = canned.enter(canned.calm())
     page.open(serve(session.gateway).url(OVERVIEW, session.guest))
     page.until(SHOWN)
-    page.sees("only reads", "#wgup-readonly")
+    page.sees("may look, but change nothing", "#wgup-readonly")
     enabled = "[...document.querySelectorAll('#view button:enabled')].map(e => e.id)"
     assert page.js(enabled) == ["wgup-why", "wgup-what-if"]
 
