@@ -59,7 +59,7 @@ def plan(quick: bool, runs: int = RUNS) -> list[list[Measurement]]:
             [(calls.measure_start, (2,))],
             [(calls.measure_calls, (2,))],
             [(growth.measure_growth, (30,))],
-            [(forwarding.measure_forwarding, (3,)), (peers.measure_peers, (1,))],
+            [(forwarding.measure_forwarding, (10,)), (peers.measure_peers, (1,))],
             [(shared_load.measure_shared_load, (2,))],
             [
                 (calm.simulate_days, (1,)),
@@ -68,7 +68,7 @@ def plan(quick: bool, runs: int = RUNS) -> list[list[Measurement]]:
             ],
         ]
     return [
-        [(forwarding.measure_forwarding, (runs,))],
+        [(forwarding.measure_forwarding, (10 * runs,))],
         [(peers.measure_peers, (runs,))],
         [(shared_load.measure_shared_load, (runs,))],
         [(growth.measure_growth, (10 * runs,))],
