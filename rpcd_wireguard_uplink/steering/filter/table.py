@@ -86,10 +86,10 @@ def standing_script(
     out += early_chains()
     for slot in sorted({MAIN_SLOT, *slots.values()}):
         out += _slot_chains(slot)
+    hooked = dict(_HOOKS)
     for name, rules in _steering(every_wan, slots).items():
-        out += (
-            [f"add chain {T} {name}", f"flush chain {T} {name}"] if name not in dict(_HOOKS) else []
-        )
+        if name not in hooked:
+            out += [f"add chain {T} {name}", f"flush chain {T} {name}"]
         out += [f"add rule {T} {name} {rule}" for rule in rules]
     out += [
         f"add rule {T} own_loop meta mark & 0xff == {OUTER_MARK:#x} oifname @tunnels drop",
