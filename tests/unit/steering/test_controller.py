@@ -1000,11 +1000,16 @@ async def test_they_end_by_time_with_the_tunnel_or_its_uplink(draining: Bench, w
 
 async def test_it_ends_when_all_have_finished(draining: Bench, mocker: MockerFixture) -> None:
     mocker.patch.object(table_module, "LOOK_S", 0.0)
+    filtering, plan = draining.control._filter, draining.control._course.plan
     draining.connections.are_left = True
-    draining.control._filter.look_at_drained()
-    assert not draining.control._filter.draining.overdue(
-        draining.control._course.plan, time.monotonic()
+    filtering.look_at_drained()
+    assert not filtering.draining.overdue(plan, time.monotonic())
+    failing = mocker.patch.object(
+        draining.connections, "has_marked", side_effect=CommandFailed("no")
     )
+    filtering.look_at_drained()
+    assert not filtering.draining.overdue(plan, time.monotonic()), "a failed look proves nothing"
+    mocker.stop(failing)
     draining.connections.are_left = False
     async with draining.running(draining.control.keep_fresh()):
         await draining.until(draining.control._kicked.is_set)
