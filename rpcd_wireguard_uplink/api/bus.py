@@ -100,7 +100,9 @@ class BusService:
     async def _publish(self) -> None:
         signatures: dict[str, Mapping[str, Type]] = dict(await self._dashboard.signatures())
         signatures |= {name: methods.signature(method) for name, method in methods.METHODS.items()}
-        await self.client.publish(BusObject(methods.OBJECT, signatures, self._handle))
+        await self.client.publish(
+            BusObject(methods.OBJECT, signatures, self._handle, self._remembered)
+        )
         self._published = True
 
     async def _reclaimed(self) -> None:

@@ -78,11 +78,11 @@ class Message(NamedTuple):
 
 
 class FrameReader:
-    """Cuts a stream into messages; keeps what is incomplete until more arrives."""
+    """Cuts a stream into messages; what is incomplete is `pending` until more arrives."""
 
     def __init__(self, max_message: int = MAX_MESSAGE) -> None:
         self._max_message = max_message
-        self._pending = bytearray()
+        self.pending = bytearray()
 
     def feed(self, data: bytes) -> Iterator[Message]:
         """Yield the messages that are complete now; take them all before feeding more.
@@ -90,12 +90,12 @@ class FrameReader:
         Raises BusError at a header that ubus_validate_hdr (libubus-io.c) would not take, after the
         messages in front of it; the stream can't be read any further then.
         """
-        if self._pending:
-            self._pending += data
-            if len(self._pending) < self._wanted():
+        if self.pending:
+            self.pending += data
+            if len(self.pending) < self._wanted():
                 return
-            data = bytes(self._pending)
-            self._pending.clear()
+            data = bytes(self.pending)
+            self.pending.clear()
         position, end = 0, len(data)
         while end - position >= 12:
             version, kind, seq, peer, head = _HEAD.unpack_from(data, position)
@@ -106,13 +106,13 @@ class FrameReader:
             yield Message(kind, seq, peer, data[position + 12 : following])
             position = following
         if position < end:
-            self._pending += data[position:]
+            self.pending += data[position:]
 
     def _wanted(self) -> int:
         """Return how many bytes make the first pending message whole (at least its header)."""
-        if len(self._pending) < 12:
+        if len(self.pending) < 12:
             return 12
-        version, _, _, _, head = _HEAD.unpack_from(self._pending)
+        version, _, _, _, head = _HEAD.unpack_from(self.pending)
         self._check(version, head & _LENGTH)
         return 8 + int(head & _LENGTH)
 

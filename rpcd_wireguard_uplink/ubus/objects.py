@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import field
 from typing import Any, NamedTuple
 
 from ..errors import BusError, Status
@@ -45,12 +46,14 @@ Callback = Callable[[str, dict[str, Any]], None]
 class BusObject:
     """A path, the signature that is advertised there, and the handler of its calls.
 
-    Raises BusError for a path, method or argument that the bus can't carry.
+    While a method has one of `replies`, that answers its calls without arguments; the handler may
+    be asked all the same. Raises BusError for a path, method or argument that the bus can't carry.
     """
 
     path: str
     methods: Mapping[str, Mapping[str, Type]]
     handler: Handler
+    replies: Mapping[str, Reply] = field(default_factory=dict, compare=False)
 
     def __post_init__(self) -> None:
         _check_name("object", self.path, self.path)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import field
 from functools import lru_cache
+from struct import Struct
 from typing import Any, NamedTuple
 
 from ..errors import BusError, MessageTooLarge, Status
@@ -36,10 +37,14 @@ FORWARDING_SLACK = 4096
 
 # Callers ask the same again and again: what their bytes mean, and what answers them, is remembered.
 REMEMBERED_BYTES = 512
+MAX_REPEATED = 16
+
+_SEQ_PEER = Struct(">HI")
 
 # As plain numbers: to read a member of an enumeration takes as long as all else of a comparison.
 _HELLO, _STATUS, _DATA = map(int, (MessageType.HELLO, MessageType.STATUS, MessageType.DATA))
 _INVOKE, _UNSUBSCRIBE = int(MessageType.INVOKE), int(MessageType.UNSUBSCRIBE)
+_STATUS_START, _DATA_START = bytes((0, _STATUS)), bytes((0, _DATA))  # version and type
 
 
 class Request(NamedTuple):
@@ -119,9 +124,25 @@ class Connection:
         self.objects: dict[int, BusObject | Listener] = {}
         self._reader = FrameReader(MAX_MESSAGE + FORWARDING_SLACK)
         self._pending: dict[int, _Pending] = {}
+        self._repeated: dict[bytes, tuple[int, str, Mapping[str, Reply]]] = {}
         self._seq = 0
 
     # --- what arrives
+
+    def repeat(self, data: bytes) -> bytes | None:
+        """Return the bytes that answer what arrived, or None where it has to be received.
+
+        What is answered here is a call of which all but seq and peer came before, and for which its
+        object has a reply.
+        """
+        if len(data) > REMEMBERED_BYTES or self._reader.pending:
+            return None
+        call = self._repeated.get(data[:2] + data[8:])
+        if call is None:
+            return None
+        object_id, method, replies = call
+        reply = replies.get(method)
+        return None if reply is None else _answer(data[2:8], object_id, reply)
 
     def receive(self, data: bytes) -> list[Event]:
         """Take bytes as they arrive, in any split, and return what they mean.
@@ -143,13 +164,25 @@ class Connection:
             asked = (_asked if is_small else _asked.__wrapped__)(message.body)
             if asked is None:
                 return None
-            return Invoked(self.objects.get(asked[0]), message.seq, message.peer, *asked)
+            invoked = Invoked(self.objects.get(asked[0]), message.seq, message.peer, *asked)
+            if is_small and invoked.data == b"" and not invoked.no_reply:
+                self._note(invoked, message.body)
+            return invoked
         attributes = parse_attributes(message.body)
         if kind in (_STATUS, _DATA):
             return self._answered(message, attributes)
         if kind == _UNSUBSCRIBE and Attr.OBJID in attributes and Attr.TARGET in attributes:
             return Unsubscribed(attributes[Attr.OBJID], attributes[Attr.TARGET])
         return None
+
+    def _note(self, invoked: Invoked, body: bytes) -> None:
+        """Remember a call without arguments, where its object has a reply for it."""
+        target, method = invoked.target, invoked.method
+        if isinstance(target, BusObject) and method in target.replies:
+            if len(self._repeated) >= MAX_REPEATED:
+                self._repeated.clear()
+            known = frame(_INVOKE, 0, 0, body)
+            self._repeated[known[:2] + known[8:]] = invoked.object_id, method, target.replies
 
     def _answered(self, message: Message, attributes: dict[int, Any]) -> Completed | None:
         pending = self._pending.get(message.seq)
@@ -166,6 +199,7 @@ class Connection:
         status = attributes.get(Attr.STATUS, int(Status.INVALID_ARGUMENT))
         if pending.removes is not None and status == Status.OK:
             self.objects.pop(pending.removes, None)
+            self._repeated.clear()
         return Completed(message.seq, status, pending.replies, Attr.OBJID not in attributes)
 
     def forget(self, seq: int) -> None:
@@ -254,17 +288,8 @@ class Connection:
         """
         if invoked.no_reply:
             return b""
-        _, seq, peer, object_id, *_ = invoked
-        data, status = b"", int(reply.status)
-        if reply.data is not None:
-            try:
-                data = _told(object_id, seq, peer, reply.data)
-            except MessageTooLarge as error:
-                sentence = f"the reply is too large for the bus ({MAX_MESSAGE} bytes); ask for less"
-                table = {"success": False, "error": sentence, "code": error.code}
-                data = _told(object_id, seq, peer, table)
-                status = int(error.status)
-        return data + frame(_STATUS, seq, peer, _ended(object_id, status))
+        seq_peer = _SEQ_PEER.pack(invoked.seq, invoked.peer)
+        return _answer(seq_peer, invoked.object_id, reply)
 
 
 @lru_cache(maxsize=64)
@@ -284,20 +309,33 @@ def _asked(body: bytes) -> tuple[int, str, bytes | None, str | None, str | None,
     )
 
 
-def _told(object_id: int, seq: int, peer: int, table: Mapping[str, Any] | Encoded) -> bytes:
-    """The frame of a reply's table. What is Encoded is told more than once."""
-    told = _carried if isinstance(table, Encoded) else _carried.__wrapped__
-    return frame(_DATA, seq, peer, told(object_id, encode_table(table)))
+def _answer(seq_peer: bytes, object_id: int, reply: Reply) -> bytes:
+    """The frames of a reply: DATA where it has any, then STATUS."""
+    table, status = reply
+    if table is None:
+        return b"".join((_STATUS_START, seq_peer, _ended(object_id, status)))
+    told = _told if isinstance(table, Encoded) else _told.__wrapped__  # Encoded: more than once
+    try:
+        data = told(object_id, encode_table(table))
+    except MessageTooLarge as error:
+        sentence = f"the reply is too large for the bus ({MAX_MESSAGE} bytes); ask for less"
+        table = {"success": False, "error": sentence, "code": error.code}
+        return _answer(seq_peer, object_id, Reply(table, error.status))
+    ended = _ended(object_id, status)
+    return b"".join((_DATA_START, seq_peer, data, _STATUS_START, seq_peer, ended))
 
 
 @lru_cache(maxsize=2)
-def _carried(object_id: int, table: Encoded) -> bytes:
-    return put_number(Attr.OBJID, object_id) + put_raw(Attr.DATA, table)
+def _told(object_id: int, table: Encoded) -> bytes:
+    """A DATA frame behind its seq and peer."""
+    return frame(_DATA, 0, 0, put_number(Attr.OBJID, object_id) + put_raw(Attr.DATA, table))[8:]
 
 
 @lru_cache(maxsize=16)
 def _ended(object_id: int, status: int) -> bytes:
-    return put_number(Attr.STATUS, status) + put_number(Attr.OBJID, object_id)
+    """A STATUS frame behind its seq and peer."""
+    body = put_number(Attr.STATUS, status) + put_number(Attr.OBJID, object_id)
+    return frame(_STATUS, 0, 0, body)[8:]
 
 
 def _wire_text(text: str) -> bytes:

@@ -147,6 +147,10 @@ class Session:
         return BusError(f"the connection to the bus at {self._path} was lost; try again")
 
     def _received(self, data: bytes) -> None:
+        answer = self.connection.repeat(data)
+        if answer is not None:
+            self.write(answer)
+            return
         try:
             events = self.connection.receive(data)
         except BusError:

@@ -19,6 +19,7 @@ from rpcd_wireguard_uplink.ubus.framing import (
     MessageType,
     frame,
     parse_attributes,
+    put_flag,
     put_number,
     put_raw,
     put_string,
@@ -186,6 +187,42 @@ def test_a_forgotten_request_is_not_answered_and_its_number_comes_back():
     assert waiting.seq not in numbers
     assert 0 not in numbers
     assert len(set(numbers)) == 0xFFFE
+
+
+def test_a_call_that_comes_again_is_answered_while_its_object_has_a_reply():
+    connection, replies = connected(), {}
+    obj = BusObject("test.object", {"m": {}}, lambda call: Reply(), replies)
+    seq = connection.add_object(obj).seq
+    connection.receive(frame(MessageType.DATA, seq, 0, put_number(Attr.OBJID, 2000)))
+    connection.receive(frame(MessageType.STATUS, seq, 0, put_number(Attr.STATUS, 0)))
+    body = put_number(Attr.OBJID, 2000) + put_string(Attr.METHOD, b"m")
+    plain, quiet = put_raw(Attr.DATA, b""), put_flag(Attr.NO_REPLY, True)
+    data = frame(MessageType.INVOKE, 7, 3000, body + plain)
+    again = frame(MessageType.INVOKE, 8, 3001, body + plain)
+    (first,) = connection.receive(data)
+    assert connection.repeat(again) is None
+    replies["m"] = Reply(encode_table({"a": 1}))
+    assert connection.repeat(again) is None  # nothing came before while there was a reply
+    others = [put_raw(Attr.DATA, encode_table({"a": 1})), quiet, plain + quiet, b""]
+    whole = [frame(MessageType.INVOKE, 9, 3002, body + other) for other in others]
+    connection.receive(b"".join((data, *whole)))
+    wanted = connection.reply(first._replace(seq=8, peer=3001), replies["m"])
+    assert connection.repeat(again) == wanted
+    replies["m"] = Reply(encode_table({"a": 2}))
+    assert connection.repeat(again) == connection.reply(
+        first._replace(seq=8, peer=3001), replies["m"]
+    )
+    assert [connection.repeat(other) for other in (*whole, again + again, again[:-1])] == [None] * 6
+    connection.receive(whole[0][:-4])
+    assert connection.repeat(again) is None  # these are arguments of the call before
+    connection.receive(whole[0][-4:])
+    replies.clear()
+    assert connection.repeat(again) is None
+    replies["m"] = Reply(encode_table({"a": 3}))
+    assert connection.repeat(again) is not None
+    seq = connection.remove_object(2000).seq
+    connection.receive(frame(MessageType.STATUS, seq, 0, put_number(Attr.STATUS, 0)))
+    assert connection.repeat(again) is None
 
 
 def invocation(connection: Connection, no_reply: bool = False) -> Invoked:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import AsyncIterator
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +60,26 @@ class Part:
 
 class Echo(Record):
     told: str = member("what was given")
+
+
+async def test_a_reply_stands_until_it_is_forgotten(service: BusService) -> None:
+    class Counting:
+        def __getattr__(self, name: str) -> Any:
+            return lambda: Echo(told=str(next(numbers)))
+
+    numbers = count()
+    await service.begin([Counting()])
+    await service.join()
+
+    async def told(calls: int) -> list[Any]:
+        found = [await service.client.call(OBJECT, "uplink_status") for _ in range(calls)]
+        return [each["told"] for each in found]
+
+    assert await told(4) == ["0"] * 4
+    service.forget_replies()
+    assert await told(4) == ["1"] * 4
+    service.forget_replies()
+    assert await told(1) == ["2"]
 
 
 async def test_what_loads_a_library_keeps_nobody_waiting(
