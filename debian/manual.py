@@ -7,9 +7,9 @@ import re
 from collections.abc import Iterator
 
 from rpcd_wireguard_uplink import __version__
-from rpcd_wireguard_uplink.__main__ import command_line as service
 from rpcd_wireguard_uplink.cli.main import below
 from rpcd_wireguard_uplink.cli.main import command_line as wgctl
+from rpcd_wireguard_uplink.command_line import command_line as service
 
 PAGES = {
     "wgctl": (wgctl, "see and manage backup uplinks through WireGuard mesh peers"),

@@ -9,6 +9,7 @@ import functools
 from types import NoneType, UnionType
 from typing import Any, get_args, get_origin, get_type_hints
 
+from rpcd_wireguard_uplink.api import replies
 from rpcd_wireguard_uplink.api.methods import Method
 from rpcd_wireguard_uplink.errors import UplinkError
 from rpcd_wireguard_uplink.mesh.wire.lease import LONGEST_ERROR, Deny
@@ -35,7 +36,7 @@ LEASE_DENIAL = Schema(
 @functools.cache
 def reply_schema(method: Method) -> Schema:
     """What a reply's table must be."""
-    return Schema(schema_of(method.reply))
+    return Schema(schema_of(getattr(replies, method.reply)))
 
 
 def check_reply(method: Method, reply: Any) -> None:

@@ -14,10 +14,9 @@ if TYPE_CHECKING:
     from dataclasses import dataclass as dataclass
     from dataclasses import replace as replace
 else:
-    import dataclasses
     from operator import attrgetter
 
-    NOTHING = dataclasses.MISSING
+    NOTHING = object()
     SHARED: dict[str, Any] = {}  # what most of the methods that are made know: nothing
 
     def dataclass(
@@ -84,30 +83,38 @@ else:
 
     def _with_defaults(cls: type, given: dict[str, Any]) -> type:
         for name, value in given.items():
-            if isinstance(value, dataclasses.Field):
+            default, *_ = _default_of(value)
+            if value is not default:
                 delattr(cls, name)
-                if value.default is not NOTHING:
-                    setattr(cls, name, value.default)
+                if default is not NOTHING:
+                    setattr(cls, name, default)
         return cls
+
+    def _default_of(value: Any) -> tuple[Any, Any, bool]:
+        """The default, the default's maker, and whether `__init__` takes it; of a plain default
+        too. The original is loaded only by who declares with its `field`.
+        """
+        if not hasattr(value, "default_factory"):
+            return value, NOTHING, True
+        from dataclasses import MISSING
+
+        parts = (value.default, value.default_factory)
+        return *(NOTHING if each is MISSING else each for each in parts), value.init
 
     def _init(made: type) -> Any:
         """The method that takes the values, as dataclasses has it (_init_fn)."""
         taken, lines, known, defaults = ["self"], [], {}, []
         for name, value in made._declared.items():
-            is_field = isinstance(value, dataclasses.Field)
-            factory = value.default_factory if is_field else NOTHING
-            default = value.default if is_field else value
+            default, factory, is_taken = _default_of(value)
             source = name
             if factory is not NOTHING:
                 known |= {f"_{name}": factory, "absent": NOTHING}
-                source = (
-                    f"_{name}() if {name} is absent else {name}" if value.init else f"_{name}()"
-                )
-            elif is_field and not value.init:
+                source = f"_{name}() if {name} is absent else {name}" if is_taken else f"_{name}()"
+            elif not is_taken:
                 if default is NOTHING:
                     continue
                 known[source := f"_{name}"] = default
-            if not is_field or value.init:
+            if is_taken:
                 has_default = default is not factory  # both are missing otherwise
                 taken.append(f"{name}=None" if has_default else name)
                 defaults += [default if factory is NOTHING else NOTHING] * has_default
@@ -122,6 +129,8 @@ else:
 
     def _fields(made: type) -> dict[str, Any]:
         """What dataclasses asks for, which it makes of a twin."""
+        import dataclasses
+
         given = {name: each for name, each in made._declared.items() if each is not NOTHING}
         kinds = dict.fromkeys(made._declared, object)
         twin = type("Twin", (), {"__annotations__": kinds, "__doc__": "", **given})

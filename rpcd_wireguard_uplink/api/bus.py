@@ -19,6 +19,7 @@ from ..schema.validation import Schema
 from ..tasks import TaskSet
 from ..ubus import BusObject, Call, Reply, encode_table
 from ..ubus.blobmsg import Type
+from ..ubus.blocking import BlockingBus
 from ..ubus.client import Client
 from . import methods
 from .dashboard import Dashboard
@@ -26,7 +27,6 @@ from .dashboard import Dashboard
 log = logging.getLogger("wireguard-uplink")
 
 HOTPLUG_EVENT = "wireguard-uplink.hotplug"  # root/etc/hotplug.d/iface sends it
-JOIN_TIMEOUT_S = 1.0
 JOIN_PAUSE_S = 2.0
 OTHERS_S = 3.0  # for an answer of another package's object
 CACHED = ("uplink_status", "uplink_list")
@@ -35,8 +35,10 @@ CACHED = ("uplink_status", "uplink_list")
 class BusService:
     """One object on one bus. Without a bus, or while its name is taken, it keeps trying."""
 
-    def __init__(self, socket: str, tasks: TaskSet, events: Events) -> None:
-        self.client = Client(socket, on_connection=self._on_connection)
+    def __init__(
+        self, socket: str, tasks: TaskSet, events: Events, begun: BlockingBus | None = None
+    ) -> None:
+        self.client = Client(socket, on_connection=self._on_connection, begun=begun)
         self._tasks = tasks
         self._events = events
         self._dashboard = Dashboard()
@@ -52,7 +54,7 @@ class BusService:
     async def join(self) -> None:
         """Publish the object, if that can be done at once."""
         try:
-            await self.client.connect(JOIN_TIMEOUT_S)
+            await self.client.connect(methods.JOIN_TIMEOUT_S)
             try:
                 if not self._published:
                     await self._publish()

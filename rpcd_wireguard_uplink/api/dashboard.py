@@ -20,10 +20,10 @@ from ..errors import NameTaken, Status, TimedOut, UplinkError
 from ..system import process
 from ..ubus import Call, Reply
 from ..ubus.blobmsg import Type
+from .methods import PLUGIN
 
 log = logging.getLogger("wireguard-uplink")
 
-PLUGIN = "/usr/libexec/rpcd/luci.wireguard-dashboard"
 SCRIPT = "/usr/libexec/wireguard-uplink/dashboard"
 CALL_S = 30.0  # what rpcd's init script gives a plugin
 LIST_S = 5.0

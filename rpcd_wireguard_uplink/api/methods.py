@@ -8,7 +8,7 @@ name and is found by bus.py, so that neither the service nor asyncio is imported
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import field
+from functools import cached_property
 from types import MappingProxyType
 from typing import Any, Literal
 
@@ -16,19 +16,21 @@ from ..errors import Status, UplinkError, place_of
 from ..reasons import because, code_of, reported
 from ..schema import shapes as s
 from ..schema import validation
-from ..schema.record import Record
 from ..schema.shapes import Tree
 from ..schema.validation import Schema
 from ..ubus.blobmsg import Type
 from ..values import dataclass
-from . import replies as r
 
 OBJECT = "luci.wireguard-dashboard"
+PLUGIN = f"/usr/libexec/rpcd/{OBJECT}"
+JOIN_TIMEOUT_S = 1.0
 OURS_ALONE = "uplink_gossip"  # the dashboard has methods of the same names, but not this one
 # uhttpd appends the caller's session to the arguments of every call.
 SESSION_ARGUMENT = "ubus_rpc_session"
 LONGEST_MESSAGE = 16384
+LONGEST_HISTORY = 200
 Access = Literal["read", "write", "local"]
+_NONE: Mapping[str, Tree] = MappingProxyType({})
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,23 +40,23 @@ class Method:
     The function that does it has the same name, and so has its command (uplink_trust_accept:
     `wgctl uplink trust accept`) unless `alias` says otherwise ("" for none); what is `needed` comes
     there without an option's name; `progress` is shown while a call that takes seconds runs;
-    `example` are arguments on the command line that its help shows.
+    `example` are arguments on the command line that its help shows. `reply` is the name of a record
+    in replies.py.
     """
 
     name: str
     access: Access
-    reply: type[Record]
+    reply: str
     doc: str
-    needed: Mapping[str, Tree] = field(default_factory=dict)
-    optional: Mapping[str, Tree] = field(default_factory=dict)
+    needed: Mapping[str, Tree] = _NONE
+    optional: Mapping[str, Tree] = _NONE
     alias: str | None = None
     progress: str = ""
     example: str = ""
-    arguments: Schema = field(init=False)
 
-    def __post_init__(self) -> None:
-        taken = s.table({**self.needed, **self.optional}, optional=self.optional)
-        object.__setattr__(self, "arguments", Schema(taken))
+    @cached_property
+    def arguments(self) -> Schema:
+        return Schema(s.table({**self.needed, **self.optional}, optional=self.optional))
 
     @property
     def is_older(self) -> bool:
@@ -99,7 +101,7 @@ def signature(method: Method) -> Mapping[str, Type]:
         "array": Type.ARRAY,
     }
     found = {}
-    for name, schema in method.arguments.properties.items():
+    for name, schema in (*method.needed.items(), *method.optional.items()):
         declared = schema["type"]
         found[name] = types[declared if isinstance(declared, str) else declared[0]]
     return found
@@ -146,20 +148,20 @@ _OFFER: Mapping[str, Tree] = {
 }
 
 _UPLINKS = (
-    Method("uplink_list", "read", r.Uplinks,
+    Method("uplink_list", "read", "Uplinks",
         "Lists the configured uplinks and mesh peers' offers, each usable or with the reason."),
-    Method("uplink_status", "read", r.Status,
+    Method("uplink_status", "read", "Status",
         "Tells which path traffic takes and why, and how every path is doing."),
-    Method("uplink_add", "write", r.Added,
+    Method("uplink_add", "write", "Added",
         "Adds an uplink, from a peer's offer or from given values, or changes it.",
         needed=_PEER,
         optional={"weight": s.WEIGHT, "endpoint": s.ENDPOINT, "public_key": s.PUBLIC_KEY,
                   "address": s.ADDRESS},
         example="nodea --weight 50"),
-    Method("uplink_remove", "write", r.DonePeer,
+    Method("uplink_remove", "write", "DonePeer",
         "Removes an uplink and everything that was made for it, and nothing else.",
         needed=_PEER, example="nodea"),
-    Method("uplink_test", "write", r.Tested,
+    Method("uplink_test", "write", "Tested",
         "Sends probes through an uplink's tunnel; takes seconds. A silent tunnel is no error.",
         needed=_PEER,
         optional={
@@ -167,15 +169,15 @@ _UPLINKS = (
                 "a host name or IP address to probe; a configured one if left out"},
             "count": s.whole("how many probes to send, 1 to 20", 1, 20)},
         progress="sending probes through the tunnel", example="nodea --count 10"),
-    Method("uplink_set_priority", "write", r.Weighed,
+    Method("uplink_set_priority", "write", "Weighed",
         "Sets an uplink's weight; the uplink with the higher weight is preferred.",
         needed=_PEER | {"weight": s.WEIGHT}, alias="priority", example="nodea 50"),
-    Method("uplink_set_failover", "write", r.Switched,
+    Method("uplink_set_failover", "write", "Switched",
         "Turns automatic failover on or off.",
         needed={"enabled": s.flag("1 to fail over automatically, 0 not to")
                            | {"x-words": {"enable": True, "disable": False}}},
         alias="failover", example="disable"),
-    Method("uplink_use", "write", r.Used,
+    Method("uplink_use", "write", "Used",
         "Leads all traffic by one path for a while or until that path dies, or ends that.",
         needed={"path": s.PEER_ID | {"description":
             "a peer's id, wan for the router's own WAN, or auto to end it"}},
@@ -184,7 +186,7 @@ _UPLINKS = (
             "be a number of seconds, or one with s, m or h behind it",
             pattern=r"^[0-9]{1,5}[smh]?$(?!\n)")},
         example="nodea --for 30m"),
-    Method("uplink_gossip", "local", r.Heard,
+    Method("uplink_gossip", "local", "Heard",
         "Takes a message of the mesh from the package that carries the mesh's gossip.",
         needed={"message": {"type": ["object", "string"], "maxLength": LONGEST_MESSAGE,
             "description": "an uplink_offer or uplink_withdraw, "
@@ -193,17 +195,17 @@ _UPLINKS = (
             "the node that it is said to come from: such a message must be "
             "signed by its sender; left out by this router's own programs"}},
         alias=""),
-    Method("uplink_history", "read", r.History,
+    Method("uplink_history", "read", "History",
         "Lists failovers, failbacks and other changes with their causes, newest first.",
-        optional={"limit": s.whole("how many entries at most, 1 to 200", 1, r.LONGEST_HISTORY)},
+        optional={"limit": s.whole("how many entries at most, 1 to 200", 1, LONGEST_HISTORY)},
         example="--limit 10"),
-    Method("uplink_pulse", "read", r.Pulse,
+    Method("uplink_pulse", "read", "Pulse",
         "Tells the numbers of every path now, and whether other replies have changed.",
         alias=""),
-    Method("uplink_texts", "read", r.Texts,
+    Method("uplink_texts", "read", "Texts",
         "Gives the English sentence of each code, for pages that translate it.",
         alias=""),
-    Method("uplink_series", "read", r.SeriesReply,
+    Method("uplink_series", "read", "SeriesReply",
         "Gives latency, loss and traffic of every path over the last hour, day or month.",
         optional={"span": s.text(
             "hour (a point a minute), day (15 minutes) or month (8 hours); hour if left out",
@@ -211,10 +213,10 @@ _UPLINKS = (
         alias=""),
 )
 _CHOICE = (
-    Method("uplink_explain", "read", r.Explained,
+    Method("uplink_explain", "read", "Explained",
         "Explains which path traffic takes, and ranks all backups with the numbers behind that.",
         alias="why"),
-    Method("uplink_simulate", "read", r.Simulated,
+    Method("uplink_simulate", "read", "Simulated",
         "Tells what would happen if these paths failed, without touching anything.",
         needed={"fail": {
             **s.rows("the paths to assume dead: devices, names of WANs, or peer ids",
@@ -223,7 +225,7 @@ _CHOICE = (
             "x-must": because("must_entries"),
             "x-secret": True}},  # too long to be quoted
         example="wan"),
-    Method("uplink_drill", "write", r.Drilled,
+    Method("uplink_drill", "write", "Drilled",
         "Rehearses a failover: with probes of its own, or for some seconds with all traffic.",
         optional={
             "peer_id": s.PEER_ID | {"description": "the peer to drill with; all if left out"},
@@ -233,25 +235,25 @@ _CHOICE = (
         progress="rehearsing", example="nodea"),
 )
 _ROUTER = (
-    Method("uplink_check", "write", r.Checked,
+    Method("uplink_check", "write", "Checked",
         "Looks for what is missing or wrong on this router, as `wgctl uplink doctor` does.",
         alias=""),
-    Method("uplink_notify", "write", r.Notified,
+    Method("uplink_notify", "write", "Notified",
         "Runs every hook of the owner's with a test event, and tells what became of each.",
         alias="notify", progress="running the hooks"),
 )
 _PEERS = (
-    Method("uplink_offer", "write", r.Offered,
+    Method("uplink_offer", "write", "Offered",
         "Offers this router's internet to trusted mesh peers, or changes the offer.",
         optional=_OFFER, progress="measuring this router's WAN",
         example="--bandwidth-mbps 100 --limit-mbps 20"),
-    Method("uplink_withdraw", "write", r.Done,
+    Method("uplink_withdraw", "write", "Done",
         "Takes the offer back: consumers lose this uplink and keep their leases."),
-    Method("uplink_consumers", "read", r.Consumers,
+    Method("uplink_consumers", "read", "Consumers",
         "Lists the peers that have a lease of this router's internet, and what they used."),
-    Method("uplink_trust", "read", r.TrustList,
+    Method("uplink_trust", "read", "TrustList",
         "Lists the mesh peers, whether each is trusted, and what is missing where it is not."),
-    Method("uplink_trust_accept", "write", r.Trusted,
+    Method("uplink_trust_accept", "write", "Trusted",
         "Trusts a mesh peer: pins its mesh key and its identity as they are now.",
         needed=_PEER,
         optional={"fingerprint": s.text(
@@ -259,7 +261,7 @@ _PEERS = (
             because("must_fingerprint"),
             pattern=r"^[A-Za-z0-9:._-]{1,128}$(?!\n)")},
         example="nodea"),
-    Method("uplink_trust_revoke", "write", r.DonePeer,
+    Method("uplink_trust_revoke", "write", "DonePeer",
         "Ends the trust in a peer: its offers, its leases and its automatic uplinks go.",
         needed=_PEER, example="nodea"),
 )
@@ -278,25 +280,25 @@ _OLDER_ORDER: Mapping[str, Tree] = {
                        _TO_100, 1, 100)}
 
 _OLDER = (
-    Method("uplinks", "read", r.OlderUplinks,
+    Method("uplinks", "read", "OlderUplinks",
         "Lists the configured uplinks, as SecuBox's page knows them."),
-    Method("add_uplink", "write", r.OlderAdded, "The older name of uplink_add.",
+    Method("add_uplink", "write", "OlderAdded", "The older name of uplink_add.",
         {"peer_pubkey": s.PUBLIC_KEY},
         {"endpoint": s.ENDPOINT,
          "local_pubkey": s.text("ignored: a tunnel gets its own key", maxLength=64)
                          | {"x-secret": True},
          **_OLDER_ORDER,
          "node_id": s.PEER_ID}),
-    Method("remove_uplink", "write", r.Done, "The older name of uplink_remove.", _OLDER_INTERFACE),
-    Method("test_uplink", "write", r.OlderTested, "The older name of uplink_test.",
+    Method("remove_uplink", "write", "Done", "The older name of uplink_remove.", _OLDER_INTERFACE),
+    Method("test_uplink", "write", "OlderTested", "The older name of uplink_test.",
         _OLDER_INTERFACE, {"target": s.HOST}),
-    Method("offer_uplink", "write", r.Done, "The older name of uplink_offer.", {},
+    Method("offer_uplink", "write", "Done", "The older name of uplink_offer.", {},
         {"bandwidth": s.digits("Mbit/s to advertise", _AMOUNT, 0, 999999),
          "latency": s.digits("ms to advertise", _AMOUNT, 0, 999999)}),
-    Method("withdraw_uplink", "write", r.Done, "The older name of uplink_withdraw."),
-    Method("set_uplink_priority", "write", r.OlderDone, "The older name of uplink_set_priority.",
+    Method("withdraw_uplink", "write", "Done", "The older name of uplink_withdraw."),
+    Method("set_uplink_priority", "write", "OlderDone", "The older name of uplink_set_priority.",
         _OLDER_INTERFACE, _OLDER_ORDER),
-    Method("set_uplink_failover", "write", r.Switched, "The older name of uplink_set_failover.",
+    Method("set_uplink_failover", "write", "Switched", "The older name of uplink_set_failover.",
         {"enabled": s.digits("1 to fail over automatically, 0 not to", r"^[01]$(?!\n)", 0, 1)
                     | {"type": ["string", "integer", "boolean"], "x-must": because("must_flag")}}),
 )

@@ -14,12 +14,12 @@ from ..mesh.wire.offer import Offer
 from ..model import HANDSHAKE, PEER, PEER_KEY, ConsumerRow, HistoryEntry, TrustRow
 from ..schema.record import Record, member
 from ..schema.shapes import Tree
+from .methods import LONGEST_HISTORY
 
 STATES = ("primary", "suspect", "failed_over", "holding", "stranded", "disabled")
 PATH_STATES = ("up", "suspect", "degraded", "down", "connecting", "unknown")
 EVENTS_IN_STATUS = 10
 OFFERS_IN_STATUS = 100
-LONGEST_HISTORY = 200
 
 INTERFACE = "name of the tunnel's network interface"
 WEIGHT: Tree = {

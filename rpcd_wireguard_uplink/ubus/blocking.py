@@ -11,17 +11,18 @@ import time
 from collections import deque
 
 from ..errors import BusError, TimedOut
-from .objects import Listener
+from .objects import BusObject, Listener
 from .protocol import Completed, Connected, Connection, Event, Request
 
 
 class BlockingBus:
     """One connection to the bus. Raises BusError where it can't be made or is lost."""
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, timeout_s: float | None = None) -> None:
         self.connection = Connection()
         self._events: deque[Event] = deque()
         self._sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+        self._sock.settimeout(timeout_s)
         try:
             self._sock.connect(path)
         except (OSError, ValueError) as error:
@@ -70,7 +71,11 @@ class BlockingBus:
         finally:
             self._events.extendleft(reversed(others))
 
-    def add_listener(self) -> tuple[int, int]:
-        """Make an object that events are delivered to; its status and id."""
-        completed = self.ask(self.connection.add_object(Listener(lambda name, data: None)))
+    def add(self, target: BusObject | Listener) -> tuple[int, int]:
+        """Publish an object, or make one that events are delivered to; its status and id."""
+        completed = self.ask(self.connection.add_object(target))
         return completed.status, next(iter(completed.object_ids()), 0)
+
+    def hand_over(self) -> tuple[Connection, socket.socket, list[Event]]:
+        """What goes on without this object: connection and socket, and what came meanwhile."""
+        return self.connection, self._sock, [*self._events]

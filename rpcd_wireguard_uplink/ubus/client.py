@@ -12,6 +12,7 @@ from typing import Any
 
 from ..errors import BusError, CallFailed, NameTaken, NotFound, Status, TimedOut
 from .blobmsg import encode_table, text_of
+from .blocking import BlockingBus
 from .dispatch import Dispatcher, report
 from .framing import Attr
 from .objects import BusObject, Callback, Listener, ObjectInfo, parse_signature
@@ -68,7 +69,10 @@ class Client:
         socket_path: str = "/var/run/ubus/ubus.sock",
         *,
         on_connection: Callable[[bool], None] | None = None,
+        begun: BlockingBus | None = None,
     ) -> None:
+        """`begun` is a connection to go on with, and objects on it are what `publish` says then."""
+        self._begun = begun
         self._path = socket_path
         self._on_connection = on_connection
         self._dispatcher = Dispatcher()
@@ -271,11 +275,13 @@ class Client:
         return self._session
 
     async def _establish(self, timeout_s: float) -> None:
+        begun, self._begun = self._begun, None
         session = Session(
             self._path,
             self._dispatcher,
             on_lost=self._on_lost,
             on_unsubscribed=self._on_unsubscribed,
+            begun=begun,
         )
         try:
             await session.greeted(timeout_s)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import field
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from ..errors import BusError, Status
@@ -38,6 +38,8 @@ class Reply(NamedTuple):
 Handler = Callable[[Call], Reply | Awaitable[Reply]]
 """Answers every method of an object, METHOD_NOT_FOUND for those that it does not have."""
 
+_NONE: Mapping[str, Reply] = MappingProxyType({})
+
 Callback = Callable[[str, dict[str, Any]], None]
 """Takes an event's or a notification's name and data."""
 
@@ -53,7 +55,7 @@ class BusObject:
     path: str
     methods: Mapping[str, Mapping[str, Type]]
     handler: Handler
-    replies: Mapping[str, Reply] = field(default_factory=dict, compare=False)
+    replies: Mapping[str, Reply] = _NONE
 
     def __post_init__(self) -> None:
         _check_name("object", self.path, self.path)

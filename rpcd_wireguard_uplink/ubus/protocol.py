@@ -7,7 +7,6 @@ ids of the objects that are published over it. A new connection starts with a ne
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import field
 from functools import lru_cache
 from struct import Struct
 from typing import Any, NamedTuple
@@ -113,7 +112,7 @@ class _Pending:
     peer: int
     publishes: BusObject | Listener | None
     removes: int | None
-    replies: list[dict[int, Any]] = field(default_factory=list)
+    replies: list[dict[int, Any]]
 
 
 class Connection:
@@ -222,7 +221,7 @@ class Connection:
         while self._seq in self._pending:
             self._seq = self._seq % 0xFFFF + 1
         data = frame(kind, self._seq, peer, b"".join(body))
-        self._pending[self._seq] = _Pending(peer, publishes, removes)
+        self._pending[self._seq] = _Pending(peer, publishes, removes, [])
         return Request(self._seq, data)
 
     def ping(self) -> Request:

@@ -11,11 +11,12 @@ from typing import Any
 
 from ..errors import BusError, CallFailed, NameTaken, Status, TimedOut
 from .blobmsg import decode_table
+from .blocking import BlockingBus
 from .dispatch import Dispatcher
 from .framing import MAX_MESSAGE
 from .link import Link
 from .objects import BusObject, Listener
-from .protocol import Completed, Connected, Connection, Invoked, Request, Unsubscribed
+from .protocol import Completed, Connected, Connection, Event, Invoked, Request, Unsubscribed
 
 ANSWER_S = 5.0
 """How long the bus itself may take for an answer."""
@@ -52,8 +53,8 @@ class Session:
         *,
         on_lost: Callable[[Session], None],
         on_unsubscribed: Callable[[Unsubscribed], None],
+        begun: BlockingBus | None = None,
     ) -> None:
-        self.connection = Connection()
         self.open = True
         self._path = path
         self._dispatcher = dispatcher
@@ -62,9 +63,13 @@ class Session:
         self._loop = asyncio.get_running_loop()
         self._greeting: asyncio.Future[None] = self._loop.create_future()
         self._waiting: dict[int, asyncio.Future[Completed]] = {}
-        self._link = Link(
-            open_socket(path), limit=MAX_BACKLOG, received=self._received, lost=self.close
-        )
+        if begun is None:
+            self.connection, sock = Connection(), open_socket(path)
+        else:
+            self.connection, sock, events = begun.hand_over()
+            self._greeting.set_result(None)
+            self._loop.call_soon(self._resume, events)
+        self._link = Link(sock, limit=MAX_BACKLOG, received=self._received, lost=self.close)
 
     async def greeted(self, timeout_s: float) -> None:
         """Wait until the bus has greeted us. Raises BusError where it does not."""
@@ -106,6 +111,10 @@ class Session:
         Raises NameTaken, and CallFailed where the bus refuses it.
         """
         path = target.path if isinstance(target, BusObject) else "a listener"
+        for object_id, held in self.connection.objects.items():
+            if isinstance(held, BusObject) and held.path == path:  # of a connection that was begun
+                self.connection.objects[object_id] = target
+                return object_id
         completed = await self.ask(self.connection.add_object(target))
         if completed.status == Status.INVALID_ARGUMENT and isinstance(target, BusObject):
             raise NameTaken(
@@ -156,6 +165,16 @@ class Session:
         except BusError:
             self.close()
             return
+        self._follow(events)
+
+    def _resume(self, events: list[Event]) -> None:
+        """What came before, for what is published by now."""
+        for event in events:
+            if isinstance(event, Invoked):
+                event = event._replace(target=self.connection.objects.get(event.object_id))
+            self._follow([event])
+
+    def _follow(self, events: list[Event]) -> None:
         for event in events:
             if not self.open:
                 return

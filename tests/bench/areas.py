@@ -31,7 +31,7 @@ ROUTERS, AREAS = 10_000, 100
 REPEAT_S = 300.0  # provider/offer.py: how often a router says its offer again
 WINDOW_S = 12.0
 # Begun as the service is, which loads asyncio without OpenSSL: what the transport loads counts.
-_ROUTER = f"import rpcd_wireguard_uplink.__main__; from {__name__} import hear; hear()"
+_ROUTER = f"import rpcd_wireguard_uplink.service; from {__name__} import hear; hear()"
 KEY = base64.b64encode(bytes(32)).decode()
 NEWS = range(int(ROUTERS / REPEAT_S * WINDOW_S))
 

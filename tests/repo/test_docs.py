@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from rpcd_wireguard_uplink.__main__ import command_line as service
 from rpcd_wireguard_uplink.api.methods import METHODS, OBJECT, parse_arguments
 from rpcd_wireguard_uplink.cli.main import below, command_line
+from rpcd_wireguard_uplink.command_line import command_line as service
 from rpcd_wireguard_uplink.config.options import SECTIONS
 from tests.repo import ROOT
 

@@ -16,7 +16,8 @@ ORDER = (
     *("warnings", "tasks", "events", "system"),
     *("config", "storage", "platform", "probing"),
     *("failover", "mwan3", "mesh", "carrying", "steering", "history"),
-    *("uplinks", "provider", "api", "extras", "cli", "uninstall", "daemon", "__main__"),
+    *("uplinks", "provider", "api", "extras", "cli", "uninstall", "daemon"),
+    *("command_line", "service", "__main__"),
 )
 """Lowest first: a folder imports what stands before it, never what stands after it."""
 

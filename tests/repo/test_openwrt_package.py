@@ -159,7 +159,7 @@ def test_what_is_foreign_is_named(feed: Path) -> None:
 def test_every_named_part_of_python_is_needed(feed: Path) -> None:
     named = depends(feed) & set(SPLIT)
     # Without the library, which would bring some of them.
-    ours = {f"{PACKAGE.name}.daemon", f"{PACKAGE.name}.__main__", f"{PACKAGE.name}.cli"}
+    ours = {f"{PACKAGE.name}.{name}" for name in ("daemon", "service", "__main__", "cli")}
     assert load(named, ours).returncode == 0
     for package in named:
         assert load(named - {package}, ours).returncode != 0, f"{package} is not needed"

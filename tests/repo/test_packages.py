@@ -17,8 +17,8 @@ from debian import build as deb
 from debian.manual import PAGES, completion, page
 from openwrt import ipk
 from rpcd_wireguard_uplink import __version__
-from rpcd_wireguard_uplink.__main__ import command_line
 from rpcd_wireguard_uplink.api.methods import METHODS
+from rpcd_wireguard_uplink.command_line import command_line
 from tests.repo import PACKAGE, ROOT
 
 NAME = "rpcd-wireguard-uplink"

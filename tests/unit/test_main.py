@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import logging
+import signal
+import subprocess
 import sys
 import syslog
 
 import pytest
 
-from rpcd_wireguard_uplink.__main__ import (
-    Options,
-    _log_handler,
-    command_line,
-    plain_options,
-    require_libraries,
-)
+from rpcd_wireguard_uplink.command_line import Options, command_line, plain_options
 from rpcd_wireguard_uplink.errors import NotSupported
+from rpcd_wireguard_uplink.service import _log_handler, require_libraries
 
 LEVELS = [
     (logging.DEBUG, syslog.LOG_DEBUG),
@@ -49,6 +46,22 @@ def test_people_read_the_name_of_the_level(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.delenv("JOURNAL_STREAM", raising=False)
     said = _log_handler(to_syslog=False).format(record(logging.INFO))
     assert said == "wireguard-uplink: INFO: said"
+
+
+def test_signals_that_come_before_the_service_is_loaded_harm_nothing() -> None:
+    script = (
+        "import sys, time, types, rpcd_wireguard_uplink as package\n"
+        "from rpcd_wireguard_uplink.__main__ import main\n"
+        "run = lambda *given: (print('loading', flush=True), time.sleep(30), sys.exit(1))\n"
+        "package.service = types.SimpleNamespace(run=run)\n"
+        "main(['serve', '--socket', '/nowhere'])\n"
+    )
+    words = [sys.executable, "-c", script]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as child:
+        assert child.stdout is not None and child.stdout.readline() == "loading\n"
+        child.send_signal(signal.SIGHUP)
+        child.send_signal(signal.SIGTERM)
+    assert child.returncode == 0
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ from ...ubus import DEFAULT_SOCKET, decode_table, encode_table
 from ...ubus.blobmsg import Type
 from ...ubus.blocking import BlockingBus
 from ...ubus.framing import Attr
-from ...ubus.objects import parse_signature
+from ...ubus.objects import Listener, parse_signature
 from ...ubus.protocol import Invoked
 
 HELP = """\
@@ -178,7 +178,7 @@ class Command:
         return -status
 
     def _listen(self, arguments: Sequence[str]) -> int:
-        status, object_id = self._bus.add_listener()
+        status, object_id = self._bus.add(Listener(lambda name, data: None))
         for pattern in arguments or ["*"]:
             if status == Status.OK:
                 status = self._bus.ask(self._bus.connection.listen(object_id, pattern)).status
@@ -195,7 +195,7 @@ class Command:
     def _wait_for(self, arguments: Sequence[str]) -> int:
         if not arguments:
             return USAGE
-        status, object_id = self._bus.add_listener()
+        status, object_id = self._bus.add(Listener(lambda name, data: None))
         if status == Status.OK:
             request = self._bus.connection.listen(object_id, "ubus.object.add")
             status = self._bus.ask(request).status

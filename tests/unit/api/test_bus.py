@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from rpcd_wireguard_uplink.__main__ import published
 from rpcd_wireguard_uplink.api.bus import BusService
 from rpcd_wireguard_uplink.api.methods import METHODS, OBJECT
 from rpcd_wireguard_uplink.errors import BusError, TimedOut, UplinkError
@@ -49,6 +50,30 @@ async def test_a_bus_that_is_lost_while_it_is_joined_ends_no_service(
     found = await service.client.lookup(OBJECT)
     assert [info.path for info in found] == [OBJECT]
     await asyncio.sleep(0)
+
+
+async def test_a_call_that_comes_before_the_service_is_loaded_waits(tmp_path: Path) -> None:
+    """Its object is there from the first moment, whoever reads what comes then."""
+    socket, tasks = str(tmp_path / "bus.sock"), TaskSet(Warnings())
+    assert published(socket) is None, "no bus"
+    broker, caller = Broker(socket), Client(socket)
+    await broker.start()
+    await caller.connect()
+    bus = await asyncio.to_thread(published, socket)
+    assert bus is not None
+    first, second = (asyncio.ensure_future(caller.call(OBJECT, "uplink_pulse")) for _ in range(2))
+    while len(bus.hand_over()[2]) < 2:  # it has both, and nobody who would answer
+        await asyncio.to_thread(bus.ask, bus.connection.ping())
+    assert await asyncio.to_thread(published, socket) is None, "the name is taken"
+
+    service = BusService(socket, tasks, Events(tasks), bus)
+    await service.join()
+    assert not first.done()
+    await service.begin([Part()])
+    assert [await first, await second] == [{"told": "{}"}] * 2
+    assert (await caller.call(OBJECT, "uplink_pulse")) == {"told": "{}"}
+    for each in (caller, service, broker):
+        await each.close()
 
 
 class Part:

@@ -11,6 +11,7 @@ import pytest
 from rpcd_wireguard_uplink.schema.lean import leaving_out
 
 UNUSED = ("ssl", "_hashlib", "bz2", "lzma")
+LATER = ("asyncio", "logging", "dataclasses", "inspect", "hashlib", "json")
 ROOT = Path(__file__).resolve().parents[3]
 
 
@@ -30,9 +31,11 @@ def test_a_part_is_missing_meanwhile_and_only_then(monkeypatch: pytest.MonkeyPat
 
 
 def test_the_service_loads_no_tls_and_no_jsonschema_until_somebody_wants_it() -> None:
+    """Nor the event loop before its object is on the bus."""
     script = (
         f"import sys, rpcd_wireguard_uplink.__main__\nUNUSED = {UNUSED}\n"
-        "import rpcd_wireguard_uplink.daemon\n"
+        f"print([name for name in {LATER} if name in sys.modules])\n"
+        "import rpcd_wireguard_uplink.service, rpcd_wireguard_uplink.daemon\n"
         "from rpcd_wireguard_uplink.api.methods import METHODS\n"
         "print([n for n in ('argparse', 'jsonschema', 'shutil', 'base64') if n in sys.modules])\n"
         "METHODS['uplink_add'].arguments.prepare()\n"
@@ -42,5 +45,5 @@ def test_the_service_loads_no_tls_and_no_jsonschema_until_somebody_wants_it() ->
     )
     words = [sys.executable, "-c", script]
     done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, timeout=60)
-    told = ["[]", "['jsonschema']", "True ca978112"]
+    told = ["[]", "[]", "['jsonschema']", "True ca978112"]
     assert done.stdout.splitlines() == told, done.stderr
