@@ -541,7 +541,7 @@ TEMPLATES = {
     "gossip_refused": "mirrornet did not take the message: ...",
     "name_used": "another router speaks in this router's name",
     "mqtt_package": "MQTT needs its own package: install rpcd-wireguard-uplink-mqtt",
-    "no_paho": "MQTT needs paho-mqtt: install %s",
+    "no_paho": "MQTT needs a library that is not here: install %s",
     "login_unusable": "user or password can't be used: ...",
     "empty_file": "%s is empty or not there",
     "bad_certificate": "its certificate is not valid ([“]...[”])",

@@ -9,15 +9,19 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from types import ModuleType
 
 
 @contextlib.contextmanager
-def leaving_out(*names: str) -> Iterator[None]:
-    """Have these modules missing for what is imported meanwhile, unless they are loaded already."""
-    hidden = [name for name in names if name not in sys.modules]
+def leaving_out(*names: str, empty: Iterable[str] = ()) -> Iterator[None]:
+    """Have these modules missing for what is imported meanwhile, and the `empty` ones without
+    anything in them, unless they are loaded already.
+    """
     # None makes an import fail with ModuleNotFoundError (The Python Language Reference, 5.3.1).
-    sys.modules.update(dict.fromkeys(hidden))  # type: ignore[arg-type]
+    instead = {**dict.fromkeys(names), **{name: ModuleType(name) for name in empty}}
+    hidden = {name: module for name, module in instead.items() if name not in sys.modules}
+    sys.modules.update(hidden)  # type: ignore[arg-type]
     try:
         yield
     finally:

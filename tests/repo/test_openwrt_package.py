@@ -61,7 +61,8 @@ BROUGHT = {
 }
 """What a dependency depends on in turn, in every release (python3-urllib holds or brings email)."""
 
-OPTIONAL = {"paho", "nacl"}
+OPTIONAL = {"paho", "nacl", "ssl"}
+"""What is loaded where it is there: `ssl` for MQTT over TLS."""
 
 PROBE = """
 import importlib, socket, sys

@@ -3,7 +3,6 @@
 Each peer's newest message stays at the topic `<prefix>/offer/<peer id>`, or in a mesh with areas at
 `<prefix>/offer/<area>/<peer id>`: a router hears its own areas, and those that know of none.
 Payloads are bytes here: whoever takes them decides what they say and whether a peer wrote them.
-paho-mqtt (1.6 or 2) is loaded by `start`.
 """
 
 from __future__ import annotations
@@ -21,6 +20,7 @@ from ...reasons import because, of_system
 from ...system.files import UnusableFile, read_bytes
 from ...tasks import tell
 from ...text import printable, shortened
+from . import library
 from .connection import MOST_PAYLOAD, MOST_WAITING, Link, connect
 from .password import FOLDER, Password
 
@@ -31,6 +31,7 @@ FIRST_PAUSE_S = 1.0
 LONGEST_PAUSE_S = 60.0
 MOST_CA = 4 << 20
 PAHO = "python3-paho-mqtt (pip: rpcd-wireguard-uplink[mqtt])"
+OPENSSL = "python3-openssl"  # a package of OpenWrt's: elsewhere Python has it
 
 _REFUSED_USER = (134, 135)  # bad user name or password, not authorized (MQTT 5, 3.2.2.2)
 
@@ -71,13 +72,14 @@ class MqttTransport:
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
-        """Begin to connect. Raises NotSupported without paho-mqtt, ConfigError for bad settings."""
+        """Begin to connect. Raises NotSupported without a library, ConfigError for bad settings."""
         try:
-            import paho.mqtt.client
+            mqtt = library.load(tls=self._settings.tls)
         except ImportError as error:
-            raise NotSupported(because("no_paho", PAHO)) from error
-        self._new_client(paho.mqtt.client)
-        self._task = asyncio.create_task(self._keep_connected(paho.mqtt.client))
+            lacking = OPENSSL if error.name in ("ssl", "_ssl") else PAHO
+            raise NotSupported(because("no_paho", lacking)) from error
+        self._new_client(mqtt)
+        self._task = asyncio.create_task(self._keep_connected(mqtt))
 
     def publish(self, payload: bytes) -> bool:
         """Let this be what our topic holds; False without a connection, then it is forgotten."""

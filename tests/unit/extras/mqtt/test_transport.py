@@ -590,3 +590,19 @@ async def test_without_the_library(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "paho.mqtt.client", None)
     with pytest.raises(NotSupported, match="python3-paho-mqtt"):
         Peer(MqttSettings(True, "127.0.0.1")).transport.start()
+
+
+@pytest.fixture
+def no_tls(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a router without python3-openssl, which OpenWrt's paho-mqtt does not depend on."""
+    for name in [name for name in sys.modules if name.partition(".")[0] == "paho"]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "ssl", None)
+
+
+async def test_without_openssl(no_tls: None, settings: MqttSettings) -> None:
+    async with peers(settings, "nodeA", "nodeB") as (one, other):
+        one.transport.publish(b"offer")
+        await other.has(("nodeA", b"offer"))
+    with pytest.raises(NotSupported, match="python3-openssl"):
+        Peer(replace(settings, tls=True)).transport.start()
