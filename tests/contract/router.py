@@ -1,7 +1,6 @@
 """A router of its own over this machine: real ubusd, rpcd and uhttpd, their files in an overlay.
 
-Owns the files and the programs. The machine's root is the lower layer, so its programs run and its
-files are never written; everything ends with the node. The dashboard is a small plugin in rpcd's
+Owns the files and the programs; all ends with the node. The dashboard is a small plugin in rpcd's
 format, whose answers show every rule that rpcd has for plugins.
 """
 
@@ -17,10 +16,10 @@ from pathlib import Path
 from typing import Any
 
 from tests.lab.lab import Lab
-from tests.lab.node import Child, LabError, Node, environment
+from tests.lab.node import Child, LabError, Node, missing_tools
+from tests.lab.overlay import TOP, inside, lay_over
 
 PROJECT = Path(__file__).parents[2]
-TOP = "/mnt"
 SOCKET = "/run/ubus.sock"
 OBJECT = "luci.wireguard-dashboard"
 PLUGIN = f"/usr/libexec/rpcd/{OBJECT}"
@@ -78,14 +77,7 @@ config wireguard-uplink 'uplink'
 	list trusted_peer 'nodeA'
 """
 SETUP = """\
-mount -t tmpfs none {lower}
-mkdir {lower}/upper {lower}/work
-mount -t overlay overlay -o lowerdir=/,upperdir={lower}/upper,workdir={lower}/work {top}
-mount --rbind /proc {top}/proc
-mount --rbind /sys {top}/sys
-mount --rbind /dev {top}/dev
-mount -t tmpfs none {top}/run
-mkdir -p {top}/run/lock {top}/run/rpcd {top}/run/wireguard
+mkdir {top}/run/rpcd {top}/run/wireguard
 rm -rf {top}/etc/config {top}/etc/wireguard-uplink {top}/usr/libexec/rpcd {top}/usr/share/rpcd
 mkdir -p {top}/etc/config {top}/usr/libexec/rpcd {top}/usr/share/rpcd/acl.d {top}/www
 mkdir -p {top}/usr/sbin {top}/usr/lib/wireguard-dashboard {top}/etc/init.d
@@ -117,8 +109,8 @@ class Router:
         rpcd = os.path.realpath(shutil.which("rpcd") or "/usr/sbin/rpcd")
         self._rpcd = rpcd
         prefix = os.path.dirname(os.path.dirname(rpcd))
-        lower = lab.path("overlay", "")
-        words = {"lower": lower, "top": TOP, "prefix": prefix, "project": PROJECT}
+        lay_over(lab, self.node)
+        words = {"top": TOP, "prefix": prefix, "project": PROJECT}
         self.node.sh(SETUP.format(**words), timeout_s=30)
         self.write("/etc/config/rpcd", RPCD_CONFIG)
         self.write("/etc/config/wireguard-uplink", CONFIG)
@@ -155,16 +147,13 @@ class Router:
 
     # --- programs
 
-    def inside(self, *argv: str) -> list[str]:
-        return ["chroot", TOP, *argv]
-
     def run(self, *argv: str, input: str | None = None, check: bool = True) -> str:
-        return self.node.run(self.inside(*argv), input=input, timeout_s=40, check=check).stdout
+        return self.node.run(inside(*argv), input=input, timeout_s=40, check=check).stdout
 
     def _start(self, *argv: str, log: str, path: str = "") -> Child:
         with open(self.lab.path("logs", log), "a", encoding="utf-8") as file:
             child = self.node.popen(
-                self.inside(*argv),
+                inside(*argv),
                 stdout=file,
                 stderr=file,
                 env={"PYTHONPATH": path, "PYTHONUNBUFFERED": "1"},
@@ -201,9 +190,7 @@ class Router:
     # --- the bus
 
     def ubus(self, *words: str) -> tuple[int, str]:
-        done = self.node.run(
-            self.inside("ubus", "-s", SOCKET, "-S", *words), timeout_s=40, check=False
-        )
+        done = self.node.run(inside("ubus", "-s", SOCKET, "-S", *words), timeout_s=40, check=False)
         return done.returncode, done.stdout
 
     def objects(self) -> list[str]:
@@ -217,7 +204,7 @@ class Router:
     def signature(self) -> str:
         """The object's methods as `ubus -v list` prints them."""
         words = ["ubus", "-s", SOCKET, "-v", "list", OBJECT]
-        return self.node.run(self.inside(*words), check=False).stdout
+        return self.node.run(inside(*words), check=False).stdout
 
     def owner(self) -> str:
         """Who answers under the name: "ours", "plugin" or ""."""
@@ -260,7 +247,4 @@ class Router:
 
 def missing() -> list[str]:
     """The real programs that are not here."""
-    path = environment()["PATH"]
-    return [
-        name for name in ("ubusd", "ubus", "rpcd", "uhttpd") if not shutil.which(name, path=path)
-    ]
+    return missing_tools(("ubusd", "ubus", "rpcd", "uhttpd"))

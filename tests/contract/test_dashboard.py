@@ -15,6 +15,7 @@ import pytest
 from tests.contract.router import LIBRARY, OBJECT, PLUGIN, PROJECT, SOCKET, WGCTL, Router
 from tests.lab.lab import Lab
 from tests.lab.node import Child, refused
+from tests.lab.overlay import inside
 from tests.unit.router import offer
 
 pytestmark = [
@@ -94,9 +95,7 @@ def test_the_name_is_taken_and_given_back(router: Router) -> None:
 
 def test_a_slow_foreign_call_delays_nothing(router: Router) -> None:
     hosted(router)
-    slow = router.node.popen(
-        router.inside("ubus", "-s", SOCKET, "call", OBJECT, "slow"), stdout=None
-    )
+    slow = router.node.popen(inside("ubus", "-s", SOCKET, "call", OBJECT, "slow"), stdout=None)
     router.until(lambda: router.call("status")[0] == 0, "another foreign call")
     assert router.call("uplink_status")[0] == 0
     assert slow.returncode is None
@@ -153,7 +152,7 @@ while :; do
 done
 """
     with open(router.lab.path("answers"), "w", encoding="ascii") as file:
-        child = router.node.popen(router.inside("sh", "-c", caller), stdout=file)
+        child = router.node.popen(inside("sh", "-c", caller), stdout=file)
         serve(router)
         give_back(router)
         child.kill()
@@ -266,7 +265,7 @@ def test_the_library_that_scripts_source(router: Router) -> None:
 
     def sourced(line: str) -> tuple[str, str, int]:
         bus = f'ubus() {{ command ubus -s {SOCKET} "$@"; }}'
-        words = router.inside("sh", "-u", "-c", f"{bus}; . {LIBRARY}; {line}")
+        words = inside("sh", "-u", "-c", f"{bus}; . {LIBRARY}; {line}")
         done = router.node.run(words, timeout_s=40, check=False)
         return done.stdout.strip(), done.stderr.strip(), done.returncode
 

@@ -68,10 +68,10 @@ def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
     return found
 
 
-def missing_tools() -> list[str]:
-    """The programs that a laboratory needs and this machine lacks."""
+def missing_tools(wanted: Sequence[str] = NEEDED) -> list[str]:
+    """Which of these programs, by default those that a laboratory needs, this machine lacks."""
     path = environment()["PATH"]
-    return [tool for tool in NEEDED if shutil.which(tool, path=path) is None]
+    return [tool for tool in wanted if shutil.which(tool, path=path) is None]
 
 
 def refused() -> str | None:
