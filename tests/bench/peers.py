@@ -1,4 +1,5 @@
-"""What else moves traffic to a second WAN, beside ours in the same run: a ping script, keepalived.
+"""What else moves traffic to a second WAN, beside ours in the same run: a ping script, keepalived
+and mwan3, as many of them as are here.
 
 Each has a laboratory of its own with two WANs and no tunnel; the laboratories are there at once and
 take turns with the same fault. What counts is the first new IPv4 connection by the second WAN.
@@ -7,16 +8,18 @@ take turns with the same fault. What counts is the first new IPv4 connection by 
 from __future__ import annotations
 
 import os
-import shutil
+import sys
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 
+from tests.lab import mwan3
 from tests.lab.lab import Lab
 from tests.lab.meter import Meter
 from tests.lab.network import ECHO4, RESOLVERS4, ConsumerNetwork, consumer_network
-from tests.lab.node import LabError, environment
+from tests.lab.node import LabError, missing_tools
 from tests.lab.provider import make_providers
 from tests.lab.router import Router, settings
 
@@ -24,7 +27,6 @@ from .table import Row, quantile
 
 METRIC = 10
 TARGETS = (ECHO4, *RESOLVERS4)  # one after another: ours keeps each on its way for a minute
-GIVEN_UP_S = 8.0
 HOME_S = 90.0
 RATE_HZ = 50.0
 BFD_MS, BFD_LOSSES = 50, 3
@@ -60,10 +62,15 @@ vrrp_instance wan {{
 
 @dataclass(frozen=True, slots=True)
 class Peer:
-    """One of those that are compared. `begin` starts it in a network of its own."""
+    """One of those that are compared. `begin` starts it in a network of its own, `missing` says
+    what is not here of what it needs. A slow one has a single run for `per_run` of the others'.
+    """
 
     name: str
     begin: Callable[[ConsumerNetwork], None]
+    missing: Callable[[], list[str]] = list
+    given_up_s: float = 8.0
+    per_run: int = 1
 
 
 def _begin_ours(network: ConsumerNetwork) -> None:
@@ -101,14 +108,21 @@ def _begin_keepalived(network: ConsumerNetwork) -> None:
 
 _PIDS = ("--pid", "--vrrp_pid", "--checkers_pid", "--bfd_pid")
 OURS = Peer("ours", _begin_ours)
-PING = Peer("a ping script", _begin_ping)
-BFD = Peer("keepalived with BFD to the gateway", _begin_keepalived)
+OTHERS = (
+    Peer("a ping script", _begin_ping, lambda: missing_tools(["ping"])),
+    Peer(
+        "keepalived with BFD to the gateway",
+        _begin_keepalived,
+        lambda: missing_tools(["keepalived"]),
+    ),
+    Peer("mwan3, one target each second, down 3", partial(mwan3.begin, tight=True), mwan3.missing),
+    Peer("mwan3 as shipped", mwan3.begin, mwan3.missing, given_up_s=150.0, per_run=10),
+)
 
 
 def measure_peers(runs: int) -> list[Row]:
     """Ours beside each of the others that is there, at two kinds of silent death."""
-    others = [PING] if shutil.which("ping") else []
-    others += [BFD] if shutil.which("keepalived", path=environment()["PATH"]) else []
+    others = [peer for peer in OTHERS if _is_here(peer)]
     found: dict[tuple[str, bool], list[float]] = {}
     with ExitStack() as stack:
         networks = {}
@@ -118,39 +132,60 @@ def measure_peers(runs: int) -> list[Row]:
             peer.begin(networks[peer.name])
         for number in range(2 * runs):
             is_far, target = number % 2 == 1, TARGETS[number % len(TARGETS)]
-            for name, network in networks.items():
-                found.setdefault((name, is_far), []).append(_fail(network, is_far, target))
+            for peer in (OURS, *others):
+                if number // 2 % peer.per_run == 0:
+                    took = _fail(networks[peer.name], is_far, target, peer.given_up_s)
+                    found.setdefault((peer.name, is_far), []).append(took)
     return [
-        _row(other.name, is_far, found[OURS.name, is_far], found[other.name, is_far])
+        _row(other, is_far, found[OURS.name, is_far], found[other.name, is_far])
         for is_far in (False, True)
         for other in others
     ]
 
 
-def _fail(network: ConsumerNetwork, is_far: bool, target: str) -> float:
+def _is_here(peer: Peer) -> bool:
+    """Whether it can be measured; told where it can't."""
+    missing = peer.missing()
+    if missing:
+        print(f"not beside {peer.name}: no {', '.join(missing)} here", file=sys.stderr)
+    return not missing
+
+
+def _fail(network: ConsumerNetwork, is_far: bool, target: str, given_up_s: float) -> float:
     """Seconds from a silent death, of the link or behind the gateway, to the first new connection
-    to the target by the second WAN; GIVEN_UP_S where there is none until then.
+    to the target by the second WAN; `given_up_s` where there is none until then.
     """
     wan, wan2 = network.wan, network.wan2
     assert wan2 is not None
     with Meter(network.host, target, kind="tcp", rate_hz=RATE_HZ) as meter:
-        meter.wait_for_source(wan.address4, timeout_s=HOME_S)
-        time.sleep(1.0)
+        _wait_home(meter, wan.address4)
         began = wan.drop(gateway_answers=is_far)
         try:
-            first = meter.wait_for_source(wan2.address4, since=began, timeout_s=GIVEN_UP_S)
+            first = meter.wait_for_source(wan2.address4, since=began, timeout_s=given_up_s)
             return (first.received or 0.0) - began
         except LabError:
-            return GIVEN_UP_S
+            return given_up_s
         finally:
             wan.restore()
 
 
-def _row(name: str, is_far: bool, ours: list[float], theirs: list[float]) -> Row:
-    ratios = tuple(mine / their for mine, their in zip(ours, theirs, strict=True))
-    late = sum(each >= GIVEN_UP_S for each in theirs)
-    note = f"p50 {quantile(ours, 0.5):.2f} s, theirs {quantile(theirs, 0.5):.2f} s"
-    note += f", {late} of them not within {GIVEN_UP_S:g} s" if late else ""
+def _wait_home(meter: Meter, address: str) -> None:
+    """Until all connections of a second are from the address: tracked ones of mwan3 that nobody
+    answered, and whose ports are used again, leave by the other WAN for two minutes.
+    """
+    deadline = time.monotonic() + HOME_S
+    while {sample.source for sample in meter.so_far(time.monotonic() - 1.0)} != {address}:
+        if time.monotonic() > deadline:
+            raise LabError(f"not home within {HOME_S:g} s")
+        time.sleep(0.1)
+
+
+def _row(peer: Peer, is_far: bool, ours: list[float], theirs: list[float]) -> Row:
+    beside = ours[:: peer.per_run]
+    ratios = tuple(mine / their for mine, their in zip(beside, theirs, strict=True))
+    late = sum(each >= peer.given_up_s for each in theirs)
+    note = f"p50 {quantile(beside, 0.5):.2f} s, theirs {quantile(theirs, 0.5):.2f} s"
+    note += f", {late} of them not within {peer.given_up_s:g} s" if late else ""
     where = "behind the gateway" if is_far else "of the link"
-    name = f"silent death {where}, first new connection: beside {name}"
+    name = f"silent death {where}, first new connection: beside {peer.name}"
     return Row(name, "ratio", ratios, 1, "median", note)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
@@ -13,6 +15,7 @@ from tests.bench import large_mesh
 from tests.bench.plot import LEAST, MOST, picture, share_of_target
 from tests.bench.switches import count_leaks
 from tests.bench.table import Row, quantile, table_lines
+from tests.lab import mwan3
 from tests.lab.capture import UDP, Packet
 
 TWENTY = tuple(float(number) for number in range(1, 21))
@@ -149,3 +152,17 @@ def test_the_large_mesh_reads_as_a_mesh() -> None:
     assert len({peer.key for peer in peers}) == 249
     assert len({address for peer in peers for address in peer.addresses}) == 249
     assert all(peer.handshake_age_s is not None for peer in peers)
+
+
+def test_mwan3_is_looked_for_below_the_root_that_has_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", f"{tmp_path}/usr/sbin:{os.environ['PATH']}")
+    programs = [f"usr/sbin/{name}" for name in (*mwan3.PROGRAMS, *mwan3.HELPERS)]
+    for name in (*mwan3.FILES, *programs):
+        file = tmp_path / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.touch(0o755)
+    assert mwan3.missing() == []
+    (tmp_path / "etc/rc.common").unlink()
+    assert mwan3.missing() == ["etc/rc.common"]
