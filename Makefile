@@ -46,8 +46,8 @@ help: ## say what the commands are
 run: lab-system $(LAB_STAMP) ## show a failover and a failback with real packets
 	@$(BIN)/python -m tests.lab.demo
 
-bench: system $(STAMP) ## measure every number of docs/benchmarks.md; RUNS=20, QUICK=1: in some minutes
-	@$(BIN)/python -m tests.bench $(if $(QUICK),--quick) $(if $(RUNS),--runs=$(RUNS))
+bench: system $(STAMP) ## measure every number of docs/benchmarks.md; RUNS=20, ONLY=peers, QUICK=1: in some minutes
+	@$(BIN)/python -m tests.bench $(if $(QUICK),--quick) $(if $(RUNS),--runs=$(RUNS)) $(if $(ONLY),--only=$(ONLY))
 
 vm: lab-system $(LAB_STAMP) ## play it on Debian's own kernel under qemu (20 minutes at most); SCENES="vrf offload"
 	@$(BIN)/python -m tests.vm $(SCENES)

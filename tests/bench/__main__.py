@@ -1,4 +1,5 @@
-"""Runs every measurement and prints the table: `python -m tests.bench [--quick] [--runs=N]`.
+"""Runs every measurement and prints the table: `python -m tests.bench [--quick] [--runs=N]
+[--only=WORD]`, the last for the measurements that have the word in their names.
 
 Owns what runs beside what: what is timed runs alone, what only counts runs side by side. The exit
 status is 0 when all was measured, whatever was found; 1 where something could not be measured.
@@ -130,18 +131,25 @@ def machine() -> str:
     )
 
 
+def _given(option: str) -> str:
+    """What the command line says of an option, empty where it says nothing."""
+    start = f"--{option}="
+    return next((word.removeprefix(start) for word in sys.argv[1:] if word.startswith(start)), "")
+
+
 def main() -> int:
     reason = refused()
     if reason:
         print(reason, file=sys.stderr)
         return 1
     began, quick = time.monotonic(), "--quick" in sys.argv[1:]
-    given = [word.removeprefix("--runs=") for word in sys.argv[1:] if word.startswith("--runs=")]
+    groups, only = plan(quick, int(_given("runs") or RUNS)), _given("only")
+    groups = [[work for work in group if only in work[0].__name__] for group in groups]
     print(f"begun  {machine()}", flush=True)
-    rows, failures = measure(plan(quick, int(given[-1]) if given else RUNS))
+    rows, failures = measure([group for group in groups if group])
     for line in table_lines(rows):
         print(line)
-    if not quick:
+    if not quick and not only:
         with open(PICTURE, "w", encoding="utf-8") as file:
             file.write(picture(rows, f"Numbers and their targets, {time.strftime('%Y-%m-%d')}"))
     print(f"ended  {machine()}, after {time.monotonic() - began:.0f} s")
