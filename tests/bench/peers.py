@@ -122,7 +122,9 @@ OTHERS = (
 
 def measure_peers(runs: int) -> list[Row]:
     """Ours beside each of the others that is there, at two kinds of silent death."""
-    others = [peer for peer in OTHERS if _is_here(peer)]
+    others = [peer for peer in OTHERS if not peer.missing()]
+    if absent := dict.fromkeys(name for peer in OTHERS for name in peer.missing()):
+        print(f"not beside all others: no {', '.join(absent)} here", file=sys.stderr, flush=True)
     found: dict[tuple[str, bool], list[float]] = {}
     with ExitStack() as stack:
         networks = {}
@@ -141,14 +143,6 @@ def measure_peers(runs: int) -> list[Row]:
         for is_far in (False, True)
         for other in others
     ]
-
-
-def _is_here(peer: Peer) -> bool:
-    """Whether it can be measured; told where it can't."""
-    missing = peer.missing()
-    if missing:
-        print(f"not beside {peer.name}: no {', '.join(missing)} here", file=sys.stderr)
-    return not missing
 
 
 def _fail(network: ConsumerNetwork, is_far: bool, target: str, given_up_s: float) -> float:
