@@ -230,11 +230,13 @@ class Filtering:
         return early + table.refresh_script(dead, (to,) if is_wan else ())
 
     async def look_at_early_ones(self) -> None:
-        """Keep the connections that began early on their path, as long as there are any."""
+        """Keep the connections that began early on their path, as long as there are any that are
+        answered there.
+        """
         now_s = time.monotonic()
         if overdue := self.early.overdue(now_s):
             for family, device in overdue:
-                are_left = self._has_connections(family, device)
+                are_left = self._has_connections(family, device, answered=not self._away(family))
                 self.early.looked(family, device, are_left=are_left, now_s=now_s)
             await self._tell(self.early.keeping(self._memory.slots))
 
@@ -245,11 +247,19 @@ class Filtering:
             are_left = self._has_connections(family, tunnel)
             self.draining.looked(family, are_left=are_left, now_s=now_s)
 
-    def _has_connections(self, family: Family, device: str) -> bool:
-        """Whether connections that began here are on the path, as far as can be told."""
+    def _away(self, family: Family) -> bool:
+        """Whether new connections of the family leave by another path than they did."""
+        return family in self._course.plan.diversions or family in self.early.leaving
+
+    def _has_connections(self, family: Family, device: str, *, answered: bool = False) -> bool:
+        """Whether connections that began here are on the path, as far as can be told; only those
+        that are `answered` may stay.
+        """
         mark = self._memory.slots.get(device, 0) << SLOT_SHIFT
+        tracking = self._connections
+        look = tracking.delete_unanswered if answered else tracking.has_marked
         try:
-            return self._connections.has_marked(family, mark, INBOUND | SLOT_MASK)
+            return look(family, mark, INBOUND | SLOT_MASK)
         except UplinkError:
             return True
 

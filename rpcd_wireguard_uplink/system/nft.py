@@ -9,7 +9,7 @@ import errno
 import os
 import socket
 import struct
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 
 from ..errors import CommandFailed, UplinkError
 from ..events import Event
@@ -26,7 +26,8 @@ _CHANGE_CONNECTION = 1 << 8  # IPCTNL_MSG_CT_NEW, of one that is there
 _GET_CONNECTIONS = 1 << 8 | 1
 _DELETE_CONNECTIONS = 1 << 8 | 2  # NFNL_SUBSYS_CTNETLINK, IPCTNL_MSG_CT_DELETE
 _CONNTRACK = struct.Struct("!BBH")  # struct nfgenmsg; version 1 has the family count for a flush
-_TUPLE, _MARK, _ZONE, _MARK_MASK = 1, 8, 18, 21
+_TUPLE, _STATUS, _MARK, _ZONE, _MARK_MASK = 1, 3, 8, 18, 21
+_SEEN_REPLY = 1 << 1  # enum ip_conntrack_status
 _DOMAINS = {Family.IPV4: socket.AF_INET, Family.IPV6: socket.AF_INET6}
 _TABLE = 1  # the attribute that names the table, whatever the message is about
 _GETSETELEM = 10 << 8 | 13  # NFNL_SUBSYS_NFTABLES, NFT_MSG_GETSETELEM
@@ -177,6 +178,11 @@ def _number(value: bytes) -> int:
     return int.from_bytes(value, "big")
 
 
+def _which(connection: Mapping[int, bytes]) -> bytes:
+    """What tells one connection from all others."""
+    return b"".join(attribute(k, connection[k]) for k in (_TUPLE, _ZONE) if k in connection)
+
+
 class ConnectionTracking:
     """The kernel's table of connections. Raises CommandFailed where it refuses.
 
@@ -191,9 +197,24 @@ class ConnectionTracking:
 
     def has_marked(self, family: Family, mark: int, mask: int) -> bool:
         """Whether the family has connections whose mark is that."""
+        return bool(self._marked(family, mark, mask))
+
+    def _marked(self, family: Family, mark: int, mask: int) -> list[Message]:
         body = _CONNTRACK.pack(_DOMAINS[family], 0, 0)
         body += network_number(_MARK, mark) + network_number(_MARK_MASK, mask)
-        return bool(self._netlink.dump(_GET_CONNECTIONS, body))
+        return self._netlink.dump(_GET_CONNECTIONS, body)
+
+    def delete_unanswered(self, family: Family, mark: int, mask: int) -> bool:
+        """Delete those of the connections with that mark that had no answer; whether others are
+        left.
+        """
+        head, gone = _CONNTRACK.pack(_DOMAINS[family], 0, 0), []
+        for message in (marked := self._marked(family, mark, mask)):
+            found = dict(parse_attributes(message.body, len(head)))
+            if _TUPLE in found and not _number(found.get(_STATUS, b"")) & _SEEN_REPLY:
+                gone.append(Message(_DELETE_CONNECTIONS, head + _which(found)))
+        self._netlink.change(gone)  # some have ended meanwhile
+        return len(gone) < len(marked)
 
     def clear_bits(self, bits: int) -> None:
         """Take these bits out of all connections' marks, and leave the rest of each."""
@@ -204,8 +225,7 @@ class ConnectionTracking:
             for message in self._netlink.dump(_GET_CONNECTIONS, head):
                 found = dict(parse_attributes(message.body, len(head)))
                 if _number(found.get(_MARK, b"")) & bits:
-                    which = [attribute(k, found[k]) for k in (_TUPLE, _ZONE) if k in found]
-                    changes.append(Message(_CHANGE_CONNECTION, head + b"".join(which) + cleared))
+                    changes.append(Message(_CHANGE_CONNECTION, head + _which(found) + cleared))
             errors = {*self._netlink.change(changes)} - {0, errno.ENOENT}  # some ended meanwhile
             if errors:
                 told = of_errno(code := min(errors), os.strerror(code))

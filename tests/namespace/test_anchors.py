@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from tests.lab.lab import Lab
+from tests.lab.lab import Lab, ready
 from tests.lab.meter import Flows, ask, sources
 from tests.lab.network import ECHO4, ECHO6, HOST4, PROVIDER4, RESOLVERS4, RESOLVERS6
 from tests.lab.reach import Typing, reached, until
@@ -26,6 +26,7 @@ config anchor 'calls'
 """
 MAIN = settings() + ANCHOR
 LAPSE_S = 5.0
+VOICE4 = "10.20.0.5"  # a server of the ISP's own, which no peer is asked for
 
 
 def anchored(lab: Lab) -> Router:
@@ -102,8 +103,12 @@ def test_only_what_fits_is_anchored(router: Router) -> None:
     host.run(["ping", "-c1", "-W2", "192.168.1.1"])
     neighbour = network.neighbours[0].provider4
     router.configure(settings() + by_port)
+    network.internet.sh(f"ip addr add {VOICE4}/32 dev lo")
+    network.isp1.sh(f"ip route add {VOICE4} via 192.0.2.5")
+    ready(network.lab.serve(network.internet, echo=[VOICE4]))
     for node in (host, network.consumer):
         reached(node, dict(zip((ECHO4, ECHO6), network.by_uplink, strict=True)))
+        reached(node, {VOICE4: network.by_wan[0]})
     assert network.consumer.run(["ping", "-c1", "-W2", neighbour]).returncode == 0
     router.configure(MAIN)
     reached(host, {ECHO4: network.by_uplink[0], RESOLVERS4[0]: network.by_wan[0]})

@@ -15,7 +15,7 @@ import pytest
 
 from rpcd_wireguard_uplink.config.probe_profile import DEFAULT_PROFILE
 from tests.lab.guest import TABLE, guest_network
-from tests.lab.lab import Lab
+from tests.lab.lab import Lab, ready
 from tests.lab.meter import Flows, Meter, lost, settled, sources
 from tests.lab.network import ECHO4, ECHO6, RESOLVERS4, RESOLVERS6
 from tests.lab.node import LabError, program
@@ -110,6 +110,32 @@ def alive_after_all(router: Router) -> bool:
                 seen = {sample.source for sample in meter.so_far(died)}
                 assert seen <= {way, None}, "an established one moves at a verdict only"
     return len(router.events("failover")) == failovers
+
+
+SERVICE4 = "198.51.100.250"
+SEND = "import socket; socket.socket(2, 3, {0}).sendto(bytes(60), ('{1}', 0))"
+GRE, ESP = 47, 50
+
+
+def test_what_others_refuse_is_back_with_the_wan(router: Router) -> None:
+    """The ISP serves its own customers only; parts of a session that was begun before stay."""
+    network, own = router.network, router.network.wan.address4
+    isp, host = network.isp1, network.host
+    isp.sh(f"ip addr add {SERVICE4}/32 dev lo")
+    isp.filter("input", f"ip daddr {SERVICE4} ip saddr != {own} drop", table="customers")
+    ready(network.lab.serve(isp, echo=[SERVICE4]))
+    doubt(router)
+    with Meter(host, SERVICE4, rate_hz=20) as flow, asking(host, SERVICE4, ECHO4) as new:
+        for protocol in (GRE, ESP):
+            host.run(["python3", "-c", SEND.format(protocol, OTHERS[0])])
+        tracked = network.consumer.sh("conntrack -L 2>/dev/null").splitlines()
+        new[ECHO4].wait_for_source(network.by_uplink[0])
+        back = network.wan.restore()
+        router.wait(lambda s: early(s) == {""})
+        new[SERVICE4].wait_for_source(own, since=back, timeout_s=2.0)
+        assert flow.wait_for_source(own, timeout_s=8.0).sent - back > 1.0, "it had its time"
+    for protocol in (GRE, ESP):
+        assert any(f" {protocol} " in each and f"dst={own} " in each for each in tracked), tracked
 
 
 def test_a_verdict_resets_nothing_that_began_on_the_backup(router: Router) -> None:

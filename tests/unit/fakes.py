@@ -523,6 +523,9 @@ class TrackedConnections(ConnectionTracking):
     def has_marked(self, family: Family, mark: int, mask: int) -> bool:
         return self.are_left
 
+    def delete_unanswered(self, family: Family, mark: int, mask: int) -> bool:
+        return self.are_left
+
     def clear_bits(self, bits: int) -> None:
         self.cleared |= bits
 

@@ -9,7 +9,7 @@ from ...config.options import Anchor
 from ...model import INBOUND, LED_MARK, MWAN3_MASK, SLOT_MASK, Family
 from ..plan import SteeringPlan, anchor_path
 from ..rules import SLOT_SHIFT
-from . import T
+from . import TO_PRIVATE, T
 
 _PORTED = ("tcp", "udp")
 ANCHOR_CHAINS = ("anchored", "anchoring", "anchoring_names", "strayed")
@@ -52,6 +52,7 @@ def anchors_script(plan: SteeringPlan, slots: Mapping[str, int]) -> str:
             "ct state != new return",
             f"ct mark & {INBOUND | SLOT_MASK:#x} != 0 return",
             "iifname @wans return",
+            *TO_PRIVATE,
             "meta l4proto { tcp, udp } th dport 53 goto anchoring_names",
             "goto anchoring",
         )

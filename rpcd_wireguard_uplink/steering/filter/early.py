@@ -3,7 +3,9 @@
 At the first doubt of a WAN a new connection gets the mark of a backup's slot (LED_MARK): the
 owner's rules and routes are asked first. One that left by the backup bears its slot from then on,
 and the map `kept` leads it there until it ends. For a minute each pair of source and destination
-keeps to the backup, so that a site sees one address.
+that was answered there keeps to the backup, so that a site sees one address; what nobody answered
+goes back. What has no ports (ESP, GRE, a tunnel of the router's own as DS-Lite) belongs to a
+session that was begun before, and stays on the WAN.
 """
 
 from __future__ import annotations
@@ -11,17 +13,17 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import field
 
-from ...model import INBOUND, LED_MARK, SLOT_MASK, Family
+from ...model import INBOUND, SLOT_MASK, Family
 from ...system.nft import name_text
 from ...values import dataclass
 from ..plan import SteeringPlan
 from ..rules import SLOT_SHIFT
-from ..tables import PRIVATE
-from . import LAPSE_S, T
+from . import LAPSE_S, TO_PRIVATE, T
 
 PAIR_S = 60
 KEPT_S = 120  # how long connections stay without a look at whether there are any
 LOOK_S = 50.0  # a look at a large table of connections takes milliseconds
+ANSWER_S = 3.0  # what has no answer so long after a doubt goes back to the WAN
 MOST_PAIRS = 16384
 SHARES, SEED = 100, 0x77677570
 
@@ -32,11 +34,9 @@ def early_chains() -> list[str]:
     begin = [
         "iifname @wans return",
         "fib daddr type { local, broadcast, multicast } return",
-        "ip6 daddr fe80::/10 return",
         "udp dport { 67, 547 } return",  # a lease of the WAN's, by a socket that is not bound
     ]
-    # A peer is not asked for these; the WAN may know a way.
-    begin += [f"{f.word} daddr {{ {', '.join(PRIVATE[f])} }} return" for f in Family]
+    begin += TO_PRIVATE
     # An ISP's resolver refuses others, and alone knows some names.
     asked = "meta l4proto { tcp, udp } th dport 53"
     begin += [f"{asked} {f.word} daddr @isp{f.version} return" for f in Family]
@@ -52,6 +52,8 @@ def early_chains() -> list[str]:
             f"flags dynamic, timeout; timeout {PAIR_S}s; }}"
         )
         out.append(f"add chain {T} spread{n}")
+        alone = f"meta nfproto != @diverted {_pair(family)} != @pairs{n}"
+        begin.append(f"meta l4proto != {{ tcp, udp, icmp, ipv6-icmp }} {alone} return")
         begin.append(f"meta nfproto vmap @early{n}")
         begin.append(f"{_pair(family)} @pairs{n} meta nfproto vmap @again{n}")
     return out + [f"add rule {T} begin {rule}" for rule in begin]
@@ -61,10 +63,9 @@ BEGIN = f"ct state new ct direction original ct mark & {INBOUND | SLOT_MASK:#x} 
 """The rule for packets whose marks are nobody's, and which have no path yet."""
 
 
-def noted_pairs(slot: int) -> list[str]:
-    """Rules for the first packet of a connection that leaves by the path of that slot."""
-    led = f"meta mark & {LED_MARK | SLOT_MASK:#x} == {LED_MARK | slot << SLOT_SHIFT:#x}"
-    return [f"{led} add @pairs{f.version} {{ {_pair(f)} }}" for f in Family]
+def noted_pairs() -> list[str]:
+    """Rules for the packets of a connection that is kept on the path where it began."""
+    return [f"ct status seen-reply add @pairs{f.version} {{ {_pair(f)} }}" for f in Family]
 
 
 def _pair(family: Family) -> str:
@@ -79,12 +80,13 @@ Ways = tuple[tuple[str, int], ...]
 class EarlyConnections:
     """What nftables was last told: the backups by which each family's new connections leave, the
     one that pairs keep to and until when, and the paths that connections finish on, with the time
-    of the last look at whether there are any.
+    of the last look at whether there are any. `shares` are those of the outage, whoever is dead.
     """
 
     leaving: dict[Family, Ways] = field(default_factory=dict)
     paired: dict[Family, tuple[str, float]] = field(default_factory=dict)
     kept: dict[tuple[Family, str], float] = field(default_factory=dict)
+    shares: dict[Family, Ways] = field(default_factory=dict)
 
     def devices(self, family: Family, now_s: float) -> set[str]:
         """The paths by which new connections may leave."""
@@ -104,11 +106,10 @@ class EarlyConnections:
         self, plan: SteeringPlan, slots: Mapping[str, int], now_s: float
     ) -> tuple[EarlyConnections, str, list[tuple[Family, str]]]:
         """What is to be told now, by which commands, and the paths on which nothing can finish."""
-        wanted = {
-            family: _steady(self.leaving.get(family, ()), ways)
-            for family in Family
-            if (ways := _wanted(plan, family, slots))
-        }
+        wanted = {f: ways for f in Family if (ways := _wanted(plan, f, slots))}
+        shares = {f: ways for f, ways in self.shares.items() if f in plan.diversions}
+        for family in wanted.keys() & plan.diversions.keys():
+            shares[family], wanted[family] = _steady(shares.get(family, ()), wanted[family])
         paired = dict(self.paired)
         with_traffic = {(f, d.route.device) for f, d in plan.diversions.items()}
         leading = {(family, device) for family, ways in wanted.items() for device, _ in ways}
@@ -129,13 +130,14 @@ class EarlyConnections:
                 if last in slots and last not in over and family not in plan.diversions:
                     out += _leading("again", family, f"led_{slots[last]}", PAIR_S)
                     paired[family] = last, now_s + PAIR_S
+                    kept[family, last] = now_s - LOOK_S + ANSWER_S
             for device in over & {d for f, d in kept if f is family}:
                 out.append(f"flush map {T} again{family.version}")
                 out.append(f"flush set {T} pairs{family.version}")
                 paired.pop(family, None)
                 out += _keeping(family, slots[device])[:2] if device in slots else []
         kept = {each: at_s for each, at_s in kept.items() if each not in {*gone, *with_traffic}}
-        return EarlyConnections(wanted, paired, kept), _script(out), gone
+        return EarlyConnections(wanted, paired, kept, shares), _script(out), gone
 
     def _was_spread(self, plan: SteeringPlan, family: Family, device: str) -> bool:
         """Whether an outage is over in which new connections were led there: they begin anew, as
@@ -186,13 +188,15 @@ def _wanted(plan: SteeringPlan, family: Family, slots: Mapping[str, int]) -> Way
     return tuple(able) if len(able) > is_away else ()
 
 
-def _steady(before: Ways, now: Ways) -> Ways:
-    """The weights that there were, so that a site sees one address: what is lost goes to others."""
+def _steady(before: Ways, now: Ways) -> tuple[Ways, Ways]:
+    """The shares that there were, so that a site sees one address, and who has them now: those of
+    the dead go to the quickest of the others, until they are back.
+    """
     able = dict(now)
-    if len(now) < 2 or not able.keys() <= dict(before).keys():
-        return now
+    if not able.keys() <= dict(before).keys():
+        return now, now
     heir = max(now, key=lambda way: way[1])[0]
-    return tuple((device if device in able else heir, weight) for device, weight in before)
+    return before, tuple((device if device in able else heir, share) for device, share in before)
 
 
 def _leaving(plan: SteeringPlan, family: Family, ways: Ways, slots: Mapping[str, int]) -> list[str]:
@@ -212,7 +216,7 @@ def _leaving(plan: SteeringPlan, family: Family, ways: Ways, slots: Mapping[str,
 def _keeping(family: Family, slot: int) -> list[str]:
     """What has lapsed can't be deleted: it is added before."""
     name, key = f"kept{family.version}", f"{slot << SLOT_SHIFT:#x}"
-    add = f"add element {T} {name} {{ {key} timeout {KEPT_S}s : goto to_{slot} }}"
+    add = f"add element {T} {name} {{ {key} timeout {KEPT_S}s : goto kept_{slot} }}"
     return [add, f"delete element {T} {name} {{ {key} }}", add]
 
 

@@ -118,15 +118,17 @@ def standing_script(
 def _slot_chains(slot: int) -> list[str]:
     bits = slot << SLOT_SHIFT
     chains = {
-        f"to_{slot}": f"meta mark set meta mark | {bits:#x} accept",
-        f"led_{slot}": f"meta mark set meta mark | {LED_MARK | bits:#x} accept",
-        f"out_{slot}": f"ct mark set ct mark | {bits:#x}",
-        f"in_{slot}": f"ct mark set ct mark | {INBOUND | bits:#x}",
+        f"to_{slot}": [f"meta mark set meta mark | {bits:#x} accept"],
+        f"kept_{slot}": [*noted_pairs(), f"goto to_{slot}"],
+        f"led_{slot}": [f"meta mark set meta mark | {LED_MARK | bits:#x} accept"],
+        f"out_{slot}": [f"ct mark set ct mark | {bits:#x}"],
+        f"in_{slot}": [f"ct mark set ct mark | {INBOUND | bits:#x}"],
     }
     out = []
-    for name, rule in chains.items():
-        out += [f"add chain {T} {name}", f"flush chain {T} {name}", f"add rule {T} {name} {rule}"]
-    return out + [f"add rule {T} out_{slot} {rule}" for rule in noted_pairs(slot)]
+    for name, rules in chains.items():
+        out += [f"add chain {T} {name}", f"flush chain {T} {name}"]
+        out += [f"add rule {T} {name} {rule}" for rule in rules]
+    return out
 
 
 def _steering(wans: Collection[str], slots: Mapping[str, int]) -> dict[str, list[str]]:

@@ -1084,7 +1084,7 @@ async def doubted(standing: Bench) -> Bench:
 async def test_new_connections_leave_early_and_finish_there(doubted: Bench) -> None:
     slot = doubted.slot("wgup_a")
     assert f"early4 {{ ipv4 timeout 5s : goto led_{slot} }}" in doubted.scripts()[-1]
-    kept = f"kept4 {{ {doubted.mark('wgup_a'):#x} timeout 120s : goto to_{slot} }}"
+    kept = f"kept4 {{ {doubted.mark('wgup_a'):#x} timeout 120s : goto kept_{slot} }}"
     assert kept in doubted.scripts()[-1]
     assert doubted.where() == "wan" and not doubted.diverted()
     assert doubted.where(mark=doubted.mark("wgup_a", LED_MARK)) == "wgup_a"

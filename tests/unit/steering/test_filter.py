@@ -346,7 +346,7 @@ def test_real_new_connections_leave_early_and_come_back() -> None:
     assert verdict == {"goto": {"target": "led_2"}}
     assert elements(listed, "map", "early6") and elements(listed, "set", "translated")
     [[key, verdict]] = elements(listed, "map", "kept4")
-    assert (key["elem"]["val"], verdict) == (2 << SLOT_SHIFT, {"goto": {"target": "to_2"}})
+    assert (key["elem"]["val"], verdict) == (2 << SLOT_SHIFT, {"goto": {"target": "kept_2"}})
     other, switch, _ = early.follow(leaving(ipv4="wgup_b"), SLOTS, 1.0)
     over, ended, gone = other.follow(PLAN, SLOTS, 2.0)
     listed = nft(EVERYTHING, begin, switch, ended)
@@ -367,7 +367,7 @@ THREE = {**SLOTS, "wgup_c": 6}
 
 def spreading(*ways: tuple[str, int], **changes: Any) -> SteeringPlan:
     """A plan by which new IPv4 connections spread while the WAN is dead."""
-    tunnels = ("wgup_a", "wgup_b", "wgup_c")
+    tunnels = ("wgup_a", "wgup_b", "wgup_c", "wgup_d")
     return replace(AWAY, tunnels=tunnels, **changes).filtering(spread={V4: ways})
 
 
@@ -380,15 +380,21 @@ def test_shares_follow_the_speeds_and_what_dies_goes_to_another_alone() -> None:
     begun, script, _ = EarlyConnections().follow(
         spreading(("wgup_a", 50), ("wgup_b", 30), ("wgup_c", 20)), THREE, 0.0
     )
-    assert shares(script) == ["0-49 : goto led_2", "50-79 : goto led_3", "80-99 : goto led_6"]
+    all_three = ["0-49 : goto led_2", "50-79 : goto led_3", "80-99 : goto led_6"]
+    assert shares(script) == all_three
     assert begun.kept.keys() == {(V4, "wgup_b"), (V4, "wgup_c")}, "the rest follows the diversion"
     assert begun.follow(spreading(("wgup_a", 9), ("wgup_b", 9), ("wgup_c", 9)), THREE, 1.0)[1] == ""
     dead = spreading(("wgup_a", 50), ("wgup_c", 20), dead={V4: frozenset({"wgup_b"})})
     less, script, gone = begun.follow(dead, THREE, 2.0)
     assert gone == [(V4, "wgup_b")]
     assert shares(script) == ["0-49 : goto led_2", "50-79 : goto led_2", "80-99 : goto led_6"]
-    _, script, _ = less.follow(spreading(("wgup_a", 5), ("wgup_b", 5)), THREE, 3.0)
-    assert shares(script) == ["0-49 : goto led_2", "50-99 : goto led_3"], "another set begins anew"
+    none, _, _ = less.follow(spreading(), THREE, 3.0)  # while another path is chosen
+    back, script, _ = none.follow(
+        spreading(("wgup_a", 9), ("wgup_b", 9), ("wgup_c", 9)), THREE, 4.0
+    )
+    assert shares(script) == all_three, "who is back has his own share, and nobody another"
+    _, script, _ = back.follow(spreading(("wgup_a", 5), ("wgup_d", 5)), THREE | {"wgup_d": 7}, 5.0)
+    assert shares(script) == ["0-49 : goto led_2", "50-99 : goto led_7"], "another set begins anew"
 
 
 @pytest.mark.parametrize("drain_s", [0.0, 600.0])

@@ -17,7 +17,13 @@ from pytest_mock import MockerFixture
 from rpcd_wireguard_uplink.errors import CommandFailed
 from rpcd_wireguard_uplink.model import Family
 from rpcd_wireguard_uplink.system import nft
-from rpcd_wireguard_uplink.system.netlink import Message, parse_attributes, text
+from rpcd_wireguard_uplink.system.netlink import (
+    Message,
+    attribute,
+    network_number,
+    parse_attributes,
+    text,
+)
 from rpcd_wireguard_uplink.system.nft import ConnectionTracking
 from tests.unit.apart import apart
 from tests.unit.fakes import replace_commands
@@ -101,6 +107,22 @@ def test_one_message_says_family_mark_and_mask(
     assert message.body[:4] == struct.pack("!BBH", domain, 1, 0), "version 1: of that family only"
     # ctnetlink reads both in network order, whatever the machine's is
     assert dict(parse_attributes(message.body, 4)) == {8: b"\x02\0\0\0", 21: b"\x7f\0\0\0"}
+
+
+def test_what_had_no_answer_is_deleted_alone(mocker: MockerFixture) -> None:
+    tracking = ConnectionTracking()
+    which = [(1, b"asked"), (1, b"answered"), (18, b"no tuple")]
+    found = [
+        Message(0x0100, bytes(4) + attribute(*each) + network_number(3, 0b1000 | seen_reply))
+        for each, seen_reply in zip(which, (0, 0b10, 0), strict=True)
+    ]
+    mocker.patch.object(tracking._netlink, "dump", return_value=found)
+    change = mocker.patch.object(tracking._netlink, "change", return_value=[0])
+    assert tracking.delete_unanswered(Family.IPV4, 1, 1)
+    [[message]] = change.call_args.args
+    assert message.kind == 0x0102
+    assert dict(parse_attributes(message.body, 4)) == {1: b"asked"}, "never all of them"
+    tracking.close()
 
 
 def test_no_connection_is_no_error_and_a_refusal_is(mocker: MockerFixture) -> None:
