@@ -84,21 +84,26 @@ class ConfigStore:
         """Whether somebody else has changed the file since it was last read or written."""
         return self._files.signature(CONFIG) != self._signature
 
+    @property
+    def _is_followed(self) -> bool:
+        """Whether what is in force is what the file says."""
+        return self.understood and "config" not in self._warnings and not self.changed_outside
+
     async def reload(self) -> bool:
-        """Read the file; False, and the last good configuration stays, where it says nothing.
+        """Read the file where it was changed; False, and the last good configuration stays, where
+        it says nothing.
 
         Nobody hears before `tell`, and of the first one not at all.
         """
         async with self._lock:
-            is_understood = await self._reload()
+            is_understood = self._is_followed or await self._reload()
         self._told = self._told or self.current
         return is_understood
 
     async def require(self) -> Config:
         """The configuration as the file has it now; ConfigError where that can't be changed."""
         async with self._lock:
-            is_known = self.understood and "config" not in self._warnings
-            if (is_known and not self.changed_outside) or await self._reload():
+            if self._is_followed or await self._reload():
                 return self.current
             if not self._is_lost or await self._is_made():
                 raise ConfigError(self._warnings["config"])

@@ -160,7 +160,7 @@ class Platform:
         Raises UnusableFile where something else is in its place.
         """
         path = self._key_path(interface)
-        key = await asyncio.to_thread(read_bytes, path)
+        key = read_bytes(path)
         if key is None:
             return ""
         text = key.decode(errors="replace").strip()

@@ -68,15 +68,18 @@ class Uplinks:
             await self.apply()
 
     async def reload(self) -> None:
-        """Read the configuration again; a bad one leaves the last good one in force."""
+        """Read the configuration again, and make again what others removed; a bad one leaves the
+        last good one in force.
+        """
         async with self.lock:
-            before = self._store.current
+            before, warned = self._store.current, {**self._warnings}
             await self._wans.look_at_mwan3()
             if await self._store.reload():
                 self._note_removed(before)
                 await self.apply()
         await self._store.tell(anew=True)
-        self._events.publish(StatusChanged())
+        if (self._store.current, self._warnings) != (before, warned):
+            self._events.publish(StatusChanged())
 
     @property
     def changed_outside(self) -> bool:

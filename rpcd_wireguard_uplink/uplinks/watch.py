@@ -36,6 +36,7 @@ class WatchList:
     _warnings: Warnings
     _events: Events
     _links: frozenset[str] = frozenset()
+    _marks: tuple[int, ...] = ()
 
     @property
     def is_away(self) -> bool:
@@ -49,15 +50,22 @@ class WatchList:
         return any(groups.get(uplink.interface) != DEVICE_GROUP for uplink in wanted)
 
     async def start(self) -> None:
-        await self._wans.find_devices()
-        self._monitor.lead_marks(await self._wans.diverted_marks())
+        await self._find()
         await self._monitor.start(self._watch())
 
     async def follow(self) -> None:
-        """Watch by the configuration as it is now."""
+        """Watch by the configuration and the devices as they are now, unless that is so already."""
+        is_changed, known = await self._find(), self._monitor.network.state.links
+        found = {link.index: link for link in self._platform.kernel.devices()}
+        if is_changed or (self._watch(), found) != (self._monitor.watch, known):
+            await self._monitor.configure(self._watch())
+
+    async def _find(self) -> bool:
+        """Find WANs and marks by their configuration; whether the marks are others than before."""
         await self._wans.find_devices()
-        self._monitor.lead_marks(await self._wans.diverted_marks())
-        await self._monitor.configure(self._watch())
+        before, self._marks = self._marks, await self._wans.diverted_marks()
+        self._monitor.lead_marks(self._marks)
+        return before != self._marks
 
     async def follow_trust(self) -> None:
         """Watch whose peers are trusted now."""

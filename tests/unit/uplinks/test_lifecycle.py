@@ -18,8 +18,11 @@ from typing import Any
 import pytest
 from pytest_mock import MockerFixture
 
+from rpcd_wireguard_uplink.config import store
 from rpcd_wireguard_uplink.errors import CommandFailed
 from rpcd_wireguard_uplink.model import DefaultRoute, Family, Tunnel
+from rpcd_wireguard_uplink.platform.network_reader import NetworkReader
+from rpcd_wireguard_uplink.storage import state_file
 from rpcd_wireguard_uplink.system.files import UnusableFile
 from rpcd_wireguard_uplink.uci import Draft
 from rpcd_wireguard_uplink.uci.store import UnwritableConfig
@@ -241,6 +244,20 @@ async def test_what_was_written_although_the_disk_refused_is_undone(
 def _refuse_folders(descriptor: int) -> None:
     if stat.S_ISDIR(os.fstat(descriptor).st_mode):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+async def test_a_reload_that_changes_nothing_does_nothing(
+    router: Router, mocker: MockerFixture
+) -> None:
+    await added(router, "nodea")
+    await router.daemon.uplinks.reload()
+    places = (store, "parse_config"), (state_file, "write_state"), (NetworkReader, "read")
+    done = [mocker.spy(*place) for place in places]
+    await router.daemon.uplinks.reload()
+    assert [spy.call_count for spy in done] == [0, 0, 0]
+    router.write("wireguard-uplink", router.text("wireguard-uplink").replace("'10'", "'11'"))
+    await router.daemon.uplinks.reload()
+    assert all(spy.call_count for spy in done)
 
 
 # --- secrets
