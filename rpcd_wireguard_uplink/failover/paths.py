@@ -27,8 +27,8 @@ from .detector import PathHealth
 from .machine import Path
 from .selection import Ranked
 
-UNHURRIED_S, ROUND_S = 1.0, 2.0
-EARLY_SHARE = 0.1
+UNHURRIED_S = 1.0
+LATEST_S = 0.2
 BETTER_LOSS = 0.05  # at most this share lost lately, and it is clearly better than a degraded path
 
 
@@ -130,14 +130,13 @@ class WatchedPath:
     def probe_due_s(self) -> float:
         """When the next probe is to leave.
 
-        Those that nobody waits for leave in rounds, one each 2 s, whatever each path's pause: to
-        wake up costs more than a probe. None leaves much later than its pause says.
+        Those that nobody waits for leave in rounds, at multiples of their pause: to wake up costs
+        more than a probe. The first one may leave early for that, and `LATEST_S` late.
         """
         due_s = self.last_sent_s + self.pause_s
         if self.pause_s < UNHURRIED_S or not math.isfinite(due_s):
             return due_s
-        round_s = min(self.pause_s, ROUND_S)
-        return math.floor(due_s / round_s + EARLY_SHARE) * round_s
+        return math.floor((due_s + LATEST_S) / self.pause_s) * self.pause_s
 
     def note_use(self, is_used: bool) -> None:
         """Whether people use the path: it is probed less often where nobody does."""
