@@ -203,6 +203,13 @@ class PathHealth:
         """How many probes were lost since anything arrived."""
         return self._row_lost
 
+    def suspected_loss(self, sent_s: float) -> float:
+        """The chance that a probe is lost, by those since the path is suspect (Laplace's rule).
+        Whatever left at `sent_s` was answered; a path keeps the order.
+        """
+        lost, settled = self._suspicion.settled(max(self._newest_answered_s, sent_s))
+        return (lost + 1) / (len(settled) + 2)
+
     def next_target(self, now_s: float) -> str:
         return self.targets.next(now_s)
 

@@ -170,7 +170,7 @@ class WatchedPath:
     def _take_trial(self, reply: Reply, target: str, sent_s: float, now_s: float) -> None:
         if self.health.targets.is_near(target, now_s - sent_s, reply.hops):
             return
-        if self.kinds.answered(reply.sequence):
+        if self.kinds.answered(reply.sequence, self.health.suspected_loss(sent_s)):
             self.health.change_probes()
         self.health.vouched(target, now_s)
         self.doubt.heard(now_s)
@@ -216,11 +216,9 @@ class WatchedPath:
     def try_others(self, now_s: float) -> None:
         """Send probes of other kinds where the path's own go unanswered and it is time."""
         health, targets = self.health, self.health.targets
-        is_unanswered = health.is_unanswered
-        if health.state is Health.SUSPECT and not is_unanswered:
-            is_unanswered = bool(targets.silent())
+        is_lossy = health.is_unanswered or health.state in (Health.SUSPECT, Health.DOWN)
         has_page = self.page is not None
-        for kind in self.kinds.due(is_unanswered, self.pause_s, now_s, has_page=has_page):
+        for kind in self.kinds.due(is_lossy, self.pause_s, now_s, has_page=has_page):
             target = self.kinds.pick(targets.silent(), targets.able())
             sequence = self._send(kind, target) if target else None
             if sequence is not None:

@@ -2,12 +2,15 @@
 
 While the present kind goes unanswered the others are tried along with it. One that is answered
 several times, and the present one not once meanwhile, takes its place: it is the kind of probe that
-is dropped, not the path. Ping is tried again now and then and comes back as soon as it works. An
+is dropped, not the path. Where the present one is answered now and then (an ISP limits pings), the
+other must be far likelier to lose next to nothing than to lose as much (a sequential probability
+ratio test: A. Wald, 1945). Ping is tried again now and then and comes back as soon as it works. An
 answer that comes from this side of an outage (targets.py) is none. No clock, no I/O.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import field
 from enum import Enum
@@ -37,7 +40,10 @@ class ProbeKind(Enum):
 
 PING, HTTP = ProbeKind.PING, ProbeKind.HTTP
 WINS = 3  # answers of another kind that take the present one's place
+LITTLE_LOSS, LEAST_LOSS, MOST_LOSS = 0.02, 0.15, 0.9
+ENOUGH = math.log(10_000)  # so much likelier
 TRIAL_PROBES = 4  # while the path is suspect one in so many probes is followed by another kind's
+COMPARED = 30  # trials under way, where the present kind is answered too and each is followed
 LOST_TRIALS = 3  # unanswered trials that end a lead
 UNHURRIED_S = 1.0
 AGAIN_S, LONGEST_AGAIN_S = 60.0, 3600.0  # until ping is tried again, doubled each time it fails
@@ -49,13 +55,14 @@ class ProbeKinds:
     """The `present` kind of one path's probes, and the trials of the others."""
 
     present: ProbeKind = PING
-    _wins: dict[ProbeKind, int] = field(default_factory=dict)
+    _wins: dict[ProbeKind, float] = field(default_factory=dict)
     _trials: dict[int, tuple[ProbeKind, str, float]] = field(default_factory=dict)
     _asked_s: float = float("-inf")
     _ping_due_s: float = 0.0
     _again_s: float = AGAIN_S
     _turn: int = 0
     _has_returned: bool = False
+    _is_compared: bool = False  # the present kind is answered too: wins are likelihoods then
 
     @property
     def is_settled(self) -> bool:
@@ -71,12 +78,13 @@ class ProbeKinds:
         """
         if not is_unanswered:
             return self._due_again(now_s)
-        if now_s < self._asked_s + min(TRIAL_PROBES * pause_s, UNHURRIED_S) - 0.001:
+        probes, most = (1, COMPARED) if self._is_compared else (TRIAL_PROBES, LOST_TRIALS)
+        if now_s < self._asked_s + min(probes * pause_s, UNHURRIED_S) - 0.001:
             return ()
         others = [k for k in ProbeKind if k is not self.present and (has_page or k is not HTTP)]
         leader = max(others, key=lambda kind: self._wins.get(kind, 0))
         self._turn += 1
-        if self._wins.get(leader) and self._pending(leader) < LOST_TRIALS:
+        if self._wins.get(leader) and self._pending(leader) < most:
             return (leader,)
         self._wins.clear()
         if self._turn == 1:
@@ -85,7 +93,10 @@ class ProbeKinds:
 
     def _due_again(self, now_s: float) -> Sequence[ProbeKind]:
         """Ping, where another kind has its place and it is time to try it again."""
-        self._turn = 0
+        self._turn, self._is_compared = 0, False
+        if self.present is PING:
+            self._wins.clear()
+            self._trials.clear()
         if self.present is PING or now_s < self._ping_due_s:
             return ()
         if self._pending(PING):
@@ -112,25 +123,37 @@ class ProbeKinds:
         found = self._trials.get(sequence)
         return found[1:] if found is not None else None
 
-    def answered(self, sequence: int) -> bool:
-        """A trial was answered; whether its kind takes the present one's place."""
-        kind, _, _ = self._trials.pop(sequence)
+    def answered(self, sequence: int, loss: float) -> bool:
+        """A trial was answered; whether its kind takes the place of the present one, which is lost
+        with such a chance.
+        """
+        kind, _, sent_s = self._trials.pop(sequence)
         if kind is self.present:
             return False
-        self._wins[kind] = self._wins.get(kind, 0) + 1
-        if self._wins[kind] < WINS:
+        won, enough = self._wins.get(kind, 0) + 1, float(WINS)
+        if self._is_compared:
+            lost = [n for n, (k, _, at_s) in self._trials.items() if k is kind and at_s < sent_s]
+            for overtaken in lost:  # a path keeps the order
+                del self._trials[overtaken]
+            loss = min(max(loss, LEAST_LOSS), MOST_LOSS)
+            won = max(0.0, won - 1 - len(lost) * math.log(loss / LITTLE_LOSS))
+            won, enough = won + math.log((1 - LITTLE_LOSS) / (1 - loss)), ENOUGH
+        self._wins[kind] = won
+        if won < enough:
             self._ping_due_s = 0.0 if kind is PING else self._ping_due_s
             return False
         if kind is not PING and self.present is PING and self._has_returned:
             self._again_s = min(2 * self._again_s, LONGEST_AGAIN_S)
         self._has_returned = self._has_returned or kind is PING
-        self.present = kind
+        self._ping_due_s = self._asked_s + self._again_s
+        self.present, self._is_compared = kind, False
         self._wins.clear()
         self._trials.clear()
         return True
 
     def present_answered(self) -> None:
-        """The present kind was answered: what others won or may still win says nothing."""
-        if self.present is PING:
+        """The present kind was answered: from now on it is compared with the others."""
+        if self.present is PING and not self._is_compared:
+            self._is_compared = True
             self._wins.clear()
             self._trials.clear()

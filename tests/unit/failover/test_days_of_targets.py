@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import pytest
 
@@ -143,6 +144,52 @@ def test_a_line_that_drops_pings_only_is_alive(
         watcher.run(300.0)
         assert watcher.method is ProbeKind.PING, "it comes back"
         assert watcher.health.state is not Health.DOWN
+
+
+@dataclass
+class Limited(Line):
+    """The ISP loses one ping of `every`, or lets `a_second` and `at_once` of them through."""
+
+    every: int = 0
+    a_second: float = 0.0
+    at_once: float = 1.0
+    _pings: int = 0
+    _tokens: tuple[float, float] = (0.0, 1.0)
+
+    def answer(self, target: str, method: ProbeKind, sent_s: float) -> tuple[float, int] | None:
+        found = super().answer(target, method, sent_s)
+        if method is not ProbeKind.PING:
+            return found
+        self._pings += 1
+        at_s, held = self._tokens
+        held = min(self.at_once, held + (sent_s - at_s) * self.a_second)
+        passes = held >= 1.0 if self.a_second else self._pings % self.every > 0
+        self._tokens = sent_s, held - passes
+        return found if passes else None
+
+
+@seeds(few=1, all_of_them=20)
+@pytest.mark.parametrize(
+    "limit",
+    [
+        {"every": 2},
+        {"every": 3},
+        {"every": 4},
+        {"a_second": 2.0},
+        {"a_second": 1.0, "at_once": 5.0},
+        {"a_second": 0.2},
+    ],
+    ids=["half", "a third", "a quarter", "2 a second", "1 a second, 5 at once", "1 in 5 s"],
+)
+def test_a_line_whose_isp_limits_pings_is_alive(limit: dict[str, float], seeds: range) -> None:
+    """Look-ups, which are no slower, tell it from a line that loses as much of everything."""
+    for seed in seeds:
+        watcher = Watcher(Limited(random.Random(seed), loss=0.02, **limit), DEFAULT_PROFILE)
+        watcher.run(HOUR_S / 2)
+        assert watcher.verdicts == [], seed
+        assert not watcher.was_degraded
+        died_s = watcher.line.dead_from_s = watcher.now_s
+        assert (watcher.run_to_verdict(died_s + 4.0) or died_s + 9.0) - died_s < 4.0
 
 
 def test_a_dead_line_behind_a_resolver_of_the_modems_is_dead() -> None:
