@@ -12,9 +12,10 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 
 from ..config.option import Option, SectionType
-from ..config.options import CONFIG, MAIN_NAME, SECTIONS
+from ..config.options import ANCHOR_TYPE, CONFIG, MAIN_NAME, SECTIONS
 from ..config.parser import parse_config
 from ..errors import InvalidArgument, NotFound, UplinkError
+from ..model import is_own_name
 from ..system import process
 from ..text import quoted
 from ..uci import Document, Draft, Store
@@ -115,6 +116,11 @@ def _find(document: Document, name: str) -> _Place:
     wanted = name.removeprefix(f"{CONFIG}.").removeprefix(f"{MAIN_NAME}.")
     if wanted in places:
         return places[wanted]
+    section, _, option = wanted.rpartition(".")
+    is_anchors = section and SECTIONS[ANCHOR_TYPE].option(option) is not None
+    if is_anchors and not is_own_name(section) and document.get(section) is None:
+        told = f"an anchor begins with a line `config anchor '{section}'` in the file"
+        raise NotFound(f"there is no section {quoted(section)}: {told}", code="no_option")
     near = difflib.get_close_matches(wanted, places, 1)
     hint = f"did you mean {near[0]}?" if near else "`wgctl uplink get` lists them all"
     raise NotFound(f"there is no option {quoted(name)}: {hint}", code="no_option")

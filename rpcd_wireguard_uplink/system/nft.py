@@ -28,6 +28,7 @@ _DELETE_CONNECTIONS = 1 << 8 | 2  # NFNL_SUBSYS_CTNETLINK, IPCTNL_MSG_CT_DELETE
 _CONNTRACK = struct.Struct("!BBH")  # struct nfgenmsg; version 1 has the family count for a flush
 _TUPLE, _STATUS, _MARK, _ZONE, _MARK_MASK = 1, 3, 8, 18, 21
 _SEEN_REPLY = 1 << 1  # enum ip_conntrack_status
+MOST_LOOKED_AT = 2000  # each takes some 0.01 ms here, and the event loop waits
 _DOMAINS = {Family.IPV4: socket.AF_INET, Family.IPV6: socket.AF_INET6}
 _TABLE = 1  # the attribute that names the table, whatever the message is about
 _GETSETELEM = 10 << 8 | 13  # NFNL_SUBSYS_NFTABLES, NFT_MSG_GETSETELEM
@@ -205,11 +206,11 @@ class ConnectionTracking:
         return self._netlink.dump(_GET_CONNECTIONS, body)
 
     def delete_unanswered(self, family: Family, mark: int, mask: int) -> bool:
-        """Delete those of the connections with that mark that had no answer; whether others are
-        left.
+        """Delete those of the connections with that mark that had no answer, if they are not too
+        many (a scan); whether others are left.
         """
         head, gone = _CONNTRACK.pack(_DOMAINS[family], 0, 0), []
-        for message in (marked := self._marked(family, mark, mask)):
+        for message in (marked := self._marked(family, mark, mask))[:MOST_LOOKED_AT]:
             found = dict(parse_attributes(message.body, len(head)))
             if _TUPLE in found and not _number(found.get(_STATUS, b"")) & _SEEN_REPLY:
                 gone.append(Message(_DELETE_CONNECTIONS, head + _which(found)))

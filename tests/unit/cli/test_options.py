@@ -98,6 +98,7 @@ def test_set_and_unset(router: Router) -> None:
         (("set", "broker.enabled", "1"), 2, "broker.host is missing: it is where the broker"),
         (("set", "min_uplink", "1"), 4, "did you mean min_uplinks?"),
         (("set", "wgup_b.weight", "1"), 4, "did you mean wgup_a.weight?"),
+        (("set", "calls.peer", "nodea"), 4, "begins with a line `config anchor 'calls'`"),
         (("unset", "zzz"), 4, "`wgctl uplink get` lists them all"),
         (("get", "zzz"), 4, 'there is no option "zzz"'),
         (("set", "wgup_a.public_key", "hidden"), 2, "public_key must be a WireGuard key"),
