@@ -126,9 +126,10 @@ class Underlays:
                 able = [name for name in names if self._may_return(name)]
                 returned = await self._platform.return_to_ways(able)
                 left = await self._platform.leave_ways(names, self._doubted, wans)
-                for name in [name for name in names if self._silent_way(name) is not None]:
-                    doubted = self._doubted | {self._silent[name].way}
-                    left = await self._platform.leave_ways([name], doubted, wans) or left
+                for name in names:
+                    if silent := self._silent_way(name):
+                        doubted = self._doubted | {silent}
+                        left = await self._platform.leave_ways([name], doubted, wans) or left
             if left or returned:
                 await self._monitor.network.read_counters()
                 self._monitor.reread_soon()

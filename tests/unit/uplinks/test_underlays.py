@@ -13,6 +13,7 @@ from rpcd_wireguard_uplink.config.probe_profile import DEFAULT_PROFILE
 from rpcd_wireguard_uplink.failover.detector import PathHealth
 from rpcd_wireguard_uplink.failover.machine import Phase
 from rpcd_wireguard_uplink.model import Endpoint, Family, Health
+from rpcd_wireguard_uplink.uplinks.underlays import Silence
 from tests.unit.fakes import key_of, set_network
 from tests.unit.router import CONFIG, LINE, Router
 
@@ -153,3 +154,21 @@ async def test_a_tunnel_that_is_silent_by_a_wan_in_doubt_says_nothing_of_it(rout
     silence(router, 0, 0)
     await noticed(router)
     assert router.daemon.underlays._silent == {}
+
+
+async def test_a_silence_may_end_while_others_leave_theirs(router: Router) -> None:
+    second = UPLINK.replace("nodea", "nodeb").replace(key_of("a"), key_of("b"))
+    await router.with_neighbour(CONFIG + UPLINK + second)
+    underlays, names = router.daemon.underlays, [TUNNEL, "wgup_nodeb"]
+    until_s = time.monotonic() + 60.0
+    silent = Silence((LINE, Family.IPV4), until_s, 60.0)
+
+    async def leave(leaving: list[str], *_: object) -> bool:
+        if leaving == names[:1]:
+            del underlays._silent[names[1]]
+        return False
+
+    router.machine.leave_ways = leave  # type: ignore[method-assign]
+    underlays._silent.update(dict.fromkeys(names, silent))
+    await underlays.follow()
+    assert underlays._silent.keys() == {TUNNEL}
