@@ -232,6 +232,7 @@ class SteeringController:
             for device in left - {"", kept, now.route.device if now else ""}:
                 self._delete_connections(family, device)
         self._moved_s = time.monotonic()
+        self.routing.tell()
 
     def _slots_of(self, draining: Mapping[Family, str]) -> _Slots:
         """The paths that something is led into by its mark: those in use, and those drained."""
@@ -313,6 +314,7 @@ class SteeringController:
         if self._filter.is_there or self.diversions or self.routing.holds_ours():
             self._course.diversions, self._anchored = {}, {}
             self.routing.follow(SteeringPlan(), {})
+            self.routing.tell()
             await self._filter.remove()
             self._reverse_path.loosen(())
             self._watchdog.end()
@@ -345,6 +347,7 @@ class SteeringController:
         async def follow() -> None:
             if self._filter.is_there:
                 self._follow_routing(self._slots_of({}))
+                self.routing.tell()
                 self.routing.prepare(self._course.plan, self._led)
 
         while True:

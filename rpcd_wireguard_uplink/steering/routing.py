@@ -38,7 +38,7 @@ from .plan import (
     SteeringPlan,
     device_of_path,
 )
-from .tables import Place, Table, TableCopy, as_table, plan_table
+from .tables import Place, Table, TableCopy, plan_table
 
 MANY_REPAIRS, REPAIRS_KEPT_S = 3, 600.0
 # Programs that are known to remove rules and routes that are not theirs, as /proc names them.
@@ -218,6 +218,7 @@ class Routing:
         self._devices_stale = True
         self._events: netlink.Events | None = None
         self._repaired_s: list[float] = []
+        self._is_untold = False
 
     # --- what is there
 
@@ -324,11 +325,18 @@ class Routing:
                 raise
             for request, code in zip(requests, codes, strict=True):
                 self._learn(request, code)
+            self._is_untold = self._is_untold or any(isinstance(r.about, Rule) for r in requests)
             self._judge(requests, codes)
         removed = {f for f, asked in asked_before.items() if _are_put_back(requests, f, asked)}
         if removed:
             self.note_repair()
         return removed
+
+    def tell(self) -> None:
+        """Have who looks ways up again at news of routes do so, where rules have changed."""
+        if self._is_untold:
+            self._kernel.change(rules.route_signal())
+            self._is_untold = False
 
     def _compare(
         self, plan: SteeringPlan, family: Family, slots: Mapping[str, int]
@@ -353,9 +361,8 @@ class Routing:
             added += more
             removed += less
             applied.tables[number] = table
-        signals = rules.route_signal(family) if changes.requests else ()
         applied.rules = changes.wanted
-        return [*added, *changes.requests, *removed, *signals]
+        return [*added, *changes.requests, *removed]
 
     def prepare(self, plan: SteeringPlan, slots: Mapping[Family, Mapping[str, int]]) -> None:
         """Derive now the rules that the death of each family's primary will ask for."""
@@ -430,13 +437,12 @@ class Routing:
         wanted: dict[int, tuple[Table, Iterable[Place] | None]] = {
             DIVERTED_TABLE: (diverted.table, places),
             UNDERLAY_TABLE: (underlay.table, underlay_places),
-            LAST_TABLE: (as_table(tables.last_routes(plan, family, indexes)), None),
+            LAST_TABLE: (tables.last_table(plan, family, indexes), None),
             BOUND_TABLE: (tables.bound_table(plan, family, indexes), None),
         }
         for path, slot in slots.items():
             number, device = rules.path_table(slot), device_of_path(path)
-            routes = tables.path_routes(plan, family, device, number, indexes)
-            wanted[number] = (as_table(routes), None)
+            wanted[number] = (tables.path_table(plan, family, device, number, indexes), None)
         return wanted
 
     def _learn(self, request: Request, code: int) -> None:

@@ -20,6 +20,7 @@ from dataclasses import replace
 from functools import lru_cache
 
 from ..model import LED_MARK, MWAN3_MASK, OUTER_MARK, PROBE_MARK, PROVIDER_DEVICE, SLOT_MASK, Family
+from ..system.netlink import Message
 from ..system.rtnetlink import (
     GOTO,
     LOCAL,
@@ -349,12 +350,11 @@ def _leaving(rule: Rule) -> int:
     return 0 if rule.action == GOTO else 1 if rule.table == LAST_TABLE else 2
 
 
-def route_signal(family: Family) -> tuple[Request, Request]:
+def route_signal() -> list[Message]:
     """A route that comes and goes, so that who looks ways up again when routes change does so now.
 
     wireguard-go keeps the source of its packets until then (conn's sticky sockets); it hears of
-    routes, not of rules.
+    routes of IPv4, not of rules (device/sticky_linux.go).
     """
-    address = "192.0.0.8/32" if family is Family.IPV4 else "100::/128"
-    route = Route(family, LAST_TABLE, address, (), 1, UNREACHABLE, STANDING)
-    return Request(add_route(route), route), Request(delete_route(route), route, True)
+    route = Route(Family.IPV4, LAST_TABLE, "192.0.0.8/32", (), 1, UNREACHABLE, STANDING)
+    return [add_route(route), delete_route(route)]

@@ -270,59 +270,50 @@ def portal_routes(plan: SteeringPlan, family: Family, indexes: Mapping[str, int]
     return found
 
 
-def last_routes(plan: SteeringPlan, family: Family, indexes: Mapping[str, int]) -> list[Route]:
+def last_table(plan: SteeringPlan, family: Family, indexes: Mapping[str, int]) -> Table:
     """Table 5181: the chosen path for what has no route, or nothing but a refusal.
 
-    Before a diversion nothing asks it, and it has what is alike for every tunnel already.
+    Before a diversion nothing asks it, and it has the path that will probably be chosen.
     """
     diversion = plan.diversions.get(family)
     if diversion is None:
-        return private_refusals(family, LAST_TABLE)
-    refused = Route(family, LAST_TABLE, "", (), LAST_METRIC, UNREACHABLE, STANDING)
-    if diversion.ending is not Ending.PATH:
-        return [refused]
-    hop = _hop(diversion.route, indexes)
-    if hop is None:
-        return []
-    found = [_leading(family, LAST_TABLE, "", hop, 1)]
-    device = diversion.route.device
-    if device in plan.tunnels:
-        found += tunnel_routes(plan, family, device, LAST_TABLE, indexes)
-    return found
+        return _way_table(plan, DefaultRoute(family, plan.preferred), LAST_TABLE, indexes)
+    if diversion.ending is Ending.PATH:
+        return _way_table(plan, diversion.route, LAST_TABLE, indexes)
+    return as_table([Route(family, LAST_TABLE, "", (), LAST_METRIC, UNREACHABLE, STANDING)])
 
 
-def tunnel_routes(
+def path_table(
     plan: SteeringPlan, family: Family, device: str, table: int, indexes: Mapping[str, int]
-) -> list[Route]:
-    """What a tunnel's table has besides its default: resolvers inside, no private networks."""
-    hop = Hop(indexes[device])
-    inside = [
-        _leading(family, table, _host(address), hop, 0)
-        for address in plan.resolvers.get(device, ())
-        if Family.of(address) is family
-    ]
-    return inside + private_refusals(family, table)
-
-
-def private_refusals(family: Family, table: int) -> list[Route]:
-    """What a tunnel's table says of private networks."""
-    return [
-        Route(family, table, prefix, (), 1, UNREACHABLE, STANDING) for prefix in PRIVATE[family]
-    ]
-
-
-def path_routes(
-    plan: SteeringPlan, family: Family, device: str, table: int, indexes: Mapping[str, int]
-) -> list[Route]:
+) -> Table:
     """A path's own table, for connections that stay on it."""
-    if device not in indexes:
-        return []
     known = {route.device: route for route in plan.wans.get(family, ())}
-    hop = _hop(known.get(device) or DefaultRoute(family, device), indexes)
-    found = [_leading(family, table, "", hop, 1)] if hop is not None else []
-    if device in plan.tunnels:
-        found += tunnel_routes(plan, family, device, table, indexes)
-    return found
+    way = known.get(device) or DefaultRoute(family, device)
+    return _way_table(plan, way, table, indexes)
+
+
+def _way_table(
+    plan: SteeringPlan, way: DefaultRoute, table: int, indexes: Mapping[str, int]
+) -> Table:
+    hop, device = _hop(way, indexes), way.device
+    if hop is None:
+        return {}
+    if device not in plan.tunnels:
+        return as_table([_leading(way.family, table, "", hop, 1)])
+    return _tunnel_table(way.family, table, hop, plan.resolvers.get(device, ()))
+
+
+@lru_cache(maxsize=16)  # a switch asks for what it asked for before
+def _tunnel_table(family: Family, table: int, hop: Hop, resolvers: tuple[str, ...]) -> Table:
+    """The tunnel's default, resolvers inside, and no private networks."""
+    inside = (_host(address) for address in resolvers if Family.of(address) is family)
+    return as_table(
+        [
+            _leading(family, table, "", hop, 1),
+            *(_leading(family, table, address, hop, 0) for address in inside),
+            *(Route(family, table, p, (), 1, UNREACHABLE, STANDING) for p in PRIVATE[family]),
+        ]
+    )
 
 
 def bound_table(plan: SteeringPlan, family: Family, indexes: Mapping[str, int]) -> Table:

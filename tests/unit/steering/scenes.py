@@ -14,7 +14,7 @@ from rpcd_wireguard_uplink.steering.plan import (
     Request,
     SteeringPlan,
 )
-from rpcd_wireguard_uplink.steering.rules import plan_rules, route_signal
+from rpcd_wireguard_uplink.steering.rules import plan_rules
 from rpcd_wireguard_uplink.system.rtnetlink import MAIN, PROTO_KERNEL, SCOPE_LINK, Hop, Route, Rule
 
 V4, V6 = Family.IPV4, Family.IPV6
@@ -126,6 +126,20 @@ def underlay_routes(
     return _copied(UNDERLAY_TABLE, how, more, main)
 
 
+def last_routes(wish: SteeringPlan, family: Family, indexes: Mapping[str, int]) -> list[Route]:
+    """Table 5181."""
+    return _unfolded(tables.last_table(wish, family, indexes))
+
+
+def path_routes(wish: SteeringPlan, family: Family, path: str, number: int) -> list[Route]:
+    """A path's own table."""
+    return _unfolded(tables.path_table(wish, family, path, number, INDEXES))
+
+
+def _unfolded(table: tables.Table) -> list[Route]:
+    return [route for routes in table.values() for route in routes]
+
+
 def _defaults(main: Sequence[Route]) -> list[Route]:
     return [route for route in main if tables.is_default_like(route)]
 
@@ -138,7 +152,7 @@ def _copied(
 ) -> list[Route]:
     copy = tables.TableCopy(number)
     copy.follow(how, more, tables.as_table(main), ())
-    return [route for routes in copy.table.values() for route in routes]
+    return _unfolded(copy.table)
 
 
 def plan_changes(
@@ -147,6 +161,4 @@ def plan_changes(
     """What makes found routes and rules the wanted ones, in order."""
     added, removed = tables.plan_table(tables.as_table(found), tables.as_table(wanted))
     new, changed, gone = plan_rules(had, want)
-    moved = {request.about.family for request in (*new, *changed, *gone)}
-    signals = [signal for family in Family if family in moved for signal in route_signal(family)]
-    return [*added, *new, *changed, *gone, *removed, *signals]
+    return [*added, *new, *changed, *gone, *removed]

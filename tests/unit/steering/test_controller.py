@@ -58,7 +58,7 @@ from rpcd_wireguard_uplink.system import nft, proc
 from rpcd_wireguard_uplink.system.dns import TunnelResolvers
 from rpcd_wireguard_uplink.system.netlink import Message, text
 from rpcd_wireguard_uplink.system.nft import Element, OthersChanged, TableDeleted
-from rpcd_wireguard_uplink.system.rtnetlink import NEWROUTE, NEWRULE, Route, Rule
+from rpcd_wireguard_uplink.system.rtnetlink import DELROUTE, NEWROUTE, NEWRULE, Route, Rule
 from rpcd_wireguard_uplink.tasks import TaskSet
 from rpcd_wireguard_uplink.warnings import Warnings
 from tests.unit.fakes import (
@@ -418,16 +418,19 @@ async def test_the_newest_wish_counts(standing: Bench) -> None:
 
 
 async def test_both_families_move_in_one_change(standing: Bench) -> None:
-    """In it is what leads traffic away: a route and the rules. The path's own table is next."""
+    """In it is what leads traffic away: the rules. Path tables are next."""
     before, standing.kernel.batches = {*standing.ours()}, 0
+    standing.kernel.requests.clear()
     standing.steering.want(V4, AWAY, OVER, 300)
     standing.decide(AWAY6, V6)
-    assert standing.kernel.batches == 1
     added = {*standing.ours()} - before
-    assert len([each for each in added if isinstance(each, Route)]) == 2
     assert {each.protocol for each in added if isinstance(each, Rule)} == {DIVERTING}
+    assert not [each for each in added if isinstance(each, Route)], "it was there before"
+    kinds = [message.kind for message in standing.kernel.requests]
+    assert kinds[-2:] == [NEWROUTE, DELROUTE] and NEWROUTE not in kinds[:-2]
+    assert standing.kernel.batches == 2, "wireguard-go, which hears of routes only, is told behind"
     await standing.settle()
-    assert standing.kernel.batches == 2
+    assert standing.kernel.batches == 4
     assert standing.where() == "wgup_a" and standing.where("2001:db8:5::1") == "wgup_a"
     redirected = standing.where("1.1.1.1", mark=standing.mark("wgup_a"))
     assert redirected == "wgup_a", "whatever else is ruled, as `from <the WAN> lookup main`"

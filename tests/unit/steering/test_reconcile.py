@@ -45,10 +45,6 @@ def verbs(requests: list[Request]) -> list[tuple[str, object]]:
     return [(words[r.message.kind], r.about) for r in requests]
 
 
-def without_signals(requests: list[Request]) -> list[Request]:
-    return [r for r in requests if not (isinstance(r.about, Route) and r.about.table == LAST_TABLE)]
-
-
 def test_equal_input_gives_no_request() -> None:
     assert plan_changes([DEFAULT, NET], [NET, DEFAULT], [RULE], [RULE]) == []
     shown = replace(DEFAULT, scope=253, hops=(replace(DEFAULT.hops[0], flags=4, weight=3),))
@@ -92,7 +88,7 @@ def test_several_routes_in_one_place_are_appended(count: int) -> None:
 
 def test_new_comes_before_what_goes() -> None:
     new, old = replace(RULE, priority=50), replace(RULE, priority=70)
-    found = without_signals(plan_changes([NET], [DEFAULT], [old], [new]))
+    found = plan_changes([NET], [DEFAULT], [old], [new])
     assert verbs(found) == [("route", DEFAULT), ("rule", new), ("no rule", old), ("no route", NET)]
     assert [r.is_removal for r in found] == [False, False, True, True]
 
@@ -106,11 +102,11 @@ DIVERTS = [rule_of(998, 1), rule_of(998, 2), rule_of(32765, 3), rule_of(32765, 4
 
 
 def test_what_a_rule_sends_packets_on_to_is_there_before_it_and_goes_after_it() -> None:
-    found = without_signals(plan_changes([], [], [], [*STANDS, *DIVERTS]))
+    found = plan_changes([], [], [], [*STANDS, *DIVERTS])
     first, second, third, fourth = DIVERTS
     added = [STANDS[2], STANDS[0], STANDS[1], third, fourth, first, second]
     assert verbs(found) == [("rule", rule) for rule in added]
-    found = without_signals(plan_changes([], [], [*STANDS, *DIVERTS], []))
+    found = plan_changes([], [], [*STANDS, *DIVERTS], [])
     removed = [*DIVERTS, *STANDS]
     assert verbs(found) == [("no rule", rule) for rule in removed]
 
@@ -118,9 +114,9 @@ def test_what_a_rule_sends_packets_on_to_is_there_before_it_and_goes_after_it() 
 def test_a_rule_in_front_of_others_of_its_preference() -> None:
     """The kernel puts it behind them: those are taken away and put back behind it."""
     first, second, third = (replace(RULE, table=t) for t in (1, 2, 3))
-    found = without_signals(plan_changes([], [], [first, third], [first, second, third]))
+    found = plan_changes([], [], [first, third], [first, second, third])
     assert verbs(found) == [("no rule", third), ("rule", second), ("rule", third)]
-    found = without_signals(plan_changes([], [], [first, second], [second]))
+    found = plan_changes([], [], [first, second], [second])
     assert verbs(found) == [("no rule", first), ("no rule", second), ("rule", second)]
 
 
@@ -128,7 +124,7 @@ def test_in_a_preference_what_sends_on_goes_first() -> None:
     """A goto that is left alone would send packets past the rule that they should meet."""
     asks, catches = rule_of(998, DIVERTED_TABLE), rule_of(998, LAST_TABLE)
     goes = Rule(V4, 998, 0, GOTO, protocol=DIVERTING, target=32767)
-    found = without_signals(plan_changes([], [], [asks, catches, goes], []))
+    found = plan_changes([], [], [asks, catches, goes], [])
     assert verbs(found) == [("no rule", goes), ("no rule", catches), ("no rule", asks)]
 
 
@@ -138,27 +134,12 @@ MARKED = rule_selectors(mark=(5, 0xFF))
 def test_the_kernel_deletes_the_first_rule_that_fits() -> None:
     """What a request does not say fits everything: the one with a mark would go instead."""
     marked, plain = Rule(V4, 50, 7, selectors=MARKED), Rule(V4, 50, 7)
-    found = without_signals(plan_changes([], [], [marked, plain], []))
+    found = plan_changes([], [], [marked, plain], [])
     assert verbs(found) == [("no rule", marked), ("no rule", plain)]
-    found = without_signals(plan_changes([], [], [marked, plain], [marked]))
+    found = plan_changes([], [], [marked, plain], [marked])
     assert verbs(found) == [("no rule", marked), ("no rule", plain), ("rule", marked)]
-    found = without_signals(plan_changes([], [], [plain, marked], [plain]))
+    found = plan_changes([], [], [plain, marked], [plain])
     assert verbs(found) == [("no rule", marked)], "a mark that is said fits no other"
-
-
-@pytest.mark.parametrize("family", Family)
-def test_a_change_of_rules_is_signalled_by_a_route(family: Family) -> None:
-    """wireguard-go keeps the source of its packets until it hears of a route."""
-    rule = replace(RULE, family=family)
-    for changed in (plan_changes([], [], [], [rule]), plan_changes([], [], [rule], [])):
-        *_, come, go = changed
-        assert come.about == go.about and isinstance(come.about, Route)
-        assert (come.about.family, come.about.kind) == (family, UNREACHABLE)
-        assert (come.message.kind, go.message.kind) == (NEWROUTE, DELROUTE)
-        assert go.is_removal
-        assert len(changed) == 3, "of the other family nothing is said"
-    route = replace(DEFAULT, family=family)
-    assert len(plan_changes([], [route], [], [])) == 1, "a route is heard by itself"
 
 
 # --- what a kernel has afterwards

@@ -56,6 +56,8 @@ from tests.unit.steering.scenes import (
     diversion,
     diverted_routes,
     hop,
+    last_routes,
+    path_routes,
     plan,
     plan_changes,
     underlay_routes,
@@ -304,7 +306,7 @@ def routes(wish: SteeringPlan) -> list[Route]:
     return [
         *MAIN_ROUTES,
         *diverted_routes(wish, V4, found, INDEXES),
-        *tables.last_routes(wish, V4, INDEXES),
+        *last_routes(wish, V4, INDEXES),
         *(r for held in tables.bound_table(wish, V4, INDEXES).values() for r in held),
         *underlay_routes(wish, V4, found, INDEXES),
     ]
@@ -376,7 +378,7 @@ def led_at_home(others: Sequence[Rule]) -> tuple[list[Rule], list[Route]]:
     wish = replace(plan(primary="wan"), led={V4: ("wgup_a",)})
     found, slots = [*KERNEL, *others], {"wgup_a": 3}
     led = led_rules(wish, V4, found, ["wan"], (), slots)
-    path = tables.path_routes(wish, V4, "wgup_a", path_table(3), INDEXES)
+    path = path_routes(wish, V4, "wgup_a", path_table(3))
     return [*found, *standing_rules(wish, V4, found, [3]), *led], [*routes(wish), *path]
 
 
@@ -400,7 +402,7 @@ def test_what_is_led_beside_mwan3_and_other_wans() -> None:
     wish = replace(plan(primary="wan"), led={V4: ("wgup_a",)}, marks=(0x100, 0x200))
     found = [*KERNEL, mwan3(0x100, 1, 2001), mwan3(0x200, 7, 2002), refused]
     rules = [*found, *led_rules(wish, V4, found, (), [7], {"wgup_a": 3})]
-    path = tables.path_routes(wish, V4, "wgup_a", path_table(3), INDEXES)
+    path = path_routes(wish, V4, "wgup_a", path_table(3))
     for second in ([], [default("wan2", metric=20)]):
         main = [*MAIN_ROUTES, *second]
         home = [*main, *diverted_routes(wish, V4, main, INDEXES), *path]

@@ -42,6 +42,8 @@ from tests.unit.steering.scenes import (
     diversion,
     diverted_routes,
     hop,
+    last_routes,
+    path_routes,
     plan,
     underlay_routes,
     ways,
@@ -254,9 +256,9 @@ def test_devices_that_are_gone_are_no_error() -> None:
         diversion("wan2"), portals={"wan": ("192.0.2.80",)}, resolvers={"wgup_a": ("9.9.9.9",)}
     )
     assert diverted_routes(wish, V4, [LAN4], few)[0].destination == "10.7.0.0/24"
-    assert tables.last_routes(wish, V4, few) == []
+    assert last_routes(wish, V4, few) == []
     assert tables.bound_table(wish, V4, few) == {}
-    assert tables.path_routes(wish, V4, "wgup_a", 5202, few) == []
+    assert tables.path_table(wish, V4, "wgup_a", 5202, few) == {}
     assert [r.kind for r in underlay_routes(wish, V4, [], few)] == [UNREACHABLE]
 
 
@@ -278,7 +280,7 @@ RESOLVERS = {"wgup_a": ("10.9.0.1", "fd09::1")}
             {"": "wgup_a", "fd09::1/128": "wgup_a", "fc00::/7": "refused"},
         ),
         (TO_WAN2, {"": "wan2 198.51.100.1"}),
-        (plan(), REFUSED),
+        (replace(plan(), preferred="wgup_b"), {"": "wgup_b", **REFUSED}),
         # A WAN that main does not list is led to by its gateway.
         (
             replace(plan(), diversions={V4: replace(diversion(), route=DefaultRoute(V4, "ppp"))}),
@@ -290,23 +292,23 @@ RESOLVERS = {"wgup_a": ("10.9.0.1", "fd09::1")}
 def test_the_last_table_leads_by_the_chosen_path(
     wish: SteeringPlan, wanted: dict[str, str]
 ) -> None:
-    found = tables.last_routes(wish, next(iter(wish.diversions), V4), INDEXES)
+    found = last_routes(wish, next(iter(wish.diversions), V4), INDEXES)
     assert {r.table for r in found} == {LAST_TABLE}
     assert ways(found) == wanted
     assert all(r.scope == SCOPE_LINK for r in found if r.hops == (Hop(INDEXES["ppp"]),))
 
 
 def test_an_unreachable_ending_refuses_everything() -> None:
-    [found] = tables.last_routes(HELD, V4, INDEXES)
+    [found] = last_routes(HELD, V4, INDEXES)
     assert (found.destination, found.kind, found.metric) == ("", UNREACHABLE, LAST_METRIC)
 
 
 def test_a_paths_own_table() -> None:
     wish = plan(resolvers={"wgup_b": ("10.9.0.1",)})
-    tunnel = tables.path_routes(wish, V4, "wgup_b", 5203, INDEXES)
+    tunnel = path_routes(wish, V4, "wgup_b", 5203)
     assert {r.table for r in tunnel} == {5203}
     assert ways(tunnel)["10.9.0.1/32"] == "wgup_b"
-    assert ways(tables.path_routes(wish, V4, "wan", 5204, INDEXES)) == {"": "wan 192.0.2.1"}
+    assert ways(path_routes(wish, V4, "wan", 5204)) == {"": "wan 192.0.2.1"}
 
 
 def test_a_bound_socket_finds_its_tunnel() -> None:
