@@ -333,7 +333,7 @@ class Daemon:
 
     def _state(self) -> dict[str, Any]:
         return {
-            "offers": self.status.uplink_list().as_table()["offers"],
+            "offers": (row.as_table() for row in self.status.offer_rows()),
             **self.status.uplink_status().as_table(),
             "offer_book": self.offers.rows(time.monotonic()),
             "sequences": dict(self.offers.sequences),

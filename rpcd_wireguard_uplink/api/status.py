@@ -64,13 +64,17 @@ class StatusMethods:
 
     def uplink_list(self) -> r.Uplinks:
         self._monitor.counters.freshen()
-        now_s, uplinks = time.monotonic(), best_first(self._store.current.uplinks)
-        configured = {uplink.peer_id for uplink in uplinks}
-        offers = self._offers.fresh(now_s)
+        uplinks = best_first(self._store.current.uplinks)
         return r.Uplinks(
-            offers=[self._offer_row(each, now_s, each.peer_id in configured) for each in offers],
-            uplinks=[self._uplink_row(uplink) for uplink in uplinks],
+            offers=[*self.offer_rows()], uplinks=[self._uplink_row(uplink) for uplink in uplinks]
         )
+
+    def offer_rows(self) -> Iterator[r.OfferRow]:
+        """A row of each offer, newest last, made when it is asked for."""
+        now_s = time.monotonic()
+        configured = {uplink.peer_id for uplink in self._store.current.uplinks}
+        for offer in self._offers.fresh(now_s):
+            yield self._offer_row(offer, now_s, offer.peer_id in configured)
 
     def _offer_row(self, offer: Offer, now_s: float, configured: bool) -> r.OfferRow:
         distrust_reason = self._peers.offer_distrust_reason(offer)
@@ -158,9 +162,7 @@ class StatusMethods:
             mwan3_available=is_mwan3_there,
             mwan3_status=None if mwan3 is None else mwan3.told,
         )
-        configured = {uplink.peer_id for uplink in config.uplinks}
-        rows = (self._offer_row(each, now_s, each.peer_id in configured) for each in offers)
-        return status.replaced(summary=summarized(status, rows))
+        return status.replaced(summary=summarized(status, self.offer_rows()))
 
     def _by_hand(self, now_s: float) -> r.ByHand | None:
         choice = self._monitor.choice

@@ -149,9 +149,9 @@ class OfferBook:
             del self.names[peer_id]
         yield from self.names.values()
 
-    def rows(self, now_s: float) -> list[dict[str, Any]]:
+    def rows(self, now_s: float) -> Iterator[dict[str, Any]]:
         """All offers that have not expired, for the state file."""
-        return [offer.as_row() for offer in self.fresh(now_s)]
+        return (offer.as_row() for offer in self.fresh(now_s))
 
     def restore(
         self, rows: Iterable[Mapping[str, Any]], sequences: Mapping[str, int], now_s: float

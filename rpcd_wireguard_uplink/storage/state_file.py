@@ -11,7 +11,7 @@ import asyncio
 import json
 import logging
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import field
 from datetime import UTC, datetime
 from typing import Any
@@ -79,11 +79,22 @@ class StateFile:
 
 def write_state(path: str, content: Mapping[str, Any]) -> None:
     """Replace the file; a reader sees the old or the new one. Raises CommandFailed."""
-    text = json.dumps({**content, "version": VERSION}, separators=(",", ":")) + "\n"
+    data = b"{%b}\n" % b",".join(_encoded({**content, "version": VERSION}))
     try:
-        replace_file(path, text.encode(), 0o644, is_lasting=False)
+        replace_file(path, data, 0o644, is_lasting=False)
     except OSError as error:
         raise CommandFailed(because("unwritten", path, of_system(error))) from error
+
+
+def _encoded(content: Mapping[str, Any]) -> Iterator[bytes]:
+    """The members of a table as JSON; the tables of rows that an iterator gives are there one by
+    one.
+    """
+    encode = json.JSONEncoder(separators=(",", ":")).encode
+    for name, value in content.items():
+        rows = map(encode, value) if isinstance(value, Iterator) else None
+        text = encode(value) if rows is None else f"[{','.join(rows)}]"
+        yield f"{encode(name)}:{text}".encode()
 
 
 def read_state(path: str) -> Remembered:

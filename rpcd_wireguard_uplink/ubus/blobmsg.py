@@ -46,6 +46,7 @@ class Type(IntEnum):
 
 
 _SIZES: dict[int, int] = {4: 8, 5: 4, 6: 2, 7: 1, 8: 8}
+_SMALL = frozenset({bool, int, float})
 
 
 class Encoded(bytes):
@@ -70,7 +71,20 @@ def encode_table(table: Mapping[str, Any] | Encoded) -> Encoded:
 def _encode_members(table: Mapping[str, Any], depth: int) -> bytes:
     if not all(table):
         raise BusError("can't encode a table: a field has an empty name; name it")
-    return b"".join([_encode_field(_name_header(n), v, depth) for n, v in table.items()])
+    fields = []
+    for name, value in table.items():
+        is_small = type(value) in _SMALL or (type(value) is str and len(value) <= 32)
+        encode = _encode_small if is_small else _encode_named
+        fields.append(encode(name, value, depth))
+    return b"".join(fields)
+
+
+def _encode_named(name: str, value: Any, depth: int) -> bytes:
+    return _encode_field(_name_header(name), value, depth)
+
+
+# Rows of a list have most of their fields in common.
+_encode_small = lru_cache(maxsize=256, typed=True)(_encode_named)
 
 
 @lru_cache(maxsize=256)

@@ -123,12 +123,17 @@ class FrameReader:
             raise BusError(f"a message of {length} bytes arrived; {self._max_message} are allowed")
 
 
-def frame(kind: int, seq: int, peer: int, body: bytes = b"") -> bytes:
+def frame(kind: int, seq: int, peer: int, *body: bytes) -> bytes:
     """Return a message's bytes. Raises MessageTooLarge where the bus would cut the connection."""
-    length = 4 + len(body)
+    return b"".join(frame_parts(kind, seq, peer, *body))
+
+
+def frame_parts(kind: int, seq: int, peer: int, *body: bytes) -> tuple[bytes, ...]:
+    """Return them in pieces, the body as it is."""
+    length = 4 + sum(map(len, body))
     if (length + 3) & ~3 > MAX_MESSAGE:
         raise _too_large(length)
-    return _HEAD.pack(0, kind, seq & 0xFFFF, peer, length) + body
+    return _HEAD.pack(0, kind, seq & 0xFFFF, peer, length), *body
 
 
 def _too_large(length: int) -> MessageTooLarge:
@@ -151,10 +156,15 @@ def put_string(attr: int, value: bytes) -> bytes:
 
 def put_raw(attr: int, value: bytes) -> bytes:
     """Return an attribute of these bytes (NESTED, DATA). Raises MessageTooLarge past 16 MiB."""
+    return b"".join(raw_parts(attr, value))
+
+
+def raw_parts(attr: int, value: bytes) -> tuple[bytes, bytes, bytes]:
+    """Return it in pieces, the second of which is the value itself."""
     length = 4 + len(value)
     if length > _LENGTH:
         raise _too_large(length)
-    return b"".join((_U32.pack(attr << 24 | length), value, _PADDING[-length & 3]))
+    return _U32.pack(attr << 24 | length), value, _PADDING[-length & 3]
 
 
 def parse_attributes(body: bytes) -> dict[int, Any]:

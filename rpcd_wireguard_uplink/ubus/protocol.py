@@ -22,11 +22,13 @@ from .framing import (
     Message,
     MessageType,
     frame,
+    frame_parts,
     parse_attributes,
     put_flag,
     put_number,
     put_raw,
     put_string,
+    raw_parts,
 )
 from .objects import BusObject, Call, Caller, Listener, Reply
 
@@ -37,6 +39,7 @@ FORWARDING_SLACK = 4096
 # Callers ask the same again and again: what their bytes mean, and what answers them, is remembered.
 REMEMBERED_BYTES = 512
 MAX_REPEATED = 16
+MAX_KEPT = 1 << 16
 
 _SEQ_PEER = Struct(">HI")
 
@@ -313,7 +316,8 @@ def _answer(seq_peer: bytes, object_id: int, reply: Reply) -> bytes:
     table, status = reply
     if table is None:
         return b"".join((_STATUS_START, seq_peer, _ended(object_id, status)))
-    told = _told if isinstance(table, Encoded) else _told.__wrapped__  # Encoded: more than once
+    is_kept = isinstance(table, Encoded) and len(table) <= MAX_KEPT  # Encoded: more than once
+    told = _told if is_kept else _told.__wrapped__
     try:
         data = told(object_id, encode_table(table))
     except MessageTooLarge as error:
@@ -321,13 +325,15 @@ def _answer(seq_peer: bytes, object_id: int, reply: Reply) -> bytes:
         table = {"success": False, "error": sentence, "code": error.code}
         return _answer(seq_peer, object_id, Reply(table, error.status))
     ended = _ended(object_id, status)
-    return b"".join((_DATA_START, seq_peer, data, _STATUS_START, seq_peer, ended))
+    return b"".join((_DATA_START, seq_peer, *data, _STATUS_START, seq_peer, ended))
 
 
 @lru_cache(maxsize=2)
-def _told(object_id: int, table: Encoded) -> bytes:
-    """A DATA frame behind its seq and peer."""
-    return frame(_DATA, 0, 0, put_number(Attr.OBJID, object_id) + put_raw(Attr.DATA, table))[8:]
+def _told(object_id: int, table: Encoded) -> tuple[bytes, ...]:
+    """A DATA frame behind its seq and peer, in pieces: tables may be large, and are there once."""
+    data = raw_parts(Attr.DATA, table)
+    head, *body = frame_parts(_DATA, 0, 0, put_number(Attr.OBJID, object_id), *data)
+    return head[8:], *body
 
 
 @lru_cache(maxsize=16)

@@ -222,7 +222,7 @@ def restored(path: str) -> object:
     """What an earlier run left, as the service takes it over."""
     found, book = read_state(path), OfferBook()
     book.restore(found.offers, found.sequences, 0.0)
-    return book.rows(0.0)
+    return [*book.rows(0.0)]
 
 
 def command_line(words: str) -> object:

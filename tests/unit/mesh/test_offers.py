@@ -105,7 +105,7 @@ def test_an_earlier_run_is_taken_over() -> None:
     full = OFFER.replaced(peer_id="b", endpoints=(way,), egress=("gw=1",), carrier="mqtt")
     for offer in (OFFER, full, OFFER.replaced(peer_id="later", received_s=1000.5)):
         before.accept(offer)
-    rows = json.loads(json.dumps(before.rows(1000.5)))
+    rows = json.loads(json.dumps([*before.rows(1000.5)]))
     for changes in ({"peer_id": []}, {"endpoint": {}}, {"received_s": "x"}, {"ttl_s": True}):
         rows.append({**rows[0], "peer_id": "damaged", **changes})
     for latency_ms in (float("nan"), float("inf"), "x"):

@@ -60,6 +60,12 @@ def test_what_is_not_understood_is_nothing(tmp_path: Path, text: str) -> None:
     assert read_state(str(path)) == Remembered()
 
 
+def test_rows_may_be_made_as_they_are_written(tmp_path: Path) -> None:
+    path, rows = tmp_path / "state.json", [{"m": "\u00e9"}, {}]
+    write_state(str(path), {"rows": iter(rows), "none": iter(())})
+    assert json.loads(path.read_text()) == {"rows": rows, "none": [], "version": 1}
+
+
 def test_a_write_that_fails_leaves_the_old_file(tmp_path: Path) -> None:
     path = tmp_path / "state.json"
     write_state(str(path), {"n": 1})
