@@ -317,7 +317,7 @@ def _answer(seq_peer: bytes, object_id: int, reply: Reply) -> bytes:
     if table is None:
         return b"".join((_STATUS_START, seq_peer, _ended(object_id, status)))
     is_kept = isinstance(table, Encoded) and len(table) <= MAX_KEPT  # Encoded: more than once
-    told = _told if is_kept else _told.__wrapped__
+    told = _told_again if is_kept else _told
     try:
         data = told(object_id, encode_table(table))
     except MessageTooLarge as error:
@@ -328,12 +328,16 @@ def _answer(seq_peer: bytes, object_id: int, reply: Reply) -> bytes:
     return b"".join((_DATA_START, seq_peer, *data, _STATUS_START, seq_peer, ended))
 
 
-@lru_cache(maxsize=2)
 def _told(object_id: int, table: Encoded) -> tuple[bytes, ...]:
     """A DATA frame behind its seq and peer, in pieces: tables may be large, and are there once."""
     data = raw_parts(Attr.DATA, table)
     head, *body = frame_parts(_DATA, 0, 0, put_number(Attr.OBJID, object_id), *data)
     return head[8:], *body
+
+
+@lru_cache(maxsize=2)
+def _told_again(object_id: int, table: Encoded) -> tuple[bytes, ...]:
+    return (b"".join(_told(object_id, table)),)
 
 
 @lru_cache(maxsize=16)
