@@ -28,6 +28,7 @@ from .table import Row, quantile
 METRIC = 10
 TARGETS = (ECHO4, *RESOLVERS4)  # one after another: ours keeps each on its way for a minute
 HOME_S = 90.0
+USED_S = 3.0
 RATE_HZ = 50.0
 BFD_MS, BFD_LOSSES = 50, 3
 KEEPALIVED = """\
@@ -164,11 +165,12 @@ def _fail(network: ConsumerNetwork, is_far: bool, target: str, given_up_s: float
 
 
 def _wait_home(meter: Meter, address: str) -> None:
-    """Until all connections of a second are from the address: tracked ones of mwan3 that nobody
-    answered, and whose ports are used again, leave by the other WAN for two minutes.
+    """Until all connections of some seconds are from the address. Ours asks a WAN that was idle
+    each 2 s only; with mwan3 connections whose ports were used in the last outage leave as then.
     """
     deadline = time.monotonic() + HOME_S
-    while {sample.source for sample in meter.so_far(time.monotonic() - 1.0)} != {address}:
+    time.sleep(USED_S)
+    while {sample.source for sample in meter.so_far(time.monotonic() - USED_S)} != {address}:
         if time.monotonic() > deadline:
             raise LabError(f"not home within {HOME_S:g} s")
         time.sleep(0.1)
