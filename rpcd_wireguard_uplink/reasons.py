@@ -153,7 +153,7 @@ TEMPLATES = {
     "lost_prefix": "LAN hosts lost their IPv6 prefix with %s: they fall back to IPv4.",
     "busy": "This router is busy: it probes every %s s in place of %s, and traffic leaves a WAN "
     "that falls silent within %s s.",
-    "watched_by": "%s answers %s but not ping: it is watched by %s",
+    "watched_by": "%s answers %s but not every ping: it is watched by %s",
     "proves_nothing": "%s: %s, which proves nothing beyond it",
     "section_disabled": "it is disabled in its section",
     "uplink_missing": "there is no uplink to %s{: `wgctl uplink list` shows them}",
@@ -165,7 +165,7 @@ TEMPLATES = {
     "another address of the peer{, `list other_endpoint` in section %s}, or a second WAN",
     "anchor_unused": "anchor %s: ...: such connections go by the usual way",
     "anchor_note": "anchor %s: ...",
-    "answers_otherwise": "It answers %s, not ping.",
+    "answers_otherwise": "It answers %s, not every ping.",
     "early_by": "New connections leave by %s while the WAN is in doubt.",
     "loses": "loses %s %% of its probes",
     "takes": "takes %s ms",

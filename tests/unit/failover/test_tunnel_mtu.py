@@ -209,8 +209,8 @@ def test_what_a_path_is_watched_by_is_told(good: Watched) -> None:
     )
     problems = list(status.problems())
     assert problems == [
-        "wan answers DNS but not ping: it is watched by DNS",
+        "wan answers DNS but not every ping: it is watched by DNS",
         "nodeA: 192.0.2.1 is answered by the next hop itself, which proves nothing beyond it",
     ]
     explained = explain_methods(choices).uplink_explain()
-    assert explained.families[0].note == "It answers DNS, not ping."
+    assert explained.families[0].note == "It answers DNS, not every ping."
