@@ -69,7 +69,7 @@ def plan(quick: bool, runs: int = RUNS) -> list[list[Measurement]]:
             ],
         ]
     return [
-        [(forwarding.measure_forwarding, (10 * runs,))],
+        [(forwarding.measure_forwarding, (8 * runs,))],
         [(peers.measure_peers, (runs,))],
         [(shared_load.measure_shared_load, (runs,))],
         [(growth.measure_growth, (10 * runs,))],

@@ -5,7 +5,9 @@ packets or bytes that left and the processor seconds that this took, those of th
 through a laboratory too, since it is walked by whoever sends.
 """
 
+import contextlib
 import ctypes
+import itertools
 import socket
 import sys
 import time
@@ -71,15 +73,14 @@ messages = (Message * BATCH)()
 for message in messages:
     message.vectors, message.vector_count = ctypes.pointer(vector), 1
 print("ready", flush=True)
+turn = itertools.cycle(flows)
 for line in sys.stdin:
     until, moved, used = time.monotonic() + float(line), 0, time.process_time()
     while time.monotonic() < until:
-        for flow in flows:
-            if kind == "udp":
-                moved += max(0, libc.sendmmsg(flow.fileno(), messages, BATCH, 0))
-            else:
-                try:
-                    moved += flow.send(bytes(CHUNK))
-                except BlockingIOError:
-                    continue
+        flow = next(turn)
+        if kind == "udp":
+            moved += max(0, libc.sendmmsg(flow.fileno(), messages, BATCH, 0))
+        else:
+            with contextlib.suppress(BlockingIOError):
+                moved += flow.send(bytes(CHUNK))
     print(moved, time.process_time() - used, flush=True)
