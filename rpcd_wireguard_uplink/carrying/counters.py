@@ -37,6 +37,8 @@ _PRIVATE = (
 COUNTED = "carry_entered4"
 """One of the sets that hold the names of tunnels; all of them hold the same."""
 ENTERING, _LEAVING = "carry_entering", "carry_leaving"
+UNDER_WAY = "ct direction original ct state established"
+"""Most packets: neither the first of a connection nor an answer."""
 _CHAINS = ((ENTERING, "entered", "back"), (_LEAVING, "left", "home"))
 _LATE = 1000  # others' filters are at -1 to 50
 
@@ -112,7 +114,9 @@ def counting_script(*, is_counting: bool) -> str:
     if not is_counting:
         return f"{add}\nflush chain {TABLE} carry_late\ndelete chain {TABLE} carry_late\n"
     add += f" {{ type filter hook forward priority {_LATE}; policy accept; }}"
-    return f"{add}\nflush chain {TABLE} carry_late\nadd rule {TABLE} carry_late jump {_LEAVING}\n"
+    rules = (f"{UNDER_WAY} return", f"jump {_LEAVING}")
+    added = "".join(f"add rule {TABLE} carry_late {rule}\n" for rule in rules)
+    return f"{add}\nflush chain {TABLE} carry_late\n{added}"
 
 
 _UNOWED = (

@@ -1,9 +1,10 @@
 """Passive liveness: what still arrives from beyond a WAN that is suspect.
 
-Reads the counters of our nftables table, and only while a WAN is suspect or doubted. What the sign
-is worth is for the detector to say; a doubt it ends. What arrives in one family whose own probes
-are late is a sign for the other family too: both wait in the queue of one device. Where its probes
-are answered in time it is none, and the other family may well be dead alone.
+Reads the counters of our nftables table, which count while a WAN is suspect or doubted and a while
+longer. What the sign is worth is for the detector to say; a doubt it ends. What arrives in one
+family whose own probes are late is a sign for the other family too: both wait in the queue of one
+device. Where its probes are answered in time it is none, and the other family may well be dead
+alone.
 """
 
 from __future__ import annotations
@@ -24,11 +25,12 @@ NEWS = 2  # packets; one of our own answers may come between the look and the co
 
 @dataclass(slots=True)
 class PassiveLiveness:
-    """Listens on behalf of suspect WANs. One `follow` runs at a time; `on_trust` is called when it
-    has ended a doubt.
+    """Listens on behalf of suspect WANs. One `follow` runs at a time; `on_listen` has packets
+    counted, `on_trust` is called when it has ended a doubt.
     """
 
     paths: PathSet
+    on_listen: Callable[[], None]
     on_trust: Callable[[], None] = lambda: None
     _sets: TableReader = field(default_factory=lambda: TableReader(TABLE))
     _is_running: bool = False
@@ -54,6 +56,7 @@ class PassiveLiveness:
 
     def look(self) -> None:
         """See what has come by the paths since the last look."""
+        self.on_listen()
         now_s, heard = time.monotonic(), set()
         for family in {family for _, family in self.paths}:
             for path in self._arrived(family, now_s):

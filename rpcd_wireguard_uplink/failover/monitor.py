@@ -79,6 +79,9 @@ class Steering(Protocol):
     def except_portals(self, portals: Mapping[str, Sequence[str]]) -> None:
         """Have the addresses of captive portals reached by their WAN (device -> addresses)."""
 
+    def listen(self) -> None:
+        """Have what arrives by WANs counted for a while."""
+
     def carrying(self, family: Family) -> Collection[str]:
         """The devices that traffic is led to, in a drill too, or on which connections finish."""
 
@@ -119,7 +122,9 @@ class Monitor:
         self.counters = CounterWatch(self, warnings, events)
         self._steering = steering
         self._events = events
-        self._liveness = PassiveLiveness(self.paths, lambda: self._evaluate(time.monotonic()))
+        self._liveness = PassiveLiveness(
+            self.paths, steering.listen, lambda: self._evaluate(time.monotonic())
+        )
         self.early: dict[Family, str] = {}
         self._early_since: dict[Family, tuple[str, str, float]] = {}  # WAN, backup, when it began
         self.spread: Mapping[Family, Sequence[str]] = {}

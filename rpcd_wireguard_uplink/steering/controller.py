@@ -68,7 +68,7 @@ class SteeringController:
         self._watchdog = Watchdog(run_dir)
         self._reverse_path = ReversePath(self._watchdog.saved_path)
         self._course = Course()
-        self._filter = Filtering(self._course, self.memory, connections, self.routing.rules)
+        self._filter = Filtering(self._course, self.memory, connections, self.routing)
         self._anchored: Mapping[Family, tuple[str, ...]] = {}
         self._moves: list[tuple[Move, float]] = []
         self._moved_s = 0.0
@@ -127,9 +127,16 @@ class SteeringController:
             self._events.publish(nft.TableDeleted(name))
         if lost or nft.changes_others(messages, TABLE):
             self._events.publish(nft.OthersChanged())
+        if (lost or nft.changes_others_rules(messages, TABLE)) and self._filter.look_again():
+            self._kicked.set()
         if lost:
             self._lose_table()
             self._events.publish(nft.TableDeleted(""))
+
+    def listen(self) -> None:
+        """Have what arrives by WANs counted for a while."""
+        if self._filter.listen():
+            self._kicked.set()
 
     def _lose_table(self) -> None:
         self._filter.lose()

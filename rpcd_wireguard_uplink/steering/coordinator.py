@@ -162,6 +162,10 @@ class SteeringCoordinator:
         """The devices that traffic is led to, in a drill too, or on which connections finish."""
         return self.controller.carrying(family)
 
+    def listen(self) -> None:
+        """Have what arrives by WANs counted for a while."""
+        self.controller.listen()
+
     def _divert(self, family: Family, diversion: Diversion | None) -> None:
         wanted = {f: d for f, d in self._wish.diversions.items() if f is not family}
         wanted |= {family: diversion} if diversion is not None else {}

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import sys
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import field
 
@@ -20,7 +20,7 @@ from ..errors import UplinkError
 from ..model import INBOUND, SLOT_MASK, TABLE, Family
 from ..system import nft
 from ..system.nft import ConnectionTracking
-from ..system.rtnetlink import Rule
+from ..system.proc import has_legacy_marks
 from ..values import dataclass, replace
 from .dns import LookUps
 from .filter import table
@@ -30,7 +30,11 @@ from .filter.kill_switch import block_script, kill_switch_script
 from .filter.table import Draining
 from .memory import Memory
 from .plan import FIRST_SLOT, MOST_SLOTS, Diversion, SteeringPlan, anchor_path
+from .routing import Routing
 from .rules import SLOT_SHIFT
+
+OLDER_S = 600.0  # how long connections have that began before the table knew their path
+WATCH_S = 60.0  # after a suspicion: each time that nft is told costs a process
 
 
 @dataclass(slots=True)
@@ -43,20 +47,18 @@ class Course:
 
 class Filtering:
     """What nftables was last told; `parts` by name, `early` and `draining` of connections that
-    leave, or stay, by another path than the rest. `rules` reads everybody's rules.
+    leave, or stay, by another path than the rest. `routing` knows everybody's rules and routes.
     """
 
     def __init__(
-        self,
-        course: Course,
-        memory: Memory,
-        connections: ConnectionTracking,
-        rules: Callable[[], Sequence[Rule]],
+        self, course: Course, memory: Memory, connections: ConnectionTracking, routing: Routing
     ) -> None:
         self.look_ups = LookUps()
-        self._course, self._memory, self._rules = course, memory, rules
+        self._course, self._memory, self._routing = course, memory, routing
         self._connections, self._sets = connections, nft.TableReader(TABLE)
         self._telling = asyncio.Lock()
+        self._watched_until_s = float("-inf")
+        self._is_shared: bool | None = None  # whether others use connection marks, where known
         self._forget()
 
     def _forget(self) -> None:
@@ -88,6 +90,17 @@ class Filtering:
         is_over = self.is_there and self.parts["leading"] != self._leading()
         return is_over or bool(self.draining.overdue(self._course.plan, time.monotonic()))
 
+    def listen(self) -> bool:
+        """Have what arrives by WANs counted for a while; whether nft is to be told so."""
+        now_s, before_s = time.monotonic(), self._watched_until_s
+        self._watched_until_s = max(before_s, now_s + WATCH_S)
+        return now_s >= before_s
+
+    def look_again(self) -> bool:
+        """Others changed their rules; whether nft may have to be told of it now."""
+        self._is_shared = None
+        return time.monotonic() >= self._watched_until_s
+
     def take_over(self) -> None:
         """Begin with what an earlier run left."""
         self.early = EarlyConnections.taken_over(self._kept_before())
@@ -110,11 +123,11 @@ class Filtering:
         anchored = map(anchor_path, dict.fromkeys(device for _, device in plan.filter.anchors))
         numbers = memory.number([*names, *anchored], FIRST_SLOT, MOST_SLOTS)
         slots = {name: numbers[name] for name in names if name in numbers}
-        prefixes, has_anchors = plan.filter.prefixes, bool(plan.filter.anchors)
-        standing = (names, plan.tunnels, wans, slots, prefixes, has_anchors)
+        standing = (names, plan.tunnels, wans, slots, plan.filter.prefixes)
         if standing == self._standing:
             return
-        script = table.standing_script(plan.tunnels, wans, slots, prefixes, has_anchors=has_anchors)
+        self._watched_until_s = time.monotonic() + OLDER_S
+        script = table.standing_script(plan.tunnels, wans, slots, plan.filter.prefixes)
         script += carrying_script(plan.tunnels, self._sets.packets(COUNTED))
         script += "".join((parts := self._wanted(self.early)).values()) + self._refreshed()
         script += self.draining.script(memory.slots, time.monotonic()) + self.early.keeping(slots)
@@ -164,8 +177,8 @@ class Filtering:
         }
 
     def _redirect(self) -> str:
-        plan, is_away = self._course.plan, bool(self._ways())
-        return self.look_ups.script(plan, self._memory.slots, self._rules(), is_away=is_away)
+        plan, rules, is_away = self._course.plan, self._routing.rules(), bool(self._ways())
+        return self.look_ups.script(plan, self._memory.slots, rules, is_away=is_away)
 
     def _leading(
         self, drained: Mapping[Family, str] | None = None, early: EarlyConnections | None = None
@@ -180,9 +193,22 @@ class Filtering:
         maps = frozenset(name for name, held in is_there.items() if held)
         begins = early.leads(time.monotonic())
         leading = table.Leading(maps, anchors=bool(plan.filter.anchors), begins=begins)
-        # mwan3 leads traffic by tunnels when it wants.
-        enters = bool(leading or any(plan.marks))
-        return table.leading_script(leading, enters=enters, is_counting=self._is_counting)
+        # mwan3 leads traffic by tunnels when it wants, and so does an owner by his own rules.
+        enters = bool(leading or any(plan.marks) or self._routing.leads_by(plan.tunnels))
+        return table.leading_script(
+            leading, enters=enters, is_counting=self._is_counting, is_watching=self._is_watching
+        )
+
+    @property
+    def _is_watching(self) -> bool:
+        """Whether each packet is looked at: a WAN is or was suspect, connections may be older than
+        the table, or others use connection marks.
+        """
+        if time.monotonic() < self._watched_until_s:
+            return True
+        if self._is_shared is None:
+            self._is_shared = self._sets.others_use_connection_marks(INBOUND | SLOT_MASK)
+        return self._is_shared or has_legacy_marks()
 
     @property
     def _is_counting(self) -> bool:

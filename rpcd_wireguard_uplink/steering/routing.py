@@ -290,6 +290,12 @@ class Routing:
     def rules(self) -> list[Rule]:
         return [rule for found in self._found.values() for rule in found.rules]
 
+    def leads_by(self, devices: Iterable[str]) -> bool:
+        """Whether a default route that is not ours, in any table, leads to one of these devices."""
+        wanted = {self.indexes[name] for name in devices if name in self.indexes}
+        defaults = (r for found in self._found.values() for r in (*found.defaults, *found.others))
+        return any(hop.index in wanted for route in defaults for hop in route.hops)
+
     # --- as the plan says
 
     def follow(self, plan: SteeringPlan, slots: Mapping[Family, Mapping[str, int]]) -> set[Family]:

@@ -9,6 +9,7 @@ import errno
 import os
 import socket
 import struct
+import sys
 from collections.abc import Iterable, Iterator, Mapping
 
 from ..errors import CommandFailed, UplinkError
@@ -33,8 +34,12 @@ _DOMAINS = {Family.IPV4: socket.AF_INET, Family.IPV6: socket.AF_INET6}
 _TABLE = 1  # the attribute that names the table, whatever the message is about
 _GETSETELEM = 10 << 8 | 13  # NFNL_SUBSYS_NFTABLES, NFT_MSG_GETSETELEM
 _GETRULE = 10 << 8 | 7
-_RULE_TABLE, _RULE_CHAIN = 1, 2
+_RULE_CHANGES = (10 << 8 | 6, 10 << 8 | 8, _DELTABLE)  # NFT_MSG_NEWRULE, NFT_MSG_DELRULE
+_RULE_TABLE, _RULE_CHAIN, _RULE_EXPRESSIONS = 1, 2, 4
+_CT_KEY, _CT_MARK = 2, 3
+_XT_NAME, _XT_INFO = 1, 3
 _INET = struct.pack("=BBH", 1, 0, 0)  # struct nfgenmsg: NFPROTO_INET
+_ANY = struct.pack("=BBH", 0, 0, 0)
 _LIST_TABLE, _LIST_SET, _LIST_ELEMENTS = 1, 2, 3
 _LIST_ELEM = 1
 _KEY, _EXPIRATION, _EXPR, _EXPRESSIONS = 1, 5, 7, 11
@@ -106,6 +111,29 @@ def changes_others(messages: Iterable[Message], ours: str) -> bool:
     return any(m.kind != _NEWGEN and not _table_of(m).startswith(ours) for m in messages)
 
 
+def changes_others_rules(messages: Iterable[Message], ours: str) -> bool:
+    """Whether one of these events is about rules of a table whose name does not begin so."""
+    return any(m.kind in _RULE_CHANGES and not _table_of(m).startswith(ours) for m in messages)
+
+
+def uses_connection_marks(rule: Message, bits: int) -> bool:
+    """Whether a rule looks at connection marks, or changes them; where iptables made it, whether
+    that can be these bits.
+    """
+    found = dict(parse_attributes(rule.body, len(_INET))).get(_RULE_EXPRESSIONS, b"")
+    for _, expression in parse_attributes(found):
+        parts = dict(parse_attributes(expression))
+        name = parts.get(_EXPR_NAME, b"").rstrip(b"\0")
+        data = dict(parse_attributes(parts.get(_EXPR_DATA, b"")))
+        if name == b"ct" and _number(data.get(_CT_KEY, b"")) == _CT_MARK:
+            return True
+        if name == b"target" and data.get(_XT_NAME, b"").rstrip(b"\0") == b"CONNMARK":
+            # struct xt_connmark_tginfo1: ctmark, ctmask
+            mask = data.get(_XT_INFO, b"")[4:8]
+            return len(mask) < 4 or bool(int.from_bytes(mask, sys.byteorder) & bits)
+    return False
+
+
 def _table_of(message: Message) -> str:
     found = dict(parse_attributes(message.body, len(_INET))).get(_TABLE, b"")
     return found.rstrip(b"\0").decode(errors="replace")
@@ -145,6 +173,15 @@ class TableReader:
             return len(self._netlink.dump(_GETRULE, body))
         except UplinkError:
             return 0
+
+    def others_use_connection_marks(self, bits: int) -> bool:
+        """Whether rules of other tables do, as far as can be told."""
+        try:
+            rules = self._netlink.dump(_GETRULE, _ANY)
+        except UplinkError:
+            return True
+        theirs = (rule for rule in rules if not _table_of(rule).startswith(self._table))
+        return any(uses_connection_marks(rule, bits) for rule in theirs)
 
     def packets(self, name: str) -> dict[str, int]:
         """Packets counted by each element of a set of device names; {} where there is none such."""

@@ -33,6 +33,15 @@ def filter_of(device: str) -> str:
     return f"ipv4/conf/{device}/rp_filter"
 
 
+def has_legacy_marks() -> bool:
+    """Whether rules of iptables-legacy, which nobody is told of, may change connection marks."""
+    return any(
+        read_lenient(f"/proc/net/{name}_tables_names")
+        and "CONNMARK" in read_lenient(f"/proc/net/{name}_tables_targets").split()
+        for name in ("ip", "ip6")
+    )
+
+
 def forwarding_fault(
     lines: Mapping[Family, Collection[str]], read: Callable[[str], str] = read_setting
 ) -> tuple[str, str]:

@@ -126,6 +126,7 @@ def kernel_news(data: bytes) -> object:
     found = [one for _, one in parse_messages(data)]
     kinds = (rtnetlink.parse_link, rtnetlink.parse_route, rtnetlink.parse_rule)
     nft.deleted_tables(found), nft.changes_others(found, "wgup")
+    [nft.uses_connection_marks(one, 1) for one in found]
     list(rtnetlink.link_events(found))
     return [parse(one) for one in found for parse in (*kinds, rtnetlink.parse_address)]
 

@@ -24,6 +24,15 @@ class AlteredService(Service):
         return [*program("altered_service", altered, packages=True), *super().argv[3:]]
 
 
+class RestingService(AlteredService):
+    """A service whose table watches packets for a second or two where nothing is in force."""
+
+    constants: ClassVar[dict[str, float]] = {
+        "rpcd_wireguard_uplink.steering.filtering:OLDER_S": 1.0,
+        "rpcd_wireguard_uplink.steering.filtering:WATCH_S": 2.0,
+    }
+
+
 class TurnedService(AlteredService):
     """A service whose wall clock and resolver are this module's."""
 

@@ -124,6 +124,7 @@ class Router:
         isp_resolvers: bool = False,
         hosts: Sequence[str] = (),
         has_two_ways: bool = False,
+        service: type[Service] = Service,
         **of_network: Any,
     ) -> Router:
         """A network with these options, with an uplink to each provider, and traffic on the WAN.
@@ -139,6 +140,7 @@ class Router:
             main or settings(),
             hosts=hosts,
             has_two_ways=has_two_ways,
+            service=service,
         )
         router.start()
         return router

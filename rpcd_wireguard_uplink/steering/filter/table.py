@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
-from ...carrying.counters import ENTERING
+from ...carrying.counters import ENTERING, UNDER_WAY
 from ...model import (
     FOREIGN_MASK,
     INBOUND,
@@ -33,17 +33,23 @@ from .early import BEGIN, LOOK_S, early_chains, noted_pairs
 REFRESH_S = 1.5
 _OWN_NAMES = f'"{TUNNEL_PREFIX}*"'  # tunnels, and the provider's device
 _HOOKS = (
-    ("steer", "type filter hook prerouting priority -149; policy accept;"),
+    # Translation sees the first packet of a connection alone.
+    ("began", "type nat hook prerouting priority -149; policy accept;"),
+    ("left", "type nat hook postrouting priority -149; policy accept;"),
     ("steer_own", "type route hook output priority -149; policy accept;"),
     ("own_loop", "type filter hook output priority 1; policy accept;"),
-    ("stamp", "type filter hook postrouting priority -149; policy accept;"),
     ("nat", "type nat hook postrouting priority 100; policy accept;"),
 )
-_ENTRY = (("forth", "type filter hook forward priority -10; policy accept;"),)
+_STEER = ("steer", "type filter hook prerouting priority -149; policy accept;")
+_FORTH = ("forth", "type filter hook forward priority -10; policy accept;")
+_STAMP = ("stamp", "type filter hook postrouting priority -149; policy accept;")
 _FORMER = ("led", "refuse_asked", "through", "carry_early")  # base chains of earlier releases
 
 _FILLED = ("running", "unled", "restoring4", "restoring6", "redirected", "refuse")  # elsewhere
 _OURS = INBOUND | SLOT_MASK | LED_MARK
+_UNNOTED = f"ct mark & {INBOUND | SLOT_MASK:#x} == 0"
+_STAMPED = f"ct direction original {_UNNOTED} jump noted"
+_CLAMP = f"oifname {_OWN_NAMES} tcp flags syn oifname @tunnels tcp option maxseg size set rt mtu"
 # Others give a packet the whole mark of its connection (wg-quick every UDP packet): our bits of it
 # are taken out again, or an answer would be led into the tunnel and no exact `fwmark` rule fit.
 _RESTORED = (
@@ -57,8 +63,6 @@ def standing_script(
     wans: Mapping[Family, Sequence[str]],
     slots: Mapping[str, int],
     prefixes: Mapping[str, Sequence[str]],
-    *,
-    has_anchors: bool = False,
 ) -> str:
     """nft commands that bring the table to its standing form and leave what is in force alone.
 
@@ -87,17 +91,15 @@ def standing_script(
     for slot in sorted({MAIN_SLOT, *slots.values()}):
         out += _slot_chains(slot)
     hooked = dict(_HOOKS)
-    for name, rules in _steering(every_wan, slots).items():
+    for name, rules in _standing(every_wan, slots).items():
         if name not in hooked:
             out += [f"add chain {T} {name}", f"flush chain {T} {name}"]
         out += [f"add rule {T} {name} {rule}" for rule in rules]
     out += [
         f"add rule {T} own_loop meta mark & 0xff == {OUTER_MARK:#x} oifname @tunnels drop",
-        f"add rule {T} stamp oifname {_OWN_NAMES} tcp flags syn oifname @tunnels "
-        "tcp option maxseg size set rt mtu",
-        *([f"add rule {T} stamp jump strayed"] if has_anchors else []),
-        f"add rule {T} stamp ct mark & {INBOUND | SLOT_MASK:#x} != 0 return",
-        *_vmap("stamp", "ct direction original oifname", "out", slots),
+        f"add rule {T} began {_UNNOTED} jump arrived",
+        f"add rule {T} left {_CLAMP}",
+        f"add rule {T} left {_STAMPED}",
         f"add rule {T} nat oifname @tunnels masquerade",
         f"add rule {T} nat oifname @translated oifname . ip6 saddr != @own6 masquerade",
     ]
@@ -131,27 +133,19 @@ def _slot_chains(slot: int) -> list[str]:
     return out
 
 
-def _steering(wans: Collection[str], slots: Mapping[str, int]) -> dict[str, list[str]]:
-    """The rules of each chain before routing. Most packets are of running connections: these pass
-    two rules, and to compare a prefix takes less than to look a name up.
+def _standing(wans: Collection[str], slots: Mapping[str, int]) -> dict[str, list[str]]:
+    """The rules of each chain that stands: of the path by which a connection came or left, of what
+    arrives from beyond a WAN, and of the router's own packets.
     """
     of_wans = {name: slots[name] for name in wans if name in slots}
     # A late answer to what was moved away is no new connection: it comes from a service's port.
     kinds = ("tcp flags & (syn | ack) == syn", "udp sport 1024-65535", "meta l4proto != { 6, 17 }")
     return {
-        "arrived": [_vmap_rule(f"{what} iifname", "in", of_wans) for what in kinds if of_wans],
+        "arrived": [_vmap(f"{what} iifname", "in", of_wans) for what in kinds if of_wans],
+        "noted": [_vmap("oifname", "out", slots)] if slots else [],
         "heard": [
             f"meta nfproto {f.value} {f.word} saddr != @onlink{f.version} iifname @heard{f.version}"
             for f in Family
-        ],
-        "steer": [
-            _RESTORED,
-            f"ct state established iifname != {_OWN_NAMES} goto running",
-            f"ct state new ct mark & {INBOUND | SLOT_MASK:#x} == 0 jump arrived",
-            # mwan3 has marked it; while mwan3 starts, a marked answer would find no way to the LAN.
-            f"iifname @tunnels meta mark set meta mark & {0xFFFFFFFF ^ MWAN3_MASK:#x} return",
-            f'iifname "{PROVIDER_DEVICE}" return',
-            "goto unled",
         ],
         "steer_own": [_RESTORED, "goto unled"],
     }
@@ -171,9 +165,12 @@ class Leading:
         return bool(self.maps) or self.anchors or self.begins
 
 
-def leading_script(leading: Leading, *, enters: bool, is_counting: bool = False) -> str:
-    """nft commands for the rules that lead packets by marks, as far as anything is led, and for
-    what holds where packets may enter a tunnel (`enters`), and be counted.
+def leading_script(
+    leading: Leading, *, enters: bool, is_counting: bool = False, is_watching: bool = False
+) -> str:
+    """nft commands for the rules that lead packets by marks, as far as anything is led, for what
+    holds where packets may enter a tunnel (`enters`), and be counted, and for what is done to each
+    packet while a WAN is watched, or others use connection marks (`is_watching`).
     """
     marked = ["jump anchored"] if leading.anchors else []
     if "answer" in leading.maps:
@@ -183,8 +180,11 @@ def leading_script(leading: Leading, *, enters: bool, is_counting: bool = False)
     if leading:
         marked.insert(0, f"meta mark & {FOREIGN_MASK:#x} != 0 return")
     local = ["fib daddr type { local, broadcast, multicast } return"] if leading else []
+    running = ["ct direction reply jump heard"] if is_watching else []
+    if marked and not leading.anchors and leading.maps <= {"answer"}:
+        running.append("ct direction original ct status & dnat == 0 return")
     chains = {
-        "running": ["ct direction reply jump heard", *marked],
+        "running": [*running, *marked],
         "unled": [*marked[:1], *local, *marked[1:], *([BEGIN] if leading.begins else [])],
     }
     for family in Family:
@@ -194,31 +194,45 @@ def leading_script(leading: Leading, *, enters: bool, is_counting: bool = False)
             for name, direction in _LED_BY
             if name in leading.maps
         ]
-    out = base_chains(_ENTRY, are_wanted=enters)
-    for name in chains:
+    out = []
+    for name, regular in chains.items():
         out += [f"add chain {T} {name}", f"flush chain {T} {name}"]
-    for name, rules in chains.items():
-        out += [f"add rule {T} {name} {rule}" for rule in rules]
+        out += [f"add rule {T} {name} {rule}" for rule in regular]
+    # Most packets are of running connections, and to compare a prefix takes less than a look-up.
+    steer = (
+        *([_RESTORED] if is_watching else []),
+        f"ct state established iifname != {_OWN_NAMES} goto running",
+        # mwan3 has marked it; while mwan3 starts, a marked answer would find no way to the LAN.
+        f"iifname @tunnels meta mark set meta mark & {0xFFFFFFFF ^ MWAN3_MASK:#x} return",
+        f'iifname "{PROVIDER_DEVICE}" return',
+        "goto unled",
+    )
     forth = (
+        f'{UNDER_WAY} iifname != "{PROVIDER_DEVICE}" th dport != 53 return',
         *([f"jump {ENTERING}"] if is_counting else []),
         "th dport 53 meta l4proto { tcp, udp } jump refuse",
         f"oifname != {_OWN_NAMES} return",
         f'iifname "{PROVIDER_DEVICE}" oifname @tunnels {REJECT}',
         # Where tracking takes up no running connection (tcp_loose 0), it is reset at once.
         "tcp flags & (syn | rst) == 0 ct state invalid oifname @tunnels reject with tcp reset",
+        _CLAMP,
     )
-    out += [f"add rule {T} forth {rule}" for rule in forth if enters]
+    # Others may have taken the note off, and some connections are older than the table.
+    stamp = (*(["jump strayed"] if leading.anchors else []), _STAMPED)
+    for chain, rules, are_wanted in (
+        (_STEER, steer, enters or is_watching),
+        (_FORTH, forth, enters),
+        (_STAMP, stamp, is_watching or leading.anchors),
+    ):
+        out += base_chains((chain,), are_wanted=are_wanted)
+        out += [f"add rule {T} {chain[0]} {rule}" for rule in rules if are_wanted]
     return "\n".join(out) + "\n"
 
 
 _LED_BY = (("drain", "original"), ("kept", "original"), ("answer", "reply"))
 
 
-def _vmap(chain: str, match: str, verb: str, slots: Mapping[str, int]) -> list[str]:
-    return [f"add rule {T} {chain} {_vmap_rule(match, verb, slots)}"] if slots else []
-
-
-def _vmap_rule(match: str, verb: str, slots: Mapping[str, int]) -> str:
+def _vmap(match: str, verb: str, slots: Mapping[str, int]) -> str:
     cases = ", ".join(f"{name_text(w)} : jump {verb}_{slot}" for w, slot in slots.items())
     return f"{match} vmap {{ {cases} }}"
 

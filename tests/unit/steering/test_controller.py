@@ -40,7 +40,7 @@ from rpcd_wireguard_uplink.model import (
 )
 from rpcd_wireguard_uplink.platform.network_reader import NetworkReader
 from rpcd_wireguard_uplink.steering import controller as module
-from rpcd_wireguard_uplink.steering import coordinator, routing
+from rpcd_wireguard_uplink.steering import coordinator, filtering, routing
 from rpcd_wireguard_uplink.steering.controller import PlanApplied, SteeringController
 from rpcd_wireguard_uplink.steering.coordinator import SteeringCoordinator
 from rpcd_wireguard_uplink.steering.filter import early as early_module
@@ -543,6 +543,45 @@ def hooks(bench: Bench) -> set[str]:
     return found
 
 
+async def test_at_rest_no_chain_sees_forwarded_packets(
+    standing: Bench, mocker: MockerFixture
+) -> None:
+    """But where others use connection marks, while a WAN is suspect, and with a new table."""
+    asked = "others_use_connection_marks"
+    shared = mocker.patch.object(nft.TableReader, asked, return_value=True)
+    legacy = mocker.patch.object(filtering, "has_legacy_marks", return_value=False)
+    control = standing.control
+    now_s = time.monotonic()
+    assert control._filter._watched_until_s > now_s + 500.0 and hooks(standing) == IDLE
+    control._filter._watched_until_s = now_s
+
+    async def ticked() -> set[str]:
+        async with standing.running(control.keep_fresh()):
+            await asyncio.sleep(0.05)
+        await standing.settle()
+        return hooks(standing)
+
+    assert await ticked() == IDLE and shared.call_count == 1
+    shared.return_value = False
+    control._table_news = news = mocker.Mock()
+    for kind, table, is_kicked in ((12, "fw4", False), (6, "wgup", False), (8, "fw4", True)):
+        body = bytes(4) + text(1, table)
+        news.read.return_value = [Message(10 << 8 | kind, body)], False
+        control._on_table_news()
+        assert standing.is_kicked is is_kicked
+    assert await ticked() == set()
+    legacy.return_value = True
+    assert await ticked() == IDLE
+    legacy.return_value = False
+    assert await ticked() == set()
+    standing.steering.listen()
+    assert standing.is_kicked
+    await standing.settle()
+    assert hooks(standing) == IDLE
+    standing.steering.listen()
+    assert not standing.is_kicked, "it is told once"
+
+
 IDLE = {"steer", "stamp"}
 ENTERED = {*IDLE, "forth"}
 CARRYING = {*ENTERED, "carry_late"}
@@ -579,6 +618,14 @@ async def test_rules_that_draining_needs_are_there_before_its_element(away: Benc
 async def test_an_outage_by_another_wan_counts_no_tunnel(standing: Bench) -> None:
     await standing.divert(TO_WAN2)
     assert hooks(standing) == ENTERED
+
+
+async def test_an_owners_own_default_by_a_tunnel_has_it_looked_after(bench: Bench) -> None:
+    """As pbr has it, in a table of its own: segment size, consumers of ours."""
+    bench.kernel.found_routes[V4].append(replace(by("", hop("wgup_a")), table=256))
+    await bench.steering.ensure([UPLINK, OTHER])
+    await bench.settle()
+    assert "forth" in hooks(bench)
 
 
 async def test_beside_mwan3_packets_may_enter_a_tunnel_at_any_time(standing: Bench) -> None:

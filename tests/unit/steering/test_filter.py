@@ -48,8 +48,12 @@ PREFIXES = {
     "wwan": ["198.51.100.0/24"],
 }
 LED = Leading(frozenset({"answer", "drain", "kept"}), anchors=True, begins=True)
-STANDING = standing_script(TUNNELS, WANS, SLOTS, PREFIXES, has_anchors=True)
-STANDING += carrying_script(TUNNELS) + leading_script(LED, enters=True, is_counting=True)
+STANDING = standing_script(TUNNELS, WANS, SLOTS, PREFIXES)
+STANDING += carrying_script(TUNNELS)
+STANDING += leading_script(LED, enters=True, is_counting=True, is_watching=True)
+
+
+FOREIGN = "meta mark"
 
 
 def rules_of(script: str, chain: str) -> list[str]:
@@ -106,43 +110,47 @@ def test_the_marks_of_others_are_left_alone() -> None:
 
 
 def test_a_consumer_of_ours_enters_no_tunnel() -> None:
-    assert rules_of(STANDING, "forth")[2:4] == [
+    found = rules_of(STANDING, "forth")
+    assert f'iifname != "{PROVIDER_DEVICE}"' in found[0], "the short way is not for it"
+    assert found[3:5] == [
         'oifname != "wgup_*" return',
         f'iifname "{PROVIDER_DEVICE}" oifname @tunnels reject with icmpx port-unreachable',
     ]
 
 
 def test_what_is_not_in_force_costs_a_running_connection_nothing() -> None:
-    """Beside the two rules that each of its packets passes before routing and the two behind it."""
-    bare = standing_script(TUNNELS, WANS, SLOTS, PREFIXES)
-    closed = leading_script(Leading(), enters=False)
-    assert [rule.split()[:2] for rule in rules_of(bare, "steer")[:2]] == [
-        ["meta", "mark"],
-        ["ct", "state"],
-    ]
-    assert rules_of(closed, "running") == ["ct direction reply jump heard"]
-    assert rules_of(closed, "unled") == []
-    assert rules_of(bare, "stamp")[1] == "ct mark & 0x7f000000 != 0 return"
-    assert not any("strayed" in rule for rule in rules_of(bare, "stamp"))
+    for watched in (False, True):
+        closed = leading_script(Leading(), enters=False, is_watching=watched)
+        heard = ["ct direction reply jump heard"]
+        assert rules_of(closed, "running") == (heard if watched else [])
+        assert rules_of(closed, "unled") == rules_of(closed, "forth") == []
+        assert bool(rules_of(closed, "steer")) is bool(rules_of(closed, "stamp")) is watched
+        assert "jump strayed" not in rules_of(closed, "stamp")
 
 
 @pytest.mark.parametrize(
     ("leading", "expected"),
     [
-        (Leading(frozenset({"answer"})), ["ct status", "meta nfproto"]),
-        (Leading(anchors=True), ["jump anchored"]),
-        (Leading(frozenset({"kept"}), anchors=True), ["jump anchored", "meta nfproto"]),
-        (Leading(begins=True), []),
+        (Leading(frozenset({"answer"})), ["ct direction", FOREIGN, "ct status", "meta nfproto"]),
+        (Leading(frozenset({"answer", "drain"})), [FOREIGN, "ct status", "meta nfproto"]),
+        (Leading(anchors=True), [FOREIGN, "jump anchored"]),
+        (Leading(frozenset({"kept"}), anchors=True), [FOREIGN, "jump anchored", "meta nfproto"]),
+        (Leading(begins=True), ["ct direction", FOREIGN]),
     ],
 )
 def test_only_what_leads_is_asked(leading: Leading, expected: list[str]) -> None:
     script = leading_script(leading, enters=True)
-    found = rules_of(script, "running")
-    assert found[:2] == ["ct direction reply jump heard", "meta mark & 0xc0ffc0ff != 0 return"]
-    assert [" ".join(rule.split()[:2]) for rule in found[2:]] == expected
+    found = [" ".join(rule.split()[:2]) for rule in rules_of(script, "running")]
+    assert found == expected
     maps = {name for rule in rules_of(script, "restoring4") for name in LED.maps if name in rule}
     assert maps == leading.maps
     assert (BEGIN in rules_of(script, "unled")) is leading.begins
+
+
+def test_where_only_answers_are_led_the_rest_is_asked_nothing() -> None:
+    """But for look-ups that were redirected, which bear their path's mark."""
+    running = rules_of(leading_script(Leading(frozenset({"answer"})), enters=True), "running")
+    assert running[0] == "ct direction original ct status & dnat == 0 return"
 
 
 # --- in a real nft
@@ -176,7 +184,7 @@ CLOSED = "".join(
         dns.redirect_script(["192.0.2.1"], {V4: ("1.1.1.1", 2)}, is_away=False),
     )
 )
-STANDING_HOOKS = {"steer", "stamp"}
+WATCHED = {"steer", "stamp"}
 REFRESH = refresh_script({V4: [4], V6: [4]}, ["wwan"])
 
 
@@ -221,10 +229,11 @@ def hooked(listed: list[dict[str, Any]]) -> set[str]:
 
 @real
 def test_real_base_chains_are_there_while_something_needs_them() -> None:
-    assert hooked(nft(EVERYTHING)) == STANDING_HOOKS | {"forth", "block", "carry_late"}
+    assert hooked(nft(EVERYTHING)) == WATCHED | {"forth", "block", "carry_late"}
     standing = standing_script(TUNNELS, WANS, SLOTS, PREFIXES) + carrying_script(TUNNELS)
-    assert hooked(nft(standing + CLOSED)) == STANDING_HOOKS
-    assert hooked(nft(EVERYTHING, CLOSED)) == STANDING_HOOKS
+    watched = leading_script(Leading(), enters=False, is_watching=True)
+    assert hooked(nft(standing + CLOSED)) == hooked(nft(EVERYTHING, CLOSED)) == set()
+    assert hooked(nft(standing + CLOSED, watched)) == WATCHED
     assert chains(nft(standing + CLOSED, EVERYTHING)) == chains(nft(EVERYTHING))
 
 
@@ -253,7 +262,7 @@ BEFORE = """table inet wgup {
 def test_real_the_table_of_an_earlier_release_is_taken_over() -> None:
     standing = standing_script(TUNNELS, WANS, SLOTS, PREFIXES) + carrying_script(TUNNELS)
     listed = nft(BEFORE, standing + CLOSED)
-    assert hooked(listed) == STANDING_HOOKS and chains(listed) == chains(nft(standing + CLOSED))
+    assert hooked(listed) == set() and chains(listed) == chains(nft(standing + CLOSED))
     listed = nft(BEFORE, EVERYTHING)
     assert chains(listed) == chains(nft(EVERYTHING))
     assert len(elements(listed, "map", "answer4")) == len(elements(listed, "set", "diverted")) == 1

@@ -85,6 +85,45 @@ def test_changes_of_tables_of_others_are_heard() -> None:
     assert nft.changes_others([ours, theirs], "wgup")
 
 
+def test_changes_of_rules_of_others_are_heard() -> None:
+    ours, element, rule, gone = event(6, "wgup"), event(12, "fw4"), event(6, "fw4"), event(2, "fw4")
+    assert not nft.changes_others_rules([ours, element], "wgup")
+    assert nft.changes_others_rules([rule], "wgup") and nft.changes_others_rules([gone], "wgup")
+
+
+SHARING = {
+    "wg-quick": "nft add rule ip t c meta l4proto udp meta mark set ct mark",
+    "an owner": "nft add rule ip t c ct mark set meta mark",
+    "iptables": "iptables-nft -t mangle -A PREROUTING -j CONNMARK --restore-mark",
+    "mwan3": "iptables-nft -t mangle -A PREROUTING -j CONNMARK --restore-mark "
+    "--nfmask 0x3f00 --ctmask 0x3f00",
+    "a firewall": "nft add rule ip t c ct state established meta mark set 1",
+    "ours": "nft add table inet wgup; nft add chain inet wgup c; "
+    "nft add rule inet wgup c ct mark set 1",
+}
+
+
+@pytest.mark.needs("unshare", "nft", "iptables-nft")
+@pytest.mark.parametrize("whose", SHARING)
+def test_who_else_may_touch_our_bits_of_connection_marks(whose: str) -> None:
+    program = (
+        "from rpcd_wireguard_uplink.model import INBOUND, SLOT_MASK; "
+        "from rpcd_wireguard_uplink.system.nft import TableReader; "
+        "print(TableReader('wgup').others_use_connection_marks(INBOUND | SLOT_MASK))"
+    )
+    root = Path(__file__).parents[3]
+    setup = (
+        f"export PYTHONPATH={root}\nnft add table ip t\nnft add chain ip t c\n{SHARING[whose]}\n"
+    )
+    found = apart(f"{setup}{sys.executable} -c {shlex.quote(program)}", cwd=root).strip()
+    assert found == str(whose in ("wg-quick", "an owner", "iptables"))
+
+
+@given(st.binary(max_size=60))
+def test_random_rules_never_raise(data: bytes) -> None:
+    nft.uses_connection_marks(Message(10 << 8 | 6, bytes(4) + data), 1)
+
+
 @given(st.binary(max_size=60))
 def test_random_events_never_raise(data: bytes) -> None:
     assert len(nft.deleted_tables([Message(10 << 8 | 2, data)])) == 1

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+import sys
 from pathlib import Path
 
 import pytest
@@ -13,6 +15,7 @@ from rpcd_wireguard_uplink.system.proc import (
     read_devices,
     read_setting,
 )
+from tests.unit.apart import apart
 
 BOTH = {Family.IPV4: ("wan",), Family.IPV6: ("wan",)}
 SERVED, RA = "ipv4/conf/wgup_srv/forwarding", "ipv6/conf/wan/accept_ra"
@@ -68,3 +71,14 @@ def test_devices_of_any_name_are_counted(tmp_path: Path) -> None:
         **dict.fromkeys(("lo", "büro", "�"), usual),
         "eth0.2": DeviceCounters(123456, 99, 55),
     }
+
+
+@pytest.mark.needs("unshare", "iptables-legacy")
+@pytest.mark.parametrize("has_rules", [False, True])
+def test_rules_of_iptables_legacy_may_change_connection_marks(has_rules: bool) -> None:
+    root = Path(__file__).parents[3]
+    program = "from rpcd_wireguard_uplink.system.proc import *; print(has_legacy_marks())"
+    add = "iptables-legacy -t mangle -A PREROUTING -j CONNMARK --restore-mark\n" * has_rules
+    setup = f"export PYTHONPATH={root}\n{add}"
+    found = apart(f"{setup}{sys.executable} -c {shlex.quote(program)}", cwd=root).strip()
+    assert found == str(has_rules)
