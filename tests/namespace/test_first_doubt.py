@@ -14,6 +14,7 @@ from contextlib import ExitStack, contextmanager, suppress
 import pytest
 
 from rpcd_wireguard_uplink.config.probe_profile import DEFAULT_PROFILE
+from tests.lab.altered_service import RestingService
 from tests.lab.guest import TABLE, guest_network
 from tests.lab.lab import Lab, ready
 from tests.lab.meter import Flows, Meter, lost, settled, sources
@@ -32,7 +33,8 @@ OTHERS = (RESOLVERS4[0], RESOLVERS6[0])  # they serve echoes too
 
 
 def at_default_pace(lab: Lab) -> Router:
-    return Router.started(lab, settings(pace="default", hold_time=0))
+    options = settings(pace="default", hold_time=0)
+    return Router.started(lab, options, service=RestingService)
 
 
 router = lent(at_default_pace)

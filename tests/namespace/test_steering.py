@@ -14,6 +14,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.lab.altered_service import RestingService
 from tests.lab.guest import SUBNET4, SUBNET6, TABLE, guest_network
 from tests.lab.lab import Lab
 from tests.lab.meter import Flows, Meter, longest, settled, sources
@@ -308,7 +309,7 @@ def test_shell_without_a_time_limit_is_told(network: ConsumerNetwork) -> None:
 def with_two_wans(lab: Lab) -> Router:
     """Two WANs; traffic goes back to the first, which alone is ours, at once."""
     main = settings(hold_time=0) + "\tlist wan 'wan'\n"
-    return Router.started(lab, main, second_wan=True, wan_metric=10)
+    return Router.started(lab, main, second_wan=True, wan_metric=10, service=RestingService)
 
 
 two_wans = lent(with_two_wans)
