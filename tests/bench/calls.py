@@ -197,8 +197,8 @@ def _compare(socket: str, uplinks: int, clients: int, rounds: int) -> Row:
 
 def _compare_with_c(router: Router, rounds: int) -> list[Row]:
     """A status and a small reply of a server in C, both asked by a client in C; no row where there
-    is no compiler, no libubus or no ubusd. In the 20 ms of a round nobody changes the processor: there
-    are to be many.
+    is no compiler, no libubus or no ubusd. In the 20 ms of a round nobody changes the processor:
+    there are to be many.
     """
     node, lab, peer = router.network.consumer, router.network.lab, router.network.lab.path("peer")
     source = os.path.join(os.path.dirname(__file__), "peer.c")
