@@ -164,7 +164,8 @@ class Settings:
         allows, on the slowest WAN. `profile` is what it is probed by now.
         """
         profile = profile or self.probe_profile
-        return profile.detection_bound_s(timeout_s or profile.timeout_cap_s) + SWITCH_BOUND_S
+        bound_s = profile.detection_bound_s(timeout_s or profile.timeout_cap_s)
+        return round(bound_s + SWITCH_BOUND_S, 6)  # a sum of tenths is to be 3, not a trace more
 
     def targets_of(self, family: Family) -> tuple[str, ...]:
         return tuple(t for t in self.targets if ipaddress.ip_address(t).version == family.version)

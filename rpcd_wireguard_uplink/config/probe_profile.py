@@ -26,11 +26,11 @@ class ProbeProfile:
     silence_s: float
     rate_window_s: float
     idle_interval_s: float = 2.0  # while nobody uses the path
-    timeout_cap_s: float = 2.0
+    timeout_cap_s: float = 3.0
     timeout_floor_s: float = 0.1
     passive_limit_s: float = 10.0
     patience_s: float = 0.0
-    start_s: float = 4.0  # address resolution and one round trip of 1.5 s take three
+    start_s: float = 5.0  # address resolution and a round trip behind a queue of 2 s take four
     dispute_s: float = 3.0
     burst_gap_s: float = 0.0
 

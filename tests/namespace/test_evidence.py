@@ -216,7 +216,7 @@ def test_a_tunnel_that_passes_too_little_is_not_used(network: ConsumerNetwork) -
 # Row 20: lines that take their time.
 
 
-@pytest.mark.parametrize(("pace", "delay_s"), [("fast", 0.7), ("default", 0.7), ("fast", 1.5)])
+@pytest.mark.parametrize(("pace", "delay_s"), [("fast", 0.7), ("fast", 2.0), ("default", 2.0)])
 def test_a_slow_line_is_not_left_after_a_start(
     network: ConsumerNetwork, pace: str, delay_s: float
 ) -> None:

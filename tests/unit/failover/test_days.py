@@ -53,10 +53,10 @@ class Choosy(Line):
 
 def test_some_losses_in_a_row_on_a_saturated_line_are_no_death() -> None:
     """Of the last round trip nothing is known: six losses must be seen among all probes of a
-    window, and not among the few of it that are settled behind a queue of two seconds.
+    window, and not among the few of it that are settled behind a queue of three seconds.
     """
     line = Choosy(random.Random(1), has_traffic=True)
-    line.delay_s = lambda sent_s: 0.02 + 2.0 * min(1.0, max(0.0, sent_s - 30.0))
+    line.delay_s = lambda sent_s: 0.02 + 3.0 * min(1.0, max(0.0, (sent_s - 30.0) / 2))
     line.lost_s = ((60.0, 60.39), (60.5, 60.59), (60.8, 60.89))
     watcher = Watcher(line, DEFAULT_PROFILE)
     watcher.run(120.0)

@@ -218,6 +218,8 @@ SLOW: dict[str, Callable[[random.Random], Callable[[float], float]]] = {
     "1.5 s": lambda _: lambda _: 1.5,
     "0.7 s after address resolution": lambda _: lambda at_s: max(0.7, 1.4 - at_s),
     "1.5 s after address resolution": lambda _: lambda at_s: max(1.5, 3.0 - at_s),
+    "a queue of 2 s": lambda _: lambda _: 2.03,
+    "a queue of 2 s after address resolution": lambda _: lambda at_s: max(2.03, 4.06 - at_s),
     "0.5 to 0.9 s": lambda chance: lambda _: 0.7 + chance.uniform(-0.2, 0.2),
     "1.2 to 1.8 s": lambda chance: lambda _: 1.5 + chance.uniform(-0.3, 0.3),
     "20 to 700 ms within 0.5 s": lambda chance: grows(chance, 0.5),

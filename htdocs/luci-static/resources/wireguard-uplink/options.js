@@ -17,8 +17,8 @@ return baseclass.extend({
 
 	/* How long a dead WAN may go unnoticed (s): at least, at most, less than failover_timeout. */
 	paces: {
-		default: [2.25, 4.216667, 1.75],
-		fast: [1.0, 2.6, 0.0]
+		default: [2.25, 5.216667, 1.75],
+		fast: [1.0, 3.6, 0.0]
 	},
 
 	/* By section: the default of a flag, else default ([] for a list), datatype and kind. */
