@@ -54,10 +54,12 @@ class WatchList:
         await self._monitor.start(self._watch())
 
     async def follow(self) -> None:
-        """Watch by the configuration and the devices as they are now, unless that is so already."""
-        is_changed, known = await self._find(), self._monitor.network.state.links
+        """Watch by configuration, devices and resolvers as they are, unless that is so already."""
+        is_changed, known = await self._find(), self._monitor.network.state
         found = {link.index: link for link in self._platform.kernel.devices()}
-        if is_changed or (self._watch(), found) != (self._monitor.watch, known):
+        resolvers = await self._platform.read_resolvers() or known.resolvers  # no event tells
+        is_changed = is_changed or [*resolvers] != [*known.resolvers]
+        if is_changed or (self._watch(), found) != (self._monitor.watch, known.links):
             await self._monitor.configure(self._watch())
 
     async def _find(self) -> bool:

@@ -255,6 +255,9 @@ async def test_a_reload_that_changes_nothing_does_nothing(
     done = [mocker.spy(*place) for place in places]
     await router.daemon.uplinks.reload()
     assert [spy.call_count for spy in done] == [0, 0, 0]
+    mocker.patch.object(router.machine, "read_resolvers", return_value=["192.0.2.53"])
+    await router.daemon.uplinks.reload()
+    assert router.daemon.monitor.network.state.resolvers == ["192.0.2.53"], "no event tells of it"
     router.write("wireguard-uplink", router.text("wireguard-uplink").replace("'10'", "'11'"))
     await router.daemon.uplinks.reload()
     assert all(spy.call_count for spy in done)
