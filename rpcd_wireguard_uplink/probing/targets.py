@@ -3,8 +3,9 @@
 A target may be down by itself, and then its silence says nothing. It may be answered on this side
 of an outage (a modem that holds its address, a proxy), and then its answers say nothing: what comes
 from the next hop itself, or from much nearer than before while another target is silent, is
-doubted. `reliability` is mwan3's option: so many targets must answer. Without it (0) one must, and
-of three or more that fall silent together at least half (rounded up). No clock, no I/O.
+doubted. Once all are answered from nearer for a while, the way became shorter in the outage.
+`reliability` is mwan3's option: so many targets must answer. Without it (0) one must, and of three
+or more that fall silent together at least half (rounded up). No clock, no I/O.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ LOSSES = 3  # losses in a row that make a target silent, or set it aside where o
 STEADY = 5  # answers in a row that another target must have for that
 REST_S = 60.0  # a target that is set aside is not asked for so long
 DOUBTED_REST_S = 10.0
+SHORTER_S = 30.0  # answers of all from nearer for so long: it is no modem that answers some
 TOGETHER_S = 5.0  # targets that fall silent within this time have one cause
 NEARER_HOPS = 2  # a distance of at most one nth of the usual is nearer; of the time one third
 NEARER_TIMES = 3
@@ -55,9 +57,14 @@ class Target:
         return self.losses >= LOSSES
 
     def is_nearer(self, rtt_s: float, hops: int | None) -> bool:
-        """Whether an answer comes from much nearer than usual."""
-        if hops is not None and self.hops and hops * NEARER_HOPS <= self.hops:
-            return True
+        """Whether an answer comes from much nearer than usual; as many routers, and it is only a
+        quicker way.
+        """
+        if hops is not None and self.hops:
+            if hops * NEARER_HOPS <= self.hops:
+                return True
+            if hops >= self.hops:
+                return False
         gain_s = self.rtt_s - rtt_s
         return gain_s > LEAST_GAIN_S and rtt_s * NEARER_TIMES < self.rtt_s < math.inf
 
@@ -67,6 +74,11 @@ class Target:
         since_s = now_s if self.nearer_since_s is None else self.nearer_since_s
         self.nearer_since_s = since_s if is_nearer else None
         return is_nearer
+
+    def is_missed(self, now_s: float) -> bool:
+        """Whether its silence makes nearer answers of others doubtful."""
+        since_s = now_s if self.nearer_since_s is None else self.nearer_since_s
+        return self.losses > 0 and now_s - since_s < SHORTER_S
 
     def learn_distance(self, rtt_s: float, hops: int | None) -> None:
         """The way that an answer took is the usual one."""
@@ -89,7 +101,7 @@ class Target:
 
     def lose(self, sent_s: float, newest_answered_s: float) -> None:
         """A probe was lost; of several that left before any other answer, only the first counts."""
-        self.answers = 0
+        self.answers, self.nearer_since_s = 0, None
         if self.losses == 0 or newest_answered_s > self.lost_sent_s:
             self.losses += 1
         self.lost_sent_s = sent_s
@@ -143,7 +155,7 @@ class Targets:
         doubt = ""
         if hops == 0 and _is_next_hop(target, others):
             doubt = "by the next hop itself"
-        elif target.look_at(rtt_s, hops, now_s) and any(t.losses for t in others):
+        elif target.look_at(rtt_s, hops, now_s) and any(t.is_missed(now_s) for t in others):
             doubt = "from nearer than before"
         can_rest = any(t.hops for t in others)
         target.note_doubt(doubt, hops, now_s + DOUBTED_REST_S if can_rest else None)

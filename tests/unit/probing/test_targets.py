@@ -6,7 +6,14 @@ from dataclasses import dataclass
 
 import pytest
 
-from rpcd_wireguard_uplink.probing.targets import DOUBTED_REST_S, LOSSES, REST_S, Targets, hops_of
+from rpcd_wireguard_uplink.probing.targets import (
+    DOUBTED_REST_S,
+    LOSSES,
+    REST_S,
+    SHORTER_S,
+    Targets,
+    hops_of,
+)
 
 A, B, C = "1.1.1.1", "8.8.8.8", "9.9.9.9"
 FAR = 9
@@ -103,6 +110,20 @@ def test_a_way_that_became_shorter_for_all_is_the_usual_one() -> None:
     assert made.rounds(3, "n.") == "+.", "else it would be doubted now"
 
 
+def test_a_way_that_became_shorter_in_an_outage_is_believed_after_a_while() -> None:
+    made = begun(A, B)
+    made.rounds(5, "..")
+    assert made.rounds(int(SHORTER_S) - 1, "nn") == "..", "a modem may answer for some"
+    assert made.rounds(3, "nn") == "++"
+    assert made.targets.doubts() == []
+
+
+def test_a_modem_that_answers_for_one_is_never_believed() -> None:
+    made = begun(A, B)
+    made.rounds(5, "..")
+    assert made.rounds(3 * int(SHORTER_S), "n.") == ".."
+
+
 def test_answers_that_come_much_too_soon_are_doubted_as_well() -> None:
     """Behind two routers of the house the TTL says nothing: 3 hops then, 2 now."""
     made = Rounds(Targets((A, B)))
@@ -111,6 +132,14 @@ def test_answers_that_come_much_too_soon_are_doubted_as_well() -> None:
     made.round("+.", hops=2, rtt_s=0.001)
     assert made.round("+.", hops=2, rtt_s=0.001) == ".."
     assert made.round("++", hops=3, rtt_s=0.02) == "++"
+
+
+def test_the_same_way_may_be_quicker_after_an_outage() -> None:
+    made = Rounds(Targets((A, B)))
+    for _ in range(10):
+        made.round("++", rtt_s=0.3)
+    made.rounds(5, "..")
+    assert made.round("++", rtt_s=0.02) == "++"
 
 
 def test_a_queue_that_drains_brings_nobody_nearer() -> None:
