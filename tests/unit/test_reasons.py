@@ -117,7 +117,7 @@ def test_the_history_of_an_earlier_run_keeps_its_codes() -> None:
 
 
 TO_OTHERS = (
-    *("__main__", "uninstall", "ubus/", "api/bus", "api/secubox", "cli/", "extras/standalone"),
+    *("service", "uninstall", "ubus/", "api/bus", "api/secubox", "cli/", "extras/standalone"),
     *("extras/mqtt/connection", "mesh/wire", "mesh/peer_api", "mesh/offer_validation"),
     *("schema/json_message", "uci/"),
 )
