@@ -183,5 +183,5 @@ def _row(peer: Peer, is_far: bool, ours: list[float], theirs: list[float]) -> Ro
     note = f"p50 {quantile(beside, 0.5):.2f} s, theirs {quantile(theirs, 0.5):.2f} s"
     note += f", {late} of them not within {peer.given_up_s:g} s" if late else ""
     where = "behind the gateway" if is_far else "of the link"
-    name = f"silent death {where}, first new connection: beside {peer.name}"
+    name = f"silent death {where}, new connection beside {peer.name}"
     return Row(name, "ratio", ratios, 1, "median", note)
