@@ -1100,9 +1100,11 @@ balanced = lent(balanced_two)
 balanced3 = lent(balanced_three)
 
 
-def shared_by(node: Node, *lines: Wan, timeout_s: float = 30.0) -> None:
+def shared_by(
+    node: Node, *lines: Wan, timeout_s: float = 30.0, addresses: Sequence[str] = (ECHO4, ECHO6)
+) -> None:
     """Wait until new flows of both families are seen from all of these WANs and nowhere else."""
-    for address in (ECHO4, ECHO6):
+    for address in addresses:
         wanted = {ways(line)[address] for line in lines}
         until(lambda a=address: spread(node, a), lambda s, w=wanted: set(s) == w, timeout_s)
 
@@ -1111,8 +1113,12 @@ def shared_by(node: Node, *lines: Wan, timeout_s: float = 30.0) -> None:
     "how", ["second", "second's carrier", "second of nexthop objects", "first"]
 )
 def test_case_13_hop_of_a_balanced_default_dies(balanced: Odd, how: str) -> None:
-    """FRR and systemd-networkd write balanced defaults by the ids of nexthop objects."""
+    """FRR and systemd-networkd write balanced defaults by the ids of nexthop objects. With these
+    Linux ignores the device that an IPv6 socket is bound to, and probes are led by a hash: which
+    hop of IPv6 is dead can't be told then (docs/steering.md).
+    """
     wan, wan2, host = balanced.wan, balanced.wan2, balanced.host
+    told = (ECHO4,) if "objects" in how else (ECHO4, ECHO6)
     if "objects" in how:
         balance_by_objects([wan, wan2])
     shared_by(host, wan, wan2)
@@ -1120,9 +1126,9 @@ def test_case_13_hop_of_a_balanced_default_dies(balanced: Odd, how: str) -> None
         balanced.router.wait_primary()
     dead, other = (wan, wan2) if how == "first" else (wan2, wan)
     dead.carrier_down() if "carrier" in how else dead.drop()
-    shared_by(host, other)
+    shared_by(host, other, addresses=told)
     dead.carrier_up() if "carrier" in how else dead.restore()
-    shared_by(host, wan, wan2, timeout_s=15.0)
+    shared_by(host, wan, wan2, timeout_s=15.0, addresses=told)
 
 
 @pytest.mark.parametrize("dead", ["wan", "wan2"])
