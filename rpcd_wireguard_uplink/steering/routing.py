@@ -412,7 +412,8 @@ class Routing:
         if not plan.tunnels:
             return []
         found = self._found[family]
-        wanted = rules.standing_rules(plan, family, found.rules, slots.values())
+        unbound = tables.unbound_wans(plan, family, found.defaults, self.indexes)
+        wanted = rules.standing_rules(plan, family, found.rules, slots.values(), unbound)
         if family not in plan.diversions and not plan.led_paths(family):
             return wanted
         names = {index: name for name, index in self.indexes.items()}
@@ -435,6 +436,7 @@ class Routing:
         found, indexes = self._found[family], self.indexes
         diverted, underlay = self._applied[family].copies
         portals = tables.portal_routes(plan, family, indexes)
+        unbound = tables.unbound_wans(plan, family, found.defaults, indexes)
         how = tables.diverted_copy(plan, family, found.defaults, indexes)
         under = tables.underlay_copy(plan, family, found.defaults, indexes)
         ways = tables.underlay_defaults(plan, family, found.defaults, indexes)
@@ -444,7 +446,7 @@ class Routing:
             DIVERTED_TABLE: (diverted.table, places),
             UNDERLAY_TABLE: (underlay.table, underlay_places),
             LAST_TABLE: (tables.last_table(plan, family, indexes), None),
-            BOUND_TABLE: (tables.bound_table(plan, family, indexes), None),
+            BOUND_TABLE: (tables.bound_table(plan, family, indexes, unbound), None),
         }
         for path, slot in slots.items():
             number, device = rules.path_table(slot), device_of_path(path)

@@ -71,14 +71,21 @@ def first_priority(others: Iterable[Rule]) -> int:
 
 
 def standing_rules(
-    plan: SteeringPlan, family: Family, found: Sequence[Rule], slots: Iterable[int]
+    plan: SteeringPlan,
+    family: Family,
+    found: Sequence[Rule],
+    slots: Iterable[int],
+    unbound: Iterable[str] = (),
 ) -> list[Rule]:
-    """Those that stand as long as there are uplinks."""
+    """Those that stand as long as there are uplinks. Sockets that are bound to one of the `unbound`
+    WANs are led by any of them in main.
+    """
     others = [rule for rule in found if not is_ours(rule)]
     first = first_priority(others)
     # Where VRFs are in use `local` stands behind the rule that asks them (the kernel's vrf.rst).
     is_local_first = any(r.table == LOCAL and r.is_plain and r.priority < first for r in others)
-    return list(_standing(family, first, plan.tunnels, tuple(slots), is_local_first))
+    about = (family, first, plan.tunnels, tuple(slots), tuple(unbound), is_local_first)
+    return list(_standing(*about))
 
 
 @lru_cache(maxsize=8)  # a switch asks for what it asked for before
@@ -87,6 +94,7 @@ def _standing(
     first: int,
     tunnels: tuple[str, ...],
     slots: tuple[int, ...],
+    unbound: tuple[str, ...],
     is_local_first: bool,
 ) -> tuple[Rule, ...]:
     def rule(table: int, priority: int, **selectors: object) -> Rule:
@@ -101,6 +109,7 @@ def _standing(
 
     wanted = [
         rule(UNDERLAY_TABLE, first, mark=(OUTER_MARK, 0xFF)),
+        *(rule(BOUND_TABLE, first, mark=(PROBE_MARK, 0xFF), output_device=w) for w in unbound),
         rule(MAIN, first, mark=(PROBE_MARK, 0xFF)),
         rule(BOUND_TABLE, first, mark=(PROBE_MARK, 0xFF)),
         rule(UNDERLAY_TABLE, first, input_device=PROVIDER_DEVICE),

@@ -316,19 +316,32 @@ def _tunnel_table(family: Family, table: int, hop: Hop, resolvers: tuple[str, ..
     )
 
 
-def bound_table(plan: SteeringPlan, family: Family, indexes: Mapping[str, int]) -> Table:
-    """Table 5182: a default by each tunnel, of which a bound socket finds its own."""
-    ways = (
-        (number, indexes[name])
-        for number, name in enumerate(plan.tunnels, start=1)
-        if name in indexes
-    )
-    return _bound(family, tuple(ways))
+def unbound_wans(
+    plan: SteeringPlan, family: Family, defaults: Iterable[Route], indexes: Mapping[str, int]
+) -> list[str]:
+    """The WANs of a balanced IPv6 default whose hops are a nexthop object's: Linux leads a socket
+    that is bound to one of them by any (`ip -6 route get` with `oif`, Linux 6.18).
+    """
+    of_object = (r for r in defaults if r.is_by_object and len(r.hops) > 1)
+    found = {hop.index for r in of_object if family is Family.IPV6 for hop in r.hops}
+    return sorted(name for name in plan.known(family) if indexes.get(name) in found)
+
+
+def bound_table(
+    plan: SteeringPlan, family: Family, indexes: Mapping[str, int], unbound: Iterable[str] = ()
+) -> Table:
+    """Table 5182: a default by each tunnel, and by WANs that are not bound to in main; of these a
+    bound socket finds its own.
+    """
+    known = {route.device: route for route in reversed(plan.wans.get(family, ()))}
+    ways = [DefaultRoute(family, name) for name in plan.tunnels]
+    hops = (_hop(way, indexes) for way in (*ways, *(known[name] for name in unbound)))
+    return _bound(family, tuple((n, hop) for n, hop in enumerate(hops, start=1) if hop))
 
 
 @lru_cache(maxsize=8)  # a switch asks for what it asked for before
-def _bound(family: Family, ways: tuple[tuple[int, int], ...]) -> Table:
-    return as_table(_leading(family, BOUND_TABLE, "", Hop(index), metric) for metric, index in ways)
+def _bound(family: Family, ways: tuple[tuple[int, Hop], ...]) -> Table:
+    return as_table(_leading(family, BOUND_TABLE, "", hop, metric) for metric, hop in ways)
 
 
 def underlay_copy(

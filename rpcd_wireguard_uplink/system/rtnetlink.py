@@ -89,7 +89,9 @@ def _made_once() -> Any:
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """One route. `destination` and `source` are prefixes ('' where everything matches)."""
+    """One route. `destination` and `source` are prefixes ('' where everything matches);
+    `is_by_object`: its hops are a nexthop object's.
+    """
 
     family: Family
     table: int
@@ -102,6 +104,7 @@ class Route:
     source: str = ""
     tos: int = 0
     other: tuple[tuple[int, bytes], ...] = ()
+    is_by_object: bool = field(default=False, compare=False)
     _place: tuple[object, ...] | None = _made_once()
     _identity: tuple[object, ...] | None = _made_once()
 
@@ -288,6 +291,7 @@ def _parse_route(body: bytes) -> Route | None:
         return None
     index, gateway, metric, hops = 0, "", 0, None
     destination = source = b""
+    is_by_object = False
     other: list[tuple[int, bytes]] = []
     hop_other: list[tuple[int, bytes]] = []
     for key, value in parse_attributes(body, _ROUTE.size):
@@ -307,7 +311,9 @@ def _parse_route(body: bytes) -> Route | None:
             hops = _parse_hops(value)
         elif key == _VIA:
             hop_other.append((key, value))
-        elif key not in (_CACHEINFO, _EXPIRES, _NH_ID):
+        elif key == _NH_ID:
+            is_by_object = True
+        elif key not in (_CACHEINFO, _EXPIRES):
             other.append((key, value))
     if kind != UNICAST:
         hops = ()  # IPv6 shows a refusal as a way by lo
@@ -326,6 +332,7 @@ def _parse_route(body: bytes) -> Route | None:
         source=_prefix(source, from_bits, family),
         tos=tos,
         other=tuple(sorted(other)),
+        is_by_object=is_by_object,
     )
 
 

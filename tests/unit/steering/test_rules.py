@@ -117,6 +117,12 @@ def test_the_standing_rules() -> None:
     assert last == [(BOUND_TABLE, "wgup_a"), (BOUND_TABLE, "wgup_b")]
 
 
+def test_sockets_that_main_does_not_bind_ask_another_table_first() -> None:
+    rules = standing_rules(plan(), V6, KERNEL, [], ["wan", "wan2"])
+    asked = [(r.table, r.output_device) for r in rules if r.mark == (0x52, 0xFF)]
+    assert asked == [(BOUND_TABLE, "wan"), (BOUND_TABLE, "wan2"), (MAIN, ""), (BOUND_TABLE, "")]
+
+
 @pytest.mark.parametrize(
     ("others", "first"),
     [

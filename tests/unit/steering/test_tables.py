@@ -318,6 +318,19 @@ def test_a_bound_socket_finds_its_tunnel() -> None:
     assert len({r.metric for r in found}) == 2, "each has a place of its own"
 
 
+def test_hops_of_an_object_do_not_bind_sockets_of_ipv6() -> None:
+    by_object = replace(by("::", *BALANCED6), is_by_object=True)
+    assert tables.unbound_wans(plan(), V6, [by_object], INDEXES) == ["wan", "wan2"]
+    for other in (replace(by_object, is_by_object=False), replace(by_object, hops=(GATE6,))):
+        assert tables.unbound_wans(plan(), V6, [other], INDEXES) == []
+    assert tables.unbound_wans(plan(), V4, [by_object], INDEXES) == []
+    held = tables.bound_table(plan(), V6, INDEXES, ["wan2"]).values()
+    found = sorted((r for each in held for r in each), key=lambda r: r.metric)
+    assert [r.hops[0].index for r in found] == [
+        INDEXES[name] for name in ("wgup_a", "wgup_b", "wan2")
+    ]
+
+
 # --- table 5179: the tunnels' own packets
 
 WAN1, WAN2 = "wan 192.0.2.1", "wan2 198.51.100.1"
